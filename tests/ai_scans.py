@@ -3,11 +3,12 @@
 import numpy as np
 from find_rows import THETA_180_DEG, curves_of, rows_of, scan
 from tomopipe_lab.train.calibrate import calibrate
+from tomopipe_lab.train.nets import SHAPE, new_net, weights_of
 from tomopipe_lab.train.run import save_model
 
 from tomopipe.cor.ai.finder import FEATURES
 from tomopipe.cor.ai.inputs import Inputs, NetworkOutput, make_inputs
-from tomopipe.cor.ai.network import SHAPE, Weights, weight_shapes
+from tomopipe.cor.ai.network import Weights
 from tomopipe.cor.rows_file import Rows
 
 COR_PX = 60.25
@@ -32,8 +33,7 @@ def shape_of(inputs: Inputs) -> dict[str, int]:
 
 def random_weights(inputs: Inputs, seed: int = 0) -> Weights:
     """Weights of an untrained network."""
-    rng, shapes = np.random.default_rng(seed), weight_shapes(**shape_of(inputs))
-    return {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+    return weights_of(new_net(shape_of(inputs), seed))
 
 
 def calibration() -> dict:
@@ -54,4 +54,4 @@ def output_with_peak(inputs, margin=8.0, none=0.01):
     score, index = np.full(inputs.grid.shape[1], -10.0), int(np.argmax(inputs.grid[-5]))
     score[index], score[index + 60] = 10.0, 10.0 - margin
     share = np.exp(score - 10) / np.exp(score - 10).sum() * (1 - none)
-    return NetworkOutput(score, share, none, index, 0.3, 0.2)
+    return NetworkOutput(score, share, none, index, 0.2)

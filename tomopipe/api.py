@@ -104,7 +104,7 @@ def correct(
     dark = _frame("darks", darks, average, raw.shape)
     _check_levels(raw, flat, dark)
     try:
-        strength = phase_strength(recipe, **(dict.fromkeys(given) | numbers))
+        strength = phase_strength(recipe, numbers)
     except ScanError as error:  # there is no file, and no `input`
         needed = str(error).partition(", but")[0]
         raise ScanError(f"{needed}: give these as arguments, such as energy_kev=25") from None

@@ -8,7 +8,7 @@ from tomopipe_lab.train.fit import Schedule, fit, loss_of
 from tomopipe_lab.train.nets import Scores, collate, new_net, put_weights, weights_of
 
 from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.network import forward, load_model, predict, weight_shapes
+from tomopipe.cor.ai.network import forward, load_model, predict
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,6 @@ def test_numpy_and_torch_say_the_same_of_the_shipped_weights(inputs):
         np.testing.assert_allclose(offset, both.offset[i, :n], rtol=0, atol=1e-5)
         np.testing.assert_allclose(log_spread, both.log_spread[i, :n], rtol=0, atol=1e-5)
         assert (both.grid[i, n:] < -1000).all()
-
-
-def test_a_network_in_torch_has_the_weights_that_a_file_holds(inputs):
-    found = weights_of(new_net(shape_of(inputs), 0))
-    assert {name: array.shape for name, array in found.items()} == weight_shapes(**shape_of(inputs))
 
 
 def scores(inputs, index, *, none=0.0):

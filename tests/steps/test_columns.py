@@ -13,8 +13,7 @@ from PIL import Image
 from tests.phantoms import sphere, write_scan
 from tests.step_calls import export_stack, export_star, full_recon, predict_cor, try_recon
 from tomopipe.config import PreprocessBlock, TryReconBlock
-from tomopipe.cor.rows_file import read_rows
-from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.errors import ScanError
 from tomopipe.prep.correct import corrections_of
 from tomopipe.review.grey16 import grey
 from tomopipe.review.scan_images import Pictures
@@ -263,13 +262,3 @@ def test_the_review_page_shows_cors_of_the_whole_detector(looked_at):
     assert np.corrcoef(*middle)[0, 1] > 0.97  # the grey windows differ a little
     # opposing projections fall together: magenta and green are equal
     assert np.abs(overlay[..., 0] - overlay[..., 1]).mean() < 8
-
-
-def test_rows_that_lack_a_dataset_are_refused(looked_at, tmp_path):
-    path = tmp_path / "rows.h5"
-    path.write_bytes((looked_at["[17, 124]"][0] / "rows.h5").read_bytes())
-    assert read_rows(path).first_col == 17
-    with h5py.File(path, "r+") as file:
-        del file["n_rows"]
-    with pytest.raises(TomopipeError, match="written by try_recon"):
-        read_rows(path)

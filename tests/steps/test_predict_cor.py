@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from find_rows import THETA_180_DEG, rows_of, scan
-from phantoms import make_phantom, write_scan
+from phantoms import write_scan
 
 from tests.step_calls import predict_cor, try_recon
 from tomopipe.cor.answer import Answer
@@ -272,15 +272,6 @@ def test_a_tilted_axis_is_told(tmp_path, slope_px, used, told):
     assert prediction.get("doubts", []) == (prediction["warnings"] if slope_px > 0.04 else [])
 
 
-def test_half_acquisition_next_to_an_edge_is_no_failure(run):
-    cor_px, theta_deg = 92.5, np.arange(0, 360, 2.0)
-    wide = make_phantom("rock", 190, 32, 0)
-    projections = scan(cor_px, n_cols=96, n_rows=32, theta_deg=theta_deg, phantom=wide, counts=9000)
-    prediction, _ = run(rows_of(projections, theta_deg), methods=["ai"], min_confidence=0.1)
-    assert prediction["verdict"] != "failed"
-    assert prediction["cor_px"] == pytest.approx(cor_px, abs=1)
-
-
 def test_a_check_that_fails_leaves_the_cor(run, monkeypatch):
     rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
     usual, _ = run(rows)
@@ -294,13 +285,6 @@ def test_a_check_that_fails_leaves_the_cor(run, monkeypatch):
     assert prediction["cor_px"] == usual["cor_px"]
     assert len(prediction["warnings"]) == 2
     assert all("ValueError: no such row" in warning for warning in prediction["warnings"])
-
-
-def test_a_tilt_that_spoils_the_volume_is_a_doubt():
-    prediction = _with_tilt({"warnings": []}, (-3.5, 0.02), 121, None)
-    (doubt,) = prediction["doubts"]
-    assert doubt.startswith("the axis is tilted: 2.1 px off")
-    assert (prediction["warnings"], prediction["roll_px_per_100_rows"]) == ([], -3.5)
 
 
 @pytest.mark.parametrize("rows", ["all", [40, 80]])
@@ -323,17 +307,6 @@ def test_where_the_sample_jumped_no_cor_is_accepted_and_the_jump_is_told(run):
     assert (prediction["verdict"], prediction["cor_px"]) == ("ambiguous", None)
     assert (prediction["confidence"], text) == (0.0, "")
     assert prediction["best_cor_px"] is not None
-
-
-@pytest.mark.parametrize("shift_px", [-60, 25])
-def test_a_far_jump_is_not_accepted_either(run, shift_px):
-    projections, moved = (scan(cor_px, counts=5000) for cor_px in (COR_PX, COR_PX + shift_px))
-    projections[120:] = moved[120:]
-    prediction, text = run(rows_of(projections, THETA_180_DEG))
-    (warning,) = prediction["warnings"]
-    assert "between projections 119 and 120" in warning
-    assert float(warning.split(" by about ")[1].split()[0]) == pytest.approx(shift_px, abs=1)
-    assert (prediction["cor_px"], prediction["confidence"], text) == (None, 0.0, "")
 
 
 @pytest.mark.parametrize(("off_deg", "accepted"), [(-20, True), (20, False)])
@@ -441,14 +414,6 @@ def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path
     assert "are dark, as with the shutter closed" in prediction["warnings"][0]
 
 
-def test_roll_is_reported_where_many_rows_resolve(run):
-    tall = scan(COR_PX, n_rows=96, theta_deg=[0.0, 180.0], counts=20000)
-    rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
-    prediction, _ = run(replace(rows, pairs=tall[None], n_rows=96))
-    assert prediction["roll_px_per_100_rows"] == pytest.approx(0, abs=0.05)
-    assert "roll_px_per_100_rows" not in run(rows)[0]
-
-
 def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run):
     rows = replace(rows_of(scan(COR_PX, counts=5000), THETA_180_DEG), theta_missing=True)
     prediction, text = run(rows, min_confidence=0.9)
@@ -457,16 +422,6 @@ def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run):
     assert "0.9 needed" in prediction["reason"]
     accepted, text = run(rows, min_confidence=0.8)
     assert text == f"{accepted['cor_px']:.2f}\n"
-
-
-@pytest.mark.parametrize("first_px", [90, 20], ids=["answer left of the grid", "right of it"])
-def test_where_the_grid_misses_the_answer_the_search_widens(run, first_px):
-    sweep = {"cor_px": np.arange(first_px, first_px + 15, 0.5).tolist()}
-    prediction, text = run(sweep=sweep)
-    assert prediction["verdict"] == "resolved"
-    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
-    assert text == f"{prediction['cor_px']:.2f}\n"
-    assert "outside of the candidates" in prediction["reason"]
 
 
 def test_noise_is_flat_without_an_estimate(run):

@@ -38,7 +38,9 @@ def collect_rows(
     pairs = opposing_pairs(scan.theta_rad)
     logger.info("reading rows %s and %d opposing pairs", row_index, len(pairs))
     raw_rows, raw_frames = _read_once(scan, row_index, sorted(set(pairs.ravel().tolist())))
-    _refuse_constant(raw_rows, scan.numbers)
+    constant = ConstantFrames(len(raw_rows))
+    constant.look(raw_rows)
+    constant.refuse(scan.numbers)
     bad_frames = _bad_frames(scan, row_index, raw_rows, raw_frames, recipe)
     geometry = geometry_only(recipe)
     plain = corrections_of(scan, geometry)
@@ -237,12 +239,6 @@ def _read_once(
         }
         logger.info("read %d of %d frames", last, scan.n_angles)
     return raw, row_index
-
-
-def _refuse_constant(raw: NDArray[Any], numbers: NDArray[np.intp]) -> None:
-    result = ConstantFrames(len(raw))
-    result.look(raw)
-    result.refuse(numbers)
 
 
 def _average_rows(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -92,10 +92,8 @@ def write_rows(
 ) -> None:
     """Write `rows` whole to an HDF5 file, with its statement; equal rows give equal content.
 
-    An existing file is replaced in one step. A TomopipeError says that the shapes of the arrays do
-    not belong together.
+    An existing file is replaced in one step.
     """
-    _check(rows, path)
     with whole(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["format"] = FORMAT
         if made_from:
@@ -122,7 +120,7 @@ def write_rows(
 def read_rows(path: str | os.PathLike[str]) -> Rows:
     """Read a file of `write_rows` into memory.
 
-    A TomopipeError says that it cannot be read, is of another format or its shapes do not fit.
+    A TomopipeError says that it cannot be read, or is of another format.
     """
     import h5py
 
@@ -130,14 +128,12 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
         raise TomopipeError(f"{path}: no such file. Run try_recon of this scan.")
     try:
         with h5py.File(path, "r") as file:
-            rows = _read(file, path)
+            return _read(file, path)
     except (OSError, KeyError) as error:
         raise TomopipeError(
             f"{path}: expected an HDF5 file written by try_recon; got {error}. "
             "Delete it and run try_recon again."
         ) from error
-    _check(rows, path)
-    return rows
 
 
 def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
@@ -164,28 +160,3 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             if name in file
         },
     )
-
-
-def _check(rows: Rows, path: str | os.PathLike[str]) -> None:
-    """Raise if the arrays of `rows` do not have the shapes of one scan."""
-    if rows.failed:
-        return
-    wrong = [name for name, (_, ndim) in _ARRAYS.items() if np.ndim(getattr(rows, name)) != ndim]
-    if not wrong:
-        n_kept, n_angles, n_cols = rows.sinograms.shape
-        n_pairs = len(rows.pairs)
-        expected = {
-            "row_index": (n_kept,),
-            "theta_rad": (n_angles,),
-            "pairs": (n_pairs, 2, rows.pairs.shape[2], n_cols if n_pairs else rows.pairs.shape[3]),
-            "pair_theta_rad": (n_pairs, 2 if n_pairs else rows.pair_theta_rad.shape[1]),
-            "numbers": () if rows.numbers is None else (n_angles,),
-            "plain_sinograms": () if rows.plain_sinograms is None else rows.sinograms.shape,
-        }
-        wrong = [name for name, shape in expected.items() if np.shape(getattr(rows, name)) != shape]
-    if wrong:
-        got = np.shape(getattr(rows, wrong[0]))
-        raise TomopipeError(
-            f"{path}: {wrong[0]}: expected a shape that fits sinograms {rows.sinograms.shape}, "
-            f"got {got}. Run try_recon again."
-        )

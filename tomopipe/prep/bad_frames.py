@@ -205,12 +205,12 @@ class ConstantFrames:
 
     def look(self, raw: NDArray, first: int = 0) -> None:
         """Look at rows of the frames from `first` on, raw: (n_frames, n_rows, n_cols)."""
-        for frame in np.flatnonzero(self._found[first : first + len(raw)]).tolist():
+        for frame in np.flatnonzero(self._is_constant[first : first + len(raw)]).tolist():
             for ends, choose in ((self._low, np.fmin), (self._high, np.fmax)):
                 ends[first + frame] = choose(ends[first + frame], choose.reduce(raw[frame], None))
 
     @property
-    def _found(self) -> NDArray[np.bool_]:
+    def _is_constant(self) -> NDArray[np.bool_]:
         return ~(self._low < self._high)
 
     def refuse(self, numbers: NDArray[np.intp]) -> None:
@@ -219,7 +219,7 @@ class ConstantFrames:
         A single such frame is left to the correction; half of all, or the last hundredth, is not.
         `numbers` (n_frames,) are those of the projections.
         """
-        empty = self._found
+        empty = self._is_constant
         n_trailing = len(empty) if empty.all() else int(np.argmin(empty[::-1]))
         if empty.mean() < 0.5 and n_trailing <= max(1, len(empty) // 100):
             return

@@ -23,6 +23,7 @@ from tomopipe.prep.phase import retrieve_phase
 from tomopipe.prep.recipe import (
     GPU_BATCH_BYTES,
     STRIPE_BYTES,
+    USUAL,
     IndexRange,
     halo_of,
     phase_strength,
@@ -209,12 +210,7 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
             first_col=scan.first_col,
             detector_cols=scan.detector_cols,
         ),
-        phase_strength(
-            recipe,
-            energy_kev=scan.energy_kev,
-            distance_mm=scan.distance_mm,
-            pixel_size_um=scan.pixel_size_um,
-        ),
+        phase_strength(recipe, {key: getattr(scan, key) for key in USUAL}),
     )
 
 

@@ -1,14 +1,13 @@
 """Flat-field correction and logarithm."""
 
 from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of, on_host, once
+from tomopipe.arrays import module_of, once
 from tomopipe.prep import kernels_of
 
 # Lowest transmission told from zero: half a 16-bit count is 8e-6 of full scale. Anything
@@ -33,8 +32,8 @@ def normalise(
     - with `minus_log` a transmission below 1e-5 counts as 1e-5. Above 1 it is kept: noise and edge
       enhancement are real. Without `minus_log` it is not limited.
 
-    Frames are (n, n_rows, n_cols) of any real type, of NumPy or CuPy, flat and dark (n_rows,
-    n_cols); ones and zeros for data that are corrected already. `empty` is the transmission of a
+    Frames are (n, n_rows, n_cols) of any real type, flat and dark (n_rows, n_cols); ones and zeros
+    for data that are corrected already. `empty` is the transmission of a
     row without any valid pixel, if not the one above. A ValueError says that shapes do not fit.
     """
     if raw.ndim != 3 or flat.shape != raw.shape[1:] or dark.shape != raw.shape[1:]:
@@ -42,11 +41,7 @@ def normalise(
             f"expected raw (n, n_rows, n_cols), flat and dark (n_rows, n_cols); got "
             f"{raw.shape}, {flat.shape}, {dark.shape}"
         )
-    xp = module_of(raw)
-    if xp is np:
-        return normaliser(flat, dark, minus_log=minus_log, empty=empty)(raw)
-    tables = map(xp.asarray, pixel_tables(on_host(flat), on_host(dark)))
-    return _by_kernel(raw, *tables, minus_log=minus_log, empty=empty)
+    return normaliser(flat, dark, minus_log=minus_log, empty=empty)(raw)
 
 
 def normaliser(
@@ -93,24 +88,16 @@ def device_normaliser(
     What it needs of the detector (`flat`, `dark`) is sent to the GPU once.
     """
     index = rows if isinstance(rows, slice) else xp.asarray(rows)
-    dark, gain, nearest = (table[index] for table in once(xp, _tables_of, beam))
-    return partial(
-        _by_kernel, dark=dark, gain=gain, nearest=nearest, minus_log=minus_log, empty=empty
-    )
+    tables = [table[index] for table in once(xp, _tables_of, beam)]
+    least = MIN_TRANSMISSION if minus_log else 0.0
+    if empty is None:
+        empty = 1.0 if minus_log else 0.0
+    kernels = kernels_of(xp)
+    return lambda raw: kernels.transmission(raw, *tables, empty=empty, least=least)
 
 
 def _tables_of(beam: Any) -> tuple[NDArray[Any], ...]:
     return pixel_tables(beam.flat, beam.dark)
-
-
-def _by_kernel(
-    raw: Any, dark: Any, gain: Any, nearest: Any, *, minus_log: bool, empty: float | None
-) -> Any:
-    if empty is None:
-        empty = 1.0 if minus_log else 0.0
-    least = MIN_TRANSMISSION if minus_log else 0.0
-    kernels = kernels_of(module_of(raw))
-    return kernels.transmission(raw, dark, gain, nearest, empty=empty, least=least)
 
 
 def pixel_tables(flat: NDArray[Any], dark: NDArray[Any]) -> tuple[NDArray[Any], ...]:

@@ -115,30 +115,19 @@ def warp_of(
     )
 
 
-def phase_strength(
-    recipe: PreprocessBlock,
-    *,
-    energy_kev: float | None,
-    distance_mm: float | None,
-    pixel_size_um: float | None,
-) -> float:
+def phase_strength(recipe: PreprocessBlock, metadata: Mapping[str, float | None]) -> float:
     """Return the strength of phase retrieval (squared pixels), 0 for none.
 
-    A ScanError says which of the numbers it needs is not known.
+    A ScanError says which of the numbers it needs, those of `USUAL`, is not known.
     """
     if recipe.phase.method == "none":
         return 0.0
-    metadata = {
-        "energy_kev": energy_kev,
-        "distance_mm": distance_mm,
-        "pixel_size_um": pixel_size_um,
-    }
     numbers = {
         key: float(value)
-        for key, value in metadata.items()
-        if value and math.isfinite(value) and value > 0
+        for key in USUAL
+        if (value := metadata.get(key)) and math.isfinite(value) and value > 0
     }
-    if lacking := [key for key in metadata if key not in numbers]:
+    if lacking := [key for key in USUAL if key not in numbers]:
         raise ScanError(
             f"phase retrieval needs {', '.join(lacking)}, but the file has no usable value: "
             f"set {', '.join(f'input.{key}' for key in lacking)}"
@@ -157,4 +146,4 @@ def expected_halo(
     if recipe.is_plain:
         return None
     numbers = {key: metadata.get(key) or usual for key, usual in USUAL.items()}
-    return halo_of(recipe, n_rows, n_cols, phase_strength(recipe, **numbers))
+    return halo_of(recipe, n_rows, n_cols, phase_strength(recipe, numbers))

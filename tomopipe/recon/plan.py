@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.arrays import ellipse, fade
+from tomopipe.arrays import ellipse, fade, fft_of
 from tomopipe.recon import gridding_kernel
 from tomopipe.recon.angular_sampling import (
     angle_weights,
@@ -256,15 +256,7 @@ def half_grid_shape(n_grid: int) -> tuple[int, int]:
 
 def fast_even_size(n_least: int) -> int:
     """Return the smallest even length of factors 2, 3 and 5 that is at least `n_least`."""
-    size = max(n_least + n_least % 2, 2)
-    while True:
-        rest = size
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return size
-        size += 2
+    return 2 * int(fft_of(np).next_fast_len(max(-(-n_least // 2), 1), real=True))
 
 
 def _correction(n_cols: int, n_grid: int, beta: float) -> NDArray[np.float64]:

@@ -146,9 +146,9 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     try:
         sentences = [
             _data(campaign, scans, made, cited),
-            _corrections(made, cited),
+            f"Projections were prepared as follows: {_some(_prepared(v, cited) for v in made)}.",
             _centres(scans, cited),
-            _reconstruction(made, cited),
+            f"Slices were reconstructed by {_some(_reconstructed(v, cited) for v in made)}.",
             _versions(made, campaign.versions),
         ]
     except (LookupError, TypeError, ValueError) as error:
@@ -227,11 +227,6 @@ def _data(
     return f"{text} were processed {how}{skipped}."
 
 
-def _corrections(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
-    texts = _some(_prepared(provenance, cited) for provenance in made)
-    return f"Projections were prepared as follows: {texts}."
-
-
 def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
     """Describe the corrections of a volume's projections, in their order."""
     parameters = provenance["parameters"]
@@ -291,11 +286,6 @@ def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
             text += cited.get("Outliers of a series", "")
         words.append(f"{text} in {_scans(n)}")
     return f"The centre of rotation was {'; '.join(words)}." if words else ""
-
-
-def _reconstruction(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
-    texts = _some(_reconstructed(provenance, cited) for provenance in made)
-    return f"Slices were reconstructed by {texts}."
 
 
 def _reconstructed(provenance: Provenance, cited: Mapping[str, str]) -> str:

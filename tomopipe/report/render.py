@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,8 @@ from tomopipe.report.records import CampaignRecord, Note, ScanRecord, StackRecor
 from tomopipe.report.thumbnails import (
     LARGE,
     SMALL,
-    Picture,
     Source,
-    Strip,
+    Sweep,
     as_uri,
     make_picture,
     make_strip,
@@ -53,14 +53,9 @@ Compared = tuple[tuple[str, float], ...]
 """Words and CORs, in pixels."""
 
 
-@dataclass(frozen=True)
-class ScanPictures:
-    """The existing pictures of a volume and of sweeps, and the volume's provenance."""
-
-    planes: tuple[Picture, ...] = ()
-    strip: Strip | None = None
-    pair: Strip | None = None  # at the CORs between which a person decides
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+Pictures = dict[str, Any]
+"""Of a scan or stack, as template and cache have them: `planes` and `provenance` of its volume, and
+the strips, or None: `strip` around its COR, `pair` at the CORs between which a person decides."""
 
 
 def picture_all(
@@ -69,7 +64,7 @@ def picture_all(
     compared: Mapping[str, Compared],
     page_folder: Path,
     own_folder: Path,
-) -> tuple[dict[str, ScanPictures], list[Note]]:
+) -> tuple[dict[str, Pictures], list[Note]]:
     """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
 
     A report is made after each edit: unchanged pictures are reused, otherwise every edit would
@@ -126,32 +121,25 @@ class _Maker:
         try_tif: Path | None = None,
         cor_px: float | None = None,
         compared: Compared = (),
-    ) -> ScanPictures:
+    ) -> Pictures:
         """Return the pictures of a scan or stack."""
         of_volume = volume and self._get(name, "volume", volume, self._size[0], self._of_volume)
-        of_volume = of_volume or {"planes": [], "provenance": {}}
+        pictures: Pictures = dict(of_volume or {"planes": [], "provenance": {}})
         cors_px = [cor_px for _, cor_px in compared]
-        strip = pair = None
+        pictures["strip"] = pictures["pair"] = None
         if cor_px is not None:
-            strip = self._get(
-                name, "strip", try_tif, cor_px, lambda path, source: _of_sweep(path, cor_px, source)
-            )
+            make = partial(_of_sweep, read_sweep, cor_px, "sweep")
+            pictures["strip"] = self._get(name, "strip", try_tif, cor_px, make)
         if cors_px:
-            pair = self._get(
-                name, "pair", try_tif, cors_px, lambda path, source: _of_pair(path, cors_px, source)
-            )
-        return ScanPictures(
-            tuple(Picture(**plane) for plane in of_volume["planes"]),
-            _strip(strip),
-            _strip(pair),
-            of_volume["provenance"],
-        )
+            make = partial(_of_sweep, read_pair, cors_px, "pair")
+            pictures["pair"] = self._get(name, "pair", try_tif, cors_px, make)
+        return pictures
 
     def _of_volume(self, volume: Path, source: Source) -> dict[str, Any]:
         """Make the mid planes of a volume; return them, and what the page shows of its origin."""
         planes = read_mid_planes(volume)
         made = [make_picture(plane, planes[plane], self._size, source) for plane in planes]
-        return {"planes": [asdict(picture) for picture in made], "provenance": _stated(volume)}
+        return {"planes": made, "provenance": _stated(volume)}
 
     def _get(
         self,
@@ -211,18 +199,11 @@ class _Maker:
         return put
 
 
-def _of_sweep(try_tif: Path, cor_px: float, source: Source) -> dict[str, Any] | None:
-    sweep = read_sweep(try_tif, cor_px)
-    return asdict(make_strip(sweep, source)) if sweep else None
-
-
-def _of_pair(try_tif: Path, cors_px: list[float], source: Source) -> dict[str, Any] | None:
-    sweep = read_pair(try_tif, cors_px)
-    return asdict(make_strip(sweep, source, "pair")) if sweep else None
-
-
-def _strip(made: dict[str, Any] | None) -> Strip | None:
-    return Strip(**made | {"picture": Picture(**made["picture"])}) if made else None
+def _of_sweep(
+    read: Callable[[Path, Any], Sweep | None], cor_px: Any, name: str, try_tif: Path, source: Source
+) -> dict[str, Any] | None:
+    sweep = read(try_tif, cor_px)
+    return make_strip(sweep, source, name) if sweep else None
 
 
 def _stated(volume: Path) -> dict[str, Any]:
@@ -246,13 +227,14 @@ def _read_cache(path: Path) -> Mapping[str, Any]:
     return cache if isinstance(cache, dict) else {}
 
 
-def _tidy(folder: Path, pictures: Sequence[ScanPictures]) -> None:
+def _tidy(folder: Path, pictures: Sequence[Pictures]) -> None:
     """Remove picture files that the page no longer shows."""
     if not folder.is_dir():
         return
-    shown = [picture for made in pictures for picture in made.planes]
-    shown += [strip.picture for made in pictures for strip in (made.strip, made.pair) if strip]
-    names = {os.path.basename(picture.src) for picture in shown}
+    shown = [picture for made in pictures for picture in made["planes"]]
+    strips = (made[kind] for made in pictures for kind in ("strip", "pair"))
+    shown += [strip["picture"] for strip in strips if strip]
+    names = {os.path.basename(picture["src"]) for picture in shown}
     for path in folder.iterdir():
         if path.suffix == ".webp" and path.name not in names:
             path.unlink()
@@ -296,7 +278,7 @@ def write_page(
     return campaign.notes
 
 
-def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> str:
+def render(campaign: CampaignRecord, pictures: Mapping[str, Pictures]) -> str:
     """Make the HTML of a report, which loads no other resources; `pictures` by scan."""
     html = (
         _environment()
@@ -334,8 +316,8 @@ def script_hash() -> str:
     return base64.b64encode(hashlib.sha256(_file("page.js").encode()).digest()).decode()
 
 
-def _provenances(pictures: Mapping[str, ScanPictures]) -> dict[str, Mapping[str, Any]]:
-    return {name: shown.provenance for name, shown in pictures.items() if shown.provenance}
+def _provenances(pictures: Mapping[str, Pictures]) -> dict[str, Mapping[str, Any]]:
+    return {n: shown["provenance"] for n, shown in pictures.items() if shown["provenance"]}
 
 
 def _file(name: str) -> str:

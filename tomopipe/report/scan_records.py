@@ -310,6 +310,7 @@ def _counts(record: Mapping[str, Any], raw: Path) -> bool:
 
 def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
     """Make a Prediction from prediction.json, optionally without the points of curves."""
+    model = part(data, "model")
     return Prediction(
         best_cor_px=number(data.get("best_cor_px")),
         cor_px=number(data.get("cor_px")),
@@ -318,7 +319,7 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         method=text(data.get("method")),
         reason=text(data.get("reason")),
         curves=parse_curves(data, points=points),
-        model=_parse_model(part(data, "model")),
+        model=Model(name, text(model.get("sha256"))) if (name := text(model.get("name"))) else None,
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
         warnings=texts(data.get("warnings")),
         doubts=texts(data.get("doubts")),
@@ -341,11 +342,6 @@ def parse_evidence(data: Mapping[str, Any]) -> tuple[Curve, ...]:
         _parse_curve(kind, {"curve": {"cor_px": evidence.get("cor_px"), "score": score}})
         for kind, score in part(evidence, "score").items()
     )
-
-
-def _parse_model(model: Mapping[str, Any]) -> Model | None:
-    name = text(model.get("name"))
-    return Model(name, text(model.get("sha256"))) if name else None
 
 
 def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:

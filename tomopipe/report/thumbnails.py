@@ -253,19 +253,6 @@ _URI = "data:image/webp;base64,"
 _QUALITIES = (80, 65, 50, 35, 20)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One mid plane: `src` is a data URI, or a path relative to the page."""
-
-    plane: str
-    src: str
-    width: int
-    height: int
-    shape: tuple[int, int]
-    low: float
-    high: float
-
-
 def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np.uint8]:
     """Shrink a plane, (n_y, n_x), by averaging, and map its grey window to 0..255.
 
@@ -314,8 +301,11 @@ def make_picture(
     plane: NDArray[np.floating],
     size: tuple[int, int] = SMALL,
     source: Source = as_uri,
-) -> Picture:
-    """Make the picture of a plane, (n_y, n_x); `size`: its longest side (pixels), most bytes."""
+) -> dict[str, Any]:
+    """Make the picture of a plane, (n_y, n_x); `size`: its longest side (pixels), most bytes.
+
+    Its `src` is a data URI, or a path relative to the page; `low` and `high`: its grey window.
+    """
     values = np.asarray(plane)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"plane {name}: expected 2 dimensions, got shape {values.shape}")
@@ -323,27 +313,21 @@ def make_picture(
     grey = to_grey(values, max_px=max_px)
     low, high = grey_window(values)
     src = source(name, encode(grey, max_bytes=max_bytes))
-    shape = (int(values.shape[0]), int(values.shape[1]))
-    return Picture(name, src, grey.shape[1], grey.shape[0], shape, low, high)
+    height, width = grey.shape
+    return {
+        "plane": name, "src": src, "width": width, "height": height,
+        "shape": [*values.shape], "low": low, "high": high,
+    }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Crops of try slices side by side in one picture; `chosen` is the index of the chosen COR."""
-
-    picture: Picture
-    cor_px: tuple[float, ...]
-    chosen: int
-
-
-def make_strip(sweep: Sweep, source: Source = as_uri, name: str = "sweep") -> Strip:
-    """Make the picture of a sweep around a COR."""
+def make_strip(sweep: Sweep, source: Source, name: str) -> dict[str, Any]:
+    """Make one picture of the slices of a sweep; `chosen` is the index of the chosen COR."""
     gap = np.zeros((len(sweep.images[0]), 2), np.uint8)
     side_by_side = np.hstack([part for image in sweep.images for part in (gap, image)][1:])
+    height, width = side_by_side.shape
     src = source(name, encode(side_by_side, max_bytes=STRIP_BYTES))
-    n_y, n_x = side_by_side.shape
-    picture = Picture(name, src, n_x, n_y, (n_y, n_x), 0.0, 255.0)
-    return Strip(picture, sweep.cor_px, sweep.chosen)
+    picture = {"src": src, "width": width, "height": height}
+    return {"picture": picture, "cor_px": [*sweep.cor_px], "chosen": sweep.chosen}
 
 
 def picture_stem(scan: str) -> str:

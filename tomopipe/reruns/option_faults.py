@@ -57,7 +57,7 @@ def _known(row: Mapping[str, str]) -> dict[str, float | None]:
 def _check_phase(campaign: Campaign, row: Mapping[str, str]) -> None:
     from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
 
-    phase_strength(campaign.config.preprocess, **_known(row))
+    phase_strength(campaign.config.preprocess, _known(row))
 
 
 def _check_half(row: Mapping[str, str]) -> None:

@@ -25,7 +25,7 @@ from tomopipe.scans.datasets import (
     kept_axes,
     list_in,
 )
-from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
+from tomopipe.scans.instrument import read_numbers
 from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name
 from tomopipe.scans.pixels import Hdf5Pixels
 
@@ -87,9 +87,7 @@ class DxchangeReader:
             location=DATA,
             theta_deg=theta_deg,
             theta_location=THETA,
-            pixel_size_um=read_pixel_size_um(file),
-            energy_kev=read_energy_kev(file),
-            distance_mm=read_distance_mm(file),
+            **read_numbers(file),
             missing_sources=pixels.missing_sources,
             warnings=warnings,
             n_planned=n_planned,

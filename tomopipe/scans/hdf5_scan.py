@@ -24,7 +24,7 @@ from tomopipe.scans.datasets import (
     find_dataset,
 )
 from tomopipe.scans.hdf5 import open_hdf5
-from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
+from tomopipe.scans.instrument import read_numbers
 from tomopipe.scans.layout import (
     COUNTED,
     KEYS,
@@ -156,9 +156,7 @@ class NamedReader:
             location=self._data.name,
             theta_deg=theta_deg,
             theta_location=location,
-            pixel_size_um=read_pixel_size_um(self._file),
-            energy_kev=read_energy_kev(self._file),
-            distance_mm=read_distance_mm(self._file),
+            **read_numbers(self._file),
             missing_sources=self._stack.missing_sources,
             warnings=warnings + invalid_frames(self._keys),
             aborted=fewer_frames(n_frames, n_planned, counted),

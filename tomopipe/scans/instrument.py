@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tomopipe.scans.datasets import attribute_of, text_of
 from tomopipe.scans.hdf5 import UNREADABLE
@@ -74,27 +74,22 @@ NEXUS_DISTANCE_MM = Quantity(_MM, lambda _: 1e3)
 _PLAIN = Quantity({}, lambda _: 1.0)
 
 
-def read_pixel_size_um(file: "h5py.File") -> StatedNumber | None:
-    """Read the size of a pixel in the sample, in micrometres, from a DXchange file.
+def read_numbers(file: "h5py.File") -> dict[str, Any]:
+    """Read pixel size, energy and distance of a DXchange file, each a `StatedNumber`, by its key.
 
-    That of the sensor is divided by the magnification, if there is one. None if there is no such
-    number; one that is below 0, or whose unit is not a length, has no value.
+    The size of a pixel is that in the sample: that of the sensor is divided by the magnification,
+    if there is one. None where there is no such number; one that is below 0, or whose unit is not
+    known, has no value.
     """
     magnification = _read(file, _MAGNIFICATION, _PLAIN)
     sensor = first_usable([([file], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
     if sensor and sensor.value and magnification and magnification.value:
         sensor = replace(sensor, value=sensor.value / magnification.value)
-    return _first_usable([_read(file, _RESOLUTION, PIXEL_SIZE_UM), sensor])
-
-
-def read_energy_kev(file: "h5py.File") -> StatedNumber | None:
-    """Read the photon energy, in keV, from a DXchange file: as `read_pixel_size_um`."""
-    return first_usable([([file], _ENERGY)], ENERGY_KEV)
-
-
-def read_distance_mm(file: "h5py.File") -> StatedNumber | None:
-    """Read the distance from sample to detector, in mm: as `read_pixel_size_um`."""
-    return first_usable([([file], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM)
+    return {
+        "pixel_size_um": _first_usable([_read(file, _RESOLUTION, PIXEL_SIZE_UM), sensor]),
+        "energy_kev": first_usable([([file], _ENERGY)], ENERGY_KEV),
+        "distance_mm": first_usable([([file], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM),
+    }
 
 
 def first_usable(

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.network import DILATIONS, LEVEL_EPSILON, LOG_SPREAD, SHAPE, Weights
+from tomopipe.cor.ai.network import DILATIONS, LEVEL_EPSILON, LOG_SPREAD, Weights
 
+SHAPE = "n_channels", "n_scalars", "width"
+"""Of a network, in its card: curves along the COR axis, numbers of a scan, channels within."""
 _MASKED = -1e4
 
 

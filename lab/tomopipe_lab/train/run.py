@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from tomopipe.cor.ai.finder import calibrated_confidence
 from tomopipe.cor.ai.inputs import RECIPE, recipe_hash
 from tomopipe.cor.ai.model_card import card_path
-from tomopipe.cor.ai.network import NET, SHAPE, Weights, load_model, predict
+from tomopipe.cor.ai.network import NET, Weights, load_model, predict
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole, write_json
 from tomopipe_lab.scores import auroc
@@ -72,7 +72,7 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
     """
     need_torch()
     from tomopipe_lab.train.fit import Schedule, fit
-    from tomopipe_lab.train.nets import new_net, put_weights, weights_of
+    from tomopipe_lab.train.nets import SHAPE, new_net, put_weights, weights_of
 
     examples, checks = load(work, "train"), load(work, "validation")
     for split, scans in (("train", examples), ("validation", checks)):

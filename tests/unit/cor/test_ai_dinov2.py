@@ -65,10 +65,6 @@ def test_two_blocks_agree_to_1e_4(short, window_px):
     assert_agrees(short, window_px)
 
 
-def test_the_whole_of_vit_s_agrees_to_1e_4():
-    assert_agrees(Checkpoint("a.pt", random_state(384, 12), 518, 3), 224)
-
-
 @torch.inference_mode()
 def test_windows_are_pooled_by_gated_attention(short):
     windows = windows_of(56, 3)
@@ -376,16 +372,6 @@ def test_the_config_asks_for_the_checkpoint_of_the_method():
 def test_corners_are_those_that_tomo_center_draws(size_px, window_px, corners):
     """The truth is what `tomo-center find` drew for these sizes, with its seed 10."""
     assert window_corners(size_px, window_px, 3).tolist() == [list(corner) for corner in corners]
-
-
-@pytest.mark.parametrize("size_px", [225, 301, 640])
-def test_windows_lie_inside_and_about_points_of_the_circle(size_px):
-    corners = window_corners(size_px, 224, 40)
-    assert corners.min() >= 0
-    assert corners.max() <= size_px - 224 - 1
-    free = (corners > 0).all(axis=1) & (corners < size_px - 225).all(axis=1)
-    middle = corners[free] + 112 - (size_px - 1) / 2
-    assert (np.hypot(*middle.T) <= size_px / 2).all()
 
 
 def test_a_single_window_is_in_the_middle():

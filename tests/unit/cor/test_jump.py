@@ -143,12 +143,6 @@ def test_a_far_jump_of_a_sample_larger_than_the_field_is_found(shift_px):
     assert find_jump(Prepared(replace(still, sinograms=still.sinograms[:, :, 64:192]))) is None
 
 
-@pytest.mark.parametrize("shift_px", [-60.0, 40.0])
-def test_images_taken_once_more_show_a_far_move(shift_px):
-    rows = moved(shift_px, N_ANGLES - 1, None, theta_deg=np.append(THETA_DEG, RETURN_DEG))
-    assert find_jump(Prepared(rows)).shift_px == pytest.approx(shift_px, abs=2)
-
-
 def test_rings_that_begin_during_a_scan_are_no_far_jump():
     """A smooth sample, larger than the field: rings alone match at a far shift (0.66)."""
     assert find_jump(Prepared(make_case("test", 70).rows.plain())) is None

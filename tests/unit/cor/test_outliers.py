@@ -330,11 +330,3 @@ def test_a_confident_cor_within_the_limit_is_like_any_other():
     members = confident(values_px, s1=1.0, s2=1.0, s4=1.0)
     rows = cor.fix_series(members, max_delta_px=50, protect_manual=True, protect_confident=0.95)
     assert same(rows, fix(members))
-
-
-def test_fixed_values_taken_for_new_measurements_may_be_flagged_again():
-    """Why a fix starts from what was measured: replaced outliers make the series look tighter."""
-    members = series(1015, 1000, 1000, 1000, 1100, 1100)
-    first = after(fix(members))
-    assert first == [1015, 1000, 1000, 1000, 1000, 1000]
-    assert after(fix(series(*first)))[0] == 1000

@@ -1,4 +1,4 @@
-"""rows.h5: what is written comes back; what does not belong together is refused."""
+"""rows.h5: what is written comes back; what try_recon has not written is named."""
 
 from dataclasses import replace
 
@@ -61,8 +61,6 @@ def test_numbers_of_the_projections_come_back_one_for_each(rows, tmp_path):
     assert read_rows(path).numbers is None
     write_rows(replace(rows, numbers=np.arange(3, 10)), path)
     assert read_rows(path).numbers.tolist() == [3, 4, 5, 6, 7, 8, 9]
-    with pytest.raises(TomopipeError, match="numbers: expected a shape"):
-        write_rows(replace(rows, numbers=np.arange(8)), path)
 
 
 def test_equal_rows_give_equal_bytes(rows, tmp_path):
@@ -89,23 +87,6 @@ def test_a_failed_scan_keeps_its_reason_as_written(tmp_path):
     back = read_rows(tmp_path / "rows.h5")
     assert back.failed == reason
     assert back.sinograms.shape == (0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"theta_rad": np.zeros(6)},
-        {"row_index": np.zeros(2, int)},
-        {"pairs": np.zeros((2, 2, 5, 12), np.float32)},
-        {"pair_theta_rad": np.zeros((1, 2))},
-        {"sinograms": np.zeros((7, 11), np.float32)},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_shapes_that_do_not_belong_together_are_refused(rows, tmp_path, change):
-    with pytest.raises(TomopipeError, match=r"rows\.h5.*expected"):
-        write_rows(replace(rows, **change), tmp_path / "rows.h5")
-    assert not (tmp_path / "rows.h5").exists()
 
 
 def test_a_foreign_or_missing_file_is_named(rows, tmp_path):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from find_rows import THETA_180_DEG, rows_of, scan
-from phantoms import make_phantom
 
 from tomopipe.cor.answer import prominence
 from tomopipe.cor.prepared import Prepared
@@ -33,16 +32,6 @@ def test_180_degrees_to_a_fifth_of_a_pixel(n_cols, offset_px):
     assert_found(find(scan(cor_px, n_cols=n_cols)), cor_px, 0.2)
 
 
-def test_no_constant_bias():
-    """Many objects average to the truth: a half pixel, or a quarter, would show."""
-    errors = [
-        find(scan(86.8, phantom=kind, seed=seed, n_rows=1), n_kept=1) - 86.8
-        for kind in ("rock", "foam", "capillary")
-        for seed in range(2)
-    ]
-    assert abs(np.mean(errors)) < 0.1
-
-
 @pytest.mark.parametrize(
     "theta_deg",
     [np.linspace(0, 360, 361), 20 - np.linspace(0, 172, 173), np.linspace(0, 178, 90)],
@@ -58,16 +47,6 @@ def test_a_wedge_of_150_degrees_to_a_pixel(seed):
     theta_deg = np.linspace(0, 150, 151)
     noisy = scan(72.8, theta_deg=theta_deg, counts=20000, seed=seed)
     assert_found(find(noisy, theta_deg), 72.8, 1)
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_a_truncated_sample_to_half_a_pixel(seed):
-    wide = make_phantom("rock", 300, 8, seed)
-    assert_found(find(scan(86.4, phantom=wide, counts=20000, seed=seed)), 86.4, 0.5)
-
-
-def test_few_photons_to_half_a_pixel():
-    assert_found(find(scan(83.37, counts=500, seed=2)), 83.37, 0.5)
 
 
 def test_binned_search_of_a_wide_detector_ends_at_a_fraction_of_a_pixel():

@@ -81,18 +81,6 @@ def test_zingers_go_and_nothing_else_changes(size_px):
     assert np.array_equal(cleaned[~hit], truth[~hit])
 
 
-@pytest.mark.slow
-def test_zingers_are_found_where_algotom_finds_them():
-    from algotom.prep.removal import remove_zinger
-
-    frames = smooth_frames(1)
-    frames[0, [5, 9, 15], [8, 30, 21]] += 1.0
-    theirs = remove_zinger(frames[0], 0.3, size=1) != frames[0]
-    ours = remove_zingers(frames, threshold=0.3)[0] != frames[0]
-    assert np.array_equal(ours, theirs)
-    assert ours.sum() == 3
-
-
 @pytest.mark.parametrize("size_px", [3, 5, 7])
 def test_zingers_are_those_of_the_median(size_px):
     """The sums for CuPy, with SciPy's median."""

@@ -152,9 +152,9 @@ def test_ring_current_of_the_file(tmp_path):
 @pytest.mark.parametrize("key", ["energy_kev", "pixel_size_um", "distance_mm"])
 def test_phase_needs_energy_pixel_size_and_distance(key):
     recipe = PreprocessBlock(phase={"method": "paganin"})
-    assert phase_strength(recipe, **KNOWN) > 0
+    assert phase_strength(recipe, KNOWN) > 0
     with pytest.raises(ScanError, match=key):
-        phase_strength(recipe, **(KNOWN | {key: None}))
+        phase_strength(recipe, KNOWN | {key: None})
 
 
 def test_what_cor_finding_sees_has_the_geometry_only():

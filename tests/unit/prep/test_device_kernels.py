@@ -118,19 +118,6 @@ def test_filters_take_rows_together_as_the_host_takes_each(monkeypatch, method, 
     assert not is_changed[5]
 
 
-@pytest.mark.parametrize("step", CHAIN)
-def test_each_step_gives_the_sinograms_of_the_host(path, step, xp):
-    recipe = PreprocessBlock(**{step: CHAIN[step]})
-    with open_scan(path, options=KNOWN) as scan:
-        corrections, rows = corrections_of(scan, recipe), (12, 18)
-        raw = scan.read_rows(*corrections.rows_needed(rows))
-        plain = corrections_of(scan, PreprocessBlock()).sinograms(scan.read_rows(*rows), rows)
-    on_host_values = corrections.sinograms(raw, rows)
-    there = corrections.sinograms(xp.asarray(raw), rows).get()
-    np.testing.assert_allclose(there, on_host_values, atol=1e-5 * np.ptp(on_host_values))
-    assert np.abs(on_host_values - plain).max() > 1e-4 * np.ptp(on_host_values)
-
-
 def test_dynamic_flats_on_a_gpu(path, tmp_path, xp):
     recipe = PreprocessBlock(flat_method="pca", flat_components=2)
     flickering = tmp_path / "flickering.h5"

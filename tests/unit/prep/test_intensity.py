@@ -24,15 +24,6 @@ def test_air_becomes_one_whatever_the_beam_does():
     assert np.allclose(corrected, truth, atol=1e-6)
 
 
-def test_air_is_the_published_line():
-    """As tomopy.normalize_bg: the mean of the air on each side, and the line between them."""
-    random = np.random.default_rng(1)
-    row = random.uniform(0.5, 1, (1, 1, 30)).astype(np.float32)
-    left, right = row[0, 0, :1].mean(), row[0, 0, -1:].mean()
-    expected = row[0, 0] / (left + (right - left) * np.arange(30) / 29)
-    assert np.allclose(normalise_to_air(row, 1)[0, 0], expected, rtol=1e-6)
-
-
 def test_rows_without_beam_stay():
     row = np.zeros((1, 2, 30), np.float32)
     row[0, 1] = 0.5

@@ -1,5 +1,7 @@
 """Flat-field correction: exact values, and nothing but finite ones."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from tests import pretend_cupy
 from tests.pretend_device import BOTH_ORDERS
 from tomopipe.prep import device_kernels
 from tomopipe.prep import normalise as module
-from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
+from tomopipe.prep.normalise import MIN_TRANSMISSION, device_normaliser, normalise
 from tomopipe.recon import cuda
 
 SHAPE = (3, 5)
@@ -149,6 +151,14 @@ def test_plain_operations_give_the_values_of_the_cpu(monkeypatch, dtype, xp):
     _compare(dtype, xp)
 
 
+@dataclass(frozen=True, eq=False)
+class Flats:
+    """What a GPU is told of a beam."""
+
+    flat: np.ndarray
+    dark: np.ndarray
+
+
 def _compare(dtype, xp):
     """In one kernel: dead pixels and rows, counts of more than 24 bits, values under the dark."""
     random = np.random.default_rng(3)
@@ -157,9 +167,10 @@ def _compare(dtype, xp):
     flat, dark = (random.uniform(*ends, SHAPE) * top for ends in ((0.8, 1), (0, 0.1)))
     flat[0, 1] = flat[2] = 0
     flat, dark = flat.astype(np.float32), dark.astype(np.float32)
+    beam = Flats(flat, dark)
     for minus_log in (True, False):
         expected = normalise(raw, flat, dark, minus_log=minus_log)
-        found = normalise(*map(xp.asarray, (raw, flat, dark)), minus_log=minus_log)
+        found = device_normaliser(xp, beam, slice(None), minus_log=minus_log)(xp.asarray(raw))
         np.testing.assert_allclose(found.get(), expected, rtol=1e-5, atol=1e-6)
     if dtype[0] == "f":
         raw[1, 0, 3] = np.nan
@@ -168,7 +179,7 @@ def _compare(dtype, xp):
         raw[2, 0] = np.nan
         for minus_log in (True, False):
             expected = normalise(raw, flat, dark, minus_log=minus_log)
-            found = normalise(*map(xp.asarray, (raw, flat, dark)), minus_log=minus_log)
+            found = device_normaliser(xp, beam, slice(None), minus_log=minus_log)(xp.asarray(raw))
             np.testing.assert_allclose(found.get(), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -41,30 +41,6 @@ def test_thickness_of_a_lens(alpha_px2, generalised):
     assert np.abs(-np.log(image) - truth).max() > 5 * error  # without the filter
 
 
-@pytest.mark.slow
-def test_filter_is_that_of_algotom():
-    random = np.random.default_rng(0)
-    image = 0.5 + 0.1 * random.random((1, 96, 128)).astype(np.float32)
-    alpha_px2, pad = 3.0, 64
-    # Algotom takes a window over the padded frame: 1 + alpha k^2 on its frequencies
-    k_y, k_x = (2 * np.pi * np.fft.fftfreq(n + 2 * pad) for n in image.shape[1:])
-    window = np.fft.fftshift(1 + alpha_px2 * (k_y[:, None] ** 2 + k_x**2))
-    inner = window[pad:-pad, pad:-pad]
-    expected = _algotom(image[0], window, inner, pad)
-    got = phase.retrieve_phase(image, alpha_px2=alpha_px2, rows=(0, 96))[0]
-    assert np.abs(got - expected).max() < 1e-3 * np.ptp(image)
-
-
-def _algotom(image, window, inner, pad):
-    """fresnel_filter pads the window that it is given: pad the image before instead."""
-    from algotom.prep.filtering import fresnel_filter
-
-    padded = np.pad(image, pad, mode="edge")
-    filtered = fresnel_filter(padded, 0, dim=2, window=window, pad=0, apply_log=False)
-    assert inner.shape == image.shape
-    return filtered[pad:-pad, pad:-pad]
-
-
 @pytest.mark.parametrize("rows", [(0, 10), (20, 33), (50, 64)])
 def test_blocks_equal_the_whole(rows):
     image = np.random.default_rng(1).random((2, 64, 50)).astype(np.float32)

@@ -1,6 +1,5 @@
 """The gated stripe filter: known stripes go, everything else stays, also what is round."""
 
-import h5py
 import numpy as np
 import pytest
 from tomopipe_lab.suite import rasters, solids
@@ -8,14 +7,10 @@ from tomopipe_lab.suite._kernels import ELLIPSE
 from tomopipe_lab.suite.sample import Solid, View
 from tomopipe_lab.suite.solids import Body
 
-from tests.phantoms import write_scan
-from tests.step_calls import full_recon
 from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.steps import full_recon as full_module
-from tomopipe.stream.memory import Blocks
 
 N_ANGLES, N_COLS, COR_PX = 400, 256, 128.8
 THETA_RAD = np.linspace(0, np.pi, N_ANGLES, endpoint=False)
@@ -172,37 +167,6 @@ def test_useless_columns_become_the_line_between_their_neighbours():
         assert np.abs(left[:, column] - line).max() < 1e-5
     others = np.setdiff1d(np.arange(N_COLS), [column for column, _, _ in useless])
     assert np.array_equal(left[:, others], undamaged[:, others])
-
-
-@pytest.mark.slow
-def test_volumes_do_not_depend_on_blocks_and_threads(tmp_path, monkeypatch):
-    path = write_scan(
-        tmp_path / "a.h5", cor_px=24.7, n_rows=24, n_cols=48, n_angles=61, counts=2e4
-    ).path
-    with h5py.File(path, "r+") as file:
-        raw = file["exchange/data"][:]
-        raw[:, :, 20] = (0.9 * raw[:, :, 20]).astype(raw.dtype)
-        file["exchange/data"][:] = raw
-
-    def volume(name, method="gated", **options):
-        corrections = {"stripes": {"method": method}}
-        target = tmp_path / name
-        full_recon(path, target, cor_px=24.7, device="cpu", corrections=corrections, **options)
-        with h5py.File(target) as file:
-            return file["exchange/data"][()]
-
-    whole = volume("a_rec.h5", threads=1)
-    assert np.array_equal(volume("b_rec.h5", threads=2), whole)
-    small = Blocks(4, 4, ahead=1)
-    monkeypatch.setattr(full_module, "fit_blocks", lambda *_, **__: (small, small))
-    assert np.array_equal(volume("c_rec.h5", threads=2), whole)
-    assert not np.array_equal(volume("d_rec.h5", "none"), whole)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.5, 3.25])
-def test_constant_sinograms_stay(value):
-    sinogram = np.full((40, 64), value, np.float32)
-    assert np.array_equal(remove_proven(sinogram), sinogram)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (30, 3), (200, 5), (17, 300)])

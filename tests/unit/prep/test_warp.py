@@ -35,19 +35,6 @@ def test_roll_is_that_of_a_detector_that_was_turned():
 
 
 @pytest.mark.slow
-def test_roll_is_that_of_algotom():
-    from algotom.prep.correction import generate_tilted_sinogram
-
-    images = frames()
-    warp = Warp(N_ROWS, N_COLS, roll_deg=-1.5)
-    warped = apply_warp(images, warp, (0, N_ROWS), (0, N_ROWS))
-    for row in (2, 25, 45):
-        expected = generate_tilted_sinogram(images, row, 1.5)
-        inner = slice(3, -3)  # at the corners Algotom mirrors, we repeat
-        assert np.allclose(warped[:, row, inner], expected[:, inner], atol=1e-5)
-
-
-@pytest.mark.slow
 def test_distortion_is_that_of_algotom():
     from algotom.prep.correction import unwarp_projection
 

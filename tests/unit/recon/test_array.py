@@ -380,14 +380,3 @@ def test_kernels_are_kept_where_the_user_has_them(tmp_path, monkeypatch, is_set)
     assert (tmp_path / "own").exists() == is_set
     assert (tmp_path / "home/.cupy/kernel_cache").exists() != is_set
     assert ("CUPY_CACHE_DIR" in os.environ) == is_set
-
-
-def test_a_job_takes_a_gpu_that_is_free(tmp_path):
-    cupy = _cupy(["a", "b"])
-    with claimed_gpu(cupy, tmp_path) as first:
-        assert first.name == "GPU a"
-        with claimed_gpu(cupy, tmp_path) as second:
-            assert second.name == "GPU b"
-        with claimed_gpu(cupy, tmp_path) as again:
-            assert again.name == "GPU b"
-    assert cupy.used[0] == 0

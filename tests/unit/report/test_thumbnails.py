@@ -61,12 +61,6 @@ def test_pages_lie_around_the_cor(tmp_path, cor_px, binning, expected):
     assert sweep.images[sweep.chosen].max() > 245
 
 
-@pytest.mark.parametrize("cor_px", [90.0, 130.0])
-def test_without_rows_a_cor_beyond_the_sweep_has_no_strip(tmp_path, cor_px):
-    grid_px = [100 + 0.5 * number for number in range(41)]
-    assert read_sweep(stack(tmp_path, numbered(41), grid_px), cor_px) is None
-
-
 @pytest.mark.slow
 def test_a_strip_beyond_the_sweep_is_made_from_the_rows_about_the_cor(tmp_path):
     write_pictures(tmp_path, "far_1", 600.0)
@@ -230,9 +224,9 @@ def test_a_picture_is_in_the_page_or_where_its_source_puts_it():
     plane = np.outer(np.ones(64), np.arange(64.0)).astype(np.float32)
     put = []
     beside = make_picture("mid_xz", plane, source=lambda *asked: put.append(asked) or "a.webp")
-    assert (beside.plane, beside.src, put[0][0]) == ("mid_xz", "a.webp", "mid_xz")
+    assert (beside["plane"], beside["src"], put[0][0]) == ("mid_xz", "a.webp", "mid_xz")
     inline = make_picture("mid_xz", plane)
-    data = base64.b64decode(inline.src.removeprefix("data:image/webp;base64,"))
+    data = base64.b64decode(inline["src"].removeprefix("data:image/webp;base64,"))
     assert data == put[0][1]
     image = np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float)
     assert image[:, -1].mean() - image[:, 0].mean() > 200  # grows to the right

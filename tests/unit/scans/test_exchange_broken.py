@@ -121,15 +121,6 @@ def test_unusable_scans_say_why(tmp_path, change, reason):
         pass
 
 
-def test_data_as_a_group_and_exchange_as_a_dataset(tmp_path):
-    with h5py.File(tmp_path / "group.h5", "w") as file:
-        file.create_group(DATA)
-    assert "/exchange/data is a group" in reason_of(tmp_path / "group.h5")
-    with h5py.File(tmp_path / "dataset.h5", "w") as file:
-        file["exchange"] = 1
-    assert "no /exchange/data" in reason_of(tmp_path / "dataset.h5")
-
-
 def test_angles_as_text_are_those_of_the_configuration(tmp_path):
     path = write(tmp_path / "a.h5", replace(THETA, np.array([b"1.0"] * 7)))
     assert reason_of(path).endswith("whole numbers or floats; input.angles gives others")

@@ -67,15 +67,3 @@ def test_signs_and_decimals_are_no_kinds_and_their_holes_are_missing_counts():
     assert {*kinds_of(printed)} == {"p_#"}
     assert missing_counts(tilts) == [-7, 3, 4]
     assert missing_counts(printed) == [150]
-
-
-def test_names_that_do_not_show_one_kind():
-    mixed = [*names(range(3), "dar_"), *names(range(12))]
-    assert unclear_kinds(mixed) == "images with 2 kinds of names, dar_# (3), img_# (12)"
-    printed = [f"p_{a / 4:g}" for a in range(40)]
-    copied = [*names(range(12), width=1), "img_03"]
-    assert unclear_kinds(copied) == "two images of one number, img_3 and img_03"
-    assert unclear_kinds([*printed, "p_0.5 (copy)"]) == (
-        "images with 2 kinds of names, p_# (40), p_# (copy) (1)"
-    )
-    assert unclear_kinds(["a", "b"]) == "images with 2 kinds of names, a (1), b (1)"

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tomopipe.scans.instrument import read_energy_kev, read_pixel_size_um
+from tomopipe.scans.instrument import read_numbers
 
 OBJECTIVE = "measurement/instrument/detection_system/objective"
 RESOLUTION, MAGNIFICATION = f"{OBJECTIVE}/resolution", f"{OBJECTIVE}/magnification"
@@ -12,7 +12,7 @@ PIXEL = "measurement/instrument/detector/pixel_size"
 ENERGY = "measurement/instrument/monochromator/energy"
 
 
-def read(tmp_path, read_it, *values):
+def read(tmp_path, key, *values):
     """Write (name, value, units) and read."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for name, value, units in values:
@@ -20,7 +20,7 @@ def read(tmp_path, read_it, *values):
             if units is not None:
                 file[name].attrs["units"] = units
     with h5py.File(tmp_path / "a.h5") as file:
-        found = read_it(file)
+        found = read_numbers(file)[key]
     return None if found is None else found.value
 
 
@@ -44,21 +44,19 @@ def read(tmp_path, read_it, *values):
     ],
 )
 def test_pixel_size_in_its_units(tmp_path, value, units, expected_um):
-    found_um = read(tmp_path, read_pixel_size_um, (RESOLUTION, value, units))
+    found_um = read(tmp_path, "pixel_size_um", (RESOLUTION, value, units))
     assert found_um == (None if expected_um is None else pytest.approx(expected_um))
 
 
 def test_pixel_size_in_the_sample_comes_before_that_of_the_sensor(tmp_path):
     sensor = [(PIXEL, 3.45, "um"), (MAGNIFICATION, 5.0, None)]
-    assert read(tmp_path, read_pixel_size_um, *sensor) == pytest.approx(0.69)
-    assert read(tmp_path, read_pixel_size_um, *sensor, (RESOLUTION, 0.7, "um")) == 0.7
-    assert read(tmp_path, read_pixel_size_um, *sensor, (RESOLUTION, 0.0, "um")) == pytest.approx(
-        0.69
-    )
-    assert read(tmp_path, read_pixel_size_um, (PIXEL, 3.45, "um")) == 3.45
+    assert read(tmp_path, "pixel_size_um", *sensor) == pytest.approx(0.69)
+    assert read(tmp_path, "pixel_size_um", *sensor, (RESOLUTION, 0.7, "um")) == 0.7
+    assert read(tmp_path, "pixel_size_um", *sensor, (RESOLUTION, 0.0, "um")) == pytest.approx(0.69)
+    assert read(tmp_path, "pixel_size_um", (PIXEL, 3.45, "um")) == 3.45
     nexus = ("measurement/instrument/detector/x_pixel_size", 3.45e-6, "m")
-    assert read(tmp_path, read_pixel_size_um, nexus) == pytest.approx(3.45)
-    assert read(tmp_path, read_pixel_size_um) is None
+    assert read(tmp_path, "pixel_size_um", nexus) == pytest.approx(3.45)
+    assert read(tmp_path, "pixel_size_um") is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +70,7 @@ def test_pixel_size_in_the_sample_comes_before_that_of_the_sensor(tmp_path):
     ],
 )
 def test_energy_in_its_units(tmp_path, value, units, expected_kev):
-    found_kev = read(tmp_path, read_energy_kev, (ENERGY, value, units))
+    found_kev = read(tmp_path, "energy_kev", (ENERGY, value, units))
     assert found_kev == (None if expected_kev is None else pytest.approx(expected_kev))
 
 
@@ -81,8 +79,7 @@ def test_a_group_or_a_dangling_link_is_no_number(tmp_path):
         file.create_group(RESOLUTION)
         file[ENERGY] = h5py.SoftLink("/gone")
     with h5py.File(tmp_path / "a.h5") as file:
-        assert read_pixel_size_um(file) is None
-        assert read_energy_kev(file) is None
+        assert not any(read_numbers(file).values())
 
 
 SENSOR = "measurement/instrument/detector"
@@ -100,6 +97,6 @@ def test_the_height_of_a_pixel_as_a_part_of_its_width(tmp_path, name, value, uni
                 file[f"{SENSOR}/{name.format(axis)}"] = number
                 file[f"{SENSOR}/{name.format(axis)}"].attrs["units"] = unit
         file[MAGNIFICATION] = 10.0
-        found = read_pixel_size_um(file)
+        found = read_numbers(file)["pixel_size_um"]
     assert found.value == pytest.approx(0.5)
     assert found.ratio == pytest.approx(ratio)

@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.exchange_files import reason_of
 from tests.nxtomo_files import (
     ANGLES_DEG,
     DIAMOND,
@@ -41,13 +42,6 @@ def put(name, value, units=None):
                 group[name].attrs["units"] = units
 
     return change
-
-
-def reason_of(path, **options):
-    with pytest.raises(ScanError) as caught:
-        read_metadata(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @BOTH

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from pydantic import ValidationError
 
+from tests.exchange_files import reason_of
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, is_of_the_scan
 from tomopipe.scans.angle_lists import COMMAS, TILTS
@@ -42,13 +43,6 @@ def write_folder(path, *, images=None, into="", **options):
 
 def write_list(path, angles=ANGLES_DEG):
     path.write_text("".join(f"{angle}\n" for angle in angles))
-
-
-def reason_of(path, **options):
-    with pytest.raises(ScanError) as caught:
-        read_metadata(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("all_go", [False, True])

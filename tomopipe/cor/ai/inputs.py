@@ -90,9 +90,7 @@ class NetworkOutput:
     share: NDArray[np.float64]  # (n_grid,): probability of each position; with `none` they sum to 1
     none: float  # probability that no position is right
     index: int  # the best position
-    # from the best position to the COR, and the expected error of that; unbinned px
-    offset_px: float
-    spread_px: float
+    spread_px: float  # expected error there, unbinned px
 
 
 def all_curves(curves: Curves) -> CurveSet:

@@ -24,7 +24,6 @@ Weights = dict[str, NDArray[np.float32]]
 """By their names in the file."""
 NET = "A"
 """Name of the network along the COR axis in its card; others were tried (decision 11)."""
-SHAPE = "n_channels", "n_scalars", "width"
 DILATIONS = 1, 2, 4, 8, 16
 LEVEL_EPSILON = 1e-5
 LOG_SPREAD = -3.0, 4.0
@@ -42,10 +41,9 @@ class Model:
 def predict(weights: Weights, inputs: Inputs) -> NetworkOutput:
     """Run a network on the input of one scan and on its mirror image; return the mean of both."""
     back = mirrored(inputs)
-    score, none, offset, log_spread = forward(weights, inputs.grid, inputs.scan)
-    other, other_none, other_offset, other_spread = forward(weights, back.grid, back.scan)
+    score, none, _, log_spread = forward(weights, inputs.grid, inputs.scan)
+    other, other_none, _, other_spread = forward(weights, back.grid, back.scan)
     score = 0.5 * (score + other[::-1]) - 0.5 * (none + other_none)
-    offset = 0.5 * (offset - other_offset[::-1])
     log_spread = 0.5 * (log_spread + other_spread[::-1])
     top = max(0.0, float(score.max()))
     weight = np.exp(score - top)
@@ -57,7 +55,6 @@ def predict(weights: Weights, inputs: Inputs) -> NetworkOutput:
         share=weight / total,
         none=float(np.exp(-top)) / total,
         index=index,
-        offset_px=float(offset[index]) * step_px,
         spread_px=float(np.exp(log_spread[index])) * step_px,
     )
 
@@ -87,40 +84,11 @@ def _load(path: Path, mtime_ns: int) -> Model:
             f"this tomopipe makes version {RECIPE.version}. Train it again: `tomopipe lab train`."
         )
     try:
-        weights = _read_weights(path)
-        expected = weight_shapes(*(int(card["shape"][name]) for name in SHAPE))
+        return Model(_read_weights(path), card)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TomopipeError(
             f"{path}: expected the weights of its card; got {error!r}. Train it again."
         ) from error
-    result = {name: array.shape for name, array in weights.items()}
-    wrong = [name for name in expected | result if expected.get(name) != result.get(name)]
-    if wrong:
-        raise TomopipeError(
-            f"{path}: expected the weights of its card, {wrong[0]} of shape "
-            f"{expected.get(wrong[0])}; got {result.get(wrong[0])}. Train it again."
-        )
-    return Model(weights, card)
-
-
-def weight_shapes(n_channels: int, n_scalars: int, width: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array of weights by its name in the file.
-
-    `n_channels` are the curves along the COR axis, `n_scalars` the numbers of the scan as a whole,
-    `width` the channels within the network.
-    """
-    layers: dict[str, tuple[int, ...]] = {
-        "enter": (width, n_channels, 1),
-        "tell": (width, n_scalars),
-        **{f"layers.{i}": (width, width, 5) for i in range(len(DILATIONS))},
-        **{f"norms.{i}": (width,) for i in range(len(DILATIONS))},
-        "share": (width, 2 * width),
-        "leave": (3, width, 1),
-        "refuse.0": (width, 3 * width),
-        "refuse.3": (1, width),
-    }
-    weight = {f"along.{name}.weight": shape for name, shape in layers.items()}
-    return weight | {f"along.{name}.bias": shape[:1] for name, shape in layers.items()}
 
 
 def forward(
