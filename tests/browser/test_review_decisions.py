@@ -402,8 +402,8 @@ def test_a_cell_that_was_no_cor_comes_back_and_so_does_what_was_decided_before(
     for scan in ("bone_007", "bone_005", "bone_006"):
         row(page, scan).click()
         expect(page.locator("#facts h2")).to_have_text(scan)
-        page.keyboard.type("512.5")
-        page.keyboard.press("Enter")
+        page.locator("#cor").fill("512.5")
+        page.locator("#cor").press("Enter")
         expect(row(page, scan)).to_contain_text("512.50 ✎")
     for scan in ("bone_006", "bone_005", "bone_007"):
         page.keyboard.press("u")
