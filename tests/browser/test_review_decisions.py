@@ -447,6 +447,11 @@ def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(tmp_path, s
     expect(page.locator("#line-scans tr", has_text="bone_006")).to_contain_text("548.50 (0.95)")
     tick.check()
     expect(accept).to_have_text("Accept the line for these 3 scans")
+    accept.click()
+    expect(page.locator("#toast")).to_contain_text("3 scans: the COR of the line")
+    page.locator('#views [data-view="scan"]').click()
+    expect(page.locator("#cor")).to_have_value("513.65")  # of the scan that was open all the time
+    expect(page.locator("#facts")).to_contain_text("513.65")
 
 
 def test_the_view_of_jobs_says_that_it_waits_for_an_answer(tmp_path, serve, visit):

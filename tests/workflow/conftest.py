@@ -97,15 +97,15 @@ def job_names(text: str) -> list[str]:
     return [name for name in names if name not in ("all", "predictions")]
 
 
-def plan(campaign: Path) -> tuple[int, frozenset[str]]:
+def plan(campaign: Path, *scans: str) -> tuple[int, frozenset[str]]:
     """Call `tomopipe plan --json`; return its status and the certain jobs, named as in a run."""
-    status, jobs = plan_all(campaign)
+    status, jobs = plan_all(campaign, *scans)
     return status, frozenset(name for name, certain in jobs.items() if certain)
 
 
-def plan_all(campaign: Path) -> tuple[int, dict[str, bool]]:
+def plan_all(campaign: Path, *scans: str) -> tuple[int, dict[str, bool]]:
     """Call `tomopipe plan --json`; return its status and all jobs with their certainty."""
-    done = CliRunner().invoke(cli, ["plan", "--json", str(campaign)])
+    done = CliRunner().invoke(cli, ["plan", "--json", str(campaign), *scans])
     assert done.stdout, done.stderr
     jobs = json.loads(done.stdout)
     return done.exit_code, {

@@ -18,6 +18,7 @@ from tests.workflow.conftest import (
     HOME,
     configure,
     failing,
+    job_names,
     make_scan,
     new_campaign,
     package_with,
@@ -281,3 +282,17 @@ def test_a_scan_of_known_cor_is_searched_when_it_is_named(tmp_path):
     assert f"{40 - predicted_px:.2f} px from the prediction" in page
     assert page.count("not checked") == 1
     assert plan(campaign) == (0, frozenset())
+
+
+def test_the_volume_of_one_scan_is_planned_and_then_made_alone(campaign):
+    table(campaign, "a_2\tauto\t50.25\t", "b_1\tauto\t47.00\t")
+    shown = CliRunner().invoke(cli, ["run", "-C", str(campaign), "a_2", "-n"])
+    assert (shown.exit_code, shown.output.count("full_recon")) == (2, 2), shown.output
+    jobs = plan(campaign, "a_2")[1]
+    assert jobs == {"fix_cor:a", "fix_cor:b", "resolve_cor", "full_recon:a_2"}
+    status, text = tomopipe(campaign, "run", "a_2", *CORES)
+    assert status == 0, text
+    log = max((campaign / "logs" / "run").glob("*.log")).read_text()
+    assert frozenset(job_names(log)) == jobs
+    assert plan(campaign, "a_2") == (0, frozenset())
+    assert plan(campaign)[1] == {"full_recon:b_1", "sidecar", "export_star", "report"}

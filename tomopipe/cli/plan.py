@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -25,11 +26,13 @@ from tomopipe.cli.options import (
     DryRun,
     campaign_and_scans,
 )
+from tomopipe.cli.run import possible_scans
 from tomopipe.cli.terminal import bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import set_remarks, unfinished_scans
 
 _WIDE = 100  # columns of the terminal from which details are shown
@@ -107,7 +110,17 @@ def _tell(job: JobStatus, screen: Console) -> None:
 
 
 def plan(
-    directory: Directory = Path("."),
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The campaign folder, and scans of which only the volumes are looked at: names "
+            "or 'patterns'.",
+            metavar="CAMPAIGN SCAN",
+            show_default="this folder, all scans",
+        ),
+    ] = None,
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON.")] = False,
 ) -> None:
@@ -117,9 +130,19 @@ def plan(
     file of another time proves to be of another content.
     Exit status: 1 failures stand, else 2 there is work, 0 nothing to do.
 
-    Example: `tomopipe plan mycampaign`, then `tomopipe run mycampaign`
+    Examples: `tomopipe plan mycampaign`, `tomopipe plan 'sandA_*'`
     """
-    result = make_plan(load_campaign(directory, config))
+    directory, scans = campaign_and_scans(context, names or [], directory, config)
+    show_plan(directory, config, scans, as_json=as_json)
+
+
+def show_plan(
+    directory: Path, config: Path | None, names: Sequence[str] = (), *, as_json: bool = False
+) -> None:
+    """Print what the next run will do, or one for the volumes of the named scans; exit."""
+    settled = Settled(campaign := load_campaign(directory, config))
+    scans = possible_scans(settled, names, "full_recon") if names else ()
+    result = make_plan(campaign, settled=settled, volumes_of=scans)
     if as_json:
         typer.echo(json.dumps(as_records(result), indent=1, ensure_ascii=False))
         if result.blocked:

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from tomopipe.errors import NoRoomError, TomopipeError, room_for, write_for_a_mo
 from tomopipe.groups import scans_named
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress
+
+if TYPE_CHECKING:
+    from tomopipe.reruns.settle import Settled
 
 _LOOK_S = 0.2
 _STOP_S = 60.0
@@ -79,12 +82,14 @@ def run(
     `tomopipe run sandA_001 'rock_*'`
     """
     directory, scans = campaign_and_scans(context, names or [], directory, config)
-    if (predict or scans) and (dry_run or watch or (predict and scans)):
-        raise typer.BadParameter("--predict and names of scans exclude --dry-run and --watch")
+    if (predict or scans) and (watch or (predict and scans)):
+        raise typer.BadParameter("--predict, names of scans and --watch exclude each other")
+    if predict and dry_run:
+        raise typer.BadParameter("--predict excludes --dry-run")
     if dry_run:
-        from tomopipe.cli.plan import plan
+        from tomopipe.cli.plan import show_plan
 
-        return plan(directory, config)
+        return show_plan(directory, config, scans)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
     if watch:
@@ -148,39 +153,44 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
 def _receipts(
     directory: Path, config: Path | None, predict: Sequence[str], words: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Return the scans that get a volume, and the receipts of volumes, or of predictions.
-
-    Of several scans those that can have none are left out; one alone is an error.
-    """
-    from tomopipe.campaign.campaign import load_campaign, scans_of  # slow to load
-    from tomopipe.campaign.state import why_not_selected
+    """Return the scans that get a volume, and the receipts of volumes, or of predictions."""
+    from tomopipe.campaign.campaign import load_campaign  # slow to load
     from tomopipe.reruns.settle import Settled
 
     campaign = load_campaign(directory, config)
-    scans = scans_of(campaign, predict or words)
-    settled = Settled(campaign)
-    faults = {
-        scan: f"{'--predict ' * bool(predict)}{scan}: it is not selected ({why}). `select: yes` in "
-        f"{campaign.table_name} selects it."
-        for scan in scans
-        if (why := why_not_selected(campaign.scans[scan].select, settled.rows.get(scan)))
-    }
-    if not predict:
-        faults = {
-            scan: f"{scan} has no COR, and so no volume. Type: tomopipe cor set {scan} VALUE"
-            for scan in scans
-            if scan in settled.without_cor
-        } | faults
-    rest = [scan for scan in scans if scan not in faults]
-    if not rest:
+    receipt = campaign.outputs.receipt
+    if predict:
+        scans = possible_scans(Settled(campaign), predict, "predict_cor")
+        return [], [receipt("predict_cor", scan) for scan in scans]
+    scans = possible_scans(Settled(campaign), words, "full_recon")
+    # Snakemake sees what follows a checkpoint only if that is a target, too
+    return scans, [receipt("resolve_cor"), *(receipt("full_recon", scan) for scan in scans)]
+
+
+def possible_scans(settled: "Settled", words: Sequence[str], step: str) -> list[str]:
+    """Return the scans that words name and of which `step` can be done; say which are left out."""
+    from tomopipe.campaign.campaign import scans_of  # slow to load
+    from tomopipe.campaign.state import why_not_selected
+
+    campaign, faults, scans = settled.campaign, {}, []
+    for scan in scans_of(campaign, words):
+        if why := why_not_selected(campaign.scans[scan].select, settled.rows.get(scan)):
+            option = "--predict " if step == "predict_cor" else ""
+            faults[scan] = (
+                f"{option}{scan}: it is not selected ({why}). `select: yes` in "
+                f"{campaign.table_name} selects it."
+            )
+        elif step == "full_recon" and scan in settled.without_cor:
+            faults[scan] = (
+                f"{scan} has no COR, and so no volume. Type: tomopipe cor set {scan} VALUE"
+            )
+        else:
+            scans.append(scan)
+    if not scans:
         raise TomopipeError("\n".join(faults.values()))
     for fault in faults.values():
         say(f"left out: {fault}")
-    receipt = campaign.outputs.receipt
-    if predict:
-        return [], [receipt("predict_cor", scan) for scan in rest]
-    # Snakemake sees what follows a checkpoint only if that is a target, too
-    return rest, [receipt("resolve_cor"), *(receipt("full_recon", scan) for scan in rest)]
+    return scans
 
 
 @contextmanager

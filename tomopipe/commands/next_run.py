@@ -1,7 +1,7 @@
 """`tomopipe plan`: the jobs of the next run and their reasons, scan by scan, with their costs."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +22,7 @@ from tomopipe.reruns.option_faults import closed_folders, option_faults, protect
 from tomopipe.reruns.reasons import METADATA_ALONE, is_news
 from tomopipe.reruns.settle import PlannedJob, Settled
 
+_TO_CORS = ("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor")
 _N_NAMED = 3  # scans in a row of several
 
 
@@ -63,17 +64,27 @@ def _count(n_likely: int, n_most: int, rule: str) -> str:
     return f"{n_likely} (up to {n_most}) {rule}" if n_likely else f"up to {n_most} {rule}"
 
 
-def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
-    """Determine the jobs of the next run of the default target; or say why it stops before.
+def make_plan(
+    campaign: Campaign,
+    record: CampaignRecord | None = None,
+    *,
+    settled: Settled | None = None,
+    volumes_of: Collection[str] = (),
+) -> Plan:
+    """Determine the jobs of the next run; or say why it stops before.
 
-    `record` are the results of the campaign, if they are read already.
+    `record` are the results of the campaign, and `settled` the decision, if they are there already;
+    `volumes_of` the scans that the run makes the volumes of, and nothing else; all results without.
     """
-    result = Settled(campaign)
+    result = settled or Settled(campaign)
     rows = result.rows
-    planned = sorted(set(result.jobs), key=_order)
+    jobs = {job for job in result.jobs if not volumes_of or _is_for_volume(job, volumes_of)}
+    planned = sorted(jobs, key=_order)
     likely = [job for job in planned if job.is_likely]
     computed = [job for job in likely if METADATA_ALONE not in job.reason]
     failures = standing_failures(campaign, rows, record)
+    if volumes_of:
+        failures = [failure for failure in failures if failure.scan in volumes_of]
     return Plan(
         jobs=tuple(planned),
         failures=tuple(f"{each.scan}: {each.step}: {each.reason}" for each in failures),
@@ -90,13 +101,18 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
             *(
                 f"no COR, and so no volume: {scan}"
                 for scan in result.without_cor
-                if not result.blocked
+                if not (result.blocked or volumes_of)
             ),
             *option_faults(campaign, rows),
             *protected_results(campaign, [(job.rule, job.key) for job in planned]),
-            *stack_notes(campaign, rows),
+            *(() if volumes_of else stack_notes(campaign, rows)),
         ),
     )
+
+
+def _is_for_volume(job: PlannedJob, scans: Collection[str]) -> bool:
+    """Tell whether volumes need a job: all steps to cor.json, of all scans, and their own."""
+    return job.scan in scans if job.rule == "full_recon" else job.rule in _TO_CORS
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:

@@ -196,8 +196,9 @@ def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
         (("a_4",), "no scan a_4 in"),
         (("--predict", "a_3"), "--predict a_3: it is not selected (select: no)"),
         (("a_3",), "a_3: it is not selected (select: no)"),
-        (("--predict", "a_1", "-n"), "exclude --dry-run"),
-        (("a_1", "-n"), "exclude --dry-run"),
+        (("--predict", "a_1", "-n"), "excludes --dry-run"),
+        (("a_3", "-n"), "a_3: it is not selected (select: no)"),
+        (("a_1", "--watch"), "exclude each other"),
     ):
         status, text = call("run", campaign, *options)
         assert status != 0

@@ -14,7 +14,7 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fault: "", fixCor: {}, marks: {}, leaving: false, asking: false };
+const app = { view: "scan", fault: "", outdated: "", fixCor: {}, marks: {}, leaving: false, asking: false };
 
 async function load() {
   const found = await api.get("queue");
@@ -36,6 +36,7 @@ async function load() {
 async function open(name) {
   if (!name) return;
   queue.select(name);
+  app.outdated = "";
   if (app.view !== "scan") view("scan");
   try {
     await scan.open(name, () => queue.select(name));
@@ -104,6 +105,7 @@ function view(name) {
   if (name === "series") series.show(app.fixCor, selected ? selected.series : null, queue.selected());
   if (name === "plan") nextRun.plan();
   if (name === "jobs") panels.jobs();
+  if (name === "scan" && app.outdated) open(app.outdated);
   keepAddress();
 }
 
@@ -324,7 +326,9 @@ function theme() {
 async function changed(names, { stay = !app.leaving } = {}) {
   const before = scan.current();
   await load();
-  if (before && names.includes(before.scan) && queue.selected() === before.scan && app.view === "scan" && stay) await open(before.scan);
+  if (!(before && names.includes(before.scan) && queue.selected() === before.scan && stay)) return;
+  if (app.view === "scan") await open(before.scan);
+  else app.outdated = before.scan; // until it is looked at again
 }
 
 async function look() {
