@@ -16,7 +16,7 @@ from tomopipe.config import (
     StitchBlock,
     TryReconBlock,
 )
-from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.export_stack import export_stack as _export_stack
 from tomopipe.steps.export_star import export_star as _export_star
 from tomopipe.steps.full_recon import full_recon as _full_recon

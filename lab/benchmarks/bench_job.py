@@ -46,7 +46,7 @@ def ours(raw, volume, cor_px, threads):
     from tomopipe_lab.bench.jobs import volume_job
 
     from tomopipe.config import FullReconBlock
-    from tomopipe.scans.raw_scan import RawScan
+    from tomopipe.scans.exchange import RawScan
     from tomopipe.stream import recon_task
     from tomopipe.stream.memory import Resources
 

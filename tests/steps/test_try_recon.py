@@ -332,7 +332,7 @@ def test_a_raw_file_that_the_disk_does_not_give_is_tried_again(tmp_path, monkeyp
     def broken(*_, **__):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("tomopipe.scans.raw_scan.open_scan", broken)
+    monkeypatch.setattr("tomopipe.scans.exchange.open_scan", broken)
     files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
     found = try_recon(tmp_path / "a.h5", *files, made_from={"step": "try_recon"})
     assert "Input/output error" in found["failed"]

@@ -32,7 +32,7 @@ from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.tables import read_tsv
 
 if TYPE_CHECKING:
-    from tomopipe.scans.raw_scan import RawScan
+    from tomopipe.scans.exchange import RawScan
 
 InventoryRows = Mapping[str, Mapping[str, str]]
 
@@ -203,7 +203,7 @@ class Campaign:
 
     def raw_scan(self, scan: str) -> "RawScan":
         """Return a scan as its steps read it; `partial`: it may have been selected by hand."""
-        from tomopipe.scans.raw_scan import raw_scan
+        from tomopipe.scans.exchange import raw_scan
 
         return raw_scan(self.scans[scan].path, self.for_scan(scan).config, partial=True)
 

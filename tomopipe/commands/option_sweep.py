@@ -20,7 +20,7 @@ from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.config import OverrideBlock, load_yaml, problems_of
 from tomopipe.cost import known_cors
 from tomopipe.errors import TomopipeError
-from tomopipe.scans.raw_scan import RawScan, raw_scan
+from tomopipe.scans.exchange import RawScan, raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_text
 from tomopipe.stream.memory import Resources

@@ -1,20 +1,25 @@
-"""Chunks of HDF5 datasets: their shapes, and decoding them in several threads.
+"""Chunks of HDF5 datasets: which frames were really written, and decoding in several threads.
 
 HDF5 decodes one chunk at a time under a lock. Where the filters are those of the HDF5 library
 itself (deflate, shuffle), only the bytes are read under it and threads do the rest.
 """
 
 import itertools
+import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.hdf5 import UNREADABLE, open_hdf5, source_paths
+from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, open_hdf5, source_paths
 
 if TYPE_CHECKING:
     import h5py
@@ -141,3 +146,156 @@ def ranges(first: int, last: int, step: int) -> Iterator[IndexRange]:
     """Cut first ... last - 1 at the multiples of a step, so that no chunk is read twice."""
     for start in range(first - first % step, last, step):
         yield max(start, first), min(start + step, last)
+
+
+_DEEPEST = 8  # virtual datasets of virtual datasets; beyond that it is a circle
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """Which frames (first axis) of a dataset are on disk."""
+
+    frames: NDArray[np.bool_]  # (n_frames,): the whole frame is on disk
+    # files of a virtual dataset that are missing or unreadable
+    missing_sources: tuple[str, ...] = ()
+
+
+def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
+    """Return which frames of a dataset were really written; HDF5 fills the others silently.
+
+    Chunked: the frames all of whose chunks are there (part of a chunk written counts as all of it).
+    Virtual: the frames that written frames of the source files cover; `depth` counts the virtual
+    datasets above this one, as they may refer to each other in a circle. Contiguous: all, or none
+    when the space was never allocated; zeros allocated early and never overwritten cannot be
+    detected.
+    """
+    import h5py
+
+    if (stored := getattr(dataset, "stored", None)) is not None:
+        result = written_frames(stored, depth)
+        of_each = result.frames if 0 in dataset.axes else result.frames.all()
+        return Written(np.broadcast_to(of_each, dataset.shape[0]).copy(), result.missing_sources)
+    n_frames = dataset.shape[0]
+    if dataset.is_virtual:
+        return _of_sources(dataset, depth)
+    layout = dataset.id.get_create_plist().get_layout()
+    if layout == h5py.h5d.CHUNKED:
+        return Written(_of_chunks(dataset))
+    if gone := tuple(str(raw[0]) for raw in dataset.external or () if not os.path.exists(raw[0])):
+        return Written(np.zeros(n_frames, bool), gone)
+    there = layout == h5py.h5d.COMPACT or dataset.id.get_storage_size() > 0
+    return Written(np.full(n_frames, there))
+
+
+def _of_chunks(dataset: "h5py.Dataset") -> NDArray[np.bool_]:
+    """Count the chunks present; only where some are missing go through them one by one."""
+    per_block = prod(
+        ceil(n / c) for n, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    )
+    frames_per_block = dataset.chunks[0]
+    n_blocks = ceil(dataset.shape[0] / frames_per_block)
+    present = dataset.id.get_num_chunks()
+    if present in (0, n_blocks * per_block):
+        return np.full(dataset.shape[0], present > 0)
+    result = np.zeros(n_blocks, int)
+
+    def count(chunk: Any) -> None:
+        result[chunk.chunk_offset[0] // frames_per_block] += 1
+
+    dataset.id.chunk_iter(count)
+    return np.repeat(result == per_block, frames_per_block)[: dataset.shape[0]]
+
+
+def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
+    """Count the pixels of each frame that written frames of the source files provide."""
+    if depth > _DEEPEST:
+        raise ScanError(f"{dataset.file.filename}: {dataset.name}: virtual datasets in a circle")
+    covered = np.zeros(dataset.shape[0], np.int64)
+    missing: list[str] = []
+    with ExitStack() as stack:
+
+        @cache  # once, as a scan may be made of thousands of parts of it
+        def open_file(name: str) -> "h5py.File | None":
+            return dataset.file if name == "." else _open(name, dataset.file.filename, stack)
+
+        @cache
+        def written(file_name: str, dataset_name: str) -> Written | None:
+            file = open_file(file_name)
+            try:
+                return None if file is None else written_frames(file[dataset_name], depth + 1)
+            except (KeyError, OSError, IndexError, AttributeError):  # absent, a group, a scalar
+                return None
+
+        for mapping in dataset.virtual_sources():
+            for name, frames, source_frames, pixels in _parts_of_mapping(mapping, dataset.shape):
+                source = written(name, mapping.dset_name)
+                if source is None:
+                    missing.append(name)
+                    continue
+                missing.extend(source.missing_sources)
+                covered[frames] += pixels * _match(source.frames, source_frames, len(frames))
+    return Written(covered >= prod(dataset.shape[1:]), tuple(dict.fromkeys(missing)))
+
+
+def _open(name: str, virtual_path: str, stack: ExitStack) -> "h5py.File | None":
+    """Open a source file; None if there is none that can be opened."""
+    path = next(filter(os.path.exists, source_paths(name, virtual_path)), None)
+    try:
+        return None if path is None else stack.enter_context(open_hdf5(path))
+    except StillWrittenError:
+        raise
+    except ScanError:
+        return None
+
+
+def _parts_of_mapping(
+    mapping: Any, shape: tuple[int, ...]
+) -> Iterator[tuple[str, NDArray[np.intp], NDArray[np.intp] | None, int]]:
+    """Yield file name, frames, frames of the source and pixels per frame of one mapping."""
+    frames, pixels, block = _selected(mapping.vspace, shape)
+    if "%b" in mapping.file_name:  # one file per block of an unlimited selection
+        for number, first in enumerate(range(0, len(frames), block)):
+            name = mapping.file_name.replace("%b", str(number))
+            yield name, frames[first : first + block], None, pixels
+        return
+    source_frames = None
+    if mapping.src_space.shape and len(mapping.src_space.shape) == len(shape):
+        source_frames, _, _ = _selected(mapping.src_space, mapping.src_space.shape)
+    yield mapping.file_name, frames, source_frames, pixels
+
+
+def _selected(space: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], int, int]:
+    """Return the frames selected, the pixels selected in each, and the frames per block."""
+    import h5py
+
+    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
+        if space.get_select_type() == h5py.h5s.SEL_ALL:
+            return np.arange(shape[0]), prod(shape[1:]), shape[0]
+        low, high = space.get_select_bounds()
+        frames = np.arange(low[0], high[0] + 1)
+        return frames, space.get_select_npoints() // len(frames), len(frames)
+    start, stride, count, block = space.get_regular_hyperslab()
+    # Unlimited selections end where the dataset does.
+    first = np.arange(start[0], shape[0], stride[0])[: min(count[0], shape[0])]
+    frames = (first[:, None] + np.arange(min(block[0], shape[0]))).ravel()
+    return (
+        frames[frames < shape[0]],
+        prod(c * b for c, b in zip(count[1:], block[1:], strict=True)),
+        min(block[0], shape[0]),
+    )
+
+
+def _match(
+    written: NDArray[np.bool_], source_frames: NDArray[np.intp] | None, n_frames: int
+) -> NDArray[np.bool_]:
+    """Map the written frames of a source to the frames that it provides.
+
+    Where frames of the source do not correspond one to one (a source of one image, of another
+    shape), it counts as a whole.
+    """
+    if source_frames is None and len(written) == n_frames:
+        return written
+    if source_frames is None or len(source_frames) != n_frames:
+        return np.full(n_frames, written.all())
+    inside = source_frames < len(written)
+    return inside & written[np.where(inside, source_frames, 0)]

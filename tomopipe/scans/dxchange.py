@@ -25,8 +25,7 @@ from tomopipe.scans.datasets import (
     kept_axes,
     list_in,
 )
-from tomopipe.scans.instrument import read_numbers
-from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name
+from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name, read_numbers
 from tomopipe.scans.pixels import Hdf5Pixels
 
 if TYPE_CHECKING:

@@ -5,38 +5,34 @@ a scan unusable raises a ScanError whose message is `path: reason`, in one line;
 incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config import InputBlock
-from tomopipe.config.base import is_dataset
-from tomopipe.config.blocks import NUMBERS, AngleRange, implausible
+from tomopipe.config import InputBlock, PreprocessBlock, StepOptions
+from tomopipe.config.blocks import NUMBERS, implausible
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError, own_error
 from tomopipe.scans.angle_lists import (
-    BY_NAME,
-    DIFFER,
-    OTHER_ANGLES,
-    TILTS,
     UNIT_OF_FILE,
-    UNKNOWN_UNIT,
-    angles_of_range,
-    notes_on_list,
     other_unit,
-    read_angles,
     span_deg,
-    unwrapped,
 )
-from tomopipe.scans.datasets import degrees_of, need_dataset
 from tomopipe.scans.formats import format_of
-from tomopipe.scans.hdf5 import one_line, open_hdf5
-from tomopipe.scans.instrument import StatedNumber
-from tomopipe.scans.layout import Layout, Path
+from tomopipe.scans.hdf5 import one_line
+from tomopipe.scans.layout import (
+    SAME_NUMBER,
+    Layout,
+    Path,
+    StatedNumber,
+    corrected,
+    refuse_unknown_unit,
+)
 from tomopipe.scans.metadata import (
     IN_ORDER,
     NO_ANGLES,
@@ -46,15 +42,8 @@ from tomopipe.scans.metadata import (
     skipping,
 )
 from tomopipe.scans.pixels import Frames, IndexRange, cut_columns, unsigned
-from tomopipe.scans.references import ABSENT, References, Sources, find_references
-from tomopipe.scans.scan import Scan
+from tomopipe.scans.scan import ABSENT, References, Scan, Sources, find_references
 
-_CONFIGURATION = "the configuration"
-_IF_NONE_IS_MISSING = " (if no frame is missing, input.angles: {start, step})"
-# warnings of angles that are not used
-_OF_ANGLES = (TILTS, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
-_SAME_ANGLE_DEG = 0.05
-_SAME_NUMBER = 0.01  # relative
 # Angles in single precision, or from a text, miss the end of a range by no more than this.
 _ROUNDING_DEG = 1e-4
 
@@ -169,7 +158,7 @@ def _read_parts(
     path: Path, flats: Sources, darks: Sources, options: InputBlock, stack: ExitStack
 ) -> _Parts:
     reader = format_of(path).open_reader(path, options, stack)
-    layout = _corrected(reader.layout(), options)
+    layout = corrected(reader.layout(), options)
     _refuse_implausible(layout)
     warnings = [*layout.warnings, *_check_unit(layout, options)]
     flat = find_references(reader, "flats", flats, layout, options, stack)
@@ -194,7 +183,7 @@ def _read_parts(
     if sources and not len(missing):
         warnings.append(sources)
     width, ratio = layout.pixel_size_um, 1.0
-    if width and width.value and abs(width.ratio - 1) > _SAME_NUMBER:
+    if width and width.value and abs(width.ratio - 1) > SAME_NUMBER:
         ratio = width.ratio
         warnings.append(
             f"{NOT_SQUARE}{width.value:.4g} um wide, {ratio * width.value:.4g} um high "
@@ -231,7 +220,7 @@ def _read_parts(
 
 def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
     """Raise where angles cannot be degrees; return a warning where they may not be."""
-    _refuse_unknown_unit(layout.path, layout.theta_location, layout.warnings)
+    refuse_unknown_unit(layout.path, layout.theta_location, layout.warnings)
     if layout.theta_deg is None or options.angle_unit != "auto":
         return []
     in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in layout.warnings)
@@ -239,12 +228,6 @@ def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
     if fault:
         raise ScanError(f"{layout.path}: {fault} ({layout.theta_location})")
     return [warning] if warning else []
-
-
-def _refuse_unknown_unit(path: str, location: str, warnings: Sequence[str]) -> None:
-    for text in warnings:
-        if text.startswith(UNKNOWN_UNIT):
-            raise ScanError(f"{path}: {text} ({location})")
 
 
 def _describe_missing_sources(layout: Layout) -> str:
@@ -316,90 +299,6 @@ def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
     return np.flatnonzero(in_use)
 
 
-def _corrected(layout: Layout, options: InputBlock) -> Layout:
-    """Replace what the file says by what the configuration says."""
-    changes: dict[str, Any] = {
-        name: StatedNumber(value, _not_of_the_file(getattr(layout, name), value))
-        for name in NUMBERS
-        if (value := getattr(options, name)) is not None
-    }
-    if options.angles is not None:
-        changes |= _configured_angles(layout, options.angles, options.angle_unit)
-        changes["warnings"] = tuple(
-            text for text in layout.warnings if not text.startswith(_OF_ANGLES)
-        )
-        if _are_others(layout.theta_deg, changes.get("theta_deg")):
-            other = f"{OTHER_ANGLES}, {layout.theta_location}"
-            changes["notes"] = (*changes.get("notes", layout.notes), other)
-    return _without_jump(replace(layout, **changes))
-
-
-def _not_of_the_file(of_file: StatedNumber | None, value: float) -> str:
-    """Say that the configuration gives a number, and which other one the file has."""
-    if of_file is None or not of_file.value:
-        return _CONFIGURATION
-    other = abs(value - of_file.value) > _SAME_NUMBER * of_file.value
-    return f"{_CONFIGURATION}, where the file has {of_file.value:.4g}" if other else _CONFIGURATION
-
-
-def _without_jump(layout: Layout) -> Layout:
-    """Let angles that begin again at 360 degrees go on."""
-    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
-        return layout
-    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
-    return replace(layout, theta_deg=theta_deg, notes=notes)
-
-
-def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
-    """Tell whether the angles that the configuration gives are not those of the file."""
-    if of_file is None or configured is None or len(of_file) != len(configured):
-        return False
-    return bool(np.nanmax(np.abs(of_file - configured), initial=0.0) > _SAME_ANGLE_DEG)
-
-
-def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:
-    """Return the angles that the configuration gives, and where they stand."""
-    if not isinstance(angles, str):
-        return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
-    if layout.theta_configured:
-        return {}
-    if is_dataset(angles):
-        with open_hdf5(layout.path) as file:
-            theta_deg, _, notes, _ = degrees_of(need_dataset(file, angles, " (input.angles)"), unit)
-        _refuse_unknown_unit(layout.path, angles, notes)
-    else:
-        theta_deg, notes = read_angles(angles, unit), notes_on_list(angles)
-    return {
-        "theta_deg": theta_deg,
-        "theta_location": angles,
-        "theta_listed": not is_dataset(angles),
-        "notes": layout.notes + notes,
-    }
-
-
-def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
-    """Return an angle for each frame, or, of a scan that stopped early, for each planned one.
-
-    The last angle of a range is that of the last frame planned, which may be missing.
-    """
-    of_file, n_frames = layout.theta_deg, len(layout.projections.index)
-    n_listed = 0 if of_file is None else len(of_file)
-    n_planned = max(n_frames, layout.n_planned, n_listed)
-    theta_deg = angles_of_range(angles, n_planned)
-    if angles.stop is not None and n_listed > n_frames:
-        otherwise = "" if layout.theta_listed else _IF_NONE_IS_MISSING
-        return {"theta_deg": theta_deg, "theta_counted": layout.theta_location + otherwise}
-    listed = None if n_listed != n_frames else of_file
-    return {
-        "theta_deg": theta_deg[
-            np.arange(n_frames) if layout.positions is None else layout.positions
-        ],
-        "fits_any": listed is None,
-        "is_spread": angles.stop is not None,
-        "covered_deg": None if listed is None else span_deg(listed),
-    }
-
-
 def _covered_deg(layout: Layout) -> float | None:
     if layout.is_spread or layout.theta_deg is None:
         return layout.covered_deg
@@ -444,3 +343,36 @@ def _describe(
         parts.append(f"not found: {', '.join(missing)}")
     parts += layout.notes
     return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class RawScan:
+    """A raw scan, and what the configuration says of it."""
+
+    path: str | os.PathLike[str]  # an HDF5 or TIFF file, or a folder of TIFF files
+    input: InputBlock = InputBlock()  # what the file does not say, or says wrongly
+    # where flats and darks are, and how the projections are corrected
+    preprocess: PreprocessBlock = PreprocessBlock()
+    name: str = ""  # of the scan in its campaign; by default that of the file without its ending
+    # use the frames that were really written, of a scan that has fewer than it claims
+    partial: bool = False
+
+    def open(self) -> AbstractContextManager[Scan]:
+        """Open it as `open_scan` does."""
+        return open_scan(
+            self.path,
+            flats=self.preprocess.flats,
+            darks=self.preprocess.darks,
+            options=self.input,
+            partial=self.partial,
+        )
+
+    def metadata(self) -> Metadata:
+        """Read all that there is to know but the pixels, as `read_metadata` does."""
+        flats, darks = self.preprocess.flats, self.preprocess.darks
+        return read_metadata(self.path, flats=flats, darks=darks, options=self.input)
+
+
+def raw_scan(path: str | os.PathLike[str], options: StepOptions, **more: Any) -> RawScan:
+    """Return a scan with the options of a step; `more` are other fields of `RawScan`."""
+    return RawScan(path, options.input, options.preprocess, **more)

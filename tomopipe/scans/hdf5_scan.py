@@ -24,7 +24,6 @@ from tomopipe.scans.datasets import (
     find_dataset,
 )
 from tomopipe.scans.hdf5 import open_hdf5
-from tomopipe.scans.instrument import read_numbers
 from tomopipe.scans.layout import (
     COUNTED,
     KEYS,
@@ -38,6 +37,7 @@ from tomopipe.scans.layout import (
     frames_of_kind,
     how_to_name,
     invalid_frames,
+    read_numbers,
     without_position,
 )
 from tomopipe.scans.metadata import fewer_frames

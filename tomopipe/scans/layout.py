@@ -1,16 +1,179 @@
-"""What the reader of a format finds before any pixel is read: where frames are, of which kinds."""
+"""The layout of a file: where its reader finds frames, angles and instrument; what replaces them.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+A new HDF5 layout is a reader that fills `Layout` (`dxchange.py`, `nxtomo.py`) and a branch in
+`hdf5_scan.py`; a new format is a row of `formats.py`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import InputBlock
+from tomopipe.config.base import is_dataset
+from tomopipe.config.blocks import NUMBERS, AngleRange
 from tomopipe.errors import ScanError
+from tomopipe.scans.angle_lists import (
+    BY_NAME,
+    DIFFER,
+    OTHER_ANGLES,
+    TILTS,
+    UNIT_OF_FILE,
+    UNKNOWN_UNIT,
+    angles_of_range,
+    notes_on_list,
+    read_angles,
+    span_deg,
+    unwrapped,
+)
+from tomopipe.scans.datasets import attribute_of, degrees_of, need_dataset, text_of
 from tomopipe.scans.formats import Path
-from tomopipe.scans.instrument import StatedNumber
+from tomopipe.scans.hdf5 import UNREADABLE, open_hdf5
 from tomopipe.scans.pixels import Frames, Pixels
+
+if TYPE_CHECKING:
+    import h5py
+
+_CONFIGURATION = "the configuration"
+_IF_NONE_IS_MISSING = " (if no frame is missing, input.angles: {start, step})"
+# warnings of angles that are not used
+_OF_ANGLES = (TILTS, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
+_SAME_ANGLE_DEG = 0.05
+SAME_NUMBER = 0.01  # relative
+_INSTRUMENT = "/measurement/instrument"
+_RESOLUTION = f"{_INSTRUMENT}/detection_system/objective/resolution"
+_MAGNIFICATION = f"{_INSTRUMENT}/detection_system/objective/magnification"
+_PIXEL_SIZES = tuple(
+    f"{_INSTRUMENT}/detector/{name}"
+    for name in ("pixel_size", "pixel_size_x", "x_pixel_size", "actual_pixel_size_x")
+)
+_ENERGY = f"{_INSTRUMENT}/monochromator/energy"
+_DISTANCES = tuple(
+    f"{_INSTRUMENT}/{name}"
+    for name in (
+        "detector_motor_stack/setup/z",
+        "detector_motor_stack/setup/camera_distance",
+        "camera_motor_stack/setup/camera_distance",
+        "detector/distance",
+    )
+)
+_UM = {
+    f"{prefix}{unit}": factor
+    for prefix, factor in {"": 1e6, "centi": 1e4, "milli": 1e3, "micro": 1.0, "nano": 1e-3}.items()
+    for unit in ("meter", "meters", "metre", "metres")
+} | {"m": 1e6, "cm": 1e4, "mm": 1e3, "nm": 1e-3}
+_UM |= dict.fromkeys(("um", "µm", "μm", "micron", "microns"), 1.0)
+_KEV = {
+    **dict.fromkeys(("ev", "electronvolt", "electron_volt"), 1e-3),
+    **dict.fromkeys(("kev", "kiloelectronvolt", "kiloelectron_volt"), 1.0),
+    **dict.fromkeys(("MeV", "mev", "megaelectronvolt", "megaelectron_volt"), 1e3),
+    "meV": 1e-6,  # of neutrons
+    **dict.fromkeys(("j", "joule", "joules"), 1 / 1.602176634e-16),
+}
+
+
+@dataclass(frozen=True)
+class StatedNumber:
+    """A number and where it stands in the file."""
+
+    value: float | None  # None: it cannot be used
+    location: str
+    fault: str = ""  # why not
+    ratio: float = 1.0  # of the width of a pixel: its height to it
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a kind of number is read."""
+
+    factors: Mapping[str, float]  # of units, as written or in lower case; none: units do not count
+    guess: Callable[[float], float]  # the factor of a number without a unit
+
+
+# Without a unit: the DXchange and NeXus standards have metres, beamlines write micrometres.
+PIXEL_SIZE_UM = Quantity(_UM, lambda value: 1e6 if value < 1e-3 else 1.0)
+# Without a unit: joule are tiny, keV small.
+ENERGY_KEV = Quantity(
+    _KEV, lambda value: 1e-3 if value > 1000 else _KEV["j"] if value < 1e-9 else 1.0
+)
+_MM = {unit: factor / 1e3 for unit, factor in _UM.items()}
+DXCHANGE_DISTANCE_MM = Quantity(_MM, lambda _: 1.0)
+NEXUS_DISTANCE_MM = Quantity(_MM, lambda _: 1e3)
+_PLAIN = Quantity({}, lambda _: 1.0)
+
+
+def read_numbers(file: "h5py.File") -> dict[str, Any]:
+    """Read pixel size, energy and distance of a DXchange file, each a `StatedNumber`, by its key.
+
+    The size of a pixel is that in the sample: that of the sensor is divided by the magnification,
+    if there is one. None where there is no such number; one that is below 0, or whose unit is not
+    known, has no value.
+    """
+    magnification = _read(file, _MAGNIFICATION, _PLAIN)
+    sensor = first_usable([([file], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
+    if sensor and sensor.value and magnification and magnification.value:
+        sensor = replace(sensor, value=sensor.value / magnification.value)
+    return {
+        "pixel_size_um": _first_usable([_read(file, _RESOLUTION, PIXEL_SIZE_UM), sensor]),
+        "energy_kev": first_usable([([file], _ENERGY)], ENERGY_KEV),
+        "distance_mm": first_usable([([file], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM),
+    }
+
+
+def first_usable(
+    places: Iterable[tuple[Iterable["h5py.Group"], str]], quantity: Quantity
+) -> StatedNumber | None:
+    """Return the first number that can be used, of groups and a name in each, else the first."""
+    return _first_usable(
+        _read(group, name, quantity) for groups, name in places for group in groups
+    )
+
+
+def _first_usable(numbers: Iterable[StatedNumber | None]) -> StatedNumber | None:
+    """Return the first number with a value, else the first one."""
+    there = [entry for entry in numbers if entry is not None]
+    return next((entry for entry in there if entry.value), next(iter(there), None))
+
+
+def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | None:
+    """Read one number and convert it; None whatever goes wrong: nothing depends on it."""
+    try:
+        dataset = group[name]
+        number, unit = _number_and_unit(text_of(dataset[()]))
+        unit = unit or attribute_of(dataset, "units")
+    except UNREADABLE:
+        return None
+    has_unit = unit and quantity.factors
+    factors = quantity.factors
+    factor = factors.get(unit, factors.get(unit.lower())) if has_unit else quantity.guess(number)
+    if not isfinite(number) or number == 0:
+        return None
+    location = name if name.startswith("/") else f"{group.name}/{name}"
+    if factor is None or number < 0:
+        why = "below 0" if number < 0 else "a unit that is not known"
+        return StatedNumber(None, location, f"{number:g}{unit and f' {unit}'} ({why})")
+    value = number * float(factor)
+    height = _read(group, of_height, quantity) if (of_height := _name_of_height(name)) else None
+    return StatedNumber(value, location, ratio=(height.value or value) / value if height else 1.0)
+
+
+def _name_of_height(name: str) -> str:
+    """Name what says of y what a dataset says of x, as y_pixel_size; "" if it is not of x."""
+    folder, slash, last = name.rpartition("/")
+    other = re.sub("(?<![a-z])x(?![a-z])", "y", last)
+    return f"{folder}{slash}{other}" if other != last else ""
+
+
+def _number_and_unit(text: str) -> tuple[float, str]:
+    """Divide "0.65 um"; the unit may be missing."""
+    number = re.match(r"[-+.\d]+(e[-+]?\d+)?", text, re.IGNORECASE)
+    end = number.end() if number else len(text)
+    return float(text[:end]), text[end:].strip()
+
 
 Kind = Literal["flats", "darks"]
 # kinds of frames, numbered as NXtomo does
@@ -119,3 +282,94 @@ def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:
     """Warn of frames that keys mark as invalid, if there are any."""
     n_invalid = int(np.count_nonzero(keys == INVALID))
     return (f"frames marked as invalid, and skipped: {n_invalid}",) if n_invalid else ()
+
+
+def corrected(layout: Layout, options: InputBlock) -> Layout:
+    """Replace what the file says by what the configuration says."""
+    changes: dict[str, Any] = {
+        name: StatedNumber(value, _not_of_the_file(getattr(layout, name), value))
+        for name in NUMBERS
+        if (value := getattr(options, name)) is not None
+    }
+    if options.angles is not None:
+        changes |= _configured_angles(layout, options.angles, options.angle_unit)
+        changes["warnings"] = tuple(
+            text for text in layout.warnings if not text.startswith(_OF_ANGLES)
+        )
+        if _are_others(layout.theta_deg, changes.get("theta_deg")):
+            other = f"{OTHER_ANGLES}, {layout.theta_location}"
+            changes["notes"] = (*changes.get("notes", layout.notes), other)
+    return _without_jump(replace(layout, **changes))
+
+
+def _not_of_the_file(of_file: StatedNumber | None, value: float) -> str:
+    """Say that the configuration gives a number, and which other one the file has."""
+    if of_file is None or not of_file.value:
+        return _CONFIGURATION
+    other = abs(value - of_file.value) > SAME_NUMBER * of_file.value
+    return f"{_CONFIGURATION}, where the file has {of_file.value:.4g}" if other else _CONFIGURATION
+
+
+def _without_jump(layout: Layout) -> Layout:
+    """Let angles that begin again at 360 degrees go on."""
+    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
+        return layout
+    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
+    return replace(layout, theta_deg=theta_deg, notes=notes)
+
+
+def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
+    """Tell whether the angles that the configuration gives are not those of the file."""
+    if of_file is None or configured is None or len(of_file) != len(configured):
+        return False
+    return bool(np.nanmax(np.abs(of_file - configured), initial=0.0) > _SAME_ANGLE_DEG)
+
+
+def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:
+    """Return the angles that the configuration gives, and where they stand."""
+    if not isinstance(angles, str):
+        return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
+    if layout.theta_configured:
+        return {}
+    if is_dataset(angles):
+        with open_hdf5(layout.path) as file:
+            theta_deg, _, notes, _ = degrees_of(need_dataset(file, angles, " (input.angles)"), unit)
+        refuse_unknown_unit(layout.path, angles, notes)
+    else:
+        theta_deg, notes = read_angles(angles, unit), notes_on_list(angles)
+    return {
+        "theta_deg": theta_deg,
+        "theta_location": angles,
+        "theta_listed": not is_dataset(angles),
+        "notes": layout.notes + notes,
+    }
+
+
+def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
+    """Return an angle for each frame, or, of a scan that stopped early, for each planned one.
+
+    The last angle of a range is that of the last frame planned, which may be missing.
+    """
+    of_file, n_frames = layout.theta_deg, len(layout.projections.index)
+    n_listed = 0 if of_file is None else len(of_file)
+    n_planned = max(n_frames, layout.n_planned, n_listed)
+    theta_deg = angles_of_range(angles, n_planned)
+    if angles.stop is not None and n_listed > n_frames:
+        otherwise = "" if layout.theta_listed else _IF_NONE_IS_MISSING
+        return {"theta_deg": theta_deg, "theta_counted": layout.theta_location + otherwise}
+    listed = None if n_listed != n_frames else of_file
+    return {
+        "theta_deg": theta_deg[
+            np.arange(n_frames) if layout.positions is None else layout.positions
+        ],
+        "fits_any": listed is None,
+        "is_spread": angles.stop is not None,
+        "covered_deg": None if listed is None else span_deg(listed),
+    }
+
+
+def refuse_unknown_unit(path: str, location: str, warnings: Sequence[str]) -> None:
+    """Raise if a warning says that the unit of the angles is not one of those that are read."""
+    for text in warnings:
+        if text.startswith(UNKNOWN_UNIT):
+            raise ScanError(f"{path}: {text} ({location})")

@@ -1,4 +1,4 @@
-"""What is known of a scan without its pixels; what an incomplete one lacks, what is used of it."""
+"""Metadata of a scan; aborted ones: what frames or angles they lack, and what is used of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

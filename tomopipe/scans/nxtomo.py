@@ -44,13 +44,16 @@ from tomopipe.scans.datasets import (
 )
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import UNREADABLE
-from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM, first_usable
 from tomopipe.scans.layout import (
+    ENERGY_KEV,
     KEYS,
+    NEXUS_DISTANCE_MM,
+    PIXEL_SIZE_UM,
     PROJECTION,
     Kind,
     Layout,
     Reference,
+    first_usable,
     frames_of_kind,
     how_to_name,
     invalid_frames,

@@ -10,8 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.chunks import Chunks, IndexRange, can_decode, chunks_of, ranges, read_block
-from tomopipe.scans.frames import Written, written_frames
+from tomopipe.scans.chunks import (
+    Chunks,
+    IndexRange,
+    Written,
+    can_decode,
+    chunks_of,
+    ranges,
+    read_block,
+    written_frames,
+)
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.storage.direct_io import direct_reader
 

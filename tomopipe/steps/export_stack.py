@@ -24,7 +24,7 @@ from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
-from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.raw_state import file_state
 from tomopipe.scans.scan import Scan
 from tomopipe.steps.revisions import not_read, stated

@@ -19,9 +19,9 @@ from tomopipe.config.blocks import NUMBERS
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, own_error
 from tomopipe.groups import grouped
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
+from tomopipe.scans.exchange import RawScan, raw_scan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
-from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.scans.raw_state import State, file_state, files_taken_from
 from tomopipe.storage.tables import write_tsv
 

@@ -11,7 +11,7 @@ import numpy as np
 from tomopipe import __version__
 from tomopipe.geometry import axis_voxel
 from tomopipe.prep.half_acquisition import FACTOR
-from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.stream.fit_options import VolumeOptions
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.volumes.volume_store import Origin

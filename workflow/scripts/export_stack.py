@@ -5,7 +5,7 @@ from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.relion_set import decide_binning
 from tomopipe.config import StepOptions
 from tomopipe.reruns.making import making
-from tomopipe.scans.raw_scan import raw_scan
+from tomopipe.scans.exchange import raw_scan
 from tomopipe.steps.export_stack import export_or_fail
 
 with making(snakemake) as made:

@@ -1,6 +1,6 @@
 from tomopipe.config import StepOptions
 from tomopipe.reruns.making import making
-from tomopipe.scans.raw_scan import raw_scan
+from tomopipe.scans.exchange import raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources, bytes_to_use
 

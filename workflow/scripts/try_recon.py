@@ -2,7 +2,7 @@ import json
 
 from tomopipe.config import StepOptions
 from tomopipe.reruns.making import making
-from tomopipe.scans.raw_scan import raw_scan
+from tomopipe.scans.exchange import raw_scan
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.stream.memory import Resources, bytes_to_use
 

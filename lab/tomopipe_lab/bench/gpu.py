@@ -28,7 +28,7 @@ from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.recon.array import CudaDevice, array_module, claimed_gpu
 from tomopipe.recon.transfer import MOST_THREADS, DeviceTransfer, Download
-from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.stream.memory import MemoryInputs, Resources, gpu_bytes
 from tomopipe.volumes.encoding import with_statistics
 from tomopipe_lab.bench.gpu_ways import COUNTS, MAKERS, Scan, Way

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tomopipe.config import FullReconBlock
-from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
 

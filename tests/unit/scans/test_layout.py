@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tomopipe.scans.instrument import read_numbers
+from tomopipe.scans.layout import read_numbers
 
 OBJECTIVE = "measurement/instrument/detection_system/objective"
 RESOLUTION, MAGNIFICATION = f"{OBJECTIVE}/resolution", f"{OBJECTIVE}/magnification"
