@@ -280,7 +280,7 @@ def test_a_check_that_fails_leaves_the_cor(run, monkeypatch):
         raise ValueError("no such row")
 
     monkeypatch.setattr("tomopipe.cor.roll.measure_roll", fails)
-    monkeypatch.setattr("tomopipe.cor.drift.warn_of_drift", fails)
+    monkeypatch.setattr("tomopipe.cor.sample_motion.warn_of_drift", fails)
     prediction, _ = run(rows)
     assert prediction["cor_px"] == usual["cor_px"]
     assert len(prediction["warnings"]) == 2

@@ -12,8 +12,7 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.cor.rows_file import Rows
 from tomopipe.errors import ScanError
 from tomopipe.prep.bad_frames import ConstantFrames, find_bad_frames, warnings_of
-from tomopipe.prep.correct import Corrections, corrections_of
-from tomopipe.prep.edge_slopes import measure_edge_slopes
+from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
 from tomopipe.scans.scan import Scan
 

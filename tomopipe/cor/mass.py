@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.arrays import NORMAL_PER_MAD
-from tomopipe.cor.angle_order import SortedAngles
 from tomopipe.cor.answer import MIN_ANGLES
-from tomopipe.cor.clean_rows import Image, remove_stripes, robust_sigma
+from tomopipe.cor.sinograms import Image, SortedAngles, remove_stripes, robust_sigma
 
 NO_FIXED_PATTERN = 0.0, 1.0
 """Rms and correlation length, as of `subtract_drift`, without a fixed pattern."""

@@ -23,7 +23,7 @@ from tomopipe.cor.ai.finder import find_ai
 from tomopipe.cor.answer import Answer, make_answer, nothing
 from tomopipe.cor.cor_value import format_confidence
 from tomopipe.cor.curves import Curves, refine
-from tomopipe.cor.rotation import ramp, rotation_penalty
+from tomopipe.cor.prepared import ramp, rotation_penalty
 from tomopipe.errors import TomopipeError
 
 METHOD = "classical"

@@ -59,7 +59,7 @@ class Rows:
     # (n_kept, n_angles, n_cols): `sinograms` with flat, dark, logarithm, distortion and roll
     # corrected and nothing else; None: they are the same
     plain_sinograms: NDArray[np.float32] | None = None
-    # share of their value that rows lose per column at both edges (`tomopipe.prep.edge_slopes`); 0:
+    # share of their value that rows lose per column at both edges (`tomopipe.prep.correct`); 0:
     # unknown
     edge_slopes_per_px: tuple[float, float] = (0.0, 0.0)
     # of each kind (`tomopipe.prep.bad_frames`) the numbers of the projections that hold no picture;

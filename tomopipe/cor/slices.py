@@ -18,10 +18,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.angle_order import average_angles
 from tomopipe.cor.answer import refine_peak
-from tomopipe.cor.clean_rows import MIN_OVERLAP, Image, bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.sinograms import MIN_OVERLAP, Image, average_angles, bin_columns, binning_to
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.recon.fbp import sweep
 from tomopipe.recon.jit import compiled

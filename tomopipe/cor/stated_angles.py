@@ -3,7 +3,6 @@
 import numpy as np
 
 from tomopipe.cor.angular_range import proven_stop_deg, wider_range_deg
-from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
 from tomopipe.cor.prepared import (
     Floats,
     Numbers,
@@ -12,6 +11,7 @@ from tomopipe.cor.prepared import (
     match,
     usual_step_rad,
 )
+from tomopipe.cor.sinograms import Image, bin_columns, binning_to
 from tomopipe.geometry import bin_cor
 from tomopipe.scans.metadata import listed
 

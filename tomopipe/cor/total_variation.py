@@ -19,14 +19,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.angle_order import SortedAngles, average_angles
 from tomopipe.cor.answer import MIN_ANGLES, refine_peak
-from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
 from tomopipe.cor.mass import NO_FIXED_PATTERN, has_air, subtract_drift
 from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.sinograms import Image, SortedAngles, average_angles, bin_columns, binning_to
 from tomopipe.geometry import bin_cor
-from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
-from tomopipe.recon.projector import about, make_projector
+from tomopipe.recon.iterative import (
+    about,
+    largest_gain,
+    make_projector,
+    total_variation,
+    variation_weight,
+)
 
 _STRENGTH = 3e-3  # weight of the variation, over the largest value of the backprojected sinogram
 _INNER = 5  # steps of the variation in each

@@ -14,14 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon import lanefft, rows
+from tomopipe.recon import lanefft
 from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.fbp import Rows
 from tomopipe.recon.jit import aligned_empty, kernel, thread_count
 from tomopipe.recon.lanefft import fft
 from tomopipe.recon.plan import MARGIN, Plan, angles_at_once
 from tomopipe.recon.simd import load, load_pair, splat, store, store_pair, transpose
-from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_table
+from tomopipe.recon.spread import (
+    Chunk,
+    chunks_of,
+    rows_to_samples,
+    spread,
+    spread_spectra,
+    tap_table,
+)
 from tomopipe.recon.team import Team, parts
 
 MIN_LANES = 4
@@ -202,7 +209,7 @@ def _from_rows(
 
     def fill(first: int, last: int) -> None:
         located = take(angles[first:last])
-        rows.rows_to_samples(*located, *common, first, aligned_empty(size), lanes)
+        rows_to_samples(*located, *common, first, aligned_empty(size), lanes)
 
     batch.team.run(fill, parts(len(angles), batch.team.threads))
 

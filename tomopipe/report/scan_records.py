@@ -22,9 +22,9 @@ from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
-from tomopipe.cor.robust_line import off_line
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
+from tomopipe.report.alerts import off_line
 from tomopipe.report.records import Note, ScanRecord
 from tomopipe.storage.json_files import number, part, text, texts
 from tomopipe.storage.tables import read_tsv

@@ -15,8 +15,8 @@ from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import as_records, folded, gathered, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.outliers import Fix, known_median
-from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import TomopipeError
+from tomopipe.report.alerts import robust_line
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.reruns.made_again import why_again

@@ -26,7 +26,7 @@ from tomopipe.prep.bad_frames import (
     warnings_of,
 )
 from tomopipe.prep.half_acquisition import warn_of_width
-from tomopipe.prep.intensity import is_far_too_bright, warn_of_flats, warn_of_references
+from tomopipe.prep.normalise import is_far_too_bright, warn_of_flats, warn_of_references
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.steps.revisions import not_read, stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
@@ -243,12 +243,15 @@ def _find(
 ) -> dict[str, Any]:
     """Ask the methods, decide, and measure what else speaks for or against one COR."""
     from tomopipe.cor.curves import Curves
-    from tomopipe.cor.drift import warn_of_drift
-    from tomopipe.cor.jump import reject_jump
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
-    from tomopipe.cor.sample_rotation import warn_of_changes, warn_of_standstill
+    from tomopipe.cor.sample_motion import (
+        reject_jump,
+        warn_of_changes,
+        warn_of_drift,
+        warn_of_standstill,
+    )
     from tomopipe.cor.stated_angles import warn_of_angles, warn_of_slips
 
     prepared = Prepared(rows)

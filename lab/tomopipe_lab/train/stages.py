@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopipe.cor.ai.inputs import Inputs, make_inputs
+from tomopipe.cor.ai.network import Inputs, make_inputs
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import read_rows, write_rows
