@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from tomopipe.cor.answer import MIN_ANGLES, NO_SAMPLE
+from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.registration import (
     OpposingLines,
     opposing_projections,
@@ -25,7 +26,6 @@ from tomopipe.cor.registration import (
     products_at_shifts,
     subtract_counterparts,
 )
-from tomopipe.cor.rows_file import Rows
 from tomopipe.cor.sinograms import (
     MIN_ROTATING_SHARE,
     Image,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from tomopipe.cor.answer import refine_peak
-from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.sinograms import (
     SortedAngles,
     band_pass,

@@ -211,7 +211,7 @@ def warn_of_flats(
     """Say that air is much brighter than the flats, in one sentence; else nothing.
 
     `line_integrals` is -log of the transmission in some rows, (n_rows, n_angles, n_cols);
-    `flat_levels` as in `tomopipe.cor.rows_file.Rows`.
+    `flat_levels` as in `tomopipe.cor.collected_rows.Rows`.
     """
     least = _least(_some_projections(line_integrals))
     if least >= _BRIGHT:
@@ -257,7 +257,7 @@ def warn_of_references(
 ) -> list[str]:
     """Say which darks are bright and which flats are dark, in sentences; of most they are right.
 
-    Levels as in `tomopipe.cor.rows_file.Rows`. Nothing is said where flats are no brighter than
+    Levels as in `Rows`. Nothing is said where flats are no brighter than
     darks: both may be exchanged.
     """
     if flat_levels is None or dark_levels is None or not len(flat_levels):

@@ -24,8 +24,13 @@ from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.outliers import known_median
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
-from tomopipe.report.alerts import alert_groups
-from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord, StackRecord
+from tomopipe.report.records import (
+    CampaignRecord,
+    ScanRecord,
+    SeriesRecord,
+    StackRecord,
+    alert_groups,
+)
 from tomopipe.report.scan_records import Reader, ScanReader, parse_failure, read_jobs
 from tomopipe.storage.json_files import json_or, number, part, text, texts
 

@@ -19,10 +19,17 @@ from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.campaign.signs import SIGNS, State, signs_css, source_word
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
 from tomopipe.errors import is_of_the_system
-from tomopipe.report.alerts import common_warnings, compared_px, robust_line
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
-from tomopipe.report.records import CampaignRecord, Note, ScanRecord, StackRecord
+from tomopipe.report.records import (
+    CampaignRecord,
+    Note,
+    ScanRecord,
+    StackRecord,
+    common_warnings,
+    compared_px,
+    robust_line,
+)
 from tomopipe.report.thumbnails import (
     LARGE,
     SMALL,

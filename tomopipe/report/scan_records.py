@@ -24,8 +24,7 @@ from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
-from tomopipe.report.alerts import off_line
-from tomopipe.report.records import Note, ScanRecord
+from tomopipe.report.records import Note, ScanRecord, off_line
 from tomopipe.storage.json_files import number, part, text, texts
 from tomopipe.storage.tables import read_tsv
 

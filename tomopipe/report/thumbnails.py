@@ -118,7 +118,7 @@ def _made(
     max_size_px: int,
 ) -> Sweep | None:
     """Reconstruct slices from the first row that try_recon kept, as wide as in the volume."""
-    from tomopipe.cor.rows_file import read_rows
+    from tomopipe.cor.collected_rows import read_rows
     from tomopipe.stream.try_sweep import SweepOptions, slices_of, sweep_of  # numba
 
     path = try_tif.with_name(ROWS)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import on_host
 from tomopipe.campaign.files import ROWS, SWEEP, TRY_STACK
 from tomopipe.campaign.results import read_json
-from tomopipe.cor.rows_file import Rows, read_rows
+from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition

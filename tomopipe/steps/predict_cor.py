@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.results import VOLUME_ROWS, center_by_hand, read_json, read_prediction
 from tomopipe.config import PredictCorBlock
+from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.cor.cor_value import format_cor, shown
 from tomopipe.cor.outliers import NOT_ASKED
-from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_frames import (
@@ -62,7 +62,7 @@ def predict_cor(
     An error of the scan or of a method is a result: the prediction says "failed" and why. An error
     of writing is raised, and so is a lack of memory, as a second attempt is given more.
 
-    `rows_h5` are rows of the scan (`tomopipe.cor.rows_file`), `try_json` has the try grid,
+    `rows_h5` are rows of the scan (`tomopipe.cor.collected_rows`), `try_json` has the try grid,
     {"cor_px": [...]}, unbinned px, or {"failed": reason}. `tomopipe.cor.methods.choose` decides
     between the methods of `options`, in order; without methods the verdict is "flat": no estimate,
     and no failure. `used`: rows of the volume, and the roll by which they are corrected; None: all,

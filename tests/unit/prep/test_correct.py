@@ -169,8 +169,6 @@ def test_what_cor_finding_sees_has_the_geometry_only():
     assert plain == PreprocessBlock(darks="none", roll_deg=1.0, distortion=EVERYTHING["distortion"])
 
 
-pytestmark = pytest.mark.slow
-
 MU = 0.003
 EDGE_COLS, EDGE_ROWS, COR_PX = 128, 40, 63.5
 WIDE = Ellipsoid(0.0, 0.0, 20.0, 96.0, 96.0, 4000.0, 0.0, MU)  # 1.5 times the detector
@@ -185,6 +183,7 @@ def _disk(n_cols, radius_px, cor_px):
     return np.sqrt(radius_px**2 - (np.arange(n_cols) - cor_px) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_cols", [64, 129, 2048])
 @pytest.mark.parametrize("share", [0.6, 0.8, 1.2])
 def test_a_disk_falls_as_its_radius_says(n_cols, share):
@@ -194,12 +193,14 @@ def test_a_disk_falls_as_its_radius_says(n_cols, share):
     assert slopes == pytest.approx(expected, rel=0.25 if share == 0.6 else 0.1)
 
 
+@pytest.mark.slow
 def test_each_side_has_its_own():
     left, right = edge_slopes_of(_disk(200, 130, 90))
     assert left == pytest.approx(_true_slope(130, 90.5), rel=0.15)
     assert right == pytest.approx(_true_slope(130, 109.5), rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 1000.0, np.nan])
 def test_dead_and_hot_columns_change_little(value):
     line = _disk(400, 300, 199.5)
@@ -207,6 +208,7 @@ def test_dead_and_hot_columns_change_little(value):
     assert edge_slopes_of(line) == pytest.approx([_true_slope(300, 200)] * 2, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [np.zeros(64), -_disk(64, 50, 31.5), 60 - _disk(64, 50, 31.5), np.full(64, np.nan)]
 )
@@ -214,6 +216,7 @@ def test_what_does_not_fall_is_unknown(line):
     assert edge_slopes_of(line) == (0.0, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_cols", [1, 2, 5])
 def test_narrow_detectors(n_cols):
     assert len(edge_slopes_of(np.ones(n_cols))) == 2
@@ -226,6 +229,7 @@ def _measured(truth, **recipe):
 
 
 # frames are read, rows are read; in both cases flats and darks are not even
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [False, (1, 20, 128), (181, 2, 128)])
 @pytest.mark.parametrize(
     "recipe",
@@ -244,6 +248,7 @@ def test_of_a_scan(tmp_path, chunks, recipe):
     assert _measured(truth, **recipe) == pytest.approx([_true_slope(96, 64)] * 2, rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_scan_of_one_row_and_few_angles(tmp_path):
     truth = write_scan(
         tmp_path / "scan_001.h5",
@@ -256,6 +261,7 @@ def test_a_scan_of_one_row_and_few_angles(tmp_path):
     assert _measured(truth) == pytest.approx([_true_slope(96, 64)] * 2, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binning", [1, 2])
 def test_sweep_and_volume_have_the_right_values(tmp_path, binning):
     """1.5 times the detector: without a measure 16 % are missing in the middle."""
@@ -283,6 +289,7 @@ def test_sweep_and_volume_have_the_right_values(tmp_path, binning):
         np.testing.assert_allclose(page, image, atol=1e-4 * MU)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binning", [1, 2])
 @pytest.mark.parametrize("cor_px", [20.3, 104.2])
 def test_half_acquisition(tmp_path, cor_px, binning):
@@ -311,6 +318,7 @@ def test_half_acquisition(tmp_path, cor_px, binning):
         np.testing.assert_allclose(page, image, atol=1e-4 * MU)
 
 
+@pytest.mark.slow
 def test_the_line_is_that_of_theil_and_sen():
     from scipy.stats import theilslopes
 

@@ -10,15 +10,15 @@ from tests.report_campaign import USUAL
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Fix
-from tomopipe.report.alerts import (
+from tomopipe.report.records import (
     Line,
+    ScanRecord,
     alert_groups,
     common_warnings,
     compared_px,
     off_line,
     robust_line,
 )
-from tomopipe.report.records import ScanRecord
 
 
 def test_a_drift_is_found_in_spite_of_outliers():
