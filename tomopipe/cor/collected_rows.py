@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.prep.bad_frames import ConstantFrames, find_bad_frames, warnings_of
+from tomopipe.prep.bad_pixels import ConstantFrames, find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
 from tomopipe.scans.hdf5 import new_hdf5, put
@@ -68,7 +68,7 @@ class Rows:
     # share of their value that rows lose per column at both edges (`tomopipe.prep.correct`); 0:
     # unknown
     edge_slopes_per_px: tuple[float, float] = (0.0, 0.0)
-    # of each kind (`tomopipe.prep.bad_frames`) the numbers of the projections that hold no picture;
+    # of each kind (`tomopipe.prep.bad_pixels`) the numbers of the projections that hold no picture;
     # None: not looked for
     bad_frames: Mapping[str, Sequence[int]] | None = None
     # (n,): mean of each flat and each dark, raw; empty: there are none; None: not known
@@ -243,10 +243,7 @@ def _why_equal(scan: Scan, row: int, value: float) -> str:
 
 
 def _flat_levels(scan: Scan, recipe: PreprocessBlock) -> NDArray[np.float64]:
-    """Return the level of each flat; the median of all where those that differ do not count.
-
-    In a median a few do not, and where air is made 1 no level does.
-    """
+    """Return the level of each flat; their median where those that differ do not count."""
     levels = scan.flat_levels
     if len(levels) and (recipe.flat_method == "median" or recipe.air_px):
         return np.full_like(levels, np.median(levels))
@@ -260,10 +257,7 @@ def _bad_frames(
     raw_frames: Mapping[int, NDArray[Any]],
     recipe: PreprocessBlock,
 ) -> dict[str, tuple[int, ...]]:
-    """Numbers of the projections without an image, from the rows that are kept of each.
-
-    Of projections that are read as a whole all rows count.
-    """
+    """Numbers of the projections without an image, from the rows, or all rows, that were read."""
     has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not those of a camera
     flat, dark = scan.flat, scan.dark
     if scan.stuck.any():  # they saturate no projection
@@ -367,10 +361,7 @@ def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
 def _read_once(
     scan: Scan, rows: Sequence[int], frames: Sequence[int]
 ) -> tuple[NDArray[Any], dict[int, NDArray[Any]]]:
-    """Read rows (n_angles, n_kept, n_cols) and whole frames, decompressing chunks rarely.
-
-    Chunks of few frames that hold several of the rows are read frame by frame.
-    """
+    """Read rows (n_angles, n_kept, n_cols) and whole frames, decompressing chunks rarely."""
     chunk = scan.chunks
     # how often reading row by row would decompress one chunk
     if chunk is None or chunk[0] >= np.bincount([row // chunk[1] for row in rows]).max():

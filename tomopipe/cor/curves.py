@@ -46,13 +46,14 @@ from tomopipe.cor.sinograms import (
 )
 from tomopipe.cor.slices import (
     MEASURES,
+    MinimumTotalVariation,
     Reconstruct,
     coarse_slices,
     in_own_units,
+    minimum_total_variation,
     reconstruct,
     refine_slices,
 )
-from tomopipe.cor.total_variation import MinimumTotalVariation, minimum_total_variation
 from tomopipe.geometry import unbin_cor
 
 _RATIO = 0.5  # object's radius over half the width, as in [1]

@@ -177,10 +177,7 @@ def _subtract_lines(sinogram: Image, fitted: NDArray[np.float64]) -> NDArray[np.
 def mass_and_centre(
     level: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Row sums of a level, and their centres, columns from the middle: (n_angles,) each.
-
-    None if the sums vary: something left the field of view.
-    """
+    """Row sums and their centres, columns from the middle, (n_angles,); None if sums vary."""
     n_cols = level.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2
     mass = level.sum(axis=1)

@@ -232,10 +232,7 @@ def rotation_gain(prepared: Prepared, cor_px: float) -> tuple[float, float] | No
 def _match_with(
     prepared: Prepared, cor_px: float, starts_rad: NDArray[np.float64], apart_rad: float
 ) -> NDArray[np.float64] | None:
-    """Correlation of lines and mirrored lines, all sinograms together, for each start (n_starts,).
-
-    The best of a few shifts; None where fewer than 8 columns overlap.
-    """
+    """Best match of lines with mirrored ones, (n_starts,); None: under 8 columns overlap."""
     binning = binning_to(_ROTATION_COLS, prepared.n_cols)
     lines, partners = (
         _lines_at(prepared, at_rad, binning) for at_rad in (starts_rad, starts_rad + apart_rad)

@@ -117,10 +117,7 @@ def opposing_projections(rows: Rows, n_bands: int | None = None) -> OpposingLine
 def opposing_sinograms(
     sinograms: list[NDArray[np.float32]], angles: SortedAngles, max_parts: int | None = None
 ) -> OpposingLines | None:
-    """Return opposing rows of cleaned sinograms, grouped by sinogram and part, or None.
-
-    By default there are about 8 groups in all, of at least 8 rows each.
-    """
+    """Return opposing rows of cleaned sinograms, in groups by sinogram and part, or None."""
     most = max_parts or 8 // len(sinograms)
     direct: list[NDArray[np.float32]] = []
     flipped: list[NDArray[np.float32]] = []

@@ -1,4 +1,4 @@
-"""A sample, or an axis, that moves otherwise than it rotates: then no single COR is right.
+"""Jumps, drift, standstill of a sample or an axis during a scan: then no single COR is right.
 
 Jumps: neighbouring projections are registered. What rotates moves on smoothly; a jump is one pair
 that matches badly where its neighbours in angle would have it, and as well as they do after a
@@ -211,10 +211,7 @@ def warn_of_standstill(prepared: Prepared) -> str:
 
 
 def change_in_parts(prepared: Prepared) -> np.ndarray:
-    """Return the change within each quarter of the angles over that between neighbours.
-
-    Empty if there are too few projections.
-    """
+    """Change within each quarter of the angles over that between neighbours; empty if too few."""
     parts = np.array_split(prepared.lines_to_match[:_CHANGE_ROWS], _PARTS, axis=1)
     if parts[-1].shape[1] < _LEAST_IN_PART:
         return np.array([])
@@ -223,10 +220,7 @@ def change_in_parts(prepared: Prepared) -> np.ndarray:
 
 
 def _change(lines: np.ndarray, n_steps: int, n_bad: int) -> float:
-    """Mean change in so many steps; not of the largest ones, of which each bad projection has two.
-
-    A single dark one would hide how little noise changes.
-    """
+    """Mean change in so many steps, less the largest ones, of which each bad projection has two."""
     difference = lines[:, n_steps:] - lines[:, :-n_steps]
     each = np.sort(np.mean(difference**2, axis=(0, 2), dtype=np.float64))
     remaining = each[: max(len(each) - 2 * n_bad, len(each) // 2)]
@@ -274,10 +268,7 @@ def unmatched(prepared: Prepared) -> tuple[float, float] | None:
 
 
 def _pairs(theta_rad: np.ndarray, step_rad: float) -> tuple[Numbers, Numbers, Numbers]:
-    """Return projections with those `_CHANGE_RAD` later, (2, n_pairs); the next; 360 degrees later.
-
-    Evenly chosen; only where there are projections at these angles.
-    """
+    """Projections, those `_CHANGE_RAD` later, (2, n_pairs); the next; 360 degrees later; evenly."""
     order = np.argsort(theta_rad, kind="stable")
     ordered = theta_rad[order]
     offsets_rad = np.array([[0, _CHANGE_RAD], [2 * np.pi, 2 * np.pi + _CHANGE_RAD]])
@@ -329,10 +320,7 @@ def warn_of_drift(prepared: Prepared, cor_px: float) -> str:
 
 
 def leaves_path(prepared: Prepared) -> Floats | None:
-    """Return how far parts of the scan are off the path of a still sample, px; None if not.
-
-    Also None where the sample leaves the field of view, or its mass is not constant.
-    """
+    """How far parts of the scan are off the path of a still sample, px; None: not, or not known."""
     chosen = evenly_spread(len(prepared.rows.theta_rad), _MOST_ANGLES)
     if not prepared.rows.minus_log or len(chosen) < _DRIFT_LEAST_IN_PART * _DRIFT_PARTS:
         return None
@@ -361,10 +349,7 @@ def leaves_path(prepared: Prepared) -> Floats | None:
 
 
 def axis_moves(prepared: Prepared, cor_px: float) -> Floats | None:
-    """Return the axis of parts of a full rotation, px from `cor_px`; None if it does not move.
-
-    Also None over less than 360 degrees, or where opposing projections do not match well.
-    """
+    """Axis of parts of a full rotation, px from `cor_px`; None: it does not move, or not known."""
     pairs = _opposing(prepared, cor_px)
     if pairs is None:
         return None

@@ -202,10 +202,7 @@ def resample_180(
 
 
 def opposing_rows(sinogram: Image, angles: SortedAngles) -> tuple[Image, Image]:
-    """Rows, at most 96, and those 180 degrees later, not flipped; none of a shorter scan.
-
-    One that ends a step short has no such rows: both ends are extrapolated to the middle of it.
-    """
+    """Rows, at most 96, and those 180 degrees later, not flipped; none of a shorter scan."""
     theta, step = angles.theta_rad, angles.step_rad
     none = np.zeros((0, sinogram.shape[1]), np.float32)
     if len(theta) < 2 or step == 0.0:

@@ -335,10 +335,7 @@ def current_factors(
 
 
 def correct_hardening(line_integrals: Any, coefficients: Sequence[float]) -> Any:
-    """Apply a polynomial to line integrals, of NumPy or CuPy: c1 p + c2 p^2 + ...
-
-    There is no c0, as air stays air.
-    """
+    """Apply a polynomial to line integrals, c1 p + c2 p^2 + ...; no c0, as air stays air."""
     xp = module_of(line_integrals)
     result = xp.full_like(line_integrals, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):

@@ -172,11 +172,7 @@ def _fill_from_rows(take: Callable[[NDArray[np.intp]], _Rows], batch: _Batch) ->
 
 
 def _fill_from_spectra(spectra: NDArray[np.complex64], batch: _Batch) -> None:
-    """Spread the samples of one slice, made of its spectra for one COR per lane.
-
-    In the chunks of `_fill_from_rows`: the same samples are added in the same order, or rounding
-    would make 5e-4 of the range of it in the corners.
-    """
+    """Spread the samples of one slice, one COR per lane, in the order of `_fill_from_rows`."""
     plan, lanes = batch.plan, batch.lanes
     for chunk in chunks_of(plan, angles_at_once(plan.n_angles, plan.n_padded // 2 + 1)):
         before = spectra[chunk.angles], *_weights(plan, chunk), batch.factor

@@ -62,10 +62,7 @@ class Projector:
         return np.asarray(fft_of(np).irfft(rays, n=plan.n_padded, axis=-1))
 
     def back_project(self, sinograms: Array) -> Array:
-        """Return the sum over angles of unfiltered rows: the adjoint of `project`.
-
-        Rows (..., n_angles, n_cols), zero beyond the detector, give slices (..., n_cols, n_cols).
-        """
+        """Sum unfiltered rows (..., n_angles, n_cols) over angles: the adjoint of `project`."""
         plan, before = self.plan, sinograms.shape[:-2]
         rows = np.zeros((*before, plan.n_angles, plan.n_padded), dtype=np.float32)
         rows[..., : plan.n_cols] = sinograms[..., plan.angle_order, :]
@@ -301,10 +298,7 @@ def least_variation_near(
 
 @kernel
 def _less_variation(image: Any, weight: Any, down: Any, across: Any, result: Any) -> None:
-    """Take the adjoint of the differences, weighted, off an image.
-
-    `down` and `across` belong to the differences to the next pixel: 0 in the last row or column.
-    """
+    """Take the weighted adjoint of the differences (0 in the last row or column) off an image."""
     n_y, n_x = image.shape
     for y in range(n_y):
         result[y, 0] = image[y, 0] + weight * (down[y, 0] + across[y, 0])

@@ -1,7 +1,7 @@
 """The records of a report: what was read of a campaign, its alerts, CORs off the line of a series.
 
-A column of the report is a field of `ScanRecord`, filled in `scan_records.py`, and a column of
-`templates/`.
+A column of the report: its title in `COLUMNS` of `render.py`, its cell in
+`templates/parts.html.j2`, its field in `ScanRecord`, which `scan_records.py` fills.
 
 The line is robust against a few wrong CORs [1]_, and so is the spread about it [2]_.
 
@@ -232,10 +232,7 @@ class _Kind:
 
 
 def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
-    """List the alerts, the worst kind first; only the kinds that occur. Equal lines are one.
-
-    Of a scan whose COR was set by hand, only errors and common warnings are listed.
-    """
+    """List alerts, the worst kind first, equal lines as one; of manual CORs few."""
     scans = list(scans)
     common = common_warnings(scans)
     seen: set[int] = set()

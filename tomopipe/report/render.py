@@ -1,4 +1,4 @@
-"""Write the page: records and pictures through the template into one HTML file.
+"""Write the report page: columns (`COLUMNS`), records and pictures, by the template, in one file.
 
 Pictures are remade only where a volume, a sweep or a COR changed.
 """
@@ -108,10 +108,7 @@ def stack_key(stack: str) -> str:
 
 
 class _Maker:
-    """Makes or reuses pictures; notes what cannot be read.
-
-    With a folder each picture is a file there, else it is in the page.
-    """
+    """Makes or reuses pictures, in a folder or in the page; notes what cannot be read."""
 
     def __init__(
         self, folder: Path | None, size: tuple[int, int], earlier: Mapping[str, Any]
@@ -155,10 +152,7 @@ class _Maker:
         made_for: float | list[float],
         make: Callable[[Path, Source], dict[str, Any] | None],
     ) -> Any:
-        """Return what is made of a file, earlier or now; None if it cannot be.
-
-        Without a path, as of a try stack that was removed: what was made earlier for the same COR.
-        """
+        """Return what is or was made of a file (no path: removed); None if it cannot be."""
         stamp = [REVISION, self._folder is None, made_for]
         try:
             if path is not None:

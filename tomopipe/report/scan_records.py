@@ -196,10 +196,7 @@ class ScanReader:
         return f"earlier options or files ({why})" if why else ""
 
     def _failures(self, name: str, path: str, *, is_old: bool) -> tuple[Failure, ...]:
-        """Return the failures of a scan without a later success, in order of step.
-
-        `is_old`: its volume is not what is wanted now.
-        """
+        """Return the failures of a scan without a later success, in order of step."""
         errors = ((step, self._error(step, name, path, is_old=is_old)) for step in OF_SCANS)
         return tuple(
             parse_failure(self._reader, self._campaign.logs, step, name, error)

@@ -134,10 +134,7 @@ def _cells(rows: list[Row]) -> dict[str, dict[str, str]]:
 def checked_cells(
     scan: str, cells: Mapping[str, str], n_cols: int | None, *, undo: bool = False
 ) -> dict[str, str]:
-    """Return the cells of a decision as they go into the table, or refuse what is invalid.
-
-    With `undo` they stood there before, so that any text may be back as the COR.
-    """
+    """Return the cells of a decision for the table, or refuse; `undo`: with any COR."""
     checked = {}
     for name, value in cells.items():
         if name not in CELLS:

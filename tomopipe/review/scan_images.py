@@ -201,10 +201,7 @@ class Pictures:
         is_half: bool,
         middle_px: float,
     ) -> Any:
-        """Return slices of one row at several CORs, float32, shape (n_cor, n_y, n_x).
-
-        A GPU is held meanwhile, or shared if jobs hold all; nothing stays on it.
-        """
+        """Slices of one row at CORs (n_cor, n_y, n_x), float32; a GPU is held or shared."""
         if not values_px:
             return ()
         columns_px = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
@@ -289,11 +286,7 @@ class Pictures:
         return rows
 
     def _width(self, scan: str, rows: Rows, cor_px: float) -> tuple[bool, float]:
-        """Return whether slices are twice as wide as the detector, and the column that decides it.
-
-        In the sweep all have one width, decided by its middle; outside it their own COR decides, as
-        in the volume.
-        """
+        """Whether slices are twice as wide as the detector, and the column that decides it."""
         grid = self.grid(scan)
         half = bool(grid.get("half_acquisition"))
         values_px = grid.get("cor_px") or [cor_px]
@@ -353,10 +346,7 @@ def _version(path: Path) -> tuple[int, int, int]:
 
 
 class Cache:
-    """The last few results of slow functions, by key; thread-safe.
-
-    At most `most` results, and at most `most_bytes` in total if they have `nbytes`.
-    """
+    """The last `most` results of slow functions, of `most_bytes` in total, by key; thread-safe."""
 
     def __init__(self, most: int, most_bytes: float = float("inf")) -> None:
         self._most, self._most_bytes = most, most_bytes

@@ -346,10 +346,7 @@ def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> d
 
 
 def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
-    """Return an angle for each frame, or, of a scan that stopped early, for each planned one.
-
-    The last angle of a range is that of the last frame planned, which may be missing.
-    """
+    """Return an angle for each frame, or, of a scan that stopped early, for each planned one."""
     of_file, n_frames = layout.theta_deg, len(layout.projections.index)
     n_listed = 0 if of_file is None else len(of_file)
     n_planned = max(n_frames, layout.n_planned, n_listed)

@@ -248,11 +248,7 @@ def _ball(x_px: float, y_px: float, row: float, radius_px: float, mu_per_px: flo
 def _pack(
     body: Ellipsoid, n_rows: int, radii_px: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[float, float, float, float]]:
-    """Place spheres that do not overlap within the body, (x_px, y_px, row, radius_px) of each.
-
-    The body's smaller in-plane semi-axis bounds them; above and below `n_rows` they may stick out.
-    The first radii get the first choice; those that find no room are skipped.
-    """
+    """Place spheres without overlap in the body, if they fit: (x_px, y_px, row, radius_px)."""
     room_px = min(body.semi_x_px, body.semi_y_px)
     placed = np.empty((0, 4))
     for radius_px in radii_px:

@@ -18,7 +18,7 @@ from tomopipe.cor.cor_value import format_cor, shown
 from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
-from tomopipe.prep.bad_frames import (
+from tomopipe.prep.bad_pixels import (
     BadFrames,
     find_dim_frames,
     reasons_to_review,
@@ -313,10 +313,7 @@ def _beside(failed: list[str], measure: Callable[..., Any], *args: Any, **more: 
 def _ask(
     name: str, curves: "Curves", candidates_px: NDArray[np.float64], weights: str | None
 ) -> "Answer":
-    """Run one method; an exception, or a result that is not finite, is recorded as its failure.
-
-    A finder sees only the columns in use; its answer is made one in columns of the detector.
-    """
+    """Run one method on the columns in use; an exception, or what is not finite, is its failure."""
     from tomopipe.cor.answer import nothing
     from tomopipe.cor.methods import ask
 

@@ -1,4 +1,4 @@
-"""Step try_recon: read a scan once; sweep one row over candidate CORs; keep rows for later."""
+"""Step try_recon: the try grid of candidate CORs, one row swept over it; rows kept for later."""
 
 import logging
 import math

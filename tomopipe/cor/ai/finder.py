@@ -136,10 +136,7 @@ def _agree(
 
 
 def _median(votes_px: list[float], votes: list[float]) -> float:
-    """Weighted median, interpolated between the midpoints of the votes; plain if they are equal.
-
-    `vote` takes no mean of two: its CORs may lie anywhere, these are within a binned pixel.
-    """
+    """Weighted median, interpolated between the midpoints of the votes; plain if they are equal."""
     order = np.argsort(votes_px)
     sorted_px, weights = np.array(votes_px)[order], np.array(votes)[order]
     middle = np.cumsum(weights) - weights / 2

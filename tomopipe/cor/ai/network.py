@@ -105,10 +105,7 @@ class NetworkOutput:
 
 
 def all_curves(curves: Curves) -> CurveSet:
-    """Evaluate all kinds of evidence: the classical ones, and last minimum total variation.
-
-    They are not valid where they show nothing, or `minimum_total_variation` has no answer.
-    """
+    """Evaluate all kinds of evidence, total variation last; not valid where they show nothing."""
     measures = curves.measures
     minimum = curves.total_variation if measures.valid.any() else None
     raw = prominence = np.zeros(len(measures.cor_px))
