@@ -102,7 +102,7 @@ class ScanReader:
         campaign: Campaign,
         reader: Reader,
         jobs: Iterable[JobStatus],
-        why: Why,
+        why: Why | None,
         *,
         notes: Mapping[str, Container[str]],
         points: bool,
@@ -110,7 +110,8 @@ class ScanReader:
     ) -> None:
         """`jobs` as they count now; `why`, `notes`, `points` and `volumes` as for `collect`."""
         self._campaign, self._files, self._reader = campaign, campaign.files, reader
-        self._why, self._notes, self._points, self._volumes = why, notes, points, volumes
+        self._why: Why = why or (lambda _step, _scan: "")
+        self._notes, self._points, self._volumes = notes, points, volumes
         rows = reader.tsv(campaign.files.inventory, _INVENTORY)
         self._rows = {(row["scan"], row["path"]): row for row in rows}
         self._cors = reader.json(campaign.files.cor_table)
