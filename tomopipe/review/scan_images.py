@@ -44,23 +44,16 @@ STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
 
 
 class Pictures:
-    """Makes the pictures of a campaign, with the rows and plans of the last scans kept.
-
-    Parameters
-    ----------
-    folder : Path
-        results/try_center; nothing outside it is read.
-    filter : str
-        Of the reconstruction.
-    device : str
-        auto, cpu or cuda.
-    half_acquisition : callable
-        Returns preprocess.half_acquisition of a scan, which gives the width of slices outside the
-        sweep, as in a volume; other than auto: as wide as those of the sweep.
-    """
+    """Makes the pictures of a campaign, with the rows and plans of the last scans kept."""
 
     def __init__(
-        self, folder: Path, *, filter: str, device: str, half_acquisition: Callable[[str], str]
+        self,
+        folder: Path,  # results/try_center; nothing outside it is read
+        *,
+        filter: str,
+        device: str,
+        # preprocess.half_acquisition of a scan; auto: outside the sweep slices are as in a volume
+        half_acquisition: Callable[[str], str],
     ) -> None:
         self.folder = folder
         self._half_acquisition = half_acquisition
