@@ -26,6 +26,8 @@ from tomopipe.recon.fbp import shared_spectra, sweep
 from tomopipe.recon.plan import make_plan
 from tomopipe.report.thumbnails import (
     CROP_PX,
+    grey_window,
+    in_grey,
     in_sweep,
     open_stack,
     slices_around,
@@ -33,7 +35,7 @@ from tomopipe.report.thumbnails import (
     telling_part,
     to_grey,
 )
-from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
+from tomopipe.review.grey16 import Grey, grey16, in_range, part_around, png
 from tomopipe.stream.try_sweep import plan_of, sweep_slices
 
 _BATCH_SIZE = 4  # few slices are requested: more at a time would only take memory
@@ -222,9 +224,8 @@ class Pictures:
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
         """Return opposing projections as PNG, the second mirrored at the COR: grey where equal."""
-        first, mirrored, _, (low, high) = self._opposing(scan, cor_px, pair)
-        grey_first, other = grey(first, low, high), grey(mirrored, low, high)
-        return png(np.stack([grey_first, other, grey_first], axis=-1))
+        first, mirrored, _, window = self._opposing(scan, cor_px, pair)
+        return png(in_grey(np.stack([first, mirrored, first], axis=-1), *window))
 
     def difference(self, scan: str, cor_px: float, pair: int) -> Grey:
         """Return the difference of opposing projections where both see: least at the right COR."""
@@ -244,8 +245,7 @@ class Pictures:
         local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
         source = 2 * local_cor_px - np.arange(first.shape[1])
         inside = (source >= 0) & (source <= first.shape[1] - 1)
-        low, high = np.percentile(first, (0.5, 99.5))
-        return first, mirror(second, local_cor_px), inside, (float(low), float(high))
+        return first, mirror(second, local_cor_px), inside, grey_window(first)
 
     def sinogram(self, scan: str, row: int) -> Grey:
         """Return the corrected sinogram of one kept row, projections from top to bottom."""
