@@ -7,9 +7,8 @@ from tomopipe_lab.train.nets import SHAPE, new_net, weights_of
 from tomopipe_lab.train.run import save_model
 
 from tomopipe.cor.ai.finder import FEATURES
-from tomopipe.cor.ai.inputs import Inputs, NetworkOutput, make_inputs
-from tomopipe.cor.ai.network import Weights
-from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.ai.network import Inputs, NetworkOutput, Weights, make_inputs
+from tomopipe.cor.collected_rows import Rows
 
 COR_PX = 60.25
 N_COLS = 128

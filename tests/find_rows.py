@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tests.phantoms import make_phantom
+from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.rows_file import Rows
 from tomopipe.simulate.phantom import Phantom, project
 
 THETA_180_DEG = np.linspace(0, 180, 181)

@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.objects import KINDS
-from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
-from tomopipe.simulate.simulated_scan import ScanFile, simulate_scan
+from tomopipe.simulate.phantom import KINDS, Ellipsoid, Phantom, project
+from tomopipe.simulate.simulated_scan import Beam, ScanFile, simulate_scan
 
 
 @dataclass(frozen=True)

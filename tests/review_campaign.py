@@ -4,7 +4,7 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from tests.report_campaign import every_state, write_json
-from tomopipe.cor.rows_file import Rows, write_rows
+from tomopipe.cor.collected_rows import Rows, write_rows
 from tomopipe.review.app import make_app
 from tomopipe.review.security import CSRF_HEADER, Keys
 from tomopipe.review.store import Store

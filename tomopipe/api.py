@@ -24,16 +24,14 @@ from tomopipe.config import (
     parse_config,
 )
 from tomopipe.cor.answer import MIN_ANGLES
-from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
+from tomopipe.cor.collected_rows import Rows, opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
-from tomopipe.cor.jump import reject_jump
 from tomopipe.cor.methods import Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.sample_motion import reject_jump
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair
-from tomopipe.prep.correct import Corrections
-from tomopipe.prep.edge_slopes import edge_slopes_of
+from tomopipe.prep.correct import Corrections, edge_slopes_of
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.recipe import phase_strength, warp_of
 from tomopipe.recon import cuda, fbp

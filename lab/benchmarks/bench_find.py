@@ -27,9 +27,9 @@ from skimage.transform import radon, resize
 from tomopipe_lab.scores import wilson
 
 from tomopipe.cor import methods as cor_methods
+from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.rows_file import Rows
 from tomopipe.cor.slices import reconstruct
 
 PICTURES = (

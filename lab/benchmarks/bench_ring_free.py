@@ -45,7 +45,7 @@ from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan
-from tomopipe.simulate import objects
+from tomopipe.simulate import phantom as objects
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 
 PHOTONS = (np.inf, 200000, 20000, 2000, 500)

@@ -31,8 +31,7 @@ from tomopipe.prep.normalise import normalise
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan
-from tomopipe.simulate.objects import rock
-from tomopipe.simulate.phantom import project
+from tomopipe.simulate.phantom import project, rock
 
 FILTERS = {
     **{name: resolve_name(entry.function) for name, entry in STRIPE_FILTERS.items()},

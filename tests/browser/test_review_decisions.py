@@ -13,7 +13,7 @@ from tests.browser.conftest import TIMEOUT_MS, Server, look, row
 from tests.review_campaign import make_campaign, write_pictures
 from tests.workflow.conftest import configure, failing, job_names, new_campaign, snakemake
 from tomopipe.campaign.table import edit_table
-from tomopipe.review.table_edits import read_cells
+from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
 

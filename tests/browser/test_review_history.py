@@ -9,7 +9,7 @@ from tests.browser.conftest import look, row
 from tests.review_campaign import make_campaign, write_pictures
 from tomopipe.campaign.history import record_changes
 from tomopipe.campaign.table import edit_table
-from tomopipe.review.table_edits import read_cells
+from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
 

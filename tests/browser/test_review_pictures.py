@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import row
 from tests.review_campaign import make_campaign
-from tomopipe.review.table_edits import read_cells
+from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
 

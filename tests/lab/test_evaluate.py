@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tomopipe.campaign.cor_files import write_rot_cen
 from tomopipe.cli import cli
-from tomopipe.cor.rows_file import write_rows
+from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 

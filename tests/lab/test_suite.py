@@ -10,7 +10,7 @@ from tomopipe_lab.suite.sample import Raster, Solid, View
 from tomopipe_lab.suite.settings import Settings
 from tomopipe_lab.suite.solids import Body
 
-from tomopipe.cor.rows_file import read_rows, write_rows
+from tomopipe.cor.collected_rows import read_rows, write_rows
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 
 COR_PX, N_COLS = 52.37, 101

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tomopipe.cli import cli
 from tomopipe.cor.ai.network import load_model
-from tomopipe.cor.rows_file import read_rows
+from tomopipe.cor.collected_rows import read_rows
 from tomopipe.errors import TomopipeError
 
 SMALL = Plan(seed=5, n_train=14, n_validation=8, n_wide=1, n_cols=(64, 72), width=8, epochs=8)

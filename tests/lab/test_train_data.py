@@ -6,7 +6,7 @@ from ai_scans import COR_PX, inputs_of, rows_with
 from tomopipe_lab.train.data import Example, augmented, deaf, target_of
 from tomopipe_lab.train.work import Truth
 
-from tomopipe.cor.ai.inputs import RECIPE
+from tomopipe.cor.ai.network import RECIPE
 
 
 @pytest.fixture(scope="module")

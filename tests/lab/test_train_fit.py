@@ -7,8 +7,7 @@ from ai_scans import COR_PX, inputs_of, rows_with, shape_of
 from tomopipe_lab.train.fit import Schedule, fit, loss_of
 from tomopipe_lab.train.nets import Scores, collate, new_net, put_weights, weights_of
 
-from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.network import forward, load_model, predict
+from tomopipe.cor.ai.network import Inputs, forward, load_model, predict
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.step_calls import export_stack, export_star, full_recon, predict_cor,
 from tomopipe.config import PreprocessBlock, TryReconBlock
 from tomopipe.errors import ScanError
 from tomopipe.prep.correct import corrections_of
-from tomopipe.review.grey16 import grey
+from tomopipe.report.thumbnails import in_grey
 from tomopipe.review.scan_images import Pictures
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.steps.try_recon import candidates
@@ -240,7 +240,7 @@ def test_the_stack_for_relion_knows_its_axis(truth, tmp_path):
 def grey8(picture):
     """The picture in 8 bits, in the window it begins with."""
     shown = picture.low + picture.values * (picture.high - picture.low) / 65535
-    return grey(shown, *picture.usual)
+    return in_grey(shown, *picture.usual)
 
 
 def test_the_review_page_shows_cors_of_the_whole_detector(looked_at):

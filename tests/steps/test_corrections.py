@@ -10,8 +10,7 @@ from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
 from tests.step_calls import export_stack, full_recon, try_recon
 from tomopipe.config import FullReconBlock, PreprocessBlock
-from tomopipe.cor.collected_rows import collect_rows
-from tomopipe.cor.rows_file import read_rows
+from tomopipe.cor.collected_rows import collect_rows, read_rows
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon as full_module

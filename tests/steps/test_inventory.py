@@ -305,7 +305,7 @@ def test_any_file_is_a_row(tmp_path, caplog):
     assert len(read_tsv(tmp_path / "results" / "inventory.tsv", COLUMNS)) == 11
 
 
-@pytest.mark.parametrize("module", ["instrument", "datasets"])
+@pytest.mark.parametrize("module", ["layout", "datasets"])
 def test_a_slip_in_a_reader_is_not_taken_for_damage(tmp_path, monkeypatch, caplog, module):
     write(tmp_path / "a_1.h5")
     with h5py.File(tmp_path / "a_1.h5", "a") as file:

@@ -12,9 +12,9 @@ from phantoms import write_scan
 
 from tests.step_calls import predict_cor, try_recon
 from tomopipe.cor.answer import Answer
+from tomopipe.cor.collected_rows import failed_rows, read_rows, write_rows
 from tomopipe.cor.curves import KINDS
 from tomopipe.cor.roll import UsedRows
-from tomopipe.cor.rows_file import failed_rows, read_rows, write_rows
 from tomopipe.steps.predict_cor import _with_tilt
 from tomopipe.storage.atomic import write_json
 
@@ -280,7 +280,7 @@ def test_a_check_that_fails_leaves_the_cor(run, monkeypatch):
         raise ValueError("no such row")
 
     monkeypatch.setattr("tomopipe.cor.roll.measure_roll", fails)
-    monkeypatch.setattr("tomopipe.cor.drift.warn_of_drift", fails)
+    monkeypatch.setattr("tomopipe.cor.sample_motion.warn_of_drift", fails)
     prediction, _ = run(rows)
     assert prediction["cor_px"] == usual["cor_px"]
     assert len(prediction["warnings"]) == 2

@@ -12,7 +12,7 @@ from tests.phantoms import sphere, write_scan
 from tests.step_calls import try_recon
 from tests.tiff_files import read_try_stack
 from tomopipe.config import TryReconBlock
-from tomopipe.cor.rows_file import read_rows
+from tomopipe.cor.collected_rows import read_rows
 from tomopipe.errors import ScanError
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan

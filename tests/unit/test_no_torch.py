@@ -10,7 +10,7 @@ from find_rows import grid
 from typer.testing import CliRunner
 
 from tomopipe.cli import cli
-from tomopipe.cor.rows_file import write_rows
+from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 

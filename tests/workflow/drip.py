@@ -15,9 +15,8 @@ import numpy as np
 import yaml
 
 from tests.workflow.conftest import HOME
-from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.objects import KINDS
-from tomopipe.simulate.simulated_scan import ScanFile, simulate_scan
+from tomopipe.simulate.phantom import KINDS
+from tomopipe.simulate.simulated_scan import Beam, ScanFile, simulate_scan
 
 # one for each way to write, and one that is copied under a hidden name as rsync does
 SCANS = ("parts", "aborted", "rewritten", "renamed", "rsync")

@@ -51,7 +51,7 @@ from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.scan_records import Reader
-from tomopipe.review.table_edits import decide, read_cells
+from tomopipe.review.queue import decide, read_cells
 
 app = typer.Typer(
     cls=Group,

@@ -29,10 +29,15 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from tomopipe.arrays import evenly_spread
-from tomopipe.cor.angle_order import average_angles
-from tomopipe.cor.clean_rows import Image, fill_dead_columns, finite, remove_stripes, remove_zingers
-from tomopipe.cor.cross_correlation import registration_score
-from tomopipe.cor.opposing import OpposingLines
+from tomopipe.cor.registration import OpposingLines, registration_score
+from tomopipe.cor.sinograms import (
+    Image,
+    average_angles,
+    fill_dead_columns,
+    finite,
+    remove_stripes,
+    remove_zingers,
+)
 
 SIGNIFICANCE = 4.5
 """Standard errors by which the second best hypothesis has to be worse."""

@@ -52,10 +52,7 @@ def prominence(score: ArrayLike, window: int) -> NDArray[np.float64]:
 
 
 def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
-    """Position, in samples, of the vertex of the parabola fitted around a maximum.
-
-    Never more than one from `index`; `index` itself at an end or where the fit has no maximum.
-    """
+    """Vertex, in samples, of the parabola about a maximum: within 1 of `index`, or `index`."""
     score = np.asarray(score, dtype=float)
     reach = min(reach, index, len(score) - 1 - index)
     if reach < 1:

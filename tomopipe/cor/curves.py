@@ -31,22 +31,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from tomopipe.cor.angle_order import SortedAngles, resample_180
 from tomopipe.cor.answer import prominence, refine_peak
-from tomopipe.cor.clean_rows import MIN_OVERLAP, Image, bin_columns, binning_to, robust_sigma
-from tomopipe.cor.cross_correlation import difference_score, register, registration_score
 from tomopipe.cor.mass import centre_of_mass, has_air
-from tomopipe.cor.opposing import OpposingLines
 from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.registration import OpposingLines, difference_score, register, registration_score
+from tomopipe.cor.sinograms import (
+    MIN_OVERLAP,
+    Image,
+    SortedAngles,
+    bin_columns,
+    binning_to,
+    resample_180,
+    robust_sigma,
+)
 from tomopipe.cor.slices import (
     MEASURES,
+    MinimumTotalVariation,
     Reconstruct,
     coarse_slices,
     in_own_units,
+    minimum_total_variation,
     reconstruct,
     refine_slices,
 )
-from tomopipe.cor.total_variation import MinimumTotalVariation, minimum_total_variation
 from tomopipe.geometry import unbin_cor
 
 _RATIO = 0.5  # object's radius over half the width, as in [1]

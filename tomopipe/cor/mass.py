@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.arrays import NORMAL_PER_MAD
-from tomopipe.cor.angle_order import SortedAngles
 from tomopipe.cor.answer import MIN_ANGLES
-from tomopipe.cor.clean_rows import Image, remove_stripes, robust_sigma
+from tomopipe.cor.sinograms import Image, SortedAngles, remove_stripes, robust_sigma
 
 NO_FIXED_PATTERN = 0.0, 1.0
 """Rms and correlation length, as of `subtract_drift`, without a fixed pattern."""
@@ -178,10 +177,7 @@ def _subtract_lines(sinogram: Image, fitted: NDArray[np.float64]) -> NDArray[np.
 def mass_and_centre(
     level: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Row sums of a level, and their centres, columns from the middle: (n_angles,) each.
-
-    None if the sums vary: something left the field of view.
-    """
+    """Row sums and their centres, columns from the middle, (n_angles,); None if sums vary."""
     n_cols = level.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2
     mass = level.sum(axis=1)

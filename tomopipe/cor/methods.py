@@ -1,4 +1,4 @@
-"""Methods that find the centre of rotation (COR): each makes an `Answer` of a scan's curves.
+"""COR finders (methods): each makes an `Answer` of a scan's curves; `classical` is one of them.
 
 `choose` makes one decision of several. A new method is a module with such a function and a line in
 `ask`.
@@ -23,7 +23,7 @@ from tomopipe.cor.ai.finder import find_ai
 from tomopipe.cor.answer import Answer, make_answer, nothing
 from tomopipe.cor.cor_value import format_confidence
 from tomopipe.cor.curves import Curves, refine
-from tomopipe.cor.rotation import ramp, rotation_penalty
+from tomopipe.cor.prepared import ramp, rotation_penalty
 from tomopipe.errors import TomopipeError
 
 METHOD = "classical"
@@ -33,10 +33,7 @@ _ALL_ANGLES = {"slices", "mass"}  # kinds that need no opposing lines
 
 
 def find_classical(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
-    """Find the COR by opposing lines, over less than 180 degrees by minimum total variation.
-
-    The whole detector is searched; a best match outside of the try grid has to be a strong one.
-    """
+    """Find the COR by opposing lines, below 180 degrees by total variation; all columns."""
     prepared = curves.prepared
     if why := prepared.no_signal:
         return nothing(METHOD, "flat", why, candidates_px)

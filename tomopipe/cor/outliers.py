@@ -236,10 +236,7 @@ def _flagged(rows: list[Fix], max_delta_px: float) -> list[Fix]:
 
 
 def _by_neighbours(row: Fix, good: list[Fix], n_cols: int) -> Fix:
-    """Replace an outlier by the mean of its nearest good neighbours, or fill a gap with it.
-
-    A gap is filled if there are two and they agree; else it is left to pass 2.
-    """
+    """Replace an outlier, or fill a gap, by the mean of its nearest good neighbours."""
     right = bisect_left(good, (row.index, row.scan), key=lambda other: (other.index, other.scan))
     neighbours = good[max(0, right - 1) : right + 1]
     is_gap = row.before_px is None

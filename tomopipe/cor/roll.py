@@ -14,9 +14,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD, theil_sen
-from tomopipe.cor.cross_correlation import register, registration_score
-from tomopipe.cor.opposing import OpposingLines, opposing_projections, opposing_sinograms
 from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.registration import (
+    OpposingLines,
+    opposing_projections,
+    opposing_sinograms,
+    register,
+    registration_score,
+)
 
 _MAX_BANDS = 16
 _MIN_BANDS, _FEW_BANDS = 4, 8

@@ -3,7 +3,6 @@
 import numpy as np
 
 from tomopipe.cor.angular_range import proven_stop_deg, wider_range_deg
-from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
 from tomopipe.cor.prepared import (
     Floats,
     Numbers,
@@ -12,6 +11,7 @@ from tomopipe.cor.prepared import (
     match,
     usual_step_rad,
 )
+from tomopipe.cor.sinograms import Image, bin_columns, binning_to
 from tomopipe.geometry import bin_cor
 from tomopipe.scans.metadata import listed
 
@@ -124,10 +124,7 @@ def likely_range(projections: Floats) -> str:
 
 
 def _go_on(lines: Image, position: Floats, step_rad: float, first: int, last: int) -> bool:
-    """Tell whether projections go on from `first` to `last` by as many steps as their numbers do.
-
-    `position` is their angle in steps of `step_rad`.
-    """
+    """Tell whether projections go on from `first` to `last` as their numbers do."""
     n_angles, turn = len(position), 2 * np.pi / step_rad
     scores = []
     for i, j in _ACROSS:
@@ -168,10 +165,7 @@ def _is_even(theta_rad: np.ndarray) -> bool:
 
 
 def _proven_deg(lines: Image, stated_deg: float, accepted: bool) -> float:
-    """Return the angle of the last projection, if it is proven not to be the stated one; else 0.
-
-    `lines` are in the order in which they were taken.
-    """
+    """Angle of the last projection, if proven not to be that stated; else 0. `lines` as taken."""
     n_angles = lines.shape[1]
     apart_deg = max(_APART_DEG, _APART_STEPS * stated_deg / (n_angles - 1))
     if accepted and abs(stated_deg - 180 * max(1, round(stated_deg / 180))) < apart_deg:
@@ -181,10 +175,7 @@ def _proven_deg(lines: Image, stated_deg: float, accepted: bool) -> float:
 
 
 def _closes(prepared: Prepared, cor_px: float) -> bool:
-    """Tell whether the last projection shows the sample from the side of the first one.
-
-    Half acquisition over 360 degrees that is said to cover 180 has no other sign.
-    """
+    """Tell whether the last projection shows the sample from the side of the first one."""
     theta_deg = np.rad2deg(prepared.rows.theta_rad)
     covered_deg = np.ptp(theta_deg)
     if not _CLOSING_DEG[0] <= covered_deg <= _CLOSING_DEG[1] or not _is_even(theta_deg):

@@ -10,9 +10,6 @@ import numpy as np
 
 
 def kernels_of(xp: ModuleType) -> ModuleType:
-    """Return the module with compiled medians, resampling and wavelets for arrays of a module.
-
-    They are imported here, as loading compiled code takes a second.
-    """
+    """Return the module of compiled code for arrays of a module; loading it takes a second."""
     name = "host_kernels" if xp is np else "device_kernels"
     return importlib.import_module(f"tomopipe.prep.{name}")

@@ -1,5 +1,6 @@
-"""Bad pixels: hot and dead ones in all projections, zingers in one."""
+"""Bad pixels, zingers, and bad projections: saturated, dark, dim, constant, repeated."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, once
+from tomopipe.errors import ScanError
 from tomopipe.prep import kernels_of
 from tomopipe.prep.normalise import valid_beside
+from tomopipe.scans.metadata import skipping
 
 _AROUND = 5  # pixels, of the median that a pixel of the flat is compared with
 
@@ -99,3 +102,223 @@ def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:
     less than half its area are found.
     """
     return kernels_of(module_of(images)).replace_peaks(images, threshold, size_px)
+
+
+BadFrames = Mapping[str, Sequence[int]]
+"""Of each kind the numbers of the projections, as they were recorded, the first is 0."""
+
+KINDS: Mapping[str, str] = {
+    "saturated": "saturated: where the camera was at its limit, values of the volume are too low",
+    "dark": "dark, as with the shutter closed",
+    "dim": "far darker than those around, as of a beam that was lost: their values are wrong",
+    "constant": "of a single value, as if never written",
+    "repeated": "equal to the one before, as of a camera that stopped",
+}
+"""Kinds of bad projections, and what is said of them."""
+
+# Shares from which they spoil a volume: one dark projection of 181 does, one of 1001 hardly.
+_SPOILING: Mapping[str, float] = {"dark": 0.002, "dim": 0.002, "constant": 0.01, "repeated": 0.01}
+
+# Of the pixels of a projection: so many at the camera's limit, each between two such. The noise of
+# a beam near the limit puts single pixels there, and small hot spots of it do no harm.
+_SATURATED_SHARE = 0.05
+_BEYOND_SHARE = 0.01  # pixels above what is taken for the limit of a camera of fewer bits
+# Less of the beam than this, on the average of all rows looked at, is none.
+_DARK_SHARE = 0.005
+# A lost beam: it changes by at least this factor (log), in all parts of the rows alike to this
+# share, while projections on its bright side change by no more than this share: a plate that is
+# seen edge-on darkens smoothly.
+_FALL, _ALIKE, _SMOOTH = np.log(1.6), 0.4, 0.25
+_OVER_FLATS = 1.5  # a beam that lets more through than this is brighter than that of the flats
+_PARTS, _PART_COLUMNS = 16, 32
+# The flat where pixels are cut off: it differs so much from pixel to pixel, or is so far below.
+_SPREAD, _FAR_BELOW = 0.01, 0.8
+_SAMPLED = 500  # pixels of a projection
+# From projection to projection noise changes so many of the pixels, and nearly each so often.
+_CHANGED, _LEAST_PIXELS = 0.1, 64
+_BITS = (8, 10, 12, 14, 16)
+
+
+def find_bad_frames(
+    raw: NDArray, flat: NDArray[np.float32], dark: NDArray[np.float32], *, has_flats: bool
+) -> dict[str, NDArray[np.intp]]:
+    """Tell which projections are bad, of each of `KINDS` but dim, ascending; none is of two kinds.
+
+    Saturated is a projection of which 5 % of the pixels are at the camera's limit, in runs of three
+    and more along the rows. The limit is the largest number of the type of the pixels, or of a
+    camera of 8 to 16 bits, also of one that fills the upper bits; or whatever value is the
+    highest of all projections, if pixels whose flats differ all have it: that is no air. Dark is
+    one with less than 0.5 % of the beam, or of zeros. Constant is one of a single other value.
+    Repeated is one that equals the one before, where noise makes most others differ.
+
+    `raw` (n_angles, n_rows, n_cols) holds rows of all projections, as recorded, `flat` and `dark`
+    (n_rows, n_cols) the same rows. `has_flats`: whether `flat` is measured; what is dark is known
+    then. Values of a scan without flats may have been scaled so that air is the largest number: if
+    more than half of its projections were saturated, none is.
+    """
+    n = len(raw)
+    values = raw.reshape(n, -1)
+    low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
+    constant = ~(low < high) if values.shape[1] > 1 else np.zeros(n, bool)  # all of them NaN too
+    # what a part of the pixels shows need not be looked for in all of them
+    part = values[:, :: max(1, values.shape[1] // _SAMPLED)]
+    saturated = np.zeros(n, bool)
+    for limit in _limits(raw.dtype, high):
+        saturated |= constant & (low == limit)
+        for frame in np.flatnonzero((part == limit).mean(axis=1) >= _SATURATED_SHARE / 3).tolist():
+            beyond = np.mean(values[frame] > limit)
+            saturated[frame] |= beyond < _BEYOND_SHARE and _is_plateau(raw[frame] == limit)
+    if not has_flats and 2 * np.count_nonzero(saturated) > n:
+        saturated &= constant  # white is air: values that somebody has scaled
+    dark_frames = constant & (low == 0) & ~saturated
+    if has_flats:
+        # float64 sums: frames are large, and differences small
+        beam, offset = (float(np.mean(mean, dtype=float)) for mean in (flat - dark, dark))
+        dim = part.mean(axis=1, dtype=float) - offset < 10 * _DARK_SHARE * beam
+        for frame in np.flatnonzero(dim & ~saturated).tolist():
+            dark_frames[frame] |= values[frame].mean(dtype=float) - offset < _DARK_SHARE * beam
+        top, step = np.fmax.reduce(high), 1.0 if raw.dtype.kind in "iu" else 0.0
+        for frame in np.flatnonzero((high == top) & ~constant & ~dark_frames).tolist():
+            saturated[frame] |= _is_cut_off(raw[frame] == top, flat, float(top), step)
+    rest = constant & ~saturated & ~dark_frames
+    repeated = _find_repeated(values, part, saturated | dark_frames | rest)
+    result = {"saturated": saturated, "dark": dark_frames, "constant": rest, "repeated": repeated}
+    return {kind: np.flatnonzero(bad) for kind, bad in result.items()}
+
+
+def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Tell in which projections the beam is down to five eighths of the usual one, or less.
+
+    `line_integrals` (n_rows, n_angles, n_cols) are -log of the transmission in some rows, in the
+    order in which they were taken. The beam falls, and comes back, at once and in all columns
+    alike; a sample changes smoothly, or only where it is. Usual is the beam of most projections, or
+    of a few that are brighter, unless they are brighter than the flats.
+    """
+    n_rows, n_angles, n_cols = line_integrals.shape
+    if n_angles < 3:
+        return np.zeros(0, dtype=np.intp)
+    width = max(1, n_cols // _PARTS)
+    parts = line_integrals[:, :, : n_cols // width * width].reshape(n_rows, n_angles, -1, width)
+    light = np.exp(-parts[..., :: -(-width // _PART_COLUMNS)]).mean(axis=3, dtype=np.float64)
+    changes = np.diff(np.log(np.maximum(light, np.finfo(float).tiny)), axis=1)
+    low, change, high = np.percentile(changes, (16, 50, 84), axis=(0, 2))
+    size = np.abs(change)
+    uniform = (size >= _FALL) & (high - low <= _ALIKE * size)
+    sudden = np.zeros_like(uniform)
+    for _ in range(2):  # a shutter may need more than one projection
+        other = np.pad(np.where(sudden, 0, size), 2)
+        before = np.maximum(other[:-4], other[1:-3])
+        after = np.maximum(other[3:-1], other[4:])
+        sudden = uniform & (np.where(change < 0, before, after) <= _SMOOTH * size)
+    beam = np.concatenate([[0.0], np.cumsum(np.where(sudden, change, 0))])
+    usual = np.median(beam)
+    if light[:, beam > usual + _FALL].max(initial=0.0) < _OVER_FLATS:
+        usual = beam.max()  # the beam of the flats: that of most projections was lost
+    return np.flatnonzero(beam <= usual - _FALL)
+
+
+def _find_repeated(values: NDArray, part: NDArray, bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which projections that are not `bad` equal the one before: few, where others differ."""
+    repeated = np.zeros(len(values), bool)
+    if len(values) < 3 or values.shape[1] < _LEAST_PIXELS:
+        return repeated
+    differs = part[1:] != part[:-1]
+    changed = differs.mean(axis=1)
+    for frame in (np.flatnonzero((changed == 0) & ~bad[1:]) + 1).tolist():
+        repeated[frame] = np.array_equal(values[frame], values[frame - 1])
+    others = differs[~(repeated | bad)[1:]]
+    if 2 * np.count_nonzero(repeated) >= len(values) or not len(others):
+        return np.zeros_like(repeated)
+    least = min(float(np.percentile(others.mean(axis=axis), 5)) for axis in (0, 1))
+    return repeated if least >= _CHANGED else np.zeros_like(repeated)
+
+
+def _limits(dtype: np.dtype, high: NDArray) -> list[int]:
+    """List the limits that cameras have and that some projection reaches."""
+    limits = {2**bits - 1 for bits in _BITS} | {(2**bits - 1) << (16 - bits) for bits in _BITS}
+    if dtype.kind in "iu":
+        largest = int(np.iinfo(dtype).max)
+        limits = {limit for limit in limits if limit <= largest} | {largest}
+    most = np.fmax.reduce(high)
+    return sorted(limit for limit in limits if limit <= most)
+
+
+def _is_plateau(at_limit: NDArray[np.bool_]) -> bool:
+    """Tell whether so many pixels of a projection are at a limit, each between two such."""
+    between = at_limit[:, 1:-1] & at_limit[:, :-2] & at_limit[:, 2:]
+    return bool(np.count_nonzero(between) >= _SATURATED_SHARE * at_limit.size)
+
+
+def _is_cut_off(
+    at_top: NDArray[np.bool_], flat: NDArray[np.float32], top: float, step: float
+) -> bool:
+    """Tell whether a projection is cut off at the highest value of all, whatever that is."""
+    if not _is_plateau(at_top):
+        return False
+    low, middle, high = np.percentile(flat[at_top], (5, 50, 95))
+    spread = max(_SPREAD * abs(top), 2 * step)
+    return bool(high - low > spread or middle < _FAR_BELOW * top)
+
+
+def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:
+    """Describe the bad projections, of all `n_angles` in use, in sentences."""
+    return [
+        f"{len(bad[kind])} of {n_angles} projections {'is' if len(bad[kind]) == 1 else 'are'} "
+        f"{says}{_how_to_skip(bad[kind], n_angles)}"
+        for kind, says in KINDS.items()
+        if len(bad.get(kind, ()))
+    ]
+
+
+def _how_to_skip(numbers: Sequence[int], n_angles: int) -> str:
+    return "" if too_many(len(numbers), n_angles) else f" ({skipping(numbers)} leaves them out)"
+
+
+def too_many(n_bad: int, n_angles: int) -> bool:
+    """Tell whether bad projections cannot be skipped, as fewer than half would stay."""
+    return 2 * n_bad > n_angles
+
+
+def reasons_to_review(bad: BadFrames, n_angles: int) -> list[str]:
+    """Describe those that are so many that they spoil the volume, wherever the COR is."""
+    spoiling = {
+        kind: bad[kind]
+        for kind, share in _SPOILING.items()
+        if len(bad.get(kind, ())) > share * n_angles
+    }
+    return warnings_of(spoiling, n_angles)
+
+
+class ConstantFrames:
+    """Frames that hold a single value, NaN apart, in all of their rows that were looked at."""
+
+    def __init__(self, n_frames: int) -> None:
+        self._low, self._high = np.full((2, n_frames), np.nan)
+
+    def look(self, raw: NDArray, first: int = 0) -> None:
+        """Look at rows of the frames from `first` on, raw: (n_frames, n_rows, n_cols)."""
+        for frame in np.flatnonzero(self._is_constant[first : first + len(raw)]).tolist():
+            for ends, choose in ((self._low, np.fmin), (self._high, np.fmax)):
+                ends[first + frame] = choose(ends[first + frame], choose.reduce(raw[frame], None))
+
+    @property
+    def _is_constant(self) -> NDArray[np.bool_]:
+        return ~(self._low < self._high)
+
+    def refuse(self, numbers: NDArray[np.intp]) -> None:
+        """Raise a ScanError if space was allocated and never written, or there was no beam.
+
+        A single such frame is left to the correction; half of all, or the last hundredth, is not.
+        `numbers` (n_frames,) are those of the projections.
+        """
+        empty = self._is_constant
+        n_trailing = len(empty) if empty.all() else int(np.argmin(empty[::-1]))
+        if empty.mean() < 0.5 and n_trailing <= max(1, len(empty) // 100):
+            return
+        remedy = f"{skipping(numbers[empty])} leaves them out"
+        if empty.all():
+            remedy = "`select: no` leaves the scan out"
+        raise ScanError(
+            f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold a single "
+            f"value, as if they had never been written; {remedy}"
+        )

@@ -80,7 +80,7 @@ class HalfAcquisition:
     cor_px: float  # column of the axis in them
     # (n_angles,): projections without an opposing one (`tomopipe.recon.angular_sampling.unpaired`)
     unpaired: NDArray[np.bool_]
-    # share of their value that rows lose per column at both edges (`tomopipe.prep.edge_slopes`); 0:
+    # share of their value that rows lose per column at both edges (`tomopipe.prep.correct`); 0:
     # unknown
     edge_slopes_per_px: tuple[float, float] = (0.0, 0.0)
 

@@ -16,10 +16,7 @@ LINES = 64  # columns sorted at a time: what sorting needs stays small
 
 
 def running_median(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return the running median of each row (n, n_cols), mirrored at the ends.
-
-    An even size of the window, in columns, is made odd.
-    """
+    """Running median of each row (n, n_cols), mirrored at the ends; the size made odd."""
     half = size // 2
     padded = np.pad(values, ((0, 0), (half, half)), mode="symmetric")
     out = np.empty(values.shape, np.float32)
@@ -28,10 +25,7 @@ def running_median(values: NDArray[np.float32], size: int) -> NDArray[np.float32
 
 
 def median_of_square(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return the median of the size x size pixels around each pixel, edges repeated.
-
-    Images (n, n_rows, n_cols) are filtered each by itself; the size is 3, 5 or 7.
-    """
+    """Median of size x size pixels (3, 5, 7) of images (n, n_rows, n_cols), edges repeated."""
     half = size // 2
     out = np.empty(images.shape, np.float32)
     for image, filtered in zip(images, out, strict=True):
@@ -56,10 +50,7 @@ def replace_peaks(images: NDArray[np.float32], threshold: float, size: int) -> N
 
 
 def over_runs(sign: Any, operation: str, values: list[Any]) -> list[Any]:
-    """Return sums ("add") or maxima ("maximum") of float64 over each run of columns of one sign.
-
-    They stand in all columns of the run.
-    """
+    """Sums ("add") or maxima ("maximum") over each run of columns of one sign, in all of it."""
     begins = np.ones(sign.shape, bool)
     begins[..., 1:] = sign[..., 1:] != sign[..., :-1]
     first = np.flatnonzero(begins)

@@ -1,4 +1,7 @@
-"""Stripes of sinograms (rings of slices): columns that respond differently from their neighbours.
+"""Ring filters, on stripes of sinograms: columns that respond differently from their neighbours.
+
+A filter is a function here, or in a module of its own, and its entry in `STRIPE_FILTERS` of
+`tomopipe.config.preprocess`.
 
 Each function takes a sinogram (n_angles, n_cols) of float32, of NumPy or CuPy, or several
 (n_rows, n_angles, n_cols) of CuPy, and the options that are for its method, and returns new ones.

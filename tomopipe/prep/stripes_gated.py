@@ -142,10 +142,7 @@ def _constant_offsets(profiles: Profiles, threshold: float, size_px: int, window
 
 
 def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Profiles:
-    """Return offsets (n_blocks, n_cols) that half of a scan shares, around each block of it.
-
-    Of narrow stripes alone: what is wide and near the axis stays in its columns for a while.
-    """
+    """Offsets (n_blocks, n_cols) that half a scan shares, around each block; narrow alone."""
     xp, steps = module_of(profiles), _steps(profiles, size_px)
     n_blocks = profiles.shape[-2]
     half = n_blocks // 4
@@ -234,10 +231,7 @@ def _side_limits(threshold: float, n: int, freedom: float) -> tuple[Any, ...]:
 
 
 def _error_in_a_row(deviations: Profiles, n: Any) -> Profiles:
-    """Return the standard error of medians of n blocks in a row, which may deviate alike.
-
-    The medians of a few in a row then differ by more than those of as many independent blocks.
-    """
+    """Return the standard error of medians of n blocks in a row, which may deviate alike."""
     xp, (n_blocks, n_steps) = module_of(deviations), deviations.shape[-2:]
     alone = _MEDIAN_ERROR * _spread(deviations) / xp.sqrt(n)
     size = max(1, n_blocks // _GROUPS)
@@ -335,10 +329,7 @@ def _mirror_axis(level: Any) -> tuple[Any, Any]:
 
 
 def _find_alone(profiles: Profiles) -> Any:
-    """Tell which columns, up to three in a row, leave the line between two that agree.
-
-    At most angles: thin structure along the beam leaves it too, at a few.
-    """
+    """Tell which columns, up to three in a row, leave at most angles the line of others."""
     xp, n_cols = module_of(profiles), profiles.shape[-1]
     least = _LEAST * profiles.std(axis=(-2, -1), keepdims=True)[..., 0]
     alone = xp.zeros((*profiles.shape[:-2], n_cols), bool)
@@ -371,10 +362,7 @@ def _angle_tables(n_angles: int) -> tuple[Any, ...]:
 
 
 def _subtract(sinogram: Any, offsets: Profiles) -> None:
-    """Take offsets off, interpolated between the blocks, in place: of the columns that have some.
-
-    A GPU takes all columns, and all angles at a time.
-    """
+    """Take offsets off in place, interpolated between the blocks: of the columns that have some."""
     xp, n_angles = module_of(sinogram), sinogram.shape[-2]
     left, part = once(xp, _angle_tables, n_angles)
     cols: Any = slice(None)

@@ -14,14 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon import lanefft, rows
+from tomopipe.recon import lanefft
 from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.fbp import Rows
 from tomopipe.recon.jit import aligned_empty, kernel, thread_count
 from tomopipe.recon.lanefft import fft
 from tomopipe.recon.plan import MARGIN, Plan, angles_at_once
 from tomopipe.recon.simd import load, load_pair, splat, store, store_pair, transpose
-from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_table
+from tomopipe.recon.spread import (
+    Chunk,
+    chunks_of,
+    rows_to_samples,
+    spread,
+    spread_spectra,
+    tap_table,
+)
 from tomopipe.recon.team import Team, parts
 
 MIN_LANES = 4
@@ -165,11 +172,7 @@ def _fill_from_rows(take: Callable[[NDArray[np.intp]], _Rows], batch: _Batch) ->
 
 
 def _fill_from_spectra(spectra: NDArray[np.complex64], batch: _Batch) -> None:
-    """Spread the samples of one slice, made of its spectra for one COR per lane.
-
-    In the chunks of `_fill_from_rows`: the same samples are added in the same order, or rounding
-    would make 5e-4 of the range of it in the corners.
-    """
+    """Spread the samples of one slice, one COR per lane, in the order of `_fill_from_rows`."""
     plan, lanes = batch.plan, batch.lanes
     for chunk in chunks_of(plan, angles_at_once(plan.n_angles, plan.n_padded // 2 + 1)):
         before = spectra[chunk.angles], *_weights(plan, chunk), batch.factor
@@ -202,7 +205,7 @@ def _from_rows(
 
     def fill(first: int, last: int) -> None:
         located = take(angles[first:last])
-        rows.rows_to_samples(*located, *common, first, aligned_empty(size), lanes)
+        rows_to_samples(*located, *common, first, aligned_empty(size), lanes)
 
     batch.team.run(fill, parts(len(angles), batch.team.threads))
 

@@ -199,10 +199,7 @@ def fill_batch(
     *,
     transformed: bool = False,
 ) -> None:
-    """Reconstruct at most `plan.batch_size` slices; one sinogram may serve many CORs.
-
-    If `transformed`, its spectra are given instead, as to `cuda.reconstruct_batch`.
-    """
+    """Reconstruct `plan.batch_size` slices at most, of sinograms or (`transformed`) spectra."""
     if plan.xp is np:
         # compiled kernels: not loaded where the GPU does the work
         from tomopipe.recon import compiled

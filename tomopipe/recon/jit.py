@@ -122,10 +122,7 @@ def thread_count(threads: int | None = None) -> int:
 
 
 def aligned_empty(n: int) -> NDArray[np.float32]:
-    """Return n floats that begin at a cache line.
-
-    NumPy aligns to 16 bytes only: every 64-byte load or store would touch two cache lines.
-    """
+    """Return n floats that begin at a cache line; NumPy aligns to 16 bytes only."""
     block = np.empty(n + 16, dtype=np.float32)
     offset = -(block.ctypes.data // 4) % 16
     return block[offset : offset + n]

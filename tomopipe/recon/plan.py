@@ -202,7 +202,7 @@ def taper(n_cols: int, n_padded: int, edge_slopes_per_px: EdgeSlopes | None) -> 
     The line integrals of a uniform disk about the axis are an ellipse, 2 mu sqrt(R^2 - s^2). At an
     edge at s = e they fall by e / (R^2 - e^2) of their value per column: this edge slope gives the
     radius of the disk, and u columns further out the share sqrt(1 - (2 u + u^2 / e) slope) is left.
-    The edge slopes of a scan are measured by `tomopipe.prep.edge_slopes`.
+    The edge slopes of a scan are measured by `tomopipe.prep.correct`.
 
     Its first half is of the right edge value, going outwards, the second of the left one.
     `edge_slopes_per_px` is the share of its edge value that a row loses per column at its left and

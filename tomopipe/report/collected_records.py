@@ -24,8 +24,13 @@ from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.outliers import known_median
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
-from tomopipe.report.alerts import alert_groups
-from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord, StackRecord
+from tomopipe.report.records import (
+    CampaignRecord,
+    ScanRecord,
+    SeriesRecord,
+    StackRecord,
+    alert_groups,
+)
 from tomopipe.report.scan_records import Reader, ScanReader, parse_failure, read_jobs
 from tomopipe.storage.json_files import json_or, number, part, text, texts
 
@@ -50,7 +55,7 @@ def collect(
     reader = Reader(campaign.directory)
     jobs = counted(campaign, read_jobs(reader, campaign.logs.status_folder), why)
     records = ScanReader(
-        campaign, reader, jobs, why or _as_wanted, notes=notes or {}, points=points, volumes=True
+        campaign, reader, jobs, why, notes=notes or {}, points=points, volumes=True
     ).records()
     stitched = _read_stacks(reader, campaign, jobs)
     return CampaignRecord(
@@ -92,12 +97,8 @@ def collect_scans(
     reader = reader or Reader(campaign.directory)
     jobs = counted(campaign, read_jobs(reader, campaign.logs.status_folder), why)
     return ScanReader(
-        campaign, reader, jobs, why or _as_wanted, notes={}, points=False, volumes=volumes
+        campaign, reader, jobs, why, notes={}, points=False, volumes=volumes
     ).records()
-
-
-def _as_wanted(_step: str, _scan: str) -> str:
-    return ""
 
 
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:

@@ -1,16 +1,33 @@
-"""The records of a report: what was read of a campaign, in frozen dataclasses."""
+"""The records of a report: what was read of a campaign, its alerts, CORs off the line of a series.
 
-from collections import Counter
-from collections.abc import Mapping
+A column of the report: its title in `COLUMNS` of `render.py`, its cell in
+`templates/parts.html.j2`, its field in `ScanRecord`, which `scan_records.py` fills.
+
+The line is robust against a few wrong CORs [1]_, and so is the spread about it [2]_.
+
+References
+----------
+.. [1] P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", J. Am. Stat.
+   Assoc. 63, 1379 (1968), doi:10.1080/01621459.1968.10480934.
+.. [2] P. J. Rousseeuw, A. M. Leroy, "Robust Regression and Outlier Detection", Wiley
+   (1987), p. 202.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.arrays import NORMAL_PER_MAD, theil_sen
 from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.signs import State
-from tomopipe.campaign.state import ScanFacts
+from tomopipe.campaign.state import NOT_SELECTED, OWN_COR, TO_REVIEW, ScanFacts
 
 
 @dataclass(frozen=True)
@@ -115,3 +132,233 @@ class CampaignRecord:
     def counts(self) -> dict[State, int]:
         """Count the scans in each state, every state listed."""
         return dict.fromkeys(State, 0) | Counter(scan.state for scan in self.scans)
+
+
+_LEAST = 3  # of two scans it is not known which one is wrong
+_LEAST_FOR_SPREAD = 5  # the line passes through one or two of them
+_N_NEXT = 30  # a series may bend, or be remounted: only so many of the next scans judge one
+_LIMIT_PX, _LIMIT_SPREADS = 0.2, 6.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """COR along a series: `start_px` at index 0, `slope_px` per index, `spread_px` about it.
+
+    The spread is None for fewer than five CORs: too few to tell.
+    """
+
+    start_px: float
+    slope_px: float
+    spread_px: float | None
+
+
+def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
+    """Return the line whose slope is the median of those of all pairs (Theil and Sen) [1]_.
+
+    Positions in the series and CORs, pixels, are (n,). None for fewer than three CORs, or if all
+    are of one index.
+    """
+    x, y = np.asarray(index, float), np.asarray(cor_px, float)
+    line = theil_sen(x, y)
+    if len(x) < _LEAST or line is None:
+        return None
+    slope_px = line[0]
+    start_px = float(np.median(y - slope_px * x))
+    away_px = np.abs(y - slope_px * x - start_px)
+    enough = len(x) >= _LEAST_FOR_SPREAD
+    return Line(start_px, slope_px, NORMAL_PER_MAD * float(np.median(away_px)) if enough else None)
+
+
+@dataclass(frozen=True)
+class OffLine:
+    """A COR that its series contradicts: how far it is off, and the scatter of the others."""
+
+    off_px: float
+    spread_px: float
+
+
+def off_line(cor_px: Sequence[float]) -> dict[int, OffLine]:
+    """Find the CORs of a series that neither a line nor another scan explains; by position.
+
+    Trusted CORs in the order of the series, pixels, are (n,). Each is compared with the line
+    through the 30 others next to it, whose numbers may have gaps. It is named if its residual is
+    above max(0.2 px, 6 scatters), and that of none of these scans is within half of this of it: a
+    remounted sample, or one of several by turns, has others beside it. Fewer than six name none.
+    """
+    y = np.asarray(cor_px, float)
+    n, outliers = len(y), {}
+    for own in range(n) if n > _LEAST_FOR_SPREAD else ():
+        first = max(min(own - _N_NEXT // 2, n - 1 - _N_NEXT), 0)
+        near = np.delete(np.arange(first, min(first + _N_NEXT + 1, n)), own - first)
+        line = theil_sen(near, y[near])
+        assert line is not None  # no two positions are equal
+        others_px = y[near] - line[0] * near
+        start_px = float(np.median(others_px))
+        others_px -= start_px
+        off_px = float(y[own] - line[0] * own) - start_px
+        spread_px = _spread(others_px)
+        limit_px = max(_LIMIT_PX, _LIMIT_SPREADS * spread_px)
+        if abs(off_px) > limit_px and np.abs(others_px - off_px).min() > limit_px / 2:
+            outliers[own] = OffLine(off_px, spread_px)
+    return outliers
+
+
+def _spread(off_px: NDArray[np.float64]) -> float:
+    """Return the scatter about a line: of few scans the standard deviation, of many the MAD.
+
+    The smaller one, the MAD with the factor for small samples of [2]_: few deviations are often all
+    small by chance, of many some may be wrong.
+    """
+    n_free = len(off_px) - 2
+    of_mad = NORMAL_PER_MAD * (1 + 5 / n_free) * float(np.median(np.abs(off_px)))
+    return min(of_mad, float(np.sqrt(np.sum(off_px**2) / n_free)))
+
+
+#: CORs nearer to each other give slices that look the same.
+_ALIKE_PX = 0.25
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of alert: `says` returns the line for a scan, or "", or several."""
+
+    title: str
+    level: str
+    advice: str
+    says: Callable[[ScanRecord], str | tuple[str, ...]]
+    once: bool = True  # only for scans not listed under a worse kind
+    order: Callable[[ScanRecord], float] | None = None
+    rare_first: bool = False  # so that rare lines are not lost among common ones
+
+
+def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
+    """List alerts, the worst kind first, equal lines as one; of manual CORs few."""
+    scans = list(scans)
+    common = common_warnings(scans)
+    seen: set[int] = set()
+    groups = []
+    for kind in _KINDS:
+        lines: dict[str, list[ScanRecord]] = defaultdict(list)
+        for scan in sorted(scans, key=kind.order) if kind.order else scans:
+            if kind.once and id(scan) in seen:
+                continue
+            text = kind.says(scan)
+            for line in (text,) if isinstance(text, str) else text:
+                if scan.state is not State.MANUAL or kind.level == "bad" or line in common:
+                    lines[line].append(scan)
+        lines.pop("", None)
+        if kind.once:
+            seen |= {id(scan) for entry in lines.values() for scan in entry}
+        alerts = [Alert(tuple(entry), line) for line, entry in lines.items()]
+        if kind.rare_first:
+            alerts.sort(key=lambda alert: len(alert.scans))
+        if alerts:
+            groups.append(AlertGroup(kind.title, kind.level, kind.advice, tuple(alerts)))
+    return tuple(groups)
+
+
+def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float], ...]:
+    """Return the two CORs, with a word for each, between which a person decides; one if alike.
+
+    That which is used comes first, then that measured, that on the line of the series, and those
+    of single methods. Empty where nobody has to decide.
+    """
+    if scan.state not in TO_REVIEW:
+        return ()
+    prediction = scan.prediction
+    cors = [("used", scan.shown[0]), ("measured", prediction.best_cor_px if prediction else None)]
+    cors.append(
+        ("line of the series", line.start_px + line.slope_px * scan.index if line else None)
+    )
+    cors += [(curve.method, curve.best_cor_px) for curve in prediction.curves] if prediction else []
+    results: list[tuple[str, float]] = []
+    for word, cor_px in cors:
+        if cor_px is not None and all(abs(cor_px - px) >= _ALIKE_PX for _, px in results):
+            results.append((word, cor_px))
+    return tuple(results[:2])
+
+
+def common_warnings(scans: Iterable[ScanRecord]) -> frozenset[str]:
+    """Return the warnings that most scans share: they tell nothing about one of them."""
+    results = [_warned(scan) for scan in scans if scan.state not in NOT_SELECTED]
+    counts = Counter(warning for warnings in results for warning in warnings)
+    return frozenset(text for text, n in counts.items() if n > max(1, len(results) / 2))
+
+
+def _reason(state: State, otherwise: str) -> Callable[[ScanRecord], str]:
+    return lambda scan: (scan.reason or otherwise) if scan.state is state else ""
+
+
+def _warned(scan: ScanRecord) -> tuple[str, ...]:
+    return () if scan.state in NOT_SELECTED else tuple(dict.fromkeys(scan.warnings))
+
+
+def _of_before(scan: ScanRecord) -> str:
+    """Say what a volume that no run makes any more was made from."""
+    source = {State.SKIPPED: "file", State.UNRESOLVED: "COR"}.get(scan.state)
+    if source is None or scan.volume is None:
+        return ""
+    return f"{scan.volume.name} was made from an earlier {source}: {scan.reason}"
+
+
+def _outlier(scan: ScanRecord) -> str:
+    if scan.state in OWN_COR:
+        return scan.kept_outlier
+    return _reason(State.FIXED, "replaced")(scan)
+
+
+def _confidence(scan: ScanRecord) -> float:
+    prediction = scan.prediction
+    return 0.0 if prediction is None else prediction.confidence or 0.0
+
+
+_KINDS = (
+    _Kind(
+        "Outdated volumes",
+        "bad",
+        "File or COR have changed: fix them, or remove the volume, its stack and sidecar.",
+        _of_before,
+        once=False,
+    ),
+    _Kind(
+        "Failed",
+        "bad",
+        "Read the log below, then tomopipe retry, or tomopipe run again.",
+        _reason(State.FAILED, "no reason given"),
+    ),
+    _Kind(
+        "No COR",
+        "bad",
+        "Set a COR in the campaign table, or resolve_cor: default_px in the config.",
+        _reason(State.UNRESOLVED, "no COR found"),
+    ),
+    _Kind(
+        "Ignored values of the campaign table",
+        "bad",
+        "Correct the cell: a column of the detector, counted from 0, with a decimal point.",
+        lambda scan: scan.unused_manual,
+        once=False,
+    ),
+    _Kind(
+        "Left to the next run",
+        "look",
+        "tomopipe run makes them.",
+        lambda scan: scan.for_next_run,
+        once=False,
+    ),
+    _Kind(
+        "Filled",
+        "look",
+        "These CORs are not measured: look at the volume.",
+        lambda scan: _reason(State.FILLED, f"from {scan.source}")(scan),
+    ),
+    _Kind("Outliers", "look", "Further from the median than the limit.", _outlier),
+    _Kind(
+        "Doubtful predictions",
+        "look",
+        "Look at the try slices; set the COR by hand if it is wrong.",
+        lambda scan: "; ".join(filter(None, scan.own_doubts * (scan.state is State.DOUBTFUL))),
+        order=_confidence,
+    ),
+    _Kind("Warnings", "info", "Processing went on.", _warned, once=False, rare_first=True),
+)

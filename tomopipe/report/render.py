@@ -1,4 +1,4 @@
-"""Write the page: records and pictures through the template into one HTML file.
+"""Write the report page: columns (`COLUMNS`), records and pictures, by the template, in one file.
 
 Pictures are remade only where a volume, a sweep or a COR changed.
 """
@@ -18,12 +18,18 @@ from typing import Any
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.campaign.signs import SIGNS, State, signs_css, source_word
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
-from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import is_of_the_system
-from tomopipe.report.alerts import common_warnings, compared_px
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
-from tomopipe.report.records import CampaignRecord, Note, ScanRecord, StackRecord
+from tomopipe.report.records import (
+    CampaignRecord,
+    Note,
+    ScanRecord,
+    StackRecord,
+    common_warnings,
+    compared_px,
+    robust_line,
+)
 from tomopipe.report.thumbnails import (
     LARGE,
     SMALL,
@@ -102,10 +108,7 @@ def stack_key(stack: str) -> str:
 
 
 class _Maker:
-    """Makes or reuses pictures; notes what cannot be read.
-
-    With a folder each picture is a file there, else it is in the page.
-    """
+    """Makes or reuses pictures, in a folder or in the page; notes what cannot be read."""
 
     def __init__(
         self, folder: Path | None, size: tuple[int, int], earlier: Mapping[str, Any]
@@ -149,10 +152,7 @@ class _Maker:
         made_for: float | list[float],
         make: Callable[[Path, Source], dict[str, Any] | None],
     ) -> Any:
-        """Return what is made of a file, earlier or now; None if it cannot be.
-
-        Without a path, as of a try stack that was removed: what was made earlier for the same COR.
-        """
+        """Return what is or was made of a file (no path: removed); None if it cannot be."""
         stamp = [REVISION, self._folder is None, made_for]
         try:
             if path is not None:

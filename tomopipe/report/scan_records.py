@@ -22,10 +22,9 @@ from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
-from tomopipe.cor.robust_line import off_line
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
-from tomopipe.report.records import Note, ScanRecord
+from tomopipe.report.records import Note, ScanRecord, off_line
 from tomopipe.storage.json_files import number, part, text, texts
 from tomopipe.storage.tables import read_tsv
 
@@ -103,7 +102,7 @@ class ScanReader:
         campaign: Campaign,
         reader: Reader,
         jobs: Iterable[JobStatus],
-        why: Why,
+        why: Why | None,
         *,
         notes: Mapping[str, Container[str]],
         points: bool,
@@ -111,7 +110,8 @@ class ScanReader:
     ) -> None:
         """`jobs` as they count now; `why`, `notes`, `points` and `volumes` as for `collect`."""
         self._campaign, self._files, self._reader = campaign, campaign.files, reader
-        self._why, self._notes, self._points, self._volumes = why, notes, points, volumes
+        self._why: Why = why or (lambda _step, _scan: "")
+        self._notes, self._points, self._volumes = notes, points, volumes
         rows = reader.tsv(campaign.files.inventory, _INVENTORY)
         self._rows = {(row["scan"], row["path"]): row for row in rows}
         self._cors = reader.json(campaign.files.cor_table)
@@ -197,10 +197,7 @@ class ScanReader:
         return f"earlier options or files ({why})" if why else ""
 
     def _failures(self, name: str, path: str, *, is_old: bool) -> tuple[Failure, ...]:
-        """Return the failures of a scan without a later success, in order of step.
-
-        `is_old`: its volume is not what is wanted now.
-        """
+        """Return the failures of a scan without a later success, in order of step."""
         errors = ((step, self._error(step, name, path, is_old=is_old)) for step in OF_SCANS)
         return tuple(
             parse_failure(self._reader, self._campaign.logs, step, name, error)

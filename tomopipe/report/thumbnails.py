@@ -118,7 +118,7 @@ def _made(
     max_size_px: int,
 ) -> Sweep | None:
     """Reconstruct slices from the first row that try_recon kept, as wide as in the volume."""
-    from tomopipe.cor.rows_file import read_rows
+    from tomopipe.cor.collected_rows import read_rows
     from tomopipe.stream.try_sweep import SweepOptions, slices_of, sweep_of  # numba
 
     path = try_tif.with_name(ROWS)
@@ -138,10 +138,7 @@ def _made(
 
 
 def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
-    """Crop the slices around a COR, as uint8, to where most edges are; None if there are none.
-
-    Noisy ones are binned, and are further apart by as much.
-    """
+    """Crop the slices around a COR, as uint8, to where most edges are; None if there are none."""
     result = slices_around(try_tif, cor_px)
     if result is None:
         return None
@@ -302,10 +299,7 @@ def make_picture(
     size: tuple[int, int] = SMALL,
     source: Source = as_uri,
 ) -> dict[str, Any]:
-    """Make the picture of a plane, (n_y, n_x); `size`: its longest side (pixels), most bytes.
-
-    Its `src` is a data URI, or a path relative to the page; `low` and `high`: its grey window.
-    """
+    """Make the picture of a plane (n_y, n_x), `size` pixels at most: a data URI, or a file."""
     values = np.asarray(plane)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"plane {name}: expected 2 dimensions, got shape {values.shape}")

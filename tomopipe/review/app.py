@@ -32,11 +32,18 @@ from tomopipe.cor.cor_value import CorText, is_valid, off_detector
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
-from tomopipe.review.queue import SETS, STATES, queue_entries
+from tomopipe.review.queue import (
+    SETS,
+    STATES,
+    checked_cells,
+    decide,
+    queue_entries,
+    read_cells,
+    stamp_now,
+)
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
-from tomopipe.review.table_edits import checked_cells, decide, read_cells, stamp_now
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
 # others may write into the results: in reports only our own script is allowed

@@ -63,12 +63,6 @@ def scaled16(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint16]
     return np.clip(scaled, 0, _MOST, out=scaled).astype(np.uint16)
 
 
-def grey(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Scale an image to 8 bits, `low` to black and `high` to white."""
-    scale = 255 / (high - low) if high > low else 0.0
-    return np.clip((image - low) * scale + 0.5, 0, 255).astype(np.uint8)
-
-
 def png(image: NDArray[np.uint8]) -> bytes:
     """Encode quickly rather than small: the page is local."""
     from PIL import Image

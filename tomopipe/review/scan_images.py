@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import on_host
 from tomopipe.campaign.files import ROWS, SWEEP, TRY_STACK
 from tomopipe.campaign.results import read_json
-from tomopipe.cor.rows_file import Rows, read_rows
+from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
@@ -26,6 +26,8 @@ from tomopipe.recon.fbp import shared_spectra, sweep
 from tomopipe.recon.plan import make_plan
 from tomopipe.report.thumbnails import (
     CROP_PX,
+    grey_window,
+    in_grey,
     in_sweep,
     open_stack,
     slices_around,
@@ -33,7 +35,7 @@ from tomopipe.report.thumbnails import (
     telling_part,
     to_grey,
 )
-from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
+from tomopipe.review.grey16 import Grey, grey16, in_range, part_around, png
 from tomopipe.stream.try_sweep import plan_of, sweep_slices
 
 _BATCH_SIZE = 4  # few slices are requested: more at a time would only take memory
@@ -44,23 +46,16 @@ STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
 
 
 class Pictures:
-    """Makes the pictures of a campaign, with the rows and plans of the last scans kept.
-
-    Parameters
-    ----------
-    folder : Path
-        results/try_center; nothing outside it is read.
-    filter : str
-        Of the reconstruction.
-    device : str
-        auto, cpu or cuda.
-    half_acquisition : callable
-        Returns preprocess.half_acquisition of a scan, which gives the width of slices outside the
-        sweep, as in a volume; other than auto: as wide as those of the sweep.
-    """
+    """Makes the pictures of a campaign, with the rows and plans of the last scans kept."""
 
     def __init__(
-        self, folder: Path, *, filter: str, device: str, half_acquisition: Callable[[str], str]
+        self,
+        folder: Path,  # results/try_center; nothing outside it is read
+        *,
+        filter: str,
+        device: str,
+        # preprocess.half_acquisition of a scan; auto: outside the sweep slices are as in a volume
+        half_acquisition: Callable[[str], str],
     ) -> None:
         self.folder = folder
         self._half_acquisition = half_acquisition
@@ -201,10 +196,7 @@ class Pictures:
         is_half: bool,
         middle_px: float,
     ) -> Any:
-        """Return slices of one row at several CORs, float32, shape (n_cor, n_y, n_x).
-
-        A GPU is held meanwhile, or shared if jobs hold all; nothing stays on it.
-        """
+        """Slices of one row at CORs (n_cor, n_y, n_x), float32; a GPU is held or shared."""
         if not values_px:
             return ()
         columns_px = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
@@ -232,9 +224,8 @@ class Pictures:
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
         """Return opposing projections as PNG, the second mirrored at the COR: grey where equal."""
-        first, mirrored, _, (low, high) = self._opposing(scan, cor_px, pair)
-        grey_first, other = grey(first, low, high), grey(mirrored, low, high)
-        return png(np.stack([grey_first, other, grey_first], axis=-1))
+        first, mirrored, _, window = self._opposing(scan, cor_px, pair)
+        return png(in_grey(np.stack([first, mirrored, first], axis=-1), *window))
 
     def difference(self, scan: str, cor_px: float, pair: int) -> Grey:
         """Return the difference of opposing projections where both see: least at the right COR."""
@@ -254,8 +245,7 @@ class Pictures:
         local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
         source = 2 * local_cor_px - np.arange(first.shape[1])
         inside = (source >= 0) & (source <= first.shape[1] - 1)
-        low, high = np.percentile(first, (0.5, 99.5))
-        return first, mirror(second, local_cor_px), inside, (float(low), float(high))
+        return first, mirror(second, local_cor_px), inside, grey_window(first)
 
     def sinogram(self, scan: str, row: int) -> Grey:
         """Return the corrected sinogram of one kept row, projections from top to bottom."""
@@ -289,11 +279,7 @@ class Pictures:
         return rows
 
     def _width(self, scan: str, rows: Rows, cor_px: float) -> tuple[bool, float]:
-        """Return whether slices are twice as wide as the detector, and the column that decides it.
-
-        In the sweep all have one width, decided by its middle; outside it their own COR decides, as
-        in the volume.
-        """
+        """Whether slices are twice as wide as the detector, and the column that decides it."""
         grid = self.grid(scan)
         half = bool(grid.get("half_acquisition"))
         values_px = grid.get("cor_px") or [cor_px]
@@ -353,10 +339,7 @@ def _version(path: Path) -> tuple[int, int, int]:
 
 
 class Cache:
-    """The last few results of slow functions, by key; thread-safe.
-
-    At most `most` results, and at most `most_bytes` in total if they have `nbytes`.
-    """
+    """The last `most` results of slow functions, of `most_bytes` in total, by key; thread-safe."""
 
     def __init__(self, most: int, most_bytes: float = float("inf")) -> None:
         self._most, self._most_bytes = most, most_bytes

@@ -73,10 +73,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
 
 
 def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any] | None, str]:
-    """Return CORs of the pages and detector rows, or why there are none.
-
-    If the COR is outside the sweep they are around it; only those `swept` have a page.
-    """
+    """CORs of the pages and detector rows, or why none; outside the sweep around the COR."""
     try:
         grid = store.pictures.grid(name)
         if "failed" in grid:
@@ -94,10 +91,7 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
 def _candidates(
     store: Store, record: ScanRecord, cells: Mapping[str, str], grid: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """List the CORs between which a person decides: measured, used, on the line of the series.
-
-    Equal ones are one; empty where nobody has to decide.
-    """
+    """CORs between which a person decides: measured, used, on the line; none if nobody has to."""
     select, manual = cells.get("select") or "auto", CorText(cells.get("cor_px", ""))
     if replace(record, select=select, manual=manual).state not in TO_REVIEW:
         return []

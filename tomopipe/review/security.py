@@ -77,31 +77,16 @@ class Keys:
 
 
 class Guard:
-    """ASGI middleware that admits only the person with the link.
-
-    Parameters
-    ----------
-    app : ASGI application
-        The guarded application.
-    keys : Keys
-        Secrets of this server.
-    allow_hosts : iterable of str
-        Names, beside those of this machine itself, under which a proxy shows the page.
-    allow_origin : str
-        A page, such as https://host, whose scripts may read volumes with the token in the path.
-    prefix : str
-        Path below which a proxy shows the page, such as /user/me/proxy/8765; the proxy may remove
-        it or keep it.
-    """
+    """ASGI middleware that admits only the person with the link."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
         keys: Keys,
-        allow_hosts: Iterable[str] = (),
-        allow_origin: str = "",
-        prefix: str = "",
+        allow_hosts: Iterable[str] = (),  # besides this machine: names that a proxy shows it under
+        allow_origin: str = "",  # a page that may read volumes, with the token in the path
+        prefix: str = "",  # /user/me/proxy/8765, which the proxy may remove or keep
     ) -> None:
         self.app = app
         self.keys = keys

@@ -15,14 +15,12 @@ from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import as_records, folded, gathered, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.outliers import Fix, known_median
-from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
-from tomopipe.report.records import CampaignRecord, ScanRecord
+from tomopipe.report.records import CampaignRecord, ScanRecord, robust_line
 from tomopipe.reruns.made_again import why_again
-from tomopipe.review.queue import queue_entries
+from tomopipe.review.queue import queue_entries, read_cells
 from tomopipe.review.scan_images import Pictures
-from tomopipe.review.table_edits import read_cells
 from tomopipe.steps import fix_cor
 
 #: Age from which the results are read again on request; more if reading takes long.

@@ -68,10 +68,7 @@ def to_degrees(
 
 
 def unwrapped(theta_deg: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return angles that jump by 360 degrees once, as from 359 to 0, without the jump.
-
-    Those of any list that is not otherwise even, one way round, are returned as they are.
-    """
+    """Return angles that jump by 360 degrees once, as from 359 to 0, without the jump."""
     finite = np.isfinite(theta_deg)
     result = theta_deg[finite]
     straight = np.unwrap(result, period=360)
@@ -128,10 +125,7 @@ def angles_of_range(angles: "AngleRange", n_planned: int) -> NDArray[np.float64]
 def planned_by_range(
     angles: "AngleRange", numbers: NDArray[np.float64], n_frames: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield the angles of a range for as many images as its step, or theirs, shows; for all last.
-
-    `numbers` are those of the images, of which some may be missing.
-    """
+    """Yield the angles of a range for as many images as its step, or `numbers`, show."""
     if angles.stop is None:
         n_planned = np.max((numbers - angles.start) / (angles.step or 1.0)) + 1
     else:
@@ -263,10 +257,7 @@ def planned_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
 
 
 def count_periods(times_s: ArrayLike) -> NDArray[np.int64] | None:
-    """Turn time stamps of frames taken at a steady rate into numbers as for `planned_frames`.
-
-    None if the rate was not steady: a gap does not say then how many frames are missing.
-    """
+    """Turn times at a steady rate into numbers as for `planned_frames`; None: not steady."""
     times = np.asarray(times_s, dtype=float)
     if times.ndim != 1 or len(times) < 3 or not np.isfinite(times).all():
         return None

@@ -288,11 +288,7 @@ def _selected(space: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], int
 def _match(
     written: NDArray[np.bool_], source_frames: NDArray[np.intp] | None, n_frames: int
 ) -> NDArray[np.bool_]:
-    """Map the written frames of a source to the frames that it provides.
-
-    Where frames of the source do not correspond one to one (a source of one image, of another
-    shape), it counts as a whole.
-    """
+    """Map written frames of a source to those it provides; all as one if they do not correspond."""
     if source_frames is None and len(written) == n_frames:
         return written
     if source_frames is None or len(source_frames) != n_frames:

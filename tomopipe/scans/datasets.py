@@ -74,10 +74,7 @@ def find_dataset(file: "h5py.File", name: str) -> "h5py.Dataset | None":
 
 
 class Squeezed:
-    """A dataset of which only three axes show, the others have length 1.
-
-    Detectors with one threshold or one module write images x 1 x rows x columns.
-    """
+    """A dataset of which three axes show, of images x 1 x rows x columns, for instance."""
 
     def __init__(self, stored: "h5py.Dataset") -> None:
         self.stored = stored
@@ -110,10 +107,7 @@ class Squeezed:
 
 
 def kept_axes(shape: tuple[int, ...]) -> list[int]:
-    """Choose the axes of a dataset that show: three, where all others have length 1.
-
-    The second is dropped first, as of images x 1 x rows x columns, and the first last.
-    """
+    """Choose the three axes that show if others have length 1; of these the first is last."""
     axes = list(range(len(shape)))
     for axis in (*axes[1:], 0):
         if len(axes) > 3 and shape[axis] == 1:

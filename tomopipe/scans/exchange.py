@@ -1,4 +1,4 @@
-"""Read scans of any format: DXchange and NXtomo in HDF5 files, TIFF files in a folder or stack.
+"""Open raw scans of any format: DXchange and NXtomo in HDF5 files, TIFF files in a folder or stack.
 
 The format is recognised from the content. Files are opened read-only and never changed. What makes
 a scan unusable raises a ScanError whose message is `path: reason`, in one line; what makes it

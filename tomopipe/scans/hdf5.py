@@ -101,10 +101,7 @@ def _written(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def check_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the first bytes of a file, or ScanError unless it is readable, regular, not empty.
-
-    Anything else is never handed to the HDF5 library: it would wait forever at a pipe.
-    """
+    """Return the first bytes of a file that is readable, no pipe, not empty, or ScanError."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):

@@ -1,4 +1,4 @@
-"""HDF5 files: which layout one has, from its content, and datasets that the configuration names."""
+"""HDF5 layouts: which one a file has (DXchange, NXtomo), or datasets named in the configuration."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -111,11 +111,7 @@ def _natural(name: str) -> list[str | Decimal]:
 
 
 def missing_counts(stems: Sequence[str]) -> list[int]:
-    """Return the numbers missing in the names of images of one kind, if these are counted evenly.
-
-    They are counted by the last number that differs from image to image; numbers with decimals are
-    in units of the last.
-    """
+    """Return the numbers missing in names of one kind, if the last that differs counts evenly."""
     texts = [_SPELLED.findall(name) for name in _spelled(stems)]
     columns = (
         [int(text.replace("−", "-").replace("·", "")) for text in column]

@@ -118,24 +118,20 @@ def read_numbers(file: "h5py.File") -> dict[str, Any]:
     if sensor and sensor.value and magnification and magnification.value:
         sensor = replace(sensor, value=sensor.value / magnification.value)
     return {
-        "pixel_size_um": _first_usable([_read(file, _RESOLUTION, PIXEL_SIZE_UM), sensor]),
+        "pixel_size_um": first_usable([([file], _RESOLUTION)], PIXEL_SIZE_UM, sensor),
         "energy_kev": first_usable([([file], _ENERGY)], ENERGY_KEV),
         "distance_mm": first_usable([([file], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM),
     }
 
 
 def first_usable(
-    places: Iterable[tuple[Iterable["h5py.Group"], str]], quantity: Quantity
+    places: Iterable[tuple[Iterable["h5py.Group"], str]],
+    quantity: Quantity,
+    last: StatedNumber | None = None,
 ) -> StatedNumber | None:
     """Return the first number that can be used, of groups and a name in each, else the first."""
-    return _first_usable(
-        _read(group, name, quantity) for groups, name in places for group in groups
-    )
-
-
-def _first_usable(numbers: Iterable[StatedNumber | None]) -> StatedNumber | None:
-    """Return the first number with a value, else the first one."""
-    there = [entry for entry in numbers if entry is not None]
+    numbers = [_read(group, name, quantity) for groups, name in places for group in groups]
+    there = [entry for entry in (*numbers, last) if entry is not None]
     return next((entry for entry in there if entry.value), next(iter(there), None))
 
 
@@ -346,10 +342,7 @@ def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> d
 
 
 def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
-    """Return an angle for each frame, or, of a scan that stopped early, for each planned one.
-
-    The last angle of a range is that of the last frame planned, which may be missing.
-    """
+    """Return an angle for each frame, or, of a scan that stopped early, for each planned one."""
     of_file, n_frames = layout.theta_deg, len(layout.projections.index)
     n_listed = 0 if of_file is None else len(of_file)
     n_planned = max(n_frames, layout.n_planned, n_listed)

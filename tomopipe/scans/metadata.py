@@ -1,4 +1,7 @@
-"""Metadata of a scan; aborted ones: what frames or angles they lack, and what is used of them."""
+"""Metadata of a scan, and whether it was aborted: the frames or angles that it lacks.
+
+`incomplete` tells it of one scan; by size, next to others of a series: `tomopipe.campaign.series`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

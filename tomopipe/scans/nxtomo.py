@@ -326,10 +326,7 @@ def _angles_of(group: "h5py.Group") -> list[str]:
 
 
 def _read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], str]:
-    """Read how a detector mirrored its frames; its NXentry may name the coordinate system.
-
-    Returns what it mirrored, `rows` and `columns`, and where the file says so, or "".
-    """
+    """Read what a detector mirrored, `rows` and `columns`, and where the file says so, or ""."""
     mirrored = set[str]()
     locations = []
     system = attribute_of(entry, "NeXus_Coordinate_System").lower()

@@ -218,10 +218,7 @@ class TiffReader:
         )
 
     def _find_angles(self) -> tuple[FilePath | None, NDArray[np.float64] | None, tuple[str, ...]]:
-        """Return the list of angles and what is in it, and what a file was that is none.
-
-        Notes and logs lie beside images, too: only a file that is called so must be a list.
-        """
+        """Return the list of angles, what is in it, and what a file was that is none."""
         source = self._angles
         try:
             source = source or self._list_of_angles()
@@ -291,10 +288,7 @@ def tiff_files(folder: Path) -> list[FilePath]:
 def _open_stack(
     path: FilePath, kind: Kind | None = None, *, counted: bool = False
 ) -> ImageFiles | PageStacks | Pages:
-    """Open the images of a folder or file: of a scan, or all of a `kind`.
-
-    Those of a folder have names of one kind, unless they are `counted` in input.frames.
-    """
+    """Open the images of a folder or file: of a scan, by name or `counted`, or all of a `kind`."""
     if not path.is_dir():
         check_file(path)
         return Pages(path)

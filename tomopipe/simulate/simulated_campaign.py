@@ -24,10 +24,8 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.files import CONFIG, TRUTH
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.objects import KINDS
-from tomopipe.simulate.phantom import Phantom
-from tomopipe.simulate.simulated_scan import ScanFile, simulate_scan
+from tomopipe.simulate.phantom import KINDS, Phantom
+from tomopipe.simulate.simulated_scan import Beam, ScanFile, simulate_scan
 from tomopipe.storage.atomic import write_json, write_text
 
 GEOMETRY = (

@@ -19,7 +19,7 @@ from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError, is_of_the_scan, reason_of
 from tomopipe.geometry import ANGSTROM_PER_UM
-from tomopipe.prep.bad_frames import ConstantFrames
+from tomopipe.prep.bad_pixels import ConstantFrames
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
@@ -73,10 +73,7 @@ def export_or_fail(
 
 
 def _has_gone(path: str | os.PathLike[str], before: tuple[int, int, int] | None) -> bool:
-    """Tell whether a raw file is not there, and others of its folder are: its disk is not away.
-
-    Or whether an image of a folder has gone: it is not as `before`.
-    """
+    """Tell whether a raw file, or an image of its folder, has gone while the disk is there."""
     if os.path.isdir(path):
         return file_state(path) != before
     folder = os.path.dirname(path) or "."
@@ -181,10 +178,7 @@ def _binning(
 
 
 def block_average(images: NDArray[np.float32], geometry: StackGeometry) -> NDArray[np.float32]:
-    """Average blocks of pixels and drop an odd last column.
-
-    The images go from (n_images, rows * geometry.binning_rows, n_cols) to (n_images, rows, cols).
-    """
+    """Average blocks: (n, rows * binning_rows, n_cols) to (n, rows, cols); odd column dropped."""
     binning, cols = geometry.binning, geometry.cols
     if binning == 1:
         return images[:, :, :cols]

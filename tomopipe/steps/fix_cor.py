@@ -84,10 +84,7 @@ def _member(
 def _with_prediction(
     member: Member, center_path: str, prediction_path: str, options: FixCorBlock
 ) -> Member:
-    """Add the COR of a prediction, or of the file if a person changed it, and what to report.
-
-    What is in the file and no COR is ignored, as in the campaign table.
-    """
+    """Add the COR of a prediction, or of the file if a person changed it, and what to report."""
     name = Path(center_path).name
     with saying(f"{center_path}: cannot be read", " Run predict_cor again."):
         center = read_center(center_path)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.config import FullReconBlock
-from tomopipe.prep.correct import Corrections, corrections_of
-from tomopipe.prep.edge_slopes import measure_edge_slopes
+from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
 from tomopipe.recon.array import held_gpu
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.revisions import REVISIONS

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.results import VOLUME_ROWS, center_by_hand, read_json, read_prediction
 from tomopipe.config import PredictCorBlock
+from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.cor.cor_value import format_cor, shown
 from tomopipe.cor.outliers import NOT_ASKED
-from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
-from tomopipe.prep.bad_frames import (
+from tomopipe.prep.bad_pixels import (
     BadFrames,
     find_dim_frames,
     reasons_to_review,
@@ -26,7 +26,7 @@ from tomopipe.prep.bad_frames import (
     warnings_of,
 )
 from tomopipe.prep.half_acquisition import warn_of_width
-from tomopipe.prep.intensity import is_far_too_bright, warn_of_flats, warn_of_references
+from tomopipe.prep.normalise import is_far_too_bright, warn_of_flats, warn_of_references
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.steps.revisions import not_read, stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
@@ -62,7 +62,7 @@ def predict_cor(
     An error of the scan or of a method is a result: the prediction says "failed" and why. An error
     of writing is raised, and so is a lack of memory, as a second attempt is given more.
 
-    `rows_h5` are rows of the scan (`tomopipe.cor.rows_file`), `try_json` has the try grid,
+    `rows_h5` are rows of the scan (`tomopipe.cor.collected_rows`), `try_json` has the try grid,
     {"cor_px": [...]}, unbinned px, or {"failed": reason}. `tomopipe.cor.methods.choose` decides
     between the methods of `options`, in order; without methods the verdict is "flat": no estimate,
     and no failure. `used`: rows of the volume, and the roll by which they are corrected; None: all,
@@ -243,12 +243,15 @@ def _find(
 ) -> dict[str, Any]:
     """Ask the methods, decide, and measure what else speaks for or against one COR."""
     from tomopipe.cor.curves import Curves
-    from tomopipe.cor.drift import warn_of_drift
-    from tomopipe.cor.jump import reject_jump
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
-    from tomopipe.cor.sample_rotation import warn_of_changes, warn_of_standstill
+    from tomopipe.cor.sample_motion import (
+        reject_jump,
+        warn_of_changes,
+        warn_of_drift,
+        warn_of_standstill,
+    )
     from tomopipe.cor.stated_angles import warn_of_angles, warn_of_slips
 
     prepared = Prepared(rows)
@@ -310,10 +313,7 @@ def _beside(failed: list[str], measure: Callable[..., Any], *args: Any, **more: 
 def _ask(
     name: str, curves: "Curves", candidates_px: NDArray[np.float64], weights: str | None
 ) -> "Answer":
-    """Run one method; an exception, or a result that is not finite, is recorded as its failure.
-
-    A finder sees only the columns in use; its answer is made one in columns of the detector.
-    """
+    """Run one method on the columns in use; an exception, or what is not finite, is its failure."""
     from tomopipe.cor.answer import nothing
     from tomopipe.cor.methods import ask
 

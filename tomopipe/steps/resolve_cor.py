@@ -35,7 +35,7 @@ def resolve_cor(
     `source`; rot_cen.json: absolute path of the scan to "1024.50". A TomopipeError with "block", if
     a scan has no COR; nothing is then written.
     """
-    table, missing = _of_tables(tables, scans, options)
+    table, missing = compute(read_fixes(tables), scans, options.default_px)
     if missing and options.on_missing == "block":
         raise TomopipeError(_what_to_do(missing))
     for scan, reason in missing.items():
@@ -53,7 +53,7 @@ def differs(
 ) -> str:
     """Say why cor.json is not what `resolve_cor` would write now; "" if it is."""
     try:
-        table, missing = _of_tables(tables, scans, options)
+        table, missing = compute(read_fixes(tables), scans, options.default_px)
         if missing and options.on_missing == "block":
             return f"no COR for {', '.join(missing)}"
         content = json.loads(Path(cor_json).read_text(encoding="utf-8"))
@@ -62,12 +62,6 @@ def differs(
     except (OSError, ValueError, TomopipeError) as error:
         return f"cannot be read: {error}"
     return is_other(cor_json) if content != table else ""
-
-
-def _of_tables(
-    tables: Sequence[str], scans: Mapping[str, Mapping[str, Any]], options: ResolveCorBlock
-) -> tuple[CorTable, dict[str, str]]:
-    return compute(read_fixes(tables), scans, options.default_px)
 
 
 def is_other(cor_json: str | os.PathLike[str]) -> str:

@@ -175,11 +175,7 @@ def _place(members: Sequence[Volume], pairs: Sequence[Shift]) -> list[Placed]:
 
 
 def _match(placed: Sequence[Placed]) -> list[Placed]:
-    """Give each volume gain and offset by which it equals those before it, in their overlap.
-
-    From averages over many voxels, by the spread of both: noise would bias a fit of the one to the
-    other towards a gain of 0.
-    """
+    """Give each volume gain and offset by which averages equal those before it in the overlap."""
     matched = [placed[0]]
     for first, second in pairwise(placed):
         rows = range(

@@ -1,4 +1,4 @@
-"""Step try_recon: read a scan once; sweep one row over candidate CORs; keep rows for later."""
+"""Step try_recon: the try grid of candidate CORs, one row swept over it; rows kept for later."""
 
 import logging
 import math
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from tomopipe.campaign.results import N_STUCK
 from tomopipe.config import TryReconBlock
 from tomopipe.config.spans import middle_of_sweep, row_numbers
-from tomopipe.cor.collected_rows import collect_rows
-from tomopipe.cor.rows_file import Rows, failed_rows, write_rows
+from tomopipe.cor.collected_rows import Rows, collect_rows, failed_rows, write_rows
 from tomopipe.errors import ScanError, is_of_the_system, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.array import of_the_device
@@ -48,7 +47,7 @@ class TryFiles(NamedTuple):
     stack: str | os.PathLike[str]
     # JSON: grid, window and geometry of the sweep, or {"failed": reason}
     sweep: str | os.PathLike[str]
-    # corrected sinograms of a few rows and opposing projections (`tomopipe.cor.rows_file`)
+    # corrected sinograms of a few rows and opposing projections (`tomopipe.cor.collected_rows`)
     rows: str | os.PathLike[str]
 
 

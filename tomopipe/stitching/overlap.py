@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from tomopipe.cor.cross_correlation import correlate, likelihood
+from tomopipe.cor.registration import correlate, likelihood
 from tomopipe.errors import TomopipeError
 
 MIN_ROWS = 8  # of an overlap

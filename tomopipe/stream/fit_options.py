@@ -17,9 +17,8 @@ from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import CudaDevice, free_memory
-from tomopipe.recon.iterative import solve_slices, solver
+from tomopipe.recon.iterative import make_projector, solve_slices, solver
 from tomopipe.recon.plan import EdgeSlopes, binned_edge_slopes
-from tomopipe.recon.projector import make_projector
 from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan

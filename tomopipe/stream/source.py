@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import NoRoomError, TomopipeError, room_for
-from tomopipe.prep.bad_frames import ConstantFrames
+from tomopipe.prep.bad_pixels import ConstantFrames
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.recipe import IndexRange
 from tomopipe.scans.chunks import ranges

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, on_host
-from tomopipe.prep.bad_frames import ConstantFrames
+from tomopipe.prep.bad_pixels import ConstantFrames
 from tomopipe.prep.recipe import IndexRange
 from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.transfer import Download

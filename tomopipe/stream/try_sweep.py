@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import evenly_spread, on_host
-from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.collected_rows import Rows
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import (

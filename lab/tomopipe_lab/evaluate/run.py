@@ -13,7 +13,7 @@ from typing import Any
 
 from tomopipe.campaign.files import CENTER, PREDICTION, ROWS, SWEEP
 from tomopipe.config import PredictCorBlock
-from tomopipe.cor.rows_file import write_rows
+from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.revisions import REVISIONS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.cor_files import match, read_cors, what_is_wrong
 from tomopipe.campaign.files import ROWS, SWEEP
-from tomopipe.cor.rows_file import read_rows
+from tomopipe.cor.collected_rows import read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe_lab.suite import CONDITIONS, NULLS, OUTSIDE_GRID, Case, case_name, make_case
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import TryReconBlock
-from tomopipe.cor.collected_rows import N_KEPT, opposing_pairs, spread_rows
-from tomopipe.cor.rows_file import Rows
+from tomopipe.cor.collected_rows import N_KEPT, Rows, opposing_pairs, spread_rows
 from tomopipe.steps.try_recon import candidates
 from tomopipe_lab.suite import rasters, solids
 from tomopipe_lab.suite.damage import Instrument, Part, fringes, motion

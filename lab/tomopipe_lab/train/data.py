@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.inputs import RECIPE, Inputs, add_up, mirrored
+from tomopipe.cor.ai.network import RECIPE, Inputs, add_up, mirrored
 from tomopipe_lab.train.stages import read_features, truths
 from tomopipe_lab.train.work import Truth
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from tomopipe.cor.ai.inputs import Inputs
+from tomopipe.cor.ai.network import Inputs
 from tomopipe.storage.atomic import whole, write_json
 from tomopipe_lab.train.nets import Batch, Scores, collate
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.network import DILATIONS, LEVEL_EPSILON, LOG_SPREAD, Weights
+from tomopipe.cor.ai.network import DILATIONS, LEVEL_EPSILON, LOG_SPREAD, Inputs, Weights
 
 SHAPE = "n_channels", "n_scalars", "width"
 """Of a network, in its card: curves along the COR axis, numbers of a scan, channels within."""
@@ -22,7 +21,7 @@ _MASKED = -1e4
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs of several scans (`tomopipe.cor.ai.inputs.Inputs`), padded.
+    """Inputs of several scans (`tomopipe.cor.ai.network.Inputs`), padded.
 
     Attributes
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.ai.finder import Refinement, combined_px, confidence_features, refine_near
-from tomopipe.cor.ai.inputs import NetworkOutput
+from tomopipe.cor.ai.network import NetworkOutput
 from tomopipe.storage.atomic import write_json
 from tomopipe_lab.train.data import Example
 from tomopipe_lab.train.pool import in_processes

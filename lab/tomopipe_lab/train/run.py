@@ -11,9 +11,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from tomopipe.cor.ai.finder import calibrated_confidence
-from tomopipe.cor.ai.inputs import RECIPE, recipe_hash
 from tomopipe.cor.ai.model_card import card_path
-from tomopipe.cor.ai.network import NET, Weights, load_model, predict
+from tomopipe.cor.ai.network import NET, RECIPE, Weights, load_model, predict, recipe_hash
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole, write_json
 from tomopipe_lab.scores import auroc

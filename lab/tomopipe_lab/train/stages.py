@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopipe.cor.ai.inputs import Inputs, make_inputs
+from tomopipe.cor.ai.network import Inputs, make_inputs
+from tomopipe.cor.collected_rows import read_rows, write_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.rows_file import read_rows, write_rows
 from tomopipe.cor.slices import reconstruct
 from tomopipe.storage.atomic import whole
 from tomopipe_lab.train.pool import in_processes

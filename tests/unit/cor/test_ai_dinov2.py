@@ -31,8 +31,8 @@ from tomopipe.cor.ai.dinov2 import (
     read_checkpoint,
     window_corners,
 )
+from tomopipe.cor.collected_rows import write_rows
 from tomopipe.cor.methods import ask
-from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 

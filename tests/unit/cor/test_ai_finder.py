@@ -23,9 +23,9 @@ from tomopipe.cor.ai.finder import (
     find_ai,
     vote,
 )
-from tomopipe.cor.ai.inputs import RECIPE, NetworkOutput, recipe_hash
 from tomopipe.cor.ai.model_card import SHIPPED, read_card
-from tomopipe.cor.rows_file import write_rows
+from tomopipe.cor.ai.network import RECIPE, NetworkOutput, recipe_hash
+from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy.ndimage import median_filter
 
-from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair, remove_zingers
+from tomopipe.prep.bad_pixels import (
+    KINDS,
+    find_bad_frames,
+    find_bad_pixels,
+    find_dim_frames,
+    plan_repair,
+    reasons_to_review,
+    remove_zingers,
+    warnings_of,
+)
 from tomopipe.prep.host_kernels import median_of_square
 
 SHAPE = (24, 40)
@@ -97,3 +106,269 @@ def test_median_is_that_of_scipy(size):
     frames[1] = np.round(frames[1], 1)
     expected = median_filter(frames, (1, size, size), mode="nearest")
     assert np.array_equal(median_of_square(frames, size), expected)
+
+
+N_ANGLES, N_ROWS, N_COLS = 60, 5, 400
+BAD = [7, 20, 21, 59]
+
+
+def projections(*, air=20_000.0, noise=True, profile=0.1, dark=100.0, limit=65535, dtype="u2"):
+    """A disk that rotates off the axis, in a beam with a profile; half of the columns are air.
+
+    Returns raw projections, the flat and the dark.
+    """
+    rng = np.random.default_rng(0)
+    x = np.linspace(-1, 1, N_COLS)
+    beam = air * (1 - profile * x**2) * np.ones((N_ROWS, 1))
+    theta_rad = np.linspace(0, np.pi, N_ANGLES)[:, None]
+    thick = np.sqrt(np.clip(0.25 - (x - 0.2 * np.cos(theta_rad)) ** 2, 0, None))
+    signal = beam * np.exp(-3 * thick)[:, None]
+    if noise:
+        signal = signal + rng.normal(0, np.sqrt(10 * signal))  # of a tenth as many photons
+    return np.clip(np.rint(signal + dark), 0, limit).astype(dtype), (beam + dark), dark
+
+
+def found(raw, flat, dark, *, has_flats=True):
+    flat, dark = flat.astype("f4"), np.full(flat.shape, dark, "f4")
+    bad = find_bad_frames(raw, flat, dark, has_flats=has_flats)
+    assert list(bad) == [kind for kind in KINDS if kind != "dim"]
+    return {kind: frames.tolist() for kind, frames in bad.items() if len(frames)}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"air": 64_000.0},  # noise of 800: some pixels of air are at 65535
+        {"air": 64_900.0, "profile": 0.0},  # a quarter of them
+        {"air": 180.0, "dark": 10.0, "limit": 255, "dtype": "u1"},
+        {"air": 3900.0, "limit": 4095},
+        {"noise": False, "profile": 0.0},  # all air of one value, the highest
+        {"noise": False, "profile": 0.0, "dtype": "f4", "dark": 0.0, "air": 1.0, "limit": 1},
+        {"noise": False, "air": 60.0, "dark": 5.0},  # few counts: plateaus of rounding
+        {"air": 900.0},
+    ],
+    ids=[
+        "plain", "bright", "at the limit", "8 bits", "12 bits", "no noise", "floats", "few counts",
+        "weak",
+    ],
+)  # fmt: skip
+def test_sound_projections_are_sound(options):
+    raw, flat, dark = projections(**options)
+    for has_flats in (True, False):
+        assert not found(raw, flat, dark, has_flats=has_flats)
+
+
+@pytest.mark.parametrize("limit", [4095, 16383, 65520, 65535, 5000])
+def test_projections_cut_off_at_the_limit_of_the_camera_are_saturated(limit):
+    raw, flat, dark = projections(air=0.6 * limit)
+    raw[BAD] = np.minimum(2.0 * raw[BAD], limit).astype(raw.dtype)
+    raw[30, :, ::200] = limit  # some hot pixels
+    assert found(raw, flat, dark) == {"saturated": BAD}
+
+
+def test_hot_pixels_beyond_the_limit_do_not_hide_it():
+    raw, flat, dark = projections(air=2500.0, limit=4095)
+    raw[BAD] = np.minimum(2 * raw[BAD], 4095)
+    raw[:, 2, 100] = 65535
+    assert found(raw, flat, dark) == {"saturated": BAD}
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "u4"])
+def test_the_largest_number_of_a_type_is_a_limit(dtype):
+    raw, flat, dark = projections(air=100.0, dark=5.0, dtype=dtype)
+    raw[BAD] = np.iinfo(dtype).max
+    assert found(raw, flat, dark) == {"saturated": BAD}
+    assert found(raw, flat, dark, has_flats=False) == {"saturated": BAD}
+
+
+def test_air_scaled_to_white_is_not_saturated():
+    raw, flat, dark = projections(air=2.0e4)
+    white = np.clip((raw - dark) / (flat - dark) * 255, 0, 255).astype("u1")
+    ones, none = np.ones_like(flat), 0.0
+    assert not found(white, ones, none, has_flats=False)
+    clipped = np.clip(white * 1.1, 0, 255).astype("u1")
+    assert not found(clipped, ones, none, has_flats=False)
+    clipped[BAD] = 255
+    assert found(clipped, ones, none, has_flats=False) == {"saturated": BAD}
+
+
+def test_few_pixels_at_the_limit_do_no_harm():
+    raw, flat, dark = projections()
+    n = int(0.04 * N_COLS)
+    raw[BAD, :, :n] = 65535
+    assert not found(raw, flat, dark)
+    raw[BAD, :, : 2 * n] = 65535
+    assert found(raw, flat, dark) == {"saturated": BAD}
+
+
+def test_dark_projections_and_those_of_one_value():
+    raw, flat, dark = projections()
+    rng = np.random.default_rng(1)
+    raw[[3, 4]] = np.rint(rng.normal(dark, 8, raw[:2].shape))  # the shutter closed
+    raw[10], raw[11] = 0, 7000
+    assert found(raw, flat, dark) == {"dark": [3, 4, 10], "constant": [11]}
+    assert found(raw, flat, dark, has_flats=False) == {"dark": [10], "constant": [11]}
+    floats = raw.astype("f4")
+    floats[12] = np.nan
+    floats[13, 0, 0] = np.nan
+    assert found(floats, flat, dark)["constant"] == [11, 12]
+
+
+def test_what_lets_little_through_is_not_dark():
+    raw, flat, dark = projections(noise=False)
+    # 2 % of the beam behind a plate that is as wide as the detector
+    raw[BAD] = np.rint(0.02 * (flat - dark) + dark)
+    assert not found(raw, flat, dark)
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_copies_of_the_projection_before_are_repeated_where_noise_changes_all_others(noise):
+    raw, flat, dark = projections(noise=noise, air=60.0 if noise else 20_000.0)
+    raw[20:26], raw[41] = raw[19], raw[40]
+    raw[50:52] = 0
+    expected = {"dark": [50, 51], "repeated": [*range(20, 26), 41]}
+    assert found(raw, flat, dark) == expected if noise else {"dark": [50, 51]}
+    assert find_bad_frames(raw[:2], flat, flat, has_flats=True)["repeated"].tolist() == []
+
+
+def test_a_sample_that_looks_the_same_from_all_sides_is_not_repeated():
+    raw, flat, dark = projections(noise=False)
+    raw[:] = raw[30]
+    raw[[3, 4, 50], 0, 200] += 1
+    assert found(raw, flat, dark) == {}
+
+
+def test_one_row_and_one_pixel():
+    raw, flat, dark = projections()
+    assert found(raw[:, :1, :1], flat[:1, :1], dark) == {}
+    raw[BAD, :1] = 65535
+    assert found(raw[:, :1], flat[:1], dark) == {"saturated": BAD}
+
+
+def test_sentences_name_the_projections_and_the_option_that_leaves_them_out():
+    assert warnings_of({}, 10) == []
+    assert warnings_of({"dark": [3]}, 10)[0].startswith("1 of 10 projections is dark")
+    bad = {"saturated": [3, 4, 5, 9], "dark": [], "constant": list(range(0, 100, 2))}
+    saturated, constant = warnings_of(bad, 121)
+    assert saturated.startswith("4 of 121 projections are saturated: ")
+    assert saturated.endswith("(input: {skip_projections: [[3, 5], 9]} leaves them out)")
+    assert "36, 38, ...]} leaves" in constant
+
+
+def test_to_leave_out_most_projections_is_no_advice():
+    (half,) = warnings_of({"saturated": list(range(60))}, 120)
+    assert half.endswith("(input: {skip_projections: [[0, 59]]} leaves them out)")
+    (most,) = warnings_of({"saturated": list(range(120))}, 121)
+    assert most.endswith("values of the volume are too low")
+
+
+def test_so_many_that_they_spoil_the_volume_are_doubted():
+    frames = {"saturated": [1, 2, 3], "dark": [7], "constant": [8], "repeated": [20, 21]}
+    assert reasons_to_review(frames, 181) == [
+        w for w in warnings_of(frames, 181) if "dark" in w or "equal" in w
+    ]
+    assert reasons_to_review(frames, 1001) == []
+
+
+N_PLATE, DIM = 181, list(range(60, 80))
+
+
+def transmission(shape="disk", counts=5000.0):
+    """Expected photons of an off-axis disk, or a plate at some angle; (n_rows, n_angles, n_cols).
+
+    The plate is three fields long, ten times as long as it is thick, and seen edge-on at 60
+    degrees, where a tenth of the beam passes it. The thin one is a hundred times as long.
+    """
+    x = np.linspace(-1, 1, N_COLS)
+    theta_rad = np.linspace(0, np.pi, N_PLATE)[:, None]
+    if shape == "disk":
+        path = np.sqrt(np.clip(0.25 - (x - 0.2 * np.cos(theta_rad)) ** 2, 0, None))
+    elif shape == "small plate":  # air on both sides
+        wide, thick = 0.7, 0.05
+        sin, cos = np.abs(np.sin(theta_rad - 1)), np.abs(np.cos(theta_rad - 1))
+        half = wide * sin + thick * cos
+        longest = 2 * np.minimum(thick / np.maximum(sin, 1e-9), wide / np.maximum(cos, 1e-9))
+        path = (
+            3
+            * np.clip(
+                (half - np.abs(x)) / np.maximum(half - np.abs(wide * sin - thick * cos), 1e-9), 0, 1
+            )
+            * longest
+        )
+    else:
+        long, thick = 6.0, {"plate": 0.6, "thin plate": 0.06}[shape]
+        length = thick / np.maximum(np.abs(np.sin(theta_rad - np.pi / 3)), thick / long)
+        path = np.log(10) / 3 * length / long * np.ones_like(x)
+    return counts * np.exp(-3 * path) * np.ones((5, 1, 1))
+
+
+def dim(light, counts=5000.0, seed=0):
+    photons = np.random.default_rng(seed).poisson(light)
+    return find_dim_frames(-np.log(np.maximum(photons, 0.1) / counts).astype("f4")).tolist()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.2, 0.5])
+@pytest.mark.parametrize("shape", ["disk", "small plate", "plate"])
+def test_a_beam_that_is_lost_for_a_while_is_dim(share, shape):
+    light = transmission(shape)
+    light[:, DIM] *= share
+    assert dim(light) == DIM
+
+
+@pytest.mark.parametrize("part", [0.9, 0.3])
+@pytest.mark.parametrize("shape", ["disk", "small plate", "plate"])
+def test_a_shutter_may_move_within_a_projection(part, shape):
+    light = transmission(shape)
+    light[:, DIM] *= 0.02
+    light[:, [59, 80]] *= part
+    assert dim(light) == ([59, *DIM, 80] if part == 0.3 else DIM)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        range(10),
+        range(100, 181),
+        [50],
+        [50, 51, 120],
+        range(170, 181),
+        range(20, 120),
+        range(9, 181),
+    ],
+)
+def test_a_beam_that_is_lost_at_an_end_for_long_or_twice_is_dim(frames):
+    light = transmission()
+    light[:, list(frames)] *= 0.1
+    assert dim(light) == list(frames)
+
+
+@pytest.mark.parametrize("shape", ["disk", "small plate", "plate", "thin plate"])
+@pytest.mark.parametrize("counts", [50.0, 5000.0])
+def test_no_sample_is_dim(shape, counts):
+    """Also none that moves out of the field, and no beam that decays or is filled up by a third."""
+    light = transmission(shape, counts)
+    means = light.mean(axis=(0, 2)) / counts
+    assert shape != "plate" or means.min() == pytest.approx(0.1, abs=0.01)
+    assert dim(light, counts) == []
+    light *= np.linspace(1, 0.3, N_PLATE)[:, None]
+    light[:, 100:] *= 1.4
+    assert dim(light, counts) == []
+
+
+def test_a_sample_that_comes_into_the_field_is_not_dim():
+    light = np.full((5, N_PLATE, N_COLS), 5000.0)
+    light[:, 130:, 40:360] *= 0.1  # air is left on both sides
+    assert dim(light) == []
+
+
+def test_a_brighter_beam_for_a_while_makes_no_other_projection_dim():
+    light = transmission()
+    light[:, 40:100] *= 3
+    assert dim(light) == []
+
+
+def test_dim_projections_spoil_a_volume_and_are_named():
+    assert "60, 79" in warnings_of({"dim": DIM}, N_PLATE)[0]
+    assert reasons_to_review({"dim": DIM}, N_PLATE) == warnings_of({"dim": DIM}, N_PLATE)
+    assert reasons_to_review({"dim": [3, 4]}, 1001) == []

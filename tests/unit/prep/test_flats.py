@@ -12,7 +12,7 @@ from tomopipe.prep.flats import read_beam
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan
-from tomopipe.simulate.objects import KINDS
+from tomopipe.simulate.phantom import KINDS
 
 pytestmark = pytest.mark.slow
 

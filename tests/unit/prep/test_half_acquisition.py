@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.prep.edge_slopes import edge_slopes_of
+from tomopipe.prep.correct import edge_slopes_of
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition, warn_of_width
 from tomopipe.recon.angular_sampling import (
     is_full_rotation,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from tomopipe.prep.edge_slopes import edge_slopes_of
+from tomopipe.prep.correct import edge_slopes_of
 from tomopipe.recon import compiled, portable
 from tomopipe.recon.fbp import Rows, reconstruct, sweep, sweep_batches
 from tomopipe.recon.plan import FILTERS, filter_response, image_positions, make_plan

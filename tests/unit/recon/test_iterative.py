@@ -10,15 +10,16 @@ from tomopipe_lab.bench.phantoms import (
 
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.iterative import (
+    about,
     cgls,
     field_of_view,
     largest_gain,
     least_variation_near,
+    make_projector,
     sirt,
     total_variation,
 )
 from tomopipe.recon.plan import filter_response
-from tomopipe.recon.projector import about, make_projector
 
 GEOMETRIES = {
     "even": (64, np.linspace(0, np.pi, 40, endpoint=False), 31.2),

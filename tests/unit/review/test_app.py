@@ -21,9 +21,9 @@ from tests.review_campaign import (
     write_pictures,
 )
 from tomopipe.campaign.table import edit_table
+from tomopipe.cor.collected_rows import read_rows, write_rows
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Member, fix_series
-from tomopipe.cor.rows_file import read_rows, write_rows
 from tomopipe.review.app import file_below, make_app
 from tomopipe.review.security import Keys
 from tomopipe.review.store import Store

@@ -18,7 +18,7 @@ from tests.review_campaign import (
     make_campaign,
     write_pictures,
 )
-from tomopipe.cor.rows_file import failed_rows, write_rows
+from tomopipe.cor.collected_rows import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.recon.array import claimed_gpu
 from tomopipe.review.grey16 import grey16

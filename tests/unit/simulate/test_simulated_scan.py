@@ -7,7 +7,7 @@ import pytest
 from tests.phantoms import sphere, write_scan
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
-from tomopipe.simulate.detector import OPEN_BEAM_ADU, Beam, Detector
+from tomopipe.simulate.simulated_scan import OPEN_BEAM_ADU, Beam, Detector
 
 
 def read(path):

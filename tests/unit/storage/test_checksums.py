@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tomopipe.cor.rows_file import Rows, write_rows
+from tomopipe.cor.collected_rows import Rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
 from tomopipe.storage import checksums

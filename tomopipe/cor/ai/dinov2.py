@@ -71,10 +71,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a classifier on the CPU, as float32; `Classifier` checks its keys and shapes.
-
-    It is a ``.pt`` file of ``tomo-center train`` or of TomoCuPy's ``--infer-model-path``.
-    """
+    """Read a classifier (.pt of `tomo-center train` or TomoCuPy) on the CPU, as float32."""
     if not Path(path).is_file():
         raise TomopipeError(f"{path}: no such file. Correct predict_cor.dinov2_checkpoint.")
     try:
@@ -183,10 +180,7 @@ class Classifier(nn.Module):
 
 
 def _renamed(state: State, n_patches: int) -> State:
-    """Weights by the names of transformers, for a side of so many patches.
-
-    The joint weights of query, key and value become three.
-    """
+    """Weights by the names of transformers; the joint ones of query, key and value become three."""
     renamed: State = {}
     for key, value in state.items():
         name = key
@@ -202,10 +196,7 @@ def _renamed(state: State, n_patches: int) -> State:
 
 
 def _scale_positions(positions: torch.Tensor, n_patches: int) -> torch.Tensor:
-    """Interpolate a position embedding (1, 1 + n * n, width) to another grid, as Meta's models do.
-
-    The class token's position comes first. Returns the same tensor if the grid is.
-    """
+    """Interpolate a position embedding (1, 1 + n * n, width), class token first, to a grid."""
     n = round((positions.shape[1] - 1) ** 0.5)
     if n == n_patches:
         return positions
@@ -299,10 +290,7 @@ def decide(
 
 
 def window_corners(size_px: int, window_px: int, n_windows: int) -> NDArray[np.int64]:
-    """Draw the upper left corners (n_windows, 2) of the windows; a single one is in the middle.
-
-    A window, smaller than the slice, is moved inside where it would leave it.
-    """
+    """Draw upper left corners (n_windows, 2) within the slice; a single one in the middle."""
     if n_windows == 1:
         return np.full((1, 2), size_px // 2 - window_px // 2)
     offset = np.arange(size_px) - (size_px - 1) / 2

@@ -22,11 +22,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.inputs import RECIPE, TOTAL_VARIATION, Inputs, NetworkOutput, make_inputs
-from tomopipe.cor.ai.network import load_model, predict
+from tomopipe.cor.ai.network import (
+    RECIPE,
+    TOTAL_VARIATION,
+    Inputs,
+    NetworkOutput,
+    load_model,
+    make_inputs,
+    predict,
+)
 from tomopipe.cor.answer import AMBIGUOUS_BELOW, NO_SAMPLE, Answer, make_answer, nothing
 from tomopipe.cor.curves import Curves, refine
-from tomopipe.cor.rotation import rotation_gain
+from tomopipe.cor.prepared import rotation_gain
 
 GROUPS = {
     "registration": ("pairs", "rows", "difference", "moving"),
@@ -52,7 +59,7 @@ class Refinement:
     """What the data at full size say near one COR."""
 
     fine_px: dict[str, float]  # refined COR of each kind of evidence that could refine, unbinned px
-    rotation: tuple[float, float] | None  # of `tomopipe.cor.rotation.rotation_gain`
+    rotation: tuple[float, float] | None  # of `tomopipe.cor.prepared.rotation_gain`
     total_variation_px: float | None = None  # COR of minimum total variation, if there is one
 
     @property
@@ -129,10 +136,7 @@ def _agree(
 
 
 def _median(votes_px: list[float], votes: list[float]) -> float:
-    """Weighted median, interpolated between the midpoints of the votes; plain if they are equal.
-
-    `vote` takes no mean of two: its CORs may lie anywhere, these are within a binned pixel.
-    """
+    """Weighted median, interpolated between the midpoints of the votes; plain if they are equal."""
     order = np.argsort(votes_px)
     sorted_px, weights = np.array(votes_px)[order], np.array(votes)[order]
     middle = np.cumsum(weights) - weights / 2

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tomopipe.cor.rows_file import Rows, failed_rows, read_rows, write_rows
+from tomopipe.cor.collected_rows import Rows, failed_rows, read_rows, write_rows
 from tomopipe.errors import TomopipeError
 
 ARRAYS = ["sinograms", "row_index", "theta_rad", "pairs", "pair_theta_rad"]

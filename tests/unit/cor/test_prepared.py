@@ -5,8 +5,7 @@ import pytest
 from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.rotation import rotation_gain, rotation_penalty
+from tomopipe.cor.prepared import Prepared, rotation_gain, rotation_penalty
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,374 @@
+"""A sample that jumps sideways in mid-scan is told: where, and by how far; others are not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from find_rows import rows_of, scan
+from tomopipe_lab.suite import make_case
+
+from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.sample_motion import (
+    axis_moves,
+    change_in_parts,
+    find_jump,
+    leaves_path,
+    unmatched,
+    warn_of_changes,
+    warn_of_drift,
+    warn_of_standstill,
+)
+
+pytestmark = pytest.mark.slow
+
+N_COLS, N_ANGLES, COR_PX = 256, 180, 131.3
+THETA_DEG = np.arange(N_ANGLES) * 1.0
+
+
+def moved(shift_px=0.0, after=100, until=N_ANGLES, counts=20000, **options):
+    """Rows of a scan whose axis is further right from the projection after `after` on."""
+    theta_deg = options.pop("theta_deg", THETA_DEG)
+    settings = {"n_cols": N_COLS, "theta_deg": theta_deg, "counts": counts, **options}
+    still, shifted = scan(COR_PX, **settings), scan(COR_PX + shift_px, **settings)
+    still[after + 1 : until] = shifted[after + 1 : until]
+    return rows_of(still, theta_deg, pairs=False)
+
+
+@pytest.mark.parametrize("shift_px", [-7.0, -3.4, 2.5, 7.0])
+@pytest.mark.parametrize("after", [40, 100])
+def test_a_jump_is_found_to_a_pixel_between_the_right_projections(shift_px, after):
+    found = find_jump(Prepared(moved(shift_px, after)))
+    assert found.after == after
+    assert found.shift_px == pytest.approx(shift_px, abs=1)
+
+
+@pytest.mark.parametrize("shift_px", [-4.0, 7.0])
+@pytest.mark.parametrize("after", [0, 1, 177, 178])
+def test_a_jump_next_to_either_end_is_found(shift_px, after):
+    found = find_jump(Prepared(moved(shift_px, after)))
+    assert found.after == after
+    assert found.shift_px == pytest.approx(shift_px, abs=1)
+
+
+def test_a_jump_is_told_in_the_order_in_which_the_projections_were_taken():
+    found = find_jump(Prepared(moved(5.0, 60, theta_deg=360 - THETA_DEG)))
+    assert (found.after, round(found.shift_px)) == (60, 5)
+
+
+def test_of_two_jumps_the_larger_is_told():
+    rows, second = moved(-3.0, 50), moved(3.0, 120)
+    rows.sinograms[:, 121:] = second.sinograms[:, 121:]  # -3 px, then +6
+    found = find_jump(Prepared(rows))
+    assert (found.after, round(found.shift_px)) == (120, 6)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        moved(),
+        moved(counts=200),
+        moved(6.0, until=102),  # one projection is elsewhere
+        moved(6.0, after=0, until=2),
+        moved(6.0, after=177, until=179),
+        moved(theta_deg=np.arange(N_ANGLES) * 2.0),
+        moved(theta_deg=np.delete(np.arange(N_ANGLES + 12), range(80, 92)) * 0.9),  # a gap
+        moved(theta_deg=np.roll(THETA_DEG * 1.0, 77)),
+        moved(theta_deg=THETA_DEG * 137.5 % 360),  # neighbours in time are none in angle
+        moved(theta_deg=THETA_DEG[:15] * 12),
+    ],
+    ids=[
+        "still",
+        "noise",
+        "one",
+        "second",
+        "last but one",
+        "360",
+        "gap",
+        "elsewhere",
+        "golden",
+        "few",
+    ],
+)
+def test_without_a_jump_none_is_told(rows):
+    assert find_jump(Prepared(rows)) is None
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_projections_without_a_picture_are_no_jump(value):
+    rows = moved()
+    rows.sinograms[:, 60:66] = value
+    assert find_jump(Prepared(rows)) is None
+    assert find_jump(Prepared(replace(rows, sinograms=0 * rows.sinograms))) is None
+
+
+RETURN_DEG = np.array([180.0, 90.0, 0.0])
+
+
+@pytest.mark.parametrize("shift_px", [0.0, 3.0, -5.0])
+@pytest.mark.parametrize("theta_deg", [THETA_DEG, THETA_DEG[:-40]], ids=["180 last", "180 once"])
+def test_images_taken_once_more_show_that_the_sample_moved_since(theta_deg, shift_px):
+    n_scan = len(theta_deg)
+    rows = moved(shift_px, n_scan - 1, None, theta_deg=np.append(theta_deg, RETURN_DEG))
+    found = find_jump(Prepared(rows))
+    if not shift_px:
+        assert found is None
+        return
+    assert found.after in (n_scan - 1, n_scan)
+    assert found.shift_px == pytest.approx(shift_px, abs=1)
+
+
+@pytest.mark.parametrize("sigma_px", [0.7, 2.0, 4.0])
+def test_projections_that_tremble_do_not_jump(sigma_px):
+    off_px = np.random.default_rng(0).normal(0, sigma_px, N_ANGLES).round().astype(int)
+    rows = moved()
+    for frame, px in enumerate(off_px):
+        rows.sinograms[:, frame] = np.roll(rows.sinograms[:, frame], px, axis=1)
+    assert find_jump(Prepared(rows)) is None
+
+
+@pytest.mark.parametrize("share", [-0.4, -0.25, 0.08, 0.15, 0.4])
+@pytest.mark.parametrize("after", [20, 100, 160])
+def test_a_jump_by_up_to_two_fifths_of_the_columns_is_found(share, after):
+    """What leaves the field is gone, and air comes in on the other side."""
+    found = find_jump(Prepared(moved(share * N_COLS, after)))
+    assert found.after == after
+    assert found.shift_px == pytest.approx(share * N_COLS, abs=2)
+
+
+def test_a_sample_that_moves_far_and_comes_back_has_jumped():
+    found = find_jump(Prepared(moved(50.0, 60, until=110)))
+    assert found.after in (60, 109)
+    assert abs(found.shift_px) == pytest.approx(50, abs=2)
+
+
+@pytest.mark.parametrize("shift_px", [-60.0, 30.0])
+def test_a_far_jump_of_a_sample_larger_than_the_field_is_found(shift_px):
+    rows = moved(shift_px)
+    inside = replace(rows, sinograms=rows.sinograms[:, :, 64:192])
+    found = find_jump(Prepared(inside))
+    assert found.after == 100
+    assert found.shift_px == pytest.approx(shift_px, abs=2)
+    still = moved()
+    assert find_jump(Prepared(replace(still, sinograms=still.sinograms[:, :, 64:192]))) is None
+
+
+def test_rings_that_begin_during_a_scan_are_no_far_jump():
+    """A smooth sample, larger than the field: rings alone match at a far shift (0.66)."""
+    assert find_jump(Prepared(make_case("test", 70).rows.plain())) is None
+
+
+DRIFT_COLS, DRIFT_COR_PX = 256, 131.3
+DRIFT_THETA_DEG = np.linspace(0, 180, 181)
+TURN_DEG = np.linspace(0, 360, 361)
+
+
+def drifting(moved_px=0.0, theta_deg=DRIFT_THETA_DEG, *, cut=0, dust=0.0, counts=20000, **options):
+    """Rows of a scan whose axis is so far right at each angle, a part of each side cut off.
+
+    `dust` is the strength of what stays in its columns.
+    """
+    lines = scan(DRIFT_COR_PX, n_cols=DRIFT_COLS, theta_deg=theta_deg, counts=counts, **options)
+    columns = np.arange(DRIFT_COLS)
+    off_px = np.broadcast_to(moved_px, len(theta_deg))
+    for frame, right_px in zip(lines, off_px, strict=True):
+        for row in frame:
+            row[:] = np.interp(columns - right_px, columns, row)
+    lines += np.float32(dust) * np.random.default_rng(1).normal(size=DRIFT_COLS // 8).repeat(8)
+    return Prepared(rows_of(lines[..., cut : DRIFT_COLS - cut], theta_deg, pairs=False))
+
+
+def off_path(theta_deg, moved_px):
+    """How far 16 parts of a scan are off the path of the still sample that fits them best."""
+    theta_rad = np.deg2rad(theta_deg)
+    paths = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
+    off_px = moved_px - paths @ np.linalg.lstsq(paths, moved_px)[0]
+    return [np.median(part) for part in np.array_split(off_px, 16)]
+
+
+@pytest.mark.parametrize(
+    ("theta_deg", "moved_px"),
+    [
+        (DRIFT_THETA_DEG, np.linspace(-16, 16, 181)),
+        (180 - DRIFT_THETA_DEG, np.linspace(-16, 16, 181)),
+        (DRIFT_THETA_DEG, 26 * np.clip(np.linspace(-1, 1, 181), 0, 1) - 13),
+        (TURN_DEG, np.linspace(0, -8, 361)),
+        (np.delete(TURN_DEG, range(60, 90)), 3 * np.sin(np.linspace(0, 15, 331))),
+    ],
+    ids=["steady", "backwards", "half of it", "360", "gap"],
+)
+def test_the_centre_of_mass_shows_what_no_still_sample_explains(theta_deg, moved_px):
+    prepared = drifting(moved_px, theta_deg)
+    found_px, true_px = leaves_path(prepared), off_path(theta_deg, moved_px)
+    assert found_px == pytest.approx(true_px, abs=0.25)
+    told = warn_of_drift(prepared, DRIFT_COR_PX)
+    assert told.startswith("the sample or the axis drifted sideways during the scan")
+    assert f"a still sample by up to {np.abs(found_px).max():.1f} px;" in told
+
+
+@pytest.mark.parametrize(("cut", "dust"), [(0, 0), (60, 0), (60, 0.3)])
+def test_opposing_projections_show_an_axis_that_moves(cut, dust):
+    prepared = drifting(np.linspace(0, 8, 361), TURN_DEG, cut=cut, dust=dust)
+    course_px = axis_moves(prepared, DRIFT_COR_PX + 4 - cut)
+    # of t and t + 180 degrees it is the mean, in the middles of eight parts
+    assert course_px == pytest.approx((np.arange(8) + 0.5) / 2 - 2, abs=0.35)
+    if cut:
+        assert leaves_path(prepared) is None
+        told = warn_of_drift(prepared, DRIFT_COR_PX + 4 - cut)
+        assert "opposing projections match moves by 3." in told
+
+
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        drifting(),
+        drifting(12 * np.cos(np.deg2rad(DRIFT_THETA_DEG))),  # the sample is elsewhere
+        drifting(np.linspace(0, 8, 181)),  # as steady a drift nearly is, over 180 degrees
+        drifting(np.linspace(0, 1.5, 361), TURN_DEG),
+        drifting(np.random.default_rng(0).normal(0, 1, 181)),
+        drifting(counts=60),
+        drifting(theta_deg=TURN_DEG, cut=60, counts=60),
+        drifting(theta_deg=TURN_DEG, cut=60),
+        drifting(cut=60),
+        drifting(theta_deg=np.delete(TURN_DEG, range(60, 90))),
+        drifting(np.linspace(0, 20, 40), np.linspace(0, 180, 40)),  # too few to say
+        drifting(0 * TURN_DEG, TURN_DEG * 137.5 % 360),
+    ],
+    ids=[
+        "still", "elsewhere", "nearly", "little", "trembles", "noise", "noise, truncated",
+        "truncated", "truncated, 180", "gap", "few", "golden",
+    ],
+)  # fmt: skip
+def test_what_does_no_harm_is_not_told(prepared):
+    assert warn_of_drift(prepared, DRIFT_COR_PX - (60 if prepared.n_cols < DRIFT_COLS else 0)) == ""
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_projections_without_a_picture_are_no_drift(value):
+    prepared = drifting(theta_deg=TURN_DEG)
+    prepared.rows.sinograms[:, 60:66] = value
+    assert warn_of_drift(prepared, DRIFT_COR_PX) == ""
+    prepared.rows.sinograms[:] = value
+    assert warn_of_drift(Prepared(prepared.rows), DRIFT_COR_PX) == ""
+
+
+ROTATION_COLS, ROTATION_COR_PX = 160, 82.3
+
+
+def turning(stop_deg=720.0, n_angles=361, *, counts=20000.0, moved_px=0.0, climb_rows=0, **more):
+    """Rows of a scan of several turns whose sample climbs by rows, or moves sideways, meanwhile."""
+    theta_deg = more.pop("theta_deg", np.linspace(0, stop_deg, n_angles))
+    n_angles = len(theta_deg)
+    geometry = {"n_cols": ROTATION_COLS, "theta_deg": theta_deg, "n_rows": 4 + climb_rows}
+    lines = scan(ROTATION_COR_PX, counts=counts, **geometry, **more)
+    columns = np.arange(ROTATION_COLS)
+    seen = np.empty((n_angles, 4, ROTATION_COLS), np.float32)
+    for i, part in enumerate(np.linspace(0, 1, n_angles)):
+        first = int(part * climb_rows)
+        for row in range(4):
+            seen[i, row] = np.interp(columns - part * moved_px, columns, lines[i, first + row])
+    return Prepared(rows_of(seen, theta_deg, pairs=False))
+
+
+@pytest.mark.parametrize("stop_deg", [400, 720, -720])
+def test_a_helical_scan_is_told(stop_deg):
+    prepared = turning(stop_deg, climb_rows=60)
+    assert warn_of_changes(prepared).startswith(
+        "projections 360 degrees apart differ: a helical scan"
+    )
+
+
+def test_angles_of_the_wrong_scale_are_told():
+    rows = turning(720).rows
+    rows.theta_rad[:] *= 540 / 720
+    assert warn_of_changes(Prepared(rows))
+
+
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        turning(720),
+        turning(560, 300),  # no projection is exactly 360 degrees later
+        turning(400, 500, counts=100),
+        turning(720, moved_px=4.0),
+        turning(theta_deg=np.delete(np.linspace(0, 720, 361), range(100, 120))),
+    ],
+    ids=["still", "between", "noise", "drift", "gap"],
+)
+def test_a_still_sample_is_not_doubted(prepared):
+    assert unmatched(prepared) is not None
+    assert warn_of_changes(prepared) == ""
+
+
+@pytest.mark.parametrize(
+    "theta_deg",
+    [
+        np.linspace(0, 360, 181),
+        np.arange(200) * 137.5,
+        np.repeat(np.linspace(0, 720, 100), 2),
+        np.linspace(0, 720, 20),
+        np.array([0.0]),
+        np.concatenate([np.linspace(0, 170, 86), np.linspace(600, 720, 61)]),
+    ],
+    ids=["one turn", "golden", "twice", "few", "one", "apart"],
+)
+def test_without_neighbours_and_a_second_turn_nothing_is_said(theta_deg):
+    assert unmatched(turning(theta_deg=theta_deg, climb_rows=60)) is None
+
+
+ROTATION_THETA_DEG = np.linspace(0, 180, 181)
+
+
+def recorded(turned_deg, *, theta_deg=ROTATION_THETA_DEG, counts=2000.0, **more):
+    """Rows of a scan whose stage was at `turned_deg` where it is said to have been at theta."""
+    return Prepared(rows_of(scan(82.3, theta_deg=turned_deg, counts=counts, **more), theta_deg))
+
+
+def test_a_stage_that_stands_still_is_told():
+    assert "from 0 to 180 degrees: did the stage rotate?" in warn_of_standstill(
+        recorded(0 * ROTATION_THETA_DEG)
+    )
+
+
+def test_a_stage_that_stops_is_told_with_the_angles():
+    assert "from 91 to 180 degrees" in warn_of_standstill(
+        recorded(np.minimum(ROTATION_THETA_DEG, 90))
+    )
+
+
+GOLDEN_DEG = np.arange(300) * 111.246 % 180
+
+
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        recorded(ROTATION_THETA_DEG),
+        recorded(ROTATION_THETA_DEG / 2),  # of the wrong scale, but it turned
+        recorded(ROTATION_THETA_DEG, counts=30.0),
+        recorded(GOLDEN_DEG, theta_deg=GOLDEN_DEG),
+        recorded(2 * ROTATION_THETA_DEG, theta_deg=2 * ROTATION_THETA_DEG),
+        recorded(ROTATION_THETA_DEG[::-1], theta_deg=ROTATION_THETA_DEG[::-1]),
+        recorded(ROTATION_THETA_DEG[::8], theta_deg=ROTATION_THETA_DEG[::8]),
+    ],
+    ids=["180", "half", "noise", "golden", "360", "backwards", "few"],
+)
+def test_what_turns_is_not(prepared):
+    assert warn_of_standstill(prepared) == ""
+
+
+@pytest.mark.parametrize("n_dark", [1, 3])
+@pytest.mark.parametrize("turns", [True, False])
+def test_dark_projections_do_not_hide_whether_the_stage_rotates(turns, n_dark):
+    without = recorded(turns * ROTATION_THETA_DEG)
+    rows = replace(without.rows, sinograms=without.rows.sinograms.copy())
+    dark = np.array([50, 51, 120])[:n_dark]
+    shape = rows.sinograms[:, dark].shape
+    rows.sinograms[:, dark] = np.random.default_rng(0).normal(5.3, 0.7, shape)  # 0.5 % of the beam
+    prepared = Prepared(replace(rows, bad_frames={"dark": tuple(dark)}))
+    assert change_in_parts(prepared) == pytest.approx(change_in_parts(without), rel=0.25)
+    told = warn_of_standstill(prepared)
+    assert told.startswith("the projections do not change") == (not turns)
+
+
+def test_the_change_is_that_of_noise_where_nothing_turns():
+    assert change_in_parts(recorded(0 * ROTATION_THETA_DEG)) == pytest.approx(1, abs=0.04)
+    assert change_in_parts(recorded(ROTATION_THETA_DEG)).min() > 3

@@ -1,0 +1,405 @@
+"""Jumps, drift, standstill of a sample or an axis during a scan: then no single COR is right.
+
+Jumps: neighbouring projections are registered. What rotates moves on smoothly; a jump is one pair
+that matches badly where its neighbours in angle would have it, and as well as they do after a
+shift. Images taken once more after the scan must match those of the same angle. Why these limits:
+docs/decisions/0021-jumps.md.
+
+Drift: one that goes like cos t and sin t is nothing but another position of the sample, and a
+steady one over 180 degrees nearly is. What no position explains shows in two ways: the centre of
+mass of the projections, where air is on both sides, leaves its path; and over 360 degrees opposing
+projections, whatever leaves the field of view, show an axis that moves.
+
+Rotation: a stage that stands still gives a COR, too. Over more than 360 degrees projections 360
+degrees apart must be alike: if they are not, and neighbours are, the sample moved along the axis (a
+helical scan) or changed, or the angles are wrong; then slices are useless wherever the COR is. What
+a sideways shift explains does not count: samples drift.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.arrays import evenly_spread
+from tomopipe.cor.answer import refine_peak
+from tomopipe.cor.mass import mass_and_centre, subtract_air
+from tomopipe.cor.methods import Decision
+from tomopipe.cor.prepared import Floats, Numbers, Prepared, lines_as_taken, match, usual_step_rad
+from tomopipe.cor.sinograms import Image, bin_columns, rows_at
+from tomopipe.geometry import bin_cor
+
+_MAX_ROWS = 3
+_AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that show what is usual
+_MIN_ANGLES = 20
+_ALONG = 1.5  # usual steps: further apart in angle, projections are no neighbours
+_REACH = 0.5  # of the columns: a sample that moves further has next to no picture in common
+# What a jump has: a shift, and how much better the pair matches then (log of the misfit), which all
+# others but two reach only a quarter of; the match, which those beside it have, too (more where the
+# shift is above a sixteenth of the columns: there are more places to match by chance); the share of
+# what is unusual about it that the shift explains (less where it gains much; above 2 nothing is
+# unusual); and how much of the shift the pairs beside it may take back.
+_SHIFT_PX, _GAIN, _ALONE, _MATCH, _RETURNS = 1.5, 0.4, 4.0, 0.6, 0.4
+_FAR, _FAR_MATCH = 1 / 16, 0.75
+_EXPLAINED, _MUCH, _MOST_EXPLAINED = (0.8, 0.65), 1.0, 2.0
+# Images taken once more: at most that share of all, at an angle of the scan to that part of a step.
+_MOST_MORE, _SAME = 0.1, 0.25
+
+
+@dataclass(frozen=True)
+class Jump:
+    """The largest jump of a scan."""
+
+    after: int  # the last projection before it: index in the order in which they were taken
+    shift_px: float  # positive: to the right
+
+
+class _Pairs(NamedTuple):
+    """How pairs of projections match, each less what is usual around it; columns are binned."""
+
+    away_px: Floats  # best shift
+    gain: Floats  # of that shift: log of the misfit
+    misfit: Floats
+    explained: Floats  # share of the unusual misfit that the shift explains
+    near: NDArray[np.bool_]  # both are neighbours in angle, too
+
+
+def find_jump(prepared: Prepared) -> Jump | None:
+    """Find where the sample jumps sideways by up to half of the columns; None if nowhere."""
+    pairs = _neighbours(prepared)
+    if pairs is None:
+        return None
+    return _largest_jump(pairs, prepared) or _moved_since(pairs.near, prepared)
+
+
+def reject_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[str]]:
+    """Accept nothing where the sample jumped; return the decision, and what happened if it did."""
+    jump = None if decision.best_cor_px is None else find_jump(prepared)
+    if jump is None:
+        return decision, []
+    before_deg, after_deg = np.rad2deg(prepared.rows.theta_rad[jump.after : jump.after + 2])
+    moved = (
+        f"the sample moved between projections {jump.after} and {jump.after + 1} of those in use "
+        f"({before_deg:.2f} and {after_deg:.2f} degrees) by about {jump.shift_px:+.1f} px sideways"
+    )
+    reason = "; ".join(filter(None, [f"{moved}: no single COR is right", decision.reason]))
+    doubted = replace(decision, cor_px=None, confidence=0.0, verdict="ambiguous", reason=reason)
+    return doubted, [moved]
+
+
+def _neighbours(prepared: Prepared) -> _Pairs | None:
+    """Register each projection with the next one; None where they are too far apart, or few."""
+    usual_rad = usual_step_rad(prepared)
+    steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
+    if len(steps_rad) < _MIN_ANGLES or not usual_rad:
+        return None
+    matches = match(lines_as_taken(prepared, _MAX_ROWS), slice(0, -1), slice(1, None), _REACH)
+    return _less_usual(matches, steps_rad <= _ALONG * usual_rad)
+
+
+def _less_usual(matches: Floats, near: NDArray[np.bool_]) -> _Pairs:
+    pair, reach = np.arange(len(matches)), matches.shape[1] // 2
+    best_px, misfit = _peaks(matches)
+    usual_px = _usual(best_px)
+    left = np.clip(np.floor(usual_px).astype(int) + reach, 0, 2 * reach - 1)
+    unmoved = 1 - np.maximum(matches[pair, left], matches[pair, left + 1])
+    gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
+    explained = (unmoved - misfit) / np.maximum(unmoved - _usual(misfit), 1e-9)
+    return _Pairs(
+        np.where(near, best_px - usual_px, 0), np.where(near, gain, 0), misfit, explained, near
+    )
+
+
+def _largest_jump(pairs: _Pairs, prepared: Prepared) -> Jump | None:
+    largest = int(np.argmax(pairs.gain))
+    gain, shift_px = pairs.gain[largest], pairs.away_px[largest]
+    apart = np.abs(np.arange(len(pairs.gain)) - largest)
+    third = np.sort(pairs.gain[apart > 2])[-3]
+    beside = apart == 1
+    returned_px = pairs.away_px[beside].sum()
+    is_far = abs(shift_px) * prepared.match_binning > _FAR * prepared.rows.sinograms.shape[2]
+    is_jump = (
+        abs(shift_px) >= _SHIFT_PX
+        and gain >= max(_GAIN, _ALONE * third)
+        and 1 - pairs.misfit[largest] >= (_FAR_MATCH if is_far else _MATCH)
+        and _EXPLAINED[int(gain >= _MUCH)] <= pairs.explained[largest] <= _MOST_EXPLAINED
+        and (1 - pairs.misfit[beside][pairs.near[beside]] >= _MATCH).all()
+        and abs(returned_px) <= _RETURNS * abs(shift_px)
+    )
+    return Jump(largest, float(shift_px) * prepared.match_binning) if is_jump else None
+
+
+def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
+    """Find a jump after which images were taken once more, at angles of the scan; else None."""
+    theta_rad = prepared.rows.theta_rad
+    runs = np.concatenate([[0], np.cumsum(~near)])
+    longest = runs == np.argmax(np.bincount(runs))
+    scan, more = np.flatnonzero(longest), np.flatnonzero(~longest)
+    if not 0 < len(more) <= _MOST_MORE * len(theta_rad):
+        return None
+    apart_rad = theta_rad[more][:, None] - theta_rad[scan]
+    apart_rad = np.abs((apart_rad + np.pi) % (2 * np.pi) - np.pi)
+    same = apart_rad.min(axis=1) <= _SAME * prepared.angles.step_rad
+    first, second = scan[np.argmin(apart_rad, axis=1)][same], more[same]
+    if not len(first) or second[0] < scan[0]:
+        return None
+    matches = match(lines_as_taken(prepared, _MAX_ROWS), first, second, _REACH)
+    best_px, misfit = _peaks(matches)
+    unmoved = 1 - matches[:, matches.shape[1] // 2]
+    gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
+    moved = (np.abs(best_px) >= _SHIFT_PX) & (gain >= _GAIN) & (1 - misfit >= _MATCH)
+    if not moved.all():
+        return None
+    return Jump(int(second[0]) - 1, float(np.median(best_px)) * prepared.match_binning)
+
+
+def _peaks(matches: Floats) -> tuple[Floats, Floats]:
+    """Return the best shift of each pair, to a part of a column, and what it leaves unmatched."""
+    pair, reach = np.arange(len(matches)), matches.shape[1] // 2
+    best = np.argmax(matches, axis=1)
+    middle = np.clip(best, 1, 2 * reach - 1)
+    before, highest, after = (matches[pair, middle + i] for i in (-1, 0, 1))
+    curvature = np.minimum(before - 2 * highest + after, -1e-12)
+    part = np.where(middle == best, np.clip((before - after) / (2 * curvature), -0.5, 0.5), 0)
+    return best + part - reach, 1 - matches[pair, best]
+
+
+def _usual(values: Floats) -> Floats:
+    """Median of each value's neighbours, the nearest two not counted."""
+    reach = max(_AROUND)
+    padded = np.pad(values, reach, constant_values=np.nan)
+    return np.nanmedian([padded[reach + i :][: len(values)] for i in _AROUND], axis=0)
+
+
+_OVERLAP_RAD = np.deg2rad(20)  # beyond 360 degrees, at least
+# Compared is what changes within this angle: what stays in its columns longer is no sample, and its
+# drift within a rotation must not count.
+_CHANGE_RAD = np.deg2rad(10)
+_MOST_PAIRS, _LEAST_PAIRS = 128, 8
+_CHANGE_ROWS = 5
+_NEAR = 0.55  # of a step: as far from 360 degrees apart as the nearest projection may be
+# What does not match 360 degrees apart: as a share of what changes, and over that of neighbours,
+# which a whole step of rotation adds to. Of 324 scans of still samples none had 1.3 times theirs,
+# but one, a weak sample before a drifting beam: 5.5 times, at 0.42 (bench_turns.py at ef7c9bb8).
+_APART, _OVER_NEIGHBOURS = 0.5, 2.0
+
+_PARTS, _LEAST_IN_PART = 4, 8
+# How much more projections half a part of the scan apart differ than neighbours, which differ by
+# noise and one step: less on average, or in some parts where another part shows that noise is not
+# all that there is (bench_standing.py at ef7c9bb8).
+_CHANGES, _CLEARLY = 1.04, 5.0
+
+
+def warn_of_standstill(prepared: Prepared) -> str:
+    """Say in one sentence at which angles nothing rotated; "" if all did."""
+    changes = change_in_parts(prepared)
+    if not len(changes):
+        return ""
+    still = np.flatnonzero(changes < _CHANGES)
+    if changes.mean() < _CHANGES:
+        still = np.arange(_PARTS)
+    elif not len(still) or changes.max() < _CLEARLY:
+        return ""
+    theta_deg = np.rad2deg(prepared.rows.theta_rad)[prepared.angles.order]
+    parts = np.array_split(theta_deg, _PARTS)
+    return (
+        f"the projections do not change, but for noise, from {parts[still[0]][0]:.0f} to "
+        f"{parts[still[-1]][-1]:.0f} degrees: did the stage rotate? Or the sample is round about "
+        "the axis, or out of view"
+    )
+
+
+def change_in_parts(prepared: Prepared) -> np.ndarray:
+    """Change within each quarter of the angles over that between neighbours; empty if too few."""
+    parts = np.array_split(prepared.lines_to_match[:_CHANGE_ROWS], _PARTS, axis=1)
+    if parts[-1].shape[1] < _LEAST_IN_PART:
+        return np.array([])
+    n_bad = sum(map(len, (prepared.rows.bad_frames or {}).values()))
+    return np.array([_change(p, p.shape[1] // 2, n_bad) / _change(p, 1, n_bad) for p in parts])
+
+
+def _change(lines: np.ndarray, n_steps: int, n_bad: int) -> float:
+    """Mean change in so many steps, less the largest ones, of which each bad projection has two."""
+    difference = lines[:, n_steps:] - lines[:, :-n_steps]
+    each = np.sort(np.mean(difference**2, axis=(0, 2), dtype=np.float64))
+    remaining = each[: max(len(each) - 2 * n_bad, len(each) // 2)]
+    return float(np.mean(remaining)) or np.finfo(float).tiny
+
+
+def warn_of_changes(prepared: Prepared) -> str:
+    """Say in one sentence that projections 360 degrees apart differ; "" if not, or without any.
+
+    Without noise both are equal; noise and the rotation within a step are also in neighbours.
+    """
+    result = unmatched(prepared)
+    if result is None or result[0] < max(_APART, _OVER_NEIGHBOURS * result[1]):
+        return ""
+    return (
+        "projections 360 degrees apart differ: a helical scan, which is not supported, a sample "
+        "that moves or changes, or wrong angles"
+    )
+
+
+def unmatched(prepared: Prepared) -> tuple[float, float] | None:
+    """Return what projections 360 degrees apart, and neighbours, leave unmatched: median shares.
+
+    None if there are too few such projections, or neighbours are too far apart to compare with.
+    """
+    theta_rad = prepared.rows.theta_rad
+    if len(theta_rad) < 2 or np.ptp(theta_rad) < 2 * np.pi + _OVERLAP_RAD:
+        return None
+    step_rad = usual_step_rad(prepared)
+    if not step_rad:
+        return None
+    first, neighbour, repeated = _pairs(theta_rad, step_rad)
+    n_pairs = first.shape[1]
+    if n_pairs < _LEAST_PAIRS:
+        return None
+    lines = lines_as_taken(prepared, _CHANGE_ROWS)
+    changes = [
+        lines[:, later] - lines[:, earlier] for earlier, later in (first, neighbour, repeated)
+    ]
+    first_change, next_change, later_change = np.arange(3 * n_pairs).reshape(3, -1)
+    changed = np.concatenate(changes, axis=1)
+    apart = 1 - match(changed, first_change, later_change).max(axis=1)
+    beside = 1 - match(changed, first_change, next_change).max(axis=1)
+    return float(np.median(apart)), float(np.median(beside))
+
+
+def _pairs(theta_rad: np.ndarray, step_rad: float) -> tuple[Numbers, Numbers, Numbers]:
+    """Projections, those `_CHANGE_RAD` later, (2, n_pairs); the next; 360 degrees later; evenly."""
+    order = np.argsort(theta_rad, kind="stable")
+    ordered = theta_rad[order]
+    offsets_rad = np.array([[0, _CHANGE_RAD], [2 * np.pi, 2 * np.pi + _CHANGE_RAD]])
+    goal = ordered + offsets_rad[:, :, None]
+    after = np.clip(np.searchsorted(ordered, goal), 1, len(ordered) - 1)
+    result = after - (goal - ordered[after - 1] < ordered[after] - goal)
+    away_rad = np.abs(ordered[result] - goal).max(axis=(0, 1))
+    beside = np.minimum(result[0] + 1, len(ordered) - 1)
+    away_rad += np.abs(ordered[beside] - ordered[result[0]] - step_rad).max(axis=0)
+    there = np.flatnonzero(away_rad <= _NEAR * step_rad)
+    chosen = there[:: -(-len(there) // _MOST_PAIRS) or 1]
+    return order[result[0][:, chosen]], order[beside[:, chosen]], order[result[1][:, chosen]]
+
+
+_DRIFT_ROWS = 3
+# Parts of the scan, by time, and of half a rotation, by angle; each of so many angles at least.
+_DRIFT_PARTS, _AXIS_PARTS, _DRIFT_LEAST_IN_PART = 16, 8, 3
+_MOST_ANGLES, _DRIFT_MOST_PAIRS, _LEAST_OVERLAP = 400, 256, 24  # columns
+# Told are, as standard deviations over the scan: what leaves the path by so much, and by so many
+# times its error; and an axis that moves by so much, the worst part left out. Up to there the COR
+# is within a pixel of the best one. Why these limits: lab/results/finding-the-cor.md.
+_LEAVES_PX, _SIGNIFICANCE = 0.6, 2.5
+_MOVES_PX = 0.5
+# Parts count whose opposing projections match so well, in every second pair as in all others; so
+# much better they have to match about their own axis (log of the misfit); and the two halves may
+# differ by this share of the movement.
+_DRIFT_MATCH, _LEAST_PARTS, _DRIFT_GAIN, _DRIFT_APART = 0.6, 5, 0.3, 0.25
+
+
+def warn_of_drift(prepared: Prepared, cor_px: float) -> str:
+    """Say in one sentence that sample or axis drifted; "" if not, or if nothing shows it."""
+    off_px = leaves_path(prepared)
+    axis_px = axis_moves(prepared, cor_px) if off_px is None else None
+    if off_px is not None:
+        evidence = (
+            "the centre of mass of the projections leaves the path of a still sample by up to "
+            f"{np.abs(off_px).max():.1f} px"
+        )
+    elif axis_px is not None:
+        evidence = (
+            f"the axis about which opposing projections match moves by {np.ptp(axis_px):.1f} px"
+        )
+    else:
+        return ""
+    return (
+        "the sample or the axis drifted sideways during the scan, or the angles are wrong: "
+        f"{evidence}; no single COR fits all projections"
+    )
+
+
+def leaves_path(prepared: Prepared) -> Floats | None:
+    """How far parts of the scan are off the path of a still sample, px; None: not, or not known."""
+    chosen = evenly_spread(len(prepared.rows.theta_rad), _MOST_ANGLES)
+    if not prepared.rows.minus_log or len(chosen) < _DRIFT_LEAST_IN_PART * _DRIFT_PARTS:
+        return None
+    as_taken = np.argsort(prepared.angles.order[chosen])
+    theta_rad = prepared.angles.theta_rad[chosen][as_taken]
+    still = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
+    rows = prepared.plain[:_DRIFT_ROWS]
+    courses, errors = [], []
+    for row in rows:
+        result = subtract_air(bin_columns(row[chosen], prepared.match_binning))
+        moments = result and mass_and_centre(result[0])
+        if not moments:
+            continue
+        mass, centre = (values[as_taken] for values in moments)
+        off_px = prepared.match_binning * (centre - still @ np.linalg.lstsq(still, centre)[0])
+        courses.append(_in_parts(off_px))
+        # what makes the mass vary may be anywhere in the row
+        spread_px = _in_parts(mass / mass.mean()).std() * prepared.n_cols / np.sqrt(12)
+        noise_px = np.diff(off_px, 2).std() / np.sqrt(6 * len(off_px) / _DRIFT_PARTS)
+        errors.append(np.hypot(spread_px, noise_px))
+    if 2 * len(courses) <= len(rows):
+        return None
+    course_px = np.median(courses, axis=0)
+    error_px = np.hypot(np.median(errors), np.sqrt(np.mean((courses - course_px) ** 2)))
+    return course_px if course_px.std() >= max(_LEAVES_PX, _SIGNIFICANCE * error_px) else None
+
+
+def axis_moves(prepared: Prepared, cor_px: float) -> Floats | None:
+    """Axis of parts of a full rotation, px from `cor_px`; None: it does not move, or not known."""
+    pairs = _opposing(prepared, cor_px)
+    if pairs is None:
+        return None
+    n_pairs, n_halves = pairs.shape[1] // 2, 2
+    pair = np.arange(n_pairs)
+    matches = match(pairs, pair, pair + n_pairs)
+    reach = matches.shape[1] // 2
+    axis_px, matched, unmoved = np.zeros((3, n_halves, _AXIS_PARTS))
+    for half in range(n_halves):
+        for part, inside in enumerate(np.array_split(pair, _AXIS_PARTS)):
+            curve = matches[inside[inside % n_halves == half]].mean(axis=0)
+            best = int(np.argmax(curve))
+            # mirrored, what is two columns further left has an axis that is one further right
+            axis_px[half, part] = (reach - refine_peak(curve, best)) / 2 * prepared.match_binning
+            matched[half, part], unmoved[half, part] = curve[best], curve[reach]
+    good = matched.min(axis=0) >= _DRIFT_MATCH
+    if good.sum() < _LEAST_PARTS:
+        return None
+    course_px = axis_px[:, good].mean(axis=0)
+    gain = np.log(np.maximum(1 - unmoved, 1e-6) / np.maximum(1 - matched, 1e-6))[:, good].mean()
+    apart_px = np.sqrt(np.mean((axis_px[0] - axis_px[1])[good] ** 2))
+    worst = np.argmax(np.abs(course_px - np.median(course_px)))
+    moves_px = np.delete(course_px, worst).std()
+    is_drift = moves_px >= max(_MOVES_PX, apart_px / _DRIFT_APART) and gain >= _DRIFT_GAIN
+    return course_px if is_drift else None
+
+
+def _in_parts(values: Floats) -> Floats:
+    return np.array([np.median(part) for part in np.array_split(values, _DRIFT_PARTS)])
+
+
+def _opposing(prepared: Prepared, cor_px: float) -> Image | None:
+    """Return lines, then those half a rotation later, flipped about the COR: where both overlap."""
+    angles, binning = prepared.angles, prepared.match_binning
+    first_rad = angles.theta_rad[angles.theta_rad < np.pi]
+    if not angles.full_rotation or len(first_rad) < 2 * _DRIFT_LEAST_IN_PART * _AXIS_PARTS:
+        return None
+    first_rad = first_rad[evenly_spread(len(first_rad), _DRIFT_MOST_PAIRS)]
+    lines = prepared.lines_to_match[:_DRIFT_ROWS]
+    lines = lines - lines.mean(axis=1, keepdims=True)  # less what does not move
+    n_cols = lines.shape[2]
+    shift = round(2 * float(bin_cor(cor_px, binning=binning))) - (n_cols - 1)
+    low, high = max(0, shift), min(n_cols, n_cols + shift)
+    if high - low < _LEAST_OVERLAP:
+        return None
+    both = []
+    for row in lines:
+        first, later = (
+            rows_at(row, angles.theta_rad, at_rad) for at_rad in (first_rad, first_rad + np.pi)
+        )
+        flipped = later[:, ::-1][:, low - shift : high - shift]
+        both.append(np.concatenate([first[:, low:high], flipped]))
+    return np.array(both)
