@@ -13,7 +13,7 @@ import tifffile
 
 from tests.nxtomo_files import write_nxtomo
 from tests.step_calls import inventory
-from tomopipe.campaign.series import split_name
+from tomopipe.campaign.raw_files import split_name
 from tomopipe.campaign.state import LOOK_AGAIN
 from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError

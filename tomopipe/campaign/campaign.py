@@ -18,9 +18,14 @@ from typing import TYPE_CHECKING, Any
 from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, NAMES, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.lock import complete_files, has_watcher
-from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
+from tomopipe.campaign.raw_files import (
+    CampaignScan,
+    encode_series,
+    find_scans,
+    folders,
+    missing_folders,
+)
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_center
-from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_config, read_config

@@ -28,7 +28,7 @@ from tomopipe.commands.conversion import (
 from tomopipe.commands.verification import damaged, recorded
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
-from tomopipe.run.retention import accepted_scans, of_gone_scans, removable, remove
+from tomopipe.run.ending import accepted_scans, of_gone_scans, removable, remove
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.volume_read import clipped_text
 

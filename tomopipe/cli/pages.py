@@ -20,7 +20,7 @@ from tomopipe.cli.terminal import near
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.option_sweep import first_known, known_cor_px, sweep_option
 from tomopipe.commands.status import read_status
-from tomopipe.config.effective import why_no_effect
+from tomopipe.config.base import why_no_effect
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import has_ended, record_page, report_campaign
 

@@ -21,8 +21,7 @@ from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
 from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import MADE_FROM
 from tomopipe.storage.atomic import remove_stale, whole
-from tomopipe.storage.checksums import quick_state
-from tomopipe.storage.manifest import sizes_match
+from tomopipe.storage.checksums import quick_state, sizes_match
 from tomopipe.storage.shared import locked_long
 from tomopipe.stream.provenance import origin_of, package_versions
 from tomopipe.volume_formats import COMPRESSIONS, FORMATS

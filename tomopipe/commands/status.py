@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.counted_jobs import counted
+from tomopipe.campaign.failures import counted
 from tomopipe.campaign.files import LOGS, Logs
-from tomopipe.campaign.job_status import JobStatus, end_of, position, read_job
 from tomopipe.campaign.lock import Run, under_way
+from tomopipe.campaign.log import JobStatus, end_of, position, read_job
 from tomopipe.reruns.made_again import why_again
 from tomopipe.run.progress import Progress, Step
 

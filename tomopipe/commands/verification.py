@@ -9,8 +9,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
 from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of
-from tomopipe.storage.checksums import Progress, matches
-from tomopipe.storage.manifest import sizes_match
+from tomopipe.storage.checksums import Progress, matches, sizes_match
 
 
 @dataclass(frozen=True)

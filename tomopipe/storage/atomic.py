@@ -1,5 +1,7 @@
 """Write a file whole or not at all: temporary name on the same file system, then rename.
 
+And say which results and folders this user may not replace or write, and what changes that.
+
 In a run the temporary file lies in the folder of the run (`tomopipe.storage.run_folder`), which is
 removed when a newer run begins: the rename then fails, so a job of an ended run cannot replace a
 result.
@@ -9,16 +11,22 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import room_for
 from tomopipe.groups import grouped
+from tomopipe.paths import existing_folder
 from tomopipe.storage import checksums, run_folder
-from tomopipe.storage.manifest import names_of_others, write_manifest
+from tomopipe.storage.checksums import names_of_others, write_manifest
+from tomopipe.storage.run_folder import user_name
+
+_MAY_WRITE = 0o200  # of the owner
 
 
 @contextmanager
@@ -159,3 +167,46 @@ def _replace_folder(temporary: Path, final: Path) -> None:
 def _move(names: Iterable[str], folder: Path, to: Path) -> None:
     for name in names:
         (folder / name).rename(to / name)
+
+
+def closed(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders, or the nearest above that are there, that this user cannot write."""
+    existing = dict.fromkeys(map(existing_folder, folders))
+    return [folder for folder in existing if not os.access(folder, os.W_OK | os.X_OK)]
+
+
+def is_protected(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a result is write-protected: it is not to be replaced. A link never is.
+
+    Nor is a file that somebody else may write, in a folder where this user may rename it.
+    """
+    if not os.path.exists(path) or os.path.islink(path) or os.access(path, os.W_OK):
+        return False
+    state, folder = os.stat(path), os.path.dirname(os.path.abspath(path))
+    theirs = state.st_uid != os.geteuid() and state.st_mode & _MAY_WRITE
+    if not theirs or stat.S_ISDIR(state.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
+        return True
+    status = os.stat(folder)  # in a sticky one only its owner, and that of a file, may
+    return bool(status.st_mode & stat.S_ISVTX) and status.st_uid != os.geteuid()
+
+
+def why_not_replaced(path: str | os.PathLike[str]) -> str:
+    """Say why a result cannot be replaced, or made, and what to type; "" if it can."""
+    shut = closed([Path(path).parent])
+    if is_protected(path):
+        return (
+            f"{path}: is write-protected, so it stays as it is. To have it made again: "
+            f"{giving_rights([Path(path), *shut])}"
+        )
+    return f"{shut[0]}: cannot be written; for {path}: {giving_rights(shut)}" if shut else ""
+
+
+def giving_rights(paths: Sequence[Path]) -> str:
+    """Return what gives this user the right to write these: a command, where there is one."""
+    states = [path.stat() for path in paths]
+    names = shlex.join(str(path.absolute()) for path in paths)
+    if any(state.st_uid != os.geteuid() for state in states):
+        return f"`sudo chown -R {user_name()} {names}`"
+    if any(not state.st_mode & _MAY_WRITE for state in states):
+        return f"`chmod u+rwX {names}`"
+    return "ask who looks after the disk for the right to"

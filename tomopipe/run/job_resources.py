@@ -1,4 +1,7 @@
-"""What the job of each step asks for: cores, memory and time, from the size of its scan.
+"""The memory, time, cores and GPU that a SLURM job asks for, from the size of its scan.
+
+The rules have them as `resources` (`asks` and `takes` of workflow/rules/common.smk), the executor
+for SLURM passes them to sbatch; what a job of each step takes is in `cost` and `stream.memory`.
 
 A node gets these numbers and the parameters of its jobs from the main process, by the folder of the
 run: a file for each job, which is written before the job is submitted.
@@ -12,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe import cost
-from tomopipe.campaign.job_status import read_job
-from tomopipe.campaign.log import status_path
+from tomopipe.campaign.log import read_job, status_path
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.parameters import is_open, parameters
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import snakemake_options
+from tomopipe.run import launch
 from tomopipe.stitching.blending import stitch_mb
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
@@ -43,7 +45,7 @@ def request(settled: Settled, step: str, key: str, attempt: int) -> dict[str, in
     result = _NUMBERS[step](settled, key)
     result["mem_mb"] *= attempt
     result["attempts_left"] = 1 + _retries() - attempt
-    run = run_folder.current() if snakemake_options.is_remote() else None
+    run = run_folder.current() if launch.is_remote() else None
     if run is not None:
         path = _sent_file(run, step, key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,12 +85,12 @@ def _sent_file(run: Path, step: str, key: str) -> Path:
 
 
 def _retries() -> int:
-    return int(snakemake_options.option("--retries", "--restart-times", "-T") or 0)
+    return int(launch.option("--retries", "--restart-times", "-T") or 0)
 
 
 def cpu_ms(settled: Settled, step: str, key: str) -> int:
     """Return the CPU time by which the executor for SLURM shares submissions out; else 0."""
-    if not (snakemake_options.is_remote() and is_open(settled, step, key)):
+    if not (launch.is_remote() and is_open(settled, step, key)):
         return 0
     is_large = step == "full_recon" and cost.is_large(_bytes(settled, key))
     if is_large or _was_killed_before(settled, step, key):
@@ -103,7 +105,7 @@ def runtime_min(settled: Settled, step: str, key: str, threads: int) -> int:
 
 def wall_s(settled: Settled, step: str, key: str, threads: int) -> int:
     """Return thrice the time that a submitted job is expected to take."""
-    if not (snakemake_options.is_remote() and is_open(settled, step, key)):
+    if not (launch.is_remote() and is_open(settled, step, key)):
         return 0
     seconds = _cpu_s(settled, step, key) / threads + _moved(settled, step, key) / _BYTES_PER_S
     return math.ceil(_MARGIN * seconds)
