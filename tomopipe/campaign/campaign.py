@@ -34,7 +34,7 @@ from tomopipe.cor.cor_value import format_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.scans.formats import RAW_ENDINGS
-from tomopipe.storage.tables import read_tsv
+from tomopipe.storage.atomic import read_tsv
 
 if TYPE_CHECKING:
     from tomopipe.scans.raw_scan import RawScan

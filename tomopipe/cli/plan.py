@@ -18,13 +18,7 @@ from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_invent
 from tomopipe.campaign.failures import forget
 from tomopipe.campaign.signs import SIGNS
 from tomopipe.campaign.state import why_not_selected
-from tomopipe.cli.options import (
-    CampaignOption,
-    ConfigFile,
-    Directory,
-    DryRun,
-    campaign_and_scans,
-)
+from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status

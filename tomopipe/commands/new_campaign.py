@@ -137,9 +137,7 @@ def write_campaign(
         "tomopipe\n"
         + "".join(f"# {note}\n" for note in notes)
         + yaml.safe_dump(
-            {"campaign": {"scans": list(scans)}, **options},
-            allow_unicode=True,
-            sort_keys=False,
+            {"campaign": {"scans": list(scans)}, **options}, allow_unicode=True, sort_keys=False
         ),
         TABLE: "scan\tselect\tcor_px\tnote\n",
         SNAKEFILE: _SNAKEFILE,

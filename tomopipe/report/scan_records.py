@@ -24,8 +24,8 @@ from tomopipe.cor.robust_line import off_line
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
 from tomopipe.report.records import Note, ScanRecord
+from tomopipe.storage.atomic import read_tsv
 from tomopipe.storage.json_files import number, part, text, texts
-from tomopipe.storage.tables import read_tsv
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 _TAIL_LINES = 25

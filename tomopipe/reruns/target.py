@@ -38,10 +38,9 @@ from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.scans.angle_lists import BY_ANGLE, COMMAS
 from tomopipe.scans.metadata import NOT_SQUARE
 from tomopipe.steps import sidecar
-from tomopipe.storage.atomic import remove_stale, why_not_replaced
+from tomopipe.storage.atomic import read_tsv, remove_stale, why_not_replaced
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.tables import read_tsv
 
 _N_NAMED = 3  # scans in a reason
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`

@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign import lock, slurm
-from tomopipe.campaign.campaign import (
-    Campaign,
-    campaign_from_data,
-    read_inventory,
-    refuse_vanished,
-)
+from tomopipe.campaign.campaign import Campaign, campaign_from_data, read_inventory, refuse_vanished
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, names_no_target
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders

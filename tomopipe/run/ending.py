@@ -12,10 +12,7 @@ from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import STEPS, record_failures
 from tomopipe.campaign.files import STACK, STAR, VOLUMES
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import (
-    read_cor_json,
-    volume_cor_px,
-)
+from tomopipe.campaign.results import read_cor_json, volume_cor_px
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
@@ -41,12 +38,7 @@ _N_NAMED = 4  # scans in a line
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
 
 
-def after_failure(
-    campaign: Campaign,
-    logs: Iterable[str],
-    *,
-    since: float,
-) -> None:
+def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.

@@ -23,7 +23,7 @@ from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.scans.raw_state import State, file_state, files_taken_from
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.atomic import write_tsv
 
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",

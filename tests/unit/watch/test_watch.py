@@ -23,8 +23,8 @@ from tomopipe.campaign.files import Files
 from tomopipe.campaign.lock import FILES
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch, progress
+from tomopipe.storage.atomic import write_tsv
 from tomopipe.storage.processes import named
-from tomopipe.storage.tables import write_tsv
 from tomopipe.volumes.tiff import write_try_stack
 from tomopipe.watch import watch as module
 from tomopipe.watch.watch import Watcher
