@@ -19,6 +19,7 @@ from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.config import with_file
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import NO_CAMPAIGN
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
@@ -66,11 +67,7 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
     elif not config and launch.is_lint():
         config["campaign"] = {"scans": ["raw/*.h5"]}
     elif not config:
-        raise TomopipeError(
-            f"no {CONFIG} in {directory}, so this is no campaign. Type: tomopipe init "
-            "mycampaign --scans 'FOLDER/*.h5' && tomopipe run mycampaign (a "
-            "demonstration: tomopipe lab simulate demo)"
-        )
+        raise TomopipeError(f"no {CONFIG} in {directory}, {NO_CAMPAIGN}")
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     refuse_vanished(campaign)
     if not (is_of_watcher() or launch.is_lint()):

@@ -24,7 +24,7 @@ from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE, names_no_target
 from tomopipe.campaign.lock import FILES, Run
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.errors import TomopipeError
-from tomopipe.paths import NO_FOLDER, workflow_folder
+from tomopipe.paths import NO_CAMPAIGN, NO_FOLDER, workflow_folder
 from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
 from tomopipe.storage.atomic import write_text
@@ -86,10 +86,7 @@ def run_command(
             raise TomopipeError(
                 f"{directory}: {NO_FOLDER} In its folder, one volume: tomopipe run SCAN"
             )
-        raise TomopipeError(
-            f"no {CONFIG} in {directory} or above, so this is no campaign. Type: tomopipe init "
-            "mycampaign --scans 'FOLDER/*.h5', and tomopipe run mycampaign."
-        )
+        raise TomopipeError(f"no {CONFIG} in {directory} or above, {NO_CAMPAIGN}")
     snakefile = snakefiles[0] if snakefiles else home / "Snakefile"
     if profile == "workstation":
         profile = str(home / "profiles" / profile)
