@@ -363,8 +363,11 @@ def make_campaign(
         for fault in _unmatched_overrides(config, result, files)[0]:
             raise TomopipeError(f"{source}: {fault}")
     cells = {row.scan: row for row in rows}
-    scans = {
-        scan.name: _with_row(scan, cells.get(scan.name)) for scan in result if not scan.refused
+    scans = {scan.name: scan for scan in result if not scan.refused}
+    scans |= {
+        name: replace(scans[name], select=row.select, manual=row.cor, note=row.note)
+        for name, row in cells.items()
+        if name in scans
     }
     return Campaign(
         directory=directory,
@@ -455,11 +458,6 @@ def _unmatched_overrides(
 def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
     """Return size and time of each scan's raw file, which identify a record of failure."""
     return {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans}
-
-
-def _with_row(scan: CampaignScan, row: Row | None) -> CampaignScan:
-    """Add the cells of the campaign table to a scan."""
-    return replace(scan, select=row.select, manual=row.cor, note=row.note) if row else scan
 
 
 def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:

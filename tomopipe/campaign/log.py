@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +142,13 @@ def job(
         },
     }
     _write(status | {"heartbeat": status["start"]}, path)
+
+    def beat() -> None:
+        # a full disk or a file server away for a minute must not end the job
+        with suppress(OSError, RunEndedError):
+            _write(status | {"heartbeat": time.time()}, path)
+
     try:
-        beat = partial(_beat, status, path)
         with log_to(log), sign_of_life(beat, every_s=HEARTBEAT_S, name="heartbeat"):
             if earlier_error:
                 raise earlier_error
@@ -158,12 +162,6 @@ def job(
             _write(status | failed, path)
         raise
     _write(status | more | {"state": "done", "end": time.time()}, path)
-
-
-def _beat(status: dict[str, Any], path: Path) -> None:
-    # A full disk or a file server away for a minute must not end the job.
-    with suppress(OSError, RunEndedError):
-        _write(status | {"heartbeat": time.time()}, path)
 
 
 def _one_line(error: BaseException) -> str:

@@ -87,7 +87,8 @@ def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
     """
     matches = (path for pattern in _patterns(config) for path in _expand(pattern, directory))
     paths = dict.fromkeys(path.rstrip("/") for path in matches)
-    ready = [path for path in paths if not _is_copy_under_way(path)]
+    names = ((path, os.path.basename(path)) for path in paths)
+    ready = [p for p, name in names if not name.startswith(".") | name.lower().endswith(_COPIES)]
     return ready, missing_folders(config, directory)
 
 
@@ -111,11 +112,6 @@ def _entries(config: Config) -> list[tuple[str, str]]:
 
 def _patterns(config: Config) -> list[str]:
     return [os.path.expanduser(pattern) for pattern, _ in _entries(config)]
-
-
-def _is_copy_under_way(path: str) -> bool:
-    name = os.path.basename(path)
-    return name.startswith(".") or name.lower().endswith(_COPIES)
 
 
 def path_problems(config: Config, directory: Path) -> list[str]:
@@ -196,15 +192,12 @@ def _apart(scans: list[CampaignScan], patterns: list[str]) -> list[CampaignScan]
     if len(folders) == 1 and not glob.has_magic(*folders):
         return scans
     prefixes = folder_prefixes(patterns)
-    short = {folder: folder_prefix(folder, prefixes) for folder in map(_folder_of, scans)}
-    keys = [series_key(scan.series, short[_folder_of(scan)]) for scan in scans]
+    of = [os.path.dirname(scan.path) for scan in scans]
+    short = {folder: folder_prefix(folder, prefixes) for folder in of}
+    keys = [f"{short[f]}/{s.series}".removeprefix("/") for s, f in zip(scans, of, strict=True)]
     if len({*short.values()}) < len({*map(os.path.normpath, short)}):
-        keys = [f"{_folder_of(scan)}/{scan.series}" for scan in scans]
+        keys = [f"{folder}/{scan.series}" for scan, folder in zip(scans, of, strict=True)]
     return [replace(scan, series=key) for scan, key in zip(scans, keys, strict=True)]
-
-
-def _folder_of(scan: CampaignScan) -> str:
-    return os.path.dirname(scan.path)
 
 
 def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan:
@@ -280,11 +273,6 @@ def split_name(stem: str, pattern: str) -> tuple[str, int]:
             f"inventory.series_pattern: {pattern!r}: group 2 must be digits; got {match[2]!r} from "
             f"the name {stem!r}."
         ) from error
-
-
-def series_key(series: str, prefix: str) -> str:
-    """Name a series within the campaign: `prefix/series`, or `series` alone."""
-    return f"{prefix}/{series}" if prefix else series
 
 
 def fixed_folder(pattern: str) -> str:

@@ -94,18 +94,12 @@ def plan_conversions(
     ranged = value_range is not None
     dtype = dtype or ("uint16" if ranged and output_format in FORMATS else None)
     low, high = value_range or (0, 1)
-    faults = {
-        "mrc: values are stored as float32, without a range. Leave these out.": (
-            output_format == MRC and (ranged or dtype not in (None, "float32"))
-        ),
-        f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.": (
-            ranged and not Encoding(dtype or "float32").is_whole
-        ),
-        f"--range: expected LOW < HIGH, got {low} {high}": not -np.inf < low < high < np.inf,
-    }
-    for text, applies in faults.items():
-        if applies:
-            raise TomopipeError(text)
+    if output_format == MRC and (ranged or dtype not in (None, "float32")):
+        raise TomopipeError("mrc: values are stored as float32, without a range. Leave these out.")
+    if ranged and not Encoding(dtype or "float32").is_whole:
+        raise TomopipeError(f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.")
+    if not -np.inf < low < high < np.inf:
+        raise TomopipeError(f"--range: expected LOW < HIGH, got {low} {high}")
     return [
         _plan(campaign, source, output_format, dtype, value_range) for source in volumes.values()
     ]

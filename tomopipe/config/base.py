@@ -110,7 +110,7 @@ def effective(block: Block) -> dict[str, Any]:
     result = {}
     for key, field in type(block).model_fields.items():
         value = getattr(block, key)
-        if not _has_effect(block, field):
+        if _extra(field).get("only") is False or _in_the_way(block, field):
             continue
         if isinstance(value, Block):
             if inner := effective(value):
@@ -142,10 +142,6 @@ def why_no_effect(config: BaseModel, key: str) -> str:
     block = reduce(getattr, outer, config)
     others = _in_the_way(block, type(block).model_fields[name])
     return "; ".join(f"{'.'.join([*outer, key])} is {getattr(block, key)}" for key in others)
-
-
-def _has_effect(block: Block, field: FieldInfo) -> bool:
-    return _extra(field).get("only") is not False and not _in_the_way(block, field)
 
 
 def _in_the_way(block: BaseModel, field: FieldInfo) -> list[str]:

@@ -1,6 +1,5 @@
 """The end of a run: records of failed jobs, report, exit status; what is removed then."""
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -245,14 +244,13 @@ def say_stacks_skipped(campaign: Campaign) -> None:
     """Name the stacks that were not stitched because a scan has no volume, and why."""
     if not campaign.config.stitch.stacks:
         return
-    try:
-        inventory = read_inventory(campaign.files.inventory)
-        resolved = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    files = campaign.files
+    if not (files.inventory.exists() and files.cor_table.exists()):
         return
-    for stack in find_stacks(campaign, inventory, resolved):
+    resolved = read_cor_json(files.cor_table)
+    for stack in find_stacks(campaign, read_inventory(files.inventory), resolved):
         if stack.problem:
-            made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
+            made = files.stitched(stack.name, campaign.config.full_recon.output)
             before = f"; {made} was made before" if made.exists() else ""
             _tell(f"stack {stack.name} is not stitched: {stack.problem}{before}")
 

@@ -151,7 +151,7 @@ def written(path: AnyPath, offset: int, data: Any) -> None:
     What is not reported is read when the file is finished; so a volume larger than the memory is
     not read again from the disk.
     """
-    _open.setdefault(_key(path), _Pieces()).add(offset, memoryview(data).cast("B"))
+    _open.setdefault(os.path.abspath(path), _Pieces()).add(offset, memoryview(data).cast("B"))
 
 
 def written_apart(path: AnyPath, offset: int, data: Any) -> Edges:
@@ -174,7 +174,7 @@ def finish(temporary: AnyPath) -> str:
     again. A folder gets its manifest, unless it is empty.
     """
     if not os.path.isdir(temporary):
-        pieces = _open.pop(_key(temporary), None)
+        pieces = _open.pop(os.path.abspath(temporary), None)
         return _of_file(temporary, digests=pieces.digests if pieces else {})
     each = _each_below(temporary, sums=_take_remembered(temporary))
     if size_of(each):
@@ -184,29 +184,25 @@ def finish(temporary: AnyPath) -> str:
 
 def remember(path: AnyPath, checksum: str) -> None:
     """Store the checksum of a result, or of a finished file in a folder that is being written."""
-    _made[_key(path)] = checksum
+    _made[os.path.abspath(path)] = checksum
 
 
 def forget(temporary: AnyPath) -> None:
     """Drop what is stored of a temporary file or folder that is given up."""
-    _open.pop(_key(temporary), None)
+    _open.pop(os.path.abspath(temporary), None)
     _take_remembered(temporary)
 
 
 def made(path: AnyPath) -> str:
     """Return the latest checksum of a file or folder that this process has finished; else ""."""
-    return _made.get(_key(path), "")
+    return _made.get(os.path.abspath(path), "")
 
 
 def _take_remembered(folder: AnyPath) -> dict[str, str]:
     """Take the remembered checksums of the files of a temporary folder, by their names in it."""
-    inside = os.path.join(_key(folder), "")
+    inside = os.path.join(os.path.abspath(folder), "")
     mine = [path for path in list(_made) if path.startswith(inside)]
     return {path.removeprefix(inside): _made.pop(path) for path in mine}
-
-
-def _key(path: AnyPath) -> str:
-    return os.path.abspath(path)
 
 
 def _of_file(
