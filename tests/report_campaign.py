@@ -13,11 +13,10 @@ import h5py
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.raw_files import CampaignScan
-from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.raw_files import CampaignScan, encode_series
 from tomopipe.config import parse_config
 from tomopipe.cor.cor_value import CorText
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.atomic import write_tsv
 from tomopipe.volumes.tiff import write_try_stack
 
 INVENTORY = (

@@ -28,8 +28,6 @@ from tomopipe.volumes.output_size import (
     volume_shape,
 )
 
-_LARGE_BYTES = 1_000_000_000  # a raw file of this size has a submission of its own
-_TRY_BYTES = 300_000_000  # size of a raw file from which a sweep uses two cores
 _SLICE_S = 0.015  # CPU time of a slice of 1024 columns
 _ITERATION_S = 7e-8  # of one iteration of a slice: for each column, by columns and angles
 _CORE_S = 4.0  # CPU time that justifies starting another core
@@ -39,16 +37,6 @@ START_S = 2.0
 _JOB_S = 0.4
 _BYTE_S = {"try_recon": 8e-8, "predict_cor": 3e-8, "export_stack": 3e-9}
 MOST_CORES = 16
-
-
-def is_large(n_bytes: int) -> bool:
-    """Tell whether a scan's volume has a submission of its own."""
-    return n_bytes >= _LARGE_BYTES
-
-
-def try_cores(n_bytes: int) -> int:
-    """Return the cores that the sweep of a scan can use."""
-    return 2 if n_bytes >= _TRY_BYTES else 1
 
 
 def volume_cores(shape: tuple[int, int, int], options: FullReconBlock) -> int:

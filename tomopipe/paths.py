@@ -4,6 +4,10 @@ from pathlib import Path
 
 from tomopipe.errors import TomopipeError
 
+NO_CAMPAIGN = (
+    "so this is no campaign. Type: tomopipe init mycampaign 'FOLDER/*.h5' && tomopipe run "
+    "mycampaign (a demonstration: tomopipe lab simulate demo)"
+)
 NO_FOLDER = "no such folder; expected that of a campaign, not a scan."
 
 

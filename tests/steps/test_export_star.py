@@ -15,8 +15,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
 from tomopipe.relion.star import tomo_names
 from tomopipe.steps.export_star import COLUMNS
-from tomopipe.storage.atomic import write_json
-from tomopipe.storage.tables import read_tsv
+from tomopipe.storage.atomic import read_tsv, write_json
 
 TEXT = ["rlnTomoName"]
 

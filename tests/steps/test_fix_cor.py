@@ -12,7 +12,7 @@ from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED
 from tomopipe.errors import TomopipeError
 from tomopipe.steps import resolve_cor
 from tomopipe.steps.fix_cor import compute, fix_cor
-from tomopipe.storage.tables import read_tsv
+from tomopipe.storage.atomic import read_tsv
 
 OPTIONS = FixCorBlock()
 

@@ -9,7 +9,7 @@ from tomopipe.config import ResolveCorBlock
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.resolve_cor import compute, resolve_cor
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.atomic import write_tsv
 
 
 def row(scan, after_px, source="auto", reason=""):

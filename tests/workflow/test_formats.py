@@ -13,7 +13,7 @@ from tests.phantoms import sphere, write_scan
 from tests.workflow.conftest import plan, snakemake
 from tests.workflow.test_reruns import TAIL
 from tomopipe.scans.formats import FORMATS
-from tomopipe.storage.tables import read_tsv
+from tomopipe.storage.atomic import read_tsv
 
 COR_PX, N_COLS, N_ROWS, N_ANGLES = 44.3, 96, 3, 91
 SCANS = {

@@ -28,7 +28,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CENTER
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
-from tomopipe.storage.manifest import MANIFEST
+from tomopipe.storage.checksums import MANIFEST
 
 N_ROUNDS = 5
 OPTIONS = {

@@ -21,7 +21,7 @@ from tests.workflow.test_formats import write_images
 from tests.workflow.test_reruns import TAIL
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.run.ending import set_remarks
-from tomopipe.storage.tables import read_tsv
+from tomopipe.storage.atomic import read_tsv
 
 
 def inventory(campaign):

@@ -252,7 +252,7 @@ def test_a_fresh_clone_says_what_to_type(clone):
     said = [line for line in run.text.splitlines() if not line.startswith("Using workflow")]
     assert run.status == 1
     assert len(said) == 1, run.text
-    assert "tomopipe init mycampaign --scans 'FOLDER/*.h5' && tomopipe run" in said[0]
+    assert "tomopipe init mycampaign 'FOLDER/*.h5' && tomopipe run" in said[0]
 
 
 def test_without_the_package_it_says_what_to_type(clone):

@@ -18,9 +18,14 @@ from typing import TYPE_CHECKING, Any
 from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, NAMES, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.lock import complete_files, has_watcher
-from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
+from tomopipe.campaign.raw_files import (
+    CampaignScan,
+    encode_series,
+    find_scans,
+    folders,
+    missing_folders,
+)
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_center
-from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_config, read_config
@@ -29,7 +34,7 @@ from tomopipe.cor.cor_value import format_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.scans.formats import RAW_ENDINGS
-from tomopipe.storage.tables import read_tsv
+from tomopipe.storage.atomic import read_tsv
 
 if TYPE_CHECKING:
     from tomopipe.scans.exchange import RawScan
@@ -358,8 +363,11 @@ def make_campaign(
         for fault in _unmatched_overrides(config, result, files)[0]:
             raise TomopipeError(f"{source}: {fault}")
     cells = {row.scan: row for row in rows}
-    scans = {
-        scan.name: _with_row(scan, cells.get(scan.name)) for scan in result if not scan.refused
+    scans = {scan.name: scan for scan in result if not scan.refused}
+    scans |= {
+        name: replace(scans[name], select=row.select, manual=row.cor, note=row.note)
+        for name, row in cells.items()
+        if name in scans
     }
     return Campaign(
         directory=directory,
@@ -450,11 +458,6 @@ def _unmatched_overrides(
 def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
     """Return size and time of each scan's raw file, which identify a record of failure."""
     return {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans}
-
-
-def _with_row(scan: CampaignScan, row: Row | None) -> CampaignScan:
-    """Add the cells of the campaign table to a scan."""
-    return replace(scan, select=row.select, manual=row.cor, note=row.note) if row else scan
 
 
 def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:

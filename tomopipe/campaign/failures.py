@@ -9,21 +9,29 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tomopipe.campaign.files import LOGS, VOLUMES, Files, Logs
-from tomopipe.campaign.job_status import JobStatus, read_job
-from tomopipe.campaign.log import status_path
+from tomopipe.campaign.log import JobStatus, read_job, status_path
 from tomopipe.campaign.results import center_by_hand
+from tomopipe.errors import TomopipeError
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or, text
 
+if TYPE_CHECKING:
+    from tomopipe.campaign.campaign import Campaign
+
 STEPS = ("try_recon", "predict_cor")
 Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
+Why = Callable[[str, str], str]
+"""Says why the next run makes a result of a step, and a scan or stack, again; "" if it does not."""
+OF_SCANS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
 
 
 @dataclass(frozen=True)
@@ -158,3 +166,49 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
         if present:
             forgotten.append(scan)
     return forgotten
+
+
+def counted(campaign: "Campaign", jobs: Iterable[JobStatus], why: Why | None) -> list[JobStatus]:
+    """Return the jobs as they count now.
+
+    One that failed to replace a result which is as wanted is done, without a time, if `why` can
+    tell; one whose result is an error has failed. Failures of scans and stacks that are not asked
+    for are left out, and those of the search for a COR that the campaign table has.
+    """
+    from tomopipe.campaign.campaign import read_inventory  # which reads failures
+
+    not_asked, result = set[tuple[str, str]](), []
+    with suppress(OSError, TomopipeError):
+        rows = read_inventory(campaign.files.inventory)
+        selected = campaign.selected_scans(rows)
+        with_cor = [scan for scan in selected if not campaign.needs_search(scan, rows[scan])]
+        not_asked = {*product(OF_SCANS, {*rows} - {*selected}), *product(STEPS, with_cor)}
+    for job in jobs:
+        step, scan, has_failed = job.step, job.key, job.state in ("failed", "lost")
+        is_asked = (step, scan) not in not_asked
+        is_gone = step == "stitch" and scan not in campaign.config.stitch.stacks
+        if has_failed and (is_gone or not is_asked):  # nobody misses it
+            continue
+        if job.state == "done" and is_asked and (error := _error_in_result(campaign, job)):
+            result.append(replace(job, state="failed", error=error))
+        elif has_failed and why and is_made(campaign.files, step, scan) and not why(step, scan):
+            result.append(replace(job, state="done", end_s=None, error=""))
+        else:
+            result.append(job)
+    return result
+
+
+def _error_in_result(campaign: "Campaign", job: JobStatus) -> str:
+    """Return the error that a job wrote as its result; "" if none, or a COR by hand replaces it."""
+    files, scan = campaign.files, job.key
+    if job.step == "export_stack":
+        return failed_stack(files, scan) if campaign.makes_star else ""
+    if job.step != "predict_cor" or scan not in campaign.scans:
+        return ""
+    path, content = files.prediction(scan), {}
+    with suppress(OSError):
+        if b'"failed"' in path.read_bytes():  # in few: parsing takes longer
+            content = json_or(path, {})
+    by_hand = campaign.scans[scan].manual.px, center_by_hand(files.center(scan), None)
+    is_error = content.get("verdict") == "failed" and by_hand == (None, None)
+    return text(content.get("reason")) or "prediction failed" if is_error else ""

@@ -16,8 +16,8 @@ from typing import Any
 from tomopipe.cor.cor_value import CorText, format_cor, same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, Fix, parse_fixes
 from tomopipe.errors import TomopipeError, saying
+from tomopipe.storage.atomic import read_tsv
 from tomopipe.storage.json_files import number
-from tomopipe.storage.tables import read_tsv
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")

@@ -162,7 +162,7 @@ def _of_partition(rows: list[list[str]], partition: str) -> list[str]:
     ]
 
 
-def requests_of(path: Path) -> list[dict[str, str]]:
+def _requests_of(path: Path) -> list[dict[str, str]]:
     """Return what the rules of a profile ask for; [] if it is none."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -179,7 +179,7 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
     Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
     """
     sinfo.cache_clear()  # in a process that lives long
-    requests = requests_of(profile)
+    requests = _requests_of(profile)
     target = {
         key: {name for keys in requests if keys.get(key) for name in keys[key].split(",")}
         for key in ("slurm_partition", "slurm_account")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.state import not_selected, why_not_selected
 from tomopipe.campaign.table import did_you_mean
 
@@ -51,12 +50,6 @@ def find_stacks(campaign: Campaign, rows: InventoryRows, resolved: Collection[st
         else replace(stack, problem=_missing(campaign, stack, rows, resolved))
         for stack in declared_stacks(campaign, rows)
     ]
-
-
-def failed_of_gone_stack(campaign: Campaign, job: JobStatus) -> bool:
-    """Tell whether a job failed whose stack the configuration no longer has: nobody misses it."""
-    stacks, ended = campaign.config.stitch.stacks, job.state in ("failed", "lost")
-    return ended and job.step == "stitch" and job.key not in stacks
 
 
 def stack_notes(campaign: Campaign, rows: InventoryRows) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ _GROUPS = {
         "verify": ("data", "verify", "Compare results with the record of what was made."),
     },
     "Laboratory": {
-        "lab": ("laboratory", "app", "Simulate campaigns; measure and train the COR finders."),
+        "lab": ("laboratory", "app", "Simulate campaigns; measure and train the COR finders.")
     },
 }
 _COMMANDS = {

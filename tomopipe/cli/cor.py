@@ -207,8 +207,7 @@ def _names_and_cor(
 @app.command("import", cls=CampaignCommand)
 def import_cors(
     files: Annotated[
-        list[Path],
-        typer.Argument(help="rot_cen.json, a CSV file `Filename,COR`, or sidecars."),
+        list[Path], typer.Argument(help="rot_cen.json, a CSV file `Filename,COR`, or sidecars.")
     ],
     dry_run: DryRun = False,
     predicted: Annotated[
@@ -275,9 +274,7 @@ def import_cors(
 
 @app.command("undo", cls=CampaignCommand)
 def undo_last(
-    dry_run: DryRun = False,
-    directory: CampaignOption = Path("."),
-    config: ConfigFile = None,
+    dry_run: DryRun = False, directory: CampaignOption = Path("."), config: ConfigFile = None
 ) -> None:
     """Take back your last `cor set` or `cor import`, as the history of the campaign table has it.
 
@@ -319,8 +316,7 @@ def _recorder(table: Path, by: str) -> Callable[[list[Change]], None]:
 def export_cors(
     file: Annotated[Path, typer.Argument(help="The file to write.")],
     form: Annotated[
-        Form,
-        typer.Option("--format", help="rot_cen: path to COR, as JSON; csv: `Filename,COR`."),
+        Form, typer.Option("--format", help="rot_cen: path to COR, as JSON; csv: `Filename,COR`.")
     ] = Form.rot_cen,
     dry_run: DryRun = False,
     directory: CampaignOption = Path("."),

@@ -1,4 +1,9 @@
-"""Options common to all commands: the campaign, `--config`, `--dry-run`."""
+"""Options common to all commands: the campaign, `--config`, `--dry-run`.
+
+To add an option to a command: an argument of its function (`run` in run.py; which function is which
+command stands in `_GROUPS` of __init__.py), `Annotated` with typer.Option and its help; `make docs`
+writes it into docs/reference/cli.md. One that several commands have stands below.
+"""
 
 import itertools
 import shlex
@@ -11,8 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tomopipe.campaign.files import CONFIG, find_campaign
-from tomopipe.errors import TomopipeError
-from tomopipe.retired import RETIRED
+from tomopipe.errors import RETIRED, TomopipeError
 
 _CAMPAIGN = ("-C", "--campaign")
 _REST = "tomopipe.rest"

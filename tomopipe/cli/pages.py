@@ -9,18 +9,12 @@ import typer
 from tomopipe.campaign.campaign import load_campaign, scan_of
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.lock import under_way
-from tomopipe.cli.options import (
-    CampaignOption,
-    ConfigFile,
-    Directory,
-    DryRun,
-    campaign_and_scans,
-)
+from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.option_sweep import first_known, known_cor_px, sweep_option
 from tomopipe.commands.status import read_status
-from tomopipe.config.effective import why_no_effect
+from tomopipe.config.base import why_no_effect
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import has_ended, record_page, report_campaign
 

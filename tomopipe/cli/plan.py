@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,17 +20,11 @@ from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_invent
 from tomopipe.campaign.failures import forget
 from tomopipe.campaign.signs import SIGNS
 from tomopipe.campaign.state import why_not_selected
-from tomopipe.cli.options import (
-    CampaignOption,
-    ConfigFile,
-    Directory,
-    DryRun,
-    campaign_and_scans,
-)
+from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.run import possible_scans
 from tomopipe.cli.terminal import bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
-from tomopipe.commands.status import JobStatus, Status, as_record, read_status
+from tomopipe.commands.status import JobStatus, Status, read_status
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.settle import Settled
@@ -53,7 +48,7 @@ def status(
     campaign = load_campaign(directory, config, needs_raw=False)
     result = read_status(campaign)
     if as_json:
-        typer.echo(json.dumps(as_record(result), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(asdict(result), indent=1, ensure_ascii=False))
         return
     screen = Console()
     if run := lock.under_way(campaign.directory):

@@ -19,12 +19,13 @@ from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import near
 from tomopipe.commands.check import Findings, examine
 from tomopipe.commands.new_campaign import (
+    Translation,
     campaign_and_scans,
     scan_entries,
+    translated,
     write_campaign,
     write_slurm_profile,
 )
-from tomopipe.commands.other_programs import Translation, translated
 from tomopipe.config.parse import merged
 from tomopipe.errors import some_of
 

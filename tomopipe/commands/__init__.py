@@ -1,1 +1,1 @@
-"""What commands do beside running: init, check, plan, status, sweep, convert, verify."""
+"""What commands do beside running: init, check, plan, status, sweep, convert."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.slurm import requests_of, unknown_names
+from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.blocks import AngleRange
@@ -80,12 +80,16 @@ def examine(campaign: Campaign) -> Findings:
     findings.warnings += fault_lines((scan.refused, scan.path) for scan in campaign.refused)
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
-    on_nodes = _slurm_profile(campaign).exists()
+    profile = campaign.directory / "slurm" / "profile.yaml"
+    on_nodes = profile.exists()
     _check_scratch(campaign, on_nodes, findings)
     if not on_nodes and (fault := missing_gpu(campaign, campaign.selected_scans(rows))):
         findings.errors.append(fault)
-    _check_queue(_slurm_profile(campaign), findings)
-    _check_foreign(campaign, findings)
+    findings.errors += unknown_names(profile)
+    try:
+        refuse_foreign(campaign, Receipts(campaign.directory, campaign.outputs))
+    except TomopipeError as error:
+        findings.errors.append(str(error))
     return findings
 
 
@@ -199,13 +203,6 @@ def _check_disk(
     findings.errors += lack_of_disk(campaign, each)
 
 
-def _check_foreign(campaign: Campaign, findings: Findings) -> None:
-    try:
-        refuse_foreign(campaign, Receipts(campaign.directory, campaign.outputs))
-    except TomopipeError as error:
-        findings.errors.append(str(error))
-
-
 def _check_folders(campaign: Campaign, findings: Findings) -> None:
     if fault := closed_folders(campaign):
         findings.errors.append(fault)
@@ -229,13 +226,3 @@ def _check_scratch(campaign: Campaign, on_nodes: bool, findings: Findings) -> No
             findings.warnings.append(f"on this machine, perhaps not on nodes: {error}")
         else:
             findings.errors.append(str(error))
-
-
-def _slurm_profile(campaign: Campaign) -> Path:
-    return campaign.directory / "slurm" / "profile.yaml"
-
-
-def _check_queue(path: Path, findings: Findings) -> None:
-    """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
-    if requests_of(path):
-        findings.errors += unknown_names(path)

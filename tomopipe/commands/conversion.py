@@ -21,8 +21,7 @@ from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
 from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import MADE_FROM
 from tomopipe.storage.atomic import remove_stale, whole
-from tomopipe.storage.checksums import quick_state
-from tomopipe.storage.manifest import sizes_match
+from tomopipe.storage.checksums import quick_state, sizes_match
 from tomopipe.storage.shared import locked_long
 from tomopipe.stream.provenance import origin_of, package_versions
 from tomopipe.volume_formats import COMPRESSIONS, FORMATS
@@ -95,18 +94,12 @@ def plan_conversions(
     ranged = value_range is not None
     dtype = dtype or ("uint16" if ranged and output_format in FORMATS else None)
     low, high = value_range or (0, 1)
-    faults = {
-        "mrc: values are stored as float32, without a range. Leave these out.": (
-            output_format == MRC and (ranged or dtype not in (None, "float32"))
-        ),
-        f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.": (
-            ranged and not Encoding(dtype or "float32").is_whole
-        ),
-        f"--range: expected LOW < HIGH, got {low} {high}": not -np.inf < low < high < np.inf,
-    }
-    for text, applies in faults.items():
-        if applies:
-            raise TomopipeError(text)
+    if output_format == MRC and (ranged or dtype not in (None, "float32")):
+        raise TomopipeError("mrc: values are stored as float32, without a range. Leave these out.")
+    if ranged and not Encoding(dtype or "float32").is_whole:
+        raise TomopipeError(f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.")
+    if not -np.inf < low < high < np.inf:
+        raise TomopipeError(f"--range: expected LOW < HIGH, got {low} {high}")
     return [
         _plan(campaign, source, output_format, dtype, value_range) for source in volumes.values()
     ]

@@ -1,16 +1,28 @@
-"""What `tomopipe init` writes: a campaign folder, and a SLURM profile for a site."""
+"""What `tomopipe init` writes: a campaign folder, and a SLURM profile for a site.
 
+`--from`: of nabu.conf, or a process list of HTTomo, in our words. The table other_programs.tsv has
+a line for each key, by what nabu 2025.2 and HTTomo 3.2 document: its default there ("any": it needs
+none here), our key, and how the value becomes ours: a type, a factor (*1000), a value for each of
+theirs, or one fixed value (=vo).
+"""
+
+import csv
 import glob
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from configparser import ConfigParser
+from configparser import Error as IniError
+from functools import cache, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE, names_no_target
 from tomopipe.campaign.raw_files import matches
-from tomopipe.config.parse import read_config
+from tomopipe.config.blocks import NUMBERS
+from tomopipe.config.parse import merged, parse_config, read_config
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
 from tomopipe.paths import workflow_folder
@@ -32,6 +44,14 @@ rule all:
         EVERYTHING,
     localrule: True
 """
+_EMPTY = ("", "none", "auto")
+_FILTERS = (
+    "ramlak=ramp ram-lak=ramp ramp=ramp shepp=shepp-logan shepp-logan=shepp-logan "
+    "cosine=cosine hann=hann hamming=hamming parzen=parzen"
+)
+_MIRRORED = "mirrored frames: docs/reference/conventions.md"
+_WITH_LOG = {"minus_log", "paganin_filter", "paganin_filter_savu_legacy"}
+_OUR_NUMBERS = {"pixel_size": "pixel_size_um", "energy": "energy_kev", "distance": "distance_mm"}
 
 
 def campaign_and_scans(words: Sequence[str]) -> tuple[Path, list[str]]:
@@ -117,9 +137,7 @@ def write_campaign(
         "tomopipe\n"
         + "".join(f"# {note}\n" for note in notes)
         + yaml.safe_dump(
-            {"campaign": {"scans": list(scans)}, **options},
-            allow_unicode=True,
-            sort_keys=False,
+            {"campaign": {"scans": list(scans)}, **options}, allow_unicode=True, sort_keys=False
         ),
         TABLE: "scan\tselect\tcor_px\tnote\n",
         SNAKEFILE: _SNAKEFILE,
@@ -174,3 +192,214 @@ def _of_site(template: str, site: Mapping[str, str | None]) -> str:
         if site[key]
     ]
     return template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))
+
+
+class Translation(NamedTuple):
+    """What a configuration says: its scans, our options, and what is not translated."""
+
+    scans: list[str]
+    options: dict[str, Any]
+    notes: list[str]
+
+    def put(self, key: str, value: Any) -> None:
+        """Set one of our keys."""
+        nested = reduce(lambda inner, part: {part: inner}, reversed(key.split(".")), value)
+        self.options.update(merged(self.options, nested))
+
+    def add(self, name: str, value: Any, row: Mapping[str, str] | None) -> None:
+        """Translate a value by its line of the table, or note it."""
+        word, row = str(value).lower(), row or {}
+        key, rule, default = row.get("here", ""), row.get("values", ""), row.get("default", "")
+        remark = row.get("remark") or "no equal"
+        if default == "any" or (word in _EMPTY and not rule.startswith("=")):
+            return
+        if key and isinstance(value, _Sweep):
+            self.notes.append(f"{name}: tomopipe sweep {key} {' '.join(map(str, value))}")
+        elif key:
+            try:
+                self.put(key, _converted(value, rule))
+            except (KeyError, ValueError):
+                self.notes.append(f"{name} {value}: {remark}")
+        elif word != default:
+            self.notes.append(f"{name} {value}: {remark}")
+
+
+class _Sweep(list[Any]):
+    """Values of one parameter that HTTomo would compare."""
+
+
+def _converted(value: Any, rule: str) -> Any:
+    types: dict[str, Callable[[Any], Any]] = {"text": str, "int": int, "float": float}
+    if rule in types:
+        return types[rule](value)
+    if rule.startswith("="):
+        return rule[1:]
+    if rule.startswith("*"):
+        return float(f"{float(value) * float(rule[1:]):.9g}")
+    pairs = dict(pair.split("=") for pair in (_FILTERS if rule == "filter" else rule).split())
+    found = pairs[str(value).lower()]
+    return {"true": True, "false": False}.get(found, found)
+
+
+@cache
+def table() -> dict[str, dict[str, str]]:
+    """Return the lines of the table by the key of the other program."""
+    with Path(__file__).with_name("other_programs.tsv").open(encoding="utf-8", newline="") as file:
+        return {row["theirs"]: row for row in csv.DictReader(file, delimiter="\t")}
+
+
+def translated(path: Path) -> Translation:
+    """Read nabu.conf (INI), or a process list of HTTomo (YAML): what differs from our defaults.
+
+    A TomopipeError says that the file is neither, or that a value cannot be one of ours.
+    """
+    with saying(f"{path}: cannot be read", " --from takes nabu.conf or HTTomo's process list."):
+        text = path.read_text(encoding="utf-8")
+    result = Translation([], {}, [])
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
+    try:
+        (_httomo if is_yaml else _nabu)(text, path, result)
+    except (IniError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        kind = "process list of HTTomo, a list of methods" if is_yaml else "nabu.conf"
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise TomopipeError(f"{path}: cannot be read as a {kind} ({why})") from None
+    prepared = result.options.get("preprocess", {})
+    if (
+        "phase" in prepared
+        and prepared["phase"].get("method")
+        and not prepared.get("minus_log", True)
+    ):
+        prepared["minus_log"] = True
+        result.notes.append("no logarithm after phase retrieval: no equal, it is always taken")
+    blocks = {"campaign": {"scans": ["raw"]}} | result.options
+    config = parse_config(blocks, source=f"{path}, in words of tomopipe")
+    options = config.model_dump(exclude_defaults=True, exclude={"campaign"})
+    if config.preprocess.phase.method == "none":
+        options.get("preprocess", {}).pop("phase", None)
+    return result._replace(options={block: keys for block, keys in options.items() if keys})
+
+
+def _nabu(text: str, path: Path, result: Translation) -> None:
+    parser = ConfigParser(inline_comment_prefixes=("#",), interpolation=None)
+    parser.read_string(text)
+    conf = {f"{part}.{k}": v for part in parser.sections() for k, v in parser[part].items()}
+    if location := conf["dataset.location"]:
+        result.scans.append(str((path.parent / location).absolute()))
+    usual = {
+        name: row["default"]
+        for name, row in table().items()
+        if row["default"] and re.match(r"(dataset|preproc|phase|reconstruction|output)\.", name)
+    }
+    for name, value in (usual | {name: value for name, value in conf.items() if value}).items():
+        if name in table() or not re.match(r"(output|pipeline|postproc|resources|about)\.", name):
+            result.add(name, value, table().get(name))
+    if angles := conf.get("reconstruction.angles_file"):
+        result.put("input.angles", str((path.parent / angles).absolute()))
+    if conf.get("preproc.ccd_filter_enabled", "0").lower() in ("1", "true"):
+        threshold = conf.get("preproc.ccd_filter_threshold") or "0.04"
+        result.put("preprocess.zingers.threshold", float(threshold))
+    for part in conf.get("preproc.sino_rings_options", "").split(";"):
+        key, _, value = (word.strip(" '\"") for word in part.partition("="))
+        result.add(f"sino_rings_options.{key}", value, table().get(f"sino_rings_options.{key}"))
+    for part in conf.get("dataset.overwrite_metadata", "").split(";"):
+        _put_number(part, result)
+    cor = conf.get("reconstruction.rotation_axis_position", "")
+    if re.fullmatch(r"[\d.]+", cor):
+        name = "reconstruction.rotation_axis_position"
+        result.add(name, cor, {"remark": f"tomopipe cor set SCAN {cor} ({_MIRRORED})"})
+    _put_sizes(conf, result)
+
+
+def _put_number(text: str, result: Translation) -> None:
+    """Translate `energy = 19 kev`."""
+    match = re.fullmatch(r"\s*(\w+)\s*=\s*([-+.\de]+)\s*(\w+)\s*", text)
+    key = _OUR_NUMBERS.get(match[1], "") if match else ""
+    number = NUMBERS.get(key)
+    factors = {number.unit: 1.0, **number.others} if number else {}
+    factor = {unit.lower(): factor for unit, factor in factors.items()}
+    if match and match[3].lower() in factor:
+        rule = f"*{factor[match[3].lower()]}"
+        result.put(f"input.{key}", _converted(match[2], rule))
+    elif text.strip():
+        result.notes.append(f"dataset.overwrite_metadata {text.strip()}: see input")
+
+
+def _put_sizes(conf: Mapping[str, str], result: Translation) -> None:
+    """Translate binning and the part of the volume, whose ends are included here, too."""
+    across, along = (conf.get(f"dataset.{key}") or "1" for key in ("binning", "binning_z"))
+    if across == along:
+        result.put("full_recon.binning", int(across))
+    else:
+        result.notes.append(f"dataset.binning {across}, binning_z {along}: full_recon.binning")
+    for axis, key in {"z": "rows", "x": "crop_x", "y": "crop_y"}.items():
+        first = conf.get(f"reconstruction.start_{axis}") or "0"
+        last = conf.get(f"reconstruction.end_{axis}") or "-1"
+        if first.isdecimal() and last.isdecimal() and across == "1":
+            result.put(f"full_recon.{key}", [int(first), int(last)])
+        elif (first, last) not in (("0", "-1"), ("first", "last")):
+            result.notes.append(f"reconstruction.start_{axis}, end_{axis}: full_recon.{key}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with HTTomo's tags of sweeps."""
+
+
+_Loader.add_multi_constructor(
+    "!",
+    lambda loader, _, node: _Sweep(
+        loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else ["..."]
+    ),
+)
+
+
+def _httomo(text: str, _: Path, result: Translation) -> None:
+    steps = [(step["method"], step.get("parameters") or {}) for step in yaml.load(text, _Loader)]
+    for method, parameters in steps:
+        own = "retrieve_phase" if "alpha" in parameters else method
+        row = table().get(own, {})
+        if method == "standard_tomo":
+            _put_loader(parameters, result)
+        elif row.get("here") or row.get("default") == "any":
+            result.add(method, "", row)
+            for name, value in parameters.items():
+                other = table().get(f"{method}.{name}") or table().get(f"*.{name}")
+                is_of_search = other is None and method.startswith("find_center")
+                if not (is_of_search or str(value).startswith("${{")):  # what another method finds
+                    result.add(f"{method}.{name}", value, other)
+        else:
+            result.notes.append(f"{method}: {row.get('remark') or 'no equal'}")
+    takes_log = any(method in _WITH_LOG or p.get("minus_log") for method, p in steps)
+    result.put("preprocess.minus_log", takes_log)
+
+
+def _put_loader(parameters: Mapping[str, Any], result: Translation) -> None:
+    """Translate where the data are, and the part of the frames."""
+    data, angles = parameters.get("data_path"), parameters.get("rotation_angles")
+    image_key = parameters.get("image_key_path")
+    is_named = data not in (None, "auto")
+    if is_named:
+        result.put("input.paths", {"data": data})
+        if image_key not in (None, "auto"):
+            result.put("input.paths.image_key", image_key)
+    if isinstance(angles, Mapping) and (span := angles.get("user_defined")):
+        ends = {"start": span["start_angle"], "stop": span["stop_angle"]}
+        result.put("input.angles", {end: float(angle) for end, angle in ends.items()})
+    elif isinstance(angles, Mapping):
+        result.put("input.paths.angles" if is_named else "input.angles", angles["data_path"])
+    for kind in ("flats", "darks"):
+        source = parameters.get(kind)
+        if source == "ignore":
+            result.put(f"preprocess.{kind}", "none")
+        elif isinstance(source, Mapping):
+            result.put(f"input.paths.{kind}", source["data_path"])
+            if source["file"] != "input_data":
+                result.put(f"preprocess.{kind}", source["file"])
+    for axis, key in {"detector_y": "full_recon.rows", "detector_x": "input.columns"}.items():
+        span = (parameters.get("preview") or {}).get(axis) or {}
+        first, stop = (span.get("start") or 0, span.get("stop")) if span != "mid" else ("mid", "")
+        if isinstance(first, int) and isinstance(stop, int):
+            result.put(key, [first, stop - 1])  # HTTomo leaves out the last
+        elif first or stop:
+            result.notes.append(f"preview.{axis} {span}: {key}, both ends included")
+    if subset := parameters.get("continuous_scan_subset"):
+        result.notes.append(f"continuous_scan_subset {subset}: input.frames, or skip_projections")

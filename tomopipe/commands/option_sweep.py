@@ -80,7 +80,6 @@ def sweep_option(
 
 def known_cor_px(campaign: Campaign, scan: str) -> float:
     """Return the COR of a scan: from the campaign table, or cor.json."""
-    refuse_unknown(campaign, [scan])
     if (cor_px := known_cors(campaign).get(scan)) is None:
         raise TomopipeError(
             f"{scan}: no COR is known yet. Give one with --cor, or run the campaign."

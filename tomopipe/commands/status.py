@@ -4,15 +4,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.counted_jobs import counted
+from tomopipe.campaign.failures import counted
 from tomopipe.campaign.files import LOGS, Logs
-from tomopipe.campaign.job_status import JobStatus, end_of, position, read_job
 from tomopipe.campaign.lock import Run, under_way
+from tomopipe.campaign.log import JobStatus, end_of, position, read_job
 from tomopipe.reruns.made_again import why_again
 from tomopipe.run.progress import Progress, Step
 
@@ -91,11 +90,6 @@ def _counts(job: JobStatus, run: Run | None, progress: Progress | None) -> bool:
     name = "" if job.key == "campaign" else job.key
     goes_on = progress is not None and progress.goes_on(job.step, name, job.end_s or 0.0)
     return job.start_s >= run.start_s and not (job.state == "failed" and goes_on)
-
-
-def as_record(status: Status) -> dict[str, Any]:
-    """Return the content that `tomopipe status --json` prints."""
-    return asdict(status)
 
 
 def _with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:

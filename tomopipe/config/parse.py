@@ -30,9 +30,8 @@ from tomopipe.config.blocks import (
     WatchBlock,
 )
 from tomopipe.config.preprocess import PreprocessBlock
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import RETIRED, TomopipeError
 from tomopipe.paths import NO_FOLDER
-from tomopipe.retired import RETIRED
 
 OVERRIDABLE = ("input", "preprocess", "try_recon", "full_recon")
 

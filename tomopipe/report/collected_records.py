@@ -12,12 +12,11 @@ from typing import Any
 
 from tomopipe import __version__
 from tomopipe.campaign.campaign import Campaign, read_inventory
-from tomopipe.campaign.counted_jobs import OF_SCANS, Why, counted
-from tomopipe.campaign.failures import Failure, plain_error
+from tomopipe.campaign.failures import OF_SCANS, Failure, Why, counted, plain_error
 from tomopipe.campaign.files import TRUTH, VOLUMES, Logs
-from tomopipe.campaign.job_status import JobStatus
+from tomopipe.campaign.log import JobStatus
+from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_cor_json
-from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state import NOT_SELECTED

@@ -12,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.counted_jobs import OF_SCANS, Why
-from tomopipe.campaign.failures import STEPS, Failure, is_made, plain_error
+from tomopipe.campaign.failures import OF_SCANS, STEPS, Failure, Why, is_made, plain_error
 from tomopipe.campaign.files import VOLUMES, Logs
-from tomopipe.campaign.job_status import JobStatus, end_of, parse_job, position
-from tomopipe.campaign.raw_files import CampaignScan
+from tomopipe.campaign.log import JobStatus, end_of, parse_job, position
+from tomopipe.campaign.raw_files import CampaignScan, encode_series
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px
-from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
 from tomopipe.report.records import Note, ScanRecord, off_line
+from tomopipe.storage.atomic import read_tsv
 from tomopipe.storage.json_files import number, part, text, texts
-from tomopipe.storage.tables import read_tsv
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 _TAIL_LINES = 25

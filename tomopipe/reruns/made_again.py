@@ -5,7 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tomopipe.campaign.campaign import Campaign, read_inventory
-from tomopipe.campaign.counted_jobs import Why
+from tomopipe.campaign.failures import Why
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.reasons import MISSING, UNREADABLE

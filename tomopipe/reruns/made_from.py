@@ -1,7 +1,7 @@
 """Statements: what each result is made from; stored in the result, compared to decide reruns.
 
 A statement is a mapping of JSON values: the step, its revision, the content of the raw files, the
-results of earlier steps, and the effective options (`tomopipe.config.effective`). Results with
+results of earlier steps, and the effective options (`tomopipe.config.base`). Results with
 equal statements are equal, so a result is remade if, and only if, its statement is not the wanted
 one.
 """
@@ -12,8 +12,8 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.config import Config
+from tomopipe.config.base import effective, plain
 from tomopipe.config.blocks import NUMBERS
-from tomopipe.config.effective import effective, plain
 from tomopipe.reruns.receipts import digest
 from tomopipe.steps.revisions import REVISIONS
 

@@ -15,7 +15,7 @@ from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, 
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.groups import scans_named
-from tomopipe.storage.rights import closed, giving_rights, is_protected
+from tomopipe.storage.atomic import closed, giving_rights, is_protected
 from tomopipe.volume_formats import FORMATS
 
 _N_NAMED = 4  # files in an error

@@ -79,7 +79,7 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
 
 
 def _of_option(key: str, before: Any, after: Any) -> str:
-    from tomopipe.config.effective import when_absent  # each 0.1 s of a run's start counts
+    from tomopipe.config.base import when_absent  # each 0.1 s of a run's start counts
 
     old, new = (when_absent(key) if value is None else value for value in (before, after))
     # the block repeats the key

@@ -22,9 +22,8 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.raw_state import folder_state
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
-from tomopipe.storage.checksums import quick_state
+from tomopipe.storage.checksums import quick_state, states_digest
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.manifest import states_digest
 
 SMALL_BYTES = 1_000_000
 """Up to this size the content of a result counts, above its size, time and inode."""

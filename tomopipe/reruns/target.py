@@ -10,6 +10,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
 from tomopipe.campaign.files import LINKS, NAMES, STACK
+from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.relion_set import failed_stacks, star_options
 from tomopipe.campaign.results import (
     N_STUCK,
@@ -17,7 +18,6 @@ from tomopipe.campaign.results import (
     read_cor_json,
     read_fixes,
 )
-from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.cor.outliers import Fix
@@ -38,11 +38,9 @@ from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.scans.angle_lists import BY_ANGLE, COMMAS
 from tomopipe.scans.metadata import NOT_SQUARE
 from tomopipe.steps import sidecar
-from tomopipe.storage.atomic import remove_stale
+from tomopipe.storage.atomic import read_tsv, remove_stale, why_not_replaced
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.rights import why_not_replaced
-from tomopipe.storage.tables import read_tsv
 
 _N_NAMED = 3  # scans in a reason
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`

@@ -27,7 +27,7 @@ from tomopipe.campaign.history import last_act, undoing
 from tomopipe.campaign.signs import signs_css, signs_for_page
 from tomopipe.campaign.table import table_sha256
 from tomopipe.commands.conversion import find_volumes
-from tomopipe.commands.status import as_record, read_status
+from tomopipe.commands.status import read_status
 from tomopipe.cor.cor_value import CorText, is_valid, off_detector
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.report.render import script_hash
@@ -178,7 +178,7 @@ class _Api:
         """Return the jobs; finished ones only as a number."""
         age_s = time.monotonic() - self._status_at
         if self._status is None or age_s > FRESH_S / 2:
-            result = as_record(read_status(self.store.campaign))
+            result = asdict(read_status(self.store.campaign))
             result["jobs"] = [job for job in result["jobs"] if job["state"] != "done"]
             self._status, self._status_at = result, time.monotonic()
         return JSONResponse(self._status)

@@ -13,20 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign import lock, slurm
-from tomopipe.campaign.campaign import (
-    Campaign,
-    campaign_from_data,
-    read_inventory,
-    refuse_vanished,
-)
+from tomopipe.campaign.campaign import Campaign, campaign_from_data, read_inventory, refuse_vanished
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, names_no_target
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.config import with_file
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import NO_CAMPAIGN
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import progress, requests, snakemake_options
+from tomopipe.run import job_resources, launch, progress
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
 
@@ -65,26 +61,22 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
             f"{SNAKEFILE}: an earlier version wrote it, and it names no target. Type "
             "tomopipe init . to replace it, or tomopipe run."
         )
-    given = snakemake_options.option("--configfile", "--configfiles")
+    given = launch.option("--configfile", "--configfiles")
     if not given and Path(CONFIG).exists():
         config.update(with_file(Path(CONFIG), config))
-    elif not config and snakemake_options.is_lint():
+    elif not config and launch.is_lint():
         config["campaign"] = {"scans": ["raw/*.h5"]}
     elif not config:
-        raise TomopipeError(
-            f"no {CONFIG} in {directory}, so this is no campaign. Type: tomopipe init "
-            "mycampaign --scans 'FOLDER/*.h5' && tomopipe run mycampaign (a "
-            "demonstration: tomopipe lab simulate demo)"
-        )
+        raise TomopipeError(f"no {CONFIG} in {directory}, {NO_CAMPAIGN}")
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     refuse_vanished(campaign)
-    if not (is_of_watcher() or snakemake_options.is_lint()):
+    if not (is_of_watcher() or launch.is_lint()):
         refuse_no_file(campaign)
     # of a watcher rows may be written before their scans come
     faults = unread_folders(campaign.config, campaign.directory) + campaign.table_faults()
     for fault in [] if is_of_watcher() else faults + campaign.unmatched_overrides()[1]:
         print(f"tomopipe: {fault}", file=sys.stderr)
-    if snakemake_options.executes():
+    if launch.executes():
         _begin_run(campaign, config)
     return campaign
 
@@ -92,15 +84,15 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
 def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     """Make the folder of a run; refuse while another is under way."""
     for option in ("--cores", "--jobs"):
-        if snakemake_options.option(option) == "0":
+        if launch.option(option) == "0":
             raise TomopipeError(f"{option} 0: expected at least 1, else no job can run.")
     if reason := closed_folders(campaign):
         raise TomopipeError(reason)
     _refuse_no_gpu(campaign)
     run = _enter(campaign.directory)
-    progress.tell(executes=True, remote=snakemake_options.is_remote(), campaign=dict(config))
+    progress.tell(executes=True, remote=launch.is_remote(), campaign=dict(config))
     # relative, as jobs on nodes may see the campaign under another path
-    if run.before and snakemake_options.is_remote():
+    if run.before and launch.is_remote():
         _cancel_queued(run.before)
         _wait_for_running(campaign, run.before)
     folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
@@ -134,7 +126,7 @@ def _cancel_queued(run_id: str) -> None:
 def _wait_for_running(campaign: Campaign, run_id: str) -> None:
     """Wait for SLURM jobs of a run that was killed, as long as they make what is still wanted."""
     folder = run_folder.of(Path(campaign.config.campaign.results), run_id)
-    numbers = requests.at_work(Settled(campaign), folder)
+    numbers = job_resources.at_work(Settled(campaign), folder)
     text = ""
     while numbers:
         with suppress(slurm.NoAnswerError):  # it is asked again
@@ -188,7 +180,7 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     `made` are the tables, `inventory` and `resolve_cor`, that this run has made already.
     """
     settled = Settled(campaign, looks_ahead=False, made=made)
-    if snakemake_options.is_lint():
+    if launch.is_lint():
         return settled
     is_ours = bool(os.environ.get(run_folder.VARIABLE))
     if not is_ours and lock.read(campaign.directory):
@@ -213,7 +205,7 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
 
 def _refuse_no_gpu(campaign: Campaign) -> None:
     """Raise for a run on this machine whose volumes would all fail, for want of a GPU."""
-    if is_of_watcher() or snakemake_options.is_remote():
+    if is_of_watcher() or launch.is_remote():
         return
     scans = list(campaign.scans)
     with suppress(OSError, TomopipeError):  # a missing or damaged inventory is made

@@ -1,22 +1,24 @@
-"""The end of a run: records of failed jobs, report, exit status."""
+"""The end of a run: records of failed jobs, report, exit status; what is removed then."""
 
-import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import STEPS, record_failures
-from tomopipe.campaign.files import STAR
+from tomopipe.campaign.files import STACK, STAR, VOLUMES
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import (
-    read_cor_json,
-)
+from tomopipe.campaign.results import read_cor_json, volume_cor_px
 from tomopipe.campaign.stacks import find_stacks
+from tomopipe.campaign.state import ACCEPTED
+from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.groups import fault_lines, scans_named
+from tomopipe.report.collected_records import collect
+from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.receipts import Receipts
@@ -24,9 +26,10 @@ from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.target import Target
 from tomopipe.run import progress
-from tomopipe.run.retention import removable, remove
 from tomopipe.steps.resolve_cor import renew_paths
 from tomopipe.storage import run_folder
+from tomopipe.storage.atomic import take_away
+from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 4  # scans in a line
@@ -34,12 +37,7 @@ _N_NAMED = 4  # scans in a line
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
 
 
-def after_failure(
-    campaign: Campaign,
-    logs: Iterable[str],
-    *,
-    since: float,
-) -> None:
+def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
@@ -246,14 +244,13 @@ def say_stacks_skipped(campaign: Campaign) -> None:
     """Name the stacks that were not stitched because a scan has no volume, and why."""
     if not campaign.config.stitch.stacks:
         return
-    try:
-        inventory = read_inventory(campaign.files.inventory)
-        resolved = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    files = campaign.files
+    if not (files.inventory.exists() and files.cor_table.exists()):
         return
-    for stack in find_stacks(campaign, inventory, resolved):
+    resolved = read_cor_json(files.cor_table)
+    for stack in find_stacks(campaign, read_inventory(files.inventory), resolved):
         if stack.problem:
-            made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
+            made = files.stitched(stack.name, campaign.config.full_recon.output)
             before = f"; {made} was made before" if made.exists() else ""
             _tell(f"stack {stack.name} is not stitched: {stack.problem}{before}")
 
@@ -284,3 +281,97 @@ def remove_temporary(campaign: Campaign) -> None:
 
 def _tell(text: str) -> None:
     print(f"tomopipe: {text}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Temporary:
+    """A file that may be removed."""
+
+    # name of the scan; `try stack`, `try slice`, `RELION stack` or `volume`
+    scan: str
+    kind: str
+    path: Path  # the file
+    n_bytes: int  # its size
+
+
+def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
+    """List the temporary files of accepted scans; `stacks`: also those for RELION."""
+    storage = campaign.config.storage
+    try_stacks, stacks = not storage.keep_try, stacks and not storage.keep_stacks
+    if not (try_stacks or stacks):
+        return []
+    return [
+        Temporary(scan, kind, path, path.lstat().st_size)
+        for scan in accepted_scans(campaign)
+        for kind, path in _files(campaign, scan, try_stacks=try_stacks, stacks=stacks)
+        if path.is_file() and not path.is_symlink()
+    ]
+
+
+def of_gone_scans(campaign: Campaign) -> list[Temporary]:
+    """List volumes and stacks for RELION of scans that are not in the campaign, as if renamed.
+
+    And volumes of another format than the one that a scan has now: no run makes them again.
+    """
+    scans = {scan.name for scan in (*campaign.scans.values(), *campaign.refused)}
+
+    def is_left(scan: str, path: Path, kind: str) -> bool:
+        if scan not in scans:
+            return True
+        if kind != "volume" or scan not in campaign.scans:
+            return False
+        target = campaign.directory / campaign.volume(scan)
+        return path != target and target.exists()
+
+    places = [(campaign.results, ending, "volume") for ending in VOLUMES.values()]
+    places.append((campaign.files.stack("").parent, STACK, "RELION stack"))
+    return [
+        Temporary(scan, kind, path, (quick_state(path) or (0,))[0])
+        for folder, ending, kind in places
+        for path in sorted(folder.glob(f"*{ending}"))
+        if is_left(scan := path.name.removesuffix(ending), path, kind)
+        and (kind != "volume" or volume_cor_px(path) is not None)  # it is none of others
+    ]
+
+
+def remove(files: list[Temporary]) -> int:
+    """Remove files; return the bytes that became free."""
+    for file in files:
+        try:
+            take_away(file.path)
+        except OSError as error:
+            raise TomopipeError(f"{file.path}: cannot be removed ({error})") from error
+    return sum(file.n_bytes for file in files)
+
+
+def accepted_scans(campaign: Campaign) -> list[str]:
+    """Name the scans that need no more attention.
+
+    Their COR was set by hand, or predicted, accepted without doubts and not replaced; their volume
+    exists and was made at that COR.
+    """
+    record = collect(campaign, why=why_again(campaign))
+    return [
+        scan.name for scan in record.scans if scan.name in campaign.scans and _is_accepted(scan)
+    ]
+
+
+def _is_accepted(scan: ScanRecord) -> bool:
+    if scan.state not in ACCEPTED or scan.failures or scan.is_edited:
+        return False
+    if scan.volume is None or scan.cor_px is None:
+        return False
+    return same_cor(volume_cor_px(scan.volume), scan.cor_px)  # last, as it opens the volume
+
+
+def _files(
+    campaign: Campaign, scan: str, *, try_stacks: bool, stacks: bool
+) -> Iterator[tuple[str, Path]]:
+    from tomopipe.volumes.tiff import is_ours, try_slice_paths
+
+    if try_stacks:
+        yield "try stack", campaign.files.try_stack(scan)
+        for path in filter(is_ours, try_slice_paths(campaign.files.of_scan(scan))):
+            yield "try slice", path
+    if stacks:
+        yield "RELION stack", campaign.files.stack(scan)

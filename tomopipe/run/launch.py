@@ -1,10 +1,11 @@
-"""Start Snakemake on a campaign, identify the current run, stop it.
+"""Start Snakemake on a campaign, stop it; what its command line and its profile say.
 
 A run has its own session, so that it outlives the terminal. The lock of the campaign
 (`campaign.lock`) names its process and decides whether another one may begin.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -22,14 +24,13 @@ from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE, names_no_target
 from tomopipe.campaign.lock import FILES, Run
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.errors import TomopipeError
-from tomopipe.paths import NO_FOLDER, workflow_folder
-from tomopipe.run import progress, snakemake_options
+from tomopipe.paths import NO_CAMPAIGN, NO_FOLDER, workflow_folder
+from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.processes import is_alive, machine, named
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
-_PROFILES = ("profile.yaml", "config.yaml")
 _N_LOGS = 20  # runs whose logs are kept: a watcher's are short
 _LOOK_S = 0.1
 _SLURM_S = 3.0  # that a run waits for SLURM before it begins, for each of two questions
@@ -41,6 +42,17 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
+_PROFILES = ("profile.yaml", "config.yaml")
+# options with which Snakemake looks at a campaign, or changes only what it knows of one
+_LOOKS = (
+    *("--dry-run", "--dryrun", "--summary", "--detailed-summary", "--lint", "--unlock", "--touch"),
+    *("--dag", "--rulegraph", "--filegraph", "--d3dag", "--report", "--archive", "--list-rules"),
+    *("--list", "--list-target-rules", "--list-changes", "--list-untracked", "--list-conda-envs"),
+    *("--cleanup-metadata", "--cleanup-shadow", "--delete-all-output", "--delete-temp-output"),
+    *("--print-compilation", "--generate-unit-tests", "--containerize", "--export-cwl"),
+    *("--conda-create-envs-only", "--conda-cleanup-envs", "--draft-notebook", "--edit-notebook"),
+)
+_LOOKS_SHORT = set("nSDl")  # -n, -S, -D and -l, also among others, as in -np
 
 
 def chosen_profile(directory: Path) -> str:
@@ -74,10 +86,7 @@ def run_command(
             raise TomopipeError(
                 f"{directory}: {NO_FOLDER} In its folder, one volume: tomopipe run SCAN"
             )
-        raise TomopipeError(
-            f"no {CONFIG} in {directory} or above, so this is no campaign. Type: tomopipe init "
-            "mycampaign --scans 'FOLDER/*.h5', and tomopipe run mycampaign."
-        )
+        raise TomopipeError(f"no {CONFIG} in {directory} or above, {NO_CAMPAIGN}")
     snakefile = snakefiles[0] if snakefiles else home / "Snakefile"
     if profile == "workstation":
         profile = str(home / "profiles" / profile)
@@ -140,10 +149,10 @@ def start(
     run = lock.new_run(directory, **of_watcher)
     log = directory / LOGS.of_runs / f"{run.id}.log"
     run = replace(run, log=str(log), events=str(log.with_suffix(_EVENTS)))
-    executes = snakemake_options.executes(command)
+    runs_jobs = executes(command)
     if watcher:
         lock.hand_over(directory, watcher, run)
-    elif executes:
+    elif runs_jobs:
         run = lock.take(directory, run, take_over=take_over)
     process = None
     try:
@@ -151,7 +160,7 @@ def start(
         variables = {VARIABLE: run.events, FORCE: "yes" if force else "", FILES: files}
         process = spawn(directory, command, log, variables | {lock.VARIABLE: run.id})
         mine, run = run, replace(run, **named(process.pid))
-        if executes:
+        if runs_jobs:
             lock.hand_over(directory, mine, run)
     except BaseException:  # nobody would know of it
         if process:
@@ -247,3 +256,76 @@ def has_ended(run: Run, *, within_s: float) -> bool:
             return False
         time.sleep(_LOOK_S)
     return True
+
+
+def is_job() -> bool:
+    """Tell whether this Snakemake runs jobs that another one has given it."""
+    return "--target-jobs" in sys.argv
+
+
+def is_lint() -> bool:
+    """Tell whether this call only checks the style of the rules."""
+    return "--lint" in sys.argv
+
+
+def executes(command: Sequence[str] | None = None) -> bool:
+    """Tell whether this call, or that command, runs jobs, if any are missing."""
+    return not any(map(_looks, (sys.argv if command is None else command)[1:]))
+
+
+def forces() -> bool:
+    """Tell whether the call names rules or files to be made although they are right."""
+    long = {"--force", "--forceall", "--forcerun", "--until", "--omit-from"}
+    names = {argument.partition("=")[0] for argument in sys.argv[1:]}
+    short = (re.fullmatch(r"-([A-Za-z]+)", name) for name in names)
+    return bool(long & names) or any(set("fFRU") & set(entry[1]) for entry in short if entry)
+
+
+def _looks(argument: str) -> bool:
+    name = argument.partition("=")[0]
+    short = re.fullmatch(r"-([A-Za-z]+)", argument)
+    return name in _LOOKS or bool(short and _LOOKS_SHORT.intersection(short[1]))
+
+
+def is_remote() -> bool:
+    """Tell whether jobs are submitted to a cluster."""
+    return option("--executor", "-e") not in ("", "local", "dryrun", "touch")
+
+
+def option(*names: str) -> str:
+    """Return the value of an option, by its names, the long one first; "" if it is not given."""
+    arguments = sys.argv[1:]
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in names:
+            return value if equals else next(iter(arguments[number + 1 :]), "")
+    return str(_profile().get(names[0].removeprefix("--"), ""))
+
+
+@cache
+def _profile() -> dict[str, object]:
+    """Return the settings of the profiles of this call."""
+    settings: dict[str, object] = {}
+    for name in ("--workflow-profile", "--profile"):
+        argument = next((a for a in sys.argv[1:] if a.partition("=")[0] == name), "")
+        if not argument:
+            continue
+        following = sys.argv[sys.argv.index(argument) + 1 :]
+        text = argument.partition("=")[2] or next(iter(following), "")
+        settings |= _read_profile(text)
+    return settings or _read_profile(os.environ.get("SNAKEMAKE_PROFILE", ""))
+
+
+def _read_profile(name: str) -> dict[str, object]:
+    folders = [
+        Path(name),
+        Path.home() / ".config/snakemake" / name,
+        Path("/etc/xdg/snakemake", name),
+    ]
+    for path in (folder / file for folder in folders if name for file in _PROFILES):
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            continue
+        return content if isinstance(content, dict) else {}
+    return {}

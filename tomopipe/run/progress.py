@@ -18,8 +18,7 @@ from typing import Any
 
 from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import Logs
-from tomopipe.campaign.job_status import CLOCKS_S, position, read_job
-from tomopipe.campaign.log import status_path
+from tomopipe.campaign.log import CLOCKS_S, position, read_job, status_path
 
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are written nowhere."""

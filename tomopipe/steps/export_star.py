@@ -37,8 +37,7 @@ from tomopipe.groups import grouped
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.relion.mrc import check_stack, read_volume_size
 from tomopipe.relion.star import matrix_rows_text, number_text, tomo_names, write_star
-from tomopipe.storage.atomic import whole
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.atomic import whole, write_tsv
 from tomopipe.volumes.output_size import StackGeometry
 
 COLUMNS = ("scan", "rlnTomoName")

@@ -21,8 +21,8 @@ from tomopipe.cor.outliers import (
     parse_fixes,
 )
 from tomopipe.errors import TomopipeError, saying
+from tomopipe.storage.atomic import write_tsv
 from tomopipe.storage.json_files import part
-from tomopipe.storage.tables import write_tsv
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.campaign.series import SAME_SIZE, reference_size, undersized
+from tomopipe.campaign.raw_files import SAME_SIZE, reference_size, undersized
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.config.blocks import NUMBERS
@@ -23,7 +23,7 @@ from tomopipe.scans.exchange import RawScan, raw_scan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
 from tomopipe.scans.raw_state import State, file_state, files_taken_from
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.atomic import write_tsv
 
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
@@ -67,9 +67,8 @@ def inventory(
 
     A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
     written, (4) is not undersized in its series: few projections over less than 180 degrees
-    (`tomopipe.campaign.series.undersized`); the first condition that fails is the reason. Shape and
-    size are empty where (1) fails or the file is still written: such a scan cannot be used even by
-    hand.
+    (`undersized`); the first condition that fails is the reason. Shape and size are empty where (1)
+    fails or the file is still written: such a scan cannot be used even by hand.
 
     `entries`: `scan`, `path` (as in the config), `series` (key), `index`, and `reason`: why the
     name was refused when the campaign was read, or ""; `own`: the blocks input and preprocess of a

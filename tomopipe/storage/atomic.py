@@ -1,24 +1,34 @@
 """Write a file whole or not at all: temporary name on the same file system, then rename.
 
+Tables (TSV) are written and read here, too. And which results this user may not replace is said.
+
 In a run the temporary file lies in the folder of the run (`tomopipe.storage.run_folder`), which is
 removed when a newer run begins: the rename then fails, so a job of an ended run cannot replace a
 result.
 """
 
+import csv
 import hashlib
+import io
 import json
 import os
 import secrets
+import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import room_for
+from tomopipe.errors import TomopipeError, room_for
 from tomopipe.groups import grouped
+from tomopipe.paths import existing_folder
 from tomopipe.storage import checksums, run_folder
-from tomopipe.storage.manifest import names_of_others, write_manifest
+from tomopipe.storage.checksums import names_of_others, write_manifest
+from tomopipe.storage.run_folder import user_name
+
+_MAY_WRITE = 0o200  # of the owner
 
 
 @contextmanager
@@ -159,3 +169,103 @@ def _replace_folder(temporary: Path, final: Path) -> None:
 def _move(names: Iterable[str], folder: Path, to: Path) -> None:
     for name in names:
         (folder / name).rename(to / name)
+
+
+def closed(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders, or the nearest above that are there, that this user cannot write."""
+    existing = dict.fromkeys(map(existing_folder, folders))
+    return [folder for folder in existing if not os.access(folder, os.W_OK | os.X_OK)]
+
+
+def is_protected(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a result is write-protected: it is not to be replaced. A link never is.
+
+    Nor is a file that somebody else may write, in a folder where this user may rename it.
+    """
+    if not os.path.exists(path) or os.path.islink(path) or os.access(path, os.W_OK):
+        return False
+    state, folder = os.stat(path), os.path.dirname(os.path.abspath(path))
+    theirs = state.st_uid != os.geteuid() and state.st_mode & _MAY_WRITE
+    if not theirs or stat.S_ISDIR(state.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
+        return True
+    status = os.stat(folder)  # in a sticky one only its owner, and that of a file, may
+    return bool(status.st_mode & stat.S_ISVTX) and status.st_uid != os.geteuid()
+
+
+def why_not_replaced(path: str | os.PathLike[str]) -> str:
+    """Say why a result cannot be replaced, or made, and what to type; "" if it can."""
+    shut = closed([Path(path).parent])
+    if is_protected(path):
+        return (
+            f"{path}: is write-protected, so it stays as it is. To have it made again: "
+            f"{giving_rights([Path(path), *shut])}"
+        )
+    return f"{shut[0]}: cannot be written; for {path}: {giving_rights(shut)}" if shut else ""
+
+
+def giving_rights(paths: Sequence[Path]) -> str:
+    """Return what gives this user the right to write these: a command, where there is one."""
+    states = [path.stat() for path in paths]
+    names = shlex.join(str(path.absolute()) for path in paths)
+    if any(state.st_uid != os.geteuid() for state in states):
+        return f"`sudo chown -R {user_name()} {names}`"
+    if any(not state.st_mode & _MAY_WRITE for state in states):
+        return f"`chmod u+rwX {names}`"
+    return "ask who looks after the disk for the right to"
+
+
+def read_tsv(path: str | os.PathLike[str], columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a table, UTF-8 text, as one dictionary of text per row.
+
+    Raises TomopipeError if one of `columns` is missing (others are read too), the file is not text,
+    or was cut: a row has more or fewer cells than there are columns, or the last line has no end.
+    """
+    text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    try:
+        return _rows(text, columns)
+    except ValueError as error:
+        raise TomopipeError(f"{path}: {error}. Delete the file and run again.") from error
+
+
+def _rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Parse a table; a ValueError says what is wrong with it."""
+    if "\0" in text:
+        number = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"line {number}: holds a NUL character: it is damaged")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
+    try:
+        lines = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    result = lines[0][1] if lines else []
+    if missing := [name for name in columns if name not in result]:
+        raise ValueError(f"expected columns {', '.join(columns)}; missing {', '.join(missing)}")
+    rows = [(number, cells) for number, cells in lines[1:] if cells]
+    for number, cells in rows:
+        if len(cells) != len(result):
+            got = f"expected {len(result)} cells, got {len(cells)}"
+            raise ValueError(f"line {number}: {got}: it was cut or edited")
+    if text and not text.endswith(("\n", "\r")):
+        number, _ = lines[-1]
+        raise ValueError(f"line {number}: expected a line end after it: it was cut or edited")
+    return [dict(zip(result, cells, strict=True)) for _, cells in rows]
+
+
+def write_tsv(
+    rows: Iterable[Mapping[str, object]], columns: Sequence[str], path: str | os.PathLike[str]
+) -> None:
+    """Write a table atomically; None becomes an empty cell, a bool true or false."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row.get(name)) for name in columns])
+    write_text(stream.getvalue(), path)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -4,38 +4,38 @@ A checksum is one line of text, `xxh3:<bytes>:<layout>:<digest>`, with XXH3 of 1
 hexadecimal. Layout `p20`: the file is cut into pieces of 2**20 bytes, and the digest is that of the
 pieces' digests, one after the other; so pieces may be summed in any order, while the file is
 written. Layout `d12`: a folder of 12 files, and the digest is that of the lines of its manifest
-(`tomopipe.storage.manifest`), in order of name. Earlier versions wrote 16 marks behind it.
+(`.tomopipe-manifest`, by which the folder is compared quickly, and different files are named),
+in order of name. Earlier versions wrote 16 marks behind it.
 
 References
 ----------
 .. [1] https://xxhash.com
 """
 
+import hashlib
 import os
+import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from tomopipe.storage.manifest import (
-    DAMAGED,
-    difference,
-    files_below,
-    lines_of,
-    parse,
-    quick_size,
-    read_manifest,
-    size_of,
-    without_marks,
-    write_manifest,
-)
+from tomopipe.errors import TomopipeError, some_of
 
 _PIECE = 2**20  # bytes; must never change
 
 AnyPath = str | os.PathLike[str]
 Progress = Callable[[int], None]
 Edges = list[tuple[int, bytes]]  # offsets and bytes
+MANIFEST = ".tomopipe-manifest"
+DAMAGED = f"its {MANIFEST} is damaged"
+_NOT_RESULTS = (MANIFEST, ".snakemake_timestamp")
+_HEAD = re.compile(rb"tomopipe-manifest-1\t(\d+) bytes\t(\d+) names\n")
+_LONGEST_HEAD = 100
+_CHECKSUM = re.compile(r"(?:xxh3|link):(\d+):([pdl]\d+):[0-9a-f]{32}(?::[\w-]{16})?", re.A)
+_N_NAMED = 3  # files that differ
 
 
 def checksum_of(path: AnyPath, progress: Progress | None = None) -> str:
@@ -83,7 +83,7 @@ def quick_state(path: AnyPath) -> tuple[int, int, int, int] | None:
     As few system calls as possible: a file takes one stat; a folder with a manifest a stat, a short
     read and a listing, however many files it has: the bytes recorded in the manifest, its time and
     inode, and 0. Changes in subfolders or within files are not detected (`sizes_match` of
-    `tomopipe.storage.manifest` and `matches` do). A folder without a manifest, or with other names
+    `tomopipe.storage.checksums` and `matches` do). A folder without a manifest, or with other names
     at the top: bytes and latest time of all files, and the folder's inode. None if it does not
     exist.
     """
@@ -151,7 +151,7 @@ def written(path: AnyPath, offset: int, data: Any) -> None:
     What is not reported is read when the file is finished; so a volume larger than the memory is
     not read again from the disk.
     """
-    _open.setdefault(_key(path), _Pieces()).add(offset, memoryview(data).cast("B"))
+    _open.setdefault(os.path.abspath(path), _Pieces()).add(offset, memoryview(data).cast("B"))
 
 
 def written_apart(path: AnyPath, offset: int, data: Any) -> Edges:
@@ -174,7 +174,7 @@ def finish(temporary: AnyPath) -> str:
     again. A folder gets its manifest, unless it is empty.
     """
     if not os.path.isdir(temporary):
-        pieces = _open.pop(_key(temporary), None)
+        pieces = _open.pop(os.path.abspath(temporary), None)
         return _of_file(temporary, digests=pieces.digests if pieces else {})
     each = _each_below(temporary, sums=_take_remembered(temporary))
     if size_of(each):
@@ -184,29 +184,25 @@ def finish(temporary: AnyPath) -> str:
 
 def remember(path: AnyPath, checksum: str) -> None:
     """Store the checksum of a result, or of a finished file in a folder that is being written."""
-    _made[_key(path)] = checksum
+    _made[os.path.abspath(path)] = checksum
 
 
 def forget(temporary: AnyPath) -> None:
     """Drop what is stored of a temporary file or folder that is given up."""
-    _open.pop(_key(temporary), None)
+    _open.pop(os.path.abspath(temporary), None)
     _take_remembered(temporary)
 
 
 def made(path: AnyPath) -> str:
     """Return the latest checksum of a file or folder that this process has finished; else ""."""
-    return _made.get(_key(path), "")
+    return _made.get(os.path.abspath(path), "")
 
 
 def _take_remembered(folder: AnyPath) -> dict[str, str]:
     """Take the remembered checksums of the files of a temporary folder, by their names in it."""
-    inside = os.path.join(_key(folder), "")
+    inside = os.path.join(os.path.abspath(folder), "")
     mine = [path for path in list(_made) if path.startswith(inside)]
     return {path.removeprefix(inside): _made.pop(path) for path in mine}
-
-
-def _key(path: AnyPath) -> str:
-    return os.path.abspath(path)
 
 
 def _of_file(
@@ -261,3 +257,152 @@ def _folder_differs(folder: AnyPath, checksum: str, progress: Progress | None) -
     if _of_all(each) == checksum:
         return "" if recorded is None else DAMAGED
     return "its content differs"
+
+
+def files_below(folder: AnyPath, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Yield name and status of everything below a folder that belongs to the result.
+
+    Links are not followed.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from files_below(entry.path, f"{prefix}{entry.name}/")
+            elif entry.name not in _NOT_RESULTS:
+                yield prefix + entry.name, entry.stat(follow_symlinks=False)
+
+
+def parse(checksum: str) -> tuple[int, str]:
+    """Return the bytes and the layout in a checksum of `tomopipe.storage.checksums`."""
+    match = _CHECKSUM.fullmatch(checksum)
+    if not match:
+        raise TomopipeError(
+            f"expected a checksum like xxh3:1024:p20:..., got {checksum!r}. "
+            "Run again what made the file, or correct the record."
+        )
+    return int(match[1]), match[2]
+
+
+def without_marks(checksum: str) -> str:
+    """Return a checksum without the marks that earlier versions wrote behind it."""
+    return ":".join(checksum.split(":")[:4])
+
+
+def lines_of(checksums: Mapping[str, str]) -> bytes:
+    """Return the lines of a manifest from the files' checksums by name, in the order given."""
+    return b"".join(b"%s\t%s\n" % (text.encode(), os.fsencode(n)) for n, text in checksums.items())
+
+
+def size_of(checksums: Mapping[str, str]) -> int:
+    """Return the bytes of all files."""
+    return sum(parse(text)[0] for text in checksums.values())
+
+
+def write_manifest(folder: AnyPath, checksums: Mapping[str, str]) -> None:
+    """Write the manifest of a folder from its files' checksums by name."""
+    Path(folder, MANIFEST).write_bytes(_content(checksums))
+
+
+def read_manifest(folder: AnyPath) -> dict[str, str] | None:
+    """Read the checksums in a folder's manifest, by name.
+
+    None if there is no manifest; empty if it is damaged.
+    """
+    try:
+        content = Path(folder, MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return None
+    fields = [line.partition(b"\t") for line in content.split(b"\n")[1:-1]]
+    recorded = {os.fsdecode(name): text.decode("ascii", "replace") for text, _, name in fields}
+    valid = all(map(_CHECKSUM.fullmatch, recorded.values()))
+    return recorded if valid and content == _content(recorded) else {}
+
+
+def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
+    """Return the bytes of all files, and the manifest's status: a short read and a listing.
+
+    None if there is no manifest, or the names at the top are not those in it and files of others.
+    """
+    try:
+        with open(os.path.join(folder, MANIFEST), "rb", buffering=0) as stream:
+            head, status = _HEAD.match(stream.read(_LONGEST_HEAD)), os.fstat(stream.fileno())
+    except FileNotFoundError:
+        return None
+    if not head:
+        return None
+    n_more = sum(name not in _NOT_RESULTS for name in os.listdir(folder)) - int(head[2])
+    is_whole = n_more == 0 or (n_more > 0 and n_more == len(names_of_others(folder)))
+    return (int(head[1]), status) if is_whole else None
+
+
+def states_digest(folder: AnyPath) -> int:
+    """Return a number that is another when a file below a folder changes, comes or goes.
+
+    A stat for each: of size, time, inode and time of the inode's change.
+    """
+    lines = [
+        f"{name}\0{entry.st_size}\0{entry.st_mtime_ns}\0{entry.st_ino}\0{entry.st_ctime_ns}\n"
+        for name, entry in files_below(folder)
+    ]
+    text = "".join(sorted(lines)).encode("utf-8", "surrogateescape")
+    return int(hashlib.sha256(text).hexdigest()[:16], 16) >> 2
+
+
+def names_of_others(folder: AnyPath) -> list[str]:
+    """Name what somebody else put into a folder, at its top: all that is not in its manifest.
+
+    A further slice of a TIFF series is not of somebody else: it would be read. Without a manifest,
+    or with a damaged one, nobody knows.
+    """
+    recorded = read_manifest(folder)
+    if recorded is None or (
+        not recorded and Path(folder, MANIFEST).read_bytes() != _content(recorded)
+    ):
+        return []
+    return sorted(_of_others(recorded, os.listdir(folder)))
+
+
+def _of_others(recorded: Mapping[str, Any], result: Iterable[str]) -> set[str]:
+    """Return the names below a folder that are not of the result and do not change it."""
+    ours = {name.partition("/")[0] for name in recorded}
+    return {
+        name
+        for name in result
+        if name not in recorded
+        and name not in _NOT_RESULTS
+        and (name.rpartition("/")[2].startswith(".") or name.partition("/")[0] not in ours)
+        and not name.endswith(".tiff")
+    }
+
+
+def sizes_match(folder: AnyPath) -> str:
+    """Compare the names and sizes of all files of a folder with its manifest, without reading them.
+
+    Returns "" if they are equal, or there is no manifest; else a description of the difference.
+    What others put there is none.
+    """
+    recorded = read_manifest(folder)
+    if not recorded:
+        return "" if recorded is None else DAMAGED
+    expected = {name: parse(text)[0] for name, text in recorded.items()}
+    result = {name: status.st_size for name, status in files_below(folder)}
+    return difference(expected, result, "another size")
+
+
+def difference(expected: Mapping[str, Any], result: Mapping[str, Any], what: str) -> str:
+    """Name the files that are missing, new or different, a few of each kind; "" if none is."""
+    new = result.keys() - expected.keys()
+    kinds = {
+        "missing": [name for name in expected if name not in result],
+        "new": list(new - _of_others(expected, new)),
+        what: [name for name in expected if name in result and expected[name] != result[name]],
+    }
+    return "; ".join(
+        f"{kind}: {some_of(sorted(names), _N_NAMED)}" for kind, names in kinds.items() if names
+    )
+
+
+def _content(checksums: Mapping[str, str]) -> bytes:
+    n_top = len({name.split("/", 1)[0] for name in checksums})
+    head = f"tomopipe-manifest-1\t{size_of(checksums)} bytes\t{n_top} names\n"
+    return head.encode() + lines_of(checksums)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
-from tomopipe.storage.manifest import sizes_match
+from tomopipe.storage.checksums import sizes_match
 from tomopipe.volume_formats import FORMATS, VolumeFormat
 from tomopipe.volumes.encoding import Encoding, SliceStatistics
 from tomopipe.volumes.volume_store import HEIGHT, PutSlices, Slices

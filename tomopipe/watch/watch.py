@@ -1,6 +1,6 @@
 """`tomopipe run --watch`: scans as they come, in ordinary runs, one after the other.
 
-A loop: look which files are complete (`campaign.arrivals`); start the next run (`Watcher.choose`),
+A loop: look which files are complete (`arrivals`); start the next run (`Watcher.choose`),
 of the CORs of new scans, else of everything; sleep. A run sees complete files only
 (`lock.complete_files`). Once a scan has come, a run of everything begins no further job, as
 with `tomopipe stop --finish`: so a new COR waits for one volume at most.
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.arrivals import Arrivals, fault_of_scan
 from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
 from tomopipe.campaign.lock import Run
@@ -34,8 +33,8 @@ from tomopipe.run.progress import Progress
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import is_alive, named
-from tomopipe.watch.hooks import Hooks
-from tomopipe.watch.watched_scans import WatchedScans, present_verdicts, skipped
+from tomopipe.watch.arrivals import Arrivals, fault_of_scan
+from tomopipe.watch.watched_scans import Hooks, WatchedScans, present_verdicts, skipped
 
 _CORS_A_CORE = 4  # new scans of a run, for each core; the latest come first
 _ATTEMPTS = 3

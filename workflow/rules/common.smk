@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 try:
-    from tomopipe.run import beginning, progress, requests, snakemake_options
+    from tomopipe.run import beginning, job_resources, launch, progress
 except ModuleNotFoundError as error:
     sys.exit(
         f"tomopipe: {sys.executable} has no module {error.name}. Type `make demo` in tomopipe's "
@@ -15,7 +15,7 @@ except KeyboardInterrupt:
     sys.exit("tomopipe: stopped before anything was begun.")
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.lock import FILES
-from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.raw_files import encode_series
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.parameters import parameters
 from tomopipe.storage import run_folder
@@ -31,7 +31,7 @@ envvars:
 
 
 # the main process decides; a node has its jobs as they were sent
-IS_MAIN = not snakemake_options.is_job()
+IS_MAIN = not launch.is_job()
 try:
     CAMPAIGN = beginning.begin(config, Path.cwd(), is_main=IS_MAIN)
     SETTLED = beginning.settle(CAMPAIGN) if IS_MAIN else None
@@ -41,7 +41,7 @@ except (TomopipeError, KeyboardInterrupt) as error:
 OUTPUTS = CAMPAIGN.outputs
 MAKES_ALL = []  # whether rule all is part of the run
 # of a run that `tomopipe run` starts what is right is no part: its graph is as large as the work
-IS_LEAN = progress.is_read() and snakemake_options.executes() and not snakemake_options.forces()
+IS_LEAN = progress.is_read() and launch.executes() and not launch.forces()
 
 
 wildcard_constraints:
@@ -114,7 +114,7 @@ def job(step):
     def of_job(wildcards, threads):  # with `threads` Snakemake compares it with no earlier one
         key = next(iter(wildcards), "campaign")
         if not IS_MAIN:
-            return requests.sent(step, key)["job"]
+            return job_resources.sent(step, key)["job"]
         refuse_unknown(wildcards)
         return parameters(SETTLED, step, key)
 
@@ -122,14 +122,14 @@ def job(step):
 
 
 def asks(step, name):
-    """What a job asks for (`tomopipe.run.requests`); on a node as it was sent."""
+    """What a job asks for (`tomopipe.run.job_resources`); on a node as it was sent."""
 
     def of_job(wildcards, attempt):
         key = next(iter(wildcards))
         if not IS_MAIN:
-            return requests.sent(step, key)[name]
+            return job_resources.sent(step, key)[name]
         refuse_unknown(wildcards)
-        numbers = requests.request(SETTLED, step, key, attempt)
+        numbers = job_resources.request(SETTLED, step, key, attempt)
         return numbers.get(name, int(name == "threads"))
 
     return of_job
@@ -137,7 +137,7 @@ def asks(step, name):
 
 def cpu_ms(step):
     """The CPU time of a job, for the executor of SLURM: it shares submissions out by it."""
-    return lambda wildcards: requests.cpu_ms(SETTLED, step, wildcards[0]) if IS_MAIN else 0
+    return lambda wildcards: job_resources.cpu_ms(SETTLED, step, wildcards[0]) if IS_MAIN else 0
 
 
 def takes(time, step):

@@ -7,8 +7,8 @@ rule export_stack:
     threads: 1
     resources:
         mem_mb=asks("export_stack", "mem_mb"),
-        runtime=takes(requests.runtime_min, "export_stack"),
-        wall_s=takes(requests.wall_s, "export_stack"),
+        runtime=takes(job_resources.runtime_min, "export_stack"),
+        wall_s=takes(job_resources.wall_s, "export_stack"),
         batch=10,
         cpu_ms=cpu_ms("export_stack"),
         attempts_left=asks("export_stack", "attempts_left"),

@@ -14,8 +14,8 @@ rule full_recon:
     resources:
         mem_mb=asks("full_recon", "mem_mb"),
         gpu=asks("full_recon", "gpu"),
-        runtime=takes(requests.runtime_min, "full_recon"),
-        wall_s=takes(requests.wall_s, "full_recon"),
+        runtime=takes(job_resources.runtime_min, "full_recon"),
+        wall_s=takes(job_resources.wall_s, "full_recon"),
         batch=10,
         cpu_ms=cpu_ms("full_recon"),
     params:

@@ -19,8 +19,8 @@ rule predict_cor:
         "try"
     resources:
         mem_mb=asks("predict_cor", "mem_mb"),
-        runtime=takes(requests.runtime_min, "predict_cor"),
-        wall_s=takes(requests.wall_s, "predict_cor"),
+        runtime=takes(job_resources.runtime_min, "predict_cor"),
+        wall_s=takes(job_resources.wall_s, "predict_cor"),
         batch=20,
         cpu_ms=cpu_ms("predict_cor"),
     params:

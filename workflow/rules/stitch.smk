@@ -24,7 +24,7 @@ rule stitch:
         LOGS.log("stitch", "{stack}"),
     resources:
         mem_mb=asks("stitch", "mem_mb"),
-        runtime=takes(requests.runtime_min, "stitch"),
+        runtime=takes(job_resources.runtime_min, "stitch"),
     params:
         product=CAMPAIGN.results_of("stitch", "{stack}"),
         job=job("stitch"),

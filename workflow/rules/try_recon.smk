@@ -10,8 +10,8 @@ rule try_recon:
     resources:
         mem_mb=asks("try_recon", "mem_mb"),
         gpu=asks("try_recon", "gpu"),
-        runtime=takes(requests.runtime_min, "try_recon"),
-        wall_s=takes(requests.wall_s, "try_recon"),
+        runtime=takes(job_resources.runtime_min, "try_recon"),
+        wall_s=takes(job_resources.wall_s, "try_recon"),
         batch=20,
         cpu_ms=cpu_ms("try_recon"),
     params:

@@ -10,7 +10,7 @@ from tomopipe.campaign.campaign import (
 )
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.atomic import write_tsv
 
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 

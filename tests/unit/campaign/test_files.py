@@ -22,7 +22,6 @@ OTHERS = {
     "cli/options.py": {"config.yaml"},  # shown to people
     "commands/new_campaign.py": {"config.yaml"},  # of a Snakemake profile
     "run/launch.py": {"config.yaml"},  # the same
-    "run/snakemake_options.py": {"config.yaml"},  # the same
     "review/app.py": {"report", "zarr.json"},  # what the server sends
     "volumes/tiff.py": {"provenance.json"},  # parts of a volume
     "volumes/volume_zarr.py": {"zarr.json"},

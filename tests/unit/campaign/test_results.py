@@ -6,7 +6,7 @@ import pytest
 
 from tomopipe.campaign.results import read_cor_json, read_json, read_prediction
 from tomopipe.errors import TomopipeError
-from tomopipe.storage.tables import read_tsv, write_tsv
+from tomopipe.storage.atomic import read_tsv, write_tsv
 
 ENTRY = {"cor_px": 1000.5, "source": "ai"}
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")

@@ -8,11 +8,122 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.nxtomo_files import DIAMOND, ESRF, write_nxtomo
 from tests.unit.conftest import init
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
-from tomopipe.config import read_config
+from tomopipe.commands import check
+from tomopipe.commands.new_campaign import table, translated
+from tomopipe.config import parse_config, read_config
 from tomopipe.errors import TomopipeError
+
+NABU = """\
+[dataset]
+# the scan
+location = raw/bone_1.nx  # beside this file
+hdf5_entry = entry0000
+projections_subsampling = 2
+overwrite_metadata = energy = 19 kev; pixel_size = 1.6 um; distance = 0.1 m
+[preproc]
+flatfield = 1
+ccd_filter_enabled = 1
+double_flatfield = 1
+take_logarithm = 1
+sino_rings_correction = munch
+sino_rings_options = sigma=2.0 ; levels=4 ; padding=False
+[phase]
+method = Paganin
+unsharp_coeff = 3
+[reconstruction]
+rotation_axis_position = 2.5
+fbp_filter_type = hann
+enable_halftomo = auto
+start_z = 0
+end_z = 1
+[output]
+location = /data/rec
+file_format = tiff
+[resources]
+method = slurm
+"""
+OF_NABU = {
+    "input": {
+        "entry": "entry0000", "every": 2, "pixel_size_um": 1.6, "energy_kev": 19.0,
+        "distance_mm": 100.0,
+    },
+    "preprocess": {
+        "flat_method": "interpolate",  # nabu's flats, between their sets
+        "zingers": {"threshold": 0.04},  # the default of nabu, not ours
+        "phase": {"method": "paganin", "delta_beta": 100.0},  # likewise
+        "stripes": {"method": "fourier-wavelet", "sigma": 2.0, "level": 4},
+    },
+    "full_recon": {"filter": "hann", "rows": [0, 1], "output": "tiff"},
+}  # fmt: skip
+NOTES_OF_NABU = {
+    "preproc.double_flatfield 1",
+    "phase.unsharp_coeff 3",
+    "reconstruction.rotation_axis_position 2.5",
+}
+HTTOMO = """\
+- method: standard_tomo
+  module_path: httomo.data.hdf.loaders
+  parameters:
+    data_path: /entry1/tomo_entry/data/data
+    image_key_path: /entry1/tomo_entry/data/image_key
+    rotation_angles: {user_defined: {start_angle: 0, stop_angle: 180, angles_total: 6}}
+    preview:
+      detector_y: {start: 1, stop: 3}
+      detector_x: {start: null, stop: null}
+    darks: null
+- method: dark_flat_field_correction
+  module_path: httomolibgpu.prep.normalize
+  parameters: {flats_multiplier: 1.0, darks_multiplier: 1.0}
+- method: remove_outlier
+  module_path: httomolibgpu.misc.corr
+  parameters: {kernel_size: 3, dif: 1000}
+- method: find_center_vo
+  module_path: httomolibgpu.recon.rotation
+  parameters: {ind: null, smin: -50, smax: 50}
+  id: centering
+  side_outputs: {cor: centre_of_rotation}
+- method: paganin_filter
+  module_path: httomolibgpu.prep.phase
+  parameters: {pixel_size: 1.28, distance: 1.0, energy: 53.0, ratio_delta_beta: 250}
+- method: remove_all_stripe
+  module_path: httomolibgpu.prep.stripe
+  parameters: {snr: 3.0, la_size: 61, sm_size: 21, dim: 1}
+- method: FBP2d_astra
+  module_path: httomolibgpu.recon.algorithm
+  parameters:
+    center: ${{centering.side_outputs.centre_of_rotation}}
+    filter_type: shepp-logan
+    recon_mask_radius: 0.95
+- method: rescale_to_int
+  module_path: httomolib.misc.rescale
+  parameters: {bits: 8, perc_range_min: 0.0}
+- method: save_to_images
+  module_path: httomolib.misc.images
+  parameters: {file_format: tif}
+"""
+OF_HTTOMO = {
+    "input": {
+        "paths": {
+            "data": "/entry1/tomo_entry/data/data", "image_key": "/entry1/tomo_entry/data/image_key"
+        },
+        "angles": {"stop": 180.0},  # start: 0 is the default
+        "pixel_size_um": 1.28, "energy_kev": 53.0, "distance_mm": 1000.0,
+    },
+    "preprocess": {
+        "phase": {"method": "paganin", "delta_beta": 250.0},
+        "stripes": {"method": "vo", "large_px": 61, "size_px": 21},
+    },
+    "full_recon": {
+        "rows": [1, 2],  # HTTomo's stop is left out, our last row is not
+        "filter": "shepp-logan", "dtype": "uint8", "output": "tiff",
+    },
+}  # fmt: skip
+NOTES_OF_HTTOMO = {"remove_outlier", "FBP2d_astra.recon_mask_radius 0.95"}
 
 
 def test_campaign_folder_is_complete_and_kept(site):
@@ -166,3 +277,129 @@ def test_profile_that_exists_is_kept_unless_forced(site):
     assert not (mine.parent / "profile.yaml").exists()
     init(site / "c", "--partition", "p", "--account", "", "--force")
     assert (mine.parent / "profile.yaml").exists()
+
+
+def read(folder, name, text):
+    (folder / name).write_text(text)
+    return translated(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options", "notes", "entry"),
+    [
+        ("nabu.conf", NABU, OF_NABU, NOTES_OF_NABU, ESRF),
+        ("httomo.yaml", HTTOMO, OF_HTTOMO, NOTES_OF_HTTOMO, DIAMOND),
+    ],
+    ids=["nabu", "HTTomo"],
+)
+def test_a_campaign_from_the_file_of_another_program_passes_check(
+    site, name, text, options, notes, entry
+):
+    (site / "raw").mkdir()
+    scan = write_nxtomo(site / "raw" / "bone_1.nx", entry=entry)
+    result = read(site, name, text)
+    assert result.options == options
+    assert {note.split(":")[0] for note in result.notes} == notes
+    words = [] if result.scans else [scan]  # HTTomo is given its scan on the command line
+    done = init("-C", site / "c", *words, "--from", site / name, "--binning", 2)
+    assert done.exit_code == 0, done.output
+    assert all(f"not translated: {note}\n" in done.output for note in result.notes)
+    config = (site / "c" / "config.yaml").read_text()
+    assert all(f"# not translated: {note}\n" in config for note in result.notes)
+    assert yaml.safe_load(config)["full_recon"] == options["full_recon"] | {"binning": 2}
+    assert read_config(site / "c" / "config.yaml").campaign.scans == [str(scan)]
+    found = check.examine(load_campaign(site / "c"))
+    assert (found.errors, sum(series.n_selected for series in found.series)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "options", "note"),
+    [
+        ("flatfield = 1", "flatfield = pca", {"flat_method": "pca"}, ""),
+        ("method = Paganin", "method = CTF", {}, "phase.method CTF: no equal"),
+        ("munch", "mean-division", {}, "preproc.sino_rings_correction mean-division: no equal: do"),
+        ("take_logarithm = 1", "take_logarithm = 0", {}, "no logarithm after phase retrieval"),
+        ("take_logarithm = 1\n", "take_logarithm = 0\n[phase]\nmethod = none\n[x]\n",
+         {"minus_log": False}, ""),
+        ("flatfield = 1", "flatfield = 0", {}, "preproc.flatfield 0: no equal"),
+        ("halftomo = auto", "halftomo = 1", {"half_acquisition": "yes"}, ""),
+        ("ling = 2", "ling = 2:1", {}, "dataset.projections_subsampling 2:1: every begins"),
+        ("end_z = 1", "end_z = -1\nstart_x = 3", {}, "reconstruction.start_x, end_x: full_recon"),
+        ("1.6 um", "1.6 inch", {}, "dataset.overwrite_metadata pixel_size = 1.6 inch: see input"),
+        ("flatfield = 1", "dff_tigers = 1", {}, "preproc.dff_tigers 1: no equal"),
+    ],
+)  # fmt: skip
+def test_what_nabu_has_and_we_have_not_is_said(tmp_path, old, new, options, note):
+    assert old in NABU
+    text = NABU.replace(old, new)
+    if "[x]" in text:  # without the rest
+        text = text[: text.index("[x]")]
+    result = read(tmp_path, "nabu.conf", text)
+    assert result.options["preprocess"].items() >= options.items()
+    assert not note or [line for line in result.notes if line.startswith(note)], result.notes
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "options", "note"),
+    [
+        ("_delta_beta: 250", "_delta_beta: !Sweep [10, 150]", {"method": "paganin"},
+         "paganin_filter.ratio_delta_beta: tomopipe sweep preprocess.phase.delta_beta 10 150"),
+        ("paganin_filter\n", "paganin_filter_savu_legacy\n", {"delta_beta": 62.5}, ""),
+        ("ratio_delta_beta: 250", "alpha: 0.001", None, "paganin_filter: docs/how-to/phase.md"),
+        ("FBP2d_astra", "ADMM3d_tomobar", {}, "ADMM3d_tomobar: no equal"),
+        ("${{centering.side_outputs.centre_of_rotation}}", "81.5", {}, "FBP2d_astra.center 81.5"),
+        ("start: 1, stop: 3", "start: mid, stop: end", {}, "preview.detector_y {'start': 'mid'"),
+    ],
+)  # fmt: skip
+def test_what_httomo_has_and_we_have_not_is_said(tmp_path, old, new, options, note):
+    assert old in HTTOMO
+    result = read(tmp_path, "list.yaml", HTTOMO.replace(old, new))
+    phase = result.options["preprocess"].get("phase")
+    assert phase is None if options is None else phase.items() >= options.items()
+    assert not note or [line for line in result.notes if line.startswith(note)], result.notes
+
+
+def test_darks_and_flats_of_other_files_and_none(tmp_path):
+    text = HTTOMO.replace("darks: null", "darks: ignore\n    flats: {file: f.nxs, data_path: /f}")
+    options = read(tmp_path, "list.yaml", text).options
+    assert options["input"]["paths"]["flats"] == "/f"
+    assert (options["preprocess"]["flats"], options["preprocess"]["darks"]) == ("f.nxs", "none")
+
+
+def test_projections_without_logarithm_stay_without(tmp_path):
+    text = HTTOMO.replace("- method: paganin_filter\n", "- method: data_checker\n")
+    assert read(tmp_path, "list.yaml", text).options["preprocess"]["minus_log"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("nabu.conf", "location = a\n", "nabu.conf: cannot be read as a nabu.conf (MissingSection"),
+        (
+            "nabu.conf",
+            "[dataset]\n",
+            "cannot be read as a nabu.conf (KeyError: 'dataset.location')",
+        ),
+        ("list.yaml", "a: {", "list.yaml: cannot be read as a process list of HTTomo, a list of "),
+        ("list.yaml", "a: 1", "list.yaml: cannot be read as a process list of HTTomo, a list of "),
+        ("list.yaml", HTTOMO.replace("start: 1,", "start: 5,"), "full_recon.rows: got [5, 2]"),
+    ],
+)
+def test_a_file_that_is_neither_and_a_value_that_is_wrong_are_named(tmp_path, name, text, wrong):
+    with pytest.raises(TomopipeError) as raised:
+        read(tmp_path, name, text)
+    assert wrong in str(raised.value)
+
+
+def test_each_line_of_the_table_names_a_key_and_values_of_ours():
+    for row in table().values():
+        *blocks, key = row["here"].split(".")
+        for part in (row["values"] if "=" in row["values"] else "").split() if key else ():
+            value = {"true": True, "false": False}.get(word := part.split("=")[1], word)
+            config = {key: value}
+            for block in reversed(blocks):
+                config = {block: config}
+            parse_config({"campaign": {"scans": ["raw"]}} | config)
+    assert {row["here"].split(".")[0] for row in table().values()} == {
+        *("", "input", "preprocess", "full_recon")
+    }

@@ -25,7 +25,7 @@ from tomopipe.cost import START_S, cpu_s, disk_needed, job_s, output_bytes
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.atomic import write_tsv
 from tomopipe.stream.memory import Resources
 
 JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)

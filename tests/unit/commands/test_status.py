@@ -13,7 +13,7 @@ from tomopipe.cli import cli
 from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
 from tomopipe.run import progress
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.atomic import write_tsv
 
 NOW = 1_800_000_000.0
 

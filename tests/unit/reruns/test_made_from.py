@@ -11,7 +11,7 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
 from tomopipe.campaign.relion_set import star_options
 from tomopipe.config import Config
-from tomopipe.config.effective import effective
+from tomopipe.config.base import effective
 from tomopipe.config.parse import merged
 from tomopipe.reruns import made_from
 from tomopipe.reruns.receipts import digest

@@ -1,19 +1,30 @@
 """What happens after the last job: who ended the run, records, report, missing volumes."""
 
 import json
+import re
 
+import numpy as np
 import pytest
+import yaml
 
 from tests.phantoms import write_scan
+from tests.review_campaign import make_campaign
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli.data import clean
+from tomopipe.errors import TomopipeError
+from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.run.ending import (
+    accepted_scans,
     after_failure,
     ended_by_hand,
     say_warnings,
     unfinished_scans,
 )
 from tomopipe.storage.atomic import write_json
+from tomopipe.volumes.volume import new_volume
+
+ACCEPTED = {"bone_001", "bone_002", "bone_003", "bone_004", "bone_007"}
 
 
 @pytest.fixture
@@ -134,3 +145,69 @@ def test_a_damaged_table_is_said_by_status(tmp_path):
     campaign.files.cor_table.write_text('{"a_1": {"cor_')
     (line,) = unfinished_scans(campaign)
     assert "cor.json: is damaged" in line
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_campaign(tmp_path)
+    for scan in load_campaign(tmp_path).scans:
+        make_volume(tmp_path, scan)
+    return tmp_path
+
+
+def make_volume(folder, scan, off_px=0.0):
+    """Make a volume at the COR that a scan has, or beside it; none where it has none."""
+    found = load_campaign(folder)
+    (record,) = [each for each in collect(found).scans if each.name == scan]
+    if record.volume and record.cor_px is not None:
+        provenance = {"cor": {"cor_px": record.cor_px + off_px}}
+        with new_volume(record.volume, (1, 2, 2), attributes={}, provenance=provenance) as put:
+            put(0, np.float32([[[0, 1], [2, 3]]]))
+
+
+def declare(folder, **storage):
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"storage": storage}))
+
+
+def try_stacks(folder):
+    return {path.parent.name for path in folder.glob("results/try_center/*/try.tif")}
+
+
+def test_try_stacks_go_only_when_it_is_meant(folder, capsys):
+    before = try_stacks(folder)
+    with pytest.raises(TomopipeError, match=r"set storage\.keep_try"):
+        clean(folder)
+    declare(folder, keep_try=False)
+    clean(folder, dry_run=True)
+    assert "results/try_center/bone_001/try.tif" in capsys.readouterr().out
+    assert try_stacks(folder) == before
+    clean(folder)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"4 try stacks, \S+ MB: removed", said)
+    kept = before - ACCEPTED  # bone_005 barely passed, wood_1 has no COR
+    assert try_stacks(folder) == kept >= {"bone_005", "wood_1"}
+
+
+def test_only_scans_that_need_no_eyes_are_accepted(folder):
+    """Not the fixed, the filled, the failed, the doubtful, nor those not selected."""
+    assert set(accepted_scans(load_campaign(folder))) == ACCEPTED
+    table = folder / "scans.tsv"
+    table.write_text(table.read_text().replace("513.65", "514.5"))  # typed since the run
+    assert set(accepted_scans(load_campaign(folder))) == ACCEPTED - {"bone_007"}
+
+
+def test_where_nothing_goes_it_says_how_many_are_not_accepted(folder, capsys):
+    declare(folder, keep_try=False)
+    clean(folder)
+    assert "not accepted" not in capsys.readouterr().out
+    clean(folder, dry_run=True)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "no files, 0.00 GB: would be removed"
+    assert second.startswith("8 of 13 scans are not accepted")
+    (folder / "results" / "bone_001_rec.h5").unlink()
+    accepted = ACCEPTED - {"bone_001"}
+    assert set(accepted_scans(load_campaign(folder))) == accepted
+    make_volume(folder, "bone_002", off_px=1.0)
+    accepted -= {"bone_002"}
+    assert set(accepted_scans(load_campaign(folder))) == accepted

@@ -11,7 +11,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.parameters import parameters
 from tomopipe.reruns.settle import Settled
-from tomopipe.run.requests import request, runtime_min, sent
+from tomopipe.run.job_resources import request, runtime_min, sent
 from tomopipe.storage import run_folder
 
 LARGE = {"n_angles": "3000", "n_rows": "2048", "n_cols": "2048"}

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.exchange_files import THETA, replace, write
-from tomopipe.campaign.arrivals import Arrivals, fault_of_scan
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import find_scans, raw_paths
@@ -16,6 +15,7 @@ from tomopipe.config import Config, parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.scans.hdf5 import StillWrittenError
 from tomopipe.scans.raw_state import file_state
+from tomopipe.watch.arrivals import Arrivals, fault_of_scan
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""What the job of each step asks for: cores, memory and time, from the size of its scan.
+"""The memory, time, cores and GPU that a SLURM job asks for, from the size of its scan.
+
+The rules have them as `resources` (`asks` and `takes` of workflow/rules/common.smk), the executor
+for SLURM passes them to sbatch; what a job of each step takes is in `cost` and `stream.memory`.
 
 A node gets these numbers and the parameters of its jobs from the main process, by the folder of the
 run: a file for each job, which is written before the job is submitted.
@@ -12,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe import cost
-from tomopipe.campaign.job_status import read_job
-from tomopipe.campaign.log import status_path
+from tomopipe.campaign.log import read_job, status_path
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.parameters import is_open, parameters
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import snakemake_options
+from tomopipe.run import launch
 from tomopipe.stitching.blending import stitch_mb
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
 from tomopipe.stream import memory
 
 _SENT = "sent"  # in the folder of a run
+_LARGE_BYTES = 1_000_000_000  # a volume of a raw file of this size has a submission of its own
+_TRY_BYTES = 300_000_000  # size of a raw file from which a sweep uses two cores
 _ALONE_MS = 10**9  # CPU time of a job that has a submission of its own
 _MARGIN = 3  # times the estimate
 _LEAST_MIN = 10
@@ -42,8 +46,10 @@ def request(settled: Settled, step: str, key: str, attempt: int) -> dict[str, in
         return {}
     result = _NUMBERS[step](settled, key)
     result["mem_mb"] *= attempt
-    result["attempts_left"] = 1 + _retries() - attempt
-    run = run_folder.current() if snakemake_options.is_remote() else None
+    result["attempts_left"] = (
+        1 + int(launch.option("--retries", "--restart-times", "-T") or 0) - attempt
+    )
+    run = run_folder.current() if launch.is_remote() else None
     if run is not None:
         path = _sent_file(run, step, key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,18 +88,14 @@ def _sent_file(run: Path, step: str, key: str) -> Path:
     return run / _SENT / step / f"{key}.json"
 
 
-def _retries() -> int:
-    return int(snakemake_options.option("--retries", "--restart-times", "-T") or 0)
-
-
 def cpu_ms(settled: Settled, step: str, key: str) -> int:
     """Return the CPU time by which the executor for SLURM shares submissions out; else 0."""
-    if not (snakemake_options.is_remote() and is_open(settled, step, key)):
+    if not (launch.is_remote() and is_open(settled, step, key)):
         return 0
-    is_large = step == "full_recon" and cost.is_large(_bytes(settled, key))
+    is_large = step == "full_recon" and _bytes(settled, key) >= _LARGE_BYTES
     if is_large or _was_killed_before(settled, step, key):
         return _ALONE_MS  # a killed one shows whose fault it was
-    return int(min(1000 * _cpu_s(settled, step, key), _ALONE_MS))
+    return int(min(1000 * cost.cpu_s(settled.campaign, step, key, settled.rows), _ALONE_MS))
 
 
 def runtime_min(settled: Settled, step: str, key: str, threads: int) -> int:
@@ -103,20 +105,16 @@ def runtime_min(settled: Settled, step: str, key: str, threads: int) -> int:
 
 def wall_s(settled: Settled, step: str, key: str, threads: int) -> int:
     """Return thrice the time that a submitted job is expected to take."""
-    if not (snakemake_options.is_remote() and is_open(settled, step, key)):
+    if not (launch.is_remote() and is_open(settled, step, key)):
         return 0
-    seconds = _cpu_s(settled, step, key) / threads + _moved(settled, step, key) / _BYTES_PER_S
-    return math.ceil(_MARGIN * seconds)
+    cpu_s = cost.cpu_s(settled.campaign, step, key, settled.rows)
+    return math.ceil(_MARGIN * (cpu_s / threads + _moved(settled, step, key) / _BYTES_PER_S))
 
 
 def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
     """Tell whether the last run left a job without an end: killed, perhaps by another's."""
     job = read_job(settled.campaign.logs.status(step, key))
     return job is not None and job.state in ("running", "lost")
-
-
-def _cpu_s(settled: Settled, step: str, key: str) -> float:
-    return cost.cpu_s(settled.campaign, step, key, settled.rows)
 
 
 def _moved(settled: Settled, step: str, key: str) -> int:
@@ -153,7 +151,7 @@ def _is_half(settled: Settled, scan: str) -> bool:
 def _try_recon(settled: Settled, scan: str) -> dict[str, int]:
     campaign, n_bytes = settled.campaign.for_scan(scan), settled.campaign.scans[scan].n_bytes
     return {
-        "threads": cost.try_cores(n_bytes or 0),
+        "threads": 1 + ((n_bytes or 0) >= _TRY_BYTES),
         "mem_mb": memory.try_recon_mb(n_bytes, is_corrected=campaign.is_corrected),
         # with device: auto jobs on one machine share its GPUs by themselves
         "gpu": int(campaign.config.try_recon.device == "cuda"),

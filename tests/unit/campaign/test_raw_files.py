@@ -2,7 +2,7 @@
 
 import pytest
 
-from tomopipe.campaign.series import (
+from tomopipe.campaign.raw_files import (
     encode_series,
     reference_size,
     split_name,
