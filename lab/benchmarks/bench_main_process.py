@@ -38,8 +38,8 @@ def make(folder: Path, names: list[str], raw: Path | None, home: Path) -> None:
     (folder / "raw").mkdir(parents=True)
     config = "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
     # the method without a network, which had another name
-    is_now = (home / "tomopipe" / "cor" / "classical.py").exists()
-    method = "classical" if is_now else "sum"
+    options = home / "tomopipe" / "config" / "blocks.py"
+    method = "classical" if options.exists() and '"classical"' in options.read_text() else "sum"
     config += f"predict_cor: {{methods: [{method}], when: always}}\n"
     (folder / "config.yaml").write_text(config)
     edit(folder, dict.fromkeys(names, 33.0))
