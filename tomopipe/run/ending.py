@@ -24,7 +24,6 @@ from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.target import Target
 from tomopipe.run import progress
-from tomopipe.run.retention import removable, remove
 from tomopipe.steps.resolve_cor import renew_paths
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
@@ -273,6 +272,8 @@ def say_warnings(campaign: Campaign) -> None:
 
 def remove_temporary(campaign: Campaign) -> None:
     """Remove temporary try stacks of accepted scans; stacks for RELION are still needed."""
+    from tomopipe.run.retention import removable, remove  # slow to load
+
     try:
         n_bytes = remove(removable(campaign, stacks=False))
     except Exception as error:  # this must not fail a successful run

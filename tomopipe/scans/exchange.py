@@ -36,15 +36,9 @@ from tomopipe.scans.datasets import degrees_of, need_dataset
 from tomopipe.scans.formats import format_of
 from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import StatedNumber
+from tomopipe.scans.inventory_notes import NOT_SQUARE
 from tomopipe.scans.layout import Layout, Path
-from tomopipe.scans.metadata import (
-    IN_ORDER,
-    NO_ANGLES,
-    NOT_SQUARE,
-    Metadata,
-    incomplete,
-    skipping,
-)
+from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES, Metadata, incomplete, skipping
 from tomopipe.scans.pixels import Frames, IndexRange, cut_columns, unsigned
 from tomopipe.scans.references import ABSENT, References, Sources, find_references
 from tomopipe.scans.scan import Scan
