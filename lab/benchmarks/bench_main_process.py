@@ -7,7 +7,8 @@ scans, copied inside the main process where a job would be started. What is meas
 and the Snakefile: the first run, three calls with nothing to do. Then, with all processes and jobs:
 `tomopipe plan` and `tomopipe run`, with nothing to do and with one COR edited. In alternation the
 same jobs with rules that do nothing (`trivial/`), which is what Snakemake itself costs, and with
-`--against` another version, each on a campaign of its own.
+`--against` another version, each on a campaign of its own. `--finished` leaves out the first run:
+the results of all scans are copied, as a folder that was moved, and `tomopipe` alone is measured.
 """
 
 import argparse
@@ -38,8 +39,8 @@ def make(folder: Path, names: list[str], raw: Path | None, home: Path) -> None:
     (folder / "raw").mkdir(parents=True)
     config = "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
     # the method without a network, which had another name
-    is_now = (home / "tomopipe" / "cor" / "classical.py").exists()
-    method = "classical" if is_now else "sum"
+    options = home / "tomopipe" / "config" / "blocks.py"
+    method = "classical" if options.exists() and '"classical"' in options.read_text() else "sum"
     config += f"predict_cor: {{methods: [{method}], when: always}}\n"
     (folder / "config.yaml").write_text(config)
     edit(folder, dict.fromkeys(names, 33.0))
@@ -61,6 +62,17 @@ def _simulate(path: Path) -> None:
         )
         whole = max(Path(folder).rglob("*.h5"), key=lambda file: file.stat().st_size)
         shutil.copy(whole, path)
+
+
+def finish(folder: Path, names: list[str], template: Path) -> None:
+    """Copy the results of the scan of the template for all scans, without receipts."""
+    results = (path for path in (template / "results").rglob(f"*{TEMPLATE}*") if path.is_file())
+    within = (template / "results" / "try_center" / TEMPLATE).iterdir()
+    for source in [path for path in [*results, *within] if "made" not in path.parts]:
+        for name in names:
+            path = folder / str(source.relative_to(template)).replace(TEMPLATE, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, path)
 
 
 # ---- in a process of the version that is measured ---------------------------------------------
@@ -141,9 +153,15 @@ def _copy_instead(template: Path) -> None:
 # ---- the measurement ------------------------------------------------------------------------
 
 
+def _environment(home: Path) -> dict[str, str]:
+    """Return the variables of a version, whose modules are compiled once, as if installed."""
+    rest = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return rest | {"PYTHONPATH": str(home)}
+
+
 def call(home: Path, folder: Path, template: Path | None) -> dict:
     """Run Snakemake of a version once; return seconds, CPU seconds, peak memory."""
-    environment = {**os.environ, "PYTHONPATH": str(home), "NUMBA_NUM_THREADS": "1"}
+    environment = _environment(home) | {"NUMBA_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "--here", str(home), "--folder", str(folder)]
     command += ["--template", str(template)] if template else []
     started = time.monotonic()
@@ -164,7 +182,7 @@ def call_tomopipe(home: Path, folder: Path, command: str) -> dict:
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [str(python if python.exists() else sys.executable), "-m", "tomopipe", command],
-        env={**os.environ, "PYTHONPATH": str(home)},
+        env=_environment(home),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -184,7 +202,7 @@ def edit(folder: Path, cors_px: dict[str, float]) -> None:
     (folder / "scans.tsv").write_text("\n".join(["scan\tselect\tcor_px\tnote", *lines]) + "\n")
 
 
-def measure(n_scans: int, homes: dict[str, Path], folder: Path) -> None:
+def measure(n_scans: int, homes: dict[str, Path], folder: Path, *, is_finished: bool) -> None:
     names = [f"s{i // IN_SERIES:02d}_{i % IN_SERIES:02d}" for i in range(n_scans)]
     raw = folder / "raw.h5"
     _simulate(raw)
@@ -195,14 +213,18 @@ def measure(n_scans: int, homes: dict[str, Path], folder: Path) -> None:
         call(home, templates[version], None)
         campaigns[version] = folder / version
         make(campaigns[version], names, raw, home)
-    parts = ["first run", *["snakemake, nothing to do"] * 3]
-    parts += ["tomopipe run, nothing to do", "tomopipe plan, nothing to do"]
-    parts += ["tomopipe plan, one COR edited", "tomopipe run, one COR edited"]
+        if is_finished:
+            finish(campaigns[version], names, templates[version])
+            call(home, campaigns[version], templates[version])
+    parts = [] if is_finished else ["first run", *["snakemake, nothing to do"] * 3]
+    n_rounds = 3 if is_finished else 1
+    parts += ["tomopipe run, nothing to do", "tomopipe plan, nothing to do"] * n_rounds
+    parts += ["tomopipe plan, one COR edited", "tomopipe run, one COR edited"] * n_rounds
     results: dict[tuple[str, str], list[dict]] = {}
-    for part in parts:
+    for number, part in enumerate(parts):
         for version, home in homes.items():
             if part == "tomopipe plan, one COR edited":
-                edit(campaigns[version], dict.fromkeys(names, 33.0) | {names[0]: 30.0})
+                edit(campaigns[version], dict.fromkeys(names, 33.0) | {names[0]: 30 + number / 10})
             if part.startswith("tomopipe"):
                 if home == TRIVIAL:
                     continue
@@ -232,6 +254,7 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=1000)
     parser.add_argument("--against", type=Path, help="a checkout of another version")
     parser.add_argument("--no-trivial", action="store_true", help="leave out the plain rules")
+    parser.add_argument("--finished", action="store_true", help="without the first run")
     parser.add_argument("--folder", type=Path, help="kept (default: a temporary one)")
     parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--template", type=Path, help=argparse.SUPPRESS)
@@ -239,12 +262,13 @@ def main() -> None:
     if options.here:
         run_here(options.here, options.folder, options.template)
         return
-    homes = {"this": HOME} | ({} if options.no_trivial else {"trivial rules": TRIVIAL})
+    is_alone = options.no_trivial or options.finished
+    homes = {"this": HOME} | ({} if is_alone else {"trivial rules": TRIVIAL})
     homes |= {"other": options.against.resolve()} if options.against else {}
     with tempfile.TemporaryDirectory(prefix="tomopipe-bench-") as temporary:
         folder = (options.folder or Path(temporary)).absolute()
         folder.mkdir(exist_ok=True)
-        measure(options.scans, homes, folder)
+        measure(options.scans, homes, folder, is_finished=options.finished)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from tomopipe.relion.mrc import StackFile
 from tomopipe.relion.star import tomo_names
 from tomopipe.steps.export_star import COLUMNS
 from tomopipe.storage.atomic import read_tsv, write_json
+from tomopipe.storage.checksums import checksum_of, matches
 
 TEXT = ["rlnTomoName"]
 
@@ -281,6 +282,24 @@ def test_nothing_stays_of_a_scan_that_left(campaign):
     relion = campaign / "results/relion"
     assert [path.name for path in (relion / "tilt_series").glob("[!.]*")] == ["stays.star"]
     assert list((relion / "links").iterdir()) == []
+
+
+def test_tilt_series_that_are_right_stay_the_files_that_they_are(campaign):
+    """A set of thousands is not written again for one COR; a file that was damaged is."""
+    export(["a", "b", "c"])
+    folder = campaign / "results/relion/tilt_series"
+    before = {file.name: (file.stat().st_ino, file.read_bytes()) for file in folder.glob("*.star")}
+    (folder / "b.star").write_bytes(before["b.star"][1][:-9])
+    (folder / "c.star").rename(campaign / "moved.star")
+    (folder / "c.star").symlink_to(campaign / "moved.star")
+    export(["a", "b", "c"])
+    after = {file.name: (file.stat().st_ino, file.read_bytes()) for file in folder.glob("*.star")}
+    assert after["a.star"] == before["a.star"]
+    assert not (folder / "c.star").is_symlink()
+    assert [content for _, content in after.values()] == [content for _, content in before.values()]
+    assert matches(folder, checksum_of(folder)) == ""
+    export(["a", "b", "c"], cor_px=48.0)
+    assert all(file.read_bytes() != before[file.name][1] for file in folder.glob("*.star"))
 
 
 def test_the_same_campaign_gives_the_same_bytes(campaign):

@@ -70,13 +70,14 @@ def find_scans(
             if occupied is not None and path not in occupied:
                 continue
             name = prefix + scan_stem(path, directory)
-            place = os.path.abspath(directory / path), name
+            place = os.path.abspath(os.path.join(directory, path)), name
             if place not in scans:  # raw/a.h5 and ./raw/a.h5 are the same file
                 scans[place] = _scan(path, name, config, directory)
     everything = _apart(list(scans.values()), _patterns(config))
     names = grouped((scan.name, scan) for scan in everything)
     return [
-        replace(scan, refused=scan.refused or _twice(scan, names[scan.name])) for scan in everything
+        replace(scan, refused=why) if (why := _twice(scan, names[scan.name])) else scan
+        for scan in everything
     ]
 
 
@@ -202,13 +203,14 @@ def _apart(scans: list[CampaignScan], patterns: list[str]) -> list[CampaignScan]
 
 def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan:
     series, index = split_name(name, config.inventory.series_pattern)
+    full_path = os.path.join(directory, path)
     result = None
     with suppress(OSError, ValueError):  # no file, or not a valid name: the inventory says why
-        result = os.stat(directory / path)
+        result = os.stat(full_path)
     return CampaignScan(
         name=name,
         path=path,
-        abspath=os.path.abspath(directory / path),
+        abspath=os.path.abspath(full_path),
         series=series,
         index=index,
         n_bytes=result and result.st_size,
@@ -220,7 +222,7 @@ def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan
 def scan_stem(path: str, directory: Path) -> str:
     """Return the name of a scan; a folder keeps an extension that no raw file has."""
     stem, ending = os.path.splitext(os.path.basename(path))
-    is_folder = os.path.isdir(directory / path)
+    is_folder = os.path.isdir(os.path.join(directory, path))
     return stem + ending if is_folder and ending.lower() not in RAW_ENDINGS else stem
 
 
@@ -248,8 +250,8 @@ def _refusal(name: str, path: str, series: str) -> str:
 
 
 def _twice(scan: CampaignScan, alike: list[CampaignScan]) -> str:
-    """Say which others have the name of a scan, or return nothing."""
-    if len(alike) < 2:
+    """Say which others have the name of a scan; nothing of one that is refused already."""
+    if scan.refused or len(alike) < 2:
         return ""
     others = ", ".join(other.path for other in alike if other is not scan)
     if len({os.path.realpath(other.abspath) for other in alike}) == 1:

@@ -17,7 +17,8 @@ from tomopipe.cor.cor_value import CorText, format_cor, same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, Fix, parse_fixes
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.storage.atomic import read_tsv
-from tomopipe.storage.json_files import number
+from tomopipe.storage.checksums import quick_state
+from tomopipe.storage.json_files import json_or, number, part
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
@@ -107,17 +108,29 @@ def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def other_cor_px(
-    volume: Path, cor_px: float | None, cor_table: str | os.PathLike[str]
+    volume: Path,
+    cor_px: float | None,
+    cor_table: str | os.PathLike[str],
+    receipt: str | os.PathLike[str],
 ) -> float | None:
     """Return the COR that a volume was made at, if it is another than `cor_px`, its scan's now.
 
-    None also if it is not known. Only volumes older than cor.json are opened.
+    None also if it is not known. Only volumes older than cor.json are looked at, and of these only
+    those that are not as their receipt states are opened.
     """
     with suppress(OSError):
         if cor_px is not None and os.path.getmtime(volume) < os.path.getmtime(cor_table):
-            made_px = volume_cor_px(volume)
+            made_px = _receipt_cor_px(volume, receipt) or volume_cor_px(volume)
             return None if same_cor(made_px, cor_px) else made_px
     return None
+
+
+def _receipt_cor_px(volume: Path, receipt: str | os.PathLike[str]) -> float | None:
+    """Return the COR in the receipt of a volume; None if its state there is not the present one."""
+    content = json_or(receipt, {})
+    states, state = part(content, "files").values(), quick_state(volume)
+    is_same = state is not None and [*state[:3], 0] in states  # 0: of all but tilt series
+    return number(part(content, "made_from").get("cor_px")) if is_same else None
 
 
 def volume_cor_px(volume: Path) -> float | None:

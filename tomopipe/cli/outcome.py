@@ -15,7 +15,7 @@ from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.signs import SIGNS, State, source_word
 from tomopipe.campaign.state import TO_REVIEW
-from tomopipe.cli.terminal import console, folding_table, near, state_text
+from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state_text
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.groups import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
@@ -24,7 +24,6 @@ from tomopipe.review.queue import queue_entries
 from tomopipe.run.ending import set_remarks
 from tomopipe.storage.json_files import json_or, number, part, texts
 
-MOST_ROWS = 40
 _EYES = (*TO_REVIEW, State.FAILED)
 
 

@@ -20,7 +20,7 @@ from tomopipe.cli.options import (
     campaign_and_scans,
     rest_of,
 )
-from tomopipe.cli.terminal import Screen, near, say
+from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
 from tomopipe.errors import NoRoomError, TomopipeError, room_for, write_for_a_moment
 from tomopipe.groups import scans_named
 from tomopipe.run import launch
@@ -132,7 +132,6 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     settled = Settled(campaign, looks_ahead=False)
     if not campaign.scans or settled.jobs:
         return None
-    from tomopipe.cli import outcome
     from tomopipe.run.ending import at_exit, unfinished_scans
 
     with suppress(OSError):  # somebody else's campaign
@@ -140,7 +139,9 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
             settled.act()  # somebody has removed receipts, which rules of one's own follow
     at_exit(campaign, settled.receipts)
     say("Nothing to do: every result is up to date.")
-    if len(campaign.scans) <= outcome.MOST_ROWS:
+    if len(campaign.scans) <= MOST_ROWS:
+        from tomopipe.cli import outcome  # slow to load
+
         outcome.show(campaign, is_whole=True)
     else:  # reading the records of thousands takes longer than all else
         say("CORs: tomopipe cor list")

@@ -17,6 +17,7 @@ from tomopipe.reruns.reasons import is_news
 from tomopipe.run.progress import Progress, Step
 
 WIDTH = 160  # width of tables in a pipe or a file
+MOST_ROWS = 40  # scans in a table
 # between two looks where there is no terminal; of long runs a hundredth of the time they have taken
 _PLAIN_S = 10.0
 _PLAIN_PART = 0.01

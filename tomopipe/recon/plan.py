@@ -12,6 +12,7 @@ the padded rows are spread: thinning them out far from the spectrum's centre wou
 the time, but the image then repeats after N pixels and ghosts appear in its corners.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.arrays import ellipse, fade, fft_of
+from tomopipe.arrays import ellipse, fade
 from tomopipe.recon import gridding_kernel
 from tomopipe.recon.angular_sampling import (
     angle_weights,
@@ -256,7 +257,15 @@ def half_grid_shape(n_grid: int) -> tuple[int, int]:
 
 def fast_even_size(n_least: int) -> int:
     """Return the smallest even length of factors 2, 3 and 5 that is at least `n_least`."""
-    return 2 * int(fft_of(np).next_fast_len(max(-(-n_least // 2), 1), real=True))
+    return next(n for n in itertools.count(max(n_least + n_least % 2, 2), 2) if _is_fast(n))
+
+
+def _is_fast(n: int) -> bool:
+    """Tell as `next_fast_len` does; a process that only plans does not load SciPy for it."""
+    for factor in (2, 3, 5):
+        while n % factor == 0:
+            n //= factor
+    return n == 1
 
 
 def _correction(n_cols: int, n_grid: int, beta: float) -> NDArray[np.float64]:

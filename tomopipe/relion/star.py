@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole
@@ -17,6 +17,7 @@ from tomopipe.storage.atomic import whole
 # reads a row that begins with "_" as a label, and the shell one with "-" as an option.
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _LEAST = 1e-12
+Table = tuple[str, dict[str, list[str]]]  # name, and columns from label to text
 _UNFIT = re.compile(r"[\"'#\n\r\t]")
 
 
@@ -62,33 +63,42 @@ def number_text(value: float) -> str:
     return f"{0 if abs(value) < _LEAST else value:.10g}"
 
 
+def number_texts(values: ArrayLike) -> list[str]:
+    """Write a column of numbers, each as `number_text` does."""
+    return _row_texts("%.10g", np.asarray(values, float)[:, np.newaxis])
+
+
 def matrix_rows_text(rows: ArrayLike) -> list[str]:
     """Write rows of matrices (n_images, 4), each as one field, `[a,b,c,d]` without blanks."""
-    values = np.asarray(rows, float)
-    values = np.where(abs(values) < _LEAST, 0, values)
-    return [f"[{a:.10g},{b:.10g},{c:.10g},{d:.10g}]" for a, b, c, d in values.tolist()]
+    return _row_texts("[%.10g,%.10g,%.10g,%.10g]", np.asarray(rows, float))
 
 
-def write_star(
-    tables: Iterable[tuple[str, dict[str, list[str]]]], path: str | os.PathLike[str]
-) -> None:
-    """Write a star file whole, its tables one by one: name, and columns from label to text.
+def _row_texts(form: str, rows: NDArray[np.float64]) -> list[str]:
+    rows = np.where(abs(rows) < _LEAST, 0, rows)
+    if (rows == rows[:1]).all():  # as two rows of each matrix, and most shifts
+        return [form % tuple(row) for row in rows[:1]] * len(rows)
+    return [form % row for row in map(tuple, rows.tolist())]
 
-    Labels come without "_". Equal tables give equal files.
-    """
+
+def write_star(tables: Iterable[Table], path: str | os.PathLike[str]) -> None:
+    """Write a star file whole, its tables one by one. Equal tables give equal files."""
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(_table_text(name, columns, path) for name, columns in tables)
+        stream.writelines(table_text(*table, path) for table in tables)
 
 
-def _table_text(name: str, columns: dict[str, list[str]], path: str | os.PathLike[str]) -> str:
-    _check_fields(set().union(*columns.values()), path)
-    # an empty field, or one with blanks, is quoted
-    quoted = [
-        [f'"{value}"' if " " in value or not value else value for value in column]
-        for column in columns.values()
-    ]
+def table_text(name: str, columns: dict[str, list[str]], path: str | os.PathLike[str]) -> str:
+    """Return a table of the star file `path`; labels come without "_"."""
+    values = set().union(*columns.values())
+    _check_fields(values, path)
+    columns_text = list(columns.values())
+    if "" in values or any(" " in value for value in values):
+        # an empty field, or one with blanks, is quoted
+        columns_text = [
+            [f'"{value}"' if " " in value or not value else value for value in column]
+            for column in columns_text
+        ]
     labels = [f"_{label} #{number}" for number, label in enumerate(columns, 1)]
-    rows = map("\t".join, zip(*quoted, strict=True))
+    rows = map("\t".join, zip(*columns_text, strict=True))
     return "\n".join([f"data_{name}", "", "loop_", *labels, *rows, "", "", ""])
 
 

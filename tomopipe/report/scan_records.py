@@ -187,7 +187,8 @@ class ScanReader:
     def _other_origin(self, name: str, volume: Path, cor_px: float | None) -> str:
         """Say what a volume was made from that is not wanted now; "" if nothing is known."""
         if self._volumes:
-            other_px = other_cor_px(volume, cor_px, self._files.cor_table)
+            receipt = self._files.receipt("full_recon", name)
+            other_px = other_cor_px(volume, cor_px, self._files.cor_table, receipt)
             if other_px is not None:
                 return f"COR {other_px:.2f}"
         job = self._jobs[name].get("full_recon")

@@ -42,7 +42,7 @@ from tomopipe.reruns.reasons import (
 from tomopipe.reruns.receipts import Receipt, content_of, digest
 from tomopipe.reruns.stated import refuse_foreign
 from tomopipe.reruns.target import Target
-from tomopipe.steps import fix_cor, inventory, resolve_cor
+from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 3  # scans in a reason
@@ -449,6 +449,8 @@ def _fixes_before(path: Path, *, is_made: bool) -> dict[str, Fix]:
 
 def expected_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
     """Write the inventory of the present raw files into `folder`, and return its rows."""
+    from tomopipe.steps import inventory  # slow to load
+
     entries = campaign.inventory_entries()
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
         inventory.inventory(entries, Files(folder).inventory, campaign.config)

@@ -21,9 +21,10 @@ from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
-from tomopipe.reruns.receipts import Receipts
+from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled
+from tomopipe.reruns.stated import statement_in
 from tomopipe.reruns.target import Target
 from tomopipe.run import progress
 from tomopipe.steps.resolve_cor import renew_paths
@@ -58,16 +59,17 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
         record_page(campaign)
 
 
-def after_success(campaign: Campaign, *, is_whole: bool) -> None:
+def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool) -> None:
     """Say what a run that made all it should has left open; exit with 3 if a scan is not finished.
 
-    `is_whole`: the run was of the whole campaign.
+    `settled` is the decision that the run went by, None on a node; `is_whole`: the run was of the
+    whole campaign.
     """
     for line in run_folder.warnings():
         _tell(line)
-    if not is_whole:
+    if not is_whole or settled is None:
         return
-    _renew_report(campaign)
+    _renew_report(settled)
     remove_temporary(campaign)
     say_stacks_skipped(campaign)
     say_warnings(campaign)
@@ -79,13 +81,15 @@ def after_success(campaign: Campaign, *, is_whole: bool) -> None:
         raise SystemExit(3)
 
 
-def _renew_report(campaign: Campaign) -> None:
-    """Write the page again if stacks failed, or no longer do, which its job may not have seen."""
-    settled = Settled(campaign, looks_ahead=False)
-    is_due = any(job.rule == "report" for job in settled.jobs)
-    if settled.pending:  # a raw file has gone, or is still written
-        is_due = bool(failed_stacks(campaign, read_cor_json(campaign.files.cor_table)))
-    if is_due and write_report(campaign):
+def _renew_report(settled: Settled) -> None:
+    """Write the page again if what it shows is not what its job saw, as after a failed stack."""
+    campaign = settled.campaign
+    if not campaign.config.report.enabled or settled.pending:
+        return
+    target = settled.target.statement("report", "campaign", settled.cors)
+    stated = statement_in(campaign.directory / campaign.outputs.receipt("report"))
+    is_seen = stated is not None and digest(stated) == digest(target)
+    if not is_seen and write_report(campaign):
         record_page(campaign, settled)
 
 
@@ -270,6 +274,8 @@ def say_warnings(campaign: Campaign) -> None:
 
 def remove_temporary(campaign: Campaign) -> None:
     """Remove temporary try stacks of accepted scans; stacks for RELION are still needed."""
+    from tomopipe.run.retention import removable, remove  # slow to load
+
     try:
         n_bytes = remove(removable(campaign, stacks=False))
     except Exception as error:  # this must not fail a successful run

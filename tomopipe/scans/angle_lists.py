@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.scans.inventory_notes import COMMAS
 
 if TYPE_CHECKING:
     from tomopipe.config.blocks import AngleRange  # slow to load
@@ -27,8 +28,6 @@ BY_NAME, DIFFER = "angles of ", "angles may be "  # warnings begin so: of those 
 TILTS = "set input.angles to "  # a warning of a list of tilts begins so
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 OTHER_ANGLES = "other angles than those of the file"  # a note begins so
-BY_ANGLE = "images ordered by the angles in their names"  # a note, where earlier versions did not
-COMMAS = "angles with decimal commas"  # a note: earlier versions left out the decimals
 UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning that becomes an error begins so
 CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file

@@ -25,6 +25,7 @@ from tomopipe.scans.angle_lists import (
 )
 from tomopipe.scans.formats import format_of
 from tomopipe.scans.hdf5 import one_line
+from tomopipe.scans.inventory_notes import NOT_SQUARE
 from tomopipe.scans.layout import (
     SAME_NUMBER,
     Layout,
@@ -33,14 +34,7 @@ from tomopipe.scans.layout import (
     corrected,
     refuse_unknown_unit,
 )
-from tomopipe.scans.metadata import (
-    IN_ORDER,
-    NO_ANGLES,
-    NOT_SQUARE,
-    Metadata,
-    incomplete,
-    skipping,
-)
+from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES, Metadata, incomplete, skipping
 from tomopipe.scans.pixels import Frames, IndexRange, cut_columns, unsigned
 from tomopipe.scans.scan import ABSENT, References, Scan, Sources, find_references
 

@@ -13,7 +13,6 @@ NO_ANGLES = "no angles: set input.angles: {start: 0, stop: 180}"  # a reason beg
 IN_ORDER = "`select: yes` in scans.tsv takes the frames in order, with the first of the angles"
 _FEW = 0.01
 _LISTED = 20  # ranges of numbers in a sentence
-NOT_SQUARE = "pixels are not square: "  # a warning begins so
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,13 +23,7 @@ from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError, some_of
 from tomopipe.groups import grouped
-from tomopipe.scans.angle_lists import (
-    BY_ANGLE,
-    TILTS,
-    notes_on_list,
-    planned_by_range,
-    read_angles,
-)
+from tomopipe.scans.angle_lists import TILTS, notes_on_list, planned_by_range, read_angles
 from tomopipe.scans.formats import HDF5, TIFF
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
@@ -39,6 +33,7 @@ from tomopipe.scans.image_names import (
     places_by_angle,
     unclear_kinds,
 )
+from tomopipe.scans.inventory_notes import BY_ANGLE
 from tomopipe.scans.layout import (
     COUNTED,
     INVALID,

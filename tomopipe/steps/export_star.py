@@ -15,6 +15,7 @@ twice as many.
 import logging
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -36,7 +37,14 @@ from tomopipe.geometry import (
 from tomopipe.groups import grouped
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.relion.mrc import check_stack, read_volume_size
-from tomopipe.relion.star import matrix_rows_text, number_text, tomo_names, write_star
+from tomopipe.relion.star import (
+    matrix_rows_text,
+    number_text,
+    number_texts,
+    table_text,
+    tomo_names,
+    write_star,
+)
 from tomopipe.storage.atomic import whole, write_tsv
 from tomopipe.volumes.output_size import StackGeometry
 
@@ -158,8 +166,8 @@ def export_star(
     with whole(output / TILT_SERIES) as folder:
         folder.mkdir()
         for tomogram in tomograms:
-            table = angle_table(tomogram)
-            write_star([(tomogram.name, table)], folder / Path(tomogram.tilt_series).name)
+            text = table_text(tomogram.name, angle_table(tomogram), tomogram.tilt_series)
+            _write_or_link(text.encode(), folder, Path(tomogram.tilt_series))
     named = ({"scan": scan, "rlnTomoName": name} for scan, name in names.items())
     write_tsv(named, COLUMNS, output / NAMES)
     matrices = ((tomogram.name, matrix_table(tomogram)) for tomogram in tomograms)
@@ -225,11 +233,11 @@ def angle_table(tomogram: Tomogram) -> Table:
     zero = ["0"] * tomogram.theta_rad.size
     angles = {
         "rlnTomoXTilt": zero,
-        "rlnTomoYTilt": _texts(y_tilt_deg),
+        "rlnTomoYTilt": number_texts(y_tilt_deg),
         "rlnTomoZRot": zero,
-        "rlnTomoXShiftAngst": _texts(x_shift_px * tomogram.pixel_angstrom),
-        "rlnTomoYShiftAngst": _texts(y_shift_px * tomogram.pixel_angstrom),
-        "rlnTomoNominalStageTiltAngle": _texts(np.degrees(tomogram.theta_rad)),
+        "rlnTomoXShiftAngst": number_texts(x_shift_px * tomogram.pixel_angstrom),
+        "rlnTomoYShiftAngst": number_texts(y_shift_px * tomogram.pixel_angstrom),
+        "rlnTomoNominalStageTiltAngle": number_texts(np.degrees(tomogram.theta_rad)),
     }
     return angles | _no_ctf(tomogram)
 
@@ -327,6 +335,16 @@ def _warn_of_groups(tomograms: list[Tomogram]) -> None:
         )
 
 
+def _write_or_link(content: bytes, folder: Path, last: Path) -> None:
+    """Write a file into `folder`, or link that of the last set, if it has this content already."""
+    path = folder / last.name
+    with suppress(OSError):  # none, or a file system without such links
+        if not last.is_symlink() and last.read_bytes() == content:
+            path.hardlink_to(last)
+            return
+    path.write_bytes(content)
+
+
 def _write_links(links: Mapping[Path, Path], folder: Path) -> None:
     """Make the links again; no folder where there are none."""
     if not links and not folder.exists():
@@ -336,7 +354,3 @@ def _write_links(links: Mapping[Path, Path], folder: Path) -> None:
         for link, stack in links.items():
             # Relative, so that the campaign can be moved.
             (temporary / link.name).symlink_to(os.path.relpath(stack, folder))
-
-
-def _texts(values: Floats) -> list[str]:
-    return [number_text(value) for value in values]

@@ -57,7 +57,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
                 check()
             if temporary.is_dir():
                 for file in temporary.rglob("*"):
-                    if file.is_file():
+                    if file.is_file() and file.stat().st_nlink == 1:  # others are on disk
                         flush(file)
                 _replace_folder(temporary, final)
             else:

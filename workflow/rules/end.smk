@@ -10,7 +10,7 @@ def everything(wildcards):
 
 
 onsuccess:
-    ending.after_success(CAMPAIGN, is_whole=bool(MAKES_ALL))
+    ending.after_success(CAMPAIGN, SETTLED, is_whole=bool(MAKES_ALL))
 
 
 onerror:

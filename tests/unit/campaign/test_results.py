@@ -1,11 +1,14 @@
 """The small files of the results: what was cut or edited is named, with what to do."""
 
 import json
+import os
 
+import h5py
 import pytest
 
-from tomopipe.campaign.results import read_cor_json, read_json, read_prediction
+from tomopipe.campaign.results import other_cor_px, read_cor_json, read_json, read_prediction
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.receipts import write_receipt
 from tomopipe.storage.atomic import read_tsv, write_tsv
 
 ENTRY = {"cor_px": 1000.5, "source": "ai"}
@@ -109,3 +112,24 @@ def test_a_table_of_fix_cor_that_was_cut_gives_no_shorter_cor(tmp_path):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(TomopipeError, match=r"a\.tsv: line 2: expected a line end after it"):
         read_tsv(path, ("scan", "after_px"))
+
+
+def test_the_cor_of_a_volume_is_that_of_its_receipt_only_as_long_as_both_belong_together(tmp_path):
+    """The receipt of this volume states another COR on purpose, to see which of both is read."""
+    volume, table, receipt = (tmp_path / name for name in ("a_rec.h5", "cor.json", "a.json"))
+    with h5py.File(volume, "w") as file:
+        file["provenance/json"] = json.dumps({"cor": {"cor_px": 40.0}})
+    os.utime(volume, (1e9, 1e9))
+    table.touch()
+
+    def read_px(cor_px=20.0):
+        return other_cor_px(volume, cor_px, table, receipt)
+
+    assert read_px() == 40.0  # no receipt
+    write_receipt(receipt, {"step": "full_recon", "cor_px": 30.0}, [volume.name], {}, {}, tmp_path)
+    assert (read_px(), read_px(30.0)) == (30.0, None)
+    os.utime(volume, (5e8, 5e8))  # as a copy of it, or another one
+    assert (read_px(), read_px(40.0)) == (40.0, None)
+    for content in ("{", "[]", '{"files": [], "made_from": 3}'):
+        receipt.write_text(content)
+        assert read_px() == 40.0

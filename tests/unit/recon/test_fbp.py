@@ -1,12 +1,19 @@
 import finufft
 import numpy as np
 import pytest
+from scipy.fft import next_fast_len
 from scipy.ndimage import uniform_filter
 
 from tomopipe.prep.correct import edge_slopes_of
 from tomopipe.recon import compiled, portable
 from tomopipe.recon.fbp import Rows, reconstruct, sweep, sweep_batches
-from tomopipe.recon.plan import FILTERS, filter_response, image_positions, make_plan
+from tomopipe.recon.plan import (
+    FILTERS,
+    fast_even_size,
+    filter_response,
+    image_positions,
+    make_plan,
+)
 
 # (x, y, radius, value): pixels from the axis voxel; asymmetric on purpose
 DISKS = [(0.0, 0.0, 0.36, 1.0), (0.12, -0.16, 0.05, 0.5), (-0.2, 0.08, 0.03, -0.7)]
@@ -391,3 +398,8 @@ def test_batches_of_a_sweep_reuse_their_buffer():
         where.add(images.ctypes.data)
         np.testing.assert_array_equal(images, expected[batch])
     assert len(where) == 1
+
+
+def test_fast_even_lengths_are_twice_those_of_scipy():
+    expected = [2 * next_fast_len(max(-(-n // 2), 1), real=True) for n in range(3000)]
+    assert list(map(fast_even_size, range(3000))) == expected
