@@ -182,6 +182,7 @@ def edited(path: Path) -> None:
     ],
 )
 def test_damaged_results_are_made_again(campaign, damaged):
+    assert snakemake(campaign).jobs == frozenset()  # a copy
     whole = {path: (campaign / path).read_bytes() for path in damaged}
     for path, (damage, _) in damaged.items():
         damage(campaign / path)
@@ -201,6 +202,7 @@ def test_damaged_results_are_made_again(campaign, damaged):
 
 
 def test_damaged_sweeps_and_predictions_are_made_again(campaign):
+    assert snakemake(campaign).jobs == frozenset()  # a copy
     names = {"a_1": "try.tif", "a_2": "rows.h5", "b_1": "prediction.json"}
     damaged = [campaign / "results/try_center" / scan / name for scan, name in names.items()]
     whole = [path.read_bytes() for path in damaged]
@@ -275,6 +277,40 @@ def test_what_others_made_is_never_overwritten(campaign, tmp_path):
     )
     assert checked.returncode == 1
     assert "raw_rec/a_2_rec.h5" in checked.stdout + checked.stderr
+
+
+def test_what_others_put_in_the_place_of_results_is_never_overwritten(campaign):
+    """Ours were there, with receipts; in a campaign that was copied, before its first run, too."""
+    for name in ("a_1_rec.h5", "relion/stacks/a_2.mrcs", "try_center/a_3/rows.h5"):
+        path = campaign / "results" / name
+        theirs, ours = campaign / f"theirs{path.suffix}", campaign / "ours"
+        if path.suffix == ".h5":
+            with h5py.File(theirs, "w") as file:
+                file["exchange/data"] = np.zeros((2, 3, 3))
+        else:
+            theirs.write_bytes(b"of somebody else")
+        content = theirs.read_bytes()
+        path.rename(ours)
+        theirs.rename(path)
+        table(campaign, "b_1\tauto\t46.00\t")  # for jobs to do
+        before = states(campaign / "results")
+        done = CliRunner().invoke(cli, ["plan", str(campaign)])
+        assert name in str(done.exception)
+        run = snakemake(campaign)
+        assert (run.status, run.jobs) == (1, set()), run.text
+        assert states(campaign / "results") == before
+        assert f"  results/{name}\n" in run.text
+        assert path.read_bytes() == content
+        ours.rename(path)
+        (campaign / "scans.tsv").unlink()
+        assert snakemake(campaign).jobs == frozenset()
+
+
+def states(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return size, time and inode of all results but rot_cen.json, which names their folder."""
+    paths = set(folder.rglob("[!.]*")) - {folder / "rot_cen.json"}
+    found = {str(path): path.stat() for path in paths if path.is_file()}
+    return {path: (at.st_size, at.st_mtime_ns, at.st_ino) for path, at in found.items()}
 
 
 def test_sidecars_beside_shared_raw_files_stay_with_one_campaign_after_copies_and_moves(
