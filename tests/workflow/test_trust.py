@@ -25,7 +25,7 @@ from tests.workflow.conftest import (
     snakemake,
     table,
 )
-from tests.workflow.test_reruns import TAIL, changed, expect, jobs_of
+from tests.workflow.test_reruns import TAIL, expect, jobs_of
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import make_plan
@@ -95,42 +95,6 @@ def test_a_campaign_of_ef7c9bb8_follows_an_edit(tmp_path):
     made = jobs_of("full_recon", others) | jobs_of("export_stack", others) | {"sidecar"}
     assert (run.status, run.jobs) == (0, since_then("default") | made), run.text
     assert snakemake(campaign).jobs == frozenset()
-
-
-def test_results_tell_by_themselves_what_they_were_made_from(campaign, tmp_path):
-    """Without any record, and renamed, tables are made again, volumes only if they are others."""
-    shutil.rmtree(campaign / ".snakemake")
-    shutil.rmtree(campaign / "results" / "made")
-    (campaign / "results" / ".settled.json").unlink()
-    renamed = campaign.rename(tmp_path / "renamed")
-    table(renamed, "b_2\tauto\t44.25\t")
-    run = snakemake(renamed)
-    assert run.status == 0, run.text
-    rules = {job for job in run.jobs if job.split(":")[0] not in ("inventory", "fix_cor", *TAIL)}
-    assert rules == {"resolve_cor", *changed("b_2")}
-
-
-def test_no_job_after_a_copy_a_chmod_or_a_restore(campaign, tmp_path):
-    copy = tmp_path / "elsewhere" / "campaign"
-    shutil.copytree(campaign, copy, copy_function=shutil.copyfile)
-    expect(copy, set())
-    for path in [copy, *copy.rglob("*")]:
-        path.chmod(path.stat().st_mode | 0o060)
-    expect(copy, set())
-
-
-def test_a_large_volume_of_another_time_is_told_by_what_it_states(campaign, monkeypatch):
-    """Another content of the same size is for `verify`; a different statement, or size, is seen."""
-    assert snakemake(campaign).jobs == frozenset()
-    volumes = sorted(campaign.glob("results/*_rec.h5"))
-    for path in (*volumes, campaign / "raw" / "a_1.h5"):
-        os.utime(path)
-    expect(campaign, set())
-    first, second = volumes[:2]
-    first.rename(campaign / "first")
-    second.rename(first)
-    (campaign / "first").rename(second)
-    expect(campaign, {"full_recon:a_1", "full_recon:a_2", "report"})
 
 
 def test_raw_files_that_are_not_mounted_change_nothing(campaign):
@@ -277,40 +241,6 @@ def test_what_others_made_is_never_overwritten(campaign, tmp_path):
     )
     assert checked.returncode == 1
     assert "raw_rec/a_2_rec.h5" in checked.stdout + checked.stderr
-
-
-def test_what_others_put_in_the_place_of_results_is_never_overwritten(campaign):
-    """Ours were there, with receipts; in a campaign that was copied, before its first run, too."""
-    for name in ("a_1_rec.h5", "relion/stacks/a_2.mrcs", "try_center/a_3/rows.h5"):
-        path = campaign / "results" / name
-        theirs, ours = campaign / f"theirs{path.suffix}", campaign / "ours"
-        if path.suffix == ".h5":
-            with h5py.File(theirs, "w") as file:
-                file["exchange/data"] = np.zeros((2, 3, 3))
-        else:
-            theirs.write_bytes(b"of somebody else")
-        content = theirs.read_bytes()
-        path.rename(ours)
-        theirs.rename(path)
-        table(campaign, "b_1\tauto\t46.00\t")  # for jobs to do
-        before = states(campaign / "results")
-        done = CliRunner().invoke(cli, ["plan", str(campaign)])
-        assert name in str(done.exception)
-        run = snakemake(campaign)
-        assert (run.status, run.jobs) == (1, set()), run.text
-        assert states(campaign / "results") == before
-        assert f"  results/{name}\n" in run.text
-        assert path.read_bytes() == content
-        ours.rename(path)
-        (campaign / "scans.tsv").unlink()
-        assert snakemake(campaign).jobs == frozenset()
-
-
-def states(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Return size, time and inode of all results but rot_cen.json, which names their folder."""
-    paths = set(folder.rglob("[!.]*")) - {folder / "rot_cen.json"}
-    found = {str(path): path.stat() for path in paths if path.is_file()}
-    return {path: (at.st_size, at.st_mtime_ns, at.st_ino) for path, at in found.items()}
 
 
 def test_sidecars_beside_shared_raw_files_stay_with_one_campaign_after_copies_and_moves(
