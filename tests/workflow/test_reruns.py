@@ -5,7 +5,6 @@ nothing to do.
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -63,17 +62,6 @@ def page(campaign: Path) -> str:
     return (campaign / "results" / "report" / "index.html").read_text()
 
 
-@pytest.mark.engine
-def test_cor_edited_and_the_edit_undone(campaign):
-    jobs = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}
-    table(campaign, "a_2\tauto\t50.25\t")
-    expect(campaign, jobs)
-    table(campaign, "a_2\tauto\t50.250\ta remark")
-    expect(campaign, set())
-    (campaign / "scans.tsv").unlink()
-    expect(campaign, jobs)
-
-
 def test_a_row_of_no_scan_is_said_although_nothing_runs(campaign):
     table(campaign, "a_22\tauto\t50.25\t")
     run = snakemake(campaign)
@@ -98,16 +86,6 @@ def test_no_cor_is_foretold_while_a_prediction_is_pending(campaign):
     expect(campaign, follows, pending=True)
 
 
-def test_file_added(campaign):
-    make_scan(campaign, "a_4", 50.0)
-    chain = {f"{rule}:a_4" for rule in ("try_recon", "predict_cor", "export_stack")}
-    expect(
-        campaign,
-        {"inventory", *chain, "fix_cor:a", "resolve_cor", *changed("a_4"), *TAIL},
-        pending=True,
-    )
-
-
 @pytest.mark.engine
 def test_file_still_written_is_looked_at_until_it_settles(campaign):
     make_scan(campaign, "a_4", 50.0)
@@ -123,14 +101,6 @@ def test_file_still_written_is_looked_at_until_it_settles(campaign):
     assert snakemake(campaign).jobs == frozenset()
 
 
-def test_a_file_removed_and_one_renamed(campaign):
-    (campaign / "raw" / "a_3.h5").unlink()
-    os.rename(campaign / "raw" / "b_2.h5", campaign / "raw" / "b_7.h5")
-    chain = {f"{rule}:b_7" for rule in (*SEARCH, "export_stack")}
-    series = {"fix_cor:a", "fix_cor:b", "resolve_cor"}
-    expect(campaign, {"inventory", *chain, *series, *changed("b_7"), *TAIL}, pending=True)
-
-
 def test_undersized_or_broken_file_added(campaign):
     make_scan(campaign, "a_4", 50.0, n_frames=60)
     (campaign / "raw" / "b_3.h5").write_text("not HDF5")
@@ -140,23 +110,6 @@ def test_undersized_or_broken_file_added(campaign):
     table(campaign, "a_4\tyes\t\t")
     chain = {f"{rule}:a_4" for rule in (*SEARCH, "export_stack")}
     expect(campaign, {*chain, "fix_cor:a", "resolve_cor", *changed("a_4"), *TAIL}, pending=True)
-
-
-def test_select_yes_no_and_back(campaign):
-    jobs = {"fix_cor:b", "resolve_cor", *TAIL}
-    table(campaign, "b_2\tyes\t\t")
-    expect(campaign, set())
-    table(campaign, "b_2\tno\t\t")
-    expect(campaign, jobs)
-    table(campaign, "b_2\tauto\t\t")
-    expect(campaign, jobs)
-
-
-def test_raw_file_replaced(campaign):
-    make_scan(campaign, "a_3", CORS_PX["a_3"] + 1.5, seed=99)
-    chain = ("try_recon", "predict_cor", "full_recon", "export_stack")
-    jobs = {f"{rule}:a_3" for rule in chain} | {"sidecar"}
-    expect(campaign, {"inventory", *jobs, "fix_cor:a", "resolve_cor", *TAIL}, pending=True)
 
 
 def test_the_last_row_is_not_the_second_one(tmp_path):
@@ -171,14 +124,6 @@ def test_the_last_row_is_not_the_second_one(tmp_path):
     assert {"try_recon:a_1", "predict_cor:a_1"} <= plan(made)[1]
 
 
-@pytest.mark.engine
-def test_predict_cor_option(campaign):
-    configure(campaign, "predict_cor", min_confidence=0.45)
-    # each prediction.json states its options, and so is another file for the report
-    jobs = {*jobs_of("predict_cor"), "fix_cor:a", "fix_cor:b", "resolve_cor", "report"}
-    expect(campaign, jobs, pending=True)
-
-
 def test_options_without_effect_on_what_others_read(campaign):
     configure(campaign, "fix_cor", max_delta_px=40)
     configure(campaign, "export_star", hand=1)
@@ -188,11 +133,6 @@ def test_options_without_effect_on_what_others_read(campaign):
     configure(campaign, "resolve_cor", default_px=40.0)
     configure(campaign, "export_star", binning=2)
     expect(campaign, {"resolve_cor", *jobs_of("export_stack"), "export_star"})
-
-
-def test_full_recon_option(campaign):
-    configure(campaign, "full_recon", filter="hann")
-    expect(campaign, {*jobs_of("full_recon"), "report"})
 
 
 def test_mrc_volume_beside_the_set(campaign):
@@ -231,22 +171,6 @@ def test_revision_bumped_and_touched_code(campaign, tmp_path):
         shutil.copytree(home / name, site / name)
     run = snakemake(campaign, "--snakefile", str(site / "Snakefile"), environment=new)
     assert (run.status, run.jobs) == (0, {"export_star"}), run.text
-
-
-def test_results_deleted(campaign):
-    for path in ("raw/a_1.cor.json", "results/a_2_rec.h5", "results/relion/stacks/a_3.mrcs"):
-        (campaign / path).unlink()
-    expect(campaign, {"sidecar", "full_recon:a_2", "export_stack:a_3", *TAIL})
-    (campaign / "results/cor.json").unlink()
-    expect(campaign, {"resolve_cor"})
-
-
-def test_predictions_deleted(campaign):
-    searched = {"a_1": "center_of_rotation.txt", "b_1": "prediction.json"}
-    for scan, name in searched.items():
-        (campaign / "results/try_center" / scan / name).unlink()
-    series = {"fix_cor:a", "fix_cor:b", "resolve_cor"}
-    expect(campaign, {*jobs_of("predict_cor", searched), *series}, pending=True)
 
 
 def test_cor_of_a_series_mean_moves_with_its_donor(campaign):

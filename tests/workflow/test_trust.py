@@ -25,7 +25,7 @@ from tests.workflow.conftest import (
     snakemake,
     table,
 )
-from tests.workflow.test_reruns import TAIL, changed, expect, jobs_of
+from tests.workflow.test_reruns import TAIL, expect, jobs_of
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import make_plan
@@ -97,42 +97,6 @@ def test_a_campaign_of_ef7c9bb8_follows_an_edit(tmp_path):
     assert snakemake(campaign).jobs == frozenset()
 
 
-def test_results_tell_by_themselves_what_they_were_made_from(campaign, tmp_path):
-    """Without any record, and renamed, tables are made again, volumes only if they are others."""
-    shutil.rmtree(campaign / ".snakemake")
-    shutil.rmtree(campaign / "results" / "made")
-    (campaign / "results" / ".settled.json").unlink()
-    renamed = campaign.rename(tmp_path / "renamed")
-    table(renamed, "b_2\tauto\t44.25\t")
-    run = snakemake(renamed)
-    assert run.status == 0, run.text
-    rules = {job for job in run.jobs if job.split(":")[0] not in ("inventory", "fix_cor", *TAIL)}
-    assert rules == {"resolve_cor", *changed("b_2")}
-
-
-def test_no_job_after_a_copy_a_chmod_or_a_restore(campaign, tmp_path):
-    copy = tmp_path / "elsewhere" / "campaign"
-    shutil.copytree(campaign, copy, copy_function=shutil.copyfile)
-    expect(copy, set())
-    for path in [copy, *copy.rglob("*")]:
-        path.chmod(path.stat().st_mode | 0o060)
-    expect(copy, set())
-
-
-def test_a_large_volume_of_another_time_is_told_by_what_it_states(campaign, monkeypatch):
-    """Another content of the same size is for `verify`; a different statement, or size, is seen."""
-    assert snakemake(campaign).jobs == frozenset()
-    volumes = sorted(campaign.glob("results/*_rec.h5"))
-    for path in (*volumes, campaign / "raw" / "a_1.h5"):
-        os.utime(path)
-    expect(campaign, set())
-    first, second = volumes[:2]
-    first.rename(campaign / "first")
-    second.rename(first)
-    (campaign / "first").rename(second)
-    expect(campaign, {"full_recon:a_1", "full_recon:a_2", "report"})
-
-
 def test_raw_files_that_are_not_mounted_change_nothing(campaign):
     assert snakemake(campaign).jobs == frozenset()  # a copy
     results = campaign / "results"
@@ -182,6 +146,7 @@ def edited(path: Path) -> None:
     ],
 )
 def test_damaged_results_are_made_again(campaign, damaged):
+    assert snakemake(campaign).jobs == frozenset()  # a copy
     whole = {path: (campaign / path).read_bytes() for path in damaged}
     for path, (damage, _) in damaged.items():
         damage(campaign / path)
@@ -201,6 +166,7 @@ def test_damaged_results_are_made_again(campaign, damaged):
 
 
 def test_damaged_sweeps_and_predictions_are_made_again(campaign):
+    assert snakemake(campaign).jobs == frozenset()  # a copy
     names = {"a_1": "try.tif", "a_2": "rows.h5", "b_1": "prediction.json"}
     damaged = [campaign / "results/try_center" / scan / name for scan, name in names.items()]
     whole = [path.read_bytes() for path in damaged]

@@ -290,32 +290,6 @@ def test_the_catalogue_finds_what_it_asks_for():
 VOLUMES = {f"full_recon:{scan}" for scan in ("a_1", "a_2", "a_3", "b_1", "b_2")}
 
 
-@pytest.mark.engine
-def test_what_users_of_snakemake_type(campaign):
-    """Each option does what Snakemake says of it, and leaves nothing to do."""
-    receipt = "results/made/full_recon/a_1.json"
-    for options, jobs in (
-        (["-n"], set()),
-        (["--touch"], set()),
-        (["--list-changes", "params"], set()),
-        (["--detailed-summary"], set()),
-        (["-f", receipt], {"full_recon:a_1"}),
-        (["-R", "full_recon"], VOLUMES | {"report"}),
-        (["--delete-all-output"], set()),
-        ([], set()),
-    ):
-        run = conftest.snakemake(campaign, *options)
-        assert (run.status, run.jobs) == (0, jobs), (options, run.text)
-        assert plan(campaign) == (0, set()), options
-    assert (campaign / receipt).exists()
-    (campaign / "results" / "a_1_rec.h5").unlink()
-    jobs = conftest.snakemake(campaign, "-n").jobs
-    assert jobs == {"full_recon:a_1", "report"}
-    run = conftest.snakemake(campaign, "--omit-from", "full_recon")
-    assert (run.status, run.jobs & VOLUMES) == (0, set()), run.text
-    assert conftest.snakemake(campaign).jobs == jobs
-
-
 @pytest.mark.parametrize("target", ["full_recon/a_9", "no_step/a_1"])
 @pytest.mark.engine
 def test_an_unknown_target_is_refused(target, campaign):
@@ -337,17 +311,6 @@ def test_tomopipe_run_sees_all_results_and_makes_volumes_by_name(campaign):
     assert told.exit_code == 0, told.output
     assert [volume.exists() for volume in volumes] == [True, False]
     assert plan(campaign) == (2, {"full_recon:b_1", "report"})
-
-
-def test_receipts_of_the_future_fail_no_job(campaign):
-    future_s = 4e9
-    for path in (campaign / "results" / "made").rglob("*.json"):
-        os.utime(path, (future_s, future_s))
-    (campaign / "results" / "a_1_rec.h5").unlink()
-    run = conftest.snakemake(campaign)
-    assert run.status == 0, run.text
-    assert "full_recon:a_1" in run.jobs
-    assert plan(campaign) == (0, set())
 
 
 SEGMENT = """

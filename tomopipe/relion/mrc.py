@@ -12,6 +12,9 @@ from tomopipe.storage import checksums
 from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes.output_size import HEADER_BYTES, stack_bytes
 
+LABEL = "tomopipe"
+"""The first label of a stack."""
+
 
 class StackFile:
     """An MRC stack (images, rows, columns) written part by part, with statistics in its header.
@@ -30,7 +33,7 @@ class StackFile:
         shape: Sequence[int],
         pixel_angstrom: float | tuple[float, float, float],
         *,
-        labels: Sequence[str] = ("tomopipe",),
+        labels: Sequence[str] = (LABEL,),
         is_volume: bool = False,
     ) -> None:
         self.path, self.shape, self.labels = path, tuple(shape), labels

@@ -284,12 +284,19 @@ class Receipts:
 
     def lower(self, step: str, key: str, at_ns: int) -> None:
         """Let a receipt be no younger than this."""
-        receipt = self.of(step, key)
-        if receipt and receipt.stamp[1] > at_ns:
-            path = self.files.receipt(step, key)
-            os.utime(self.path_of(path), ns=(at_ns, at_ns))
-            self._present.pop(path)
-            self.of(step, key)
+        if (receipt := self.of(step, key)) and receipt.stamp[1] > at_ns:
+            self._set_time(step, key, at_ns)
+
+    def lift(self, step: str, key: str, at_ns: int) -> None:
+        """Let a receipt be no older than this."""
+        if (receipt := self.of(step, key)) and receipt.stamp[1] < at_ns:
+            self._set_time(step, key, at_ns)
+
+    def _set_time(self, step: str, key: str, at_ns: int) -> None:
+        path = self.files.receipt(step, key)
+        os.utime(self.path_of(path), ns=(at_ns, at_ns))
+        self._present.pop(path)
+        self.of(step, key)
 
     def save(self) -> None:
         """Write the index if it has changed."""

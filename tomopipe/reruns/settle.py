@@ -227,6 +227,10 @@ class Settled:
                 mine = [key] if step == "predict_cor" else mine
                 here = [(source, k) for k in mine if (source, k) in self.decisions.right]
                 self.receipts.order_times(step, key, here)
+        if "report" in right:  # predictions that this run has made may have come out as they were
+            shown = [self.receipts.of("predict_cor", k) for k in self.receipts.keys("predict_cor")]
+            youngest_ns = max((receipt.stamp[1] for receipt in shown if receipt), default=0)
+            self.receipts.lift("report", "campaign", youngest_ns)
 
     @cached_property
     def waiting(self) -> set[str]:

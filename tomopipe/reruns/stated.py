@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from tomopipe.campaign import files
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
+from tomopipe.campaign.files import CENTER, PREDICTION, ROWS, STACK, TRY_STACK, VOLUMES
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.receipts import Receipts
+from tomopipe.reruns.receipts import Receipt, Receipts, state_of
 
 if TYPE_CHECKING:
     from tomopipe.reruns.made_from import Statement  # slow to load
@@ -75,7 +75,10 @@ def only_metadata_differ(old: "Statement | None", target: "Statement") -> bool:
 
 
 def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
-    """Name the existing files at the paths of results that tomopipe did not make."""
+    """Name the existing files at the paths of results that tomopipe did not make.
+
+    A file with a receipt counts as ours, unless another file has taken its place.
+    """
     made = campaign.outputs
     results = [("resolve_cor", "campaign", [made.cor_table, made.rot_cen])]
     sidecars = [campaign.sidecar(scan) for scan in campaign.scans]
@@ -85,20 +88,48 @@ def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
             ("try_recon", scan, made.of_try_recon(scan)),
             ("predict_cor", scan, made.of_predict_cor(scan)),
             ("full_recon", scan, [campaign.volume(scan)]),
-            ("export_stack", scan, [made.stack(scan)]),
+            ("export_stack", scan, made.of_export_stack(scan)),
         ]
+    for stack in campaign.config.stitch.stacks:
+        results.append(("stitch", stack, campaign.results_of("stitch", stack)))
     items = []
     for step, key, paths in results:
         receipt = receipts.last(step, key) or receipts.of_before(paths)
-        ours = receipt.files if receipt and step != "resolve_cor" else paths if receipt else ()
-        items += [
-            path
-            for path in paths
-            if path not in ours
-            and os.path.lexists(campaign.directory / path)
-            and not is_ours(campaign.directory / path)
-        ]
+        for path in paths:
+            where = receipts.path_of(path)
+            if receipt and path in receipt.files:
+                is_foreign = _is_in_place_of(receipt, path, where)
+            elif receipt and step == "resolve_cor":
+                is_foreign = False
+            else:
+                is_foreign = os.path.lexists(where) and not is_ours(Path(where))
+            items += [path] if is_foreign else []
     return items
+
+
+def _is_in_place_of(receipt: Receipt, path: str, where: str) -> bool:
+    """Tell whether a file of others has taken the place of a result.
+
+    Its inode is another one; that of a whole HDF5 file may be equal, for disks use them again. An
+    empty file is nobody's, and everybody may edit center_of_rotation.txt.
+    """
+    was, now = receipt.files[path], state_of(where)
+    if now is None or now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
+        return False
+    is_other = now[2] != was[2] or _is_whole_hdf5(where)
+    return is_other and not is_ours(Path(where), by_itself=True)
+
+
+def _is_whole_hdf5(path: str) -> bool:
+    if not path.endswith(".h5"):
+        return False
+    import h5py
+
+    try:
+        with h5py.File(path, "r"):
+            return True
+    except OSError:
+        return False
 
 
 def refuse_foreign(campaign: Campaign, receipts: Receipts) -> None:
@@ -112,19 +143,21 @@ def refuse_foreign(campaign: Campaign, receipts: Receipts) -> None:
                 *(f"  {path}" for path in sorted(result)[:_N_NAMED]),
                 *(["  ..."] if len(result) > _N_NAMED else []),
                 "Choose another folder (campaign.results, storage.sidecars), or move these away. "
-                "`tomopipe cor import` takes CORs over from rot_cen.json, CSV files and sidecars.",
+                "`tomopipe cor import` takes CORs over from rot_cen.json, CSV files and sidecars. "
+                "Delete what is a damaged copy of a result.",
             ]
         )
     )
 
 
-def is_ours(path: Path) -> bool:
-    """Tell whether tomopipe made a file or folder, by its content."""
-    if statement_in(path) is not None:
+def is_ours(path: Path, *, by_itself: bool = False) -> bool:
+    """Tell whether tomopipe made a file or folder, by its content, or that of a file beside it."""
+    signs = _OWN_SIGNS if by_itself and path.name.endswith(tuple(_OWN_SIGNS)) else _SIGNS
+    if signs is _SIGNS and statement_in(path) is not None:
         return True
-    ending = next((end for end in _SIGNS if path.name.endswith(end)), None)
+    ending = next((end for end in signs if path.name.endswith(end)), None)
     try:
-        return ending is not None and _SIGNS[ending](path)
+        return ending is not None and signs[ending](path)
     except Exception:  # a foreign file may raise anything
         return False
 
@@ -133,6 +166,24 @@ def _is_table(path: Path) -> bool:
     return all({"cor_px", "source"} <= set(entry) for entry in read_json(path, _EXPECTED).values())
 
 
+def _is_stack(path: Path) -> bool:
+    from tomopipe.relion.mrc import LABEL, labels_of
+
+    return LABEL in labels_of(path)
+
+
+def _is_sweep(path: Path) -> bool:
+    from tomopipe.volumes import tiff
+
+    return tiff.is_ours(path)
+
+
+# of files beside which another one has the statement of both
+_OWN_SIGNS: dict[str, Callable[[Path], bool]] = {
+    STACK: _is_stack,
+    TRY_STACK: _is_sweep,
+    ROWS: lambda path: statement_in(path) is not None,
+}
 # of files that state nothing, nor does one beside them; longer endings first
 _SIGNS: dict[str, Callable[[Path], bool]] = {
     files.ROT_CEN: lambda path: is_ours(path.with_name(files.COR_TABLE)),
@@ -140,5 +191,5 @@ _SIGNS: dict[str, Callable[[Path], bool]] = {
         {"cor_px", "source", "before_px"} <= set(read_json(path, _EXPECTED))
     ),
     files.COR_TABLE: _is_table,
-    files.ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
+    ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
 }

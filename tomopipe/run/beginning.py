@@ -4,6 +4,7 @@ import atexit
 import getpass
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,14 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
         print(f"tomopipe: {fault}", file=sys.stderr)
     if launch.executes():
         _begin_run(campaign, config)
+    elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop_looking)
     return campaign
+
+
+def _stop_looking(*_: object) -> None:
+    """End a call that only looks, on Ctrl-C, also while Snakemake reads rules."""
+    sys.exit("tomopipe: stopped before anything was begun.")
 
 
 def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:

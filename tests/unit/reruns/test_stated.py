@@ -1,15 +1,20 @@
-"""Results of which the metadata alone are out of date keep their voxels, bit for bit."""
+"""Statements in results: whose a file is, and results of which the metadata alone are renewed."""
 
 import json
+import os
+import shutil
 
+import h5py
 import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
 from tests.step_calls import export_stack, full_recon
-from tomopipe.campaign.files import VOLUMES
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.files import VOLUMES, Files
 from tomopipe.reruns.made_from import as_text
-from tomopipe.reruns.stated import only_metadata_differ
+from tomopipe.reruns.receipts import Receipts, write_receipt
+from tomopipe.reruns.stated import foreign, only_metadata_differ
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
 
 
@@ -76,3 +81,82 @@ def test_a_stack_keeps_its_pixels(raw, tmp_path):
     old, new = (meta.pop("statistics") for meta in metas)
     assert old == pytest.approx(new, rel=1e-9)  # summed in another order
     assert metas[0] == metas[1]
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def copy(path):
+    shutil.copyfile(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+
+
+def copy_and_cut(path):
+    copy(path)
+    cut(path)
+
+
+def others_hdf5(path):
+    with h5py.File(path, "w") as file:  # the inode stays
+        file["exchange/data"] = np.zeros((2, 3, 3))
+
+
+def others_file(path):
+    path.with_name("others").write_text("1048.25")
+    path.with_name("others").replace(path)
+
+
+HDF5, JSON = ["a_1_rec.h5", "rows.h5"], ["a_1.json", "prediction.json", "try.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (cut, []),
+        (lambda path: path.write_text(""), []),
+        (copy, []),
+        (copy_and_cut, [*HDF5, *JSON]),
+        (others_hdf5, HDF5),
+        (others_file, [*HDF5, *JSON, "a_1.mrcs"]),
+    ],
+)
+def test_whose_a_changed_result_is(raw, tmp_path, change, names):
+    """Each has a receipt. A stack and a sweep do not hide behind the statement beside them."""
+    campaign = tmp_path / "campaign"
+    files, here = Files(campaign / "results"), Files("results")
+    (campaign / "raw").mkdir(parents=True)
+    raw.rename(campaign / "raw" / "a_1.h5")
+    (campaign / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    results = {
+        "full_recon": [here.volume("a_1", "h5")],
+        "try_recon": here.of_try_recon("a_1")[:2],
+        "predict_cor": here.of_predict_cor("a_1"),
+        "export_stack": here.of_export_stack("a_1"),
+    }
+    made_from, scan = as_text(stated(1.0)), campaign / "raw" / "a_1.h5"
+    options = {"known": {}, "cor_px": 31.5, "provenance": {"made_from": made_from}}
+    full_recon(scan, files.volume("a_1", "h5"), **options)
+    files.rows("a_1").parent.mkdir(parents=True)
+    with h5py.File(files.rows("a_1"), "w") as file:
+        file.attrs["made_from"] = made_from
+        file["sinograms"] = np.zeros(5000)
+    for path in (files.sweep("a_1"), files.prediction("a_1")):
+        path.write_text(json.dumps({"made_from": stated(1.0), "cor_px": [31.5] * 50}))
+    files.center("a_1").write_text("31.50\n")
+    stack = files.stack("a_1"), files.stack_meta("a_1")
+    export_stack(scan, *stack, made_from=stated(1.0))
+    for step, paths in results.items():
+        write_receipt(here.receipt(step, "a_1"), stated(1.0), paths, directory=campaign)
+
+    def of_others():
+        loaded = load_campaign(campaign)
+        return [path.split("/")[-1] for path in foreign(loaded, Receipts(campaign, here))]
+
+    assert of_others() == []
+    for step in results.values():
+        for path in step[::-1]:
+            if change is not others_hdf5 or path.endswith(".h5"):
+                change(campaign / path)
+    assert sorted(of_others()) == sorted(names)

@@ -17,6 +17,7 @@ BEGIN = """
 import os, signal, sys
 from pathlib import Path
 from tomopipe.run import beginning
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["snakemake", *sys.argv[1:]]
 try:
     beginning.begin({}, Path.cwd(), is_main=True)
@@ -71,6 +72,14 @@ def test_after_a_killed_run_its_queue_is_cancelled_and_its_jobs_end(campaign, op
     assert (said.read_text() if said.exists() else "") == call * (options == ON_SLURM)
     assert lock.read(campaign) is None
     assert not (campaign / "results" / ".runs").exists()
+
+
+def test_ctrl_c_ends_a_look_with_one_sentence(campaign):
+    """Also after it has begun, while Snakemake reads its rules."""
+    interrupted = "import time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    shown = begin(campaign, interrupted, "--dry-run")
+    says = "tomopipe: stopped before anything was begun.\n"
+    assert (shown.returncode, shown.stderr) == (1, says)
 
 
 def test_in_a_copy_the_queue_of_the_run_that_was_copied_is_left_alone(campaign):

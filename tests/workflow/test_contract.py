@@ -1,0 +1,283 @@
+"""The contract of runs, case by case on one campaign: what plan calls certain runs, no other job.
+
+Each test begins and ends with a campaign of six scans that has nothing to do.
+"""
+
+import os
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.rights import HEEDING, heeding
+from tests.workflow.conftest import (
+    CORS_PX,
+    HOME,
+    configure,
+    make_scan,
+    plan,
+    plan_all,
+    snakemake,
+    table,
+)
+from tests.workflow.test_reruns import SEARCH, TAIL, changed, jobs_of
+from tomopipe.campaign import lock
+from tomopipe.cli import cli
+
+pytestmark = pytest.mark.engine
+SCANS = (*CORS_PX, "b_3")
+TABLES = {"fix_cor:a", "fix_cor:b", "resolve_cor"}
+RECEIPT = "results/made/full_recon/{}.json"
+
+
+@pytest.fixture(scope="module")
+def of_six(finished, tmp_path_factory) -> Path:
+    """The finished campaign and one scan that was added."""
+    folder = tmp_path_factory.mktemp("contract") / "campaign"
+    shutil.copytree(finished, folder, symlinks=True)
+    make_scan(folder, "b_3", 46.0)
+    chain = {f"{rule}:b_3" for rule in (*SEARCH, "export_stack")}
+    does(folder, {"inventory", *chain, "fix_cor:b", "resolve_cor", *changed("b_3"), *TAIL}, True)
+    return folder
+
+
+@pytest.fixture
+def campaign(of_six):
+    config = (of_six / "config.yaml").read_text()
+    yield of_six
+    (of_six / "config.yaml").write_text(config)
+    (of_six / "scans.tsv").unlink(missing_ok=True)
+    assert snakemake(of_six).status == 0
+    assert plan(of_six) == (0, set())
+
+
+def does(campaign: Path, jobs: set[str], pending: bool = False) -> None:
+    """Compare plan and run with the jobs; what hangs on a pending prediction is not certain."""
+    status, planned = plan_all(campaign)
+    certain = {job for job, is_certain in planned.items() if is_certain}
+    run = snakemake(campaign)
+    assert (run.status, run.jobs) == (0, jobs), run.text
+    assert status == (2 if jobs else 0)
+    assert certain <= jobs <= planned.keys() if pending else certain == jobs == planned.keys()
+
+
+def states(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return size, time and inode of all results but rot_cen.json, which names their folder."""
+    paths = set(folder.rglob("[!.]*")) - {folder / "rot_cen.json"}
+    found = {str(path): path.stat() for path in paths if path.is_file()}
+    return {path: (at.st_size, at.st_mtime_ns, at.st_ino) for path, at in found.items()}
+
+
+def of_edit(*scans: str) -> set[str]:
+    """Return the jobs after the COR of scans was edited."""
+    return {"resolve_cor", *(f"fix_cor:{scan[0]}" for scan in scans), *changed(*scans), *TAIL}
+
+
+def test_cors_and_options_are_edited(campaign):
+    table(campaign, "a_2\tauto\t50.25\t")
+    does(campaign, of_edit("a_2"))
+    table(campaign, "a_2\tauto\t50.250\ta remark")
+    does(campaign, set())
+    table(campaign)  # undone after a run
+    does(campaign, of_edit("a_2"))
+    table(campaign, "a_2\tauto\t50.25\t")
+    configure(campaign, "full_recon", filter="hann")
+    assert snakemake(campaign, "-n").status == 0
+    table(campaign)  # undone before one
+    configure(campaign, "full_recon", filter="shepp-logan")
+    configure(campaign, "watch", settle_s=7)
+    does(campaign, jobs_of("full_recon", SCANS) | {"report"})
+    shutil.rmtree(campaign / ".snakemake")
+    table(campaign, "b_1\tauto\t46.25\t")
+    does(campaign, of_edit("b_1"))
+
+
+def test_an_option_of_the_search_gives_the_same_cors(campaign):
+    configure(campaign, "predict_cor", min_confidence=0.45)
+    # each prediction states its options, and so is another file for the report
+    does(campaign, {*jobs_of("predict_cor", SCANS), *TABLES, "report"}, True)
+
+
+def test_scans_appear_and_vanish(campaign):
+    make_scan(campaign, "b_3", 47.5, seed=99)
+    chain = {f"{rule}:b_3" for rule in (*SEARCH, "export_stack")}
+    does(campaign, {"inventory", *chain, *of_edit("b_3")}, True)
+    for row in ("no", "auto"):
+        table(campaign, f"b_2\t{row}\t\t")
+        does(campaign, {"fix_cor:b", "resolve_cor", *TAIL})
+    (campaign / "raw" / "b_3.h5").rename(campaign / "b_3.h5")
+    does(campaign, {"inventory", "fix_cor:b", "resolve_cor", *TAIL})
+    (campaign / "b_3.h5").rename(campaign / "raw" / "b_3.h5")
+    does(campaign, {"inventory", "fix_cor:b", "resolve_cor", *TAIL})
+    os.rename(campaign / "raw" / "b_3.h5", campaign / "raw" / "b_7.h5")
+    chain = {f"{rule}:b_7" for rule in (*SEARCH, "export_stack")}
+    does(campaign, {"inventory", *chain, *of_edit("b_7")}, True)
+    os.rename(campaign / "raw" / "b_7.h5", campaign / "raw" / "b_3.h5")
+
+
+def test_times_copies_and_lost_records(campaign, tmp_path):
+    now_s, chance = 1_800_000_000, random.Random(0)
+    for path in (campaign / "results").rglob("*"):
+        os.utime(path, (at_s := chance.uniform(1e9, now_s), at_s))
+    does(campaign, set())
+    for path in (campaign / "results").rglob("*"):
+        os.utime(path, (at_s := chance.uniform(2.1e9, 4e9), at_s))
+    table(campaign, "b_1\tauto\t46.25\t")
+    does(campaign, of_edit("b_1"))
+    shutil.rmtree(campaign / ".snakemake")
+    copy = shutil.copytree(campaign, tmp_path / "copy", copy_function=shutil.copyfile)
+    does(copy, set())
+    for path in [copy, *copy.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o060)
+    shutil.rmtree(copy / "results" / "made")
+    does(copy, set())
+    moved = shutil.copytree(campaign, tmp_path / "moved")
+    shutil.rmtree(moved / "results" / "made")
+    (moved / "results" / ".settled.json").unlink()
+    table(moved, "b_1\tauto\t46.25\t", "b_2\tauto\t44.25\t")
+    does(moved, {"inventory", *TABLES, *changed("b_2"), *TAIL})
+
+
+def test_results_are_edited_exchanged_and_deleted(campaign):
+    results, tries = campaign / "results", campaign / "results" / "try_center"
+    receipt = campaign / RECEIPT.format("a_1")
+    (results / "a_2_rec.h5").unlink()
+    (results / "relion" / "stacks" / "a_3.mrcs").unlink()
+    receipt.unlink()  # which its volume outlives
+    does(campaign, {"full_recon:a_2", "export_stack:a_3", *TAIL})
+    assert receipt.exists()
+    (tries / "a_1" / "center_of_rotation.txt").unlink()
+    (tries / "b_1" / "prediction.json").unlink()
+    (results / "cor.json").unlink()  # all come out as they were: the page stays
+    does(campaign, {*jobs_of("predict_cor", ("a_1", "b_1")), *TABLES}, True)
+    path = results / "cor.json"
+    path.write_text(path.read_text().replace("4", "5"))
+    does(campaign, {"resolve_cor"})
+    os.replace(results / "a_1_rec.h5", results / "aside")
+    os.replace(results / "a_2_rec.h5", results / "a_1_rec.h5")
+    os.replace(results / "aside", results / "a_2_rec.h5")
+    os.truncate(results / "b_2_rec.h5", 5000)
+    does(campaign, jobs_of("full_recon", ("a_1", "a_2", "b_2")) | {"report"})
+    center = tries / "a_2" / "center_of_rotation.txt"
+    before = center.read_text()
+    for text in ("50.25\n", before):
+        center.write_text(text)
+        does(campaign, of_edit("a_2"))
+
+
+def test_a_file_of_others_is_refused(campaign):
+    """It was moved onto a volume that has its receipt, and onto one that has none."""
+    path, receipt = campaign / "results" / "b_1_rec.h5", campaign / RECEIPT.format("b_1")
+    ours = path.rename(campaign / "ours")
+    with h5py.File(campaign / "theirs", "w") as file:
+        file["exchange/data"] = np.zeros((2, 3, 3))
+    (campaign / "theirs").rename(path)
+    table(campaign, "a_2\tauto\t50.25\t")
+    for lost in ((), (receipt, campaign / "results" / ".settled.json")):
+        for record in lost:
+            record.unlink()
+        before = states(campaign / "results")
+        done = CliRunner().invoke(cli, ["plan", str(campaign)])
+        run = snakemake(campaign)
+        assert (done.exit_code, run.status, run.jobs) == (1, 1, set()), run.text
+        assert "  results/b_1_rec.h5\n" in run.text
+        assert states(campaign / "results") == before
+    ours.rename(path)
+    assert snakemake(campaign).jobs >= changed("a_2")
+
+
+def test_looking_changes_no_result(campaign):
+    table(campaign, "b_1\tauto\t46.25\t")
+    configure(campaign, "full_recon", filter="hann")
+    results = campaign / "results"
+    before = states(results)
+    folders = [results, *(path for path in results.rglob("*") if path.is_dir())]
+    for mode in (0o555, 0o755):
+        for folder in folders:
+            folder.chmod(mode)
+        for command, *options in (["plan"], ["plan", "--json"], ["status"], ["run", "--", "-n"]):
+            heeding(command, campaign, *options)
+        run = snakemake(campaign, "-n", environment={}, by=HEEDING)
+        assert (run.status, "results are shown as they are" in run.text) == (0, mode == 0o555)
+        if mode == 0o555:
+            assert states(results) == before
+    looks = "-S", "-D", "--dag", "--unlock", "--list-changes params", "-nF", "--report r.html"
+    for look in looks:
+        run = snakemake(campaign, *look.split())
+        assert (run.status, "Traceback" in run.text) == (0, False), run.text
+    after = states(results)
+    assert {path for path in before if after.get(path) != before[path]} == {
+        path for path in before if "/results/made/" in path
+    } - after.keys()
+    does(campaign, of_edit("b_1") | jobs_of("full_recon", SCANS))
+
+
+def test_targets(campaign):
+    """Each option does what Snakemake says of it."""
+    table(campaign, "b_1\tauto\t46.25\t", "b_2\tauto\t44.25\t")
+    left, volume = of_edit("b_1", "b_2"), RECEIPT.format("b_1")
+    searched = jobs_of("predict_cor", {*SCANS} - {"b_1", "b_2"})  # the others are in the table
+    for options, jobs in (
+        (["--until", "resolve_cor"], {"fix_cor:b", "resolve_cor"}),
+        (["--cores", "2", "results/made/resolve_cor/campaign.json", volume], {"full_recon:b_1"}),
+        (["--omit-from", "full_recon"], set()),
+        ([], {"full_recon:b_2", "sidecar", *TAIL}),
+        (["--touch"], set()),
+        (["-f", volume], {"full_recon:b_1"}),
+        (["-R", "full_recon"], {*jobs_of("full_recon", SCANS), "report"}),
+        (["-R", "predict_cor"], {*searched, *TABLES, "report"}),
+        (["--delete-all-output"], set()),
+        ([], set()),
+    ):
+        run = snakemake(campaign, *options)
+        assert (run.status, run.jobs) == (0, jobs), (options, run.text)
+        left -= jobs
+        assert plan(campaign)[1] == left, options
+
+
+def test_calls_that_cannot_run_end_with_one_sentence(campaign):
+    run = lock.take(campaign, lock.new_run(campaign, host="elsewhere", machine="another"))
+    for option, says in (("--quiet", "on elsewhere"), ("--profile=nowhere", "but no profile.yaml")):
+        done = snakemake(campaign, *option.split("="))
+        (line,) = [line for line in done.text.splitlines() if not line.startswith("Using")]
+        assert (done.status, says in line) == (1, True), line
+        assert lock.read(campaign) == run
+    took_over = CliRunner().invoke(cli, ["run", str(campaign), "--take-over"])
+    assert (took_over.exit_code, lock.read(campaign)) == (0, None), took_over.output
+
+
+ENDED = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+include: {snakefile!r}
+
+
+def end(_):
+    os.kill(os.getpid(), int(os.environ["NUMBER"]))
+    time.sleep(9)
+
+
+rule mine:
+    input: end
+    output: "mine.txt"
+    shell: "touch {{output}}"
+"""
+
+
+def test_a_dry_run_that_is_killed_leaves_nothing(campaign):
+    snakefile = campaign / "mine.smk"
+    snakefile.write_text(ENDED.format(snakefile=str(HOME / "Snakefile")))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
+        before = states(campaign / "results"), set(os.listdir(campaign))
+        options, environment = ("--snakefile", str(snakefile)), {"NUMBER": str(int(number))}
+        run = snakemake(campaign, "-n", "mine.txt", *options, environment=environment)
+        assert run.status == (1 if number == signal.SIGINT else -number), run.text
+        assert "Traceback" not in run.text
+        assert (states(campaign / "results"), set(os.listdir(campaign))) == before
+        assert lock.read(campaign) is None
