@@ -38,7 +38,8 @@ def _sections(command, parent, name: str) -> Iterator[str]:
         for parameter in command.params:
             record = parameter.get_help_record(context)
             if record and parameter.name not in OF_ALL:
-                yield "| `{}` | {} |\n".format(*(text.replace("|", "\\|") for text in record))
+                name, text = (part.replace("|", "\\|") for part in record)
+                yield f"| `{re.sub(r' <list.*>', '', name)}` | {text} |\n"
     else:
         for inner in command.list_commands(context):
             if name != "lab" or inner not in OF_THE_LAB:

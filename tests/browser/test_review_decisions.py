@@ -178,6 +178,10 @@ def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(replaced, vi
         assert abs(box["x"] - left) < 2
         left += canvas["width"] / 3
         assert canvas["y"] + canvas["height"] <= box["y"] + 1
+        for part in card.locator("b, span").all():  # no COR, source or confidence is cut
+            assert part.evaluate("part => part.scrollWidth <= part.clientWidth")
+            bottom = (around := part.bounding_box())["y"] + around["height"]
+            assert bottom <= box["y"] + box["height"]
     scores = page.locator("#scores svg").bounding_box()
     marks = [mark.bounding_box()["x"] for mark in page.locator("#scores .candidate").all()]
     assert len(marks) == 3

@@ -73,6 +73,11 @@ def test_pages_of_commands_and_functions_are_those_of_the_code(page):
     assert is_new, f"`make docs` writes {page.relative_to(HOME)}"
 
 
+def test_the_page_of_commands_has_no_types_of_python():
+    text = (DOCS / "reference" / "cli.md").read_text()
+    assert re.findall(r"<\w*\[[^>]*>", text) == []
+
+
 def test_the_table_of_states_is_that_of_the_code():
     """`make docs` writes it."""
     text = (DOCS / "reference" / "conventions.md").read_text()

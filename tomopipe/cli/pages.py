@@ -144,7 +144,9 @@ def review(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a proxy that shows the page; localhost always may."),
+        typer.Option(
+            metavar="HOST", help="Name of a proxy that shows the page; localhost always may."
+        ),
     ] = None,
     allow_origin: Annotated[
         str,

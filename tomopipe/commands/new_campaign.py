@@ -8,11 +8,13 @@ theirs, or one fixed value (=vo).
 
 import csv
 import glob
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as IniError
+from contextlib import suppress
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -220,12 +222,18 @@ class Translation(NamedTuple):
                 self.put(key, _converted(value, rule))
             except (KeyError, ValueError):
                 self.notes.append(f"{name} {value}: {remark}")
-        elif word != default:
+        elif not _same(word, default):
             self.notes.append(f"{name} {value}: {remark}")
 
 
 class _Sweep(list[Any]):
     """Values of one parameter that HTTomo would compare."""
+
+
+def _same(value: str, default: str) -> bool:
+    with suppress(ValueError):
+        return float(value) == float(default)
+    return value == default
 
 
 def _converted(value: Any, rule: str) -> Any:
@@ -344,12 +352,16 @@ class _Loader(yaml.SafeLoader):
     """YAML with HTTomo's tags of sweeps."""
 
 
-_Loader.add_multi_constructor(
-    "!",
-    lambda loader, _, node: _Sweep(
-        loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else ["..."]
-    ),
-)
+def _sweep(loader: Any, _: str, node: yaml.Node) -> _Sweep:
+    if isinstance(node, yaml.SequenceNode):
+        return _Sweep(loader.construct_sequence(node))
+    span = loader.construct_mapping(node)
+    start, step = span["start"], span["step"]
+    n_values = math.ceil((span["stop"] - start) / step) if step else 0  # the end is left out
+    return _Sweep(start + step * i for i in range(n_values))
+
+
+_Loader.add_multi_constructor("!", _sweep)
 
 
 def _httomo(text: str, _: Path, result: Translation) -> None:

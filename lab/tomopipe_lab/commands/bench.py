@@ -17,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
+    short_help="Measure the engine on this machine.",
     help="Example: `tomopipe lab bench cpu --quick`\n\n"
     "Measure speed, quality and memory here, against other packages where installed.",
 )

@@ -1,5 +1,6 @@
 """One grammar: the campaign, --dry-run and help are the same in every command."""
 
+import re
 import subprocess
 import sys
 
@@ -56,6 +57,7 @@ def test_each_help_begins_with_an_example_and_flags_have_no_type(names):
     assert lines[1].startswith(("Example: ", "Examples: ")), text
     assert " ".join(["tomopipe", *names]) in lines[1] + lines[2]
     assert "bool" not in text
+    assert not re.search(r"│ \w+ +Example", text)  # of a command of a group what it does
 
 
 def test_a_mistyped_command_is_guessed():

@@ -349,6 +349,8 @@ def test_what_nabu_has_and_we_have_not_is_said(tmp_path, old, new, options, note
         ("FBP2d_astra", "ADMM3d_tomobar", {}, "ADMM3d_tomobar: no equal"),
         ("${{centering.side_outputs.centre_of_rotation}}", "81.5", {}, "FBP2d_astra.center 81.5"),
         ("start: 1, stop: 3", "start: mid, stop: end", {}, "preview.detector_y {'start': 'mid'"),
+        ("${{centering.side_outputs.centre_of_rotation}}",
+         "!SweepRange {start: 75, stop: 90, step: 5}", {}, "FBP2d_astra.center [75, 80, 85]: "),
     ],
 )  # fmt: skip
 def test_what_httomo_has_and_we_have_not_is_said(tmp_path, old, new, options, note):
@@ -357,6 +359,19 @@ def test_what_httomo_has_and_we_have_not_is_said(tmp_path, old, new, options, no
     phase = result.options["preprocess"].get("phase")
     assert phase is None if options is None else phase.items() >= options.items()
     assert not note or [line for line in result.notes if line.startswith(note)], result.notes
+
+
+def test_what_nabu_config_writes_into_every_file_is_not_noted(tmp_path):
+    usual = "beam_shape = parallel\nunsharp_coeff = 0.\n[reconstruction]\nangle_offset = 0\n"
+    usual += "fbp_filter_cutoff = 1.0\noptim_algorithm = chambolle-pock\nweight_tv = 1.0e-2\n"
+    usual += "preconditioning_filter = 1\npositivity_constraint = 1\ncrop_filtered_data = True\n"
+    text = "[dataset]\nlocation = a.nx\n[phase]\n" + usual
+    assert read(tmp_path, "nabu.conf", text).notes == []
+    other = text.replace("= 0.\n", "= 3.\n").replace("offset = 0", "offset = 90")
+    assert read(tmp_path, "nabu.conf", other).notes == [
+        "phase.unsharp_coeff 3.: no equal; preprocess.phase.method: generalised is sharper",
+        "reconstruction.angle_offset 90: no equal",
+    ]
 
 
 def test_darks_and_flats_of_other_files_and_none(tmp_path):

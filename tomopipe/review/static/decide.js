@@ -116,7 +116,7 @@ export async function undo() {
 // Ask about rows that someone else has changed; true if they are to be as decided here.
 function overrules(left, rows) {
   $("conflict-body").replaceChildren(...left.flatMap(({ scan, cells }) => [
-    el("p", {}, `${scan} stands otherwise in the campaign table by now.`),
+    el("p", {}, `${scan} was changed in the campaign table meanwhile.`),
     el("table", {}, el("tr", {}, el("th", {}, "there"), el("td", {}, words(rows[scan].cells))), el("tr", {}, el("th", {}, "yours"), el("td", {}, words(cells))))]));
   const dialog = $("conflict");
   dialog.showModal();

@@ -294,7 +294,7 @@ function showCandidates() {
   const chosen = numberOf(now.cor);
   $("candidates").replaceChildren(...now.data.candidates.map(({ names, cor_px: cor, sources }, number) =>
     el("button", { "aria-pressed": number === chosen ? "true" : "false", tabindex: -1, onclick: (event) => (event.currentTarget.blur(), take(cor)) },
-      el("b", {}, ...names.flatMap((name) => [el("kbd", {}, NAMES[name][0]), ` ${NAMES[name][1]} `]), ` ${px(cor)} px`),
+      el("b", {}, ...names.flatMap((name) => [el("kbd", {}, NAMES[name][0]), ` ${NAMES[name][1]} `]), ` ${px(cor)}\u00a0px`),
       sourceText(sources))));
   const { clientWidth: width, clientHeight: height } = $("scores");
   $("scores").replaceChildren(plot(now.data, take, now.cor, { width: Math.max(width, 200), height: Math.max(height, 90) }) ?? el("p", { class: "quiet" }, "No score curves."));
