@@ -1,31 +1,29 @@
 """Faults on purpose: processes whose k-th call of libc fails, and what is left of their campaign.
 
-Processes are forked from a server that has all packages loaded and the shim (shim.c) before libc;
-Snakemake runs in one, its scripts as it starts them, or, without it, in a fork each. A point is one
-call that fails in one way.
+Processes are forked from a server that has all packages loaded and the shim (shim.c) before libc:
+Snakemake, and its scripts as it starts them or, without it, each in a run of its own. A point is
+one call that fails in one way.
 """
 
-import atexit
 import hashlib
 import json
 import os
 import re
-import runpy
+import select
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
+from tests import warm
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.failures import STEPS
 from tomopipe.campaign.state import LOOK_AGAIN
@@ -33,25 +31,12 @@ from tomopipe.reruns.settle import Settled
 
 HOME = Path(__file__).parents[2]
 SHIM = Path(__file__).with_name("shim.c")
-AT_START = Path(__file__).with_name("at_start")
+NEW_RUN = Path(__file__).with_name("new_run.py")
 PREAMBLE_END = "######## snakemake preamble end #########"
 ACTIONS = ("ENOSPC", "EIO", "KILL")
 N_ROWS, N_COLS, N_ANGLES = 20, 64, 31
 STEP_ROWS = 9  # between the heights of the scans
 SCANS = {"a_1": 33.0, "a_2": 33.5}
-_PRELOADED = [
-    *(
-        "snakemake.cli",
-        "tomopipe.reruns.settle",
-        "tomopipe.run.ending",
-        "h5py",
-        "tifffile",
-    ),
-    *("PIL.Image", "tomopipe.volumes.volume"),
-    *(f"tomopipe.steps.{step}" for step in ("inventory", "try_recon", "predict_cor", "fix_cor")),
-    *(f"tomopipe.steps.{step}" for step in ("resolve_cor", "sidecar", "full_recon", "stitch")),
-    *(f"tomopipe.steps.{step}" for step in ("export_stack", "export_star")),
-]
 
 
 @dataclass(frozen=True)
@@ -96,32 +81,14 @@ class Server:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.address = str(folder / "socket")
         self.state = folder / "state"
         self.state.write_bytes(bytes(16))
-        environment = os.environ | {
-            "LD_PRELOAD": str(build(folder)),
-            "PYTHONPATH": os.pathsep.join([str(HOME), os.environ.get("PYTHONPATH", "")]),
-        }
-        command = [sys.executable, "-m", "tests.faults.harness", self.address, *_PRELOADED]
-        with (folder / "server.out").open("w") as out:
-            self._process = subprocess.Popen(
-                command, env=environment, cwd=HOME, stdout=out, stderr=out, start_new_session=True
-            )
-        while not os.path.exists(self.address):
-            assert self._process.poll() is None, (folder / "server.out").read_text()
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        """End the server and all that it has forked."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self.environment = {"LD_PRELOAD": str(build(folder)), warm.FIRST: "tests.faults.arm"}
+        warm.start(folder, [*warm.MODULES, "tests.faults.arm"], self.environment)
+        self._address = str(folder / "warm.socket")
 
     def start(
         self,
-        what: str,
         arguments: Sequence[str],
         directory: Path,
         *,
@@ -131,21 +98,22 @@ class Server:
         point: Point | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> "Forked":
-        """Fork a process; see `_DO` for what it may do."""
+        """Run what Python is to run with these arguments, and what that starts, with faults."""
         self.state.write_bytes(bytes(16))
         faults = {
             "FAULT_ROOTS": ":".join(str(root) for root in roots),
             "FAULT_LOG": str(log or ""),
             "FAULT_STATE": str(self.state),
             "FAULT_AT": "0",
-            "FAULT_SERVER": self.address,
-            "FAULT_OUT": str(out),
         }
         faults |= point.environment() if point else {}
-        return ask(self.address, what, arguments, directory, faults | dict(environment or {}))
+        variables = os.environ | self.environment | faults | dict(environment or {})
+        with out.open("ab") as stream:
+            standard = [0, stream.fileno(), stream.fileno()]
+            return Forked(warm.ask(self._address, arguments, str(directory), variables, standard))
 
     def run(self, *arguments, seconds: float = 300, **options) -> int:
-        """Fork a process and return its status; negative for a signal."""
+        """Start it and return its status; negative for a signal."""
         return self.start(*arguments, **options).wait(seconds)
 
     def has_fired(self) -> bool:
@@ -156,136 +124,16 @@ class Server:
 class Forked:
     """A process that the server has forked."""
 
-    def __init__(self, stream: socket.socket) -> None:
-        self._stream = stream
-        self._lines = stream.makefile()
-        self.pid = int(self._lines.readline())
+    def __init__(self, answers: TextIO) -> None:
+        self._answers = answers
+        self.pid = int(answers.readline())
 
     def wait(self, seconds: float = 300) -> int:
         """Return the status; TimeoutError if there is none in time, and the process is killed."""
-        self._stream.settimeout(seconds)
-        try:
-            return os.waitstatus_to_exitcode(int(self._lines.readline()))
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            raise
-        finally:
-            self._lines.close()
-            self._stream.close()
-
-
-def ask(
-    address: str,
-    what: str,
-    arguments: Sequence[str],
-    directory: Path | str,
-    environment: Mapping[str, str],
-) -> Forked:
-    """Have the server fork a process."""
-    stream = socket.socket(socket.AF_UNIX)
-    stream.connect(address)
-    stream.sendall(json.dumps([what, *arguments]).encode() + b"\n")
-    stream.sendall(json.dumps([str(directory), dict(environment)]).encode() + b"\n")
-    return Forked(stream)
-
-
-def _serve(address: str) -> None:
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(f"{address}.new")
-    listening.listen(64)
-    os.rename(f"{address}.new", address)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        stream, _ = listening.accept()
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            listening.close()
-            _answer(stream)
-            os._exit(0)
-        stream.close()
-
-
-def _answer(stream: socket.socket) -> None:
-    lines = stream.makefile()
-    what, *arguments = json.loads(lines.readline())
-    directory, environment = json.loads(lines.readline())
-    pid = os.fork()
-    if pid == 0:
-        stream.close()
-        os._exit(_child(what, arguments, directory, environment))
-    # who asked may be dead by now, which ends nothing
-    with suppress(OSError):
-        stream.sendall(f"{pid}\n".encode())
-    _, status = os.waitpid(pid, 0)
-    with suppress(OSError):
-        stream.sendall(f"{status}\n".encode())
-
-
-def _child(what: str, arguments: list[str], directory: str, environment: dict[str, str]) -> int:
-    os.environ.update(environment)
-    out = os.open(os.environ["FAULT_OUT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for standard in (1, 2):
-        os.dup2(out, standard)
-    os.close(out)
-    os.chdir(directory)
-    status = 0
-    try:
-        _DO[what](*arguments)
-    except SystemExit as end:
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    if what == "snakemake":
-        atexit._run_exitfuncs()  # which a forked process leaves out
-    with suppress(OSError):
-        sys.stdout.flush()
-    return status
-
-
-def _arm(who: str) -> None:
-    import ctypes
-
-    os.environ["FAULT_WHO"] = who
-    ctypes.CDLL(None).fault_reload()
-
-
-def _snakemake(*arguments: str) -> None:
-    from snakemake.cli import main
-
-    _arm("main")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(AT_START), os.environ["PYTHONPATH"]])
-    sys.argv = ["snakemake", *arguments]
-    main(list(arguments))
-
-
-def _rule_of(script: str) -> str:
-    return Path(script).stem.split(".")[-1]
-
-
-def _script_in_new_run(path: str) -> None:
-    """Run a script that was kept, as the only job of a run of its own."""
-    from tomopipe.storage import run_folder as runs
-
-    os.environ[runs.VARIABLE] = str(runs.begin(Path("results")))
-    rule = _rule_of(path)
-    _arm(rule)
-    try:
-        runpy.run_path(path, run_name="__main__")
-    finally:
-        os.environ["FAULT_ROOTS"] = ""
-        _arm(rule)
-        if os.environ["FAULT_AT"] == "0":
-            runs.end_all(Path("results"))
-
-
-_DO = {
-    "snakemake": _snakemake,
-    "script in a new run": _script_in_new_run,
-}
+        with self._answers:  # as it is closed the process is killed
+            if not select.select([self._answers], [], [], seconds)[0]:
+                raise TimeoutError(f"process {self.pid} is not ready after {seconds} s")
+            return os.waitstatus_to_exitcode(int(self._answers.readline()))
 
 
 # ---- campaigns -------------------------------------------------------------------------------
@@ -321,7 +169,8 @@ def new_campaign(folder: Path) -> Path:
 def snakemake_arguments(campaign: Path, *more: str) -> list[str]:
     """Return the command line of a run of a campaign."""
     return [
-        *("--snakefile", str(HOME / "Snakefile"), "--directory", str(campaign)),
+        *("-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *("--directory", str(campaign)),
         *("--configfile", str(campaign / "config.yaml"), "--cores", "2", *more),
     ]
 
@@ -424,10 +273,6 @@ class Bench:
         environment = {"FAULT_STASH": str(self.scripts)}
         assert self.snakemake(environment=environment) == 0, self.said()
 
-    def close(self) -> None:
-        """End all processes."""
-        self.server.close()
-
     def said(self) -> str:
         """Return the end of what processes have printed since `restore`."""
         return self.out.read_text(errors="replace")[-5000:]
@@ -463,17 +308,17 @@ class Bench:
     def snakemake(self, *arguments: str, **options) -> int:
         """Run the workflow and return its status."""
         command = snakemake_arguments(self.campaign, *arguments)
-        return self.server.run("snakemake", command, self.campaign, out=self.out, **options)
+        return self.server.run(command, self.campaign, out=self.out, **options)
 
     def start(self, *arguments: str) -> Forked:
         """Start the workflow."""
         command = snakemake_arguments(self.campaign, *arguments)
-        return self.server.start("snakemake", command, self.campaign, out=self.out)
+        return self.server.start(command, self.campaign, out=self.out)
 
     def script(self, rule: str, **options) -> int:
         """Run the script of a rule in a run of its own and return its status."""
-        what = ["script in a new run", [str(self.scripts / rule / f"{rule}.py")], self.campaign]
-        return self.server.run(*what, out=self.out, roots=[self.campaign], **options)
+        words = [str(NEW_RUN), str(self.scripts / rule / f"{rule}.py")]
+        return self.server.run(words, self.campaign, out=self.out, roots=[self.campaign], **options)
 
     def n_calls(self, rule: str) -> int:
         """Count the calls of a rule's script that may fail."""
@@ -611,11 +456,3 @@ def _without_chance(path: str) -> str:
     for pattern, wildcard in _VARYING:
         path = pattern.sub(wildcard, path)
     return path
-
-
-if __name__ == "__main__":
-    import importlib
-
-    for module in sys.argv[2:]:
-        importlib.import_module(module)
-    _serve(sys.argv[1])

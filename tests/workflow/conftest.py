@@ -16,8 +16,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests import warm
 from tests.phantoms import write_scan
-from tests.workflow import forked
 from tomopipe.cli import cli
 
 HOME = Path(__file__).parents[2]
@@ -57,8 +57,7 @@ def snakemake(
 ) -> Run:
     """Run the workflow; jobs are named rule, or rule:wildcard.
 
-    With an environment, which may name another package, in a process that has nothing loaded; `by`
-    a command that calls it.
+    The environment may name another package; `by` is a command that calls it, without forks.
     """
     options = [
         *("--snakefile", str(HOME / "Snakefile"), "--directory", str(campaign)),
@@ -67,19 +66,16 @@ def snakemake(
     if "--cores" not in arguments and "--profile" not in arguments:
         options += ["--cores", "2"]
     output = campaign / "snakemake.out"
-    if environment is None:
-        status = forked.call(options, campaign, output)
-    else:
-        with output.open("w") as stream:
-            status = subprocess.run(
-                [*by, sys.executable, "-m", "snakemake", *options],
-                env=os.environ | environment,
-                cwd=campaign,  # not the checkout, which `python -m` would put before PYTHONPATH
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                check=False,
-                timeout=300,
-            ).returncode
+    with output.open("w") as stream:
+        status = subprocess.run(
+            [*by, sys.executable if by else warm.python(), "-m", "snakemake", *options],
+            env=os.environ | (environment or {}),
+            cwd=campaign,  # not the checkout, which `python -m` would put before PYTHONPATH
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=300,
+        ).returncode
     text = output.read_text()
     return Run(status, frozenset(job_names(text)), text)
 
@@ -191,6 +187,12 @@ def new_campaign(
     if methods:
         configure(folder, "predict_cor", methods=list(methods))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _plain_starts(request, monkeypatch):
+    if request.node.get_closest_marker("plain"):
+        monkeypatch.setenv(warm.PLAIN, "1")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import h5py
 import numpy as np
 import yaml
 
+from tests import warm
 from tests.workflow.conftest import HOME
 from tomopipe.simulate.phantom import KINDS
 from tomopipe.simulate.simulated_scan import Beam, ScanFile, simulate_scan
@@ -123,7 +123,7 @@ class Dripped:
     def _start(self) -> None:
         with open(self.log, "ab") as stream:
             self.watcher = subprocess.Popen(
-                [sys.executable, "-m", "tomopipe", "run", "--watch", str(self.campaign)],
+                [warm.python(), "-m", "tomopipe", "run", "--watch", str(self.campaign)],
                 env=os.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH", str(HOME))},
                 stdout=stream,
                 stderr=stream,
@@ -209,7 +209,7 @@ def _at_work(results: Path) -> bool:
 def _run(campaign: Path, *options: str) -> tuple[int, str]:
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+            *(warm.python(), "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
             *("--directory", str(campaign), *options),
         ],
         capture_output=True,

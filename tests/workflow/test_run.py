@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests import warm
 from tests.workflow.conftest import (
     HOME,
     configure,
@@ -36,7 +37,7 @@ CORES = ("--", "--cores", "2")
 def tomopipe(folder: Path, *arguments: str, environment: dict | None = None) -> tuple[int, str]:
     """Type `tomopipe ...` in a folder; return its status and what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", "tomopipe", *arguments],
+        [warm.python(), "-m", "tomopipe", *arguments],
         cwd=folder,
         env=os.environ | (environment or {}),
         stdout=subprocess.PIPE,

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.workflow.conftest import CORS_PX, configure, snakemake
 
 
@@ -13,6 +15,7 @@ def test_sweeps_ask_for_a_gpu_where_they_are_to_use_one(campaign):
     assert run.text.count("gpu=1") == len(CORS_PX), run.text
 
 
+@pytest.mark.plain
 def test_looking_for_work_loads_no_numerics(campaign):
     """Each start of Snakemake parses the Snakefile, those on nodes, too."""
     run = snakemake(campaign, "--dry-run", environment={"PYTHONPROFILEIMPORTTIME": "1"})

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests import warm
 from tests.workflow.conftest import (
     CORS_PX,
     HOME,
@@ -234,7 +234,7 @@ def test_what_others_made_is_never_overwritten(campaign, tmp_path):
     assert "raw_rec/a_2_rec.h5" in run.text
     assert (tree / "center_of_rotation.txt").read_text() == "77.77"
     checked = subprocess.run(
-        [sys.executable, "-m", "tomopipe", "check", str(campaign)],
+        [warm.python(), "-m", "tomopipe", "check", str(campaign)],
         capture_output=True,
         text=True,
         check=False,
@@ -279,7 +279,7 @@ def killed_while_making(campaign: Path, scan: str, go: Path) -> int:
     waits = f"while not Path({str(go)!r}).exists(): time.sleep(0.1)"
     holding = failing(go.parent, "full_recon", scan, waits)
     command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *(warm.python(), "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
         *("--directory", str(campaign), "--configfile", str(campaign / "config.yaml")),
         *("--cores", "2"),
     ]
@@ -367,7 +367,7 @@ def test_the_name_of_the_campaign_remakes_the_report(campaign):
 
 def test_nested_options_on_the_command_line(campaign):
     command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *(warm.python(), "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
         *("--directory", str(campaign), "--cores", "2", "--config", "full_recon={filter: hann}"),
     ]
     done = subprocess.run(command, cwd=campaign, capture_output=True, text=True, check=False)

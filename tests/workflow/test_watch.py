@@ -1,10 +1,10 @@
 """`tomopipe run --watch` with the real Snakemake: scans that drip in, kills, a second watcher."""
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from tests import warm
 from tests.workflow.conftest import configure
 from tests.workflow.drip import Dripped
 from tests.workflow.test_run import tomopipe
@@ -23,7 +23,7 @@ def test_one_watches_and_says_once_that_the_raw_files_are_gone(campaign):
     cors = (campaign / "results" / "cor.json").read_bytes()
     with log.open("w") as stream:
         watcher = subprocess.Popen(
-            [sys.executable, "-m", "tomopipe", "run", "--watch", str(campaign)],
+            [warm.python(), "-m", "tomopipe", "run", "--watch", str(campaign)],
             cwd=campaign,
             stdout=stream,
             stderr=stream,

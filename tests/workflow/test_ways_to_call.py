@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -12,6 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests import warm
 from tests.workflow import conftest
 from tests.workflow.conftest import HOME, Run, configure, job_names, plan
 from tomopipe.cli import cli
@@ -63,7 +63,7 @@ def call(clone: Path, folder: Path, *arguments: str) -> Run:
     }
     paths = [str(clone), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [warm.python(), *arguments],
         env=os.environ | home | host | conftest.COMPILED | {"PYTHONPATH": os.pathsep.join(paths)},
         cwd=folder,
         stdout=subprocess.PIPE,

@@ -1,0 +1,231 @@
+"""An interpreter for tests whose programs are forks of a process that has all packages loaded.
+
+Loading takes most of the time of a job, and of a call of Snakemake. `python()` is a program that
+takes a script, or -m and a module of `PROGRAMS`, as Python does. It sends them, with its folder,
+environment and standard streams, to a server, and ends as the process that the server forks for
+them; signals are passed on, and that process is killed if this program is. In it `sys.executable`
+is this program, so that Snakemake starts its scripts in the same way.
+
+All else, everything where TOMOPIPE_TEST_PLAIN is set, and everything without pidfd_open (a Linux of
+2019) runs in a Python of its own. Of another package on PYTHONPATH the modules are imported anew.
+"""
+
+import atexit
+import gc
+import importlib
+import inspect
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+PLAIN = "TOMOPIPE_TEST_PLAIN"
+FIRST = "TOMOPIPE_TEST_FIRST"  # a module whose function `first` is called before
+PROGRAMS = ("snakemake", "tomopipe")
+_OURS = ("tomopipe", "snakemake_executor_plugin_tomopipe", "snakemake_logger_plugin_tomopipe")
+MODULES = [
+    *("snakemake.cli", "tomopipe.cli", "tomopipe.commands.next_run", "tomopipe.run.ending"),
+    *("h5py", "tifffile", "PIL.Image", "tomopipe.reruns.settle", "tomopipe.volumes.volume"),
+    *("tomopipe.steps.inventory", "tomopipe.steps.try_recon", "tomopipe.steps.predict_cor"),
+    *("tomopipe.steps.fix_cor", "tomopipe.steps.resolve_cor", "tomopipe.steps.sidecar"),
+    *("tomopipe.steps.full_recon", "tomopipe.steps.stitch", "tomopipe.steps.export_stack"),
+    *("tomopipe.steps.export_star", "tomopipe.steps.report", "tomopipe.reruns.making"),
+]
+
+_servers: list[subprocess.Popen] = []
+
+# what follows the function `ask` in the program, which imports nothing that takes time
+_CLIENT = """
+
+def plain():
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+
+
+what = [*sys.argv[1:3], ""]
+is_ours = what[0].endswith(".py") or what[0] == "-m" and what[1] in {programs!r}
+if {plain!r} in os.environ or not is_ours:
+    plain()
+try:
+    answers = ask({address!r}, sys.argv[1:], os.getcwd(), os.environ, [0, 1, 2])
+except ConnectionRefusedError:
+    plain()
+pid = int(answers.readline())
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, lambda number, _: os.kill(pid, number))
+status = os.waitstatus_to_exitcode(int(answers.readline()))
+if status < 0:
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+os._exit(status)
+"""
+
+
+@cache
+def python() -> str:
+    """Return the path of the interpreter; the server ends with this process."""
+    if not hasattr(os, "pidfd_open"):
+        return sys.executable
+    folder = tempfile.TemporaryDirectory(prefix="warm-")  # whose path is short
+    atexit.register(folder.cleanup)
+    return start(Path(folder.name), MODULES)
+
+
+def start(
+    folder: Path, modules: Sequence[str], environment: Mapping[str, str] | None = None
+) -> str:
+    """Start a server that has imported `modules`; return the path of its interpreter."""
+    address, program = folder / "warm.socket", folder / "python"
+    log = folder / "warm.out"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(address), str(program), *modules],
+            env=os.environ | dict(environment or {}),
+            stdin=subprocess.PIPE,  # which ends with this process
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    while not address.exists():
+        assert server.poll() is None, log.read_text()
+        time.sleep(0.02)
+    texts = {"python": sys.executable, "plain": PLAIN, "programs": PROGRAMS}
+    client = _CLIENT.format(address=str(address), **texts)
+    head = f"#!{sys.executable} -IS\nimport os, signal, socket, sys\n\n\n"
+    program.write_text(head + inspect.getsource(ask) + client)
+    program.chmod(0o755)
+    _servers.append(server)
+    return str(program)
+
+
+def ask(address, words, folder, environment, streams):
+    """Have the server fork a process; return a file with lines: its pid, and then its status."""
+    umask = os.umask(0)
+    os.umask(umask)
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    texts = [folder, str(umask), str(len(words)), *words, *variables]
+    request = b"\0".join([os.fsencode(text) for text in texts])
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(address)
+        socket.send_fds(server, [b"%12d" % len(request)], streams)
+        server.sendall(request)
+        return server.makefile()
+
+
+def _serve(address: str) -> list[bytes]:
+    """Fork twice for each request; return it, in the process that is to do it."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(f"{address}.new")
+    listening.listen(64)
+    os.rename(f"{address}.new", address)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while listening in select.select([listening, 0], [], [])[0]:
+        stream, _ = listening.accept()
+        if os.fork() == 0:
+            listening.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return _answer(stream)
+        stream.close()
+    os._exit(0)
+
+
+def _answer(stream: socket.socket) -> list[bytes]:
+    """Do what is asked in a fork, which returns it, and is killed with who asks."""
+    size, streams, _, _ = socket.recv_fds(stream, 12, 3)
+    request = b""
+    while len(request) < int(size):
+        request += stream.recv(1 << 20)
+    if (pid := os.fork()) == 0:
+        stream.close()
+        for standard, descriptor in enumerate(streams):
+            os.dup2(descriptor, standard)
+            os.close(descriptor)
+        return request.split(b"\0")
+    for descriptor in (0, *streams):
+        os.close(descriptor)
+    try:
+        stream.sendall(b"%d\n" % pid)
+        end = os.pidfd_open(pid)
+        if end not in select.select([end, stream], [], [])[0]:
+            os.kill(pid, signal.SIGKILL)
+        stream.sendall(b"%d\n" % os.waitpid(pid, 0)[1])
+    finally:
+        os._exit(0)
+
+
+def _prepare(request: list[bytes], program: str, before: str) -> list[str]:
+    """Take over the folder, the environment and the path of modules; return the arguments."""
+    folder, umask, n_words, *rest = request
+    words = [os.fsdecode(word) for word in rest[: int(n_words)]]
+    os.setsid()
+    os.chdir(folder)
+    os.umask(int(umask))
+    os.environ.clear()
+    os.environb.update(entry.split(b"=", 1) for entry in rest[int(n_words) :])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.executable = program
+    first = os.getcwd() if words[0] == "-m" else os.path.dirname(os.path.abspath(words[0]))
+    path = os.environ.get("PYTHONPATH", "")
+    sys.path[:] = [first, *filter(None, path.split(os.pathsep)), *sys.path[1:]]
+    if path != before:
+        for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+    return words
+
+
+def _do(words: list[str]) -> int:
+    """Run a script or module as Python does; return the exit status, or minus a signal."""
+    try:
+        if name := os.environ.get(FIRST):
+            importlib.import_module(name).first(words)
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words
+            runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, int | None):
+            return (end.code or 0) & 255
+        print(end.code, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        sys.excepthook(*sys.exc_info())
+        return -signal.SIGINT
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def _leave() -> None:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        if _status < 0:
+            signal.signal(-_status, signal.SIG_DFL)
+            os.kill(os.getpid(), -_status)
+        os._exit(_status)  # taking all modules down takes as long as a small job
+
+
+if __name__ == "__main__":
+    _status = 0
+    atexit.register(_leave)  # before all others, so that it is called last
+    _address, _program, *_modules = sys.argv[1:]
+    _before = os.environ.get("PYTHONPATH", "")
+    for _module in _modules:
+        importlib.import_module(_module)
+    gc.collect()
+    gc.freeze()  # which would be copied into each fork
+    _status = _do(_prepare(_serve(_address), _program, _before))
