@@ -274,8 +274,6 @@ def say_warnings(campaign: Campaign) -> None:
 
 def remove_temporary(campaign: Campaign) -> None:
     """Remove temporary try stacks of accepted scans; stacks for RELION are still needed."""
-    from tomopipe.run.retention import removable, remove  # slow to load
-
     try:
         n_bytes = remove(removable(campaign, stacks=False))
     except Exception as error:  # this must not fail a successful run
