@@ -25,8 +25,6 @@ from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tomopipe.errors import ScanError
 from tomopipe.scans.formats import HDF5, TIFF, Path
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5, source_paths
@@ -264,6 +262,8 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
 
 def _plain(descriptor: int, n_samples: int = _MOST_SAMPLES, number: int = 0) -> Iterator[bytes]:
     """Yield both ends of a file and samples between them, spread evenly."""
+    import numpy as np  # slow to load
+
     n_bytes = os.fstat(descriptor).st_size
     edges = np.linspace(0, n_bytes, n_samples + 1).astype(int).tolist()
     extents = [(low, high - low) for low, high in pairwise(edges)]
@@ -306,6 +306,8 @@ def _of_attributes(item: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:
 
 def _value(value: Any) -> bytes:
     """Return the bytes of numbers, and the text of what has none of its own."""
+    import numpy as np  # slow to load
+
     array = np.asarray(value)
     return _text(array.tolist()) if array.dtype.hasobject else array.tobytes()
 
@@ -313,6 +315,7 @@ def _value(value: Any) -> bytes:
 def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
     """Yield what a dataset is, where it lies, and its values or samples of them."""
     import h5py
+    import numpy as np
 
     plist = data.id.get_create_plist()
     filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
@@ -370,6 +373,8 @@ def _samples(
     descriptor: int, extents: Sequence[Extent], number: int = 0, *, at_end: bool = False
 ) -> Iterator[bytes]:
     """Yield samples of extents, or of some of them: at the end, or at another position in each."""
+    import numpy as np
+
     if not extents:
         return
     chosen = np.linspace(0, len(extents) - 1, min(len(extents), _MOST_SAMPLES)).astype(int)

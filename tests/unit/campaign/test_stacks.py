@@ -89,7 +89,7 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
     reason = "a_2 is unselected: select: no"
     assert [s.problem for s in find_stacks(campaign, rows, rows)] == [reason, ""]
     assert stack_notes(campaign, rows) == (f"stack t will not be stitched: {reason}",)
-    without = {scan: {} for scan in rows if scan != "b_1"}
+    without = {scan: {"cor_px": 30.0, "source": "ai"} for scan in rows if scan != "b_1"}
     assert find_stacks(campaign, rows, without)[1].problem == "b_1 has no COR"
     findings = examine(campaign)
     assert findings.errors == []
