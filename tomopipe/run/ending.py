@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import STEPS, record_failures
@@ -17,8 +18,6 @@ from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.groups import fault_lines, scans_named
-from tomopipe.report.collected_records import collect
-from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
@@ -32,6 +31,9 @@ from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
 from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or
+
+if TYPE_CHECKING:
+    from tomopipe.report.records import ScanRecord
 
 _N_NAMED = 4  # scans in a line
 # Snakemake's words in its log when a person ended the run: then no scan has failed.
@@ -354,13 +356,15 @@ def accepted_scans(campaign: Campaign) -> list[str]:
     Their COR was set by hand, or predicted, accepted without doubts and not replaced; their volume
     exists and was made at that COR.
     """
+    from tomopipe.report.collected_records import collect  # slow to load
+
     record = collect(campaign, why=why_again(campaign))
     return [
         scan.name for scan in record.scans if scan.name in campaign.scans and _is_accepted(scan)
     ]
 
 
-def _is_accepted(scan: ScanRecord) -> bool:
+def _is_accepted(scan: "ScanRecord") -> bool:
     if scan.state not in ACCEPTED or scan.failures or scan.is_edited:
         return False
     if scan.volume is None or scan.cor_px is None:
