@@ -12,6 +12,11 @@ from tests import cuda_on_cpu, pretend_cupy
 from tests.pretend_device import REAL, LoggedDevice, PretendDevice
 from tomopipe.recon import cuda
 from tomopipe.recon.array import array_module, gpu_fault
+from tomopipe.scans.scan import Scan
+from tomopipe.steps import export_stack
+from tomopipe.storage import shared
+from tomopipe.stream import fit_options
+from tomopipe.stream.memory import Blocks
 
 # As in a job of the workflow: the workers of pytest-xdist share the cores already.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -147,6 +152,62 @@ def xp(request, monkeypatch):
     pretend_cupy.install(monkeypatch)
     monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", request.param == "backwards")
     return pretend_cupy.XP
+
+
+@pytest.fixture
+def divide(monkeypatch):
+    """Call it with the sizes of the blocks in which volumes are then made."""
+    return lambda *sizes, **more: monkeypatch.setattr(
+        fit_options, "choose_blocks", lambda *_, **__: Blocks(*sizes, **more)
+    )
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The rows that were read at a time: how many, and into which memory, if into any."""
+    noted, read_rows = [], Scan.read_rows
+
+    def note(scan, first, last, out=None):
+        noted.append((last - first, out))
+        return read_rows(scan, first, last, out)
+
+    monkeypatch.setattr(Scan, "read_rows", note)
+    return noted
+
+
+@pytest.fixture
+def refuse_to_open(monkeypatch):
+    """Call it with a path and the number of the reason for which the system does not open it."""
+    plain = open
+
+    def refuse(path, number):
+        def opened(name, *args, **options):
+            if str(name) == str(path):
+                raise OSError(number, os.strerror(number))
+            return plain(name, *args, **options)
+
+        monkeypatch.setattr("builtins.open", opened)
+
+    return refuse
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """Call it with the bytes of a scan that stacks take at a time: the least there can be."""
+    return lambda n_bytes=1: monkeypatch.setattr(export_stack, "_BLOCK_BYTES", n_bytes)
+
+
+@pytest.fixture
+def no_kernels(xp, monkeypatch):
+    """Compute by plain operations: an own kernel is an error."""
+    monkeypatch.setattr(cuda, "is_plain", True)
+    monkeypatch.setattr(cuda, "kernel", lambda *_: pytest.fail("an own kernel"))
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """A writer does not wait for another."""
+    monkeypatch.setattr(shared, "WAIT_S", 0)
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ from tomopipe.config import FullReconBlock, PreprocessBlock
 from tomopipe.cor.collected_rows import collect_rows, read_rows
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.steps import full_recon as full_module
 from tomopipe.stream.memory import (
-    Blocks,
     MemoryInputs,
     choose_blocks,
     full_recon_mb,
@@ -78,11 +76,10 @@ def test_the_try_slice_is_that_of_the_volume(tmp_path, chunks):
 
 
 @pytest.mark.parametrize("binning", [1, 2])
-def test_volumes_do_not_depend_on_the_blocks(tmp_path, monkeypatch, binning):
+def test_volumes_do_not_depend_on_the_blocks(tmp_path, monkeypatch, divide, binning):
     path = make_scan(tmp_path, CHUNKS[1])
     whole = volume(path, tmp_path, EVERYTHING, binning=binning)
-    small = Blocks(4, 4 * binning, ahead=1)
-    monkeypatch.setattr(full_module, "fit_blocks", lambda *_, **__: (small, small))
+    divide(4, 4 * binning, ahead=1)
     pieces = volume(path, tmp_path, EVERYTHING, "p.h5", binning=binning, threads=2)
     assert np.abs(pieces - whole).max() < 3e-5 * np.ptp(whole)
     alone = {"stripes": {"method": "vo", "size_px": 5, "large_px": 11}}
@@ -166,7 +163,7 @@ def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch)
     assert np.allclose(small.sinograms, whole.sinograms, atol=1e-6)
 
 
-def test_stacks_are_corrected_as_volumes_are(tmp_path, monkeypatch):
+def test_stacks_are_corrected_as_volumes_are(tmp_path, in_pieces):
     import mrcfile
 
     from tomopipe.prep.correct import corrections_of
@@ -174,7 +171,7 @@ def test_stacks_are_corrected_as_volumes_are(tmp_path, monkeypatch):
     from tomopipe.steps import export_stack as module
 
     path = make_scan(tmp_path)
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 7 * N_ANGLES * N_COLS * 16)
+    in_pieces(7 * N_ANGLES * N_COLS * 16)
     options = {"known": KNOWN, "corrections": EVERYTHING, "rows": [5, 30], "max_tilts": 9}
     export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1, **options)
     with open_scan(path, options=KNOWN) as scan:

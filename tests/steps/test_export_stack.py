@@ -206,21 +206,15 @@ def test_an_aborted_scan_gives_the_frames_it_has(tmp_path):
     assert meta["theta_deg"] == pytest.approx(THETA_DEG[:4].tolist())
 
 
-@pytest.fixture
-def in_pieces(monkeypatch):
-    """The least of a scan that can be read at a time."""
-    monkeypatch.setattr(step, "_BLOCK_BYTES", 1)
-
-
 @pytest.mark.parametrize("chunks", [None, (1, N_ROWS, N_COLS), (N_ANGLES, 1, N_COLS), (3, 4, 5)])
 @pytest.mark.parametrize("options", [{}, {"binning": 2, "rows": [1, 9], "max_tilts": 4}])
-def test_pieces_make_the_same_stack_as_the_whole(scan, request, caplog, chunks, options):
+def test_pieces_make_the_same_stack_as_the_whole(scan, in_pieces, caplog, chunks, options):
     expected, _ = export(scan, **options)
     with h5py.File(scan, "r+") as file:
         counts = file["exchange/data"][()]
         del file["exchange/data"]
         file.create_dataset("exchange/data", data=counts, chunks=chunks)
-    request.getfixturevalue("in_pieces")
+    in_pieces()
     with caplog.at_level("INFO"):
         images, _ = export(scan, **options)
     assert np.array_equal(images, expected)
@@ -230,7 +224,7 @@ def test_pieces_make_the_same_stack_as_the_whole(scan, request, caplog, chunks, 
 
 
 @pytest.mark.parametrize("chunks", [None, (60, 2, 200)])
-def test_memory_does_not_grow_with_the_scan(tmp_path, monkeypatch, chunks):
+def test_memory_does_not_grow_with_the_scan(tmp_path, in_pieces, chunks):
     path = tmp_path / "big.h5"
     counts = np.full((60, 100, 200), 3000, np.uint16)
     counts[:, 0, 0] = 3001
@@ -239,7 +233,7 @@ def test_memory_does_not_grow_with_the_scan(tmp_path, monkeypatch, chunks):
         file["exchange/data_white"] = np.full((1, 100, 200), 6000, np.uint16)
         file["exchange/data_dark"] = np.zeros((1, 100, 200), np.uint16)
         file["exchange/theta"] = np.linspace(0, 180, 60)
-    monkeypatch.setattr(step, "_BLOCK_BYTES", 2**20)
+    in_pieces(2**20)
     export(path)  # imports and caches are not counted
     tracemalloc.start()
     export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1)
@@ -250,6 +244,7 @@ def test_memory_does_not_grow_with_the_scan(tmp_path, monkeypatch, chunks):
 
 def test_a_failure_on_the_way_leaves_the_old_stack(scan, monkeypatch, in_pieces):
     before, _ = export(scan)
+    in_pieces()
     monkeypatch.setattr(
         step, "block_average", lambda images, _: np.full_like(images[:, :, :20], np.nan)
     )
@@ -300,6 +295,7 @@ def test_a_fault_of_the_scan_is_a_result(scan):
 
 @pytest.mark.parametrize("options", [{}, {"corrections": {"hardening": [1.0, 1e-3]}}])
 def test_a_scan_of_which_half_was_never_written_gets_no_stack(scan, in_pieces, options):
+    in_pieces()
     with h5py.File(scan, "r+") as file:
         file["exchange/data"][3] = 0  # one alone is left to the correction
     export(scan, **options)

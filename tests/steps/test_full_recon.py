@@ -18,11 +18,9 @@ from tests.step_calls import full_recon
 from tests.tiff_files import read_slices
 from tomopipe.errors import ScanError
 from tomopipe.simulate.phantom import Ellipsoid
-from tomopipe.stream import fit_options as _fit
 from tomopipe.stream import recon_task as _task
 from tomopipe.stream import source as _source
 from tomopipe.stream import stream as _stream
-from tomopipe.stream.memory import Blocks
 from tomopipe.volumes import tiff
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
@@ -139,64 +137,58 @@ def test_rows_are_first_and_last_both_included(tmp_path):
     assert read_provenance(tmp_path / "part.h5")["geometry"]["rows"] == [2, 5]
 
 
-@pytest.fixture
-def divide(monkeypatch):
-    """Call it with the sizes of the blocks in which volumes are then made."""
-    return lambda *sizes, **more: monkeypatch.setattr(
-        _fit, "choose_blocks", lambda *_, **__: Blocks(*sizes, **more)
-    )
-
-
-def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch, divide):
+def test_blocks_do_not_change_a_bit(tmp_path, reads, divide):
     truth = _scan(
         tmp_path, n_rows=37, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2, chunks=False
     )
     whole = _volume(truth)
-    reads = []
-    read_rows = _task.Scan.read_rows
-    monkeypatch.setattr(
-        _task.Scan,
-        "read_rows",
-        lambda self, first, last: [reads.append(last - first), read_rows(self, first, last)][1],
-    )
+    reads.clear()
     divide(16, 16)
     np.testing.assert_array_equal(_volume(truth, "blocks.h5"), whole)
-    assert reads == [16, 16, 5]
+    assert [n_rows for n_rows, _ in reads] == [16, 16, 5]
     divide(4, 4, ahead=0)
     np.testing.assert_allclose(_volume(truth, "small.h5"), whole, atol=1e-7)
+
+
+@pytest.fixture
+def at_each_batch(monkeypatch):
+    """Call it with what the thread of a batch does before its slices are made."""
+    slices_of = _stream.slices_of
+
+    def before(function):
+        monkeypatch.setattr(_stream, "slices_of", lambda *args: [function(), slices_of(*args)][1])
+
+    return before
 
 
 PIECES = [{}, {"binning": 2}, {"dtype": "uint16", "value_range": [-0.01, 0.03]}]
 
 
 @pytest.mark.parametrize("options", PIECES, ids=str)
-def test_pieces_computed_side_by_side_change_no_bit(tmp_path, monkeypatch, divide, options):
+def test_pieces_computed_side_by_side_change_no_bit(tmp_path, at_each_batch, divide, options):
     truth = _scan(tmp_path, n_rows=70, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2)
     divide(4, 16)
     alone = _volume(truth, threads=1, **options)
     met, calls = threading.Barrier(3), itertools.count()
-    slices_of = _stream.slices_of
 
-    def meet(*arguments):
+    def meet():
         if next(calls) < 3:
             met.wait(timeout=30)  # three of them at a time, or the test fails
-        return slices_of(*arguments)
 
-    monkeypatch.setattr(_stream, "slices_of", meet)
+    at_each_batch(meet)
     divide(4, 16, workers=3)
     np.testing.assert_array_equal(_volume(truth, "together.h5", threads=3, **options), alone)
 
 
-def test_what_one_of_several_workers_raises_ends_the_job(tmp_path, monkeypatch, divide):
+def test_what_one_of_several_workers_raises_ends_the_job(tmp_path, at_each_batch, divide):
     truth = _scan(tmp_path, n_rows=70, n_cols=64, n_angles=61)
-    calls, slices_of = itertools.count(), _stream.slices_of
+    calls = itertools.count()
 
-    def fail(*arguments):
+    def fail():
         if next(calls) == 4:
             raise ValueError("the fifth")
-        return slices_of(*arguments)
 
-    monkeypatch.setattr(_stream, "slices_of", fail)
+    at_each_batch(fail)
     divide(4, 16, workers=3)
     with pytest.raises(ValueError, match="the fifth"):
         _volume(truth, threads=3)
@@ -204,12 +196,11 @@ def test_what_one_of_several_workers_raises_ends_the_job(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("binning", [1, 2])
-def test_corrections_in_batches_do_not_change_a_bit(tmp_path, monkeypatch, binning):
-    truth = _scan(tmp_path, n_angles=61)
-    whole = _volume(truth, binning=binning)
-    for n_bytes in (1, 4 * 5 * 6 * 128):  # one projection at a time, five at a time
-        monkeypatch.setattr(_task, "_BATCH_BYTES", n_bytes)
-        np.testing.assert_array_equal(_volume(truth, "batches.h5", binning=binning), whole)
+def test_corrections_in_batches_do_not_change_values(tmp_path, binning):
+    """All rows are 1.2 MB of float32, more than a batch of 1 MiB; four of them are less."""
+    truth = _scan(tmp_path, n_angles=401)
+    whole, part = (_volume(truth, binning=binning, rows=rows) for rows in ([0, 5], [2, 5]))
+    np.testing.assert_allclose(whole[2 // binning :], part, atol=1e-7)
 
 
 @pytest.mark.parametrize("chunks", [(1, 37, 64), (4, 20, 64)], ids=["projections", "odd blocks"])

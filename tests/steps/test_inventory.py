@@ -321,17 +321,10 @@ def test_a_slip_in_a_reader_is_not_taken_for_damage(tmp_path, monkeypatch, caplo
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_what_the_system_does_not_give_now_is_looked_at_again(tmp_path, monkeypatch, number):
+def test_what_the_system_does_not_give_now_is_looked_at_again(tmp_path, refuse_to_open, number):
     write(tmp_path / "a_1.h5")
     (tmp_path / "b_1.h5").write_bytes(b"damaged for good")
-    plain = open
-
-    def refuse(path, *arguments, **options):
-        if str(path).endswith("a_1.h5"):
-            raise OSError(number, os.strerror(number))
-        return plain(path, *arguments, **options)
-
-    monkeypatch.setattr("builtins.open", refuse)
+    refuse_to_open(tmp_path / "a_1.h5", number)
     rows = take(tmp_path, [entry(tmp_path / f"{name}.h5") for name in ("a_1", "b_1", "none")])
     assert rows["a_1"]["reason"].endswith(LOOK_AGAIN)
     assert not any(LOOK_AGAIN in rows[name]["reason"] for name in ("b_1", "none"))

@@ -326,15 +326,12 @@ def test_without_angles_the_scan_fails_and_says_what_to_set(tmp_path):
     assert result["geometry"]["theta_deg"] == pytest.approx([0, 140])
 
 
-def test_a_raw_file_that_the_disk_does_not_give_is_tried_again(tmp_path, monkeypatch):
+def test_a_raw_file_that_the_disk_does_not_give_is_tried_again(tmp_path, refuse_to_open):
     """What is written does not state what was wanted, so that the next run makes it again."""
-
-    def broken(*_, **__):
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr("tomopipe.scans.exchange.open_scan", broken)
+    truth = _scan(tmp_path)
+    refuse_to_open(truth.path, errno.EIO)
     files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
-    found = try_recon(tmp_path / "a.h5", *files, made_from={"step": "try_recon"})
+    found = try_recon(truth.path, *files, made_from={"step": "try_recon"})
     assert "Input/output error" in found["failed"]
     stated = json.loads(files[1].read_text())["made_from"]
     assert stated == {"step": "try_recon", "not_read": found["failed"]}

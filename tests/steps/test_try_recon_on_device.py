@@ -8,11 +8,11 @@ from tests import pretend_cupy
 from tests.out_of_memory import OUT_OF_MEMORY, Room
 from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
-from tests.pretend_device import in_place_of_cuda
+from tests.pretend_device import cupy_is, in_place_of_cuda
 from tests.step_calls import try_recon
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.prep.half_acquisition import HalfAcquisition
-from tomopipe.recon import array, cuda, portable
+from tomopipe.recon import cuda, portable
 from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import sweep
 from tomopipe.recon.plan import make_plan
@@ -80,15 +80,12 @@ def test_a_sweep_transforms_its_sinogram_once(monkeypatch, xp):
 
 def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch, gpu):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
-    sizes = []
-    real = cuda.reconstruct_batch
-    monkeypatch.setattr(
-        cuda, "reconstruct_batch", lambda *a, **k: [sizes.append(len(a[2])), real(*a, **k)][1]
-    )
-    monkeypatch.setattr(gpu, "free_bytes", lambda: cuda.sweep_bytes(40, 32, 8))
+    room = Room(None, most=40)
+    room.limit(monkeypatch, cuda, "reconstruct_batch", lambda rows, plan, cor_px, *_: len(cor_px))
+    gpu.free_bytes = lambda: cuda.sweep_bytes(40, 32, 8)
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "gpu", "cuda")
-    assert max(sizes) == 8
+    assert max(room.sizes) == 8
 
 
 @pytest.mark.parametrize(
@@ -118,7 +115,7 @@ def test_whatever_says_that_memory_ran_out_each_cor_has_its_slice_once(
         "rows": (_sweep, "widen_for_each", lambda _, cor_px, *__: len(cor_px)),
         "transform": (pretend_cupy.MODULES["cupyx.scipy.fft"], "irfft2", len),
     }[where]
-    monkeypatch.setattr(place, name, room.within(getattr(place, name), n_of))
+    room.limit(monkeypatch, place, name, n_of)
     found, next_cor = [], 0
     for batch, images in slices(XP):
         assert batch.start == next_cor
@@ -144,7 +141,7 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
     monkeypatch.setattr(
         cuda, "reconstruct_batch", lambda *a, **k: [n_made.append(len(a[2])), real(*a, **k)][1]
     )
-    monkeypatch.setattr(gpu, "free_bytes", lambda: free)
+    gpu.free_bytes = lambda: free
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "auto", "auto", max_size_px=32, format=format)
         assert bool(n_made) == on_gpu
@@ -159,8 +156,10 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
 
 def test_a_gpu_that_is_not_there_is_no_fault_of_the_scan(tmp_path, monkeypatch):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
-    monkeypatch.setattr(array, "gpu_fault", lambda: ("a library is missing", True))
-    with pytest.raises(DeviceError, match="device: cpu") as caught:
+    with (
+        cupy_is(monkeypatch, None),
+        pytest.raises(DeviceError, match="device: cpu") as caught,
+    ):
         _stack(truth, tmp_path / "gpu", "cuda")
     assert not (tmp_path / "gpu" / "try.json").exists()
     assert not is_of_the_scan(caught.value)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests import cuda_on_cpu, pretend_cupy
+from tests import pretend_cupy
 from tests.pretend_cupy import XP
 
 RFFT = pretend_cupy.MODULES["cupyx.scipy.fft"].rfft
@@ -67,9 +67,8 @@ def test_kernels_are_given_contiguous_arrays(there):
         _reverse(there.T, np.int32(6))
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-def test_kernels_change_the_arrays_of_the_gpu(there, monkeypatch, backwards):
-    monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", backwards)
+@pytest.mark.parametrize("xp", ["pretended", "backwards"], indirect=True)
+def test_kernels_change_the_arrays_of_the_gpu(there, xp):
     _reverse(there, np.int32(6))
     assert (there.get().ravel() == HERE.ravel()[::-1]).all()
 

@@ -29,7 +29,6 @@ from tests.workflow.test_reruns import SEARCH, TAIL, changed, jobs_of
 from tomopipe.campaign import lock
 from tomopipe.cli import cli
 
-pytestmark = pytest.mark.engine
 SCANS = (*CORS_PX, "b_3")
 TABLES = {"fix_cor:a", "fix_cor:b", "resolve_cor"}
 RECEIPT = "results/made/full_recon/{}.json"
@@ -78,6 +77,7 @@ def of_edit(*scans: str) -> set[str]:
     return {"resolve_cor", *(f"fix_cor:{scan[0]}" for scan in scans), *changed(*scans), *TAIL}
 
 
+@pytest.mark.engine
 def test_cors_and_options_are_edited(campaign):
     table(campaign, "a_2\tauto\t50.25\t")
     does(campaign, of_edit("a_2"))
@@ -191,6 +191,7 @@ def test_a_file_of_others_is_refused(campaign):
     assert snakemake(campaign).jobs >= changed("a_2")
 
 
+@pytest.mark.engine
 def test_looking_changes_no_result(campaign):
     table(campaign, "b_1\tauto\t46.25\t")
     configure(campaign, "full_recon", filter="hann")
@@ -217,6 +218,7 @@ def test_looking_changes_no_result(campaign):
     does(campaign, of_edit("b_1") | jobs_of("full_recon", SCANS))
 
 
+@pytest.mark.engine
 def test_targets(campaign):
     """Each option does what Snakemake says of it."""
     table(campaign, "b_1\tauto\t46.25\t", "b_2\tauto\t44.25\t")
@@ -243,6 +245,7 @@ def test_targets(campaign):
         assert plan(campaign)[1] == left, options
 
 
+@pytest.mark.engine
 def test_calls_that_cannot_run_end_with_one_sentence(campaign):
     run = lock.take(campaign, lock.new_run(campaign, host="elsewhere", machine="another"))
     for option, says in (("--quiet", "on elsewhere"), ("--profile=nowhere", "but no profile.yaml")):
@@ -273,6 +276,7 @@ rule mine:
 """
 
 
+@pytest.mark.engine
 def test_a_dry_run_that_is_killed_leaves_nothing(campaign):
     snakefile = campaign / "mine.smk"
     snakefile.write_text(ENDED.format(snakefile=str(HOME / "Snakefile")))

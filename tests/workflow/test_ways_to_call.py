@@ -133,17 +133,16 @@ def by_snakedeploy(clone: Path, campaign: Path) -> list[str]:
 
 
 WAYS = (
-    of_the_clone,
+    pytest.param(of_the_clone, marks=pytest.mark.engine),
     of_the_catalogue,
     of_init,
     of_init_for_slurm,
-    as_a_module,
+    pytest.param(as_a_module, marks=pytest.mark.engine),
     by_snakedeploy,
 )
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.engine
 def test_makes_the_same_bytes_and_goes_on_after_a_failure(way, clone, campaign):
     arguments = [*way(clone, campaign), "--cores", "1"]
     for path in clone.glob("workflow/**/*.*"):
@@ -290,8 +289,9 @@ def test_the_catalogue_finds_what_it_asks_for():
 VOLUMES = {f"full_recon:{scan}" for scan in ("a_1", "a_2", "a_3", "b_1", "b_2")}
 
 
-@pytest.mark.parametrize("target", ["full_recon/a_9", "no_step/a_1"])
-@pytest.mark.engine
+@pytest.mark.parametrize(
+    "target", [pytest.param("full_recon/a_9", marks=pytest.mark.engine), "no_step/a_1"]
+)
 def test_an_unknown_target_is_refused(target, campaign):
     run = conftest.snakemake(campaign, "--cores", "2", f"results/made/{target}.json")
     assert run.status == 1

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tomopipe.recon.array import CudaDevice
 
-PART_BYTES = 2**24  # of raw rows, staged and uploaded at a time
 MOST_THREADS = 8  # that fill pinned memory: more than the bus takes
 
 Download = Callable[[], Sequence[Any]]  # a future: waits for arrays, and returns them on the host
@@ -40,10 +39,21 @@ class DeviceTransfer:
 
     ahead = 1
 
-    def __init__(self, gpu: CudaDevice, *, staged: bool = True, threads: int | None = 1) -> None:
-        """Use a GPU; `staged` is false where raw rows lie in pinned memory that stays as it is."""
+    def __init__(
+        self,
+        gpu: CudaDevice,
+        *,
+        staged: bool = True,
+        threads: int | None = 1,
+        part_bytes: int = 2**24,
+    ) -> None:
+        """Use a GPU; `staged` is false where raw rows lie in pinned memory that stays as it is.
+
+        Otherwise so many bytes of them are staged and uploaded at a time.
+        """
         self._threads = ThreadPoolExecutor(min(threads or MOST_THREADS, MOST_THREADS))
         self.gpu, self.name, self._staged = gpu, gpu.name, staged
+        self._part_bytes = part_bytes
         self._in, self._work, self._out = (gpu.stream() for _ in range(3))
         self._n_uploaded = 0
         self._slots = [_Slot() for _ in range(self.ahead + 1)]
@@ -97,7 +107,7 @@ class DeviceTransfer:
 
     def _stage(self, raw: NDArray[Any], slot: _Slot) -> None:
         """Copy a batch to pinned memory, and queue the upload of each part once it is there."""
-        step = max(1, PART_BYTES // max(raw[:1].nbytes, 1))
+        step = max(1, self._part_bytes // max(raw[:1].nbytes, 1))
         parts = [slice(first, first + step) for first in range(0, len(raw), step)]
         copies = [self._threads.submit(np.copyto, slot.host[part], raw[part]) for part in parts]
         for part, copied in zip(parts, copies, strict=True):

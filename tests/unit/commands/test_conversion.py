@@ -19,7 +19,6 @@ from tomopipe.relion.mrc import labels_of, read_volume_size
 from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import source_of
-from tomopipe.storage import shared
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
@@ -174,8 +173,7 @@ def test_a_volume_that_changes_meanwhile_leaves_nothing(campaign):
     assert sorted(os.listdir(campaign.results)) == ["a_1_rec.h5", "a_2_rec.h5"]
 
 
-def test_two_conversions_at_once_do_not_remove_what_the_other_writes(campaign, monkeypatch):
-    monkeypatch.setattr(shared, "WAIT_S", 0)
+def test_two_conversions_at_once_do_not_remove_what_the_other_writes(campaign, at_once):
     (planned,) = plan_conversions(campaign, find_volumes(campaign, ["a_1"]), "zarr")
 
     def convert_again(_):

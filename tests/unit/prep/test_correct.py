@@ -100,12 +100,12 @@ def test_without_options_it_is_the_plain_correction(scan, minus_log):
     assert np.array_equal(got, expected)
 
 
-def test_small_batches_change_nothing(scan, monkeypatch):
+@pytest.mark.parametrize("limit", ["BATCH_BYTES", "STRIPE_BYTES"])
+def test_small_batches_change_nothing(scan, monkeypatch, limit):
     corrections = corrections_of(scan, PreprocessBlock(**EVERYTHING))
     raw = scan.read_rows(*corrections.rows_needed((10, 14)))
     whole = corrections.sinograms(raw, (10, 14))
-    monkeypatch.setattr(correct, "BATCH_BYTES", 1)
-    monkeypatch.setattr(correct, "STRIPE_BYTES", 1)
+    monkeypatch.setattr(correct, limit, 1)
     assert np.allclose(corrections.sinograms(raw, (10, 14), threads=2), whole, atol=1e-6)
 
 

@@ -24,11 +24,11 @@ FFT = pretend_cupy.MODULES["cupyx.scipy.fft"]
 
 
 @pytest.fixture(autouse=True)
-def _choose_anew(monkeypatch, tmp_path):
+def _choose_anew(monkeypatch, tmp_path, tmp_path_factory):
     pretend_cupy.install(monkeypatch)
     monkeypatch.setitem(sys.modules, "cupy", XP)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # of the locks
-    monkeypatch.setattr(array, "DRIVER", tmp_path)
+    monkeypatch.setattr(array, "DRIVER", tmp_path_factory.mktemp("driver"))
     monkeypatch.setattr(cuda, "is_plain", False)
     _forget()
     yield
@@ -122,14 +122,23 @@ def test_a_gpu_within_the_tolerance_is_taken(monkeypatch, caplog, device, factor
     assert not cuda.is_plain
 
 
-def test_one_slice_is_made_once_per_process(monkeypatch):
-    sizes, irfft2 = [], FFT.irfft2
-    monkeypatch.setattr(
-        FFT, "irfft2", lambda half, **kwargs: [sizes.append(len(half)), irfft2(half, **kwargs)][1]
-    )
+@pytest.fixture
+def transformed(monkeypatch):
+    """What is transformed back to slices: how many, and on which GPU."""
+    noted, irfft2 = [], FFT.irfft2
+
+    def note(half, **kwargs):
+        noted.append((len(half), half.device))
+        return irfft2(half, **kwargs)
+
+    monkeypatch.setattr(FFT, "irfft2", note)
+    return noted
+
+
+def test_one_slice_is_made_once_per_process(transformed):
     for device in ("auto", "cuda", "auto"):
         array.array_module(device)
-    assert sizes == [1]
+    assert transformed == [(1, 0)]
 
 
 NO_DEVICE = _raise(RuntimeError, "cudaErrorNoDevice: no CUDA-capable device is detected")
@@ -143,10 +152,8 @@ NONE = {
 
 
 @pytest.mark.parametrize(("module", "name", "broken"), NONE.values(), ids=NONE)
-def test_without_a_gpu_there_is_nothing_to_warn_of(
-    monkeypatch, caplog, tmp_path, module, name, broken
-):
-    monkeypatch.setattr(array, "DRIVER", tmp_path / "none")
+def test_without_a_gpu_there_is_nothing_to_warn_of(monkeypatch, caplog, module, name, broken):
+    array.DRIVER.rmdir()
     monkeypatch.setattr(module, name, broken)
     assert array.array_module("auto") is np
     assert not warnings_in(caplog)
@@ -161,15 +168,9 @@ def test_a_gpu_without_room_is_busy_not_broken(monkeypatch):
 
 @pytest.mark.parametrize("n_taken", [1, 2])
 def test_the_slice_is_made_where_no_other_job_computes_and_waits_for_none(
-    monkeypatch, tmp_path, n_taken
+    monkeypatch, transformed, n_taken
 ):
     monkeypatch.setattr(XP.cuda.runtime, "getDeviceCount", lambda: 2)
-    devices, irfft2 = [], FFT.irfft2
-    monkeypatch.setattr(
-        FFT,
-        "irfft2",
-        lambda half, **kwargs: [devices.append(half.device), irfft2(half, **kwargs)][1],
-    )
     with claimed_gpu(XP):
         if n_taken == 1:
             assert array.array_module("auto") is XP
@@ -178,7 +179,7 @@ def test_the_slice_is_made_where_no_other_job_computes_and_waits_for_none(
                 assert array.array_module("auto") is XP
                 assert pretend_cupy.current_device() == 1  # as before
     pretend_cupy.use_device(0)
-    assert devices == [n_taken % 2]
+    assert transformed == [(1, n_taken % 2)]
 
 
 def test_of_the_jobs_of_a_run_one_warns(monkeypatch, caplog, tmp_path):

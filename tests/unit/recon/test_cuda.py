@@ -48,16 +48,9 @@ def test_kernels_give_the_slices_of_plain_lines(monkeypatch, case, xp):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_without_own_kernels_a_gpu_gives_the_same(monkeypatch, case, xp):
-    _leave_kernels(monkeypatch)
+def test_without_own_kernels_a_gpu_gives_the_same(monkeypatch, case, xp, no_kernels):
     monkeypatch.setattr(portable, "ANGLES", 16)
     assert _difference(**case, xp=xp) < 3e-5
-
-
-def _leave_kernels(monkeypatch):
-    """Compute by plain operations: an own kernel is an error."""
-    monkeypatch.setattr(cuda, "is_plain", True)
-    monkeypatch.setattr(cuda, "kernel", lambda *_: pytest.fail("an own kernel"))
 
 
 @pytest.mark.parametrize("theta_rad", [HALF, GAP[::5]], ids=["180", "360 degrees"])
@@ -83,9 +76,9 @@ def test_tiles_of_another_size_give_the_same(monkeypatch, xp):
 
 @BOTH_ORDERS
 @pytest.mark.parametrize("is_plain", [False, True])
-def test_kernels_give_the_sweep_of_the_cpu(monkeypatch, is_plain, xp):
+def test_kernels_give_the_sweep_of_the_cpu(request, is_plain, xp):
     if is_plain:
-        _leave_kernels(monkeypatch)
+        request.getfixturevalue("no_kernels")
     theta_rad, cor_px = even_angles(30), np.linspace(12, 20, 19)
     sinogram = np.random.default_rng(6).normal(size=(30, 32)).astype(np.float32)
     expected = sweep(sinogram, make_plan(theta_rad, 32), cor_px)
@@ -121,7 +114,7 @@ def test_out_of_memory_means_fewer_slices_at_a_time(monkeypatch, kind):
     plan = make_plan(theta_rad, 32)
     expected = reconstruct(rows, plan, 15.2)
     room = Room(OUT_OF_MEMORY[kind], most=4)
-    monkeypatch.setattr(fbp, "fill_batch", room.within(fbp.fill_batch, lambda rows, *_: len(rows)))
+    room.limit(monkeypatch, fbp, "fill_batch", lambda rows, *_: len(rows))
     np.testing.assert_allclose(reconstruct(rows, plan, 15.2), expected, atol=1e-5)
     assert room.sizes == [16, 8, 4, 4, 4, 4, 4, 1]
 
@@ -147,11 +140,7 @@ def test_the_errors_of_cupy_tell_that_memory_ran_out():
 
 def test_other_errors_and_no_memory_at_all_are_raised(monkeypatch):
     plan = make_plan(even_angles(4), 8)
-    for error in (MemoryError, RuntimeError):
-
-        def fail(*_, error=error):
-            raise error
-
-        monkeypatch.setattr(fbp, "fill_batch", fail)
-        with pytest.raises(error):
+    for error in (MemoryError(), RuntimeError()):
+        Room(error, most=0).limit(monkeypatch, fbp, "fill_batch", lambda rows, *_: len(rows))
+        with pytest.raises(type(error)):
             reconstruct(np.ones((3, 4, 8), np.float32), plan, 3.5)

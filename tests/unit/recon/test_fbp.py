@@ -230,8 +230,13 @@ def test_bad_pixels_stay_in_their_slice(bad):
     np.testing.assert_allclose(images[1], slice_of(zeroed, theta_rad, 23.5), atol=1e-5)
 
 
-def test_same_numbers_every_time_and_whatever_the_threads(monkeypatch):
-    monkeypatch.setattr(compiled, "angles_at_once", lambda *_: 7)  # several chunks of angles
+@pytest.fixture
+def angles_in_chunks(monkeypatch):
+    """Add a few projections at a time."""
+    monkeypatch.setattr(compiled, "angles_at_once", lambda *_: 7)
+
+
+def test_same_numbers_every_time_and_whatever_the_threads(angles_in_chunks):
     theta_rad = even_angles(60)
     rows = np.random.default_rng(3).normal(size=(5, 60, 48)).astype(np.float32)
     images = [
@@ -270,9 +275,8 @@ THETA_360 = even_angles(384, 2 * np.pi)
 
 
 @pytest.mark.parametrize("theta_rad", [even_angles(60), THETA_360[::6]])
-def test_rows_that_are_made_as_needed_give_the_same_bytes(theta_rad, monkeypatch):
+def test_rows_that_are_made_as_needed_give_the_same_bytes(theta_rad, angles_in_chunks):
     """Over 360 degrees, too, with an axis off the middle; more slices than a batch has."""
-    monkeypatch.setattr(compiled, "angles_at_once", lambda *_: 7)
     sinograms = np.random.default_rng(3).normal(size=(6, len(theta_rad), 48)).astype(np.float32)
     made = Rows(sinograms.shape, lambda angles: sinograms[:, angles].transpose(1, 0, 2).copy())
     at_once, as_needed = (

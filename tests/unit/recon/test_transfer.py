@@ -18,11 +18,10 @@ def _blocks(n=6):
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
-def test_every_block_comes_back_computed(monkeypatch, gpu, in_parts):
+def test_every_block_comes_back_computed(gpu, in_parts):
     """Copies are late: reading a buffer too early, or filling it too early, would be seen."""
-    if in_parts:  # each frame by itself, by two threads
-        monkeypatch.setattr("tomopipe.recon.transfer.PART_BYTES", 1)
-    transfer = DeviceTransfer(gpu, threads=2)
+    of_one_frame = {"part_bytes": 1} if in_parts else {}  # by two threads
+    transfer = DeviceTransfer(gpu, threads=2, **of_one_frame)
     downloads, blocks = [], _blocks()
     uploaded = [transfer.upload(blocks[0])]
     for k in range(len(blocks)):
@@ -39,7 +38,6 @@ def test_every_block_comes_back_computed(monkeypatch, gpu, in_parts):
 
 def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch, gpu):
     """The second part's copy waits for the first part to be on its way."""
-    monkeypatch.setattr("tomopipe.recon.transfer.PART_BYTES", 1)
     begun, copyto = threading.Event(), np.copyto
     upload = gpu.upload
     gpu.upload = lambda *arrays: [upload(*arrays), begun.set()]
@@ -49,7 +47,7 @@ def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch, gpu):
         copyto(target, source)
 
     monkeypatch.setattr(np, "copyto", copy)
-    transfer = DeviceTransfer(gpu, threads=2)
+    transfer = DeviceTransfer(gpu, threads=2, part_bytes=1)
     uploaded = transfer.upload(
         np.arange(3, dtype=np.uint16)[:, None, None] * np.ones((1, 2, 4), "u2")
     )

@@ -81,14 +81,10 @@ def test_names_that_no_file_can_have():
             open_hdf5(path)
 
 
-def test_no_permission(tmp_path, monkeypatch):
+def test_no_permission(tmp_path, refuse_to_open):
     """Root may read anything, so the refusal is made here."""
     path = good(tmp_path / "a.h5")
-
-    def refuse(*_args, **_options):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refuse)
+    refuse_to_open(path, errno.EACCES)
     with pytest.raises(ScanError, match=r"a\.h5: no permission to read it: .*chmod"):
         open_hdf5(path)
 

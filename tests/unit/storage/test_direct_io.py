@@ -40,31 +40,45 @@ def test_large_arrays_are_copied_in_pieces(tmp_path):
     assert path.read_bytes() == bytes(100) + data.tobytes()
 
 
+@pytest.fixture
+def direct(monkeypatch):
+    """Call it for the set of files opened past the cache, or to have that refused."""
+
+    def watch(refused=False):
+        files, opened = set(), os.open
+
+        def open_one(path, flags, *rest):
+            if flags & os.O_DIRECT and refused:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            file = opened(path, flags & ~os.O_DIRECT, *rest)  # a folder in memory does, too
+            if flags & os.O_DIRECT:
+                files.add(file)
+            return file
+
+        monkeypatch.setattr(os, "open", open_one)
+        return files
+
+    return watch
+
+
 @pytest.mark.parametrize("way", ["cached", "not cached", "refused"])
 @pytest.mark.parametrize("offset", [0, 4096, 12345])
 @pytest.mark.parametrize("n_bytes", [1, MIB // 8, MIB // 8 + 77])
-def test_what_is_read_is_in_the_file(tmp_path, monkeypatch, way, offset, n_bytes):
+def test_what_is_read_is_in_the_file(tmp_path, monkeypatch, direct, way, offset, n_bytes):
     path, data, preadv = tmp_path / "file", content(MIB), os.preadv
     path.write_bytes(data)
     out, late = content(n_bytes, 3), content(n_bytes, 3)
-    past, direct, opened = [], set(), os.open
+    past, files = [], direct()
 
     def read_one(file, buffers, at, flags=0):
         if flags and way == "refused":
             raise OSError(errno.EOPNOTSUPP, "Operation not supported")
         if flags and way == "not cached":
             raise BlockingIOError
-        past.append(file in direct)
+        past.append(file in files)
         return preadv(file, buffers, at, flags)
 
-    def open_one(path, flags, *rest):
-        file = opened(path, flags & ~os.O_DIRECT, *rest)  # a folder in memory does, too
-        if flags & os.O_DIRECT:
-            direct.add(file)
-        return file
-
     monkeypatch.setattr(os, "preadv", read_one)
-    monkeypatch.setattr(os, "open", open_one)
     with direct_io.direct_reader(path) as read:
         assert read(out, offset)
         assert not read(late, MIB - n_bytes + 1)
@@ -86,26 +100,15 @@ def test_threads_write_side_by_side(tmp_path):
 
 @pytest.mark.parametrize("refuses", ["to open", "to write"])
 def test_a_file_system_without_direct_writing_is_written_through_the_cache(
-    tmp_path, monkeypatch, refuses
+    tmp_path, monkeypatch, direct, refuses
 ):
-    direct, opened = set(), os.open
-
-    def open_one(path, flags, *rest):
-        if flags & os.O_DIRECT and refuses == "to open":
-            raise OSError(errno.EINVAL, "Invalid argument")
-        file = opened(path, flags, *rest)
-        if flags & os.O_DIRECT:
-            direct.add(file)
-        return file
-
-    pwrite = os.pwrite
+    files, pwrite = direct(refused=refuses == "to open"), os.pwrite
 
     def write_one(file, data, offset):
-        if file in direct:
+        if file in files:
             raise OSError(errno.EINVAL, "Invalid argument")
         return pwrite(file, data, offset)
 
-    monkeypatch.setattr(os, "open", open_one)
     monkeypatch.setattr(os, "pwrite", write_one)
     path, data = tmp_path / "file", content(MIB)
     path.touch()

@@ -59,12 +59,6 @@ def add_line(before):
     return before + b"b\n"
 
 
-@pytest.fixture
-def at_once(monkeypatch):
-    """A writer does not wait for another."""
-    monkeypatch.setattr(shared, "WAIT_S", 0)
-
-
 @pytest.mark.slow
 def test_processes_that_write_at_one_instant_lose_nothing(tmp_path):
     path = tmp_path / "scans.tsv"

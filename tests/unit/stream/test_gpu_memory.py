@@ -17,9 +17,15 @@ from tomopipe.recon.fbp import sweep_batches
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
-from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_bytes
+from tomopipe.stream.memory import MemoryInputs, gpu_bytes
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=[False, True], ids=["kernels", "plain"])
+def is_plain(request, monkeypatch):
+    monkeypatch.setattr(cuda, "is_plain", request.param)
+    return request.param
 
 
 def _scan(path, n_angles, n_rows, n_cols, range_deg=180, cor_px=None):
@@ -67,24 +73,20 @@ def _peak_and_formula(monkeypatch, tmp_path, case):
     return gpu.memory.peak_bytes, gpu_bytes(inputs, min(batch_size, n_rows))
 
 
-@pytest.mark.parametrize("is_plain", [False, True], ids=["kernels", "plain"])
 @pytest.mark.parametrize("case", CASES)
 def test_a_volume_takes_no_more_of_a_gpu_than_the_formula_says(
     tmp_path, monkeypatch, case, is_plain
 ):
-    monkeypatch.setattr(cuda, "is_plain", is_plain)
     peak, formula = _peak_and_formula(monkeypatch, tmp_path, case)
     assert (0.1 if is_plain else 0.3) * formula < peak < formula
 
 
-@pytest.mark.parametrize("is_plain", [False, True], ids=["kernels", "plain"])
 @pytest.mark.parametrize("range_deg", [180, 360])
 @pytest.mark.parametrize(("n_angles", "n_cols"), [(180, 128), (40, 160), (700, 64)])
 def test_a_sweep_takes_no_more_of_a_gpu_than_the_formula_says(
     monkeypatch, n_angles, n_cols, range_deg, is_plain
 ):
     """Whatever the number of CORs; with their slices still being copied."""
-    monkeypatch.setattr(cuda, "is_plain", is_plain)
     theta_rad = np.deg2rad(np.arange(n_angles) * range_deg / n_angles)
     for batch_size in (16, 4):
         with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()) as gpu:
@@ -113,10 +115,8 @@ def _values(path):
         return file["exchange/data"][:]
 
 
-@pytest.mark.parametrize("is_plain", [False, True], ids=["kernels", "plain"])
 @pytest.mark.parametrize("n", [8, 4, 2, 1])
 def test_batches_fit_what_is_free(tmp_path, monkeypatch, caplog, small, n, is_plain):
-    monkeypatch.setattr(cuda, "is_plain", is_plain)
     truth, expected = small
     formula = gpu_bytes(MemoryInputs(N_ANGLES, N_ROWS, N_COLS, itemsize=2), n)
     caplog.set_level("INFO")
@@ -142,8 +142,7 @@ def test_batches_shrink_where_other_jobs_take_the_memory_meanwhile(
 
 
 def _volume_with(monkeypatch, truth, path, kind, number, error=None):
-    """Make the volume with one call that fails, in many batches; return how many were called."""
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
+    """Make the volume with one call that fails; return how many were called."""
     gpu = PretendDevice()
     with in_place_of_cuda(monkeypatch, full_recon, gpu), failing(kind, number, error) as calls:
         volume_of(truth.path, path, cor_px=COR_PX, device="cuda")
@@ -151,8 +150,11 @@ def _volume_with(monkeypatch, truth, path, kind, number, error=None):
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_whichever_call_runs_out_of_memory_the_volume_is_right(tmp_path, monkeypatch, small, kind):
-    """All calls of a kind, of memory some."""
+def test_whichever_call_runs_out_of_memory_the_volume_is_right(
+    tmp_path, monkeypatch, divide, small, kind
+):
+    """All calls of a kind, of memory some, in many batches."""
+    divide(4, 8)
     truth, expected = small
     path = tmp_path / "v.h5"
     n = _volume_with(monkeypatch, truth, path, kind, -1)
@@ -171,8 +173,9 @@ def test_whichever_call_runs_out_of_memory_the_volume_is_right(tmp_path, monkeyp
 )  # fmt: skip
 @pytest.mark.parametrize("number", [0, 1, 2, 5, 8])
 def test_another_error_is_raised_and_nothing_is_left(
-    tmp_path, monkeypatch, small, kind, error, number
+    tmp_path, monkeypatch, divide, small, kind, error, number
 ):
+    divide(4, 8)
     with pytest.raises(type(error)) as caught:
         _volume_with(monkeypatch, small[0], tmp_path / "v.h5", kind, number, error)
     assert caught.value is error

@@ -20,7 +20,6 @@ from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
 from tomopipe.recon import cuda
 from tomopipe.recon.array import out_of_memory
-from tomopipe.scans.scan import Scan
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
 from tomopipe.stream import stream as _stream
@@ -82,9 +81,9 @@ def _read(path, output):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, options, gpu):
+def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, divide, options, gpu):
     """Values agree to 1e-4 of the range, stored numbers to that and one count."""
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
+    divide(4, 8)
     output = options.get("output", "h5")
 
     def volume(name, device):
@@ -130,7 +129,7 @@ def _shrink(where, room, gpu, monkeypatch):
         "kernels": (cuda, "reconstruct_batch", lambda rows, *_: len(rows)),
         "transform": (pretend_cupy.MODULES["cupyx.scipy.fft"], "irfft2", len),
     }[where]
-    monkeypatch.setattr(place, name, room.within(getattr(place, name), n_of))
+    room.limit(monkeypatch, place, name, n_of)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,7 @@ def _shrink(where, room, gpu, monkeypatch):
 )  # fmt: skip
 @pytest.mark.parametrize("in_the_middle", [False, True])
 def test_whatever_says_that_memory_ran_out_each_slice_is_written_once(
-    truth, monkeypatch, kind, where, in_the_middle
+    truth, monkeypatch, divide, kind, where, in_the_middle
 ):
     """From the beginning, or as other jobs take their share of the GPU."""
     expected = _volume(truth, "cpu")
@@ -158,7 +157,7 @@ def test_whatever_says_that_memory_ran_out_each_slice_is_written_once(
 
     monkeypatch.setattr(full_recon, "run", run_and_note)
     if in_the_middle:
-        monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 4))
+        divide(4, 4)
     with in_place_of_cuda(monkeypatch, full_recon, gpu):
         found = _volume(truth, "gpu", "cuda")
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
@@ -185,7 +184,7 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
     expected = _volume(truth, "cpu")
     inputs = MemoryInputs(N_ANGLES, N_ROWS, N_COLS, itemsize=2)
     free = int(share * gpu_bytes(inputs, 4) / 0.8)
-    monkeypatch.setattr(gpu, "free_bytes", lambda: free)
+    gpu.free_bytes = lambda: free
     with in_place_of_cuda(monkeypatch, full_recon, gpu):
         found = _volume(truth, "auto", "auto")
         n_uploaded = gpu.log.count("uploaded")
@@ -270,12 +269,12 @@ def test_pinned_memory_of_sample_slices_is_given_back(truth, monkeypatch):
 @pytest.mark.parametrize(
     "options", [{}, {"binning": 2, "dtype": "uint16"}, {"rows": [5, 17]}], ids=str
 )
-def test_a_gpu_corrects_rows_that_are_sent_once(truth, monkeypatch, options, caplog, gpu):
+def test_a_gpu_corrects_rows_that_are_sent_once(truth, monkeypatch, divide, options, caplog, gpu):
     """Values to 1e-4 of the range; raw rows of two bytes are uploaded, each once."""
     options = options | {"corrections": EVERYTHING, "known": KNOWN}
     expected = _volume(truth, "cpu", **options).astype(float)
     plain = _volume(truth, "plain", **{k: v for k, v in options.items() if k != "corrections"})
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
+    divide(4, 8)
     uploaded = []
     with in_place_of_cuda(monkeypatch, full_recon, gpu):
         upload = gpu.upload
@@ -292,7 +291,7 @@ def test_a_gpu_corrects_rows_that_are_sent_once(truth, monkeypatch, options, cap
 
 @pytest.mark.parametrize("options", [{}, {"corrections": EVERYTHING, "known": KNOWN}], ids=str)
 def test_rows_that_need_no_decoding_are_read_into_pinned_memory(
-    tmp_path, monkeypatch, options, gpu
+    tmp_path, monkeypatch, divide, reads, options, gpu
 ):
     """Those of a batch, each row once; values are those of the CPU to 1e-4 of the range."""
     truth = write_scan(
@@ -300,21 +299,17 @@ def test_rows_that_need_no_decoding_are_read_into_pinned_memory(
         cor_px=COR_PX, dtype=np.uint16, counts=20000, chunks=False,
     )  # fmt: skip
     expected = _volume(truth, "cpu", **options)
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
-    pinned, n_read, read_rows = [], [], Scan.read_rows
+    divide(4, 8)
+    pinned = []
     new_pinned = gpu.pinned
     gpu.pinned = lambda *args: pinned.append(new_pinned(*args)) or pinned[-1]
-
-    def read(scan, first, last, out=None):
-        if out is not None:  # not of those few that the edge slopes are measured in
-            assert any(out is memory for memory in pinned)
-            n_read.append(last - first)
-        return read_rows(scan, first, last, out)
-
+    reads.clear()
     with in_place_of_cuda(monkeypatch, full_recon, gpu):
-        monkeypatch.setattr(Scan, "read_rows", read)
         found = _volume(truth, "gpu", "cuda", **options)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
+    # but for those few that the edge slopes are measured in
+    n_read = [n_rows for n_rows, out in reads if out is not None]
+    assert all(out is None or any(out is memory for memory in pinned) for _, out in reads)
     assert sum(n_read) == N_ROWS
     assert options or n_read == [4, 4, 4, 4, 4, 1]
 

@@ -14,7 +14,6 @@ from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options, recon_task
-from tomopipe.stream.memory import Blocks
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +36,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_the_host_waits_for_nothing_within_a_batch(tmp_path, monkeypatch, case):
+def test_the_host_waits_for_nothing_within_a_batch(tmp_path, monkeypatch, divide, case):
     """In the thread that computes, after the first batch; the upload and the writer have theirs."""
     options = {"cor_px": 15.2} | case
     turn_deg = options.pop("turn_deg", 180)
@@ -59,7 +58,7 @@ def test_the_host_waits_for_nothing_within_a_batch(tmp_path, monkeypatch, case):
             return result
 
     height = 4 * options.get("binning", 1)
-    monkeypatch.setattr(fit_options, "choose_blocks", lambda *_, **__: Blocks(4, height))
+    divide(4, height)
     monkeypatch.setattr(fit_options, "DeviceTransfer", WaitCount)
     if "gpu_bytes" in options:
         monkeypatch.setattr(recon_task, "GPU_CORRECT_BYTES", options.pop("gpu_bytes"))

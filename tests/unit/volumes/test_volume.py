@@ -18,7 +18,7 @@ from tomopipe.arrays import PAGE_BYTES
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volume_formats import COMPRESSIONS
-from tomopipe.volumes import preview, tiff
+from tomopipe.volumes import tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
@@ -92,10 +92,8 @@ def _backwards(function, *columns):
 @pytest.mark.parametrize("dtype", ["float32", "uint16"])
 @pytest.mark.parametrize("shape", [(6, 7), (600, 610)])
 def test_the_order_in_which_threads_store_slices_changes_nothing(
-    tmp_path, monkeypatch, output_format, dtype, shape
+    tmp_path, small, output_format, dtype, shape
 ):
-    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
-    monkeypatch.setattr(preview, "_SHARE", 0.1)
     data = np.random.default_rng(0).normal(size=(9, *shape)).astype(np.float32)
     options = {"output_format": output_format, "encoding": encoding_of(dtype, (-4, 4))}
     for name, each in (("a", map), ("b", _backwards)):

@@ -336,13 +336,20 @@ def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
     assert "a_1: no COR, skipped: undersized: 12 of 91 projections" in flag
 
 
-def test_an_aborted_file_is_flagged_without_a_run_for_its_cor(campaign, runs, said, monkeypatch):
+@pytest.fixture
+def later(monkeypatch):
+    """Call it with seconds by which the clock is put forward."""
+    clock, later_s = time.monotonic, []
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(later_s))
+    return later_s.append
+
+
+def test_an_aborted_file_is_flagged_without_a_run_for_its_cor(campaign, runs, said, later):
     add("a_1", n_angles=9)
-    now_s = time.monotonic()
     watcher = begin(campaign, said)
     watcher.step()
     assert runs.started == []
-    monkeypatch.setattr(time, "monotonic", lambda: now_s + 60)
+    later(60)
     watcher.step()
     assert runs.started == [(ALL, A_1)]  # whose inventory says why
     (flag,) = [line for line in said if "FLAG" in line]
@@ -568,15 +575,13 @@ def test_a_run_that_failed_without_a_failed_job_says_why(watcher, runs, said):
 
 
 def test_a_scan_without_a_verdict_after_three_runs_is_flagged_and_left_to_all(
-    watcher, runs, said, monkeypatch
+    watcher, runs, said, later
 ):
-    clock, later_s = time.monotonic, []
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(later_s))
     for _ in range(3):
         watcher.step()
         runs.end(1)
         watcher.step()
-        later_s.append(10)
+        later(10)
     assert runs.started == [*3 * [(CORS, A_1)], (ALL, A_1)]
     (flag,) = [line for line in said if "FLAG" in line]
     assert "a_1: no verdict after 3 runs" in flag
