@@ -46,7 +46,7 @@ def test_a_cor_edited_in_its_file_is_manual_everywhere(campaign):
     assert written["method"] is written["confidence"] is None
     scan, report = record(campaign, "a_2")
     assert (scan.state, scan.reason, scan.prediction.confidence) == ("manual", EDITED, None)
-    assert not [group.title for group in report.records if group.level == "bad"]
+    assert not [group.title for group in report.alerts if group.level == "bad"]
 
     center_of(campaign, "a_2").write_text("")
     assert snakemake(campaign).jobs == jobs

@@ -18,6 +18,7 @@ from tomopipe.cost import lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.groups import fault_lines, grouped
 from tomopipe.paths import existing_folder
+from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (
     closed_folders,
     missing_files,
@@ -28,7 +29,6 @@ from tomopipe.reruns.option_faults import (
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import expected_inventory
-from tomopipe.reruns.stated import refuse_foreign
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT

@@ -7,11 +7,13 @@ the same results are made.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
 from tomopipe.reruns.made_from import ALSO_READ, Statement, equal_statements
 from tomopipe.reruns.reasons import (
     CHANGED,
@@ -23,7 +25,6 @@ from tomopipe.reruns.reasons import (
     of_raw,
 )
 from tomopipe.reruns.receipts import Receipts, digest
-from tomopipe.reruns.stated import only_metadata_differ, statement_in
 from tomopipe.scans.raw_state import companions
 
 # tables state nothing themselves; to make them again does no harm
@@ -85,6 +86,17 @@ class Decisions:
         return results
 
     # ---- why a job runs ----------------------------------------------------------------------
+
+    def why(self, target: Statement, key: str = "campaign", *, source: str = "") -> str:
+        """Say why the results of a scan, series or stack are made; "" if they are as wanted."""
+        step = target["step"]
+        outputs, gone = self.campaign.results_of(step, key), list[str]()
+        # temporary ones are not made again
+        if step == "try_recon":
+            gone = outputs[2:]
+        elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
+            gone = outputs[1:]
+        return self.reason(step, key, outputs, target, may_be_gone=gone, source=source)
 
     def reason(
         self,
@@ -178,3 +190,51 @@ def _text_in(inventory: Mapping[str, Any] | None, scan: str, column: str) -> str
 
 def _names(text: str) -> list[str]:
     return sorted(json.loads(text)) if text else []
+
+
+def statement_in(path: Path) -> Statement | None:
+    """Return the statement in a result; None if there is none or it cannot be read."""
+    readers: dict[str, Callable[[Path], Statement | None]] = {
+        ".json": _in_json,
+        ".h5": _in_hdf5,
+        STACK: lambda stack: _in_json(stack.with_suffix(".json")),
+        ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
+        ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
+    }
+    is_volume = path.name.endswith(tuple(VOLUMES.values()))
+    read = _in_volume if is_volume else readers.get(path.suffix, lambda _: None)
+    with suppress(Exception):  # whatever a damaged file does to its reader
+        return read(path)
+    return None
+
+
+def _in_json(path: Path) -> Statement | None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    result = record.get("made_from") if isinstance(record, dict) else None
+    return result if isinstance(result, dict) else None
+
+
+def _in_volume(path: Path) -> Statement | None:
+    from tomopipe.volumes.volume_read import read_provenance
+
+    text = read_provenance(path).get("made_from")
+    return json.loads(text) if text else None
+
+
+def _in_hdf5(path: Path) -> Statement | None:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("made_from")
+        return json.loads(text) if text else _in_volume(path)
+
+
+def only_metadata_differ(old: Statement | None, target: "Statement") -> bool:
+    """Tell whether a result differs from the wanted one only in its metadata."""
+    ours = ("maker", "metadata")
+    return (
+        old is not None
+        and old.get("metadata") != target.get("metadata")
+        and {key: value for key, value in old.items() if key not in ours}
+        == {key: value for key, value in target.items() if key not in ours}
+    )

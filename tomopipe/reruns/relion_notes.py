@@ -7,8 +7,8 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.groups import scans_named
+from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.receipts import digest
-from tomopipe.reruns.stated import statement_in
 
 MADE_FROM = "made from "
 """What the label of an MRC volume begins with; a digest of the statement of its source follows."""

@@ -28,6 +28,7 @@ from tomopipe.campaign.stacks import find_stacks
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
+from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.reruns.reasons import (
     CHANGED,
@@ -40,7 +41,6 @@ from tomopipe.reruns.reasons import (
     is_of_cor,
 )
 from tomopipe.reruns.receipts import Receipt, content_of, digest
-from tomopipe.reruns.stated import refuse_foreign
 from tomopipe.reruns.target import Target
 from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
@@ -264,7 +264,7 @@ class Settled:
         return rows
 
     def _predict(self, scan: str) -> None:
-        if tried := self.target.why(self.target.of_try_recon(scan), scan):
+        if tried := self.decisions.why(self.target.of_try_recon(scan), scan):
             self._add("try_recon", tried, scan=scan)
         reason = self.target.why_predict_cor(scan)
         if tried or reason:
@@ -305,7 +305,7 @@ class Settled:
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(self._fixes, scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
-        reason = self.target.why(self.target.of_resolve_cor())
+        reason = self.decisions.why(self.target.of_resolve_cor())
         if not (reason or campaign.files.rot_cen.exists()):
             reason = MISSING
         if not reason and before != table:
@@ -341,7 +341,11 @@ class Settled:
         pending = {scan for scan in selected if campaign.scans[scan].series in self.waiting}
         made = set()
         for scan in sorted({*cors, *pending}):
-            if reason := target.why_full_recon(scan, cors[scan]) if scan in cors else "":
+            reason = ""
+            if scan in cors:
+                statement = target.of_full_recon(scan, cors[scan]["cor_px"])
+                reason = self.decisions.why(statement, scan, source=cors[scan]["source"])
+            if reason:
                 made.add(scan)
                 self._add_of_cor("full_recon", scan, reason, guessed)
             elif scan in pending:
@@ -351,7 +355,7 @@ class Settled:
         if campaign.makes_star:
             self._star(cors, guessed)
         if campaign.config.report.enabled:
-            reason = target.why(target.of_report(cors, self._content, unknown=guessed))
+            reason = self.decisions.why(target.of_report(cors, self._content, unknown=guessed))
             reason = reason or (CHANGED["report"] if self._is_other or made else "")
             self._add_of_all("report", reason, is_sure=self._is_sure, may_run=self._may_be_other)
 
@@ -364,7 +368,7 @@ class Settled:
         for stack in find_stacks(self.campaign, self.rows, {*cors, *pending}):
             scans, reason = set(stack.scans), ""
             if not stack.problem and scans <= cors.keys():
-                reason = self.target.why(self.target.of_stitch(stack, cors), stack.name)
+                reason = self.decisions.why(self.target.of_stitch(stack, cors), stack.name)
                 reason = reason or (FOLLOWS if scans.intersection(made) else "")
             if reason:
                 result.add(stack.name)
@@ -424,7 +428,7 @@ class Settled:
     def _star(self, known: Mapping[str, Any], guessed: Collection[str]) -> None:
         follows = ""
         for scan in sorted(known):
-            if reason := self.target.why(self.target.of_export_stack(scan), scan):
+            if reason := self.decisions.why(self.target.of_export_stack(scan), scan):
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
         self._add_of_all("export_star", self.target.why_export_star(known) or follows)

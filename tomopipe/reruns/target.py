@@ -46,7 +46,7 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 
 
 class Target:
-    """Statements of up-to-date results (`of_<step>`), and why results are made (`why`).
+    """Statements of up-to-date results (`of_<step>`), for `Decisions.why`.
 
     `why_<step>` is for steps of which more than the statement decides. `rows` is the inventory,
     empty before there is one.
@@ -78,17 +78,6 @@ class Target:
         path_of, to_search = self.campaign.files.prediction, set(self.to_search(scans))
         return [s for s in self.alive(scans) if s in to_search or path_of(s).exists()]
 
-    def why(self, target: Statement, key: str = "campaign", *, source: str = "") -> str:
-        """Say why the results of a scan, series or stack are made; "" if they are as wanted."""
-        step = target["step"]
-        files, gone = self.campaign.results_of(step, key), list[str]()
-        # temporary ones are not made again
-        if step == "try_recon":
-            gone = files[2:]
-        elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
-            gone = files[1:]
-        return self.decisions.reason(step, key, files, target, may_be_gone=gone, source=source)
-
     def statement(self, step: str, key: str, cors: Cors) -> Statement:
         """State what the result of a step for a scan, series or stack must be made from."""
         of: dict[str, Callable[[], Statement]] = {
@@ -111,8 +100,9 @@ class Target:
         if step == "predict_cor":
             return self.why_predict_cor(key)
         if step == "full_recon":
-            return self.why_full_recon(key, cors[key])
-        return self.why(self.statement(step, key, cors), key)
+            source = cors[key]["source"]
+            return self.decisions.why(self.statement(step, key, cors), key, source=source)
+        return self.decisions.why(self.statement(step, key, cors), key)
 
     # ---- raw files ---------------------------------------------------------------------------
 
@@ -200,7 +190,7 @@ class Target:
 
     def why_predict_cor(self, scan: str) -> str:
         """Decide also by the rows of the volume, if the verdict on a tilted axis hangs on them."""
-        if reason := self.why(self.of_predict_cor(scan), scan):
+        if reason := self.decisions.why(self.of_predict_cor(scan), scan):
             return reason
         path = self.decisions.receipts.path_of(self.out.prediction(scan))
         before = _of_file(path, VOLUME_ROWS, _mtime_ns(path))
@@ -233,7 +223,7 @@ class Target:
 
     def why_fix_cor(self, series: str) -> str:
         """Say why the table of a series is made; "" if not."""
-        reason = self.why(self.of_fix_cor(series), series)
+        reason = self.decisions.why(self.of_fix_cor(series), series)
         if reason != CHANGED["fix_cor"]:
             return reason
         before = read_fixes([self.campaign.files.fix_table(series)])
@@ -244,10 +234,6 @@ class Target:
     def of_full_recon(self, scan: str, cor_px: float) -> Statement:
         """State what a volume must be made from."""
         return self._of_reading_stuck("full_recon", scan) | {"cor_px": cor_px}
-
-    def why_full_recon(self, scan: str, cor: Mapping[str, Any]) -> str:
-        """Say why a volume is made, and the source of its COR; "" if not."""
-        return self.why(self.of_full_recon(scan, cor["cor_px"]), scan, source=cor["source"])
 
     def stacks(self, cors: Cors) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
@@ -356,7 +342,7 @@ class Target:
 
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
-        reason = self.why(self.of_export_star(cors))
+        reason = self.decisions.why(self.of_export_star(cors))
         return reason or self._fault_of_links()
 
     def _fault_of_links(self) -> str:

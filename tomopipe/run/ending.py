@@ -19,12 +19,12 @@ from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.groups import fault_lines, scans_named
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
+from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.stated import statement_in
 from tomopipe.reruns.target import Target
 from tomopipe.run import progress
 from tomopipe.steps.resolve_cor import renew_paths
@@ -232,7 +232,7 @@ def set_remarks(campaign: Campaign) -> list[str]:
         return []
     star = files.in_relion(STAR)
     target = Target(campaign, rows)
-    no_stack = [scan for scan in cors if target.why(target.of_export_stack(scan), scan)]
+    no_stack = [scan for scan in cors if target.decisions.why(target.of_export_stack(scan), scan)]
     if not star.exists():
         fault = "not made yet"
     elif no_stack or target.why_export_star(cors):
@@ -274,8 +274,6 @@ def say_warnings(campaign: Campaign) -> None:
 
 def remove_temporary(campaign: Campaign) -> None:
     """Remove temporary try stacks of accepted scans; stacks for RELION are still needed."""
-    from tomopipe.run.retention import removable, remove  # slow to load
-
     try:
         n_bytes = remove(removable(campaign, stacks=False))
     except Exception as error:  # this must not fail a successful run

@@ -1,6 +1,7 @@
 """Metadata of a scan, and whether it was aborted: the frames or angles that it lacks.
 
-`incomplete` tells it of one scan; by size, next to others of a series: `tomopipe.campaign.series`.
+`incomplete` tells it of one scan; `undersized` of `tomopipe.campaign.raw_files` by the size of its
+file, next to others of its series.
 """
 
 from collections.abc import Sequence

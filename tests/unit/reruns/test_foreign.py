@@ -1,4 +1,4 @@
-"""Statements in results: whose a file is, and results of which the metadata alone are renewed."""
+"""Whose a file at the path of a result is, and results of which the metadata alone are renewed."""
 
 import json
 import os
@@ -12,9 +12,10 @@ from tests.phantoms import write_scan
 from tests.step_calls import export_stack, full_recon
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import VOLUMES, Files
+from tomopipe.reruns.decisions import only_metadata_differ
+from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.receipts import Receipts, write_receipt
-from tomopipe.reruns.stated import foreign, only_metadata_differ
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
 
 

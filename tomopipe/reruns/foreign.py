@@ -1,77 +1,19 @@
-"""Statements in results, and files of others at the paths of results, which are not overwritten."""
+"""Files of others at the paths of results, which are not overwritten."""
 
-import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tomopipe.campaign import files
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import CENTER, PREDICTION, ROWS, STACK, TRY_STACK, VOLUMES
+from tomopipe.campaign.files import CENTER, ROWS, STACK, TRY_STACK
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.receipts import Receipt, Receipts, state_of
-
-if TYPE_CHECKING:
-    from tomopipe.reruns.made_from import Statement  # slow to load
 
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
-
-
-def statement_in(path: Path) -> "Statement | None":
-    """Return the statement in a result; None if there is none or it cannot be read."""
-    with suppress(Exception):  # whatever a damaged file does to its reader
-        return read_statement(path)
-    return None
-
-
-def read_statement(path: Path) -> "Statement | None":
-    """Return the statement in a result; damaged files raise."""
-    readers: dict[str, Callable[[Path], Statement | None]] = {
-        ".json": _in_json,
-        ".h5": _in_hdf5,
-        STACK: lambda stack: _in_json(stack.with_suffix(".json")),
-        ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
-        ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
-    }
-    if path.name.endswith(tuple(VOLUMES.values())):
-        return _in_volume(path)
-    return readers.get(path.suffix, lambda _: None)(path)
-
-
-def _in_json(path: Path) -> "Statement | None":
-    record = json.loads(path.read_text(encoding="utf-8"))
-    result = record.get("made_from") if isinstance(record, dict) else None
-    return result if isinstance(result, dict) else None
-
-
-def _in_volume(path: Path) -> "Statement | None":
-    from tomopipe.volumes.volume_read import read_provenance
-
-    text = read_provenance(path).get("made_from")
-    return json.loads(text) if text else None
-
-
-def _in_hdf5(path: Path) -> "Statement | None":
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        text = file.attrs.get("made_from")
-        return json.loads(text) if text else _in_volume(path)
-
-
-def only_metadata_differ(old: "Statement | None", target: "Statement") -> bool:
-    """Tell whether a result differs from the wanted one only in its metadata."""
-    ours = ("maker", "metadata")
-    return (
-        old is not None
-        and old.get("metadata") != target.get("metadata")
-        and {key: value for key, value in old.items() if key not in ours}
-        == {key: value for key, value in target.items() if key not in ours}
-    )
 
 
 def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
