@@ -25,7 +25,6 @@ FILES = "TOMOPIPE_FILES"
 """Environment variable of a watcher's run: a JSON list of raw files, the only ones that it sees."""
 VARIABLE = "TOMOPIPE_LOCK"
 """Environment variable with the id of the run for which the lock was taken before it started."""
-BEAT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def enter(directory: Path) -> Run:
 
 
 @contextmanager
-def held(directory: Path, run: Run) -> Iterator[None]:
+def held(directory: Path, run: Run, *, beat_s: float = 30.0) -> Iterator[None]:
     """Touch the lock of a run that shows life; release it in the end unless a watcher goes on."""
 
     def beat() -> None:
@@ -132,7 +131,7 @@ def held(directory: Path, run: Run) -> Iterator[None]:
                 os.utime(directory / LOGS.lock)
 
     try:
-        with sign_of_life(beat, every_s=BEAT_S, name="lock"):
+        with sign_of_life(beat, every_s=beat_s, name="lock"):
             yield
     finally:
         if not run.watcher or run.watcher.get("pid") == run.pid:

@@ -179,13 +179,12 @@ def test_a_snakemake_enters_with_the_lock_that_was_taken_for_it(tmp_path, monkey
 
 
 @pytest.mark.parametrize("part", ["run", "watcher", "run of a watcher"])
-def test_it_shows_life_and_is_released_in_the_end(tmp_path, monkeypatch, part):
-    monkeypatch.setattr(lock, "BEAT_S", 0.01)
+def test_it_shows_life_and_is_released_in_the_end(tmp_path, part):
     watcher = {"run": {}, "watcher": named(os.getpid()), "run of a watcher": named(os.getppid())}
     run = put(tmp_path, watcher=watcher[part])
     path = tmp_path / LOGS.lock
     assert lock.has_watcher(tmp_path) == (part != "run")
-    with lock.held(tmp_path, run):
+    with lock.held(tmp_path, run, beat_s=0.01):
         os.utime(path, (1, 1))
         while path.stat().st_mtime == 1:
             time.sleep(0.01)
