@@ -191,7 +191,7 @@ def test_a_file_of_others_is_refused(campaign):
     assert snakemake(campaign).jobs >= changed("a_2")
 
 
-@pytest.mark.engine
+# not with the oldest Snakemake: the --summary of 9.20 fails where a checkpoint is to be made again
 def test_looking_changes_no_result(campaign):
     table(campaign, "b_1\tauto\t46.25\t")
     configure(campaign, "full_recon", filter="hann")
