@@ -167,6 +167,15 @@ Directory = Annotated[
         callback=find_campaign,
     ),
 ]
+VolumesOf = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="The campaign folder, and scans of which only the volumes are to be made: names or "
+        "'patterns'.",
+        metavar="CAMPAIGN SCAN",
+        show_default="this folder, all scans",
+    ),
+]
 CampaignOption = Annotated[
     Path,
     typer.Option(

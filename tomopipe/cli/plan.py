@@ -20,7 +20,14 @@ from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_invent
 from tomopipe.campaign.failures import forget
 from tomopipe.campaign.signs import SIGNS
 from tomopipe.campaign.state import why_not_selected
-from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
+from tomopipe.cli.options import (
+    CampaignOption,
+    ConfigFile,
+    Directory,
+    DryRun,
+    VolumesOf,
+    campaign_and_scans,
+)
 from tomopipe.cli.run import possible_scans
 from tomopipe.cli.terminal import bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
@@ -106,15 +113,7 @@ def _tell(job: JobStatus, screen: Console) -> None:
 
 def plan(
     context: typer.Context,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="The campaign folder, and scans of which only the volumes are looked at: names "
-            "or 'patterns'.",
-            metavar="CAMPAIGN SCAN",
-            show_default="this folder, all scans",
-        ),
-    ] = None,
+    names: VolumesOf = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON.")] = False,

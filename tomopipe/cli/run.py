@@ -17,6 +17,7 @@ from tomopipe.cli.options import (
     ConfigFile,
     Directory,
     DryRun,
+    VolumesOf,
     campaign_and_scans,
     rest_of,
 )
@@ -40,15 +41,7 @@ _GOES_ON = "what was done stays, `tomopipe run` goes on from there."
 
 def run(
     context: typer.Context,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="The campaign folder, and scans of which only the volumes are to be made: names "
-            "or 'patterns'.",
-            metavar="CAMPAIGN SCAN",
-            show_default="this folder, all scans",
-        ),
-    ] = None,
+    names: VolumesOf = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     dry_run: DryRun = False,
@@ -158,14 +151,14 @@ def _receipts(
     from tomopipe.campaign.campaign import load_campaign  # slow to load
     from tomopipe.reruns.settle import Settled
 
+    step = "predict_cor" if predict else "full_recon"
     campaign = load_campaign(directory, config)
-    receipt = campaign.outputs.receipt
+    scans = possible_scans(Settled(campaign), predict or words, step)
+    receipts = [campaign.outputs.receipt(step, scan) for scan in scans]
     if predict:
-        scans = possible_scans(Settled(campaign), predict, "predict_cor")
-        return [], [receipt("predict_cor", scan) for scan in scans]
-    scans = possible_scans(Settled(campaign), words, "full_recon")
+        return [], receipts
     # Snakemake sees what follows a checkpoint only if that is a target, too
-    return scans, [receipt("resolve_cor"), *(receipt("full_recon", scan) for scan in scans)]
+    return scans, [campaign.outputs.receipt("resolve_cor"), *receipts]
 
 
 def possible_scans(settled: "Settled", words: Sequence[str], step: str) -> list[str]:

@@ -22,7 +22,6 @@ from tomopipe.reruns.option_faults import closed_folders, option_faults, protect
 from tomopipe.reruns.reasons import METADATA_ALONE, is_news
 from tomopipe.reruns.settle import PlannedJob, Settled
 
-_TO_CORS = ("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor")
 _N_NAMED = 3  # scans in a row of several
 
 
@@ -112,7 +111,9 @@ def make_plan(
 
 def _is_for_volume(job: PlannedJob, scans: Collection[str]) -> bool:
     """Tell whether volumes need a job: all steps to cor.json, of all scans, and their own."""
-    return job.scan in scans if job.rule == "full_recon" else job.rule in _TO_CORS
+    if job.rule == "full_recon":
+        return job.scan in scans
+    return position(job.rule) <= position("resolve_cor")
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:
