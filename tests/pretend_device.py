@@ -118,7 +118,8 @@ class Watch:
 
     def __init__(self, monkeypatch, folder):
         self.is_held, self.n_left = [], []
-        make, release, n_before = cuda.reconstruct_batch, CudaDevice.release, self._n_arrays()
+        make, release = cuda.reconstruct_batch, CudaDevice.release
+        self._before = self._arrays()  # held: none of them is collected meanwhile
 
         def made(*args, **kwargs):
             with open(next(folder.glob("tomopipe-gpu-*.lock"))) as lock:
@@ -130,7 +131,7 @@ class Watch:
             make(*args, **kwargs)
 
         def released(gpu):
-            self.n_left.append(self._n_arrays() - n_before)
+            self.n_left.append(len(self._arrays()) - len(self._before))
             release(gpu)
 
         monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -138,5 +139,5 @@ class Watch:
         monkeypatch.setattr(CudaDevice, "release", released)
 
     @staticmethod
-    def _n_arrays():
-        return sum(isinstance(item, pretend_cupy.DeviceArray) for item in gc.get_objects())
+    def _arrays():
+        return [item for item in gc.get_objects() if isinstance(item, pretend_cupy.DeviceArray)]
