@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -53,6 +54,33 @@ def test_a_folder_is_replaced_whole(tmp_path):
             (temporary / f"file{content}").write_text(content)
     assert os.listdir(tmp_path) == ["series"]
     assert sorted(os.listdir(tmp_path / "series")) == [MANIFEST, "file2"]
+
+
+def _make_series(path):
+    with whole(path) as temporary:
+        for number in range(20):
+            file = temporary / str(number % 3) / str(number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("x")
+
+
+def test_every_file_of_a_folder_is_on_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    flushed = set()
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.add(os.fstat(number).st_ino))
+    _make_series(tmp_path / "series")
+    files = [path for path in (tmp_path / "series").rglob("*") if path.is_file()]
+    assert len(files) == 20 + len([MANIFEST])
+    assert flushed >= {path.stat().st_ino for path in files}
+
+
+def test_a_folder_with_a_file_that_the_disk_refuses_is_not_kept(tmp_path, monkeypatch):
+    def refuse(number):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        _make_series(tmp_path / "series")
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_error_leaves_the_old_folder(tmp_path):
