@@ -104,7 +104,7 @@ def test_the_order_in_which_threads_store_slices_changes_nothing(
     assert checksums.made(tmp_path / "b/x") == checksums.checksum_of(tmp_path / "b/x")
 
 
-@pytest.mark.parametrize(("output_format", "side"), [("h5", 600), ("tiff", 6)])
+@pytest.mark.parametrize(("output_format", "side"), [("h5", 600), ("tiff", 6), ("zarr", 6)])
 def test_what_fails_in_a_thread_is_raised_and_leaves_nothing(
     tmp_path, monkeypatch, output_format, side
 ):
@@ -181,13 +181,18 @@ def test_slices_that_do_not_fit_are_refused(tmp_path, slices):
 
 @pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
 def test_what_does_not_read_back_is_refused(tmp_path, monkeypatch, output_format):
-    owner = {"h5": h5py.Dataset, "tiff": tifffile, "zarr": zarr.Array}[output_format]
-    name = "imwrite" if output_format == "tiff" else "__setitem__"
+    owner, name = {
+        "h5": (h5py.Dataset, "__setitem__"),
+        "tiff": (tifffile, "imwrite"),
+        "zarr": (os, "pwrite"),
+    }[output_format]
     write = getattr(owner, name)
 
     def broken(target, *args, **options):
         if output_format == "tiff":
             return write(target, args[0] + 1, **options)
+        if output_format == "zarr":
+            return write(target, bytes(len(args[0])), args[1])
         values = args[1] + 1 if len(target.shape) == 3 else args[1]
         return write(target, args[0], values)
 

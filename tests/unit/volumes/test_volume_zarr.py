@@ -1,5 +1,6 @@
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import yaozarrs
 import zarr
 
 from tomopipe.errors import TomopipeError
+from tomopipe.storage import checksums
 from tomopipe.volumes import volume_zarr
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
@@ -90,6 +92,34 @@ def test_a_volume_of_many_shards_is_the_same_whatever_the_blocks(tmp_path, compr
     del found[Path("zarr.json")], expected[Path("zarr.json")]  # the name of the volume
     del found[Path(".tomopipe-manifest")], expected[Path(".tomopipe-manifest")]
     assert found == expected
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_many_shards")
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_threads_write_shards_that_zarr_reads(tmp_path, dtype):
+    """Offsets, sizes and the index's checksum, which zarr-python compares, are those of Zarr."""
+    data = DATA.copy()
+    data[4:8, 64:128, 128:192] = 0  # a chunk that is not stored
+    data[8:12] = 0  # and a layer of them, but for -0.0
+    data[9, 70, 80] = -0.0
+    encoding = encoding_of(dtype, (0, 2))
+    with (
+        ThreadPoolExecutor(3) as pool,
+        new_volume(tmp_path / "x", SHAPE, output_format="zarr", encoding=encoding) as put,
+    ):
+        put(0, data, pool.map)
+    level = zarr.open_group(tmp_path / "x", mode="r")["0"]
+    assert level[:].tobytes() == encoding.encode(data).tobytes()
+    layers = {int(path.parts[-3]) for path in (tmp_path / "x" / "0" / "c").glob("*/0/0")}
+    assert layers == {0, 1, 2, 3, 4, 5} - ({2} if dtype == "uint8" else set())
+    n_bytes = np.dtype(dtype).itemsize * 4 * 64 * 64
+    index_bytes = 15 * 16 + 4  # of 3 x 5 chunks
+    assert (tmp_path / "x/0/c/0/0/0").stat().st_size == 15 * n_bytes + index_bytes
+    assert (tmp_path / "x/0/c/1/0/0").stat().st_size == 14 * n_bytes + index_bytes
+    last = (tmp_path / "x/0/c/5/0/0").read_bytes()  # one slice of four: nothing else is in it
+    assert not any(last[n_bytes // 4 : n_bytes])
+    assert checksums.made(tmp_path / "x") == checksums.checksum_of(tmp_path / "x")
 
 
 @pytest.mark.slow
