@@ -5,6 +5,7 @@ A volume is a folder of slices, with its mid planes and provenance.
 
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_json
+from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes import volume_h5
 from tomopipe.volumes.preview import stored_averages
 from tomopipe.volumes.volume_h5 import notes_file, open_file
@@ -128,16 +130,29 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     about = json.dumps(layout.attributes | layout.scaling, sort_keys=True)
     options: dict[str, Any] = {"photometric": "minisblack", "software": _SOFTWARE}
     options |= _resolution(layout)
+    options |= {"shape": layout.shape[1:], "dtype": layout.encoding.dtype}
     if layout.compression == "gzip":
         options |= {"compression": "zlib", "predictor": False}
 
-    def write_one(number: int, image: Slices) -> None:
-        stored = layout.encoding.encode(image)
+    def content_of(image: Any) -> memoryview:
         file = io.BytesIO()  # where tifffile writes to the disk, a full one has no errno
-        tifffile.imwrite(file, stored, description=about, metadata=None, **options)
+        tifffile.imwrite(file, image, description=about, metadata=None, **options)
+        return file.getbuffer()
+
+    # uncompressed files differ in the pixels at their end only
+    n_bytes = math.prod(layout.shape[1:]) * np.dtype(layout.encoding.dtype).itemsize
+    header = bytes(content_of(None)[:-n_bytes]) if layout.compression == "none" else b""
+
+    def write_one(number: int, image: Slices) -> None:
+        stored = np.ascontiguousarray(layout.encoding.encode(image))
         path = slice_path(temporary, number)
-        path.write_bytes(file.getbuffer())
-        checksums.written(path, 0, file.getbuffer())
+        first_part = header or content_of(stored)
+        path.write_bytes(first_part)
+        checksums.written(path, 0, first_part)
+        if header:
+            with direct_writer(path) as write:
+                write(stored, len(header))
+            checksums.written(path, len(header), stored)
         checksums.remember(path, checksums.finish(path))
 
     def put(first: int, slices: Slices, each: Map) -> None:
