@@ -358,7 +358,7 @@ def _made(
         for batch, slices in batches(plan):
             images[batch] = on_host(slices)
 
-    with held_gpu(device, cuda.sweep_bytes(n_angles, n_cols, FEW_SLICES), wait=False) as gpu:
+    with held_gpu(device, cuda.sweep_gpu_bytes(n_angles, n_cols, FEW_SLICES), wait=False) as gpu:
         fill(gpu.xp if gpu else np)
     return images
 

@@ -113,7 +113,7 @@ def memory(n, n_angles):
     plan.cache.clear()
     gpu().release()
     pool = xp.get_default_memory_pool()
-    pool.set_limit(size=pool.total_bytes() + cuda.sweep_bytes(few, small, BATCH_SIZE) // 2)
+    pool.set_limit(size=pool.total_bytes() + cuda.sweep_gpu_bytes(few, small, BATCH_SIZE) // 2)
     try:
         slices = reconstruct(rows, plan, small / 2).get()
     finally:

@@ -82,7 +82,7 @@ def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch, gpu):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
     room = Room(None, most=40)
     room.limit(monkeypatch, cuda, "reconstruct_batch", lambda rows, plan, cor_px, *_: len(cor_px))
-    gpu.free_bytes = lambda: cuda.sweep_bytes(40, 32, 8)
+    gpu.free_bytes = lambda: cuda.sweep_gpu_bytes(40, 32, 8)
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "gpu", "cuda")
     assert max(room.sizes) == 8
@@ -136,7 +136,7 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
 ):
     """Of slices of full size, if these are written; the stack's are half as wide."""
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=64, n_angles=40, cor_px=COR_PX)
-    free = int(share * cuda.sweep_bytes(40, 64 if format == "tiff" else 32, 4))
+    free = int(share * cuda.sweep_gpu_bytes(40, 64 if format == "tiff" else 32, 4))
     n_made, real = [], cuda.reconstruct_batch
     monkeypatch.setattr(
         cuda, "reconstruct_batch", lambda *a, **k: [n_made.append(len(a[2])), real(*a, **k)][1]

@@ -63,11 +63,13 @@ def array_module(device: str = "auto") -> ModuleType:
         return importlib.import_module("cupy")
     if device == "cuda":
         raise DeviceError(f"device: cuda: no GPU can be used: {fault}. {_ADVICE}")
-    _say_that_the_cpu_computes(f"no GPU can be used: {fault}. {_ADVICE}", fault, warn=is_unexpected)
+    _report_that_the_cpu_computes(
+        f"no GPU can be used: {fault}. {_ADVICE}", fault, warn=is_unexpected
+    )
     return np
 
 
-def _say_that_the_cpu_computes(why: str, key: str, *, warn: bool) -> None:
+def _report_that_the_cpu_computes(why: str, key: str, *, warn: bool) -> None:
     """Say why `auto` takes the CPU; of the jobs of a run one warns."""
     text = f"{socket.gethostname()}: device: auto takes the CPU, as {why}"
     warns = warn and run_folder.warn_once(f"{zlib.crc32(key.encode()):x}", text)
@@ -312,7 +314,7 @@ def held_gpu(device: str, least_bytes: int, *, wait: bool = True) -> Iterator[Cu
     if not has_room:
         size = f"{FEW_SLICES} slices take {least_bytes / 1e9:.3g} GB"
         why = f"{max(free, 0) / 1e9:.3g} GB of {name} are free, and {size}"
-        _say_that_the_cpu_computes(why, "room", warn=True)
+        _report_that_the_cpu_computes(why, "room", warn=True)
         yield None
 
 

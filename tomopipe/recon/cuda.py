@@ -88,7 +88,7 @@ def engine_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
     return max(samples * (40 * batch_size + 160) + 2 * grid, 3 * grid + 8 * samples * batch_size)
 
 
-def sweep_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
+def sweep_gpu_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
     """Return what a sweep takes of a GPU: spectra, the samples' order, two batches of slices."""
     spectra = 32 * n_angles * (padded_and_grid_size(n_cols)[0] // 2 + 1)
     engine = engine_bytes(n_angles, n_cols, batch_size)

@@ -218,7 +218,7 @@ class Pictures:
             )
             return np.concatenate([on_host(images) for _, images in result])
 
-        least_bytes = cuda.sweep_bytes(n_angles, (1 + is_half) * n_cols, _BATCH_SIZE)
+        least_bytes = cuda.sweep_gpu_bytes(n_angles, (1 + is_half) * n_cols, _BATCH_SIZE)
         with held_gpu(self._device, least_bytes, wait=False) as gpu:
             return slices(gpu.xp if gpu else np)
 

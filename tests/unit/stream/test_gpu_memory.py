@@ -95,7 +95,7 @@ def test_a_sweep_takes_no_more_of_a_gpu_than_the_formula_says(
             sinogram = xp.ones((n_angles, n_cols), xp.float32)
             for _, images in sweep_batches(sinogram, plan, np.linspace(20, 40, 40)):
                 images.get()
-        formula = cuda.sweep_bytes(n_angles, n_cols, batch_size)
+        formula = cuda.sweep_gpu_bytes(n_angles, n_cols, batch_size)
         assert (0.1 if is_plain else 0.25) * formula < gpu.memory.peak_bytes < formula
 
 
