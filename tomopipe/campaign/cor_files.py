@@ -200,12 +200,12 @@ def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
         path = os.path.normpath(entry)
         bare = by_bare_path.get(path, [])
         exact[entry] = by_path.get(path) or (bare if len(bare) == 1 else [])
-    occupied = {scan for item in exact.values() for scan in item}
+    named = {scan for item in exact.values() for scan in item}
     claims: list[tuple[str, str]] = []
     unmatched, ambiguous = [], {}
     for entry, item in exact.items():
         candidates = item or _by_name(entry, by_name)
-        free = item or [scan for scan in candidates if scan not in occupied]
+        free = item or [scan for scan in candidates if scan not in named]
         if not free:
             unmatched.append(entry)
         elif not item and len(candidates) > 1:

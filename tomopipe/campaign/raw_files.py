@@ -56,18 +56,18 @@ class CampaignScan:
 
 
 def find_scans(
-    config: Config, directory: Path, occupied: Collection[str] | None = None
+    config: Config, directory: Path, only: Collection[str] | None = None
 ) -> list[CampaignScan]:
     """Find the raw files of a campaign, with series and index from their names.
 
     A name that two files share, or that is impossible as a file name, is refused: `refused` says
-    why. `occupied` are the paths that count (None: all).
+    why. `only` are the paths that count (None: all).
     """
     scans: dict[tuple[str, str], CampaignScan] = {}
     for pattern, prefix in _entries(config):
         for entry in _expand(os.path.expanduser(pattern), directory):
             path = entry.rstrip("/")  # a pattern that ends in / finds folders only
-            if occupied is not None and path not in occupied:
+            if only is not None and path not in only:
                 continue
             name = prefix + scan_stem(path, directory)
             place = os.path.abspath(os.path.join(directory, path)), name
@@ -292,7 +292,7 @@ def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
     no earlier one has, so that a folder added at the end renames no series.
     """
     prefixes: dict[str, str] = {}
-    occupied: set[str] = set()
+    used: set[str] = set()
     for pattern in patterns:
         folder = os.path.normpath(fixed_folder(pattern))
         if folder in prefixes:
@@ -300,9 +300,9 @@ def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
         names = [part for part in PurePath(folder).parts if part != "/"]
         ends = ["/".join(names[-n:]) for n in range(1, len(names) + 1)]
         whole = f"./{folder}".removesuffix("/.")
-        prefix = next((end for end in ends if end not in occupied), whole)
+        prefix = next((end for end in ends if end not in used), whole)
         prefixes[folder] = prefix if prefixes else ""
-        occupied.update(ends)
+        used.update(ends)
     return prefixes
 
 

@@ -257,9 +257,9 @@ def import_cors(
         table, edits = campaign.table_path, {scan: {"cor_px": changes[scan]} for scan in changes}
         edit_table(table, edits, _recorder(table, _IMPORT))
     _tell(result, changes, old, junk)
-    occupied = {Path(entry).name for entry in cors}
+    with_cor = {Path(entry).name for entry in cors}
     skipped = {Path(entry).name: why for entry, why in passed_over.items()}  # a scan counts once
-    for why, n in Counter(why for scan, why in skipped.items() if scan not in occupied).items():
+    for why, n in Counter(why for scan, why in skipped.items() if scan not in with_cor).items():
         typer.echo(f"skipped: {n} {why}")
     if equal:
         typer.echo(f"unchanged: {len(equal)} that have this COR, not by hand (--predicted sets it)")

@@ -29,11 +29,11 @@ def tomo_names(scans: Iterable[str]) -> dict[str, str]:
     particles are found by that name. All are unique.
     """
     scans = list(scans)
-    occupied = {scan for scan in scans if is_tomo_name(scan)}
+    used = {scan for scan in scans if is_tomo_name(scan)}
     names = {}
     for scan in scans:
-        names[scan] = scan if is_tomo_name(scan) else _mapped(scan, occupied)
-        occupied.add(names[scan])
+        names[scan] = scan if is_tomo_name(scan) else _mapped(scan, used)
+        used.add(names[scan])
     return names
 
 
@@ -43,7 +43,7 @@ def is_tomo_name(name: str) -> bool:
     return bool(_SAFE.fullmatch(name)) and not reserved
 
 
-def _mapped(scan: str, occupied: set[str]) -> str:
+def _mapped(scan: str, used: set[str]) -> str:
     # Letters lose their accents; what ASCII cannot write at all becomes "_".
     plain = unicodedata.normalize("NFKD", scan)
     plain = "".join(sign for sign in plain if not unicodedata.combining(sign))
@@ -53,7 +53,7 @@ def _mapped(scan: str, occupied: set[str]) -> str:
     digest = hashlib.sha256(scan.encode("utf-8", "surrogateescape")).hexdigest()
     for n_digits in range(6, len(digest) + 1):
         name = f"{stem[:120]}_{digest[:n_digits]}"
-        if name not in occupied:
+        if name not in used:
             return name
     raise TomopipeError(f"scan {scan!r}: no name for RELION is left. Rename the scan.")
 

@@ -110,8 +110,8 @@ class DxchangeReader:
         frames = all_of(Hdf5Pixels(dataset))
         locations = _locations(file) if kind == "flats" else None
         if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
-            occupied = np.cumsum(locations == DATA)[locations == name]
-            return Reference(frames, name, occupied.astype(float))
+            n_before = np.cumsum(locations == DATA)[locations == name]
+            return Reference(frames, name, n_before.astype(float))
         n_angles = _count_in(file, DATA) if DATA in file else np.nan
         before = {"pre": 0, "post": n_angles}.get(name.rpartition("_")[2], np.nan)
         return Reference(frames, name, np.full(len(frames.index), before))

@@ -269,8 +269,8 @@ def frames_of_kind(
 ) -> list[Reference]:
     """Return the flats or darks that keys mark, in the order in which they were taken, if any."""
     index = np.flatnonzero(keys == KEYS[kind])
-    occupied = np.cumsum(keys == PROJECTION)[index]
-    result = Reference(Frames(pixels, index), location, occupied.astype(float))
+    n_before = np.cumsum(keys == PROJECTION)[index]
+    result = Reference(Frames(pixels, index), location, n_before.astype(float))
     return [result] if len(index) else []
 
 

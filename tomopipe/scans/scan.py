@@ -107,13 +107,13 @@ def find_references(
         raise ScanError(f"{unread}; {how_to_name(kind)}")
     if several is not None:
         n_angles = len(layout.projections.index)
-        occupied = np.linspace(0, n_angles, len(paths)).tolist() if len(paths) > 1 else [np.nan]
+        positions = np.linspace(0, n_angles, len(paths)).tolist() if len(paths) > 1 else [np.nan]
         n_before = [part.n_before for _, part in paths if part.n_before is not None]
         if several == [source] and len(n_before) == len(paths) > 1:
-            occupied = np.searchsorted(layout.projections.index, n_before).tolist()
+            positions = np.searchsorted(layout.projections.index, n_before).tolist()
         paths = [
             (p, Reference(r.frames, f"{p}: {r.location}", np.full(len(r.positions), before)))
-            for (p, r), before in zip(paths, occupied, strict=True)
+            for (p, r), before in zip(paths, positions, strict=True)
         ]
     parts = [part for _, part in paths]
     return References(

@@ -51,7 +51,7 @@ class Arrivals:
     pending: dict[str, Arrival] = field(default_factory=dict)
 
     def look(
-        self, paths: Iterable[str], occupied: Mapping[str, State], now_s: float
+        self, paths: Iterable[str], states: Mapping[str, State], now_s: float
     ) -> list[Arrival]:
         """Return the files to take now, of all that are not taken in their present state.
 
@@ -61,7 +61,7 @@ class Arrivals:
         self.pending, self.waiting = {}, {}
         for path in paths:
             state = file_state(self.directory / path)
-            if state is None or occupied.get(path) == state:
+            if state is None or states.get(path) == state:
                 continue
             arrival = before.get(path)
             if arrival is None or arrival.state != state:

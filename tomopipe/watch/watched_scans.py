@@ -105,7 +105,7 @@ def _template() -> Template:
 def write_page(
     files: Files[Path],
     title: str,
-    occupied: Iterable[Mapping[str, Any]],
+    entries: Iterable[Mapping[str, Any]],
     *,
     has_ended: bool = False,
 ) -> None:
@@ -122,7 +122,7 @@ def write_page(
         waits="the watch ended before its COR was found" if has_ended else "its COR is being found",
         report=page if files.report.exists() else "",
         style=resources.files("tomopipe.report").joinpath("templates/style.css").read_text("utf-8"),
-        rows=sorted(occupied, key=lambda entry: -entry["at"]),
+        rows=sorted(entries, key=lambda entry: -entry["at"]),
         n_most=MOST_ROWS,
     )
     write_text(text, files.live)
@@ -272,13 +272,13 @@ class WatchedScans:
         self.config, self._directory, self._hooks, self._print = config, directory, hooks, say
         self.files = Files(directory / config.campaign.results)
         # by path: how it was taken, its verdict, and whether one was reported (`has_verdict`)
-        self.entries: dict[str, dict[str, Any]] = self._known()
+        self.entries: dict[str, dict[str, Any]] = self._earlier()
 
-    def _known(self) -> dict[str, dict[str, Any]]:
+    def _earlier(self) -> dict[str, dict[str, Any]]:
         """Return the files taken before, by a watcher or a run."""
-        occupied = json_or(self.files.taken, None)
-        if isinstance(occupied, dict):
-            return occupied
+        entries = json_or(self.files.taken, None)
+        if isinstance(entries, dict):
+            return entries
         result = {}
         for scan in find_scans(self.config, self._directory):
             state = file_state(self._directory / scan.path)
