@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tomopipe.errors import TomopipeError, room_for
 from tomopipe.storage.atomic import flush, remove_stale, whole
@@ -57,24 +57,14 @@ def update_file(
     for _ in range(_ATTEMPTS):
         with suppress(_AgainError), locked(real) as is_held:
             remove_stale(real)
-            if changed := _update(real, change, is_held):
-                then()
-            return changed
-    raise TomopipeError(f"{path}: others change it without pause; nothing was written. Try again.")
-
-
-def _update(path: Path, change: Callable[[bytes], bytes], is_held: Callable[[], bool]) -> bool:
-    """As `update_file`, under its lock: what an editor saves late is changed, too."""
-    late = written = None
-    for _ in range(_ATTEMPTS):
-        current = _content(path)
-        after = change(late if late is not None and current == written else current)
-        if after == current:
-            return written is not None
-        late, written = _replace(path, current, after, is_held), after
-        if late is None:
+            before = _content(real)
+            after = change(before)
+            if after == before:
+                return False
+            _replace(real, before, after, is_held)
+            then()
             return True
-    raise _AgainError
+    raise TomopipeError(f"{path}: others change it without pause; nothing was written. Try again.")
 
 
 def settled_content(path: str | os.PathLike[str]) -> bytes:
@@ -82,8 +72,16 @@ def settled_content(path: str | os.PathLike[str]) -> bytes:
 
     Raises OSError.
     """
+    deadline_s = time.monotonic() + _EMPTIED_S
+    text = None
     with open(path, "rb", buffering=0) as stream:
-        return _settled(stream)
+        while True:
+            stream.seek(0)
+            before, text = text, stream.read()
+            age_s = abs(time.time() - os.fstat(stream.fileno()).st_mtime)
+            if age_s > _EMPTIED_S or (text and text == before) or time.monotonic() > deadline_s:
+                return text
+            time.sleep(_SETTLED_S)
 
 
 @contextmanager
@@ -187,35 +185,18 @@ def _describe(holder: Mapping[str, Any]) -> str:
     )
 
 
-def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool]) -> bytes | None:
-    """Replace `before` by `after`; return what an editor saved at the same moment."""
-    old = None
-    try:
-        with whole(path) as temporary:
-            temporary.write_bytes(after)
-            with suppress(FileNotFoundError):
-                old = path.open("rb", buffering=0)
-                take_mode(path, temporary)
-            try:
-                flush(temporary)  # it takes a while: before the last look, not after it
-            except FileNotFoundError:  # who took our lock removed it
-                raise _AgainError from None
-            if _present(path) != before or not is_held():
-                raise _AgainError
-        if old is None:
-            return None
-        # An editor may have been writing into the old file, which then has its text. Or it had read
-        # the old one, and now overwrites the new one.
-        time.sleep(_SETTLED_S)
-        late = old.read()
-        if late != before and (late := _settled(old)):
-            return late
-        if _present(path) == after or (now := _content(path)) in (after, b""):
-            return None
-        return now
-    finally:
-        if old is not None:
-            old.close()
+def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool]) -> None:
+    """Replace `before` by `after`; _AgainError if somebody else has saved meanwhile."""
+    with whole(path) as temporary:
+        temporary.write_bytes(after)
+        with suppress(FileNotFoundError):
+            take_mode(path, temporary)
+        try:
+            flush(temporary)  # it takes a while: before the last look, not after it
+        except FileNotFoundError:  # who took our lock removed it
+            raise _AgainError from None
+        if _content(path) != before or not is_held():
+            raise _AgainError
 
 
 def take_mode(path: Path, new: Path) -> None:
@@ -225,27 +206,8 @@ def take_mode(path: Path, new: Path) -> None:
     shutil.copymode(path, new)
 
 
-def _present(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
 def _content(path: Path) -> bytes:
     try:
         return settled_content(path)
     except FileNotFoundError:
         return b""
-
-
-def _settled(stream: IO[bytes]) -> bytes:
-    deadline = time.monotonic() + _EMPTIED_S
-    text = None
-    while True:
-        stream.seek(0)
-        before, text = text, stream.read()
-        age_s = abs(time.time() - os.fstat(stream.fileno()).st_mtime)
-        if age_s > _EMPTIED_S or (text and text == before) or time.monotonic() > deadline:
-            return text
-        time.sleep(_SETTLED_S)
