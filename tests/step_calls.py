@@ -27,6 +27,8 @@ from tomopipe.steps.try_recon import TryFiles
 from tomopipe.steps.try_recon import try_recon as _try_recon
 from tomopipe.stream.memory import Resources
 
+TRY_FILES = ("try.tif", "try.json", "rows.h5")
+
 
 def _plain(value: Any) -> Any:
     """Return a value as YAML gives it."""
@@ -113,3 +115,14 @@ def predict_cor(rows: Any, sweep: Any, prediction: Any, center: Any, **options: 
     methods = block(PredictCorBlock, options)
     options = {"used": None, "made_from": None, "is_rewritten": lambda path: False} | options
     return _predict_cor(rows, sweep, prediction, center, methods, **options)
+
+
+def try_in(folder: Path, raw: Any, **options: Any) -> dict[str, Any]:
+    """Make a sweep whose files lie in a folder."""
+    return try_recon(raw, *(folder / name for name in TRY_FILES), **options)
+
+
+def predict_in(folder: Path, **options: Any) -> Any:
+    """Predict a COR from the files of `try_in`."""
+    names = ("rows.h5", "try.json", "prediction.json", "center_of_rotation.txt")
+    return predict_cor(*(folder / name for name in names), **options)

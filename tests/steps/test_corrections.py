@@ -3,16 +3,21 @@
 from dataclasses import replace
 
 import h5py
+import mrcfile
 import numpy as np
 import pytest
 
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
-from tests.step_calls import export_stack, full_recon, try_recon
+from tests.step_calls import export_stack, full_recon, try_in
 from tomopipe.config import FullReconBlock, PreprocessBlock
+from tomopipe.cor import collected_rows
 from tomopipe.cor.collected_rows import collect_rows, read_rows
+from tomopipe.prep.correct import corrections_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.scans.exchange import open_scan
+from tomopipe.steps.export_stack import choose_tilts
 from tomopipe.stream.memory import (
     MemoryInputs,
     choose_blocks,
@@ -27,41 +32,22 @@ CHUNKS = [False, (1, N_ROWS, N_COLS), (8, 4, N_COLS)]
 
 
 def make_scan(tmp_path, chunks=False):
-    truth = write_scan(
-        tmp_path / "a.h5",
-        cor_px=COR_PX,
-        n_rows=N_ROWS,
-        n_cols=N_COLS,
-        n_angles=N_ANGLES,
-        counts=2e4,
-        chunks=chunks,
-    )
-    return truth.path
+    size = {"n_rows": N_ROWS, "n_cols": N_COLS, "n_angles": N_ANGLES}
+    return write_scan(tmp_path / "a.h5", cor_px=COR_PX, counts=2e4, chunks=chunks, **size).path
 
 
 def try_rows(path, tmp_path, corrections):
-    rows_h5 = tmp_path / "rows.h5"
-    record = try_recon(
-        path, tmp_path / "try.tif", tmp_path / "try.json", rows_h5,
-        width_px=1, step_px=1, row=17, device="cpu", known=KNOWN, corrections=corrections,
-    )  # fmt: skip
+    options = {"device": "cpu", "known": KNOWN, "corrections": corrections}
+    record = try_in(tmp_path, path, width_px=1, step_px=1, row=17, **options)
     assert "failed" not in record
-    return read_rows(rows_h5)
+    return read_rows(tmp_path / "rows.h5")
 
 
 def volume(path, tmp_path, corrections, name="v.h5", **options):
     options |= {"device": "cpu", "known": KNOWN, "corrections": corrections}
     full_recon(path, tmp_path / name, cor_px=COR_PX, **options)
     with h5py.File(tmp_path / name) as file:
-        return next(iter(_datasets(file)))[()]
-
-
-def _datasets(group):
-    for item in group.values():
-        if isinstance(item, h5py.Group):
-            yield from _datasets(item)
-        elif item.ndim == 3:
-            yield item
+        return file["exchange/data"][()]
 
 
 @pytest.mark.parametrize("chunks", CHUNKS, ids=str)
@@ -97,7 +83,7 @@ def test_whole_numbers_are_ranged_by_corrected_slices(tmp_path):
     high = []
     for name in ("v.h5", "plain.h5"):
         with h5py.File(tmp_path / name) as file:
-            data = next(iter(_datasets(file)))
+            data = file["exchange/data"]
             high.append(data.attrs["scale"] * 255 + data.attrs["offset"])
     assert high[0] == pytest.approx(3 * high[1], rel=0.02)
 
@@ -120,10 +106,7 @@ def test_finders_get_plain_rows_of_the_right_geometry(tmp_path):
 
 def test_a_scan_that_does_not_tell_its_energy_fails_with_the_key(tmp_path):
     path = make_scan(tmp_path)
-    record = try_recon(
-        path, tmp_path / "try.tif", tmp_path / "try.json", tmp_path / "rows.h5",
-        device="cpu", corrections={"phase": {"method": "paganin"}},
-    )  # fmt: skip
+    record = try_in(tmp_path, path, device="cpu", corrections={"phase": {"method": "paganin"}})
     assert "set input.energy_kev" in record["failed"]
 
 
@@ -151,9 +134,6 @@ def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binnin
 
 
 def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch):
-    from tomopipe.cor import collected_rows
-    from tomopipe.scans.exchange import open_scan
-
     path = make_scan(tmp_path, CHUNKS[2])
     recipe = PreprocessBlock(**EVERYTHING)
     with open_scan(path, options=KNOWN) as scan:
@@ -164,12 +144,6 @@ def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch)
 
 
 def test_stacks_are_corrected_as_volumes_are(tmp_path, in_pieces):
-    import mrcfile
-
-    from tomopipe.prep.correct import corrections_of
-    from tomopipe.scans.exchange import open_scan
-    from tomopipe.steps import export_stack as module
-
     path = make_scan(tmp_path)
     in_pieces(7 * N_ANGLES * N_COLS * 16)
     options = {"known": KNOWN, "corrections": EVERYTHING, "rows": [5, 30], "max_tilts": 9}
@@ -177,6 +151,6 @@ def test_stacks_are_corrected_as_volumes_are(tmp_path, in_pieces):
     with open_scan(path, options=KNOWN) as scan:
         corrections = corrections_of(scan, PreprocessBlock(**EVERYTHING))
         expected = corrections.sinograms(scan.read_rows(0, N_ROWS), (0, N_ROWS))
-        frames = module.choose_tilts(scan.theta_rad, 9)
+        frames = choose_tilts(scan.theta_rad, 9)
     with mrcfile.open(tmp_path / "a.mrcs", permissive=True) as file:
         assert np.allclose(file.data, expected[5:31, frames].transpose(1, 0, 2), atol=2e-5)

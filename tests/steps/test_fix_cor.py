@@ -17,6 +17,10 @@ from tomopipe.storage.atomic import read_tsv
 OPTIONS = FixCorBlock()
 
 
+def member(scan, index, manual="", **more):
+    return {"scan": scan, "index": index, "n_cols": 2048, "manual": manual, "select": "in"} | more
+
+
 def rows_of(predicted, members, options):
     return [fix.cells() for fix in compute(predicted, members, options).values()]
 
@@ -29,61 +33,38 @@ def campaign(tmp_path):
         predicted, members = {}, []
         for number, (text, manual) in enumerate(cells, start=1):
             scan = f"größe {number:03d}"
-            members.append(
-                {"scan": scan, "index": number, "n_cols": 2048, "manual": manual, "select": "in"}
-            )
+            members.append(member(scan, number, manual))
             if text is None:
                 continue
             folder = tmp_path / scan
             folder.mkdir(exist_ok=True)
-            (folder / "center_of_rotation.txt").write_text(text, encoding="utf-8")
+            files = folder / "center_of_rotation.txt", folder / "prediction.json"
+            files[0].write_text(text, encoding="utf-8")
             method = methods[number - 1] if methods else "pairs"
-            (folder / "prediction.json").write_text(json.dumps({"method": method}))
-            predicted[scan] = tuple(
-                str(folder / name) for name in ("center_of_rotation.txt", "prediction.json")
-            )
+            files[1].write_text(json.dumps({"method": method}))
+            predicted[scan] = tuple(map(str, files))
         return predicted, members
 
     return make
 
 
 def test_the_table_holds_every_rule_with_two_decimals(campaign, tmp_path):
-    predicted, members = campaign(
-        ("1000.00", ""),
-        ("", ""),
-        ("1006.02\n", ""),
-        ("1100", ""),
-        ("1003.25", "1004"),
-        ("", ""),
-        methods=["ai", None, "pairs", "pairs", "ai", None],
-    )
+    texts = ["1000.00", "", "1006.02\n", "1100", "1003.25", ""]
+    methods = ["ai", None, "pairs", "pairs", "ai", None]
+    cells = zip(texts, ["", "", "", "", "1004", ""], strict=True)
+    predicted, members = campaign(*cells, methods=methods)
     output = tmp_path / "größe.tsv"
     fix_cor(predicted, output, members, OPTIONS)
     rows = read_tsv(output, FIX_COLUMNS)
     assert output.read_text(encoding="utf-8").splitlines()[0] == "\t".join(FIX_COLUMNS)
-    assert [row["before_px"] for row in rows] == [
-        "1000.00",
-        "",
-        "1006.02",
-        "1100.00",
-        "1004.00",
-        "",
-    ]
     # The means of 1000 and 1006.02; of 1006.02 and 1004; of 1000, 1006.02, 1005.01 and 1004.
-    assert [row["after_px"] for row in rows][1:] == [
-        "1003.01",
-        "1006.02",
-        "1005.01",
-        "1004.00",
-        "1003.76",
-    ]
-    assert [row["source"] for row in rows] == [
-        "ai",
-        "neighbours",
-        "auto",
-        "outlier",
-        "manual",
-        "series-mean",
+    assert [(row["before_px"], row["after_px"], row["source"]) for row in rows] == [
+        ("1000.00", "1000.00", "ai"),
+        ("", "1003.01", "neighbours"),
+        ("1006.02", "1006.02", "auto"),
+        ("1100.00", "1005.01", "outlier"),
+        ("1004.00", "1004.00", "manual"),
+        ("", "1003.76", "series-mean"),
     ]
     assert [row["flagged"] for row in rows] == ["false"] * 3 + ["true"] + ["false"] * 2
     assert rows[3]["neighbours"] == "größe 003;größe 005"
@@ -214,25 +195,16 @@ def test_a_prediction_that_cannot_be_read_names_the_file(campaign, tmp_path):
     predicted, members = campaign(("1000", ""))
     path = tmp_path / "größe 001" / "center_of_rotation.txt"
     path.unlink()
-    with pytest.raises(
-        TomopipeError, match=r"center_of_rotation\.txt: cannot be read.*Run predict"
-    ):
+    with pytest.raises(TomopipeError, match=r"_rotation\.txt: cannot be read.*Run predict"):
         rows_of(predicted, members, OPTIONS)
 
 
 def test_donors_fill_and_have_no_row(campaign):
     predicted, members = campaign(("", ""))
     donors = [
-        {
-            "scan": "d1",
-            "index": 1,
-            "n_cols": 2048,
-            "manual": "",
-            "select": "donor",
-            "donor_px": 900,
-        },
-        {"scan": "d2", "index": 2, "n_cols": 2048, "manual": "910", "select": "donor"},
-        {"scan": "d3", "index": 3, "n_cols": 9, "manual": "", "select": "donor", "donor_px": None},
+        member("d1", 1, select="donor", donor_px=900),
+        member("d2", 2, "910", select="donor"),
+        member("d3", 3, select="donor", donor_px=None, n_cols=9),
     ]
     (row,) = rows_of(predicted, members + donors, OPTIONS)
     assert (row["scan"], row["after_px"], row["source"]) == ("größe 001", "905.00", "series-mean")
@@ -280,11 +252,8 @@ def test_a_scan_without_any_cor_tells_why_it_was_not_predicted(campaign):
     assert rows[1]["reason"] == "no COR, mean of 1 of the series"
     # what stops a run tells it too
     last = members[1:]
-    missing = resolve_cor.compute(
-        compute(predicted, last, OPTIONS),
-        {member["scan"]: member for member in last},
-        None,
-    )[1]
+    scans = {member["scan"]: member for member in last}
+    _, missing = resolve_cor.compute(compute(predicted, last, OPTIONS), scans, None)
     assert "(prediction: ai: the pictures are empty)" in missing["größe 002"]
 
 
@@ -310,10 +279,7 @@ def test_without_prediction_a_default_wins_over_the_series(campaign):
 
 
 def test_a_cor_in_the_table_needs_no_prediction():
-    entries = [
-        {"scan": scan, "index": 1, "n_cols": 200, "manual": cor_px, "select": "in"}
-        for scan, cor_px in (("a_1", "100"), ("a_2", "300"))
-    ]
+    entries = [member("a_1", 1, "100", n_cols=200), member("a_2", 1, "300", n_cols=200)]
     rows = rows_of({}, entries, FixCorBlock())
     assert [row["after_px"] for row in rows] == ["100.00", "100.00"]
     assert rows[0]["reason"] == ""

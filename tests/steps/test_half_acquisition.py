@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from tests.phantoms import write_scan
-from tests.step_calls import full_recon, predict_cor, try_recon
+from tests.step_calls import full_recon, predict_in, try_in
 from tests.tiff_files import read_try_stack
 from tomopipe.errors import ScanError
 from tomopipe.review.scan_images import Pictures
@@ -28,14 +28,9 @@ def truth(tmp_path):
 
 
 def _scan(tmp_path, **options):
-    options = {
-        "n_cols": N_COLS,
-        "n_rows": 6,
-        "cor_px": COR_PX,
-        "theta_deg": np.linspace(0, 360, 420, endpoint=False),
-        "phantom": PHANTOM,
-    } | options
-    return write_scan(tmp_path / "a_1.h5", **options)
+    options = {"theta_deg": np.linspace(0, 360, 420, endpoint=False), "cor_px": COR_PX} | options
+    size = {"n_cols": N_COLS, "n_rows": 6, "phantom": PHANTOM}
+    return write_scan(tmp_path / "a_1.h5", **(size | options))
 
 
 def _volume(truth, **options):
@@ -135,9 +130,8 @@ def test_yes_where_it_cannot_be_is_an_error(tmp_path):
 
 def _try(truth, **options):
     folder = truth.path.parent / "try_center" / "a_1"
-    paths = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
     options = {"center_px": COR_PX, "width_px": 2, "step_px": 1, "device": "cpu"} | options
-    return try_recon(truth.path, *paths, **options), *read_try_stack(paths[0])
+    return try_in(folder, truth.path, **options), *read_try_stack(folder / "try.tif")
 
 
 def test_the_sweep_shows_what_the_volume_will_be(truth):
@@ -172,35 +166,30 @@ def test_a_sample_that_slices_cut_off_is_told(tmp_path, mode, n_warnings):
     truth = _scan(tmp_path, cor_px=66.2)
     _try(truth, center_px=66, half_acquisition=mode)
     folder = tmp_path / "try_center" / "a_1"
-    paths = [folder / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]
-    found = predict_cor(*paths, methods=["classical"], min_confidence=0.3)
+    found = predict_in(folder, methods=["classical"], min_confidence=0.3)
     assert found["cor_px"] == pytest.approx(66.2, abs=0.5)
     assert [text[:16] for text in found["warnings"]] == n_warnings * ["slices end 48 px"]
 
 
+def _pictures(truth, half_acquisition):
+    folder = truth.path.parent / "try_center"
+    options = {"filter": "ramp", "device": "cpu"}
+    return Pictures(folder, half_acquisition=lambda scan: half_acquisition, **options)
+
+
 def test_the_review_page_shows_the_same_slice(truth):
     _try(truth)
-    pictures = Pictures(
-        truth.path.parent / "try_center",
-        filter="ramp",
-        device="cpu",
-        half_acquisition=lambda scan: "no",
-    )
-    _assert_shows_the_volume(pictures.slice("a_1", COR_PX, 0), truth)
+    _assert_shows_the_volume(_pictures(truth, "no").slice("a_1", COR_PX, 0), truth)
 
 
 def test_the_review_page_shows_the_volume_at_a_cor_far_from_the_sweep(truth):
     window = _try(truth)[0]["window"]
     _try(truth, center_px=50)  # as one without a COR: slices as wide as the detector
-    folder = truth.path.parent / "try_center"
-    found = json.loads((folder / "a_1" / "try.json").read_text())
-    (folder / "a_1" / "try.json").write_text(json.dumps(found | {"window": window}))
-    pictures = Pictures(
-        folder, filter="ramp", device="cpu", half_acquisition={"a_1": "auto"}.__getitem__
-    )
+    sweep = truth.path.parent / "try_center" / "a_1" / "try.json"
+    sweep.write_text(json.dumps(json.loads(sweep.read_text()) | {"window": window}))
+    pictures, narrow = _pictures(truth, "auto"), _pictures(truth, "no")
     _assert_shows_the_volume(pictures.slice("a_1", COR_PX, 0), truth)
     _try(truth, center_px=50)
-    narrow = Pictures(folder, filter="ramp", device="cpu", half_acquisition=lambda scan: "no")
     for made, cor_px in ((pictures, 50), (narrow, COR_PX)):
         assert made.slice("a_1", cor_px, 0).values.shape == (N_COLS, N_COLS)
 

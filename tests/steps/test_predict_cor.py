@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from dataclasses import replace
 
 import h5py
@@ -10,7 +11,7 @@ import pytest
 from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import write_scan
 
-from tests.step_calls import predict_cor, try_recon
+from tests.step_calls import predict_in, try_in
 from tomopipe.cor.answer import Answer
 from tomopipe.cor.collected_rows import failed_rows, read_rows, write_rows
 from tomopipe.cor.curves import KINDS
@@ -33,14 +34,7 @@ def run(tmp_path):
             sweep = {"cor_px": np.arange(55, 105, 0.5).tolist()}
         write_rows(rows, tmp_path / "rows.h5")
         write_json(sweep, tmp_path / "try.json")
-        returned = predict_cor(
-            tmp_path / "rows.h5",
-            tmp_path / "try.json",
-            tmp_path / "prediction.json",
-            tmp_path / "center_of_rotation.txt",
-            methods=methods,
-            min_confidence=min_confidence,
-        )
+        returned = predict_in(tmp_path, methods=methods, min_confidence=min_confidence)
         prediction = json.loads((tmp_path / "prediction.json").read_text("utf-8"))
         assert returned == prediction
         return prediction, (tmp_path / "center_of_rotation.txt").read_text("utf-8")
@@ -81,6 +75,13 @@ def test_the_curve_of_each_kind_of_evidence_is_kept_where_it_was_looked_at(run):
     assert "evidence" not in run()[0]
 
 
+@pytest.fixture
+def raw(tmp_path):
+    """A scan of 121 projections and 10 flats."""
+    scan = {"n_cols": 192, "n_rows": 5, "n_angles": 121, "counts": 30_000}
+    return write_scan(tmp_path / "s_1.h5", beam={"n_flats": 10}, **scan)
+
+
 def saturated_scan(path, frames):
     """Write a scan of 121 projections, some of them three times as bright and cut off."""
     truth = write_scan(
@@ -99,13 +100,11 @@ def saturated_scan(path, frames):
     return truth
 
 
-def predicted(folder, raw, corrections=None, **options):
-    files = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
-    sweep = try_recon(raw, *files, width_px=12, device="cpu", corrections=corrections)
-    out = folder / "prediction.json", folder / "center_of_rotation.txt"
-    asked = {"methods": METHODS, "min_confidence": 0.3, **options}
-    prediction = predict_cor(files[2], files[1], *out, **asked)
-    return sweep, prediction, out[1].read_text("utf-8")
+def predicted(folder, raw, corrections=None, known=None, **options):
+    of_scan = {"corrections": corrections, "known": known}
+    sweep = try_in(folder, raw, width_px=12, device="cpu", **of_scan)
+    prediction = predict_in(folder, **{"methods": METHODS, "min_confidence": 0.3, **options})
+    return sweep, prediction, (folder / "center_of_rotation.txt").read_text("utf-8")
 
 
 def test_saturated_projections_are_told_and_above_a_share_no_cor_is_accepted(tmp_path):
@@ -122,9 +121,9 @@ def test_saturated_projections_are_told_and_above_a_share_no_cor_is_accepted(tmp
     assert prediction["reason"].startswith(prediction["warnings"][0])
     assert "more than 0.1 of all (predict_cor.max_bad_frames)" in prediction["reason"]
     for share in (0.4, 1.0):
-        _, prediction, text = predicted(tmp_path, raw, max_bad_frames=share)
+        prediction = predict_in(tmp_path, methods=METHODS, min_confidence=0.3, max_bad_frames=share)
         assert prediction["verdict"] == "resolved"
-        assert float(text) == pytest.approx(truth.cor_px, abs=1)
+        assert prediction["cor_px"] == pytest.approx(truth.cor_px, abs=1)
         assert len(prediction["warnings"]) == 1
 
 
@@ -146,36 +145,31 @@ def test_few_saturated_projections_are_a_warning_with_their_numbers_in_the_file(
     assert "doubts" not in prediction
     assert prediction["verdict"] == "resolved"
     assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
-    files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
-    try_recon(raw, *files, width_px=3, known={"skip_projections": [[0, 9], 30]})
-    assert read_rows(files[2]).bad_frames["saturated"] == (31, 90)
+    try_in(tmp_path, raw, width_px=3, known={"skip_projections": [[0, 9], 30]})
+    assert read_rows(tmp_path / "rows.h5").bad_frames["saturated"] == (31, 90)
 
 
 @pytest.mark.parametrize(("frames", "source"), [([30, 31, 90], 0), (range(100, 107), 99)])
 def test_projections_that_spoil_the_volume_are_doubts_about_a_cor_that_is_right(
-    tmp_path, frames, source
+    tmp_path, raw, frames, source
 ):
     """The shutter closed, or a camera that stopped."""
-    raw = tmp_path / "s_1.h5"
-    truth = write_scan(raw, n_cols=192, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
-    with h5py.File(raw, "r+") as file:
+    with h5py.File(raw.path, "r+") as file:
         data = file["exchange/data"]
         for frame in frames:
             data[frame] = data[source] if source else file["exchange/data_dark"][0]
-    _, prediction, text = predicted(tmp_path, raw)
+    _, prediction, text = predicted(tmp_path, raw.path)
     (doubt,) = prediction["doubts"]
     listed = "[[30, 31], 90]" if source == 0 else "[[100, 106]]"
     assert doubt.endswith(f"(input: {{skip_projections: {listed}}} leaves them out)")
     assert prediction["warnings"] == [doubt]
-    assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
+    assert float(text) == pytest.approx(raw.cor_px, abs=0.5)
 
 
-def test_projections_never_written_are_named(tmp_path):
-    raw = tmp_path / "s_1.h5"
-    write_scan(raw, n_cols=32, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
-    with h5py.File(raw, "r+") as file:
+def test_projections_never_written_are_named(tmp_path, raw):
+    with h5py.File(raw.path, "r+") as file:
         file["exchange/data"][116:] = 0
-    _, prediction, _ = predicted(tmp_path, raw)
+    _, prediction, _ = predicted(tmp_path, raw.path)
     assert prediction["reason"].endswith(
         "; input: {skip_projections: [[116, 120]]} leaves them out"
     )
@@ -263,8 +257,7 @@ def test_a_tilted_axis_is_told(tmp_path, slope_px, used, told):
             frame[:] = np.interp(columns - slope_px * (row - 60), columns, frame)
     write_rows(rows_of(projections, np.linspace(0, 180, 91)), tmp_path / "rows.h5")
     write_json({"cor_px": np.arange(55, 105, 0.5).tolist()}, tmp_path / "try.json")
-    files = [tmp_path / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]
-    prediction = predict_cor(*files, methods=["ai"], used=used)
+    prediction = predict_in(tmp_path, methods=["ai"], used=used)
     assert prediction["roll_px_per_100_rows"] == pytest.approx(100 * slope_px, abs=0.1)
     words = " off at the outermost rows; `preprocess: {roll_deg"
     found = [warning.replace(words, "") for warning in prediction["warnings"]]
@@ -274,15 +267,12 @@ def test_a_tilted_axis_is_told(tmp_path, slope_px, used, told):
 
 @pytest.mark.parametrize("check", ["roll.measure_roll", "sample_motion.warn_of_drift"])
 def test_a_check_that_fails_leaves_the_cor(run, monkeypatch, check):
-    rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
-    usual, _ = run(rows)
-
     def fails(*_):
         raise ValueError("no such row")
 
     monkeypatch.setattr(f"tomopipe.cor.{check}", fails)
-    prediction, _ = run(rows)
-    assert prediction["cor_px"] == usual["cor_px"]
+    prediction, _ = run()
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
     failed = [told for told in prediction["warnings"] if "ValueError: no such row" in told]
     assert len(failed) == 1
 
@@ -331,43 +321,42 @@ def test_angles_that_jump_make_a_cor_doubtful_and_explain_one_that_is_not_accept
     ],
     ids=["flats", "skipped", "no flats", "air"],
 )
-def test_a_beam_that_is_lost_for_a_while_makes_a_scan_doubtful(tmp_path, corrections, skip, named):
-    raw = tmp_path / "s_1.h5"
-    truth = write_scan(raw, n_cols=192, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
-    with h5py.File(raw, "r+") as file:
+def test_a_beam_that_is_lost_for_a_while_makes_a_scan_doubtful(
+    tmp_path, raw, corrections, skip, named
+):
+    with h5py.File(raw.path, "r+") as file:
         data, dark = file["exchange/data"], file["exchange/data_dark"][()].mean()
         data[60:80] = ((data[60:80] - dark) * 0.05 + dark).astype(data.dtype)
-    files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
     known = {"skip_projections": skip}
-    try_recon(raw, *files, width_px=12, device="cpu", corrections=corrections, known=known)
-    out = tmp_path / "prediction.json", tmp_path / "center_of_rotation.txt"
-    prediction = predict_cor(files[2], files[1], *out, methods=METHODS, min_confidence=0.3)
-    assert prediction["cor_px"] == pytest.approx(truth.cor_px, abs=0.5)
+    _, prediction, _ = predicted(tmp_path, raw.path, corrections, known)
+    assert prediction["cor_px"] == pytest.approx(raw.cor_px, abs=0.5)
     doubts = [text for text in prediction.get("doubts", []) if "far darker" in text]
     assert len(doubts) == bool(named)
     assert all(f"skip_projections: [{named}]}}" in text for text in doubts)
     assert all(text in prediction["warnings"] for text in doubts)
 
 
+DARK_FLATS = "5 of 10 flats are dark (number 1 to 5)"
+
+
 @pytest.mark.parametrize(
-    ("corrections", "transmission"),
-    [({}, "2"), ({"flats": "none", "darks": "none"}, ""), ({"air_px": 4}, None)],
-    ids=["shutter closed in half of the flats", "raw counts without flats", "scaled to the air"],
+    ("n_dark", "corrections", "expected"),
+    [
+        (0, {}, []),
+        (5, {}, [DARK_FLATS, "(transmission 2"]),
+        (5, {"flats": "none", "darks": "none"}, ["(transmission "]),
+        (5, {"air_px": 4}, []),
+    ],
+    ids=["good", "shutter closed in half of them", "raw counts without flats", "scaled to the air"],
 )
-def test_flats_that_do_not_fit_are_a_doubt(tmp_path, corrections, transmission):
-    raw = tmp_path / "s_1.h5"
-    truth = write_scan(raw, n_cols=192, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
-    assert predicted(tmp_path, raw)[1]["warnings"] == []
-    with h5py.File(raw, "r+") as file:
-        file["exchange/data_white"][:5] = file["exchange/data_dark"][0]
-    _, prediction, text = predicted(tmp_path, raw, corrections=corrections)
-    expected = [] if transmission is None else [f"(transmission {transmission}"]
-    if transmission == "2":
-        expected = ["5 of 10 flats are dark (number 1 to 5)", *expected]
+def test_flats_that_do_not_fit_are_a_doubt(tmp_path, raw, n_dark, corrections, expected):
+    with h5py.File(raw.path, "r+") as file:
+        file["exchange/data_white"][:n_dark] = file["exchange/data_dark"][0]
+    _, prediction, text = predicted(tmp_path, raw.path, corrections)
     assert prediction.get("doubts", []) == prediction["warnings"]
     assert len(expected) == len(prediction["warnings"])
     assert all(map(str.__contains__, prediction["warnings"], expected))
-    assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
+    assert float(text) == pytest.approx(raw.cor_px, abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -379,27 +368,23 @@ def test_flats_that_do_not_fit_are_a_doubt(tmp_path, corrections, transmission):
         ("data_dark", "median", "1 of 3 darks is bright"),
     ],
 )
-def test_a_dark_or_flat_of_the_other_kind_is_a_doubt(tmp_path, kind, method, told):
-    raw = tmp_path / "s_1.h5"
-    truth = write_scan(raw, n_cols=192, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
-    with h5py.File(raw, "r+") as file:
+def test_a_dark_or_flat_of_the_other_kind_is_a_doubt(tmp_path, raw, kind, method, told):
+    with h5py.File(raw.path, "r+") as file:
         other = {"data_dark": "data_white", "data_white": "data_dark"}[kind]
         file[f"exchange/{kind}"][1] = file[f"exchange/{other}"][0]
-    _, prediction, text = predicted(tmp_path, raw, corrections={"flat_method": method})
+    _, prediction, text = predicted(tmp_path, raw.path, {"flat_method": method})
     found = prediction.get("doubts", [])
     assert [warning[: len(told)] for warning in found] == ([told] if told else [])
     assert prediction["warnings"] == found
-    assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
+    assert float(text) == pytest.approx(raw.cor_px, abs=0.5)
 
 
-def test_flats_and_darks_exchanged_are_named(tmp_path):
-    raw = tmp_path / "s_1.h5"
-    write_scan(raw, n_cols=32, n_rows=5, n_angles=21, counts=30_000, beam={"n_flats": 10})
-    with h5py.File(raw, "r+") as file:
+def test_flats_and_darks_exchanged_are_named(tmp_path, raw):
+    with h5py.File(raw.path, "r+") as file:
         file.move("exchange/data_dark", "exchange/other")
         file.move("exchange/data_white", "exchange/data_dark")
         file.move("exchange/other", "exchange/data_white")
-    _, prediction, _ = predicted(tmp_path, raw)
+    _, prediction, _ = predicted(tmp_path, raw.path)
     assert prediction["reason"].startswith("no signal: no pixel of row 2 is brighter in the flats")
 
 
@@ -447,14 +432,14 @@ def test_of_rows_that_the_disk_did_not_give_the_prediction_is_not_the_wanted_one
     """Else it would stay if the run ended between try_recon, made again, and predict_cor."""
     sweep = {"failed": "EIO", "made_from": {"step": "try_recon", "not_read": "EIO"}}
     run(failed_rows("EIO"), sweep)
-    files = [tmp_path / name for name in ("rows.h5", "try.json", "p.json", "c.txt")]
-    stated = {"step": "predict_cor"}
-    found = predict_cor(*files, methods=METHODS, min_confidence=0.5, made_from=stated)
-    assert found["verdict"] == "failed"
-    assert "EIO" in json.loads(files[2].read_text("utf-8"))["made_from"]["not_read"]
-    write_json({"failed": "no signal", "made_from": {"step": "try_recon"}}, files[1])
-    predict_cor(*files, methods=METHODS, min_confidence=0.5, made_from=stated)
-    assert json.loads(files[2].read_text("utf-8"))["made_from"] == stated
+    options = {"methods": METHODS, "made_from": {"step": "predict_cor"}}
+    assert predict_in(tmp_path, **options)["verdict"] == "failed"
+    written = tmp_path / "prediction.json"
+    assert "EIO" in json.loads(written.read_text("utf-8"))["made_from"]["not_read"]
+    sweep = {"failed": "no signal", "made_from": {"step": "try_recon"}}
+    write_json(sweep, tmp_path / "try.json")
+    predict_in(tmp_path, **options)
+    assert json.loads(written.read_text("utf-8"))["made_from"] == options["made_from"]
 
 
 @pytest.fixture
@@ -501,16 +486,6 @@ def test_without_methods_there_is_no_prediction_and_no_failure(run):
     assert run(failed_rows("no beam"), methods=[])[0]["verdict"] == "failed"
 
 
-def test_a_damaged_grid_is_named(run, tmp_path):
-    run()
-    (tmp_path / "try.json").write_text('{"cor_px": [1.0, ')
-    paths = [tmp_path / name for name in ("rows.h5", "try.json", "p.json", "c.txt")]
-    prediction = predict_cor(*paths, methods=METHODS, min_confidence=0.5)
-    assert prediction["verdict"] == "failed"
-    assert "try.json: is damaged (JSONDecodeError" in prediction["reason"]
-    assert "Delete it and run again" in prediction["reason"]
-
-
 @pytest.mark.parametrize("sweep", [{"cor_px": []}, {"cor_px": [1.0, "x"]}, {"window": [0, 1]}, {}])
 def test_a_damaged_grid_fails_the_scan_not_the_run(run, sweep):
     prediction, text = run(sweep=sweep)
@@ -518,23 +493,21 @@ def test_a_damaged_grid_fails_the_scan_not_the_run(run, sweep):
     assert prediction["reason"]
 
 
-def test_a_file_that_is_no_rows_file_fails_the_scan(tmp_path):
-    (tmp_path / "rows.h5").write_text("foreign")
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("rows.h5", "foreign", "rows.h5"),
+        ("try.json", '{"cor_px": [1.0, ', "try.json: is damaged .*Delete it and run again"),
+    ],
+)
+def test_a_damaged_file_is_named_and_fails_the_scan(tmp_path, name, text, reason):
+    write_rows(failed_rows("no beam"), tmp_path / "rows.h5")
     write_json({"cor_px": [1.0]}, tmp_path / "try.json")
-    paths = [tmp_path / name for name in ("rows.h5", "try.json", "p.json", "c.txt")]
-    prediction = predict_cor(*paths, methods=METHODS, min_confidence=0.5)
+    (tmp_path / name).write_text(text)
+    prediction = predict_in(tmp_path, methods=METHODS)
     assert prediction["verdict"] == "failed"
-    assert "rows.h5" in prediction["reason"]
-    assert (tmp_path / "c.txt").read_text() == ""
-
-
-def _predict(raw, tmp_path, **options):
-    paths = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
-    try_recon(raw, *paths, **options)
-    return predict_cor(
-        paths[2], paths[1], tmp_path / "p.json", tmp_path / "c.txt",
-        methods=METHODS, min_confidence=0.5,
-    )  # fmt: skip
+    assert re.search(reason, prediction["reason"])
+    assert (tmp_path / "center_of_rotation.txt").read_text() == ""
 
 
 @pytest.mark.parametrize(
@@ -548,13 +521,15 @@ def _predict(raw, tmp_path, **options):
 )
 def test_from_a_raw_scan_to_the_truth(tmp_path, options):
     truth = write_scan(tmp_path / "a_1.h5", cor_px=66.4, counts=5000, **options)
-    prediction = _predict(truth.path, tmp_path, width_px=15, step_px=1)
+    try_in(tmp_path, truth.path, width_px=15, step_px=1)
+    prediction = predict_in(tmp_path, methods=METHODS)
     assert prediction["cor_px"] == pytest.approx(66.4, abs=0.25)
 
 
 @pytest.mark.realdata
 def test_the_tooth(real_scan, tmp_path):
-    prediction = _predict(real_scan, tmp_path, step_px=2, max_size_px=160)
+    try_in(tmp_path, real_scan, step_px=2, max_size_px=160)
+    prediction = predict_in(tmp_path, methods=METHODS)
     assert prediction["cor_px"] == pytest.approx(295.8, abs=0.3)
     for method in prediction["methods"].values():
         assert method["best_cor_px"] == pytest.approx(295.8, abs=0.5)

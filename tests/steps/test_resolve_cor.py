@@ -34,20 +34,10 @@ def tables(folder, *rows):
 
 def test_writes_cor_json_and_rot_cen_json(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    paths = tables(
-        tmp_path,
-        row("a_1", "295.81", "ai"),
-        row("b 2", "296.00", "outlier"),
-        row("c_3", "", ""),
-        row("gone", "1.00"),
-    )
-    resolve_cor(
-        paths,
-        "results/cor.json",
-        "results/rot.json",
-        SCANS,
-        ResolveCorBlock(default_px=100, on_missing="block"),
-    )
+    resolved = row("a_1", "295.81", "ai"), row("b 2", "296.00", "outlier")
+    paths = tables(tmp_path, *resolved, row("c_3", "", ""), row("gone", "1.00"))
+    options = ResolveCorBlock(default_px=100, on_missing="block")
+    resolve_cor(paths, "results/cor.json", "results/rot.json", SCANS, options)
     text = (tmp_path / "results/cor.json").read_text()
     assert json.loads(text) == {
         "a_1": {"cor_px": 295.81, "source": "ai"},
@@ -87,11 +77,9 @@ def test_block_lists_every_scan_and_what_to_do_and_writes_nothing(tmp_path):
         resolve_cor(paths, *outputs, SCANS, ResolveCorBlock(default_px=900, on_missing="block"))
     text = str(error.value)
     assert "2 scans have no centre of rotation" in text
-    # "b 2" is in no table at all.
-    assert "  b 2: no COR; default_px 900.00 is off the detector (0 to 639)\n" in text
-    assert (
-        "  c_3: the prediction failed; default_px 900.00 is off the detector (0 to 199)\n" in text
-    )
+    off = "default_px 900.00 is off the detector"
+    assert f"  b 2: no COR; {off} (0 to 639)\n" in text  # it is in no table at all
+    assert f"  c_3: the prediction failed; {off} (0 to 199)\n" in text
     assert "a_1" not in text
     for remedy in ("tomopipe cor set", "default_px", "select: no", "on_missing: skip"):
         assert remedy in text
@@ -101,13 +89,7 @@ def test_block_lists_every_scan_and_what_to_do_and_writes_nothing(tmp_path):
 def test_skip_leaves_them_out_and_says_so(tmp_path, caplog):
     paths = tables(tmp_path, row("a_1", "295.81"), row("c_3", "", "", "nothing known"))
     with caplog.at_level(logging.WARNING):
-        resolve_cor(
-            paths,
-            tmp_path / "cor.json",
-            tmp_path / "rot_cen.json",
-            SCANS,
-            ResolveCorBlock(),
-        )
+        resolve_cor(paths, tmp_path / "cor.json", tmp_path / "rot.json", SCANS, ResolveCorBlock())
     assert list(json.loads((tmp_path / "cor.json").read_text())) == ["a_1"]
     assert "c_3: skipped, nothing known" in caplog.text
     assert "b 2: skipped, no COR" in caplog.text
@@ -123,13 +105,8 @@ def test_equal_tables_give_equal_bytes(tmp_path):
     forward = tables(tmp_path, row("a_1", "295.81"), row("b 2", "296.00"))
     written = []
     for paths, scans in [(forward, SCANS), (forward[::-1], dict(reversed(SCANS.items())))]:
-        resolve_cor(
-            paths,
-            tmp_path / "cor.json",
-            tmp_path / "rot_cen.json",
-            scans,
-            ResolveCorBlock(default_px=50.0, on_missing="block"),
-        )
+        options = ResolveCorBlock(default_px=50.0, on_missing="block")
+        resolve_cor(paths, tmp_path / "cor.json", tmp_path / "rot.json", scans, options)
         written.append((tmp_path / "cor.json").read_bytes())
     assert written[0] == written[1]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tests.step_calls import full_recon, inventory, predict_cor, try_recon
+from tests.step_calls import full_recon, inventory, predict_in, try_in
 from tomopipe.config import METHODS
 from tomopipe.errors import ScanError
 from tomopipe.recon.angular_sampling import angle_weights
@@ -97,12 +97,9 @@ def test_an_angle_that_is_not_finite_does_no_harm_once_it_is_left_out(tmp_path):
 def chain(truth, folder, methods=("classical",), **options):
     """Return the predicted COR and the volume at the true one."""
     folder.mkdir(exist_ok=True)
-    files = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
     grid = {"width_px": 6, "step_px": 1}
-    assert "failed" not in try_recon(truth.path, *files, device="cpu", **grid, **options)
-    found = predict_cor(
-        files[2], files[1], folder / "p.json", folder / "c.txt", methods=methods, min_confidence=0.5
-    )
+    assert "failed" not in try_in(folder, truth.path, device="cpu", **grid, **options)
+    found = predict_in(folder, methods=methods)
     assert found["verdict"] == "resolved", json.dumps(found, indent=1)
     volume = folder / "volume.h5"
     full_recon(truth.path, volume, cor_px=COR_PX, device="cpu", **options)

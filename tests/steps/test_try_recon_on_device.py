@@ -9,7 +9,7 @@ from tests.out_of_memory import OUT_OF_MEMORY, Room
 from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
 from tests.pretend_device import cupy_is, in_place_of_cuda
-from tests.step_calls import try_recon
+from tests.step_calls import try_in
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.recon import cuda, portable
@@ -24,10 +24,7 @@ COR_PX = 15.2
 
 def _stack(truth, folder, device, **options):
     folder.mkdir()
-    paths = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
-    record = try_recon(
-        truth.path, *paths, center_px=COR_PX, width_px=6, step_px=0.5, device=device, **options
-    )
+    record = try_in(folder, truth.path, center_px=COR_PX, width_px=6, device=device, **options)
     assert "failed" not in record
     files = sorted(folder.glob("*.tif*"))
     return [tifffile.imread(path).astype(float) for path in files], record

@@ -70,28 +70,6 @@ def test_stripes_are_columns_of_wrong_gain(tmp_path):
     np.testing.assert_allclose(wrong, wrong[0, 0] * np.ones_like(wrong), atol=1e-4)
 
 
-def test_places_of_metadata(tmp_path):
-    truth = write_scan(
-        tmp_path / "a.h5", theta_deg=[0, 90.5, 13], pixel_size_um=0.65, energy_kev=25.1
-    )
-    with h5py.File(truth.path) as file:
-        assert file["/exchange/theta"][()].tolist() == [0, 90.5, 13]
-        assert file["/exchange/theta"].attrs["units"] == "degrees"
-        size = file["/measurement/instrument/detection_system/objective/resolution"]
-        energy = file["/measurement/instrument/monochromator/energy"]
-        assert (size[0], size.attrs["units"]) == (0.65, "microns")
-        assert (energy[0], energy.attrs["units"]) == (25.1, "keV")
-    np.testing.assert_allclose(attenuation(truth.path), truth.projections(), atol=1e-5)
-
-
-def test_what_is_not_asked_for_is_not_written(tmp_path):
-    beam = {"n_flats": 0, "n_darks": 0}
-    write_scan(tmp_path / "a.h5", n_angles=3, write_theta=False, beam=beam)
-    with h5py.File(tmp_path / "a.h5") as file:
-        assert list(file) == ["exchange"]
-        assert list(file["exchange"]) == ["data"]
-
-
 def test_an_aborted_scan_has_fewer_frames_than_angles(tmp_path):
     whole = write_scan(tmp_path / "whole.h5", n_angles=12)
     aborted = write_scan(tmp_path / "aborted.h5", n_angles=12, n_frames=5)
@@ -109,7 +87,8 @@ def test_a_large_scan_is_written_in_blocks(tmp_path):
 
 
 def test_nxtomo_holds_the_same_scan(tmp_path):
-    options = {"n_angles": 7, "counts": 5000, "pixel_size_um": 0.65, "energy_kev": 25.1}
+    options = {"theta_deg": [0, 90.5, 13, 40, 50, 60, 180], "counts": 5000}
+    options |= {"pixel_size_um": 0.65, "energy_kev": 25.1}
     truth = write_scan(tmp_path / "a.h5", **options)
     write_scan(tmp_path / "a.nx", format="nxtomo", **options)
     with open_scan(truth.path) as scan, open_scan(tmp_path / "a.nx") as other:
@@ -118,7 +97,9 @@ def test_nxtomo_holds_the_same_scan(tmp_path):
         assert np.array_equal(other.dark, scan.dark)
         assert other.flat_positions.tolist() == [0, 0, 7]
         assert np.allclose(other.theta_rad, scan.theta_rad)
-        assert other.pixel_size_um == pytest.approx(0.65)
-        assert other.energy_kev == pytest.approx(25.1)
+        assert np.allclose(scan.theta_rad, np.deg2rad(options["theta_deg"]))
+        for either in (scan, other):
+            assert either.pixel_size_um == pytest.approx(0.65)
+            assert either.energy_kev == pytest.approx(25.1)
     write_scan(tmp_path / "b.nx", format="nxtomo", n_frames=3, n_angles=7)
     assert incomplete(read_metadata(tmp_path / "b.nx")).startswith("aborted: 3 frames for 7 angles")

@@ -19,10 +19,11 @@ def content(n_bytes, offset=0):
     return memory
 
 
-@pytest.mark.parametrize("n_bytes", [0, MIB - 1, MIB + 3 * PAGE_BYTES + 17])
+@pytest.mark.parametrize("n_bytes", [0, MIB - 1, MIB + 3 * PAGE_BYTES + 17, 9 * MIB + 1])
 @pytest.mark.parametrize("offset", [0, 2 * PAGE_BYTES - 3])
 @pytest.mark.parametrize("in_memory", [0, 16])
 def test_bytes_come_where_they_belong_and_others_stay(tmp_path, n_bytes, offset, in_memory):
+    """Large arrays are copied in pieces."""
     path = tmp_path / "file"
     before = content(MIB + 8 * PAGE_BYTES).tobytes()
     path.write_bytes(before)
@@ -30,14 +31,6 @@ def test_bytes_come_where_they_belong_and_others_stay(tmp_path, n_bytes, offset,
     with direct_io.direct_writer(path) as write:
         write(data, offset)
     assert path.read_bytes() == before[:offset] + data.tobytes() + before[offset + n_bytes :]
-
-
-def test_large_arrays_are_copied_in_pieces(tmp_path):
-    path, data = tmp_path / "file", content(9 * MIB + 1, 8)
-    path.touch()
-    with direct_io.direct_writer(path) as write:
-        write(data, 100)
-    assert path.read_bytes() == bytes(100) + data.tobytes()
 
 
 @pytest.fixture

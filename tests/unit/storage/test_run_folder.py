@@ -103,17 +103,10 @@ def shim(tmp_path_factory) -> Path:
 def start(shim: Path, folder: Path, kind: str, **faults: str) -> subprocess.Popen:
     state = folder / "state"
     state.write_bytes(bytes(16))
-    environment = os.environ | {
-        "LD_PRELOAD": str(shim),
-        "PYTHONPATH": str(HOME),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "FAULT_ROOTS": str(folder / "results"),
-        "FAULT_STATE": str(state),
-        **faults,
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, kind], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    python = {"PYTHONPATH": str(HOME), "PYTHONDONTWRITEBYTECODE": "1", "LD_PRELOAD": str(shim)}
+    faults |= {"FAULT_ROOTS": str(folder / "results"), "FAULT_STATE": str(state)}
+    options = {"env": os.environ | python | faults, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", WRITER, kind], **options)
 
 
 def has_stopped(child: subprocess.Popen) -> bool:

@@ -41,12 +41,8 @@ def holder(tmp_path):
     """Return the file, and a process that holds it until its standard input is closed."""
     path = tmp_path / "scans.tsv"
     path.write_text("scan\na\n")
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], **pipes, text=True)
     assert process.stdout.readline() == "held\n"
     yield path, process
     process.kill()

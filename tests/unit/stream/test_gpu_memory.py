@@ -149,20 +149,40 @@ def _volume_with(monkeypatch, truth, path, kind, number, error=None):
     return len(calls)
 
 
-@pytest.mark.parametrize("kind", ERRORS)
-def test_whichever_call_runs_out_of_memory_the_volume_is_right(
-    tmp_path, monkeypatch, divide, small, kind
+@pytest.fixture
+def rows_put(monkeypatch):
+    """The rows of the volume, as they are given to who writes it."""
+    run, noted = full_recon.run, []
+
+    def run_and_note(task, source, blocks, put):
+        def note(first, slices, *others):
+            noted.extend(range(first, first + len(slices.slices)))
+            put(first, slices, *others)
+
+        run(task, source, blocks, note)
+
+    monkeypatch.setattr(full_recon, "run", run_and_note)
+    return noted
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [*((kind, None) for kind in ERRORS), ("memory", MemoryError())]
+)
+def test_whichever_call_runs_out_of_memory_each_slice_is_written_once_and_right(
+    tmp_path, monkeypatch, divide, small, rows_put, kind, error
 ):
-    """All calls of a kind, of memory some, in many batches."""
+    """All calls of a kind, of memory some, in many batches; of the host's memory, too."""
     divide(4, 8)
     truth, expected = small
     path = tmp_path / "v.h5"
     n = _volume_with(monkeypatch, truth, path, kind, -1)
     assert n > 10
-    for number in range(0, n, -(-n // 40)):
+    for number in range(0, n, -(-n // (40 if error is None else 5))):
         path.unlink()
-        assert _volume_with(monkeypatch, truth, path, kind, number) > number
+        rows_put.clear()
+        assert _volume_with(monkeypatch, truth, path, kind, number, error) > number
         np.testing.assert_allclose(_values(path), expected, atol=1e-4 * np.ptp(expected))
+        assert rows_put == list(range(N_ROWS))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """full_recon on a GPU, pretended and real: the lines that CuPy runs."""
 
 import json
-import math
 import time
 import weakref
 from types import SimpleNamespace
@@ -14,15 +13,12 @@ import zarr
 
 from tests import pretend_cupy
 from tests.corrections import EVERYTHING, KNOWN
-from tests.out_of_memory import OUT_OF_MEMORY, Room
 from tests.phantoms import write_scan
 from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
-from tomopipe.recon import cuda
 from tomopipe.recon.array import out_of_memory
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
-from tomopipe.stream import stream as _stream
 from tomopipe.stream.memory import (
     Blocks,
     MemoryInputs,
@@ -115,56 +111,6 @@ def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, divide, options, 
     assert gpu.n_downloaded == expected[0].nbytes + planes_bytes + n_small
 
 
-def _n_slices(shape):
-    """Return how many slices pinned memory is of: rows, slices, or numbers of slices."""
-    return 0 if len(shape) < 3 else shape[shape[0] == N_ANGLES]
-
-
-def _shrink(where, room, gpu, monkeypatch):
-    """Let memory run out where so many slices are uploaded, made or downloaded at a time."""
-    place, name, n_of = {
-        "rows": (gpu, "empty", lambda shape, _: shape[1]),
-        "pinned": (gpu, "pinned", lambda shape, _: _n_slices(shape)),
-        "sinograms": (_stream, "sinograms_of", lambda task, raw, rows: len(rows)),
-        "kernels": (cuda, "reconstruct_batch", lambda rows, *_: len(rows)),
-        "transform": (pretend_cupy.MODULES["cupyx.scipy.fft"], "irfft2", len),
-    }[where]
-    room.limit(monkeypatch, place, name, n_of)
-
-
-@pytest.mark.parametrize(
-    ("kind", "where"),
-    [("host", "sinograms"), ("pool", "rows"), ("pool", "kernels"), ("runtime", "pinned"),
-     ("driver", "kernels"), ("transform", "transform")],
-)  # fmt: skip
-@pytest.mark.parametrize("in_the_middle", [False, True])
-def test_whatever_says_that_memory_ran_out_each_slice_is_written_once(
-    truth, monkeypatch, divide, kind, where, in_the_middle
-):
-    """From the beginning, or as other jobs take their share of the GPU."""
-    expected = _volume(truth, "cpu")
-    gpu, room = PretendDevice(), Room(OUT_OF_MEMORY[kind], most=N_ROWS if in_the_middle else 2)
-    _shrink(where, room, gpu, monkeypatch)
-    run, written = full_recon.run, []
-
-    def run_and_note(task, source, blocks, put):
-        def note(first, slices, *others):
-            room.most = 2
-            written.extend(range(first, first + len(slices.slices)))
-            put(first, slices, *others)
-
-        run(task, source, blocks, note)
-
-    monkeypatch.setattr(full_recon, "run", run_and_note)
-    if in_the_middle:
-        divide(4, 4)
-    with in_place_of_cuda(monkeypatch, full_recon, gpu):
-        found = _volume(truth, "gpu", "cuda")
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    assert written == list(range(N_ROWS))
-    assert room.sizes[-1] <= 2 < max(room.sizes)
-
-
 def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch, gpu):
     gpu.limit(100)
     with (
@@ -219,7 +165,7 @@ class PinnedPool:
 
     def take(self, shape, dtype):
         array = np.empty(shape, dtype)
-        size = 2 ** math.ceil(math.log2(max(array.nbytes, 512)))
+        size = 1 << max(array.nbytes - 1, 511).bit_length()
         for _ in range(20):  # a thread that is done drops its array a moment later
             if size not in self._free:
                 time.sleep(0.002)

@@ -94,14 +94,9 @@ def test_never_more_than_two_decodes_where_scratch_fits(tmp_path, scan, height, 
 
 def test_without_room_it_decodes_again_and_says_so(tmp_path, scan, caplog):
     absent = str(tmp_path / "absent")
-    with (
-        caplog.at_level(logging.INFO),
-        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=absent) as (
-            source,
-            blocks,
-        ),
-    ):
-        assert (source, blocks) == (scan, Blocks(4, 4))
+    caplog.set_level(logging.INFO)
+    with open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=absent) as found:
+        assert found == (scan, Blocks(4, 4))
     assert "every chunk is decoded 16 times" in caplog.text
     assert "storage.scratch" in caplog.text
 
@@ -197,13 +192,10 @@ def test_a_file_cut_short_is_an_error(tmp_path):
             file.read_rows(20, 23)
 
 
-def test_free_space(tmp_path):
+def test_free_space_is_that_of_the_disk_and_of_memory_only_if_it_is_named(tmp_path, monkeypatch):
     stat = os.statvfs(tmp_path)
     assert free_bytes(str(tmp_path)) == pytest.approx(stat.f_bavail * stat.f_frsize, rel=0.1)
     assert free_bytes(str(tmp_path / "absent")) == 0
-
-
-def test_memory_is_no_place_for_scratch_unless_it_is_named(monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/dev/shm")
     assert free_bytes(None) == 0
     assert free_bytes("/dev/shm") > 0

@@ -1,5 +1,6 @@
 """Previews of volumes that are small enough for a test."""
 
+import numpy as np
 import pytest
 
 from tomopipe.volumes import preview
@@ -11,3 +12,14 @@ def small(monkeypatch):
     monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
     monkeypatch.setattr(preview, "_SHARE", 0.1)
     monkeypatch.setattr(preview, "_CHUNK", (3, 16, 16))
+
+
+def averaged(data, factor):
+    """Means of blocks of what is there, along each axis but those of one voxel, in double."""
+    for axis in range(3):
+        if data.shape[axis] > 1:
+            starts = np.arange(0, data.shape[axis], factor)
+            sums = np.add.reduceat(data.astype(float), starts, axis=axis)
+            counts = np.diff([*starts, data.shape[axis]])
+            data = sums / counts.reshape([-1 if i == axis else 1 for i in range(3)])
+    return data

@@ -3,29 +3,12 @@ import math
 import pytest
 
 from tomopipe.volumes.output_size import (
-    StackGeometry,
     smallest_binning,
     try_bytes,
     volume_bytes,
     volume_shape,
 )
 from tomopipe.volumes.volume_zarr import level_shapes
-
-
-@pytest.mark.parametrize(
-    ("n_cols", "n_rows", "binning", "size", "volume_cols"),
-    [
-        (100, 64, 1, (100, 64), 100),
-        (101, 64, 1, (100, 64), 101),
-        (101, 65, 2, (50, 32), 50),
-        (103, 1, 2, (50, 1), 51),
-        (100, 3, 4, (24, 1), 25),
-    ],
-)
-def test_stack_geometry(n_cols, n_rows, binning, size, volume_cols):
-    stack = StackGeometry(n_cols, n_rows, binning)
-    assert (stack.cols, stack.rows) == size
-    assert stack.volume_cols == volume_cols
 
 
 @pytest.mark.parametrize(

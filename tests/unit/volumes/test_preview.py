@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.unit.volumes.conftest import averaged
 from tomopipe.volumes.encoding import encoding_of, with_statistics
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.preview import level_shapes, preview_bytes
@@ -13,16 +14,6 @@ from tomopipe.volumes.volume import new_volume
 
 DATA = np.random.default_rng(0).normal(1, 0.2, (67, 90, 101)).astype(np.float32)
 NOTES = {"h5": "", "tiff": "mid_planes.h5"}
-
-
-def averaged(factor):
-    data = DATA.astype(float)
-    for axis in range(3):
-        starts = np.arange(0, data.shape[axis], factor)
-        sums = np.add.reduceat(data, starts, axis=axis)
-        counts = np.diff([*starts, data.shape[axis]])
-        data = sums / counts.reshape([-1 if i == axis else 1 for i in range(3)])
-    return data
 
 
 def write(path, output_format, ranges=((0, 20), (20, 67)), **options):
@@ -37,7 +28,7 @@ def write(path, output_format, ranges=((0, 20), (20, 67)), **options):
 def test_it_is_the_average_of_the_voxels_in_any_order(tmp_path, small, output_format, ranges):
     with h5py.File(write(tmp_path / "x", output_format, ranges)) as file:
         for factor in (4, 8):
-            np.testing.assert_allclose(file[f"preview/{factor}"], averaged(factor), rtol=1e-5)
+            np.testing.assert_allclose(file[f"preview/{factor}"], averaged(DATA, factor), rtol=1e-5)
 
 
 def test_it_is_the_same_bytes_in_any_order(tmp_path, small):
@@ -53,7 +44,7 @@ def test_it_is_stored_as_the_volume_is(tmp_path, small):
     with h5py.File(write(tmp_path / "x", "h5", encoding=encoding)) as file:
         assert file["preview/4"].dtype == np.uint8
         found = encoding.decode(file["preview/4"][:])
-        np.testing.assert_allclose(found, averaged(4), atol=0.51 * encoding.scale)
+        np.testing.assert_allclose(found, averaged(DATA, 4), atol=0.51 * encoding.scale)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "uint16", "uint8"])
@@ -66,7 +57,7 @@ def test_slices_that_come_encoded_give_it_within_a_count(tmp_path, small, dtype)
         for factor in (4, 8):
             step = encoding.scale if encoding.is_whole else 1e-3
             found = encoding.decode(file[f"preview/{factor}"][:])
-            np.testing.assert_allclose(found, averaged(factor), atol=1.01 * step)
+            np.testing.assert_allclose(found, averaged(DATA, factor), atol=1.01 * step)
 
 
 def test_a_small_volume_has_none_and_is_the_same_file_as_before(tmp_path):

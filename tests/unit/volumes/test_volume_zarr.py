@@ -8,12 +8,13 @@ import pytest
 import yaozarrs
 import zarr
 
+from tests.unit.volumes.conftest import averaged
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volumes import volume_zarr
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
-from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
+from tomopipe.volumes.volume_read import open_volume
 from tomopipe.volumes.volume_store import Origin
 
 SHAPE = (21, 150, 269)
@@ -26,17 +27,6 @@ def _write(path, data=DATA, order=None, **options):
         for first, last in order(ranges) if order else ranges:
             put(first, data[first:last])
     return zarr.open_group(path, mode="r")
-
-
-def _averaged(data, factor):
-    """Means of blocks of what is there, in double."""
-    for axis in range(3):
-        if data.shape[axis] > 1:
-            starts = np.arange(0, data.shape[axis], factor)
-            sums = np.add.reduceat(data.astype(float), starts, axis=axis)
-            counts = np.diff([*starts, data.shape[axis]])
-            data = sums / counts.reshape([-1 if i == axis else 1 for i in range(3)])
-    return data
 
 
 def test_it_is_ome_zarr_by_an_independent_validator(tmp_path):
@@ -83,7 +73,7 @@ def test_a_volume_of_many_shards_is_the_same_whatever_the_blocks(tmp_path, compr
     group = _write(tmp_path / "x", data, compression=compression)
     np.testing.assert_array_equal(group["0"][:], data)
     np.testing.assert_array_equal(group["0"][7:15, 100, 31:33], data[7:15, 100, 31:33])
-    np.testing.assert_allclose(group["1"][:], _averaged(data, 2), atol=1e-6)
+    np.testing.assert_allclose(group["1"][:], averaged(data, 2), atol=1e-6)
     shards = list((tmp_path / "x" / "0" / "c").glob("*/0/0"))
     assert len(shards) == 4  # of six; the first two are of zeros
     with new_volume(tmp_path / "y", SHAPE, output_format="zarr", compression=compression) as put:
@@ -132,30 +122,29 @@ def test_levels_are_averages(tmp_path, order, shards, request):
     shapes = [group[str(level)].shape for level in range(3)]
     assert shapes == [SHAPE, (11, 75, 135), (6, 38, 68)]
     np.testing.assert_array_equal(group["0"][:], DATA)
-    np.testing.assert_allclose(group["1"][:], _averaged(DATA, 2), rtol=1e-6)
+    np.testing.assert_allclose(group["1"][:], averaged(DATA, 2), rtol=1e-6)
     # blocks of 4 that are whole; at the edges halves are averaged, not voxels
-    whole = _averaged(DATA[:20, :148, :268], 4)
+    whole = averaged(DATA[:20, :148, :268], 4)
     np.testing.assert_allclose(group["2"][:5, :37, :67], whole, rtol=1e-6)
 
 
 @pytest.mark.slow
-def test_levels_lie_where_the_volume_lies(tmp_path):
+@pytest.mark.parametrize("first", [(0, 0, 0), (5, 17, 40)], ids=["whole", "part"])
+def test_levels_lie_where_their_voxels_lie_in_the_whole(tmp_path, first):
     """A ramp along each axis has, at every level, the value of the position it is said to be at."""
-    z, y, x = np.indices((20, 200, 300), dtype=np.float32)
-    path = tmp_path / "x"
-    for axis, ramp in enumerate((z, y, x)):
-        group = _write(path, ramp, attributes={"voxel_size_um": 0.5})
+    options = {"attributes": {"voxel_size_um": 0.5}, "origin": Origin(0, first)}
+    part = tuple(slice(begin, begin + n) for begin, n in zip(first, (15, 133, 250), strict=True))
+    for axis, ramp in enumerate(np.indices((20, 150, 290), dtype=np.float32)):
+        group = _write(tmp_path / "x", np.ascontiguousarray(ramp[part]), **options)
         for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]:
             scale, shift = (
                 transform[transform["type"]][axis]
                 for transform in dataset["coordinateTransformations"]
             )
-            data = np.moveaxis(group[dataset["path"]][:], axis, 0)[:, 0, 0]
-            inner = slice(0, len(data) - 1)  # the last one may average fewer
-            expected_um = 0.5 * data[inner]
-            np.testing.assert_allclose(
-                shift + scale * np.arange(len(data))[inner], expected_um, atol=1e-4
-            )
+            # the last one may average fewer
+            data = np.moveaxis(group[dataset["path"]][:], axis, 0)[:-1, 0, 0]
+            places_um = shift + scale * np.arange(len(data))
+            np.testing.assert_allclose(places_um, 0.5 * data, atol=1e-4)
 
 
 def test_a_thin_volume_is_averaged_along_the_long_sides_only(tmp_path):
@@ -167,7 +156,7 @@ def test_a_thin_volume_is_averaged_along_the_long_sides_only(tmp_path):
     ]
     transforms = group.attrs["ome"]["multiscales"][0]["datasets"][2]["coordinateTransformations"]
     assert transforms[0]["scale"] == [1, 4, 4]
-    np.testing.assert_allclose(group["1"][0], _averaged(DATA[:1], 2)[0], rtol=1e-6)
+    np.testing.assert_allclose(group["1"][0], averaged(DATA[:1], 2)[0], rtol=1e-6)
     yaozarrs.validate_zarr_store(str(tmp_path / "x"))
 
 
@@ -177,29 +166,14 @@ def test_levels_of_whole_numbers_average_the_values_not_the_rounded(tmp_path):
     level = group["2"]
     assert level.dtype == np.uint8
     values = encoding.offset + encoding.scale * level[:5, :37, :67]
-    np.testing.assert_allclose(values, _averaged(DATA[:20, :148, :268], 4), atol=0.51 * 2 / 255)
+    np.testing.assert_allclose(values, averaged(DATA[:20, :148, :268], 4), atol=0.51 * 2 / 255)
 
 
-def test_planes_and_provenance_come_back(tmp_path):
-    _write(tmp_path / "x", provenance={"raw": "ä.h5", "rows": [0, 20]})
-    planes = read_mid_planes(tmp_path / "x")
-    np.testing.assert_array_equal(planes["mid_xy"], DATA[10])
-    np.testing.assert_array_equal(planes["mid_xz"], DATA[:, 75])
-    np.testing.assert_array_equal(planes["mid_yz"], DATA[:, :, 134])
-    assert read_provenance(tmp_path / "x") == {"raw": "ä.h5", "rows": [0, 20]}
-
-
-@pytest.mark.parametrize(
-    ("shape", "chunks"),
-    [
-        ((2048, 2048, 2048), (16, 256, 256)),
-        ((4096, 4096, 4096), (4, 512, 512)),
-        ((3, 20, 30), (3, 20, 30)),
-    ],
-)
-def test_chunks_are_shallow_where_slices_are_large(shape, chunks):
-    assert volume_zarr.chunk_shape(shape) == chunks
-    assert 4 * chunks[0] * shape[1] * shape[2] <= volume_zarr.BUFFER_BYTES
+@pytest.mark.parametrize("side", [2048, 4096])
+def test_chunks_are_shallow_where_slices_are_large(side):
+    chunks = volume_zarr.chunk_shape((side,) * 3)
+    assert 4 * chunks[0] * side**2 <= volume_zarr.BUFFER_BYTES
+    assert np.prod(chunks) == 2**20
 
 
 def test_the_package_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
@@ -207,25 +181,6 @@ def test_the_package_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
     with pytest.raises(TomopipeError, match=r"pip install 'tomopipe\[zarr\]'"):
         _write(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_cropped_volume_begins_where_it_was_cut_out(tmp_path):
-    """Every level of a part lies where the same voxels lie in the whole."""
-    ramps = np.indices((24, 160, 300), dtype=np.float32)
-    first = (5, 17, 40)
-    for axis, ramp in enumerate(ramps):
-        part = np.ascontiguousarray(ramp[5:20, 17:150, 40:290])
-        group = _write(
-            tmp_path / "x", part, attributes={"voxel_size_um": 0.5}, origin=Origin(0, first)
-        )
-        for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]:
-            scale, shift = (
-                transform[transform["type"]][axis]
-                for transform in dataset["coordinateTransformations"]
-            )
-            data = np.moveaxis(group[dataset["path"]][:], axis, 0)[:-1, 0, 0]
-            places_um = shift + scale * np.arange(len(data))
-            np.testing.assert_allclose(places_um, 0.5 * data, atol=1e-4)
 
 
 def test_a_layer_of_chunks_is_read_once_for_its_rows(tmp_path, monkeypatch):
