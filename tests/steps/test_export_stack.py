@@ -10,7 +10,6 @@ from tests.beads import write_scan
 from tests.step_calls import export_stack, raw_of
 from tomopipe.config import ExportStarBlock
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.relion import mrc
 from tomopipe.steps import export_stack as step
 from tomopipe.storage.atomic import whole
 
@@ -248,19 +247,6 @@ def test_what_a_killed_job_left_is_removed(scan):
     (scan.parent / leftover).write_bytes(b"half a stack")
     export(scan)
     assert names_beside(scan) == {"scan_1.h5", "scan_1.mrcs", "scan_1.json"}
-
-
-def test_check_stack_sees_what_is_missing(tmp_path, scan):
-    export(scan)
-    path = scan.with_suffix(".mrcs")
-    mrc.check_stack(path, [N_ANGLES, N_ROWS, 20])
-    content = path.read_bytes()
-    path.write_bytes(content[:-4])
-    with pytest.raises(TomopipeError, match=r"7184 bytes; found .* 7180 bytes"):
-        mrc.check_stack(path, [N_ANGLES, N_ROWS, 20])
-    path.write_bytes(b"text" * 500)
-    with pytest.raises(TomopipeError, match="not an MRC stack"):
-        mrc.check_stack(path, [N_ANGLES, N_ROWS, 20])
 
 
 def test_a_fault_of_the_scan_is_a_result(scan):

@@ -82,12 +82,14 @@ def test_a_second_run_writes_the_same_bytes(campaign, tmp_path):
     assert b"1015.00\t1015.00" in first
 
 
-@pytest.mark.parametrize("junk", ["1024,5", "nan", "inf", "1000.0\n1001.0", "½"])
+@pytest.mark.parametrize("junk", ["1024,5", "nan", "inf", "1000.0\n1001.0", "½", "\udcff1\0"])
 def test_junk_in_a_prediction_counts_as_absent_and_is_reported(campaign, junk):
-    predicted, members = campaign((junk, ""), ("1002.00", ""))
+    predicted, members = campaign(("1000", ""), ("1002.00", ""))
+    Path(predicted["größe 001"][0]).write_text(junk, "utf-8", "surrogateescape")
     row = rows_of(predicted, members, OPTIONS)[0]
     assert (row["before_px"], row["after_px"], row["source"]) == ("", "1002.00", "series-mean")
-    assert row["reason"].startswith(f"center_of_rotation.txt holds {junk!r}, not a number, ignored")
+    assert row["reason"].startswith("center_of_rotation.txt holds ")
+    assert "not a number, ignored" in row["reason"]
 
 
 @pytest.mark.parametrize(
@@ -105,14 +107,6 @@ def test_what_is_no_cor_in_its_file_hides_no_accepted_prediction(campaign, tmp_p
     assert (row["after_px"], row["source"], row["reason"]) == ("1001.50", "ai", reason)
 
 
-def test_bytes_that_are_no_text_are_junk(campaign, tmp_path):
-    predicted, members = campaign(("1000", ""), ("1002.00", ""))
-    (tmp_path / "größe 001" / "center_of_rotation.txt").write_bytes(b"\xff\xfe1\x000\x00")
-    row = rows_of(predicted, members, OPTIONS)[0]
-    assert row["source"] == "series-mean"
-    assert "not a number, ignored" in row["reason"]
-
-
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"method": null}', "\x00", "[" * 20000])
 def test_a_damaged_prediction_json_costs_only_the_word_ai_and_is_said(campaign, tmp_path, text):
     predicted, members = campaign(("1000", ""), methods=["ai"])
@@ -122,13 +116,20 @@ def test_a_damaged_prediction_json_costs_only_the_word_ai_and_is_said(campaign, 
     assert row["reason"] == "prediction.json is damaged: delete it and run again"
 
 
-def test_a_prediction_that_the_disk_does_not_give_stops_the_step(campaign, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("prediction.json", r"prediction\.json: cannot be read"),
+        ("center_of_rotation.txt", r"_rotation\.txt: cannot be read.*Run predict"),
+    ],
+)
+def test_a_file_that_the_disk_does_not_give_stops_the_step(campaign, tmp_path, name, message):
     """Its table would lack what was edited by hand, and nothing would make it again."""
     predicted, members = campaign(("1000", ""))
-    path = tmp_path / "größe 001" / "prediction.json"
+    path = tmp_path / "größe 001" / name
     path.unlink()
     path.mkdir()  # reading it is an error of the system
-    with pytest.raises(TomopipeError, match=r"prediction\.json: cannot be read"):
+    with pytest.raises(TomopipeError, match=message):
         rows_of(predicted, members, OPTIONS)
 
 
@@ -189,14 +190,6 @@ def test_a_failed_prediction_is_a_scan_without_cor(campaign):
     assert [row["source"] for row in rows] == ["series-mean", "auto", "manual"]
     assert rows[0]["after_px"] == "1003.00"
     assert rows[0]["reason"].startswith("the prediction failed; no COR")
-
-
-def test_a_prediction_that_cannot_be_read_names_the_file(campaign, tmp_path):
-    predicted, members = campaign(("1000", ""))
-    path = tmp_path / "größe 001" / "center_of_rotation.txt"
-    path.unlink()
-    with pytest.raises(TomopipeError, match=r"_rotation\.txt: cannot be read.*Run predict"):
-        rows_of(predicted, members, OPTIONS)
 
 
 def test_donors_fill_and_have_no_row(campaign):
