@@ -7,13 +7,7 @@ from scipy.ndimage import uniform_filter
 from tomopipe.prep.correct import edge_slopes_of
 from tomopipe.recon import compiled, portable
 from tomopipe.recon.fbp import Rows, reconstruct, sweep, sweep_batches
-from tomopipe.recon.plan import (
-    FILTERS,
-    fast_even_size,
-    filter_response,
-    image_positions,
-    make_plan,
-)
+from tomopipe.recon.plan import FILTERS, fast_even_size, filter_response, image_positions, make_plan
 
 # (x, y, radius, value): pixels from the axis voxel; asymmetric on purpose
 DISKS = [(0.0, 0.0, 0.36, 1.0), (0.12, -0.16, 0.05, 0.5), (-0.2, 0.08, 0.03, -0.7)]
@@ -148,13 +142,7 @@ def test_equals_direct_summation(n_cols, edge_slopes_per_px):
         for side, n in enumerate((n_left, n_right))
     )
     padded = np.concatenate(
-        [
-            sinogram,
-            sinogram[:, -1:] * right,
-            sinogram[:, :1] * left[::-1],
-        ],
-        axis=1,
-        dtype=np.float64,
+        [sinogram, sinogram[:, -1:] * right, sinogram[:, :1] * left[::-1]], axis=1, dtype=np.float64
     )
     k = np.arange(n_padded // 2 + 1)
     twice = np.where((k == 0) | (k == n_padded // 2), 1, 2)

@@ -2,11 +2,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tomopipe_lab.bench.phantoms import (
-    engine_axis,
-    smooth_image,
-    smooth_sinogram,
-)
+from tomopipe_lab.bench.phantoms import engine_axis, smooth_image, smooth_sinogram
 
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.iterative import (
