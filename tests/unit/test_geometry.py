@@ -110,12 +110,7 @@ def test_an_unknown_program_is_named():
 )
 def test_relion4_matrix_of_the_worked_example(axis, x_end, z_end):
     (matrix,) = geometry.relion4_matrices(np.radians([30.0]), 47.25, axis)
-    expected = [
-        [0.866025, 0, -0.5, x_end],
-        [0, 1, 0, -1],
-        [0.5, 0, 0.866025, z_end],
-        [0, 0, 0, 1],
-    ]
+    expected = [[0.866025, 0, -0.5, x_end], [0, 1, 0, -1], [0.5, 0, 0.866025, z_end], [0, 0, 0, 1]]
     assert matrix == pytest.approx(np.array(expected), abs=1e-6)
     assert np.linalg.det(matrix[:3, :3]) == pytest.approx(1)
 

@@ -18,12 +18,7 @@ from tomopipe.errors import ScanError
 from tomopipe.prep import correct
 from tomopipe.prep.correct import corrections_of, edge_slopes_of, measure_edge_slopes
 from tomopipe.prep.normalise import normalise
-from tomopipe.prep.recipe import (
-    expected_halo,
-    geometry_only,
-    halo_of,
-    phase_strength,
-)
+from tomopipe.prep.recipe import expected_halo, geometry_only, halo_of, phase_strength
 from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.volumes import tiff

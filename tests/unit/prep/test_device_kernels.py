@@ -16,10 +16,7 @@ from tomopipe.scans.exchange import open_scan
 
 RNG = np.random.default_rng(5)
 CHAIN = {key: EVERYTHING[key] for key in EVERYTHING if key != "stripes"} | RING_CURRENT
-SENSITIVE = {
-    "gated": {"threshold": 2.0},
-    "vo": {"size_px": 5, "large_px": 11, "snr": 2.0},
-}
+SENSITIVE = {"gated": {"threshold": 2.0}, "vo": {"size_px": 5, "large_px": 11, "snr": 2.0}}
 
 
 @pytest.fixture(scope="module")

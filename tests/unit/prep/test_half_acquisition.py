@@ -5,11 +5,7 @@ import pytest
 
 from tomopipe.prep.correct import edge_slopes_of
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition, warn_of_width
-from tomopipe.recon.angular_sampling import (
-    is_full_rotation,
-    rotation_weights,
-    unpaired,
-)
+from tomopipe.recon.angular_sampling import is_full_rotation, rotation_weights, unpaired
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import image_positions, make_plan
 

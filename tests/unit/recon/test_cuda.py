@@ -66,14 +66,6 @@ def test_a_plan_forgets_the_cor_of_the_batch_before(monkeypatch, theta_rad):
         np.testing.assert_allclose(found, expected, atol=3e-5 * np.ptp(expected))
 
 
-@pytest.mark.slow
-def test_tiles_of_another_size_give_the_same(monkeypatch, xp):
-    assert "TILE 8\n" in cuda.SOURCE
-    monkeypatch.setattr(cuda, "SOURCE", cuda.SOURCE.replace("TILE 8\n", "TILE 4\n"))
-    monkeypatch.setattr(cuda, "TILE", 4)
-    assert _difference(xp=xp) < 3e-5
-
-
 @BOTH_ORDERS
 @pytest.mark.parametrize("is_plain", [False, True])
 def test_kernels_give_the_sweep_of_the_cpu(request, is_plain, xp):

@@ -56,11 +56,7 @@ def with_holes(missing):
 @pytest.mark.parametrize(
     ("missing", "reason", "skip"),
     [
-        (
-            [3],
-            "frame 3 of 7 was not written: input: {skip_projections: [3]} leaves it out",
-            [3],
-        ),
+        ([3], "frame 3 of 7 was not written: input: {skip_projections: [3]} leaves it out", [3]),
         (
             [0, 3, 4],
             "3 of 7 frames were not written: input: {skip_projections: [0, [3, 4]]} leaves them "
