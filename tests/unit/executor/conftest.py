@@ -33,6 +33,7 @@ rule volume:
 JOB = """
 says() { printf '{"state": "%s", "start": %s, "run": "%s", "error": "%s"}' \
   "$1" "$(date +%s)" "$TOMOPIPE_RUN" "$2" > "logs/status/volume/$SCAN.json"; }
+asked() { until [ "$(grep -c sacct "$FAKE_SLURM/calls")" -ge "$1" ]; do sleep 0.1; done; }
 SCAN=$1; mkdir -p logs/status/volume; says running
 { BODY
 } || { says failed; exit 1; }
@@ -69,8 +70,8 @@ class Cluster:
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "snakemake", "--executor", "tomopipe", "--jobs", "50"),
-                *("--configfile", "config.yaml", "--seconds-between-status-checks", "1"),
-                *("--latency-wait", "2", "--keep-going", "--cores", "4", *options),
+                *("--configfile", "config.yaml", "--seconds-between-status-checks", "0"),
+                *("--latency-wait", "0", "--keep-going", "--cores", "4", *options),
             ],
             cwd=self.folder,
             env=self.environment,
