@@ -32,10 +32,7 @@ class Server:
     def __init__(self, folder, *options, command="review"):
         command = [sys.executable, "-u", "-m", "tomopipe", command, str(folder), *options]
         self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.links = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()

@@ -50,10 +50,7 @@ def make_scan(campaign: Path, name: str, cor_px: float, folder: str = "raw", **o
 
 
 def snakemake(
-    campaign: Path,
-    *arguments: str,
-    environment: dict | None = None,
-    by: Sequence[str] = (),
+    campaign: Path, *arguments: str, environment: dict | None = None, by: Sequence[str] = ()
 ) -> Run:
     """Run the workflow; jobs are named rule, or rule:wildcard.
 
@@ -169,10 +166,7 @@ def configure(campaign: Path, block: str, **options) -> None:
 
 
 def new_campaign(
-    folder: Path,
-    cors_px: dict[str, float] = CORS_PX,
-    *,
-    methods: tuple[str, ...] = ("classical",),
+    folder: Path, cors_px: dict[str, float] = CORS_PX, *, methods: tuple[str, ...] = ("classical",)
 ) -> Path:
     """Write a campaign that has not run; `methods` is empty for those of the defaults.
 

@@ -4,10 +4,7 @@ import os
 
 import pytest
 
-from tomopipe.campaign.campaign import (
-    campaign_from_data,
-    read_inventory,
-)
+from tomopipe.campaign.campaign import campaign_from_data, read_inventory
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.storage.atomic import write_tsv
@@ -123,10 +120,7 @@ def test_names_no_wildcard_carries_are_refused_and_the_others_run(tmp_path, name
     assert "rename" in entry["reason"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["größe 1_1", "a;b$c`d'e\"f=g_3", "x [1] *?_5", "a<b_7"],
-)
+@pytest.mark.parametrize("name", ["größe 1_1", "a;b$c`d'e\"f=g_3", "x [1] *?_5", "a<b_7"])
 def test_odd_names_are_scans(tmp_path, name):
     raw(tmp_path, f"{name}.h5")
     assert list(campaign(tmp_path).scans) == [name]

@@ -74,10 +74,7 @@ def test_a_torn_last_line_is_read_over_and_never_joined_to_the_next(table, n_byt
     os.truncate(path, path.stat().st_size - n_bytes)
     assert changes(table) == [("a_1", "cor_px", "500", "512.00")]
     edit(table, {"c": {"cor_px": "514.00"}})
-    assert changes(table) == [
-        ("a_1", "cor_px", "500", "512.00"),
-        ("c", "cor_px", "", "514.00"),
-    ]
+    assert changes(table) == [("a_1", "cor_px", "500", "512.00"), ("c", "cor_px", "", "514.00")]
 
 
 WRITER = """

@@ -167,13 +167,7 @@ def test_edits_may_be_made_from_the_rows(table):
     assert table_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize(
-    ("column", "ours"),
-    [
-        ("COR_PX", "cor_px"),
-        ("Select", "select"),
-    ],
-)
+@pytest.mark.parametrize(("column", "ours"), [("COR_PX", "cor_px"), ("Select", "select")])
 def test_a_column_that_is_nearly_ours_is_named(table, column, ours):
     path = table(f"# mine\nscan\tsample\t{column}\na\tx\t5\n")
     for use in (read_table, lambda p: edit_table(p, {"a": {"cor_px": "1"}})):

@@ -76,15 +76,7 @@ def rows(output):
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "cor list",
-        "cor set a_1 1000.5",
-        "report",
-        "plan",
-    ],
-)
+@pytest.mark.parametrize("command", ["cor list", "cor set a_1 1000.5", "report", "plan"])
 def test_without_its_raw_files_a_campaign_is_refused_and_nothing_written(
     campaign, results, command, monkeypatch
 ):
@@ -327,10 +319,7 @@ def test_an_exported_table_sets_only_what_was_edited(campaign, results):
     (campaign / "scans.tsv").unlink()  # a_2 was set by hand, and is again
     file.write_text(file.read_text().replace("300.00", "301.50"))
     assert "2 set, 1 as they were" in call(campaign, "import", file)
-    assert table(campaign).splitlines()[1:] == [
-        "a_2\tauto\t1010.00\t",
-        "b [red] 1\tauto\t301.50\t",
-    ]
+    assert table(campaign).splitlines()[1:] == ["a_2\tauto\t1010.00\t", "b [red] 1\tauto\t301.50\t"]
     call(campaign, "set", "a_1", "999")  # a value typed since the run is no longer its COR
     file.write_text("Filename,COR\na_1.h5,1010.00\n")
     assert "a_1: 999.00 -> 1010.00\n" in call(campaign, "import", file)
