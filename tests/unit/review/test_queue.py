@@ -185,18 +185,6 @@ def test_a_decision_adds_a_row_and_leaves_every_other_byte(table):
     assert outcome.cells == EMPTY | {"cor_px": "512.00"}
 
 
-def test_rows_that_differ_are_merged(table):
-    """Both people loaded the page before either decided."""
-    assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
-    assert decide(table, "bone_002", {"cor_px": "513.00"}, EMPTY).saved
-    assert {scan: row["cor_px"] for scan, row in read_cells(table).items()} == {
-        "bone_007": "513.65",
-        "bone_010": "",
-        "bone_001": "512.00",
-        "bone_002": "513.00",
-    }
-
-
 def test_the_same_row_changed_twice_is_shown_and_not_overwritten(table):
     assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
     before = table.read_bytes()
@@ -247,12 +235,6 @@ def test_source_and_time_go_into_the_note_if_asked(table):
     notes = {scan: row["note"] for scan, row in read_cells(table).items()}
     assert notes["bone_001"] == "review T"
     assert re.fullmatch(r"by eye; review \d{4}-\d\d-\d\d \d\d:\d\d UTC", notes["bone_007"])
-
-
-@pytest.mark.parametrize("text", ["1024,5", "1024", "-1"])
-def test_what_is_no_column_of_the_detector_is_refused(text):
-    with pytest.raises(TomopipeError, match="COR"):
-        checked_cells("a", {"cor_px": text}, 1024)
 
 
 def test_cells_are_checked():
