@@ -147,16 +147,17 @@ def replaced(tmp_path_factory):
     for method in prediction["methods"].values():  # of a search that was narrow
         method["curve"] = {name: values[80:] for name, values in method["curve"].items()}
     path.write_text(json.dumps(prediction))
-    server = Server(folder)
-    yield server
-    server.process.terminate()
-    server.process.wait()
+    with Server(folder) as server:
+        yield server
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("size", [(820, 1180), (1366, 768), (1440, 900), (1920, 1080)])
-def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(replaced, visit, size, scheme):
-    width, height = size
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"),
+    [(820, 1180, "dark"), (1366, 768, "light"), (1440, 900, "dark"), (1920, 1080, "light")],
+)
+def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(
+    replaced, visit, width, height, scheme
+):
     page = visit(replaced, viewport={"width": width, "height": height}, color_scheme=scheme)
     row(page, "bone_006").click()
     page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
@@ -261,10 +262,8 @@ def test_keys_skip_a_scan_and_change_the_view(tmp_path, serve, visit):
     assert page.trouble == []
 
 
-def test_esc_brings_back_the_cor_that_was_shown_before_typing(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
-    write_pictures(folder, "bone_006", 513.45)
-    page = visit(serve(folder))
+def test_esc_brings_back_the_cor_that_was_shown_before_typing(replaced, visit):
+    page = visit(replaced)
     row(page, "bone_006").click()
     box = page.locator("#cor")
     expect(box).to_have_value("513.45")
@@ -458,8 +457,8 @@ def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(tmp_path, s
     expect(page.locator("#facts")).to_contain_text("513.65")
 
 
-def test_the_view_of_jobs_says_that_it_waits_for_an_answer(tmp_path, serve, visit):
-    page = visit(serve(make_campaign(tmp_path)))
+def test_the_view_of_jobs_says_that_it_waits_for_an_answer(replaced, visit):
+    page = visit(replaced)
     page.route("**/api/status*", lambda route: None)  # SLURM does not answer
     page.get_by_role("button", name="Jobs").click()
     expect(page.locator("#jobs")).to_contain_text("Looking for jobs")
