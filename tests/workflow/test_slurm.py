@@ -58,7 +58,7 @@ def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) ->
     ):
         text = path.read_text()
         assert "slurm_partition: cpu" in text
-        text = text.replace("status-checks: 20", "status-checks: 2")
+        text = text.replace("status-checks: 20", "status-checks: 1")
         if apart:
             text += "set-resources:\n  full_recon: {batch: 1}\nset-threads:\n  full_recon: 4\n"
         path.write_text(text.replace("latency-wait: 60", "latency-wait: 5"))
