@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -115,13 +114,6 @@ class Cluster:
     @property
     def made(self) -> set[str]:
         return {path.name for path in self.folder.glob("out/*")}
-
-
-def until(check: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.unit.executor.conftest import until
+from tests.waiting import until
 from tomopipe.storage import run_folder
 
 pytestmark = pytest.mark.slow
