@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -578,14 +576,6 @@ def test_a_line_says_done_running_failed_and_the_time_left():
     # four wait, two at a time, and those that run are half done
     assert step.left_s == 60 * (4 / 2 + 0.5)
     assert step_line("full_recon", step).endswith("3 of 10  2 running, 1 failed, 2.5 min left")
-
-
-@pytest.mark.slow
-def test_a_run_begins_before_what_its_end_needs_is_loaded():
-    late = "('numba', 'pydantic')"
-    look = f"import sys, tomopipe.cli.run; print([m for m in {late} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("command", ["run", "report"])
