@@ -28,7 +28,7 @@ from snakemake_executor_plugin_tomopipe import queue
 from snakemake_executor_plugin_tomopipe.batches import Batch, data_error, is_done, members, pack
 
 _LOGS = Path(".snakemake", "slurm_logs")
-_SETTLE_S = 1.0  # jobs that come within this time share submissions
+_SETTLE_S = 1.0  # jobs that come within this time, or between two checks, share submissions
 _TICK_S = 0.25
 _N_UNKNOWN = 3  # answers without a job until it counts as ended
 _CANCEL_S = 40.0  # that a cancellation waits for a call of sbatch
@@ -106,9 +106,11 @@ class Executor(RemoteExecutor):
     async def sleep(self) -> None:
         """Submit what is new until SLURM is to be asked again."""
         until_s = time.monotonic() + self.next_seconds_between_status_checks
-        while self.wait and time.monotonic() < until_s:
+        while self.wait:
             self._submit_waiting()
             await asyncio.sleep(_TICK_S)
+            if time.monotonic() >= until_s:
+                return
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
@@ -155,7 +157,8 @@ class Executor(RemoteExecutor):
             self._drop()
         settings = self.workflow.executor_settings
         is_full = len(self._submitted) >= settings.submissions
-        if not (self._waiting or is_full) and time.monotonic() - self._new_s >= _SETTLE_S:
+        settle_s = min(_SETTLE_S, self.next_seconds_between_status_checks)
+        if not (self._waiting or is_full) and time.monotonic() - self._new_s >= settle_s:
             with self.lock:
                 jobs, self._new = self._new, []
             jobs = [job for job in jobs if not self._has_data_error(job)]

@@ -54,6 +54,18 @@ def write_pictures(folder, name, cor_px, radius_px=12.0):
     write_json(grid | {"made_from": {}}, place / "try.json")
 
 
+UNTOUCHED = {"select": "auto", "cor_px": "", "note": ""}  # a row that nobody has written
+
+
+def decide(client, cors_px, **more):
+    """Send the texts of CORs of untouched scans as the page does; return the answer."""
+    decisions = [
+        {"scan": scan, "cells": {"cor_px": cor_px}, "seen": UNTOUCHED, **more}
+        for scan, cor_px in cors_px.items()
+    ]
+    return client.post("/api/decide", json={"decisions": decisions})
+
+
 def make_campaign(folder):
     """Write the campaign, as after a run that nobody has looked at."""
     made = every_state(folder, plane_px=0).write()

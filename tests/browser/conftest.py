@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,7 @@ class Server:
     def __init__(self, folder, *options, command="review"):
         command = [sys.executable, "-u", "-m", "tomopipe", command, str(folder), *options]
         self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.links = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -48,16 +46,18 @@ class Server:
     def link(self):
         return self.links.get(timeout=60)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
 
 @pytest.fixture
-def serve(request):
-    def start(folder, *options, **named):
-        server = Server(folder, *options, **named)
-        request.addfinalizer(server.process.wait)
-        request.addfinalizer(server.process.terminate)
-        return server
-
-    return start
+def serve():
+    with ExitStack() as servers:
+        yield lambda *words, **named: servers.enter_context(Server(*words, **named))
 
 
 @pytest.fixture

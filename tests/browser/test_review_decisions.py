@@ -18,6 +18,16 @@ from tomopipe.review.queue import read_cells
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture
+def folder(tmp_path):
+    return make_campaign(tmp_path)
+
+
+@pytest.fixture
+def page(folder, serve, visit):
+    return visit(serve(folder))
+
+
 def test_look_decide_run_again_see(tmp_path, serve, visit):
     folder = new_campaign(tmp_path / "campaign", {"a_1": 48.5, "a_2": 49.0, "a_3": 49.5})
     configure(folder, "export_star", enabled=False)
@@ -95,11 +105,7 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
     assert page.trouble == []
 
 
-def test_a_scan_of_known_cor_without_a_sweep_has_its_volume_and_takes_another_cor(
-    tmp_path, serve, visit
-):
-    folder = make_campaign(tmp_path)
-    page = visit(serve(folder))
+def test_a_scan_of_known_cor_without_a_sweep_has_its_volume_and_takes_another_cor(folder, page):
     row(page, "bone_007").click()
     makes = "No sweep of this scan; `tomopipe run --predict bone_007` makes one."
     expect(page.locator("#nothing")).to_have_text(makes)
@@ -112,9 +118,8 @@ def test_a_scan_of_known_cor_without_a_sweep_has_its_volume_and_takes_another_co
 
 
 def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_click(
-    tmp_path, serve, visit
+    folder, serve, visit
 ):
-    folder = make_campaign(tmp_path)
     write_pictures(folder, "bone_006", 513.45)
     page = visit(serve(folder))
     row(page, "bone_008").click()  # without a COR before
@@ -147,16 +152,17 @@ def replaced(tmp_path_factory):
     for method in prediction["methods"].values():  # of a search that was narrow
         method["curve"] = {name: values[80:] for name, values in method["curve"].items()}
     path.write_text(json.dumps(prediction))
-    server = Server(folder)
-    yield server
-    server.process.terminate()
-    server.process.wait()
+    with Server(folder) as server:
+        yield server
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("size", [(820, 1180), (1366, 768), (1440, 900), (1920, 1080)])
-def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(replaced, visit, size, scheme):
-    width, height = size
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"),
+    [(820, 1180, "dark"), (1366, 768, "light"), (1440, 900, "dark"), (1920, 1080, "light")],
+)
+def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(
+    replaced, visit, width, height, scheme
+):
     page = visit(replaced, viewport={"width": width, "height": height}, color_scheme=scheme)
     row(page, "bone_006").click()
     page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
@@ -198,8 +204,7 @@ def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(replaced, vi
     assert page.trouble == []
 
 
-def test_one_key_decides_between_the_candidates(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
+def test_one_key_decides_between_the_candidates(folder, serve, visit):
     for name, cor_px in (("bone_005", 513.25), ("bone_006", 513.45)):
         write_pictures(folder, name, cor_px)
     page = visit(serve(folder))
@@ -234,9 +239,7 @@ def test_one_key_decides_between_the_candidates(tmp_path, serve, visit):
     assert page.trouble == []
 
 
-def test_keys_skip_a_scan_and_change_the_view(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
-    page = visit(serve(folder))
+def test_keys_skip_a_scan_and_change_the_view(folder, page):
     row(page, "bone_006").click()
     expect(page.locator("#facts h2")).to_have_text("bone_006")
     page.keyboard.press("x")
@@ -261,10 +264,8 @@ def test_keys_skip_a_scan_and_change_the_view(tmp_path, serve, visit):
     assert page.trouble == []
 
 
-def test_esc_brings_back_the_cor_that_was_shown_before_typing(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
-    write_pictures(folder, "bone_006", 513.45)
-    page = visit(serve(folder))
+def test_esc_brings_back_the_cor_that_was_shown_before_typing(replaced, visit):
+    page = visit(replaced)
     row(page, "bone_006").click()
     box = page.locator("#cor")
     expect(box).to_have_value("513.45")
@@ -281,8 +282,7 @@ def test_esc_brings_back_the_cor_that_was_shown_before_typing(tmp_path, serve, v
     assert page.trouble == []
 
 
-def test_two_browsers(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
+def test_two_browsers(folder, serve, visit):
     server = serve(folder)
     ada, bob = visit(server), visit(server)
     for page in (ada, bob):
@@ -310,11 +310,7 @@ def test_two_browsers(tmp_path, serve, visit):
     assert ada.trouble == bob.trouble == []
 
 
-def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_back(
-    tmp_path, serve, visit
-):
-    folder = make_campaign(tmp_path)
-    page = visit(serve(folder))
+def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_back(folder, page):
     row(page, "bone_001").click()
     expect(page.locator("#facts h2")).to_have_text("bone_001")
     page.get_by_role("button", name="Series").click()
@@ -351,11 +347,7 @@ def changed_meanwhile(page, folder, scan, cor_px):
     page.route("**/api/decide", handle, times=1)
 
 
-def test_what_was_not_done_for_several_scans_is_said_and_can_still_be_undone(
-    tmp_path, serve, visit
-):
-    folder = make_campaign(tmp_path)
-    page = visit(serve(folder))
+def test_what_was_not_done_for_several_scans_is_said_and_can_still_be_undone(folder, page):
     row(page, "bone_001").click()
     page.get_by_role("button", name="Series").click()
     toast = page.locator("#toast")
@@ -379,10 +371,8 @@ def test_what_was_not_done_for_several_scans_is_said_and_can_still_be_undone(
     assert page.trouble == []
 
 
-def test_an_undo_that_could_not_be_written_can_be_tried_again(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
+def test_an_undo_that_could_not_be_written_can_be_tried_again(folder, page):
     before = read_cells(folder / "scans.tsv")["bone_007"]
-    page = visit(serve(folder))
     row(page, "bone_007").click()
     expect(page.locator("#facts h2")).to_have_text("bone_007")
     page.keyboard.type("512.5")
@@ -397,9 +387,8 @@ def test_an_undo_that_could_not_be_written_can_be_tried_again(tmp_path, serve, v
 
 
 def test_a_cell_that_was_no_cor_comes_back_and_so_does_what_was_decided_before(
-    tmp_path, serve, visit
+    folder, serve, visit
 ):
-    folder = make_campaign(tmp_path)
     edit_table(folder / "scans.tsv", {"bone_005": {"cor_px": "5.O"}, "bone_006": {"cor_px": "9e9"}})
     before = read_cells(folder / "scans.tsv")
     page = visit(serve(folder))
@@ -415,9 +404,7 @@ def test_a_cell_that_was_no_cor_comes_back_and_so_does_what_was_decided_before(
     assert read_cells(folder / "scans.tsv") == before
 
 
-def test_a_scan_that_is_opened_while_a_decision_is_written_stays_open(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
-    page = visit(serve(folder))
+def test_a_scan_that_is_opened_while_a_decision_is_written_stays_open(folder, page):
     row(page, "bone_007").click()
     expect(page.locator("#facts h2")).to_have_text("bone_007")
     waiting = []
@@ -438,8 +425,7 @@ def test_a_scan_that_is_opened_while_a_decision_is_written_stays_open(tmp_path, 
     expect(page.locator("#cor")).to_have_value("49")
 
 
-def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
+def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(folder, serve, visit):
     path = folder / "results/try_center/bone_006/prediction.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"confidence": 0.95}))
     page = visit(serve(folder))
@@ -458,20 +444,16 @@ def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(tmp_path, s
     expect(page.locator("#facts")).to_contain_text("513.65")
 
 
-def test_the_view_of_jobs_says_that_it_waits_for_an_answer(tmp_path, serve, visit):
-    page = visit(serve(make_campaign(tmp_path)))
+def test_the_view_of_jobs_says_that_it_waits_for_an_answer(replaced, visit):
+    page = visit(replaced)
     page.route("**/api/status*", lambda route: None)  # SLURM does not answer
     page.get_by_role("button", name="Jobs").click()
     expect(page.locator("#jobs")).to_contain_text("Looking for jobs")
 
 
 @pytest.mark.parametrize("key", ["Enter", "ArrowDown"])
-def test_the_search_leads_to_its_first_hit_and_enter_accepts_nothing_else(
-    tmp_path, serve, visit, key
-):
-    folder = make_campaign(tmp_path)
+def test_the_search_leads_to_its_first_hit_and_enter_accepts_nothing_else(folder, page, key):
     before = read_cells(folder / "scans.tsv")
-    page = visit(serve(folder))
     expect(page.locator("#facts h2")).to_have_text("wood_1")
     for text in ("bone_00", "bone_001"):  # typed again, it replaces what stood there
         page.keyboard.press("/")

@@ -170,10 +170,8 @@ def test_a_link_opens_the_scan_and_the_view_it_was_copied_from(folder, serve, vi
     assert page.trouble == []
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("size", [(820, 1180), (1366, 768)])
-def test_ticks_and_history_fit_and_can_be_read(folder, serve, visit, size, scheme):
-    width, height = size
+@pytest.mark.parametrize(("width", "height", "scheme"), [(820, 1180, "dark"), (1366, 768, "light")])
+def test_ticks_and_history_fit_and_can_be_read(folder, serve, visit, width, height, scheme):
     table = folder / "scans.tsv"
     then = partial(record_changes, table=table, by="page", tell=pytest.fail)
     for number in range(6):

@@ -17,10 +17,8 @@ def shown(tmp_path_factory):
     """A server of a campaign that no test changes, with a file that cannot be read."""
     folder = make_campaign(tmp_path_factory.mktemp("shown"))
     (folder / "results" / "try_center" / "bone_005" / "prediction.json").write_text("{")
-    server = Server(folder)
-    yield server
-    server.process.terminate()
-    server.process.wait()
+    with Server(folder) as server:
+        yield server
 
 
 def test_a_scan_named_as_a_script_tag_is_shown_harmlessly(tmp_path, serve, visit):
@@ -39,8 +37,8 @@ def test_a_scan_named_as_a_script_tag_is_shown_harmlessly(tmp_path, serve, visit
     assert page.trouble == []
 
 
-def test_filter_search_and_group(tmp_path, serve, visit):
-    page = visit(serve(make_campaign(tmp_path)))
+def test_filter_search_and_group(shown, visit):
+    page = visit(shown)
     expect(page.locator("#rows .row")).to_have_count(13)
     expect(page.locator("#rows .row .name").first).to_have_text("wood_1")
     page.locator("#filters .chip[data-state=ok]").click()
@@ -177,10 +175,13 @@ def test_the_focus_is_seen_wherever_it_goes(shown, visit):
     assert {"pin", "select", "note", "stamp"} <= set(met)
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("size", [(820, 1180), (1366, 768), (1440, 900), (1920, 1080)])
-def test_the_picture_has_most_of_the_height_and_its_controls_one_row(shown, visit, size, scheme):
-    width, height = size
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"),
+    [(820, 1180, "dark"), (1366, 768, "light"), (1440, 900, "dark"), (1920, 1080, "light")],
+)
+def test_the_picture_has_most_of_the_height_and_its_controls_one_row(
+    shown, visit, width, height, scheme
+):
     page = visit(shown, viewport={"width": width, "height": height}, color_scheme=scheme)
     row(page, "bone_001").click()
     page.wait_for_selector(".crop[aria-pressed=true] canvas")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import Server
 from tests.review_campaign import make_campaign
 from tomopipe.cli.pages import report as write_report
 from tomopipe.volumes.preview import level_shapes
@@ -32,6 +33,12 @@ def folder(tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="module")
+def server(folder):
+    with Server(folder) as server:
+        yield server
+
+
 def open_volume(visit, server, **options):
     page = visit(server, **options)
     page.locator("#search").fill("wood_1")
@@ -41,8 +48,8 @@ def open_volume(visit, server, **options):
     return opened.value
 
 
-def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(serve, visit, folder):
-    page = open_volume(visit, serve(folder))
+def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(server, visit):
+    page = open_volume(visit, server)
     canvas = {name: page.get_by_label(f"Plane {name}", exact=True) for name in ("xy", "xz", "yz")}
     expect(page.locator("#about")).to_contain_text("270 × 260 × 256, voxel 1.500 µm")
     expect(canvas["xy"]).to_have_attribute("data-factor", "1")
@@ -74,9 +81,9 @@ def test_view_opens_the_volume_of_a_scan(serve, visit, folder):
 
 
 def test_the_voxel_under_the_pointer_stays_there_while_zooming_and_goes_with_the_hand(
-    serve, visit, folder
+    server, visit
 ):
-    page = open_volume(visit, serve(folder))
+    page = open_volume(visit, server)
     canvas = page.get_by_label("Plane xy", exact=True)
     expect(canvas).to_have_attribute("data-factor", "1")
     box = canvas.bounding_box()
@@ -103,8 +110,8 @@ def test_the_voxel_under_the_pointer_stays_there_while_zooming_and_goes_with_the
     )  # the first 4 px are a click
 
 
-def test_the_planes_fill_a_window_that_grows(serve, visit, folder):
-    page = open_volume(visit, serve(folder), viewport={"width": 1000, "height": 800})
+def test_the_planes_fill_a_window_that_grows(server, visit):
+    page = open_volume(visit, server, viewport={"width": 1000, "height": 800})
     canvas = page.get_by_label("Plane xy", exact=True)
     expect(canvas).to_have_attribute("data-factor", "1")
     page.set_viewport_size({"width": 1600, "height": 1000})
@@ -112,10 +119,8 @@ def test_the_planes_fill_a_window_that_grows(serve, visit, folder):
     page.wait_for_function(f"c => c.width > 500 && {edge} === 255", arg=canvas.element_handle())
 
 
-def test_a_volume_leads_back_to_its_scan_and_one_that_is_not_there_shows_no_tools(
-    serve, visit, folder
-):
-    page = open_volume(visit, serve(folder))
+def test_a_volume_leads_back_to_its_scan_and_one_that_is_not_there_shows_no_tools(server, visit):
+    page = open_volume(visit, server)
     expect(page.get_by_label("black")).to_be_visible()
     page.get_by_role("link", name="Scan").click()
     expect(page.locator("#facts h2")).to_have_text("wood_1")
@@ -125,8 +130,8 @@ def test_a_volume_leads_back_to_its_scan_and_one_that_is_not_there_shows_no_tool
 
 
 @pytest.mark.parametrize(("width", "height"), [(820, 1180), (1440, 900)])
-def test_each_plane_has_room_and_the_name_is_whole(serve, visit, folder, width, height):
-    page = open_volume(visit, serve(folder), viewport={"width": width, "height": height})
+def test_each_plane_has_room_and_the_name_is_whole(server, visit, width, height):
+    page = open_volume(visit, server, viewport={"width": width, "height": height})
     for name in ("xy", "xz", "yz"):
         canvas = page.get_by_label(f"Plane {name}", exact=True)
         expect(canvas).to_have_attribute("data-factor", re.compile("[14]"))
@@ -139,10 +144,10 @@ def test_each_plane_has_room_and_the_name_is_whole(serve, visit, folder, width, 
 
 
 def test_the_report_leads_to_a_volume_where_review_serves_it_and_says_so_else(
-    serve, visit, folder, chromium
+    server, visit, folder, chromium
 ):
     write_report(folder)
-    page = visit(serve(folder))
+    page = visit(server)
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Report").click()
     report = opened.value

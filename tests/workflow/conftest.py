@@ -49,26 +49,28 @@ def make_scan(campaign: Path, name: str, cor_px: float, folder: str = "raw", **o
     write_scan(path, cor_px=cor_px, counts=50000, seed=seed, **(SIZE | options))
 
 
+def command(campaign: Path, *options: str, python: str = sys.executable) -> list[str]:
+    """Return the call of this checkout's workflow on a campaign."""
+    return [
+        *(python, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
+        *("--directory", str(campaign), "--configfile", str(campaign / "config.yaml"), *options),
+    ]
+
+
 def snakemake(
-    campaign: Path,
-    *arguments: str,
-    environment: dict | None = None,
-    by: Sequence[str] = (),
+    campaign: Path, *arguments: str, environment: dict | None = None, by: Sequence[str] = ()
 ) -> Run:
     """Run the workflow; jobs are named rule, or rule:wildcard.
 
     The environment may name another package; `by` is a command that calls it, without forks.
     """
-    options = [
-        *("--snakefile", str(HOME / "Snakefile"), "--directory", str(campaign)),
-        *("--configfile", str(campaign / "config.yaml"), *arguments),
-    ]
     if "--cores" not in arguments and "--profile" not in arguments:
-        options += ["--cores", "2"]
+        arguments += ("--cores", "2")
+    python = sys.executable if by else warm.python()
     output = campaign / "snakemake.out"
     with output.open("w") as stream:
         status = subprocess.run(
-            [*by, sys.executable if by else warm.python(), "-m", "snakemake", *options],
+            [*by, *command(campaign, *arguments, python=python)],
             env=os.environ | (environment or {}),
             cwd=campaign,  # not the checkout, which `python -m` would put before PYTHONPATH
             stdout=stream,
@@ -169,10 +171,7 @@ def configure(campaign: Path, block: str, **options) -> None:
 
 
 def new_campaign(
-    folder: Path,
-    cors_px: dict[str, float] = CORS_PX,
-    *,
-    methods: tuple[str, ...] = ("classical",),
+    folder: Path, cors_px: dict[str, float] = CORS_PX, *, methods: tuple[str, ...] = ("classical",)
 ) -> Path:
     """Write a campaign that has not run; `methods` is empty for those of the defaults.
 

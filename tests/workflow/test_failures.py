@@ -6,8 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,9 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.rights import HEEDING
+from tests.waiting import until
 from tests.workflow.conftest import (
     CORS_PX,
     HOME,
+    command,
     configure,
     failing,
     make_scan,
@@ -291,7 +291,7 @@ def test_run_stopped_by_hand_blames_nobody(campaign, tmp_path):
     remove(campaign, "results/try_center/a_2/*", "logs/status/try_recon/a_2.json")
     environment = failing(tmp_path, "try_recon", "a_2", "time.sleep(60)")
     process = start(campaign, environment)
-    wait_for(campaign / "logs/status/try_recon/a_2.json")
+    until((campaign / "logs/status/try_recon/a_2.json").exists)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) != 0
     assert list(campaign.glob("results/failed/*/*")) == []
@@ -303,7 +303,7 @@ def test_kill_9_and_a_rerun_by_the_readme(campaign, tmp_path):
     remove(campaign, "results/a_[12]_rec.h5", "logs/status/full_recon/*")
     environment = failing(tmp_path, "full_recon", "a_2", "time.sleep(4)")
     process = start(campaign, environment)
-    wait_for(campaign / "logs/status/full_recon/a_2.json")
+    until((campaign / "logs/status/full_recon/a_2.json").exists)
     process.kill()
     process.wait(60)
     # on a workstation the profile has rerun-incomplete
@@ -319,13 +319,8 @@ def test_kill_9_and_a_rerun_by_the_readme(campaign, tmp_path):
 
 def start(campaign: Path, environment: dict[str, str]) -> subprocess.Popen:
     """Start a run in a process group of its own."""
-    command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
-        *("--directory", str(campaign), "--configfile", str(campaign / "config.yaml")),
-        *("--cores", "2"),
-    ]
     return subprocess.Popen(
-        command,
+        command(campaign, "--cores", "2"),
         env=os.environ | environment,
         cwd=campaign,
         stdout=subprocess.DEVNULL,
@@ -334,14 +329,6 @@ def start(campaign: Path, environment: dict[str, str]) -> subprocess.Popen:
         # a shell that runs the tests in the background lets its children ignore Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
-
-
-def wait_for(path: Path, seconds: float = 120) -> None:
-    """Wait until a file is there."""
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.1)
 
 
 def test_a_write_protected_volume_stays_and_only_its_job_fails(tmp_path):

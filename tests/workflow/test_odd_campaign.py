@@ -11,7 +11,7 @@ import starfile
 import tifffile
 
 from tests.phantoms import sphere, write_scan
-from tests.workflow.conftest import plan, snakemake, table
+from tests.workflow.conftest import plan, plan_all, snakemake, table
 from tests.workflow.test_reruns import TAIL
 from tomopipe.storage.atomic import read_tsv
 
@@ -56,6 +56,7 @@ def odd(tmp_path_factory):
     (raw / "empty_1.h5").write_bytes(b"")
     os.symlink("nowhere.h5", raw / "dangling_1.h5")
     bead_scan(raw / "comma,_1.h5")
+    bead_scan(raw / "none_1.h5", write_theta=False)
     bead_scan(raw / "noise_1.h5")
     with h5py.File(raw / "noise_1.h5", "r+") as file:
         data = file["exchange/data"]
@@ -93,6 +94,7 @@ def test_run_ends_well(odd):
         ("empty_1", ""),
         ("dangling_1", ""),
         ("comma,_1", "rename"),
+        ("none_1", "no angles: set input.angles: {start: 0, stop: 180}"),
     ],
 )
 def test_broken_files_are_rows_with_a_reason(odd, scan, word):
@@ -100,6 +102,18 @@ def test_broken_files_are_rows_with_a_reason(odd, scan, word):
     assert row["keep"] == "false"
     assert row["reason"]
     assert word in row["reason"]
+
+
+def test_a_scan_without_angles_is_planned_once_they_are_given(odd):
+    config = odd[0] / "config.yaml"
+    before = config.read_text()
+    given = "overrides: [{scans: [none_1], input: {angles: {start: 0, stop: 180}}}]\n"
+    config.write_text(before + given)
+    jobs = plan_all(odd[0])[1]
+    config.write_text(before)
+    assert jobs["try_recon:none_1"]
+    assert "full_recon:none_1" in jobs
+    assert {job.partition(":")[2] for job in jobs} <= {"", "none_1", "none"}
 
 
 def test_noise_is_not_accepted(odd):

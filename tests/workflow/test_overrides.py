@@ -38,14 +38,7 @@ def test_the_grid_of_one_scan(campaign):
     sidecars["a_2"].unlink()
     run = snakemake(campaign)
     chain = {f"{rule}:a_2" for rule in ("try_recon", "predict_cor")}
-    changed = {
-        "fix_cor:a",
-        "resolve_cor",
-        "full_recon:a_2",
-        "sidecar",
-        "export_stack:a_2",
-        *TAIL,
-    }
+    changed = {"fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar", "export_stack:a_2", *TAIL}
     assert chain <= run.jobs <= chain | changed, run.text  # the COR may come out as it was
     moved = json.loads((campaign / "results/try_center/a_2/try.json").read_text())["cor_px"]
     assert (moved[0], moved[-1]) == (found[len(found) // 2] - 7, found[len(found) // 2] + 11)

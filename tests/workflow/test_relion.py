@@ -37,35 +37,28 @@ def test_one_binning_is_decided_and_handed_to_later_stacks(campaign):
     assert "2 optics groups" in log.read_text()
 
 
-def test_missing_angles_or_link_of_a_scan_is_made_again(campaign):
+def test_missing_emptied_or_wrong_files_of_a_scan_are_made_again(campaign):
     make_scan(campaign, "b+3", 46.0)
     assert snakemake(campaign).status == 0
     relion = campaign / "results" / "relion"
     (link,) = (relion / "links").glob("*.mrcs")
-    for path in (relion / "tilt_series" / "a_1.star", link):
+    emptied = relion / "tilt_series" / "a_2.star"
+    for path in (relion / "tilt_series" / "a_1.star", link, emptied):
         assert plan(campaign) == (0, frozenset())
+        before = path.read_bytes()
         path.unlink()
+        if path == emptied:
+            path.touch()
         assert plan(campaign) == (2, {"export_star"})
         run = snakemake(campaign)
         assert (run.status, run.jobs) == (0, {"export_star"}), run.text
-        assert path.exists()
+        assert path.read_bytes() == before
+    assert "results/relion/tilt_series: other content: a_2.star: made again" in run.text
     link.unlink()
     link.symlink_to("../stacks/b_1.mrcs")  # as long as its own
     assert plan(campaign) == (2, {"export_star"})
     assert snakemake(campaign).status == 0
     assert link.readlink().name == "b+3.mrcs"
-    assert plan(campaign) == (0, frozenset())
-
-
-def test_an_emptied_star_file_of_a_scan_is_made_again(campaign):
-    path = campaign / "results" / "relion" / "tilt_series" / "a_2.star"
-    before = path.read_bytes()
-    path.write_bytes(b"")
-    assert plan(campaign) == (2, {"export_star"})
-    run = snakemake(campaign)
-    assert (run.status, run.jobs) == (0, {"export_star"}), run.text
-    assert "results/relion/tilt_series: other content: a_2.star: made again" in run.text
-    assert path.read_bytes() == before
     assert plan(campaign) == (0, frozenset())
 
 

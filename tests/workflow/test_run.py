@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests import warm
+from tests.waiting import until
 from tests.workflow.conftest import (
     HOME,
     configure,
@@ -238,10 +239,7 @@ def test_a_killed_run_is_told_and_the_next_goes_on(campaign, tmp_path):
     )
     state = campaign / "logs/status/full_recon/a_1.json"
     begun_ns = state.stat().st_mtime_ns
-    end = time.monotonic() + 60
-    while state.stat().st_mtime_ns == begun_ns:
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    until(lambda: state.stat().st_mtime_ns != begun_ns)
     os.killpg(lock.read(campaign).pid, signal.SIGKILL)
     assert first.wait(60) == 1
     assert "The last run was killed" in tomopipe(campaign, "status")[1]

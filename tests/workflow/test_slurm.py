@@ -14,6 +14,7 @@ from tests.workflow.conftest import (
     CORS_PX,
     HOME,
     Run,
+    command,
     configure,
     job_names,
     new_campaign,
@@ -58,7 +59,7 @@ def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) ->
     ):
         text = path.read_text()
         assert "slurm_partition: cpu" in text
-        text = text.replace("status-checks: 20", "status-checks: 2")
+        text = text.replace("status-checks: 20", "status-checks: 1")
         if apart:
             text += "set-resources:\n  full_recon: {batch: 1}\nset-threads:\n  full_recon: 4\n"
         path.write_text(text.replace("latency-wait: 60", "latency-wait: 5"))
@@ -68,11 +69,9 @@ def run_slurm(
     campaign: Path, environment: dict[str, str], *arguments: str, folder: Path = HOME
 ) -> Run:
     """Run `snakemake --profile slurm`: typed in the campaign, as the README says, or elsewhere."""
-    where = ["--snakefile", str(HOME / "Snakefile"), "--directory", str(campaign)]
-    where += ["--configfile", str(campaign / "config.yaml")]
-    command = [sys.executable, "-m", "snakemake", "--profile", "slurm"]
+    in_it = [sys.executable, "-m", "snakemake"]
     done = subprocess.run(
-        [*command, *([] if folder == campaign else where), *arguments],
+        [*(in_it if folder == campaign else command(campaign)), "--profile", "slurm", *arguments],
         env=os.environ | environment,
         cwd=folder,
         capture_output=True,

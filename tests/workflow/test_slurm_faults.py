@@ -4,16 +4,16 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
 from tests.workflow.conftest import (
     HOME,
+    command,
     configure,
     job_names,
     plan,
@@ -39,13 +39,6 @@ def jobs_in(state: str) -> list[str]:
 
 def state_of(job: str) -> str:
     return slurm("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").strip()
-
-
-def until(check: Callable[[], object], what: str, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.5)
 
 
 def drain(state: str) -> None:
@@ -114,14 +107,13 @@ while status["step"] == "full_recon" and hold.exists():
 
 
 def start(campaign: Path, environment: dict[str, str], log: Path, *arguments: str):
-    command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
-        *("--profile", "slurm", "--directory", str(campaign)),
-        *("--configfile", str(campaign / "config.yaml"), *arguments),
-    ]
     with log.open("w") as stream:
         return subprocess.Popen(
-            command, env=os.environ | environment, cwd=HOME, stdout=stream, stderr=stream
+            command(campaign, "--profile", "slurm", *arguments),
+            env=os.environ | environment,
+            cwd=HOME,
+            stdout=stream,
+            stderr=stream,
         )
 
 

@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.workflow.conftest import HOME, failing, new_campaign
+from tests.waiting import until
+from tests.workflow.conftest import HOME, command, failing, new_campaign
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.status import read_status
@@ -18,29 +18,15 @@ pytestmark = [pytest.mark.slurm, pytest.mark.plain]
 SLOW = "time.sleep(40)"
 
 
-def until(check, seconds=400):
-    """Ask until there is an answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(1)
-    raise AssertionError(f"not within {seconds} s")
-
-
 @pytest.fixture
 def run(tmp_path, cluster):  # noqa: F811
     """Start Snakemake on a campaign whose volumes take long; it ends with the test."""
     campaign = new_campaign(tmp_path / "my campaign", {"a_1": 48.0, "a_2": 48.5})
     init(campaign, cluster, apart=True)
     environment = os.environ | cluster | failing(tmp_path, "full_recon", "a_1", SLOW)
-    command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
-        *("--profile", "slurm", "--directory", str(campaign)),
-        *("--configfile", str(campaign / "config.yaml"), "--retries", "0"),
-    ]
+    call = command(campaign, "--profile", "slurm", "--retries", "0")
     with open(tmp_path / "run.log", "w") as log:
-        process = subprocess.Popen(command, env=environment, cwd=HOME, stdout=log, stderr=log)
+        process = subprocess.Popen(call, env=environment, cwd=HOME, stdout=log, stderr=log)
 
     yield campaign
     process.send_signal(signal.SIGINT)  # jobs are cancelled at once
@@ -77,7 +63,7 @@ def test_running_and_cancelled_jobs(full_cluster, run):
     assert running[0].slurm_job
     subprocess.run(["scancel", running[0].slurm_job], check=True)
     # long before three minutes without a heartbeat have passed
-    (lost,) = until(lambda: volumes("lost"), 100)
+    (lost,) = until(lambda: volumes("lost"), seconds=100)
     assert (lost.key, lost.error) == ("a_1", f"SLURM job {lost.slurm_job}: CANCELLED")
     until(lambda: {job.key for job in volumes("done")} == {"a_2"})
     shown = subprocess.run(

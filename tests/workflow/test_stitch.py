@@ -70,10 +70,7 @@ def test_heights_are_found_and_a_second_call_does_nothing(stacked):
 
 def test_cor_of_a_member_edited(copy):
     table(copy, "a_2\tauto\t33.25\t")
-    expect(
-        copy,
-        {"fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar", "stitch:bone", "report"},
-    )
+    expect(copy, {"fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar", "stitch:bone", "report"})
 
 
 def test_member_loses_its_cor_within_a_run(copy):

@@ -15,12 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from tests import warm
+from tests.waiting import until
 from tests.workflow.conftest import (
     CORS_PX,
     HOME,
+    command,
     configure,
     failing,
-    new_campaign,
     plan,
     snakemake,
     table,
@@ -193,22 +194,13 @@ def test_raw_files_swapped_for_others_of_equal_size_and_older_or_equal_time(camp
         assert run.jobs & jobs_of(rule) == jobs_of(rule, ("a_3", "b_1"))
 
 
-def test_raw_file_from_the_future(tmp_path):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
-    ahead = time.time() + 86400
-    os.utime(campaign / "raw" / "a_1.h5", (ahead, ahead))
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
-    assert snakemake(campaign).jobs == frozenset()
-
-
-def test_results_from_the_future(campaign):
+def test_results_and_raw_files_from_the_future(campaign):
     """As a clock that was set back leaves them, or another machine's; what runs left goes."""
     left = campaign / "results" / ".runs" / "19990101-000000-abcdef01"
     (left / "said").mkdir(parents=True)
     (left / ".tmp-0-1.h5").write_bytes(b"half a volume")
     ahead = time.time() + 86400
-    for path in (campaign / "results").rglob("*"):
+    for path in campaign.rglob("*"):
         os.utime(path, (ahead, ahead))
     table(campaign, "a_2\tauto\t50.25\t")
     _, expected = plan(campaign)
@@ -278,27 +270,22 @@ def killed_while_making(campaign: Path, scan: str, go: Path) -> int:
     """Kill the main process once the job of a volume waits for `go`; return the job's process."""
     waits = f"while not Path({str(go)!r}).exists(): time.sleep(0.1)"
     holding = failing(go.parent, "full_recon", scan, waits)
-    command = [
-        *(warm.python(), "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
-        *("--directory", str(campaign), "--configfile", str(campaign / "config.yaml")),
-        *("--cores", "2"),
-    ]
     status = campaign / "logs" / "status" / "full_recon" / f"{scan}.json"
     status.unlink(missing_ok=True)
     log = campaign / "first.out"
     with log.open("w") as out:
         first = subprocess.Popen(
-            command,
+            command(campaign, "--cores", "2", python=warm.python()),
             env=os.environ | holding,
             cwd=campaign,
             stdout=out,
             stderr=out,
             start_new_session=True,
         )
-    deadline = time.monotonic() + 120
-    while not (status.exists() and json.loads(status.read_text())["state"] == "running"):
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+    until(
+        lambda: status.exists() and json.loads(status.read_text())["state"] == "running",
+        log.read_text,
+    )
     first.kill()
     first.wait()
     return json.loads(status.read_text())["pid"]
@@ -366,19 +353,19 @@ def test_the_name_of_the_campaign_remakes_the_report(campaign):
 
 
 def test_nested_options_on_the_command_line(campaign):
-    command = [
+    call = [
         *(warm.python(), "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
         *("--directory", str(campaign), "--cores", "2", "--config", "full_recon={filter: hann}"),
     ]
-    done = subprocess.run(command, cwd=campaign, capture_output=True, text=True, check=False)
+    done = subprocess.run(call, cwd=campaign, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in CORS_PX:
         with h5py.File(campaign / "results" / f"{name}_rec.h5") as file:
             text = file["provenance"].attrs["made_from"]
             assert json.loads(text)["options"]["full_recon"] == {"filter": "hann"}
             assert np.isfinite(file["exchange/data"][...]).all()
-    command += ["--configfile", str(campaign / "config.yaml")]
-    done = subprocess.run(command, cwd=campaign, capture_output=True, text=True, check=False)
+    call += ["--configfile", str(campaign / "config.yaml")]
+    done = subprocess.run(call, cwd=campaign, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing to be done" in done.stdout + done.stderr
 

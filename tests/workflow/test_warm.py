@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from tests import warm
+from tests.waiting import until
 
 SCRIPT = """
 import atexit, json, os, sys, time
@@ -51,10 +51,7 @@ def test_a_signal_ends_the_fork_too(tmp_path, number):
     assert fork != process.pid
     process.send_signal(number)
     assert process.wait(60) == -number
-    end = time.monotonic() + 60
-    while is_running(fork):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: not is_running(fork))
 
 
 def is_running(pid):

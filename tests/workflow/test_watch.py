@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from tests import warm
+from tests.waiting import until
 from tests.workflow.conftest import configure
 from tests.workflow.drip import Dripped
 from tests.workflow.test_run import tomopipe
@@ -49,8 +50,5 @@ def test_one_watches_and_says_once_that_the_raw_files_are_gone(campaign):
     assert not list((campaign / "results").glob(".runs/*"))
 
 
-def wait_for(log: Path, words: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while words not in log.read_text():
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.1)
+def wait_for(log: Path, words: str) -> None:
+    until(lambda: words in log.read_text(), log.read_text)

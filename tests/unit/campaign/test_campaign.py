@@ -4,11 +4,7 @@ import os
 
 import pytest
 
-from tomopipe.campaign.campaign import (
-    campaign_from_data,
-    read_inventory,
-)
-from tomopipe.errors import TomopipeError
+from tomopipe.campaign.campaign import campaign_from_data, read_inventory
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.storage.atomic import write_tsv
 
@@ -39,16 +35,6 @@ def inventory(folder, found, **reasons):
     ]
     write_tsv(rows, COLUMNS, folder / "inventory.tsv")
     return read_inventory(folder / "inventory.tsv")
-
-
-def test_scans_have_series_and_index_of_their_names(tmp_path):
-    raw(tmp_path, "s_2.h5", "s_10.h5", "lone.h5")
-    scans = campaign(tmp_path).scans
-    assert {name: (scan.series, scan.index) for name, scan in scans.items()} == {
-        "s_2": ("s", 2),
-        "s_10": ("s", 10),
-        "lone": ("lone", 0),
-    }
 
 
 def test_prefix_names_scan_and_series_and_folders_part_series(tmp_path):
@@ -123,10 +109,7 @@ def test_names_no_wildcard_carries_are_refused_and_the_others_run(tmp_path, name
     assert "rename" in entry["reason"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["größe 1_1", "a;b$c`d'e\"f=g_3", "x [1] *?_5", "a<b_7"],
-)
+@pytest.mark.parametrize("name", ["größe 1_1", "a;b$c`d'e\"f=g_3", "x [1] *?_5", "a<b_7"])
 def test_odd_names_are_scans(tmp_path, name):
     raw(tmp_path, f"{name}.h5")
     assert list(campaign(tmp_path).scans) == [name]
@@ -226,13 +209,6 @@ def test_junk_in_the_cell_of_a_donor_does_not_hide_its_prediction(tmp_path):
     assert found.donors("s", inventory(tmp_path, found)) == {"s_2": 14.25}
     text.write_bytes(b"\xff")
     assert found.donors("s", inventory(tmp_path, found)) == {}
-
-
-def test_repeated_row_is_an_error(tmp_path):
-    raw(tmp_path, "s_1.h5")
-    (tmp_path / "scans.tsv").write_text("scan\tcor_px\ns_1\t1\ns_1\t2\n")
-    with pytest.raises(TomopipeError, match=r"s_1 \(lines 2, 3\) stands there more than once"):
-        campaign(tmp_path)
 
 
 def test_sidecars_go_beside_the_data_or_to_the_results(tmp_path):

@@ -14,14 +14,6 @@ from tomopipe.campaign.cor_files import (
 from tomopipe.errors import TomopipeError
 
 
-def test_rot_cen_holds_text_with_two_decimals(tmp_path):
-    path = tmp_path / "rot_cen.json"
-    write_rot_cen({"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}, path)
-    data = json.loads(path.read_text())
-    assert data == {"/data/b.h5": "1024.50", "/data/größe 1.h5": "7.00"}
-    assert read_cors([path]).cors == {"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}
-
-
 def test_rot_cen_values_may_be_text_numbers_or_lists_of_one(tmp_path):
     path = tmp_path / "rot_cen.json"
     values = {"a": "1024.50", "b": 1024, "c": 7.25, "d": [9.5], "e": ["10"], "f": "", "g": None}
@@ -42,13 +34,6 @@ def test_rot_cen_that_is_no_object_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(TomopipeError, match=message):
         read_cors([path])
-
-
-def test_batch_csv_both_ways(tmp_path):
-    path = tmp_path / "batch_cor_values.csv"
-    merge_batch_csv({"/data/b, 2.h5": 1024.5, "/data/a.h5": 7.0}, path)
-    assert path.read_text() == 'Filename,COR\na.h5,7.00\n"b, 2.h5",1024.50\n'
-    assert read_cors([path]).cors == {"a.h5": 7.0, "b, 2.h5": 1024.5}
 
 
 def test_batch_csv_cannot_hold_two_files_of_one_name(tmp_path):

@@ -29,21 +29,17 @@ def record(folder, since=0.0):
     return record_failures(folder / "results", folder, FILES, since=since)
 
 
-def test_job_that_started_and_left_nothing_is_blamed(tmp_path):
+@pytest.mark.parametrize("left", ["", "results/try_center/a/rows.h5"], ids=["nothing", "a part"])
+def test_job_that_started_and_left_less_than_its_results_is_blamed(tmp_path, left):
     status(tmp_path, "try_recon", "a", "running")
     status(tmp_path, "try_recon", "b", "done")
+    if left:
+        (tmp_path / left).parent.mkdir(parents=True)
+        (tmp_path / left).touch()
     assert [(f.step, f.scan) for f in record(tmp_path)] == [("try_recon", "a")]
     failures = read_failures(tmp_path / "results", FILES)
     assert list(failures) == ["a"]
     assert "killed" in failures["a"].reason
-
-
-def test_a_sweep_that_left_a_part_is_blamed(tmp_path):
-    status(tmp_path, "try_recon", "a", "running")
-    rows = tmp_path / "results/try_center/a/rows.h5"
-    rows.parent.mkdir(parents=True)
-    rows.touch()
-    assert [(f.step, f.scan) for f in record(tmp_path)] == [("try_recon", "a")]
 
 
 def test_a_job_that_slurm_ended_has_its_reason(tmp_path):

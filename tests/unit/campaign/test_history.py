@@ -62,10 +62,6 @@ def test_a_change_is_a_line_with_who_when_scan_from_and_to(table):
     assert lines[0].split("\t")[-3:] == ["column", "from", "to"]
 
 
-def test_without_a_history_there_is_nothing_to_take_back(table):
-    assert (read_history(table), undo(table)) == ([], [])
-
-
 @pytest.mark.parametrize("n_bytes", [1, 4, 12, 40])
 def test_a_torn_last_line_is_read_over_and_never_joined_to_the_next(table, n_bytes):
     edit(table, {"a_1": {"cor_px": "512.00"}})
@@ -74,10 +70,7 @@ def test_a_torn_last_line_is_read_over_and_never_joined_to_the_next(table, n_byt
     os.truncate(path, path.stat().st_size - n_bytes)
     assert changes(table) == [("a_1", "cor_px", "500", "512.00")]
     edit(table, {"c": {"cor_px": "514.00"}})
-    assert changes(table) == [
-        ("a_1", "cor_px", "500", "512.00"),
-        ("c", "cor_px", "", "514.00"),
-    ]
+    assert changes(table) == [("a_1", "cor_px", "500", "512.00"), ("c", "cor_px", "", "514.00")]
 
 
 WRITER = """
@@ -117,13 +110,6 @@ def test_one_undo_takes_all_of_an_act_back_and_the_next_one_goes_on(table):
     assert [bool(entry.undoes) for entry in read_history(table)] == [False] * 4 + [True] * 4
 
 
-def test_what_an_undo_could_not_take_back_is_still_to_do(table):
-    edit(table, {"a_1": {"cor_px": "513.00"}, "b": {"cor_px": "513.00"}})
-    (act, *_) = read_history(table)
-    edit(table, {"b": {"cor_px": ""}}, undoes=act.act)
-    assert undo(table) == ["a_1"]
-
-
 def test_what_somebody_has_taken_back_already_needs_no_undo(table):
     edit(table, {"a_1": {"cor_px": "513.00"}})
     edit(table, {"b": {"cor_px": "513.00"}})
@@ -141,15 +127,6 @@ def test_acts_of_others_and_by_other_means_stay(table, monkeypatch):
     monkeypatch.undo()
     assert undo(table) == ["a_1"]
     assert cells(table)["a_1"] == {"select": "auto", "cor_px": "500", "note": "y"}
-
-
-def test_an_edit_is_made_where_its_history_cannot_be_and_that_is_told(table):
-    history_of(table).mkdir()
-    told = []
-    assert edit(table, {"a_1": {"cor_px": "512.00"}}, tell=told.append)
-    assert cells(table)["a_1"]["cor_px"] == "512.00"
-    (text,) = told
-    assert "scans.history.tsv: cannot be written (Is a directory)" in text
 
 
 def test_all_lines_of_an_act_are_written_or_none(table):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
 from tomopipe.campaign import log
 from tomopipe.errors import NoRoomError, ScanError, TomopipeError
 from tomopipe.storage import run_folder as runs
@@ -30,15 +31,6 @@ def quick(monkeypatch):
 
 def status_of(path):
     return json.loads(log.status_path(path).read_text())
-
-
-def wait_for(condition, seconds=60):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_a_job_leaves_start_and_end(path):
@@ -73,7 +65,7 @@ def test_a_log_that_cannot_be_written_fails_the_job_which_was_not_killed(path):
 def test_the_heart_beats_while_the_job_runs_and_never_after(path, quick):
     with log.job(path):
         first = status_of(path)["heartbeat"]
-        assert wait_for(lambda: status_of(path)["heartbeat"] > first)
+        until(lambda: status_of(path)["heartbeat"] > first)
         assert status_of(path)["state"] == "running"
     done = log.status_path(path).read_bytes()
     time.sleep(0.1)

@@ -2,12 +2,7 @@
 
 import pytest
 
-from tomopipe.campaign.raw_files import (
-    encode_series,
-    reference_size,
-    split_name,
-    undersized,
-)
+from tomopipe.campaign.raw_files import encode_series, reference_size, split_name, undersized
 from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError
 

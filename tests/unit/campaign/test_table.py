@@ -167,20 +167,6 @@ def test_edits_may_be_made_from_the_rows(table):
     assert table_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize(
-    ("column", "ours"),
-    [
-        ("COR_PX", "cor_px"),
-        ("Select", "select"),
-    ],
-)
-def test_a_column_that_is_nearly_ours_is_named(table, column, ours):
-    path = table(f"# mine\nscan\tsample\t{column}\na\tx\t5\n")
-    for use in (read_table, lambda p: edit_table(p, {"a": {"cor_px": "1"}})):
-        with pytest.raises(TomopipeError, match=rf"line 2: column .*did you mean {ours}\?"):
-            use(path)
-
-
 def test_columns_of_ones_own_pass(table):
     foreign = [
         "sample",
@@ -249,7 +235,7 @@ names = st.text(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(names, names, max_size=4), names)
 def test_what_is_edited_is_read_back_whatever_the_names(tmp_path, notes, last):
     path = tmp_path / "scans.tsv"

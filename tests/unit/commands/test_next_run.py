@@ -12,14 +12,7 @@ from tests.phantoms import write_scan
 from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
-from tomopipe.commands.next_run import (
-    Plan,
-    PlanRow,
-    folded,
-    gathered,
-    make_plan,
-    standing_failures,
-)
+from tomopipe.commands.next_run import Plan, PlanRow, folded, gathered, make_plan, standing_failures
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost import START_S, cpu_s, disk_needed, job_s, output_bytes
 from tomopipe.reruns.receipts import write_receipt

@@ -33,12 +33,13 @@ def test_pages_are_those_made_from_the_code():
 
 
 def test_every_key_has_a_meaning_and_stands_in_the_pages():
-    defaults = yaml.safe_load(pages()["config.yaml"])
+    made = pages()
+    defaults = yaml.safe_load(made["config.yaml"])
     for block, field in Config.model_fields.items():
         model = OverrideBlock if block == "overrides" else field.annotation
         for key, option in model.model_fields.items():
             assert option.description, f"{block}.{key}"
-            assert f"| {key} |" in pages()["README.md"]
+            assert f"| {key} |" in made["README.md"]
             assert block == "overrides" or key in defaults[block]
     assert defaults["overrides"] == []
 

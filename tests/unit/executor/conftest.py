@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +32,7 @@ rule volume:
 JOB = """
 says() { printf '{"state": "%s", "start": %s, "run": "%s", "error": "%s"}' \
   "$1" "$(date +%s)" "$TOMOPIPE_RUN" "$2" > "logs/status/volume/$SCAN.json"; }
+asked() { until [ "$(grep -c sacct "$FAKE_SLURM/calls")" -ge "$1" ]; do sleep 0.1; done; }
 SCAN=$1; mkdir -p logs/status/volume; says running
 { BODY
 } || { says failed; exit 1; }
@@ -69,8 +69,8 @@ class Cluster:
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "snakemake", "--executor", "tomopipe", "--jobs", "50"),
-                *("--configfile", "config.yaml", "--seconds-between-status-checks", "1"),
-                *("--latency-wait", "2", "--keep-going", "--cores", "4", *options),
+                *("--configfile", "config.yaml", "--seconds-between-status-checks", "0"),
+                *("--latency-wait", "0", "--keep-going", "--cores", "4", *options),
             ],
             cwd=self.folder,
             env=self.environment,
@@ -114,13 +114,6 @@ class Cluster:
     @property
     def made(self) -> set[str]:
         return {path.name for path in self.folder.glob("out/*")}
-
-
-def until(check: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -47,13 +47,7 @@ def test_the_methods_used_are_cited_and_no_others(tmp_path):
     record = collect(made.campaign())
     found = citations(record.scans, record.config)
     assert set(found) == {
-        *(
-            "tomopipe",
-            "Workflow",
-            "COR: classical",
-            "Outliers of a series",
-            "Reconstruction",
-        ),
+        *("tomopipe", "Workflow", "COR: classical", "Outliers of a series", "Reconstruction")
     }
     report(made.page, made.campaign())
     section = made.page.read_text(encoding="utf-8").split('id="citing"')[1].split("</section>")[0]

@@ -83,7 +83,7 @@ SERIES = {"line": drift, "step": step, "random walk": walk, "positions by turns"
 @pytest.mark.parametrize("model", SERIES)
 def test_series_without_a_wrong_cor_name_hardly_any(model):
     rng = np.random.default_rng(44)
-    lengths = rng.integers(6, 61, 200)
+    lengths = rng.integers(6, 61, 100)
     named = [off_line(SERIES[model](rng, n, rng.choice(SCATTERS_PX))) for n in lengths]
     assert sum(map(len, named)) / lengths.sum() <= 0.02
 

@@ -94,23 +94,14 @@ def test_the_table_shows_the_numbers_of_the_files(page):
     assert len(rows) == 13
     # state, COR, source, confidence, method, before, after, reached, reason
     assert rows["bone_001"][:8] == [
-        *("ok", "511.65", "predicted", "0.88", "classical", "511.65", "511.65", "volume"),
+        *("ok", "511.65", "predicted", "0.88", "classical", "511.65", "511.65", "volume")
     ]
     assert rows["bone_006"][:8] == [
-        *(
-            "fixed",
-            "513.45",
-            "replaced outlier",
-            "0.71",
-            "classical",
-            "548.50",
-            "513.45",
-            "volume",
-        ),
+        *("fixed", "513.45", "replaced outlier", "0.71", "classical", "548.50", "513.45", "volume")
     ]
     assert "(confidence 0.71), replaced: 35.65 px from the median 512.85" in rows["bone_006"][8]
     assert rows["bone_008"][:8] == [
-        *("filled", "512.81", "mean of the series", "0.00", "classical", "", "512.81", "volume"),
+        *("filled", "512.81", "mean of the series", "0.00", "classical", "", "512.81", "volume")
     ]
     assert rows["bone_009"][0] == "skipped"
     assert rows["bone_009"][8] == "120 of 901 frames: the acquisition was aborted"
@@ -213,7 +204,7 @@ def test_a_half_finished_campaign_says_so(tmp_path):
     assert rows_of(page)["bone_003"][7] == "running predict_cor"
     # the sweeps of those that are predicted, and no volume
     assert [attrs["alt"][-20:] for attrs, _ in page.all("img")] == [
-        *("COR 505.65 to 517.65", "COR 506.05 to 518.05"),
+        *("COR 505.65 to 517.65", "COR 506.05 to 518.05")
     ]
 
 

@@ -57,10 +57,7 @@ OTHER = {
     "preprocess.zingers.size_px": (5, {"zingers": {"threshold": 0.2}}),
     "preprocess.air_px": 3,
     "preprocess.distortion.coefficients": [1.0, 1e-5],
-    "preprocess.distortion.center_px": (
-        [30.0, 1.0],
-        {"distortion": {"coefficients": [1.0, 1e-5]}},
-    ),
+    "preprocess.distortion.center_px": ([30.0, 1.0], {"distortion": {"coefficients": [1.0, 1e-5]}}),
     "preprocess.roll_deg": 0.1,
     "preprocess.phase.method": "paganin",
     "preprocess.phase.delta_beta": (200.0, {"phase": {"method": "paganin"}}),

@@ -65,16 +65,8 @@ def member(scan, manual="", select="in"):
 @pytest.mark.parametrize(
     ("fixes", "members", "line"),
     [
-        (
-            {"a": fix("ai")},
-            [member("a", "50.00")],
-            "COR of a: 48.50 -> 50.00, by hand",
-        ),
-        (
-            {"a": fix("manual")},
-            [member("a")],
-            "COR of a: 48.50 by hand taken away",
-        ),
+        ({"a": fix("ai")}, [member("a", "50.00")], "COR of a: 48.50 -> 50.00, by hand"),
+        ({"a": fix("manual")}, [member("a")], "COR of a: 48.50 by hand taken away"),
         ({"a": fix("manual")}, [member("a", select="donor")], "a left the series"),
         ({"a": fix("ai")}, [member("b")], "a left the series; b is new in the series"),
         ({"a": fix("ai")}, [member("a")], reasons.CHANGED["fix_cor"]),

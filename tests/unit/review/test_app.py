@@ -16,6 +16,7 @@ from tests.review_campaign import (
     GRID_PX,
     browser,
     client_of,
+    decide,
     make_campaign,
     sign_in,
     write_pictures,
@@ -184,9 +185,7 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
     assert NASTY in [entry["scan"] for entry in answer.json()["scans"]]
     wrong = client.get("/api/scan", params={"scan": "<script>alert(1)</script>"})
     assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/json")
-    seen = {"select": "auto", "cor_px": "", "note": ""}
-    body = {"decisions": [{"scan": NASTY, "cells": {"cor_px": "500"}, "seen": seen}]}
-    assert client.post("/api/decide", json=body).json()["rows"][NASTY]["saved"]
+    assert decide(client, {NASTY: "500"}).json()["rows"][NASTY]["saved"]
 
 
 @pytest.mark.parametrize(
@@ -259,9 +258,7 @@ def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
 
 
 def test_a_trial_heeds_a_decision_of_a_moment_ago(client, folder):
-    seen = {"select": "auto", "cor_px": "", "note": ""}
-    decision = {"scan": "bone_002", "cells": {"cor_px": "600"}, "seen": seen}
-    client.post("/api/decide", json={"decisions": [decision]})
+    decide(client, {"bone_002": "600"})
     query = {"series": "bone", "max_delta_px": 10, "protect_manual": "true"}
     rows = {row["scan"]: row for row in client.get("/api/trial", params=query).json()["rows"]}
     assert (rows["bone_002"]["after_px"], rows["bone_002"]["source"]) == (600.0, "manual")
@@ -346,23 +343,15 @@ def test_a_person_decides_between_measured_used_and_on_the_line_until_it_is_done
     assert used == (513.45, [["outlier", "bone_005, bone_007"]])
     assert line[0] == pytest.approx(511.25 + 0.4 * 6, abs=0.02)
     assert line[1][0][0] == "5 scans"
-    seen = {"select": "auto", "cor_px": "", "note": ""}
-    decision = {"scan": "bone_006", "cells": {"cor_px": "513.6"}, "seen": seen}
-    client.post("/api/decide", json={"decisions": [decision]})
+    decide(client, {"bone_006": "513.6"})
     assert candidates("bone_006") == {}
 
 
 def test_many_decisions_are_one_write_and_rows_that_changed_are_left(client, folder):
-    seen = {"select": "auto", "cor_px": "", "note": ""}
-    cells = {"cor_px": "513.65"}
-    wanted = [
-        {"scan": scan, "cells": cells, "seen": seen, "stamp": False}
-        for scan in ("bone_006", "bone_007", "bone_008")
-    ]
-    wanted[1]["cells"] = {"cor_px": "500"}  # by hand 513.65 meanwhile
-    answer = client.post("/api/decide", json={"decisions": wanted}).json()["rows"]
+    cors_px = {"bone_006": "513.65", "bone_007": "500", "bone_008": "513.65"}
+    answer = decide(client, cors_px, stamp=False).json()["rows"]
     assert [decision["saved"] for decision in answer.values()] == [True, False, True]
-    assert answer["bone_007"]["cells"]["cor_px"] == "513.65"
+    assert answer["bone_007"]["cells"]["cor_px"] == "513.65"  # by hand meanwhile
     table = (folder / "scans.tsv").read_text()
     assert table.startswith("# of the beamtime\n")
     assert [line.split("\t")[:3] for line in table.splitlines()[-2:]] == [
@@ -375,25 +364,19 @@ def test_a_decision_goes_into_the_table_that_the_configuration_names_now(client,
     config.write_text("campaign: {scans: [raw/*.h5], table: new.tsv}\n")
     (folder / "new.tsv").write_text("scan\tcor_px\nbone_002\t500\n")
     before = (folder / "scans.tsv").read_text()
-    seen = {"select": "auto", "cor_px": "", "note": ""}
-    wanted = [{"scan": f"bone_00{i}", "cells": {"cor_px": "512"}, "seen": seen} for i in (1, 2)]
-    answer = client.post("/api/decide", json={"decisions": wanted}).json()["rows"]
+    cors_px = {"bone_001": "512", "bone_002": "512"}
+    answer = decide(client, cors_px).json()["rows"]
     assert [decision["saved"] for decision in answer.values()] == [True, False]
     assert "bone_001\t512.00" in (folder / "new.tsv").read_text()
     assert (folder / "scans.tsv").read_text() == before
     config.write_text("campaign: {scan: []}")
-    answer = client.post("/api/decide", json={"decisions": wanted})
+    answer = decide(client, cors_px)
     assert (answer.status_code, "config.yaml" in answer.json()["error"]) == (422, True)
 
 
 def test_one_wrong_decision_of_many_writes_none(client, folder):
     before = (folder / "scans.tsv").read_text()
-    seen = {"select": "auto", "cor_px": "", "note": ""}
-    wanted = [
-        {"scan": scan, "cells": {"cor_px": cor_px}, "seen": seen}
-        for scan, cor_px in (("bone_005", "x"), ("bone_006", "512"), ("bone_008", "4000"))
-    ]
-    answer = client.post("/api/decide", json={"decisions": wanted})
+    answer = decide(client, {"bone_005": "x", "bone_006": "512", "bone_008": "4000"})
     error = answer.json()["error"]
     assert answer.status_code == 422
     assert error.startswith("bone_005: expected a COR with a decimal point")
@@ -404,13 +387,8 @@ def test_one_wrong_decision_of_many_writes_none(client, folder):
 
 def test_the_last_act_of_the_page_is_taken_back_also_by_a_later_server(client, folder):
     before = (folder / "scans.tsv").read_text()
-    seen = {"select": "auto", "cor_px": "", "note": ""}
-    wanted = [
-        {"scan": scan, "cells": {"cor_px": "512"}, "seen": seen}
-        for scan in ("bone_006", "bone_008")
-    ]
     assert client.get("/api/undo").json() == {"act": "", "rows": []}
-    client.post("/api/decide", json={"decisions": wanted})
+    decide(client, {"bone_006": "512", "bone_008": "512"})
     edit_table(folder / "scans.tsv", {"bone_006": {"note": "Bob"}, "bone_008": {"cor_px": "9"}})
     later = client_of(folder)
     undo = later.get("/api/undo").json()
@@ -432,9 +410,7 @@ def test_the_last_act_of_the_page_is_taken_back_also_by_a_later_server(client, f
 
 def test_a_history_that_cannot_be_written_or_read_stops_nothing_and_is_told(client, folder):
     (folder / "scans.history.tsv").mkdir()
-    seen = {"select": "auto", "cor_px": "", "note": ""}
-    wanted = [{"scan": "bone_006", "cells": {"cor_px": "512"}, "seen": seen}]
-    answer = client.post("/api/decide", json={"decisions": wanted}).json()
+    answer = decide(client, {"bone_006": "512"}).json()
     assert answer["rows"]["bone_006"]["saved"]
     assert "scans.history.tsv: cannot be written (Is a directory)" in answer["problem"]
     found = client.get("/api/scan?scan=bone_006").json()

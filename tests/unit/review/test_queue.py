@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.report_campaign import NASTY, every_state
-from tests.review_campaign import TABLE, client_of, make_campaign
+from tests.review_campaign import TABLE, UNTOUCHED, client_of, make_campaign
 from tomopipe.campaign.table import edit_table
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import EDITED, NOT_ASKED
@@ -155,9 +155,6 @@ def test_scans_whose_confidence_reads_the_same_stay_in_order(record):
     assert [entry["index"] for entry in found] == [2, 1, 3, 4]
 
 
-EMPTY = {"select": "auto", "cor_px": "", "note": ""}
-
-
 def decide(table, scan, cells, seen, stamp=""):
     wanted = {scan: (cells, seen)}
     return decisions.decide(table, wanted, by="page", tell=pytest.fail, stamp=stamp)[scan]
@@ -179,42 +176,30 @@ def table(tmp_path):
 
 
 def test_a_decision_adds_a_row_and_leaves_every_other_byte(table):
-    outcome = decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY)
+    outcome = decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED)
     assert outcome.saved
     assert table.read_text() == TABLE + "bone_001\tauto\t512.00\t\t\n"
-    assert outcome.cells == EMPTY | {"cor_px": "512.00"}
-
-
-def test_rows_that_differ_are_merged(table):
-    """Both people loaded the page before either decided."""
-    assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
-    assert decide(table, "bone_002", {"cor_px": "513.00"}, EMPTY).saved
-    assert {scan: row["cor_px"] for scan, row in read_cells(table).items()} == {
-        "bone_007": "513.65",
-        "bone_010": "",
-        "bone_001": "512.00",
-        "bone_002": "513.00",
-    }
+    assert outcome.cells == UNTOUCHED | {"cor_px": "512.00"}
 
 
 def test_the_same_row_changed_twice_is_shown_and_not_overwritten(table):
-    assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
+    assert decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED).saved
     before = table.read_bytes()
-    second = decide(table, "bone_001", {"cor_px": "700.00"}, EMPTY)
+    second = decide(table, "bone_001", {"cor_px": "700.00"}, UNTOUCHED)
     assert not second.saved
-    assert second.cells == EMPTY | {"cor_px": "512.00"}
+    assert second.cells == UNTOUCHED | {"cor_px": "512.00"}
     assert table.read_bytes() == before
     assert decide(table, "bone_001", {"cor_px": "700.00"}, second.cells).saved
 
 
 def test_a_note_of_somebody_else_counts_as_a_change_of_the_row(table):
     edit_table(table, {"bone_001": {"note": "moved"}})
-    assert not decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
+    assert not decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED).saved
 
 
 def test_the_same_decision_twice_is_no_conflict(table):
     for _ in range(2):
-        assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
+        assert decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED).saved
 
 
 def test_an_edit_of_the_same_row_in_that_moment_is_shown(table, monkeypatch):
@@ -227,7 +212,7 @@ def test_an_edit_of_the_same_row_in_that_moment_is_shown(table, monkeypatch):
             table.write_text(text)
 
     monkeypatch.setattr(shared, "flush", late)
-    outcome = decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY)
+    outcome = decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED)
     assert (outcome.saved, outcome.cells["cor_px"]) == (False, "500")
 
 
@@ -235,24 +220,20 @@ def test_an_edit_of_the_same_row_in_that_moment_is_shown(table, monkeypatch):
 def test_many_at_once_lose_nothing(table):
     names = [f"wood_{number}" for number in range(24)]
     with ThreadPoolExecutor(6) as pool:
-        saved = list(pool.map(lambda n: decide(table, n, {"cor_px": "9.00"}, EMPTY).saved, names))
+        saved = list(
+            pool.map(lambda n: decide(table, n, {"cor_px": "9.00"}, UNTOUCHED).saved, names)
+        )
     assert all(saved)
     assert len(set(names) & set(read_cells(table))) == len(names)
 
 
 def test_source_and_time_go_into_the_note_if_asked(table):
-    decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY, stamp="review T")
+    decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED, stamp="review T")
     seen = read_cells(table)["bone_007"]
     decide(table, "bone_007", {"cor_px": "512.00"}, seen, stamp=decisions.stamp_now())
     notes = {scan: row["note"] for scan, row in read_cells(table).items()}
     assert notes["bone_001"] == "review T"
     assert re.fullmatch(r"by eye; review \d{4}-\d\d-\d\d \d\d:\d\d UTC", notes["bone_007"])
-
-
-@pytest.mark.parametrize("text", ["1024,5", "1024", "-1"])
-def test_what_is_no_column_of_the_detector_is_refused(text):
-    with pytest.raises(TomopipeError, match="COR"):
-        checked_cells("a", {"cor_px": text}, 1024)
 
 
 def test_cells_are_checked():
@@ -270,7 +251,7 @@ def test_cells_are_checked():
             checked_cells("a", {"note": note}, 64)
 
 
-BODY = {"scan": "bone_001", "cells": {"cor_px": "512"}, "seen": EMPTY}
+BODY = {"scan": "bone_001", "cells": {"cor_px": "512"}, "seen": UNTOUCHED}
 
 
 def one_decision(**changes):

@@ -71,21 +71,18 @@ def test_a_thumbnail_is_the_page_nearest_to_the_cor(pictures):
         assert (pixels(pictures.thumbnail("bone_001", cor_px)) == 5000 * page >> 8).all()
 
 
-def test_a_thumbnail_beyond_the_sweep_is_the_slice_at_its_cor(folder, pictures):
-    write_pictures(folder, "far_1", 600.0, radius_px=60.0)
-    image = pixels(pictures.thumbnail("far_1", 600.0))
-    x, y = (round(len(image) * (0.5 + offset_px / N_COLS)) for offset_px in BEAD_PX)
-    assert image[y - 2 : y + 3, x - 2 : x + 3].min() > image[20:60, 20:60].mean() + 50
-
-
-def test_a_thumbnail_without_a_stack_is_the_slice_at_its_cor(folder, pictures):
-    write_pictures(folder, "accepted_1", GRID_PX[5], radius_px=60.0)
-    (folder / "results/try_center/accepted_1/try.tif").unlink()
-    image = pixels(pictures.thumbnail("accepted_1", GRID_PX[5]))
+@pytest.mark.parametrize(("cor_px", "has_stack"), [(600.0, True), (GRID_PX[5], False)])
+def test_a_thumbnail_beyond_the_sweep_or_without_it_is_the_slice_at_its_cor(
+    folder, pictures, cor_px, has_stack
+):
+    write_pictures(folder, "other_1", cor_px, radius_px=60.0)
+    if not has_stack:
+        (folder / "results/try_center/other_1/try.tif").unlink()
+    image = pixels(pictures.thumbnail("other_1", cor_px))
     x, y = (round(len(image) * (0.5 + offset_px / N_COLS)) for offset_px in BEAD_PX)
     assert image[y - 2 : y + 3, x - 2 : x + 3].min() > image[20:60, 20:60].mean() + 50
     with pytest.raises(TomopipeError, match="no slice at 2000 px"):
-        pictures.thumbnail("far_1", 2000.0)
+        pictures.thumbnail("other_1", 2000.0)
 
 
 def test_the_grid_is_the_sweep_or_as_many_steps_about_a_cor_off_it():

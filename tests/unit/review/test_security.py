@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from tests.review_campaign import browser, client_of, make_campaign, sign_in
+from tests.review_campaign import UNTOUCHED, browser, client_of, make_campaign, sign_in
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
@@ -23,8 +23,7 @@ PATHS = (
     *("/", "/app.js", "/style.css", "/nothing", "/api/nothing", "/api/queue", "/api/status"),
     *("/api/scan?scan=bone_001", "/api/page?scan=bone_001&page=0", "/api/plan"),
 )
-SEEN = {"select": "auto", "cor_px": "", "note": ""}
-DECISION = {"decisions": [{"scan": "bone_001", "cells": {"cor_px": "512"}, "seen": SEEN}]}
+DECISION = {"decisions": [{"scan": "bone_001", "cells": {"cor_px": "512"}, "seen": UNTOUCHED}]}
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +209,9 @@ def test_a_proxy_needs_allow_host_and_may_keep_or_take_off_its_prefix(folder):
     assert (bare.status_code, bare.headers["location"]) == (307, "8765/?a=b")
     # behind the proxy Host is another than in the browser's address
     csrf = client.get("/api/queue", headers=headers).json()["csrf"]
-    seen = {"select": "auto", "cor_px": "", "note": ""}
     answer = client.post(
         "/api/decide",
-        json={"decisions": [{"scan": "bone_001", "cells": {}, "seen": seen}]},
+        json={"decisions": [{"scan": "bone_001", "cells": {}, "seen": UNTOUCHED}]},
         headers=headers
         | {"origin": "https://hub.example.org", "host": "localhost:8765", CSRF_HEADER: csrf},
     )

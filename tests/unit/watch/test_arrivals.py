@@ -36,6 +36,7 @@ def look(found: Arrivals, now_s: float, taken=None) -> list[str]:
 def test_a_file_is_taken_once_it_has_not_changed_for_the_settling_time(raw):
     found = watched(raw)
     assert look(found, 0) == look(found, 9.9) == []
+    assert set(found.pending) == {"a_1.h5"}
     raw.write_bytes(b"frames, and more")
     assert look(found, 10) == look(found, 19.9) == []
     assert look(found, 20) == ["unchanged for 10 s"]
@@ -100,12 +101,6 @@ def test_a_file_that_its_writer_marks_is_asked_again(raw):
     assert look(found, 0) == look(found, 1000) == []
     os.utime(raw, (2e9, 2e9))
     assert len(look(found, 1001)) == 1
-
-
-def test_what_has_just_changed_is_pending(raw):
-    found = watched(raw)
-    assert look(found, 0) == []
-    assert set(found.pending) == {"a_1.h5"}
 
 
 def test_copies_under_way_are_not_there_and_a_folder_that_is_gone_is_named(tmp_path):
