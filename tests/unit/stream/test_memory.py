@@ -134,6 +134,20 @@ def test_pinned_memory_is_counted_in_powers_of_two():
     assert job_bytes(taller, blocks) - job_bytes(on_gpu, blocks) > 2.5 * 2**28
 
 
+@pytest.mark.parametrize("halo", [None, 20])
+def test_rows_that_are_read_into_pinned_memory_take_no_other(halo):
+    """Two blocks of 32 rows, 805 MB, and 20 rows around: memory that larger batches may take."""
+    staged = replace(SCAN, on_gpu=True, halo=halo)
+    in_place, blocks = replace(staged, in_place=True), Blocks(16, 32, behind=2)
+    rows = 2 * 32 + (2 * halo if halo else 0)
+    saved = job_bytes(staged, blocks) - job_bytes(in_place, blocks)
+    assert saved == rows * 3072 * 2048 * 2
+    enough = job_bytes(in_place, replace(blocks, height=16))
+    assert choose_blocks(in_place, enough) == replace(blocks, height=16)
+    assert choose_blocks(in_place, enough - 1).batch_size == 8
+    assert choose_blocks(staged, enough).batch_size < 16
+
+
 def test_few_rows_are_read_at_once():
     assert choose_blocks(SCAN, int(4e9), chunk_rows=2048, n_rows=40).height == 48
 
