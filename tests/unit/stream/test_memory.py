@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tomopipe.config import FullReconBlock
+from tomopipe.prep.recipe import stripe_rows
 from tomopipe.recon.array import pinned_bytes
 from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.plan import make_plan
@@ -26,6 +27,7 @@ from tomopipe.stream.memory import (
     engine_bytes,
     export_stack_mb,
     full_recon_mb,
+    gpu_batch,
     job_bytes,
     predict_cor_mb,
     standard_blocks,
@@ -146,6 +148,17 @@ def test_rows_that_are_read_into_pinned_memory_take_no_other(halo):
     assert choose_blocks(in_place, enough) == replace(blocks, height=16)
     assert choose_blocks(in_place, enough - 1).batch_size == 8
     assert choose_blocks(staged, enough).batch_size < 16
+
+
+@pytest.mark.parametrize(
+    ("size", "gpu_gb", "rows"), [(1024, 8, 16), (2048, 8, 4), (4096, 24, 1)], ids=str
+)
+def test_stripes_go_in_as_few_calls_as_leave_a_gpu_its_batches(size, gpu_gb, rows):
+    """16 slices of that size from raw values of 2 bytes, corrected."""
+    n_angles = 3 * size // 2
+    inputs = MemoryInputs(n_angles, size, size, itemsize=2, on_gpu=True, halo=0)
+    assert min(stripe_rows(n_angles, size), 16) == rows
+    assert gpu_batch(inputs, gpu_gb * 10**9) == 16
 
 
 def test_few_rows_are_read_at_once():
