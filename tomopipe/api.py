@@ -261,7 +261,8 @@ def reconstruct(
     filter : str
         As `full_recon.filter` of the configuration.
     device : {"auto", "cpu", "cuda"}
-        auto: a GPU where there is one with room for 4 slices; shared if jobs hold all.
+        auto: a GPU where there is one with room for 4 slices that no job holds. cuda: a GPU, shared
+        if jobs hold all.
     threads : int, optional
         CPU threads; None: all cores.
 
@@ -346,7 +347,7 @@ def _made(
     n_slices: int,
     batches: Callable[[Plan], Iterator[tuple[slice, Any]]],
 ) -> NDArray[np.float32]:
-    """Gather slices on the host; a GPU is held meanwhile, and shared if jobs hold all."""
+    """Gather slices on the host; a GPU is held meanwhile."""
     n_angles, n_cols = values.shape[1:]
     edge_slopes_per_px = edge_slopes_of(values.mean(axis=(0, 1)))
     images = np.empty((n_slices, n_cols, n_cols), np.float32)

@@ -136,7 +136,8 @@ def stream(raw, volume, threads, output, on_gpu):
         scan.threads = threads
         dtype = str(scan.dtype)
         task = ReconTask(
-            scan=scan, plan=SimpleNamespace(xp=np, cache={}, batch_size=16), cor_px=0.0, scale=1.0,
+            scan=scan, plan=SimpleNamespace(xp=np, cache={}, batch_size=16, n_angles=scan.n_angles),
+            cor_px=0.0, scale=1.0,
             first_row=0, last_row=scan.n_rows,
             crop=(slice(0, scan.n_angles), slice(0, scan.n_cols)), binning=1, binning_rows=1,
             minus_log=False, threads=threads, corrected=True,

@@ -234,6 +234,8 @@ def pinned_bytes(n_bytes: int) -> int:
 class CudaDevice:
     """One device with memory of its own."""
 
+    is_shared = False  # whether other jobs hold all GPUs, and this one is used beside them
+
     def __init__(self, xp: ModuleType, device: int) -> None:
         self.xp, self._device = xp, xp.cuda.Device(device)
         self.name = f"GPU {xp.cuda.runtime.deviceGetPCIBusId(device)}"
@@ -286,11 +288,14 @@ class CudaDevice:
 
 
 @contextlib.contextmanager
-def held_gpu(device: str, least_bytes: int, *, wait: bool = True) -> Iterator[CudaDevice | None]:
+def held_gpu(
+    device: str, least_bytes: int, *, n_slices: int = FEW_SLICES, wait: bool = True
+) -> Iterator[CudaDevice | None]:
     """Hold the GPU that computes; None if the CPU does.
 
-    `auto` lets a GPU go that has fewer than `least_bytes` free, what `FEW_SLICES` slices take. With
-    `wait` and at the end as `claimed_gpu`; then the pools are freed.
+    `auto` lets a GPU go that has fewer than `least_bytes` free, what `n_slices` take. With `wait`
+    and at the end as `claimed_gpu`; then the pools are freed. Without `wait`, if other jobs hold
+    all GPUs, `auto` leaves these to them: their batches fill what was free.
     """
     if (xp := array_module(device)) is np:
         yield None
@@ -303,7 +308,8 @@ def held_gpu(device: str, least_bytes: int, *, wait: bool = True) -> Iterator[Cu
         except Exception as error:  # not even CUDA itself has room
             if device == "cuda" or not out_of_memory(error):
                 raise
-        has_room = device == "cuda" or free >= least_bytes
+        is_left = gpu is not None and gpu.is_shared
+        has_room = device == "cuda" or (free >= least_bytes and not is_left)
         try:
             if has_room:
                 yield gpu
@@ -312,10 +318,20 @@ def held_gpu(device: str, least_bytes: int, *, wait: bool = True) -> Iterator[Cu
                 with contextlib.suppress(Exception):  # of a GPU that failed
                     gpu.release()
     if not has_room:
-        size = f"{FEW_SLICES} slices take {least_bytes / 1e9:.3g} GB"
-        why = f"{max(free, 0) / 1e9:.3g} GB of {name} are free, and {size}"
-        _report_that_the_cpu_computes(why, "room", warn=True)
+        if is_left:
+            _report_that_all_are_held()
+        else:
+            what = f"{n_slices} slices take" if n_slices > 1 else "a slice takes"
+            size = f"{what} {least_bytes / 1e9:.3g} GB"
+            why = f"{max(free, 0) / 1e9:.3g} GB of {name} are free, and {size}"
+            _report_that_the_cpu_computes(why, "room", warn=True)
         yield None
+
+
+@functools.cache
+def _report_that_all_are_held() -> None:
+    """Say it once: a picture or a call of a notebook is followed by many."""
+    _report_that_the_cpu_computes("other jobs hold all GPUs", "held", warn=True)
 
 
 @contextlib.contextmanager
@@ -327,15 +343,17 @@ def claimed_gpu(
     Jobs on one machine take different GPUs: each is locked by a file, named after host and GPU, in
     `folder` (None: the system's for temporary files). The system drops the lock when the process
     ends, however it ends. What the scheduler has allotted (CUDA_VISIBLE_DEVICES) is all that is
-    looked at. Without `wait`, the first GPU is shared if all are taken. Where files cannot be
+    looked at. Without `wait`, if all are taken, the first GPU `is_shared`. Where files cannot be
     locked, any GPU is taken, with one warning.
     """
     runtime = xp.cuda.runtime
     n = runtime.getDeviceCount()
     locks = Path(folder or tempfile.gettempdir())
-    device, descriptor = _first_free([locks / _lock_name(runtime, i) for i in range(n)], wait=wait)
+    free = _first_free([locks / _lock_name(runtime, i) for i in range(n)], wait=wait)
+    device, descriptor = free or (0, None)
     try:
         gpu = CudaDevice(xp, device)
+        gpu.is_shared = free is None
         logger.info("%s, number %d of %d", gpu.name, device, n)
         gpu.use()
         yield gpu
@@ -357,10 +375,10 @@ def _lock_name(runtime: Any, device: int) -> str:
     return re.sub(r"[^\w.-]", "-", f"tomopipe-gpu-{socket.gethostname()}-{uuid}{allotted}.lock")
 
 
-def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int | None]:
+def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int | None] | None:
     """Lock the first file that is not locked, waiting for one; return its number and descriptor.
 
-    None where there is no lock: without `wait` if all are held, or if files cannot be locked.
+    None without `wait` if all are held; no descriptor where files cannot be locked.
     """
     waiting = False
     while True:
@@ -374,7 +392,7 @@ def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int | None]:
                 _warn_of_no_locks(f"{path.parent}: {error.strerror}")
                 return os.getpid() % len(paths), None  # jobs take different ones, mostly
         if not wait:
-            return 0, None
+            return None
         if not waiting:
             logger.warning("waiting for a GPU: other jobs hold all %d", len(paths))
             waiting = True

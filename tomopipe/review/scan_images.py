@@ -4,6 +4,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
 from tomopipe.recon import cuda
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.array import held_gpu
+from tomopipe.recon.array import CudaDevice, held_gpu
 from tomopipe.recon.fbp import shared_spectra, sweep
 from tomopipe.recon.plan import make_plan
 from tomopipe.report.thumbnails import (
@@ -85,9 +86,15 @@ class Pictures:
     def warm_up(self) -> None:
         """Load the engine in advance, so that the first slice is quick."""
         theta_rad = np.linspace(0, np.pi, 8, endpoint=False)
-        with self._working, held_gpu(self._device, 0, wait=False) as gpu:
+        with self._working, self._held_gpu(8, 16, _BATCH_SIZE) as gpu:
             plan = make_plan(theta_rad, 16, xp=gpu.xp if gpu else np, batch_size=_BATCH_SIZE)
             sweep(plan.xp.zeros((8, 16), np.float32), plan, np.full(_BATCH_SIZE, 8.0))
+
+    def _held_gpu(
+        self, n_angles: int, n_cols: int, n_slices: int
+    ) -> AbstractContextManager[CudaDevice | None]:
+        least_bytes = cuda.sweep_gpu_bytes(n_angles, n_cols, n_slices)
+        return held_gpu(self._device, least_bytes, n_slices=n_slices, wait=False)
 
     def has_pages(self, scan: str) -> bool:
         """Tell whether there is a try stack; it may have been removed."""
@@ -196,7 +203,7 @@ class Pictures:
         is_half: bool,
         middle_px: float,
     ) -> Any:
-        """Slices of one row at CORs (n_cor, n_y, n_x), float32; a GPU is held or shared."""
+        """Slices of one row at CORs (n_cor, n_y, n_x), float32; a GPU is held meanwhile."""
         if not values_px:
             return ()
         columns_px = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
@@ -218,8 +225,7 @@ class Pictures:
             )
             return np.concatenate([on_host(images) for _, images in result])
 
-        least_bytes = cuda.sweep_gpu_bytes(n_angles, (1 + is_half) * n_cols, _BATCH_SIZE)
-        with held_gpu(self._device, least_bytes, wait=False) as gpu:
+        with self._held_gpu(n_angles, (1 + is_half) * n_cols, len(values_px)) as gpu:
             return slices(gpu.xp if gpu else np)
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:

@@ -134,6 +134,8 @@ def _source(
     scratch: str | None,
 ) -> tuple[Source, Blocks]:
     """Open the source of rows, corrected if the host corrects; return the blocks, too."""
+    if task.in_place:
+        return task.scan, both_blocks[0]
     used = (task.first_row, task.last_row)
     used = fitted.rows_needed(used) if fitted else used
     samples = needs_range(target)

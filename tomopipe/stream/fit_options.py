@@ -107,6 +107,7 @@ def _memory_inputs(
         full_rotation=is_full_rotation(scan.theta_rad),
         decode_bytes=decode_bytes,
         on_gpu=on_gpu,
+        in_place=on_gpu and scan.chunks is None,
         iterative=full.algorithm != "fbp",
         widening=_widening(scan, target),
         halo=halo,

@@ -31,8 +31,9 @@ and with corrections beyond flat, dark and logarithm, which need t rows more on 
     192 MiB      a batch of projections being corrected
     512 MiB      sinograms whose stripes are being removed; at least 24 na n
 
-None of it depends on the height of the volume. (R n is the detector, not the volume: 34 MB for
-2048 x 2048.)
+Where a GPU computes and rows need no decoding there are no blocks, nor rows around them: they are
+read into the pinned memory of a batch. None of it depends on the height of the volume. (R n is the
+detector, not the volume: 34 MB for 2048 x 2048.)
 """
 
 import math
@@ -81,6 +82,7 @@ class MemoryInputs:
     full_rotation: bool = True  # whether the angles cover 360 degrees
     decode_bytes: int = DECODE_BYTES  # for chunks decoded in threads
     on_gpu: bool = False  # whether a GPU computes, and not the host
+    in_place: bool = False  # with a GPU: whether rows are read where they are uploaded from
     iterative: bool = False  # whether slices are computed by iteration
     widening: int = 1  # columns of a slice over those of the binned detector: 2 in half acquisition
     # detector rows that corrections need on either side of a block; None: there are none but flat,
@@ -258,8 +260,11 @@ def batches_pinned_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
 
 
 def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
-    """Return what the blocks of detector rows take, and correcting them."""
-    row = inputs.n_angles * inputs.n_cols
+    """Return what the blocks of detector rows take, and correcting them.
+
+    Without those that lie in pinned memory (`batches_pinned_bytes`) alone.
+    """
+    row = 0 if inputs.in_place else inputs.n_angles * inputs.n_cols
     in_work = (blocks.workers - 1) * blocks.batch_size * inputs.binning
     in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # batches keep their whole block
     raw = (1 + blocks.ahead) * blocks.height * row * inputs.itemsize
@@ -315,6 +320,8 @@ def choose_blocks(
     least = lowest(largest_batch(lambda n: job_bytes(inputs, lowest(n)), memory_bytes))
     if job_bytes(inputs, least) > memory_bytes:
         least = replace(least, ahead=0, behind=1)
+    if inputs.in_place:  # a batch at a time
+        return least
     whole_chunks = math.lcm(least.height, chunk_rows)
     if whole_chunks > n_rows:
         whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
@@ -383,7 +390,8 @@ def full_recon_mb(
     """Return the memory for a volume, of the standard blocks.
 
     `shape` is of projections, rows and columns; `halo` are the rows that corrections need on either
-    side of a block, None without corrections.
+    side of a block, None without corrections. The file is not open: it counts as one whose rows are
+    decoded in blocks.
     """
     inputs = MemoryInputs(
         *shape,

@@ -63,6 +63,11 @@ class ReconTask:
         n_y, n_x = (part.stop - part.start for part in self.crop)
         return n_slices, n_y, n_x
 
+    @property
+    def in_place(self) -> bool:
+        """Whether rows, which need no decoding, are read where they are uploaded from."""
+        return self.transfer is not None and self.scan.chunks is None
+
     def rows_needed(self, rows: IndexRange) -> IndexRange:
         """Return the raw rows that these rows are computed from."""
         return rows if self.corrections is None else self.corrections.rows_needed(rows)

@@ -138,9 +138,7 @@ def run(
 
     with some_threads(task.threads or 1) as pool, some_threads() as writer:
         pending: deque[Future[None]] = deque()
-        # rows that are not decoded together are read where they are uploaded from
-        in_place = source is task.scan and task.scan.chunks is None
-        for n, download in _all_slices(task, read, blocks, in_place):
+        for n, download in _all_slices(task, read, blocks):
             if len(pending) == blocks.behind:
                 pending.popleft().result()
             pending.append(writer.submit(store, done, download))
@@ -151,15 +149,13 @@ def run(
     constant.refuse(task.scan.numbers)
 
 
-def _all_slices(
-    task: ReconTask, read: Read, blocks: Blocks, in_place: bool
-) -> Iterator[tuple[int, Download]]:
+def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[int, Download]]:
     """Yield the slices batch by batch: number and download; smaller batches once memory ran out."""
     first, size = task.first_row, task.plan.cache.get("stream_batch_size", task.batch_size)
     while first < task.last_row:
         try:
             rows = first, task.last_row
-            for n, download in _some_slices(task, read, blocks, rows, size, in_place):
+            for n, download in _some_slices(task, read, blocks, rows, size):
                 yield n, download
                 first += n * task.binning_rows
             return
@@ -176,7 +172,7 @@ def _all_slices(
 
 
 def _some_slices(
-    task: ReconTask, read: Read, blocks: Blocks, rows: IndexRange, size: int, in_place: bool
+    task: ReconTask, read: Read, blocks: Blocks, rows: IndexRange, size: int
 ) -> Iterator[tuple[int, Download]]:
     """Yield the slices of some rows in batches of `size`."""
     height = size * task.binning_rows
@@ -211,7 +207,7 @@ def _some_slices(
                     yield n, partial(_handed_over, arrays)
             return
         transfer = task.transfer
-        if in_place:
+        if task.in_place:
             uploading = read_ahead(upload_read, batches, transfer.ahead)
         else:
             uploading = read_ahead(

@@ -4,8 +4,9 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def new_volume(
         with volume_format.load().store(temporary, layout) as store:
 
             def put(first: int, slices: Slices | SliceStatistics, each: Map = map) -> None:
+                each = each if each is map else partial(_whole_map, each)
                 middle = shape[0] // 2 - first
                 if not isinstance(slices, SliceStatistics):
                     slices = with_statistics(slices, layout.encoding, middle)
@@ -70,6 +72,22 @@ def new_volume(
             statistics.check()
             store.finish(statistics.summary())
         _check_reads_back(temporary, path, statistics)
+
+
+def _whole_map(each: Map, function: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
+    """Return all results of threads; the first error is raised once none of them goes on."""
+    errors: list[BaseException] = []
+
+    def result_of(*args: Any) -> Any:
+        try:
+            return None if errors else function(*args)
+        except BaseException as error:
+            errors.append(error)
+
+    results = list(each(result_of, *columns))
+    if errors:
+        raise errors[0]
+    return results
 
 
 class _VolumeStatistics:

@@ -53,12 +53,12 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
             chunks=chunks,
             **(_all_at_once() if direct else _filters(layout.compression)),
         )
-        write: Any = stack.enter_context(direct_writer(temporary)) if direct else None
 
         def write_slice(row: int, image: Slices) -> checksums.Edges:
             stored = np.ascontiguousarray(layout.encoding.encode(image))
             offset = data.id.get_chunk_info_by_coord((row, 0, 0)).byte_offset
-            write(stored, offset)
+            with direct_writer(temporary) as write:  # of its own: others may be closed meanwhile
+                write(stored, offset)
             return checksums.written_apart(temporary, offset, stored)
 
         def put(first: int, slices: Slices, each: Map) -> None:

@@ -201,7 +201,7 @@ class _Level:
                 values[:] = 0
             for target, image in zip(values, images, strict=False):
                 target[:n_y, :n_x] = image[parts[number]]
-            with direct_writer(path) as write:  # of its own: after an error others may still write
+            with direct_writer(path) as write:  # of its own: others may be closed meanwhile
                 write(values, offset)
             return checksums.written_apart(path, offset, values)
 

@@ -20,6 +20,7 @@ from tests.review_campaign import (
 )
 from tomopipe.cor.collected_rows import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
+from tomopipe.recon import array, cuda
 from tomopipe.recon.array import claimed_gpu
 from tomopipe.review.grey16 import grey16
 from tomopipe.review.scan_images import STRIP_STEPS, Cache, Pictures, grid_around
@@ -105,10 +106,11 @@ def test_a_slice_at_the_true_cor_shows_the_bead_and_begins_in_the_window_of_the_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_free", [True, False])
-def test_a_gpu_is_locked_for_a_picture_and_shared_with_jobs(
-    folder, pictures, tmp_path, monkeypatch, is_free
+def test_a_gpu_is_locked_for_a_picture_and_left_to_jobs(
+    folder, pictures, tmp_path, monkeypatch, caplog, is_free
 ):
     """The picture is that of the CPU to a thousandth of the bead, and nothing stays on the GPU."""
+    array._report_that_all_are_held.cache_clear()
 
     def on_gpu(device):
         return Pictures(
@@ -120,12 +122,33 @@ def test_a_gpu_is_locked_for_a_picture_and_shared_with_jobs(
         watch = Watch(monkeypatch, tmp_path)
         if not is_free:
             job.enter_context(claimed_gpu(XP))
-        np.testing.assert_allclose(values(on_gpu("auto")), expected, atol=1e-5)
-        assert watch.is_held == [True, True]  # of the check that a process makes once, and its own
-        assert watch.n_left == [0]
+        if not is_free:
+            for _ in range(2):  # the CPU computes, which is said once
+                np.testing.assert_array_equal(values(on_gpu("auto")), expected)
+            assert caplog.text.count("other jobs hold all GPUs") == 1
+            assert watch.is_held == [True]  # of the check that a process makes once
+        np.testing.assert_allclose(
+            values(on_gpu("auto" if is_free else "cuda")), expected, atol=1e-5
+        )
+        assert watch.is_held == [True, True]
+        assert watch.n_left == [0] * (1 if is_free else 3)
+        n_angles = len(pictures.sinogram("bone_001", 0).values)
+        one_slice = cuda.sweep_gpu_bytes(n_angles, N_COLS, 1)
+        for free, n_made in ((one_slice, 3), (one_slice - 1, 3)) if is_free else ():
+            monkeypatch.setitem(pretend_cupy.MEMORY, 0, pretend_cupy.Memory(free_bytes=free))
+            np.testing.assert_allclose(values(on_gpu("auto")), expected, atol=1e-5)
+            assert len(watch.is_held) == n_made  # where too little is free the CPU computes
+
+
+def test_a_gpu_without_room_is_not_warmed_up(folder, monkeypatch, tmp_path):
+    pictures = Pictures(folder, filter="ramp", device="auto", half_acquisition=lambda scan: "no")
+    with cupy_is(monkeypatch, XP):
+        watch = Watch(monkeypatch, tmp_path)
+        pictures.warm_up()
+        assert watch.is_held == [True, True]
         monkeypatch.setitem(pretend_cupy.MEMORY, 0, pretend_cupy.Memory(free_bytes=10))
-        np.testing.assert_array_equal(values(on_gpu("auto")), expected)
-        assert len(watch.is_held) == 2  # too little is free: the CPU computes
+        pictures.warm_up()
+    assert watch.is_held == [True, True]
 
 
 def test_a_slice_differs_by_less_than_a_step_of_the_sweep(pictures):

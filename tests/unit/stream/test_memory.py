@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tomopipe.config import FullReconBlock
+from tomopipe.prep.recipe import stripe_rows
 from tomopipe.recon.array import pinned_bytes
 from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.plan import make_plan
@@ -26,6 +27,7 @@ from tomopipe.stream.memory import (
     engine_bytes,
     export_stack_mb,
     full_recon_mb,
+    gpu_batch,
     job_bytes,
     predict_cor_mb,
     standard_blocks,
@@ -121,6 +123,31 @@ def test_pinned_memory_is_counted_in_powers_of_two():
     assert batches_pinned_bytes(replace(on_gpu, halo=20), blocks) == 2**30 + rows + slices + 2**24
     taller = replace(on_gpu, n_angles=4097)
     assert job_bytes(taller, blocks) - job_bytes(on_gpu, blocks) > 2.5 * 2**28
+
+
+@pytest.mark.parametrize("halo", [None, 20])
+def test_rows_that_are_read_into_pinned_memory_take_no_other(halo):
+    """Two blocks of 32 rows, 805 MB, and 20 rows around: memory that larger batches may take."""
+    staged = replace(SCAN, on_gpu=True, halo=halo)
+    in_place, blocks = replace(staged, in_place=True), Blocks(16, 32, behind=2)
+    rows = 2 * 32 + (2 * halo if halo else 0)
+    saved = job_bytes(staged, blocks) - job_bytes(in_place, blocks)
+    assert saved == rows * 3072 * 2048 * 2
+    enough = job_bytes(in_place, replace(blocks, height=16))
+    assert choose_blocks(in_place, enough) == replace(blocks, height=16)
+    assert choose_blocks(in_place, enough - 1).batch_size == 8
+    assert choose_blocks(staged, enough).batch_size < 16
+
+
+@pytest.mark.parametrize(
+    ("size", "gpu_gb", "rows"), [(1024, 8, 16), (2048, 8, 4), (4096, 24, 1)], ids=str
+)
+def test_stripes_go_in_as_few_calls_as_leave_a_gpu_its_batches(size, gpu_gb, rows):
+    """16 slices of that size from raw values of 2 bytes, corrected."""
+    n_angles = 3 * size // 2
+    inputs = MemoryInputs(n_angles, size, size, itemsize=2, on_gpu=True, halo=0)
+    assert min(stripe_rows(n_angles, size), 16) == rows
+    assert gpu_batch(inputs, gpu_gb * 10**9) == 16
 
 
 def test_the_memory_asked_for_is_enough_for_full_blocks():

@@ -260,6 +260,30 @@ def test_rows_that_need_no_decoding_are_read_into_pinned_memory(
     assert options or n_read == [4, 4, 4, 4, 4, 1]
 
 
+@pytest.mark.parametrize(
+    ("stored", "n_all"), [({"chunks": False}, 0), ({}, 0), ({"compression": "gzip"}, 1)], ids=str
+)
+def test_what_is_read_into_pinned_memory_is_counted_there_alone(
+    tmp_path, monkeypatch, reads, stored, n_all
+):
+    """All rows are one batch: read into other memory once where chunks are to be decoded."""
+    truth = write_scan(tmp_path / "s_1.h5", n_rows=16, n_cols=N_COLS, n_angles=N_ANGLES, **stored)
+    inputs = []
+
+    def choose(of, *_, **__):
+        inputs.append(of)
+        return Blocks(16, 32, behind=2)
+
+    monkeypatch.setattr(_fit, "choose_blocks", choose)
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
+        _volume(truth, "gpu", "cuda")
+    assert {of.in_place for of in inputs} == {n_all == 0}
+    assert sum(n_rows == 16 and out is None for n_rows, out in reads) == n_all
+    reads.clear()
+    _volume(truth, "cpu")
+    assert inputs[-1].in_place is False
+
+
 @pytest.mark.gpu
 def test_a_job_takes_a_real_gpu_for_itself(truth):
     options = {"dtype": "uint16", "binning": 2, "corrections": EVERYTHING, "known": KNOWN}

@@ -1,9 +1,11 @@
+import contextlib
 import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -115,6 +117,61 @@ def test_what_fails_in_a_thread_is_raised_and_leaves_nothing(
     ):
         put(0, data, pool.map)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
+def test_after_an_error_no_thread_goes_on(tmp_path, monkeypatch, output_format):
+    """Else it would make files that nobody removes."""
+    data = np.random.default_rng(0).normal(size=(4, 600, 600)).astype(np.float32)
+    encode, ended, late = Encoding.encode, threading.Event(), []
+
+    def fail(encoding, image):
+        if np.array_equal(image, data[0]):
+            raise OSError(errno.EIO, "Input/output error", "x")
+        late.append(ended.wait(0.3))
+        return encode(encoding, image)
+
+    monkeypatch.setattr(Encoding, "encode", fail)
+    with ThreadPoolExecutor(4) as pool:
+        with (
+            pytest.raises(OSError, match="Input/output error"),
+            new_volume(tmp_path / "x", data.shape, output_format=output_format) as put,
+        ):
+            put(0, data, pool.map)
+        ended.set()
+    assert late
+    assert not any(late)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_thread_that_an_interrupt_leaves_behind_writes_to_no_other_file(tmp_path, monkeypatch):
+    """Descriptors of closed files are given to the next ones."""
+    data = np.random.default_rng(0).normal(size=(1, 600, 600)).astype(np.float32)
+    path, threads, pwrite = tmp_path / "other", [], os.pwrite
+    path.write_bytes(b"of somebody else")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(*args):
+        begun.set()
+        go_on.wait(10)
+        return pwrite(*args)
+
+    def interrupted(function, *columns):
+        threads.append(threading.Thread(target=lambda: list(map(function, *columns))))
+        threads[-1].start()
+        begun.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "pwrite", wait)
+    with pytest.raises(KeyboardInterrupt), new_volume(tmp_path / "new" / "x", data.shape) as put:
+        put(0, data, interrupted)
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(path.open("r+b", buffering=0))
+        go_on.set()
+        threads[-1].join()
+    assert path.read_bytes() == b"of somebody else"
+    assert os.listdir(tmp_path / "new") == []
 
 
 def test_tiff_series_replaces_the_old_one_whole(tmp_path):
