@@ -128,7 +128,7 @@ class Campaign:
         paths: dict[str, Callable[[str], list[str]]] = {
             "inventory": lambda _: [out.inventory],
             "fix_cor": lambda series: [out.fix_table(series)],
-            "resolve_cor": lambda _: [out.cor_table],
+            "resolve_cor": lambda _: [out.cor_table, out.rot_cen],
             "stitch": lambda stack: [out.shifts(stack), out.stitched(stack, output)],
             "sidecar": lambda _: [self.sidecar(scan) for scan in self.scans],
             "export_star": lambda _: out.of_export_star(),

@@ -114,6 +114,18 @@ def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
     return {name: format_cor(cor_px) for name, cor_px in cors.items()}
 
 
+def is_rot_cen_of(cors: Mapping[str, Mapping[str, Any]], content: Mapping[str, Any]) -> bool:
+    """Tell whether a rot_cen.json says what a cor.json does, wherever the scans lay then."""
+    texts = {scan: format_cor(entry["cor_px"]) for scan, entry in cors.items()}
+    values = set(texts.values())
+
+    def is_said(path: str, text: Any) -> bool:
+        name = os.path.splitext(os.path.basename(path))[0]
+        return text == texts.get(name, text) and text in values
+
+    return all(is_said(path, text) for path, text in content.items())
+
+
 def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
     """Put CORs into TomoGUI's rot_cen.json, made if necessary; return entries that stayed.
 

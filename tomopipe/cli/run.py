@@ -125,11 +125,12 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     settled = Settled(campaign, looks_ahead=False)
     if not campaign.scans or settled.jobs:
         return None
-    from tomopipe.run.ending import at_exit, unfinished_scans
+    from tomopipe.run.ending import at_exit, renew_rot_cen, unfinished_scans
 
     with suppress(OSError):  # somebody else's campaign
         if not all(settled.receipts.of(*result) for result in settled.decisions.right):
             settled.act()  # somebody has removed receipts, which rules of one's own follow
+    renew_rot_cen(settled)
     at_exit(campaign, settled.receipts)
     say("Nothing to do: every result is up to date.")
     if len(campaign.scans) <= MOST_ROWS:

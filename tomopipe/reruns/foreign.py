@@ -1,19 +1,27 @@
 """Files of others at the paths of results, which are not overwritten."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tomopipe.campaign import files
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import CENTER, ROWS, STACK, TRY_STACK
-from tomopipe.campaign.results import read_json
+from tomopipe.campaign.cor_files import is_rot_cen_of
+from tomopipe.campaign.files import CENTER, LINKS, ROWS, STACK, TRY_STACK
+from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
+from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import statement_in
-from tomopipe.reruns.receipts import Receipt, Receipts, state_of
+from tomopipe.reruns.receipts import Receipt, Receipts
+from tomopipe.storage.checksums import MANIFEST, matches, quick_state
 
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
+_HEAD = 16_384  # characters of a text that are looked at
+_NAMES, _TITLE = ("scan", "rlnTomoName"), "tomopipe report</title>"
+# RELION writes a line with its version before this
+_STAR = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesName #2\n"
 
 
 def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
@@ -21,57 +29,67 @@ def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
 
     A file with a receipt counts as ours, unless another file has taken its place.
     """
-    made = campaign.outputs
-    results = [("resolve_cor", "campaign", [made.cor_table, made.rot_cen])]
-    sidecars = [campaign.sidecar(scan) for scan in campaign.scans]
-    results.append(("sidecar", "campaign", sidecars))
-    for scan in campaign.scans:
-        results += [
-            ("try_recon", scan, made.of_try_recon(scan)),
-            ("predict_cor", scan, made.of_predict_cor(scan)),
-            ("full_recon", scan, [campaign.volume(scan)]),
-            ("export_stack", scan, made.of_export_stack(scan)),
-        ]
-    for stack in campaign.config.stitch.stacks:
-        results.append(("stitch", stack, campaign.results_of("stitch", stack)))
+    scans, config = list(campaign.scans), campaign.config
+    keys: dict[str, Iterable[str]] = {
+        "inventory": ["campaign"],
+        "try_recon": scans,
+        "predict_cor": scans,
+        "fix_cor": sorted({encode_series(scan.series) for scan in campaign.scans.values()}),
+        "resolve_cor": ["campaign"],
+        "full_recon": scans,
+        "stitch": config.stitch.stacks,
+        "sidecar": ["campaign"],
+        "export_stack": scans,
+        "export_star": ["campaign"] if campaign.makes_star else [],
+        "report": ["campaign"] if config.report.enabled else [],
+    }
     items = []
-    for step, key, paths in results:
-        receipt = receipts.last(step, key) or receipts.of_before(paths)
-        for path in paths:
-            where = receipts.path_of(path)
-            if receipt and path in receipt.files:
-                is_foreign = _is_in_place_of(receipt, path, where)
-            elif receipt and step == "resolve_cor":
-                is_foreign = False
-            else:
-                is_foreign = os.path.lexists(where) and not is_ours(Path(where))
-            items += [path] if is_foreign else []
-    return items
+    for step, of_step in keys.items():
+        for key in of_step:
+            paths = campaign.results_of(step, key)
+            receipt = receipts.last(step, key) or receipts.of_before(paths)
+            items += [path for path in paths if _is_foreign(receipts, receipt, path)]
+    links = campaign.outputs.in_relion(LINKS)
+    return items + [links] * (campaign.makes_star and _is_foreign(receipts, None, links))
+
+
+def _is_foreign(receipts: Receipts, receipt: Receipt | None, path: str) -> bool:
+    where = receipts.path_of(path)
+    if receipt and path in receipt.files:
+        return _is_in_place_of(receipt, path, where)
+    return os.path.lexists(where) and not is_ours(Path(where))
 
 
 def _is_in_place_of(receipt: Receipt, path: str, where: str) -> bool:
     """Tell whether a file of others has taken the place of a result.
 
-    Its inode is another one; that of a whole HDF5 file may be equal, for disks use them again. An
-    empty file is nobody's, and everybody may edit center_of_rotation.txt.
+    Its inode is another one, or it is whole: disks use inodes again, and a copy onto a file keeps
+    that. An empty file is nobody's, and everybody may edit center_of_rotation.txt.
     """
-    was, now = receipt.files[path], state_of(where)
+    was, now = receipt.files[path], quick_state(where)
     if now is None or now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
         return False
-    is_other = now[2] != was[2] or _is_whole_hdf5(where)
-    return is_other and not is_ours(Path(where), by_itself=True)
-
-
-def _is_whole_hdf5(path: str) -> bool:
-    if not path.endswith(".h5"):
+    is_other = now[2] != was[2] or _is_whole(Path(where))
+    if not is_other or is_ours(Path(where), by_itself=True):
         return False
+    content = receipt.sums.get(path)
+    return not content or bool(matches(where, content))
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a file of a kind that others make, too, has one's beginning and end."""
+    ending = next((end for end in _WHOLE if path.name.endswith(end)), None)
+    try:
+        return ending is not None and _WHOLE[ending](path)
+    except Exception:  # a damaged file may raise anything
+        return False
+
+
+def _opens(path: Path) -> bool:
     import h5py
 
-    try:
-        with h5py.File(path, "r"):
-            return True
-    except OSError:
-        return False
+    with h5py.File(path, "r"):
+        return True
 
 
 def refuse_foreign(campaign: Campaign, receipts: Receipts) -> None:
@@ -120,6 +138,21 @@ def _is_sweep(path: Path) -> bool:
     return tiff.is_ours(path)
 
 
+def _head(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(_HEAD)
+
+
+def _has_columns(path: Path) -> bool:
+    cells = set(_head(path).partition("\n")[0].split("\t"))
+    return any(cells.issuperset(columns) for columns in (INVENTORY_COLUMNS, FIX_COLUMNS, _NAMES))
+
+
+def _is_folder(path: Path) -> bool:
+    """Tell whether a folder has its manifest, is empty, or has nothing but links."""
+    return (path / MANIFEST).exists() or all(each.is_symlink() for each in path.iterdir())
+
+
 # of files beside which another one has the statement of both
 _OWN_SIGNS: dict[str, Callable[[Path], bool]] = {
     STACK: _is_stack,
@@ -128,10 +161,24 @@ _OWN_SIGNS: dict[str, Callable[[Path], bool]] = {
 }
 # of files that state nothing, nor does one beside them; longer endings first
 _SIGNS: dict[str, Callable[[Path], bool]] = {
-    files.ROT_CEN: lambda path: is_ours(path.with_name(files.COR_TABLE)),
+    files.ROT_CEN: lambda path: is_rot_cen_of(
+        read_cor_json(path.with_name(files.COR_TABLE)), read_json(path, _EXPECTED)
+    ),
     files.SIDECAR: lambda path: (
         {"cor_px", "source", "before_px"} <= set(read_json(path, _EXPECTED))
     ),
     files.COR_TABLE: _is_table,
     ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
+    ".tsv": _has_columns,
+    ".star": lambda path: _head(path).startswith(_STAR),
+    files.TILT_SERIES: _is_folder,
+    LINKS: _is_folder,
+    ".html": lambda path: _TITLE in _head(path),
+}
+# what a file has that somebody else has written onto ours, and a damaged one has not
+_WHOLE: dict[str, Callable[[Path], bool]] = {
+    ".h5": _opens,
+    files.ROT_CEN: lambda path: bool(read_json(path, _EXPECTED)),
+    ".star": lambda path: "data_" in (text := _head(path)) and "\nloop_" in text,
+    ".html": lambda path: "<html" in _head(path).lower(),
 }

@@ -306,8 +306,6 @@ class Settled:
         table, missing = resolve_cor.compute(self._fixes, scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
         reason = self.decisions.why(self.target.of_resolve_cor())
-        if not (reason or campaign.files.rot_cen.exists()):
-            reason = MISSING
         if not reason and before != table:
             reason = resolve_cor.is_other(self.out.cor_table)
         if missing and options.on_missing == "block":

@@ -207,6 +207,9 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     except OSError as error:
         print(f"tomopipe: {error}: results are shown as they are", file=sys.stderr)
     if is_ours:
+        from tomopipe.run.ending import renew_rot_cen
+
+        renew_rot_cen(settled)
         progress.tell(totals=settled.totals)
     return settled
 

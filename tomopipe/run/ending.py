@@ -114,17 +114,23 @@ def record_page(campaign: Campaign, settled: Settled | None = None) -> None:
 
 def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
     """End a run, also one that had nothing to do: then `receipts` are as it has read them."""
-    files = campaign.files
     with suppress(OSError, TomopipeError):
-        if files.inventory.exists() and files.cor_table.exists():
-            scans = campaign.to_resolve(read_inventory(files.inventory))
-            renew_paths(files.cor_table, files.rot_cen, scans)
         if receipts is None:
             receipts = Receipts(campaign.directory, campaign.outputs)
             receipts.present()  # those that jobs have written
         receipts.save()
     if progress.is_read():
         progress.tell(unfinished=unfinished_scans(campaign))
+
+
+def renew_rot_cen(settled: Settled) -> None:
+    """Write rot_cen.json of a campaign that was moved again, unless a job does."""
+    campaign, files, key = settled.campaign, settled.campaign.files, ("resolve_cor", "campaign")
+    statement = None if key in settled.reasons else settled.decisions.right.get(key)
+    with suppress(OSError, TomopipeError):
+        scans = campaign.to_resolve(settled.rows) if statement else {}
+        if statement and renew_paths(files.cor_table, files.rot_cen, scans):
+            settled.receipts.write(*key, statement, settled.outputs(*key))
 
 
 def write_report(campaign: Campaign) -> bool:

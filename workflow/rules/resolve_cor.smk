@@ -8,7 +8,7 @@ checkpoint resolve_cor:
         LOGS.log("resolve_cor"),
     localrule: True
     params:
-        product=[OUTPUTS.cor_table, OUTPUTS.rot_cen],
+        product=CAMPAIGN.results_of("resolve_cor"),
         job=job("resolve_cor"),
     script:
         "../scripts/resolve_cor.py"

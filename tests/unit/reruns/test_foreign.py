@@ -10,12 +10,15 @@ import pytest
 
 from tests.phantoms import write_scan
 from tests.step_calls import export_stack, full_recon
-from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.campaign import campaign_from_data, load_campaign
 from tomopipe.campaign.files import VOLUMES, Files
+from tomopipe.campaign.results import INVENTORY_COLUMNS
+from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.reruns.decisions import only_metadata_differ
 from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.receipts import Receipts, write_receipt
+from tomopipe.storage.atomic import whole
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
 
 
@@ -161,3 +164,117 @@ def test_whose_a_changed_result_is(raw, tmp_path, change, names):
             if change is not others_hdf5 or path.endswith(".h5"):
                 change(campaign / path)
     assert sorted(of_others()) == sorted(names)
+
+
+COR = '{"a_1": {"cor_px": 48.5, "source": "auto"}, "a_2": {"cor_px": 49, "source": "auto"}}'
+STAR = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesName #2\n" + 99 * "a_1\ta_1.mrcs\n"
+TABLES = {  # as steps write them
+    "inventory.tsv": "\t".join(INVENTORY_COLUMNS) + "\n",
+    "fix_cor/a.tsv": "\t".join(FIX_COLUMNS) + "\n",
+    "cor.json": COR,
+    "rot_cen.json": '{"/old/raw/a_1.h5": "48.50", "/old/raw/a_2.h5": "49.00"}',
+    "relion/tomograms.star": STAR,
+    "relion/tomograms_relion5.star": STAR,
+    "relion/names.tsv": "scan\trlnTomoName\na_1\ta_1\n",
+    "relion/tilt_series": "a_1.star",
+    "relion/links": "",
+    "report/index.html": "<html><title>name · tomopipe report</title>" + 99 * "<p>",
+}
+OTHERS = {
+    "rot_cen.json": '{"/old/raw/a_1.h5": "48.75", "/old/raw/a_2.h5": "49.00"}',
+    "relion/tomograms.star": f"\n# version 50001\n\n{STAR}",
+    "relion/tomograms_relion5.star": f"\n# version 50001\n\n{STAR}",
+    "report/index.html": "<html><title>Beamtime</title>",
+}
+STEPS = {
+    "inventory": ["campaign"],
+    "fix_cor": ["a"],
+    "resolve_cor": ["campaign"],
+    "export_star": ["campaign"],
+    "report": ["campaign"],
+}
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """A campaign with its tables and their receipts, and how to ask for those of others."""
+    (tmp_path / "raw").mkdir()
+    for name in ("a_1", "a_2"):
+        (tmp_path / "raw" / f"{name}.h5").touch()
+    campaign = campaign_from_data(
+        {"campaign": {"scans": ["raw/*.h5"]}, "export_star": {"enabled": True}}, tmp_path
+    )
+    for name, text in TABLES.items():
+        put(tmp_path / "results" / name, text)
+    for step, keys in STEPS.items():
+        for key in keys:
+            receipt = campaign.outputs.receipt(step, key)
+            write_receipt(receipt, {}, campaign.results_of(step, key), directory=tmp_path)
+
+    def of_others():
+        items = foreign(campaign, Receipts(tmp_path, campaign.outputs))
+        return {path.removeprefix("results/") for path in items}
+
+    return tmp_path / "results", of_others
+
+
+def put(path, text):
+    """Write a result; of a folder, a link or a file in it with the manifest of tomopipe."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name == "links":
+        path.mkdir()
+        (path / "a.mrcs").symlink_to("../stacks/a_1.mrcs")
+    elif path.name == "tilt_series":
+        with whole(path) as folder:
+            folder.mkdir()
+            (folder / text).write_text("data_a_1")
+    else:
+        path.write_text(text)
+
+
+def test_tables_with_and_without_receipts_are_ours(tables):
+    results, of_others = tables
+    assert of_others() == set()
+    shutil.rmtree(results / "made")  # as in a run that was killed before its receipts
+    assert of_others() == set()
+
+
+def written_by_a_killed_run(path):
+    path.with_name("new").write_text(path.read_text().replace("48.5", "47.5"))
+    path.with_name("new").replace(path)
+
+
+@pytest.mark.parametrize(
+    "change", [copy, cut, lambda path: path.write_text(""), written_by_a_killed_run]
+)
+def test_tables_that_were_changed_are_ours(tables, change):
+    results, of_others = tables
+    for name in TABLES:
+        if (results / name).is_file():
+            change(results / name)
+    assert of_others() == set()
+
+
+@pytest.mark.parametrize("has_receipts", [True, False])
+def test_what_was_put_in_the_place_of_a_table_is_of_others(tables, has_receipts):
+    """A file moved there, a folder without manifest; not what a result of ours could say."""
+    results, of_others = tables
+    for name in TABLES:
+        path = results / name
+        if path.is_dir():
+            shutil.rmtree(path)
+            path.mkdir()
+            (path / "notes.txt").write_text("of others")
+        else:
+            path.with_name("other").write_text(OTHERS.get(name, "name\tvalue\n"))
+            path.with_name("other").replace(path)
+    if not has_receipts:
+        shutil.rmtree(results / "made")
+    assert of_others() == set(TABLES)
+
+
+def test_what_was_copied_onto_a_table_keeps_its_inode_and_is_of_others(tables):
+    results, of_others = tables
+    for name, text in OTHERS.items():
+        (results / name).write_text(text)
+    assert of_others() == set(OTHERS)
