@@ -10,7 +10,7 @@ from tomopipe.campaign.files import CENTER, ROWS, STACK, TRY_STACK
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import statement_in
-from tomopipe.reruns.receipts import Receipt, Receipts, state_of
+from tomopipe.reruns.receipts import Receipts, State
 
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
@@ -38,26 +38,27 @@ def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
     for step, key, paths in results:
         receipt = receipts.last(step, key) or receipts.of_before(paths)
         for path in paths:
-            where = receipts.path_of(path)
             if receipt and path in receipt.files:
-                is_foreign = _is_in_place_of(receipt, path, where)
+                is_foreign = _is_in_place_of(receipts, receipt.files[path], path)
             elif receipt and step == "resolve_cor":
                 is_foreign = False
             else:
+                where = receipts.path_of(path)
                 is_foreign = os.path.lexists(where) and not is_ours(Path(where))
             items += [path] if is_foreign else []
     return items
 
 
-def _is_in_place_of(receipt: Receipt, path: str, where: str) -> bool:
+def _is_in_place_of(receipts: Receipts, was: State, path: str) -> bool:
     """Tell whether a file of others has taken the place of a result.
 
     Its inode is another one; that of a whole HDF5 file may be equal, for disks use them again. An
     empty file is nobody's, and everybody may edit center_of_rotation.txt.
     """
-    was, now = receipt.files[path], state_of(where)
+    now = receipts.state(path)
     if now is None or now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
         return False
+    where = receipts.path_of(path)
     is_other = now[2] != was[2] or _is_whole_hdf5(where)
     return is_other and not is_ours(Path(where), by_itself=True)
 
