@@ -86,7 +86,7 @@ class Reader:
 def read_jobs(reader: Reader, folder: Path) -> list[JobStatus]:
     """Read every status file below `folder`, in order of step and name."""
     jobs = []
-    for path in sorted(folder.glob("*/*.json")):
+    for path in sorted(folder.glob("*/*.json"), key=str):
         # temporary files, and the job of this report
         if not path.name.startswith(".") and path.parent.name != "report":
             jobs.append(parse_job(path, reader.json(path) or {}))
