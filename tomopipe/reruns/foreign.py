@@ -16,19 +16,21 @@ _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
 
 
-def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
+def foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool = False) -> list[str]:
     """Name the existing files at the paths of results that tomopipe did not make.
 
-    A file with a receipt counts as ours, unless another file has taken its place.
+    A file with a receipt counts as ours, unless another file has taken its place. `after_cors`:
+    only of results that a run still makes when it has cor.json.
     """
     made = campaign.outputs
     results = [("resolve_cor", "campaign", [made.cor_table, made.rot_cen])]
     sidecars = [campaign.sidecar(scan) for scan in campaign.scans]
     results.append(("sidecar", "campaign", sidecars))
     for scan in campaign.scans:
+        if not after_cors:
+            results.append(("try_recon", scan, made.of_try_recon(scan)))
+            results.append(("predict_cor", scan, made.of_predict_cor(scan)))
         results += [
-            ("try_recon", scan, made.of_try_recon(scan)),
-            ("predict_cor", scan, made.of_predict_cor(scan)),
             ("full_recon", scan, [campaign.volume(scan)]),
             ("export_stack", scan, made.of_export_stack(scan)),
         ]
@@ -75,9 +77,9 @@ def _is_whole_hdf5(path: str) -> bool:
         return False
 
 
-def refuse_foreign(campaign: Campaign, receipts: Receipts) -> None:
-    """Raise if results would overwrite files that others have made; names the first ten."""
-    if not (result := foreign(campaign, receipts)):
+def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool = False) -> None:
+    """Raise if results would overwrite files that others have made (`foreign`); names ten."""
+    if not (result := foreign(campaign, receipts, after_cors=after_cors)):
         return
     raise TomopipeError(
         "\n".join(

@@ -123,7 +123,7 @@ class Settled:
         gc.disable()  # what is made here stays: to look for garbage takes a third of the time
         try:
             with self.receipts.looking():
-                refuse_foreign(campaign, self.receipts)
+                refuse_foreign(campaign, self.receipts, after_cors="resolve_cor" in made)
                 self._visit()
         finally:
             if collects:
