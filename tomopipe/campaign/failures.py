@@ -205,10 +205,12 @@ def _error_in_result(campaign: "Campaign", job: JobStatus) -> str:
         return failed_stack(campaign.paths, scan) if campaign.makes_star else ""
     if job.step != "predict_cor" or scan not in campaign.scans:
         return ""
-    path, content = files.prediction(scan), {}
-    with suppress(OSError):
-        if b'"failed"' in path.read_bytes():  # in few: parsing takes longer
+    path, content = campaign.paths.prediction(scan), {}
+    with suppress(OSError), open(path, "rb") as stream:
+        if b'"failed"' in stream.read():  # in few: parsing takes longer
             content = json_or(path, {})
+    if content.get("verdict") != "failed":
+        return ""
     by_hand = campaign.scans[scan].manual.px, center_by_hand(files.center(scan), None)
-    is_error = content.get("verdict") == "failed" and by_hand == (None, None)
-    return text(content.get("reason")) or "prediction failed" if is_error else ""
+    is_replaced = by_hand != (None, None)
+    return "" if is_replaced else text(content.get("reason")) or "prediction failed"

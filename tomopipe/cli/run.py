@@ -1,5 +1,6 @@
 """`tomopipe run` and `tomopipe stop`."""
 
+import gc
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -121,8 +122,11 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     from tomopipe.campaign.campaign import load_campaign
     from tomopipe.reruns.settle import Settled
 
+    gc.disable()
     campaign = load_campaign(directory, config)
     settled = Settled(campaign, looks_ahead=False)
+    gc.freeze()  # what stays is not looked through for garbage, nor when the process ends
+    gc.enable()
     if not campaign.scans or settled.jobs:
         return None
     from tomopipe.run.ending import at_exit, unfinished_scans
