@@ -5,6 +5,7 @@ For the costs that `plan` shows, and for SLURM: its executor packs submissions b
 """
 
 import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -122,13 +123,15 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
     ]
     if campaign.makes_star:
         outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
-    output = campaign.config.full_recon.output
+    output, folder = campaign.config.full_recon.output, campaign.directory
     outputs += [
         ("stitch", stack.name, campaign.outputs.stitched(stack.name, output))
         for stack in stacks
         if not stack.problem
     ]
-    jobs = [(rule, key) for rule, key, path in outputs if not (campaign.directory / path).exists()]
+    jobs = [
+        (rule, key) for rule, key, path in outputs if not os.path.exists(os.path.join(folder, path))
+    ]
     n_bytes = disk_needed(campaign, jobs, rows)
     return Counter({kind: n_bytes.get(kind, 0) for kind in KINDS.values()})
 

@@ -93,6 +93,11 @@ class Campaign:
         return Files(self.results)
 
     @cached_property
+    def paths(self) -> Files[str]:
+        """The same as text, which takes a tenth of the time: of thousands of scans."""
+        return Files(str(self.results))
+
+    @cached_property
     def outputs(self) -> Files[str]:
         """Paths of the results relative to the campaign folder, as in the rules and the record."""
         return Files(self.config.campaign.results)

@@ -136,10 +136,10 @@ def is_made(files: Files[Path], step: str, key: str) -> bool:
     return any(path.exists() for path in results_of.get(step, ()))
 
 
-def failed_stack(files: Files[Path], scan: str) -> str:
+def failed_stack(files: Files[str], scan: str) -> str:
     """Say why the job of a scan left no stack for RELION; "" if it did, or has not run."""
     with suppress(FileNotFoundError):  # one that is temporary
-        if files.stack(scan).stat().st_size:
+        if os.stat(files.stack(scan)).st_size:
             return ""
     return text(json_or(files.stack_meta(scan), {}).get("failed"))
 
@@ -158,7 +158,7 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
             paths += [paths_of.prediction(scan), *paths_of.of_try_recon(scan)]
             if center_by_hand(paths_of.center(scan), prediction.get("cor_px")) is None:
                 paths.append(paths_of.center(scan))
-        if failed_stack(paths_of, scan):
+        if failed_stack(Files(str(results)), scan):
             paths += paths_of.of_export_stack(scan)
         present = [path for path in paths if os.path.lexists(path)]
         for path in present if not dry_run else ():
@@ -202,13 +202,15 @@ def _error_in_result(campaign: "Campaign", job: JobStatus) -> str:
     """Return the error that a job wrote as its result; "" if none, or a COR by hand replaces it."""
     files, scan = campaign.files, job.key
     if job.step == "export_stack":
-        return failed_stack(files, scan) if campaign.makes_star else ""
+        return failed_stack(campaign.paths, scan) if campaign.makes_star else ""
     if job.step != "predict_cor" or scan not in campaign.scans:
         return ""
-    path, content = files.prediction(scan), {}
-    with suppress(OSError):
-        if b'"failed"' in path.read_bytes():  # in few: parsing takes longer
+    path, content = campaign.paths.prediction(scan), {}
+    with suppress(OSError), open(path, "rb") as stream:
+        if b'"failed"' in stream.read():  # in few: parsing takes longer
             content = json_or(path, {})
+    if content.get("verdict") != "failed":
+        return ""
     by_hand = campaign.scans[scan].manual.px, center_by_hand(files.center(scan), None)
-    is_error = content.get("verdict") == "failed" and by_hand == (None, None)
-    return text(content.get("reason")) or "prediction failed" if is_error else ""
+    is_replaced = by_hand != (None, None)
+    return "" if is_replaced else text(content.get("reason")) or "prediction failed"

@@ -86,7 +86,7 @@ def failed_stacks(campaign: "Campaign", scans: Collection[str]) -> dict[str, str
     """Return why scans are not in the set: those of `scans` whose stack could not be made."""
     if not campaign.makes_star:
         return {}
-    result = {scan: failed_stack(campaign.files, scan) for scan in sorted(scans)}
+    result = {scan: failed_stack(campaign.paths, scan) for scan in sorted(scans)}
     return {scan: reason for scan, reason in result.items() if reason}
 
 

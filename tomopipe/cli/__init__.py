@@ -1,6 +1,8 @@
 """The command line: one module per group of commands, loaded when one of them is called."""
 
+import atexit
 import errno
+import gc
 import logging
 import os
 import sys
@@ -137,6 +139,7 @@ def _options(
 
 def app() -> None:
     """Run the command line; errors for people are printed without a traceback."""
+    atexit.register(gc.freeze)  # the end of the process looks for no garbage
     # the commands show the content of job logs themselves, as a table
     logging.getLogger("tomopipe").setLevel(logging.ERROR)
     try:

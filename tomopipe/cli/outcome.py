@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,11 @@ from tomopipe.storage.json_files import json_or, number, part, texts
 _EYES = (*TO_REVIEW, State.FAILED)
 
 
-def show(campaign: Campaign, *, is_whole: bool) -> None:
-    """Print the table of a run, and the paths of its results; `is_whole`: it made all there was."""
+def show(campaign: Campaign, *, is_whole: bool, of_all: bool = False) -> None:
+    """Print the table of a run, and the paths of its results; `is_whole`: it made all there was.
+
+    `of_all`: and it was of the whole campaign, so that RELION's set is right.
+    """
     screen = console()
     records = collect_scans(campaign, volumes=not is_whole, why=why_again(campaign))
     cells = {
@@ -60,7 +63,10 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
             soft_wrap=True,
         )
     with_cor = [scan.name for scan in records if scan.cor_px is not None]
-    screen.print(_places(campaign, with_cor), markup=False, highlight=False, soft_wrap=True)
+    remarks = [] if is_whole and of_all else set_remarks(campaign)
+    screen.print(
+        _places(campaign, with_cor, remarks), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def _to_type(directory: Path) -> str:
@@ -121,7 +127,7 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
     return f"{true_px:.2f}", "" if cor_px is None else f"{cor_px - true_px:+.2f}"
 
 
-def _places(campaign: Campaign, scans: Collection[str]) -> str:
+def _places(campaign: Campaign, scans: Collection[str], remarks: Sequence[str]) -> str:
     """Name the results that are there; volumes if one of these scans has one."""
     files, output = campaign.files, campaign.config.full_recon.output
     has_volume = any((campaign.directory / campaign.volume(scan)).exists() for scan in scans)
@@ -133,8 +139,8 @@ def _places(campaign: Campaign, scans: Collection[str]) -> str:
         "CORs": files.cor_table,
     }
     failed, n_scans = failed_stacks(campaign, scans), len(scans)
-    remarks = [f"{n_scans - len(failed)} of {n_scans} tomograms"] if failed else []
-    remarks += set_remarks(campaign)
+    counted = [f"{n_scans - len(failed)} of {n_scans} tomograms"] if failed else []
+    remarks = [*counted, *remarks]
     of_set = f" ({'; '.join(remarks)})" if remarks else ""
     lines = (
         f"{what:12}{near(path)}" + of_set * (what == "for RELION")

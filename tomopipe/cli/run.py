@@ -1,5 +1,6 @@
 """`tomopipe run` and `tomopipe stop`."""
 
+import gc
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -121,8 +122,11 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     from tomopipe.campaign.campaign import load_campaign
     from tomopipe.reruns.settle import Settled
 
+    gc.disable()
     campaign = load_campaign(directory, config)
     settled = Settled(campaign, looks_ahead=False)
+    gc.freeze()  # what stays is not looked through for garbage, nor when the process ends
+    gc.enable()
     if not campaign.scans or settled.jobs:
         return None
     from tomopipe.run.ending import at_exit, renew_rot_cen, unfinished_scans
@@ -136,7 +140,7 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     if len(campaign.scans) <= MOST_ROWS:
         from tomopipe.cli import outcome  # slow to load
 
-        outcome.show(campaign, is_whole=True)
+        outcome.show(campaign, is_whole=True, of_all=True)
     else:  # reading the records of thousands takes longer than all else
         say("CORs: tomopipe cor list")
     unfinished = unfinished_scans(campaign)
@@ -243,11 +247,11 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     if status == 0 and not n_all:
         say("Nothing to do: every result is up to date.")
     campaign = campaign_from_data(progress.facts["campaign"], directory)
-    is_whole = status in (0, 3)
+    is_whole, of_all = status in (0, 3), bool(progress.facts.get("is_whole"))
     with suppress(OSError):  # the terminal was closed
-        outcome.show(campaign, is_whole=is_whole)
+        outcome.show(campaign, is_whole=is_whole, of_all=of_all)
     # whoever named targets is not told of other scans
-    unfinished = progress.facts.get("unfinished", []) if progress.facts.get("is_whole") else []
+    unfinished = progress.facts.get("unfinished", []) if of_all else []
     unfinished = [f"tomopipe: {line}" for line in unfinished]
     shown = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}
     ours = [line for line in lines if line.startswith("tomopipe: ") and line not in shown]

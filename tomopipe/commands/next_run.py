@@ -88,7 +88,7 @@ def make_plan(
         jobs=tuple(planned),
         failures=tuple(f"{each.scan}: {each.step}: {each.reason}" for each in failures),
         can_retry=any(
-            each.step in RECORDED or failed_stack(campaign.files, each.scan) for each in failures
+            each.step in RECORDED or failed_stack(campaign.paths, each.scan) for each in failures
         ),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
         core_h=sum(cpu_s(campaign, job.rule, job.key, rows) for job in computed) / 3600,

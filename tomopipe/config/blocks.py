@@ -421,6 +421,11 @@ class FixCorBlock(Block):
         "number for every method and network; null: all are replaced.",
     )
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether protect_confident is the default, which is measured for one network."""
+        return self.protect_confident == FixCorBlock.model_fields["protect_confident"].default
+
 
 class ResolveCorBlock(Block):
     """The COR that each scan is reconstructed with."""

@@ -1,7 +1,9 @@
 """MRC image stacks and volumes of float32: written in parts, checked by their headers."""
 
 import os
+import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import mrcfile
 import numpy as np
@@ -91,6 +93,12 @@ class StackFile:
 
 def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
     """Raise a TomopipeError unless `path` is an MRC stack of float32 images of this shape."""
+    expected_bytes = stack_bytes(shape)
+    with suppress(OSError), open(path, "rb") as stream:  # the package takes tenfold the time
+        head, n_bytes = stream.read(HEADER_BYTES), os.fstat(stream.fileno()).st_size
+        of_shape = struct.pack("<4i", *reversed(shape), 2)
+        if (head[:16], head[208:214], n_bytes) == (of_shape, b"MAP DD", expected_bytes):
+            return
     try:
         with mrcfile.open(path, header_only=True, permissive=False) as mrc:
             header = mrc.header
@@ -99,7 +107,6 @@ def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
     except (OSError, ValueError) as error:
         raise TomopipeError(f"{path}: not an MRC stack ({error}). Delete it, run again.") from error
     n_bytes = os.path.getsize(path)
-    expected_bytes = stack_bytes(shape)
     if results != list(shape) or mode != 2 or n_bytes != expected_bytes:
         raise TomopipeError(
             f"{path}: expected images, rows, columns {list(shape)} in mode 2 and {expected_bytes} "

@@ -91,7 +91,7 @@ def table_text(name: str, columns: dict[str, list[str]], path: str | os.PathLike
     values = set().union(*columns.values())
     _check_fields(values, path)
     columns_text = list(columns.values())
-    if "" in values or any(" " in value for value in values):
+    if "" in values or " " in "".join(values):
         # an empty field, or one with blanks, is quoted
         columns_text = [
             [f'"{value}"' if " " in value or not value else value for value in column]

@@ -174,13 +174,15 @@ def curve_plot(curves: Sequence[Curve], cor_px: float | None) -> CurvePlot | Non
 def _points(curve: Curve, x: Axis, height: int) -> str:
     """Join a curve's points, at most about one per two units, the visible resolution."""
     low, high = min(curve.score), max(curve.score)
-    span = (high - low) or 1.0
+    unit = (height - 24) / ((high - low) or 1.0)
+    step, start = (x.end - x.start) / (x.high - x.low), x.start
     # The highest point of each interval is kept, so that narrow peaks remain visible.
-    best: dict[int, tuple[float, float]] = {}
+    best: dict[float, tuple[float, float]] = {}
     for cor_px, score in zip(curve.cor_px, curve.score, strict=True):
-        x_px = x(cor_px)
-        slot = int(x_px // 2)
-        y = height - 18 - (score - low) / span * (height - 24)
-        if slot not in best or y < best[slot][1]:
-            best[slot] = (x_px, y)
-    return " ".join(f"{x_px:.1f},{y:.1f}" for x_px, y in best.values())
+        x_px = start + (cor_px - x.low) * step
+        slot = x_px // 2
+        if slot not in best or score > best[slot][1]:
+            best[slot] = (x_px, score)
+    points = ((x_px, height - 18 - (score - low) * unit) for x_px, score in best.values())
+    numbers = [number for point in points for number in point]
+    return " ".join(["%.1f,%.1f"] * len(best)) % tuple(numbers)

@@ -185,33 +185,33 @@ def off_line(cor_px: Sequence[float]) -> dict[int, OffLine]:
     above max(0.2 px, 6 scatters), and that of none of these scans is within half of this of it: a
     remounted sample, or one of several by turns, has others beside it. Fewer than six name none.
     """
-    y = np.asarray(cor_px, float)
-    n, outliers = len(y), {}
-    for own in range(n) if n > _LEAST_FOR_SPREAD else ():
-        first = max(min(own - _N_NEXT // 2, n - 1 - _N_NEXT), 0)
-        near = np.delete(np.arange(first, min(first + _N_NEXT + 1, n)), own - first)
-        line = theil_sen(near, y[near])
-        assert line is not None  # no two positions are equal
-        others_px = y[near] - line[0] * near
-        start_px = float(np.median(others_px))
-        others_px -= start_px
-        off_px = float(y[own] - line[0] * own) - start_px
-        spread_px = _spread(others_px)
-        limit_px = max(_LIMIT_PX, _LIMIT_SPREADS * spread_px)
-        if abs(off_px) > limit_px and np.abs(others_px - off_px).min() > limit_px / 2:
-            outliers[own] = OffLine(off_px, spread_px)
-    return outliers
+    y, n = np.asarray(cor_px, float), len(cor_px)
+    if n <= _LEAST_FOR_SPREAD:
+        return {}
+    own, others = np.arange(n), np.arange(n_near := min(_N_NEXT, n - 1))
+    first = np.clip(own - _N_NEXT // 2, 0, n - 1 - n_near)
+    near = first[:, None] + others + (others >= (own - first)[:, None])  # (n, n_near), not its own
+    i, j = np.triu_indices(n_near, 1)
+    slope_px = np.median((y[near[:, j]] - y[near[:, i]]) / (near[:, j] - near[:, i]), axis=1)
+    others_px = y[near] - slope_px[:, None] * near
+    start_px = np.median(others_px, axis=1)
+    others_px -= start_px[:, None]
+    off_px, spread_px = y - slope_px * own - start_px, _spread(others_px)
+    limit_px = np.maximum(_LIMIT_PX, _LIMIT_SPREADS * spread_px)
+    alone = np.abs(others_px - off_px[:, None]).min(axis=1) > limit_px / 2
+    outliers = np.flatnonzero((np.abs(off_px) > limit_px) & alone)
+    return {int(k): OffLine(float(off_px[k]), float(spread_px[k])) for k in outliers}
 
 
-def _spread(off_px: NDArray[np.float64]) -> float:
-    """Return the scatter about a line: of few scans the standard deviation, of many the MAD.
+def _spread(off_px: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the scatter about each line: of few scans the standard deviation, of many the MAD.
 
     The smaller one, the MAD with the factor for small samples of [2]_: few deviations are often all
     small by chance, of many some may be wrong.
     """
-    n_free = len(off_px) - 2
-    of_mad = NORMAL_PER_MAD * (1 + 5 / n_free) * float(np.median(np.abs(off_px)))
-    return min(of_mad, float(np.sqrt(np.sum(off_px**2) / n_free)))
+    n_free = off_px.shape[1] - 2
+    of_mad = NORMAL_PER_MAD * (1 + 5 / n_free) * np.median(np.abs(off_px), axis=1)
+    return np.minimum(of_mad, np.sqrt(np.sum(off_px**2, axis=1) / n_free))
 
 
 #: CORs nearer to each other give slices that look the same.

@@ -117,6 +117,7 @@ class _Maker:
         self.notes: list[Note] = []
         self.made: dict[str, dict[str, Any]] = {}
         self._folder, self._size, self._earlier = folder, size, earlier
+        self._there = set(os.listdir(folder)) if folder else set()
 
     def pictures(
         self,
@@ -181,8 +182,7 @@ class _Maker:
             is_same = entry["stamp"][: len(stamp)] == stamp
         except (TypeError, KeyError):
             return None
-        folder = self._folder
-        is_there = folder is None or all((folder / file).exists() for file in names)
+        is_there = self._folder is None or self._there.issuperset(names)
         return entry if is_same and is_there else None
 
     def _source(self, name: str) -> Source:

@@ -4,6 +4,7 @@ A broken file gives a note, never an exception.
 """
 
 import json
+import math
 import os
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
@@ -37,18 +38,19 @@ class Reader:
         self.base = base
         self.notes: list[Note] = []
 
-    def note(self, path: Path, problem: str, error: BaseException | None = None) -> None:
+    def note(self, path: str | Path, problem: str, error: BaseException | None = None) -> None:
         """Note that `path` could not be used."""
         self.notes.append(Note(self.relative(path), problem, is_of_the_system(error)))
 
-    def relative(self, path: Path) -> str:
+    def relative(self, path: str | Path) -> str:
         """Return `path` relative to the campaign folder."""
         return os.path.relpath(path, self.base)
 
-    def json(self, path: Path) -> dict[str, Any] | None:
+    def json(self, path: str | Path) -> dict[str, Any] | None:
         """Read a JSON object; None if the file is absent or (noted) broken."""
         try:
-            data = json.loads(path.read_bytes())
+            with open(path, "rb") as stream:
+                data = json.loads(stream.read())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
@@ -84,7 +86,7 @@ class Reader:
 def read_jobs(reader: Reader, folder: Path) -> list[JobStatus]:
     """Read every status file below `folder`, in order of step and name."""
     jobs = []
-    for path in sorted(folder.glob("*/*.json")):
+    for path in sorted(folder.glob("*/*.json"), key=str):
         # temporary files, and the job of this report
         if not path.name.startswith(".") and path.parent.name != "report":
             jobs.append(parse_job(path, reader.json(path) or {}))
@@ -108,8 +110,13 @@ class ScanReader:
     ) -> None:
         """`jobs` as they count now; `why`, `notes`, `points` and `volumes` as for `collect`."""
         self._campaign, self._files, self._reader = campaign, campaign.files, reader
+        self._paths = campaign.paths
         self._why: Why = why or (lambda _step, _scan: "")
         self._notes, self._points, self._volumes = notes, points, volumes
+        folders = {step: campaign.files.failure(step, "").parent for step in STEPS}
+        self._recorded = {
+            (step, path.name) for step, folder in folders.items() for path in folder.glob("*.json")
+        }
         rows = reader.tsv(campaign.files.inventory, _INVENTORY)
         self._rows = {(row["scan"], row["path"]): row for row in rows}
         self._cors = reader.json(campaign.files.cor_table)
@@ -131,9 +138,9 @@ class ScanReader:
         return _compared(sorted(records, key=lambda s: (s.series, s.index, s.name, s.path)))
 
     def _record(self, scan: CampaignScan) -> ScanRecord:
-        name, files, config = scan.name, self._files, self._campaign.config
+        name, paths, config = scan.name, self._paths, self._campaign.config
         row = self._rows.get((name, scan.path))
-        data = self._reader.json(files.prediction(name))
+        data = self._reader.json(paths.prediction(name))
         prediction = None if data is None else parse_prediction(data, points=self._points)
         fix = self._fixes.get(name)
         if prediction is not None and fix is not None and fix.is_by_file:
@@ -142,9 +149,8 @@ class ScanReader:
         cor_px = number(cor.get("cor_px"))
         volume = self._volume(name)
         volume_of = "" if volume is None else self._other_origin(name, volume, cor_px)
-        grid = self._reader.json(files.sweep(name)) or {}
-        try_tif = files.try_stack(name)
-        has_stack = try_tif.exists()
+        grid = self._reader.json(paths.sweep(name)) or {}
+        has_stack = os.path.exists(try_tif := paths.try_stack(name))
         record = ScanRecord(
             name=name,
             path=scan.path,
@@ -165,8 +171,8 @@ class ScanReader:
             failures=self._failures(name, scan.path, is_old=bool(volume_of)),
             volume=volume,
             volume_of=volume_of,
-            try_tif=try_tif if has_stack else None,
-            swept="failed" not in grid and (has_stack or files.rows(name).exists()),
+            try_tif=Path(try_tif) if has_stack else None,
+            swept="failed" not in grid and (has_stack or os.path.exists(paths.rows(name))),
         )
         job = self._jobs[name].get("full_recon")
         warnings = (
@@ -181,8 +187,8 @@ class ScanReader:
     def _volume(self, name: str) -> Path | None:
         """Find the volume of a scan, in the configured format or that of an earlier run."""
         outputs = (self._campaign.config.full_recon.output, *VOLUMES)
-        volumes = (self._files.volume(name, output) for output in outputs)
-        return next((volume for volume in volumes if volume.exists()), None)
+        volumes = (self._paths.volume(name, output) for output in outputs)
+        return next((Path(volume) for volume in volumes if os.path.exists(volume)), None)
 
     def _other_origin(self, name: str, volume: Path, cor_px: float | None) -> str:
         """Say what a volume was made from that is not wanted now; "" if nothing is known."""
@@ -206,13 +212,12 @@ class ScanReader:
 
     def _error(self, step: str, name: str, path: str, *, is_old: bool) -> str | None:
         """Return the error of a step, "" if none was recorded; None if it has not failed."""
-        stacks = (
-            [name] if step == "export_stack" and self._campaign.scans[name].select != "no" else []
-        )
-        if reason := failed_stacks(self._campaign, stacks).get(name):
+        is_in_set = step == "export_stack" and self._campaign.scans[name].select != "no"
+        if is_in_set and (reason := failed_stacks(self._campaign, [name]).get(name)):
             return reason
-        job = self._jobs[name].get(step)
-        record = self._reader.json(self._files.failure(step, name)) if step in STEPS else None
+        job, record = self._jobs[name].get(step), None
+        if (step, f"{name}.json") in self._recorded:
+            record = self._reader.json(self._files.failure(step, name))
         if record is not None and not _counts(record, self._reader.base / path):
             record = None
         if record is None and (job is None or job.state != "failed"):
@@ -345,7 +350,7 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
     cor_px, score = curve.get("cor_px"), curve.get("score")
     pairs: list[tuple[float, float]] = []
     if isinstance(cor_px, list) and isinstance(score, list):
-        read = zip(map(number, cor_px), map(number, score), strict=False)
+        read = zip(_numbers(cor_px), _numbers(score), strict=False)
         pairs = sorted((x, y) for x, y in read if x is not None and y is not None)
     known_px, scores = zip(*pairs, strict=True) if pairs else ((), ())
     return Curve(
@@ -355,6 +360,13 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
         cor_px=known_px,
         score=scores,
     )
+
+
+def _numbers(values: list[Any]) -> list[float | None]:
+    """Read numbers, None for others; a list of finite ones, as nearly all are, stays as it is."""
+    if {*map(type, values)} == {float} and all(map(math.isfinite, values)):
+        return values
+    return list(map(number, values))
 
 
 def parse_failure(reader: Reader, logs: Logs[Path], step: str, scan: str, reason: str) -> Failure:

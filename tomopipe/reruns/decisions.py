@@ -39,6 +39,7 @@ class Decisions:
         self.receipts = Receipts(campaign.directory, campaign.outputs)
         self.right: dict[tuple[str, str], Statement] = {}
         """Statements of the results that are as wanted, by step and key."""
+        self.stated: set[tuple[str, str]] = set()  # those whose receipts say just so
         self.damaged: list[str] = []  # files that are not as they were written, and how
         self._raw: dict[tuple[str, str], list[str]] = {}
 
@@ -115,11 +116,14 @@ class Decisions:
         is that of the scan's COR at present.
         """
         self.right.pop((step, key), None)
+        self.stated.discard((step, key))
         asked, receipt = list(map(digest, equal_statements(target))), self.receipts.of(step, key)
         is_same = receipt is not None and receipt.digest in asked
         # as nearly all of thousands are
         if receipt and is_same and all(self.receipts.is_unchanged(receipt, p) for p in outputs):
             self.right[step, key] = target
+            if receipt.digest == asked[0] and len(receipt.files) == len(outputs):
+                self.stated.add((step, key))
             return ""
         there = [path for path in outputs if os.path.lexists(self.receipts.path_of(path))]
         if any(path not in there and path not in may_be_gone for path in outputs):

@@ -14,7 +14,7 @@ from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.receipts import Receipt, Receipts
-from tomopipe.storage.checksums import MANIFEST, matches, quick_state
+from tomopipe.storage.checksums import MANIFEST, matches
 
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
@@ -24,17 +24,21 @@ _NAMES, _TITLE = ("scan", "rlnTomoName"), "tomopipe report</title>"
 _STAR = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesName #2\n"
 
 
-def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
+def foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool = False) -> list[str]:
     """Name the existing files at the paths of results that tomopipe did not make.
 
-    A file with a receipt counts as ours, unless another file has taken its place.
+    A file with a receipt counts as ours, unless another file has taken its place. `after_cors`:
+    only of results that a run still makes when it has cor.json.
     """
     scans, config = list(campaign.scans), campaign.config
-    keys: dict[str, Iterable[str]] = {
+    to_cors: dict[str, Iterable[str]] = {
         "inventory": ["campaign"],
         "try_recon": scans,
         "predict_cor": scans,
         "fix_cor": sorted({encode_series(scan.series) for scan in campaign.scans.values()}),
+    }
+    keys: dict[str, Iterable[str]] = {
+        **({} if after_cors else to_cors),
         "resolve_cor": ["campaign"],
         "full_recon": scans,
         "stitch": config.stitch.stacks,
@@ -56,17 +60,17 @@ def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
 def _is_foreign(receipts: Receipts, receipt: Receipt | None, path: str) -> bool:
     where = receipts.path_of(path)
     if receipt and path in receipt.files:
-        return _is_in_place_of(receipt, path, where)
+        return _is_in_place_of(receipts, receipt, path)
     return os.path.lexists(where) and not is_ours(Path(where))
 
 
-def _is_in_place_of(receipt: Receipt, path: str, where: str) -> bool:
+def _is_in_place_of(receipts: Receipts, receipt: Receipt, path: str) -> bool:
     """Tell whether a file of others has taken the place of a result.
 
     Its inode is another one, or it is whole: disks use inodes again, and a copy onto a file keeps
     that. An empty file is nobody's, and everybody may edit center_of_rotation.txt.
     """
-    was, now = receipt.files[path], quick_state(where)
+    was, now, where = receipt.files[path], receipts.state(path), receipts.path_of(path)
     if now is None or now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
         return False
     is_other = now[2] != was[2] or _is_whole(Path(where))
@@ -92,9 +96,9 @@ def _opens(path: Path) -> bool:
         return True
 
 
-def refuse_foreign(campaign: Campaign, receipts: Receipts) -> None:
-    """Raise if results would overwrite files that others have made; names the first ten."""
-    if not (result := foreign(campaign, receipts)):
+def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool = False) -> None:
+    """Raise if results would overwrite files that others have made (`foreign`); names ten."""
+    if not (result := foreign(campaign, receipts, after_cors=after_cors)):
         return
     raise TomopipeError(
         "\n".join(

@@ -1,5 +1,6 @@
 """The frame of every job: its log, its status, its results whole, and last its receipt."""
 
+import gc
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from tomopipe.reruns.receipts import raw_content, raw_state_of, write_receipt
 from tomopipe.storage import atomic, run_folder
 
 _READ_WHOLE = ("full_recon", "export_stack")
+_OF_ALL = ("resolve_cor", "sidecar", "export_star", "report")
+_N_NEW = 100_000  # objects after which these look for garbage: what they read stays
 
 
 @dataclass
@@ -58,6 +61,8 @@ def making(snakemake: Any) -> Iterator[Making]:
                 raise TomopipeError(f"{path}: changed while it was read. Run again.")
 
     step = Path(log).parent.name
+    if step in _OF_ALL:
+        gc.set_threshold(_N_NEW)
     # of sidecars each has its own fault
     checked = products if step != "sidecar" else []
     with job(log, snakemake.threads, snakemake.resources, checked) as status:
@@ -71,6 +76,7 @@ def making(snakemake: Any) -> Iterator[Making]:
         summed = raw.items() if step == "try_recon" else ()
         read = {path: [state, _content_at(path, state)] for path, state in summed}
         write_receipt(snakemake.output[0], statement, products, read)
+    gc.freeze()  # the end of the process looks for no garbage
 
 
 def _stated(products: list[str]) -> dict[str, Any]:

@@ -74,10 +74,10 @@ def _predict_cor(settled: Settled, scan: str) -> dict[str, Any]:
 
 
 def _fix_cor(settled: Settled, series: str) -> dict[str, Any]:
-    target, out = settled.target, settled.out
+    target, out, options = settled.target, settled.out, settled.campaign.config.fix_cor
     return {
         "members": target.members(series),
-        "options": settled.campaign.config.as_json("fix_cor"),
+        "options": options.model_dump() | {"is_measured": options.is_measured},
         "predictions": {
             scan: [out.center(scan), out.prediction(scan)]
             for scan in target.to_search(target.series()[series])
@@ -91,7 +91,7 @@ def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
         "tables": list(map(out.fix_table, settled.target.series())),
         "rot_cen": out.rot_cen,
         "scans": campaign.to_resolve(settled.rows),
-        "options": campaign.config.as_json("resolve_cor"),
+        "options": campaign.config.resolve_cor.model_dump(),
     }
 
 

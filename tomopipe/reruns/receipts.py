@@ -10,8 +10,8 @@ of those withdrawn, and the content of raw files.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +168,24 @@ class Receipts:
         self._folder = str(directory)
         self.is_changed = False
         self._present: dict[str, Receipt | None] = {}
+        self._states: dict[str, State | None] | None = None
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Take the state of each file once meanwhile: what is decided on is not written."""
+        self._states = {}
+        try:
+            yield
+        finally:
+            self._states = None
+
+    def state(self, path: str) -> State | None:
+        """Return the present state of a file of the campaign (`state_of`)."""
+        if self._states is None:
+            return state_of(self.path_of(path))
+        if path not in self._states:
+            self._states[path] = state_of(self.path_of(path))
+        return self._states[path]
 
     def path_of(self, path: str) -> str:
         """Return the absolute path of a file of the campaign (as text: there are many)."""
@@ -318,14 +336,14 @@ class Receipts:
     def is_unchanged(self, receipt: Receipt, path: str) -> bool:
         """Tell whether a file of a receipt has the state that it states."""
         was = receipt.files.get(path)
-        return was is not None and was == state_of(self.path_of(path))
+        return was is not None and was == self.state(path)
 
     def damage(self, receipt: Receipt, path: str) -> str | None:
         """Say what a file of a receipt has become; "" if it is as it was.
 
         None if only time or inode of a large one differ: what it states itself then counts.
         """
-        was, now = receipt.files[path], state_of(self.path_of(path))
+        was, now = receipt.files[path], self.state(path)
         if now is None:
             return "missing"
         if now == was or path.endswith(CENTER):
@@ -352,7 +370,7 @@ class Receipts:
 
     def content(self, path: str) -> str:
         """Return the checksum of a small file, read only if its state has changed; "" of none."""
-        state = state_of(self.path_of(path))
+        state = self.state(path)
         if state is None:
             return ""
         sums = self._index[2]

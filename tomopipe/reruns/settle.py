@@ -122,8 +122,9 @@ class Settled:
         collects = gc.isenabled()
         gc.disable()  # what is made here stays: to look for garbage takes a third of the time
         try:
-            refuse_foreign(campaign, self.receipts)
-            self._visit()
+            with self.receipts.looking():
+                refuse_foreign(campaign, self.receipts, after_cors="resolve_cor" in made)
+                self._visit()
         finally:
             if collects:
                 gc.enable()
@@ -167,7 +168,7 @@ class Settled:
         for step, key in REASONS:
             receipts.withdraw(step, key)
         for (step, key), statement in self.decisions.right.items():
-            if (step, key) not in REASONS:
+            if (step, key) not in REASONS and (step, key) not in self.decisions.stated:
                 receipts.confirm(step, key, statement, self.outputs(step, key))
         for scan in self._not_searched():
             for step in ("try_recon", "predict_cor"):

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
@@ -75,8 +74,8 @@ class Target:
 
     def with_prediction(self, scans: Iterable[str]) -> list[str]:
         """Return the scans to search, and those whose prediction of before is kept."""
-        path_of, to_search = self.campaign.files.prediction, set(self.to_search(scans))
-        return [s for s in self.alive(scans) if s in to_search or path_of(s).exists()]
+        path_of, to_search = self.campaign.paths.prediction, set(self.to_search(scans))
+        return [s for s in self.alive(scans) if s in to_search or os.path.exists(path_of(s))]
 
     def statement(self, step: str, key: str, cors: Cors) -> Statement:
         """State what the result of a step for a scan, series or stack must be made from."""
@@ -235,6 +234,12 @@ class Target:
         """State what a volume must be made from."""
         return self._of_reading_stuck("full_recon", scan) | {"cor_px": cor_px}
 
+    def _digest_of_full_recon(self, scan: str, cor_px: float) -> str:
+        """Return the digest of that."""
+        return self._once(
+            ("full_recon", scan, cor_px), lambda: digest(self.of_full_recon(scan, cor_px))
+        )
+
     def stacks(self, cors: Cors) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
         return {stack.name: stack for stack in self._declared(cors) if not stack.problem}
@@ -251,6 +256,9 @@ class Target:
 
     def sidecar(self, scan: str) -> str:
         """Return the sidecar's path: beside the data, unless another campaign wrote one there."""
+        return self._once(("sidecar", scan), lambda: self._sidecar(scan))
+
+    def _sidecar(self, scan: str) -> str:
         path, in_results = self.campaign.sidecar(scan), self.out.sidecar(scan)
         folder = self.campaign.directory
         owner = sidecar.owner(folder / path) if _is_outside(path) else None
@@ -283,10 +291,10 @@ class Target:
         self,
         cors: Cors,
         fixes: Mapping[str, Fix],
-        read: Callable[[Path, Any], Any] = json_or,
+        read: Callable[[str, Any], Any] = json_or,
     ) -> dict[str, str]:
         """Return the content of each scan's sidecar as JSON; `fixes`: its row in a fix table."""
-        files = self.campaign.files
+        files = self.campaign.paths
         return {
             scan: as_json(
                 sidecar.sidecar_content(
@@ -302,9 +310,9 @@ class Target:
     def why_sidecar(self, scan: str, content: str) -> str:
         """Say why a scan's sidecar is written; "" if it states the facts of `content`, as ours."""
         path, folder = self.sidecar(scan), self.campaign.directory
-        if not (folder / path).exists():
+        if not os.path.exists(where := self.decisions.receipts.path_of(path)):
             return MISSING
-        present, facts = json_or(folder / path, {}), json.loads(content)
+        present, facts = json_or(where, {}), json.loads(content)
         others = [key for key, value in facts.items() if present.get(key, facts) != value]
         if not present:
             return UNREADABLE
@@ -313,7 +321,7 @@ class Target:
             return of_cor(scan, before_px, facts["cor_px"], source)
         if others:
             return f"{', '.join(others)} of the COR changed"
-        owner = sidecar.owner(folder / path) if _is_outside(path) else None
+        owner = sidecar.owner(where) if _is_outside(path) else None
         return "" if owner is None or _is(owner, folder) else f"the campaign was moved from {owner}"
 
     def of_export_stack(self, scan: str) -> Statement:
@@ -336,7 +344,7 @@ class Target:
         for scan, entry in cors.items():
             path = self.decisions.receipts.path_of(self.out.mrc_volume(scan))
             if (source := source_of(path)) is not None:
-                target = digest(self.of_full_recon(scan, entry["cor_px"]))
+                target = self._digest_of_full_recon(scan, entry["cor_px"])
                 result[scan] = target if source == target else ""
         return result
 
@@ -369,7 +377,7 @@ class Target:
         files += map(out.prediction, self.with_prediction(campaign.selected_scans(self.rows)))
         files += map(out.shifts, self.stacks(cors))
         volumes = {
-            scan: digest(self.of_full_recon(scan, entry["cor_px"]))
+            scan: self._digest_of_full_recon(scan, entry["cor_px"])
             for scan, entry in cors.items()
             if scan not in unknown
         }
@@ -421,10 +429,11 @@ def _is(folder: str, other: os.PathLike[str]) -> bool:
     return os.path.exists(folder) and os.path.samefile(folder, other)
 
 
-def _read(path: Path, default: Any) -> Any:
+def _read(path: str, default: Any) -> Any:
     """Read a JSON file that may be missing; one that cannot be read now is an error."""
     try:
-        return json.loads(path.read_bytes())
+        with open(path, "rb") as stream:
+            return json.loads(stream.read())
     except FileNotFoundError:
         return default
 

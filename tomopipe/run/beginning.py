@@ -1,6 +1,7 @@
 """The beginning of a Snakemake on a campaign: its configuration, its run, what is to be made."""
 
 import atexit
+import gc
 import getpass
 import json
 import os
@@ -157,6 +158,7 @@ def _end_run(campaign: Campaign, run: lock.Run) -> None:
     if lock.is_held(campaign.directory, run):
         at_exit(campaign)
         run_folder.end_all(campaign.results)
+    gc.freeze()
 
 
 def is_of_watcher() -> bool:
@@ -188,6 +190,7 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     `made` are the tables, `inventory` and `resolve_cor`, that this run has made already.
     """
     settled = Settled(campaign, looks_ahead=False, made=made)
+    gc.freeze()  # it stays: it is not looked through for garbage
     if launch.is_lint():
         return settled
     is_ours = bool(os.environ.get(run_folder.VARIABLE))

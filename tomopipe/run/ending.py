@@ -1,5 +1,6 @@
 """The end of a run: records of failed jobs, report, exit status; what is removed then."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import STEPS, record_failures
-from tomopipe.campaign.files import STACK, STAR, VOLUMES
+from tomopipe.campaign.files import STACK, STAR, VOLUMES, Logs
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import read_cor_json, volume_cor_px
 from tomopipe.campaign.stacks import find_stacks
@@ -189,7 +190,8 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     without_volume = [
         scan
         for scan in scans
-        if scan not in without_cor and not (campaign.directory / campaign.volume(scan)).exists()
+        if scan not in without_cor
+        and not os.path.exists(os.path.join(campaign.directory, campaign.volume(scan)))
     ]
     lines = nothing_usable(campaign, inventory)
     if to_come := [scan for scan in without_cor if _is_to_come(campaign, scan)]:
@@ -275,8 +277,8 @@ def say_warnings(campaign: Campaign) -> None:
         return
     for line in note_lines(relion_notes(campaign, rows)):
         _tell(line)
-    statuses = {s: campaign.logs.status("full_recon", s) for s in campaign.selected_scans(rows)}
-    if cut := [scan for scan, path in statuses.items() if json_or(path, {}).get("warning")]:
+    status, scans = Logs(str(campaign.logs.folder)).status, campaign.selected_scans(rows)
+    if cut := [s for s in scans if json_or(status("full_recon", s), {}).get("warning")]:
         _tell(f"voxels outside full_recon.value_range, see the report: {scans_named(cut)}")
 
 

@@ -5,10 +5,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.results import read_center, read_prediction
-from tomopipe.config import FixCorBlock
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import CorText, same_cor, shown
 from tomopipe.cor.outliers import (
@@ -24,6 +23,9 @@ from tomopipe.errors import TomopipeError, saying
 from tomopipe.storage.atomic import write_tsv
 from tomopipe.storage.json_files import part
 
+if TYPE_CHECKING:
+    from tomopipe.config import FixCorBlock  # slow to load
+
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +33,7 @@ def fix_cor(
     predicted: Mapping[str, tuple[str, str]],
     output: str | os.PathLike[str],
     members: Sequence[Mapping[str, Any]],
-    options: FixCorBlock,
+    options: "FixCorBlock",
 ) -> None:
     """Write the table of fixed CORs of one series: `tomopipe.cor.outliers.FIX_COLUMNS`.
 
@@ -53,18 +55,24 @@ def fix_cor(
 def compute(
     predicted: Mapping[str, tuple[str, str]],
     members: Sequence[Mapping[str, Any]],
-    options: FixCorBlock,
+    options: "FixCorBlock",
 ) -> dict[str, Fix]:
     """Return the rows that `fix_cor` writes by scan, as read from the table; arguments as for it.
 
     A TomopipeError if a file named in `predicted` cannot be read.
     """
     series = [_member(entry, predicted.get(entry["scan"]), options) for entry in members]
-    return parse_fixes(fix.cells() for fix in fix_series(series, **options.model_dump()))
+    fixes = fix_series(
+        series,
+        max_delta_px=options.max_delta_px,
+        protect_manual=options.protect_manual,
+        protect_confident=options.protect_confident,
+    )
+    return parse_fixes(fix.cells() for fix in fixes)
 
 
 def _member(
-    entry: Mapping[str, Any], files: tuple[str, str] | None, options: FixCorBlock
+    entry: Mapping[str, Any], files: tuple[str, str] | None, options: "FixCorBlock"
 ) -> Member:
     member = Member(
         scan=entry["scan"],
@@ -82,7 +90,7 @@ def _member(
 
 
 def _with_prediction(
-    member: Member, center_path: str, prediction_path: str, options: FixCorBlock
+    member: Member, center_path: str, prediction_path: str, options: "FixCorBlock"
 ) -> Member:
     """Add the COR of a prediction, or of the file if a person changed it, and what to report."""
     name = Path(center_path).name
@@ -117,9 +125,9 @@ def _with_prediction(
     return replace(member, note=note, no_cor_reason=why_not or "")
 
 
-def _confidence(prediction: Mapping[str, Any], options: FixCorBlock) -> float:
+def _confidence(prediction: Mapping[str, Any], options: "FixCorBlock") -> float:
     """Return the confidence as far as it protects; 0 of what the default is not measured for."""
-    counts = options.protect_confident != FixCorBlock().protect_confident or (
+    counts = not options.is_measured or (
         prediction.get("method") == "ai"
         and part(prediction, "model").get("sha256") == shipped_sha256()
     )

@@ -5,16 +5,18 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.cor_files import rot_cen, write_rot_cen
 from tomopipe.campaign.results import read_fixes
-from tomopipe.config import ResolveCorBlock
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.storage.json_files import json_or
+
+if TYPE_CHECKING:
+    from tomopipe.config import ResolveCorBlock  # slow to load
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ def resolve_cor(
     cor_json: str | os.PathLike[str],
     rot_cen_json: str | os.PathLike[str],
     scans: Mapping[str, Mapping[str, Any]],
-    options: ResolveCorBlock,
+    options: "ResolveCorBlock",
 ) -> None:
     """Write the COR of every scan, and TomoGUI's summary of them.
 
@@ -43,25 +45,6 @@ def resolve_cor(
     log.info("%d scans with a COR, %d without", len(table), len(missing))
     write_json(table, cor_json)
     write_rot_cen(_by_path(table, scans), rot_cen_json)
-
-
-def differs(
-    tables: Sequence[str],
-    cor_json: str | os.PathLike[str],
-    scans: Mapping[str, Mapping[str, Any]],
-    options: ResolveCorBlock,
-) -> str:
-    """Say why cor.json is not what `resolve_cor` would write now; "" if it is."""
-    try:
-        table, missing = compute(read_fixes(tables), scans, options.default_px)
-        if missing and options.on_missing == "block":
-            return f"no COR for {', '.join(missing)}"
-        content = json.loads(Path(cor_json).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        return f"missing: {error.filename}"
-    except (OSError, ValueError, TomopipeError) as error:
-        return f"cannot be read: {error}"
-    return is_other(cor_json) if content != table else ""
 
 
 def is_other(cor_json: str | os.PathLike[str]) -> str:

@@ -4,14 +4,14 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 
 def json_or(path: str | os.PathLike[str], default: Any) -> Any:
     """Read a JSON file; `default` if it is missing, damaged, or not of the type of `default`."""
     try:
-        content = json.loads(Path(path).read_bytes())
+        with open(path, "rb") as stream:
+            content = json.loads(stream.read())
     except (OSError, ValueError, RecursionError):
         return default
     return content if default is None or isinstance(content, type(default)) else default

@@ -1,4 +1,5 @@
-from tomopipe.config import StepOptions
+from types import SimpleNamespace
+
 from tomopipe.reruns.making import making
 from tomopipe.steps.fix_cor import fix_cor
 
@@ -7,5 +8,5 @@ with making(snakemake) as made:
         made.job["predictions"],
         made.products[0],
         made.job["members"],
-        StepOptions.model_validate_json(made.job["options"]).fix_cor,
+        SimpleNamespace(**made.job["options"]),
     )

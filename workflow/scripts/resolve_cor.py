@@ -1,4 +1,5 @@
-from tomopipe.config import StepOptions
+from types import SimpleNamespace
+
 from tomopipe.reruns.making import making
 from tomopipe.steps.resolve_cor import resolve_cor
 
@@ -8,5 +9,5 @@ with making(snakemake) as made:
         made.products[0],
         made.job["rot_cen"],
         made.job["scans"],
-        StepOptions.model_validate_json(made.job["options"]).resolve_cor,
+        SimpleNamespace(**made.job["options"]),
     )

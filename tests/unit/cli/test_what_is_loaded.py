@@ -5,21 +5,23 @@ import sys
 
 import pytest
 
-FOR_NUMBERS_OR_RAW_FILES = ("numpy", "scipy", "numba", "h5py", "tifffile", "jinja2", "PIL")
+FOR_NUMBERS_OR_RAW_FILES = "numpy scipy numba h5py tifffile jinja2 PIL"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "heavy"),
+    ("modules", "packages"),
     [
         ("tomopipe.reruns.settle", FOR_NUMBERS_OR_RAW_FILES),
         ("tomopipe.run.ending", FOR_NUMBERS_OR_RAW_FILES),
-        ("tomopipe.cli.run", ("numba", "pydantic")),  # which its end needs
+        ("tomopipe.cli.run", "numba pydantic"),  # which its end needs
+        ("tomopipe.steps.fix_cor, tomopipe.reruns.making", "numpy pydantic yaml"),
+        ("tomopipe.steps.resolve_cor, tomopipe.reruns.making", "numpy pydantic yaml"),
     ],
 )
-def test_to_begin_and_to_decide_loads_no_heavy_package(module, heavy):
-    program = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+def test_to_begin_to_decide_and_to_make_tables_loads_no_heavy_package(modules, packages):
+    program = f"import sys, {modules}; print(*(set({packages.split()}) & sys.modules.keys()))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split() == []
