@@ -21,8 +21,7 @@ from tests.review_campaign import (
 from tomopipe.cor.collected_rows import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.recon.array import claimed_gpu
-from tomopipe.review.grey16 import grey16
-from tomopipe.review.scan_images import STRIP_STEPS, Cache, Pictures, grid_around
+from tomopipe.review.scan_images import STRIP_STEPS, Cache, Pictures, grey16, grid_around
 
 
 @pytest.fixture(scope="module")
