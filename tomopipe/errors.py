@@ -1,12 +1,13 @@
-"""Errors that are meant for people: each names file, found, expected and what to do."""
+"""Errors that are meant for people, and the words for them: file, found, expected, what to do."""
 
 import errno
 import os
 import re
 import resource
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 RETIRED = {
     "a value as text": "write it into config.yaml, without quotes; of all that stands in braces in "
@@ -171,3 +172,36 @@ def reason_of(error: Exception) -> str:
 def some_of(names: Sequence[str], n_most: int) -> str:
     """Name the first of several things, as a part of a sentence; dots stand for the others."""
     return ", ".join([*names[:n_most], *(["..."] if len(names) > n_most else [])])
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Return the values of each key, both in the order in which they come."""
+    groups: dict[K, list[V]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
+
+
+def scans_named(names: Sequence[str]) -> str:
+    """Name the scans that share a fault: one by its name, several by their number and the first."""
+    return names[0] if len(names) == 1 else f"{len(names)} scans ({some_of(names, 3)})"
+
+
+def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each text and the scans that share it, from (text, scan).
+
+    Texts that differ in the name of the scan alone are one, with {scan} in its place.
+    """
+    alike = grouped(
+        (re.sub(rf"(?<!\w){re.escape(scan)}(?!\w)", "{scan}", text), (text, scan))
+        for text, scan in faults
+    )
+    lines = []
+    for pattern, entry in alike.items():
+        text = pattern if len(entry) > 1 else entry[0][0]
+        lines.append(f"{scans_named([scan for _, scan in entry])}: {text}")
+    return lines

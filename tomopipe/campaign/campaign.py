@@ -31,8 +31,7 @@ from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_config, read_config
 from tomopipe.config.base import endless_tail
 from tomopipe.cor.cor_value import format_cor
-from tomopipe.errors import TomopipeError, some_of
-from tomopipe.groups import grouped
+from tomopipe.errors import TomopipeError, grouped, some_of
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.atomic import read_tsv
 

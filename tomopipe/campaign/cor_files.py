@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_json
 from tomopipe.cor.cor_value import CorText, format_cor, shown
-from tomopipe.errors import RETIRED, TomopipeError, saying
-from tomopipe.groups import grouped
+from tomopipe.errors import RETIRED, TomopipeError, grouped, saying
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.shared import update_file

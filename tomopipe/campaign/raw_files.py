@@ -18,8 +18,7 @@ from tomopipe.campaign.files import SIDECAR
 from tomopipe.config import Config, ScanGlob, not_carried
 from tomopipe.config.base import endless_tail
 from tomopipe.cor.cor_value import NO_TEXT, CorText
-from tomopipe.errors import TomopipeError
-from tomopipe.groups import grouped
+from tomopipe.errors import TomopipeError, grouped
 from tomopipe.scans.formats import RAW_ENDINGS
 
 # Room for the longest ending of our files (file names have at most 255 bytes).

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, off_detector, shown
-from tomopipe.errors import RETIRED, TomopipeError, saying
-from tomopipe.groups import grouped
+from tomopipe.errors import RETIRED, TomopipeError, grouped, saying
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.shared import settled_content, update_file
 

@@ -17,7 +17,7 @@ from tomopipe.campaign.signs import SIGNS, State, source_word
 from tomopipe.campaign.state import TO_REVIEW
 from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state_text
 from tomopipe.cor.cor_value import format_cor
-from tomopipe.groups import grouped, scans_named
+from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.reruns.made_again import why_again
 from tomopipe.review.queue import queue_entries

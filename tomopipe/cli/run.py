@@ -23,8 +23,7 @@ from tomopipe.cli.options import (
     rest_of,
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
-from tomopipe.errors import NoRoomError, TomopipeError, room_for, write_for_a_moment
-from tomopipe.groups import scans_named
+from tomopipe.errors import NoRoomError, TomopipeError, room_for, scans_named, write_for_a_moment
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress
 

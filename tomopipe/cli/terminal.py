@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.signs import SIGNS
-from tomopipe.errors import some_of
-from tomopipe.groups import grouped
+from tomopipe.errors import grouped, some_of
 from tomopipe.reruns.reasons import is_news
 from tomopipe.run.progress import Progress, Step
 

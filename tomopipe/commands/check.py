@@ -15,8 +15,7 @@ from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.blocks import AngleRange
 from tomopipe.cost import lack_of_disk, shown_size, still_to_make
-from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.groups import fault_lines, grouped
+from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (

@@ -28,8 +28,7 @@ from tomopipe.volume_formats import COMPRESSIONS, FORMATS
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
 from tomopipe.volumes.volume import check_space, new_volume
-from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
-from tomopipe.volumes.volume_store import HEIGHT
+from tomopipe.volumes.volume_read import HEIGHT, Volume, copy_voxels, open_volume, read_provenance
 
 MRC = "mrc"
 _N_SAMPLES = 8  # slices read to find a range

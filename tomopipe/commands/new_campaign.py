@@ -25,8 +25,7 @@ from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE, names_no_target
 from tomopipe.campaign.raw_files import matches
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.parse import merged, parse_config, read_config
-from tomopipe.errors import TomopipeError, saying
-from tomopipe.groups import grouped
+from tomopipe.errors import TomopipeError, grouped, saying
 from tomopipe.paths import workflow_folder
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.atomic import write_text

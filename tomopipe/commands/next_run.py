@@ -13,8 +13,7 @@ from tomopipe.campaign.log import position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.stacks import stack_notes
 from tomopipe.cost import START_S, cpu_s, disk_needed
-from tomopipe.errors import some_of
-from tomopipe.groups import grouped
+from tomopipe.errors import grouped, some_of
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.made_again import why_again

@@ -43,7 +43,7 @@ from tomopipe.prep.recipe import (
     warp_of,
 )
 from tomopipe.prep.warp import Warp, apply_warp
-from tomopipe.recon.team import Team
+from tomopipe.recon.jit import Team
 from tomopipe.scans.scan import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tomopipe.recon import lanefft
 from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.fbp import Rows
-from tomopipe.recon.jit import aligned_empty, kernel, thread_count
+from tomopipe.recon.jit import Team, aligned_empty, kernel, parts, thread_count
 from tomopipe.recon.lanefft import fft
 from tomopipe.recon.plan import MARGIN, Plan, angles_at_once
 from tomopipe.recon.simd import load, load_pair, splat, store, store_pair, transpose
@@ -29,7 +29,6 @@ from tomopipe.recon.spread import (
     spread_spectra,
     tap_table,
 )
-from tomopipe.recon.team import Team, parts
 
 MIN_LANES = 4
 _TOGETHER = 4  # columns gathered at once: neighbours in memory

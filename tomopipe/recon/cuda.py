@@ -17,9 +17,16 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import fft_of
-from tomopipe.recon import gridding_kernel, portable
+from tomopipe.recon import portable
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.plan import MARGIN, Plan, half_grid_shape, padded_and_grid_size
+from tomopipe.recon.plan import (
+    MARGIN,
+    WIDTH,
+    Plan,
+    half_grid_shape,
+    padded_and_grid_size,
+    tap_polynomials,
+)
 
 TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices
 GPU_ANGLES = 512  # whose samples a GPU holds at a time
@@ -32,7 +39,7 @@ is_plain = False  # without own kernels; `tomopipe.recon.array` finds out, once 
 SOURCE = "".join(
     f"#define {name} {value}\n"
     for name, value in [
-        ("WIDTH", gridding_kernel.WIDTH), ("TILE", TILE), ("MARGIN", MARGIN), ("STRIPE", STRIPE)
+        ("WIDTH", WIDTH), ("TILE", TILE), ("MARGIN", MARGIN), ("STRIPE", STRIPE)
     ]
 ) + Path(__file__).with_name("gridding.cu").read_text(encoding="utf-8")  # fmt: skip
 
@@ -176,7 +183,7 @@ def _spread_spectra(spectra: Any, plan: Plan, factor: Any, angles: slice, grid: 
     launch(
         xp, "spread", (len(runs) - 1,), (2 * n_slices,),
         (samples, cells, weights, runs, grid, np.int32(-(-n_cols // TILE)), np.int32(n_cols)),
-        8 * n_slices * (TILE + gridding_kernel.WIDTH - 1) ** 2,
+        8 * n_slices * (TILE + WIDTH - 1) ** 2,
     )  # fmt: skip
 
 
@@ -195,7 +202,7 @@ def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any, Any]:
     xp = plan.xp
     radius = xp.arange(plan.n_padded // 2 + 1) * (plan.n_grid / plan.n_padded)
     position = (xp.asarray(plan.direction[angles])[:, None, :] * radius[:, None]).reshape(-1, 2)
-    first = xp.ceil(position - gridding_kernel.WIDTH / 2)
+    first = xp.ceil(position - WIDTH / 2)
     column = first[:, 0].astype(xp.int32) + (plan.n_grid // 2 + MARGIN)
     row = first[:, 1].astype(xp.int32) + MARGIN
     tile = row // TILE * -(-plan.half_grid_shape[1] // TILE) + column // TILE
@@ -207,14 +214,14 @@ def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any, Any]:
     begins[1:] |= tile[1:] != tile[:-1]
     rank = xp.empty(n, dtype=xp.uint32)
     rank[order] = number.astype(xp.uint32)
-    t = (2 * (first - position) + gridding_kernel.WIDTH - 1)[order].astype(xp.float32)
-    taps = xp.asarray(gridding_kernel.tap_polynomials(plan.beta), dtype=xp.float32)
-    weights = xp.zeros((n, 2, gridding_kernel.WIDTH), dtype=xp.float32)
+    t = (2 * (first - position) + WIDTH - 1)[order].astype(xp.float32)
+    taps = xp.asarray(tap_polynomials(plan.beta), dtype=xp.float32)
+    weights = xp.zeros((n, 2, WIDTH), dtype=xp.float32)
     for coefficients in taps[::-1]:
         weights *= t[:, :, None]
         weights += coefficients
     runs = xp.concatenate([xp.flatnonzero(begins), xp.asarray([n])]).astype(xp.int32)
-    return rank, cells, weights.reshape(n, 2 * gridding_kernel.WIDTH), runs
+    return rank, cells, weights.reshape(n, 2 * WIDTH), runs
 
 
 def launch(

@@ -1,4 +1,4 @@
-"""Compilation of kernels, and the cache of their code.
+"""Compilation of kernels, the cache of their code, and threads that share calls of a function.
 
 Code is kept in `NUMBA_CACHE_DIR`, else in the user's cache, else in the campaign, in a folder for
 each type of CPU, as nodes of a cluster differ.
@@ -6,11 +6,13 @@ each type of CPU, as nodes of a cluster differ.
 
 import fcntl
 import functools
+import itertools
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -132,3 +134,33 @@ def aligned_empty(n: int) -> NDArray[np.float32]:
 def aligned(block: Any) -> Any:
     """Return a block of floats from its first cache line on; for kernels (see `aligned_empty`)."""
     return block[(-(block.ctypes.data // 4)) % 16 :]
+
+
+class Team:
+    """Threads that share the calls of a stage; `run` returns when all are done."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def run(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> None:
+        """Call a function with each tuple of arguments."""
+        if self._pool is None:
+            for arguments in calls:
+                function(*arguments)
+            return
+        for future in [self._pool.submit(function, *arguments) for arguments in calls]:
+            future.result()
+
+    def __enter__(self) -> "Team":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+def parts(n: int, n_parts: int) -> list[tuple[int, int]]:
+    """Cut range(n) into at most `n_parts` (first, last) ranges of nearly equal length."""
+    edges = [n * i // n_parts for i in range(n_parts + 1)]
+    return [(a, b) for a, b in itertools.pairwise(edges) if b > a]

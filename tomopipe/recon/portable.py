@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of, sparse_of
-from tomopipe.recon import gridding_kernel
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.plan import MARGIN, Plan, image_positions
+from tomopipe.recon.plan import MARGIN, WIDTH, Plan, image_positions, kernel_values
 
 ANGLES = 64  # whose samples are weighed at a time
 
@@ -73,12 +72,12 @@ def padded_spectra(rows: Any, plan: Plan) -> Any:
 
 def spreading_matrix(plan: Plan, angles: slice) -> Any:
     """Return the weights of samples in grid cells: (cells of the half grid, n_chunk * n_bins)."""
-    xp, width = plan.xp, gridding_kernel.WIDTH
+    xp, width = plan.xp, WIDTH
     radius = xp.arange(plan.n_padded // 2 + 1) * (plan.n_grid / plan.n_padded)
     position = xp.asarray(plan.direction[angles])[:, None] * radius[:, None]
     cell = xp.ceil(position - width / 2)[..., None] + xp.arange(width)
     # (n_chunk, n_bins, axis, tap)
-    weight = gridding_kernel.kernel_values(cell - position[..., None], plan.beta, xp)
+    weight = kernel_values(cell - position[..., None], plan.beta, xp)
     values = (weight[..., 1, :, None] * weight[..., 0, None, :]).astype(xp.float32).ravel()
     n_rows, n_cols = plan.half_grid_shape
     cell = cell.astype(xp.int64)

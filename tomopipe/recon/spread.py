@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon import gridding_kernel as kaiser
 from tomopipe.recon.jit import aligned, kernel
 from tomopipe.recon.lanefft import fft
-from tomopipe.recon.plan import MARGIN, Plan
+from tomopipe.recon.plan import MARGIN, WIDTH, Plan, tap_polynomials
 from tomopipe.recon.simd import (
     finite_or_zero,
     halves,
@@ -202,9 +201,9 @@ def _counted(key: Any, before: Any, n_keys: int) -> Any:
 
 def tap_table(beta: float) -> NDArray[np.float32]:
     """Return the taps' polynomials, highest power first: x in the lanes from 0, y from 8 on."""
-    polynomials = kaiser.tap_polynomials(beta)[::-1]
+    polynomials = tap_polynomials(beta)[::-1]
     table = np.zeros((len(polynomials), 16), dtype=np.float32)
-    table[:, : kaiser.WIDTH] = table[:, 8 : 8 + kaiser.WIDTH] = polynomials
+    table[:, :WIDTH] = table[:, 8 : 8 + WIDTH] = polynomials
     return table.ravel()
 
 

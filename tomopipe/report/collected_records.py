@@ -21,8 +21,7 @@ from tomopipe.campaign.signs import State
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.outliers import known_median
-from tomopipe.errors import TomopipeError, is_of_the_system
-from tomopipe.groups import grouped
+from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import (
     CampaignRecord,
     ScanRecord,

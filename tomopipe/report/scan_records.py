@@ -21,8 +21,7 @@ from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
-from tomopipe.errors import TomopipeError, is_of_the_system
-from tomopipe.groups import grouped
+from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import Note, ScanRecord, off_line
 from tomopipe.storage.atomic import read_tsv
 from tomopipe.storage.json_files import number, part, text, texts

@@ -13,8 +13,7 @@ from tomopipe.campaign.raw_files import path_problems
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector
-from tomopipe.errors import ScanError, TomopipeError, some_of
-from tomopipe.groups import scans_named
+from tomopipe.errors import ScanError, TomopipeError, scans_named, some_of
 from tomopipe.storage.atomic import closed, giving_rights, is_protected
 from tomopipe.volume_formats import FORMATS
 

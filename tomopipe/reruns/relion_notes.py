@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.config.blocks import ASSUMED
-from tomopipe.groups import scans_named
+from tomopipe.errors import scans_named
 from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.receipts import digest
 

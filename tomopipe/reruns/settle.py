@@ -26,8 +26,7 @@ from tomopipe.campaign.files import Files
 from tomopipe.campaign.results import read_cor_json, read_fixes
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.cor.outliers import Fix
-from tomopipe.errors import TomopipeError
-from tomopipe.groups import grouped
+from tomopipe.errors import TomopipeError, grouped
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.reruns.reasons import (

@@ -34,7 +34,7 @@ from tomopipe.reruns.reasons import (
 )
 from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
-from tomopipe.scans.inventory_notes import BY_ANGLE, COMMAS, NOT_SQUARE
+from tomopipe.scans.formats import BY_ANGLE, COMMAS, NOT_SQUARE
 from tomopipe.steps import sidecar
 from tomopipe.storage.atomic import read_tsv, remove_stale, why_not_replaced
 from tomopipe.storage.checksums import changed_links

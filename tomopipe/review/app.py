@@ -31,7 +31,6 @@ from tomopipe.commands.status import read_status
 from tomopipe.cor.cor_value import CorText, is_valid, off_detector
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.report.render import script_hash
-from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
 from tomopipe.review.queue import (
     SETS,
     STATES,
@@ -41,6 +40,7 @@ from tomopipe.review.queue import (
     read_cells,
     stamp_now,
 )
+from tomopipe.review.scan_images import USUAL_PERCENT, Grey, scaled16
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store

@@ -17,8 +17,7 @@ from tomopipe.campaign.results import read_cor_json, volume_cor_px
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
-from tomopipe.errors import TomopipeError, is_of_the_system, some_of
-from tomopipe.groups import fault_lines, scans_named
+from tomopipe.errors import TomopipeError, fault_lines, is_of_the_system, scans_named, some_of
 from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.inventory_notes import COMMAS
+from tomopipe.scans.formats import COMMAS
 
 if TYPE_CHECKING:
     from tomopipe.config.blocks import AngleRange  # slow to load

@@ -23,9 +23,8 @@ from tomopipe.scans.angle_lists import (
     other_unit,
     span_deg,
 )
-from tomopipe.scans.formats import format_of
+from tomopipe.scans.formats import NOT_SQUARE, format_of
 from tomopipe.scans.hdf5 import one_line
-from tomopipe.scans.inventory_notes import NOT_SQUARE
 from tomopipe.scans.layout import (
     SAME_NUMBER,
     Layout,

@@ -1,4 +1,4 @@
-"""The formats of raw scans: how files are named and begin, who reads them.
+"""The formats of raw scans: how files are named and begin, who reads them; notes on angles.
 
 The one place that knows: what init and patterns look for, which reader opens a scan or flats and
 darks elsewhere, and where else their parts may stand. The readers are imported when they are used.
@@ -15,6 +15,12 @@ from tomopipe.scans.hdf5 import check_file
 if TYPE_CHECKING:
     from tomopipe.config import InputBlock
     from tomopipe.scans.layout import Kind, Reader, Reference
+
+
+BY_ANGLE = "images ordered by the angles in their names"  # where earlier versions did not
+COMMAS = "angles with decimal commas"  # earlier versions left out the decimals
+NOT_SQUARE = "pixels are not square: "
+
 
 Path = str | os.PathLike[str]
 

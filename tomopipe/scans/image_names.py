@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import some_of
-from tomopipe.groups import grouped
+from tomopipe.errors import grouped, some_of
 
 # A sign, unless a digit is before it, and a number; not 12.30.45, which is a time
 _NUMBER = re.compile(r"((?<!\d)[-+])?((?<!\d[.,])\d+[.,]\d+(?![.,]?\d)|\d+)")

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
-from tomopipe.errors import ScanError, some_of
-from tomopipe.groups import grouped
+from tomopipe.errors import ScanError, grouped, some_of
 from tomopipe.scans.angle_lists import TILTS, notes_on_list, planned_by_range, read_angles
-from tomopipe.scans.formats import HDF5, TIFF
+from tomopipe.scans.formats import BY_ANGLE, HDF5, TIFF
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
     Placed,
@@ -33,7 +32,6 @@ from tomopipe.scans.image_names import (
     places_by_angle,
     unclear_kinds,
 )
-from tomopipe.scans.inventory_notes import BY_ANGLE
 from tomopipe.scans.layout import (
     COUNTED,
     INVALID,

@@ -25,7 +25,7 @@ import numpy as np
 
 from tomopipe.campaign.files import LINKS, MRC_VOLUME, NAMES, STACK, STAR, STAR5, TILT_SERIES
 from tomopipe.campaign.results import read_cor_json, read_json
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import TomopipeError, grouped, some_of
 from tomopipe.geometry import (
     ANGSTROM_PER_UM,
     Floats,
@@ -34,7 +34,6 @@ from tomopipe.geometry import (
     relion4_matrices,
     relion5_alignment,
 )
-from tomopipe.groups import grouped
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.relion.mrc import check_stack, read_volume_size
 from tomopipe.relion.star import (

@@ -16,8 +16,7 @@ from tomopipe.campaign.raw_files import SAME_SIZE, reference_size, undersized
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.config.blocks import NUMBERS
-from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, own_error
-from tomopipe.groups import grouped
+from tomopipe.errors import ScanError, TomopipeError, grouped, is_of_the_system, own_error
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
 from tomopipe.scans.exchange import RawScan, raw_scan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line

@@ -23,8 +23,7 @@ from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
-from tomopipe.volumes.volume_read import DESCRIBED, Volume, copy_voxels, open_volume
-from tomopipe.volumes.volume_store import PutSlices
+from tomopipe.volumes.volume_read import DESCRIBED, PutSlices, Volume, copy_voxels, open_volume
 
 _TOLERANCE = 0.1  # of a declared overlap
 _TOLERANCE_ROWS = 10

@@ -22,8 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import TomopipeError, room_for
-from tomopipe.groups import grouped
+from tomopipe.errors import TomopipeError, grouped, room_for
 from tomopipe.paths import existing_folder
 from tomopipe.storage import checksums, run_folder
 from tomopipe.storage.checksums import names_of_others, write_manifest

@@ -37,7 +37,7 @@ from tomopipe.stream.try_sweep import plan_of
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
-from tomopipe.volumes.volume_store import HEIGHT
+from tomopipe.volumes.volume_read import HEIGHT
 
 UNITS = {"per_pixel": "1/pixel", "per_cm": "1/cm"}
 

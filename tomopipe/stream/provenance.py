@@ -14,7 +14,7 @@ from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.scans.exchange import RawScan
 from tomopipe.stream.fit_options import VolumeOptions
 from tomopipe.stream.recon_task import ReconTask
-from tomopipe.volumes.volume_store import Origin
+from tomopipe.volumes.volume_read import Origin
 
 _PACKAGES = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
 

@@ -31,7 +31,7 @@ from tomopipe.stream.source import (
     some_threads,
 )
 from tomopipe.volumes.encoding import SliceStatistics, with_statistics
-from tomopipe.volumes.volume_store import PutSlices
+from tomopipe.volumes.volume_read import PutSlices
 
 N_SAMPLES = 8  # slices that the range of whole numbers is taken from
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomopipe.volumes.encoding import SUMMED, Encoding, SliceStatistics
-from tomopipe.volumes.volume_store import Layers, Map, Slices
+from tomopipe.volumes.volume_read import Layers, Map, Slices
 
 if TYPE_CHECKING:
     import h5py

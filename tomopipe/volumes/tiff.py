@@ -23,7 +23,7 @@ from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes import volume_h5
 from tomopipe.volumes.preview import stored_averages
 from tomopipe.volumes.volume_h5 import notes_file, open_file
-from tomopipe.volumes.volume_store import HEIGHT, Layout, Map, Slices, Store, Stored
+from tomopipe.volumes.volume_read import HEIGHT, Layout, Map, Slices, Store, Stored
 
 MID_PLANES_FILE, _PROVENANCE = "mid_planes.h5", "provenance.json"
 _SOFTWARE = "tomopipe"

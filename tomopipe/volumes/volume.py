@@ -17,8 +17,7 @@ from tomopipe.storage.atomic import take_away, whole
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.encoding import Encoding, SliceStatistics, with_statistics
 from tomopipe.volumes.output_size import volume_bytes
-from tomopipe.volumes.volume_read import stored_volume
-from tomopipe.volumes.volume_store import Layout, Map, Origin, PutSlices, Slices
+from tomopipe.volumes.volume_read import Layout, Map, Origin, PutSlices, Slices, stored_volume
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from tomopipe.storage.direct_io import LEAST_BYTES, direct_writer
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import DEFLATE_BYTES
 from tomopipe.volumes.preview import Preview, stored_averages
-from tomopipe.volumes.volume_store import MID_PLANES, Layout, Map, Slices, Store, Stored
+from tomopipe.volumes.volume_read import MID_PLANES, Layout, Map, Slices, Store, Stored
 
 if TYPE_CHECKING:
     import h5py

@@ -31,7 +31,7 @@ from tomopipe.storage import checksums
 from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import BUFFER_BYTES
-from tomopipe.volumes.volume_store import (
+from tomopipe.volumes.volume_read import (
     HEIGHT,
     MID_PLANES,
     Layers,

@@ -23,8 +23,7 @@ from tomopipe.arrays import fft_of
 from tomopipe.recon import cuda
 from tomopipe.recon.array import CudaDevice
 from tomopipe.recon.fbp import reconstruct
-from tomopipe.recon.gridding_kernel import WIDTH
-from tomopipe.recon.plan import Plan, make_plan
+from tomopipe.recon.plan import WIDTH, Plan, make_plan
 from tomopipe_lab.bench.gpu_ways import Scan, normalised
 
 _COPY_BYTES = 2**30

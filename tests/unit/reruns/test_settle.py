@@ -10,7 +10,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import only_metadata_differ
 from tomopipe.reruns.reasons import IF_COR, MISSING, of_difference
 from tomopipe.reruns.settle import Settled
-from tomopipe.scans.inventory_notes import COMMAS
+from tomopipe.scans.formats import COMMAS
 from tomopipe.storage.atomic import write_json
 
 SIZE = {"n_rows": 4, "n_cols": 64, "n_angles": 31}

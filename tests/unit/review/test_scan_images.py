@@ -22,8 +22,7 @@ from tomopipe.cor.collected_rows import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.recon import array, cuda
 from tomopipe.recon.array import claimed_gpu
-from tomopipe.review.grey16 import grey16
-from tomopipe.review.scan_images import STRIP_STEPS, Cache, Pictures, grid_around
+from tomopipe.review.scan_images import STRIP_STEPS, Cache, Pictures, grey16, grid_around
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import tifffile
 
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan, read_metadata
-from tomopipe.scans.inventory_notes import BY_ANGLE
+from tomopipe.scans.formats import BY_ANGLE
 from tomopipe.scans.metadata import incomplete
 
 GOLDEN = np.arange(60) * 180 * (np.sqrt(5) - 1) / 2 % 180

@@ -14,7 +14,7 @@ from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, is_of_the_scan
 from tomopipe.scans.angle_lists import TILTS
 from tomopipe.scans.exchange import open_scan, read_metadata
-from tomopipe.scans.inventory_notes import COMMAS
+from tomopipe.scans.formats import COMMAS
 from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_state import file_state
 

@@ -23,8 +23,7 @@ from tomopipe.volume_formats import COMPRESSIONS
 from tomopipe.volumes import tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
-from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
-from tomopipe.volumes.volume_store import Origin
+from tomopipe.volumes.volume_read import Origin, read_mid_planes, read_provenance
 
 DATA = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 PROVENANCE = {
@@ -382,7 +381,7 @@ def test_a_file_that_can_grow_no_more_is_an_error_not_a_crash(
         "import gc, resource, signal, sys\n"
         "import numpy as np\n"
         "from tomopipe.volumes.volume import new_volume\n"
-        "from tomopipe.volumes.volume_store import Origin\n"
+        "from tomopipe.volumes.volume_read import Origin\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))\n"
         f"slices = np.random.default_rng(0).normal(size=(8, {side}, {side})).astype('f4')\n"

@@ -14,8 +14,7 @@ from tomopipe.storage import checksums
 from tomopipe.volumes import volume_zarr
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
-from tomopipe.volumes.volume_read import open_volume
-from tomopipe.volumes.volume_store import Origin
+from tomopipe.volumes.volume_read import Origin, open_volume
 
 SHAPE = (21, 150, 269)
 DATA = np.random.default_rng(0).normal(1, 0.2, SHAPE).astype(np.float32)
