@@ -161,3 +161,20 @@ def test_whose_a_changed_result_is(raw, tmp_path, change, names):
             if change is not others_hdf5 or path.endswith(".h5"):
                 change(campaign / path)
     assert sorted(of_others()) == sorted(names)
+
+
+def test_after_the_cors_only_what_is_still_written_counts(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").write_bytes(b"")
+    campaign = load_campaign(tmp_path)
+    paths = [campaign.outputs.prediction("a_1"), campaign.volume("a_1")]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("of somebody else")
+
+    def named(**more: bool) -> list[str]:
+        return foreign(campaign, Receipts(tmp_path, campaign.outputs), **more)
+
+    assert named() == paths
+    assert named(after_cors=True) == paths[1:]
