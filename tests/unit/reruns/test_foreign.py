@@ -278,3 +278,20 @@ def test_what_was_copied_onto_a_table_keeps_its_inode_and_is_of_others(tables):
     for name, text in OTHERS.items():
         (results / name).write_text(text)
     assert of_others() == set(OTHERS)
+
+
+def test_after_the_cors_only_what_is_still_written_counts(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").write_bytes(b"")
+    campaign = load_campaign(tmp_path)
+    paths = [campaign.outputs.prediction("a_1"), campaign.volume("a_1")]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("of somebody else")
+
+    def named(**more: bool) -> list[str]:
+        return foreign(campaign, Receipts(tmp_path, campaign.outputs), **more)
+
+    assert named() == paths
+    assert named(after_cors=True) == paths[1:]
