@@ -16,13 +16,13 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import CampaignScan, encode_series
 from tomopipe.config import parse_config
 from tomopipe.cor.cor_value import CorText
+from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.storage.atomic import write_tsv
 from tomopipe.volumes.tiff import write_try_stack
 
 INVENTORY = (
     "scan path series index n_angles n_rows n_cols bytes keep reason warnings".split()  # noqa: SIM905
 )
-FIX = "scan index before_px after_px source flagged reason limit_px neighbours".split()  # noqa: SIM905
 # in capitals: a <word> would be refused as a name
 NASTY = '"><SCRIPT>alert(1)<img src=x onerror=alert(2)>'
 USUAL = {"min_confidence": 0.5, "protect_manual": True}  # what the configuration says of a scan
@@ -76,7 +76,7 @@ class Made:
         )
 
     def predict(
-        self, name, best_px, confidence=0.93, verdict="resolved", method="classical", reason=""
+        self, name, best_px, confidence=0.93, verdict="resolved", reason="", method="classical"
     ):
         accepted = verdict == "resolved" and confidence >= 0.5
         x = np.linspace(462, 562, 101)
@@ -157,7 +157,7 @@ class Made:
         if inventory:
             write_tsv(self.inventory, INVENTORY, self.results / "inventory.tsv")
         for series, rows in self.fixes.items() if fixes else ():
-            write_tsv(rows, FIX, self.results / "fix_cor" / f"{encode_series(series)}.tsv")
+            write_tsv(rows, FIX_COLUMNS, self.results / "fix_cor" / f"{encode_series(series)}.tsv")
         if cor:
             write_json(self.cor, self.results / "cor.json")
         return self
@@ -168,13 +168,56 @@ def disks(n_y, n_x, rng):
     y, x = np.mgrid[:n_y, :n_x]
     values = 0.02 * rng.normal(size=(n_y, n_x)).astype(np.float32)
     for _ in range(9):
-        cy, cx, r = (
-            rng.uniform(0.2, 0.8) * n_y,
-            rng.uniform(0.2, 0.8) * n_x,
-            rng.uniform(3, n_y / 5),
-        )
+        cy, cx = rng.uniform(0.2, 0.8) * n_y, rng.uniform(0.2, 0.8) * n_x
+        r = rng.uniform(3, n_y / 5)
         values += rng.uniform(0.1, 0.5) * ((y - cy) ** 2 + (x - cx) ** 2 < r * r)
     return np.float32(values * 1e-3)
+
+
+FAR = "35.65 px from the median 512.85 of the series, limit 10.00"
+NO_COR = "no COR, and none in the series to fill it from"
+ABORTED = "120 of 901 frames: the acquisition was aborted"
+#: Of each scan: options of `scan`, values of `predict` and of `fix`, and options of `fix`.
+STATES = {
+    "bone_006": (
+        {"index": 6},
+        (548.5, 0.71),
+        ("548.50", "513.45", "outlier"),
+        {"flagged": True, "reason": FAR, "near": "bone_005;bone_007"},
+    ),
+    "bone_007": (
+        {"index": 7, "manual": "513.65"},
+        (530.0, 0.2, "ambiguous", "two peaks of one height"),
+        ("513.65", "513.65", "manual"),
+        {},
+    ),
+    "bone_008": (
+        {"index": 8},
+        (None, 0.0, "flat", "no contrast in any row"),
+        (None, "512.81", "series-mean"),
+        {"reason": "no COR, mean of 7 of the series"},
+    ),
+    "bone_009": ({"index": 9, "keep": False, "n_angles": 120, "reason": ABORTED}, None, None, {}),
+    "bone_010": ({"index": 10, "select": "no"}, None, None, {}),
+    NASTY: (
+        {"series": NASTY, "index": 0},
+        (500.25, 0.55, "resolved", NASTY),
+        ("500.25", "500.25", "auto"),
+        {},
+    ),
+    "Knochen größe 三_1": (
+        {"series": "Knochen größe 三"},
+        (None, 0.0, "failed", "constant frames"),
+        (None, None, ""),
+        {"reason": NO_COR},
+    ),
+    "wood_1": (
+        {"series": "wood"},
+        (400.0, 0.31, "edge", "best at the end of the grid"),
+        (None, None, ""),
+        {"reason": NO_COR},
+    ),
+}
 
 
 def every_state(folder, *, plane_px=96):
@@ -202,64 +245,17 @@ def _every_state(plane_px):
         made.resolve(name, round(drift, 2), "auto")
         made.volume(name, index, plane_px)
         made.sweep(name, round(drift, 2), n=200 if plane_px else 8)
-    made.scan("bone_006", index=6)
-    made.predict("bone_006", 548.5, 0.71)
-    far = "35.65 px from the median 512.85 of the series, limit 10.00"
-    made.fix(
-        "bone_006",
-        "548.50",
-        "513.45",
-        "outlier",
-        flagged=True,
-        reason=far,
-        near="bone_005;bone_007",
-    )
-    made.resolve("bone_006", 513.45, "outlier")
-    made.volume("bone_006", 6, plane_px)
-    made.scan("bone_007", index=7, manual="513.65")
-    made.predict("bone_007", 530.0, 0.2, "ambiguous", reason="two peaks of one height")
-    made.fix("bone_007", "513.65", "513.65", "manual")
-    made.resolve("bone_007", 513.65, "manual")
-    made.volume("bone_007", 7, plane_px)
-    made.scan("bone_008", index=8)
-    made.predict("bone_008", None, 0.0, "flat", reason="no contrast in any row")
-    made.fix("bone_008", None, "512.81", "series-mean", reason="no COR, mean of 7 of the series")
-    made.resolve("bone_008", 512.81, "series-mean")
-    made.volume("bone_008", 8, plane_px)
-    made.scan(
-        "bone_009",
-        index=9,
-        keep=False,
-        n_angles=120,
-        reason="120 of 901 frames: the acquisition was aborted",
-    )
-    made.scan("bone_010", index=10, select="no")
-    made.scan(NASTY, series=NASTY, index=0)
-    made.predict(NASTY, 500.25, 0.55, reason=NASTY)
-    made.fix(NASTY, "500.25", "500.25", "auto", series=NASTY)
-    made.resolve(NASTY, 500.25, "auto")
+    for name, (of_scan, prediction, fix, of_fix) in STATES.items():
+        made.scan(name, **of_scan)
+        if prediction:
+            made.predict(name, *prediction)
+            made.fix(name, *fix, series=made.scans[name].series, **of_fix)
+        if prediction and fix[1]:
+            made.resolve(name, float(fix[1]), fix[2])
+        if prediction and name.startswith("bone"):
+            made.volume(name, of_scan["index"], plane_px)
     made.status("full_recon", NASTY, 3, "failed", error="MemoryError: <b>out of memory</b>")
     made.log("full_recon", NASTY, "reading rows\nMemoryError: <b>out of memory</b>\n")
-    made.scan("Knochen größe 三_1", series="Knochen größe 三", index=1)
-    made.predict("Knochen größe 三_1", None, 0.0, "failed", reason="constant frames")
-    made.fix(
-        "Knochen größe 三_1",
-        None,
-        None,
-        "",
-        series="Knochen größe 三",
-        reason="no COR, and none in the series to fill it from",
-    )
-    made.scan("wood_1", series="wood", index=1)
-    made.predict("wood_1", 400.0, 0.31, "edge", reason="best at the end of the grid")
-    made.fix(
-        "wood_1",
-        None,
-        None,
-        "",
-        series="wood",
-        reason="no COR, and none in the series to fill it from",
-    )
     for number, scan in enumerate(made.cor):
         made.status("try_recon", scan, 10.0 + number, start=1_732_000_000.0 + 60 * number)
         made.status("predict_cor", scan, 1.5)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from tomopipe.config import (
@@ -69,6 +70,13 @@ def full_recon(raw: Any, volume: Any, *, cor_px: float, source: Any = None, **op
     cor = {"cor_px": cor_px, "source": source}
     options = {"pixel_size_um": None, "provenance": None, "voxels_of": None} | options
     return _full_recon(given, volume, cor, full, resources=resources, **options)
+
+
+def volume_of(raw: Any, volume: Any, **options: Any) -> Any:
+    """Reconstruct an HDF5 volume; return its stored numbers."""
+    full_recon(raw, volume, **options)
+    with h5py.File(volume) as file:
+        return file["exchange/data"][()]
 
 
 def try_recon(raw: Any, stack: Any, sweep: Any, rows: Any, **options: Any) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 import sys
 
-import pytest
 from typer.testing import CliRunner
 
 from tests.pretend_device import cupy_is
@@ -10,15 +9,6 @@ from tomopipe.errors import TomopipeError
 
 def _run(*arguments):
     return CliRunner().invoke(cli, ["lab", "bench", *arguments], env={"COLUMNS": "200"})
-
-
-@pytest.mark.parametrize("mode", ["cpu", "gpu"])
-def test_help_has_an_example(mode):
-    result = _run(mode, "--help")
-    assert result.exit_code == 0
-    assert f"tomopipe lab bench {mode}" in result.output
-    assert "Example" in result.output
-    assert "--quick" in result.output
 
 
 def test_cpu_compares_with_what_was_asked_for():

@@ -52,10 +52,10 @@ def answer(**changes):
 
 
 def test_every_method_and_the_decision_are_asked_as_predict_cor_would():
-    classical, ai, decision = ask(case(), ["classical", "ai", "decision"], OPTIONS)
-    names = [answer.method for answer in (classical, ai, decision)]
-    assert names == ["classical", "ai", "decision"]
-    for answer in (classical, ai, decision):
+    names = ["classical", "ai", "decision"]
+    classical, ai, decision = answers = ask(case(), names, OPTIONS)
+    assert [answer.method for answer in answers] == names
+    for answer in answers:
         assert answer.error_px < 0.25
         assert answer.accepted
         assert answer.in_grid
@@ -79,13 +79,8 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     with open(tmp_path / ANSWERS, "a") as file:
         file.write('{"scan": "two", "fam')  # killed while it wrote
     progress_calls = []
-    both = evaluate(
-        items,
-        ["classical"],
-        OPTIONS,
-        folder=tmp_path,
-        progress=lambda *args: progress_calls.append(args),
-    )
+    options = {"folder": tmp_path, "progress": lambda *args: progress_calls.append(args)}
+    both = evaluate(items, ["classical"], OPTIONS, **options)
     assert [item.loads for item in items] == [1, 1]
     assert both[0] == first[0]
     assert progress_calls == [(1, 2, ""), (2, 2, "two")]

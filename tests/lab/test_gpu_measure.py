@@ -55,11 +55,11 @@ def test_a_part_goes_on_after_another_one_failed(measure, monkeypatch, tmp_path)
 
 def test_slices_that_differ_from_the_cpus_fail_the_part(measure, monkeypatch, tmp_path):
     reconstruct = measure.reconstruct
-    monkeypatch.setattr(
-        measure,
-        "reconstruct",
-        lambda rows, plan, cor_px: reconstruct(rows, plan, cor_px + 0.1 * (plan.xp is XP)),
-    )
+
+    def off(rows, plan, cor_px):
+        return reconstruct(rows, plan, cor_px + 0.1 * (plan.xp is XP))
+
+    monkeypatch.setattr(measure, "reconstruct", off)
     with cupy_is(monkeypatch, XP):
         status, result = _run(measure, tmp_path, "correct")
     assert status == 1

@@ -22,19 +22,12 @@ def work(tmp_path_factory):
     """A work folder after all stages of a tiny training of A."""
     folder = tmp_path_factory.mktemp("work")
     start(folder, SMALL)
-    progress_calls = []
-    card = run.everything(
-        folder,
-        SMALL,
-        run.Options(cores=1),
-        lambda *call: progress_calls.append(call),
-        ("simulate", "features", "train"),
-    )
-    return folder, card, progress_calls
+    stages = "simulate", "features", "train"
+    return folder, run.everything(folder, SMALL, run.Options(cores=1), lambda *call: None, stages)
 
 
 def test_the_result_is_a_network_that_loads_and_says_what_it_was_trained_on(work):
-    folder, card, _ = work
+    folder, card = work
     model = load_model(folder / "nets" / "A.safetensors")
     assert model.card == card
     assert (card["data"]["train"], card["data"]["validation"], card["data"]["seed"]) == (14, 8, 5)
@@ -43,7 +36,7 @@ def test_the_result_is_a_network_that_loads_and_says_what_it_was_trained_on(work
 
 
 def test_some_scans_that_calibrate_are_as_wide_as_detectors(work):
-    folder, card, _ = work
+    folder, card = work
     assert card["wide"]["n"] + card["wide"]["n_without_answer"] == card["data"]["wide"] == 1
     for name in names(folder, "wide"):
         path = folder / "rows" / "wide" / name
@@ -54,12 +47,12 @@ def test_some_scans_that_calibrate_are_as_wide_as_detectors(work):
 
 def test_it_beats_chance_clearly(work):
     """A place drawn at random is within 1 px of the axis in 3 of 70 scans."""
-    _, card, _ = work
+    _, card = work
     assert card["validation"]["within_1px"] > 0.3
 
 
 def test_what_is_there_is_not_made_again_and_what_is_missing_is(work, monkeypatch):
-    folder, _, _ = work
+    folder, _ = work
     every = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     gone = folder / "features" / "train" / "000003.npz"
     before = stages.read_features(gone)
@@ -103,10 +96,9 @@ def test_files_being_written_are_no_scans(tmp_path):
 
 
 def test_the_command_shows_a_card_without_its_calibration(work):
-    folder, card, _ = work
-    result = CliRunner().invoke(
-        cli, ["lab", "train", "--card", str(folder / "nets" / "A.safetensors")]
-    )
+    folder, card = work
+    shown = ["--card", str(folder / "nets" / "A.safetensors")]
+    result = CliRunner().invoke(cli, ["lab", "train", *shown])
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {k: v for k, v in card.items() if k != "confidence"}
 
@@ -117,15 +109,8 @@ def test_the_command_needs_a_folder():
 
 
 def test_the_command_trains_on_from_what_is_there(work):
-    folder, _, _ = work
-    plan = json.loads((folder / "plan.json").read_text())
-    assert plan["n_cols"] == [64, 72]
-    nets = folder / "nets"
-    more = run.everything(
-        folder,
-        SMALL,
-        run.Options(cores=1, start=str(nets / "A.safetensors")),
-        lambda *call: None,
-        ("train",),
-    )
+    folder, _ = work
+    assert json.loads((folder / "plan.json").read_text())["n_cols"] == [64, 72]
+    options = run.Options(cores=1, start=str(folder / "nets" / "A.safetensors"))
+    more = run.everything(folder, SMALL, options, lambda *call: None, ("train",))
     assert more["data"]["start"].endswith("A.safetensors")

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from tests.phantoms import sphere, write_scan
-from tests.step_calls import export_stack, export_star, full_recon, predict_in, try_in
+from tests.step_calls import export_stack, export_star, predict_in, try_in, volume_of
 from tomopipe.config import PreprocessBlock, TryReconBlock
 from tomopipe.errors import ScanError
 from tomopipe.prep.correct import corrections_of
@@ -50,9 +50,8 @@ def _bead_places(image, binning=1):
 
 
 def _volume(truth, path, known, **options):
-    full_recon(truth.path, path, cor_px=COR_PX, device="cpu", known=known, **options)
-    with h5py.File(path) as file:
-        return file["exchange/data"][...]
+    options = {"cor_px": truth.cor_px, "device": "cpu"} | options
+    return volume_of(truth.path, path, known=known, **options)
 
 
 @pytest.mark.parametrize("form", ["plain", "gzip", "deep chunks", "folder", "pages"])
@@ -182,12 +181,8 @@ def test_half_acquisition_of_some_columns(tmp_path):
         theta_deg=np.linspace(0, 360, 240, endpoint=False),
         phantom=[sphere(0, 0, 0, 60, 0.004), sphere(40, -12, 0, 5, 0.02)],
     )  # fmt: skip
-    images = []
-    for columns in ("all", [11, 97]):
-        path = tmp_path / "v.h5"
-        full_recon(truth.path, path, cor_px=84.3, device="cpu", known={"columns": columns})
-        with h5py.File(path) as file:
-            images.append(file["exchange/data"][0])
+    path = tmp_path / "v.h5"
+    images = [_volume(truth, path, {"columns": columns})[0] for columns in ("all", [11, 97])]
     assert [len(image) for image in images] == [200, 174]
     peak = [np.unravel_index(np.argmax(image), image.shape) for image in images]
     from_axis = [(x - n // 2, y - (n // 2 - 1)) for (y, x), n in zip(peak, (200, 174), strict=True)]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
-from tests.step_calls import export_stack, full_recon, try_in
+from tests.step_calls import export_stack, try_in, volume_of
 from tomopipe.config import FullReconBlock, PreprocessBlock
 from tomopipe.cor import collected_rows
 from tomopipe.cor.collected_rows import collect_rows, read_rows
@@ -45,9 +45,7 @@ def try_rows(path, tmp_path, corrections):
 
 def volume(path, tmp_path, corrections, name="v.h5", **options):
     options |= {"device": "cpu", "known": KNOWN, "corrections": corrections}
-    full_recon(path, tmp_path / name, cor_px=COR_PX, **options)
-    with h5py.File(tmp_path / name) as file:
-        return file["exchange/data"][()]
+    return volume_of(path, tmp_path / name, cor_px=COR_PX, **options)
 
 
 @pytest.mark.parametrize("chunks", CHUNKS, ids=str)

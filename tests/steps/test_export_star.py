@@ -1,6 +1,5 @@
 import json
 
-import h5py
 import mrcfile
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import starfile
 from tests.beads import centroid_px, project_beads, write_scan
 from tests.phantoms import sphere
 from tests.phantoms import write_scan as write_phantom
-from tests.step_calls import export_stack, export_star, full_recon
+from tests.step_calls import export_stack, export_star, volume_of
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
 from tomopipe.relion.star import tomo_names
@@ -318,17 +317,23 @@ def test_a_campaign_without_resolved_scans_gives_an_empty_set(campaign):
     assert (campaign / "results/relion/names.tsv").read_text() == "scan\trlnTomoName\n"
 
 
-def test_a_stack_that_is_not_the_one_described_is_refused(campaign):
-    files = {"a": write_stack("a")}
-    write_stack("b", n_images=2)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content, other: other, r"expected .*\[3, 4, 100\].*found \[2, 4, 100\]"),
+        (lambda content, other: content[:-4], r"5824 bytes; found .* 5820 bytes"),
+        (lambda content, other: b"text" * 500, "not an MRC stack"),
+    ],
+    ids=["other", "cut", "text"],
+)
+def test_a_stack_that_is_not_the_one_described_is_refused(campaign, spoil, message):
+    stack, meta = write_stack("a")
+    other, _ = write_stack("b", n_images=2)
     write_json({"a": {"cor_px": 50, "source": "auto"}}, "results/cor.json")
-    (campaign / "results/relion/stacks/b.mrcs").replace(files["a"][0])
-    with pytest.raises(
-        TomopipeError, match=r"a.mrcs: expected .*\[3, 4, 100\].*found \[2, 4, 100\]"
-    ):
-        export_star(
-            {"a": files["a"][1]}, {"a": files["a"][0]}, "results/cor.json", "results/relion"
-        )
+    path = campaign / stack
+    path.write_bytes(spoil(path.read_bytes(), (campaign / other).read_bytes()))
+    with pytest.raises(TomopipeError, match=f"a.mrcs: .*{message}"):
+        export_star({"a": meta}, {"a": stack}, "results/cor.json", "results/relion")
     assert not (campaign / "results/relion/tomograms.star").exists()
 
 
@@ -380,9 +385,7 @@ def test_beads_picked_in_the_volume_are_found_in_the_images(campaign, name):
         phantom=[sphere(share * reach, y, row, 2.5 * binning, 0.02) for share, y, row in beads],
     )  # fmt: skip
     chosen = {"binning": binning, "rows": rows}
-    full_recon("bead.h5", "bead_rec.h5", cor_px=cor_px, device="cpu", **chosen)
-    with h5py.File("bead_rec.h5") as file:
-        volume = file["exchange/data"][()]
+    volume = volume_of("bead.h5", "bead_rec.h5", cor_px=cor_px, device="cpu", **chosen)
     n_wide = (2 if is_half else 1) * (n_cols // binning)
     assert volume.shape == (40 // binning, n_wide, n_wide)
     in_rows = [(share, y, row - rows[0]) for share, y, row in beads]

@@ -2,13 +2,12 @@
 
 import json
 
-import h5py
 import numpy as np
 import pytest
 import tifffile
 
 from tests.phantoms import write_scan
-from tests.step_calls import full_recon, predict_in, try_in
+from tests.step_calls import predict_in, try_in, volume_of
 from tests.tiff_files import read_try_stack
 from tomopipe.errors import ScanError
 from tomopipe.review.scan_images import Pictures
@@ -34,10 +33,8 @@ def _scan(tmp_path, **options):
 
 
 def _volume(truth, **options):
-    path = truth.path.with_name("rec.h5")
-    full_recon(truth.path, path, **({"cor_px": truth.cor_px, "device": "cpu"} | options))
-    with h5py.File(path) as file:
-        return file["exchange/data"][:]
+    options = {"cor_px": truth.cor_px, "device": "cpu"} | options
+    return volume_of(truth.path, truth.path.with_name("rec.h5"), **options)
 
 
 def _distance_px(image, x, y, scale=1.0):

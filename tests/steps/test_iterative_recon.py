@@ -2,12 +2,11 @@
 
 import tracemalloc
 
-import h5py
 import numpy as np
 import pytest
 
 from tests.phantoms import sphere, write_scan
-from tests.step_calls import full_recon
+from tests.step_calls import full_recon, volume_of
 from tomopipe.config import FullReconBlock
 from tomopipe.recon.iterative import make_projector, solve_slices, solver
 from tomopipe.stream.memory import Blocks, MemoryInputs, full_recon_mb, job_bytes
@@ -16,10 +15,7 @@ BEADS = [sphere(12, -9, 1, 8, 0.02), sphere(-10, 13, 1, 7, 0.02), sphere(3, 20, 
 
 
 def _volume(truth, name, **options):
-    path = truth.path.with_name(name)
-    full_recon(truth.path, path, cor_px=truth.cor_px, **options)
-    with h5py.File(path) as file:
-        return file["exchange/data"][:]
+    return volume_of(truth.path, truth.path.with_name(name), cor_px=truth.cor_px, **options)
 
 
 def _psnr_db(volume, truth):

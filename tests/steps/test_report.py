@@ -18,8 +18,10 @@ MAX_CODE_BYTES = 300_000
 UNREADABLE = "/proc/self/mem"  # there is nothing at address 0: reading it is an I/O error
 
 
-def pages_pictures(made):
-    return made.page.read_text(encoding="utf-8").count("<img ")
+def reported(made):
+    """Write the page and return it."""
+    report(made.page, made.campaign())
+    return made.page.read_text(encoding="utf-8")
 
 
 def test_size_of_a_scan_among_many(tmp_path):
@@ -31,13 +33,11 @@ def test_size_of_a_scan_among_many(tmp_path):
         for plane in file["exchange"].values():
             plane[...] = rng.normal(size=plane.shape)  # pure noise compresses worst
     made.sweep("bone_001", 511.65, n=1024, contrast=60_000)
-    made.write()
-    report(made.page, made.campaign())
+    html = reported(made.write())
     entry = json.loads((made.page.parent / "pictures.json").read_text())["bone_001"]
     parts = [*entry["volume"]["made"]["planes"], entry["strip"]["made"]["picture"]]
     assert len(parts) == 4
     assert sum(len(p["src"]) for p in parts) < MAX_BYTES_PER_SCAN - 5_000
-    html = made.page.read_text(encoding="utf-8")
     row = next(part for part in html.split("<tr id=")[1:] if ">bone_001<" in part)
     card = next(part for part in html.split("<article ")[1:] if ">bone_001<" in part)
     assert 'class="strip"' in card
@@ -50,13 +50,12 @@ def test_size_of_a_scan_among_many(tmp_path):
 def test_a_broken_campaign_is_still_reported(tmp_path, caplog):
     made = every_state(tmp_path).write()
     n_broken = break_files(tmp_path)
-    report(made.page, made.campaign())
-    html = made.page.read_text(encoding="utf-8")
+    html = reported(made)
     assert "results/cor.json" in html
     assert "not readable as JSON" in html
     assert "bone_001_rec.h5" in html
     assert html.count('<tr id="') == 13
-    assert pages_pictures(made) == 0
+    assert html.count("<img ") == 0
     assert len(caplog.records) >= n_broken - 8  # volumes are in the page
 
 
@@ -78,9 +77,7 @@ def test_a_page_names_what_the_disk_did_not_give_and_not_what_is_damaged(tmp_pat
 
 
 def test_nothing_at_all(tmp_path):
-    made = report_campaign.Made(tmp_path)
-    report(made.page, made.campaign())
-    html = made.page.read_text(encoding="utf-8")
+    html = reported(report_campaign.Made(tmp_path))
     assert "No scans." in html
     assert "<b>0</b> of 0 predicted" in html
 
@@ -89,8 +86,7 @@ def test_bytes_that_are_no_text_make_a_valid_page(tmp_path):
     made = report_campaign.Made(tmp_path)
     name = os.fsdecode(b"gr\xfc\xdfe_1")
     made.scan(name, series="x")
-    report(made.page, made.campaign())
-    assert "gr��e_1" in made.page.read_bytes().decode("utf-8")
+    assert "gr��e_1" in reported(made)
 
 
 @pytest.mark.parametrize("output_format", ["h5", "tiff"])
@@ -104,8 +100,7 @@ def test_real_volumes_show_their_mid_planes(tmp_path, output_format):
     path = made.results / f"a_1_rec{end}"
     with new_volume(path, values.shape, output_format=output_format) as put:
         put(0, values)
-    report(made.page, made.campaign())
-    assert pages_pictures(made) == 3
+    assert reported(made).count("<img ") == 3
 
 
 def test_raw_data_are_never_opened(tmp_path):
@@ -117,8 +112,7 @@ def test_raw_data_are_never_opened(tmp_path):
     os.symlink(tmp_path / "pipe", tmp_path / "raw" / "a_1.h5")
     failed = made.results / "failed" / "try_recon" / "a_1.json"
     report_campaign.write_json({"bytes": 0, "mtime_ns": 0, "reason": "killed"}, failed)
-    report(made.page, made.campaign())
-    assert "a_1" in made.page.read_text(encoding="utf-8")
+    assert "a_1" in reported(made)
 
 
 def mark(made):
@@ -132,56 +126,47 @@ def mark(made):
     cache.write_text(json.dumps(kept))
 
 
-def marked(page):
-    return set(re.findall(r'src="((?:volume|strip) of [^"]*)"', page.read_text("utf-8")))
+def marked(html):
+    return set(re.findall(r'src="((?:volume|strip) of [^"]*)"', html))
 
 
 def test_pictures_are_made_again_only_where_a_volume_or_a_cor_changed(tmp_path):
     made = every_state(tmp_path).write()
-    report(made.page, made.campaign())
-    n_pictures = pages_pictures(made)
+    n_pictures = reported(made).count("<img ")
     mark(made)
-    report(made.page, made.campaign())
-    before = marked(made.page)
+    before = marked(reported(made))
     assert len(before) == 8 + 5
     made.volume("bone_002", seed=99)
     made.resolve("bone_003", 513.05, "manual")
-    made.write()
-    report(made.page, made.campaign())
-    assert before - marked(made.page) == {"volume of bone_002", "strip of bone_003"}
+    again = marked(reported(made.write()))
+    assert before - again == {"volume of bone_002", "strip of bone_003"}
     for rubbish in ("{", "[]", json.dumps({"bone_001": 1, "bone_002": {"stamp": None}})):
         (made.page.parent / "pictures.json").write_text(rubbish)
-        report(made.page, made.campaign())
-        assert (pages_pictures(made), marked(made.page)) == (n_pictures, set())
+        html = reported(made)
+        assert (html.count("<img "), marked(html)) == (n_pictures, set())
 
 
 def test_the_strip_of_a_try_stack_that_was_removed_stays_while_its_cor_does(tmp_path):
     made = every_state(tmp_path, plane_px=0).write()
-    report(made.page, made.campaign())
-    strips = made.page.read_text(encoding="utf-8").count('class="strip"')
+    strips = reported(made).count('class="strip"')
     (made.results / "try_center" / "bone_002" / "try.tif").unlink()
     for _ in range(2):  # what is kept is kept again
-        report(made.page, made.campaign())
-        assert made.page.read_text(encoding="utf-8").count('class="strip"') == strips
+        assert reported(made).count('class="strip"') == strips
     made.resolve("bone_002", 513.05, "manual")
-    made.write()
-    report(made.page, made.campaign())
-    assert made.page.read_text(encoding="utf-8").count('class="strip"') == strips - 1
+    assert reported(made.write()).count('class="strip"') == strips - 1
 
 
 def test_a_sweep_that_cannot_be_read_is_noted(tmp_path):
     made = every_state(tmp_path, plane_px=0).write()
     (made.results / "try_center" / "bone_002" / "try.tif").write_bytes(b"II*\0")
-    report(made.page, made.campaign())
-    html = made.page.read_text(encoding="utf-8")
+    html = reported(made)
     assert html.count('class="strip"') == 4
     assert "bone_002/try.tif" in html
 
 
 def test_many_scans_have_their_pictures_beside_the_page(tmp_path):
     made = large(tmp_path, n_scans=201, n_volumes=3).write()
-    report(made.page, made.campaign())
-    html = made.page.read_text(encoding="utf-8")
+    html = reported(made)
     folder = made.page.parent / "pictures"
     names = {f"pictures/{path.name}" for path in folder.iterdir()}
     assert len(names) == 3 * 3
@@ -192,32 +177,27 @@ def test_many_scans_have_their_pictures_beside_the_page(tmp_path):
     assert len(list(folder.iterdir())) == 3 * 2  # what is not shown does not stay
     name, _ = made.scans.popitem()
     made.inventory = [row for row in made.inventory if row["scan"] != name]
-    made.write()
-    report(made.page, made.campaign())
+    assert reported(made.write()).count("data:image/webp") == 3 * 2
     assert not folder.exists()
-    assert made.page.read_text(encoding="utf-8").count("data:image/webp") == 3 * 2
 
 
 def test_a_thousand_scans(tmp_path):
-    """Size per scan as promised; speed is told by the time this test takes."""
-    made = large(tmp_path, n_scans=1000, n_volumes=0).write()
-    report(made.page, made.campaign())
-    assert made.page.stat().st_size < 1000 * 8_000
-    html = made.page.read_text(encoding="utf-8")
+    html = reported(large(tmp_path, n_scans=1000, n_volumes=0).write())
+    assert len(html.encode()) < 1000 * 8_000
     assert html.count('<tr id="') == 1000
     assert "1000</b> of 1000 COR resolved" in html
 
 
 def test_a_page_elsewhere_takes_the_pictures_of_the_report_and_leaves_nothing_beside_it(tmp_path):
     made = every_state(tmp_path / "campaign").write()
-    report(made.page, made.campaign())
+    n_pictures = reported(made).count("<img ")
     mark(made)
     cache = made.page.with_name("pictures.json")
     before = cache.read_bytes()
     page = tmp_path / "elsewhere" / "index.html"
     page.parent.mkdir()
     report(page, made.campaign())
-    assert page.read_text().count("<img ") == pages_pictures(made)
-    assert len(marked(page)) == 8 + 5
+    assert page.read_text().count("<img ") == n_pictures
+    assert len(marked(page.read_text())) == 8 + 5
     assert list(page.parent.iterdir()) == [page]
     assert cache.read_bytes() == before

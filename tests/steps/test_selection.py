@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tests.step_calls import full_recon, inventory, predict_in, try_in
+from tests.step_calls import inventory, predict_in, try_in, volume_of
 from tomopipe.config import METHODS
 from tomopipe.errors import ScanError
 from tomopipe.recon.angular_sampling import angle_weights
@@ -101,10 +101,8 @@ def chain(truth, folder, methods=("classical",), **options):
     assert "failed" not in try_in(folder, truth.path, device="cpu", **grid, **options)
     found = predict_in(folder, methods=methods)
     assert found["verdict"] == "resolved", json.dumps(found, indent=1)
-    volume = folder / "volume.h5"
-    full_recon(truth.path, volume, cor_px=COR_PX, device="cpu", **options)
-    with h5py.File(volume) as file:
-        return found["cor_px"], file["exchange/data"][:]
+    options |= {"cor_px": COR_PX, "device": "cpu"}
+    return found["cor_px"], volume_of(truth.path, folder / "volume.h5", **options)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.beads import centre_of_bead
 from tests.phantoms import sphere, write_scan
 from tests.step_calls import TRY_FILES, try_in
 from tests.tiff_files import read_try_stack
@@ -42,13 +43,6 @@ def _to_values(pages, window):
     return pages.astype(float) / 65535 * (high - low) + low
 
 
-def _centre_of_bead(image, x, y, radius):
-    """Centre of mass of the bead at (x, y), without the rim of the others."""
-    rows, cols = np.indices(image.shape)
-    weight = np.where(np.hypot(cols - x, rows - y) < 1.6 * radius, image.clip(0), 0)
-    return (weight * cols).sum() / weight.sum(), (weight * rows).sum() / weight.sum()
-
-
 def test_the_page_at_the_true_cor_is_the_true_slice(tmp_path):
     truth = _scan(tmp_path)
     result, try_tif, _, _ = _try(tmp_path, center_px=COR_PX, step_px=1)
@@ -61,7 +55,7 @@ def test_the_page_at_the_true_cor_is_the_true_slice(tmp_path):
     assert (rms[[0, 4]] > rms[[1, 3]]).all()
     for bead in BEADS:
         true_px = (bead.x_px + 64, bead.y_px + 63)
-        found_px = _centre_of_bead(values[2], *true_px, bead.semi_x_px)
+        found_px = centre_of_bead(values[2], *true_px, bead.semi_x_px)
         np.testing.assert_allclose(found_px, true_px, atol=0.05)
 
 
@@ -86,7 +80,7 @@ def test_binned_pages_keep_position_and_value(tmp_path):
     assert result["geometry"]["axis_voxel_xy"] == [21, 20]
     values = _to_values(read_try_stack(try_tif)[0], result["window"])[0]
     true_px = (21 + 31 / 3, 20 - 22 / 3)
-    np.testing.assert_allclose(_centre_of_bead(values, *true_px, 20 / 3), true_px, atol=0.05)
+    np.testing.assert_allclose(centre_of_bead(values, *true_px, 20 / 3), true_px, atol=0.05)
     rows, cols = np.indices(values.shape)
     inside = np.hypot(cols - true_px[0], rows - true_px[1]) < 4
     assert values[inside].mean() == pytest.approx(0.01, rel=0.02)
@@ -169,7 +163,7 @@ def test_scans_of_all_kinds_show_the_truth_at_the_true_cor(tmp_path, options):
     for bead in beads:
         axis = (truth.n_cols // 2, truth.n_cols // 2 - 1)
         true_px = (bead.x_px + axis[0], bead.y_px + axis[1])
-        found_px = _centre_of_bead(values[1], *true_px, bead.semi_x_px)
+        found_px = centre_of_bead(values[1], *true_px, bead.semi_x_px)
         np.testing.assert_allclose(found_px, true_px, atol=0.05)
 
 

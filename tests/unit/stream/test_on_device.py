@@ -15,7 +15,8 @@ from tests import pretend_cupy
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
 from tests.pretend_device import PretendDevice, in_place_of_cuda
-from tests.step_calls import full_recon as volume_of
+from tests.step_calls import full_recon as step_of
+from tests.step_calls import volume_of
 from tomopipe.recon.array import out_of_memory
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
@@ -42,10 +43,8 @@ def truth(tmp_path):
 
 
 def _volume(truth, name, device="cpu", **options):
-    path = truth.path.with_name(name)
-    volume_of(truth.path, path, cor_px=COR_PX, device=device, **options)
-    with h5py.File(path) as file:
-        return file["exchange/data"][:]
+    options |= {"cor_px": COR_PX, "device": device}
+    return volume_of(truth.path, truth.path.with_name(name), **options)
 
 
 OPTIONS = {
@@ -84,7 +83,7 @@ def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, divide, options, 
 
     def volume(name, device):
         path = truth.path.with_name(name)
-        volume_of(truth.path, path, cor_px=COR_PX, device=device, **options)
+        step_of(truth.path, path, cor_px=COR_PX, device=device, **options)
         return _read(path, output)
 
     expected, planes, notes = volume("cpu", "cpu")
@@ -197,7 +196,7 @@ def test_pinned_memory_is_what_the_formula_says(truth, monkeypatch, rows, option
     monkeypatch.setattr(pretend_cupy.MODULES["cupyx"], "empty_pinned", pool.take)
     path = truth.path.with_name("gpu")
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
-        volume_of(truth.path, path, cor_px=COR_PX, device="cuda", rows=rows, **options)
+        step_of(truth.path, path, cor_px=COR_PX, device="cuda", rows=rows, **options)
     formula = batches_pinned_bytes(inputs[0], blocks)
     assert 0.4 * formula < pool.n_bytes <= formula
 
