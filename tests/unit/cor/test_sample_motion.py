@@ -62,35 +62,23 @@ def test_of_two_jumps_the_larger_is_told():
     assert (found.after, round(found.shift_px)) == (120, 6)
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        moved(),
-        moved(counts=200),
-        moved(6.0, until=102),  # one projection is elsewhere
-        moved(6.0, after=0, until=2),
-        moved(6.0, after=177, until=179),
-        moved(theta_deg=np.arange(N_ANGLES) * 2.0),
-        moved(theta_deg=np.delete(np.arange(N_ANGLES + 12), range(80, 92)) * 0.9),  # a gap
-        moved(theta_deg=np.roll(THETA_DEG * 1.0, 77)),
-        moved(theta_deg=THETA_DEG * 137.5 % 360),  # neighbours in time are none in angle
-        moved(theta_deg=THETA_DEG[:15] * 12),
-    ],
-    ids=[
-        "still",
-        "noise",
-        "one",
-        "second",
-        "last but one",
-        "360",
-        "gap",
-        "elsewhere",
-        "golden",
-        "few",
-    ],
-)
-def test_without_a_jump_none_is_told(rows):
-    assert find_jump(Prepared(rows)) is None
+WITHOUT_JUMP = {
+    "still": {},
+    "noise": {"counts": 200},
+    "one": {"shift_px": 6.0, "until": 102},  # one projection is elsewhere
+    "second": {"shift_px": 6.0, "after": 0, "until": 2},
+    "last but one": {"shift_px": 6.0, "after": 177, "until": 179},
+    "360": {"theta_deg": np.arange(N_ANGLES) * 2.0},
+    "gap": {"theta_deg": np.delete(np.arange(N_ANGLES + 12), range(80, 92)) * 0.9},
+    "elsewhere": {"theta_deg": np.roll(THETA_DEG * 1.0, 77)},
+    "golden": {"theta_deg": THETA_DEG * 137.5 % 360},  # neighbours in time are none in angle
+    "few": {"theta_deg": THETA_DEG[:15] * 12},
+}
+
+
+@pytest.mark.parametrize("options", WITHOUT_JUMP.values(), ids=WITHOUT_JUMP)
+def test_without_a_jump_none_is_told(options):
+    assert find_jump(Prepared(moved(**options))) is None
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
@@ -217,28 +205,25 @@ def test_opposing_projections_show_an_axis_that_moves(cut, dust):
         assert "opposing projections match moves by 3." in told
 
 
-@pytest.mark.parametrize(
-    "prepared",
-    [
-        drifting(),
-        drifting(12 * np.cos(np.deg2rad(DRIFT_THETA_DEG))),  # the sample is elsewhere
-        drifting(np.linspace(0, 8, 181)),  # as steady a drift nearly is, over 180 degrees
-        drifting(np.linspace(0, 1.5, 361), TURN_DEG),
-        drifting(np.random.default_rng(0).normal(0, 1, 181)),
-        drifting(counts=60),
-        drifting(theta_deg=TURN_DEG, cut=60, counts=60),
-        drifting(theta_deg=TURN_DEG, cut=60),
-        drifting(cut=60),
-        drifting(theta_deg=np.delete(TURN_DEG, range(60, 90))),
-        drifting(np.linspace(0, 20, 40), np.linspace(0, 180, 40)),  # too few to say
-        drifting(0 * TURN_DEG, TURN_DEG * 137.5 % 360),
-    ],
-    ids=[
-        "still", "elsewhere", "nearly", "little", "trembles", "noise", "noise, truncated",
-        "truncated", "truncated, 180", "gap", "few", "golden",
-    ],
-)  # fmt: skip
-def test_what_does_no_harm_is_not_told(prepared):
+HARMLESS = {
+    "still": {},
+    "elsewhere": {"moved_px": 12 * np.cos(np.deg2rad(DRIFT_THETA_DEG))},  # the sample
+    "nearly": {"moved_px": np.linspace(0, 8, 181)},  # as steady a drift is, over 180 degrees
+    "little": {"moved_px": np.linspace(0, 1.5, 361), "theta_deg": TURN_DEG},
+    "trembles": {"moved_px": np.random.default_rng(0).normal(0, 1, 181)},
+    "noise": {"counts": 60},
+    "noise, truncated": {"theta_deg": TURN_DEG, "cut": 60, "counts": 60},
+    "truncated": {"theta_deg": TURN_DEG, "cut": 60},
+    "truncated, 180": {"cut": 60},
+    "gap": {"theta_deg": np.delete(TURN_DEG, range(60, 90))},
+    "few": {"moved_px": np.linspace(0, 20, 40), "theta_deg": np.linspace(0, 180, 40)},
+    "golden": {"theta_deg": TURN_DEG * 137.5 % 360},
+}
+
+
+@pytest.mark.parametrize("options", HARMLESS.values(), ids=HARMLESS)
+def test_what_does_no_harm_is_not_told(options):
+    prepared = drifting(**options)
     assert warn_of_drift(prepared, DRIFT_COR_PX - (60 if prepared.n_cols < DRIFT_COLS else 0)) == ""
 
 
@@ -284,17 +269,18 @@ def test_angles_of_the_wrong_scale_are_told():
 
 
 @pytest.mark.parametrize(
-    "prepared",
+    "options",
     [
-        turning(720),
-        turning(560, 300),  # no projection is exactly 360 degrees later
-        turning(400, 500, counts=100),
-        turning(720, moved_px=4.0),
-        turning(theta_deg=np.delete(np.linspace(0, 720, 361), range(100, 120))),
+        {"stop_deg": 720},
+        {"stop_deg": 560, "n_angles": 300},  # no projection is exactly 360 degrees later
+        {"stop_deg": 400, "n_angles": 500, "counts": 100},
+        {"stop_deg": 720, "moved_px": 4.0},
+        {"theta_deg": np.delete(np.linspace(0, 720, 361), range(100, 120))},
     ],
     ids=["still", "between", "noise", "drift", "gap"],
 )
-def test_a_still_sample_is_not_doubted(prepared):
+def test_a_still_sample_is_not_doubted(options):
+    prepared = turning(**options)
     assert unmatched(prepared) is not None
     assert warn_of_changes(prepared) == ""
 
@@ -338,21 +324,20 @@ def test_a_stage_that_stops_is_told_with_the_angles():
 GOLDEN_DEG = np.arange(300) * 111.246 % 180
 
 
-@pytest.mark.parametrize(
-    "prepared",
-    [
-        recorded(ROTATION_THETA_DEG),
-        recorded(ROTATION_THETA_DEG / 2),  # of the wrong scale, but it turned
-        recorded(ROTATION_THETA_DEG, counts=30.0),
-        recorded(GOLDEN_DEG, theta_deg=GOLDEN_DEG),
-        recorded(2 * ROTATION_THETA_DEG, theta_deg=2 * ROTATION_THETA_DEG),
-        recorded(ROTATION_THETA_DEG[::-1], theta_deg=ROTATION_THETA_DEG[::-1]),
-        recorded(ROTATION_THETA_DEG[::8], theta_deg=ROTATION_THETA_DEG[::8]),
-    ],
-    ids=["180", "half", "noise", "golden", "360", "backwards", "few"],
-)
-def test_what_turns_is_not(prepared):
-    assert warn_of_standstill(prepared) == ""
+TURNS = {
+    "180": (ROTATION_THETA_DEG, {}),
+    "half": (ROTATION_THETA_DEG / 2, {}),  # of the wrong scale, but it turned
+    "noise": (ROTATION_THETA_DEG, {"counts": 30.0}),
+    "golden": (GOLDEN_DEG, {"theta_deg": GOLDEN_DEG}),
+    "360": (2 * ROTATION_THETA_DEG, {"theta_deg": 2 * ROTATION_THETA_DEG}),
+    "backwards": (ROTATION_THETA_DEG[::-1], {"theta_deg": ROTATION_THETA_DEG[::-1]}),
+    "few": (ROTATION_THETA_DEG[::8], {"theta_deg": ROTATION_THETA_DEG[::8]}),
+}
+
+
+@pytest.mark.parametrize(("turned_deg", "options"), TURNS.values(), ids=TURNS)
+def test_what_turns_is_not(turned_deg, options):
+    assert warn_of_standstill(recorded(turned_deg, **options)) == ""
 
 
 @pytest.mark.parametrize("n_dark", [1, 3])

@@ -14,7 +14,6 @@ from tomopipe.prep.bad_pixels import (
     remove_zingers,
     warnings_of,
 )
-from tomopipe.prep.host_kernels import median_of_square
 
 SHAPE = (24, 40)
 
@@ -35,6 +34,7 @@ def flat_and_dark():
 def test_bad_pixels_are_found_and_no_others():
     flat, dark = flat_and_dark()
     truth = np.zeros(SHAPE, bool)
+    assert np.array_equal(find_bad_pixels(flat, dark, 0.3), truth)
     for row, col, value in [(3, 5, 100), (7, 20, 5000), (12, 0, 90), (0, 39, np.nan)]:
         flat[row, col] = value
         truth[row, col] = True
@@ -42,10 +42,6 @@ def test_bad_pixels_are_found_and_no_others():
     flat[20, 30] += 600
     truth[20, 30] = True
     assert np.array_equal(find_bad_pixels(flat, dark, 0.3), truth)
-
-
-def test_sound_detectors_have_no_bad_pixels():
-    assert not find_bad_pixels(*flat_and_dark(), 0.3).any()
 
 
 def test_bad_pixels_are_interpolated_in_any_block_of_rows():
@@ -98,14 +94,6 @@ def test_zingers_are_those_of_the_median(size_px):
     expected = np.where(frames - usual > np.float32(0.4) * np.abs(usual), usual, frames)
     assert np.array_equal(remove_zingers(frames, threshold=0.4, size_px=size_px), expected)
     assert (expected != frames).mean() > 0.2
-
-
-@pytest.mark.parametrize("size", [3, 5, 7])
-def test_median_is_that_of_scipy(size):
-    frames = smooth_frames(2)
-    frames[1] = np.round(frames[1], 1)
-    expected = median_filter(frames, (1, size, size), mode="nearest")
-    assert np.array_equal(median_of_square(frames, size), expected)
 
 
 N_ANGLES, N_ROWS, N_COLS = 60, 5, 400
@@ -246,21 +234,21 @@ def test_one_row_and_one_pixel():
     assert found(raw[:, :1], flat[:1], dark) == {"saturated": BAD}
 
 
-def test_sentences_name_the_projections_and_the_option_that_leaves_them_out():
-    assert warnings_of({}, 10) == []
-    assert warnings_of({"dark": [3]}, 10)[0].startswith("1 of 10 projections is dark")
-    bad = {"saturated": [3, 4, 5, 9], "dark": [], "constant": list(range(0, 100, 2))}
-    saturated, constant = warnings_of(bad, 121)
-    assert saturated.startswith("4 of 121 projections are saturated: ")
-    assert saturated.endswith("(input: {skip_projections: [[3, 5], 9]} leaves them out)")
-    assert "36, 38, ...]} leaves" in constant
-
-
-def test_to_leave_out_most_projections_is_no_advice():
-    (half,) = warnings_of({"saturated": list(range(60))}, 120)
-    assert half.endswith("(input: {skip_projections: [[0, 59]]} leaves them out)")
-    (most,) = warnings_of({"saturated": list(range(120))}, 121)
-    assert most.endswith("values of the volume are too low")
+@pytest.mark.parametrize(
+    ("frames", "n", "says"),
+    [
+        ([3], 10, "{skip_projections: [3]}"),
+        ([3, 4, 5, 9], 121, "{skip_projections: [[3, 5], 9]}"),
+        (range(0, 100, 2), 121, "36, 38, ...]}"),
+        (range(60), 120, "{skip_projections: [[0, 59]]}"),
+        (range(120), 121, "too low"),  # to leave out most is no advice
+    ],
+)
+def test_bad_projections_are_named_with_the_option_that_leaves_them_out(frames, n, says):
+    assert warnings_of({}, n) == []
+    (warning,) = warnings_of({"saturated": list(frames), "dark": []}, n)
+    assert warning.startswith(f"{len(frames)} of {n} projection")
+    assert says in warning
 
 
 def test_so_many_that_they_spoil_the_volume_are_doubted():
@@ -268,7 +256,8 @@ def test_so_many_that_they_spoil_the_volume_are_doubted():
     assert reasons_to_review(frames, 181) == [
         w for w in warnings_of(frames, 181) if "dark" in w or "equal" in w
     ]
-    assert reasons_to_review(frames, 1001) == []
+    assert reasons_to_review(frames, 1001) == reasons_to_review({"dim": [3, 4]}, 1001) == []
+    assert reasons_to_review({"dim": DIM}, N_PLATE) == warnings_of({"dim": DIM}, N_PLATE)
 
 
 N_PLATE, DIM = 181, list(range(60, 80))
@@ -366,9 +355,3 @@ def test_a_brighter_beam_for_a_while_makes_no_other_projection_dim():
     light = transmission()
     light[:, 40:100] *= 3
     assert dim(light) == []
-
-
-def test_dim_projections_spoil_a_volume_and_are_named():
-    assert "60, 79" in warnings_of({"dim": DIM}, N_PLATE)[0]
-    assert reasons_to_review({"dim": DIM}, N_PLATE) == warnings_of({"dim": DIM}, N_PLATE)
-    assert reasons_to_review({"dim": [3, 4]}, 1001) == []

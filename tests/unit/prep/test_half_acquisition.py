@@ -92,20 +92,6 @@ def test_a_body_that_reaches_beyond_the_far_edge(cor_px, times):
     assert 0.65 < means[1] < 0.9
 
 
-@pytest.mark.parametrize("cor_px", [*PLACES, 0.0, 127.0])
-def test_a_column_and_its_mirror_image_weigh_two(cor_px):
-    half = HalfAcquisition(N_COLS, cor_px, unpaired(THETA_RAD))
-    weight = half.weights()
-    columns = np.arange(N_COLS)
-    mirrored = np.interp(2 * cor_px - columns, columns, weight, left=-1, right=-1)
-    both = mirrored >= 0
-    assert weight[both] + mirrored[both] == pytest.approx(2, abs=2e-2)
-    near, far = (0, -1) if cor_px < 63.5 else (-1, 0)
-    assert weight[near] <= 1.01
-    assert weight[far] == pytest.approx(2, abs=1e-3)
-    assert abs(half.wide_cor_px - (2 * N_COLS - 1) / 2) <= 0.5
-
-
 def without(first_deg, last_deg):
     """The angles of 360 degrees but for a gap."""
     theta_deg = np.rad2deg(THETA_RAD)

@@ -256,13 +256,6 @@ def test_hardening_of_two_energies():
     assert corrected.dtype == np.float32
 
 
-def test_hardening_is_the_polynomial():
-    values = np.array([0.0, 0.5, 2.0], np.float32)
-    expected = 1.5 * values - 0.25 * values**2 + 0.1 * values**3
-    assert np.allclose(correct_hardening(values, [1.5, -0.25, 0.1]), expected, atol=1e-6)
-    assert np.allclose(correct_hardening(values, [2.0]), 2 * values)
-
-
 OFF, BEAM = 100.0, 30_000.0
 
 

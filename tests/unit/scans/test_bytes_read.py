@@ -25,12 +25,15 @@ def _read_bytes():
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
-@pytest.fixture(params=[False, (1, N_ROWS, N_COLS), (8, 16, N_COLS), "virtual"], ids=str)
-def scan(request, tmp_path):
+STORED = [False, (1, N_ROWS, N_COLS), (8, 16, N_COLS), "virtual"]
+
+
+@pytest.fixture(params=STORED, ids=str, scope="module")
+def path(request, tmp_path_factory):
     chunks = (1, N_ROWS, N_COLS) if request.param == "virtual" else request.param
     truth = write_scan(
-        tmp_path / "a.h5", n_angles=N_ANGLES, n_rows=N_ROWS, n_cols=N_COLS, chunks=chunks,
-        counts=2e4, beam={"n_flats": 1, "n_darks": 1},
+        tmp_path_factory.mktemp("raw") / "a.h5", n_angles=N_ANGLES, n_rows=N_ROWS, n_cols=N_COLS,
+        chunks=chunks, counts=2e4, beam={"n_flats": 1, "n_darks": 1},
     )  # fmt: skip
     if request.param == "virtual":
         with h5py.File(truth.path, "r+") as file:
@@ -38,7 +41,12 @@ def scan(request, tmp_path):
             layout = h5py.VirtualLayout(file["frames"].shape, "u2")
             layout[:] = h5py.VirtualSource(file["frames"])
             file.create_virtual_dataset("exchange/data", layout)
-    with open_scan(truth.path) as opened:
+    return truth.path
+
+
+@pytest.fixture
+def scan(path):
+    with open_scan(path) as opened:
         _ = opened.flat, opened.dark
         yield opened
 
@@ -66,20 +74,10 @@ def test_a_sweep_reads_its_rows_a_pair_and_the_edges(scan):
     assert n_bytes < _read_bytes() - before < 1.1 * n_bytes + max(n_edges, 16 * ROW_BYTES)
 
 
-def test_contiguous_frames_after_a_user_block(tmp_path):
-    path, frames = tmp_path / "a.h5", np.arange(50 * 6 * 7, dtype="u2").reshape(50, 6, 7)
-    with h5py.File(path, "w", userblock_size=512) as file:
-        file["data"] = frames
-    with h5py.File(path) as file:
-        pixels = Hdf5Pixels(file["data"])
-        out = np.zeros((40, 3, 7), np.uint16)
-        pixels.read(out, (5, 45), (2, 5), threads=3)
-    np.testing.assert_array_equal(out, frames[5:45, 2:5])
-
-
 @pytest.mark.parametrize(
     "options",
     [
+        {"userblock_size": 512},
         {"dtype": ">u2"},
         {"chunks": (1, 6, 7)},
         {"chunks": (1, 6, 7), "compression": "gzip", "fletcher32": True},
@@ -89,14 +87,15 @@ def test_contiguous_frames_after_a_user_block(tmp_path):
     ],
     ids=str,
 )
-def test_what_does_not_lie_there_as_it_is_hdf5_reads(tmp_path, options):
+def test_frames_are_read_however_they_are_stored(tmp_path, options):
     path, frames = tmp_path / "a.h5", np.arange(50 * 6 * 7, dtype="u2").reshape(50, 6, 7)
-    with h5py.File(path, "w") as file:
+    of_file = {"userblock_size": 512} if options == {"userblock_size": 512} else {}
+    with h5py.File(path, "w", **of_file) as file:
         if options is None:  # never allocated
             frames[...] = 9
             file.create_dataset("data", frames.shape, "u2", fillvalue=9)
         else:
-            file.create_dataset("data", data=frames, **options)
+            file.create_dataset("data", data=frames, **({} if of_file else options))
     with h5py.File(path) as file:
         out = np.zeros((40, 3, 7), np.uint16)
         Hdf5Pixels(file["data"]).read(out, (5, 45), (2, 5), threads=3)
