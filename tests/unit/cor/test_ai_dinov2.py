@@ -260,18 +260,21 @@ def _decide(score, scored=None):
     return decide(scored, score[scored], 100 + 0.5 * np.arange(len(score)))
 
 
-def test_one_high_score_is_resolved_at_its_candidate():
+@pytest.mark.parametrize(
+    ("high", "best_cor_px", "confidence"),
+    [
+        ({19: 0.6, 20: 0.95, 21: 0.7}, 110.0, 0.95 * 0.99),
+        (dict.fromkeys(range(20, 24), 1.0), 110.75, 0.99),
+    ],
+    ids=["one", "equal neighbours: their middle"],
+)
+def test_high_scores_are_resolved(high, best_cor_px, confidence):
     score = np.full(41, 0.01)
-    score[[19, 20, 21]] = 0.6, 0.95, 0.7
+    score[list(high)] = list(high.values())
     found = _decide(score)
-    assert (found.verdict, found.best_cor_px, found.reason) == ("resolved", 110.0, "")
-    assert found.confidence == pytest.approx(0.95 * 0.99)
-
-
-def test_equal_neighbours_give_their_middle():
-    score = np.full(41, 0.01)
-    score[20:24] = 1.0
-    assert _decide(score).best_cor_px == pytest.approx(110.75)
+    assert (found.verdict, found.reason) == ("resolved", "")
+    assert found.best_cor_px == pytest.approx(best_cor_px)
+    assert found.confidence == pytest.approx(confidence)
 
 
 @pytest.mark.parametrize(

@@ -58,17 +58,6 @@ def test_kinds_of_registration_have_two_votes_together(inputs):
     assert combined_px(inputs, chosen, Refinement(registered | others, None)) < network_px + 0.25
 
 
-def test_minimum_total_variation_has_half_a_vote_beside_registration(inputs):
-    chosen = output_with_peak(inputs)
-    network_px = float(inputs.cor_px[chosen.index])
-    alone, beside = (
-        combined_px(inputs, chosen, Refinement({kind: network_px + 0.2}, None, network_px + 0.9))
-        for kind in ("slices", "rows")
-    )
-    assert alone == pytest.approx(network_px + 0.2)  # the middle of three
-    assert beside == pytest.approx(network_px + 0.15)  # 1.25 of 2.5 votes
-
-
 def test_slices_that_agree_are_believed_where_registration_is_off(inputs):
     chosen = output_with_peak(inputs)
     network_px = float(inputs.cor_px[chosen.index])

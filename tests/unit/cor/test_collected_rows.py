@@ -37,30 +37,25 @@ def test_round_trip_keeps_values_types_and_flags(rows, tmp_path):
     assert (back.n_rows, back.theta_missing, back.minus_log, back.failed) == (9, True, False, "")
 
 
-def test_bad_frames_come_back_and_are_not_known_of_older_files(rows, tmp_path):
-    path = tmp_path / "rows.h5"
-    for bad in (None, {"saturated": (1, 5), "dark": (), "constant": ()}):
-        write_rows(replace(rows, bad_frames=bad), path)
-        with h5py.File(path) as file:
-            assert file.attrs["format"] == 2
-        assert read_rows(path).bad_frames == bad
-
-
-def test_levels_of_flats_and_darks_come_back_and_are_not_known_of_older_files(rows, tmp_path):
-    path = tmp_path / "rows.h5"
-    write_rows(rows, path)
-    assert (read_rows(path).flat_levels, read_rows(path).dark_levels) == (None, None)
-    write_rows(replace(rows, flat_levels=np.array([9.5, 8]), dark_levels=np.zeros(0)), path)
-    assert read_rows(path).flat_levels.tolist() == [9.5, 8]
-    assert read_rows(path).dark_levels.tolist() == []
-
-
-def test_numbers_of_the_projections_come_back_one_for_each(rows, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bad_frames", {"saturated": (1, 5), "dark": (), "constant": ()}),
+        ("flat_levels", [9.5, 8]),
+        ("dark_levels", []),
+        ("numbers", [3, 4, 5, 6, 7, 8, 9]),
+    ],
+)
+def test_what_older_files_lack_is_none_or_comes_back(rows, tmp_path, name, value):
     path = tmp_path / "rows.h5"
     write_rows(rows, path)
-    assert read_rows(path).numbers is None
-    write_rows(replace(rows, numbers=np.arange(3, 10)), path)
-    assert read_rows(path).numbers.tolist() == [3, 4, 5, 6, 7, 8, 9]
+    assert getattr(read_rows(path), name) is None
+    given = value if isinstance(value, dict) else np.array(value)
+    write_rows(replace(rows, **{name: given}), path)
+    with h5py.File(path) as file:
+        assert file.attrs["format"] == 2
+    back = getattr(read_rows(path), name)
+    assert (back if isinstance(value, dict) else back.tolist()) == value
 
 
 def test_equal_rows_give_equal_bytes(rows, tmp_path):

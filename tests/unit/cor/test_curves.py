@@ -8,32 +8,8 @@ import pytest
 from find_rows import THETA_180_DEG, curves_of, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.cor.curves import KINDS, refine, refine_wedge, wedge_metric
+from tomopipe.cor.curves import KINDS, refine, refine_wedge
 from tomopipe.cor.prepared import Prepared
-
-
-def slow_metric(half, shift):
-    """Build 360 degrees with the shifted, filled mirror copy; transform it; sum the region."""
-    n, n_cols = half.shape
-    source = n_cols - 1 + shift - np.arange(n_cols)
-    inside = (source >= 0) & (source < n_cols)
-    mirror = np.where(inside, half[:, np.clip(source, 0, n_cols - 1)], half[::-1])
-    spectrum = np.abs(np.fft.fft2(np.vstack([half, mirror])))
-    v, k = np.meshgrid(np.arange(2 * n), np.round(np.fft.fftfreq(n_cols) * n_cols), indexing="ij")
-    weight = np.exp(-2 * (np.pi * 3 * v / (2 * n)) ** 2)
-    weight *= np.abs(k) <= np.ceil(2 * v / np.pi)  # v / (2 pi R / n_cols), R = n_cols / 4
-    weight *= (v > min(20, int(0.1 * n))) & (v < min(n, int(0.28 * n) + 8)) & (np.abs(k) >= 2)
-    weight *= 2 * np.abs(k) < n_cols
-    return np.sum(weight * spectrum) / np.sum(weight)
-
-
-@pytest.mark.parametrize("shape", [(40, 31), (40, 32), (41, 33), (60, 20)])
-@pytest.mark.parametrize("first", [-15, -3, 2])
-def test_partial_sums_give_what_the_whole_transform_gives(shape, first):
-    half = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    shifts = np.arange(first, first + 12)
-    expected = [slow_metric(half.astype(float), shift) for shift in shifts]
-    np.testing.assert_allclose(wedge_metric(half, shifts), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("cor_px", [71.4, 85.2])

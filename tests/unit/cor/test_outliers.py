@@ -108,34 +108,31 @@ def test_sources_and_neighbours_leave_a_trace():
 # --- pass 1 ---------------------------------------------------------------------------------
 
 
-def test_outlier_takes_the_mean_of_its_nearest_good_neighbours():
-    rows = fix(series(1000, 1002, 1300, 1006, 1008))
-    assert after(rows) == [1000, 1002, 1004, 1006, 1008]
-    assert rows[2].neighbours == ("s_002", "s_004")
-
-
-def test_two_outliers_in_a_row_take_the_same_outer_pair():
-    rows = fix(series(1000, 1000, 1300, 700, 1004, 1004, 1000))
-    assert after(rows) == [1000, 1000, 1002, 1002, 1004, 1004, 1000]
-    assert rows[2].neighbours == rows[3].neighbours == ("s_002", "s_005")
-
-
-def test_outliers_at_an_end_take_the_one_neighbour_there_is():
-    rows = fix(series(1300, 1250, 1000, 1002, 1004, 1004, 1000))
-    assert after(rows)[:3] == [1000, 1000, 1000]
-    assert rows[0].neighbours == rows[1].neighbours == ("s_003",)
+@pytest.mark.parametrize(
+    ("cor_px", "expected_px", "neighbours"),
+    [
+        ([1000, 1002, 1300, 1006, 1008], {3: 1004}, ("s_002", "s_004")),
+        ([1000, 1000, 1300, 700, 1004, 1004, 1000], {3: 1002, 4: 1002}, ("s_002", "s_005")),
+        ([1300, 1250, 1000, 1002, 1004, 1004, 1000], {1: 1000, 2: 1000}, ("s_003",)),
+        ([1000, 1002, NONE, 1300, NONE, 1006, 1008], {4: 1004}, ("s_002", "s_006")),
+        ([1000, NONE, 1300, NONE, 1004, 1002], {2: 1002, 4: 1002}, ("s_001", "s_005")),
+    ],
+    ids=["one", "two in a row", "at an end", "beside missing ones", "gaps beside an outlier"],
+)
+def test_outliers_and_gaps_take_the_mean_of_their_nearest_good_neighbours(
+    cor_px, expected_px, neighbours
+):
+    rows = fix(series(*cor_px))
+    for number, after_px in expected_px.items():
+        assert (rows[number - 1].after_px, rows[number - 1].neighbours) == (after_px, neighbours)
+    good = [row for row in rows if row.source == "auto"]
+    assert all(row.after_px == row.before_px for row in good)
 
 
 def test_neighbours_are_places_in_the_list_not_numbers():
     members = series(1000, 1002, 1300, 1006, 1008)
     spread = [replace(m, index=m.index**3) for m in members]
     assert after(fix(spread)) == after(fix(members))
-
-
-def test_missing_scans_are_no_neighbours():
-    rows = fix(series(1000, 1002, NONE, 1300, NONE, 1006, 1008))
-    assert rows[3].neighbours == ("s_002", "s_006")
-    assert rows[3].after_px == 1004
 
 
 def test_ties_of_the_index_go_by_name():
@@ -172,12 +169,6 @@ def test_agreement_within_10_px_stays_under_a_smaller_max_delta():
     assert rows[1].source == "neighbours"
     assert rows[1].after_px == 1002
     assert {row.limit_px for row in rows} == {3}
-
-
-def test_gap_looks_past_flagged_and_missing_scans():
-    rows = fix(series(1000, NONE, 1300, NONE, 1004, 1002))
-    assert [rows[number].after_px for number in (1, 2, 3)] == [1002, 1002, 1002]
-    assert rows[1].neighbours == rows[3].neighbours == ("s_001", "s_005")
 
 
 def test_gap_at_an_end_waits_for_the_mean_of_the_series():
