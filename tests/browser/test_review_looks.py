@@ -37,8 +37,8 @@ def test_a_scan_named_as_a_script_tag_is_shown_harmlessly(tmp_path, serve, visit
     assert page.trouble == []
 
 
-def test_filter_search_and_group(shown, visit):
-    page = visit(shown)
+def test_filter_search_and_group(tmp_path, serve, visit):
+    page = visit(serve(make_campaign(tmp_path)))
     expect(page.locator("#rows .row")).to_have_count(13)
     expect(page.locator("#rows .row .name").first).to_have_text("wood_1")
     page.locator("#filters .chip[data-state=ok]").click()
