@@ -87,6 +87,16 @@ def test_the_page_follows_the_system_from_dark_to_light(shown, visit):
     expect(root).to_have_attribute("data-theme", "dark")
 
 
+def test_a_click_on_a_row_that_is_drawn_anew_meanwhile_opens_its_scan(shown, visit):
+    page = visit(shown)
+    expect(page.locator("#facts h2")).to_have_text("wood_1")
+    row(page, "bone_001").hover()
+    page.mouse.down()
+    page.locator("#group").dispatch_event("change")
+    page.mouse.up()
+    expect(page.locator("#facts h2")).to_have_text("bone_001")
+
+
 def test_a_file_that_is_no_scan_says_why_in_full_on_a_click(tmp_path, serve, visit):
     folder = make_campaign(tmp_path)
     why = (

@@ -9,6 +9,14 @@ export function setUp(onOpen) {
   $("search").addEventListener("input", refresh);
   $("group").addEventListener("change", refresh);
   $("list").addEventListener("scroll", paint, { passive: true });
+  // not "click": rows may be drawn anew between press and release, which then makes none
+  let pressed = null;
+  const at = (event) => (event.target.closest(".tick") ? null : state.lines[parseInt(event.target.closest(".row")?.style.top) / ROW]?.scan);
+  $("rows").addEventListener("pointerdown", (event) => (pressed = event.button ? null : at(event)));
+  $("rows").addEventListener("pointerup", (event) => {
+    const scan = at(event);
+    if (scan && scan.scan === pressed?.scan) scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan);
+  });
   new ResizeObserver(paint).observe($("list"));
 }
 
@@ -149,7 +157,7 @@ function line(entry) {
   const isSelected = scan.scan === state.selected;
   const mark = scan.rerun ? " ✎" : "";
   return el("div", { class: "row", role: "option", id: isSelected ? "here" : null, "aria-selected": isSelected ? "true" : "false", "data-scan": scan.scan,
-    title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": "), onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
+    title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": ") },
     sign(scan.state, scan.warnings.length ? "warned" : ""),
     scan.refused ? null : el("input", { type: "checkbox", class: "tick", tabindex: -1, "aria-label": `tick ${scan.scan}`, checked: state.ticked.has(scan.scan),
       onclick: (event) => {
