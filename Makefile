@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 
 # what users need; in a bundle from the wheels that lie there
 $(VENV)/.installed: $(wildcard pyproject.toml) constraints.txt
-	@echo 'installing tomopipe and what it needs into $(VENV): 1.2 GB, some minutes'
+	@echo 'installing tomopipe and what it needs into $(VENV): 0.8 GB, some minutes'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(wildcard wheels),--no-index --find-links wheels tomopipe,-e .)
 	touch $@

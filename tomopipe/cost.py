@@ -138,7 +138,7 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
 
 def shown_size(n_bytes: float) -> str:
     """Write a number of bytes as GB, or as MB where that would be 0.00."""
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 5e6 or not n_bytes else f"{n_bytes / 1e6:.2g} MB"
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 5e6 else f"{n_bytes / 1e6:.2g} MB"
 
 
 def lack_of_disk(campaign: Campaign, needed: Mapping[str, int]) -> list[str]:

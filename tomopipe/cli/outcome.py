@@ -124,7 +124,7 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
     if known is None:
         return "", ""
     true_px = float(known["cor_px"])
-    return f"{true_px:.2f}", "" if cor_px is None else f"{cor_px - true_px:+.2f}"
+    return f"{true_px:.2f}", "" if cor_px is None else f"{round(cor_px - true_px, 2) + 0.0:+.2f}"
 
 
 def _places(campaign: Campaign, scans: Collection[str], remarks: Sequence[str]) -> str:

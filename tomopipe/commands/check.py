@@ -192,7 +192,7 @@ def _check_disk(
     existing = existing_folder(campaign.results)
     free = shutil.disk_usage(existing).free
     kinds = ", ".join(f"{kind} {shown_size(n)}" for kind, n in each.items() if n)
-    to_make = "nothing is still to make"
+    to_make = "nothing is left to make"
     if kinds:
         to_make = f"what is still to make takes about {shown_size(each.total())} ({kinds})"
     findings.notes.append(

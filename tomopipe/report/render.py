@@ -340,7 +340,7 @@ def _environment() -> Any:
         "utc": _utc,
         "key": id,
         "stack_key": stack_key,
-        "signed": lambda value: "" if value is None else f"{value:+.2f}",
+        "signed": lambda value: "" if value is None else f"{round(value, 2) + 0.0:+.2f}",
         "plane": lambda name: name.removeprefix("mid_"),
         "sortable": lambda value: "" if value is None else value,
         "source_word": source_word,

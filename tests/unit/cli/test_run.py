@@ -141,7 +141,7 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     does(code.replace("failed=2", "failed=2, error='no rows'"))
     text = call("run", campaign)[1]
     assert f"failed: full_recon a_2: no rows, see {near(log)}" in text
-    assert "1 of 2  1 failed" in text
+    assert "1 of 2, 1 failed" in text
     assert "1 of 2 jobs are done" in text
     os.utime(log, (1e9, 1e9))  # of an earlier run: this time the job never started
     assert "failed: full_recon a_2: no rows\n" in call("run", campaign)[1]
@@ -535,14 +535,14 @@ def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatc
     tell(totals={"full_recon": 2})
     for number, scan in enumerate(("a_1", "a_2")):
         tell(began=number, step="full_recon", name=scan, reason="")
-    assert step_line("full_recon", read()).endswith("0 of 2  2 in the queue")
+    assert step_line("full_recon", read()).endswith("0 of 2, 2 in the queue")
     now_s = time.time()
     say("a_1", state="running", start=now_s)
-    assert step_line("full_recon", read()).endswith("0 of 2  1 running, 1 in the queue")
+    assert step_line("full_recon", read()).endswith("0 of 2, 1 running, 1 in the queue")
     # Snakemake hears of the end a minute later
     say("a_1", state="done", start=now_s, end=now_s + 30)
     say("a_2", state="running", start=now_s)
-    assert step_line("full_recon", read()).endswith("1 of 2  1 running, 15 s left")
+    assert step_line("full_recon", read()).endswith("1 of 2, 1 running, 15 s left")
     tell(ended=0)
     tell(ended=1)
     step = read()
@@ -570,12 +570,12 @@ def test_a_half_written_event_waits_for_its_end(tmp_path):
 
 def test_a_line_says_done_running_failed_and_the_time_left():
     step = Step(total=10, n=Counter(running=2, failed=1))
-    assert step_line("full_recon", step).endswith("0 of 10  2 running, 1 failed")
+    assert step_line("full_recon", step).endswith("0 of 10, 2 running, 1 failed")
     step.jobs |= {n: Job("full_recon", str(n), state="done", wall_s=60.0) for n in range(3)}
     step.n["done"] = 3
     # four wait, two at a time, and those that run are half done
     assert step.left_s == 60 * (4 / 2 + 0.5)
-    assert step_line("full_recon", step).endswith("3 of 10  2 running, 1 failed, 2.5 min left")
+    assert step_line("full_recon", step).endswith("3 of 10, 2 running, 1 failed, 2.5 min left")
 
 
 @pytest.mark.parametrize("command", ["run", "report"])
