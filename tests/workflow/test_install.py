@@ -191,7 +191,7 @@ def test_the_install_shows_how_far_it_is(tmp_path):
     )
     (install,) = [line for line in done.stdout.splitlines() if "pip install" in line]
     assert "--quiet" not in install  # pip says what it loads
-    assert "1.2 GB, some minutes" in done.stdout
+    assert "0.8 GB, some minutes" in done.stdout
 
 
 def test_make_clean_removes_the_bundle(tmp_path):
