@@ -16,7 +16,7 @@ from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.signs import SIGNS, State, source_word
 from tomopipe.campaign.state import TO_REVIEW
 from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state_text
-from tomopipe.cor.cor_value import format_cor
+from tomopipe.cor.cor_value import format_cor, signed
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.reruns.made_again import why_again
@@ -124,7 +124,7 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
     if known is None:
         return "", ""
     true_px = float(known["cor_px"])
-    return f"{true_px:.2f}", "" if cor_px is None else f"{round(cor_px - true_px, 2) + 0.0:+.2f}"
+    return f"{true_px:.2f}", "" if cor_px is None else signed(cor_px - true_px)
 
 
 def _places(campaign: Campaign, scans: Collection[str], remarks: Sequence[str]) -> str:

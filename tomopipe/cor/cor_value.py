@@ -68,6 +68,11 @@ def same_cor(first_px: float | None, second_px: float | None) -> bool:
     return format_cor(first_px) == format_cor(second_px)
 
 
+def signed(shift_px: float) -> str:
+    """Write a shift with its sign and two decimals; none is -0.00."""
+    return f"{round(shift_px, 2) + 0.0:+.2f}"
+
+
 def off_detector(cor_px: float, n_cols: int) -> str:
     """Describe a COR that is not on the detector."""
     return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"

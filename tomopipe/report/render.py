@@ -18,6 +18,7 @@ from typing import Any
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.campaign.signs import SIGNS, State, signs_css, source_word
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
+from tomopipe.cor.cor_value import signed
 from tomopipe.errors import is_of_the_system
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
@@ -340,7 +341,7 @@ def _environment() -> Any:
         "utc": _utc,
         "key": id,
         "stack_key": stack_key,
-        "signed": lambda value: "" if value is None else f"{round(value, 2) + 0.0:+.2f}",
+        "signed": lambda value: "" if value is None else signed(value),
         "plane": lambda name: name.removeprefix("mid_"),
         "sortable": lambda value: "" if value is None else value,
         "source_word": source_word,
