@@ -89,7 +89,6 @@ def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
     campaign, out = settled.campaign, settled.out
     return {
         "tables": list(map(out.fix_table, settled.target.series())),
-        "rot_cen": out.rot_cen,
         "scans": campaign.to_resolve(settled.rows),
         "options": campaign.config.resolve_cor.model_dump(),
     }

@@ -6,8 +6,7 @@ from tomopipe.steps.resolve_cor import resolve_cor
 with making(snakemake) as made:
     resolve_cor(
         made.job["tables"],
-        made.products[0],
-        made.job["rot_cen"],
+        *made.products,
         made.job["scans"],
         SimpleNamespace(**made.job["options"]),
     )
