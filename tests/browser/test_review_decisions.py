@@ -425,6 +425,25 @@ def test_a_scan_that_is_opened_while_a_decision_is_written_stays_open(folder, pa
     expect(page.locator("#cor")).to_have_value("49")
 
 
+@pytest.mark.parametrize(("scan", "cor"), [("bone_007", "512.5"), ("bone_005", "513.25")])
+def test_enter_writes_what_the_box_shows_where_a_scan_opens_while_typing(folder, page, scan, cor):
+    row(page, "bone_007").click()
+    expect(page.locator("#facts h2")).to_have_text("bone_007")
+    waiting = []
+    page.route("**/api/scan?*", lambda route: waiting.append(route))
+    with page.expect_request("**/api/scan?*"):
+        row(page, scan).click()  # once more, or another one
+    page.locator("#cor").fill("512.5")
+    with page.expect_response("**/api/scan?*"):
+        waiting[0].continue_()
+    page.unroute("**/api/scan?*")
+    page.wait_for_timeout(200)  # ms, until the page has read it
+    expect(page.locator("#cor")).to_have_value(cor)
+    page.locator("#cor").press("Enter")
+    expect(row(page, scan)).to_contain_text("✎")
+    assert float(read_cells(folder / "scans.tsv")[scan]["cor_px"]) == float(cor)
+
+
 def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(folder, serve, visit):
     path = folder / "results/try_center/bone_006/prediction.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"confidence": 0.95}))

@@ -119,6 +119,16 @@ def test_a_server_that_does_not_answer_is_waited_for(page):
     expect(page.locator("#cor")).to_have_value("514")
 
 
+def test_a_scan_that_nobody_waits_for_any_more_stops_nothing(page):
+    page.route("**/api/scan?scan=bone_001", lambda route: None)  # never answered
+    with page.expect_request("**/api/scan?scan=bone_001"):
+        row(page, "bone_001").click()
+    row(page, "bone_006").click()
+    page.wait_for_timeout(1700)  # ms; after 1500 the page says that it waits
+    assert page.locator("#connection").is_hidden()
+    assert page.locator("#accept").is_enabled()
+
+
 def test_a_slice_that_fails_leaves_no_picture_of_another_scan(page):
     for kind in ("slice", "page"):
         page.route(f"**/api/{kind}?*", lambda route: route.abort())

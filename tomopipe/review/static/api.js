@@ -65,8 +65,9 @@ async function refusal(response) {
   return new Error(message.trim() || `error ${response.status}`);
 }
 
-async function request(path, { query, options, read = (response) => response.json() }) {
-  const slow = ["scan", "decide"].includes(path) ? setTimeout(() => isDown() || setFault(NOT_YET), SLOW_MS) : 0;
+// `isAwaited`: whether the user still waits for the answer; without it nobody does.
+async function request(path, { query, options, read = (response) => response.json(), isAwaited = () => false }) {
+  const slow = setTimeout(() => isDown() || (isAwaited() && setFault(NOT_YET)), SLOW_MS);
   try {
     const response = await fetch(address(path, query), { ...options, signal: pending.signal });
     const result = await (response.ok ? read(response) : refusal(response));
@@ -83,11 +84,12 @@ async function request(path, { query, options, read = (response) => response.jso
   }
 }
 
-export const get = (path, query) => request(path, { query });
+export const get = (path, query, isAwaited) => request(path, { query, isAwaited });
 
 export function post(path, data) {
   const body = JSON.stringify(data);
   return request(path, {
+    isAwaited: () => true,
     options: {
       method: "POST",
       headers: { "content-type": "application/json", "x-tomopipe-csrf": csrf },

@@ -258,7 +258,7 @@ function onKey(event) {
     if (event.key === "Escape") {
       if (field.id === "search") queue.search("");
       field.blur();
-      if (field.id === "cor") scan.untype(); // a field in focus is not written to
+      if (field.id === "cor") scan.untype();
     }
     if (field.id === "search" && ["Enter", "ArrowDown"].includes(event.key)) openHit(event);
     else if (event.key === "Enter" && field.id === "cor") {

@@ -42,17 +42,18 @@ export async function open(name, onData = () => {}) {
   const ticket = ++now.ticket;
   let data = null;
   try {
-    data = await get("scan", { scan: name });
+    data = await get("scan", { scan: name }, () => ticket === now.ticket);
   } catch (error) {
     if (ticket === now.ticket) throw error;
   }
   if (ticket !== now.ticket) return;
   onData();
   const again = now.data && now.data.scan === name;
+  const typing = again && now.typed !== null; // what was typed meanwhile, and its picture, stay
   now.data = data;
   for (const candidate of data.candidates) candidate.cor_px = hundredths(candidate.cor_px);
   pages = new Map();
-  now.typed = null;
+  if (!typing) now.typed = null;
   alone();
   const { grid } = data;
   $("slider").disabled = !grid;
@@ -65,7 +66,9 @@ export async function open(name, onData = () => {}) {
   modes();
   facts(data, take);
   const start = data.cor_px ?? (grid ? grid.cor_px[grid.cor_px.length >> 1] : null);
-  now.cor = start === null ? null : hundredths(start);
+  const first = start === null ? null : hundredths(start);
+  if (typing) now.untyped = first;
+  else now.cor = first;
   if (!grid) {
     clearTimeout(waiting);
     now.frame++;
@@ -311,7 +314,7 @@ export function takeNamed(name) {
 
 function value() {
   const box = $("cor");
-  if (document.activeElement !== box) box.value = chosen();
+  if (box.value !== chosen()) box.value = chosen(); // its cursor stays where it is the same
   box.classList.toggle("typed", now.typed !== null);
 }
 
