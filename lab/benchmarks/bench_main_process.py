@@ -68,7 +68,9 @@ def finish(folder: Path, names: list[str], template: Path) -> None:
     """Copy the results of the scan of the template for all scans, without receipts."""
     results = (path for path in (template / "results").rglob(f"*{TEMPLATE}*") if path.is_file())
     within = (template / "results" / "try_center" / TEMPLATE).iterdir()
-    for source in [path for path in [*results, *within] if "made" not in path.parts]:
+    # receipts and star files are made anew; star files without tomograms.star are somebody else's
+    sources = [p for p in [*results, *within] if "made" not in p.parts and p.suffix != ".star"]
+    for source in sources:
         for name in names:
             path = folder / str(source.relative_to(template)).replace(TEMPLATE, name)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,9 @@ class Hdf5Pixels:
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, in threads where that can be done."""
         try:
-            if threads > 1 and can_decode(self._dataset):
+            if can_decode(
+                self._dataset
+            ):  # HDF5 itself takes a stream cut short for the whole chunk
                 read_block(self._dataset, frames, rows, out, threads)
             elif threads > 1 and self._read_contiguous(out, frames, rows, threads):
                 return

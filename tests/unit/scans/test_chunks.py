@@ -69,7 +69,8 @@ def test_a_chunk_stored_without_its_filters(tmp_path):
 
 
 @pytest.mark.parametrize("junk", [b"junk", None], ids=["not deflate", "too short"])
-def test_a_broken_chunk_names_the_file(tmp_path, junk):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_broken_chunk_names_the_file(tmp_path, junk, threads):
     import zlib
 
     truth = write_scan(
@@ -79,7 +80,7 @@ def test_a_broken_chunk_names_the_file(tmp_path, junk):
         data = file["exchange/data"]
         data.id.write_direct_chunk((0, 0, 0), junk or zlib.compress(b"12"))
     with open_scan(truth.path) as scan:
-        scan.threads = 2
+        scan.threads = threads
         broken = r"s_1\.h5: .*, rows 0 to 4 cannot be read \(the chunk at"
         with pytest.raises(ScanError, match=broken):
             scan.read_rows(0, 4)
