@@ -103,6 +103,7 @@ def test_the_table_shows_the_numbers_of_the_files(page):
     assert rows["bone_008"][:8] == [
         *("filled", "512.81", "mean of the series", "0.00", "classical", "", "512.81", "volume")
     ]
+    assert rows["bone_007"][5:7] == ["530.00", "513.65"]  # measured, by hand
     assert rows["bone_009"][0] == "skipped"
     assert rows["bone_009"][8] == "120 of 901 frames: the acquisition was aborted"
     assert rows["bone_002"][8] == "no theta: 0 to 180 assumed"
