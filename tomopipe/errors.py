@@ -21,6 +21,7 @@ RETIRED = {
     "predict_cor.methods: sum": "write ai, or classical (without a network)",
     "predict_cor.methods: registration": "write classical, which compares opposing lines, too",
     "preprocess.stripes.method: titarenko": "write gated, or fourier-wavelet",
+    "watch.every": "take the key out: each run makes everything, the CORs of new scans first",
     "preprocess.stripes.alpha": "take the key out: it was of the method titarenko",
 }
 """Keys, `key: value`, ways to write them, options: each the end of a sentence."""

@@ -51,7 +51,7 @@ class Dripped:
         (self.campaign / "raw").mkdir(parents=True)
         config = {
             "campaign": {"scans": ["raw/*.h5"]},
-            "watch": {"settle_s": 0.5, "every": 0.3},
+            "watch": {"settle_s": 0.5},
             "predict_cor": {"methods": ["classical"]},
             "try_recon": {"width_px": 8, "step_px": 1},
             "export_star": {"enabled": False},

@@ -592,14 +592,8 @@ class ReportBlock(Block):
 
 
 class WatchBlock(Block):
-    """`tomopipe run --watch`: when a file is taken, and how often the steps of all scans run."""
+    """`tomopipe run --watch`: when a file is taken."""
 
-    every: float = option(
-        5.0,
-        "After this time a run of everything begins although new scans wait for their CORs, and "
-        "one that failed is tried again (minutes).",
-        gt=0,
-    )
     settle_s: float = option(
         10.0,
         "How long a file must not have changed; not waited for where FILE.done lies beside it (s).",

@@ -1,21 +1,17 @@
 """`tomopipe run --watch`: scans as they come, in ordinary runs, one after the other.
 
-A loop: look which files are complete (`arrivals`); start the next run (`Watcher.choose`),
-of the CORs of new scans, else of everything; sleep. A run sees complete files only
-(`lock.complete_files`). Once a scan has come, a run of everything begins no further job, as
-with `tomopipe stop --finish`: so a new COR waits for one volume at most.
-
-The scans taken, and their verdicts, are listed in results/live/taken.json (`watched_scans`).
+A loop: look which files are complete; if there is anything new, start a run that sees these files
+only (`lock.complete_files`); sleep. A run finds the CORs of new scans before it makes volumes. Once
+another scan has come, it begins no further job after its first volume, as with `tomopipe stop
+--finish`: so a new COR waits for one volume at most.
 """
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,37 +21,101 @@ from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
 from tomopipe.campaign.lock import Run
-from tomopipe.campaign.raw_files import raw_paths
+from tomopipe.campaign.raw_files import CampaignScan, raw_paths
+from tomopipe.campaign.signs import State as ScanState
 from tomopipe.config import Config, read_config
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
-from tomopipe.run.progress import Progress
+from tomopipe.run.progress import Progress, Step
+from tomopipe.scans.hdf5 import StillWrittenError
+from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import is_alive, named
-from tomopipe.watch.arrivals import Arrivals, fault_of_scan
-from tomopipe.watch.watched_scans import Hooks, WatchedScans, present_verdicts, skipped
+from tomopipe.watch.watched_scans import Verdict, WatchedScans, present_verdicts
 
-_CORS_A_CORE = 4  # new scans of a run, for each core; the latest come first
-_ATTEMPTS = 3
-_AGAIN_S = 5.0  # after a run that failed
+State = tuple[int, ...]
+"""State of a file: size, time of change (ns), inode."""
+MARKER = ".done"
+_OPEN = "is still written"
+_ABORTED = 6  # settling times in which an incomplete file has not changed
+_AGAIN_S, _MOST_AGAIN_S = 5.0, 300.0  # after a run that failed; longer after each
 _PAUSE = 60.0  # between two checks, in durations of one
 _PAGE_S = 60.0  # the page is written at least so often
-_ROOM_BYTES = 50e6
 _MOST_LINES = 8
 _LONG = {"full_recon", "stitch", "export_stack"}  # steps that a new scan does not wait for
 _WELL = (0, 3)
 
 
+class Arrivals:
+    """The raw files of a campaign that are not complete yet.
+
+    A file is complete when it has not changed for `watch.settle_s`, or its writer's marker is
+    there; when it opens, which HDF5 refuses while its writer has it open; and when it has as many
+    frames as angles, all written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.waiting: dict[str, str] = {}  # why each file that does not change is not complete
+        # state of each file that is not taken in it, and since when (s, monotonic clock)
+        self.pending: dict[str, tuple[State, float]] = {}
+
+    def look(
+        self, config: Config, paths: Iterable[str], states: Mapping[str, State], now_s: float
+    ) -> list[tuple[CampaignScan, State, str]]:
+        """Return the files to take now, of all that are not taken in their present state.
+
+        With each its state, and why it was aborted; "" if it is complete.
+        """
+        before, self.pending, self.waiting = self.pending, {}, {}
+        settled, settle_s = [], config.watch.settle_s
+        for path in paths:
+            state = file_state(self._directory / path)
+            if state is None or states.get(path) == state:
+                continue
+            earlier, since_s = before.get(path, (state, now_s))
+            self.pending[path] = state, since_s if earlier == state else now_s
+            is_marked = os.path.exists(self._directory / f"{path}{MARKER}")
+            if is_marked or now_s - self.pending[path][1] >= settle_s:
+                settled.append(path)
+        if not settled:
+            return []
+        arrivals, campaign = [], make_campaign(config, self._directory, taken=settled)
+        scans = (*campaign.refused, *campaign.scans.values())
+        for scan in {scan.path: scan for scan in scans}.values():
+            state, since_s = self.pending[scan.path]
+            if fault := scan.refused or _fault_of(campaign, scan):
+                self.waiting[scan.path] = fault
+                if fault == _OPEN or now_s - since_s < max(1.0, _ABORTED * settle_s):
+                    continue
+                fault = f"not complete after {now_s - since_s:.0f} s ({fault}): skipped"
+            elif file_state(self._directory / scan.path) != state:
+                continue  # it changed while it was read
+            del self.pending[scan.path]
+            arrivals.append((scan, state, fault))
+        return arrivals
+
+
+def _fault_of(campaign: Campaign, scan: CampaignScan) -> str:
+    """Say why a scan cannot be read, or lacks frames; "" if it is complete."""
+    try:
+        return incomplete(campaign.raw_scan(scan.name).metadata())
+    except StillWrittenError:
+        return _OPEN
+    except (TomopipeError, OSError) as error:
+        return str(error).removeprefix(f"{scan.path}: ")
+
+
 @dataclass
 class _Turn:
-    """A run under way: what it makes, and the raw files it sees."""
+    """A run under way, and the raw files that it sees."""
 
     process: "subprocess.Popen[bytes]"
     run: Run
     progress: Progress
-    new: list[str]  # files whose CORs it finds; none: it makes everything
     paths: list[str]
+    has_cors: bool = False  # whether it has determined CORs
     is_cut: bool = False  # whether it begins no further job, for a scan has come
 
 
@@ -67,266 +127,178 @@ class Watcher:
         directory: Path,
         config: Path | None,
         options: Sequence[str],
-        say: Callable[[str], None],
+        report: Callable[[str], None],
         own: Run,
     ) -> None:
         self.directory, self._config_path = directory, config or directory / CONFIG
-        self._own_config, self._options, self._print = config, options, say
+        self._own_config, self._options, self._print = config, options, report
         self._own = self._holder = own  # what holds the lock between two runs, and now
         self.is_stopped = False
         self._messages: dict[str, str] = {}  # the last one on each subject
         self._turn: _Turn | None = None
-        self._dirty, self._next_s = True, 0.0  # whether, and when, everything is to be made
-        self._all_s = time.monotonic()  # when a run of everything began
-        self._cors_s = 0.0  # when the next run for CORs may begin
-        self._attempts = Counter[str]()
+        self._is_due, self._next_s, self._n_failed = True, 0.0, 0  # of the next run
         self._saved_s, self._paths = 0.0, list[str]()
-        self._hooks = Hooks(directory, directory / LOGS.of_hooks, self._once)
-        self._arrivals = Arrivals(directory, 0.0, self._fault_of)
-        self._names: dict[str, str] = {}  # of scans, by path
-        self._scans = WatchedScans(read_config(self._config_path), directory, self._hooks, say)
+        self._arrivals = Arrivals(directory)
         self._read_edits()
         self._save()
-
-    @property
-    def config(self) -> Config:
-        """The configuration as it was last read."""
-        return self._scans.config
 
     @property
     def page(self) -> Path:
         """Path of the live page."""
         return self._scans.files.live
 
-    def _campaign(self, paths: Collection[str]) -> Campaign:
-        """Read the campaign with these raw files alone."""
-        return make_campaign(self.config, self.directory, taken=paths)
-
-    # ---- one step ----------------------------------------------------------------------------
-
     def step(self) -> float:
         """Check everything once, start what is possible; return seconds until the next check."""
         began_s = time.process_time()
         try:
-            self._end_turn()
-            if self._scans.draw():
-                self._save()
-            began_s = time.process_time()  # verdicts and pictures are rare
+            self._follow()
+            began_s = time.process_time()  # verdicts are rare
             self._look()
-            self._once("look", "")
-        except (OSError, TomopipeError) as error:  # of the disk, for now: the rest goes on
-            self._once("look", f"{error}; will be tried again.")
-            self._cors_s = time.monotonic() + _AGAIN_S
-            self._next_s = max(self._next_s, self._cors_s)
-        pause_s = min(1.0, max(0.1, self.config.watch.settle_s / 5))
+            self._once("fault", "")
+        except (OSError, TomopipeError) as error:  # of the disk, config or table: perhaps for now
+            self._once("fault", f"{str(error).rstrip('.')}. Nothing is run until that is over.")
+        pause_s = min(1.0, max(0.1, self._config.watch.settle_s / 5))
         return max(pause_s, _PAUSE * (time.process_time() - began_s))
 
     def _look(self) -> None:
         if self._turn is None and self._state_of_edits() != self._edited:
-            try:
-                self._read_edits()
-                readable = "Config and table can be read again: runs go on."
-                self._once("config", readable * bool(self._messages.get("config")))
-            except (TomopipeError, OSError) as error:
-                self._once("config", f"{str(error).rstrip('.')}. Nothing runs until it is fixed.")
-        paths, gone = raw_paths(self.config, self.directory)
+            self._read_edits()
+        paths, gone = raw_paths(self._config, self.directory)
         if time.monotonic() - self._saved_s >= _PAGE_S:
             self._save()
-        if self.is_stopped or not self._is_there(paths, gone):
+        if gone or (self._paths and not paths):
+            names = ", ".join(gone) or "all raw files"
+            self._once("gone", f"{names}: not there; nothing is run until it is back.")
             return
+        self._once("gone", "The raw files are there again." * ("gone" in self._messages))
+        self._is_due |= not set(self._paths) <= set(paths)
+        self._paths = paths
         self._take(paths)
-        if self._turn is not None:
+        if self._turn:
             self._cut_short(self._turn)
-        elif self.may_run() and (chosen := self.choose()):
-            self._start(*chosen)
+        elif self._is_due and time.monotonic() >= self._next_s and not self.is_stopped:
+            self._start(sorted(self._ready()))
 
-    def _once(self, what: str, text: str) -> None:
-        """Report a message on a subject unless it was the last one on it."""
-        # a slowly growing file has another number each time, and a run another log
-        new = re.sub(r"\d+", "", text) if what.startswith(("waits ", "run")) else text
+    def _once(self, what: str, text: str, more: str = "") -> None:
+        """Report a message on a subject unless it was the last one on it; `more` may differ."""
+        # a slowly growing file has another number each time
+        new = re.sub(r"\d+", "", text) if what.startswith("waits ") else text
         if self._messages.get(what, "") != new:
             self._messages[what] = new
             if text:
-                self._print(f"{time.strftime('%H:%M:%S')} {text}")
+                self._print(f"{time.strftime('%H:%M:%S')} {text}{more}")
 
     def _state_of_edits(self) -> tuple[Any, ...]:
-        table = self.directory / (self.config.campaign.table or TABLE)
+        table = self.directory / (self._config.campaign.table or TABLE)
         return file_state(self._config_path), file_state(table)
 
     def _read_edits(self) -> None:
-        """Read configuration and table; what follows from them is made by the next runs."""
-        self._edited, self._is_broken = self._state_of_edits(), True
-        config, scans = read_config(self._config_path), self._scans
-        if config.campaign.results != self.config.campaign.results:
-            scans = WatchedScans(config, self.directory, self._hooks, self._print)
-        make_campaign(config, self.directory, taken=scans.entries)
-        scans.files.folder.mkdir(parents=True, exist_ok=True)
-        self._scans, scans.config = scans, config
-        self._arrivals.settle_s = config.watch.settle_s
-        self._attempts.clear()
-        self._dirty, self._is_broken = True, False
-        self._next_s = self._cors_s = 0.0  # the edit may fix what failed
-
-    def _is_there(self, paths: list[str], gone: list[str]) -> bool:
-        """Tell whether the folders of the raw files exist, with their files."""
-        lost = gone or ([] if paths or not self._paths else ["all raw files"])
-        there = "The raw files are there again." * ("gone" in self._messages)
-        names = f"{', '.join(lost)}: not there; nothing is run until it is back."
-        self._once("gone", names if lost else there)
-        if not lost:
-            fewer, self._paths = not set(self._paths) <= set(paths), paths
-            if fewer:
-                self._dirty = True
-                self._save()
-        return not lost
-
-    def _fault_of(self, path: str) -> str:
-        campaign = self._campaign([path])
-        scan = next(iter((*campaign.refused, *campaign.scans.values())))
-        self._names[path] = scan.name
-        return scan.refused or fault_of_scan(campaign, scan.name)
+        """Read configuration and table; what follows from them is made by the next run."""
+        self._config = read_config(self._config_path)
+        edited = self._state_of_edits()
+        scans = WatchedScans(self._config, self.directory, self._print, self._once)
+        make_campaign(self._config, self.directory, taken=scans.entries)
+        self._scans, self._edited = scans, edited
+        self._is_due, self._next_s, self._n_failed = True, 0.0, 0
 
     def _take(self, paths: list[str]) -> None:
         """Take the files that are complete."""
-        arrivals = self._arrivals.look(paths, self._scans.states, time.monotonic())
+        scans, now_s = self._scans, time.monotonic()
+        arrivals = self._arrivals.look(self._config, paths, scans.states, now_s)
         for path, why in self._arrivals.waiting.items():
             self._once(f"waits {path}", f"{path} waits: {why}")
-        for arrival in arrivals:
-            path, name = arrival.path, self._names[arrival.path]
-            self._scans.take(arrival, name)
-            self._attempts.pop(path, None)
-            self._once(f"waits {path}", "" if arrival.fault else f"{path} is taken: {arrival.rule}")
-            if arrival.fault:
-                self._scans.report(path, skipped(name, arrival.fault))
+        for scan, state, fault in arrivals:
+            scans.take(scan.path, scan.name, state)
+            if fault:
+                verdict = Verdict(scan.name, ScanState.SKIPPED, doubtful=True, reason=fault)
+                scans.compare({scan.path: verdict})
+            else:
+                self._once(f"waits {scan.path}", f"{scan.path} is complete")
         if arrivals:
-            self._dirty = True
+            self._is_due, self._next_s = True, 0.0
             self._save()
-
-    def _save(self, *, has_ended: bool = False) -> None:
-        """Write the files taken, and the page."""
-        self._saved_s = time.monotonic()
-        try:
-            # of a renamed file only its present name is shown
-            self._scans.save(self._paths, has_ended=has_ended)
-            self._once("save", "")
-        except OSError as error:
-            fault = self._messages.get("save") or f"{error} What was taken is kept in memory."
-            self._once("save", fault)  # once: the name of the temporary file is another each time
-
-    # ---- runs --------------------------------------------------------------------------------
-
-    def may_run(self) -> bool:
-        """Tell whether a run may begin: with disk space and a readable config."""
-        folder = self._scans.files.folder
-        free = shutil.disk_usage(folder).free
-        full = f"less than {_ROOM_BYTES / 1e6:.0f} MB are free; nothing runs until there is room."
-        self._once("room", f"{folder}: {full}" if free < _ROOM_BYTES else "")
-        return free >= _ROOM_BYTES and not self._is_broken
-
-    def _new(self) -> list[str]:
-        """Name the complete files that wait for their COR, the latest first."""
-        entries, ready = self._scans.entries, self._ready()
-        paths = [path for path in ready if not entries[path]["has_verdict"]]
-        paths = [path for path in paths if self._attempts[path] < _ATTEMPTS]
-        return sorted(paths, key=lambda path: -entries[path]["at"])
 
     def _ready(self) -> set[str]:
         """Name the files that were taken and have not changed since."""
         return (set(self._paths) & set(self._scans.entries)) - self._arrivals.pending.keys()
 
-    def choose(self) -> tuple[list[str], list[str], list[str]] | None:
-        """Choose what runs next: targets, new files whose CORs it finds, and files it sees.
+    def _save(self, *, has_ended: bool = False) -> None:
+        self._saved_s = time.monotonic()
+        try:
+            self._scans.save(self._paths, has_ended=has_ended)
+            self._once("save", "")
+        except OSError as error:
+            if not self._messages.get("save"):  # a temporary file has another name each time
+                self._once("save", f"{error} What was taken is kept in memory.")
 
-        No targets: everything. None: there is nothing to do.
-        """
-        now_s, waiting = time.monotonic(), self._new()
-        others = self._ready() - set(waiting)
-        due = bool(self._dirty and now_s >= self._next_s and others)
-        overdue = due and now_s - self._all_s >= 60 * self.config.watch.every
-        if waiting and now_s >= self._cors_s and not overdue:
-            new = waiting[: _CORS_A_CORE * len(os.sched_getaffinity(0))]
-            return ["predictions"], new, sorted({*others, *new})
-        return ([], [], sorted(others)) if due else None
+    # ---- runs --------------------------------------------------------------------------------
 
-    def _start(self, targets: list[str], new: list[str], paths: list[str]) -> None:
+    def _start(self, paths: list[str]) -> None:
+        """Start a run that sees these files, if there are any."""
+        if not paths:
+            return
+        self._next_s = time.monotonic() + _AGAIN_S  # if it does not start
         write_json(paths, self.directory / LOGS.watched_files)
         profile = launch.chosen_profile(self.directory)
-        options = [*targets, *self._options]
-        command = launch.run_command(self.directory, self._own_config, profile, options)
+        command = launch.run_command(self.directory, self._own_config, profile, self._options)
         process, run = launch.start(
             self.directory, command, force=True, watcher=self._holder, files=LOGS.watched_files
         )
         self._holder = run
         progress = Progress(run.events, Logs(self.directory / LOGS.folder))
-        self._turn = _Turn(process, run, progress, new, paths)
-        if not targets:
-            self._dirty, self._all_s = False, time.monotonic()
+        self._turn, self._is_due = _Turn(process, run, progress, paths), False
 
     def _cut_short(self, turn: _Turn) -> None:
-        """Let a run of everything begin no further job once a scan has come."""
-        if turn.new or turn.is_cut or not self._new():
-            return
-        turn.progress.read()
+        """Let a run begin no further job once a scan has come and a volume is under way."""
         steps = turn.progress.steps
-        if any(name in _LONG and step.jobs for name, step in steps.items()):
+        is_long = any(name in _LONG and step.jobs for name, step in steps.items())
+        if is_long and not turn.is_cut and not self._ready() <= set(turn.paths):
             turn.is_cut = True
             turn.process.terminate()
 
-    def _end_turn(self) -> None:
-        """Report what a run has made, if one has ended."""
-        turn = self._turn
-        if turn is None or (status := turn.process.poll()) is None:
+    def _follow(self) -> None:
+        """Report the CORs of a run, once it has determined them and when it has ended."""
+        if (turn := self._turn) is None:
             return
-        self._turn, now_s = None, time.monotonic()
-        self._dirty |= bool(turn.new) or status not in _WELL
-        turn.progress.read(at_end=True)
+        status = turn.process.poll()
+        turn.progress.read(at_end=status is not None)
+        n, had_cors = turn.progress.steps.get("resolve_cor", Step()).n, turn.has_cors
+        turn.has_cors = status in _WELL or bool(n["done"] or n["failed"])
+        if status is not None:
+            self._end_turn(turn, status)
+        if turn.has_cors and (status is not None or not had_cors):
+            campaign = make_campaign(self._config, self.directory, taken=turn.paths)
+            verdicts, ready = present_verdicts(campaign), self._ready()  # none written anew by now
+            verdicts = {path: verdicts[path] for path in verdicts if path in ready}
+            self._scans.compare(verdicts, turn.run.start_s)
+            self._save()
+
+    def _end_turn(self, turn: _Turn, status: int) -> None:
+        """Go on from a run that has ended, and report what it said."""
+        self._turn, news = None, turn.progress.news
         self.is_stopped |= bool(turn.progress.facts.get("stopped"))
         with suppress(OSError):  # of a full disk: the next run has it from the one that ended
             lock.hand_over(self.directory, self._holder, self._own)
             self._holder = self._own
         text = Path(turn.run.log).read_text(encoding="utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if line.startswith("tomopipe: ")]
-        lines = [line for line in dict.fromkeys(lines) if line not in self._messages]
-        self._report(turn, status)
-        self._save()
+        lines = dict.fromkeys(line for line in text.splitlines() if line.startswith("tomopipe: "))
         if status in _WELL:
+            self._n_failed = 0
             for line in lines:
                 self._once(line, line)  # each run says it
-            if not turn.new:
-                n = len(turn.paths)
-                made = f"all that follows from {n} file{'s' * (n > 1)} is made"
-                self._once("run", f"{made}: {self._scans.files.report}")
-        elif not (turn.is_cut or self.is_stopped):
-            self._cors_s = now_s + _AGAIN_S
-            if not turn.new:
-                self._next_s = now_s + max(_AGAIN_S, 60 * self.config.watch.every)
-            news = turn.progress.news
-            errors = [
-                f"{step} {scan}: {error}" for what, step, scan, error in news if what == "failed"
-            ]
+            n = len(turn.paths)
+            made = f"all that follows from {n} file{'s' * (n > 1)} is made"
+            self._once("run", f"{made}: {self._scans.files.report}")
+        elif turn.is_cut or self.is_stopped:
+            self._is_due = True
+        else:
+            wait_s = min(_MOST_AGAIN_S, _AGAIN_S * 4**self._n_failed)
+            self._is_due, self._next_s = True, time.monotonic() + wait_s
+            self._n_failed += 1
+            errors = [f"{step} {scan}: {why}" for what, step, scan, why in news if what == "failed"]
             message = "; ".join([*dict.fromkeys([*errors, *lines])][:_MOST_LINES] or ["an error"])
-            failed = f"some jobs failed, see {turn.run.log}; will be tried again."
-            self._once("run", f"{message}: {failed}")
-
-    def _report(self, turn: _Turn, status: int) -> None:
-        """Report what a run has found of its new scans, or of all, to whom it is news."""
-        table, began = self._scans.files.cor_table, turn.run.start_s
-        is_old = table.exists() and table.stat().st_mtime < began
-        if status not in _WELL and not turn.new and is_old:
-            return  # it did not get there
-        campaign = self._campaign(turn.new or turn.paths)
-        since = began if status else 0.0  # an older prediction may be of the previous file
-        verdicts = present_verdicts(campaign, are_new=bool(turn.new), since=since)
-        ready = self._ready()  # none that is written anew by now
-        self._scans.compare({path: verdicts[path] for path in verdicts if path in ready}, began)
-        for path in set(turn.new) & set(self._new()):
-            self._attempts[path] += 1
-            if self._attempts[path] == _ATTEMPTS:
-                reason = f"no verdict after {_ATTEMPTS} runs, see {turn.run.log}"
-                self._scans.entries[path] |= {"doubtful": True, "reason": reason}
-                self._once(path, f"FLAG {self._scans.entries[path]['scan']}: {reason}")
-
-    # ---- end ---------------------------------------------------------------------------------
+            log = f", see {turn.run.log}; it is tried again."
+            self._once("run", f"{message}: the run failed", log)
 
     def end(self, sending: signal.Signals | None = None) -> None:
         """Send a signal to the run under way, if any; wait for its end, and that of the hooks."""
@@ -336,9 +308,8 @@ class Watcher:
         while self._turn:
             time.sleep(0.1)
             with suppress(OSError, TomopipeError):  # of a full disk
-                self._end_turn()
-        self._scans.draw()
-        self._hooks.end()
+                self._follow()
+        self._scans.end()
         self._save(has_ended=True)
 
 
@@ -346,7 +317,7 @@ def watch(
     directory: Path,
     config: Path | None,
     options: Sequence[str],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     take_over: bool = False,
 ) -> None:
@@ -365,13 +336,13 @@ def watch(
         if not is_alive(asdict(run)):  # dead, or perhaps on another host
             break
         if run != waits_for:
-            say(f"Nothing is taken before the run under way has ended: {run}.")
+            report(f"Nothing is taken before the run under way has ended: {run}.")
         waits_for = run
         time.sleep(_AGAIN_S / 10)
     own = lock.take(folder, own, take_over=take_over)
     with lock.held(folder, own):
-        watcher = Watcher(folder, config, options, say, own)
-        say(f"Watching {folder.name}; Ctrl-C or `tomopipe stop` ends it. Page: {watcher.page}")
+        watcher = Watcher(folder, config, options, report, own)
+        report(f"Watching {folder.name}; Ctrl-C or `tomopipe stop` ends it. Page: {watcher.page}")
         try:
             while not (ending or watcher.is_stopped):
                 end_s = time.monotonic() + watcher.step()

@@ -63,6 +63,7 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
             ["full_recon.compression", "none or gzip for output: tiff"],
         ),
         ("full_recon", {"binning": "2"}, ["integer; a value as text is no longer there: write it"]),
+        ("watch", {"every": 5.0}, ["watch.every is no longer there: take the key out"]),
         ("inventory", {"series_pattern": "(.*)"}, ["inventory.series_pattern", "two groups"]),
         ("storage", {"sidecars": "of/<day>,2"}, ["storage.sidecars", "must not contain <day>"]),
         ("report", [], ["report: got []; should be a block of these keys: enabled"]),

@@ -83,9 +83,10 @@ def test_the_live_page_shows_the_slice_at_the_cor_it_names(tmp_path):
     files.live.parent.mkdir()
     assert picture(files, "far_1", 600.0)["picture_cor_px"] == 600.0
     assert picture(files, "far_1", 507.2)["picture_cor_px"] == 507.0
-    shown = picture(files, "far_1", None)
+    shown = picture(files, "far_1", 512.0)
     assert shown["picture_cor_px"] == 512.0
-    event = {"path": "far_1.h5", "at": 0.0, "rule": "", "has_verdict": True, "seconds": 9.0}
+    assert not picture(files, "far_1", None)["picture"]
+    event = {"path": "far_1.h5", "at": 0.0, "has_verdict": True}
     write_page(files, "Beamtime", [event | vars(Verdict("far_1", "ok")) | shown])
     assert f'{shown["picture"]}" alt=""><small>at COR 512.00 px</small>' in files.live.read_text()
     near = Verdict("far_1", "ok", 512.2, best_cor_px=512.2)

@@ -117,7 +117,6 @@ OTHER = {
     "export_star.rows": [0, 1],
     "export_star.max_tilts": 9,
     "export_star.hand": 1,
-    "watch.every": 1.0,
     "watch.settle_s": 1.0,
     "hooks.on_scan": "true",
 }

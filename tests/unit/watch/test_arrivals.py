@@ -1,4 +1,4 @@
-"""When a raw file is taken, by which rule."""
+"""When a raw file is complete."""
 
 import os
 import subprocess
@@ -7,100 +7,89 @@ from pathlib import Path
 
 import pytest
 
-from tests.exchange_files import THETA, replace, write
+from tests.exchange_files import N_ANGLES, THETA, replace, write
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import find_scans, raw_paths
 from tomopipe.config import Config, parse_config
 from tomopipe.errors import TomopipeError
-from tomopipe.scans.hdf5 import StillWrittenError
 from tomopipe.scans.raw_state import file_state
-from tomopipe.watch.arrivals import Arrivals, fault_of_scan
+from tomopipe.watch.watch import Arrivals
 
 
 @pytest.fixture
-def raw(tmp_path) -> Path:
-    path = tmp_path / "a_1.h5"
-    path.write_bytes(b"frames")
-    return path
-
-
-def watched(raw: Path, settle_s: float = 10.0, fault: str = "") -> Arrivals:
-    return Arrivals(raw.parent, settle_s, lambda path: fault)
-
-
-def look(found: Arrivals, now_s: float, taken=None) -> list[str]:
-    return [arrival.rule for arrival in found.look(["a_1.h5"], taken or {}, now_s)]
-
-
-def test_a_file_is_taken_once_it_has_not_changed_for_the_settling_time(raw):
-    found = watched(raw)
-    assert look(found, 0) == look(found, 9.9) == []
-    assert set(found.pending) == {"a_1.h5"}
-    raw.write_bytes(b"frames, and more")
-    assert look(found, 10) == look(found, 19.9) == []
-    assert look(found, 20) == ["unchanged for 10 s"]
-
-
-def test_a_file_of_fewer_frames_than_listed_angles_waits(tmp_path, monkeypatch):
+def raw(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    path = write(tmp_path / "a_1.h5", replace(THETA, list(range(9))))
-    campaign = make_campaign(parse_config({"campaign": {"scans": ["*.h5"]}}), tmp_path)
-    found = Arrivals(tmp_path, 0, lambda _: fault_of_scan(campaign, "a_1"))
-    assert look(found, 1) == []
-    assert found.waiting["a_1.h5"].startswith("aborted: 7 frames for 9 angles")
-    write(path, replace(THETA, list(range(7))))
-    assert look(found, 2) == ["unchanged for 0 s"]
+    return write(tmp_path / "a_1.h5")
+
+
+def abort(raw: Path, n_angles: int = 9) -> None:
+    """Write the scan anew, with more angles than frames."""
+    write(raw, replace(THETA, list(range(n_angles))))
+
+
+def look(arrivals: Arrivals, now_s: float, states=None, settle_s: float = 10.0) -> list[str]:
+    """Return why each file was aborted that is taken then; "" of a complete one."""
+    config = config_of(["*.h5"], settle_s=settle_s)
+    return [fault for *_, fault in arrivals.look(config, ["a_1.h5"], states or {}, now_s)]
+
+
+def test_a_file_is_complete_once_it_has_not_changed_for_the_settling_time(raw):
+    arrivals = Arrivals(raw.parent)
+    assert look(arrivals, 0) == look(arrivals, 9.9) == []
+    assert set(arrivals.pending) == {"a_1.h5"}
+    os.utime(raw, (2e9, 2e9))
+    assert look(arrivals, 10) == look(arrivals, 19.9) == []
+    assert look(arrivals, 20) == [""]
+    assert not arrivals.pending
+
+
+def test_a_file_of_fewer_frames_than_listed_angles_waits(raw):
+    arrivals = Arrivals(raw.parent)
+    abort(raw)
+    assert look(arrivals, 1, settle_s=0) == []
+    assert arrivals.waiting["a_1.h5"].startswith("aborted: 7 frames for 9 angles")
+    abort(raw, N_ANGLES)
+    assert look(arrivals, 2, settle_s=0) == [""]
 
 
 def test_the_marker_of_the_writer_spares_the_settling_time(raw):
     (raw.parent / "a_1.h5.done").touch()
-    (rule,) = look(watched(raw), 0)
-    assert rule.startswith("marker a_1.h5.done")
+    assert look(Arrivals(raw.parent), 0) == [""]
 
 
-def test_a_file_taken_is_looked_at_again_only_when_it_changed(raw):
-    found, state = watched(raw, settle_s=0), file_state(raw)
-    assert look(found, 0, {"a_1.h5": state}) == []
-    raw.write_bytes(b"written anew")
-    assert len(look(found, 1, {"a_1.h5": state})) == 1
+def test_a_file_that_was_taken_is_looked_at_again_only_when_it_changed(raw):
+    arrivals, states = Arrivals(raw.parent), {"a_1.h5": file_state(raw)}
+    assert look(arrivals, 0, states, settle_s=0) == []
+    os.utime(raw, (2e9, 2e9))
+    assert look(arrivals, 1, states, settle_s=0) == [""]
 
 
 def test_an_aborted_scan_is_shown_to_the_inventory_in_the_end(raw):
-    found = watched(raw, fault="aborted: 46 frames for 91 angles")
-    assert look(found, 0) == look(found, 10) == look(found, 59) == []
-    assert found.waiting == {"a_1.h5": "aborted: 46 frames for 91 angles"}
-    (taken,) = found.look(["a_1.h5"], {}, 60)
-    assert taken.fault == "not complete after 60 s (aborted: 46 frames for 91 angles): skipped"
+    abort(raw)
+    arrivals = Arrivals(raw.parent)
+    assert look(arrivals, 0) == look(arrivals, 10) == look(arrivals, 59) == []
+    (fault,) = look(arrivals, 60)
+    assert fault.startswith("not complete after 60 s (aborted: 7 frames for 9 angles")
 
 
-def test_a_file_that_its_writer_has_open_waits(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = write(tmp_path / "a_1.h5")
-    config = parse_config({"campaign": {"scans": ["*.h5"]}})
-    campaign = make_campaign(config, tmp_path)
-    found = Arrivals(tmp_path, 0, lambda _: fault_of_scan(campaign, "a_1"))
-    write_on = f"import h5py\nwith h5py.File({str(path)!r}, 'a'):\n print(flush=True)\n input()"
+def test_a_file_that_its_writer_has_open_waits(raw):
+    arrivals = Arrivals(raw.parent)
+    write_on = f"import h5py\nwith h5py.File({str(raw)!r}, 'a'):\n print(flush=True)\n input()"
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", write_on], **streams) as writer:
         writer.stdout.readline()
-        assert look(found, 0) == look(found, 1000) == []
-        assert found.waiting == {"a_1.h5": "is still written"}
+        assert look(arrivals, 0, settle_s=0) == look(arrivals, 1000, settle_s=0) == []
+        assert arrivals.waiting == {"a_1.h5": "is still written"}
         writer.communicate(b"\n")
-    assert look(found, 1001) == ["unchanged for 0 s"]
+    assert look(arrivals, 1001, settle_s=0) == [""]
 
 
-def test_a_file_that_its_writer_marks_is_asked_again(raw):
-    def frames(path: str) -> str:
-        if raw.stat().st_mtime < 1e9:
-            raise StillWrittenError(path)
-        return ""
-
-    found = Arrivals(raw.parent, 0, frames)
-    os.utime(raw, (1, 1))
-    assert look(found, 0) == look(found, 1000) == []
-    os.utime(raw, (2e9, 2e9))
-    assert len(look(found, 1001)) == 1
+def test_a_file_that_two_entries_of_the_campaign_match_is_taken_once(raw):
+    entries = ["*.h5", {"glob": "a*.h5", "prefix": "x_"}]
+    config = config_of(entries, settle_s=0)
+    ((scan, state, fault),) = Arrivals(raw.parent).look(config, ["a_1.h5"], {}, 0)
+    assert (scan.path, state, fault) == ("a_1.h5", file_state(raw), "")
 
 
 def test_copies_under_way_are_not_there_and_a_folder_that_is_gone_is_named(tmp_path):
@@ -132,5 +121,5 @@ def test_a_run_of_a_watcher_sees_the_complete_files_alone(tmp_path, monkeypatch)
         make_campaign(config, tmp_path)
 
 
-def config_of(patterns: list[str]) -> Config:
-    return parse_config({"campaign": {"scans": patterns}})
+def config_of(patterns: list, settle_s: float = 10.0) -> Config:
+    return parse_config({"campaign": {"scans": patterns}, "watch": {"settle_s": settle_s}})

@@ -4,14 +4,12 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,14 +25,13 @@ from tomopipe.storage.atomic import write_tsv
 from tomopipe.storage.processes import named
 from tomopipe.volumes.tiff import write_try_stack
 from tomopipe.watch import watch as module
+from tomopipe.watch import watched_scans
 from tomopipe.watch.watch import Watcher
-from tomopipe.watch.watched_scans import Hooks
 
 COLUMNS = (
     *("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason"),
     "warnings",
 )
-CORS, ALL = "predictions", "all"
 GOOD = {"cor_px": 48.5, "confidence": 0.97, "verdict": "resolved"}
 A_1 = ["raw/a_1.h5"]
 _LATER_S = itertools.count(2_000_000_000)  # an edit of its own each time
@@ -44,14 +41,13 @@ class Pretended:
     """Runs that end when they are told."""
 
     def __init__(self) -> None:
-        self.started: list[tuple[str, list[str]]] = []  # what they make, and see
+        self.started: list[list[str]] = []  # the files that each sees
         self.text = "tomopipe: all is well\n"
         self.process: subprocess.Popen | None = None
 
     def spawn(self, directory, command, log, environment):
-        files = json.loads((directory / environment[FILES]).read_text())
+        self.started.append(json.loads((directory / environment[FILES]).read_text()))
         self.events = Path(environment[progress.VARIABLE])
-        self.started.append((CORS if CORS in command else ALL, files))
         log.write_text(self.text)
         wait = ["sh", "-c", "read status; exit $status"]
         self.process = subprocess.Popen(wait, stdin=subprocess.PIPE, start_new_session=True)
@@ -67,6 +63,15 @@ class Pretended:
 
     def begin_job(self, step: str, scan: str) -> None:
         self.tell(began=1, step=step, name=scan, reason="missing", local=True)
+
+    def determine_cors(self, **prediction) -> None:
+        """Do the jobs up to resolve_cor, with the same prediction for all new scans."""
+        write_inventory(self.started[-1])
+        for path in self.started[-1]:
+            if not Path(f"results/try_center/{Path(path).stem}/prediction.json").exists():
+                predict(Path(path).stem, **(prediction or GOOD))
+        self.tell(began=2, step="resolve_cor", name="", reason="missing", local=True)
+        self.tell(ended=2)
 
 
 @pytest.fixture
@@ -137,6 +142,16 @@ def edit(text: str = "") -> None:
     os.utime("scans.tsv", (next(_LATER_S), next(_LATER_S)))
 
 
+def finish(watcher: Watcher, runs: Pretended, cors: dict | None = None, **more: str) -> None:
+    """End a run that leaves these entries in cor.json; the watcher looks."""
+    runs.determine_cors()
+    write_inventory(runs.started[-1], **more)
+    if cors is not None:
+        Path("results/cor.json").write_text(json.dumps(cors))
+    runs.end()
+    watcher.step()
+
+
 def row_of(scan: str, **more: str) -> dict[str, str]:
     known = {"scan": scan, "path": f"raw/{scan}.h5", "series": "a", "index": "1", "n_cols": "96"}
     return dict.fromkeys(COLUMNS, "") | known | {"keep": "true"} | more
@@ -153,45 +168,26 @@ def predict(scan: str, **prediction) -> None:
     path.write_text(json.dumps(prediction))
 
 
-def end_cors(watcher: Watcher, runs: Pretended, **prediction) -> None:
-    """End a run for CORs that finds the same for all its scans; the watcher looks."""
-    made, files = runs.started[-1]
-    assert made == CORS
-    write_inventory(files)
-    for path in files:
-        if not Path(f"results/try_center/{Path(path).stem}").exists():
-            predict(Path(path).stem, **(prediction or GOOD))
-    runs.end()
-    watcher.step()
-
-
-def end_all(watcher: Watcher, runs: Pretended, cors: dict, **more: str) -> None:
-    """End a run of everything that leaves these entries in cor.json; the watcher looks."""
-    made, files = runs.started[-1]
-    assert made == ALL
-    write_inventory(files, **more)
-    Path("results/cor.json").write_text(json.dumps(cors))
-    runs.end()
-    watcher.step()
-
-
-def test_the_cor_of_a_new_scan_is_found_and_then_everything_is_made(watcher, runs, said):
+def test_the_cor_of_a_new_scan_is_reported_before_its_volume_is_made(watcher, runs, said):
     watcher.step()
     watcher.step()
-    assert runs.started == [(CORS, A_1)]
-    end_cors(watcher, runs)
-    assert any("a_1: COR 48.50" in line for line in said)
-    assert runs.started[1:] == [(ALL, A_1)]
-    end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
+    assert runs.started == [A_1]
+    assert [line.partition(" ")[2] for line in said] == ["raw/a_1.h5 is complete"]
+    runs.determine_cors()
+    watcher.step()
+    watcher.step()
+    assert len([line for line in said if "a_1: COR 48.50" in line]) == 1
+    assert runs.process.poll() is None
+    finish(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
     assert said[-2].endswith(" tomopipe: all is well")
-    assert re.sub(r"/.*/results", "results", said[-1]).endswith(
-        " all that follows from 1 file is made: results/report/index.html"
-    )
+    assert said[-1].endswith("/results/report/index.html")
+    assert " all that follows from 1 file is made: " in said[-1]
     watcher.step()
-    assert len(runs.started) == 2
+    assert len(runs.started) == 1
     edit("a_1\tauto\t40\t\n")
     watcher.step()
-    assert runs.started[2:] == [(ALL, A_1)]
+    assert runs.started[1:] == [A_1]
+    assert len([line for line in said if "a_1: COR" in line]) == 1
 
 
 def test_a_scan_of_known_cor_has_its_verdict_without_a_prediction(watcher, runs, said):
@@ -200,48 +196,23 @@ def test_a_scan_of_known_cor_has_its_verdict_without_a_prediction(watcher, runs,
     write_inventory(A_1)
     runs.end()
     watcher.step()
-    assert any(line.partition(" ")[2].startswith("a_1: COR 48.50 (") for line in said)
+    assert any(line.endswith(" a_1: COR 48.50") for line in said)
 
 
-@pytest.fixture
-def one_core():
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    yield
-    os.sched_setaffinity(0, before)
-
-
-def test_new_scans_come_first_the_latest_before_all_in_runs_of_four_a_core(
-    watcher, runs, said, one_core
-):
+def test_scans_of_a_run_before_the_watch_are_no_news(campaign, runs, said):
+    write_inventory(A_1)
+    predict("a_1", **GOOD)
+    watcher = begin(campaign, said)
     watcher.step()
-    names = [f"b_{n}" for n in range(7)]
-    add(*names)
-    watcher.step()
-    for name in ("b_7", "b_8"):
-        add(name)
-        watcher.step()
-    assert runs.started == [(CORS, A_1)]
-    end_cors(watcher, runs)
-    made, files = runs.started[-1]
-    assert (made, len(files)) == (CORS, 5)
-    assert {"raw/a_1.h5", "raw/b_7.h5", "raw/b_8.h5"} <= set(files)
-    for n_seen in (9, 10):
-        end_cors(watcher, runs)
-        assert len(runs.started[-1][1]) == n_seen
-    end_cors(watcher, runs)
-    assert runs.started[-1][0] == ALL
-    everything = ["a_1", *names, "b_7", "b_8"]
-    for name in everything:
-        assert len([line for line in said if f" {name}: COR 48.50" in line]) == 1
-    assert "its COR is being found" not in watcher.page.read_text()
-    assert [facts["scan"] for facts in told(watcher)] == everything
+    finish(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
+    assert ">48.50" in watcher.page.read_text()
+    assert told(watcher) == []
+    assert not any("a_1: COR" in line for line in said)
 
 
 @pytest.mark.parametrize("step", ["full_recon", "export_stack"])
-def test_a_new_scan_lets_a_run_of_everything_begin_no_further_volume(watcher, runs, said, step):
+def test_a_new_scan_lets_a_run_begin_no_further_volume(watcher, runs, said, step):
     watcher.step()
-    end_cors(watcher, runs)
     add("a_2")
     runs.begin_job("resolve_cor", "")
     watcher.step()
@@ -251,72 +222,51 @@ def test_a_new_scan_lets_a_run_of_everything_begin_no_further_volume(watcher, ru
     watcher.step()
     assert runs.process.wait(60) == -signal.SIGTERM
     watcher.step()
-    assert runs.started[2:] == [(CORS, ["raw/a_1.h5", "raw/a_2.h5"])]
+    assert runs.started == [A_1, ["raw/a_1.h5", "raw/a_2.h5"]]
     assert not any("failed" in line for line in said)
-    end_cors(watcher, runs)
-    assert runs.started[3:] == [(ALL, ["raw/a_1.h5", "raw/a_2.h5"])]
-
-
-def test_everything_is_made_in_the_end_however_many_scans_come(watcher, runs):
-    Path("config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\nwatch: {settle_s: 0, every: 0.001}\n"
-    )
-    watcher.step()
-    add("a_2")
-    time.sleep(0.1)
-    end_cors(watcher, runs)
-    assert runs.started[1:] == [(ALL, A_1)]
 
 
 def test_the_picture_is_of_the_cor_that_the_page_prints(watcher, runs):
     sweep("a_1", [40.0, 40.5, 41.0, 48.5])
-    predict("a_1", best_cor_px=48.5, **GOOD)
     edit("a_1\tauto\t40.5\t\n")
     watcher.step()
-    end_cors(watcher, runs)
-    watcher.step()
-    watcher.end(signal.SIGINT)
+    predict("a_1", best_cor_px=48.5, **GOOD)
+    finish(watcher, runs)
     (entry,) = json.loads(Path("results/live/taken.json").read_text()).values()
     assert entry["picture_cor_px"] == 40.5
+    assert (watcher.page.parent / entry["picture"]).exists()
     assert ">40.50" in watcher.page.read_text()
 
 
-def test_new_scans_do_not_wait_for_the_pictures_of_earlier_ones(campaign, runs, said):
-    """As in the first watch of a campaign that is finished, whose scans are no news."""
-    names = [f"b_{n:02}" for n in range(12)]
-    (campaign / "raw" / "a_1.h5").unlink()
-    add(*names)
-    for name in names:
-        sweep(name, [48.5])
-        predict(name, **GOOD)
-    watcher = begin(campaign, said)
+def test_a_run_that_failed_says_why_and_is_tried_again_later_each_time(watcher, runs, said, later):
+    runs.text = "tomopipe: results/a_1_rec.h5: damaged\n    raise TomopipeError(f'{path}: x')\n"
     watcher.step()
-    end_all(watcher, runs, {name: {"cor_px": 48.5, "source": "auto"} for name in names})
-    add("a_1")
-    for n_shown in (8, 12, 12):
+    for wait_s in (5, 20, 80, 300, 300):
+        runs.end(1)
         watcher.step()
-        assert len(list(campaign.glob("results/live/*.webp"))) == n_shown
-        assert runs.started[-1][0] == CORS
-    assert told(watcher) == []
-
-
-def test_a_run_that_failed_is_tried_again_as_soon_as_somebody_edits(watcher, runs):
-    watcher.step()
-    end_cors(watcher, runs)
+        later(wait_s - 1)
+        n_started = len(runs.started)
+        watcher.step()
+        assert len(runs.started) == n_started
+        later(1)
+        watcher.step()
+        assert len(runs.started) == n_started + 1
+    (line,) = [line for line in said if "the run failed" in line]
+    assert " tomopipe: results/a_1_rec.h5: damaged: the run failed, see " in line
     runs.end(1)
     watcher.step()
-    watcher.step()
-    assert [made for made, _ in runs.started] == [CORS, ALL]  # not before watch.every
     edit("a_1\tauto\t48.6\t\n")
     watcher.step()
-    assert [made for made, _ in runs.started] == [CORS, ALL, ALL]
+    assert len(runs.started) == n_started + 2
 
 
 def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs, said):
     watcher.step()
-    end_cors(watcher, runs)
+    finish(watcher, runs)
+    edit()
+    watcher.step()
     for cor_px in (52.25, 52.5):  # more neighbours
-        end_all(watcher, runs, {"a_1": {"cor_px": cor_px, "source": "outlier"}})
+        finish(watcher, runs, {"a_1": {"cor_px": cor_px, "source": "outlier"}})
         edit()
         watcher.step()
     flags = [line for line in said if "FLAG a_1: COR" in line]
@@ -330,8 +280,10 @@ def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs,
 
 def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
     watcher.step()
-    end_cors(watcher, runs)
-    end_all(watcher, runs, {}, keep="false", reason="undersized: 12 of 91 projections")
+    finish(watcher, runs)
+    edit()
+    watcher.step()
+    finish(watcher, runs, {}, keep="false", reason="undersized: 12 of 91 projections")
     (flag,) = [line for line in said if "FLAG" in line]
     assert "a_1: no COR, skipped: undersized: 12 of 91 projections" in flag
 
@@ -344,14 +296,14 @@ def later(monkeypatch):
     return later_s.append
 
 
-def test_an_aborted_file_is_flagged_without_a_run_for_its_cor(campaign, runs, said, later):
+def test_an_aborted_file_is_flagged(campaign, runs, said, later):
     add("a_1", n_angles=9)
     watcher = begin(campaign, said)
     watcher.step()
     assert runs.started == []
     later(60)
     watcher.step()
-    assert runs.started == [(ALL, A_1)]  # whose inventory says why
+    assert runs.started == [A_1]  # whose inventory says why
     (flag,) = [line for line in said if "FLAG" in line]
     page = watcher.page.read_text()
     (facts,) = told(watcher)
@@ -365,7 +317,8 @@ def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
     watcher, runs, said, campaign
 ):
     watcher.step()
-    end_cors(watcher, runs, cor_px=48.5, confidence=0.52, verdict="resolved")
+    runs.determine_cors(cor_px=48.5, confidence=0.52, verdict="resolved")
+    watcher.step()
     (flag,) = [line for line in said if "FLAG a_1" in line]
     assert "confidence 0.52" in flag
     assert '<tr class="flag">' in watcher.page.read_text()
@@ -373,28 +326,32 @@ def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
     assert (event["scan"], event["doubtful"], event["cor_px"]) == ("a_1", True, 48.5)
 
 
-def test_a_scan_whose_job_failed_is_flagged_and_the_others_go_on(watcher, runs, said):
+def test_a_scan_whose_job_failed_is_flagged_and_the_others_go_on(watcher, runs, said, later):
     add("a_2")
     watcher.step()
-    files = runs.started[-1][1]
-    write_inventory(files)
-    predict("a_2", **GOOD)
+    files = runs.started[-1]
     stat = Path("raw/a_1.h5").stat()
     failed = Files(Path("results")).failure("try_recon", "a_1")
     failed.parent.mkdir(parents=True)
     about = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "reason": "no flats"}
     failed.write_text(json.dumps(about))
-    error = {"jobid": 1, "failed": 1, "error": "no flats"}
     runs.begin_job("try_recon", "a_1")
-    runs.tell(**error)
+    runs.tell(jobid=1, failed=1, error="no flats")
     runs.end(1)
+    watcher.step()
+    (line,) = [line for line in said if "the run failed" in line]
+    assert "try_recon a_1: no flats; tomopipe: all is well: the run failed, see" in line
+    later(6)
+    watcher.step()
+    assert runs.started == 2 * [files]
+    predict("a_2", **GOOD)
+    runs.tell(began=2, step="resolve_cor", name="", reason="missing", local=True)
+    runs.tell(ended=2)
+    write_inventory(files)
     watcher.step()
     (flag,) = [line for line in said if "FLAG" in line]
     assert "a_1: no COR, try_recon: no flats" in flag
     assert any(" a_2: COR 48.50" in line for line in said)
-    (line,) = [line for line in said if "some jobs failed" in line]
-    assert "try_recon a_1: no flats; tomopipe: all is well: some jobs failed, see" in line
-    assert runs.started[1:] == [(ALL, sorted(files))]
 
 
 def test_the_page_links_the_report_and_says_that_the_watch_has_ended(watcher, runs):
@@ -448,8 +405,8 @@ def test_a_new_watcher_waits_for_the_run_of_a_killed_one_and_goes_on(campaign, r
     assert lock.read(campaign) is None
     again = begin(campaign, said)
     again.step()
-    assert runs.started == 2 * [(CORS, A_1)]
-    end_cors(again, runs)
+    assert runs.started == 2 * [A_1]
+    finish(again, runs)
     assert len([line for line in said if "a_1: COR 48.50" in line]) == 1
 
 
@@ -457,9 +414,7 @@ def test_a_new_watcher_waits_for_the_run_of_a_killed_one_and_goes_on(campaign, r
 def test_stop_ends_a_watcher_with_its_run_and_no_failure_is_said(watcher, runs, said, is_idle):
     watcher.step()
     if is_idle:
-        end_cors(watcher, runs)
-        end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
-        watcher.step()
+        finish(watcher, runs)
     run = lock.under_way(watcher.directory)
     assert (run.pid == os.getpid()) == is_idle
     with pytest.raises(TomopipeError, match="is under way"):
@@ -492,13 +447,11 @@ def test_the_lock_is_that_of_the_watcher_or_of_its_run(watcher, runs, campaign):
     watcher.step()
     child = lock.read(campaign)
     assert (child.pid, lock.has_watcher(campaign)) == (runs.process.pid, True)
-    end_cors(watcher, runs)
-    assert lock.read(campaign).pid == runs.process.pid != child.pid
-    end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
+    finish(watcher, runs)
     assert lock.read(campaign) == own
 
 
-def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs):
+def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs, later):
     watcher.step()
     add("a_1", "a_2")
     write_on = "import h5py\nwith h5py.File('raw/a_1.h5', 'a'):\n print(flush=True)\n input()"
@@ -506,18 +459,18 @@ def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs):
     with subprocess.Popen([sys.executable, "-c", write_on], **streams) as writer:
         writer.stdout.readline()
         watcher.step()
-        end_cors(watcher, runs)
-        assert runs.started[1:] == [(CORS, ["raw/a_2.h5"])]
-        end_cors(watcher, runs)
-        assert runs.started[2:] == [(ALL, ["raw/a_2.h5"])]
+        finish(watcher, runs)
+        assert runs.started[1:] == [["raw/a_2.h5"]]
+        finish(watcher, runs)
         writer.communicate(b"\n")
+    watcher.step()
+    watcher.step()
+    assert runs.started[2:] == [["raw/a_1.h5", "raw/a_2.h5"]]
 
 
 def test_a_verdict_on_the_previous_file_is_not_reported(watcher, runs, said):
     watcher.step()
-    end_cors(watcher, runs)
-    end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
-    os.utime("results/try_center/a_1/prediction.json", (1, 1))
+    finish(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
     add("a_1")
     watcher.step()
     runs.end(1)
@@ -525,20 +478,8 @@ def test_a_verdict_on_the_previous_file_is_not_reported(watcher, runs, said):
     assert len([line for line in said if "a_1: COR" in line]) == 1
     edit()
     watcher.step()
-    predict("a_1", **GOOD | {"cor_px": 50.25})
-    end_cors(watcher, runs)
-    assert [line for line in said if "a_1: COR 50.25 (" in line]
-
-
-def test_a_full_disk_is_said_once_and_nothing_is_lost(watcher, runs, said, monkeypatch):
-    with monkeypatch.context() as patch:
-        for free in (1e6, 2e6, 1e6):  # others write, too
-            patch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
-            watcher.step()
-    assert len([line for line in said if "less than 50 MB are free" in line]) == 1
-    assert runs.started == []
-    watcher.step()
-    assert runs.started == [(CORS, A_1)]
+    finish(watcher, runs, {"a_1": {"cor_px": 50.25, "source": "auto"}})
+    assert any(line.endswith(" a_1: COR 50.25") for line in said)
 
 
 def test_a_broken_configuration_is_said_once_and_nothing_runs_until_it_is_mended(
@@ -552,50 +493,24 @@ def test_a_broken_configuration_is_said_once_and_nothing_runs_until_it_is_mended
     assert runs.started == []
     (campaign / "config.yaml").write_text(good)
     watcher.step()
-    assert runs.started == [(CORS, A_1)]
+    assert runs.started == [A_1]
 
 
 def test_another_results_folder_is_used_from_the_next_run_on(watcher, runs, campaign):
     watcher.step()
     text = (campaign / "config.yaml").read_text()
     (campaign / "config.yaml").write_text(text.replace("{scans", "{results: other, scans"))
-    end_cors(watcher, runs)
-    assert runs.started == 2 * [(CORS, A_1)]
+    finish(watcher, runs)
+    assert runs.started == 2 * [A_1]
     assert watcher.page == campaign / "other" / "live" / "index.html"
     assert ">a_1" in watcher.page.read_text()
-
-
-def test_a_run_that_failed_without_a_failed_job_says_why(watcher, runs, said):
-    runs.text = "tomopipe: results/a_1_rec.h5: damaged\n    raise TomopipeError(f'{path}: x')\n"
-    watcher.step()
-    runs.end(1)
-    watcher.step()
-    (line,) = [line.split(" ", 1)[1] for line in said if "some jobs failed" in line]
-    assert line.startswith("tomopipe: results/a_1_rec.h5: damaged: some jobs failed, see ")
-
-
-def test_a_scan_without_a_verdict_after_three_runs_is_flagged_and_left_to_all(
-    watcher, runs, said, later
-):
-    for _ in range(3):
-        watcher.step()
-        runs.end(1)
-        watcher.step()
-        later(10)
-    assert runs.started == [*3 * [(CORS, A_1)], (ALL, A_1)]
-    (flag,) = [line for line in said if "FLAG" in line]
-    assert "a_1: no verdict after 3 runs" in flag
-    assert "no verdict after 3 runs" in watcher.page.read_text()
-    predict("a_1", **GOOD)
-    end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
-    assert len([line for line in said if "a_1: COR 48.50" in line]) == 1
-    assert "no verdict" not in watcher.page.read_text()
 
 
 def test_raw_files_that_vanish_are_not_taken_for_removed(watcher, runs, said):
     watcher.step()
     Path("raw/a_1.h5").rename("a_1.h5")  # as of a file server that is not mounted
-    end_cors(watcher, runs)
+    finish(watcher, runs)
+    edit()
     watcher.step()
     assert len([line for line in said if "not there" in line]) == 1
     assert len(runs.started) == 1
@@ -603,7 +518,7 @@ def test_raw_files_that_vanish_are_not_taken_for_removed(watcher, runs, said):
     watcher.step()
     watcher.step()
     assert len([line for line in said if "there again" in line]) == 1
-    assert runs.started[1:] == [(CORS, A_1)]
+    assert runs.started[1:] == [A_1]
 
 
 def test_what_cannot_be_saved_is_said_once_and_scans_are_taken(watcher, runs, said, campaign):
@@ -612,10 +527,11 @@ def test_what_cannot_be_saved_is_said_once_and_scans_are_taken(watcher, runs, sa
     path.mkdir()
     (path / "other").touch()
     watcher.step()
-    end_cors(watcher, runs)
+    finish(watcher, runs)
     (line,) = [line for line in said if "kept in memory" in line]
     assert str(path) in line
-    assert runs.started == [(CORS, A_1), (ALL, A_1)]
+    assert runs.started == [A_1]
+    assert any(line.endswith(" a_1: COR 48.50") for line in said)
 
 
 def test_a_file_that_never_completes_is_said_once_and_the_others_go_on(watcher, runs, said):
@@ -624,38 +540,36 @@ def test_a_file_that_never_completes_is_said_once_and_the_others_go_on(watcher, 
         watcher.step()
     (line,) = [line for line in said if "a_2.h5 waits" in line]
     assert "7 frames for 9 angles" in line
-    assert runs.started == [(CORS, A_1)]
+    assert runs.started == [A_1]
 
 
-def called(
-    folder: Path, command: str, n: int = 1, limit_s: float = 60.0, end_s: float = 60.0
-) -> dict[str, str]:
-    """Call a hook, and return what is said of it by the end."""
-    said = dict[str, str]()
-    hooks = Hooks(folder, folder / "logs" / "hook.log", said.__setitem__, limit_s)
-    for number in range(n):
-        hooks.call(command, {"scan": f"a_{number}"})
-    hooks.end(end_s)
-    return said
+def set_hook(campaign: Path, command: str) -> None:
+    text = (campaign / "config.yaml").read_text().partition("hooks:")[0]
+    (campaign / "config.yaml").write_text(f"{text}hooks: {{on_scan: '{command}'}}\n")
 
 
-def test_a_hook_that_fails_is_said_once_and_what_it_prints_is_kept(tmp_path):
-    (said,) = called(tmp_path, "echo no mail >&2; exit 3", n=3).values()
-    log = tmp_path / "logs" / "hook.log"
-    assert f"exit status 3, see {log}" in said
+def test_a_hook_that_fails_is_said_once_and_what_it_prints_is_kept(campaign, runs, said):
+    set_hook(campaign, "echo no mail >&2; exit 3")
+    add("a_2", "a_3")
+    watcher = begin(campaign, said)
+    watcher.step()
+    finish(watcher, runs)
+    watcher.end()
+    log = campaign / "logs" / "watch" / "hook.log"
+    (line,) = [line for line in said if "hooks.on_scan" in line]
+    assert f"exit status 3. See {log}" in line
     assert log.read_text().count("no mail") == 3
     assert " a_2\n" in log.read_text()
 
 
-def test_at_the_end_what_is_queued_is_called_and_what_hangs_is_ended(tmp_path):
-    assert called(tmp_path, "cat >> told.txt", n=9) == {}
-    assert (tmp_path / "told.txt").read_text().count("a_") == 9
-    said = called(tmp_path, "echo begun >> told.txt; sleep 60", n=5, end_s=0.5)
-    assert said["hooks"] == "hooks.on_scan: 5 calls killed or not run in 0.5 s."
-    assert (tmp_path / "told.txt").read_text().count("begun") == 4
-
-
-def test_a_hook_that_hangs_is_ended_and_the_next_is_called(tmp_path):
-    (said,) = called(tmp_path, "echo x >> told.txt; sleep 60", n=5, limit_s=0.2).values()
-    assert "timed out and was killed after 0.2 s" in said
-    assert (tmp_path / "told.txt").read_text() == 5 * "x\n"
+def test_a_hook_that_hangs_is_ended_and_the_next_is_called(campaign, runs, said, monkeypatch):
+    monkeypatch.setattr(watched_scans, "LIMIT_S", 0.5)
+    set_hook(campaign, "echo x >> told.txt; sleep 60")
+    names = [f"a_{n}" for n in range(2, 7)]
+    add(*names)
+    watcher = begin(campaign, said)
+    watcher.step()
+    finish(watcher, runs)
+    watcher.end()
+    assert len([line for line in said if "killed after 0.5 s" in line]) == 1
+    assert (campaign / "told.txt").read_text() == 6 * "x\n"
