@@ -12,7 +12,7 @@ from tomopipe.campaign.failures import counted
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.lock import Run, under_way
 from tomopipe.campaign.log import JobStatus, end_of, position, read_job
-from tomopipe.reruns.made_again import why_again
+from tomopipe.reruns.reasons import why_again
 from tomopipe.run.progress import Progress, Step
 
 _TAIL_LINES = 12
