@@ -6,7 +6,6 @@ the plugin snakemake-executor-plugin-slurm.
 """
 
 import math
-import os
 import re
 import secrets
 import shlex
@@ -32,14 +31,9 @@ def members(job: Any) -> list[Any]:
 
 def is_done(member: Any) -> bool:
     """Tell from the status beside its log whether a job has ended well in this run."""
-    from tomopipe.campaign.log import status_path
-    from tomopipe.storage import run_folder
-    from tomopipe.storage.json_files import json_or
+    from tomopipe.campaign.log import status_in_run
 
-    log = next(iter(member.log), None)
-    status = json_or(status_path(log), {}) if log else {}
-    run = os.environ.get(run_folder.VARIABLE)
-    return bool(run) and (status.get("state"), status.get("run")) == ("done", run)
+    return bool(member.log) and status_in_run(member.log[0]).get("state") == "done"
 
 
 def data_error(member: Any) -> str:

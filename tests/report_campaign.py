@@ -14,10 +14,10 @@ import numpy as np
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import CampaignScan, encode_series
+from tomopipe.campaign.results import write_tsv
 from tomopipe.config import parse_config
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import FIX_COLUMNS
-from tomopipe.storage.atomic import write_tsv
 from tomopipe.volumes.tiff import write_try_stack
 
 INVENTORY = (

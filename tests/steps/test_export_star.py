@@ -10,11 +10,12 @@ from tests.beads import centroid_px, project_beads, write_scan
 from tests.phantoms import sphere
 from tests.phantoms import write_scan as write_phantom
 from tests.step_calls import export_stack, export_star, volume_of
+from tomopipe.campaign.results import read_tsv
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
 from tomopipe.relion.star import tomo_names
 from tomopipe.steps.export_star import COLUMNS
-from tomopipe.storage.atomic import read_tsv, write_json
+from tomopipe.storage.atomic import write_json
 from tomopipe.storage.checksums import checksum_of, matches
 
 TEXT = ["rlnTomoName"]

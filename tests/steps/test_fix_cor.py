@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tomopipe.campaign.results import read_tsv
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import format_cor
@@ -12,7 +13,6 @@ from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED
 from tomopipe.errors import TomopipeError
 from tomopipe.steps import resolve_cor
 from tomopipe.steps.fix_cor import compute, fix_cor
-from tomopipe.storage.atomic import read_tsv
 
 OPTIONS = FixCorBlock()
 

@@ -14,11 +14,11 @@ import tifffile
 from tests.nxtomo_files import write_nxtomo
 from tests.step_calls import inventory
 from tomopipe.campaign.raw_files import split_name
+from tomopipe.campaign.results import read_tsv
 from tomopipe.campaign.state import LOOK_AGAIN
 from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.inventory import COLUMNS
-from tomopipe.storage.atomic import read_tsv
 
 N_ROWS, N_COLS = 2, 8
 LONG_AGO = (1e9, 1e9)

@@ -5,11 +5,11 @@ import logging
 
 import pytest
 
+from tomopipe.campaign.results import write_tsv
 from tomopipe.config import ResolveCorBlock
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.resolve_cor import compute, resolve_cor
-from tomopipe.storage.atomic import write_tsv
 
 
 def row(scan, after_px, source="auto", reason=""):

@@ -12,8 +12,8 @@ from tests.nxtomo_files import DIAMOND, write_nxtomo
 from tests.phantoms import sphere, write_scan
 from tests.workflow.conftest import plan, snakemake
 from tests.workflow.test_reruns import TAIL
+from tomopipe.campaign.results import read_tsv
 from tomopipe.scans.formats import FORMATS
-from tomopipe.storage.atomic import read_tsv
 
 COR_PX, N_COLS, N_ROWS, N_ANGLES = 44.3, 96, 3, 91
 SCANS = {

@@ -13,7 +13,7 @@ import tifffile
 from tests.phantoms import sphere, write_scan
 from tests.workflow.conftest import plan, plan_all, snakemake, table
 from tests.workflow.test_reruns import TAIL
-from tomopipe.storage.atomic import read_tsv
+from tomopipe.campaign.results import read_tsv
 
 # name -> options of an undamaged scan; 40 px is far from the middle of 96 columns
 VALID = {

@@ -20,8 +20,8 @@ from tests.workflow.conftest import (
 from tests.workflow.test_formats import write_images
 from tests.workflow.test_reruns import TAIL
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.results import read_tsv
 from tomopipe.run.ending import set_remarks
-from tomopipe.storage.atomic import read_tsv
 
 
 def inventory(campaign):

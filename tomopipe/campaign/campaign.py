@@ -25,7 +25,7 @@ from tomopipe.campaign.raw_files import (
     folders,
     missing_folders,
 )
-from tomopipe.campaign.results import INVENTORY_COLUMNS, read_center
+from tomopipe.campaign.results import INVENTORY_COLUMNS, read_center, read_tsv
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_config, read_config
@@ -33,7 +33,6 @@ from tomopipe.config.base import endless_tail
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.errors import TomopipeError, grouped, some_of
 from tomopipe.scans.formats import RAW_ENDINGS
-from tomopipe.storage.atomic import read_tsv
 
 if TYPE_CHECKING:
     from tomopipe.scans.exchange import RawScan

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomopipe.campaign.files import LOGS, VOLUMES, Files, Logs
-from tomopipe.campaign.log import JobStatus, read_job, status_path
+from tomopipe.campaign.log import JobStatus, read_jobs, status_in_run, status_path
 from tomopipe.campaign.results import center_by_hand
 from tomopipe.errors import TomopipeError
-from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or, text
 
@@ -66,13 +65,13 @@ def record_failures(
     Of several that were killed together, in one SLURM job, none: nobody knows whose fault it was.
     `files`: size and modification time (ns) of each scan's raw file. Returns the new records.
     """
-    unfinished, paths_of = list[tuple[JobStatus, str]](), Files(results)
-    for step in STEPS:
-        for path in sorted(Logs(logs).status(step, "").parent.glob("*.json")):
-            job = read_job(path)
-            reason = _reason(job, since)
-            if job and reason and job.key in files and not is_made(paths_of, step, job.key):
-                unfinished.append((job, reason))
+    paths_of = Files(results)
+    unfinished = [
+        (job, reason)
+        for job in read_jobs(Logs(logs).status_folder)
+        if job.step in STEPS and job.key in files and (reason := _reason(job, since))
+        if not is_made(paths_of, job.step, job.key)
+    ]
     killed = Counter(
         job.slurm_job for job, _ in unfinished if job.slurm_job and job.state != "failed"
     )
@@ -98,8 +97,7 @@ def record_end(log: str, error: str, slurm_job: str, *, is_killed: bool) -> None
     path, now_s = Path(log), time.time()
     if path.parts[-3:-2] != (LOGS.folder,):
         return
-    status = json_or(status_path(path), {})
-    if not status.get("run") or status["run"] != os.environ.get(run_folder.VARIABLE):
+    if not (status := status_in_run(path)):
         path.unlink(missing_ok=True)
         status = {"slurm_job": slurm_job, "state": "failed", "may_pass": True}
         status |= {"start": now_s, "end": now_s}
@@ -113,8 +111,8 @@ def plain_error(text: str, step: str) -> str:
     return re.sub(rf"^((Tomopipe|Scan|Device)Error: )?({step}: )?", "", text)
 
 
-def _reason(job: JobStatus | None, since: float) -> str:
-    if job is None or job.start_s < since or job.state == "done":
+def _reason(job: JobStatus, since: float) -> str:
+    if job.start_s < since or job.state == "done":
         return ""
     if job.state == "failed":
         # Errors caused by a scan are caught and are results. The others (a full disk, a wrong

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,18 +74,18 @@ def status_path(log: str | os.PathLike[str]) -> Path:
     return Logs(path.parent.parent).status(path.parent.name, key)
 
 
-def has_made(log: str | os.PathLike[str], outputs: Iterable[str]) -> bool:
+def status_in_run(log: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the status of a job as it stands in this run; {} before its first attempt."""
+    status, run = json_or(status_path(log), {}), os.environ.get(run_folder.VARIABLE)
+    return status if run and status.get("run") == run else {}
+
+
+def _has_made(log: str | os.PathLike[str], outputs: Iterable[str]) -> bool:
     """Return whether this SLURM job made its results in this run, before SLURM requeued it."""
-    this = {
-        "state": "done",
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "run": os.environ.get(run_folder.VARIABLE),
-    }
-    return (
-        bool(os.environ.get("SLURM_RESTART_COUNT"))
-        and json_or(status_path(log), {}).items() >= this.items()
-        and all(map(os.path.exists, outputs))
-    )
+    if not os.environ.get("SLURM_RESTART_COUNT"):
+        return False
+    this = {"state": "done", "slurm_job": os.environ.get("SLURM_JOB_ID")}
+    return status_in_run(log).items() >= this.items() and all(map(os.path.exists, outputs))
 
 
 def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
@@ -93,12 +93,11 @@ def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
 
     None after a kill, or for want of memory, disk or a file.
     """
-    status, run = json_or(status_path(log), {}), os.environ.get(run_folder.VARIABLE)
-    if not run or (status.get("state"), status.get("run")) != ("failed", run):
-        return None
+    status = status_in_run(log)
     name, _, text = str(status.get("error")).partition(": ")
     errors = {each.__name__: each for each in (ScanError, TomopipeError)}
-    return None if status.get("may_pass") or name not in errors else errors[name](text)
+    is_final = status.get("state") == "failed" and not status.get("may_pass") and name in errors
+    return errors[name](text) if is_final else None
 
 
 @contextmanager
@@ -122,7 +121,7 @@ def job(
 
     Yields a dict whose entries are added to the status at the end.
     """
-    if has_made(log, outputs):
+    if _has_made(log, outputs):
         raise SystemExit
     path, earlier_error = status_path(log), data_error(log)
     more: dict[str, Any] = {}
@@ -201,7 +200,7 @@ class JobStatus:
     slurm_job: str
     error: str  # why it failed, or how SLURM ended it
     warning: str  # about what it made
-    log_tail: str  # end of its log, for jobs that are not done
+    log_tail: str = ""  # end of its log, for jobs that are not done, as `tomopipe status` shows it
 
     @property
     def wall_s(self) -> float | None:
@@ -216,12 +215,22 @@ def position(step: str) -> int:
 
 def read_job(path: Path, *, now_s: float | None = None) -> JobStatus | None:
     """Read a status file; None if it is missing, being replaced just now, or foreign."""
-    return parse_job(path, json_or(path, {}), now_s=now_s)
+    return _parse(path, json_or(path, {}), now_s)
 
 
-def parse_job(
-    path: Path, data: Mapping[str, Any], *, now_s: float | None = None
-) -> JobStatus | None:
+def read_jobs(
+    status_folder: Path,
+    read: Callable[[Path], Mapping[str, Any] | None] = lambda path: json_or(path, {}),
+    *,
+    now_s: float | None = None,
+) -> list[JobStatus]:
+    """Read the status files of a campaign with `read`, in order of step, begin and name."""
+    paths = (path for path in status_folder.glob("*/*.json") if not path.name.startswith("."))
+    jobs = (_parse(path, read(path) or {}, now_s) for path in sorted(paths, key=str))
+    return sorted(filter(None, jobs), key=lambda job: (position(job.step), job.step, job.start_s))
+
+
+def _parse(path: Path, data: Mapping[str, Any], now_s: float | None) -> JobStatus | None:
     """Return what a status file says, from its content; None if that has no start."""
     start_s, state = number(data.get("start")), text(data.get("state"))
     if start_s is None:
@@ -243,7 +252,6 @@ def parse_job(
         slurm_job=text(data.get("slurm_job")),
         error=text(data.get("error")),
         warning=text(data.get("warning")),
-        log_tail="",
     )
 
 

@@ -19,7 +19,7 @@ from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state
 from tomopipe.cor.cor_value import format_cor, signed
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
-from tomopipe.reruns.made_again import why_again
+from tomopipe.reruns.reasons import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.ending import set_remarks
 from tomopipe.storage.json_files import json_or, number, part, texts

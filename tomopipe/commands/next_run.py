@@ -16,9 +16,8 @@ from tomopipe.cost import START_S, cpu_s, disk_needed
 from tomopipe.errors import grouped, some_of
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
-from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
-from tomopipe.reruns.reasons import METADATA_ALONE, is_news
+from tomopipe.reruns.reasons import METADATA_ALONE, is_news, why_again
 from tomopipe.reruns.settle import PlannedJob, Settled
 
 _N_NAMED = 3  # scans in a row of several

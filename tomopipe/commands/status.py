@@ -11,8 +11,8 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import counted
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.lock import Run, under_way
-from tomopipe.campaign.log import JobStatus, end_of, position, read_job
-from tomopipe.reruns.made_again import why_again
+from tomopipe.campaign.log import JobStatus, end_of, position, read_jobs
+from tomopipe.reruns.reasons import why_again
 from tomopipe.run.progress import Progress, Step
 
 _TAIL_LINES = 12
@@ -57,15 +57,11 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     progress = _progress(campaign, run) if run and run.events else None
     now_s = time.time() if now_s is None else now_s
     logs = campaign.logs
-    paths = sorted(logs.status_folder.glob("*/*.json"))
-    results = [read_job(path, now_s=now_s) for path in paths]
-    jobs = [job for job in results if job and _counts(job, run, progress)]
+    jobs = read_jobs(logs.status_folder, now_s=now_s)
+    jobs = [job for job in jobs if _counts(job, run, progress)]
     if run is None:  # the numbers of one are those of its jobs
         jobs = counted(campaign, jobs, why_again(campaign))
-    jobs = sorted(
-        (_with_log(job, logs) for job in jobs),
-        key=lambda job: (position(job.step), job.step, job.start_s, job.key),
-    )
+    jobs = [_with_log(job, logs) for job in jobs]
     of_run = progress.steps if progress else {}
     names = sorted(of_run or {job.step for job in jobs}, key=lambda step: (position(step), step))
     steps = (

@@ -14,7 +14,7 @@ from tomopipe import __version__
 from tomopipe.campaign.campaign import Campaign, read_inventory
 from tomopipe.campaign.failures import OF_SCANS, Failure, Why, counted, plain_error
 from tomopipe.campaign.files import TRUTH, VOLUMES, Logs
-from tomopipe.campaign.log import JobStatus
+from tomopipe.campaign.log import JobStatus, read_jobs
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.signs import State
@@ -29,7 +29,7 @@ from tomopipe.report.records import (
     StackRecord,
     alert_groups,
 )
-from tomopipe.report.scan_records import Reader, ScanReader, parse_failure, read_jobs
+from tomopipe.report.scan_records import Reader, ScanReader, parse_failure
 from tomopipe.storage.json_files import json_or, number, part, text, texts
 
 _NOT_YET = "no run has come to it yet"
@@ -51,7 +51,7 @@ def collect(
     which takes most of the time; `why` is asked of results that a job failed to replace.
     """
     reader = Reader(campaign.directory)
-    jobs = counted(campaign, read_jobs(reader, campaign.logs.status_folder), why)
+    jobs = _jobs(campaign, reader, why)
     records = ScanReader(
         campaign, reader, jobs, why, notes=notes or {}, points=points, volumes=True
     ).records()
@@ -93,10 +93,16 @@ def collect_scans(
     `volumes`: whether those that may be of another COR are opened; `why` as for `collect`.
     """
     reader = reader or Reader(campaign.directory)
-    jobs = counted(campaign, read_jobs(reader, campaign.logs.status_folder), why)
+    jobs = _jobs(campaign, reader, why)
     return ScanReader(
         campaign, reader, jobs, why, notes={}, points=False, volumes=volumes
     ).records()
+
+
+def _jobs(campaign: Campaign, reader: Reader, why: Why | None) -> list[JobStatus]:
+    """Return the jobs as they count now, but that of this report."""
+    jobs = read_jobs(campaign.logs.status_folder, reader.json)
+    return counted(campaign, [job for job in jobs if job.step != "report"], why)
 
 
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:

@@ -15,15 +15,14 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import OF_SCANS, STEPS, Failure, Why, is_made, plain_error
 from tomopipe.campaign.files import VOLUMES, Logs
-from tomopipe.campaign.log import JobStatus, end_of, parse_job, position
+from tomopipe.campaign.log import JobStatus, end_of
 from tomopipe.campaign.raw_files import CampaignScan, encode_series
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px
+from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px, read_tsv
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import Note, ScanRecord, off_line
-from tomopipe.storage.atomic import read_tsv
 from tomopipe.storage.json_files import number, part, text, texts
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
@@ -80,17 +79,6 @@ class Reader:
             if is_of_the_system(error):
                 self.note(path, f"not readable: {error}", error)
             return ""
-
-
-def read_jobs(reader: Reader, folder: Path) -> list[JobStatus]:
-    """Read every status file below `folder`, in order of step and name."""
-    jobs = []
-    for path in sorted(folder.glob("*/*.json"), key=str):
-        # temporary files, and the job of this report
-        if not path.name.startswith(".") and path.parent.name != "report":
-            jobs.append(parse_job(path, reader.json(path) or {}))
-    begun = [job for job in jobs if job is not None]
-    return sorted(begun, key=lambda job: (position(job.step), job.step, job.key))
 
 
 class ScanReader:

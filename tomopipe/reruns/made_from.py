@@ -15,7 +15,7 @@ from tomopipe.config import Config
 from tomopipe.config.base import effective, plain
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.reruns.receipts import digest
-from tomopipe.steps.revisions import REVISIONS
+from tomopipe.steps import REVISIONS
 
 Statement = dict[str, Any]
 

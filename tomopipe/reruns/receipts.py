@@ -101,7 +101,7 @@ def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
             from tomopipe.scans.fingerprint import fingerprint
 
             return fingerprint(path) != content
-        return bool(checksums.differs(path, content))
+        return checksums.checksum_of(path) != checksums.without_marks(content)
     except (OSError, ScanError):
         return None
 

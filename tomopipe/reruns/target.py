@@ -11,12 +11,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_in
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.relion_set import failed_stacks, star_options
-from tomopipe.campaign.results import (
-    N_STUCK,
-    VOLUME_ROWS,
-    read_cor_json,
-    read_fixes,
-)
+from tomopipe.campaign.results import N_STUCK, VOLUME_ROWS, read_cor_json, read_fixes, read_tsv
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.cor.outliers import Fix
@@ -36,7 +31,7 @@ from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.scans.formats import BY_ANGLE, COMMAS, NOT_SQUARE
 from tomopipe.steps import sidecar
-from tomopipe.storage.atomic import read_tsv, remove_stale, why_not_replaced
+from tomopipe.storage.atomic import remove_stale, why_not_replaced
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
 

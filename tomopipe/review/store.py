@@ -18,7 +18,7 @@ from tomopipe.cor.outliers import Fix, known_median
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord, robust_line
-from tomopipe.reruns.made_again import why_again
+from tomopipe.reruns.reasons import why_again
 from tomopipe.review.queue import queue_entries, read_cells
 from tomopipe.review.scan_images import Pictures
 from tomopipe.steps import fix_cor

@@ -19,8 +19,8 @@ from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError, fault_lines, is_of_the_system, scans_named, some_of
 from tomopipe.reruns.decisions import statement_in
-from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
+from tomopipe.reruns.reasons import why_again
 from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled

@@ -1,1 +1,31 @@
-"""One module per step of the workflow; a function of the same name reads, computes, writes."""
+"""One module per step of the workflow; a function of the same name reads, computes, writes.
+
+Here are the revisions of the steps, and how a result states what it was made from.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Increased when the results of the step change in every campaign.
+REVISIONS = {
+    "inventory": 7,
+    "try_recon": 7,
+    "predict_cor": 21,
+    "fix_cor": 2,
+    "resolve_cor": 1,
+    "full_recon": 6,
+    "stitch": 1,
+    "export_stack": 5,
+    "export_star": 2,
+    "report": 1,
+}
+
+
+def not_read(made_from: Mapping[str, Any] | None, reason: str) -> dict[str, Any] | None:
+    """Return a statement that is not the wanted one, so that the next run tries again."""
+    return {**made_from, "not_read": reason} if made_from else None
+
+
+def stated(made_from: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the entry of a JSON result; none where it is not said what it was made from."""
+    return {"made_from": dict(made_from)} if made_from else {}

@@ -27,7 +27,7 @@ from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.raw_state import file_state
 from tomopipe.scans.scan import Scan
-from tomopipe.steps.revisions import not_read, stated
+from tomopipe.steps import not_read, stated
 from tomopipe.storage.atomic import before_rename, remove_stale, whole, write_json, write_text
 from tomopipe.stream.source import CorrectedSource
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.campaign.files import LINKS, MRC_VOLUME, NAMES, STACK, STAR, STAR5, TILT_SERIES
-from tomopipe.campaign.results import read_cor_json, read_json
+from tomopipe.campaign.results import read_cor_json, read_json, write_tsv
 from tomopipe.errors import TomopipeError, grouped, some_of
 from tomopipe.geometry import (
     ANGSTROM_PER_UM,
@@ -44,7 +44,7 @@ from tomopipe.relion.star import (
     tomo_names,
     write_star,
 )
-from tomopipe.storage.atomic import whole, write_tsv
+from tomopipe.storage.atomic import whole
 from tomopipe.volumes.output_size import StackGeometry
 
 COLUMNS = ("scan", "rlnTomoName")

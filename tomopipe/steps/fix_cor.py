@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomopipe.campaign.results import read_center, read_prediction
+from tomopipe.campaign.results import read_center, read_prediction, write_tsv
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import CorText, same_cor, shown
 from tomopipe.cor.outliers import (
@@ -20,7 +20,6 @@ from tomopipe.cor.outliers import (
     parse_fixes,
 )
 from tomopipe.errors import TomopipeError, saying
-from tomopipe.storage.atomic import write_tsv
 from tomopipe.storage.json_files import part
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tomopipe.config import FullReconBlock
 from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
 from tomopipe.recon.array import held_gpu
 from tomopipe.scans.exchange import RawScan
-from tomopipe.steps.revisions import REVISIONS
+from tomopipe.steps import REVISIONS
 from tomopipe.storage.atomic import remove_stale
 from tomopipe.stream.fit_options import (
     VolumeOptions,

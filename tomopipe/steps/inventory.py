@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.campaign.raw_files import SAME_SIZE, reference_size, undersized
+from tomopipe.campaign.results import write_tsv
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.config.blocks import NUMBERS
@@ -22,7 +23,6 @@ from tomopipe.scans.exchange import RawScan, raw_scan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
 from tomopipe.scans.raw_state import State, file_state, files_taken_from
-from tomopipe.storage.atomic import write_tsv
 
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",

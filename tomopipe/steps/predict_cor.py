@@ -28,7 +28,7 @@ from tomopipe.prep.bad_pixels import (
 from tomopipe.prep.half_acquisition import warn_of_width
 from tomopipe.prep.normalise import is_far_too_bright, warn_of_flats, warn_of_references
 from tomopipe.recon.angular_sampling import is_full_rotation
-from tomopipe.steps.revisions import not_read, stated
+from tomopipe.steps import not_read, stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
 from tomopipe.storage.json_files import json_or, part
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import FullReconBlock, StitchBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.steps.revisions import REVISIONS, stated
+from tomopipe.steps import REVISIONS, stated
 from tomopipe.stitching.blending import BLOCK_ROWS, Placed, Resampled, blended
 from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json

@@ -19,7 +19,7 @@ from tomopipe.errors import ScanError, is_of_the_system, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.array import of_the_device
 from tomopipe.scans.exchange import RawScan
-from tomopipe.steps.revisions import not_read, stated
+from tomopipe.steps import not_read, stated
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.memory import Resources
 from tomopipe.stream.try_sweep import (

@@ -38,43 +38,36 @@ _CHECKSUM = re.compile(r"(?:xxh3|link):(\d+):([pdl]\d+):[0-9a-f]{32}(?::[\w-]{16
 _N_NAMED = 3  # files that differ
 
 
-def checksum_of(path: AnyPath, progress: Progress | None = None) -> str:
+def checksum_of(path: AnyPath) -> str:
     """Read a finished file, or a folder with all that is below it, and return its checksum.
 
-    Of links in a folder the text counts, not the target. `progress` is called with the number of
-    bytes read since the last call.
+    Of links in a folder the text counts, not the target.
     """
-    if os.path.isdir(path):
-        return _of_all(_each_below(path, progress))
-    return _of_file(path, progress)
+    return _of_all(_each_below(path)) if os.path.isdir(path) else _of_file(path)
 
 
 def matches(path: AnyPath, checksum: str, progress: Progress | None = None) -> str:
     """Compare a file or folder with the checksum taken when it was written, as by `checksum_of`.
 
     Returns "" if nothing changed; else a description of the difference. A TomopipeError if
-    `checksum` is not of this form. `progress` as in `checksum_of`.
+    `checksum` is not of this form. `progress` is called with the number of bytes read since the
+    last call.
     """
+    n_bytes, layout = _parse(checksum)
     try:
-        return differs(path, checksum, progress)
+        status = os.stat(path)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if is_folder != layout.startswith("d"):
+            return "a folder, a file is expected" if is_folder else "a file, a folder is expected"
+        if is_folder:
+            return _folder_differs(path, checksum, progress)
+        if status.st_size != n_bytes:
+            return f"{status.st_size} bytes, {n_bytes} expected"
+        return "" if _of_file(path, progress) == without_marks(checksum) else "its content differs"
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-
-
-def differs(path: AnyPath, checksum: str, progress: Progress | None = None) -> str:
-    """Compare as `matches` does, but raise OSError for what cannot be read."""
-    n_bytes, layout = parse(checksum)
-    status = os.stat(path)
-    is_folder = stat.S_ISDIR(status.st_mode)
-    if is_folder != layout.startswith("d"):
-        return "a folder, a file is expected" if is_folder else "a file, a folder is expected"
-    if is_folder:
-        return _folder_differs(path, checksum, progress)
-    if status.st_size != n_bytes:
-        return f"{status.st_size} bytes, {n_bytes} expected"
-    return "" if _of_file(path, progress) == without_marks(checksum) else "its content differs"
 
 
 def quick_state(path: AnyPath) -> tuple[int, int, int, int] | None:
@@ -91,7 +84,7 @@ def quick_state(path: AnyPath) -> tuple[int, int, int, int] | None:
         status = os.stat(path)
         if not stat.S_ISDIR(status.st_mode):
             return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
-        if quick := quick_size(path):
+        if quick := _quick_size(path):
             return quick[0], quick[1].st_mtime_ns, quick[1].st_ino, 0
         files = [entry for _, entry in files_below(path)]
     except (OSError, ValueError):  # ValueError: a NUL character in the path
@@ -177,7 +170,7 @@ def finish(temporary: AnyPath) -> str:
         pieces = _open.pop(os.path.abspath(temporary), None)
         return _of_file(temporary, digests=pieces.digests if pieces else {})
     each = _each_below(temporary, sums=_take_remembered(temporary))
-    if size_of(each):
+    if _size_of(each):
         write_manifest(temporary, each)
     return _of_all(each)
 
@@ -245,7 +238,7 @@ def _of_link(text: str) -> str:
 
 def _of_all(each: Mapping[str, str]) -> str:
     """Sum a folder from its files' checksums by name."""
-    return f"xxh3:{size_of(each)}:d{len(each)}:{xxhash.xxh3_128_hexdigest(lines_of(each))}"
+    return f"xxh3:{_size_of(each)}:d{len(each)}:{xxhash.xxh3_128_hexdigest(_lines_of(each))}"
 
 
 def _folder_differs(folder: AnyPath, checksum: str, progress: Progress | None) -> str:
@@ -253,7 +246,7 @@ def _folder_differs(folder: AnyPath, checksum: str, progress: Progress | None) -
     each, recorded = _each_below(folder, progress), read_manifest(folder)
     if recorded is not None and _of_all(recorded) == checksum:
         expected = {name: without_marks(text) for name, text in recorded.items()}
-        return difference(expected, each, "other content")
+        return _difference(expected, each, "other content")
     if _of_all(each) == checksum:
         return "" if recorded is None else DAMAGED
     return "its content differs"
@@ -272,7 +265,7 @@ def files_below(folder: AnyPath, prefix: str = "") -> Iterator[tuple[str, os.sta
                 yield prefix + entry.name, entry.stat(follow_symlinks=False)
 
 
-def parse(checksum: str) -> tuple[int, str]:
+def _parse(checksum: str) -> tuple[int, str]:
     """Return the bytes and the layout in a checksum of `tomopipe.storage.checksums`."""
     match = _CHECKSUM.fullmatch(checksum)
     if not match:
@@ -288,14 +281,14 @@ def without_marks(checksum: str) -> str:
     return ":".join(checksum.split(":")[:4])
 
 
-def lines_of(checksums: Mapping[str, str]) -> bytes:
+def _lines_of(checksums: Mapping[str, str]) -> bytes:
     """Return the lines of a manifest from the files' checksums by name, in the order given."""
     return b"".join(b"%s\t%s\n" % (text.encode(), os.fsencode(n)) for n, text in checksums.items())
 
 
-def size_of(checksums: Mapping[str, str]) -> int:
+def _size_of(checksums: Mapping[str, str]) -> int:
     """Return the bytes of all files."""
-    return sum(parse(text)[0] for text in checksums.values())
+    return sum(_parse(text)[0] for text in checksums.values())
 
 
 def write_manifest(folder: AnyPath, checksums: Mapping[str, str]) -> None:
@@ -318,7 +311,7 @@ def read_manifest(folder: AnyPath) -> dict[str, str] | None:
     return recorded if valid and content == _content(recorded) else {}
 
 
-def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
+def _quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
     """Return the bytes of all files, and the manifest's status: a short read and a listing.
 
     None if there is no manifest, or the names at the top are not those in it and files of others.
@@ -384,12 +377,12 @@ def sizes_match(folder: AnyPath) -> str:
     recorded = read_manifest(folder)
     if not recorded:
         return "" if recorded is None else DAMAGED
-    expected = {name: parse(text)[0] for name, text in recorded.items()}
+    expected = {name: _parse(text)[0] for name, text in recorded.items()}
     result = {name: status.st_size for name, status in files_below(folder)}
-    return difference(expected, result, "another size")
+    return _difference(expected, result, "another size")
 
 
-def difference(expected: Mapping[str, Any], result: Mapping[str, Any], what: str) -> str:
+def _difference(expected: Mapping[str, Any], result: Mapping[str, Any], what: str) -> str:
     """Name the files that are missing, new or different, a few of each kind; "" if none is."""
     new = result.keys() - expected.keys()
     kinds = {
@@ -404,5 +397,5 @@ def difference(expected: Mapping[str, Any], result: Mapping[str, Any], what: str
 
 def _content(checksums: Mapping[str, str]) -> bytes:
     n_top = len({name.split("/", 1)[0] for name in checksums})
-    head = f"tomopipe-manifest-1\t{size_of(checksums)} bytes\t{n_top} names\n"
-    return head.encode() + lines_of(checksums)
+    head = f"tomopipe-manifest-1\t{_size_of(checksums)} bytes\t{n_top} names\n"
+    return head.encode() + _lines_of(checksums)

@@ -15,8 +15,8 @@ from tomopipe.campaign.files import CENTER, PREDICTION, ROWS, SWEEP
 from tomopipe.config import PredictCorBlock
 from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
+from tomopipe.steps import REVISIONS
 from tomopipe.steps.predict_cor import predict_cor
-from tomopipe.steps.revisions import REVISIONS
 from tomopipe.storage.atomic import write_json
 from tomopipe_lab.evaluate.answers import DECISION, Answer, append, read_answers
 from tomopipe_lab.evaluate.suites import Item

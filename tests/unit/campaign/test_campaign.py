@@ -5,8 +5,8 @@ import os
 import pytest
 
 from tomopipe.campaign.campaign import campaign_from_data, read_inventory
+from tomopipe.campaign.results import write_tsv
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.storage.atomic import write_tsv
 
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 

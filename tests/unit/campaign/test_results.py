@@ -6,10 +6,16 @@ import os
 import h5py
 import pytest
 
-from tomopipe.campaign.results import other_cor_px, read_cor_json, read_json, read_prediction
+from tomopipe.campaign.results import (
+    other_cor_px,
+    read_cor_json,
+    read_json,
+    read_prediction,
+    read_tsv,
+    write_tsv,
+)
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import write_receipt
-from tomopipe.storage.atomic import read_tsv, write_tsv
 
 ENTRY = {"cor_px": 1000.5, "source": "ai"}
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")

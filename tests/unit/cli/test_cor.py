@@ -7,13 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
+from tomopipe.campaign.results import read_tsv, write_tsv
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
 from tomopipe.cli.terminal import near
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.inventory import COLUMNS
-from tomopipe.storage.atomic import read_tsv, write_tsv
 
 TABLE = "# mine\nscan\tcor_px\tselect\tnote\tbeam\na_1\t\t\t\ton\na_2\t1010\t\tby eye\ton\n"
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from tests.phantoms import write_scan
 from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.results import write_tsv
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import Plan, PlanRow, folded, gathered, make_plan, standing_failures
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
@@ -18,7 +19,6 @@ from tomopipe.cost import START_S, cpu_s, disk_needed, job_s, output_bytes
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon
-from tomopipe.storage.atomic import write_tsv
 from tomopipe.stream.memory import Resources
 
 JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)

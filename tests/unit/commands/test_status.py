@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 from tests.report_campaign import INVENTORY
 from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign, read_inventory
+from tomopipe.campaign.results import write_tsv
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
 from tomopipe.run import progress
-from tomopipe.storage.atomic import write_tsv
 
 NOW = 1_800_000_000.0
 
