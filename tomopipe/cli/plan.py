@@ -48,7 +48,8 @@ def status(
     """Show the jobs of a campaign: to do, running, done, failed, lost.
 
     A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
-    has ended it. Reads status files, so it also works on a machine outside the cluster.
+    has ended it. Reads status files, so it also works on a machine outside the cluster. The time
+    left is that of the run under way, by the jobs that it has finished.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
@@ -78,7 +79,7 @@ def _show_jobs(result: Status, screen: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=wide, padding=(0, 1 if wide else 0))
     table.add_column("step", no_wrap=True)
     table.add_column("progress", no_wrap=True)
-    for column in ("to do", "running", "done", "failed", "lost", "left"):
+    for column in ("to do", "running", "done", "failed", "lost", "time left"):
         table.add_column(column, justify="right", no_wrap=True)
     for step in result.steps:
         total = step.queued + step.running + step.done + step.failed + step.lost

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.files import CONFIG, LOGS, Logs
+from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.lock import Run
 from tomopipe.cli.options import (
     CampaignOption,
@@ -116,8 +116,6 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     """Return the exit status of a run for which nothing is missing; None if a job is to run."""
     if lock.read(directory):
         return None
-    if not ((config or directory / CONFIG).is_file() or directory.is_dir()):
-        return None  # which says what is missing
     from tomopipe.campaign.campaign import load_campaign
     from tomopipe.reruns.settle import Settled
 

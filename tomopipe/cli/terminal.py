@@ -151,7 +151,8 @@ def step_line(name: str, step: Step, width: int = 0) -> str:
     parts = [f"{step.n[state]} {words}" for state, words in shown.items() if step.n[state]]
     parts += [f"{duration(step.left_s)} left"] * (step.left_s is not None)
     drawn = f"{bar(step.done, step.total, width)} " if width else ""
-    return f"{name:12} {drawn}{', '.join([f'{step.done} of {step.total}', *parts])}"
+    more = "; then the steps of each scan" * (name == "inventory" and not step.done)
+    return f"{name:12} {drawn}{', '.join([f'{step.done} of {step.total}', *parts])}{more}"
 
 
 def bar(done: int, total: int, width: int) -> str:

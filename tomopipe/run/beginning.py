@@ -20,8 +20,8 @@ from tomopipe.campaign.files import CONFIG, SNAKEFILE, names_no_target
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.config import with_file
+from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError
-from tomopipe.paths import NO_CAMPAIGN
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
@@ -69,7 +69,7 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
     elif not config and launch.is_lint():
         config["campaign"] = {"scans": ["raw/*.h5"]}
     elif not config:
-        raise TomopipeError(f"no {CONFIG} in {directory}, {NO_CAMPAIGN}")
+        read_document(directory / CONFIG)  # which says that it is missing
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     refuse_vanished(campaign)
     if not (is_of_watcher() or launch.is_lint()):

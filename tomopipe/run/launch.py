@@ -23,8 +23,9 @@ from tomopipe.campaign import lock
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE, names_no_target
 from tomopipe.campaign.lock import FILES, Run
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
+from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError
-from tomopipe.paths import NO_CAMPAIGN, NO_FOLDER, workflow_folder
+from tomopipe.paths import workflow_folder
 from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
 from tomopipe.storage.atomic import write_text
@@ -82,11 +83,7 @@ def run_command(
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
     snakefiles = [path for path in snakefiles if not names_no_target(path)]
     if not (snakefiles or config or (directory / CONFIG).is_file()):
-        if not directory.is_dir():
-            raise TomopipeError(
-                f"{directory}: {NO_FOLDER} In its folder, one volume: tomopipe run SCAN"
-            )
-        raise TomopipeError(f"no {CONFIG} in {directory} or above, {NO_CAMPAIGN}")
+        read_document(directory / CONFIG)  # which says what is missing
     snakefile = snakefiles[0] if snakefiles else home / "Snakefile"
     if profile == "workstation":
         profile = str(home / "profiles" / profile)
