@@ -28,7 +28,6 @@ from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
-from tomopipe.storage.atomic import write_text
 from tomopipe.storage.processes import is_alive, machine, named
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
@@ -75,10 +74,15 @@ def run_command(
     """
     if any(option.split("=")[0] == "--profile" for option in options):
         profile = ""
-    for name in _PROFILES if profile == str(directory / "slurm") else ():
-        if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
-            raise TomopipeError(unknown[0])
-        profile = _of_our_executor(directory, name) or profile
+    if profile == str(directory / "slurm"):
+        if _read_profile(profile).get("executor") == "slurm":
+            raise TomopipeError(
+                f"{profile}: its profile names executor: slurm. Write executor: tomopipe, without "
+                "group-components and keys that begin with slurm-, or type tomopipe init --force."
+            )
+        for name in _PROFILES:
+            if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
+                raise TomopipeError(unknown[0])
     home = workflow_folder()
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
     snakefiles = [path for path in snakefiles if not names_no_target(path)]
@@ -96,34 +100,6 @@ def run_command(
         *("--directory", str(directory)),
         *options,
     ]
-
-
-def _of_our_executor(directory: Path, name: str) -> str:
-    """Copy a profile of a campaign that names the executor slurm, and name ours; return the folder.
-
-    "" for another profile.
-    """
-    source = directory / "slurm" / name
-    try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8"))
-        if content["executor"] != "slurm":
-            return ""
-    except (OSError, TypeError, KeyError, yaml.YAMLError):  # Snakemake says what is wrong
-        return ""
-    unread = [key for key in content if key.startswith("slurm-") or key == "group-components"]
-    profile = {key: value for key, value in content.items() if key not in unread}
-    profile |= {"executor": "tomopipe", "jobs": 2000}
-    profile["tomopipe-submissions"] = content.get("jobs", 100)
-    path = directory / SNAKEMAKE / "tomopipe-slurm" / "profile.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(yaml.safe_dump(profile, sort_keys=False), path)
-    left = f", without {', '.join(unread)}" if unread else ""
-    print(
-        f"tomopipe: {source} names executor: slurm; it is read as of executor: tomopipe{left} "
-        f"({path}). tomopipe init --force writes a new one.",
-        file=sys.stderr,
-    )
-    return str(path.parent)
 
 
 def start(

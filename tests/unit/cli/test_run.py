@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
@@ -20,7 +19,7 @@ from tomopipe.campaign.files import Logs
 from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import Screen, near, step_line
-from tomopipe.errors import NoRoomError
+from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Job, Progress, Step, tell
@@ -238,34 +237,13 @@ def test_the_profile_is_that_of_init(campaign):
     assert command[-2:] == ["--cores", "2"]
 
 
-def test_an_older_profile_for_slurm_is_read_as_if_it_named_our_executor(campaign, capsys):
+def test_an_older_profile_for_slurm_is_refused_with_what_to_write(campaign):
     path = campaign / "slurm" / "profile.yaml"
     path.parent.mkdir()
-    older = {
-        "executor": "slurm",
-        "jobs": 30,
-        "cores": 8,
-        "slurm-status-command": "squeue",
-        "group-components": ["try=20", "volume=5"],
-        "default-resources": {"mem_mb": 2000},
-        "set-resources": {"full_recon": {"gpu": 1}},
-    }
-    path.write_text(yaml.safe_dump(older))
-    command = run_command(campaign, None, chosen_profile(campaign))
-    folder = Path(command[command.index("--profile") + 1])
-    assert yaml.safe_load((folder / "profile.yaml").read_text()) == {
-        "executor": "tomopipe",
-        "jobs": 2000,
-        "tomopipe-submissions": 30,
-        "cores": 8,
-        "default-resources": {"mem_mb": 2000},
-        "set-resources": {"full_recon": {"gpu": 1}},
-    }
-    said = capsys.readouterr().err
-    assert said.startswith(f"tomopipe: {path} names executor: slurm; it is read as of executor: ")
-    assert ", without group-components, slurm-status-command (" in said
-    assert yaml.safe_load(path.read_text()) == older
-    path.write_text(yaml.safe_dump(older | {"executor": "tomopipe"}))
+    path.write_text("executor: slurm\ngroup-components: [try=20]\n")
+    with pytest.raises(TomopipeError, match=r"/slurm: .*\bexecutor: slurm. Write executor: tomo"):
+        run_command(campaign, None, chosen_profile(campaign))
+    path.write_text("executor: tomopipe\n")
     assert str(path.parent) in run_command(campaign, None, chosen_profile(campaign))
 
 
