@@ -30,7 +30,7 @@ from tomopipe.cli.options import (
 )
 from tomopipe.cli.run import possible_scans
 from tomopipe.cli.terminal import bar, console, duration, folding_table, state_text
-from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
+from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.status import JobStatus, Status, read_status
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
@@ -139,7 +139,7 @@ def show_plan(
     scans = possible_scans(settled, names, "full_recon") if names else ()
     result = make_plan(campaign, settled=settled, volumes_of=scans)
     if as_json:
-        typer.echo(json.dumps(as_records(result), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps([asdict(job) for job in result.jobs], indent=1, ensure_ascii=False))
         if result.blocked:
             typer.echo(f"tomopipe: {result.blocked}", err=True)
     else:
@@ -151,7 +151,7 @@ def _show(result: Plan) -> None:
     screen = console()
     if result.jobs:
         table = folding_table("scan", "what runs", "why", box=box.SIMPLE)
-        for row in gathered(folded(result.jobs)):
+        for row in folded(result.jobs):
             perhaps = f"perhaps {', '.join(row.perhaps)}" if row.perhaps else ""
             what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))
             table.add_row(*map(Text, (row.of, what, row.why)))
