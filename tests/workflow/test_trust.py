@@ -256,7 +256,7 @@ def test_sidecars_beside_shared_raw_files_stay_with_one_campaign_after_copies_an
     table(copy, "b_1\tauto\t46.00\t")
     run = snakemake(copy)
     assert "sidecar" in run.jobs
-    assert "are of another campaign: ours in results/sidecars" in run.text
+    assert "; ours in results/sidecars" in run.text
     assert belongs_to(campaign)
     assert json.loads((copy / "results" / "sidecars" / "b_1.cor.json").read_text())["cor_px"] == 46
     assert CliRunner().invoke(cli, ["verify", str(copy)]).exit_code == 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.files import LOGS, Logs
+from tomopipe.campaign.files import CONFIG, LOGS, Logs
 from tomopipe.campaign.lock import Run
 from tomopipe.cli.options import (
     CampaignOption,
@@ -23,6 +23,7 @@ from tomopipe.cli.options import (
     rest_of,
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
+from tomopipe.config.parse import read_document
 from tomopipe.errors import NoRoomError, TomopipeError, room_for, scans_named, write_for_a_moment
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress
@@ -85,6 +86,8 @@ def run(
         return show_plan(directory, config, scans)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
+    if not directory.is_dir():
+        read_document(directory / CONFIG)  # which says so
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign
 

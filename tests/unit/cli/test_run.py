@@ -217,7 +217,7 @@ def test_a_campaign_is_found_from_within_and_only_there(campaign, does):
         assert str(nowhere) in text
 
 
-@pytest.mark.parametrize("words", [("run",), ("plan",)])
+@pytest.mark.parametrize("words", [("run",), ("plan",), ("run", "--watch")])
 def test_the_name_of_a_scan_is_no_folder_and_how_one_volume_is_made_is_said(campaign, words):
     status, text = call(*words, campaign / "a_1")
     assert status == 1
