@@ -113,26 +113,17 @@ def disk_needed(
 
 def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stack]) -> Counter[str]:
     """Estimate the size of what is selected and not there yet (bytes), by kind of file."""
-    scans = campaign.selected_scans(rows)
+    scans, of = campaign.selected_scans(rows), campaign.outputs
     outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
     # of removable files, the permanent ones beside them count
-    outputs += [
-        ("try_recon", s, campaign.outputs.rows(s))
-        for s in scans
-        if campaign.needs_search(s, rows[s])
-    ]
+    searched = [scan for scan in scans if campaign.needs_search(scan, rows[scan])]
+    outputs += [("try_recon", scan, of.rows(scan)) for scan in searched]
     if campaign.makes_star:
-        outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
-    output, folder = campaign.config.full_recon.output, campaign.directory
-    outputs += [
-        ("stitch", stack.name, campaign.outputs.stitched(stack.name, output))
-        for stack in stacks
-        if not stack.problem
-    ]
-    jobs = [
-        (rule, key) for rule, key, path in outputs if not os.path.exists(os.path.join(folder, path))
-    ]
-    n_bytes = disk_needed(campaign, jobs, rows)
+        outputs += [("export_stack", scan, of.stack_meta(scan)) for scan in scans]
+    names, output = [s.name for s in stacks if not s.problem], campaign.config.full_recon.output
+    outputs += [("stitch", name, of.stitched(name, output)) for name in names]
+    missing = [out for out in outputs if not os.path.exists(campaign.directory / out[2])]
+    n_bytes = disk_needed(campaign, [(rule, key) for rule, key, _ in missing], rows)
     return Counter({kind: n_bytes.get(kind, 0) for kind in KINDS.values()})
 
 
@@ -207,28 +198,31 @@ def slice_cols(
 
 
 def is_half_volume(
-    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, *, unless_known: bool = False
+    campaign: Campaign,
+    row: Mapping[str, str],
+    cor_px: float | None,
+    *,
+    unless_known: bool = False,
+    mode: str = "",
 ) -> bool:
-    """Tell whether the slices of a scan's volume are twice as wide as the columns in use."""
-    for_scan = campaign.for_scan(row["scan"])
-    config = for_scan.config
-    mode = config.full_recon.half_acquisition(config.preprocess.half_acquisition)
-    return _is_half(for_scan, row, cor_px, mode, unless_known)
+    """Tell whether the slices of a scan are twice as wide as the columns in use.
 
-
-def _is_half(
-    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, mode: str, unless_known: bool
-) -> bool:
-    """Tell it of slices by a mode; full_turn is unknown of a scan without angles."""
-    full_turn = row.get("full_turn")
+    `mode`: of half acquisition; "": that of its volume. Angles are unknown of some scans.
+    """
+    campaign, full_turn = campaign.for_scan(row["scan"]), row.get("full_turn")
+    config = campaign.config
+    mode = mode or config.full_recon.half_acquisition(config.preprocess.half_acquisition)
     if mode != "auto":
         return mode == "yes" and full_turn != "false"
-    full_rotation = full_turn == "true"
     if cor_px is None:
-        return full_rotation and unless_known
+        return full_turn == "true" and unless_known
     first_col, n_cols = _columns_in_use(campaign, row)
     return is_half_acquisition(
-        mode, full_rotation=full_rotation, cor_px=cor_px, n_cols=n_cols, first_col=first_col
+        mode,
+        full_rotation=full_turn == "true",
+        cor_px=cor_px,
+        n_cols=n_cols,
+        first_col=first_col,
     )
 
 
@@ -246,7 +240,7 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
         return 0
     middle_px = float(grid_px[0] + grid_px[-1]) / 2
     mode = campaign.config.preprocess.half_acquisition
-    n_voxels = FACTOR * n_cols if _is_half(campaign, row, middle_px, mode, False) else n_cols
+    n_voxels = n_cols * (FACTOR if is_half_volume(campaign, row, middle_px, mode=mode) else 1)
     n_asked = len(block.row) if isinstance(block.row, list) else 1
     n_full = n_asked if block.format == "tiff" else 0
     n_values = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs

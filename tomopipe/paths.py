@@ -4,12 +4,6 @@ from pathlib import Path
 
 from tomopipe.errors import TomopipeError
 
-NO_CAMPAIGN = (
-    "so this is no campaign. Type: tomopipe init mycampaign 'FOLDER/*.h5' && tomopipe run "
-    "mycampaign (a demonstration: tomopipe lab simulate demo)"
-)
-NO_FOLDER = "no such folder; expected that of a campaign, not a scan."
-
 
 def workflow_folder() -> Path:
     """Return the folder that holds Snakefile, workflow/ and profiles/."""

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
-from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.signs import SIGNS, State, source_word
 from tomopipe.campaign.state import TO_REVIEW
 from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state_text
 from tomopipe.cor.cor_value import format_cor, signed
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
+from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.reasons import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.ending import set_remarks
@@ -33,46 +33,37 @@ def show(campaign: Campaign, *, is_whole: bool, of_all: bool = False) -> None:
     `of_all`: and it was of the whole campaign, so that RELION's set is right.
     """
     screen = console()
-    records = collect_scans(campaign, volumes=not is_whole, why=why_again(campaign))
+    records = {
+        scan.name: scan
+        for scan in collect_scans(campaign, volumes=not is_whole, why=why_again(campaign))
+    }
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual.text}
         for scan in campaign.scans.values()
     }
-    entries = queue_entries(records, cells, campaign.scans)
-    cors = {scan.name: scan.shown for scan in records}
-    later = {scan.name: scan.for_next_run for scan in records}
-    for entry in entries:
-        entry["why"] = "; ".join(filter(None, (*later[entry["scan"]], entry["why"])))
+    entries = queue_entries(records.values(), cells, campaign.scans)
     eyes = [entry for entry in entries if entry["state"] in _EYES]
-    worst = eyes + [
-        entry
-        for entry in entries
-        if entry not in eyes and (_is_warned(entry) or later[entry["scan"]])
-    ]
-    shown = entries if len(entries) <= MOST_ROWS else worst[:MOST_ROWS]
+    rest = [entry for entry in entries if entry["state"] not in _EYES]
+    remarked = [e for e in rest if e["warnings"] or records[e["scan"]].for_next_run]
+    shown = entries if len(entries) <= MOST_ROWS else (eyes + remarked)[:MOST_ROWS]
     if shown:
-        screen.print(_table(shown, cors, _truth(campaign.directory)))
+        screen.print(_table(shown, records, _truth(campaign.directory)))
     if more := len(entries) - len(shown):
         screen.print(f"{more} more scan{'s' * (more > 1)}: tomopipe cor list")
     if eyes:
         verb = "scan needs" if len(eyes) == 1 else "scans need"
-        command = f"tomopipe review {_to_type(campaign.directory)}".rstrip()
+        folder = near(campaign.directory)
+        command = "tomopipe review" + f" {shlex.quote(folder)}" * (folder != ".")
         screen.print(
             f"{len(eyes)} {verb} review: {command}",
             style=SIGNS[State.DOUBTFUL].style,
             soft_wrap=True,
         )
-    with_cor = [scan.name for scan in records if scan.cor_px is not None]
+    with_cor = [scan.name for scan in records.values() if scan.cor_px is not None]
     remarks = [] if is_whole and of_all else set_remarks(campaign)
     screen.print(
         _places(campaign, with_cor, remarks), markup=False, highlight=False, soft_wrap=True
     )
-
-
-def _to_type(directory: Path) -> str:
-    """Return the campaign folder as an argument: nothing where a command finds it by itself."""
-    shown = near(directory)
-    return "" if shown == "." else shlex.quote(shown)
 
 
 def _truth(directory: Path) -> Mapping[str, Any]:
@@ -83,41 +74,31 @@ def _truth(directory: Path) -> Mapping[str, Any]:
 
 
 def _table(
-    entries: list[dict[str, Any]],
-    cors: Mapping[str, tuple[float | None, str]],
-    truth: Mapping[str, Any],
+    entries: list[dict[str, Any]], records: Mapping[str, ScanRecord], truth: Mapping[str, Any]
 ) -> Table:
     heads = ["scan", "COR", "source", "confidence", "state"]
     heads += ["true COR", "error"] if truth else []
     table = folding_table(*heads, "remark", box=SIMPLE)
     rows = []  # the style and the cells of a scan, and its name, in both where nothing is remarked
     for entry in entries:
-        (cor_px, source), confidence = cors[entry["scan"]], entry["confidence"]
-        true = truth.get(entry["scan"])
-        remark = _remark(entry) or ", ".join(texts((true or {}).get("special")))
+        scan, confidence, needs_eyes = entry["scan"], entry["confidence"], entry["state"] in _EYES
+        (cor_px, source), true = records[scan].shown, truth.get(scan)
+        warnings = [] if needs_eyes else entry["warnings"]
+        remarks = filter(None, (*records[scan].for_next_run, entry["why"], *warnings))
+        remark = "; ".join(remarks) or ", ".join(texts((true or {}).get("special")))
         cells = (
             format_cor(cor_px),
             source_word(source) if cor_px is not None else "",
             "" if confidence is None else f"{confidence:.2f}",
-            state_text(entry["state"]) + " (warning)" * _is_warned(entry),
+            state_text(entry["state"]) + " (warning)" * bool(warnings),
             *(_error(cor_px, true) if truth else ()),
             remark,
         )
-        style = SIGNS[entry["state"]].style if entry["state"] in _EYES else ""
-        rows.append(((style, "" if remark else entry["scan"], cells), entry["scan"]))
+        style = SIGNS[entry["state"]].style if needs_eyes else ""
+        rows.append(((style, "" if remark else scan, cells), scan))
     for (style, _, cells), scans in grouped(rows).items():
         table.add_row(*map(Text, (scans_named(scans), *cells)), style=style)
     return table
-
-
-def _remark(entry: Mapping[str, Any]) -> str:
-    warnings = entry["warnings"] if _is_warned(entry) else ()
-    return "; ".join(filter(None, (entry["why"], *warnings)))
-
-
-def _is_warned(entry: Mapping[str, Any]) -> bool:
-    """Tell whether there are warnings of a scan that needs no review."""
-    return bool(entry["warnings"]) and entry["state"] not in _EYES
 
 
 def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -138,18 +119,15 @@ def _places(campaign: Campaign, scans: Collection[str], remarks: Sequence[str]) 
         "for RELION": files.in_relion(STAR),
         "CORs": files.cor_table,
     }
-    failed, n_scans = failed_stacks(campaign, scans), len(scans)
-    counted = [f"{n_scans - len(failed)} of {n_scans} tomograms"] if failed else []
-    remarks = [*counted, *remarks]
     of_set = f" ({'; '.join(remarks)})" if remarks else ""
     lines = (
         f"{what:12}{near(path)}" + of_set * (what == "for RELION")
         for what, path in places.items()
-        if (has_volume if what == "volumes" else any(_matches(path)))
+        if (
+            has_volume
+            if what == "volumes"
+            else any(path.parent.glob(re.sub("<.*>", "*", path.name)))
+        )
         or (what == "for RELION" and remarks)
     )
     return "\n".join(lines)
-
-
-def _matches(path: Path) -> Iterable[Path]:
-    return path.parent.glob(re.sub("<.*>", "*", path.name))

@@ -30,7 +30,7 @@ from tomopipe.cli.options import (
 )
 from tomopipe.cli.run import possible_scans
 from tomopipe.cli.terminal import bar, console, duration, folding_table, state_text
-from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
+from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.status import JobStatus, Status, read_status
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
@@ -48,7 +48,8 @@ def status(
     """Show the jobs of a campaign: to do, running, done, failed, lost.
 
     A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
-    has ended it. Reads status files, so it also works on a machine outside the cluster.
+    has ended it. Reads status files, so it also works on a machine outside the cluster. The time
+    left is that of the run under way, by the jobs that it has finished.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
@@ -78,7 +79,7 @@ def _show_jobs(result: Status, screen: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=wide, padding=(0, 1 if wide else 0))
     table.add_column("step", no_wrap=True)
     table.add_column("progress", no_wrap=True)
-    for column in ("to do", "running", "done", "failed", "lost", "left"):
+    for column in ("to do", "running", "done", "failed", "lost", "time left"):
         table.add_column(column, justify="right", no_wrap=True)
     for step in result.steps:
         total = step.queued + step.running + step.done + step.failed + step.lost
@@ -138,7 +139,7 @@ def show_plan(
     scans = possible_scans(settled, names, "full_recon") if names else ()
     result = make_plan(campaign, settled=settled, volumes_of=scans)
     if as_json:
-        typer.echo(json.dumps(as_records(result), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps([asdict(job) for job in result.jobs], indent=1, ensure_ascii=False))
         if result.blocked:
             typer.echo(f"tomopipe: {result.blocked}", err=True)
     else:
@@ -150,7 +151,7 @@ def _show(result: Plan) -> None:
     screen = console()
     if result.jobs:
         table = folding_table("scan", "what runs", "why", box=box.SIMPLE)
-        for row in gathered(folded(result.jobs)):
+        for row in folded(result.jobs):
             perhaps = f"perhaps {', '.join(row.perhaps)}" if row.perhaps else ""
             what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))
             table.add_row(*map(Text, (row.of, what, row.why)))

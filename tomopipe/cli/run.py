@@ -23,6 +23,7 @@ from tomopipe.cli.options import (
     rest_of,
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
+from tomopipe.config.parse import read_document
 from tomopipe.errors import NoRoomError, TomopipeError, room_for, scans_named, write_for_a_moment
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress
@@ -85,6 +86,8 @@ def run(
         return show_plan(directory, config, scans)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
+    if not directory.is_dir():
+        read_document(directory / CONFIG)  # which says so
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign
 
@@ -116,8 +119,6 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     """Return the exit status of a run for which nothing is missing; None if a job is to run."""
     if lock.read(directory):
         return None
-    if not ((config or directory / CONFIG).is_file() or directory.is_dir()):
-        return None  # which says what is missing
     from tomopipe.campaign.campaign import load_campaign
     from tomopipe.reruns.settle import Settled
 

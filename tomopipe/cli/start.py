@@ -1,5 +1,6 @@
 """`tomopipe init` and `tomopipe check`: before the first run."""
 
+import glob
 import os
 import shlex
 import sys
@@ -128,6 +129,9 @@ def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: boo
     is_new = directory / CONFIG in written
     if is_new:
         typer.echo(f"campaign folder {near(directory)}, scans {some_of(entries, _MOST_FILES)}")
+        for entry in filter(glob.has_magic, entries):
+            if n := len(matches(entry, directory)):
+                typer.echo(f"{entry} is a pattern: {n} files match now, and later ones will")
     else:
         target = {"campaign": {"scans": entries}, **options} if words else options
         _print_existing(directory / CONFIG, target, folder)
@@ -221,4 +225,4 @@ def _show(findings: Findings) -> None:
     for style, line in lines:
         console.print(line, style=style, markup=False, highlight=False)
     if not findings.errors:
-        console.print("Ready: tomopipe run")
+        console.print("Nothing is left to run." if findings.is_done else "Ready: tomopipe run")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.signs import SIGNS
@@ -56,30 +55,22 @@ class Screen:
             self._shown, self._plain_at_s = lines, now_s
 
     def _news(self, progress: Progress) -> Iterator[str]:
-        """Print which jobs failed, and why others run, each once."""
-
-        def log_of(what: str, step: str, name: str) -> Path | None:
-            # that of another attempt replaces the log
-            return progress.log_of(step, name) if what == "failed" else None
-
-        alike = grouped(  # all jobs of a submission at once
-            ((what, reason, log_of(what, step, name)), f"{step} {name}".rstrip())
+        """Yield which jobs failed, and why others run, each once."""
+        failed = grouped(  # all jobs of a submission at once; the log is that of the last attempt
+            ((what, reason, progress.log_of(step, name) if what == "failed" else None), job)
             for what, step, name, reason in progress.news
-            if what in _FAILED
+            if what in _FAILED and (what, job := f"{step} {name}".rstrip()) not in self._failed
         )
-        for what, step, name, reason in progress.news:
+        for (what, reason, log), attempts in failed.items():
+            jobs = list(dict.fromkeys(attempts))
+            self._failed.update((what, job) for job in jobs)
+            see = f", see {near(log)}" if log else ""
+            shown = f"{len(jobs)} jobs, " * (len(jobs) > 1) + some_of(jobs, _N_NAMED)
+            yield f"{_FAILED[what]}: {shown}{f': {reason}' if reason else ''}{see}"
+        for what, _, name, reason in progress.news:
             if what == "says":
                 yield f"tomopipe: {reason}"
-            elif what in _FAILED:
-                log = log_of(what, step, name)
-                jobs = alike.pop((what, reason, log), [])
-                new = [job for job in jobs if (what, job) not in self._failed]
-                if new:  # not after each attempt
-                    self._failed.update((what, job) for job in new)
-                    see = f", see {near(log)}" if log else ""
-                    shown = f"{len(new)} jobs, " * (len(new) > 1) + some_of(new, _N_NAMED)
-                    yield f"{_FAILED[what]}: {shown}{f': {reason}' if reason else ''}{see}"
-            elif name and is_news(reason) and reason not in self._told:
+            elif what == "began" and name and is_news(reason) and reason not in self._told:
                 self._told |= {reason, *reason.split("; ")}
                 self._n_reasons += 1
                 if self._n_reasons <= _MOST_REASONS:
@@ -151,7 +142,8 @@ def step_line(name: str, step: Step, width: int = 0) -> str:
     parts = [f"{step.n[state]} {words}" for state, words in shown.items() if step.n[state]]
     parts += [f"{duration(step.left_s)} left"] * (step.left_s is not None)
     drawn = f"{bar(step.done, step.total, width)} " if width else ""
-    return f"{name:12} {drawn}{', '.join([f'{step.done} of {step.total}', *parts])}"
+    more = "; then the steps of each scan" * (name == "inventory" and not step.done)
+    return f"{name:12} {drawn}{', '.join([f'{step.done} of {step.total}', *parts])}{more}"
 
 
 def bar(done: int, total: int, width: int) -> str:

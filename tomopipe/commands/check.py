@@ -27,7 +27,7 @@ from tomopipe.reruns.option_faults import (
 )
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
-from tomopipe.reruns.settle import expected_inventory
+from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT
@@ -55,6 +55,7 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    is_done: bool = False  # a run would have no job
 
 
 def examine(campaign: Campaign) -> Findings:
@@ -89,6 +90,8 @@ def examine(campaign: Campaign) -> Findings:
         refuse_foreign(campaign, Receipts(campaign.directory, campaign.outputs))
     except TomopipeError as error:
         findings.errors.append(str(error))
+    if not findings.errors and campaign.files.inventory.exists():
+        findings.is_done = not Settled(campaign).jobs
     return findings
 
 

@@ -22,7 +22,7 @@ from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import MADE_FROM
 from tomopipe.storage.atomic import remove_stale, whole
 from tomopipe.storage.checksums import quick_state, sizes_match
-from tomopipe.storage.shared import locked_long
+from tomopipe.storage.shared import locked
 from tomopipe.stream.provenance import origin_of, package_versions
 from tomopipe.volume_formats import COMPRESSIONS, FORMATS
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
@@ -111,7 +111,7 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
     file that does not read back, are errors, and so is another conversion that writes the target.
     """
     write = _write_mrc if conversion.output_format == MRC else _write_volume
-    with locked_long(conversion.target):
+    with locked(conversion.target):
         remove_stale(conversion.target)
         before = quick_state(conversion.source)
         with open_volume(conversion.source) as volume:

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
@@ -13,14 +12,12 @@ from tomopipe.campaign.log import position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.stacks import stack_notes
 from tomopipe.cost import START_S, cpu_s, disk_needed
-from tomopipe.errors import grouped, some_of
+from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
 from tomopipe.reruns.reasons import METADATA_ALONE, is_news, why_again
 from tomopipe.reruns.settle import PlannedJob, Settled
-
-_N_NAMED = 3  # scans in a row of several
 
 
 @dataclass(frozen=True)
@@ -30,15 +27,10 @@ class Plan:
     jobs: tuple[PlannedJob, ...]
     failures: tuple[str, ...]
     blocked: str = ""
-    core_h: float = 0.0
+    cpu_s: float = 0.0  # of what is computed, and of the start of each job
     n_bytes: int = 0  # of the results
     notes: tuple[str, ...] = ()
     can_retry: bool = False  # a failure keeps its scan out of runs; other jobs run again anyway
-
-    @property
-    def cpu_s(self) -> float:
-        """The CPU time of what is computed and of the start of each job (s)."""
-        return 3600 * self.core_h + START_S * sum(job.is_likely for job in self.jobs)
 
     @property
     def counts(self) -> list[str]:
@@ -89,7 +81,8 @@ def make_plan(
             each.step in RECORDED or failed_stack(campaign.paths, each.scan) for each in failures
         ),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
-        core_h=sum(cpu_s(campaign, job.rule, job.key, rows) for job in computed) / 3600,
+        cpu_s=START_S * len(likely)
+        + sum(cpu_s(campaign, job.rule, job.key, rows) for job in computed),
         n_bytes=sum(disk_needed(campaign, [(j.rule, j.key) for j in likely], rows).values()),
         notes=(
             *unread_folders(campaign.config, campaign.directory),
@@ -130,10 +123,12 @@ class PlanRow:
 
 
 def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
-    """Combine jobs into one row for each scan, for people."""
-    jobs = sorted(jobs, key=_order)
-    groups = grouped((_of(job), job) for job in jobs)
-    return [
+    """Combine jobs into one row for each scan; and scans with nothing but the same possible jobs.
+
+    A pending prediction may move all CORs of its series.
+    """
+    groups = grouped((_of(job), job) for job in sorted(jobs, key=_order))
+    rows = [
         PlanRow(
             of,
             tuple(job.rule for job in group if job.certain),
@@ -142,19 +137,10 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
         )
         for (_, of), group in sorted(groups.items())
     ]
-
-
-def gathered(rows: Iterable[PlanRow]) -> list[PlanRow]:
-    """Combine rows, where several have nothing but the same jobs that may run, for one reason."""
-    groups = grouped(
+    alike = grouped(
         ((row.perhaps, row.why) if row.perhaps and not row.steps else row.of, row) for row in rows
     )
-    return [
-        replace(group[0], of=f"{len(group)} scans: {some_of([row.of for row in group], _N_NAMED)}")
-        if len(group) > 1
-        else group[0]
-        for group in groups.values()
-    ]
+    return [replace(same[0], of=scans_named([row.of for row in same])) for same in alike.values()]
 
 
 def _of(job: PlannedJob) -> tuple[int, str]:
@@ -177,8 +163,3 @@ def standing_failures(
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
     record = record or collect(campaign, why=why_again(campaign))
     return [failure for failure in record.failures if failure.scan in concerned]
-
-
-def as_records(plan: Plan) -> list[dict[str, Any]]:
-    """Return the jobs as `--json` prints them."""
-    return [asdict(job) for job in plan.jobs]

@@ -31,7 +31,6 @@ from tomopipe.config.blocks import (
 )
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.errors import RETIRED, TomopipeError
-from tomopipe.paths import NO_FOLDER
 
 OVERRIDABLE = ("input", "preprocess", "try_recon", "full_recon")
 
@@ -242,10 +241,13 @@ def read_document(path: Path) -> Any:
     except FileNotFoundError:
         folder = path.absolute().parent
         if not folder.is_dir():
-            raise TomopipeError(f"{folder}: {NO_FOLDER}") from None
+            raise TomopipeError(
+                f"{folder}: no such folder; expected that of a campaign, not a scan. In a "
+                "campaign's folder, the volume of one scan: tomopipe run SCAN"
+            ) from None
         raise TomopipeError(
-            f"no {path.name} in {folder} or above, so this is no campaign. Start one with "
-            "`tomopipe init`, or name its folder (another configuration file: -c)."
+            f"no {path.name} in {folder}, so this is no campaign. Start one with tomopipe init "
+            "mycampaign 'FOLDER/*.h5', or name its folder (another configuration file: -c)."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None

@@ -12,7 +12,7 @@ from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.signs import State, state_of
 from tomopipe.campaign.state import ACCEPTED
-from tomopipe.commands.next_run import as_records, folded, gathered, make_plan
+from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.outliers import Fix, known_median
 from tomopipe.errors import TomopipeError
@@ -138,9 +138,9 @@ class Store:
         with self._planning:
             plan = make_plan(load_campaign(self.directory, self.config), self.record())
         return {
-            "jobs": as_records(plan),
+            "jobs": [asdict(job) for job in plan.jobs],
             "counts": plan.counts,
-            "rows": [asdict(row) for row in gathered(folded(plan.jobs))],
+            "rows": [asdict(row) for row in folded(plan.jobs)],
             "failures": list(plan.failures),
             "blocked": plan.blocked,
             "seconds": plan.cpu_s,

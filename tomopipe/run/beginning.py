@@ -20,8 +20,8 @@ from tomopipe.campaign.files import CONFIG, SNAKEFILE, names_no_target
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.config import with_file
-from tomopipe.errors import TomopipeError
-from tomopipe.paths import NO_CAMPAIGN
+from tomopipe.config.parse import read_document
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
@@ -69,7 +69,7 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
     elif not config and launch.is_lint():
         config["campaign"] = {"scans": ["raw/*.h5"]}
     elif not config:
-        raise TomopipeError(f"no {CONFIG} in {directory}, {NO_CAMPAIGN}")
+        read_document(directory / CONFIG)  # which says that it is missing
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     refuse_vanished(campaign)
     if not (is_of_watcher() or launch.is_lint()):
@@ -81,13 +81,11 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
     if launch.executes():
         _begin_run(campaign, config)
     elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _stop_looking)
+        # a call that only looks ends, also while Snakemake reads rules
+        signal.signal(
+            signal.SIGINT, lambda *_: sys.exit("tomopipe: stopped before anything was begun.")
+        )
     return campaign
-
-
-def _stop_looking(*_: object) -> None:
-    """End a call that only looks, on Ctrl-C, also while Snakemake reads rules."""
-    sys.exit("tomopipe: stopped before anything was begun.")
 
 
 def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
@@ -102,7 +100,9 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     progress.tell(executes=True, remote=launch.is_remote(), campaign=dict(config))
     # relative, as jobs on nodes may see the campaign under another path
     if run.before and launch.is_remote():
-        _cancel_queued(run.before)
+        options = [f"--name={run_folder.slurm_name(run.before)}", f"--user={getpass.getuser()}"]
+        if fault := slurm.cancel([], *options, "--state=PENDING"):  # in the queue, and no others
+            print(f"tomopipe: {fault}", file=sys.stderr)
         _wait_for_running(campaign, run.before)
     folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
     os.environ[run_folder.VARIABLE] = str(folder)
@@ -123,13 +123,6 @@ def _enter(directory: Path) -> lock.Run:
             file=sys.stderr,
         )
     return run
-
-
-def _cancel_queued(run_id: str) -> None:
-    """Cancel the jobs in SLURM's queue of a run that was killed, and no others."""
-    options = [f"--name={run_folder.slurm_name(run_id)}", f"--user={getpass.getuser()}"]
-    if fault := slurm.cancel([], *options, "--state=PENDING"):
-        print(f"tomopipe: {fault}", file=sys.stderr)
 
 
 def _wait_for_running(campaign: Campaign, run_id: str) -> None:
@@ -198,11 +191,8 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
         print("tomopipe: another run goes on, or was killed: shown as it is", file=sys.stderr)
         return settled
     if others := settled.others_sidecars():
-        which = (
-            f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
-        )
-        folder = os.path.dirname(campaign.outputs.sidecar(""))
-        print(f"tomopipe: {which} of another campaign: ours in {folder}", file=sys.stderr)
+        folder, named = os.path.dirname(campaign.outputs.sidecar("")), some_of(others, 1)
+        print(f"tomopipe: sidecars of another campaign: {named}; ours in {folder}", file=sys.stderr)
     for line in settled.decisions.damaged[:_MOST_SAID]:
         print(f"tomopipe: {line}: made again", file=sys.stderr)
     try:

@@ -3,11 +3,10 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import STEPS, record_failures
@@ -31,9 +30,6 @@ from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
 from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or
-
-if TYPE_CHECKING:
-    from tomopipe.report.records import ScanRecord
 
 _N_NAMED = 4  # scans in a line
 # Snakemake's words in its log when a person ended the run: then no scan has failed.
@@ -296,29 +292,29 @@ def _tell(text: str) -> None:
     print(f"tomopipe: {text}", file=sys.stderr)
 
 
-@dataclass(frozen=True)
-class Temporary:
-    """A file that may be removed."""
+class Temporary(NamedTuple):
+    """A file that may be removed: `try stack`, `try slice`, `RELION stack` or `volume`."""
 
-    # name of the scan; `try stack`, `try slice`, `RELION stack` or `volume`
-    scan: str
     kind: str
-    path: Path  # the file
-    n_bytes: int  # its size
+    path: Path
+    n_bytes: int
 
 
 def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
     """List the temporary files of accepted scans; `stacks`: also those for RELION."""
-    storage = campaign.config.storage
+    from tomopipe.volumes.tiff import is_ours, try_slice_paths
+
+    storage, files = campaign.config.storage, campaign.files
     try_stacks, stacks = not storage.keep_try, stacks and not storage.keep_stacks
-    if not (try_stacks or stacks):
-        return []
-    return [
-        Temporary(scan, kind, path, path.lstat().st_size)
-        for scan in accepted_scans(campaign)
-        for kind, path in _files(campaign, scan, try_stacks=try_stacks, stacks=stacks)
-        if path.is_file() and not path.is_symlink()
-    ]
+    found: list[tuple[str, Path]] = []
+    for scan in accepted_scans(campaign) if try_stacks or stacks else ():
+        if try_stacks:
+            slices = filter(is_ours, try_slice_paths(files.of_scan(scan)))
+            found += [("try stack", files.try_stack(scan)), *(("try slice", p) for p in slices)]
+        if stacks:
+            found.append(("RELION stack", files.stack(scan)))
+    found = [(kind, path) for kind, path in found if path.is_file() and not path.is_symlink()]
+    return [Temporary(kind, path, path.lstat().st_size) for kind, path in found]
 
 
 def of_gone_scans(campaign: Campaign) -> list[Temporary]:
@@ -328,21 +324,20 @@ def of_gone_scans(campaign: Campaign) -> list[Temporary]:
     """
     scans = {scan.name for scan in (*campaign.scans.values(), *campaign.refused)}
 
-    def is_left(scan: str, path: Path, kind: str) -> bool:
-        if scan not in scans:
-            return True
+    def is_left(path: Path, ending: str, kind: str) -> bool:
+        scan = path.name.removesuffix(ending)
         if kind != "volume" or scan not in campaign.scans:
-            return False
+            return scan not in scans
         target = campaign.directory / campaign.volume(scan)
         return path != target and target.exists()
 
     places = [(campaign.results, ending, "volume") for ending in VOLUMES.values()]
     places.append((campaign.files.stack("").parent, STACK, "RELION stack"))
     return [
-        Temporary(scan, kind, path, (quick_state(path) or (0,))[0])
+        Temporary(kind, path, (quick_state(path) or (0,))[0])
         for folder, ending, kind in places
         for path in sorted(folder.glob(f"*{ending}"))
-        if is_left(scan := path.name.removesuffix(ending), path, kind)
+        if is_left(path, ending, kind)
         and (kind != "volume" or volume_cor_px(path) is not None)  # it is none of others
     ]
 
@@ -365,28 +360,11 @@ def accepted_scans(campaign: Campaign) -> list[str]:
     """
     from tomopipe.report.collected_records import collect  # slow to load
 
-    record = collect(campaign, why=why_again(campaign))
     return [
-        scan.name for scan in record.scans if scan.name in campaign.scans and _is_accepted(scan)
+        scan.name
+        for scan in collect(campaign, why=why_again(campaign)).scans
+        if scan.name in campaign.scans
+        and scan.state in ACCEPTED
+        and not (scan.failures or scan.is_edited or scan.volume is None or scan.cor_px is None)
+        and same_cor(volume_cor_px(scan.volume), scan.cor_px)  # last, as it opens the volume
     ]
-
-
-def _is_accepted(scan: "ScanRecord") -> bool:
-    if scan.state not in ACCEPTED or scan.failures or scan.is_edited:
-        return False
-    if scan.volume is None or scan.cor_px is None:
-        return False
-    return same_cor(volume_cor_px(scan.volume), scan.cor_px)  # last, as it opens the volume
-
-
-def _files(
-    campaign: Campaign, scan: str, *, try_stacks: bool, stacks: bool
-) -> Iterator[tuple[str, Path]]:
-    from tomopipe.volumes.tiff import is_ours, try_slice_paths
-
-    if try_stacks:
-        yield "try stack", campaign.files.try_stack(scan)
-        for path in filter(is_ours, try_slice_paths(campaign.files.of_scan(scan))):
-            yield "try slice", path
-    if stacks:
-        yield "RELION stack", campaign.files.stack(scan)

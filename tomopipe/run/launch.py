@@ -23,11 +23,11 @@ from tomopipe.campaign import lock
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE, names_no_target
 from tomopipe.campaign.lock import FILES, Run
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
+from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError
-from tomopipe.paths import NO_CAMPAIGN, NO_FOLDER, workflow_folder
+from tomopipe.paths import workflow_folder
 from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
-from tomopipe.storage.atomic import write_text
 from tomopipe.storage.processes import is_alive, machine, named
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
@@ -52,7 +52,6 @@ _LOOKS = (
     *("--print-compilation", "--generate-unit-tests", "--containerize", "--export-cwl"),
     *("--conda-create-envs-only", "--conda-cleanup-envs", "--draft-notebook", "--edit-notebook"),
 )
-_LOOKS_SHORT = set("nSDl")  # -n, -S, -D and -l, also among others, as in -np
 
 
 def chosen_profile(directory: Path) -> str:
@@ -74,19 +73,20 @@ def run_command(
     """
     if any(option.split("=")[0] == "--profile" for option in options):
         profile = ""
-    for name in _PROFILES if profile == str(directory / "slurm") else ():
-        if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
-            raise TomopipeError(unknown[0])
-        profile = _of_our_executor(directory, name) or profile
+    if profile == str(directory / "slurm"):
+        if _read_profile(profile).get("executor") == "slurm":
+            raise TomopipeError(
+                f"{profile}: its profile names executor: slurm. Write executor: tomopipe, without "
+                "group-components and keys that begin with slurm-, or type tomopipe init --force."
+            )
+        for name in _PROFILES:
+            if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
+                raise TomopipeError(unknown[0])
     home = workflow_folder()
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
     snakefiles = [path for path in snakefiles if not names_no_target(path)]
     if not (snakefiles or config or (directory / CONFIG).is_file()):
-        if not directory.is_dir():
-            raise TomopipeError(
-                f"{directory}: {NO_FOLDER} In its folder, one volume: tomopipe run SCAN"
-            )
-        raise TomopipeError(f"no {CONFIG} in {directory} or above, {NO_CAMPAIGN}")
+        read_document(directory / CONFIG)  # which says what is missing
     snakefile = snakefiles[0] if snakefiles else home / "Snakefile"
     if profile == "workstation":
         profile = str(home / "profiles" / profile)
@@ -99,34 +99,6 @@ def run_command(
         *("--directory", str(directory)),
         *options,
     ]
-
-
-def _of_our_executor(directory: Path, name: str) -> str:
-    """Copy a profile of a campaign that names the executor slurm, and name ours; return the folder.
-
-    "" for another profile.
-    """
-    source = directory / "slurm" / name
-    try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8"))
-        if content["executor"] != "slurm":
-            return ""
-    except (OSError, TypeError, KeyError, yaml.YAMLError):  # Snakemake says what is wrong
-        return ""
-    unread = [key for key in content if key.startswith("slurm-") or key == "group-components"]
-    profile = {key: value for key, value in content.items() if key not in unread}
-    profile |= {"executor": "tomopipe", "jobs": 2000}
-    profile["tomopipe-submissions"] = content.get("jobs", 100)
-    path = directory / SNAKEMAKE / "tomopipe-slurm" / "profile.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(yaml.safe_dump(profile, sort_keys=False), path)
-    left = f", without {', '.join(unread)}" if unread else ""
-    print(
-        f"tomopipe: {source} names executor: slurm; it is read as of executor: tomopipe{left} "
-        f"({path}). tomopipe init --force writes a new one.",
-        file=sys.stderr,
-    )
-    return str(path.parent)
 
 
 def start(
@@ -270,21 +242,20 @@ def is_lint() -> bool:
 
 def executes(command: Sequence[str] | None = None) -> bool:
     """Tell whether this call, or that command, runs jobs, if any are missing."""
-    return not any(map(_looks, (sys.argv if command is None else command)[1:]))
+    return not _has(_LOOKS, "nSDl", sys.argv if command is None else command)
 
 
 def forces() -> bool:
     """Tell whether the call names rules or files to be made although they are right."""
-    long = {"--force", "--forceall", "--forcerun", "--until", "--omit-from"}
-    names = {argument.partition("=")[0] for argument in sys.argv[1:]}
-    short = (re.fullmatch(r"-([A-Za-z]+)", name) for name in names)
-    return bool(long & names) or any(set("fFRU") & set(entry[1]) for entry in short if entry)
+    long = ("--force", "--forceall", "--forcerun", "--until", "--omit-from")
+    return _has(long, "fFRU", sys.argv)
 
 
-def _looks(argument: str) -> bool:
-    name = argument.partition("=")[0]
-    short = re.fullmatch(r"-([A-Za-z]+)", argument)
-    return name in _LOOKS or bool(short and _LOOKS_SHORT.intersection(short[1]))
+def _has(long: Sequence[str], short: str, command: Sequence[str]) -> bool:
+    """Tell whether a command has one of these options; short ones also among others, as in -np."""
+    names = [argument.partition("=")[0] for argument in command[1:]]
+    letters = "".join(name for name in names if re.fullmatch(r"-[A-Za-z]+", name))
+    return not set(long).isdisjoint(names) or not set(short).isdisjoint(letters)
 
 
 def is_remote() -> bool:
@@ -294,38 +265,38 @@ def is_remote() -> bool:
 
 def option(*names: str) -> str:
     """Return the value of an option, by its names, the long one first; "" if it is not given."""
+    given = _argument(*names)
+    return str(_profile().get(names[0].removeprefix("--"), "")) if given is None else given
+
+
+def _argument(*names: str) -> str | None:
+    """Return the value of an option on the command line; None if it is not there."""
     arguments = sys.argv[1:]
-    for number, argument in enumerate(arguments):
+    for number, argument in enumerate(arguments, start=1):
         name, equals, value = argument.partition("=")
         if name in names:
-            return value if equals else next(iter(arguments[number + 1 :]), "")
-    return str(_profile().get(names[0].removeprefix("--"), ""))
+            return value if equals else "".join(arguments[number : number + 1])
+    return None
 
 
 @cache
 def _profile() -> dict[str, object]:
     """Return the settings of the profiles of this call."""
+    names = (_argument("--workflow-profile"), _argument("--profile"))
     settings: dict[str, object] = {}
-    for name in ("--workflow-profile", "--profile"):
-        argument = next((a for a in sys.argv[1:] if a.partition("=")[0] == name), "")
-        if not argument:
-            continue
-        following = sys.argv[sys.argv.index(argument) + 1 :]
-        text = argument.partition("=")[2] or next(iter(following), "")
-        settings |= _read_profile(text)
+    for name in filter(None, names):
+        settings |= _read_profile(name)
     return settings or _read_profile(os.environ.get("SNAKEMAKE_PROFILE", ""))
 
 
 def _read_profile(name: str) -> dict[str, object]:
-    folders = [
+    folders = (
         Path(name),
         Path.home() / ".config/snakemake" / name,
         Path("/etc/xdg/snakemake", name),
-    ]
+    )
     for path in (folder / file for folder in folders if name for file in _PROFILES):
-        try:
+        with suppress(OSError, yaml.YAMLError):
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
-            continue
-        return content if isinstance(content, dict) else {}
+            return content if isinstance(content, dict) else {}
     return {}

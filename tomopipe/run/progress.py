@@ -89,10 +89,16 @@ class Step:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the step is done with as many jobs at a time as now; None: unknown."""
-        if not (self.done and self.n["running"]):
+        """Seconds until the step is done with as many jobs at a time as now; None: unknown.
+
+        From the jobs that began after the first one had ended: those before it compile, and read
+        the program from the disk, so that they take several times as long.
+        """
+        done = [job for job in self.jobs.values() if job.state == "done"]
+        first_s = min((job.begun_s + job.wall_s for job in done), default=0.0)
+        walls_s = [job.wall_s for job in done if job.begun_s >= first_s]
+        if not (walls_s and self.n["running"]):
             return None
-        walls_s = [job.wall_s for job in self.jobs.values() if job.state == "done"]
         # running jobs are half done on average
         return statistics.median(walls_s) * (self.waiting / self.n["running"] + 0.5)
 

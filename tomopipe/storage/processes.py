@@ -15,12 +15,16 @@ from typing import Any
 
 
 def named(pid: int) -> dict[str, Any]:
-    """Return what identifies a process of this machine, for a file; `is_alive` reads it."""
+    """Return what identifies a process of this machine, for a file; `is_alive` reads it.
+
+    `born` is its start in Linux's clock ticks, "" if it has ended or is hidden.
+    """
+    cells = _cells(pid)
     return {
         "host": socket.gethostname(),
         "machine": machine(),
         "pid": pid,
-        "born": born(pid),
+        "born": "" if cells[:1] in ([], ["Z"]) else cells[19],
         "start_s": time.time(),
     }
 
@@ -60,12 +64,6 @@ def is_copied(name: Mapping[str, Any], folder: Path) -> bool:
     if not (path and inode) or name.get("machine") != machine():
         return False
     return path != os.path.realpath(folder) and inode != os.stat(folder).st_ino
-
-
-def born(pid: int) -> str:
-    """Return the start time of a process in Linux's clock ticks; "" if it ended or is unknown."""
-    cells = _cells(pid)
-    return "" if cells[:1] in ([], ["Z"]) else cells[19]
 
 
 @contextmanager

@@ -47,28 +47,16 @@ def slurm_name(run_id: str) -> str:
     return f"tomopipe-{run_id.rpartition('-')[2]}"
 
 
-def _renamed(folder: Path) -> Path:
-    """Rename a folder in one step, if it is there, so that it can be removed at leisure."""
-    aside = folder.with_name(f"ended-{secrets.token_hex(8)}")
-    with suppress(FileNotFoundError):
-        folder.rename(aside)
-    return aside
-
-
 def end_all(results: Path) -> None:
     """Remove the folders of all runs: their jobs' later results are dropped."""
-    for folder in earlier(results):
-        _renamed(folder)
-    for folder in (results / _RUNS).glob("ended-*"):
+    runs = results / _RUNS
+    for folder in set(runs.glob("*")) - set(runs.glob("ended-*")):
+        with suppress(FileNotFoundError):  # in one step, and then removed at leisure
+            folder.rename(runs / f"ended-{secrets.token_hex(8)}")
+    for folder in runs.glob("ended-*"):
         shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
-        (results / _RUNS).rmdir()
-
-
-def earlier(results: Path) -> list[Path]:
-    """Return the folders of runs that were killed, and of the current one."""
-    folders = (results / _RUNS).glob("*")
-    return sorted(path for path in folders if not path.name.startswith("ended-"))
+        runs.rmdir()
 
 
 def current() -> Path | None:

@@ -88,11 +88,11 @@ def settled_content(path: str | os.PathLike[str]) -> bytes:
 def locked(path: Path) -> Iterator[Callable[[], bool]]:
     """Hold the lock of a file, `<name>.lock` beside it, which need not exist; its folder must.
 
-    Yields a function that tells whether this process still holds the lock. Raises TomopipeError,
-    which names the holder, if somebody else holds it for longer than `WAIT_S`, NoRoomError if there
-    is no room for the lock.
+    However long it is held, it does not grow old. Yields a function that tells whether this process
+    still holds the lock. Raises TomopipeError, which names the holder, if somebody else holds it
+    for longer than `WAIT_S`, NoRoomError if there is no room for the lock.
     """
-    lock = _lock_of(path)
+    lock = path.with_name(f"{path.name}.lock")
     mine = named(os.getpid()) | {
         "user": user_name(),
         "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
@@ -104,28 +104,17 @@ def locked(path: Path) -> Iterator[Callable[[], bool]]:
     def is_held() -> bool:
         return bool(json_or(lock, {}).get("token") == mine["token"])
 
-    try:
-        yield is_held
-    finally:
-        if is_held():
-            lock.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked_long(path: Path) -> Iterator[None]:
-    """Hold the lock of a file that takes longer than `STALE_S` to write (`locked`): renew it."""
-
     def renew() -> None:
         with suppress(OSError):
             if is_held():
-                os.utime(_lock_of(path))
+                os.utime(lock)
 
-    with locked(path) as is_held, sign_of_life(renew, every_s=STALE_S / 3, name="lock"):
-        yield
-
-
-def _lock_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")
+    try:
+        with sign_of_life(renew, every_s=STALE_S / 3, name="lock"):
+            yield is_held
+    finally:
+        if is_held():
+            lock.unlink(missing_ok=True)
 
 
 def _acquire(path: Path, lock: Path, mine: bytes) -> None:

@@ -183,6 +183,9 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         done = init(*arguments, "--no-slurm")
         config = next(f / "config.yaml" for f in (site / "c", site) if (f / "config.yaml").exists())
         assert (done.exit_code, read_config(config).campaign.scans) == (0, scans), arguments
+        n_files = {f"{site}/raw/*.h5": 3, "raw/*.h5": 3}.get(scans[0], 2)
+        is_pattern = f"{scans[0]} is a pattern: {n_files} files match now" in done.output
+        assert is_pattern == ("*" in scans[0] and arguments != ("c",)), done.output
         os.remove(config)
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tomopipe.storage.processes import born, in_folder, is_alive, is_copied, machine, named
+from tomopipe.storage.processes import in_folder, is_alive, is_copied, machine, named
 
 
 def test_a_copy_of_a_file_is_told_from_a_folder_with_a_new_name_or_new_inodes(tmp_path):
@@ -34,7 +34,7 @@ def zombie():
 
 def test_this_process_lives():
     assert is_alive(named(os.getpid()))
-    assert born(os.getpid()) == born(os.getpid()) != ""
+    assert named(os.getpid())["born"] == named(os.getpid())["born"] != ""
 
 
 def test_an_ended_process(zombie):
@@ -43,7 +43,7 @@ def test_an_ended_process(zombie):
     process.wait()
     for pid in (zombie, process.pid):
         assert is_alive(named(pid)) is False
-        assert born(pid) == ""
+        assert named(pid)["born"] == ""
 
 
 def test_a_number_that_belongs_to_another_user():

@@ -16,7 +16,7 @@ from tomopipe.campaign.table import edit_table, read_table
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import shared
 from tomopipe.storage.processes import named
-from tomopipe.storage.shared import locked, locked_long, update_file
+from tomopipe.storage.shared import locked, update_file
 
 ADD = (
     "import sys, time\n"
@@ -203,7 +203,7 @@ def test_a_writer_that_lost_its_lock_begins_anew(tmp_path, at_once):
 def test_a_lock_held_for_long_does_not_grow_old(tmp_path, monkeypatch, at_once):
     path, lock = tmp_path / "a.zarr", tmp_path / "a.zarr.lock"
     monkeypatch.setattr(shared, "STALE_S", 0.1)
-    with locked_long(path):
+    with locked(path):
         os.utime(lock, (1, 1))
         end_s = time.monotonic() + 60
         while lock.stat().st_mtime == 1:
