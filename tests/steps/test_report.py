@@ -181,6 +181,20 @@ def test_many_scans_have_their_pictures_beside_the_page(tmp_path):
     assert not folder.exists()
 
 
+def test_pictures_of_others_in_the_folder_of_pictures_stay(tmp_path):
+    made = large(tmp_path, n_scans=201, n_volumes=1).write()
+    folder = made.page.parent / "pictures"
+    folder.mkdir(parents=True)
+    others = {folder / name for name in ("holiday.webp", "0-mid_xy.webp", "notes.txt")}
+    for path in others:
+        path.write_bytes(b"of somebody else")
+    report(made.page, made.campaign())
+    assert len(set(folder.iterdir()) - others) == 3
+    (made.results / "run0_0001_rec.h5").unlink()
+    report(made.page, made.campaign())
+    assert set(folder.iterdir()) == others
+
+
 def test_a_thousand_scans(tmp_path):
     html = reported(large(tmp_path, n_scans=1000, n_volumes=0).write())
     assert len(html.encode()) < 1000 * 8_000

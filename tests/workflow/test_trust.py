@@ -236,6 +236,37 @@ def test_what_others_made_is_never_overwritten(campaign, tmp_path):
     assert "raw_rec/a_2_rec.h5" in checked.stdout + checked.stderr
 
 
+def test_a_run_ends_with_a_sentence_where_somebody_writes_onto_a_result_meanwhile(
+    campaign, tmp_path
+):
+    volume = campaign / "results" / "a_1_rec.h5"
+    for path in (volume, campaign / "results" / "cor.json"):
+        path.unlink()
+    mine = f"Path({str(volume)!r}).write_text('mine')"
+    run = snakemake(campaign, environment=failing(tmp_path, "resolve_cor", "campaign", mine))
+    assert (run.status, run.jobs, volume.read_text()) == (1, {"resolve_cor"}, "mine"), run.text
+    assert "tomopipe: results would overwrite" in run.text
+    assert "Traceback" not in run.text
+    volume.unlink()
+    assert snakemake(campaign).jobs >= {"full_recon:a_1"}
+    assert plan(campaign) == (0, frozenset())
+
+
+@pytest.mark.parametrize("is_stale", [True, False])
+def test_a_run_that_cannot_set_a_receipt_ends_before_what_follows(campaign, is_stale):
+    receipt = campaign / "results" / "made" / "full_recon" / "a_1.json"
+    receipt.unlink()
+    (receipt / "of somebody").mkdir(parents=True)
+    table(campaign, f"{'a_1' if is_stale else 'b_1'}\tauto\t46.25\t")
+    run = snakemake(campaign)
+    assert (run.status, run.jobs & jobs_of("full_recon")) == (1, set()), run.text
+    assert "full_recon/a_1.json: this receipt cannot be written or removed (Is a d" in run.text
+    assert "Traceback" not in run.text
+    shutil.rmtree(receipt)
+    assert "full_recon:a_1" in snakemake(campaign).jobs or not is_stale
+    assert plan(campaign) == (0, frozenset())
+
+
 def test_sidecars_beside_shared_raw_files_stay_with_one_campaign_after_copies_and_moves(
     campaign, tmp_path
 ):

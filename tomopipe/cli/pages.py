@@ -15,6 +15,7 @@ from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.option_sweep import first_known, known_cor_px, sweep_option
 from tomopipe.commands.status import read_status
 from tomopipe.config.base import why_no_effect
+from tomopipe.reruns.foreign import refuse_foreign_page
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import has_ended, record_page, report_campaign
 
@@ -91,6 +92,7 @@ def report(
     """
     campaign = load_campaign(directory, config)
     page = (output or campaign.files.report).absolute()
+    refuse_foreign_page(campaign, page)
     unread = report_campaign(campaign, page)
     if page == campaign.files.report and under_way(campaign.directory) is None:
         # what was not finished, or is to be made, the next run may show otherwise

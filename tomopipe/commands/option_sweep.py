@@ -20,6 +20,7 @@ from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.config import OverrideBlock, load_yaml, problems_of
 from tomopipe.cost import known_cors
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.foreign import refuse_foreign_sweep
 from tomopipe.scans.exchange import RawScan, raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_text
@@ -55,6 +56,7 @@ def sweep_option(
     refuse_unknown(campaign, [scan])
     variants = [_with(campaign, scan, key, value) for value in values]
     page, stack = campaign.files.option_sweep(scan, key)
+    refuse_foreign_sweep(page, stack)
     if dry_run:
         return page, []
     with chdir(campaign.directory):

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -54,6 +55,8 @@ LARGE_SCANS = 40
 REVISION = 5
 
 _STATED = ("geometry", "parameters", "versions")
+# as `_Maker` names them: all other pictures in the folder are of somebody else
+_OWN_PICTURE = re.compile(r"[0-9a-f]{16}-(mid_x[yz]|mid_yz|sweep|pair)\.webp")
 
 
 Compared = tuple[tuple[str, float], ...]
@@ -230,17 +233,17 @@ def _read_cache(path: Path) -> Mapping[str, Any]:
 
 
 def _tidy(folder: Path, pictures: Sequence[Pictures]) -> None:
-    """Remove picture files that the page no longer shows."""
+    """Remove our picture files that the page no longer shows."""
     if not folder.is_dir():
         return
     shown = [picture for made in pictures for picture in made["planes"]]
     strips = (made[kind] for made in pictures for kind in ("strip", "pair"))
     shown += [strip["picture"] for strip in strips if strip]
     names = {os.path.basename(picture["src"]) for picture in shown}
-    for path in folder.iterdir():
-        if path.suffix == ".webp" and path.name not in names:
-            path.unlink()
-    if not any(folder.iterdir()):
+    left = [p for p in folder.iterdir() if _OWN_PICTURE.fullmatch(p.name) and p.name not in names]
+    for path in left:
+        path.unlink()
+    if left and not any(folder.iterdir()):
         folder.rmdir()
 
 

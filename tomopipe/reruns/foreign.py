@@ -114,6 +114,42 @@ def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool =
     )
 
 
+def refuse_foreign_page(campaign: Campaign, page: Path) -> None:
+    """Raise if the page of a report would overwrite a file that tomopipe did not make.
+
+    The campaign's own one counts as in a run, elsewhere an empty file is nobody's.
+    """
+    receipts, own = Receipts(campaign.directory, campaign.outputs), campaign.outputs.report
+    if page == campaign.files.report:
+        is_other = _is_foreign(receipts, receipts.last("report", "campaign"), own)
+    else:
+        is_other = _is_of_others(page, lambda path: _TITLE in _head(path))
+    if is_other:
+        raise TomopipeError(_no_page(page, "report", "name another page with -o"))
+
+
+def refuse_foreign_sweep(page: Path, stack: Path) -> None:
+    """Raise if `tomopipe sweep` would overwrite a file that it did not make."""
+    signs = {page: lambda path: stack.name in _head(path), stack: _is_sweep}
+    for path, is_made_here in signs.items():
+        if _is_of_others(path, is_made_here):
+            raise TomopipeError(_no_page(path, "sweep", "set another campaign.results"))
+
+
+def _no_page(path: Path, command: str, remedy: str) -> str:
+    return (
+        f"{path}: expected a file that `tomopipe {command}` wrote, or none; it is another one, and "
+        f"would be overwritten. Move it away, or {remedy}."
+    )
+
+
+def _is_of_others(path: Path, is_made_here: Callable[[Path], bool]) -> bool:
+    """Tell whether there is a file or folder without the sign of our own."""
+    if not path.exists():
+        return False
+    return not path.is_file() or (path.stat().st_size > 0 and not is_made_here(path))
+
+
 def is_ours(path: Path, *, by_itself: bool = False) -> bool:
     """Tell whether tomopipe made a file or folder, by its content, or that of a file beside it."""
     signs = _OWN_SIGNS if by_itself and path.name.endswith(tuple(_OWN_SIGNS)) else _SIGNS

@@ -21,7 +21,7 @@ from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.config import with_file
 from tomopipe.config.parse import read_document
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import TomopipeError, reason_of, some_of
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
@@ -177,10 +177,25 @@ def check_disk(campaign: Campaign) -> None:
         sys.exit(1)
 
 
+def settle_again(campaign: Campaign, made: Sequence[str]) -> Settled:
+    """Settle during a run, after the tables `made`; what forbids to go on ends the run.
+
+    Of an exception Snakemake would print the traceback, and of a text to exit with nothing.
+    """
+    try:
+        return settle(campaign, made)
+    except TomopipeError as error:
+        line = reason_of(error)
+        print(f"tomopipe: {line}", file=sys.stderr)
+        progress.tell(says=line)
+        sys.exit(1)
+
+
 def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     """Decide on all results, and set the receipts, unless another run is under way.
 
-    `made` are the tables, `inventory` and `resolve_cor`, that this run has made already.
+    `made` are the tables, `inventory` and `resolve_cor`, that this run has made already. A run that
+    cannot set them would take what is stale for right: TomopipeError.
     """
     settled = Settled(campaign, looks_ahead=False, made=made)
     gc.freeze()  # it stays: it is not looked through for garbage
@@ -198,6 +213,14 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     try:
         settled.act()
     except OSError as error:
+        if is_ours and isinstance(error, TomopipeError):
+            raise
+        if is_ours:
+            path = error.filename2 or error.filename
+            raise TomopipeError(
+                f"{path}: this receipt cannot be written or removed ({error.strerror}), so the run "
+                "ends. Move away what is in its place, or get the right to write there."
+            ) from error
         print(f"tomopipe: {error}: results are shown as they are", file=sys.stderr)
     if is_ours:
         from tomopipe.run.ending import renew_rot_cen

@@ -62,7 +62,7 @@ def after(table):
     global SETTLED
     getattr(checkpoints, table).get()
     if SETTLED.pending == table and os.path.lexists(made(table)):  # 9.20 asks once too early
-        SETTLED = beginning.settle(CAMPAIGN, made=(*SETTLED.made, table))
+        SETTLED = beginning.settle_again(CAMPAIGN, made=(*SETTLED.made, table))
     if MAKES_ALL:
         check_disk()
     return SETTLED

@@ -175,3 +175,15 @@ def test_without_a_scan_the_command_takes_the_first_with_a_cor(campaign):
     assert run("--cor", "40").output.startswith("scan b_2, the first with a COR, at 40 px;")
     (campaign / "scans.tsv").write_text("scan\tcor_px\nb_3\t40.5\n0\t41.5\n")
     assert run().output.startswith("scan 0, the first with a COR, at 41.5 px;")
+
+
+@pytest.mark.parametrize("name", ["index.html", "sweep.tif"])
+def test_a_file_of_somebody_else_is_not_overwritten(campaign, name):
+    page, _ = _sweep(campaign, "full_recon.filter", ["ramp"], row=9)
+    _sweep(campaign, "full_recon.filter", ["ramp"], row=9)  # ours is
+    (page.parent / name).write_text("<html>of somebody else</html>")
+    before = {path: path.read_bytes() for path in page.parent.iterdir()}
+    for dry_run in (True, False):
+        with pytest.raises(TomopipeError, match=f"{name}: expected a file that `tomopipe sweep`"):
+            _sweep(campaign, "full_recon.filter", ["ramp"], row=9, dry_run=dry_run)
+    assert {path: path.read_bytes() for path in page.parent.iterdir()} == before
