@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -38,6 +39,11 @@ MODULES = [
     *("tomopipe.steps.fix_cor", "tomopipe.steps.resolve_cor", "tomopipe.steps.sidecar"),
     *("tomopipe.steps.full_recon", "tomopipe.steps.stitch", "tomopipe.steps.export_stack"),
     *("tomopipe.steps.export_star", "tomopipe.steps.report", "tomopipe.reruns.making"),
+    # what is imported on first use
+    *("tomopipe.scans.dxchange", "tomopipe.scans.nxtomo", "tomopipe.cor.methods", "scipy.linalg"),
+    *("snakemake_logger_plugin_tomopipe", "snakemake.report.html_reporter", "smart_open"),
+    *("snakemake.profiles", "snakemake.storage", "nbformat", "tomopipe.run.beginning"),
+    *("tomopipe.cor.sample_motion", "tomopipe.cor.angular_range", "pandas", "platformdirs"),
 ]
 
 _servers: list[subprocess.Popen] = []
@@ -119,6 +125,19 @@ def ask(address, words, folder, environment, streams):
         socket.send_fds(server, [b"%12d" % len(request)], streams)
         server.sendall(request)
         return server.makefile()
+
+
+def _load_the_rest() -> None:
+    """Load what numba and Pillow load on first use, and compile the report's page."""
+    from numba.core.registry import cpu_target
+    from PIL import Image
+
+    from tomopipe.report.render import templates
+
+    templates().get_template("page.html.j2")
+    Image.init()
+    cpu_target.target_context.refresh()
+    cpu_target.typing_context.refresh()
 
 
 def _serve(address: str) -> list[bytes]:
@@ -226,6 +245,9 @@ if __name__ == "__main__":
     _before = os.environ.get("PYTHONPATH", "")
     for _module in _modules:
         importlib.import_module(_module)
+    if "numba" in sys.modules:
+        _load_the_rest()
+    threading.Timer.daemon = True  # Snakemake's would hold each process a second after its end
     gc.collect()
     gc.freeze()  # which would be copied into each fork
     _status = _do(_prepare(_serve(_address), _program, _before))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -286,7 +286,7 @@ def write_page(
 def render(campaign: CampaignRecord, pictures: Mapping[str, Pictures]) -> str:
     """Make the HTML of a report, which loads no other resources; `pictures` by scan."""
     html = (
-        _environment()
+        templates()
         .get_template("page.html.j2")
         .render(
             c=campaign,
@@ -329,7 +329,9 @@ def _file(name: str) -> str:
     return resources.files("tomopipe.report").joinpath("templates", name).read_text("utf-8")
 
 
-def _environment() -> Any:
+@cache
+def templates() -> Any:
+    """Return the page's templates, each of which is compiled once."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
