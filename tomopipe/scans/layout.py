@@ -206,7 +206,6 @@ class Layout:
     # Where the list is that has as many angles as were planned, if theta_deg is not of it. A range
     # without a list fits to any frames: spread over them it does not show what they cover, either.
     theta_counted: str = ""
-    fits_any: bool = False
     is_spread: bool = False
     covered_deg: float | None = None  # of spread angles, by the list; None: nothing tells
 
@@ -355,7 +354,6 @@ def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
         "theta_deg": theta_deg[
             np.arange(n_frames) if layout.positions is None else layout.positions
         ],
-        "fits_any": listed is None,
         "is_spread": angles.stop is not None,
         "covered_deg": None if listed is None else span_deg(listed),
     }

@@ -27,11 +27,9 @@ from tomopipe.scans.layout import (
 from tomopipe.scans.metadata import Metadata, axes_hint
 from tomopipe.scans.pixels import (
     Frames,
-    IndexRange,
     MirroredPixels,
     Pixels,
     TransposedPixels,
-    cut_columns,
 )
 
 ABSENT = "declared absent"
@@ -46,10 +44,6 @@ class References:
     # (n_frames in all,): projections taken before each; NaN: unknown
     positions: NDArray[np.float64]
     location: str
-
-    def cut(self, columns: IndexRange) -> "References":
-        """Return those of neighbouring columns, the last excluded."""
-        return self.each(lambda part: cut_columns(part, columns))
 
     def each(self, view: Callable[[Frames], Frames]) -> "References":
         """Return all frames as seen through a view."""
