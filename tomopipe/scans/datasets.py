@@ -179,12 +179,7 @@ def angles_unless_given(options: InputBlock, read: "Callable[[], Angles]") -> "A
 
 
 def find_angles(group: "h5py.Group", lengths: Collection[int], unit: str) -> Angles:
-    """Find angles anywhere in a file by their name, their unit and their number, one of `lengths`.
-
-    Returns those that cover more than 30 degrees, of several equal ones the first, in degrees, or
-    None; where they stand; and warnings: which were taken and what was assumed of their unit, or
-    which differ and were not.
-    """
+    """Find angles over more than 30 degrees by name, unit and number; none if several differ."""
     import h5py
 
     result: dict[str, h5py.Dataset] = {}

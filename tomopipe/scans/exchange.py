@@ -254,11 +254,7 @@ def _refuse_implausible(layout: Layout) -> None:
 
 
 def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
-    """Return the numbers of the projections in use, ascending, as if others were never taken.
-
-    A projection without an angle is never skipped for it; `skip_angles` count modulo 360: (-5, 5)
-    skips 358 as well.
-    """
+    """Return the projections in use, by number; `skip_angles` count modulo 360."""
     n_angles = len(layout.projections.index)
     in_use = np.arange(n_angles) % options.every == 0
     for span in options.skip_projections:

@@ -70,12 +70,7 @@ def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
 
 
 def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack) -> list[Reference]:
-    """Find the flats or darks in an HDF5 file of their own.
-
-    One that has what `options.paths` names is read as it says; of one whose layout is not
-    recognised, its only 3-D dataset, or its images. In a DXchange file that could be projections:
-    it is named.
-    """
+    """Find the flats or darks in an HDF5 file of their own: named, by layout, or its only stack."""
     target = getattr(options.paths, kind) or (options.paths.image_key and options.paths.data)
     file = stack.enter_context(open_hdf5(path))
     if target and target in file:

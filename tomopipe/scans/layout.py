@@ -107,12 +107,7 @@ _PLAIN = Quantity({}, lambda _: 1.0)
 
 
 def read_numbers(file: "h5py.File") -> dict[str, Any]:
-    """Read pixel size, energy and distance of a DXchange file, each a `StatedNumber`, by its key.
-
-    The size of a pixel is that in the sample: that of the sensor is divided by the magnification,
-    if there is one. None where there is no such number; one that is below 0, or whose unit is not
-    known, has no value.
-    """
+    """Read pixel size (in the sample), energy and distance of a DXchange file, by their keys."""
     magnification = _read(file, _MAGNIFICATION, _PLAIN)
     sensor = first_usable([([file], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
     if sensor and sensor.value and magnification and magnification.value:

@@ -58,12 +58,7 @@ def find_references(
     options: InputBlock,
     stack: ExitStack,
 ) -> References:
-    """Find the flats or darks, in the scan or elsewhere.
-
-    `source` is as in `tomopipe.scans.exchange.read_metadata`; `stack` closes other files. A
-    ScanError says that there are none, that flats were never written, or that their shape is not
-    that of the projections.
-    """
+    """Find the flats or darks, in the scan or elsewhere; `stack` closes other files."""
     path, pixels = layout.path, layout.projections.pixels
     several = [source] if isinstance(source, str | os.PathLike) else source
     if several is None:

@@ -144,8 +144,7 @@ class ImageFiles(_Images):
     def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
         """Refuse images of another shape or type than most, but for those `unused`.
 
-        Each header would be slow to read from a file server: one is read of each kind of name and,
-        of files that are not compressed, each size, those first that are least like the others.
+        Each header would be slow to read from a file server: one of each kind and size is read.
         """
         sizes = self._sizes
         if not self._plain:  # what is much longer may have several pages
