@@ -24,6 +24,10 @@ MANY_AXES = (
     " (images, rows, columns). Set input.paths.data to another dataset of the file, or make one of "
     "a single threshold or module and name that (a virtual dataset copies nothing)"
 )
+NOT_RECOGNISED = (
+    "expected a DXchange or NXtomo file, or input.paths to name its datasets (data, angles, and "
+    "image_key or flats and darks)"
+)
 _MOST_GROUPS = 2000  # of one file: beyond that something is wrong
 _DEEPEST = 10  # groups below the root that are looked into
 _N_NAMED = 6

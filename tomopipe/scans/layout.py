@@ -1,6 +1,6 @@
 """The layout of a file: where its reader finds frames, angles and instrument; what replaces them.
 
-A new HDF5 layout is a reader that fills `Layout` (`dxchange.py`, `nxtomo.py`) and a branch in
+A new HDF5 layout is a reader that fills `Layout`, as in `nxtomo.py`, and a branch in
 `hdf5_scan.py`; a new format is a row of `formats.py`.
 """
 

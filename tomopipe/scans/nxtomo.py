@@ -26,6 +26,7 @@ from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans.angle_lists import DROPPED, is_angle, planned_frames, to_degrees
 from tomopipe.scans.datasets import (
+    NOT_RECOGNISED,
     Angles,
     angles_unless_given,
     attribute_of,
@@ -42,7 +43,6 @@ from tomopipe.scans.datasets import (
     value_in,
     values_of,
 )
-from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.scans.layout import (
     ENERGY_KEV,
