@@ -179,6 +179,7 @@ def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: Exi
             f"({width.location}): slices are as wide as that and as far apart, and RELION gets no "
             "stack. If they are square, set input.pixel_size_um"
         )
+    numbers = {name: getattr(layout, name) for name in NUMBERS}
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -194,13 +195,11 @@ def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: Exi
         covered_deg=_covered_deg(layout),
         n_written=n_written,
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
-        pixel_size_um=width and width.value,
         pixel_ratio=ratio,
-        energy_kev=layout.energy_kev and layout.energy_kev.value,
-        distance_mm=layout.distance_mm and layout.distance_mm.value,
         aborted=layout.aborted or missing,
         found=_describe(layout, chosen, columns, references),
         warnings=tuple(warnings),
+        **{name: number and number.value for name, number in numbers.items()},
     )
     cut = partial(cut_columns, columns=columns)
     return metadata, cut(layout.projections), [part.each(cut) for part in references]

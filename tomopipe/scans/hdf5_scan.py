@@ -44,6 +44,7 @@ from tomopipe.scans.layout import (
     Reader,
     Reference,
     all_of,
+    check_keys,
     counted_keys,
     frames_of_kind,
     how_to_name,
@@ -213,11 +214,8 @@ class NamedReader:
         if self._options.paths.image_key is None:
             return np.full(n_frames, PROJECTION)
         keys = self._find("image_key", 1)[()].astype(np.int64).ravel()
-        if len(keys) < n_frames:
-            raise ScanError(
-                f"{self._path}: {self._stated_by} has {len(keys)} keys for {n_frames} frames in "
-                f"{self._data.name}, expected one for each: correct input.paths.image_key"
-            )
+        where, remedy = f"{self._path}: {self._stated_by}", "correct input.paths.image_key"
+        check_keys(keys, n_frames, where, remedy)
         return keys
 
     @property

@@ -258,6 +258,15 @@ def counted_keys(order: Sequence[str], n_frames: int, path: Path) -> NDArray[np.
     return keys
 
 
+def check_keys(keys: NDArray, n_frames: int, location: str, remedy: str) -> None:
+    """Raise if there are fewer keys than frames."""
+    if len(keys) < n_frames:
+        raise ScanError(
+            f"{location} has {len(keys)} keys for {n_frames} frames, expected one for each: "
+            f"{remedy}"
+        )
+
+
 def frames_of_kind(
     kind: Kind, pixels: Pixels, keys: NDArray[np.int64], location: str
 ) -> list[Reference]:

@@ -53,6 +53,7 @@ from tomopipe.scans.layout import (
     Kind,
     Layout,
     Reference,
+    check_keys,
     first_usable,
     frames_of_kind,
     how_to_name,
@@ -106,12 +107,8 @@ class NxtomoReader:
         # mirrored back where the detector mirrored them
         self._pixels = MirroredPixels(self._stored, mirrored) if mirrored else self._stored
         planned = self._planned_keys = values_of(need_dataset(self._detector.file, self._key_name))
-        if len(planned) < len(data):
-            raise ScanError(
-                f"{self._path}: {self._key_name} has {len(planned)} keys for {len(data)} frames, "
-                "expected one for each: complete it in a copy of the file, or leave the scan out "
-                "(`select: no`)"
-            )
+        remedy = "complete it in a copy of the file, or leave the scan out (`select: no`)"
+        check_keys(planned, len(data), f"{self._path}: {self._key_name}", remedy)
         self._planned_index = self._placed(len(data))
         frame_index = np.arange(len(data)) if self._planned_index is None else self._planned_index
         # (n_frames,): kind of each frame that arrived; -1 (alignment) is none of the four
