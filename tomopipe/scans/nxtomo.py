@@ -370,20 +370,13 @@ def _read_notes(
     for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
         hint = _number(detector, name)
         if hint is not None:
-            column = _column_of_hint(hint, n_cols, "columns" in mirrored)
+            # not defined: nabu and tomoscan count from the middle of the frames as recorded [4]_
+            cor_px = (n_cols - 1) / 2 + (-hint if "columns" in mirrored else hint)
+            column = f" (column {cor_px:.1f} if from the middle, as nabu)"
+            column *= 0 <= cor_px <= n_cols - 1
             notes.append(f"COR hint {hint:.1f} px{column} (not used), {detector.name}/{name}")
             break
     return tuple(notes)
-
-
-def _column_of_hint(hint_px: float, n_cols: int, mirrored: bool) -> str:
-    """Say which column a COR hint means, if it is one of the detector.
-
-    NXdetector does not define the hint. nabu and tomoscan count from the middle of the frames as
-    recorded, (N - 1)/2 [4]_; other writers have the column itself.
-    """
-    cor_px = (n_cols - 1) / 2 + (-hint_px if mirrored else hint_px)
-    return f" (column {cor_px:.1f} if from the middle, as nabu)" * (0 <= cor_px <= n_cols - 1)
 
 
 def _number(group: "h5py.Group", name: str) -> float | None:
