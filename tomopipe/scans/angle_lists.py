@@ -47,12 +47,7 @@ _STEADY = 0.25  # of a frame period: a time stamp further off does not tell whic
 def to_degrees(
     values: ArrayLike, unit: str, known_unit: str = "auto"
 ) -> tuple[NDArray[np.float64], str]:
-    """Convert angles to degrees; returns what was assumed of their unit, or "", too.
-
-    `unit` is that of the file, lower case ("" counts as degrees); `known_unit`, unless auto, counts
-    whatever the file says. Of a unit that is not known degrees are assumed; the text then begins
-    with `UNKNOWN_UNIT`, and no scan may be read so.
-    """
+    """Convert angles of the file's `unit`, unless it is stated; return what was assumed, too."""
     angles = np.asarray(values, dtype=float).ravel()
     if known_unit != "auto":
         return angles * PER_DEGREE[known_unit], ""
@@ -236,12 +231,9 @@ def _column(header: list[str], rows: list[tuple[int, str]], path: str | os.PathL
 
 
 def planned_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
-    """Tell which of the planned frames those that arrived are, by the numbers the camera gave them.
+    """Tell which planned frames arrived, from 0, by `ids` that count dropped ones; None: unclear.
 
-    `ids` (n_frames,) count dropped frames, too. Returns 0-based numbers, ascending; the first frame
-    is taken for the first one planned, as a scan that is rotated as a whole by a step has the same
-    COR. None if the numbers do not show it: they do not ascend, reach too far, or so many are
-    missing at the ends that the scan was aborted.
+    The first is taken for the first one planned: a scan rotated by a step has the same COR.
     """
     numbers = np.asarray(ids)
     if numbers.ndim != 1 or not len(numbers) or numbers.dtype.kind not in "uif":

@@ -82,11 +82,7 @@ def can_decode(dataset: "h5py.Dataset") -> bool:
 def read_block(
     dataset: "h5py.Dataset", frames: IndexRange, rows: IndexRange, out: NDArray[Any], threads: int
 ) -> None:
-    """Read frames x rows x all columns into `out`, decoding the chunks in threads.
-
-    Of a dataset that `can_decode`; in fewer threads where chunks are large (`DECODE_BYTES`). An
-    OSError says which chunk cannot be decoded.
-    """
+    """Read frames x rows x all columns of what `can_decode`; large chunks in fewer threads."""
     chunk = dataset.chunks
     chunk_bytes = _COPIES * int(np.prod(chunk)) * dataset.dtype.itemsize
     threads = min(threads, max(1, DECODE_BYTES // chunk_bytes))
@@ -163,11 +159,7 @@ class Written:
 def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
     """Return which frames of a dataset were really written; HDF5 fills the others silently.
 
-    Chunked: the frames all of whose chunks are there (part of a chunk written counts as all of it).
-    Virtual: the frames that written frames of the source files cover; `depth` counts the virtual
-    datasets above this one, as they may refer to each other in a circle. Contiguous: all, or none
-    when the space was never allocated; zeros allocated early and never overwritten cannot be
-    detected.
+    Contiguous: all or none; zeros allocated early and never overwritten cannot be detected.
     """
     import h5py
 

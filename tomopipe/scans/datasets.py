@@ -24,6 +24,10 @@ MANY_AXES = (
     " (images, rows, columns). Set input.paths.data to another dataset of the file, or make one of "
     "a single threshold or module and name that (a virtual dataset copies nothing)"
 )
+NOT_RECOGNISED = (
+    "expected a DXchange or NXtomo file, or input.paths to name its datasets (data, angles, and "
+    "image_key or flats and darks)"
+)
 _MOST_GROUPS = 2000  # of one file: beyond that something is wrong
 _DEEPEST = 10  # groups below the root that are looked into
 _N_NAMED = 6
@@ -179,12 +183,7 @@ def angles_unless_given(options: InputBlock, read: "Callable[[], Angles]") -> "A
 
 
 def find_angles(group: "h5py.Group", lengths: Collection[int], unit: str) -> Angles:
-    """Find angles anywhere in a file by their name, their unit and their number, one of `lengths`.
-
-    Returns those that cover more than 30 degrees, of several equal ones the first, in degrees, or
-    None; where they stand; and warnings: which were taken and what was assumed of their unit, or
-    which differ and were not.
-    """
+    """Find angles over more than 30 degrees by name, unit and number; none if several differ."""
     import h5py
 
     result: dict[str, h5py.Dataset] = {}

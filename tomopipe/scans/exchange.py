@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,15 @@ from tomopipe.config import InputBlock, PreprocessBlock, StepOptions
 from tomopipe.config.blocks import NUMBERS, implausible
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError, own_error
-from tomopipe.scans.angle_lists import (
-    UNIT_OF_FILE,
-    other_unit,
-    span_deg,
-)
+from tomopipe.scans.angle_lists import UNIT_OF_FILE, other_unit, span_deg
 from tomopipe.scans.formats import NOT_SQUARE, format_of
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.layout import (
+    KEYS,
     SAME_NUMBER,
+    Kind,
     Layout,
     Path,
-    StatedNumber,
     corrected,
     refuse_unknown_unit,
 )
@@ -69,7 +67,7 @@ def read_metadata(
         If the scan cannot be used, whatever the cause; nothing else is raised.
     """
     with ExitStack() as stack:
-        return _examine(path, flats, darks, options, stack)[0]
+        return _examine(path, {"flats": flats, "darks": darks}, options, stack)[0]
 
 
 @contextmanager
@@ -102,7 +100,8 @@ def open_scan(
         If the scan cannot be used, or is incomplete and `partial` is False.
     """
     with ExitStack() as stack:
-        metadata, projections, *references = _examine(path, flats, darks, options, stack)
+        sources: _SourcesOf = {"flats": flats, "darks": darks}
+        metadata, projections, references = _examine(path, sources, options, stack)
         reason = incomplete(metadata)
         if reason and not partial:
             says_how = IN_ORDER in reason or "skip_projections" in reason
@@ -125,20 +124,17 @@ def _usable_frames(metadata: Metadata, theta_deg: NDArray[np.float64]) -> NDArra
     return with_angle[np.isfinite(theta_deg[with_angle])]
 
 
-_Parts = tuple[Metadata, Frames, References, References]  # with projections, flats and darks
+_SourcesOf = dict[Kind, Sources]
+_Parts = tuple[Metadata, Frames, list[References]]  # with projections; flats and darks
 
 
 def _examine(
-    path: Path,
-    flats: Sources,
-    darks: Sources,
-    options: InputBlock | Mapping[str, Any],
-    stack: ExitStack,
+    path: Path, sources: _SourcesOf, options: InputBlock | Mapping[str, Any], stack: ExitStack
 ) -> _Parts:
     """Open a scan, check all that is needed of it."""
     options = options if isinstance(options, InputBlock) else InputBlock(**options)
     try:
-        return _read_parts(path, flats, darks, options, stack)
+        return _read_parts(path, sources, options, stack)
     except ScanError:
         raise
     except Exception as error:
@@ -147,23 +143,23 @@ def _examine(
         raise ScanError(f"{path}: {fault}") from error
 
 
-def _read_parts(
-    path: Path, flats: Sources, darks: Sources, options: InputBlock, stack: ExitStack
-) -> _Parts:
+def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: ExitStack) -> _Parts:
     reader = format_of(path).open_reader(path, options, stack)
     layout = corrected(reader.layout(), options)
     _refuse_implausible(layout)
     warnings = [*layout.warnings, *_check_unit(layout, options)]
-    flat = find_references(reader, "flats", flats, layout, options, stack)
-    dark = find_references(reader, "darks", darks, layout, options, stack)
+    references = [
+        find_references(reader, kind, source, layout, options, stack)
+        for kind, source in sources.items()
+    ]
     if options.unsigned:
         layout = replace(layout, projections=unsigned(layout.projections))
-        flat, dark = flat.each(unsigned), dark.each(unsigned)
+        references = [part.each(unsigned) for part in references]
+    _, dark = references
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     if dark.location != ABSENT and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
-    written = layout.projections.written
     chosen = _choose(layout, options)
     if beyond := [span for span in options.skip_projections if np.min(span) >= n_angles]:
         listed = ", ".join(map(str, beyond))
@@ -171,10 +167,10 @@ def _read_parts(
         warnings.append(f"input.skip_projections: {listed}: the scan has projections 0 to {last}")
     first, last = first_and_last(f"{path}: input.columns", options.columns, n_cols, "columns of")
     columns = first, last + 1
-    sources = _describe_missing_sources(layout)
-    missing = chosen[~written[chosen]]
-    if sources and not len(missing):
-        warnings.append(sources)
+    n_written, missing = _count_written(layout, chosen)
+    if missing and n_written == n_angles:
+        warnings.append(missing)
+        missing = ""
     width, ratio = layout.pixel_size_um, 1.0
     if width and width.value and abs(width.ratio - 1) > SAME_NUMBER:
         ratio = width.ratio
@@ -183,6 +179,7 @@ def _read_parts(
             f"({width.location}): slices are as wide as that and as far apart, and RELION gets no "
             "stack. If they are square, set input.pixel_size_um"
         )
+    numbers = {name: getattr(layout, name) for name in NUMBERS}
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -195,20 +192,17 @@ def _read_parts(
         theta_location=layout.theta_counted or layout.theta_location,
         theta_listed=layout.theta_listed,
         axes=options.axes,
-        fits_any=layout.fits_any,
         covered_deg=_covered_deg(layout),
-        n_written=_n_leading(written, missing),
+        n_written=n_written,
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
-        pixel_size_um=_value(width),
         pixel_ratio=ratio,
-        energy_kev=_value(layout.energy_kev),
-        distance_mm=_value(layout.distance_mm),
-        aborted=layout.aborted or (sources or _holes(written, chosen) if len(missing) else ""),
-        found=_describe(layout, chosen, columns, flat, dark),
+        aborted=layout.aborted or missing,
+        found=_describe(layout, chosen, columns, references),
         warnings=tuple(warnings),
+        **{name: number and number.value for name, number in numbers.items()},
     )
-    projections = cut_columns(layout.projections, columns)
-    return metadata, projections, flat.cut(columns), dark.cut(columns)
+    cut = partial(cut_columns, columns=columns)
+    return metadata, cut(layout.projections), [part.each(cut) for part in references]
 
 
 def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
@@ -223,34 +217,26 @@ def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
     return [warning] if warning else []
 
 
-def _describe_missing_sources(layout: Layout) -> str:
-    """Say which source files are missing, in one sentence; "" if none is."""
-    if not layout.missing_sources:
-        return ""
-    first, *more = layout.missing_sources
-    which = f"{first}{f' and {len(more)} more' if more else ''} cannot be opened"
-    written = layout.projections.written
-    missing = f"{np.count_nonzero(~written)} of {len(written)} frames are missing"
-    return which if written.all() else f"{which}: {missing}; copy it there"
-
-
-def _n_leading(written: NDArray[np.bool_], missing: NDArray[np.intp]) -> int:
-    """Return how many projections were written up to the first `missing` one of those in use."""
-    if not len(missing):
-        return len(written)
-    return int(np.max(np.flatnonzero(written[: missing[0]]), initial=-1)) + 1
-
-
-def _holes(written: NDArray[np.bool_], chosen: NDArray[np.intp]) -> str:
-    """Name the projections that were not written, a few among others; "" if all the rest were."""
-    is_there = written[chosen]
-    missing = chosen[~is_there]
-    if 2 * len(missing) >= len(chosen) or not is_there[np.argmin(is_there) :].any():
-        return ""
-    n = len(written)
+def _count_written(layout: Layout, chosen: NDArray[np.intp]) -> tuple[int, str]:
+    """Count the leading projections written, but for those not in use; name what is missing."""
+    written, sources = layout.projections.written, layout.missing_sources
+    n, missing = len(written), chosen[~written[chosen]]
+    before = np.flatnonzero(written[: missing[0]] if len(missing) else np.ones(n))
+    n_leading = int(np.max(before, initial=-1)) + 1
+    if sources:
+        more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+        n_missing = int(np.count_nonzero(~written))
+        frames = f": {n_missing} of {n} frames are missing; copy it there" * (n_missing > 0)
+        return n_leading, f"{sources[0]}{more} cannot be opened{frames}"
+    # a few among others: an aborted scan has none after the first missing one
+    are_few = 0 < 2 * len(missing) < len(chosen)
+    if not are_few or not written[chosen[chosen > missing[0]]].any():
+        return n_leading, ""
     if len(missing) == 1:
-        return f"frame {missing[0]} of {n} was not written: {skipping(missing)} leaves it out"
-    return f"{len(missing)} of {n} frames were not written: {skipping(missing)} leaves them out"
+        which, them = f"frame {missing[0]} of {n} was", "it"
+    else:
+        which, them = f"{len(missing)} of {n} frames were", "them"
+    return n_leading, f"{which} not written: {skipping(missing)} leaves {them} out"
 
 
 def _refuse_implausible(layout: Layout) -> None:
@@ -267,11 +253,7 @@ def _refuse_implausible(layout: Layout) -> None:
 
 
 def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
-    """Return the numbers of the projections in use, ascending, as if others were never taken.
-
-    A projection without an angle is never skipped for it; `skip_angles` count modulo 360: (-5, 5)
-    skips 358 as well.
-    """
+    """Return the projections in use, by number; `skip_angles` count modulo 360."""
     n_angles = len(layout.projections.index)
     in_use = np.arange(n_angles) % options.every == 0
     for span in options.skip_projections:
@@ -298,16 +280,11 @@ def _covered_deg(layout: Layout) -> float | None:
     return span_deg(layout.theta_deg)
 
 
-def _value(result: StatedNumber | None) -> float | None:
-    return None if result is None else result.value
-
-
 def _describe(
     layout: Layout,
     chosen: NDArray[np.intp],
     columns: IndexRange,
-    flats: References,
-    darks: References,
+    references: Sequence[References],
 ) -> str:
     """Say what was found where, in a line; a number that differs from scan to scan is not in it."""
     angles = "none"
@@ -319,12 +296,12 @@ def _describe(
         parts.append(f"{len(chosen)} of {n_angles} projections in use")
     if columns != (0, n_cols := layout.projections.pixels.shape[2]):
         parts.append(f"columns {columns[0]} to {columns[1] - 1} of {n_cols} in use")
-    for kind, references in (("flats", flats), ("darks", darks)):
-        n_sets = len(np.unique(references.positions)) if kind == "flats" else 1
+    for kind, part in zip(KEYS, references, strict=True):
+        n_sets = len(np.unique(part.positions)) if kind == "flats" else 1
         sets = f" in {n_sets} sets" if n_sets > 1 else ""
-        n = len(references.positions)
-        frames = f", {n} frame{'s' * (n != 1)}{sets}" * (references.location != ABSENT)
-        parts.append(f"{kind} {references.location}{frames}")
+        n = len(part.positions)
+        frames = f", {n} frame{'s' * (n != 1)}{sets}" * (part.location != ABSENT)
+        parts.append(f"{kind} {part.location}{frames}")
     missing = []
     for name, number in NUMBERS.items():
         if result := getattr(layout, name):

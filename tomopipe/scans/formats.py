@@ -65,11 +65,7 @@ RAW_ENDINGS = tuple(ending for format_ in FORMATS for ending in format_.endings)
 
 
 def format_of(path: Path) -> Format:
-    """Recognise the format of a scan from its content; a ScanError if nothing can be read there.
-
-    A folder is one of TIFF files. What no other format claims is handed to HDF5, which may begin
-    further on, or says what is there instead.
-    """
+    """Recognise the format of a scan; HDF5 may begin further on, or says what is there instead."""
     if os.path.isdir(path):
         return TIFF
     first = check_file(path)

@@ -1,4 +1,9 @@
-"""HDF5 layouts: which one a file has (DXchange, NXtomo), or datasets named in the configuration."""
+"""HDF5 layouts: which one a file has, DXchange [1]_, and datasets named in the configuration.
+
+References
+----------
+.. [1] F. De Carlo et al., J. Synchrotron Rad. 21, 1224-1230 (2014), doi:10.1107/S160057751401604X.
+"""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,16 +17,21 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanError
-from tomopipe.scans import dxchange, nxtomo
+from tomopipe.scans import nxtomo
+from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames
 from tomopipe.scans.datasets import (
+    NOT_RECOGNISED,
     Angles,
     DatasetEntry,
     angles_unless_given,
     brief_tree,
+    check_stack,
     datasets_in,
     degrees_of,
     find_angles,
     find_dataset,
+    kept_axes,
+    list_in,
 )
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.layout import (
@@ -33,6 +43,8 @@ from tomopipe.scans.layout import (
     Path,
     Reader,
     Reference,
+    all_of,
+    check_keys,
     counted_keys,
     frames_of_kind,
     how_to_name,
@@ -46,6 +58,13 @@ from tomopipe.scans.pixels import AXES, Frames, Hdf5Pixels, Pixels, images_of, t
 if TYPE_CHECKING:
     import h5py
 
+DATA, THETA = "/exchange/data", "/exchange/theta"
+_PLACES: dict[Kind, str] = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
+# Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
+_LOCATIONS, _IDS, _TIMES = (
+    f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
+)
+
 
 def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
     """Open an HDF5 file with the reader of its layout; `stack` closes it."""
@@ -53,12 +72,12 @@ def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
     if options.paths.data:
         return NamedReader(file, options)
     if tuple(options.axes) != AXES:
-        if dxchange.DATA not in file:
+        if DATA not in file:
             raise ScanError(
                 f"{path}: input.axes: {', '.join(options.axes)} is of TIFF files, DXchange files, "
                 "or datasets that input.paths names: set input.paths.data"
             )
-        return NamedReader(file, options.model_copy(update={"paths": dxchange.paths_of(file)}))
+        return NamedReader(file, options.model_copy(update={"paths": paths_of(file)}))
     if options.frames:
         raise ScanError(
             f"{path}: input.frames is of TIFF files, or datasets that input.paths names: set "
@@ -66,21 +85,16 @@ def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
         )
     if "exchange" not in file and (entries := nxtomo.find_entries(file)):
         return nxtomo.NxtomoReader(file, options, entries)
-    return dxchange.DxchangeReader(file, options)
+    return DxchangeReader(file, options)
 
 
 def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack) -> list[Reference]:
-    """Find the flats or darks in an HDF5 file of their own.
-
-    One that has what `options.paths` names is read as it says; of one whose layout is not
-    recognised, its only 3-D dataset, or its images. In a DXchange file that could be projections:
-    it is named.
-    """
+    """Find the flats or darks in an HDF5 file of their own: named, by layout, or its only stack."""
     target = getattr(options.paths, kind) or (options.paths.image_key and options.paths.data)
     file = stack.enter_context(open_hdf5(path))
     if target and target in file:
         return NamedReader(file, options).references(kind)
-    if dxchange.places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
+    if places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
         result = open_reader(path, InputBlock(mirrored=options.mirrored), stack).references(kind)
         is_turned = options.axes.index("row") > options.axes.index("col")
         return [_turned(part, kind, options.axes) for part in result] if is_turned else result
@@ -144,9 +158,12 @@ class NamedReader:
                 f"{self._path}: {self._stated_by} marks no projection (0); correct "
                 "input.paths.image_key"
             )
-        theta_deg, location, warnings, _ = angles_unless_given(
+        theta_deg, location, warnings, positions = angles_unless_given(
             self._options, lambda: self._theta_deg(len(index))
         )
+        n_projections = int(np.count_nonzero(self._planned == PROJECTION))
+        if theta_deg is not None and positions is not None:
+            n_projections, theta_deg = len(theta_deg), theta_deg[positions]
         n_frames, n_planned = len(self._keys), len(self._planned)
         counted = COUNTED if self._options.frames else f"keys in {self._stated_by}"
         return Layout(
@@ -160,7 +177,8 @@ class NamedReader:
             missing_sources=self._stack.missing_sources,
             warnings=warnings + invalid_frames(self._keys),
             aborted=fewer_frames(n_frames, n_planned, counted),
-            n_planned=int(np.count_nonzero(self._planned == PROJECTION)),
+            n_planned=n_projections,
+            positions=positions,
         )
 
     def references(self, kind: Kind) -> list[Reference]:
@@ -196,11 +214,8 @@ class NamedReader:
         if self._options.paths.image_key is None:
             return np.full(n_frames, PROJECTION)
         keys = self._find("image_key", 1)[()].astype(np.int64).ravel()
-        if len(keys) < n_frames:
-            raise ScanError(
-                f"{self._path}: {self._stated_by} has {len(keys)} keys for {n_frames} frames in "
-                f"{self._data.name}, expected one for each: correct input.paths.image_key"
-            )
+        where, remedy = f"{self._path}: {self._stated_by}", "correct input.paths.image_key"
+        check_keys(keys, n_frames, where, remedy)
         return keys
 
     @property
@@ -242,3 +257,150 @@ class NamedReader:
             f"{self._path}: {fault}; the file has {brief_tree(self._file)}: correct "
             f"input.paths.{key}, for some scans only in overrides"
         )
+
+
+class DxchangeReader(NamedReader):
+    """An open DXchange file."""
+
+    def __init__(self, file: "h5py.File", options: InputBlock) -> None:
+        super().__init__(file, options.model_copy(update={"paths": PathsBlock()}))
+
+    def layout(self) -> Layout:
+        """Find projections, angles and instrument."""
+        layout = super().layout()
+        return replace(layout, format="DXchange", location=DATA, theta_location=THETA)
+
+    def references(self, kind: Kind) -> list[Reference]:
+        """Find the flats or darks."""
+        return [self._reference(kind, name) for name in places(self._file, kind) or [_PLACES[kind]]]
+
+    def _reference(self, kind: Kind, name: str) -> Reference:
+        file, dataset = self._file, find_dataset(self._file, name)
+        if dataset is None:
+            raise ScanError(
+                f"{self._path}: no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: "
+                "input.paths names other datasets"
+            )
+        if 0 in dataset.shape:
+            raise ScanError(f"{self._path}: {name} has no frames; {how_to_name(kind)}")
+        check_stack(dataset, or_image=True)
+        frames = all_of(Hdf5Pixels(dataset))
+        locations = _locations(file) if kind == "flats" else None
+        if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
+            n_before = np.cumsum(locations == DATA)[locations == name]
+            return Reference(frames, name, n_before.astype(float))
+        n_angles = _count_in(file, DATA) if DATA in file else np.nan
+        before = {"pre": 0, "post": n_angles}.get(name.rpartition("_")[2], np.nan)
+        return Reference(frames, name, np.full(len(frames.index), before))
+
+    def _theta_deg(self, n_frames: int) -> Angles:
+        """Read the planned angles, and which are of the frames, if the camera dropped others."""
+        theta = find_dataset(self._file, THETA)
+        if theta is None:
+            return self._theta_elsewhere(n_frames)
+        result = degrees_of(theta, self._options.angle_unit)
+        angles, _, warnings, _ = result
+        if angles is None or len(angles) <= n_frames:
+            return result
+        if len(angles) == _count_frames(self._file) and not _are_even(angles):
+            of_data = self._of_data(n_frames)
+            if of_data is None or len(of_data) != len(angles):
+                raise ScanError(
+                    f"{self._path}: {THETA} has {len(angles)} angles, as many as there are "
+                    f"projections ({n_frames}), flats and darks, and the file does not tell which "
+                    "are of the projections: give these alone, input.angles"
+                )
+            return result._replace(theta_deg=angles[of_data])
+        positions = _planned_frames(self._file, n_frames, len(angles))
+        if positions is not None:
+            warnings = (*warnings, f"{DROPPED}{len(angles) - n_frames}")
+        return result._replace(warnings=warnings, positions=positions)
+
+    def _of_data(self, n_frames: int) -> NDArray[np.bool_] | None:
+        """Tell which of all frames are projections, if the file does."""
+        locations = _locations(self._file)
+        of_data = None if locations is None else locations == DATA
+        return None if of_data is None or np.count_nonzero(of_data) != n_frames else of_data
+
+    def _theta_elsewhere(self, n_frames: int) -> Angles:
+        """Look for angles elsewhere: of the projections, or of all frames in a known order."""
+        if (of_data := self._of_data(n_frames)) is None:
+            of_data = np.ones(n_frames, bool)
+        result = find_angles(self._file, {n_frames, len(of_data)}, self._options.angle_unit)
+        if result.theta_deg is None or len(result.theta_deg) == n_frames:
+            return result
+        return result._replace(theta_deg=result.theta_deg[of_data])
+
+    @cached_property
+    def _stack(self) -> Hdf5Pixels:
+        data = find_dataset(self._file, DATA)
+        if data is None:
+            raise ScanError(
+                f"{self._path}: no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has "
+                f"{brief_tree(self._file)}"
+            )
+        check_stack(data)
+        return Hdf5Pixels(data)
+
+
+def places(file: "h5py.File", kind: Kind) -> list[str]:
+    """Name the flats or darks of a file: one dataset, or those before and after the scan."""
+    name = _PLACES[kind]
+    parts = [name] if name in file else [f"{name}_pre", f"{name}_post"]
+    present = [part for part in parts if part in file]
+    return [part for part in present if _count_in(file, part)] or present
+
+
+def paths_of(file: "h5py.File") -> PathsBlock:
+    """Name the datasets of a file."""
+    names = {kind: parts[0] for kind in _PLACES if len(parts := places(file, kind)) == 1}
+    return PathsBlock(data=DATA, angles=THETA if THETA in file else None, **names)
+
+
+def _count_frames(file: "h5py.File") -> int:
+    """Return the number of projections, flats and darks in a file."""
+    names = (DATA, *places(file, "flats"), *places(file, "darks"))
+    return sum(_count_in(file, name) for name in names)
+
+
+def _count_in(file: "h5py.File", name: str) -> int:
+    """Return the number of frames in a dataset; a link that leads nowhere counts as one."""
+    try:
+        shape = file[name].shape
+    except (KeyError, OSError, AttributeError):
+        return 1
+    axes = kept_axes(shape)
+    return shape[axes[0]] if len(axes) > 2 else 1
+
+
+def _are_even(angles: NDArray[np.float64]) -> bool:
+    """Tell whether steps are equal to a half; they are not where flats or darks were taken."""
+    steps = np.diff(angles)
+    return bool((np.abs(steps - np.median(steps)) < np.abs(np.median(steps)) / 2).all())
+
+
+def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp] | None:
+    """Return which of the planned frames exist, from their numbers or their times."""
+    locations = _locations(file)
+    for name in (_IDS, _TIMES):
+        values = list_in(file, name)
+        if values is None:
+            continue
+        if locations is not None and len(locations) == len(values):
+            values = values[locations == DATA]
+        if len(values) != n_frames:
+            continue
+        ids = values if name == _IDS else count_periods(values)
+        planned = None if ids is None else planned_frames(ids, n_planned)
+        if planned is not None:
+            return planned
+    return None
+
+
+def _locations(file: "h5py.File") -> NDArray[np.str_] | None:
+    """Return the dataset that each frame went to, in the order in which they were taken."""
+    values = list_in(file, _LOCATIONS)
+    if values is None:
+        return None
+    texts = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values]
+    return np.array(["/" + text.strip("\0 /") for text in texts])

@@ -81,11 +81,9 @@ def unclear_kinds(stems: Sequence[str]) -> str:
 def in_order(
     names: Sequence[str], spell: Callable[[Sequence[str]], Sequence[str]] = _spelled
 ) -> list[str]:
-    """Return names of files in the order of their numbers, for each text before these.
+    """Return names of files in the order of their numbers, kinds that count for themselves apart.
 
-    Kinds follow one another if each counts for itself, as of s_0000_dar, s_0000_img, s_0001_dar,
-    ...; names that count through, and a few copies, stay. `spell` makes signs and decimal points
-    recognisable.
+    So of s_0000_dar, s_0000_img, s_0001_dar, ...; names that count through stay.
     """
     split = [os.path.splitext(name) for name in names]
     stems = spell([stem for stem, _ in split])
@@ -139,11 +137,9 @@ class Placed(NamedTuple):
 def places_by_angle(
     stems: Sequence[str], planned: Callable[[NDArray[np.float64]], Iterable[NDArray[np.float64]]]
 ) -> Placed | None:
-    """Find the angle of each image by a number in its name that the angles of the scan confirm.
+    """Find the angle of each image by a number in its name that one of the `planned` lists has.
 
-    `planned` returns the angles that may have been planned, for the numbers of one place in the
-    names. Where no number is an angle, but some have signs or decimals, one that counts all images
-    decides. None if there is none; a ValueError says how names and angles contradict.
+    Else one that counts all images decides, if any; a ValueError says how they contradict.
     """
     plain, fault = _spelled(stems), ""
     counted: Placed | None = None

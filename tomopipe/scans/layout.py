@@ -1,6 +1,6 @@
 """The layout of a file: where its reader finds frames, angles and instrument; what replaces them.
 
-A new HDF5 layout is a reader that fills `Layout` (`dxchange.py`, `nxtomo.py`) and a branch in
+A new HDF5 layout is a reader that fills `Layout`, as in `nxtomo.py`, and a branch in
 `hdf5_scan.py`; a new format is a row of `formats.py`.
 """
 
@@ -107,12 +107,7 @@ _PLAIN = Quantity({}, lambda _: 1.0)
 
 
 def read_numbers(file: "h5py.File") -> dict[str, Any]:
-    """Read pixel size, energy and distance of a DXchange file, each a `StatedNumber`, by its key.
-
-    The size of a pixel is that in the sample: that of the sensor is divided by the magnification,
-    if there is one. None where there is no such number; one that is below 0, or whose unit is not
-    known, has no value.
-    """
+    """Read pixel size (in the sample), energy and distance of a DXchange file, by their keys."""
     magnification = _read(file, _MAGNIFICATION, _PLAIN)
     sensor = first_usable([([file], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
     if sensor and sensor.value and magnification and magnification.value:
@@ -206,7 +201,6 @@ class Layout:
     # Where the list is that has as many angles as were planned, if theta_deg is not of it. A range
     # without a list fits to any frames: spread over them it does not show what they cover, either.
     theta_counted: str = ""
-    fits_any: bool = False
     is_spread: bool = False
     covered_deg: float | None = None  # of spread angles, by the list; None: nothing tells
 
@@ -262,6 +256,15 @@ def counted_keys(order: Sequence[str], n_frames: int, path: Path) -> NDArray[np.
             "scan alone in overrides"
         )
     return keys
+
+
+def check_keys(keys: NDArray, n_frames: int, location: str, remedy: str) -> None:
+    """Raise if there are fewer keys than frames."""
+    if len(keys) < n_frames:
+        raise ScanError(
+            f"{location} has {len(keys)} keys for {n_frames} frames, expected one for each: "
+            f"{remedy}"
+        )
 
 
 def frames_of_kind(
@@ -355,7 +358,6 @@ def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
         "theta_deg": theta_deg[
             np.arange(n_frames) if layout.positions is None else layout.positions
         ],
-        "fits_any": listed is None,
         "is_spread": angles.stop is not None,
         "covered_deg": None if listed is None else span_deg(listed),
     }

@@ -31,7 +31,6 @@ class Metadata:
     theta_location: str  # where they, or those of their number, are in the file, or which list
     theta_listed: bool  # in a list apart from the frames, which may not fit to them
     axes: Sequence[str]  # input.axes
-    fits_any: bool  # of a range, which has an angle for each of any number of frames
     covered_deg: float | None  # range of the angles, the last step included; None: nothing tells
     n_written: int  # leading projections that were really written, but for those not in use
     data_bytes: int  # projections x rows x columns x item size

@@ -26,6 +26,7 @@ from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans.angle_lists import DROPPED, is_angle, planned_frames, to_degrees
 from tomopipe.scans.datasets import (
+    NOT_RECOGNISED,
     Angles,
     angles_unless_given,
     attribute_of,
@@ -42,7 +43,6 @@ from tomopipe.scans.datasets import (
     value_in,
     values_of,
 )
-from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.scans.layout import (
     ENERGY_KEV,
@@ -53,6 +53,7 @@ from tomopipe.scans.layout import (
     Kind,
     Layout,
     Reference,
+    check_keys,
     first_usable,
     frames_of_kind,
     how_to_name,
@@ -106,12 +107,8 @@ class NxtomoReader:
         # mirrored back where the detector mirrored them
         self._pixels = MirroredPixels(self._stored, mirrored) if mirrored else self._stored
         planned = self._planned_keys = values_of(need_dataset(self._detector.file, self._key_name))
-        if len(planned) < len(data):
-            raise ScanError(
-                f"{self._path}: {self._key_name} has {len(planned)} keys for {len(data)} frames, "
-                "expected one for each: complete it in a copy of the file, or leave the scan out "
-                "(`select: no`)"
-            )
+        remedy = "complete it in a copy of the file, or leave the scan out (`select: no`)"
+        check_keys(planned, len(data), f"{self._path}: {self._key_name}", remedy)
         self._planned_index = self._placed(len(data))
         frame_index = np.arange(len(data)) if self._planned_index is None else self._planned_index
         # (n_frames,): kind of each frame that arrived; -1 (alignment) is none of the four
@@ -373,20 +370,13 @@ def _read_notes(
     for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
         hint = _number(detector, name)
         if hint is not None:
-            column = _column_of_hint(hint, n_cols, "columns" in mirrored)
+            # not defined: nabu and tomoscan count from the middle of the frames as recorded [4]_
+            cor_px = (n_cols - 1) / 2 + (-hint if "columns" in mirrored else hint)
+            column = f" (column {cor_px:.1f} if from the middle, as nabu)"
+            column *= 0 <= cor_px <= n_cols - 1
             notes.append(f"COR hint {hint:.1f} px{column} (not used), {detector.name}/{name}")
             break
     return tuple(notes)
-
-
-def _column_of_hint(hint_px: float, n_cols: int, mirrored: bool) -> str:
-    """Say which column a COR hint means, if it is one of the detector.
-
-    NXdetector does not define the hint. nabu and tomoscan count from the middle of the frames as
-    recorded, (N - 1)/2 [4]_; other writers have the column itself.
-    """
-    cor_px = (n_cols - 1) / 2 + (-hint_px if mirrored else hint_px)
-    return f" (column {cor_px:.1f} if from the middle, as nabu)" * (0 <= cor_px <= n_cols - 1)
 
 
 def _number(group: "h5py.Group", name: str) -> float | None:

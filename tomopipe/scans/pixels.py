@@ -76,11 +76,7 @@ class Frames:
         threads: int = 1,
         empty: Callable[..., NDArray] = np.empty,
     ) -> NDArray:
-        """Read rows of some of the frames, raw, shape (n_frames, n_rows, n_cols).
-
-        `which` are first and last of `index`, the last excluded; empty(shape, dtype) returns the
-        array that is filled.
-        """
+        """Read rows of some of `index`, raw, into what empty(shape, dtype) returns."""
         used = self.index[slice(*which)]
         raw = empty((len(used), rows[1] - rows[0], self.pixels.shape[2]), self.pixels.dtype)
         done = 0

@@ -136,15 +136,22 @@ def link_state(path: str | os.PathLike[str]) -> State:
 
 def _targets(path: str) -> tuple[list[str], list[str]]:
     """List the HDF5 files that one file names, and those of values; none if it cannot be read."""
-    external: set[str] = set()
+    import h5py
+
+    names, values = set[str](), set[str]()
     try:
         with open_hdf5(path) as file:
-            names = sorted(set(_names(file, external)))
+            for _, link, entry in objects_in(file):
+                if isinstance(link, h5py.ExternalLink):
+                    names.add(link.filename)
+                if isinstance(entry, h5py.Dataset) and entry.is_virtual:
+                    names |= {source.file_name for source in entry.virtual_sources()}
+                elif isinstance(entry, h5py.Dataset):
+                    # HDF5 looks for them in the working directory, not beside the file
+                    values |= {os.path.normpath(name) for name, *_ in entry.external or ()}
     except (ScanError, OSError, RuntimeError, KeyError):
         return [], []
-    # HDF5 looks for files of values in the working directory, not beside the file
-    values = [os.path.normpath(name) for name in sorted(external)]
-    return [_source_path(name, path) for name in names if name != "."], values
+    return [_source_path(name, path) for name in sorted(names - {"."})], sorted(values)
 
 
 def _source_path(name: str, path: str) -> str:
@@ -152,19 +159,6 @@ def _source_path(name: str, path: str) -> str:
     paths = list(source_paths(name, path))
     beside = [source for source in paths if os.path.exists(source)]
     return os.path.normpath((beside or paths)[0])
-
-
-def _names(file: "h5py.File", external: set[str]) -> Iterator[str]:
-    """Yield the files that links and virtual datasets name; add those of values to `external`."""
-    import h5py
-
-    for _, link, entry in objects_in(file):
-        if isinstance(link, h5py.ExternalLink):
-            yield link.filename
-        if isinstance(entry, h5py.Dataset) and entry.is_virtual:
-            yield from (source.file_name for source in entry.virtual_sources())
-        elif isinstance(entry, h5py.Dataset):
-            external.update(name for name, *_ in entry.external or ())
 
 
 def objects_in(file: "h5py.File") -> "Iterator[tuple[str, Any, h5py.HLObject | None]]":

@@ -27,11 +27,9 @@ from tomopipe.scans.layout import (
 from tomopipe.scans.metadata import Metadata, axes_hint
 from tomopipe.scans.pixels import (
     Frames,
-    IndexRange,
     MirroredPixels,
     Pixels,
     TransposedPixels,
-    cut_columns,
 )
 
 ABSENT = "declared absent"
@@ -47,10 +45,6 @@ class References:
     positions: NDArray[np.float64]
     location: str
 
-    def cut(self, columns: IndexRange) -> "References":
-        """Return those of neighbouring columns, the last excluded."""
-        return self.each(lambda part: cut_columns(part, columns))
-
     def each(self, view: Callable[[Frames], Frames]) -> "References":
         """Return all frames as seen through a view."""
         return replace(self, frames=tuple(map(view, self.frames)))
@@ -64,12 +58,7 @@ def find_references(
     options: InputBlock,
     stack: ExitStack,
 ) -> References:
-    """Find the flats or darks, in the scan or elsewhere.
-
-    `source` is as in `tomopipe.scans.exchange.read_metadata`; `stack` closes other files. A
-    ScanError says that there are none, that flats were never written, or that their shape is not
-    that of the projections.
-    """
+    """Find the flats or darks, in the scan or elsewhere; `stack` closes other files."""
     path, pixels = layout.path, layout.projections.pixels
     several = [source] if isinstance(source, str | os.PathLike) else source
     if several is None:

@@ -44,6 +44,7 @@ def _reading(path: FilePath) -> Iterator[None]:
 class _Contents(NamedTuple):
     """The images of a file: those of its first series, or of all where these are alike."""
 
+    path: FilePath
     shape: tuple[int, ...]  # n_pages, rows, columns
     page: "tifffile.TiffPage"  # the first
     offset: int | None  # where they begin, if they follow one another as they are
@@ -60,13 +61,13 @@ def _contents(path: FilePath) -> _Contents:
             shape = (1, *shape)
             # a writer that appends pages one by one makes each a series
             if n_series > 1 and len({(series.shape, series.dtype) for series in file.series}) == 1:
-                return _Contents((n_series, *page.shape), page, None, file.byteorder)
-        return _Contents(shape, page, first.dataoffset, file.byteorder)
+                return _Contents(path, (n_series, *page.shape), page, None, file.byteorder)
+        return _Contents(path, shape, page, first.dataoffset, file.byteorder)
 
 
-def _check_page(result: _Contents, path: FilePath) -> np.dtype:
+def _check_page(result: _Contents) -> np.dtype:
     """Check that there are images that can be read; return their type, as this machine has it."""
-    page, shape = result.page, result.shape[1:]
+    path, page, shape = result.path, result.page, result.shape[1:]
     dtype = page.dtype
     if len(shape) != 2 or 0 in shape:
         raise ScanError(f"{path}: image of shape {shape}; expected rows x columns of one colour")
@@ -89,11 +90,7 @@ class _Images:
     shape: tuple[int, int, int]
     dtype: np.dtype
     chunks: Chunks  # as far as parts of an image cannot be read
-    stems: Sequence[str] = ()  # names of the files, of one image each
     file = None  # of HDF5
-
-    def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
-        """Refuse images of another shape or type than most; pages of a file have one."""
 
     def read_box(
         self: Pixels, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1
@@ -111,14 +108,14 @@ class ImageFiles(_Images):
     def __init__(self, files: list[FilePath], location: str = "images") -> None:
         self._files, self.location = files, location
         self.name = str(files[0].parent)
-        self.stems = [path.stem for path in files]
+        self.stems: Sequence[str] = [path.stem for path in files]  # of one image each
         # That of the most images tells what to expect of the others: preview.tif may come first.
         self._kinds = kinds_of(self.stems)
         ((usual, _),) = Counter(self._kinds).most_common(1)
         self._typical = files[self._kinds.index(usual)]
         result = _contents(self._typical)
         self.n_pages, page = result.shape[0], result.page
-        self.dtype = _check_page(result, self._typical)
+        self.dtype = _check_page(result)
         self.shape = (len(files), page.shape[0], page.shape[1])
         # Uncompressed images are all as long as the first one.
         self._plain = int(page.compression) == 1
@@ -147,8 +144,7 @@ class ImageFiles(_Images):
     def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
         """Refuse images of another shape or type than most, but for those `unused`.
 
-        Each header would be slow to read from a file server: one is read of each kind of name and,
-        of files that are not compressed, each size, those first that are least like the others.
+        Each header would be slow to read from a file server: one of each kind and size is read.
         """
         sizes = self._sizes
         if not self._plain:  # what is much longer may have several pages
@@ -197,77 +193,61 @@ class ImageFiles(_Images):
 
 
 class Pages(_Images):
-    """The pages of one file."""
+    """The pages of a file, or of several, one file after the other."""
 
-    location = "pages"
-
-    def __init__(self, path: FilePath) -> None:
-        self._path = path
-        self.name = str(path)
-        result = _contents(path)
-        self.dtype = _check_page(result, path)
+    def __init__(self, files: Sequence[FilePath], name: str, location: str = "pages") -> None:
+        self.name, self.location = name, location
+        self._files = [_contents(path) for path in files]
+        self.dtype, *_ = map(_check_page, self._files)
+        _, n_rows, n_cols = self._files[0].shape
+        self.shape = (sum(file.shape[0] for file in self._files), n_rows, n_cols)
+        self._page_bytes = n_rows * n_cols * self.dtype.itemsize
         # where all is contiguous rows can be read alone
-        self._offset, shape = result.offset, result.shape
-        self._raw_dtype = self.dtype.newbyteorder(result.byteorder)
-        self.shape = (shape[0], shape[1], shape[2])
-        self._page_bytes = shape[1] * shape[2] * self.dtype.itemsize
-        self.chunks = Chunks(None if self._offset is not None else (1, *shape[1:]))
-
-    def written(self) -> NDArray[np.bool_]:
-        """Tell which pages the file is long enough for."""
-        n_frames = self.shape[0]
-        if self._offset is None:
-            return np.ones(n_frames, bool)
-        n_there = max(0, _size(self._path) - self._offset) // self._page_bytes
-        return np.arange(n_frames) < n_there
-
-    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
-        """Read rows of some of the pages."""
-        with _reading(self._path):
-            if self._offset is not None:
-                start = self._offset + frames[0] * self._page_bytes
-                shape = (len(out), *self.shape[1:])
-                out[:] = np.memmap(self._path, self._raw_dtype, "r", start, shape)[:, slice(*rows)]
-                return
-            with tifffile.TiffFile(self._path) as file:
-                for page in range(len(out)):
-                    out[page] = file.asarray(key=frames[0] + page)[slice(*rows)]
-
-
-class PageStacks(_Images):
-    """The pages of several files, one file after the other."""
-
-    def __init__(self, files: list[FilePath], location: str) -> None:
-        self._parts, self.name = [*map(Pages, files)], str(files[0].parent)
-        self.location = f"{location}, {len(files)} file{'s' * (len(files) > 1)} of pages"
-        first = self._parts[0]
-        self.dtype = first.dtype
-        self.shape = (sum(part.shape[0] for part in self._parts), *first.shape[1:])
-        in_parts = all(part.chunks.whole is None for part in self._parts)
-        self.chunks = Chunks(None if in_parts else (1, *self.shape[1:]))
+        in_parts = all(file.offset is not None for file in self._files)
+        self.chunks = Chunks(None if in_parts else (1, n_rows, n_cols))
 
     def written(self) -> NDArray[np.bool_]:
         """Tell which pages the files are long enough for."""
-        return np.concatenate([part.written() for part in self._parts])
+        return np.concatenate([self._written(file) for file in self._files])
+
+    def _written(self, file: _Contents) -> NDArray[np.bool_]:
+        n_pages = n_there = file.shape[0]
+        if file.offset is not None:
+            n_there = max(0, _size(file.path) - file.offset) // self._page_bytes
+        return np.arange(n_pages) < n_there
 
     def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
         """Refuse pages of another shape or type than those of the first file."""
-        for part in self._parts:
-            if (part.shape[1:], part.dtype) != (self.shape[1:], self.dtype):
+        first = self._files[0]
+        for file in self._files:
+            dtype = _check_page(file)
+            if (file.shape[1:], dtype) != (self.shape[1:], self.dtype):
                 raise ScanError(
-                    f"{part.name}: pages of {part.shape[1:]}, {part.dtype}; expected "
-                    f"{self.shape[1:]}, {self.dtype} as in {self._parts[0].name}: move it away"
+                    f"{file.path}: pages of {file.shape[1:]}, {dtype}; expected "
+                    f"{self.shape[1:]}, {self.dtype} as in {first.path}: move it away"
                 )
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of some of the pages."""
         before = 0
-        for part in self._parts:
-            low, high = max(frames[0], before), min(frames[1], before + part.shape[0])
+        for file in self._files:
+            low, high = max(frames[0], before), min(frames[1], before + file.shape[0])
             if low < high:
-                within = out[low - frames[0] : high - frames[0]]
-                part.read(within, (low - before, high - before), rows, threads)
-            before += part.shape[0]
+                part = out[low - frames[0] : high - frames[0]]
+                self._read_pages(file, part, low - before, rows)
+            before += file.shape[0]
+
+    def _read_pages(self, contents: _Contents, out: NDArray, first: int, rows: IndexRange) -> None:
+        path, offset = contents.path, contents.offset
+        with _reading(path):
+            if offset is not None:
+                start, shape = offset + first * self._page_bytes, (len(out), *self.shape[1:])
+                dtype = self.dtype.newbyteorder(contents.byteorder)
+                out[:] = np.memmap(path, dtype, "r", start, shape)[:, slice(*rows)]
+                return
+            with tifffile.TiffFile(path) as file:
+                for page in range(len(out)):
+                    out[page] = file.asarray(key=first + page)[slice(*rows)]
 
 
 def _shape_and_type(path: FilePath) -> tuple[tuple[int, ...], np.dtype]:
@@ -284,7 +264,10 @@ def _size(path: FilePath) -> int:
         return 0
 
 
-def open_images(files: list[FilePath], location: str = "images") -> ImageFiles | PageStacks:
+def open_images(files: list[FilePath], location: str = "images") -> ImageFiles | Pages:
     """Open images in a file each, or in files of several pages."""
     stack = ImageFiles(files, location)
-    return PageStacks(files, location) if stack.n_pages > 1 else stack
+    if stack.n_pages == 1:
+        return stack
+    location += f", {len(files)} file{'s' * (len(files) > 1)} of pages"
+    return Pages(files, stack.name, location)

@@ -50,7 +50,7 @@ from tomopipe.scans.layout import (
 from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.pixels import AXES, Frames, images_of, transposed
 from tomopipe.scans.raw_state import LISTS, folder_kind, in_order_of_time, visible
-from tomopipe.scans.tiff_images import ImageFiles, Pages, PageStacks, open_images
+from tomopipe.scans.tiff_images import ImageFiles, Pages, open_images
 
 _IS_LIST = re.compile("angle|theta", re.IGNORECASE)
 _TILTS = (".rawtlt", ".tlt")  # of IMOD: as recorded, as aligned
@@ -112,7 +112,6 @@ class TiffReader:
                 theta_deg = theta_deg[places.positions]
         if places is None and (theta_deg is None or len(theta_deg) != n_frames):
             self._refuse_gaps()
-        is_fewer = len(planned) > n_frames
         is_reordered = isinstance(self._stack, ImageFiles) and self._stack.is_reordered
         return Layout(
             path=str(self._path),
@@ -129,7 +128,7 @@ class TiffReader:
                 *_missing(places),
                 *invalid_frames(self._keys),
             ),
-            aborted=fewer_frames(n_frames, len(planned), COUNTED) if is_fewer else "",
+            aborted=fewer_frames(n_frames, len(planned), COUNTED),
             positions=places.positions if places else None,
             n_planned=len(places.theta_deg) if places else n_planned,
             notes=(
@@ -280,11 +279,11 @@ def tiff_files(folder: Path) -> list[FilePath]:
 
 def _open_stack(
     path: FilePath, kind: Kind | None = None, *, counted: bool = False
-) -> ImageFiles | PageStacks | Pages:
+) -> ImageFiles | Pages:
     """Open the images of a folder or file: of a scan, by name or `counted`, or all of a `kind`."""
     if not path.is_dir():
         check_file(path)
-        return Pages(path)
+        return Pages([path], str(path))
     images = tiff_files(path)
     folders = [folder for folder in visible(path) if folder.is_dir()]
     others = [folder for folder in folders if folder_kind(folder.name) is None]
