@@ -20,7 +20,7 @@ from tomopipe.campaign.files import CONFIG, SNAKEFILE, names_no_target
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.config import with_file
-from tomopipe.errors import TomopipeError, reason_of
+from tomopipe.errors import TomopipeError, reason_of, room_for
 from tomopipe.paths import NO_CAMPAIGN
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
@@ -104,9 +104,10 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     if run.before and launch.is_remote():
         _cancel_queued(run.before)
         _wait_for_running(campaign, run.before)
-    folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
+    with room_for(campaign.results):
+        folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
+        (folder / _CONFIG).write_text(json.dumps(config), "utf-8")
     os.environ[run_folder.VARIABLE] = str(folder)
-    (folder / _CONFIG).write_text(json.dumps(config), "utf-8")
     atexit.register(_end_run, campaign, run)
 
 
