@@ -252,6 +252,27 @@ def test_a_run_ends_with_a_sentence_where_somebody_writes_onto_a_result_meanwhil
     assert plan(campaign) == (0, frozenset())
 
 
+def test_a_result_on_a_disk_that_is_not_mounted_is_not_made_again(campaign, tmp_path):
+    volume, disk = campaign / "results" / "a_1_rec.h5", tmp_path / "disk"
+    disk.mkdir()
+    volume.rename(disk / "a_1.h5")
+    volume.symlink_to(disk / "a_1.h5")
+    assert plan(campaign) == (0, frozenset())
+    assert snakemake(campaign).status == 0
+    disk.rename(tmp_path / "elsewhere")
+    run = snakemake(campaign)
+    assert (run.status, run.jobs, volume.is_symlink()) == (1, set(), True), run.text
+    assert f"{volume}: a link to {disk / 'a_1.h5'}, which is not there: mount its disk" in run.text
+    (tmp_path / "elsewhere").rename(disk)
+    assert plan(campaign) == (0, frozenset())
+    sweeps = campaign / "results" / "try_center"
+    shutil.rmtree(sweeps)
+    sweeps.symlink_to(tmp_path / "elsewhere")  # a folder of results, too
+    run = snakemake(campaign)
+    assert (run.status, run.jobs, plan(campaign)[0]) == (1, set(), 1), run.text
+    assert f"{sweeps}: a link to {tmp_path / 'elsewhere'}, which is not there: mo" in run.text
+
+
 @pytest.mark.parametrize("is_stale", [True, False])
 def test_a_run_that_cannot_set_a_receipt_ends_before_what_follows(campaign, is_stale):
     receipt = campaign / "results" / "made" / "full_recon" / "a_1.json"

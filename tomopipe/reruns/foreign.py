@@ -11,7 +11,7 @@ from tomopipe.campaign.files import CENTER, LINKS, ROWS, STACK, TRY_STACK
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
 from tomopipe.cor.outliers import FIX_COLUMNS
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.receipts import Receipt, Receipts
 from tomopipe.storage.checksums import MANIFEST, matches
@@ -68,10 +68,13 @@ def _is_in_place_of(receipts: Receipts, receipt: Receipt, path: str) -> bool:
     """Tell whether a file of others has taken the place of a result.
 
     Its inode is another one, or it is whole: disks use inodes again, and a copy onto a file keeps
-    that. An empty file is nobody's, and everybody may edit center_of_rotation.txt.
+    that. Or it is a link to what is not there. An empty file is nobody's, and everybody may edit
+    center_of_rotation.txt.
     """
     was, now, where = receipt.files[path], receipts.state(path), receipts.path_of(path)
-    if now is None or now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
+    if now is None:
+        return os.path.islink(where)  # its disk is not mounted: the result may be whole there
+    if now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
         return False
     is_other = now[2] != was[2] or _is_whole(Path(where))
     if not is_other or is_ours(Path(where), by_itself=True):
@@ -100,6 +103,12 @@ def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool =
     """Raise if results would overwrite files that others have made (`foreign`); names ten."""
     if not (result := foreign(campaign, receipts, after_cors=after_cors)):
         return
+    where = (Path(receipts.path_of(path)) for path in sorted(result))
+    if away := [path for path in where if path.is_symlink() and not path.exists()]:
+        raise TomopipeError(
+            f"{some_of([str(path) for path in away], 3)}: a link to {os.readlink(away[0])}, which "
+            "is not there: mount its disk, or remove the link to have the result made again."
+        )
     raise TomopipeError(
         "\n".join(
             [

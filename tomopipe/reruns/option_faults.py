@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.files import SNAKEMAKE
+from tomopipe.campaign.files import SNAKEMAKE, STAR
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
@@ -175,7 +175,9 @@ def _file_faults(campaign: Campaign) -> Iterator[tuple[str, bool]]:
 def closed_folders(campaign: Campaign) -> str:
     """Say which folders a run cannot write; "" if it can."""
     written = (campaign.directory / SNAKEMAKE, campaign.results, campaign.logs.folder)
-    for folder in written:
+    files = campaign.files
+    below = files.in_relion(STAR), files.stack(""), files.report, files.shifts("")
+    for folder in (*written, files.try_center, *(path.parent for path in below)):
         if folder.is_symlink() and not folder.exists():
             return (
                 f"{folder}: a link to {os.readlink(folder)}, which is not there: mount its disk, "

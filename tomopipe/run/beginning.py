@@ -21,7 +21,7 @@ from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.config import with_file
 from tomopipe.config.parse import read_document
-from tomopipe.errors import TomopipeError, reason_of, some_of
+from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
@@ -104,9 +104,10 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
         if fault := slurm.cancel([], *options, "--state=PENDING"):  # in the queue, and no others
             print(f"tomopipe: {fault}", file=sys.stderr)
         _wait_for_running(campaign, run.before)
-    folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
+    with room_for(campaign.results):
+        folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
+        (folder / _CONFIG).write_text(json.dumps(config), "utf-8")
     os.environ[run_folder.VARIABLE] = str(folder)
-    (folder / _CONFIG).write_text(json.dumps(config), "utf-8")
     atexit.register(_end_run, campaign, run)
 
 

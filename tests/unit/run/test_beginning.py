@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,25 @@ def test_two_modules_of_one_snakefile_are_one_run(campaign):
     assert (both.returncode, both.stderr) == (0, "")
     assert lock.read(campaign) is None
     assert not list(campaign.glob("*/.runs"))
+
+
+@pytest.mark.namespaces
+def test_a_full_disk_is_said_in_one_sentence(campaign):
+    (campaign / "results").mkdir()
+    full = (
+        "mount -t tmpfs -o size=4k results results && head -c 4096 /dev/zero > results/file && "
+        'exec "$@"'
+    )
+    done = subprocess.run(
+        ["unshare", "-rnm", "sh", "-c", full, "sh", sys.executable, "-c", BEGIN, "--cores", "2"],
+        cwd=campaign,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    says = f"tomopipe: {campaign / 'results'}: cannot be written: no space left on device"
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert done.stderr.startswith(says)
+    assert len(done.stderr.splitlines()) == 1
+    assert lock.read(campaign) is None
