@@ -71,11 +71,11 @@ class Arrivals:
         before, self.pending, self.waiting = self.pending, {}, {}
         settled, settle_s = [], config.watch.settle_s
         for path in paths:
-            state = file_state(self._directory / path)
-            if state is None or states.get(path) == state:
+            present = file_state(self._directory / path)
+            if present is None or states.get(path) == present:
                 continue
-            earlier, since_s = before.get(path, (state, now_s))
-            self.pending[path] = state, since_s if earlier == state else now_s
+            earlier, since_s = before.get(path, (present, now_s))
+            self.pending[path] = present, since_s if earlier == present else now_s
             is_marked = os.path.exists(self._directory / f"{path}{MARKER}")
             if is_marked or now_s - self.pending[path][1] >= settle_s:
                 settled.append(path)
@@ -252,7 +252,8 @@ class Watcher:
         """Let a run begin no further job once a scan has come and a volume is under way."""
         steps = turn.progress.steps
         is_long = any(name in _LONG and step.jobs for name, step in steps.items())
-        if is_long and not turn.is_cut and not self._ready() <= set(turn.paths):
+        came = (self._scans.entries[path]["at"] for path in self._ready())
+        if is_long and not turn.is_cut and max(came, default=0.0) > turn.run.start_s:
             turn.is_cut = True
             turn.process.terminate()
 
@@ -292,6 +293,7 @@ class Watcher:
         elif turn.is_cut or self.is_stopped:
             self._is_due = True
         else:
+            self._n_failed = 0 if self._is_due else self._n_failed  # a scan came meanwhile
             wait_s = min(_MOST_AGAIN_S, _AGAIN_S * 4**self._n_failed)
             self._is_due, self._next_s = True, time.monotonic() + wait_s
             self._n_failed += 1

@@ -21,12 +21,14 @@ from jinja2 import Environment, PackageLoader
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import LOGS, Files
+from tomopipe.campaign.raw_files import find_scans
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.thumbnails import encode, picture_stem, slices_around, to_grey
+from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.atomic import whole, write_json, write_text
 from tomopipe.storage.json_files import json_or
 
@@ -122,7 +124,18 @@ class WatchedScans:
         for path in (self._log, self.files.live):
             path.parent.mkdir(parents=True, exist_ok=True)
         # by path: its state and when it was taken, its verdict, if there is one (`has_verdict`)
-        self.entries: dict[str, dict[str, Any]] = json_or(self.files.taken, {})
+        self.entries: dict[str, dict[str, Any]] = json_or(self.files.taken, None) or self._earlier()
+
+    def _earlier(self) -> dict[str, dict[str, Any]]:
+        """Return the files whose CORs were found before anybody watched."""
+        result = {}
+        for scan in find_scans(self._config, self._directory):
+            state = file_state(self._directory / scan.path)
+            with suppress(OSError):
+                found_ns = self.files.prediction(scan.name).stat().st_mtime_ns
+                if state and found_ns > state[1]:
+                    result[scan.path] = _entry(scan.path, scan.name, state) | {"has_verdict": True}
+        return result
 
     @property
     def states(self) -> dict[str, tuple[int, ...]]:
@@ -131,12 +144,7 @@ class WatchedScans:
 
     def take(self, path: str, scan: str, state: tuple[int, ...]) -> None:
         """Add a file that has come, or was written anew."""
-        has_verdict = False
-        if path not in self.entries:  # a run before the watch may have found its COR
-            with suppress(OSError):
-                has_verdict = self.files.prediction(scan).stat().st_mtime_ns > state[1]
-        entry = {"path": path, "state": [*state], "at": time.time(), "has_verdict": has_verdict}
-        self.entries[path] = entry | asdict(Verdict(scan, ""))
+        self.entries[path] = _entry(path, scan, state)
 
     def save(self, present: Collection[str], *, has_ended: bool = False) -> None:
         """Write the entries, and the page, which shows the files that are `present`."""
@@ -196,6 +204,12 @@ class WatchedScans:
     def end(self) -> None:
         """Wait for the calls of the hook, each for its time."""
         self._calls.shutdown()
+
+
+def _entry(path: str, scan: str, state: tuple[int, ...]) -> dict[str, Any]:
+    """Return the entry of a file without a verdict."""
+    entry = {"path": path, "state": [*state], "at": time.time(), "has_verdict": False}
+    return entry | asdict(Verdict(scan, ""))
 
 
 def _cor(cor_px: float | None) -> str:

@@ -200,6 +200,8 @@ def test_a_scan_of_known_cor_has_its_verdict_without_a_prediction(watcher, runs,
 
 
 def test_scans_of_a_run_before_the_watch_are_no_news(campaign, runs, said):
+    """They are not read again, either."""
+    os.truncate("raw/a_1.h5", 10)
     write_inventory(A_1)
     predict("a_1", **GOOD)
     watcher = begin(campaign, said)
@@ -211,9 +213,18 @@ def test_scans_of_a_run_before_the_watch_are_no_news(campaign, runs, said):
 
 
 @pytest.mark.parametrize("step", ["full_recon", "export_stack"])
-def test_a_new_scan_lets_a_run_begin_no_further_volume(watcher, runs, said, step):
+@pytest.mark.parametrize("name", ["a_2", "a_1"])  # another one, or the same written anew
+def test_a_new_scan_lets_a_run_begin_no_further_volume(watcher, runs, said, step, name):
     watcher.step()
-    add("a_2")
+    runs.begin_job(step, "a_1")
+    watcher.step()
+    time.sleep(0.2)
+    assert runs.process.poll() is None  # nothing has come
+    runs.end()
+    edit()
+    watcher.step()
+    watcher.step()
+    add(name)
     runs.begin_job("resolve_cor", "")
     watcher.step()
     time.sleep(0.2)
@@ -222,7 +233,7 @@ def test_a_new_scan_lets_a_run_begin_no_further_volume(watcher, runs, said, step
     watcher.step()
     assert runs.process.wait(60) == -signal.SIGTERM
     watcher.step()
-    assert runs.started == [A_1, ["raw/a_1.h5", "raw/a_2.h5"]]
+    assert runs.started == [A_1, A_1, sorted({*A_1, f"raw/{name}.h5"})]
     assert not any("failed" in line for line in said)
 
 
@@ -253,11 +264,18 @@ def test_a_run_that_failed_says_why_and_is_tried_again_later_each_time(watcher, 
         assert len(runs.started) == n_started + 1
     (line,) = [line for line in said if "the run failed" in line]
     assert " tomopipe: results/a_1_rec.h5: damaged: the run failed, see " in line
+    add("a_2")
+    watcher.step()
+    runs.end(1)
+    watcher.step()
+    later(5)
+    watcher.step()
+    assert len(runs.started) == n_started + 2
     runs.end(1)
     watcher.step()
     edit("a_1\tauto\t48.6\t\n")
     watcher.step()
-    assert len(runs.started) == n_started + 2
+    assert len(runs.started) == n_started + 3
 
 
 def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs, said):
@@ -570,6 +588,8 @@ def test_a_hook_that_hangs_is_ended_and_the_next_is_called(campaign, runs, said,
     watcher = begin(campaign, said)
     watcher.step()
     finish(watcher, runs)
+    began_s = time.monotonic()
     watcher.end()
+    assert time.monotonic() - began_s < 30
     assert len([line for line in said if "killed after 0.5 s" in line]) == 1
     assert (campaign / "told.txt").read_text() == 6 * "x\n"
