@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 _SECONDS = 10.0  # for questions of people
-_ASK_S = 30.0  # for those of a run
+_ASK_S = 30.0  # for those about jobs
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
 _SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T"]
@@ -61,7 +61,7 @@ def one_line(text: str) -> str:
     return "; ".join([first, *(line.removeprefix("sbatch: error: ") for line in more)])
 
 
-def states(numbers: Sequence[str], name: str = "", *, within_s: float = _ASK_S) -> dict[str, str]:
+def states(numbers: Sequence[str], name: str) -> dict[str, str]:
     """Return the states of jobs, of this name; SLURM has forgotten the missing ones.
 
     The accounting may know an earlier job of the same number, where SLURM counts anew: hence the
@@ -70,26 +70,26 @@ def states(numbers: Sequence[str], name: str = "", *, within_s: float = _ASK_S) 
     """
     result, no_answer = dict[str, str](), ""
     try:
-        result = _states([*_SACCT, *([f"--name={name}"] if name else [])], numbers, within_s)
+        result = _states([*_SACCT, f"--name={name}"], numbers)
     except NoAnswerError as error:
         no_answer = str(error)
     ended = {number for number, state in result.items() if state in ENDED - _QUEUED_AGAIN}
-    result |= _states(_SQUEUE, [number for number in numbers if number not in ended], within_s)
+    result |= _states(_SQUEUE, [number for number in numbers if number not in ended])
     if no_answer and any(number not in result for number in numbers):
         raise NoAnswerError(no_answer)
     return result
 
 
-def _states(command: list[str], numbers: Sequence[str], within_s: float) -> dict[str, str]:
+def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
     rows = []
     for first in range(0, len(numbers), _BATCH):
         jobs = ",".join(numbers[first : first + _BATCH])
-        rows += _ask([*command, "--jobs", jobs], within_s=within_s)
+        rows += _ask([*command, "--jobs", jobs], _ASK_S)
     # "CANCELLED by 1000"
     return {row[0]: row[1].split()[0] for row in rows if row[1].strip()}
 
 
-def _ask(command: list[str], *, within_s: float) -> list[list[str]]:
+def _ask(command: list[str], within_s: float) -> list[list[str]]:
     """Return the rows of two cells that a command prints; none where there is no SLURM."""
     try:
         done = call(command, within_s=within_s)
@@ -132,7 +132,7 @@ def sinfo(within_s: float | None, *options: str) -> list[list[str]]:
 
 def _rows(command: list[str], within_s: float | None) -> list[list[str]]:
     try:
-        return _ask(command, within_s=within_s or _SECONDS)
+        return _ask(command, within_s or _SECONDS)
     except NoAnswerError:
         return []
 
@@ -162,15 +162,16 @@ def _of_partition(rows: list[list[str]], partition: str) -> list[str]:
     ]
 
 
-def _requests_of(path: Path) -> list[dict[str, str]]:
-    """Return what the rules of a profile ask for; [] if it is none."""
+def _requested(profile: Path, resource: str) -> set[str]:
+    """Return what the rules of a profile ask for of a resource; nothing if it is no profile."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(profile.read_text(encoding="utf-8"))
         of_rules = (content.get("set-resources") or {}).values()
         resources = [content.get("default-resources") or {}, *of_rules]
-        return [{key: str(value or "") for key, value in keys.items()} for keys in resources]
+        cells = [str(keys.get(resource) or "") for keys in resources]
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
-        return []
+        return set()
+    return {name for cell in cells for name in cell.split(",") if name}
 
 
 def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
@@ -179,25 +180,19 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
     Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
     """
     sinfo.cache_clear()  # in a process that lives long
-    requests = _requests_of(profile)
-    target = {
-        key: {name for keys in requests if keys.get(key) for name in keys[key].split(",")}
-        for key in ("slurm_partition", "slurm_account")
-    }
-    user, names_of = getpass.getuser(), dict[str, set[str]]()
-    if target["slurm_partition"]:
-        names_of["partition"] = {name.rstrip("*") for name, _ in sinfo(within_s, _LIMITS)}
-    if target["slurm_account"]:
-        command = [*_SHOW, "assoc", f"user={user}", "format=Account,User"]
-        names_of["account"] = {name for name, _ in _rows(command, within_s)}
-    return [
-        f"{profile}: SLURM has no {kind} {name}"
-        + (f" for {user}" if kind == "account" else "")
-        + f"; it has {', '.join(sorted(there))}. Change it there."
-        for kind, there in names_of.items()
-        for name in sorted(target[f"slurm_{kind}"] - there)
-        if there
-    ]
+    user, lines = getpass.getuser(), list[str]()
+    accounts = [*_SHOW, "assoc", f"user={user}", "format=Account,User"]
+    for kind, whose in (("partition", ""), ("account", f" for {user}")):
+        if not (names := _requested(profile, f"slurm_{kind}")):
+            continue
+        rows = sinfo(within_s, _LIMITS) if kind == "partition" else _rows(accounts, within_s)
+        there = {name.rstrip("*") for name, _ in rows}
+        lines += [
+            f"{profile}: SLURM has no {kind} {name}{whose}; it has {', '.join(sorted(there))}. "
+            "Change it there."
+            for name in sorted(names - there if there else ())
+        ]
+    return lines
 
 
 def _seconds(text: str) -> float | None:
