@@ -56,11 +56,6 @@ def volume_s(shape: tuple[int, int, int], options: FullReconBlock) -> float:
     return _JOB_S + n_rows * n_iterations * _ITERATION_S * n_cols * (n_cols + n_angles)
 
 
-def job_s(step: str, n_bytes: int) -> float:
-    """Estimate the CPU time (s) of another step's job, from the bytes of the frames."""
-    return _JOB_S + _BYTE_S[step] * n_bytes
-
-
 def cpu_s(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> float:
     """Estimate the CPU time (s) of a job; 0 of tables, and of stitching, which copies."""
     if step not in ("full_recon", *_BYTE_S):
@@ -68,7 +63,7 @@ def cpu_s(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> float
     n_angles, n_rows, n_cols = (int(rows[key][name]) for name in ("n_angles", "n_rows", "n_cols"))
     if step == "full_recon":
         return volume_s((n_angles, n_rows, n_cols), campaign.for_scan(key).config.full_recon)
-    return job_s(step, 2 * n_angles * n_rows * n_cols)
+    return _JOB_S + _BYTE_S[step] * 2 * n_angles * n_rows * n_cols
 
 
 #: Names of the files of each rule.

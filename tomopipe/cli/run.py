@@ -23,7 +23,6 @@ from tomopipe.cli.options import (
     rest_of,
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
-from tomopipe.config.parse import read_document
 from tomopipe.errors import NoRoomError, TomopipeError, room_for, scans_named, write_for_a_moment
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress
@@ -87,6 +86,8 @@ def run(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
     if not directory.is_dir():
+        from tomopipe.config.parse import read_document  # slow to load
+
         read_document(directory / CONFIG)  # which says so
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign

@@ -97,15 +97,8 @@ def _with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
 
 def _summary(step: str, jobs: Sequence[JobStatus], of_run: Step | None) -> StepStatus:
     """Count the jobs of a step; while a run is under way, as it counts them."""
-    n = Counter(job.state for job in jobs)
-    counts = StepStatus(step, 0, n["running"], n["done"], n["failed"], n["lost"])
-    if of_run is None:
-        return counts
-    return replace(
-        counts,
-        queued=of_run.waiting,
-        running=of_run.n["running"],
-        done=of_run.done,
-        failed=of_run.n["failed"],
-        left_s=of_run.left_s,
-    )
+    states = Counter(job.state for job in jobs)
+    n, left_s = (of_run.n, of_run.left_s) if of_run else (states, None)
+    waiting = of_run.waiting if of_run else 0
+    counts = (n["running"], n["done"], n["failed"], states["lost"])
+    return StepStatus(step, waiting, *counts, left_s)

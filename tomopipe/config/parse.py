@@ -246,8 +246,9 @@ def read_document(path: Path) -> Any:
                 "campaign's folder, the volume of one scan: tomopipe run SCAN"
             ) from None
         raise TomopipeError(
-            f"no {path.name} in {folder}, so this is no campaign. Start one with tomopipe init "
-            "mycampaign 'FOLDER/*.h5', or name its folder (another configuration file: -c)."
+            f"no {path.name} in {folder}, so this is no campaign. Start one: tomopipe init "
+            "mycampaign 'FOLDER/*.h5' && tomopipe run mycampaign; or name its folder (another "
+            "configuration file: -c)."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None

@@ -23,7 +23,6 @@ from tomopipe.campaign import lock
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE, names_no_target
 from tomopipe.campaign.lock import FILES, Run
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
-from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run import progress
@@ -86,6 +85,8 @@ def run_command(
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
     snakefiles = [path for path in snakefiles if not names_no_target(path)]
     if not (snakefiles or config or (directory / CONFIG).is_file()):
+        from tomopipe.config.parse import read_document  # slow to load
+
         read_document(directory / CONFIG)  # which says what is missing
     snakefile = snakefiles[0] if snakefiles else home / "Snakefile"
     if profile == "workstation":

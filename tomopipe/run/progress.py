@@ -28,6 +28,7 @@ _LOOK_S = 5.0
 _OPEN = ("queued", "running")
 _AGAIN_S = 1.0  # after a failure, until Snakemake has said whether it tries again
 _MOST_ERROR = 700  # characters
+_LONG_S = 60.0  # a job of which compiling is a small part
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
 
 
@@ -91,12 +92,12 @@ class Step:
     def left_s(self) -> float | None:
         """Seconds until the step is done with as many jobs at a time as now; None: unknown.
 
-        From the jobs that began after the first one had ended: those before it compile, and read
-        the program from the disk, so that they take several times as long.
+        From long jobs, and those that began after the first one had ended: before it jobs compile,
+        and read the program from the disk, which takes several times as long as a small job.
         """
         done = [job for job in self.jobs.values() if job.state == "done"]
         first_s = min((job.begun_s + job.wall_s for job in done), default=0.0)
-        walls_s = [job.wall_s for job in done if job.begun_s >= first_s]
+        walls_s = [j.wall_s for j in done if j.begun_s >= first_s or j.wall_s >= _LONG_S]
         if not (walls_s and self.n["running"]):
             return None
         # running jobs are half done on average

@@ -550,14 +550,16 @@ def test_a_half_written_event_waits_for_its_end(tmp_path):
 def test_a_line_says_done_running_failed_and_the_time_left():
     step = Step(total=10, n=Counter(running=2, failed=1))
     assert step_line("full_recon", step).endswith("0 of 10, 2 running, 1 failed")
-    times = ((0, 300), (0, 310), (301, 60))  # the first ones compile: they tell nothing
+    times = ((0, 30), (0, 31), (31, 6))  # the first ones compile: they tell nothing
     for n, (begun_s, wall_s) in enumerate(times):
         assert step.left_s is None
         step.jobs[n] = Job("full_recon", str(n), begun_s, "done", wall_s)
         step.n["done"] += 1
     # four wait, two at a time, and those that run are half done
-    assert step.left_s == 60 * (4 / 2 + 0.5)
-    assert step_line("full_recon", step).endswith("3 of 10, 2 running, 1 failed, 2.5 min left")
+    assert step.left_s == 6 * (4 / 2 + 0.5)
+    assert step_line("full_recon", step).endswith("3 of 10, 2 running, 1 failed, 15 s left")
+    step.jobs = {n: Job("full_recon", str(n), 0, "done", 600) for n in range(3)}  # not a large part
+    assert step.left_s == 600 * (4 / 2 + 0.5)
 
 
 @pytest.mark.parametrize("command", ["run", "report"])
