@@ -199,6 +199,8 @@ def _prepare(request: list[bytes], program: str, before: str) -> list[str]:
         for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
             del sys.modules[name]
         importlib.invalidate_caches()
+    if "numba" in sys.modules:
+        importlib.import_module("numba.core.config").reload_config()  # as of the environment
     return words
 
 
