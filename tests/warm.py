@@ -77,24 +77,30 @@ os._exit(status)
 
 
 @cache
-def python() -> str:
-    """Return the path of the interpreter; the server ends with this process."""
+def python(by: tuple[str, ...] = ()) -> str:
+    """Return the path of the interpreter; the server ends with this process.
+
+    `by` is a command that starts the server, such as one that gives rights away.
+    """
     if not hasattr(os, "pidfd_open"):
         return sys.executable
     folder = tempfile.TemporaryDirectory(prefix="warm-")  # whose path is short
     atexit.register(folder.cleanup)
-    return start(Path(folder.name), MODULES)
+    return start(Path(folder.name), MODULES, by=by)
 
 
 def start(
-    folder: Path, modules: Sequence[str], environment: Mapping[str, str] | None = None
+    folder: Path,
+    modules: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    by: Sequence[str] = (),
 ) -> str:
     """Start a server that has imported `modules`; return the path of its interpreter."""
     address, program = folder / "warm.socket", folder / "python"
     log = folder / "warm.out"
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [sys.executable, __file__, str(address), str(program), *modules],
+            [*by, sys.executable, __file__, str(address), str(program), *modules],
             env=os.environ | dict(environment or {}),
             stdin=subprocess.PIPE,  # which ends with this process
             stdout=out,
@@ -199,6 +205,8 @@ def _prepare(request: list[bytes], program: str, before: str) -> list[str]:
         for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
             del sys.modules[name]
         importlib.invalidate_caches()
+    if "numba" in sys.modules:
+        importlib.import_module("numba.core.config").reload_config()  # as of the environment
     return words
 
 

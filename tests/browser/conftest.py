@@ -3,13 +3,14 @@
 import queue
 import shutil
 import subprocess
-import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
+
+from tests import warm
 
 TIMEOUT_MS = 60_000
 LOOK = (Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8").strip()
@@ -31,7 +32,7 @@ class Server:
     """A review, or view, of a campaign as a person starts it; each link is for one browser."""
 
     def __init__(self, folder, *options, command="review"):
-        command = [sys.executable, "-u", "-m", "tomopipe", command, str(folder), *options]
+        command = [warm.python(), "-m", "tomopipe", command, str(folder), *options]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

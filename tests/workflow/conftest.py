@@ -62,11 +62,11 @@ def snakemake(
 ) -> Run:
     """Run the workflow; jobs are named rule, or rule:wildcard.
 
-    The environment may name another package; `by` is a command that calls it, without forks.
+    The environment may name another package; `by` is a command that calls it.
     """
     if "--cores" not in arguments and "--profile" not in arguments:
         arguments += ("--cores", "2")
-    python = sys.executable if by else warm.python()
+    python = warm.python(tuple(by))
     output = campaign / "snakemake.out"
     with output.open("w") as stream:
         status = subprocess.run(

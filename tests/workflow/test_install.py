@@ -1,6 +1,5 @@
 """The bundle: it installs and runs the demo where there is nothing else, and no network."""
 
-import os
 import re
 import shlex
 import shutil
@@ -159,43 +158,3 @@ def test_the_conda_recipe_asks_for_what_pip_asks_for():
     wanted = {f"{renamed.get(r.name, r.name)} {r.specifier}" for r in asked}
     wanted.add(f"python {project['requires-python']}")
     assert set(recipe["requirements"]["run"]) == wanted
-
-
-def test_what_installs_a_clone_is_of_one_python_and_names_what_is_there():
-    texts = {
-        name: (HOME / name).read_text()
-        for name in ("Containerfile", "install/Containerfile", "install/tomopipe.def")
-    }
-    versions = {re.search(r"library/python:(\S+)-slim", text)[1] for text in texts.values()}
-    environment = yaml.safe_load((HOME / "environment.yml").read_text())
-    *packages, of_pip = environment["dependencies"]
-    versions |= {name.partition("=")[2] for name in packages if name.startswith("python=")}
-    workflow = yaml.safe_load((HOME / ".github/workflows/tests.yml").read_text())
-    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
-    versions |= {step["with"]["python-version"] for step in steps if "setup-python" in str(step)}
-    assert versions == {"3.11"}  # the oldest that is allowed, which constraints.txt is of
-    assert of_pip == {"pip": ["-c constraints.txt", "."]}
-    assert "pip install --no-cache-dir -c constraints.txt ." in texts["Containerfile"]
-    commands = [line.strip() for step in steps for line in step.get("run", "").splitlines()]
-    targets = {line.split()[1] for line in commands if line.startswith("make ")}
-    rules = (HOME / "Makefile").read_text().replace("$(VENV)", ".venv")
-    assert targets == {"lint", "test"}
-    assert not [name for name in targets if not re.search(rf"^{re.escape(name)}:", rules, re.M)]
-
-
-def test_the_install_shows_how_far_it_is(tmp_path):
-    for name in ("Makefile", "constraints.txt"):
-        shutil.copy(HOME / name, tmp_path)
-    done = subprocess.run(
-        ["make", "-n", "demo"], cwd=tmp_path, check=False, capture_output=True, text=True
-    )
-    (install,) = [line for line in done.stdout.splitlines() if "pip install" in line]
-    assert "--quiet" not in install  # pip says what it loads
-    assert "0.8 GB, some minutes" in done.stdout
-
-
-def test_make_clean_removes_the_bundle(tmp_path):
-    shutil.copy(HOME / "Makefile", tmp_path)
-    (tmp_path / "dist").mkdir()
-    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True, env=os.environ)
-    assert not (tmp_path / "dist").exists()

@@ -355,8 +355,7 @@ def test_a_job_that_outlives_its_run_writes_nothing(campaign, tmp_path):
     volume = campaign / "results" / "a_2_rec.h5"
     before = volume.read_bytes()
     go.touch()
-    while _is_alive(orphan):
-        time.sleep(0.1)
+    until(lambda: not _is_alive(orphan))
     assert volume.read_bytes() == before
     assert json.loads((campaign / "results" / "cor.json").read_text())["a_2"]["cor_px"] != 50.25
     assert snakemake(campaign).jobs == frozenset()
@@ -368,8 +367,7 @@ def test_what_a_job_finishes_after_its_main_process_was_killed_counts(campaign, 
     table(campaign, "a_2\tauto\t50.25\t")
     orphan = killed_while_making(campaign, "a_2", go)
     go.touch()
-    while _is_alive(orphan):
-        time.sleep(0.1)
+    until(lambda: not _is_alive(orphan))
     run = snakemake(campaign)
     assert run.status == 0, run.text
     assert "full_recon:a_2" not in run.jobs
@@ -386,8 +384,7 @@ def test_a_job_that_outlives_its_run_writes_nothing_though_nothing_was_to_do(cam
     before = volume.stat()
     assert snakemake(campaign).jobs == frozenset()
     go.touch()
-    while _is_alive(orphan):
-        time.sleep(0.1)
+    until(lambda: not _is_alive(orphan))
     assert os.path.samestat(volume.stat(), before)
     assert snakemake(campaign).jobs == frozenset()
 

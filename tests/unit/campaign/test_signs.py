@@ -1,16 +1,12 @@
-"""The signs of states: told apart with any colour vision, and defined in one place."""
+"""The signs of states: told apart with any colour vision."""
 
 import itertools
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import tomopipe
-from tomopipe.campaign.signs import COLOURS, SIGNS, signs_css
+from tomopipe.campaign.signs import COLOURS, SIGNS
 
-PACKAGE = Path(tomopipe.__file__).parent
 # Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision
 # deficiency", 2009, at full severity: of linear RGB
 VISION = {
@@ -80,25 +76,3 @@ def test_no_two_states_have_one_shape_and_one_by_hand_is_no_disc():
     assert len({sign.path for sign in SIGNS.values()}) == len(SIGNS)
     assert len({sign.character for sign in SIGNS.values()}) == len(SIGNS)
     assert {state for state, sign in SIGNS.items() if "a" in sign.path} == {"ok", "unselected"}
-
-
-def test_words_shapes_and_colours_are_defined_once():
-    """Pages take colours and shapes from signs.py: none stands in their own files."""
-    css = signs_css(dark_first=True)
-    for path in PACKAGE.rglob("*"):
-        if path.suffix not in (".css", ".js", ".html", ".j2", ".svg", ".py"):
-            continue
-        if path.name == "signs.py":
-            continue
-        text = path.read_text("utf-8")
-        own = re.findall(rf"--(?:{'|'.join(COLOURS)}):", text)
-        own += [f".st-{state}" for state in SIGNS if re.search(rf"\.st-{state}\b", text)]
-        own += [colour for colour in re.findall(r"#[0-9a-f]{6}\b", text) if colour in css]
-        own += [sign.path for sign in SIGNS.values() if sign.path in text]
-        own += [sign.meaning for sign in SIGNS.values() if f'"{sign.meaning}"' in text]
-        own += [
-            sign.character
-            for sign in SIGNS.values()
-            if sign.character in set(text) & set("●◆▲■○□▶")
-        ]
-        assert own == [], path

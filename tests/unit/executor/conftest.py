@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tomopipe.storage import run_folder
 
 SNAKEFILE = """
@@ -68,7 +69,7 @@ class Cluster:
         (self.folder / "config.yaml").write_text(json.dumps({"scans": names}))
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "snakemake", "--executor", "tomopipe", "--jobs", "50"),
+                *(warm.python(), "-m", "snakemake", "--executor", "tomopipe", "--jobs", "50"),
                 *("--configfile", "config.yaml", "--seconds-between-status-checks", "0"),
                 *("--latency-wait", "0", "--keep-going", "--cores", "4", *options),
             ],

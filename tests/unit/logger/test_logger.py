@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from logging import LogRecord
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
 
 from snakemake_logger_plugin_tomopipe import LogHandler
+from tests import warm
 from tomopipe.campaign.files import Logs
 from tomopipe.run.progress import VARIABLE, Progress
 
@@ -73,7 +73,7 @@ def run(folder: Path, *options: str) -> tuple[str, Progress]:
     (folder / "job").write_text(JOB)
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "snakemake", "--logger", "tomopipe", "--cores", "1"),
+            *(warm.python(), "-m", "snakemake", "--logger", "tomopipe", "--cores", "1"),
             *("--keep-going", *options),
         ],
         cwd=folder,
