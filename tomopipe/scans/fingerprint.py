@@ -35,7 +35,6 @@ PIECE_BYTES = 4096
 _MOST_SAMPLES = 4096  # of a dataset
 _LEAST_PIECES = 256  # of a dataset, however few its frames
 _STEP = (5**0.5 - 1) / 2  # of the positions within frames: they never line up
-_DEFLATE = 1
 
 Extent = tuple[int, int]  # offset in the file, bytes
 

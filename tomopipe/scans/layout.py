@@ -295,10 +295,20 @@ def corrected(layout: Layout, options: InputBlock) -> Layout:
         changes["warnings"] = tuple(
             text for text in layout.warnings if not text.startswith(_OF_ANGLES)
         )
-        if _are_others(layout.theta_deg, changes.get("theta_deg")):
+        of_file, others = layout.theta_deg, changes.get("theta_deg")
+        if (
+            of_file is not None
+            and others is not None
+            and len(of_file) == len(others)
+            and np.nanmax(np.abs(of_file - others), initial=0) > _SAME_ANGLE_DEG
+        ):
             other = f"{OTHER_ANGLES}, {layout.theta_location}"
             changes["notes"] = (*changes.get("notes", layout.notes), other)
-    return _without_jump(replace(layout, **changes))
+    layout = replace(layout, **changes)
+    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
+        return layout
+    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
+    return replace(layout, theta_deg=theta_deg, notes=notes)
 
 
 def _not_of_the_file(of_file: StatedNumber | None, value: float) -> str:
@@ -307,21 +317,6 @@ def _not_of_the_file(of_file: StatedNumber | None, value: float) -> str:
         return _CONFIGURATION
     other = abs(value - of_file.value) > SAME_NUMBER * of_file.value
     return f"{_CONFIGURATION}, where the file has {of_file.value:.4g}" if other else _CONFIGURATION
-
-
-def _without_jump(layout: Layout) -> Layout:
-    """Let angles that begin again at 360 degrees go on."""
-    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
-        return layout
-    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
-    return replace(layout, theta_deg=theta_deg, notes=notes)
-
-
-def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
-    """Tell whether the angles that the configuration gives are not those of the file."""
-    if of_file is None or configured is None or len(of_file) != len(configured):
-        return False
-    return bool(np.nanmax(np.abs(of_file - configured), initial=0.0) > _SAME_ANGLE_DEG)
 
 
 def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:
