@@ -108,21 +108,15 @@ def open_scan(
             says_how = IN_ORDER in reason or "skip_projections" in reason
             hint = "" if says_how else "; `select: yes` uses the frames that are there"
             raise ScanError(f"{path}: {reason}{hint}")
-        if metadata.theta_deg is None:
+        if (theta_deg := metadata.theta_deg) is None:
             raise ScanError(f"{path}: {NO_ANGLES}")
-        frames = _usable_frames(metadata, metadata.theta_deg)
+        there = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
+        frames = there[np.isfinite(theta_deg[there])]
         if len(frames) == 0:
             raise ScanError(
                 f"{path}: no frame can be used; {reason or 'leave it out (`select: no`)'}"
             )
         yield Scan(metadata, projections, frames, *references)
-
-
-def _usable_frames(metadata: Metadata, theta_deg: NDArray[np.float64]) -> NDArray[np.intp]:
-    chosen = metadata.chosen
-    written = chosen[chosen < metadata.n_written]
-    with_angle = written[written < len(theta_deg)]
-    return with_angle[np.isfinite(theta_deg[with_angle])]
 
 
 _SourcesOf = dict[Kind, Sources]

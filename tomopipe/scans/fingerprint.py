@@ -144,7 +144,9 @@ def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
         return
     for file, first, n_bytes in data.external or ():
         yield _text(first, n_bytes)
-        yield from _of_file(file)
+        if os.path.exists(file):
+            with open(file, "rb", buffering=0) as stream:
+                yield from _plain(stream.fileno())
     if data.shape is None or data.external:
         return
     in_full = data.nbytes <= FULL_BYTES
@@ -157,13 +159,6 @@ def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
         yield _value(data[()])
     else:
         yield from (os.pread(descriptor, n_bytes, offset) for offset, n_bytes in extents)
-
-
-def _of_file(path: str) -> Iterator[bytes]:
-    """Yield samples of a file of nothing but values, if it is there."""
-    if os.path.exists(path):
-        with open(path, "rb", buffering=0) as stream:
-            yield from _plain(stream.fileno())
 
 
 def _bounds(space: "h5py.h5s.SpaceID") -> tuple[Any, int, int]:

@@ -134,12 +134,14 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | 
     """Read one number and convert it; None whatever goes wrong: nothing depends on it."""
     try:
         dataset = group[name]
-        number, unit = _number_and_unit(text_of(dataset[()]))
-        unit = unit or attribute_of(dataset, "units")
+        text = text_of(dataset[()])  # such as 0.65 um
+        match = re.match(r"[-+.\d]+(e[-+]?\d+)?", text, re.IGNORECASE)
+        end = match.end() if match else len(text)
+        number, unit = float(text[:end]), text[end:].strip() or attribute_of(dataset, "units")
     except UNREADABLE:
         return None
-    has_unit = unit and quantity.factors
     factors = quantity.factors
+    has_unit = unit and factors
     factor = factors.get(unit, factors.get(unit.lower())) if has_unit else quantity.guess(number)
     if not isfinite(number) or number == 0:
         return None
@@ -148,22 +150,10 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | 
         why = "below 0" if number < 0 else "a unit that is not known"
         return StatedNumber(None, location, f"{number:g}{unit and f' {unit}'} ({why})")
     value = number * float(factor)
-    height = _read(group, of_height, quantity) if (of_height := _name_of_height(name)) else None
+    # y_pixel_size beside x_pixel_size
+    of_height = re.sub(r"(?<![a-z])x(?![a-z])(?=[^/]*$)", "y", name)
+    height = _read(group, of_height, quantity) if of_height != name else None
     return StatedNumber(value, location, ratio=(height.value or value) / value if height else 1.0)
-
-
-def _name_of_height(name: str) -> str:
-    """Name what says of y what a dataset says of x, as y_pixel_size; "" if it is not of x."""
-    folder, slash, last = name.rpartition("/")
-    other = re.sub("(?<![a-z])x(?![a-z])", "y", last)
-    return f"{folder}{slash}{other}" if other != last else ""
-
-
-def _number_and_unit(text: str) -> tuple[float, str]:
-    """Divide "0.65 um"; the unit may be missing."""
-    number = re.match(r"[-+.\d]+(e[-+]?\d+)?", text, re.IGNORECASE)
-    end = number.end() if number else len(text)
-    return float(text[:end]), text[end:].strip()
 
 
 Kind = Literal["flats", "darks"]
