@@ -218,13 +218,10 @@ def _may_be_angles(name: str, dataset: "h5py.Dataset", lengths: Collection[int])
     if n not in lengths or dataset.size != n or dataset.dtype.kind not in "uif":
         return False
     unit = unit_of(dataset)
-    named = is_rotation(name) or unit != ""
-    return unit in PER_DEGREE and named and bool(np.isfinite(dataset[()]).all())
-
-
-def is_rotation(name: str) -> bool:
-    """Tell whether the path of a dataset is one of rotation angles, and of no other axis."""
-    return is_angle(name.rpartition("/")[2]) and not _OTHER_ANGLE.search(name)
+    is_rotation = is_angle(name.rpartition("/")[2]) and not _OTHER_ANGLE.search(name)
+    return (
+        unit in PER_DEGREE and (is_rotation or unit != "") and bool(np.isfinite(dataset[()]).all())
+    )
 
 
 def text_of(value: Any) -> str:

@@ -28,6 +28,7 @@ from tomopipe.scans.layout import (
     Kind,
     Layout,
     Path,
+    Reader,
     corrected,
     refuse_unknown_unit,
 )
@@ -107,21 +108,15 @@ def open_scan(
             says_how = IN_ORDER in reason or "skip_projections" in reason
             hint = "" if says_how else "; `select: yes` uses the frames that are there"
             raise ScanError(f"{path}: {reason}{hint}")
-        if metadata.theta_deg is None:
+        if (theta_deg := metadata.theta_deg) is None:
             raise ScanError(f"{path}: {NO_ANGLES}")
-        frames = _usable_frames(metadata, metadata.theta_deg)
+        there = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
+        frames = there[np.isfinite(theta_deg[there])]
         if len(frames) == 0:
             raise ScanError(
                 f"{path}: no frame can be used; {reason or 'leave it out (`select: no`)'}"
             )
         yield Scan(metadata, projections, frames, *references)
-
-
-def _usable_frames(metadata: Metadata, theta_deg: NDArray[np.float64]) -> NDArray[np.intp]:
-    chosen = metadata.chosen
-    written = chosen[chosen < metadata.n_written]
-    with_angle = written[written < len(theta_deg)]
-    return with_angle[np.isfinite(theta_deg[with_angle])]
 
 
 _SourcesOf = dict[Kind, Sources]
@@ -144,7 +139,7 @@ def _examine(
 
 
 def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: ExitStack) -> _Parts:
-    reader = format_of(path).open_reader(path, options, stack)
+    reader: Reader = format_of(path).load().open_reader(path, options, stack)
     layout = corrected(reader.layout(), options)
     _refuse_implausible(layout)
     warnings = [*layout.warnings, *_check_unit(layout, options)]
@@ -180,6 +175,9 @@ def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: Exi
             "stack. If they are square, set input.pixel_size_um"
         )
     numbers = {name: getattr(layout, name) for name in NUMBERS}
+    covered_deg = layout.covered_deg
+    if layout.theta_deg is not None and not layout.is_spread:
+        covered_deg = span_deg(layout.theta_deg)
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -192,7 +190,7 @@ def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: Exi
         theta_location=layout.theta_counted or layout.theta_location,
         theta_listed=layout.theta_listed,
         axes=options.axes,
-        covered_deg=_covered_deg(layout),
+        covered_deg=covered_deg,
         n_written=n_written,
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
         pixel_ratio=ratio,
@@ -272,12 +270,6 @@ def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
             "input.skip_angles and input.skip_projections skip all of them"
         )
     return np.flatnonzero(in_use)
-
-
-def _covered_deg(layout: Layout) -> float | None:
-    if layout.is_spread or layout.theta_deg is None:
-        return layout.covered_deg
-    return span_deg(layout.theta_deg)
 
 
 def _describe(

@@ -35,7 +35,6 @@ PIECE_BYTES = 4096
 _MOST_SAMPLES = 4096  # of a dataset
 _LEAST_PIECES = 256  # of a dataset, however few its frames
 _STEP = (5**0.5 - 1) / 2  # of the positions within frames: they never line up
-_DEFLATE = 1
 
 Extent = tuple[int, int]  # offset in the file, bytes
 
@@ -145,7 +144,9 @@ def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
         return
     for file, first, n_bytes in data.external or ():
         yield _text(first, n_bytes)
-        yield from _of_file(file)
+        if os.path.exists(file):
+            with open(file, "rb", buffering=0) as stream:
+                yield from _plain(stream.fileno())
     if data.shape is None or data.external:
         return
     in_full = data.nbytes <= FULL_BYTES
@@ -158,13 +159,6 @@ def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
         yield _value(data[()])
     else:
         yield from (os.pread(descriptor, n_bytes, offset) for offset, n_bytes in extents)
-
-
-def _of_file(path: str) -> Iterator[bytes]:
-    """Yield samples of a file of nothing but values, if it is there."""
-    if os.path.exists(path):
-        with open(path, "rb", buffering=0) as stream:
-            yield from _plain(stream.fileno())
 
 
 def _bounds(space: "h5py.h5s.SpaceID") -> tuple[Any, int, int]:

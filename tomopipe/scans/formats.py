@@ -5,17 +5,11 @@ darks elsewhere, and where else their parts may stand. The readers are imported 
 """
 
 import os
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 from tomopipe.scans.hdf5 import check_file
-
-if TYPE_CHECKING:
-    from tomopipe.config import InputBlock
-    from tomopipe.scans.layout import Kind, Reader, Reference
-
 
 BY_ANGLE = "images ordered by the angles in their names"  # where earlier versions did not
 COMMAS = "angles with decimal commas"  # earlier versions left out the decimals
@@ -32,20 +26,11 @@ class Format:
     name: str  # for people
     endings: tuple[str, ...]  # of its files, in lower case; its folders may have any name
     begins: tuple[bytes, ...]  # the first bytes of its files, 8 at most
-    module: str  # with the functions open_reader and references_in, as below
+    module: str  # with open_reader and references_in, as in `hdf5_scan.py`
 
-    def open_reader(self, path: Path, options: "InputBlock", stack: ExitStack) -> "Reader":
-        """Open a scan with the reader of its layout; what it opens is closed with the stack."""
-        reader: Reader = import_module(self.module).open_reader(path, options, stack)
-        return reader
-
-    def references_in(
-        self, path: Path, kind: "Kind", options: "InputBlock", stack: ExitStack
-    ) -> "list[Reference]":
-        """Find flats or darks in a file of their own, with the `input` of the scan they are for."""
-        parts: list[Reference]
-        parts = import_module(self.module).references_in(path, kind, options, stack)
-        return parts
+    def load(self) -> ModuleType:
+        """Return the module, which is imported only where a scan is opened."""
+        return import_module(self.module)
 
 
 HDF5 = Format(

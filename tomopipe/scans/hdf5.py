@@ -156,7 +156,12 @@ def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:
     if "unable to lock file" in text:
         return StillWrittenError(f"{path}: still written (another process has it open for writing)")
     if "already open for write" in text:
-        return _marked_open(path)
+        # one that died left its mark in the file: its last change tells
+        if time.time() - os.stat(path).st_mtime < _RECENT_S:
+            return StillWrittenError(f"{path}: still written (marked as open for writing)")
+        return ScanError(
+            f"{path}: its writer never closed it; repair a copy with h5clear -s, then use that"
+        )
     if "signature not found" in text:
         first = check_file(path)
         return ScanError(
@@ -167,12 +172,3 @@ def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:
             f"{path}: truncated HDF5 file, {sizes[1]} of {sizes[2]} bytes; copy it again"
         )
     return ScanError(f"{path}: broken HDF5 file ({one_line(error)})")
-
-
-def _marked_open(path: str | os.PathLike[str]) -> ScanError:
-    """Tell a living writer from one that died and left its mark in the file: by its last change."""
-    if time.time() - os.stat(path).st_mtime < _RECENT_S:
-        return StillWrittenError(f"{path}: still written (marked as open for writing)")
-    return ScanError(
-        f"{path}: its writer never closed it; repair a copy with h5clear -s, then use that"
-    )

@@ -302,7 +302,9 @@ class DxchangeReader(NamedReader):
         angles, _, warnings, _ = result
         if angles is None or len(angles) <= n_frames:
             return result
-        if len(angles) == _count_frames(self._file) and not _are_even(angles):
+        parts = (DATA, *places(self._file, "flats"), *places(self._file, "darks"))
+        n_all = sum(_count_in(self._file, name) for name in parts)
+        if len(angles) == n_all and not _are_even(angles):
             of_data = self._of_data(n_frames)
             if of_data is None or len(of_data) != len(angles):
                 raise ScanError(
@@ -355,12 +357,6 @@ def paths_of(file: "h5py.File") -> PathsBlock:
     """Name the datasets of a file."""
     names = {kind: parts[0] for kind in _PLACES if len(parts := places(file, kind)) == 1}
     return PathsBlock(data=DATA, angles=THETA if THETA in file else None, **names)
-
-
-def _count_frames(file: "h5py.File") -> int:
-    """Return the number of projections, flats and darks in a file."""
-    names = (DATA, *places(file, "flats"), *places(file, "darks"))
-    return sum(_count_in(file, name) for name in names)
 
 
 def _count_in(file: "h5py.File", name: str) -> int:

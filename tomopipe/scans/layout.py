@@ -134,12 +134,14 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | 
     """Read one number and convert it; None whatever goes wrong: nothing depends on it."""
     try:
         dataset = group[name]
-        number, unit = _number_and_unit(text_of(dataset[()]))
-        unit = unit or attribute_of(dataset, "units")
+        text = text_of(dataset[()])  # such as 0.65 um
+        match = re.match(r"[-+.\d]+(e[-+]?\d+)?", text, re.IGNORECASE)
+        end = match.end() if match else len(text)
+        number, unit = float(text[:end]), text[end:].strip() or attribute_of(dataset, "units")
     except UNREADABLE:
         return None
-    has_unit = unit and quantity.factors
     factors = quantity.factors
+    has_unit = unit and factors
     factor = factors.get(unit, factors.get(unit.lower())) if has_unit else quantity.guess(number)
     if not isfinite(number) or number == 0:
         return None
@@ -148,22 +150,10 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | 
         why = "below 0" if number < 0 else "a unit that is not known"
         return StatedNumber(None, location, f"{number:g}{unit and f' {unit}'} ({why})")
     value = number * float(factor)
-    height = _read(group, of_height, quantity) if (of_height := _name_of_height(name)) else None
+    # y_pixel_size beside x_pixel_size
+    of_height = re.sub(r"(?<![a-z])x(?![a-z])(?=[^/]*$)", "y", name)
+    height = _read(group, of_height, quantity) if of_height != name else None
     return StatedNumber(value, location, ratio=(height.value or value) / value if height else 1.0)
-
-
-def _name_of_height(name: str) -> str:
-    """Name what says of y what a dataset says of x, as y_pixel_size; "" if it is not of x."""
-    folder, slash, last = name.rpartition("/")
-    other = re.sub("(?<![a-z])x(?![a-z])", "y", last)
-    return f"{folder}{slash}{other}" if other != last else ""
-
-
-def _number_and_unit(text: str) -> tuple[float, str]:
-    """Divide "0.65 um"; the unit may be missing."""
-    number = re.match(r"[-+.\d]+(e[-+]?\d+)?", text, re.IGNORECASE)
-    end = number.end() if number else len(text)
-    return float(text[:end]), text[end:].strip()
 
 
 Kind = Literal["flats", "darks"]
@@ -295,10 +285,20 @@ def corrected(layout: Layout, options: InputBlock) -> Layout:
         changes["warnings"] = tuple(
             text for text in layout.warnings if not text.startswith(_OF_ANGLES)
         )
-        if _are_others(layout.theta_deg, changes.get("theta_deg")):
+        of_file, others = layout.theta_deg, changes.get("theta_deg")
+        if (
+            of_file is not None
+            and others is not None
+            and len(of_file) == len(others)
+            and np.nanmax(np.abs(of_file - others), initial=0) > _SAME_ANGLE_DEG
+        ):
             other = f"{OTHER_ANGLES}, {layout.theta_location}"
             changes["notes"] = (*changes.get("notes", layout.notes), other)
-    return _without_jump(replace(layout, **changes))
+    layout = replace(layout, **changes)
+    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
+        return layout
+    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
+    return replace(layout, theta_deg=theta_deg, notes=notes)
 
 
 def _not_of_the_file(of_file: StatedNumber | None, value: float) -> str:
@@ -307,21 +307,6 @@ def _not_of_the_file(of_file: StatedNumber | None, value: float) -> str:
         return _CONFIGURATION
     other = abs(value - of_file.value) > SAME_NUMBER * of_file.value
     return f"{_CONFIGURATION}, where the file has {of_file.value:.4g}" if other else _CONFIGURATION
-
-
-def _without_jump(layout: Layout) -> Layout:
-    """Let angles that begin again at 360 degrees go on."""
-    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
-        return layout
-    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
-    return replace(layout, theta_deg=theta_deg, notes=notes)
-
-
-def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
-    """Tell whether the angles that the configuration gives are not those of the file."""
-    if of_file is None or configured is None or len(of_file) != len(configured):
-        return False
-    return bool(np.nanmax(np.abs(of_file - configured), initial=0.0) > _SAME_ANGLE_DEG)
 
 
 def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:

@@ -151,14 +151,10 @@ def _targets(path: str) -> tuple[list[str], list[str]]:
                     values |= {os.path.normpath(name) for name, *_ in entry.external or ()}
     except (ScanError, OSError, RuntimeError, KeyError):
         return [], []
-    return [_source_path(name, path) for name in sorted(names - {"."})], sorted(values)
-
-
-def _source_path(name: str, path: str) -> str:
-    """Return the path where HDF5 finds a file, or where it would look first."""
-    paths = list(source_paths(name, path))
-    beside = [source for source in paths if os.path.exists(source)]
-    return os.path.normpath((beside or paths)[0])
+    # where HDF5 finds each, or where it would look first
+    paths = [[*source_paths(name, path)] for name in sorted(names - {"."})]
+    first = [next(filter(os.path.exists, places), places[0]) for places in paths]
+    return [*map(os.path.normpath, first)], sorted(values)
 
 
 def objects_in(file: "h5py.File") -> "Iterator[tuple[str, Any, h5py.HLObject | None]]":

@@ -59,52 +59,50 @@ def find_references(
     stack: ExitStack,
 ) -> References:
     """Find the flats or darks, in the scan or elsewhere; `stack` closes other files."""
-    path, pixels = layout.path, layout.projections.pixels
-    several = [source] if isinstance(source, str | os.PathLike) else source
-    if several is None:
+    pixels, where = layout.projections.pixels, ""
+    if source is None:
+        where = f"{layout.path}: "
         if options.paths.data is None and (name := getattr(options.paths, kind)):
             raise ScanError(
-                f"{path}: input.paths.{kind}: {name} is of the file that preprocess.{kind} names: "
+                f"{where}input.paths.{kind}: {name} is of the file that preprocess.{kind} names: "
                 f"set preprocess.{kind}; where it is of the scan, input.paths.data"
             )
-        paths: list[tuple[Path, Reference]] = [(path, part) for part in reader.references(kind)]
+        parts = reader.references(kind)
     elif isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
         return References((Frames(pixels, np.arange(0)),), np.zeros(0), ABSENT)
     else:
-        paths = [
-            (other, part)
-            for other in several
-            for part in format_of(other).references_in(other, kind, options, stack)
+        parts = [
+            replace(part, location=f"{path}: {part.location}")
+            for path in ([source] if isinstance(source, str | os.PathLike) else source)
+            for part in format_of(path).load().references_in(path, kind, options, stack)
         ]
     expected = pixels.shape[1:]
-    paths = [(where, _as_images(_as_the_scan(part, pixels), expected)) for where, part in paths]
-    for where, part in paths:
+    parts = [_as_images(_as_the_scan(part, pixels), expected) for part in parts]
+    for part in parts:
         shape = part.frames.pixels.shape[1:]
         if shape != expected:
             n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
             is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
             other = f"; set preprocess.{kind} to frames of that size"
             raise ScanError(
-                f"{where}: {part.location} has frames of {shape}; expected {expected} as in "
+                f"{where}{part.location} has frames of {shape}; expected {expected} as in "
                 f"{pixels.name}{axes_hint(options.axes) if is_sinogram else other}"
             )
-    if kind == "flats" and not any(part.frames.written.any() for _, part in paths):
-        where, part = paths[0]
-        unread = f"{where}: {part.location} was never written"
-        if several is None and layout.missing_sources:
-            unread = f"{where}: {part.location}: {layout.missing_sources[0]} cannot be opened"
-        raise ScanError(f"{unread}; {how_to_name(kind)}")
-    if several is not None:
-        n_angles = len(layout.projections.index)
-        positions = np.linspace(0, n_angles, len(paths)).tolist() if len(paths) > 1 else [np.nan]
-        n_before = [part.n_before for _, part in paths if part.n_before is not None]
-        if several == [source] and len(n_before) == len(paths) > 1:
-            positions = np.searchsorted(layout.projections.index, n_before).tolist()
-        paths = [
-            (p, Reference(r.frames, f"{p}: {r.location}", np.full(len(r.positions), before)))
-            for (p, r), before in zip(paths, positions, strict=True)
+    if kind == "flats" and not any(part.frames.written.any() for part in parts):
+        unread = " was never written"
+        if source is None and layout.missing_sources:
+            unread = f": {layout.missing_sources[0]} cannot be opened"
+        raise ScanError(f"{where}{parts[0].location}{unread}; {how_to_name(kind)}")
+    if source is not None:
+        n_angles, n_parts = len(layout.projections.index), len(parts)
+        positions = np.linspace(0, n_angles, n_parts) if n_parts > 1 else np.array([np.nan])
+        n_before = [part.n_before for part in parts if part.n_before is not None]
+        if isinstance(source, str | os.PathLike) and len(n_before) == n_parts > 1:
+            positions = np.searchsorted(layout.projections.index, n_before)
+        parts = [
+            replace(part, positions=np.full(len(part.positions), before, float))
+            for part, before in zip(parts, positions, strict=True)
         ]
-    parts = [part for _, part in paths]
     return References(
         tuple(Frames(part.frames.pixels, part.frames.index[part.frames.written]) for part in parts),
         np.concatenate([part.positions[part.frames.written] for part in parts]),

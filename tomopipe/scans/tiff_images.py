@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Literal, NamedTuple
@@ -153,9 +153,11 @@ class ImageFiles(_Images):
         typical = keys[self._files.index(self._typical)]
         others = [key for key in dict.fromkeys(keys) if key != typical and key[1]]
         others.sort(key=lambda key: (key[0] == typical[0], -abs(key[1] - typical[1])))
-        odd_keys = [
-            key for key in others[:_MOST_ODD] if not self._is_alike(self._files[keys.index(key)])
-        ]
+        odd_keys = []
+        for key in others[:_MOST_ODD]:
+            with suppress(ScanError):  # cut short: not written
+                if _shape_and_type(self._files[keys.index(key)]) != (self.shape[1:], self.dtype):
+                    odd_keys.append(key)
         odd = np.array([key in odd_keys for key in keys])
         used = odd if unused is None else odd & ~unused
         if used.any():
@@ -166,13 +168,6 @@ class ImageFiles(_Images):
                 f"in {self._typical.name}: move it away, or, beside projections, count it as "
                 "invalid in input.frames"
             )
-
-    def _is_alike(self, path: FilePath) -> bool:
-        """Tell whether an image has the shape and type of the others, or cannot be opened."""
-        try:
-            return _shape_and_type(path) == (self.shape[1:], self.dtype)
-        except ScanError:
-            return True  # cut short: not written
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of some of the images, several files at a time."""

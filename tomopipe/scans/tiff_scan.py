@@ -191,7 +191,12 @@ class TiffReader:
             alike = [p for p in visible(self._path) if folder_kind(p.name) == kind and p.is_dir()]
             if len(alike) > 1:
                 names = in_order_of_time(path.name for path in alike)
-                raise ScanError(self._several(kind, names))
+                listed = ", ".join(f'"{self._path.parent}/{{scan}}/{name}"' for name in names)
+                raise ScanError(
+                    f"{self._path}: {len(names)} folders of {kind}, {', '.join(names)}: name them "
+                    "in the order in which they were taken: "
+                    f"preprocess: {{{kind}: [{listed}]}}, or move them away"
+                )
             folder = next(iter(alike), self._path / kind)
             shown = folder.name
         if folder.is_dir():
@@ -199,14 +204,6 @@ class TiffReader:
         raise ScanError(
             f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}, or say "
             "in input.frames which of the images they are"
-        )
-
-    def _several(self, kind: Kind, names: list[str]) -> str:
-        """Say how to name several folders of flats or darks, which are taken in an order."""
-        listed = ", ".join(f'"{self._path.parent}/{{scan}}/{name}"' for name in names)
-        return (
-            f"{self._path}: {len(names)} folders of {kind}, {', '.join(names)}: name them in the "
-            f"order in which they were taken: preprocess: {{{kind}: [{listed}]}}, or move them away"
         )
 
     def _find_angles(self) -> tuple[FilePath | None, NDArray[np.float64] | None, tuple[str, ...]]:
