@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import STEPS as RECORDED
 from tomopipe.campaign.failures import Failure, failed_stack
 from tomopipe.campaign.log import position
 from tomopipe.campaign.raw_files import unread_folders
+from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.stacks import stack_notes
 from tomopipe.cost import START_S, cpu_s, disk_needed
 from tomopipe.errors import grouped, some_of
