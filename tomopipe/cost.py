@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.relion_set import stack_shape
-from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.config import FullReconBlock
 from tomopipe.config.blocks import ITERATIONS

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from tomopipe.campaign.raw_files import (
     folders,
     missing_folders,
 )
-from tomopipe.campaign.results import INVENTORY_COLUMNS, read_center, read_tsv
+from tomopipe.campaign.results import InventoryRows, read_center, read_inventory
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_config, read_config
@@ -36,8 +36,6 @@ from tomopipe.scans.formats import RAW_ENDINGS
 
 if TYPE_CHECKING:
     from tomopipe.scans.exchange import RawScan
-
-InventoryRows = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -461,20 +459,6 @@ def _unmatched_overrides(
 def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
     """Return size and time of each scan's raw file, which identify a record of failure."""
     return {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans}
-
-
-def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:
-    """Read results/inventory.tsv by scan; refused names, which may repeat, are skipped.
-
-    Memoised by time and size: the workflow asks once per job.
-    """
-    status = os.stat(path)
-    return _read_inventory(os.fspath(path), status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=4)
-def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
-    return {row["scan"]: row for row in read_tsv(path, INVENTORY_COLUMNS)}
 
 
 def refuse_vanished(campaign: Campaign) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tomopipe.campaign.files import LOGS, VOLUMES, Files, Logs
 from tomopipe.campaign.log import JobStatus, read_jobs, status_in_run, status_path
-from tomopipe.campaign.results import center_by_hand
+from tomopipe.campaign.results import center_by_hand, read_inventory
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or, text
@@ -173,8 +173,6 @@ def counted(campaign: "Campaign", jobs: Iterable[JobStatus], why: Why | None) ->
     tell; one whose result is an error has failed. Failures of scans and stacks that are not asked
     for are left out, and those of the search for a COR that the campaign table has.
     """
-    from tomopipe.campaign.campaign import read_inventory  # which reads failures
-
     not_asked, result = set[tuple[str, str]](), []
     with suppress(OSError, TomopipeError):
         rows = read_inventory(campaign.files.inventory)

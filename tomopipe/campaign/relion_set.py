@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tomopipe.campaign.failures import failed_stack
 from tomopipe.campaign.files import BINNING
+from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
 
 if TYPE_CHECKING:
-    from tomopipe.campaign.campaign import Campaign, InventoryRows  # slow to load
+    from tomopipe.campaign.campaign import Campaign  # slow to load
 
 # of `input`: they change the size of a stack
 _SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
@@ -48,8 +49,6 @@ def campaign_binning(campaign: "Campaign") -> dict[str, Any] | None:
 @lru_cache(maxsize=2)
 def _proposed(campaign: "Campaign", *_mtimes_ns: int) -> dict[str, Any] | None:
     """Return the binning for all scans; cached by time, as each job asks for it."""
-    from tomopipe.campaign.campaign import read_inventory
-
     rows = read_inventory(campaign.files.inventory)
     cors = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
     names = [scan for scan in sorted(cors) if scan in rows]
@@ -90,7 +89,7 @@ def failed_stacks(campaign: "Campaign", scans: Collection[str]) -> dict[str, str
     return {scan: reason for scan, reason in result.items() if reason}
 
 
-def _needed(campaign: "Campaign", rows: "InventoryRows", scans: list[str]) -> dict[str, int]:
+def _needed(campaign: "Campaign", rows: InventoryRows, scans: list[str]) -> dict[str, int]:
     """Return the smallest binning of each scan, without those too large at any binning."""
     from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ VOLUME_ROWS = "volume_rows"
 N_STUCK = "n_stuck"
 """Key of try.json: how many pixels are interpolated, as they stand at the largest number."""
 _AGAIN = "Delete it and run again."
+InventoryRows = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,20 @@ def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | Non
 def read_fixes(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Fix]:
     """Read the tables of fix_cor, by scan."""
     return parse_fixes(row for path in paths for row in read_tsv(path, FIX_COLUMNS))
+
+
+def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:
+    """Read results/inventory.tsv by scan; refused names, which may repeat, are skipped.
+
+    Memoised by time and size: the workflow asks once per job.
+    """
+    status = os.stat(path)
+    return _read_inventory(os.fspath(path), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
+    return {row["scan"]: row for row in read_tsv(path, INVENTORY_COLUMNS)}
 
 
 def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:

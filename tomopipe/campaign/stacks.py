@@ -5,7 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.state import not_selected, why_not_selected
 from tomopipe.campaign.table import did_you_mean
 

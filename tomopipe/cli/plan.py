@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_inventory, scans_of
+from tomopipe.campaign.campaign import load_campaign, scans_of
 from tomopipe.campaign.failures import forget
+from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.signs import SIGNS
 from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import (

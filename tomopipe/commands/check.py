@@ -8,8 +8,9 @@ from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import path_problems
+from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean

@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import STEPS as RECORDED
 from tomopipe.campaign.failures import Failure, failed_stack
 from tomopipe.campaign.log import position
 from tomopipe.campaign.raw_files import unread_folders
+from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.stacks import stack_notes
 from tomopipe.cost import START_S, cpu_s, disk_needed
 from tomopipe.errors import grouped, scans_named

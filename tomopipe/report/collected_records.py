@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe import __version__
-from tomopipe.campaign.campaign import Campaign, read_inventory
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import OF_SCANS, Failure, Why, counted, plain_error
 from tomopipe.campaign.files import TRUTH, VOLUMES, Logs
 from tomopipe.campaign.log import JobStatus, read_jobs
 from tomopipe.campaign.raw_files import encode_series
-from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state import NOT_SELECTED

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import SNAKEMAKE, STAR
 from tomopipe.campaign.raw_files import path_problems
+from tomopipe.campaign.results import InventoryRows
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.campaign.signs import source_word
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import Fix
@@ -159,7 +159,6 @@ def why_again(campaign: "Campaign") -> "Why":
 
     @cache
     def target() -> "Target":
-        from tomopipe.campaign.campaign import read_inventory
         from tomopipe.reruns.target import Target  # slow to load, and reads this module
 
         return Target(campaign, read_inventory(campaign.files.inventory))

@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.results import InventoryRows
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.errors import scans_named
 from tomopipe.reruns.decisions import statement_in

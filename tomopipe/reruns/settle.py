@@ -21,9 +21,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import Files
-from tomopipe.campaign.results import read_cor_json, read_fixes
+from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped

@@ -7,11 +7,19 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
+from tomopipe.campaign.campaign import Campaign, as_json
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.relion_set import failed_stacks, star_options
-from tomopipe.campaign.results import N_STUCK, VOLUME_ROWS, read_cor_json, read_fixes, read_tsv
+from tomopipe.campaign.results import (
+    N_STUCK,
+    VOLUME_ROWS,
+    InventoryRows,
+    read_cor_json,
+    read_fixes,
+    read_inventory,
+    read_tsv,
+)
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.cor.outliers import Fix

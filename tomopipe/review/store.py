@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
+from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.results import read_inventory
 from tomopipe.campaign.signs import State, state_of
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import folded, make_plan

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign import lock, slurm
-from tomopipe.campaign.campaign import Campaign, campaign_from_data, read_inventory, refuse_vanished
+from tomopipe.campaign.campaign import Campaign, campaign_from_data, refuse_vanished
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, names_no_target
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
+from tomopipe.campaign.results import read_inventory
 from tomopipe.config import with_file
 from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError, reason_of, room_for, some_of

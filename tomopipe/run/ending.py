@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
+from tomopipe.campaign.campaign import Campaign, stats_of
 from tomopipe.campaign.failures import STEPS, record_failures
 from tomopipe.campaign.files import STACK, STAR, VOLUMES, Logs
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import read_cor_json, volume_cor_px
+from tomopipe.campaign.results import read_cor_json, read_inventory, volume_cor_px
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.cor_value import same_cor

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tomopipe.campaign.campaign import campaign_from_data, read_inventory
-from tomopipe.campaign.results import write_tsv
+from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.results import read_inventory, write_tsv
 from tomopipe.reruns.decisions import Decisions
 
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from tests.report_campaign import INVENTORY
 from tomopipe.campaign import lock
-from tomopipe.campaign.campaign import load_campaign, read_inventory
-from tomopipe.campaign.results import write_tsv
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.results import read_inventory, write_tsv
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
