@@ -129,7 +129,9 @@ def start(
         run = lock.take(directory, run, take_over=take_over)
     process = None
     try:
-        _remove_old_logs(log.parent)
+        for old in sorted(log.parent.glob("*.log"))[: 1 - _N_LOGS]:
+            old.unlink()
+            old.with_suffix(_EVENTS).unlink(missing_ok=True)
         variables = {VARIABLE: run.events, FORCE: "yes" if force else "", FILES: files}
         process = spawn(directory, command, log, variables | {lock.VARIABLE: run.id})
         mine, run = run, replace(run, **named(process.pid))
@@ -175,12 +177,6 @@ def _other_cache(directory: Path) -> dict[str, str]:
         if os.access(folder, os.W_OK | os.X_OK):
             return {}
     return {"XDG_CACHE_HOME": str(directory.absolute() / SNAKEMAKE / "cache")}
-
-
-def _remove_old_logs(folder: Path) -> None:
-    for old in sorted(folder.glob("*.log"))[: 1 - _N_LOGS]:
-        old.unlink()
-        old.with_suffix(_EVENTS).unlink(missing_ok=True)
 
 
 def interrupt(run: Run, *, sending: signal.Signals) -> None:
