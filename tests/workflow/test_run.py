@@ -237,7 +237,7 @@ def test_a_killed_run_is_told_and_the_next_goes_on(campaign, tmp_path):
     table(campaign, "a_1\t\t47.00\t")
     slow = breaking(tmp_path, "a_1", "time.sleep(100)")
     first = subprocess.Popen(
-        [sys.executable, "-m", "tomopipe", "run", *CORES], cwd=campaign, env=os.environ | slow
+        [warm.python(), "-m", "tomopipe", "run", *CORES], cwd=campaign, env=os.environ | slow
     )
     state = campaign / "logs/status/full_recon/a_1.json"
     begun_ns = state.stat().st_mtime_ns

@@ -27,7 +27,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.status import read_status
 from tomopipe.run.progress import VARIABLE
 
-pytestmark = [pytest.mark.slurm, pytest.mark.plain]
+pytestmark = pytest.mark.slurm
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.workflow.conftest import (
 from tests.workflow.test_slurm import cluster, init, run_slurm  # noqa: F401
 from tomopipe.volumes.volume_read import read_provenance
 
-pytestmark = [pytest.mark.slurm, pytest.mark.plain]
+pytestmark = pytest.mark.slurm
 
 COR_PX = {"a_1": 48.75, "a_2": 49.25, "b_1": 45.25, "b_2": 45.75}
 

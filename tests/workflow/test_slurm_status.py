@@ -14,7 +14,7 @@ from tests.workflow.test_slurm import cluster, init  # noqa: F401
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.status import read_status
 
-pytestmark = [pytest.mark.slurm, pytest.mark.plain]
+pytestmark = pytest.mark.slurm
 SLOW = "time.sleep(40)"
 
 

@@ -171,13 +171,13 @@ def rows_put(monkeypatch):
 def test_whichever_call_runs_out_of_memory_each_slice_is_written_once_and_right(
     tmp_path, monkeypatch, divide, small, rows_put, kind, error
 ):
-    """All calls of a kind, of memory some, in many batches; of the host's memory, too."""
+    """Calls of each kind from the first to the last batch; of the host's memory, too."""
     divide(4, 8)
     truth, expected = small
     path = tmp_path / "v.h5"
     n = _volume_with(monkeypatch, truth, path, kind, -1)
     assert n > 10
-    for number in range(0, n, -(-n // (40 if error is None else 5))):
+    for number in range(0, n, -(-n // (12 if error is None else 5))):
         path.unlink()
         rows_put.clear()
         assert _volume_with(monkeypatch, truth, path, kind, number, error) > number
