@@ -156,9 +156,10 @@ def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArr
     if not numbered:
         raise ScanError(f"{path}: a list of angles without any angle")
     first = _cells(numbered[0][1])
-    if _are_numbers(first):
-        header = _header_of_remarks(lines, len(first))
-    else:
+    header = _header_of_remarks(lines, len(first))
+    try:
+        _ = [*map(float, first)]
+    except ValueError:
         header = first
         numbered.pop(0)
     column = _column(header, numbered, path)
@@ -206,13 +207,6 @@ def _header_of_remarks(lines: list[str], n_columns: int) -> list[str]:
             if len(cells) == n_columns and sum(map(is_angle, cells)) == 1:
                 return cells
     return []
-
-
-def _are_numbers(cells: list[str]) -> bool:
-    try:
-        return bool([float(cell) for cell in cells])
-    except ValueError:
-        return False
 
 
 def _column(header: list[str], rows: list[tuple[int, str]], path: str | os.PathLike[str]) -> int:

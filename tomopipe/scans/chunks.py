@@ -208,7 +208,16 @@ def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
 
         @cache  # once, as a scan may be made of thousands of parts of it
         def open_file(name: str) -> "h5py.File | None":
-            return dataset.file if name == "." else _open(name, dataset.file.filename, stack)
+            if name == ".":
+                return dataset.file
+            places = source_paths(name, dataset.file.filename)
+            path = next(filter(os.path.exists, places), None)
+            try:
+                return None if path is None else stack.enter_context(open_hdf5(path))
+            except StillWrittenError:
+                raise
+            except ScanError:
+                return None
 
         @cache
         def written(file_name: str, dataset_name: str) -> Written | None:
@@ -227,17 +236,6 @@ def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
                 missing.extend(source.missing_sources)
                 covered[frames] += pixels * _match(source.frames, source_frames, len(frames))
     return Written(covered >= prod(dataset.shape[1:]), tuple(dict.fromkeys(missing)))
-
-
-def _open(name: str, virtual_path: str, stack: ExitStack) -> "h5py.File | None":
-    """Open a source file; None if there is none that can be opened."""
-    path = next(filter(os.path.exists, source_paths(name, virtual_path)), None)
-    try:
-        return None if path is None else stack.enter_context(open_hdf5(path))
-    except StillWrittenError:
-        raise
-    except ScanError:
-        return None
 
 
 def _parts_of_mapping(

@@ -297,7 +297,13 @@ class DxchangeReader(NamedReader):
         """Read the planned angles, and which are of the frames, if the camera dropped others."""
         theta = find_dataset(self._file, THETA)
         if theta is None:
-            return self._theta_elsewhere(n_frames)
+            # of the projections, or of all frames in a known order
+            of_data = self._of_data(n_frames)
+            of_data = np.ones(n_frames, bool) if of_data is None else of_data
+            result = find_angles(self._file, {n_frames, len(of_data)}, self._options.angle_unit)
+            if result.theta_deg is None or len(result.theta_deg) == n_frames:
+                return result
+            return result._replace(theta_deg=result.theta_deg[of_data])
         result = degrees_of(theta, self._options.angle_unit)
         angles, _, warnings, _ = result
         if angles is None or len(angles) <= n_frames:
@@ -323,15 +329,6 @@ class DxchangeReader(NamedReader):
         locations = _locations(self._file)
         of_data = None if locations is None else locations == DATA
         return None if of_data is None or np.count_nonzero(of_data) != n_frames else of_data
-
-    def _theta_elsewhere(self, n_frames: int) -> Angles:
-        """Look for angles elsewhere: of the projections, or of all frames in a known order."""
-        if (of_data := self._of_data(n_frames)) is None:
-            of_data = np.ones(n_frames, bool)
-        result = find_angles(self._file, {n_frames, len(of_data)}, self._options.angle_unit)
-        if result.theta_deg is None or len(result.theta_deg) == n_frames:
-            return result
-        return result._replace(theta_deg=result.theta_deg[of_data])
 
     @cached_property
     def _stack(self) -> Hdf5Pixels:

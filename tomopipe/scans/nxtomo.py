@@ -125,10 +125,8 @@ class NxtomoReader:
         theta_deg, location, warnings, _ = angles_unless_given(self._options, self._theta_deg)
         numbers = np.cumsum(self._planned_keys == PROJECTION) - 1
         placed = self._planned_index
-        aborted = ""
-        if self._planned_index is None:  # it is not known which are missing
-            n_planned = len(self._planned_keys)
-            aborted = fewer_frames(len(self._keys), n_planned, f"keys in {self._key_name}")
+        listed = f"keys in {self._key_name}"
+        aborted = fewer_frames(len(self._keys), len(self._planned_keys), listed)
         sample, detector = _of(self._groups, "NXsample"), [self._detector]
         beam, mono = (_of(self._everywhere, f"NX{name}") for name in ("beam", "monochromator"))
         return Layout(
@@ -153,7 +151,7 @@ class NxtomoReader:
             missing_sources=self._stored.missing_sources,
             warnings=warnings + invalid_frames(self._keys),
             notes=self._notes,
-            aborted=aborted,
+            aborted=aborted if placed is None else "",  # else it is known which are missing
             n_planned=int(numbers[-1]) + 1,
             positions=None if placed is None else numbers[placed[index]],
         )
