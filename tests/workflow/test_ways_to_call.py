@@ -297,6 +297,18 @@ def test_an_unknown_target_is_refused(target, campaign):
     assert "Traceback" not in run.text
 
 
+def test_a_volume_as_a_target_is_answered_with_its_receipt(campaign):
+    before = os.stat(campaign / "results" / "a_1_rec.h5").st_mtime_ns
+    for option in (["-n"], ["-f", "--cores", "2"]):
+        run = conftest.snakemake(campaign, *option, "results/a_1_rec.h5")
+        assert run.status == 1
+        (said,) = [line for line in run.text.splitlines() if line.startswith("tomopipe: ")]
+        assert said.endswith("results/made/full_recon/a_1.json")
+        assert "tomopipe run a_1" in said
+        assert "Traceback" not in run.text
+    assert os.stat(campaign / "results" / "a_1_rec.h5").st_mtime_ns == before
+
+
 @pytest.mark.engine
 def test_tomopipe_run_sees_all_results_and_makes_volumes_by_name(campaign):
     told = CliRunner().invoke(cli, ["run", str(campaign), "--", "--summary"])

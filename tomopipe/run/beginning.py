@@ -5,6 +5,7 @@ import gc
 import getpass
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from tomopipe.campaign import lock, slurm
 from tomopipe.campaign.campaign import Campaign, campaign_from_data, refuse_vanished
-from tomopipe.campaign.files import CONFIG, SNAKEFILE, names_no_target
+from tomopipe.campaign.files import CONFIG, SNAKEFILE, VOLUMES, names_no_target
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import read_inventory
@@ -72,6 +73,7 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
     elif not config:
         read_document(directory / CONFIG)  # which says that it is missing
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
+    _refuse_volumes(campaign)
     refuse_vanished(campaign)
     if not (is_of_watcher() or launch.is_lint()):
         refuse_no_file(campaign)
@@ -87,6 +89,20 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
             signal.SIGINT, lambda *_: sys.exit("tomopipe: stopped before anything was begun.")
         )
     return campaign
+
+
+def _refuse_volumes(campaign: Campaign) -> None:
+    """Raise if a volume is named as a target: Snakemake says only that no rule makes it."""
+    for target in sys.argv[1:]:
+        path = os.path.relpath(target) if target.endswith(tuple(VOLUMES.values())) else ""
+        for scan in campaign.scans if path else ():
+            if campaign.volume(scan) == path:
+                receipt = campaign.outputs.receipt
+                raise TomopipeError(
+                    f"{target}: Snakemake's target is the receipt of a volume. Type: tomopipe run "
+                    f"{shlex.quote(scan)}; or give snakemake {receipt('resolve_cor')} and "
+                    f"{receipt('full_recon', scan)}"
+                )
 
 
 def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
