@@ -64,13 +64,6 @@ def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
     return index + float(np.clip(-slope / (2 * curvature), -1.0, 1.0))
 
 
-def near_candidates(cor_px: float, candidates_px: NDArray[np.float64]) -> bool:
-    """Whether a COR lies in the candidates' range, widened by 4 px or 2 steps."""
-    low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
-    margin = max(4.0, 2.0 * (high - low) / max(len(candidates_px) - 1, 1))
-    return low - margin <= cor_px <= high + margin
-
-
 def make_answer(
     method: str,
     best_cor_px: float,
@@ -84,11 +77,12 @@ def make_answer(
     """Make an answer of a best position; `penalty` says what lowers its confidence most.
 
     "edge" without confidence if the best position is on the border of the detector, or outside of
-    the candidates with a confidence from 0.25 to 0.6.
+    the candidates, by more than 4 px and 2 steps, with a confidence from 0.25 to 0.6.
     """
     low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
     outside = f"outside of the candidates {low:g} to {high:g}"
-    inside = near_candidates(best_cor_px, candidates_px)
+    margin = max(4.0, 2.0 * (high - low) / max(len(candidates_px) - 1, 1))
+    inside = low - margin <= best_cor_px <= high + margin
     reason = "" if inside else f"found {outside}, on the whole detector"
     verdict = "resolved"
     if on_border:
