@@ -126,9 +126,7 @@ def proven_stop_deg(sinograms: NDArray[np.floating]) -> float:
     """Return the angle of the last frame, of 180, 360, 540 or 720 degrees; 0: not proven.
 
     `sinograms` (n_rows, n_frames, n_cols) are corrected rows, -log, in the order in which they were
-    taken, at equal steps; more rows give a higher significance. The last frame is at the end of the
-    range, or one step before it. Proven only if the second best hypothesis is worse by
-    `SIGNIFICANCE` standard errors, taken from the scatter of rows and spatial frequencies.
+    taken, at equal steps. Standard errors are from the scatter of rows and spatial frequencies.
     """
     view = _view(np.asarray(sinograms))
     if view is None:

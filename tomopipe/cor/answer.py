@@ -39,15 +39,11 @@ def nothing(method: str, verdict: str, reason: str, candidates_px: NDArray[np.fl
 
 
 def prominence(score: ArrayLike, window: int) -> NDArray[np.float64]:
-    """Height of a curve above its running median in units of its mean absolute residual, or 0.
-
-    The unit is the *mean* absolute residual: the median one is 0 wherever the running median
-    follows a smooth curve.
-    """
+    """Height of a curve above its running median in units of its mean absolute residual, or 0."""
     score = np.asarray(score, dtype=float)
     window = max(3, min(int(window), len(score)) | 1)
     residual = score - ndimage.median_filter(score, size=window, mode="nearest")
-    usual = float(np.mean(np.abs(residual)))
+    usual = float(np.mean(np.abs(residual)))  # the median one is 0 of a smooth curve
     return residual / usual if usual > 0 else np.zeros_like(score)
 
 

@@ -192,13 +192,10 @@ _STARTS = 4
 
 
 def rotation_penalty(prepared: Prepared, cor_px: float) -> float:
-    """Penalty: 1 if lines 180 degrees apart match better than others, 0 if not.
-
-    1 for limited-angle scans, of which it knows nothing. Of 35 simulated scans with a sample 95 %
-    had a gain above 1, the worst 0.4, and at most 16 % of the other pairs matched as well; of four
-    fading structures the best gain was 0.81.
-    """
+    """Penalty: 1 if lines 180 degrees apart match better than others, or are none; 0 if not."""
     gain = rotation_gain(prepared, cor_px)
+    # With a sample the gain was above 1 (the worst 0.4) and at most 16 % of the others matched as
+    # well, in 95 % of 35 simulated scans; the best gain of four fading structures was 0.81.
     return 1.0 if gain is None else ramp(gain[0], 0.5, 1.1) * ramp(gain[1], 0.3, 0.15)
 
 
