@@ -85,10 +85,6 @@ class _View:
     def n_cols(self) -> int:
         return int(self.lines.shape[2])
 
-    def few(self) -> "_View":
-        """Return `_COUNTING_ROWS` of the rows, evenly spread."""
-        return replace(self, lines=self.lines[evenly_spread(len(self.lines), _COUNTING_ROWS)])
-
     def reach_px(self, cor_px: float | None = None) -> float:
         """Return how far the sample reaches from the axis; None: at least, wherever that is."""
         if self.truncated:
@@ -130,14 +126,12 @@ def proven_stop_deg(sinograms: NDArray[np.floating]) -> float:
     """Return the angle of the last frame, of 180, 360, 540 or 720 degrees; 0: not proven.
 
     `sinograms` (n_rows, n_frames, n_cols) are corrected rows, -log, in the order in which they were
-    taken, at equal steps; more rows give a higher significance. The last frame is at the end of the
-    range, or one step before it. Proven only if the second best hypothesis is worse by
-    `SIGNIFICANCE` standard errors, taken from the scatter of rows and spatial frequencies.
+    taken, at equal steps. Standard errors are from the scatter of rows and spatial frequencies.
     """
     view = _view(np.asarray(sinograms))
     if view is None:
         return 0.0
-    few = view.few()
+    few = replace(view, lines=view.lines[evenly_spread(len(view.lines), _COUNTING_ROWS)])
     counted = {m: fit for m in _N_180 if (fit := _fit_at_best_axis(few, m)) is not None}
     if len(counted) < len(_N_180):
         return 0.0
@@ -149,7 +143,7 @@ def proven_stop_deg(sinograms: NDArray[np.floating]) -> float:
             return 0.0
     cor_px = float(counted[n_180].cor_px[counted[n_180].best])
     # A sample that moved, or that is symmetric: its power spectra come again sooner.
-    if max(_explained_by_multiples(few, n_180, cor_px).values(), default=0.0) > _REPEATED:
+    if _explained_by_multiples(few, n_180, cor_px) > _REPEATED:
         return 0.0
     steps = _steps_to_end(view, n_180, cor_px)
     return 0.0 if steps is None else 180.0 * n_180 * (1 - steps / view.n_frames)
@@ -419,27 +413,17 @@ def _least(fits: dict[int, _Fit]) -> tuple[int, dict[int, float]]:
     }
 
 
-def _explained_by_multiples(view: _View, n_180: int, cor_px: float) -> dict[int, float]:
-    """Return what each multiple of n_180 explains of the power spectra, over what n_180 does."""
+def _explained_by_multiples(view: _View, n_180: int, cor_px: float) -> float:
+    """Return the most that a multiple of n_180 explains of the power spectra, over what it does."""
     multiples = [m for m in _N_180 if m > n_180 and m % n_180 == 0]
-    channels = _channels(view, cor_px, max(_N_180), power=True)
+    channels = _channels(view, cor_px, max(_N_180), power=True) if multiples else None
     if channels is None:
-        return dict.fromkeys(multiples, 1.0)
-    fits = {m: _fit_power(channels, view.n_frames, m, _ENDS) for m in (n_180, *multiples)}
-    n_data = len(channels.numbers)
-    explained = {
-        m: float(np.sum(1 - np.exp(2 * fit.misfit[fit.best] / n_data))) for m, fit in fits.items()
-    }
-    if not explained[n_180] > 0:
-        return dict.fromkeys(multiples, 1.0)
-    return {m: explained[m] / explained[n_180] for m in multiples}
-
-
-def _bands(values: Floats) -> list[Floats]:
-    """Sum (..., n_rows, n_w) over bands of frequencies of each row."""
-    n_rows, n_w = values.shape[-2:]
-    bands = np.array_split(np.arange(n_w), min(n_w, max(4, _BLOCKS // n_rows)))
-    return [values[..., row, band].sum(axis=-1) for row in range(n_rows) for band in bands]
+        return float(bool(multiples))
+    explained = []
+    for m in (n_180, *multiples):
+        fit = _fit_power(channels, view.n_frames, m, _ENDS)
+        explained.append(np.sum(1 - np.exp(2 * fit.misfit[fit.best] / len(channels.numbers))))
+    return float(max(explained[1:]) / explained[0]) if explained[0] > 0 else 1.0
 
 
 def _margin(worse: Floats) -> float:
@@ -457,9 +441,16 @@ def _margin(worse: Floats) -> float:
 def _measure(fit: _Fit) -> tuple[float, float]:
     """Return where between the ends the fit is best, and the standard error (jackknife)."""
     values = fit.misfit.reshape(len(_NEAR_ENDS), fit.n_rows, -1)
-    total, blocks = fit.misfit.sum(axis=1), _bands(values)
-    without = np.array([_lowest(total - block) for block in blocks])
-    n = len(blocks)
+    total, n_w = fit.misfit.sum(axis=1), values.shape[2]
+    bands = np.array_split(np.arange(n_w), min(n_w, max(4, _BLOCKS // fit.n_rows)))
+    without = np.array(
+        [
+            _lowest(total - values[:, row, band].sum(axis=1))
+            for row in range(fit.n_rows)
+            for band in bands
+        ]
+    )
+    n = len(without)
     error = np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2))
     return _lowest(total), float(error)
 

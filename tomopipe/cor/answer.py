@@ -39,15 +39,11 @@ def nothing(method: str, verdict: str, reason: str, candidates_px: NDArray[np.fl
 
 
 def prominence(score: ArrayLike, window: int) -> NDArray[np.float64]:
-    """Height of a curve above its running median in units of its mean absolute residual, or 0.
-
-    The unit is the *mean* absolute residual: the median one is 0 wherever the running median
-    follows a smooth curve.
-    """
+    """Height of a curve above its running median in units of its mean absolute residual, or 0."""
     score = np.asarray(score, dtype=float)
     window = max(3, min(int(window), len(score)) | 1)
     residual = score - ndimage.median_filter(score, size=window, mode="nearest")
-    usual = float(np.mean(np.abs(residual)))
+    usual = float(np.mean(np.abs(residual)))  # the median one is 0 of a smooth curve
     return residual / usual if usual > 0 else np.zeros_like(score)
 
 
@@ -64,13 +60,6 @@ def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
     return index + float(np.clip(-slope / (2 * curvature), -1.0, 1.0))
 
 
-def near_candidates(cor_px: float, candidates_px: NDArray[np.float64]) -> bool:
-    """Whether a COR lies in the candidates' range, widened by 4 px or 2 steps."""
-    low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
-    margin = max(4.0, 2.0 * (high - low) / max(len(candidates_px) - 1, 1))
-    return low - margin <= cor_px <= high + margin
-
-
 def make_answer(
     method: str,
     best_cor_px: float,
@@ -84,11 +73,12 @@ def make_answer(
     """Make an answer of a best position; `penalty` says what lowers its confidence most.
 
     "edge" without confidence if the best position is on the border of the detector, or outside of
-    the candidates with a confidence from 0.25 to 0.6.
+    the candidates, by more than 4 px and 2 steps, with a confidence from 0.25 to 0.6.
     """
     low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
     outside = f"outside of the candidates {low:g} to {high:g}"
-    inside = near_candidates(best_cor_px, candidates_px)
+    margin = max(4.0, 2.0 * (high - low) / max(len(candidates_px) - 1, 1))
+    inside = low - margin <= best_cor_px <= high + margin
     reason = "" if inside else f"found {outside}, on the whole detector"
     verdict = "resolved"
     if on_border:

@@ -96,10 +96,7 @@ def failed_rows(reason: str) -> Rows:
 def write_rows(
     rows: Rows, path: str | os.PathLike[str], *, made_from: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `rows` whole to an HDF5 file, with its statement; equal rows give equal content.
-
-    An existing file is replaced in one step.
-    """
+    """Write `rows` whole to an HDF5 file, with its statement; equal rows give equal content."""
     with whole(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["format"] = FORMAT
         if made_from:
@@ -124,10 +121,7 @@ def write_rows(
 
 
 def read_rows(path: str | os.PathLike[str]) -> Rows:
-    """Read a file of `write_rows` into memory.
-
-    A TomopipeError says that it cannot be read, or is of another format.
-    """
+    """Read a file of `write_rows` into memory."""
     import h5py
 
     if not Path(path).exists():

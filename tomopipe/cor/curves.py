@@ -145,21 +145,6 @@ def _relative(metric: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 - metric / mean if mean > 0 else np.zeros_like(metric)
 
 
-def coarse_wedge(
-    sinograms: list[Image], angles: SortedAngles, binning: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """COR where 8 % of the columns overlap, unbinned px, and one less the metric over its mean.
-
-    The score, higher is better, is of each 180 degrees of each sinogram, (n_ranges, n).
-    """
-    halves = _halves([bin_columns(s, binning) for s in sinograms], angles)
-    n_cols = halves[0].shape[1]
-    limit = int((1 - MIN_OVERLAP) * n_cols)
-    shifts = np.arange(-limit, limit + 1)
-    scores = [_relative(wedge_metric(half, shifts)) for half in halves]
-    return unbin_cor((n_cols - 1 + shifts) / 2, binning=binning), np.array(scores)
-
-
 def refine_wedge(
     sinograms: list[Image], angles: SortedAngles, near_px: float, reach_px: float
 ) -> float:
@@ -192,7 +177,6 @@ class CurveSet:
 
     # (n_grid,): the whole detector, ascending in steps of half a binned column; unbinned
     cor_px: NDArray[np.float64]
-    binning: int  # columns averaged into one
     raw: NDArray[np.float32]  # (n_kinds, n_grid): higher is better; 0 where a kind has no answer
     # (n_kinds, n_grid): height above the running median in units of the mean absolute residual, z,
     # compressed to sign(z) log(1 + z**2 / 4)
@@ -279,7 +263,6 @@ def _measures(curves: Curves) -> CurveSet:
     overlap = 1 - np.abs(np.linspace(-1, 1, n_grid))
     return CurveSet(
         cor_px=cor_px,
-        binning=binning,
         raw=raw.astype(np.float32),
         prominence=(np.sign(height) * np.log1p(height**2 / 4)).astype(np.float32),
         valid=valid,
@@ -317,10 +300,15 @@ def _opposing(prepared: Prepared) -> dict[str, OpposingLines]:
 
 
 def _wedge_curve(prepared: Prepared, binning: int) -> Found:
+    """One less the metric over its mean, of each 180 degrees, where 8 % of the columns overlap."""
     if np.rad2deg(prepared.angles.gap_rad) > _MAX_GAP_DEG:
         return {}
-    cor_px, score = coarse_wedge(prepared.sinograms, prepared.angles, binning)
-    return {"wedge": (cor_px, score.mean(axis=0))}
+    halves = _halves([bin_columns(s, binning) for s in prepared.sinograms], prepared.angles)
+    n_cols = halves[0].shape[1]
+    limit = int((1 - MIN_OVERLAP) * n_cols)
+    shifts = np.arange(-limit, limit + 1)
+    scores = np.array([_relative(wedge_metric(half, shifts)) for half in halves])
+    return {"wedge": (unbin_cor((n_cols - 1 + shifts) / 2, binning=binning), scores.mean(axis=0))}
 
 
 def _slice_curves(cor_px: NDArray[np.float64], measures: NDArray[np.float64]) -> Found:

@@ -1,14 +1,8 @@
-"""COR finders (methods): each makes an `Answer` of a scan's curves; `classical` is one of them.
+"""COR finders (methods): each makes an `Answer` of a scan's curves; `choose` decides among several.
 
-`choose` makes one decision of several. A new method is a module with such a function and a line in
-`ask`.
-
-Method `classical`: the COR without a network, by the curve that is best where a scan has it.
-
-Over 180 degrees and more that is the difference of opposing lines without what stays in place
-("moving" of `tomopipe.cor.curves`), over less the minimum total variation of slices. The confidence
-says how many of the other kinds of evidence, refined near it, find the same COR; figures:
-lab/results/finding-the-cor.md.
+Method `classical` takes one curve: over 180 degrees and more the difference of opposing lines
+without what stays in place ("moving" of `tomopipe.cor.curves`), over less the minimum total
+variation of slices. Why these: docs/decisions/0015-methods-of-predict-cor.md.
 """
 
 import os
@@ -128,10 +122,8 @@ def ask(
 ) -> Answer:
     """Ask one method, of `METHODS` or "dinov2", about a scan.
 
-    What one method has computed of the curves is there for the next. Candidates (n_candidates,) are
-    the try grid, unbinned px, ascending. `weights`: the network of "ai", by default the shipped
-    one, or the checkpoint of "dinov2". A TomopipeError says that weights are missing or damaged, or
-    libraries that dinov2 needs.
+    Candidates (n_candidates,) are the try grid, unbinned px, ascending. `weights`: the network of
+    "ai", by default the shipped one, or the checkpoint of "dinov2".
     """
     if name == "ai":
         return find_ai(curves, candidates_px, weights or "shipped")
@@ -152,13 +144,9 @@ def ask(
 def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) -> Decision:
     """Decide: the first method that is confident wins, unless another one contradicts it.
 
-    Answers, at least one, are in the order of preference. An accepted COR has at least
-    `min_confidence`; two confident methods further apart than `apart_px` (`Curves.reach_px`)
-    contradict each other.
-
-    If no method is confident, no COR is accepted: the estimate of `ai`, or else the best one, with
-    the reason. A contradiction: "ambiguous". A method that failed makes the decision "failed",
-    whatever the others say.
+    Answers, at least one, are in the order of preference; confident is a resolved one of at least
+    `min_confidence`. Two of these further apart than `apart_px` (`Curves.reach_px`) are
+    "ambiguous"; a method that failed makes the decision "failed", whatever the others say.
     """
     if not answers:
         raise ValueError("answers: expected at least one method's, got none")

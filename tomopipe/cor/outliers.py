@@ -1,10 +1,12 @@
-"""Rules for the centres of rotation (COR) of one series: what is outlying, missing, resolved.
+"""Rules for the centres of rotation (COR) of one series: what is outlying, missing, resolved [1]_.
 
 Pure functions on values in unbinned, uncropped detector pixels, 0-based; whole numbers are centres.
-
 A fix starts from the manual and predicted CORs, never from an earlier fix: running it twice gives
-the same rows. Values that were adopted by hand (exported and imported again) are manual and, while
-`protect_manual` holds, stay as they are.
+the same rows.
+
+References
+----------
+.. [1] TomoGUI manual, "COR Management", "Fix COR Outliers".
 """
 
 import math
@@ -116,14 +118,10 @@ def known_median(cor_px: Iterable[float | None]) -> float | None:
 def outlier_limit(
     cor_px: Sequence[float | None], *, max_delta_px: float
 ) -> tuple[float, float] | None:
-    """Return the median of a series and the largest distance from it that is not outlying, px [1]_.
+    """Return the median of a series and the largest distance from it that is not outlying, px.
 
     The limit is min(max_delta_px, max(10, 5 * MAD)), with the unscaled MAD, median |v - median|.
-    CORs are in unbinned pixels; None, NaN and inf count as unknown. None if no COR is known.
-
-    References
-    ----------
-    .. [1] TomoGUI manual, "COR Management", "Fix COR Outliers", pass 1; MAD read as unscaled.
+    None, NaN and inf count as unknown. None if no COR is known.
     """
     if not max_delta_px > 0:
         raise ValueError(f"max_delta_px: expected a number above 0, got {max_delta_px}")
@@ -142,7 +140,7 @@ def fix_series(
     protect_manual: bool,
     protect_confident: float | None = None,
 ) -> list[Fix]:
-    """Replace outlying CORs of one series and fill missing ones; rows by index, then by name [1]_.
+    """Replace outlying CORs of one series and fill missing ones; rows by index, then by name.
 
     Pass 1 replaces each flagged COR by the mean of its nearest good neighbours, one on each side
     (at an end the only one there is), and fills a gap whose two neighbours agree within 10 px. Pass
@@ -153,10 +151,6 @@ def fix_series(
     `max_delta_px` is the largest distance from the median ever kept. With `protect_manual` manual
     CORs are kept, and trusted as neighbours, wherever they lie. Predictions of a confidence of at
     least `protect_confident` are kept, too; where they are flagged they are no donors.
-
-    References
-    ----------
-    .. [1] TomoGUI manual, "COR Management", "Fix COR Outliers".
     """
     chosen = sorted((m for m in members if m.selected), key=lambda m: (m.index, m.scan))
     before = _flagged([_start(member) for member in chosen], max_delta_px)
@@ -226,12 +220,9 @@ def _flagged(rows: list[Fix], max_delta_px: float) -> list[Fix]:
     checked = []
     for row in rows:
         away_px = 0.0 if row.before_px is None else abs(row.before_px - median_px)
-        flagged = away_px > limit_px + _ROUNDING_PX
+        now = replace(row, limit_px=limit_px, flagged=away_px > limit_px + _ROUNDING_PX)
         why = f"{away_px:.2f} px from the median {median_px:.2f} of the series"
-        checked_row = replace(row, limit_px=limit_px, flagged=flagged)
-        checked.append(
-            _noted(checked_row, f"{why}, limit {limit_px:.2f}") if flagged else checked_row
-        )
+        checked.append(_noted(now, f"{why}, limit {limit_px:.2f}") if now.flagged else now)
     return checked
 
 

@@ -1,9 +1,6 @@
 """Jumps, drift, standstill of a sample or an axis during a scan: then no single COR is right.
 
-Jumps: neighbouring projections are registered. What rotates moves on smoothly; a jump is one pair
-that matches badly where its neighbours in angle would have it, and as well as they do after a
-shift. Images taken once more after the scan must match those of the same angle. Why these limits:
-docs/decisions/0021-jumps.md.
+Jumps: neighbouring projections are registered (docs/decisions/0021-jumps.md).
 
 Drift: one that goes like cos t and sin t is nothing but another position of the sample, and a
 steady one over 180 degrees nearly is. What no position explains shows in two ways: the centre of

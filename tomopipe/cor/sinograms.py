@@ -12,7 +12,6 @@ from tomopipe.prep.bad_pixels import interpolate_columns
 
 Image = NDArray[np.float32]
 MIN_OVERLAP = 0.08  # of the columns, about a COR
-MIN_ROTATING_SHARE = 0.2  # of `median_rotating_share`, where there is a sample
 
 
 def finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -95,12 +94,6 @@ def rotating_share(sinogram: Image) -> float:
     if energy <= 1e-10 * float(np.sum(wide**2)) or energy == 0:
         return 0.0
     return float(np.sum(rest[1:] * rest[:-1])) / energy
-
-
-def median_rotating_share(sinograms: list[Image]) -> float:
-    """Median `rotating_share` of cleaned sinograms; 0 of none."""
-    shares = [rotating_share(sinogram) for sinogram in sinograms if len(sinogram) > 1]
-    return float(np.median(shares)) if shares else 0.0
 
 
 def band_pass(lines: Image, short_px: float, long_px: float) -> Image:

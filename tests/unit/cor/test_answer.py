@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.cor.answer import make_answer, near_candidates, nothing, prominence, refine_peak
+from tomopipe.cor.answer import make_answer, nothing, prominence, refine_peak
 
 pytestmark = pytest.mark.slow
 
@@ -75,5 +75,8 @@ def test_nothing_is_a_level_curve_without_estimate():
 )
 def test_candidates_have_a_margin(candidates, low, high):
     candidates = np.array(candidates)
-    near = [near_candidates(x, candidates) for x in (low - 0.1, low, high, high + 0.1)]
-    assert near == [False, True, True, False]
+    verdicts = [
+        make_answer("m", x, 0.5, "weak", candidates, 0 * candidates, on_border=False).verdict
+        for x in (low - 0.1, low, high, high + 0.1)
+    ]
+    assert verdicts == ["edge", "resolved", "resolved", "edge"]

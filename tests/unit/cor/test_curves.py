@@ -37,10 +37,10 @@ def best(curves, kind):
 def test_every_kind_peaks_at_the_truth_on_a_whole_object(n_cols, binning):
     cor_px = (n_cols - 1) / 2 + 7.3
     rows = rows_of(scan(cor_px, n_cols=n_cols, counts=20000), THETA_180_DEG)
+    assert curves_of(rows).binning == binning
     curves = curves_of(rows).measures
     there = [kind for kind, valid in zip(KINDS, curves.valid, strict=True) if valid]
     assert there == list(KINDS)
-    assert curves.binning == binning
     assert curves.raw.shape == curves.prominence.shape == (len(KINDS), len(curves.cor_px))
     for kind in there:
         assert best(curves, kind) == pytest.approx(cor_px, abs=binning), kind

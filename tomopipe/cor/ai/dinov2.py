@@ -115,11 +115,7 @@ class _Unread:
 
 
 class Classifier(nn.Module):
-    """Classifies whether a slice was reconstructed with the right COR.
-
-    `window_px` is the rows and columns of the windows it will get, a multiple of 14. A
-    TomopipeError names keys that are missing, unknown or misshapen.
-    """
+    """Classifies whether a slice has the right COR, by windows of `window_px`, a multiple of 14."""
 
     def __init__(self, checkpoint: Checkpoint, window_px: int) -> None:
         super().__init__()
@@ -170,10 +166,7 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def score(self, windows: NDArray[np.float32]) -> float:
-        """Return the probability, 0 to 1, that a slice has the right COR.
-
-        Windows (n_windows, window_px, window_px) are from `tomopipe.cor.ai.dinov2.cut_windows`.
-        """
+        """Return the probability, 0 to 1, that a slice of such `cut_windows` has the right COR."""
         device = self.head.weight.device
         logits = self(torch.from_numpy(windows).to(device))
         return float(torch.softmax(logits.double(), dim=0)[1])
@@ -222,11 +215,7 @@ logger = logging.getLogger(__name__)
 def find_dinov2(
     curves: Curves, candidates_px: NDArray[np.float64], checkpoint: Checkpoint
 ) -> Answer:
-    """Score the slices of the first sinogram, and take the COR of the highest score.
-
-    The curve has the candidates that were scored: all with a GPU, else the `N_SHORTLIST` best of
-    the classical evidence.
-    """
+    """Score the slices of the first sinogram; the curve has the candidates that were scored."""
     n = curves.prepared.n_cols
     window_px = min(checkpoint.window_px, (n - 1) // PATCH_PX * PATCH_PX)
     if window_px < min(MIN_WINDOW_PX, checkpoint.window_px):

@@ -1,18 +1,7 @@
 """Method `ai`: a network weighs all evidence; its estimate is then refined at full size.
 
-The evidence is registration [1]_, the double wedge [2]_, the sharpness of slices [3]_ and the
-centre of mass [4]_. The confidence is the calibrated probability that the COR is right within 1 px.
-
-References
-----------
-.. [1] D. Padfield, "Masked object registration in the Fourier domain", IEEE Trans. Image Process.
-   21, 2706 (2012).
-.. [2] N. T. Vo et al., "Reliable method for calculating the center of rotation in parallel-beam
-   tomography", Opt. Express 22, 19078 (2014).
-.. [3] T. Donath et al., "Toward optimal estimation of the center of rotation", J. Opt. Soc. Am. A
-   23, 1048 (2006).
-.. [4] S. G. Azevedo et al., "Calculation of the rotational centers in computed tomography
-   sinograms", IEEE Trans. Nucl. Sci. 37, 1525 (1990).
+The evidence is that of `tomopipe.cor.curves`, with its papers there. The confidence is the
+calibrated probability that the COR is right within 1 px.
 """
 
 import os
@@ -42,6 +31,7 @@ GROUPS = {
     "mass": ("mass",),
 }
 """Refined kinds of evidence that fail together, and share one vote."""
+# less where errors are larger
 _VOTES = {"registration": 1.0, "wedge": 0.7, "slices": 1.0, "mass": 0.7}
 NEAR = 4  # samples of the grid that belong to one position
 _TRUSTED = 2.0  # samples between the network's estimate and a refined kind: a binned pixel
@@ -80,11 +70,7 @@ def refine_near(curves: Curves, near_px: float) -> Refinement:
 
 
 def vote(refined_px: dict[str, float]) -> float:
-    """Weighted median of refined CORs.
-
-    A group's vote is split among its kinds; that of the wedge and of the mass, whose errors are
-    larger, counts 0.7.
-    """
+    """Weighted median of refined CORs; the vote of a group is split among its kinds."""
     cast = []
     for group, kinds in GROUPS.items():
         of_group = [cor_px for kind, cor_px in refined_px.items() if kind in kinds]
@@ -97,14 +83,8 @@ def vote(refined_px: dict[str, float]) -> float:
 def combined_px(inputs: Inputs, output: NetworkOutput, refinement: Refinement) -> float:
     """Return the COR: the median of the network's estimate and the refined kinds close to it.
 
-    Where a scan is short or damaged, single kinds are off by pixels where the curves, read
-    together, are not (lab/results/ai.md).
-
     The network's estimate is the mean of the grid about the best position, weighted by probability.
-    It and each kind have one vote, but the kinds of registration, which fail together, at most two,
-    and minimum total variation beside them half a vote. If the sample moves or changes during the
-    scan registration is wrong: slices and minimum total variation, where they agree, then have two
-    votes each.
+    Why the kinds have the votes that they have: docs/decisions/0011-the-network-of-method-ai.md.
     """
     around = slice(max(0, output.index - NEAR), output.index + NEAR + 1)
     weight, cor_px = output.share[around], inputs.cor_px[around]

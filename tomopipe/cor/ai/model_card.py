@@ -1,7 +1,4 @@
-"""Model cards: what a network was trained on, how well it does, and which weights it belongs to.
-
-Nothing here needs torch.
-"""
+"""Model cards: what a network was trained on, how well it does, and which weights it belongs to."""
 
 import hashlib
 import json
@@ -31,10 +28,7 @@ def card_path(weights: Path) -> Path:
 
 
 def read_card(weights: Path) -> dict[str, Any]:
-    """Read the model card of weights (safetensors) and check that it is theirs.
-
-    A TomopipeError says that one of both is missing or damaged, or the hash is of other weights.
-    """
+    """Read the model card of weights (safetensors) and check that it is theirs, by the hash."""
     path = card_path(weights)
     for file in (weights, path):
         if not file.is_file():

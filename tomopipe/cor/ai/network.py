@@ -229,8 +229,6 @@ def load_model(name: str | os.PathLike[str] = "shipped") -> Model:
     """Load a network, having checked that it belongs to its card and to this recipe.
 
     "shipped", or the path of weights with their card beside them; kept in memory for the next call.
-    A TomopipeError says that a file is missing or damaged, or the model card is of other weights,
-    another kind of network or another recipe.
     """
     path = weights_path(name)
     return _load(path, path.stat().st_mtime_ns if path.is_file() else 0)
