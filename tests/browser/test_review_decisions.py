@@ -4,11 +4,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 from playwright.sync_api import expect
 
-from tests import warm
 from tests.browser.conftest import TIMEOUT_MS, Server, look, row
 from tests.review_campaign import make_campaign, write_pictures
 from tests.workflow.conftest import configure, failing, job_names, new_campaign, snakemake
@@ -91,7 +91,7 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
     folder = new_campaign(tmp_path / "campaign", {"a_1": 48.5})
     slow = os.environ | failing(tmp_path, "try_recon", "a_1", "time.sleep(600)")
     page = visit(serve(folder))
-    run = [warm.python(), "-m", "tomopipe", "run", str(folder)]
+    run = [sys.executable, "-m", "tomopipe", "run", str(folder)]
     with subprocess.Popen(run, env=slow, stdout=subprocess.DEVNULL) as process:
         try:
             expect(page.locator("#live")).to_have_text("1 running", timeout=2 * TIMEOUT_MS)
