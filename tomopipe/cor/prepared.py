@@ -231,10 +231,13 @@ def _match_with(
     prepared: Prepared, cor_px: float, starts_rad: NDArray[np.float64], apart_rad: float
 ) -> NDArray[np.float64] | None:
     """Best match of lines with mirrored ones, (n_starts,); None: under 8 columns overlap."""
-    binning = binning_to(_ROTATION_COLS, prepared.n_cols)
-    lines, partners = (
-        _lines_at(prepared, at_rad, binning) for at_rad in (starts_rad, starts_rad + apart_rad)
-    )
+    binning, theta_rad = binning_to(_ROTATION_COLS, prepared.n_cols), prepared.angles.theta_rad
+    both = []
+    for at_rad in (starts_rad, starts_rad + apart_rad):
+        rows = np.array([rows_at(s, theta_rad, at_rad) for s in prepared.sinograms], np.float32)
+        binned = bin_columns(rows, binning).astype(np.float64)
+        both.append(ndimage.gaussian_filter1d(binned, _SMOOTH_PX, axis=-1, mode="nearest"))
+    lines, partners = both
     n_cols = lines.shape[2]
     middle = round(2 * float(bin_cor(cor_px, binning=binning))) - (n_cols - 1)
     best = None
@@ -250,15 +253,6 @@ def _match_with(
         match = np.sum(first * second, axis=(0, 2)) / np.sqrt(np.maximum(energy, 1e-30))
         best = match if best is None else np.maximum(best, match)
     return best
-
-
-def _lines_at(prepared: Prepared, at_rad: NDArray[np.float64], binning: int) -> NDArray[np.float64]:
-    """Smoothed lines of all sinograms at some angles, (n_sinograms, n_angles, n_binned)."""
-    lines = [
-        rows_at(sinogram, prepared.angles.theta_rad, at_rad) for sinogram in prepared.sinograms
-    ]
-    binned = bin_columns(np.array(lines, dtype=np.float32), binning).astype(np.float64)
-    return np.asarray(ndimage.gaussian_filter1d(binned, _SMOOTH_PX, axis=-1, mode="nearest"))
 
 
 def ramp(value: float, zero_at: float, one_at: float) -> float:
