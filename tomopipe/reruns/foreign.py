@@ -145,6 +145,12 @@ def refuse_foreign_sweep(page: Path, stack: Path) -> None:
             raise TomopipeError(_no_page(path, "sweep", "set another campaign.results"))
 
 
+def refuse_foreign_live(page: Path, record: Path) -> None:
+    """Raise if `tomopipe run --watch`, which keeps a record beside its page, did not write it."""
+    if _is_of_others(page, lambda _: record.exists()):
+        raise TomopipeError(_no_page(page, "run --watch", "set another campaign.results"))
+
+
 def _no_page(path: Path, command: str, remedy: str) -> str:
     return (
         f"{path}: expected a file that `tomopipe {command}` wrote, or none; it is another one, and "

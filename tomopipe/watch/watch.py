@@ -25,6 +25,7 @@ from tomopipe.campaign.raw_files import CampaignScan, raw_paths
 from tomopipe.campaign.signs import State as ScanState
 from tomopipe.config import Config, read_config
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.foreign import refuse_foreign_live
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, Step
 from tomopipe.scans.hdf5 import StillWrittenError
@@ -197,6 +198,7 @@ class Watcher:
         self._config = read_config(self._config_path)
         edited = self._state_of_edits()
         scans = WatchedScans(self._config, self.directory, self._print, self._once)
+        refuse_foreign_live(scans.files.live, scans.files.taken)
         make_campaign(self._config, self.directory, taken=scans.entries)
         self._scans, self._edited = scans, edited
         self._is_due, self._next_s, self._n_failed = True, 0.0, 0
