@@ -430,7 +430,11 @@ def test_enter_writes_what_the_box_shows_where_a_scan_opens_while_typing(folder,
     row(page, "bone_007").click()
     expect(page.locator("#facts h2")).to_have_text("bone_007")
     waiting = []
-    page.route("**/api/scan?*", waiting.append)
+
+    def keep(route):
+        waiting.append(route)
+
+    page.route("**/api/scan?*", keep)
     with page.expect_request("**/api/scan?*"):
         row(page, scan).click()  # once more, or another one
     page.locator("#cor").fill("512.5")
