@@ -67,18 +67,14 @@ def test_a_folder_of_images(tmp_path, dtype, options, into):
     assert found.format == "TIFF"
     assert (found.n_angles, found.n_rows, found.n_cols) == (N, N_ROWS, N_COLS)
     assert found.n_written == N
-    with open_scan(path) as scan:
-        assert (scan.n_flats, scan.n_darks) == (3, 2)
     assert found.data_bytes == raw.size * raw.itemsize
-    assert file_state(path)[0] == sum(
-        os.path.getsize(os.path.join(root, name))
-        for root, _, names in os.walk(path)
-        for name in names
-    )
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert file_state(path)[0] == sum(file.stat().st_size for file in files)
     assert found.theta_deg.tolist() == ANGLES_DEG.tolist()
     assert incomplete(found) == ""
     assert found.warnings == ()
     with open_scan(path) as scan:
+        assert (scan.n_flats, scan.n_darks) == (3, 2)
         for scan.threads in (1, 2):
             assert np.array_equal(scan.read_rows(1, 3), raw[:, 1:3])
         assert scan.read_rows(0, 1).dtype == scan.dtype == np.dtype(dtype).newbyteorder("=")
@@ -90,27 +86,17 @@ def test_a_folder_of_images(tmp_path, dtype, options, into):
         assert (scan.pixel_size_um, scan.energy_kev, scan.distance_mm) == (None, None, None)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"compression": "zlib"},
-        {"bigtiff": True},
-        {"byteorder": ">"},
-        {"imagej": True},
-        {"contiguous": False},
-        {"metadata": None},
-    ],
-    ids=str,
-)
+STORED = {"compression": "zlib"}, {"contiguous": False}, {"metadata": None}
+OF_FILE = {}, {"bigtiff": True}, {"byteorder": ">"}, {"imagej": True}
+
+
+@pytest.mark.parametrize("options", [*OF_FILE, *STORED], ids=str)
 def test_a_file_of_pages(tmp_path, options):
     raw = values()
     path = tmp_path / "scan_1.tif"
-    with tifffile.TiffWriter(
-        path, **{k: v for k, v in options.items() if k in ("bigtiff", "byteorder", "imagej")}
-    ) as file:
-        rest = {k: v for k, v in options.items() if k in ("compression", "metadata", "contiguous")}
-        file.write(raw, photometric="minisblack", **rest)
+    of_file, stored = ({}, options) if options in STORED else (options, {})
+    with tifffile.TiffWriter(path, **of_file) as file:
+        file.write(raw, photometric="minisblack", **stored)
     write_images(tmp_path / "scan_1_flats", [np.full((N_ROWS, N_COLS), FLAT, "u2")])
     write_images(tmp_path / "scan_1_darks", [np.full((N_ROWS, N_COLS), DARK, "u2")])
     write_list(tmp_path / "scan_1.csv")
@@ -240,10 +226,8 @@ def test_images_beside_a_folder_of_more_are_asked_for(tmp_path):
 def test_fewer_images_than_angles_in_the_list(tmp_path, angles, step_deg):
     path = write_folder(tmp_path / "scan", images=values()[:5])
     options = {"angles": angles}
-    assert incomplete(read_metadata(path, options=options)) == (
-        "angles.txt has 12 angles for 5 frames, expected one for each: correct the list, unless "
-        "the scan was aborted"
-    )
+    reason = incomplete(read_metadata(path, options=options))
+    assert reason.startswith("angles.txt has 12 angles for 5 frames, expected one for each: ")
     with open_scan(path, partial=True, options=options) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), step_deg * np.arange(5))
 
@@ -286,9 +270,8 @@ def test_flats_and_darks_of_other_scans(tmp_path):
     with open_scan(folder, flats=str(other / "flats"), darks="none") as scan:
         assert (scan.n_flats, scan.n_darks) == (3, 0)
     with open_scan(folder, flats=[str(other / "flats"), str(tmp_path / "after")]) as scan:
-        assert [(flat_set.position, flat_set.mean[0, 0]) for flat_set in scan.flat_sets] == [
-            (0, FLAT), (12, FLAT + 8),
-        ]  # fmt: skip
+        sets = [(flats.position, flats.mean[0, 0]) for flats in scan.flat_sets]
+        assert sets == [(0, FLAT), (12, FLAT + 8)]
         assert scan.flat[0, 0] == pytest.approx((3 * FLAT + 4 * (FLAT + 8)) / 7)
 
 
@@ -321,16 +304,13 @@ def test_unusable_folders_say_why(tmp_path):
     (tmp_path / "broken.tif").write_bytes(b"II*\0" + b"\xff" * 50)
     assert "the TIFF image cannot be read" in reason_of(tmp_path / "broken.tif")
     image = colour / "flats" / "img_0.tif"
-    assert "img_0.tif: one image, no scan: for a scan of an image per projection give their " in (
-        reason_of(image)
-    )
+    assert "img_0.tif: one image, no scan: " in reason_of(image)
     assert reason_of(image).endswith(f"give their folder in campaign.scans, {image.parent}/")
     as_sinogram = {"options": {"axes": ["row", "angle", "col"]}, "flats": "none", "darks": "none"}
     assert read_metadata(image, **as_sinogram).n_angles == N_ROWS
     tifffile.imwrite(tmp_path / "pages.tif", values(), photometric="minisblack")
-    assert "pages.tif: no folder <scan>_flats beside the projections" in (
-        reason_of(tmp_path / "pages.tif")
-    )
+    reason = reason_of(tmp_path / "pages.tif")
+    assert "pages.tif: no folder <scan>_flats beside the projections" in reason
 
 
 def test_an_image_of_another_size_is_an_error_when_read(tmp_path):
@@ -348,9 +328,7 @@ def test_an_image_of_another_size_is_named_before_a_run(tmp_path, options, other
     path = write_folder(tmp_path / "scan", **options)
     tifffile.imwrite(path / "preview.tif", other)
     reason = reason_of(path, options=ANY_ANGLES | {"frames": ["13 projections"]})
-    assert (
-        f"preview.tif: an image of {other.shape}, {other.dtype}; expected (3, 5), uint16" in reason
-    )
+    assert f"preview.tif: an image of {other.shape}, {other.dtype}; expected (3, 5)" in reason
     assert reason.endswith("beside projections, count it as invalid in input.frames")
     (path / "preview.tif").unlink()
     invalid = ANY_ANGLES | {"frames": ["5 projections", "1 invalid", "6 projections"]}
@@ -426,16 +404,6 @@ def test_darks_flats_and_projections_in_one_series(tmp_path, pages, listed):
         assert scan.read_flats(0, 1)[:, 0, 0].tolist() == [FLAT] * 3 + [3 * FLAT]
 
 
-@pytest.mark.parametrize("name", ["{}_{{}}.tif", "s_01_{{:04d}}_{}.tif"])
-def test_images_in_one_series_whose_names_say_their_kind_are_counted(tmp_path, name):
-    path = tmp_path / "scan"
-    for kind, images in (("img", values()), ("flat", values(3)), ("d", values(2))):
-        write_images(path, images, name=name.format(kind))
-    known = {"frames": ["2 darks", "3 flats", f"{N} projections"]}
-    with open_scan(path, options=known | ANY_ANGLES) as scan:
-        assert np.array_equal(scan.read_rows(0, N_ROWS), values())
-
-
 @pytest.mark.parametrize(("number", "listed"), [(1, False), (8, True), (18, True)])
 def test_where_an_image_of_one_series_is_missing_no_kind_is_certain(tmp_path, number, listed):
     """Counted on, a flat would be a dark."""
@@ -444,8 +412,7 @@ def test_where_an_image_of_one_series_is_missing_no_kind_is_certain(tmp_path, nu
     (path / f"sample_{number:04d}.tif").unlink()
     if listed:
         write_list(path / "angles.txt")
-    angles = {} if listed else {"angles": {"stop": 165}}
-    found = read_metadata(path, options=angles | {"frames": ORDER})
+    found = read_metadata(path, options=({} if listed else ANY_ANGLES) | {"frames": ORDER})
     assert incomplete(found).startswith("aborted: 17 frames for 18 in input.frames")
 
 
@@ -491,7 +458,7 @@ def test_notes_beside_the_images_are_no_list_of_angles(tmp_path):
     assert found.theta_deg is None
     assert "no list of angles: " in found.warnings[0]
     assert "notes.txt" in found.warnings[0]
-    given = {"angles": {"start": 0, "stop": 165}}
+    given = {"angles": {"stop": 165}}
     assert np.allclose(read_metadata(path, options=given).theta_deg, ANGLES_DEG)
     write_list(path / "angles.txt")
     assert read_metadata(path).theta_deg.tolist() == ANGLES_DEG.tolist()
@@ -524,11 +491,10 @@ def test_hidden_files_count_for_nothing(tmp_path, into):
 def write_pages(path, images, how="shaped"):
     """Write a file of several pages, in one call, page by page, or compressed."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    compression = "zlib" if how == "zlib" else None
     with tifffile.TiffWriter(path) as file:
         for part in [images] if how == "shaped" else images:
-            file.write(
-                part, photometric="minisblack", compression="zlib" if how == "zlib" else None
-            )
+            file.write(part, photometric="minisblack", compression=compression)
 
 
 @pytest.mark.parametrize("how", ["shaped", "page by page", "zlib"])
@@ -563,14 +529,11 @@ def test_projections_in_several_files_of_pages(tmp_path, how):
 
 @pytest.mark.parametrize("how", ["shaped", "page by page", "zlib"])
 def test_a_file_of_pages_among_single_images_is_named_before_a_run(tmp_path, how):
-    options = {"compression": "zlib"} if how == "zlib" else {}
-    path = write_folder(tmp_path / "scan", **options)
+    path = write_folder(tmp_path / "scan", **(STORED[0] if how == "zlib" else {}))
     noise = np.random.default_rng(0).integers(0, 9999, (8, N_ROWS, N_COLS), "u2")
     write_pages(path / "img_12.tif", noise, how)
-    angles = {"angles": {"start": 0, "stop": 165}}
-    assert f"img_12.tif: an image of (8, {N_ROWS}, {N_COLS}), uint16; expected ({N_ROWS}, " in (
-        reason_of(path, options=angles)
-    )
+    reason = reason_of(path, options=ANY_ANGLES)
+    assert "img_12.tif: an image of (8, 3, 5), uint16; expected (3, 5), " in reason
 
 
 def test_projections_in_one_of_several_folders_are_named(tmp_path):
@@ -589,10 +552,8 @@ def test_projections_in_one_of_several_folders_are_named(tmp_path):
     with open_scan(path / "Tomo", flats=flats, darks=darks, options=ANY_ANGLES) as scan:
         assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 4, 1)
     write_images(path / "Other", values())
-    assert reason_of(path).endswith(
-        f"(Other, Tomo, 180deg with any); if each of these is a scan, give {path}/*/ in "
-        "campaign.scans"
-    )
+    assert "(Other, Tomo, 180deg with any); if each" in reason_of(path)
+    assert reason_of(path).endswith(f"give {path}/*/ in campaign.scans")
 
 
 def test_folders_of_flats_before_and_after_are_those_of_the_scan(tmp_path):
