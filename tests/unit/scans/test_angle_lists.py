@@ -13,7 +13,6 @@ from tomopipe.scans.angle_lists import (
     planned_frames,
     read_angles,
     span_deg,
-    to_degrees,
     unwrapped,
 )
 
@@ -75,25 +74,6 @@ def test_no_list(tmp_path):
         file["angles"] = np.arange(5.0)
     with pytest.raises(ScanError, match=r"angles\.h5: a list of angles must be UTF-8 text; of an"):
         read_angles(tmp_path / "angles.h5")
-
-
-def test_units_of_angles():
-    assert to_degrees([0, 1], "deg")[0].tolist() == [0, 1]
-    assert to_degrees([np.pi], "radians") == (
-        pytest.approx([180]),
-        "theta in radians, as its units say",
-    )
-    assert to_degrees([5.0], "furlongs")[1] == (
-        "theta has the unit 'furlongs', which is not known: set input.angle_unit to what it is "
-        "(deg, rad, mrad, mdeg, arcmin or arcsec), or input.angles to a list of the angles in "
-        "degrees"
-    )
-    units = {"deg": 180, "rad": np.pi, "mrad": 1000 * np.pi, "mdeg": 180_000}
-    for unit, in_it in {**units, "arcmin": 10_800, "arcsec": 648_000}.items():
-        # the owner's word, whatever the file says
-        theta_deg, warning = to_degrees([in_it], "rad", unit)
-        assert theta_deg == pytest.approx([180])
-        assert not warning
 
 
 @pytest.mark.parametrize(

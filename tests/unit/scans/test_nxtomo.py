@@ -91,7 +91,10 @@ def test_positions_follow_the_projections_in_use(tmp_path):
     ("units", "owner", "per_degree"),
     [
         ("Radians", "auto", np.pi / 180),
+        ("arcmin", "auto", 60),
         ("arcsec", "auto", 3600),
+        ("mrad", "auto", 1000 * np.pi / 180),
+        ("steps", "mdeg", 1000),
         (None, "auto", 1),
         ("deg", "rad", np.pi / 180),
         ("steps", "rad", np.pi / 180),
@@ -181,27 +184,17 @@ def test_classes_tell_whatever_the_names(tmp_path, entry):
 
 
 def test_keys_that_only_the_plotted_data_have(tmp_path):
-    def change(entry):
-        del detector_of(entry)["image_key"]
-
-    path = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=change)
+    path = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=put("image_key", None))
     with open_scan(path) as scan:
         assert scan.n_flats == 5
 
 
-def test_angles_of_the_projections_alone_over_which_the_data_are_plotted_or_none(tmp_path):
-    def plotted(entry):
-        entry["data/gts_theta"] = entry["sample/rotation_angle"]
-        entry["data"].attrs["axes"] = np.array(["gts_theta", ".", "."], dtype=object)
-        del entry["sample"]
-
+def test_angles_of_the_projections_alone_or_none(tmp_path):
     def without(entry):
         del entry["sample/rotation_angle"], entry["data/rotation_angle"]
 
     alone = write_nxtomo(tmp_path / "a.nxs", angles=np.array(THETA_DEG, float))
-    over = write_nxtomo(tmp_path / "b.nxs", entry=DIAMOND, change=plotted)
-    for path in (alone, over):
-        assert read_metadata(path).theta_deg.tolist() == THETA_DEG
+    assert read_metadata(alone).theta_deg.tolist() == THETA_DEG
     assert read_metadata(write_nxtomo(tmp_path / "c.nxs", change=without)).theta_deg is None
 
 
@@ -261,24 +254,18 @@ def test_a_range_is_of_the_projections_planned(tmp_path):
     assert incomplete(found) == ""
     assert found.theta_deg == pytest.approx([0, 60, 90, 150])
 
-    def unnumbered(entry):
-        without_frames(range(9, 14))(entry)
-        del entry["instrument/NDAttributes"]
-
     for angles in (ANGLES_DEG, [0.0]):  # listed, or known by the keys alone
-        path = write_nxtomo(tmp_path / f"{len(angles)}.nxs", angles=angles, change=unnumbered)
+        cut = put("data", frames_of()[:9])
+        path = write_nxtomo(tmp_path / f"{len(angles)}.nxs", angles=angles, change=cut)
         assert incomplete(read_metadata(path, options=known)).startswith("aborted: ")
         with open_scan(path, options=known, partial=True) as scan:
             assert np.rad2deg(scan.theta_rad) == pytest.approx([0, 30, 60])
 
 
 def test_dropped_frames_without_numbers_are_an_aborted_scan(tmp_path):
-    def change(entry):
-        without_frames([5])(entry)
-        del entry["instrument/NDAttributes"]
-
     # the same number of projections and angles, but not of one another
-    path = write_nxtomo(tmp_path / "a.nxs", change=change)
+    dropped = put("data", np.delete(frames_of(), 5, axis=0))
+    path = write_nxtomo(tmp_path / "a.nxs", change=dropped)
     found = read_metadata(path)
     assert len(found.theta_deg) == found.n_angles
     assert incomplete(found).startswith("aborted: 13 frames for 14 keys in /entry0000")
@@ -288,9 +275,16 @@ def test_dropped_frames_without_numbers_are_an_aborted_scan(tmp_path):
         assert np.rad2deg(scan.theta_rad) == pytest.approx(THETA_DEG[:4])
 
 
+def without_keys(entry):
+    del entry["instrument/detector/image_key"], entry["instrument/detector/image_key_control"]
+    del entry["data/image_key"]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        (without_keys, "/entry0000 has no NXdetector with image_key (or groups lack"),
+        (without_keys, "or input.paths to name its datasets"),
         (put("data", None), "no /entry0000/instrument/detector/data"),
         (put("data", np.ones((14, 5))), "has shape (14, 5); expected 3-D"),
         (
@@ -313,17 +307,6 @@ def test_unusable_scans_say_why(tmp_path, change, reason):
     assert reason_of(path).startswith(f"{path}: ")
 
 
-def test_an_entry_without_keys(tmp_path):
-    def without(entry):
-        for name in ("image_key", "image_key_control"):
-            del detector_of(entry)[name]
-        del entry["data/image_key"]
-
-    reason = reason_of(write_nxtomo(tmp_path / "a.nxs", change=without))
-    assert "/entry0000 has no NXdetector with image_key (or groups lack" in reason
-    assert "or input.paths to name its datasets" in reason
-
-
 def test_a_monitor_of_all_frames_or_of_the_projections(tmp_path):
     def change(entry):
         entry["control/data"] = np.arange(14.0)
@@ -340,8 +323,8 @@ def test_pixels_that_are_not_square_are_named_unless_somebody_says_that_they_are
     path = write_nxtomo(tmp_path / "a.nxs", change=put("y_pixel_size", 1.3e-6, "m"))
     found = read_metadata(path)
     (warning,) = [text for text in found.warnings if text.startswith("pixels are not square")]
-    for word in ("0.65 um wide", "1.3 um high", "x_pixel_size", "input.pixel_size_um"):
-        assert word in warning
+    words = ("0.65 um wide", "1.3 um high", "x_pixel_size", "input.pixel_size_um")
+    assert all(word in warning for word in words)
     assert found.pixel_ratio == pytest.approx(2)
     for known, height in (({"pixel_size_um": 0.65}, 1.3e-6), ({}, 0.651e-6)):
         path = write_nxtomo(tmp_path / f"{len(known)}.nxs", change=put("y_pixel_size", height, "m"))
@@ -463,8 +446,7 @@ def test_the_camera_among_instruments_with_keys(tmp_path, data):
 def test_one_of_two_cameras_is_named(tmp_path):
     other = np.ones((14, N_ROWS, N_COLS + 1), "u2")
     path = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=two_detectors(other))
-    with pytest.raises(ScanError, match=r"set input\.entry to one of them"):
-        read_metadata(path)
+    assert "set input.entry to one of them" in reason_of(path)
     for name, n_cols in (("pco", N_COLS), ("encoder", N_COLS + 1)):
         known = {"entry": f"{DIAMOND}/instrument/{name}"}
         assert read_metadata(path, options=known).n_cols == n_cols
@@ -486,8 +468,7 @@ LINK = h5py.ExternalLink("panda.h5", "/entry/theta")
 
 def test_angles_in_another_file_without_a_unit(tmp_path):
     path = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=plotted_over(LINK))
-    with pytest.raises(ScanError, match=r"gts_theta_set is a link to panda\.h5:/entry/theta"):
-        read_metadata(path)
+    assert "gts_theta_set is a link to panda.h5:/entry/theta" in reason_of(path)
     angles = tmp_path / "angles.txt"
     angles.write_text("\n".join(map(str, range(6))))
     known = {"angles": str(angles)}
