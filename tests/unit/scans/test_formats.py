@@ -1,4 +1,4 @@
-"""What a raw file is: init, readers, flats elsewhere and the inventory know every format."""
+"""What a raw file is: init, readers and flats elsewhere know every format."""
 
 from pathlib import Path
 
@@ -9,11 +9,9 @@ import tifffile
 
 from tests.phantoms import write_scan
 from tomopipe.commands.new_campaign import scan_entries
-from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.formats import FORMATS, TIFF, format_of
-from tomopipe.steps.inventory import inventory
 
 N_ANGLES, N_ROWS, N_COLS = 31, 3, 32
 INPUTS = Path(__file__).parents[3] / "docs" / "reference" / "inputs.md"
@@ -96,14 +94,6 @@ def test_it_is_read_as_it_was_written(example, arrays, tmp_path):
         assert np.array_equal(scan.read_flats(0, N_ROWS), flats)
 
 
-def test_the_inventory_takes_it(example, tmp_path):
-    path = str(example[1])
-    entry = {"scan": "a_1", "path": path, "series": "a", "index": 1, "reason": "", "own": None}
-    row = inventory([entry], tmp_path / "inventory.tsv", StepOptions())[0]
-    assert row["keep"], row["reason"]
-    assert row["n_angles"] == N_ANGLES
-
-
 def test_angles_of_the_configuration(example, tmp_path):
     """A list, or a dataset where the format has any."""
     format_, path = example
@@ -114,8 +104,7 @@ def test_angles_of_the_configuration(example, tmp_path):
         return
     with pytest.raises(ScanError, match="would be a dataset of an HDF5 file"):
         read_metadata(path, options={"angles": "/exchange/theta"})
-    missing = "TIFF files have no /ring; leave preprocess.ring_current out"
-    with open_scan(path) as scan, pytest.raises(ScanError, match=missing):
+    with open_scan(path) as scan, pytest.raises(ScanError, match="TIFF files have no /ring; leave"):
         scan.read_monitor("/ring")
 
 
