@@ -23,54 +23,42 @@ from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 
 
-def full_shape_never_written(n_written):
+def with_holes(missing):
     def change(file):
         del file[DATA]
         data = file.create_dataset(DATA, (N_ANGLES, N_ROWS, N_COLS), "u2", chunks=(1, 2, N_COLS))
-        data[:n_written] = raw_values()[:n_written]
+        for frame in set(range(N_ANGLES)) - set(missing):
+            data[frame] = raw_values()[frame]
 
     return change
 
 
 def test_full_shape_never_written_is_incomplete(tmp_path):
-    path = write(tmp_path / "a.h5", full_shape_never_written(4))
+    path = write(tmp_path / "a.h5", with_holes([4, 5, 6]))
     assert read_metadata(path).n_written == 4
     assert incomplete(read_metadata(path)) == "aborted: the first 4 of 7 frames were written"
     with open_scan(path, partial=True) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), [0, 30, 60, 90])
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:4])
-    path = write(tmp_path / "b.h5", full_shape_never_written(0))
+    path = write(tmp_path / "b.h5", with_holes(range(N_ANGLES)))
     with pytest.raises(ScanError, match="no frame can be used"), open_scan(path, partial=True):
         pass
-
-
-def with_holes(missing):
-    def change(file):
-        full_shape_never_written(0)(file)
-        for frame in set(range(N_ANGLES)) - set(missing):
-            file[DATA][frame] = raw_values()[frame]
-
-    return change
 
 
 @pytest.mark.parametrize(
     ("missing", "reason", "skip"),
     [
         ([3], "frame 3 of 7 was not written: input: {skip_projections: [3]} leaves it out", [3]),
-        (
-            [0, 3, 4],
-            "3 of 7 frames were not written: input: {skip_projections: [0, [3, 4]]} leaves them "
-            "out",
-            [0, [3, 4]],
-        ),
+        ([0, 3, 4], "3 of 7 frames were not written: input: {skip_pro", [0, [3, 4]]),
         ([1, 3, 4, 5], "aborted: the first 1 of 7 frames were written", [1, [3, 5]]),
         ([5, 6], "aborted: the first 5 of 7 frames were written", [[5, 6]]),
     ],
 )
 def test_frames_that_were_not_written_can_be_left_out(tmp_path, missing, reason, skip):
     path = write(tmp_path / "a.h5", with_holes(missing))
-    assert incomplete(read_metadata(path)) == reason
+    assert incomplete(read_metadata(path)).startswith(reason)
     known = {"skip_projections": skip}
+    assert "aborted" in reason or str(known).replace("'", "") in incomplete(read_metadata(path))
     assert incomplete(read_metadata(path, options=known)) == ""
     with open_scan(path, options=known) as scan:
         there = np.delete(raw_values(), missing, axis=0)
@@ -88,10 +76,7 @@ def test_the_frames_before_a_hole_are_counted_as_they_were_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (
-            replace(DATA, None),
-            "no /exchange/data and no NXtomo entry; expected a DXchange or NXtomo file",
-        ),
+        (replace(DATA, None), "no /exchange/data and no NXtomo entry; expected a DXchange or NX"),
         (replace(DATA, np.ones((7, 2, 3, 5))), "Set input.paths.data to another dataset"),
         (replace(DATA, np.ones((0, 3, 5))), "has shape (0, 3, 5); expected 3-D, not empty"),
         (replace(DATA, h5py.Empty("f4")), "expected whole numbers or floats"),
@@ -125,11 +110,10 @@ def test_angles_as_text_are_those_of_the_configuration(tmp_path):
 
 
 def test_a_shape_beyond_reason_is_not_believed(tmp_path):
-    def change(file):
-        del file[DATA]
+    path = write(tmp_path / "a.h5", replace(DATA, None))
+    with h5py.File(path, "a") as file:
         file.create_dataset(DATA, (2**36, N_ROWS, N_COLS), "u1", chunks=(1, N_ROWS, N_COLS))
-
-    assert "has shape (68719476736, 3, 5)" in reason_of(write(tmp_path / "a.h5", change))
+    assert "has shape (68719476736, 3, 5)" in reason_of(path)
 
 
 def test_a_damaged_dataset_is_not_a_missing_one(tmp_path):
