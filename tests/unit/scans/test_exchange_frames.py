@@ -127,25 +127,28 @@ def test_an_empty_set_of_flats_beside_another_is_none(tmp_path):
         assert scan.n_flats == 3
 
 
-def dropped(gone, *, n_planned=N_ANGLES, locations=True, ids=True, times=False, reset=True):
+# where each frame went: two darks, one flat, the projections planned, two flats
+WHERE = np.array(
+    [f"/{name}" for name in [DARKS] * 2 + [FLATS] + [DATA] * N_ANGLES + [FLATS] * 2], "S"
+)
+
+
+def dropped(gone, *, locations=True, ids=True, times=False, reset=True):
     """Return a change that takes frames away and leaves what areaDetector writes beside them.
 
-    Two darks, one flat, the projections planned, two flats; the camera counts them all, or begins
-    again (`reset`) with the projections.
+    The camera counts all frames, or begins again (`reset`) with the projections.
     """
-    where = [DARKS] * 2 + [FLATS] + [DATA] * n_planned + [FLATS] * 2
-    taken = np.delete(np.arange(len(where)), np.add(gone, 3))
+    taken = np.delete(np.arange(len(WHERE)), np.add(gone, 3))
 
     def change(file):
         del file[DATA], file[THETA]
-        file[DATA] = np.delete(raw_values(n_planned), gone, axis=0)
-        file[THETA] = np.linspace(0, 180, n_planned)
+        file[DATA] = np.delete(raw_values(), gone, axis=0)
+        file[THETA] = np.linspace(0, 180, N_ANGLES)
         numbers = taken - 3 * reset * (taken >= 3)
         if locations:
-            file["defaults/HDF5FrameLocation"] = np.array(["/" + where[i] for i in taken], "S")
+            file["defaults/HDF5FrameLocation"] = WHERE[taken]
         else:
-            is_data = [where[i] == DATA for i in taken]
-            numbers = numbers[is_data]
+            numbers = numbers[WHERE[taken] == f"/{DATA}".encode()]
         if ids:
             file["defaults/NDArrayUniqueId"] = numbers
         if times:
@@ -183,13 +186,12 @@ def test_dropped_frames_take_their_angles_with_them(tmp_path, gone, options):
 @pytest.mark.parametrize("located", [True, False])
 def test_angles_of_all_frames(tmp_path, located):
     """Flats and darks are taken at rest."""
-    where = [DARKS] * 2 + [FLATS] + [DATA] * N_ANGLES + [FLATS] * 2
     of_data = 30.0 * np.arange(N_ANGLES)
 
     def change(file):
         replace(THETA, np.concatenate([[0, 0, 0], of_data, [180, 180]]))(file)
         if located:
-            file["defaults/HDF5FrameLocation"] = np.array(["/" + name for name in where], "S")
+            file["defaults/HDF5FrameLocation"] = WHERE
 
     path = write(tmp_path / "a.h5", change)
     if located:
@@ -197,11 +199,8 @@ def test_angles_of_all_frames(tmp_path, located):
         with open_scan(path) as scan:
             assert np.rad2deg(scan.theta_rad) == pytest.approx(of_data)
         return
-    assert reason_of(path) == (
-        f"{path}: /exchange/theta has 12 angles, as many as there are projections (7), flats and "
-        "darks, and the file does not tell which are of the projections: give these alone, "
-        "input.angles"
-    )
+    assert reason_of(path).startswith(f"{path}: /exchange/theta has 12 angles, as many as there")
+    assert reason_of(path).endswith("give these alone, input.angles")
     given = {"angles": {"start": 0, "stop": 180}}
     assert read_metadata(path, options=given).theta_deg == pytest.approx(of_data)
 
@@ -222,9 +221,7 @@ def test_an_aborted_scan_has_the_first_of_the_angles_of_a_range(tmp_path, gone):
     why = f"aborted: {there} frames for 7 angles in /exchange/theta"
     assert incomplete(read_metadata(path)).startswith(why)
     found = read_metadata(path, options={"angles": FIRST_AND_LAST})
-    assert incomplete(found).startswith(
-        f"{why} (if no frame is missing, input.angles: {{start, step}})"
-    )
+    assert incomplete(found).startswith(f"{why} (if no frame is missing, input.angles: {{start,")
     assert "angles the configuration, 180 degrees" in found.found
     assert found.covered_deg == pytest.approx(210)
     with open_scan(path, options={"angles": FIRST_AND_LAST}, partial=True) as scan:
@@ -254,8 +251,7 @@ def test_sets_of_flats_from_where_each_frame_went(tmp_path):
     with open_scan(write(tmp_path / "b.h5")) as scan:
         assert [(flat_set.position, flat_set.last) for flat_set in scan.flat_sets] == [(None, 3)]
     with open_scan(tmp_path / "b.h5", flats="none") as scan:
-        assert scan.flat_sets == ()
-        assert scan.n_flats == 0
+        assert (scan.flat_sets, scan.n_flats) == ((), 0)
 
 
 def test_flats_before_and_after_the_scan(tmp_path):
@@ -267,7 +263,7 @@ def test_flats_before_and_after_the_scan(tmp_path):
         del file[FLATS]
 
     path = write(tmp_path / "a.h5", change)
-    assert "/exchange/data_white_pre, /exchange/data_white_post, 3 frames in 2 sets" in (
+    assert "data_white_pre, /exchange/data_white_post, 3 frames in 2 sets" in (
         read_metadata(path).found
     )
     with open_scan(path) as scan:
@@ -282,7 +278,5 @@ def test_flats_before_and_after_the_scan(tmp_path):
         assert (scan.flat == 1000).all()
     with h5py.File(bare, "r+") as file:
         file["exchange/flats"] = raw_values()
-    reason = reason_of(bare)
-    assert "no /exchange/data_white; " in reason
-    assert "/exchange/flats (7, 3, 5)" in reason
-    assert "input.paths" in reason
+    for word in ("no /exchange/data_white; ", "/exchange/flats (7, 3, 5)", "input.paths"):
+        assert word in reason_of(bare)

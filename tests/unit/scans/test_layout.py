@@ -19,7 +19,6 @@ def read(tmp_path, key, *values):
             file[name] = value
             if units is not None:
                 file[name].attrs["units"] = units
-    with h5py.File(tmp_path / "a.h5") as file:
         found = read_numbers(file)[key]
     return None if found is None else found.value
 
@@ -78,7 +77,6 @@ def test_a_group_or_a_dangling_link_is_no_number(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_group(RESOLUTION)
         file[ENERGY] = h5py.SoftLink("/gone")
-    with h5py.File(tmp_path / "a.h5") as file:
         assert not any(read_numbers(file).values())
 
 
