@@ -380,6 +380,10 @@ def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path
     prediction, _ = run()
     assert prediction["warnings"] == []
     assert "bad_frames" not in h5py.File(tmp_path / "rows.h5")
+    rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
+    prediction, text = run(replace(rows, bad_frames={"dark": tuple(range(36))}))  # a fifth
+    assert (prediction["verdict"], text) == ("ambiguous", "")
+    assert "are dark, as with the shutter closed" in prediction["warnings"][0]
 
 
 def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run):
