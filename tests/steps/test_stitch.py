@@ -200,9 +200,8 @@ def test_rings_of_the_detector_are_no_overlap(strength):
 
 
 def test_a_sample_that_changed_much_is_an_error():
-    sampled = field()
-    seeds = {0: 9, 20: 10}
-    parts = [part_of(sampled(z, 0, 0, 40) + 1.2 * field(seeds[z])(z, 0, 0, 40)) for z in seeds]
+    sampled, change = field(), {0: field(9), 20: field(10)}
+    parts = [part_of(sampled(z, 0, 0, 40) + 1.2 * change[z](z, 0, 0, 40)) for z in change]
     with pytest.raises(TomopipeError, match=r"the best correlation is 0\.[34]"):
         find_shift(*parts, names=("a", "b"))
 
@@ -261,16 +260,8 @@ def test_slices_are_read_once():
     assert sorted(asked) == list(range(60))
 
 
-def test_ramps_add_up_and_lean_away_from_the_ends():
-    nothing = None
-    parts = [Placed(20, nothing, z) for z in (0.0, 14.5, 24.0)]  # 15..19 and 24..34 are shared
-    weights = ramps(parts, range(44))
-    assert weights.sum(axis=0) == pytest.approx(np.ones(44))
-    assert weights[0, :15] == pytest.approx(np.ones(15))
-    assert weights[0, 15:20] == pytest.approx(np.arange(5, 0, -1) / 6)
-    assert weights[2, 35:] == pytest.approx(np.ones(9))
-    # more than half shared: three overlap
-    crowded = ramps([Placed(20, nothing, z) for z in (0, 8, 16)], range(36))
+def test_ramps_of_three_scans_that_overlap_add_up_without_a_step():
+    crowded = ramps([Placed(20, None, z) for z in (0, 8, 16)], range(36))
     assert crowded.sum(axis=0) == pytest.approx(np.ones(36))
     assert (crowded >= 0).all()
     assert np.abs(np.diff(crowded)).max() < 0.2  # no step
@@ -296,8 +287,11 @@ def test_a_row_that_no_scan_shows_is_not_made_up():
     assert Placed(60, None, 44.1).rows == range(45, 104)
 
 
+FORMS = {"h5": ".h5", "tiff": "", "zarr": ".zarr"}
+
+
 def write_volume(path, values, *, dtype="float32", limits=None, **attributes):
-    form = {"": "tiff", ".h5": "h5", ".zarr": "zarr"}[path.suffix]
+    (form,) = (form for form, suffix in FORMS.items() if suffix == path.suffix)
     options = {"output_format": form, "encoding": encoding_of(dtype, limits)}
     attributes = {"units": "1/pixel", "binning": 1} | attributes
     with new_volume(path, values.shape, attributes=attributes, **options) as put:
@@ -305,17 +299,17 @@ def write_volume(path, values, *, dtype="float32", limits=None, **attributes):
     return path
 
 
-@pytest.mark.parametrize(("form", "name"), [("h5", "{}.h5"), ("tiff", "{}"), ("zarr", "{}.zarr")])
-def test_every_format_and_whole_numbers(tmp_path, form, name):
+@pytest.mark.parametrize("form", FORMS)
+def test_every_format_and_whole_numbers(tmp_path, form):
     sampled = field()
-    limits = [(-40.0, 30.0), (-30.0, 45.0)]
+    limits = {"s_0": (-40.0, 30.0), "s_1": (-30.0, 45.0)}
     options = {"dtype": "uint16", "voxel_size_um": 2.0}
-    volumes = [tmp_path / name.format(f"s_{k}") for k in range(2)]
-    for k, path in enumerate(volumes):
-        write_volume(path, sampled(15 * k, 0, 0, 30), limits=limits[k], **options)
-    outputs = tall, _ = tmp_path / name.format("tall"), tmp_path / "t.json"
-    options = {"scans": ["s_0", "s_1"], "dtype": "uint16", "output": form}
-    found = stitch(volumes, *outputs, stack="t", **options)
+    volumes = [tmp_path / f"{scan}{FORMS[form]}" for scan in limits]
+    for path, z, scan in zip(volumes, (0, 15), limits, strict=True):
+        write_volume(path, sampled(z, 0, 0, 30), limits=limits[scan], **options)
+    tall = tmp_path / f"tall{FORMS[form]}"
+    options = {"stack": "t", "scans": list(limits), "dtype": "uint16", "output": form}
+    found = stitch(volumes, tall, tmp_path / "t.json", **options)
     assert found["shape"] == [45, 40, 40]
     with open_volume(tall) as volume:
         assert volume.encoding.limits == pytest.approx((-40, 45))
