@@ -34,22 +34,14 @@ def write_stack(
     """Write a stack of zeros and its JSON as export_stack would; return both paths."""
     stack, meta = f"results/relion/stacks/{scan}.mrcs", f"results/relion/stacks/{scan}.json"
     shape = [n_images, n_rows // binning, n_cols // binning // 2 * 2]
-    write_json(
-        {
-            "binning": binning,
-            "energy_kev": {"source": "config", "value": energy_kev},
-            "first_col": 0,
-            "first_row": 0,
-            "full_turn": False,
-            "n_cols": n_cols,
-            "n_rows": n_rows,
-            "pixel_size_um": {"source": "config", "value": pixel_size_um},
-            "stack_shape": shape,
-            "theta_deg": np.linspace(0, 60, n_images).tolist(),
-            "warnings": [],
-        },
-        meta,
-    )
+    of_stack = {
+        "binning": binning, "first_col": 0, "first_row": 0, "n_cols": n_cols, "n_rows": n_rows,
+        "energy_kev": {"source": "config", "value": energy_kev},
+        "pixel_size_um": {"source": "config", "value": pixel_size_um},
+        "theta_deg": np.linspace(0, 60, n_images).tolist(),
+        "full_turn": False, "stack_shape": shape, "warnings": [],
+    }  # fmt: skip
+    write_json(of_stack, meta)
     writer = StackFile(stack, shape, pixel_size_um * binning * 1e4)
     writer.write(np.zeros(shape, np.float32), 0, 0)
     writer.finish()
@@ -60,14 +52,9 @@ def export(scans, cor_px=47.25, each=None, volumes=None, other_rows=(), **option
     """Export some scans, all with one COR, stacks and all; `each` has options of single ones."""
     files = {scan: write_stack(scan, **options | (each or {}).get(scan, {})) for scan in scans}
     write_json({scan: {"cor_px": cor_px, "source": "auto"} for scan in scans}, "results/cor.json")
-    export_star(
-        {scan: meta for scan, (_, meta) in files.items()},
-        {scan: stack for scan, (stack, _) in files.items()},
-        "results/cor.json",
-        "results/relion",
-        volumes=volumes or {},
-        other_rows=other_rows,
-    )
+    stacks, metas = ({scan: both[n] for scan, both in files.items()} for n in (0, 1))
+    more = {"volumes": volumes or {}, "other_rows": other_rows}
+    export_star(metas, stacks, "results/cor.json", "results/relion", **more)
     return starfile.read("results/relion/tomograms.star", always_dict=True, parse_as_string=TEXT)
 
 
@@ -188,12 +175,8 @@ def test_global_is_what_relion_wants(campaign):
 
 
 def test_one_optics_group_for_each_pixel_size_and_voltage(campaign, caplog):
-    each = {
-        "b": {"pixel_size_um": 6.5},
-        "c": {"energy_kev": 30.0},
-        "e": {"binning": 2},
-        "f": {"pixel_size_um": 1.3},
-    }
+    each = {"b": {"pixel_size_um": 6.5}, "c": {"energy_kev": 30.0}}
+    each |= {"e": {"binning": 2}, "f": {"pixel_size_um": 1.3}}
     table = export("abcdef", each=each)["global"].set_index("rlnTomoName")
     groups = table["rlnOpticsGroupName"]
     assert groups["a"] == groups["d"]
@@ -232,15 +215,8 @@ def test_volumes_are_named_where_they_are_those_of_the_stack(campaign, caplog):
     names = tomo_names(scans)
     link = f"results/relion/links/{names['f g']}_rec.mrc"
     found = table["rlnTomoReconstructedTomogram"].fillna("None")
-    assert {scan: found[names[scan]] for scan in scans} == {
-        "a": volumes["a"],
-        "b": volumes["b"],
-        "c": "None",
-        "d": "None",
-        "e": "None",
-        "f g": link,
-        "h": "None",
-    }
+    expected = dict.fromkeys(scans, "None") | {scan: volumes[scan] for scan in "ab"} | {"f g": link}
+    assert {scan: found[names[scan]] for scan in scans} == expected
     assert (campaign / link).samefile(campaign / volumes["f g"])
     assert table["rlnTomoTomogramBinning"][["a", "b", "c"]].tolist() == [1, 2, 1]
     assert "c_rec.mrc: expected (x, y, z) (101, 4, 101)" in caplog.text
