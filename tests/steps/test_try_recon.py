@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import re
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -93,9 +94,8 @@ def test_rows_hold_the_try_row_first_and_the_truth(tmp_path):
     assert (result["row"], result["rows"]) == (2, [2, 4])
     assert rows.row_index.tolist()[:2] == [2, 4]
     true = truth.projections()
-    np.testing.assert_allclose(
-        rows.sinograms, true[:, rows.row_index].transpose(1, 0, 2), atol=1e-4
-    )
+    expected = true[:, rows.row_index].transpose(1, 0, 2)
+    np.testing.assert_allclose(rows.sinograms, expected, atol=1e-4)
     np.testing.assert_allclose(rows.pairs[0], true[[0, 180]], atol=1e-4)
     assert (result["n_cols"], result["n_rows"], result["n_angles"]) == (128, 9, 181)
 
@@ -130,11 +130,9 @@ def test_full_size_slices_with_tomoguis_names(tmp_path):
         (out / stale).touch()
     options = {"center_px": COR_PX, "width_px": 1, "max_size_px": 64}
     _, try_tif, _, _ = _try(tmp_path, row=[2, 1], format="tiff", **options)
-    assert [path.name for path in tiff.try_slice_paths(out)] == [
-        f"recon_slice000{row}_center{cor_px}.tiff"
-        for row in (1, 2)
-        for cor_px in ("61.25", "61.75", "62.25", "62.75", "63.25")
-    ]
+    cors_px = ("61.25", "61.75", "62.25", "62.75", "63.25")
+    names = [f"recon_slice000{row}_center{cor_px}.tiff" for row in (1, 2) for cor_px in cors_px]
+    assert [path.name for path in tiff.try_slice_paths(out)] == names
     for row in (1, 2):
         image = tifffile.imread(out / f"recon_slice000{row}_center62.25.tiff")
         assert image.dtype == np.float32
@@ -161,31 +159,14 @@ def test_scans_of_all_kinds_show_the_truth_at_the_true_cor(tmp_path, options):
     rms = np.sqrt(((values - truth.slice(0)) ** 2).mean(axis=(1, 2)))
     assert rms.argmin() == 1
     for bead in beads:
-        axis = (truth.n_cols // 2, truth.n_cols // 2 - 1)
-        true_px = (bead.x_px + axis[0], bead.y_px + axis[1])
+        true_px = (bead.x_px + truth.n_cols // 2, bead.y_px + truth.n_cols // 2 - 1)
         found_px = centre_of_bead(values[1], *true_px, bead.semi_x_px)
         np.testing.assert_allclose(found_px, true_px, atol=0.05)
 
 
-def _zeros(path):
+def _zeros_from(path, first):
     with h5py.File(path, "r+") as file:
-        file["exchange/data"][:] = 0
-
-
-def _never_written(path):
-    with h5py.File(path, "r+") as file:
-        data = file["exchange/data"][:]
-        del file["exchange/data"]
-        data[100:] = 0
-        file["exchange/data"] = data
-
-
-def _cut(path):
-    os.truncate(path, os.path.getsize(path) // 2)
-
-
-def _text(path):
-    path.write_text("no HDF5")
+        file["exchange/data"][first:] = 0
 
 
 def _broken_chunk(path):
@@ -201,10 +182,10 @@ def _broken_chunk(path):
 @pytest.mark.parametrize(
     ("spoil", "options", "reason"),
     [
-        (_zeros, {}, "constant frames: 181 of 181"),
-        (_never_written, {}, "constant frames: 81 of 181"),
-        (_cut, {}, "truncated HDF5 file"),
-        (_text, {}, "not an HDF5 file"),
+        (lambda path: _zeros_from(path, 0), {}, "constant frames: 181 of 181"),
+        (lambda path: _zeros_from(path, 100), {}, "constant frames: 81 of 181"),
+        (lambda path: os.truncate(path, path.stat().st_size // 2), {}, "truncated HDF5 file"),
+        (lambda path: path.write_text("no HDF5"), {}, "not an HDF5 file"),
         (_broken_chunk, {}, "frame"),
         (os.remove, {}, "no such file"),
         (None, {"row": 99}, "99 is not a row of this scan"),
@@ -255,11 +236,8 @@ def test_an_error_of_the_sweep_is_a_result(tmp_path, monkeypatch):
     ],
 )
 def test_errors_of_writing_and_a_lack_of_memory_are_raised(tmp_path, monkeypatch, where, error):
-    def fail(*args, **options):
-        raise error
-
     _scan(tmp_path)
-    monkeypatch.setattr(f"tomopipe.{where}", fail)
+    monkeypatch.setattr(f"tomopipe.{where}", Mock(side_effect=error))
     with pytest.raises(type(error)):
         _try(tmp_path)
 
@@ -269,8 +247,7 @@ def test_little_memory_gives_the_same_stack(tmp_path):
     _, try_tif, _, _ = _try(tmp_path, width_px=5)
     images, _ = read_try_stack(try_tif)
     _try(tmp_path, width_px=5, memory_bytes=1)
-    again, _ = read_try_stack(try_tif)
-    # One grey level for rounding.
+    again, _ = read_try_stack(try_tif)  # one grey level for rounding
     assert np.abs(images.astype(int) - again).max() <= 1
 
 
