@@ -37,21 +37,23 @@ def _volume(truth, **options):
     return volume_of(truth.path, truth.path.with_name("rec.h5"), **options)
 
 
+def _from_axis(n, scale):
+    return (np.arange(n) - n // 2) * scale, (np.arange(n) - (n // 2 - 1)) * scale
+
+
 def _distance_px(image, x, y, scale=1.0):
-    n = len(image)
-    columns, rows = np.arange(n) - n // 2, np.arange(n) - (n // 2 - 1)
-    return np.hypot(columns * scale - x, rows[:, None] * scale - y)
+    columns, rows = _from_axis(len(image), scale)
+    return np.hypot(columns - x, rows[:, None] - y)
 
 
 def _assert_right(image, scale=1.0, tolerance_px=0.05, tolerance=0.01):
     """Beads to 0.05 px, values to 1 %; `scale` is the size of a voxel in detector pixels."""
-    n = len(image)
+    columns, rows = _from_axis(len(image), scale)
     for x, y, radius, mu in BEADS:
         # A binned voxel's centre is half of a pixel less the shift of the axis voxel off.
         weight = np.where(_distance_px(image, x, y, scale) < 1.5 * radius, image - 0.01, 0)
-        column = (weight.sum(0) @ (np.arange(n) - n // 2)) / weight.sum() * scale
-        row = (weight.sum(1) @ (np.arange(n) - (n // 2 - 1))) / weight.sum() * scale
-        np.testing.assert_allclose((column, row), (x, y), atol=tolerance_px)
+        place = np.array([weight.sum(0) @ columns, weight.sum(1) @ rows]) / weight.sum()
+        np.testing.assert_allclose(place, (x, y), atol=tolerance_px)
         inside = image[_distance_px(image, x, y, scale) < 0.6 * radius]
         assert inside.mean() == pytest.approx(0.01 + mu, rel=tolerance)
 
@@ -74,6 +76,9 @@ def test_the_volume_is_twice_as_wide_and_right(tmp_path, options):
     _assert_right(volume[3])
     body = _distance_px(volume[3], 0, 0)
     assert volume[3][(body > 74) & (body < 78)].mean() == pytest.approx(0, abs=1e-4)
+    geometry = read_provenance(truth.path.with_name("rec.h5"))["geometry"]
+    assert geometry["half_acquisition"] is True
+    assert geometry["axis_voxel_xy"] == [truth.n_cols, truth.n_cols - 1]
 
 
 def test_binning_and_crops_are_those_of_the_wide_slice(tmp_path):
@@ -91,14 +96,6 @@ def test_whole_numbers_and_small_blocks_change_nothing(truth):
     np.testing.assert_allclose(_volume(truth, memory_bytes=1), whole, atol=1e-7)
     stored = _volume(truth, dtype="uint16", value_range=[-0.01, 0.04]).astype(float)
     assert (stored / 65535 * 0.05 - 0.01)[3] == pytest.approx(whole[3], abs=2e-6)
-
-
-def test_the_volume_says_so(truth):
-    _volume(truth)
-    geometry = read_provenance(truth.path.with_name("rec.h5"))["geometry"]
-    assert geometry["half_acquisition"] is True
-    assert geometry["axis_voxel_xy"] == [N_COLS, N_COLS - 1]
-    assert geometry["cor_in_volume_px"] == COR_PX
 
 
 @pytest.mark.parametrize(
@@ -154,8 +151,8 @@ def test_a_sweep_is_binned_to_the_size_asked_for_and_written_at_full_size(truth)
 
 
 def test_the_middle_of_the_sweep_decides(truth):
-    assert _try(truth, center_px=50)[0]["half_acquisition"] is False
-    assert _try(truth, half_acquisition="no")[0]["half_acquisition"] is False
+    for options in ({"center_px": 50}, {"half_acquisition": "no"}):
+        assert _try(truth, **options)[0]["half_acquisition"] is False
 
 
 @pytest.mark.parametrize(("mode", "n_warnings"), [("auto", 1), ("no", 0), ("yes", 0)])
