@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -49,6 +50,10 @@ def _write(path, **storage):
         file["measurement/angles"] = h5py.SoftLink("/exchange/theta")
 
 
+def _add(kind, where, file):
+    file[f"exchange/{kind}"][where] += 1
+
+
 def _differs(path, change):
     """Tell whether the fingerprint sees a change made in place."""
     before, state = fingerprint(path), os.stat(path)
@@ -75,32 +80,24 @@ def test_another_frame_of_any_kind_and_other_angles_are_seen(tmp_path, storage):
     path = tmp_path / "x.h5"
     _write(path, **STORAGES[storage])
     for kind, frame in (("data", 0), ("data", 37), ("data_white", 4), ("data_dark", 0)):
-
-        def change(file, kind=kind, frame=frame):
-            file[f"exchange/{kind}"][frame] = _frames(1, 9)[0]
-
-        assert _differs(path, change)
+        assert _differs(path, partial(_add, kind, np.s_[frame]))
     assert _differs(path, lambda file: file["exchange/theta"].write_direct(np.arange(60.0)))
 
 
 def test_the_same_small_place_in_all_frames_is_seen(tmp_path):
     _write(tmp_path / "x.h5")
     for row in range(0, N_ROWS, 8):  # a tenth of each frame, wherever it lies
-
-        def change(file, row=row):
-            file["exchange/data"][:, row : row + 8] += 1
-
-        assert _differs(tmp_path / "x.h5", change)
+        assert _differs(tmp_path / "x.h5", partial(_add, "data", np.s_[:, row : row + 8]))
 
 
 def test_of_deflated_chunks_a_single_pixel_is_seen(tmp_path):
     _write(tmp_path / "x.h5", **STORAGES["gzip"])
-    before = fingerprint(tmp_path / "x.h5")
-    for name in ["data", "data_white", "data_dark"]:
+    contents = [fingerprint(tmp_path / "x.h5")]
+    for kind in KINDS:
         with h5py.File(tmp_path / "x.h5", "r+") as file:
-            file[f"exchange/{name}"][3, 40, 50] += 1
-        assert fingerprint(tmp_path / "x.h5") != before
-        before = fingerprint(tmp_path / "x.h5")
+            _add(kind, np.s_[3, 40, 50], file)
+        contents.append(fingerprint(tmp_path / "x.h5"))
+    assert len(set(contents)) == 4
 
 
 def _relink(file):
@@ -131,7 +128,7 @@ def test_the_files_that_a_scan_takes_data_from_belong_to_it(tmp_path, how):
             file["exchange/data"] = h5py.ExternalLink("source.h5", "/exchange/data")
     before = fingerprint(tmp_path / "x.h5")
     with h5py.File(tmp_path / "source.h5", "r+") as file:
-        file["exchange/data"][7] += 1
+        _add("data", np.s_[7], file)
     assert fingerprint(tmp_path / "x.h5") != before
 
 
@@ -169,16 +166,13 @@ def test_a_tiff_stack_and_what_lies_beside_it(tmp_path):
     (tmp_path / "x.txt").write_text("0 1 2")
     (tmp_path / "x_darks").mkdir()
     tifffile.imwrite(tmp_path / "x_darks" / "1.tif", _frames(1, 1)[0])
-    found = {fingerprint(tmp_path / "x.tif")}
+    contents = {fingerprint(tmp_path / "x.tif")}
     (tmp_path / "x.txt").write_text("0 1 3")
-    found.add(fingerprint(tmp_path / "x.tif"))
+    contents.add(fingerprint(tmp_path / "x.tif"))
     tifffile.imwrite(tmp_path / "x_darks" / "1.tif", _frames(1, 2)[0])
-    found.add(fingerprint(tmp_path / "x.tif"))
-    frames = tifffile.memmap(tmp_path / "x.tif", mode="r+")
-    frames[11] = _frames(1, 9)[0]
-    frames.flush()
-    found.add(fingerprint(tmp_path / "x.tif"))
-    assert len(found) == 4
+    contents.add(fingerprint(tmp_path / "x.tif"))
+    tifffile.memmap(tmp_path / "x.tif", mode="r+")[11] = _frames(1, 9)[0]
+    assert len(contents | {fingerprint(tmp_path / "x.tif")}) == 4
 
 
 def test_little_of_a_large_scan_is_read(tmp_path):

@@ -127,9 +127,8 @@ def test_missing_images_take_the_angles_in_their_names_along(tmp_path, angles, g
 )
 def test_names_and_angles_that_contradict_are_refused(tmp_path, names, angles, where):
     path = write_scan(tmp_path / "scan", names)
-    with pytest.raises(ScanError, match=r"the images hold other angles than input\.angles: "):
-        order_of(path, angles)
-    with pytest.raises(ScanError, match=where):
+    message = rf"the images hold other angles than input\.angles: .*{where}"
+    with pytest.raises(ScanError, match=message):
         order_of(path, angles)
     counted = {"angles": angles, "frames": [f"{len(names)} projections"]}
     with open_scan(path, flats="none", darks="none", options=counted) as scan:
