@@ -11,10 +11,10 @@ from tomopipe.reruns.decisions import Decisions
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 
 
-def raw(folder, *names):
-    (folder / "raw").mkdir(exist_ok=True)
+def raw(folder, *names, under="raw"):
+    (folder / under).mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / "raw" / name).write_bytes(b"x")
+        (folder / under / name).write_bytes(b"x")
 
 
 def campaign(folder, scans=("raw/*.h5",), **campaign_options):
@@ -39,8 +39,7 @@ def inventory(folder, found, **reasons):
 
 def test_prefix_names_scan_and_series_and_folders_part_series(tmp_path):
     for day in ("day1", "day2"):
-        (tmp_path / day).mkdir()
-        (tmp_path / day / "s_1.h5").write_bytes(b"x")
+        raw(tmp_path, "s_1.h5", under=day)
     entries = [{"glob": f"{day}/*.h5", "prefix": f"{day}_"} for day in ("day1", "day2")]
     scans = campaign(tmp_path, entries).scans
     assert sorted(scans) == ["day1_s_1", "day2_s_1"]
@@ -62,8 +61,7 @@ def test_series_of_the_first_folder_are_bare_and_others_have_what_sets_them_apar
     tmp_path, patterns, series
 ):
     for number, folder in enumerate(series):
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        (tmp_path / folder / f"s_{number}.h5").write_bytes(b"x")
+        raw(tmp_path, f"s_{number}.h5", under=folder)
     found = campaign(tmp_path, patterns).scans
     assert {scan.path.removeprefix("./"): scan.series for scan in found.values()} == {
         f"{folder}/s_{number}.h5": f"{prefix}s"
@@ -73,8 +71,7 @@ def test_series_of_the_first_folder_are_bare_and_others_have_what_sets_them_apar
 
 def test_a_folder_added_later_renames_no_series_and_one_without_files_neither(tmp_path):
     for number, folder in enumerate(("x/raw", "y/raw", "z/raw")):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / f"s_{number}.h5").write_bytes(b"x")
+        raw(tmp_path, f"s_{number}.h5", under=folder)
     patterns, expected = ["none/*.h5"], {}
     for number, folder in enumerate(("x/raw", "y/raw", "z/raw")):
         patterns.append(f"{folder}/*.h5")
@@ -84,44 +81,28 @@ def test_a_folder_added_later_renames_no_series_and_one_without_files_neither(tm
 
 
 @pytest.mark.parametrize(
-    ("name", "tail"),
+    ("name", "good", "said"),
     [
-        ("x" * 20 + "_1", "x"),  # the series
-        ("a1" + "0" * 20, "0"),  # the scan
+        ("x" * 20 + "_1", "x" * 19 + "_1", "ends in 'x' 20 times"),  # the series
+        ("a1" + "0" * 20, "a1" + "0" * 19, "ends in '0' 20 times"),  # the scan
+        ("a{b}_1", "good_1", "rename"),
+        ("line\n_1", "good_1", "rename"),
+        (os.fsdecode(b"bad\xff_1"), "good_1", "UTF-8"),
     ],
 )
-def test_names_that_end_in_a_text_20_times_are_refused(tmp_path, name, tail):
-    plain = name.replace(tail * 20, tail * 19)
-    raw(tmp_path, f"{name}.h5", f"{plain}.h5")
+def test_names_no_wildcard_carries_are_refused_and_the_others_run(tmp_path, name, good, said):
+    raw(tmp_path, f"{name}.h5", f"{good}.h5")
     found = campaign(tmp_path)
-    assert list(found.scans) == [plain]
-    assert [scan.name for scan in found.refused] == [name]
-    assert f"ends in {tail!r} 20 times" in found.refused[0].refused
-
-
-@pytest.mark.parametrize("name", ["a{b}_1", "line\n_1"])
-def test_names_no_wildcard_carries_are_refused_and_the_others_run(tmp_path, name):
-    raw(tmp_path, f"{name}.h5", "good_1.h5")
-    found = campaign(tmp_path)
-    assert list(found.scans) == ["good_1"]
-    assert [scan.name for scan in found.refused] == [name]
-    entry = next(entry for entry in found.inventory_entries() if entry["scan"] == name)
-    assert "rename" in entry["reason"]
+    assert list(found.scans) == [good]
+    (entry,) = [entry for entry in found.inventory_entries() if entry["scan"] != good]
+    assert said in entry["reason"]
+    assert said in found.refused[0].refused
 
 
 @pytest.mark.parametrize("name", ["größe 1_1", "a;b$c`d'e\"f=g_3", "x [1] *?_5", "a<b_7"])
 def test_odd_names_are_scans(tmp_path, name):
     raw(tmp_path, f"{name}.h5")
     assert list(campaign(tmp_path).scans) == [name]
-
-
-def test_name_that_is_not_utf8_is_refused(tmp_path):
-    raw(tmp_path)
-    with open(os.fsencode(tmp_path / "raw") + b"/bad\xff_1.h5", "wb"):
-        pass
-    found = campaign(tmp_path)
-    assert not found.scans
-    assert "UTF-8" in found.refused[0].refused
 
 
 def test_two_files_of_one_name_are_both_refused(tmp_path):
@@ -181,14 +162,18 @@ def test_who_is_in(tmp_path):
     assert found.selected_series(rows) == {"s": ["s_0", "s_2"]}
 
 
+def predicted(folder, scan):
+    path = folder / "results" / "try_center" / scan / "center_of_rotation.txt"
+    path.parent.mkdir(parents=True)
+    return path
+
+
 def test_members_have_manual_cors_and_donors(tmp_path):
     raw(tmp_path, "s_1.h5", "s_2.h5", "s_3.h5", "s_4.h5", "t_1.h5")
     (tmp_path / "scans.tsv").write_text(
         "scan\tselect\tcor_px\tnote\ns_1\tauto\t12.5\t\ns_2\tno\t13\t\ns_3\tno\t\t\ns_4\tno\tx\t\n"
     )
-    text = tmp_path / "results" / "try_center" / "s_3" / "center_of_rotation.txt"
-    text.parent.mkdir(parents=True)
-    text.write_text("14.25\n")
+    predicted(tmp_path, "s_3").write_text("14.25\n")
     found = campaign(tmp_path)
     rows = inventory(tmp_path, found)
     members = found.members(found.selected_series(rows)["s"], rows)
@@ -202,8 +187,7 @@ def test_members_have_manual_cors_and_donors(tmp_path):
 def test_junk_in_the_cell_of_a_donor_does_not_hide_its_prediction(tmp_path):
     raw(tmp_path, "s_1.h5", "s_2.h5")
     (tmp_path / "scans.tsv").write_text("scan\tselect\tcor_px\ns_2\tno\t5000\n")
-    text = tmp_path / "results" / "try_center" / "s_2" / "center_of_rotation.txt"
-    text.parent.mkdir(parents=True)
+    text = predicted(tmp_path, "s_2")
     text.write_bytes(b"14.25\n")
     found = campaign(tmp_path)
     assert found.donors("s", inventory(tmp_path, found)) == {"s_2": 14.25}
@@ -221,15 +205,12 @@ def test_sidecars_go_beside_the_data_or_to_the_results(tmp_path):
 
 @pytest.mark.parametrize("folder", ["Smith, J", "day<one>", "x" * 20])
 def test_sidecars_of_a_folder_no_wildcard_carries_go_to_the_results(tmp_path, folder):
-    (tmp_path / folder).mkdir()
-    (tmp_path / folder / "s_1.h5").write_bytes(b"x")
+    raw(tmp_path, "s_1.h5", under=folder)
     assert campaign(tmp_path, [f"{folder}/*.h5"]).sidecar("s_1") == "results/sidecars/s_1.cor.json"
 
 
-def tiff_folder(folder, name, n=3):
-    (folder / name).mkdir(parents=True)
-    for number in range(n):
-        (folder / name / f"{number}.tif").write_bytes(b"x")
+def tiff_folder(folder, name):
+    raw(folder, *(f"{number}.tif" for number in range(3)), under=name)
 
 
 def test_folders_are_scans_named_like_folders(tmp_path):
@@ -258,7 +239,7 @@ def test_each_file_of_a_folder_and_beside_a_file_of_pages_counts(tmp_path):
     tiff_folder(tmp_path / "tiff", "s_1")
     tiff_folder(tmp_path / "tiff" / "s_1", "flats")
     tiff_folder(tmp_path / "pages", "p_1_darks")
-    (tmp_path / "pages" / "p_1.tif").write_bytes(b"x")
+    raw(tmp_path, "p_1.tif", under="pages")
     (tmp_path / "pages" / "p_1.txt").write_text("0\n")
     before = contents(tmp_path)
     (tmp_path / "tiff" / "s_1" / "Thumbs.db").write_bytes(b"x")
@@ -278,8 +259,7 @@ def test_each_file_of_a_folder_and_beside_a_file_of_pages_counts(tmp_path):
 
 def test_flats_of_other_files_count_like_the_raw_file(tmp_path):
     tiff_folder(tmp_path / "tiff", "s_1")
-    (tmp_path / "pages").mkdir()
-    (tmp_path / "pages" / "p_1.tif").write_bytes(b"x")
+    raw(tmp_path, "p_1.tif", under="pages")
     tiff_folder(tmp_path, "ff")
     (tmp_path / "ff.h5").write_bytes(b"x")
     options = {"flats": ["ff", "ff.h5"], "darks": "none"}

@@ -55,23 +55,13 @@ def test_encode_series_is_a_file_name_and_one_to_one():
         ([120, 1500, 300, 1497, 450, 70], 1500),
         ([100, 12, 30, 45, 7], 100),
         ([900, 500, 100, 100, 20, 30, 40], 100),
+        ([100.0] * 50 + [210.0] * 2, 100),  # two long ones in a large series
+        ([30.0, 40.0, 55.0] * 13 + [100.0] * 6, 100),
+        ([*range(10, 60), 100, 100, 100], 100),  # many aborted at random
     ],
-    ids=[
-        "none", "single", "pair", "all complete", "majority aborted",
-        "a dropped frame", "one complete", "two oversized and aborted",
-    ],
-)  # fmt: skip
+)
 def test_reference_size(sizes, reference):
     assert reference_size(sizes) == reference
-
-
-def test_two_long_scans_do_not_make_a_large_series_undersized():
-    assert reference_size([100.0] * 50 + [210.0] * 2) == 100.0
-    assert reference_size([30.0, 40.0, 55.0] * 13 + [100.0] * 6) == 100.0
-
-
-def test_few_complete_scans_among_many_aborted_at_random():
-    assert reference_size([*range(10, 60), 100, 100, 100]) == 100.0
 
 
 @pytest.mark.parametrize(

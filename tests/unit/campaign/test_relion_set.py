@@ -66,7 +66,11 @@ def test_each_scan_alone_would_have_its_own(folder):
     assert [make_stack(campaign, scan, alone=True) for scan in WIDTHS] == [1, 2, 3]
 
 
-def test_one_binning_for_all_scans_that_have_a_cor(folder):
+def test_one_binning_for_all_scans_that_have_a_cor_and_can_be_small(folder):
+    assert make_stack(campaign_of(folder, ["a_1"]), "a_1") == 1
+    too_large = campaign_of(folder, WIDTHS, export_star={"max_stack_gb": 1.09e-6})
+    assert campaign_binning(too_large) is None
+    binning_path(too_large).unlink()
     campaign = campaign_of(folder, ["a_1", "b_1"])
     assert [make_stack(campaign, scan) for scan in ("a_1", "b_1")] == [2, 2]
     stated = json.loads((campaign.results / "relion/binning.json").read_text())
@@ -82,11 +86,6 @@ def test_a_later_scan_that_needs_more_gets_more_alone(folder):
     assert make_stack(campaign, "c_1") == 3
     assert make_stack(campaign, "b_1") == 2
     assert binning_path(campaign).read_bytes() == before
-
-
-def test_a_scan_without_a_cor_does_not_count(folder):
-    campaign = campaign_of(folder, ["a_1"])
-    assert make_stack(campaign, "a_1") == 1
 
 
 def test_options_that_make_all_stacks_anew_decide_anew(folder):
@@ -110,11 +109,6 @@ def test_a_given_binning_leaves_nothing_to_decide(folder):
     assert campaign_binning(campaign) is None
     assert make_stack(campaign, "a_1") == 2
     assert not binning_path(campaign).exists()
-
-
-def test_a_scan_that_no_binning_makes_small_does_not_count(folder):
-    campaign = campaign_of(folder, WIDTHS, export_star={"max_stack_gb": 1.09e-6})
-    assert campaign_binning(campaign) is None
 
 
 def test_without_tables_each_scan_stands_for_itself(folder):

@@ -23,6 +23,7 @@ from tomopipe.volumes.volume import new_volume
 pytestmark = pytest.mark.slow
 
 SIZE = {"n_rows": 4, "n_cols": 32, "n_angles": 21}
+PAIR = {"t": ["a_1", "a_2"]}
 
 
 @pytest.fixture
@@ -46,25 +47,22 @@ def test_patterns_in_order_of_number_and_names_as_listed(folder):
 
 
 @pytest.mark.parametrize(
-    ("stacks", "blocks", "words"),
+    ("stacks", "of_a_2", "words"),
     [
         ({"t": ["a_1", "a_3"]}, {}, "t: no scan a_3 in the campaign; did you mean a_"),
         ({"t": ["a_1"]}, {}, "t: expected at least two scans, got a_1"),
         ({"t": ["a_1", "a_2"], "u": ["a_2", "b_1"]}, {}, "u: a_2 stands in stitch.stacks more"),
+        (PAIR, {"full_recon": {"binning": 2}}, "t: full_recon.binning is 1 for a_1 and 2 for a_2"),
         (
-            {"t": ["a_1", "a_2"]},
-            {"overrides": [{"scans": ["a_2"], "full_recon": {"binning": 2}}]},
-            "t: full_recon.binning is 1 for a_1 and 2 for a_2",
-        ),
-        (
-            {"t": ["a_1", "a_2"]},
-            {"overrides": [{"scans": ["a_2"], "input": {"pixel_size_um": 3.5}}]},
+            PAIR,
+            {"input": {"pixel_size_um": 3.5}},
             "t: input.pixel_size_um is None for a_1 and 3.5 for a_2",
         ),
     ],
 )
-def test_check_names_what_is_wrong_with_a_stack(folder, stacks, blocks, words):
-    errors = examine(campaign_of(folder, stacks, **blocks)).errors
+def test_check_names_what_is_wrong_with_a_stack(folder, stacks, of_a_2, words):
+    overrides = [{"scans": ["a_2"]} | of_a_2] if of_a_2 else []
+    errors = examine(campaign_of(folder, stacks, overrides=overrides)).errors
     assert any(f"stitch.stacks: {words}" in line for line in errors), errors
 
 
@@ -79,7 +77,7 @@ def test_check_looks_into_the_files(folder, other, words):
     write_scan(folder / "raw" / "c_1.h5", **(SIZE | other))
     errors = examine(campaign_of(folder, {"t": ["a_1", "c_1"]})).errors
     assert any(words in line for line in errors), errors
-    assert examine(campaign_of(folder, {"t": ["a_1", "a_2"]})).errors == []
+    assert examine(campaign_of(folder, PAIR)).errors == []
 
 
 def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, capsys):
@@ -103,7 +101,7 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
 
 
 def test_disk_of_a_stack_is_at_most_that_of_its_volumes(folder):
-    campaign = campaign_of(folder, {"t": ["a_1", "a_2"]})
+    campaign = campaign_of(folder, PAIR)
     rows = expected_inventory(campaign, folder)
     needed = disk_needed(campaign, [("stitch", "t")], rows)
     assert needed == {"stitched volumes": 2 * 4 * 4 * 32 * 32}
@@ -159,7 +157,7 @@ def test_a_failed_stack_says_why_until_the_configuration_has_it_no_longer(folder
 
 
 def test_a_failed_stack_is_stitched_again_without_retry(folder):
-    campaign = campaign_of(folder, {"t": ["a_1", "a_2"]})
+    campaign = campaign_of(folder, PAIR)
     expected_inventory(campaign, campaign.results)
     failed_job(folder, "t", "TomopipeError: no overlap")
     found = make_plan(campaign)

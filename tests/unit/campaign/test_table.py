@@ -168,20 +168,8 @@ def test_edits_may_be_made_from_the_rows(table):
 
 
 def test_columns_of_ones_own_pass(table):
-    foreign = [
-        "sample",
-        "temperature",
-        "scan_id",
-        "date",
-        "node",
-        "old_cor",
-        "Größe",
-        "µm",
-        "beam.hutch",
-        "1",
-        "",
-    ]
-    path = table("\t".join(["scan", *foreign]) + "\na\n")
+    header = "scan sample temperature scan_id date node old_cor Größe µm beam.hutch 1 "
+    path = table(header.replace(" ", "\t") + "\na\n")
     assert read_table(path) == [Row("a", line=2)]
 
 

@@ -1,9 +1,4 @@
-"""Method ai as predict_cor asks it: it finds axes or rejects, and never falls back.
-
-The confidence rises with the evidence for a COR; above 0.5 none is wrong.
-
-The refined COR is the median of the kinds of evidence near the network's estimate.
-"""
+"""Method ai as predict_cor asks it: it finds axes or rejects, and never falls back."""
 
 from dataclasses import replace
 
@@ -21,7 +16,6 @@ from tomopipe.cor.ai.finder import (
     combined_px,
     confidence_features,
     find_ai,
-    vote,
 )
 from tomopipe.cor.ai.model_card import SHIPPED, read_card
 from tomopipe.cor.ai.network import RECIPE, NetworkOutput, recipe_hash
@@ -51,9 +45,8 @@ def test_kinds_of_registration_have_two_votes_together(inputs):
     network_px = float(inputs.cor_px[chosen.index])
     registered = dict.fromkeys(("pairs", "rows", "difference", "moving"), network_px + 0.8)
     others = {"wedge": network_px - 0.1, "slices": network_px + 0.1, "mass": network_px + 0.2}
-    assert (
-        combined_px(inputs, chosen, Refinement(registered, None)) > network_px + 0.6
-    )  # two of three votes
+    alone_px = combined_px(inputs, chosen, Refinement(registered, None))
+    assert alone_px > network_px + 0.6  # two of three votes
     # three of five for what lies near the network's estimate
     assert combined_px(inputs, chosen, Refinement(registered | others, None)) < network_px + 0.25
 
@@ -73,10 +66,7 @@ def test_slices_that_agree_are_believed_where_registration_is_off(inputs):
     agreed = cor_of(3.0, 3.0)  # both beyond what one kind may be off
     assert network_px + 0.5 * step_px < agreed <= network_px + 3 * step_px
     assert cor_of(3.0, 3.0 - 0.5 / step_px) > network_px  # apart by less than 1.75 px / 3
-    for apart in (
-        (3.0, 3.0 - 0.7 / step_px),
-        (5.0, 5.0),
-    ):  # (5, 5): far from the network's estimate
+    for apart in ((3.0, 3.0 - 0.7 / step_px), (5.0, 5.0)):  # the last: far from the estimate
         assert network_px - step_px <= cor_of(*apart) < network_px
 
 
@@ -87,13 +77,6 @@ def test_the_networks_estimate_lies_between_equally_probable_ones(inputs):
     ambiguous = NetworkOutput(chosen.score, share, 0.1, chosen.index, 0.2)
     middle_px = inputs.cor_px[chosen.index : chosen.index + 2].mean()
     assert combined_px(inputs, ambiguous, Refinement({}, None)) == pytest.approx(middle_px)
-
-
-def test_each_group_of_refined_kinds_has_one_vote():
-    """Three kinds of registration are one vote against the wedge and the mass, 0.7 each."""
-    assert vote({"pairs": 50.0, "rows": 50.1, "wedge": 53.0, "mass": 53.2}) == 53.0
-    assert vote({"pairs": 50.0, "rows": 50.1, "difference": 49.9, "wedge": 53.0}) == 50.1
-    assert vote({"slices": 50.0}) == 50.0
 
 
 @pytest.fixture(scope="module")
@@ -169,20 +152,19 @@ def test_the_confidence_is_the_probability_of_being_right_where_it_is_not_moved(
     assert np.corrcoef(confidence[order], np.arange(len(order)))[0, 1] > 0.9
 
 
-def test_half_is_where_the_wrong_ones_end():
+def confidences(values, right):
+    fitted = calibrate(values, right)
+    return np.array([calibrated_confidence(fitted, features) for features in values])
+
+
+def test_half_is_where_the_wrong_ones_end_and_costs_at_most_a_twentieth_of_the_right_ones():
+    values, right = simulated(1000)
+    assert (confidences(values, right)[right] < 0.5).mean() <= 0.06
     values, right = simulated(400)
     values[:, 1] = np.where(right, values[:, 1] + 6, values[:, 1] - 6)
-    fitted = calibrate(values, right)
-    confidence = np.array([calibrated_confidence(fitted, features) for features in values])
+    confidence = confidences(values, right)
     assert not (confidence[~right] >= 0.5).any()
     assert (confidence[right] >= 0.5).mean() > 0.95
-
-
-def test_half_costs_at_most_a_twentieth_of_the_right_ones():
-    values, right = simulated(1000)
-    fitted = calibrate(values, right)
-    confidence = np.array([calibrated_confidence(fitted, features) for features in values])
-    assert (confidence[right] < 0.5).mean() <= 0.06
 
 
 pytestmark = pytest.mark.slow

@@ -24,8 +24,9 @@ def series(*values_px, **common):
     ]
 
 
-def fix(members, *, max_delta_px=50.0, protect_manual=True):
-    return cor.fix_series(members, max_delta_px=max_delta_px, protect_manual=protect_manual)
+def fix(members, *, max_delta_px=50.0, protect_manual=True, **options):
+    options |= {"max_delta_px": max_delta_px, "protect_manual": protect_manual}
+    return cor.fix_series(members, **options)
 
 
 def flags(*cor_px, **options):
@@ -38,9 +39,6 @@ def after(rows):
 
 def same(first: list[Fix], second: list[Fix]) -> bool:
     return list(map(repr, first)) == list(map(repr, second))
-
-
-# --- outliers -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -73,9 +71,6 @@ def test_unknown_values_enter_neither_median_nor_mad():
     assert cor.outlier_limit(unknown, max_delta_px=50) is None
 
 
-# --- the table of the rules -----------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("before_px", "limit_px", "expected_px"),
     [
@@ -103,9 +98,6 @@ def test_sources_and_neighbours_leave_a_trace():
     # The median of 1000, 1006, 1100 is 1006, their MAD 6.
     assert rows[3].reason == "94.00 px from the median 1006.00 of the series, limit 30.00"
     assert rows[1].reason == "no COR, neighbours agree"
-
-
-# --- pass 1 ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,13 +128,8 @@ def test_neighbours_are_places_in_the_list_not_numbers():
 
 
 def test_ties_of_the_index_go_by_name():
-    members = [
-        Member("b", 1, N_COLS, predicted_px=1300),
-        Member("a", 1, N_COLS, predicted_px=1000),
-        Member("d", 2, N_COLS, predicted_px=1008),
-        Member("c", 2, N_COLS, predicted_px=1004),
-    ]
-    rows = fix(members)
+    members = [("b", 1, 1300), ("a", 1, 1000), ("d", 2, 1008), ("c", 2, 1004)]
+    rows = fix([Member(scan, index, N_COLS, predicted_px=px) for scan, index, px in members])
     assert [row.scan for row in rows] == ["a", "b", "c", "d"]
     assert rows[1].neighbours == ("a", "c")
     assert rows[1].after_px == 1002
@@ -171,19 +158,11 @@ def test_agreement_within_10_px_stays_under_a_smaller_max_delta():
     assert {row.limit_px for row in rows} == {3}
 
 
-def test_gap_at_an_end_waits_for_the_mean_of_the_series():
-    rows = fix(series(NONE, 1000, 1006, 1000))
-    assert (rows[0].source, rows[0].neighbours) == ("series-mean", ())
-    assert rows[0].after_px == pytest.approx(3006 / 3)
-
-
-# --- pass 2 ---------------------------------------------------------------------------------
-
-
 def test_fills_do_not_feed_fills():
     # Donors 1000 three times, 1008 and the outlier, by then 1008; not the gap's 1004.
     rows = fix(series(NONE, 1000, 1000, 1000, NONE, 1008, 1300, NONE))
     assert (rows[4].source, rows[4].after_px) == ("neighbours", 1004)
+    assert (rows[0].source, rows[0].neighbours) == ("series-mean", ())
     assert rows[6].after_px == 1008
     assert rows[0].after_px == rows[7].after_px == pytest.approx(5016 / 5)
 
@@ -224,9 +203,6 @@ def test_fills_and_replacements_stay_on_the_detector_of_their_scan():
     rows = fix([*series(1000, NONE, 1000)[::2], replace(narrow, predicted_px=NONE)])
     assert rows[1].after_px is None
     assert "mean of the series 1000.00 is off the detector" in rows[1].reason
-
-
-# --- where a COR comes from -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -288,7 +264,7 @@ def confident(values_px, **confidences):
 
 def test_a_confident_outlier_is_kept_reported_and_trusted_by_nobody():
     members = confident([239, 238, 345.55, NONE, 239.24, 240, NONE], s3=1.0)
-    kept = cor.fix_series(members, max_delta_px=50, protect_manual=True, protect_confident=0.95)
+    kept = fix(members, protect_confident=0.95)
     assert (kept[2].after_px, kept[2].source, kept[2].flagged) == (345.55, "auto", True)
     assert kept[2].reason == (
         "Measured 345.55, 107 px from its series; kept (confidence 1.00). "
@@ -304,13 +280,13 @@ def test_a_confident_outlier_is_kept_reported_and_trusted_by_nobody():
 @pytest.mark.parametrize(("confidence", "after_px"), [(0.95, 1100.0), (0.9499, 1000.0)])
 def test_confident_is_at_least_the_limit(confidence, after_px):
     members = confident([1000, 1000, 1100], s3=confidence)
-    rows = cor.fix_series(members, max_delta_px=50, protect_manual=True, protect_confident=0.95)
+    rows = fix(members, protect_confident=0.95)
     assert rows[2].after_px == after_px
 
 
 def test_confident_outliers_alone_are_kept_and_fill_nothing():
     members = confident([1000, 1200, NONE], s1=1.0, s2=0.99)
-    rows = cor.fix_series(members, max_delta_px=50, protect_manual=True, protect_confident=0.95)
+    rows = fix(members, protect_confident=0.95)
     assert after(rows) == [1000, 1200, None]
     assert all("The series gives no other COR. Check." in row.reason for row in rows[:2])
     assert after(fix(members)) == [1000, 1200, 1100]
@@ -319,5 +295,5 @@ def test_confident_outliers_alone_are_kept_and_fill_nothing():
 def test_a_confident_cor_within_the_limit_is_like_any_other():
     values_px = [1000, 1009, NONE, 1009, 1100]
     members = confident(values_px, s1=1.0, s2=1.0, s4=1.0)
-    rows = cor.fix_series(members, max_delta_px=50, protect_manual=True, protect_confident=0.95)
+    rows = fix(members, protect_confident=0.95)
     assert same(rows, fix(members))

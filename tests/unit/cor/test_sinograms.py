@@ -47,18 +47,15 @@ def test_a_zinger_at_the_border_is_replaced(column):
     assert np.abs(remove_zingers(hit) - before).max() < 0.1
 
 
-def test_an_edge_that_moves_between_angles_is_no_zinger():
+def test_an_edge_that_moves_between_angles_and_two_angles_have_no_zinger():
     # 3 px per angle, as at the rim of a wide detector: far off the median of three angles
     edge = (np.arange(120) > 30 + 3 * np.arange(20)[:, None]).astype(np.float32)
-    np.testing.assert_array_equal(remove_zingers(noisy(edge, 1e-3)), noisy(edge, 1e-3))
-
-
-def test_two_angles_are_left_alone():
-    few = noisy(np.zeros((2, 20), np.float32))
-    np.testing.assert_array_equal(remove_zingers(few), few)
+    for lines in (noisy(edge, 1e-3), noisy(np.zeros((2, 20), np.float32))):
+        np.testing.assert_array_equal(remove_zingers(lines), lines)
 
 
 def test_dead_columns_are_interpolated_and_nothing_else(sinogram):
+    np.testing.assert_array_equal(fill_dead_columns(sinogram), sinogram)
     dead = sinogram.copy()
     dead[:, [20, 50, 51]] = 5 * sinogram.max()
     filled = fill_dead_columns(dead)
@@ -68,10 +65,6 @@ def test_dead_columns_are_interpolated_and_nothing_else(sinogram):
     slope = np.linspace(0, 1, 4)[1:3]
     between = sinogram[:, [49]] * (1 - slope) + sinogram[:, [52]] * slope
     np.testing.assert_allclose(filled[:, 50:52], between, rtol=1e-5, atol=1e-6)
-
-
-def test_a_sample_has_no_dead_columns(sinogram):
-    np.testing.assert_array_equal(fill_dead_columns(sinogram), sinogram)
 
 
 def test_stripes_vanish_and_the_sample_stays(sinogram):

@@ -205,16 +205,12 @@ def test_dead_and_hot_columns_change_little(value):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "line", [np.zeros(64), -_disk(64, 50, 31.5), 60 - _disk(64, 50, 31.5), np.full(64, np.nan)]
+    "line",
+    [np.zeros(64), -_disk(64, 50, 31.5), 60 - _disk(64, 50, 31.5), np.full(64, np.nan)]
+    + [np.ones(n) for n in (1, 2, 5)],
 )
 def test_what_does_not_fall_is_unknown(line):
     assert edge_slopes_of(line) == (0.0, 0.0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n_cols", [1, 2, 5])
-def test_narrow_detectors(n_cols):
-    assert len(edge_slopes_of(np.ones(n_cols))) == 2
 
 
 def _measured(truth, **recipe):
@@ -246,14 +242,22 @@ def test_of_a_scan(tmp_path, chunks, recipe):
 @pytest.mark.slow
 def test_a_scan_of_one_row_and_few_angles(tmp_path):
     truth = write_scan(
-        tmp_path / "scan_001.h5",
-        n_cols=EDGE_COLS,
-        n_rows=1,
-        n_angles=5,
-        cor_px=COR_PX,
-        phantom=[WIDE],
+        tmp_path / "a.h5", n_cols=EDGE_COLS, n_rows=1, n_angles=5, cor_px=COR_PX, phantom=[WIDE]
     )
     assert _measured(truth) == pytest.approx([_true_slope(96, 64)] * 2, rel=0.1)
+
+
+def _slices(truth, folder, row, binning, width_px):
+    """One of the volume, and that of a sweep in the middle."""
+    options = {"format": "tiff", "device": "cpu"}
+    paths = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
+    full_recon(truth.path, folder / "volume.h5", cor_px=truth.cor_px, device="cpu", binning=binning)
+    try_recon(
+        truth.path, *paths, center_px=truth.cor_px, width_px=width_px, step_px=1, row=row, **options
+    )
+    pages = tiff.try_slice_paths(folder)
+    with h5py.File(folder / "volume.h5") as file:
+        return file["exchange/data"][row], tifffile.imread(pages[len(pages) // 2])
 
 
 @pytest.mark.slow
@@ -264,10 +268,7 @@ def test_sweep_and_volume_have_the_right_values(tmp_path, binning):
         tmp_path / "scan_001.h5", n_cols=EDGE_COLS, n_rows=4, n_angles=181, cor_px=COR_PX,
         phantom=[WIDE, GRAIN],
     )  # fmt: skip
-    volume = tmp_path / "volume.h5"
-    full_recon(truth.path, volume, cor_px=COR_PX, device="cpu", binning=binning)
-    with h5py.File(volume) as file:
-        image = file["exchange/data"][1]
+    image, page = _slices(truth, tmp_path, 1, binning, width_px=1)
     rows, cols = np.indices(image.shape)
     distance = np.hypot(cols - len(image) // 2, rows - len(image) // 2 + 1) / len(image)
     grain = np.hypot(cols - len(image) // 2 + 20 / binning, rows - len(image) // 2 - 8 / binning)
@@ -275,12 +276,6 @@ def test_sweep_and_volume_have_the_right_values(tmp_path, binning):
     assert image[plain & (distance < 0.2)].mean() == pytest.approx(MU, rel=0.03)
     assert image[plain & (distance > 0.4)].mean() == pytest.approx(MU, rel=0.03)
     if binning == 1:
-        paths = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
-        try_recon(
-            truth.path, *paths, center_px=COR_PX, width_px=1, step_px=1, row=1, format="tiff",
-            device="cpu",
-        )  # fmt: skip
-        page = tifffile.imread(tiff.try_slice_paths(tmp_path)[1])
         np.testing.assert_allclose(page, image, atol=1e-4 * MU)
 
 
@@ -295,21 +290,13 @@ def test_half_acquisition(tmp_path, cor_px, binning):
         tmp_path / "scan_001.h5", n_cols=EDGE_COLS, n_rows=4, cor_px=cor_px, phantom=[body],
         theta_deg=np.linspace(0, 360, 500, endpoint=False),
     )  # fmt: skip
-    volume = tmp_path / "volume.h5"
-    full_recon(truth.path, volume, cor_px=cor_px, device="cpu", binning=binning)
-    with h5py.File(volume) as file:
-        image = file["exchange/data"][0]
+    image, page = _slices(truth, tmp_path, 0, binning, width_px=0)
     rows, cols = np.indices(image.shape)
     distance_px = binning * np.hypot(cols - len(image) // 2, rows - len(image) // 2 + 1)
     assert image[distance_px < 0.3 * far_px].mean() == pytest.approx(MU, rel=0.03)
     rim = (distance_px > 0.8 * far_px) & (distance_px < 0.9 * far_px)
     assert image[rim].mean() == pytest.approx(MU, rel=0.03)
     if binning == 1:
-        paths = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
-        try_recon(
-            truth.path, *paths, center_px=cor_px, width_px=0, row=0, format="tiff", device="cpu"
-        )
-        page = tifffile.imread(tiff.try_slice_paths(tmp_path)[0])
         np.testing.assert_allclose(page, image, atol=1e-4 * MU)
 
 

@@ -19,6 +19,13 @@ pytestmark = pytest.mark.slow
 N_ROWS, N_COLS, N_ANGLES = 6, 40, 31
 
 
+def replace_frames(path, data, flats, darks, dtype=np.float32):
+    with h5py.File(path, "r+") as file:
+        for name, frames in [("data", data), ("data_white", flats), ("data_dark", darks)]:
+            del file["exchange"][name]
+            file["exchange"][name] = frames.astype(dtype)
+
+
 @pytest.fixture
 def drifting(tmp_path):
     """A scan whose beam moves from one profile to another while it is taken."""
@@ -28,14 +35,9 @@ def drifting(tmp_path):
     after = np.full((N_ROWS, N_COLS), 0.8) + 0.3 * np.cos(7 * x)
     part = ((np.arange(N_ANGLES) + 0.5) / N_ANGLES)[:, None, None]
     beam = before + part * (after - before)
-    with h5py.File(truth.path, "r+") as file:
-        for name, frames in [
-            ("data", beam * np.exp(-truth.projections())),
-            ("data_white", np.repeat([before, after], 4, axis=0)),
-            ("data_dark", np.zeros((2, N_ROWS, N_COLS))),
-        ]:
-            del file["exchange"][name]
-            file["exchange"][name] = (100 + 1000 * frames).astype(np.float32)
+    darks, flats = np.zeros((2, N_ROWS, N_COLS)), np.repeat([before, after], 4, axis=0)
+    frames = [beam * np.exp(-truth.projections()), flats, darks]
+    replace_frames(truth.path, *(100 + 1000 * each for each in frames))
     return truth
 
 
@@ -78,10 +80,6 @@ def smooth_waves(y, x):
     return np.stack([np.cos(2 * np.pi * x), np.sin(2 * np.pi * (x + y))])
 
 
-def brightness_and_tilt(y, x):
-    return np.stack([np.ones_like(x), x - 0.5])
-
-
 def fine_bands(y, x):
     """Of 4 to 6 pixels."""
     return np.stack([np.sin(y * 150), np.cos(x * 100 + y * 60)])
@@ -103,14 +101,8 @@ def flickering(path, patterns, *, strength=0.05, size=0.8, n_rows=24, n_cols=96,
         counts = COUNTS * beam * transmission
         return 100 + counts + np.sqrt(counts) * random.normal(0, 1, counts.shape)
 
-    with h5py.File(path, "r+") as file:
-        for name, values in [
-            ("data", frames(N_FLICKERING, np.exp(-truth.projections()))),
-            ("data_white", frames(n_flats, 1)),
-            ("data_dark", np.full((2, n_rows, n_cols), 100)),
-        ]:
-            del file["exchange"][name]
-            file["exchange"][name] = values.astype(np.float32)
+    data = frames(N_FLICKERING, np.exp(-truth.projections()))
+    replace_frames(path, data, frames(n_flats, 1), np.full((2, n_rows, n_cols), 100))
     return truth
 
 
@@ -126,6 +118,10 @@ def corrected(truth, **options):
     y, x = np.indices(slices[0].shape) - truth.n_cols / 2
     inside = np.hypot(x, y) < 0.45 * truth.n_cols
     return lines, np.std((slices[0] - slices[1])[inside])
+
+
+def brightness_and_tilt(y, x):
+    return np.stack([np.ones_like(x), x - 0.5])
 
 
 @pytest.mark.parametrize(
@@ -216,18 +212,13 @@ def counted(truth, dtype, top, air, *, stuck=None, middle_px=20):
     """Write a scan as a camera counts it, up to `top`, whose pixels `stuck` count nothing else."""
     rng = np.random.default_rng(1)
     beam = air * np.exp(-(((np.arange(N_COLS) - middle_px) / 40) ** 2)) * np.ones((N_ROWS, 1))
-    with h5py.File(truth.path, "r+") as file:
-        for name, frames in [
-            ("data", beam * np.exp(-truth.projections())),
-            ("data_white", np.repeat(beam[None], 5, axis=0)),
-            ("data_dark", np.zeros((2, N_ROWS, N_COLS))),
-        ]:
-            counts = frames + rng.normal(0, 2e-3 * top, frames.shape)
-            counts = np.clip(np.round(counts), 0, top)
-            if stuck is not None and name != "data_dark":
-                counts[:, stuck] = top
-            del file["exchange"][name]
-            file["exchange"][name] = counts.astype(dtype)
+    data, flats = beam * np.exp(-truth.projections()), np.repeat(beam[None], 5, axis=0)
+    frames = [data, flats, np.zeros((2, N_ROWS, N_COLS))]
+    frames = [each + rng.normal(0, 2e-3 * top, each.shape) for each in frames]
+    frames = [np.clip(np.round(each), 0, top) for each in frames]
+    if stuck is not None:
+        frames[0][:, stuck] = frames[1][:, stuck] = top
+    replace_frames(truth.path, *frames, dtype)
 
 
 STUCK = np.zeros((N_ROWS, N_COLS), bool)
