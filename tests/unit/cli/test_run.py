@@ -158,12 +158,6 @@ def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, mo
     assert "cannot be written" not in call("run", campaign)[1]
 
 
-def test_what_is_no_run_shows_what_snakemake_says(campaign, does_alone):
-    does_alone("import sys; print('asked:', *sys.argv[1:])")
-    status, text = call("run", campaign, "--", "--unlock", "-C", "2", "--")
-    assert (status, " --unlock -C 2 --\n" in text) == (0, True), text
-
-
 def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
     does_alone("import sys; print('asked:', *sys.argv[1:])")
     for scan in ("a_1", "a_2", "a_3"):
@@ -428,43 +422,6 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     step = progress.steps["try_recon"]
     assert (step.done, step.n["running"], step.n["failed"], step.total) == (1, 1, 0, 3)
     assert progress.counts == (1, 7)
-
-
-def test_a_reason_of_several_scans_or_steps_is_said_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
-    progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
-    cors = [f"COR of a_{n}: 48.52 -> 48.75, by hand" for n in (1, 2)]
-    options = "filter ramp -> hann"
-    for step, name, reason in (
-        ("fix_cor", "a", "; ".join(cors)),
-        ("sidecar", "a_1", cors[0]),
-        ("full_recon", "a_1", cors[0]),
-        ("full_recon", "a_2", f"{cors[1]}; {options}"),
-        ("full_recon", "a_3", options),
-        ("full_recon", "a_4", "dtype uint8 -> uint16"),
-    ):
-        tell(began=f"{step} {name}", step=step, name=name, reason=reason)
-        progress.read()
-        screen.show(progress)
-    shown = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
-    assert shown == ["; ".join(cors), f"{cors[1]}; {options}", "a_4: dtype uint8 -> uint16"]
-
-
-def test_jobs_of_a_submission_that_are_tried_again_are_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
-    progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
-    for n in range(26):
-        tell(began=n, step="predict_cor", name=f"a_{n}", reason="not there yet")
-    for n in range(26):
-        tell(failed=n, error="no room" if n == 25 else "")
-        tell(again=n)
-    progress.read()
-    screen.show(progress)
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed")]
-    assert said == [
-        "failed, tried again: 25 jobs, predict_cor a_0, predict_cor a_1, predict_cor a_2, ...",
-        "failed, tried again: predict_cor a_25: no room",
-    ]
 
 
 def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
