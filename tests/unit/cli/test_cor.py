@@ -11,7 +11,7 @@ from tomopipe.campaign.results import read_tsv, write_tsv
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
 from tomopipe.cli.terminal import near
-from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
+from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.inventory import COLUMNS
 
@@ -160,22 +160,6 @@ def test_damaged_results_are_named(campaign, results, name):
     (results / name).write_text("{")
     with pytest.raises(TomopipeError, match=rf"{name}: .*Delete .* and run again"):
         call(campaign, "list")
-
-
-def test_list_tells_a_file_edited_by_hand_from_a_prediction(campaign, results):
-    """It is set by hand, of no confidence, and waits for no run."""
-    fixed = [
-        {"scan": "a_1", "before_px": "1009.00", "after_px": "1009.00", "source": "manual"}
-        | {"reason": EDITED},
-        {"scan": "a_2", "before_px": "1010.00", "after_px": "1010.00", "source": "manual"},
-    ]
-    write_tsv(fixed, FIX_COLUMNS, results / "fix_cor" / "a.tsv")
-    cors = json.loads((results / "cor.json").read_text())
-    cors["a_1"] = {"cor_px": 1009.0, "source": "manual"}
-    (results / "cor.json").write_text(json.dumps(cors))
-    output = call(campaign, "list")
-    assert rows(output)[0] == ["a_1", "a", "1009.00", "by hand", "1009.00", "", "", "◆ manual"]
-    assert "set or removed by hand" not in output
 
 
 def test_set_changes_one_cell(campaign, results):
