@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import time
 from dataclasses import replace
 
 import anyio
@@ -292,22 +291,6 @@ def test_results_of_a_run_are_read_again(folder):
     assert store.read_number == number + 1
 
 
-def test_a_broken_table_is_told_and_the_page_goes_on(folder):
-    store = Store(folder, folder / "config.yaml")
-    (folder / "scans.tsv").write_text("scan\nbone_001\nbone_001\n")
-    store.read()
-    assert "more than once" in store.problem
-    assert store.scan("bone_001").name == "bone_001"
-
-
-def test_jobs(client, folder):
-    path = folder / "logs/status/full_recon/wood_1.json"
-    path.write_text(json.dumps({"state": "running", "start": time.time() - 999, "host": "n"}))
-    found = client.get("/api/status").json()
-    assert [job["key"] for job in found["jobs"] if job["state"] == "lost"] == ["wood_1"]
-    assert not [job for job in found["jobs"] if job["state"] == "done"]
-
-
 def test_the_plan_is_of_the_table_as_it_is_now(client, folder):
     found = client.get("/api/plan").json()
     assert {job["rule"]: job["certain"] for job in found["jobs"]}["inventory"]
@@ -316,14 +299,6 @@ def test_the_plan_is_of_the_table_as_it_is_now(client, folder):
     answer = client.get("/api/plan")
     assert answer.status_code == 422
     assert "did you mean cor_px" in answer.json()["error"]
-
-
-def test_the_line_of_a_series_goes_through_the_scans_without_doubt(client):
-    found = client.get("/api/line?series=bone").json()
-    assert found["trusted"] == ["bone_001", "bone_002", "bone_003", "bone_004", "bone_007"]
-    # predicted at 511.25 + 0.4 index, and one by hand at 513.65
-    assert found["line"]["slope_px"] == pytest.approx(0.4, abs=0.02)
-    assert client.get("/api/line?series=wood").json() == {"trusted": [], "line": None}
 
 
 def test_a_person_decides_between_measured_used_and_on_the_line_until_it_is_done(client, folder):

@@ -175,13 +175,6 @@ def table(tmp_path):
     return path
 
 
-def test_a_decision_adds_a_row_and_leaves_every_other_byte(table):
-    outcome = decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED)
-    assert outcome.saved
-    assert table.read_text() == TABLE + "bone_001\tauto\t512.00\t\t\n"
-    assert outcome.cells == UNTOUCHED | {"cor_px": "512.00"}
-
-
 def test_the_same_row_changed_twice_is_shown_and_not_overwritten(table):
     assert decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED).saved
     before = table.read_bytes()
