@@ -13,15 +13,13 @@ from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import write_tsv
 from tomopipe.cli import cli
-from tomopipe.commands.next_run import Plan, PlanRow, folded, make_plan, standing_failures
+from tomopipe.commands.next_run import PlanRow, folded, make_plan, standing_failures
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost import START_S, cpu_s, disk_needed, output_bytes
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.stream.memory import Resources
-
-JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)
 
 
 @pytest.fixture
@@ -39,14 +37,6 @@ def rows_of(folder):
 def lines(folder, rows):
     found = standing_failures(load_campaign(folder), rows)
     return [f"{each.scan}: {each.step}: {each.reason}" for each in found]
-
-
-@pytest.mark.parametrize(
-    ("jobs", "failures", "blocked", "status"),
-    [((), (), "", 0), ((JOB,), (), "", 2), ((JOB,), ("x",), "", 1), ((JOB,), (), "no COR", 1)],
-)
-def test_exit_status(jobs, failures, blocked, status):
-    assert Plan(jobs, failures, blocked).exit_status == status
 
 
 @pytest.mark.slow
@@ -133,18 +123,6 @@ def test_jobs_fold_into_a_row_for_each_scan():
         PlanRow("series a", ("fix_cor",), (), cor),
         PlanRow("campaign", ("inventory", "resolve_cor"), (), "not there yet"),
     ]
-
-
-def test_rows_of_what_may_run_alike_are_one():
-    """A pending prediction may move all CORs of its series: a row, not one for each scan."""
-    why = "if its COR changes"
-    alike = [PlannedJob("full_recon", f"a_{n:02}", "a", why, certain=False) for n in range(50)]
-    certain = [PlannedJob("full_recon", f"b_{n}", "b", why, certain=True) for n in range(2)]
-    report = PlannedJob("report", "", "", "if it changes", certain=False)
-    rows = folded([*alike[:3], *certain, *alike[3:], report])
-    named = "50 scans (a_00, a_01, a_02, ...)"
-    assert [row.of for row in rows] == [named, "b_0", "b_1", "campaign"]
-    assert [row.of for row in folded(alike[:1])] == ["a_00"]
 
 
 def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
