@@ -247,18 +247,6 @@ def test_a_prediction_of_ai_is_that_of_the_default(home, has_receipt, stated, is
     assert (reason(home, wanted) == "") == is_wanted
 
 
-def test_exchanged_large_results_are_told_by_what_they_state(home):
-    (home / "a.h5").write_text("frames")
-    write_json({"made_from": STATEMENT, "values": LARGE}, home / "results/a.json")
-    write_receipt("results/made/full_recon/a.json", STATEMENT, ["results/a.json"], directory=home)
-    assert reason(home, STATEMENT) == ""
-    os.utime(home / "results/a.json", (1, 1))
-    assert reason(home, STATEMENT) == ""
-    other = {"made_from": STATEMENT | {"cor_px": 32.5}, "values": LARGE}
-    write_json(other, home / "results/a.json")
-    assert reason(home, STATEMENT) == "COR of a: 32.50 -> 31.50"
-
-
 def test_results_of_another_raw_file_say_which_it_was(home):
     for day in ("day1", "day2"):
         (home / day).mkdir()
