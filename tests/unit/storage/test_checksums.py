@@ -333,13 +333,3 @@ def test_what_others_put_there_is_no_damage_and_outlives_a_new_result(folder, na
         (temporary / "new.tiff").write_text("x")
     assert sizes_match(folder) == ""
     assert (folder / top).exists() == is_kept
-
-
-def test_a_further_slice_and_a_missing_file_are_damage(folder):
-    (folder / "recon_00009.tiff").write_text("x")
-    assert quick_state(folder)[0] == 7
-    assert sizes_match(folder) == "new: recon_00009.tiff"
-    (folder / "recon_00009.tiff").unlink()
-    (folder / NAMES[0]).unlink()
-    (folder / "notes.txt").write_text("x")
-    assert sizes_match(folder) == f"missing: {NAMES[0]}"
