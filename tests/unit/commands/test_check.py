@@ -193,20 +193,6 @@ def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     assert "overrides 1: scans: there is no a_3; did you mean a_1?" in told
 
 
-def test_check_refuses_a_campaign_without_any_usable_scan(tmp_path):
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "a_1.h5").write_text("not HDF5")
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    status, shown = run_check(tmp_path)
-    assert status == 1
-    assert "none of 1 scans can be used (0 have select: no); the first reason: not an HDF5" in shown
-    assert "Ready" not in shown
-    write_scan(tmp_path / "raw" / "a_2.h5", n_angles=31, n_rows=2, n_cols=32)
-    assert run_check(tmp_path)[0] == 0
-    (tmp_path / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
-    assert "none of 2 scans can be used (1 have select: no)" in run_check(tmp_path)[1]
-
-
 @pytest.mark.slow
 def test_check_names_patterns_without_files_folders_that_are_closed_and_files_of_two_scans(
     tmp_path,
