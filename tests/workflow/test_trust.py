@@ -396,12 +396,6 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def test_the_name_of_the_campaign_remakes_the_report(campaign):
-    configure(campaign, "campaign", name="another name")
-    expect(campaign, {"report"})
-    assert "another name" in (campaign / "results" / "report" / "index.html").read_text()
-
-
 def test_nested_options_on_the_command_line(campaign):
     call = [
         *(warm.python(), "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
@@ -464,23 +458,6 @@ def test_options_that_fit_no_scan_are_refused_before_anything_is_removed(campaig
             make_plan(load_campaign(campaign))
         (campaign / "config.yaml").write_text(before)
     assert {path: path.stat() for path in volumes} == volumes
-
-
-def test_a_volume_stays_where_the_new_options_do_not_fit_its_scan(campaign):
-    (volume,) = (campaign / "results").rglob("a_1_rec.h5")
-    before = volume.read_bytes()
-    text = (campaign / "config.yaml").read_text()
-    (campaign / "config.yaml").write_text(
-        text + "overrides: [{scans: [a_1], full_recon: {rows: [0, 2]}}]\n"
-    )
-    assert "full_recon:a_1" in plan(campaign)[1]
-    run = snakemake(campaign)
-    assert run.status == 1
-    assert "[0, 2] are not rows of this scan (0 to 1)" in run.text
-    assert volume.read_bytes() == before
-    (campaign / "config.yaml").write_text(text)
-    run = snakemake(campaign)
-    assert "full_recon:a_1" not in run.jobs
 
 
 def test_a_run_that_can_use_no_scan_says_so_and_ends_with_an_error(campaign):
