@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests import warm
 from tests.rights import HEEDING
 from tests.waiting import until
 from tests.workflow.conftest import (
@@ -296,24 +295,6 @@ def test_run_stopped_by_hand_blames_nobody(campaign, tmp_path):
     assert list(campaign.glob("results/failed/*/*")) == []
     run = snakemake(campaign, "--rerun-incomplete")
     assert run.status == 0, run.text
-
-
-def test_kill_9_and_a_rerun_by_the_readme(campaign, tmp_path):
-    remove(campaign, "results/a_[12]_rec.h5", "logs/status/full_recon/*")
-    environment = failing(tmp_path, "full_recon", "a_2", "time.sleep(4)")
-    process = start(campaign, environment, warm.python())
-    until((campaign / "logs/status/full_recon/a_2.json").exists)
-    process.kill()
-    process.wait(60)
-    # on a workstation the profile has rerun-incomplete
-    profile = str(HOME / "profiles" / "workstation")
-    run = snakemake(campaign, "--profile", profile, "--cores", "2")
-    assert run.status == 0, run.text
-    assert volumes(campaign) == set(CORS_PX)
-    for path in campaign.glob("results/*_rec.h5"):
-        with h5py.File(path) as file:
-            assert file["exchange/data"].shape == (2, 96, 96)
-    assert snakemake(campaign).jobs == frozenset()
 
 
 def start(
