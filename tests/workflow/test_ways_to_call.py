@@ -8,7 +8,6 @@ from pathlib import Path
 
 import h5py
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from tests import warm
@@ -267,20 +266,6 @@ def test_what_lint_remarks_has_its_reason(clone):
     reasons = (HOME / "CONTRIBUTING.md").read_text()
     assert "Lints for rule" in text
     assert {title for title in titles if title not in reasons} == set()
-
-
-def test_the_catalogue_finds_what_it_asks_for():
-    wanted = (
-        "workflow/Snakefile",
-        "config/README.md",
-        "config/config.yaml",
-        "README.md",
-        "LICENSE",
-    )
-    assert [name for name in wanted if not (HOME / name).is_file()] == []
-    usage = yaml.safe_load((HOME / ".snakemake-workflow-catalog.yml").read_text())["usage"]
-    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
-    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
 
 
 VOLUMES = {f"full_recon:{scan}" for scan in ("a_1", "a_2", "a_3", "b_1", "b_2")}
