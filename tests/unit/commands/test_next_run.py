@@ -71,32 +71,25 @@ def test_plan_names_write_protected_results(campaign):
 
 
 @pytest.mark.parametrize(
-    ("options", "n_bytes"),
+    ("step", "options", "n_bytes"),
     [
-        ("", 4 * 4 * 64 * 64),
-        ("full_recon: {dtype: uint8, rows: [1, 2]}", 2 * 64 * 64),
-        ("full_recon: {output: zarr}", 4 * 4 * 64 * 64 * 8 // 7),
+        ("full_recon", "", 4 * 4 * 64 * 64),
+        ("full_recon", "full_recon: {dtype: uint8, rows: [1, 2]}", 2 * 64 * 64),
+        ("full_recon", "full_recon: {output: zarr}", 4 * 4 * 64 * 64 * 8 // 7),
+        ("export_stack", "", 4 * 31 * 4 * 64),
+        ("export_stack", "input: {every: 2}", 4 * 16 * 4 * 64),
+        ("export_stack", "export_star: {binning: 2, max_tilts: 10}", 10 * 4 * 64),
+        ("export_stack", "export_star: {max_stack_gb: 0.00001}", 10000),
     ],
 )
-def test_size_of_a_volume(campaign, options, n_bytes):
+def test_size_of_a_volume_or_stack(campaign, step, options, n_bytes):
     with (campaign / "config.yaml").open("a") as stream:
         stream.write(options + "\n")
-    assert output_bytes(load_campaign(campaign), "full_recon", rows_of(campaign)["a_1"]) == n_bytes
-
-
-@pytest.mark.parametrize(
-    ("options", "n_bytes"),
-    [
-        ("", 4 * 31 * 4 * 64),
-        ("export_star: {binning: 2, max_tilts: 10}", 10 * 4 * 64),
-        ("export_star: {max_stack_gb: 0.00001}", 10000),
-    ],
-)
-def test_size_of_a_stack(campaign, options, n_bytes):
-    with (campaign / "config.yaml").open("a") as stream:
-        stream.write(options + "\n")
-    found = load_campaign(campaign)
-    assert output_bytes(found, "export_stack", rows_of(campaign)["a_1"]) == n_bytes
+    rows = rows_of(campaign)
+    assert output_bytes(load_campaign(campaign), step, rows["a_1"]) == n_bytes
+    kind = {"full_recon": "volumes", "export_stack": "stacks for RELION"}[step]
+    jobs = [(step, "a_1"), ("predict_cor", "a_1")]
+    assert disk_needed(load_campaign(campaign), jobs, rows) == {kind: n_bytes}
 
 
 def test_jobs_fold_into_a_row_for_each_scan():
@@ -188,16 +181,3 @@ def test_the_first_plan_estimates_the_time_from_the_pixels(campaign):
         assert twice_s - large_s == pytest.approx(large_s - small_s, rel=1e-3)
         assert large_s > small_s > 0
     assert cpu_s(found, "full_recon", "a_1", large) > 100 * cpu_s(found, "full_recon", "a_1", rows)
-
-
-def test_disk_by_what_takes_it(campaign):
-    rows = rows_of(campaign)
-    jobs = [("full_recon", "a_1"), ("export_stack", "a_1"), ("predict_cor", "a_1")]
-    assert disk_needed(load_campaign(campaign), jobs, rows) == {
-        "volumes": 4 * 4 * 64 * 64,
-        "stacks for RELION": 4 * 31 * 4 * 64,
-    }
-    text = (campaign / "config.yaml").read_text()
-    (campaign / "config.yaml").write_text(text + "input: {every: 2}\n")
-    every_other = disk_needed(load_campaign(campaign), jobs, rows_of(campaign))
-    assert every_other["stacks for RELION"] == 4 * 16 * 4 * 64
