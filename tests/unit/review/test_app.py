@@ -199,10 +199,15 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
         ("strip?scan=bone_001&cor=512&step=0", "above 0"),
         ("trial?series=bone&max_delta_px=wide", "expected a number"),
         ("trial?series=bone&max_delta_px=0", "more than 0"),
+        ("plane?scan=wood_1&plane=zz&factor=1", "expected a plane xy, xz or yz"),
+        ("plane?scan=wood_1&plane=xy&factor=3", "at a factor of 1"),
+        ("plane?scan=wood_1&plane=xy&factor=1&at=21", "beyond the volume"),
+        ("plane?scan=wood_1&plane=xy&factor=1&first=40&last=50", "has no rows"),
+        ("plane?scan=nobody", "no scan nobody in"),
     ],
 )
-def test_what_makes_no_sense_is_refused(client, path, message):
-    answer = client.get(f"/api/{path}")
+def test_what_makes_no_sense_is_refused(served, path, message):
+    answer = served[0].get(f"/api/{path}")
     assert answer.status_code == 422
     assert message in answer.json()["error"]
 
@@ -476,22 +481,6 @@ def test_a_large_volume_is_shown_from_its_means(folder):
     assert levels == {"1": [128, 512, 512], "4": [32, 128, 128], "8": [16, 64, 64]}
     found = plane(client, plane="yz", at=9, factor=4, first=0, last=99)
     assert found == pytest.approx(9.5, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ({"plane": "zz", "factor": 1}, "expected a plane xy, xz or yz"),
-        ({"plane": "xy", "factor": 3}, "at a factor of 1"),
-        ({"plane": "xy", "factor": 1, "at": 21}, "beyond the volume"),
-        ({"plane": "xy", "factor": 1, "first": 40, "last": 50}, "has no rows"),
-        ({"scan": "nobody"}, "no scan nobody in"),
-    ],
-)
-def test_what_is_not_there_is_said(served, query, message):
-    answer = served[0].get("/api/plane", params={"scan": "wood_1"} | query)
-    assert answer.status_code == 422
-    assert message in answer.json()["error"]
 
 
 def test_zarr_is_read_with_the_token_alone_and_by_ranges(served):

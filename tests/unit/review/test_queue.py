@@ -11,7 +11,7 @@ from tests.report_campaign import NASTY, every_state
 from tests.review_campaign import TABLE, UNTOUCHED, client_of, make_campaign
 from tomopipe.campaign.table import edit_table
 from tomopipe.cor.cor_value import CorText
-from tomopipe.cor.outliers import EDITED, NOT_ASKED
+from tomopipe.cor.outliers import EDITED
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.review import queue as decisions
@@ -126,33 +126,6 @@ def test_a_file_edited_by_hand_is_manual_and_waits_for_no_run(tmp_path):
     entry = by_name(record)["bone_005"]
     assert (entry["state"], entry["source"], entry["confidence"]) == ("manual", "manual", None)
     assert (entry["cor_px"], entry["rerun"]) == (515.0, False)
-
-
-def test_a_campaign_without_prediction_says_so_and_has_no_failures(tmp_path):
-    made = every_state(tmp_path, plane_px=0)
-    made.predict("bone_008", None, 0.0, verdict="flat", method="", reason=NOT_ASKED)
-    made.resolve("bone_008", 512.0, "default")
-    made.fixes["bone"] = [row for row in made.fixes["bone"] if row["scan"] != "bone_008"]
-    record = collect(made.write().campaign())
-    (scan,) = (scan for scan in record.scans if scan.name == "bone_008")
-    assert (scan.state, scan.reason, scan.failures) == ("filled", NOT_ASKED, ())
-
-
-def test_scans_whose_confidence_reads_the_same_stay_in_order(record):
-    (ok,) = (scan for scan in record.scans if scan.name == "bone_001")
-    confidences = {"bone_001": 0.9951, "bone_002": 0.9949, "bone_003": 1.0, "bone_004": 0.9961}
-    scans = [
-        dataclasses.replace(
-            ok,
-            name=name,
-            index=index,
-            prediction=dataclasses.replace(ok.prediction, confidence=confidence),
-        )
-        for index, (name, confidence) in enumerate(confidences.items(), 1)
-    ]
-    found = queue_entries(scans[::-1], {}, confidences)
-    # 0.99, then three of 1.00
-    assert [entry["index"] for entry in found] == [2, 1, 3, 4]
 
 
 def decide(table, scan, cells, seen, stamp=""):
