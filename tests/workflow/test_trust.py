@@ -32,6 +32,7 @@ from tomopipe.cli import cli
 from tomopipe.commands.next_run import make_plan
 from tomopipe.cost import START_S
 from tomopipe.errors import TomopipeError
+from tomopipe.storage.processes import is_alive, named
 
 CAMPAIGNS = HOME / "tests" / "campaigns"
 
@@ -226,14 +227,9 @@ def test_what_others_made_is_never_overwritten(campaign, tmp_path):
     assert "raw_rec/try_center/a_1/center_of_rotation.txt" in run.text
     assert "raw_rec/a_2_rec.h5" in run.text
     assert (tree / "center_of_rotation.txt").read_text() == "77.77"
-    checked = subprocess.run(
-        [warm.python(), "-m", "tomopipe", "check", str(campaign)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert checked.returncode == 1
-    assert "raw_rec/a_2_rec.h5" in checked.stdout + checked.stderr
+    checked = CliRunner().invoke(cli, ["check", str(campaign)])
+    assert checked.exit_code == 1
+    assert "raw_rec/a_2_rec.h5" in checked.output
 
 
 def test_a_run_ends_with_a_sentence_where_somebody_writes_onto_a_result_meanwhile(
@@ -355,7 +351,7 @@ def test_a_job_that_outlives_its_run_writes_nothing(campaign, tmp_path):
     volume = campaign / "results" / "a_2_rec.h5"
     before = volume.read_bytes()
     go.touch()
-    until(lambda: not _is_alive(orphan))
+    until(lambda: not is_alive(named(orphan)))
     assert volume.read_bytes() == before
     assert json.loads((campaign / "results" / "cor.json").read_text())["a_2"]["cor_px"] != 50.25
     assert snakemake(campaign).jobs == frozenset()
@@ -367,7 +363,7 @@ def test_what_a_job_finishes_after_its_main_process_was_killed_counts(campaign, 
     table(campaign, "a_2\tauto\t50.25\t")
     orphan = killed_while_making(campaign, "a_2", go)
     go.touch()
-    until(lambda: not _is_alive(orphan))
+    until(lambda: not is_alive(named(orphan)))
     run = snakemake(campaign)
     assert run.status == 0, run.text
     assert "full_recon:a_2" not in run.jobs
@@ -384,16 +380,9 @@ def test_a_job_that_outlives_its_run_writes_nothing_though_nothing_was_to_do(cam
     before = volume.stat()
     assert snakemake(campaign).jobs == frozenset()
     go.touch()
-    until(lambda: not _is_alive(orphan))
+    until(lambda: not is_alive(named(orphan)))
     assert os.path.samestat(volume.stat(), before)
     assert snakemake(campaign).jobs == frozenset()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_nested_options_on_the_command_line(campaign):
