@@ -13,11 +13,11 @@ from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import write_tsv
 from tomopipe.cli import cli
-from tomopipe.commands.next_run import PlanRow, folded, make_plan, standing_failures
+from tomopipe.commands.next_run import make_plan, standing_failures
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost import START_S, cpu_s, disk_needed, output_bytes
 from tomopipe.reruns.receipts import write_receipt
-from tomopipe.reruns.settle import PlannedJob, expected_inventory
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.stream.memory import Resources
 
@@ -90,32 +90,6 @@ def test_size_of_a_volume_or_stack(campaign, step, options, n_bytes):
     kind = {"full_recon": "volumes", "export_stack": "stacks for RELION"}[step]
     jobs = [(step, "a_1"), ("predict_cor", "a_1")]
     assert disk_needed(load_campaign(campaign), jobs, rows) == {kind: n_bytes}
-
-
-def test_jobs_fold_into_a_row_for_each_scan():
-    def job(rule, scan="", series="", reason="not there yet", certain=True):
-        return PlannedJob(rule, scan, series, reason, certain)
-
-    cor = "COR of a_1: 31.50 -> 32.00, by hand"
-    rows = folded(
-        [
-            job("fix_cor", series="a", reason=cor),
-            job("full_recon", "a_1", "a", f"{cor}; filter ramp -> hann"),
-            job("sidecar", "a_1", "a", cor),
-            job("export_stack", "a_1", "a"),
-            job("full_recon", "a_2", "a", "if its COR changes", certain=False),
-            job("resolve_cor", reason="follows fix_cor"),
-            job("inventory"),
-        ]
-    )
-    assert rows == [
-        PlanRow(
-            "a_1", ("full_recon", "sidecar", "export_stack"), (), f"{cor}; filter ramp -> hann"
-        ),
-        PlanRow("a_2", (), ("full_recon",), "if its COR changes"),
-        PlanRow("series a", ("fix_cor",), (), cor),
-        PlanRow("campaign", ("inventory", "resolve_cor"), (), "not there yet"),
-    ]
 
 
 def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
