@@ -10,12 +10,11 @@ import pytest
 from tests.report_campaign import NASTY, every_state
 from tests.review_campaign import TABLE, UNTOUCHED, client_of, make_campaign
 from tomopipe.campaign.table import edit_table
-from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import EDITED
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.review import queue as decisions
-from tomopipe.review.queue import checked_cells, queue_entries, read_cells, shown_cor
+from tomopipe.review.queue import checked_cells, queue_entries, read_cells
 from tomopipe.storage import shared
 
 
@@ -96,16 +95,6 @@ def test_a_decision_shows_before_the_next_run(record):
 def test_a_cor_taken_away_needs_eyes_again(record):
     entry = by_name(record, {})["bone_007"]
     assert (entry["state"], entry["rerun"]) == ("doubtful", True)
-
-
-def test_the_cor_shown_first(record):
-    scan = next(s for s in record.scans if s.name == "bone_006")
-    assert shown_cor(dataclasses.replace(scan, manual=CorText("500"))) == 500.0
-    assert shown_cor(scan) == 513.45
-    undecided = dataclasses.replace(scan, cor_px=None, manual=CorText("junk"))
-    assert shown_cor(undecided) == 513.45
-    assert shown_cor(dataclasses.replace(undecided, fix=None)) == 548.5
-    assert shown_cor(dataclasses.replace(undecided, fix=None, prediction=None)) is None
 
 
 def test_a_refused_name_is_listed_and_cannot_be_decided(record):
