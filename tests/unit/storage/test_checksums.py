@@ -159,15 +159,6 @@ def test_bytes_may_be_reported_in_any_order_and_again(tmp_path):
     assert made(tmp_path / "x") == checksum_of(tmp_path / "x")
 
 
-def test_progress_counts_every_byte(tmp_path):
-    for number in range(3):
-        (tmp_path / str(number)).write_bytes(np.random.default_rng(number).bytes(MIB * number))
-    for path, n_bytes in [(tmp_path, 3 * MIB), (tmp_path / "2", 2 * MIB), (tmp_path / "0", 0)]:
-        reported = []
-        assert matches(path, checksum_of(path), reported.append) == ""
-        assert sum(reported) == n_bytes
-
-
 def test_what_differs_of_a_file_is_said(tmp_path):
     path = tmp_path / "x"
     write_text("content", path)
