@@ -360,19 +360,6 @@ def test_what_httomo_has_and_we_have_not_is_said(tmp_path, old, new, options, no
     assert not note or [line for line in result.notes if line.startswith(note)], result.notes
 
 
-def test_what_nabu_config_writes_into_every_file_is_not_noted(tmp_path):
-    usual = "beam_shape = parallel\nunsharp_coeff = 0.\n[reconstruction]\nangle_offset = 0\n"
-    usual += "fbp_filter_cutoff = 1.0\noptim_algorithm = chambolle-pock\nweight_tv = 1.0e-2\n"
-    usual += "preconditioning_filter = 1\npositivity_constraint = 1\ncrop_filtered_data = True\n"
-    text = "[dataset]\nlocation = a.nx\n[phase]\n" + usual
-    assert read(tmp_path, "nabu.conf", text).notes == []
-    other = text.replace("= 0.\n", "= 3.\n").replace("offset = 0", "offset = 90")
-    assert read(tmp_path, "nabu.conf", other).notes == [
-        "phase.unsharp_coeff 3.: no equal; preprocess.phase.method: generalised is sharper",
-        "reconstruction.angle_offset 90: no equal",
-    ]
-
-
 def test_darks_and_flats_of_other_files_and_none(tmp_path):
     text = HTTOMO.replace("darks: null", "darks: ignore\n    flats: {file: f.nxs, data_path: /f}")
     options = read(tmp_path, "list.yaml", text).options
