@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from tests import warm
-from tests.workflow.conftest import HOME
+from tests.workflow.conftest import HOME, snakemake
 from tomopipe.simulate.phantom import KINDS
 from tomopipe.simulate.simulated_scan import Beam, ScanFile, simulate_scan
 
@@ -178,7 +178,7 @@ class Dripped:
             return False
         decided = all((name, len(self.whole[name]) - 1) in self.verdicts for name in wanted)
         made = all((results / f"{name}_rec.h5").exists() for name in wanted)
-        return decided and made and wanted <= set(known) and not _at_work(results)
+        return decided and made and wanted <= set(known) and not any(results.glob(".runs/*"))
 
     def _wait(self, is_so) -> None:
         end_s = time.monotonic() + LIMIT_S
@@ -196,28 +196,12 @@ class Dripped:
             if n_made != len(states):
                 faults.append(f"{name}: predicted {n_made} times, written {len(states)} times")
         faults += [f"{name}: aborted, but has a COR" for name in known if name not in self.whole]
-        status, text = _run(self.campaign, "--cores", "2")
-        if status or "Nothing to be done" not in text:
-            faults.append(f"a plain run has status {status}, and still does:\n{text[-3000:]}")
+        run = snakemake(self.campaign)
+        if run.status or "Nothing to be done" not in run.text:
+            faults.append(
+                f"a plain run has status {run.status}, and still does:\n{run.text[-3000:]}"
+            )
         return faults
-
-
-def _at_work(results: Path) -> bool:
-    return any(results.glob(".runs/*"))
-
-
-def _run(campaign: Path, *options: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [
-            *(warm.python(), "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
-            *("--directory", str(campaign), *options),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=campaign,
-    )
-    return done.returncode, done.stdout + done.stderr
 
 
 def _append(source: Path, final: Path, pause_s: float, *, n_parts: int) -> None:

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests import warm
 from tests.rights import HEEDING
 from tests.waiting import until
 from tests.workflow.conftest import (
@@ -289,39 +287,8 @@ def test_a_scan_that_loses_its_cor_as_its_neighbour_breaks_holds_up_no_other(tmp
 def test_run_stopped_by_hand_blames_nobody(campaign, tmp_path):
     remove(campaign, "results/try_center/a_2/*", "logs/status/try_recon/a_2.json")
     environment = failing(tmp_path, "try_recon", "a_2", "time.sleep(60)")
-    process = start(campaign, environment)
-    until((campaign / "logs/status/try_recon/a_2.json").exists)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) != 0
-    assert list(campaign.glob("results/failed/*/*")) == []
-    run = snakemake(campaign, "--rerun-incomplete")
-    assert run.status == 0, run.text
-
-
-def test_kill_9_and_a_rerun_by_the_readme(campaign, tmp_path):
-    remove(campaign, "results/a_[12]_rec.h5", "logs/status/full_recon/*")
-    environment = failing(tmp_path, "full_recon", "a_2", "time.sleep(4)")
-    process = start(campaign, environment, warm.python())
-    until((campaign / "logs/status/full_recon/a_2.json").exists)
-    process.kill()
-    process.wait(60)
-    # on a workstation the profile has rerun-incomplete
-    profile = str(HOME / "profiles" / "workstation")
-    run = snakemake(campaign, "--profile", profile, "--cores", "2")
-    assert run.status == 0, run.text
-    assert volumes(campaign) == set(CORS_PX)
-    for path in campaign.glob("results/*_rec.h5"):
-        with h5py.File(path) as file:
-            assert file["exchange/data"].shape == (2, 96, 96)
-    assert snakemake(campaign).jobs == frozenset()
-
-
-def start(
-    campaign: Path, environment: dict[str, str], python: str = sys.executable
-) -> subprocess.Popen:
-    """Start a run in a process group of its own."""
-    return subprocess.Popen(
-        command(campaign, "--cores", "2", python=python),
+    process = subprocess.Popen(
+        command(campaign, "--cores", "2"),
         env=os.environ | environment,
         cwd=campaign,
         stdout=subprocess.DEVNULL,
@@ -330,6 +297,12 @@ def start(
         # a shell that runs the tests in the background lets its children ignore Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
+    until((campaign / "logs/status/try_recon/a_2.json").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) != 0
+    assert list(campaign.glob("results/failed/*/*")) == []
+    run = snakemake(campaign, "--rerun-incomplete")
+    assert run.status == 0, run.text
 
 
 def test_a_write_protected_volume_stays_and_only_its_job_fails(tmp_path):

@@ -13,6 +13,7 @@ import tifffile
 from tests.phantoms import sphere, write_scan
 from tests.workflow.conftest import plan, plan_all, snakemake, table
 from tests.workflow.test_reruns import TAIL
+from tests.workflow.test_vanished import inventory
 from tomopipe.campaign.results import read_tsv
 
 # name -> options of an undamaged scan; 40 px is far from the middle of 96 columns
@@ -70,11 +71,6 @@ def odd(tmp_path_factory):
     )
     run = snakemake(folder)
     return folder, run
-
-
-def inventory(folder):
-    rows = read_tsv(folder / "results" / "inventory.tsv", ("scan", "keep", "reason"))
-    return {row["scan"]: row for row in rows}
 
 
 def test_run_ends_well(odd):

@@ -51,12 +51,3 @@ def test_the_grid_of_one_scan(campaign):
 def test_an_override_that_says_what_is_so_already_runs_nothing(campaign):
     override(campaign, full_recon={"filter": "ramp"}, preprocess={"minus_log": True})
     assert snakemake(campaign).jobs == frozenset()
-
-
-def test_projections_of_one_scan_left_out(campaign):
-    override(campaign, input={"skip_projections": [[40, 44]]})
-    run = snakemake(campaign)
-    chain = {f"{rule}:a_2" for rule in ("try_recon", "predict_cor", "full_recon", "export_stack")}
-    jobs = {"inventory", *chain, "fix_cor:a", "resolve_cor", *TAIL}
-    assert jobs <= run.jobs <= jobs | {"sidecar"}, run.text  # the COR may come out as it was
-    assert snakemake(campaign).jobs == frozenset()

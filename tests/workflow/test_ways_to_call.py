@@ -8,7 +8,6 @@ from pathlib import Path
 
 import h5py
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from tests import warm
@@ -269,23 +268,6 @@ def test_what_lint_remarks_has_its_reason(clone):
     assert {title for title in titles if title not in reasons} == set()
 
 
-def test_the_catalogue_finds_what_it_asks_for():
-    wanted = (
-        "workflow/Snakefile",
-        "config/README.md",
-        "config/config.yaml",
-        "README.md",
-        "LICENSE",
-    )
-    assert [name for name in wanted if not (HOME / name).is_file()] == []
-    usage = yaml.safe_load((HOME / ".snakemake-workflow-catalog.yml").read_text())["usage"]
-    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
-    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
-
-
-VOLUMES = {f"full_recon:{scan}" for scan in ("a_1", "a_2", "a_3", "b_1", "b_2")}
-
-
 @pytest.mark.parametrize(
     "target", [pytest.param("full_recon/a_9", marks=pytest.mark.engine), "no_step/a_1"]
 )
@@ -312,7 +294,7 @@ def test_a_volume_as_a_target_is_answered_with_its_receipt(campaign):
 @pytest.mark.engine
 def test_tomopipe_run_sees_all_results_and_makes_volumes_by_name(campaign):
     told = CliRunner().invoke(cli, ["run", str(campaign), "--", "--summary"])
-    assert told.output.count("\tfull_recon\t") == len(VOLUMES)
+    assert told.output.count("\tfull_recon\t") == len(conftest.CORS_PX)
     volumes = [campaign / "results" / f"{scan}_rec.h5" for scan in ("a_1", "b_1")]
     for volume in volumes:
         volume.unlink()

@@ -87,15 +87,6 @@ def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, 
             assert str(tmp_path) in str(done.exception), done.output
 
 
-WRITING = "init", "run", "sweep", "clean", "convert", "retry", "cor set", "cor import", "cor export"
-
-
-@pytest.mark.parametrize("name", WRITING)
-def test_what_changes_something_can_be_tried(name):
-    options = {option for param in COMMANDS[name].params for option in param.opts}
-    assert {"--dry-run", "-n"} <= options
-
-
 @pytest.mark.parametrize(
     ("typed", "said"),
     [

@@ -36,14 +36,7 @@ def test_report_writes_the_page_and_says_where(tmp_path):
     assert html.count('<tr id="') == 13
     assert '<span class="n" id="n-unselected">1</span>' in html  # from the campaign table
     assert f"<h1>{tmp_path.name}</h1>" in html
-
-
-def test_report_goes_where_it_is_told(tmp_path):
-    campaign_folder(tmp_path)
-    page = tmp_path / "elsewhere" / "page.html"
-    result = CliRunner().invoke(cli, ["report", str(tmp_path), "-o", str(page)])
-    assert result.exit_code == 0, result.output
-    assert page.read_text(encoding="utf-8").count("<img ") == 3 * 8 + 5 + 1
+    assert html.count("<img ") == 3 * 8 + 5 + 1
 
 
 @pytest.mark.parametrize("where", ["results/report/index.html", "notes.html"])

@@ -158,30 +158,15 @@ def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, mo
     assert "cannot be written" not in call("run", campaign)[1]
 
 
-def test_what_is_no_run_shows_what_snakemake_says(campaign, does_alone):
-    does_alone("import sys; print('asked:', *sys.argv[1:])")
-    status, text = call("run", campaign, "--", "--unlock", "-C", "2", "--")
-    assert (status, " --unlock -C 2 --\n" in text) == (0, True), text
-
-
 def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
     does_alone("import sys; print('asked:', *sys.argv[1:])")
     for scan in ("a_1", "a_2", "a_3"):
         write_scan(campaign / "raw" / f"{scan}.h5", n_rows=2, n_cols=64, n_angles=21)
     (campaign / "raw" / "a_9.h5").write_bytes(b"no scan")  # no inventory has said so yet
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\na_1\tauto\t31\na_3\tno\t\n")
-    both = ("--predict", "a_1", "--predict", "a_2")
-    text = call("run", campaign, *both, "--", "--cores", "2")[1]
-    made = "results/made"
-    asked = f"{made}/predict_cor/a_1.json {made}/predict_cor/a_2.json --cores 2"
-    assert f" {asked}\n" in text
-    text = call("run", "a_1", "-C", campaign, "--", "--cores", "2")[1]
-    asked = f"{made}/resolve_cor/campaign.json {made}/full_recon/a_1.json --cores 2"
-    assert f" {asked}\n" in text
-    assert "the volume of a_1, and what is needed" in text
     text = call("run", campaign, "a_*", "--", "--cores", "2")[1]
-    both = f"{made}/full_recon/a_1.json {made}/full_recon/a_2.json"
-    assert f" {made}/resolve_cor/campaign.json {both} --cores 2\n" in text
+    receipts = [f"results/made/{job}.json" for job in ("full_recon/a_1", "full_recon/a_2")]
+    assert f" results/made/resolve_cor/campaign.json {' '.join(receipts)} --cores 2\n" in text
     assert "left out: a_3: it is not selected (select: no)." in text
     assert "left out: a_9: it is not selected (not an HDF5" in text
     for options, says in (
@@ -430,43 +415,6 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     assert progress.counts == (1, 7)
 
 
-def test_a_reason_of_several_scans_or_steps_is_said_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
-    progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
-    cors = [f"COR of a_{n}: 48.52 -> 48.75, by hand" for n in (1, 2)]
-    options = "filter ramp -> hann"
-    for step, name, reason in (
-        ("fix_cor", "a", "; ".join(cors)),
-        ("sidecar", "a_1", cors[0]),
-        ("full_recon", "a_1", cors[0]),
-        ("full_recon", "a_2", f"{cors[1]}; {options}"),
-        ("full_recon", "a_3", options),
-        ("full_recon", "a_4", "dtype uint8 -> uint16"),
-    ):
-        tell(began=f"{step} {name}", step=step, name=name, reason=reason)
-        progress.read()
-        screen.show(progress)
-    shown = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
-    assert shown == ["; ".join(cors), f"{cors[1]}; {options}", "a_4: dtype uint8 -> uint16"]
-
-
-def test_jobs_of_a_submission_that_are_tried_again_are_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
-    progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
-    for n in range(26):
-        tell(began=n, step="predict_cor", name=f"a_{n}", reason="not there yet")
-    for n in range(26):
-        tell(failed=n, error="no room" if n == 25 else "")
-        tell(again=n)
-    progress.read()
-    screen.show(progress)
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed")]
-    assert said == [
-        "failed, tried again: 25 jobs, predict_cor a_0, predict_cor a_1, predict_cor a_2, ...",
-        "failed, tried again: predict_cor a_25: no room",
-    ]
-
-
 def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     tmp_path, monkeypatch, capsys
 ):
@@ -560,16 +508,6 @@ def test_a_line_says_done_running_failed_and_the_time_left():
     assert step_line("full_recon", step).endswith("3 of 10, 2 running, 1 failed, 15 s left")
     step.jobs = {n: Job("full_recon", str(n), 0, "done", 600) for n in range(3)}  # not a large part
     assert step.left_s == 600 * (4 / 2 + 0.5)
-
-
-@pytest.mark.parametrize("command", ["run", "report"])
-def test_a_campaign_that_cannot_be_written_is_one_line(campaign, command):
-    campaign.chmod(0o555)
-    status, _, said = heeding(command, campaign)
-    campaign.chmod(0o755)
-    assert (status, said.count("\n")) == (1, 1), said
-    assert said.startswith(f"tomopipe: {campaign}")
-    assert "Give yourself the right to" in said
 
 
 @pytest.mark.slow

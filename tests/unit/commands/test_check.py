@@ -101,18 +101,6 @@ def test_check_says_once_what_was_found_where(tmp_path):
     assert "angles /entry0000/sample/rotation_angle, 180 degrees" in shown
 
 
-def test_scans_that_differ_in_their_cor_hint_were_recorded_alike(tmp_path):
-    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
-    for name, hint_px in {"a_1": 2.5, "a_2": -1.25, "a_3": 812.0}.items():
-        write_scan(tmp_path / "raw" / f"{name}.h5", format="nxtomo", **size)
-        with h5py.File(tmp_path / "raw" / f"{name}.h5", "r+") as file:
-            file["entry0000/instrument/detector/estimated_cor_from_motor"] = hint_px
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    ((text, scans),) = check.examine(load_campaign(tmp_path)).formats
-    assert scans == ["a_1", "a_2", "a_3"]
-    assert "; COR hint -1.2 to 812.0 px (not used), /entry0000/" in text
-
-
 def run_check(folder):
     done = CliRunner().invoke(cli, ["check", str(folder)])
     return done.exit_code, " ".join(done.output.split())
@@ -193,20 +181,6 @@ def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     assert "overrides 1: scans: there is no a_3; did you mean a_1?" in told
 
 
-def test_check_refuses_a_campaign_without_any_usable_scan(tmp_path):
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "a_1.h5").write_text("not HDF5")
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    status, shown = run_check(tmp_path)
-    assert status == 1
-    assert "none of 1 scans can be used (0 have select: no); the first reason: not an HDF5" in shown
-    assert "Ready" not in shown
-    write_scan(tmp_path / "raw" / "a_2.h5", n_angles=31, n_rows=2, n_cols=32)
-    assert run_check(tmp_path)[0] == 0
-    (tmp_path / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
-    assert "none of 2 scans can be used (1 have select: no)" in run_check(tmp_path)[1]
-
-
 @pytest.mark.slow
 def test_check_names_patterns_without_files_folders_that_are_closed_and_files_of_two_scans(
     tmp_path,
@@ -248,32 +222,6 @@ def test_check_refuses_a_results_folder_whose_disk_is_not_mounted(tmp_path):
         f"{tmp_path / 'results'}: a link to /mnt/gone/results, which is not there: mount its disk, "
         "or remove the link"
     ]
-
-
-def test_a_fault_of_several_scans_is_one_line_with_their_number(tmp_path):
-    for number in range(1, 13):
-        path = tmp_path / "raw" / f"a_{number:03}.h5"
-        write_scan(path, n_angles=31, n_rows=2, n_cols=32, energy_kev=25)
-        with h5py.File(path, "a") as file:
-            del file["exchange/data_dark"]
-    for number in (1, 2, 3, 4):
-        write_scan(tmp_path / "raw" / f"b_{number}.h5", n_angles=31, n_rows=2, n_cols=32)
-    write_scan(tmp_path / "raw" / "c_1.h5", n_angles=31, n_rows=2, n_cols=32, pixel_size_um=1.3)
-    config = "campaign: {scans: [raw/*.h5]}\nfull_recon: {unit: per_cm}\n"
-    (tmp_path / "config.yaml").write_text(config)
-    findings = check.examine(load_campaign(tmp_path))
-    (darks,) = [line for line in findings.warnings if "dark" in line]
-    assert darks.startswith(
-        "12 scans (a_001, a_002, a_003, ...): skipped: no /exchange/data_dark; "
-    )
-    assert "set preprocess.darks" in darks
-    (pixel_size,) = findings.errors
-    assert pixel_size == (
-        "4 scans (b_1, b_2, b_3, ...): full_recon.unit: per_cm needs the pixel size, but the file "
-        "has no usable value: set input.pixel_size_um"
-    )
-    (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2}\n")
-    assert not check.examine(load_campaign(tmp_path)).errors
 
 
 def test_a_scan_selected_in_the_table_is_not_told_to_be_selected(tmp_path):

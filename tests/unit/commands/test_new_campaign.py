@@ -320,16 +320,13 @@ def test_a_campaign_from_the_file_of_another_program_passes_check(
     [
         ("flatfield = 1", "flatfield = pca", {"flat_method": "pca"}, ""),
         ("method = Paganin", "method = CTF", {}, "phase.method CTF: no equal"),
-        ("munch", "mean-division", {}, "preproc.sino_rings_correction mean-division: no equal: do"),
         ("take_logarithm = 1", "take_logarithm = 0", {}, "no logarithm after phase retrieval"),
         ("take_logarithm = 1\n", "take_logarithm = 0\n[phase]\nmethod = none\n[x]\n",
          {"minus_log": False}, ""),
-        ("flatfield = 1", "flatfield = 0", {}, "preproc.flatfield 0: no equal"),
         ("halftomo = auto", "halftomo = 1", {"half_acquisition": "yes"}, ""),
         ("ling = 2", "ling = 2:1", {}, "dataset.projections_subsampling 2:1: every begins"),
         ("end_z = 1", "end_z = -1\nstart_x = 3", {}, "reconstruction.start_x, end_x: full_recon"),
         ("1.6 um", "1.6 inch", {}, "dataset.overwrite_metadata pixel_size = 1.6 inch: see input"),
-        ("flatfield = 1", "dff_tigers = 1", {}, "preproc.dff_tigers 1: no equal"),
     ],
 )  # fmt: skip
 def test_what_nabu_has_and_we_have_not_is_said(tmp_path, old, new, options, note):
@@ -349,7 +346,6 @@ def test_what_nabu_has_and_we_have_not_is_said(tmp_path, old, new, options, note
          "paganin_filter.ratio_delta_beta: tomopipe sweep preprocess.phase.delta_beta 10 150"),
         ("paganin_filter\n", "paganin_filter_savu_legacy\n", {"delta_beta": 62.5}, ""),
         ("ratio_delta_beta: 250", "alpha: 0.001", None, "paganin_filter: docs/how-to/phase.md"),
-        ("FBP2d_astra", "ADMM3d_tomobar", {}, "ADMM3d_tomobar: no equal"),
         ("${{centering.side_outputs.centre_of_rotation}}", "81.5", {}, "FBP2d_astra.center 81.5"),
         ("start: 1, stop: 3", "start: mid, stop: end", {}, "preview.detector_y {'start': 'mid'"),
         ("${{centering.side_outputs.centre_of_rotation}}",
@@ -362,19 +358,6 @@ def test_what_httomo_has_and_we_have_not_is_said(tmp_path, old, new, options, no
     phase = result.options["preprocess"].get("phase")
     assert phase is None if options is None else phase.items() >= options.items()
     assert not note or [line for line in result.notes if line.startswith(note)], result.notes
-
-
-def test_what_nabu_config_writes_into_every_file_is_not_noted(tmp_path):
-    usual = "beam_shape = parallel\nunsharp_coeff = 0.\n[reconstruction]\nangle_offset = 0\n"
-    usual += "fbp_filter_cutoff = 1.0\noptim_algorithm = chambolle-pock\nweight_tv = 1.0e-2\n"
-    usual += "preconditioning_filter = 1\npositivity_constraint = 1\ncrop_filtered_data = True\n"
-    text = "[dataset]\nlocation = a.nx\n[phase]\n" + usual
-    assert read(tmp_path, "nabu.conf", text).notes == []
-    other = text.replace("= 0.\n", "= 3.\n").replace("offset = 0", "offset = 90")
-    assert read(tmp_path, "nabu.conf", other).notes == [
-        "phase.unsharp_coeff 3.: no equal; preprocess.phase.method: generalised is sharper",
-        "reconstruction.angle_offset 90: no equal",
-    ]
 
 
 def test_darks_and_flats_of_other_files_and_none(tmp_path):

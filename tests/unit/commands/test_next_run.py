@@ -13,15 +13,13 @@ from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import write_tsv
 from tomopipe.cli import cli
-from tomopipe.commands.next_run import Plan, PlanRow, folded, make_plan, standing_failures
+from tomopipe.commands.next_run import make_plan, standing_failures
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost import START_S, cpu_s, disk_needed, output_bytes
 from tomopipe.reruns.receipts import write_receipt
-from tomopipe.reruns.settle import PlannedJob, expected_inventory
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.stream.memory import Resources
-
-JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)
 
 
 @pytest.fixture
@@ -39,14 +37,6 @@ def rows_of(folder):
 def lines(folder, rows):
     found = standing_failures(load_campaign(folder), rows)
     return [f"{each.scan}: {each.step}: {each.reason}" for each in found]
-
-
-@pytest.mark.parametrize(
-    ("jobs", "failures", "blocked", "status"),
-    [((), (), "", 0), ((JOB,), (), "", 2), ((JOB,), ("x",), "", 1), ((JOB,), (), "no COR", 1)],
-)
-def test_exit_status(jobs, failures, blocked, status):
-    assert Plan(jobs, failures, blocked).exit_status == status
 
 
 @pytest.mark.slow
@@ -81,70 +71,25 @@ def test_plan_names_write_protected_results(campaign):
 
 
 @pytest.mark.parametrize(
-    ("options", "n_bytes"),
+    ("step", "options", "n_bytes"),
     [
-        ("", 4 * 4 * 64 * 64),
-        ("full_recon: {dtype: uint8, rows: [1, 2]}", 2 * 64 * 64),
-        ("full_recon: {output: zarr}", 4 * 4 * 64 * 64 * 8 // 7),
+        ("full_recon", "", 4 * 4 * 64 * 64),
+        ("full_recon", "full_recon: {dtype: uint8, rows: [1, 2]}", 2 * 64 * 64),
+        ("full_recon", "full_recon: {output: zarr}", 4 * 4 * 64 * 64 * 8 // 7),
+        ("export_stack", "", 4 * 31 * 4 * 64),
+        ("export_stack", "input: {every: 2}", 4 * 16 * 4 * 64),
+        ("export_stack", "export_star: {binning: 2, max_tilts: 10}", 10 * 4 * 64),
+        ("export_stack", "export_star: {max_stack_gb: 0.00001}", 10000),
     ],
 )
-def test_size_of_a_volume(campaign, options, n_bytes):
+def test_size_of_a_volume_or_stack(campaign, step, options, n_bytes):
     with (campaign / "config.yaml").open("a") as stream:
         stream.write(options + "\n")
-    assert output_bytes(load_campaign(campaign), "full_recon", rows_of(campaign)["a_1"]) == n_bytes
-
-
-@pytest.mark.parametrize(
-    ("options", "n_bytes"),
-    [
-        ("", 4 * 31 * 4 * 64),
-        ("export_star: {binning: 2, max_tilts: 10}", 10 * 4 * 64),
-        ("export_star: {max_stack_gb: 0.00001}", 10000),
-    ],
-)
-def test_size_of_a_stack(campaign, options, n_bytes):
-    with (campaign / "config.yaml").open("a") as stream:
-        stream.write(options + "\n")
-    found = load_campaign(campaign)
-    assert output_bytes(found, "export_stack", rows_of(campaign)["a_1"]) == n_bytes
-
-
-def test_jobs_fold_into_a_row_for_each_scan():
-    def job(rule, scan="", series="", reason="not there yet", certain=True):
-        return PlannedJob(rule, scan, series, reason, certain)
-
-    cor = "COR of a_1: 31.50 -> 32.00, by hand"
-    rows = folded(
-        [
-            job("fix_cor", series="a", reason=cor),
-            job("full_recon", "a_1", "a", f"{cor}; filter ramp -> hann"),
-            job("sidecar", "a_1", "a", cor),
-            job("export_stack", "a_1", "a"),
-            job("full_recon", "a_2", "a", "if its COR changes", certain=False),
-            job("resolve_cor", reason="follows fix_cor"),
-            job("inventory"),
-        ]
-    )
-    assert rows == [
-        PlanRow(
-            "a_1", ("full_recon", "sidecar", "export_stack"), (), f"{cor}; filter ramp -> hann"
-        ),
-        PlanRow("a_2", (), ("full_recon",), "if its COR changes"),
-        PlanRow("series a", ("fix_cor",), (), cor),
-        PlanRow("campaign", ("inventory", "resolve_cor"), (), "not there yet"),
-    ]
-
-
-def test_rows_of_what_may_run_alike_are_one():
-    """A pending prediction may move all CORs of its series: a row, not one for each scan."""
-    why = "if its COR changes"
-    alike = [PlannedJob("full_recon", f"a_{n:02}", "a", why, certain=False) for n in range(50)]
-    certain = [PlannedJob("full_recon", f"b_{n}", "b", why, certain=True) for n in range(2)]
-    report = PlannedJob("report", "", "", "if it changes", certain=False)
-    rows = folded([*alike[:3], *certain, *alike[3:], report])
-    named = "50 scans (a_00, a_01, a_02, ...)"
-    assert [row.of for row in rows] == [named, "b_0", "b_1", "campaign"]
-    assert [row.of for row in folded(alike[:1])] == ["a_00"]
+    rows = rows_of(campaign)
+    assert output_bytes(load_campaign(campaign), step, rows["a_1"]) == n_bytes
+    kind = {"full_recon": "volumes", "export_stack": "stacks for RELION"}[step]
+    jobs = [(step, "a_1"), ("predict_cor", "a_1")]
+    assert disk_needed(load_campaign(campaign), jobs, rows) == {kind: n_bytes}
 
 
 def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
@@ -210,16 +155,3 @@ def test_the_first_plan_estimates_the_time_from_the_pixels(campaign):
         assert twice_s - large_s == pytest.approx(large_s - small_s, rel=1e-3)
         assert large_s > small_s > 0
     assert cpu_s(found, "full_recon", "a_1", large) > 100 * cpu_s(found, "full_recon", "a_1", rows)
-
-
-def test_disk_by_what_takes_it(campaign):
-    rows = rows_of(campaign)
-    jobs = [("full_recon", "a_1"), ("export_stack", "a_1"), ("predict_cor", "a_1")]
-    assert disk_needed(load_campaign(campaign), jobs, rows) == {
-        "volumes": 4 * 4 * 64 * 64,
-        "stacks for RELION": 4 * 31 * 4 * 64,
-    }
-    text = (campaign / "config.yaml").read_text()
-    (campaign / "config.yaml").write_text(text + "input: {every: 2}\n")
-    every_other = disk_needed(load_campaign(campaign), jobs, rows_of(campaign))
-    assert every_other["stacks for RELION"] == 4 * 16 * 4 * 64

@@ -189,10 +189,3 @@ def test_the_command_prints_a_table_and_json(folder):
     states = {job["key"]: job["state"] for job in shown["jobs"]}
     assert states == {"bone_1": "done", "bone_2": "done", "bone_3": "running", "bone_4": "failed"}
     assert {step["step"]: step["running"] for step in shown["steps"]}["full_recon"] == 1
-
-
-def test_before_the_first_job(tmp_path):
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    shown = CliRunner().invoke(cli, ["status", str(tmp_path)])
-    assert shown.exit_code == 0
-    assert "No job has run yet." in shown.output

@@ -14,7 +14,6 @@ from tomopipe.campaign.campaign import campaign_from_data, load_campaign
 from tomopipe.campaign.files import VOLUMES, Files
 from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.cor.outliers import FIX_COLUMNS
-from tomopipe.reruns.decisions import only_metadata_differ
 from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.receipts import Receipts, write_receipt
@@ -32,13 +31,6 @@ def raw(tmp_path):
     path = tmp_path / "a_1.h5"
     write_scan(path, n_rows=6, n_cols=64, n_angles=31)
     return path
-
-
-def test_only_metadata_differ():
-    assert only_metadata_differ(stated(1.0), stated(2.0))
-    assert not only_metadata_differ(stated(1.0), stated(1.0))
-    assert not only_metadata_differ(stated(1.0), stated(2.0, cor_px=3.0))
-    assert not only_metadata_differ(None, stated(2.0))
 
 
 @pytest.mark.slow
@@ -278,20 +270,3 @@ def test_what_was_copied_onto_a_table_keeps_its_inode_and_is_of_others(tables):
     for name, text in OTHERS.items():
         (results / name).write_text(text)
     assert of_others() == set(OTHERS)
-
-
-def test_after_the_cors_only_what_is_still_written_counts(tmp_path):
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "a_1.h5").write_bytes(b"")
-    campaign = load_campaign(tmp_path)
-    paths = [campaign.outputs.prediction("a_1"), campaign.volume("a_1")]
-    for path in paths:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text("of somebody else")
-
-    def named(**more: bool) -> list[str]:
-        return foreign(campaign, Receipts(tmp_path, campaign.outputs), **more)
-
-    assert named() == paths
-    assert named(after_cors=True) == paths[1:]

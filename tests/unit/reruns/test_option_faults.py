@@ -14,7 +14,6 @@ from tomopipe.reruns.option_faults import (
     missing_gpu,
     option_faults,
     refuse_missing_files,
-    refuse_no_file,
     refuse_option_faults,
 )
 from tomopipe.reruns.settle import expected_inventory
@@ -124,18 +123,6 @@ def test_files_of_flats_among_the_scans_need_none_themselves(campaign):
     refuse_missing_files(load_campaign(campaign))  # a_1 has its own
     (campaign / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
     assert missing_files(load_campaign(campaign)) == []
-
-
-def test_a_campaign_that_matches_no_file_is_refused(tmp_path):
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5, more/*.h5]}\n")
-    with pytest.raises(TomopipeError) as found:
-        refuse_no_file(load_campaign(tmp_path))
-    missing = [
-        f"campaign.scans: no file matches {name}/*.h5: there is no folder {tmp_path / name}"
-        for name in ("raw", "more")
-    ]
-    said = f"{'; '.join(missing)}. `tomopipe run --watch` takes scans as they come."
-    assert str(found.value) == said
 
 
 @pytest.mark.parametrize(

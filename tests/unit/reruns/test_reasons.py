@@ -6,16 +6,6 @@ from tomopipe.cor.outliers import Fix
 from tomopipe.reruns import reasons
 
 
-def test_a_cor_says_who_changed_it():
-    line = reasons.of_cor("rock_003", 84.88, 85.01, "manual")
-    assert line == "COR of rock_003: 84.88 -> 85.01, by hand"
-    assert reasons.is_of_cor(line)
-    assert not reasons.is_of_cor(f"{line}; filter ramp -> hann")
-    assert (
-        reasons.of_cor("a", None, 3, "neighbours") == "COR of a: none -> 3.00, from its neighbours"
-    )
-
-
 def test_an_option_that_is_not_named_has_its_default():
     both = {"revision": 6, "raw": ["x"]}
     old = both | {"options": {"full_recon": {"filter": "hann", "unit": "per_cm"}}}
@@ -23,12 +13,6 @@ def test_an_option_that_is_not_named_has_its_default():
     assert reasons.of_difference(old, new) == ["filter hann -> ramp", "every 1 -> 2"]
     old, new = {"options": {}}, {"options": {"preprocess": {"stripes": {"method": "vo"}}}}
     assert reasons.of_difference(old, new) == ["stripes.method none -> vo"]
-
-
-def test_a_long_list_is_not_cut():
-    scans = [f"scan_{number:03}" for number in range(40)]
-    old, new = {"options": {"x": {"scans": scans}}}, {"options": {"x": {"scans": scans[1:]}}}
-    assert reasons.of_difference(old, new) == [f"scans {scans} -> {scans[1:]}"]
 
 
 @pytest.mark.parametrize(
@@ -45,13 +29,6 @@ def test_a_long_list_is_not_cut():
 )
 def test_digests_and_numbers_of_ours_are_not_shown(old, new, line):
     assert reasons.of_difference(old, new) == [line]
-
-
-def test_a_raw_file_says_that_it_was_replaced(tmp_path):
-    raw, flats = tmp_path / "a_1.h5", tmp_path / "flats.h5"
-    raw.touch()
-    assert reasons.of_raw([str(raw)], str(raw)) == "raw file replaced"
-    assert reasons.of_raw([str(raw), str(flats)], str(raw)) == f"raw file replaced, {flats} is gone"
 
 
 def fix(source):

@@ -6,7 +6,6 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
-from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import only_metadata_differ
 from tomopipe.reruns.reasons import IF_COR, MISSING, of_difference
 from tomopipe.reruns.settle import Settled
@@ -64,14 +63,6 @@ def test_scans_that_earlier_versions_read_otherwise_state_so(folder):
     assert said == ["this version reads the decimal commas of their angles"]
 
 
-def test_a_cor_by_hand_makes_the_volume_certain(folder):
-    (folder / "scans.tsv").write_text("scan\tcor_px\na_1\t32\n")
-    found = jobs(folder)
-    job = found["full_recon", "a_1"]
-    assert (job.certain, job.reason) == (True, MISSING)
-    assert not {("try_recon", "a_1"), ("predict_cor", "a_1")} & found.keys()
-
-
 @pytest.mark.parametrize(("stated", "reason"), [("all", "rows all -> [1, 2]"), (None, "")])
 def test_other_rows_of_the_volume_renew_a_verdict_on_a_tilted_axis(folder, stated, reason):
     """A prediction that does not say which rows it took into account stays."""
@@ -103,14 +94,6 @@ def test_a_scan_that_gets_no_cor(folder, on_missing):
     rules = {job.rule for job in found.jobs}
     after = {"export_star", "report"} if on_missing == "skip" else set()
     assert rules == {"inventory", "fix_cor", "resolve_cor"} | after
-
-
-def test_a_run_that_would_stop_before_anything_has_no_plan(folder):
-    volume = folder / "results" / "a_1_rec.h5"
-    volume.parent.mkdir()
-    volume.write_text("of somebody else")
-    with pytest.raises(TomopipeError, match="not made by tomopipe"):
-        expected(folder)
 
 
 def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):

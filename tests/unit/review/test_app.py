@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import time
 from dataclasses import replace
 
 import anyio
@@ -200,10 +199,15 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
         ("strip?scan=bone_001&cor=512&step=0", "above 0"),
         ("trial?series=bone&max_delta_px=wide", "expected a number"),
         ("trial?series=bone&max_delta_px=0", "more than 0"),
+        ("plane?scan=wood_1&plane=zz&factor=1", "expected a plane xy, xz or yz"),
+        ("plane?scan=wood_1&plane=xy&factor=3", "at a factor of 1"),
+        ("plane?scan=wood_1&plane=xy&factor=1&at=21", "beyond the volume"),
+        ("plane?scan=wood_1&plane=xy&factor=1&first=40&last=50", "has no rows"),
+        ("plane?scan=nobody", "no scan nobody in"),
     ],
 )
-def test_what_makes_no_sense_is_refused(client, path, message):
-    answer = client.get(f"/api/{path}")
+def test_what_makes_no_sense_is_refused(served, path, message):
+    answer = served[0].get(f"/api/{path}")
     assert answer.status_code == 422
     assert message in answer.json()["error"]
 
@@ -292,22 +296,6 @@ def test_results_of_a_run_are_read_again(folder):
     assert store.read_number == number + 1
 
 
-def test_a_broken_table_is_told_and_the_page_goes_on(folder):
-    store = Store(folder, folder / "config.yaml")
-    (folder / "scans.tsv").write_text("scan\nbone_001\nbone_001\n")
-    store.read()
-    assert "more than once" in store.problem
-    assert store.scan("bone_001").name == "bone_001"
-
-
-def test_jobs(client, folder):
-    path = folder / "logs/status/full_recon/wood_1.json"
-    path.write_text(json.dumps({"state": "running", "start": time.time() - 999, "host": "n"}))
-    found = client.get("/api/status").json()
-    assert [job["key"] for job in found["jobs"] if job["state"] == "lost"] == ["wood_1"]
-    assert not [job for job in found["jobs"] if job["state"] == "done"]
-
-
 def test_the_plan_is_of_the_table_as_it_is_now(client, folder):
     found = client.get("/api/plan").json()
     assert {job["rule"]: job["certain"] for job in found["jobs"]}["inventory"]
@@ -316,14 +304,6 @@ def test_the_plan_is_of_the_table_as_it_is_now(client, folder):
     answer = client.get("/api/plan")
     assert answer.status_code == 422
     assert "did you mean cor_px" in answer.json()["error"]
-
-
-def test_the_line_of_a_series_goes_through_the_scans_without_doubt(client):
-    found = client.get("/api/line?series=bone").json()
-    assert found["trusted"] == ["bone_001", "bone_002", "bone_003", "bone_004", "bone_007"]
-    # predicted at 511.25 + 0.4 index, and one by hand at 513.65
-    assert found["line"]["slope_px"] == pytest.approx(0.4, abs=0.02)
-    assert client.get("/api/line?series=wood").json() == {"trusted": [], "line": None}
 
 
 def test_a_person_decides_between_measured_used_and_on_the_line_until_it_is_done(client, folder):
@@ -501,22 +481,6 @@ def test_a_large_volume_is_shown_from_its_means(folder):
     assert levels == {"1": [128, 512, 512], "4": [32, 128, 128], "8": [16, 64, 64]}
     found = plane(client, plane="yz", at=9, factor=4, first=0, last=99)
     assert found == pytest.approx(9.5, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ({"plane": "zz", "factor": 1}, "expected a plane xy, xz or yz"),
-        ({"plane": "xy", "factor": 3}, "at a factor of 1"),
-        ({"plane": "xy", "factor": 1, "at": 21}, "beyond the volume"),
-        ({"plane": "xy", "factor": 1, "first": 40, "last": 50}, "has no rows"),
-        ({"scan": "nobody"}, "no scan nobody in"),
-    ],
-)
-def test_what_is_not_there_is_said(served, query, message):
-    answer = served[0].get("/api/plane", params={"scan": "wood_1"} | query)
-    assert answer.status_code == 422
-    assert message in answer.json()["error"]
 
 
 def test_zarr_is_read_with_the_token_alone_and_by_ranges(served):

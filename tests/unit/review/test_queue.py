@@ -10,12 +10,11 @@ import pytest
 from tests.report_campaign import NASTY, every_state
 from tests.review_campaign import TABLE, UNTOUCHED, client_of, make_campaign
 from tomopipe.campaign.table import edit_table
-from tomopipe.cor.cor_value import CorText
-from tomopipe.cor.outliers import EDITED, NOT_ASKED
+from tomopipe.cor.outliers import EDITED
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.review import queue as decisions
-from tomopipe.review.queue import checked_cells, queue_entries, read_cells, shown_cor
+from tomopipe.review.queue import checked_cells, queue_entries, read_cells
 from tomopipe.storage import shared
 
 
@@ -98,16 +97,6 @@ def test_a_cor_taken_away_needs_eyes_again(record):
     assert (entry["state"], entry["rerun"]) == ("doubtful", True)
 
 
-def test_the_cor_shown_first(record):
-    scan = next(s for s in record.scans if s.name == "bone_006")
-    assert shown_cor(dataclasses.replace(scan, manual=CorText("500"))) == 500.0
-    assert shown_cor(scan) == 513.45
-    undecided = dataclasses.replace(scan, cor_px=None, manual=CorText("junk"))
-    assert shown_cor(undecided) == 513.45
-    assert shown_cor(dataclasses.replace(undecided, fix=None)) == 548.5
-    assert shown_cor(dataclasses.replace(undecided, fix=None, prediction=None)) is None
-
-
 def test_a_refused_name_is_listed_and_cannot_be_decided(record):
     found = queue_entries(record.scans, CELLS, {"bone_001"})
     assert {e["scan"] for e in found if not e["refused"]} == {"bone_001"}
@@ -128,33 +117,6 @@ def test_a_file_edited_by_hand_is_manual_and_waits_for_no_run(tmp_path):
     assert (entry["cor_px"], entry["rerun"]) == (515.0, False)
 
 
-def test_a_campaign_without_prediction_says_so_and_has_no_failures(tmp_path):
-    made = every_state(tmp_path, plane_px=0)
-    made.predict("bone_008", None, 0.0, verdict="flat", method="", reason=NOT_ASKED)
-    made.resolve("bone_008", 512.0, "default")
-    made.fixes["bone"] = [row for row in made.fixes["bone"] if row["scan"] != "bone_008"]
-    record = collect(made.write().campaign())
-    (scan,) = (scan for scan in record.scans if scan.name == "bone_008")
-    assert (scan.state, scan.reason, scan.failures) == ("filled", NOT_ASKED, ())
-
-
-def test_scans_whose_confidence_reads_the_same_stay_in_order(record):
-    (ok,) = (scan for scan in record.scans if scan.name == "bone_001")
-    confidences = {"bone_001": 0.9951, "bone_002": 0.9949, "bone_003": 1.0, "bone_004": 0.9961}
-    scans = [
-        dataclasses.replace(
-            ok,
-            name=name,
-            index=index,
-            prediction=dataclasses.replace(ok.prediction, confidence=confidence),
-        )
-        for index, (name, confidence) in enumerate(confidences.items(), 1)
-    ]
-    found = queue_entries(scans[::-1], {}, confidences)
-    # 0.99, then three of 1.00
-    assert [entry["index"] for entry in found] == [2, 1, 3, 4]
-
-
 def decide(table, scan, cells, seen, stamp=""):
     wanted = {scan: (cells, seen)}
     return decisions.decide(table, wanted, by="page", tell=pytest.fail, stamp=stamp)[scan]
@@ -173,13 +135,6 @@ def table(tmp_path):
     path = tmp_path / "scans.tsv"
     path.write_text(TABLE)
     return path
-
-
-def test_a_decision_adds_a_row_and_leaves_every_other_byte(table):
-    outcome = decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED)
-    assert outcome.saved
-    assert table.read_text() == TABLE + "bone_001\tauto\t512.00\t\t\n"
-    assert outcome.cells == UNTOUCHED | {"cor_px": "512.00"}
 
 
 def test_the_same_row_changed_twice_is_shown_and_not_overwritten(table):

@@ -241,6 +241,12 @@ def test_what_cannot_be_shown_is_said(folder, pictures):
     write_rows(failed_rows("constant frames"), folder / "results/try_center/bone_003/rows.h5")
     with pytest.raises(TomopipeError, match="constant frames"):
         pictures.slice("bone_003", 512.0, 0)
+    place = folder / "results/try_center/failed_1"
+    place.mkdir()
+    (place / "try.json").write_text('{"failed": "no angles"}')
+    write_rows(failed_rows("no angles"), place / "rows.h5")
+    with pytest.raises(TomopipeError, match="failed_1: no angles"):
+        pictures.thumbnail("failed_1", 511.0)
 
 
 def test_large_results_are_kept_up_to_their_bytes():
@@ -250,12 +256,3 @@ def test_large_results_are_kept_up_to_their_bytes():
     assert [kept.find(key) is None for key in range(3)] == [True, False, False]
     kept.get(9, lambda: np.zeros(4000, np.uint8))  # the last one is kept in any case
     assert kept.find(9) is not None
-
-
-def test_a_failed_sweep_has_no_thumbnail_and_says_why(folder, pictures):
-    place = folder / "results/try_center/failed_1"
-    place.mkdir()
-    (place / "try.json").write_text('{"failed": "no angles"}')
-    write_rows(failed_rows("no angles"), place / "rows.h5")
-    with pytest.raises(TomopipeError, match="failed_1: no angles"):
-        pictures.thumbnail("failed_1", 511.0)

@@ -38,13 +38,15 @@ def test_a_file_is_replaced_only_at_the_end(tmp_path):
     assert os.listdir(path.parent) == ["x.txt"]
 
 
-def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "x.txt"
-    write_text("old", path)
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_an_error_leaves_the_old_result_and_nothing_else(tmp_path, is_folder):
+    path = tmp_path / "x"
+    old = path / "old" if is_folder else path
+    write_text("old", old)
     with pytest.raises(RuntimeError, match="half way"):
-        _fail_half_way(path, lambda temporary: temporary.write_text("new"))
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["x.txt"]
+        _fail_half_way(path, Path.mkdir if is_folder else Path.touch)
+    assert old.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x"]
 
 
 def test_a_folder_is_replaced_whole(tmp_path):
@@ -81,15 +83,6 @@ def test_a_folder_with_a_file_that_the_disk_refuses_is_not_kept(tmp_path, monkey
     with pytest.raises(OSError, match="Input/output"):
         _make_series(tmp_path / "series")
     assert os.listdir(tmp_path) == []
-
-
-def test_an_error_leaves_the_old_folder(tmp_path):
-    (tmp_path / "series").mkdir()
-    (tmp_path / "series" / "old").touch()
-    with pytest.raises(RuntimeError, match="half way"):
-        _fail_half_way(tmp_path / "series", lambda temporary: temporary.mkdir())
-    assert os.listdir(tmp_path) == ["series"]
-    assert os.listdir(tmp_path / "series") == ["old"]
 
 
 def test_a_name_of_255_bytes_can_be_written(tmp_path):
@@ -178,34 +171,27 @@ def test_links_are_replaced_whatever_they_lead_to(tmp_path):
     assert asked("is_protected", *paths) == "True False False"
 
 
-@pytest.fixture
-def somebody_else(monkeypatch):
-    """Be another user than the owner of the files."""
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-
-
 @pytest.mark.parametrize(
     ("mode", "of_folder", "is_kept"),
     [(0o644, 0o775, False), (0o444, 0o775, True), (0o644, 0o555, True), (0o644, 0o1775, True)],
     ids=["plain", "protected", "in a closed folder", "in a sticky folder"],
 )
 def test_a_file_of_somebody_else_is_replaced_by_who_may(
-    tmp_path, monkeypatch, somebody_else, mode, of_folder, is_kept
+    tmp_path, monkeypatch, mode, of_folder, is_kept
 ):
     path = tmp_path / "results" / "rows.h5"
     path.parent.mkdir()
     path.touch(mode)
     path.parent.chmod(of_folder)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     may = {path: False, path.parent: bool(of_folder & 0o020)}
     monkeypatch.setattr(os, "access", lambda path, _: may[Path(path)])
     assert is_protected(path) is is_kept
     path.parent.chmod(0o755)
 
 
-def test_what_is_of_a_closed_disk(tmp_path):
+def test_whose_right_it_is_to_give(tmp_path, monkeypatch):
     assert giving_rights([tmp_path]) == "ask who looks after the disk for the right to"
-
-
-def test_what_is_of_somebody_else(tmp_path, monkeypatch, somebody_else):
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     monkeypatch.setenv("LOGNAME", "ann")
     assert giving_rights([tmp_path]) == f"`sudo chown -R ann {tmp_path}`"

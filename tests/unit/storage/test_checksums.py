@@ -159,15 +159,6 @@ def test_bytes_may_be_reported_in_any_order_and_again(tmp_path):
     assert made(tmp_path / "x") == checksum_of(tmp_path / "x")
 
 
-def test_progress_counts_every_byte(tmp_path):
-    for number in range(3):
-        (tmp_path / str(number)).write_bytes(np.random.default_rng(number).bytes(MIB * number))
-    for path, n_bytes in [(tmp_path, 3 * MIB), (tmp_path / "2", 2 * MIB), (tmp_path / "0", 0)]:
-        reported = []
-        assert matches(path, checksum_of(path), reported.append) == ""
-        assert sum(reported) == n_bytes
-
-
 def test_what_differs_of_a_file_is_said(tmp_path):
     path = tmp_path / "x"
     write_text("content", path)
@@ -333,13 +324,3 @@ def test_what_others_put_there_is_no_damage_and_outlives_a_new_result(folder, na
         (temporary / "new.tiff").write_text("x")
     assert sizes_match(folder) == ""
     assert (folder / top).exists() == is_kept
-
-
-def test_a_further_slice_and_a_missing_file_are_damage(folder):
-    (folder / "recon_00009.tiff").write_text("x")
-    assert quick_state(folder)[0] == 7
-    assert sizes_match(folder) == "new: recon_00009.tiff"
-    (folder / "recon_00009.tiff").unlink()
-    (folder / NAMES[0]).unlink()
-    (folder / "notes.txt").write_text("x")
-    assert sizes_match(folder) == f"missing: {NAMES[0]}"

@@ -26,9 +26,15 @@ def _fill():
         full.write(b"a result")
 
 
-def test_a_full_disk(tmp_path):
+def _fill_by_numpy():  # which hides the error
+    with open(FULL, "wb", buffering=0) as full:
+        np.ones(10**5).tofile(full)
+
+
+@pytest.mark.parametrize("fill", [_fill, _fill_by_numpy])
+def test_a_full_disk(tmp_path, fill):
     with pytest.raises(NoRoomError) as found, whole(tmp_path / "x.json"):
-        _fill()
+        fill()
     text = str(found.value)
     assert text.startswith(f"{tmp_path}/x.json: cannot be written: no space left on device (`df")
     assert text.endswith(_ADVICE)
@@ -36,12 +42,6 @@ def test_a_full_disk(tmp_path):
     assert isinstance(found.value, TomopipeError)
     assert is_of_the_system(found.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_whose_error_numpy_hides(tmp_path):
-    said = pytest.raises(NoRoomError, match="x: cannot be written: no space left")
-    with said, whole(tmp_path / "x"), open(FULL, "wb", buffering=0) as full:
-        np.ones(10**5).tofile(full)
 
 
 def test_a_quota(tmp_path):

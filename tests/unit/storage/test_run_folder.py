@@ -45,15 +45,6 @@ def test_a_job_of_a_run_that_has_ended_does_not_begin(campaign, monkeypatch):
     assert os.listdir("results") == []
 
 
-def test_a_job_whose_run_ends_meanwhile_writes_nothing(campaign, monkeypatch):
-    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
-    write_text("early", "results/a.txt")
-    with pytest.raises(RunEndedError), whole("results/a.txt") as temporary:  # noqa: PT012
-        temporary.write_text("late")
-        runs.begin(RESULTS)
-    assert Path("results/a.txt").read_text() == "early"
-
-
 def test_no_temporary_file_stays_of_a_run_that_was_killed(campaign, monkeypatch):
     folder = runs.begin(RESULTS)
     (folder / ".tmp-0-1.h5").write_bytes(b"half")
