@@ -30,11 +30,6 @@ _SOFTWARE = "tomopipe"
 _TRY_SLICES = "recon_slice*_center*.tiff"
 
 
-def cor_label(cor_px: float) -> str:
-    """Return the label of a page, "COR 1024.50": two decimals, four where they are needed."""
-    return f"COR {cor_px:.2f}" if abs(cor_px - round(cor_px, 2)) < 1e-6 else f"COR {cor_px:.4f}"
-
-
 def write_try_stack(
     images: Iterable[NDArray[np.uint16]],
     cor_px: ArrayLike,
@@ -42,8 +37,12 @@ def write_try_stack(
     *,
     shape: tuple[int, int],
 ) -> None:
-    """Write the slices of a sweep with `write_stack`, each labelled with its COR, unbinned px."""
-    labels = [cor_label(value) for value in np.asarray(cor_px, float)]
+    """Write the slices of a sweep with `write_stack`, each labelled with its COR, unbinned px.
+
+    "COR 1024.50": two decimals, four where they are needed.
+    """
+    exact = ((cor, abs(cor - round(cor, 2)) < 1e-6) for cor in np.asarray(cor_px, float))
+    labels = [f"COR {cor:.2f}" if two else f"COR {cor:.4f}" for cor, two in exact]
     write_stack(images, labels, path, shape=shape)
 
 
@@ -173,7 +172,7 @@ def read(path: Path, stack: ExitStack) -> Stored:
     notes = json.loads((path / _PROVENANCE).read_text(encoding="utf-8"))
     averages = stored_averages(stack.enter_context(open_file(path / MID_PLANES_FILE)))
     rows = _Series(slice_paths(path))
-    return Stored({1: rows} | averages, rows, notes["attributes"], notes["provenance"])
+    return {1: rows} | averages, rows, notes["attributes"], notes["provenance"]
 
 
 def read_planes(path: Path) -> dict[str, Slices]:

@@ -87,7 +87,7 @@ def read(path: Path, stack: ExitStack) -> Stored:
     rows = file["exchange/data"]
     if rows.compression is None and rows.id.get_create_plist().get_nfilters():
         import hdf5plugin  # noqa: F401
-    return Stored({1: rows} | stored_averages(file), rows, dict(rows.attrs), _provenance(file))
+    return {1: rows} | stored_averages(file), rows, dict(rows.attrs), _provenance(file)
 
 
 def read_planes(path: Path) -> dict[str, Slices]:

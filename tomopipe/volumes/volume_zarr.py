@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.arrays import Reused
 from tomopipe.storage import checksums
@@ -60,7 +59,8 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     group = zarr.create_group(temporary, zarr_format=3)
     shapes = level_shapes(layout.shape)
     compressors = _compressors(layout.compression)
-    levels, reused = [], Reused()
+    levels = []
+    reused = Reused() if compressors is None else None
     for level, shape in enumerate(shapes):
         array = group.create_array(
             str(level),
@@ -71,9 +71,7 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
             compressors=compressors,
             dimension_names=("z", "y", "x"),
         )
-        levels.append(
-            _Level(temporary / str(level), array, reused if compressors is None else None)
-        )
+        levels.append(_Level(temporary / str(level), array, reused))
     beside, planes = group.create_group("mid_planes"), {}
     for name, shape in layout.plane_shapes.items():
         beside.create_array(name, shape=shape, chunks=shape, dtype="float32", compressors=None)
@@ -100,7 +98,7 @@ def read(path: Path, stack: ExitStack) -> Stored:
     names = [level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
     arrays = {2**i: zarr.open_array(path / name, mode="r") for i, name in enumerate(names)}
     notes = attributes["tomopipe"]
-    return Stored(arrays, _Layers(arrays[1]), notes["attributes"], notes["provenance"])
+    return arrays, _Layers(arrays[1]), notes["attributes"], notes["provenance"]
 
 
 def read_planes(path: Path) -> dict[str, Slices]:
@@ -152,13 +150,12 @@ class _Layers:
         self._array, self._depth = array, array.chunks[0]
         self._first, self._layer = -1, np.empty(0)
 
-    def __getitem__(self, row: int) -> NDArray[Any]:
+    def __getitem__(self, row: int) -> Any:
         first = row - row % self._depth
         if first != self._first:
             self._layer = np.asarray(self._array[first : first + self._depth])
             self._first = first
-        result: NDArray[Any] = self._layer[row - first]
-        return result
+        return self._layer[row - first]
 
 
 class _Level:
@@ -255,11 +252,10 @@ class _Pyramid:
                 self.add(level + 1, number, half, each)
 
     def _half(self, pair: tuple[Any, Any]) -> Slices:
-        return _halve(self._values(pair[0]), self._values(pair[1]))
-
-    def _values(self, image: Any) -> Any:
-        """Return float32: as it is, or what a slice that came encoded stands for."""
-        return image if image is None or image.dtype == np.float32 else self._encoding.decode(image)
+        """Average two slices, or one; those that came encoded as the values that they stand for."""
+        return _halve(
+            *(x if x is None or x.dtype == "f4" else self._encoding.decode(x) for x in pair)
+        )
 
 
 class _Plane:
@@ -310,8 +306,7 @@ def _multiscales(layout: Layout, shapes: list[Shape]) -> dict[str, Any]:
     unit = {"unit": "micrometer"} if size_um else {}
     size = size_um or 1.0
     sizes = layout.attributes.get(HEIGHT, size), size, size
-    datasets = []
-    factors = [1, 1, 1]
+    datasets, factors = [], [1, 1, 1]
     for level, shape in enumerate(shapes):
         starts = [
             size * (first + (factor - 1) / 2)
