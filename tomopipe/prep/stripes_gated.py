@@ -296,9 +296,8 @@ def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> Any:
         return np.zeros(n_cols, bool)
     level = profiles.mean(axis=-2, keepdims=True)
     level = (level - _median(level, size_px))[..., 0, :]
-    axis, is_mirrored = _mirror_axis(
-        level - ridges
-    )  # two stripes alike would give one of their own
+    # of two stripes alike the ridges would give an axis of their own
+    axis, is_mirrored = _mirror_axis(level - ridges)
     sign, over_runs, col = xp.sign(ridges), kernels_of(xp).over_runs, xp.arange(n_cols)
     cols = xp.broadcast_to(col.astype(np.float64), ridges.shape)
     before, last = over_runs(sign, "maximum", [-cols, cols])
@@ -365,8 +364,7 @@ def _subtract(sinogram: Any, offsets: Profiles) -> None:
     """Take offsets off in place, interpolated between the blocks: of the columns that have some."""
     xp, n_angles = module_of(sinogram), sinogram.shape[-2]
     left, part = once(xp, _angle_tables, n_angles)
-    cols: Any = slice(None)
-    step = n_angles
+    cols, step = slice(None), n_angles
     if xp is np:
         cols, step = np.flatnonzero(offsets.any(axis=0)), _ANGLES
         if not cols.size:
