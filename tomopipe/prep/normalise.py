@@ -136,11 +136,7 @@ _Repair = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np
 
 
 def _nearest(bad: NDArray[np.bool_]) -> _Repair:
-    """Find the nearest good column in the row of each bad pixel.
-
-    Gives rows, columns and the columns to copy from (n_bad,); and (n_rows,) rows without a good
-    pixel.
-    """
+    """Return rows and columns of bad pixels, columns to copy from, and rows without a good one."""
     lost = np.asarray(bad.all(axis=1))
     rows, cols = np.nonzero(bad & ~lost[:, None])
     return rows, cols, _sources(bad)[rows, cols], lost
