@@ -69,7 +69,7 @@ def new_volume(
 
             yield put
             statistics.check()
-            store.finish(statistics.summary())
+            store.finish(layout.attributes | layout.scaling | statistics.summary())
         with ExitStack() as stack:
             result = stored_volume(temporary, stack)
             if result.shape != shape or not np.array_equal(

@@ -91,7 +91,7 @@ class Store:
     put: Callable[[int, NDArray[Any], Map], None]
     # arrays that take rows of the mid planes, float32: planes["mid_xz"][first:last] = rows
     planes: Mapping[str, Any]
-    # finish(summary): stores what is known only at the end
+    # finish(attributes): stores those of the layout, the scaling, and what is known at the end
     finish: Callable[[dict[str, Any]], None]
     # preview(first, batch, each): averages slices, each given once, into the preview
     preview: Callable[[int, SliceStatistics, Map], None] = lambda first, batch, each: None

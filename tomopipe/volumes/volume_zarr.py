@@ -82,8 +82,7 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
         for row, image in enumerate(slices, first):
             pyramid.add(0, row, image, each)
 
-    def finish(summary: dict[str, Any]) -> None:
-        attributes = layout.attributes | layout.scaling | summary
+    def finish(attributes: dict[str, Any]) -> None:
         group.attrs["ome"] = _multiscales(layout, shapes)
         group.attrs["tomopipe"] = {"attributes": attributes, "provenance": layout.provenance}
 
@@ -179,15 +178,13 @@ class _Level:
             checksums.remember(path, checksums.finish(path))
 
     def _write_plain(self, path: Path, images: list[Any], each: Map, reused: Reused) -> None:
-        """Write a shard of uncompressed chunks, in order of position; those of zeros are left out.
-
-        zarr-python takes several times as long: it copies more, in one thread.
-        """
+        """Write uncompressed chunks but those of zeros, several times as fast as zarr-python."""
         chunk, dtype = self._array.chunks, self._array.dtype
         n_bytes = math.prod(chunk) * dtype.itemsize
         corners = itertools.product(*(range(0, self._array.shape[i], chunk[i]) for i in (1, 2)))
         parts = [np.s_[y : y + chunk[1], x : x + chunk[2]] for y, x in corners]
-        stored = [number for number, part in enumerate(parts) if _has_values(images, part)]
+        bits = [image.view(f"u{image.itemsize}") for image in images]  # -0.0 is no zero
+        stored = [k for k, part in enumerate(parts) if any(image[part].any() for image in bits)]
         if not stored:
             return
 
@@ -215,11 +212,6 @@ class _Level:
             for edge in edges:
                 checksums.written(path, *edge)
         checksums.written(path, offsets.stop, ending)
-
-
-def _has_values(images: list[Any], part: tuple[slice, slice]) -> bool:
-    """Tell whether a part of the images holds anything but zeros; -0.0 is none."""
-    return any(image[part].view(f"u{image.itemsize}").any() for image in images)
 
 
 def _crc32c(data: bytes) -> int:
@@ -298,10 +290,7 @@ def _compressors(compression: str) -> Any:
 
 
 def _multiscales(layout: Layout, shapes: list[Shape]) -> dict[str, Any]:
-    """Describe the levels: voxel size, and where the first voxel's centre lies.
-
-    Positions are those of the whole volume, unbinned, whose first voxel's centre is 0.
-    """
+    """Describe the levels: voxel size, and the first voxel's centre in the uncropped volume."""
     size_um = layout.attributes.get("voxel_size_um")
     unit = {"unit": "micrometer"} if size_um else {}
     size = size_um or 1.0
