@@ -70,8 +70,10 @@ def normaliser(
                 np.multiply(batch, gain, out=batch)
             if repair is not None:
                 _apply(batch, repair, empty)
-            if not (bounded and raw.dtype.kind in "ui"):
-                _repair_values(batch, dead, empty)
+            if not (bounded and raw.dtype.kind in "ui") and (bad := ~np.isfinite(batch)).any():
+                for index in np.flatnonzero(bad.any(axis=(1, 2))):
+                    # From valid neighbours: a dead pixel was filled from one, which may be bad.
+                    _apply(batch[index : index + 1], _nearest(bad[index] | dead), empty)
             if minus_log:
                 # values to be limited are rare, and NumPy's maximum costs as much as its logarithm
                 if (batch < MIN_TRANSMISSION).any():
@@ -120,16 +122,6 @@ def _gain(flat: Any, dark: Any) -> tuple[NDArray[Any], ...]:
         gain = np.float32(1) / span
         dead = ~(np.isfinite(gain) & np.isfinite(span) & (span > 0))
     return np.where(dead, np.float32(0), dark), np.where(dead, np.float32(0), gain), dead
-
-
-def _repair_values(batch: Any, dead: NDArray[np.bool_], empty: float) -> None:
-    """Replace single values that are not finite; almost always there are none, so look once."""
-    bad = ~np.isfinite(batch)
-    if not bad.any():
-        return
-    for index in np.flatnonzero(bad.any(axis=(1, 2))):
-        # Valid neighbours only: a dead pixel was filled from one, which may be bad here.
-        _apply(batch[index : index + 1], _nearest(bad[index] | dead), empty)
 
 
 _Repair = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]
