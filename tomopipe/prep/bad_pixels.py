@@ -262,16 +262,13 @@ def _is_cut_off(
 
 def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:
     """Describe the bad projections, of all `n_angles` in use, in sentences."""
-    return [
-        f"{len(bad[kind])} of {n_angles} projections {'is' if len(bad[kind]) == 1 else 'are'} "
-        f"{says}{_how_to_skip(bad[kind], n_angles)}"
-        for kind, says in KINDS.items()
-        if len(bad.get(kind, ()))
-    ]
-
-
-def _how_to_skip(numbers: Sequence[int], n_angles: int) -> str:
-    return "" if too_many(len(numbers), n_angles) else f" ({skipping(numbers)} leaves them out)"
+    warnings = []
+    for kind, says in KINDS.items():
+        if n_bad := len(numbers := bad.get(kind, ())):
+            how = "" if too_many(n_bad, n_angles) else f" ({skipping(numbers)} leaves them out)"
+            are = "is" if n_bad == 1 else "are"
+            warnings.append(f"{n_bad} of {n_angles} projections {are} {says}{how}")
+    return warnings
 
 
 def too_many(n_bad: int, n_angles: int) -> bool:

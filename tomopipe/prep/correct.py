@@ -99,7 +99,7 @@ class Corrections:
         """
         read, row_ranges = self._rows_at(rows)
         values = self._transmission(raw, frames, read)
-        zingers = self.recipe.zingers
+        xp, zingers = module_of(values), self.recipe.zingers
         if "zingers" in row_ranges and zingers.threshold is not None:
             values = remove_zingers(values, threshold=zingers.threshold, size_px=zingers.size_px)
             values = values[:, slice(*_within(*row_ranges["zingers"]))]
@@ -115,7 +115,6 @@ class Corrections:
                 values, alpha_px2=self.alpha_px2, rows=target, generalised=generalised
             )
         if self.recipe.minus_log:
-            xp = module_of(values)
             values = -xp.log(xp.maximum(values, xp.float32(MIN_TRANSMISSION)))
         if self.recipe.hardening:
             values = correct_hardening(values, self.recipe.hardening)
@@ -154,8 +153,7 @@ class Corrections:
             sinogram[...] = remove(sinogram, options)
 
         room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
-        workers = max(1, min(threads, room))
-        with Team(workers) as team:
+        with Team(max(1, min(threads, room))) as team:
             team.run(remove_from, ((sinogram,) for sinogram in sinograms))
 
     def each_projection(
@@ -242,7 +240,29 @@ def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, fl
     Some projections are read, or rows where chunks hold many projections. Corrections that need
     neighbouring rows, and stripes, are skipped: they hardly change the slopes.
     """
-    slopes = edge_slopes_of(_sum_of_lines(scan, replace(corrections, row_by_row=True)))
+    corrections = replace(corrections, row_by_row=True)
+    total = np.zeros(scan.n_cols)
+
+    def add(raw: Any, frames: IndexRange, rows: IndexRange) -> None:
+        lines = corrections.projections(raw, frames, rows).reshape(-1, scan.n_cols)
+        lines = lines[np.isfinite(lines).all(axis=1)]
+        np.add(total, lines.sum(axis=0, dtype=np.float64), out=total)
+
+    deep, chunk_rows = (scan.stored_chunks or (1, 1))[:2]
+    n_frames = min(max(_FRAMES[0], scan.n_angles // 16), _FRAMES[1])
+    decoded = n_frames * deep * scan.n_rows, _N_BLOCKS * chunk_rows * scan.n_angles
+    if deep == 1 or decoded[0] <= decoded[1]:
+        order = np.argsort(scan.theta_rad, kind="stable")
+        for frame in order[evenly_spread(scan.n_angles, n_frames)].tolist():
+            frames = frame, frame + 1
+            raw = scan.read_frames([frame]) if scan.chunks else None
+            for rows in _row_blocks(scan.n_rows, _HIGH, _N_BLOCKS // 2):
+                block = scan.read_block(frames, rows) if raw is None else raw[:, slice(*rows)]
+                add(block, frames, rows)
+    else:
+        for rows in _row_blocks(scan.n_rows, min(chunk_rows, _HIGH), _N_BLOCKS):
+            add(scan.read_rows(*rows), (0, scan.n_angles), rows)
+    slopes = edge_slopes_of(total)
     logger.info(
         "rows fall by %.3g %% and %.3g %% per column at the edges", *np.multiply(100, slopes)
     )
@@ -267,36 +287,9 @@ def edge_slopes_of(line: NDArray[np.floating[Any]]) -> tuple[float, float]:
     return slopes[0], slopes[1]
 
 
-def _sum_of_lines(scan: Scan, corrections: Corrections) -> NDArray[np.float64]:
-    """Sum the corrected lines of some projections, or of some rows."""
-    total = np.zeros(scan.n_cols)
-    deep, chunk_rows = (scan.stored_chunks or (1, 1))[:2]
-    n_frames = min(max(_FRAMES[0], scan.n_angles // 16), _FRAMES[1])
-    decoded = n_frames * deep * scan.n_rows, _N_BLOCKS * chunk_rows * scan.n_angles
-    if deep == 1 or decoded[0] <= decoded[1]:
-        order = np.argsort(scan.theta_rad, kind="stable")
-        for frame in order[evenly_spread(scan.n_angles, n_frames)].tolist():
-            frames = frame, frame + 1
-            raw = scan.read_frames([frame]) if scan.chunks else None
-            for rows in _row_blocks(scan.n_rows, _HIGH, _N_BLOCKS // 2):
-                block = scan.read_block(frames, rows) if raw is None else raw[:, slice(*rows)]
-                total += _sum(corrections.projections(block, frames, rows))
-        return total
-    for rows in _row_blocks(scan.n_rows, min(chunk_rows, _HIGH), _N_BLOCKS):
-        raw = scan.read_rows(*rows)
-        total += _sum(corrections.projections(raw, (0, scan.n_angles), rows))
-    return total
-
-
 def _row_blocks(n_rows: int, n_high: int, n_blocks: int) -> list[tuple[int, int]]:
     """Spread blocks of rows over the inner 80 % of the height, as beams fade above and below."""
     margin = n_rows // 10
     first_rows = range(margin, n_rows - margin, n_high)
     chosen = [first_rows[i] for i in evenly_spread(len(first_rows), n_blocks)]
     return [(first, min(first + n_high, n_rows - margin)) for first in chosen]
-
-
-def _sum(lines: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sum projections over frames and rows, without those lines that are not finite."""
-    flat = lines.reshape(-1, lines.shape[-1])
-    return np.asarray(flat[np.isfinite(flat).all(axis=1)].sum(axis=0, dtype=np.float64))

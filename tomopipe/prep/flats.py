@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import module_of, once
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
+from tomopipe.prep import block_average
 from tomopipe.scans.scan import Scan
 
 _BLOCK_BYTES = 64 * 2**20
@@ -87,26 +88,17 @@ def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
     if recipe.flat_method == "median":
         return Beam(scan.without_stuck(_median(scan)), scan.dark, none, weights)
     if recipe.flat_method == "pca":
-        return _dynamic(scan, recipe.flat_components)
+        if scan.n_flats < 2:
+            raise ScanError(
+                f"preprocess.flat_method: pca needs several flats; the scan has {scan.n_flats}. "
+                "Set preprocess.flat_method: mean."
+            )
+        shapes = _principal_shapes(scan, recipe.flat_components)
+        return Beam(scan.flat, scan.dark, shapes, _fit_weights(scan, shapes))
     positions, means = _sets(scan, recipe.flat_sets)
     shapes = _relative_changes(means[0], means[1:], scan.dark)
-    return Beam(
-        scan.without_stuck(means[0]),
-        scan.dark,
-        shapes,
-        hat_weights(scan.n_angles, positions)[:, 1:],
-    )
-
-
-def _dynamic(scan: Scan, n_shapes: int) -> Beam:
-    """Return the beam that follows each projection, by principal components of the flats."""
-    if scan.n_flats < 2:
-        raise ScanError(
-            f"preprocess.flat_method: pca needs several flats; the scan has {scan.n_flats}. Set "
-            "preprocess.flat_method: mean."
-        )
-    shapes = _principal_shapes(scan, n_shapes)
-    return Beam(scan.flat, scan.dark, shapes, _fit_weights(scan, shapes))
+    weights = hat_weights(scan.n_angles, positions)[:, 1:]
+    return Beam(scan.without_stuck(means[0]), scan.dark, shapes, weights)
 
 
 def hat_weights(n_angles: int, positions: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -165,11 +157,7 @@ def _relative_changes(
 
 
 def _principal_shapes(scan: Scan, n_shapes: int) -> NDArray[np.float32]:
-    """Return the strongest principal components of the flats, as a share of the mean's signal.
-
-    There are at most `n_shapes`, and one less than there are flats; the noise of flats is none.
-    Components (n, n_rows, n_cols) have mean square 1 where the detector is valid; 0 at dead pixels.
-    """
+    """Return the principal components of the flats that stand out, each of mean square 1."""
     mean, dark, blocks = scan.flat, scan.dark, _row_blocks(scan)
 
     def changes(rows: tuple[int, int]) -> NDArray[np.float64]:
@@ -227,7 +215,9 @@ def _fit_weights(scan: Scan, shapes: NDArray[np.float32]) -> NDArray[np.float32]
     """Return the weight of each shape in each projection, shape (n_angles, n_shapes)."""
     mean, dark = scan.flat, scan.dark
     block = max(1, -(-max(mean.shape) // _MOST_PX))
-    signal = _average(np.nan_to_num(mean - dark)[None], block)[0]
+    # an incomplete block is dropped where there is a complete one
+    tall, wide = min(block, scan.n_rows), min(block, scan.n_cols)
+    signal = block_average(np.nan_to_num(mean - dark)[None], tall, wide)[0]
     if not (signal > 0).any():
         raise ScanError(
             "preprocess.flat_method: pca: the flats are not above the darks: are they exchanged "
@@ -240,7 +230,7 @@ def _fit_weights(scan: Scan, shapes: NDArray[np.float32]) -> NDArray[np.float32]
     lit = signal > 0.05 * np.median(signal[signal > 0])
 
     def transmission(raw: NDArray, rows: slice = slice(None)) -> NDArray[np.float32]:
-        averaged = _average(np.nan_to_num(raw.astype(np.float32) - dark[rows]), block)
+        averaged = block_average(np.nan_to_num(raw.astype(np.float32) - dark[rows]), tall, wide)
         first = (rows.start or 0) // block
         band = slice(first, first + averaged.shape[1])
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -251,14 +241,13 @@ def _fit_weights(scan: Scan, shapes: NDArray[np.float32]) -> NDArray[np.float32]
         batches = (scan.read_frames(numbers[i : i + _BATCH_FRAMES]) for i in steps)
         return np.concatenate([transmission(raw) for raw in batches])
 
-    tall = min(block, scan.n_rows)
     n_high = tall * max(1, _FLATS_BYTES // (4 * scan.n_flats * scan.n_cols * tall))
     used = scan.n_rows // tall * tall
     rows = [slice(first, min(first + n_high, used)) for first in range(0, used, n_high)]
     flats = [transmission(scan.read_flats(band.start, band.stop), band) for band in rows]
     spread_out = np.linspace(0, scan.n_angles - 1, min(_N_LOOKED_AT, scan.n_angles))
     looked_at = frames([int(frame) for frame in spread_out])
-    small = np.stack([np.where(lit, shape, 0) for shape in _average(shapes, block)])
+    small = np.stack([np.where(lit, shape, 0) for shape in block_average(shapes, tall, wide)])
     fit = _look_for_air(looked_at, np.concatenate(flats, axis=1), small, lit, signal)
     for first in range(0, scan.n_angles, _BATCH_FRAMES):
         batch = list(range(first, min(first + _BATCH_FRAMES, scan.n_angles)))
@@ -300,12 +289,7 @@ def _look_for_air(
 
     There 1 + sum w shapes is the transmission, to photon noise. Weights fitted to the edges of the
     frames and to their most transparent part tell which pixels follow; these are fitted again,
-    until they stay the same. The largest such set counts.
-
-    `transmissions` are those of projections spread over the scan, by the mean flat; `flats` are the
-    flats by their mean; `shapes` are from `_principal_shapes`, averaged to the same pixels, 0 where
-    not `lit`; all are (n, n_rows, n_cols). `lit` are the pixels that count; `signal`, of the mean
-    flat, is that with whose root photon noise goes.
+    until they stay the same. The largest such set counts. `signal` is that of the mean flat.
     """
     flat_values, basis = flats[:, lit], shapes[:, lit].astype(np.float64)
     flat_weights = _fit(flat_values, basis, np.ones(basis.shape[1]))
@@ -323,8 +307,7 @@ def _look_for_air(
     best = np.zeros(len(expected), bool)
     for start in _starts(transmissions.mean(axis=0), lit):
         sample = values[:, sampled], basis[:, sampled], expected[sampled], start[sampled]
-        converged = _converge(*sample, spread)
-        if converged is None:
+        if (converged := _converge(*sample, spread)) is None:
             continue
         weights, good = converged
         if (np.mean(weights[good] ** 2, axis=0) > (_MOST_SPREADS * spread) ** 2).any():
@@ -349,17 +332,14 @@ def _converge(
     chosen: NDArray[np.bool_],
     spread: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
-    """Return weights fitted to the pixels that follow them; None if there are none in the end.
-
-    It begins with the pixels chosen, of which the better half counts at first. The weights are
-    (n_frames, n_shapes); frames that count are all but the worst tenth, as a beam may fail.
-    """
+    """Fit weights to the pixels that follow them, and tell which frames do; None if none do."""
     for n in range(20):
         if not chosen.any():
             return None
         weights = _fit(values, shapes, chosen / expected, spread)
         left = _left(values, shapes, expected, weights)
         order = np.argsort(np.median(left[:, chosen], axis=1), kind="stable")
+        # without the worst tenth, as a beam may fail; of the pixels the better half at first
         remaining = np.sort(order[: len(order) - len(order) // 10])
         chi2 = left[remaining].mean(axis=0)
         limit = max(_MOST_CHI2, np.median(chi2[chosen])) if n < 5 else _MOST_CHI2
@@ -385,28 +365,12 @@ def _starts(mean: NDArray[np.float32], lit: NDArray[np.bool_]) -> list[NDArray[n
 
 
 def _fit(
-    values: NDArray,
-    shapes: NDArray,
-    trust: NDArray,
-    spread: NDArray[np.float64] | None = None,
+    values: NDArray, shapes: NDArray, trust: NDArray, spread: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """Return the weights w that leave least of values - 1 - w shapes, squared and weighed.
-
-    Values are (n, n_pixels), shapes (n_shapes, n_pixels); `trust` (n_pixels,) is one over the
-    variance of each pixel, `spread` (n_shapes,) that of the weights: what the pixels leave open
-    stays near 0.
-    """
+    """Return the weights w that leave least of values - 1 - w shapes, squared, times `trust`."""
     weighed = shapes * trust
     normal = weighed @ shapes.T
-    if spread is not None:
+    if spread is not None:  # what the pixels leave open stays near 0
         normal[np.diag_indices_from(normal)] += 1 / spread**2
     normal[np.diag_indices_from(normal)] += 1e-9 * max(np.trace(normal), 1e-30)  # invertible
     return np.asarray(np.linalg.solve(normal, weighed @ (values - 1).T).T)
-
-
-def _average(images: NDArray, block: int) -> NDArray:
-    """Average blocks of pixels; an incomplete one is dropped where there is a complete one."""
-    n, n_rows, n_cols = images.shape
-    high, wide = min(block, n_rows), min(block, n_cols)
-    cut = images[:, : n_rows // high * high, : n_cols // wide * wide]
-    return cut.reshape(n, n_rows // high, high, n_cols // wide, wide).mean(axis=(2, 4))

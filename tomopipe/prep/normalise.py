@@ -70,8 +70,10 @@ def normaliser(
                 np.multiply(batch, gain, out=batch)
             if repair is not None:
                 _apply(batch, repair, empty)
-            if not (bounded and raw.dtype.kind in "ui"):
-                _repair_values(batch, dead, empty)
+            if not (bounded and raw.dtype.kind in "ui") and (bad := ~np.isfinite(batch)).any():
+                for index in np.flatnonzero(bad.any(axis=(1, 2))):
+                    # From valid neighbours: a dead pixel was filled from one, which may be bad.
+                    _apply(batch[index : index + 1], _nearest(bad[index] | dead), empty)
             if minus_log:
                 # values to be limited are rare, and NumPy's maximum costs as much as its logarithm
                 if (batch < MIN_TRANSMISSION).any():
@@ -91,7 +93,7 @@ def device_normaliser(
     What it needs of the detector (`flat`, `dark`) is sent to the GPU once.
     """
     index = rows if isinstance(rows, slice) else xp.asarray(rows)
-    tables = [table[index] for table in once(xp, _tables_of, beam)]
+    tables = [table[index] for table in once(xp, pixel_tables, beam)]
     least = MIN_TRANSMISSION if minus_log else 0.0
     if empty is None:
         empty = 1.0 if minus_log else 0.0
@@ -99,17 +101,13 @@ def device_normaliser(
     return lambda raw: kernels.transmission(raw, *tables, empty=empty, least=least)
 
 
-def _tables_of(beam: Any) -> tuple[NDArray[Any], ...]:
-    return pixel_tables(beam.flat, beam.dark)
-
-
-def pixel_tables(flat: NDArray[Any], dark: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+def pixel_tables(beam: Any) -> tuple[NDArray[Any], ...]:
     """Return dark and gain of each pixel, both 0 where it is dead, and the nearest valid column.
 
     float32 and int32 of (n_rows, n_cols); a valid pixel's column is its own, and -1 in a row
     without any.
     """
-    dark, gain, dead = _gain(flat, dark)
+    dark, gain, dead = _gain(beam.flat, beam.dark)
     nearest = np.empty(dead.shape, np.int32)
     for first in range(0, len(dead), _TABLE_ROWS):
         nearest[first : first + _TABLE_ROWS] = _sources(dead[first : first + _TABLE_ROWS])
@@ -126,25 +124,11 @@ def _gain(flat: Any, dark: Any) -> tuple[NDArray[Any], ...]:
     return np.where(dead, np.float32(0), dark), np.where(dead, np.float32(0), gain), dead
 
 
-def _repair_values(batch: Any, dead: NDArray[np.bool_], empty: float) -> None:
-    """Replace single values that are not finite; almost always there are none, so look once."""
-    bad = ~np.isfinite(batch)
-    if not bad.any():
-        return
-    for index in np.flatnonzero(bad.any(axis=(1, 2))):
-        # Valid neighbours only: a dead pixel was filled from one, which may be bad here.
-        _apply(batch[index : index + 1], _nearest(bad[index] | dead), empty)
-
-
 _Repair = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]
 
 
 def _nearest(bad: NDArray[np.bool_]) -> _Repair:
-    """Find the nearest good column in the row of each bad pixel.
-
-    Gives rows, columns and the columns to copy from (n_bad,); and (n_rows,) rows without a good
-    pixel.
-    """
+    """Return rows and columns of bad pixels, columns to copy from, and rows without a good one."""
     lost = np.asarray(bad.all(axis=1))
     rows, cols = np.nonzero(bad & ~lost[:, None])
     return rows, cols, _sources(bad)[rows, cols], lost
@@ -200,9 +184,8 @@ _FAR_TOO_BRIGHT, _TOGETHER_PX = 1.4, 8
 # has closed included, or a flat has less, as a beam that decays by a third does not.
 _OPEN, _CLOSED = 0.05, 0.6
 _DRIFT = 0.01  # of the darks: so much the offset of a camera may change
-_MOST = (
-    0.25  # flats are compared with those of this rank from the brightest, darks from the darkest
-)
+# Flats are compared with those of this rank from the brightest, darks from the darkest.
+_MOST = 0.25
 
 
 def warn_of_flats(
@@ -283,18 +266,16 @@ def warn_of_references(
             "{flat_method: median}, if they are few; or preprocess: {flats: ANOTHER_SCAN})",
         ),
     }
-    return [
-        f"{np.count_nonzero(odd)} of {len(odd)} {kind} {'is' if odd.sum() == 1 else 'are'} "
-        f"{how.format(_numbers(odd))} of the beam, so the volume is wrong: {why}"
-        for kind, (odd, how, why) in kinds.items()
-        if odd.any()
-    ]
-
-
-def _numbers(chosen: NDArray[np.bool_]) -> str:
-    """List some of all flats or darks by their numbers, the first is 1."""
-    runs = runs_of(np.flatnonzero(chosen) + 1)
-    return listed([str(a) if a == b else f"{a} to {b}" for a, b in runs])
+    warnings = []
+    for kind, (odd, how, why) in kinds.items():
+        if odd.any():
+            runs = runs_of(np.flatnonzero(odd) + 1)  # the first is 1
+            numbers = listed([str(a) if a == b else f"{a} to {b}" for a, b in runs])
+            warnings.append(
+                f"{odd.sum()} of {len(odd)} {kind} {'is' if odd.sum() == 1 else 'are'} "
+                f"{how.format(numbers)} of the beam, so the volume is wrong: {why}"
+            )
+    return warnings
 
 
 def normalise_to_air(transmission: Any, n_air_px: int) -> Any:

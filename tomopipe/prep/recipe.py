@@ -61,32 +61,30 @@ def rows_around(recipe: PreprocessBlock, warp: Warp | None, alpha_px2: float) ->
     Each with the rows that it needs for some, the last excluded; beyond the detector there are
     none. What is read, memory, and what edge slopes skip follow from this.
     """
+
+    def more(n: int) -> RowsFor:
+        return lambda rows: (rows[0] - n, rows[1] + n)
+
     result: dict[str, RowsFor] = {}
     if recipe.zingers.threshold is not None:
-        result["zingers"] = _more(recipe.zingers.size_px // 2)
+        result["zingers"] = more(recipe.zingers.size_px // 2)
     if warp is not None:
         result["warp"] = warp.rows_needed
     if alpha_px2:
-        result["phase"] = _more(kernel_halo(alpha_px2))
+        result["phase"] = more(kernel_halo(alpha_px2))
     return result
-
-
-def _more(n: int) -> RowsFor:
-    return lambda rows: (rows[0] - n, rows[1] + n)
 
 
 def halo_of(recipe: PreprocessBlock, n_rows: int, n_cols: int, alpha_px2: float) -> int:
     """Return the most rows that are read on either side of those wanted."""
     around = rows_around(recipe, warp_of(recipe, n_rows, n_cols), alpha_px2)
-    return sum(_reach(needed, n_rows) for needed in around.values())
-
-
-def _reach(needed: RowsFor, n_rows: int) -> int:
-    """Return how far the rows needed for one row lie from it, at most."""
-    return max(
-        max(row - first, last - row - 1)
-        for row in {0, n_rows // 2, n_rows - 1}
-        for first, last in [needed((row, row + 1))]
+    return sum(
+        max(
+            max(row - first, last - row - 1)
+            for row in {0, n_rows // 2, n_rows - 1}
+            for first, last in [needed((row, row + 1))]
+        )
+        for needed in around.values()
     )
 
 
@@ -99,20 +97,12 @@ def warp_of(
     detector_cols: int = 0,
 ) -> Warp | None:
     """Return distortion and roll of a detector (see `Warp`); None if there is neither."""
-    distortion = recipe.distortion
-    if not distortion.coefficients and not recipe.roll_deg:
+    coefficients, center_px = recipe.distortion.coefficients, recipe.distortion.center_px
+    if not coefficients and not recipe.roll_deg:
         return None
-    center_px = distortion.center_px
     centre_px = None if center_px is None else (center_px[0], center_px[1])
-    return Warp(
-        n_rows,
-        n_cols,
-        recipe.roll_deg,
-        tuple(distortion.coefficients),
-        centre_px,
-        first_col,
-        detector_cols,
-    )
+    detector = first_col, detector_cols
+    return Warp(n_rows, n_cols, recipe.roll_deg, tuple(coefficients), centre_px, *detector)
 
 
 def phase_strength(recipe: PreprocessBlock, metadata: Mapping[str, float | None]) -> float:

@@ -1,23 +1,18 @@
 """Gated stripe filter: a column's offset is subtracted where it is significant against its error.
 
-A stripe belongs to a column of the detector: the step to the next column is the same at all angles.
-The object moves, so that its steps differ from angle to angle, and their mean is small beside
-their spread. What the object has in common to all angles (it is round and rotates about its middle)
-rises and falls over several columns, step after step of one sign; a stripe steps up and down
-again. So steps are trimmed means over angles, those count that exceed a number of their standard
-errors and do not come in runs of one sign, and of what they add up to only ridges narrower than
-half a median's window are taken off; the same again for half of the angles at a time, where nearly
-all of them must agree. A sinogram without such steps comes back bit by bit.
+A stripe belongs to a column of the detector: the step to the next column is the same at all angles,
+those of the object differ, or rise and fall over several columns. So steps are trimmed means over
+angles, those count that exceed a number of their standard errors and do not come in runs of one
+sign, and of what they add up to only ridges narrower than half a median's window are taken off; the
+same again for half of the angles at a time, where nearly all of them must agree. A sinogram without
+such steps comes back bit by bit.
 
-What is claimed of a ridge is that it has two sides. An edge of the object may be the same at all
-angles, and is then certain; with a step that chance made beside it, it would be a ridge. So
-each side is tested by itself, the second one at the level of the many positions where it is looked
-for. Errors come from few numbers: quantiles are Student's, or few angles would prove too much.
+An edge of the object may be the same at all angles; with a step that chance made beside it, it
+would be a ridge. So each side of a ridge is tested by itself, the second one at the level of the
+many positions where it is looked for. Quantiles are Student's, or few angles would prove too much.
 
-What is round about the axis to a fraction of a pixel, and no wider than a stripe, looks like one: a
-thin wall of a tube in the middle of the stage. But the tube has two walls, and a stripe has no
-mirror image. The axis is not known here (a sweep has many); where the mean profile is its own
-mirror image for the most part, that gives it, and ridges are left alone whose image is there too.
+A thin wall of a tube about the axis looks like a stripe, but the tube has two walls. Where the mean
+profile is its own mirror image for the most part, ridges are left alone whose image is there too.
 
 This is the regularisation of the mean's steps ([2]) with a test before it, as sorting ([1]) has it
 for large stripes. Of trimmed means the test is [3]; that more steps count where many stand out is
@@ -110,9 +105,7 @@ def _bounds(n_angles: int) -> list[int]:
 
 
 def _block_tables(n_angles: int) -> tuple[Any, ...]:
-    """Return the angles of each block, all blocks as long as the shortest, the last angle of each,
-    whether that is one more, and how many angles there are.
-    """
+    """Return angles of equally long blocks, last angles, whether those are more, and numbers."""
     bounds = np.array(_bounds(n_angles))
     size = np.diff(bounds)
     angles = bounds[:-1, None] + np.arange(size.min())
@@ -221,11 +214,8 @@ def _limits(threshold: float, n: int, freedom: float) -> tuple[Any, ...]:
 
 
 def _side_limits(threshold: float, n: int, freedom: float) -> tuple[Any, ...]:
-    """Return what the second side of a ridge must exceed, by the columns between the sides.
-
-    That chance makes a side next to an edge is as unlikely as that it makes one step that counts
-    in all of a row: the risk is shared out among the positions, on both sides of the edge.
-    """
+    """Return what the second side of a ridge must exceed, by the columns between the sides."""
+    # chance makes one next to an edge no more often than one step that counts in all of a row
     risk = 2 * _share_below(-threshold) * n
     return (_quantile(risk / (2 * np.arange(1, n + 2)), freedom),)
 
@@ -296,9 +286,8 @@ def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> Any:
         return np.zeros(n_cols, bool)
     level = profiles.mean(axis=-2, keepdims=True)
     level = (level - _median(level, size_px))[..., 0, :]
-    axis, is_mirrored = _mirror_axis(
-        level - ridges
-    )  # two stripes alike would give one of their own
+    # of two stripes alike the ridges would give an axis of their own
+    axis, is_mirrored = _mirror_axis(level - ridges)
     sign, over_runs, col = xp.sign(ridges), kernels_of(xp).over_runs, xp.arange(n_cols)
     cols = xp.broadcast_to(col.astype(np.float64), ridges.shape)
     before, last = over_runs(sign, "maximum", [-cols, cols])

@@ -82,11 +82,10 @@ class Resampled:
 
     def rows(self, rows: range) -> Array:
         """Return rows of the grid, shape (len(rows), n_y, n_x); they lie within the volume."""
-        rows_read = range(
-            rows.start - self._whole - self._halo, rows.stop - self._whole + self._halo
-        )
+        first, stop = rows.start - self._whole, rows.stop - self._whole
         last = self.placed.n_rows - 1
         # beyond the ends slices are mirrored, as they are by the spline itself
+        rows_read = range(first - self._halo, stop + self._halo)
         slices = [self._slice(last - abs(last - abs(row))) for row in rows_read]
         if not self._halo:
             return np.stack(slices)
@@ -111,22 +110,18 @@ def _between(slices: Sequence[Array], part: float, halo: int) -> Array:
     from scipy import ndimage
 
     n_y, n_x = slices[0].shape
-    taps = _cubic_spline(np.arange(-2.0, 3.0) + part)
+    far = np.abs(np.arange(-2.0, 3.0) + part)
+    near = (4 - 6 * far**2 + 3 * far**3) / 6
+    # of the cubic B-spline of unit knots
+    taps = np.where(far < 1, near, np.clip(2 - far, 0, None) ** 3 / 6)
     moved = np.empty((len(slices) - 2 * halo, n_y, n_x), np.float32)
     step = max(1, _STRIP_BYTES // (8 * len(slices) * n_x))
     for y in range(0, n_y, step):
         strip = np.stack([image[y : y + step] for image in slices])
         knots = ndimage.spline_filter1d(strip, 3, axis=0, output=np.float32, mode="mirror")
-        near = knots[halo - 2 : len(slices) - halo + 2]
-        moved[:, y : y + step] = ndimage.correlate1d(near, taps, axis=0)[2:-2]
+        inner = knots[halo - 2 : len(slices) - halo + 2]
+        moved[:, y : y + step] = ndimage.correlate1d(inner, taps, axis=0)[2:-2]
     return moved
-
-
-def _cubic_spline(distance: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the cubic B-spline of unit knots."""
-    far = np.abs(distance)
-    near = (4 - 6 * far**2 + 3 * far**3) / 6
-    return np.where(far < 1, near, np.clip(2 - far, 0, None) ** 3 / 6)
 
 
 def blended(parts: Sequence[Resampled], rows: range) -> Array:

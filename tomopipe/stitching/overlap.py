@@ -8,9 +8,8 @@ about shifts: only what changes along z counts. Two stages:
    blocks together [1]_, over the overlap alone, gives a few shifts to look at.
 2. At each of them a box of full resolution is registered in three dimensions: by the peak of its
    cross-correlation [2]_, then by least squares of the difference on the gradient (Gauss-Newton),
-   until nothing is left to shift: in a box of a few rows a peak alone is drawn towards 0. The
-   correlation that remains in the box is the quality; the best shift wins, if no other is nearly
-   as good.
+   until nothing is left to shift. The correlation that remains in the box is the quality; the best
+   shift wins, if no other is nearly as good.
 
 References
 ----------
@@ -30,6 +29,7 @@ from scipy import fft, ndimage
 
 from tomopipe.cor.registration import correlate, likelihood
 from tomopipe.errors import TomopipeError
+from tomopipe.prep import block_average
 
 MIN_ROWS = 8  # of an overlap
 MAX_SHARE = 0.9  # of the volume with fewer rows; beyond it, detector rings match themselves
@@ -70,10 +70,7 @@ class Shift:
 
 def block_means(image: Array) -> Array:
     """Average a slice to at most 32 x 32 blocks; rows and columns that fill none are skipped."""
-    step_y, step_x = (-(-n // _BLOCKS) for n in image.shape)
-    n_y, n_x = image.shape[0] // step_y, image.shape[1] // step_x
-    whole = image[: n_y * step_y, : n_x * step_x].reshape(n_y, step_y, n_x, step_x)
-    return np.asarray(whole.mean(axis=(1, 3)), np.float32)
+    return np.asarray(block_average(image[None], *(-(-n // _BLOCKS) for n in image.shape))[0])
 
 
 def find_shift(
@@ -99,7 +96,15 @@ def find_shift(
                 "(full_recon.rows), or take the scan out of stitch."
             )
     lags = _candidates(first, second, direction, overlap_rows, tolerance_rows)
-    results = sorted(_refined_all(first, second, lags), key=lambda shift: -shift.quality)
+    results: list[Shift] = []
+    for lag in lags:
+        if any(abs(lag - other.z_px) <= _HALO for other in results):
+            continue
+        shift = _refined(first, second, lag)
+        # those that lead to one shift count once
+        if shift and all(abs(shift.z_px - other.z_px) > _HALO for other in results):
+            results.append(shift)
+    results.sort(key=lambda shift: -shift.quality)
     where = "" if overlap_rows is None else f" near an overlap of {overlap_rows:g} rows"
     if not results or results[0].quality < MIN_QUALITY:
         best = f"; the best correlation is {results[0].quality:.2f}" if results else ""
@@ -119,17 +124,13 @@ def find_shift(
     return best_shift
 
 
-def overlap_of(z_px: float, n_first: int, n_second: int) -> float:
+def _overlap_rows(z_px: float, n_first: int, n_second: int) -> float:
     """Return the rows that two volumes share, the second beginning at row z_px of the first."""
     return min(n_first, z_px + n_second) - max(0.0, z_px)
 
 
 def _candidates(
-    first: Part,
-    second: Part,
-    direction: str,
-    overlap_rows: float | None,
-    tolerance_rows: float,
+    first: Part, second: Part, direction: str, overlap_rows: float | None, tolerance_rows: float
 ) -> list[int]:
     """Return the whole shifts along z that are worth a closer look, the best first."""
     n_first, n_second = first.shape[0], second.shape[0]
@@ -138,7 +139,7 @@ def _candidates(
     correlation, share = correlate(first_lines, second_lines, np.zeros(len(first_lines), np.intp))
     score = likelihood(correlation[-1], share[-1])
     lags = np.arange(1 - n_rows, n_rows)
-    shared = np.array([overlap_of(int(lag), n_first, n_second) for lag in lags])
+    shared = np.array([_overlap_rows(int(lag), n_first, n_second) for lag in lags])
     allowed = (shared >= MIN_ROWS) & (shared <= MAX_SHARE * min(n_first, n_second))
     if direction != "auto":
         allowed &= (lags > 0) == (direction == "down")
@@ -161,17 +162,6 @@ def _lines(blocks: Array, n_rows: int) -> Array:
     return np.pad(fine, ((0, 0), (0, n_rows - len(blocks))))
 
 
-def _refined_all(first: Part, second: Part, lags: list[int]) -> list[Shift]:
-    """Register from each of the whole shifts; those that lead to one shift count once."""
-    results: list[Shift] = []
-    for lag in lags:
-        if all(abs(lag - shift.z_px) > _HALO for shift in results):
-            shift = _refined(first, second, lag)
-            if shift is not None and all(abs(shift.z_px - other.z_px) > _HALO for other in results):
-                results.append(shift)
-    return results
-
-
 def _refined(first: Part, second: Part, lag: int) -> Shift | None:
     """Register both volumes in full resolution from a whole shift along z; None if they do not."""
     shift = np.array([lag, 0.0, 0.0])
@@ -192,10 +182,12 @@ def _refined(first: Part, second: Part, lag: int) -> Shift | None:
     else:
         return None  # no convergence: too little structure to register
     z_px, y_px, x_px = (float(value) for value in shift)
-    overlap = overlap_of(z_px, first.shape[0], second.shape[0])
-    return Shift(
-        z_px, y_px, x_px, overlap, _correlation(_changing(first_box), _changing(second_box))
-    )
+    overlap_rows = _overlap_rows(z_px, first.shape[0], second.shape[0])
+    image, other = _changing(first_box), _changing(second_box)
+    product = float(np.sum(image * other, dtype=np.float64))
+    norm = np.sqrt(np.sum(image**2, dtype=np.float64) * np.sum(other**2, dtype=np.float64))
+    quality = product / float(norm) if norm > 0 else 0.0
+    return Shift(z_px, y_px, x_px, overlap_rows, quality)
 
 
 def _reader(part: Part) -> Callable[[int, range, range], Array]:
@@ -210,7 +202,10 @@ def _reader(part: Part) -> Callable[[int, range, range], Array]:
 
 def _peak(image: Array, other: Array) -> NDArray[np.float64]:
     """Return the step (z, y, x) at which the cross-correlation of what changes is largest [2]_."""
-    window = _window(image.shape)
+    from scipy.signal import windows  # slow to import, and the workflow imports this module
+
+    z, y, x = (windows.tukey(n + 2, 0.5)[1:-1] for n in image.shape)
+    window = np.asarray(z[:, None, None] * y[:, None] * x, np.float32)  # 0 at the faces of the box
     # White noise weakens each frequency alike: plain correlation, not that of phases alone.
     product = fft.fftn(window * _changing(image)) * fft.fftn(window * _changing(other)).conj()
     correlation = np.abs(fft.ifftn(product))
@@ -226,11 +221,7 @@ def _peak(image: Array, other: Array) -> NDArray[np.float64]:
 
 
 def _least_squares(image: Array, other: Array) -> NDArray[np.float64]:
-    """Return the step (z, y, x) that explains most of the difference; gain and offset may differ.
-
-    Noise is as likely to rise as to fall along any axis, so that the shift where the step is 0 is
-    that of the structure.
-    """
+    """Return the step (z, y, x) that explains most of the difference, with a gain and offset."""
     slopes = [np.asarray(np.gradient(other, axis=axis)) for axis in range(3)]
     inner = (slice(1, -1),) * 3
     terms = [*(-slope for slope in slopes), other, np.ones_like(other)]
@@ -252,13 +243,8 @@ def _box(first: Part, second: Part, shift: NDArray[np.float64]) -> Box | None:
     spare = max(0, high - low - _BOX_ROWS)
     rows = range(low + spare // 2, high - (spare - spare // 2))
     shown = np.ptp(first.blocks[low:high], axis=0) if high > low else first.blocks[0]
-    y, x = (
-        _side(n, round(move), shown, axis)
-        for axis, (n, move) in enumerate(zip(first.shape[1:], shift[1:], strict=True))
-    )
-    if y is None or x is None:
-        return None
-    return rows, y, x
+    y, x = (_side(first.shape[axis], round(shift[axis]), shown, axis - 1) for axis in (1, 2))
+    return None if y is None or x is None else (rows, y, x)
 
 
 def _side(n: int, move: int, shown: Array, axis: int) -> range | None:
@@ -275,10 +261,7 @@ def _side(n: int, move: int, shown: Array, axis: int) -> range | None:
 
 
 def _read(
-    read: Callable[[int, range, range], Array],
-    n_rows: int,
-    box: Box,
-    shift: NDArray[np.float64],
+    read: Callable[[int, range, range], Array], n_rows: int, box: Box, shift: NDArray[np.float64]
 ) -> Array:
     """Read a volume on the voxels of the box, the volume being moved by `shift`."""
     whole = np.rint(shift).astype(int)
@@ -303,17 +286,3 @@ def _smooth(box: Array) -> Array:
 def _changing(box: Array) -> Array:
     """Return what changes with height."""
     return np.asarray(box - box.mean(axis=0))
-
-
-def _window(shape: tuple[int, ...]) -> Array:
-    """Return weights that fall to 0 at the faces of a box."""
-    from scipy.signal import windows  # slow to import, and the workflow imports this module
-
-    z, y, x = (windows.tukey(n + 2, 0.5)[1:-1] for n in shape)
-    return np.asarray(z[:, None, None] * y[:, None] * x, np.float32)
-
-
-def _correlation(image: Array, other: Array) -> float:
-    product = float(np.sum(image * other, dtype=np.float64))
-    norm = np.sqrt(np.sum(image**2, dtype=np.float64) * np.sum(other**2, dtype=np.float64))
-    return product / float(norm) if norm > 0 else 0.0

@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,19 @@ from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.array import CudaDevice, free_memory
+from tomopipe.recon.array import FEW_SLICES, CudaDevice, free_memory
 from tomopipe.recon.iterative import make_projector, solve_slices, solver
 from tomopipe.recon.plan import EdgeSlopes, binned_edge_slopes
 from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import (
+    GPU_SHARE,
     Blocks,
     MemoryInputs,
     choose_blocks,
-    few_slices_bytes,
     gpu_batch,
+    gpu_bytes,
     job_bytes,
 )
 from tomopipe.stream.recon_task import ReconTask
@@ -84,8 +85,9 @@ def fit_blocks(
 
 
 def least_gpu_bytes(scan: Scan, target: VolumeOptions, halo: int | None) -> int:
-    """Return what is to be free on a GPU that makes the volume."""
-    return few_slices_bytes(_memory_inputs(scan, target, on_gpu=True, halo=halo))
+    """Return what is to be free on a GPU that makes a few slices at a time: fewer do not pay."""
+    inputs = _memory_inputs(scan, target, on_gpu=True, halo=halo)
+    return int(gpu_bytes(inputs, FEW_SLICES) / GPU_SHARE)
 
 
 def _memory_inputs(
@@ -182,11 +184,21 @@ def fit_task(
         inputs, free = _memory_inputs(scan, target, on_gpu=True, halo=halo), gpu.free_bytes()
         batch_size = min(batch_size, gpu_batch(inputs, free))
         logger.info("%.3g GB of the GPU are free: %d slices at a time", free / 1e9, batch_size)
+    iterative = None
+    if (full := target.full).algorithm != "fbp":
+        projector = make_projector(scan.theta_rad, size.volume_cols, cor_px)
+        n_iterations = full.iterations or ITERATIONS[full.algorithm]
+        solve = solver(full.algorithm, projector, n_iterations, full.tv_strength)
+        threads = min(scan.threads, batch_size)
+        iterative = partial(solve_slices, projector=projector, solve=solve, threads=threads)
+    per_binned = 1.0
+    if full.unit != "per_pixel":
+        per_binned = pixels_per_cm(target.pixel_size_um or scan.pixel_size_um)
     return ReconTask(
         scan=scan,
         plan=plan,
         cor_px=cor_px,
-        scale=_scale(scan, target),
+        scale=per_binned / binning,
         first_row=first,
         last_row=first + size.rows * size.binning_rows,
         crop=(
@@ -202,21 +214,8 @@ def fit_task(
         transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else None,
         batch_size=batch_size,
         half=half if widening > 1 else None,
-        iterative=None
-        if target.full.algorithm == "fbp"
-        else _iterative(scan, target, size.volume_cols, cor_px, min(scan.threads, batch_size)),
+        iterative=iterative,
     )
-
-
-def _iterative(
-    scan: Scan, target: VolumeOptions, n_cols: int, cor_px: float, threads: int
-) -> Callable[[Any], Any]:
-    """Return the function that makes slices of sinograms by iteration."""
-    projector = make_projector(scan.theta_rad, n_cols, cor_px)
-    full = target.full
-    n_iterations = full.iterations or ITERATIONS[full.algorithm]
-    solve = solver(full.algorithm, projector, n_iterations, full.tv_strength)
-    return lambda sinograms: solve_slices(sinograms, projector, solve, threads)
 
 
 def needs_range(target: VolumeOptions) -> bool:
@@ -233,13 +232,6 @@ def choose_encoding(task: ReconTask, source: Source, target: VolumeOptions) -> E
     free_memory(task.plan.xp)  # pinned memory above all, which the volume takes in other sizes
     logger.info("%s stands for %g to %g %s", target.full.dtype, low, high, UNITS[target.full.unit])
     return encoding_of(target.full.dtype, (low, high))
-
-
-def _scale(scan: Scan, target: VolumeOptions) -> float:
-    """Return the factor from attenuation per binned pixel to the unit asked for."""
-    if target.full.unit == "per_pixel":
-        return 1 / target.full.binning
-    return pixels_per_cm(target.pixel_size_um or scan.pixel_size_um) / target.full.binning
 
 
 def describe(task: ReconTask, target: VolumeOptions) -> dict[str, Any]:

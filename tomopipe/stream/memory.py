@@ -1,39 +1,6 @@
 """What a slice, a batch and a job take in memory, the blocks that fit, and what jobs ask for.
 
-With na angles, n columns (n' after binning), batches of L slices, w workers that compute side by
-side, blocks of h detector rows and s bytes per raw pixel, full_recon takes at most
-
-    400 MiB      the interpreter, libraries, compiled code
-    8 R n        averages of flats and darks of the R rows of the detector; for a GPU 32 R n
-    2 h na n s   the block in work and the next one; one block if there is no next
-    (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
-    4 w L na n'  sinograms, twice for a full 360-degree rotation: na is the number of angles
-                 of a chunk (`tomopipe.recon.plan.angles_at_once`), but by iteration and in half
-                 acquisition, where all are made at once
-    engine       see `engine_bytes`; w groups
-    4 (w + 1) L n'^2  slices: computed, being written
-    16 n'^2      one slice being encoded, the middle one
-    64 MiB       corrections, a batch of projections at a time
-    256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
-    768 MiB      slices waiting for a layer of chunks (OME-Zarr), or 192 n'^2 if that is less
-    256 MiB      slices being compressed in threads (HDF5 with gzip)
-    4 w L na n   besides, in half acquisition, where n' is twice the binned detector
-    800 na n' + 160 L n'^2  instead of the engine, where slices are computed by iteration
-    128 MiB      instead of sinograms, engine and slices, where a GPU computes, and
-                 `batches_pinned_bytes`
-
-and with corrections beyond flat, dark and logarithm, which need t rows more on either side, also
-(where a GPU makes them, only 2 t na n s and 20 R n)
-
-    (h + 2 t) na n s + 8 h na n     instead of the blocks: raw ones, corrected ones and the next;
-                 with several workers 4 (w - 1) L b na n besides, in whole blocks
-    20 R n       more flats, bad pixels
-    192 MiB      a batch of projections being corrected
-    512 MiB      sinograms whose stripes are being removed; at least 24 na n
-
-Where a GPU computes and rows need no decoding there are no blocks, nor rows around them: they are
-read into the pinned memory of a batch. None of it depends on the height of the volume. (R n is the
-detector, not the volume: 34 MB for 2048 x 2048.)
+`job_bytes` adds up what full_recon takes at most; none of it depends on the height of the volume.
 """
 
 import math
@@ -58,7 +25,7 @@ CUDA_BYTES = 2**27  # of the host: driver and libraries of a GPU (an estimate)
 GPU_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a GPU
 _WORKER_BYTES = 2_500_000_000  # that a job asks for per further worker
 _MACHINE_SHARE = 0.7  # of the memory of a machine that is smaller than what was asked for
-_GPU_SHARE = 0.8  # of what is free on a GPU: memory is fragmented
+GPU_SHARE = 0.8  # of what is free on a GPU: memory is fragmented
 _LEAST_USED = 0.75  # of the threads, if not every worker has as many
 _TALLEST = 4 * TALL  # that memory is asked for
 _THREADS = 32  # whose scratch is counted
@@ -120,32 +87,22 @@ def engine_bytes(
 ) -> int:
     """Return the bytes the engine takes on the CPU beyond its input and output.
 
-    With P = 2 n the padded row and M = 1.125 n the grid (both rounded up)
-
-        half grids   8 L (M/2 + 7) (M + 6)
-        samples      8 L (P/2 + 1) na, of at most as many angles as `angles_at_once` tells
-        order        4 na (P/2 + 1), kept in the plan; as much again per chunk while it is made
-        scratch      some rows and columns per thread
-
-    So many `groups` of `batch_size` slices are computed side by side, and share the order.
+    So many `groups` of `batch_size` slices are computed side by side, and share the order of the
+    samples, which is kept in the plan.
     """
     n_bins, n_grid = _bins_and_grid(n_cols)
     ray = 8 * batch_size * n_bins
     n_chunk = angles_at_once(n_angles, n_bins)
-    samples, making = ray * n_chunk, 32 * n_chunk * n_bins
+    samples, making = ray * n_chunk, 32 * n_chunk * n_bins  # making of the order
     order = 4 * n_angles * n_bins
     scratch = max(_THREADS, threads) * batch_size * max(16 * n_bins, 24 * n_grid)
-    group = _grid_bytes(n_grid, batch_size) + samples + making + 12 * ray
-    return groups * group + order + scratch
+    half_grids = 8 * batch_size * math.prod(half_grid_shape(n_grid))
+    return groups * (half_grids + samples + making + 12 * ray) + order + scratch
 
 
 def _bins_and_grid(n_cols: int) -> tuple[int, int]:
     n_padded, n_grid = padded_and_grid_size(n_cols)
     return n_padded // 2 + 1, n_grid
-
-
-def _grid_bytes(n_grid: int, batch_size: int) -> int:
-    return 8 * batch_size * math.prod(half_grid_shape(n_grid))
 
 
 def sweep_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
@@ -187,14 +144,9 @@ def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:
     return throughout + max(correcting, cuda.engine_bytes(n_angles, n_cols, batch_size))
 
 
-def few_slices_bytes(inputs: MemoryInputs) -> int:
-    """Return what is to be free on a GPU for a few slices at a time: fewer do not pay."""
-    return int(gpu_bytes(inputs, FEW_SLICES) / _GPU_SHARE)
-
-
 def gpu_batch(inputs: MemoryInputs, free_bytes: int) -> int:
     """Return the batch size, 16 at most, for what is free on a GPU; 1 in any case."""
-    return largest_batch(lambda n: gpu_bytes(inputs, n), int(_GPU_SHARE * free_bytes), least=1)
+    return largest_batch(lambda n: gpu_bytes(inputs, n), int(GPU_SHARE * free_bytes), least=1)
 
 
 def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = FEW_SLICES) -> int:
@@ -206,15 +158,18 @@ def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = F
 
 
 def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
-    """Return the peak memory of full_recon, by the formula of this module."""
+    """Return the peak memory of full_recon."""
     n_cols = inputs.widening * binned(inputs.n_cols, inputs.binning)
-    on_gpu = CUDA_BYTES + batches_pinned_bytes(inputs, blocks)
+    if inputs.on_gpu:
+        computing = CUDA_BYTES + batches_pinned_bytes(inputs, blocks)
+    else:
+        computing = _computing_bytes(inputs, blocks, n_cols)
     return (
         BASE_BYTES
-        + (32 if inputs.on_gpu else 8) * inputs.n_rows * inputs.n_cols
+        + (32 if inputs.on_gpu else 8) * inputs.n_rows * inputs.n_cols  # averaged flats and darks
         + _block_bytes(inputs, blocks)
-        + (on_gpu if inputs.on_gpu else _computing_bytes(inputs, blocks, n_cols))
-        + 4 * slice_bytes(n_cols)
+        + computing
+        + 4 * slice_bytes(n_cols)  # one being encoded, the middle one
         + CORRECT_BYTES
         + inputs.decode_bytes
         + writing_bytes(n_cols, inputs.output, inputs.compression)
@@ -235,9 +190,9 @@ def _computing_bytes(inputs: MemoryInputs, blocks: Blocks, n_cols: int) -> int:
         )
     return (
         (2 if inputs.full_rotation else 1) * sinograms
-        + (sinograms // inputs.widening if inputs.widening > 1 else 0)
+        + (sinograms // inputs.widening if inputs.widening > 1 else 0)  # before they are widened
         + engine
-        + (blocks.workers + blocks.behind) * blocks.batch_size * one_slice
+        + (blocks.workers + blocks.behind) * blocks.batch_size * one_slice  # and being written
     )
 
 
@@ -260,10 +215,7 @@ def batches_pinned_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
 
 
 def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
-    """Return what the blocks of detector rows take, and correcting them.
-
-    Without those that lie in pinned memory (`batches_pinned_bytes`) alone.
-    """
+    """Return what blocks of rows, and correcting them, take beside `batches_pinned_bytes`."""
     row = 0 if inputs.in_place else inputs.n_angles * inputs.n_cols
     in_work = (blocks.workers - 1) * blocks.batch_size * inputs.binning
     in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # batches keep their whole block
@@ -275,8 +227,8 @@ def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
         return raw + around + 20 * inputs.n_rows * inputs.n_cols
     return (
         (blocks.height + 2 * inputs.halo) * row * inputs.itemsize
-        + 4 * ((1 + blocks.ahead) * blocks.height + in_work) * row
-        + 20 * inputs.n_rows * inputs.n_cols
+        + 4 * ((1 + blocks.ahead) * blocks.height + in_work) * row  # corrected
+        + 20 * inputs.n_rows * inputs.n_cols  # more flats, bad pixels
         + 3 * CORRECT_BYTES
         + max(STRIPE_BYTES, stripe_bytes(inputs.n_angles, inputs.n_cols))
     )

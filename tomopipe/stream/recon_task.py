@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import Reused
+from tomopipe.prep import block_average
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import device_normaliser, normaliser
@@ -107,7 +108,7 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
                 correct(batch, out)
             else:
                 batch = correct(batch) if correct else batch
-                out[...] = _bin(batch, task.binning_rows, task.binning)
+                out[...] = block_average(batch, task.binning_rows, task.binning)
         return values
 
     if task.iterative is None and task.half is None:
@@ -130,7 +131,7 @@ def _sinograms_on_gpu(task: ReconTask, raw: Any, rows: NDArray[np.intp] | None, 
     def some(first: int) -> Any:
         batch = xp.asarray(raw[first : first + step])
         batch = correct(batch) if correct else batch
-        return _bin(batch, task.binning_rows, task.binning).transpose(1, 0, 2)
+        return block_average(batch, task.binning_rows, task.binning).transpose(1, 0, 2)
 
     if len(raw) <= step:
         return xp.ascontiguousarray(some(0))
@@ -165,14 +166,3 @@ def slices_of(task: ReconTask, sinograms: Any) -> Any:
     if task.scale != 1:
         images *= np.float32(task.scale)
     return images[:, *task.crop]
-
-
-def _bin(projections: Any, rows: int, cols: int) -> Any:
-    """Average blocks of pixels of (n_angles, n_rows, n_cols)."""
-    n_angles, n_rows, n_cols = projections.shape
-    n_rows, n_cols = n_rows // rows, n_cols // cols
-    whole = projections[:, : n_rows * rows, : n_cols * cols]
-    if rows == cols == 1:
-        return whole
-    blocks = whole.reshape(n_angles, n_rows, rows, n_cols, cols)
-    return blocks.mean(axis=(2, 4), dtype=np.float32)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from io import BufferedRandom
 from typing import Any, Protocol
 
@@ -63,24 +64,15 @@ class CorrectedSource:
         return np.asarray(sinograms.transpose(1, 0, 2))
 
 
+@dataclass(frozen=True, eq=False)
 class Scratch:
-    """Raw values in a temporary file, as (block of rows, angle, row in the block, column).
+    """Raw values in a temporary file, as (block of rows, angle, row in the block, column)."""
 
-    `shape` is (n_angles, n_rows, n_cols), row 0 being the detector's `first_row`; blocks have
-    `height` rows, the last may have fewer.
-    """
-
-    def __init__(
-        self,
-        file: BufferedRandom,
-        shape: tuple[int, int, int],
-        first_row: int,
-        height: int,
-        dtype: np.dtype[Any],
-    ) -> None:
-        self._file = file
-        self.n_angles, self.n_rows, self.n_cols = shape
-        self.first_row, self.height, self.dtype = first_row, height, dtype
+    file: BufferedRandom
+    shape: tuple[int, int, int]  # (n_angles, n_rows, n_cols)
+    first_row: int  # row of the detector that is row 0
+    height: int  # rows of a block; the last may have fewer
+    dtype: np.dtype[Any]
 
     def write_block(self, frame: int, row: int, values: NDArray[Any]) -> None:
         """Store values (n_frames, n_rows, n_cols) from a frame and a detector row on."""
@@ -89,41 +81,43 @@ class Scratch:
             block = np.ascontiguousarray(values[:, a - low : b - low])
             if b - a == n_there:
                 self._seek(start, n_there, frame)
-                self._file.write(block.data)
+                self.file.write(block.data)
                 continue
             for angle, rows in enumerate(block, frame):
                 self._seek(start, n_there, angle, a - start)
-                self._file.write(rows.data)
-        self._file.flush()
+                self.file.write(rows.data)
+        self.file.flush()
 
     def read_rows(self, first: int, last: int) -> NDArray[Any]:
         """Read detector rows of all frames, shape (n_angles, last - first, n_cols)."""
-        raw = np.empty((self.n_angles, last - first, self.n_cols), self.dtype)
+        n_angles, _, n_cols = self.shape
+        raw = np.empty((n_angles, last - first, n_cols), self.dtype)
         low, high = first - self.first_row, last - self.first_row
         for start, n_there, a, b in self._row_blocks(low, high):
             if b - a == n_there == last - first:
                 self._seek(start, n_there, 0)
                 self._read(raw)
                 continue
-            for angle in range(self.n_angles):
+            for angle in range(n_angles):
                 self._seek(start, n_there, angle, a - start)
                 self._read(raw[angle, a - low : b - low])
         return raw
 
     def _read(self, values: NDArray[Any]) -> None:
-        if self._file.readinto(values.data) != values.nbytes:
+        if self.file.readinto(values.data) != values.nbytes:
             raise OSError(errno.EIO, "the scratch file ends too early")
 
     def _row_blocks(self, low: int, high: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield start and rows of the blocks that rows low ... high - 1 lie in, and which rows."""
         for start in range(low - low % self.height, high, self.height):
-            n_there = min(self.height, self.n_rows - start)
+            n_there = min(self.height, self.shape[1] - start)
             yield start, n_there, max(low, start), min(high, start + n_there)
 
     def _seek(self, start: int, n_there: int, angle: int, row: int = 0) -> None:
         """Go to a row of an angle, of the block of n_there rows from `start` on."""
-        row_bytes = self.n_cols * self.dtype.itemsize
-        self._file.seek((start * self.n_angles + angle * n_there + row) * row_bytes)
+        n_angles, _, n_cols = self.shape
+        row_bytes = n_cols * self.dtype.itemsize
+        self.file.seek((start * n_angles + angle * n_there + row) * row_bytes)
 
 
 @contextmanager
@@ -224,14 +218,15 @@ def some_threads(n: int = 1) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@dataclass(frozen=True, eq=False)
 class _Held:
     """Rows in memory."""
 
-    def __init__(self, raw: NDArray[Any], first_row: int) -> None:
-        self._raw, self._first = raw, first_row
+    raw: NDArray[Any]
+    first_row: int
 
     def read_rows(self, first: int, last: int) -> NDArray[Any]:
-        return self._raw[:, first - self._first : last - self._first]
+        return self.raw[:, first - self.first_row : last - self.first_row]
 
 
 def _takes_scratch(scan: Scan, n_decodes: int, n_bytes: int, scratch: str | None) -> bool:

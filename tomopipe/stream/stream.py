@@ -101,12 +101,7 @@ class Window:
         return target
 
 
-def run(
-    task: ReconTask,
-    source: Source,
-    blocks: Blocks,
-    put: PutSlices,
-) -> None:
+def run(task: ReconTask, source: Source, blocks: Blocks, put: PutSlices) -> None:
     """Reconstruct all slices of a scan, reading and writing meanwhile: put(first, slices).
 
     Raises
@@ -184,8 +179,11 @@ def _some_slices(
     def compute(part: tuple[Any, RowBatch]) -> tuple[int, list[Any]]:
         raw, batch = part
         slices = slices_of(share, sinograms_of(share, raw, np.arange(*batch.rows)))
+        if task.encoding is None:
+            return len(slices), [slices]
         done = (batch.rows[0] - task.first_row) // task.binning_rows
-        return len(slices), _to_download(task, slices, done)
+        encoded = with_statistics(slices, task.encoding, task.shape[0] // 2 - done, encode=True)
+        return len(slices), encoded.arrays
 
     def upload_read(batch: RowBatch) -> tuple[Any, RowBatch]:
         shape = task.scan.n_angles, batch.new[1] - batch.new[0], task.scan.n_cols
@@ -225,13 +223,6 @@ def _handed_over(arrays: list[Any]) -> list[Any]:
     result = list(arrays)
     arrays.clear()
     return result
-
-
-def _to_download(task: ReconTask, slices: Any, done: int) -> list[Any]:
-    """Encode slices, of which `done` come before, if that is done where they are computed."""
-    if task.encoding is None:
-        return [slices]
-    return with_statistics(slices, task.encoding, task.shape[0] // 2 - done, encode=True).arrays
 
 
 def sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float32]]:

@@ -13,6 +13,7 @@ from tomopipe.arrays import evenly_spread, on_host
 from tomopipe.cor.collected_rows import Rows
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
+from tomopipe.prep import block_average
 from tomopipe.prep.half_acquisition import (
     FACTOR,
     HalfAcquisition,
@@ -108,9 +109,7 @@ def sweep_of(
     `plan` is that of another row of the same size; None: it is made.
     """
     is_half, binning = _width(rows, cor_px, max_size_px, options)
-    sinogram = rows.sinograms[index]
-    whole = sinogram[:, : sinogram.shape[1] // binning * binning]
-    binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
+    (binned,) = block_average(rows.sinograms[index][None], 1, binning)
     size = (FACTOR if is_half else 1) * binned.shape[1]
     xp = array_module(options.device)
     bytes_of = sweep_bytes if xp is np else cuda.sweep_gpu_bytes
@@ -118,9 +117,8 @@ def sweep_of(
     edge_slopes_per_px = binned_edge_slopes(rows.edge_slopes_per_px, binning)
     if plan is None:
         middle_px = float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col, binning=binning))
-        half = HalfAcquisition(
-            binned.shape[1], middle_px, unpaired(rows.theta_rad), edge_slopes_per_px
-        )
+        alone = unpaired(rows.theta_rad)
+        half = HalfAcquisition(binned.shape[1], middle_px, alone, edge_slopes_per_px)
         plan = plan_of(rows.theta_rad, half, is_half, filter=FILTER, xp=xp, batch_size=batch_size)
     return Sweep(binned, plan, cor_px, binning, rows.first_col, edge_slopes_per_px)
 

@@ -22,17 +22,12 @@ from tomopipe.storage.atomic import whole, write_json
 from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes import volume_h5
 from tomopipe.volumes.preview import stored_averages
-from tomopipe.volumes.volume_h5 import notes_file, open_file
+from tomopipe.volumes.volume_h5 import MID_PLANES_FILE, notes_file, open_file
 from tomopipe.volumes.volume_read import HEIGHT, Layout, Map, Slices, Store, Stored
 
-MID_PLANES_FILE, _PROVENANCE = "mid_planes.h5", "provenance.json"
+_PROVENANCE = "provenance.json"
 _SOFTWARE = "tomopipe"
 _TRY_SLICES = "recon_slice*_center*.tiff"
-
-
-def cor_label(cor_px: float) -> str:
-    """Return the label of a page, "COR 1024.50": two decimals, four where they are needed."""
-    return f"COR {cor_px:.2f}" if abs(cor_px - round(cor_px, 2)) < 1e-6 else f"COR {cor_px:.4f}"
 
 
 def write_try_stack(
@@ -42,8 +37,12 @@ def write_try_stack(
     *,
     shape: tuple[int, int],
 ) -> None:
-    """Write the slices of a sweep with `write_stack`, each labelled with its COR, unbinned px."""
-    labels = [cor_label(value) for value in np.asarray(cor_px, float)]
+    """Write the slices of a sweep with `write_stack`, each labelled with its COR, unbinned px.
+
+    "COR 1024.50": two decimals, four where they are needed.
+    """
+    exact = ((cor, abs(cor - round(cor, 2)) < 1e-6) for cor in np.asarray(cor_px, float))
+    labels = [f"COR {cor:.2f}" if two else f"COR {cor:.4f}" for cor, two in exact]
     write_stack(images, labels, path, shape=shape)
 
 
@@ -159,8 +158,7 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
         number = layout.origin.number + first
         list(each(write_one, range(number, number + len(slices)), slices))
 
-    def finish(summary: dict[str, Any]) -> None:
-        attributes = layout.attributes | layout.scaling | summary
+    def finish(attributes: dict[str, Any]) -> None:
         notes = {"attributes": attributes, "provenance": layout.provenance}
         write_json(notes, temporary / _PROVENANCE)
 
@@ -171,26 +169,16 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
 def read(path: Path, stack: ExitStack) -> Stored:
     """Open a volume."""
     notes = json.loads((path / _PROVENANCE).read_text(encoding="utf-8"))
-    averages = stored_averages(stack.enter_context(open_file(path / MID_PLANES_FILE)))
+    averages = stored_averages(stack.enter_context(open_file(path)))
     rows = _Series(slice_paths(path))
-    return Stored({1: rows} | averages, rows, notes["attributes"], notes["provenance"])
+    return {1: rows} | averages, rows, notes["attributes"], notes["provenance"]
 
 
-def read_planes(path: Path) -> dict[str, Slices]:
-    """Read the mid planes."""
-    return volume_h5.read_planes(path / MID_PLANES_FILE)
-
-
-def read_provenance(path: Path) -> dict[str, Any]:
-    """Read how a volume was made."""
-    return volume_h5.read_provenance(path / MID_PLANES_FILE)
+read_planes, read_provenance = volume_h5.read_planes, volume_h5.read_provenance
 
 
 class _Series:
-    """A folder of TIFF slices, indexed like an array.
-
-    Of parts of uncompressed slices no more is read than what is asked for.
-    """
+    """A folder of TIFF slices, indexed like an array; of uncompressed ones parts are read alone."""
 
     def __init__(self, paths: list[Path]) -> None:
         if not paths:
@@ -218,10 +206,8 @@ class _Series:
 
 
 def _resolution(layout: Layout) -> dict[str, Any]:
-    """Return the size of voxels and the scale of values as viewers, and ImageJ, look for them.
-
-    ImageJ takes the last of two descriptions, and pixels per cm for its um; others the first.
-    """
+    """Return the size of voxels and the scale of values as viewers, and ImageJ, look for them."""
+    # of two descriptions ImageJ takes the last, with pixels per cm for its um; others the first
     size_um, units = layout.attributes.get("voxel_size_um"), layout.attributes.get("units", "")
     lines, result = ["ImageJ=1.11a"], dict[str, Any]()
     if size_um:

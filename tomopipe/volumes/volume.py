@@ -69,8 +69,16 @@ def new_volume(
 
             yield put
             statistics.check()
-            store.finish(statistics.summary())
-        _check_reads_back(temporary, path, statistics)
+            store.finish(layout.attributes | layout.scaling | statistics.summary())
+        with ExitStack() as stack:
+            result = stored_volume(temporary, stack)
+            if result.shape != shape or not np.array_equal(
+                result.arrays[1][shape[0] // 2], statistics.middle
+            ):
+                raise TomopipeError(
+                    f"{path}: expected a volume {shape} that reads back as it was written; got "
+                    f"{result.shape} or other values. Check the disk and run again."
+                )
 
 
 def _whole_map(each: Map, function: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
@@ -145,10 +153,8 @@ class _VolumeStatistics:
 
     def summary(self) -> dict[str, Any]:
         """Describe the values; `clipped` only where there was something to clip to."""
-        summary: dict[str, Any] = {"min": self.low, "max": self.high}
-        if self.layout.encoding.dtype != "float32":
-            summary["clipped"] = self.n_clipped
-        return summary
+        clipped = {"clipped": self.n_clipped} if self.layout.encoding.dtype != "float32" else {}
+        return {"min": self.low, "max": self.high, **clipped}
 
 
 def make_room(
@@ -172,19 +178,3 @@ def check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> Non
             f"{os.fspath(path)}: the volume takes {n_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are "
             "free. Remove what is no longer needed there, or store it smaller (full_recon.dtype).",
         )
-
-
-def _check_reads_back(
-    temporary: Path, path: str | os.PathLike[str], statistics: _VolumeStatistics
-) -> None:
-    """Open what was written once more: shape, and the middle slice as it was stored."""
-    expected = statistics.layout.shape
-    with ExitStack() as stack:
-        result = stored_volume(temporary, stack)
-        if result.shape != expected or not np.array_equal(
-            result.arrays[1][expected[0] // 2], statistics.middle
-        ):
-            raise TomopipeError(
-                f"{path}: expected a volume {expected} that reads back as it was written; got "
-                f"{result.shape} or other values. Check the disk and run again."
-            )

@@ -26,6 +26,7 @@ from tomopipe.volumes.volume_read import MID_PLANES, Layout, Map, Slices, Store,
 if TYPE_CHECKING:
     import h5py
 
+MID_PLANES_FILE = "mid_planes.h5"  # in a folder of another format
 _MAX_CHUNK = 4096  # pixels along a side: 64 MB of float32
 _GZIP_LEVEL = 1
 _THREADS = 8
@@ -41,8 +42,10 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     # slices that need no padding lie on pages of the file
     on_pages = n_bytes % PAGE_BYTES == 0
     direct = plain and n_bytes >= LEAST_BYTES
-    if direct:
-        _check_limit(layout.name, layout.shape[0] * n_bytes)
+    limit = file_limit() if direct else None
+    if limit is not None and layout.shape[0] * n_bytes > limit:
+        # HDF5 gives the file its size at once, and crashes
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), layout.name)
     aligned = {"alignment_threshold": LEAST_BYTES, "alignment_interval": PAGE_BYTES}
     with ExitStack() as stack:
         file = stack.enter_context(new_hdf5(temporary, **(aligned if direct and on_pages else {})))
@@ -74,8 +77,8 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
                 data[row] = np.ascontiguousarray(layout.encoding.encode(image))
                 _sum_chunks(temporary, data, row)
 
-        def finish(summary: dict[str, Any]) -> None:
-            data.attrs.update({"axes": "row, y, x"} | layout.attributes | layout.scaling | summary)
+        def finish(attributes: dict[str, Any]) -> None:
+            data.attrs.update({"axes": "row, y, x"} | attributes)
 
         preview = Preview(file, layout.shape, layout.encoding)
         yield Store(put, create_notes(file, layout), finish, preview.add)
@@ -87,7 +90,7 @@ def read(path: Path, stack: ExitStack) -> Stored:
     rows = file["exchange/data"]
     if rows.compression is None and rows.id.get_create_plist().get_nfilters():
         import hdf5plugin  # noqa: F401
-    return Stored({1: rows} | stored_averages(file), rows, dict(rows.attrs), _provenance(file))
+    return {1: rows} | stored_averages(file), rows, dict(rows.attrs), _provenance(file)
 
 
 def read_planes(path: Path) -> dict[str, Slices]:
@@ -107,19 +110,12 @@ def open_file(path: Path) -> "h5py.File":
     import h5py
 
     # Each slice is read once, and is a whole chunk: a cache would only take memory.
-    return h5py.File(path, "r", rdcc_nbytes=0)
+    return h5py.File(path / MID_PLANES_FILE if path.is_dir() else path, "r", rdcc_nbytes=0)
 
 
 def _provenance(file: "h5py.File") -> dict[str, Any]:
     result: dict[str, Any] = json.loads(file["provenance/json"][()])
     return result
-
-
-def _check_limit(name: str, n_bytes: int) -> None:
-    """Refuse a file that may not grow so large; HDF5 gives it its size at once, and crashes."""
-    limit = file_limit()
-    if limit is not None and n_bytes > limit:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
 
 
 def _all_at_once() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Volumes of any format: what formats have in common, and reading of one.
 
 The module of a format (`tomopipe.volume_formats`) has `store`, which yields a `Store`;
-`read(path, stack)`, which opens a volume until `stack` closes and returns `Stored`;
+`read(path, stack)`, which opens one until `stack` closes: arrays, rows, attributes and provenance;
 `read_planes(path)`, its mid planes; and `read_provenance(path)`.
 """
 
@@ -91,22 +91,14 @@ class Store:
     put: Callable[[int, NDArray[Any], Map], None]
     # arrays that take rows of the mid planes, float32: planes["mid_xz"][first:last] = rows
     planes: Mapping[str, Any]
-    # finish(summary): stores what is known only at the end
+    # finish(attributes): stores those of the layout, the scaling, and what is known at the end
     finish: Callable[[dict[str, Any]], None]
     # preview(first, batch, each): averages slices, each given once, into the preview
     preview: Callable[[int, SliceStatistics, Map], None] = lambda first, batch, each: None
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A volume that was opened, of some format."""
-
-    # factor of averaging, 1 for the voxels, to what is stored, in ascending order
-    arrays: dict[int, Any]
-    rows: Any  # the voxels as they are stored, to be indexed by row
-    attributes: Mapping[str, Any]  # about the values, with offset and scale
-    provenance: Mapping[str, Any]  # how it was made
-
+Stored = tuple[dict[int, Any], Any, dict[str, Any], dict[str, Any]]
+"""What `read` of a format returns: arrays, rows, attributes and provenance of its `Volume`."""
 
 PLANES = {"xy": 0, "xz": 1, "yz": 2}
 """The axis (row, y, x) across which each lies."""
@@ -122,10 +114,11 @@ class Volume:
     path: Path  # where it lies
     # factor of averaging, 1 for the voxels, to what is stored, in ascending order
     arrays: dict[int, Any]
-    encoding: Encoding  # how the values are stored
-    attributes: Mapping[str, Any]  # about the values: units, binning, voxel_size_um, min, max
-    provenance: Mapping[str, Any]  # how it was made
     rows: Any  # the voxels as they are stored, to be indexed by row
+    # about the values: units, binning, voxel_size_um, offset, scale, min, max
+    attributes: Mapping[str, Any]
+    provenance: Mapping[str, Any]  # how it was made
+    encoding: Encoding  # how the values are stored
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -136,11 +129,12 @@ class Volume:
     @property
     def described(self) -> dict[str, Any]:
         """Attributes `DESCRIBED`, for a new volume."""
-        result = {key: self.attributes[key] for key in DESCRIBED if key in self.attributes}
+        about = self.attributes
         # numbers of HDF5 are those of NumPy
         return {
-            key: value.item() if isinstance(value, np.generic) else value
-            for key, value in result.items()
+            key: about[key].item() if isinstance(about[key], np.generic) else about[key]
+            for key in DESCRIBED
+            if key in about
         }
 
     def read_stored(self, row: int) -> NDArray[Any]:
@@ -187,10 +181,9 @@ def stored_volume(path: Path, stack: ExitStack) -> Volume:
     """Open a volume that `stack` closes; raise what a damaged one raises."""
     volume_format = _format_of(path)
     volume_format.check_package()
-    stored = volume_format.load().read(path, stack)
-    about = stored.attributes
-    encoding = Encoding(str(stored.arrays[1].dtype), float(about["offset"]), float(about["scale"]))
-    return Volume(path, stored.arrays, encoding, about, stored.provenance, stored.rows)
+    arrays, rows, about, provenance = volume_format.load().read(path, stack)
+    encoding = Encoding(str(arrays[1].dtype), float(about["offset"]), float(about["scale"]))
+    return Volume(path, arrays, rows, about, provenance, encoding)
 
 
 def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:

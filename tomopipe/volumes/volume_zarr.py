@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.arrays import Reused
 from tomopipe.storage import checksums
@@ -60,7 +59,8 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     group = zarr.create_group(temporary, zarr_format=3)
     shapes = level_shapes(layout.shape)
     compressors = _compressors(layout.compression)
-    levels, reused = [], Reused()
+    levels = []
+    reused = Reused() if compressors is None else None
     for level, shape in enumerate(shapes):
         array = group.create_array(
             str(level),
@@ -71,9 +71,7 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
             compressors=compressors,
             dimension_names=("z", "y", "x"),
         )
-        levels.append(
-            _Level(temporary / str(level), array, reused if compressors is None else None)
-        )
+        levels.append(_Level(temporary / str(level), array, reused))
     beside, planes = group.create_group("mid_planes"), {}
     for name, shape in layout.plane_shapes.items():
         beside.create_array(name, shape=shape, chunks=shape, dtype="float32", compressors=None)
@@ -84,8 +82,7 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
         for row, image in enumerate(slices, first):
             pyramid.add(0, row, image, each)
 
-    def finish(summary: dict[str, Any]) -> None:
-        attributes = layout.attributes | layout.scaling | summary
+    def finish(attributes: dict[str, Any]) -> None:
         group.attrs["ome"] = _multiscales(layout, shapes)
         group.attrs["tomopipe"] = {"attributes": attributes, "provenance": layout.provenance}
 
@@ -100,7 +97,7 @@ def read(path: Path, stack: ExitStack) -> Stored:
     names = [level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
     arrays = {2**i: zarr.open_array(path / name, mode="r") for i, name in enumerate(names)}
     notes = attributes["tomopipe"]
-    return Stored(arrays, _Layers(arrays[1]), notes["attributes"], notes["provenance"])
+    return arrays, _Layers(arrays[1]), notes["attributes"], notes["provenance"]
 
 
 def read_planes(path: Path) -> dict[str, Slices]:
@@ -152,13 +149,12 @@ class _Layers:
         self._array, self._depth = array, array.chunks[0]
         self._first, self._layer = -1, np.empty(0)
 
-    def __getitem__(self, row: int) -> NDArray[Any]:
+    def __getitem__(self, row: int) -> Any:
         first = row - row % self._depth
         if first != self._first:
             self._layer = np.asarray(self._array[first : first + self._depth])
             self._first = first
-        result: NDArray[Any] = self._layer[row - first]
-        return result
+        return self._layer[row - first]
 
 
 class _Level:
@@ -182,15 +178,13 @@ class _Level:
             checksums.remember(path, checksums.finish(path))
 
     def _write_plain(self, path: Path, images: list[Any], each: Map, reused: Reused) -> None:
-        """Write a shard of uncompressed chunks, in order of position; those of zeros are left out.
-
-        zarr-python takes several times as long: it copies more, in one thread.
-        """
+        """Write uncompressed chunks but those of zeros, several times as fast as zarr-python."""
         chunk, dtype = self._array.chunks, self._array.dtype
         n_bytes = math.prod(chunk) * dtype.itemsize
         corners = itertools.product(*(range(0, self._array.shape[i], chunk[i]) for i in (1, 2)))
         parts = [np.s_[y : y + chunk[1], x : x + chunk[2]] for y, x in corners]
-        stored = [number for number, part in enumerate(parts) if _has_values(images, part)]
+        bits = [image.view(f"u{image.itemsize}") for image in images]  # -0.0 is no zero
+        stored = [k for k, part in enumerate(parts) if any(image[part].any() for image in bits)]
         if not stored:
             return
 
@@ -218,11 +212,6 @@ class _Level:
             for edge in edges:
                 checksums.written(path, *edge)
         checksums.written(path, offsets.stop, ending)
-
-
-def _has_values(images: list[Any], part: tuple[slice, slice]) -> bool:
-    """Tell whether a part of the images holds anything but zeros; -0.0 is none."""
-    return any(image[part].view(f"u{image.itemsize}").any() for image in images)
 
 
 def _crc32c(data: bytes) -> int:
@@ -255,11 +244,10 @@ class _Pyramid:
                 self.add(level + 1, number, half, each)
 
     def _half(self, pair: tuple[Any, Any]) -> Slices:
-        return _halve(self._values(pair[0]), self._values(pair[1]))
-
-    def _values(self, image: Any) -> Any:
-        """Return float32: as it is, or what a slice that came encoded stands for."""
-        return image if image is None or image.dtype == np.float32 else self._encoding.decode(image)
+        """Average two slices, or one; those that came encoded as the values that they stand for."""
+        return _halve(
+            *(x if x is None or x.dtype == "f4" else self._encoding.decode(x) for x in pair)
+        )
 
 
 class _Plane:
@@ -302,16 +290,12 @@ def _compressors(compression: str) -> Any:
 
 
 def _multiscales(layout: Layout, shapes: list[Shape]) -> dict[str, Any]:
-    """Describe the levels: voxel size, and where the first voxel's centre lies.
-
-    Positions are those of the whole volume, unbinned, whose first voxel's centre is 0.
-    """
+    """Describe the levels: voxel size, and the first voxel's centre in the uncropped volume."""
     size_um = layout.attributes.get("voxel_size_um")
     unit = {"unit": "micrometer"} if size_um else {}
     size = size_um or 1.0
     sizes = layout.attributes.get(HEIGHT, size), size, size
-    datasets = []
-    factors = [1, 1, 1]
+    datasets, factors = [], [1, 1, 1]
     for level, shape in enumerate(shapes):
         starts = [
             size * (first + (factor - 1) / 2)
