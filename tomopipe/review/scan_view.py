@@ -22,6 +22,7 @@ from tomopipe.storage.json_files import json_or
 
 _NEIGHBOURS = 3  # neighbours in the series, on each side
 _MOST_POINTS = 600
+_NO_CELLS = {"select": "auto", "cor_px": "", "note": ""}  # of a scan that the table does not have
 
 
 def scan_view(store: Store, name: str) -> dict[str, Any]:
@@ -32,7 +33,10 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     grid, problem = _grid(store, name, cor_px)
     if grid is None and record.state is State.SKIPPED:
         problem = f"{name} is skipped, and no slices are made of it: {record.reason}"
-    why_old = _why_old(store, record)
+    row = None if record.state in NOT_SELECTED else record.row
+    # why a sweep is not of now that runs leave as it is, as the COR is in the table
+    is_left = row is not None and not store.campaign.needs_search(name, row)
+    why_old = store.why("try_recon", name) if is_left else ""
     if grid is None and why_old:
         problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
     history, unreadable = _history(store, name)
@@ -52,11 +56,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
             *unreadable,
         ],
         "reason": record.why,
-        "cells": {
-            "select": cells.get("select", "auto"),
-            "cor_px": cells.get("cor_px", ""),
-            "note": cells.get("note", ""),
-        },
+        "cells": {name: cells.get(name, usual) for name, usual in _NO_CELLS.items()},
         "cor_px": cor_px,
         "known_px": record.shown[0],
         "source": record.shown[1],
@@ -117,14 +117,6 @@ def _candidates(
         candidate["names"].append(name)
         candidate["sources"].append([source, confidence])
     return list(result.values())
-
-
-def _why_old(store: Store, record: ScanRecord) -> str:
-    """Say why a sweep is not of now that runs leave as it is, as the COR is in the table."""
-    if record.row is None or record.state in NOT_SELECTED:
-        return ""
-    is_left = not store.campaign.needs_search(record.name, record.row)
-    return store.why("try_recon", record.name) if is_left else ""
 
 
 def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:
