@@ -46,20 +46,15 @@ def of_step(step: str, campaign: Campaign, **parts: Any) -> Statement:
 
 def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
     """State what the inventory is made from; `raw` identifies the content of each file."""
-    keys = ("scan", "path", "series", "index", "reason")
-    entries = [
-        {key: entry[key] for key in keys} | _own_options(campaign, entry)
-        for entry in campaign.inventory_entries()
-    ]
+    keys, entries = ("scan", "path", "series", "index", "reason"), []
+    for entry in campaign.inventory_entries():
+        entries.append({key: entry[key] for key in keys})
+        for_scan = campaign if entry["reason"] else campaign.for_scan(entry["scan"])
+        if for_scan is not campaign:
+            looked_for = _looked_for(for_scan.config)
+            if looked_for != _looked_for(campaign.config):
+                entries[-1]["options"] = looked_for
     return of_step("inventory", campaign, entries=entries, raw=dict(raw))
-
-
-def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inventory's options of one scan that differ from the campaign's."""
-    if entry["reason"] or campaign.for_scan(entry["scan"]) is campaign:
-        return {}
-    looked_for = _looked_for(campaign.for_scan(entry["scan"]).config)
-    return {"options": looked_for} if looked_for != _looked_for(campaign.config) else {}
 
 
 def _looked_for(config: Config) -> dict[str, Any]:

@@ -35,7 +35,9 @@ def fault_of_options(
     try:
         columns = first_and_last("input.columns", config.input.columns, n_cols, "columns of")
         if config.preprocess.phase.method != "none":
-            _check_phase(for_scan, row)
+            from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
+
+            phase_strength(config.preprocess, _known(row))
         if config.preprocess.half_acquisition == "yes" and step != "export_stack":
             _check_half(row)
         if step == "try_recon":
@@ -52,12 +54,6 @@ def fault_of_options(
 
 def _known(row: Mapping[str, str]) -> dict[str, float | None]:
     return {name: float(row.get(name) or 0) or None for name in NUMBERS}
-
-
-def _check_phase(campaign: Campaign, row: Mapping[str, str]) -> None:
-    from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
-
-    phase_strength(campaign.config.preprocess, _known(row))
 
 
 def _check_half(row: Mapping[str, str]) -> None:
@@ -208,16 +204,14 @@ def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> li
 
 def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
     """Say that volumes still to make, or their sweeps, need a GPU and there is none; "" if not."""
-    for scan in scans:
-        config = campaign.for_scan(scan).config
-        needs_gpu = "cuda" in (config.full_recon.device, config.try_recon.device)
-        if needs_gpu and not (campaign.directory / campaign.volume(scan)).exists():
-            return _why_no_gpu()
-    return ""
-
-
-def _why_no_gpu() -> str:
-    """Ask another process: one that has asked CUDA cannot fork jobs that use it."""
+    configs = ((scan, campaign.for_scan(scan).config) for scan in scans)
+    if not any(
+        "cuda" in (config.full_recon.device, config.try_recon.device)
+        and not (campaign.directory / campaign.volume(scan)).exists()
+        for scan, config in configs
+    ):
+        return ""
+    # another process is asked: one that has asked CUDA cannot fork jobs that use it
     code = "from tomopipe.recon.array import array_module; array_module('cuda')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.strip().rpartition("\n")[2]

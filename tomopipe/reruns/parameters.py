@@ -29,14 +29,12 @@ def is_open(settled: Settled, step: str, key: str) -> bool:
         return False
     if step not in _AFTER_CORS:
         return True
-    return not settled.pending and (key == "campaign" or key in _keys(settled, step))
+    cors = settled.cors
+    keys = settled.target.stacks(cors) if step == "stitch" else cors
+    return not settled.pending and (key == "campaign" or key in keys)
 
 
 _AFTER_CORS = ("full_recon", "stitch", "sidecar", "export_stack", "export_star", "report")
-
-
-def _keys(settled: Settled, step: str) -> Any:
-    return settled.target.stacks(settled.cors) if step == "stitch" else settled.cors
 
 
 def _inventory(settled: Settled, _: str) -> dict[str, Any]:
@@ -133,10 +131,6 @@ def _export_star(settled: Settled, _: str) -> dict[str, Any]:
     }
 
 
-def _report(settled: Settled, _: str) -> dict[str, Any]:
-    return {"table": table_shown(settled.campaign)}
-
-
 _OWN: dict[str, Callable[[Settled, str], dict[str, Any]]] = {
     "inventory": _inventory,
     "try_recon": _try_recon,
@@ -148,5 +142,5 @@ _OWN: dict[str, Callable[[Settled, str], dict[str, Any]]] = {
     "sidecar": lambda *_: {},
     "export_stack": _export_stack,
     "export_star": _export_star,
-    "report": _report,
+    "report": lambda settled, _: {"table": table_shown(settled.campaign)},
 }
