@@ -92,7 +92,7 @@ def scan_entries(words: Iterable[str], directory: Path) -> list[str]:
         folder, name = os.path.split(path)
         ending = "/" if is_folder else os.path.splitext(name)[1]
         entries.append(((folder, ending), f"{path}/" if is_folder else path))
-    results = []
+    results: list[str] = []
     for (folder, ending), group in grouped(entries).items():
         pattern = os.path.join(glob.escape(folder), f"*{ending}")
         # where it matches these files only
