@@ -1,9 +1,7 @@
 """Statements: what each result is made from; stored in the result, compared to decide reruns.
 
 A statement is a mapping of JSON values: the step, its revision, the content of the raw files, the
-results of earlier steps, and the effective options (`tomopipe.config.base`). Results with
-equal statements are equal, so a result is remade if, and only if, its statement is not the wanted
-one.
+results of earlier steps, and the effective options (`tomopipe.config.base`).
 """
 
 import json

@@ -1,10 +1,8 @@
 """Receipts: the declared outputs of the rules, one for each result of a step.
 
 A receipt, `results/made/<step>/<key>.json`, holds the statement of what the result was made from,
-and size, time and inode of its files. A job writes it last. `tomopipe.reruns.settle` withdraws
-those of results that are not what the campaign asks for, and writes those of results that are; so
-Snakemake only has to see whether one is missing. An index keeps what the last receipts held, also
-of those withdrawn, and the content of raw files.
+and size, time and inode of its files. A job writes it last; `tomopipe.reruns.settle` withdraws it
+if its result is to be made. An index keeps what the last receipts held, and what raw files hold.
 """
 
 import hashlib

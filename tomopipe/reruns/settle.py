@@ -1,13 +1,8 @@
 """Settle a campaign: which results are as wanted, which are to be made, and why.
 
-The steps are visited in their order (docs/explanation/reruns.md). `Settled` decides on each result
-by content (`tomopipe.reruns.decisions`); `act` then withdraws the receipts of those to be made and
-writes those of the others, so that Snakemake makes what is missing. It touches nothing but
-receipts.
-
-`plan` looks ahead instead: tables that decide what follows are computed as the steps do, the
-inventory from the raw files, the CORs from the predictions and the campaign table. A pending
-prediction is assumed to give the same COR.
+The steps are visited in their order (docs/explanation/reruns.md). `plan` looks ahead: tables that
+decide what follows are computed as the steps do, the inventory from the raw files, the CORs from
+the predictions and the campaign table. A pending prediction is assumed to give the same COR.
 """
 
 import gc

@@ -112,12 +112,6 @@ class Target:
         """Name a scan's raw files."""
         return self.decisions.raw_files(scan, self.rows)
 
-    def _not_square(self, scan: str) -> str:
-        """Return what the inventory says of pixels that are not square; "" if they are."""
-        warnings = self.rows[scan]["warnings"] if scan in self.rows else ""
-        results = (text for text in warnings.split("; ") if text.startswith(NOT_SQUARE))
-        return next(results, "")
-
     # ---- up to cor.json ----------------------------------------------------------------------
 
     def of_inventory(self) -> Statement:
@@ -155,10 +149,12 @@ class Target:
             target = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self.decisions.also_read(scan, self.rows):
                 target[ALSO_READ] = also_read
-            if METADATA.get(step) and (text := self._not_square(scan)):
+            row = self.rows.get(scan, {})
+            warnings = row.get("warnings", "").split("; ") if METADATA.get(step) else ()
+            if text := next((text for text in warnings if text.startswith(NOT_SQUARE)), ""):
                 target["metadata"] = target["metadata"] | {"pixels": text}
             # earlier versions took images in another order, and angles without their decimals
-            result = self.rows.get(scan, {}).get("found") or ""
+            result = row.get("found") or ""
             target |= {"order": "by angle"} if BY_ANGLE in result else {}
             return target | ({"angle_list": COMMAS} if COMMAS in result else {})
 
@@ -353,11 +349,9 @@ class Target:
 
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
-        reason = self.decisions.why(self.of_export_star(cors))
-        return reason or self._fault_of_links()
-
-    def _fault_of_links(self) -> str:
-        """Say what is wrong with the links through which RELION reads scans of other names."""
+        if reason := self.decisions.why(self.of_export_star(cors)):
+            return reason
+        # the links through which RELION reads scans of other names
         try:
             names = read_tsv(self.campaign.files.in_relion(NAMES), ["scan", "rlnTomoName"])
         except (OSError, TomopipeError):
@@ -393,18 +387,16 @@ class Target:
         problems = {stack.name: stack.problem for stack in self._declared(cors) if stack.problem}
         if problems:  # which no file has
             shown |= {"stacks": digest({"problems": problems})}
-        if unselected := self._unselected():
-            shown |= {"unselected": digest({"scans": unselected})}
-        return made_from.of_report(campaign, shown)
-
-    def _unselected(self) -> list[str]:
-        """Name the scans with `select: no` that would be skipped anyway: no result shows it."""
-        scans = self.campaign.scans
-        return [
+        # with `select: no`, and skipped anyway: no result shows it
+        unselected = [
             scan
             for scan, row in self.rows.items()
-            if scan in scans and scans[scan].select == "no" and not_selected("auto", row)
+            if scan in campaign.scans and campaign.scans[scan].select == "no"
+            if not_selected("auto", row)
         ]
+        if unselected:
+            shown |= {"unselected": digest({"scans": unselected})}
+        return made_from.of_report(campaign, shown)
 
 
 @cache  # asked once per job, and predictions are large
