@@ -39,11 +39,13 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     why_old = store.why("try_recon", name) if is_left else ""
     if grid is None and why_old:
         problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
-    history, unreadable = _history(store, name)
-    failures = [
-        {"step": failure.step, "reason": failure.reason, "log": failure.log_tail}
-        for failure in record.failures
-    ]
+    unreadable: list[str] = []
+    history: list[dict[str, str]] = []  # what people changed in its row, the latest first
+    try:
+        entries = read_history(store.campaign.table_path)
+        history = [entry._asdict() for entry in reversed(entries) if entry.scan == name]
+    except TomopipeError as error:
+        unreadable = [str(error)]
     return {
         "scan": name,
         "series": record.series,
@@ -63,7 +65,10 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "fix": asdict(record.fix) if record.fix else None,
         "prediction": _prediction(store, record),
         "neighbours": _neighbours(store, record),
-        "failures": failures,
+        "failures": [
+            {"step": each.step, "reason": each.reason, "log": each.log_tail}
+            for each in record.failures
+        ],
         "history": history,
         "grid": grid,
         "candidates": _candidates(store, record, cells, grid) if grid else [],
@@ -128,15 +133,6 @@ def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:
         f"half acquisition: slices shown here are cut to {n_cols} columns, those of the volume "
         f"have {FACTOR * n_cols} (try_recon.center_px near the axis makes wide ones)"
     ]
-
-
-def _history(store: Store, name: str) -> tuple[list[dict[str, str]], list[str]]:
-    """Return what people changed in the row of a scan, the latest first; and what is wrong."""
-    try:
-        entries = read_history(store.campaign.table_path)
-    except TomopipeError as error:
-        return [], [str(error)]
-    return [entry._asdict() for entry in reversed(entries) if entry.scan == name], []
 
 
 def _prediction(store: Store, record: ScanRecord) -> dict[str, Any] | None:
