@@ -131,13 +131,12 @@ class _Maker:
     ) -> Pictures:
         """Return the pictures of a scan or stack."""
         of_volume = volume and self._get(name, "volume", volume, self._size[0], self._of_volume)
-        pictures: Pictures = dict(of_volume or {"planes": [], "provenance": {}})
-        cors_px = [cor_px for _, cor_px in compared]
-        pictures["strip"] = pictures["pair"] = None
+        pictures: Pictures = {"planes": [], "provenance": {}, "strip": None, "pair": None}
+        pictures |= of_volume or {}
         if cor_px is not None:
             make = partial(_of_sweep, read_sweep, cor_px, "sweep")
             pictures["strip"] = self._get(name, "strip", try_tif, cor_px, make)
-        if cors_px:
+        if cors_px := [px for _, px in compared]:
             make = partial(_of_sweep, read_pair, cors_px, "pair")
             pictures["pair"] = self._get(name, "pair", try_tif, cors_px, make)
         return pictures
