@@ -198,8 +198,7 @@ def statement_in(path: Path) -> Statement | None:
     readers: dict[str, Callable[[Path], Statement | None]] = {
         ".json": _in_json,
         ".h5": _in_hdf5,
-        STACK: lambda stack: _in_json(stack.with_suffix(".json")),
-        ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
+        **dict.fromkeys((STACK, ".tif"), lambda stack: _in_json(stack.with_suffix(".json"))),
         ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
     }
     is_volume = path.name.endswith(tuple(VOLUMES.values()))

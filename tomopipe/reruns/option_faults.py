@@ -165,8 +165,22 @@ def _file_faults(campaign: Campaign) -> Iterator[tuple[str, bool]]:
     networks, named = campaign.config.predict_cor.own_networks, _named_files(campaign)
     for path, scans in _missing(campaign, named).items():
         yield _line(campaign, path, scans), path in networks or len(scans) == len(named)
-    for line in (*_wrong_network(campaign), *_missing_packages(campaign)):
-        yield line, True
+    config, model = campaign.config, campaign.config.predict_cor.model
+    if model in networks and (campaign.directory / model).exists():
+        from tomopipe.cor.ai.network import load_model  # SciPy, which few campaigns need here
+
+        try:
+            load_model(campaign.directory / model)
+        except TomopipeError as error:
+            yield f"predict_cor.model: {error}", True
+    output = config.full_recon.output
+    needed = {f"full_recon.output: {output}": FORMATS[output].package}
+    if "dinov2" in config.predict_cor.methods:
+        needed["predict_cor.methods: dinov2"] = "torch"
+    for key, package in needed.items():
+        if package and find_spec(package) is None:
+            line = f"{key} needs the package {package}, which is not installed. "
+            yield f"{line}pip install 'tomopipe[{package}]', or set another", True
 
 
 def closed_folders(campaign: Campaign) -> str:
@@ -216,35 +230,6 @@ def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.strip().rpartition("\n")[2]
     return last.partition("Error: ")[2] or last if done.returncode else ""
-
-
-def _wrong_network(campaign: Campaign) -> list[str]:
-    """Say why the network of `predict_cor.model`, which is there, cannot run."""
-    model = campaign.config.predict_cor.model
-    path = campaign.directory / model
-    if model not in campaign.config.predict_cor.own_networks or not path.exists():
-        return []
-    from tomopipe.cor.ai.network import load_model  # SciPy, which few campaigns need here
-
-    try:
-        load_model(path)
-    except TomopipeError as error:
-        return [f"predict_cor.model: {error}"]
-    return []
-
-
-def _missing_packages(campaign: Campaign) -> list[str]:
-    config, output = campaign.config, campaign.config.full_recon.output
-    needed = {
-        (FORMATS[output].package, f"full_recon.output: {output}"): FORMATS[output].package != "",
-        ("torch", "predict_cor.methods: dinov2"): "dinov2" in config.predict_cor.methods,
-    }
-    return [
-        f"{key} needs the package {package}, which is not installed. "
-        f"pip install 'tomopipe[{package}]', or set another"
-        for (package, key), is_needed in needed.items()
-        if is_needed and find_spec(package) is None
-    ]
 
 
 def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, list[str]]:

@@ -19,8 +19,11 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     if not is_open(settled, step, key):
         return {}
     statement = settled.target.statement(step, key, settled.cors)
-    common = {"products": settled.outputs(step, key), "made_from": as_text(statement)}
-    return common | _OWN[step](settled, key)
+    result = {"products": settled.outputs(step, key), "made_from": as_text(statement)}
+    if step in ("full_recon", "stitch", "export_stack"):
+        # it is as it was written, and nothing but its metadata is to change
+        result["metadata_alone"] = METADATA_ALONE in settled.reasons.get((step, key), "")
+    return result | _OWN[step](settled, key)
 
 
 def is_open(settled: Settled, step: str, key: str) -> bool:
@@ -92,17 +95,8 @@ def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
     }
 
 
-def _is_metadata_alone(settled: Settled, step: str, key: str) -> bool:
-    """Tell whether a result is as it was written, and nothing but its metadata is to change."""
-    return METADATA_ALONE in settled.reasons.get((step, key), "")
-
-
 def _full_recon(settled: Settled, scan: str) -> dict[str, Any]:
-    return {
-        **_reading(settled, scan, "full_recon", "export_star"),
-        **settled.cors[scan],
-        "metadata_alone": _is_metadata_alone(settled, "full_recon", scan),
-    }
+    return {**_reading(settled, scan, "full_recon", "export_star"), **settled.cors[scan]}
 
 
 def _stitch(settled: Settled, name: str) -> dict[str, Any]:
@@ -110,7 +104,6 @@ def _stitch(settled: Settled, name: str) -> dict[str, Any]:
     return {
         "volumes": {scan: settled.campaign.volume(scan) for scan in scans},
         "options": settled.campaign.config.as_json("stitch", "full_recon"),
-        "metadata_alone": _is_metadata_alone(settled, "stitch", name),
     }
 
 
@@ -119,7 +112,6 @@ def _export_stack(settled: Settled, scan: str) -> dict[str, Any]:
         **_reading(settled, scan, "export_star"),
         # decided once from all scans; the job stores it
         "binning": campaign_binning(settled.campaign),
-        "metadata_alone": _is_metadata_alone(settled, "export_stack", scan),
     }
 
 
