@@ -84,19 +84,18 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
     stored = {
         key: full[key] for key in ("output", "compression", "dtype", "value_range") if key in full
     }
-    metadata = {scan: stated for scan, volume in volumes.items() if (stated := volume["metadata"])}
-    also_read = {scan: volume[ALSO_READ] for scan, volume in volumes.items() if ALSO_READ in volume}
+    parts = {
+        name: {scan: volume[name] for scan, volume in volumes.items() if volume.get(name)}
+        for name in ("metadata", ALSO_READ)
+    }
     # since then, gains take lateral shifts into account
     revision = {"revision": 2} if options.get("match_intensity") else {}
     return _statement(
         "stitch",
         scans=list(volumes),
-        volumes=[
-            digest(without_also_read(volume) | {"metadata": {}}) for volume in volumes.values()
-        ],
+        volumes=[digest(without_also_read(v) | {"metadata": {}}) for v in volumes.values()],
         options=({"stitch": options} if options else {}) | stored,
-        **({"metadata": metadata} if metadata else {}),
-        **({ALSO_READ: also_read} if also_read else {}),
+        **_without_empty(parts),
         **revision,
     )
 

@@ -19,7 +19,10 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     if not is_open(settled, step, key):
         return {}
     statement = settled.target.statement(step, key, settled.cors)
-    result = {"products": settled.outputs(step, key), "made_from": as_text(statement)}
+    result: dict[str, Any] = {
+        "products": settled.outputs(step, key),
+        "made_from": as_text(statement),
+    }
     if step in ("full_recon", "stitch", "export_stack"):
         # it is as it was written, and nothing but its metadata is to change
         result["metadata_alone"] = METADATA_ALONE in settled.reasons.get((step, key), "")

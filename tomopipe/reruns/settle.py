@@ -223,7 +223,7 @@ class Settled:
     def _inventory(self) -> InventoryRows:
         """Return the inventory as the run will have it."""
         campaign = self.campaign
-        reason = "" if "inventory" in self.made else self.target.why_inventory(self.out.inventory)
+        reason = "" if "inventory" in self.made else self.target.why_inventory()
         if not reason:
             rows = read_inventory(campaign.files.inventory)
             refuse_option_faults(campaign, rows)

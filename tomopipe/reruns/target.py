@@ -122,14 +122,12 @@ class Target:
         content = {path: receipts.raw(path) for path in {*scans, *shared}}
         return made_from.of_inventory(campaign, content)
 
-    def why_inventory(self, path: str) -> str:
+    def why_inventory(self) -> str:
         """Decide also by what it says itself: files still written, and the state of linked ones."""
-        campaign = self.campaign
-        target = self.of_inventory()
-        reason = self.decisions.reason("inventory", "campaign", [path], target)
+        campaign, where = self.campaign, self.campaign.files.inventory
+        reason = self.decisions.why(self.of_inventory())
         if reason not in ("", CHANGED["inventory"]):
             return reason
-        where = campaign.directory / path
         rows = read_inventory(where)
         if not reason and not is_looked_at_again(rows) and not campaign.has_other_links(rows):
             return ""
@@ -234,10 +232,8 @@ class Target:
         return self._of_reading_stuck("full_recon", scan) | {"cor_px": cor_px}
 
     def _digest_of_full_recon(self, scan: str, cor_px: float) -> str:
-        """Return the digest of that."""
-        return self._once(
-            ("full_recon", scan, cor_px), lambda: digest(self.of_full_recon(scan, cor_px))
-        )
+        key = "full_recon", scan, cor_px
+        return self._once(key, lambda: digest(self.of_full_recon(scan, cor_px)))
 
     def stacks(self, cors: Cors) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
@@ -273,13 +269,10 @@ class Target:
         predictions = {scan: content(self.out.prediction(scan)) for scan in self.alive(cors)}
         series = {encode_series(scans[scan].series) for scan in cors}
         paths = {scan: self.sidecar(scan) for scan in cors}
-        # those that lie elsewhere name the folder of their campaign
-        about = (
-            {"campaign": str(self.campaign.directory)}
-            if any(map(_is_outside, paths.values()))
-            else {}
-        )
-        return about | {
+        is_elsewhere = any(map(_is_outside, paths.values()))
+        return {
+            # those that lie elsewhere name the folder of their campaign
+            **({"campaign": str(self.campaign.directory)} if is_elsewhere else {}),
             "step": "sidecar",
             "cors": {scan: [paths[scan], entry] for scan, entry in cors.items()},
             "tables": {name: content(self.out.fix_table(name)) for name in sorted(series)},
@@ -293,18 +286,12 @@ class Target:
         read: Callable[[str, Any], Any] = json_or,
     ) -> dict[str, str]:
         """Return the content of each scan's sidecar as JSON; `fixes`: its row in a fix table."""
-        files = self.campaign.paths
-        return {
-            scan: as_json(
-                sidecar.sidecar_content(
-                    scan,
-                    entry,
-                    fixes.get(scan),
-                    read(files.prediction(scan), None) if self.alive([scan]) else None,
-                )
-            )
-            for scan, entry in cors.items()
-        }
+        result, path_of = {}, self.campaign.paths.prediction
+        for scan, entry in cors.items():
+            predicted = read(path_of(scan), None) if self.alive([scan]) else None
+            content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
+            result[scan] = as_json(content)
+        return result
 
     def why_sidecar(self, scan: str, content: str) -> str:
         """Say why a scan's sidecar is written; "" if it states the facts of `content`, as ours."""
@@ -454,11 +441,8 @@ def write_sidecars(campaign: Campaign) -> None:
         if fault := why_not_replaced(campaign.directory / path):
             faults.append(fault)
             continue
-        sidecar.sidecar(
-            path,
-            content=content,
-            parameters=json.loads(campaign.for_scan(scan).config.model_dump_json(include=steps)),
-            in_results=campaign.outputs.sidecar(scan),
-        )
+        parameters = json.loads(campaign.for_scan(scan).config.model_dump_json(include=steps))
+        in_results = campaign.outputs.sidecar(scan)
+        sidecar.sidecar(path, content=content, parameters=parameters, in_results=in_results)
     if faults:
         raise TomopipeError(some_of(faults, _N_NAMED))
