@@ -196,9 +196,8 @@ def _check_disk(
     existing = existing_folder(campaign.results)
     free = shutil.disk_usage(existing).free
     kinds = ", ".join(f"{kind} {shown_size(n)}" for kind, n in each.items() if n)
-    to_make = "nothing is left to make"
-    if kinds:
-        to_make = f"what is still to make takes about {shown_size(each.total())} ({kinds})"
+    needed = f"what is still to make takes about {shown_size(each.total())} ({kinds})"
+    to_make = needed if kinds else "nothing is left to make"
     findings.notes.append(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {to_make}, "
         f"{free / 1e9:.2f} GB are free in {existing}"

@@ -174,10 +174,7 @@ def _plan(
 
 
 def _maker_of(target: Path) -> str | None:
-    """Return what an earlier conversion was made from; None: nothing; a foreign file: an error.
-
-    "" if it is damaged: an MRC file that was cut, a folder that lacks files.
-    """
+    """Return what an earlier conversion was made from; None: nothing; "": it is damaged."""
     if not os.path.lexists(target):
         return None
     try:

@@ -92,11 +92,13 @@ def scan_entries(words: Iterable[str], directory: Path) -> list[str]:
         folder, name = os.path.split(path)
         ending = "/" if is_folder else os.path.splitext(name)[1]
         entries.append(((folder, ending), f"{path}/" if is_folder else path))
-    return [
-        entry
-        for (folder, ending), group in grouped(entries).items()
-        for entry in _as_pattern(group, os.path.join(glob.escape(folder), f"*{ending}"), directory)
-    ]
+    results: list[str] = []
+    for (folder, ending), group in grouped(entries).items():
+        pattern = os.path.join(glob.escape(folder), f"*{ending}")
+        # where it matches these files only
+        is_whole = len(group) > 1 and matches(pattern, directory) == sorted(group)
+        results += [pattern] if is_whole else dict.fromkeys(group)
+    return results
 
 
 def _from_campaign(path: str, directory: Path) -> str:
@@ -107,12 +109,6 @@ def _from_campaign(path: str, directory: Path) -> str:
     absolute = os.path.abspath(path)
     inside = absolute.startswith(f"{folder}/")
     return (os.path.relpath(absolute, folder) if inside else absolute) + end
-
-
-def _as_pattern(group: list[str], pattern: str, directory: Path) -> list[str]:
-    """Return the pattern where it matches these files only, or all of them."""
-    is_whole = len(group) > 1 and matches(pattern, directory) == sorted(group)
-    return [pattern] if is_whole else list(dict.fromkeys(group))
 
 
 def write_campaign(
@@ -168,7 +164,12 @@ def write_slurm_profile(
     Snakemake configuration, where `--profile slurm` is found from any folder.
     """
     source = workflow_folder() / "profiles" / "slurm" / "profile.yaml"
-    text = _of_site(source.read_text(encoding="utf-8"), site)
+    lines = ["default-resources:"]
+    for key in ("partition", "account"):
+        if site[key]:
+            lines.append(f"  slurm_{key}: {yaml.safe_dump(site[key]).splitlines()[0]}")
+    text = source.read_text(encoding="utf-8")
+    text = text.replace("default-resources:\n", "\n".join([*lines, ""]))
     if site["gpu_partition"] and not dry_run:
         config = read_config(directory / CONFIG)
         steps = ["full_recon", *(["try_recon"] if config.try_recon.device == "cuda" else [])]
@@ -183,16 +184,6 @@ def write_slurm_profile(
             write_text(text, path)
         places.append((path, write))
     return places
-
-
-def _of_site(template: str, site: Mapping[str, str | None]) -> str:
-    """Return the profile with partition and account of a site."""
-    lines = [
-        f"  slurm_{key}: {yaml.safe_dump(site[key]).splitlines()[0]}"
-        for key in ("partition", "account")
-        if site[key]
-    ]
-    return template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))
 
 
 class Translation(NamedTuple):
@@ -271,11 +262,7 @@ def translated(path: Path) -> Translation:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise TomopipeError(f"{path}: cannot be read as a {kind} ({why})") from None
     prepared = result.options.get("preprocess", {})
-    if (
-        "phase" in prepared
-        and prepared["phase"].get("method")
-        and not prepared.get("minus_log", True)
-    ):
+    if prepared.get("phase", {}).get("method") and not prepared.get("minus_log", True):
         prepared["minus_log"] = True
         result.notes.append("no logarithm after phase retrieval: no equal, it is always taken")
     blocks = {"campaign": {"scans": ["raw"]}} | result.options

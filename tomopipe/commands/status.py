@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import counted
-from tomopipe.campaign.files import LOGS, Logs
+from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.lock import Run, under_way
 from tomopipe.campaign.log import JobStatus, end_of, position, read_jobs
 from tomopipe.reruns.reasons import why_again
@@ -61,7 +61,11 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     jobs = [job for job in jobs if _counts(job, run, progress)]
     if run is None:  # the numbers of one are those of its jobs
         jobs = counted(campaign, jobs, why_again(campaign))
-    jobs = [_with_log(job, logs) for job in jobs]
+    for number, job in enumerate(jobs):
+        with suppress(OSError):
+            if job.state != "done":
+                tail = end_of(logs.log(job.step, job.key), _TAIL_LINES)
+                jobs[number] = replace(job, log_tail=tail)
     of_run = progress.steps if progress else {}
     names = sorted(of_run or {job.step for job in jobs}, key=lambda step: (position(step), step))
     steps = (
@@ -86,13 +90,6 @@ def _counts(job: JobStatus, run: Run | None, progress: Progress | None) -> bool:
     name = "" if job.key == "campaign" else job.key
     goes_on = progress is not None and progress.goes_on(job.step, name, job.end_s or 0.0)
     return job.start_s >= run.start_s and not (job.state == "failed" and goes_on)
-
-
-def _with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
-    if job.state != "done":
-        with suppress(OSError):
-            return replace(job, log_tail=end_of(logs.log(job.step, job.key), _TAIL_LINES))
-    return job
 
 
 def _summary(step: str, jobs: Sequence[JobStatus], of_run: Step | None) -> StepStatus:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import reduce
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -149,9 +150,16 @@ class Config(StepOptions):
         Raises TomopipeError if overrides that are valid one by one are invalid together.
         """
         blocks = {block: getattr(self, block) for block in OVERRIDABLE}
-        for override in overrides:
-            for block, before in blocks.items():
-                blocks[block] = _changed(before, getattr(override, block))
+        for override, (block, before) in product(overrides, blocks.items()):
+            if changes := getattr(override, block):
+                options = merged(blocks[block].model_dump(), changes)
+                try:
+                    blocks[block] = type(before).model_validate(options)
+                except ValidationError as error:
+                    text = error.errors()[0]["msg"].removeprefix("Value error, ")
+                    raise TomopipeError(
+                        f"overrides that one scan has do not fit together: {text}"
+                    ) from None
         return self.model_copy(update=blocks)
 
 
@@ -162,16 +170,6 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         if isinstance(old[key], dict) and isinstance(new[key], dict):
             result[key] = merged(old[key], new[key])
     return result
-
-
-def _changed(block: Block, changes: dict[str, Any]) -> Block:
-    if not changes:
-        return block
-    try:
-        return type(block).model_validate(merged(block.model_dump(), changes))
-    except ValidationError as error:
-        text = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise TomopipeError(f"overrides that one scan has do not fit together: {text}") from None
 
 
 # What other programs call a value.

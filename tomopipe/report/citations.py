@@ -141,7 +141,11 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     ]
     if not scans:
         return ""
-    cited = _cited(campaign.citations)
+    numbers = reference_numbers(campaign.citations)
+    cited = {  # such as " [3, 4]"
+        method: f" [{', '.join(str(numbers[text]) for text in texts)}]"
+        for method, texts in campaign.citations.items()
+    }
     made = [volumes[scan.name] for scan in scans]
     try:
         sentences = [
@@ -173,15 +177,6 @@ def reference_lists(
         results.append((method, new, above))
         last += len(new)
     return results
-
-
-def _cited(citations: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Return the citation of each method, such as " [3, 4]"."""
-    numbers = reference_numbers(citations)
-    return {
-        method: f" [{', '.join(str(numbers[text]) for text in texts)}]"
-        for method, texts in citations.items()
-    }
 
 
 def _some(values: Iterable[str]) -> str:
@@ -305,10 +300,9 @@ def _reconstructed(provenance: Provenance, cited: Mapping[str, str]) -> str:
 
 def _versions(made: Sequence[Provenance], now: Mapping[str, str]) -> str:
     def named(provenance: Provenance) -> str:
-        parts = [f"{word} {provenance['versions'][key]}" for key, word in _PARTS.items()
-                 if provenance["versions"].get(key, "unknown") != "unknown"]  # fmt: skip
-        return (
-            f"tomopipe {provenance['versions'].get('tomopipe', 'unknown')} with {', '.join(parts)}"
-        )
+        versions = {"tomopipe": "unknown", **provenance["versions"]}
+        parts = [f"{word} {versions[key]}" for key, word in _PARTS.items()
+                 if versions.get(key, "unknown") != "unknown"]  # fmt: skip
+        return f"tomopipe {versions['tomopipe']} with {', '.join(parts)}"
 
     return f"Versions: {_some(map(named, made))}; Snakemake {now['snakemake']}."

@@ -13,7 +13,7 @@ from typing import Any
 from tomopipe import __version__
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import OF_SCANS, Failure, Why, counted, plain_error
-from tomopipe.campaign.files import TRUTH, VOLUMES, Logs
+from tomopipe.campaign.files import TRUTH, VOLUMES
 from tomopipe.campaign.log import JobStatus, read_jobs
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_cor_json, read_inventory
@@ -56,6 +56,7 @@ def collect(
         campaign, reader, jobs, why, notes=notes or {}, points=points, volumes=True
     ).records()
     stitched = _read_stacks(reader, campaign, jobs)
+    truth = json_or(campaign.directory / TRUTH, {})  # of a simulation, or somebody else's
     return CampaignRecord(
         name=campaign.name,
         scans=tuple(records),
@@ -63,22 +64,21 @@ def collect(
         alerts=alert_groups(records),
         failures=(
             *(f for s in records for f in s.failures),
-            *_failed_predictions(reader, campaign.logs, records),
+            *(
+                parse_failure(reader, campaign.logs, "predict_cor", s.name, s.prediction.reason)
+                for s in records
+                if s.prediction is not None and s.prediction.verdict == "failed"
+                if s.state not in NOT_SELECTED and not s.is_by_hand
+            ),
             *_campaign_failures(reader, campaign, jobs, stitched),
         ),
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
         notes=tuple(reader.notes),
         versions=_versions(),
         config=campaign.config.model_dump(),
-        seed=_seed(campaign.directory / TRUTH),
+        seed=text(truth.get("seed")) if part(truth, "scans") else "",
         stacks=stitched,
     )
-
-
-def _seed(path: Path) -> str:
-    """Return the seed of a simulation, "" if there is none; the file may be somebody else's."""
-    truth = json_or(path, {})
-    return text(truth.get("seed")) if part(truth, "scans") else ""
 
 
 def collect_scans(
@@ -123,18 +123,6 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
     return tuple(results)
 
 
-def _failed_predictions(
-    reader: Reader, logs: Logs[Path], scans: Iterable[ScanRecord]
-) -> Iterable[Failure]:
-    """Yield the errors that try_recon and predict_cor wrote as their result."""
-    for scan in scans:
-        if scan.state in NOT_SELECTED or scan.is_by_hand:
-            continue
-        if scan.prediction is not None and scan.prediction.verdict == "failed":
-            reason = scan.prediction.reason
-            yield parse_failure(reader, logs, "predict_cor", scan.name, reason)
-
-
 def _campaign_failures(
     reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus], stacks: Iterable[StackRecord]
 ) -> tuple[Failure, ...]:
@@ -177,7 +165,9 @@ def _read_stacks(
         shape = data.get("shape")
         problem = stack.problem or failed.get(stack.name) or ("" if volume else _NOT_YET)
         if problem and volume:
-            problem += f"; the volume shown was made before{_of_scans(data)}"
+            scans = texts(part(data, "made_from").get("scans"))
+            problem += "; the volume shown was made before"
+            problem += f", of {', '.join(scans)}" if scans else ""
         results.append(
             StackRecord(
                 name=stack.name,
@@ -202,12 +192,6 @@ def _stacks(reader: Reader, campaign: Campaign) -> list[Stack]:
         if is_of_the_system(error):
             reader.note(campaign.results, str(error), error)
         return declared_stacks(campaign)
-
-
-def _of_scans(data: Mapping[str, Any]) -> str:
-    """Return the scans that a volume was stitched from, as the end of a sentence."""
-    scans = texts(part(data, "made_from").get("scans"))
-    return f", of {', '.join(scans)}" if scans else ""
 
 
 def _pair(data: Mapping[str, Any]) -> dict[str, Any]:

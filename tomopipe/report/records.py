@@ -301,17 +301,6 @@ def _of_before(scan: ScanRecord) -> str:
     return f"{scan.volume.name} was made from an earlier {source}: {scan.reason}"
 
 
-def _outlier(scan: ScanRecord) -> str:
-    if scan.state in OWN_COR:
-        return scan.kept_outlier
-    return _reason(State.FIXED, "replaced")(scan)
-
-
-def _confidence(scan: ScanRecord) -> float:
-    prediction = scan.prediction
-    return 0.0 if prediction is None else prediction.confidence or 0.0
-
-
 _KINDS = (
     _Kind(
         "Outdated volumes",
@@ -352,13 +341,20 @@ _KINDS = (
         "These CORs are not measured: look at the volume.",
         lambda scan: _reason(State.FILLED, f"from {scan.source}")(scan),
     ),
-    _Kind("Outliers", "look", "Further from the median than the limit.", _outlier),
+    _Kind(
+        "Outliers",
+        "look",
+        "Further from the median than the limit.",
+        lambda scan: (
+            scan.kept_outlier if scan.state in OWN_COR else _reason(State.FIXED, "replaced")(scan)
+        ),
+    ),
     _Kind(
         "Doubtful predictions",
         "look",
         "Look at the try slices; set the COR by hand if it is wrong.",
         lambda scan: "; ".join(filter(None, scan.own_doubts * (scan.state is State.DOUBTFUL))),
-        order=_confidence,
+        order=lambda scan: (scan.prediction and scan.prediction.confidence) or 0.0,
     ),
     _Kind("Warnings", "info", "Processing went on.", _warned, once=False, rare_first=True),
 )

@@ -77,11 +77,9 @@ def picture_all(
 ) -> tuple[dict[str, Pictures], list[Note]]:
     """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
 
-    A report is made after each edit: unchanged pictures are reused, otherwise every edit would
-    read the mid planes of a thousand volumes again. They are remembered beside the page; a page
-    elsewhere than in `own_folder` that holds them itself takes those remembered there.
-    Returns them by scan name, of a stack by `stack_key`, and notes on files that could not be
-    read.
+    Unchanged ones, remembered beside the page (or in `own_folder`, by a page elsewhere that holds
+    them itself), are reused. Returns them by scan name, of a stack by `stack_key`, and notes on
+    files that could not be read.
     """
     folder = page_folder / PICTURES if len(scans) > INLINE_SCANS else None
     if folder is not None:
@@ -133,13 +131,12 @@ class _Maker:
     ) -> Pictures:
         """Return the pictures of a scan or stack."""
         of_volume = volume and self._get(name, "volume", volume, self._size[0], self._of_volume)
-        pictures: Pictures = dict(of_volume or {"planes": [], "provenance": {}})
-        cors_px = [cor_px for _, cor_px in compared]
-        pictures["strip"] = pictures["pair"] = None
+        pictures: Pictures = {"planes": [], "provenance": {}, "strip": None, "pair": None}
+        pictures |= of_volume or {}
         if cor_px is not None:
             make = partial(_of_sweep, read_sweep, cor_px, "sweep")
             pictures["strip"] = self._get(name, "strip", try_tif, cor_px, make)
-        if cors_px:
+        if cors_px := [px for _, px in compared]:
             make = partial(_of_sweep, read_pair, cors_px, "pair")
             pictures["pair"] = self._get(name, "pair", try_tif, cors_px, make)
         return pictures
@@ -148,7 +145,14 @@ class _Maker:
         """Make the mid planes of a volume; return them, and what the page shows of its origin."""
         planes = read_mid_planes(volume)
         made = [make_picture(plane, planes[plane], self._size, source) for plane in planes]
-        return {"planes": made, "provenance": _stated(volume)}
+        try:
+            result = read_provenance(volume)
+            stated = {key: dict(result[key]) for key in _STATED}
+        except Exception as error:
+            if is_of_the_system(error):
+                raise
+            stated = {}  # of another program
+        return {"planes": made, "provenance": stated}
 
     def _get(
         self,
@@ -209,17 +213,6 @@ def _of_sweep(
 ) -> dict[str, Any] | None:
     sweep = read(try_tif, cor_px)
     return make_strip(sweep, source, name) if sweep else None
-
-
-def _stated(volume: Path) -> dict[str, Any]:
-    """Return the part of a volume's provenance that the page shows."""
-    try:
-        result = read_provenance(volume)
-        return {key: dict(result[key]) for key in _STATED}
-    except Exception as error:
-        if is_of_the_system(error):
-            raise
-        return {}  # of another program
 
 
 def _read_cache(path: Path) -> Mapping[str, Any]:
@@ -384,15 +377,12 @@ def _compared(campaign: CampaignRecord) -> dict[str, Compared]:
 def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:
     """Count the selected scans by the stage they have reached."""
     inside = [s for s in campaign.scans if s.state not in NOT_SELECTED]
-
-    def count(title: str, values: list[object]) -> tuple[str, int, int]:
-        return title, sum(value is not None for value in values), len(inside)
-
-    return [
-        count("predicted", [s.prediction and s.prediction.best_cor_px for s in inside]),
-        count("COR resolved", [s.cor_px for s in inside]),
-        count("reconstructed", [None if s.volume_of else s.volume for s in inside]),
-    ]
+    stages: dict[str, list[object]] = {
+        "predicted": [s.prediction and s.prediction.best_cor_px for s in inside],
+        "COR resolved": [s.cor_px for s in inside],
+        "reconstructed": [None if s.volume_of else s.volume for s in inside],
+    }
+    return [(title, sum(v is not None for v in of), len(inside)) for title, of in stages.items()]
 
 
 def _config_text(config: Mapping[str, Any]) -> str:

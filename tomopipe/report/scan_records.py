@@ -27,6 +27,7 @@ from tomopipe.storage.json_files import number, part, text, texts
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 _TAIL_LINES = 25
+_IS_HALF = "half acquisition: slices twice as wide as the detector"
 
 
 class Reader:
@@ -134,7 +135,10 @@ class ScanReader:
             prediction = replace(prediction, method="", confidence=None)  # made at another COR
         cor = part(self._cors or {}, name)
         cor_px = number(cor.get("cor_px"))
-        volume = self._volume(name)
+        # in the configured format or that of an earlier run
+        outputs = (config.full_recon.output, *VOLUMES)
+        volumes = (paths.volume(name, output) for output in outputs)
+        volume = next((Path(volume) for volume in volumes if os.path.exists(volume)), None)
         volume_of = "" if volume is None else self._other_origin(name, volume, cor_px)
         grid = self._reader.json(paths.sweep(name)) or {}
         has_stack = os.path.exists(try_tif := paths.try_stack(name))
@@ -164,18 +168,13 @@ class ScanReader:
         job = self._jobs[name].get("full_recon")
         warnings = (
             *_split((row or {}).get("warnings", "")),
-            *_remarks(grid),
+            *texts(grid.get("notes")),
+            *([_IS_HALF] if grid.get("half_acquisition") is True else []),
             *record.warnings_beside,
             *((job.warning,) if job and job.warning and volume else ()),
             *(note for note, scans in self._notes.items() if name in scans),
         )
         return replace(record, warnings=warnings, reached=self._reached(record))
-
-    def _volume(self, name: str) -> Path | None:
-        """Find the volume of a scan, in the configured format or that of an earlier run."""
-        outputs = (self._campaign.config.full_recon.output, *VOLUMES)
-        volumes = (self._paths.volume(name, output) for output in outputs)
-        return next((Path(volume) for volume in volumes if os.path.exists(volume)), None)
 
     def _other_origin(self, name: str, volume: Path, cor_px: float | None) -> str:
         """Say what a volume was made from that is not wanted now; "" if nothing is known."""
@@ -190,11 +189,10 @@ class ScanReader:
 
     def _failures(self, name: str, path: str, *, is_old: bool) -> tuple[Failure, ...]:
         """Return the failures of a scan without a later success, in order of step."""
-        errors = ((step, self._error(step, name, path, is_old=is_old)) for step in OF_SCANS)
         return tuple(
             parse_failure(self._reader, self._campaign.logs, step, name, error)
-            for step, error in errors
-            if error is not None
+            for step in OF_SCANS
+            if (error := self._error(step, name, path, is_old=is_old)) is not None
         )
 
     def _error(self, step: str, name: str, path: str, *, is_old: bool) -> str | None:
@@ -277,14 +275,6 @@ def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
 
 def _split(cell: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in cell.split(";") if part.strip())
-
-
-def _remarks(grid: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the remarks of try_recon on a scan, from its try.json."""
-    remarks = texts(grid.get("notes"))
-    if grid.get("half_acquisition") is True:
-        remarks += ("half acquisition: slices twice as wide as the detector",)
-    return remarks
 
 
 def _counts(record: Mapping[str, Any], raw: Path) -> bool:

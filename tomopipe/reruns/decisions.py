@@ -1,8 +1,6 @@
 """Why a result must be made, and whether it must: its statement differs from what is wanted.
 
 Results state what they were made from, and so do their receipts (`tomopipe.reruns.receipts`).
-Snakemake's own record is not used: if a folder is copied, moved, restored or loses its .snakemake,
-the same results are made.
 """
 
 import json
@@ -141,19 +139,18 @@ class Decisions:
                 return self.damaged[-1]
             is_same = is_same and damage == ""
         # copied, touched, or its receipt is gone: what it states itself counts
-        made_from = receipt.digest if receipt and is_same else self._digest_in(there)
+        made_from = receipt.digest if receipt and is_same else ""
+        if not made_from:
+            stated = list(map(self._stated, there))
+            digests = {digest(statement) for statement in stated if statement}
+            # nothing, if the first states nothing, or others
+            made_from = digests.pop() if stated and stated[0] and len(digests) == 1 else ""
         if made_from in asked:
             self.right[step, key] = target
             return ""
         if not made_from:
             return CHANGED.get(step) or f"{outputs[0]}: {UNREADABLE}"
         return self._difference(step, key, outputs[0], target, source, is_whole=is_same)
-
-    def _digest_in(self, paths: Sequence[str]) -> str:
-        """Return the digest of what results state; "" if the first states nothing, or others."""
-        stated = list(map(self._stated, paths))
-        digests = {digest(statement) for statement in stated if statement}
-        return digests.pop() if stated and stated[0] and len(digests) == 1 else ""
 
     def _stated(self, path: str) -> Statement | None:
         return statement_in(Path(self.receipts.path_of(path)))
@@ -201,8 +198,7 @@ def statement_in(path: Path) -> Statement | None:
     readers: dict[str, Callable[[Path], Statement | None]] = {
         ".json": _in_json,
         ".h5": _in_hdf5,
-        STACK: lambda stack: _in_json(stack.with_suffix(".json")),
-        ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
+        **dict.fromkeys((STACK, ".tif"), lambda stack: _in_json(stack.with_suffix(".json"))),
         ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
     }
     is_volume = path.name.endswith(tuple(VOLUMES.values()))

@@ -1,7 +1,7 @@
 """Files of others at the paths of results, which are not overwritten."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tomopipe.campaign import files
@@ -76,19 +76,19 @@ def _is_in_place_of(receipts: Receipts, receipt: Receipt, path: str) -> bool:
         return os.path.islink(where)  # its disk is not mounted: the result may be whole there
     if now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
         return False
-    is_other = now[2] != was[2] or _is_whole(Path(where))
+    is_other = now[2] != was[2] or _has_sign(Path(where), _WHOLE)
     if not is_other or is_ours(Path(where), by_itself=True):
         return False
     content = receipt.sums.get(path)
     return not content or bool(matches(where, content))
 
 
-def _is_whole(path: Path) -> bool:
-    """Tell whether a file of a kind that others make, too, has one's beginning and end."""
-    ending = next((end for end in _WHOLE if path.name.endswith(end)), None)
+def _has_sign(path: Path, signs: Mapping[str, Callable[[Path], bool]]) -> bool:
+    """Tell whether a file, or folder, has the sign of its kind, which its name ends in."""
+    ending = next((end for end in signs if path.name.endswith(end)), None)
     try:
-        return ending is not None and _WHOLE[ending](path)
-    except Exception:  # a damaged file may raise anything
+        return ending is not None and signs[ending](path)
+    except Exception:  # a damaged or foreign file may raise anything
         return False
 
 
@@ -109,18 +109,15 @@ def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool =
             f"{some_of([str(path) for path in away], 3)}: a link to {os.readlink(away[0])}, which "
             "is not there: mount its disk, or remove the link to have the result made again."
         )
-    raise TomopipeError(
-        "\n".join(
-            [
-                f"results would overwrite what was not made by tomopipe ({len(result)}):",
-                *(f"  {path}" for path in sorted(result)[:_N_NAMED]),
-                *(["  ..."] if len(result) > _N_NAMED else []),
-                "Choose another folder (campaign.results, storage.sidecars), or move these away. "
-                "`tomopipe cor import` takes CORs over from rot_cen.json, CSV files and sidecars. "
-                "Delete what is a damaged copy of a result.",
-            ]
-        )
-    )
+    lines = [
+        f"results would overwrite what was not made by tomopipe ({len(result)}):",
+        *(f"  {path}" for path in sorted(result)[:_N_NAMED]),
+        *(["  ..."] if len(result) > _N_NAMED else []),
+        "Choose another folder (campaign.results, storage.sidecars), or move these away. "
+        "`tomopipe cor import` takes CORs over from rot_cen.json, CSV files and sidecars. "
+        "Delete what is a damaged copy of a result.",
+    ]
+    raise TomopipeError("\n".join(lines))
 
 
 def refuse_foreign_page(campaign: Campaign, page: Path) -> None:
@@ -160,25 +157,14 @@ def _no_page(path: Path, command: str, remedy: str) -> str:
 
 def _is_of_others(path: Path, is_made_here: Callable[[Path], bool]) -> bool:
     """Tell whether there is a file or folder without the sign of our own."""
-    if not path.exists():
-        return False
-    return not path.is_file() or (path.stat().st_size > 0 and not is_made_here(path))
+    is_own = path.is_file() and (path.stat().st_size == 0 or is_made_here(path))
+    return path.exists() and not is_own
 
 
 def is_ours(path: Path, *, by_itself: bool = False) -> bool:
     """Tell whether tomopipe made a file or folder, by its content, or that of a file beside it."""
     signs = _OWN_SIGNS if by_itself and path.name.endswith(tuple(_OWN_SIGNS)) else _SIGNS
-    if signs is _SIGNS and statement_in(path) is not None:
-        return True
-    ending = next((end for end in signs if path.name.endswith(end)), None)
-    try:
-        return ending is not None and signs[ending](path)
-    except Exception:  # a foreign file may raise anything
-        return False
-
-
-def _is_table(path: Path) -> bool:
-    return all({"cor_px", "source"} <= set(entry) for entry in read_json(path, _EXPECTED).values())
+    return (signs is _SIGNS and statement_in(path) is not None) or _has_sign(path, signs)
 
 
 def _is_stack(path: Path) -> bool:
@@ -222,7 +208,9 @@ _SIGNS: dict[str, Callable[[Path], bool]] = {
     files.SIDECAR: lambda path: (
         {"cor_px", "source", "before_px"} <= set(read_json(path, _EXPECTED))
     ),
-    files.COR_TABLE: _is_table,
+    files.COR_TABLE: lambda path: all(
+        {"cor_px", "source"} <= set(entry) for entry in read_json(path, _EXPECTED).values()
+    ),
     ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
     ".tsv": _has_columns,
     ".star": lambda path: _head(path).startswith(_STAR),

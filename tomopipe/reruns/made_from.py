@@ -1,9 +1,7 @@
 """Statements: what each result is made from; stored in the result, compared to decide reruns.
 
 A statement is a mapping of JSON values: the step, its revision, the content of the raw files, the
-results of earlier steps, and the effective options (`tomopipe.config.base`). Results with
-equal statements are equal, so a result is remade if, and only if, its statement is not the wanted
-one.
+results of earlier steps, and the effective options (`tomopipe.config.base`).
 """
 
 import json
@@ -46,20 +44,15 @@ def of_step(step: str, campaign: Campaign, **parts: Any) -> Statement:
 
 def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
     """State what the inventory is made from; `raw` identifies the content of each file."""
-    keys = ("scan", "path", "series", "index", "reason")
-    entries = [
-        {key: entry[key] for key in keys} | _own_options(campaign, entry)
-        for entry in campaign.inventory_entries()
-    ]
+    keys, entries = ("scan", "path", "series", "index", "reason"), []
+    for entry in campaign.inventory_entries():
+        entries.append({key: entry[key] for key in keys})
+        for_scan = campaign if entry["reason"] else campaign.for_scan(entry["scan"])
+        if for_scan is not campaign:
+            looked_for = _looked_for(for_scan.config)
+            if looked_for != _looked_for(campaign.config):
+                entries[-1]["options"] = looked_for
     return of_step("inventory", campaign, entries=entries, raw=dict(raw))
-
-
-def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inventory's options of one scan that differ from the campaign's."""
-    if entry["reason"] or campaign.for_scan(entry["scan"]) is campaign:
-        return {}
-    looked_for = _looked_for(campaign.for_scan(entry["scan"]).config)
-    return {"options": looked_for} if looked_for != _looked_for(campaign.config) else {}
 
 
 def _looked_for(config: Config) -> dict[str, Any]:
@@ -91,19 +84,18 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
     stored = {
         key: full[key] for key in ("output", "compression", "dtype", "value_range") if key in full
     }
-    metadata = {scan: stated for scan, volume in volumes.items() if (stated := volume["metadata"])}
-    also_read = {scan: volume[ALSO_READ] for scan, volume in volumes.items() if ALSO_READ in volume}
+    parts = {
+        name: {scan: volume[name] for scan, volume in volumes.items() if volume.get(name)}
+        for name in ("metadata", ALSO_READ)
+    }
     # since then, gains take lateral shifts into account
     revision = {"revision": 2} if options.get("match_intensity") else {}
     return _statement(
         "stitch",
         scans=list(volumes),
-        volumes=[
-            digest(without_also_read(volume) | {"metadata": {}}) for volume in volumes.values()
-        ],
+        volumes=[digest(without_also_read(v) | {"metadata": {}}) for v in volumes.values()],
         options=({"stitch": options} if options else {}) | stored,
-        **({"metadata": metadata} if metadata else {}),
-        **({ALSO_READ: also_read} if also_read else {}),
+        **_without_empty(parts),
         **revision,
     )
 

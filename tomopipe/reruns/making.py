@@ -73,8 +73,11 @@ def making(snakemake: Any) -> Iterator[Making]:
         finally:
             atomic.before_rename.clear()
         statement = (_stated(products) or json.loads(parameters["made_from"])) | made.stated
-        summed = raw.items() if step == "try_recon" else ()
-        read = {path: [state, _content_at(path, state)] for path, state in summed}
+        read = {}
+        for path, state in raw.items() if step == "try_recon" else ():
+            content = raw_content(path) if raw_state_of(path) == state else ""
+            # of the state before and after
+            read[path] = [state, content if raw_state_of(path) == state else ""]
         write_receipt(snakemake.output[0], statement, products, read)
     gc.freeze()  # the end of the process looks for no garbage
 
@@ -87,9 +90,3 @@ def _stated(products: list[str]) -> dict[str, Any]:
             result: dict[str, Any] = record.get("made_from", {})
             return result
     return {}
-
-
-def _content_at(path: str, state: Any) -> str:
-    """Return the content of a raw file that has this state before and after; else ""."""
-    content = raw_content(path) if raw_state_of(path) == state else ""
-    return content if raw_state_of(path) == state else ""

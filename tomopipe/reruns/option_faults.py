@@ -35,7 +35,9 @@ def fault_of_options(
     try:
         columns = first_and_last("input.columns", config.input.columns, n_cols, "columns of")
         if config.preprocess.phase.method != "none":
-            _check_phase(for_scan, row)
+            from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
+
+            phase_strength(config.preprocess, _known(row))
         if config.preprocess.half_acquisition == "yes" and step != "export_stack":
             _check_half(row)
         if step == "try_recon":
@@ -52,12 +54,6 @@ def fault_of_options(
 
 def _known(row: Mapping[str, str]) -> dict[str, float | None]:
     return {name: float(row.get(name) or 0) or None for name in NUMBERS}
-
-
-def _check_phase(campaign: Campaign, row: Mapping[str, str]) -> None:
-    from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
-
-    phase_strength(campaign.config.preprocess, _known(row))
 
 
 def _check_half(row: Mapping[str, str]) -> None:
@@ -169,8 +165,22 @@ def _file_faults(campaign: Campaign) -> Iterator[tuple[str, bool]]:
     networks, named = campaign.config.predict_cor.own_networks, _named_files(campaign)
     for path, scans in _missing(campaign, named).items():
         yield _line(campaign, path, scans), path in networks or len(scans) == len(named)
-    for line in (*_wrong_network(campaign), *_missing_packages(campaign)):
-        yield line, True
+    config, model = campaign.config, campaign.config.predict_cor.model
+    if model in networks and (campaign.directory / model).exists():
+        from tomopipe.cor.ai.network import load_model  # SciPy, which few campaigns need here
+
+        try:
+            load_model(campaign.directory / model)
+        except TomopipeError as error:
+            yield f"predict_cor.model: {error}", True
+    output = config.full_recon.output
+    needed = {f"full_recon.output: {output}": FORMATS[output].package}
+    if "dinov2" in config.predict_cor.methods:
+        needed["predict_cor.methods: dinov2"] = "torch"
+    for key, package in needed.items():
+        if package and find_spec(package) is None:
+            line = f"{key} needs the package {package}, which is not installed. "
+            yield f"{line}pip install 'tomopipe[{package}]', or set another", True
 
 
 def closed_folders(campaign: Campaign) -> str:
@@ -208,49 +218,18 @@ def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> li
 
 def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
     """Say that volumes still to make, or their sweeps, need a GPU and there is none; "" if not."""
-    for scan in scans:
-        config = campaign.for_scan(scan).config
-        needs_gpu = "cuda" in (config.full_recon.device, config.try_recon.device)
-        if needs_gpu and not (campaign.directory / campaign.volume(scan)).exists():
-            return _why_no_gpu()
-    return ""
-
-
-def _why_no_gpu() -> str:
-    """Ask another process: one that has asked CUDA cannot fork jobs that use it."""
+    configs = ((scan, campaign.for_scan(scan).config) for scan in scans)
+    if not any(
+        "cuda" in (config.full_recon.device, config.try_recon.device)
+        and not (campaign.directory / campaign.volume(scan)).exists()
+        for scan, config in configs
+    ):
+        return ""
+    # another process is asked: one that has asked CUDA cannot fork jobs that use it
     code = "from tomopipe.recon.array import array_module; array_module('cuda')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.strip().rpartition("\n")[2]
     return last.partition("Error: ")[2] or last if done.returncode else ""
-
-
-def _wrong_network(campaign: Campaign) -> list[str]:
-    """Say why the network of `predict_cor.model`, which is there, cannot run."""
-    model = campaign.config.predict_cor.model
-    path = campaign.directory / model
-    if model not in campaign.config.predict_cor.own_networks or not path.exists():
-        return []
-    from tomopipe.cor.ai.network import load_model  # SciPy, which few campaigns need here
-
-    try:
-        load_model(path)
-    except TomopipeError as error:
-        return [f"predict_cor.model: {error}"]
-    return []
-
-
-def _missing_packages(campaign: Campaign) -> list[str]:
-    config, output = campaign.config, campaign.config.full_recon.output
-    needed = {
-        (FORMATS[output].package, f"full_recon.output: {output}"): FORMATS[output].package != "",
-        ("torch", "predict_cor.methods: dinov2"): "dinov2" in config.predict_cor.methods,
-    }
-    return [
-        f"{key} needs the package {package}, which is not installed. "
-        f"pip install 'tomopipe[{package}]', or set another"
-        for (package, key), is_needed in needed.items()
-        if is_needed and find_spec(package) is None
-    ]
 
 
 def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, list[str]]:

@@ -19,8 +19,14 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     if not is_open(settled, step, key):
         return {}
     statement = settled.target.statement(step, key, settled.cors)
-    common = {"products": settled.outputs(step, key), "made_from": as_text(statement)}
-    return common | _OWN[step](settled, key)
+    result: dict[str, Any] = {
+        "products": settled.outputs(step, key),
+        "made_from": as_text(statement),
+    }
+    if step in ("full_recon", "stitch", "export_stack"):
+        # it is as it was written, and nothing but its metadata is to change
+        result["metadata_alone"] = METADATA_ALONE in settled.reasons.get((step, key), "")
+    return result | _OWN[step](settled, key)
 
 
 def is_open(settled: Settled, step: str, key: str) -> bool:
@@ -29,14 +35,12 @@ def is_open(settled: Settled, step: str, key: str) -> bool:
         return False
     if step not in _AFTER_CORS:
         return True
-    return not settled.pending and (key == "campaign" or key in _keys(settled, step))
+    cors = settled.cors
+    keys = settled.target.stacks(cors) if step == "stitch" else cors
+    return not settled.pending and (key == "campaign" or key in keys)
 
 
 _AFTER_CORS = ("full_recon", "stitch", "sidecar", "export_stack", "export_star", "report")
-
-
-def _keys(settled: Settled, step: str) -> Any:
-    return settled.target.stacks(settled.cors) if step == "stitch" else settled.cors
 
 
 def _inventory(settled: Settled, _: str) -> dict[str, Any]:
@@ -94,17 +98,8 @@ def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
     }
 
 
-def _is_metadata_alone(settled: Settled, step: str, key: str) -> bool:
-    """Tell whether a result is as it was written, and nothing but its metadata is to change."""
-    return METADATA_ALONE in settled.reasons.get((step, key), "")
-
-
 def _full_recon(settled: Settled, scan: str) -> dict[str, Any]:
-    return {
-        **_reading(settled, scan, "full_recon", "export_star"),
-        **settled.cors[scan],
-        "metadata_alone": _is_metadata_alone(settled, "full_recon", scan),
-    }
+    return {**_reading(settled, scan, "full_recon", "export_star"), **settled.cors[scan]}
 
 
 def _stitch(settled: Settled, name: str) -> dict[str, Any]:
@@ -112,7 +107,6 @@ def _stitch(settled: Settled, name: str) -> dict[str, Any]:
     return {
         "volumes": {scan: settled.campaign.volume(scan) for scan in scans},
         "options": settled.campaign.config.as_json("stitch", "full_recon"),
-        "metadata_alone": _is_metadata_alone(settled, "stitch", name),
     }
 
 
@@ -121,7 +115,6 @@ def _export_stack(settled: Settled, scan: str) -> dict[str, Any]:
         **_reading(settled, scan, "export_star"),
         # decided once from all scans; the job stores it
         "binning": campaign_binning(settled.campaign),
-        "metadata_alone": _is_metadata_alone(settled, "export_stack", scan),
     }
 
 
@@ -131,10 +124,6 @@ def _export_star(settled: Settled, _: str) -> dict[str, Any]:
         "metas": {scan: settled.out.stack_meta(scan) for scan in settled.cors},
         "options": settled.target.star_options(settled.cors),
     }
-
-
-def _report(settled: Settled, _: str) -> dict[str, Any]:
-    return {"table": table_shown(settled.campaign)}
 
 
 _OWN: dict[str, Callable[[Settled, str], dict[str, Any]]] = {
@@ -148,5 +137,5 @@ _OWN: dict[str, Callable[[Settled, str], dict[str, Any]]] = {
     "sidecar": lambda *_: {},
     "export_stack": _export_stack,
     "export_star": _export_star,
-    "report": _report,
+    "report": lambda settled, _: {"table": table_shown(settled.campaign)},
 }

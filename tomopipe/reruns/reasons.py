@@ -82,16 +82,13 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
             inner = "" if key in ("options", "metadata") else f"{key}."
             lines += of_difference(before or {}, after or {}, prefix + inner)
         else:
-            lines.append(_of_option(prefix + key, before, after))
+            from tomopipe.config.base import when_absent  # each 0.1 s of a run's start counts
+
+            path = prefix + key
+            was, now = (when_absent(path) if v is None else v for v in (before, after))
+            # the block repeats the key
+            lines.append(f"{path.partition('.')[2] or path} {_shown(was)} -> {_shown(now)}")
     return lines
-
-
-def _of_option(key: str, before: Any, after: Any) -> str:
-    from tomopipe.config.base import when_absent  # each 0.1 s of a run's start counts
-
-    old, new = (when_absent(key) if value is None else value for value in (before, after))
-    # the block repeats the key
-    return f"{key.partition('.')[2] or key} {_shown(old)} -> {_shown(new)}"
 
 
 def _shown(value: Any) -> str:

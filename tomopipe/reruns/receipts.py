@@ -1,10 +1,8 @@
 """Receipts: the declared outputs of the rules, one for each result of a step.
 
 A receipt, `results/made/<step>/<key>.json`, holds the statement of what the result was made from,
-and size, time and inode of its files. A job writes it last. `tomopipe.reruns.settle` withdraws
-those of results that are not what the campaign asks for, and writes those of results that are; so
-Snakemake only has to see whether one is missing. An index keeps what the last receipts held, also
-of those withdrawn, and the content of raw files.
+and size, time and inode of its files. A job writes it last; `tomopipe.reruns.settle` withdraws it
+if its result is to be made. An index keeps what the last receipts held, and what raw files hold.
 """
 
 import hashlib
@@ -221,7 +219,17 @@ class Receipts:
     @cached_property
     def _before(self) -> dict[str, tuple[State, str, str]]:
         """State, statement's digest and checksum of files in the record of earlier versions."""
-        return _record_of_before(Path(self.path_of(self.files.record)))
+        record = Path(self.path_of(self.files.record))
+        try:
+            lines = record.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
+        except OSError:
+            return {}
+        result = {}
+        for line in lines:
+            with suppress(ValueError):
+                path, *numbers, name, content = line.split("\t")
+                result[path] = _state([int(number) for number in numbers]), name, content
+        return result
 
     def of_before(self, outputs: Sequence[str]) -> Receipt | None:
         """Return what earlier versions recorded of results; None if they did not."""
@@ -248,7 +256,9 @@ class Receipts:
             result = json.loads(Path(self.path_of(path)).read_text(encoding="utf-8"))
             receipt = _receipt(stamp, digest(result["made_from"]), result["files"], result["sums"])
             for raw_path, (state, content) in result.get("raw", {}).items():
-                self._take_content(raw_path, state, content)
+                raw = self._index[1].get(raw_path)
+                if raw is not None and content and state and raw.state == tuple(state):
+                    self._put_raw(raw_path, Raw(raw.state, raw.name, content))
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
         self._index[0][path] = receipt
@@ -259,7 +269,11 @@ class Receipts:
         """Write the receipt of results that are what the campaign asks for."""
         path, last = self.files.receipt(step, key), self.last(step, key)
         # a large file is not read: its checksum of before stays
-        sums = {p: text for p, text in (last.sums if last else {}).items() if self._is_large(p)}
+        sums = {}
+        for p, text in (last.sums if last else {}).items():
+            state, is_folder = state_of(self.path_of(p)), os.path.isdir(self.path_of(p))
+            if state is not None and (is_folder or state[0] > SMALL_BYTES):
+                sums[p] = text
         write_receipt(path, statement, outputs, sums=sums, directory=self.directory)
         self._present.pop(path, None)
         self.of(step, key)
@@ -368,11 +382,6 @@ class Receipts:
     def _last_sums(self) -> dict[str, str]:
         return {p: text for r in self._index[0].values() for p, text in r.sums.items()}
 
-    def _is_large(self, path: str) -> bool:
-        state = state_of(self.path_of(path))
-        is_folder = os.path.isdir(self.path_of(path))
-        return state is not None and (is_folder or state[0] > SMALL_BYTES)
-
     def content(self, path: str) -> str:
         """Return the checksum of a small file, read only if its state has changed; "" of none."""
         state = self.state(path)
@@ -429,12 +438,6 @@ class Receipts:
         self._index[1][path] = raw
         self.is_changed = True
 
-    def _take_content(self, path: str, state: Sequence[int], content: str) -> None:
-        """Keep the content of a raw file as a job has read it."""
-        result = self._index[1].get(path)
-        if result is not None and content and state and result.state == tuple(state):
-            self._put_raw(path, Raw(result.state, result.name, content))
-
     @cached_property
     def _by_state(self) -> dict[State, Raw]:
         """The raw files by state, which no two files share."""
@@ -457,31 +460,14 @@ def _state(numbers: Sequence[int]) -> State:
     return n_bytes, mtime_ns, inode, last
 
 
-def _record_of_before(record: Path) -> dict[str, tuple[State, str, str]]:
-    """Read results/products.tsv of versions without receipts; empty if there is none."""
-    try:
-        lines = record.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
-    except OSError:
-        return {}
-    result = {}
-    for line in lines:
-        with suppress(ValueError):
-            path, *numbers, name, content = line.split("\t")
-            result[path] = _state([int(number) for number in numbers]), name, content
-    return result
-
-
 def _new_name(state: State, before: Raw | None = None) -> str:
     """Return a name for the content of a raw file, unlike all that it has had."""
     # size and time suffice as long as the time goes on: results of an earlier content of the same
     # size and time may still be there
     is_folder = state[2] <= 0
     name = f"{RAW}{state[0]}:{state[1]}" + (f":{state[3]}" if is_folder else "")
-    if before is None or (state[1] > before.state[1] and not _is_unlike(before)):
+    # whether size and time sufficed to name the content before
+    is_like = before is None or before.name.count(":") <= 1 + (before.state[2] <= 0)
+    if before is None or (state[1] > before.state[1] and is_like):
         return name
     return f"{name}:{-state[2] if is_folder else state[3]}"
-
-
-def _is_unlike(raw: Raw) -> bool:
-    """Tell whether size and time did not suffice to name a content."""
-    return raw.name.count(":") > 1 + (raw.state[2] <= 0)

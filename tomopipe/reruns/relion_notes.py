@@ -33,7 +33,17 @@ def source_of(path: str | Path) -> str | None:
 
 def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
     """Return warnings about the set for RELION, and the scans that each concerns."""
-    return assumed_numbers(campaign, rows) | _other_volumes(campaign, rows)
+    result = assumed_numbers(campaign, rows)
+    for scan in campaign.selected_scans(rows) if campaign.makes_star else []:
+        path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
+        source = source_of(campaign.directory / path)
+        stated = None if source is None else statement_in(volume)
+        if stated is not None and source != digest(stated):
+            result[
+                f"{path} is not whole or not of the volume there is now: RELION's set does not "
+                f"name it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
+            ] = [scan]
+    return result
 
 
 def assumed_numbers(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
@@ -45,21 +55,6 @@ def assumed_numbers(campaign: Campaign, rows: InventoryRows) -> dict[str, list[s
             if getattr(star, name) is None and rows[scan].get(name) == "":
                 text = f"{name} is unknown: {value:g} assumed for RELION. Set export_star.{name}"
                 result.setdefault(text, []).append(scan)
-    return result
-
-
-def _other_volumes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
-    """Return a warning for each MRC volume that is damaged or not of the volume beside it."""
-    result = {}
-    for scan in campaign.selected_scans(rows) if campaign.makes_star else []:
-        path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
-        source = source_of(campaign.directory / path)
-        stated = None if source is None else statement_in(volume)
-        if stated is not None and source != digest(stated):
-            result[
-                f"{path} is not whole or not of the volume there is now: RELION's set does not "
-                f"name it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
-            ] = [scan]
     return result
 
 

@@ -1,13 +1,8 @@
 """Settle a campaign: which results are as wanted, which are to be made, and why.
 
-The steps are visited in their order (docs/explanation/reruns.md). `Settled` decides on each result
-by content (`tomopipe.reruns.decisions`); `act` then withdraws the receipts of those to be made and
-writes those of the others, so that Snakemake makes what is missing. It touches nothing but
-receipts.
-
-`plan` looks ahead instead: tables that decide what follows are computed as the steps do, the
-inventory from the raw files, the CORs from the predictions and the campaign table. A pending
-prediction is assumed to give the same COR.
+The steps are visited in their order (docs/explanation/reruns.md). `plan` looks ahead: tables that
+decide what follows are computed as the steps do, the inventory from the raw files, the CORs from
+the predictions and the campaign table. A pending prediction is assumed to give the same COR.
 """
 
 import gc
@@ -39,7 +34,7 @@ from tomopipe.reruns.reasons import (
     UNREADABLE,
     is_of_cor,
 )
-from tomopipe.reruns.receipts import Receipt, content_of, digest
+from tomopipe.reruns.receipts import content_of, digest
 from tomopipe.reruns.target import Target
 from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
@@ -133,28 +128,18 @@ class Settled:
         self.rows = self.target.rows = self._inventory()
         if self.pending:
             return
+        files, selected = self.campaign.files, self.campaign.selected_scans(self.rows)
         if "resolve_cor" in self.made:
-            self._take_cors()
+            self._fixes = read_fixes(map(files.fix_table, self.target.series()))
+            cors, present = read_cor_json(files.cor_table), set(selected)
+            self.cors = {scan: entry for scan, entry in cors.items() if scan in present}
         else:
-            self._search()
+            for scan in self.target.to_search(selected):
+                self._predict(scan)
+            fixing = [self._fix(*item) for item in sorted(self.target.series().items())]
+            self._resolve(any(fixing))
         if not (self.blocked or self.pending):
-            self._after_cor(self.cors)
-
-    def _search(self) -> None:
-        """Visit the steps from the sweep to cor.json."""
-        to_search = self.target.to_search(self.campaign.selected_scans(self.rows))
-        for scan in to_search:
-            self._predict(scan)
-        fixing = [self._fix(*item) for item in sorted(self.target.series().items())]
-        self._resolve(any(fixing))
-
-    def _take_cors(self) -> None:
-        """Take the CORs that this run has made."""
-        files, selected = self.campaign.files, set(self.campaign.selected_scans(self.rows))
-        tables = map(files.fix_table, self.target.series())
-        self._fixes = read_fixes(tables)
-        cors = read_cor_json(files.cor_table)
-        self.cors = {scan: entry for scan, entry in cors.items() if scan in selected}
+            self._after_cor()
 
     def act(self) -> None:
         """Withdraw the receipts of results to be made, and write those of results that are right.
@@ -169,7 +154,9 @@ class Settled:
         for (step, key), statement in self.decisions.right.items():
             if (step, key) not in REASONS and (step, key) not in self.decisions.stated:
                 receipts.confirm(step, key, statement, self.outputs(step, key))
-        for scan in self._not_searched():
+        # those of which a run makes no prediction, unless it is asked for
+        selected = campaign.selected_scans(self.rows)
+        for scan in sorted({*selected} - {*self.target.to_search(selected)}):
             for step in ("try_recon", "predict_cor"):
                 if receipts.of(step, scan) and self.target.why_step(step, scan, {}):
                     receipts.withdraw(step, scan)
@@ -185,12 +172,6 @@ class Settled:
         """Return the sidecars beside raw files that another campaign has written."""
         own = self.campaign.sidecar
         return [own(scan) for scan in self.cors if self.target.sidecar(scan) != own(scan)]
-
-    def _not_searched(self) -> list[str]:
-        """Return the selected scans of which a run makes no prediction, unless it is asked for."""
-        selected = self.campaign.selected_scans(self.rows)
-        searched = set(self.target.to_search(selected))
-        return [scan for scan in selected if scan not in searched]
 
     @cached_property
     def reasons(self) -> dict[tuple[str, str], str]:
@@ -209,10 +190,7 @@ class Settled:
         return self.campaign.results_of(step, key)
 
     def _order_times(self) -> None:
-        """Let no receipt be of the future, or younger than that of what is made from its result.
-
-        Snakemake refuses what is older than its inputs.
-        """
+        """Let no receipt be of the future, or younger than that of what is made from its result."""
         with tempfile.TemporaryFile(dir=self.campaign.results) as file:  # by its disk's clock
             now_ns = os.fstat(file.fileno()).st_mtime_ns
         for result in self.decisions.right:
@@ -222,9 +200,7 @@ class Settled:
         for step, source in _SOURCES.items():
             keys = right.get(source, [])
             for key in right.get(step, []):
-                of_series = set(members.get(key, [])) if step == "fix_cor" else None
-                mine = [k for k in keys if k in of_series] if of_series is not None else keys
-                mine = [key] if step == "predict_cor" else mine
+                mine = {"predict_cor": [key], "fix_cor": members.get(key, [])}.get(step, keys)
                 here = [(source, k) for k in mine if (source, k) in self.decisions.right]
                 self.receipts.order_times(step, key, here)
         if "report" in right:  # predictions that this run has made may have come out as they were
@@ -247,7 +223,7 @@ class Settled:
     def _inventory(self) -> InventoryRows:
         """Return the inventory as the run will have it."""
         campaign = self.campaign
-        reason = "" if "inventory" in self.made else self.target.why_inventory(self.out.inventory)
+        reason = "" if "inventory" in self.made else self.target.why_inventory()
         if not reason:
             rows = read_inventory(campaign.files.inventory)
             refuse_option_faults(campaign, rows)
@@ -293,10 +269,7 @@ class Settled:
         return bool(reason)
 
     def _resolve(self, follows: bool) -> None:
-        """Decide on cor.json, and keep its future content.
-
-        It has stand-ins for CORs that are not known yet.
-        """
+        """Decide on cor.json, and keep its future content, with stand-ins for pending CORs."""
         campaign, options = self.campaign, self.campaign.config.resolve_cor
         if follows and not self.looks_ahead:
             self._add("resolve_cor", FOLLOWS_FIX)
@@ -326,14 +299,10 @@ class Settled:
 
     # ---- after cor.json ----------------------------------------------------------------------
 
-    def _after_cor(self, cors: Mapping[str, Mapping[str, Any]]) -> None:
-        """Go through volumes, sidecars, stacks, star and report.
-
-        What a pending prediction of its series may make run is added, too, as not certain.
-        """
-        campaign, target = self.campaign, self.target
+    def _after_cor(self) -> None:
+        """Go through volumes, sidecars, stacks, star and report; what may run is not certain."""
+        campaign, target, cors = self.campaign, self.target, self.cors
         guessed = {scan for scan, entry in cors.items() if entry is _STAND_IN}
-        self.cors = cors
         self._by_hand = {scan for scan in cors if cors[scan]["source"] == "manual"}
         selected = campaign.selected_scans(self.rows) if self.waiting else []
         pending = {scan for scan in selected if campaign.scans[scan].series in self.waiting}
@@ -348,19 +317,18 @@ class Settled:
                 self._add_of_cor("full_recon", scan, reason, guessed)
             elif scan in pending:
                 self._add("full_recon", IF_OTHER_COR, scan=scan, certain=False)
-        made |= self._stitch(cors, pending, made)
-        self._sidecars(cors, guessed)
+        made |= self._stitch(pending, made)
+        self._sidecars(guessed)
         if campaign.makes_star:
-            self._star(cors, guessed)
+            self._star(guessed)
         if campaign.config.report.enabled:
             reason = self.decisions.why(target.of_report(cors, self._content, unknown=guessed))
             reason = reason or (CHANGED["report"] if self._is_other or made else "")
             self._add_of_all("report", reason, is_sure=self._is_sure, may_run=self._may_be_other)
 
-    def _stitch(
-        self, cors: Mapping[str, Any], pending: Collection[str], made: Collection[str]
-    ) -> set[str]:
+    def _stitch(self, pending: Collection[str], made: Collection[str]) -> set[str]:
         """Decide on stitched volumes; return those that follow volumes that are made."""
+        cors = self.cors
         perhaps = {job.scan for job in self.jobs if job.rule == "full_recon" and not job.certain}
         result = set()
         for stack in find_stacks(self.campaign, self.rows, {*cors, *pending}):
@@ -395,13 +363,14 @@ class Settled:
         else:
             self._add(rule, reason, scan=scan)
 
-    def _sidecars(self, cors: Mapping[str, Any], guessed: Collection[str]) -> None:
+    def _sidecars(self, guessed: Collection[str]) -> None:
         """Decide on the sidecars, which one job writes."""
-        step, key, statement = "sidecar", "campaign", self.target.of_sidecars(cors)
+        step, key, statement = "sidecar", "campaign", self.target.of_sidecars(self.cors)
         receipt = self.receipts.of(step, key)
         is_right = receipt is not None and receipt.digest == digest(statement)
-        is_right = is_right and self._is_undamaged(receipt)
-        texts = {} if is_right else self.target.sidecars(cors, self._fixes)
+        if receipt and is_right:
+            is_right = all(self.receipts.damage(receipt, path) == "" for path in receipt.files)
+        texts = {} if is_right else self.target.sidecars(self.cors, self._fixes)
         why, scans = self.target.why_sidecar, self.campaign.scans
         reasons = {scan: reason for scan, text in texts.items() if (reason := why(scan, text))}
         damaged = [self.target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
@@ -419,22 +388,18 @@ class Settled:
         else:
             self.decisions.right[step, key] = statement
 
-    def _is_undamaged(self, receipt: Receipt | None) -> bool:
-        files = receipt.files if receipt else ()
-        return all(receipt and self.receipts.damage(receipt, path) == "" for path in files)
-
-    def _star(self, known: Mapping[str, Any], guessed: Collection[str]) -> None:
+    def _star(self, guessed: Collection[str]) -> None:
         follows = ""
-        for scan in sorted(known):
+        for scan in sorted(self.cors):
             if reason := self.decisions.why(self.target.of_export_stack(scan), scan):
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
-        self._add_of_all("export_star", self.target.why_export_star(known) or follows)
+        self._add_of_all("export_star", self.target.why_export_star(self.cors) or follows)
 
     def _content(self, path: str) -> str:
         """Return the checksum of a file; the last known one if it is missing or damaged."""
-        of_now = self.receipts.content
-        return self.receipts.last_content(path) if self.looks_ahead else of_now(path)
+        receipts = self.receipts
+        return receipts.last_content(path) if self.looks_ahead else receipts.content(path)
 
     def _is_whole(self, step: str, path: str) -> bool:
         """Tell whether a table is there, as it was written."""

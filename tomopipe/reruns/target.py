@@ -112,12 +112,6 @@ class Target:
         """Name a scan's raw files."""
         return self.decisions.raw_files(scan, self.rows)
 
-    def _not_square(self, scan: str) -> str:
-        """Return what the inventory says of pixels that are not square; "" if they are."""
-        warnings = self.rows[scan]["warnings"] if scan in self.rows else ""
-        results = (text for text in warnings.split("; ") if text.startswith(NOT_SQUARE))
-        return next(results, "")
-
     # ---- up to cor.json ----------------------------------------------------------------------
 
     def of_inventory(self) -> Statement:
@@ -128,14 +122,12 @@ class Target:
         content = {path: receipts.raw(path) for path in {*scans, *shared}}
         return made_from.of_inventory(campaign, content)
 
-    def why_inventory(self, path: str) -> str:
+    def why_inventory(self) -> str:
         """Decide also by what it says itself: files still written, and the state of linked ones."""
-        campaign = self.campaign
-        target = self.of_inventory()
-        reason = self.decisions.reason("inventory", "campaign", [path], target)
+        campaign, where = self.campaign, self.campaign.files.inventory
+        reason = self.decisions.why(self.of_inventory())
         if reason not in ("", CHANGED["inventory"]):
             return reason
-        where = campaign.directory / path
         rows = read_inventory(where)
         if not reason and not is_looked_at_again(rows) and not campaign.has_other_links(rows):
             return ""
@@ -155,10 +147,12 @@ class Target:
             target = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self.decisions.also_read(scan, self.rows):
                 target[ALSO_READ] = also_read
-            if METADATA.get(step) and (text := self._not_square(scan)):
+            row = self.rows.get(scan, {})
+            warnings = row.get("warnings", "").split("; ") if METADATA.get(step) else ()
+            if text := next((text for text in warnings if text.startswith(NOT_SQUARE)), ""):
                 target["metadata"] = target["metadata"] | {"pixels": text}
             # earlier versions took images in another order, and angles without their decimals
-            result = self.rows.get(scan, {}).get("found") or ""
+            result = row.get("found") or ""
             target |= {"order": "by angle"} if BY_ANGLE in result else {}
             return target | ({"angle_list": COMMAS} if COMMAS in result else {})
 
@@ -238,10 +232,8 @@ class Target:
         return self._of_reading_stuck("full_recon", scan) | {"cor_px": cor_px}
 
     def _digest_of_full_recon(self, scan: str, cor_px: float) -> str:
-        """Return the digest of that."""
-        return self._once(
-            ("full_recon", scan, cor_px), lambda: digest(self.of_full_recon(scan, cor_px))
-        )
+        key = "full_recon", scan, cor_px
+        return self._once(key, lambda: digest(self.of_full_recon(scan, cor_px)))
 
     def stacks(self, cors: Cors) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
@@ -277,13 +269,10 @@ class Target:
         predictions = {scan: content(self.out.prediction(scan)) for scan in self.alive(cors)}
         series = {encode_series(scans[scan].series) for scan in cors}
         paths = {scan: self.sidecar(scan) for scan in cors}
-        # those that lie elsewhere name the folder of their campaign
-        about = (
-            {"campaign": str(self.campaign.directory)}
-            if any(map(_is_outside, paths.values()))
-            else {}
-        )
-        return about | {
+        is_elsewhere = any(map(_is_outside, paths.values()))
+        return {
+            # those that lie elsewhere name the folder of their campaign
+            **({"campaign": str(self.campaign.directory)} if is_elsewhere else {}),
             "step": "sidecar",
             "cors": {scan: [paths[scan], entry] for scan, entry in cors.items()},
             "tables": {name: content(self.out.fix_table(name)) for name in sorted(series)},
@@ -297,18 +286,12 @@ class Target:
         read: Callable[[str, Any], Any] = json_or,
     ) -> dict[str, str]:
         """Return the content of each scan's sidecar as JSON; `fixes`: its row in a fix table."""
-        files = self.campaign.paths
-        return {
-            scan: as_json(
-                sidecar.sidecar_content(
-                    scan,
-                    entry,
-                    fixes.get(scan),
-                    read(files.prediction(scan), None) if self.alive([scan]) else None,
-                )
-            )
-            for scan, entry in cors.items()
-        }
+        result, path_of = {}, self.campaign.paths.prediction
+        for scan, entry in cors.items():
+            predicted = read(path_of(scan), None) if self.alive([scan]) else None
+            content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
+            result[scan] = as_json(content)
+        return result
 
     def why_sidecar(self, scan: str, content: str) -> str:
         """Say why a scan's sidecar is written; "" if it states the facts of `content`, as ours."""
@@ -353,11 +336,9 @@ class Target:
 
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
-        reason = self.decisions.why(self.of_export_star(cors))
-        return reason or self._fault_of_links()
-
-    def _fault_of_links(self) -> str:
-        """Say what is wrong with the links through which RELION reads scans of other names."""
+        if reason := self.decisions.why(self.of_export_star(cors)):
+            return reason
+        # the links through which RELION reads scans of other names
         try:
             names = read_tsv(self.campaign.files.in_relion(NAMES), ["scan", "rlnTomoName"])
         except (OSError, TomopipeError):
@@ -393,18 +374,16 @@ class Target:
         problems = {stack.name: stack.problem for stack in self._declared(cors) if stack.problem}
         if problems:  # which no file has
             shown |= {"stacks": digest({"problems": problems})}
-        if unselected := self._unselected():
-            shown |= {"unselected": digest({"scans": unselected})}
-        return made_from.of_report(campaign, shown)
-
-    def _unselected(self) -> list[str]:
-        """Name the scans with `select: no` that would be skipped anyway: no result shows it."""
-        scans = self.campaign.scans
-        return [
+        # with `select: no`, and skipped anyway: no result shows it
+        unselected = [
             scan
             for scan, row in self.rows.items()
-            if scan in scans and scans[scan].select == "no" and not_selected("auto", row)
+            if scan in campaign.scans and campaign.scans[scan].select == "no"
+            if not_selected("auto", row)
         ]
+        if unselected:
+            shown |= {"unselected": digest({"scans": unselected})}
+        return made_from.of_report(campaign, shown)
 
 
 @cache  # asked once per job, and predictions are large
@@ -462,11 +441,8 @@ def write_sidecars(campaign: Campaign) -> None:
         if fault := why_not_replaced(campaign.directory / path):
             faults.append(fault)
             continue
-        sidecar.sidecar(
-            path,
-            content=content,
-            parameters=json.loads(campaign.for_scan(scan).config.model_dump_json(include=steps)),
-            in_results=campaign.outputs.sidecar(scan),
-        )
+        parameters = json.loads(campaign.for_scan(scan).config.model_dump_json(include=steps))
+        in_results = campaign.outputs.sidecar(scan)
+        sidecar.sidecar(path, content=content, parameters=parameters, in_results=in_results)
     if faults:
         raise TomopipeError(some_of(faults, _N_NAMED))

@@ -91,7 +91,10 @@ def make_app(
         Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
         Route("/api/decide", api.decide, methods=["POST"]),
-        Route("/signs.css", _signs),
+        Route(
+            "/signs.css",
+            lambda _: PlainTextResponse(signs_css(dark_first=True), media_type="text/css"),
+        ),
         Mount("/", StaticFiles(packages=[("tomopipe.review", "static")], html=True)),
     ]
     guard = Middleware(
@@ -147,12 +150,27 @@ class _Api:
 
     def volume(self, request: Request) -> Response:
         """Return the facts of a volume, and its address for other programs."""
-        facts = volume_facts(self.store.campaign, _query(request, "scan"))
-        if facts["zarr"]:
-            name = quote(facts["name"], safe="")
-            facts["address"] = (
-                f"zarr/{self.keys.data_token}/{name}.zarr/"  # napari needs the ending
-            )
+        campaign, name = self.store.campaign, _query(request, "scan")
+        path = find_volumes(campaign, [name])[name]
+        with open_volume(path, check_sizes=False) as volume:
+            coarsest = max(volume.arrays)
+            middle = volume.read_plane("xy", volume.shape[0] // 2, coarsest, slice(None))
+            low, high = _range(volume)
+            size_um = volume.attributes.get("voxel_size_um")
+            facts = {
+                "name": name,
+                "file": path.name,
+                "shape": volume.shape,
+                "levels": {factor: array.shape for factor, array in volume.arrays.items()},
+                "low": low,
+                "high": high,
+                "usual": [float(value) for value in np.percentile(middle, USUAL_PERCENT)],
+                "units": str(volume.attributes.get("units", "")),
+                "voxel_size_um": float(size_um) if size_um else None,
+                "zarr": zarr_folder(campaign, name) is not None,
+            }
+        if facts["zarr"]:  # napari needs the ending
+            facts["address"] = f"zarr/{self.keys.data_token}/{quote(name, safe='')}.zarr/"
         return JSONResponse(facts)
 
     def zarr(self, request: Request) -> Response:
@@ -235,24 +253,11 @@ class _Api:
         return checked
 
 
-def _signs(_: Request) -> Response:
-    return PlainTextResponse(signs_css(dark_first=True), media_type="text/css")
-
-
 def _refused(_: Request, error: Exception) -> Response:
     """Send an error to the page; errors of the file system name only files of the campaign."""
     status_code = 400 if isinstance(error, _MalformedError) else 422
     text = str(error).encode("utf-8", "backslashreplace").decode()  # names may not be valid text
     return JSONResponse({"error": text}, status_code=status_code)
-
-
-def _grey(picture: Grey) -> Response:
-    """Send the raw numbers, little-endian; the header describes them."""
-    facts = {"x-grey": json.dumps(picture.facts(), allow_nan=False)}
-    little = picture.values.astype(picture.values.dtype.newbyteorder("<"), copy=False)
-    return Response(
-        little.tobytes(), media_type="application/octet-stream", headers=_PICTURE_HEADERS | facts
-    )
 
 
 def _query(request: Request, name: str) -> str:
@@ -304,10 +309,24 @@ def _strip(request: Request, store: Store) -> Grey:
 
 
 def _plane(request: Request, store: Store) -> Grey:
-    position = _whole(request, "at"), _whole(request, "factor")
+    """Read rows of a plane of a scan or stack, in 16 bits of the whole volume's range."""
+    name, which = _query(request, "scan"), _query(request, "plane")
+    index, factor = _whole(request, "at"), _whole(request, "factor")
     part = slice(_whole(request, "first"), _whole(request, "last"))
-    which = _query(request, "plane")
-    return plane(store.campaign, _query(request, "scan"), which, position, part)
+    path = find_volumes(store.campaign, [name])[name]
+    with open_volume(path, check_sizes=False) as volume:
+        if which not in PLANES or factor not in volume.arrays:
+            raise TomopipeError(
+                f"{name}: expected a plane xy, xz or yz at a factor of "
+                f"{', '.join(map(str, volume.arrays))}; got {which[:9]!r} at {factor}."
+            )
+        if not index < volume.shape[PLANES[which]]:
+            raise TomopipeError(f"{name}: {which} {index} is beyond the volume {volume.shape}.")
+        image = volume.read_plane(which, index, factor, part)
+        if not image.size:
+            raise TomopipeError(f"{name}: {which} has no rows {part.start} to {part.stop}.")
+        low, high = _range(volume)
+    return Grey(scaled16(image, low, high), low, high, (low, high))
 
 
 def _trial(request: Request, store: Store) -> dict[str, Any]:
@@ -357,58 +376,14 @@ def _read(store: Store, what: _Read, request: Request) -> Response:
     """Answer a request by what it asks for; in a thread."""
     result = what(request, store)
     if isinstance(result, Grey):
-        return _grey(result)
+        # the raw numbers, little-endian; the header describes them
+        facts = {"x-grey": json.dumps(result.facts(), allow_nan=False)}
+        little = result.values.astype(result.values.dtype.newbyteorder("<"), copy=False)
+        kind, headers = "application/octet-stream", _PICTURE_HEADERS | facts
+        return Response(little.tobytes(), media_type=kind, headers=headers)
     if isinstance(result, bytes):
         return Response(result, media_type="image/png", headers=_PICTURE_HEADERS)
     return JSONResponse(result)
-
-
-def volume_facts(campaign: Campaign, name: str) -> dict[str, Any]:
-    """Return shape, levels and grey range of the volume of a scan or stack, as JSON."""
-    path = find_volumes(campaign, [name])[name]
-    with open_volume(path, check_sizes=False) as volume:
-        coarsest = max(volume.arrays)
-        middle = volume.read_plane("xy", volume.shape[0] // 2, coarsest, slice(None))
-        low, high = _range(volume)
-        usual = [float(value) for value in np.percentile(middle, USUAL_PERCENT)]
-        size_um = volume.attributes.get("voxel_size_um")
-        return {
-            "name": name,
-            "file": path.name,
-            "shape": volume.shape,
-            "levels": {factor: array.shape for factor, array in volume.arrays.items()},
-            "low": low,
-            "high": high,
-            "usual": usual,
-            "units": str(volume.attributes.get("units", "")),
-            "voxel_size_um": float(size_um) if size_um else None,
-            "zarr": zarr_folder(campaign, name) is not None,
-        }
-
-
-def plane(
-    campaign: Campaign, name: str, which: str, position: tuple[int, int], part: slice
-) -> Grey:
-    """Return rows of a plane of a scan or stack in 16 bits of the whole volume's range.
-
-    `which` is xy, xz or yz; `position` that of the plane, in voxels, and the factor of the level;
-    `part` the rows of the plane at this level.
-    """
-    index, factor = position
-    path = find_volumes(campaign, [name])[name]
-    with open_volume(path, check_sizes=False) as volume:
-        if which not in PLANES or factor not in volume.arrays:
-            raise TomopipeError(
-                f"{name}: expected a plane xy, xz or yz at a factor of "
-                f"{', '.join(map(str, volume.arrays))}; got {which[:9]!r} at {factor}."
-            )
-        if not index < volume.shape[PLANES[which]]:
-            raise TomopipeError(f"{name}: {which} {index} is beyond the volume {volume.shape}.")
-        image = volume.read_plane(which, index, factor, part)
-        if not image.size:
-            raise TomopipeError(f"{name}: {which} has no rows {part.start} to {part.stop}.")
-        low, high = _range(volume)
-    return Grey(scaled16(image, low, high), low, high, (low, high))
 
 
 def zarr_folder(campaign: Campaign, name: str) -> Path | None:

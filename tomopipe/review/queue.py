@@ -41,6 +41,8 @@ STATES: Mapping[State, str] = {
 #: Sets of states that the page asks for.
 SETS = {"not_selected": NOT_SELECTED, "decided": DECIDED, "to_review": TO_REVIEW}
 _ORDER = {state: number for number, state in enumerate(STATES)}
+CELLS = ("select", "cor_px", "note")
+_writing = threading.Lock()  # the browsers of one server wait for each other
 
 
 def queue_entries(
@@ -106,10 +108,6 @@ def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
         entry["index"],
         entry["scan"],
     )
-
-
-CELLS = ("select", "cor_px", "note")
-_writing = threading.Lock()  # the browsers of one server wait for each other
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ USUAL_PERCENT = (0.1, 99.9)
 _WIDER = 2  # a window may extend so many times the usual one on each side
 _SAMPLES = 200_000  # pixels from which the usual window is taken
 _MOST = 65535
+_BATCH_SIZE = 4  # few slices are requested: more at a time would only take memory
+_KEPT_BYTES = 256_000_000
+_THUMB_PX = 80
+#: Crops of a strip, in its steps from the COR; the first ones are computed first.
+STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +130,6 @@ def in_range(
     return scaled16(values, low, high)
 
 
-_BATCH_SIZE = 4  # few slices are requested: more at a time would only take memory
-_KEPT_BYTES = 256_000_000
-_THUMB_PX = 80
-#: Crops of a strip, in its steps from the COR; the first ones are computed first.
-STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
-
-
 class Pictures:
     """Makes the pictures of a campaign, with the rows and plans of the last scans kept."""
 
@@ -199,19 +197,15 @@ class Pictures:
         """Return a slice as a small PNG: the nearest page, or one that is made if there is none."""
         from PIL import Image
 
-        grid_px = np.asarray(self._swept_px(scan), float)
-        if not (self.has_pages(scan) and in_sweep(grid_px.tolist(), cor_px)):
+        grid = self.grid(scan)
+        if not (grid_px := grid.get("cor_px")):
+            raise TomopipeError(f"{scan}: {grid.get('failed', 'its sweep has no CORs')}")
+        if not (self.has_pages(scan) and in_sweep(grid_px, cor_px)):
             return self._made_thumbnail(scan, cor_px)
-        page = Image.fromarray(self.page(scan, int(np.abs(grid_px - cor_px).argmin())).values)
+        nearest = int(np.abs(np.asarray(grid_px, float) - cor_px).argmin())
+        page = Image.fromarray(self.page(scan, nearest).values)
         page.thumbnail((_THUMB_PX, _THUMB_PX), Image.Resampling.BOX, reducing_gap=None)
         return png(np.asarray(page))
-
-    def _swept_px(self, scan: str) -> list[float]:
-        """Return the CORs of a sweep; raise if it failed."""
-        grid = self.grid(scan)
-        if not grid.get("cor_px"):
-            raise TomopipeError(f"{scan}: {grid.get('failed', 'its sweep has no CORs')}")
-        return list(grid["cor_px"])
 
     def _made_thumbnail(self, scan: str, cor_px: float) -> bytes:
         path = self.path(scan, ROWS)

@@ -22,6 +22,7 @@ from tomopipe.storage.json_files import json_or
 
 _NEIGHBOURS = 3  # neighbours in the series, on each side
 _MOST_POINTS = 600
+_NO_CELLS = {"select": "auto", "cor_px": "", "note": ""}  # of a scan that the table does not have
 
 
 def scan_view(store: Store, name: str) -> dict[str, Any]:
@@ -32,14 +33,19 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     grid, problem = _grid(store, name, cor_px)
     if grid is None and record.state is State.SKIPPED:
         problem = f"{name} is skipped, and no slices are made of it: {record.reason}"
-    why_old = _why_old(store, record)
+    row = None if record.state in NOT_SELECTED else record.row
+    # why a sweep is not of now that runs leave as it is, as the COR is in the table
+    is_left = row is not None and not store.campaign.needs_search(name, row)
+    why_old = store.why("try_recon", name) if is_left else ""
     if grid is None and why_old:
         problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
-    history, unreadable = _history(store, name)
-    failures = [
-        {"step": failure.step, "reason": failure.reason, "log": failure.log_tail}
-        for failure in record.failures
-    ]
+    unreadable: list[str] = []
+    history: list[dict[str, str]] = []  # what people changed in its row, the latest first
+    try:
+        entries = read_history(store.campaign.table_path)
+        history = [entry._asdict() for entry in reversed(entries) if entry.scan == name]
+    except TomopipeError as error:
+        unreadable = [str(error)]
     return {
         "scan": name,
         "series": record.series,
@@ -52,18 +58,17 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
             *unreadable,
         ],
         "reason": record.why,
-        "cells": {
-            "select": cells.get("select", "auto"),
-            "cor_px": cells.get("cor_px", ""),
-            "note": cells.get("note", ""),
-        },
+        "cells": {name: cells.get(name, usual) for name, usual in _NO_CELLS.items()},
         "cor_px": cor_px,
         "known_px": record.shown[0],
         "source": record.shown[1],
         "fix": asdict(record.fix) if record.fix else None,
         "prediction": _prediction(store, record),
         "neighbours": _neighbours(store, record),
-        "failures": failures,
+        "failures": [
+            {"step": each.step, "reason": each.reason, "log": each.log_tail}
+            for each in record.failures
+        ],
         "history": history,
         "grid": grid,
         "candidates": _candidates(store, record, cells, grid) if grid else [],
@@ -119,14 +124,6 @@ def _candidates(
     return list(result.values())
 
 
-def _why_old(store: Store, record: ScanRecord) -> str:
-    """Say why a sweep is not of now that runs leave as it is, as the COR is in the table."""
-    if record.row is None or record.state in NOT_SELECTED:
-        return ""
-    is_left = not store.campaign.needs_search(record.name, record.row)
-    return store.why("try_recon", record.name) if is_left else ""
-
-
 def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:
     """Say that the slices shown are narrower than those of the volume, or nothing."""
     if cor_px is None or not store.pictures.is_cut(name, cor_px):
@@ -136,15 +133,6 @@ def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:
         f"half acquisition: slices shown here are cut to {n_cols} columns, those of the volume "
         f"have {FACTOR * n_cols} (try_recon.center_px near the axis makes wide ones)"
     ]
-
-
-def _history(store: Store, name: str) -> tuple[list[dict[str, str]], list[str]]:
-    """Return what people changed in the row of a scan, the latest first; and what is wrong."""
-    try:
-        entries = read_history(store.campaign.table_path)
-    except TomopipeError as error:
-        return [], [str(error)]
-    return [entry._asdict() for entry in reversed(entries) if entry.scan == name], []
 
 
 def _prediction(store: Store, record: ScanRecord) -> dict[str, Any] | None:

@@ -17,17 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CSRF_HEADER = "x-tomopipe-csrf"
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
@@ -102,9 +94,16 @@ class Guard:
         if scope["type"] != "http":
             return  # no web sockets
         bare = bool(self.prefix) and scope["path"] == self.prefix
-        scope = self._without_prefix(scope)
+        path: str = scope["path"]
+        if bare or (self.prefix and path.startswith(self.prefix + "/")):
+            path = path[len(self.prefix) :]
+        path = path or "/"
+        scope = {**scope, "path": path, "raw_path": path.encode(), "root_path": ""}
         headers = dict(_HEADERS)
-        answer = self._foreign_name(scope)
+        answer: Response | None = None
+        hosts = Headers(scope=scope).getlist("host")
+        if len(hosts) != 1 or _hostname(f"//{hosts[0]}") not in self.hosts:
+            answer = _refuse("this name is not allowed: see --allow-host")
         if scope["path"].startswith(_DATA):
             answer = answer or self._data(scope)
             if self.allow_origin and Headers(scope=scope).get("origin") == self.allow_origin:
@@ -123,24 +122,11 @@ class Guard:
 
         await (answer or self.app)(scope, receive, send_guarded)
 
-    def _without_prefix(self, scope: Scope) -> Scope:
-        path: str = scope["path"]
-        if self.prefix and (path == self.prefix or path.startswith(self.prefix + "/")):
-            path = path[len(self.prefix) :]
-        return {**scope, "path": path or "/", "raw_path": (path or "/").encode(), "root_path": ""}
-
     def _slash(self, scope: Scope) -> Response:
         """Add the slash at the end of the prefix: the page's addresses are relative to it."""
         query = scope["query_string"].decode("latin-1")
         place = self.prefix.rsplit("/", 1)[1]
         return RedirectResponse(f"{place}/" + (f"?{query}" if query else ""))
-
-    def _foreign_name(self, scope: Scope) -> Response | None:
-        """Refuse a Host that is not a name of this server."""
-        hosts = Headers(scope=scope).getlist("host")
-        if len(hosts) != 1 or _hostname(f"//{hosts[0]}") not in self.hosts:
-            return _refuse("this name is not allowed: see --allow-host")
-        return None
 
     def _refusal(self, scope: Scope) -> Response | None:
         """Refuse foreign pages, and writes that do not come from our own page."""
@@ -155,7 +141,8 @@ class Guard:
         ):
             return _refuse("the request comes from another page")
         if writes:
-            if not _short(headers.get("content-length")):
+            length = headers.get("content-length", "")
+            if not (length.isdecimal() and int(length) <= _MAX_BODY_BYTES):
                 return PlainTextResponse("the request is too long", status_code=413)
             csrf = self.keys.csrf_of(Request(scope).cookies.get(self.keys.cookie, ""))
             if csrf is None or not _equal(headers.get(CSRF_HEADER, ""), csrf):
@@ -225,11 +212,6 @@ def _refuse(reason: str) -> Response:
 
 def _equal(given: str, other: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), other.encode())
-
-
-def _short(length: str | None) -> bool:
-    """Tell whether the body has a declared, small length."""
-    return length is not None and length.isdecimal() and int(length) <= _MAX_BODY_BYTES
 
 
 def _hostname(url: str) -> str:
