@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -164,13 +165,7 @@ def test_pieces_computed_side_by_side_change_no_bit(tmp_path, at_each_batch, div
 
 def test_what_one_of_several_workers_raises_ends_the_job(tmp_path, at_each_batch, divide):
     truth = _scan(tmp_path, n_rows=70, n_cols=64, n_angles=61)
-    calls = itertools.count()
-
-    def fail():
-        if next(calls) == 4:
-            raise ValueError("the fifth")
-
-    at_each_batch(fail)
+    at_each_batch(Mock(side_effect=[None] * 4 + [ValueError("the fifth")] + [None] * 99))
     divide(4, 16, workers=3)
     with pytest.raises(ValueError, match="the fifth"):
         _volume(truth, threads=3)
@@ -448,15 +443,13 @@ def test_a_scan_cut_short_is_used_as_far_as_it_goes(tmp_path):
 def test_a_failure_leaves_no_volume(tmp_path, monkeypatch, output, where):
     truth = _scan(tmp_path, n_angles=21)
 
-    def fail(*args, **options):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
     place = {
         "read": (_task.Scan, "read_rows"),
         "compute": (_task, "reconstruct"),
         "write": (tifffile, "imwrite") if output == "tiff" else (h5py.Dataset, "__setitem__"),
     }
-    monkeypatch.setattr(*place[where], fail)
+    monkeypatch.setattr(*place[where], full)
     with pytest.raises(OSError, match=r"(?i)no space left"):
         full_recon(truth.path, tmp_path / "rec", cor_px=COR_PX, device="cpu", output=output)
     assert os.listdir(tmp_path) == ["scan_001.h5"]

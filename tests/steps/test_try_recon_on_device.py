@@ -1,5 +1,7 @@
 """try_recon and sweeps on a GPU, pretended and real."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import tifffile
@@ -42,13 +44,9 @@ def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options, gpu):
         dtype=np.uint16, counts=20000, theta_deg=np.arange(40) * range_deg / 40,
     )  # fmt: skip
     expected, record = _stack(truth, tmp_path / "cpu", "cpu", **options)
-    plans = []
-    monkeypatch.setattr(
-        _sweep, "make_plan", lambda *a, **k: plans.append(make_plan(*a, **k)) or plans[-1]
-    )
+    plans = Mock(wraps=make_plan)
+    monkeypatch.setattr(_sweep, "make_plan", plans)
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
-        free, n_claimed = gpu.free_bytes, []
-        gpu.free_bytes = lambda: [n_claimed.append(1), free()][1]
         found, found_record = _stack(truth, tmp_path / "gpu", "cuda", **options)
     assert len(found) == len(expected)
     for image, other in zip(found, expected, strict=True):
@@ -56,7 +54,7 @@ def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options, gpu):
         np.testing.assert_allclose(image, other, atol=1e-4 * np.ptp(other) + step_of_grey)
     assert found_record["window"] == pytest.approx(record["window"], rel=1e-3)
     assert gpu.log == ["released"]  # one GPU, held from the first slice to the last
-    assert len(plans) == 1 + ("format" in options)
+    assert plans.call_count == 1 + ("format" in options)
 
 
 def test_a_sweep_transforms_its_sinogram_once(monkeypatch, xp):
@@ -64,15 +62,11 @@ def test_a_sweep_transforms_its_sinogram_once(monkeypatch, xp):
     sinogram = np.random.default_rng(0).normal(size=(30, 32)).astype(np.float32)
     cor_px = np.linspace(10, 20, 21)
     expected = sweep(sinogram, make_plan(theta_rad, 32), cor_px)
-    transform, sizes = portable.padded_spectra, []
-    monkeypatch.setattr(
-        portable,
-        "padded_spectra",
-        lambda rows, plan: [sizes.append(rows.shape), transform(rows, plan)][1],
-    )
+    transform = Mock(wraps=portable.padded_spectra)
+    monkeypatch.setattr(portable, "padded_spectra", transform)
     found = sweep(xp.asarray(sinogram), make_plan(theta_rad, 32, xp=xp), cor_px).get()
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    assert sizes == [(30, 32)]
+    assert [call.args[0].shape for call in transform.call_args_list] == [(30, 32)]
 
 
 def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch, gpu):
@@ -134,17 +128,15 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
     """Of slices of full size, if these are written; the stack's are half as wide."""
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=64, n_angles=40, cor_px=COR_PX)
     free = int(share * cuda.sweep_gpu_bytes(40, 64 if format == "tiff" else 32, 4))
-    n_made, real = [], cuda.reconstruct_batch
-    monkeypatch.setattr(
-        cuda, "reconstruct_batch", lambda *a, **k: [n_made.append(len(a[2])), real(*a, **k)][1]
-    )
+    made = Mock(wraps=cuda.reconstruct_batch)
+    monkeypatch.setattr(cuda, "reconstruct_batch", made)
     gpu.free_bytes = lambda: free
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "auto", "auto", max_size_px=32, format=format)
-        assert bool(n_made) == on_gpu
+        assert made.called == on_gpu
         assert gpu.log == ["released"]
         _stack(truth, tmp_path / "cuda", "cuda", max_size_px=32, format=format)
-    assert n_made
+    assert made.called
     lines = [record.getMessage() for record in caplog.records if "auto takes" in record.msg]
     assert len(lines) == (not on_gpu)
     if lines:
@@ -168,10 +160,7 @@ def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, where, 
     name = "cupy_backends.cuda.api.runtime"
     failure = type("CUDARuntimeError", (RuntimeError,), {"__module__": name})
 
-    def fail(*_):
-        raise failure("cudaErrorLaunchFailure")
-
-    monkeypatch.setattr(step, where, fail)
+    monkeypatch.setattr(step, where, Mock(side_effect=failure("cudaErrorLaunchFailure")))
     with (
         in_place_of_cuda(monkeypatch, _sweep, gpu),
         pytest.raises(failure, match="LaunchFailure"),
