@@ -198,9 +198,8 @@ class Dripped:
         faults += [f"{name}: aborted, but has a COR" for name in known if name not in self.whole]
         run = snakemake(self.campaign)
         if run.status or "Nothing to be done" not in run.text:
-            faults.append(
-                f"a plain run has status {run.status}, and still does:\n{run.text[-3000:]}"
-            )
+            text = run.text[-3000:]
+            faults.append(f"a plain run has status {run.status}, and still does:\n{text}")
         return faults
 
 

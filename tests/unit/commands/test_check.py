@@ -201,19 +201,6 @@ def test_check_names_patterns_without_files_folders_that_are_closed_and_files_of
     assert f"{tmp_path / 'raw/a_2.h5'} is 2 scans: a_2, x_a_2; name it once" in texts
 
 
-@pytest.mark.slow
-def test_check_refuses_a_campaign_that_cannot_be_written(tmp_path):
-    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    (tmp_path / "results").mkdir()
-    for folder in (tmp_path / "results", tmp_path):
-        folder.chmod(0o555)
-    status, said, _ = heeding("check", tmp_path)
-    tmp_path.chmod(0o755)
-    assert status == 1
-    assert f"{tmp_path}, {tmp_path / 'results'}: cannot be written, and a run does" in said
-
-
 def test_check_refuses_a_results_folder_whose_disk_is_not_mounted(tmp_path):
     write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")

@@ -27,24 +27,18 @@ def folder(tmp_path):
     )
     rows = []
     for number in range(1, 7):
-        (tmp_path / "raw" / f"bone_{number}.h5").touch()
-        row = {
-            "scan": f"bone_{number}",
-            "path": f"raw/bone_{number}.h5",
-            "series": "bone",
-            "index": number,
-        }
+        name = f"bone_{number}"
+        (tmp_path / "raw" / f"{name}.h5").touch()
+        row = {"scan": name, "path": f"raw/{name}.h5", "series": "bone", "index": number}
         rows.append(row | {"n_angles": 9, "n_rows": 4, "n_cols": 8, "keep": number != 6})
         if number != 5:
-            made = tmp_path / "results" / "try_center" / f"bone_{number}"
+            made = tmp_path / "results" / "try_center" / name
             made.mkdir(parents=True)
             (made / "try.json").touch()
             (made / "prediction.json").write_text("{}")
         if number <= 2:
-            (tmp_path / "results" / f"bone_{number}_rec.h5").touch()
-            status(
-                tmp_path, f"bone_{number}", "done", start=NOW - 900, end=NOW - 900 + 100 * number
-            )
+            (tmp_path / "results" / f"{name}_rec.h5").touch()
+            status(tmp_path, name, "done", start=NOW - 900, end=NOW - 900 + 100 * number)
     write_tsv(rows, INVENTORY, tmp_path / "results" / "inventory.tsv")
     return tmp_path
 

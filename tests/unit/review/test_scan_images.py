@@ -30,14 +30,13 @@ def folder(tmp_path_factory):
     return make_campaign(tmp_path_factory.mktemp("review"))
 
 
+def pictures_of(folder, device="cpu"):
+    return Pictures(folder, filter="ramp", device=device, half_acquisition=lambda scan: "no")
+
+
 @pytest.fixture(scope="module")
 def pictures(folder):
-    return Pictures(
-        folder / "results/try_center",
-        filter="ramp",
-        device="cpu",
-        half_acquisition=lambda scan: "no",
-    )
+    return pictures_of(folder / "results/try_center")
 
 
 def pixels(content):
@@ -112,9 +111,7 @@ def test_a_gpu_is_locked_for_a_picture_and_left_to_jobs(
     array._report_that_all_are_held.cache_clear()
 
     def on_gpu(device):
-        return Pictures(
-            pictures.folder, filter="ramp", device=device, half_acquisition=lambda scan: "no"
-        ).slice("bone_001", TRUE_COR_PX, 0)
+        return pictures_of(pictures.folder, device).slice("bone_001", TRUE_COR_PX, 0)
 
     expected = values(pictures.slice("bone_001", TRUE_COR_PX, 0))
     with cupy_is(monkeypatch, XP), ExitStack() as job:
@@ -140,7 +137,7 @@ def test_a_gpu_is_locked_for_a_picture_and_left_to_jobs(
 
 
 def test_a_gpu_without_room_is_not_warmed_up(folder, monkeypatch, tmp_path):
-    pictures = Pictures(folder, filter="ramp", device="auto", half_acquisition=lambda scan: "no")
+    pictures = pictures_of(folder, "auto")
     with cupy_is(monkeypatch, XP):
         watch = Watch(monkeypatch, tmp_path)
         pictures.warm_up()
