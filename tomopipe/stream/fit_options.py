@@ -75,13 +75,13 @@ def fit_blocks(
 ) -> tuple[Blocks, Blocks]:
     """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
     inputs = _memory_inputs(scan, target, on_gpu=on_gpu, halo=halo)
-    first, last = _rows(scan, target)
-    chunk_rows = scan.chunks[1] if scan.chunks else 1
-    blocks = choose_blocks(inputs, memory_bytes, chunk_rows=chunk_rows, n_rows=last + 1 - first)
+    first, last = first_and_last("full_recon.rows", target.full.rows, scan.n_rows)
+    chunk_rows, n_rows = scan.chunks[1] if scan.chunks else 1, last + 1 - first
+    blocks = choose_blocks(inputs, memory_bytes, chunk_rows=chunk_rows, n_rows=n_rows)
     logger.info(
         "%s: %.3g GB of %.3g GB", blocks, job_bytes(inputs, blocks) / 1e9, memory_bytes / 1e9
     )
-    return blocks, choose_blocks(inputs, memory_bytes, n_rows=last + 1 - first)
+    return blocks, choose_blocks(inputs, memory_bytes, n_rows=n_rows)
 
 
 def least_gpu_bytes(scan: Scan, target: VolumeOptions, halo: int | None) -> int:
@@ -129,11 +129,6 @@ def _widening(scan: Scan, target: VolumeOptions) -> int:
     return FACTOR if half else 1
 
 
-def _rows(scan: Scan, target: VolumeOptions) -> tuple[int, int]:
-    """Return the first and the last row, both included."""
-    return first_and_last("full_recon.rows", target.full.rows, scan.n_rows)
-
-
 def _crop(name: str, crop: str | list[int], n_cols: int, binning: int) -> slice:
     """Turn a crop in unbinned voxels, ends included, into a slice of binned ones."""
     if isinstance(crop, str):
@@ -162,7 +157,7 @@ def fit_task(
         raise ScanError(
             f"full_recon.binning: {target.full.binning} is more than the {scan.n_cols} columns"
         )
-    first, last = _rows(scan, target)
+    first, last = first_and_last("full_recon.rows", target.full.rows, scan.n_rows)
     binning = target.full.binning
     size = StackGeometry(scan.n_cols, last + 1 - first, binning)
     widening = _widening(scan, target)
@@ -191,14 +186,14 @@ def fit_task(
         solve = solver(full.algorithm, projector, n_iterations, full.tv_strength)
         threads = min(scan.threads, batch_size)
         iterative = partial(solve_slices, projector=projector, solve=solve, threads=threads)
-    per_binned = 1.0
+    per_pixel = 1.0
     if full.unit != "per_pixel":
-        per_binned = pixels_per_cm(target.pixel_size_um or scan.pixel_size_um)
+        per_pixel = pixels_per_cm(target.pixel_size_um or scan.pixel_size_um)
     return ReconTask(
         scan=scan,
         plan=plan,
         cor_px=cor_px,
-        scale=per_binned / binning,
+        scale=per_pixel / binning,
         first_row=first,
         last_row=first + size.rows * size.binning_rows,
         crop=(

@@ -280,23 +280,17 @@ def choose_blocks(
     target = max(TALL * inputs.binning, whole_chunks)
     if inputs.halo:  # rows read twice or more: taller blocks where memory allows
         target = max(target, -(-2 * inputs.halo // least.height) * least.height)
-    aheads = {least.ahead, 0} if chunk_rows > TALL * inputs.binning else {least.ahead}
-    tallest = [
-        _tallest(inputs, replace(least, ahead=ahead), target, memory_bytes)
-        for ahead in sorted(aheads, reverse=True)
-    ]
+    tallest = []
+    for ahead in (least.ahead, 0) if chunk_rows > TALL * inputs.binning else (least.ahead,):
+        low = replace(least, ahead=ahead)
+        empty_bytes, one_row_bytes = (job_bytes(inputs, replace(low, height=h)) for h in (0, 1))
+        rows = (memory_bytes - empty_bytes) // (one_row_bytes - empty_bytes)
+        height = min(rows // low.height * low.height, target)
+        tallest.append(replace(low, height=max(low.height, height)))
     blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
     if blocks.height > whole_chunks:
         blocks = replace(blocks, height=blocks.height - blocks.height % whole_chunks)
     return _with_workers(inputs, blocks, memory_bytes, n_rows)
-
-
-def _tallest(inputs: MemoryInputs, least: Blocks, target: int, memory_bytes: int) -> Blocks:
-    """Return the tallest blocks that fit, of multiples of the least ones, up to `target` rows."""
-    empty_bytes, one_row_bytes = (job_bytes(inputs, replace(least, height=h)) for h in (0, 1))
-    rows = (memory_bytes - empty_bytes) // (one_row_bytes - empty_bytes)
-    height = rows // least.height * least.height
-    return replace(least, height=max(least.height, min(height, target)))
 
 
 def _with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_rows: int) -> Blocks:
