@@ -153,13 +153,10 @@ def test_entries_that_mean_no_scan_or_several():
     assert found.ambiguous == {"/old/x.h5": ["day1_x", "day2_x"]}
 
 
-def test_the_path_wins_over_the_name_in_any_order():
+def test_the_path_wins_over_the_name_in_any_order_and_names_must_agree():
     entries = [("/old/a_1.h5", 6.0), ("/data/raw/a_1.h5", 5.0)]
     for order in (entries, entries[::-1]):
         assert match(dict(order), SCANS) == ({"a_1": 5.0}, ["/old/a_1.h5"], {})
-
-
-def test_two_entries_for_one_scan_must_agree():
     entries = {"/old/a_1.h5": 6.0, "/older/a_1.h5": 5.0}
     assert match(entries, SCANS) == ({}, [], {entry: ["a_1"] for entry in entries})
     assert match(dict.fromkeys(entries, 5.0), SCANS) == ({"a_1": 5.0}, [], {})

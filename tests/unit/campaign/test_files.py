@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tomopipe.campaign import files
-from tomopipe.campaign.files import Files, Logs
+from tomopipe.campaign.files import Files
 
 
 @pytest.mark.parametrize("folder", ["results", "results/", "./a b", "/data/raw_rec"])
@@ -17,10 +16,3 @@ def test_texts_and_paths_are_the_same_places(folder):
     assert paths.rows("s.1") == Path(folder, "try_center", "s.1", "rows.h5")
     assert isinstance(texts_of.of_try_recon("s")[2], str)
     assert isinstance(paths.of_export_stack("s")[1], Path)
-
-
-def test_paths_of_rules_take_wildcards():
-    assert Files("results").stack("{scan}") == "results/relion/stacks/{scan}.mrcs"
-    assert Files("results").stitched("{stack}", "zarr") == "results/stitched/{stack}_rec.zarr"
-    assert Logs("logs").log("try_recon", "{scan}") == "logs/try_recon/{scan}.log"
-    assert files.LOGS.status("stitch", "tall") == "logs/status/stitch/tall.json"

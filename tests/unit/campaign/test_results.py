@@ -48,10 +48,6 @@ def test_what_is_no_cor_table_is_named(tmp_path, found, message):
     path.write_text(json.dumps(found))
     with pytest.raises(TomopipeError, match=rf"cor\.json: {message}"):
         read_cor_json(path)
-
-
-def test_a_cor_table_is_read(tmp_path):
-    path = tmp_path / "cor.json"
     path.write_text(json.dumps({"größe 1": ENTRY}), encoding="utf-8")
     assert read_cor_json(path) == {"größe 1": ENTRY}
     with pytest.raises(TomopipeError, match=r"none\.json: cannot be read"):
@@ -104,20 +100,13 @@ def test_an_inventory_cut_at_any_byte_is_named_or_whole(inventory):
     [
         (b"2048\t", b"", "line 2: expected 5 cells, got 4: it was cut or edited"),
         (b"raw/a", b"raw\0a", "line 2: holds a NUL character"),
+        (b"opened\n", b"ope", "line 3: expected a line end after it"),
     ],
 )
 def test_an_inventory_edited_by_hand_is_named(inventory, old, new, message):
     inventory.write_bytes(inventory.read_bytes().replace(old, new, 1))
     with pytest.raises(TomopipeError, match=rf"inventory\.tsv: .*{message}.*run again"):
         read_tsv(inventory, COLUMNS)
-
-
-def test_a_table_of_fix_cor_that_was_cut_gives_no_shorter_cor(tmp_path):
-    path = tmp_path / "a.tsv"
-    write_tsv([{"scan": "a", "after_px": "1024.50"}], ("scan", "after_px"), path)
-    path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(TomopipeError, match=r"a\.tsv: line 2: expected a line end after it"):
-        read_tsv(path, ("scan", "after_px"))
 
 
 def test_the_cor_of_a_volume_is_that_of_its_receipt_only_as_long_as_both_belong_together(tmp_path):

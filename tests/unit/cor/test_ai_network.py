@@ -176,11 +176,8 @@ def test_the_hash_sees_every_constant_and_the_version():
     assert len(hashes) == 3
 
 
-def test_the_sum_of_the_evidence_is_highest_at_the_axis(inputs):
+def test_the_sum_of_the_evidence_is_highest_at_the_axis_and_mirrored_with_the_scan(inputs):
     assert inputs.cor_px[np.argmax(inputs.grid[-5])] == pytest.approx(COR_PX, abs=1)
-
-
-def test_a_mirrored_scan_gives_the_mirrored_input(inputs):
     rows = rows_with()
     back = replace(rows, sinograms=rows.sinograms[:, :, ::-1], pairs=rows.pairs[..., ::-1])
     measured, expected = inputs_of(back), mirrored(inputs)

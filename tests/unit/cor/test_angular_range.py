@@ -16,12 +16,8 @@ def rows_of(theta_deg, *, cor_px=66.4, phantom=None, noise=0.01, moved_px=None, 
     lines = project(phantom, np.deg2rad(theta_deg), cor_px, N_ROWS, N_COLS, threads=1)
     if moved_px is not None:
         columns = np.arange(N_COLS)
-        lines = np.array(
-            [
-                [np.interp(columns - by, columns, row) for row in image]
-                for image, by in zip(lines, moved_px, strict=True)
-            ]
-        )
+        for image, by_px in zip(lines, moved_px, strict=True):
+            image[:] = [np.interp(columns - by_px, columns, row) for row in image]
     lines = lines + np.random.default_rng(seed).normal(0, noise, lines.shape)
     return lines.transpose(1, 0, 2).astype(np.float32)
 
@@ -69,10 +65,8 @@ def test_what_moved_is_proven_rightly_or_not_at_all(seed):
 def test_a_sample_that_repeats_itself_is_not_proven():
     """Six equal beads about the axis look the same after 60 degrees: 180 may be 540."""
     angles = np.deg2rad(np.arange(0, 360, 60))
-    beads = [sphere(40 * np.cos(a), 40 * np.sin(a), N_ROWS / 2, 8, 0.02) for a in angles] + [
-        sphere(0, 0, N_ROWS / 2, 20, 0.005)
-    ]
-    six = Phantom("six", tuple(beads))
+    beads = [sphere(40 * np.cos(a), 40 * np.sin(a), N_ROWS / 2, 8, 0.02) for a in angles]
+    six = Phantom("six", (*beads, sphere(0, 0, N_ROWS / 2, 20, 0.005)))
     assert proven_stop_deg(rows_of(np.linspace(0, 180, 181), phantom=six)) == 0
 
 

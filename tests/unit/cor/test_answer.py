@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.cor.answer import make_answer, nothing, prominence, refine_peak
+from tomopipe.cor.answer import make_answer, prominence, refine_peak
 
 pytestmark = pytest.mark.slow
 
@@ -59,13 +59,6 @@ def test_a_position_outside_of_the_candidates_has_to_be_a_strong_one(confidence,
 def test_a_low_confidence_has_its_reason(confidence, verdict, reason):
     answer = made(confidence)
     assert (answer.verdict, answer.confidence, answer.reason) == (verdict, confidence, reason)
-
-
-def test_nothing_is_a_level_curve_without_estimate():
-    found = nothing("m", "flat", "empty", X)
-    assert (found.best_cor_px, found.confidence, found.verdict) == (None, 0.0, "flat")
-    assert found.curve_score.shape == X.shape
-    assert not found.curve_score.any()
 
 
 @pytest.mark.parametrize(

@@ -82,28 +82,6 @@ def test_too_short_an_arc_gives_no_answer():
     assert find(scan(80, theta_deg=theta_deg), theta_deg) is None
 
 
-def test_the_air_is_level_where_it_drifted_and_its_columns_are_known():
-    sinogram = np.zeros((60, 100), np.float32)
-    sinogram[:, 30:60] = 1
-    drift = np.linspace(-0.2, 0.3, 60)[:, None] * np.linspace(1, 2, 100)
-    level, air = subtract_air((sinogram + drift).astype(np.float32))
-    np.testing.assert_allclose(level, sinogram, atol=0.02)
-    # 5 px of smoothing and 2 px of distance next to the object
-    assert not air[26:64].any()
-    assert air[:24].all()
-    assert air[66:].all()
-
-
-def test_drift_is_taken_off_and_what_stays_is_left():
-    sinogram = np.zeros((60, 100), np.float32)
-    sinogram[:, 30:60] = 1
-    stays = 0.06 + np.random.default_rng(0).normal(0, 0.02, 100)
-    course = np.sin(np.linspace(0, 7, 60))[:, None]
-    drift = 0.2 * (course - np.median(course)) * np.linspace(1, 2, 100)
-    drifting = (sinogram + stays + drift).astype(np.float32)
-    np.testing.assert_allclose(subtract_drift(drifting)[0], sinogram + stays, atol=0.02)
-
-
 @pytest.mark.parametrize("reach_px", [2.0, 8.0])
 def test_dust_is_measured_beside_the_sample_and_noise_is_none(reach_px):
     rng = np.random.default_rng(0)

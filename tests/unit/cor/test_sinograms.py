@@ -136,19 +136,6 @@ KINDS = ["ascending", "descending", "shuffled", "no end point", "full", "720 deg
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_order_and_step(kind):
-    theta = theta_of(kind)
-    angles = sort_angles(theta)
-    assert angles.step_rad == pytest.approx(np.pi / 180, rel=1e-6)
-    assert angles.theta_rad[0] == 0
-    assert (np.diff(angles.theta_rad) >= 0).all()
-    assert angles.gap_rad == 0
-    # up to full rotations
-    steps = np.exp(1j * (theta[angles.order] - theta.min() - angles.theta_rad))
-    np.testing.assert_allclose(steps, 1, atol=1e-9)
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_180_degrees_on_an_even_grid_without_its_end(kind):
     theta = theta_of(kind)
     angles = sort_angles(theta)

@@ -59,9 +59,6 @@ def test_half_acquisition_stated_as_180_degrees_is_told(off_px):
     prepared, cor_px = half_acquisition(180)
     told = warn_of_angles(prepared, cor_px + off_px)
     assert "cover 179 degrees, the projections show 360" in told
-
-
-def test_half_acquisition_with_its_angles_is_not_doubted():
     assert warn_of_angles(*half_acquisition(360)) == ""
 
 

@@ -12,12 +12,7 @@ from tomopipe.recon.plan import image_positions, make_plan
 N_COLS = 128
 THETA_RAD = np.linspace(0, 2 * np.pi, 600, endpoint=False)
 BODY_PX, BODY = 95.0, 0.01
-BEADS = [
-    (0.0, 0.0, 7.0, 0.02),
-    (70.0, -40.0, 6.0, 0.02),
-    (-30.0, 62.0, 8.0, -0.005),
-    (13, 20, 5, 0.02),
-]
+BEADS = [(0, 0, 7, 0.02), (70, -40, 6, 0.02), (-30, 62, 8, -0.005), (13, 20, 5, 0.02)]
 
 
 def project(cor_px, theta_rad=THETA_RAD, n_cols=N_COLS):
@@ -124,18 +119,13 @@ def test_a_gap_in_the_turn_costs_little(cor_px, gap_deg, tolerance):
     means = []
     for radius in range(6, 84, 3):
         ring = away & (np.abs(distance_px(image) - radius) < 1.5)
-        if ring.sum() > 50:
-            means.append(image[ring].mean() / whole[ring].mean())
+        means += [image[ring].mean() / whole[ring].mean()] if ring.sum() > 50 else []
     assert min(means) > 1 - tolerance
     assert max(means) < 1.005
     assert np.abs(np.diff(means)).max() < 0.03
     for x, y, radius, _ in BEADS:
-        found = centroid_px(
-            image, x, y, radius, image[distance_px(image, x, y) < 1.5 * radius].min()
-        )
-        expected = centroid_px(
-            whole, x, y, radius, whole[distance_px(whole, x, y) < 1.5 * radius].min()
-        )
+        near = distance_px(image, x, y) < 1.5 * radius
+        found, expected = (centroid_px(i, x, y, radius, i[near].min()) for i in (image, whole))
         np.testing.assert_allclose(found, expected, atol=0.3)  # on a slope
 
 

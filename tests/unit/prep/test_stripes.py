@@ -108,25 +108,17 @@ def test_defaults_leave_a_sound_object_its_values(method, n_cols, centre_px):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size_px", [5, 21])
-def test_sorting_is_that_of_algotom(size_px):
+def test_sorting_and_combination_are_those_of_algotom(size_px):
     from algotom.prep import removal
 
     striped = with_stripes(clean_sinogram())
     expected = removal.remove_stripe_based_sorting(striped, size_px)
     assert_same(stripes.remove_by_sorting(striped, StripesBlock(size_px=size_px)), expected)
-
-
-@pytest.mark.slow
-def test_combination_is_that_of_algotom():
-    from algotom.prep import removal
-
-    striped = with_stripes(clean_sinogram())
     striped[:, 100] = 0.7
     striped[:, 160:172] += 0.3
-    expected = removal.remove_all_stripe(striped, snr=3.0, la_size=51, sm_size=21)
-    assert_same(
-        stripes.remove_by_combination(striped, StripesBlock(large_px=51, size_px=21)), expected
-    )
+    expected = removal.remove_all_stripe(striped, snr=3.0, la_size=51, sm_size=size_px)
+    options = StripesBlock(large_px=51, size_px=size_px)
+    assert_same(stripes.remove_by_combination(striped, options), expected)
 
 
 def test_wavelets_are_the_published_filter():

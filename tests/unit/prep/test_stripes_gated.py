@@ -20,12 +20,9 @@ PLAN = make_plan(THETA_RAD, N_COLS)
 def round_tubes(body, rng):
     """Shells around the axis, off by a third of a pixel: the same at all angles, as stripes are."""
     del rng
-    radii_px = body.radius_px * np.array([1.0, 0.93, 0.6, 0.3])
-    shells = [
-        [ELLIPSE, 0.3, 0.15, radius_px, radius_px, 0.0, mu]
-        for radius_px, mu in zip(radii_px, [1.0, -0.8, 0.5, 0.6], strict=True)
-    ]
-    table = np.array(shells)
+    shells = [(1.0, 1.0), (0.93, -0.8), (0.6, 0.5), (0.3, 0.6)]
+    radii_px = [(share * body.radius_px, mu) for share, mu in shells]
+    table = np.array([[ELLIPSE, 0.3, 0.15, radius, radius, 0.0, mu] for radius, mu in radii_px])
     return Solid(lambda height_px: table)
 
 
@@ -75,10 +72,8 @@ def test_slices_without_rings_change_by_less_than_a_hundredth(family, photons):
 def test_rings_go(kind, least):
     random = np.random.default_rng(4)
     rings = np.zeros((N_ANGLES, N_COLS), np.float32)
-    columns, offset = (
-        random.choice(np.arange(20, 236), 12, replace=False),
-        random.normal(0, 0.05, 12),
-    )
+    columns = random.choice(np.arange(20, 236), 12, replace=False)
+    offset = random.normal(0, 0.05, 12)
     if kind == "wide":
         for first, value in zip([30, 75, 140, 200], offset, strict=False):
             rings[:, first : first + 7] = value
@@ -109,10 +104,13 @@ def test_known_offsets_come_off_within_their_standard_errors():
     assert np.count_nonzero(taken.any(axis=0)) == len(columns)
 
 
+def noise(seed, sigma=0.02, shape=(N_ANGLES, N_COLS)):
+    return np.random.default_rng(seed).normal(0, sigma, shape).astype(np.float32)
+
+
 def test_what_is_below_the_threshold_stays():
     """Standard error of the step about 0.0018; the same stripe is proven to a lower threshold."""
-    random = np.random.default_rng(1)
-    sinogram = random.normal(0, 0.02, (N_ANGLES, N_COLS)).astype(np.float32)
+    sinogram = noise(1)
     sinogram[:, 100] += 0.02
     assert np.array_equal(remove_proven(sinogram, StripesBlock(threshold=30)), sinogram)
     changed = (remove_proven(sinogram, StripesBlock(threshold=5)) != sinogram).any(axis=0)
@@ -123,7 +121,7 @@ def test_what_is_below_the_threshold_stays():
 def test_a_ridge_needs_two_proven_sides(rise, goes):
     """An edge that all angles share is no ridge, even with a step beside that chance may make."""
     error = 1.065 * np.sqrt(2) * 0.02 / np.sqrt(N_ANGLES)  # of a step, a trimmed mean
-    sinogram = np.random.default_rng(0).normal(0, 0.02, (N_ANGLES, N_COLS)).astype(np.float32)
+    sinogram = noise(0)
     sinogram[:, 121:128] += rise * error
     sinogram[:, 128:] -= 15 * error
     changed = (remove_proven(sinogram) != sinogram).any(axis=0)
@@ -133,9 +131,7 @@ def test_a_ridge_needs_two_proven_sides(rise, goes):
 @pytest.mark.slow
 def test_few_angles_prove_no_more_than_many():
     """Noise alone: of 200 sinograms with 20 angles each none has a step that counts."""
-    random = np.random.default_rng(3)
-    for _ in range(200):
-        sinogram = random.normal(0, 0.02, (20, 200)).astype(np.float32)
+    for sinogram in noise(3, shape=(200, 20, 200)):
         assert np.array_equal(remove_proven(sinogram), sinogram)
 
 
@@ -146,7 +142,7 @@ def test_a_foil_along_the_beam_is_no_useless_column():
 
 
 def test_stripes_wider_than_half_the_median_stay():
-    sinogram = np.random.default_rng(1).normal(0, 0.01, (N_ANGLES, N_COLS)).astype(np.float32)
+    sinogram = noise(1, 0.01)
     sinogram[:, 100:108] += 0.1
     assert np.array_equal(remove_proven(sinogram, StripesBlock(size_px=9)), sinogram)
     left = remove_proven(sinogram, StripesBlock(size_px=21))[:, 100:108].mean()
@@ -206,8 +202,7 @@ def test_walls_about_the_axis_stay_and_stripes_between_them_go(seed):
 
 def test_two_stripes_alike_give_no_axis():
     """Each would be the image of the other about the column between them."""
-    random = np.random.default_rng(5)
-    sinogram = random.normal(0, 0.02, (N_ANGLES, N_COLS)).astype(np.float32)
+    sinogram = noise(5)
     sinogram[:, [70, 180]] += 0.1
     taken = (sinogram - remove_proven(sinogram)).mean(axis=0)
     assert np.flatnonzero(taken).tolist() == [70, 180]

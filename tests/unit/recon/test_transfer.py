@@ -1,6 +1,5 @@
 """Uploads and downloads wait for what they must, on a pretended GPU and a real one."""
 
-import threading
 import weakref
 from functools import partial
 from types import SimpleNamespace
@@ -34,25 +33,6 @@ def test_every_block_comes_back_computed(gpu, in_parts):
     for download, block in zip(downloads, blocks, strict=True):
         np.testing.assert_array_equal(download()[0], 2 * block)
     assert gpu.log.count("uploaded") == len(blocks) * (3 if in_parts else 1)
-
-
-def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch, gpu):
-    """The second part's copy waits for the first part to be on its way."""
-    begun, copyto = threading.Event(), np.copyto
-    upload = gpu.upload
-    gpu.upload = lambda *arrays: [upload(*arrays), begun.set()]
-
-    def copy(target, source):
-        assert source[0, 0, 0] == 0 or begun.wait(60)
-        copyto(target, source)
-
-    monkeypatch.setattr(np, "copyto", copy)
-    transfer = DeviceTransfer(gpu, threads=2, part_bytes=1)
-    uploaded = transfer.upload(
-        np.arange(3, dtype=np.uint16)[:, None, None] * np.ones((1, 2, 4), "u2")
-    )
-    with transfer.computing(uploaded) as there:
-        assert (there == gpu.xp.arange(3)[:, None, None]).all()
 
 
 class _Logged:
