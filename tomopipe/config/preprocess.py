@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -262,8 +262,12 @@ class PreprocessBlock(Block):
     @property
     def is_plain(self) -> bool:
         """Whether there are no corrections beyond flat, dark and logarithm."""
+        return not self.corrections()
+
+    def corrections(self) -> dict[str, Any]:
+        """Return the non-default keys, except flat, dark, logarithm and width."""
         others = {"flats", "darks", "minus_log", "half_acquisition"}
-        return not self.model_dump(exclude=others, exclude_defaults=True)
+        return self.model_dump(exclude=others, exclude_defaults=True)
 
 
 def _listed(source: str | list[str] | None) -> list[str]:
