@@ -7,6 +7,7 @@ differ, except `<scan>_rec.mrc`, which is part of the set for RELION.
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,14 +178,12 @@ def _maker_of(target: Path) -> str | None:
     """Return what an earlier conversion was made from; None: nothing; "": it is damaged."""
     if not os.path.lexists(target):
         return None
-    try:
-        if target.suffix == ".mrc":
-            label = labels_of(target)[0]
-            result = label.removeprefix(_LABEL) if label.startswith(_LABEL) else None
-        else:
+    result = None
+    with suppress(Exception):  # a foreign file may raise anything
+        if target.suffix != ".mrc":
             result = read_provenance(target)["converted"]["digest"]
-    except Exception:  # a foreign file may raise anything
-        result = None
+        elif (label := labels_of(target)[0]).startswith(_LABEL):
+            result = label.removeprefix(_LABEL)
     if result is None:
         raise TomopipeError(
             f"{target}: is there, and `tomopipe convert` has not made it. Move it away first."
@@ -230,9 +229,8 @@ def _write_mrc(volume: Volume, target: Conversion, before: Any, progress: Progre
     n_rows, n_y, n_x = volume.shape
     shape = (n_y, n_rows, n_x)
     size_um = float(volume.attributes.get("voxel_size_um", 0))
-    width, height = (
-        ANGSTROM_PER_UM * size for size in (size_um, float(volume.attributes.get(HEIGHT, size_um)))
-    )
+    width = ANGSTROM_PER_UM * size_um
+    height = ANGSTROM_PER_UM * float(volume.attributes.get(HEIGHT, size_um))
     labels = [f"{_LABEL}{digest(target.stated)}", f"from {target.stated['volume']}"]
     labels.append(f"{MADE_FROM}{target.stated['made_from']}")
     n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))

@@ -281,7 +281,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         key_path, value, kind = _known(problem["loc"]), problem["input"], problem["type"]
         key, message = _label(key_path), problem["msg"].removeprefix("Value error, ")
-        if kind == "string_type" and isinstance(value, Mapping) and _block_at(key_path):
+        if kind == "string_type" and isinstance(value, Mapping) and _fields_at(key_path):
             continue  # a block was meant, whose own problems are told
         names = (key, f"{key}: {value}", f"{_label(key_path[:-1])}: {value}")  # of a list
         if retired := next((name for name in names if name in RETIRED), ""):
@@ -373,14 +373,9 @@ def _block_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _block_at(key_path: KeyPath) -> type[BaseModel] | None:
-    """Return the block that stands at a path, or may stand there instead of another value."""
-    return _block_of(reduce(_inside, key_path, Config))
-
-
 def _fields_at(key_path: KeyPath) -> dict[str, Any]:
-    """Return the fields of the block at a path."""
-    block = _block_at(key_path)
+    """Return the fields of the block that stands, or may stand, at a path; none without one."""
+    block = _block_of(reduce(_inside, key_path, Config))
     return block.model_fields if block else {}
 
 

@@ -89,12 +89,11 @@ def citations(
     used = {"tomopipe", "Workflow"}
     used |= {f"COR: {curve.method}" for curve in curves if curve.best_cor_px is not None}
     if has_volume := any(scan.volume is not None for scan in scans):
-        used.add("Reconstruction")
         algorithms = stated or [part(config, "full_recon")]
         used |= {f"Reconstruction: {options.get('algorithm')}" for options in algorithms}
         geometries = [part(volume, "geometry") for volume in (volumes or {}).values()]
-        if any(geometry.get("half_acquisition") for geometry in geometries):
-            used.add("Half acquisition")
+        is_half = any(geometry.get("half_acquisition") for geometry in geometries)
+        used |= {"Reconstruction", *(["Half acquisition"] if is_half else [])}
     for block in corrections if has_volume or any(scan.prediction for scan in scans) else ():
         used |= {"Dynamic flats"} if block.get("flat_method") == "pca" else set()
         used.add(f"Stripes of sinograms: {part(block, 'stripes').get('method')}")

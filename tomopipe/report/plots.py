@@ -164,21 +164,25 @@ def curve_plot(curves: Sequence[Curve], cor_px: float | None) -> CurvePlot | Non
     x = make_axis(low, high, 4, CurvePlot.width - 4, n_ticks=6, pad=0.0)
     beyond_px = cor_px if cor_px is not None and not low <= cor_px <= high else None
     return CurvePlot(
-        lines=tuple((c.method, _points(c, x)) for c in curves),
+        lines=tuple((c.method, _points(c, x, CurvePlot.height)) for c in curves),
         chosen_x=None if cor_px is None or beyond_px is not None else x(cor_px),
         ticks=x.ticks,
         beyond="" if beyond_px is None else f"COR {beyond_px:.2f}: beyond the sweep and its curves",
     )
 
 
-def _points(curve: Curve, x: Axis) -> str:
+def _points(curve: Curve, x: Axis, height: int) -> str:
     """Join a curve's points, at most about one per two units, the visible resolution."""
     low, high = min(curve.score), max(curve.score)
-    y = Axis(low, high if high > low else low + 1, CurvePlot.height - 18, 6, ())
+    unit = (height - 24) / ((high - low) or 1.0)
+    step, start = (x.end - x.start) / (x.high - x.low), x.start
     # The highest point of each interval is kept, so that narrow peaks remain visible.
     best: dict[float, tuple[float, float]] = {}
     for cor_px, score in zip(curve.cor_px, curve.score, strict=True):
-        slot = (x_unit := x(cor_px)) // 2
+        x_px = start + (cor_px - x.low) * step
+        slot = x_px // 2
         if slot not in best or score > best[slot][1]:
-            best[slot] = (x_unit, score)
-    return " ".join(f"{x_unit:.1f},{y(score):.1f}" for x_unit, score in best.values())
+            best[slot] = (x_px, score)
+    points = ((x_px, height - 18 - (score - low) * unit) for x_px, score in best.values())
+    numbers = [number for point in points for number in point]
+    return " ".join(["%.1f,%.1f"] * len(best)) % tuple(numbers)

@@ -355,12 +355,11 @@ def _utc(seconds: float) -> str:
 
 
 def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
-    plots = {
-        scan.name: curve_plot(scan.prediction.curves, scan.shown[0])
+    return {
+        scan.name: plot
         for scan in campaign.scans
-        if scan.prediction is not None
+        if scan.prediction and (plot := curve_plot(scan.prediction.curves, scan.shown[0]))
     }
-    return {name: plot for name, plot in plots.items() if plot is not None}
 
 
 def _compared(campaign: CampaignRecord) -> dict[str, Compared]:

@@ -8,6 +8,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,8 +204,11 @@ class ScanReader:
         job, record = self._jobs[name].get(step), None
         if (step, f"{name}.json") in self._recorded:
             record = self._reader.json(self._files.failure(step, name))
-        if record is not None and not _counts(record, self._reader.base / path):
-            record = None
+        with suppress(OSError):
+            raw = (self._reader.base / path).stat()
+            written = record and (record.get("bytes"), record.get("mtime_ns"))
+            if written != (raw.st_size, raw.st_mtime_ns):
+                record = None  # the raw file has changed since
         if record is None and (job is None or job.state != "failed"):
             return None
         is_other = is_old if step == "full_recon" else self._why(step, name)
@@ -275,15 +279,6 @@ def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
 
 def _split(cell: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in cell.split(";") if part.strip())
-
-
-def _counts(record: Mapping[str, Any], raw: Path) -> bool:
-    """Tell whether the raw file is unchanged since the record was made."""
-    try:
-        status = raw.stat()
-    except OSError:
-        return True
-    return (record.get("bytes"), record.get("mtime_ns")) == (status.st_size, status.st_mtime_ns)
 
 
 def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:

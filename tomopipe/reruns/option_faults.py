@@ -38,8 +38,12 @@ def fault_of_options(
             from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
 
             phase_strength(config.preprocess, _known(row))
-        if config.preprocess.half_acquisition == "yes" and step != "export_stack":
-            _check_half(row)
+        is_half = config.preprocess.half_acquisition == "yes" and step != "export_stack"
+        if is_half and row["keep"] == "true":  # refused for fewer than 360 degrees
+            from tomopipe.prep.half_acquisition import is_half_acquisition  # as above
+
+            is_full = row["full_turn"] == "true"
+            is_half_acquisition("yes", full_rotation=is_full, cor_px=0, n_cols=1, first_col=0)
         if step == "try_recon":
             row_numbers(config.try_recon.row, n_rows)
             middle_of_sweep(config.try_recon, *columns)
@@ -54,15 +58,6 @@ def fault_of_options(
 
 def _known(row: Mapping[str, str]) -> dict[str, float | None]:
     return {name: float(row.get(name) or 0) or None for name in NUMBERS}
-
-
-def _check_half(row: Mapping[str, str]) -> None:
-    """Refuse half acquisition of a complete scan of fewer than 360 degrees."""
-    from tomopipe.prep.half_acquisition import is_half_acquisition  # as above
-
-    if row["keep"] == "true":
-        full_rotation = row["full_turn"] == "true"
-        is_half_acquisition("yes", full_rotation=full_rotation, cor_px=0, n_cols=1, first_col=0)
 
 
 def _check_volume(

@@ -251,8 +251,12 @@ class Settled:
     def _fix(self, series: str, scans: list[str]) -> bool:
         """Decide on the table of a series, and keep its future rows."""
         campaign, path = self.campaign, self.campaign.files.fix_table(series)
-        reason = self.target.why_fix_cor(series)
-        before = _fixes_before(path, is_made=bool(reason))
+        reason, before = self.target.why_fix_cor(series), dict[str, Fix]()
+        try:
+            before |= read_fixes([path]) if path.is_file() else {}
+        except TomopipeError:  # damaged: made again, it counts as empty
+            if not reason:
+                raise
         if not self.predicting.isdisjoint(scans):
             reason = reason or FOLLOWS
         fixes = before
@@ -406,16 +410,6 @@ class Settled:
         key = "campaign" if step != "fix_cor" else Path(path).stem
         receipt = self.receipts.last(step, key)
         return bool(receipt and path in receipt.files and not self.receipts.damage(receipt, path))
-
-
-def _fixes_before(path: Path, *, is_made: bool) -> dict[str, Fix]:
-    """Return the rows of a table; none of a damaged one that is made again."""
-    try:
-        return read_fixes([path]) if path.is_file() else {}
-    except TomopipeError:
-        if is_made:
-            return {}
-        raise
 
 
 def expected_inventory(campaign: Campaign, folder: Path) -> InventoryRows:

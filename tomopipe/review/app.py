@@ -286,12 +286,11 @@ def _scan_and_any_cor(request: Request, store: Store) -> tuple[str, float]:
 def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
     """Read a scan, and a COR that is on its detector."""
     scan, cor_px = _scan_and_any_cor(request, store)
-    shape = store.scan(scan).shape
-    if shape is None:  # a new scan of a watched campaign is not in the inventory yet
+    if shape := store.scan(scan).shape:
+        n_cols = shape[2]
+    else:  # a new scan of a watched campaign is not in the inventory yet
         details = store.pictures.details(scan)
         n_cols = int(details["first_col"] + details["n_cols"])
-    else:
-        n_cols = shape[2]
     if not is_valid(cor_px, n_cols):
         raise TomopipeError(f"{scan}: COR {off_detector(cor_px, n_cols)}.")
     return scan, cor_px
@@ -299,13 +298,12 @@ def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
 
 def _strip(request: Request, store: Store) -> Grey:
     scan, cor_px = _scan_and_cor(request, store)
-    step_px = CorText(_query(request, "step")).px
+    step_px, row = CorText(_query(request, "step")).px, _whole(request, "row")
     if step_px is None or step_px <= 0:
         raise TomopipeError(f"{scan}: expected a step above 0 px.")
-    given = "y" in request.query_params
-    middle = (_whole(request, "y"), _whole(request, "x")) if given else None
-    row = _whole(request, "row")
-    return store.pictures.strip(scan, cor_px, row, step_px=step_px, centre=middle)
+    is_given = "y" in request.query_params
+    centre = (_whole(request, "y"), _whole(request, "x")) if is_given else None
+    return store.pictures.strip(scan, cor_px, row, step_px=step_px, centre=centre)
 
 
 def _plane(request: Request, store: Store) -> Grey:

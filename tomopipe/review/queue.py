@@ -1,9 +1,7 @@
 """The queue of scans, those that need a person first, and decisions, written to the table at once.
 
 No edit is lost: the page sends the cells that it showed. If the row still has them, the edit is
-made, regardless of other rows; if not, the person is shown the present cells. The row is checked
-while the table is locked for other processes of tomopipe, and the change is added to the table's
-history.
+made, regardless of other rows; if not, the person is shown the present cells.
 """
 
 import threading
