@@ -22,6 +22,7 @@ from tests.workflow.conftest import (
     with_code_in_jobs,
 )
 from tests.workflow.test_slurm import cluster, init, run_slurm  # noqa: F401
+from tomopipe.storage.json_files import json_or
 from tomopipe.volumes.volume_read import read_provenance
 
 pytestmark = pytest.mark.slurm
@@ -59,8 +60,8 @@ def held_now(campaign: Path) -> list[str]:
     """Name the scans whose volumes are at work."""
     running = jobs_in("RUNNING")
     paths = campaign.glob("logs/status/full_recon/*.json")
-    found = [json.loads(path.read_text()) for path in paths]
-    return [status["key"] for status in found if status["slurm_job"] in running]
+    statuses = [json_or(path, {}) for path in paths]  # one that is being replaced may vanish
+    return [status["key"] for status in statuses if status.get("slurm_job") in running]
 
 
 def release(folder: Path, *scans: str) -> None:
