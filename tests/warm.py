@@ -135,15 +135,14 @@ def ask(address, words, folder, environment, streams):
 
 def _load_the_rest() -> None:
     """Load what numba and Pillow load on first use, and compile the report's page."""
-    from numba.core.registry import cpu_target
+    import numba
     from PIL import Image
 
     from tomopipe.report.render import templates
 
     templates().get_template("page.html.j2")
     Image.init()
-    cpu_target.target_context.refresh()
-    cpu_target.typing_context.refresh()
+    numba.njit(lambda: 0)()
 
 
 def _serve(address: str) -> list[bytes]:
@@ -205,8 +204,8 @@ def _prepare(request: list[bytes], program: str, before: str) -> list[str]:
         for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
             del sys.modules[name]
         importlib.invalidate_caches()
-    if "numba" in sys.modules:
-        importlib.import_module("numba.core.config").reload_config()  # as of the environment
+    if numba := sys.modules.get("numba"):
+        numba.config.reload_config()  # as of the environment
     return words
 
 

@@ -95,6 +95,17 @@ def row(page, scan):
     return page.locator("#rows .row").filter(has=page.get_by_text(scan, exact=True))
 
 
+def hold(page, address):
+    """Hold requests to an address; the list that they come into."""
+    held = []
+
+    def keep(route):
+        held.append(route)
+
+    page.route(address, keep)
+    return held
+
+
 def look(page, what):
     """Ask accessibility.js what it finds on the page."""
     return page.evaluate(f"{LOOK}.{what}()")

@@ -9,7 +9,7 @@ import sys
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import TIMEOUT_MS, Server, look, row
+from tests.browser.conftest import TIMEOUT_MS, Server, hold, look, row
 from tests.review_campaign import make_campaign, write_pictures
 from tests.workflow.conftest import configure, failing, job_names, new_campaign, snakemake
 from tomopipe.campaign.table import edit_table
@@ -407,12 +407,7 @@ def test_a_cell_that_was_no_cor_comes_back_and_so_does_what_was_decided_before(
 def test_a_scan_that_is_opened_while_a_decision_is_written_stays_open(folder, page):
     row(page, "bone_007").click()
     expect(page.locator("#facts h2")).to_have_text("bone_007")
-    waiting = []
-
-    def keep(route):
-        waiting.append(route)
-
-    page.route("**/api/decide", keep)
+    waiting = hold(page, "**/api/decide")
     page.keyboard.type("512.5")
     page.keyboard.press("Enter")
     row(page, "bone_005").click()
@@ -429,12 +424,7 @@ def test_a_scan_that_is_opened_while_a_decision_is_written_stays_open(folder, pa
 def test_enter_writes_what_the_box_shows_where_a_scan_opens_while_typing(folder, page, scan, cor):
     row(page, "bone_007").click()
     expect(page.locator("#facts h2")).to_have_text("bone_007")
-    waiting = []
-
-    def keep(route):
-        waiting.append(route)
-
-    page.route("**/api/scan?*", keep)
+    waiting = hold(page, "**/api/scan?*")
     with page.expect_request("**/api/scan?*"):
         row(page, scan).click()  # once more, or another one
     page.locator("#cor").fill("512.5")

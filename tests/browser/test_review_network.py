@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import look, row
+from tests.browser.conftest import hold, look, row
 from tests.review_campaign import make_campaign, write_pictures
 from tomopipe.review.queue import read_cells
 
@@ -101,12 +101,7 @@ def test_a_decision_whose_answer_was_lost_is_not_made_twice(page, folder):
 
 
 def test_a_server_that_does_not_answer_is_waited_for(page):
-    waiting = []
-
-    def keep(route):
-        waiting.append(route)
-
-    page.route("**/api/scan?*", keep)
+    waiting = hold(page, "**/api/scan?*")
     page.keyboard.press("j")
     banner = page.locator("#connection")
     expect(banner).to_contain_text("has not answered yet", timeout=2000)
