@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tomopipe.stream.memory import Blocks
 
 # As in a job of the workflow: the workers of pytest-xdist share the cores already.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Tests press Ctrl-C, which what a shell started with & ignores.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _has_slurm() -> bool:

@@ -224,7 +224,7 @@ def test_memory_does_not_grow_with_the_scan(tmp_path, in_pieces, chunks):
 def test_a_failure_on_the_way_leaves_the_old_stack(scan, monkeypatch, in_pieces):
     before, _ = export(scan)
     in_pieces()
-    monkeypatch.setattr(step, "block_average", lambda images, _: 0 * images[:, :, :20] + np.nan)
+    monkeypatch.setattr(step, "block_average", lambda images, *_: 0 * images[:, :, :20] + np.nan)
     with pytest.raises(ScanError, match=r"scan_1.h5: normalised values are not finite"):
         export(scan)
     assert np.array_equal(mrcfile.read(scan.with_suffix(".mrcs")), before)

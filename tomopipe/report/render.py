@@ -278,6 +278,8 @@ def write_page(
 
 def render(campaign: CampaignRecord, pictures: Mapping[str, Pictures]) -> str:
     """Make the HTML of a report, which loads no other resources; `pictures` by scan."""
+    plots = [(series, series_plot(series)) for series in campaign.series]
+    marks = [mark for _, plot in plots if plot for mark in plot.marks + plot.missing]
     html = (
         templates()
         .get_template("page.html.j2")
@@ -285,8 +287,9 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, Pictures]) -> str:
             c=campaign,
             signs={state: SIGNS[state] for state in State},
             pictures=pictures,
-            plots=(plots := [(series, series_plot(series)) for series in campaign.series]),
-            marked={m.state for _, plot in plots if plot for m in plot.marks + plot.missing},
+            plots=plots,
+            marked={mark.state for mark in marks},
+            any_replaced=any(mark.before_y is not None for mark in marks),
             curves=(curves := _curves(campaign)),
             compared=_compared(campaign),
             with_card={*pictures, *curves},

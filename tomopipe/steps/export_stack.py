@@ -19,6 +19,7 @@ from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError, is_of_the_scan, reason_of
 from tomopipe.geometry import ANGSTROM_PER_UM
+from tomopipe.prep import block_average
 from tomopipe.prep.bad_pixels import ConstantFrames
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.normalise import normalise
@@ -177,16 +178,6 @@ def _binning(
     return max(needed, min(least, shape[2] // 2))
 
 
-def block_average(images: NDArray[np.float32], geometry: StackGeometry) -> NDArray[np.float32]:
-    """Average blocks: (n, rows * binning_rows, n_cols) to (n, rows, cols); odd column dropped."""
-    binning, cols = geometry.binning, geometry.cols
-    if binning == 1:
-        return images[:, :, :cols]
-    cut = images[:, :, : cols * binning]
-    blocks = cut.reshape(images.shape[0], -1, geometry.binning_rows, cols, binning)
-    return np.asarray(blocks.mean(axis=(2, 4)), np.float32)
-
-
 def _write(
     writer: StackFile,
     scan: Scan,
@@ -206,7 +197,8 @@ def _write(
         numbers, constant = scan.numbers, source.constant
         blocks = _corrected_blocks(scan, geometry, frames, first, source)
     for values, image, row in blocks:
-        binned = block_average(values, geometry)
+        whole = values[:, :, : geometry.cols * geometry.binning]  # odd column dropped
+        binned = block_average(whole, geometry.binning_rows, geometry.binning)
         writer.write(binned, image, row)
         n_done += binned.shape[0] * binned.shape[1]
         log.info("%d %% written", 100 * n_done // (frames.size * geometry.rows))

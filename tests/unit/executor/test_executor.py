@@ -157,6 +157,7 @@ def interrupt(process: subprocess.Popen) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=60)
             return
+    os.killpg(process.pid, signal.SIGKILL)
     raise AssertionError("still at work")
 
 

@@ -2,13 +2,15 @@
 
 import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
 import pytest
 
 from tests.report_campaign import NASTY, every_state, half_finished
 from tomopipe.campaign.signs import State
+from tomopipe.report.collected_records import collect
+from tomopipe.report.render import render
 from tomopipe.steps.report import report
 
 pytestmark = pytest.mark.slow
@@ -124,6 +126,18 @@ def test_plot_and_pictures_are_there_for_those_who_have_them(page):
     of_alarms = page.html.split('id="attention"')[1].split('id="series"')[0]
     assert of_alarms.count("<img") == 1
     assert all(attrs["src"].startswith("data:image/webp;base64,") for attrs, _ in images)
+
+
+def test_the_legend_names_what_the_plots_show(made, page):
+    assert ">before</li>" in page.html
+    campaign = collect(made.campaign())
+    unchanged = [
+        replace(series, scans=tuple(replace(scan, fix=None) for scan in series.scans))
+        for series in campaign.series
+    ]
+    html = render(replace(campaign, series=tuple(unchanged)), {})
+    assert "median ± limit</li>" in html
+    assert ">before</li>" not in html
 
 
 def test_failures_show_the_end_of_the_log(page):
