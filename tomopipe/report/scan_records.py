@@ -205,9 +205,9 @@ class ScanReader:
         if (step, f"{name}.json") in self._recorded:
             record = self._reader.json(self._files.failure(step, name))
         with suppress(OSError):
-            raw = (self._reader.base / path).stat()
-            written = record and (record.get("bytes"), record.get("mtime_ns"))
-            if written != (raw.st_size, raw.st_mtime_ns):
+            raw = (self._reader.base / path).stat() if record else None
+            written = (record or {}).get("bytes"), (record or {}).get("mtime_ns")
+            if raw and written != (raw.st_size, raw.st_mtime_ns):
                 record = None  # the raw file has changed since
         if record is None and (job is None or job.state != "failed"):
             return None
