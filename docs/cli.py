@@ -14,10 +14,12 @@ HEAD = """# The command line
 
 Every command works on the campaign of this folder, or of the nearest folder above it that has one;
 `-C CAMPAIGN` names another, and `-c FILE` another configuration than its config.yaml. `-h` shows
-the help of a command. `tomopipe lab train`, `evaluate` and `bench` come with
-[tomopipe-lab](../../lab/README.md). `make docs` writes this page.
+the help of a command. `-n` (`--dry-run`) shows what would be done, `--json` prints JSON.
+`tomopipe lab train`, `evaluate` and `bench` come with [tomopipe-lab](../../lab/README.md).
+`make docs` writes this page.
 """
-OF_ALL = ("directory", "config", "help")
+OF_ALL = ("directory", "config", "help", "dry_run", "as_json")
+SHOWN = {"dry_run": "[-n]", "as_json": "[--json]"}  # in the usage alone
 OF_THE_LAB = ("train", "evaluate", "bench")
 
 
@@ -31,6 +33,8 @@ def _sections(command, parent, name: str) -> Iterator[str]:
     context.terminal_width = 10_000
     if not hasattr(command, "commands"):
         usage = " ".join(command.collect_usage_pieces(context)).replace("[OPTIONS]", "").strip()
+        names = [parameter.name for parameter in command.params]
+        usage = " ".join([usage, *(text for name, text in SHOWN.items() if name in names)])
         yield f"\n## {context.command_path}\n\n`{context.command_path} {usage}`".replace(" `", "`")
         paragraphs = re.split(r"\n{2,}", (command.help or "").strip())
         yield "\n\n" + "\n\n".join(_filled(text) for text in paragraphs) + "\n"

@@ -170,7 +170,7 @@ Directory = Annotated[
 VolumesOf = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Campaign folder; scans (names or 'patterns') to limit it to their volumes.",
+        help="Campaign folder, scans (names or 'patterns') to limit it to their volumes.",
         metavar="CAMPAIGN SCAN",
         show_default="this folder, all scans",
     ),
