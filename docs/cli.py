@@ -19,6 +19,9 @@ the help of a command. `-n` (`--dry-run`) shows what would be done, `--json` pri
 `make docs` writes this page.
 """
 OF_ALL = ("directory", "config", "help", "dry_run", "as_json")
+UNSAID = re.compile(
+    r" <list.*>| range(?=>)|  \[(required|default: \(this folder\))\]"
+)  # in HEAD, usage
 SHOWN = {"dry_run": "[-n]", "as_json": "[--json]"}  # in the usage alone
 OF_THE_LAB = ("train", "evaluate", "bench")
 
@@ -44,7 +47,7 @@ def _sections(command, parent, name: str) -> Iterator[str]:
             if parameter.name not in OF_ALL
         ]
         options = [
-            _filled(f"- `{re.sub(r' <list.*>', '', name)}`: {text}", "  ")
+            _filled(f"- `{UNSAID.sub('', name)}`: {UNSAID.sub('', text)}", "  ")
             for name, text in filter(None, records)
         ]
         yield "\n" * bool(options) + "".join(f"{option}\n" for option in options)
