@@ -20,7 +20,7 @@ the help of a command. `-n` (`--dry-run`) shows what would be done, `--json` pri
 """
 OF_ALL = ("directory", "config", "help", "dry_run", "as_json")
 UNSAID = re.compile(
-    r" <list.*>| range(?=>)|  \[(required|default: \(this folder\))\]"
+    r" <list.*>| range(?=>)|  \[(required|default: \(this folder.*?\))\]"
 )  # in HEAD, usage
 SHOWN = {"dry_run": "[-n]", "as_json": "[--json]"}  # in the usage alone
 OF_THE_LAB = ("train", "evaluate", "bench")

@@ -35,9 +35,9 @@ def verify(
 ) -> None:
     """Compare the results on disk with the record of what was made.
 
-    By sizes and times (TIFF and OME-Zarr: sizes), in seconds; with --deep by every byte, at the
-    speed of the disk. Use it after a copy, a restored backup, a full disk or a crash. Delete a
-    result that differs: the next run makes it again. Exit status: 0 all equal, 1 something differs.
+    By sizes and times (TIFF and OME-Zarr: sizes), in seconds; with --deep by every byte. Use it
+    after a copy, a restored backup, a full disk or a crash. Delete a result that differs: the next
+    run makes it again. Exit status: 0 all equal, 1 something differs.
 
     Example: `tomopipe verify mycampaign --deep`
     """
@@ -123,7 +123,8 @@ def convert(
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     dtype: Annotated[
-        Dtype | None, typer.Option(help="Number type.", show_default="that of the volume; with --range uint16")
+        Dtype | None,
+        typer.Option(help="Number type.", show_default="that of the volume; with --range uint16"),
     ] = None,
     value_range: Annotated[
         tuple[float, float] | None,
@@ -135,10 +136,9 @@ def convert(
 ) -> None:
     """Write volumes in another format beside the existing ones, without reconstructing.
 
-    Files: mrc SCAN_rec.mrc, float32 (x, detector row, y), for the RELION set; tiff SCAN_converted/,
-    zarr SCAN_converted.zarr, h5 SCAN_converted.h5. Integers are stored as value = offset + scale *
-    stored; without --range each volume has its own range. Existing up-to-date conversions are
-    skipped.
+    Files: mrc SCAN_rec.mrc, float32 (x, detector row, y), for RELION; tiff SCAN_converted/, zarr
+    SCAN_converted.zarr, h5 SCAN_converted.h5. Integers: value = offset + scale * stored; without
+    --range each volume has its own range. Up-to-date conversions are skipped.
 
     Examples: `tomopipe convert tiff --range -0.001 0.02`, `tomopipe convert mrc 'rock_*'`
     """

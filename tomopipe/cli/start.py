@@ -83,10 +83,9 @@ def init(
 ) -> None:
     """Start a campaign folder: config.yaml, scans.tsv, Snakefile, optionally a SLURM profile.
 
-    Existing files stay. The profile goes to CAMPAIGN/slurm and, if you have none of that name, to
-    your Snakemake configuration; `tomopipe run` and `snakemake --profile slurm` use it. A terminal
-    asks for SLURM options. All files of a folder become a pattern, which later files match, too;
-    quote other patterns.
+    Existing files stay. The profile goes to CAMPAIGN/slurm and, if there is none, to your Snakemake
+    configuration, for `tomopipe run` and `snakemake --profile slurm`. A terminal asks for SLURM
+    options. All files of a folder become a pattern, which later files match; quote other patterns.
 
     Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """
