@@ -13,10 +13,11 @@ PAGE = Path(__file__).parent / "reference" / "cli.md"
 HEAD = """# The command line
 
 Every command works on the campaign of this folder, or of the nearest folder above it that has one;
-`-C CAMPAIGN` names another, and `-c FILE` another configuration than its config.yaml. `-h` shows
-the help of a command. `-n` (`--dry-run`) shows what would be done, `--json` prints JSON.
-`tomopipe lab train`, `evaluate` and `bench` come with [tomopipe-lab](../../lab/README.md).
-`make docs` writes this page.
+`-C CAMPAIGN` names another, and `-c FILE` another configuration than its config.yaml.
+`CAMPAIGN SCAN` is the campaign folder, which may be left out, and scans (names or 'patterns');
+without scans all are meant (`retry`: `--all`). `-h` shows the help of a command, `-n`
+(`--dry-run`) what would be done; `--json` prints JSON. `tomopipe lab train`, `evaluate` and `bench`
+come with [tomopipe-lab](../../lab/README.md). `make docs` writes this page.
 """
 OF_ALL = ("directory", "config", "help", "dry_run", "as_json")
 UNSAID = re.compile(
@@ -45,6 +46,7 @@ def _sections(command, parent, name: str) -> Iterator[str]:
             parameter.get_help_record(context)
             for parameter in command.params
             if parameter.name not in OF_ALL
+            and (parameter.required or parameter.metavar != "CAMPAIGN SCAN")  # in HEAD
         ]
         options = [
             _filled(f"- `{UNSAID.sub('', name)}`: {UNSAID.sub('', text)}", "  ")

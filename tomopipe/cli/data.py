@@ -138,7 +138,8 @@ def convert(
 
     Files: mrc SCAN_rec.mrc, float32 (x, detector row, y), for RELION; tiff SCAN_converted/, zarr
     SCAN_converted.zarr, h5 SCAN_converted.h5. Integers: value = offset + scale * stored; without
-    --range each volume has its own range. Up-to-date conversions are skipped.
+    --range each volume has its own range. Up-to-date conversions are skipped. A SCAN may also be a
+    stitched stack.
 
     Examples: `tomopipe convert tiff --range -0.001 0.02`, `tomopipe convert mrc 'rock_*'`
     """

@@ -64,11 +64,12 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run the workflow and show its progress; Snakemake's own text goes to logs/run/.
+    """Run the workflow, or make the volumes of some scans, and show the progress.
 
-    Uses the SLURM profile of the campaign if there is one. Options after `--` go to Snakemake. The
-    run outlives its terminal; Ctrl-C or `tomopipe stop` end it. Exit status: 0 done, 1 jobs failed,
-    3 done but a selected scan has no COR, volume or stack; with -n as for `tomopipe plan`.
+    Uses the SLURM profile of the campaign if there is one. Options after `--` go to Snakemake,
+    whose output is in logs/run/. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it.
+    Exit status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR, volume or stack; with
+    -n as for `tomopipe plan`.
 
     Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`,
     `tomopipe run sandA_001 'rock_*'`
