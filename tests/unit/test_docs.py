@@ -106,6 +106,11 @@ def test_the_site_shows_each_page_for_users():
     assert not lacking, f"mkdocs.yml does not show {lacking}"
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.glob("explanation/*.md")), ids=lambda page: page.stem)
+def test_each_explanation_opens_with_a_figure(page):
+    assert "](../figures/" in page.read_text().partition("\n## ")[0]
+
+
 def test_pages_for_users_are_short():
     words = {page: len(page.read_text().split()) for page in (*FOR_USERS, *MADE)}
     n_words = sum(words.values())
