@@ -9,7 +9,8 @@ from tomopipe import api, notebook
 PAGE = Path(__file__).parent / "reference" / "api.md"
 HEAD = """# Functions for notebooks
 
-`import tomopipe as tp`; [how to use them](../how-to/notebook.md). This page is made by `make docs`.
+`import tomopipe as tp`; [how to use them](../how-to/notebook.md). `help(tp.correct)` also lists
+the errors. `make docs` writes this page.
 """
 
 
@@ -26,7 +27,8 @@ def _section(name: str) -> str:
     if True in keywords:
         shown.insert(keywords.index(True), "*")
     call = f"tp.{name}({', '.join(shown)})"
-    return f"\n## tp.{name}\n\n```text\n{call}\n\n{inspect.getdoc(function)}\n```\n"
+    text = (inspect.getdoc(function) or "").partition("\n\nRaises\n")[0]
+    return f"\n## tp.{name}\n\n```text\n{call}\n\n{text}\n```\n"
 
 
 def _shown(parameter: inspect.Parameter) -> str:

@@ -13,11 +13,17 @@ PAGE = Path(__file__).parent / "reference" / "cli.md"
 HEAD = """# The command line
 
 Every command works on the campaign of this folder, or of the nearest folder above it that has one;
-`-C CAMPAIGN` names another, and `-c FILE` another configuration than its config.yaml. `-h` shows
-the help of a command. `tomopipe lab train`, `evaluate` and `bench` come with
-[tomopipe-lab](../../lab/README.md). This page is made by `make docs`.
+`-C CAMPAIGN` names another, and `-c FILE` another configuration than its config.yaml.
+`CAMPAIGN SCAN` is the campaign folder, which may be left out, and scans (names or 'patterns');
+without scans all are meant (`retry`: `--all`). `-h` shows the help of a command, `-n`
+(`--dry-run`) what would be done; `--json` prints JSON. `tomopipe lab train`, `evaluate` and `bench`
+come with [tomopipe-lab](../../lab/README.md). `make docs` writes this page.
 """
-OF_ALL = ("directory", "config", "help")
+OF_ALL = ("directory", "config", "help", "dry_run", "as_json")
+UNSAID = re.compile(
+    r" <list.*>| range(?=>)|  \[(required|default: \(this folder.*?\))\]"
+)  # in HEAD, usage
+SHOWN = {"dry_run": "[-n]", "as_json": "[--json]"}  # in the usage alone
 OF_THE_LAB = ("train", "evaluate", "bench")
 
 
@@ -31,23 +37,32 @@ def _sections(command, parent, name: str) -> Iterator[str]:
     context.terminal_width = 10_000
     if not hasattr(command, "commands"):
         usage = " ".join(command.collect_usage_pieces(context)).replace("[OPTIONS]", "").strip()
+        names = [parameter.name for parameter in command.params]
+        usage = " ".join([usage, *(text for name, text in SHOWN.items() if name in names)])
         yield f"\n## {context.command_path}\n\n`{context.command_path} {usage}`".replace(" `", "`")
         paragraphs = re.split(r"\n{2,}", (command.help or "").strip())
-        yield "\n\n" + "\n\n".join(_filled(text) for text in paragraphs) + "\n\n"
-        yield "| | |\n|---|---|\n"
-        for parameter in command.params:
-            record = parameter.get_help_record(context)
-            if record and parameter.name not in OF_ALL:
-                name, text = (part.replace("|", "\\|") for part in record)
-                yield f"| `{re.sub(r' <list.*>', '', name)}` | {text} |\n"
+        yield "\n\n" + "\n\n".join(_filled(text) for text in paragraphs) + "\n"
+        records = [
+            parameter.get_help_record(context)
+            for parameter in command.params
+            if parameter.name not in OF_ALL
+            and (parameter.required or parameter.metavar != "CAMPAIGN SCAN")  # in HEAD
+        ]
+        options = [
+            _filled(f"- `{UNSAID.sub('', name)}`: {UNSAID.sub('', text)}", "  ")
+            for name, text in filter(None, records)
+        ]
+        yield "\n" * bool(options) + "".join(f"{option}\n" for option in options)
     else:
         for inner in command.list_commands(context):
             if name != "lab" or inner not in OF_THE_LAB:
                 yield from _sections(command.get_command(context, inner), context, inner)
 
 
-def _filled(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def correct(
         CPU threads.
     **preprocess
         Keys of the configuration's block `preprocess`, such as stripes={"method": "vo"}; of
-        flat_method mean and median.
+        flat_method only mean and median.
 
     Returns
     -------
@@ -176,24 +176,24 @@ def find_cor(
     Parameters
     ----------
     sinograms : array_like, shape (n_rows, n_angles, n_cols) or (n_angles, n_cols)
-        Line integrals of one row or, better, of many: then opposing projections are compared, too.
-        Also projections (n_angles, n_rows, n_cols): known by the number of angles.
+        Line integrals of one row or, better, of many. Also projections (n_angles, n_rows, n_cols):
+        recognised by the number of angles.
     theta_deg : array_like, shape (n_angles,)
         Angles.
     center_px : float, optional
-        Middle of the search; None: the middle of the detector.
+        Middle of the search; default: of the detector.
     width_px : float
-        The search reaches so far to each side.
+        Half width of the search.
     methods : sequence of {"ai", "classical"}
-        As `predict_cor.methods` of the configuration, where dinov2 is another one.
+        As `predict_cor.methods`.
     min_confidence : float
-        Below this a COR is not accepted.
+        Least confidence of an accepted COR.
 
     Returns
     -------
     Decision
         `cor_px`, None if none was accepted; `best_cor_px`, `confidence`, `verdict`, `method`,
-        `reason`. `reconstruct` and `sweep` take it as their `cor_px`, and so does NumPy.
+        `reason`. `reconstruct`, `sweep` and NumPy take it as a COR.
 
     Raises
     ------
@@ -259,17 +259,16 @@ def reconstruct(
     cor_px : float, the answer of `find_cor`, or array_like of shape (n_rows,)
         Column of the axis, of all rows or of each.
     filter : str
-        As `full_recon.filter` of the configuration.
+        As `full_recon.filter`.
     device : {"auto", "cpu", "cuda"}
-        auto: a GPU where there is one with room for 4 slices that no job holds. cuda: a GPU, shared
-        if jobs hold all.
+        auto: a free GPU with room for 4 slices, else the CPU. cuda: a GPU, shared if none is free.
     threads : int, optional
-        CPU threads; None: all cores.
+        CPU threads; default: all cores.
 
     Returns
     -------
     ndarray of float32, shape (n_rows, n_cols, n_cols)
-        Attenuation per pixel, [row, y, x]; of half acquisition, too, as wide as the detector.
+        Attenuation per pixel, [row, y, x]; always as wide as the detector.
 
     Raises
     ------
@@ -313,7 +312,7 @@ def sweep(
     theta_deg : array_like, shape (n_angles,)
         Angles.
     cor_px : array_like, shape (n_cor,), or the answer of `find_cor`
-        Columns of the axis to try, such as `answer + np.arange(-2, 3)`.
+        Columns to try, such as `answer + np.arange(-2, 3)`.
     filter, device, threads
         As for `reconstruct`.
 
@@ -325,8 +324,7 @@ def sweep(
     Raises
     ------
     ValueError
-        If the shapes do not fit, an angle is not finite, angles are radians, a COR lies off the
-        detector, or `find_cor` has accepted none.
+        As for `reconstruct`.
     """
     values = np.ascontiguousarray(sinogram, np.float32)
     theta_rad = _theta_rad(values[None], theta_deg)

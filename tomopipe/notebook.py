@@ -25,18 +25,18 @@ _WINDOW_PERCENT = (0.5, 99.5)
 
 
 def show(slices: ArrayLike) -> Image.Image:
-    """Return slices as one picture, which a notebook shows at the end of a cell.
+    """Return slices as one picture for the notebook.
 
     Parameters
     ----------
     slices : array_like, shape (n_y, n_x) or (n, n_y, n_x)
-        A slice, or several, such as those of `reconstruct`, of `sweep` or of a volume.
+        One or several slices.
 
     Returns
     -------
     PIL.Image.Image
-        From black to white 99 % of the values, the same for all slices; of more than 25 as many
-        are shown, evenly spread. `tp.show(slices).save("slices.png")` writes it.
+        Black to white cover 99 % of the values; of many slices 25 are shown, evenly spread.
+        `tp.show(slices).save("slices.png")` writes it.
 
     Raises
     ------
@@ -142,9 +142,8 @@ def open_campaign(folder: str | PathLike[str] = ".") -> OpenCampaign:
     Returns
     -------
     OpenCampaign
-        The scans by name: `campaign["rock_001"]` has `cor_px`, None if there is none yet, and
-        `volume`, of which slices [row, y, x] are read when it is indexed. `list(campaign)` gives
-        the names.
+        The scans by name: `campaign["rock_001"]` has `cor_px` (or None) and `volume`, whose slices
+        [row, y, x] are read when it is indexed. `list(campaign)` gives the names.
 
     Raises
     ------

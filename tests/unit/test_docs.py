@@ -106,8 +106,13 @@ def test_the_site_shows_each_page_for_users():
     assert not lacking, f"mkdocs.yml does not show {lacking}"
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.glob("explanation/*.md")), ids=lambda page: page.stem)
+def test_each_explanation_opens_with_a_figure(page):
+    assert "](../figures/" in page.read_text().partition("\n## ")[0]
+
+
 def test_pages_for_users_are_short():
-    words = {page: len(re.findall(r"\S*\w\S*", page.read_text())) for page in FOR_USERS}
+    words = {page: len(page.read_text().split()) for page in (*FOR_USERS, *MADE)}
     n_words = sum(words.values())
     assert n_words <= 20_000, f"{n_words} words, 20,000 at most: for each new one take one away"
     assert words[HOME / "README.md"] <= 600

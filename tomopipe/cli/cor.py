@@ -82,17 +82,17 @@ def list_cors(
         list[str] | None,
         typer.Argument(
             metavar="CAMPAIGN SCAN",
-            help="The campaign folder, and scans: names or 'patterns'.",
+            help="Campaign folder, scans (names or 'patterns').",
             show_default="this folder, all scans",
         ),
     ] = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the COR of each scan, where it comes from, and what it was before fixing.
 
-    Shows what the results hold; a value set since then stands under `manual`.
+    Shows the results; a value set since then is under `manual`.
 
     Examples: `tomopipe cor list mycampaign`, `tomopipe cor list 'rock_*'`
     """
@@ -134,21 +134,21 @@ def set_cor(
         list[str],
         typer.Argument(
             metavar="CAMPAIGN SCAN COR",
-            help="The campaign folder (this one may be left out), scans (names or 'patterns'), and "
-            "their COR in unbinned pixels, such as 1024.50; '' removes it.",
+            help="Campaign folder (default: this one), scans (names or 'patterns'), and their COR "
+            "in unbinned pixels, such as 1024.50; '' removes it.",
         ),
     ],
     note: Annotated[
-        str | None, typer.Option(help="Remark for the campaign table; '' removes it.")
+        str | None, typer.Option(help="Note in the campaign table; '' removes it.")
     ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Remove the COR set by hand.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the manual COR.")] = False,
     dry_run: DryRun = False,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
-    """Set the COR of scans by hand, in the campaign table: one for all that are named.
+    """Set one COR for one or more scans, in the campaign table.
 
-    Where it is no COR of one of them, nothing is set.
+    A value outside the detector of any of them sets nothing.
 
     Examples: `tomopipe cor set sample_007 1024.5 --note 'by eye'`,
     `tomopipe cor set 'sandA_*' 263 -n`, `tomopipe cor set sample_007 --clear`
@@ -214,19 +214,18 @@ def import_cors(
         bool,
         typer.Option(
             "--predicted",
-            help="Also take CORs that were predicted, of sidecars or equal to those that scans "
-            "have: they then count as set by hand.",
+            help="Also import predicted CORs, as manual ones: of sidecars, or equal to those that "
+            "scans have.",
         ),
     ] = False,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
-    """Import CORs from TomoGUI or an earlier campaign, as set by hand.
+    """Import CORs from TomoGUI or an earlier campaign, as manual CORs.
 
-    An entry belongs to the scan of the same path, else to the one scan of that file name. Entries
-    that fit no scan or several are listed and skipped. Where a value is no COR of its scan,
-    nothing is imported. Of sidecars those set by hand are taken; a value that results/cor.json has
-    already for its scan changes nothing, so that an exported table may be edited and imported.
+    Entries are matched to scans by path, else by file name; those that match no scan or several are
+    listed and skipped. An invalid value imports nothing. Of sidecars only manual CORs count. Values
+    equal to results/cor.json change nothing, so you may edit an exported table and import it.
 
     Examples: `tomopipe cor import /data/rot_cen.json -C mycampaign -n`,
     `tomopipe cor import mycampaign/raw/*.cor.json -C mycampaign` (scans.tsv was lost)
@@ -276,9 +275,9 @@ def import_cors(
 def undo_last(
     dry_run: DryRun = False, directory: CampaignOption = Path("."), config: ConfigFile = None
 ) -> None:
-    """Take back your last `cor set` or `cor import`, as the history of the campaign table has it.
+    """Undo your last `cor set` or `cor import`; again: the one before.
 
-    Typed again, it takes back the one before. Rows that were changed since then stay as they are.
+    Rows that were changed since then stay.
 
     Example: `tomopipe cor undo -n`
     """
@@ -314,7 +313,7 @@ def _recorder(table: Path, by: str) -> Callable[[list[Change]], None]:
 
 @app.command("export", cls=CampaignCommand)
 def export_cors(
-    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    file: Annotated[Path, typer.Argument(help="File to write.")],
     form: Annotated[
         Form, typer.Option("--format", help="rot_cen: path to COR, as JSON; csv: `Filename,COR`.")
     ] = Form.rot_cen,
@@ -324,7 +323,7 @@ def export_cors(
 ) -> None:
     """Write the resolved CORs in one of TomoGUI's forms.
 
-    Entries of others in the file stay. Every run writes results/rot_cen.json as well.
+    Entries of other scans in the file stay. Every run also writes results/rot_cen.json.
 
     Examples: `tomopipe cor export /data/rot_cen.json`,
     `tomopipe cor export batch_cor_values.csv --format csv`

@@ -30,17 +30,14 @@ from tomopipe.volumes.volume_read import clipped_text
 def verify(
     directory: Directory = Path("."),
     config: ConfigFile = None,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Read all results and compare their checksums.")
-    ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that read, with --deep.")] = 4,
+    deep: Annotated[bool, typer.Option("--deep", help="Compare checksums of all results.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Reading threads, with --deep.")] = 4,
 ) -> None:
     """Compare the results on disk with the record of what was made.
 
-    Without --deep sizes and times alone (of TIFF and OME-Zarr sizes), in seconds. With it every
-    byte, at the speed of the disk: after a copy, a restored backup, a full disk or a crash. A
-    result that differs is named; delete it, and the next run makes it again.
-    Exit status: 0 all as it was made, 1 something differs.
+    By sizes and times (TIFF and OME-Zarr: sizes), in seconds; with --deep by every byte. Use it
+    after a copy, a restored backup, a full disk or a crash. Delete a result that differs: the next
+    run makes it again. Exit status: 0 all equal, 1 something differs.
 
     Example: `tomopipe verify mycampaign --deep`
     """
@@ -74,17 +71,16 @@ def clean(
         bool,
         typer.Option(
             "--gone",
-            help="Instead remove volumes and stacks of scans that are not in the campaign, and "
+            help="Instead remove volumes and stacks of scans no longer in the campaign, and "
             "volumes in another format than full_recon.output.",
         ),
     ] = False,
 ) -> None:
-    """Remove try stacks and stacks for RELION that are declared temporary, of accepted scans.
+    """Remove temporary try stacks and stacks for RELION of accepted scans.
 
-    Temporary is what `storage.keep_try` and `storage.keep_stacks` say. A scan is accepted when its
-    COR needs no review and its volume was made at it; those of other scans stay, and if nothing is
-    removed their number is printed. The next run does not make the files again, and the review page
-    shows any COR from rows.h5.
+    `storage.keep_try: no` and `storage.keep_stacks: no` make them temporary. A scan is accepted
+    when its COR needs no review and its volume was made at it. The next run does not make the files
+    again; the review page makes slices from rows.h5.
 
     Example: `tomopipe clean mycampaign -n`
     """
@@ -120,29 +116,30 @@ def convert(
         list[str] | None,
         typer.Argument(
             metavar="CAMPAIGN SCAN",
-            help="The campaign folder, and scans or stacks of them: names or 'patterns'.",
+            help="Campaign folder, scans or stitched stacks (names or 'patterns').",
             show_default="this folder, all that have a volume",
         ),
     ] = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     dtype: Annotated[
-        Dtype | None, typer.Option(help="Number type.", show_default="that of the volume")
+        Dtype | None,
+        typer.Option(help="Number type.", show_default="that of the volume; with --range uint16"),
     ] = None,
     value_range: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            "--range", metavar="LOW HIGH", help="Values stored as 0 and as the largest integer."
+            "--range", metavar="LOW HIGH", help="Values stored as 0 and the largest integer."
         ),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Write volumes in another format, beside those there are; nothing is reconstructed.
+    """Write volumes in another format beside the existing ones, without reconstructing.
 
-    mrc is SCAN_rec.mrc, float32 (x, detector row, y), which the set for RELION names; tiff
-    SCAN_converted/, zarr SCAN_converted.zarr, h5 SCAN_converted.h5. With a range, or --dtype uint16
-    or uint8, values are stored as value = offset + scale * stored; the range is found in each
-    volume, unless --range says otherwise. What is there of the same volume is kept.
+    Files: mrc SCAN_rec.mrc, float32 (x, detector row, y), for RELION; tiff SCAN_converted/, zarr
+    SCAN_converted.zarr, h5 SCAN_converted.h5. Integers: value = offset + scale * stored; without
+    --range each volume has its own range. Up-to-date conversions are skipped. A SCAN may also be a
+    stitched stack.
 
     Examples: `tomopipe convert tiff --range -0.001 0.02`, `tomopipe convert mrc 'rock_*'`
     """

@@ -34,11 +34,11 @@ def simulate(
         int, typer.Option(help="Scans of one more, tall object at several heights.", min=0)
     ] = 0,
 ) -> None:
-    """Write a campaign of simulated scans whose truth is known.
+    """Write a campaign of simulated scans with known CORs.
 
-    FOLDER gets `raw/*.h5` (DXchange; NXtomo: `raw/*.nx`), a minimal config.yaml, and truth.json
-    with the true COR and object of every scan, which the workflow never reads. The COR drifts along
-    each series. One scan is aborted, one misleads methods that look for mirrored projections.
+    FOLDER gets `raw/*.h5` (NXtomo: `raw/*.nx`), config.yaml, and truth.json with true CORs and
+    objects, which the workflow never reads. The COR drifts along each series. One scan is aborted;
+    one misleads methods that compare mirrored projections.
 
     Example: `tomopipe lab simulate demo --series 3 --scans 5 --seed 1`
     """

@@ -170,8 +170,7 @@ Directory = Annotated[
 VolumesOf = Annotated[
     list[str] | None,
     typer.Argument(
-        help="The campaign folder, and scans of which only the volumes are to be made: names or "
-        "'patterns'.",
+        help="Campaign folder, scans (names or 'patterns') to limit it to their volumes.",
         metavar="CAMPAIGN SCAN",
         show_default="this folder, all scans",
     ),
@@ -191,6 +190,4 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Configuration file.", show_default="CAMPAIGN/config.yaml"),
 ]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done.")]

@@ -21,31 +21,30 @@ from tomopipe.run.ending import has_ended, record_page, report_campaign
 
 
 def sweep(
-    key: Annotated[
-        str, typer.Argument(help="The option: full_recon.filter, preprocess.stripes.size_px, ...")
-    ],
-    values: Annotated[list[str], typer.Argument(help="Its values, as in config.yaml.")],
+    key: Annotated[str, typer.Argument(help="Option, such as full_recon.filter.")],
+    values: Annotated[list[str], typer.Argument(help="Values, as in config.yaml.")],
     scan: Annotated[
         str | None,
-        typer.Option("--scan", "-s", help="Name of the scan.", show_default="the first with a COR"),
+        typer.Option("--scan", "-s", help="Scan.", show_default="the first with a COR"),
     ] = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     cor_px: Annotated[
         float | None,
-        typer.Option("--cor", help="COR (pixels).", show_default="what the campaign has"),
+        typer.Option("--cor", help="COR (pixels).", show_default="that of the campaign"),
     ] = None,
     row: Annotated[
         int | None,
-        typer.Option("--row", help="Detector row.", show_default="the middle one of the campaign"),
+        typer.Option(
+            "--row", help="Detector row.", show_default="the middle one of full_recon.rows"
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Try values of an input, preprocess or full_recon option on one slice of a scan.
 
-    Writes results/sweep/SCAN/KEY/index.html, to look at, and sweep.tif, a labelled stack of the
-    slices, which are those that the volumes would have. What only changes how volumes are stored,
-    such as full_recon.dtype, is refused.
+    Writes results/sweep/SCAN/KEY/index.html and sweep.tif, a labelled stack; the slices are those
+    of the volumes. Options that only change how volumes are stored (full_recon.dtype) are refused.
 
     Example: `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`
     """
@@ -77,16 +76,12 @@ def report(
     config: ConfigFile = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="The page.", show_default="report/index.html of the results"
-        ),
+        typer.Option("--output", "-o", help="Page.", show_default="results/report/index.html"),
     ] = None,
 ) -> None:
     """Build the report of the existing results, also during a run or after a failed one.
 
-    One HTML file that opens offline: what needs attention first, COR along each series, every
-    scan, the mid planes, failures with the end of their logs, versions. Above 200 scans
-    the pictures lie in a folder beside it.
+    One HTML file that opens offline; above 200 scans with a folder of pictures beside it.
 
     Examples: `tomopipe report`, `tomopipe report /data/beamtime -o /tmp/report/index.html`
     """
@@ -112,16 +107,16 @@ def view(
         list[str],
         typer.Argument(
             metavar="CAMPAIGN SCAN",
-            help="The campaign folder (this one may be left out), and a scan or stack.",
+            help="Campaign folder (default: this one), and a scan or stitched stack.",
         ),
     ],
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     port: Port = 0,
 ) -> None:
-    """Show the volume of a scan in a browser: three planes, from the coarse to each voxel.
+    """Show three planes of a volume in a browser, down to single voxels.
 
-    Prints a link, as `tomopipe review` does; its page leads to the volume, too.
+    Prints a link. The page of `tomopipe review` shows volumes, too.
 
     Example: `tomopipe view sandA_001`
     """
@@ -142,28 +137,26 @@ def review(
     config: ConfigFile = None,
     port: Port = 0,
     socket: Annotated[
-        Path | None, typer.Option(help="A Unix socket instead of a port: nobody else can open it.")
+        Path | None, typer.Option(help="Unix socket instead of a port; others cannot open it.")
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="HOST", help="Name of a proxy that shows the page; localhost always may."
-        ),
+        typer.Option(metavar="HOST", help="Host name of a proxy that shows the page."),
     ] = None,
     allow_origin: Annotated[
         str,
         typer.Option(
-            help="Origin of another page (such as a neuroglancer) that may read OME-Zarr volumes."
+            help="Origin of another page, such as neuroglancer, that may read OME-Zarr volumes."
         ),
     ] = "",
     prefix: Annotated[
-        str, typer.Option(help="Path at which a proxy shows the page: /user/me/proxy/8765.")
+        str, typer.Option(help="Path of the page on a proxy: /user/me/proxy/8765.")
     ] = "",
 ) -> None:
     """Review the scans in a browser, those that need a decision first.
 
-    Prints a link; every decision goes into the campaign table at once, and the next `tomopipe run`
-    redoes exactly that. Listens on this machine alone: from elsewhere use
+    Prints a link. Each decision goes into the campaign table at once; the next `tomopipe run`
+    redoes what depends on it. Listens on this machine alone: from elsewhere use
     `ssh -L 8765:localhost:8765 HOST`.
 
     Examples: `tomopipe review mycampaign --port 8765`,

@@ -44,13 +44,13 @@ _WIDE = 100  # columns of the terminal from which details are shown
 def status(
     directory: Directory = Path("."),
     config: ConfigFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the jobs of a campaign: to do, running, done, failed, lost.
 
-    A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
-    has ended it. Reads status files, so it also works on a machine outside the cluster. The time
-    left is that of the run under way, by the jobs that it has finished.
+    A job is lost after three minutes without a sign of life, or when its run or SLURM has ended
+    it. Reads status files alone, so it also works outside the cluster. The time left is estimated
+    from the finished jobs of this run.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
@@ -118,13 +118,12 @@ def plan(
     names: VolumesOf = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what the next run will redo, and why, scan by scan.
+    """Show what the next run will redo, and why, scan by scan.
 
-    A job is certain, or runs only if its COR changes while a prediction is pending, or if a large
-    file of another time proves to be of another content.
-    Exit status: 1 failures stand, else 2 there is work, 0 nothing to do.
+    Some jobs are conditional: while a prediction is pending, or until a large raw file with a new
+    time stamp has been compared. Exit status: 1 failed jobs, else 2 pending jobs, 0 nothing to do.
 
     Examples: `tomopipe plan mycampaign`, `tomopipe plan 'sandA_*'`
     """
@@ -179,19 +178,19 @@ def retry(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The campaign folder, and scans: names or 'patterns'.",
+            help="Campaign folder, scans (names or 'patterns').",
             metavar="CAMPAIGN SCAN",
             show_default="this folder",
         ),
     ] = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
-    every: Annotated[bool, typer.Option("--all", help="All scans that failed.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All failed scans.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Forget that scans failed, so that the next run tries them again.
+    """Let the next run try failed scans again.
 
-    Forgets the records in results/failed, and predictions and stacks that say `failed`.
+    Removes their records in results/failed, and predictions and stacks with the verdict `failed`.
 
     Examples: `tomopipe retry sample_007`, `tomopipe retry mycampaign --all`
     """

@@ -46,30 +46,30 @@ def run(
     config: ConfigFile = None,
     dry_run: DryRun = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Take scans as they come, until it is stopped.")
+        bool, typer.Option("--watch", help="Process scans as they arrive, until stopped.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Start although the disk is too small.")
     ] = False,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="Go on from a run that is dead on another host.")
+        bool, typer.Option("--take-over", help="Go on from a run that died on another host.")
     ] = False,
     predict: Annotated[
         list[str] | None,
         typer.Option(
             "--predict",
             metavar="SCAN",
-            help="Make only sweep and prediction of this scan (or pattern), also if its COR is in "
-            "the campaign table; may be repeated.",
+            help="Only sweep and predict this scan (or pattern), even with a COR in the campaign "
+            "table; may be repeated.",
         ),
     ] = None,
 ) -> None:
-    """Run the workflow and show its progress; Snakemake's own text goes to logs/run/.
+    """Run the workflow, or make the volumes of some scans, and show the progress.
 
-    Uses the profile `slurm` of the campaign if `tomopipe init` wrote one. What follows `--` goes
-    to Snakemake as it is. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it. Exit
-    status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR, volume or stack; with -n
-    that of `tomopipe plan`. With scans it makes their volumes, and what these need.
+    Uses the SLURM profile of the campaign if there is one. Options after `--` go to Snakemake,
+    whose output is in logs/run/. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it.
+    Exit status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR, volume or stack; with
+    -n as for `tomopipe plan`.
 
     Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`,
     `tomopipe run sandA_001 'rock_*'`
@@ -285,10 +285,10 @@ def _name_full_disk(folder: Path) -> None:
 def stop(
     directory: Directory = Path("."),
     finish: Annotated[
-        bool, typer.Option("--finish", help="Let the jobs that run finish; no other begins.")
+        bool, typer.Option("--finish", help="Finish running jobs; start no others.")
     ] = False,
     now: Annotated[
-        bool, typer.Option("--now", help="Kill it, where it does not end by itself.")
+        bool, typer.Option("--now", help="Kill a run that does not end by itself.")
     ] = False,
 ) -> None:
     """Stop the current run, as Ctrl-C does: its jobs end, finished results stay.

@@ -42,8 +42,8 @@ def init(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The campaign folder, then files, folders of images, or patterns, relative to "
-            "the campaign folder or to this one.",
+            help="Campaign folder, then files, folders of images, or patterns; paths are relative "
+            "to the campaign folder or to this one.",
             metavar="CAMPAIGN SCANS",
             show_default="this folder",
         ),
@@ -53,48 +53,39 @@ def init(
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(
-            "--from", help="Take over what nabu.conf or a process list of HTTomo (.yaml) says."
-        ),
+        typer.Option("--from", help="Translate a nabu.conf, or a process list of HTTomo (.yaml)."),
     ] = None,
     relion: Annotated[
-        bool | None, typer.Option("--relion/--no-relion", help="Make a set for RELION.")
+        bool | None, typer.Option("--relion/--no-relion", help="Export a RELION set.")
     ] = None,
     try_stacks: Annotated[
         bool,
-        typer.Option(
-            "--try-stacks/--no-try-stacks", help="Keep the try stack of a scan that is accepted."
-        ),
+        typer.Option("--try-stacks/--no-try-stacks", help="Keep try stacks of accepted scans."),
     ] = True,
     binning: Annotated[int, typer.Option(min=1, help="Binning of volumes.")] = 1,
-    partition: Annotated[
-        str | None, typer.Option(help="SLURM partition (prompted for in a terminal).")
-    ] = None,
-    account: Annotated[
-        str | None, typer.Option(help="SLURM account (prompted for in a terminal).")
-    ] = None,
+    partition: Annotated[str | None, typer.Option(help="SLURM partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="SLURM account.")] = None,
     gpu_partition: Annotated[
         str | None,
         typer.Option(
-            help="SLURM partition for volumes, if they run on GPUs; for try sweeps, too, "
-            "with try_recon.device: cuda in config.yaml."
+            help="SLURM partition for volumes on GPUs; with try_recon.device: cuda for try "
+            "sweeps, too."
         ),
     ] = None,
     slurm: Annotated[
         bool | None,
-        typer.Option("--slurm/--no-slurm", help="Write a SLURM profile (prompted for)."),
+        typer.Option("--slurm/--no-slurm", help="Write a SLURM profile."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace SLURM profiles that exist.")
+        bool, typer.Option("--force", help="Replace existing SLURM profiles.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Start a campaign folder: config.yaml, scans.tsv, Snakefile, a SLURM profile on demand.
+    """Start a campaign folder: config.yaml, scans.tsv, Snakefile, optionally a SLURM profile.
 
-    Files that exist are kept. The profile goes to CAMPAIGN/slurm and, if you have none of that
-    name, to your Snakemake configuration; `tomopipe run` and `snakemake --profile slurm` use it.
-    Without a terminal nothing is asked. All files of a folder become a pattern, which also finds
-    later ones; quote other patterns for that.
+    Existing files stay. The profile goes to CAMPAIGN/slurm and, if there is none, to your Snakemake
+    configuration, for `tomopipe run` and `snakemake --profile slurm`. A terminal asks for SLURM
+    options. All files of a folder become a pattern, which later files match; quote other patterns.
 
     Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """
@@ -190,7 +181,7 @@ def _not_in(config: Path, target: Mapping[str, Mapping[str, Any]]) -> dict[str, 
 def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:
     """Check config, campaign table, data and disk before a run.
 
-    Opens every file (metadata only). Exit status 1 if something must be mended first.
+    Reads the metadata of every file. Exit status 1 if something must be mended first.
 
     Example: `tomopipe check mycampaign`
     """

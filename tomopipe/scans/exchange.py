@@ -84,11 +84,14 @@ def open_scan(
 
     Parameters
     ----------
-    path, flats, darks, options
-        As in `read_metadata`.
+    path : path
+        File, or folder of images.
+    flats, darks : path or sequence of paths, optional
+        Other files with them, as `preprocess.flats` and `darks`.
+    options : mapping
+        Keys of the configuration's block `input`.
     partial : bool
-        Accept an incomplete scan; only the leading frames that were really written and have a
-        finite angle are used, with their angles. Of those that `options` leaves out, none is.
+        Accept an incomplete scan, with the leading frames that were written and have an angle.
 
     Yields
     ------
@@ -98,7 +101,7 @@ def open_scan(
     Raises
     ------
     ScanError
-        If the scan cannot be used, or is incomplete and `partial` is False.
+        If the scan cannot be used, or is incomplete without `partial`.
     """
     with ExitStack() as stack:
         sources: _SourcesOf = {"flats": flats, "darks": darks}
