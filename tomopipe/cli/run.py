@@ -133,7 +133,7 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     from tomopipe.run.ending import at_exit, renew_rot_cen, unfinished_scans
 
     with suppress(OSError):  # somebody else's campaign
-        if not all(settled.receipts.of(*result) for result in settled.decisions.right):
+        if not all(settled.receipts.of(*result) for result in settled.staleness.up_to_date):
             settled.act()  # somebody has removed receipts, which rules of one's own follow
     renew_rot_cen(settled)
     at_exit(campaign, settled.receipts)

@@ -12,8 +12,8 @@ from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.receipts import Receipt, Receipts
+from tomopipe.reruns.staleness import statement_in
 from tomopipe.storage.checksums import MANIFEST, matches
 
 _N_NAMED = 10

@@ -8,8 +8,8 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.errors import scans_named
-from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.receipts import digest
+from tomopipe.reruns.staleness import statement_in
 
 MADE_FROM = "made from "
 """What the label of an MRC volume begins with; a digest of the statement of its source follows."""

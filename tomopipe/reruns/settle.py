@@ -97,8 +97,8 @@ class Settled:
         self.looks_ahead, self.made = looks_ahead, made
         self.jobs: list[PlannedJob] = []  # in the order of the steps
         self.target = Target(campaign)
-        self.decisions = self.target.decisions
-        self.receipts = self.decisions.receipts
+        self.staleness = self.target.staleness
+        self.receipts = self.staleness.receipts
         self.pending = ""
         self.predicting: set[str] = set()  # scans whose prediction is pending
         self.without_cor: list[str] = []  # scans that will have none
@@ -151,8 +151,8 @@ class Settled:
         REASONS.update(self.reasons)
         for step, key in REASONS:
             receipts.withdraw(step, key)
-        for (step, key), statement in self.decisions.right.items():
-            if (step, key) not in REASONS and (step, key) not in self.decisions.stated:
+        for (step, key), statement in self.staleness.up_to_date.items():
+            if (step, key) not in REASONS and (step, key) not in self.staleness.confirmed:
                 receipts.confirm(step, key, statement, self.outputs(step, key))
         # those of which a run makes no prediction, unless it is asked for
         selected = campaign.selected_scans(self.rows)
@@ -193,15 +193,15 @@ class Settled:
         """Let no receipt be of the future, or younger than that of what is made from its result."""
         with tempfile.TemporaryFile(dir=self.campaign.results) as file:  # by its disk's clock
             now_ns = os.fstat(file.fileno()).st_mtime_ns
-        for result in self.decisions.right:
+        for result in self.staleness.up_to_date:
             self.receipts.lower(*result, now_ns)
-        right: dict[str, list[str]] = grouped(self.decisions.right)
+        right: dict[str, list[str]] = grouped(self.staleness.up_to_date)
         members = self.target.series() if "fix_cor" in right else {}
         for step, source in _SOURCES.items():
             keys = right.get(source, [])
             for key in right.get(step, []):
                 mine = {"predict_cor": [key], "fix_cor": members.get(key, [])}.get(step, keys)
-                here = [(source, k) for k in mine if (source, k) in self.decisions.right]
+                here = [(source, k) for k in mine if (source, k) in self.staleness.up_to_date]
                 self.receipts.order_times(step, key, here)
         if "report" in right:  # predictions that this run has made may have come out as they were
             shown = [self.receipts.of("predict_cor", k) for k in self.receipts.keys("predict_cor")]
@@ -240,7 +240,7 @@ class Settled:
         return rows
 
     def _predict(self, scan: str) -> None:
-        if tried := self.decisions.why(self.target.of_try_recon(scan), scan):
+        if tried := self.staleness.why_stale(self.target.of_try_recon(scan), scan):
             self._add("try_recon", tried, scan=scan)
         reason = self.target.why_predict_cor(scan)
         if tried or reason:
@@ -282,7 +282,7 @@ class Settled:
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(self._fixes, scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
-        reason = self.decisions.why(self.target.of_resolve_cor())
+        reason = self.staleness.why_stale(self.target.of_resolve_cor())
         if not reason and before != table:
             reason = resolve_cor.is_other(self.out.cor_table)
         if missing and options.on_missing == "block":
@@ -315,7 +315,7 @@ class Settled:
             reason = ""
             if scan in cors:
                 statement = target.of_full_recon(scan, cors[scan]["cor_px"])
-                reason = self.decisions.why(statement, scan, source=cors[scan]["source"])
+                reason = self.staleness.why_stale(statement, scan, source=cors[scan]["source"])
             if reason:
                 made.add(scan)
                 self._add_of_cor("full_recon", scan, reason, guessed)
@@ -326,7 +326,8 @@ class Settled:
         if campaign.makes_star:
             self._star(guessed)
         if campaign.config.report.enabled:
-            reason = self.decisions.why(target.of_report(cors, self._content, unknown=guessed))
+            statement = target.of_report(cors, self._content, unknown=guessed)
+            reason = self.staleness.why_stale(statement)
             reason = reason or (CHANGED["report"] if self._is_other or made else "")
             self._add_of_all("report", reason, is_sure=self._is_sure, may_run=self._may_be_other)
 
@@ -338,7 +339,7 @@ class Settled:
         for stack in find_stacks(self.campaign, self.rows, {*cors, *pending}):
             scans, reason = set(stack.scans), ""
             if not stack.problem and scans <= cors.keys():
-                reason = self.decisions.why(self.target.of_stitch(stack, cors), stack.name)
+                reason = self.staleness.why_stale(self.target.of_stitch(stack, cors), stack.name)
                 reason = reason or (FOLLOWS if scans.intersection(made) else "")
             if reason:
                 result.add(stack.name)
@@ -378,7 +379,7 @@ class Settled:
         why, scans = self.target.why_sidecar, self.campaign.scans
         reasons = {scan: reason for scan, text in texts.items() if (reason := why(scan, text))}
         damaged = [self.target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
-        self.decisions.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
+        self.staleness.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
         due = {
             scan: reason
             for scan, reason in reasons.items()
@@ -390,12 +391,12 @@ class Settled:
         elif reasons or self.waiting:
             self._add(step, IF_COR if due else IF_OTHER_COR, certain=False)
         else:
-            self.decisions.right[step, key] = statement
+            self.staleness.up_to_date[step, key] = statement
 
     def _star(self, guessed: Collection[str]) -> None:
         follows = ""
         for scan in sorted(self.cors):
-            if reason := self.decisions.why(self.target.of_export_stack(scan), scan):
+            if reason := self.staleness.why_stale(self.target.of_export_stack(scan), scan):
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
         self._add_of_all("export_star", self.target.why_export_star(self.cors) or follows)

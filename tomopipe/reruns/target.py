@@ -25,7 +25,6 @@ from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns import made_from
-from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.made_from import ALSO_READ, METADATA, Statement
 from tomopipe.reruns.reasons import (
     CHANGED,
@@ -37,6 +36,7 @@ from tomopipe.reruns.reasons import (
 )
 from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
+from tomopipe.reruns.staleness import Staleness
 from tomopipe.scans.formats import BY_ANGLE, COMMAS, NOT_SQUARE
 from tomopipe.steps import sidecar
 from tomopipe.storage.atomic import remove_stale, why_not_replaced
@@ -48,7 +48,7 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 
 
 class Target:
-    """Statements of up-to-date results (`of_<step>`), for `Decisions.why`.
+    """Statements of up-to-date results (`of_<step>`), for `Staleness.why`.
 
     `why_<step>` is for steps of which more than the statement decides. `rows` is the inventory,
     empty before there is one.
@@ -57,28 +57,28 @@ class Target:
     def __init__(self, campaign: Campaign, rows: InventoryRows | None = None) -> None:
         self.campaign, self.out = campaign, campaign.outputs
         self.rows: InventoryRows = rows or {}
-        self.decisions = Decisions(campaign)
-        self._found: dict[Hashable, Any] = {}
+        self.staleness = Staleness(campaign)
+        self._cache: dict[Hashable, Any] = {}
 
     def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return what was computed once: this object is for one inventory."""
-        if key not in self._found:
-            self._found[key] = compute()
-        return self._found[key]
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
-    def alive(self, scans: Iterable[str]) -> list[str]:
+    def not_failed(self, scans: Iterable[str]) -> list[str]:
         """Return the scans whose jobs did not fail finally."""
         return [scan for scan in scans if scan not in self.campaign.failures]
 
     def to_search(self, scans: Iterable[str]) -> list[str]:
         """Return the scans of which the next run makes sweep and prediction."""
         rows = self.rows
-        return [s for s in self.alive(scans) if self.campaign.needs_search(s, rows[s])]
+        return [s for s in self.not_failed(scans) if self.campaign.needs_search(s, rows[s])]
 
     def with_prediction(self, scans: Iterable[str]) -> list[str]:
         """Return the scans to search, and those whose prediction of before is kept."""
         path_of, to_search = self.campaign.paths.prediction, set(self.to_search(scans))
-        return [s for s in self.alive(scans) if s in to_search or os.path.exists(path_of(s))]
+        return [s for s in self.not_failed(scans) if s in to_search or os.path.exists(path_of(s))]
 
     def statement(self, step: str, key: str, cors: Cors) -> Statement:
         """State what the result of a step for a scan, series or stack must be made from."""
@@ -93,7 +93,7 @@ class Target:
             "sidecar": lambda: self.of_sidecars(cors),
             "export_stack": lambda: self.of_export_stack(key),
             "export_star": lambda: self.of_export_star(cors),
-            "report": lambda: self.of_report(cors, self.decisions.receipts.content),
+            "report": lambda: self.of_report(cors, self.staleness.receipts.content),
         }
         return of[step]()
 
@@ -103,20 +103,20 @@ class Target:
             return self.why_predict_cor(key)
         if step == "full_recon":
             source = cors[key]["source"]
-            return self.decisions.why(self.statement(step, key, cors), key, source=source)
-        return self.decisions.why(self.statement(step, key, cors), key)
+            return self.staleness.why_stale(self.statement(step, key, cors), key, source=source)
+        return self.staleness.why_stale(self.statement(step, key, cors), key)
 
     # ---- raw files ---------------------------------------------------------------------------
 
     def raw_files(self, scan: str) -> list[str]:
         """Name a scan's raw files."""
-        return self.decisions.raw_files(scan, self.rows)
+        return self.staleness.raw_files(scan, self.rows)
 
     # ---- up to cor.json ----------------------------------------------------------------------
 
     def of_inventory(self) -> Statement:
         """State what inventory.tsv must be made from."""
-        campaign, receipts = self.campaign, self.decisions.receipts
+        campaign, receipts = self.campaign, self.staleness.receipts
         scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
         shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
         content = {path: receipts.raw(path) for path in {*scans, *shared}}
@@ -125,7 +125,7 @@ class Target:
     def why_inventory(self) -> str:
         """Decide also by what it says itself: files still written, and the state of linked ones."""
         campaign, where = self.campaign, self.campaign.files.inventory
-        reason = self.decisions.why(self.of_inventory())
+        reason = self.staleness.why_stale(self.of_inventory())
         if reason not in ("", CHANGED["inventory"]):
             return reason
         rows = read_inventory(where)
@@ -143,9 +143,9 @@ class Target:
         """State what the results of a step that reads a scan must be made from."""
 
         def compute() -> Statement:
-            raw = self.decisions.raw(scan, self.rows)
+            raw = self.staleness.raw(scan, self.rows)
             target = made_from.of_reading(step, self.campaign, scan, raw)
-            if also_read := self.decisions.also_read(scan, self.rows):
+            if also_read := self.staleness.also_read(scan, self.rows):
                 target[ALSO_READ] = also_read
             row = self.rows.get(scan, {})
             warnings = row.get("warnings", "").split("; ") if METADATA.get(step) else ()
@@ -163,7 +163,7 @@ class Target:
 
         def compute() -> Statement:
             target = self._of_reading(step, scan)
-            sweep = self.decisions.receipts.path_of(self.out.sweep(scan))
+            sweep = self.staleness.receipts.path_of(self.out.sweep(scan))
             n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
             return target | ({N_STUCK: n_stuck} if n_stuck else {})
 
@@ -173,7 +173,7 @@ class Target:
         """State what a scan's prediction must be made from."""
 
         def compute() -> Statement:
-            stated, receipts = self.of_try_recon(scan), self.decisions.receipts
+            stated, receipts = self.of_try_recon(scan), self.staleness.receipts
             networks = self.campaign.config.predict_cor.own_networks
             return made_from.of_step(
                 "predict_cor",
@@ -186,9 +186,9 @@ class Target:
 
     def why_predict_cor(self, scan: str) -> str:
         """Decide also by the rows of the volume, if the verdict on a tilted axis hangs on them."""
-        if reason := self.decisions.why(self.of_predict_cor(scan), scan):
+        if reason := self.staleness.why_stale(self.of_predict_cor(scan), scan):
             return reason
-        path = self.decisions.receipts.path_of(self.out.prediction(scan))
+        path = self.staleness.receipts.path_of(self.out.prediction(scan))
         before = _of_file(path, VOLUME_ROWS, _mtime_ns(path))
         rows = self.campaign.for_scan(scan).config.full_recon.rows
         return "" if before in (None, rows) else f"rows {before} -> {rows}"
@@ -200,14 +200,14 @@ class Target:
 
     def members(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the scans of a series, without predictions."""
-        replaced = self._once("replaced", lambda: self.decisions.replaced(self.rows))
+        replaced = self._once("replaced", lambda: self.staleness.replaced(self.rows))
         return self.campaign.members(self.series()[series], self.rows, replaced)
 
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
         scans = self.with_prediction(self.series()[series])
         predictions = {
-            scan: [self.decisions.receipts.content(path) for path in self.out.of_predict_cor(scan)]
+            scan: [self.staleness.receipts.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
         }
         parts = {"members": self.members(series), "predictions": predictions}
@@ -219,7 +219,7 @@ class Target:
 
     def why_fix_cor(self, series: str) -> str:
         """Say why the table of a series is made; "" if not."""
-        reason = self.decisions.why(self.of_fix_cor(series), series)
+        reason = self.staleness.why_stale(self.of_fix_cor(series), series)
         if reason != CHANGED["fix_cor"]:
             return reason
         before = read_fixes([self.campaign.files.fix_table(series)])
@@ -265,8 +265,8 @@ class Target:
 
     def of_sidecars(self, cors: Cors) -> Statement:
         """State what the sidecars must be made from."""
-        content, scans = self.decisions.receipts.content, self.campaign.scans
-        predictions = {scan: content(self.out.prediction(scan)) for scan in self.alive(cors)}
+        content, scans = self.staleness.receipts.content, self.campaign.scans
+        predictions = {scan: content(self.out.prediction(scan)) for scan in self.not_failed(cors)}
         series = {encode_series(scans[scan].series) for scan in cors}
         paths = {scan: self.sidecar(scan) for scan in cors}
         is_elsewhere = any(map(_is_outside, paths.values()))
@@ -288,7 +288,7 @@ class Target:
         """Return the content of each scan's sidecar as JSON; `fixes`: its row in a fix table."""
         result, path_of = {}, self.campaign.paths.prediction
         for scan, entry in cors.items():
-            predicted = read(path_of(scan), None) if self.alive([scan]) else None
+            predicted = read(path_of(scan), None) if self.not_failed([scan]) else None
             content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
             result[scan] = as_json(content)
         return result
@@ -296,7 +296,7 @@ class Target:
     def why_sidecar(self, scan: str, content: str) -> str:
         """Say why a scan's sidecar is written; "" if it states the facts of `content`, as ours."""
         path, folder = self.sidecar(scan), self.campaign.directory
-        if not os.path.exists(where := self.decisions.receipts.path_of(path)):
+        if not os.path.exists(where := self.staleness.receipts.path_of(path)):
             return MISSING
         present, facts = json_or(where, {}), json.loads(content)
         others = [key for key, value in facts.items() if present.get(key, facts) != value]
@@ -316,7 +316,7 @@ class Target:
 
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
-        metas = {scan: self.decisions.receipts.content(self.out.stack_meta(scan)) for scan in cors}
+        metas = {scan: self.staleness.receipts.content(self.out.stack_meta(scan)) for scan in cors}
         return made_from.of_export_star(self.star_options(cors), cors, metas)
 
     def star_options(self, cors: Cors) -> dict[str, Any]:
@@ -328,7 +328,7 @@ class Target:
         """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
         result = {}
         for scan, entry in cors.items():
-            path = self.decisions.receipts.path_of(self.out.mrc_volume(scan))
+            path = self.staleness.receipts.path_of(self.out.mrc_volume(scan))
             if (source := source_of(path)) is not None:
                 target = self._digest_of_full_recon(scan, entry["cor_px"])
                 result[scan] = target if source == target else ""
@@ -336,7 +336,7 @@ class Target:
 
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
-        if reason := self.decisions.why(self.of_export_star(cors)):
+        if reason := self.staleness.why_stale(self.of_export_star(cors)):
             return reason
         # the links through which RELION reads scans of other names
         try:
