@@ -20,7 +20,7 @@ from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state import NOT_SELECTED
-from tomopipe.cor.outliers import known_median
+from tomopipe.cor.outliers import finite_median
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import (
     CampaignRecord,
@@ -116,7 +116,7 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
             SeriesRecord(
                 key=key,
                 scans=tuple(group),
-                median_px=known_median(fix.before_px for fix in fixes),
+                median_px=finite_median(fix.before_px for fix in fixes),
                 limit_px=limits[0] if limits else None,
             )
         )

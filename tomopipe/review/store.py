@@ -15,7 +15,7 @@ from tomopipe.campaign.signs import State, state_of
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
-from tomopipe.cor.outliers import Fix, known_median
+from tomopipe.cor.outliers import Fix, finite_median
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord, robust_line
@@ -190,7 +190,7 @@ class Store:
             ),
         )
         results = [_trial_row(fix, self._by_name.get(scan)) for scan, fix in fixes.items()]
-        return {"rows": results, "median_px": known_median(row["before_px"] for row in results)}
+        return {"rows": results, "median_px": finite_median(row["before_px"] for row in results)}
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
