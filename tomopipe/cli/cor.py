@@ -25,11 +25,11 @@ from tomopipe.campaign.campaign import (
 )
 from tomopipe.campaign.cor_files import (
     Match,
+    describe_junk,
     match,
     merge_batch_csv,
     merge_rot_cen,
     read_cors,
-    what_is_wrong,
 )
 from tomopipe.campaign.files import SIDECAR, history_of
 from tomopipe.campaign.history import last_act, record_changes, undoing
@@ -238,7 +238,7 @@ def import_cors(
     result = match(entries, {scan.name: scan.abspath for scan in campaign.scans.values()})
     foreign = {*result.unmatched, *result.ambiguous}
     if ours := {entry: text for entry, text in junk.items() if entry not in foreign}:
-        raise TomopipeError(f"{file}: nothing imported: {what_is_wrong(ours)}")
+        raise TomopipeError(f"{file}: nothing imported: {describe_junk(ours)}")
     n_cols = _widths(campaign, _inventory(campaign), result.matched)
     off = [
         f"{scan}: {off_detector(cor_px, n_cols[scan])}"

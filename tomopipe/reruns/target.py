@@ -1,4 +1,4 @@
-"""What each result must be made from now, and why one is not: for the rules and for `plan`."""
+"""Target statements: what each result must be made from now."""
 
 import json
 import os
@@ -61,7 +61,7 @@ class Target:
         self._cache: dict[Hashable, Any] = {}
 
     def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return what was computed once: this object is for one inventory."""
+        """Compute a value once for this object, which is for one inventory."""
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
@@ -71,12 +71,12 @@ class Target:
         return [scan for scan in scans if scan not in self.campaign.failures]
 
     def to_search(self, scans: Iterable[str]) -> list[str]:
-        """Return the scans of which the next run makes sweep and prediction."""
+        """Return the scans for which the next run makes a sweep and a prediction."""
         rows = self.rows
         return [s for s in self.not_failed(scans) if self.campaign.needs_search(s, rows[s])]
 
     def with_prediction(self, scans: Iterable[str]) -> list[str]:
-        """Return the scans to search, and those whose prediction of before is kept."""
+        """Return the scans to search, and those that keep an earlier prediction."""
         path_of, to_search = self.campaign.paths.prediction, set(self.to_search(scans))
         return [s for s in self.not_failed(scans) if s in to_search or os.path.exists(path_of(s))]
 
@@ -123,7 +123,7 @@ class Target:
         return made_from.of_inventory(campaign, content)
 
     def why_inventory(self) -> str:
-        """Decide also by what it says itself: files still written, and the state of linked ones."""
+        """Say why the inventory is made; also for files still being written, and changed links."""
         campaign, where = self.campaign, self.campaign.files.inventory
         reason = self.staleness.why_stale(self.of_inventory())
         if reason not in ("", CHANGED["inventory"]):
@@ -151,7 +151,7 @@ class Target:
             warnings = row.get("warnings", "").split("; ") if METADATA.get(step) else ()
             if text := next((text for text in warnings if text.startswith(NOT_SQUARE)), ""):
                 target["metadata"] = target["metadata"] | {"pixels": text}
-            # earlier versions took images in another order, and angles without their decimals
+            # earlier versions ordered images differently, and dropped decimals of angles
             result = row.get("found") or ""
             target |= {"order": "by angle"} if BY_ANGLE in result else {}
             return target | ({"angle_list": COMMAS} if COMMAS in result else {})
@@ -159,7 +159,7 @@ class Target:
         return self._once((step, scan), compute)
 
     def _of_reading_stuck(self, step: str, scan: str) -> Statement:
-        """State the same of a step that also depends on what try_recon found in a scan."""
+        """As `_of_reading`, for steps that also depend on the stuck pixels that try_recon found."""
 
         def compute() -> Statement:
             target = self._of_reading(step, scan)
@@ -185,7 +185,7 @@ class Target:
         return self._once(("predict_cor", scan), compute)
 
     def why_predict_cor(self, scan: str) -> str:
-        """Decide also by the rows of the volume, if the verdict on a tilted axis hangs on them."""
+        """Say why a prediction is made; also if its verdict on a tilted axis is for other rows."""
         if reason := self.staleness.why_stale(self.of_predict_cor(scan), scan):
             return reason
         path = self.staleness.receipts.path_of(self.out.prediction(scan))
@@ -195,7 +195,7 @@ class Target:
 
     def series(self) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
-        # asked once per job: grouping 5000 scans each time would be quadratic
+        # called once per job: grouping 5000 scans each time would be quadratic
         return self._once("series", lambda: self.campaign.selected_series(self.rows))
 
     def members(self, series: str) -> list[dict[str, Any]]:
@@ -240,7 +240,7 @@ class Target:
         return {stack.name: stack for stack in self._declared(cors) if not stack.problem}
 
     def _declared(self, cors: Cors) -> list[Stack]:
-        """Return all stacks, with what keeps them from being stitched."""
+        """Return all stacks, with the problems that prevent stitching."""
         declared = self.campaign.config.stitch.stacks
         return find_stacks(self.campaign, self.rows, cors) if declared else []
 
@@ -259,7 +259,7 @@ class Target:
         owner = sidecar.owner(folder / path) if _is_outside(path) else None
         if path == in_results or owner is None or _is(owner, folder):
             return path
-        # of another campaign, or of this one before it was moved; ours may have stayed in results
+        # of another campaign, or of this one before it was moved; ours may be in results
         is_theirs = sidecar.is_campaign(owner, folder) or (folder / in_results).exists()
         return in_results if is_theirs else path
 
@@ -271,7 +271,7 @@ class Target:
         paths = {scan: self.sidecar(scan) for scan in cors}
         is_elsewhere = any(map(_is_outside, paths.values()))
         return {
-            # those that lie elsewhere name the folder of their campaign
+            # sidecars outside the campaign name its folder
             **({"campaign": str(self.campaign.directory)} if is_elsewhere else {}),
             "step": "sidecar",
             "cors": {scan: [paths[scan], entry] for scan, entry in cors.items()},
@@ -285,7 +285,7 @@ class Target:
         fixes: Mapping[str, Fix],
         read: Callable[[str, Any], Any] = json_or,
     ) -> dict[str, str]:
-        """Return the content of each scan's sidecar as JSON; `fixes`: its row in a fix table."""
+        """Return the content of each scan's sidecar as JSON; `fixes` are rows of the fix tables."""
         result, path_of = {}, self.campaign.paths.prediction
         for scan, entry in cors.items():
             predicted = read(path_of(scan), None) if self.not_failed([scan]) else None
@@ -294,7 +294,7 @@ class Target:
         return result
 
     def why_sidecar(self, scan: str, content: str) -> str:
-        """Say why a scan's sidecar is written; "" if it states the facts of `content`, as ours."""
+        """Say why a scan's sidecar is written; "" if it is ours and has the facts of `content`."""
         path, folder = self.sidecar(scan), self.campaign.directory
         if not os.path.exists(where := self.staleness.receipts.path_of(path)):
             return MISSING
@@ -325,7 +325,7 @@ class Target:
         return star_options(self.campaign, cors) | ({"volumes": volumes} if volumes else {})
 
     def _mrc_volumes(self, cors: Cors) -> dict[str, str]:
-        """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
+        """Return the target digest of each MRC volume's source; "" if its source differs."""
         result = {}
         for scan, entry in cors.items():
             path = self.staleness.receipts.path_of(self.out.mrc_volume(scan))
@@ -354,7 +354,7 @@ class Target:
     def of_report(
         self, cors: Cors, content: Callable[[str], str], unknown: Collection[str] = ()
     ) -> Statement:
-        """State the results on the page, by `content`; volumes, but for `unknown`, by statement."""
+        """State what the report shows: by `content`, volumes (except `unknown`) by statement."""
         campaign, out = self.campaign, self.out
         files = [out.inventory, out.cor_table]
         files += map(out.fix_table, self.series())
@@ -374,7 +374,7 @@ class Target:
         problems = {stack.name: stack.problem for stack in self._declared(cors) if stack.problem}
         if problems:  # which no file has
             shown |= {"stacks": digest({"problems": problems})}
-        # with `select: no`, and skipped anyway: no result shows it
+        # `select: no` on scans that are skipped anyway shows in no result
         unselected = [
             scan
             for scan, row in self.rows.items()
@@ -386,9 +386,9 @@ class Target:
         return made_from.of_report(campaign, shown)
 
 
-@cache  # asked once per job, and predictions are large
+@cache  # called once per job, and predictions are large
 def _of_file(path: str, key: str, _mtime_ns: int) -> Any:
-    """Return what a JSON file has at a key that is in few of its kind; None if it has none."""
+    """Return the value of a rare key of a JSON file; None if it does not have the key."""
     with suppress(OSError), open(path, "rb") as file:
         if f'"{key}"'.encode() in file.read():  # parsing takes longer
             return json_or(path, {}).get(key)
@@ -421,9 +421,9 @@ def _read(path: str, default: Any) -> Any:
 
 
 def write_sidecars(campaign: Campaign) -> None:
-    """Write the sidecars that do not state the present facts; of the others none is touched.
+    """Write the sidecars that are out of date; the others are not touched.
 
-    TomopipeError, once all others are written, if some cannot be.
+    Raises TomopipeError at the end if some cannot be written.
     """
     rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
     target = Target(campaign, rows)
