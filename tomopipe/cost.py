@@ -128,9 +128,9 @@ def shown_size(n_bytes: float) -> str:
 
 
 def lack_of_disk(campaign: Campaign, needed: Mapping[str, int]) -> list[str]:
-    """Say that what is still to make does not fit on the disk of the results, if it does not.
+    """Return an error if the pending results do not fit on the disk, else an empty list.
 
-    `needed`: bytes by kind of file, as of `still_to_make`.
+    `needed`: bytes by kind of file, from `still_to_make`.
     """
     existing, n_bytes = existing_folder(campaign.results), sum(needed.values())
     free = shutil.disk_usage(existing).free

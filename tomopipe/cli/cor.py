@@ -92,7 +92,7 @@ def list_cors(
 ) -> None:
     """List the COR of each scan, where it comes from, and what it was before fixing.
 
-    Shows what the results hold; a value set since then stands under `manual`.
+    Shows the results; a value set since the last run is in the column `manual`.
 
     Examples: `tomopipe cor list mycampaign`, `tomopipe cor list 'rock_*'`
     """
@@ -148,7 +148,7 @@ def set_cor(
 ) -> None:
     """Set the COR of scans by hand, in the campaign table: one for all that are named.
 
-    Where it is no COR of one of them, nothing is set.
+    If it is off the detector of one of them, nothing is set.
 
     Examples: `tomopipe cor set sample_007 1024.5 --note 'by eye'`,
     `tomopipe cor set 'sandA_*' 263 -n`, `tomopipe cor set sample_007 --clear`
@@ -184,7 +184,7 @@ def set_cor(
 def _names_and_cor(
     campaign: Campaign, words: list[str], *, needs_cor: bool
 ) -> tuple[list[str], str | None]:
-    """Tell the names of scans from the COR behind them, which --clear and --note can do without."""
+    """Separate the names of scans from the COR after them, optional with --clear and --note."""
     *names, last = words or [""]
     is_scan = False
     with suppress(TomopipeError):
@@ -223,10 +223,10 @@ def import_cors(
 ) -> None:
     """Import CORs from TomoGUI or an earlier campaign, as set by hand.
 
-    An entry belongs to the scan of the same path, else to the one scan of that file name. Entries
-    that fit no scan or several are listed and skipped. Where a value is no COR of its scan,
-    nothing is imported. Of sidecars those set by hand are taken; a value that results/cor.json has
-    already for its scan changes nothing, so that an exported table may be edited and imported.
+    An entry belongs to the scan of the same path, else to the only scan of that file name. Entries
+    that fit no scan or several are listed and skipped. If a value is off the detector of its scan,
+    nothing is imported. Sidecars count if set by hand; a value equal to that in results/cor.json
+    changes nothing, so that an exported table may be edited and imported.
 
     Examples: `tomopipe cor import /data/rot_cen.json -C mycampaign -n`,
     `tomopipe cor import mycampaign/raw/*.cor.json -C mycampaign` (scans.tsv was lost)
@@ -276,9 +276,9 @@ def import_cors(
 def undo_last(
     dry_run: DryRun = False, directory: CampaignOption = Path("."), config: ConfigFile = None
 ) -> None:
-    """Take back your last `cor set` or `cor import`, as the history of the campaign table has it.
+    """Undo your last `cor set` or `cor import`, by the history of the campaign table.
 
-    Typed again, it takes back the one before. Rows that were changed since then stay as they are.
+    Repeated, it undoes the one before. Rows that were changed since are not touched.
 
     Example: `tomopipe cor undo -n`
     """
@@ -308,7 +308,7 @@ def _how_to_undo(directory: Path) -> str:
 
 
 def _recorder(table: Path, by: str) -> Callable[[list[Change]], None]:
-    """Return what adds the changes of a table, while it is locked, to its history."""
+    """Return a function that appends changes of a locked table to its history."""
     return partial(record_changes, table=table, by=by, tell=partial(typer.echo, err=True))
 
 
@@ -324,7 +324,7 @@ def export_cors(
 ) -> None:
     """Write the resolved CORs in one of TomoGUI's forms.
 
-    Entries of others in the file stay. Every run writes results/rot_cen.json as well.
+    Other entries in the file are kept. Every run writes results/rot_cen.json as well.
 
     Examples: `tomopipe cor export /data/rot_cen.json`,
     `tomopipe cor export batch_cor_values.csv --format csv`
@@ -371,7 +371,7 @@ def _other_entries(campaign: Campaign, cors: Mapping[str, float], others: list[s
 
 
 def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:
-    """Yield the scans of a campaign; without an entry in cor.json with the COR of fix_cor."""
+    """Yield the scans of a campaign; without an entry in cor.json, the COR of fix_cor counts."""
     names = {(scan.name, scan.path) for scan in campaign.scans.values()}
     for scan in collect_scans(campaign, reader):
         if (scan.name, scan.path) in names:
@@ -403,20 +403,20 @@ def _inventory(campaign: Campaign) -> InventoryRows:
 
 
 def _widths(campaign: Campaign, inventory: InventoryRows, scans: Iterable[str]) -> dict[str, int]:
-    """Return n_cols of the scans: of the inventory, of others that can be read of the raw file."""
+    """Return n_cols of the scans, from the inventory, else from the raw file if readable."""
     cells = {scan: row["n_cols"] for scan, row in inventory.items()}
     n_cols = {scan: int(cell) for scan, cell in cells.items() if cell.isdecimal()}
     with chdir(campaign.directory):  # the paths in the config are relative to it
         for scan in set(scans) - set(n_cols):
-            with suppress(ScanError):  # the run will tell
+            with suppress(ScanError):  # the run reports it
                 n_cols[scan] = campaign.raw_scan(scan).metadata().n_cols
     return n_cols
 
 
 def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
-    """Return the scans that have these CORs already, from another source than by hand.
+    """Return the scans that have these CORs already, but not set by hand.
 
-    Set by hand they would be frozen: an exported table has them all.
+    An exported table has them all; importing it would otherwise freeze them.
     """
     try:
         resolved = read_cor_json(campaign.files.cor_table)

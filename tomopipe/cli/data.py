@@ -35,11 +35,11 @@ def verify(
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads that read, with --deep.")] = 4,
 ) -> None:
-    """Compare the results on disk with the record of what was made.
+    """Compare the results on disk with the recorded checksums.
 
-    Without --deep sizes and times alone (of TIFF and OME-Zarr sizes), in seconds. With it every
-    byte, at the speed of the disk: after a copy, a restored backup, a full disk or a crash. A
-    result that differs is named; delete it, and the next run makes it again.
+    Without --deep only sizes and times are compared (sizes for TIFF and OME-Zarr), in seconds. With
+    --deep every byte is read, for use after a copy, a restored backup, a full disk or a crash.
+    Results that differ are listed; delete them, and the next run makes them again.
     Exit status: 0 all as it was made, 1 something differs.
 
     Example: `tomopipe verify mycampaign --deep`
@@ -79,12 +79,12 @@ def clean(
         ),
     ] = False,
 ) -> None:
-    """Remove try stacks and stacks for RELION that are declared temporary, of accepted scans.
+    """Remove temporary try stacks and stacks for RELION of accepted scans.
 
-    Temporary is what `storage.keep_try` and `storage.keep_stacks` say. A scan is accepted when its
-    COR needs no review and its volume was made at it; those of other scans stay, and if nothing is
-    removed their number is printed. The next run does not make the files again, and the review page
-    shows any COR from rows.h5.
+    Stacks are temporary if `storage.keep_try` or `storage.keep_stacks` is false. A scan is accepted
+    if its COR needs no review and its volume was made with it; the stacks of other scans stay, and
+    if nothing is removed the number of these scans is printed. The next run does not make the files
+    again, and the review page shows any COR from rows.h5.
 
     Example: `tomopipe clean mycampaign -n`
     """
@@ -137,12 +137,12 @@ def convert(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Write volumes in another format, beside those there are; nothing is reconstructed.
+    """Write volumes in another format, beside the existing ones; nothing is reconstructed.
 
     mrc is SCAN_rec.mrc, float32 (x, detector row, y), which the set for RELION names; tiff
     SCAN_converted/, zarr SCAN_converted.zarr, h5 SCAN_converted.h5. With a range, or --dtype uint16
     or uint8, values are stored as value = offset + scale * stored; the range is found in each
-    volume, unless --range says otherwise. What is there of the same volume is kept.
+    volume, unless --range gives it. Existing up-to-date conversions are skipped.
 
     Examples: `tomopipe convert tiff --range -0.001 0.02`, `tomopipe convert mrc 'rock_*'`
     """
@@ -184,7 +184,7 @@ def convert(
 
 @dataclass(frozen=True)
 class Product:
-    """A file of a result as its receipt has it."""
+    """A file of a result, as in its receipt."""
 
     path: str  # relative to the campaign folder, or absolute
     state: State
@@ -199,7 +199,7 @@ class Product:
 def recorded(campaign: Campaign) -> list[Product]:
     """Return the results that have a receipt, in order of path.
 
-    Without those for people to edit, and the report, which `tomopipe report` makes at any time.
+    Without editable files, and the report, which `tomopipe report` makes at any time.
     """
     storage = campaign.config.storage
     sidecars = {
@@ -216,7 +216,8 @@ def recorded(campaign: Campaign) -> list[Product]:
         product
         for product in sorted(products, key=lambda product: product.path)
         if not (path := product.path).endswith((CENTER, campaign.outputs.report))
-        and (path in sidecars or not path.endswith(SIDECAR))  # those of folders before a move
+        # without those in former folders, before a move
+        and (path in sidecars or not path.endswith(SIDECAR))
         and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
     ]
 
@@ -250,7 +251,7 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
     if result is None:
         return "cannot be read" if os.path.lexists(path) else "missing"
     if result != product.state and product.checksum and is_followed_within(path):
-        return matches(path, product.checksum)  # small files, of which no times are on record
+        return matches(path, product.checksum)  # small files, without recorded times
     try:
         if path.is_dir() and (what := sizes_match(path)):
             return what

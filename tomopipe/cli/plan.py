@@ -48,9 +48,9 @@ def status(
 ) -> None:
     """Show the jobs of a campaign: to do, running, done, failed, lost.
 
-    A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
-    has ended it. Reads status files, so it also works on a machine outside the cluster. The time
-    left is that of the run under way, by the jobs that it has finished.
+    A job is lost if it has given no sign of life for three minutes, its run is over, or SLURM has
+    ended it. Works from status files, also on machines outside the cluster. The time left is an
+    estimate for the current run, from its finished jobs.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
@@ -65,7 +65,7 @@ def status(
     elif lock.read(campaign.directory):
         screen.print(Text("The last run was killed; `tomopipe run` goes on from there."))
     _show_jobs(result, screen)
-    if not (run or result.with_state("running")):  # else what lacks may be to come
+    if not (run or result.with_state("running")):  # during a run these may still be made
         for line in unfinished_scans(campaign):
             screen.print(Text(line, style=SIGNS["failed"].style))
         for remark in set_remarks(campaign):
@@ -122,9 +122,9 @@ def plan(
 ) -> None:
     """Say what the next run will redo, and why, scan by scan.
 
-    A job is certain, or runs only if its COR changes while a prediction is pending, or if a large
-    file of another time proves to be of another content.
-    Exit status: 1 failures stand, else 2 there is work, 0 nothing to do.
+    A job is certain, or depends on a pending prediction that may change its COR, or on a large file
+    with a new time whose content may be the same.
+    Exit status: 0 nothing to do, 1 failed jobs, 2 jobs to run.
 
     Examples: `tomopipe plan mycampaign`, `tomopipe plan 'sandA_*'`
     """
@@ -189,9 +189,9 @@ def retry(
     every: Annotated[bool, typer.Option("--all", help="All scans that failed.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Forget that scans failed, so that the next run tries them again.
+    """Let the next run try failed scans again.
 
-    Forgets the records in results/failed, and predictions and stacks that say `failed`.
+    Removes the records in results/failed, and predictions and stacks that say `failed`.
 
     Examples: `tomopipe retry sample_007`, `tomopipe retry mycampaign --all`
     """
