@@ -199,7 +199,7 @@ class Executor(RemoteExecutor):
                 options = batch.options(self._name, log, self.workflow.workdir_init)
                 batch.number = queue.submit(self._name, options, self._script(batch), batch)
                 self._submitted.append(batch)
-        except queue.NotNowError as error:
+        except queue.TemporaryRefusalError as error:
             self._retry_s = time.monotonic() + self.next_seconds_between_status_checks
             self._report_once("submit", f"SLURM takes no submission now, it is sent again: {error}")
         except Exception as error:

@@ -20,7 +20,7 @@ _POLICY = "Job violates accounting/QOS policy"
 _SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A %k"]
 
 
-class NotNowError(Exception):
+class TemporaryRefusalError(Exception):
     """SLURM takes no submission now, but may later."""
 
 
@@ -37,9 +37,9 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
             named = ["--name", name, "--user", getpass.getuser()]
             done = slurm.call([*_SQUEUE, *named], within_s=_ASK_S)
         except (OSError, subprocess.SubprocessError) as error:
-            raise NotNowError(f"squeue: {error}") from error
+            raise TemporaryRefusalError(f"squeue: {error}") from error
         if done.returncode:
-            raise NotNowError(slurm.one_line(done.stderr))
+            raise TemporaryRefusalError(slurm.one_line(done.stderr))
         rows = map(str.split, done.stdout.splitlines())
         if number := next((row[0] for row in rows if batch.mark in row[1:2]), ""):
             return number
@@ -47,7 +47,7 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
     try:
         done = slurm.call(["sbatch", "--parsable", *options], within_s=_SUBMIT_S, text=script)
     except subprocess.TimeoutExpired as error:
-        raise NotNowError(f"sbatch gave no answer within {_SUBMIT_S:.0f} s") from error
+        raise TemporaryRefusalError(f"sbatch gave no answer within {_SUBMIT_S:.0f} s") from error
     # sites print lines of their own
     answer = re.search(r"^(\d+)(;.*)?$", done.stdout, re.MULTILINE)
     if done.returncode == 0 and answer:
@@ -55,7 +55,7 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
     text = slurm.one_line(done.stderr or done.stdout)
     batch.may_be_queued = bool(_AWAY.search(text))
     if is_temporary(text):
-        raise NotNowError(text)
+        raise TemporaryRefusalError(text)
     raise RuntimeError(text or f"sbatch ended with {done.returncode} and no message")
 
 

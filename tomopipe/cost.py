@@ -128,9 +128,9 @@ def shown_size(n_bytes: float) -> str:
 
 
 def lack_of_disk(campaign: Campaign, needed: Mapping[str, int]) -> list[str]:
-    """Say that what is still to make does not fit on the disk of the results, if it does not.
+    """Return an error if the pending results do not fit on the disk, else an empty list.
 
-    `needed`: bytes by kind of file, as of `still_to_make`.
+    `needed`: bytes by kind of file, from `still_to_make`.
     """
     existing, n_bytes = existing_folder(campaign.results), sum(needed.values())
     free = shutil.disk_usage(existing).free
@@ -225,12 +225,12 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     """Estimate try.tif with rows.h5, and the full-size slices if requested."""
     # slow to load; the rules ask for widths alone
     from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
-    from tomopipe.steps.try_recon import candidates
+    from tomopipe.steps.try_recon import try_grid
 
     block, n_angles, n_rows = campaign.config.try_recon, int(row["n_angles"]), int(row["n_rows"])
     first_col, n_cols = _columns_in_use(campaign, row)
     try:
-        grid_px = candidates(block, n_cols, first_col=first_col)
+        grid_px = try_grid(block, n_cols, first_col=first_col)
     except ScanError:  # no candidate on the detector: try_recon will report it
         return 0
     middle_px = float(grid_px[0] + grid_px[-1]) / 2

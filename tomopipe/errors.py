@@ -1,4 +1,4 @@
-"""Errors that are meant for people, and the words for them: file, found, expected, what to do."""
+"""Errors for users, with file, value found, expected value and remedy."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ class ScanError(TomopipeError):
 
 
 class DeviceError(TomopipeError):
-    """A GPU that a machine lacks, or cannot use: the fault of no scan, and another may have one."""
+    """A missing or unusable GPU: not the fault of a scan; another machine may have one."""
 
 
 class RunEndedError(TomopipeError):
@@ -44,7 +44,7 @@ class RunEndedError(TomopipeError):
 
 
 class NoRoomError(TomopipeError, OSError):
-    """A file system, or a quota, of bytes or of files, that is used up; or a limit of a file."""
+    """A full file system or quota (bytes or files), or an exceeded file size limit."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -55,15 +55,15 @@ def room_for(
     path: str | os.PathLike[str],
     advice: str = "Remove there what is no longer needed, or ask for more, and run again.",
 ) -> Iterator[None]:
-    """Say what cannot be written for want of room, and what to do, when the block fails for that.
+    """Raise NoRoomError, with a remedy, if the block fails because there is no room.
 
-    `path` is what is written, or the folder that it lies in. NoRoomError replaces the OSError of a
-    full file system or quota, or of a file that may not grow.
+    `path` is the file written, or its folder. NoRoomError replaces the OSError of a full file
+    system or quota, or of an exceeded file size limit.
     """
     try:
         yield
     except OSError as error:
-        # NumPy's tofile says how much it wrote, and loses the number
+        # NumPy's tofile loses the errno
         number = errno.ENOSPC if _OF_NUMPY.fullmatch(str(error)) else error.errno
         if isinstance(error, NoRoomError) or number not in _NO_ROOM:
             raise
@@ -74,11 +74,11 @@ def room_for(
 
 @contextmanager
 def saying(what: str, advice: str = "") -> Iterator[None]:
-    """Say what failed, such as "scans.tsv: cannot be read", where the block has an OSError."""
+    """Raise TomopipeError with `what`, such as "scans.tsv: cannot be read", on an OSError."""
     try:
         yield
     except NoRoomError:
-        raise  # it says all
+        raise  # complete already
     except OSError as error:
         raise TomopipeError(f"{what} ({error.strerror}).{advice}") from error
 
@@ -90,19 +90,19 @@ _OF_NUMPY = re.compile(r"\d+ requested and \d+ written")
 
 
 def write_for_a_moment(folder: str | os.PathLike[str]) -> None:
-    """Raise the OSError of a folder in which nothing can be written."""
+    """Write a temporary file; raises OSError if the folder cannot be written."""
     with tempfile.TemporaryFile(dir=folder) as probe:
         probe.write(bytes(_PROBE_BYTES))
         probe.flush()
 
 
 def file_limit() -> int | None:
-    """Return the bytes that a file of this process may have (`ulimit -f`); None: no limit."""
+    """Return the largest file size of this process (bytes, `ulimit -f`); None: no limit."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     return None if limit == resource.RLIM_INFINITY else limit
 
 
-# h5py says nothing of a damaged file; of one that is not there its state tells
+# h5py gives no errno for a damaged file
 _OF_THE_FILE = (
     None,
     0,
@@ -116,7 +116,7 @@ _OF_THE_FILE = (
 
 
 def is_of_the_system(error: BaseException | None) -> bool:
-    """Tell a fault of disk, network or permission, gone perhaps the next time, from a file's."""
+    """Tell whether an error is of disk, network or permission, perhaps temporary, not of a file."""
     while error is not None:
         if isinstance(error, OSError) and error.errno not in _OF_THE_FILE:
             return True
@@ -125,9 +125,9 @@ def is_of_the_system(error: BaseException | None) -> bool:
 
 
 def is_of_the_scan(error: BaseException | None) -> bool:
-    """Tell an error for which another attempt helps only once the file or the options are others.
+    """Tell whether another attempt helps only after a change of the file or the options.
 
-    Not one of the system or a GPU, nor for want of memory, or of the file, which may come back.
+    That excludes errors of the system or a GPU, lack of memory, and missing files.
     """
     if is_of_the_system(error):
         return False
@@ -143,9 +143,9 @@ _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 
 def own_error(error: BaseException | None) -> str:
-    """Say that tomopipe is to blame, and where; "" if it is what a broken file raises.
+    """Describe an error in tomopipe's own code, and its line; "" for one of a broken file.
 
-    Slips of programmers are ours where our code raised them, not a library that reads a file.
+    Errors of programming count as ours if raised by our code, not by a library that reads a file.
     """
     while error is not None:
         place = error.__traceback__
@@ -163,7 +163,7 @@ def own_error(error: BaseException | None) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the text of an error in one line, after its type where it is not meant for people."""
+    """Return the text of an error in one line, after its type if it is not for users."""
     text = " ".join(str(error).split())
     if isinstance(error, TomopipeError):
         return text
@@ -171,7 +171,7 @@ def reason_of(error: Exception) -> str:
 
 
 def some_of(names: Sequence[str], n_most: int) -> str:
-    """Name the first of several things, as a part of a sentence; dots stand for the others."""
+    """Name the first of several things, as a part of a sentence, with dots for the others."""
     return ", ".join([*names[:n_most], *(["..."] if len(names) > n_most else [])])
 
 
@@ -180,7 +180,7 @@ V = TypeVar("V")
 
 
 def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
-    """Return the values of each key, both in the order in which they come."""
+    """Return the values of each key, both in their original order."""
     groups: dict[K, list[V]] = {}
     for key, value in pairs:
         groups.setdefault(key, []).append(value)
@@ -188,14 +188,14 @@ def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
 
 
 def scans_named(names: Sequence[str]) -> str:
-    """Name the scans that share a fault: one by its name, several by their number and the first."""
+    """Name scans: one by its name, several by their number and the first names."""
     return names[0] if len(names) == 1 else f"{len(names)} scans ({some_of(names, 3)})"
 
 
 def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
     """Return a line for each text and the scans that share it, from (text, scan).
 
-    Texts that differ in the name of the scan alone are one, with {scan} in its place.
+    Texts that differ only in the name of the scan are combined, with {scan} in its place.
     """
     alike = grouped(
         (re.sub(rf"(?<!\w){re.escape(scan)}(?!\w)", "{scan}", text), (text, scan))

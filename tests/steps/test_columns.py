@@ -18,7 +18,7 @@ from tomopipe.prep.correct import corrections_of
 from tomopipe.report.thumbnails import in_grey
 from tomopipe.review.scan_images import Pictures
 from tomopipe.scans.exchange import open_scan, read_metadata
-from tomopipe.steps.try_recon import candidates
+from tomopipe.steps.try_recon import try_grid
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume_read import read_provenance
 
@@ -169,8 +169,8 @@ def test_the_axis_must_be_among_the_columns(truth, tmp_path):
     with pytest.raises(ScanError, match=r"off the columns in use \(80 to 140\)"):
         _volume(truth, tmp_path / "v.h5", {"columns": [80, 140]})
     with pytest.raises(ScanError, match=r"lies on the detector \(80 to 140\)"):
-        candidates(TryReconBlock(center_px=60, width_px=5, step_px=1), 61, first_col=80)
-    middle = candidates(TryReconBlock(width_px=1, step_px=1), 61, first_col=80)
+        try_grid(TryReconBlock(center_px=60, width_px=5, step_px=1), 61, first_col=80)
+    middle = try_grid(TryReconBlock(width_px=1, step_px=1), 61, first_col=80)
     assert middle.tolist() == [109, 110, 111]
 
 

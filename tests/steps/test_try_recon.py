@@ -18,7 +18,7 @@ from tomopipe.cor.collected_rows import read_rows
 from tomopipe.errors import ScanError
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.steps.try_recon import candidates
+from tomopipe.steps.try_recon import try_grid
 from tomopipe.stream import try_sweep as step
 from tomopipe.volumes import tiff
 
@@ -113,13 +113,13 @@ def test_rows_hold_the_try_row_first_and_the_truth(tmp_path):
     ids=["default", "ends", "one", "smaller steps", "left edge", "right edge"],
 )
 def test_the_grid(n_cols, options, expected):
-    grid_px = candidates(TryReconBlock(**options), n_cols, first_col=0)
+    grid_px = try_grid(TryReconBlock(**options), n_cols, first_col=0)
     np.testing.assert_allclose(grid_px, expected, atol=1e-9)
 
 
 def test_a_grid_off_the_detector_is_an_error():
     with pytest.raises(ScanError, match=r"no candidate in 25 \+- 5 px .* \(0 to 19\)"):
-        candidates(TryReconBlock(center_px=25, width_px=5, step_px=1), 20, first_col=0)
+        try_grid(TryReconBlock(center_px=25, width_px=5, step_px=1), 20, first_col=0)
 
 
 def test_full_size_slices_with_tomoguis_names(tmp_path):

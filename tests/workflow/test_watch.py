@@ -37,11 +37,11 @@ def test_one_watches_and_says_once_that_the_raw_files_are_gone(campaign):
         assert (status, "a run of this campaign is under way" in text) == (1, True), text
 
         (campaign / "raw").rename(campaign / "away")
-        wait_for(log, "not there")
+        wait_for(log, "missing")
         time.sleep(1)
         (campaign / "away").rename(campaign / "raw")
-        wait_for(log, "there again")
-        assert log.read_text().count("raw: not there") == 1
+        wait_for(log, "are back")
+        assert log.read_text().count("raw: missing") == 1
     finally:
         status, text = tomopipe(campaign, "stop")
         watcher.wait(60)

@@ -18,14 +18,14 @@ from tomopipe.storage.atomic import write_json
 from tomopipe.storage.shared import update_file
 
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+\s*,\d+\s*", re.ASCII)
-_READ = "Read are rot_cen.json, a CSV file Filename,COR, and sidecars."
+_READ = "Accepted: rot_cen.json, a CSV file Filename,COR, and sidecars."
 _PREDICTED = "predicted, which the next run finds again (--predicted takes them)"
 _FILLED = "filled or replaced in their series, which the next run does again"
 _FOLDER = "an import of a folder"  # in RETIRED
 
 
 class Match(NamedTuple):
-    """Which entries of a file belong to which scans."""
+    """The scans that the entries of a file belong to."""
 
     matched: dict[str, float]  # scan to COR
     unmatched: list[str]  # entries without a scan
@@ -43,10 +43,10 @@ class FileCors(NamedTuple):
 def read_cors(paths: Iterable[Path], *, predicted: bool = False) -> FileCors:
     """Read the CORs of files: rot_cen.json, batch_cor_values.csv, or sidecars `<scan>.cor.json`.
 
-    JSON: an object, path of a scan to its COR as a number, as text, or as a list of one of
-    them. CSV: the columns Filename and COR. An empty text and null mean that none is known. Of one
-    entry in several files the last counts. A sidecar is taken if its source is manual;
-    `predicted`: also if it is a method, whose COR a run finds again by itself.
+    JSON: an object, path of a scan to its COR as a number, as text, or as a list of one of them.
+    CSV: the columns Filename and COR. An empty text and null mean no COR. If several files have an
+    entry, the last counts. A sidecar counts if its source is manual; with `predicted` also if its
+    source is a method, whose COR a run would find again.
     """
     result = FileCors({}, {}, {})
     for path in paths:
@@ -80,15 +80,15 @@ def _add_sidecar(path: Path, result: FileCors, *, predicted: bool) -> None:
         result.cors[name] = cor.px
 
 
-def what_is_wrong(junk: Mapping[str, str]) -> str:
-    """Name the entries that are not CORs, and say what to do."""
+def describe_junk(junk: Mapping[str, str]) -> str:
+    """Name the entries that are not CORs, with the remedy."""
     lines = "\n".join(f"  {name}: {text}" for name, text in junk.items())
     expected = "expected one number per scan, such as 1024.50; got"
     return f"{expected}\n{lines}\nCorrect or remove these entries."
 
 
 def _add_entries(path: Path, result: FileCors) -> None:
-    """Add those of rot_cen.json or batch_cor_values.csv, whichever the content is; or refuse it."""
+    """Add the entries of rot_cen.json or batch_cor_values.csv, recognised by content."""
     with saying(f"{path}: cannot be read"):
         text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     try:
@@ -114,22 +114,22 @@ def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
 
 
 def is_rot_cen_of(cors: Mapping[str, Mapping[str, Any]], content: Mapping[str, Any]) -> bool:
-    """Tell whether a rot_cen.json says what a cor.json does, wherever the scans lay then."""
+    """Tell whether a rot_cen.json has the CORs of a cor.json, whatever folder it gives."""
     texts = {scan: format_cor(entry["cor_px"]) for scan, entry in cors.items()}
     values = set(texts.values())
 
-    def is_said(path: str, text: Any) -> bool:
+    def is_equal(path: str, text: Any) -> bool:
         name = os.path.splitext(os.path.basename(path))[0]
         return text == texts.get(name, text) and text in values
 
-    return all(is_said(path, text) for path, text in content.items())
+    return all(is_equal(path, text) for path, text in content.items())
 
 
 def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
-    """Put CORs into TomoGUI's rot_cen.json, made if necessary; return entries that stayed.
+    """Put CORs into TomoGUI's rot_cen.json, made if necessary; return the other entries.
 
     `cors` are by absolute path of each scan, in unbinned pixels. A file of another form is not
-    changed, and a TomopipeError.
+    changed, and raises TomopipeError.
     """
     others: list[str] = []
 
@@ -151,7 +151,8 @@ def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> li
 def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
     """Put CORs into TomoGUI's batch_cor_values.csv, as `merge_rot_cen` does.
 
-    The file has names, no folders: two files of one name with different CORs are a TomopipeError.
+    The file has names without folders: two files of one name with different CORs raise
+    TomopipeError.
     """
     new: dict[str, str] = {}
     for name, cor_px in sorted(cors.items()):
@@ -233,7 +234,7 @@ def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
 
 
 def _by_name(entry: str, by_name: Mapping[str, list[str]]) -> list[str]:
-    """Return the scans of this file name; with the ending first: `a_1.5` may be a whole name."""
+    """Return the scans of this file name, first with its ending: `a_1.5` may be a whole name."""
     name = _file_name(entry)
     return sorted(by_name.get(name) or by_name.get(_bare(name), []))
 
@@ -243,7 +244,7 @@ def _file_name(path: str) -> str:
 
 
 def _bare(path: str) -> str:
-    """Return a path without the ending of raw files: a_1.5um has none."""
+    """Return a path without the ending of raw files (a_1.5um has none)."""
     bare, ending = os.path.splitext(path)
     return bare if ending.lower() in RAW_ENDINGS else path
 
@@ -292,7 +293,7 @@ def _csv_entries(text: str, path: str | os.PathLike[str]) -> list[tuple[str, str
 
 
 def _cor_cell(row: list[str], at_cor: int, n_cells: int) -> str:
-    """Return the COR's cell, with the next ones where they may be of its decimals.
+    """Return the cell of the COR, with the next ones if they may be its decimals.
 
     A decimal comma makes one more cell, and 1024,5 must not be read as 1024.
     """

@@ -1,8 +1,8 @@
 """Paths of all files in a campaign folder; no other module spells them.
 
-But for names of others: what Snakemake has in its folder, which the modules know that read it; a
-Snakefile or profile that is not the campaign's; TomoGUI's folders of results. And for the cache of
-kernels in `tomopipe.recon.jit`, which knows no campaign.
+Exceptions are names given by others (Snakemake's folder, which the modules know that read it; a
+Snakefile or profile outside the campaign; TomoGUI's folders of results), and the cache of kernels
+in `tomopipe.recon.jit`.
 """
 
 import os
@@ -50,7 +50,7 @@ P = TypeVar("P", str, Path)
 
 @dataclass(frozen=True)
 class _Folder(Generic[P]):
-    """A folder given as text or as Path; its paths are of the same type (rules need text)."""
+    """A folder given as text or as Path; its paths have the same type (rules need text)."""
 
     folder: P
 
@@ -85,7 +85,7 @@ class _Each:
         def path_of(name: str) -> P:
             return kind(f"{start}{name}{end}")
 
-        folder.__dict__[self.name] = path_of  # for the next of thousands
+        folder.__dict__[self.name] = path_of  # cached: there may be thousands
         return path_of
 
 
@@ -96,10 +96,10 @@ class Files(_Folder[P]):
     inventory = _One("inventory.tsv")
     cor_table = _One(COR_TABLE)
     rot_cen = _One(ROT_CEN)
-    index = _One(".settled.json")  # what the last receipts held
+    index = _One(".settled.json")  # content of the last receipts
     record = _One("products.tsv")  # of versions without receipts
     report = _One("report/index.html")
-    live = _One("live/index.html")  # what `run --watch` has taken and found
+    live = _One("live/index.html")  # scans and verdicts of `run --watch`
     taken = _One("live/taken.json")
     fix_table = _Each("fix_cor/{}.tsv")  # of a series, encoded
 
@@ -208,5 +208,5 @@ def _is_campaign(config: Path) -> bool:
 
 
 def names_no_target(path: Path) -> bool:
-    """Return whether this is a Snakefile that an earlier version wrote, and nobody changed."""
+    """Return whether a Snakefile was written by an earlier version, and not changed."""
     return path.is_file() and path.read_bytes() == _OLD_SNAKEFILE.encode()

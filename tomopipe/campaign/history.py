@@ -1,7 +1,7 @@
 """The history of a campaign table: who changed which cell, when, from what and to what.
 
 A tab-separated file beside the table, for people and for undo; no result depends on it. Lines are
-only added, under the lock of the table: all lines of an act, or none.
+only appended, under the lock of the table: all lines of an act, or none.
 """
 
 import errno
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     after: str
 
 
-_TORN = "\t" * len(_HEADER) + "\n"  # ends a torn line, so that it has too many cells
+_TORN = "\t" * len(_HEADER) + "\n"  # ends an incomplete line, so that it has too many cells
 
 
 def record_changes(
@@ -47,7 +47,7 @@ def record_changes(
     undoes: str = "",
     tell: Callable[[str], None],
 ) -> None:
-    """Add changes of a table, as one act of this user; `tell` what is wrong if that is impossible.
+    """Append changes of a table as one act of this user; `tell` receives an error, if there is one.
 
     The table must be locked.
     """
@@ -66,7 +66,7 @@ def _append(path: Path, entries: Sequence[Entry], table: Path) -> None:
     with path.open("a+b", buffering=0) as stream:
         size = stream.seek(0, os.SEEK_END)
         if not size:
-            take_mode(table, path)  # whoever may change the table adds to its history
+            take_mode(table, path)  # whoever may change the table may append to its history
             text = "\t".join(_HEADER) + "\n" + text
         else:
             stream.seek(size - 1)
@@ -82,7 +82,7 @@ def _append(path: Path, entries: Sequence[Entry], table: Path) -> None:
 
 
 def read_history(table: Path) -> list[Entry]:
-    """Return the history of a table, the oldest first; without torn lines. [] if there is none."""
+    """Return the history of a table, the oldest first, without incomplete lines; [] if none."""
     path = history_of(table)
     with saying(f"{path}: cannot be read"):
         content = path.read_bytes() if path.exists() else b""
@@ -98,10 +98,10 @@ def last_act(
     by: Container[str],
     skip: Container[str] = (),
 ) -> list[Entry]:
-    """Return what there is to take back of the last act of this user; [] if there is none.
+    """Return the entries of the last act of this user that can be undone; [] if there are none.
 
-    `cells` are the present ones, by scan and column; what is in the table as before needs no undo.
-    `by` are the means that count, `skip` acts that do not.
+    `cells` are the present ones, by scan and column; cells that have their earlier value again need
+    no undo. `by` are the commands or page that count, `skip` acts that do not.
     """
     entries, who = read_history(table), user_name()
     undone = {(entry.undoes, entry.scan, entry.column) for entry in entries}
@@ -116,7 +116,7 @@ def last_act(
 
 
 def undoing(act: Sequence[Entry]) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-    """Return by scan what takes an act back: the cells of before it, and those that it left."""
+    """Return the edits that undo an act, by scan: the cells before it, and those after it."""
     result: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
     for entry in act:
         before, after = result.setdefault(entry.scan, ({}, {}))

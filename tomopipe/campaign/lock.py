@@ -1,7 +1,7 @@
 """The lock of a campaign, logs/run.lock: one run at a time, or one watcher with its runs.
 
-It names the process that holds it and is never stale by its age. The next run takes it over if that
-process is proven dead on this host; of another host, `tomopipe run --take-over` does.
+It names the process that holds it and never expires. The next run takes it over if that process is
+proven dead on this host; for another host there is `tomopipe run --take-over`.
 """
 
 import json
@@ -24,7 +24,7 @@ from tomopipe.storage.shared import locked, make_lock
 FILES = "TOMOPIPE_FILES"
 """Environment variable of a watcher's run: a JSON list of raw files, the only ones that it sees."""
 VARIABLE = "TOMOPIPE_LOCK"
-"""Environment variable with the id of the run for which the lock was taken before it started."""
+"""Environment variable: id of the run for which the lock was taken before the run started."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,17 @@ class Run:
     host: str
     user: str
     start_s: float  # when it began, Unix seconds
-    # start time of the process, to recognise a later one of the same number; "" if unknown
+    # start time of the process, which distinguishes a later one of the same number; "" if unknown
     born: str
     machine: str  # its kernel and process namespace
-    # where its lock is: one that was copied with the campaign locks no copy
+    # where its lock is: a lock that was copied with the campaign has no effect
     folder: str
     inode: int
     # paths of Snakemake's text, and of what `tomopipe.run.progress` reads; "" of a bare snakemake
     log: str = ""
     events: str = ""
-    watcher: Mapping[str, Any] = field(default_factory=dict)  # its process, if one watches
+    # process of the watcher, if there is one
+    watcher: Mapping[str, Any] = field(default_factory=dict)
     before: str = ""  # id of the dead run of this folder from which it took the lock
 
     def __str__(self) -> str:
@@ -66,7 +67,7 @@ def new_run(directory: Path, **more: Any) -> Run:
 def read(directory: Path) -> Run | None:
     """Return the run that holds the lock, dead or alive; None if none does."""
     path, names = directory / LOGS.lock, {each.name for each in fields(Run)}
-    try:  # another version may tell more
+    try:  # another version may have more fields
         run = Run(**{name: value for name, value in json_or(path, {}).items() if name in names})
     except TypeError:  # none, or damaged
         return None
@@ -86,12 +87,12 @@ def has_watcher(directory: Path) -> bool:
 
 
 def take(directory: Path, run: Run, *, take_over: bool = False) -> Run:
-    """Take the lock for a run and return it; refuse while another has it that is not proven dead.
+    """Take the lock for a run and return the run; raise while a run that may be alive holds it.
 
-    `take_over`: also from one of which nobody can tell here whether it is.
+    `take_over`: also from a run of another host that may be alive.
     """
     path = directory / LOGS.lock
-    with locked(path):  # of several that take it over at once, one does
+    with locked(path):  # only one of several takes it over
         if other := read(directory):
             alive = is_alive(asdict(other))
             if alive or (alive is None and not take_over):
@@ -113,7 +114,7 @@ def hand_over(directory: Path, run: Run, after: Run) -> None:
 
 
 def enter(directory: Path) -> Run:
-    """Return the run of this Snakemake, which holds the lock from now on; refuse another."""
+    """Return the run of this Snakemake, which now holds the lock; raise if another holds it."""
     if not (given := os.environ.pop(VARIABLE, "")):
         return take(directory, new_run(directory))
     run = replace(_refuse_lost(directory, given), **named(os.getpid()))
@@ -123,7 +124,7 @@ def enter(directory: Path) -> Run:
 
 @contextmanager
 def held(directory: Path, run: Run, *, beat_s: float = 30.0) -> Iterator[None]:
-    """Touch the lock of a run that shows life; release it in the end unless a watcher goes on."""
+    """Touch the lock of a run while it lives; release it at the end unless a watcher goes on."""
 
     def beat() -> None:
         if is_held(directory, run):

@@ -1,4 +1,4 @@
-"""The raw files of a campaign: found by the patterns of the config, named, or refused; series.
+"""The raw files of a campaign: found by patterns, named or refused, and grouped in series.
 
 No raw file is opened here.
 """
@@ -21,14 +21,14 @@ from tomopipe.cor.cor_value import NO_TEXT, CorText
 from tomopipe.errors import TomopipeError, grouped
 from tomopipe.scans.formats import RAW_ENDINGS
 
-# Room for the longest ending of our files (file names have at most 255 bytes).
+# Leaves room for the longest ending of our files (file names have at most 255 bytes).
 MAX_NAME_BYTES = 230
 _COPIES = (".part", ".partial", ".filepart", ".tmp", ".temp", ".done", "~")
-# Complete scans of a series differ by a few dropped frames in thousands at most; two scans aborted
-# at random are hardly ever this close.
+# Complete scans of a series differ at most by a few dropped frames in thousands; two scans aborted
+# at random times are rarely this close.
 SAME_SIZE = 0.005
 
-# A slice needs angles over so much: 180 degrees, less what may be missing at the ends.
+# Range of angles that a slice needs: 180 degrees, minus what may be missing at the ends.
 COVERS_DEG = 170.0
 
 _LONGEST_NAME_BYTES = 200  # of the 255 bytes of a file name, leaving room for suffixes
@@ -59,8 +59,8 @@ def find_scans(
 ) -> list[CampaignScan]:
     """Find the raw files of a campaign, with series and index from their names.
 
-    A name that two files share, or that is impossible as a file name, is refused: `refused` says
-    why. `only` are the paths that count (None: all).
+    A name shared by two files, or impossible as a file name, is refused: `refused` says why. `only`
+    are the paths that count (None: all).
     """
     scans: dict[tuple[str, str], CampaignScan] = {}
     for pattern, prefix in _entries(config):
@@ -93,7 +93,7 @@ def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
 
 
 def missing_folders(config: Config, directory: Path) -> list[str]:
-    """Return the folders of the patterns that are not there."""
+    """Return the missing folders of the patterns."""
     return [folder for folder in folders(config) if not os.path.isdir(directory / folder)]
 
 
@@ -174,12 +174,12 @@ def _why(pattern: str, directory: Path) -> str:
 
 
 def _expand(pattern: str, directory: Path) -> list[str]:
-    """Return the paths that match a pattern; a plain path also if there is no file."""
+    """Return the paths that match a pattern; a plain path even if the file is missing."""
     return matches(pattern, directory) if glob.has_magic(pattern) else [pattern]
 
 
 def matches(pattern: str, directory: Path) -> list[str]:
-    """Return the paths that match a pattern, or are it, and exist; none of our sidecars."""
+    """Return the existing paths that match a pattern, or equal it, without our sidecars."""
     if os.path.lexists(directory / pattern):
         return [pattern]
     results = glob.glob(pattern, root_dir=directory, recursive=True)
@@ -219,14 +219,14 @@ def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan
 
 
 def scan_stem(path: str, directory: Path) -> str:
-    """Return the name of a scan; a folder keeps an extension that no raw file has."""
+    """Return the name of a scan; folders keep extensions that are not of raw files."""
     stem, ending = os.path.splitext(os.path.basename(path))
     is_folder = os.path.isdir(os.path.join(directory, path))
     return stem + ending if is_folder and ending.lower() not in RAW_ENDINGS else stem
 
 
 def _refusal(name: str, path: str, series: str) -> str:
-    """Say why this name is impossible as a wildcard or in files, or return nothing."""
+    """Say why a name is impossible as a wildcard or in file names; "" if it is not."""
     try:
         n_bytes = len(name.encode())
         path.encode()
@@ -249,7 +249,7 @@ def _refusal(name: str, path: str, series: str) -> str:
 
 
 def _twice(scan: CampaignScan, alike: list[CampaignScan]) -> str:
-    """Say which others have the name of a scan; nothing of one that is refused already."""
+    """Name the other scans of the same name; "" for a scan that is refused already."""
     if scan.refused or len(alike) < 2:
         return ""
     others = ", ".join(other.path for other in alike if other is not scan)
@@ -287,8 +287,8 @@ def fixed_folder(pattern: str) -> str:
 def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
     """Return the folders of patterns, each up to a wildcard, with a unique prefix.
 
-    In the order of the config: "" for the first, for each other the shortest end of its path that
-    no earlier one has, so that a folder added at the end renames no series.
+    In the order of the config: "" for the first folder, for each further one the shortest end of
+    its path that no earlier one has, so that a folder added at the end renames no series.
     """
     prefixes: dict[str, str] = {}
     used: set[str] = set()
@@ -345,13 +345,12 @@ def reference_size(sizes: Iterable[float]) -> float:
     as soon as half of the scans are aborted, and the largest if one scan is oversized (another
     protocol).
 
-    The largest size that a tenth of the series, and at least two scans, share survives a majority
-    of aborted scans, and a few long scans of another protocol in a large series. Where no size has
-    as many, two will do; where no two agree the largest is taken, as an aborted scan is smaller,
-    never larger: so in a pair, and with one complete scan among aborted ones of different sizes.
-    What it cannot tell from sizes alone is one complete scan among several aborted at the same
-    frame; the caller skips what it knows to be aborted. Sizes that are not positive do not count; 0
-    if there are no others.
+    The largest size shared by a tenth of the series (at least two scans) is right even with a
+    majority of aborted scans, or a few long scans of another protocol in a large series. If no size
+    is that frequent, two scans suffice; if no two agree, the largest is used, as aborted scans are
+    never larger. Sizes alone cannot identify one complete scan among several aborted at the same
+    frame; the caller leaves out scans known to be aborted. Sizes must be positive; 0 if there are
+    none.
     """
     descending = sorted((float(size) for size in sizes if size > 0), reverse=True)
     if not descending:
@@ -366,15 +365,15 @@ def reference_size(sizes: Iterable[float]) -> float:
 def undersized(
     n_frames: int, covered_deg: float | None, *, reference: float, min_fraction: float
 ) -> bool:
-    """Tell whether a scan looks aborted beside those of its series.
+    """Tell whether a scan looks aborted in comparison with its series.
 
-    It has few projections, and they do not cover the angles that a slice needs. Neither alone is
-    enough: a coarse scan over 180 degrees is complete, whatever the others are, and so is one over
-    less with as many projections as they have. Rows, columns and pixel type are not considered.
+    It then has few projections, and they do not cover the angles that a slice needs. One alone is
+    not enough: a coarse scan over 180 degrees is complete, and so is one over fewer degrees with as
+    many projections as the others. Rows, columns and pixel type are not considered.
 
     `covered_deg` is the range of its angles, the last step included; None: there are no angles.
-    `reference` is from `reference_size`, and `min_fraction` the smallest number kept as a fraction
-    of it, 0 to 1, itself kept.
+    `reference` is from `reference_size`; `min_fraction`, 0 to 1, is the least accepted fraction of
+    it.
     """
     few = n_frames < min_fraction * reference
     return few and (covered_deg is None or covered_deg < COVERS_DEG)

@@ -26,9 +26,9 @@ def campaign_binning(campaign: "Campaign") -> dict[str, Any] | None:
     """Return the content of binning.json, or the content to write if there is none.
 
     The binning is decided once, when the first stack is made: the smallest that keeps the stacks of
-    all scans with a COR under `max_stack_gb`; only a later scan that needs more gets more. All jobs
-    of a run find the same number from the same two tables. It is decided again when an option
-    changes that remakes all stacks.
+    all scans with a COR under `max_stack_gb`; a later scan may need a larger one. All jobs of a run
+    find the same number from the same two tables. It is decided again when an option changes that
+    remakes all stacks.
 
     Returns `binning`, `options` it was decided for and the number of `scans` it was decided from;
     None if the binning is configured, or a table is missing.
@@ -48,7 +48,7 @@ def campaign_binning(campaign: "Campaign") -> dict[str, Any] | None:
 
 @lru_cache(maxsize=2)
 def _proposed(campaign: "Campaign", *_mtimes_ns: int) -> dict[str, Any] | None:
-    """Return the binning for all scans; cached by time, as each job asks for it."""
+    """Return the binning for all scans; cached, as every job needs it."""
     rows = read_inventory(campaign.files.inventory)
     cors = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
     names = [scan for scan in sorted(cors) if scan in rows]
@@ -67,7 +67,7 @@ def binning_options(campaign: "Campaign") -> dict[str, Any]:
 
 
 def star_options(campaign: "Campaign", scans: Collection[str]) -> dict[str, Any]:
-    """Return the options of `tomopipe.steps.export_star` for a set, with deviations of scans."""
+    """Return the options of `tomopipe.steps.export_star` for a set, and scans that differ."""
     star = campaign.config.export_star
     configs = {scan: campaign.for_scan(scan).config for scan in sorted(scans)}
     modes = {
@@ -82,7 +82,7 @@ def star_options(campaign: "Campaign", scans: Collection[str]) -> dict[str, Any]
 
 
 def failed_stacks(campaign: "Campaign", scans: Collection[str]) -> dict[str, str]:
-    """Return why scans are not in the set: those of `scans` whose stack could not be made."""
+    """Return the reasons for those of `scans` whose stack could not be made."""
     if not campaign.makes_star:
         return {}
     result = {scan: failed_stack(campaign.paths, scan) for scan in sorted(scans)}
@@ -90,7 +90,7 @@ def failed_stacks(campaign: "Campaign", scans: Collection[str]) -> dict[str, str
 
 
 def _needed(campaign: "Campaign", rows: InventoryRows, scans: list[str]) -> dict[str, int]:
-    """Return the smallest binning of each scan, without those too large at any binning."""
+    """Return the smallest binning of each scan, without scans too large at any binning."""
     from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
     limit_bytes = int(campaign.config.export_star.max_stack_gb * 1e9)
@@ -120,7 +120,7 @@ def stack_shape(campaign: "Campaign", row: Mapping[str, str]) -> tuple[int, int,
 def decide_binning(
     path: str | os.PathLike[str], binning: int | Literal["auto"], proposed: Mapping[str, Any] | None
 ) -> int | None:
-    """Keep the binning of the campaign in binning.json, before the first stack is made.
+    """Store the binning of the campaign in binning.json, before the first stack is made.
 
     `proposed` is from `campaign_binning`, and so the same for all jobs of a run. With a number as
     `binning` there is no decision, and an old one is removed.

@@ -1,8 +1,8 @@
 """Read the small files that steps exchange; errors name the damaged file and the remedy.
 
-`cor.json` of resolve_cor, `prediction.json` of predict_cor, and the tables (TSV) of inventory,
-fix_cor and export_star, which are written here, too. All are written whole, but may have been cut
-or edited since.
+These are `cor.json` of resolve_cor, `prediction.json` of predict_cor, and the tables (TSV) of
+inventory, fix_cor and export_star, which are also written here. All are written whole, but may have
+been cut or edited afterwards.
 """
 
 import csv
@@ -26,9 +26,9 @@ from tomopipe.storage.json_files import json_or, number, part
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 VOLUME_ROWS = "volume_rows"
-"""Key of prediction.json: full_recon.rows, where what is said of a tilted axis hangs on them."""
+"""Key of prediction.json: full_recon.rows, if a warning of a tilted axis depends on them."""
 N_STUCK = "n_stuck"
-"""Key of try.json: how many pixels are interpolated, as they stand at the largest number."""
+"""Key of try.json: number of stuck pixels (at the largest number), which are interpolated."""
 _AGAIN = "Delete it and run again."
 InventoryRows = Mapping[str, Mapping[str, str]]
 
@@ -70,7 +70,7 @@ class Prediction:
 
     @property
     def shown_verdict(self) -> str:
-        """The verdict in words for people, to whom a flat is an image."""
+        """The verdict for people, for whom a flat is an image."""
         return "no clear COR" if self.verdict == "flat" else self.verdict or "unknown"
 
 
@@ -117,10 +117,10 @@ def other_cor_px(
     cor_table: str | os.PathLike[str],
     receipt: str | os.PathLike[str],
 ) -> float | None:
-    """Return the COR that a volume was made at, if it is another than `cor_px`, its scan's now.
+    """Return the COR that a volume was made at, if it differs from `cor_px`, that of its scan.
 
-    None also if it is not known. Only volumes older than cor.json are looked at, and of these only
-    those that are not as their receipt states are opened.
+    None also if it is unknown. Only volumes older than cor.json are examined, and only those that
+    differ from their receipt are opened.
     """
     with suppress(OSError):
         if cor_px is not None and os.path.getmtime(volume) < os.path.getmtime(cor_table):
@@ -133,18 +133,18 @@ def _receipt_cor_px(volume: Path, receipt: str | os.PathLike[str]) -> float | No
     """Return the COR in the receipt of a volume; None if its state there is not the present one."""
     content = json_or(receipt, {})
     states, state = part(content, "files").values(), quick_state(volume)
-    is_same = state is not None and [*state[:3], 0] in states  # 0: of all but tilt series
+    is_same = state is not None and [*state[:3], 0] in states  # 0 for all but tilt series
     return number(part(content, "made_from").get("cor_px")) if is_same else None
 
 
 def volume_cor_px(volume: Path) -> float | None:
     """Return the COR that a volume states; None if it states none, or cannot be read."""
-    with suppress(Exception):  # whatever a damaged volume, or one of another program, does
+    with suppress(Exception):  # damaged or foreign volumes may raise anything
         return _stated_cor_px(volume, os.stat(volume).st_mtime_ns)
     return None
 
 
-@cache  # asked by the table of a run, and by what it says of scans
+@cache  # called for the table of a run, and for the remarks on scans
 def _stated_cor_px(volume: Path, _mtime_ns: int) -> float:
     from tomopipe.volumes.volume_read import read_provenance  # slow to load
 
@@ -157,7 +157,7 @@ def read_center(center_txt: str | os.PathLike[str]) -> CorText:
 
 
 def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | None) -> str | None:
-    """Return what somebody wrote over the COR of a prediction; None if nobody."""
+    """Return the text that a person put in place of a predicted COR; None if unchanged."""
     try:
         center = read_center(center_txt)
     except OSError:

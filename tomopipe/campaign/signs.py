@@ -47,7 +47,7 @@ COLOURS: Mapping[str, Colour] = {
 
 @dataclass(frozen=True)
 class Sign:
-    """What stands for a state: an SVG path about (0, 0), a character, a key of COLOURS."""
+    """Sign of a state: an SVG path about (0, 0), a character, a key of COLOURS."""
 
     meaning: str
     path: str
@@ -106,7 +106,7 @@ SIGNS: Mapping[str, Sign] = {
     "running": Sign("at work", "M-4-6 6 0-4 6z", "▶", "manual"),
     "lost": Sign("ended without a word", "M-5-5v10H5V-5zM-3.4-3.4H3.4V3.4H-3.4z", "□", "failed"),
 }
-#: Sources of CORs, as cor.json has them: what people read, and the state that each gives a scan.
+#: Sources of CORs as in cor.json: in words, and the state of a scan with such a COR.
 SOURCES: Mapping[str, tuple[str, State]] = {
     "auto": ("predicted", State.OK),
     "ai": ("predicted (AI)", State.OK),
@@ -124,7 +124,7 @@ def state_of(source: str) -> State:
 
 
 def source_word(source: str) -> str:
-    """Return what people read of the source of a COR."""
+    """Return the source of a COR in words."""
     return SOURCES[source][0] if source in SOURCES else source
 
 

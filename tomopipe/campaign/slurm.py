@@ -1,4 +1,4 @@
-"""SLURM: how jobs are (sacct, squeue), their end (scancel), partitions (sinfo), accounts.
+"""SLURM: states of jobs (sacct, squeue), cancelling (scancel), partitions (sinfo), accounts.
 
 All commands are called with a time limit.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-_SECONDS = 10.0  # for questions of people
-_ASK_S = 30.0  # for those about jobs
+_SECONDS = 10.0  # time limit of calls for people
+_ASK_S = 30.0  # time limit of calls about jobs
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
 _SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T"]
@@ -27,8 +27,8 @@ ENDED = frozenset(
         *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
     }
 )
-_QUEUED_AGAIN = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"}  # if the site, and the job, let SLURM
-# answers about jobs, not failures to answer
+_QUEUED_AGAIN = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"}  # if site and job allow requeueing
+# errors that are answers about jobs
 _ANSWERS = ("Invalid job id", "accounting storage is disabled")
 _HAS_ENDED = re.compile(r"job id (\d+)\S*: (?:Invalid job id|Job/step already complet)")
 NOT_CANCELLED = "SLURM jobs could not be cancelled"  # a line of a run's log begins with it
@@ -42,7 +42,7 @@ def call(
     command: Sequence[str], *, within_s: float, text: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     """Call a command of SLURM; OSError or SubprocessError if it cannot answer."""
-    # in a session of its own: Ctrl-C in a terminal would reach an sbatch that is half done
+    # in a session of its own, so that Ctrl-C does not interrupt an sbatch
     return subprocess.run(
         command,
         input=text,
@@ -55,18 +55,18 @@ def call(
 
 
 def one_line(text: str) -> str:
-    """Return what a command said, in one line."""
+    """Return the message of a command in one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first, *more = lines or [""]
     return "; ".join([first, *(line.removeprefix("sbatch: error: ") for line in more)])
 
 
 def states(numbers: Sequence[str], name: str) -> dict[str, str]:
-    """Return the states of jobs, of this name; SLURM has forgotten the missing ones.
+    """Return the states of jobs of this name; SLURM has forgotten the missing ones.
 
-    The accounting may know an earlier job of the same number, where SLURM counts anew: hence the
-    name. One that its node failed has not ended if SLURM has queued it again, which squeue knows
-    first. NoAnswerError if not even squeue answers, or sacct fails and squeue has forgotten a job.
+    The name is needed as the accounting may have an earlier job of the same number. A job whose
+    node failed has not ended if SLURM requeued it, which squeue knows first. Raises NoAnswerError
+    if squeue does not answer, or if sacct fails and squeue has forgotten a job.
     """
     result, no_answer = dict[str, str](), ""
     try:
@@ -90,7 +90,7 @@ def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
 
 
 def _ask(command: list[str], within_s: float) -> list[list[str]]:
-    """Return the rows of two cells that a command prints; none where there is no SLURM."""
+    """Return the rows of two cells that a command prints; none without SLURM."""
     try:
         done = call(command, within_s=within_s)
     except FileNotFoundError:
@@ -104,9 +104,9 @@ def _ask(command: list[str], within_s: float) -> list[list[str]]:
 
 
 def cancel(numbers: Sequence[str], *options: str) -> str:
-    """Cancel jobs, those of `options` if there are none.
+    """Cancel jobs; without numbers those that `options` select.
 
-    Return which could not be cancelled, why, and what to type later; "" if all have ended.
+    Returns which could not be cancelled, why, and what to type later; "" if all have ended.
     """
     if not (numbers or options):
         return ""
@@ -126,7 +126,7 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
 
 @lru_cache(maxsize=4)
 def sinfo(within_s: float | None, *options: str) -> list[list[str]]:
-    """Return what sinfo says of each partition, its name first, asked once; [] without answer."""
+    """Return the rows of sinfo, partition name first, called once; [] without an answer."""
     return _rows(["sinfo", "--noheader", *options], within_s)
 
 
@@ -140,7 +140,7 @@ def _rows(command: list[str], within_s: float | None) -> list[list[str]]:
 def time_limit_min(partition: str) -> int | None:
     """Return the time limit of a partition ("": the default one), minutes; None if unknown.
 
-    Of several, with commas between them, the smallest: SLURM may refuse more.
+    The smallest of several, separated by commas: SLURM may refuse more.
     """
     limits_s = map(_seconds, _of_partition(sinfo(None, _LIMITS), partition))
     return min((int(limit_s // 60) for limit_s in limits_s if limit_s is not None), default=None)
@@ -153,7 +153,7 @@ def node_mb(partition: str) -> int | None:
 
 
 def _of_partition(rows: list[list[str]], partition: str) -> list[str]:
-    """Return what sinfo says of partitions; the default one is marked by a star."""
+    """Return the rows of sinfo for partitions; the default one is marked by a star."""
     names = partition.split(",")
     return [
         cell
@@ -163,7 +163,7 @@ def _of_partition(rows: list[list[str]], partition: str) -> list[str]:
 
 
 def _requested(profile: Path, resource: str) -> set[str]:
-    """Return what the rules of a profile ask for of a resource; nothing if it is no profile."""
+    """Return the values of a resource in a profile; none if the file is not a profile."""
     try:
         content = yaml.safe_load(profile.read_text(encoding="utf-8"))
         of_rules = (content.get("set-resources") or {}).values()
@@ -175,11 +175,11 @@ def _requested(profile: Path, resource: str) -> set[str]:
 
 
 def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
-    """Name what a profile asks for that SLURM does not have: partitions, the account.
+    """Name partitions and accounts of a profile that SLURM does not have.
 
-    Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
+    Submissions with them fail, or wait forever. Nothing is reported if SLURM does not answer.
     """
-    sinfo.cache_clear()  # in a process that lives long
+    sinfo.cache_clear()  # for long-lived processes
     user, lines = getpass.getuser(), list[str]()
     accounts = [*_SHOW, "assoc", f"user={user}", "format=Account,User"]
     for kind, whose in (("partition", ""), ("account", f" for {user}")):

@@ -30,7 +30,7 @@ class Stack:
 def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> list[Stack]:
     """Return the stacks of the configuration, with problems of their declaration.
 
-    With the inventory, different widths are a problem, too.
+    With `rows`, the inventory, different widths are a problem, too.
     """
     stacks = [
         Stack(name, _expanded(campaign, entries))
@@ -44,7 +44,7 @@ def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> li
 
 
 def find_stacks(campaign: Campaign, rows: InventoryRows, resolved: Collection[str]) -> list[Stack]:
-    """Return the stacks, and why some are not stitched next; `resolved`: scans with a COR."""
+    """Return the stacks, with problems that prevent stitching; `resolved`: scans with a COR."""
     return [
         stack
         if stack.problem
@@ -76,14 +76,14 @@ def _expanded(campaign: Campaign, entries: list[str]) -> tuple[str, ...]:
 
 
 def _wrong(campaign: Campaign, stack: Stack, uses: Counter[str]) -> str:
-    """Describe a problem of a stack that shows before any file is read, or return nothing."""
+    """Describe a problem of a stack that shows before any file is read; "" if none."""
     if unknown := [scan for scan in stack.scans if scan not in campaign.scans]:
         name = unknown[0]
         return f"no scan {name} in the campaign{did_you_mean(name, campaign.scans)}"
     if len(stack.scans) < 2:
         return f"expected at least two scans, got {', '.join(stack.scans) or 'none'}"
     if twice := [scan for scan in stack.scans if uses[scan] > 1]:
-        return f"{twice[0]} stands in stitch.stacks more than once"
+        return f"{twice[0]} appears in stitch.stacks more than once"
     configs = [campaign.for_scan(scan).config for scan in stack.scans]
     for block, keys in _ALIKE.items():
         for key in keys:
@@ -112,7 +112,7 @@ def _other_width(stack: Stack, rows: InventoryRows) -> str:
 def _missing(
     campaign: Campaign, stack: Stack, rows: InventoryRows, resolved: Collection[str]
 ) -> str:
-    """Name the scan of a stack that will have no volume, or return nothing."""
+    """Name the scan of a stack that will have no volume; "" if all will."""
     for scan in stack.scans:
         row = rows.get(scan)
         if row is None:

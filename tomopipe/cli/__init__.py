@@ -24,7 +24,7 @@ from tomopipe.cli.options import (
 )
 from tomopipe.errors import TomopipeError, is_of_the_system
 
-#: Of each group of the first page the commands: module, name in it, and what the page says.
+#: Commands of each group of the first page: module, function, and summary.
 _GROUPS = {
     "Daily": {
         "init": ("start", "init", "Start a campaign folder."),
@@ -63,7 +63,7 @@ class _Commands(Group):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # what a wrong name is compared with
+        # names suggested for a wrong one
         self.commands = dict[str, Any](dict.fromkeys(_COMMANDS))
         self._of_page: dict[str, Any] = {}
 
@@ -139,8 +139,8 @@ def _options(
 
 def app() -> None:
     """Run the command line; errors for people are printed without a traceback."""
-    atexit.register(gc.freeze)  # the end of the process looks for no garbage
-    # the commands show the content of job logs themselves, as a table
+    atexit.register(gc.freeze)  # no garbage collection at the end of the process
+    # commands show the content of job logs themselves, as a table
     logging.getLogger("tomopipe").setLevel(logging.ERROR)
     try:
         cli()
@@ -151,7 +151,7 @@ def app() -> None:
             raise
         path = Path(os.fsdecode(error.filename)).absolute()
         place = path.parent if path.name.startswith(".") else path  # not a temporary name
-        # of folders that this user cannot enter the uppermost
+        # the uppermost folder that this user cannot enter
         place = next((f for f in reversed(path.parents) if not _may_enter(f)), place)
         _end(
             f"{place}: cannot be read or written ({error.strerror}). Give yourself the right to, "

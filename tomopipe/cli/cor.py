@@ -25,11 +25,11 @@ from tomopipe.campaign.campaign import (
 )
 from tomopipe.campaign.cor_files import (
     Match,
+    describe_junk,
     match,
     merge_batch_csv,
     merge_rot_cen,
     read_cors,
-    what_is_wrong,
 )
 from tomopipe.campaign.files import SIDECAR, history_of
 from tomopipe.campaign.history import last_act, record_changes, undoing
@@ -184,7 +184,7 @@ def set_cor(
 def _names_and_cor(
     campaign: Campaign, words: list[str], *, needs_cor: bool
 ) -> tuple[list[str], str | None]:
-    """Tell the names of scans from the COR behind them, which --clear and --note can do without."""
+    """Separate the names of scans from the COR after them, optional with --clear and --note."""
     *names, last = words or [""]
     is_scan = False
     with suppress(TomopipeError):
@@ -237,7 +237,7 @@ def import_cors(
     result = match(entries, {scan.name: scan.abspath for scan in campaign.scans.values()})
     foreign = {*result.unmatched, *result.ambiguous}
     if ours := {entry: text for entry, text in junk.items() if entry not in foreign}:
-        raise TomopipeError(f"{file}: nothing imported: {what_is_wrong(ours)}")
+        raise TomopipeError(f"{file}: nothing imported: {describe_junk(ours)}")
     n_cols = _widths(campaign, _inventory(campaign), result.matched)
     off = [
         f"{scan}: {off_detector(cor_px, n_cols[scan])}"
@@ -307,7 +307,7 @@ def _how_to_undo(directory: Path) -> str:
 
 
 def _recorder(table: Path, by: str) -> Callable[[list[Change]], None]:
-    """Return what adds the changes of a table, while it is locked, to its history."""
+    """Return a function that appends changes of a locked table to its history."""
     return partial(record_changes, table=table, by=by, tell=partial(typer.echo, err=True))
 
 
@@ -370,7 +370,7 @@ def _other_entries(campaign: Campaign, cors: Mapping[str, float], others: list[s
 
 
 def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:
-    """Yield the scans of a campaign; without an entry in cor.json with the COR of fix_cor."""
+    """Yield the scans of a campaign; without an entry in cor.json, the COR of fix_cor counts."""
     names = {(scan.name, scan.path) for scan in campaign.scans.values()}
     for scan in collect_scans(campaign, reader):
         if (scan.name, scan.path) in names:
@@ -402,20 +402,20 @@ def _inventory(campaign: Campaign) -> InventoryRows:
 
 
 def _widths(campaign: Campaign, inventory: InventoryRows, scans: Iterable[str]) -> dict[str, int]:
-    """Return n_cols of the scans: of the inventory, of others that can be read of the raw file."""
+    """Return n_cols of the scans, from the inventory, else from the raw file if readable."""
     cells = {scan: row["n_cols"] for scan, row in inventory.items()}
     n_cols = {scan: int(cell) for scan, cell in cells.items() if cell.isdecimal()}
     with chdir(campaign.directory):  # the paths in the config are relative to it
         for scan in set(scans) - set(n_cols):
-            with suppress(ScanError):  # the run will tell
+            with suppress(ScanError):  # the run reports it
                 n_cols[scan] = campaign.raw_scan(scan).metadata().n_cols
     return n_cols
 
 
 def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
-    """Return the scans that have these CORs already, from another source than by hand.
+    """Return the scans that have these CORs already, but not set by hand.
 
-    Set by hand they would be frozen: an exported table has them all.
+    An exported table has them all; importing it would otherwise freeze them.
     """
     try:
         resolved = read_cor_json(campaign.files.cor_table)

@@ -33,7 +33,7 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Compare checksums of all results.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Reading threads, with --deep.")] = 4,
 ) -> None:
-    """Compare the results on disk with the record of what was made.
+    """Compare the results on disk with the recorded checksums.
 
     By sizes and times (TIFF and OME-Zarr: sizes), in seconds; with --deep by every byte. Use it
     after a copy, a restored backup, a full disk or a crash. Delete a result that differs: the next
@@ -181,7 +181,7 @@ def convert(
 
 @dataclass(frozen=True)
 class Product:
-    """A file of a result as its receipt has it."""
+    """A file of a result, as in its receipt."""
 
     path: str  # relative to the campaign folder, or absolute
     state: State
@@ -196,7 +196,7 @@ class Product:
 def recorded(campaign: Campaign) -> list[Product]:
     """Return the results that have a receipt, in order of path.
 
-    Without those for people to edit, and the report, which `tomopipe report` makes at any time.
+    Without editable files, and the report, which `tomopipe report` makes at any time.
     """
     storage = campaign.config.storage
     sidecars = {
@@ -213,7 +213,8 @@ def recorded(campaign: Campaign) -> list[Product]:
         product
         for product in sorted(products, key=lambda product: product.path)
         if not (path := product.path).endswith((CENTER, campaign.outputs.report))
-        and (path in sidecars or not path.endswith(SIDECAR))  # those of folders before a move
+        # without those in former folders, before a move
+        and (path in sidecars or not path.endswith(SIDECAR))
         and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
     ]
 
@@ -247,7 +248,7 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
     if result is None:
         return "cannot be read" if os.path.lexists(path) else "missing"
     if result != product.state and product.checksum and is_followed_within(path):
-        return matches(path, product.checksum)  # small files, of which no times are on record
+        return matches(path, product.checksum)  # small files, without recorded times
     try:
         if path.is_dir() and (what := sizes_match(path)):
             return what

@@ -46,7 +46,7 @@ def simulate(
 
     from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 
-    # On stderr: the last line alone is for whoever reads the output.
+    # On stderr, as only the last line is the output.
     with Console(stderr=True).status("simulate") as status:
         truth = simulate_campaign(
             folder,

@@ -1,8 +1,8 @@
 """Options common to all commands: the campaign, `--config`, `--dry-run`.
 
-To add an option to a command: an argument of its function (`run` in run.py; which function is which
-command stands in `_GROUPS` of __init__.py), `Annotated` with typer.Option and its help; `make docs`
-writes it into docs/reference/cli.md. One that several commands have stands below.
+To add an option to a command: an argument of its function (`run` in run.py; the function of each
+command is in `_GROUPS` of __init__.py), `Annotated` with typer.Option and its help; `make docs`
+writes it into docs/reference/cli.md. Options of several commands are defined below.
 """
 
 import itertools
@@ -23,7 +23,7 @@ _REST = "tomopipe.rest"
 
 
 class _Plain:
-    """What is typed without a value has no type in the help."""
+    """Shows flags without a type in the help."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters; flags without `<bool>`."""
@@ -49,16 +49,16 @@ class Command(_Plain, TyperCommand):
 
 
 class CampaignCommand(Command):
-    """A command about a campaign, which `-C CAMPAIGN` names everywhere, as in git.
+    """A command on a campaign, which `-C CAMPAIGN` names, as in git.
 
-    A command that takes no other names also takes the campaign as its argument. What follows
-    `--` is kept for another program.
+    If it takes no other names, the campaign may also be its argument. Arguments after `--` are
+    passed to another program.
     """
 
     keeps_rest = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Unify the ways to name the campaign."""
+        """Convert all ways to name the campaign to one."""
         end = args.index("--") if "--" in args and self.keeps_rest else len(args)
         ctx.meta[_REST] = args[end + 1 :]
         bare = any(
@@ -74,7 +74,7 @@ class CommandWithRest(CampaignCommand):
     keeps_rest = True
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Tell where options of Snakemake belong."""
+        """Parse arguments; an unknown option gets a hint that Snakemake's options follow `--`."""
         ours = {*_CAMPAIGN, *ctx.help_option_names}
         ours |= {name for parameter in self.params for name in parameter.opts}
         for arg in itertools.takewhile(lambda arg: arg != "--", args):
@@ -132,7 +132,7 @@ def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
 def campaign_and_scans(
     context: typer.Context, words: Sequence[str], directory: Path, config: Path | None
 ) -> tuple[Path, list[str]]:
-    """Tell the campaign folder, which may come first unless -C names it, from scans."""
+    """Separate the campaign folder, which may come first unless -C names it, from scans."""
     source = context.get_parameter_source("directory")
     if not words or (source is not None and source.name == "COMMANDLINE"):
         return directory, list(words)
@@ -152,7 +152,7 @@ def campaign_and_scans(
 def _is_scan(word: str, directory: Path, config: Path | None) -> bool:
     from tomopipe.campaign.campaign import load_campaign  # slow to load
 
-    with suppress(TomopipeError):  # a damaged campaign here is none of another one
+    with suppress(TomopipeError):  # a damaged campaign here is no reason to refuse another one
         return word in load_campaign(directory, config, needs_raw=False).scans
     return False
 

@@ -12,7 +12,7 @@ from tomopipe.campaign.lock import under_way
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near
 from tomopipe.commands.conversion import find_volumes
-from tomopipe.commands.option_sweep import first_known, known_cor_px, sweep_option
+from tomopipe.commands.option_sweep import cor_px_of, first_with_cor, sweep_option
 from tomopipe.commands.status import read_status
 from tomopipe.config.base import why_no_effect
 from tomopipe.reruns.foreign import refuse_foreign_page
@@ -52,11 +52,11 @@ def sweep(
     if scan is not None:
         scan = scan_of(campaign, [scan])
     if scan is None:
-        scan, known_px = first_known(campaign)
+        scan, known_px = first_with_cor(campaign)
         cor_px = known_px if cor_px is None else cor_px
         typer.echo(f"scan {scan}, the first with a COR, at {cor_px:g} px; --scan takes another")
     elif cor_px is None:
-        cor_px = known_cor_px(campaign, scan)
+        cor_px = cor_px_of(campaign, scan)
     page, slices = sweep_option(
         campaign, scan, key, values, cor_px=cor_px, row=row, dry_run=dry_run
     )
@@ -90,7 +90,7 @@ def report(
     refuse_foreign_page(campaign, page)
     unread = report_campaign(campaign, page)
     if page == campaign.files.report and under_way(campaign.directory) is None:
-        # what was not finished, or is to be made, the next run may show otherwise
+        # the next run may change unfinished and pending results
         is_open = read_status(campaign).with_state("running", "lost") or not has_ended(campaign)
         record_page(campaign, None if unread or is_open else Settled(campaign, looks_ahead=False))
     typer.echo(near(page))

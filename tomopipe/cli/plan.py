@@ -65,7 +65,7 @@ def status(
     elif lock.read(campaign.directory):
         screen.print(Text("The last run was killed; `tomopipe run` goes on from there."))
     _show_jobs(result, screen)
-    if not (run or result.with_state("running")):  # else what lacks may be to come
+    if not (run or result.with_state("running")):  # during a run these may still be made
         for line in unfinished_scans(campaign):
             screen.print(Text(line, style=SIGNS["failed"].style))
         for remark in set_remarks(campaign):

@@ -34,7 +34,7 @@ _LOOK_S = 0.2
 _STOP_S = 60.0
 _MOST_SAID = 20
 _TAIL_LINES = 25
-# ours, and that of Snakemake below a screen of its options
+# our errors, and Snakemake's, which follows its usage text
 _ERRORS = ("tomopipe: ", "__main__.py: error: ")
 _GOES_ON = "what was done stays, `tomopipe run` goes on from there."
 
@@ -88,7 +88,7 @@ def run(
     if not directory.is_dir():
         from tomopipe.config.parse import read_document  # slow to load
 
-        read_document(directory / CONFIG)  # which says so
+        read_document(directory / CONFIG)  # raises with a hint
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign
 
@@ -126,15 +126,15 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     gc.disable()
     campaign = load_campaign(directory, config)
     settled = Settled(campaign, looks_ahead=False)
-    gc.freeze()  # what stays is not looked through for garbage, nor when the process ends
+    gc.freeze()  # no garbage collection of what stays, also at the end of the process
     gc.enable()
     if not campaign.scans or settled.jobs:
         return None
     from tomopipe.run.ending import at_exit, renew_rot_cen, unfinished_scans
 
     with suppress(OSError):  # somebody else's campaign
-        if not all(settled.receipts.of(*result) for result in settled.decisions.right):
-            settled.act()  # somebody has removed receipts, which rules of one's own follow
+        if not all(settled.receipts.of(*result) for result in settled.staleness.up_to_date):
+            settled.act()  # restore removed receipts, on which a user's own rules may depend
     renew_rot_cen(settled)
     at_exit(campaign, settled.receipts)
     say("Nothing to do: every result is up to date.")
@@ -142,7 +142,7 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
         from tomopipe.cli import outcome  # slow to load
 
         outcome.show(campaign, is_whole=True, of_all=True)
-    else:  # reading the records of thousands takes longer than all else
+    else:  # reading the records of thousands of scans takes longest
         say("CORs: tomopipe cor list")
     unfinished = unfinished_scans(campaign)
     for line in unfinished:
@@ -163,12 +163,12 @@ def _receipts(
     receipts = [campaign.outputs.receipt(step, scan) for scan in scans]
     if predict:
         return [], receipts
-    # Snakemake sees what follows a checkpoint only if that is a target, too
+    # Snakemake evaluates what follows a checkpoint only if that is a target, too
     return scans, [campaign.outputs.receipt("resolve_cor"), *receipts]
 
 
 def possible_scans(settled: "Settled", words: Sequence[str], step: str) -> list[str]:
-    """Return the scans that words name and of which `step` can be done; say which are left out."""
+    """Return the scans named by words for which `step` is possible; report the others."""
     from tomopipe.campaign.campaign import scans_of  # slow to load
     from tomopipe.campaign.state import why_not_selected
 
@@ -198,7 +198,7 @@ def _forward_signals(started: Run, progress: Progress) -> Iterator[None]:
     """Forward Ctrl-C to the run, which has its own session."""
 
     def stop(*_: Any) -> None:
-        progress.facts["stopped"] = True  # no event says so on a full disk
+        progress.facts["stopped"] = True  # on a full disk there is no event
         say("\nStopping: its jobs are being ended, what is done stays.")
         launch.interrupt(started, sending=signal.SIGINT)
 
@@ -234,7 +234,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         say("stopped before it began.")
         return 1
     if not progress.facts.get("executes"):
-        # it did not begin, or did not run jobs: only Snakemake's text is shown, or our error
+        # it did not begin, or ran no jobs: show Snakemake's text, or our error
         first = next((n for n, line in enumerate(lines) if line.startswith(_ERRORS)), 0)
         say("\n".join(lines if status == 0 else lines[first:][-_TAIL_LINES:]))
         return int(status != 0)
@@ -251,7 +251,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     is_whole, of_all = status in (0, 3), bool(progress.facts.get("is_whole"))
     with suppress(OSError):  # the terminal was closed
         outcome.show(campaign, is_whole=is_whole, of_all=of_all)
-    # whoever named targets is not told of other scans
+    # with named targets, other scans are not reported
     unfinished = progress.facts.get("unfinished", []) if of_all else []
     unfinished = [f"tomopipe: {line}" for line in unfinished]
     shown = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}
@@ -273,7 +273,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
 
 
 def _name_full_disk(folder: Path) -> None:
-    """Name a full disk, or quota, in which jobs failed perhaps with other words."""
+    """Report a full disk or quota, of which failed jobs may have given another error."""
     with suppress(OSError):
         try:
             with room_for(folder):

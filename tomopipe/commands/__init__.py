@@ -1,1 +1,1 @@
-"""What commands do beside running: init, check, plan, status, sweep, convert."""
+"""The work of commands other than run: init, check, plan, status, sweep, convert."""

@@ -51,12 +51,12 @@ class Findings:
     """Findings of `check`; a run can start if there are no errors."""
 
     series: list[SeriesSummary] = field(default_factory=list)
-    # how scans were recorded, and those recorded so, most first
+    # descriptions of how scans were recorded, with these scans, most first
     formats: list[tuple[str, list[str]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    is_done: bool = False  # a run would have no job
+    is_done: bool = False  # whether a run would have no job
 
 
 def examine(campaign: Campaign) -> Findings:
@@ -97,7 +97,7 @@ def examine(campaign: Campaign) -> Findings:
 
 
 def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
-    """Yield how scans were recorded, and those recorded so; the COR hint of each may differ."""
+    """Yield each way scans were recorded, with these scans; their COR hints may differ."""
     result = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
     for scans in grouped((HINT.sub("", text), scan) for scan, text in result.items()).values():
         texts = [result[scan] for scan in scans]
@@ -139,7 +139,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             asks_for_unit = reason.startswith(CANNOT_BE) and campaign.scans[scan].select == "no"
             if reason == NO_ANGLES:
                 reason = "; ".join(filter(None, [reason, _likely_angles(campaign, scan)]))
-            if reason and not asks_for_unit:  # of a scan that nobody wants
+            if reason and not asks_for_unit:  # not of unselected scans
                 how = "skipped"
                 if campaign.is_selected(scan, rows[scan]):
                     how, reason = "selected in scans.tsv", reason.removesuffix(f"; {IN_ORDER}")
@@ -150,7 +150,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
 
 
 def _likely_angles(campaign: Campaign, scan: str) -> str:
-    """Say which angles the first and the last projection speak for; "" if they do not."""
+    """Return the angles that the first and last projection suggest, or ""."""
     from tomopipe.cor.stated_angles import likely_range  # slow to load
     from tomopipe.prep.normalise import normalise
 
@@ -178,7 +178,7 @@ def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -
 
 
 def _other_pixel_size(rows: InventoryRows, stack: Stack) -> str:
-    """Name the scans of a stack that differ in pixel size, or return nothing."""
+    """Name the scans of a stack that differ in pixel size; "" if none."""
     sizes_um = [rows[scan]["pixel_size_um"] or "unknown" for scan in stack.scans]
     for scan, size_um in zip(stack.scans, sizes_um, strict=True):
         if size_um != sizes_um[0]:
@@ -196,10 +196,10 @@ def _check_disk(
     existing = existing_folder(campaign.results)
     free = shutil.disk_usage(existing).free
     kinds = ", ".join(f"{kind} {shown_size(n)}" for kind, n in each.items() if n)
-    needed = f"what is still to make takes about {shown_size(each.total())} ({kinds})"
-    to_make = needed if kinds else "nothing is left to make"
+    to_write = f"still to write: about {shown_size(each.total())} ({kinds})"
+    pending = to_write if kinds else "everything is up to date"
     findings.notes.append(
-        f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {to_make}, "
+        f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {pending}; "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
     findings.errors += lack_of_disk(campaign, each)

@@ -32,7 +32,7 @@ from tomopipe.volumes.volume import check_space, new_volume
 from tomopipe.volumes.volume_read import HEIGHT, Volume, copy_voxels, open_volume, read_provenance
 
 MRC = "mrc"
-_N_SAMPLES = 8  # slices read to find a range
+_N_SAMPLES = 8  # slices read to determine a range
 _BLOCK_BYTES = 2**27  # bytes of rows that wait for an MRC file
 _LABEL = "tomopipe convert "
 
@@ -51,7 +51,7 @@ class Conversion:
     output_format: str
     compression: str
     encoding: Encoding  # how its values are stored
-    stated: Mapping[str, Any]  # its statement: what it is made from, and how
+    stated: Mapping[str, Any]  # its provenance statement
     shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
     n_bytes: int  # its size, uncompressed
     is_there: bool  # whether it exists already, from the same volume in the same way
@@ -158,7 +158,7 @@ def _plan(
             "offset": encoding.offset,
             "scale": encoding.scale,
         }
-        if output_format == MRC:  # by it RELION's set knows whether the volume is that of now
+        if output_format == MRC:  # by which RELION's set recognises an outdated volume
             stated["made_from"] = digest(json.loads(volume.provenance.get("made_from", "{}")))
     target, compression = converted(source, output_format), "none"
     there = _maker_of(target)
@@ -175,7 +175,7 @@ def _plan(
 
 
 def _maker_of(target: Path) -> str | None:
-    """Return what an earlier conversion was made from; None: nothing; "": it is damaged."""
+    """Return the statement of an earlier conversion; None if there is none, "" if damaged."""
     if not os.path.lexists(target):
         return None
     result = None
@@ -186,7 +186,7 @@ def _maker_of(target: Path) -> str | None:
             result = label.removeprefix(_LABEL)
     if result is None:
         raise TomopipeError(
-            f"{target}: is there, and `tomopipe convert` has not made it. Move it away first."
+            f"{target}: exists, and `tomopipe convert` did not make it. Move it away first."
         )
     damaged = is_cut(target) if target.suffix == ".mrc" else target.is_dir() and sizes_match(target)
     return "" if damaged else str(result)

@@ -1,9 +1,9 @@
 """What `tomopipe init` writes: a campaign folder, and a SLURM profile for a site.
 
-`--from`: of nabu.conf, or a process list of HTTomo, in our words. The table other_programs.tsv has
-a line for each key, by what nabu 2025.2 and HTTomo 3.2 document: its default there ("any": it needs
-none here), our key, and how the value becomes ours: a type, a factor (*1000), a value for each of
-theirs, or one fixed value (=vo).
+`--from` translates nabu.conf, or a process list of HTTomo. The table other_programs.tsv has a line
+for each key, by the documentation of nabu 2025.2 and HTTomo 3.2: its default there ("any": not
+needed here), our key, and the conversion of its value: a type, a factor (*1000), a value for each
+of theirs, or one fixed value (=vo).
 """
 
 import csv
@@ -58,7 +58,7 @@ _OUR_NUMBERS = {"pixel_size": "pixel_size_um", "energy": "energy_kev", "distance
 def campaign_and_scans(words: Sequence[str]) -> tuple[Path, list[str]]:
     """Separate the campaign folder, the first word, from the scans.
 
-    Without words it is this folder. A TomopipeError says that the first word means scans.
+    Without words it is the current folder. TomopipeError if the first word means scans.
     """
     campaign, *scans = words or ["."]
     path = os.path.expanduser(campaign)
@@ -95,14 +95,14 @@ def scan_entries(words: Iterable[str], directory: Path) -> list[str]:
     results: list[str] = []
     for (folder, ending), group in grouped(entries).items():
         pattern = os.path.join(glob.escape(folder), f"*{ending}")
-        # where it matches these files only
+        # if it matches no other files
         is_whole = len(group) > 1 and matches(pattern, directory) == sorted(group)
         results += [pattern] if is_whole else dict.fromkeys(group)
     return results
 
 
 def _from_campaign(path: str, directory: Path) -> str:
-    """Return a path as it stands in the configuration."""
+    """Return a path as written in the configuration."""
     if os.path.isabs(path) or matches(path, directory) or not matches(path, Path()):
         return path
     folder, end = os.path.abspath(directory), "/" * path.endswith("/")
@@ -187,7 +187,7 @@ def write_slurm_profile(
 
 
 class Translation(NamedTuple):
-    """What a configuration says: its scans, our options, and what is not translated."""
+    """A translated configuration: its scans, our options, and what was not translated."""
 
     scans: list[str]
     options: dict[str, Any]
@@ -217,7 +217,7 @@ class Translation(NamedTuple):
 
 
 class _Sweep(list[Any]):
-    """Values of one parameter that HTTomo would compare."""
+    """Several values of one parameter, which HTTomo compares."""
 
 
 def _same(value: str, default: str) -> bool:
@@ -247,7 +247,7 @@ def table() -> dict[str, dict[str, str]]:
 
 
 def translated(path: Path) -> Translation:
-    """Read nabu.conf (INI), or a process list of HTTomo (YAML): what differs from our defaults.
+    """Translate nabu.conf (INI), or a process list of HTTomo (YAML), where it differs from ours.
 
     A TomopipeError says that the file is neither, or that a value cannot be one of ours.
     """
@@ -319,7 +319,7 @@ def _put_number(text: str, result: Translation) -> None:
 
 
 def _put_sizes(conf: Mapping[str, str], result: Translation) -> None:
-    """Translate binning and the part of the volume, whose ends are included here, too."""
+    """Translate binning and the part of the volume, whose ends are included in both."""
     across, along = (conf.get(f"dataset.{key}") or "1" for key in ("binning", "binning_z"))
     if across == along:
         result.put("full_recon.binning", int(across))
@@ -343,7 +343,7 @@ def _sweep(loader: Any, _: str, node: yaml.Node) -> _Sweep:
         return _Sweep(loader.construct_sequence(node))
     span = loader.construct_mapping(node)
     start, step = span["start"], span["step"]
-    n_values = math.ceil((span["stop"] - start) / step) if step else 0  # the end is left out
+    n_values = math.ceil((span["stop"] - start) / step) if step else 0  # the end is excluded
     return _Sweep(start + step * i for i in range(n_values))
 
 
@@ -362,7 +362,8 @@ def _httomo(text: str, _: Path, result: Translation) -> None:
             for name, value in parameters.items():
                 other = table().get(f"{method}.{name}") or table().get(f"*.{name}")
                 is_of_search = other is None and method.startswith("find_center")
-                if not (is_of_search or str(value).startswith("${{")):  # what another method finds
+                # the result of another method
+                if not (is_of_search or str(value).startswith("${{")):
                     result.add(f"{method}.{name}", value, other)
         else:
             result.notes.append(f"{method}: {row.get('remark') or 'no equal'}")
@@ -371,7 +372,7 @@ def _httomo(text: str, _: Path, result: Translation) -> None:
 
 
 def _put_loader(parameters: Mapping[str, Any], result: Translation) -> None:
-    """Translate where the data are, and the part of the frames."""
+    """Translate the paths of the data, and the part of the frames."""
     data, angles = parameters.get("data_path"), parameters.get("rotation_angles")
     image_key = parameters.get("image_key_path")
     is_named = data not in (None, "auto")
@@ -396,7 +397,7 @@ def _put_loader(parameters: Mapping[str, Any], result: Translation) -> None:
         span = (parameters.get("preview") or {}).get(axis) or {}
         first, stop = (span.get("start") or 0, span.get("stop")) if span != "mid" else ("mid", "")
         if isinstance(first, int) and isinstance(stop, int):
-            result.put(key, [first, stop - 1])  # HTTomo leaves out the last
+            result.put(key, [first, stop - 1])  # HTTomo excludes the last one
         elif first or stop:
             result.notes.append(f"preview.{axis} {span}: {key}, both ends included")
     if subset := parameters.get("continuous_scan_subset"):

@@ -23,19 +23,20 @@ from tomopipe.reruns.settle import PlannedJob, Settled
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of the next run, its obstacles, and its costs without jobs that may not run."""
+    """The jobs of the next run, its obstacles, and its costs without uncertain jobs."""
 
     jobs: tuple[PlannedJob, ...]
     failures: tuple[str, ...]
     blocked: str = ""
-    cpu_s: float = 0.0  # of what is computed, and of the start of each job
+    cpu_s: float = 0.0  # of computing, and of starting each job
     n_bytes: int = 0  # of the results
     notes: tuple[str, ...] = ()
-    can_retry: bool = False  # a failure keeps its scan out of runs; other jobs run again anyway
+    # whether a failure keeps its scan out of runs; other jobs run again anyway
+    can_retry: bool = False
 
     @property
     def counts(self) -> list[str]:
-        """The number of jobs of each rule, and how many there are at most."""
+        """The number of jobs of each rule, with its upper limit."""
         most = Counter(job.rule for job in self.jobs)
         likely = Counter(job.rule for job in self.jobs if job.is_likely)
         return [_count(likely[rule], n, rule) for rule, n in most.items()]
@@ -61,10 +62,10 @@ def make_plan(
     settled: Settled | None = None,
     volumes_of: Collection[str] = (),
 ) -> Plan:
-    """Determine the jobs of the next run; or say why it stops before.
+    """Determine the jobs of the next run, or why it stops before.
 
-    `record` are the results of the campaign, and `settled` the decision, if they are there already;
-    `volumes_of` the scans that the run makes the volumes of, and nothing else; all results without.
+    `record` (results of the campaign) and `settled` may be passed if they exist already;
+    `volumes_of`: scans of which the run makes only the volumes; by default it makes all results.
     """
     result = settled or Settled(campaign)
     rows = result.rows
@@ -124,7 +125,7 @@ class PlanRow:
 
 
 def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
-    """Combine jobs into one row for each scan; and scans with nothing but the same possible jobs.
+    """Combine jobs into one row for each scan; also scans with only the same possible jobs.
 
     A pending prediction may move all CORs of its series.
     """
@@ -152,7 +153,7 @@ def _of(job: PlannedJob) -> tuple[int, str]:
 
 
 def _reasons(group: Sequence[PlannedJob]) -> list[str]:
-    """Return the reasons that are more than that another job runs, or else the first."""
+    """Return the reasons other than that another job runs, or else the first."""
     parts = [part for job in group for part in job.reason.split("; ")]
     return list(dict.fromkeys(filter(is_news, parts))) or parts[:1]
 

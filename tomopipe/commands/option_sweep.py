@@ -1,7 +1,7 @@
 """One slice with several values of one option, for `tomopipe sweep`.
 
-Each slice is made by full_recon itself from the rows it needs, so that it equals the slice of a
-volume with the same options.
+Each slice is made by full_recon from the rows it needs, and equals the slice of a volume with the
+same options.
 """
 
 import base64
@@ -61,7 +61,7 @@ def sweep_option(
         return page, []
     with chdir(campaign.directory):
         if row is None:
-            # not of each variant: the option may be the rows
+            # once, not for each variant: the option may be the rows
             rows = campaign.for_scan(scan).config.full_recon.rows
             row = sum(_span(rows, variants[0], scan)) // 2
         slices = [_slice(variant, scan, cor_px, row) for variant in variants]
@@ -80,7 +80,7 @@ def sweep_option(
     return page, slices
 
 
-def known_cor_px(campaign: Campaign, scan: str) -> float:
+def cor_px_of(campaign: Campaign, scan: str) -> float:
     """Return the COR of a scan: from the campaign table, or cor.json."""
     if (cor_px := known_cors(campaign).get(scan)) is None:
         raise TomopipeError(
@@ -89,7 +89,7 @@ def known_cor_px(campaign: Campaign, scan: str) -> float:
     return cor_px
 
 
-def first_known(campaign: Campaign) -> tuple[str, float]:
+def first_with_cor(campaign: Campaign) -> tuple[str, float]:
     """Return the first scan with a COR, and the COR; scans with `select: no` are skipped."""
     cors_px = known_cors(campaign)
     for scan, entry in campaign.scans.items():
@@ -133,7 +133,7 @@ def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int
 
 
 def _raw(campaign: Campaign, scan: str) -> RawScan:
-    """Return a scan read with exactly this configuration, without overrides."""
+    """Return a scan that is read with exactly this configuration, without overrides."""
     return raw_scan(campaign.scans[scan].path, campaign.config, partial=True)
 
 

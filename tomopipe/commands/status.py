@@ -20,9 +20,9 @@ _TAIL_LINES = 12
 
 @dataclass(frozen=True)
 class StepStatus:
-    """The jobs of one step, counted; seconds.
+    """Numbers of jobs of one step, and times in seconds.
 
-    `queued` counts those to do of the run under way, 0 without one.
+    `queued` are the pending jobs of the current run, 0 without a run.
     """
 
     step: str
@@ -31,7 +31,7 @@ class StepStatus:
     done: int
     failed: int
     lost: int
-    left_s: float | None = None  # until the run under way is done with it
+    left_s: float | None = None  # until the current run has finished this step
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,8 @@ class Status:
 def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     """Read the status files of a campaign, as of `now_s` (Unix seconds).
 
-    Nodes whose clocks differ by minutes would make jobs look lost.
-
-    While a run is under way the jobs are those of this run; `tomopipe plan` shows the next one.
+    If the clocks of nodes differ by minutes, jobs look lost. During a run only its jobs are
+    returned; `tomopipe plan` shows those of the next one.
     """
     run = under_way(campaign.directory)
     progress = _progress(campaign, run) if run and run.events else None
@@ -59,7 +58,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     logs = campaign.logs
     jobs = read_jobs(logs.status_folder, now_s=now_s)
     jobs = [job for job in jobs if _counts(job, run, progress)]
-    if run is None:  # the numbers of one are those of its jobs
+    if run is None:  # during a run, count only its jobs
         jobs = counted(campaign, jobs, why_again(campaign))
     for number, job in enumerate(jobs):
         with suppress(OSError):
@@ -76,7 +75,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
 
 
 def _progress(campaign: Campaign, run: Run) -> Progress | None:
-    """Read how far a run is; None while it does not know its jobs yet."""
+    """Read the progress of a run; None until it knows its jobs."""
     events = campaign.directory / LOGS.of_runs / Path(run.events).name
     progress = Progress(events, campaign.logs)
     progress.read()
@@ -84,7 +83,7 @@ def _progress(campaign: Campaign, run: Run) -> Progress | None:
 
 
 def _counts(job: JobStatus, run: Run | None, progress: Progress | None) -> bool:
-    """Tell whether a job is of the run under way, if there is one, and not tried again, or well."""
+    """Tell whether a job is done, or of the current run (if there is one) and not retried."""
     if run is None or job.state == "done":
         return True
     name = "" if job.key == "campaign" else job.key
@@ -93,7 +92,7 @@ def _counts(job: JobStatus, run: Run | None, progress: Progress | None) -> bool:
 
 
 def _summary(step: str, jobs: Sequence[JobStatus], of_run: Step | None) -> StepStatus:
-    """Count the jobs of a step; while a run is under way, as it counts them."""
+    """Count the jobs of a step; during a run, as the run counts them."""
     states = Counter(job.state for job in jobs)
     n, left_s = (of_run.n, of_run.left_s) if of_run else (states, None)
     waiting = of_run.waiting if of_run else 0

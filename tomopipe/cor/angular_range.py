@@ -10,7 +10,7 @@ its likelihood.
 
 A sample that moves shifts rows, and a shift by as much as the rim moves in a step looks like a
 step. The power spectrum of a row depends neither on shifts nor on the axis, and repeats every 180
-degrees. So what is found over more than 180 degrees has to hold for the power spectra alone as
+degrees. So a range of more than 180 degrees has to hold for the power spectra alone as
 well; within 180 degrees only the first and the last frames are compared, and their shift is one
 with the axis, which is fitted.
 
@@ -40,30 +40,31 @@ from tomopipe.cor.sinograms import (
 )
 
 SIGNIFICANCE = 4.5
-"""Standard errors by which the second best hypothesis has to be worse."""
+"""Least distance of the second best hypothesis, in standard errors."""
 _SYMMETRIC_SIGNIFICANCE, _POWER_SIGNIFICANCE = 3.0, 3.5
-_REPEATED = 0.8  # of simulated scans false multiples explained 0.6 at most, true ones 1.0
+_REPEATED = 0.8  # in simulated scans false multiples explained at most 0.6, true ones 1.0
 
 _N_180 = (1, 2, 3, 4)  # ranges of 180 degrees in the scan
 _ENDS = np.array([0.0, 1.0])  # steps from the last frame to the end of the range
 _NEAR_ENDS = np.arange(-1.5, 2.6, 0.5)
-_FAR_PX = 0.25  # of the columns: so far the axis may be from the middle
-_MARGIN = 3  # harmonics beyond w r
-_FILLED = 0.9  # parameters over frames
-_HARMONICS = 80  # at most
+_FAR_PX = 0.25  # largest distance of the axis from the middle, share of the columns
+_MARGIN = 3  # harmonics fitted beyond w r
+_FILLED = 0.9  # largest ratio of parameters to frames
+_HARMONICS = 80  # largest number
 _COUNTING_ROWS = 12
-_BEYOND_DETECTOR = 1.6  # reach of a truncated sample, over half the columns
-_FAINT = 0.01  # of the mean row: below that is air
-_WIDER = 1.1  # reach that is assumed, over the measured one
-_BLOCKS = 12  # at least, and at least 4 of each row, if there are as many frequencies
-_MAX_ERROR = 0.3  # of the measured end, steps
-_PAIRS = 24  # of frames 180 degrees apart, to find the axis of a truncated sample
-# Against stated angles: ranges so much wider, by so many standard errors and such a mean logarithm
-# of what is left. None of 1100 right scans is both (bench_stated_range.py at ef7c9bb8). What is
-# left counts from a hundredth on: below it symmetric objects without noise differ.
+_BEYOND_DETECTOR = 1.6  # assumed reach of a truncated sample, in half widths of the detector
+_FAINT = 0.01  # share of the largest value of the mean row below which there is air
+_WIDER = 1.1  # assumed reach, relative to the measured one
+_BLOCKS = 12  # least number, and at least 4 of each row if it has that many frequencies
+_MAX_ERROR = 0.3  # largest error of the measured end, steps
+_PAIRS = 24  # pairs of frames 180 degrees apart, to find the axis of a truncated sample
+# Against the stated angles: least ratio of the ranges, least difference in standard errors and as
+# mean logarithm of the unexplained share (none of 1100 correct scans exceeds both,
+# bench_stated_range.py at ef7c9bb8), and least share that counts: below it symmetric objects
+# without noise differ.
 _MUCH_WIDER, _STATED_SIGNIFICANCE, _STATED_EFFECT, _COUNTS = 1.15, 6.0, 0.08, 0.01
-_PARTIAL_BASIS = 12  # parameters that less than 180 degrees have beyond their share
-_SHIFTED = 0.1  # of the columns: so far another axis may be from the one of the stated angles
+_PARTIAL_BASIS = 12  # further parameters of a range below 180 degrees
+_SHIFTED = 0.1  # largest distance from the axis of the stated angles, share of the columns
 
 Floats = NDArray[np.float64]
 
@@ -86,7 +87,7 @@ class _View:
         return int(self.lines.shape[2])
 
     def reach_px(self, cor_px: float | None = None) -> float:
-        """Return how far the sample reaches from the axis; None: at least, wherever that is."""
+        """Return the reach of the sample from the axis; None: the least reach, for any axis."""
         if self.truncated:
             return _BEYOND_DETECTOR * self.n_cols / 2
         if cor_px is None:
@@ -150,11 +151,11 @@ def proven_stop_deg(sinograms: NDArray[np.floating]) -> float:
 
 
 def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float:
-    """Return over which range, 180 or 360 degrees, a scan was taken that is said to cover less.
+    """Return the range, 180 or 360 degrees, of a scan whose stated range is smaller.
 
-    0: nothing speaks against what is stated. `sinograms` (n_rows, n_angles, n_cols) are cleaned
+    0: the stated range is not contradicted. `sinograms` (n_rows, n_angles, n_cols) are cleaned
     rows in the order of their angles, at equal steps, `cor_px` the axis that the stated angles
-    give. Other ranges than these two cannot be told: the stated one has to fit much worse.
+    give. Only these two ranges are tested, and the stated one has to fit much worse.
     """
     wider = [n_180 for n_180 in _N_180[:2] if 180 * n_180 >= _MUCH_WIDER * stated_deg]
     view = _seen(sinograms) if wider else None
@@ -179,7 +180,7 @@ def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float
 
 
 def _left_over(channels: _Channels, fit: _Fit, n_parameters: Floats) -> Floats:
-    """Return the logarithm of the share of each channel that the best end leaves, (n_channels,)."""
+    """Return the log of the unexplained share of each channel at the best end, (n_channels,)."""
     n_data = 2 * len(channels.numbers)
     unbiased = np.exp(2 * fit.misfit[fit.best] / n_data)  # of all parameters
     unbiased *= (n_data - 2 * channels.harmonics - 3) / (n_data - n_parameters)
@@ -187,7 +188,7 @@ def _left_over(channels: _Channels, fit: _Fit, n_parameters: Floats) -> Floats:
 
 
 def _steps_to_end(view: _View, n_180: int, cor_px: float) -> int | None:
-    """Return how many steps the last frame is before the end, 0 or 1; None: neither."""
+    """Return the number of steps from the last frame to the end, 0 or 1; None: neither."""
     channels = _channels(view, cor_px, n_180)
     if channels is None:
         return None
@@ -207,7 +208,7 @@ def _steps_to_end(view: _View, n_180: int, cor_px: float) -> int | None:
 
 
 def _decides(beyond: float, error: float, end: float, least: float = SIGNIFICANCE) -> bool:
-    """Tell whether a measured end is one of both, and by how much it is not the other."""
+    """Tell whether a measured end is one of the two, and its distance from the other."""
     if not (np.isfinite(beyond) and 0 <= error <= _MAX_ERROR):
         return False
     return abs(beyond - end) <= _MAX_ERROR and abs(beyond - (1 - end)) >= least * error
@@ -247,7 +248,7 @@ def _window(view: _View, cor_px: float | None) -> Floats:
 
 
 def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
-    """Fit rows with both ends; first with the reach that there is at least, then about the axis."""
+    """Fit rows with both ends; first with the least reach, then with that about the axis."""
     middle, far = (view.n_cols - 1) / 2, _FAR_PX * view.n_cols
     cors_px, cor_px = middle + np.arange(-far, far + 1), None
     if not view.truncated:
@@ -401,7 +402,7 @@ def _coefficients(
 
 
 def _least(fits: dict[int, _Fit]) -> tuple[int, dict[int, float]]:
-    """Return the best n_180, and by how many standard errors each other one is worse."""
+    """Return the best n_180, and the distance of each other one in standard errors."""
     misfits = {m: fit.misfit[fit.best].reshape(fit.n_rows, -1) for m, fit in fits.items()}
     n_w = min(misfit.shape[1] for misfit in misfits.values())  # those that all have
     totals = {m: misfit[:, :n_w].sum() for m, misfit in misfits.items()}
@@ -414,7 +415,7 @@ def _least(fits: dict[int, _Fit]) -> tuple[int, dict[int, float]]:
 
 
 def _explained_by_multiples(view: _View, n_180: int, cor_px: float) -> float:
-    """Return the most that a multiple of n_180 explains of the power spectra, over what it does."""
+    """Return the largest share of the power spectra explained by a multiple, relative to n_180."""
     multiples = [m for m in _N_180 if m > n_180 and m % n_180 == 0]
     channels = _channels(view, cor_px, max(_N_180), power=True) if multiples else None
     if channels is None:
@@ -429,8 +430,8 @@ def _explained_by_multiples(view: _View, n_180: int, cor_px: float) -> float:
 def _margin(worse: Floats) -> float:
     """Return the mean over its standard error of (n_rows, n_w), all frequencies of a row as one.
 
-    Of few rows there are several parts, each with frequencies from the lowest to the highest: what
-    distinguishes the ranges are often the lowest ones alone.
+    If there are few rows, each is divided into several parts that all have low and high
+    frequencies: often only the lowest ones distinguish the ranges.
     """
     n_parts = min(-(-_BLOCKS // len(worse)), worse.shape[1])
     parts = np.array([row[first::n_parts].sum() for row in worse for first in range(n_parts)])

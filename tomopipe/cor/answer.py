@@ -39,11 +39,11 @@ def nothing(method: str, verdict: str, reason: str, candidates_px: NDArray[np.fl
 
 
 def prominence(score: ArrayLike, window: int) -> NDArray[np.float64]:
-    """Height of a curve above its running median in units of its mean absolute residual, or 0."""
+    """Height of a curve above its running median, in units of its mean absolute residual."""
     score = np.asarray(score, dtype=float)
     window = max(3, min(int(window), len(score)) | 1)
     residual = score - ndimage.median_filter(score, size=window, mode="nearest")
-    usual = float(np.mean(np.abs(residual)))  # the median one is 0 of a smooth curve
+    usual = float(np.mean(np.abs(residual)))  # the mean: the median residual of a smooth curve is 0
     return residual / usual if usual > 0 else np.zeros_like(score)
 
 
@@ -70,7 +70,7 @@ def make_answer(
     *,
     on_border: bool,
 ) -> Answer:
-    """Make an answer of a best position; `penalty` says what lowers its confidence most.
+    """Make an answer from the best position; `penalty` names what lowers its confidence most.
 
     "edge" without confidence if the best position is on the border of the detector, or outside of
     the candidates, by more than 4 px and 2 steps, with a confidence from 0.25 to 0.6.

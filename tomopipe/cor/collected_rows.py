@@ -41,9 +41,9 @@ _OPTIONAL = {
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What try_recon keeps of a scan, corrected, unbinned along the columns.
+    """Corrected rows and projections of a scan that try_recon keeps, with unbinned columns.
 
-    The columns are those in use; a COR in them is that of the detector less `first_col`.
+    Only the columns in use; a COR in them is that of the detector minus `first_col`.
     """
 
     # (n_kept, n_angles, n_cols): the try row first, then a few more spread over the height;
@@ -58,9 +58,9 @@ class Rows:
     # (n_pairs, 2): their angles, the second within half a step of the first + pi
     pair_theta_rad: NDArray[np.float64]
     n_rows: int  # rows of the detector
-    theta_missing: bool  # the angles were made up
-    minus_log: bool  # values are attenuation line integrals, not transmission
-    failed: str  # why there is nothing here, or "". The arrays are empty when failed.
+    theta_missing: bool  # whether the angles are assumed
+    minus_log: bool  # whether values are line integrals, not transmission
+    failed: str  # why try_recon failed, or ""; the arrays are empty then
     first_col: int = 0  # column of the detector that is the first one here
     # (n_kept, n_angles, n_cols): `sinograms` with flat, dark, logarithm, distortion and roll
     # corrected and nothing else; None: they are the same
@@ -162,7 +162,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
     )
 
 
-N_KEPT = 5  # rows, those asked for included
+N_KEPT = 5  # rows kept, including those asked for
 N_PAIRS = 3
 MAX_PAIR_ROWS = 256
 _READ_BYTES = 256 * 2**20
@@ -175,9 +175,9 @@ def collect_rows(
 ) -> Rows:
     """Read the rows and opposing projections of an open scan, and correct them.
 
-    Rows that are asked for are kept first of all, and a few more (`spread_rows`). One pass; a
-    second one where a correction needs the rows around those that are kept. A ScanError says that
-    the data were never written or hold no signal.
+    `requested_rows` come first, then a few more (`spread_rows`). The file is read once, or twice if
+    a correction needs the rows around those that are kept. A ScanError says that the data were
+    never written or hold no signal.
     """
     row_index = spread_rows(requested_rows, scan.n_rows)
     pairs = opposing_pairs(scan.theta_rad)
@@ -237,7 +237,7 @@ def _why_equal(scan: Scan, row: int, value: float) -> str:
 
 
 def _flat_levels(scan: Scan, recipe: PreprocessBlock) -> NDArray[np.float64]:
-    """Return the level of each flat; their median where those that differ do not count."""
+    """Return the level of each flat; with the median of flats, their median level."""
     levels = scan.flat_levels
     if len(levels) and (recipe.flat_method == "median" or recipe.air_px):
         return np.full_like(levels, np.median(levels))
@@ -252,7 +252,7 @@ def _bad_frames(
     recipe: PreprocessBlock,
 ) -> dict[str, tuple[int, ...]]:
     """Numbers of the projections without an image, from the rows, or all rows, that were read."""
-    has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not those of a camera
+    has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not raw counts
     flat, dark = scan.flat, scan.dark
     if scan.stuck.any():  # they saturate no projection
         raw_rows = np.where(scan.stuck[row_index], 0, raw_rows).astype(raw_rows.dtype)
@@ -290,7 +290,7 @@ def _correct_rows(
         return sinograms
     chunk = scan.chunks or (1, 1)
     first_row, last_row = min(span[0] for span in spans), max(span[1] for span in spans)
-    together = chunk[1] >= (last_row - first_row) // 2  # then a read decodes all rows anyway
+    together = chunk[1] >= (last_row - first_row) // 2  # a read then decodes all rows anyway
     most_rows = last_row - first_row if together else max(span[1] - span[0] for span in spans)
     frame_bytes = most_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
     step = max(1, _READ_BYTES // 4 // (frame_bytes * chunk[0])) * chunk[0]

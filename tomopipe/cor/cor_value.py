@@ -15,7 +15,7 @@ def is_valid(cor_px: float | None, n_cols: int) -> bool:
 
 @dataclass(frozen=True)
 class CorText:
-    """A COR as a person typed it or a program wrote it, such as "1024.50": parsed here alone."""
+    """A COR as text, such as "1024.50", typed by a person or written by a program."""
 
     text: str = ""
 
@@ -30,7 +30,7 @@ class CorText:
         return cor_px if math.isfinite(cor_px) else None
 
     def px_on(self, n_cols: int | None) -> float | None:
-        """Return the number if it is on the detector, as far as its width is known, else None."""
+        """Return the number if it is on the detector (of unknown width: any number), else None."""
         if self.px is None or n_cols is None or is_valid(self.px, n_cols):
             return self.px
         return None

@@ -56,9 +56,9 @@ from tomopipe.cor.slices import (
 )
 from tomopipe.geometry import unbin_cor
 
-_RATIO = 0.5  # object's radius over half the width, as in [1]
+_RATIO = 0.5  # radius of the object over half the width, as in [1]
 _COARSE_SIGMA, _FINE_SIGMA = 3.0, 1.5  # smoothing along the angle, rows
-_ANGLES = 360  # of 180 degrees; more are averaged
+_ANGLES = 360  # angles over 180 degrees; more are averaged
 
 
 def wedge_metric(
@@ -135,7 +135,7 @@ def _region(
 def _halves(sinograms: list[Image], angles: SortedAngles) -> list[Image]:
     """Return 180 degrees of all sinograms, twice of each when the scan covers 360 degrees."""
     starts = [0.0, np.pi] if angles.full_rotation else [0.0]
-    # A drifting beam would make a step at the join, the smaller the nearer to the middle.
+    # A drifting beam makes a step at the join, which is smallest near the middle.
     level = [sinogram - sinogram.mean(axis=1, keepdims=True) for sinogram in sinograms]
     return [resample_180(s, angles, start, _ANGLES) for s in level for start in starts]
 
@@ -163,9 +163,9 @@ KINDS = ("pairs", "rows", "difference", "moving", "wedge", *MEASURES, "mass")
 """Order of the curves: projection pairs, opposing rows, the difference of either, the same without
 fixed patterns, double wedge, entropy, edges and negativity of slices, centre of mass."""
 
-_COLS = 320  # about so many columns are left by binning
-_MAX_GAP_DEG = 30.0  # that may be missing from 180 for the double wedge
-_FINE_ROWS = 2  # sinograms that refine the double wedge
+_COLS = 320  # columns left by binning, about
+_MAX_GAP_DEG = 30.0  # largest gap in 180 degrees for the double wedge
+_FINE_ROWS = 2  # sinograms used to refine the double wedge
 _MOVING_PX = 4.0  # smoothing
 _MOVING_OVERLAP = {True: 0.5, False: 1.0}  # power of the overlap, in a full rotation and over less
 _TREND = 8  # the running median spans this part of the detector
@@ -189,10 +189,10 @@ class CurveSet:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """All evidence about the COR of one scan; each part is made once, when it is asked for."""
+    """All evidence about the COR of one scan; each part is computed on first use."""
 
     prepared: Prepared  # the scan
-    reconstruct: Reconstruct = reconstruct  # makes slices of one sinogram at several CORs
+    reconstruct: Reconstruct = reconstruct  # reconstructs one sinogram at several CORs
 
     @property
     def binning(self) -> int:
@@ -206,7 +206,7 @@ class Curves:
 
     @cached_property
     def measures(self) -> CurveSet:
-        """All of `KINDS`; none valid where a scan has under 8 angles, or all angles are one."""
+        """Curves of all `KINDS`; none is valid with under 8 angles, or if all angles are equal."""
         return _measures(self)
 
     @cached_property
@@ -221,7 +221,7 @@ class Curves:
 
     @cached_property
     def sharpness(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What `coarse_slices` returns."""
+        """Sharpness of slices over the whole detector (`coarse_slices`)."""
         return coarse_slices(self.prepared, self.reconstruct)
 
     @cached_property
@@ -235,7 +235,7 @@ class Curves:
 
     @cached_property
     def total_variation(self) -> MinimumTotalVariation | None:
-        """What `minimum_total_variation` returns."""
+        """Axis of minimum total variation, if there is one."""
         return minimum_total_variation(self.prepared)
 
 
@@ -256,7 +256,7 @@ def _measures(curves: Curves) -> CurveSet:
             inside = (cor_px >= curve_px[0] - 1e-9) & (cor_px <= curve_px[-1] + 1e-9)
             valid[i] = bool(np.ptp(score) > 0)
             raw[i, inside] = np.interp(cor_px[inside], curve_px, score)
-            # A bump has no trend.
+            # A single peak has no trend.
             of_kind = raw[i, inside]
             trend = len(of_kind) // _TREND
             height[i, inside] = 10 * of_kind if name == "mass" else prominence(of_kind, trend)
@@ -276,7 +276,7 @@ Found = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 def _registration_curves(curves: Curves) -> tuple[Found, NDArray[np.float64]]:
-    """Likelihood of registration; the share of texture that overlaps."""
+    """Likelihood of registration, and the share of the texture that overlaps."""
     prepared, binning = curves.prepared, curves.binning
     result: Found = {}
     n_cols = prepared.n_cols // binning
@@ -300,7 +300,7 @@ def _opposing(prepared: Prepared) -> dict[str, OpposingLines]:
 
 
 def _wedge_curve(prepared: Prepared, binning: int) -> Found:
-    """One less the metric over its mean, of each 180 degrees, where 8 % of the columns overlap."""
+    """One minus metric over mean, for each 180 degrees, where 8 % of the columns overlap."""
     if np.rad2deg(prepared.angles.gap_rad) > _MAX_GAP_DEG:
         return {}
     halves = _halves([bin_columns(s, binning) for s in prepared.sinograms], prepared.angles)
@@ -312,7 +312,7 @@ def _wedge_curve(prepared: Prepared, binning: int) -> Found:
 
 
 def _slice_curves(cor_px: NDArray[np.float64], measures: NDArray[np.float64]) -> Found:
-    """Mean of the sinograms, each in units of its own spread: their contrasts differ."""
+    """Mean over the sinograms, each in units of its own spread, as their contrasts differ."""
     means = in_own_units(measures).mean(axis=0)
     return {name: (cor_px, mean) for name, mean in zip(MEASURES, means, strict=True)}
 
@@ -330,12 +330,13 @@ def _mass_curve(
 
 
 def describe(prepared: Prepared) -> dict[str, float]:
-    """Numbers that tell what can be expected of each kind of evidence in a scan.
+    """Return numbers that describe how reliable each kind of evidence is in this scan.
 
     One of half_turn (180 degrees), full_turn (360) and short_turn (limited angles) is 1: the recipe
-    of the network's input has these names. pair_motion_px is how far the rim may have moved;
-    contrast the range of values over the noise between neighbouring columns; turning is the share
-    of the variation that rotates, air 1 where both sides of the sample show some.
+    of the network's input has these names. pair_motion_px is the possible motion of the rim between
+    the two of a pair; contrast the range of values over the noise between neighbouring columns;
+    turning is the share of the variation that rotates, air 1 where both sides of the sample show
+    some.
     """
     rows, angles = prepared.rows, prepared.angles
     first = prepared.plain[0]
@@ -390,7 +391,7 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
 
 
 def _register(opposing: OpposingLines, near_px: float, reach_px: float) -> float | None:
-    """Refine a COR by registration; None where next to nothing overlaps."""
+    """Refine a COR by registration; None if hardly anything overlaps."""
     n_cols = opposing.direct.shape[1]
     lag = round(2 * near_px) - (n_cols - 1)
     n_lags = min(round(2 * reach_px), (n_cols - abs(lag)) // 4)

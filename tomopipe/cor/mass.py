@@ -1,4 +1,4 @@
-"""Centre of mass: that of the projections moves sinusoidally about the rotation axis.
+"""COR from the centre of mass of the projections, which moves sinusoidally about the axis.
 
 For an object that never leaves the field of view, m(t) = sum(u p) / sum(p) is exactly
 cor + a cos t + b sin t [1]_, at any angles, in any order, also over less than 180 degrees. A beam
@@ -22,14 +22,14 @@ from tomopipe.cor.sinograms import Image, SortedAngles, remove_stripes, robust_s
 
 NO_FIXED_PATTERN = 0.0, 1.0
 """Rms and correlation length, as of `subtract_drift`, without a fixed pattern."""
-_MAX_SUM_SPREAD = 0.06  # std/mean of the row sums, above which something left the field of view
-_MAX_AIR = 0.12  # of the height of the object, above which a column holds more than air
-_AIR_SHARE = 97  # percent of the angles at which it must not
-_EDGE_PX = 2  # next to the object, not counted as air
-_MAX_DRIFT = 0.5  # of the height of the object: a beam does not drift by more
-_FAINT = 0.02  # of the height: faint structure that may pass through a column of air
+_MAX_SUM_SPREAD = 0.06  # std/mean of the row sums above which something left the field of view
+_MAX_AIR = 0.12  # share of the height of the object above which a column holds more than air
+_AIR_SHARE = 97  # percent of the angles at which a column must hold only air
+_EDGE_PX = 2  # margin next to the object that is not counted as air
+_MAX_DRIFT = 0.5  # largest drift of a beam, share of the height of the object
+_FAINT = 0.02  # share of the height: faint structure that may pass through a column of air
 _SIGNIFICANT = 5.0  # standard errors above that
-_PASSING = 24  # the structure stays in a column for one of so many parts of a scan
+_PASSING = 24  # parts of a scan: faint structure stays in a column for one of them
 _MIN_SPAN_RAD = np.deg2rad(90)
 
 
@@ -53,9 +53,9 @@ def centre_of_mass(sinograms: list[Image], angles: SortedAngles) -> tuple[float,
 def subtract_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
     """Subtract from each angle the line through the air of both sides; None without such air.
 
-    Returns the level, 0 in air but for fixed patterns, and the columns left and right of the object
-    that hold air at nearly all angles: at least 2 % and 4 columns on each side. Their level must be
-    far below that of the object, or else the object fills the field of view.
+    Returns the sinogram, 0 in air except for fixed patterns, and the columns left and right of the
+    object that hold air at nearly all angles: at least 2 % and 4 columns on each side. Their level
+    must be far below that of the object, or else the object fills the field of view.
     """
     result = _find_air(sinogram)
     if result is None:
@@ -99,7 +99,7 @@ def has_air(sinogram: Image) -> bool:
 def _find_air(
     sinogram: Image,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], float] | None:
-    """As `subtract_air`, faint parts of the sample counted as air, and the height of the sample."""
+    """As `subtract_air`, with faint parts of the sample as air; also the height of the sample."""
     n_angles, n_cols = sinogram.shape
     width = _least_air(n_cols)
     if n_cols < 4 * width:
@@ -127,7 +127,7 @@ def _find_air(
 
 
 def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) -> NDArray[np.bool_]:
-    """Tell through which columns of the air nothing passes; the outermost count as such.
+    """Tell through which columns of air no structure passes; the outermost columns always count.
 
     A faint structure is far below the noise of a single angle. Counted as air, it would tilt the
     level of all columns. Fixed patterns of the flat field are constant and do not count.
@@ -149,7 +149,7 @@ def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) ->
 
 
 def _least_air(n_cols: int) -> int:
-    """Return the least number of columns of air on each side."""
+    """Return the least number of air columns needed on each side."""
     return max(4, round(0.02 * n_cols))
 
 
@@ -165,7 +165,7 @@ def _air_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _slow_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The same for a beam that drifts slowly: smoothed over neighbouring angles."""
+    """As `_air_lines`, smoothed over neighbouring angles, for a beam that drifts slowly."""
     return np.asarray(ndimage.gaussian_filter1d(_air_lines(sinogram, air), 1.0, axis=0))
 
 
@@ -199,7 +199,7 @@ def _fit(sinogram: Image, theta_rad: NDArray[np.float64]) -> tuple[float, float]
     if fitted is None:
         return None
     off_px, error_px = fitted
-    # A background that makes the sums vary moves the estimate to the middle by as much.
+    # A background that makes the sums vary moves the estimate towards the middle by the same share.
     pull_px = mass.std() / mass.mean() * abs(off_px)
     n_cols = sinogram.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2

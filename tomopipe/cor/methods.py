@@ -1,8 +1,8 @@
 """COR finders (methods): each makes an `Answer` of a scan's curves; `choose` decides among several.
 
 Method `classical` takes one curve: over 180 degrees and more the difference of opposing lines
-without what stays in place ("moving" of `tomopipe.cor.curves`), over less the minimum total
-variation of slices. Why these: docs/decisions/0015-methods-of-predict-cor.md.
+without fixed patterns ("moving" of `tomopipe.cor.curves`), over less the minimum total variation
+of slices. The reasons: docs/decisions/0015-methods-of-predict-cor.md.
 """
 
 import os
@@ -21,13 +21,13 @@ from tomopipe.cor.prepared import ramp, rotation_penalty
 from tomopipe.errors import TomopipeError
 
 METHOD = "classical"
-_SAME_PX = 1.0  # of kinds of evidence that find the same COR
-_BELONGS = 16  # samples of half a binned column: the best position, on each side
+_SAME_PX = 1.0  # largest distance of kinds of evidence that agree
+_BELONGS = 16  # half width of a peak, in samples of half a binned column
 _ALL_ANGLES = {"slices", "mass"}  # kinds that need no opposing lines
 
 
 def find_classical(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
-    """Find the COR by opposing lines, below 180 degrees by total variation; all columns."""
+    """Find the COR by opposing lines, below 180 degrees by total variation; any column."""
     prepared = curves.prepared
     if why := prepared.no_signal:
         return nothing(METHOD, "flat", why, candidates_px)
@@ -68,7 +68,7 @@ def find_classical(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer
 
 
 def _second_ratio(height: NDArray[np.float64], best: int) -> float:
-    """Height of the second peak over that of the best one; shoulders of this are none."""
+    """Height of the second peak over that of the best one, whose shoulders do not count."""
     peak = np.zeros(len(height), bool)
     peak[max(0, best - _BELONGS) : best + _BELONGS + 1] = True
     shoulder = ndimage.label(height > 0.5 * height[best])[0]
@@ -174,7 +174,7 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
 
 
 def _undecided(answers: Sequence[Answer], min_confidence: float) -> Decision:
-    """Take the best estimate for people to start from, that of `ai`; accept none."""
+    """Return the best estimate (that of `ai`, if any) for people to start from; accept none."""
     of_ai = [answer for answer in answers if answer.method == "ai"]
     best = min(of_ai or answers, key=lambda answer: (_RANK[answer.verdict], -answer.confidence))
     reason = f"{best.method}: {best.reason or 'low confidence'}"

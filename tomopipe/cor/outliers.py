@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, is_valid, off_detector
 from tomopipe.storage.json_files import number
 
-# reasons that other parts look for
+# reasons that other modules look for
 EDITED = "center_of_rotation.txt edited by hand"
 EMPTIED = "center_of_rotation.txt emptied by hand"
 NOT_ASKED = "no method was asked (predict_cor.methods is empty)"
@@ -33,7 +33,7 @@ _ROUNDING_PX = 1e-6
 
 @dataclass(frozen=True)
 class Member:
-    """What is known of one scan of a series before fixing."""
+    """One scan of a series before fixing: its manual and predicted COR."""
 
     scan: str
     index: int
@@ -41,15 +41,15 @@ class Member:
     manual: CorText = NO_TEXT  # the cell of the campaign table
     predicted_px: float | None = None
     predicted_source: str = "auto"  # or "ai"; "manual" where the file was edited by hand
-    confidence: float = 0.0  # as far as it counts for `protect_confident`
+    confidence: float = 0.0  # of the prediction; 0 where `protect_confident` does not apply
     selected: bool = True  # False: `select: no`; only a donor in pass 2
-    note: str = ""  # what the caller has to report of this scan
+    note: str = ""  # remark for the reason
     no_cor_reason: str = ""  # why there is no predicted COR, reported if there is no other one
 
 
 @dataclass(frozen=True)
 class Fix:
-    """What fixing made of one scan: a row of the table of a series, in its columns."""
+    """The result of fixing one scan: a row of the table of a series, with its columns."""
 
     scan: str
     index: int
@@ -65,7 +65,7 @@ class Fix:
     def is_by_file(self) -> bool:
         """Whether a person changed center_of_rotation.txt.
 
-        What the prediction says, such as its confidence, is then not about the COR.
+        The prediction and its confidence then do not describe the COR.
         """
         return EDITED in self.reason or EMPTIED in self.reason
 
@@ -76,7 +76,7 @@ class Fix:
 
     @property
     def is_for_default(self) -> bool:
-        """Whether it is filled from the series of a scan that no method was asked about.
+        """Whether the COR is filled from the series because no method was asked about this scan.
 
         `default_px` then wins: a COR set by hand for one scan must not move all others.
         """
@@ -109,27 +109,27 @@ def parse_fixes(rows: Iterable[Mapping[str, str]]) -> dict[str, Fix]:
     }
 
 
-def known_median(cor_px: Iterable[float | None]) -> float | None:
-    """Return the median of the numbers that are known; None if none is."""
-    known_px = [value_px for value_px in cor_px if value_px is not None and math.isfinite(value_px)]
-    return statistics.median(known_px) if known_px else None
+def finite_median(cor_px: Iterable[float | None]) -> float | None:
+    """Return the median of the finite numbers; None if there are none."""
+    finite_px = [px for px in cor_px if px is not None and math.isfinite(px)]
+    return statistics.median(finite_px) if finite_px else None
 
 
 def outlier_limit(
     cor_px: Sequence[float | None], *, max_delta_px: float
 ) -> tuple[float, float] | None:
-    """Return the median of a series and the largest distance from it that is not outlying, px.
+    """Return the median of a series and the outlier limit: largest accepted distance from it, px.
 
     The limit is min(max_delta_px, max(10, 5 * MAD)), with the unscaled MAD, median |v - median|.
     None, NaN and inf count as unknown. None if no COR is known.
     """
     if not max_delta_px > 0:
         raise ValueError(f"max_delta_px: expected a number above 0, got {max_delta_px}")
-    median_px = known_median(cor_px)
+    median_px = finite_median(cor_px)
     if median_px is None:
         return None
     away_px = (abs(value_px - median_px) for value_px in cor_px if value_px is not None)
-    mad_px = known_median(away_px) or 0.0
+    mad_px = finite_median(away_px) or 0.0
     return median_px, min(max_delta_px, max(MIN_LIMIT_PX, MAD_FACTOR * mad_px))
 
 
@@ -178,16 +178,16 @@ def fix_series(
         if is_confident:
             fixed = _confident_outlier(_start(member), fixed, member.confidence)
         after.append(fixed)
-        # Fills are no donors: only what was there before, as it is after pass 1.
+        # Filled CORs are no donors: only those that existed before, as pass 1 left them.
         if not (row.before_px is None or is_confident):
             donors_px.append(fixed.after_px)
     donors_px += (_start(member).before_px for member in members if not member.selected)
-    known_px = [cor_px for cor_px in donors_px if cor_px is not None]
-    return [_filled(row, known_px, member) for row, member in zip(after, chosen, strict=True)]
+    finite_px = [cor_px for cor_px in donors_px if cor_px is not None]
+    return [_filled(row, finite_px, member) for row, member in zip(after, chosen, strict=True)]
 
 
 def _start(member: Member) -> Fix:
-    """Take the manual COR, else the predicted one; report what is neither."""
+    """Start from the manual COR, else the predicted one; note values that cannot be used."""
     notes = [member.note] if member.note else []
     if fault := member.manual.fault(member.n_cols):
         notes.append(f"manual COR {fault}, ignored")
@@ -266,7 +266,7 @@ def _confident_outlier(start: Fix, replaced: Fix, confidence: float) -> Fix:
 
 
 def _filled(row: Fix, donors_px: list[float], member: Member) -> Fix:
-    """Give a scan that still has no COR the mean of the donors; report one that cannot have it."""
+    """Give a scan without a COR the mean of the donors, or note why it cannot have it."""
     why = member.no_cor_reason
     not_asked = why == NOT_ASKED  # resolve_cor has to know
     if row.after_px is not None:

@@ -1,12 +1,11 @@
 """Input of the methods: sorted and cleaned sinograms of a scan, made once for all of them.
 
-How well projections match each other after a shift sideways, and whether something rotates: lines
+Also the match of projections after a sideways shift, and the test whether something rotates: lines
 180 degrees apart must match better than others do.
 
-Fixed structure that fades, such as that of a scintillator or dust under a beam that drifts, can be
-symmetric about some column, and then matches its mirror image there, at any two angles. A sample
-does so at 180 degrees only: pairs of other angles, mirrored about the same column, are the null
-hypothesis that a match has to beat.
+Fixed structure that fades, such as dust in a drifting beam, can be symmetric about some column, and
+then matches its mirror image at any two angles. A sample does so only 180 degrees apart: pairs of
+other angles, mirrored about the same column, are the null hypothesis that a match has to beat.
 """
 
 from dataclasses import dataclass
@@ -41,15 +40,16 @@ from tomopipe.cor.sinograms import (
 )
 from tomopipe.geometry import bin_cor
 
-_MAX_STEP_PX = 10.0  # of the rim: further apart, neighbouring projections are too different
-_REACH = 1 / 16  # of the columns: textures match by chance further away
+# motion of the rim from one projection to the next: beyond it they differ too much
+_MAX_STEP_PX = 10.0
+_REACH = 1 / 16  # share of the columns: beyond it textures match by chance
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
-_COLS = 512  # binning leaves about so many columns to match
-_SMOOTH_PX, _TREND = 1.5, 0.21  # the mean over that part of the columns is taken off
+_COLS = 512  # columns left by binning, about
+_SMOOTH_PX, _TREND = 1.5, 0.21  # the mean over this share of the columns is subtracted
 _ALIKE_ROWS = 1.5  # standard deviation of the average over neighbouring angles
-_MIN_ROTATING_SHARE = 0.2  # where there is a sample
+_MIN_ROTATING_SHARE = 0.2  # least value with a sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Prepared:
 
     @cached_property
     def angles(self) -> SortedAngles:
-        """Its angles."""
+        """Sorted angles."""
         return sort_angles(self.rows.theta_rad)
 
     @property
@@ -81,7 +81,7 @@ class Prepared:
 
     @cached_property
     def sinograms(self) -> list[Image]:
-        """The same without stripes."""
+        """As `plain`, without stripes."""
         return [remove_stripes(sinogram) for sinogram in self.plain]
 
     @cached_property
@@ -128,8 +128,8 @@ class Prepared:
         """Opposing lines without fixed patterns: dust, rings, an outdated flat field.
 
         Over 360 degrees the mean of all angles is subtracted, and neighbouring angles are averaged
-        against noise. Over less, the mean of the sample is not the same on both sides of the axis:
-        there each line is taken less its counterpart.
+        against noise. Over less, the mean of the sample differs between the two sides of the axis,
+        so each line has its counterpart subtracted instead.
         """
         if not self.angles.full_rotation:
             lines = self.most_lines
@@ -154,12 +154,12 @@ class Prepared:
 
 
 def lines_as_taken(prepared: Prepared, n_rows: int) -> Image:
-    """Return up to so many rows to match, in the order in which they were taken."""
+    """Return up to `n_rows` rows to match, in the order of acquisition."""
     return prepared.lines_to_match[:n_rows, np.argsort(prepared.angles.order)]
 
 
-def usual_step_rad(prepared: Prepared) -> float:
-    """Return the median step between projections; 0: there is none, or they are too far apart."""
+def median_step_rad(prepared: Prepared) -> float:
+    """Return the median step between projections; 0 if there is none, or it is too large."""
     steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
     step_rad = float(np.median(steps_rad)) if len(steps_rad) else 0.0
     step_px = step_rad * prepared.n_cols / 2 / prepared.match_binning
@@ -185,26 +185,26 @@ def match(
     return np.asarray(product / np.maximum(norm, 1e-6 * inside.max() + 1e-30))
 
 
-_ROTATION_COLS = 320  # about so many are left by binning
-_LAGS = 3  # half columns to each side of the COR
+_ROTATION_COLS = 320  # columns left by binning, about
+_LAGS = 3  # searched on each side of the COR, half columns
 _OTHER_DEG = (35.0, 50.0, 65.0, 80.0, 95.0, 110.0, 125.0, 140.0)
 _STARTS = 4
 
 
 def rotation_penalty(prepared: Prepared, cor_px: float) -> float:
-    """Penalty: 1 if lines 180 degrees apart match better than others, or are none; 0 if not."""
+    """Factor of the confidence, 0 to 1: 1 if lines 180 degrees apart match best, or are none."""
     gain = rotation_gain(prepared, cor_px)
-    # With a sample the gain was above 1 (the worst 0.4) and at most 16 % of the others matched as
-    # well, in 95 % of 35 simulated scans; the best gain of four fading structures was 0.81.
+    # In 95 % of 35 simulated scans with a sample the gain was above 1 (the worst 0.4) and at most
+    # 16 % of the other pairs matched as well; the best gain of four fading structures was 0.81.
     return 1.0 if gain is None else ramp(gain[0], 0.5, 1.1) * ramp(gain[1], 0.3, 0.15)
 
 
 def rotation_gain(prepared: Prepared, cor_px: float) -> tuple[float, float] | None:
     """Compare the match of lines 180 degrees apart with that of lines at other angles.
 
-    Median log of what other pairs leave unmatched over what pairs 180 degrees apart leave, and the
-    share of other pairs that match as well. None over less than 180 degrees, or where next to
-    nothing overlaps.
+    Returns the median log of the mismatch of other pairs relative to that of pairs 180 degrees
+    apart, and the share of other pairs that match as well. None over less than 180 degrees, or
+    where next to nothing overlaps.
     """
     angles = prepared.angles
     short_rad = np.pi - angles.span_rad

@@ -37,7 +37,7 @@ class OpposingLines:
     direct: NDArray[np.float32]
     flipped: NDArray[np.float32]
     group: NDArray[np.intp]  # (n_lines,): lines of one group vote together
-    motion_px: float  # how far the rim may lie from where it is after exactly 180 degrees
+    motion_px: float  # possible distance of the rim from its position after exactly 180 degrees
 
     def binned(self, binning: int) -> "OpposingLines":
         """Average blocks of columns, from the left edge of the detector on both sides."""
@@ -77,7 +77,7 @@ def subtract_counterparts(opposing: OpposingLines) -> OpposingLines:
 def remove_fixed(
     direct: NDArray[np.float32], flipped: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Remove what lies in the same columns of both band-passed projections before the flip."""
+    """Remove structure in the same columns of both band-passed projections before the flip."""
     unflipped = flipped[:, ::-1]
     norm = np.sqrt(np.sum(direct.astype(float) ** 2) * np.sum(unflipped.astype(float) ** 2))
     if norm == 0 or np.sum(direct.astype(float) * unflipped) / norm < 0.5:
@@ -96,7 +96,7 @@ def opposing_projections(rows: Rows, n_bands: int | None = None) -> OpposingLine
     """
     if not (len(rows.pairs) and rows.pairs.shape[2]):
         return None
-    # how far the rim moves between exactly 180 degrees and the angle of each pair
+    # motion of the rim between exactly 180 degrees and the angle of each pair
     excess_rad = np.diff(rows.pair_theta_rad, axis=1)[:, 0]
     motion_px = np.abs(excess_rad % (2 * np.pi) - np.pi) * rows.pairs.shape[3] / 2
     nearest = motion_px <= max(1.0, float(motion_px.min()))
@@ -130,7 +130,7 @@ def opposing_sinograms(
         group.append(np.arange(len(first)) * n_parts // len(first) + n_parts * len(group))
         direct.append(first)
         flipped.append(second[:, ::-1])
-    # An end that was extrapolated by half a step moves by up to step * n_cols / 4.
+    # An end extrapolated by half a step moves by up to step * n_cols / 4.
     motion_px = 0.0 if angles.reaches_180 else angles.step_rad * direct[0].shape[1] / 4
     return OpposingLines(
         np.concatenate(direct), np.concatenate(flipped), np.concatenate(group), motion_px
@@ -139,7 +139,7 @@ def opposing_sinograms(
 
 _TRIM_PX = 6  # columns next to an edge of the detector that the refinement leaves out
 _LAGS = 4
-_SMOOTH_PX = 1.5  # against noise, of the differences
+_SMOOTH_PX = 1.5  # smoothing of the differences, against noise
 
 
 def likelihood(correlation: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -230,7 +230,7 @@ def difference_score(
     Minus the logarithm of the variance of the difference over the sum of both variances, each line
     less its mean in the overlap, times a power of the share of columns that overlap: a few match by
     chance. Unlike in `registration_score`, wide structure counts as well and the size of the
-    overlap does not: in half acquisition and for smooth objects this finds what that does not.
+    overlap does not: this also works in half acquisition and for smooth objects.
     """
     n_cols = opposing.direct.shape[1]
     direct, flipped = (

@@ -25,31 +25,31 @@ from tomopipe.cor.registration import (
 
 _MAX_BANDS = 16
 _MIN_BANDS, _FEW_BANDS = 4, 8
-_BAND_ROWS = 6  # at least
+_BAND_ROWS = 6  # least height of a band
 _MAX_ERROR = 0.05  # px per 100 rows
-# Where the outermost rows are further from the COR, bands may be beyond its search; then the axis
-# is searched for up to this roll, in steps of half a column, as are the scores.
+# If the outermost rows are further than this from the COR, bands may lie beyond the search near it;
+# then the axis is searched for up to this roll, in steps of half a column, as the scores have.
 _NEAR_PX, _MOST_DEG, _STEP_PX = 1.5, 6.0, 0.5
-_ALONE = 0.6  # as well as it any other axis may match at most
-_FAR_PX = 0.5  # from the line, of a band that did not resolve
-# Of the axis at the outermost rows: half a pixel from the COR is as far as a COR may be off before
-# slices show it; two spoil them. It has to be known so many times better.
-_TOLD_PX, _SPOILS_PX, _SIGNIFICANCE = 0.5, 2.0, 5.0
+_ALONE = 0.6  # largest score of any other axis, relative to the best one
+_FAR_PX = 0.5  # distance from the line from which a band counts as wrong
+# Distance of the axis from the COR at the outermost rows: slices show half a pixel, and two pixels
+# spoil them. Least ratio of that distance to its error.
+_SHOWS_PX, _SPOILS_PX, _SIGNIFICANCE = 0.5, 2.0, 5.0
 
 
 class UsedRows(NamedTuple):
-    """What the configuration says of the rows of a volume."""
+    """Options that decide which rows a volume has, and their roll correction."""
 
-    roll_deg: float = 0.0  # by which they are corrected
-    rows: Sequence[int] | Literal["all"] = "all"  # or the first and the last one
+    roll_deg: float = 0.0  # roll correction in use
+    rows: Sequence[int] | Literal["all"] = "all"  # or the first and the last row
 
 
 def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | None:
     """Measure how the COR changes along the rows of a scan whose COR is that of a row in between.
 
-    In pixels per 100 detector rows, positive where the COR grows with the row, and its standard
-    error; None where too few rows resolve, or it is not known to 0.05 px per 100 rows or a
-    twentieth.
+    Returns the slope in pixels per 100 detector rows, positive where the COR grows with the row,
+    and its standard error; None if too few bands resolve, or the error is above 0.05 px per 100
+    rows and a twentieth of the slope.
     """
     banded = _banded(prepared)
     if banded is None:
@@ -69,15 +69,15 @@ def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | Non
 
 
 def tilt_of(roll: tuple[float, float], used: UsedRows, n_rows: int) -> tuple[str, bool]:
-    """Say in one sentence that a measured roll moves the axis off the COR; "" if not by much.
+    """Return a warning that a measured roll moves the axis off the COR, or "".
 
-    Also whether it spoils the volume. The COR is taken for that of the middle one of `n_rows`, from
-    which a roll moves it a little; a measured roll is what `used.roll_deg` left.
+    Also returns whether it spoils the volume. The COR is assumed to be that of the middle one of
+    `n_rows`; `roll` is what remains after the correction by `used.roll_deg`.
     """
     slope, error = np.array(roll) / 100
     first, last = (0, n_rows - 1) if used.rows == "all" else used.rows
     off_px = abs(slope) * max(abs(row - (n_rows - 1) / 2) for row in (first, last))
-    if off_px < _TOLD_PX or abs(slope) < _SIGNIFICANCE * error:
+    if off_px < _SHOWS_PX or abs(slope) < _SIGNIFICANCE * error:
         return "", False
     whole_deg = used.roll_deg + float(np.rad2deg(np.arctan(slope)))
     text = (

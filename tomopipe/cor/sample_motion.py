@@ -1,16 +1,16 @@
-"""Jumps, drift, standstill of a sample or an axis during a scan: then no single COR is right.
+"""Motion of the sample or axis during a scan (jump, drift, standstill): no single COR fits then.
 
 Jumps: neighbouring projections are registered (docs/decisions/0021-jumps.md).
 
-Drift: one that goes like cos t and sin t is nothing but another position of the sample, and a
-steady one over 180 degrees nearly is. What no position explains shows in two ways: the centre of
-mass of the projections, where air is on both sides, leaves its path; and over 360 degrees opposing
-projections, whatever leaves the field of view, show an axis that moves.
+Drift: a drift like cos t and sin t is the same as another position of the sample, and a steady
+drift over 180 degrees nearly is. Any other drift shows in two ways: the centre of mass of the
+projections leaves its path, where there is air on both sides; and over 360 degrees the axis of
+opposing projections moves, also where the sample leaves the field of view.
 
-Rotation: a stage that stands still gives a COR, too. Over more than 360 degrees projections 360
-degrees apart must be alike: if they are not, and neighbours are, the sample moved along the axis (a
-helical scan) or changed, or the angles are wrong; then slices are useless wherever the COR is. What
-a sideways shift explains does not count: samples drift.
+Standstill: projections of a stage that does not rotate give a COR, too. Over more than 360 degrees,
+projections 360 degrees apart must be alike: if they differ and neighbours do not, the sample moved
+along the axis (a helical scan) or changed, or the angles are wrong; slices are then useless at any
+COR. A difference that a sideways shift explains does not count: samples drift.
 """
 
 from dataclasses import dataclass, replace
@@ -23,24 +23,24 @@ from tomopipe.arrays import evenly_spread
 from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.mass import mass_and_centre, subtract_air
 from tomopipe.cor.methods import Decision
-from tomopipe.cor.prepared import Floats, Numbers, Prepared, lines_as_taken, match, usual_step_rad
+from tomopipe.cor.prepared import Floats, Numbers, Prepared, lines_as_taken, match, median_step_rad
 from tomopipe.cor.sinograms import Image, bin_columns, rows_at
 from tomopipe.geometry import bin_cor
 
 _MAX_ROWS = 3
-_AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that show what is usual
+_AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that a pair is compared with
 _MIN_ANGLES = 20
-_ALONG = 1.5  # usual steps: further apart in angle, projections are no neighbours
-_REACH = 0.5  # of the columns: a sample that moves further has next to no picture in common
-# What a jump has: a shift, and how much better the pair matches then (log of the misfit), which all
-# others but two reach only a quarter of; the match, which those beside it have, too (more where the
-# shift is above a sixteenth of the columns: there are more places to match by chance); the share of
-# what is unusual about it that the shift explains (less where it gains much; above 2 nothing is
-# unusual); and how much of the shift the pairs beside it may take back.
+_ALONG = 1.5  # median steps: projections further apart in angle are not neighbours
+_REACH = 0.5  # largest shift, share of the columns: beyond it hardly anything overlaps
+# Thresholds of a jump: its shift; the gain of that shift (log of the misfit), and how many times
+# the third largest gain of other pairs that is; the match of the pair and of those beside it (a
+# larger one for shifts above a sixteenth of the columns, where chance matches are more likely); the
+# share of the excess misfit that the shift explains (less is enough for a large gain; above 2 there
+# is no excess); and the share of the shift that the pairs beside it may undo.
 _SHIFT_PX, _GAIN, _ALONE, _MATCH, _RETURNS = 1.5, 0.4, 4.0, 0.6, 0.4
 _FAR, _FAR_MATCH = 1 / 16, 0.75
 _EXPLAINED, _MUCH, _MOST_EXPLAINED = (0.8, 0.65), 1.0, 2.0
-# Images taken once more: at most that share of all, at an angle of the scan to that part of a step.
+# Repeat projections: largest share of all, and largest distance (steps) from an angle of the scan.
 _MOST_MORE, _SAME = 0.1, 0.25
 
 
@@ -53,13 +53,13 @@ class Jump:
 
 
 class _Pairs(NamedTuple):
-    """How pairs of projections match, each less what is usual around it; columns are binned."""
+    """Match of pairs of projections, relative to the pairs around them; columns are binned."""
 
-    away_px: Floats  # best shift
-    gain: Floats  # of that shift: log of the misfit
+    shift_px: Floats  # best shift
+    gain: Floats  # decrease of the misfit by that shift (log)
     misfit: Floats
-    explained: Floats  # share of the unusual misfit that the shift explains
-    near: NDArray[np.bool_]  # both are neighbours in angle, too
+    explained: Floats  # share of the excess misfit that the shift explains
+    near: NDArray[np.bool_]  # whether both are neighbours in angle, too
 
 
 def find_jump(prepared: Prepared) -> Jump | None:
@@ -87,34 +87,35 @@ def reject_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[
 
 def _neighbours(prepared: Prepared) -> _Pairs | None:
     """Register each projection with the next one; None where they are too far apart, or few."""
-    usual_rad = usual_step_rad(prepared)
+    median_rad = median_step_rad(prepared)
     steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
-    if len(steps_rad) < _MIN_ANGLES or not usual_rad:
+    if len(steps_rad) < _MIN_ANGLES or not median_rad:
         return None
     matches = match(lines_as_taken(prepared, _MAX_ROWS), slice(0, -1), slice(1, None), _REACH)
-    return _less_usual(matches, steps_rad <= _ALONG * usual_rad)
+    return _relative(matches, steps_rad <= _ALONG * median_rad)
 
 
-def _less_usual(matches: Floats, near: NDArray[np.bool_]) -> _Pairs:
+def _relative(matches: Floats, near: NDArray[np.bool_]) -> _Pairs:
+    """Compare each pair with the pairs around it."""
     pair, reach = np.arange(len(matches)), matches.shape[1] // 2
     best_px, misfit = _peaks(matches)
-    usual_px = _usual(best_px)
-    left = np.clip(np.floor(usual_px).astype(int) + reach, 0, 2 * reach - 1)
+    around_px = _median_around(best_px)
+    left = np.clip(np.floor(around_px).astype(int) + reach, 0, 2 * reach - 1)
     unmoved = 1 - np.maximum(matches[pair, left], matches[pair, left + 1])
     gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
-    explained = (unmoved - misfit) / np.maximum(unmoved - _usual(misfit), 1e-9)
+    explained = (unmoved - misfit) / np.maximum(unmoved - _median_around(misfit), 1e-9)
     return _Pairs(
-        np.where(near, best_px - usual_px, 0), np.where(near, gain, 0), misfit, explained, near
+        np.where(near, best_px - around_px, 0), np.where(near, gain, 0), misfit, explained, near
     )
 
 
 def _largest_jump(pairs: _Pairs, prepared: Prepared) -> Jump | None:
     largest = int(np.argmax(pairs.gain))
-    gain, shift_px = pairs.gain[largest], pairs.away_px[largest]
+    gain, shift_px = pairs.gain[largest], pairs.shift_px[largest]
     apart = np.abs(np.arange(len(pairs.gain)) - largest)
     third = np.sort(pairs.gain[apart > 2])[-3]
     beside = apart == 1
-    returned_px = pairs.away_px[beside].sum()
+    returned_px = pairs.shift_px[beside].sum()
     is_far = abs(shift_px) * prepared.match_binning > _FAR * prepared.rows.sinograms.shape[2]
     is_jump = (
         abs(shift_px) >= _SHIFT_PX
@@ -128,7 +129,7 @@ def _largest_jump(pairs: _Pairs, prepared: Prepared) -> Jump | None:
 
 
 def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
-    """Find a jump after which images were taken once more, at angles of the scan; else None."""
+    """Find a jump from repeat projections at equal angles; None if there is none."""
     theta_rad = prepared.rows.theta_rad
     runs = np.concatenate([[0], np.cumsum(~near)])
     longest = runs == np.argmax(np.bincount(runs))
@@ -152,7 +153,7 @@ def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
 
 
 def _peaks(matches: Floats) -> tuple[Floats, Floats]:
-    """Return the best shift of each pair, to a part of a column, and what it leaves unmatched."""
+    """Return the best shift of each pair, to a fraction of a column, and the remaining misfit."""
     pair, reach = np.arange(len(matches)), matches.shape[1] // 2
     best = np.argmax(matches, axis=1)
     middle = np.clip(best, 1, 2 * reach - 1)
@@ -162,34 +163,35 @@ def _peaks(matches: Floats) -> tuple[Floats, Floats]:
     return best + part - reach, 1 - matches[pair, best]
 
 
-def _usual(values: Floats) -> Floats:
-    """Median of each value's neighbours, the nearest two not counted."""
+def _median_around(values: Floats) -> Floats:
+    """Median of each value's neighbours, without the nearest two."""
     reach = max(_AROUND)
     padded = np.pad(values, reach, constant_values=np.nan)
     return np.nanmedian([padded[reach + i :][: len(values)] for i in _AROUND], axis=0)
 
 
-_OVERLAP_RAD = np.deg2rad(20)  # beyond 360 degrees, at least
-# Compared is what changes within this angle: what stays in its columns longer is no sample, and its
-# drift within a rotation must not count.
+_OVERLAP_RAD = np.deg2rad(20)  # least range beyond 360 degrees
+# Only changes within this angle are compared: what stays in its columns longer is not the sample,
+# and its drift during a rotation must not count.
 _CHANGE_RAD = np.deg2rad(10)
 _MOST_PAIRS, _LEAST_PAIRS = 128, 8
 _CHANGE_ROWS = 5
-_NEAR = 0.55  # of a step: as far from 360 degrees apart as the nearest projection may be
-# What does not match 360 degrees apart: as a share of what changes, and over that of neighbours,
-# which a whole step of rotation adds to. Of 324 scans of still samples none had 1.3 times theirs,
-# but one, a weak sample before a drifting beam: 5.5 times, at 0.42 (bench_turns.py at ef7c9bb8).
+_NEAR = 0.55  # steps: largest deviation from 360 degrees of projections compared
+# Thresholds for the mismatch 360 degrees apart: as a share of the changes, and relative to the
+# mismatch of neighbours, which includes one step of rotation. Of 324 scans of still samples one
+# exceeded 1.3 times that of neighbours, a weak sample in a drifting beam: 5.5 times, at a share of
+# 0.42 (bench_turns.py at ef7c9bb8).
 _APART, _OVER_NEIGHBOURS = 0.5, 2.0
 
 _PARTS, _LEAST_IN_PART = 4, 8
-# How much more projections half a part of the scan apart differ than neighbours, which differ by
-# noise and one step: less on average, or in some parts where another part shows that noise is not
-# all that there is (bench_standing.py at ef7c9bb8).
+# Change over half a part of the scan, relative to that between neighbours (noise and one step). A
+# part below the first number stood still if another part is above the second one; if the mean is
+# below the first, all of the scan did (bench_standing.py at ef7c9bb8).
 _CHANGES, _CLEARLY = 1.04, 5.0
 
 
 def warn_of_standstill(prepared: Prepared) -> str:
-    """Say in one sentence at which angles nothing rotated; "" if all did."""
+    """Return a warning that names the angles at which nothing rotated, or ""."""
     changes = change_in_parts(prepared)
     if not len(changes):
         return ""
@@ -208,7 +210,7 @@ def warn_of_standstill(prepared: Prepared) -> str:
 
 
 def change_in_parts(prepared: Prepared) -> np.ndarray:
-    """Change within each quarter of the angles over that between neighbours; empty if too few."""
+    """Change within each quarter of the angles, relative to neighbours; empty if too few angles."""
     parts = np.array_split(prepared.lines_to_match[:_CHANGE_ROWS], _PARTS, axis=1)
     if parts[-1].shape[1] < _LEAST_IN_PART:
         return np.array([])
@@ -217,7 +219,7 @@ def change_in_parts(prepared: Prepared) -> np.ndarray:
 
 
 def _change(lines: np.ndarray, n_steps: int, n_bad: int) -> float:
-    """Mean change in so many steps, less the largest ones, of which each bad projection has two."""
+    """Mean change over `n_steps`, without the largest ones: two for each bad projection."""
     difference = lines[:, n_steps:] - lines[:, :-n_steps]
     each = np.sort(np.mean(difference**2, axis=(0, 2), dtype=np.float64))
     remaining = each[: max(len(each) - 2 * n_bad, len(each) // 2)]
@@ -225,9 +227,9 @@ def _change(lines: np.ndarray, n_steps: int, n_bad: int) -> float:
 
 
 def warn_of_changes(prepared: Prepared) -> str:
-    """Say in one sentence that projections 360 degrees apart differ; "" if not, or without any.
+    """Return a warning that projections 360 degrees apart differ, or "".
 
-    Without noise both are equal; noise and the rotation within a step are also in neighbours.
+    Noise and the rotation within a step are allowed for by comparing with neighbours.
     """
     result = unmatched(prepared)
     if result is None or result[0] < max(_APART, _OVER_NEIGHBOURS * result[1]):
@@ -239,14 +241,14 @@ def warn_of_changes(prepared: Prepared) -> str:
 
 
 def unmatched(prepared: Prepared) -> tuple[float, float] | None:
-    """Return what projections 360 degrees apart, and neighbours, leave unmatched: median shares.
+    """Return the median mismatch (0 to 1) of projections 360 degrees apart, and of neighbours.
 
     None if there are too few such projections, or neighbours are too far apart to compare with.
     """
     theta_rad = prepared.rows.theta_rad
     if len(theta_rad) < 2 or np.ptp(theta_rad) < 2 * np.pi + _OVERLAP_RAD:
         return None
-    step_rad = usual_step_rad(prepared)
+    step_rad = median_step_rad(prepared)
     if not step_rad:
         return None
     first, neighbour, repeated = _pairs(theta_rad, step_rad)
@@ -265,7 +267,7 @@ def unmatched(prepared: Prepared) -> tuple[float, float] | None:
 
 
 def _pairs(theta_rad: np.ndarray, step_rad: float) -> tuple[Numbers, Numbers, Numbers]:
-    """Projections, those `_CHANGE_RAD` later, (2, n_pairs); the next; 360 degrees later; evenly."""
+    """Pairs `_CHANGE_RAD` apart (2, n_pairs), the next pair of each, and that 360 degrees later."""
     order = np.argsort(theta_rad, kind="stable")
     ordered = theta_rad[order]
     offsets_rad = np.array([[0, _CHANGE_RAD], [2 * np.pi, 2 * np.pi + _CHANGE_RAD]])
@@ -275,28 +277,28 @@ def _pairs(theta_rad: np.ndarray, step_rad: float) -> tuple[Numbers, Numbers, Nu
     away_rad = np.abs(ordered[result] - goal).max(axis=(0, 1))
     beside = np.minimum(result[0] + 1, len(ordered) - 1)
     away_rad += np.abs(ordered[beside] - ordered[result[0]] - step_rad).max(axis=0)
-    there = np.flatnonzero(away_rad <= _NEAR * step_rad)
-    chosen = there[:: -(-len(there) // _MOST_PAIRS) or 1]
+    valid = np.flatnonzero(away_rad <= _NEAR * step_rad)
+    chosen = valid[:: -(-len(valid) // _MOST_PAIRS) or 1]
     return order[result[0][:, chosen]], order[beside[:, chosen]], order[result[1][:, chosen]]
 
 
 _DRIFT_ROWS = 3
-# Parts of the scan, by time, and of half a rotation, by angle; each of so many angles at least.
+# Parts of the scan, by time, and of half a rotation, by angle; least number of angles in a part.
 _DRIFT_PARTS, _AXIS_PARTS, _DRIFT_LEAST_IN_PART = 16, 8, 3
 _MOST_ANGLES, _DRIFT_MOST_PAIRS, _LEAST_OVERLAP = 400, 256, 24  # columns
-# Told are, as standard deviations over the scan: what leaves the path by so much, and by so many
-# times its error; and an axis that moves by so much, the worst part left out. Up to there the COR
-# is within a pixel of the best one. Why these limits: lab/results/finding-the-cor.md.
+# Detection thresholds (standard deviation over the scan): distance from the path, and that distance
+# in units of its error; movement of the axis, without the worst part. Below them the COR is within
+# a pixel of the best one (lab/results/finding-the-cor.md).
 _LEAVES_PX, _SIGNIFICANCE = 0.6, 2.5
 _MOVES_PX = 0.5
-# Parts count whose opposing projections match so well, in every second pair as in all others; so
-# much better they have to match about their own axis (log of the misfit); and the two halves may
-# differ by this share of the movement.
+# Least match of opposing projections for a part to count, in even and in odd pairs; least number of
+# such parts; least gain by an axis of their own (log of the misfit); and largest difference between
+# even and odd pairs, as a share of the movement.
 _DRIFT_MATCH, _LEAST_PARTS, _DRIFT_GAIN, _DRIFT_APART = 0.6, 5, 0.3, 0.25
 
 
 def warn_of_drift(prepared: Prepared, cor_px: float) -> str:
-    """Say in one sentence that sample or axis drifted; "" if not, or if nothing shows it."""
+    """Return a warning that the sample or the axis drifted, or ""."""
     off_px = leaves_path(prepared)
     axis_px = axis_moves(prepared, cor_px) if off_px is None else None
     if off_px is not None:
@@ -317,7 +319,7 @@ def warn_of_drift(prepared: Prepared, cor_px: float) -> str:
 
 
 def leaves_path(prepared: Prepared) -> Floats | None:
-    """How far parts of the scan are off the path of a still sample, px; None: not, or not known."""
+    """Distance of parts of the scan from the path of a still sample, px; None: none, or unknown."""
     chosen = evenly_spread(len(prepared.rows.theta_rad), _MOST_ANGLES)
     if not prepared.rows.minus_log or len(chosen) < _DRIFT_LEAST_IN_PART * _DRIFT_PARTS:
         return None
@@ -346,7 +348,7 @@ def leaves_path(prepared: Prepared) -> Floats | None:
 
 
 def axis_moves(prepared: Prepared, cor_px: float) -> Floats | None:
-    """Axis of parts of a full rotation, px from `cor_px`; None: it does not move, or not known."""
+    """Axis of parts of a full rotation, px from `cor_px`; None: it does not move, or is unknown."""
     pairs = _opposing(prepared, cor_px)
     if pairs is None:
         return None
@@ -359,7 +361,7 @@ def axis_moves(prepared: Prepared, cor_px: float) -> Floats | None:
         for part, inside in enumerate(np.array_split(pair, _AXIS_PARTS)):
             curve = matches[inside[inside % n_halves == half]].mean(axis=0)
             best = int(np.argmax(curve))
-            # mirrored, what is two columns further left has an axis that is one further right
+            # mirrored: a shift of two columns to the left is an axis one column further right
             axis_px[half, part] = (reach - refine_peak(curve, best)) / 2 * prepared.match_binning
             matched[half, part], unmoved[half, part] = curve[best], curve[reach]
     good = matched.min(axis=0) >= _DRIFT_MATCH
@@ -379,14 +381,14 @@ def _in_parts(values: Floats) -> Floats:
 
 
 def _opposing(prepared: Prepared, cor_px: float) -> Image | None:
-    """Return lines, then those half a rotation later, flipped about the COR: where both overlap."""
+    """Return lines, then those 180 degrees later, flipped about the COR, in the common columns."""
     angles, binning = prepared.angles, prepared.match_binning
     first_rad = angles.theta_rad[angles.theta_rad < np.pi]
     if not angles.full_rotation or len(first_rad) < 2 * _DRIFT_LEAST_IN_PART * _AXIS_PARTS:
         return None
     first_rad = first_rad[evenly_spread(len(first_rad), _DRIFT_MOST_PAIRS)]
     lines = prepared.lines_to_match[:_DRIFT_ROWS]
-    lines = lines - lines.mean(axis=1, keepdims=True)  # less what does not move
+    lines = lines - lines.mean(axis=1, keepdims=True)  # without what does not move
     n_cols = lines.shape[2]
     shift = round(2 * float(bin_cor(cor_px, binning=binning))) - (n_cols - 1)
     low, high = max(0, shift), min(n_cols, n_cols + shift)

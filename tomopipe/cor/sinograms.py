@@ -11,11 +11,11 @@ from tomopipe.arrays import NORMAL_PER_MAD, evenly_spread
 from tomopipe.prep.bad_pixels import interpolate_columns
 
 Image = NDArray[np.float32]
-MIN_OVERLAP = 0.08  # of the columns, about a COR
+MIN_OVERLAP = 0.08  # least share of the columns that must overlap about a COR
 
 
 def finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Replace what is not finite by 0, in a copy."""
+    """Replace non-finite values by 0, in a copy."""
     return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -80,7 +80,7 @@ def rotating_share(sinogram: Image) -> float:
     """Share of the variation that rotates with the sample: correlation of neighbouring angles.
 
     Offsets of rows and patterns of columns do not rotate and are removed; so are the two strongest
-    separable components, such as of a beam that tilts or fades. The rest of a sample is correlated
+    separable components, such as a beam that tilts or fades. What remains of a sample is correlated
     between neighbouring angles, noise is not: on simulated scans the share is 0.4 to 1 with a
     sample, below 0.02 for noise, a flickering beam and fixed patterns.
     """
@@ -90,7 +90,7 @@ def rotating_share(sinogram: Image) -> float:
     strongest = np.linalg.eigh(wide.T @ wide)[1][:, -2:]
     rest = wide - wide @ strongest @ strongest.T
     energy = float(np.sum(rest**2))
-    # What remains of a constant or of two mere products is rounding.
+    # Only rounding remains of a constant, or of a sum of two products.
     if energy <= 1e-10 * float(np.sum(wide**2)) or energy == 0:
         return 0.0
     return float(np.sum(rest[1:] * rest[:-1])) / energy
@@ -131,17 +131,17 @@ class SortedAngles:
 
     @property
     def reaches_180(self) -> bool:
-        """Some angles have another 180 degrees later, to a twentieth of a step."""
+        """Whether some angles are 180 degrees apart, to a twentieth of a step."""
         return self.span_rad >= np.pi - 0.05 * self.step_rad
 
     @property
     def full_rotation(self) -> bool:
-        """360 degrees, of which the last step may be missing: every row has an opposing one."""
+        """Whether every row has an opposing one: 360 degrees, the last step may be missing."""
         return self.step_rad > 0 and self.span_rad >= 2 * np.pi - 1.5 * self.step_rad
 
     @property
     def gap_rad(self) -> float:
-        """What is missing from 180 degrees, the step after the last angle not counted."""
+        """Angle missing from 180 degrees, not counting the step after the last angle."""
         return max(0.0, np.pi - self.span_rad - 1.01 * self.step_rad)
 
 

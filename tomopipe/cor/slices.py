@@ -1,9 +1,9 @@
 """Evidence of slices about the COR: sharpness, and minimum total variation.
 
 Sharpness: a wrong COR turns each point into an arc or a ring. Two measures of a slice detect this
-at any angles, also over less than 180 degrees and for truncated objects: the entropy of its grey
-values [1]_ and the ratio of the L1 to the L2 norm of its gradient. Both also change slowly with the
-COR: not the extreme of a wide sweep counts but the deepest dip below its running median. A sweep on
+over any range of angles, also for truncated objects: the entropy of its grey values [1]_ and the
+ratio of the L1 to the L2 norm of its gradient. Both also change slowly with the COR, so the
+evidence is not the extreme of a wide sweep but the deepest dip below its running median. A sweep on
 binned columns finds it, one at full size refines it.
 
 Total variation: about any axis some slice nearly fits, more so where the sample leaves the field of
@@ -52,15 +52,15 @@ from tomopipe.recon.iterative import (
 from tomopipe.recon.jit import compiled
 from tomopipe.recon.plan import make_plan
 
-RADIUS = 0.45  # of the disc that is measured, over the columns
+RADIUS = 0.45  # radius of the disc that is measured, share of the columns
 MEASURES = ("entropy", "edges", "negativity")
 _LEVELS = 64  # grey values of the entropy
-_COARSE_COLS, _FINE_COLS = 128, 448  # about so many columns are left by binning
+_COARSE_COLS, _FINE_COLS = 128, 448  # columns left by binning, about
 _ANGLES_PER_COLUMN = 1.5
 _MAX_ROWS = 2  # sinograms that vote
 _COARSE_BLUR_PX, _FINE_BLUR_PX = 0.6, 1.8  # fine slices are noisier
 _BATCH = 32  # slices held at a time
-_FINE_CORS = 16  # a batch of the engine
+_FINE_CORS = 16  # CORs at a time: a batch of the engine
 
 Reconstruct = Callable[[Image, NDArray[np.float64], NDArray[np.float64]], Image]
 """From a sinogram (n_angles, n_cols), angles in radians and CORs (n_cor,) in its pixels to slices
@@ -81,7 +81,7 @@ def reconstruct(
 def repeating_edges(
     sinogram: Image, theta_rad: NDArray[np.float64], pad: int, reconstruct: Reconstruct
 ) -> Callable[[NDArray[np.float64]], Image]:
-    """Return what makes slices, edges repeated: a truncated object gets no bright rim."""
+    """Return a `Reconstruct` that repeats edges, so that a truncated object gets no bright rim."""
     n = sinogram.shape[1]
     wide = np.pad(sinogram, ((0, 0), (pad, pad)), mode="edge")
     first = wide.shape[1] // 2 - n // 2
@@ -138,7 +138,7 @@ def _curves(
 
 
 def in_own_units(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return curves (..., n_cor) less their medians, over the mean distance from these."""
+    """Return curves (..., n_cor) minus their medians, divided by the mean distance from them."""
     away = curves - np.median(curves, axis=-1, keepdims=True)
     return np.asarray(away / np.maximum(np.abs(away).mean(axis=-1, keepdims=True), 1e-30))
 
@@ -175,7 +175,7 @@ def disc(n: int) -> NDArray[np.bool_]:
 
 
 def sharpness(slices: Image, window: tuple[float, float], blur_px: float) -> NDArray[np.float64]:
-    """How few grey values, edges and negative values slices (n_cor, n, n) have: (3, n_cor).
+    """Measure the sharpness of slices (n_cor, n, n) in three ways: (3, n_cor).
 
     In a disc about the axis, higher is sharper: minus the entropy of the grey values within the
     window, minus the L1 over the L2 norm of the gradient, minus the share of the L1 norm that is
@@ -256,19 +256,20 @@ def _measure(slices, taps, first, last, low, scale, measures):  # type: ignore[n
         measures[i, 2] = -negative / max(total, 1e-30)
 
 
-_STRENGTH = 3e-3  # weight of the variation, over the largest value of the backprojected sinogram
-_INNER = 5  # steps of the variation in each
-_CLEAN = 0.01  # of the height of the sample: dust that counts as much as all other misfits
+# weight of the variation, relative to the largest value of the backprojected sinogram
+_STRENGTH = 3e-3
+_INNER = 5  # steps of the variation in each iteration
+_CLEAN = 0.01  # share of the height of the sample: dust that counts as much as all other misfits
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a sinogram is used."""
+    """Resolution of a search."""
 
-    columns: int  # averaged until about so many are left, as are angles
+    columns: int  # columns and angles are averaged down to about this number
     angles: int
     steps: int  # iterations for one slice
-    side: float  # of the slice, over the columns: the sample may leave the field of view
+    side: float  # width of the slice over the columns: the sample may leave the field of view
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ class Search:
     n_axes: int = 20  # in the first grid
 
 
-_SHORT_RAD = np.deg2rad(2.0)  # less than 180 degrees by more
+_SHORT_RAD = np.deg2rad(2.0)  # a range below 180 degrees by more than this is short
 SHORT = Search(Size(64, 60, 50, 1.6), Size(96, 90, 60, 1.6))
 # 180 degrees or more: costs differ more
 HALF = Search(Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0))
@@ -334,7 +335,7 @@ def _search(
     best_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
     lowest = min(wide.min(), near.min())
     cor_px, excess = np.append(fine_px, best_px), np.append(fine / fine.min() - 1, 0.0)
-    for wider_px, cost in ((near_px, near), (wide_px, wide)):  # beyond the finer grid
+    for wider_px, cost in ((near_px, near), (wide_px, wide)):  # keep the cost beyond the finer grid
         beyond = (wider_px < cor_px.min()) | (wider_px > cor_px.max())
         cor_px = np.append(cor_px, wider_px[beyond])
         excess = np.append(excess, cost[beyond] / lowest - 1)
@@ -392,7 +393,7 @@ def total_variation_cost(
 
 
 def _counts(n_cols: int, binning: int, pattern: tuple[float, float]) -> Image:
-    """Weights (n_cols, n_cols) of a misfit that is the same at all angles."""
+    """Weights (n_cols, n_cols) of a misfit that is equal at all angles."""
     rms, reach_px = pattern
     apart = np.subtract.outer(np.arange(n_cols), np.arange(n_cols)) * binning / reach_px
     shared = (rms / _CLEAN) ** 2 * np.exp(-(apart**2))

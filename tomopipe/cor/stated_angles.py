@@ -1,4 +1,4 @@
-"""Angles that the projections contradict: of another scale, that jump, or that stand still."""
+"""Angles that the projections contradict: another range, a jump, a standstill."""
 
 import numpy as np
 
@@ -9,40 +9,41 @@ from tomopipe.cor.prepared import (
     Prepared,
     lines_as_taken,
     match,
-    usual_step_rad,
+    median_step_rad,
 )
 from tomopipe.cor.sinograms import Image, bin_columns, binning_to
 from tomopipe.geometry import bin_cor
 from tomopipe.scans.metadata import listed
 
-_COLS = 256  # about so many columns are enough
+_COLS = 256  # columns left by binning, about: these are enough
 _MIN_ANGLES = 30
-_EVEN = 0.5  # of a step: as far as an angle may be from where even ones lie
-# What is proven, to a third of a step, contradicts what is stated from so far apart.
+_EVEN = 0.5  # steps: largest deviation of an angle from even spacing
+# Least difference of a proven range from the stated one (proven to a third of a step).
 _APART_DEG, _APART_STEPS = 2.0, 3.0
-# A full rotation said to be 180 degrees: the last projection matches the first one as neighbours
-# match, to a factor; both the one half-way and the first one flipped about the axis do so much
-# worse (misfit, and factor).
+# A full rotation stated as 180 degrees: the last projection matches the first one almost as well as
+# neighbours match (factor); the middle one, and the first one flipped about the axis, match worse
+# (least misfit, and factor).
 _CLOSING_DEG, _ALIKE, _OTHER, _WORSE = (170.0, 190.0), 2.0, 0.15, 5.0
 _MAX_ROWS, _LEAST_OVERLAP = 3, 16
 _LIKELY = 0.8  # correlation of first and last projection
-# Slips of the angles: how far a step is from the usual one, the largest share of such steps, by how
-# many steps a slip is off, and how many slips are examined.
+# Slips of the angles: least deviation of a step from the median step, largest share of such steps,
+# least size of a slip (steps), and largest number of slips examined.
 _ODD_STEP, _MOST_ODD, _SLIP_STEPS, _MOST_SLIPS = 0.5, 0.45, 2.0, 12
-# What pairs of projections across a slip leave unmatched is compared with that of the nearest pairs
-# (and so many more) that are as far apart in number, and of those as far apart in angle. Where both
-# differ by so much (log), it is a slip from so far on the way to the former.
+# The mismatch of pairs across a slip is compared with that of nearby pairs equally far apart in
+# number, and of nearby pairs equally far apart in angle: pairs used besides the nearest, least
+# difference of the two (log), and position between them (angle 0, number 1) from which it is a
+# slip.
 _ALL_ROWS = 5
 _BESIDE, _DIFFER, _GOES_ON = 2, 0.5, 0.65
 _ACROSS = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 2), (-1, 0), (0, -1))  # before and after its ends
 
 
 def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) -> str:
-    """Say in one sentence that the projections show another range than the angles; else "".
+    """Return a warning that the projections show another range than the angles, or "".
 
-    `cor_px` is the axis that was found with them. Only even angles are judged. A range of 180 to
-    720 degrees is proven where the stated one is no multiple of 180, or no axis was `accepted`: a
-    scan of the common kind need not wait for it.
+    `cor_px` is the axis measured with these angles. Only evenly spaced angles are checked. Ranges
+    of 180 to 720 degrees are tested where the stated one is no multiple of 180, or where no axis
+    was `accepted`, so that ordinary scans need not wait for the test.
     """
     stated_deg = float(np.rad2deg(np.ptp(prepared.rows.theta_rad)))
     if len(prepared.rows.theta_rad) < _MIN_ANGLES:
@@ -65,9 +66,9 @@ def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) 
 
 
 def warn_of_slips(prepared: Prepared) -> str:
-    """Say in one sentence where angles jump, or stand still, and projections go on; else ""."""
+    """Return a warning where angles jump or stand still and projections do not, or ""."""
     theta_rad = prepared.rows.theta_rad
-    step_rad = usual_step_rad(prepared)
+    step_rad = median_step_rad(prepared)
     if len(theta_rad) < _MIN_ANGLES or not step_rad:
         return ""
     step_rad *= float(np.sign(np.median(np.diff(theta_rad))))
@@ -108,7 +109,7 @@ def warn_of_slips(prepared: Prepared) -> str:
 
 
 def likely_range(projections: Floats) -> str:
-    """Say which range the first and the last projection, two images of -log, speak for; else ""."""
+    """Return the range that the first and last projection (two images of -log) suggest, or ""."""
     first, last = np.asarray(projections) - np.mean(projections, axis=(1, 2), keepdims=True)
     spectrum = np.conj(np.fft.rfft(last))
     alike, mirrored = (
@@ -124,7 +125,7 @@ def likely_range(projections: Floats) -> str:
 
 
 def _go_on(lines: Image, position: Floats, step_rad: float, first: int, last: int) -> bool:
-    """Tell whether projections go on from `first` to `last` as their numbers do."""
+    """Tell whether the sample rotates from `first` to `last` by the steps between their numbers."""
     n_angles, turn = len(position), 2 * np.pi / step_rad
     scores = []
     for i, j in _ACROSS:
@@ -135,37 +136,37 @@ def _go_on(lines: Image, position: Floats, step_rad: float, first: int, last: in
         apart = [min(n, n_angles // 3) for n in (stop - start, max(1, round(in_angle)))]
         if abs(stop - start - in_angle) < _SLIP_STEPS:
             continue
-        usual, other = (_unmatched_beside(lines, n, first, last) for n in apart)
-        if abs(usual - other) < _DIFFER:
+        in_number, in_position = (_mismatch_beside(lines, n, first, last) for n in apart)
+        if abs(in_number - in_position) < _DIFFER:
             continue
-        across = float(_unmatched(lines, np.array([start]), np.array([stop]))[0])
-        scores.append((across - other) / (usual - other))
+        across = float(_mismatch(lines, np.array([start]), np.array([stop]))[0])
+        scores.append((across - in_position) / (in_number - in_position))
     return bool(scores) and float(np.median(scores)) >= _GOES_ON
 
 
-def _unmatched_beside(lines: Image, apart: int, first: int, last: int) -> float:
-    """Median `_unmatched` of pairs so many projections apart, next to a slip; 0 of none."""
+def _mismatch_beside(lines: Image, apart: int, first: int, last: int) -> float:
+    """Median `_mismatch` of pairs `apart` projections apart, next to a slip; 0 without pairs."""
     before = np.arange(first - apart - _BESIDE, first - apart + 1)
     after = np.arange(last, min(last + _BESIDE + 1, lines.shape[1] - apart))
     start = np.concatenate([before[before >= 0], after])
-    return float(np.median(_unmatched(lines, start, start + apart))) if len(start) else 0.0
+    return float(np.median(_mismatch(lines, start, start + apart))) if len(start) else 0.0
 
 
-def _unmatched(lines: Image, first: Numbers, second: Numbers) -> Floats:
-    """Log of what pairs of projections leave unmatched; only these are transformed."""
+def _mismatch(lines: Image, first: Numbers, second: Numbers) -> Floats:
+    """Log of the mismatch of pairs of projections."""
     pair = np.arange(len(first))
     chosen = lines[:, np.concatenate([first, second])]
     return np.log(np.maximum(_least(match(chosen, pair, pair + len(first))), 1e-6))
 
 
 def _is_even(theta_rad: np.ndarray) -> bool:
-    """Tell whether angles are evenly spread, in their order."""
+    """Tell whether angles are evenly spaced, in their order."""
     even_rad = np.linspace(theta_rad[0], theta_rad[-1], len(theta_rad))
     return bool(np.abs(theta_rad - even_rad).max() < _EVEN * abs(even_rad[1] - even_rad[0]))
 
 
 def _proven_deg(lines: Image, stated_deg: float, accepted: bool) -> float:
-    """Angle of the last projection, if proven not to be that stated; else 0. `lines` as taken."""
+    """Angle of the last projection if proven to differ from the stated one, else 0."""
     n_angles = lines.shape[1]
     apart_deg = max(_APART_DEG, _APART_STEPS * stated_deg / (n_angles - 1))
     if accepted and abs(stated_deg - 180 * max(1, round(stated_deg / 180))) < apart_deg:
@@ -175,7 +176,7 @@ def _proven_deg(lines: Image, stated_deg: float, accepted: bool) -> float:
 
 
 def _closes(prepared: Prepared, cor_px: float) -> bool:
-    """Tell whether the last projection shows the sample from the side of the first one."""
+    """Tell whether the last projection shows the sample from the same side as the first one."""
     theta_deg = np.rad2deg(prepared.rows.theta_rad)
     covered_deg = np.ptp(theta_deg)
     if not _CLOSING_DEG[0] <= covered_deg <= _CLOSING_DEG[1] or not _is_even(theta_deg):

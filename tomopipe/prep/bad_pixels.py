@@ -13,7 +13,7 @@ from tomopipe.prep import kernels_of
 from tomopipe.prep.normalise import valid_beside
 from tomopipe.scans.metadata import skipping
 
-_AROUND = 5  # pixels, of the median that a pixel of the flat is compared with
+_AROUND = 5  # pixels: width of the median that a pixel of the flat is compared with
 
 
 def find_bad_pixels(
@@ -21,8 +21,8 @@ def find_bad_pixels(
 ) -> NDArray[np.bool_]:
     """Find pixels (n_rows, n_cols) whose mean flat or dark differs from the pixels around it.
 
-    By more than `threshold`, a share of the flat's signal around it; or where flat or dark are not
-    finite, or the flat is not above the dark.
+    Bad are pixels that differ by more than `threshold`, a share of the flat's signal around them,
+    whose flat or dark is not finite, or whose flat is not above the dark.
     """
     from tomopipe.prep.host_kernels import median_of_square
 
@@ -32,7 +32,7 @@ def find_bad_pixels(
         usual = median_of_square(np.where(bad, 0, signal)[None], _AROUND)[0]
         quiet = median_of_square(np.where(np.isfinite(dark), dark, 0)[None], _AROUND)[0]
         bad |= np.abs(signal - usual) > threshold * usual
-        # unlit corners: nothing to compare with there
+        # unlit corners have nothing to compare with
         bad |= (np.abs(dark - quiet) > threshold * usual) & (usual > 0)
     return bad
 
@@ -49,7 +49,7 @@ class Repair:
     part: NDArray[np.float32]  # share of the column after
 
     def arrays(self) -> tuple[NDArray[Any], ...]:
-        """Return the fields."""
+        """The fields as arrays."""
         return self.rows, self.cols, self.before, self.after, self.part
 
     def apply(self, images: Any, rows: tuple[int, int]) -> None:
@@ -94,18 +94,18 @@ def interpolate_columns(sinograms: Any, lost: Any) -> None:
 
 
 def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:
-    """Replace pixels that are brighter than their surroundings by the median of these.
+    """Replace pixels that are brighter than their surroundings by the median around them.
 
-    Transmissions (n, n_rows, n_cols) are of NumPy or CuPy; edges are repeated, so that
-    `size_px // 2` rows on either side are needed where there are any. `threshold`, below 1, is of
-    the difference, as a share of the median. `size_px` is the side of the square, odd; zingers of
-    less than half its area are found.
+    Transmissions (n, n_rows, n_cols) are NumPy or CuPy arrays; edges are repeated, so that
+    `size_px // 2` further rows on either side are needed where they exist. `threshold`, below 1, is
+    the difference as a share of the median. `size_px`, odd, is the side of the square; zingers of
+    less than half its area are detected.
     """
     return kernels_of(module_of(images)).replace_peaks(images, threshold, size_px)
 
 
 BadFrames = Mapping[str, Sequence[int]]
-"""Of each kind the numbers of the projections, as they were recorded, the first is 0."""
+"""Numbers of the bad projections of each kind, as recorded, 0-based."""
 
 KINDS: Mapping[str, str] = {
     "saturated": "saturated: where the camera was at its limit, values of the volume are too low",
@@ -114,27 +114,27 @@ KINDS: Mapping[str, str] = {
     "constant": "of a single value, as if never written",
     "repeated": "equal to the one before, as of a camera that stopped",
 }
-"""Kinds of bad projections, and what is said of them."""
+"""Kinds of bad projections, with the words of their warning."""
 
-# Shares from which they spoil a volume: one dark projection of 181 does, one of 1001 hardly.
+# Shares of the projections that spoil a volume: one dark one of 181 does, one of 1001 hardly.
 _SPOILING: Mapping[str, float] = {"dark": 0.002, "dim": 0.002, "constant": 0.01, "repeated": 0.01}
 
-# Of the pixels of a projection: so many at the camera's limit, each between two such. The noise of
-# a beam near the limit puts single pixels there, and small hot spots of it do no harm.
+# Share of the pixels at the camera's limit, each between two others: single pixels get there by
+# noise where the beam is near the limit, and small hot spots do no harm.
 _SATURATED_SHARE = 0.05
-_BEYOND_SHARE = 0.01  # pixels above what is taken for the limit of a camera of fewer bits
-# Less of the beam than this, on the average of all rows looked at, is none.
+_BEYOND_SHARE = 0.01  # largest share of pixels above the assumed limit of a camera of fewer bits
+# Share of the beam, averaged over the examined rows, below which a projection is dark.
 _DARK_SHARE = 0.005
-# A lost beam: it changes by at least this factor (log), in all parts of the rows alike to this
-# share, while projections on its bright side change by no more than this share: a plate that is
-# seen edge-on darkens smoothly.
+# A lost beam: least change (log), largest differences of that change between parts of the rows, and
+# largest change of the projections beside it on the bright side, both as shares of it: a plate seen
+# edge-on darkens smoothly.
 _FALL, _ALIKE, _SMOOTH = np.log(1.6), 0.4, 0.25
-_OVER_FLATS = 1.5  # a beam that lets more through than this is brighter than that of the flats
+_OVER_FLATS = 1.5  # transmission above which the beam is brighter than that of the flats
 _PARTS, _PART_COLUMNS = 16, 32
-# The flat where pixels are cut off: it differs so much from pixel to pixel, or is so far below.
+# Flat of pixels that are cut off: least spread between pixels, or largest share of the limit.
 _SPREAD, _FAR_BELOW = 0.01, 0.8
-_SAMPLED = 500  # pixels of a projection
-# From projection to projection noise changes so many of the pixels, and nearly each so often.
+_SAMPLED = 500  # pixels examined in a projection
+# Share of the pixels that noise changes between projections, and least number to test that.
 _CHANGED, _LEAST_PIXELS = 0.1, 64
 _BITS = (8, 10, 12, 14, 16)
 
@@ -142,25 +142,26 @@ _BITS = (8, 10, 12, 14, 16)
 def find_bad_frames(
     raw: NDArray, flat: NDArray[np.float32], dark: NDArray[np.float32], *, has_flats: bool
 ) -> dict[str, NDArray[np.intp]]:
-    """Tell which projections are bad, of each of `KINDS` but dim, ascending; none is of two kinds.
+    """Return the bad projections of each of `KINDS` except dim, ascending; none is of two kinds.
 
-    Saturated is a projection of which 5 % of the pixels are at the camera's limit, in runs of three
-    and more along the rows. The limit is the largest number of the type of the pixels, or of a
-    camera of 8 to 16 bits, also of one that fills the upper bits; or whatever value is the
-    highest of all projections, if pixels whose flats differ all have it: that is no air. Dark is
-    one with less than 0.5 % of the beam, or of zeros. Constant is one of a single other value.
-    Repeated is one that equals the one before, where noise makes most others differ.
+    - saturated: 5 % of the pixels are at the camera's limit, in runs of at least three along a row.
+      The limit is the largest number of the pixel type, or of a camera of 8 to 16 bits (also of one
+      that fills the upper bits), or the highest value of all projections, if pixels with different
+      flats all have it, which air would not.
+    - dark: less than 0.5 % of the beam, or only zeros.
+    - constant: a single other value.
+    - repeated: equal to the one before, while noise makes most others differ.
 
     `raw` (n_angles, n_rows, n_cols) holds rows of all projections, as recorded, `flat` and `dark`
-    (n_rows, n_cols) the same rows. `has_flats`: whether `flat` is measured; what is dark is known
-    then. Values of a scan without flats may have been scaled so that air is the largest number: if
-    more than half of its projections were saturated, none is.
+    (n_rows, n_cols) the same rows. `has_flats`: whether `flat` is measured; only then can dark
+    projections be detected. Scans without flats may have been scaled so that air is the largest
+    number: if more than half of their projections look saturated, none counts.
     """
     n = len(raw)
     values = raw.reshape(n, -1)
     low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
     constant = ~(low < high) if values.shape[1] > 1 else np.zeros(n, bool)  # all of them NaN too
-    # what a part of the pixels shows need not be looked for in all of them
+    # a sample of the pixels often decides
     part = values[:, :: max(1, values.shape[1] // _SAMPLED)]
     saturated = np.zeros(n, bool)
     for limit in _limits(raw.dtype, high):
@@ -169,10 +170,10 @@ def find_bad_frames(
             beyond = np.mean(values[frame] > limit)
             saturated[frame] |= beyond < _BEYOND_SHARE and _is_plateau(raw[frame] == limit)
     if not has_flats and 2 * np.count_nonzero(saturated) > n:
-        saturated &= constant  # white is air: values that somebody has scaled
+        saturated &= constant  # scaled values: white is air
     dark_frames = constant & (low == 0) & ~saturated
     if has_flats:
-        # float64 sums: frames are large, and differences small
+        # float64: frames are large and differences small
         beam, offset = (float(np.mean(mean, dtype=float)) for mean in (flat - dark, dark))
         dim = part.mean(axis=1, dtype=float) - offset < 10 * _DARK_SHARE * beam
         for frame in np.flatnonzero(dim & ~saturated).tolist():
@@ -187,12 +188,12 @@ def find_bad_frames(
 
 
 def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Tell in which projections the beam is down to five eighths of the usual one, or less.
+    """Return the projections in which the beam is at five eighths of the usual one, or less.
 
     `line_integrals` (n_rows, n_angles, n_cols) are -log of the transmission in some rows, in the
-    order in which they were taken. The beam falls, and comes back, at once and in all columns
-    alike; a sample changes smoothly, or only where it is. Usual is the beam of most projections, or
-    of a few that are brighter, unless they are brighter than the flats.
+    order of acquisition. A lost beam falls and returns abruptly and equally in all columns, whereas
+    a sample changes smoothly, or in some columns only. The usual beam is that of most projections,
+    or of a few brighter ones, unless they are brighter than the flats.
     """
     n_rows, n_angles, n_cols = line_integrals.shape
     if n_angles < 3:
@@ -205,7 +206,7 @@ def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
     size = np.abs(change)
     uniform = (size >= _FALL) & (high - low <= _ALIKE * size)
     sudden = np.zeros_like(uniform)
-    for _ in range(2):  # a shutter may need more than one projection
+    for _ in range(2):  # a shutter may take more than one projection
         other = np.pad(np.where(sudden, 0, size), 2)
         before = np.maximum(other[:-4], other[1:-3])
         after = np.maximum(other[3:-1], other[4:])
@@ -218,7 +219,7 @@ def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
 
 
 def _find_repeated(values: NDArray, part: NDArray, bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which projections that are not `bad` equal the one before: few, where others differ."""
+    """Return the projections, not `bad`, that equal the one before while most others differ."""
     repeated = np.zeros(len(values), bool)
     if len(values) < 3 or values.shape[1] < _LEAST_PIXELS:
         return repeated
@@ -234,7 +235,7 @@ def _find_repeated(values: NDArray, part: NDArray, bad: NDArray[np.bool_]) -> ND
 
 
 def _limits(dtype: np.dtype, high: NDArray) -> list[int]:
-    """List the limits that cameras have and that some projection reaches."""
+    """List the possible camera limits that some projection reaches."""
     limits = {2**bits - 1 for bits in _BITS} | {(2**bits - 1) << (16 - bits) for bits in _BITS}
     if dtype.kind in "iu":
         largest = int(np.iinfo(dtype).max)
@@ -244,7 +245,7 @@ def _limits(dtype: np.dtype, high: NDArray) -> list[int]:
 
 
 def _is_plateau(at_limit: NDArray[np.bool_]) -> bool:
-    """Tell whether so many pixels of a projection are at a limit, each between two such."""
+    """Tell whether enough pixels of a projection are at a limit, each between two others."""
     between = at_limit[:, 1:-1] & at_limit[:, :-2] & at_limit[:, 2:]
     return bool(np.count_nonzero(between) >= _SATURATED_SHARE * at_limit.size)
 
@@ -252,7 +253,7 @@ def _is_plateau(at_limit: NDArray[np.bool_]) -> bool:
 def _is_cut_off(
     at_top: NDArray[np.bool_], flat: NDArray[np.float32], top: float, step: float
 ) -> bool:
-    """Tell whether a projection is cut off at the highest value of all, whatever that is."""
+    """Tell whether a projection is cut off at the highest value of the scan."""
     if not _is_plateau(at_top):
         return False
     low, middle, high = np.percentile(flat[at_top], (5, 50, 95))
@@ -277,7 +278,7 @@ def too_many(n_bad: int, n_angles: int) -> bool:
 
 
 def reasons_to_review(bad: BadFrames, n_angles: int) -> list[str]:
-    """Describe those that are so many that they spoil the volume, wherever the COR is."""
+    """Describe the kinds that are frequent enough to spoil the volume at any COR."""
     spoiling = {
         kind: bad[kind]
         for kind, share in _SPOILING.items()
@@ -287,13 +288,13 @@ def reasons_to_review(bad: BadFrames, n_angles: int) -> list[str]:
 
 
 class ConstantFrames:
-    """Frames that hold a single value, NaN apart, in all of their rows that were looked at."""
+    """Frames that hold a single value (besides NaN) in all rows examined so far."""
 
     def __init__(self, n_frames: int) -> None:
         self._low, self._high = np.full((2, n_frames), np.nan)
 
     def look(self, raw: NDArray, first: int = 0) -> None:
-        """Look at rows of the frames from `first` on, raw: (n_frames, n_rows, n_cols)."""
+        """Examine rows of the frames from `first` on; `raw` is (n_frames, n_rows, n_cols)."""
         for frame in np.flatnonzero(self._is_constant[first : first + len(raw)]).tolist():
             for ends, choose in ((self._low, np.fmin), (self._high, np.fmax)):
                 ends[first + frame] = choose(ends[first + frame], choose.reduce(raw[frame], None))
@@ -303,9 +304,9 @@ class ConstantFrames:
         return ~(self._low < self._high)
 
     def refuse(self, numbers: NDArray[np.intp]) -> None:
-        """Raise a ScanError if space was allocated and never written, or there was no beam.
+        """Raise a ScanError if frames were never written, or there was no beam.
 
-        A single such frame is left to the correction; half of all, or the last hundredth, is not.
+        Single constant frames are accepted; half of all, or the last hundredth, are not.
         `numbers` (n_frames,) are those of the projections.
         """
         empty = self._is_constant

@@ -1,11 +1,11 @@
-"""The corrections of a scan in their order, for any rows of it: the result never depends on which.
+"""The corrections of a scan in their order, for any rows: the result does not depend on the choice.
 
 Projections, frame by frame: flat and dark, bad pixels, ring current, zingers, air, distortion and
 roll, phase, logarithm, hardening. Then sinograms, row by row: stripes.
 
 Edge slopes of corrected rows, one number per side and scan, are for the truncation extrapolation
 (`tomopipe.recon.plan`): with one per row brightness would change between slices. They are measured
-on a sum over angles and rows, since single lines vary with what lies at the edge.
+on a sum over angles and rows, since single lines vary with the structure at the edge.
 """
 
 import logging
@@ -48,7 +48,7 @@ from tomopipe.scans.scan import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
 
-# rows that a correction is given, and those that it has to give
+# input rows and output rows of a correction
 _Rows = tuple[IndexRange, IndexRange]
 
 logger = logging.getLogger(__name__)
@@ -59,21 +59,22 @@ class Corrections:
     """The corrections of one scan; made by `corrections_of`."""
 
     recipe: PreprocessBlock  # the options
-    n_rows: int  # of the detector
+    n_rows: int  # height of the detector
     beam: Beam  # flat and dark at each projection
     repair: Repair | None  # of the bad pixels
     # (n_angles,): factor of the transmission of each projection
     current: NDArray[np.float32] | None
     warp: Warp | None  # distortion and roll
     alpha_px2: float  # strength of phase retrieval, 0 for none
-    row_by_row: bool = False  # skip those that need rows around (see `recipe.rows_around`)
+    # skip corrections that need neighbouring rows (see `recipe.rows_around`)
+    row_by_row: bool = False
 
     def rows_needed(self, rows: IndexRange) -> IndexRange:
-        """Return the rows to be read so that some rows can be corrected, the last excluded."""
+        """Return the rows to read so that `rows` can be corrected, the last excluded."""
         return self._rows_at(rows)[0]
 
     def _rows_at(self, rows: IndexRange) -> tuple[IndexRange, dict[str, _Rows]]:
-        """Return the rows to read, and those at each correction that needs rows around."""
+        """Return the rows to read, and the rows at each correction that needs neighbouring ones."""
         around = {} if self.row_by_row else rows_around(self.recipe, self.warp, self.alpha_px2)
         row_ranges = {}
         for name, needed in reversed(around.items()):
@@ -84,7 +85,7 @@ class Corrections:
 
     @property
     def halo(self) -> int:
-        """The most rows that are read on either side of those wanted."""
+        """Largest number of further rows read on either side."""
         if self.row_by_row:
             return 0
         return halo_of(self.recipe, self.n_rows, self.beam.flat.shape[1], self.alpha_px2)
@@ -92,10 +93,10 @@ class Corrections:
     def projections(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
         """Correct some rows of some projections.
 
-        `raw` (n_frames, n_read, n_cols) holds the raw values of these frames and of the rows of
-        `rows_needed`, of NumPy or CuPy; `frames` and `rows` tell which frames these are, and which
-        rows are wanted, the last excluded. Returns line integrals, or transmission without
-        `minus_log`, of float32, (n_frames, rows[1] - rows[0], n_cols).
+        `raw` (n_frames, n_read, n_cols), NumPy or CuPy, holds the raw values of the frames `frames`
+        in the rows of `rows_needed`; `rows` are the rows to return, the last excluded. Returns line
+        integrals, or transmission without `minus_log`, of float32, (n_frames, rows[1] - rows[0],
+        n_cols).
         """
         read, row_ranges = self._rows_at(rows)
         values = self._transmission(raw, frames, read)
@@ -194,7 +195,7 @@ def _current_of(corrections: Corrections) -> tuple[Any, ...]:
 def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     """Fit a recipe to a scan: read its flats, find its bad pixels, look up energy and pixel size.
 
-    A ScanError says what the recipe needs and the scan does not tell.
+    A ScanError names what the recipe needs and the scan does not have.
     """
     beam = read_beam(scan, recipe)
     repair, current = None, None
@@ -223,19 +224,19 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
 
 
 def _within(source: IndexRange, target: IndexRange) -> IndexRange:
-    """Return where the rows wanted lie in those given."""
+    """Return the slice of the target rows within the source rows."""
     return target[0] - source[0], target[1] - source[0]
 
 
-_FRAMES = (8, 32)  # projections, a 16th of all within these limits; of each 8 blocks of 8 rows
-_N_BLOCKS = 16  # of rows of all projections, where chunks hold many projections
+_FRAMES = (8, 32)  # limits of the number of projections, a 16th of all; of each 8 blocks of 8 rows
+_N_BLOCKS = 16  # blocks of rows of all projections, where chunks hold many projections
 _HIGH = 8  # rows of a block
-_SHARE = 20  # the edge is a twentieth of the columns
+_SHARE = 20  # the edge is the outer twentieth of the columns
 _LEAST_COLS = 4
 
 
 def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, float]:
-    """Measure the edge slopes of an open scan after its corrections, as of `edge_slopes_of`.
+    """Measure the edge slopes (`edge_slopes_of`) of an open scan after its corrections.
 
     Some projections are read, or rows where chunks hold many projections. Corrections that need
     neighbouring rows, and stripes, are skipped: they hardly change the slopes.
@@ -272,9 +273,9 @@ def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, fl
 def edge_slopes_of(line: NDArray[np.floating[Any]]) -> tuple[float, float]:
     """Return the edge slopes of a line (n_cols,), the mean or sum of many rows of sinograms.
 
-    That is the share of its edge value that it loses per column, at the left and the right edge,
-    going outwards, by a robust straight line through a twentieth of the columns (Theil and Sen); 0
-    where the line does not fall or is not above 0.
+    An edge slope is the share of the edge value lost per column going outwards, at the left and at
+    the right edge, by a robust straight line (Theil-Sen) through a twentieth of the columns; 0 if
+    the line does not fall or is not above 0.
     """
     n = max(_LEAST_COLS, len(line) // _SHARE)
     inwards = np.arange(n) + 0.5  # columns from the edge

@@ -1,6 +1,6 @@
 """The functions of `tomopipe.prep.host_kernels` for a GPU, by CuPy.
 
-Wavelets are filtered tap by tap; PyWavelets only tells the taps.
+Wavelets are filtered tap by tap; PyWavelets only provides the taps.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from tomopipe.arrays import module_of, ndimage_of, on_host
 from tomopipe.prep.normalise import normaliser
 from tomopipe.recon import cuda
 
-LINES = 2**15  # sorted at a time: all of a sinogram, as each operation is a launch
+LINES = 2**15  # columns sorted at a time: all of a sinogram, as each operation is a launch
 SOURCES = {  # of `transmission`, by the type of raw values
     dtype: f"#define RAW {raw}\n#define WIDE {wide}\n"
     + Path(__file__).with_name("transmission.cu").read_text(encoding="utf-8")
@@ -31,7 +31,8 @@ def transmission(
 ) -> Any:
     """Return (raw - dark) gain, or if `least` is above 0 the negative logarithm of at least that.
 
-    Pixels are as `normalise.pixel_tables` tells. In memory the rows come before the frames.
+    `dark`, `gain` and `nearest` are from `normalise.pixel_tables`. Rows come before frames in
+    memory.
     """
     xp, (n_frames, n_rows, n_cols) = module_of(raw), raw.shape
     if cuda.is_plain:
@@ -51,7 +52,7 @@ def transmission(
 def _plain_transmission(
     raw: Any, dark: Any, gain: Any, nearest: Any, *, empty: float, least: float
 ) -> Any:
-    """Do the same by plain operations; frames with values that are not finite go to the host."""
+    """As `transmission`, by plain operations; frames with non-finite values go to the host."""
     xp = module_of(raw)
     out = xp.empty((raw.shape[1], len(raw), raw.shape[2]), np.float32).transpose(1, 0, 2)
     xp.subtract(raw, dark, out=out, casting="unsafe")
@@ -81,8 +82,8 @@ def running_median(values: Any, size: int) -> Any:
 def over_runs(sign: Any, operation: str, values: list[Any]) -> list[Any]:
     """Return sums ("add") or maxima ("maximum") of float64 over each run of columns of one sign.
 
-    They stand in all columns of the run; CuPy rounds maxima to float32. Columns of sign 0 are by
-    themselves: nobody asks for theirs, and a GPU adds to one place slowly.
+    All columns of a run get its value; CuPy rounds maxima to float32. Each column of sign 0 is a
+    run of its own: their values are not used, and a GPU adds slowly to one address.
     """
     xp, cupyx = module_of(sign), importlib.import_module("cupyx")
     begins = sign == 0

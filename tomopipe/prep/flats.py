@@ -1,11 +1,11 @@
 """The beam without a sample, at each projection of a scan.
 
 Dynamic flats (`pca`) are principal components of the flats' relative differences from their mean,
-those that stand out of the others [1]_, weighted for each projection. The weights must follow the
-beam and never the sample, whose smooth parts look like a smooth beam's changes: they are fitted by
-least squares where no sample is at any angle (`_look_for_air`), as in [2]_; a scan without such a
-place is refused. All this is done on whole frames averaged to at most `_MOST_PX` pixels; weights
-are the same whichever rows are corrected, and cost one reading of the scan.
+those that stand out from the others [1]_, weighted for each projection. The weights must follow the
+beam and never the sample, whose smooth parts look like changes of the beam: they are fitted by
+least squares to pixels without sample at any angle (`_find_air`), as in [2]_; a scan without such
+pixels is refused. The fit uses whole frames averaged to at most `_MOST_PX` pixels, so that the
+weights do not depend on the rows that are corrected; it reads the scan once more.
 
 References
 ----------
@@ -29,19 +29,20 @@ from tomopipe.prep import block_average
 from tomopipe.scans.scan import Scan
 
 _BLOCK_BYTES = 64 * 2**20
-_MOST_PX = 192  # columns and rows of the averaged frames
-_WAVELET, _NOISE, _LEAST_SIDE = "sym4", 3.0, 16  # of shapes; in standard deviations; pixels
-_STANDS_OUT = 2.0  # strength of a component over the mean of those weaker than it
+_MOST_PX = 192  # largest number of columns and of rows of the averaged frames
+# denoising of shapes: wavelet, standard deviations, least side in pixels
+_WAVELET, _NOISE, _LEAST_SIDE = "sym4", 3.0, 16
+_STANDS_OUT = 2.0  # least strength of a component over the mean of the weaker ones
 _BATCH_FRAMES = 8  # projections read at a time
-_FLATS_BYTES = 2**26  # of flats read at a time
+_FLATS_BYTES = 2**26  # flats read at a time
 
-_N_LOOKED_AT = 48  # projections in which air is looked for
-_N_PIXELS = 4096  # that are looked at first
-_STEADY = 3e-3  # of the transmission: what changes less than this is steady beside photon noise
-_LEAST_AIR = 0.01  # of the pixels
-_MOST_CHI2 = 2.0  # of air, over what is expected
-_MOST_SPREADS = 8.0  # of a weight, over the spread of those of flats: more is a sample
-_OUTLIER = 4.7  # errors, beyond which a pixel of one frame does not count
+_N_LOOKED_AT = 48  # projections examined to find air
+_N_PIXELS = 4096  # pixels of the first search
+_STEADY = 3e-3  # change of the transmission that counts as none besides photon noise
+_LEAST_AIR = 0.01  # share of the pixels
+_MOST_CHI2 = 2.0  # largest reduced chi square of air
+_MOST_SPREADS = 8.0  # largest weight over the spread of the flats' weights: beyond it is a sample
+_OUTLIER = 4.7  # standard errors beyond which a pixel of one frame does not count
 
 logger = logging.getLogger(__name__)
 
@@ -53,15 +54,15 @@ class Beam:
     # (n_rows, n_cols)
     flat: NDArray[np.float32]
     dark: NDArray[np.float32]
-    # (n_shapes, n_rows, n_cols): how the beam changes, as a share of the signal of the flat; there
-    # are none if it does not
+    # (n_shapes, n_rows, n_cols): changes of the beam, as a share of the signal of the flat;
+    # n_shapes is 0 for a constant beam
     shapes: NDArray[np.float32]
     weights: NDArray[np.float32]  # w, (n_angles, n_shapes)
 
     def divide(self, transmission: Any, frames: tuple[int, int], rows: tuple[int, int]) -> None:
-        """Divide transmissions got with `flat` alone by how the beam differed, in place.
+        """Correct transmissions computed with `flat` alone for the changes of the beam, in place.
 
-        They are (n, n_rows, n_cols), of NumPy or CuPy, of some frames and rows, the last excluded.
+        They are (n, n_rows, n_cols), NumPy or CuPy, of `frames` and `rows`, the last excluded.
         """
         if not len(self.shapes):
             return
@@ -71,7 +72,7 @@ class Beam:
         change = xp.ones_like(transmission)
         for k in used.tolist():
             change += weights[slice(*frames), k][:, None, None] * shapes[k, slice(*rows)]
-        # less than a hundredth of the beam is no beam: the pixel keeps what the flat says
+        # below a hundredth of the beam the pixel keeps the transmission by the flat
         transmission /= xp.where(change > 0.01, change, 1)
 
 
@@ -80,7 +81,7 @@ def _change(beam: Beam) -> tuple[Any, ...]:
 
 
 def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
-    """Read and combine flats as the recipe says; ScanError if there are fewer than sets of them."""
+    """Read and combine flats as the recipe says; ScanError if there are too few."""
     none = np.zeros((0, scan.n_rows, scan.n_cols), np.float32)
     weights = np.zeros((scan.n_angles, 0), np.float32)
     if recipe.flat_method == "mean":
@@ -104,8 +105,8 @@ def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
 def hat_weights(n_angles: int, positions: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the weights (n_angles, n_sets) of linear interpolation between sets of flats.
 
-    `positions` (n_sets,), ascending, tell how many projections were taken before each set; before
-    the first set and after the last one, that set counts alone.
+    `positions` (n_sets,), ascending, are the numbers of projections taken before each set; before
+    the first set and after the last one only that set counts.
     """
     frames = np.arange(n_angles) + 0.5
     units = np.eye(len(positions))
@@ -127,7 +128,7 @@ def _median(scan: Scan) -> NDArray[np.float32]:
 
 
 def _sets(scan: Scan, n_sets: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return when each set of flats was taken, ascending, and its mean."""
+    """Return the position of each set of flats (projections before it), ascending, and its mean."""
     with_time = [flat_set for flat_set in scan.flat_sets if flat_set.position is not None]
     if with_time:
         with_time.sort(key=lambda flat_set: flat_set.position or 0.0)
@@ -150,7 +151,7 @@ def _sets(scan: Scan, n_sets: int) -> tuple[NDArray[np.float64], NDArray[np.floa
 def _relative_changes(
     flat: NDArray[np.float32], others: NDArray, dark: NDArray[np.float32]
 ) -> NDArray:
-    """Return how other flats differ, as a share of the signal of `flat`; 0 at dead pixels."""
+    """Return the changes of other flats, as a share of the signal of `flat`; 0 at dead pixels."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         changes = (others - flat) / (flat - dark)
     return np.where(np.isfinite(changes) & (flat > dark), changes, 0)
@@ -167,7 +168,8 @@ def _principal_shapes(scan: Scan, n_shapes: int) -> NDArray[np.float32]:
 
     products = np.sum([part @ part.T for part in map(changes, blocks)], axis=0)
     strengths, vectors = np.linalg.eigh(products)
-    order = np.argsort(strengths)[::-1][: len(products) - 1]  # their mean is taken off: one is 0
+    # the mean is subtracted: one strength is 0
+    order = np.argsort(strengths)[::-1][: len(products) - 1]
     n_shapes = min(n_shapes, _n_outstanding(strengths[order]))
     chosen = order[:n_shapes]
     scale = np.sqrt(np.maximum(strengths[chosen], 1e-30) / mean.size)
@@ -184,13 +186,13 @@ def _principal_shapes(scan: Scan, n_shapes: int) -> NDArray[np.float32]:
 
 
 def _without_noise(shape: NDArray[np.float32], signal: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take out of a shape the wavelets that are no larger than photon noise, as [1]_ does."""
-    import pywt  # slow to load; the memory of jobs is worked out without it
+    """Remove wavelets from a shape that are no larger than photon noise, as in [1]_."""
+    import pywt  # slow to load, and not needed to estimate memory
 
     axes = [axis for axis in (0, 1) if shape.shape[axis] >= _LEAST_SIDE]
     if not axes or not signal.any():
         return shape
-    scale = np.sqrt(signal)  # with it noise is the same everywhere
+    scale = np.sqrt(signal)  # makes the noise uniform
     levels = min(pywt.dwtn_max_level([shape.shape[axis] for axis in axes], _WAVELET), 5)
     parts = pywt.wavedecn(shape * scale, _WAVELET, level=levels, axes=axes)
     finest = parts[-1]["d" * len(axes)]
@@ -204,7 +206,7 @@ def _without_noise(shape: NDArray[np.float32], signal: NDArray[np.float32]) -> N
 
 
 def _n_outstanding(strengths: NDArray[np.float64]) -> int:
-    """Count the strengths, descending, that stand out of all weaker ones; a single one does."""
+    """Count the strengths (descending) that stand out from all weaker ones; a single one does."""
     for n, strength in enumerate(strengths[:-1]):
         if strength <= _STANDS_OUT * strengths[n + 1 :].mean():
             return n
@@ -248,7 +250,7 @@ def _fit_weights(scan: Scan, shapes: NDArray[np.float32]) -> NDArray[np.float32]
     spread_out = np.linspace(0, scan.n_angles - 1, min(_N_LOOKED_AT, scan.n_angles))
     looked_at = frames([int(frame) for frame in spread_out])
     small = np.stack([np.where(lit, shape, 0) for shape in block_average(shapes, tall, wide)])
-    fit = _look_for_air(looked_at, np.concatenate(flats, axis=1), small, lit, signal)
+    fit = _find_air(looked_at, np.concatenate(flats, axis=1), small, lit, signal)
     for first in range(0, scan.n_angles, _BATCH_FRAMES):
         batch = list(range(first, min(first + _BATCH_FRAMES, scan.n_angles)))
         weights[batch] = fit.weights(frames(batch))
@@ -257,12 +259,12 @@ def _fit_weights(scan: Scan, shapes: NDArray[np.float32]) -> NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class _BeamFit:
-    """What weights of a scan's frames are fitted with; see `_look_for_air`."""
+    """Input to the fit of weights to frames of a scan (`_find_air`)."""
 
     shapes: NDArray[np.float32]  # (n_shapes, n_rows, n_cols)
-    air: NDArray[np.bool_]  # (n_rows, n_cols): those that no sample covers in any frame
+    air: NDArray[np.bool_]  # (n_rows, n_cols): pixels that no sample covers in any frame
     noise: NDArray[np.float32]  # (n_rows, n_cols): expected error of a transmission of 1
-    spread: NDArray[np.float64]  # (n_shapes,): of the flats' own weights
+    spread: NDArray[np.float64]  # (n_shapes,): spread of the flats' own weights
 
     def weights(self, transmissions: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the weights of frames (n, n_rows, n_cols), shape (n, n_shapes)."""
@@ -271,14 +273,14 @@ class _BeamFit:
         result = np.empty((len(values), len(shapes)))
         for weights, value in zip(result, values, strict=True):
             trust = precise
-            for _ in range(5):  # zingers, and thin parts that are there at few angles
+            for _ in range(5):  # excludes zingers, and thin parts visible at few angles
                 weights[:] = _fit(value[None], shapes, trust, self.spread)[0]
                 square = (value - 1 - weights @ shapes) ** 2 * precise / _OUTLIER**2
                 trust = precise * np.maximum(1 - square, 0) ** 2
         return result
 
 
-def _look_for_air(
+def _find_air(
     transmissions: NDArray[np.float32],
     flats: NDArray[np.float32],
     shapes: NDArray[np.float32],
@@ -287,9 +289,10 @@ def _look_for_air(
 ) -> _BeamFit:
     """Find the pixels whose transmission only the beam changes, in all of some frames.
 
-    There 1 + sum w shapes is the transmission, to photon noise. Weights fitted to the edges of the
-    frames and to their most transparent part tell which pixels follow; these are fitted again,
-    until they stay the same. The largest such set counts. `signal` is that of the mean flat.
+    In these pixels 1 + sum w shapes is the transmission, except for photon noise. Weights are
+    fitted to the edges of the frames, and to their most transparent part; pixels that follow them
+    are fitted again until their set does not change. The largest set is returned. `signal` is that
+    of the mean flat.
     """
     flat_values, basis = flats[:, lit], shapes[:, lit].astype(np.float64)
     flat_weights = _fit(flat_values, basis, np.ones(basis.shape[1]))
@@ -297,7 +300,7 @@ def _look_for_air(
     n_free = len(flats) - 1 - len(shapes)
     if n_free > 0:
         variance = np.sum((flat_values - 1 - flat_weights @ basis) ** 2, axis=0) / n_free
-    else:  # nothing is left: neighbours differ by noise, or by more
+    else:  # no weights fit: neighbours differ by noise, or by more
         steps = np.diff(np.where(lit, flats - 1, 0), axis=2, append=0)[:, lit]
         variance = np.mean(steps**2, axis=0) / 2 * len(flats) / max(len(flats) - 1, 1)
     photons = np.median(variance * signal[lit])
@@ -312,7 +315,7 @@ def _look_for_air(
         weights, good = converged
         if (np.mean(weights[good] ** 2, axis=0) > (_MOST_SPREADS * spread) ** 2).any():
             continue
-        left = _left(values[good], basis, expected, weights[good])
+        left = _residuals(values[good], basis, expected, weights[good])
         result = left.mean(axis=0) < _MOST_CHI2
         best = max(best, result, key=np.count_nonzero)
     if best.mean() < _LEAST_AIR:
@@ -332,14 +335,14 @@ def _converge(
     chosen: NDArray[np.bool_],
     spread: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
-    """Fit weights to the pixels that follow them, and tell which frames do; None if none do."""
+    """Fit weights to the pixels that follow them; also return these frames. None without any."""
     for n in range(20):
         if not chosen.any():
             return None
         weights = _fit(values, shapes, chosen / expected, spread)
-        left = _left(values, shapes, expected, weights)
+        left = _residuals(values, shapes, expected, weights)
         order = np.argsort(np.median(left[:, chosen], axis=1), kind="stable")
-        # without the worst tenth, as a beam may fail; of the pixels the better half at first
+        # without the worst tenth, as a beam may fail; at first the better half of the pixels
         remaining = np.sort(order[: len(order) - len(order) // 10])
         chi2 = left[remaining].mean(axis=0)
         limit = max(_MOST_CHI2, np.median(chi2[chosen])) if n < 5 else _MOST_CHI2
@@ -349,13 +352,13 @@ def _converge(
     return weights, remaining
 
 
-def _left(values: NDArray, shapes: NDArray, expected: NDArray, weights: NDArray) -> NDArray:
-    """Return the square of what weights leave, over what is expected, (n_frames, n_pixels)."""
+def _residuals(values: NDArray, shapes: NDArray, expected: NDArray, weights: NDArray) -> NDArray:
+    """Return squared residuals over the expected ones, (n_frames, n_pixels)."""
     return np.asarray((values - 1 - weights @ shapes) ** 2 / expected)
 
 
 def _starts(mean: NDArray[np.float32], lit: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """Return where air may be: both sides, one, above, below, where most light comes through."""
+    """Return candidate regions of air: both sides, one side, above, below, the most transparent."""
     (y, x), (n_rows, n_cols) = np.indices(lit.shape), lit.shape
     aside, high = np.minimum(x, n_cols - 1 - x), n_rows / 8
     left, right = (x < n_cols / 8), (x >= n_cols * 7 / 8)
@@ -367,10 +370,11 @@ def _starts(mean: NDArray[np.float32], lit: NDArray[np.bool_]) -> list[NDArray[n
 def _fit(
     values: NDArray, shapes: NDArray, trust: NDArray, spread: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """Return the weights w that leave least of values - 1 - w shapes, squared, times `trust`."""
+    """Return the weights w that minimise (values - 1 - w shapes)^2, weighted by `trust`."""
     weighed = shapes * trust
     normal = weighed @ shapes.T
-    if spread is not None:  # what the pixels leave open stays near 0
+    if spread is not None:  # weights that the pixels do not determine stay near 0
         normal[np.diag_indices_from(normal)] += 1 / spread**2
-    normal[np.diag_indices_from(normal)] += 1e-9 * max(np.trace(normal), 1e-30)  # invertible
+    # keeps it invertible
+    normal[np.diag_indices_from(normal)] += 1e-9 * max(np.trace(normal), 1e-30)
     return np.asarray(np.linalg.solve(normal, weighed @ (values - 1).T).T)

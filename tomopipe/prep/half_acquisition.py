@@ -25,20 +25,21 @@ from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
 
 FACTOR = 2  # width of the slices over that of the detector
-_NEAR_EDGE = 0.25  # of the columns: auto takes an axis in these outer parts for half acquisition
-_MUCH_BEYOND = 0.05  # of the columns, beyond slices of the detector's width
-_FILLED, _AIR = 0.75, 0.05  # so much of these is air if it is below that share of the mean row
+_NEAR_EDGE = 0.25  # share of the columns: auto is yes for an axis in these outer parts
+# share of the columns beyond slices as wide as the detector, from which it warns
+_MUCH_BEYOND = 0.05
+# quantile of the columns beyond, and share of the mean row, below which they are air
+_FILLED, _AIR = 0.75, 0.05
 
 
 def is_half_acquisition(
     mode: str, *, full_rotation: bool, cor_px: float, n_cols: int, first_col: int
 ) -> bool:
-    """Tell whether a scan is to be reconstructed at twice the width, by a mode: auto, yes or no.
+    """Tell whether slices are to have twice the width, by the mode auto, yes or no.
 
     auto: where the angles cover 360 degrees (`full_rotation`) and the axis is in an outer quarter
     of the `n_cols` columns in use. `cor_px` and `first_col` are columns of the detector, unbinned.
-    A ScanError says that it is yes and the angles do not cover 360 degrees; a ValueError that the
-    mode is unknown.
+    A ScanError says that the mode is yes and the angles do not cover 360 degrees.
     """
     if mode == "yes" and not full_rotation:
         raise ScanError(
@@ -51,10 +52,10 @@ def is_half_acquisition(
 
 
 def warn_of_width(line_integrals: NDArray[np.float32], cor_px: float) -> list[str]:
-    """Say that slices end where the detector recorded more of the sample, in one sentence, or not.
+    """Return warnings, at most one, that the detector recorded more of the sample than slices show.
 
-    `line_integrals`, (n_rows, n_angles, n_cols), are of a full rotation that auto takes for no half
-    acquisition, if its axis is where it is; nor is there much to gain near the middle.
+    `line_integrals`, (n_rows, n_angles, n_cols), are of a full rotation. There is no warning for
+    half acquisition, nor for an axis near the middle, where little is lost.
     """
     n_cols = line_integrals.shape[2]
     n_beyond = round(abs(cor_px - (n_cols - 1) / 2))
@@ -80,8 +81,8 @@ class HalfAcquisition:
     cor_px: float  # column of the axis in them
     # (n_angles,): projections without an opposing one (`tomopipe.recon.angular_sampling.unpaired`)
     unpaired: NDArray[np.bool_]
-    # share of their value that rows lose per column at both edges (`tomopipe.prep.correct`); 0:
-    # unknown
+    # edge slopes: share of their value that rows lose per column at both edges
+    # (`tomopipe.prep.correct`); 0: unknown
     edge_slopes_per_px: tuple[float, float] = (0.0, 0.0)
 
     @property
@@ -126,7 +127,7 @@ class HalfAcquisition:
         distance = np.arange(self.n_cols) - self.cor_px
         if self.far_is_left:
             distance = -distance
-        # From the pixels' edges: half a pixel more than to their centres.
+        # Measured from the edges of the pixels, half a pixel beyond their centres.
         overlap = min(self.cor_px, self.n_cols - 1 - self.cor_px) + 0.5
         step = np.clip((distance / overlap + 1) / 2, 0, 1) if overlap > 0 else distance > 0
         return (2 * np.sin(np.pi / 2 * step) ** 2).astype(np.float32)
@@ -134,9 +135,9 @@ class HalfAcquisition:
     def widen(self, sinograms: Any) -> Any:
         """Weight sinograms and extend them to twice the width.
 
-        They are (n_rows, n_angles, n_cols), of NumPy or CuPy, and not changed. The result is 0
-        beyond the near edge, where the last value of the unpaired fades by a cosine; beyond the far
-        one it is the extrapolation by `edge_slopes_per_px`.
+        They are (n_rows, n_angles, n_cols), NumPy or CuPy, and are not changed. Beyond the near
+        edge the result is 0 (for unpaired projections the last value, fading by a cosine), beyond
+        the far edge the extrapolation by `edge_slopes_per_px`.
         """
         xp = module_of(sinograms)
         wide = xp.zeros((*sinograms.shape[:2], FACTOR * self.n_cols), xp.float32)
@@ -168,8 +169,8 @@ def widen_for_each(
 ) -> tuple[Any, NDArray[np.float64]]:
     """Extend one sinogram (n_angles, n_cols) to twice the width for each of several CORs.
 
-    Returns it weighted for each COR, (n_cor, n_angles, 2 * n_cols), and the CORs in its columns;
-    the rest is as of `HalfAcquisition`.
+    Returns the sinogram weighted for each COR, (n_cor, n_angles, 2 * n_cols), and the CORs in its
+    columns; other arguments as for `HalfAcquisition`.
     """
     xp = module_of(sinogram)
     halves = [

@@ -36,9 +36,9 @@ def median_of_square(images: NDArray[np.float32], size: int) -> NDArray[np.float
 def replace_peaks(images: NDArray[np.float32], threshold: float, size: int) -> NDArray[np.float32]:
     """Replace pixels that exceed the median around them by more than a share of it, below 1.
 
-    A pixel does so if it exceeds more than half of the values around it by that share: counting is
-    faster than sorting, and the median is looked for where it is needed. Images (n, n_rows, n_cols)
-    are filtered each by itself, edges repeated; the size is 3, 5 or 7.
+    That is, pixels that exceed more than half of the values around them by that share: counting is
+    faster than sorting, and the median is computed only where it is needed. Images (n, n_rows,
+    n_cols) are filtered each by itself, edges repeated; the size is 3, 5 or 7.
     """
     half = size // 2
     out = images.copy()
@@ -75,7 +75,7 @@ _compiled = partial(compiled, boundscheck=False)
 
 @_compiled
 def _exchange(window: Any, leaves: Any, comes: Any) -> None:
-    """Put one value in the place of another and shift those between: the window stays sorted."""
+    """Replace one value of a sorted window by another, and shift those between."""
     last = len(window) - 1
     k = 0
     while window[k] < leaves and k < last:

@@ -13,8 +13,8 @@ from tomopipe.errors import ScanError
 from tomopipe.prep import kernels_of
 from tomopipe.scans.metadata import listed, runs_of
 
-# Lowest transmission told from zero: half a 16-bit count is 8e-6 of full scale. Anything
-# below, noise under the dark included, is as dark as that (11.5 in the logarithm).
+# Least transmission distinguished from zero: half a 16-bit count is 8e-6 of full scale. Lower
+# values, such as noise below the dark, are set to it (11.5 in the logarithm).
 MIN_TRANSMISSION = 1e-5
 
 _BATCH_BYTES = 2**18  # of float32: stays in a core's cache while it is worked on
@@ -26,7 +26,7 @@ def normalise(
 ) -> Any:
     """Correct raw frames for flat and dark, then take the negative logarithm.
 
-    transmission = (raw - dark) / (flat - dark), in float32. NaN and infinity never come out:
+    transmission = (raw - dark) / (flat - dark), in float32. The result is always finite:
 
     - a dead pixel (flat not above dark, or either not finite) takes the transmission of the nearest
       valid column of its row, the left one of two equally near;
@@ -65,17 +65,20 @@ def normaliser(
         step = max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
         for first in range(0, len(raw), step):
             batch = out[first : first + step]
-            with np.errstate(over="ignore", invalid="ignore"):  # repaired just below
+            # non-finite values are repaired below
+            with np.errstate(over="ignore", invalid="ignore"):
                 np.subtract(raw[first : first + step], dark, out=batch, casting="unsafe")
                 np.multiply(batch, gain, out=batch)
             if repair is not None:
                 _apply(batch, repair, empty)
             if not (bounded and raw.dtype.kind in "ui") and (bad := ~np.isfinite(batch)).any():
                 for index in np.flatnonzero(bad.any(axis=(1, 2))):
-                    # From valid neighbours: a dead pixel was filled from one, which may be bad.
+                    # From valid neighbours: the one that filled a dead pixel may be bad in this
+                    # frame.
                     _apply(batch[index : index + 1], _nearest(bad[index] | dead), empty)
             if minus_log:
-                # values to be limited are rare, and NumPy's maximum costs as much as its logarithm
+                # values below the limit are rare, and NumPy's maximum costs as much as its
+                # logarithm
                 if (batch < MIN_TRANSMISSION).any():
                     np.maximum(batch, np.float32(MIN_TRANSMISSION), out=batch)
                 np.log(batch, out=batch)
@@ -88,9 +91,9 @@ def normaliser(
 def device_normaliser(
     xp: ModuleType, beam: Any, rows: Any, *, minus_log: bool = True, empty: float | None = None
 ) -> Callable[[Any], Any]:
-    """Return `normalise` on a GPU for some rows, a slice or their numbers, of a beam or a scan.
+    """Return `normalise` on a GPU for rows (a slice, or their numbers) of a beam or a scan.
 
-    What it needs of the detector (`flat`, `dark`) is sent to the GPU once.
+    `flat` and `dark` are sent to the GPU once.
     """
     index = rows if isinstance(rows, slice) else xp.asarray(rows)
     tables = [table[index] for table in once(xp, pixel_tables, beam)]
@@ -115,7 +118,7 @@ def pixel_tables(beam: Any) -> tuple[NDArray[Any], ...]:
 
 
 def _gain(flat: Any, dark: Any) -> tuple[NDArray[Any], ...]:
-    """Return dark, 1 / (flat - dark), both 0 at dead pixels, and where these are."""
+    """Return dark and 1 / (flat - dark), both 0 at dead pixels, and the mask of these."""
     dark = np.asarray(dark, dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         span = np.asarray(flat, dtype=np.float32) - dark
@@ -157,7 +160,7 @@ def valid_beside(bad: Any) -> tuple[Any, Any]:
 
 
 def _highest_so_far(values: Any) -> Any:
-    """Return the running maximum along the last axis, which CuPy has not."""
+    """Return the running maximum along the last axis, which CuPy does not have."""
     xp = module_of(values)
     if xp is np:
         return np.maximum.accumulate(values, axis=-1)
@@ -174,24 +177,25 @@ def _apply(batch: Any, repair: _Repair, empty: float) -> None:
     batch[:, lost] = empty
 
 
-# Of the line integrals so many lie so far below 0; noise and fringes of 30 photons: -0.25.
+# Share of the line integrals below this value for a warning; noise and fringes at 30 photons:
+# -0.25.
 _BRIGHT_SHARE, _BRIGHT = 0.05, -0.3
 _N_SAMPLED = 100  # projections
-# Above this transmission, of line integrals averaged over so many columns, a volume is of no use;
-# neither noise nor fringes reach it, nor a beam between refills.
+# Transmission, averaged over this number of columns, above which a volume is useless: neither noise
+# nor fringes nor a beam between refills reach it.
 _FAR_TOO_BRIGHT, _TOGETHER_PX = 1.4, 8
-# Of the beam, as flats less darks: a dark has more than this, the light that stays when a shutter
-# has closed included, or a flat has less, as a beam that decays by a third does not.
+# Shares of the beam (flat - dark): a dark above the first is bright, also with the afterglow of a
+# closed shutter; a flat below the second is dark, which a beam that decays by a third is not.
 _OPEN, _CLOSED = 0.05, 0.6
-_DRIFT = 0.01  # of the darks: so much the offset of a camera may change
-# Flats are compared with those of this rank from the brightest, darks from the darkest.
+_DRIFT = 0.01  # share of the darks by which the offset of a camera may drift
+# Flats are compared with the quantile of this rank from the brightest, darks from the darkest.
 _MOST = 0.25
 
 
 def warn_of_flats(
     line_integrals: NDArray[np.float32], flat_levels: NDArray[np.float64] | None = None
 ) -> list[str]:
-    """Say that air is much brighter than the flats, in one sentence; else nothing.
+    """Return warnings, at most one, that air is much brighter than the flats.
 
     `line_integrals` is -log of the transmission in some rows, (n_rows, n_angles, n_cols);
     `flat_levels` as in `tomopipe.cor.collected_rows.Rows`.
@@ -215,7 +219,7 @@ def warn_of_flats(
 
 
 def is_far_too_bright(line_integrals: NDArray[np.float32]) -> bool:
-    """Tell whether air is so much brighter than the flats that it is no matter of the beam."""
+    """Tell whether air is brighter than the flats by more than a beam can change."""
     lines = _some_projections(line_integrals)
     width = max(1, min(_TOGETHER_PX, lines.shape[2] // 4))
     lines = lines[:, :, : lines.shape[2] // width * width]
@@ -230,18 +234,18 @@ def _some_projections(line_integrals: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def _least(lines: NDArray[Any]) -> float:
-    """Return the line integral that a few of each projection are below, 0 if there are none."""
-    # in most projections: others may be saturated
+    """Return the line integral that a few pixels of most projections are below; 0 without any."""
+    # of most projections: some may be saturated
     return float(np.median(np.quantile(lines, _BRIGHT_SHARE, axis=(0, 2)))) if lines.size else 0.0
 
 
 def warn_of_references(
     flat_levels: NDArray[np.float64] | None, dark_levels: NDArray[np.float64] | None
 ) -> list[str]:
-    """Say which darks are bright and which flats are dark, in sentences; of most they are right.
+    """Return warnings that name bright darks and dark flats; most are assumed to be right.
 
-    Levels as in `Rows`. Nothing is said where flats are no brighter than
-    darks: both may be exchanged.
+    Levels as in `Rows`. There is no warning where flats are no brighter than darks, as both may be
+    exchanged.
     """
     if flat_levels is None or dark_levels is None or not len(flat_levels):
         return []
@@ -304,8 +308,8 @@ def current_factors(
 ) -> NDArray[np.float32]:
     """Return the factor of each projection's transmission from a monitor of the beam, (n_angles,).
 
-    That is the ring current, for instance; `flats_mean` is the same while the flats were taken
-    (None: the mean of `current`). A ScanError says that a value is not above 0.
+    The monitor is, for instance, the ring current; `flats_mean` is its mean during the flats (None:
+    the mean of `current`). A ScanError says that a value is not above 0.
     """
     if not (np.isfinite(current) & (current > 0)).all():
         raise ScanError(

@@ -2,7 +2,7 @@
 
 The filter 1 / (1 + alpha k^2) is the Fourier transform of a kernel that falls off as
 exp(-r / sqrt(alpha)). It is cut where `TAIL` of it is left, and scaled to keep the mean, so that
-a row depends on a number of rows on either side and on no others, however the volume is cut up.
+a row depends on a fixed number of rows on either side, however the volume is divided.
 
 References
 ----------
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of, module_of, once
 
-TAIL = 1e-3  # of the kernel, neglected on either side
+TAIL = 1e-3  # share of the kernel neglected on either side
 _HC_KEV_NM = 1.2398419843
-_LEAST_HALO = 8  # of weak filters, whose response breaks off at the pixels' own frequency
+_LEAST_HALO = 8  # for weak filters, whose response ends at the pixels' own frequency
 _BATCH_BYTES = 2**26  # of transforms
 
 

@@ -1,4 +1,4 @@
-"""What corrections need, before a scan is open: rows around, strength, memory."""
+"""What corrections need, before a scan is opened: neighbouring rows, strength, memory."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,34 +9,34 @@ from tomopipe.errors import ScanError
 from tomopipe.prep.phase import filter_strength, kernel_halo
 from tomopipe.prep.warp import Warp
 
-# Of a micro-tomography scan: the memory of one whose file is not open is estimated with it.
+# Typical micro-tomography values, to estimate the memory of a scan whose file is not open.
 USUAL = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
 
 IndexRange = tuple[int, int]
 RowsFor = Callable[[IndexRange], IndexRange]
 
 GPU_BATCH_BYTES = 128 * 2**20  # of float32 projections being corrected on a GPU
-STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
-_GPU_COPIES = 10  # of a batch of projections that are held at most
-_STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most
-_GPU_STRIPES = 3  # as much as that on a GPU, and at least
+STRIPE_BYTES = 512 * 2**20  # memory of stripe filters, unless one row needs more
+_GPU_COPIES = 10  # largest number of copies of a batch of projections
+_STRIPE_COPIES = 6  # largest number of copies of a float32 sinogram in a filter
+_GPU_STRIPES = 3  # the same on a GPU, and the least number of bytes
 _GPU_COLUMN_BYTES = 18_000  # for each column, of the blocks of angles of `stripes_gated`
-_GPU_STRIPE_BYTES = 2**31  # of what stripe filters hold there
+_GPU_STRIPE_BYTES = 2**31  # memory of stripe filters on a GPU
 
 
 def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
-    """Return the recipe that COR finding is given: where pixels are, flat, dark, logarithm."""
+    """Return the recipe for COR finding: flat, dark, logarithm, distortion and roll only."""
     keep = {"flats", "darks", "minus_log", "distortion", "roll_deg"}
     return PreprocessBlock(**{key: getattr(recipe, key) for key in keep})
 
 
 def stripe_bytes(n_angles: int, n_cols: int) -> int:
-    """Return what removing the stripes of one sinogram takes."""
+    """Return the memory (bytes) that removing the stripes of one sinogram needs."""
     return 4 * _STRIPE_COPIES * n_angles * n_cols
 
 
 def stripe_rows(n_angles: int, n_cols: int) -> int:
-    """Return of how many rows a GPU removes the stripes at a time."""
+    """Return the number of rows whose stripes a GPU removes at a time."""
     return max(1, _GPU_STRIPE_BYTES // _gpu_stripe_bytes(n_angles, n_cols))
 
 
@@ -45,7 +45,7 @@ def _gpu_stripe_bytes(n_angles: int, n_cols: int) -> int:
 
 
 def gpu_correct_bytes(n_angles: int, n_rows: int, n_cols: int, halo: int) -> int:
-    """Return what corrections take of a GPU at a time: some projections, or the stripes of rows.
+    """Return the GPU memory (bytes) of corrections: of some projections, or the stripes of rows.
 
     A batch of `n_rows` rows needs `halo` more on either side.
     """
@@ -56,10 +56,10 @@ def gpu_correct_bytes(n_angles: int, n_rows: int, n_cols: int, halo: int) -> int
 
 
 def rows_around(recipe: PreprocessBlock, warp: Warp | None, alpha_px2: float) -> dict[str, RowsFor]:
-    """Return, in their order, the corrections that need rows around, by name.
+    """Return the corrections that need neighbouring rows, by name, in their order.
 
-    Each with the rows that it needs for some, the last excluded; beyond the detector there are
-    none. What is read, memory, and what edge slopes skip follow from this.
+    Each is a function from a range of rows to the range that it needs (the last row excluded,
+    within the detector). What is read, the memory, and what edge slopes skip follow from this.
     """
 
     def more(n: int) -> RowsFor:
@@ -76,7 +76,7 @@ def rows_around(recipe: PreprocessBlock, warp: Warp | None, alpha_px2: float) ->
 
 
 def halo_of(recipe: PreprocessBlock, n_rows: int, n_cols: int, alpha_px2: float) -> int:
-    """Return the most rows that are read on either side of those wanted."""
+    """Return the largest number of further rows read on either side."""
     around = rows_around(recipe, warp_of(recipe, n_rows, n_cols), alpha_px2)
     return sum(
         max(
@@ -108,7 +108,7 @@ def warp_of(
 def phase_strength(recipe: PreprocessBlock, metadata: Mapping[str, float | None]) -> float:
     """Return the strength of phase retrieval (squared pixels), 0 for none.
 
-    A ScanError says which of the numbers it needs, those of `USUAL`, is not known.
+    A ScanError names the numbers of `USUAL` that it needs and that are unknown.
     """
     if recipe.phase.method == "none":
         return 0.0

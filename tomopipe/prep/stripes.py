@@ -23,14 +23,14 @@ from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep import kernels_of
 from tomopipe.prep.bad_pixels import interpolate_columns
 
-_TINY = 1e-5  # the least spread of columns distinguished from none, as a ratio
-# Wider medians take more than 2 % of the contrast of grains as wide as they are, and more than 1 %
+_TINY = 1e-5  # least spread of columns distinguished from none, as a ratio
+# Wider medians remove more than 2 % of the contrast of grains of their own width, and more than 1 %
 # of the mean (lab/benchmarks/bench_ring_free.py --defaults).
 _SHARE, _MOST_SMALL_PX, _MOST_LARGE_PX = 40, 21, 51
-_DEAD_PX = 9  # wider and narrower ones find dead columns in undamaged objects
-_MIN_SIZE = 16  # of the coarsest level of wavelets
-# Columns per pixel of the coarsest level, and the most levels, unless given: with half as many
-# columns up to 4 % of the contrast goes.
+_DEAD_PX = 9  # other widths find dead columns in undamaged objects
+_MIN_SIZE = 16  # least size of the coarsest level of wavelets
+# Columns per pixel of the coarsest level, and largest number of levels, by default: with half as
+# many columns up to 4 % of the contrast is lost.
 _SAFE_SIZE, _MOST_LEVELS = 64, 5
 
 
@@ -50,11 +50,10 @@ def remove_by_combination(sinogram: Any, options: StripesBlock = StripesBlock())
 
 
 def remove_by_wavelets(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
-    """Take out of the details across columns what hardly changes along the angles ([2]).
+    """Remove from the wavelet details across columns what hardly changes along the angles ([2]).
 
-    Only those details are transformed back, and subtracted: what is no stripe stays as it was.
-    `sigma` is a width in frequencies along the
-    angles; there are fewer levels where the sinogram is small.
+    Only these details are transformed back and subtracted, so that everything else is unchanged.
+    `sigma` is a width in frequencies along the angles; small sinograms get fewer levels.
     """
     level, wavelet = options.level, options.wavelet
     xp = module_of(sinogram)
@@ -93,7 +92,7 @@ def _safe_size(sinogram: Any, most_px: int) -> int:
 
 
 def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
-    """Sort each column; give values, and the angle that each comes from."""
+    """Sort each column; return the values, and the angle that each comes from."""
     xp = module_of(sinogram)
     n_angles, n_cols = sinogram.shape[-2:]
     ranked, order = xp.empty_like(sinogram), xp.empty(sinogram.shape, np.uint32)
@@ -196,7 +195,7 @@ def _line(values: Any, first: int) -> tuple[Any, Any]:
 
 
 def _widen(result: Any) -> Any:
-    """Add the neighbours of each column found."""
+    """Add the neighbours of each marked column."""
     wide = result.copy()
     wide[..., 1:] |= result[..., :-1]
     wide[..., :-1] |= result[..., 1:]

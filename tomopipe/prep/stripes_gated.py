@@ -1,22 +1,22 @@
 """Gated stripe filter: a column's offset is subtracted where it is significant against its error.
 
-A stripe belongs to a column of the detector: the step to the next column is the same at all angles,
-those of the object differ, or rise and fall over several columns. So steps are trimmed means over
-angles, those count that exceed a number of their standard errors and do not come in runs of one
-sign, and of what they add up to only ridges narrower than half a median's window are taken off; the
-same again for half of the angles at a time, where nearly all of them must agree. A sinogram without
-such steps comes back bit by bit.
+A stripe belongs to a column of the detector: its step to the next column is the same at all angles,
+while steps of the object vary, or rise and fall over several columns. So the steps are averaged
+over angles (trimmed means); steps count if they exceed a number of their standard errors and do not
+come in runs of one sign; and of their cumulative sum only ridges narrower than half a median's
+window are subtracted. The same is repeated for half of the angles at a time, where nearly all must
+agree. A sinogram without such steps is returned unchanged, bit by bit.
 
-An edge of the object may be the same at all angles; with a step that chance made beside it, it
-would be a ridge. So each side of a ridge is tested by itself, the second one at the level of the
-many positions where it is looked for. Quantiles are Student's, or few angles would prove too much.
+An edge of the object may be the same at all angles, and would form a ridge with a chance step
+beside it. So each side of a ridge is tested by itself, the second one at a level corrected for the
+number of positions searched. Quantiles are Student's, as few angles would otherwise prove too much.
 
 A thin wall of a tube about the axis looks like a stripe, but the tube has two walls. Where the mean
-profile is its own mirror image for the most part, ridges are left alone whose image is there too.
+profile is mostly its own mirror image, ridges that have a mirror image are kept.
 
-This is the regularisation of the mean's steps ([2]) with a test before it, as sorting ([1]) has it
-for large stripes. Of trimmed means the test is [3]; that more steps count where many stand out is
-[4]. Steps as what is tested, and ridges with two sides, are this project's own.
+This is the regularisation of the steps of the mean profile ([2]) with a test before it, as sorting
+([1]) has for large stripes. The test of trimmed means is from [3], the false discovery rate from
+[4]. Testing steps, and requiring ridges with two sides, are this project's own.
 
 References
 ----------
@@ -44,44 +44,44 @@ from tomopipe.prep.bad_pixels import interpolate_columns
 Profiles = Any  # array of float64 (n, n_cols) or (n, n_cols - 1), or several of them
 
 _BLOCKS = 96  # of angles: enough for medians, while the object blurs in each
-_FEWEST = 16  # blocks that means and their errors are made of
+_FEWEST = 16  # least number of blocks for means and their errors
 _TRIM = 0.2  # share of the blocks that trimmed means drop, at each end
-_GROUPS = 16  # of blocks in a row
-_WINSORISED = 0.64  # standard deviation with outer fifths pulled in, over that with them (normal)
+_GROUPS = 16  # groups of consecutive blocks
+# winsorised standard deviation (outer fifths pulled in) over the plain one (normal)
+_WINSORISED = 0.64
 _MEDIAN_ERROR = 1.2533  # standard error of a median over that of a mean
 _MEDIAN_FREEDOM = 0.37  # degrees of freedom of that deviation, over those of a standard deviation
-_PARTS = 1.25  # more tests are made of parts of the scan: the threshold is so much higher
+_PARTS = 1.25  # factor of the threshold for parts of the scan, of which there are more tests
 _AGREE = 0.92  # share of blocks that step the same way
-_RUN = 0.2  # correlation of neighbouring steps, from which on they are a slope
-_DEAD = 0.1  # how much a column varies, over what is usual around it
-_ALONE = 8.0  # deviation from neighbours over theirs from each other
-_LEAST = 1e-3  # such a difference at least, over the spread of the sinogram
-_ROUND = 0.6  # correlation of the mean profile with its mirror image, from which on that counts
+_RUN = 0.2  # correlation of neighbouring steps from which they are a slope
+_DEAD = 0.1  # variation of a dead column, relative to the median around it
+_ALONE = 8.0  # deviation from the neighbours, relative to their deviation from each other
+_LEAST = 1e-3  # least such deviation, relative to the spread of the sinogram
+_ROUND = 0.6  # correlation of the mean profile with its mirror image from which it counts
 _IMAGE = 0.5  # least size of a mirror image, over that of the ridge
-_ALIKE = 0.7  # and over that of the profile there
-_OFF_AXIS = 2  # twice the pixels that one tube may be off the axis of the others
-_TINY = 1e-30  # no error is less: steps that do not vary at all are no 0 / 0
+_ALIKE = 0.7  # and relative to the profile there
+_OFF_AXIS = 2  # twice the distance (pixels) of one tube from the axis of the others
+_TINY = 1e-30  # least error, which avoids 0 / 0 for steps that do not vary
 _ANGLES = 64  # corrected at a time
 
 
 def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     """Interpolate bad columns; subtract significant offsets of the whole scan, or of parts.
 
-    Useless are columns that do not change with the angle, and those whose difference from their
-    neighbours changes more than any offset does. The values of a sinogram (n_angles, n_cols), or of
-    several (n_rows, n_angles, n_cols) on a GPU, are the same where nothing is proven, and with less
-    than 16 angles.
+    Bad columns do not change with the angle, or differ from their neighbours by amounts that vary
+    more than any offset. A sinogram (n_angles, n_cols), or several (n_rows, n_angles, n_cols) on a
+    GPU, are unchanged where nothing is significant, and with fewer than 16 angles.
 
-    Of the options `threshold` is the standard errors of a normal distribution by which a step
-    between columns must differ from none (of few angles, and so of errors not well known, it takes
-    more); with `size_px`, stripes of parts of a scan go up to a quarter of it.
+    The option `threshold` is the least step between columns in standard errors of a normal
+    distribution (more with few angles, whose errors are less certain); stripes of the whole scan
+    are removed up to half of `size_px` wide, those of parts of it up to a quarter.
     """
     xp, out = module_of(sinogram), sinogram.copy()
     n_angles, n_cols = out.shape[-2:]
     if n_angles < _FEWEST or n_cols < 5:
         return out
     profiles = _block_means(out)
-    # columns that do not change with the angle, where those around do
+    # columns that do not change with the angle while those around them do
     dead = profiles.std(axis=-2) < _DEAD * _median(profiles, 7).std(axis=-2)
     if some(dead):
         interpolate_columns(out, dead)
@@ -193,14 +193,14 @@ def _share_below(deviation: float) -> float:
 
 
 def _quantile(tail: Any, freedom: float) -> Any:
-    """Return what Student's t exceeds with such a probability."""
+    """Return the value that Student's t exceeds with probability `tail`."""
     from scipy.special import stdtrit  # slow to import, and every job imports this module
 
     return -stdtrit(freedom, np.clip(tail, 1e-300, 0.5))  # of 0 SciPy returns the wrong infinity
 
 
 def _false_discovery_limit(scores: Profiles, threshold: float, freedom: float) -> Any:
-    """Return the least score that counts: lower where many stand out ([4]); else all at once."""
+    """Return the least score that counts: lower where many stand out ([4])."""
     xp, n = module_of(scores), scores.shape[-1]
     ranked = xp.sort(xp.abs(scores), axis=-1)[..., ::-1]
     (limits,) = once(xp, _limits, threshold, n, freedom)
@@ -209,19 +209,19 @@ def _false_discovery_limit(scores: Profiles, threshold: float, freedom: float) -
 
 
 def _limits(threshold: float, n: int, freedom: float) -> tuple[Any, ...]:
-    """Return what the largest of n scores must exceed, the two largest, and so on."""
+    """Return the limits for the largest of n scores, the second largest, and so on."""
     return (_quantile(_share_below(-threshold) * np.arange(1, n + 1), freedom),)
 
 
 def _side_limits(threshold: float, n: int, freedom: float) -> tuple[Any, ...]:
-    """Return what the second side of a ridge must exceed, by the columns between the sides."""
-    # chance makes one next to an edge no more often than one step that counts in all of a row
+    """Return the limit for the second side of a ridge, by the columns between the sides."""
+    # a chance step next to an edge is as rare as one that counts anywhere in a row
     risk = 2 * _share_below(-threshold) * n
     return (_quantile(risk / (2 * np.arange(1, n + 2)), freedom),)
 
 
 def _error_in_a_row(deviations: Profiles, n: Any) -> Profiles:
-    """Return the standard error of medians of n blocks in a row, which may deviate alike."""
+    """Return the standard error of medians of n consecutive blocks, which may be correlated."""
     xp, (n_blocks, n_steps) = module_of(deviations), deviations.shape[-2:]
     alone = _MEDIAN_ERROR * _spread(deviations) / xp.sqrt(n)
     size = max(1, n_blocks // _GROUPS)
@@ -250,7 +250,7 @@ def _proven(steps: Profiles, error: Profiles, threshold: Any, size_px: int) -> P
 
 
 def _ridges(steps: Profiles, error: Profiles, threshold: Any, window: int) -> Profiles:
-    """Add steps up, and return what a running median takes off; it leaves slopes and edges."""
+    """Return the cumulative sum of steps minus its running median, which keeps slopes and edges."""
     xp = module_of(steps)
     level = _pad(xp.cumsum(steps, axis=-1), 1, 0)
     ridge = level - _median(level, window)
@@ -279,14 +279,14 @@ def _two_sided(
 
 
 def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> Any:
-    """Tell which columns hold ridges with a mirror image, so that they are of the object."""
+    """Return the columns whose ridges have a mirror image, and so belong to the object."""
     xp, n_cols = module_of(offsets), offsets.shape[-1]
     ridges = offsets.mean(axis=-2)
     if not some(ridges):
         return np.zeros(n_cols, bool)
     level = profiles.mean(axis=-2, keepdims=True)
     level = (level - _median(level, size_px))[..., 0, :]
-    # of two stripes alike the ridges would give an axis of their own
+    # two equal stripes would define an axis of their own
     axis, is_mirrored = _mirror_axis(level - ridges)
     sign, over_runs, col = xp.sign(ridges), kernels_of(xp).over_runs, xp.arange(n_cols)
     cols = xp.broadcast_to(col.astype(np.float64), ridges.shape)
@@ -305,20 +305,20 @@ def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> Any:
 
 
 def _mirror_axis(level: Any) -> tuple[Any, Any]:
-    """Return twice the column about which a profile is most its own mirror image, and if it is."""
+    """Return twice the column about which a profile is most symmetric, and whether it is."""
     xp, n, fft = module_of(level), level.shape[-1], fft_of(module_of(level))
-    limit = xp.sqrt((level**2).mean(axis=-1, keepdims=True))  # else few columns alone would decide
+    limit = xp.sqrt((level**2).mean(axis=-1, keepdims=True))  # otherwise a few columns would decide
     level = xp.clip(level, -limit, limit)
     n_padded = fft.next_fast_len(2 * n, real=True)
     alike = fft.irfft(fft.rfft(level, n_padded) ** 2, n_padded)[..., : 2 * n - 1]
-    alike[..., ::2] -= level**2  # what lies on the axis is alike for no merit of its own
+    alike[..., ::2] -= level**2  # a column on the axis is trivially its own image
     best = xp.argmax(alike, axis=-1, keepdims=True)
     most = xp.take_along_axis(alike, best, axis=-1)
     return best, most > _ROUND * (level**2).sum(axis=-1, keepdims=True)
 
 
 def _find_alone(profiles: Profiles) -> Any:
-    """Tell which columns, up to three in a row, leave at most angles the line of others."""
+    """Return columns, up to three in a row, that differ from their neighbours at most angles."""
     xp, n_cols = module_of(profiles), profiles.shape[-1]
     least = _LEAST * profiles.std(axis=(-2, -1), keepdims=True)[..., 0]
     alone = xp.zeros((*profiles.shape[:-2], n_cols), bool)
@@ -337,12 +337,12 @@ def _find_alone(profiles: Profiles) -> Any:
 
 
 def _usual_spread(values: Profiles) -> Profiles:
-    """Return the standard deviation over blocks, whatever a few of them are."""
+    """Return the standard deviation over blocks, robust against a few of them."""
     return _pull_in(values)[1].std(axis=-2) / _WINSORISED
 
 
 def _angle_tables(n_angles: int) -> tuple[Any, ...]:
-    """Return the block before each angle, and how far it is on its way to the next one's middle."""
+    """Return the block before each angle, and its position (0 to 1) between block middles."""
     bounds, angle = np.array(_bounds(n_angles)), np.arange(n_angles)
     middle = (bounds[:-1] + bounds[1:] - 1) / 2
     left = np.clip(np.searchsorted(middle, angle, side="right") - 1, 0, len(middle) - 2)
@@ -351,7 +351,7 @@ def _angle_tables(n_angles: int) -> tuple[Any, ...]:
 
 
 def _subtract(sinogram: Any, offsets: Profiles) -> None:
-    """Take offsets off in place, interpolated between the blocks: of the columns that have some."""
+    """Subtract offsets, interpolated between the blocks, from columns that have any; in place."""
     xp, n_angles = module_of(sinogram), sinogram.shape[-2]
     left, part = once(xp, _angle_tables, n_angles)
     cols: Any = slice(None)

@@ -19,7 +19,7 @@ from tomopipe.prep import kernels_of
 
 @dataclass(frozen=True)
 class Warp:
-    """Where the light of each pixel of a corrected frame is in the frame as it was taken."""
+    """The position in the raw frame of each pixel of a corrected frame."""
 
     # of the frames
     n_rows: int

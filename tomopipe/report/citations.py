@@ -1,7 +1,7 @@
 """Citations of the methods that a campaign used, and the paragraph for a methods section.
 
 Values of the paragraph come from the provenance of the volumes and from the predictions, never from
-the present config. What holds for some scans only is given with their number.
+the present config. If values differ between scans, each is given with its number of scans.
 """
 
 from collections import Counter
@@ -77,8 +77,8 @@ def citations(
 ) -> dict[str, tuple[str, ...]]:
     """List the references of the methods that made the results.
 
-    Predictions name the methods that gave a COR. `volumes`, the provenance of volumes by scan, says
-    how they were made; where it is unknown, `config` counts: complete, one block per step.
+    Methods of COR finding come from the predictions, the others from `volumes`, the provenance by
+    scan, or if that is unknown from `config`, which has all blocks.
     """
     scans = list(scans)
     stated = [part(volume, "parameters") for volume in (volumes or {}).values()]
@@ -136,7 +136,7 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     scans = [
         scan
         for scan in campaign.scans
-        if scan.name in volumes and scan.state not in NOT_SELECTED  # its volume is of earlier
+        if scan.name in volumes and scan.state not in NOT_SELECTED  # its volume is outdated
     ]
     if not scans:
         return ""
@@ -168,7 +168,7 @@ def reference_numbers(citations: Mapping[str, Sequence[str]]) -> dict[str, int]:
 def reference_lists(
     citations: Mapping[str, Sequence[str]],
 ) -> list[tuple[str, list[tuple[int, str]], list[int]]]:
-    """Return each method with its references, and the numbers of those that stand above."""
+    """Return each method with its new references, and the numbers of those listed before."""
     numbers, results, last = reference_numbers(citations), [], 0
     for method, texts in citations.items():
         new = [(numbers[text], text) for text in texts if numbers[text] > last]

@@ -20,7 +20,7 @@ from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state import NOT_SELECTED
-from tomopipe.cor.outliers import known_median
+from tomopipe.cor.outliers import finite_median
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import (
     CampaignRecord,
@@ -46,9 +46,10 @@ def collect(
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.
 
-    Everything on the page except the pictures, and the citations, which volumes state. `notes` are
-    more warnings, and the scans that each concerns; `points`: whether to read the points of curves,
-    which takes most of the time; `why` is asked of results that a job failed to replace.
+    The record has everything on the page except pictures and citations, which come from the
+    volumes. `notes` are further warnings, with the scans that each concerns; `points`: whether to
+    read the points of curves, which takes most of the time; `why` says whether results that a job
+    failed to replace are stale.
     """
     reader = Reader(campaign.directory)
     jobs = _jobs(campaign, reader, why)
@@ -56,7 +57,7 @@ def collect(
         campaign, reader, jobs, why, notes=notes or {}, points=points, volumes=True
     ).records()
     stitched = _read_stacks(reader, campaign, jobs)
-    truth = json_or(campaign.directory / TRUTH, {})  # of a simulation, or somebody else's
+    truth = json_or(campaign.directory / TRUTH, {})  # of a simulation, or foreign
     return CampaignRecord(
         name=campaign.name,
         scans=tuple(records),
@@ -88,9 +89,9 @@ def collect_scans(
     volumes: bool = False,
     why: Why | None = None,
 ) -> list[ScanRecord]:
-    """Read the results of the scans only, curves without points; `reader` notes broken files.
+    """Read only the results of the scans, without points of curves; `reader` notes broken files.
 
-    `volumes`: whether those that may be of another COR are opened; `why` as for `collect`.
+    `volumes`: whether to open volumes that may be of another COR; `why` as for `collect`.
     """
     reader = reader or Reader(campaign.directory)
     jobs = _jobs(campaign, reader, why)
@@ -100,7 +101,7 @@ def collect_scans(
 
 
 def _jobs(campaign: Campaign, reader: Reader, why: Why | None) -> list[JobStatus]:
-    """Return the jobs as they count now, but that of this report."""
+    """Return the jobs as they count now, except that of this report."""
     jobs = read_jobs(campaign.logs.status_folder, reader.json)
     return counted(campaign, [job for job in jobs if job.step != "report"], why)
 
@@ -116,7 +117,7 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
             SeriesRecord(
                 key=key,
                 scans=tuple(group),
-                median_px=known_median(fix.before_px for fix in fixes),
+                median_px=finite_median(fix.before_px for fix in fixes),
                 limit_px=limits[0] if limits else None,
             )
         )
@@ -126,10 +127,10 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
 def _campaign_failures(
     reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus], stacks: Iterable[StackRecord]
 ) -> tuple[Failure, ...]:
-    """Return the failed jobs of a stack, of a series or of the whole campaign, if still wanted."""
+    """Return the failed jobs of stacks, series or the whole campaign that are still needed."""
     problems = {stack.name: stack.problem for stack in stacks}
 
-    def is_wanted(job: JobStatus) -> bool:
+    def is_needed(job: JobStatus) -> bool:
         if job.step == "stitch":
             return problems.get(job.key, "").startswith(_why_failed(job))
         if job.step == "fix_cor":
@@ -139,12 +140,12 @@ def _campaign_failures(
     return tuple(
         parse_failure(reader, campaign.logs, job.step, job.key, job.error)
         for job in jobs
-        if job.state == "failed" and job.step not in OF_SCANS and is_wanted(job)
+        if job.state == "failed" and job.step not in OF_SCANS and is_needed(job)
     )
 
 
 def _why_failed(job: JobStatus) -> str:
-    """Return the error of a job that stitches, in our words."""
+    """Return the error of a stitching job."""
     return plain_error(job.error, job.step) or "the job ended without a result"
 
 
@@ -223,7 +224,7 @@ def commit(folder: Path) -> str:
     try:
         answer = subprocess.run(
             [*command, "--exclude=*"],
-            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},  # somebody may be working there
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},  # do not lock a checkout in use
             capture_output=True,
             text=True,
             check=False,

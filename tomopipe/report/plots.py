@@ -61,7 +61,7 @@ class CurvePlot:
     lines: tuple[tuple[str, str], ...]  # method, SVG points
     chosen_x: float | None
     ticks: tuple[tuple[float, str], ...]
-    beyond: str = ""  # says that the COR is not on the axis
+    beyond: str = ""  # remark on a COR beyond the axis
 
 
 def series_plot(series: SeriesRecord) -> SeriesPlot | None:
@@ -95,7 +95,7 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
 
 
 def _replaced_px(scan: ScanRecord) -> float | None:
-    """Return the COR that was replaced; None if it was kept or missing."""
+    """Return the COR that was replaced; None if none was."""
     if scan.fix is None or scan.fix.before_px is None:
         return None
     cor_px = scan.shown[0]

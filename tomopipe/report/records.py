@@ -1,4 +1,4 @@
-"""The records of a report: what was read of a campaign, its alerts, CORs off the line of a series.
+"""The records of a report: content of a campaign, its alerts, and CORs off the line of a series.
 
 A column of the report: its title in `COLUMNS` of `render.py`, its cell in
 `templates/parts.html.j2`, its field in `ScanRecord`, which `scan_records.py` fills.
@@ -34,7 +34,7 @@ from tomopipe.campaign.state import NOT_SELECTED, OWN_COR, TO_REVIEW, ScanFacts
 class Note:
     """A file that could not be used, and why; the report is made without it.
 
-    `again`: a system error prevented reading; it is tried the next time.
+    `again`: reading failed by a system error, and will be tried the next time.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class ScanRecord(ScanFacts):
-    """Everything known about one scan."""
+    """All data of the report about one scan."""
 
     name: str
     path: str
@@ -59,7 +59,7 @@ class ScanRecord(ScanFacts):
 
 @dataclass(frozen=True)
 class SeriesRecord:
-    """The scans of one series, in order of index, and the band outside which a COR is flagged."""
+    """The scans of one series, in order of index, and the band outside which CORs are flagged."""
 
     key: str
     scans: tuple[ScanRecord, ...]
@@ -83,7 +83,7 @@ class StackRecord:
 
 @dataclass(frozen=True)
 class Alert:
-    """One line of an alert, and the scans that it is true of."""
+    """One line of an alert, and the scans that it applies to."""
 
     scans: tuple[ScanRecord, ...]
     text: str
@@ -134,9 +134,9 @@ class CampaignRecord:
         return dict.fromkeys(State, 0) | Counter(scan.state for scan in self.scans)
 
 
-_LEAST = 3  # of two scans it is not known which one is wrong
-_LEAST_FOR_SPREAD = 5  # the line passes through one or two of them
-_N_NEXT = 30  # a series may bend, or be remounted: only so many of the next scans judge one
+_LEAST = 3  # least number of scans: of two it is unknown which one is wrong
+_LEAST_FOR_SPREAD = 5  # least number for a spread: the line passes through one or two of them
+_N_NEXT = 30  # scans compared with one: a series may bend, or be remounted
 _LIMIT_PX, _LIMIT_SPREADS = 0.2, 6.0
 
 
@@ -144,7 +144,7 @@ _LIMIT_PX, _LIMIT_SPREADS = 0.2, 6.0
 class Line:
     """COR along a series: `start_px` at index 0, `slope_px` per index, `spread_px` about it.
 
-    The spread is None for fewer than five CORs: too few to tell.
+    The spread is None for fewer than five CORs.
     """
 
     start_px: float
@@ -171,26 +171,27 @@ def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
 
 @dataclass(frozen=True)
 class OffLine:
-    """A COR that its series contradicts: how far it is off, and the scatter of the others."""
+    """A COR that its series contradicts: its distance, and the scatter of the others."""
 
     off_px: float
     spread_px: float
 
 
 def off_line(cor_px: Sequence[float]) -> dict[int, OffLine]:
-    """Find the CORs of a series that neither a line nor another scan explains; by position.
+    """Find the CORs of a series that neither a line nor another scan supports, by position.
 
-    Trusted CORs in the order of the series, pixels, are (n,). Each is compared with the line
-    through the 30 others next to it, whose numbers may have gaps. It is named if its residual is
-    above max(0.2 px, 6 scatters), and that of none of these scans is within half of this of it: a
-    remounted sample, or one of several by turns, has others beside it. Fewer than six name none.
+    `cor_px` (n,) are trusted CORs in the order of the series, pixels. Each is compared with the
+    line through its 30 nearest neighbours in the series. It is returned if its residual is above
+    max(0.2 px, 6 scatters) and no neighbour has a residual within half of that limit of it, as
+    those of a remounted sample, or of alternating samples, would. None of fewer than six scans.
     """
     y, n = np.asarray(cor_px, float), len(cor_px)
     if n <= _LEAST_FOR_SPREAD:
         return {}
     own, others = np.arange(n), np.arange(n_near := min(_N_NEXT, n - 1))
     first = np.clip(own - _N_NEXT // 2, 0, n - 1 - n_near)
-    near = first[:, None] + others + (others >= (own - first)[:, None])  # (n, n_near), not its own
+    # (n, n_near), without itself
+    near = first[:, None] + others + (others >= (own - first)[:, None])
     i, j = np.triu_indices(n_near, 1)
     slope_px = np.median((y[near[:, j]] - y[near[:, i]]) / (near[:, j] - near[:, i]), axis=1)
     others_px = y[near] - slope_px[:, None] * near
@@ -206,21 +207,20 @@ def off_line(cor_px: Sequence[float]) -> dict[int, OffLine]:
 def _spread(off_px: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the scatter about each line: of few scans the standard deviation, of many the MAD.
 
-    The smaller one, the MAD with the factor for small samples of [2]_: few deviations are often all
-    small by chance, of many some may be wrong.
+    It is the smaller of the two, the MAD with the factor for small samples of [2]_.
     """
     n_free = off_px.shape[1] - 2
     of_mad = NORMAL_PER_MAD * (1 + 5 / n_free) * np.median(np.abs(off_px), axis=1)
     return np.minimum(of_mad, np.sqrt(np.sum(off_px**2, axis=1) / n_free))
 
 
-#: CORs nearer to each other give slices that look the same.
+#: CORs closer to each other give slices that look alike.
 _ALIKE_PX = 0.25
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of alert: `says` returns the line for a scan, or "", or several."""
+    """One kind of alert: `says` returns the line (or lines) for a scan, or ""."""
 
     title: str
     level: str
@@ -232,7 +232,7 @@ class _Kind:
 
 
 def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
-    """List alerts, the worst kind first, equal lines as one; of manual CORs few."""
+    """List alerts, the worst kind first, with equal lines combined."""
     scans = list(scans)
     common = common_warnings(scans)
     seen: set[int] = set()
@@ -258,10 +258,10 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
 
 
 def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float], ...]:
-    """Return the two CORs, with a word for each, between which a person decides; one if alike.
+    """Return the CORs, each with a word, between which a person decides: two, or one if alike.
 
-    That which is used comes first, then that measured, that on the line of the series, and those
-    of single methods. Empty where nobody has to decide.
+    In this order: the COR in use, the measured one, that on the line of the series, and those of
+    single methods. Empty if nobody has to decide.
     """
     if scan.state not in TO_REVIEW:
         return ()
@@ -279,7 +279,7 @@ def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float],
 
 
 def common_warnings(scans: Iterable[ScanRecord]) -> frozenset[str]:
-    """Return the warnings that most scans share: they tell nothing about one of them."""
+    """Return the warnings that most scans share, which do not characterise single ones."""
     results = [_warned(scan) for scan in scans if scan.state not in NOT_SELECTED]
     counts = Counter(warning for warnings in results for warning in warnings)
     return frozenset(text for text, n in counts.items() if n > max(1, len(results) / 2))
@@ -294,7 +294,7 @@ def _warned(scan: ScanRecord) -> tuple[str, ...]:
 
 
 def _of_before(scan: ScanRecord) -> str:
-    """Say what a volume that no run makes any more was made from."""
+    """Describe a volume that runs no longer make."""
     source = {State.SKIPPED: "file", State.UNRESOLVED: "COR"}.get(scan.state)
     if source is None or scan.volume is None:
         return ""

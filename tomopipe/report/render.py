@@ -47,20 +47,20 @@ from tomopipe.report.thumbnails import (
 from tomopipe.storage.atomic import whole, write_text
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
-#: Above this number of scans the pictures go into a folder beside the page.
+#: Number of scans above which the pictures go into a folder beside the page.
 INLINE_SCANS = 200
-#: Up to this number of scans they are large enough to be enlarged.
+#: Number of scans up to which pictures are large enough to be enlarged.
 LARGE_SCANS = 40
 #: Increase when pictures look different: stored ones are then remade.
 REVISION = 5
 
 _STATED = ("geometry", "parameters", "versions")
-# as `_Maker` names them: all other pictures in the folder are of somebody else
+# file names of `_Maker`: all other pictures in the folder are foreign
 _OWN_PICTURE = re.compile(r"[0-9a-f]{16}-(mid_x[yz]|mid_yz|sweep|pair)\.webp")
 
 
 Compared = tuple[tuple[str, float], ...]
-"""Words and CORs, in pixels."""
+"""Words and CORs (pixels)."""
 
 
 Pictures = dict[str, Any]
@@ -77,9 +77,9 @@ def picture_all(
 ) -> tuple[dict[str, Pictures], list[Note]]:
     """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
 
-    Unchanged ones, remembered beside the page (or in `own_folder`, by a page elsewhere that holds
-    them itself), are reused. Returns them by scan name, of a stack by `stack_key`, and notes on
-    files that could not be read.
+    Unchanged pictures are reused, from a record beside the page (or in `own_folder`, for a page
+    elsewhere that contains its pictures). Returns them by scan name (stacks by `stack_key`), and
+    notes on files that could not be read.
     """
     folder = page_folder / PICTURES if len(scans) > INLINE_SCANS else None
     if folder is not None:
@@ -99,14 +99,14 @@ def picture_all(
         pictures[key] = maker.pictures(key, stack.volume)
     is_new = maker.made != earlier or not cache.exists()
     if is_new and cache.parent.absolute() == page_folder.absolute():
-        # without indent, which takes tenfold the time
+        # without indent: ten times faster
         write_text(json.dumps(maker.made, sort_keys=True, allow_nan=False), cache)
     _tidy(page_folder / PICTURES, list(pictures.values()))
     return pictures, maker.notes
 
 
 def stack_key(stack: str) -> str:
-    """Return the key of a stack; names of scans have no slash."""
+    """Return the key of a stack, which no scan name equals."""
     return f"stack/{stack}"
 
 
@@ -142,7 +142,7 @@ class _Maker:
         return pictures
 
     def _of_volume(self, volume: Path, source: Source) -> dict[str, Any]:
-        """Make the mid planes of a volume; return them, and what the page shows of its origin."""
+        """Make the mid planes of a volume; return them, and its origin as shown on the page."""
         planes = read_mid_planes(volume)
         made = [make_picture(plane, planes[plane], self._size, source) for plane in planes]
         try:
@@ -162,7 +162,7 @@ class _Maker:
         made_for: float | list[float],
         make: Callable[[Path, Source], dict[str, Any] | None],
     ) -> Any:
-        """Return what is or was made of a file (no path: removed); None if it cannot be."""
+        """Return the pictures of a file, new or reused (no path: removed); None on failure."""
         stamp = [REVISION, self._folder is None, made_for]
         try:
             if path is not None:
@@ -194,7 +194,7 @@ class _Maker:
         return entry if is_same and is_there else None
 
     def _source(self, name: str) -> Source:
-        """Return what gives the pictures of a scan their addresses."""
+        """Return the function that gives the pictures of a scan their addresses."""
         folder = self._folder
         if folder is None:
             return as_uri
@@ -220,7 +220,7 @@ def _read_cache(path: Path) -> Mapping[str, Any]:
         cache = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         if is_of_the_system(error):
-            raise  # it would be rewritten without the sweeps of removed stacks
+            raise  # rewriting it would lose the sweeps of removed stacks
         return {}
     return cache if isinstance(cache, dict) else {}
 
@@ -240,7 +240,7 @@ def _tidy(folder: Path, pictures: Sequence[Pictures]) -> None:
         folder.rmdir()
 
 
-#: Lines of one group of alerts that are open at once.
+#: Number of lines of a group of alerts that are shown unfolded.
 OPEN_ALERTS = 8
 #: Columns of the table of scans: title, whether it holds numbers.
 COLUMNS = (
@@ -260,7 +260,7 @@ COLUMNS = (
 def write_page(
     campaign: CampaignRecord, output: str | os.PathLike[str], own_folder: Path
 ) -> tuple[Note, ...]:
-    """Write the report of a campaign; return which files could not be read, also for pictures.
+    """Write the report of a campaign; return the files that could not be read.
 
     Above 200 scans the pictures lie in a folder `pictures` beside it. `own_folder` is that of the
     campaign's own report.
@@ -308,7 +308,7 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, Pictures]) -> str:
             script_hash=script_hash(),
         )
     )
-    # A file name may have bytes that are not UTF-8; the page must be UTF-8.
+    # File names may contain bytes that are not UTF-8; the page must be UTF-8.
     return html.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -327,7 +327,7 @@ def _file(name: str) -> str:
 
 @cache
 def templates() -> Any:
-    """Return the page's templates, each of which is compiled once."""
+    """Return the templates of the page, compiled once."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

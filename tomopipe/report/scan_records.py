@@ -32,7 +32,7 @@ _IS_HALF = "half acquisition: slices twice as wide as the detector"
 
 
 class Reader:
-    """Reads files below one folder and notes which could not be used."""
+    """Reads files below one folder and notes those that could not be used."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -69,7 +69,7 @@ class Reader:
             return []
         except TomopipeError as error:
             self.note(path, str(error).removeprefix(f"{path}: "))
-        except Exception as error:  # csv has its own errors; all are noted
+        except Exception as error:  # csv has its own exceptions
             self.note(path, f"not readable as a table: {error}", error)
         return []
 
@@ -136,7 +136,7 @@ class ScanReader:
             prediction = replace(prediction, method="", confidence=None)  # made at another COR
         cor = part(self._cors or {}, name)
         cor_px = number(cor.get("cor_px"))
-        # in the configured format or that of an earlier run
+        # in the configured format, or in that of an earlier run
         outputs = (config.full_recon.output, *VOLUMES)
         volumes = (paths.volume(name, output) for output in outputs)
         volume = next((Path(volume) for volume in volumes if os.path.exists(volume)), None)
@@ -178,7 +178,7 @@ class ScanReader:
         return replace(record, warnings=warnings, reached=self._reached(record))
 
     def _other_origin(self, name: str, volume: Path, cor_px: float | None) -> str:
-        """Say what a volume was made from that is not wanted now; "" if nothing is known."""
+        """Describe what a stale volume was made from; "" if it is not stale, or unknown."""
         if self._volumes:
             receipt = self._files.receipt("full_recon", name)
             other_px = other_cor_px(volume, cor_px, self._files.cor_table, receipt)
@@ -233,7 +233,7 @@ class ScanReader:
         return "try" if self._files.rows(scan.name).exists() else ""
 
     def _refused(self) -> Iterable[ScanRecord]:
-        """Yield the inventory rows that are not a scan of the campaign: invalid or double names."""
+        """Yield the inventory rows that are no scan of the campaign: invalid or repeated names."""
         in_campaign = {(scan.name, scan.path) for scan in self._campaign.scans.values()}
         config = self._campaign.config
         for (name, path), row in self._rows.items():
@@ -252,7 +252,7 @@ class ScanReader:
 
 
 def _compared(records: list[ScanRecord]) -> list[ScanRecord]:
-    """Note which predictions the other trusted CORs of their series contradict."""
+    """Mark predictions that the other trusted CORs of their series contradict."""
     trusted = [
         (scan.series, (number, cor_px))
         for number, scan in enumerate(records)
@@ -309,7 +309,7 @@ def parse_curves(data: Mapping[str, Any], *, points: bool = True) -> tuple[Curve
 
 
 def parse_evidence(data: Mapping[str, Any]) -> tuple[Curve, ...]:
-    """Return the curves that the network of method ai read, of a prediction.json."""
+    """Return the curves of evidence in a prediction.json (method ai)."""
     evidence = part(data, "evidence")
     return tuple(
         _parse_curve(kind, {"curve": {"cor_px": evidence.get("cor_px"), "score": score}})
@@ -335,7 +335,7 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
 
 
 def _numbers(values: list[Any]) -> list[float | None]:
-    """Read numbers, None for others; a list of finite ones, as nearly all are, stays as it is."""
+    """Read numbers, None for other values; lists of finite numbers are returned unchanged."""
     if {*map(type, values)} == {float} and all(map(math.isfinite, values)):
         return values
     return list(map(number, values))

@@ -18,16 +18,16 @@ from tomopipe.storage.json_files import number
 
 #: Side of the crop that is shown, in pixels of the try slices.
 CROP_PX = 96
-_CELLS = 12  # along half a side of the crop
+_CELLS = 12  # cells along half a side of the crop
 #: Correlation of neighbouring pixels from which a crop shows structure; that of noise is 0 or
 #: negative.
 _STRUCTURE = 0.3
 _MOST_BINNING = 8
-#: Distances from the chosen COR, in pixels of the try slices: nearer ones look the same.
+#: Distances from the chosen COR, in pixels of the try slices: closer ones look alike.
 _OFFSETS_PX = (-6, -2, 0, 2, 6)
 _MEMORY_BYTES = 2**30
 _PERCENT = (0.5, 99.5)
-# the brightest 2 % of the plane may widen the window by no more than noise does
+# limits the effect of the brightest 2 % of the plane on the window to that of noise
 _MOST_PERCENT = (2.0, 98.0)
 _MARGIN = 0.15
 
@@ -60,7 +60,7 @@ def open_stack(path: Path) -> NDArray[np.uint16]:
 
 
 def in_sweep(grid_px: Sequence[float], cor_px: float) -> bool:
-    """Tell whether a COR is among those of a sweep, to half a step."""
+    """Tell whether a COR lies within a sweep, to half a step."""
     half_px = step_of(grid_px) / 2
     return grid_px[0] - half_px <= cor_px <= grid_px[-1] + half_px
 
@@ -76,9 +76,9 @@ def slices_around(
 ) -> Sweep | None:
     """Return the try slice at a COR, and those at a distance from it.
 
-    The nearest pages of the stack; slices made from rows.h5 where the sweep does not reach the COR
-    or the stack was removed.
-    None if the sweep failed, there are no rows, or the COR lies off the detector.
+    These are the nearest pages of the stack, or slices made from rows.h5 if the COR is outside the
+    sweep or the stack was removed. None if the sweep failed, there are no rows, or the COR is off
+    the detector.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def slices_around(
     wanted_px = [cor_px + binning * offset for offset in offsets_px]
     results = sorted({int(np.abs(values_px - target).argmin()) for target in wanted_px})
     chosen = int(np.abs(values_px - cor_px).argmin())
-    images = [pages[page] for page in results]  # read when they are looked at
+    images = [pages[page] for page in results]  # read on access
     return Sweep(images, tuple(values_px[results].tolist()), results.index(chosen))
 
 
@@ -138,7 +138,7 @@ def _made(
 
 
 def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
-    """Crop the slices around a COR, as uint8, to where most edges are; None if there are none."""
+    """Crop the slices around a COR, as uint8, to the part with most edges; None without slices."""
     result = slices_around(try_tif, cor_px)
     if result is None:
         return None
@@ -148,7 +148,7 @@ def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
 
 
 def read_pair(try_tif: Path, cors_px: Sequence[float]) -> Sweep | None:
-    """Crop the slices at CORs as `read_sweep` does, the first being chosen; None without it."""
+    """Crop the slices at several CORs as `read_sweep` does; None without the first one."""
     sweeps = [slices_around(try_tif, cor_px) for cor_px in cors_px]
     if not sweeps or sweeps[0] is None:
         return None
@@ -171,7 +171,7 @@ def binned(image: NDArray[Any], binning: int) -> NDArray[np.float32]:
 
 
 def telling_crop(page: NDArray[Any]) -> tuple[tuple[slice, slice], int]:
-    """Return the part of a slice that is shown, and the binning from which structure shows."""
+    """Return the part of a slice to show, and the least binning at which it shows structure."""
     binning = 1
     while True:
         part = telling_part(page, CROP_PX * binning)
@@ -182,7 +182,7 @@ def telling_crop(page: NDArray[Any]) -> tuple[tuple[slice, slice], int]:
 
 
 def _structure(crop: NDArray[np.float32]) -> float:
-    """Return how far neighbouring pixels agree in the middle of a crop: 0 in noise, 1 at most."""
+    """Return the correlation of neighbouring pixels in the middle of a crop: 0 in noise."""
     inset_y, inset_x = (size // 7 for size in crop.shape)
     middle = crop[inset_y : crop.shape[0] - inset_y, inset_x : crop.shape[1] - inset_x]
     away = middle - middle.mean()
@@ -194,7 +194,7 @@ def _structure(crop: NDArray[np.float32]) -> float:
 def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, slice]:
     """Choose the square of `side_px` with most edges, where a wrong COR is most visible.
 
-    Only the circle that is seen at all angles is considered.
+    Only the circle inside the field of view at all angles is considered.
     """
     n_y, n_x = page.shape
     cell_px = side_px // (2 * _CELLS)
@@ -204,7 +204,7 @@ def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, sli
     tiles_y, tiles_x = n_y // block_px, n_x // block_px
     cells = page[: tiles_y * block_px, : tiles_x * block_px].astype(np.float32)
     cells = cells.reshape(_CELLS * tiles_y, cell_px, _CELLS * tiles_x, cell_px).mean(axis=(1, 3))
-    slope_y, slope_x = np.gradient(cells)  # of means: edges count, noise hardly does
+    slope_y, slope_x = np.gradient(cells)  # gradients of block means, in which noise is small
     edges = (slope_y**2 + slope_x**2).reshape(tiles_y, _CELLS, tiles_x, _CELLS).mean(axis=(1, 3))
     squares = edges[:-1, :-1] + edges[1:, :-1] + edges[:-1, 1:] + edges[1:, 1:]
     y, x = np.indices(squares.shape)
@@ -290,7 +290,7 @@ def as_uri(_name: str, data: bytes) -> str:
 
 
 Source = Callable[[str, bytes], str]
-"""Gives a picture, its name and bytes, the address that the page has for it."""
+"""Takes name and bytes of a picture, and returns its address for the page."""
 
 
 def make_picture(

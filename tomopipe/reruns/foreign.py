@@ -1,4 +1,4 @@
-"""Files of others at the paths of results, which are not overwritten."""
+"""Foreign files, not written by tomopipe, at the paths of results: they are not overwritten."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -12,13 +12,13 @@ from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.receipts import Receipt, Receipts
+from tomopipe.reruns.staleness import statement_in
 from tomopipe.storage.checksums import MANIFEST, matches
 
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
-_HEAD = 16_384  # characters of a text that are looked at
+_HEAD = 16_384  # characters of a text that are examined
 _NAMES, _TITLE = ("scan", "rlnTomoName"), "tomopipe report</title>"
 # RELION writes a line with its version before this
 _STAR = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesName #2\n"
@@ -27,8 +27,8 @@ _STAR = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesName #2\n"
 def foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool = False) -> list[str]:
     """Name the existing files at the paths of results that tomopipe did not make.
 
-    A file with a receipt counts as ours, unless another file has taken its place. `after_cors`:
-    only of results that a run still makes when it has cor.json.
+    A file with a receipt counts as ours, unless another file has replaced it. `after_cors`: only
+    the results that a run makes after cor.json.
     """
     scans, config = list(campaign.scans), campaign.config
     to_cors: dict[str, Iterable[str]] = {
@@ -65,15 +65,15 @@ def _is_foreign(receipts: Receipts, receipt: Receipt | None, path: str) -> bool:
 
 
 def _is_in_place_of(receipts: Receipts, receipt: Receipt, path: str) -> bool:
-    """Tell whether a file of others has taken the place of a result.
+    """Tell whether a foreign file has replaced a result.
 
-    Its inode is another one, or it is whole: disks use inodes again, and a copy onto a file keeps
-    that. Or it is a link to what is not there. An empty file is nobody's, and everybody may edit
-    center_of_rotation.txt.
+    It has another inode, or is a complete file of another kind (file systems reuse inodes, and
+    copying onto a file keeps the inode), or it is a dangling link. Empty files are not foreign, nor
+    is center_of_rotation.txt, which everybody may edit.
     """
     was, now, where = receipt.files[path], receipts.state(path), receipts.path_of(path)
     if now is None:
-        return os.path.islink(where)  # its disk is not mounted: the result may be whole there
+        return os.path.islink(where)  # its disk is not mounted, where the result may be complete
     if now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
         return False
     is_other = now[2] != was[2] or _has_sign(Path(where), _WHOLE)
@@ -84,7 +84,7 @@ def _is_in_place_of(receipts: Receipts, receipt: Receipt, path: str) -> bool:
 
 
 def _has_sign(path: Path, signs: Mapping[str, Callable[[Path], bool]]) -> bool:
-    """Tell whether a file, or folder, has the sign of its kind, which its name ends in."""
+    """Tell whether a file or folder begins like its kind, which the end of its name gives."""
     ending = next((end for end in signs if path.name.endswith(end)), None)
     try:
         return ending is not None and signs[ending](path)
@@ -100,7 +100,7 @@ def _opens(path: Path) -> bool:
 
 
 def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool = False) -> None:
-    """Raise if results would overwrite files that others have made (`foreign`); names ten."""
+    """Raise if results would overwrite foreign files (`foreign`); names at most ten."""
     if not (result := foreign(campaign, receipts, after_cors=after_cors)):
         return
     where = (Path(receipts.path_of(path)) for path in sorted(result))
@@ -123,7 +123,7 @@ def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool =
 def refuse_foreign_page(campaign: Campaign, page: Path) -> None:
     """Raise if the page of a report would overwrite a file that tomopipe did not make.
 
-    The campaign's own one counts as in a run, elsewhere an empty file is nobody's.
+    The campaign's own page is judged as in a run; elsewhere an empty file may be overwritten.
     """
     receipts, own = Receipts(campaign.directory, campaign.outputs), campaign.outputs.report
     if page == campaign.files.report:
@@ -143,7 +143,7 @@ def refuse_foreign_sweep(page: Path, stack: Path) -> None:
 
 
 def refuse_foreign_live(page: Path, record: Path) -> None:
-    """Raise if `tomopipe run --watch`, which keeps a record beside its page, did not write it."""
+    """Raise if `tomopipe run --watch`, which keeps a record beside it, did not write the page."""
     if _is_of_others(page, lambda _: record.exists()):
         raise TomopipeError(_no_page(page, "run --watch", "set another campaign.results"))
 
@@ -156,13 +156,13 @@ def _no_page(path: Path, command: str, remedy: str) -> str:
 
 
 def _is_of_others(path: Path, is_made_here: Callable[[Path], bool]) -> bool:
-    """Tell whether there is a file or folder without the sign of our own."""
+    """Tell whether a file or folder exists that does not show to be ours."""
     is_own = path.is_file() and (path.stat().st_size == 0 or is_made_here(path))
     return path.exists() and not is_own
 
 
 def is_ours(path: Path, *, by_itself: bool = False) -> bool:
-    """Tell whether tomopipe made a file or folder, by its content, or that of a file beside it."""
+    """Tell whether tomopipe made a file or folder, by its content or that of a file beside it."""
     signs = _OWN_SIGNS if by_itself and path.name.endswith(tuple(_OWN_SIGNS)) else _SIGNS
     return (signs is _SIGNS and statement_in(path) is not None) or _has_sign(path, signs)
 
@@ -190,17 +190,17 @@ def _has_columns(path: Path) -> bool:
 
 
 def _is_folder(path: Path) -> bool:
-    """Tell whether a folder has its manifest, is empty, or has nothing but links."""
+    """Tell whether a folder has its manifest, is empty, or contains only links."""
     return (path / MANIFEST).exists() or all(each.is_symlink() for each in path.iterdir())
 
 
-# of files beside which another one has the statement of both
+# files whose statement is in another file beside them
 _OWN_SIGNS: dict[str, Callable[[Path], bool]] = {
     STACK: _is_stack,
     TRY_STACK: _is_sweep,
     ROWS: lambda path: statement_in(path) is not None,
 }
-# of files that state nothing, nor does one beside them; longer endings first
+# files without a statement, also beside them; longer endings first
 _SIGNS: dict[str, Callable[[Path], bool]] = {
     files.ROT_CEN: lambda path: is_rot_cen_of(
         read_cor_json(path.with_name(files.COR_TABLE)), read_json(path, _EXPECTED)
@@ -218,7 +218,7 @@ _SIGNS: dict[str, Callable[[Path], bool]] = {
     LINKS: _is_folder,
     ".html": lambda path: _TITLE in _head(path),
 }
-# what a file has that somebody else has written onto ours, and a damaged one has not
+# shown by a complete foreign file written onto ours, and not by a damaged one
 _WHOLE: dict[str, Callable[[Path], bool]] = {
     ".h5": _opens,
     files.ROT_CEN: lambda path: bool(read_json(path, _EXPECTED)),

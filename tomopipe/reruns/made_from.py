@@ -88,7 +88,7 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
         name: {scan: volume[name] for scan, volume in volumes.items() if volume.get(name)}
         for name in ("metadata", ALSO_READ)
     }
-    # since then, gains take lateral shifts into account
+    # since revision 2, gains take lateral shifts into account
     revision = {"revision": 2} if options.get("match_intensity") else {}
     return _statement(
         "stitch",
@@ -107,7 +107,7 @@ def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
 
 
 def without_also_read(statement: Mapping[str, Any]) -> Statement:
-    """Return a statement without these files, which that of a stitched volume lists apart."""
+    """Return a statement without `also_read`, which a stitched volume lists separately."""
     return {key: value for key, value in statement.items() if key != ALSO_READ}
 
 
@@ -119,7 +119,7 @@ def _options_once(step: str, campaign: Campaign) -> dict[str, Any]:
 
 
 def options_of(step: str, config: Config) -> dict[str, Any]:
-    """Return the `options` of a step by block; of one that reads scans also those of `metadata`."""
+    """Return the `options` of a step by block; for steps that read scans also the `metadata`."""
     if step in METADATA:
         return _reading_options(step, config)
     options = effective(getattr(config, step))
@@ -136,9 +136,9 @@ def _without_empty(blocks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def equal_statements(statement: Statement) -> list[Statement]:
-    """Return the statements whose results are those of this one, itself first.
+    """Return all statements of equal results, the given one first.
 
-    `[ai]` was stated as long as the default was `[ai, sum]`, and is the default now.
+    While the default was `[ai, sum]`, `[ai]` was stated; it is the default now.
     """
     options = statement.get("options", {})
     own = options.get("predict_cor", {})
@@ -176,6 +176,6 @@ def _reading_options(step: str, config: Config) -> dict[str, Any]:
 
 
 def table_shown(campaign: Campaign) -> str:
-    """Return a digest of the cells of the campaign table that the present page shows."""
+    """Return a digest of the cells of the campaign table that the report shows."""
     rows = [(row.scan, row.select, row.cor.text) for row in campaign.table_rows]
     return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})

@@ -1,4 +1,4 @@
-"""The frame of every job: its log, its status, its results whole, and last its receipt."""
+"""The context of every job: its log, its status, its complete results, and last its receipt."""
 
 import gc
 import json
@@ -16,12 +16,12 @@ from tomopipe.storage import atomic, run_folder
 
 _READ_WHOLE = ("full_recon", "export_stack")
 _OF_ALL = ("resolve_cor", "sidecar", "export_star", "report")
-_N_NEW = 100_000  # objects after which these look for garbage: what they read stays
+_N_NEW = 100_000  # garbage collection threshold of these steps, which keep what they read
 
 
 @dataclass
 class Making:
-    """What a job adds: entries of its status, and of its statement, so that it is made again."""
+    """What the body of a job may add to its status and its statement."""
 
     job: dict[str, Any]  # its parameters (`tomopipe.reruns.parameters`)
     status: dict[str, Any]
@@ -37,10 +37,10 @@ class Making:
 def making(snakemake: Any) -> Iterator[Making]:
     """Run the body of a job; when it has succeeded, write the receipt, its declared output.
 
-    Of its parameters `snakemake.params.job` are used `products`, the files to be made (relative to
-    the campaign), `made_from`, what they are made from as JSON, and `raw_files`, the files that it
-    reads: if one of these changes meanwhile, a volume or a stack is not written; the result of
-    try_recon is kept, and made again by the next run.
+    It uses three of the parameters in `snakemake.params.job`: `products`, the files to make
+    (relative to the campaign); `made_from`, their statement as JSON; and `raw_files`, the files
+    that the job reads. If one of these changes meanwhile, a volume or a stack is not written; the
+    result of try_recon is kept, and the next run makes it again.
 
     A job that belongs to no run, or to one that has ended, ends with TomopipeError and changes
     nothing.
@@ -55,18 +55,18 @@ def making(snakemake: Any) -> Iterator[Making]:
     products = parameters["products"]
     raw = {path: raw_state_of(path) for path in parameters.get("raw_files", [])}
 
-    def is_as_it_was() -> None:
+    def check_raw_files() -> None:
         for path, state in raw.items():
-            if raw_state_of(path) not in (state, None):  # one that has gone was read, or is told
+            if raw_state_of(path) not in (state, None):  # missing files are reported elsewhere
                 raise TomopipeError(f"{path}: changed while it was read. Run again.")
 
     step = Path(log).parent.name
     if step in _OF_ALL:
         gc.set_threshold(_N_NEW)
-    # of sidecars each has its own fault
+    # the step reports faults of single sidecars itself
     checked = products if step != "sidecar" else []
     with job(log, snakemake.threads, snakemake.resources, checked) as status:
-        atomic.before_rename.extend([is_as_it_was] if step in _READ_WHOLE else [])
+        atomic.before_rename.extend([check_raw_files] if step in _READ_WHOLE else [])
         made = Making(parameters, status)
         try:
             yield made
@@ -76,14 +76,14 @@ def making(snakemake: Any) -> Iterator[Making]:
         read = {}
         for path, state in raw.items() if step == "try_recon" else ():
             content = raw_content(path) if raw_state_of(path) == state else ""
-            # of the state before and after
+            # only if the state before and after is the same
             read[path] = [state, content if raw_state_of(path) == state else ""]
         write_receipt(snakemake.output[0], statement, products, read)
-    gc.freeze()  # the end of the process looks for no garbage
+    gc.freeze()  # no garbage collection at the end of the process
 
 
 def _stated(products: list[str]) -> dict[str, Any]:
-    """Return the statement in a sweep or prediction, if there is one."""
+    """Return the statement in the sweep or prediction, {} if there is none."""
     for path in products:
         if Path(path).name in (SWEEP, PREDICTION):
             record = json.loads(Path(path).read_text(encoding="utf-8"))

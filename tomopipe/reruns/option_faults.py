@@ -18,16 +18,17 @@ from tomopipe.errors import ScanError, TomopipeError, scans_named, some_of
 from tomopipe.storage.atomic import closed, giving_rights, is_protected
 from tomopipe.volume_formats import FORMATS
 
-_N_NAMED = 4  # files in an error
+_N_NAMED = 4  # files named in an error
 _STEPS = ("try_recon", "full_recon", "export_stack")
 
 
 def fault_of_options(
     campaign: Campaign, step: str, row: Mapping[str, str], cor_px: float | None = None
 ) -> str:
-    """Say why a step that reads scans would fail on one; "" if nothing is known against it.
+    """Say why a step would fail on a scan because of its options; "" if it would not.
 
-    `row` is its row of the inventory, `cor_px` the COR of the volume (unbinned pixels), if known.
+    `row` is the scan's row of the inventory, `cor_px` the COR of the volume (unbinned pixels) or
+    None.
     """
     for_scan = campaign.for_scan(row["scan"])
     n_rows, n_cols = int(row["n_rows"]), int(row["n_cols"])
@@ -83,8 +84,8 @@ def _check_volume(
         pixels_per_cm(known or _known(row)["pixel_size_um"])
 
 
-def _found(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[str]]]:
-    """Return the scans that do not fit by step and reason."""
+def _unfit(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[str]]]:
+    """Return the scans whose options do not fit, by step and reason."""
     steps = _STEPS if campaign.makes_star else _STEPS[:-1]
     result: dict[str, dict[str, list[str]]] = {step: {} for step in steps}
     for scan in campaign.selected_scans(rows):
@@ -95,10 +96,10 @@ def _found(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[
 
 
 def option_faults(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Name the scans that their options do not fit: a line for each reason."""
+    """Name the scans whose options do not fit, a line for each reason."""
     lines = {
         reason: f"{scans_named(scans)}: {reason}"
-        for reasons in _found(campaign, rows).values()
+        for reasons in _unfit(campaign, rows).values()
         for reason, scans in reasons.items()
     }
     return [*lines.values(), *unused_cors(campaign, rows)]
@@ -125,12 +126,12 @@ def unused_cors(campaign: Campaign, rows: InventoryRows) -> list[str]:
 
 
 def refuse_option_faults(campaign: Campaign, rows: InventoryRows) -> None:
-    """Raise if an option fits none of the scans: their good results would all be made again.
+    """Raise if an option fits none of the scans: all their results would be made again in vain.
 
-    An option that fits some is for the jobs of the others to report.
+    If it fits some, the jobs of the others report it.
     """
     n_scans = len(campaign.selected_scans(rows))
-    for reasons in _found(campaign, rows).values():
+    for reasons in _unfit(campaign, rows).values():
         if n_scans and sum(map(len, reasons.values())) == n_scans:
             reason, scans = max(reasons.items(), key=lambda item: len(item[1]))
             raise TomopipeError(f"{scans_named(scans)}: {reason}. No scan fits, so nothing is run.")
@@ -144,19 +145,19 @@ def refuse_no_file(campaign: Campaign) -> None:
 
 
 def missing_files(campaign: Campaign) -> list[str]:
-    """Name missing files of flats, darks, angles or networks, wrong networks, and packages."""
+    """Name missing files of flats, darks, angles or networks, wrong networks, missing packages."""
     return [line for line, _ in _file_faults(campaign)]
 
 
 def refuse_missing_files(campaign: Campaign) -> None:
-    """Raise if a network, a package, or a file that all scans need, is missing or no network."""
+    """Raise if a network, a package, or a file that all scans need is missing or damaged."""
     for line, concerns_all in _file_faults(campaign):
         if concerns_all:
             raise TomopipeError(line)
 
 
 def _file_faults(campaign: Campaign) -> Iterator[tuple[str, bool]]:
-    """Yield what is wrong with files and packages, and whether it concerns all scans."""
+    """Yield faults of files and packages, and whether each concerns all scans."""
     networks, named = campaign.config.predict_cor.own_networks, _named_files(campaign)
     for path, scans in _missing(campaign, named).items():
         yield _line(campaign, path, scans), path in networks or len(scans) == len(named)
@@ -198,7 +199,7 @@ def closed_folders(campaign: Campaign) -> str:
 
 
 def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> list[str]:
-    """Name the write-protected results of jobs, each a step and what it is of; in one line."""
+    """Name the write-protected results of `jobs` (step and key) in one line."""
     paths = dict.fromkeys(path for job in jobs for path in campaign.results_of(*job))
     results = [path for path in paths if is_protected(campaign.directory / path)]
     if not results:
@@ -212,7 +213,7 @@ def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> li
 
 
 def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
-    """Say that volumes still to make, or their sweeps, need a GPU and there is none; "" if not."""
+    """Say that pending volumes or sweeps need a GPU and there is none; "" otherwise."""
     configs = ((scan, campaign.for_scan(scan).config) for scan in scans)
     if not any(
         "cuda" in (config.full_recon.device, config.try_recon.device)
@@ -220,7 +221,7 @@ def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
         for scan, config in configs
     ):
         return ""
-    # another process is asked: one that has asked CUDA cannot fork jobs that use it
+    # in another process: one that has called CUDA cannot fork jobs that use it
     code = "from tomopipe.recon.array import array_module; array_module('cuda')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.strip().rpartition("\n")[2]
@@ -238,7 +239,7 @@ def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, li
 
 
 def _named_files(campaign: Campaign) -> dict[str, list[str]]:
-    """Return the files that each scan needs, but scans that are such a file or not selected."""
+    """Return the files that each selected scan needs, without scans that are such files."""
     named = {scan: campaign.for_scan(scan).shared_files for scan in campaign.scans}
     paths = {path for shared in named.values() for path in shared}  # of many scans the same
     places = {os.path.abspath(campaign.directory / path) for path in paths}

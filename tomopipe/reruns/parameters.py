@@ -1,4 +1,4 @@
-"""What the job of each step gets from the main process: one mapping, its only parameter."""
+"""Parameters of jobs: one mapping for each job, computed in the main process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from tomopipe.reruns.settle import Settled
 def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     """Return the parameters of a job; `key` is its scan, series or stack, else "campaign".
 
-    Always `products`, the files to make (the first with the statement of all), and `made_from`,
-    that statement as JSON. Empty as long as a table is missing that they depend on: Snakemake asks
-    for parameters before it has named all of a job's inputs.
+    The mapping always has `products`, the files to make (the first contains the statement of all),
+    and `made_from`, that statement as JSON. It is empty as long as a table that it depends on is
+    missing: Snakemake asks for parameters before it knows all inputs of a job.
     """
     if not is_open(settled, step, key):
         return {}
@@ -24,13 +24,13 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
         "made_from": as_text(statement),
     }
     if step in ("full_recon", "stitch", "export_stack"):
-        # it is as it was written, and nothing but its metadata is to change
+        # the result is unchanged on disk, and only its metadata are to change
         result["metadata_alone"] = METADATA_ALONE in settled.reasons.get((step, key), "")
     return result | _OWN[step](settled, key)
 
 
 def is_open(settled: Settled, step: str, key: str) -> bool:
-    """Tell whether all tables are there that a job depends on, and whether it has its COR."""
+    """Tell whether all tables that a job depends on exist, and whether it has its COR."""
     if settled.pending == "inventory" and step != "inventory":
         return False
     if step not in _AFTER_CORS:

@@ -32,7 +32,7 @@ CHANGED = {
     "export_star": "follows CORs, stacks, MRC volumes and options",
     "report": "follows what it shows",
 }
-#: Keys of statements that hold digests, or other unreadable values.
+#: Reasons for keys of statements whose values are digests, or otherwise unreadable.
 _PLAIN = {
     "rows": "follows try_recon",
     "networks": "another file of a network",
@@ -137,21 +137,21 @@ def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int)
 
 
 def is_news(reason: str) -> bool:
-    """Tell whether a reason says more than that something is not made yet, or is remade."""
+    """Tell whether a reason says more than that a result is missing, or follows another."""
     return reason not in ("", MISSING, FOLLOWS) and not reason.startswith(("follows ", "if "))
 
 
 def of_snakemake(reason: str) -> str:
-    """Say in our words why Snakemake runs a job for a reason of its own."""
+    """Translate a reason of Snakemake's own."""
     if reason.startswith(("Missing output files", "Forced execution")):
         return MISSING
     return FOLLOWS if reason.startswith("Input files updated") else " ".join(reason.split())
 
 
 def why_again(campaign: "Campaign") -> "Why":
-    """Return what says why a result that is there is not as wanted now; "" if it is.
+    """Return a function that says why an existing result is stale, or "" if it is not.
 
-    Ask it of failed jobs alone: the first time it loads what decides on results.
+    To be called only for failed jobs, as its first call takes time.
     """
 
     @cache

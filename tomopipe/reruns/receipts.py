@@ -2,7 +2,8 @@
 
 A receipt, `results/made/<step>/<key>.json`, holds the statement of what the result was made from,
 and size, time and inode of its files. A job writes it last; `tomopipe.reruns.settle` withdraws it
-if its result is to be made. An index keeps what the last receipts held, and what raw files hold.
+if the result has to be made again. An index keeps the content of the last receipts, and the
+identity of the raw files.
 """
 
 import hashlib
@@ -24,11 +25,11 @@ from tomopipe.storage.checksums import quick_state, states_digest
 from tomopipe.storage.json_files import json_or
 
 SMALL_BYTES = 1_000_000
-"""Up to this size the content of a result counts, above its size, time and inode."""
+"""Up to this size the content of a result is compared, above only size, time and inode."""
 SUMMED_BYTES = 16_000_000
-"""Up to this size all of a raw file is summed when it has been read, above a part."""
+"""Up to this size a checksum covers a whole raw file, above a sample of it."""
 RAW = "raw "
-"""What the name of a raw file's content begins with."""
+"""Prefix of the name of a raw file's content."""
 
 _ENCODE = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 
@@ -64,7 +65,7 @@ def raw_state_of(path: str | os.PathLike[str]) -> State | None:
 
 
 def is_followed_within(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a result is a folder of which a change of any file is noticed."""
+    """Tell whether a result is a folder whose every file is checked for changes."""
     text = os.fspath(path)
     return text.endswith(f"/{TILT_SERIES}") and os.path.isdir(text)
 
@@ -78,7 +79,7 @@ def content_of(path: str | os.PathLike[str]) -> str:
 
 
 def raw_content(path: str | os.PathLike[str]) -> str:
-    """Return a checksum of a raw file, a fingerprint if it is large or a folder; "" if neither.
+    """Return a checksum of a raw file, or a fingerprint if it is large or a folder; "" on failure.
 
     A fingerprint (`tomopipe.scans.fingerprint`) reads a small part of the file.
     """
@@ -112,7 +113,7 @@ def write_receipt(
     sums: Mapping[str, str] | None = None,
     directory: str | os.PathLike[str] = "",
 ) -> None:
-    """Write the receipt of results that are there.
+    """Write the receipt of existing results.
 
     `raw`: state and content of the files read; `sums`: checksums that are known already.
     """
@@ -131,7 +132,7 @@ def write_receipt(
 def _made_sum(path: str) -> str:
     """Return the checksum of a result that this process wrote, or that is small; else "".
 
-    "" for center_of_rotation.txt as somebody edited it, which its job left as it was.
+    Also "" for an edited center_of_rotation.txt, which its job keeps.
     """
     if known := checksums.made(path):
         return known
@@ -141,7 +142,7 @@ def _made_sum(path: str) -> str:
 
 @dataclass
 class Receipt:
-    """What a receipt holds, or held before it was withdrawn."""
+    """Content of a receipt, present or withdrawn."""
 
     stamp: list[int]  # size (bytes), times (ns) and inode of the receipt itself
     digest: str  # of the statement
@@ -151,7 +152,7 @@ class Receipt:
 
 @dataclass
 class Raw:
-    """The content of a raw file: its name, and its checksum or fingerprint ("": not known)."""
+    """Identity of a raw file: a name of its content, and a checksum or fingerprint, or ""."""
 
     state: State
     name: str
@@ -170,7 +171,7 @@ class Receipts:
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """Take the state of each file once meanwhile: what is decided on is not written."""
+        """Read the state of each file only once within this context, as nothing is written."""
         self._states = {}
         try:
             yield
@@ -213,12 +214,12 @@ class Receipts:
         return self._present[path]
 
     def last(self, step: str, key: str) -> Receipt | None:
-        """Return the receipt of a result, or else the last one that there was."""
+        """Return the receipt of a result, or else its last one."""
         return self.of(step, key) or self._index[0].get(self.files.receipt(step, key))
 
     @cached_property
     def _before(self) -> dict[str, tuple[State, str, str]]:
-        """State, statement's digest and checksum of files in the record of earlier versions."""
+        """State, statement's digest and checksum of files, as recorded by earlier versions."""
         record = Path(self.path_of(self.files.record))
         try:
             lines = record.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
@@ -232,7 +233,7 @@ class Receipts:
         return result
 
     def of_before(self, outputs: Sequence[str]) -> Receipt | None:
-        """Return what earlier versions recorded of results; None if they did not."""
+        """Return the record of results by earlier versions, or None."""
         rows = {path: self._before[path] for path in outputs if path in self._before}
         if not rows:
             return None
@@ -266,9 +267,9 @@ class Receipts:
         return receipt
 
     def write(self, step: str, key: str, statement: Statement, outputs: Sequence[str]) -> None:
-        """Write the receipt of results that are what the campaign asks for."""
+        """Write the receipt of up-to-date results."""
         path, last = self.files.receipt(step, key), self.last(step, key)
-        # a large file is not read: its checksum of before stays
+        # a large file is not read and keeps its earlier checksum
         sums = {}
         for p, text in (last.sums if last else {}).items():
             state, is_folder = state_of(self.path_of(p)), os.path.isdir(self.path_of(p))
@@ -279,7 +280,7 @@ class Receipts:
         self.of(step, key)
 
     def confirm(self, step: str, key: str, statement: Statement, outputs: Sequence[str]) -> None:
-        """Write the receipt of results that are as wanted, unless it says so."""
+        """Write the receipt of up-to-date results, unless it exists."""
         receipt = self.of(step, key)
         if receipt and receipt.digest == digest(statement):
             states = {path: state_of(self.path_of(path)) for path in outputs}
@@ -288,20 +289,20 @@ class Receipts:
         self.write(step, key, statement, outputs)
 
     def keys(self, step: str) -> list[str]:
-        """Return the keys of the receipts of a step that are there."""
+        """Return the keys of the existing receipts of a step."""
         folder = os.path.dirname(self.path_of(self.files.receipt(step)))
         names = os.listdir(folder) if os.path.isdir(folder) else []
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
     def present(self) -> list[Receipt]:
-        """Return all receipts that are there."""
+        """Return all existing receipts."""
         folder = os.path.dirname(os.path.dirname(self.path_of(self.files.receipt("step"))))
         steps = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         results = (self.of(step, key) for step in steps for key in self.keys(step))
         return [receipt for receipt in results if receipt]
 
     def withdraw(self, step: str, key: str) -> None:
-        """Remove the receipt of a result that is to be made; the index keeps what it held."""
+        """Remove the receipt of a result to be made; the index keeps its content."""
         self.of(step, key)
         path = self.files.receipt(step, key)
         with suppress(FileNotFoundError):
@@ -309,18 +310,18 @@ class Receipts:
         self._present[path] = None
 
     def order_times(self, step: str, key: str, sources: Iterable[tuple[str, str]]) -> None:
-        """Let no receipt of `sources` be younger than that of what is made from them."""
+        """Make the receipts of `sources` no younger than that of the result made from them."""
         if receipt := self.of(step, key):
             for source in sources:
                 self.lower(*source, receipt.stamp[1])
 
     def lower(self, step: str, key: str, at_ns: int) -> None:
-        """Let a receipt be no younger than this."""
+        """Make a receipt no younger than this time."""
         if (receipt := self.of(step, key)) and receipt.stamp[1] > at_ns:
             self._set_time(step, key, at_ns)
 
     def lift(self, step: str, key: str, at_ns: int) -> None:
-        """Let a receipt be no older than this."""
+        """Make a receipt no older than this time."""
         if (receipt := self.of(step, key)) and receipt.stamp[1] < at_ns:
             self._set_time(step, key, at_ns)
 
@@ -329,7 +330,7 @@ class Receipts:
         where = Path(self.path_of(path))
         try:
             os.utime(where, ns=(at_ns, at_ns))
-        except PermissionError:  # of another user, who alone may set its time: a copy is ours
+        except PermissionError:  # only its owner may set its time: replaced by a copy of our own
             write_text(where.read_text(encoding="utf-8"), where)
             os.utime(where, ns=(at_ns, at_ns))
         self._present.pop(path)
@@ -353,14 +354,14 @@ class Receipts:
     # ---- results -----------------------------------------------------------------------------
 
     def is_unchanged(self, receipt: Receipt, path: str) -> bool:
-        """Tell whether a file of a receipt has the state that it states."""
+        """Tell whether a file has the state recorded in its receipt."""
         was = receipt.files.get(path)
         return was is not None and was == self.state(path)
 
     def damage(self, receipt: Receipt, path: str) -> str | None:
-        """Say what a file of a receipt has become; "" if it is as it was.
+        """Describe the damage of a file in a receipt; "" if it is unchanged.
 
-        None if only time or inode of a large one differ: what it states itself then counts.
+        None if only time or inode of a large file differ: its own statement then counts.
         """
         was, now = receipt.files[path], self.state(path)
         if now is None:
@@ -375,7 +376,7 @@ class Receipts:
         return checksums.matches(self.path_of(path), receipt.sums[path])
 
     def last_content(self, path: str) -> str:
-        """Return the checksum of a small file; the last one if it is missing or was changed."""
+        """Return the last recorded checksum of a small file, else the present one."""
         return self._last_sums.get(path) or self.content(path)
 
     @cached_property
@@ -383,7 +384,7 @@ class Receipts:
         return {p: text for r in self._index[0].values() for p, text in r.sums.items()}
 
     def content(self, path: str) -> str:
-        """Return the checksum of a small file, read only if its state has changed; "" of none."""
+        """Return the checksum of a small file, read only if its state changed; "" if missing."""
         state = self.state(path)
         if state is None:
             return ""
@@ -401,10 +402,10 @@ class Receipts:
         return result is not None and bool(result.content)
 
     def raw(self, path: str) -> str:
-        """Return a text that names the content of a raw file.
+        """Return a text that identifies the content of a raw file.
 
-        A file whose time or inode changed, but not its size, is unchanged if its checksum or
-        fingerprint is equal; without one another time means another content.
+        A file with another time or inode but equal size is unchanged if its checksum or fingerprint
+        is equal; without one, another time means another content.
         """
         now = raw_state_of(self.path_of(path))
         if now is None:
@@ -412,7 +413,7 @@ class Receipts:
         raw = self._index[1]
         before = raw.get(path)
         if before is None:
-            # of a known state: the same file, named otherwise then
+            # the state is known: the same file under another name
             same = self._by_state.get(now)
             self._put_raw(path, same or Raw(now, _new_name(now), self._content_now(path, now)))
         elif before.state != now:
@@ -424,7 +425,7 @@ class Receipts:
         return raw[path].name
 
     def _content_now(self, path: str, state: State) -> str:
-        """Return the content of a small file; a large one is summed by the job that reads it."""
+        """Return the checksum of a small file; large ones are summed by the job that reads them."""
         return raw_content(self.path_of(path)) if state[0] <= SMALL_BYTES else ""
 
     def _is_same(self, path: str, before: Raw, now: State) -> bool | None:
@@ -440,7 +441,7 @@ class Receipts:
 
     @cached_property
     def _by_state(self) -> dict[State, Raw]:
-        """The raw files by state, which no two files share."""
+        """The raw files by their state, which is unique."""
         return {raw.state: raw for raw in self._index[1].values()}
 
     @cached_property
@@ -461,12 +462,12 @@ def _state(numbers: Sequence[int]) -> State:
 
 
 def _new_name(state: State, before: Raw | None = None) -> str:
-    """Return a name for the content of a raw file, unlike all that it has had."""
-    # size and time suffice as long as the time goes on: results of an earlier content of the same
-    # size and time may still be there
+    """Return a name for the content of a raw file that it has not had before."""
+    # size and time suffice while the time increases: results of an earlier content of equal size
+    # and time may still exist
     is_folder = state[2] <= 0
     name = f"{RAW}{state[0]}:{state[1]}" + (f":{state[3]}" if is_folder else "")
-    # whether size and time sufficed to name the content before
+    # whether size and time sufficed to name the content so far
     is_like = before is None or before.name.count(":") <= 1 + (before.state[2] <= 0)
     if before is None or (state[1] > before.state[1] and is_like):
         return name

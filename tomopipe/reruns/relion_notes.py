@@ -1,4 +1,4 @@
-"""What a person has to know of the set for RELION: numbers assumed, and volumes of other CORs."""
+"""Notes on the set for RELION: assumed numbers, and volumes of other CORs."""
 
 import os
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.errors import scans_named
-from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.receipts import digest
+from tomopipe.reruns.staleness import statement_in
 
 MADE_FROM = "made from "
-"""What the label of an MRC volume begins with; a digest of the statement of its source follows."""
+"""Prefix of the label of an MRC volume, followed by a digest of the statement of its source."""
 
 
 def source_of(path: str | Path) -> str | None:
@@ -47,7 +47,7 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
 
 
 def assumed_numbers(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
-    """Return the warnings of numbers that neither file nor configuration has."""
+    """Return warnings about numbers that neither file nor configuration has."""
     result: dict[str, list[str]] = {}
     for scan in campaign.selected_scans(rows) if campaign.makes_star else []:
         star = campaign.for_scan(scan).config.export_star

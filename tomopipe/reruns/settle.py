@@ -1,4 +1,4 @@
-"""Settle a campaign: which results are as wanted, which are to be made, and why.
+"""Resolve a campaign: which results are up to date, which are to be made, and why.
 
 The steps are visited in their order (docs/explanation/reruns.md). `plan` looks ahead: tables that
 decide what follows are computed as the steps do, the inventory from the raw files, the CORs from
@@ -40,7 +40,7 @@ from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 3  # scans in a reason
-_STAND_IN = {"cor_px": -1.0, "source": "default"}  # of a scan whose COR is not known yet
+_STAND_IN = {"cor_px": -1.0, "source": "default"}  # entry of a scan whose COR is pending
 
 
 @dataclass(frozen=True)
@@ -48,30 +48,30 @@ class PlannedJob:
     """A job that the next run executes, or may execute."""
 
     rule: str
-    # empty if it is not of one
+    # empty if the job is not of a scan or series
     scan: str
     series: str
-    reason: str  # why it runs, in words
-    # False: only if the COR of the scan changes, or if a comparison finds another content
+    reason: str  # why it runs
+    # False: it runs only if the COR of the scan changes, or if a comparison finds a difference
     certain: bool = True
     stack: str = ""
 
     @property
     def key(self) -> str:
-        """The scan, stack or series, encoded; `campaign` if it is of none."""
+        """The scan, stack or encoded series; `campaign` if the job has none."""
         return self.scan or self.stack or self.series or "campaign"
 
     @property
     def is_likely(self) -> bool:
-        """Whether it is certain, or only depends on a COR that a scan has not had yet."""
+        """Whether it is certain, or depends only on the first COR of a scan."""
         return self.certain or self.reason == IF_COR
 
 
 FOLLOWS_FIX = "follows fix_cor"
 REASONS: dict[tuple[str, str], str] = {}
-"""Why jobs run, in words, by step and key, as last settled in this process."""
+"""Reasons of jobs by step and key, as last settled in this process."""
 
-# the inputs of rules that are no tables of CORs; from the last step to the first
+# input step of each step, except tables of CORs; from the last step to the first
 _SOURCES = {
     "report": "full_recon",
     "export_star": "export_stack",
@@ -83,11 +83,11 @@ _SOURCES = {
 
 
 class Settled:
-    """The decision on all results of a campaign; raises if a run would stop before anything.
+    """The jobs and up-to-date results of a campaign; raises if a run would stop at once.
 
-    `looks_ahead`: also on what follows tables that are to be made, which are computed in memory;
+    `looks_ahead`: pending tables are computed in memory, and what follows them is included;
     otherwise `pending` names the table, `inventory` or `resolve_cor`, after which to settle again.
-    `made` are the tables that the run has made: what has changed since counts for the next one.
+    `made` are tables that this run has made: later changes count for the next run.
     """
 
     def __init__(
@@ -97,24 +97,24 @@ class Settled:
         self.looks_ahead, self.made = looks_ahead, made
         self.jobs: list[PlannedJob] = []  # in the order of the steps
         self.target = Target(campaign)
-        self.decisions = self.target.decisions
-        self.receipts = self.decisions.receipts
+        self.staleness = self.target.staleness
+        self.receipts = self.staleness.receipts
         self.pending = ""
         self.predicting: set[str] = set()  # scans whose prediction is pending
         self.without_cor: list[str] = []  # scans that will have none
         self.blocked = ""  # why the run will stop before any volume
-        self.cors: Mapping[str, Mapping[str, Any]] = {}  # as the run will have them
+        self.cors: Mapping[str, Mapping[str, Any]] = {}  # cor.json after the run
         self._fixes: dict[str, Fix] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
-        self._is_other = False  # a table shown in the report changes
-        self._is_sure = False  # so it is, whatever is predicted
-        self._may_be_other = False  # a missing one comes out as it was, or not
-        self.rows: InventoryRows = {}  # as the run will have them
+        self._is_other = False  # whether a table shown in the report changes
+        self._is_sure = False  # whether it changes whatever is predicted
+        self._may_be_other = False  # whether a missing table may change
+        self.rows: InventoryRows = {}  # the inventory after the run
         if looks_ahead:
             refuse_no_file(campaign)
         refuse_missing_files(campaign)
         collects = gc.isenabled()
-        gc.disable()  # what is made here stays: to look for garbage takes a third of the time
+        gc.disable()  # garbage collection would take a third of the time, and find nothing
         try:
             with self.receipts.looking():
                 refuse_foreign(campaign, self.receipts, after_cors="resolve_cor" in made)
@@ -142,19 +142,19 @@ class Settled:
             self._after_cor()
 
     def act(self) -> None:
-        """Withdraw the receipts of results to be made, and write those of results that are right.
+        """Withdraw the receipts of results to be made, and write those of up-to-date results.
 
-        While the inventory is to be made, so are all tables that follow, until it settles again.
+        While the inventory is pending, so are all tables that follow, until it settles again.
         """
         receipts, campaign = self.receipts, self.campaign
         REASONS.clear()
         REASONS.update(self.reasons)
         for step, key in REASONS:
             receipts.withdraw(step, key)
-        for (step, key), statement in self.decisions.right.items():
-            if (step, key) not in REASONS and (step, key) not in self.decisions.stated:
+        for (step, key), statement in self.staleness.up_to_date.items():
+            if (step, key) not in REASONS and (step, key) not in self.staleness.confirmed:
                 receipts.confirm(step, key, statement, self.outputs(step, key))
-        # those of which a run makes no prediction, unless it is asked for
+        # scans that a run does not predict unless told to
         selected = campaign.selected_scans(self.rows)
         for scan in sorted({*selected} - {*self.target.to_search(selected)}):
             for step in ("try_recon", "predict_cor"):
@@ -175,7 +175,7 @@ class Settled:
 
     @cached_property
     def reasons(self) -> dict[tuple[str, str], str]:
-        """Why jobs run, in words, by step and key."""
+        """Reasons of jobs, by step and key."""
         return {(job.rule, job.key): job.reason for job in self.jobs}
 
     @property
@@ -190,20 +190,21 @@ class Settled:
         return self.campaign.results_of(step, key)
 
     def _order_times(self) -> None:
-        """Let no receipt be of the future, or younger than that of what is made from its result."""
-        with tempfile.TemporaryFile(dir=self.campaign.results) as file:  # by its disk's clock
+        """Make no receipt of the future, or younger than that of a result made from its result."""
+        # by the clock of its file system
+        with tempfile.TemporaryFile(dir=self.campaign.results) as file:
             now_ns = os.fstat(file.fileno()).st_mtime_ns
-        for result in self.decisions.right:
+        for result in self.staleness.up_to_date:
             self.receipts.lower(*result, now_ns)
-        right: dict[str, list[str]] = grouped(self.decisions.right)
+        right: dict[str, list[str]] = grouped(self.staleness.up_to_date)
         members = self.target.series() if "fix_cor" in right else {}
         for step, source in _SOURCES.items():
             keys = right.get(source, [])
             for key in right.get(step, []):
                 mine = {"predict_cor": [key], "fix_cor": members.get(key, [])}.get(step, keys)
-                here = [(source, k) for k in mine if (source, k) in self.decisions.right]
+                here = [(source, k) for k in mine if (source, k) in self.staleness.up_to_date]
                 self.receipts.order_times(step, key, here)
-        if "report" in right:  # predictions that this run has made may have come out as they were
+        if "report" in right:  # predictions of this run may be unchanged
             shown = [self.receipts.of("predict_cor", k) for k in self.receipts.keys("predict_cor")]
             youngest_ns = max((receipt.stamp[1] for receipt in shown if receipt), default=0)
             self.receipts.lift("report", "campaign", youngest_ns)
@@ -221,7 +222,7 @@ class Settled:
     # ---- up to cor.json ----------------------------------------------------------------------
 
     def _inventory(self) -> InventoryRows:
-        """Return the inventory as the run will have it."""
+        """Return the inventory after the run."""
         campaign = self.campaign
         reason = "" if "inventory" in self.made else self.target.why_inventory()
         if not reason:
@@ -240,7 +241,7 @@ class Settled:
         return rows
 
     def _predict(self, scan: str) -> None:
-        if tried := self.decisions.why(self.target.of_try_recon(scan), scan):
+        if tried := self.staleness.why_stale(self.target.of_try_recon(scan), scan):
             self._add("try_recon", tried, scan=scan)
         reason = self.target.why_predict_cor(scan)
         if tried or reason:
@@ -282,7 +283,7 @@ class Settled:
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(self._fixes, scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
-        reason = self.decisions.why(self.target.of_resolve_cor())
+        reason = self.staleness.why_stale(self.target.of_resolve_cor())
         if not reason and before != table:
             reason = resolve_cor.is_other(self.out.cor_table)
         if missing and options.on_missing == "block":
@@ -315,7 +316,7 @@ class Settled:
             reason = ""
             if scan in cors:
                 statement = target.of_full_recon(scan, cors[scan]["cor_px"])
-                reason = self.decisions.why(statement, scan, source=cors[scan]["source"])
+                reason = self.staleness.why_stale(statement, scan, source=cors[scan]["source"])
             if reason:
                 made.add(scan)
                 self._add_of_cor("full_recon", scan, reason, guessed)
@@ -326,7 +327,8 @@ class Settled:
         if campaign.makes_star:
             self._star(guessed)
         if campaign.config.report.enabled:
-            reason = self.decisions.why(target.of_report(cors, self._content, unknown=guessed))
+            statement = target.of_report(cors, self._content, unknown=guessed)
+            reason = self.staleness.why_stale(statement)
             reason = reason or (CHANGED["report"] if self._is_other or made else "")
             self._add_of_all("report", reason, is_sure=self._is_sure, may_run=self._may_be_other)
 
@@ -338,7 +340,7 @@ class Settled:
         for stack in find_stacks(self.campaign, self.rows, {*cors, *pending}):
             scans, reason = set(stack.scans), ""
             if not stack.problem and scans <= cors.keys():
-                reason = self.decisions.why(self.target.of_stitch(stack, cors), stack.name)
+                reason = self.staleness.why_stale(self.target.of_stitch(stack, cors), stack.name)
                 reason = reason or (FOLLOWS if scans.intersection(made) else "")
             if reason:
                 result.add(stack.name)
@@ -378,7 +380,7 @@ class Settled:
         why, scans = self.target.why_sidecar, self.campaign.scans
         reasons = {scan: reason for scan, text in texts.items() if (reason := why(scan, text))}
         damaged = [self.target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
-        self.decisions.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
+        self.staleness.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
         due = {
             scan: reason
             for scan, reason in reasons.items()
@@ -390,12 +392,12 @@ class Settled:
         elif reasons or self.waiting:
             self._add(step, IF_COR if due else IF_OTHER_COR, certain=False)
         else:
-            self.decisions.right[step, key] = statement
+            self.staleness.up_to_date[step, key] = statement
 
     def _star(self, guessed: Collection[str]) -> None:
         follows = ""
         for scan in sorted(self.cors):
-            if reason := self.decisions.why(self.target.of_export_stack(scan), scan):
+            if reason := self.staleness.why_stale(self.target.of_export_stack(scan), scan):
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
         self._add_of_all("export_star", self.target.why_export_star(self.cors) or follows)

@@ -1,4 +1,4 @@
-"""What each result must be made from now, and why one is not: for the rules and for `plan`."""
+"""Target statements: what each result must be made from now."""
 
 import json
 import os
@@ -25,7 +25,6 @@ from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns import made_from
-from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.made_from import ALSO_READ, METADATA, Statement
 from tomopipe.reruns.reasons import (
     CHANGED,
@@ -37,6 +36,7 @@ from tomopipe.reruns.reasons import (
 )
 from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
+from tomopipe.reruns.staleness import Staleness
 from tomopipe.scans.formats import BY_ANGLE, COMMAS, NOT_SQUARE
 from tomopipe.steps import sidecar
 from tomopipe.storage.atomic import remove_stale, why_not_replaced
@@ -48,7 +48,7 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 
 
 class Target:
-    """Statements of up-to-date results (`of_<step>`), for `Decisions.why`.
+    """Statements of up-to-date results (`of_<step>`), for `Staleness.why`.
 
     `why_<step>` is for steps of which more than the statement decides. `rows` is the inventory,
     empty before there is one.
@@ -57,28 +57,28 @@ class Target:
     def __init__(self, campaign: Campaign, rows: InventoryRows | None = None) -> None:
         self.campaign, self.out = campaign, campaign.outputs
         self.rows: InventoryRows = rows or {}
-        self.decisions = Decisions(campaign)
-        self._found: dict[Hashable, Any] = {}
+        self.staleness = Staleness(campaign)
+        self._cache: dict[Hashable, Any] = {}
 
     def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return what was computed once: this object is for one inventory."""
-        if key not in self._found:
-            self._found[key] = compute()
-        return self._found[key]
+        """Compute a value once for this object, which is for one inventory."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
-    def alive(self, scans: Iterable[str]) -> list[str]:
+    def not_failed(self, scans: Iterable[str]) -> list[str]:
         """Return the scans whose jobs did not fail finally."""
         return [scan for scan in scans if scan not in self.campaign.failures]
 
     def to_search(self, scans: Iterable[str]) -> list[str]:
-        """Return the scans of which the next run makes sweep and prediction."""
+        """Return the scans for which the next run makes a sweep and a prediction."""
         rows = self.rows
-        return [s for s in self.alive(scans) if self.campaign.needs_search(s, rows[s])]
+        return [s for s in self.not_failed(scans) if self.campaign.needs_search(s, rows[s])]
 
     def with_prediction(self, scans: Iterable[str]) -> list[str]:
-        """Return the scans to search, and those whose prediction of before is kept."""
+        """Return the scans to search, and those that keep an earlier prediction."""
         path_of, to_search = self.campaign.paths.prediction, set(self.to_search(scans))
-        return [s for s in self.alive(scans) if s in to_search or os.path.exists(path_of(s))]
+        return [s for s in self.not_failed(scans) if s in to_search or os.path.exists(path_of(s))]
 
     def statement(self, step: str, key: str, cors: Cors) -> Statement:
         """State what the result of a step for a scan, series or stack must be made from."""
@@ -93,7 +93,7 @@ class Target:
             "sidecar": lambda: self.of_sidecars(cors),
             "export_stack": lambda: self.of_export_stack(key),
             "export_star": lambda: self.of_export_star(cors),
-            "report": lambda: self.of_report(cors, self.decisions.receipts.content),
+            "report": lambda: self.of_report(cors, self.staleness.receipts.content),
         }
         return of[step]()
 
@@ -103,29 +103,29 @@ class Target:
             return self.why_predict_cor(key)
         if step == "full_recon":
             source = cors[key]["source"]
-            return self.decisions.why(self.statement(step, key, cors), key, source=source)
-        return self.decisions.why(self.statement(step, key, cors), key)
+            return self.staleness.why_stale(self.statement(step, key, cors), key, source=source)
+        return self.staleness.why_stale(self.statement(step, key, cors), key)
 
     # ---- raw files ---------------------------------------------------------------------------
 
     def raw_files(self, scan: str) -> list[str]:
         """Name a scan's raw files."""
-        return self.decisions.raw_files(scan, self.rows)
+        return self.staleness.raw_files(scan, self.rows)
 
     # ---- up to cor.json ----------------------------------------------------------------------
 
     def of_inventory(self) -> Statement:
         """State what inventory.tsv must be made from."""
-        campaign, receipts = self.campaign, self.decisions.receipts
+        campaign, receipts = self.campaign, self.staleness.receipts
         scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
         shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
         content = {path: receipts.raw(path) for path in {*scans, *shared}}
         return made_from.of_inventory(campaign, content)
 
     def why_inventory(self) -> str:
-        """Decide also by what it says itself: files still written, and the state of linked ones."""
+        """Say why the inventory is made; also for files still being written, and changed links."""
         campaign, where = self.campaign, self.campaign.files.inventory
-        reason = self.decisions.why(self.of_inventory())
+        reason = self.staleness.why_stale(self.of_inventory())
         if reason not in ("", CHANGED["inventory"]):
             return reason
         rows = read_inventory(where)
@@ -143,15 +143,15 @@ class Target:
         """State what the results of a step that reads a scan must be made from."""
 
         def compute() -> Statement:
-            raw = self.decisions.raw(scan, self.rows)
+            raw = self.staleness.raw(scan, self.rows)
             target = made_from.of_reading(step, self.campaign, scan, raw)
-            if also_read := self.decisions.also_read(scan, self.rows):
+            if also_read := self.staleness.also_read(scan, self.rows):
                 target[ALSO_READ] = also_read
             row = self.rows.get(scan, {})
             warnings = row.get("warnings", "").split("; ") if METADATA.get(step) else ()
             if text := next((text for text in warnings if text.startswith(NOT_SQUARE)), ""):
                 target["metadata"] = target["metadata"] | {"pixels": text}
-            # earlier versions took images in another order, and angles without their decimals
+            # earlier versions ordered images differently, and dropped decimals of angles
             result = row.get("found") or ""
             target |= {"order": "by angle"} if BY_ANGLE in result else {}
             return target | ({"angle_list": COMMAS} if COMMAS in result else {})
@@ -159,11 +159,11 @@ class Target:
         return self._once((step, scan), compute)
 
     def _of_reading_stuck(self, step: str, scan: str) -> Statement:
-        """State the same of a step that also depends on what try_recon found in a scan."""
+        """As `_of_reading`, for steps that also depend on the stuck pixels that try_recon found."""
 
         def compute() -> Statement:
             target = self._of_reading(step, scan)
-            sweep = self.decisions.receipts.path_of(self.out.sweep(scan))
+            sweep = self.staleness.receipts.path_of(self.out.sweep(scan))
             n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
             return target | ({N_STUCK: n_stuck} if n_stuck else {})
 
@@ -173,7 +173,7 @@ class Target:
         """State what a scan's prediction must be made from."""
 
         def compute() -> Statement:
-            stated, receipts = self.of_try_recon(scan), self.decisions.receipts
+            stated, receipts = self.of_try_recon(scan), self.staleness.receipts
             networks = self.campaign.config.predict_cor.own_networks
             return made_from.of_step(
                 "predict_cor",
@@ -185,29 +185,29 @@ class Target:
         return self._once(("predict_cor", scan), compute)
 
     def why_predict_cor(self, scan: str) -> str:
-        """Decide also by the rows of the volume, if the verdict on a tilted axis hangs on them."""
-        if reason := self.decisions.why(self.of_predict_cor(scan), scan):
+        """Say why a prediction is made; also if its verdict on a tilted axis is for other rows."""
+        if reason := self.staleness.why_stale(self.of_predict_cor(scan), scan):
             return reason
-        path = self.decisions.receipts.path_of(self.out.prediction(scan))
+        path = self.staleness.receipts.path_of(self.out.prediction(scan))
         before = _of_file(path, VOLUME_ROWS, _mtime_ns(path))
         rows = self.campaign.for_scan(scan).config.full_recon.rows
         return "" if before in (None, rows) else f"rows {before} -> {rows}"
 
     def series(self) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
-        # asked once per job: grouping 5000 scans each time would be quadratic
+        # called once per job: grouping 5000 scans each time would be quadratic
         return self._once("series", lambda: self.campaign.selected_series(self.rows))
 
     def members(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the scans of a series, without predictions."""
-        replaced = self._once("replaced", lambda: self.decisions.replaced(self.rows))
+        replaced = self._once("replaced", lambda: self.staleness.replaced(self.rows))
         return self.campaign.members(self.series()[series], self.rows, replaced)
 
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
         scans = self.with_prediction(self.series()[series])
         predictions = {
-            scan: [self.decisions.receipts.content(path) for path in self.out.of_predict_cor(scan)]
+            scan: [self.staleness.receipts.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
         }
         parts = {"members": self.members(series), "predictions": predictions}
@@ -219,7 +219,7 @@ class Target:
 
     def why_fix_cor(self, series: str) -> str:
         """Say why the table of a series is made; "" if not."""
-        reason = self.decisions.why(self.of_fix_cor(series), series)
+        reason = self.staleness.why_stale(self.of_fix_cor(series), series)
         if reason != CHANGED["fix_cor"]:
             return reason
         before = read_fixes([self.campaign.files.fix_table(series)])
@@ -240,7 +240,7 @@ class Target:
         return {stack.name: stack for stack in self._declared(cors) if not stack.problem}
 
     def _declared(self, cors: Cors) -> list[Stack]:
-        """Return all stacks, with what keeps them from being stitched."""
+        """Return all stacks, with the problems that prevent stitching."""
         declared = self.campaign.config.stitch.stacks
         return find_stacks(self.campaign, self.rows, cors) if declared else []
 
@@ -259,19 +259,19 @@ class Target:
         owner = sidecar.owner(folder / path) if _is_outside(path) else None
         if path == in_results or owner is None or _is(owner, folder):
             return path
-        # of another campaign, or of this one before it was moved; ours may have stayed in results
+        # of another campaign, or of this one before it was moved; ours may be in results
         is_theirs = sidecar.is_campaign(owner, folder) or (folder / in_results).exists()
         return in_results if is_theirs else path
 
     def of_sidecars(self, cors: Cors) -> Statement:
         """State what the sidecars must be made from."""
-        content, scans = self.decisions.receipts.content, self.campaign.scans
-        predictions = {scan: content(self.out.prediction(scan)) for scan in self.alive(cors)}
+        content, scans = self.staleness.receipts.content, self.campaign.scans
+        predictions = {scan: content(self.out.prediction(scan)) for scan in self.not_failed(cors)}
         series = {encode_series(scans[scan].series) for scan in cors}
         paths = {scan: self.sidecar(scan) for scan in cors}
         is_elsewhere = any(map(_is_outside, paths.values()))
         return {
-            # those that lie elsewhere name the folder of their campaign
+            # sidecars outside the campaign name its folder
             **({"campaign": str(self.campaign.directory)} if is_elsewhere else {}),
             "step": "sidecar",
             "cors": {scan: [paths[scan], entry] for scan, entry in cors.items()},
@@ -285,18 +285,18 @@ class Target:
         fixes: Mapping[str, Fix],
         read: Callable[[str, Any], Any] = json_or,
     ) -> dict[str, str]:
-        """Return the content of each scan's sidecar as JSON; `fixes`: its row in a fix table."""
+        """Return the content of each scan's sidecar as JSON; `fixes` are rows of the fix tables."""
         result, path_of = {}, self.campaign.paths.prediction
         for scan, entry in cors.items():
-            predicted = read(path_of(scan), None) if self.alive([scan]) else None
+            predicted = read(path_of(scan), None) if self.not_failed([scan]) else None
             content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
             result[scan] = as_json(content)
         return result
 
     def why_sidecar(self, scan: str, content: str) -> str:
-        """Say why a scan's sidecar is written; "" if it states the facts of `content`, as ours."""
+        """Say why a scan's sidecar is written; "" if it is ours and has the facts of `content`."""
         path, folder = self.sidecar(scan), self.campaign.directory
-        if not os.path.exists(where := self.decisions.receipts.path_of(path)):
+        if not os.path.exists(where := self.staleness.receipts.path_of(path)):
             return MISSING
         present, facts = json_or(where, {}), json.loads(content)
         others = [key for key, value in facts.items() if present.get(key, facts) != value]
@@ -316,7 +316,7 @@ class Target:
 
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
-        metas = {scan: self.decisions.receipts.content(self.out.stack_meta(scan)) for scan in cors}
+        metas = {scan: self.staleness.receipts.content(self.out.stack_meta(scan)) for scan in cors}
         return made_from.of_export_star(self.star_options(cors), cors, metas)
 
     def star_options(self, cors: Cors) -> dict[str, Any]:
@@ -325,10 +325,10 @@ class Target:
         return star_options(self.campaign, cors) | ({"volumes": volumes} if volumes else {})
 
     def _mrc_volumes(self, cors: Cors) -> dict[str, str]:
-        """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
+        """Return the target digest of each MRC volume's source; "" if its source differs."""
         result = {}
         for scan, entry in cors.items():
-            path = self.decisions.receipts.path_of(self.out.mrc_volume(scan))
+            path = self.staleness.receipts.path_of(self.out.mrc_volume(scan))
             if (source := source_of(path)) is not None:
                 target = self._digest_of_full_recon(scan, entry["cor_px"])
                 result[scan] = target if source == target else ""
@@ -336,7 +336,7 @@ class Target:
 
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
-        if reason := self.decisions.why(self.of_export_star(cors)):
+        if reason := self.staleness.why_stale(self.of_export_star(cors)):
             return reason
         # the links through which RELION reads scans of other names
         try:
@@ -354,7 +354,7 @@ class Target:
     def of_report(
         self, cors: Cors, content: Callable[[str], str], unknown: Collection[str] = ()
     ) -> Statement:
-        """State the results on the page, by `content`; volumes, but for `unknown`, by statement."""
+        """State what the report shows: by `content`, volumes (except `unknown`) by statement."""
         campaign, out = self.campaign, self.out
         files = [out.inventory, out.cor_table]
         files += map(out.fix_table, self.series())
@@ -374,7 +374,7 @@ class Target:
         problems = {stack.name: stack.problem for stack in self._declared(cors) if stack.problem}
         if problems:  # which no file has
             shown |= {"stacks": digest({"problems": problems})}
-        # with `select: no`, and skipped anyway: no result shows it
+        # `select: no` on scans that are skipped anyway shows in no result
         unselected = [
             scan
             for scan, row in self.rows.items()
@@ -386,9 +386,9 @@ class Target:
         return made_from.of_report(campaign, shown)
 
 
-@cache  # asked once per job, and predictions are large
+@cache  # called once per job, and predictions are large
 def _of_file(path: str, key: str, _mtime_ns: int) -> Any:
-    """Return what a JSON file has at a key that is in few of its kind; None if it has none."""
+    """Return the value of a rare key of a JSON file; None if it does not have the key."""
     with suppress(OSError), open(path, "rb") as file:
         if f'"{key}"'.encode() in file.read():  # parsing takes longer
             return json_or(path, {}).get(key)
@@ -421,9 +421,9 @@ def _read(path: str, default: Any) -> Any:
 
 
 def write_sidecars(campaign: Campaign) -> None:
-    """Write the sidecars that do not state the present facts; of the others none is touched.
+    """Write the sidecars that are out of date; the others are not touched.
 
-    TomopipeError, once all others are written, if some cannot be.
+    Raises TomopipeError at the end if some cannot be written.
     """
     rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
     target = Target(campaign, rows)

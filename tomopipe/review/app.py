@@ -46,7 +46,7 @@ from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
-# others may write into the results: in reports only our own script is allowed
+# others may write into the results, so reports may run only our own script
 _REPORT_HEADERS = {
     "content-security-policy": "default-src 'none'; img-src 'self' data:; "
     f"style-src 'unsafe-inline'; script-src 'sha256-{script_hash()}'; base-uri 'none'; "
@@ -57,13 +57,13 @@ _PICTURE_HEADERS = {"cache-control": "private, max-age=600"}
 
 @dataclass(frozen=True)
 class _Decision:
-    """What a person decided about a scan."""
+    """A decision of a person about a scan."""
 
     scan: str
     cells: dict[str, str]
-    seen: dict[str, str]  # cells of the row when the person decided; of an undo those it changes
+    seen: dict[str, str]  # cells of the row when the person decided; for an undo those it changes
     stamp: bool = False  # whether source and time go into the note
-    undoes: str = ""  # the act in the history of the table that this takes back
+    undoes: str = ""  # id of the act in the history of the table that this undoes
 
 
 _DECISIONS = TypeAdapter(dict[Literal["decisions"], list[_Decision]])
@@ -82,7 +82,7 @@ def make_app(
 
     def gone(request: Request, _: Exception) -> Response:
         tell(f"A browser went away in the middle of {request.url.path}: nothing of it was written.")
-        return Response(status_code=400)  # that are not read
+        return Response(status_code=400)  # the browser does not read it
 
     api = _Api(store, keys)
     routes = [
@@ -112,7 +112,7 @@ class _MalformedError(TomopipeError):
 
 
 class _Api:
-    """The answers to requests; slow ones are plain functions, which run in threads."""
+    """Answers requests; slow ones are plain functions, which run in threads."""
 
     def __init__(self, store: Store, keys: Keys) -> None:
         self.store = store
@@ -121,7 +121,7 @@ class _Api:
         self._status_at = 0.0
 
     def queue(self, request: Request) -> Response:
-        """All scans, worst first, and the constant data of the page."""
+        """Return all scans, worst first, and the constant data of the page."""
         store, sha256 = self.store, table_sha256(self.store.campaign.table_path)
         record, cells = store.record(), store.cells()
         session = request.cookies.get(self.keys.cookie, "")
@@ -143,7 +143,7 @@ class _Api:
         )
 
     def changes(self, _: Request) -> Response:
-        """Two marks that show whether the queue must be loaded again."""
+        """Return two marks that change when the queue must be loaded again."""
         self.store.record(wait=True)
         sha256 = table_sha256(self.store.campaign.table_path)
         return JSONResponse({"table_sha256": sha256, "read": self.store.read_number})
@@ -202,7 +202,7 @@ class _Api:
         return JSONResponse(self._status)
 
     def undo(self, request: Request) -> Response:
-        """What to take back: the last act of this user on the page, but for those to `skip`."""
+        """Return the last act of this user on the page that can be undone, without `skip`."""
         table, skip = self.store.table_now(), _query(request, "skip").split()
         act = last_act(table, read_cells(table), by=("page",), skip=skip)
         rows = [
@@ -237,7 +237,7 @@ class _Api:
     def _checked(
         self, decisions: Sequence[_Decision]
     ) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-        """Return cells as they go into the table, and those seen, by scan; or refuse all."""
+        """Return the cells for the table, and those seen, by scan; raises if any is invalid."""
         checked, faults = {}, []
         for decision in decisions:
             scan, undo = decision.scan, bool(decision.undoes)
@@ -256,7 +256,8 @@ class _Api:
 def _refused(_: Request, error: Exception) -> Response:
     """Send an error to the page; errors of the file system name only files of the campaign."""
     status_code = 400 if isinstance(error, _MalformedError) else 422
-    text = str(error).encode("utf-8", "backslashreplace").decode()  # names may not be valid text
+    # names of files may not be valid text
+    text = str(error).encode("utf-8", "backslashreplace").decode()
     return JSONResponse({"error": text}, status_code=status_code)
 
 
@@ -337,7 +338,7 @@ def _trial(request: Request, store: Store) -> dict[str, Any]:
 
 
 _Read = Callable[[Request, Store], Grey | bytes | dict[str, Any]]
-# what a browser may read at /api/<name>: pictures whose window it sets, PNG, or JSON
+# data at /api/<name>: pictures whose grey window the browser sets, PNG, or JSON
 _READ: dict[str, _Read] = {
     # of one scan: everything, and its pictures
     "scan": lambda request, store: scan_view(store, _scan(request, store)),
@@ -371,7 +372,7 @@ _OTHERS = ("queue", "changes", "volume", "status", "undo")  # methods of `_Api`
 
 
 def _read(store: Store, what: _Read, request: Request) -> Response:
-    """Answer a request by what it asks for; in a thread."""
+    """Answer a read request; runs in a thread."""
     result = what(request, store)
     if isinstance(result, Grey):
         # the raw numbers, little-endian; the header describes them

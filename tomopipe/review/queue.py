@@ -1,7 +1,7 @@
-"""The queue of scans, those that need a person first, and decisions, written to the table at once.
+"""The queue of scans, with those that need a person first, and decisions, written at once.
 
 No edit is lost: the page sends the cells that it showed. If the row still has them, the edit is
-made, regardless of other rows; if not, the person is shown the present cells.
+written, regardless of other rows; if not, the person sees the present cells.
 """
 
 import threading
@@ -40,7 +40,7 @@ STATES: Mapping[State, str] = {
 SETS = {"not_selected": NOT_SELECTED, "decided": DECIDED, "to_review": TO_REVIEW}
 _ORDER = {state: number for number, state in enumerate(STATES)}
 CELLS = ("select", "cor_px", "note")
-_writing = threading.Lock()  # the browsers of one server wait for each other
+_writing = threading.Lock()  # one writer at a time among the browsers of a server
 
 
 def queue_entries(
@@ -61,7 +61,7 @@ def queue_entries(
 
 
 def shown_cor(scan: ScanRecord) -> float | None:
-    """Return the COR to show first: by hand, resolved, fixed, or the best estimate there is."""
+    """Return the COR to show first: set by hand, resolved, fixed, or the best estimate."""
     cor_px = scan.best_px if scan.manual.px is None else scan.manual.px
     return None if cor_px is None else round(cor_px, 4)
 
@@ -94,7 +94,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
 def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     confidence = entry["confidence"]
     by_confidence = entry["state"] in (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.OK)
-    # as it is shown: equal ones stay in the order of the scans
+    # rounded as shown: equal ones stay in the order of the scans
     within = round(confidence, 2) if confidence is not None and by_confidence else 0.0
     return (
         not entry["first"],
@@ -130,7 +130,7 @@ def _cells(rows: list[Row]) -> dict[str, dict[str, str]]:
 def checked_cells(
     scan: str, cells: Mapping[str, str], n_cols: int | None, *, undo: bool = False
 ) -> dict[str, str]:
-    """Return the cells of a decision for the table, or refuse; `undo`: with any COR."""
+    """Return the cells of a decision for the table, or raise; `undo` allows any COR."""
     checked = {}
     for name, value in cells.items():
         if name not in CELLS:
@@ -154,11 +154,11 @@ def decide(
     stamp: str = "",
     undoes: str = "",
 ) -> dict[str, Outcome]:
-    """Change cells of scans at once; each only if its row is as the person saw it.
+    """Change cells of scans in one step; each only if its row is as the person saw it.
 
     `decisions` are by scan: cells as from `checked_cells`, and those of the row that the person
     saw; `stamp`, source and time, is added to the note. `by` and `undoes` go into the history;
-    `tell` gets what is wrong with that. The table need not exist.
+    `tell` receives errors of the history. The table need not exist.
 
     Raises TomopipeError if the table cannot be read or written, or another writer does not finish.
     """

@@ -42,13 +42,13 @@ from tomopipe.report.thumbnails import (
 from tomopipe.stream.try_sweep import plan_of, sweep_slices
 
 USUAL_PERCENT = (0.1, 99.9)
-_WIDER = 2  # a window may extend so many times the usual one on each side
-_SAMPLES = 200_000  # pixels from which the usual window is taken
+_WIDER = 2  # a window may extend this many times the usual one on each side
+_SAMPLES = 200_000  # pixels that determine the usual window
 _MOST = 65535
-_BATCH_SIZE = 4  # few slices are requested: more at a time would only take memory
+_BATCH_SIZE = 4  # few slices are requested; a larger batch would only need memory
 _KEPT_BYTES = 256_000_000
 _THUMB_PX = 80
-#: Crops of a strip, in its steps from the COR; the first ones are computed first.
+#: Crops of a strip, in steps from the COR, in the order of computing.
 STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
 
 
@@ -83,7 +83,7 @@ def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
     first, last = (float(value) for value in usual or inner)
     if not last > first:
         last = first + 1.0
-    # a few values far outside, as of a gold particle, must not reduce the resolution of the others
+    # a few extreme values (a gold particle) must not reduce the resolution of the others
     span = _WIDER * (max(last, float(inner[1])) - min(first, float(inner[0])))
     low = min(first, max(float(np.nanmin(image)), float(inner[0]) - span))
     high = max(last, min(float(np.nanmax(image)), float(inner[1]) + span))
@@ -105,7 +105,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     stream = io.BytesIO()
-    # noise has no repeats: run-length coding alone is faster and smaller here
+    # noise has no repeats, so run-length coding alone is faster and smaller
     Image.fromarray(image).save(stream, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return stream.getvalue()
 
@@ -131,7 +131,7 @@ def in_range(
 
 
 class Pictures:
-    """Makes the pictures of a campaign, with the rows and plans of the last scans kept."""
+    """Makes the pictures of a campaign; keeps rows and plans of the last scans."""
 
     def __init__(
         self,
@@ -139,7 +139,8 @@ class Pictures:
         *,
         filter: str,
         device: str,
-        # preprocess.half_acquisition of a scan; auto: outside the sweep slices are as in a volume
+        # preprocess.half_acquisition of a scan; with auto, slices outside the sweep are as in a
+        # volume
         half_acquisition: Callable[[str], str],
     ) -> None:
         self.folder = folder
@@ -181,7 +182,7 @@ class Pictures:
         return held_gpu(self._device, least_bytes, n_slices=n_slices, wait=False)
 
     def has_pages(self, scan: str) -> bool:
-        """Tell whether there is a try stack; it may have been removed."""
+        """Tell whether the try stack exists; it may have been removed."""
         return (self.folder / scan / TRY_STACK).is_file()
 
     def page(self, scan: str, index: int) -> Grey:
@@ -194,7 +195,7 @@ class Pictures:
         return Grey((pages[index] >> 8).astype(np.uint8), low, high, (low, high))
 
     def thumbnail(self, scan: str, cor_px: float) -> bytes:
-        """Return a slice as a small PNG: the nearest page, or one that is made if there is none."""
+        """Return a slice as a small PNG: the nearest page, or a newly made one if there is none."""
         from PIL import Image
 
         grid = self.grid(scan)
@@ -237,7 +238,8 @@ class Pictures:
         target = [round(cor_px + step_px * k, 4) for k in STRIP_STEPS]
         values_px = [v for v in target if rows.first_col <= v <= last_px]
         slices = []
-        for batch in (values_px[:_BATCH_SIZE], values_px[_BATCH_SIZE:]):  # others may run between
+        # other requests may run in between
+        for batch in (values_px[:_BATCH_SIZE], values_px[_BATCH_SIZE:]):
             slices += self._at(scan, cor_px, batch, row)
         middle = slices[0].values
         side_px = CROP_PX if min(middle.shape) > 4 * CROP_PX else CROP_PX // 2
@@ -309,12 +311,12 @@ class Pictures:
             return slices(gpu.xp if gpu else np)
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
-        """Return opposing projections as PNG, the second mirrored at the COR: grey where equal."""
+        """Return opposing projections as PNG, the second mirrored at the COR: grey if equal."""
         first, mirrored, _, window = self._opposing(scan, cor_px, pair)
         return png(in_grey(np.stack([first, mirrored, first], axis=-1), *window))
 
     def difference(self, scan: str, cor_px: float, pair: int) -> Grey:
-        """Return the difference of opposing projections where both see: least at the right COR."""
+        """Return the difference of opposing projections where they overlap, least at the COR."""
         first, mirrored, inside, (low, high) = self._opposing(scan, cor_px, pair)
         image = np.where(inside, first - mirrored, 0)
         # one window for all CORs, so that smaller differences look smaller
@@ -323,7 +325,7 @@ class Pictures:
     def _opposing(
         self, scan: str, cor_px: float, pair: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], tuple[float, float]]:
-        """Return a projection, its opposing one mirrored, where both see, and the grey window."""
+        """Return a projection, its mirrored opposing one, the overlap, and the grey window."""
         rows = self._read(scan)
         if not 0 <= pair < len(rows.pairs):
             raise TomopipeError(f"{scan}: {len(rows.pairs)} opposing pairs are kept; got {pair}.")
@@ -349,7 +351,7 @@ class Pictures:
             "n_rows": rows.n_rows,
             "n_pairs": len(rows.pairs),
             "pair_deg": np.rad2deg(rows.pair_theta_rad).round(2).tolist(),
-            # browsers cache pictures: those of other rows have another address
+            # other rows get another address, as browsers cache pictures
             "version": str(_version(self.path(scan, ROWS))[1]),
         }
 
@@ -365,7 +367,7 @@ class Pictures:
         return rows
 
     def _width(self, scan: str, rows: Rows, cor_px: float) -> tuple[bool, float]:
-        """Whether slices are twice as wide as the detector, and the column that decides it."""
+        """Return whether slices are twice as wide as the detector, and the column that decides."""
         grid = self.grid(scan)
         half = bool(grid.get("half_acquisition"))
         values_px = grid.get("cor_px") or [cor_px]
@@ -376,7 +378,7 @@ class Pictures:
         return half, float(bin_cor(cor_px, x0=rows.first_col))
 
     def is_cut(self, scan: str, cor_px: float) -> bool:
-        """Tell whether a slice is as wide as the detector, and that of the volume twice as wide."""
+        """Tell whether slices shown here have half the width of those of the volume."""
         rows = self._read(scan)
         return not self._width(scan, rows, cor_px)[0] and self._is_half(scan, rows, cor_px)
 

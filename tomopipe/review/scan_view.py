@@ -22,7 +22,7 @@ from tomopipe.storage.json_files import json_or
 
 _NEIGHBOURS = 3  # neighbours in the series, on each side
 _MOST_POINTS = 600
-_NO_CELLS = {"select": "auto", "cor_px": "", "note": ""}  # of a scan that the table does not have
+_NO_CELLS = {"select": "auto", "cor_px": "", "note": ""}  # of a scan without a row
 
 
 def scan_view(store: Store, name: str) -> dict[str, Any]:
@@ -34,13 +34,13 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     if grid is None and record.state is State.SKIPPED:
         problem = f"{name} is skipped, and no slices are made of it: {record.reason}"
     row = None if record.state in NOT_SELECTED else record.row
-    # why a sweep is not of now that runs leave as it is, as the COR is in the table
+    # why a sweep is outdated that runs do not renew, as the COR is in the table
     is_left = row is not None and not store.campaign.needs_search(name, row)
     why_old = store.why("try_recon", name) if is_left else ""
     if grid is None and why_old:
         problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
     unreadable: list[str] = []
-    history: list[dict[str, str]] = []  # what people changed in its row, the latest first
+    history: list[dict[str, str]] = []  # changes of its row by people, the latest first
     try:
         entries = read_history(store.campaign.table_path)
         history = [entry._asdict() for entry in reversed(entries) if entry.scan == name]
@@ -78,7 +78,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
 
 
 def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any] | None, str]:
-    """CORs of the pages and detector rows, or why none; outside the sweep around the COR."""
+    """Return CORs of the pages and detector rows, or why none; outside the sweep around the COR."""
     try:
         grid = store.pictures.grid(name)
         if "failed" in grid:
@@ -96,7 +96,7 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
 def _candidates(
     store: Store, record: ScanRecord, cells: Mapping[str, str], grid: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """CORs between which a person decides: measured, used, on the line; none if nobody has to."""
+    """Return the CORs between which a person decides (measured, used, on the line), if needed."""
     select, manual = cells.get("select") or "auto", CorText(cells.get("cor_px", ""))
     if replace(record, select=select, manual=manual).state not in TO_REVIEW:
         return []
@@ -125,7 +125,7 @@ def _candidates(
 
 
 def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:
-    """Say that the slices shown are narrower than those of the volume, or nothing."""
+    """Return warnings, at most one, that the slices shown are narrower than the volume."""
     if cor_px is None or not store.pictures.is_cut(name, cor_px):
         return []
     n_cols = store.pictures.details(name)["n_cols"]

@@ -76,8 +76,9 @@ class Guard:
         app: ASGIApp,
         *,
         keys: Keys,
-        allow_hosts: Iterable[str] = (),  # besides this machine: names that a proxy shows it under
-        allow_origin: str = "",  # a page that may read volumes, with the token in the path
+        allow_hosts: Iterable[str] = (),  # further host names, of a proxy
+        # origin of a page that may read volumes, with the token in the path
+        allow_origin: str = "",
         prefix: str = "",  # /user/me/proxy/8765, which the proxy may remove or keep
     ) -> None:
         self.app = app
@@ -123,7 +124,7 @@ class Guard:
         await (answer or self.app)(scope, receive, send_guarded)
 
     def _slash(self, scope: Scope) -> Response:
-        """Add the slash at the end of the prefix: the page's addresses are relative to it."""
+        """Add the slash at the end of the prefix, to which the page's addresses are relative."""
         query = scope["query_string"].decode("latin-1")
         place = self.prefix.rsplit("/", 1)[1]
         return RedirectResponse(f"{place}/" + (f"?{query}" if query else ""))
@@ -180,7 +181,7 @@ class Guard:
         token = request.query_params.get("token")
         if token is None:
             return None if known else _refuse("open the link that tomopipe review printed")
-        # to the same place without the token; relative, as only the browser knows the prefix
+        # redirect to the address without the token; relative, as only the browser knows the prefix
         page = scope["path"].rpartition("/")[2]
         home = RedirectResponse(f"./{page}", status_code=303)
         if known:

@@ -40,7 +40,7 @@ def serve(
     # a plan changes the working directory of the process briefly
     socket_path = socket_path.absolute() if socket_path else None
     listening = _socket(socket_path) if socket_path else _port(port)
-    listening.listen()  # before the link is shown: whoever follows it at once has to wait a moment
+    listening.listen()  # before the link is printed, so that it works at once
     shown_port = port or 8765 if socket_path else listening.getsockname()[1]
     place = f"http://localhost:{shown_port}{clean_prefix(prefix)}/"
 
@@ -82,7 +82,7 @@ def serve(
         if socket_path:
             socket_path.unlink(missing_ok=True)
     sys.stdout.flush()
-    # a thread in the middle of a file holds the lock of HDF5, for which an orderly end would wait
+    # a thread that reads a file holds the lock of HDF5, for which a normal exit would wait
     os._exit(0)
 
 

@@ -15,7 +15,7 @@ from tomopipe.campaign.signs import State, state_of
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
-from tomopipe.cor.outliers import Fix, known_median
+from tomopipe.cor.outliers import Fix, finite_median
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord, robust_line
@@ -24,7 +24,7 @@ from tomopipe.review.queue import queue_entries, read_cells
 from tomopipe.review.scan_images import Pictures
 from tomopipe.steps import fix_cor
 
-#: Age from which the results are read again on request; more if reading takes long.
+#: Age (s) after which the results are read again on request; longer if reading is slow.
 FRESH_S = 5.0
 _SHARE = 10  # reading takes at most a tenth of the time
 
@@ -36,7 +36,7 @@ class Store:
         self.directory = directory.absolute()
         self.config = config.absolute()
         self.campaign: Campaign = load_campaign(self.directory, self.config)
-        self.why = why_again(self.campaign)  # why a result is not as wanted now
+        self.why = why_again(self.campaign)  # says why a result is stale
         full = self.campaign.config.full_recon
         self.pictures = Pictures(
             self.campaign.files.try_center,
@@ -48,13 +48,14 @@ class Store:
         self._by_name: dict[str, ScanRecord] = {}
         self._began_at = self._read_at = 0.0
         self._reading = threading.Lock()
-        self._planning = threading.Lock()  # a plan takes the cores from the pictures
+        # one plan at a time: it competes with the pictures for cores
+        self._planning = threading.Lock()
         self.read_number = 0
         self.problem = self.table_problem = ""
         self._cells: dict[str, dict[str, str]] = {}
 
     def prepare(self) -> threading.Thread:
-        """Read the results and make the first picture, in the thread that is returned."""
+        """Read the results and make the first picture, in a thread, which is returned."""
         thread = threading.Thread(target=self._prepare, daemon=True)
         thread.start()
         return thread
@@ -65,11 +66,11 @@ class Store:
             self.pictures.warm_up()
             self._make_first()
         except RuntimeError:
-            if threading.main_thread().is_alive():  # else no new thread, as the process ends
+            if threading.main_thread().is_alive():  # the ending process starts no new thread
                 raise
 
     def _make_first(self) -> None:
-        """Make the slice that the page opens with; where there is none, the page says why."""
+        """Make the slice that the page opens with; on failure the page says why."""
         with suppress(TomopipeError):
             cells = read_cells(self.campaign.table_path)
             queue = queue_entries(self.record().scans, cells, self.campaign.scans)
@@ -92,7 +93,8 @@ class Store:
             try:
                 campaign = load_campaign(self.directory, self.config)
                 self.problem = ""
-            except TomopipeError as error:  # table or config may be being edited
+            # table or config may be incomplete while they are edited
+            except TomopipeError as error:
                 self.problem, campaign = str(error), self.campaign
             self.why = why_again(campaign)
             record = collect(campaign, why=self.why)
@@ -135,7 +137,7 @@ class Store:
         return replace(self.campaign, config=read_config(self.config)).table_path
 
     def plan(self) -> dict[str, Any]:
-        """Return what the next run will redo, by the campaign table as it is now."""
+        """Return the jobs of the next run, by the present campaign table."""
         with self._planning:
             plan = make_plan(load_campaign(self.directory, self.config), self.record())
         return {
@@ -176,7 +178,7 @@ class Store:
         """
         if not max_delta_px > 0:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
-        # with the present table: a decision made a second ago counts
+        # from the present table, so that the last decision counts
         campaign = load_campaign(self.directory, self.config)
         path = campaign.files.inventory
         inventory = read_inventory(path) if path.is_file() else {}
@@ -190,7 +192,7 @@ class Store:
             ),
         )
         results = [_trial_row(fix, self._by_name.get(scan)) for scan, fix in fixes.items()]
-        return {"rows": results, "median_px": known_median(row["before_px"] for row in results)}
+        return {"rows": results, "median_px": finite_median(row["before_px"] for row in results)}
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:

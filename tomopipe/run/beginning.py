@@ -226,7 +226,7 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     if others := settled.others_sidecars():
         folder, named = os.path.dirname(campaign.outputs.sidecar("")), some_of(others, 1)
         print(f"tomopipe: sidecars of another campaign: {named}; ours in {folder}", file=sys.stderr)
-    for line in settled.decisions.damaged[:_MOST_SAID]:
+    for line in settled.staleness.damaged[:_MOST_SAID]:
         print(f"tomopipe: {line}: made again", file=sys.stderr)
     try:
         settled.act()

@@ -17,12 +17,12 @@ from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError, fault_lines, is_of_the_system, scans_named, some_of
-from tomopipe.reruns.decisions import statement_in
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.reasons import why_again
 from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled
+from tomopipe.reruns.staleness import statement_in
 from tomopipe.reruns.target import Target
 from tomopipe.run import progress
 from tomopipe.steps.resolve_cor import renew_paths
@@ -122,7 +122,7 @@ def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
 def renew_rot_cen(settled: Settled) -> None:
     """Write rot_cen.json of a campaign that was moved again, unless a job does."""
     campaign, files, key = settled.campaign, settled.campaign.files, ("resolve_cor", "campaign")
-    statement = None if key in settled.reasons else settled.decisions.right.get(key)
+    statement = None if key in settled.reasons else settled.staleness.up_to_date.get(key)
     with suppress(OSError, TomopipeError):
         scans = campaign.to_resolve(settled.rows) if statement else {}
         if statement and renew_paths(files.cor_table, files.rot_cen, scans):
@@ -237,7 +237,7 @@ def set_remarks(campaign: Campaign) -> list[str]:
         return []
     star = files.in_relion(STAR)
     target = Target(campaign, rows)
-    no_stack = [scan for scan in cors if target.decisions.why(target.of_export_stack(scan), scan)]
+    no_stack = [scan for scan in cors if target.why_step("export_stack", scan, cors)]
     if not star.exists():
         fault = "not made yet"
     elif no_stack or target.why_export_star(cors):

@@ -85,7 +85,7 @@ def try_recon(
             with raw.open() as scan:
                 row_index = row_numbers(options.row, scan.n_rows)
                 rows = collect_rows(scan, row_index, raw.preprocess, threads=thread_count(threads))
-            cor_px = candidates(options, rows.sinograms.shape[2], first_col=rows.first_col)
+            cor_px = try_grid(options, rows.sinograms.shape[2], first_col=rows.first_col)
             # the largest slices: full-size ones are written besides
             largest_px = None if options.format == "tiff" else options.max_size_px
             sweep = with_device(sweep, rows, cor_px, largest_px, held)
@@ -109,8 +109,8 @@ def try_recon(
     return record
 
 
-def candidates(options: TryReconBlock, n_cols: int, *, first_col: int) -> NDArray[np.float64]:
-    """List the candidate CORs: the middle, and equal steps up to `width_px` on each side.
+def try_grid(options: TryReconBlock, n_cols: int, *, first_col: int) -> NDArray[np.float64]:
+    """Return the candidate CORs: the middle, and equal steps up to `width_px` on each side.
 
     Ascending, within the `n_cols` columns in use from `first_col` on; the step is reduced if it
     does not divide the width. A ScanError if none lies on the detector.

@@ -1,6 +1,6 @@
 """Write a file whole or not at all: temporary name on the same file system, then rename.
 
-And which results this user may not replace is said.
+Also tells which results this user may not replace.
 
 In a run the temporary file lies in the folder of the run (`tomopipe.storage.run_folder`), which is
 removed when a newer run begins: the rename then fails, so a job of an ended run cannot replace a
@@ -27,7 +27,7 @@ from tomopipe.storage.checksums import names_of_others, write_manifest
 from tomopipe.storage.run_folder import user_name
 
 _MAY_WRITE = 0o200  # of the owner
-_N_FLUSHED = 8  # files at a time
+_N_FLUSHED = 8  # files flushed at a time
 
 
 @contextmanager
@@ -71,14 +71,13 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 _TMP = ".tmp-"
 before_rename: list[Callable[[], None]] = []
-"""Called before a result gets its name; what they raise leaves everything as it was."""
+"""Functions called before the final rename; an exception leaves everything unchanged."""
 
 
 def remove_stale(*paths: str | os.PathLike[str]) -> list[Path]:
-    """Remove, and return, temporary files that killed writers of `paths` left beside them.
+    """Remove and return temporary files that killed writers of `paths` left beside them.
 
-    Call it only where nobody else writes these at the same time: at the start of the job whose
-    outputs they are.
+    To be called only where nobody else writes these paths: at the start of the job that makes them.
     """
     starts = grouped((final.parent, _prefix(final)) for final in map(Path, paths))
     stale = [
@@ -93,10 +92,7 @@ def remove_stale(*paths: str | os.PathLike[str]) -> list[Path]:
 
 
 def take_away(path: str | os.PathLike[str]) -> None:
-    """Remove a result, if it exists, in one step that is impossible for a job of an ended run.
-
-    Such a job gets RunEndedError.
-    """
+    """Remove a result in one step, if it exists; RunEndedError in a job of an ended run."""
     final = Path(path)
     run_folder.current()
     if not os.path.lexists(final):
@@ -109,7 +105,7 @@ def take_away(path: str | os.PathLike[str]) -> None:
         return
     if aside.is_dir() and not aside.is_symlink() and (others := names_of_others(aside)):
         final.mkdir()
-        write_manifest(final, {})  # so that they are known as of others
+        write_manifest(final, {})  # marks the remaining files as foreign
         _move(others, aside, final)
     _remove(aside)
 
@@ -153,10 +149,10 @@ def flush(path: Path) -> None:
 
 
 def _flush_below(folder: Path) -> None:
-    """Flush the files of a folder, several at a time: the disk then waits once for many of them."""
+    """Flush the files of a folder, several at a time, so that the disk waits once for many."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     with ThreadPoolExecutor(_N_FLUSHED) as pool:
-        # what has other names is on disk
+        # hard links are on disk already
         list(pool.map(flush, [file for file in files if file.stat().st_nlink == 1]))
 
 
@@ -177,15 +173,15 @@ def _move(names: Iterable[str], folder: Path, to: Path) -> None:
 
 
 def closed(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders, or the nearest above that are there, that this user cannot write."""
+    """Return the folders (if missing, the nearest above) that this user cannot write."""
     existing = dict.fromkeys(map(existing_folder, folders))
     return [folder for folder in existing if not os.access(folder, os.W_OK | os.X_OK)]
 
 
 def is_protected(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a result is write-protected: it is not to be replaced. A link never is.
+    """Tell whether a result is write-protected and so must not be replaced.
 
-    Nor is a file that somebody else may write, in a folder where this user may rename it.
+    Links are not, nor files of others that they may write, in a folder where this user may rename.
     """
     if not os.path.exists(path) or os.path.islink(path) or os.access(path, os.W_OK):
         return False
@@ -193,7 +189,7 @@ def is_protected(path: str | os.PathLike[str]) -> bool:
     theirs = state.st_uid != os.geteuid() and state.st_mode & _MAY_WRITE
     if not theirs or stat.S_ISDIR(state.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
         return True
-    status = os.stat(folder)  # in a sticky one only its owner, and that of a file, may
+    status = os.stat(folder)  # in a sticky folder only its owner, or that of the file, may rename
     return bool(status.st_mode & stat.S_ISVTX) and status.st_uid != os.geteuid()
 
 
@@ -209,7 +205,7 @@ def why_not_replaced(path: str | os.PathLike[str]) -> str:
 
 
 def giving_rights(paths: Sequence[Path]) -> str:
-    """Return what gives this user the right to write these: a command, where there is one."""
+    """Return the remedy that lets this user write these paths, a command if there is one."""
     states = [path.stat() for path in paths]
     names = shlex.join(str(path.absolute()) for path in paths)
     if any(state.st_uid != os.geteuid() for state in states):

@@ -41,7 +41,7 @@ _N_NAMED = 3  # files that differ
 def checksum_of(path: AnyPath) -> str:
     """Read a finished file, or a folder with all that is below it, and return its checksum.
 
-    Of links in a folder the text counts, not the target.
+    Links in a folder count by their text, not their target.
     """
     return _of_all(_each_below(path)) if os.path.isdir(path) else _of_file(path)
 
@@ -75,10 +75,9 @@ def quick_state(path: AnyPath) -> tuple[int, int, int, int] | None:
 
     As few system calls as possible: a file takes one stat; a folder with a manifest a stat, a short
     read and a listing, however many files it has: the bytes recorded in the manifest, its time and
-    inode, and 0. Changes in subfolders or within files are not detected (`sizes_match` of
-    `tomopipe.storage.checksums` and `matches` do). A folder without a manifest, or with other names
-    at the top: bytes and latest time of all files, and the folder's inode. None if it does not
-    exist.
+    inode, and 0. Changes in subfolders or within files are not detected (`sizes_match` and
+    `matches` detect them). A folder without a manifest, or with other names at the top: bytes and
+    latest time of all files, and the folder's inode. None if it does not exist.
     """
     try:
         status = os.stat(path)
@@ -94,9 +93,9 @@ def quick_state(path: AnyPath) -> tuple[int, int, int, int] | None:
 
 
 def changed_links(folder: AnyPath) -> list[str]:
-    """Name what is gone of a folder's manifest, and the links that lead elsewhere.
+    """Name the missing entries of a folder's manifest, and the links with another target.
 
-    A file in the place of a link, as a copy that follows links has, counts as it is.
+    A file in place of a link, as in a copy that follows links, is accepted.
     """
 
     def is_changed(name: str, checksum: str) -> bool:
@@ -117,7 +116,7 @@ class _Pieces:
         self._begun: dict[int, tuple[int, Any]] = {}  # bytes so far from its start, and their sum
 
     def add(self, offset: int, data: memoryview) -> None:
-        """Take written bytes; a piece whose bytes do not come in order stays without a digest."""
+        """Add written bytes; a piece whose bytes come out of order gets no digest."""
         while data:
             piece, start = divmod(offset, _PIECE)
             part = data[: _PIECE - start]
@@ -141,8 +140,8 @@ _open: dict[str, _Pieces] = {}
 def written(path: AnyPath, offset: int, data: Any) -> None:
     """Sum bytes, a contiguous buffer, that were written into a temporary file of `whole`.
 
-    What is not reported is read when the file is finished; so a volume larger than the memory is
-    not read again from the disk.
+    Bytes that are not reported are read when the file is finished. So a volume larger than the
+    memory need not be read again from the disk.
     """
     _open.setdefault(os.path.abspath(path), _Pieces()).add(offset, memoryview(data).cast("B"))
 
@@ -187,7 +186,7 @@ def forget(temporary: AnyPath) -> None:
 
 
 def made(path: AnyPath) -> str:
-    """Return the latest checksum of a file or folder that this process has finished; else ""."""
+    """Return the latest checksum of a file or folder that this process finished; "" if none."""
     return _made.get(os.path.abspath(path), "")
 
 
@@ -201,7 +200,7 @@ def _take_remembered(folder: AnyPath) -> dict[str, str]:
 def _of_file(
     path: AnyPath, progress: Progress | None = None, digests: Mapping[int, bytes] | None = None
 ) -> str:
-    """Sum a file, but for the pieces whose digests are given."""
+    """Sum a file, without reading the pieces whose digests are given."""
     with open(path, "rb") as stream:  # buffered: network drives may read a piece in parts
         n_bytes = os.fstat(stream.fileno()).st_size
         total, buffer = xxhash.xxh3_128(), memoryview(bytearray(min(_PIECE, n_bytes)))
@@ -329,9 +328,9 @@ def _quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
 
 
 def states_digest(folder: AnyPath) -> int:
-    """Return a number that is another when a file below a folder changes, comes or goes.
+    """Return a number that changes when a file below a folder is changed, added or removed.
 
-    A stat for each: of size, time, inode and time of the inode's change.
+    From one stat of each file: size, time, inode and time of the inode's change.
     """
     lines = [
         f"{name}\0{entry.st_size}\0{entry.st_mtime_ns}\0{entry.st_ino}\0{entry.st_ctime_ns}\n"
@@ -342,10 +341,10 @@ def states_digest(folder: AnyPath) -> int:
 
 
 def names_of_others(folder: AnyPath) -> list[str]:
-    """Name what somebody else put into a folder, at its top: all that is not in its manifest.
+    """Name foreign files at the top of a folder: those that are not in its manifest.
 
-    A further slice of a TIFF series is not of somebody else: it would be read. Without a manifest,
-    or with a damaged one, nobody knows.
+    Further slices of a TIFF series are not foreign, as they would be read. None without a manifest,
+    or with a damaged one.
     """
     recorded = read_manifest(folder)
     if recorded is None or (
@@ -356,7 +355,7 @@ def names_of_others(folder: AnyPath) -> list[str]:
 
 
 def _of_others(recorded: Mapping[str, Any], result: Iterable[str]) -> set[str]:
-    """Return the names below a folder that are not of the result and do not change it."""
+    """Return the foreign names below a folder, which do not change the result."""
     ours = {name.partition("/")[0] for name in recorded}
     return {
         name
@@ -372,7 +371,7 @@ def sizes_match(folder: AnyPath) -> str:
     """Compare the names and sizes of all files of a folder with its manifest, without reading them.
 
     Returns "" if they are equal, or there is no manifest; else a description of the difference.
-    What others put there is none.
+    Foreign files are no difference.
     """
     recorded = read_manifest(folder)
     if not recorded:

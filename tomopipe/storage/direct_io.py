@@ -1,4 +1,4 @@
-"""Reading and writing past the system's file cache: of large files it costs more than the disk."""
+"""Direct reading and writing: for large files the file cache costs more than the disk."""
 
 import errno
 import os
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import PAGE_BYTES, aligned
 
-LEAST_BYTES = 2**20  # smaller arrays are better collected by the cache
-LEAST_READ_BYTES = 2**16  # smaller parts share pages with those that are read next
-_COPIED_BYTES = 8 * 2**20  # copied at once, of arrays that are not aligned in memory as in the file
+LEAST_BYTES = 2**20  # bytes: smaller arrays are better collected by the cache
+LEAST_READ_BYTES = 2**16  # bytes: smaller parts share pages with the parts read next
+_COPIED_BYTES = 8 * 2**20  # bytes copied at once from arrays with another alignment than the file
 
 Read = Callable[[NDArray[Any], int], bool]
 Write = Callable[[NDArray[Any], int], None]
@@ -22,7 +22,7 @@ Write = Callable[[NDArray[Any], int], None]
 
 @contextmanager
 def _opened(path: str | os.PathLike[str], flags: int) -> Iterator[tuple[int, int | None]]:
-    """Yield a file opened twice: through the cache, and past it, None where that is refused."""
+    """Yield a file opened twice: with the cache, and without it (None where that is refused)."""
     with ExitStack() as stack:
         through = os.open(path, flags)
         stack.callback(os.close, through)
@@ -37,8 +37,8 @@ def _opened(path: str | os.PathLike[str], flags: int) -> Iterator[tuple[int, int
 def direct_reader(path: str | os.PathLike[str]) -> Iterator[Read]:
     """Yield read(out, offset), which fills a contiguous array; false if the file ends before.
 
-    What the cache holds comes from there, the rest past it, where the file system can tell the two
-    apart: network file systems cannot, and read as usual. Several threads may read at a time.
+    Cached parts are read from the cache, the rest directly, where the file system can distinguish
+    them; network file systems cannot, and read normally. Several threads may read at a time.
     """
     is_refused = False
     own = threading.local()  # a buffer of each thread
@@ -93,7 +93,7 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
         _write_all(through, data[last:], offset + last, path)
 
     def _write_past(data: NDArray[np.uint8], offset: int) -> None:
-        """Write pages past the cache, or through it where the file system refuses that."""
+        """Write pages directly, or through the cache where the file system refuses that."""
         nonlocal is_refused
         in_place = data.ctypes.data % PAGE_BYTES == 0
         step = data.size if in_place else _COPIED_BYTES

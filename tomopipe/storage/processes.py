@@ -1,7 +1,7 @@
-"""Whether a process that a lock, a record or the folder of a run names is alive, dead or unknown.
+"""Whether a process named by a lock, a record or the folder of a run is alive, dead or unknown.
 
-Unknown are the processes of other machines and containers, which may share our hostname, and those
-of other users where Linux hides them (hidepid).
+Processes of other machines and containers (which may share our hostname) are unknown, and those of
+other users where Linux hides them (hidepid).
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def named(pid: int) -> dict[str, Any]:
-    """Return what identifies a process of this machine, for a file; `is_alive` reads it.
+    """Return the identity of a process of this machine, to be stored; `is_alive` reads it.
 
     `born` is its start in Linux's clock ticks, "" if it has ended or is hidden.
     """
@@ -30,10 +30,10 @@ def named(pid: int) -> dict[str, Any]:
 
 
 def is_alive(name: Mapping[str, Any]) -> bool | None:
-    """Tell whether the process that `named` described runs; None: unknown, so it may.
+    """Tell whether the process described by `named` is running; None: unknown, so it may be.
 
-    One that has ended and was not waited for does not run, nor does a later one of its number, nor
-    what ran before this machine was booted.
+    Zombies, later processes of the same number, and processes from before the last boot do not
+    count as running.
     """
     pid, since = name.get("pid"), name.get("born")
     if not isinstance(pid, int) or name.get("machine") != machine():
@@ -46,19 +46,19 @@ def is_alive(name: Mapping[str, Any]) -> bool | None:
         pass  # of another user
     if cells := _cells(pid):
         return cells[0] != "Z" and since in (None, "", cells[19])
-    return None if since else True  # its number may be another's by now
+    return None if since else True  # its number may have been reused
 
 
 def in_folder(folder: Path) -> dict[str, Any]:
-    """Return what tells the folder of a file from a copy of it, to be added to `named`."""
+    """Return the identity of a folder, which a copy does not share, to be added to `named`."""
     return {"folder": os.path.realpath(folder), "inode": os.stat(folder).st_ino}
 
 
 def is_copied(name: Mapping[str, Any], folder: Path) -> bool:
-    """Tell whether a file in this folder, with `named` and `in_folder`, is a copy of another's.
+    """Tell whether a file with `named` and `in_folder` was copied into this folder.
 
-    A folder that was renamed keeps its inode; one that is mounted anew, perhaps with other inodes,
-    its path. What another machine wrote may have both changed: then False.
+    A renamed folder keeps its inode; one that is mounted again, perhaps with other inodes, keeps
+    its path. Both may differ for files written by another machine: then False.
     """
     path, inode = name.get("folder"), name.get("inode")
     if not (path and inode) or name.get("machine") != machine():
@@ -68,7 +68,7 @@ def is_copied(name: Mapping[str, Any], folder: Path) -> bool:
 
 @contextmanager
 def sign_of_life(give: Callable[[], None], *, every_s: float, name: str) -> Iterator[None]:
-    """Call `give` in a thread of this name, again and again until the block has ended."""
+    """Call `give` repeatedly in a thread of this name until the block has ended."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -104,7 +104,7 @@ def _is_before_boot(name: Mapping[str, Any]) -> bool:
 
 
 def _cells(pid: int) -> list[str]:
-    """Return what follows the name in Linux's /proc/PID/stat: state, ... , start time."""
+    """Return the fields after the name in Linux's /proc/PID/stat: state, ..., start time."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -21,7 +21,7 @@ _RUNS = ".runs"
 
 
 def new_id() -> str:
-    """Return the id of a new run: when it begins, and what tells it from all others."""
+    """Return the id of a new run: its start time and a random part."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
 
 
@@ -51,7 +51,7 @@ def end_all(results: Path) -> None:
     """Remove the folders of all runs: their jobs' later results are dropped."""
     runs = results / _RUNS
     for folder in set(runs.glob("*")) - set(runs.glob("ended-*")):
-        with suppress(FileNotFoundError):  # in one step, and then removed at leisure
+        with suppress(FileNotFoundError):  # renamed in one step, then removed
             folder.rename(runs / f"ended-{secrets.token_hex(8)}")
     for folder in runs.glob("ended-*"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -77,9 +77,9 @@ def current() -> Path | None:
 
 
 def warn_once(key: str, text: str) -> bool:
-    """Leave a warning for the end of this run; tell whether no other job has left one of this key.
+    """Store a warning for the end of this run; return whether it is the first of this key.
 
-    Outside a run nothing is left, and the answer is yes.
+    Outside a run nothing is stored, and the answer is yes.
     """
     folder = current()
     with suppress(FileExistsError):
@@ -91,7 +91,7 @@ def warn_once(key: str, text: str) -> bool:
 
 
 def warnings() -> list[str]:
-    """Return the warnings that the jobs of this run have left."""
+    """Return the warnings that the jobs of this run have stored."""
     name = os.environ.get(VARIABLE, "")
     return [path.read_text("utf-8") for path in Path(name).glob("warning-*")] if name else []
 

@@ -27,12 +27,12 @@ from tomopipe.storage.run_folder import user_name
 WAIT_S = 10.0
 #: Age from which a lock of another machine counts as abandoned.
 STALE_S = 60.0
-_SETTLED_S = 0.03  # longer than an editor takes to write a small file it has begun to write
-_EMPTIED_S = 2.0  # and than it leaves the file empty, on a slow file server, before it writes
+_SETTLED_S = 0.03  # longer than an editor needs to write a small file
+_EMPTIED_S = 2.0  # longer than it leaves the file empty, on a slow file server
 _ATTEMPTS = 8
 
 log = logging.getLogger(__name__)
-log.setLevel(logging.WARNING)  # shown also where a command hides the messages of the steps
+log.setLevel(logging.WARNING)  # also shown where a command hides messages of the steps
 
 
 class _AgainError(Exception):
@@ -44,11 +44,11 @@ def update_file(
     change: Callable[[bytes], bytes],
     then: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Replace the content of a file by `change` of it, atomically, under its lock; tell if it did.
+    """Replace the content of a file by `change(content)`, atomically, under its lock.
 
     A file that does not exist is made, from b""; a link stays a link, and mode and group stay.
     `change` is called again if somebody saved the file meanwhile; if it raises, nothing is written.
-    `then` is called where the file has changed, still under the lock.
+    `then` is called after a change, still under the lock. Returns whether the file changed.
     Raises TomopipeError if another writer does not finish in time, or others keep saving; OSError
     if the file cannot be read or written.
     """
@@ -68,7 +68,7 @@ def update_file(
 
 
 def settled_content(path: str | os.PathLike[str]) -> bytes:
-    """Return what a file holds when nobody is saving it: editors that save in place empty it first.
+    """Return the content of a file while nobody is saving it: some editors empty it first.
 
     Raises OSError.
     """
@@ -88,8 +88,8 @@ def settled_content(path: str | os.PathLike[str]) -> bytes:
 def locked(path: Path) -> Iterator[Callable[[], bool]]:
     """Hold the lock of a file, `<name>.lock` beside it, which need not exist; its folder must.
 
-    However long it is held, it does not grow old. Yields a function that tells whether this process
-    still holds the lock. Raises TomopipeError, which names the holder, if somebody else holds it
+    The lock is kept fresh while it is held. Yields a function that tells whether this process still
+    holds it. Raises TomopipeError, which names the holder, if somebody else holds it
     for longer than `WAIT_S`, NoRoomError if there is no room for the lock.
     """
     lock = path.with_name(f"{path.name}.lock")
@@ -122,7 +122,7 @@ def _acquire(path: Path, lock: Path, mine: bytes) -> None:
     while not make_lock(lock, mine):
         holder = json_or(lock, {})
         if (why := _why_dead(lock, holder)) and json_or(lock, {}) == holder:
-            # whoever takes it away a moment after somebody else did is seen by `is_held`
+            # a race with somebody else who takes it over is detected by `is_held`
             lock.unlink(missing_ok=True)
             log.warning("%s: lock of %s taken over: %s", path, _describe(holder), why)
         elif time.monotonic() >= deadline:
@@ -142,7 +142,7 @@ def make_lock(lock: Path, mine: bytes) -> bool:
         return False
     try:
         with open(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o644)  # whatever the umask: others must see who holds it
+            os.fchmod(descriptor, 0o644)  # regardless of the umask, others must see who holds it
             stream.write(mine)
     except OSError:
         lock.unlink(missing_ok=True)
@@ -151,11 +151,11 @@ def make_lock(lock: Path, mine: bytes) -> bool:
 
 
 def _why_dead(lock: Path, holder: Mapping[str, Any]) -> str:
-    """Say why a lock is abandoned; nothing while it may be held."""
+    """Say why a lock is abandoned; "" while it may be held."""
     if is_alive(holder) is False:
         return "that process has ended"
     probe = lock.with_name(f"{lock.name}.{secrets.token_hex(4)}")
-    try:  # by the file server's clock, whatever ours is
+    try:  # by the clock of the file server
         probe.touch()
         age_s = probe.stat().st_mtime - lock.stat().st_mtime
     except FileNotFoundError:
@@ -167,7 +167,7 @@ def _why_dead(lock: Path, holder: Mapping[str, Any]) -> str:
 
 def _describe(holder: Mapping[str, Any]) -> str:
     if "pid" not in holder:
-        return "somebody unknown"
+        return "an unknown user"
     return (
         f"{holder.get('user')} on {holder.get('host')} (process {holder['pid']}, "
         f"since {holder.get('since')})"
@@ -181,8 +181,8 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
         with suppress(FileNotFoundError):
             take_mode(path, temporary)
         try:
-            flush(temporary)  # it takes a while: before the last look, not after it
-        except FileNotFoundError:  # who took our lock removed it
+            flush(temporary)  # slow, so done before the last check
+        except FileNotFoundError:  # removed by whoever took our lock
             raise _AgainError from None
         if _content(path) != before or not is_held():
             raise _AgainError

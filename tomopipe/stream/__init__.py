@@ -1,1 +1,1 @@
-"""A scan through the engine within a memory: read ahead, correct, compute, write behind."""
+"""Streaming a scan through the engine in bounded memory: read ahead, correct, compute, write."""

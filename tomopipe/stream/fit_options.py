@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VolumeOptions:
-    """How a volume is made; `pixel_size_um` for attenuation per cm, None: the file's."""
+    """Options of a volume; `pixel_size_um` is for attenuation per cm, None: that of the file."""
 
     cor_px: float
     full: FullReconBlock
@@ -73,7 +73,7 @@ def fit_blocks(
     on_gpu: bool,
     halo: int | None,
 ) -> tuple[Blocks, Blocks]:
-    """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
+    """Choose the blocks that fit in memory: to read the scan, and to read a scratch file."""
     inputs = _memory_inputs(scan, target, on_gpu=on_gpu, halo=halo)
     first, last = first_and_last("full_recon.rows", target.full.rows, scan.n_rows)
     chunk_rows, n_rows = scan.chunks[1] if scan.chunks else 1, last + 1 - first
@@ -85,7 +85,7 @@ def fit_blocks(
 
 
 def least_gpu_bytes(scan: Scan, target: VolumeOptions, halo: int | None) -> int:
-    """Return what is to be free on a GPU that makes a few slices at a time: fewer do not pay."""
+    """Return the least free memory (bytes) of a GPU, for a few slices: fewer do not pay."""
     inputs = _memory_inputs(scan, target, on_gpu=True, halo=halo)
     return int(gpu_bytes(inputs, FEW_SLICES) / GPU_SHARE)
 
@@ -118,7 +118,7 @@ def _memory_inputs(
 
 
 def _widening(scan: Scan, target: VolumeOptions) -> int:
-    """Return the columns of a slice over those of the binned detector."""
+    """Return the ratio of the columns of a slice to those of the binned detector: 1 or 2."""
     half = is_half_acquisition(
         target.full.half_acquisition(target.preprocess.half_acquisition),
         full_rotation=is_full_rotation(scan.theta_rad),
@@ -149,7 +149,7 @@ def fit_task(
 ) -> ReconTask:
     """Fit the options to the scan, and the batches to the GPU that computes, if one does.
 
-    A GPU corrects raw rows; the host is given rows that are corrected already.
+    A GPU corrects raw rows itself; the host gets corrected rows.
     """
     last_col = scan.first_col + scan.n_cols - 1
     check_place(target.cor_px, scan.first_col, last_col, scan.detector_cols)
@@ -161,7 +161,7 @@ def fit_task(
     binning = target.full.binning
     size = StackGeometry(scan.n_cols, last + 1 - first, binning)
     widening = _widening(scan, target)
-    # an incomplete block of columns is dropped before the detector is doubled
+    # incomplete blocks of columns are dropped before the width is doubled
     n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
     cor_px = float(bin_cor(target.cor_px, x0=scan.first_col, binning=binning))
     slopes = binned_edge_slopes(edge_slopes_per_px, binning)
@@ -214,18 +214,18 @@ def fit_task(
 
 
 def needs_range(target: VolumeOptions) -> bool:
-    """Tell whether the range of whole numbers is to be found from sample slices."""
+    """Tell whether the range of an integer type has to be measured on sample slices."""
     return np.dtype(target.full.dtype).kind == "u" and isinstance(target.full.value_range, str)
 
 
 def choose_encoding(task: ReconTask, source: Source, target: VolumeOptions) -> Encoding:
-    """Return how values are stored; the range of whole numbers is taken from sample slices."""
+    """Return the encoding of values; the range of an integer type is measured on sample slices."""
     if not needs_range(target):
         fixed = None if isinstance(target.full.value_range, str) else target.full.value_range
         return encoding_of(target.full.dtype, fixed)
     low, high = robust_range(sample_slices(task, source), target.full.dtype)
-    free_memory(task.plan.xp)  # pinned memory above all, which the volume takes in other sizes
-    logger.info("%s stands for %g to %g %s", target.full.dtype, low, high, UNITS[target.full.unit])
+    free_memory(task.plan.xp)  # above all pinned memory, which the volume needs in other sizes
+    logger.info("%s stores %g to %g %s", target.full.dtype, low, high, UNITS[target.full.unit])
     return encoding_of(target.full.dtype, (low, high))
 
 

@@ -1,6 +1,6 @@
-"""What a slice, a batch and a job take in memory, the blocks that fit, and what jobs ask for.
+"""Memory of slices, batches and jobs: the blocks that fit, and the request of each job.
 
-`job_bytes` adds up what full_recon takes at most; none of it depends on the height of the volume.
+`job_bytes` is the peak memory of full_recon, which does not depend on the height of the volume.
 """
 
 import math
@@ -22,19 +22,19 @@ from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writin
 TALL = 32  # slices read at a time where memory allows
 CORRECT_BYTES = 64 * 2**20
 CUDA_BYTES = 2**27  # of the host: driver and libraries of a GPU (an estimate)
-GPU_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a GPU
-_WORKER_BYTES = 2_500_000_000  # that a job asks for per further worker
-_MACHINE_SHARE = 0.7  # of the memory of a machine that is smaller than what was asked for
-GPU_SHARE = 0.8  # of what is free on a GPU: memory is fragmented
-_LEAST_USED = 0.75  # of the threads, if not every worker has as many
-_TALLEST = 4 * TALL  # that memory is asked for
-_THREADS = 32  # whose scratch is counted
+GPU_CORRECT_BYTES = 512 * 2**20  # bytes of float32 corrected at a time on a GPU
+_WORKER_BYTES = 2_500_000_000  # bytes requested for each further worker
+_MACHINE_SHARE = 0.7  # share of the memory of a machine that has less than requested
+GPU_SHARE = 0.8  # share of the free memory of a GPU, as memory is fragmented
+_LEAST_USED = 0.75  # least share of the threads used by workers with equally many
+_TALLEST = 4 * TALL  # largest height of blocks that memory is requested for
+_THREADS = 32  # threads whose scratch memory is counted
 _USED = 0.8  # of the requested memory; the rest is a reserve
 
 
 @dataclass(frozen=True)
 class MemoryInputs:
-    """What the memory of a job depends on."""
+    """The quantities that determine the memory of a job."""
 
     # projections, rows and columns of the detector
     n_angles: int
@@ -51,21 +51,21 @@ class MemoryInputs:
     on_gpu: bool = False  # whether a GPU computes, and not the host
     in_place: bool = False  # with a GPU: whether rows are read where they are uploaded from
     iterative: bool = False  # whether slices are computed by iteration
-    widening: int = 1  # columns of a slice over those of the binned detector: 2 in half acquisition
-    # detector rows that corrections need on either side of a block; None: there are none but flat,
-    # dark and logarithm
+    widening: int = 1  # columns of a slice / columns of the binned detector: 2 in half acquisition
+    # detector rows that corrections need on either side of a block; None: only flat, dark and
+    # logarithm
     halo: int | None = None
     threads: int = 1  # CPU threads
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a volume is cut up."""
+    """Division of a volume into blocks and batches."""
 
     batch_size: int  # slices computed at a time
     height: int  # detector rows read at a time: a multiple of batch_size * binning
     ahead: int = 1  # blocks read while another one is worked on: 0 or 1
-    # batches of `batch_size` slices that wait to be written, or are being written: 1, of a GPU 2
+    # batches of `batch_size` slices waiting to be written or being written: 1, with a GPU 2
     behind: int = 1
     # batches computed side by side, which share the threads: a team that works on one batch waits
     # for its slowest thread at every stage
@@ -87,8 +87,8 @@ def engine_bytes(
 ) -> int:
     """Return the bytes the engine takes on the CPU beyond its input and output.
 
-    So many `groups` of `batch_size` slices are computed side by side, and share the order of the
-    samples, which is kept in the plan.
+    `groups` batches of `batch_size` slices are computed side by side and share the order of the
+    samples, which is stored in the plan.
     """
     n_bins, n_grid = _bins_and_grid(n_cols)
     ray = 8 * batch_size * n_bins
@@ -108,8 +108,8 @@ def _bins_and_grid(n_cols: int) -> tuple[int, int]:
 def sweep_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
     """Return the peak memory of a sweep on the CPU that hands on batch by batch.
 
-    That is of spectra with a temporary, one batch of slices, and the engine; it does not depend on
-    the number of CORs.
+    Spectra with a temporary copy, one batch of slices, and the engine; independent of the number of
+    CORs.
     """
     spectra = 32 * n_angles * _bins_and_grid(n_cols)[0]
     images = batch_size * slice_bytes(n_cols)
@@ -117,7 +117,7 @@ def sweep_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
 
 
 def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:
-    """Return the bytes of a GPU that a stream of batches of slices takes.
+    """Return the GPU memory (bytes) of a stream of batches of slices.
 
     Throughout: raw rows of two batches, sinograms, the order of the samples, slices three times
     (two being downloaded; if they are encoded, values once and stored numbers three times).
@@ -145,12 +145,12 @@ def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:
 
 
 def gpu_batch(inputs: MemoryInputs, free_bytes: int) -> int:
-    """Return the batch size, 16 at most, for what is free on a GPU; 1 in any case."""
+    """Return the batch size, 1 to 16, for the free memory of a GPU."""
     return largest_batch(lambda n: gpu_bytes(inputs, n), int(GPU_SHARE * free_bytes), least=1)
 
 
 def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = FEW_SLICES) -> int:
-    """Return the largest batch size, 16 at most, whose `needs` fit; `least` if none does."""
+    """Return the largest batch size, at most 16, for which `needs` fits; `least` if none does."""
     batch_size = BATCH_SIZE
     while batch_size > least and needs(batch_size) > memory_bytes:
         batch_size //= 2
@@ -177,7 +177,7 @@ def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
 
 
 def _computing_bytes(inputs: MemoryInputs, blocks: Blocks, n_cols: int) -> int:
-    """Return what sinograms, the engine and slices take where the host computes."""
+    """Return the bytes of sinograms, engine and slices if the host computes."""
     n_angles, one_slice = inputs.n_angles, slice_bytes(n_cols)
     all_at_once = inputs.iterative or inputs.widening > 1
     n_at_once = n_angles if all_at_once else angles_at_once(n_angles, n_cols)
@@ -197,7 +197,7 @@ def _computing_bytes(inputs: MemoryInputs, blocks: Blocks, n_cols: int) -> int:
 
 
 def batches_pinned_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
-    """Return the pinned memory of batches, which CuPy keeps by its size.
+    """Return the pinned memory (bytes) of batches, which CuPy pools by size.
 
     Two batches of raw rows, the first one of all with the rows around, and a last one that is
     smaller; slices with their middle rows and columns: one batch more than wait to be written, and
@@ -215,7 +215,7 @@ def batches_pinned_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
 
 
 def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
-    """Return what blocks of rows, and correcting them, take beside `batches_pinned_bytes`."""
+    """Return the bytes of blocks of rows and their correction, without `batches_pinned_bytes`."""
     row = 0 if inputs.in_place else inputs.n_angles * inputs.n_cols
     in_work = (blocks.workers - 1) * blocks.batch_size * inputs.binning
     in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # batches keep their whole block
@@ -235,17 +235,17 @@ def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
 
 
 def usable_bytes(asked_bytes: int) -> int:
-    """Return what a job may take: what was asked for, if the machine has that much to give."""
+    """Return the memory (bytes) that a job may use: as requested, if the machine has that much."""
     machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(asked_bytes, int(_MACHINE_SHARE * machine_bytes))
 
 
 def standard_blocks(inputs: MemoryInputs) -> Blocks:
-    """Return the blocks that a job is to have memory for.
+    """Return the blocks that a job requests memory for.
 
-    Where corrections need many rows around, as tall as those within reason: a block of 32 rows
-    with 70 on either side is five times the work of its rows, one of 80 less than three times.
-    As many workers as threads, where each further one takes no more than 2.5 GB.
+    If corrections need many neighbouring rows, blocks are as tall as these, within limits: a block
+    of 32 rows with 70 on either side is five times the work of its rows, one of 80 less than three
+    times. There are as many workers as threads, if each further one needs at most 2.5 GB.
     """
     batch = BATCH_SIZE * inputs.binning
     around = min(-(-(inputs.halo or 0) // batch) * batch, _TALLEST * inputs.binning)
@@ -257,12 +257,12 @@ def standard_blocks(inputs: MemoryInputs) -> Blocks:
 def choose_blocks(
     inputs: MemoryInputs, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0
 ) -> Blocks:
-    """Choose the largest blocks that fit, up to what pays.
+    """Choose the largest useful blocks that fit in memory.
 
-    Where chunks span many rows each read decodes every chunk it touches, so that blocks are as
-    tall as the chunks if they can be, else as tall as memory allows, without reading ahead.
-    `memory_bytes` is exceeded only if the smallest blocks need more. A chunk spans `chunk_rows`
-    detector rows; `n_rows` of them are used, 0: all.
+    If chunks span many rows, each read decodes every chunk it touches; blocks are then as tall as
+    the chunks if possible, else as tall as memory allows, without reading ahead. `memory_bytes` is
+    exceeded only if the smallest blocks need more. A chunk spans `chunk_rows` detector rows;
+    `n_rows` of them are used, 0: all.
     """
     n_rows = n_rows or inputs.n_rows
 
@@ -272,7 +272,7 @@ def choose_blocks(
     least = lowest(largest_batch(lambda n: job_bytes(inputs, lowest(n)), memory_bytes))
     if job_bytes(inputs, least) > memory_bytes:
         least = replace(least, ahead=0, behind=1)
-    if inputs.in_place:  # a batch at a time
+    if inputs.in_place:  # one batch at a time
         return least
     whole_chunks = math.lcm(least.height, chunk_rows)
     if whole_chunks > n_rows:
@@ -306,7 +306,7 @@ def _with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_row
     return blocks
 
 
-# What jobs ask for, in megabytes (10^6 bytes); the rules multiply it by the number of the attempt.
+# Memory requests of jobs, in megabytes (10^6 bytes); the rules multiply them by the attempt number.
 
 
 def bytes_to_use(asked_mb: int) -> int:
@@ -315,13 +315,13 @@ def bytes_to_use(asked_mb: int) -> int:
 
 
 def try_recon_mb(n_bytes: int | None, *, is_corrected: bool) -> int:
-    """Return the memory for the rows of a raw file of so many bytes, and the sweep of one row."""
+    """Return the memory (MB) of rows and one sweep of a raw file of `n_bytes`."""
     raw_mb = 100.0 if n_bytes is None else n_bytes / 1e6
     return int(min(1500, 600 + 9 * raw_mb) + 0.1 * raw_mb + 1000 * is_corrected)
 
 
 def predict_cor_mb(rows_mb: float) -> int:
-    """Return the memory for finding the COR, from the size of rows.h5."""
+    """Return the memory (MB) for finding the COR, from the size of rows.h5."""
     return int(min(1000, 600 + 20 * rows_mb) + 8 * rows_mb)
 
 
@@ -333,11 +333,11 @@ def full_recon_mb(
     halo: int | None = None,
     threads: int = 1,
 ) -> int:
-    """Return the memory for a volume, of the standard blocks.
+    """Return the memory (MB) for a volume with the standard blocks.
 
-    `shape` is of projections, rows and columns; `halo` are the rows that corrections need on either
-    side of a block, None without corrections. The file is not open: it counts as one whose rows are
-    decoded in blocks.
+    `shape` is projections, rows and columns; `halo` is the number of rows that corrections need on
+    either side of a block, None without corrections. The file, which is not open, is assumed to
+    need decoding in blocks.
     """
     inputs = MemoryInputs(
         *shape,
@@ -355,7 +355,7 @@ def full_recon_mb(
 
 
 def export_stack_mb(n_angles: int = 0, n_cols: int = 0, *, halo: int | None = None) -> int:
-    """Return the memory for a stack: blocks of 256 MiB, twice, and the interpreter.
+    """Return the memory (MB) for a stack: two blocks of 256 MiB, and the interpreter.
 
     With corrections also a block of all angles with `halo` rows around; None: no corrections.
     """

@@ -1,4 +1,4 @@
-"""What a volume says of itself: what it was made of, how, and by what."""
+"""Provenance of a volume: parameters, geometry, origin and package versions."""
 
 import platform
 from collections.abc import Mapping
@@ -39,14 +39,14 @@ def parameters(raw: RawScan, target: VolumeOptions) -> dict[str, Any]:
 
 
 def _sorted(value: Any) -> Any:
-    """Return a mapping, and those within it, in the order of the keys: equal bytes."""
+    """Return a mapping with sorted keys, also within, so that equal values give equal bytes."""
     if not isinstance(value, dict):
         return value
     return {key: _sorted(value[key]) for key in sorted(value)}
 
 
 def geometry(task: ReconTask) -> dict[str, Any]:
-    """Describe what was reconstructed, and where the axis is in the volume."""
+    """Describe the reconstructed region, and the position of the axis in the volume."""
     theta_deg = np.rad2deg(task.scan.theta_rad)
     y, x = task.crop
     axis_x, axis_y = axis_voxel(task.plan.n_cols)
@@ -65,10 +65,10 @@ def geometry(task: ReconTask) -> dict[str, Any]:
 
 
 def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
-    """Return where a volume begins, from its provenance; the origin of all, where it is not given.
+    """Return the position of the first voxel of a volume, from its provenance.
 
-    The first voxel's centre is counted from that of the volume of all rows, neither cropped nor
-    binned: what turns into what by binning is the axis, and blocks of detector rows.
+    Its centre is relative to that of the full volume, neither cropped nor binned; binning keeps the
+    position of the axis, and of blocks of detector rows. Zero if the provenance lacks it.
     """
     if not (result := provenance.get("geometry")):
         return Origin()
@@ -86,9 +86,9 @@ def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
 
 
 def package_versions() -> dict[str, str]:
-    """Name what has a part in any volume, as far as it is installed."""
+    """Return the versions of the packages that affect volumes, if installed."""
     result = {"python": platform.python_version(), "tomopipe": __version__}
     for package in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):  # an extra
+        with suppress(metadata.PackageNotFoundError):  # optional package
             result[package] = metadata.version(package)
     return result

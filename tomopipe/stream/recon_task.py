@@ -20,15 +20,15 @@ from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import GPU_CORRECT_BYTES
 from tomopipe.volumes.encoding import Encoding
 
-_BATCH_BYTES = 2**20  # of float32 that the host corrects at a time
+_BATCH_BYTES = 2**20  # bytes of float32 that the host corrects at a time
 
 
 @dataclass(frozen=True, eq=False)
 class ReconTask:
-    """A scan, and everything that its blocks share."""
+    """A scan with fitted options: everything that its blocks share."""
 
     scan: Scan  # open
-    plan: Plan  # of the binned sinograms; in half acquisition of those of twice their width
+    plan: Plan  # for the binned sinograms; in half acquisition for those of twice their width
     cor_px: float  # column of the axis in the binned sinograms
     scale: float  # from attenuation per binned pixel to the unit of the volume
     # detector rows used, the last one excluded
@@ -41,19 +41,18 @@ class ReconTask:
     minus_log: bool  # take -log of the transmission
     threads: int | None  # CPU threads
     transfer: DeviceTransfer | None = None  # on a GPU: raw rows to it, slices from it
-    # slices computed at a time, to begin with: a power of two, at most those of a block
+    # initial number of slices computed at a time: a power of two, at most those of a block
     batch_size: int = BATCH_SIZE
-    # makes slices of sinograms by iteration; None: filtered backprojection
+    # reconstructs sinograms iteratively; None: filtered backprojection
     iterative: Callable[[Any], Any] | None = None
-    # extends binned sinograms to twice the width; None: they are taken as they are
+    # extends binned sinograms to twice the width; None: not half acquisition
     half: HalfAcquisition | None = None
-    # rows come corrected (`CorrectedSource`): they are not normalised again
+    # whether rows come corrected (`CorrectedSource`) and are not normalised again
     corrected: bool = False
     # corrections applied where slices are computed; None: rows come corrected, or need only flat,
     # dark and logarithm
     corrections: Corrections | None = None
-    # how slices are encoded where they are computed, before their download; None: they are encoded
-    # as they are written
+    # encoding of slices on the GPU, before their download; None: they are encoded when written
     encoding: Encoding | None = None
     reused: Reused = field(default_factory=Reused)  # memory of raw rows and of slices
 
@@ -77,9 +76,9 @@ class ReconTask:
 def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Correct, bin and transpose raw values to (n_slices, n_angles, n_cols'), in bounded memory.
 
-    On the host filtered backprojection is given them as `Rows`, made while it needs them. `raw`
-    (n_angles, n_read, n_cols) are the values of the detector rows `rows`; with `corrections` of the
-    rows that these need, which are neighbours then.
+    For filtered backprojection on the host the result is a `Rows`, computed on demand. `raw`
+    (n_angles, n_read, n_cols) are the values of the detector rows `rows`, or with `corrections` of
+    the rows that these need; `rows` are then consecutive.
     """
     xp, corrected = task.plan.xp, task.corrected
     if task.corrections is not None:
@@ -143,7 +142,7 @@ def _sinograms_on_gpu(task: ReconTask, raw: Any, rows: NDArray[np.intp] | None, 
 
 
 def _projections(raw: Any, angles: NDArray[np.intp]) -> Any:
-    """Return some projections: a view where they are neighbours, as they mostly are."""
+    """Return some projections: a view if they are consecutive, as they mostly are."""
     first, last, n = int(angles[0]), int(angles[-1]), len(angles)
     for step in (1, -1):
         if last - first == step * (n - 1) and (np.diff(angles) == step).all():

@@ -1,9 +1,9 @@
-"""The source of rows of full_recon: the scan, memory, or a scratch file; corrected, or raw.
+"""Sources of rows for full_recon: the scan, memory, or a scratch file; raw or corrected.
 
-Where one chunk spans many rows, as when each projection is a compressed chunk, every block of rows
-decodes all of them once more. Then either the blocks are made as tall as memory allows, or all is
-decoded once and written to a scratch file in the order in which it is needed. The file has no name:
-whatever happens to the process, its space is free again when it ends.
+If chunks span many rows, as when each projection is one compressed chunk, every block of rows
+decodes all of them again. Then either the blocks are as tall as memory allows, or everything is
+decoded once and written to a scratch file in the order in which it is needed. The file has no name,
+so that its space is free again when the process ends, in whatever way.
 """
 
 import errno
@@ -31,10 +31,10 @@ from tomopipe.scans.chunks import ranges
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import TALL, Blocks
 
-# Of the whole scan, where there is room for a scratch file: to write and read one takes about as
-# long as to decode once more.
+# Decodings of the whole scan, above which a scratch file is used if there is room: writing and
+# reading it takes about as long as decoding once.
 MAX_DECODES = 2
-_BATCH_BYTES = 64 * 2**20  # of frames on their way to a scratch file
+_BATCH_BYTES = 64 * 2**20  # bytes of frames on their way to a scratch file
 _MAX_BATCH_BYTES = 256 * 2**20
 _RAM = ("tmpfs", "ramfs")
 _NO_SCRATCH = "Set storage.scratch to a folder that has room for all raw data of a scan."
@@ -43,18 +43,18 @@ logger = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """Whatever raw rows are read from."""
+    """Anything from which raw rows are read."""
 
     def read_rows(self, first: int, last: int) -> NDArray[Any]:
         """Read detector rows, shape (n_angles, last - first, n_cols)."""
 
 
 class CorrectedSource:
-    """Corrected rows: those asked for, made from them and the rows around them that they need."""
+    """Corrected rows, computed from raw rows and the neighbouring rows that they need."""
 
     def __init__(self, source: Source, corrections: Corrections, scan: Scan) -> None:
         self._source, self._corrections, self._threads = source, corrections, scan.threads
-        self.constant = ConstantFrames(scan.n_angles)  # of what was read so far
+        self.constant = ConstantFrames(scan.n_angles)  # of the rows read so far
 
     def read_rows(self, first: int, last: int) -> NDArray[np.float32]:
         """Read and correct detector rows, shape (n_angles, last - first, n_cols)."""
@@ -108,7 +108,7 @@ class Scratch:
             raise OSError(errno.EIO, "the scratch file ends too early")
 
     def _row_blocks(self, low: int, high: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield start and rows of the blocks that rows low ... high - 1 lie in, and which rows."""
+        """Yield start and height of the blocks with rows low ... high - 1, and these rows."""
         for start in range(low - low % self.height, high, self.height):
             n_there = min(self.height, self.shape[1] - start)
             yield start, n_there, max(low, start), min(high, start + n_there)
@@ -130,12 +130,11 @@ def open_source(
     samples: bool = False,
     scratch: str | None = None,
 ) -> Iterator[tuple[Source, Blocks]]:
-    """Yield what to read rows from, and the blocks to read.
+    """Yield the source of rows, and the blocks to read.
 
-    `rows` are the first and last detector row used, the last excluded. `blocks` and `low_blocks`
-    are what fits in memory and pays where the scan itself is read, and where a scratch file is, in
-    the folder `scratch` (None: the system's). `samples` says whether rows spread over the scan will
-    be read before all others.
+    `rows` are the first and last detector row used, the last excluded. `blocks` are for reading the
+    scan itself, `low_blocks` for reading a scratch file in the folder `scratch` (None: the
+    system's). `samples`: whether rows spread over the scan will be read before all others.
     """
     n_rows = rows[1] - rows[0]
     if blocks.height >= n_rows:
@@ -210,7 +209,7 @@ def read_ahead(
 
 @contextmanager
 def some_threads(n: int = 1) -> Iterator[ThreadPoolExecutor]:
-    """Yield one thread or a few; on an error their waiting work is dropped."""
+    """Yield a pool of threads; on an error pending work is dropped."""
     pool = ThreadPoolExecutor(max_workers=n)
     try:
         yield pool
@@ -230,14 +229,14 @@ class _Held:
 
 
 def _takes_scratch(scan: Scan, n_decodes: int, n_bytes: int, scratch: str | None) -> bool:
-    """Tell whether all is decoded once: where there is room, and else more often than pays."""
+    """Tell whether to use a scratch file: if blocks decode too often and there is room."""
     if n_decodes <= MAX_DECODES:
         return False
     path, free = scratch_folder(scratch), free_bytes(scratch)
     if free > 1.02 * n_bytes:
         chunk_rows = scan.chunks[1] if scan.chunks else 1
         logger.info(
-            "chunks of %d rows: all is decoded once, by way of %.3g GB in %s, not %d times",
+            "chunks of %d rows: decoded once, with %.3g GB of scratch in %s, instead of %d times",
             chunk_rows, n_bytes / 1e9, path, n_decodes,
         )  # fmt: skip
         return True
@@ -279,9 +278,9 @@ def scratch_folder(folder: str | None) -> str:
 
 
 def free_bytes(folder: str | None) -> int:
-    """Return the free space for scratch files; 0 where there is none, or it is memory.
+    """Return the free space (bytes) for scratch files; 0 if the folder is in memory.
 
-    A folder that was named by the user is taken even if it is memory.
+    A folder named by the user is used even if it is in memory.
     """
     path = scratch_folder(folder)
     try:

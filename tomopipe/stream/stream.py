@@ -1,7 +1,7 @@
 """The streaming behind full_recon: read ahead, reconstruct, write behind, in bounded memory.
 
-Corrections need rows on either side of those they give, which a batch shares with its neighbours:
-such rows are kept on the GPU, so that every row is read and uploaded once.
+Corrections need neighbouring rows, which a batch shares with the next one: these rows stay on the
+GPU, so that every row is read and uploaded once.
 """
 
 import logging
@@ -33,7 +33,7 @@ from tomopipe.stream.source import (
 from tomopipe.volumes.encoding import SliceStatistics, with_statistics
 from tomopipe.volumes.volume_read import PutSlices
 
-N_SAMPLES = 8  # slices that the range of whole numbers is taken from
+N_SAMPLES = 8  # sample slices for the range of an integer type
 
 logger = logging.getLogger(__name__)
 
@@ -80,16 +80,16 @@ def together(
 
 
 class Window:
-    """Raw rows on the device that computes: those of a batch, and those kept for the next."""
+    """Raw rows on the computing device: those of a batch, and those kept for the next one."""
 
     def __init__(self) -> None:
         self._kept: Any = None
         self._first = 0
 
     def take(self, new: Any, batch: RowBatch) -> Any:
-        """Return all rows that the next batch needs: those kept, and its new ones.
+        """Return all rows that the next batch needs: the kept ones and `new`.
 
-        The memory of the new ones (n_angles, n_new, n_cols) is used again once it is computed.
+        The memory of `new` (n_angles, n_new, n_cols) is reused once the batch is computed.
         """
         whole, first = new, batch.new[0]
         if self._kept is not None:
@@ -111,13 +111,13 @@ def run(task: ReconTask, source: Source, blocks: Blocks, put: PutSlices) -> None
     """
     done, n_slices = 0, task.shape[0]
     constant = ConstantFrames(task.scan.n_angles)
-    if isinstance(source, CorrectedSource):  # which looks at the raw rows itself
+    if isinstance(source, CorrectedSource):  # it examines the raw rows itself
         constant = source.constant
     task.scan.empty = partial(task.reused.empty, "rows")
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
     def read(rows: IndexRange, out: NDArray[Any] | None) -> NDArray[Any]:
-        if rows[0] == rows[1]:  # near the end all may have been read for the batch before
+        if rows[0] == rows[1]:  # near the end all rows may have been read already
             return np.empty((task.scan.n_angles, 0, task.scan.n_cols), task.scan.dtype)
         raw = source.read_rows(*rows) if out is None else task.scan.read_rows(*rows, out)
         if not isinstance(source, CorrectedSource):
@@ -145,7 +145,7 @@ def run(task: ReconTask, source: Source, blocks: Blocks, put: PutSlices) -> None
 
 
 def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[int, Download]]:
-    """Yield the slices batch by batch: number and download; smaller batches once memory ran out."""
+    """Yield number and download of each batch of slices; smaller batches after memory ran out."""
     first, size = task.first_row, task.plan.cache.get("stream_batch_size", task.batch_size)
     while first < task.last_row:
         try:
@@ -157,11 +157,11 @@ def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[i
         except Exception as error:
             if not out_of_memory(error) or size == 1:
                 raise
-        # not before: the error holds what the batch was made with
+        # outside the handler, as the error holds the arrays of the batch
         size //= 2
         logger.warning("out of memory: batches of %d slices", size)
         task.plan.cache.clear()
-        task.plan.cache["stream_batch_size"] = size  # of what else this plan is given
+        task.plan.cache["stream_batch_size"] = size  # for later calls with this plan
         if task.transfer:
             task.transfer.synchronize()
 
@@ -189,7 +189,7 @@ def _some_slices(
         shape = task.scan.n_angles, batch.new[1] - batch.new[0], task.scan.n_cols
         return transfer.upload_read(shape, task.scan.dtype, partial(read, batch.new)), batch
 
-    # closed in any case: after an error no further batch is uploaded
+    # always closed, so that no further batch is uploaded after an error
     with closing(
         read_ahead(lambda block: (read(block[0], None), block[1]), row_blocks, blocks.ahead)
     ) as raws:

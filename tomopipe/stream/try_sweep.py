@@ -30,14 +30,14 @@ from tomopipe.volumes.output_size import try_binning
 
 FILTER = "ramp"
 _WINDOW_PERCENT = (0.1, 99.9)
-_N_WINDOW = 16  # CORs that the grey window is taken from
+_N_WINDOW = 16  # CORs that determine the grey window
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """How the slices of a sweep are made."""
+    """Options for the slices of a sweep."""
 
     half_acquisition: str
     device: str
@@ -45,16 +45,16 @@ class SweepOptions:
     memory_bytes: int
 
     def __post_init__(self) -> None:
-        """Raise if there is no such device: that is not the scan's fault."""
+        """Raise if the device does not exist, which is not the fault of the scan."""
         array_module(self.device)
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """One sinogram and what it is to be reconstructed with."""
+    """One sinogram, with the plan and CORs of its sweep."""
 
     sinogram: NDArray[np.float32]  # (n_angles, n_cols // binning): averaged over `binning` columns
-    plan: Plan  # for its angles and the columns of its slices: twice its own in half acquisition
+    plan: Plan  # for its angles and the columns of its slices, in half acquisition twice as many
     cor_px: NDArray[np.float64]  # (n_cor,): candidates, unbinned detector pixels, ascending
     binning: int  # columns averaged into one
     first_col: int  # column of the detector that is the first one of the sinogram
@@ -69,7 +69,7 @@ def with_device(
     max_size_px: int | None,
     stack: ExitStack,
 ) -> SweepOptions:
-    """Hold a GPU that no other job does, if one computes: its memory counts then."""
+    """Reserve a free GPU if one computes; its memory then limits the batches."""
     is_half, binning = _width(rows, cor_px, max_size_px, options)
     _, n_angles, n_cols = rows.sinograms.shape
     size = (FACTOR if is_half else 1) * (n_cols // binning)
@@ -106,7 +106,7 @@ def sweep_of(
 ) -> Sweep:
     """Prepare the sweep of one of the rows, averaged over columns to at most `max_size_px`.
 
-    `plan` is that of another row of the same size; None: it is made.
+    `plan` may be that of another row of the same size; None: a new one.
     """
     is_half, binning = _width(rows, cor_px, max_size_px, options)
     (binned,) = block_average(rows.sinograms[index][None], 1, binning)

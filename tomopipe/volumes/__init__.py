@@ -1,1 +1,1 @@
-"""Volumes and pictures out: HDF5, TIFF, OME-Zarr, and how their values are stored."""
+"""Writing and reading volumes: HDF5, TIFF, OME-Zarr, and the encoding of their values."""

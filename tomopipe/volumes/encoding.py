@@ -1,8 +1,8 @@
-"""How values are stored: number types, and the scaling of the whole-number ones.
+"""Encoding of values: number types, and the scaling of integer types.
 
-value = offset + scale * stored, whatever the type; offset 0 and scale 1 for floating point. With
-slices go statistics of their values before rounding: where a GPU computes, both are made there, so
-that what is downloaded is what is written.
+value = offset + scale * stored for every type; offset 0 and scale 1 for floating point. Slices come
+with statistics of their values before rounding; a GPU computes both, so that the download is what
+is written.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,12 +16,12 @@ from tomopipe.arrays import module_of
 from tomopipe.errors import TomopipeError
 
 DTYPES = ("float32", "float16", "uint16", "uint8")
-# The range of whole numbers: these quantiles of the samples, and this share of their span more on
-# each side. 65536 steps leave room for what the samples did not show, 256 do not.
+# Range of integer types: these quantiles of the samples, widened by this share of their span on
+# each side. 65536 steps leave room for values not in the samples, 256 do not.
 QUANTILES = (0.0005, 0.9995)
 MARGINS = {"uint16": 0.5, "uint8": 0.05}
 SUMMED = 4  # pixels along each side of the blocks of `sums`
-_SAMPLES = 2**19  # at most, of each slice
+_SAMPLES = 2**19  # largest number in each slice
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Encoding:
 
     @property
     def is_whole(self) -> bool:
-        """Whether whole numbers are stored."""
+        """Whether the type is an integer type."""
         return np.dtype(self.dtype).kind == "u"
 
     def encode(self, values: Any) -> Any:
-        """Turn finite values into stored numbers; what is beyond the limits takes the limit.
+        """Turn finite values into stored numbers; values beyond the limits are clipped.
 
-        Values are float32 of NumPy or CuPy: the same operations, each correctly rounded, hence the
-        same bits. Those of the stored type are encoded already, and returned as they are.
+        Values are float32, NumPy or CuPy: the same correctly rounded operations give the same bits.
+        Values of the stored type are encoded already, and returned unchanged.
         """
         if values.dtype == self.dtype:
             return values
@@ -80,8 +80,8 @@ class Encoding:
 def encoding_of(dtype: str, value_range: Sequence[float] | None = None) -> Encoding:
     """Return the encoding of a number type, one of `DTYPES`.
 
-    `value_range` are the values of the smallest and of the largest whole number; not needed for
-    floating point. A ValueError if the type is unknown, or whole numbers have no range.
+    `value_range` are the values of the smallest and of the largest integer; not needed for floating
+    point. A ValueError if the type is unknown, or an integer type has no range.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}; got {dtype!r}")
@@ -94,12 +94,12 @@ def encoding_of(dtype: str, value_range: Sequence[float] | None = None) -> Encod
 
 
 def robust_range(slices: Iterable[NDArray[np.float32]], dtype: str) -> tuple[float, float]:
-    """Choose the range (low, high) of whole numbers of a type from sample slices of one shape.
+    """Choose the range (low, high) of an integer type from sample slices of equal shape.
 
     The 0.05 % and 99.95 % quantiles of the values within the largest circle, widened on each side
-    by `MARGINS` of their span, and rounded outwards to three digits of it: rounding errors of
-    another block size then change nothing. Slices are taken one at a time, every k-th pixel of
-    them. A TomopipeError if they hold a single value.
+    by `MARGINS` of their span, and rounded outwards to three digits of it, so that rounding errors
+    of another block size change nothing. Every k-th pixel of a slice is used. A TomopipeError if
+    the slices hold a single value.
     """
     images = list(map(_inside_circle, slices))
     values = np.concatenate(images)
@@ -130,12 +130,11 @@ def _inside_circle(image: NDArray[np.float32]) -> NDArray[np.float32]:
 class SliceStatistics:
     """Neighbouring slices and statistics of their values, on the host or on a GPU."""
 
-    # array (n, n_y, n_x): of the number type that is stored, or float32 values that are not encoded
-    # yet
+    # array (n, n_y, n_x): of the stored number type, or float32 values that are not encoded yet
     slices: Any
     # array of float32 (2,): smallest and largest value; not finite if one of them is not
     extremes: Any
-    clipped: Any  # array of int (n,): values of each slice that are beyond what can be stored
+    clipped: Any  # array of int (n,): number of clipped values in each slice
     # array of float32 (n, n_x) and (n, n_y): middle row and column of each slice
     mid_xz: Any
     mid_yz: Any
@@ -147,7 +146,7 @@ class SliceStatistics:
 
     @property
     def arrays(self) -> list[Any]:
-        """All arrays, to be downloaded: `SliceStatistics(*arrays)` is the same again."""
+        """All arrays, to be downloaded; `SliceStatistics(*arrays)` restores the object."""
         parts = [self.slices, self.extremes, self.clipped, self.mid_xz, self.mid_yz]
         return parts if self.mid_xy is None else [*parts, self.mid_xy]
 
@@ -155,7 +154,7 @@ class SliceStatistics:
 def with_statistics(
     slices: Any, encoding: Encoding, middle: int, *, encode: bool = False
 ) -> SliceStatistics:
-    """Take statistics of slices, and encode them on demand; on a GPU nothing is waited for.
+    """Compute statistics of slices, and encode them on demand, without waiting for a GPU.
 
     The slices (n, n_y, n_x) are float32 of NumPy or CuPy. Number `middle` is the volume's middle
     slice; below 0 or at least n: none of them. With `encode` they are encoded slice by slice.

@@ -1,7 +1,7 @@
-"""How large an output is: columns, rows and bytes of volumes, try stacks and stacks for RELION.
+"""Sizes of outputs: columns, rows and bytes of volumes, try stacks and stacks for RELION.
 
-An incomplete block of binned pixels at an edge is dropped; what has fewer pixels than a block is
-one. Spans are "all" or [first, last], both included, in unbinned pixels. The memory that jobs ask
+An incomplete block of binned pixels at an edge is dropped; an axis shorter than a block becomes one
+pixel. Spans are "all" or [first, last], both included, in unbinned pixels. The memory that jobs ask
 for is in `tomopipe.stream.memory`.
 """
 
@@ -16,21 +16,22 @@ from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.preview import preview_bytes
 
 BASE_BYTES = 400 * 2**20  # memory of a job: interpreter, libraries, compiled code
-HEADER_BYTES = 1024  # of an MRC file without extended header
+HEADER_BYTES = 1024  # bytes of an MRC file without extended header
 BUFFER_BYTES = 256 * 2**20  # OME-Zarr: float32 slices that wait until a layer of chunks is complete
-DEFLATE_BYTES = 256 * 2**20  # at most, of slices being compressed; but always one at a time
-_LEVELS = 8 / 7  # OME-Zarr: all that is stored / full resolution
+# largest size of slices being compressed at a time; but at least one slice
+DEFLATE_BYTES = 256 * 2**20
+_LEVELS = 8 / 7  # OME-Zarr: size of all levels / full resolution
 
 Extent = str | Sequence[int]
 
 
 def extent(target: Extent, n: int) -> int:
-    """Return the pixels of an extent, of `n` that there are."""
+    """Return the number of pixels in an extent of an axis of `n` pixels."""
     return n if isinstance(target, str) else target[1] - target[0] + 1
 
 
 def binned(n: int, binning: int) -> int:
-    """Return what `n` pixels become by block averaging."""
+    """Return the number of pixels after block averaging of `n` pixels."""
     return max(1, n // binning)
 
 
@@ -46,7 +47,7 @@ def volume_shape(
     """Return the shape (n_rows, n_y, n_x) of a volume.
 
     `n_voxels` is the width of an unbinned slice: the columns in use, in half acquisition twice as
-    many. `rows` of the detector's `n_rows`, `crop_y` and `crop_x` of the unbinned slice are kept.
+    many. `rows` is the extent of the detector's `n_rows`, `crop_y` and `crop_x` those of the slice.
     """
     n_z, n_y, n_x = extent(rows, n_rows), extent(crop_y, n_voxels), extent(crop_x, n_voxels)
     return binned(n_z, binning), binned(n_y, binning), binned(n_x, binning)
@@ -75,19 +76,19 @@ def writing_bytes(n_cols: int, output: str, compression: str) -> int:
 
 
 def try_binning(n_voxels: int, max_size_px: int) -> int:
-    """Return the least binning that makes slices of `n_voxels` columns at most so wide."""
+    """Return the least binning that makes slices of `n_voxels` columns fit `max_size_px`."""
     return -(-n_voxels // max_size_px)
 
 
 def try_bytes(n_cor: int, n_voxels: int, max_size_px: int, n_full_rows: int = 0) -> int:
-    """Return the size of try.tif (bytes, uint16), with the full-size slices of so many rows."""
+    """Return the size (bytes) of try.tif (uint16), and full-size slices of `n_full_rows` rows."""
     size = n_voxels // try_binning(n_voxels, max_size_px)
     return n_cor * (2 * size**2 + n_full_rows * slice_bytes(n_voxels))
 
 
 @dataclass(frozen=True)
 class StackGeometry:
-    """What lies between a detector and a stack of images cut out of it and binned.
+    """Geometry of a stack of images cut out of a detector and binned.
 
     Rows are cut first, then blocks of `binning` by `binning` pixels are averaged, an incomplete
     block at the right or lower edge being dropped, then the last column if their number is odd.
@@ -126,7 +127,7 @@ def stack_bytes(shape: Sequence[int]) -> int:
 def stack_estimate_bytes(
     shape: Sequence[int], binning: int | Literal["auto"], limit_bytes: int
 ) -> int:
-    """Return about the size (bytes) of a stack, from the shape before binning."""
+    """Estimate the size (bytes) of a stack, from the shape before binning."""
     plain = 4 * math.prod(shape)
     return min(plain, limit_bytes) if binning == "auto" else plain // binning**2
 
@@ -134,7 +135,7 @@ def stack_estimate_bytes(
 def smallest_binning(n_images: int, n_rows: int, n_cols: int, limit_bytes: int) -> int:
     """Find the smallest binning that keeps a stack under `limit_bytes`.
 
-    Where none does that leaves two columns, the one returned leaves fewer.
+    If none does that leaves two columns, the returned one leaves fewer.
     """
     binning = 1
     while binning <= n_cols // 2:

@@ -1,9 +1,9 @@
-"""Averages of a volume over 4 and 8 voxels along each axis, made while its slices pass.
+"""Averages of a volume over 4 and 8 voxels along each axis, made while its slices are stored.
 
-They lie where the mid planes do, at most 2 % of the volume's bytes, in chunks of which few make up
-any plane. OME-Zarr has its own levels. The average of a block at an edge is that of the voxels
-that there are. Slices that come encoded are averaged as they are stored: averages differ by a count
-at most from those of the values.
+They are stored with the mid planes, at most 2 % of the volume's bytes, in chunks of which any plane
+needs few. OME-Zarr has its own levels. Blocks at an edge are averages of the existing voxels.
+Encoded slices are averaged as stored: averages differ by at most one count from those of the
+values.
 """
 
 import functools
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FACTORS = (4, 8)
 GROUP = "preview"
-_SMALLEST_BYTES = 2**26  # of a volume, below which it is shown from its own slices
+_SMALLEST_BYTES = 2**26  # bytes of a volume below which it is shown from its own slices
 _SHARE = 0.02
 _CHUNK = (8, 64, 64)
 
@@ -28,7 +28,7 @@ Shape = tuple[int, int, int]
 
 
 def level_shapes(shape: Shape, itemsize: int) -> dict[int, Shape]:
-    """Return the shapes of the averages by factor; none of a volume that is small or thin."""
+    """Return the shapes of the averages by factor; none for a small or thin volume."""
     n_bytes = itemsize * math.prod(shape)
     shapes: dict[int, Shape] = {}
     for factor in FACTORS:
@@ -39,12 +39,12 @@ def level_shapes(shape: Shape, itemsize: int) -> dict[int, Shape]:
 
 
 def preview_bytes(shape: Shape, itemsize: int) -> int:
-    """Return the bytes of all averages."""
+    """Return the size of all averages (bytes)."""
     return sum(itemsize * _padded(level) for level in level_shapes(shape, itemsize).values())
 
 
 def _chunks(shape: Shape) -> Shape:
-    """Return chunks of about `_CHUNK` that fill the shape with hardly anything over."""
+    """Return chunks of about `_CHUNK` that fill the shape with little excess."""
     n_z, n_y, n_x = (-(-n // -(-n // most)) for n, most in zip(shape, _CHUNK, strict=True))
     return n_z, n_y, n_x
 
@@ -55,13 +55,13 @@ def _padded(shape: Shape) -> int:
 
 
 def stored_averages(file: "h5py.File") -> "dict[int, h5py.Dataset]":
-    """Return the averages that a file has, by factor."""
+    """Return the averages in a file, by factor."""
     names = {factor: f"{GROUP}/{factor}" for factor in FACTORS}
     return {factor: file[name] for factor, name in names.items() if name in file}
 
 
 class Preview:
-    """Takes slices of a volume (n_rows, n_y, n_x) in any order, each once, and stores averages."""
+    """Stores averages of slices of a volume (n_rows, n_y, n_x), which come in any order."""
 
     def __init__(self, file: "h5py.File", shape: Shape, encoding: Encoding) -> None:
         self._encoding = encoding
@@ -72,7 +72,7 @@ class Preview:
             self._levels.append(_Level(data, factor, shape, encoding))
 
     def add(self, first: int, batch: SliceStatistics, each: Map) -> None:
-        """Take slices from row `first` on; where they come without `sums`, `each` makes these."""
+        """Add slices from row `first` on; `each` computes their `sums` if they come without."""
         if not self._levels:
             return
         all_sums = each(self._sums, batch.slices) if batch.sums is None else batch.sums
@@ -92,18 +92,18 @@ class Preview:
 
 
 class _Level:
-    """Sums of the slices that came, until a row is complete; rows until a layer of chunks is."""
+    """Sums of slices until a row is complete, and rows until a layer of chunks is complete."""
 
     def __init__(self, data: "h5py.Dataset", factor: int, shape: Shape, encoding: Encoding) -> None:
         self.factor, self._data, self._encoding = factor, data, encoding
         y, x = (_block_sums(np.ones((n, 1), np.float32), factor)[:, 0] for n in shape[1:])
-        self.n_pixels = y[:, None] * x  # that an average is of
+        self.n_pixels = y[:, None] * x  # pixels in each average
         self._sums, self._rows = Layers(shape[0], factor), Layers(len(data), data.chunks[0])
 
     def add(self, row: int, sums: Slices) -> None:
         if not (slices := self._sums.add(row, sums)):
             return
-        # in one order, whatever that in which they came: equal volumes are equal files
+        # in a fixed order, so that equal volumes give equal files
         average = functools.reduce(np.add, slices) / (len(slices) * self.n_pixels)
         preview_row = row // self.factor
         if layer := self._rows.add(preview_row, self._encoding.encode(average)):
@@ -112,9 +112,10 @@ class _Level:
 
 
 def _block_sums(image: Any, factor: int) -> Slices:
-    """Sum blocks of `factor` by `factor` pixels, at the edges those that there are."""
+    """Sum blocks of `factor` by `factor` pixels, at the edges the existing ones."""
     from tomopipe.volumes.slice_kernels import block_sums, extremes_and_sums
 
-    if image.dtype == np.float32:  # by what is compiled anyway, where slices are not encoded yet
+    # by a kernel that is compiled anyway, if slices are not encoded yet
+    if image.dtype == np.float32:
         return image if factor == 1 else extremes_and_sums(image[np.newaxis], factor)[1][0]
     return block_sums(image, factor)

@@ -1,6 +1,6 @@
 """One pass over a slice on the host: its extremes, and sums for the preview.
 
-Imported by the function that needs it: not when the workflow is parsed.
+Imported by the function that needs it, not when the workflow is parsed.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ def extremes_and_sums(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the smallest and largest value, and the sums of `factor` by `factor` pixels.
 
-    Of slices (n, n_y, n_x) the sums are (n, n_y / factor, n_x / factor), rounded up: at the edges
-    those of the pixels that there are. A value that is not finite makes an extreme not finite.
+    For slices (n, n_y, n_x) the sums are (n, n_y / factor, n_x / factor), rounded up; at the edges
+    they cover the existing pixels. Non-finite values give non-finite extremes.
     """
     n, n_y, n_x = slices.shape
     sums = np.empty((n, -(-n_y // factor), -(-n_x // factor)), np.float32)
@@ -30,7 +30,7 @@ def extremes_and_sums(
 
 
 def block_sums(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """Return the same sums of one image (n_y, n_x) of whole numbers, without extremes."""
+    """Return the same sums of one image (n_y, n_x) of integers, without extremes."""
     n_y, n_x = image.shape
     sums = np.empty((-(-n_y // factor), -(-n_x // factor)), np.float32)
     _add_blocks(np.ascontiguousarray(image), factor, np.empty(n_x, np.float32), sums)
@@ -38,7 +38,7 @@ def block_sums(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
 
 
 def _ordered(bits: Any) -> Any:
-    """Turn bits of floats into whole numbers of the same order, NaN outermost; and back again."""
+    """Map bits of floats to integers of the same order, NaN outermost, and back."""
     return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
@@ -56,7 +56,7 @@ def _add_columns(line: Any, factor: int, sums: Any) -> None:
 @kernel
 def _pass_over(image: Any, factor: int, line: Any, sums: Any, extremes: Any) -> None:
     n_y, n_x = image.shape
-    bits = image.view(np.int32)  # as whole numbers, which are compared in any order at once
+    bits = image.view(np.int32)  # as integers, whose comparison is vectorised
     low, high = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
     for row in range(sums.shape[0]):
         line[:] = 0

@@ -39,7 +39,7 @@ def write_try_stack(
 ) -> None:
     """Write the slices of a sweep with `write_stack`, each labelled with its COR, unbinned px.
 
-    "COR 1024.50": two decimals, four where they are needed.
+    Labels such as "COR 1024.50" have two decimals, or four if needed.
     """
     exact = ((cor, abs(cor - round(cor, 2)) < 1e-6) for cor in np.asarray(cor_px, float))
     labels = [f"COR {cor:.2f}" if two else f"COR {cor:.4f}" for cor, two in exact]
@@ -54,7 +54,7 @@ def write_stack(
     shape: tuple[int, ...],
     dtype: Any = np.uint16,
 ) -> None:
-    """Write one TIFF, whole, that ImageJ opens as a stack with a label for each page.
+    """Write one TIFF, atomically, that ImageJ opens as a stack with a label for each page.
 
     Pages, of `shape` (n_y, n_x), are written as they come; those of uint16 are shown from 0 to
     65535.
@@ -86,7 +86,7 @@ def try_slice_paths(folder: str | os.PathLike[str]) -> list[Path]:
 def remove_try_slices(folder: str | os.PathLike[str], *, foreign: bool) -> None:
     """Remove the slices of an earlier sweep, which would stand beside the new ones.
 
-    With `foreign` also those that another program wrote under these names.
+    With `foreign` also slices of these names that another program wrote.
     """
     for path in try_slice_paths(folder):
         if foreign or is_ours(path):
@@ -94,7 +94,7 @@ def remove_try_slices(folder: str | os.PathLike[str], *, foreign: bool) -> None:
 
 
 def write_slice(image: ArrayLike, path: str | os.PathLike[str]) -> None:
-    """Write one slice (n_y, n_x), float32; the caller sees to it that a series appears whole."""
+    """Write one slice (n_y, n_x), float32; the caller makes the series appear atomically."""
     pixels = np.asarray(image, dtype=np.float32)
     tifffile.imwrite(path, pixels, photometric="minisblack", software=_SOFTWARE)
 
@@ -134,11 +134,11 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
         options |= {"compression": "zlib", "predictor": False}
 
     def content_of(image: Any) -> memoryview:
-        file = io.BytesIO()  # where tifffile writes to the disk, a full one has no errno
+        file = io.BytesIO()  # tifffile's own error of a full disk has no errno
         tifffile.imwrite(file, image, description=about, metadata=None, **options)
         return file.getbuffer()
 
-    # uncompressed files differ in the pixels at their end only
+    # uncompressed files differ only in the pixels at their end
     n_bytes = math.prod(layout.shape[1:]) * np.dtype(layout.encoding.dtype).itemsize
     header = bytes(content_of(None)[:-n_bytes]) if layout.compression == "none" else b""
 
@@ -178,7 +178,7 @@ read_planes, read_provenance = volume_h5.read_planes, volume_h5.read_provenance
 
 
 class _Series:
-    """A folder of TIFF slices, indexed like an array; of uncompressed ones parts are read alone."""
+    """A folder of TIFF slices, indexed like an array; reads only parts of uncompressed ones."""
 
     def __init__(self, paths: list[Path]) -> None:
         if not paths:
@@ -206,8 +206,8 @@ class _Series:
 
 
 def _resolution(layout: Layout) -> dict[str, Any]:
-    """Return the size of voxels and the scale of values as viewers, and ImageJ, look for them."""
-    # of two descriptions ImageJ takes the last, with pixels per cm for its um; others the first
+    """Return the size of voxels and the scale of values for viewers and ImageJ."""
+    # ImageJ reads the last of two descriptions, with pixels per cm for its um; others the first
     size_um, units = layout.attributes.get("voxel_size_um"), layout.attributes.get("units", "")
     lines, result = ["ImageJ=1.11a"], dict[str, Any]()
     if size_um:

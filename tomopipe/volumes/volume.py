@@ -1,4 +1,4 @@
-"""The volume: HDF5, TIFF series or OME-Zarr, written as it comes, verified, then renamed."""
+"""Writing a volume (HDF5, TIFF series or OME-Zarr): slice by slice, verified, then renamed."""
 
 import errno
 import math
@@ -35,15 +35,15 @@ def new_volume(
     """Yield a function that stores slices; the volume appears under `path` once it is verified.
 
     `path` is an HDF5 file, a folder of TIFFs or an OME-Zarr folder, `shape` (n_rows, n_y, n_x).
-    `attributes` are about the values (unit, voxel size): of /exchange/data, the description of each
-    TIFF, or of the OME-Zarr group; with them go offset and scale, min and max of the values, and
-    the number clipped. `provenance` says how the volume was made: text, numbers, lists and mappings
-    of these. `origin` is where a cropped volume begins.
+    `attributes` describe the values (unit, voxel size): attributes of /exchange/data, the
+    description of each TIFF, or the OME-Zarr group; offset and scale, min and max of the values,
+    and the number of clipped ones are added. `provenance` says how the volume was made: text,
+    numbers, lists and mappings of these. `origin` is the position of a cropped volume.
 
-    put(first, slices, each) stores slices (n, n_y, n_x) of float32 from row `first` on, each once,
-    or `SliceStatistics` of them, encoded already. With the `map` of some threads for `each` these
-    write; the bytes are the same. A TomopipeError if a slice was not stored, a value
-    is not finite, all values are equal, or the written file does not read back.
+    put(first, slices, each) stores slices (n, n_y, n_x) of float32, or their `SliceStatistics`,
+    which are encoded already, from row `first` on, each row once. If `each` is the `map` of a
+    thread pool, its threads write; the bytes are the same. A TomopipeError if a slice was not
+    stored, a value is not finite, all values are equal, or the written file does not read back.
     """
     layout = Layout(
         Path(path).name, shape, encoding or Encoding(), compression,
@@ -82,7 +82,7 @@ def new_volume(
 
 
 def _whole_map(each: Map, function: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
-    """Return all results of threads; the first error is raised once none of them goes on."""
+    """Return all results of threads; the first error is raised once all have ended."""
     errors: list[BaseException] = []
 
     def result_of(*args: Any) -> Any:
@@ -98,14 +98,14 @@ def _whole_map(each: Map, function: Callable[..., Any], *columns: Iterable[Any])
 
 
 class _VolumeStatistics:
-    """Statistics of a volume, gathered while its slices are stored: nothing is read again."""
+    """Statistics of a volume, collected while its slices are stored."""
 
     def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
         self.path, self.layout = path, layout
         self.stored = np.zeros(layout.shape[0], dtype=bool)
         self.low, self.high = math.inf, -math.inf
         self.n_clipped = 0
-        self.middle: Any = None  # as it is stored
+        self.middle: Any = None  # stored middle slice
 
     def add(self, first: int, statistics: SliceStatistics, planes: Mapping[str, Any]) -> None:
         slices, encoding = statistics.slices, self.layout.encoding
@@ -152,7 +152,7 @@ class _VolumeStatistics:
             )
 
     def summary(self) -> dict[str, Any]:
-        """Describe the values; `clipped` only where there was something to clip to."""
+        """Describe the values; `clipped` only for types with limits."""
         clipped = {"clipped": self.n_clipped} if self.layout.encoding.dtype != "float32" else {}
         return {"min": self.low, "max": self.high, **clipped}
 
@@ -160,9 +160,9 @@ class _VolumeStatistics:
 def make_room(
     path: str | os.PathLike[str], shape: tuple[int, int, int], dtype: str, output_format: str
 ) -> None:
-    """Take an earlier volume away where the disk cannot take the new one beside it.
+    """Remove an earlier volume if the disk has no room for the new one beside it.
 
-    Elsewhere it stays until the new one is whole.
+    Otherwise it stays until the new one is complete.
     """
     n_bytes = volume_bytes(shape, dtype, output_format)
     if os.path.lexists(path) and shutil.disk_usage(Path(path).parent).free < n_bytes:
@@ -170,7 +170,7 @@ def make_room(
 
 
 def check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> None:
-    """Raise before hours of work, not after, where the disk cannot take the volume."""
+    """Raise before hours of work if the disk has no room for the volume."""
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
         raise NoRoomError(

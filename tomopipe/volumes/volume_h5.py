@@ -39,12 +39,12 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     chunks = (1, min(n_y, _MAX_CHUNK), min(n_x, _MAX_CHUNK))
     n_bytes = n_y * n_x * np.dtype(layout.encoding.dtype).itemsize
     plain = layout.compression == "none" and chunks == (1, n_y, n_x)
-    # slices that need no padding lie on pages of the file
+    # aligns slices that need no padding with pages of the file
     on_pages = n_bytes % PAGE_BYTES == 0
     direct = plain and n_bytes >= LEAST_BYTES
     limit = file_limit() if direct else None
     if limit is not None and layout.shape[0] * n_bytes > limit:
-        # HDF5 gives the file its size at once, and crashes
+        # HDF5 allocates the file at once, and would crash
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), layout.name)
     aligned = {"alignment_threshold": LEAST_BYTES, "alignment_interval": PAGE_BYTES}
     with ExitStack() as stack:
@@ -60,7 +60,8 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
         def write_slice(row: int, image: Slices) -> checksums.Edges:
             stored = np.ascontiguousarray(layout.encoding.encode(image))
             offset = data.id.get_chunk_info_by_coord((row, 0, 0)).byte_offset
-            with direct_writer(temporary) as write:  # of its own: others may be closed meanwhile
+            # its own descriptor: others may be closed meanwhile
+            with direct_writer(temporary) as write:
                 write(stored, offset)
             return checksums.written_apart(temporary, offset, stored)
 
@@ -109,7 +110,7 @@ def open_file(path: Path) -> "h5py.File":
     """Open the HDF5 file with mid planes and provenance: the volume, or one in its folder."""
     import h5py
 
-    # Each slice is read once, and is a whole chunk: a cache would only take memory.
+    # Each slice is one chunk and read once: a cache would only need memory.
     return h5py.File(path / MID_PLANES_FILE if path.is_dir() else path, "r", rdcc_nbytes=0)
 
 
@@ -119,7 +120,7 @@ def _provenance(file: "h5py.File") -> dict[str, Any]:
 
 
 def _all_at_once() -> dict[str, Any]:
-    """Give the chunks of a dataset their addresses when it is created, in their order."""
+    """Allocate the chunks of a dataset when it is created, in order."""
     import h5py
 
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -131,7 +132,7 @@ def _all_at_once() -> dict[str, Any]:
 def _put_deflated(
     path: Path, data: "h5py.Dataset", first: int, slices: Slices, encoding: Encoding
 ) -> None:
-    """Compress slices in threads, outside the lock under which HDF5 would also hold up reading."""
+    """Compress slices in threads, outside the lock of HDF5, which also blocks reading."""
 
     def deflated(image: Slices) -> bytes:
         stored = np.ascontiguousarray(encoding.encode(image))
@@ -148,7 +149,7 @@ def _put_deflated(
 
 
 def _sum_chunks(path: Path, data: "h5py.Dataset", row: int) -> None:
-    """Sum the chunks of a slice just written; without a cache for chunks they are in the file."""
+    """Sum the chunks of a slice just written, which are in the file as there is no chunk cache."""
     (_, n_y, n_x), (_, high, wide) = data.shape, data.chunks
     for at in itertools.product([row], range(0, n_y, high), range(0, n_x, wide)):
         _, chunk = data.id.read_direct_chunk(at)
@@ -157,7 +158,7 @@ def _sum_chunks(path: Path, data: "h5py.Dataset", row: int) -> None:
 
 @contextmanager
 def notes_file(path: Path, layout: Layout) -> "Iterator[tuple[dict[str, h5py.Dataset], Preview]]":
-    """Yield mid planes and preview of a new HDF5 file that holds them and the provenance."""
+    """Yield mid planes and preview of a new HDF5 file, which also gets the provenance."""
     with new_hdf5(path) as file:
         yield create_notes(file, layout), Preview(file, layout.shape, layout.encoding)
 
@@ -188,7 +189,7 @@ def _filters(compression: str) -> dict[str, Any]:
 
 
 def _write_attributes(group: "h5py.Group", values: Mapping[str, Any]) -> None:
-    """Write each value where h5dump and HDFView show it; the exact record is the JSON text."""
+    """Write each value as an attribute, for h5dump and HDFView; the exact record is JSON."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             _write_attributes(group.create_group(name), value)

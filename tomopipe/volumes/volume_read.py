@@ -1,4 +1,4 @@
-"""Volumes of any format: what formats have in common, and reading of one.
+"""Volumes of any format: common parts of the formats, and reading.
 
 The module of a format (`tomopipe.volume_formats`) has `store`, which yields a `Store`;
 `read(path, stack)`, which opens one until `stack` closes: arrays, rows, attributes and provenance;
@@ -24,7 +24,7 @@ from tomopipe.volumes.encoding import Encoding, SliceStatistics
 
 MID_PLANES = ("mid_xy", "mid_xz", "mid_yz")
 HEIGHT = "voxel_height_um"
-"""Attribute of a volume whose slices are not as far apart as voxels are wide."""
+"""Attribute of a volume whose slice distance differs from the width of voxels."""
 
 Slices = NDArray[np.float32]
 Map = Callable[..., Iterable[Any]]  # the builtin one, or that of a pool of threads
@@ -32,7 +32,7 @@ PutSlices = Callable[..., None]  # see `tomopipe.volumes.volume.new_volume`
 
 
 class Layers:
-    """Rows that come in any order and wait until all of a layer of neighbours are there."""
+    """Rows that come in any order and wait until a layer of neighbouring rows is complete."""
 
     def __init__(self, n_rows: int, depth: int) -> None:
         self._n_rows, self._depth = n_rows, depth
@@ -50,7 +50,7 @@ class Layers:
 
 
 class Origin(NamedTuple):
-    """Where a cropped volume begins."""
+    """Position of a cropped volume."""
 
     number: int = 0  # in the name of the first TIFF
     # centre of the first voxel (z, y, x) from that of the whole volume, in voxels; OME-Zarr states
@@ -60,7 +60,7 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """What a volume is to hold."""
+    """Specification of a volume to write."""
 
     name: str  # file name of the volume
     shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
@@ -69,7 +69,7 @@ class Layout:
     # about the values; how the volume was made
     attributes: dict[str, Any]
     provenance: dict[str, Any]
-    origin: Origin  # where a cropped volume begins
+    origin: Origin  # position of a cropped volume
 
     @property
     def plane_shapes(self) -> dict[str, tuple[int, int]]:
@@ -91,19 +91,19 @@ class Store:
     put: Callable[[int, NDArray[Any], Map], None]
     # arrays that take rows of the mid planes, float32: planes["mid_xz"][first:last] = rows
     planes: Mapping[str, Any]
-    # finish(attributes): stores those of the layout, the scaling, and what is known at the end
+    # finish(attributes): stores attributes of the layout, the scaling, and the final ones
     finish: Callable[[dict[str, Any]], None]
     # preview(first, batch, each): averages slices, each given once, into the preview
     preview: Callable[[int, SliceStatistics, Map], None] = lambda first, batch, each: None
 
 
 Stored = tuple[dict[int, Any], Any, dict[str, Any], dict[str, Any]]
-"""What `read` of a format returns: arrays, rows, attributes and provenance of its `Volume`."""
+"""Result of `read` of a format: arrays, rows, attributes and provenance of its `Volume`."""
 
 PLANES = {"xy": 0, "xz": 1, "yz": 2}
-"""The axis (row, y, x) across which each lies."""
+"""The axis (row, y, x) perpendicular to each plane."""
 
-# of values and voxels, whatever the encoding
+# attributes of values and voxels, independent of the encoding
 DESCRIBED = ("units", "binning", "voxel_size_um", HEIGHT)
 
 
@@ -111,11 +111,11 @@ DESCRIBED = ("units", "binning", "voxel_size_um", HEIGHT)
 class Volume:
     """An open volume."""
 
-    path: Path  # where it lies
-    # factor of averaging, 1 for the voxels, to what is stored, in ascending order
+    path: Path  # file or folder
+    # stored arrays by averaging factor, ascending; 1: the voxels
     arrays: dict[int, Any]
-    rows: Any  # the voxels as they are stored, to be indexed by row
-    # about the values: units, binning, voxel_size_um, offset, scale, min, max
+    rows: Any  # the stored voxels, indexed by row
+    # units, binning, voxel_size_um, offset, scale, min, max
     attributes: Mapping[str, Any]
     provenance: Mapping[str, Any]  # how it was made
     encoding: Encoding  # how the values are stored
@@ -146,10 +146,10 @@ class Volume:
         return self.encoding.decode(self.read_stored(row))
 
     def read_plane(self, name: str, index: int, factor: int, part: slice) -> Slices:
-        """Read a part of the rows of a plane; no more is in memory than it and a few chunks.
+        """Read some rows of a plane, with little more in memory than these.
 
         Rows of the picture are y in xy, else the volume's rows. The plane cuts the volume at voxel
-        `index`; `part` says which of its rows, at this factor of `arrays`.
+        `index`; `part` is the slice of its rows, at this factor of `arrays`.
         """
         axis, array = PLANES[name], self.arrays[factor]
         k = min(index // factor, array.shape[axis] - 1)
@@ -161,8 +161,8 @@ class Volume:
 def open_volume(path: str | os.PathLike[str], *, check_sizes: bool = True) -> Iterator[Volume]:
     """Yield a volume that `tomopipe.volumes.volume.new_volume` wrote, of any format.
 
-    With `check_sizes` all files of a folder must have the size with which they were written. A
-    TomopipeError if it cannot be read.
+    With `check_sizes` all files of a folder must have their recorded size. A TomopipeError if the
+    volume cannot be read.
     """
     if check_sizes and os.path.isdir(path) and (what := sizes_match(path)):
         raise TomopipeError(f"{path}: {what}. Remove it and run again: it is made again.")
@@ -178,7 +178,7 @@ def open_volume(path: str | os.PathLike[str], *, check_sizes: bool = True) -> It
 
 
 def stored_volume(path: Path, stack: ExitStack) -> Volume:
-    """Open a volume that `stack` closes; raise what a damaged one raises."""
+    """Open a volume that `stack` closes; damaged ones may raise anything."""
     volume_format = _format_of(path)
     volume_format.check_package()
     arrays, rows, about, provenance = volume_format.load().read(path, stack)
@@ -205,13 +205,13 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _format_of(path: str | os.PathLike[str]) -> VolumeFormat:
-    """Return the format of a volume, by what the folder holds."""
+    """Return the format of a volume, by the content of its folder."""
     folders = (each for each in FORMATS.values() if each.mark and Path(path, each.mark).exists())
     return next(folders, FORMATS["h5"])
 
 
 def clipped_text(path: str | os.PathLike[str]) -> str:
-    """Say how many voxels of whole numbers are outside their range, if more than 1 in 1000."""
+    """Return a warning if more than 1 in 1000 voxels were clipped, or ""."""
     with open_volume(path) as volume:
         about, encoding = volume.attributes, volume.encoding
         n_clipped, n_voxels = int(about.get("clipped", 0)), math.prod(volume.shape)
@@ -226,9 +226,9 @@ def clipped_text(path: str | os.PathLike[str]) -> str:
 
 
 def copy_voxels(volume: Volume, put: PutSlices) -> None:
-    """Store the voxels of a volume in another one, as they are, with their statistics.
+    """Copy the stored voxels of a volume into another one, with their statistics.
 
-    `put` is of `tomopipe.volumes.volume.new_volume`, of the same shape and encoding.
+    `put` is from `tomopipe.volumes.volume.new_volume`, for the same shape and encoding.
     """
     planes, about = read_mid_planes(volume.path), volume.attributes
     extremes = np.array([about["min"], about["max"]], np.float32)

@@ -1,12 +1,11 @@
 """A volume as OME-Zarr 0.5: the full resolution and averages by 2, 4, 8 ... of it.
 
-The average of a block at an edge is that of the voxels that there are; an axis of one voxel is
-averaged no further. Slices that come encoded, from a GPU, are averaged as they are stored: their
-smaller levels differ by a count at most, where nothing was clipped. Besides the levels the group
-holds the mid planes, and provenance and scaling in its attribute `tomopipe`.
+Blocks at an edge are averages of the existing voxels; an axis of one voxel is averaged no further.
+Encoded slices, from a GPU, are averaged as stored: their smaller levels differ by at most one count
+unless values were clipped. Besides the levels the group has the mid planes, and provenance and
+scaling in its attribute `tomopipe`.
 
-The chunks of a layer lie together in one shard [3]_: so few files that no quota of a file system is
-used up.
+The chunks of a layer are in one shard [3]_, which keeps the number of files small.
 
 References
 ----------
@@ -128,7 +127,7 @@ def level_shapes(shape: Shape) -> list[Shape]:
 
 
 def chunk_shape(shape: Shape) -> Shape:
-    """Return the shape of chunks: 16 slices deep, less where that many slices are large."""
+    """Return the shape of chunks: 16 slices deep, fewer if slices are large."""
     depth = 16
     while depth > 2 and 4 * depth * shape[1] * shape[2] > BUFFER_BYTES:
         depth //= 2
@@ -143,7 +142,7 @@ def shard_shape(shape: Shape) -> Shape:
 
 
 class _Layers:
-    """OME-Zarr, indexed by row: the layer of chunks that the last row was in is kept."""
+    """OME-Zarr indexed by row, with the layer of chunks of the last row in memory."""
 
     def __init__(self, array: Any) -> None:
         self._array, self._depth = array, array.chunks[0]
@@ -158,7 +157,7 @@ class _Layers:
 
 
 class _Level:
-    """The layers of a level, each a shard that is written at once."""
+    """The layers of a level, each written as one shard."""
 
     def __init__(self, folder: Path, array: "zarr.Array", reused: Reused | None) -> None:
         self._folder, self._array = folder, array
@@ -178,12 +177,12 @@ class _Level:
             checksums.remember(path, checksums.finish(path))
 
     def _write_plain(self, path: Path, images: list[Any], each: Map, reused: Reused) -> None:
-        """Write uncompressed chunks but those of zeros, several times as fast as zarr-python."""
+        """Write uncompressed non-zero chunks, several times faster than zarr-python."""
         chunk, dtype = self._array.chunks, self._array.dtype
         n_bytes = math.prod(chunk) * dtype.itemsize
         corners = itertools.product(*(range(0, self._array.shape[i], chunk[i]) for i in (1, 2)))
         parts = [np.s_[y : y + chunk[1], x : x + chunk[2]] for y, x in corners]
-        bits = [image.view(f"u{image.itemsize}") for image in images]  # -0.0 is no zero
+        bits = [image.view(f"u{image.itemsize}") for image in images]  # bits, as -0.0 is not zero
         stored = [k for k, part in enumerate(parts) if any(image[part].any() for image in bits)]
         if not stored:
             return
@@ -195,7 +194,7 @@ class _Level:
                 values[:] = 0
             for target, image in zip(values, images, strict=False):
                 target[:n_y, :n_x] = image[parts[number]]
-            with direct_writer(path) as write:  # of its own: others may be closed meanwhile
+            with direct_writer(path) as write:  # its own descriptor: others may be closed meanwhile
                 write(values, offset)
             return checksums.written_apart(path, offset, values)
 
@@ -205,7 +204,7 @@ class _Level:
         ending = index.tobytes()
         ending += _crc32c(ending).to_bytes(4, "little")
         path.parent.mkdir(parents=True)
-        with path.open("wb") as file:  # its full size at once: threads do not wait to extend it
+        with path.open("wb") as file:  # allocated at once, so that threads need not extend it
             file.seek(offsets.stop)
             file.write(ending)
         for edges in each(write_chunk, stored, offsets):
@@ -215,7 +214,7 @@ class _Level:
 
 
 def _crc32c(data: bytes) -> int:
-    """Return the CRC-32C of a short text; versions of zarr bring different packages for it."""
+    """Return the CRC-32C of a short text; no package for it comes with all versions of zarr."""
     crc = 2**32 - 1
     for byte in data:
         crc ^= byte
@@ -225,14 +224,14 @@ def _crc32c(data: bytes) -> int:
 
 
 class _Pyramid:
-    """Slices waiting until a layer of chunks is complete, at all levels."""
+    """Slices that wait until a layer of chunks is complete, at all levels."""
 
     def __init__(self, levels: list[_Level], layout: Layout) -> None:
         self._levels, self._encoding = levels, layout.encoding
         self._layers = [Layers(level.n_rows, level.depth) for level in levels]
 
     def add(self, level: int, row: int, image: Slices, each: Map) -> None:
-        """Take one slice of a level; slices may come in any order."""
+        """Add one slice of a level; slices may come in any order."""
         if not (images := self._layers[level].add(row, image)):
             return
         depth = self._levels[level].depth
@@ -244,7 +243,7 @@ class _Pyramid:
                 self.add(level + 1, number, half, each)
 
     def _half(self, pair: tuple[Any, Any]) -> Slices:
-        """Average two slices, or one; those that came encoded as the values that they stand for."""
+        """Average two slices, or one; encoded ones by their values."""
         return _halve(
             *(x if x is None or x.dtype == "f4" else self._encoding.decode(x) for x in pair)
         )
@@ -265,7 +264,7 @@ class _Plane:
 
 
 def _halve(image: Slices, next_image: Slices | None) -> Slices:
-    """Average blocks of 2 x 2 x 2 voxels of two slices; at the edges of those that there are."""
+    """Average blocks of 2 x 2 x 2 voxels of two slices; at the edges the existing ones."""
     if next_image is not None:
         image = np.float32(0.5) * (image + next_image)
     for axis in range(2):

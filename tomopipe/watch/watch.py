@@ -1,9 +1,9 @@
 """`tomopipe run --watch`: scans as they come, in ordinary runs, one after the other.
 
-A loop: look which files are complete; if there is anything new, start a run that sees these files
-only (`lock.complete_files`); sleep. A run finds the CORs of new scans before it makes volumes. Once
-another scan has come, it begins no further job after its first volume, as with `tomopipe stop
---finish`: so a new COR waits for one volume at most.
+A loop: find complete files; if there are new ones, start a run that sees only complete files
+(`lock.complete_files`); sleep. A run finds the CORs of new scans before it makes volumes. Once
+another scan has arrived, it starts no further job after its first volume, as with `tomopipe stop
+--finish`: so a new COR waits for at most one volume.
 """
 
 import os
@@ -39,10 +39,11 @@ State = tuple[int, ...]
 """State of a file: size, time of change (ns), inode."""
 MARKER = ".done"
 _OPEN = "is still written"
-_ABORTED = 6  # settling times in which an incomplete file has not changed
-_AGAIN_S, _MOST_AGAIN_S = 5.0, 300.0  # after a run that failed; longer after each
-_PAUSE = 60.0  # between two checks, in durations of one
-_PAGE_S = 60.0  # the page is written at least so often
+# number of settling times without change after which an incomplete file counts as aborted
+_ABORTED = 6
+_AGAIN_S, _MOST_AGAIN_S = 5.0, 300.0  # pause after a failed run, which grows with each
+_PAUSE = 60.0  # pause between two checks, in durations of a check
+_PAGE_S = 60.0  # largest interval between two writings of the page
 _MOST_LINES = 8
 _LONG = {"full_recon", "stitch", "export_stack"}  # steps that a new scan does not wait for
 _WELL = (0, 3)
@@ -58,16 +59,16 @@ class Arrivals:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.waiting: dict[str, str] = {}  # why each file that does not change is not complete
-        # state of each file that is not taken in it, and since when (s, monotonic clock)
+        self.waiting: dict[str, str] = {}  # why each unchanging file is incomplete
+        # state of each file not taken yet, and since when (s, monotonic clock)
         self.pending: dict[str, tuple[State, float]] = {}
 
     def look(
         self, config: Config, paths: Iterable[str], states: Mapping[str, State], now_s: float
     ) -> list[tuple[CampaignScan, State, str]]:
-        """Return the files to take now, of all that are not taken in their present state.
+        """Return the files to take now, of those not taken in their present state.
 
-        With each its state, and why it was aborted; "" if it is complete.
+        Each with its state, and why it counts as aborted; "" if it is complete.
         """
         before, self.pending, self.waiting = self.pending, {}, {}
         settled, settle_s = [], config.watch.settle_s
@@ -110,14 +111,14 @@ def _fault_of(campaign: Campaign, scan: CampaignScan) -> str:
 
 @dataclass
 class _Turn:
-    """A run under way, and the raw files that it sees."""
+    """A current run, and the raw files that it sees."""
 
     process: "subprocess.Popen[bytes]"
     run: Run
     progress: Progress
     paths: list[str]
     has_cors: bool = False  # whether it has determined CORs
-    is_cut: bool = False  # whether it begins no further job, for a scan has come
+    is_cut: bool = False  # whether it starts no further job, as a scan has arrived
 
 
 class Watcher:
@@ -133,9 +134,9 @@ class Watcher:
     ) -> None:
         self.directory, self._config_path = directory, config or directory / CONFIG
         self._own_config, self._options, self._print = config, options, report
-        self._own = self._holder = own  # what holds the lock between two runs, and now
+        self._own = self._holder = own  # holder of the lock between runs, and at present
         self.is_stopped = False
-        self._messages: dict[str, str] = {}  # the last one on each subject
+        self._messages: dict[str, str] = {}  # last message on each subject
         self._turn: _Turn | None = None
         self._is_due, self._next_s, self._n_failed = True, 0.0, 0  # of the next run
         self._saved_s, self._paths = 0.0, list[str]()
@@ -149,15 +150,15 @@ class Watcher:
         return self._scans.files.live
 
     def step(self) -> float:
-        """Check everything once, start what is possible; return seconds until the next check."""
+        """Check everything once, start a run if possible; return seconds until the next check."""
         began_s = time.process_time()
         try:
             self._follow()
             began_s = time.process_time()  # verdicts are rare
             self._look()
             self._once("fault", "")
-        except (OSError, TomopipeError) as error:  # of the disk, config or table: perhaps for now
-            self._once("fault", f"{str(error).rstrip('.')}. Nothing is run until that is over.")
+        except (OSError, TomopipeError) as error:  # of the disk, config or table; perhaps temporary
+            self._once("fault", f"{str(error).rstrip('.')}. No run starts until this is resolved.")
         pause_s = min(1.0, max(0.1, self._config.watch.settle_s / 5))
         return max(pause_s, _PAUSE * (time.process_time() - began_s))
 
@@ -169,9 +170,9 @@ class Watcher:
             self._save()
         if gone or (self._paths and not paths):
             names = ", ".join(gone) or "all raw files"
-            self._once("gone", f"{names}: not there; nothing is run until it is back.")
+            self._once("gone", f"{names}: missing; no run starts until it is back.")
             return
-        self._once("gone", "The raw files are there again." * ("gone" in self._messages))
+        self._once("gone", "The raw files are back." * ("gone" in self._messages))
         self._is_due |= not set(self._paths) <= set(paths)
         self._paths = paths
         self._take(paths)
@@ -182,7 +183,7 @@ class Watcher:
 
     def _once(self, what: str, text: str, more: str = "") -> None:
         """Report a message on a subject unless it was the last one on it; `more` may differ."""
-        # a slowly growing file has another number each time
+        # the number of a slowly growing file changes each time
         new = re.sub(r"\d+", "", text) if what.startswith("waits ") else text
         if self._messages.get(what, "") != new:
             self._messages[what] = new
@@ -194,7 +195,7 @@ class Watcher:
         return file_state(self._config_path), file_state(table)
 
     def _read_edits(self) -> None:
-        """Read configuration and table; what follows from them is made by the next run."""
+        """Read configuration and table again; the next run applies them."""
         self._config = read_config(self._config_path)
         edited = self._state_of_edits()
         scans = WatchedScans(self._config, self.directory, self._print, self._once)
@@ -230,8 +231,8 @@ class Watcher:
             self._scans.save(self._paths, has_ended=has_ended)
             self._once("save", "")
         except OSError as error:
-            if not self._messages.get("save"):  # a temporary file has another name each time
-                self._once("save", f"{error} What was taken is kept in memory.")
+            if not self._messages.get("save"):  # the name of the temporary file changes each time
+                self._once("save", f"{error} The list of scans is kept in memory.")
 
     # ---- runs --------------------------------------------------------------------------------
 
@@ -251,7 +252,7 @@ class Watcher:
         self._turn, self._is_due = _Turn(process, run, progress, paths), False
 
     def _cut_short(self, turn: _Turn) -> None:
-        """Let a run begin no further job once a scan has come and a volume is under way."""
+        """Let a run start no further job once a scan has arrived and a volume is being made."""
         steps = turn.progress.steps
         is_long = any(name in _LONG and step.jobs for name, step in steps.items())
         came = (self._scans.entries[path]["at"] for path in self._ready())
@@ -271,16 +272,17 @@ class Watcher:
             self._end_turn(turn, status)
         if turn.has_cors and (status is not None or not had_cors):
             campaign = make_campaign(self._config, self.directory, taken=turn.paths)
-            verdicts, ready = present_verdicts(campaign), self._ready()  # none written anew by now
+            # without files written again since
+            verdicts, ready = present_verdicts(campaign), self._ready()
             verdicts = {path: verdicts[path] for path in verdicts if path in ready}
             self._scans.compare(verdicts, turn.run.start_s)
             self._save()
 
     def _end_turn(self, turn: _Turn, status: int) -> None:
-        """Go on from a run that has ended, and report what it said."""
+        """Continue after a run that has ended, and report its messages."""
         self._turn, news = None, turn.progress.news
         self.is_stopped |= bool(turn.progress.facts.get("stopped"))
-        with suppress(OSError):  # of a full disk: the next run has it from the one that ended
+        with suppress(OSError):  # on a full disk: the next run takes the lock from the ended one
             lock.hand_over(self.directory, self._holder, self._own)
             self._holder = self._own
         text = Path(turn.run.log).read_text(encoding="utf-8", errors="replace")
@@ -288,14 +290,14 @@ class Watcher:
         if status in _WELL:
             self._n_failed = 0
             for line in lines:
-                self._once(line, line)  # each run says it
+                self._once(line, line)  # repeated by each run
             n = len(turn.paths)
             made = f"all that follows from {n} file{'s' * (n > 1)} is made"
             self._once("run", f"{made}: {self._scans.files.report}")
         elif turn.is_cut or self.is_stopped:
             self._is_due = True
         else:
-            self._n_failed = 0 if self._is_due else self._n_failed  # a scan came meanwhile
+            self._n_failed = 0 if self._is_due else self._n_failed  # a scan arrived meanwhile
             wait_s = min(_MOST_AGAIN_S, _AGAIN_S * 4**self._n_failed)
             self._is_due, self._next_s = True, time.monotonic() + wait_s
             self._n_failed += 1
@@ -325,9 +327,9 @@ def watch(
     *,
     take_over: bool = False,
 ) -> None:
-    """Watch a campaign until SIGINT or SIGTERM, which lets running jobs finish.
+    """Watch a campaign until SIGINT or SIGTERM; running jobs then finish.
 
-    Wait first for a run under way, such as that of a watcher that was killed.
+    Waits first for a current run, such as that of a killed watcher.
     """
     ending: list[signal.Signals] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -340,7 +342,7 @@ def watch(
         if not is_alive(asdict(run)):  # dead, or perhaps on another host
             break
         if run != waits_for:
-            report(f"Nothing is taken before the run under way has ended: {run}.")
+            report(f"Waiting for the current run to end: {run}.")
         waits_for = run
         time.sleep(_AGAIN_S / 10)
     own = lock.take(folder, own, take_over=take_over)

@@ -33,8 +33,8 @@ from tomopipe.storage.atomic import whole, write_json, write_text
 from tomopipe.storage.json_files import json_or
 
 MOST_ROWS = 300
-LIMIT_S = 30.0  # of a call of a hook
-_MOST_CALLS = 4  # at once
+LIMIT_S = 30.0  # time limit of a call of a hook
+_MOST_CALLS = 4  # largest number of simultaneous calls
 _SIDE_PX, _BYTES = 240, 12_000
 _QUIET = (*ACCEPTED, State.UNSELECTED)
 _FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason")
@@ -48,14 +48,14 @@ class Verdict:
     scan: str
     scan_state: str
     cor_px: float | None = None  # its COR, unbinned detector pixels
-    confidence: float | None = None  # that of the prediction; None if the COR is another one
+    confidence: float | None = None  # of the prediction; None if the COR is not the predicted one
     doubtful: bool = False  # whether a person must look at it
-    reason: str = ""  # why it is in its state; may be ""
-    best_cor_px: float | None = None  # the COR of its picture: where it has none, the best estimate
+    reason: str = ""  # reason of its state, or ""
+    best_cor_px: float | None = None  # COR of its picture: its own, else the best estimate
 
 
 def present_verdicts(campaign: Campaign) -> dict[str, Verdict]:
-    """Return the verdicts on the raw files of a campaign, by path, as far as there are results."""
+    """Return the verdicts on the raw files of a campaign that have results, by path."""
     result = {}
     for record in collect_scans(campaign):
         state, prediction = record.state, record.prediction
@@ -76,7 +76,7 @@ def present_verdicts(campaign: Campaign) -> dict[str, Verdict]:
 
 
 def picture(files: Files[Path], scan: str, cor_px: float | None) -> dict[str, Any]:
-    """Write the try slice at a COR beside the page; return its name, and the COR that it is of."""
+    """Write the try slice at a COR beside the page; return its name and COR."""
     result, name = None, f"{picture_stem(scan)}.webp"
     with suppress(Exception):  # a damaged stack may raise anything; the page is made without it
         if cor_px is not None:
@@ -127,7 +127,7 @@ class WatchedScans:
         self.entries: dict[str, dict[str, Any]] = json_or(self.files.taken, None) or self._earlier()
 
     def _earlier(self) -> dict[str, dict[str, Any]]:
-        """Return the files whose CORs were found before anybody watched."""
+        """Return the files whose CORs were found before watching began."""
         result = {}
         for scan in find_scans(self._config, self._directory):
             state = file_state(self._directory / scan.path)
@@ -143,7 +143,7 @@ class WatchedScans:
         return {path: tuple(entry["state"]) for path, entry in self.entries.items()}
 
     def take(self, path: str, scan: str, state: tuple[int, ...]) -> None:
-        """Add a file that has come, or was written anew."""
+        """Add a file that is new, or was written again."""
         self.entries[path] = _entry(path, scan, state)
 
     def save(self, present: Collection[str], *, has_ended: bool = False) -> None:
@@ -154,7 +154,7 @@ class WatchedScans:
         write_page(self.files, title, rows, has_ended=has_ended)
 
     def compare(self, verdicts: Mapping[str, Verdict], began: float = math.inf) -> None:
-        """Take over the verdicts of a run that began then (Unix seconds); report what is new."""
+        """Store the verdicts of a run that began at `began` (Unix seconds); report changes."""
         for path, verdict in verdicts.items():
             entry = self.entries[path]
             if entry["at"] > began:
@@ -202,7 +202,7 @@ class WatchedScans:
             self._once(f"hook {command}", f"hooks.on_scan: {fault} See {self._log}.")
 
     def end(self) -> None:
-        """Wait for the calls of the hook, each for its time."""
+        """Wait for the calls of the hook, each up to its time limit."""
         self._calls.shutdown()
 
 

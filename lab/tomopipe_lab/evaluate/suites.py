@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.cor_files import match, read_cors, what_is_wrong
+from tomopipe.campaign.cor_files import describe_junk, match, read_cors
 from tomopipe.campaign.files import ROWS, SWEEP
 from tomopipe.cor.collected_rows import read_rows
 from tomopipe.errors import TomopipeError
@@ -129,7 +129,7 @@ def _known(campaign: Campaign, truth: Path | None) -> Mapping[str, float]:
     if truth is not None:
         cors, junk, _ = read_cors([truth])
         if junk:
-            raise TomopipeError(f"{truth}: {what_is_wrong(junk)}")
+            raise TomopipeError(f"{truth}: {describe_junk(junk)}")
         return match(cors, {s.name: s.abspath for s in campaign.scans.values()}).matched
     cells = {scan.name: scan.manual.px for scan in campaign.scans.values()}
     return {name: cor_px for name, cor_px in cells.items() if cor_px is not None}

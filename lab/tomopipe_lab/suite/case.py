@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import TryReconBlock
 from tomopipe.cor.collected_rows import N_KEPT, Rows, opposing_pairs, spread_rows
-from tomopipe.steps.try_recon import candidates
+from tomopipe.steps.try_recon import try_grid
 from tomopipe_lab.suite import rasters, solids
 from tomopipe_lab.suite.damage import Instrument, Part, fringes, motion
 from tomopipe_lab.suite.nulls import NULLS_BY_NAME, null_frames
@@ -197,7 +197,7 @@ def _scan(name: str, split: str, s: Settings, conditions: tuple[str, ...], rng: 
         rows = replace(rows, theta_rad=np.linspace(0, np.pi, s.n_angles), theta_missing=True)
     cor_px = s.cor_px + _roll(s, kept[:1].astype(float))[0]
     grid = TryReconBlock(width_px=s.grid_width_px, step_px=GRID_STEP_PX)
-    grid_px = candidates(grid, s.n_cols, first_col=0)
+    grid_px = try_grid(grid, s.n_cols, first_col=0)
     return Case(name, family, conditions, rows, float(cor_px), grid_px)
 
 
@@ -314,5 +314,5 @@ def _null(name: str, kind: str, s: Settings, rng: Rng) -> Case:
     instrument = Instrument(s, len(theta_rad), rng)
     raw, raw_few = null_frames(kind, instrument, every, paired)
     rows = keep(raw, raw_few, instrument, (every, paired, pairs), theta_rad)
-    grid_px = candidates(TryReconBlock(step_px=GRID_STEP_PX), s.n_cols, first_col=0)
+    grid_px = try_grid(TryReconBlock(step_px=GRID_STEP_PX), s.n_cols, first_col=0)
     return Case(name, "", (kind,), rows, None, grid_px)

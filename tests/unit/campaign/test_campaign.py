@@ -6,7 +6,7 @@ import pytest
 
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.results import read_inventory, write_tsv
-from tomopipe.reruns.decisions import Decisions
+from tomopipe.reruns.staleness import Staleness
 
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 
@@ -229,7 +229,7 @@ def contents(folder, **preprocess):
     data = {"campaign": {"scans": ["tiff/*/", "pages/*.tif"]}, "preprocess": preprocess}
     found = campaign_from_data(data, folder)
     (folder / found.config.campaign.results).mkdir(exist_ok=True)
-    decisions = Decisions(found)
+    decisions = Staleness(found)
     raw = [decisions.raw(scan) for scan in ("s_1", "p_1")]
     decisions.receipts.save()
     return raw

@@ -14,7 +14,7 @@ from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
-from tomopipe.commands.option_sweep import known_cor_px, sweep_option
+from tomopipe.commands.option_sweep import cor_px_of, sweep_option
 from tomopipe.errors import TomopipeError
 
 pytestmark = pytest.mark.slow
@@ -123,7 +123,7 @@ def test_what_cannot_be_tried_is_named(campaign, key, values, options, said):
 
 def test_the_cor_is_what_the_campaign_knows(campaign):
     def known():
-        return known_cor_px(load_campaign(campaign, campaign / "config.yaml"), "a [x]_1")
+        return cor_px_of(load_campaign(campaign, campaign / "config.yaml"), "a [x]_1")
 
     with pytest.raises(TomopipeError, match="no COR is known yet"):
         known()

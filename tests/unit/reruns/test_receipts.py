@@ -7,14 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
-from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.files import Files
 from tomopipe.reruns import receipts as module
-from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.receipts import Receipts, digest, raw_content, raw_differs, write_receipt
 from tomopipe.scans.fingerprint import fingerprint
 from tomopipe.storage import checksums
-from tomopipe.storage.atomic import whole, write_json, write_text
+from tomopipe.storage.atomic import whole, write_text
 
 STATEMENT = {"step": "full_recon", "cor_px": 31.5}
 KEY = "full_recon", "a"
@@ -211,50 +209,3 @@ def test_a_raw_file_is_compared_with_what_was_taken_of_it_then(tmp_path):
     assert fingerprint(path).startswith(f"sample:{path.stat().st_size}:v2:")
     path.unlink()
     assert {raw_differs(path, content) for content in contents} == {None}
-
-
-def reason(home: Path, wanted: dict, pattern: str = "a.h5") -> str:
-    """Say why a result is made, as the next run does."""
-    campaign = campaign_from_data({"campaign": {"scans": [pattern]}}, home)
-    decisions = Decisions(campaign)
-    why = decisions.reason(wanted["step"], "a", ["results/a.json"], wanted)
-    decisions.receipts.save()
-    return why
-
-
-@pytest.mark.parametrize("has_receipt", [True, False])
-@pytest.mark.parametrize(
-    ("stated", "is_wanted"), [({}, True), ({"methods": ["ai"]}, True), ({"methods": ["a"]}, False)]
-)
-def test_a_prediction_of_ai_is_that_of_the_default(home, has_receipt, stated, is_wanted):
-    """It stated [ai] as long as the default was [ai, sum]."""
-    (home / "a.h5").write_text("frames")
-    wanted = {"step": "predict_cor", "rows": "x", "options": {"predict_cor": {"model": "m"}}}
-    made_from = wanted | {"options": {"predict_cor": {"model": "m", **stated}}}
-    write_json({"made_from": made_from}, home / "results/a.json")
-    if has_receipt:
-        receipt = "results/made/predict_cor/a.json"
-        write_receipt(receipt, made_from, ["results/a.json"], directory=home)
-    assert (reason(home, wanted) == "") == is_wanted
-
-
-def test_results_of_another_raw_file_say_which_it_was(home):
-    for day in ("day1", "day2"):
-        (home / day).mkdir()
-        (home / day / "a.h5").write_text(f"frames of {day}")
-
-    def of_raw(pattern: str) -> tuple[str, dict]:
-        campaign = campaign_from_data({"campaign": {"scans": [pattern]}}, home)
-        decisions = Decisions(campaign)
-        wanted = STATEMENT | {"raw": decisions.raw("a")}
-        why = decisions.reason(*KEY, ["results/a.json"], wanted)
-        decisions.receipts.save()
-        return why, wanted
-
-    write_json({"made_from": of_raw("day1/*.h5")[1]}, home / "results/a.json")
-    assert of_raw("day1/*.h5")[0] == ""
-    os.utime(home / "day2/a.h5", (1, 1))
-    assert of_raw("day2/*.h5")[0] == "raw file is another one: day2/a.h5, was day1/a.h5"
-    (home / "day1/a.h5").write_text("again")
-    assert of_raw(f"{home}/day1/*.h5")[0] == "raw file replaced"
-    assert of_raw("day1/*.h5")[0] == "raw file replaced"

@@ -6,9 +6,9 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
-from tomopipe.reruns.decisions import only_metadata_differ
 from tomopipe.reruns.reasons import IF_COR, MISSING, of_difference
 from tomopipe.reruns.settle import Settled
+from tomopipe.reruns.staleness import only_metadata_differ
 from tomopipe.scans.formats import COMMAS
 from tomopipe.storage.atomic import write_json
 

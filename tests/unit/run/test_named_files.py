@@ -12,8 +12,8 @@ from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.commands.check import examine
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.settle import expected_inventory
+from tomopipe.reruns.staleness import Staleness
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 SCANS = ("a_1", "a_2", "b_1")
@@ -97,7 +97,7 @@ def test_darks_and_angles_too_and_by_an_override(folder, monkeypatch):
 
 def test_one_file_that_changes_concerns_its_scans_alone(folder):
     def contents():
-        decisions = Decisions(look(folder, "series/{series}.tif"))
+        decisions = Staleness(look(folder, "series/{series}.tif"))
         return [decisions.raw(scan) for scan in SCANS]
 
     before = contents()

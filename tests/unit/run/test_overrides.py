@@ -8,7 +8,7 @@ from tomopipe.campaign.campaign import campaign_from_data, load_campaign
 from tomopipe.config import parse_config
 from tomopipe.cost import output_bytes
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.decisions import Decisions
+from tomopipe.reruns.staleness import Staleness
 
 NAMES = ("tooth_1", "tooth_2", "foam_1")
 
@@ -62,7 +62,7 @@ def test_flats_of_one_scan_are_its_own_input_and_known_to_the_inventory(tmp_path
     entries = {entry["scan"]: entry for entry in found.inventory_entries()}
     assert entries["foam_1"]["own"] == {"preprocess": {"flats": "other.h5", "darks": "none"}}
     assert "own" not in entries["tooth_1"]
-    decisions = Decisions(found)
+    decisions = Staleness(found)
     before = {scan: decisions.raw(scan) for scan in NAMES}
     decisions.receipts.save()
     (tmp_path / "other.h5").write_bytes(b"new")
@@ -71,7 +71,7 @@ def test_flats_of_one_scan_are_its_own_input_and_known_to_the_inventory(tmp_path
         {"scans": ["foam_1"], "preprocess": {"flats": "other.h5", "darks": "none"}},
         preprocess={"flats": "shared.h5"},
     )
-    decisions = Decisions(again)
+    decisions = Staleness(again)
     assert [scan for scan in NAMES if decisions.raw(scan) != before[scan]] == ["foam_1"]
 
 

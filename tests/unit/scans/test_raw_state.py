@@ -102,7 +102,7 @@ def wanted_in(folder):
     campaign = campaign_from_data({"campaign": data, "overrides": overrides}, folder)
     rows = dict(expected_inventory(campaign, folder / "seen"))
     target = Target(campaign, rows)
-    return campaign, rows, target, target.decisions
+    return campaign, rows, target, target.staleness
 
 
 @pytest.mark.parametrize(

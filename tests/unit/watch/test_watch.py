@@ -419,7 +419,7 @@ def test_a_new_watcher_waits_for_the_run_of_a_killed_one_and_goes_on(campaign, r
     module.watch(campaign, None, [], say)
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
-    assert [line.split()[0] for line in said] == ["Nothing", "Watching"]
+    assert [line.split()[0] for line in said] == ["Waiting", "Watching"]
     assert lock.read(campaign) is None
     again = begin(campaign, said)
     again.step()
@@ -539,12 +539,12 @@ def test_raw_files_that_vanish_are_not_taken_for_removed(watcher, runs, said):
     finish(watcher, runs)
     edit()
     watcher.step()
-    assert len([line for line in said if "not there" in line]) == 1
+    assert len([line for line in said if "missing" in line]) == 1
     assert len(runs.started) == 1
     Path("a_1.h5").rename("raw/a_1.h5")
     watcher.step()
     watcher.step()
-    assert len([line for line in said if "there again" in line]) == 1
+    assert len([line for line in said if "are back" in line]) == 1
     assert runs.started[1:] == [A_1]
 
 

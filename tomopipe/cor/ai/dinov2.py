@@ -105,7 +105,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 class _Unread:
-    """Stands in for any class or function that a checkpoint names: takes all, does nothing."""
+    """Placeholder for any class or function that a checkpoint names: it does nothing."""
 
     def __init__(self, *args: object, **named: object) -> None:
         pass
@@ -137,7 +137,7 @@ class Classifier(nn.Module):
                 image_size=window_px,
                 patch_size=PATCH_PX,
             )
-            with torch.device("meta"):  # no random weights only to be replaced
+            with torch.device("meta"):  # without random weights, which would be replaced
                 self.backbone = Dinov2Model(config)
                 self.head = nn.Linear(width, 2)
                 if self.pooled:
@@ -251,10 +251,10 @@ def shortlist(curves: CurveSet, candidates_px: NDArray[np.float64]) -> NDArray[n
 def decide(
     index: NDArray[np.intp], score: NDArray[np.float64], candidates_px: NDArray[np.float64]
 ) -> Answer:
-    """Make an answer of the scores, 0 to 1, of some candidates, by their indices (n_scored,).
+    """Make an answer from the scores, 0 to 1, of some candidates; `index` (n_scored,) names them.
 
     The COR is the best candidate, or the middle of equally good neighbours. The confidence is its
-    score, times one minus the best score more than 2 px away; it is not a calibrated probability.
+    score times (1 - the best score more than 2 px away); it is not a calibrated probability.
     """
     cor_px = candidates_px[index]
     top = score == score.max()

@@ -31,7 +31,7 @@ GROUPS = {
     "mass": ("mass",),
 }
 """Refined kinds of evidence that fail together, and share one vote."""
-# less where errors are larger
+# votes of a group; fewer where errors are larger
 _VOTES = {"registration": 1.0, "wedge": 0.7, "slices": 1.0, "mass": 0.7}
 NEAR = 4  # samples of the grid that belong to one position
 _TRUSTED = 2.0  # samples between the network's estimate and a refined kind: a binned pixel
@@ -46,7 +46,7 @@ _AGREE_VOTES = 2.0  # of each, where they agree
 
 @dataclass(frozen=True)
 class Refinement:
-    """What the data at full size say near one COR."""
+    """Evidence at full size near one COR."""
 
     fine_px: dict[str, float]  # refined COR of each kind of evidence that could refine, unbinned px
     rotation: tuple[float, float] | None  # of `tomopipe.cor.prepared.rotation_gain`
@@ -108,7 +108,7 @@ def combined_px(inputs: Inputs, output: NetworkOutput, refinement: Refinement) -
 def _agree(
     both_px: list[float], registered_px: list[float], network_px: float, step_px: float
 ) -> bool:
-    """Whether CORs nearly coincide beside registration, and lie near the network's estimate."""
+    """Whether CORs nearly coincide away from registration, near the network's estimate."""
     apart_px = abs(np.mean(both_px) - np.median(registered_px))
     away_px = np.abs(np.subtract(both_px, network_px))
     alike = np.ptp(both_px) <= max(_AGREE_PX, _AGREE_SHARE * apart_px)
@@ -140,7 +140,7 @@ FEATURES = (
     "turning",  # share of the variation that rotates with a sample
 )
 _TURNING = [name for name, *_ in RECIPE.scalars].index("turning")
-_ROTATION = 1.5, 0.1  # of scans over less than 180 degrees, where it is not known
+_ROTATION = 1.5, 0.1  # of scans over less than 180 degrees, where it is unknown
 
 
 def confidence_features(
@@ -197,7 +197,7 @@ def logit(calibration: dict[str, Any], values: NDArray[np.float64]) -> NDArray[n
 
 
 def _kinds(inputs: Inputs) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Which kinds have a signal, and the best position of each."""
+    """Return which kinds have a signal, and the best position of each."""
     kinds = inputs.grid[:-5].reshape(-1, 5, inputs.grid.shape[1])
     return kinds[:, 4, 0] > 0, np.argmax(kinds[:, 1], axis=1)
 
@@ -224,7 +224,7 @@ def find_ai(
     """
     network = load_model(model)
     prepared = curves.prepared
-    if why := prepared.unusable_angles:  # whether anything rotates is for the network to decide
+    if why := prepared.unusable_angles:  # the network itself decides whether anything rotates
         return nothing(METHOD, "flat", why, candidates_px)
     if not curves.measures.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)

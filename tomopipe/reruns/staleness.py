@@ -1,6 +1,7 @@
-"""Why a result must be made, and whether it must: its statement differs from what is wanted.
+"""Whether a result is stale, and why: what it was made from is not what it should be made from.
 
-Results state what they were made from, and so do their receipts (`tomopipe.reruns.receipts`).
+A result states what it was made from, and so does its receipt (`tomopipe.reruns.receipts`); what
+it should be made from is in `tomopipe.reruns.target`.
 """
 
 import json
@@ -25,23 +26,23 @@ from tomopipe.reruns.reasons import (
 from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.scans.raw_state import companions
 
-# tables state nothing themselves; to make them again does no harm
+# tables contain no statement; to make them again does no harm
 _TABLES = ("inventory", "fix_cor", "resolve_cor", "export_star", "report")
 
 
-class Decisions:
-    """The reasons why results of a campaign are made."""
+class Staleness:
+    """Compares the results of a campaign with their target statements."""
 
     def __init__(self, campaign: Campaign) -> None:
         self.campaign = campaign
         self.receipts = Receipts(campaign.directory, campaign.outputs)
-        self.right: dict[tuple[str, str], Statement] = {}
-        """Statements of the results that are as wanted, by step and key."""
-        self.stated: set[tuple[str, str]] = set()  # those whose receipts say just so
-        self.damaged: list[str] = []  # files that are not as they were written, and how
+        self.up_to_date: dict[tuple[str, str], Statement] = {}
+        """Statements of the results that are up to date, by step and key."""
+        self.confirmed: set[tuple[str, str]] = set()  # those whose receipts state the same
+        self.damaged: list[str] = []  # files changed after they were written, and how
         self._raw: dict[tuple[str, str], list[str]] = {}
 
-    # ---- what there is -----------------------------------------------------------------------
+    # ---- raw files ---------------------------------------------------------------------------
 
     def raw(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
         """Identify the content of all raw files of a scan, including linked and shared ones.
@@ -86,79 +87,65 @@ class Decisions:
 
     # ---- why a job runs ----------------------------------------------------------------------
 
-    def why(self, target: Statement, key: str = "campaign", *, source: str = "") -> str:
-        """Say why the results of a scan, series or stack are made; "" if they are as wanted."""
-        step = target["step"]
-        outputs, gone = self.campaign.results_of(step, key), list[str]()
-        # temporary ones are not made again
-        if step == "try_recon":
-            gone = outputs[2:]
-        elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
-            gone = outputs[1:]
-        return self.reason(step, key, outputs, target, may_be_gone=gone, source=source)
+    def why_stale(self, target: Statement, key: str = "campaign", *, source: str = "") -> str:
+        """Say why the results of a scan, series or stack are made; "" if they are up to date.
 
-    def reason(
-        self,
-        step: str,
-        key: str,
-        outputs: Sequence[str],
-        target: Statement,
-        *,
-        may_be_gone: Sequence[str] = (),
-        source: str = "",
-    ) -> str:
-        """Say why a job must run; "" if its results are as wanted.
-
-        `key` is the scan, series or stack. The first of `outputs`, relative to the campaign, has
-        the statement of all; those in `may_be_gone` are removed later and not made again. `source`
-        is that of the scan's COR at present.
+        The first of them has the statement of all; temporary ones may be missing. `source` is that
+        of the scan's COR at present.
         """
-        self.right.pop((step, key), None)
-        self.stated.discard((step, key))
-        asked, receipt = list(map(digest, equal_statements(target))), self.receipts.of(step, key)
-        is_same = receipt is not None and receipt.digest in asked
+        step = target["step"]
+        outputs, temporary = self.campaign.results_of(step, key), list[str]()
+        if step == "try_recon":
+            temporary = outputs[2:]
+        elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
+            temporary = outputs[1:]
+        self.up_to_date.pop((step, key), None)
+        self.confirmed.discard((step, key))
+        digests = list(map(digest, equal_statements(target)))
+        receipt = self.receipts.of(step, key)
+        is_same = receipt is not None and receipt.digest in digests
         # as nearly all of thousands are
         if receipt and is_same and all(self.receipts.is_unchanged(receipt, p) for p in outputs):
-            self.right[step, key] = target
-            if receipt.digest == asked[0] and len(receipt.files) == len(outputs):
-                self.stated.add((step, key))
+            self.up_to_date[step, key] = target
+            if receipt.digest == digests[0] and len(receipt.files) == len(outputs):
+                self.confirmed.add((step, key))
             return ""
-        there = [path for path in outputs if os.path.lexists(self.receipts.path_of(path))]
-        if any(path not in there and path not in may_be_gone for path in outputs):
+        present = [path for path in outputs if os.path.lexists(self.receipts.path_of(path))]
+        if any(path not in present and path not in temporary for path in outputs):
             return MISSING
         receipt = self.receipts.last(step, key) or self.receipts.of_before(outputs)
         is_same = receipt is not None
-        for path in there:
+        for path in present:
             if receipt is None:
                 break
             damage = self.receipts.damage(receipt, path) if path in receipt.files else None
-            # what a killed job has made from something else since is told by its statement
-            is_ours = self.receipts.of(step, key) or receipt.digest in asked
+            # what a killed job has made from something else since shows in its statement
+            is_ours = self.receipts.of(step, key) or receipt.digest in digests
             if damage and (is_ours or step in _TABLES):
                 self.damaged.append(f"{path}: {damage}")
                 return self.damaged[-1]
             is_same = is_same and damage == ""
-        # copied, touched, or its receipt is gone: what it states itself counts
+        # copied, touched, or without a receipt: the statement in the result itself counts
         made_from = receipt.digest if receipt and is_same else ""
         if not made_from:
-            stated = list(map(self._stated, there))
-            digests = {digest(statement) for statement in stated if statement}
-            # nothing, if the first states nothing, or others
-            made_from = digests.pop() if stated and stated[0] and len(digests) == 1 else ""
-        if made_from in asked:
-            self.right[step, key] = target
+            statements = list(map(self._statement, present))
+            others = {digest(statement) for statement in statements if statement}
+            # nothing, if the first states nothing, or others state something else
+            made_from = others.pop() if statements and statements[0] and len(others) == 1 else ""
+        if made_from in digests:
+            self.up_to_date[step, key] = target
             return ""
         if not made_from:
             return CHANGED.get(step) or f"{outputs[0]}: {UNREADABLE}"
         return self._difference(step, key, outputs[0], target, source, is_whole=is_same)
 
-    def _stated(self, path: str) -> Statement | None:
+    def _statement(self, path: str) -> Statement | None:
         return statement_in(Path(self.receipts.path_of(path)))
 
     def _difference(
         self, step: str, key: str, path: str, target: Statement, source: str, *, is_whole: bool
     ) -> str:
-        old = self._stated(path)
+        old = self._statement(path)
         if not old:
             return CHANGED.get(step, "made from something else")
         lines = []
@@ -185,7 +172,7 @@ class Decisions:
 
 
 def _text_in(inventory: Mapping[str, Any] | None, scan: str, column: str) -> str:
-    """Return what the inventory says of a scan; "" if nothing."""
+    """Return a cell of the inventory; "" if it is empty or missing."""
     return (inventory or {}).get(scan, {}).get(column) or ""
 
 
@@ -230,7 +217,7 @@ def _in_hdf5(path: Path) -> Statement | None:
 
 
 def only_metadata_differ(old: Statement | None, target: "Statement") -> bool:
-    """Tell whether a result differs from the wanted one only in its metadata."""
+    """Tell whether two statements differ only in their metadata."""
     ours = ("maker", "metadata")
     return (
         old is not None
