@@ -141,28 +141,6 @@ def test_volume_or_stack_that_fails(campaign, tmp_path, statement):
     assert plan(campaign) == (0, frozenset())
 
 
-@pytest.mark.parametrize(("output", "statement"), [("h5", KILL), ("tiff", RAISE)])
-def test_a_volume_that_fails_leaves_the_earlier_one(campaign, tmp_path, output, statement):
-    if output != "h5":
-        configure(campaign, "full_recon", output=output)
-        assert snakemake(campaign).status == 0
-    volume = campaign / ("results/a_2_rec" + (".h5" if output == "h5" else ""))
-    files = [volume] if output == "h5" else sorted(volume.iterdir())
-    before = [path.read_bytes() for path in files]
-    table(campaign, "a_2\t\t51\t")
-    again = {"full_recon:a_2"}
-    assert again <= plan(campaign)[1]
-    run = snakemake(campaign, environment=failing(tmp_path, "full_recon", "a_2", statement))
-    assert run.status == 1
-    assert [path.read_bytes() for path in files] == before
-    assert again <= plan(campaign)[1]
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
-    assert again <= run.jobs
-    assert [path.read_bytes() for path in files] != before
-    assert plan(campaign) == (0, frozenset())
-
-
 def test_a_volume_of_earlier_options_counts_as_failed_until_the_edit_is_taken_back(
     campaign, capsys
 ):

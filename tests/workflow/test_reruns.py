@@ -25,7 +25,6 @@ from tests.workflow.conftest import (
     table,
 )
 from tomopipe.cli import cli
-from tomopipe.reruns.reasons import CHANGED
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.store import Store
 
@@ -122,17 +121,6 @@ def test_the_last_row_is_not_the_second_one(tmp_path):
     assert json.loads(sweep.read_text())["rows"] == [8]
     configure(made, "try_recon", row=1)
     assert {"try_recon:a_1", "predict_cor:a_1"} <= plan(made)[1]
-
-
-def test_options_without_effect_on_what_others_read(campaign):
-    configure(campaign, "fix_cor", max_delta_px=40)
-    configure(campaign, "export_star", hand=1)
-    told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
-    assert [job["reason"] for job in told[:2]] == [CHANGED["fix_cor"]] * 2
-    expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor", "export_star"})
-    configure(campaign, "resolve_cor", default_px=40.0)
-    configure(campaign, "export_star", binning=2)
-    expect(campaign, {"resolve_cor", *jobs_of("export_stack"), "export_star"})
 
 
 def test_mrc_volume_beside_the_set(campaign):

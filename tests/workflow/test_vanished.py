@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import h5py
 import pytest
 
 from tests.workflow.conftest import (
@@ -15,9 +14,7 @@ from tests.workflow.conftest import (
     plan_all,
     snakemake,
     table,
-    with_code_in_jobs,
 )
-from tests.workflow.test_formats import write_images
 from tests.workflow.test_reruns import TAIL
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import read_tsv
@@ -145,44 +142,6 @@ def test_a_raw_file_that_is_back_for_the_next_attempt_costs_nothing(campaign, tm
     star = campaign / "results" / "relion" / "tomograms.star"
     assert star.read_text().count("stacks/") == 5
     assert plan(campaign) == (0, frozenset())
-
-
-def test_an_image_that_vanishes_while_stacks_are_written_costs_its_tomogram(tmp_path):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.5, "a_2": 49.0})
-    as_images(campaign, "a_2")
-    assert snakemake(campaign).status == 0
-    configure(campaign, "export_star", max_tilts=60)
-    gone, away = campaign / "raw" / "a_2" / "0000.tif", tmp_path / "0000.tif"
-    # once the job knows which images there are
-    code = f"""if status["step"] == "export_stack":
-    import tifffile
-    read = tifffile.imread
-    def read_after_all(path):
-        if path.name == {gone.name!r}:
-            os.rename(path, {str(away)!r})
-        return read(path)
-    tifffile.imread = read_after_all
-"""
-    # no other attempt, which would take the images that are left for all
-    run = snakemake(campaign, "--retries", "1", environment=with_code_in_jobs(tmp_path, code))
-    assert run.status == 3, run.text
-    assert f"not a_2: raw/a_2/{gone.name}: no such file any more" in run.text
-    star = campaign / "results" / "relion" / "tomograms.star"
-    assert star.read_text().count("stacks/") == 1
-    away.rename(gone)
-    assert snakemake(campaign).status == 0
-    assert star.read_text().count("stacks/") == 2
-
-
-def as_images(campaign, name):
-    """Replace a file by a folder of images."""
-    path, folder = campaign / "raw" / f"{name}.h5", campaign / "raw" / name
-    with h5py.File(path) as file:
-        for dataset, place in (("data", ""), ("data_white", "flats"), ("data_dark", "darks")):
-            write_images(folder / place, file["exchange"][dataset][()])
-    path.unlink()
-    configure(campaign, "campaign", scans=["raw/*.h5", f"raw/{name}/"])
-    configure(campaign, "input", angles={"start": 0, "stop": 180})
 
 
 def test_a_folder_that_vanishes_while_stacks_are_written_empties_no_set(campaign, tmp_path):
