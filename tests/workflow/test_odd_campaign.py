@@ -11,7 +11,7 @@ import starfile
 import tifffile
 
 from tests.phantoms import sphere, write_scan
-from tests.workflow.conftest import plan, plan_all, snakemake, table
+from tests.workflow.conftest import plan, plan_all, snakemake, succeeds, table
 from tests.workflow.test_reruns import TAIL
 from tests.workflow.test_vanished import inventory
 from tomopipe.campaign.results import read_tsv
@@ -163,8 +163,7 @@ def test_tooth(tmp_path, real_scan):
     (tmp_path / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
     )
-    run = snakemake(tmp_path)
-    assert run.status == 0, run.text
+    succeeds(tmp_path)
     cor = json.loads((tmp_path / "results" / "cor.json").read_text())["tooth"]
     assert cor["cor_px"] == pytest.approx(295.8, abs=0.3)
     assert cor["source"] == "ai"

@@ -13,6 +13,7 @@ from tests.workflow.conftest import (
     plan,
     plan_all,
     snakemake,
+    succeeds,
     table,
 )
 from tests.workflow.test_reruns import TAIL
@@ -40,8 +41,7 @@ def test_flats_of_one_scan_that_vanish_cost_that_scan(tmp_path):
     campaign = with_flats(tmp_path, ("a_1", "a_2", "b_1"))
     gone = campaign / "flats" / "b_1.h5"
     gone.rename(campaign / "elsewhere.h5")  # missing from the first
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
+    run = succeeds(campaign)
     assert {job for job in run.jobs if job.endswith(":b_1")} == set()
     assert {"full_recon:a_1", "full_recon:a_2"} <= run.jobs
     (campaign / "elsewhere.h5").rename(gone)
@@ -53,8 +53,7 @@ def test_flats_of_one_scan_that_vanish_cost_that_scan(tmp_path):
     gone.unlink()  # after the run
     (campaign / "flats" / "a_2.h5").unlink()
     (campaign / "results" / "a_1_rec.h5").unlink()
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
+    run = succeeds(campaign)
     jobs = {"inventory", "fix_cor:a", "resolve_cor", "full_recon:a_1", "sidecar", *TAIL}
     assert run.jobs <= jobs
     assert {"inventory", "full_recon:a_1", "report"} <= run.jobs
@@ -83,8 +82,7 @@ def test_flats_that_vanish_while_the_campaign_runs_cost_their_scan(tmp_path):
     assert not (campaign / "results" / "b_1_rec.h5").exists()
     path = campaign / "results" / "try_center" / "b_1" / "prediction.json"
     assert "flats/b_1.h5: no such file" in json.loads(path.read_text())["reason"]
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
+    run = succeeds(campaign)
     assert inventory(campaign)["b_1"]["reason"] == "flats/b_1.h5: no such file"
 
 
@@ -137,8 +135,7 @@ def test_a_raw_file_that_is_back_for_the_next_attempt_costs_nothing(campaign, tm
                 os.link("away", {str(raw)!r})
 """
     vanishing = package_with(tmp_path, "campaign/log.py", "            yield more\n", job)
-    run = snakemake(campaign, "--retries", "1", environment=vanishing)
-    assert run.status == 0, run.text
+    succeeds(campaign, "--retries", "1", environment=vanishing)
     star = campaign / "results" / "relion" / "tomograms.star"
     assert star.read_text().count("stacks/") == 5
     assert plan(campaign) == (0, frozenset())
@@ -164,8 +161,7 @@ def test_an_override_of_a_scan_that_vanished_stops_no_other(campaign):
     (campaign / "raw" / "a_2.h5").unlink()
     told = "overrides 1: scans: a_2 is no longer in the campaign"
     for jobs in ({"export_star"}, set()):  # also once the inventory has followed
-        run = snakemake(campaign)
-        assert run.status == 0, run.text
+        run = succeeds(campaign)
         assert run.jobs >= jobs
         assert told in run.text
     assert plan(campaign) == (0, frozenset())
