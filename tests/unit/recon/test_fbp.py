@@ -169,15 +169,6 @@ def test_slices_go_where_they_are_wanted():
             reconstruct(rows, plan, 11.5, out=wrong)
 
 
-def test_each_row_has_its_own_cor():
-    theta_rad = even_angles(96)
-    cor_px = np.linspace(28, 35.25, 19)  # more than a batch has
-    rows = np.stack([project(64, theta_rad, cor) for cor in cor_px])
-    images = reconstruct(rows, make_plan(theta_rad, 64), cor_px)
-    for image, row, cor in zip(images, rows, cor_px, strict=True):
-        np.testing.assert_allclose(image, slice_of(row, theta_rad, cor), atol=1e-6)
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_bad_pixels_stay_in_their_slice(bad):
     theta_rad = even_angles(60)
