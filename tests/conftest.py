@@ -159,10 +159,20 @@ def xp(request, monkeypatch):
 
 @pytest.fixture
 def divide(monkeypatch):
-    """Call it with the sizes of the blocks in which volumes are then made."""
-    return lambda *sizes, **more: monkeypatch.setattr(
-        fit_options, "choose_blocks", lambda *_, **__: Blocks(*sizes, **more)
-    )
+    """Call it with the sizes of the blocks in which volumes are then made, noted as `inputs`."""
+
+    def in_blocks(*sizes, **more):
+        blocks = Blocks(*sizes, **more)
+
+        def choose(inputs, *_, **__):
+            in_blocks.inputs.append(inputs)
+            return blocks
+
+        monkeypatch.setattr(fit_options, "choose_blocks", choose)
+        return blocks
+
+    in_blocks.inputs = []
+    return in_blocks
 
 
 @pytest.fixture

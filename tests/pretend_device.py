@@ -103,8 +103,8 @@ def in_place_of_cuda(monkeypatch, module, gpu):
     def chosen(device):
         return np if device == "cpu" else gpu.xp
 
-    monkeypatch.setattr(module, "array_module", chosen, raising=False)
-    monkeypatch.setattr(array, "array_module", chosen)
+    for place in (module, array):
+        monkeypatch.setattr(place, "array_module", chosen, raising=False)
     monkeypatch.setattr(array, "claimed_gpu", claimed)
     try:
         yield gpu

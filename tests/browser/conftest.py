@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests import warm
+from tests.review_campaign import make_campaign, write_pictures
 
 TIMEOUT_MS = 60_000
 LOOK = (Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8").strip()
@@ -62,37 +63,58 @@ def serve():
 
 
 @pytest.fixture
-def visit(chromium):
-    """Open the next link of a server in a browser of its own; trouble of the page is kept."""
-    contexts = []
+def browse(chromium):
+    """Open an address in a browser of its own; what troubles a page fails the test."""
+    contexts, trouble = [], []
 
-    def open_page(server, ready=".row[data-scan]", **options):
+    def open_page(address, *, expected=("409", "422", "net::ERR"), **options):
+        def listen(message):
+            if message.type == "error" and not any(words in message.text for words in expected):
+                trouble.append(f"{message.location.get('url')}: {message.text}")
+
         context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
         context.set_default_timeout(TIMEOUT_MS)
         contexts.append(context)
         page = context.new_page()
-        page.trouble = []
-        page.on("pageerror", lambda error: page.trouble.append(str(error)))
-        page.on("dialog", lambda dialog: (page.trouble.append(dialog.message), dialog.dismiss()))
-        page.on(
-            "console",
-            lambda message: (
-                page.trouble.append(f"{message.location.get('url')}: {message.text}")
-                if message.type == "error" and "409" not in message.text
-                else None
-            ),
-        )
-        page.goto(server.link())
-        page.wait_for_selector(ready)
+        page.on("console", listen)
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+        page.goto(address)
         return page
 
     yield open_page
     for context in contexts:
         context.close()
+    assert trouble == []
+
+
+@pytest.fixture
+def visit(browse):
+    """Open the next link of a server."""
+
+    def open_link(server, ready=".row[data-scan]", **options):
+        page = browse(server.link(), **options)
+        page.wait_for_selector(ready)
+        return page
+
+    return open_link
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A campaign with slices of a replaced outlier."""
+    folder = make_campaign(tmp_path)
+    write_pictures(folder, "bone_006", 513.45)
+    return folder
 
 
 def row(page, scan):
     return page.locator("#rows .row").filter(has=page.get_by_text(scan, exact=True))
+
+
+def go_to(page, scan):
+    row(page, scan).click()
+    expect(page.locator("#facts h2")).to_have_text(scan)
 
 
 def hold(page, address):

@@ -23,25 +23,13 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def visit(chromium, made):
-    """Open the report without a network; what the browser complains about fails the test."""
-    contexts, trouble = [], []
+def visit(browse, made):
+    """Open the report without a network."""
 
     def open_page(path=made, **options):
-        viewport = {"width": 1280, "height": 900}
-        context = chromium.new_context(**({"viewport": viewport, "offline": True} | options))
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
-        page.goto(f"file://{path}")
-        return page
+        return browse(f"file://{path}", expected=(), offline=True, **options)
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert trouble == []
+    return open_page
 
 
 def names(page):

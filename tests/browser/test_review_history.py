@@ -5,8 +5,7 @@ from functools import partial
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import look, row
-from tests.review_campaign import make_campaign, write_pictures
+from tests.browser.conftest import go_to, look, row
 from tomopipe.campaign.history import record_changes
 from tomopipe.campaign.table import edit_table
 from tomopipe.review.queue import read_cells
@@ -14,20 +13,12 @@ from tomopipe.review.queue import read_cells
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def folder(tmp_path):
-    folder = make_campaign(tmp_path)
-    write_pictures(folder, "bone_006", 513.45)
-    return folder
-
-
 def cors(folder):
     return {scan: row["cor_px"] for scan, row in read_cells(folder / "scans.tsv").items()}
 
 
 def decide(page, scan, cor):
-    row(page, scan).click()
-    expect(page.locator("#facts h2")).to_have_text(scan)
+    go_to(page, scan)
     page.keyboard.type(cor)
     page.keyboard.press("Enter")
     expect(page.locator("#toast")).to_contain_text(f"{scan}: {cor} px, in the table")
@@ -53,7 +44,6 @@ def test_decisions_are_taken_back_after_a_reload_and_by_a_later_server(folder, s
     later.keyboard.press("u")
     expect(later.locator("#toast")).to_have_text("Nothing to undo.")
     assert cors(folder) == before | {"bone_006": ""}
-    assert page.trouble == later.trouble == []
 
 
 def test_an_undo_asks_where_someone_else_changed_the_row_since(folder, serve, visit):
@@ -76,7 +66,6 @@ def test_an_undo_asks_where_someone_else_changed_the_row_since(folder, serve, vi
     page.get_by_role("button", name="Write mine").click()
     expect(page.locator("#toast")).to_have_text("bone_006: as before")
     assert cors(folder) == {"bone_007": "513.65", "bone_010": "", "bone_006": ""}
-    assert page.trouble == []
 
 
 def test_one_cor_for_ticked_scans_and_one_undo(folder, serve, visit):
@@ -86,8 +75,7 @@ def test_one_cor_for_ticked_scans_and_one_undo(folder, serve, visit):
     page.on("request", lambda request: requests.append(request.method))
     page.locator("#group").select_option("series")
     page.locator("#group").blur()
-    row(page, "bone_005").click()
-    expect(page.locator("#facts h2")).to_have_text("bone_005")
+    go_to(page, "bone_005")
     page.keyboard.press("y")
     bar = page.locator("#ticked")
     expect(bar).to_contain_text("1 ticked")
@@ -123,7 +111,6 @@ def test_one_cor_for_ticked_scans_and_one_undo(folder, serve, visit):
     for key in ("y", "y"):
         page.keyboard.press(key)
     expect(bar).to_be_hidden()
-    assert [text for text in page.trouble if "422" not in text] == []
 
 
 def test_ticks_stay_while_the_network_is_gone(folder, serve, visit):
@@ -167,7 +154,6 @@ def test_a_link_opens_the_scan_and_the_view_it_was_copied_from(folder, serve, vi
     other.goto(f"{start}#scan=bone_9&view=slice")
     expect(other.locator("#toast")).to_contain_text("names bone_9: there is no such scan")
     expect(other.locator("#facts h2")).to_have_text("bone_006")
-    assert page.trouble == []
 
 
 @pytest.mark.parametrize(("width", "height", "scheme"), [(820, 1180, "dark"), (1366, 768, "light")])
@@ -190,4 +176,3 @@ def test_ticks_and_history_fit_and_can_be_read(folder, serve, visit, width, heig
         assert page.locator(place).evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
     controls = page.locator("#controls").bounding_box()
     assert controls["y"] + controls["height"] <= height
-    assert page.trouble == []

@@ -4,19 +4,11 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import hold, look, row
-from tests.review_campaign import make_campaign, write_pictures
 from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
 
 LOST = "No connection to tomopipe review."
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = make_campaign(tmp_path)
-    write_pictures(folder, "bone_006", 513.45)
-    return folder
 
 
 @pytest.fixture

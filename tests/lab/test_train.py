@@ -103,11 +103,6 @@ def test_the_command_shows_a_card_without_its_calibration(work):
     assert json.loads(result.stdout) == {k: v for k, v in card.items() if k != "confidence"}
 
 
-def test_the_command_needs_a_folder():
-    result = CliRunner().invoke(cli, ["lab", "train"])
-    assert isinstance(result.exception, TomopipeError)
-
-
 def test_the_command_trains_on_from_what_is_there(work):
     folder, _ = work
     assert json.loads((folder / "plan.json").read_text())["n_cols"] == [64, 72]

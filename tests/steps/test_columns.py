@@ -130,22 +130,6 @@ def test_cors_are_those_of_the_whole_detector(looked_at, columns):
     assert columns[0] <= min(curve_px) < COR_PX < max(curve_px) <= columns[1]
 
 
-@pytest.mark.parametrize("columns", SELECTED, ids=str)
-def test_each_page_of_the_sweep_shows_its_cor(looked_at, columns):
-    """The beads are where they were on the page of 71, and fainter five pixels to each side."""
-    folder, sweep, _ = looked_at[str(columns)]
-    pages = tifffile.imread(folder / "try.tif").astype(float)
-    low, high = sweep["window"]
-    values = low + pages * (high - low) / 65535
-    binning, n = sweep["binning"], values.shape[-1]
-    page = {cor_px: sweep["cor_px"].index(cor_px) for cor_px in (66, 71, 77)}
-    np.testing.assert_allclose(_bead_places(values[page[71]], binning), BEADS, atol=1.0 * binning)
-    for x, y in BEADS:
-        column, row = n // 2 + round(x / binning), n // 2 - 1 + round(y / binning)
-        bead = values[:, row - 1 : row + 2, column - 1 : column + 2].mean(axis=(1, 2))
-        assert bead[page[71]] > 1.3 * max(bead[page[66]], bead[page[77]])
-
-
 @pytest.mark.parametrize("binning", [1, 2, 3])
 @pytest.mark.parametrize("columns", SELECTED[:3], ids=str)
 def test_the_volume_has_everything_where_it_was(truth, tmp_path, columns, binning):

@@ -11,7 +11,6 @@ from tests.step_calls import export_stack, raw_of
 from tomopipe.config import ExportStarBlock
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.steps import export_stack as step
-from tomopipe.storage.atomic import whole
 
 N_ANGLES, N_ROWS, N_COLS = 7, 11, 21
 THETA_DEG = np.linspace(0, 180, N_ANGLES)
@@ -178,15 +177,6 @@ def test_a_scan_without_theta_is_refused_unless_its_angles_are_told(tmp_path):
     assert meta["theta_deg"] == pytest.approx(np.linspace(0, 360, N_ANGLES).tolist())
 
 
-def test_an_aborted_scan_gives_the_frames_it_has(tmp_path):
-    path = write_scan(tmp_path / "aborted.h5", attenuation()[:4], THETA_DEG)
-    with pytest.raises(ScanError, match="aborted"):
-        export(path)
-    images, meta = export(path, partial=True)
-    assert len(images) == 4
-    assert meta["theta_deg"] == pytest.approx(THETA_DEG[:4].tolist())
-
-
 def stored_in(path, chunks):
     with h5py.File(path, "r+") as file:
         file.create_dataset("exchange/data", data=file.pop("exchange/data")[()], chunks=chunks)
@@ -228,14 +218,6 @@ def test_a_failure_on_the_way_leaves_the_old_stack(scan, monkeypatch, in_pieces)
     with pytest.raises(ScanError, match=r"scan_1.h5: normalised values are not finite"):
         export(scan)
     assert np.array_equal(mrcfile.read(scan.with_suffix(".mrcs")), before)
-    assert names_beside(scan) == {"scan_1.h5", "scan_1.mrcs", "scan_1.json"}
-
-
-def test_what_a_killed_job_left_is_removed(scan):
-    with whole(scan.with_suffix(".mrcs")) as temporary:
-        temporary.touch()
-    temporary.write_bytes(b"half a stack")
-    export(scan)
     assert names_beside(scan) == {"scan_1.h5", "scan_1.mrcs", "scan_1.json"}
 
 

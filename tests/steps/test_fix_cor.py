@@ -177,6 +177,7 @@ def test_a_failed_prediction_is_a_scan_without_cor(campaign):
     assert [row["source"] for row in rows] == ["series-mean", "auto", "manual"]
     assert rows[0]["after_px"] == "1003.00"
     assert rows[0]["reason"].startswith("the prediction failed; no COR")
+    assert rows[2]["reason"] == ""  # it was not searched
 
 
 def test_donors_fill_and_have_no_row(campaign):
@@ -256,11 +257,3 @@ def test_without_prediction_a_default_wins_over_the_series(campaign):
         table, missing = resolve_cor.compute(fixes, scans, default_px)
         assert [entry["cor_px"] for entry in table.values()] == after
         assert missing == {}
-
-
-def test_a_cor_in_the_table_needs_no_prediction():
-    entries = [member("a_1", 1, "100", n_cols=200), member("a_2", 1, "300", n_cols=200)]
-    rows = rows_of({}, entries, FixCorBlock())
-    assert [row["after_px"] for row in rows] == ["100.00", "100.00"]
-    assert rows[0]["reason"] == ""
-    assert "the prediction failed" in rows[1]["reason"]

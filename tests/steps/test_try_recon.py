@@ -142,28 +142,6 @@ def test_full_size_slices_with_tomoguis_names(tmp_path):
     assert tiff.try_slice_paths(out) == []
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"n_rows": 1, "n_cols": 65, "cor_px": 30.5},
-        {"theta_deg": np.linspace(180, 0, 181)},
-        {"theta_deg": np.linspace(-30, 150, 181), "dtype": np.uint16, "counts": 20000},
-    ],
-    ids=["one row, odd", "descending", "uint16, offset"],
-)
-def test_scans_of_all_kinds_show_the_truth_at_the_true_cor(tmp_path, options):
-    beads = [sphere(12, -9, 0, 7, 0.02), sphere(-8, 10, 0, 5, 0.02)]
-    truth = _scan(tmp_path, **{"phantom": beads, "n_rows": 2} | options)
-    result, try_tif, _, _ = _try(tmp_path, row=0, center_px=truth.cor_px, step_px=2)
-    values = _to_values(read_try_stack(try_tif)[0], result["window"])
-    rms = np.sqrt(((values - truth.slice(0)) ** 2).mean(axis=(1, 2)))
-    assert rms.argmin() == 1
-    for bead in beads:
-        true_px = (bead.x_px + truth.n_cols // 2, bead.y_px + truth.n_cols // 2 - 1)
-        found_px = centre_of_bead(values[1], *true_px, bead.semi_x_px)
-        np.testing.assert_allclose(found_px, true_px, atol=0.05)
-
-
 def _zeros_from(path, first):
     with h5py.File(path, "r+") as file:
         file["exchange/data"][first:] = 0

@@ -9,8 +9,8 @@ import tifffile
 from tests import pretend_cupy
 from tests.out_of_memory import OUT_OF_MEMORY, Room
 from tests.phantoms import write_scan
-from tests.pretend_cupy import XP
-from tests.pretend_device import cupy_is, in_place_of_cuda
+from tests.pretend_cupy import XP, CUDARuntimeError, failing
+from tests.pretend_device import PretendDevice, cupy_is, in_place_of_cuda
 from tests.step_calls import try_in
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.prep.half_acquisition import HalfAcquisition
@@ -18,7 +18,6 @@ from tomopipe.recon import cuda, portable
 from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import sweep
 from tomopipe.recon.plan import make_plan
-from tomopipe.steps import try_recon as step
 from tomopipe.stream import try_sweep as _sweep
 
 COR_PX = 15.2
@@ -154,16 +153,14 @@ def test_a_gpu_that_is_not_there_is_no_fault_of_the_scan(tmp_path, monkeypatch):
     assert not is_of_the_scan(caught.value)
 
 
-@pytest.mark.parametrize("where", ["grey_window", "_write_stack"])
-def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, where, gpu):
+@pytest.mark.parametrize("number", [0, 2], ids=["grey window", "stack"])
+def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, number):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
-    name = "cupy_backends.cuda.api.runtime"
-    failure = type("CUDARuntimeError", (RuntimeError,), {"__module__": name})
-
-    monkeypatch.setattr(step, where, Mock(side_effect=failure("cudaErrorLaunchFailure")))
+    error = CUDARuntimeError(719, "cudaErrorLaunchFailure: unspecified launch failure")
     with (
-        in_place_of_cuda(monkeypatch, _sweep, gpu),
-        pytest.raises(failure, match="LaunchFailure"),
+        in_place_of_cuda(monkeypatch, _sweep, PretendDevice()),
+        failing("transform", number, error),
+        pytest.raises(CUDARuntimeError, match="LaunchFailure"),
     ):
         _stack(truth, tmp_path / "gpu", "cuda")
     assert not (tmp_path / "gpu" / "try.json").exists()

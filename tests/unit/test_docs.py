@@ -51,16 +51,10 @@ def test_each_link_leads_somewhere(page):
 
 
 def test_pages_that_code_and_files_name_are_there():
-    files = [
-        *(file for file in HOME.glob("*") if file.suffix in (".md", ".yml", ".toml", "")),
-        *(
-            file
-            for folder in ("tomopipe", "workflow", "lab")
-            for file in HOME.glob(f"{folder}/**/*.py")
-        ),
-        *HOME.glob("workflow/**/*.smk"),
-    ]
-    named = {path for file in files if file.is_file() for path in PATH.findall(file.read_text())}
+    patterns = ("*.md", "*.yml", "*.toml", "Makefile", "Snakefile", "Containerfile")
+    patterns += ("tomopipe/**/*.py", "workflow/**/*.py", "workflow/**/*.smk", "lab/**/*.py")
+    files = [file for pattern in patterns for file in HOME.glob(pattern)]
+    named = {path for file in files for path in PATH.findall(file.read_text())}
     assert "docs/reference/conventions.md" in named
     assert [path for path in sorted(named) if not (HOME / path).is_file()] == []
 

@@ -1,7 +1,6 @@
 """The plain install has no torch: what needs it says so, and nothing else loads it."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -9,6 +8,7 @@ from ai_scans import COR_PX, rows_with
 from find_rows import grid
 from typer.testing import CliRunner
 
+from tests.waiting import ended
 from tomopipe.cli import cli
 from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
@@ -29,12 +29,9 @@ sys.meta_path.insert(0, Blocked())
 
 def without_torch(code, *arguments):
     """Run code in a Python that has no torch."""
-    return subprocess.run(
-        [sys.executable, "-c", BLOCKED + code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    status, text = ended(sys.executable, "-c", BLOCKED + code, *arguments)
+    assert status == 0, text
+    return text
 
 
 @pytest.mark.slow
@@ -46,8 +43,7 @@ def test_method_ai_runs_without_torch(tmp_path):
         "from tests.step_calls import predict_cor\n"
         "predict_cor(*sys.argv[1:], methods=['ai'], min_confidence=0.5)\n"
     )
-    done = without_torch(code, *(tmp_path / name for name in names))
-    assert done.returncode == 0, done.stderr
+    without_torch(code, *(tmp_path / name for name in names))
     prediction = json.loads((tmp_path / "prediction.json").read_text())
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
 
@@ -63,9 +59,7 @@ def test_only_dinov2_imports_torch():
         "    except ModuleNotFoundError as error:\n"
         "        print(module.name, error.name)\n"
     )
-    done = without_torch(code)
-    assert done.returncode == 0, done.stderr
-    missing = dict(line.split() for line in done.stdout.splitlines())
+    missing = dict(line.split() for line in without_torch(code).splitlines())
     assert {name for name, of in missing.items() if of.startswith("torch")} == NEED_TORCH
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.waiting import ended
+
 HOME = Path(__file__).parents[2]
 PLUGINS = ("executor", "logger")
 
@@ -41,15 +43,9 @@ def test_wheel_has_the_workflow_the_pages_and_the_license(wheel):
 
 def test_installed_package_finds_its_workflow(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    done = subprocess.run(
-        [sys.executable, "-c", "from tomopipe.paths import workflow_folder as w; print(w())"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == str(tmp_path / "site" / "tomopipe" / "_workflow")
+    code, env = "from tomopipe.paths import *; print(workflow_folder())", {"PYTHONPATH": "site"}
+    _, text = ended(sys.executable, "-c", code, cwd=tmp_path, env=env)
+    assert text.strip() == str(tmp_path / "site" / "tomopipe" / "_workflow")
 
 
 @pytest.fixture(scope="module")

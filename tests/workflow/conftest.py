@@ -82,6 +82,13 @@ def snakemake(
     return Run(status, frozenset(job_names(text)), text)
 
 
+def succeeds(campaign: Path, *arguments: str, environment: dict | None = None) -> Run:
+    """Run the workflow, which ends well."""
+    run = snakemake(campaign, *arguments, environment=environment)
+    assert run.status == 0, run.text
+    return run
+
+
 def job_names(text: str) -> list[str]:
     """Read the jobs that Snakemake announced, in order."""
     names: list[str] = []

@@ -74,23 +74,6 @@ def test_a_raw_folder_that_is_read_only_for_a_while_leaves_no_sidecar_behind(cam
     assert snakemake(campaign).jobs == frozenset()
 
 
-def test_a_cor_edited_in_its_file_outlives_new_predictions_and_junk_hides_none(campaign):
-    center_of(campaign, "a_2").write_text("50.25\n")
-    center_of(campaign, "b_1").write_text("see logbook\n")
-    before = sidecar(campaign, "b_1")["cor_px"]
-    configure(campaign, "predict_cor", min_confidence=0.45)
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
-    assert {"predict_cor:a_2", "predict_cor:b_1"} <= run.jobs
-    assert center_of(campaign, "a_2").read_text() == "50.25\n"
-    written = sidecar(campaign, "a_2")
-    assert [written[key] for key in ("cor_px", "source", "reason")] == [50.25, "manual", EDITED]
-    written = sidecar(campaign, "b_1")
-    assert (written["cor_px"], written["source"]) == (before, "auto")
-    assert "'see logbook', not a number, ignored" in written["reason"]
-    assert snakemake(campaign).jobs == frozenset()
-
-
 def test_a_cor_edited_in_its_file_outlives_a_lost_prediction_and_a_retry(campaign):
     center_of(campaign, "a_2").write_text("50.25\n")
     assert snakemake(campaign).status == 0

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from tests.waiting import ended
 from tests.workflow.conftest import HOME
 
 PYTHON = Path(sys.base_prefix, "bin", "python3")
@@ -29,10 +30,8 @@ def bundle(tmp_path_factory) -> Path:
     shutil.copy(HOME / "README.md", folder)
     # with pip of the environment of the tests, which is not changed
     arguments = [f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.installed"]
-    done = subprocess.run(
-        ["make", "bundle", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, text = ended("make", "bundle", *arguments, cwd=folder)
+    assert status == 0, text
     (archive,) = folder.glob("dist/*.tar")
     return archive
 
@@ -43,18 +42,10 @@ def unpacked(bundle, tmp_path) -> Path:
     return tmp_path / "tomopipe-bundle"
 
 
-def without_anything(*command: str, cwd: Path, path: str, home: Path):
+def without_anything(*command: str, cwd: Path, path: str, home: Path) -> tuple[int, str]:
     """Run a command with neither network nor environment variables."""
     variables = [f"PATH={path}", f"HOME={home}", "PIP_CONFIG_FILE=/dev/null", "PIP_NO_COMPILE=1"]
-    return subprocess.run(
-        ["unshare", "-rnm", "env", "-i", *variables, *command],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    return ended("unshare", "-rnm", "env", "-i", *variables, *command, cwd=cwd)
 
 
 @pytest.mark.namespaces
@@ -67,19 +58,19 @@ def test_the_demo_runs_from_the_wheels_of_the_bundle_without_a_network(bundle, u
         (".venv/bin/tomopipe", *few),  # a smaller demo than that of `make demo`
         ("make", "demo", f"PYTHON={PYTHON}", "CORES=2"),
     ):
-        done = without_anything(*command, **options)
-        assert done.returncode == 0, done.stdout
+        status, text = without_anything(*command, **options)
+        assert status == 0, text
     assert len(list(unpacked.glob("demo/results/*_rec.h5"))) >= 2
     where = "import tomopipe, tomopipe.paths as p; print(p.workflow_folder())"
-    found = without_anything(".venv/bin/python", "-c", where, **options).stdout
+    found = without_anything(".venv/bin/python", "-c", where, **options)[1]
     site = unpacked / ".venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     assert found.strip() == f"{site}/tomopipe/_workflow"
     # and in a campaign folder, as after `tomopipe init`
     (unpacked / "demo" / "Snakefile").unlink(missing_ok=True)
     options["path"] = f"{unpacked}/.venv/bin:/usr/bin:/bin"
     again = "tomopipe init demo --no-slurm && cd demo && snakemake --cores all"
-    done = without_anything("sh", "-c", again, **options)
-    assert "Nothing to be done" in done.stdout, done.stdout
+    _, text = without_anything("sh", "-c", again, **options)
+    assert "Nothing to be done" in text, text
 
 
 def container_lines(bundle: Path) -> list[str]:
@@ -133,9 +124,9 @@ def test_the_lines_of_the_images_install_it_in_a_clean_root(unpacked, tmp_path):
         lines=shlex.quote("\n".join(lines)),
     )
     path = f"{PYTHON.parent}:/usr/sbin:/usr/bin:/bin"
-    done = without_anything("sh", "-ec", script, cwd=root, path=path, home=Path("/root"))
-    assert done.returncode == 0, done.stdout
-    assert "Usage: tomopipe" in done.stdout
+    status, text = without_anything("sh", "-ec", script, cwd=root, path=path, home=Path("/root"))
+    assert status == 0, text
+    assert "Usage: tomopipe" in text
     assert (root / "opt" / "tomopipe" / "bin" / "tomopipe").exists()
 
 

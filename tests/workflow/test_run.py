@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests import warm
-from tests.waiting import until
+from tests.waiting import ended, until
 from tests.workflow.conftest import (
     HOME,
     configure,
@@ -37,17 +37,7 @@ CORES = ("--", "--cores", "2")
 
 def tomopipe(folder: Path, *arguments: str, environment: dict | None = None) -> tuple[int, str]:
     """Type `tomopipe ...` in a folder; return its status and what it says."""
-    done = subprocess.run(
-        [warm.python(), "-m", "tomopipe", *arguments],
-        cwd=folder,
-        env=os.environ | (environment or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    return done.returncode, done.stdout
+    return ended(warm.python(), "-m", "tomopipe", *arguments, cwd=folder, env=environment)
 
 
 def test_a_run_says_why_and_what_came_out(campaign):

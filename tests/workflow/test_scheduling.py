@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.workflow.conftest import CORS_PX, configure, snakemake
+from tests.workflow.conftest import CORS_PX, configure, snakemake, succeeds
 
 
 def test_sweeps_ask_for_a_gpu_where_they_are_to_use_one(campaign):
@@ -18,8 +18,7 @@ def test_sweeps_ask_for_a_gpu_where_they_are_to_use_one(campaign):
 @pytest.mark.plain
 def test_looking_for_work_loads_no_numerics(campaign):
     """Each start of Snakemake parses the Snakefile, those on nodes, too."""
-    run = snakemake(campaign, "--dry-run", environment={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert run.status == 0, run.text
+    run = succeeds(campaign, "--dry-run", environment={"PYTHONPROFILEIMPORTTIME": "1"})
     loaded = set(re.findall(r"^import time: .*\| +(\w+)$", run.text, flags=re.MULTILINE))
     assert "snakemake" in loaded
     assert not loaded & {"scipy", "numba", "h5py", "tifffile", "mrcfile", "pywt"}

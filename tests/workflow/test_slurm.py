@@ -1,14 +1,13 @@
 """A campaign through a real SLURM: first run, an edited COR, memory kills, groups."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import ended
 from tests.workflow.conftest import (
     COMPILED,
     CORS_PX,
@@ -42,17 +41,11 @@ def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) ->
 
     `apart`: each volume is a submission of its own, that takes a node.
     """
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "tomopipe", "init", str(campaign)),
-            *("--partition", "cpu", "--account", ""),
-        ],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=True,
+    where = ("--partition", "cpu", "--account", "")
+    status, text = ended(
+        *(sys.executable, "-m", "tomopipe", "init", campaign), *where, env=environment
     )
-    assert "profile.yaml" in done.stdout
+    assert (status, "profile.yaml" in text) == (0, True), text
     for path in (
         campaign / "slurm" / "profile.yaml",
         Path(environment["XDG_CONFIG_HOME"], "snakemake", "slurm", "profile.yaml"),
@@ -70,17 +63,10 @@ def run_slurm(
 ) -> Run:
     """Run `snakemake --profile slurm`: typed in the campaign, as the README says, or elsewhere."""
     in_it = [sys.executable, "-m", "snakemake"]
-    done = subprocess.run(
-        [*(in_it if folder == campaign else command(campaign)), "--profile", "slurm", *arguments],
-        env=os.environ | environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    text = done.stdout + done.stderr
-    return Run(done.returncode, frozenset(job_names(text)), text)
+    call = in_it if folder == campaign else command(campaign)
+    options = {"cwd": folder, "env": environment, "seconds": 900}
+    status, text = ended(*call, "--profile", "slurm", *arguments, **options)
+    return Run(status, frozenset(job_names(text)), text)
 
 
 def submissions(text: str) -> int:

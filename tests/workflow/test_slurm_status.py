@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.waiting import until
+from tests.waiting import ended, until
 from tests.workflow.conftest import HOME, command, failing, new_campaign
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
 from tomopipe.campaign.campaign import load_campaign
@@ -66,11 +66,6 @@ def test_running_and_cancelled_jobs(full_cluster, run):
     (lost,) = until(lambda: volumes("lost"), seconds=100)
     assert (lost.key, lost.error) == ("a_1", f"SLURM job {lost.slurm_job}: CANCELLED")
     until(lambda: {job.key for job in volumes("done")} == {"a_2"})
-    shown = subprocess.run(
-        [sys.executable, "-m", "tomopipe", "status", str(run), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    states = {(job["step"], job["key"]): job["state"] for job in json.loads(shown.stdout)["jobs"]}
+    _, shown = ended(sys.executable, "-m", "tomopipe", "status", run, "--json")
+    states = {(job["step"], job["key"]): job["state"] for job in json.loads(shown)["jobs"]}
     assert states["full_recon", "a_1"] == "lost"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.phantoms import make_phantom, write_scan
-from tests.workflow.conftest import configure, plan, snakemake, table
+from tests.workflow.conftest import configure, plan, snakemake, succeeds, table
 from tests.workflow.test_reruns import expect
 
 N_COLS, N_ROWS, TALL_ROWS = 64, 20, 30
@@ -46,8 +46,7 @@ def stacked(tmp_path_factory):
     """A campaign of two stacks that ran once: not to be changed."""
     folder = tmp_path_factory.mktemp("stacked") / "campaign"
     write_stacks(folder, {"a": "bone", "b": "glass"})
-    run = snakemake(folder)
-    assert run.status == 0, run.text
+    run = succeeds(folder)
     assert {"stitch:bone", "stitch:glass"} <= run.jobs
     return folder
 
@@ -99,8 +98,7 @@ def test_another_pixel_size_writes_the_metadata_alone(copy):
     tall = {name: copy / "results" / "stitched" / f"{name}_rec.h5" for name in ("bone", "glass")}
     before = {name: h5py.File(path)["exchange/data"][()] for name, path in tall.items()}
     configure(copy, "input", pixel_size_um=2.5)
-    run = snakemake(copy)
-    assert run.status == 0, run.text
+    run = succeeds(copy)
     assert {"stitch:bone", "stitch:glass"} <= run.jobs
     for name, path in tall.items():
         log = (copy / "logs" / "stitch" / f"{name}.log").read_text()
@@ -142,8 +140,7 @@ def test_a_stack_that_lacks_a_scan_or_does_not_fit_holds_up_no_other(copy):
     assert "a_1 and b_1: found no overlap" in page
     assert plan(copy)[0] == 1
     configure(copy, "stitch", stacks={"right": ["a_2", "a_1"], "lacking": ["b_1", "b_2"]})
-    run = snakemake(copy)
-    assert run.status == 0, run.text
+    run = succeeds(copy)
     assert "stitch:right" in run.jobs
     assert "stack lacking is not stitched: b_2 is unselected" in run.text
     configure(copy, "stitch", stacks={"right": ["a_2", "a_1"], "femur": ["femur_*"]})

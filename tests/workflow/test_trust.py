@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests import warm
-from tests.waiting import until
+from tests.waiting import ended, until
 from tests.workflow.conftest import (
     CORS_PX,
     HOME,
@@ -24,6 +24,7 @@ from tests.workflow.conftest import (
     failing,
     plan,
     snakemake,
+    succeeds,
     table,
 )
 from tests.workflow.test_reruns import TAIL, expect, jobs_of
@@ -175,8 +176,7 @@ def test_damaged_sweeps_and_predictions_are_made_again(campaign):
     whole = [path.read_bytes() for path in damaged]
     for path in damaged:
         cut(path)
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
+    run = succeeds(campaign)
     assert run.jobs >= {"try_recon:a_1", "try_recon:a_2", *jobs_of("predict_cor", names)}
     assert not run.jobs & (jobs_of("full_recon") | jobs_of("export_stack"))
     assert [path.read_bytes() for path in damaged] == whole
@@ -190,8 +190,7 @@ def test_raw_files_swapped_for_others_of_equal_size_and_older_or_equal_time(camp
             file["exchange/data_white"][...] += 7
         assert path.stat().st_size == old.st_size
         os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns - older_ns))
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
+    run = succeeds(campaign)
     for rule in ("try_recon", "full_recon", "export_stack"):
         assert run.jobs & jobs_of(rule) == jobs_of(rule, ("a_3", "b_1"))
 
@@ -346,8 +345,7 @@ def test_a_job_that_outlives_its_run_writes_nothing(campaign, tmp_path):
     table(campaign, "a_2\tauto\t50.25\t")
     orphan = killed_while_making(campaign, "a_2", go)
     (campaign / "scans.tsv").unlink()  # the edit is undone
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
+    succeeds(campaign)
     volume = campaign / "results" / "a_2_rec.h5"
     before = volume.read_bytes()
     go.touch()
@@ -364,8 +362,7 @@ def test_what_a_job_finishes_after_its_main_process_was_killed_counts(campaign, 
     orphan = killed_while_making(campaign, "a_2", go)
     go.touch()
     until(lambda: not is_alive(named(orphan)))
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
+    run = succeeds(campaign)
     assert "full_recon:a_2" not in run.jobs
     assert snakemake(campaign).jobs == frozenset()
 
@@ -387,20 +384,18 @@ def test_a_job_that_outlives_its_run_writes_nothing_though_nothing_was_to_do(cam
 
 def test_nested_options_on_the_command_line(campaign):
     call = [
-        *(warm.python(), "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
-        *("--directory", str(campaign), "--cores", "2", "--config", "full_recon={filter: hann}"),
+        *(warm.python(), "-m", "snakemake", "--snakefile", HOME / "Snakefile"),
+        *("--directory", campaign, "--cores", "2", "--config", "full_recon={filter: hann}"),
     ]
-    done = subprocess.run(call, cwd=campaign, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, text = ended(*call, cwd=campaign)
+    assert status == 0, text
     for name in CORS_PX:
         with h5py.File(campaign / "results" / f"{name}_rec.h5") as file:
             text = file["provenance"].attrs["made_from"]
             assert json.loads(text)["options"]["full_recon"] == {"filter": "hann"}
             assert np.isfinite(file["exchange/data"][...]).all()
-    call += ["--configfile", str(campaign / "config.yaml")]
-    done = subprocess.run(call, cwd=campaign, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Nothing to be done" in done.stdout + done.stderr
+    status, text = ended(*call, "--configfile", campaign / "config.yaml", cwd=campaign)
+    assert (status, "Nothing to be done" in text) == (0, True), text
 
 
 def test_another_pixel_size_computes_no_voxel(campaign):
@@ -416,8 +411,7 @@ def test_another_pixel_size_computes_no_voxel(campaign):
     n_jobs = sum(job.is_likely for job in plan.jobs)
     assert 0 < plan.cpu_s - START_S * n_jobs < 1  # of the damaged volume
     assert plan.n_bytes
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
+    run = succeeds(campaign)
     steps = jobs_of("full_recon") | jobs_of("export_stack")
     assert run.jobs == {"inventory", *steps, *TAIL}
     for path in volumes:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests import warm
+from tests.waiting import ended
 from tests.workflow import conftest
 from tests.workflow.conftest import HOME, Run, configure, job_names, plan
 from tomopipe.cli import cli
@@ -61,17 +62,9 @@ def call(clone: Path, folder: Path, *arguments: str) -> Run:
         "GIT_CONFIG_VALUE_0": "https://github.com/",
     }
     paths = [str(clone), *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [warm.python(), *arguments],
-        env=os.environ | home | host | conftest.COMPILED | {"PYTHONPATH": os.pathsep.join(paths)},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    return Run(done.returncode, frozenset(job_names(done.stdout)), done.stdout)
+    env = home | host | conftest.COMPILED | {"PYTHONPATH": os.pathsep.join(paths)}
+    status, text = ended(warm.python(), *arguments, cwd=folder, env=env)
+    return Run(status, frozenset(job_names(text)), text)
 
 
 def snakemake(clone: Path, folder: Path, *arguments: str) -> Run:

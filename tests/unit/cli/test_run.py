@@ -356,8 +356,8 @@ def test_a_run_of_somebody_else_that_cannot_be_stopped_is_not_said_to_be(
         raise PermissionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch.os, "kill", refuse)
-        patch.setattr(launch.os, "killpg", refuse)
+        for name in ("kill", "killpg"):
+            patch.setattr(launch.os, name, refuse)
         with pytest.raises(launch.TomopipeError, match="the run is not yours"):
             launch.interrupt(run, sending=sending)
     assert lock.read(campaign) == run

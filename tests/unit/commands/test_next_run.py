@@ -13,11 +13,12 @@ from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import write_tsv
 from tomopipe.cli import cli
-from tomopipe.commands.next_run import make_plan, standing_failures
+from tomopipe.commands.next_run import Plan, make_plan, standing_failures
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost import START_S, cpu_s, disk_needed, output_bytes
+from tomopipe.reruns.reasons import IF_COR, IF_OTHER_COR
 from tomopipe.reruns.receipts import write_receipt
-from tomopipe.reruns.settle import expected_inventory
+from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.stream.memory import Resources
 
@@ -37,6 +38,13 @@ def rows_of(folder):
 def lines(folder, rows):
     found = standing_failures(load_campaign(folder), rows)
     return [f"{each.scan}: {each.step}: {each.reason}" for each in found]
+
+
+def test_what_may_run_is_no_part_of_the_number():
+    """A new scan in a series of seven: one volume is made, the others if their COR changes."""
+    jobs = [PlannedJob("full_recon", "a_7", "a", IF_COR, certain=False)]
+    jobs += [PlannedJob("full_recon", f"a_{i}", "a", IF_OTHER_COR, certain=False) for i in range(6)]
+    assert Plan(tuple(jobs), ()).counts == ["1 (up to 7) full_recon"]
 
 
 @pytest.mark.slow

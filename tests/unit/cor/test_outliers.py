@@ -90,16 +90,6 @@ def test_every_row_of_the_table(before_px, limit_px, expected_px):
     assert [row.before_px for row in rows] == before_px
 
 
-def test_sources_and_neighbours_leave_a_trace():
-    rows = fix(series(1000, NONE, 1006, 1100), max_delta_px=50)
-    assert [row.source for row in rows] == ["auto", "neighbours", "auto", "outlier"]
-    assert [row.neighbours for row in rows] == [(), ("s_001", "s_003"), (), ("s_003",)]
-    assert [row.flagged for row in rows] == [False, False, False, True]
-    # The median of 1000, 1006, 1100 is 1006, their MAD 6.
-    assert rows[3].reason == "94.00 px from the median 1006.00 of the series, limit 30.00"
-    assert rows[1].reason == "no COR, neighbours agree"
-
-
 @pytest.mark.parametrize(
     ("cor_px", "expected_px", "neighbours"),
     [
@@ -125,14 +115,6 @@ def test_neighbours_are_places_in_the_list_not_numbers():
     members = series(1000, 1002, 1300, 1006, 1008)
     spread = [replace(m, index=m.index**3) for m in members]
     assert after(fix(spread)) == after(fix(members))
-
-
-def test_ties_of_the_index_go_by_name():
-    members = [("b", 1, 1300), ("a", 1, 1000), ("d", 2, 1008), ("c", 2, 1004)]
-    rows = fix([Member(scan, index, N_COLS, predicted_px=px) for scan, index, px in members])
-    assert [row.scan for row in rows] == ["a", "b", "c", "d"]
-    assert rows[1].neighbours == ("a", "c")
-    assert rows[1].after_px == 1002
 
 
 def test_outliers_without_a_good_neighbour_are_kept_and_reported():
@@ -190,11 +172,6 @@ def test_a_series_without_donor_is_left_empty_and_reported():
     assert rows[1].reason.startswith("manual COR '1024,5' is not a number, ignored; no COR")
 
 
-def test_an_empty_series_is_empty():
-    assert fix([]) == []
-    assert fix([Member("d", 1, N_COLS, predicted_px=5, selected=False)]) == []
-
-
 def test_fills_and_replacements_stay_on_the_detector_of_their_scan():
     narrow = Member("s_002", 2, 600, predicted_px=10)
     rows = fix([*series(1000, NONE, 1000)[::2], narrow])
@@ -227,10 +204,6 @@ def test_manual_before_predicted_and_junk_counts_as_absent(
     assert (row.after_px, row.source) == (expected_px, source)
     assert row.reason.startswith(reason)
     assert bool(row.reason) is bool(reason)
-
-
-def test_the_callers_note_is_reported():
-    assert fix([replace(series(1000)[0], note="look")])[0].reason == "look"
 
 
 def test_protected_manual_outside_the_limit_is_kept_trusted_and_reported():

@@ -95,12 +95,6 @@ def test_the_minimum_is_at_the_axis(cor_px, range_deg, within_px):
     assert minimum.best_px == pytest.approx(cor_px, abs=within_px)
 
 
-def test_it_finds_the_axis_of_a_sample_that_is_seen_whole():
-    whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG)
-    minimum = minimum_total_variation(Prepared(rows_of(whole, SHORT_DEG, pairs=False)))
-    assert minimum.best_px == pytest.approx(58.2, abs=0.5)
-
-
 def test_a_beam_that_drifts_does_not_move_it():
     small = make_phantom("rock", 96, 8, 0)
     whole = scan(58.2, n_cols=128, theta_deg=SHORT_DEG, phantom=small)

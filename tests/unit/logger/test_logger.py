@@ -1,8 +1,6 @@
 """The logger plugin: what a run of Snakemake tells, in text and as events."""
 
 import json
-import os
-import subprocess
 from logging import LogRecord
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLog
 
 from snakemake_logger_plugin_tomopipe import LogHandler
 from tests import warm
+from tests.waiting import ended
 from tomopipe.campaign.files import Logs
 from tomopipe.run.progress import VARIABLE, Progress
 
@@ -71,20 +70,11 @@ def run(folder: Path, *options: str) -> tuple[str, Progress]:
     """Run the workflow, of which the volume of c fails; return its text and what is read of it."""
     (folder / "Snakefile").write_text(SNAKEFILE)
     (folder / "job").write_text(JOB)
-    done = subprocess.run(
-        [
-            *(warm.python(), "-m", "snakemake", "--logger", "tomopipe", "--cores", "1"),
-            *("--keep-going", *options),
-        ],
-        cwd=folder,
-        env=os.environ | {VARIABLE: str(folder / "events"), "HOME": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout
-    return done.stdout, Progress(folder / "events", Logs(folder / "logs"))
+    command = (warm.python(), "-m", "snakemake", "--logger", "tomopipe", "--cores", "1")
+    env = {VARIABLE: str(folder / "events"), "HOME": str(folder)}
+    status, text = ended(*command, "--keep-going", *options, cwd=folder, env=env)
+    assert status == 1, text
+    return text, Progress(folder / "events", Logs(folder / "logs"))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from tomopipe.errors import ScanError
 from tomopipe.prep import correct
 from tomopipe.prep.correct import corrections_of, edge_slopes_of, measure_edge_slopes
 from tomopipe.prep.normalise import normalise
-from tomopipe.prep.recipe import expected_halo, geometry_only, halo_of, phase_strength
+from tomopipe.prep.recipe import expected_halo, halo_of, phase_strength
 from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.volumes import tiff
@@ -155,13 +155,6 @@ def test_phase_needs_energy_pixel_size_and_distance(key):
     assert phase_strength(recipe, KNOWN) > 0
     with pytest.raises(ScanError, match=key):
         phase_strength(recipe, KNOWN | {key: None})
-
-
-def test_what_cor_finding_sees_has_the_geometry_only():
-    recipe = PreprocessBlock(darks="none", **EVERYTHING)
-    plain = geometry_only(recipe)
-    assert (plain.roll_deg, plain.distortion, plain.darks) == (1.0, recipe.distortion, "none")
-    assert plain == PreprocessBlock(darks="none", roll_deg=1.0, distortion=EVERYTHING["distortion"])
 
 
 MU = 0.003

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tomopipe.prep.correct import edge_slopes_of
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition, warn_of_width
 from tomopipe.recon.angular_sampling import is_full_rotation, rotation_weights, unpaired
 from tomopipe.recon.fbp import reconstruct
@@ -44,47 +43,6 @@ def centroid_px(image, x, y, radius, background):
 
 
 PLACES = [20.3, 31.0, 107.4, 112.5, 5.7]
-
-
-@pytest.mark.parametrize("cor_px", PLACES)
-def test_twice_the_width_with_the_right_values_and_places(cor_px):
-    """Values to 1 %, beads to 0.05 px, all over a body that is 1.5 times the detector."""
-    image = slice_of(project(cor_px), cor_px)
-    assert image.shape == (2 * N_COLS, 2 * N_COLS)
-    away = np.logical_and.reduce([distance_px(image, x, y) > 1.8 * r for x, y, r, _ in BEADS])
-    visible_px = min(BODY_PX, max(cor_px, N_COLS - 1 - cor_px))
-    flat = away & (distance_px(image) < visible_px - 4)
-    assert image[flat].mean() == pytest.approx(BODY, rel=0.01)
-    # A step would be a ring: no ring is off by more than 1 % either.
-    for radius in range(4, int(visible_px) - 6, 3):
-        ring = flat & (np.abs(distance_px(image) - radius) < 1.5)
-        if ring.any():
-            assert image[ring].mean() == pytest.approx(BODY, rel=0.01)
-    for x, y, radius, value in BEADS:
-        found = centroid_px(image, x, y, radius, BODY)
-        np.testing.assert_allclose(found, (x, y), atol=0.05)
-        inside = distance_px(image, x, y) < 0.6 * radius
-        assert image[inside].mean() == pytest.approx(BODY + value, rel=0.01)
-
-
-@pytest.mark.parametrize("times", [1.1, 1.3, 1.6])
-@pytest.mark.parametrize("cor_px", [20.3, 12.0, 44.6, 107.4, 112.5])
-def test_a_body_that_reaches_beyond_the_far_edge(cor_px, times):
-    """Up to 1.6 times the field: 2 % within it; without edge slopes 20 to 30 % less."""
-    edge_px = max(cor_px, N_COLS - 1 - cor_px) + 0.5
-    columns = np.arange(N_COLS)[:, None] + np.linspace(-0.4, 0.4, 5)
-    chords = np.sqrt((times * edge_px) ** 2 - (columns - cor_px) ** 2).mean(axis=1)
-    sinogram = np.repeat((2 * BODY * chords)[None], len(THETA_RAD), 0).astype(np.float32)
-    means = []
-    for edge_slopes_per_px in (edge_slopes_of(sinogram[0]), (0.0, 0.0)):
-        half = HalfAcquisition(N_COLS, cor_px, unpaired(THETA_RAD), edge_slopes_per_px)
-        plan = make_plan(
-            THETA_RAD, 2 * N_COLS, one_sided=True, edge_slopes_per_px=half.wide_edge_slopes()
-        )
-        image = reconstruct(half.widen(sinogram[None]), plan, half.wide_cor_px)[0]
-        means.append(image[distance_px(image) < 0.9 * edge_px].mean() / BODY)
-    assert means[0] == pytest.approx(1, abs=0.02)
-    assert 0.65 < means[1] < 0.9
 
 
 def without(first_deg, last_deg):

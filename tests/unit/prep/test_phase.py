@@ -41,19 +41,6 @@ def test_thickness_of_a_lens(alpha_px2, generalised):
     assert np.abs(-np.log(image) - truth).max() > 5 * error  # without the filter
 
 
-@pytest.mark.parametrize("rows", [(0, 10), (20, 33), (50, 64)])
-def test_blocks_equal_the_whole(rows):
-    image = np.random.default_rng(1).random((2, 64, 50)).astype(np.float32)
-    alpha_px2 = 1.5
-    halo = phase.kernel_halo(alpha_px2)
-    whole = phase.retrieve_phase(image, alpha_px2=alpha_px2, rows=(0, 64))
-    first, last = max(rows[0] - halo, 0), min(rows[1] + halo, 64)
-    part = phase.retrieve_phase(
-        image[:, first:last], alpha_px2=alpha_px2, rows=(rows[0] - first, rows[1] - first)
-    )
-    assert np.allclose(part, whole[:, slice(*rows)], atol=2e-6)
-
-
 @pytest.mark.parametrize("alpha_px2", [0.01, 1.0, 30.0])
 def test_kernel_keeps_the_mean_and_is_cut_where_little_is_left(alpha_px2):
     kernel = phase.cut_kernel(alpha_px2, False)

@@ -62,17 +62,6 @@ def test_a_distorted_pattern_becomes_straight():
     assert np.abs(taken - pattern(x, y))[inner].max() > 0.03
 
 
-@pytest.mark.parametrize("rows", [(0, 7), (20, 21), (43, 50)])
-@pytest.mark.parametrize("roll_deg", [-3.0, 0.0, 1.0])
-def test_blocks_equal_the_whole(rows, roll_deg):
-    images = frames()
-    warp = Warp(N_ROWS, N_COLS, roll_deg, FACTORS, (20.0, 30.0))
-    whole = apply_warp(images, warp, (0, N_ROWS), (0, N_ROWS))
-    given = warp.rows_needed(rows)
-    part = apply_warp(images[:, slice(*given)], warp, rows, given)
-    assert np.array_equal(part, whole[:, slice(*rows)])
-
-
 def test_too_few_rows_are_refused():
     warp = Warp(N_ROWS, N_COLS, roll_deg=5.0)
     with pytest.raises(ValueError, match="come from"):

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from tomopipe.prep.correct import edge_slopes_of
 from tomopipe.recon import compiled, portable
 from tomopipe.recon.fbp import Rows, reconstruct, sweep
 from tomopipe.recon.plan import FILTERS, filter_response, image_positions, make_plan
@@ -74,21 +73,6 @@ def test_disks_lie_where_they_should_with_the_right_values(name):
     assert image[flat].mean() == pytest.approx(1, abs=0.005)
     outside = distance_px(n_cols, 0, 0) > 0.4 * n_cols  # the corners too: nothing wraps around
     assert abs(image[outside]).max() < 0.06
-
-
-@pytest.mark.parametrize("radius", [0.55, 0.65, 0.8])
-def test_an_object_wider_than_the_detector(radius):
-    """What the edges tell leaves a twentieth of what is missing where edge values go on."""
-    n_cols, theta_rad, cor_px = 128, even_angles(192), 66.3
-    sinogram = project(n_cols, theta_rad, cor_px, [(0.0, 0.0, radius, 1.0)])
-    inner = distance_px(n_cols, 0, 0) < 0.45 * n_cols
-    slopes = [edge_slopes_of(sinogram.mean(axis=0)), (0.0, 0.0), None]
-    lost = [
-        1 - slice_of(sinogram, theta_rad, cor_px, edge_slopes_per_px=f)[inner].mean()
-        for f in slopes
-    ]
-    assert abs(lost[0]) < 0.03
-    assert 0.05 < lost[1] < 0.2 < lost[2] < 0.3
 
 
 def peak_px(image, start_px, width_px):
@@ -183,15 +167,6 @@ def test_slices_go_where_they_are_wanted():
     for wrong in (out[:2], out.astype(np.float64), out.transpose(0, 2, 1)):
         with pytest.raises(ValueError, match="out"):
             reconstruct(rows, plan, 11.5, out=wrong)
-
-
-def test_each_row_has_its_own_cor():
-    theta_rad = even_angles(96)
-    cor_px = np.linspace(28, 35.25, 19)  # more than a batch has
-    rows = np.stack([project(64, theta_rad, cor) for cor in cor_px])
-    images = reconstruct(rows, make_plan(theta_rad, 64), cor_px)
-    for image, row, cor in zip(images, rows, cor_px, strict=True):
-        np.testing.assert_allclose(image, slice_of(row, theta_rad, cor), atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -173,15 +173,3 @@ def test_no_image_nearby_is_better():
     for _ in range(50):
         assert cost(found + rng.normal(size=image.shape) * 0.02) > least
     assert least < 0.8 * cost(image)
-
-
-def test_images_together_are_images_one_by_one():
-    images = np.random.default_rng(2).normal(size=(3, 10, 13)).astype(np.float32)
-    weights = np.array([0.1, 0.0, 0.7], np.float32)
-    found, dual = least_variation_near(images, weights, n_steps=7)
-    assert found.shape == images.shape
-    assert dual.shape == (3, 2, 10, 13)
-    for image, weight, together in zip(images, weights, found, strict=True):
-        alone, _ = least_variation_near(image, weight, n_steps=7)
-        np.testing.assert_array_equal(together, alone)
-    np.testing.assert_array_equal(found[1], images[1])

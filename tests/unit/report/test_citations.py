@@ -137,14 +137,14 @@ def with_(**more):
     return found
 
 
-def paragraph(*volumes, sources=(), config=CONFIG):
+def paragraph(*volumes, sources=(), selects=(), config=CONFIG):
     row = {"pixel_size_um": "1.6", "energy_kev": "25", "keep": "true"}
     prediction = Prediction(1020.0, 1020.0, 0.97, "resolved", "ai", "", ())
     scans = tuple(
         ScanRecord(
             name=f"a_{index}", path="", series="a", index=index, row=row, prediction=prediction,
             source=dict(enumerate(sources)).get(index, "ai"), cor_px=1020.0, volume="there",
-            **USUAL,
+            select=dict(enumerate(selects)).get(index, "auto"), **USUAL,
         )
         for index in range(len(volumes))
     )  # fmt: skip
@@ -159,19 +159,7 @@ def paragraph(*volumes, sources=(), config=CONFIG):
 
 
 def test_volumes_of_scans_that_were_taken_out_since_do_not_count():
-    scans = tuple(
-        ScanRecord(
-            name=f"a_{index}", path="", series="a", index=index, row={"keep": "true"},
-            select=select, source="ai" if select == "auto" else "", cor_px=1020.0, volume="there",
-            **USUAL,
-        )
-        for index, select in enumerate(("auto", "no", "auto"))
-    )  # fmt: skip
-    campaign = CampaignRecord(
-        name="", scans=scans, series=(), alerts=(), failures=(), last_job_end=None,
-        notes=(), versions={"snakemake": "9.27.1"}, citations={},
-    )  # fmt: skip
-    text = methods_paragraph(campaign, dict.fromkeys(("a_0", "a_1", "a_2"), PLAIN))
+    text = paragraph(PLAIN, PLAIN, PLAIN, sources=("ai", ""), selects=("auto", "no"))
     assert "2 scans of 1501 projections" in text
     assert "; 1 scan was skipped." in text
 

@@ -103,24 +103,6 @@ def test_without_the_points_of_curves_a_scan_is_in_the_same_state(tmp_path):
         assert [dataclasses.replace(curve, cor_px=(), score=()) for curve in wholes] == list(curves)
 
 
-def test_the_numbers_are_those_of_the_files(tmp_path):
-    made = every_state(tmp_path).write()
-    scans, _ = by_name(made)
-    cor = json.loads((made.results / "cor.json").read_text())
-    assert {n: (s.cor_px, s.source) for n, s in scans.items() if s.cor_px is not None} == {
-        name: (entry["cor_px"], entry["source"]) for name, entry in cor.items()
-    }
-    fixed = scans["bone_006"]
-    assert (fixed.fix.before_px, fixed.fix.after_px, fixed.fix.limit_px) == (548.5, 513.45, 10)
-    assert fixed.fix.neighbours == ("bone_005", "bone_007")
-    assert fixed.prediction.confidence == 0.71
-    assert fixed.prediction.method == "classical"
-    assert "mean of bone_005 and bone_007" in fixed.reason
-    assert scans["bone_009"].reason == "120 of 901 frames: the acquisition was aborted"
-    assert scans["bone_003"].reached == "volume"
-    assert scans[NASTY].reached == "COR"
-
-
 def test_what_needs_attention(tmp_path):
     made = every_state(tmp_path)
     made.scan("metal_1", series="metal", manual="1024,5")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.rights import HEEDING
+from tests.waiting import ended
 from tomopipe.storage.atomic import (
     giving_rights,
     is_protected,
@@ -127,12 +128,8 @@ def test_a_stale_folder_is_removed(tmp_path):
 def asked(what, *paths):
     """Ask a process that heeds modes: something of each path."""
     code = f"from tomopipe.storage.atomic import *; print(*map({what}, {list(map(str, paths))}))"
-    done = subprocess.run(
-        [*HEEDING, sys.executable, "-c", code],
-        check=True, text=True, capture_output=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
-    )  # fmt: skip
-    return done.stdout.strip()
+    env = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    return ended(*HEEDING, sys.executable, "-c", code, env=env)[1].strip()
 
 
 def why(path):

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import HOME, build
-from tomopipe.errors import RunEndedError
 from tomopipe.storage import run_folder as runs
-from tomopipe.storage.atomic import whole, write_text
+from tomopipe.storage.atomic import whole
 
 RESULTS = Path("results")
 
@@ -31,18 +30,6 @@ def test_no_two_runs_have_the_same_folder(campaign):
     assert len(names) == 20
     assert [*Path(RESULTS, ".runs").iterdir()] == [path for path in names if path.exists()]
     assert len(os.listdir(RESULTS / ".runs")) == 1
-
-
-def test_a_job_of_a_run_that_has_ended_does_not_begin(campaign, monkeypatch):
-    folder = runs.begin(RESULTS)
-    monkeypatch.setenv(runs.VARIABLE, str(folder))
-    assert runs.current() == folder
-    runs.end_all(RESULTS)
-    with pytest.raises(RunEndedError, match="has ended"):
-        runs.current()
-    with pytest.raises(RunEndedError):
-        write_text("late", "results/a.txt")
-    assert os.listdir("results") == []
 
 
 def test_no_temporary_file_stays_of_a_run_that_was_killed(campaign, monkeypatch):

@@ -19,9 +19,7 @@ from tests.step_calls import full_recon as step_of
 from tests.step_calls import volume_of
 from tomopipe.recon.array import out_of_memory
 from tomopipe.steps import full_recon
-from tomopipe.stream import fit_options as _fit
 from tomopipe.stream.memory import (
-    Blocks,
     MemoryInputs,
     batches_pinned_bytes,
     gpu_batch,
@@ -185,19 +183,13 @@ class PinnedPool:
         ([0, 20], {"binning": 2, "output": "tiff", "dtype": "uint8"}),
     ],
 )
-def test_pinned_memory_is_what_the_formula_says(truth, monkeypatch, rows, options):
-    blocks, pool, inputs = Blocks(4, 8, behind=2), PinnedPool(), []
-
-    def choose(of, *_, **__):
-        inputs.append(of)
-        return blocks
-
-    monkeypatch.setattr(_fit, "choose_blocks", choose)
+def test_pinned_memory_is_what_the_formula_says(truth, monkeypatch, divide, rows, options):
+    blocks, pool = divide(4, 8, behind=2), PinnedPool()
     monkeypatch.setattr(pretend_cupy.MODULES["cupyx"], "empty_pinned", pool.take)
     path = truth.path.with_name("gpu")
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
         step_of(truth.path, path, cor_px=COR_PX, device="cuda", rows=rows, **options)
-    formula = batches_pinned_bytes(inputs[0], blocks)
+    formula = batches_pinned_bytes(divide.inputs[0], blocks)
     assert 0.4 * formula < pool.n_bytes <= formula
 
 
@@ -263,24 +255,18 @@ def test_rows_that_need_no_decoding_are_read_into_pinned_memory(
     ("stored", "n_all"), [({"chunks": False}, 0), ({}, 0), ({"compression": "gzip"}, 1)], ids=str
 )
 def test_what_is_read_into_pinned_memory_is_counted_there_alone(
-    tmp_path, monkeypatch, reads, stored, n_all
+    tmp_path, monkeypatch, divide, reads, stored, n_all
 ):
     """All rows are one batch: read into other memory once where chunks are to be decoded."""
     truth = write_scan(tmp_path / "s_1.h5", n_rows=16, n_cols=N_COLS, n_angles=N_ANGLES, **stored)
-    inputs = []
-
-    def choose(of, *_, **__):
-        inputs.append(of)
-        return Blocks(16, 32, behind=2)
-
-    monkeypatch.setattr(_fit, "choose_blocks", choose)
+    divide(16, 32, behind=2)
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
         _volume(truth, "gpu", "cuda")
-    assert {of.in_place for of in inputs} == {n_all == 0}
+    assert {of.in_place for of in divide.inputs} == {n_all == 0}
     assert sum(n_rows == 16 and out is None for n_rows, out in reads) == n_all
     reads.clear()
     _volume(truth, "cpu")
-    assert inputs[-1].in_place is False
+    assert divide.inputs[-1].in_place is False
 
 
 @pytest.mark.gpu

@@ -9,9 +9,8 @@ from tomopipe.volumes import preview
 @pytest.fixture
 def small(monkeypatch):
     """Small volumes have a preview, too; of short chunks."""
-    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
-    monkeypatch.setattr(preview, "_SHARE", 0.1)
-    monkeypatch.setattr(preview, "_CHUNK", (3, 16, 16))
+    for name, value in {"_SMALLEST_BYTES": 1, "_SHARE": 0.1, "_CHUNK": (3, 16, 16)}.items():
+        monkeypatch.setattr(preview, name, value)
 
 
 def averaged(data, factor):

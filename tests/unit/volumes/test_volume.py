@@ -69,12 +69,6 @@ def test_mid_planes_and_provenance_come_back(tmp_path, output_format, blocks):
     assert read_provenance(tmp_path / "x") == PROVENANCE
 
 
-def test_equal_volumes_are_equal_files(tmp_path):
-    for name in "ab":
-        _write(tmp_path / name, provenance=PROVENANCE)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
 def _backwards(function, *columns):
     """Do the last first, as threads may."""
     return [function(*args) for args in list(zip(*columns, strict=True))[::-1]][::-1]

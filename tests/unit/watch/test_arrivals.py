@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.exchange_files import N_ANGLES, THETA, replace, write
+from tests.exchange_files import THETA, replace, write
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import find_scans, raw_paths
@@ -42,15 +42,6 @@ def test_a_file_is_complete_once_it_has_not_changed_for_the_settling_time(raw):
     assert look(arrivals, 10) == look(arrivals, 19.9) == []
     assert look(arrivals, 20) == [""]
     assert not arrivals.pending
-
-
-def test_a_file_of_fewer_frames_than_listed_angles_waits(raw):
-    arrivals = Arrivals(raw.parent)
-    abort(raw)
-    assert look(arrivals, 1, settle_s=0) == []
-    assert arrivals.waiting["a_1.h5"].startswith("aborted: 7 frames for 9 angles")
-    abort(raw, N_ANGLES)
-    assert look(arrivals, 2, settle_s=0) == [""]
 
 
 def test_the_marker_of_the_writer_spares_the_settling_time(raw):
