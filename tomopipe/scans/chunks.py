@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, open_hdf5, source_paths
+from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, fault_of, open_hdf5, source_paths
 
 if TYPE_CHECKING:
     import h5py
@@ -201,7 +201,7 @@ def _of_chunks(dataset: "h5py.Dataset") -> NDArray[np.bool_]:
 def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
     """Count the pixels of each frame that written frames of the source files provide."""
     if depth > _DEEPEST:
-        raise ScanError(f"{dataset.file.filename}: {dataset.name}: virtual datasets in a circle")
+        raise fault_of(dataset, f"{dataset.name}: virtual datasets in a circle")
     covered = np.zeros(dataset.shape[0], np.int64)
     missing: list[str] = []
     with ExitStack() as stack:

@@ -15,19 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config import InputBlock, PreprocessBlock, StepOptions
+from tomopipe.config import InputBlock, PreprocessBlock
 from tomopipe.config.blocks import NUMBERS, implausible
 from tomopipe.config.spans import first_and_last
-from tomopipe.errors import ScanError, own_error
+from tomopipe.errors import ScanError, ScanFaultError, naming, own_error
 from tomopipe.scans.angle_lists import UNIT_OF_FILE, other_unit, span_deg
-from tomopipe.scans.formats import NOT_SQUARE, format_of
+from tomopipe.scans.formats import NOT_SQUARE, Path, format_of
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.layout import (
     KEYS,
     SAME_NUMBER,
     Kind,
     Layout,
-    Path,
     Reader,
     corrected,
     refuse_unknown_unit,
@@ -129,7 +128,9 @@ def _examine(
     """Open a scan, check all that is needed of it."""
     options = options if isinstance(options, InputBlock) else InputBlock(**options)
     try:
-        return _read_parts(path, sources, options, stack)
+        with naming(path):
+            reader: Reader = format_of(path).load().open_reader(path, options, stack)
+            return _read_parts(reader, sources, options, stack)
     except ScanError:
         raise
     except Exception as error:
@@ -138,8 +139,9 @@ def _examine(
         raise ScanError(f"{path}: {fault}") from error
 
 
-def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: ExitStack) -> _Parts:
-    reader: Reader = format_of(path).load().open_reader(path, options, stack)
+def _read_parts(
+    reader: Reader, sources: _SourcesOf, options: InputBlock, stack: ExitStack
+) -> _Parts:
     layout = corrected(reader.layout(), options)
     _refuse_implausible(layout)
     warnings = [*layout.warnings, *_check_unit(layout, options)]
@@ -160,7 +162,7 @@ def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: Exi
         listed = ", ".join(map(str, beyond))
         last = n_angles - 1
         warnings.append(f"input.skip_projections: {listed}: the scan has projections 0 to {last}")
-    first, last = first_and_last(f"{path}: input.columns", options.columns, n_cols, "columns of")
+    first, last = first_and_last("input.columns", options.columns, n_cols, "columns of")
     columns = first, last + 1
     n_written, missing = _count_written(layout, chosen)
     if missing and n_written == n_angles:
@@ -205,13 +207,13 @@ def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: Exi
 
 def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
     """Raise where angles cannot be degrees; return a warning where they may not be."""
-    refuse_unknown_unit(layout.path, layout.theta_location, layout.warnings)
+    refuse_unknown_unit(layout.theta_location, layout.warnings)
     if layout.theta_deg is None or options.angle_unit != "auto":
         return []
     in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in layout.warnings)
     fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
     if fault:
-        raise ScanError(f"{layout.path}: {fault} ({layout.theta_location})")
+        raise ScanFaultError(f"{fault} ({layout.theta_location})")
     return [warning] if warning else []
 
 
@@ -247,7 +249,7 @@ def _refuse_implausible(layout: Layout) -> None:
         and (fault := implausible(name, result.value))
     ]
     if faults:
-        raise ScanError(f"{layout.path}: {'; '.join(faults)}")
+        raise ScanFaultError("; ".join(faults))
 
 
 def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
@@ -265,8 +267,8 @@ def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
         beyond = np.mod(theta_deg - (first_deg - _ROUNDING_DEG), 360)
         in_use &= ~(beyond <= last_deg - first_deg + 2 * _ROUNDING_DEG)
     if n_angles and not in_use.any():
-        raise ScanError(
-            f"{layout.path}: none of {n_angles} projections is in use: input.every, "
+        raise ScanFaultError(
+            f"none of {n_angles} projections is in use: input.every, "
             "input.skip_angles and input.skip_projections skip all of them"
         )
     return np.flatnonzero(in_use)
@@ -333,8 +335,3 @@ class RawScan:
         """Read all that there is to know but the pixels, as `read_metadata` does."""
         flats, darks = self.preprocess.flats, self.preprocess.darks
         return read_metadata(self.path, flats=flats, darks=darks, options=self.input)
-
-
-def raw_scan(path: str | os.PathLike[str], options: StepOptions, **more: Any) -> RawScan:
-    """Return a scan with the options of a step; `more` are other fields of `RawScan`."""
-    return RawScan(path, options.input, options.preprocess, **more)

@@ -47,6 +47,11 @@ def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
         raise _explain(path, error) from error
 
 
+def fault_of(item: "h5py.Group | h5py.Dataset", fault: str) -> ScanError:
+    """Return the error for a fault of what a file has, or of the file."""
+    return ScanError(f"{item.file.filename}: {fault}")
+
+
 def source_paths(name: str, virtual_path: str) -> Iterator[str]:
     """Yield where HDF5 looks for a source file: as given, then beside the virtual file."""
     for source in dict.fromkeys((name, name.replace("%%", "%"))):

@@ -23,7 +23,7 @@ from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError, grouped, some_of
 from tomopipe.scans.angle_lists import TILTS, notes_on_list, planned_by_range, read_angles
-from tomopipe.scans.formats import BY_ANGLE, HDF5, TIFF
+from tomopipe.scans.formats import BY_ANGLE, HDF5, TIFF, Path
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
     Placed,
@@ -39,7 +39,6 @@ from tomopipe.scans.layout import (
     PROJECTION,
     Kind,
     Layout,
-    Path,
     Reference,
     counted_keys,
     frames_of_kind,
@@ -99,7 +98,7 @@ class TiffReader:
         source, theta_deg, not_taken = self._find_angles()
         planned = np.full(n_frames, PROJECTION)
         if self._order:
-            planned = counted_keys(self._order, n_frames, self._path)
+            planned = counted_keys(self._order, n_frames)
         self._keys = planned[:n_frames]
         by_image = self._axes[0] == AXES[0]
         self._stack.check_alike(self._keys == INVALID if by_image else None)
@@ -114,7 +113,7 @@ class TiffReader:
             self._refuse_gaps()
         is_reordered = isinstance(self._stack, ImageFiles) and self._stack.is_reordered
         return Layout(
-            path=str(self._path),
+            file=None,
             format="TIFF",
             projections=Frames(self._frames, np.flatnonzero(self._keys == PROJECTION)),
             theta_deg=theta_deg,
