@@ -37,6 +37,77 @@ from tomopipe.scans.scan import ABSENT, References, Scan, Sources, find_referenc
 _ROUNDING_DEG = 1e-4
 
 
+def read_metadata(
+    path: Path,
+    *,
+    flats: Sources = None,
+    darks: Sources = None,
+    options: InputBlock | Mapping[str, Any] = InputBlock(),
+) -> Metadata:
+    """Read all there is to know of a scan but its pixels.
+
+    Parameters
+    ----------
+    path : path-like
+        An HDF5 or TIFF file, or a folder of TIFF files, whatever its name.
+    flats, darks : path-like, sequence of them, or None
+        Where the flats and darks are: None, in the scan itself; "none", declared absent; else
+        another scan that has them, or TIFF files of nothing else. Several were taken at even
+        distances, the first before the scan, the last after it.
+    options : InputBlock or mapping
+        What the configuration says about the scan where the file is silent, or wrong.
+
+    Raises
+    ------
+    StillWrittenError
+        If another process is writing the file.
+    ScanError
+        If the scan cannot be used, whatever the cause; nothing else is raised.
+    """
+    return _raw_scan(path, flats, darks, options).metadata()
+
+
+def open_scan(
+    path: Path,
+    *,
+    flats: Sources = None,
+    darks: Sources = None,
+    options: InputBlock | Mapping[str, Any] = InputBlock(),
+    partial: bool = False,
+) -> AbstractContextManager[Scan]:
+    """Open a scan to read its pixels.
+
+    Parameters
+    ----------
+    path : path
+        File, or folder of images.
+    flats, darks : path or sequence of paths, optional
+        Other files with them, as `preprocess.flats` and `darks`.
+    options : mapping
+        Keys of the configuration's block `input`.
+    partial : bool
+        Accept an incomplete scan, with the leading frames that were written and have an angle.
+
+    Yields
+    ------
+    Scan
+        To be used within the block.
+
+    Raises
+    ------
+    ScanError
+        If the scan cannot be used, or is incomplete without `partial`.
+    """
+    return replace(_raw_scan(path, flats, darks, options), partial=partial).open()
+
+
+def _raw_scan(
+    path: Path, flats: Sources, darks: Sources, options: InputBlock | Mapping[str, Any]
+) -> "RawScan":
+    options = options if isinstance(options, InputBlock) else InputBlock(**options)
+    return RawScan(path, options, PreprocessBlock.model_construct(flats=flats, darks=darks))
+
+
 @dataclass(frozen=True)
 class RawScan:
     """A raw scan, and what the configuration says of it: it alone adds its path to errors."""
@@ -86,74 +157,6 @@ class RawScan:
             # Broken files raise nearly anything from nearly anywhere.
             fault_text = own_error(error) or f"broken file ({one_line(error)})"
             raise ScanError(f"{self.path}: {fault_text}") from error
-
-
-def _raw_scan(
-    path: Path, flats: Sources, darks: Sources, options: InputBlock | Mapping[str, Any]
-) -> RawScan:
-    options = options if isinstance(options, InputBlock) else InputBlock(**options)
-    return RawScan(path, options, PreprocessBlock.model_construct(flats=flats, darks=darks))
-
-
-def read_metadata(
-    path: Path,
-    *,
-    flats: Sources = None,
-    darks: Sources = None,
-    options: InputBlock | Mapping[str, Any] = InputBlock(),
-) -> Metadata:
-    """Read all there is to know of a scan but its pixels.
-
-    Parameters
-    ----------
-    path : path-like
-        An HDF5 or TIFF file, or a folder of TIFF files, whatever its name.
-    flats, darks : path-like, sequence of them, or None
-        Where the flats and darks are: None, in the scan itself; "none", declared absent; else
-        another scan that has them, or TIFF files of nothing else. Several were taken at even
-        distances, the first before the scan, the last after it.
-    options : InputBlock or mapping
-        What the configuration says about the scan where the file is silent, or wrong.
-
-    Raises
-    ------
-    StillWrittenError
-        If another process is writing the file.
-    ScanError
-        If the scan cannot be used, whatever the cause; nothing else is raised.
-    """
-    return _raw_scan(path, flats, darks, options).metadata()
-
-
-def open_scan(
-    path: Path,
-    *,
-    flats: Sources = None,
-    darks: Sources = None,
-    options: InputBlock | Mapping[str, Any] = InputBlock(),
-    partial: bool = False,
-) -> AbstractContextManager[Scan]:
-    """Open a scan to read its pixels.
-
-    Parameters
-    ----------
-    path, flats, darks, options
-        As in `read_metadata`.
-    partial : bool
-        Accept an incomplete scan; only the leading frames that were really written and have a
-        finite angle are used, with their angles. Of those that `options` leaves out, none is.
-
-    Yields
-    ------
-    Scan
-        To be used within the block.
-
-    Raises
-    ------
-    ScanError
-        If the scan cannot be used, or is incomplete and `partial` is False.
-    """
-    return replace(_raw_scan(path, flats, darks, options), partial=partial).open()
 
 
 _Parts = tuple[Metadata, Frames, list[References]]  # with projections; flats and darks
