@@ -5,7 +5,6 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.errors import ScanError
@@ -51,15 +50,19 @@ def fault_of(item: "h5py.Group | h5py.Dataset", fault: str) -> ScanError:
     return ScanError(f"{item.file.filename}: {fault}")
 
 
-def source_paths(name: str, virtual_path: str) -> Iterator[str]:
-    """Yield where HDF5 looks for a source file: as given, then beside the virtual file."""
-    for source in dict.fromkeys((name, name.replace("%%", "%"))):
-        if os.path.isabs(source):
-            yield source
-        for home in dict.fromkeys((virtual_path, os.path.realpath(virtual_path))):
-            folder = os.path.dirname(home)
-            relative = os.path.basename(source) if os.path.isabs(source) else source
-            yield os.path.join(folder, relative)
+def source_path(name: str, virtual_path: str) -> str:
+    """Return where HDF5 opens a source file: as given, or beside the virtual file.
+
+    Where it looks first, if there is none.
+    """
+    homes = [os.path.dirname(path) for path in (virtual_path, os.path.realpath(virtual_path))]
+    places = []
+    for source in (name, name.replace("%%", "%")):
+        is_absolute = os.path.isabs(source)
+        places += [source] * is_absolute
+        relative = os.path.basename(source) if is_absolute else source
+        places += [os.path.join(folder, relative) for folder in homes]
+    return next(filter(os.path.exists, places), places[0])
 
 
 def check_file(path: str | os.PathLike[str]) -> bytes:
