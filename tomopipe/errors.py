@@ -35,6 +35,10 @@ class ScanError(TomopipeError):
     """A scan that cannot be used; the message is the reason written to the inventory."""
 
 
+class ScanFaultError(ScanError):
+    """What is wrong with a scan, without its path: who opened the scan adds it (`naming`)."""
+
+
 class DeviceError(TomopipeError):
     """A missing or unusable GPU: not the fault of a scan; another machine may have one."""
 
@@ -81,6 +85,15 @@ def saying(what: str, advice: str = "") -> Iterator[None]:
         raise  # complete already
     except OSError as error:
         raise TomopipeError(f"{what} ({error.strerror}).{advice}") from error
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Add the path of the file that is read to each ScanFaultError of the block."""
+    try:
+        yield
+    except ScanFaultError as fault:
+        raise ScanError(f"{path}: {fault}") from fault
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -209,9 +209,10 @@ class Campaign:
 
     def raw_scan(self, scan: str) -> "RawScan":
         """Return a scan as its steps read it; `partial`: it may have been selected by hand."""
-        from tomopipe.scans.exchange import raw_scan
+        from tomopipe.scans.exchange import RawScan
 
-        return raw_scan(self.scans[scan].path, self.for_scan(scan).config, partial=True)
+        config = self.for_scan(scan).config
+        return RawScan(self.scans[scan].path, config.input, config.preprocess, partial=True)
 
     @property
     def is_corrected(self) -> bool:

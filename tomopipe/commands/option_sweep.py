@@ -21,7 +21,7 @@ from tomopipe.config import OverrideBlock, load_yaml, problems_of
 from tomopipe.cost import known_cors
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.foreign import refuse_foreign_sweep
-from tomopipe.scans.exchange import RawScan, raw_scan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_text
 from tomopipe.stream.memory import Resources
@@ -133,8 +133,9 @@ def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int
 
 
 def _raw(campaign: Campaign, scan: str) -> RawScan:
-    """Return a scan that is read with exactly this configuration, without overrides."""
-    return raw_scan(campaign.scans[scan].path, campaign.config, partial=True)
+    """Return a scan read with exactly this configuration, without overrides."""
+    config = campaign.config
+    return RawScan(campaign.scans[scan].path, config.input, config.preprocess, partial=True)
 
 
 def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:

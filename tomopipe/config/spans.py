@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from tomopipe.config.blocks import TryReconBlock
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, ScanFaultError
 
 
 def first_and_last(
@@ -21,7 +21,7 @@ def first_and_last(
         return 0, n - 1
     first, last = span
     if not 0 <= first <= last < n:
-        raise ScanError(f"{key}: [{first}, {last}] are not {of} this scan (0 to {n - 1})")
+        raise ScanFaultError(f"{key}: [{first}, {last}] are not {of} this scan (0 to {n - 1})")
     return first, last
 
 

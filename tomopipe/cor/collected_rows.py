@@ -16,9 +16,9 @@ from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.prep.bad_pixels import ConstantFrames, find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
-from tomopipe.scans.hdf5 import new_hdf5, put
 from tomopipe.scans.scan import Scan
 from tomopipe.storage.atomic import whole
+from tomopipe.storage.hdf5_files import new_hdf5, put
 
 if TYPE_CHECKING:
     import h5py

@@ -81,11 +81,11 @@ def content_of(path: str | os.PathLike[str]) -> str:
 def raw_content(path: str | os.PathLike[str]) -> str:
     """Return a checksum of a raw file, or a fingerprint if it is large or a folder; "" on failure.
 
-    A fingerprint (`tomopipe.scans.fingerprint`) reads a small part of the file.
+    A fingerprint (`tomopipe.reruns.fingerprint`) reads a small part of the file.
     """
     try:
         if os.path.isdir(path) or os.path.getsize(path) > SUMMED_BYTES:
-            from tomopipe.scans.fingerprint import fingerprint
+            from tomopipe.reruns.fingerprint import fingerprint
 
             return fingerprint(path)
         return checksums.checksum_of(path)
@@ -97,7 +97,7 @@ def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
     """Tell whether a raw file has changed since `raw_content`; None if it cannot be read."""
     try:
         if content.startswith("sample:"):
-            from tomopipe.scans.fingerprint import fingerprint
+            from tomopipe.reruns.fingerprint import fingerprint
 
             return fingerprint(path) != content
         return checksums.checksum_of(path) != checksums.without_marks(content)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, open_hdf5, source_paths
+from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, fault_of, open_hdf5, source_path
 
 if TYPE_CHECKING:
     import h5py
@@ -51,9 +51,8 @@ def chunks_of(dataset: "h5py.Dataset") -> Chunks:
         for source in dataset.virtual_sources()[:1]:
             if source.file_name == ".":
                 return _like(dataset.file[source.dset_name], dataset)
-            for path in source_paths(source.file_name, dataset.file.filename):
-                with open_hdf5(path) as file:
-                    return _like(file[source.dset_name], dataset)
+            with open_hdf5(source_path(source.file_name, dataset.file.filename)) as file:
+                return _like(file[source.dset_name], dataset)
     except (ScanError, *UNREADABLE):  # what is wrong with it is reported when it is read
         return Chunks()
     return Chunks()
@@ -201,7 +200,7 @@ def _of_chunks(dataset: "h5py.Dataset") -> NDArray[np.bool_]:
 def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
     """Count the pixels of each frame that written frames of the source files provide."""
     if depth > _DEEPEST:
-        raise ScanError(f"{dataset.file.filename}: {dataset.name}: virtual datasets in a circle")
+        raise fault_of(dataset, f"{dataset.name}: virtual datasets in a circle")
     covered = np.zeros(dataset.shape[0], np.int64)
     missing: list[str] = []
     with ExitStack() as stack:
@@ -210,10 +209,8 @@ def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
         def open_file(name: str) -> "h5py.File | None":
             if name == ".":
                 return dataset.file
-            places = source_paths(name, dataset.file.filename)
-            path = next(filter(os.path.exists, places), None)
             try:
-                return None if path is None else stack.enter_context(open_hdf5(path))
+                return stack.enter_context(open_hdf5(source_path(name, dataset.file.filename)))
             except StillWrittenError:
                 raise
             except ScanError:

@@ -11,7 +11,7 @@ from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans.angle_lists import BY_NAME, DIFFER, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of
-from tomopipe.scans.hdf5 import UNREADABLE
+from tomopipe.scans.hdf5 import UNREADABLE, fault_of
 
 if TYPE_CHECKING:
     import h5py
@@ -47,23 +47,22 @@ def find_dataset(file: "h5py.File", name: str) -> "h5py.Dataset | None":
     """Return a dataset of numbers that can be decoded, None if nothing is there, or raise."""
     import h5py
 
-    path = file.filename
     try:
         result = file[name]
     except (KeyError, OSError) as error:
         link = why_closed(file, name)
         if link is None:
             return None
-        raise ScanError(f"{path}: {name} {link}") from error
+        raise fault_of(file, f"{name} {link}") from error
     if not isinstance(result, h5py.Dataset):
-        raise ScanError(f"{path}: {name} is a group; expected a dataset")
+        raise fault_of(file, f"{name} is a group; expected a dataset")
     if result.shape is None or result.dtype.kind not in "uif":
         others = "; input.angles gives others" if is_angle(name.rpartition("/")[2]) else ""
-        raise ScanError(
-            f"{path}: {name} has type {result.dtype}; expected whole numbers or floats{others}"
+        raise fault_of(
+            file, f"{name} has type {result.dtype}; expected whole numbers or floats{others}"
         )
     if max(result.shape, default=0) > _LONGEST:
-        raise ScanError(f"{path}: {name} has shape {result.shape}; the file must be broken")
+        raise fault_of(file, f"{name} has shape {result.shape}; the file must be broken")
     _load_filters(result)
     is_whole = len(kept_axes(result.shape)) == result.ndim
     shown = result if is_whole else Squeezed(result)
@@ -123,17 +122,15 @@ def need_dataset(file: "h5py.File", name: str, hint: str = "") -> "h5py.Dataset"
     """Return a dataset as `find_dataset` does; a ScanError, with a hint, if there is none."""
     dataset = find_dataset(file, name)
     if dataset is None:
-        raise ScanError(f"{file.filename}: no {name}{hint}")
+        raise fault_of(file, f"no {name}{hint}")
     return dataset
 
 
 def check_stack(dataset: "h5py.Dataset", *, or_image: bool = False) -> None:
     """Raise a ScanError unless a dataset is a stack of frames, or one frame."""
     if not (dataset.ndim == 3 or (or_image and dataset.ndim == 2)) or 0 in dataset.shape:
-        raise ScanError(
-            f"{dataset.file.filename}: {dataset.name} has shape {dataset.shape}; expected 3-D, not "
-            f"empty{MANY_AXES * (dataset.ndim > 3)}"
-        )
+        shape = f"{dataset.name} has shape {dataset.shape}; expected 3-D, not empty"
+        raise fault_of(dataset, f"{shape}{MANY_AXES * (dataset.ndim > 3)}")
 
 
 def degrees_of(dataset: "h5py.Dataset", unit: str) -> "Angles":
@@ -145,10 +142,8 @@ def degrees_of(dataset: "h5py.Dataset", unit: str) -> "Angles":
 def values_of(dataset: "h5py.Dataset") -> NDArray[Any]:
     """Read a list; its axes of length 1 do not count."""
     if sum(n != 1 for n in dataset.shape) > 1:
-        raise ScanError(
-            f"{dataset.file.filename}: {dataset.name} has shape {dataset.shape}; expected one "
-            "dimension"
-        )
+        shape = f"{dataset.name} has shape {dataset.shape}"
+        raise fault_of(dataset, f"{shape}; expected one dimension")
     return np.asarray(dataset[()]).ravel()
 
 
@@ -274,10 +269,11 @@ def _load_filters(dataset: "h5py.Dataset") -> None:
 
     for number, _, _, name in filters:
         if not h5py.h5z.filter_avail(number):
-            raise ScanError(
-                f"{dataset.file.filename}: {dataset.name} is compressed with HDF5 filter {number} "
-                f"({name.decode(errors='replace')}), which is not installed: upgrade hdf5plugin, "
-                "or write the file without it (h5repack -f GZIP=1)"
+            what = f"HDF5 filter {number} ({name.decode(errors='replace')})"
+            raise fault_of(
+                dataset,
+                f"{dataset.name} is compressed with {what}, which is not installed: upgrade "
+                "hdf5plugin, or write the file without it (h5repack -f GZIP=1)",
             )
 
 

@@ -5,7 +5,6 @@ a scan unusable raises a ScanError whose message is `path: reason`, in one line;
 incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,19 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config import InputBlock, PreprocessBlock, StepOptions
+from tomopipe.config import InputBlock, PreprocessBlock
 from tomopipe.config.blocks import NUMBERS, implausible
 from tomopipe.config.spans import first_and_last
-from tomopipe.errors import ScanError, own_error
+from tomopipe.errors import ScanError, ScanFaultError, own_error
 from tomopipe.scans.angle_lists import UNIT_OF_FILE, other_unit, span_deg
-from tomopipe.scans.formats import NOT_SQUARE, format_of
+from tomopipe.scans.formats import NOT_SQUARE, Path, format_of
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.layout import (
     KEYS,
     SAME_NUMBER,
-    Kind,
     Layout,
-    Path,
     Reader,
     corrected,
     refuse_unknown_unit,
@@ -67,11 +64,9 @@ def read_metadata(
     ScanError
         If the scan cannot be used, whatever the cause; nothing else is raised.
     """
-    with ExitStack() as stack:
-        return _examine(path, {"flats": flats, "darks": darks}, options, stack)[0]
+    return _raw_scan(path, flats, darks, options).metadata()
 
 
-@contextmanager
 def open_scan(
     path: Path,
     *,
@@ -79,7 +74,7 @@ def open_scan(
     darks: Sources = None,
     options: InputBlock | Mapping[str, Any] = InputBlock(),
     partial: bool = False,
-) -> Iterator[Scan]:
+) -> AbstractContextManager[Scan]:
     """Open a scan to read its pixels.
 
     Parameters
@@ -103,52 +98,79 @@ def open_scan(
     ScanError
         If the scan cannot be used, or is incomplete without `partial`.
     """
-    with ExitStack() as stack:
-        sources: _SourcesOf = {"flats": flats, "darks": darks}
-        metadata, projections, references = _examine(path, sources, options, stack)
-        reason = incomplete(metadata)
-        if reason and not partial:
-            says_how = IN_ORDER in reason or "skip_projections" in reason
-            hint = "" if says_how else "; `select: yes` uses the frames that are there"
-            raise ScanError(f"{path}: {reason}{hint}")
-        if (theta_deg := metadata.theta_deg) is None:
-            raise ScanError(f"{path}: {NO_ANGLES}")
-        there = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
-        frames = there[np.isfinite(theta_deg[there])]
-        if len(frames) == 0:
-            raise ScanError(
-                f"{path}: no frame can be used; {reason or 'leave it out (`select: no`)'}"
-            )
-        yield Scan(metadata, projections, frames, *references)
+    return replace(_raw_scan(path, flats, darks, options), partial=partial).open()
 
 
-_SourcesOf = dict[Kind, Sources]
+def _raw_scan(
+    path: Path, flats: Sources, darks: Sources, options: InputBlock | Mapping[str, Any]
+) -> "RawScan":
+    options = options if isinstance(options, InputBlock) else InputBlock(**options)
+    return RawScan(path, options, PreprocessBlock.model_construct(flats=flats, darks=darks))
+
+
+@dataclass(frozen=True)
+class RawScan:
+    """A raw scan, and what the configuration says of it: it alone adds its path to errors."""
+
+    path: Path  # an HDF5 or TIFF file, or a folder of TIFF files
+    input: InputBlock = InputBlock()  # what the file does not say, or says wrongly
+    # where flats and darks are, and how the projections are corrected
+    preprocess: PreprocessBlock = PreprocessBlock()
+    name: str = ""  # of the scan in its campaign; by default that of the file without its ending
+    # use the frames that were really written, of a scan that has fewer than it claims
+    partial: bool = False
+
+    @contextmanager
+    def open(self) -> Iterator[Scan]:
+        """Open it as `open_scan` does."""
+        with ExitStack() as stack:
+            metadata, projections, references = self._examine(stack)
+            reason = incomplete(metadata)
+            if reason and not self.partial:
+                says_how = IN_ORDER in reason or "skip_projections" in reason
+                hint = "" if says_how else "; `select: yes` uses the frames that are there"
+                raise ScanError(f"{self.path}: {reason}{hint}")
+            if (theta_deg := metadata.theta_deg) is None:
+                raise ScanError(f"{self.path}: {NO_ANGLES}")
+            there = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
+            frames = there[np.isfinite(theta_deg[there])]
+            if len(frames) == 0:
+                remedy = reason or "leave it out (`select: no`)"
+                raise ScanError(f"{self.path}: no frame can be used; {remedy}")
+            yield Scan(metadata, projections, frames, *references)
+
+    def metadata(self) -> Metadata:
+        """Read all that there is to know but the pixels, as `read_metadata` does."""
+        with ExitStack() as stack:
+            return self._examine(stack)[0]
+
+    def _examine(self, stack: ExitStack) -> "_Parts":
+        """Open it, check all that is needed of it."""
+        try:
+            reader: Reader = format_of(self.path).load().open_reader(self.path, self.input, stack)
+            return _read_parts(reader, self.preprocess, self.input, stack)
+        except ScanFaultError as fault:
+            raise ScanError(f"{self.path}: {fault}") from fault
+        except ScanError:
+            raise
+        except Exception as error:
+            # Broken files raise nearly anything from nearly anywhere.
+            fault_text = own_error(error) or f"broken file ({one_line(error)})"
+            raise ScanError(f"{self.path}: {fault_text}") from error
+
+
 _Parts = tuple[Metadata, Frames, list[References]]  # with projections; flats and darks
 
 
-def _examine(
-    path: Path, sources: _SourcesOf, options: InputBlock | Mapping[str, Any], stack: ExitStack
+def _read_parts(
+    reader: Reader, preprocess: PreprocessBlock, options: InputBlock, stack: ExitStack
 ) -> _Parts:
-    """Open a scan, check all that is needed of it."""
-    options = options if isinstance(options, InputBlock) else InputBlock(**options)
-    try:
-        return _read_parts(path, sources, options, stack)
-    except ScanError:
-        raise
-    except Exception as error:
-        # Broken files raise nearly anything from nearly anywhere.
-        fault = own_error(error) or f"broken file ({one_line(error)})"
-        raise ScanError(f"{path}: {fault}") from error
-
-
-def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: ExitStack) -> _Parts:
-    reader: Reader = format_of(path).load().open_reader(path, options, stack)
     layout = corrected(reader.layout(), options)
     _refuse_implausible(layout)
     warnings = [*layout.warnings, *_check_unit(layout, options)]
     references = [
-        find_references(reader, kind, source, layout, options, stack)
-        for kind, source in sources.items()
+        find_references(reader, kind, getattr(preprocess, kind), layout, options, stack)
+        for kind in KEYS
     ]
     if options.unsigned:
         layout = replace(layout, projections=unsigned(layout.projections))
@@ -163,7 +185,7 @@ def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: Exi
         listed = ", ".join(map(str, beyond))
         last = n_angles - 1
         warnings.append(f"input.skip_projections: {listed}: the scan has projections 0 to {last}")
-    first, last = first_and_last(f"{path}: input.columns", options.columns, n_cols, "columns of")
+    first, last = first_and_last("input.columns", options.columns, n_cols, "columns of")
     columns = first, last + 1
     n_written, missing = _count_written(layout, chosen)
     if missing and n_written == n_angles:
@@ -208,13 +230,13 @@ def _read_parts(path: Path, sources: _SourcesOf, options: InputBlock, stack: Exi
 
 def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
     """Raise where angles cannot be degrees; return a warning where they may not be."""
-    refuse_unknown_unit(layout.path, layout.theta_location, layout.warnings)
+    refuse_unknown_unit(layout.theta_location, layout.warnings)
     if layout.theta_deg is None or options.angle_unit != "auto":
         return []
     in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in layout.warnings)
     fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
     if fault:
-        raise ScanError(f"{layout.path}: {fault} ({layout.theta_location})")
+        raise ScanFaultError(f"{fault} ({layout.theta_location})")
     return [warning] if warning else []
 
 
@@ -250,7 +272,7 @@ def _refuse_implausible(layout: Layout) -> None:
         and (fault := implausible(name, result.value))
     ]
     if faults:
-        raise ScanError(f"{layout.path}: {'; '.join(faults)}")
+        raise ScanFaultError("; ".join(faults))
 
 
 def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
@@ -268,8 +290,8 @@ def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
         beyond = np.mod(theta_deg - (first_deg - _ROUNDING_DEG), 360)
         in_use &= ~(beyond <= last_deg - first_deg + 2 * _ROUNDING_DEG)
     if n_angles and not in_use.any():
-        raise ScanError(
-            f"{layout.path}: none of {n_angles} projections is in use: input.every, "
+        raise ScanFaultError(
+            f"none of {n_angles} projections is in use: input.every, "
             "input.skip_angles and input.skip_projections skip all of them"
         )
     return np.flatnonzero(in_use)
@@ -308,36 +330,3 @@ def _describe(
         parts.append(f"not found: {', '.join(missing)}")
     parts += layout.notes
     return "; ".join(parts)
-
-
-@dataclass(frozen=True)
-class RawScan:
-    """A raw scan, and what the configuration says of it."""
-
-    path: str | os.PathLike[str]  # an HDF5 or TIFF file, or a folder of TIFF files
-    input: InputBlock = InputBlock()  # what the file does not say, or says wrongly
-    # where flats and darks are, and how the projections are corrected
-    preprocess: PreprocessBlock = PreprocessBlock()
-    name: str = ""  # of the scan in its campaign; by default that of the file without its ending
-    # use the frames that were really written, of a scan that has fewer than it claims
-    partial: bool = False
-
-    def open(self) -> AbstractContextManager[Scan]:
-        """Open it as `open_scan` does."""
-        return open_scan(
-            self.path,
-            flats=self.preprocess.flats,
-            darks=self.preprocess.darks,
-            options=self.input,
-            partial=self.partial,
-        )
-
-    def metadata(self) -> Metadata:
-        """Read all that there is to know but the pixels, as `read_metadata` does."""
-        flats, darks = self.preprocess.flats, self.preprocess.darks
-        return read_metadata(self.path, flats=flats, darks=darks, options=self.input)
-
-
-def raw_scan(path: str | os.PathLike[str], options: StepOptions, **more: Any) -> RawScan:
-    """Return a scan with the options of a step; `more` are other fields of `RawScan`."""
-    return RawScan(path, options.input, options.preprocess, **more)

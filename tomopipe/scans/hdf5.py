@@ -1,12 +1,10 @@
-"""Open HDF5 files of others read-only and say why one cannot be; write our own without loss."""
+"""Open HDF5 files of others read-only and say why one cannot be."""
 
 import errno
 import os
 import re
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.errors import ScanError
@@ -47,57 +45,24 @@ def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
         raise _explain(path, error) from error
 
 
-def source_paths(name: str, virtual_path: str) -> Iterator[str]:
-    """Yield where HDF5 looks for a source file: as given, then beside the virtual file."""
-    for source in dict.fromkeys((name, name.replace("%%", "%"))):
-        if os.path.isabs(source):
-            yield source
-        for home in dict.fromkeys((virtual_path, os.path.realpath(virtual_path))):
-            folder = os.path.dirname(home)
-            relative = os.path.basename(source) if os.path.isabs(source) else source
-            yield os.path.join(folder, relative)
+def fault_of(item: "h5py.Group | h5py.Dataset", fault: str) -> ScanError:
+    """Return the error for a fault of what a file has, or of the file."""
+    return ScanError(f"{item.file.filename}: {fault}")
 
 
-@contextmanager
-def new_hdf5(path: str | os.PathLike[str], **options: Any) -> "Iterator[h5py.File]":
-    """Yield a new HDF5 file; what cannot be written to its end is an OSError, and no crash."""
-    import h5py
+def source_path(name: str, virtual_path: str) -> str:
+    """Return where HDF5 opens a source file: as given, or beside the virtual file.
 
-    # What is written here are whole chunks, which need no cache. With one, HDF5 keeps what a full
-    # disk refused and crashes the process when it tries again.
-    file = h5py.File(path, "w", rdcc_nbytes=0, **options)
-    try:
-        yield file
-    except BaseException:
-        with suppress(Exception):  # the first error says more than those of closing
-            # Where a disk is full HDF5 crashes when closing: what it still writes goes to memory.
-            nowhere = os.memfd_create("nowhere")
-            os.dup2(nowhere, file.id.get_vfd_handle())
-            os.close(nowhere)
-            file.close()
-        raise
-    with _written(path):
-        file.close()
-
-
-def put(group: "h5py.Group", name: str, data: Any) -> None:
-    """Write a dataset that nobody holds open; what the disk refuses is an OSError.
-
-    HDF5 writes small data when a dataset is closed, and h5py loses an error of the closing of one
-    that it lets go of: the file would be whole, with zeros in it.
+    Where it looks first, if there is none.
     """
-    with _written(group.file.filename):
-        group.create_dataset(name, data=data).flush()
-
-
-@contextmanager
-def _written(path: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        match = re.search(r"errno = (\d+)", str(error))
-        number = int(match[1]) if match else errno.EIO
-        raise OSError(number, f"cannot be written to its end ({error})", str(path)) from error
+    homes = [os.path.dirname(path) for path in (virtual_path, os.path.realpath(virtual_path))]
+    places = []
+    for source in (name, name.replace("%%", "%")):
+        is_absolute = os.path.isabs(source)
+        places += [source] * is_absolute
+        relative = os.path.basename(source) if is_absolute else source
+        places += [os.path.join(folder, relative) for folder in homes]
+    return next(filter(os.path.exists, places), places[0])
 
 
 def check_file(path: str | os.PathLike[str]) -> bytes:

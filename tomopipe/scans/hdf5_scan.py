@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanFaultError
 from tomopipe.scans import nxtomo
 from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames
 from tomopipe.scans.datasets import (
@@ -33,6 +33,7 @@ from tomopipe.scans.datasets import (
     kept_axes,
     list_in,
 )
+from tomopipe.scans.formats import Path
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.layout import (
     COUNTED,
@@ -40,7 +41,6 @@ from tomopipe.scans.layout import (
     PROJECTION,
     Kind,
     Layout,
-    Path,
     Reader,
     Reference,
     all_of,
@@ -73,14 +73,14 @@ def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
         return NamedReader(file, options)
     if tuple(options.axes) != AXES:
         if DATA not in file:
-            raise ScanError(
-                f"{path}: input.axes: {', '.join(options.axes)} is of TIFF files, DXchange files, "
-                "or datasets that input.paths names: set input.paths.data"
+            raise ScanFaultError(
+                f"input.axes: {', '.join(options.axes)} is of TIFF files, DXchange files, or "
+                "datasets that input.paths names: set input.paths.data"
             )
         return NamedReader(file, options.model_copy(update={"paths": paths_of(file)}))
     if options.frames:
-        raise ScanError(
-            f"{path}: input.frames is of TIFF files, or datasets that input.paths names: set "
+        raise ScanFaultError(
+            "input.frames is of TIFF files, or datasets that input.paths names: set "
             "input.paths.data, or leave it to the file, which says of what kind its frames are"
         )
     if "exchange" not in file and (entries := nxtomo.find_entries(file)):
@@ -102,8 +102,8 @@ def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack)
     stacks = [dataset.name for dataset in datasets if len(dataset.shape) == 3]
     images = [] if stacks else _images(datasets, kind)
     if "exchange" in file or (len(stacks) != 1 and not images):
-        raise ScanError(
-            f"{path}: which dataset has the {kind}? It has {brief_tree(file)}; name it in "
+        raise ScanFaultError(
+            f"which dataset has the {kind}? It has {brief_tree(file)}; name it in "
             f"input.paths.{kind}"
         )
 
@@ -137,10 +137,7 @@ def _turned(reference: Reference, kind: Kind, axes: Sequence[str]) -> Reference:
     """Return flats or darks of a file that is read by itself with the axes of the projections."""
     pixels = reference.frames.pixels
     if not isinstance(pixels, Hdf5Pixels):
-        raise ScanError(
-            f"{pixels.file.filename if pixels.file else pixels.name}: mirrored {kind}, and "
-            f"input.axes: name them in input.paths.{kind}"
-        )
+        raise ScanFaultError(f"mirrored {kind}, and input.axes: name them in input.paths.{kind}")
     return replace(reference, frames=replace(reference.frames, pixels=images_of(pixels, axes)))
 
 
@@ -148,15 +145,14 @@ class NamedReader:
     """An open HDF5 file whose datasets the configuration names (`input.paths.data`)."""
 
     def __init__(self, file: "h5py.File", options: InputBlock) -> None:
-        self._file, self._path, self._options = file, file.filename, options
+        self._file, self._options = file, options
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
         index = np.flatnonzero(self._keys == PROJECTION)
         if not len(index):
-            raise ScanError(
-                f"{self._path}: {self._stated_by} marks no projection (0); correct "
-                "input.paths.image_key"
+            raise ScanFaultError(
+                f"{self._stated_by} marks no projection (0); correct input.paths.image_key"
             )
         theta_deg, location, warnings, positions = angles_unless_given(
             self._options, lambda: self._theta_deg(len(index))
@@ -167,7 +163,7 @@ class NamedReader:
         n_frames, n_planned = len(self._keys), len(self._planned)
         counted = COUNTED if self._options.frames else f"keys in {self._stated_by}"
         return Layout(
-            path=self._path,
+            file=self._file,
             format="HDF5",
             projections=Frames(self._data, index),
             location=self._data.name,
@@ -191,9 +187,9 @@ class NamedReader:
         result = frames_of_kind(kind, self._data, self._keys, location)
         if not result:
             missing = f"{location}: none" if self._stated_by else f"no {kind} are named"
-            raise ScanError(
-                f"{self._path}: {missing}; the file has {brief_tree(self._file)}: set "
-                f"input.paths.{kind} to a dataset of it, or {how_to_name(kind)}"
+            raise ScanFaultError(
+                f"{missing}; the file has {brief_tree(self._file)}: set input.paths.{kind} to a "
+                f"dataset of it, or {how_to_name(kind)}"
             )
         return result
 
@@ -210,12 +206,11 @@ class NamedReader:
         """The kind of each frame that was to be taken."""
         n_frames = self._data.shape[0]
         if self._options.frames:
-            return counted_keys(self._options.frames, n_frames, self._path)
+            return counted_keys(self._options.frames, n_frames)
         if self._options.paths.image_key is None:
             return np.full(n_frames, PROJECTION)
         keys = self._find("image_key", 1)[()].astype(np.int64).ravel()
-        where, remedy = f"{self._path}: {self._stated_by}", "correct input.paths.image_key"
-        check_keys(keys, n_frames, where, remedy)
+        check_keys(keys, n_frames, self._stated_by, "correct input.paths.image_key")
         return keys
 
     @property
@@ -253,9 +248,9 @@ class NamedReader:
             fault = f"{name} has shape {dataset.shape}; expected {expected}, not empty"
             if key in KEYS:
                 fault += f" ({how_to_name(key)})"
-        raise ScanError(
-            f"{self._path}: {fault}; the file has {brief_tree(self._file)}: correct "
-            f"input.paths.{key}, for some scans only in overrides"
+        raise ScanFaultError(
+            f"{fault}; the file has {brief_tree(self._file)}: correct input.paths.{key}, for some "
+            "scans only in overrides"
         )
 
 
@@ -277,12 +272,12 @@ class DxchangeReader(NamedReader):
     def _reference(self, kind: Kind, name: str) -> Reference:
         file, dataset = self._file, find_dataset(self._file, name)
         if dataset is None:
-            raise ScanError(
-                f"{self._path}: no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: "
-                "input.paths names other datasets"
+            raise ScanFaultError(
+                f"no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: input.paths "
+                "names other datasets"
             )
         if 0 in dataset.shape:
-            raise ScanError(f"{self._path}: {name} has no frames; {how_to_name(kind)}")
+            raise ScanFaultError(f"{name} has no frames; {how_to_name(kind)}")
         check_stack(dataset, or_image=True)
         frames = all_of(Hdf5Pixels(dataset))
         locations = _locations(file) if kind == "flats" else None
@@ -313,8 +308,8 @@ class DxchangeReader(NamedReader):
         if len(angles) == n_all and not _are_even(angles):
             of_data = self._of_data(n_frames)
             if of_data is None or len(of_data) != len(angles):
-                raise ScanError(
-                    f"{self._path}: {THETA} has {len(angles)} angles, as many as there are "
+                raise ScanFaultError(
+                    f"{THETA} has {len(angles)} angles, as many as there are "
                     f"projections ({n_frames}), flats and darks, and the file does not tell which "
                     "are of the projections: give these alone, input.angles"
                 )
@@ -334,9 +329,8 @@ class DxchangeReader(NamedReader):
     def _stack(self) -> Hdf5Pixels:
         data = find_dataset(self._file, DATA)
         if data is None:
-            raise ScanError(
-                f"{self._path}: no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has "
-                f"{brief_tree(self._file)}"
+            raise ScanFaultError(
+                f"no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has {brief_tree(self._file)}"
             )
         check_stack(data)
         return Hdf5Pixels(data)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import NUMBERS, AngleRange
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanFaultError
 from tomopipe.scans.angle_lists import (
     BY_NAME,
     DIFFER,
@@ -31,8 +31,7 @@ from tomopipe.scans.angle_lists import (
     unwrapped,
 )
 from tomopipe.scans.datasets import attribute_of, degrees_of, need_dataset, text_of
-from tomopipe.scans.formats import Path
-from tomopipe.scans.hdf5 import UNREADABLE, open_hdf5
+from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.scans.pixels import Frames, Pixels
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ _WORDS = {"projection": PROJECTION, "flat": FLAT, "dark": DARK, "invalid": INVAL
 class Layout:
     """Where the parts of a scan are."""
 
-    path: str
+    file: "h5py.File | None"  # None: TIFF
     format: str  # DXchange, NXtomo, HDF5 (datasets that the configuration names) or TIFF
     projections: Frames  # without those marked as invalid
     location: str  # where they are, the same for scans recorded in the same way
@@ -235,15 +234,15 @@ class Reader(Protocol):
         """Find the flats or darks, in one dataset or several; or a ScanError says why not."""
 
 
-def counted_keys(order: Sequence[str], n_frames: int, path: Path) -> NDArray[np.int64]:
+def counted_keys(order: Sequence[str], n_frames: int) -> NDArray[np.int64]:
     """Return the kind of each frame by `input.frames`, "10 darks", ...; raise if there are more."""
     runs = [run.split() for run in order]
     kinds = np.array([_WORDS[word.removesuffix("s")] for _, word in runs], np.int64)
     keys = np.repeat(kinds, [int(number) for number, _ in runs])
     if len(keys) < n_frames:
-        raise ScanError(
-            f"{path}: {n_frames} frames, input.frames counts {len(keys)}: correct it, for this "
-            "scan alone in overrides"
+        raise ScanFaultError(
+            f"{n_frames} frames, input.frames counts {len(keys)}: correct it, for this scan alone "
+            "in overrides"
         )
     return keys
 
@@ -251,7 +250,7 @@ def counted_keys(order: Sequence[str], n_frames: int, path: Path) -> NDArray[np.
 def check_keys(keys: NDArray, n_frames: int, location: str, remedy: str) -> None:
     """Raise if there are fewer keys than frames."""
     if len(keys) < n_frames:
-        raise ScanError(
+        raise ScanFaultError(
             f"{location} has {len(keys)} keys for {n_frames} frames, expected one for each: "
             f"{remedy}"
         )
@@ -315,10 +314,10 @@ def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> d
         return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
     if layout.theta_configured:
         return {}
-    if is_dataset(angles):
-        with open_hdf5(layout.path) as file:
-            theta_deg, _, notes, _ = degrees_of(need_dataset(file, angles, " (input.angles)"), unit)
-        refuse_unknown_unit(layout.path, angles, notes)
+    if is_dataset(angles) and layout.file is not None:  # TIFF files refuse it
+        dataset = need_dataset(layout.file, angles, " (input.angles)")
+        theta_deg, _, notes, _ = degrees_of(dataset, unit)
+        refuse_unknown_unit(angles, notes)
     else:
         theta_deg, notes = read_angles(angles, unit), notes_on_list(angles)
     return {
@@ -348,8 +347,8 @@ def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
     }
 
 
-def refuse_unknown_unit(path: str, location: str, warnings: Sequence[str]) -> None:
+def refuse_unknown_unit(location: str, warnings: Sequence[str]) -> None:
     """Raise if a warning says that the unit of the angles is not one of those that are read."""
     for text in warnings:
         if text.startswith(UNKNOWN_UNIT):
-            raise ScanError(f"{path}: {text} ({location})")
+            raise ScanFaultError(f"{text} ({location})")

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
-from tomopipe.errors import ScanError, some_of
+from tomopipe.errors import ScanError, ScanFaultError, some_of
 from tomopipe.scans.angle_lists import DROPPED, is_angle, planned_frames, to_degrees
 from tomopipe.scans.datasets import (
     NOT_RECOGNISED,
@@ -86,7 +86,7 @@ class NxtomoReader:
     """An NXtomo entry of an open file: the only one of `entries`, or that of `input.entry`."""
 
     def __init__(self, file: "h5py.File", options: InputBlock, entries: list[str]) -> None:
-        self._path, self._options = file.filename, options
+        self._file, self._options = file, options
         entry, target = self._choose(entries)
         self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
         # An entry within an entry: the beamline is described in the outer one.
@@ -108,7 +108,7 @@ class NxtomoReader:
         self._pixels = MirroredPixels(self._stored, mirrored) if mirrored else self._stored
         planned = self._planned_keys = values_of(need_dataset(self._detector.file, self._key_name))
         remedy = "complete it in a copy of the file, or leave the scan out (`select: no`)"
-        check_keys(planned, len(data), f"{self._path}: {self._key_name}", remedy)
+        check_keys(planned, len(data), self._key_name, remedy)
         self._planned_index = self._placed(len(data))
         frame_index = np.arange(len(data)) if self._planned_index is None else self._planned_index
         # (n_frames,): kind of each frame that arrived; -1 (alignment) is none of the four
@@ -118,9 +118,9 @@ class NxtomoReader:
         """Find projections, angles and instrument."""
         index = np.flatnonzero(self._keys == PROJECTION)
         if not len(index):
-            raise ScanError(
-                f"{self._path}: {self._key_name} marks no projection (0) in {self._name}: leave "
-                "the scan out (`select: no`), or name its datasets in input.paths"
+            raise ScanFaultError(
+                f"{self._key_name} marks no projection (0) in {self._name}: leave the scan out "
+                "(`select: no`), or name its datasets in input.paths"
             )
         theta_deg, location, warnings, _ = angles_unless_given(self._options, self._theta_deg)
         numbers = np.cumsum(self._planned_keys == PROJECTION) - 1
@@ -130,7 +130,7 @@ class NxtomoReader:
         sample, detector = _of(self._groups, "NXsample"), [self._detector]
         beam, mono = (_of(self._everywhere, f"NX{name}") for name in ("beam", "monochromator"))
         return Layout(
-            path=self._path,
+            file=self._file,
             format="NXtomo",
             projections=Frames(self._pixels, index),
             location=self._location_of(PROJECTION),
@@ -161,9 +161,7 @@ class NxtomoReader:
         key = KEYS[kind]
         result = frames_of_kind(kind, self._pixels, self._keys, self._location_of(key))
         if not result:
-            raise ScanError(
-                f"{self._path}: {self._key_name} marks no {kind} ({key}); {how_to_name(kind)}"
-            )
+            raise ScanFaultError(f"{self._key_name} marks no {kind} ({key}); {how_to_name(kind)}")
         return [replace(reference, states_mirror=True) for reference in result]
 
     def _location_of(self, key: int) -> str:
@@ -206,10 +204,8 @@ class NxtomoReader:
             return entries[0], ""
         listed = f"there are {some_of(entries, 8)}"
         if self._options.entry is None:
-            raise ScanError(
-                f"{self._path}: {len(entries)} NXtomo entries; {listed}: set input.entry"
-            )
-        raise ScanError(f"{self._path}: no NXtomo entry {target} (input.entry); {listed}")
+            raise ScanFaultError(f"{len(entries)} NXtomo entries; {listed}: set input.entry")
+        raise ScanFaultError(f"no NXtomo entry {target} (input.entry); {listed}")
 
     def _find_detector(self, entry: str, target: str) -> tuple["h5py.Group", str]:
         """Return the group with frames and keys, and the name of the keys in it."""
@@ -225,15 +221,14 @@ class NxtomoReader:
             if len(keys) > 1:  # of instruments besides the camera
                 keys = {name: item for name, item in keys.items() if _has_images(item[0])} or keys
             if len(keys) > 1:
-                raise ScanError(
-                    f"{self._path}: {len(keys)} {nx_class} groups with image_key in {entry}: "
+                raise ScanFaultError(
+                    f"{len(keys)} {nx_class} groups with image_key in {entry}: "
                     f"{', '.join(sorted(keys))}; set input.entry to one of them"
                 )
             if keys:
                 return keys.popitem()[1]
-        raise ScanError(
-            f"{self._path}: {entry} has no NXdetector with image_key (or groups lack NX_class); "
-            f"{NOT_RECOGNISED}"
+        raise ScanFaultError(
+            f"{entry} has no NXdetector with image_key (or groups lack NX_class); {NOT_RECOGNISED}"
         )
 
     def _rotation(self) -> "tuple[h5py.Dataset, str] | None":

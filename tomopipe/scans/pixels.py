@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import ScanError
 from tomopipe.scans.chunks import (
     Chunks,
     IndexRange,
@@ -20,7 +19,7 @@ from tomopipe.scans.chunks import (
     read_block,
     written_frames,
 )
-from tomopipe.scans.hdf5 import one_line
+from tomopipe.scans.hdf5 import fault_of, one_line
 from tomopipe.storage.direct_io import direct_reader
 
 if TYPE_CHECKING:
@@ -140,9 +139,8 @@ class Hdf5Pixels:
                 self._dataset.read_direct(out, np.s_[slice(*frames), slice(*rows), :])
         except OSError as error:
             what = f"{self.name}, frames {frames[0]} to {frames[1]}, rows {rows[0]} to {rows[1]}"
-            raise ScanError(
-                f"{self.file.filename}: {what} cannot be read ({one_line(error)})"
-            ) from error
+            fault = f"{what} cannot be read ({one_line(error)})"
+            raise fault_of(self._dataset, fault) from error
 
     def read_box(self, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1) -> NDArray:
         """Read a part, one span for each axis."""
@@ -150,9 +148,8 @@ class Hdf5Pixels:
         try:
             result = self._dataset[tuple(slice(*span) for span in spans)]
         except OSError as error:
-            raise ScanError(
-                f"{self.file.filename}: {self.name}, part {box} cannot be read ({one_line(error)})"
-            ) from error
+            fault = f"{self.name}, part {box} cannot be read ({one_line(error)})"
+            raise fault_of(self._dataset, fault) from error
         return np.asarray(result).reshape([last - first for first, last in box])
 
     def _read_contiguous(

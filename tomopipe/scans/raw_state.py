@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomopipe.errors import ScanError
 from tomopipe.scans.formats import TIFF, Path
-from tomopipe.scans.hdf5 import open_hdf5, source_paths
+from tomopipe.scans.hdf5 import open_hdf5, source_path
 
 if TYPE_CHECKING:
     import h5py
@@ -152,9 +152,8 @@ def _targets(path: str) -> tuple[list[str], list[str]]:
     except (ScanError, OSError, RuntimeError, KeyError):
         return [], []
     # where HDF5 finds each, or where it would look first
-    paths = [[*source_paths(name, path)] for name in sorted(names - {"."})]
-    first = [next(filter(os.path.exists, places), places[0]) for places in paths]
-    return [*map(os.path.normpath, first)], sorted(values)
+    paths = [os.path.normpath(source_path(name, path)) for name in sorted(names - {"."})]
+    return paths, sorted(values)
 
 
 def objects_in(file: "h5py.File") -> "Iterator[tuple[str, Any, h5py.HLObject | None]]":

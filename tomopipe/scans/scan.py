@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, ScanFaultError, naming
 from tomopipe.scans.datasets import need_dataset
-from tomopipe.scans.formats import format_of
+from tomopipe.scans.formats import Path, format_of
 from tomopipe.scans.layout import (
     Kind,
     Layout,
-    Path,
     Reader,
     Reference,
     how_to_name,
@@ -59,23 +58,24 @@ def find_references(
     stack: ExitStack,
 ) -> References:
     """Find the flats or darks, in the scan or elsewhere; `stack` closes other files."""
-    pixels, where = layout.projections.pixels, ""
+    pixels = layout.projections.pixels
+    # frames elsewhere have the path of their file in their location
+    fault = ScanFaultError if source is None else ScanError
     if source is None:
-        where = f"{layout.path}: "
         if options.paths.data is None and (name := getattr(options.paths, kind)):
-            raise ScanError(
-                f"{where}input.paths.{kind}: {name} is of the file that preprocess.{kind} names: "
+            raise ScanFaultError(
+                f"input.paths.{kind}: {name} is of the file that preprocess.{kind} names: "
                 f"set preprocess.{kind}; where it is of the scan, input.paths.data"
             )
         parts = reader.references(kind)
     elif isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
         return References((Frames(pixels, np.arange(0)),), np.zeros(0), ABSENT)
     else:
-        parts = [
-            replace(part, location=f"{path}: {part.location}")
-            for path in ([source] if isinstance(source, str | os.PathLike) else source)
-            for part in format_of(path).load().references_in(path, kind, options, stack)
-        ]
+        parts = []
+        for path in [source] if isinstance(source, str | os.PathLike) else source:
+            with naming(path):
+                there = format_of(path).load().references_in(path, kind, options, stack)
+            parts += [replace(part, location=f"{path}: {part.location}") for part in there]
     expected = pixels.shape[1:]
     parts = [_as_images(_as_the_scan(part, pixels), expected) for part in parts]
     for part in parts:
@@ -84,15 +84,15 @@ def find_references(
             n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
             is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
             other = f"; set preprocess.{kind} to frames of that size"
-            raise ScanError(
-                f"{where}{part.location} has frames of {shape}; expected {expected} as in "
+            raise fault(
+                f"{part.location} has frames of {shape}; expected {expected} as in "
                 f"{pixels.name}{axes_hint(options.axes) if is_sinogram else other}"
             )
     if kind == "flats" and not any(part.frames.written.any() for part in parts):
         unread = " was never written"
         if source is None and layout.missing_sources:
             unread = f": {layout.missing_sources[0]} cannot be opened"
-        raise ScanError(f"{where}{parts[0].location}{unread}; {how_to_name(kind)}")
+        raise fault(f"{parts[0].location}{unread}; {how_to_name(kind)}")
     if source is not None:
         n_angles, n_parts = len(layout.projections.index), len(parts)
         positions = np.linspace(0, n_angles, n_parts) if n_parts > 1 else np.array([np.nan])

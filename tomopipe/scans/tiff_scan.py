@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
-from tomopipe.errors import ScanError, grouped, some_of
+from tomopipe.errors import ScanError, ScanFaultError, grouped, some_of
 from tomopipe.scans.angle_lists import TILTS, notes_on_list, planned_by_range, read_angles
-from tomopipe.scans.formats import BY_ANGLE, HDF5, TIFF
+from tomopipe.scans.formats import BY_ANGLE, HDF5, TIFF, Path
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
     Placed,
@@ -39,7 +39,6 @@ from tomopipe.scans.layout import (
     PROJECTION,
     Kind,
     Layout,
-    Path,
     Reference,
     counted_keys,
     frames_of_kind,
@@ -77,9 +76,9 @@ class TiffReader:
         self._path, self._angle_unit = FilePath(path), options.angle_unit
         angles = options.angles
         if isinstance(angles, str) and is_dataset(angles):
-            raise ScanError(
-                f"{path}: input.angles: {angles} would be a dataset of an HDF5 file; name a text "
-                "file, or a range such as {start: 0, stop: 180}"
+            raise ScanFaultError(
+                f"input.angles: {angles} would be a dataset of an HDF5 file; name a text file, or "
+                "a range such as {start: 0, stop: 180}"
             )
         self._angles = FilePath(angles) if isinstance(angles, str) else None
         self._range = angles if isinstance(angles, AngleRange) else None
@@ -92,14 +91,14 @@ class TiffReader:
         """Find projections and angles; TIFF files do not tell the rest."""
         n_frames = self._frames.shape[0]
         if n_frames == 1 and not self._path.is_dir():
-            raise ScanError(
-                f"{self._path}: one image, no scan: for a scan of an image per projection give "
-                f"their folder in campaign.scans, {self._path.parent}/"
+            raise ScanFaultError(
+                "one image, no scan: for a scan of an image per projection give their folder in "
+                f"campaign.scans, {self._path.parent}/"
             )
         source, theta_deg, not_taken = self._find_angles()
         planned = np.full(n_frames, PROJECTION)
         if self._order:
-            planned = counted_keys(self._order, n_frames, self._path)
+            planned = counted_keys(self._order, n_frames)
         self._keys = planned[:n_frames]
         by_image = self._axes[0] == AXES[0]
         self._stack.check_alike(self._keys == INVALID if by_image else None)
@@ -114,7 +113,7 @@ class TiffReader:
             self._refuse_gaps()
         is_reordered = isinstance(self._stack, ImageFiles) and self._stack.is_reordered
         return Layout(
-            path=str(self._path),
+            file=None,
             format="TIFF",
             projections=Frames(self._frames, np.flatnonzero(self._keys == PROJECTION)),
             theta_deg=theta_deg,
@@ -158,10 +157,10 @@ class TiffReader:
             result = places_by_angle(stack.stems, planned)
         except ValueError as error:
             angles = "input.angles" if in_range or self._angles else "the list of angles"
-            raise ScanError(
-                f"{self._path}: the names of the images hold other angles than {angles}: {error}; "
-                "correct the angles or the names; if these numbers are no angles, and the order of "
-                f"the names is right, set input.frames: [{n_frames} projections]"
+            raise ScanFaultError(
+                f"the names of the images hold other angles than {angles}: {error}; correct the "
+                "angles or the names; if these numbers are no angles, and the order of the names "
+                f"is right, set input.frames: [{n_frames} projections]"
             ) from None
         if result is None:
             return None
@@ -172,11 +171,11 @@ class TiffReader:
         """Raise if numbers are missing in the names of images that a list has no angle for each."""
         stack = self._named_images()
         if stack and (missing := missing_counts(stack.stems)):
-            raise ScanError(
-                f"{self._path}: images missing by the numbers in their names: {len(missing)} "
-                f"({some_of([*map(str, missing)], _MOST_NAMED)}): set input.angles to a list of "
-                "the angles of those that are there, or, if none is missing, input.frames: "
-                f"[{len(stack.stems)} projections]"
+            numbers = some_of([*map(str, missing)], _MOST_NAMED)
+            raise ScanFaultError(
+                f"images missing by the numbers in their names: {len(missing)} ({numbers}): set "
+                "input.angles to a list of the angles of those that are there, or, if none is "
+                f"missing, input.frames: [{len(stack.stems)} projections]"
             )
 
     def references(self, kind: Kind) -> list[Reference]:
@@ -192,18 +191,18 @@ class TiffReader:
             if len(alike) > 1:
                 names = in_order_of_time(path.name for path in alike)
                 listed = ", ".join(f'"{self._path.parent}/{{scan}}/{name}"' for name in names)
-                raise ScanError(
-                    f"{self._path}: {len(names)} folders of {kind}, {', '.join(names)}: name them "
-                    "in the order in which they were taken: "
-                    f"preprocess: {{{kind}: [{listed}]}}, or move them away"
+                raise ScanFaultError(
+                    f"{len(names)} folders of {kind}, {', '.join(names)}: name them in the order "
+                    f"in which they were taken: preprocess: {{{kind}: [{listed}]}}, or move them "
+                    "away"
                 )
             folder = next(iter(alike), self._path / kind)
             shown = folder.name
         if folder.is_dir():
             return [replace(_all_frames(folder, kind, self._axes), location=f"{shown}/")]
-        raise ScanError(
-            f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}, or say "
-            "in input.frames which of the images they are"
+        raise ScanFaultError(
+            f"no folder {shown} beside the projections; {how_to_name(kind)}, or say in "
+            "input.frames which of the images they are"
         )
 
     def _find_angles(self) -> tuple[FilePath | None, NDArray[np.float64] | None, tuple[str, ...]]:
@@ -240,9 +239,9 @@ class TiffReader:
         named = [p for p in lists if _IS_LIST.search(p.stem)]
         if len(named or lists) > 1:
             names = ", ".join(path.name for path in named or lists)
-            raise ScanError(
-                f"{self._path}: which is the list of angles? {names}; name one angles.txt alone, "
-                "or set input.angles"
+            raise ScanFaultError(
+                f"which is the list of angles? {names}; name one angles.txt alone, or set "
+                "input.angles"
             )
         return next(iter(named or lists), None)
 

@@ -7,7 +7,6 @@ an odd last column is dropped: see `tomopipe.volumes.output_size.StackGeometry`.
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from tomopipe.arrays import evenly_spread
 from tomopipe.config import ExportStarBlock, PreprocessBlock
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
-from tomopipe.errors import ScanError, is_of_the_scan, reason_of
+from tomopipe.errors import ScanError, ScanFaultError, is_of_the_scan, naming, reason_of
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.prep import block_average
 from tomopipe.prep.bad_pixels import ConstantFrames
@@ -106,22 +105,24 @@ def export_stack(
     """
     for leftover in remove_stale(stack_path):
         log.info("removed %s, left by a killed job", leftover.name)
-    path = Path(raw.path)
-    with raw.open() as scan:
-        first, last = first_and_last(f"{path}: export_star.rows", options.rows, scan.n_rows)
+    with naming(raw.path), raw.open() as scan:
+        first, last = first_and_last("export_star.rows", options.rows, scan.n_rows)
         frames = choose_tilts(scan.theta_rad, options.max_tilts)
         n_rows = last + 1 - first
-        binning = _binning(path, options, (frames.size, n_rows, scan.n_cols), least_binning)
+        binning = _binning(options, (frames.size, n_rows, scan.n_cols), least_binning)
+        if options.binning == "auto" and least_binning and binning > least_binning:
+            others = f"the other scans by {least_binning}"
+            log.warning("%s: binned by %d, %s", raw.path, binning, others)
         geometry = StackGeometry(scan.n_cols, n_rows, binning)
         numbers, warnings = _numbers(options, raw, scan)
         if scan.pixel_ratio != 1:
-            raise ScanError(
-                f"{path}: no stack for RELION, which takes square pixels; these are "
+            raise ScanFaultError(
+                "no stack for RELION, which takes square pixels; these are "
                 f"{scan.pixel_ratio:.4g} times as high as wide. If they are square, set "
                 "input.pixel_size_um; export_star.enabled: false asks for no stacks"
             )
         voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * ANGSTROM_PER_UM
-        shape = [int(frames.size), *_image_shape(path, geometry)]
+        shape = [int(frames.size), *_image_shape(geometry)]
         with whole(stack_path) as temporary:
             writer = StackFile(temporary, shape, voxel_angstrom)
             if pixels_of:
@@ -131,7 +132,7 @@ def export_stack(
             else:
                 _write(writer, scan, geometry, frames, first, raw.preprocess)
             if not writer.is_finite:
-                raise ScanError(f"{path}: normalised values are not finite. Check flats and darks.")
+                raise ScanFaultError("normalised values are not finite. Check flats and darks.")
             writer.finish()
             check_stack(temporary, shape)
         meta = numbers | {
@@ -150,7 +151,7 @@ def export_stack(
         }
     log.info("%s: %d images of %d x %d pixels, binning %d", stack_path, *shape, binning)
     for warning in warnings:
-        log.warning("%s: %s", path, warning)
+        log.warning("%s: %s", raw.path, warning)
     write_json(meta, meta_path)
     return meta
 
@@ -164,17 +165,13 @@ def choose_tilts(theta_rad: NDArray[np.float64], max_tilts: int | str) -> NDArra
     return np.sort(by_angle[evenly_spread(n_angles, int(max_tilts))])
 
 
-def _binning(
-    path: Path, options: ExportStarBlock, shape: tuple[int, int, int], least: int | None
-) -> int:
+def _binning(options: ExportStarBlock, shape: tuple[int, int, int], least: int | None) -> int:
     """Return the configured binning; auto: the campaign's, unless the scan needs more."""
     if options.binning != "auto":
         return options.binning
     needed = smallest_binning(*shape, int(options.max_stack_gb * 1e9))
     if least is None:
         return needed
-    if needed > least:
-        log.warning("%s: binned by %d, the other scans by %d", path, needed, least)
     return max(needed, min(least, shape[2] // 2))
 
 
@@ -265,11 +262,11 @@ def _read_blocks(
         yield raw[:, first : first + geometry.rows * high], image, 0
 
 
-def _image_shape(raw: Path, geometry: StackGeometry) -> tuple[int, int]:
+def _image_shape(geometry: StackGeometry) -> tuple[int, int]:
     """Rows and columns of the stack, if there is anything left of the columns."""
     if geometry.cols < 2:
-        raise ScanError(
-            f"{raw}: binning {geometry.binning} leaves {geometry.volume_cols} of {geometry.n_cols} "
+        raise ScanFaultError(
+            f"binning {geometry.binning} leaves {geometry.volume_cols} of {geometry.n_cols} "
             "columns, at least 2 are needed. Set a smaller export_star.binning or a larger "
             "export_star.max_stack_gb."
         )

@@ -73,7 +73,8 @@ def full_recon(
         "raw": os.path.abspath(raw.path),
         "scan": raw.name or Path(raw.path).stem,
         "cor": {"cor_px": target.cor_px, "source": cor.get("source")},
-        "parameters": parameters(raw, target) | {"revision": REVISIONS["full_recon"]},
+        "parameters": parameters(target, raw.input, partial=raw.partial)
+        | {"revision": REVISIONS["full_recon"]},
     }
     with ExitStack() as stack:
         scan = stack.enter_context(raw.open())

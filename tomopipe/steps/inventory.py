@@ -19,7 +19,7 @@ from tomopipe.config import StepOptions
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.errors import ScanError, TomopipeError, grouped, is_of_the_system, own_error
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
-from tomopipe.scans.exchange import RawScan, raw_scan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
 from tomopipe.scans.raw_state import State, file_state, files_taken_from
@@ -87,7 +87,8 @@ def inventory(
 
     def raw(path: str) -> RawScan:
         override = overrides[path]
-        return raw_scan(path, options if override is None else StepOptions(**override))
+        own = options if override is None else StepOptions(**override)
+        return RawScan(path, own.input, own.preprocess)
 
     taken_from = cache(files_taken_from)  # many scans have the same flats
     looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tomopipe import __version__
+from tomopipe.config import InputBlock
 from tomopipe.geometry import axis_voxel
 from tomopipe.prep.half_acquisition import FACTOR
-from tomopipe.scans.exchange import RawScan
 from tomopipe.stream.fit_options import VolumeOptions
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.volumes.volume_read import Origin
@@ -19,9 +19,9 @@ from tomopipe.volumes.volume_read import Origin
 _PACKAGES = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
 
 
-def parameters(raw: RawScan, target: VolumeOptions) -> dict[str, Any]:
-    """Return all options, and what they were given for."""
-    full, block = target.full.model_dump(), raw.preprocess
+def parameters(target: VolumeOptions, options: InputBlock, *, partial: bool) -> dict[str, Any]:
+    """Return all options: of the volume, and of how its scan was read."""
+    full, block = target.full.model_dump(), target.preprocess
     device = full.pop("device")
     return {
         "cor_px": target.cor_px,
@@ -31,9 +31,9 @@ def parameters(raw: RawScan, target: VolumeOptions) -> dict[str, Any]:
         "flats": block.flats,
         "darks": block.darks,
         "minus_log": block.minus_log,
-        "partial": raw.partial,
+        "partial": partial,
         "half_acquisition": block.half_acquisition,
-        "known": _sorted(raw.input.model_dump(exclude_defaults=True)),
+        "known": _sorted(options.model_dump(exclude_defaults=True)),
         "corrections": _sorted(block.corrections()),
     }
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from tomopipe.arrays import PAGE_BYTES
 from tomopipe.errors import file_limit
-from tomopipe.scans.hdf5 import new_hdf5, put
 from tomopipe.storage import checksums
 from tomopipe.storage.direct_io import LEAST_BYTES, direct_writer
+from tomopipe.storage.hdf5_files import new_hdf5, put
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import DEFLATE_BYTES
 from tomopipe.volumes.preview import Preview, stored_averages

@@ -5,7 +5,7 @@ from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.relion_set import decide_binning
 from tomopipe.config import StepOptions
 from tomopipe.reruns.making import making
-from tomopipe.scans.exchange import raw_scan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.export_stack import export_or_fail
 
 with making(snakemake) as made:
@@ -13,7 +13,7 @@ with making(snakemake) as made:
     meta_path, stack = made.products
     meta = export_or_fail(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
-        raw_scan(made.job["raw"], options, partial=True),
+        RawScan(made.job["raw"], options.input, options.preprocess, partial=True),
         stack,
         meta_path,
         options.export_star,

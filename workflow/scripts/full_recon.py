@@ -1,6 +1,6 @@
 from tomopipe.config import StepOptions
 from tomopipe.reruns.making import making
-from tomopipe.scans.exchange import raw_scan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources, bytes_to_use
 
@@ -10,7 +10,7 @@ with making(snakemake) as made:
     volume = made.products[0]
     made.status["warning"] = full_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
-        raw_scan(made.job["raw"], options, name=scan, partial=True),
+        RawScan(made.job["raw"], options.input, options.preprocess, name=scan, partial=True),
         volume,
         {"cor_px": made.job["cor_px"], "source": made.job["source"]},
         options.full_recon,

@@ -2,7 +2,7 @@ import json
 
 from tomopipe.config import StepOptions
 from tomopipe.reruns.making import making
-from tomopipe.scans.exchange import raw_scan
+from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.stream.memory import Resources, bytes_to_use
 
@@ -11,7 +11,7 @@ with making(snakemake) as made:
     rows, sweep, stack = made.products
     try_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
-        raw_scan(made.job["raw"], options, partial=True),
+        RawScan(made.job["raw"], options.input, options.preprocess, partial=True),
         TryFiles(stack, sweep, rows),
         options.try_recon,
         resources=Resources(snakemake.threads, bytes_to_use(snakemake.resources.mem_mb)),

@@ -9,8 +9,8 @@ import pytest
 
 from tomopipe.campaign.files import Files
 from tomopipe.reruns import receipts as module
+from tomopipe.reruns.fingerprint import fingerprint
 from tomopipe.reruns.receipts import Receipts, digest, raw_content, raw_differs, write_receipt
-from tomopipe.scans.fingerprint import fingerprint
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_text
 

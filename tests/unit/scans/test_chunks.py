@@ -8,7 +8,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.errors import ScanError
 from tomopipe.scans import chunks
-from tomopipe.scans.chunks import written_frames
+from tomopipe.scans.chunks import chunks_of, written_frames
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.hdf5 import StillWrittenError
 
@@ -193,6 +193,8 @@ def test_virtual_finds_moved_sources_as_hdf5_does(tmp_path):
     (tmp_path / "old").rename(tmp_path / "new")
     path = tmp_path / "new" / "v.h5"
     assert frames_of(path) == hdf5_says(path) == [1] * 6
+    with h5py.File(path) as file:
+        assert chunks_of(file["d"]).shape == (1, *FRAMES[1:])
     (tmp_path / "link.h5").symlink_to(path)
     assert frames_of(tmp_path / "link.h5") == hdf5_says(tmp_path / "link.h5") == [1] * 6
 

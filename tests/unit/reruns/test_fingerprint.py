@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tomopipe.scans.fingerprint import fingerprint
+from tomopipe.reruns.fingerprint import fingerprint
 
 N_FRAMES, N_ROWS, N_COLS = 60, 100, 100  # 1.2 MB, which are sampled; flats are summed in full
 KINDS = {"data": N_FRAMES, "data_white": 5, "data_dark": 5}
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 WAITS = """
 import sys
-from tomopipe.scans.fingerprint import fingerprint
+from tomopipe.reruns.fingerprint import fingerprint
 
 try:
     fingerprint(sys.argv[1])
