@@ -251,6 +251,23 @@ def test_targets(campaign):
         assert plan(campaign)[1] == left, options
 
 
+def test_until_and_batch_see_all_once_the_cors_are_there(campaign):
+    table(campaign, "b_1\tauto\t46.25\t")
+    (campaign / "results" / "a_1_rec.h5").unlink()
+    cors = RECEIPT.replace("full_recon", "resolve_cor").format("campaign")
+    for options in (["--until", "full_recon"], ["--batch", "all=1/2"]):
+        run = snakemake(campaign, *options)
+        (said,) = [line for line in run.text.splitlines() if f"tomopipe: {cors} is to" in line]
+        assert (run.jobs, said.endswith(f"snakemake --cores 4 {cors}")) == (frozenset(), True)
+    assert snakemake(campaign, "--cores", "2", cors).status == 0
+    run = snakemake(campaign, "--until", "full_recon")
+    assert run.jobs == jobs_of("full_recon", ["a_1", "b_1"])
+    (campaign / "results" / "a_1_rec.h5").unlink()
+    runs = [snakemake(campaign, "--batch", f"all={number}/2") for number in (1, 2)]
+    assert ([run.status for run in runs], plan(campaign)[1]) == ([0, 0], frozenset())
+    assert "full_recon:a_1" in runs[0].jobs | runs[1].jobs
+
+
 @pytest.mark.engine
 def test_calls_that_cannot_run_end_with_one_sentence(campaign):
     run = lock.take(campaign, lock.new_run(campaign, host="elsewhere", machine="another"))

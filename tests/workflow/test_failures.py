@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.rights import HEEDING
+from tests.rights import HEEDING, heeding
 from tests.waiting import until
 from tests.workflow.conftest import (
     CORS_PX,
@@ -322,4 +322,11 @@ def test_a_closed_folder_is_named_before_any_job(campaign):
     assert "Traceback" not in run.text
     assert (campaign / "results/a_1_rec.h5").read_bytes() == before
     (campaign / "results").chmod(0o755)
+    for name in ("logs", "results/made/export_star", "logs/status/full_recon"):
+        (campaign / name).chmod(0o555)
+        status, _, said = heeding("run", campaign)
+        assert status == 1
+        assert said.startswith(f"tomopipe: {campaign}/{name}: cannot be written, and a run"), said
+        assert f"`chmod u+rwX {campaign}/{name}`" in said
+        (campaign / name).chmod(0o755)
     assert snakemake(campaign).status == 0

@@ -121,6 +121,7 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     if lock.read(directory):
         return None
     from tomopipe.campaign.campaign import load_campaign
+    from tomopipe.reruns.option_faults import closed_folders
     from tomopipe.reruns.settle import Settled
 
     gc.disable()
@@ -129,6 +130,8 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     gc.freeze()  # no garbage collection of what stays, also at the end of the process
     gc.enable()
     if not campaign.scans or settled.jobs:
+        if fault := closed_folders(campaign):
+            raise TomopipeError(fault)
         return None
     from tomopipe.run.ending import at_exit, renew_rot_cen, unfinished_scans
 

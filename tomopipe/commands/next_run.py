@@ -130,17 +130,18 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
     A pending prediction may move all CORs of its series.
     """
     groups = grouped((_of(job), job) for job in sorted(jobs, key=_order))
-    rows = [
-        PlanRow(
-            of,
+    rows = {
+        key: PlanRow(
+            key[1],
             tuple(job.rule for job in group if job.certain),
             tuple(job.rule for job in group if not job.certain),
             "; ".join(_reasons(group)),
         )
-        for (_, of), group in sorted(groups.items())
-    ]
+        for key, group in sorted(groups.items())
+    }
     alike = grouped(
-        ((row.perhaps, row.why) if row.perhaps and not row.steps else row.of, row) for row in rows
+        ((row.perhaps, row.why) if row.perhaps and not row.steps else key, row)
+        for key, row in rows.items()
     )
     return [replace(same[0], of=scans_named([row.of for row in same])) for same in alike.values()]
 

@@ -226,6 +226,14 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     if others := settled.others_sidecars():
         folder, named = os.path.dirname(campaign.outputs.sidecar("")), some_of(others, 1)
         print(f"tomopipe: sidecars of another campaign: {named}; ours in {folder}", file=sys.stderr)
+    if settled.pending and not made and launch.cuts():
+        receipt = campaign.outputs.receipt
+        line = (
+            f"{receipt(settled.pending)} is to be made, and --until and --batch see nothing that "
+            f"follows it. First type: snakemake --cores 4 {receipt('resolve_cor')}"
+        )
+        print(f"tomopipe: {line}", file=sys.stderr)
+        progress.tell(says=line)
     for line in settled.staleness.damaged[:_MOST_SAID]:
         print(f"tomopipe: {line}: made again", file=sys.stderr)
     try:
@@ -246,6 +254,11 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
         renew_rot_cen(settled)
         progress.tell(totals=settled.totals)
     return settled
+
+
+def is_cut(settled: Settled | None) -> bool:
+    """Tell whether a call with --until or --batch, blind behind a checkpoint, needs none."""
+    return launch.cuts() and settled is not None and not settled.pending
 
 
 def _refuse_no_gpu(campaign: Campaign) -> None:

@@ -243,9 +243,13 @@ def executes(command: Sequence[str] | None = None) -> bool:
 
 
 def forces() -> bool:
-    """Tell whether the call names rules or files to be made although they are right."""
-    long = ("--force", "--forceall", "--forcerun", "--until", "--omit-from")
-    return _has(long, "fFRU", sys.argv)
+    """Tell whether the call names rules or files to be made although right, or to be left out."""
+    return _has(("--force", "--forceall", "--forcerun", "--omit-from"), "fFRO", sys.argv)
+
+
+def cuts() -> bool:
+    """Tell whether the call ends at a rule, or is of a batch, and forces nothing."""
+    return _has(("--until", "--batch"), "U", sys.argv) and not forces()
 
 
 def _has(long: Sequence[str], short: str, command: Sequence[str]) -> bool:

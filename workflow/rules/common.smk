@@ -41,7 +41,7 @@ except (TomopipeError, KeyboardInterrupt) as error:
 OUTPUTS = CAMPAIGN.outputs
 MAKES_ALL = []  # whether rule all is part of the run
 # of a run that `tomopipe run` starts what is right is no part: its graph is as large as the work
-IS_LEAN = progress.is_read() and launch.executes() and not launch.forces()
+IS_LEAN = progress.is_read() and launch.executes() and not (launch.forces() or launch.cuts())
 
 
 wildcard_constraints:
@@ -60,7 +60,8 @@ NAMES = {
 def after(table):
     """The decision on all results; once a table that it waited for has been made, a new one."""
     global SETTLED
-    getattr(checkpoints, table).get()
+    if not beginning.is_cut(SETTLED):
+        getattr(checkpoints, table).get()
     if SETTLED.pending == table and os.path.lexists(made(table)):  # 9.20 asks once too early
         SETTLED = beginning.settle_again(CAMPAIGN, made=(*SETTLED.made, table))
     if MAKES_ALL:
@@ -105,7 +106,7 @@ def cor_receipt(wildcards=None):
         return []
     refuse_unknown(wildcards or {})
     after_cors()
-    return ancient(made("resolve_cor"))
+    return [] if beginning.is_cut(SETTLED) else ancient(made("resolve_cor"))
 
 
 def job(step):

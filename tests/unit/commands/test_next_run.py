@@ -13,7 +13,7 @@ from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import write_tsv
 from tomopipe.cli import cli
-from tomopipe.commands.next_run import Plan, make_plan, standing_failures
+from tomopipe.commands.next_run import Plan, folded, make_plan, standing_failures
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost import START_S, cpu_s, disk_needed, output_bytes
 from tomopipe.reruns.reasons import IF_COR, IF_OTHER_COR
@@ -163,3 +163,17 @@ def test_the_first_plan_estimates_the_time_from_the_pixels(campaign):
         assert twice_s - large_s == pytest.approx(large_s - small_s, rel=1e-3)
         assert large_s > small_s > 0
     assert cpu_s(found, "full_recon", "a_1", large) > 100 * cpu_s(found, "full_recon", "a_1", rows)
+
+
+def test_a_scan_called_campaign_has_a_row_of_its_own():
+    jobs = [
+        PlannedJob("full_recon", "campaign", "campaign", "COR"),
+        PlannedJob("fix_cor", "", "campaign", "COR"),
+        PlannedJob("report", "", "", "COR"),
+    ]
+    rows = [(row.of, row.steps) for row in folded(jobs)]
+    assert rows == [
+        ("campaign", ("full_recon",)),
+        ("series campaign", ("fix_cor",)),
+        ("campaign", ("report",)),
+    ]
