@@ -25,12 +25,12 @@ from scipy.ndimage import gaussian_filter1d
 from skimage import data
 from skimage.transform import radon, resize
 from tomopipe_lab.scores import wilson
+from tomopipe_lab.train.pool import one_thread
 
 from tomopipe.cor import methods as cor_methods
 from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.slices import reconstruct
 
 PICTURES = (
     "astronaut", "brick", "camera", "cell", "chelsea", "clock", "coffee", "coins", "grass",
@@ -229,14 +229,14 @@ def rows_of(sinogram, theta_deg):
 def ask(seed, methods, one_damage=False, kind=None):
     drawn, rows = scan(seed, ONE[seed % len(ONE)] if one_damage else kind)
     grid_px = (drawn.n_cols - 1) / 2 + np.arange(-50, 50.25, 0.5)
-    curves = Curves(Prepared(rows), partial(reconstruct, threads=1))
+    curves = Curves(Prepared(rows))
     found = {name: cor_methods.ask(name, curves, grid_px) for name in methods}
     return drawn, {name: (answer.best_cor_px, answer.confidence) for name, answer in found.items()}
 
 
 def ask_all(ask, cases, jobs, what):
     """Return what `ask` says of each case, in several processes."""
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=one_thread) as pool:
         return list(track(pool.map(ask, cases), what, len(cases)))
 
 

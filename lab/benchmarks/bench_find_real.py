@@ -23,7 +23,6 @@ from bench_find import ask_all, print_table, rows_of
 from tomopipe.cor import methods as cor_methods
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.slices import reconstruct
 from tomopipe.prep.normalise import normalise
 from tomopipe.scans.exchange import open_scan
 
@@ -94,7 +93,7 @@ def subsets(sinogram, theta_deg, cor_px, rng) -> Iterator[Subset]:
 def ask(subset, methods):
     grid_px = (subset.sinogram.shape[1] - 1) / 2 + np.arange(-20, 20.5, 0.5)
     rows = rows_of(np.ascontiguousarray(subset.sinogram, np.float32), subset.theta_deg)
-    curves = Curves(Prepared(rows), partial(reconstruct, threads=1))
+    curves = Curves(Prepared(rows))
     found = {name: cor_methods.ask(name, curves, grid_px) for name in methods}
     return subset, {name: (answer.best_cor_px, answer.confidence) for name, answer in found.items()}
 

@@ -47,11 +47,9 @@ from tomopipe.cor.sinograms import (
 from tomopipe.cor.slices import (
     MEASURES,
     MinimumTotalVariation,
-    Reconstruct,
     coarse_slices,
     in_own_units,
     minimum_total_variation,
-    reconstruct,
     refine_slices,
 )
 from tomopipe.geometry import unbin_cor
@@ -132,30 +130,35 @@ def _region(
     return v, k, (inside * smooth[:, None]).astype(np.float32)
 
 
-def _halves(sinograms: list[Image], angles: SortedAngles) -> list[Image]:
-    """Return 180 degrees of all sinograms, twice of each when the scan covers 360 degrees."""
+def _wedge_score(
+    sinograms: list[Image],
+    angles: SortedAngles,
+    shifts: NDArray[np.intp],
+    angle_sigma: float = _COARSE_SIGMA,
+) -> NDArray[np.float64]:
+    """One less the metric over its mean, of 180 degrees, or twice of 360; the mean of sinograms."""
     starts = [0.0, np.pi] if angles.full_rotation else [0.0]
-    # A drifting beam makes a step at the join, which is smallest near the middle.
-    level = [sinogram - sinogram.mean(axis=1, keepdims=True) for sinogram in sinograms]
-    return [resample_180(s, angles, start, _ANGLES) for s in level for start in starts]
-
-
-def _relative(metric: NDArray[np.float64]) -> NDArray[np.float64]:
-    mean = float(metric.mean())
-    return 1 - metric / mean if mean > 0 else np.zeros_like(metric)
+    scores = []
+    for sinogram in sinograms:
+        # A drifting beam would make a step at the join, the smaller the nearer to the middle.
+        level = sinogram - sinogram.mean(axis=1, keepdims=True)
+        for start in starts:
+            half = resample_180(level, angles, start, _ANGLES)
+            metric = wedge_metric(half, shifts, angle_sigma)
+            mean = float(metric.mean())
+            scores.append(1 - metric / mean if mean > 0 else np.zeros_like(metric))
+    return np.mean(scores, axis=0)
 
 
 def refine_wedge(
     sinograms: list[Image], angles: SortedAngles, near_px: float, reach_px: float
 ) -> float:
     """Refine a COR at full width."""
-    halves = _halves(sinograms, angles)
-    n_cols = halves[0].shape[1]
+    n_cols = sinograms[0].shape[1]
     middle = round(2 * near_px) - (n_cols - 1)
     reach = max(8, round(2 * reach_px))
     shifts = np.arange(max(middle - reach, 1 - n_cols), min(middle + reach, n_cols - 1) + 1)
-    fine = np.array([_relative(wedge_metric(half, shifts, _FINE_SIGMA)) for half in halves])
-    score = fine.mean(axis=0)
+    score = _wedge_score(sinograms, angles, shifts, _FINE_SIGMA)
     return float(n_cols - 1 + shifts[0] + refine_peak(score, int(np.argmax(score)), reach=2)) / 2
 
 
@@ -192,7 +195,6 @@ class Curves:
     """All evidence about the COR of one scan; each part is computed on first use."""
 
     prepared: Prepared  # the scan
-    reconstruct: Reconstruct = reconstruct  # reconstructs one sinogram at several CORs
 
     @property
     def binning(self) -> int:
@@ -204,25 +206,47 @@ class Curves:
         """CORs closer than this are refined to the same one: 4 px, or 2 binned columns."""
         return max(4.0, 2.0 * self.binning)
 
+    @property
+    def cor_px(self) -> NDArray[np.float64]:
+        """The grid, (n_grid,): the whole detector in steps of half a binned column; unbinned."""
+        n_grid = 2 * (self.prepared.n_cols // self.binning) - 1
+        return unbin_cor(np.arange(n_grid) / 2, binning=self.binning)
+
     @cached_property
     def measures(self) -> CurveSet:
-        """Curves of all `KINDS`; none is valid with under 8 angles, or if all angles are equal."""
-        return _measures(self)
+        """All of `KINDS`; none valid where a scan has under 8 angles, or all angles are one."""
+        cor_px = self.cor_px
+        raw = np.zeros((len(KINDS), len(cor_px)))
+        valid = np.zeros(len(KINDS), dtype=bool)
+        height = np.zeros_like(raw)
+        texture = np.zeros(len(cor_px))
+        if not self.prepared.unusable_angles:
+            evidence, texture = _evidence(self)
+            for name, (curve_px, score) in evidence.items():
+                i = KINDS.index(name)
+                inside = (cor_px >= curve_px[0] - 1e-9) & (cor_px <= curve_px[-1] + 1e-9)
+                valid[i] = bool(np.ptp(score) > 0)
+                raw[i, inside] = np.interp(cor_px[inside], curve_px, score)
+                # A bump has no trend.
+                of_kind = raw[i, inside]
+                trend = len(of_kind) // _TREND
+                height[i, inside] = 10 * of_kind if name == "mass" else prominence(of_kind, trend)
+        return CurveSet(
+            cor_px=cor_px,
+            raw=raw.astype(np.float32),
+            prominence=(np.sign(height) * np.log1p(height**2 / 4)).astype(np.float32),
+            valid=valid,
+            overlap=(1 - np.abs(np.linspace(-1, 1, len(cor_px)))).astype(np.float32),
+            texture=texture.astype(np.float32),
+            scan=describe(self.prepared),
+        )
 
     @cached_property
-    def moving(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """CORs and the difference of opposing lines without fixed patterns; None without lines."""
-        moving, binning = self.prepared.moving, self.binning
-        if moving is None:
-            return None
+    def moving(self) -> NDArray[np.float64] | None:
+        """Difference of opposing lines without fixed patterns; None without lines."""
+        moving = self.prepared.moving
         power = _MOVING_OVERLAP[self.prepared.angles.full_rotation]
-        score = difference_score(moving.binned(binning), _MOVING_PX, power)
-        return unbin_cor(np.arange(len(score)) / 2, binning=binning), score
-
-    @cached_property
-    def sharpness(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sharpness of slices over the whole detector (`coarse_slices`)."""
-        return coarse_slices(self.prepared, self.reconstruct)
+        return moving and difference_score(moving.binned(self.binning), _MOVING_PX, power)
 
     @cached_property
     def centre_of_mass(self) -> tuple[float, float] | None:
@@ -239,48 +263,13 @@ class Curves:
         return minimum_total_variation(self.prepared)
 
 
-def _measures(curves: Curves) -> CurveSet:
-    prepared, binning = curves.prepared, curves.binning
-    n_grid = 2 * (prepared.n_cols // binning) - 1
-    cor_px = unbin_cor(np.arange(n_grid) / 2, binning=binning)
-    raw = np.zeros((len(KINDS), n_grid))
-    valid = np.zeros(len(KINDS), dtype=bool)
-    height = np.zeros_like(raw)
-    texture = np.zeros(n_grid)
-    if not prepared.unusable_angles:
-        found, texture = _registration_curves(curves)
-        found |= _wedge_curve(prepared, binning) | _slice_curves(*curves.sharpness)
-        found |= _mass_curve(curves.centre_of_mass, cor_px, binning)
-        for name, (curve_px, score) in found.items():
-            i = KINDS.index(name)
-            inside = (cor_px >= curve_px[0] - 1e-9) & (cor_px <= curve_px[-1] + 1e-9)
-            valid[i] = bool(np.ptp(score) > 0)
-            raw[i, inside] = np.interp(cor_px[inside], curve_px, score)
-            # A single peak has no trend.
-            of_kind = raw[i, inside]
-            trend = len(of_kind) // _TREND
-            height[i, inside] = 10 * of_kind if name == "mass" else prominence(of_kind, trend)
-    overlap = 1 - np.abs(np.linspace(-1, 1, n_grid))
-    return CurveSet(
-        cor_px=cor_px,
-        raw=raw.astype(np.float32),
-        prominence=(np.sign(height) * np.log1p(height**2 / 4)).astype(np.float32),
-        valid=valid,
-        overlap=overlap.astype(np.float32),
-        texture=texture.astype(np.float32),
-        scan=describe(prepared),
-    )
+Evidence = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-Found = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
-
-
-def _registration_curves(curves: Curves) -> tuple[Found, NDArray[np.float64]]:
-    """Likelihood of registration, and the share of the texture that overlaps."""
-    prepared, binning = curves.prepared, curves.binning
-    result: Found = {}
-    n_cols = prepared.n_cols // binning
-    cor_px = unbin_cor(np.arange(2 * n_cols - 1) / 2, binning=binning)
+def _evidence(curves: Curves) -> tuple[Evidence, NDArray[np.float64]]:
+    """CORs and scores of each kind that a scan has; the share of texture that overlaps."""
+    prepared, binning, cor_px = curves.prepared, curves.binning, curves.cor_px
+    result: Evidence = {}
     texture = np.zeros(len(cor_px))
     for name, opposing in _opposing(prepared).items():
         matched = registration_score(opposing.binned(binning))
@@ -290,43 +279,30 @@ def _registration_curves(curves: Curves) -> tuple[Found, NDArray[np.float64]]:
     if prepared.most_lines is not None:
         result["difference"] = cor_px, difference_score(prepared.most_lines.binned(binning))
     if curves.moving is not None:
-        result["moving"] = curves.moving
+        result["moving"] = cor_px, curves.moving
+    if np.rad2deg(prepared.angles.gap_rad) <= _MAX_GAP_DEG:
+        n_cols = prepared.n_cols // binning
+        limit = int((1 - MIN_OVERLAP) * n_cols)
+        shifts = np.arange(-limit, limit + 1)
+        binned = [bin_columns(s, binning) for s in prepared.sinograms]
+        score = _wedge_score(binned, prepared.angles, shifts)
+        result["wedge"] = unbin_cor((n_cols - 1 + shifts) / 2, binning=binning), score
+    slices_px, measures = coarse_slices(prepared)
+    # Mean of the sinograms, each in units of its own spread: their contrasts differ.
+    means = in_own_units(measures).mean(axis=0)
+    result |= {name: (slices_px, mean) for name, mean in zip(MEASURES, means, strict=True)}
+    if curves.centre_of_mass is not None:
+        # A bump as wide as the uncertainty, no taller than that allows.
+        centre_px, sigma_px = curves.centre_of_mass
+        width_px = np.hypot(sigma_px, 0.5 * binning)
+        bump = np.exp(-0.5 * ((cor_px - centre_px) / width_px) ** 2)
+        result["mass"] = cor_px, bump * min(1.0, 1.5 * binning / width_px)
     return result, texture
 
 
 def _opposing(prepared: Prepared) -> dict[str, OpposingLines]:
     both = {"pairs": prepared.opposing_projections, "rows": prepared.opposing_rows}
     return {name: opposing for name, opposing in both.items() if opposing is not None}
-
-
-def _wedge_curve(prepared: Prepared, binning: int) -> Found:
-    """One minus metric over mean, for each 180 degrees, where 8 % of the columns overlap."""
-    if np.rad2deg(prepared.angles.gap_rad) > _MAX_GAP_DEG:
-        return {}
-    halves = _halves([bin_columns(s, binning) for s in prepared.sinograms], prepared.angles)
-    n_cols = halves[0].shape[1]
-    limit = int((1 - MIN_OVERLAP) * n_cols)
-    shifts = np.arange(-limit, limit + 1)
-    scores = np.array([_relative(wedge_metric(half, shifts)) for half in halves])
-    return {"wedge": (unbin_cor((n_cols - 1 + shifts) / 2, binning=binning), scores.mean(axis=0))}
-
-
-def _slice_curves(cor_px: NDArray[np.float64], measures: NDArray[np.float64]) -> Found:
-    """Mean over the sinograms, each in units of its own spread, as their contrasts differ."""
-    means = in_own_units(measures).mean(axis=0)
-    return {name: (cor_px, mean) for name, mean in zip(MEASURES, means, strict=True)}
-
-
-def _mass_curve(
-    result: tuple[float, float] | None, cor_px: NDArray[np.float64], binning: int
-) -> Found:
-    """A bump as wide as the uncertainty, no taller than that allows."""
-    if result is None:
-        return {}
-    centre_px, sigma_px = result
-    width_px = np.hypot(sigma_px, 0.5 * binning)
-    bump = np.exp(-0.5 * ((cor_px - centre_px) / width_px) ** 2)
-    return {"mass": (cor_px, bump * min(1.0, 1.5 * binning / width_px))}
 
 
 def describe(prepared: Prepared) -> dict[str, float]:
@@ -374,29 +350,19 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
         return refined_px
     reach_px = curves.reach_px
     for name, opposing in _opposing(prepared).items():
-        registered_px = _register(opposing, near_px, reach_px)
-        if registered_px is not None:
-            refined_px[name] = registered_px
+        if registered := register(opposing, near_px, reach_px):
+            refined_px[name] = registered[0]
     for name, lines in (("difference", prepared.most_lines), ("moving", prepared.moving)):
         if lines is not None:
             refined_px[name] = _least_difference(lines, near_px, reach_px)
     if np.rad2deg(prepared.angles.gap_rad) <= _MAX_GAP_DEG:
         sinograms = prepared.sinograms[:_FINE_ROWS]
         refined_px["wedge"] = refine_wedge(sinograms, prepared.angles, near_px, reach_px)
-    refined_px["slices"] = refine_slices(prepared, near_px, reach_px, curves.reconstruct)
+    refined_px["slices"] = refine_slices(prepared, near_px, reach_px)
     mass = curves.centre_of_mass
     if mass is not None and abs(mass[0] - near_px) <= reach_px:
         refined_px["mass"] = mass[0]
     return {name: px for name, px in refined_px.items() if 0 <= px <= prepared.n_cols - 1}
-
-
-def _register(opposing: OpposingLines, near_px: float, reach_px: float) -> float | None:
-    """Refine a COR by registration; None if hardly anything overlaps."""
-    n_cols = opposing.direct.shape[1]
-    lag = round(2 * near_px) - (n_cols - 1)
-    n_lags = min(round(2 * reach_px), (n_cols - abs(lag)) // 4)
-    registered = register(opposing, lag, n_lags) if n_lags >= 4 else None
-    return registered and registered[0]
 
 
 def _least_difference(opposing: OpposingLines, near_px: float, reach_px: float) -> float:

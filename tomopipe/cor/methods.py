@@ -34,7 +34,7 @@ def find_classical(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer
     penalties = {"the scan has no angles": 0.8 if prepared.rows.theta_missing else 1.0}
     on_border = False
     if curves.moving is not None:
-        cor_px, score = curves.moving
+        cor_px, score = curves.cor_px, curves.moving
         best = int(np.argmax(score))
         on_border = best in (0, len(score) - 1)
         refined_px = refine(curves, float(cor_px[best]))

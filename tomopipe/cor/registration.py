@@ -138,8 +138,8 @@ def opposing_sinograms(
 
 
 _TRIM_PX = 6  # columns next to an edge of the detector that the refinement leaves out
-_LAGS = 4
-_SMOOTH_PX = 1.5  # smoothing of the differences, against noise
+_REACH_PX, _LEAST_LAGS = 2.0, 4
+_SMOOTH_PX = 1.5  # against noise, of the differences
 
 
 def likelihood(correlation: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -257,30 +257,30 @@ def difference_score(
 
 
 def register(
-    opposing: OpposingLines,
-    lag: int,
-    n_lags: int = _LAGS,
-    extra_lag: NDArray[np.intp] | None = None,
+    opposing: OpposingLines, near_px: float | NDArray[np.float64], reach_px: float = _REACH_PX
 ) -> tuple[float, NDArray[np.float64]] | None:
-    """Find the COR within `n_lags` half columns of a shift, of all lines and of each group.
+    """Find the COR about another one, which each line may have its own of: all, of each group.
 
     Only fine structure (1 to 6 px) counts, at least 6 px away from the edges of the detector, where
-    the band-pass sees the repeated edge value. None where hardly more columns overlap than are
-    searched. The shift of each line may have an extra one, which the CORs do not count.
+    the band-pass sees the repeated edge value. None where next to nothing overlaps.
     """
-    n_cols = opposing.direct.shape[1]
+    n_lines, n_cols = opposing.direct.shape
+    lags = np.round(2 * np.broadcast_to(near_px, n_lines)).astype(np.intp) - (n_cols - 1)
+    lag = round(float(np.median(lags)))
+    extra_lag = lags - lag
     low, high = max(0, lag), min(n_cols, n_cols + lag)
-    trim = min(_TRIM_PX + n_lags, max(n_lags, (high - low) // 4))
-    if high - low <= 2 * trim:
+    n_lags = min(round(2 * reach_px), (high - low) // 4)
+    if n_lags < _LEAST_LAGS:
         return None
+    trim = min(_TRIM_PX + n_lags, (high - low) // 4)
     direct, flipped = opposing.fine
-    if extra_lag is not None and extra_lag.any():
+    if extra_lag.any():
         column = np.arange(n_cols) - extra_lag[:, None]
         moved = np.take_along_axis(flipped, np.clip(column, 0, n_cols - 1), axis=1)
         flipped = np.where((column >= 0) & (column < n_cols), moved, 0)
     window = direct[:, low + trim : high - trim].astype(np.float64)
-    n_groups = int(opposing.group.max()) + 1
-    product = np.zeros((n_groups, 2 * n_lags + 1))
+    n_of_group = np.bincount(opposing.group)
+    product = np.zeros((len(n_of_group), 2 * n_lags + 1))
     energy = np.zeros_like(product)
     for i, extra in enumerate(range(-n_lags, n_lags + 1)):
         shift = lag + extra
@@ -292,4 +292,5 @@ def register(
     best = refine_peak(total, int(np.argmax(total)))
     each = np.array([refine_peak(m, int(np.argmax(m))) for m in match])
     first = (n_cols - 1 + lag - n_lags) / 2
-    return first + best / 2, first + each / 2
+    extra_px = np.bincount(opposing.group, extra_lag / 2) / n_of_group
+    return first + best / 2, first + each / 2 + extra_px

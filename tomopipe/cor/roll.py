@@ -57,7 +57,7 @@ def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | Non
     opposing, row = banded
     from_middle = row - (row.min() + row.max()) / 2
     outermost = from_middle.max()
-    fit = _fit_near(opposing, row, np.full(len(row), cor_px))
+    fit = _fit_near(opposing, row, cor_px)
     if fit is None or 100 * fit[1] > _MAX_ERROR or abs(fit[0]) * outermost > _NEAR_PX:
         axis = _find_axis(opposing, from_middle, cor_px)
         if axis is not None:
@@ -112,20 +112,12 @@ def fit_line(row: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[floa
 
 
 def _fit_near(
-    opposing: OpposingLines, row: NDArray[np.float64], near_px: NDArray[np.float64]
+    opposing: OpposingLines, row: NDArray[np.float64], near_px: float | NDArray[np.float64]
 ) -> tuple[float, float] | None:
     """Fit a line through the CORs of bands, searched near what is given for each of their lines."""
-    lag = np.round(2 * near_px).astype(np.intp) - (opposing.direct.shape[1] - 1)
-    middle = round(float(np.median(lag)))
-    registered = register(opposing, middle, extra_lag=lag - middle)
-    if registered is None:
-        return None
-    extra_px = _of_bands(opposing, (lag - middle) / 2)
-    return fit_line(_of_bands(opposing, row), registered[1] + extra_px)
-
-
-def _of_bands(opposing: OpposingLines, value: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.bincount(opposing.group, value) / np.bincount(opposing.group))
+    registered = register(opposing, near_px)
+    of_bands = np.bincount(opposing.group, row) / np.bincount(opposing.group)
+    return registered and fit_line(of_bands, registered[1])
 
 
 def _find_axis(

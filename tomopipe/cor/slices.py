@@ -62,36 +62,23 @@ _COARSE_BLUR_PX, _FINE_BLUR_PX = 0.6, 1.8  # fine slices are noisier
 _BATCH = 32  # slices held at a time
 _FINE_CORS = 16  # CORs at a time: a batch of the engine
 
-Reconstruct = Callable[[Image, NDArray[np.float64], NDArray[np.float64]], Image]
-"""From a sinogram (n_angles, n_cols), angles in radians and CORs (n_cor,) in its pixels to slices
-(n_cor, n_cols, n_cols), the axis at [n_cols // 2 - 1, n_cols // 2]."""
-
-
-def reconstruct(
-    sinogram: Image,
-    theta_rad: NDArray[np.float64],
-    cor_px: NDArray[np.float64],
-    threads: int | None = None,
-) -> Image:
-    """Reconstruct one sinogram at several CORs, as `Reconstruct`; threads None: all cores."""
-    plan = make_plan(theta_rad, sinogram.shape[1], edge_slopes_per_px=None)
-    return np.asarray(sweep(sinogram, plan, cor_px, threads=threads), dtype=np.float32)
-
 
 def repeating_edges(
-    sinogram: Image, theta_rad: NDArray[np.float64], pad: int, reconstruct: Reconstruct
+    sinogram: Image, theta_rad: NDArray[np.float64], pad: int
 ) -> Callable[[NDArray[np.float64]], Image]:
-    """Return a `Reconstruct` that repeats edges, so that a truncated object gets no bright rim."""
+    """Return what makes slices of CORs, edges repeated: a truncated object gets no bright rim.
+
+    Slices are (n_cor, n_cols, n_cols), the axis at [n_cols // 2 - 1, n_cols // 2].
+    """
     n = sinogram.shape[1]
     wide = np.pad(sinogram, ((0, 0), (pad, pad)), mode="edge")
+    plan = make_plan(theta_rad, wide.shape[1], edge_slopes_per_px=None)
     first = wide.shape[1] // 2 - n // 2
     inner = slice(first, first + n)
-    return lambda cor_px: reconstruct(wide, theta_rad, cor_px + pad)[:, inner, inner]
+    return lambda cor_px: sweep(wide, plan, cor_px + pad)[:, inner, inner]
 
 
-def coarse_slices(
-    prepared: Prepared, reconstruct: Reconstruct
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def coarse_slices(prepared: Prepared) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Measure small slices over the whole detector, of up to two sinograms.
 
     Returns cor_px (n,), every half a binned column where at least 8 % of them overlap, and
@@ -102,7 +89,7 @@ def coarse_slices(
     binned_px = np.arange(MIN_OVERLAP * n_binned, (1 - MIN_OVERLAP) * n_binned - 1, 0.5)
     cor_px = unbin_cor(binned_px, binning=binning)
     theta_rad, sinograms = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
-    measures = [_curves(s, theta_rad, cor_px, binning, reconstruct) for s in sinograms]
+    measures = [_curves(s, theta_rad, cor_px, binning) for s in sinograms]
     return cor_px, np.array(measures)
 
 
@@ -111,14 +98,15 @@ def _curves(
     theta_rad: NDArray[np.float64],
     cor_px: NDArray[np.float64],
     binning: int,
-    reconstruct: Reconstruct,
     *,
     fine: bool = False,
 ) -> NDArray[np.float64]:
     """Measures (3, n_cor) of slices of a binned sinogram, a few slices at a time."""
-    binned, theta_rad = _bin(sinogram, theta_rad, binning)
+    binned = bin_columns(sinogram, binning)
+    group = max(1, int(len(binned) / (_ANGLES_PER_COLUMN * binned.shape[1])))
+    binned, theta_rad = average_angles(binned, theta_rad, group)
     n = binned.shape[1]
-    slices_at = repeating_edges(binned, theta_rad, max(4, n // (8 if fine else 4)), reconstruct)
+    slices_at = repeating_edges(binned, theta_rad, max(4, n // (8 if fine else 4)))
     binned_px = bin_cor(cor_px, binning=binning)
     window: tuple[float, float] | None = None
     parts = []
@@ -143,18 +131,7 @@ def in_own_units(curves: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(away / np.maximum(np.abs(away).mean(axis=-1, keepdims=True), 1e-30))
 
 
-def _bin(
-    sinogram: Image, theta_rad: NDArray[np.float64], binning: int
-) -> tuple[Image, NDArray[np.float64]]:
-    """Average neighbouring columns, and neighbouring angles where there are more than needed."""
-    binned = bin_columns(sinogram, binning)
-    group = max(1, int(len(binned) / (_ANGLES_PER_COLUMN * binned.shape[1])))
-    return average_angles(binned, theta_rad, group)
-
-
-def refine_slices(
-    prepared: Prepared, near_px: float, reach_px: float, reconstruct: Reconstruct
-) -> float:
+def refine_slices(prepared: Prepared, near_px: float, reach_px: float) -> float:
     """Refine a COR by entropy and edges of finer slices, 1.5 of their pixels beyond `reach_px`."""
     binning = binning_to(_FINE_COLS, prepared.n_cols)
     reach_px += 1.5 * binning
@@ -162,7 +139,7 @@ def refine_slices(
     step_px = cor_px[1] - cor_px[0]
     theta_rad, sinograms = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
     curves = np.concatenate(
-        [_curves(s, theta_rad, cor_px, binning, reconstruct, fine=True)[:2] for s in sinograms]
+        [_curves(s, theta_rad, cor_px, binning, fine=True)[:2] for s in sinograms]
     )
     reach, height = max(2, round(2 * binning / step_px)), in_own_units(curves).mean(axis=0)
     return float(cor_px[0] + step_px * refine_peak(height, int(np.argmax(height)), reach))

@@ -38,14 +38,15 @@ def in_processes(
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cores, context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(cores, context, initializer=one_thread) as pool:
         for future in [pool.submit(function, *job) for job in jobs]:
             future.result()
             done += 1
             progress(stage, done, total)
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Compute in one thread: the processes share the cores."""
     import numba
 
     numba.set_num_threads(1)

@@ -1,6 +1,5 @@
 """Stages simulate and features: one scan at a time, each a file, on all cores."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ from tomopipe.cor.ai.network import Inputs, make_inputs
 from tomopipe.cor.collected_rows import read_rows, write_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.slices import reconstruct
 from tomopipe.storage.atomic import whole
 from tomopipe_lab.train.pool import in_processes
 from tomopipe_lab.train.work import (
@@ -79,8 +77,8 @@ def read_features(path: Path) -> Inputs:
 
 
 def curves_of(path: Path) -> Curves:
-    """Return the curves of rows, made in one thread: the processes share the cores."""
-    return Curves(Prepared(read_rows(path).plain()), partial(reconstruct, threads=1))
+    """Return the curves of rows."""
+    return Curves(Prepared(read_rows(path).plain()))
 
 
 def _simulate_one(work: Path, plan: Plan, split: str, number: int) -> None:

@@ -12,7 +12,6 @@ from tomopipe.cor.slices import (
     SHORT,
     coarse_slices,
     minimum_total_variation,
-    reconstruct,
     refine_slices,
     sharpness,
     total_variation_cost,
@@ -24,11 +23,11 @@ pytestmark = pytest.mark.slow
 def find(projections, theta_deg=THETA_180_DEG, *, n_kept=2):
     """The deepest dip of both measures below their running medians, then finer slices."""
     prepared = Prepared(rows_of(projections, theta_deg, n_kept=n_kept, pairs=False))
-    cor_px, measures = coarse_slices(prepared, reconstruct)
+    cor_px, measures = coarse_slices(prepared)
     each = measures[:, :2].reshape(-1, len(cor_px))
     score = np.mean([prominence(curve, len(cor_px) // 8) for curve in each], axis=0)
     reach_px = 1.5 * max(1, round(prepared.n_cols / 128))
-    return refine_slices(prepared, cor_px[np.argmax(score)], reach_px, reconstruct)
+    return refine_slices(prepared, cor_px[np.argmax(score)], reach_px)
 
 
 @pytest.mark.parametrize("n_cols", [160, 161])

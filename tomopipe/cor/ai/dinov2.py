@@ -231,9 +231,7 @@ def find_dinov2(
         logger.info("dinov2: no GPU, %d of %d candidates", len(chosen), len(candidates_px))
     rows = curves.prepared.rows
     corners = window_corners(n, window_px, checkpoint.n_windows)
-    slices_at = repeating_edges(
-        rows.sinograms[0], rows.theta_rad, max(4, n // 4), curves.reconstruct
-    )
+    slices_at = repeating_edges(rows.sinograms[0], rows.theta_rad, max(4, n // 4))
     score = [
         network.score(cut_windows(image, corners, window_px))
         for start in range(0, len(chosen), _BATCH)
