@@ -12,14 +12,13 @@ from typing import Any
 
 from tomopipe import __version__
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import OF_SCANS, Failure, Why, counted, plain_error
+from tomopipe.campaign.failures import Why, all_right
 from tomopipe.campaign.files import TRUTH, VOLUMES
-from tomopipe.campaign.log import JobStatus, read_jobs
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
-from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.outliers import known_median
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import (
@@ -29,7 +28,7 @@ from tomopipe.report.records import (
     StackRecord,
     alert_groups,
 )
-from tomopipe.report.scan_records import Reader, ScanReader, parse_failure
+from tomopipe.report.scan_records import Reader, ScanReader
 from tomopipe.storage.json_files import json_or, number, part, text, texts
 
 _NOT_YET = "no run has come to it yet"
@@ -42,7 +41,7 @@ def collect(
     *,
     notes: Mapping[str, Container[str]] | None = None,
     points: bool = False,
-    why: Why | None = None,
+    why: Why = all_right,
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.
 
@@ -51,10 +50,8 @@ def collect(
     which takes most of the time; `why` is asked of results that a job failed to replace.
     """
     reader = Reader(campaign.directory)
-    jobs = _jobs(campaign, reader, why)
-    records = ScanReader(
-        campaign, reader, jobs, why, notes=notes or {}, points=points, volumes=True
-    ).records()
+    scans = ScanReader(campaign, reader, why, volumes=True, points=points, notes=notes)
+    records, jobs = scans.records(), scans.jobs
     stitched = _read_stacks(reader, campaign, jobs)
     truth = json_or(campaign.directory / TRUTH, {})  # of a simulation, or somebody else's
     return CampaignRecord(
@@ -62,16 +59,7 @@ def collect(
         scans=tuple(records),
         series=_series_records(records),
         alerts=alert_groups(records),
-        failures=(
-            *(f for s in records for f in s.failures),
-            *(
-                parse_failure(reader, campaign.logs, "predict_cor", s.name, s.prediction.reason)
-                for s in records
-                if s.prediction is not None and s.prediction.verdict == "failed"
-                if s.state not in NOT_SELECTED and not s.is_by_hand
-            ),
-            *_campaign_failures(reader, campaign, jobs, stitched),
-        ),
+        failures=_failures(campaign, jobs, stitched),
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
         notes=tuple(reader.notes),
         versions=_versions(),
@@ -86,23 +74,14 @@ def collect_scans(
     reader: Reader | None = None,
     *,
     volumes: bool = False,
-    why: Why | None = None,
+    why: Why = all_right,
 ) -> list[ScanRecord]:
     """Read the results of the scans only, curves without points; `reader` notes broken files.
 
     `volumes`: whether those that may be of another COR are opened; `why` as for `collect`.
     """
     reader = reader or Reader(campaign.directory)
-    jobs = _jobs(campaign, reader, why)
-    return ScanReader(
-        campaign, reader, jobs, why, notes={}, points=False, volumes=volumes
-    ).records()
-
-
-def _jobs(campaign: Campaign, reader: Reader, why: Why | None) -> list[JobStatus]:
-    """Return the jobs as they count now, but that of this report."""
-    jobs = read_jobs(campaign.logs.status_folder, reader.json)
-    return counted(campaign, [job for job in jobs if job.step != "report"], why)
+    return ScanReader(campaign, reader, why, volumes=volumes).records()
 
 
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
@@ -123,29 +102,20 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
     return tuple(results)
 
 
-def _campaign_failures(
-    reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus], stacks: Iterable[StackRecord]
-) -> tuple[Failure, ...]:
-    """Return the failed jobs of a stack, of a series or of the whole campaign, if still wanted."""
+def _failures(
+    campaign: Campaign, jobs: Iterable[JobStatus], stacks: Iterable[StackRecord]
+) -> tuple[JobStatus, ...]:
+    """Return the failed jobs; of a stack, of a series or of the whole campaign if still wanted."""
     problems = {stack.name: stack.problem for stack in stacks}
 
     def is_wanted(job: JobStatus) -> bool:
         if job.step == "stitch":
-            return problems.get(job.key, "").startswith(_why_failed(job))
+            return problems.get(job.key, "").startswith(job.error)
         if job.step == "fix_cor":
             return any(encode_series(scan.series) == job.key for scan in campaign.scans.values())
         return job.step != "export_star" or campaign.makes_star
 
-    return tuple(
-        parse_failure(reader, campaign.logs, job.step, job.key, job.error)
-        for job in jobs
-        if job.state == "failed" and job.step not in OF_SCANS and is_wanted(job)
-    )
-
-
-def _why_failed(job: JobStatus) -> str:
-    """Return the error of a job that stitches, in our words."""
-    return plain_error(job.error, job.step) or "the job ended without a result"
+    return tuple(job for job in jobs if job.state == "failed" and is_wanted(job))
 
 
 def _read_stacks(
@@ -154,7 +124,7 @@ def _read_stacks(
     """Read the result of each stack; one whose job failed says why."""
     files, results = campaign.files, []
     failed = {
-        job.key: _why_failed(job)
+        job.key: job.error or "the job ended without a result"
         for job in jobs
         if job.step == "stitch" and job.state in ("failed", "lost")
     }

@@ -65,7 +65,7 @@ def making(snakemake: Any) -> Iterator[Making]:
         gc.set_threshold(_N_NEW)
     # of sidecars each has its own fault
     checked = products if step != "sidecar" else []
-    with job(log, snakemake.threads, snakemake.resources, checked) as status:
+    with job(log, checked) as status:
         atomic.before_rename.extend([is_as_it_was] if step in _READ_WHOLE else [])
         made = Making(parameters, status)
         try:
