@@ -168,7 +168,7 @@ def failed_scans(campaign: Path) -> set[str]:
     """Name the scans that have failed: report, review, plan and status must agree."""
     found = load_campaign(campaign)
     record = Store(campaign, campaign / "config.yaml").record()
-    listed = {failure.scan for failure in record.failures}
+    listed = {failure.key for failure in record.failures}
     assert {scan.name for scan in record.scans if scan.state == "failed"} == listed
     assert {line.split(":")[0] for line in make_plan(found).failures} == listed
     status = read_status(found)

@@ -157,7 +157,8 @@ def test_a_job_that_succeeds_at_its_second_attempt_has_not_failed(campaign, tmp_
     raising = breaking(tmp_path, "a_2", f"{first}; assert not new, 'injected'")
     status, text = tomopipe(campaign, "run", *CORES, environment=raising)
     assert status == 0, text
-    assert "failed, tried again: full_recon a_2: AssertionError: injected\n" in text
+    assert "failed: full_recon a_2: AssertionError: injected, see logs/full_recon/a_2.log\n" in text
+    assert "tried again: full_recon a_2\n" in text
     assert text.count("failed") == 1
 
 

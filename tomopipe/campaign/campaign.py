@@ -15,9 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomopipe.campaign.failures import Failure, Stat, read_failures
+from tomopipe.campaign.failures import Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, NAMES, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.lock import complete_files, has_watcher
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import (
     CampaignScan,
     encode_series,
@@ -47,8 +48,8 @@ class Campaign:
     scans: dict[str, CampaignScan]
     refused: tuple[CampaignScan, ...] = ()
     table_rows: tuple[Row, ...] = ()
-    failures: dict[str, Failure] = field(default_factory=dict)
-    # not copied by `replace`, as it belongs to one configuration
+    failures: dict[str, JobStatus] = field(default_factory=dict)
+    # not copied by `replace`: it belongs to this configuration
     _for_scans: dict[str, "Campaign"] = field(default_factory=dict, init=False, repr=False)
     _are_writable: dict[str, bool] = field(default_factory=dict, init=False, repr=False)
     effective: dict[str, Any] = field(default_factory=dict, init=False, repr=False)

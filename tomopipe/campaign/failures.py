@@ -11,13 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.files import LOGS, VOLUMES, Files, Logs
-from tomopipe.campaign.log import JobStatus, read_jobs, status_in_run, status_path
+from tomopipe.campaign.log import JobStatus, end_of, read_jobs, status_in_run, status_path
 from tomopipe.campaign.results import center_by_hand, read_inventory
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
@@ -31,20 +31,16 @@ Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 Why = Callable[[str, str], str]
 """Says why the next run makes a result of a step, and a scan or stack, again; "" if it does not."""
 OF_SCANS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
+_MAY_BE_ERRORS = ("predict_cor", "export_stack")
+_TAIL_LINES = 25
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A job that was killed, or an error it recorded, with the end of its log."""
-
-    step: str
-    scan: str
-    reason: str
-    log: str = ""
-    log_tail: str = ""
+def all_right(_step: str, _key: str) -> str:
+    """Say nothing against any result."""
+    return ""
 
 
-def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure]:
+def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, JobStatus]:
     """Return the failures that still count, by scan; `files`: size and time of raw files now."""
     failures, paths_of = {}, Files(results)
     for step in STEPS:
@@ -53,13 +49,13 @@ def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure
             # an unreadable record forgets the failure: the job is tried again
             record = json_or(path, {})
             if record and (record.get("bytes"), record.get("mtime_ns")) == files.get(scan):
-                failures[scan] = Failure(step, scan, str(record.get("reason", "")))
+                failures[scan] = JobStatus(step, scan, "failed", error=text(record.get("reason")))
     return failures
 
 
 def record_failures(
     results: Path, logs: Path, files: Mapping[str, Stat], *, since: float
-) -> list[Failure]:
+) -> list[JobStatus]:
     """Record every job that started after `since` (Unix seconds), did not end and left no output.
 
     Of several that were killed together, in one SLURM job, none: nobody knows whose fault it was.
@@ -84,7 +80,7 @@ def record_failures(
             {"step": job.step, "reason": reason, "bytes": n_bytes, "mtime_ns": mtime_ns},
             paths_of.failure(job.step, job.key),
         )
-        recorded.append(Failure(job.step, job.key, reason))
+        recorded.append(replace(job, state="failed", error=reason))
     return recorded
 
 
@@ -166,32 +162,52 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
     return forgotten
 
 
-def counted(campaign: "Campaign", jobs: Iterable[JobStatus], why: Why | None) -> list[JobStatus]:
-    """Return the jobs as they count now.
+def present_jobs(
+    campaign: "Campaign",
+    why: Why,
+    read: Callable[[Path], Mapping[str, Any] | None] = lambda path: json_or(path, {}),
+) -> list[JobStatus]:
+    """Return the jobs as they count now; those that are not done with the end of their log.
 
-    One that failed to replace a result which is as wanted is done, without a time, if `why` can
-    tell; one whose result is an error has failed. Failures of scans and stacks that are not asked
-    for are left out, and those of the search for a COR that the campaign table has.
+    One that was killed and recorded has failed, and one whose result is an error; one that failed
+    to replace a result which is as wanted is done, without a time. Failures of scans and stacks
+    that are not asked for are left out, and those of the search for a COR that the campaign table
+    has. `read` reads the status files.
     """
-    not_asked, result = set[tuple[str, str]](), []
+    not_asked, selected, result = set[tuple[str, str]](), list[str](), []
     with suppress(OSError, TomopipeError):
         rows = read_inventory(campaign.files.inventory)
         selected = campaign.selected_scans(rows)
         with_cor = [scan for scan in selected if not campaign.needs_search(scan, rows[scan])]
         not_asked = {*product(OF_SCANS, {*rows} - {*selected}), *product(STEPS, with_cor)}
-    for job in jobs:
-        step, scan, has_failed = job.step, job.key, job.state in ("failed", "lost")
-        is_asked = (step, scan) not in not_asked
-        is_gone = step == "stitch" and scan not in campaign.config.stitch.stacks
+    # results that may be errors also where nobody has the status of their job any more
+    jobs = {key: JobStatus(*key, "") for key in product(_MAY_BE_ERRORS, selected)}
+    for job in (*read_jobs(campaign.logs.status_folder, read), *campaign.failures.values()):
+        jobs[job.step, job.key] = job
+    for (step, key), job in jobs.items():
+        has_failed, is_asked = job.state in ("failed", "lost"), (step, key) not in not_asked
+        is_gone = step == "stitch" and key not in campaign.config.stitch.stacks
         if has_failed and (is_gone or not is_asked):  # nobody misses it
             continue
-        if job.state == "done" and is_asked and (error := _error_in_result(campaign, job)):
-            result.append(replace(job, state="failed", error=error))
-        elif has_failed and why and is_made(campaign.files, step, scan) and not why(step, scan):
+        is_done = job.state in ("done", "") and is_asked
+        if is_done and (error := _error_in_result(campaign, job)):
+            result.append(with_log(replace(job, state="failed", error=error), campaign.logs))
+        elif has_failed and is_made(campaign.files, step, key) and not why(step, key):
             result.append(replace(job, state="done", end_s=None, error=""))
-        else:
-            result.append(job)
+        elif job.state:
+            result.append(with_log(job, campaign.logs))
     return result
+
+
+def with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
+    """Return a job that is not done with the end of its log, its error if there is no other."""
+    if job.state == "done":
+        return job
+    tail, error = end_of(logs.log(job.step, job.key), _TAIL_LINES), plain_error(job.error, job.step)
+    if job.state == "failed" and not error:
+        last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
+        error = last or "the job ended without a result"
+    return replace(job, error=error, log_tail=tail)
 
 
 def _error_in_result(campaign: "Campaign", job: JobStatus) -> str:

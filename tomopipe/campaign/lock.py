@@ -98,8 +98,7 @@ def take(directory: Path, run: Run, *, take_over: bool = False) -> Run:
             if alive or (alive is None and not take_over):
                 raise TomopipeError(_refusal(path, other))
             run = replace(run, before=other.id if other.folder == run.folder else "")
-        path.unlink(missing_ok=True)
-        _make(path, run)
+        _put(path, run)
     return run
 
 
@@ -108,9 +107,7 @@ def hand_over(directory: Path, run: Run, after: Run) -> None:
     path = directory / LOGS.lock
     with locked(path):
         _refuse_lost(directory, run.id)
-        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        _make(aside, after)  # on a full disk the lock stays as it is
-        aside.replace(path)
+        _put(path, after)
 
 
 def enter(directory: Path) -> Run:
@@ -161,10 +158,12 @@ def complete_files(directory: Path) -> frozenset[str] | None:
     return frozenset(files)
 
 
-def _make(path: Path, run: Run) -> None:
+def _put(path: Path, run: Run) -> None:
+    """Write the lock, which `locked` holds, whole: on a full disk it stays as it is."""
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     with room_for(path):
-        if not make_lock(path, json.dumps(asdict(run)).encode()):
-            raise TomopipeError(f"{path}: another run has just taken it. Try again.")
+        make_lock(aside, json.dumps(asdict(run)).encode())
+    aside.replace(path)
 
 
 def _refuse_lost(directory: Path, run_id: str) -> Run:

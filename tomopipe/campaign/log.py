@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.files import Logs
+from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.errors import RunEndedError, ScanError, TomopipeError, is_of_the_scan, room_for
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import why_not_replaced
@@ -101,18 +101,12 @@ def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
 
 
 @contextmanager
-def job(
-    log: str | os.PathLike[str],
-    threads: int = 1,
-    resources: Any = None,
-    outputs: Sequence[str] = (),
-) -> Iterator[dict[str, Any]]:
+def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Run one job: log to `log`, and write its start, heartbeat and end beside it.
 
-    Also recorded are the cores, memory and GPUs it requested (`threads` and Snakemake's
-    `resources`). It fails at once if one of its `outputs` is write-protected, or its folder is. A
-    job that SLURM requeued after it made its `outputs` exits well, and one that Snakemake tries
-    again although it failed on its data fails as before: both compute nothing.
+    It fails at once if one of its `outputs` is write-protected, or its folder is. A job that SLURM
+    requeued after it made its `outputs` exits well, and one that Snakemake tries again although it
+    failed on its data fails as before: both compute nothing.
 
     A job that is killed leaves a status with a start and no end, by which `onerror` recognises it.
     `state` is running, done or failed; times are Unix seconds. While the job runs, `heartbeat` is
@@ -134,11 +128,6 @@ def job(
         "pid": os.getpid(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "run": os.environ.get(run_folder.VARIABLE, ""),
-        "asked": {
-            "cores": threads,
-            "mem_mb": getattr(resources, "mem_mb", None),
-            "gpus": getattr(resources, "gpu", 0),
-        },
     }
     _write(status | {"heartbeat": status["start"]}, path)
 
@@ -192,15 +181,20 @@ class JobStatus:
     # over, or SLURM has ended it
     state: str
     # begin, end, last heartbeat
-    start_s: float
-    end_s: float | None
-    heartbeat_s: float
+    start_s: float = 0.0
+    end_s: float | None = None
+    heartbeat_s: float = 0.0
     # where it runs
-    host: str
-    slurm_job: str
-    error: str  # why it failed, or how SLURM ended it
-    warning: str  # about what it made
-    log_tail: str = ""  # end of its log, for jobs that are not done, as `tomopipe status` shows it
+    host: str = ""
+    slurm_job: str = ""
+    error: str = ""  # why it failed, or how SLURM ended it
+    warning: str = ""  # about what it made
+    log_tail: str = ""  # end of its log, for jobs that are not done, as `present_jobs` reads it
+
+    @property
+    def log(self) -> str:
+        """Path of its log in the campaign."""
+        return LOGS.log(self.step, self.key)
 
     @property
     def wall_s(self) -> float | None:
@@ -213,24 +207,22 @@ def position(step: str) -> int:
     return STEP_ORDER.index(step) if step in STEP_ORDER else len(STEP_ORDER)
 
 
-def read_job(path: Path, *, now_s: float | None = None) -> JobStatus | None:
+def read_job(path: Path) -> JobStatus | None:
     """Read a status file; None if it is missing, being replaced just now, or foreign."""
-    return _parse(path, json_or(path, {}), now_s)
+    return _parse(path, json_or(path, {}))
 
 
 def read_jobs(
     status_folder: Path,
     read: Callable[[Path], Mapping[str, Any] | None] = lambda path: json_or(path, {}),
-    *,
-    now_s: float | None = None,
 ) -> list[JobStatus]:
     """Read the status files of a campaign with `read`, in order of step, begin and name."""
     paths = (path for path in status_folder.glob("*/*.json") if not path.name.startswith("."))
-    jobs = (_parse(path, read(path) or {}, now_s) for path in sorted(paths, key=str))
+    jobs = (_parse(path, read(path) or {}) for path in sorted(paths, key=str))
     return sorted(filter(None, jobs), key=lambda job: (position(job.step), job.step, job.start_s))
 
 
-def _parse(path: Path, data: Mapping[str, Any], now_s: float | None) -> JobStatus | None:
+def _parse(path: Path, data: Mapping[str, Any]) -> JobStatus | None:
     """Return what a status file says, from its content; None if that has no start."""
     start_s, state = number(data.get("start")), text(data.get("state"))
     if start_s is None:
@@ -239,7 +231,7 @@ def _parse(path: Path, data: Mapping[str, Any], now_s: float | None) -> JobStatu
     if state == "running":
         run = text(data.get("run"))  # relative to the campaign
         is_over = bool(run) and not (path.parents[3] / run).is_dir()
-        is_silent = (time.time() if now_s is None else now_s) - beat_s > LOST_S
+        is_silent = time.time() - beat_s > LOST_S
         state = "lost" if is_over or is_silent or data.get("error") else state
     return JobStatus(
         step=path.parent.name,
@@ -256,9 +248,12 @@ def _parse(path: Path, data: Mapping[str, Any], now_s: float | None) -> JobStatu
 
 
 def end_of(log: Path, n_lines: int) -> str:
-    """Read the last lines of a log, without reading the rest of it."""
-    with open(log, "rb") as stream:
-        stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, stream.tell() - _TAIL_BYTES))
-        lines = stream.read().decode("utf-8", "replace").splitlines()
+    """Read the last lines of a log, without reading the rest of it; "" if it cannot be read."""
+    try:
+        with open(log, "rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+            lines = stream.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
     return "\n".join(lines[-n_lines:])

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tomopipe.campaign.failures import STEPS, Failure
+from tomopipe.campaign.failures import STEPS
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Prediction
 from tomopipe.campaign.signs import SIGNS, State, state_of
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_confidence, format_cor, same_cor
@@ -85,7 +86,9 @@ class ScanFacts:
     fix: Fix | None = None
     prediction: Prediction | None = None
     off_series: str = ""  # how far its COR is off those of its series, if it is
-    failures: tuple[Failure, ...] = ()  # failures that still count: of jobs whose result is missing
+    failures: tuple[
+        JobStatus, ...
+    ] = ()  # failures that still count: of jobs whose result is missing
     volume: Path | None = None  # its volume, if there is one
     volume_of: str = ""  # what a volume was made from that the next run makes otherwise
 
@@ -104,11 +107,6 @@ class ScanFacts:
     def is_by_file(self) -> bool:
         """Whether a person changed center_of_rotation.txt."""
         return self.fix is not None and self.fix.is_by_file
-
-    @property
-    def is_by_hand(self) -> bool:
-        """Whether a person set the COR, which replaces a failed prediction."""
-        return self.manual_px is not None or self.is_by_file
 
     @property
     def is_edited(self) -> bool:
@@ -152,8 +150,7 @@ class ScanFacts:
         """The state, without thresholds."""
         if state := not_selected(self.select, self.row):
             return state
-        steps = {failure.step for failure in self.failures}
-        if not steps <= set(STEPS):
+        if not {job.step for job in self.failures} <= set(STEPS):
             return State.FAILED
         if self.is_edited and self.manual_px is not None:
             return State.MANUAL
@@ -310,10 +307,9 @@ class ScanFacts:
     def _errors(self, parts: Iterable[str]) -> list[str]:
         """Name the failed steps, each error once: not where it is told already."""
         text, lines = "; ".join(parts), []
-        for failure in self.failures:
-            is_named = failure.reason and failure.reason in text
-            lines.append(f"{failure.step}{' failed' if is_named else f': {failure.reason}'}")
-            text += failure.reason
+        for job in self.failures:
+            lines.append(f"{job.step}{' failed' if job.error in text else f': {job.error}'}")
+            text += job.error
         return lines
 
     @property

@@ -122,8 +122,7 @@ def list_cors(
     if pending and not as_json:
         typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
     if reader.notes:
-        damaged = "; ".join(f"{note.path}: {note.problem.rstrip('.')}" for note in reader.notes)
-        raise TomopipeError(f"{damaged}. Delete it and run again.")
+        raise TomopipeError("; ".join(f"{note.path}: {note.problem}" for note in reader.notes))
 
 
 # A negative number is refused as a COR, not as an unknown option.

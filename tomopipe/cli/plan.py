@@ -39,6 +39,7 @@ from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import set_remarks, unfinished_scans
 
 _WIDE = 100  # columns of the terminal from which details are shown
+_TAIL_LINES = 12
 
 
 def status(
@@ -109,7 +110,7 @@ def _tell(job: JobStatus, screen: Console) -> None:
         )
     )
     # names, errors and logs may look like markup
-    for text in () if is_running else job.log_tail.splitlines():
+    for text in () if is_running else job.log_tail.splitlines()[-_TAIL_LINES:]:
         screen.print(Text(f"    {text}", style="dim"))
 
 

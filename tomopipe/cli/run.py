@@ -222,7 +222,7 @@ def _follow(process: "subprocess.Popen[bytes]", progress: Progress) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_S)
         at_end = process.returncode is not None
-        progress.read(at_end=at_end)
+        progress.read()
         screen.show(progress, at_end=at_end)
         if at_end:
             return
@@ -246,6 +246,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         return 1
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.cli import outcome
+    from tomopipe.run.ending import unfinished_scans
 
     n_done, n_all = progress.counts
     if status == 0 and not n_all:
@@ -254,12 +255,11 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     is_whole, of_all = status in (0, 3), bool(progress.facts.get("is_whole"))
     with suppress(OSError):  # the terminal was closed
         outcome.show(campaign, is_whole=is_whole, of_all=of_all)
-    # with named targets, other scans are not reported
-    unfinished = progress.facts.get("unfinished", []) if of_all else []
-    unfinished = [f"tomopipe: {line}" for line in unfinished]
-    shown = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}
-    ours = [line for line in lines if line.startswith("tomopipe: ") and line not in shown]
-    for line in (*dict.fromkeys(ours[:_MOST_SAID]), *unfinished):
+    # whoever named targets is not told of other scans
+    unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if of_all else []
+    shown = {f"tomopipe: {line}" for line in progress.facts.get("said", [])}
+    ours = [line for line in launch.said(started) if line not in shown]
+    for line in dict.fromkeys([*ours[:_MOST_SAID], *unfinished]):
         say(line)
     if status in (0, 3):
         return 3 if unfinished else status

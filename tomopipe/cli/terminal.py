@@ -21,7 +21,7 @@ _PLAIN_S = 10.0
 _PLAIN_PART = 0.01
 _MOST_REASONS = 20
 _N_NAMED = 3  # jobs in a line
-_FAILED = {"failed": "failed", "again": "failed, tried again"}
+_FAILED = {"failed": "failed", "again": "tried again"}
 
 
 class Screen:
@@ -33,7 +33,7 @@ class Screen:
         self._n_drawn, self._start_s, self._plain_at_s = 0, time.monotonic(), -_PLAIN_S
         self._told: set[str] = set()  # reasons, and their parts: of a series those of its scans
         self._n_reasons = 0
-        self._failed: set[tuple[str, str]] = set()
+        self._failed: set[tuple[str, str, str]] = set()  # what, job, reason
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
         """Show news and the progress of each step."""
@@ -59,11 +59,12 @@ class Screen:
         failed = grouped(  # all jobs of a submission at once; the log is that of the last attempt
             ((what, reason, progress.log_of(step, name) if what == "failed" else None), job)
             for what, step, name, reason in progress.news
-            if what in _FAILED and (what, job := f"{step} {name}".rstrip()) not in self._failed
+            if what in _FAILED
+            if (what, job := f"{step} {name}".rstrip(), reason) not in self._failed
         )
         for (what, reason, log), attempts in failed.items():
             jobs = list(dict.fromkeys(attempts))
-            self._failed.update((what, job) for job in jobs)
+            self._failed.update((what, job, reason) for job in jobs)
             see = f", see {near(log)}" if log else ""
             shown = f"{len(jobs)} jobs, " * (len(jobs) > 1) + some_of(jobs, _N_NAMED)
             yield f"{_FAILED[what]}: {shown}{f': {reason}' if reason else ''}{see}"

@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import STEPS as RECORDED
-from tomopipe.campaign.failures import Failure, failed_stack
-from tomopipe.campaign.log import position
+from tomopipe.campaign.failures import failed_stack
+from tomopipe.campaign.log import JobStatus, position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.stacks import stack_notes
@@ -75,12 +75,12 @@ def make_plan(
     computed = [job for job in likely if METADATA_ALONE not in job.reason]
     failures = standing_failures(campaign, rows, record)
     if volumes_of:
-        failures = [failure for failure in failures if failure.scan in volumes_of]
+        failures = [failure for failure in failures if failure.key in volumes_of]
     return Plan(
         jobs=tuple(planned),
-        failures=tuple(f"{each.scan}: {each.step}: {each.reason}" for each in failures),
+        failures=tuple(f"{each.key}: {each.step}: {each.error}" for each in failures),
         can_retry=any(
-            each.step in RECORDED or failed_stack(campaign.paths, each.scan) for each in failures
+            each.step in RECORDED or failed_stack(campaign.paths, each.key) for each in failures
         ),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
         cpu_s=START_S * len(likely)
@@ -161,8 +161,8 @@ def _reasons(group: Sequence[PlannedJob]) -> list[str]:
 
 def standing_failures(
     campaign: Campaign, rows: InventoryRows, record: CampaignRecord | None = None
-) -> list[Failure]:
+) -> list[JobStatus]:
     """Return the remaining failures of selected scans and of stacks."""
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
     record = record or collect(campaign, why=why_again(campaign))
-    return [failure for failure in record.failures if failure.scan in concerned]
+    return [failure for failure in record.failures if failure.key in concerned]

@@ -12,14 +12,13 @@ from typing import Any
 
 from tomopipe import __version__
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import OF_SCANS, Failure, Why, counted, plain_error
+from tomopipe.campaign.failures import Why, all_right
 from tomopipe.campaign.files import TRUTH, VOLUMES
-from tomopipe.campaign.log import JobStatus, read_jobs
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
-from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.outliers import finite_median
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import (
@@ -29,7 +28,7 @@ from tomopipe.report.records import (
     StackRecord,
     alert_groups,
 )
-from tomopipe.report.scan_records import Reader, ScanReader, parse_failure
+from tomopipe.report.scan_records import Reader, ScanReader
 from tomopipe.storage.json_files import json_or, number, part, text, texts
 
 _NOT_YET = "no run has come to it yet"
@@ -42,7 +41,7 @@ def collect(
     *,
     notes: Mapping[str, Container[str]] | None = None,
     points: bool = False,
-    why: Why | None = None,
+    why: Why = all_right,
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.
 
@@ -52,10 +51,8 @@ def collect(
     failed to replace are stale.
     """
     reader = Reader(campaign.directory)
-    jobs = _jobs(campaign, reader, why)
-    records = ScanReader(
-        campaign, reader, jobs, why, notes=notes or {}, points=points, volumes=True
-    ).records()
+    scans = ScanReader(campaign, reader, why, volumes=True, points=points, notes=notes)
+    records, jobs = scans.records(), scans.jobs
     stitched = _read_stacks(reader, campaign, jobs)
     truth = json_or(campaign.directory / TRUTH, {})  # of a simulation, or foreign
     return CampaignRecord(
@@ -63,16 +60,7 @@ def collect(
         scans=tuple(records),
         series=_series_records(records),
         alerts=alert_groups(records),
-        failures=(
-            *(f for s in records for f in s.failures),
-            *(
-                parse_failure(reader, campaign.logs, "predict_cor", s.name, s.prediction.reason)
-                for s in records
-                if s.prediction is not None and s.prediction.verdict == "failed"
-                if s.state not in NOT_SELECTED and not s.is_by_hand
-            ),
-            *_campaign_failures(reader, campaign, jobs, stitched),
-        ),
+        failures=_failures(campaign, jobs, stitched),
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
         notes=tuple(reader.notes),
         versions=_versions(),
@@ -87,23 +75,14 @@ def collect_scans(
     reader: Reader | None = None,
     *,
     volumes: bool = False,
-    why: Why | None = None,
+    why: Why = all_right,
 ) -> list[ScanRecord]:
     """Read only the results of the scans, without points of curves; `reader` notes broken files.
 
     `volumes`: whether to open volumes that may be of another COR; `why` as for `collect`.
     """
     reader = reader or Reader(campaign.directory)
-    jobs = _jobs(campaign, reader, why)
-    return ScanReader(
-        campaign, reader, jobs, why, notes={}, points=False, volumes=volumes
-    ).records()
-
-
-def _jobs(campaign: Campaign, reader: Reader, why: Why | None) -> list[JobStatus]:
-    """Return the jobs as they count now, except that of this report."""
-    jobs = read_jobs(campaign.logs.status_folder, reader.json)
-    return counted(campaign, [job for job in jobs if job.step != "report"], why)
+    return ScanReader(campaign, reader, why, volumes=volumes).records()
 
 
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
@@ -124,29 +103,20 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
     return tuple(results)
 
 
-def _campaign_failures(
-    reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus], stacks: Iterable[StackRecord]
-) -> tuple[Failure, ...]:
-    """Return the failed jobs of stacks, series or the whole campaign that are still needed."""
+def _failures(
+    campaign: Campaign, jobs: Iterable[JobStatus], stacks: Iterable[StackRecord]
+) -> tuple[JobStatus, ...]:
+    """Return the failed jobs; of a stack, of a series or of the whole campaign if still wanted."""
     problems = {stack.name: stack.problem for stack in stacks}
 
     def is_needed(job: JobStatus) -> bool:
         if job.step == "stitch":
-            return problems.get(job.key, "").startswith(_why_failed(job))
+            return problems.get(job.key, "").startswith(job.error)
         if job.step == "fix_cor":
             return any(encode_series(scan.series) == job.key for scan in campaign.scans.values())
         return job.step != "export_star" or campaign.makes_star
 
-    return tuple(
-        parse_failure(reader, campaign.logs, job.step, job.key, job.error)
-        for job in jobs
-        if job.state == "failed" and job.step not in OF_SCANS and is_needed(job)
-    )
-
-
-def _why_failed(job: JobStatus) -> str:
-    """Return the error of a stitching job."""
-    return plain_error(job.error, job.step) or "the job ended without a result"
+    return tuple(job for job in jobs if job.state == "failed" and is_needed(job))
 
 
 def _read_stacks(
@@ -155,7 +125,7 @@ def _read_stacks(
     """Read the result of each stack; one whose job failed says why."""
     files, results = campaign.files, []
     failed = {
-        job.key: _why_failed(job)
+        job.key: job.error or "the job ended without a result"
         for job in jobs
         if job.step == "stitch" and job.state in ("failed", "lost")
     }

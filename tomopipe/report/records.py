@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD, theil_sen
-from tomopipe.campaign.failures import Failure
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.state import NOT_SELECTED, OWN_COR, TO_REVIEW, ScanFacts
@@ -112,7 +112,7 @@ class CampaignRecord:
     scans: tuple[ScanRecord, ...]
     series: tuple[SeriesRecord, ...]
     alerts: tuple[AlertGroup, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[JobStatus, ...]
     last_job_end: float | None
     notes: tuple[Note, ...]
     versions: Mapping[str, str]

@@ -3,23 +3,21 @@
 A broken file gives a note, never an exception.
 """
 
-import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import OF_SCANS, STEPS, Failure, Why, is_made, plain_error
-from tomopipe.campaign.files import VOLUMES, Logs
-from tomopipe.campaign.log import JobStatus, end_of
+from tomopipe.campaign.failures import OF_SCANS, Why, present_jobs
+from tomopipe.campaign.files import VOLUMES
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import CampaignScan, encode_series
-from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px, read_tsv
+from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px, read_json, read_tsv
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
@@ -27,7 +25,7 @@ from tomopipe.report.records import Note, ScanRecord, off_line
 from tomopipe.storage.json_files import number, part, text, texts
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
-_TAIL_LINES = 25
+T = TypeVar("T")
 _IS_HALF = "half acquisition: slices twice as wide as the detector"
 
 
@@ -48,39 +46,19 @@ class Reader:
 
     def json(self, path: str | Path) -> dict[str, Any] | None:
         """Read a JSON object; None if the file is absent or (noted) broken."""
-        try:
-            with open(path, "rb") as stream:
-                data = json.loads(stream.read())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, RecursionError) as error:
-            self.note(path, f"not readable as JSON: {error}", error)
-            return None
-        if not isinstance(data, dict):
-            self.note(path, f"expected a JSON object, found a {type(data).__name__}")
-            return None
-        return data
+        return self._read(path, partial(read_json, path, "a result of tomopipe"))
 
     def tsv(self, path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         """Read the rows of a table; none if it is absent or (noted) broken."""
-        try:
-            return read_tsv(path, columns)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except TomopipeError as error:
-            self.note(path, str(error).removeprefix(f"{path}: "))
-        except Exception as error:  # csv has its own exceptions
-            self.note(path, f"not readable as a table: {error}", error)
-        return []
+        return self._read(path, partial(read_tsv, path, columns)) or []
 
-    def log_tail(self, path: Path) -> str:
-        """Read the last lines of a log."""
+    def _read(self, path: str | Path, read: Callable[[], T]) -> T | None:
         try:
-            return end_of(path, _TAIL_LINES)
-        except OSError as error:
-            if is_of_the_system(error):
-                self.note(path, f"not readable: {error}", error)
-            return ""
+            return read()
+        except (OSError, TomopipeError) as error:
+            if not isinstance(error.__cause__ or error, FileNotFoundError | NotADirectoryError):
+                self.note(path, str(error).removeprefix(f"{path}: "), error)
+            return None
 
 
 class ScanReader:
@@ -90,22 +68,16 @@ class ScanReader:
         self,
         campaign: Campaign,
         reader: Reader,
-        jobs: Iterable[JobStatus],
-        why: Why | None,
+        why: Why,
         *,
-        notes: Mapping[str, Container[str]],
-        points: bool,
         volumes: bool,
+        points: bool = False,
+        notes: Mapping[str, Container[str]] | None = None,
     ) -> None:
-        """`jobs` as they count now; `why`, `notes`, `points` and `volumes` as for `collect`."""
+        """As for `collect` and `collect_scans`."""
         self._campaign, self._files, self._reader = campaign, campaign.files, reader
         self._paths = campaign.paths
-        self._why: Why = why or (lambda _step, _scan: "")
-        self._notes, self._points, self._volumes = notes, points, volumes
-        folders = {step: campaign.files.failure(step, "").parent for step in STEPS}
-        self._recorded = {
-            (step, path.name) for step, folder in folders.items() for path in folder.glob("*.json")
-        }
+        self._why, self._notes, self._points, self._volumes = why, notes or {}, points, volumes
         rows = reader.tsv(campaign.files.inventory, _INVENTORY)
         self._rows = {(row["scan"], row["path"]): row for row in rows}
         self._cors = reader.json(campaign.files.cor_table)
@@ -117,7 +89,10 @@ class ScanReader:
             for row in reader.tsv(campaign.files.fix_table(table), FIX_COLUMNS)
         )
         self._jobs: dict[str, dict[str, JobStatus]] = defaultdict(dict)
-        for job in jobs:
+        # as they count now, but that of this report
+        jobs = present_jobs(campaign, why, reader.json)
+        self.jobs = [job for job in jobs if job.step != "report"]
+        for job in self.jobs:
             self._jobs[job.key][job.step] = job
 
     def records(self) -> list[ScanRecord]:
@@ -160,7 +135,7 @@ class ScanReader:
             protect_manual=config.fix_cor.protect_manual,
             prediction=prediction,
             fix=fix,
-            failures=self._failures(name, scan.path, is_old=bool(volume_of)),
+            failures=self._failures(name, prediction),
             volume=volume,
             volume_of=volume_of,
             try_tif=Path(try_tif) if has_stack else None,
@@ -188,33 +163,11 @@ class ScanReader:
         why = self._why("full_recon", name) if job and job.state in ("failed", "lost") else ""
         return f"earlier options or files ({why})" if why else ""
 
-    def _failures(self, name: str, path: str, *, is_old: bool) -> tuple[Failure, ...]:
-        """Return the failures of a scan without a later success, in order of step."""
-        return tuple(
-            parse_failure(self._reader, self._campaign.logs, step, name, error)
-            for step in OF_SCANS
-            if (error := self._error(step, name, path, is_old=is_old)) is not None
-        )
-
-    def _error(self, step: str, name: str, path: str, *, is_old: bool) -> str | None:
-        """Return the error of a step, "" if none was recorded; None if it has not failed."""
-        is_in_set = step == "export_stack" and self._campaign.scans[name].select != "no"
-        if is_in_set and (reason := failed_stacks(self._campaign, [name]).get(name)):
-            return reason
-        job, record = self._jobs[name].get(step), None
-        if (step, f"{name}.json") in self._recorded:
-            record = self._reader.json(self._files.failure(step, name))
-        with suppress(OSError):
-            raw = (self._reader.base / path).stat() if record else None
-            written = (record or {}).get("bytes"), (record or {}).get("mtime_ns")
-            if raw and written != (raw.st_size, raw.st_mtime_ns):
-                record = None  # the raw file has changed since
-        if record is None and (job is None or job.state != "failed"):
-            return None
-        is_other = is_old if step == "full_recon" else self._why(step, name)
-        if not is_other and is_made(self._files, step, name):
-            return None
-        return text((record or {}).get("reason")) or (job.error if job else "")
+    def _failures(self, name: str, prediction: Prediction | None) -> tuple[JobStatus, ...]:
+        """Return the failed jobs of a scan, but for a prediction that says so itself."""
+        aside = "predict_cor" if prediction and prediction.verdict == "failed" else ""
+        jobs = (self._jobs[name].get(step) for step in OF_SCANS if step != aside)
+        return tuple(job for job in jobs if job and job.state == "failed")
 
     def _reached(self, scan: ScanRecord) -> str:
         """Return the last step that a scan has completed."""
@@ -339,17 +292,3 @@ def _numbers(values: list[Any]) -> list[float | None]:
     if {*map(type, values)} == {float} and all(map(math.isfinite, values)):
         return values
     return list(map(number, values))
-
-
-def parse_failure(reader: Reader, logs: Logs[Path], step: str, scan: str, reason: str) -> Failure:
-    """Make a Failure, with the end of the log of its job."""
-    log = logs.log(step, scan)
-    tail = reader.log_tail(log)
-    last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
-    return Failure(
-        step=step,
-        scan=scan,
-        reason=plain_error(reason, step) or last or "the job ended without a result",
-        log=reader.relative(log),
-        log_tail=tail,
-    )

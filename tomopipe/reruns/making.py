@@ -65,7 +65,7 @@ def making(snakemake: Any) -> Iterator[Making]:
         gc.set_threshold(_N_NEW)
     # the step reports faults of single sidecars itself
     checked = products if step != "sidecar" else []
-    with job(log, snakemake.threads, snakemake.resources, checked) as status:
+    with job(log, checked) as status:
         atomic.before_rename.extend([check_raw_files] if step in _READ_WHOLE else [])
         made = Making(parameters, status)
         try:

@@ -66,7 +66,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "prediction": _prediction(store, record),
         "neighbours": _neighbours(store, record),
         "failures": [
-            {"step": each.step, "reason": each.reason, "log": each.log_tail}
+            {"step": each.step, "reason": each.error, "log": each.log_tail}
             for each in record.failures
         ],
         "history": history,

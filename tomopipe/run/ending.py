@@ -5,12 +5,14 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from tomopipe.campaign.campaign import Campaign, stats_of
 from tomopipe.campaign.failures import STEPS, record_failures
-from tomopipe.campaign.files import STACK, STAR, VOLUMES, Logs
+from tomopipe.campaign.files import STACK, STAR, VOLUMES
+from tomopipe.campaign.log import read_job
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import read_cor_json, read_inventory, volume_cor_px
 from tomopipe.campaign.stacks import find_stacks
@@ -45,16 +47,17 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
         return
     files = stats_of(campaign.scans.values())
     failures = record_failures(campaign.results, campaign.logs.folder, files, since=since)
-    for line in fault_lines((f"{f.step} {f.reason}", f.scan) for f in failures):
+    for line in fault_lines((f"{job.step} {job.error}", job.key) for job in failures):
         _tell(line)
-    if scans := list(dict.fromkeys(failure.scan for failure in failures)):
+    if scans := list(dict.fromkeys(job.key for job in failures)):
         _tell(
             f"{scans_named(scans)}: skipped from the next call on, which finishes all others; "
             f"`tomopipe retry {scans[0]}` tries again."
         )
-    if campaign.config.report.enabled and write_report(campaign):
+    if campaign.config.report.enabled:
         # it names failures, which the next run may mend without a change of what else it shows
-        record_page(campaign)
+        failed = {job.key: job for job in failures}
+        _write_report(replace(campaign, failures=campaign.failures | failed))
 
 
 def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool) -> None:
@@ -86,9 +89,8 @@ def _renew_report(settled: Settled) -> None:
         return
     target = settled.target.statement("report", "campaign", settled.cors)
     stated = statement_in(campaign.directory / campaign.outputs.receipt("report"))
-    is_seen = stated is not None and digest(stated) == digest(target)
-    if not is_seen and write_report(campaign):
-        record_page(campaign, settled)
+    if stated is None or digest(stated) != digest(target):
+        _write_report(campaign, settled)
 
 
 def record_page(campaign: Campaign, settled: Settled | None = None) -> None:
@@ -115,8 +117,6 @@ def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
             receipts = Receipts(campaign.directory, campaign.outputs)
             receipts.present()  # those that jobs have written
         receipts.save()
-    if progress.is_read():
-        progress.tell(unfinished=unfinished_scans(campaign))
 
 
 def renew_rot_cen(settled: Settled) -> None:
@@ -129,14 +129,14 @@ def renew_rot_cen(settled: Settled) -> None:
             settled.receipts.write(*key, statement, settled.outputs(*key))
 
 
-def write_report(campaign: Campaign) -> bool:
-    """Write the report at the end of a run; tell whether it could be written."""
+def _write_report(campaign: Campaign, settled: Settled | None = None) -> None:
+    """Write the report at the end of a run, and its receipt as `record_page` does."""
     try:
         report_campaign(campaign, campaign.files.report)
     except Exception as error:  # Snakemake drops exceptions raised here
         _tell(f"the report could not be written: {error}")
-        return False
-    return True
+    else:
+        record_page(campaign, settled)
 
 
 def has_ended(campaign: Campaign) -> bool:
@@ -272,8 +272,11 @@ def say_warnings(campaign: Campaign) -> None:
         return
     for line in note_lines(relion_notes(campaign, rows)):
         _tell(line)
-    status, scans = Logs(str(campaign.logs.folder)).status, campaign.selected_scans(rows)
-    if cut := [s for s in scans if json_or(status("full_recon", s), {}).get("warning")]:
+    jobs = {
+        scan: read_job(campaign.logs.status("full_recon", scan))
+        for scan in campaign.selected_scans(rows)
+    }
+    if cut := [scan for scan, job in jobs.items() if job and job.warning]:
         _tell(f"voxels outside full_recon.value_range, see the report: {scans_named(cut)}")
 
 

@@ -211,10 +211,15 @@ def interrupt(run: Run, *, sending: signal.Signals) -> None:
 
 def not_cancelled(run: Run) -> Counter[str]:
     """Return what a run has said so far of SLURM jobs that it could not cancel, and how often."""
-    lines = []
+    return Counter(line for line in said(run) if line.startswith(f"tomopipe: {NOT_CANCELLED}"))
+
+
+def said(run: Run) -> list[str]:
+    """Return the lines of ours in what a run has said, in Snakemake's text."""
     with suppress(OSError):
         lines = Path(run.log).read_text(encoding="utf-8", errors="replace").splitlines()
-    return Counter(line for line in lines if line.startswith(f"tomopipe: {NOT_CANCELLED}"))
+        return [line for line in lines if line.startswith("tomopipe: ")]
+    return []
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:

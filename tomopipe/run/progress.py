@@ -26,7 +26,6 @@ FORCE = "TOMOPIPE_FORCE"
 """Environment variable of a run that starts although the disk is too small."""
 _LOOK_S = 5.0
 _OPEN = ("queued", "running")
-_AGAIN_S = 1.0  # after a failure, until Snakemake has said whether it tries again
 _MOST_ERROR = 700  # characters
 _LONG_S = 60.0  # a job of which compiling is a small part
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
@@ -117,13 +116,10 @@ class Progress:
         self.logs, self._looked_at_s = logs, 0.0
         self._steps: dict[str, Step] = {}
         self._jobs: dict[int, Job] = {}
-        self._untold: dict[int, float] = {}  # failures that may be tried again, when read
         # reported once: the configuration (`campaign`), whether Snakemake `executes` jobs and they
-        # are `remote`, whether somebody `stopped` it, the lines about scans without COR or volume
-        # (`unfinished`), others (`said`)
+        # are `remote`, whether it `is_whole`, and somebody `stopped` it; lines (`said`)
         self.facts: dict[str, Any] = {}
-        # what (began, failed, again: it is tried again; says), step, name, and reason or error; the
-        # reader empties it
+        # what (began, failed, again, says), step, name, and reason or error; the reader empties it
         self.news: list[tuple[str, str, str, str]] = []
 
     @property
@@ -138,12 +134,10 @@ class Progress:
         steps = self.steps.values()
         return sum(step.done for step in steps), sum(step.total for step in steps)
 
-    def goes_on(self, step: str, name: str, failed_s: float) -> bool:
-        """Tell whether a job that failed then (Unix seconds) has begun again, or will."""
-        return any(
-            job.state == "again" or (job.state in _OPEN and job.begun_s > failed_s)
-            for job in self._named(step, name)
-        )
+    @property
+    def failed(self) -> list[Job]:
+        """The jobs that have failed and, so far, are not tried again."""
+        return [job for job in self._jobs.values() if job.state == "failed"]
 
     def log_of(self, step: str, name: str) -> Path | None:
         """Return the log of a job; None if it has written none, as one that never started."""
@@ -157,11 +151,8 @@ class Progress:
         jobs = self._steps.get(step, Step()).jobs.values()
         return [job for job in jobs if job.name == name]
 
-    def read(self, *, at_end: bool = False) -> bool:
-        """Read the events since the last call; tell whether there was anything new.
-
-        A failure is news after a moment, or `at_end`: it may be tried again.
-        """
+    def read(self) -> bool:
+        """Read the events since the last call; tell whether there was anything new."""
         text = b""
         with suppress(OSError), open(self._path, "rb") as stream:
             stream.seek(self._offset)
@@ -170,16 +161,7 @@ class Progress:
         self._offset += len(whole)
         for line in whole.splitlines():
             self._take(json.loads(line))
-        old_s = time.monotonic() - _AGAIN_S
-        final = [n for n, read_s in self._untold.items() if at_end or read_s < old_s]
-        for number in final:
-            self._tell_failure(number)
-        return bool(self._look() or whole or final)
-
-    def _tell_failure(self, number: int) -> None:
-        job = self._jobs[number]
-        self._untold.pop(number, None)
-        self.news.append((job.state, job.step, job.name, job.error))
+        return bool(self._look() or whole)
 
     def _look(self) -> bool:
         """Find the jobs that have left the queue of a cluster, and those that have ended there."""
@@ -227,8 +209,6 @@ class Progress:
     def _begin(self, event: Mapping[str, Any]) -> None:
         number, step = event["began"], self._steps.setdefault(event["step"], Step())
         job = self._jobs.setdefault(number, Job(event["step"], event["name"]))
-        if job.state == "failed":
-            self._try_again(number)
         step.jobs[number], job.begun_s = job, event["at"]
         step.total = max(step.total, len(step.jobs))  # a checkpoint adds jobs
         # on a cluster the main process has few cores for its own jobs, too
@@ -236,13 +216,9 @@ class Progress:
         self.news.append(("began", job.step, job.name, event["reason"]))
 
     def _change(self, event: Mapping[str, Any], what: str) -> None:
-        number = event[what]
-        if (job := self._jobs.get(number)) is None:
+        if (job := self._jobs.get(event[what])) is None:
             return
-        if what == "again":
-            if job.state == "failed":
-                self._try_again(number)
-        elif what == "ended":
+        if what == "ended":
             if job.state != "done":  # on its node
                 job.wall_s = event["at"] - job.begun_s
             self._set(job, "done")
@@ -250,10 +226,5 @@ class Progress:
             self._set(job, "stopped")
         else:
             job.error = event.get("error", "")
-            self._set(job, "failed")
-            self._untold[number] = time.monotonic()
-
-    def _try_again(self, number: int) -> None:
-        """Take back that a job has failed finally."""
-        self._set(self._jobs[number], "again")
-        self._tell_failure(number)
+            self._set(job, what)
+            self.news.append((what, job.step, job.name, job.error))

@@ -1,34 +1,31 @@
 """Edit a small file that others edit too: one writer at a time, and no change is lost.
 
 Writers of tomopipe wait for each other by a lock file beside the file, made exclusively, which
-works on file servers where locks of the kernel do not. Editors and spreadsheets ignore it: if they
-save meanwhile, the change is made again on the new content.
+works on file servers where locks of the kernel do not. As that of a run it is never stale by its
+age: it is taken over if the process that holds it is proven dead on this host. Editors and
+spreadsheets ignore it: if they save meanwhile, the change is made again on the new content.
 """
 
 import json
 import logging
 import os
 import random
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import TomopipeError, room_for
 from tomopipe.storage.atomic import flush, remove_stale, whole
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import is_alive, named, sign_of_life
+from tomopipe.storage.processes import is_alive, named
 from tomopipe.storage.run_folder import user_name
 
 WAIT_S = 10.0
-#: Age from which a lock of another machine counts as abandoned.
-STALE_S = 60.0
-_SETTLED_S = 0.03  # longer than an editor needs to write a small file
-_EMPTIED_S = 2.0  # longer than it leaves the file empty, on a slow file server
+_SETTLED_S = 0.03  # longer than an editor takes to write a small file it has begun to write
+_EMPTIED_S = 2.0  # and than it leaves the file empty, on a slow file server, before it writes
 _ATTEMPTS = 8
 
 log = logging.getLogger(__name__)
@@ -36,7 +33,7 @@ log.setLevel(logging.WARNING)  # also shown where a command hides messages of th
 
 
 class _AgainError(Exception):
-    """The file has changed since it was read, or the lock was removed."""
+    """The file has changed since it was read."""
 
 
 def update_file(
@@ -55,13 +52,13 @@ def update_file(
     real = Path(os.path.realpath(path))
     real.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(_ATTEMPTS):
-        with suppress(_AgainError), locked(real) as is_held:
+        with suppress(_AgainError), locked(real):
             remove_stale(real)
             before = _content(real)
             after = change(before)
             if after == before:
                 return False
-            _replace(real, before, after, is_held)
+            _replace(real, before, after)
             then()
             return True
     raise TomopipeError(f"{path}: others change it without pause; nothing was written. Try again.")
@@ -85,46 +82,33 @@ def settled_content(path: str | os.PathLike[str]) -> bytes:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[Callable[[], bool]]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file, `<name>.lock` beside it, which need not exist; its folder must.
 
-    The lock is kept fresh while it is held. Yields a function that tells whether this process still
-    holds it. Raises TomopipeError, which names the holder, if somebody else holds it
-    for longer than `WAIT_S`, NoRoomError if there is no room for the lock.
+    Raises TomopipeError, which names the holder, if somebody else holds it for longer than
+    `WAIT_S`, NoRoomError if there is no room for the lock.
     """
     lock = path.with_name(f"{path.name}.lock")
-    mine = named(os.getpid()) | {
-        "user": user_name(),
-        "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
-        "token": secrets.token_hex(8),
-    }
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    mine = json.dumps(named(os.getpid()) | {"user": user_name(), "since": since}).encode()
     with room_for(path):
-        _acquire(path, lock, json.dumps(mine).encode())
-
-    def is_held() -> bool:
-        return bool(json_or(lock, {}).get("token") == mine["token"])
-
-    def renew() -> None:
-        with suppress(OSError):
-            if is_held():
-                os.utime(lock)
-
+        _acquire(path, lock, mine)
     try:
-        with sign_of_life(renew, every_s=STALE_S / 3, name="lock"):
-            yield is_held
+        yield
     finally:
-        if is_held():
-            lock.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if lock.read_bytes() == mine:
+                lock.unlink()
 
 
 def _acquire(path: Path, lock: Path, mine: bytes) -> None:
     deadline = time.monotonic() + WAIT_S
     while not make_lock(lock, mine):
         holder = json_or(lock, {})
-        if (why := _why_dead(lock, holder)) and json_or(lock, {}) == holder:
-            # a race with somebody else who takes it over is detected by `is_held`
+        if is_alive(holder) is False and json_or(lock, {}) == holder:
+            # of two that take it over at once, the second look before a rename finds the other
             lock.unlink(missing_ok=True)
-            log.warning("%s: lock of %s taken over: %s", path, _describe(holder), why)
+            log.warning("%s: lock of %s taken over: it has ended", path, _describe(holder))
         elif time.monotonic() >= deadline:
             raise TomopipeError(
                 f"{path}: is being changed by {_describe(holder)}; waited {WAIT_S:g} s, and "
@@ -150,21 +134,6 @@ def make_lock(lock: Path, mine: bytes) -> bool:
     return True
 
 
-def _why_dead(lock: Path, holder: Mapping[str, Any]) -> str:
-    """Say why a lock is abandoned; "" while it may be held."""
-    if is_alive(holder) is False:
-        return "that process has ended"
-    probe = lock.with_name(f"{lock.name}.{secrets.token_hex(4)}")
-    try:  # by the clock of the file server
-        probe.touch()
-        age_s = probe.stat().st_mtime - lock.stat().st_mtime
-    except FileNotFoundError:
-        return ""  # it has just been released
-    finally:
-        probe.unlink(missing_ok=True)
-    return f"it is {age_s:.0f} s old" if age_s > STALE_S else ""
-
-
 def _describe(holder: Mapping[str, Any]) -> str:
     if "pid" not in holder:
         return "an unknown user"
@@ -174,7 +143,7 @@ def _describe(holder: Mapping[str, Any]) -> str:
     )
 
 
-def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool]) -> None:
+def _replace(path: Path, before: bytes, after: bytes) -> None:
     """Replace `before` by `after`; _AgainError if somebody else has saved meanwhile."""
     with whole(path) as temporary:
         temporary.write_bytes(after)
@@ -184,7 +153,7 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
             flush(temporary)  # slow, so done before the last check
         except FileNotFoundError:  # removed by whoever took our lock
             raise _AgainError from None
-        if _content(path) != before or not is_held():
+        if _content(path) != before:
             raise _AgainError
 
 

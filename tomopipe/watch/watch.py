@@ -265,7 +265,7 @@ class Watcher:
         if (turn := self._turn) is None:
             return
         status = turn.process.poll()
-        turn.progress.read(at_end=status is not None)
+        turn.progress.read()
         n, had_cors = turn.progress.steps.get("resolve_cor", Step()).n, turn.has_cors
         turn.has_cors = status in _WELL or bool(n["done"] or n["failed"])
         if status is not None:
@@ -279,14 +279,13 @@ class Watcher:
             self._save()
 
     def _end_turn(self, turn: _Turn, status: int) -> None:
-        """Continue after a run that has ended, and report its messages."""
-        self._turn, news = None, turn.progress.news
+        """Go on from a run that has ended, and report what it said."""
+        self._turn = None
         self.is_stopped |= bool(turn.progress.facts.get("stopped"))
         with suppress(OSError):  # on a full disk: the next run takes the lock from the ended one
             lock.hand_over(self.directory, self._holder, self._own)
             self._holder = self._own
-        text = Path(turn.run.log).read_text(encoding="utf-8", errors="replace")
-        lines = dict.fromkeys(line for line in text.splitlines() if line.startswith("tomopipe: "))
+        lines = dict.fromkeys(launch.said(turn.run))
         if status in _WELL:
             self._n_failed = 0
             for line in lines:
@@ -301,7 +300,7 @@ class Watcher:
             wait_s = min(_MOST_AGAIN_S, _AGAIN_S * 4**self._n_failed)
             self._is_due, self._next_s = True, time.monotonic() + wait_s
             self._n_failed += 1
-            errors = [f"{step} {scan}: {why}" for what, step, scan, why in news if what == "failed"]
+            errors = [f"{job.step} {job.name}: {job.error}" for job in turn.progress.failed]
             message = "; ".join([*dict.fromkeys([*errors, *lines])][:_MOST_LINES] or ["an error"])
             log = f", see {turn.run.log}; it is tried again."
             self._once("run", f"{message}: the run failed", log)

@@ -35,16 +35,16 @@ def test_job_that_started_and_left_less_than_its_results_is_blamed(tmp_path, lef
     if left:
         (tmp_path / left).parent.mkdir(parents=True)
         (tmp_path / left).touch()
-    assert [(f.step, f.scan) for f in record(tmp_path)] == [("try_recon", "a")]
+    assert [(f.step, f.key) for f in record(tmp_path)] == [("try_recon", "a")]
     failures = read_failures(tmp_path / "results", FILES)
     assert list(failures) == ["a"]
-    assert "killed" in failures["a"].reason
+    assert "killed" in failures["a"].error
 
 
 def test_a_job_that_slurm_ended_has_its_reason(tmp_path):
     status(tmp_path, "try_recon", "a", "running", error="SLURM job 37: TIMEOUT")
     (failure,) = record(tmp_path)
-    assert failure.reason == "killed or timed out on node1, SLURM job 37: TIMEOUT; see the log"
+    assert failure.error == "killed or timed out on node1, SLURM job 37: TIMEOUT; see the log"
 
 
 def test_of_jobs_killed_in_one_submission_nobody_is_blamed(tmp_path):
@@ -52,9 +52,9 @@ def test_of_jobs_killed_in_one_submission_nobody_is_blamed(tmp_path):
     status(tmp_path, "predict_cor", "b", "running", slurm_job="37")
     assert record(tmp_path) == []
     status(tmp_path, "predict_cor", "b", "running", slurm_job="38")
-    assert [failure.scan for failure in record(tmp_path)] == ["a", "b"]
+    assert [failure.key for failure in record(tmp_path)] == ["a", "b"]
     status(tmp_path, "predict_cor", "b", "failed", slurm_job="37", error="MemoryError")
-    assert [failure.scan for failure in record(tmp_path)] == ["a", "b"]  # b has an end
+    assert [failure.key for failure in record(tmp_path)] == ["a", "b"]  # b has an end
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_of_jobs_killed_in_one_submission_nobody_is_blamed(tmp_path):
 )
 def test_of_errors_only_too_little_memory_is_the_scans_fault(tmp_path, error, blamed):
     status(tmp_path, "predict_cor", "a", "failed", error=error)
-    assert [failure.reason for failure in record(tmp_path)] == [f"failed: {error}"] * blamed
+    assert [failure.error for failure in record(tmp_path)] == [f"failed: {error}"] * blamed
 
 
 @pytest.mark.parametrize(

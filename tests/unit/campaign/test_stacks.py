@@ -150,7 +150,7 @@ def test_a_failed_stack_says_why_until_the_configuration_has_it_no_longer(folder
     failed_job(folder, "t", "TomopipeError: no overlap")
     failed_job(folder, "gone", "TomopipeError: of before")
     found = collect(campaign)
-    assert [(f.step, f.scan, f.reason) for f in found.failures] == [("stitch", "t", "no overlap")]
+    assert [(f.step, f.key, f.error) for f in found.failures] == [("stitch", "t", "no overlap")]
     assert [stack.problem for stack in found.stacks] == ["no overlap", "no run has come to it yet"]
     assert [job.key for job in read_status(campaign).jobs] == ["t"]
     assert [step.failed for step in read_status(campaign).steps if step.step == "stitch"] == [1]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.report_campaign import USUAL
-from tomopipe.campaign.failures import Failure
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.campaign.state import ScanFacts
 from tomopipe.cor.cor_value import CorText
@@ -20,8 +20,8 @@ NO_COR = Fix("a", 1, None, None, "", False, "no COR", None, ())
 TYPED = Fix("a", 1, 500.0, 500.0, "manual", False, "", 10.0, ())
 IN_FILE = Fix("a", 1, 500.0, 500.0, "manual", False, EDITED, 10.0, ())
 REPLACED = Fix("a", 1, 500.0, 512.0, "outlier", True, "far", 10.0, ("b", "c"))
-DEAD_TRY = (Failure("try_recon", "a", "killed"),)
-DEAD_FULL = (Failure("full_recon", "a", "killed"),)
+DEAD_TRY = (JobStatus("try_recon", "a", "failed", error="killed"),)
+DEAD_FULL = (JobStatus("full_recon", "a", "failed", error="killed"),)
 USED = {"decided": True, "cor_px": 512.0, "source": "auto", "prediction": GOOD}
 
 

@@ -11,10 +11,8 @@ from typer.testing import CliRunner
 from tests.phantoms import write_scan
 from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.results import write_tsv
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import Plan, folded, make_plan, standing_failures
-from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost import START_S, cpu_s, disk_needed, output_bytes
 from tomopipe.reruns.reasons import IF_COR, IF_OTHER_COR
 from tomopipe.reruns.receipts import write_receipt
@@ -37,7 +35,7 @@ def rows_of(folder):
 
 def lines(folder, rows):
     found = standing_failures(load_campaign(folder), rows)
-    return [f"{each.scan}: {each.step}: {each.reason}" for each in found]
+    return [f"{each.key}: {each.step}: {each.error}" for each in found]
 
 
 def test_what_may_run_is_no_part_of_the_number():
@@ -104,15 +102,14 @@ def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
     path = campaign / "results" / "try_center" / "a_1" / "prediction.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"verdict": "failed", "reason": "zero frames"}))
+    status = campaign / "logs" / "status" / "predict_cor" / "a_1.json"
+    status.parent.mkdir(parents=True)
+    status.write_text('{"state": "done", "start": 1}')
     rows = rows_of(campaign)
     assert lines(campaign, rows) == ["a_1: predict_cor: zero frames"]
-    row = {"scan": "a_1", "before_px": "31.50", "after_px": "31.50", "source": "manual"}
-    table = campaign / "results" / "fix_cor" / "a.tsv"
-    write_tsv([row | {"reason": EDITED}], FIX_COLUMNS, table)
-    cor_json = campaign / "results" / "cor.json"
-    cor_json.write_text(json.dumps({"a_1": {"cor_px": 31.5, "source": "manual"}}))
+    (center := path.with_name("center_of_rotation.txt")).write_text("31.5")
     assert lines(campaign, rows) == []
-    cor_json.unlink()
+    center.unlink()
     (campaign / "scans.tsv").write_text("scan\tcor_px\na_1\t31.5\n")
     assert lines(campaign, rows) == []
     status = campaign / "logs" / "status" / "full_recon" / "a_1.json"

@@ -80,7 +80,7 @@ def run(folder: Path, *options: str) -> tuple[str, Progress]:
 @pytest.mark.slow
 def test_a_run_tells_reasons_failures_and_how_far_it_is(tmp_path):
     text, progress = run(tmp_path)
-    progress.read(at_end=True)
+    progress.read()
     assert {name: (step.done, step.total) for name, step in progress.steps.items()} == {
         "scans": (1, 1),
         "volume": (2, 3),
@@ -92,9 +92,9 @@ def test_a_run_tells_reasons_failures_and_how_far_it_is(tmp_path):
     began = {name: reason for what, _, name, reason in progress.news if what == "began"}
     assert began == dict.fromkeys(["", "b", "c"], "not there yet") | {"a": "COR of a: 4 -> 5"}
     errors = [(what, name, said) for what, _, name, said in progress.news if what != "began"]
-    assert sorted(errors) == [
-        ("again", "b", ""),
-        ("again", "c", "no room"),
+    assert sorted(set(errors)) == [
+        *(("again", name, "") for name in "bc"),
+        ("failed", "b", ""),
         ("failed", "c", "no room"),
     ]
     assert text.count("reason: COR of a: 4 -> 5\n") == 1
@@ -107,7 +107,7 @@ def test_a_run_tells_reasons_failures_and_how_far_it_is(tmp_path):
 @pytest.mark.slow
 def test_events_are_written_whatever_the_text_hides(tmp_path):
     text, progress = run(tmp_path, "--quiet", "rules")
-    progress.read(at_end=True)
+    progress.read()
     assert "rule volume" not in text
     assert progress.steps["volume"].done == 2
 

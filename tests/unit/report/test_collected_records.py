@@ -11,6 +11,7 @@ import pytest
 
 from tests import report_campaign
 from tests.report_campaign import NASTY, write_json
+from tomopipe.campaign.failures import read_failures
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.signs import State
 from tomopipe.report.collected_records import collect, collect_scans, commit
@@ -129,12 +130,14 @@ def test_a_volume_of_a_cor_of_before_does_not_count(tmp_path):
         made.volume(name, n=40, cor_px=cor_px)
         os.utime(made.results / f"{name}_rec.h5", (1e9, 1e9))
     made.status("full_recon", "a_2", 3.0, state="failed", error="OSError: disk full")
-    scans, record = by_name(made.write())
+    why = {"full_recon": "COR of a_2: 48.99 -> 43.00"}
+    record = collect(made.write().campaign(), points=True, why=lambda step, _: why.get(step, ""))
+    scans = {scan.name: scan for scan in record.scans}
     assert [scans[name].reached for name in ("a_1", "a_2")] == ["volume", "COR"]
     assert [failure.step for failure in scans["a_2"].failures] == ["full_recon"]
     again = "volume of COR 48.99, made again by the next run"
     assert groups(record)["Left to the next run"] == {"a_2": again}
-    report(made.page, made.campaign())
+    report(made.page, made.campaign(), why=lambda step, _: why.get(step, ""))
     page = made.page.read_text()
     assert "<b>1</b> of 2 reconstructed" in page
     assert f'<td class="reason">{again}; full_recon: OSError: disk full' in page
@@ -167,24 +170,21 @@ def test_on_missing_block_leaves_fix_tables_alone(tmp_path):
     assert scans["wood_1"].state == "doubtful"
 
 
-@pytest.mark.parametrize("same_file", [True, False])
-def test_a_record_of_failure_counts_while_the_raw_file_is_the_same(tmp_path, same_file):
+def test_a_recorded_failure_is_told_with_the_end_of_its_log(tmp_path):
     made = report_campaign.Made(tmp_path)
     made.scan("a_1", series="a")
-    raw = tmp_path / "raw" / "a_1.h5"
-    raw.parent.mkdir()
-    raw.write_bytes(b"never opened")
-    found = raw.stat()
-    record = {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns - (not same_file)}
-    write_json(record | {"reason": "killed on node7"}, made.results / "failed/try_recon/a_1.json")
+    record = {"bytes": 3, "mtime_ns": 7, "reason": "killed on node7"}
+    write_json(record, made.results / "failed/try_recon/a_1.json")
     made.log("try_recon", "a_1", "first\n" + "x" * 20_000 + "\nlast line\n")
-    scans, record = by_name(made.write(cor=False))
-    assert scans["a_1"].state == ("failed" if same_file else "pending")
-    if same_file:
-        assert record.failures[0].reason == "killed on node7"
-        assert record.failures[0].log == os.path.join("logs", "try_recon", "a_1.log")
-        assert record.failures[0].log_tail.endswith("last line")
-        assert "first" not in record.failures[0].log_tail
+    failures = read_failures(made.results, {"a_1": (3, 7)})
+    campaign = dataclasses.replace(made.write(cor=False).campaign(), failures=failures)
+    record = collect(campaign)
+    assert [scan.state for scan in record.scans] == ["failed"]
+    (failure,) = record.failures
+    assert failure.error == "killed on node7"
+    assert failure.log == os.path.join("logs", "try_recon", "a_1.log")
+    assert failure.log_tail.endswith("last line")
+    assert "first" not in failure.log_tail
 
 
 def test_a_later_success_makes_a_failure_void(tmp_path):
@@ -192,7 +192,7 @@ def test_a_later_success_makes_a_failure_void(tmp_path):
     made.status("full_recon", "bone_001", 5, "failed", error="OSError: disk full")
     scans, record = by_name(made.write())
     assert scans["bone_001"].state == "ok"
-    assert "bone_001" not in {f.scan for f in record.failures}
+    assert "bone_001" not in {f.key for f in record.failures}
 
 
 @pytest.mark.parametrize("is_wanted", [True, False])
@@ -205,7 +205,7 @@ def test_a_failed_job_that_is_no_longer_wanted_is_not_told(tmp_path, is_wanted):
     _, record = by_name(
         made.write(), stitch={"stacks": {"tall": members}}, export_star={"enabled": is_wanted}
     )
-    told = {f.step for f in record.failures if f.reason == "x"}
+    told = {f.step for f in record.failures if f.error == "x"}
     assert told == ({"stitch", "fix_cor", "export_star"} if is_wanted else set())
 
 
@@ -239,10 +239,11 @@ def test_a_table_of_a_series_that_is_gone_is_not_read(tmp_path):
 
 def test_a_failed_prediction_is_listed_though_filled(tmp_path):
     made = every_state(tmp_path)
-    made.cor["Knochen größe 三_1"] = {"cor_px": 512.0, "source": "default"}
+    made.cor[name := "Knochen größe 三_1"] = {"cor_px": 512.0, "source": "default"}
+    made.status("predict_cor", name, 1.5)
     scans, record = by_name(made.write())
-    assert scans["Knochen größe 三_1"].state == "filled"
-    assert ("predict_cor", "constant frames") in {(f.step, f.reason) for f in record.failures}
+    assert scans[name].state == "filled"
+    assert ("predict_cor", "constant frames") in {(f.step, f.error) for f in record.failures}
 
 
 @pytest.mark.slow

@@ -36,8 +36,6 @@ def job(step: str, *products: str, **more) -> SimpleNamespace:
         params=SimpleNamespace(job=parameters),
         log=[f"logs/{step}/a.log"],
         output=[f"results/made/{step}/a.json"],
-        threads=1,
-        resources=SimpleNamespace(mem_mb=100),
     )
 
 

@@ -50,7 +50,9 @@ def log(folder, text):
 def test_killed_job_is_recorded_and_reported(campaign, capsys):
     after_failure(load_campaign(campaign), log(campaign, "Error in rule try_recon"), since=50.0)
     assert (campaign / "results" / "failed" / "try_recon" / "a_1.json").exists()
-    assert "a_1" in (campaign / "results" / "report" / "index.html").read_text()
+    page = (campaign / "results" / "report" / "index.html").read_text()
+    assert "<b>a_1</b>" in page
+    assert "killed or timed out on node1" in page
     assert "tomopipe retry a_1" in capsys.readouterr().err
     assert list(load_campaign(campaign).failures) == ["a_1"]
 
@@ -97,7 +99,7 @@ def test_what_is_assumed_and_voxels_that_were_cut_are_said(campaign, capsys):
     say_warnings(load_campaign(campaign))
     assert not capsys.readouterr().err
     status = campaign / "logs" / "status" / "full_recon" / "a_2.json"
-    write_json({"warning": "volume: half of its voxels lie outside 0 to 1"}, status)
+    write_json({"start": 1.0, "warning": "volume: half of its voxels lie outside 0 to 1"}, status)
     say_warnings(load_campaign(campaign))
     assert "voxels outside full_recon.value_range, see the report: a_2\n" in capsys.readouterr().err
     (campaign / "scans.tsv").write_text("scan\tselect\na_1\tno\na_2\tno\n")
