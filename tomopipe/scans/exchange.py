@@ -5,6 +5,7 @@ a scan unusable raises a ScanError whose message is `path: reason`, in one line;
 incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +32,9 @@ from tomopipe.scans.layout import (
 )
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES, Metadata, incomplete, skipping
 from tomopipe.scans.pixels import Frames, IndexRange, cut_columns, unsigned
-from tomopipe.scans.scan import ABSENT, References, Scan, Sources, find_references
+from tomopipe.scans.scan import ABSENT, References, Scan, find_references
+
+Sources = Path | Sequence[Path] | None
 
 # Angles in single precision, or from a text, miss the end of a range by no more than this.
 _ROUNDING_DEG = 1e-4
@@ -105,7 +108,13 @@ def _raw_scan(
     path: Path, flats: Sources, darks: Sources, options: InputBlock | Mapping[str, Any]
 ) -> "RawScan":
     options = options if isinstance(options, InputBlock) else InputBlock(**options)
-    return RawScan(path, options, PreprocessBlock.model_construct(flats=flats, darks=darks))
+    texts: dict[str, str | list[str]] = {}
+    for kind, source in (("flats", flats), ("darks", darks)):
+        if isinstance(source, str | os.PathLike):
+            texts[kind] = os.fspath(source)
+        elif source is not None:
+            texts[kind] = [os.fspath(entry) for entry in source]
+    return RawScan(path, options, PreprocessBlock().model_copy(update=texts))
 
 
 @dataclass(frozen=True)

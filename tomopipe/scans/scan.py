@@ -1,6 +1,5 @@
 """The pixels of an open scan, whatever its format; its flats and darks, and where these are."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, ScanFaultError, naming
 from tomopipe.scans.datasets import need_dataset
-from tomopipe.scans.formats import Path, format_of
+from tomopipe.scans.formats import format_of
 from tomopipe.scans.layout import (
     Kind,
     Layout,
@@ -32,7 +31,6 @@ from tomopipe.scans.pixels import (
 )
 
 ABSENT = "declared absent"
-Sources = Path | Sequence[Path] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +50,7 @@ class References:
 def find_references(
     reader: Reader,
     kind: Kind,
-    source: Sources,
+    source: str | Sequence[str] | None,
     layout: Layout,
     options: InputBlock,
     stack: ExitStack,
@@ -68,11 +66,11 @@ def find_references(
                 f"set preprocess.{kind}; where it is of the scan, input.paths.data"
             )
         parts = reader.references(kind)
-    elif isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
+    elif source == "none":
         return References((Frames(pixels, np.arange(0)),), np.zeros(0), ABSENT)
     else:
         parts = []
-        for path in [source] if isinstance(source, str | os.PathLike) else source:
+        for path in [source] if isinstance(source, str) else source:
             with naming(path):
                 there = format_of(path).load().references_in(path, kind, options, stack)
             parts += [replace(part, location=f"{path}: {part.location}") for part in there]
@@ -97,7 +95,7 @@ def find_references(
         n_angles, n_parts = len(layout.projections.index), len(parts)
         positions = np.linspace(0, n_angles, n_parts) if n_parts > 1 else np.array([np.nan])
         n_before = [part.n_before for part in parts if part.n_before is not None]
-        if isinstance(source, str | os.PathLike) and len(n_before) == n_parts > 1:
+        if isinstance(source, str) and len(n_before) == n_parts > 1:
             positions = np.searchsorted(layout.projections.index, n_before)
         parts = [
             replace(part, positions=np.full(len(part.positions), before, float))
