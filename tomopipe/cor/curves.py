@@ -248,10 +248,10 @@ def _measures(curves: Curves) -> CurveSet:
     height = np.zeros_like(raw)
     texture = np.zeros(n_grid)
     if not prepared.unusable_angles:
-        found, texture = _registration_curves(curves)
-        found |= _wedge_curve(prepared, binning) | _slice_curves(*curves.sharpness)
-        found |= _mass_curve(curves.centre_of_mass, cor_px, binning)
-        for name, (curve_px, score) in found.items():
+        scores, texture = _registration_curves(curves)
+        scores |= _wedge_curve(prepared, binning) | _slice_curves(*curves.sharpness)
+        scores |= _mass_curve(curves.centre_of_mass, cor_px, binning)
+        for name, (curve_px, score) in scores.items():
             i = KINDS.index(name)
             inside = (cor_px >= curve_px[0] - 1e-9) & (cor_px <= curve_px[-1] + 1e-9)
             valid[i] = bool(np.ptp(score) > 0)
@@ -272,13 +272,13 @@ def _measures(curves: Curves) -> CurveSet:
     )
 
 
-Found = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+KindScores = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-def _registration_curves(curves: Curves) -> tuple[Found, NDArray[np.float64]]:
+def _registration_curves(curves: Curves) -> tuple[KindScores, NDArray[np.float64]]:
     """Likelihood of registration, and the share of the texture that overlaps."""
     prepared, binning = curves.prepared, curves.binning
-    result: Found = {}
+    result: KindScores = {}
     n_cols = prepared.n_cols // binning
     cor_px = unbin_cor(np.arange(2 * n_cols - 1) / 2, binning=binning)
     texture = np.zeros(len(cor_px))
@@ -299,7 +299,7 @@ def _opposing(prepared: Prepared) -> dict[str, OpposingLines]:
     return {name: opposing for name, opposing in both.items() if opposing is not None}
 
 
-def _wedge_curve(prepared: Prepared, binning: int) -> Found:
+def _wedge_curve(prepared: Prepared, binning: int) -> KindScores:
     """One minus metric over mean, for each 180 degrees, where 8 % of the columns overlap."""
     if np.rad2deg(prepared.angles.gap_rad) > _MAX_GAP_DEG:
         return {}
@@ -311,7 +311,7 @@ def _wedge_curve(prepared: Prepared, binning: int) -> Found:
     return {"wedge": (unbin_cor((n_cols - 1 + shifts) / 2, binning=binning), scores.mean(axis=0))}
 
 
-def _slice_curves(cor_px: NDArray[np.float64], measures: NDArray[np.float64]) -> Found:
+def _slice_curves(cor_px: NDArray[np.float64], measures: NDArray[np.float64]) -> KindScores:
     """Mean over the sinograms, each in units of its own spread, as their contrasts differ."""
     means = in_own_units(measures).mean(axis=0)
     return {name: (cor_px, mean) for name, mean in zip(MEASURES, means, strict=True)}
@@ -319,7 +319,7 @@ def _slice_curves(cor_px: NDArray[np.float64], measures: NDArray[np.float64]) ->
 
 def _mass_curve(
     result: tuple[float, float] | None, cor_px: NDArray[np.float64], binning: int
-) -> Found:
+) -> KindScores:
     """A bump as wide as the uncertainty, no taller than that allows."""
     if result is None:
         return {}
