@@ -1,7 +1,7 @@
-"""What jobs cost, estimated from the sizes of their scans: disk, CPU time, cores.
+"""Costs of jobs, estimated from the sizes of their scans: disk, CPU time, cores.
 
-For the costs that `plan` shows, and for SLURM: its executor packs submissions by CPU time
-(decision 24).
+Used for the costs that `plan` shows, and by the executor for SLURM, which packs submissions by CPU
+time (decision 24).
 """
 
 import math
@@ -33,15 +33,15 @@ _SLICE_S = 0.015  # CPU time of a slice of 1024 columns
 _ITERATION_S = 7e-8  # of one iteration of a slice: for each column, by columns and angles
 _CORE_S = 4.0  # CPU time that justifies starting another core
 START_S = 2.0
-"""CPU time that Snakemake takes to start a job here: 28 jobs of the demonstration took a minute."""
-# CPU time of a job: of any, and of some for each byte of the frames, two a pixel
+"""CPU time in which Snakemake starts a job: 28 jobs of the demonstration took a minute."""
+# CPU time of a job: of any job, and of some per byte of the frames (two bytes a pixel)
 _JOB_S = 0.4
 _BYTE_S = {"try_recon": 8e-8, "predict_cor": 3e-8, "export_stack": 3e-9}
 MOST_CORES = 16
 
 
 def volume_cores(shape: tuple[int, int, int], options: FullReconBlock) -> int:
-    """Return the cores that a volume can use: of a scan of (n_angles, n_rows, n_cols)."""
+    """Return the cores that a volume can use; `shape` is (n_angles, n_rows, n_cols)."""
     if options.device == "cuda":
         return MOST_CORES
     return max(1, math.ceil(min(MOST_CORES, volume_s(shape, options) / _CORE_S)))
@@ -57,7 +57,7 @@ def volume_s(shape: tuple[int, int, int], options: FullReconBlock) -> float:
 
 
 def cpu_s(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> float:
-    """Estimate the CPU time (s) of a job; 0 of tables, and of stitching, which copies."""
+    """Estimate the CPU time (s) of a job; 0 for tables, and for stitching, which copies."""
     if step not in ("full_recon", *_BYTE_S):
         return 0.0
     n_angles, n_rows, n_cols = (int(rows[key][name]) for name in ("n_angles", "n_rows", "n_cols"))
@@ -74,7 +74,7 @@ KINDS = {
     "export_stack": "stacks for RELION",
 }
 _OF_VOLUMES = ("full_recon.binning", "full_recon.dtype", "full_recon.rows")
-#: The keys on which the size of each kind depends.
+#: Keys that reduce the size of each kind.
 _SMALLER = {
     "volumes": _OF_VOLUMES,
     "stitched volumes": _OF_VOLUMES,
@@ -107,10 +107,10 @@ def disk_needed(
 
 
 def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stack]) -> Counter[str]:
-    """Estimate the size of what is selected and not there yet (bytes), by kind of file."""
+    """Estimate the size (bytes) of pending results of selected scans, by kind of file."""
     scans, of = campaign.selected_scans(rows), campaign.outputs
     outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
-    # of removable files, the permanent ones beside them count
+    # for removable files, the permanent ones beside them count
     searched = [scan for scan in scans if campaign.needs_search(scan, rows[scan])]
     outputs += [("try_recon", scan, of.rows(scan)) for scan in searched]
     if campaign.makes_star:
@@ -144,8 +144,8 @@ def lack_of_disk(campaign: Campaign, needed: Mapping[str, int]) -> list[str]:
 
 
 def disk_refusal(campaign: Campaign) -> list[str]:
-    """Return `lack_of_disk` for a run whose inventory is there."""
-    with suppress(OSError, TomopipeError, LookupError, ValueError):  # which the run will tell
+    """Return `lack_of_disk` for a run whose inventory exists."""
+    with suppress(OSError, TomopipeError, LookupError, ValueError):  # which the run itself reports
         rows = read_inventory(campaign.files.inventory)
         stacks = find_stacks(campaign, rows, rows)
         return lack_of_disk(campaign, still_to_make(campaign, rows, stacks))
@@ -153,14 +153,14 @@ def disk_refusal(campaign: Campaign) -> list[str]:
 
 
 def known_cors(campaign: Campaign) -> dict[str, float]:
-    """Return the COR of each scan that has one: of the campaign table, or of the last run."""
+    """Return the COR of each scan that has one, from the campaign table or the last run."""
     path = campaign.files.cor_table
     resolved: Mapping[str, Any] = {}
     with suppress(TomopipeError):  # a damaged table is made again
         resolved = read_cor_json(path) if path.is_file() else {}
-    known = {scan: float(entry["cor_px"]) for scan, entry in resolved.items()}
+    cors_px = {scan: float(entry["cor_px"]) for scan, entry in resolved.items()}
     manual = {name: scan.manual.px for name, scan in campaign.scans.items()}
-    return known | {name: cor_px for name, cor_px in manual.items() if cor_px is not None}
+    return cors_px | {name: cor_px for name, cor_px in manual.items() if cor_px is not None}
 
 
 def output_bytes(
@@ -186,7 +186,7 @@ def slice_cols(
 ) -> int:
     """Return the width of a scan's unbinned slices (pixels).
 
-    `is_most`: of half acquisition if only the COR is missing to decide.
+    `is_most`: assume half acquisition if only the COR is missing to decide.
     """
     half = is_half_volume(campaign, row, cor_px, unless_known=is_most)
     return (FACTOR if half else 1) * _columns_in_use(campaign.for_scan(row["scan"]), row)[1]
@@ -202,7 +202,7 @@ def is_half_volume(
 ) -> bool:
     """Tell whether the slices of a scan are twice as wide as the columns in use.
 
-    `mode`: of half acquisition; "": that of its volume. Angles are unknown of some scans.
+    `mode`: half acquisition mode; "": that of its volume. Some scans have unknown angles.
     """
     campaign, full_turn = campaign.for_scan(row["scan"]), row.get("full_turn")
     config = campaign.config

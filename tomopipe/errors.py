@@ -77,7 +77,7 @@ def room_for(
 
 
 @contextmanager
-def saying(what: str, advice: str = "") -> Iterator[None]:
+def on_os_error(what: str, advice: str = "") -> Iterator[None]:
     """Raise TomopipeError with `what`, such as "scans.tsv: cannot be read", on an OSError."""
     try:
         yield
@@ -161,15 +161,15 @@ def own_error(error: BaseException | None) -> str:
     Errors of programming count as ours if raised by our code, not by a library that reads a file.
     """
     while error is not None:
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        file = place.tb_frame.f_code.co_filename if place else ""
-        if isinstance(error, _SLIPS) and place and file.startswith(_PACKAGE):
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        file = frame.tb_frame.f_code.co_filename if frame else ""
+        if isinstance(error, _SLIPS) and frame and file.startswith(_PACKAGE):
             text = " ".join(str(error).split())
             return (
                 f"tomopipe's own error, please report it with the log ({type(error).__name__}: "
-                f"{text}; {file.removeprefix(_PACKAGE)} line {place.tb_lineno})"
+                f"{text}; {file.removeprefix(_PACKAGE)} line {frame.tb_lineno})"
             )
         error = error.__cause__
     return ""

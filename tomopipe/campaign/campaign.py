@@ -344,15 +344,15 @@ def campaign_from_data(
 
 
 def make_campaign(
-    config: Config, directory: Path, *, source: str = "config", taken: Collection[str] | None = None
+    config: Config, directory: Path, *, source: str = "config", only: Collection[str] | None = None
 ) -> Campaign:
     """Find the files and read the table of a campaign; errors name the config as `source`.
 
-    `taken` are the paths of raw files that count; None: all, or in a watcher's run the complete
+    `only` are the paths of raw files that count; None: all, or in a watcher's run the complete
     ones.
     """
-    taken = complete_files(directory) if taken is None else taken
-    result = find_scans(config, directory, taken)
+    only = complete_files(directory) if only is None else only
+    result = find_scans(config, directory, only)
     table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if table.exists() or config.campaign.table else []
     lines = grouped((row.scan, str(row.line)) for row in rows)
@@ -362,7 +362,7 @@ def make_campaign(
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} appears more than once. Keep one row per scan."
         )
-    if taken is None and not has_watcher(directory):  # a named scan may not have arrived yet
+    if only is None and not has_watcher(directory):  # a named scan may not have arrived yet
         files = Files(directory / config.campaign.results)
         for fault in _unmatched_overrides(config, result, files)[0]:
             raise TomopipeError(f"{source}: {fault}")
@@ -384,45 +384,45 @@ def make_campaign(
 
 
 def scans_of(
-    campaign: Campaign, words: Iterable[str], known: Collection[str] | None = None
+    campaign: Campaign, words: Iterable[str], among: Collection[str] | None = None
 ) -> list[str]:
-    """Return the scans, or those of `known`, that words name: each once, in the order of the words.
+    """Return the scans, or those of `among`, that words name: each once, in the order of the words.
 
     A word is a name, a raw file, or a pattern such as rock_*, with or without the ending.
     Raises TomopipeError for a word that names none.
     """
-    known = campaign.scans if known is None else known
+    among = campaign.scans if among is None else among
     files = {scan.abspath: name for name, scan in campaign.scans.items()}
     scans: dict[str, None] = {}
     for word in words:
         stem, ending = os.path.splitext(word)
         bare = stem if ending.lower() in RAW_ENDINGS else word
         exact = (word, files.get(os.path.abspath(word), word), bare)
-        names = [name for name in exact if name in known][:1] or fnmatch.filter(known, bare)
+        names = [name for name in exact if name in among][:1] or fnmatch.filter(among, bare)
         if not names:
-            refuse_unknown(campaign, [word], known)
+            refuse_unknown(campaign, [word], among)
         scans |= dict.fromkeys(names)
     return list(scans)
 
 
-def scan_of(campaign: Campaign, words: Iterable[str], known: Collection[str] | None = None) -> str:
+def scan_of(campaign: Campaign, words: Iterable[str], among: Collection[str] | None = None) -> str:
     """Return the one scan that words name, as `scans_of`; raise TomopipeError for several."""
-    scans = scans_of(campaign, words, known)
+    scans = scans_of(campaign, words, among)
     if len(scans) != 1:
         raise TomopipeError(f"expected one scan, got {some_of(scans, 4) or 'none'}.")
     return scans[0]
 
 
 def refuse_unknown(
-    campaign: Campaign, names: Iterable[str], known: Collection[str] | None = None
+    campaign: Campaign, names: Iterable[str], among: Collection[str] | None = None
 ) -> None:
-    """Raise if a name is none of the campaign's scans, or of those `known`."""
-    known = campaign.scans if known is None else known
+    """Raise if a name is none of the campaign's scans, or of those `among`."""
+    among = campaign.scans if among is None else among
     for name in names:
-        if name not in known:
+        if name not in among:
             raise TomopipeError(
                 f"no scan {name} in {campaign.directory}, where there is "
-                f"{some_of(sorted(known), 4) or 'none'}{did_you_mean(name, known)}"
+                f"{some_of(sorted(among), 4) or 'none'}{did_you_mean(name, among)}"
             )
 
 

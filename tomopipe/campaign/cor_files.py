@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_json
 from tomopipe.cor.cor_value import CorText, format_cor, shown
-from tomopipe.errors import RETIRED, TomopipeError, grouped, saying
+from tomopipe.errors import RETIRED, TomopipeError, grouped, on_os_error
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.shared import update_file
@@ -89,7 +89,7 @@ def describe_junk(junk: Mapping[str, str]) -> str:
 
 def _add_entries(path: Path, result: FileCors) -> None:
     """Add the entries of rot_cen.json or batch_cor_values.csv, recognised by content."""
-    with saying(f"{path}: cannot be read"):
+    with on_os_error(f"{path}: cannot be read"):
         text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     try:
         if text.lstrip().startswith(("{", "[")):
@@ -143,7 +143,7 @@ def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> li
         others[:] = [key for key in result if key not in new]
         return (json.dumps(result | new, indent=1) + "\n").encode()
 
-    with saying(f"{path}: cannot be written"):
+    with on_os_error(f"{path}: cannot be written"):
         update_file(path, change)
     return others
 
@@ -187,7 +187,7 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
         csv.writer(stream, lineterminator="\n").writerows(rows)
         return stream.getvalue().encode("utf-8", "surrogateescape")
 
-    with saying(f"{path}: cannot be written"):
+    with on_os_error(f"{path}: cannot be written"):
         update_file(path, change)
     return others
 

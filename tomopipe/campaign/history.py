@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tomopipe.campaign.files import history_of
 from tomopipe.campaign.table import Change
-from tomopipe.errors import saying
+from tomopipe.errors import on_os_error
 from tomopipe.storage.run_folder import user_name
 from tomopipe.storage.shared import take_mode
 
@@ -84,7 +84,7 @@ def _append(path: Path, entries: Sequence[Entry], table: Path) -> None:
 def read_history(table: Path) -> list[Entry]:
     """Return the history of a table, the oldest first, without incomplete lines; [] if none."""
     path = history_of(table)
-    with saying(f"{path}: cannot be read"):
+    with on_os_error(f"{path}: cannot be read"):
         content = path.read_bytes() if path.exists() else b""
     lines = content.decode("utf-8", "surrogateescape").split("\n")[:-1]
     rows = [tuple(line.split("\t")) for line in lines]

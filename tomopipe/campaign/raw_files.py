@@ -153,14 +153,14 @@ def _unreadable(pattern: str, directory: Path) -> list[str]:
 
 def _folders(pattern: str, directory: Path) -> list[Path]:
     """List the folders in which files of a pattern are searched, as far as they are readable."""
-    found, parts = [directory], Path(os.path.dirname(pattern.rstrip("/"))).parts
+    result, parts = [directory], Path(os.path.dirname(pattern.rstrip("/"))).parts
     for number, part in enumerate(parts):
         above = os.path.join(*parts[: number + 1])
         if not glob.has_magic(part):
-            found.append(directory / above)
+            result.append(directory / above)
         elif part != "**":
-            found += [directory / path for path in glob.glob(above, root_dir=directory)]
-    return [path for path in dict.fromkeys(found) if path.is_dir()]
+            result += [directory / path for path in glob.glob(above, root_dir=directory)]
+    return [path for path in dict.fromkeys(result) if path.is_dir()]
 
 
 def _why(pattern: str, directory: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tomopipe.cor.cor_value import CorText, format_cor, same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, Fix, parse_fixes
-from tomopipe.errors import TomopipeError, saying
+from tomopipe.errors import TomopipeError, on_os_error
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or, number, part
@@ -192,7 +192,7 @@ def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
     Raises TomopipeError if the file cannot be read or is no JSON object.
     """
     try:
-        with saying(f"{path}: cannot be read"):
+        with on_os_error(f"{path}: cannot be read"):
             content = json.loads(Path(path).read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"

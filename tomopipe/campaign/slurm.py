@@ -186,11 +186,11 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
         if not (names := _requested(profile, f"slurm_{kind}")):
             continue
         rows = sinfo(within_s, _LIMITS) if kind == "partition" else _rows(accounts, within_s)
-        there = {name.rstrip("*") for name, _ in rows}
+        present = {name.rstrip("*") for name, _ in rows}
         lines += [
-            f"{profile}: SLURM has no {kind} {name}{whose}; it has {', '.join(sorted(there))}. "
+            f"{profile}: SLURM has no {kind} {name}{whose}; it has {', '.join(sorted(present))}. "
             "Change it there."
-            for name in sorted(names - there if there else ())
+            for name in sorted(names - present if present else ())
         ]
     return lines
 

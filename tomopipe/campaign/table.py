@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, off_detector, shown
-from tomopipe.errors import RETIRED, TomopipeError, grouped, saying
+from tomopipe.errors import RETIRED, TomopipeError, grouped, on_os_error
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.shared import settled_content, update_file
 
@@ -187,7 +187,7 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     repeats a name of ours, or has one that is nearly ours or a key of the configuration; and for
     invalid cells of `select`. The message names the cell.
     """
-    with saying(f"{path}: the campaign table cannot be read"):
+    with on_os_error(f"{path}: the campaign table cannot be read"):
         content = settled_content(path)
     return _rows(_decoded(content, path), path)
 
@@ -231,14 +231,14 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
     return problems
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name most similar to that of a scan, or file, as the end of a sentence."""
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Suggest the choice most similar to a name, as the end of a sentence."""
     stem, ending = os.path.splitext(os.path.basename(name))
     target = stem if ending.lower() in RAW_ENDINGS else name
-    known = list(known)
-    if same := [other for other in known if _same_number(name, other)]:
+    choices = list(choices)
+    if same := [other for other in choices if _same_number(name, other)]:
         return f"; did you mean {same[0]}? Spreadsheets and YAML take leading zeros"
-    similar = difflib.get_close_matches(target, known, n=1)
+    similar = difflib.get_close_matches(target, choices, n=1)
     return f"; did you mean {similar[0]}?" if similar else ""
 
 
@@ -252,7 +252,7 @@ def _same_number(name: str, other: str) -> bool:
 
 def table_sha256(path: str | os.PathLike[str]) -> str:
     """Return the hash of the table's content, of an empty one if there is no file."""
-    with saying(f"{path}: the campaign table cannot be read"):
+    with on_os_error(f"{path}: the campaign table cannot be read"):
         return hashlib.sha256(Path(path).read_bytes() if os.path.exists(path) else b"").hexdigest()
 
 
@@ -286,7 +286,7 @@ def edit_table(
         changes[:] = table.apply(target) or changes
         return table.text.encode("utf-8", "surrogateescape")
 
-    with saying(f"{path}: cannot be written"):
+    with on_os_error(f"{path}: cannot be written"):
         return update_file(path, change, lambda: then(changes))
 
 

@@ -254,7 +254,7 @@ def import_cors(
     if changes and not dry_run:
         table, edits = campaign.table_path, {scan: {"cor_px": changes[scan]} for scan in changes}
         edit_table(table, edits, _recorder(table, _IMPORT))
-    _tell(result, changes, old, junk)
+    _print_matches(result, changes, old, junk)
     with_cor = {Path(entry).name for entry in cors}
     skipped = {Path(entry).name: why for entry, why in passed_over.items()}  # a scan counts once
     for why, n in Counter(why for scan, why in skipped.items() if scan not in with_cor).items():
@@ -429,7 +429,7 @@ def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _tell(
+def _print_matches(
     result: Match, changes: dict[str, str], old: dict[str, CorText], junk: dict[str, str]
 ) -> None:
     for scan, text in changes.items():

@@ -56,7 +56,7 @@ def verify(
     typer.echo(f"{len(products)} results, {shown_size(n_bytes)}, {how}: {n_damaged} differ")
     if deep and (without := sum(not product.checksum for product in products)):
         typer.echo(f"{without} have no checksum on record: of these sizes alone were compared")
-    selected = [scan for scan, known in campaign.scans.items() if known.select != "no"]
+    selected = [scan for scan, entry in campaign.scans.items() if entry.select != "no"]
     for scan, reason in failed_stacks(campaign, selected).items():
         typer.echo(f"{scan}: no stack for RELION was made: {reason}")
     if n_damaged:

@@ -95,10 +95,10 @@ def _show_jobs(result: Status, screen: Console) -> None:
         )
     screen.print(table)
     for job in result.with_state("running", "lost", "failed"):
-        _tell(job, screen)
+        _print_job(job, screen)
 
 
-def _tell(job: JobStatus, screen: Console) -> None:
+def _print_job(job: JobStatus, screen: Console) -> None:
     where = f"{job.host} {f'job {job.slurm_job}' if job.slurm_job else ''}".strip()
     is_running = job.state == "running"
     parts = [f"{job.step} {job.key}", where]

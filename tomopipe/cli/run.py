@@ -113,7 +113,7 @@ def run(
     status = process.wait()
     if status >= 0:  # not killed; it may have ended before it read the Snakefile
         lock.release(directory, started)
-    raise typer.Exit(_tell_end(directory, status, started, progress))
+    raise typer.Exit(_print_end(directory, status, started, progress))
 
 
 def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
@@ -228,7 +228,7 @@ def _follow(process: "subprocess.Popen[bytes]", progress: Progress) -> None:
             return
 
 
-def _tell_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
+def _print_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
     """Print the outcome of a run; return the exit status."""
     stopped = bool(progress.facts.get("stopped"))
     text = Path(started.log).read_text(encoding="utf-8", errors="replace")

@@ -161,7 +161,7 @@ def _plan(
         if output_format == MRC:  # by which RELION's set recognises an outdated volume
             stated["made_from"] = digest(json.loads(volume.provenance.get("made_from", "{}")))
     target, compression = converted(source, output_format), "none"
-    there = _maker_of(target)
+    made_from = _maker_of(target)
     if output_format == MRC:
         n_bytes = stack_bytes(shape)
     else:
@@ -170,7 +170,7 @@ def _plan(
         n_bytes = volume_bytes(shape, encoding.dtype, output_format)
     return Conversion(
         source, target, output_format, compression, encoding, stated, shape, n_bytes,
-        there == digest(stated),
+        made_from == digest(stated),
     )  # fmt: skip
 
 

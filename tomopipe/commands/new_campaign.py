@@ -25,7 +25,7 @@ from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE, names_no_target
 from tomopipe.campaign.raw_files import matches
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.parse import merged, parse_config, read_config
-from tomopipe.errors import TomopipeError, grouped, saying
+from tomopipe.errors import TomopipeError, grouped, on_os_error
 from tomopipe.paths import workflow_folder
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.atomic import write_text
@@ -127,7 +127,7 @@ def write_campaign(
     `notes` comments there.
     """
     if not dry_run:
-        with saying(f"{directory}: the campaign folder cannot be made", " Name another."):
+        with on_os_error(f"{directory}: the campaign folder cannot be made", " Name another."):
             directory.mkdir(parents=True, exist_ok=True)
     files = {
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
@@ -235,8 +235,8 @@ def _converted(value: Any, rule: str) -> Any:
     if rule.startswith("*"):
         return float(f"{float(value) * float(rule[1:]):.9g}")
     pairs = dict(pair.split("=") for pair in (_FILTERS if rule == "filter" else rule).split())
-    found = pairs[str(value).lower()]
-    return {"true": True, "false": False}.get(found, found)
+    word = pairs[str(value).lower()]
+    return {"true": True, "false": False}.get(word, word)
 
 
 @cache
@@ -251,7 +251,9 @@ def translated(path: Path) -> Translation:
 
     A TomopipeError says that the file is neither, or that a value cannot be one of ours.
     """
-    with saying(f"{path}: cannot be read", " --from takes nabu.conf or HTTomo's process list."):
+    with on_os_error(
+        f"{path}: cannot be read", " --from takes nabu.conf or HTTomo's process list."
+    ):
         text = path.read_text(encoding="utf-8")
     result = Translation([], {}, [])
     is_yaml = path.suffix.lower() in (".yaml", ".yml")

@@ -334,15 +334,15 @@ def _known(location: KeyPath) -> KeyPath:
     Where another value may stand instead of a block, the path also names what was tried.
     """
     key_path: KeyPath = ()
-    found, is_tried = Config, False
+    allowed, is_tried = Config, False
     for part in location:
-        block, inner = _block_of(found), _inside(found, part)
+        block, inner = _block_of(allowed), _inside(allowed, part)
         if isinstance(part, int):
             is_known = _block_of(inner) is not None
         else:
-            is_known = block is not None and (is_tried or block is found)
+            is_known = block is not None and (is_tried or block is allowed)
         if is_known:
-            key_path, found, is_tried = (*key_path, part), inner, False
+            key_path, allowed, is_tried = (*key_path, part), inner, False
         elif block and block.__name__ in str(part):
             is_tried = True
         else:

@@ -346,8 +346,8 @@ def _explained(channels: _Channels, theta_rad: Floats) -> Floats:
     both = np.concatenate([values.real, values.imag], axis=1)
     sums = [np.sum(np.abs(values) ** 2, axis=0)]
     for first in (2, 1):
-        found, n_columns = _coefficients(both, theta_rad, channels.harmonics, first)
-        real, imaginary = found[:, : len(channel)], found[:, len(channel) :]
+        coefficients, n_columns = _coefficients(both, theta_rad, channels.harmonics, first)
+        real, imaginary = coefficients[:, : len(channel)], coefficients[:, len(channel) :]
         for product in (real**2, imaginary**2, real * imaginary):
             sums.append(np.cumsum(product, axis=0)[n_columns - 1, channel])
     return np.array(sums)
@@ -376,8 +376,8 @@ def _fit_power(channels: _Channels, n_frames: int, n_180: int, ends: Floats) -> 
     misfits = []
     for end in ends:
         theta_rad = np.pi * n_180 * channels.numbers / (n_frames - 1 + end)
-        found, n_columns = _coefficients(values, theta_rad, channels.harmonics, 2)
-        explained = np.cumsum(found**2, axis=0)[n_columns - 1, np.arange(len(total))]
+        coefficients, n_columns = _coefficients(values, theta_rad, channels.harmonics, 2)
+        explained = np.cumsum(coefficients**2, axis=0)[n_columns - 1, np.arange(len(total))]
         misfits.append(_misfit(1 - explained / total, n_data, n_parameters))
     return _Fit(np.array(misfits), np.zeros(len(ends)), channels.n_rows)
 

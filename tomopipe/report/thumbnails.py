@@ -142,7 +142,7 @@ def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
     result = slices_around(try_tif, cor_px)
     if result is None:
         return None
-    part, binning = telling_crop(result.images[0])
+    part, binning = informative_crop(result.images[0])
     result = slices_around(try_tif, cor_px, [binning * offset for offset in _OFFSETS_PX])
     return result and _cropped(result, part, binning)
 
@@ -155,7 +155,7 @@ def read_pair(try_tif: Path, cors_px: Sequence[float]) -> Sweep | None:
     shape = sweeps[0].images[0].shape
     slices = {s.cor_px[0]: s.images[0] for s in sweeps if s and s.images[0].shape == shape}
     sweep = Sweep(list(slices.values()), tuple(slices), 0)
-    return _cropped(sweep, *telling_crop(sweep.images[0]))
+    return _cropped(sweep, *informative_crop(sweep.images[0]))
 
 
 def _cropped(sweep: Sweep, part: tuple[slice, slice], binning: int) -> Sweep:
@@ -170,11 +170,11 @@ def binned(image: NDArray[Any], binning: int) -> NDArray[np.float32]:
     return blocks.reshape(n_y, binning, n_x, binning).mean(axis=(1, 3))
 
 
-def telling_crop(page: NDArray[Any]) -> tuple[tuple[slice, slice], int]:
+def informative_crop(page: NDArray[Any]) -> tuple[tuple[slice, slice], int]:
     """Return the part of a slice to show, and the least binning at which it shows structure."""
     binning = 1
     while True:
-        part = telling_part(page, CROP_PX * binning)
+        part = informative_part(page, CROP_PX * binning)
         is_largest = binning == _MOST_BINNING or min(page.shape) < 4 * _CELLS * binning
         if is_largest or _structure(binned(page[part], binning)) >= _STRUCTURE:
             return part, binning
@@ -191,7 +191,7 @@ def _structure(crop: NDArray[np.float32]) -> float:
     return float(pairs) / 2 / power
 
 
-def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, slice]:
+def informative_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, slice]:
     """Choose the square of `side_px` with most edges, where a wrong COR is most visible.
 
     Only the circle inside the field of view at all angles is considered.

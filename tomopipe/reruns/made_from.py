@@ -49,16 +49,16 @@ def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
         entries.append({key: entry[key] for key in keys})
         for_scan = campaign if entry["reason"] else campaign.for_scan(entry["scan"])
         if for_scan is not campaign:
-            looked_for = _looked_for(for_scan.config)
-            if looked_for != _looked_for(campaign.config):
-                entries[-1]["options"] = looked_for
+            extra = _inventory_options(for_scan.config)
+            if extra != _inventory_options(campaign.config):
+                entries[-1]["options"] = extra
     return of_step("inventory", campaign, entries=entries, raw=dict(raw))
 
 
-def _looked_for(config: Config) -> dict[str, Any]:
-    read, found = effective(config.input), effective(config.preprocess)
-    sources: dict[str, Any] = {key: found[key] for key in ("flats", "darks") if key in found}
-    return _without_empty({"input": read, "preprocess": sources})
+def _inventory_options(config: Config) -> dict[str, Any]:
+    preprocess = effective(config.preprocess)
+    files = {key: value for key, value in preprocess.items() if key in ("flats", "darks")}
+    return _without_empty({"input": effective(config.input), "preprocess": files})
 
 
 def of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
@@ -127,8 +127,8 @@ def options_of(step: str, config: Config) -> dict[str, Any]:
         for key, method in {"model": "ai", "dinov2_checkpoint": "dinov2"}.items():
             if method not in config.predict_cor.methods:
                 options.pop(key, None)
-    looked_for = _looked_for(config) if step == "inventory" else {}
-    return {"options": looked_for | _without_empty({step: options})}
+    extra = _inventory_options(config) if step == "inventory" else {}
+    return {"options": extra | _without_empty({step: options})}
 
 
 def _without_empty(blocks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def fault_of_options(
         if config.preprocess.phase.method != "none":
             from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
 
-            phase_strength(config.preprocess, _known(row))
+            phase_strength(config.preprocess, _numbers(row))
         is_half = config.preprocess.half_acquisition == "yes" and step != "export_stack"
         if is_half and row["keep"] == "true":  # refused for fewer than 360 degrees
             from tomopipe.prep.half_acquisition import is_half_acquisition  # as above
@@ -57,7 +57,7 @@ def fault_of_options(
     return ""
 
 
-def _known(row: Mapping[str, str]) -> dict[str, float | None]:
+def _numbers(row: Mapping[str, str]) -> dict[str, float | None]:
     return {name: float(row.get(name) or 0) or None for name in NUMBERS}
 
 
@@ -80,8 +80,8 @@ def _check_volume(
     if full.unit == "per_cm":
         from tomopipe.geometry import pixels_per_cm
 
-        known = for_scan.config.export_star.pixel_size_um
-        pixels_per_cm(known or _known(row)["pixel_size_um"])
+        size_um = for_scan.config.export_star.pixel_size_um
+        pixels_per_cm(size_um or _numbers(row)["pixel_size_um"])
 
 
 def _unfit(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[str]]]:

@@ -134,8 +134,8 @@ def _made_sum(path: str) -> str:
 
     Also "" for an edited center_of_rotation.txt, which its job keeps.
     """
-    if known := checksums.made(path):
-        return known
+    if checksum := checksums.made(path):
+        return checksum
     is_small = not os.path.isdir(path) and os.path.getsize(path) <= SMALL_BYTES
     return content_of(path) if is_small and not path.endswith(CENTER) else ""
 

@@ -76,8 +76,8 @@ class Staleness:
     def replaced(self, inventory: Mapping[str, Any]) -> set[str]:
         """Name the scans with `select: no` whose raw file changed after their sweep."""
         results = set()
-        for scan, known in self.campaign.scans.items():
-            if known.select != "no" or scan not in inventory:
+        for scan, entry in self.campaign.scans.items():
+            if entry.select != "no" or scan not in inventory:
                 continue
             swept = statement_in(self.campaign.files.sweep(scan))
             now = self.raw(scan, inventory), self.also_read(scan, inventory)

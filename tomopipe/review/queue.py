@@ -46,15 +46,15 @@ _writing = threading.Lock()  # one writer at a time among the browsers of a serv
 def queue_entries(
     scans: Iterable[ScanRecord],
     cells: Mapping[str, Mapping[str, str]],
-    known: Container[str],
+    names: Container[str],
 ) -> list[dict[str, Any]]:
     """List the scans of a campaign, worst first: the facts of each for the page.
 
-    `cells` are the present ones of the campaign table. `known` are the scans of the campaign; other
+    `cells` are the present ones of the campaign table. `names` are the scans of the campaign; other
     rows of the inventory have no usable name.
     """
     entries = [
-        _entry(scan, cells.get(scan.name, {})) | {"refused": scan.name not in known}
+        _entry(scan, cells.get(scan.name, {})) | {"refused": scan.name not in names}
         for scan in scans
     ]
     return sorted(entries, key=_worst_first)

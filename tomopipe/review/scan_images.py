@@ -33,10 +33,10 @@ from tomopipe.report.thumbnails import (
     grey_window,
     in_grey,
     in_sweep,
+    informative_part,
     open_stack,
     slices_around,
     step_of,
-    telling_part,
     to_grey,
 )
 from tomopipe.stream.try_sweep import plan_of, sweep_slices
@@ -243,9 +243,10 @@ class Pictures:
             slices += self._at(scan, cor_px, batch, row)
         middle = slices[0].values
         side_px = CROP_PX if min(middle.shape) > 4 * CROP_PX else CROP_PX // 2
-        part = (
-            part_around(middle.shape, centre, side_px) if centre else telling_part(middle, side_px)
-        )
+        if centre:
+            part = part_around(middle.shape, centre, side_px)
+        else:
+            part = informative_part(middle, side_px)
         ordered = sorted(zip(values_px, slices, strict=True), key=lambda pair: pair[0])
         low, high = slices[0].low, slices[0].high
         crops = [in_range(image, part, low, high) for _, image in ordered]

@@ -107,11 +107,11 @@ def _candidates(
     if prediction:
         sure = "" if prediction.confidence is None else f"confidence {prediction.confidence:.2f}"
         sources.insert(0, ("measured", prediction.best_cor_px, prediction.method, sure))
-    found = store.line(record.series)
-    if line := found["line"]:
+    series_line = store.line(record.series)
+    if line := series_line["line"]:
         line_px = line["start_px"] + line["slope_px"] * record.index
         spread = "" if line["spread_px"] is None else f"scatter {line['spread_px']:.2f} px"
-        sources.append(("line", line_px, f"{len(found['trusted'])} scans", spread))
+        sources.append(("line", line_px, f"{len(series_line['trusted'])} scans", spread))
     last_px = grid["first_col"] + grid["n_cols"] - 1
     result: dict[float, dict[str, Any]] = {}
     for name, cor_px, source, confidence in sources:

@@ -65,7 +65,7 @@ class Keys:
 
     def csrf_of(self, session: str) -> str | None:
         """Return the CSRF token of a session; None if there is no such session."""
-        return next((csrf for known, csrf in self._csrf.items() if _equal(session, known)), None)
+        return next((csrf for each, csrf in self._csrf.items() if _equal(session, each)), None)
 
 
 class Guard:
@@ -177,14 +177,14 @@ class Guard:
     def _sign_in(self, scope: Scope) -> Response | None:
         """Exchange the token of a link for a cookie; refuse requests with neither."""
         request = Request(scope)
-        known = self.keys.csrf_of(request.cookies.get(self.keys.cookie, "")) is not None
+        is_signed_in = self.keys.csrf_of(request.cookies.get(self.keys.cookie, "")) is not None
         token = request.query_params.get("token")
         if token is None:
-            return None if known else _refuse("open the link that tomopipe review printed")
+            return None if is_signed_in else _refuse("open the link that tomopipe review printed")
         # redirect to the address without the token; relative, as only the browser knows the prefix
         page = scope["path"].rpartition("/")[2]
         home = RedirectResponse(f"./{page}", status_code=303)
-        if known:
+        if is_signed_in:
             return home
         session = self.keys.exchange(token) if scope["method"] == "GET" else None
         if session is None:

@@ -79,8 +79,8 @@ class Store:
                 self.pictures.slice(first["scan"], round(first["cor_px"], 2), 0)
 
     def _half_acquisition(self, scan: str) -> str:
-        known = scan in self.campaign.scans
-        source = self.campaign.for_scan(scan) if known else self.campaign
+        is_scan = scan in self.campaign.scans
+        source = self.campaign.for_scan(scan) if is_scan else self.campaign
         return source.config.preprocess.half_acquisition
 
     def read(self) -> None:

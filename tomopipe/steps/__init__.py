@@ -1,6 +1,6 @@
 """One module per step of the workflow; a function of the same name reads, computes, writes.
 
-Here are the revisions of the steps, and how a result states what it was made from.
+Also the revisions of the steps, and how a result states what it was made from.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ REVISIONS = {
 
 
 def not_read(made_from: Mapping[str, Any] | None, reason: str) -> dict[str, Any] | None:
-    """Return a statement that is not the wanted one, so that the next run tries again."""
+    """Return a statement that differs from the target, so that the next run tries again."""
     return {**made_from, "not_read": reason} if made_from else None
 
 
 def stated(made_from: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the entry of a JSON result; none where it is not said what it was made from."""
+    """Return the statement as an entry of a JSON result; {} without a statement."""
     return {"made_from": dict(made_from)} if made_from else {}

@@ -34,7 +34,7 @@ from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
 log = logging.getLogger(__name__)
 
-_BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 copies in memory
+_BLOCK_BYTES = 256 * 2**20  # bytes of raw data and its float32 copies in memory
 _Block = tuple[NDArray[Any], int, int]  # pixels, and their first image and row in the stack
 
 
@@ -48,11 +48,11 @@ def export_or_fail(
     is_last: bool = True,
     **more: Any,
 ) -> dict[str, Any]:
-    """Write a stack as `export_stack` does; what is wrong with the scan itself is a result, too.
+    """Write a stack as `export_stack` does; an error of the scan itself is a result, too.
 
-    Then the JSON says {"failed": reason} and the stack is an empty file: the set is made without
-    this scan. Errors for which another attempt may help are raised; of a raw file that has gone
-    only if this attempt is not the last, and the next run tries again.
+    The JSON then has {"failed": reason} and the stack is an empty file, so that the set is made
+    without this scan. Errors that another attempt may avoid are raised, a missing raw file only
+    before the last attempt; the next run tries again.
     """
     before = file_state(raw.path)
     try:
@@ -65,7 +65,7 @@ def export_or_fail(
         log.error("failed: %s", reason, exc_info=error)
         if has_gone:
             made_from = not_read(made_from, reason)
-            before_rename.clear()  # a folder without an image is not as it was: that is told
+            before_rename.clear()  # the missing image is reported as the reason
     failed = {"failed": reason, **stated(made_from)}
     write_text("", stack_path)
     write_json(failed, meta_path)
@@ -73,7 +73,7 @@ def export_or_fail(
 
 
 def _has_gone(path: str | os.PathLike[str], before: tuple[int, int, int] | None) -> bool:
-    """Tell whether a raw file, or an image of its folder, has gone while the disk is there."""
+    """Tell whether a raw file, or an image of its folder, is missing on a mounted disk."""
     if os.path.isdir(path):
         return file_state(path) != before
     folder = os.path.dirname(path) or "."
@@ -98,7 +98,7 @@ def export_stack(
     Binning auto is the smallest that keeps the stack under `max_stack_gb`, and that of the campaign
     (`decide_binning`), `least_binning`, or more. Pixel size and energy are by default those of the
     file, else 1 um and 20 keV with a warning. `pixels_of` is an earlier stack of the same scan and
-    options, except metadata: its pixels are copied.
+    options, except metadata, whose pixels are copied.
 
     A ScanError if the scan cannot be read, has no such rows, or no binning makes the stack small
     enough.
@@ -126,7 +126,7 @@ def export_stack(
         with whole(stack_path) as temporary:
             writer = StackFile(temporary, shape, voxel_angstrom)
             if pixels_of:
-                log.info("only metadata are new: the pixels are those of the stack there is")
+                log.info("only metadata are new: the pixels of the existing stack are copied")
                 for number, image in enumerate(images_of(pixels_of, shape)):
                     writer.write(image[np.newaxis], number, 0)
             else:
@@ -227,7 +227,7 @@ def _corrected_blocks(
     first: int,
     source: CorrectedSource,
 ) -> Iterator[_Block]:
-    """Read and correct a scan some rows at a time, as volumes are made."""
+    """Read and correct a scan some rows at a time, as for volumes."""
     high = geometry.binning_rows
     row_bytes = scan.n_angles * scan.n_cols * (np.dtype(scan.dtype).itemsize + 12) * high
     n_rows = max(1, _BLOCK_BYTES // row_bytes)
@@ -241,8 +241,8 @@ def _read_blocks(
 ) -> Iterator[_Block]:
     """Read a scan in blocks of bounded memory: raw pixels of whole binned rows.
 
-    Whole frames a few at a time; or some rows of all frames, where that is one reading, or where
-    the chunks of the file hold several frames, which would be decompressed again and again.
+    Blocks are a few whole frames; or some rows of all frames, if these fit at once, or if the
+    chunks of the file hold several frames, which would be decompressed repeatedly.
     """
     high = geometry.binning_rows
     pixel_bytes = np.dtype(scan.dtype).itemsize + 16  # raw, float32, and the buffers of normalise
@@ -250,7 +250,7 @@ def _read_blocks(
     n_rows = max(1, _BLOCK_BYTES // (scan.n_angles * scan.n_cols * pixel_bytes * high))
     deep, tall = (scan.stored_chunks or (1, 1))[:2]
     whole_scan = frames.size == scan.n_angles
-    # How often a chunk is decompressed: frame by frame `deep` times, else once for each few rows.
+    # decompressions of each chunk: `deep` times frame by frame, else once for each block of rows
     if tall / (n_rows * high) < deep - 1 or (n_rows >= geometry.rows and whole_scan):
         for row in range(0, geometry.rows, n_rows):
             past = min(row + n_rows, geometry.rows)
@@ -263,7 +263,7 @@ def _read_blocks(
 
 
 def _image_shape(geometry: StackGeometry) -> tuple[int, int]:
-    """Rows and columns of the stack, if there is anything left of the columns."""
+    """Return rows and columns of the stack; raises if too few columns remain."""
     if geometry.cols < 2:
         raise ScanFaultError(
             f"binning {geometry.binning} leaves {geometry.volume_cols} of {geometry.n_cols} "
@@ -276,7 +276,7 @@ def _image_shape(geometry: StackGeometry) -> tuple[int, int]:
 def _numbers(
     options: ExportStarBlock, raw: RawScan, scan: Scan
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return pixel size and energy: those given, the file's, else assumed; and warnings."""
+    """Return pixel size and energy (configured, from the file, or assumed), and warnings."""
     result: dict[str, Any] = {}
     warnings = []
     for name, assumed in ASSUMED.items():

@@ -1,4 +1,4 @@
-"""Write the campaign as a RELION tomogram set: one that RELION 4 and RELION 5 both read.
+"""Write the campaign as a RELION tomogram set that RELION 4 and RELION 5 both read.
 
 `tomograms.star` holds the table `global` and, for RELION 4, the projection matrices of each
 tomogram; RELION 5 follows `rlnTomoTiltSeriesStarFile` to the angles in `tilt_series/`.
@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tomogram:
-    """One scan of the set, as RELION is to see it."""
+    """One scan of the set, as described to RELION."""
 
     # rlnTomoName, and the files of the images and of the angles as RELION opens them
     name: str
@@ -71,7 +71,7 @@ class Tomogram:
     # size of a pixel of the stack, photon energy
     pixel_angstrom: float
     energy_kev: float
-    # the volume of this scan is that of a half acquisition, twice as wide as the detector
+    # whether the volume is of half acquisition, twice as wide as the detector
     is_half: bool
     volume: str = ""  # the scan's volume as RELION opens it, or empty
     volume_binning: float = 1.0  # pixels of the stack in one of its voxels
@@ -89,7 +89,7 @@ class Tomogram:
 
     @property
     def optics_group(self) -> str:
-        """Name of all tomograms with this pixel size and energy, whatever others there are."""
+        """Name of the group of all tomograms with this pixel size and energy."""
         return f"px{number_text(self.pixel_angstrom)}A_{number_text(self.energy_kev)}keV"
 
 
@@ -106,13 +106,13 @@ def export_star(
 ) -> None:
     """Write the stars, tilt_series/ and names.tsv for the stacks of a campaign.
 
-    Of each scan: `metas`, the JSON of export_stack; `stacks`; and `volumes`, where its MRC volume
-    is, if there is one. Paths are relative to the working directory, which must be the folder that
-    RELION will run in: it opens the paths in a star file from there. `cor` is cor.json.
+    Paths by scan: `metas`, the JSON of export_stack; `stacks`; and `volumes`, MRC volumes, if they
+    exist. They are relative to the working directory, which must be the folder that RELION will run
+    in: it resolves paths in star files from there. `cor` is cor.json.
 
     `output` is the folder of the set. A scan whose name RELION does not take is read through a link
-    in `output`/links. `tilt_series` and `links` are replaced as a whole, so that nothing stays of
-    scans that left.
+    in `output`/links. `tilt_series` and `links` are replaced as a whole, so that nothing of former
+    scans remains.
 
     `hand`, -1 or +1: rlnTomoHand, whether defocus grows with depth; it mirrors nothing.
     `half_acquisition`: that of preprocess, of scans where it is not auto; "no" also for scans whose
@@ -143,7 +143,7 @@ def export_star(
         meta = stated[scan]
         if os.path.lexists(stacks[scan]):
             check_stack(stacks[scan], meta["stack_shape"])
-        else:  # declared temporary: RELION has had it
+        else:  # temporary, and used by RELION already
             log.warning("%s is in the set, but its stack was removed: %s", scan, stacks[scan])
         stack = Path(links.get(scan, stacks[scan])).as_posix()
         tilt_series = (output / TILT_SERIES / f"{name}.star").as_posix()
@@ -172,7 +172,7 @@ def export_star(
     matrices = ((tomogram.name, matrix_table(tomogram)) for tomogram in tomograms)
     first = "global", global_table(tomograms, hand)
     write_star([first], output / STAR5)
-    write_star(chain([first], matrices), output / STAR)  # in the order that RELION 4 counts on
+    write_star(chain([first], matrices), output / STAR)  # in the order that RELION 4 expects
     log.info("%d tomograms in %s", len(tomograms), output / STAR)
 
 
@@ -198,7 +198,7 @@ def global_table(tomograms: list[Tomogram], hand: int) -> Table:
         "rlnTomoTomogramBinning": [number_text(t.volume_binning) for t in tomograms],
         "rlnVoltage": [number_text(t.energy_kev) for t in tomograms],
         "rlnSphericalAberration": ["0"] * constant,
-        # With amplitude contrast 1 the CTF is 1 at every frequency: applying it does no harm.
+        # With amplitude contrast 1 the CTF is 1 at every frequency, so applying it has no effect.
         "rlnAmplitudeContrast": ["1"] * constant,
         "rlnTomoImportFractionalDose": ["0"] * constant,
     }
@@ -242,7 +242,7 @@ def angle_table(tomogram: Tomogram) -> Table:
 
 
 def _no_ctf(tomogram: Tomogram) -> Table:
-    """Columns that switch off what light optics does not have: defocus, dose, fading."""
+    """Columns that switch off effects of electron microscopy: defocus, dose, fading."""
     n_images = tomogram.theta_rad.size
     zero = ["0"] * n_images
     return {
@@ -289,7 +289,7 @@ def _tomogram(
 
 
 def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
-    """Name the volume in the set if it is that of the stack; else leave it out and say why."""
+    """Add the volume to the set if it belongs to the stack; else log why not."""
     try:
         size, voxel_angstrom = read_volume_size(path)
     except TomopipeError as error:
@@ -309,7 +309,7 @@ def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
         )
         return tomogram
     ratio = binning / stack.binning
-    # RELION takes voxel i of the volume for i * ratio of the set
+    # RELION identifies voxel i of the volume with i * ratio of the set
     axis, set_axis = axis_voxel(cols), tomogram.axis_xz
     off_px = [set_axis[i] - ratio * axis[i] for i in range(2)] + [(ratio - 1) / 2]
     if max(map(abs, off_px)) > _SAME_PX:
@@ -323,7 +323,7 @@ def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
 
 
 def _warn_of_groups(tomograms: list[Tomogram]) -> None:
-    """Say which optics groups there are, if there are several."""
+    """Log the optics groups, if there are several."""
     groups = grouped((tomogram.optics_group, tomogram.name) for tomogram in tomograms)
     if len(groups) > 1:
         log.warning(
@@ -335,9 +335,9 @@ def _warn_of_groups(tomograms: list[Tomogram]) -> None:
 
 
 def _write_or_link(content: bytes, folder: Path, last: Path) -> None:
-    """Write a file into `folder`, or link that of the last set, if it has this content already."""
+    """Write a file into `folder`, or link that of the last set if its content is equal."""
     path = folder / last.name
-    with suppress(OSError):  # none, or a file system without such links
+    with suppress(OSError):  # no last set, or no hard links on this file system
         if not last.is_symlink() and last.read_bytes() == content:
             path.hardlink_to(last)
             return
@@ -345,7 +345,7 @@ def _write_or_link(content: bytes, folder: Path, last: Path) -> None:
 
 
 def _write_links(links: Mapping[Path, Path], folder: Path) -> None:
-    """Make the links again; no folder where there are none."""
+    """Make the links again; without links there is no folder."""
     if not links and not folder.exists():
         return
     with whole(folder) as temporary:

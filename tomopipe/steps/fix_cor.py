@@ -19,7 +19,7 @@ from tomopipe.cor.outliers import (
     fix_series,
     parse_fixes,
 )
-from tomopipe.errors import TomopipeError, saying
+from tomopipe.errors import TomopipeError, on_os_error
 from tomopipe.storage.json_files import part
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _member(
     )
     if not member.selected:
         return replace(member, predicted_px=entry.get("donor_px"))
-    if files is None:  # a scan with a COR was not searched
+    if files is None:  # scans with a COR are not searched
         has_cor = member.manual.px_on(member.n_cols) is not None
         return member if has_cor else replace(member, note="the prediction failed")
     return _with_prediction(member, *files, options)
@@ -91,16 +91,16 @@ def _member(
 def _with_prediction(
     member: Member, center_path: str, prediction_path: str, options: "FixCorBlock"
 ) -> Member:
-    """Add the COR of a prediction, or of the file if a person changed it, and what to report."""
+    """Add the predicted COR, or that of the edited file, and a note."""
     name = Path(center_path).name
-    with saying(f"{center_path}: cannot be read", " Run predict_cor again."):
+    with on_os_error(f"{center_path}: cannot be read", " Run predict_cor again."):
         center = read_center(center_path)
     cor_px, note = center.px, ""
     try:
         prediction = read_prediction(prediction_path)
     except TomopipeError as error:  # one damaged file must not stop the series
         if isinstance(error.__cause__, OSError):
-            raise  # a fault of the disk, not of the file: the table would stay wrong
+            raise  # an error of the disk, not of the file: the table would remain wrong
         prediction = {}
         note = f"{Path(prediction_path).name} is damaged: delete it and run again"
     source = "ai" if prediction.get("method") == "ai" else "auto"
@@ -125,7 +125,7 @@ def _with_prediction(
 
 
 def _confidence(prediction: Mapping[str, Any], options: "FixCorBlock") -> float:
-    """Return the confidence as far as it protects; 0 of what the default is not measured for."""
+    """Return the confidence that protects; 0 if the default limit does not apply to the method."""
     counts = not options.is_measured or (
         prediction.get("method") == "ai"
         and part(prediction, "model").get("sha256") == shipped_sha256()

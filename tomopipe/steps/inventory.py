@@ -34,14 +34,14 @@ TakenFrom = Callable[[str], tuple[dict[str, State], dict[str, State]]]
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0
 _REPORT_EVERY_S = 5.0
-# HDF5 serves one thread at a time; the others meanwhile wait for the file server in the checks
-# before it. On a local disk they make no difference.
+# HDF5 serves one thread at a time; meanwhile others wait for the file server in the checks before
+# it. On a local disk threads make no difference.
 _THREADS = 8
 
 log = logging.getLogger(__name__)
 
 
-# cells of a file that cannot be read
+# cells of an unreadable file
 _BLANK = dict.fromkeys(COLUMNS) | {
     "warnings": "", "found": "", "full_turn": False, "linked": "", "also_read": "",
 }  # fmt: skip
@@ -52,10 +52,10 @@ class _Look:
     """Findings on one file."""
 
     reason: str  # why it is skipped, or ""
-    cells: Mapping[str, Any] = field(default_factory=dict)  # of its row; none: it cannot be read
+    cells: Mapping[str, Any] = field(default_factory=dict)  # of its row; empty if it cannot be read
     n_frames: int = 0  # projections that exist
-    meant_frames: int = 0  # and that were planned: an aborted scan may still list all its angles
-    span_deg: float | None = None  # None: there are no angles, or they are spread over any frames
+    meant_frames: int = 0  # projections planned: an aborted scan may still list all its angles
+    span_deg: float | None = None  # None: no angles, or angles assigned to any number of frames
     is_spread: bool = False
 
 
@@ -64,23 +64,22 @@ def inventory(
 ) -> list[dict[str, Any]]:
     """Write one row per file: series, index, shape, and whether the scan is valid.
 
-    A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
+    A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was fully
     written, (4) is not undersized in its series: few projections over less than 180 degrees
-    (`undersized`); the first condition that fails is the reason. Shape and size are empty where (1)
-    fails or the file is still written: such a scan cannot be used even by hand.
+    (`undersized`); the first condition that fails is the reason. Shape and size are empty if (1)
+    fails or the file is still being written: such a scan cannot be selected by hand either.
 
     `entries`: `scan`, `path` (as in the config), `series` (key), `index`, and `reason`: why the
     name was refused when the campaign was read, or ""; `own`: the blocks input and preprocess of a
     scan for which they differ. Of `options` the series_pattern is already applied in them.
 
     The table has `COLUMNS`, in order of series, index, name: `n_angles` are the projections in use,
-    `bytes` is all frames x rows x columns x item size, `found` what was found where, `full_turn`
-    whether the angles in use cover 360 degrees, `linked` size and time of each file that an HDF5
-    file takes data from, as JSON, then pixel size, energy and distance as far as they are known;
-    `also_read` the same as `linked` of files of nothing but values, and of all that flats and darks
+    `bytes` is all frames x rows x columns x item size, `found` the location of the data,
+    `full_turn` whether the angles in use cover 360 degrees, `linked` size and time of each file
+    that an HDF5 file takes data from, as JSON, then pixel size, energy and distance if known;
+    `also_read` is like `linked`, for raw files without metadata, and for files that flats and darks
     named in the configuration take data from. Returns its rows; `keep` is a bool, shape and size
-    are int or None. Raises TomopipeError if all files have gone: scans are not to be lost because
-    a disk is no longer mounted.
+    are int or None. Raises TomopipeError if all files are missing, as when a disk is not mounted.
     """
     overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
     paths = sorted(overrides)
@@ -123,9 +122,9 @@ def inventory(
 
 
 def _look_at_all(paths: Sequence[str], look_at: Callable[[str], _Look]) -> dict[str, _Look]:
-    """Read each file; those that change meanwhile are still being written, whatever was read."""
+    """Read each file; files that change meanwhile count as still being written."""
     first_s = time.monotonic()
-    # size and time: data written in place into reserved space do not grow the file
+    # size and time, as data written into reserved space do not grow the file
     before = {path: file_state(path) for path in paths if _is_recent(path)}
     looks: dict[str, _Look] = {}
     reported_s = first_s
@@ -136,7 +135,7 @@ def _look_at_all(paths: Sequence[str], look_at: Callable[[str], _Look]) -> dict[
                 reported_s = time.monotonic()
                 log.info("%d of %d files looked at", len(looks), len(paths))
     if before:
-        # One pause for all of them, and only its remainder.
+        # one pause for all files, minus the time used so far
         time.sleep(max(0.0, first_s + _BETWEEN_LOOKS_S - time.monotonic()))
     for path, state in before.items():
         if file_state(path) != state:
@@ -145,7 +144,7 @@ def _look_at_all(paths: Sequence[str], look_at: Callable[[str], _Look]) -> dict[
 
 
 def _is_recent(path: str) -> bool:
-    """Tell whether a file was modified less than a minute ago, or in the future of this clock."""
+    """Tell whether a file was modified less than a minute ago, or in the future."""
     state = file_state(path)
     return state is not None and time.time() - state[1] / 1e9 < _RECENT_S
 
@@ -206,10 +205,10 @@ def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
 def _reference_frames(looks: Sequence[_Look]) -> float:
     """Return the number of projections of a complete scan of a series.
 
-    All files that open count, with the number that they were meant to have, also those skipped by
-    rules 2 and 3: in a series of which most was aborted they show it best. Those whose angles show
-    that they stop early (less than 180 degrees, and clearly less than the largest of the series)
-    do not count: aborted at the same frame they would confirm each other.
+    All readable files count, with their planned number, also those skipped by rules 2 and 3, as in
+    a series of mostly aborted scans they show it best. Files whose angles stop early (less than 180
+    degrees, and clearly less than the largest range of the series) do not count: if aborted at the
+    same frame they would confirm each other.
     """
     opened = [look for look in looks if look.cells]
     largest = max(opened, key=lambda look: look.meant_frames, default=_Look(""))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tomopipe.cor.roll import UsedRows
 
 
-# of prediction.json without an answer
+# entries of prediction.json without an answer
 _NOTHING: dict[str, Any] = {
     "best_cor_px": None, "cor_px": None, "confidence": 0.0, "method": "", "methods": {},
 }  # fmt: skip
@@ -71,11 +71,11 @@ def predict_cor(
 
     `prediction_json`, which is returned, gets the statement `made_from` and best_cor_px, cor_px,
     confidence, verdict, method, reason, and all of `methods`; `evidence`, the curves of each kind,
-    if ai used them; roll_px_per_100_rows if several rows show how the COR changes along
-    them; volume_rows, those of `used`, if what is said of a tilted axis hangs on them; `warnings`:
-    sentences on projections without an image, flats that do not fit, a sample that jumped, a tilted
-    axis, and a sample that slices will cut off; `doubts`: why an accepted COR needs review, if it
-    does. `center_txt` gets the accepted COR with two decimals, or is empty.
+    if ai used them; roll_px_per_100_rows if several rows show how the COR changes along them;
+    volume_rows, those of `used`, if a warning of a tilted axis depends on them; `warnings`:
+    sentences on projections without an image, unsuitable flats, a sample that jumped, a tilted
+    axis, and a sample that slices will cut off; `doubts`: reasons to review an accepted COR.
+    `center_txt` gets the accepted COR with two decimals, or is empty.
 
     A TomopipeError if ai cannot run, as its weights are missing or not of this version.
     """
@@ -88,7 +88,7 @@ def predict_cor(
         remove_stale(path)
     by_hand = _by_hand(center_txt, prediction_json, is_rewritten)
     if by_hand is None:
-        take_away(center_txt)  # without it the prediction counts as not made, if this job is killed
+        take_away(center_txt)  # so that the prediction counts as not made if this job is killed
     warnings: list[str] = []
     try:
         prediction = _predict(rows_h5, try_json, options, used, warnings)
@@ -100,7 +100,7 @@ def predict_cor(
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
         if is_of_the_system(error) or "not_read" in part(json_or(try_json, {}), "made_from"):
             made_from = not_read(made_from, reason)
-    warnings += prediction.get("warnings", [])  # of a jump, or a tilt
+    warnings += prediction.get("warnings", [])  # of a jump or a tilt
     prediction["warnings"] = warnings
     for warning in warnings:
         logger.warning("%s", warning)
@@ -127,7 +127,7 @@ def _predict(
 ) -> dict[str, Any]:
     """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
     corrected = read_rows(rows_h5)
-    rows = corrected.plain()  # not what the owner makes of them
+    rows = corrected.plain()  # without corrections that the user may change
     bad, n_angles = _with_dim(corrected), rows.sinograms.shape[1]
     bad_frames = warnings_of(bad, n_angles)
     of_flats = warn_of_references(corrected.flat_levels, corrected.dark_levels)
@@ -153,7 +153,7 @@ def _predict(
 
 
 def _with_dim(rows: Rows) -> BadFrames:
-    """Return the bad projections, and those of a beam that was lost for a while."""
+    """Return the bad projections, including those during a loss of the beam."""
     bad = rows.bad_frames or {}
     if rows.failed or not rows.minus_log:
         return bad
@@ -168,7 +168,7 @@ def _by_hand(
     prediction_json: str | os.PathLike[str],
     is_rewritten: Callable[[str | os.PathLike[str]], bool],
 ) -> str | None:
-    """Return what somebody wrote over the COR of the prediction that there was; None if nobody."""
+    """Return the text that a person put in place of the last predicted COR; None if unchanged."""
     try:
         return center_by_hand(center_txt, read_prediction(prediction_json)["cor_px"])
     except (TomopipeError, KeyError):  # nothing to compare with
@@ -193,27 +193,27 @@ def _without_trust(
 
 
 def _with(prediction: dict[str, Any], key: str, texts: list[str]) -> dict[str, Any]:
-    """Return a prediction with more doubts, or warnings."""
+    """Return a prediction with further doubts or warnings."""
     return {**prediction, key: [*prediction.get(key, []), *texts]} if texts else prediction
 
 
 def _with_tilt(
     prediction: dict[str, Any], roll: tuple[float, float], n_rows: int, used: "UsedRows | None"
 ) -> dict[str, Any]:
-    """Return a prediction that says where a roll that was measured moves the axis off its COR."""
+    """Add the measured roll to a prediction, and a warning if it moves the axis off its COR."""
     from tomopipe.cor.roll import UsedRows, tilt_of
 
     used = used or UsedRows()
     text, spoils = tilt_of(roll, used, n_rows)
     result = _with(prediction, "doubts" if spoils else "warnings", [text] if text else [])
-    # of another choice of rows it may say something else
+    # other rows may give another warning
     decides = bool(tilt_of(roll, UsedRows(used.roll_deg), n_rows)[0])
     stated = {VOLUME_ROWS: used.rows if used.rows == "all" else list(used.rows)}
     return result | {"roll_px_per_100_rows": round(roll[0], 4)} | (stated if decides else {})
 
 
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:
-    """Say that the volume will not show all that was recorded, in one sentence; else nothing."""
+    """Return warnings, at most one, that the volume will not show all that was recorded."""
     mode = grid.get("half_acquisition_mode")
     if cor_px is None or mode != "auto" or not rows.minus_log:
         return []
@@ -241,7 +241,7 @@ def _find(
     options: PredictCorBlock,
     used: "UsedRows | None",
 ) -> dict[str, Any]:
-    """Ask the methods, decide, and measure what else speaks for or against one COR."""
+    """Run the methods, decide, and check for other effects that question a COR."""
     from tomopipe.cor.curves import Curves
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
@@ -259,7 +259,7 @@ def _find(
     weights = {"ai": options.model, "dinov2": options.dinov2_checkpoint}
     answers = [_ask(name, curves, candidates_px, weights.get(name)) for name in options.methods]
     decision = choose(answers, options.min_confidence, curves.reach_px)
-    warnings: list[str] = []  # of measures that failed, then of a jump
+    warnings: list[str] = []  # of failed checks, then of a jump
     decision, moved = _beside(warnings, reject_jump, decision, prepared) or (decision, [])
     prediction = asdict(decision) | {
         "best_cor_px": _rounded(decision.best_cor_px),
@@ -288,7 +288,7 @@ def _find(
         _beside(warnings, warn_of_standstill, prepared),
     )
     doubts = [doubt for doubt in checks if doubt]
-    if not doubts:  # each of them moves the projections, too
+    if not doubts:  # each of these moves the projections, too
         drift = _beside(warnings, warn_of_drift, prepared, in_use_px)
         doubts = [drift] if drift else []
     if not accepted:
@@ -299,7 +299,7 @@ def _find(
 
 
 def _beside(failed: list[str], measure: Callable[..., Any], *args: Any, **more: Any) -> Any:
-    """Measure something beside the COR; None if that fails, which is added to `failed`."""
+    """Run a check beside COR finding; None if it fails, which is added to `failed`."""
     try:
         return measure(*args, **more)
     except MemoryError:
@@ -313,7 +313,7 @@ def _beside(failed: list[str], measure: Callable[..., Any], *args: Any, **more: 
 def _ask(
     name: str, curves: "Curves", candidates_px: NDArray[np.float64], weights: str | None
 ) -> "Answer":
-    """Run one method on the columns in use; an exception, or what is not finite, is its failure."""
+    """Run one method on the columns in use; an exception or a non-finite result is a failure."""
     from tomopipe.cor.answer import nothing
     from tomopipe.cor.methods import ask
 

@@ -57,13 +57,13 @@ def renew_paths(
     rot_cen_json: str | os.PathLike[str],
     scans: Mapping[str, Mapping[str, Any]],
 ) -> bool:
-    """Rewrite the summary for TomoGUI if its paths are outdated (moved campaign); tell if so."""
+    """Rewrite the summary for TomoGUI if its paths are outdated; return whether it was."""
     try:
         table = json.loads(Path(cor_json).read_text(encoding="utf-8"))
         cors_px = _by_path({scan: table[scan] for scan in scans if scan in table}, scans)
         os.stat(rot_cen_json)
     except (OSError, ValueError, LookupError, TypeError):
-        return False  # the next run makes them
+        return False  # the next run makes the files
     remove_stale(rot_cen_json)
     same = json_or(rot_cen_json, None) == rot_cen(cors_px)
     if not same:
@@ -80,7 +80,7 @@ def compute(
     scans: Mapping[str, Mapping[str, Any]],
     default_px: float | None,
 ) -> tuple[CorTable, dict[str, str]]:
-    """Return the content of cor.json, and the scans without a COR with the reason; both by name.
+    """Return the content of cor.json, and reasons for scans without a COR; both by scan.
 
     `fixes` are the rows of all tables of fix_cor; `scans` are as for `resolve_cor`.
     """

@@ -22,26 +22,26 @@ def sidecar(
 ) -> None:
     """Write the sidecar of one scan, of the campaign in the working directory.
 
-    `content`: the facts it states, as JSON made from `sidecar_content`. `parameters` are the
-    options in force when these facts were established: an option that changes no fact about this
-    scan rewrites no sidecar. `in_results` is its place while the folder of the data cannot be
-    written: one that was left there would bring back an old COR.
+    `content`: its facts, as JSON of `sidecar_content`. `parameters` are the options at the time
+    when these facts were established: an option that changes no fact rewrites no sidecar.
+    `in_results` is its path if the folder of the data cannot be written; a sidecar left there is
+    removed, as it would bring back an old COR.
     """
     about = {"campaign": os.getcwd(), "parameters": dict(parameters)}
     write_json(json.loads(content) | about, output)
     if os.path.realpath(in_results) != os.path.realpath(output):
-        with suppress(OSError):  # of another owner, perhaps
+        with suppress(OSError):  # may belong to another user
             take_away(in_results)
 
 
 def owner(path: str | os.PathLike[str]) -> str | None:
-    """Return the campaign folder that a sidecar names; None if it names none or is not there."""
+    """Return the campaign folder that a sidecar names; None without a name or a sidecar."""
     content = json_or(path, {})
     return str(content["campaign"]) if "campaign" in content else None
 
 
 def is_campaign(folder: str, other: str | os.PathLike[str]) -> bool:
-    """Tell whether a folder is a campaign, and not this `other` one."""
+    """Tell whether a folder is a campaign other than `other`."""
     try:
         return not os.path.samefile(folder, other) and Path(folder, CONFIG).exists()
     except OSError:
@@ -75,8 +75,7 @@ def sidecar_content(
         "predicted_px": result.get("best_cor_px"),
         "before_px": fix and fix.before_px,
         "flagged": fix is not None and fix.flagged,
-        # the limit of the series changes with every COR in it: it is recorded only where it was
-        # applied
+        # only where it was applied, as the limit changes with every COR of the series
         "limit_px": fix.limit_px if fix and fix.flagged else None,
         "neighbours": list(fix.neighbours) if fix else [],
         "reason": fix.reason if fix else "",

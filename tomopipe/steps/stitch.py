@@ -25,7 +25,7 @@ from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import DESCRIBED, PutSlices, Volume, copy_voxels, open_volume
 
-_TOLERANCE = 0.1  # of a declared overlap
+_TOLERANCE = 0.1  # share of a declared overlap
 _TOLERANCE_ROWS = 10
 
 logger = logging.getLogger(__name__)
@@ -44,14 +44,14 @@ def stitch(
 ) -> dict[str, Any]:
     """Stitch volumes of one sample at several heights, where they overlap, into one.
 
-    Each volume is placed on the grid of the first: by the shift found between neighbours, to parts
-    of a voxel, sideways too; rotations are not considered. Memory does not depend on the height.
+    Each volume is placed on the grid of the first, by measured subvoxel shifts between neighbours,
+    also sideways; rotations are not considered. Memory does not depend on the height.
 
     `volumes`, by scan: at least two in order of height, upwards or downwards; neighbours overlap.
-    The first row of the stitched one is that of the volume with the lowest rows. Of `stored` count
-    output, compression, dtype and value_range; auto: the range of all volumes. `shifts` is a JSON
-    file with the shifts found, which are returned; it and the volume get the statement `made_from`.
-    `voxels_of` is an earlier result of the same volumes and options, except metadata: its voxels
+    The first row of the result is that of the volume with the lowest rows. `stored` has output,
+    compression, dtype and value_range (auto: the range of all volumes). `shifts` is a JSON file for
+    the measured shifts, which are returned; it and the volume get the statement `made_from`.
+    `voxels_of` is an earlier result of the same volumes and options, except metadata, whose voxels
     are copied. A TomopipeError, which names both scans, if volumes do not fit together.
     """
     scans = list(volumes)
@@ -65,7 +65,7 @@ def stitch(
             described, encoding, fill = _stitch(members, scans, options, stored)
             make_room(output_volume, tuple(described["shape"]), encoding.dtype, stored.output)
         else:
-            logger.info("only metadata are new: the voxels are those of the volume there is")
+            logger.info("only metadata are new: the voxels of the existing volume are copied")
             described = {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")}
             encoding, fill = earlier.encoding, partial(copy_voxels, earlier)
         result = {"stack": stack, **described}
@@ -97,7 +97,7 @@ def stitch(
 def _stitch(
     members: Sequence[Volume], scans: Sequence[str], options: StitchBlock, stored: FullReconBlock
 ) -> tuple[dict[str, Any], Encoding, Callable[[PutSlices], None]]:
-    """Find position and intensity of each volume; return them, the encoding, and what fills it."""
+    """Measure position and intensity of each volume; return them, the encoding, and a writer."""
     parts = [_part(volume) for volume in members]
     pairs = _find_shifts(parts, scans, options, int(members[0].attributes.get("binning", 1)))
     placed = _place(members, pairs)
@@ -164,7 +164,7 @@ def _find_shifts(
 
 
 def _place(members: Sequence[Volume], pairs: Sequence[Shift]) -> list[Placed]:
-    """Add the shifts up."""
+    """Add up the shifts to positions on the grid of the first volume."""
     moves = [(0.0, 0.0, 0.0), *((pair.z_px, pair.y_px, pair.x_px) for pair in pairs)]
     positions = np.cumsum(moves, axis=0).tolist()
     return [
@@ -174,7 +174,7 @@ def _place(members: Sequence[Volume], pairs: Sequence[Shift]) -> list[Placed]:
 
 
 def _match(placed: Sequence[Placed]) -> list[Placed]:
-    """Give each volume gain and offset by which averages equal those before it in the overlap."""
+    """Fit gain and offset of each volume so that averages in the overlap equal those before it."""
     matched = [placed[0]]
     for first, second in pairwise(placed):
         rows = range(
@@ -192,7 +192,7 @@ def _match(placed: Sequence[Placed]) -> list[Placed]:
 
 
 def _block_means(part: Placed, rows: range, y: slice, x: slice) -> NDArray[np.floating]:
-    """Average a part of the grid over its height, and to blocks."""
+    """Average a part of the grid over its height and over blocks."""
     resampled = Resampled(part)
     blocks = range(rows.start, rows.stop, BLOCK_ROWS)
     sums = [

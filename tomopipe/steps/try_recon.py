@@ -1,4 +1,4 @@
-"""Step try_recon: the try grid of candidate CORs, one row swept over it; rows kept for later."""
+"""Step try_recon: the try grid of candidate CORs, a sweep of one row, and rows for later steps."""
 
 import logging
 import math
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class TryFiles(NamedTuple):
-    """What try_recon writes."""
+    """Paths that try_recon writes."""
 
     # slices in the order of COR: at most `max_size_px` wide, uint16, one grey window for the whole
     # sweep, each page labelled
@@ -61,9 +61,9 @@ def try_recon(
 ) -> dict[str, Any]:
     """Reconstruct one row for each candidate COR and keep rows for later steps.
 
-    An error of the scan (unreadable, constant, no candidate on the detector) is a result: the three
-    outputs say so. An error of writing or of a GPU is raised, and so is a lack of memory, as a
-    second attempt is given more.
+    An error of the scan (unreadable, constant, no candidate on the detector) is a result, recorded
+    in the three outputs. Errors of writing or of a GPU, and lack of memory, are raised, as another
+    attempt gets more memory.
 
     The scan is read once. The sweep goes `width_px` to each side, ends included, in equal steps of
     at most `step_px`; candidates off the detector are dropped. The first of several rows is the one
@@ -86,7 +86,7 @@ def try_recon(
                 row_index = row_numbers(options.row, scan.n_rows)
                 rows = collect_rows(scan, row_index, raw.preprocess, threads=thread_count(threads))
             cor_px = try_grid(options, rows.sinograms.shape[2], first_col=rows.first_col)
-            # the largest slices: full-size ones are written besides
+            # size of the largest slices: full-size ones are also written
             largest_px = None if options.format == "tiff" else options.max_size_px
             sweep = with_device(sweep, rows, cor_px, largest_px, held)
             shown = sweep_of(rows, 0, cor_px, options.max_size_px, sweep)
@@ -121,7 +121,7 @@ def try_grid(options: TryReconBlock, n_cols: int, *, first_col: int) -> NDArray[
     n_steps = math.ceil(width_px / step_px - 1e-9)
     grid_px = np.round(middle_px + np.linspace(-width_px, width_px, 2 * n_steps + 1), 6)
     on_detector = (grid_px >= first_col) & (grid_px <= last_col)
-    if not on_detector.any():  # between two candidates
+    if not on_detector.any():  # the detector lies between two candidates
         raise ScanError(
             f"try_recon: no candidate lies on the detector ({first_col} to {last_col}). Set a "
             "smaller try_recon.step_px."

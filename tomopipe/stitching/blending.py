@@ -1,8 +1,8 @@
-"""Volumes at several heights as one: placed on the grid of the first, blended where they overlap.
+"""Blending of volumes at several heights, placed on the grid of the first.
 
-In the overlap of two volumes the weight of the one falls in equal steps and that of the other
-rises, so that there is no step: their sum is 1, and next to an end of a volume, where its data are
-worst, its weight is least. Where three overlap the products of such ramps are scaled to a sum of 1.
+In the overlap of two volumes the weight of one falls in equal steps while that of the other rises;
+their sum is 1, so that there is no step, and the weight is least next to the end of a volume, where
+its data are worst. Where three overlap, the products of these ramps are scaled to a sum of 1.
 """
 
 import math
@@ -18,11 +18,11 @@ from tomopipe.config import FullReconBlock
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writing_bytes
 
-HALO_ROWS = 8  # the cubic spline of a row depends on those further away by less than 3e-5
+HALO_ROWS = 8  # rows further away contribute less than 3e-5 to the cubic spline of a row
 BLOCK_ROWS = 8
-_REGISTER_BYTES = 512 * 2**20  # for finding the overlap of volumes
+_REGISTER_BYTES = 512 * 2**20  # bytes for finding the overlap of volumes
 _STRIP_BYTES = 64 * 2**20
-_BEYOND_ROWS = 0.05  # error of shifts: a row so little outside counts as inside
+_BEYOND_ROWS = 0.05  # error of shifts: a row outside by less than this counts as inside
 
 Array = NDArray[np.float32]
 
@@ -37,7 +37,7 @@ class Placed:
     z_px: float = 0.0
     y_px: float = 0.0
     x_px: float = 0.0
-    # of its values: gain * value + offset
+    # correction of its values: gain * value + offset
     gain: float = 1.0
     offset: float = 0.0
 
@@ -45,7 +45,7 @@ class Placed:
     def rows(self) -> range:
         """Rows of the grid that lie within the volume, to the accuracy of its height.
 
-        Else a volume found at 43.997 instead of 44 would lose its last row.
+        Otherwise a volume at 43.997 instead of 44 would lose its last row.
         """
         first = math.ceil(self.z_px - _BEYOND_ROWS)
         return range(first, math.floor(self.z_px + self.n_rows - 1 + _BEYOND_ROWS) + 1)
@@ -69,7 +69,7 @@ def ramps(placed: Sequence[Placed], rows: range) -> NDArray[np.float64]:
 class Resampled:
     """A volume read on the grid of another one; slices in use are kept, so that each is read once.
 
-    Cubic splines: what a slice of noise loses of its variance is the only trace in the result.
+    Cubic splines leave hardly a trace in the result: noise only loses some variance.
     """
 
     def __init__(self, placed: Placed) -> None:
@@ -84,7 +84,7 @@ class Resampled:
         """Return rows of the grid, shape (len(rows), n_y, n_x); they lie within the volume."""
         first, stop = rows.start - self._whole, rows.stop - self._whole
         last = self.placed.n_rows - 1
-        # beyond the ends slices are mirrored, as they are by the spline itself
+        # slices are mirrored beyond the ends, as by the spline itself
         rows_read = range(first - self._halo, stop + self._halo)
         slices = [self._slice(last - abs(last - abs(row))) for row in rows_read]
         if not self._halo:
@@ -106,7 +106,7 @@ class Resampled:
 
 
 def _between(slices: Sequence[Array], part: float, halo: int) -> Array:
-    """Move slices by a part of a row, and drop those of the halo; strip by strip."""
+    """Shift slices by a fraction of a row, strip by strip, and drop the halo."""
     from scipy import ndimage
 
     n_y, n_x = slices[0].shape
@@ -145,9 +145,9 @@ def blended(parts: Sequence[Resampled], rows: range) -> Array:
 def stitch_mb(
     n_cols: int, options: FullReconBlock = FullReconBlock(), *, is_half: bool = False
 ) -> int:
-    """Return the memory (10^6 bytes) that stitching volumes of so many columns asks for.
+    """Return the memory request (10^6 bytes) for stitching volumes of `n_cols` columns.
 
-    Slices: those of two volumes with their halo, and a block being blended and written.
+    It covers slices of two volumes with their halo, and a block being blended and written.
     """
     n_x = binned(FACTOR * n_cols if is_half else n_cols, options.binning)
     n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6

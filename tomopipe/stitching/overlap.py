@@ -1,15 +1,15 @@
-"""Where one volume of a sample continues another, from what both show in their overlap.
+"""Registration of two volumes of a sample by the structure in their overlap.
 
 The scans of a stack show the same structure in the rows that they share. Structure that does not
-change with height (the outline of a rod) and what belongs to the detector (rings) say nothing
-about shifts: only what changes along z counts. Two stages:
+change with height (the outline of a rod) and structure of the detector (rings) carry no information
+on shifts, so only changes along z count. Two stages:
 
 1. Slices are averaged to at most 32 x 32 blocks. The normalised cross-correlation along z of all
-   blocks together [1]_, over the overlap alone, gives a few shifts to look at.
-2. At each of them a box of full resolution is registered in three dimensions: by the peak of its
+   blocks together [1]_, over the overlap only, gives a few candidate shifts.
+2. At each candidate a box of full resolution is registered in three dimensions: by the peak of its
    cross-correlation [2]_, then by least squares of the difference on the gradient (Gauss-Newton),
-   until nothing is left to shift. The correlation that remains in the box is the quality; the best
-   shift wins, if no other is nearly as good.
+   until it converges. The correlation in the box is then the quality; the best shift wins, if no
+   other is nearly as good.
 
 References
 ----------
@@ -31,15 +31,16 @@ from tomopipe.cor.registration import correlate, likelihood
 from tomopipe.errors import TomopipeError
 from tomopipe.prep import block_average
 
-MIN_ROWS = 8  # of an overlap
-MAX_SHARE = 0.9  # of the volume with fewer rows; beyond it, detector rings match themselves
+MIN_ROWS = 8  # least overlap
+# largest overlap, share of the volume with fewer rows: beyond it, detector rings match themselves
+MAX_SHARE = 0.9
 MIN_QUALITY = 0.5
-_SECOND_PEAK = 0.8  # of the best quality: another shift as good as that is ambiguous
-_BLOCKS = 32  # per side, of averaged slices
+_SECOND_PEAK = 0.8  # share of the best quality from which another shift makes the result ambiguous
+_BLOCKS = 32  # blocks per side of averaged slices
 _CANDIDATES = 4
-_BOX_ROWS, _BOX_SIDE = 32, 256  # of what is registered in full resolution
+_BOX_ROWS, _BOX_SIDE = 32, 256  # size of the box registered in full resolution
 _HALO = 4  # voxels around the box, for interpolation
-_MAX_SIDEWAYS = 1 / 8  # of the width
+_MAX_SIDEWAYS = 1 / 8  # share of the width
 _SMOOTH_PX = 1.0
 _STEPS, _SETTLED_PX = 12, 0.003
 
@@ -58,14 +59,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Shift:
-    """Where the second volume lies: its voxel (z, y, x) is (z + z_px, ...) of the first."""
+    """Position of the second volume: its voxel (z, y, x) is (z + z_px, ...) of the first."""
 
     # in voxels; z_px > 0 where the second continues the first towards higher rows
     z_px: float
     y_px: float
     x_px: float
-    overlap_rows: float  # rows that both show
-    quality: float  # correlation (at most 1) in the overlap of what changes with height
+    overlap_rows: float  # rows that both volumes show
+    quality: float  # correlation (at most 1) in the overlap of structure that changes with height
 
 
 def block_means(image: Array) -> Array:
@@ -82,12 +83,11 @@ def find_shift(
     overlap_rows: float | None = None,
     tolerance_rows: float = 0.0,
 ) -> Shift:
-    """Find where the second volume lies on the grid of the first, which has the same width.
+    """Find the position of the second volume on the grid of the first, which has the same width.
 
-    With `direction` the second continues the first towards higher rows (down) or lower ones (up),
-    or whichever is found (auto). Both show about `overlap_rows`, give or take `tolerance_rows`;
-    None: found. A TomopipeError with both `names` if the volumes do not fit at any height, or at
-    several.
+    `direction`: the second continues the first towards higher rows (down) or lower ones (up); auto:
+    either. They share `overlap_rows` within `tolerance_rows`; None: unknown. A TomopipeError with
+    both `names` if the volumes do not fit at any height, or at several.
     """
     for name, part in zip(names, (first, second), strict=True):
         if part.shape[0] < 2:
@@ -101,7 +101,7 @@ def find_shift(
         if any(abs(lag - other.z_px) <= _HALO for other in results):
             continue
         shift = _refined(first, second, lag)
-        # those that lead to one shift count once
+        # candidates that converge to the same shift count once
         if shift and all(abs(shift.z_px - other.z_px) > _HALO for other in results):
             results.append(shift)
     results.sort(key=lambda shift: -shift.quality)
@@ -125,14 +125,14 @@ def find_shift(
 
 
 def _overlap_rows(z_px: float, n_first: int, n_second: int) -> float:
-    """Return the rows that two volumes share, the second beginning at row z_px of the first."""
+    """Return the number of rows that two volumes share; the second begins at row z_px."""
     return min(n_first, z_px + n_second) - max(0.0, z_px)
 
 
 def _candidates(
     first: Part, second: Part, direction: str, overlap_rows: float | None, tolerance_rows: float
 ) -> list[int]:
-    """Return the whole shifts along z that are worth a closer look, the best first."""
+    """Return candidate integer shifts along z, the best first."""
     n_first, n_second = first.shape[0], second.shape[0]
     n_rows = max(n_first, n_second)
     first_lines, second_lines = _lines(first.blocks, n_rows), _lines(second.blocks, n_rows)
@@ -163,7 +163,7 @@ def _lines(blocks: Array, n_rows: int) -> Array:
 
 
 def _refined(first: Part, second: Part, lag: int) -> Shift | None:
-    """Register both volumes in full resolution from a whole shift along z; None if they do not."""
+    """Register both volumes in full resolution from an integer shift along z; None on failure."""
     shift = np.array([lag, 0.0, 0.0])
     limit_px = _MAX_SIDEWAYS * np.array([np.inf, *first.shape[1:]])
     readers = _reader(first), _reader(second)
@@ -201,18 +201,18 @@ def _reader(part: Part) -> Callable[[int, range, range], Array]:
 
 
 def _peak(image: Array, other: Array) -> NDArray[np.float64]:
-    """Return the step (z, y, x) at which the cross-correlation of what changes is largest [2]_."""
+    """Return the step (z, y, x) with the largest cross-correlation of the changing part [2]_."""
     from scipy.signal import windows  # slow to import, and the workflow imports this module
 
     z, y, x = (windows.tukey(n + 2, 0.5)[1:-1] for n in image.shape)
     window = np.asarray(z[:, None, None] * y[:, None] * x, np.float32)  # 0 at the faces of the box
-    # White noise weakens each frequency alike: plain correlation, not that of phases alone.
+    # Plain, not phase, correlation, as white noise weakens all frequencies equally.
     product = fft.fftn(window * _changing(image)) * fft.fftn(window * _changing(other)).conj()
     correlation = np.abs(fft.ifftn(product))
     peak = np.unravel_index(np.argmax(correlation), correlation.shape)
     steps = []
     for k, n in zip(peak, image.shape, strict=True):
-        # quarters of a voxel around it: the Fourier sum itself, one axis after the other
+        # refined to quarters of a voxel by the Fourier sum, one axis after the other
         steps.append((k - n if k > n // 2 else k) + np.arange(-3, 3) / 4)
         waves = np.exp(2j * np.pi * np.outer(steps[-1], fft.fftfreq(n)))
         product = np.tensordot(product, waves, axes=(0, 1))
@@ -233,7 +233,7 @@ def _least_squares(image: Array, other: Array) -> NDArray[np.float64]:
 
 
 def _box(first: Part, second: Part, shift: NDArray[np.float64]) -> Box | None:
-    """Choose the box in the middle of the overlap that shows most; None if there is no room."""
+    """Choose the box with most structure in the middle of the overlap; None without room."""
     z = round(shift[0])
     low, high = max(0, z), min(first.shape[0], z + second.shape[0])
     margin = _HALO if high - low >= 4 * _HALO else 2
@@ -248,7 +248,7 @@ def _box(first: Part, second: Part, shift: NDArray[np.float64]) -> Box | None:
 
 
 def _side(n: int, move: int, shown: Array, axis: int) -> range | None:
-    """Return the columns (rows) of the box: where most is shown, and the second volume is."""
+    """Return the columns (rows) of the box: most structure, within the second volume."""
     low, high = max(0, move) + _HALO, n + min(0, move) - _HALO
     length = min(_BOX_SIDE, high - low)
     if length < n // 4:
@@ -270,7 +270,7 @@ def _read(
         range(side.start - int(move) - halo, side.stop - int(move) + halo)
         for side, move in zip(box, whole, strict=True)
     )
-    # near the ends of a volume the last row stands for those beyond
+    # beyond the ends of a volume its last row is repeated
     result = np.stack([read(min(max(row, 0), n_rows - 1), y, x) for row in rows])
     if not halo:
         return result
@@ -284,5 +284,5 @@ def _smooth(box: Array) -> Array:
 
 
 def _changing(box: Array) -> Array:
-    """Return what changes with height."""
+    """Return the part that changes with height."""
     return np.asarray(box - box.mean(axis=0))

@@ -111,8 +111,8 @@ class _VolumeStatistics:
         slices, encoding = statistics.slices, self.layout.encoding
         n_rows, n_y, n_x = self.layout.shape
         last = first + len(slices)
-        known = slices.dtype in (np.dtype(np.float32), np.dtype(encoding.dtype))
-        if slices.shape[1:] != (n_y, n_x) or not known or last > n_rows:
+        is_storable = slices.dtype in (np.dtype(np.float32), np.dtype(encoding.dtype))
+        if slices.shape[1:] != (n_y, n_x) or not is_storable or last > n_rows:
             raise ValueError(
                 f"{self.path}: expected float32 slices of a volume {self.layout.shape}; got "
                 f"{slices.dtype} {slices.shape} at row {first}"

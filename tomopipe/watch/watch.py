@@ -83,7 +83,7 @@ class Arrivals:
                 settled.append(path)
         if not settled:
             return []
-        arrivals, campaign = [], make_campaign(config, self._directory, taken=settled)
+        arrivals, campaign = [], make_campaign(config, self._directory, only=settled)
         scans = (*campaign.refused, *campaign.scans.values())
         for scan in {scan.path: scan for scan in scans}.values():
             state, since_s = self.pending[scan.path]
@@ -200,7 +200,7 @@ class Watcher:
         edited = self._state_of_edits()
         scans = WatchedScans(self._config, self.directory, self._print, self._once)
         refuse_foreign_live(scans.files.live, scans.files.taken)
-        make_campaign(self._config, self.directory, taken=scans.entries)
+        make_campaign(self._config, self.directory, only=scans.entries)
         self._scans, self._edited = scans, edited
         self._is_due, self._next_s, self._n_failed = True, 0.0, 0
 
@@ -271,7 +271,7 @@ class Watcher:
         if status is not None:
             self._end_turn(turn, status)
         if turn.has_cors and (status is not None or not had_cors):
-            campaign = make_campaign(self._config, self.directory, taken=turn.paths)
+            campaign = make_campaign(self._config, self.directory, only=turn.paths)
             # without files written again since
             verdicts, ready = present_verdicts(campaign), self._ready()
             verdicts = {path: verdicts[path] for path in verdicts if path in ready}

@@ -229,9 +229,9 @@ def contents(folder, **preprocess):
     data = {"campaign": {"scans": ["tiff/*/", "pages/*.tif"]}, "preprocess": preprocess}
     found = campaign_from_data(data, folder)
     (folder / found.config.campaign.results).mkdir(exist_ok=True)
-    decisions = Staleness(found)
-    raw = [decisions.raw(scan) for scan in ("s_1", "p_1")]
-    decisions.receipts.save()
+    staleness = Staleness(found)
+    raw = [staleness.raw(scan) for scan in ("s_1", "p_1")]
+    staleness.receipts.save()
     return raw
 
 

@@ -51,7 +51,7 @@ def test_patterns_in_order_of_number_and_names_as_listed(folder):
     [
         ({"t": ["a_1", "a_3"]}, {}, "t: no scan a_3 in the campaign; did you mean a_"),
         ({"t": ["a_1"]}, {}, "t: expected at least two scans, got a_1"),
-        ({"t": ["a_1", "a_2"], "u": ["a_2", "b_1"]}, {}, "u: a_2 stands in stitch.stacks more"),
+        ({"t": ["a_1", "a_2"], "u": ["a_2", "b_1"]}, {}, "u: a_2 appears in stitch.stacks more"),
         (PAIR, {"full_recon": {"binning": 2}}, "t: full_recon.binning is 1 for a_1 and 2 for a_2"),
         (
             PAIR,

@@ -160,7 +160,7 @@ def test_files_of_other_makers_are_not_overwritten(campaign):
     for output_format, name in (("mrc", "a_1_rec.mrc"), ("h5", "a_1_converted.h5")):
         path = campaign.results / name
         path.write_bytes(b"mine")
-        with pytest.raises(TomopipeError, match=f"{name}: is there, and .* Move it away"):
+        with pytest.raises(TomopipeError, match=f"{name}: exists, and .* Move it away"):
             converted(campaign, output_format)
         assert path.read_bytes() == b"mine"
 

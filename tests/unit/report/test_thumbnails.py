@@ -17,12 +17,12 @@ from tomopipe.report.thumbnails import (
     binned,
     encode,
     grey_window,
+    informative_crop,
+    informative_part,
     make_picture,
     read_pair,
     read_sweep,
     slices_around,
-    telling_crop,
-    telling_part,
     to_grey,
 )
 from tomopipe.volumes.tiff import write_try_stack
@@ -110,12 +110,12 @@ def test_the_part_with_most_contrast_is_shown():
     page = np.full((480, 480), 1000, np.uint16)
     page[250:290, 150:190] += np.uint16(9000) * (np.indices((40, 40)).sum(axis=0) % 2 == 0)
     page[:20, :20] = 60_000  # outside the circle nothing is reconstructed
-    y, x = telling_part(page)
+    y, x = informative_part(page)
     assert (y.stop - y.start, x.stop - x.start) == (CROP_PX, CROP_PX)
     assert y.start <= 250 <= 290 <= y.stop
     assert x.start <= 150 <= 190 <= x.stop
     small = np.zeros((40, 60), np.uint16)
-    assert telling_part(small) == (slice(0, 40), slice(0, 60))
+    assert informative_part(small) == (slice(0, 40), slice(0, 60))
 
 
 @pytest.mark.parametrize(("noise", "binning"), [(300, 1), (8000, 2), (20_000, 4), (50_000, 8)])
@@ -124,7 +124,7 @@ def test_a_noisy_slice_is_binned_until_structure_shows(tmp_path, noise, binning)
     y, x = np.indices((960, 960))
     disks = np.hypot(y % 96 - 48, x % 96 - 48) < 24
     page = 10_000.0 * disks + rng.normal(0, noise, disks.shape)
-    part, found = telling_crop(page)
+    part, found = informative_crop(page)
     assert found == binning
     assert part[0].stop - part[0].start == CROP_PX * binning
     crop, truth = binned(page[part], binning), binned(disks[part], binning)
@@ -139,8 +139,8 @@ def test_a_noisy_slice_is_binned_until_structure_shows(tmp_path, noise, binning)
 
 def test_noise_alone_and_small_slices_are_binned_as_far_as_can_be_seen():
     noise = np.random.default_rng(0).normal(size=(960, 960))
-    assert telling_crop(noise)[1] == 8
-    assert telling_crop(noise[:100, :100]) == ((slice(0, 100), slice(0, 100)), 4)
+    assert informative_crop(noise)[1] == 8
+    assert informative_crop(noise[:100, :100]) == ((slice(0, 100), slice(0, 100)), 4)
 
 
 def test_two_cors_show_one_crop_in_one_window(tmp_path):
@@ -163,7 +163,7 @@ def test_many_edges_show_more_than_one_and_than_noise():
         page[np.hypot(y - at_y, x - at_x) < 6] = 9000
     page[200:400, 600:800] += rng.normal(0, 4000, (200, 200))
     page = np.clip(page + rng.normal(0, 500, page.shape), 0, 65535).astype(np.uint16)
-    y, x = telling_part(page)
+    y, x = informative_part(page)
     assert y.start <= 625 <= y.stop
     assert x.start <= 625 <= x.stop
 

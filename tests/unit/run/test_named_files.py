@@ -97,8 +97,8 @@ def test_darks_and_angles_too_and_by_an_override(folder, monkeypatch):
 
 def test_one_file_that_changes_concerns_its_scans_alone(folder):
     def contents():
-        decisions = Staleness(look(folder, "series/{series}.tif"))
-        return [decisions.raw(scan) for scan in SCANS]
+        staleness = Staleness(look(folder, "series/{series}.tif"))
+        return [staleness.raw(scan) for scan in SCANS]
 
     before = contents()
     tifffile.imwrite(folder / "series" / "b.tif", np.ones((4, 16), "f4"))

@@ -62,17 +62,17 @@ def test_flats_of_one_scan_are_its_own_input_and_known_to_the_inventory(tmp_path
     entries = {entry["scan"]: entry for entry in found.inventory_entries()}
     assert entries["foam_1"]["own"] == {"preprocess": {"flats": "other.h5", "darks": "none"}}
     assert "own" not in entries["tooth_1"]
-    decisions = Staleness(found)
-    before = {scan: decisions.raw(scan) for scan in NAMES}
-    decisions.receipts.save()
+    staleness = Staleness(found)
+    before = {scan: staleness.raw(scan) for scan in NAMES}
+    staleness.receipts.save()
     (tmp_path / "other.h5").write_bytes(b"new")
     again = campaign(
         tmp_path,
         {"scans": ["foam_1"], "preprocess": {"flats": "other.h5", "darks": "none"}},
         preprocess={"flats": "shared.h5"},
     )
-    decisions = Staleness(again)
-    assert [scan for scan in NAMES if decisions.raw(scan) != before[scan]] == ["foam_1"]
+    staleness = Staleness(again)
+    assert [scan for scan in NAMES if staleness.raw(scan) != before[scan]] == ["foam_1"]
 
 
 def test_projections_of_one_scan_are_left_out_in_all_steps(tmp_path):

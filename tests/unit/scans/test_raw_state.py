@@ -109,7 +109,7 @@ def wanted_in(folder):
     ("scan", "target"), [("own_1", "camera/pixels.h5"), ("link_1", "camera/values.raw")]
 )
 def test_what_flats_link_to_and_values_stored_elsewhere_are_raw_files_too(elsewhere, scan, target):
-    campaign, rows, wanted, decisions = wanted_in(elsewhere)
+    campaign, rows, wanted, staleness = wanted_in(elsewhere)
     names = {name: [os.path.relpath(p) for p in json.loads(row["also_read"] or "{}")]
              for name, row in rows.items()}  # fmt: skip
     assert names == {
@@ -117,7 +117,7 @@ def test_what_flats_link_to_and_values_stored_elsewhere_are_raw_files_too(elsewh
     }  # fmt: skip
     assert os.path.relpath(wanted.raw_files(scan)[-1]) == target
     before = wanted.of_try_recon(scan), wanted.of_predict_cor(scan)
-    decisions.receipts.save()
+    staleness.receipts.save()
     os.utime(target, (1, 1))
     assert campaign.has_other_links(rows)
     with open(target, "r+b") as file:
