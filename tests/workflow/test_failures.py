@@ -329,4 +329,11 @@ def test_a_closed_folder_is_named_before_any_job(campaign):
         assert said.startswith(f"tomopipe: {campaign}/{name}: cannot be written, and a run"), said
         assert f"`chmod u+rwX {campaign}/{name}`" in said
         (campaign / name).chmod(0o755)
+    for name in (".snakemake", ".snakemake/iocache"):
+        (campaign / name).chmod(0o555)
+    run = snakemake(campaign, "-n", environment={}, by=HEEDING)
+    assert run.status == 1
+    assert run.text.endswith("a dry run of Snakemake does. Type: tomopipe plan\n")
+    for name in (".snakemake", ".snakemake/iocache"):
+        (campaign / name).chmod(0o755)
     assert snakemake(campaign).status == 0

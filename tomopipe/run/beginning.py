@@ -17,7 +17,7 @@ from typing import Any
 
 from tomopipe.campaign import lock, slurm
 from tomopipe.campaign.campaign import Campaign, campaign_from_data, refuse_vanished
-from tomopipe.campaign.files import CONFIG, SNAKEFILE, VOLUMES, names_no_target
+from tomopipe.campaign.files import CONFIG, SNAKEFILE, SNAKEMAKE, VOLUMES, names_no_target
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import read_inventory
@@ -28,6 +28,7 @@ from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
 from tomopipe.storage import run_folder
+from tomopipe.storage.atomic import closed
 from tomopipe.storage.json_files import json_or
 
 _MOST_SAID = 20
@@ -74,6 +75,10 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
         read_document(directory / CONFIG)  # which says that it is missing
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     _refuse_volumes(campaign)
+    if launch.is_dry() and (shut := closed([directory / SNAKEMAKE])):
+        raise TomopipeError(
+            f"{shut[0]}: cannot be written, and a dry run of Snakemake does. Type: tomopipe plan"
+        )
     refuse_vanished(campaign)
     if not (is_of_watcher() or launch.is_lint()):
         refuse_no_file(campaign)

@@ -242,6 +242,11 @@ def is_lint() -> bool:
     return "--lint" in sys.argv
 
 
+def is_dry() -> bool:
+    """Tell whether this call only shows what a run would do."""
+    return _has(("--dry-run", "--dryrun"), "n", sys.argv)
+
+
 def executes(command: Sequence[str] | None = None) -> bool:
     """Tell whether this call, or that command, runs jobs, if any are missing."""
     return not _has(_LOOKS, "nSDl", sys.argv if command is None else command)

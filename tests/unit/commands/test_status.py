@@ -1,6 +1,7 @@
 """`tomopipe status`: jobs by step and state, from the files they leave."""
 
 import json
+import shutil
 import time
 
 import pytest
@@ -74,6 +75,14 @@ def test_a_job_whose_run_is_over_is_lost(folder):
     assert full_recon(folder)[0].running == 1
     run.rmdir()
     assert full_recon(folder)[0].lost == 1
+
+
+def test_in_a_copy_of_a_running_campaign_nothing_runs(folder, tmp_path_factory):
+    status(folder, "bone_3", "running", start=NOW - 5, run="results/.runs/1")
+    (folder / "results" / ".runs" / "1").mkdir(parents=True)
+    lock.take(folder, lock.new_run(folder, start_s=NOW - 10))
+    copy = shutil.copytree(folder, tmp_path_factory.mktemp("other") / "copy")
+    assert [len(full_recon(each)[1].with_state("running")) for each in (folder, copy)] == [1, 0]
 
 
 def test_a_failed_job_shows_the_end_of_its_log(folder):
