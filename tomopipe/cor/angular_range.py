@@ -10,7 +10,7 @@ its likelihood.
 
 A sample that moves shifts rows, and a shift by as much as the rim moves in a step looks like a
 step. The power spectrum of a row depends neither on shifts nor on the axis, and repeats every 180
-degrees. So a range of more than 180 degrees has to hold for the power spectra alone as
+degrees. So what is found over more than 180 degrees has to hold for the power spectra alone as
 well; within 180 degrees only the first and the last frames are compared, and their shift is one
 with the axis, which is fitted.
 
@@ -29,42 +29,35 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from tomopipe.arrays import evenly_spread
+from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.registration import OpposingLines, registration_score
-from tomopipe.cor.sinograms import (
-    Image,
-    average_angles,
-    fill_dead_columns,
-    finite,
-    remove_stripes,
-    remove_zingers,
-)
+from tomopipe.cor.sinograms import Image, average_angles
 
 SIGNIFICANCE = 4.5
-"""Least distance of the second best hypothesis, in standard errors."""
+"""Standard errors by which the second best hypothesis has to be worse."""
 _SYMMETRIC_SIGNIFICANCE, _POWER_SIGNIFICANCE = 3.0, 3.5
-_REPEATED = 0.8  # in simulated scans false multiples explained at most 0.6, true ones 1.0
+_REPEATED = 0.8  # of simulated scans false multiples explained 0.6 at most, true ones 1.0
 
 _N_180 = (1, 2, 3, 4)  # ranges of 180 degrees in the scan
 _ENDS = np.array([0.0, 1.0])  # steps from the last frame to the end of the range
 _NEAR_ENDS = np.arange(-1.5, 2.6, 0.5)
-_FAR_PX = 0.25  # largest distance of the axis from the middle, share of the columns
-_MARGIN = 3  # harmonics fitted beyond w r
-_FILLED = 0.9  # largest ratio of parameters to frames
-_HARMONICS = 80  # largest number
+_FAR_PX = 0.25  # of the columns: so far the axis may be from the middle
+_MARGIN = 3  # harmonics beyond w r
+_FILLED = 0.9  # parameters over frames
+_HARMONICS = 80  # at most
 _COUNTING_ROWS = 12
-_BEYOND_DETECTOR = 1.6  # assumed reach of a truncated sample, in half widths of the detector
-_FAINT = 0.01  # share of the largest value of the mean row below which there is air
-_WIDER = 1.1  # assumed reach, relative to the measured one
-_BLOCKS = 12  # least number, and at least 4 of each row if it has that many frequencies
-_MAX_ERROR = 0.3  # largest error of the measured end, steps
-_PAIRS = 24  # pairs of frames 180 degrees apart, to find the axis of a truncated sample
-# Against the stated angles: least ratio of the ranges, least difference in standard errors and as
-# mean logarithm of the unexplained share (none of 1100 correct scans exceeds both,
-# bench_stated_range.py at ef7c9bb8), and least share that counts: below it symmetric objects
-# without noise differ.
+_BEYOND_DETECTOR = 1.6  # reach of a truncated sample, over half the columns
+_FAINT = 0.01  # of the mean row: below that is air
+_WIDER = 1.1  # reach that is assumed, over the measured one
+_BLOCKS = 12  # at least, and at least 4 of each row, if there are as many frequencies
+_MAX_ERROR = 0.3  # of the measured end, steps
+_PAIRS = 24  # of frames 180 degrees apart, to find the axis of a truncated sample
+# Against stated angles: ranges so much wider, by so many standard errors and such a mean logarithm
+# of what is left. None of 1100 right scans is both (bench_stated_range.py at ef7c9bb8). What is
+# left counts from a hundredth on: below it symmetric objects without noise differ.
 _MUCH_WIDER, _STATED_SIGNIFICANCE, _STATED_EFFECT, _COUNTS = 1.15, 6.0, 0.08, 0.01
-_PARTIAL_BASIS = 12  # further parameters of a range below 180 degrees
-_SHIFTED = 0.1  # largest distance from the axis of the stated angles, share of the columns
+_PARTIAL_BASIS = 12  # parameters that less than 180 degrees have beyond their share
+_SHIFTED = 0.1  # of the columns: so far another axis may be from the one of the stated angles
 
 Floats = NDArray[np.float64]
 
@@ -79,15 +72,11 @@ class _View:
     truncated: bool
 
     @property
-    def n_frames(self) -> int:
-        return int(self.lines.shape[1])
-
-    @property
     def n_cols(self) -> int:
         return int(self.lines.shape[2])
 
     def reach_px(self, cor_px: float | None = None) -> float:
-        """Return the reach of the sample from the axis; None: the least reach, for any axis."""
+        """Return how far the sample reaches from the axis; None: at least, wherever that is."""
         if self.truncated:
             return _BEYOND_DETECTOR * self.n_cols / 2
         if cor_px is None:
@@ -97,65 +86,68 @@ class _View:
 
 @dataclass(frozen=True, eq=False)
 class _Channels:
-    """Fourier coefficients of rows, (n_groups, n_rows * n_w), rows first.
+    """Fourier coefficients of rows (n_groups, n_rows, n_w).
 
     `numbers` are those of the frames, or of groups of neighbouring ones; `w` and the harmonics that
-    a channel may have are of shape (n_rows * n_w,).
+    a channel may have are of shape (n_w,).
     """
 
     values: NDArray[np.complex128]
     numbers: Floats
     w: Floats
     harmonics: NDArray[np.intp]
-    n_rows: int
+    n_frames: int
 
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """Minus log-likelihood (n_ends, n_channels) and axis (n_ends,) of each assumed end."""
+    """Minus log-likelihood (n_ends, n_rows, n_w) and axis (n_ends,) of each assumed end."""
 
     misfit: Floats
     cor_px: Floats
-    n_rows: int
 
     @property
     def best(self) -> int:
-        return int(np.argmin(self.misfit.sum(axis=1)))
+        return int(np.argmin(self.misfit.sum(axis=(1, 2))))
 
 
-def proven_stop_deg(sinograms: NDArray[np.floating]) -> float:
+def proven_stop_deg(sinograms: Image) -> float:
     """Return the angle of the last frame, of 180, 360, 540 or 720 degrees; 0: not proven.
 
-    `sinograms` (n_rows, n_frames, n_cols) are corrected rows, -log, in the order in which they were
+    `sinograms` (n_rows, n_frames, n_cols) are cleaned rows, -log, in the order in which they were
     taken, at equal steps. Standard errors are from the scatter of rows and spatial frequencies.
     """
-    view = _view(np.asarray(sinograms))
+    view = _seen(sinograms)
     if view is None:
         return 0.0
     few = replace(view, lines=view.lines[evenly_spread(len(view.lines), _COUNTING_ROWS)])
-    counted = {m: fit for m in _N_180 if (fit := _fit_at_best_axis(few, m)) is not None}
-    if len(counted) < len(_N_180):
-        return 0.0
-    n_180, margins = _least(counted)
-    for other, margin in margins.items():
+    fits = {}
+    for n_180 in _N_180:
+        if (fit := _fit_at_best_axis(few, n_180)) is None:
+            return 0.0
+        fits[n_180] = fit
+    n_w = min(fit.misfit.shape[2] for fit in fits.values())  # those that all have
+    misfits = {n_180: fit.misfit[fit.best][:, :n_w] for n_180, fit in fits.items()}
+    n_180 = min(misfits, key=lambda n_180: misfits[n_180].sum())
+    for other, misfit in misfits.items():
         # these need a sample that repeats itself within 180 degrees, too
         least = _SYMMETRIC_SIGNIFICANCE if n_180 % other == 0 else SIGNIFICANCE
-        if margin < least:
+        if other != n_180 and _margin(misfit - misfits[n_180]) < least:
             return 0.0
-    cor_px = float(counted[n_180].cor_px[counted[n_180].best])
+    cor_px = float(fits[n_180].cor_px[fits[n_180].best])
     # A sample that moved, or that is symmetric: its power spectra come again sooner.
     if _explained_by_multiples(few, n_180, cor_px) > _REPEATED:
         return 0.0
     steps = _steps_to_end(view, n_180, cor_px)
-    return 0.0 if steps is None else 180.0 * n_180 * (1 - steps / view.n_frames)
+    return 0.0 if steps is None else 180.0 * n_180 * (1 - steps / view.lines.shape[1])
 
 
 def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float:
-    """Return the range, 180 or 360 degrees, of a scan whose stated range is smaller.
+    """Return over which range, 180 or 360 degrees, a scan was taken that is said to cover less.
 
-    0: the stated range is not contradicted. `sinograms` (n_rows, n_angles, n_cols) are cleaned
+    0: nothing speaks against what is stated. `sinograms` (n_rows, n_angles, n_cols) are cleaned
     rows in the order of their angles, at equal steps, `cor_px` the axis that the stated angles
-    give. Only these two ranges are tested, and the stated one has to fit much worse.
+    give. Other ranges than these two cannot be told: the stated one has to fit much worse.
     """
     wider = [n_180 for n_180 in _N_180[:2] if 180 * n_180 >= _MUCH_WIDER * stated_deg]
     view = _seen(sinograms) if wider else None
@@ -165,22 +157,22 @@ def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float
     if channels is None:
         return 0.0
     stated, far_px = stated_deg / 180, _SHIFTED * view.n_cols
-    fit = _fit_rows(channels, view.n_frames, stated, _ENDS[:1], cor_px + np.arange(-3, 3.1, 0.5))
+    fit = _fit_rows(channels, stated, _ENDS[:1], cor_px + np.arange(-3, 3.1, 0.5))
     n_basis = 2 * channels.harmonics.astype(np.float64)
     n_partial: Floats = np.minimum(n_basis, n_basis * stated + _PARTIAL_BASIS)
     left = _left_over(channels, fit, n_partial + 3)
     result = {}
     for n_180 in wider:
         others_px = cor_px + np.arange(-far_px, far_px + 0.1, 0.5)
-        fit = _fit_rows(channels, view.n_frames, n_180, _ENDS, others_px)
-        worse = (left - _left_over(channels, fit, n_basis + 3)).reshape(fit.n_rows, -1)
+        fit = _fit_rows(channels, n_180, _ENDS, others_px)
+        worse = left - _left_over(channels, fit, n_basis + 3)
         if worse.mean() >= _STATED_EFFECT and _margin(worse) >= _STATED_SIGNIFICANCE:
             result[180.0 * n_180] = float(worse.mean())
     return max(result, key=lambda range_deg: result[range_deg], default=0.0)
 
 
 def _left_over(channels: _Channels, fit: _Fit, n_parameters: Floats) -> Floats:
-    """Return the log of the unexplained share of each channel at the best end, (n_channels,)."""
+    """Return the logarithm of the share of each channel that the best end leaves, (n_rows, n_w)."""
     n_data = 2 * len(channels.numbers)
     unbiased = np.exp(2 * fit.misfit[fit.best] / n_data)  # of all parameters
     unbiased *= (n_data - 2 * channels.harmonics - 3) / (n_data - n_parameters)
@@ -188,38 +180,29 @@ def _left_over(channels: _Channels, fit: _Fit, n_parameters: Floats) -> Floats:
 
 
 def _steps_to_end(view: _View, n_180: int, cor_px: float) -> int | None:
-    """Return the number of steps from the last frame to the end, 0 or 1; None: neither."""
+    """Return how many steps the last frame is before the end, 0 or 1; None: neither."""
     channels = _channels(view, cor_px, n_180)
     if channels is None:
         return None
     near_px = cor_px + np.arange(-2, 2.1, 0.25)
-    beyond, error = _measure(_fit_rows(channels, view.n_frames, n_180, _NEAR_ENDS, near_px))
-    end = int(np.clip(np.round(beyond), 0, 1)) if np.isfinite(beyond) else 0
+    beyond, error = _measure(_fit_rows(channels, n_180, _NEAR_ENDS, near_px))
+    end = int(np.clip(np.round(beyond), 0, 1))
     if not _decides(beyond, error, end):
         return None
     if n_180 > 1:
         power = _channels(view, cor_px, n_180, power=True)
         if power is None:
             return None
-        fit = _fit_power(power, view.n_frames, n_180, _NEAR_ENDS)
-        if not _decides(*_measure(fit), end, _POWER_SIGNIFICANCE):
+        measured = _measure(_fit_power(power, n_180, _NEAR_ENDS))
+        if not _decides(*measured, end, _POWER_SIGNIFICANCE):
             return None
     return end
 
 
 def _decides(beyond: float, error: float, end: float, least: float = SIGNIFICANCE) -> bool:
-    """Tell whether a measured end is one of the two, and its distance from the other."""
-    if not (np.isfinite(beyond) and 0 <= error <= _MAX_ERROR):
-        return False
-    return abs(beyond - end) <= _MAX_ERROR and abs(beyond - (1 - end)) >= least * error
-
-
-def _view(sinograms: NDArray[np.floating]) -> _View | None:
-    """Clean rows and find where the sample is; None where there is none."""
-    if sinograms.shape[1] < 8 or sinograms.shape[2] < 16:
-        return None
-    cleaned = (remove_zingers(s) for s in finite(sinograms.astype(np.float32)))
-    return _seen(np.array([remove_stripes(fill_dead_columns(s)) for s in cleaned]))
+    """Tell whether a measured end is one of both, and by how much it is not the other."""
+    near = max(error, abs(beyond - end)) <= _MAX_ERROR
+    return near and abs(beyond - (1 - end)) >= least * error
 
 
 def _seen(lines: Image) -> _View | None:
@@ -248,7 +231,7 @@ def _window(view: _View, cor_px: float | None) -> Floats:
 
 
 def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
-    """Fit rows with both ends; first with the least reach, then with that about the axis."""
+    """Fit rows with both ends; first with the reach that there is at least, then about the axis."""
     middle, far = (view.n_cols - 1) / 2, _FAR_PX * view.n_cols
     cors_px, cor_px = middle + np.arange(-far, far + 1), None
     if not view.truncated:
@@ -266,7 +249,7 @@ def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
         channels = _channels(view, cor_px, max(_N_180))
         if channels is None:
             return None
-        fit = _fit_rows(channels, view.n_frames, n_180, _ENDS, cors_px)
+        fit = _fit_rows(channels, n_180, _ENDS, cors_px)
         cor_px = float(np.clip(fit.cor_px[fit.best], middle - far, middle + far))
     return fit
 
@@ -295,7 +278,7 @@ def _channels(
     Of dense scans neighbouring frames are averaged. None where next to no frequency is left. Power
     spectra do not depend on where the axis is.
     """
-    n_cols, n_frames = view.n_cols, view.n_frames
+    n_rows, n_frames, n_cols = view.lines.shape
     window, reach_px = _window(view, cor_px), view.reach_px(None if power else cor_px)
     w = 2 * np.pi * np.arange(1, n_cols // 2) / n_cols
     harmonics = (np.ceil(w * reach_px).astype(np.intp) + _MARGIN) * (2 if power else 1)
@@ -305,57 +288,54 @@ def _channels(
     coefficients = np.fft.rfft(view.lines * window, axis=-1)[:, :, 1 : n_cols // 2][:, :, usable]
     if power:
         coefficients = np.abs(coefficients) ** 2
-    n_rows = len(view.lines)
-    values = coefficients.transpose(1, 0, 2).reshape(n_frames, -1)
-    numbers = np.arange(n_frames, dtype=float)
-    w, harmonics = np.tile(w[usable], n_rows), np.tile(harmonics[usable], n_rows)
+    values, numbers = coefficients.swapaxes(0, 1), np.arange(n_frames, dtype=float)
+    w, harmonics = w[usable], harmonics[usable]
     group = max(1, int(_FILLED / 2 * n_frames / (n_180 * harmonics.max())))
-    half = len(values) // 2 // group * group  # what is left over lies in the middle of the scan
-    both = np.r_[0:half, len(values) - half : len(values)] if half else np.arange(len(values))
-    group = group if half else 1
-    return _Channels(*average_angles(values[both], numbers[both], group), w, harmonics, n_rows)
+    half = n_frames // 2 // group * group  # what is left over lies in the middle of the scan
+    if half:
+        both = np.r_[0:half, n_frames - half : n_frames]
+        values, numbers = average_angles(values[both].reshape(len(both), -1), numbers[both], group)
+    return _Channels(values.reshape(-1, n_rows, len(w)), numbers, w, harmonics, n_frames)
 
 
-def _fit_rows(
-    channels: _Channels, n_frames: int, n_180: float, ends: Floats, cors_px: Floats
-) -> _Fit:
+def _fit_rows(channels: _Channels, n_180: float, ends: Floats, cors_px: Floats) -> _Fit:
     """Fit harmonics to rows, each end with the axis that suits it best."""
     n_data, n_parameters = 2 * len(channels.numbers), 2 * channels.harmonics + 3
     misfits, axes = [], []
     for end in ends:
-        sums = _explained(channels, np.pi * n_180 * channels.numbers / (n_frames - 1 + end))
+        sums = _explained(channels, n_180, end)
         coarse = _misfit(_unexplained(sums, channels.w, cors_px), n_data, n_parameters)
-        best_px = cors_px[coarse.sum(axis=1).argmin()]
+        best_px = cors_px[coarse.sum(axis=(1, 2)).argmin()]
         fine_px = best_px + np.arange(-1, 1.001, 0.04) * (cors_px[1] - cors_px[0])
         fine = _misfit(_unexplained(sums, channels.w, fine_px), n_data, n_parameters)
-        best = fine.sum(axis=1).argmin()
+        best = fine.sum(axis=(1, 2)).argmin()
         misfits.append(fine[best])
         axes.append(fine_px[best])
-    return _Fit(np.array(misfits), np.array(axes), channels.n_rows)
+    return _Fit(np.array(misfits), np.array(axes))
 
 
-def _explained(channels: _Channels, theta_rad: Floats) -> Floats:
-    """Return the sums from which the fit at any axis follows, (7, n_channels).
+def _explained(channels: _Channels, n_180: float, end: float) -> Floats:
+    """Return the sums from which the fit at any axis follows, (7, n_rows, n_w).
 
     All energy; then of even and of odd harmonics the explained energy of the real part and of the
     imaginary part, and their product. A constant goes with the odd ones: that is no sample, but
     what does not rotate.
     """
     values = channels.values
-    channel = np.arange(values.shape[1])
-    both = np.concatenate([values.real, values.imag], axis=1)
+    both = np.stack([values.real, values.imag], axis=1)
     sums = [np.sum(np.abs(values) ** 2, axis=0)]
     for first in (2, 1):
-        coefficients, n_columns = _coefficients(both, theta_rad, channels.harmonics, first)
-        real, imaginary = coefficients[:, : len(channel)], coefficients[:, len(channel) :]
+        coefficients, last = _coefficients(channels, both, n_180, end, first)
+        real, imaginary = coefficients.swapaxes(0, 1)
         for product in (real**2, imaginary**2, real * imaginary):
-            sums.append(np.cumsum(product, axis=0)[n_columns - 1, channel])
+            sums.append(_up_to(last, product))
     return np.array(sums)
 
 
 def _unexplained(sums: Floats, w: Floats, cors_px: Floats) -> Floats:
-    """Return the share of the energy that is left at some axes, (n_cors, n_channels)."""
-    cos, sin = np.cos(np.outer(cors_px, w)), np.sin(np.outer(cors_px, w))
+    """Return the share of the energy that is left at some axes, (n_cors, n_rows, n_w)."""
+    phase = np.outer(cors_px, w)[:, None]
+    cos, sin = np.cos(phase), np.sin(phase)
     total, even_rr, even_ii, even_ri, odd_rr, odd_ii, odd_ri = sums
     even = even_rr * cos**2 + even_ii * sin**2 - 2 * even_ri * cos * sin
     odd = odd_rr * sin**2 + odd_ii * cos**2 + 2 * odd_ri * cos * sin
@@ -368,61 +348,55 @@ def _misfit(left: Floats, n_data: int, n_parameters: NDArray[np.intp]) -> Floats
     return np.asarray(n_data / 2 * np.log(left * n_data / (n_data - n_parameters)))
 
 
-def _fit_power(channels: _Channels, n_frames: int, n_180: int, ends: Floats) -> _Fit:
+def _fit_power(channels: _Channels, n_180: int, ends: Floats) -> _Fit:
     """Fit harmonics of 180 degrees to power spectra."""
     values = channels.values.real - channels.values.real.mean(axis=0)
     n_data, n_parameters = len(values), channels.harmonics + 1
     total = np.maximum(np.sum(values**2, axis=0), np.finfo(float).tiny)
     misfits = []
     for end in ends:
-        theta_rad = np.pi * n_180 * channels.numbers / (n_frames - 1 + end)
-        coefficients, n_columns = _coefficients(values, theta_rad, channels.harmonics, 2)
-        explained = np.cumsum(coefficients**2, axis=0)[n_columns - 1, np.arange(len(total))]
+        coefficients, last = _coefficients(channels, values, n_180, end, 2)
+        explained = _up_to(last, coefficients**2)
         misfits.append(_misfit(1 - explained / total, n_data, n_parameters))
-    return _Fit(np.array(misfits), np.zeros(len(ends)), channels.n_rows)
+    return _Fit(np.array(misfits), np.zeros(len(ends)))
 
 
 def _coefficients(
-    values: Floats, theta_rad: Floats, harmonics: NDArray[np.intp], first: int
+    channels: _Channels, values: Floats, n_180: float, end: float, first: int
 ) -> tuple[Floats, NDArray[np.intp]]:
     """Project on a constant and every second harmonic, made orthonormal in this order.
 
-    Returns coefficients (n_basis, n_values), of which the sum of the squares of the first ones is
-    what they explain, and how many of them each channel may have (n_channels,).
+    Returns coefficients (n_basis, ...) of values (n_groups, ...), of which the sum of the squares
+    of the first ones is what they explain, and the last one that a frequency may have (n_w,).
     """
-    orders = np.arange(first, int(harmonics.max()) + 1, 2)
+    theta_rad = np.pi * n_180 * channels.numbers / (channels.n_frames - 1 + end)
+    orders = np.arange(first, int(channels.harmonics.max()) + 1, 2)
     phase = np.outer(theta_rad, orders)
     basis = np.ones((len(theta_rad), 2 * len(orders) + 1))
     basis[:, 1::2], basis[:, 2::2] = np.cos(phase), np.sin(phase)
     gram = basis.T @ basis
     gram[np.diag_indices_from(gram)] *= 1 + 1e-7
     lower = linalg.cholesky(gram, lower=True)
-    coefficients = linalg.solve_triangular(lower, basis.T @ values, lower=True)
-    return coefficients, 1 + 2 * np.searchsorted(orders, harmonics, side="right")
+    projected = basis.T @ values.reshape(len(values), -1)
+    coefficients = linalg.solve_triangular(lower, projected, lower=True)
+    last = 2 * np.searchsorted(orders, channels.harmonics, side="right")
+    return coefficients.reshape(-1, *values.shape[1:]), last
 
 
-def _least(fits: dict[int, _Fit]) -> tuple[int, dict[int, float]]:
-    """Return the best n_180, and the distance of each other one in standard errors."""
-    misfits = {m: fit.misfit[fit.best].reshape(fit.n_rows, -1) for m, fit in fits.items()}
-    n_w = min(misfit.shape[1] for misfit in misfits.values())  # those that all have
-    totals = {m: misfit[:, :n_w].sum() for m, misfit in misfits.items()}
-    best = min(totals, key=lambda m: totals[m])
-    return best, {
-        m: _margin(misfit[:, :n_w] - misfits[best][:, :n_w])
-        for m, misfit in misfits.items()
-        if m != best
-    }
+def _up_to(last: NDArray[np.intp], products: Floats) -> Floats:
+    """Add up products (n_basis, n_rows, n_w) to the last one of each frequency: (n_rows, n_w)."""
+    return np.cumsum(products, axis=0)[last, :, np.arange(len(last))].T
 
 
 def _explained_by_multiples(view: _View, n_180: int, cor_px: float) -> float:
-    """Return the largest share of the power spectra explained by a multiple, relative to n_180."""
+    """Return the most that a multiple of n_180 explains of the power spectra, over what it does."""
     multiples = [m for m in _N_180 if m > n_180 and m % n_180 == 0]
     channels = _channels(view, cor_px, max(_N_180), power=True) if multiples else None
     if channels is None:
         return float(bool(multiples))
     explained = []
     for m in (n_180, *multiples):
-        fit = _fit_power(channels, view.n_frames, m, _ENDS)
+        fit = _fit_power(channels, m, _ENDS)
         explained.append(np.sum(1 - np.exp(2 * fit.misfit[fit.best] / len(channels.numbers))))
     return float(max(explained[1:]) / explained[0]) if explained[0] > 0 else 1.0
 
@@ -430,8 +404,8 @@ def _explained_by_multiples(view: _View, n_180: int, cor_px: float) -> float:
 def _margin(worse: Floats) -> float:
     """Return the mean over its standard error of (n_rows, n_w), all frequencies of a row as one.
 
-    If there are few rows, each is divided into several parts that all have low and high
-    frequencies: often only the lowest ones distinguish the ranges.
+    Of few rows there are several parts, each with frequencies from the lowest to the highest: what
+    distinguishes the ranges are often the lowest ones alone.
     """
     n_parts = min(-(-_BLOCKS // len(worse)), worse.shape[1])
     parts = np.array([row[first::n_parts].sum() for row in worse for first in range(n_parts)])
@@ -441,13 +415,13 @@ def _margin(worse: Floats) -> float:
 
 def _measure(fit: _Fit) -> tuple[float, float]:
     """Return where between the ends the fit is best, and the standard error (jackknife)."""
-    values = fit.misfit.reshape(len(_NEAR_ENDS), fit.n_rows, -1)
-    total, n_w = fit.misfit.sum(axis=1), values.shape[2]
-    bands = np.array_split(np.arange(n_w), min(n_w, max(4, _BLOCKS // fit.n_rows)))
+    _, n_rows, n_w = fit.misfit.shape
+    total = fit.misfit.sum(axis=(1, 2))
+    bands = np.array_split(np.arange(n_w), min(n_w, max(4, _BLOCKS // n_rows)))
     without = np.array(
         [
-            _lowest(total - values[:, row, band].sum(axis=1))
-            for row in range(fit.n_rows)
+            _lowest(total - fit.misfit[:, row, band].sum(axis=1))
+            for row in range(n_rows)
             for band in bands
         ]
     )
@@ -457,11 +431,6 @@ def _measure(fit: _Fit) -> tuple[float, float]:
 
 
 def _lowest(misfit: Floats) -> float:
-    """Return the vertex of the parabola through the lowest point and its neighbours."""
-    lowest = int(np.clip(np.argmin(misfit), 1, len(misfit) - 2))
-    before, middle, after = misfit[lowest - 1 : lowest + 2]
-    curvature = before - 2 * middle + after
-    if not curvature > 0:
-        return np.nan
-    step = _NEAR_ENDS[1] - _NEAR_ENDS[0]
-    return float(_NEAR_ENDS[lowest] + step * (before - after) / 2 / curvature)
+    """Return the end of the lowest misfit, to a part of their step."""
+    at = refine_peak(-misfit, int(np.argmin(misfit)))
+    return float(_NEAR_ENDS[0] + at * (_NEAR_ENDS[1] - _NEAR_ENDS[0]))

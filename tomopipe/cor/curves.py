@@ -246,7 +246,11 @@ class Curves:
         """Difference of opposing lines without fixed patterns; None without lines."""
         moving = self.prepared.moving
         power = _MOVING_OVERLAP[self.prepared.angles.full_rotation]
-        return None if moving is None else difference_score(moving.binned(self.binning), _MOVING_PX, power)
+        return (
+            None
+            if moving is None
+            else difference_score(moving.binned(self.binning), _MOVING_PX, power)
+        )
 
     @cached_property
     def centre_of_mass(self) -> tuple[float, float] | None:

@@ -78,9 +78,9 @@ def test_a_job_whose_run_is_over_is_lost(folder):
 
 
 def test_in_a_copy_of_a_running_campaign_nothing_runs(folder, tmp_path_factory):
-    status(folder, "bone_3", "running", start=NOW - 5, run="results/.runs/1")
+    status(folder, "bone_3", "running", start=time.time() - 5, run="results/.runs/1")
     (folder / "results" / ".runs" / "1").mkdir(parents=True)
-    lock.take(folder, lock.new_run(folder, start_s=NOW - 10))
+    lock.take(folder, lock.new_run(folder, start_s=time.time() - 10))
     copy = shutil.copytree(folder, tmp_path_factory.mktemp("other") / "copy")
     assert [len(full_recon(each)[1].with_state("running")) for each in (folder, copy)] == [1, 0]
 
