@@ -51,7 +51,7 @@ def test_a_broken_campaign_is_still_reported(tmp_path, caplog):
     made = every_state(tmp_path).write()
     n_broken = break_files(tmp_path)
     html = reported(made)
-    for word in ("results/cor.json", "not readable as JSON", "bone_001_rec.h5"):
+    for word in ("results/cor.json", "is damaged", "bone_001_rec.h5"):
         assert word in html
     assert html.count('<tr id="') == 13
     assert html.count("<img ") == 0

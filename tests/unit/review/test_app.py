@@ -94,7 +94,7 @@ def test_unreadable_files_and_remarks_are_told(folder):
     (place / "bone_001" / "prediction.json").write_text(text)
     client = client_of(folder)
     (note,) = client.get("/api/queue").json()["notes"]
-    assert note.startswith("results/try_center/bone_002/prediction.json: not readable as JSON")
+    assert note.startswith("results/try_center/bone_002/prediction.json: is damaged")
     assert client.get("/api/scan?scan=bone_001").json()["warnings"] == [
         "a remark", "4 of 121 projections are dark"
     ]  # fmt: skip
