@@ -139,7 +139,7 @@ def views(page):
 def test_everything_can_be_read_and_has_a_name(shown, visit, scheme):
     page = visit(shown, color_scheme=scheme)
     page.locator("#notes summary").click()
-    expect(page.locator("#notes")).to_contain_text("bone_005/prediction.json: not readable as JSON")
+    expect(page.locator("#notes")).to_contain_text("bone_005/prediction.json: is damaged")
     page.locator("#filters .chip[data-state=manual]").click()
     for view in views(page):
         assert look(page, "tooFaint") == [], view
