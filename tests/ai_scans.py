@@ -16,8 +16,7 @@ N_COLS = 128
 
 def rows_with(cor_px: float = COR_PX, *, seed: int = 0, counts: float = 5000) -> Rows:
     """A scan over 180 degrees without damage."""
-    projections = scan(cor_px, n_cols=N_COLS, counts=counts, seed=seed)
-    return rows_of(projections, THETA_180_DEG)
+    return rows_of(scan(cor_px, n_cols=N_COLS, counts=counts, seed=seed), THETA_180_DEG)
 
 
 def inputs_of(rows: Rows) -> Inputs:

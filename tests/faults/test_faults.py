@@ -136,5 +136,4 @@ def test_two_runs_at_once(bench, seed):
         second = bench.start()
         first.wait()
         second.wait()
-        wrong = bench.wrong_after_clean_run()
-        assert not wrong, bench.said()
+        assert not bench.wrong_after_clean_run(), bench.said()

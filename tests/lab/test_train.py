@@ -28,8 +28,7 @@ def work(tmp_path_factory):
 
 def test_the_result_is_a_network_that_loads_and_says_what_it_was_trained_on(work):
     folder, card = work
-    model = load_model(folder / "nets" / "A.safetensors")
-    assert model.card == card
+    assert load_model(folder / "nets" / "A.safetensors").card == card
     assert (card["data"]["train"], card["data"]["validation"], card["data"]["seed"]) == (14, 8, 5)
     assert card["validation"]["n"] + card["validation"]["n_without_answer"] == 8
     assert set(card["data"]["families"]["train"]).isdisjoint(card["data"]["families"]["validation"])

@@ -76,8 +76,7 @@ def test_where_nobody_is_confident_ai_is_believed(verdict):
 
 def test_an_estimate_is_better_than_none():
     flat = said("a", None, 0.0, "flat", "nothing rotates")
-    edge = said("b", 40.0, 0.0, "edge", "widen")
-    assert choose([flat, edge], 0.5).best_cor_px == 40.0
+    assert choose([flat, said("b", 40.0, 0.0, "edge", "widen")], 0.5).best_cor_px == 40.0
     nothing = choose([flat, flat], 0.5)
     assert (nothing.verdict, nothing.best_cor_px, nothing.cor_px) == ("flat", None, None)
     assert "nothing rotates" in nothing.reason

@@ -190,8 +190,7 @@ def test_the_stack_for_relion_knows_its_axis(truth, tmp_path):
         truth.path, tmp_path / "a.mrcs", tmp_path / "a.json", known={"columns": [21, 123]},
         binning=2, pixel_size_um=1.0, energy_kev=20.0,
     )  # fmt: skip
-    written = json.loads((tmp_path / "a.json").read_text())
-    assert written == meta
+    assert json.loads((tmp_path / "a.json").read_text()) == meta
     assert meta["stack_shape"] == [121, 1, 50]  # 103 columns: 51 binned ones, an even number
     write_json({"a": {"cor_px": COR_PX, "source": "auto"}}, tmp_path / "cor.json")
     export_star(

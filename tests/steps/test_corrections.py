@@ -38,8 +38,7 @@ def make_scan(tmp_path, chunks=False):
 
 def try_rows(path, tmp_path, corrections):
     options = {"device": "cpu", "known": KNOWN, "corrections": corrections}
-    record = try_in(tmp_path, path, width_px=1, step_px=1, row=17, **options)
-    assert "failed" not in record
+    assert "failed" not in try_in(tmp_path, path, width_px=1, step_px=1, row=17, **options)
     return read_rows(tmp_path / "rows.h5")
 
 

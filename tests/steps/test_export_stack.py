@@ -100,14 +100,6 @@ def test_rows_are_both_included_and_images_keep_their_angles(scan):
     assert (meta["n_rows"], meta["first_row"]) == (4, 3)
 
 
-@pytest.mark.parametrize("rows", [[11, 12], [8, 11]])
-def test_rows_that_are_not_there_are_refused(scan, rows):
-    message = r"scan_1.h5: export_star.rows: .* not rows of this scan \(0 to 10\)"
-    with pytest.raises(ScanError, match=message):
-        export(scan, rows=rows)
-    assert not scan.with_suffix(".mrcs").exists()
-
-
 def test_a_binning_that_leaves_nothing_is_refused(scan):
     with pytest.raises(ScanError, match="binning 11 leaves 1 of 21 columns"):
         export(scan, binning=11)
@@ -167,14 +159,6 @@ def test_pixel_size_and_energy_of_the_config_then_the_file_then_assumed(tmp_path
         "pixel_size_um is unknown: 1 assumed. Set export_star.pixel_size_um.",
         "energy_kev is unknown: 20 assumed. Set export_star.energy_kev.",
     ]
-
-
-def test_a_scan_without_theta_is_refused_unless_its_angles_are_told(tmp_path):
-    path = write_scan(tmp_path / "still.h5", attenuation())
-    with pytest.raises(ScanError, match=r"no angles: set input\.angles"):
-        export(path)
-    _, meta = export(path, known={"angles": {"start": 0, "stop": 360}})
-    assert meta["theta_deg"] == pytest.approx(np.linspace(0, 360, N_ANGLES).tolist())
 
 
 def stored_in(path, chunks):

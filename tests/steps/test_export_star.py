@@ -191,8 +191,7 @@ def test_one_optics_group_for_each_pixel_size_and_voltage(campaign, caplog):
     assert "px65000A_25keV: b" in caplog.text
     # the name of a group does not hang on the other scans
     caplog.clear()
-    alone = export(["c"], each=each)["global"]["rlnOpticsGroupName"]
-    assert alone.tolist() == [groups["c"]]
+    assert export(["c"], each=each)["global"]["rlnOpticsGroupName"].tolist() == [groups["c"]]
     assert "optics group" not in caplog.text
 
 

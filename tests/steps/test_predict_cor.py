@@ -163,15 +163,6 @@ def test_projections_that_spoil_the_volume_are_doubts_about_a_cor_that_is_right(
     assert float(text) == pytest.approx(raw.cor_px, abs=0.5)
 
 
-def test_projections_never_written_are_named(tmp_path, raw):
-    with h5py.File(raw.path, "r+") as file:
-        file["exchange/data"][116:] = 0
-    _, prediction, _ = predicted(tmp_path, raw.path)
-    assert prediction["reason"].endswith(
-        "; input: {skip_projections: [[116, 120]]} leaves them out"
-    )
-
-
 @pytest.mark.parametrize(("stated_deg", "shown"), [(180, ""), (90, "180")])
 def test_angles_of_the_wrong_scale_are_doubted(run, stated_deg, shown):
     rows = rows_of(scan(COR_PX, counts=5000), np.linspace(0, stated_deg, 181))
@@ -502,8 +493,7 @@ def test_a_damaged_file_is_named_and_fails_the_scan(tmp_path, name, text, reason
 def test_from_a_raw_scan_to_the_truth(tmp_path, options):
     truth = write_scan(tmp_path / "a_1.h5", cor_px=66.4, counts=5000, **options)
     try_in(tmp_path, truth.path, width_px=15, step_px=1)
-    prediction = predict_in(tmp_path, methods=METHODS)
-    assert prediction["cor_px"] == pytest.approx(66.4, abs=0.25)
+    assert predict_in(tmp_path, methods=METHODS)["cor_px"] == pytest.approx(66.4, abs=0.25)
 
 
 @pytest.mark.realdata

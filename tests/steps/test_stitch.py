@@ -309,8 +309,7 @@ def test_every_format_and_whole_numbers(tmp_path, form):
         write_volume(path, sampled(z, 0, 0, 30), limits=limits[scan], **options)
     tall = tmp_path / f"tall{FORMS[form]}"
     options = {"stack": "t", "scans": list(limits), "dtype": "uint16", "output": form}
-    found = stitch(volumes, tall, tmp_path / "t.json", **options)
-    assert found["shape"] == [45, 40, 40]
+    assert stitch(volumes, tall, tmp_path / "t.json", **options)["shape"] == [45, 40, 40]
     with open_volume(tall) as volume:
         assert volume.encoding.limits == pytest.approx((-40, 45))
         assert volume.attributes["voxel_size_um"] == 2.0

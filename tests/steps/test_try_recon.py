@@ -243,14 +243,6 @@ def test_pages_are_those_of_the_full_reconstruction(tmp_path):
     np.testing.assert_allclose(pages, expected.clip(low, high), atol=(high - low) / 65535)
 
 
-def test_without_angles_the_scan_fails_and_says_what_to_set(tmp_path):
-    _scan(tmp_path, theta_deg=np.linspace(0, 140, 100), write_theta=False)
-    result, *_ = _try(tmp_path)
-    assert "no angles: set input.angles: {start: 0, stop: 180}" in result["failed"]
-    result, *_ = _try(tmp_path, known={"angles": {"start": 0, "stop": 140}})
-    assert result["geometry"]["theta_deg"] == pytest.approx([0, 140])
-
-
 def test_a_raw_file_that_the_disk_does_not_give_is_tried_again(tmp_path, refuse_to_open):
     """What is written does not state what was wanted, so that the next run makes it again."""
     truth = _scan(tmp_path)

@@ -16,7 +16,7 @@ from tests import pretend_cupy
 from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
 from tests.pretend_device import Watch, cupy_is
-from tests.step_calls import full_recon
+from tests.step_calls import volume_of
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.recon.array import claimed_gpu
 
@@ -38,7 +38,7 @@ def truth(tmp_path_factory):
     cors = {name: {"cor_px": 60.0, "source": "auto"} for name in ("tooth_001", "gone_1")}
     (folder / "results" / "cor.json").write_text(json.dumps(cors))
     (folder / "scans.tsv").write_text(f"scan\tcor_px\ntooth_001\t{COR_PX}\n")
-    full_recon(path, folder / "results" / "tooth_001_rec.h5", cor_px=COR_PX)
+    volume_of(path, folder / "results" / "tooth_001_rec.h5", cor_px=COR_PX)
     return scan
 
 
@@ -126,10 +126,8 @@ def test_the_page_finds_the_cor(page):
 def test_its_volume_is_that_of_the_workflow(page, truth, tmp_path):
     cor_px = page["found"].best_cor_px
     corrections = {"stripes": {"method": "gated"}}
-    volume = tmp_path / "v.h5"
-    full_recon(truth.path, volume, cor_px=cor_px, filter="hann", corrections=corrections)
-    with h5py.File(volume) as file:
-        expected = file["exchange/data"][()]
+    options = {"filter": "hann", "corrections": corrections}
+    expected = volume_of(truth.path, tmp_path / "v.h5", cor_px=cor_px, **options)
     # the edge slopes are measured on fewer projections there
     np.testing.assert_allclose(page["volume"], expected, atol=2e-3 * np.ptp(expected))
 
@@ -143,8 +141,7 @@ def test_a_sweep_is_the_slice_at_each_cor(page):
 
 def test_projections_serve_as_sinograms_do(page):
     projections = page["sinograms"].transpose(1, 0, 2)
-    found = tp.find_cor(projections, page["theta_deg"])
-    assert found == page["found"]
+    assert tp.find_cor(projections, page["theta_deg"]) == page["found"]
 
 
 def test_one_sinogram_is_enough_and_the_search_can_be_elsewhere(page):

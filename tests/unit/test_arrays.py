@@ -13,8 +13,7 @@ def test_memory_is_used_again_once_no_view_is_left():
     view, place = first[1:, ::2], address(first)
     view[...] = 7
     del first
-    other = reused.empty("slices", (4, 8), np.float32)
-    assert address(other) != place
+    assert address(reused.empty("slices", (4, 8), np.float32)) != place
     assert (view == 7).all()
     del view
     assert address(reused.empty("rows", (4, 8), np.float32)) != place  # of another kind

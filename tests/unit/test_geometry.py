@@ -45,8 +45,7 @@ def test_bin_cor_is_where_the_axis_is_in_averaged_columns(x0, binning):
 @pytest.mark.parametrize(("n_cols", "axis"), [(100, (50, 49)), (101, (50, 49)), (3, (1, 0))])
 def test_the_axis_voxel_is_seen_at_the_cor_at_every_angle(n_cols, axis):
     assert geometry.axis_voxel(n_cols) == axis
-    columns = column_of_voxel(*axis, THETA_RAD, 47.25, n_cols)
-    assert columns == pytest.approx(47.25, abs=1e-9)
+    assert column_of_voxel(*axis, THETA_RAD, 47.25, n_cols) == pytest.approx(47.25, abs=1e-9)
 
 
 @pytest.mark.slow

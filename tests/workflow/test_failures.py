@@ -94,8 +94,7 @@ def test_job_killed_for_good(campaign, tmp_path):
     for scan, step in killed.items():
         remove(campaign, f"results/try_center/{scan}/*", f"results/{scan}_rec.h5")
         killing = failing(tmp_path, step, scan, KILL)
-    first = snakemake(campaign, environment=killing)
-    assert first.status == 1
+    assert snakemake(campaign, environment=killing).status == 1
     records = {path: json.loads(path.read_text()) for path in campaign.glob("results/failed/*/*")}
     assert {(path.stem, path.parent.name) for path in records} == set(killed.items())
     assert all("killed" in record["reason"] for record in records.values())
@@ -109,11 +108,9 @@ def test_job_killed_for_good(campaign, tmp_path):
     assert plan(campaign) == (1, frozenset())
     assert snakemake(campaign).jobs == frozenset()
 
-    done = CliRunner().invoke(cli, ["retry", "a_2", "-C", str(campaign)])
-    assert done.exit_code == 0
+    assert CliRunner().invoke(cli, ["retry", "a_2", "-C", str(campaign)]).exit_code == 0
     make_scan(campaign, "b_1", CORS_PX["b_1"], seed=3)
-    third = succeeds(campaign)
-    assert {"try_recon:a_2", "try_recon:b_1"} <= third.jobs
+    assert {"try_recon:a_2", "try_recon:b_1"} <= succeeds(campaign).jobs
     assert {resolved(campaign)[scan]["source"] for scan in killed} == {"auto"}
     assert plan(campaign) == (0, frozenset())
 
@@ -133,8 +130,7 @@ def test_volume_or_stack_that_fails(campaign, tmp_path, statement):
     status, jobs = plan(campaign)
     assert {"full_recon:a_2", "export_stack:b_1"} <= jobs
     assert status == (1 if statement == RAISE else 2)
-    second = succeeds(campaign)
-    assert second.jobs == jobs
+    assert succeeds(campaign).jobs == jobs
     assert plan(campaign) == (0, frozenset())
 
 
@@ -156,8 +152,7 @@ def test_a_volume_of_earlier_options_counts_as_failed_until_the_edit_is_taken_ba
 
     config.write_text(hann + "  full_recon: {filter: ramp}\n")
     assert failed_scans(campaign) == set()
-    run = succeeds(campaign)
-    assert run.jobs == {"export_star", "report"}  # the page named it
+    assert succeeds(campaign).jobs == {"export_star", "report"}  # the page named it
     assert "<b>5</b> of 5 reconstructed" in page.read_text()
     assert failed_scans(campaign) == set()
     assert CliRunner().invoke(cli, ["report", str(campaign)]).exit_code == 0
@@ -192,8 +187,7 @@ def test_a_stack_that_its_scan_spoils_holds_up_no_other(campaign, tmp_path):
     assert snakemake(campaign).jobs == frozenset()
 
     assert CliRunner().invoke(cli, ["retry", "a_2", "-C", str(campaign)]).exit_code == 0
-    jobs = snakemake(campaign).jobs
-    assert {"export_stack:a_2", "export_star"} <= jobs
+    assert {"export_stack:a_2", "export_star"} <= snakemake(campaign).jobs
     assert "spoilt" not in page.read_text()
     assert plan(campaign) == (0, frozenset())
 

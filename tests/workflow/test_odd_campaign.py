@@ -69,8 +69,7 @@ def odd(tmp_path_factory):
         "resolve_cor: {on_missing: skip}\n"
         "export_star: {enabled: true}\n"
     )
-    run = snakemake(folder)
-    return folder, run
+    return folder, snakemake(folder)
 
 
 def test_run_ends_well(odd):

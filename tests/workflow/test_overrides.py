@@ -15,13 +15,6 @@ def override(campaign, **blocks):
     path.write_text(yaml.safe_dump(config))
 
 
-def test_full_recon_of_one_scan(campaign):
-    override(campaign, full_recon={"filter": "hann"})
-    expect(campaign, {"full_recon:a_2", "report"})
-    override(campaign)
-    expect(campaign, {"full_recon:a_2", "report"})
-
-
 def test_preprocess_of_one_scan(campaign):
     """Predictions come out as they were, as their finders see the plain rows; the page cites it."""
     override(campaign, preprocess={"stripes": {"method": "vo"}})

@@ -76,8 +76,7 @@ def test_a_set_of_earlier_stacks_is_not_offered_as_that_of_now(campaign, tmp_pat
         "none of a_2"
     )
     assert f"relion/tomograms.star ({said})" in capsys.readouterr().out
-    status = CliRunner().invoke(cli, ["status", str(campaign)]).stdout
-    assert f"for RELION: {said}" in status
+    assert f"for RELION: {said}" in CliRunner().invoke(cli, ["status", str(campaign)]).stdout
     star = campaign / "results/relion/tomograms.star"
     before = star.read_bytes()
     star.unlink()  # as in a first run

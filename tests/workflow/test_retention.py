@@ -70,8 +70,7 @@ def test_volumes_of_scans_that_were_renamed_or_removed_are_named_and_go(campaign
     full_recon(campaign / "raw" / "a_1.h5", results / "a_1_rec", cor_px=47.0, output="tiff")
     gone = {"results/a_1_rec", "results/a_2_rec.h5", "results/old_rec"}
     gone |= {"results/relion/stacks/a_2.mrcs"}
-    named = set(say("clean", "--gone", "-n").splitlines()[:-1])
-    assert named == gone
+    assert set(say("clean", "--gone", "-n").splitlines()[:-1]) == gone
     assert all((campaign / path).exists() for path in gone)
     assert "1 RELION stack, 3 volumes, " in say("clean", "--gone")
     assert not any((campaign / path).exists() for path in gone)

@@ -46,8 +46,7 @@ def stacked(tmp_path_factory):
     """A campaign of two stacks that ran once: not to be changed."""
     folder = tmp_path_factory.mktemp("stacked") / "campaign"
     write_stacks(folder, {"a": "bone", "b": "glass"})
-    run = succeeds(folder)
-    assert {"stitch:bone", "stitch:glass"} <= run.jobs
+    assert {"stitch:bone", "stitch:glass"} <= succeeds(folder).jobs
     return folder
 
 
@@ -60,8 +59,7 @@ def test_heights_are_found_and_a_second_call_does_nothing(stacked):
     found = json.loads((stacked / "results" / "stitched" / "bone.json").read_text())
     assert found["pairs"][0]["z_px"] == pytest.approx(9.5, abs=0.1)
     assert found["shape"] == [29, N_COLS, N_COLS]
-    page = (stacked / "results" / "report" / "index.html").read_text()
-    assert 'id="stacks"' in page
+    assert 'id="stacks"' in (stacked / "results" / "report" / "index.html").read_text()
     assert plan(stacked) == (0, frozenset())
     again = snakemake(stacked)
     assert (again.status, again.jobs) == (0, frozenset()), again.text
@@ -98,11 +96,9 @@ def test_another_pixel_size_writes_the_metadata_alone(copy):
     tall = {name: copy / "results" / "stitched" / f"{name}_rec.h5" for name in ("bone", "glass")}
     before = {name: h5py.File(path)["exchange/data"][()] for name, path in tall.items()}
     configure(copy, "input", pixel_size_um=2.5)
-    run = succeeds(copy)
-    assert {"stitch:bone", "stitch:glass"} <= run.jobs
+    assert {"stitch:bone", "stitch:glass"} <= succeeds(copy).jobs
     for name, path in tall.items():
-        log = (copy / "logs" / "stitch" / f"{name}.log").read_text()
-        assert "only metadata are new" in log
+        assert "only metadata are new" in (copy / "logs" / "stitch" / f"{name}.log").read_text()
         with h5py.File(path) as file:
             assert file["exchange/data"].attrs["voxel_size_um"] == 2.5
             assert np.array_equal(file["exchange/data"][()], before[name])
@@ -115,8 +111,7 @@ def test_what_does_not_fit_leaves_the_earlier_volume(copy):
     configure(copy, "stitch", stacks={"bone": ["a_1", "b_1"], "glass": ["a_2", "b_2"]})
     for _ in range(2):
         assert {"stitch:bone", "stitch:glass"} <= plan(copy)[1]
-        run = snakemake(copy)
-        assert run.status == 1
+        assert snakemake(copy).status == 1
         assert [path.read_bytes() for path in paths] == before
     page = (copy / "results" / "report" / "index.html").read_text()
     assert "Not stitched: a_1 and b_1: found no overlap" in page

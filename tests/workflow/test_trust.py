@@ -362,8 +362,7 @@ def test_what_a_job_finishes_after_its_main_process_was_killed_counts(campaign, 
     orphan = killed_while_making(campaign, "a_2", go)
     go.touch()
     until(lambda: not is_alive(named(orphan)))
-    run = succeeds(campaign)
-    assert "full_recon:a_2" not in run.jobs
+    assert "full_recon:a_2" not in succeeds(campaign).jobs
     assert snakemake(campaign).jobs == frozenset()
 
 

@@ -89,8 +89,7 @@ def test_a_later_scan_that_needs_more_gets_more_alone(folder):
 
 
 def test_options_that_make_all_stacks_anew_decide_anew(folder):
-    campaign = campaign_of(folder, WIDTHS)
-    assert make_stack(campaign, "a_1") == 3
+    assert make_stack(campaign_of(folder, WIDTHS), "a_1") == 3
     same = campaign_of(folder, WIDTHS, preprocess={"air_px": 1})
     assert campaign_binning(same)["binning"] == 3
     for blocks in (

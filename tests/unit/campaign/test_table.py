@@ -169,8 +169,7 @@ def test_edits_may_be_made_from_the_rows(table):
 
 def test_columns_of_ones_own_pass(table):
     header = "scan sample temperature scan_id date node old_cor Größe µm beam.hutch 1 "
-    path = table(header.replace(" ", "\t") + "\na\n")
-    assert read_table(path) == [Row("a", line=2)]
+    assert read_table(table(header.replace(" ", "\t") + "\na\n")) == [Row("a", line=2)]
 
 
 def test_every_select_that_is_none_is_named(table):

@@ -275,8 +275,7 @@ def test_profile_that_exists_is_kept_unless_forced(site):
     mine = site / "home" / "snakemake" / "slurm" / "config.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text("jobs: 1\n")
-    done = init(site / "c", "--partition", "p", "--account", "")
-    assert "kept" in done.output
+    assert "kept" in init(site / "c", "--partition", "p", "--account", "").output
     assert not (mine.parent / "profile.yaml").exists()
     init(site / "c", "--partition", "p", "--account", "", "--force")
     assert (mine.parent / "profile.yaml").exists()

@@ -13,7 +13,7 @@ import torch
 from dinov2_weights import random_state, reference_features, save
 from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 
-from tests.step_calls import predict_cor
+from tests.step_calls import predict_in
 from tomopipe.config import parse_config
 from tomopipe.cor.ai import dinov2
 from tomopipe.cor.ai.dinov2 import (
@@ -288,11 +288,8 @@ def test_a_real_network_gives_probabilities_and_a_wrong_checkpoint_is_an_error(t
 def _predict(tmp_path, rows, *, checkpoint="a.pt", **options):
     write_rows(rows, tmp_path / "rows.h5")
     write_json({"cor_px": (COR_PX + np.arange(-6.0, 7.0, 2.0)).tolist()}, tmp_path / "try.json")
-    paths = [tmp_path / name for name in ("rows.h5", "try.json", "p.json", "c.txt")]
-    return predict_cor(
-        *paths, min_confidence=0.5, dinov2_checkpoint=tmp_path / checkpoint,
-        **{"methods": ["dinov2"], **options},
-    )  # fmt: skip
+    options = {"methods": ["dinov2"], "dinov2_checkpoint": tmp_path / checkpoint} | options
+    return predict_in(tmp_path, min_confidence=0.5, **options)
 
 
 def test_the_prediction_names_the_classifier_and_its_hash(tmp_path, rows):

@@ -8,7 +8,7 @@ from ai_scans import COR_PX, inputs_of, output_with_peak, rows_with, write_model
 from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 from tomopipe_lab.train.calibrate import calibrate
 
-from tests.step_calls import predict_cor, try_recon
+from tests.step_calls import predict_in, try_in
 from tomopipe.cor.ai.finder import (
     FEATURES,
     Refinement,
@@ -252,8 +252,7 @@ def asked(tmp_path, **options):
     """Let predict_cor look at an undamaged scan."""
     write_rows(rows_with(), tmp_path / "rows.h5")
     write_json({"cor_px": CANDIDATES.tolist()}, tmp_path / "try.json")
-    paths = [tmp_path / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]
-    return predict_cor(*paths, **{"methods": ["ai"], "min_confidence": 0.5, **options})
+    return predict_in(tmp_path, **{"methods": ["ai"], "min_confidence": 0.5, **options})
 
 
 def test_the_prediction_names_the_network(tmp_path):
@@ -272,10 +271,6 @@ def test_predict_cor_stops_before_the_scan_where_the_network_is_missing(tmp_path
 
 @pytest.mark.realdata
 def test_the_tooth(real_scan, tmp_path):
-    paths = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
-    try_recon(real_scan, *paths, step_px=2, max_size_px=160)
-    prediction = predict_cor(
-        paths[2], paths[1], tmp_path / "p.json", tmp_path / "c.txt",
-        methods=["ai"], min_confidence=0.5,
-    )  # fmt: skip
+    try_in(tmp_path, real_scan, step_px=2, max_size_px=160)
+    prediction = predict_in(tmp_path, methods=["ai"], min_confidence=0.5)
     assert prediction["cor_px"] == pytest.approx(295.8, abs=0.3)

@@ -33,8 +33,7 @@ def test_ranges_with_and_without_their_end(range_deg, n_angles, endpoint):
 
 @pytest.mark.parametrize("range_deg", [180, 360])
 def test_the_other_direction_says_the_same(range_deg):
-    theta_deg = np.linspace(range_deg, 0, 181)
-    assert proven_stop_deg(rows_of(theta_deg)) == range_deg
+    assert proven_stop_deg(rows_of(np.linspace(range_deg, 0, 181))) == range_deg
 
 
 def test_a_region_of_interest_with_the_axis_off_the_middle():

@@ -89,8 +89,7 @@ def test_what_moves_is_matched_whatever_stays_on_the_detector(theta_deg):
     dust = np.convolve(rng.normal(0, 0.6, 160), np.ones(9) / 9, "same")
     projections = scan(91.3, theta_deg=theta_deg, counts=5000) + dust.astype(np.float32)
     rows = rows_of(projections, theta_deg)
-    curves = curves_of(rows).measures
-    assert best(curves, "moving") == pytest.approx(91.3, abs=1)
+    assert best(curves_of(rows).measures, "moving") == pytest.approx(91.3, abs=1)
     assert refine(curves_of(rows), 90.0)["moving"] == pytest.approx(91.3, abs=0.25)
 
 

@@ -53,5 +53,4 @@ def test_less_than_180_degrees_says_nothing():
 
 
 def test_an_axis_at_the_border_overlaps_too_little():
-    prepared = Prepared(rows_of(scan(84.3), THETA_180_DEG))
-    assert rotation_gain(prepared, 1.0) is None
+    assert rotation_gain(Prepared(rows_of(scan(84.3), THETA_180_DEG)), 1.0) is None

@@ -42,8 +42,7 @@ def test_180_degrees_stated_as_360_are_told_where_no_axis_was_accepted():
 
 
 def test_angles_in_another_order_are_not_looked_at():
-    order = np.random.default_rng(0).permutation(181)
-    assert doubt(180, 165, order=order) == ""
+    assert doubt(180, 165, order=np.random.default_rng(0).permutation(181)) == ""
 
 
 def half_acquisition(stated_deg, *, n_cols=160):

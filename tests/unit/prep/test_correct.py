@@ -11,7 +11,7 @@ import tifffile
 
 from tests.corrections import EVERYTHING, KNOWN, RING_CURRENT, keys_of_corrections
 from tests.phantoms import write_scan
-from tests.step_calls import full_recon, try_recon
+from tests.step_calls import try_in, volume_of
 from tomopipe.arrays import theil_sen
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
@@ -242,15 +242,12 @@ def test_a_scan_of_one_row_and_few_angles(tmp_path):
 
 def _slices(truth, folder, row, binning, width_px):
     """One of the volume, and that of a sweep in the middle."""
-    options = {"format": "tiff", "device": "cpu"}
-    paths = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
-    full_recon(truth.path, folder / "volume.h5", cor_px=truth.cor_px, device="cpu", binning=binning)
-    try_recon(
-        truth.path, *paths, center_px=truth.cor_px, width_px=width_px, step_px=1, row=row, **options
-    )
+    options = {"center_px": truth.cor_px, "width_px": width_px, "row": row, "device": "cpu"}
+    try_in(folder, truth.path, step_px=1, format="tiff", **options)
     pages = tiff.try_slice_paths(folder)
-    with h5py.File(folder / "volume.h5") as file:
-        return file["exchange/data"][row], tifffile.imread(pages[len(pages) // 2])
+    options = {"cor_px": truth.cor_px, "device": "cpu", "binning": binning}
+    volume = volume_of(truth.path, folder / "volume.h5", **options)
+    return volume[row], tifffile.imread(pages[len(pages) // 2])
 
 
 @pytest.mark.slow

@@ -114,8 +114,7 @@ def test_the_part_with_most_contrast_is_shown():
     assert (y.stop - y.start, x.stop - x.start) == (CROP_PX, CROP_PX)
     assert y.start <= 250 <= 290 <= y.stop
     assert x.start <= 150 <= 190 <= x.stop
-    small = np.zeros((40, 60), np.uint16)
-    assert informative_part(small) == (slice(0, 40), slice(0, 60))
+    assert informative_part(np.zeros((40, 60), np.uint16)) == (slice(0, 40), slice(0, 60))
 
 
 @pytest.mark.parametrize(("noise", "binning"), [(300, 1), (8000, 2), (20_000, 4), (50_000, 8)])
@@ -210,8 +209,7 @@ def test_picture_keeps_orientation_and_averages():
     ("shape", "size"), [((1, 2048), (1, 200)), ((1, 1), (1, 1)), ((3, 5), (3, 5))]
 )
 def test_one_row_and_tiny_planes(shape, size):
-    plane = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    assert to_grey(plane).shape == size
+    assert to_grey(np.arange(np.prod(shape), dtype=np.float32).reshape(shape)).shape == size
 
 
 def test_noise_stays_below_the_limit():

@@ -488,8 +488,7 @@ def test_zarr_is_read_with_the_token_alone_and_by_ranges(served):
     facts = client.get("/api/volume", params={"scan": "wood_1"}).json()
     place = f"/{facts['address']}"
     assert ".zarr" in place  # without it napari takes no address
-    metadata = stranger.get(f"{place}0/zarr.json")
-    assert metadata.json()["shape"] == [21, 40, 52]
+    assert stranger.get(f"{place}0/zarr.json").json()["shape"] == [21, 40, 52]
     tail = stranger.get(f"{place}0/c/0/0/0", headers={"range": "bytes=-20"})
     assert tail.status_code == 206
     assert len(tail.content) == 20

@@ -8,7 +8,6 @@ import pytest
 from tests.phantoms import slice_truth, sphere
 from tomopipe.simulate.phantom import KINDS, Ellipsoid, Phantom, project
 
-TALL = 1e6
 # Rotated, off the axis, overlapping, one a pore, one cut by the top of the detector.
 SOME = Phantom(
     "some",

@@ -203,8 +203,7 @@ def test_command(tmp_path):
     assert (truth["seed"], truth["sizes"]["n_rows"], truth["sizes"]["n_angles"]) == (5, 2, 20)
     again = CliRunner().invoke(app, [str(tmp_path / "demo")])
     assert isinstance(again.exception, TomopipeError)
-    shown = CliRunner().invoke(app, ["--help"])
-    assert "tomopipe lab simulate demo" in shown.stdout
+    assert "tomopipe lab simulate demo" in CliRunner().invoke(app, ["--help"]).stdout
 
 
 def test_scans_at_several_heights_show_the_same_object_lower_down(tmp_path):

@@ -106,8 +106,7 @@ def test_leftovers_of_a_killed_writer_are_removed_those_of_others_kept(tmp_path)
         assert killed.returncode == -signal.SIGKILL
     assert len(os.listdir(tmp_path)) == 2
     assert all(name.startswith(".tmp-") for name in os.listdir(tmp_path))
-    removed = remove_stale(tmp_path / "mine.h5")
-    assert len(removed) == 1
+    assert len(remove_stale(tmp_path / "mine.h5")) == 1
     assert len(os.listdir(tmp_path)) == 1
     assert len(remove_stale(tmp_path / "other.h5")) == 1
     assert os.listdir(tmp_path) == []

@@ -140,8 +140,7 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
     lines = [record.getMessage() for record in caplog.records if "auto takes" in record.msg]
     assert len(lines) == (not on_gpu)
     if lines:
-        takes = f"{free / 1e9:.3g} GB of {gpu.name} are free, and 4 slices take"
-        assert takes in lines[0]
+        assert f"{free / 1e9:.3g} GB of {gpu.name} are free, and 4 slices take" in lines[0]
 
 
 @pytest.mark.parametrize("size", [512, 2048, 4096])

@@ -463,8 +463,7 @@ def test_stop_tells_the_watcher_which_ends_its_run(watcher, runs):
 def test_the_lock_is_that_of_the_watcher_or_of_its_run(watcher, runs, campaign):
     own = lock.read(campaign)
     watcher.step()
-    child = lock.read(campaign)
-    assert (child.pid, lock.has_watcher(campaign)) == (runs.process.pid, True)
+    assert (lock.read(campaign).pid, lock.has_watcher(campaign)) == (runs.process.pid, True)
     finish(watcher, runs)
     assert lock.read(campaign) == own
 
