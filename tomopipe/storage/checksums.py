@@ -182,7 +182,8 @@ def remember(path: AnyPath, checksum: str) -> None:
 
 def forget(temporary: AnyPath) -> None:
     """Drop what is stored of a temporary file or folder that is given up."""
-    _open.pop(os.path.abspath(temporary), None)
+    for path in [os.path.abspath(temporary), *_inside(temporary, _open)]:
+        _open.pop(path, None)
     _take_remembered(temporary)
 
 
@@ -193,9 +194,13 @@ def made(path: AnyPath) -> str:
 
 def _take_remembered(folder: AnyPath) -> dict[str, str]:
     """Take the remembered checksums of the files of a temporary folder, by their names in it."""
+    return {os.path.relpath(path, folder): _made.pop(path) for path in _inside(folder, _made)}
+
+
+def _inside(folder: AnyPath, paths: Iterable[str]) -> list[str]:
+    """Return the paths below a folder."""
     inside = os.path.join(os.path.abspath(folder), "")
-    mine = [path for path in list(_made) if path.startswith(inside)]
-    return {path.removeprefix(inside): _made.pop(path) for path in mine}
+    return [path for path in list(paths) if path.startswith(inside)]
 
 
 def _of_file(
