@@ -132,6 +132,12 @@ class _Pieces:
                     self.digests[piece] = total.digest()
             offset, data = offset + len(part), data[len(part) :]
 
+    def of_all(self, n_bytes: int) -> dict[int, bytes]:
+        """Return the digests of a file of so many bytes, with that of its last, shorter piece."""
+        last, n_last = divmod(n_bytes, _PIECE)
+        n_summed, total = self._begun.get(last, (0, None))
+        return self.digests | ({last: total.digest()} if total and n_summed == n_last else {})
+
 
 _made: dict[str, str] = {}
 _open: dict[str, _Pieces] = {}
@@ -167,7 +173,8 @@ def finish(temporary: AnyPath) -> str:
     """
     if not os.path.isdir(temporary):
         pieces = _open.pop(os.path.abspath(temporary), None)
-        return _of_file(temporary, digests=pieces.digests if pieces else {})
+        digests = pieces.of_all(os.path.getsize(temporary)) if pieces else {}
+        return _of_file(temporary, digests=digests)
     each = _each_below(temporary, sums=_take_remembered(temporary))
     if _size_of(each):
         write_manifest(temporary, each)
