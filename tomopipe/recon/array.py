@@ -279,7 +279,7 @@ class CudaDevice:
         return int(free + self.xp.get_default_memory_pool().free_bytes())
 
     def taken_bytes(self) -> int:
-        """Return the memory (bytes) allocated on the device, at most since the last `release`."""
+        """Return the memory in use on the device (bytes): its peak since the last `release`."""
         self.use()
         free, total = self.xp.cuda.runtime.memGetInfo()
         return int(total - free)
