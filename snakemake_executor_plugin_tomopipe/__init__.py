@@ -2,7 +2,7 @@
 
 A submission is one sbatch that starts one Snakemake, which runs the jobs side by side. Each job
 succeeds or fails by itself: a failed one stops no other and is submitted again alone.
-Every start of Snakemake loads this package, which therefore loads what is slow only as it submits.
+Every start of Snakemake loads this package, which therefore imports slow modules only to submit.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from snakemake_executor_plugin_tomopipe.batches import Batch, data_error, is_don
 _LOGS = Path(".snakemake", "slurm_logs")
 _SETTLE_S = 1.0  # jobs that come within this time, or between two checks, share submissions
 _TICK_S = 0.25
-_N_UNKNOWN = 3  # answers without a job until it counts as ended
-_CANCEL_S = 40.0  # that a cancellation waits for a call of sbatch
+_N_UNKNOWN = 3  # answers without a job after which it counts as ended
+_CANCEL_S = 40.0  # longest wait of a cancellation for a call of sbatch
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Executor(RemoteExecutor):
         self._name = run_folder.slurm_name(run_id)  # of all its jobs in SLURM
         self._new: list[Any] = []  # jobs that no batch holds yet
         self._new_s = 0.0
-        self._waiting: list[Batch] = []  # for a place in the queue
+        self._waiting: list[Batch] = []  # waiting for room in the queue
         self._submitted: list[Batch] = []
         self._retry_s = 0.0
         self._ends: Any = None  # what Snakemake does on SIGTERM
@@ -173,7 +173,7 @@ class Executor(RemoteExecutor):
             self._submit(self._waiting[0])
 
     def _has_data_error(self, job: Any) -> bool:
-        """Fail a job that another attempt cannot help, without a submission; return whether so."""
+        """Fail a job that another attempt cannot help, without submitting it; return whether."""
         errors = {member: error for member in members(job) if (error := data_error(member))}
         if errors:
             info = SubmittedJobInfo(job, aux={"lacking": [*errors]})
@@ -181,7 +181,7 @@ class Executor(RemoteExecutor):
         return bool(errors)
 
     def _drop(self) -> None:
-        """Give back the jobs that SLURM has not, without a word about each."""
+        """Return jobs that are not in SLURM, without reporting each."""
         with self.lock:
             jobs, self._new = self._new, []
         batches = [batch for batch in self._waiting if not batch.may_be_queued]
@@ -289,7 +289,7 @@ class Executor(RemoteExecutor):
         *,
         is_killed: bool = False,
     ) -> None:
-        """Report the failure of jobs, and say why, once for all."""
+        """Report the failure of jobs, with the reason once for all."""
         from tomopipe.campaign.failures import record_end
         from tomopipe.errors import RunEndedError
 
@@ -301,13 +301,13 @@ class Executor(RemoteExecutor):
         for job in jobs:
             lacking = [member for member in members(job) if not is_done(member)] or members(job)
             if lacking[0].log and not self._is_cancelled:
-                with suppress(OSError, RunEndedError):  # no room
+                with suppress(OSError, RunEndedError):  # disk full
                     record_end(lacking[0].log[0], reason, number, is_killed=is_killed)
             info = SubmittedJobInfo(job, external_jobid=number or None, aux={"lacking": lacking})
             self.report_job_error(info, msg=why, aux_logs=logs)
 
     def _report_once(self, about: str, text: str) -> None:
-        """Say something about SLURM, once until it works again."""
+        """Report a problem of SLURM, once until it works again."""
         from tomopipe.run import progress
 
         if about not in self._said:

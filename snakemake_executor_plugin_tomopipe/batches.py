@@ -17,11 +17,11 @@ from typing import Any
 
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
-_MOST_CPU_S = 440  # of the jobs of one submission
-_START_S = 3.0  # of a submission: Snakemake and imports, on one core
-_USED = 0.6  # of the cores and the time that a submission holds
+_MOST_CPU_S = 440  # largest CPU time of the jobs of one submission
+_START_S = 3.0  # start of a submission: Snakemake and imports, on one core
+_USED = 0.6  # least busy share of the cores and time of a submission
 _COMMENT = 200  # characters
-_LEAST_MIN = 10  # that a job asks for, however short it is
+_LEAST_MIN = 10  # least time request of a job
 
 
 def members(job: Any) -> list[Any]:
@@ -30,14 +30,14 @@ def members(job: Any) -> list[Any]:
 
 
 def is_done(member: Any) -> bool:
-    """Tell from the status beside its log whether a job has ended well in this run."""
+    """Tell from its status file whether a job has succeeded in this run."""
     from tomopipe.campaign.log import status_in_run
 
     return bool(member.log) and status_in_run(member.log[0]).get("state") == "done"
 
 
 def data_error(member: Any) -> str:
-    """Return the error of a job that failed in this run on its data; "" if it may be tried."""
+    """Return the error of a job that failed on its data in this run; "" if it may be tried."""
     from tomopipe.campaign.log import data_error
 
     return str(data_error(member.log[0]) or "") if member.log else ""
@@ -53,7 +53,7 @@ def batch_cores(cpu_s: float) -> int:
 
 @dataclass
 class Need:
-    """What one job, or a chain of jobs of one scan, needs."""
+    """Resources of one job, or of a chain of jobs of one scan."""
 
     texts: dict[str, Any]  # of rule or profile; the first member that sets one wins
     threads: int
@@ -71,7 +71,7 @@ class Need:
             name: [value for request in each if isinstance(value := request.get(name), int)]
             for name in ("mem_mb", "runtime", "wall_s", "cpu_ms", "batch")
         }
-        # not where somebody asks for another time
+        # not if another time is requested
         least = numbers["wall_s"] and all(n <= _LEAST_MIN for n in numbers["runtime"])
         texts: dict[str, Any] = {}
         for request in each:
@@ -88,7 +88,7 @@ class Need:
 
     @property
     def uses_gpu(self) -> bool:
-        """Tell whether it asks for a GPU, which has one job at a time."""
+        """Tell whether it needs a GPU, which runs one job at a time."""
         texts = self.texts
         return bool(texts.get("gpu") or texts.get("gpu_model")) or "gpu" in texts.get("gres", "")
 
@@ -97,14 +97,14 @@ class Need:
 class Batch:
     """Jobs of one submission."""
 
-    places: tuple[str, ...]  # options of sbatch but for cores, memory and time
-    n_cores: int  # most that it may ask for
+    places: tuple[str, ...]  # options of sbatch except cores, memory and time
+    n_cores: int  # largest request
     jobs: list[Any] = field(default_factory=list)
     needs: list[Need] = field(default_factory=list)
     mark: str = field(default_factory=partial(secrets.token_hex, 4))  # begins its comment in SLURM
     number: str = ""  # SLURM's number
-    may_be_queued: bool = False  # sbatch did not say that it was refused
-    n_unknown: int = 0  # times that SLURM did not know it
+    may_be_queued: bool = False  # whether sbatch gave no answer, so that the job may be queued
+    n_unknown: int = 0  # number of answers in which SLURM did not know it
 
     @property
     def members(self) -> list[Any]:
@@ -174,7 +174,7 @@ class Batch:
             "mem-per-cpu": per_cpu or "",
             "time": self.runtime_min or "",
         }
-        # last: what the user adds is stronger
+        # last, so that options of the user take precedence
         return [f"--{key}={value}" for key, value in values.items() if value] + [*self.places]
 
     def arguments(self, jobs: Iterable[Any]) -> list[str]:
@@ -225,7 +225,7 @@ def _places(need: Need, settings: Any) -> Sequence[str]:
     gpus = [str(texts[key]) for key in ("gpu_model", "gpu") if texts.get(key)]
     n_tasks = texts.get("tasks") or 1
     values = {
-        # of several only the first: sbatch takes one
+        # only the first of several: sbatch accepts one
         "account": next(iter(re.findall(r"[^,\s]+", account)), ""),
         "partition": texts.get("slurm_partition"),
         "qos": texts.get("qos") or texts.get("slurm_qos") or settings.qos,

@@ -1,7 +1,7 @@
 """Logger plugin of Snakemake: reasons in tomopipe's words, and the events of a run.
 
 Events are what `tomopipe.run.progress` reads. Every start of Snakemake loads this package, which
-therefore loads tomopipe only as something is logged.
+therefore imports tomopipe only to log something.
 """
 
 import re
@@ -76,7 +76,7 @@ class LogHandler(LogHandlerBase):
                     progress.tell(at=at, again=int(attempt[1]))
 
     def _error(self, fields: Mapping[str, Any]) -> str:
-        """Return why a job failed; now, for another attempt replaces its status."""
+        """Return why a job failed; at once, as another attempt replaces its status."""
         from tomopipe.run.progress import error_of
 
         message, log = str(fields["rule_msg"] or ""), next(iter(fields["log"] or ()), "")
@@ -85,7 +85,7 @@ class LogHandler(LogHandlerBase):
 
 
 def _reason(fields: Mapping[str, Any]) -> str:
-    """Say why a job runs: in our words, else in Snakemake's."""
+    """Return why a job runs: our reason, else Snakemake's."""
     from tomopipe.reruns.reasons import of_snakemake
     from tomopipe.reruns.settle import REASONS
 

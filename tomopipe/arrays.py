@@ -1,6 +1,6 @@
-"""Code for NumPy and CuPy alike: the module of an array, its transforms, its filters.
+"""Functions for NumPy and CuPy arrays alike: their module, transforms and filters.
 
-Which of the two computes is chosen in `tomopipe.recon.array`, the only import of CuPy.
+The device is chosen in `tomopipe.recon.array`, the only import of CuPy.
 """
 
 import functools
@@ -46,10 +46,10 @@ def on_host(array: Any) -> NDArray[Any]:
 
 
 def once(xp: ModuleType, make: Callable[..., tuple[Any, ...]], *args: Any) -> tuple[Any, ...]:
-    """Return the arrays of make(*args), which are of the host, where a module has its arrays.
+    """Return the host arrays of make(*args) as arrays of a module.
 
-    They are copied to a GPU once, for the next calls too, as the host waits for such copies;
-    `forget_copies` lets go of them.
+    They are copied to a GPU once and cached, as the host waits for such copies; `forget_copies`
+    frees them.
     """
     if xp is np:
         return make(*args)
@@ -65,7 +65,7 @@ forget_copies = _copied.cache_clear
 
 
 def some(mask: Any) -> bool:
-    """Tell whether there may be something true: a GPU is not waited for."""
+    """Tell whether a mask may have true elements, without waiting for a GPU."""
     return module_of(mask) is not np or bool(mask.any())
 
 
@@ -75,10 +75,10 @@ def fade(n: int, xp: ModuleType = np) -> Any:
 
 
 def ellipse(n: int, edge_px: float, edge_slope_per_px: float, xp: ModuleType = np) -> Any:
-    """Return the shares of an edge value in n samples, a pixel apart, beyond the edge of a disk.
+    """Return the shares of an edge value in n samples, one pixel apart, beyond an edge.
 
-    The disk is uniform, and its edge `edge_px` from its centre; there its line integral loses the
-    share `edge_slope_per_px`, above 0, of its edge value per pixel.
+    The model is a uniform disk, cut off at `edge_px` from its centre, where its line integral loses
+    the share `edge_slope_per_px`, above 0, of its edge value per pixel.
     """
     out_px = xp.arange(1, n + 1)
     return xp.sqrt(xp.maximum(1 - (2 * out_px + out_px**2 / edge_px) * edge_slope_per_px, 0))
@@ -90,7 +90,7 @@ def evenly_spread(n: int, n_most: int) -> NDArray[np.intp]:
 
 
 def theil_sen(x: NDArray, y: NDArray, least: float = 0.0) -> tuple[float, float] | None:
-    """Return the median slope of all pairs at least so far apart in x, and an intercept.
+    """Return the median slope of all pairs at least `least` apart in x, and an intercept.
 
     As scipy.stats.theilslopes, which takes 0.6 s to import; None if there are no such pairs.
     """
@@ -105,7 +105,7 @@ def theil_sen(x: NDArray, y: NDArray, least: float = 0.0) -> tuple[float, float]
 
 
 def aligned(n_bytes: int) -> NDArray[np.uint8]:
-    """Return memory, not cleared, that begins on a page: what files take without a copy."""
+    """Return uninitialised memory that begins on a page, for direct file access."""
     memory = np.empty(n_bytes + PAGE_BYTES, np.uint8)
     first = -memory.ctypes.data % PAGE_BYTES
     return memory[first : first + n_bytes]
@@ -114,8 +114,8 @@ def aligned(n_bytes: int) -> NDArray[np.uint8]:
 class Reused:
     """Host memory that is reused for arrays of the same kind.
 
-    The system clears fresh pages, which takes it a tenth of a second per GB and more. The memory of
-    an array of `empty` is used again once neither it nor a view of it exists.
+    The system clears fresh pages, which takes a tenth of a second per GB or more. The memory of an
+    array from `empty` is reused once neither it nor a view of it exists.
     """
 
     def __init__(self) -> None:
@@ -131,6 +131,6 @@ class Reused:
             memory = memoryview(b"")
         if len(memory) < n_bytes:
             memory = aligned(n_bytes).data
-        array = np.frombuffer(memory, dtype, n)  # what views refer to, however they were made
+        array = np.frombuffer(memory, dtype, n)  # the base of all views
         weakref.finalize(array, self._free[kind].append, memory).atexit = False
         return array.reshape(shape)

@@ -1,4 +1,4 @@
-"""The formats of volumes: each is one row here, and the module that the row names."""
+"""The formats of volumes: one row for each, and the module that the row names."""
 
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -9,16 +9,16 @@ from tomopipe.errors import TomopipeError
 class VolumeFormat(NamedTuple):
     """A format of volumes."""
 
-    # of tomopipe.volumes, with `store`, which writes, and `read`, `read_planes`, `read_provenance`
+    # module of tomopipe.volumes with `store`, `read`, `read_planes` and `read_provenance`
     module: str
-    # what the names of volumes end with, and of those that `tomopipe convert` makes
+    # endings of the names of volumes, and of those made by `tomopipe convert`
     ending: str
     converted: str
     compressions: tuple[str, ...]
-    mark: str = ""  # a file by which a folder is recognised; "" of a format that is a file
-    has_levels: bool = False  # smaller levels of all of it, instead of averages for the preview
-    deflates: bool = False  # compresses many slices at once with gzip
-    package: str = ""  # what has to be installed besides, an extra of this name
+    mark: str = ""  # file by which a folder is recognised; "" if the format is a file
+    has_levels: bool = False  # has smaller levels, instead of averages for the preview
+    deflates: bool = False  # whether gzip compresses many slices at once
+    package: str = ""  # further package needed, an extra of this name
 
     def load(self) -> Any:
         """Import the module."""

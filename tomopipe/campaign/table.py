@@ -1,8 +1,8 @@
 """The campaign table (scans.tsv): read it, check it, edit cells without changing anything else.
 
 Tab-separated UTF-8 text for people and spreadsheets: comment lines begin with #, blank lines, other
-columns and any order of columns are fine. A cell may stand in double quotes, as spreadsheets do for
-some (then "" inside means one); a scan whose name begins with # must.
+columns and any order of columns are allowed. A cell may be in double quotes, as spreadsheets write
+them ("" inside is one); a scan whose name begins with # must be.
 """
 
 import difflib
@@ -232,7 +232,7 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Suggest the choice most similar to a name, as the end of a sentence."""
+    """Suggest the choice most similar to a name, as the end of a sentence; "" if none is."""
     stem, ending = os.path.splitext(os.path.basename(name))
     target = stem if ending.lower() in RAW_ENDINGS else name
     choices = list(choices)
@@ -282,7 +282,7 @@ def edit_table(
         for scan, cells in target.items():
             _check_edit(scan, cells)
         table = _Table(text, path)
-        # none where an editor has saved ours, with something else
+        # no change if an editor has saved ours together with its own
         changes[:] = table.apply(target) or changes
         return table.text.encode("utf-8", "surrogateescape")
 
@@ -301,7 +301,7 @@ def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
 
 
 def checked_cor(scan: str, cor: CorText, n_cols: int | None) -> str:
-    """Return a COR typed by hand in the form of the table, or refuse it; None: unknown width."""
+    """Return a COR typed by a person in the form of the table, or raise; n_cols None: unknown."""
     if cor.px is None:
         raise TomopipeError(
             f"{scan}: expected a COR with a decimal point, such as 1024.50; got {shown(cor.text)}."
@@ -313,7 +313,7 @@ def checked_cor(scan: str, cor: CorText, n_cols: int | None) -> str:
 
 
 def fault_of_cell(text: str) -> str:
-    """Say why a text cannot stand in a cell of the table, or return nothing."""
+    """Say why a text cannot be a cell of the table; "" if it can."""
     if match := _CONTROL.search(text):
         name = {"\t": "a tab", "\r": "a line break", "\n": "a line break"}.get(
             match[0], f"the control character U+{ord(match[0]):04X}"
@@ -327,7 +327,7 @@ def fault_of_cell(text: str) -> str:
 
 
 def _meant(name: str) -> str:
-    """Return our column that a name spells otherwise; "" if it is ours, or a user's own."""
+    """Return the column of ours that a name misspells; "" for ours, or one of the user."""
     ours = {_bare(column): column for column in COLUMNS} | {"cor": "cor_px"}
     return "" if name in COLUMNS else ours.get(_bare(name), "")
 
@@ -365,7 +365,7 @@ def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:
 
 
 def _readable(cell: str) -> str:
-    """Return a cell whose bytes are not UTF-8 as spreadsheets write it: in Windows-1252."""
+    """Decode a cell that is not UTF-8 as Windows-1252, which spreadsheets write."""
     try:
         cell.encode()
     except UnicodeEncodeError:

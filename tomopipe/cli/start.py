@@ -111,7 +111,7 @@ def init(
 
 
 def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: bool) -> None:
-    """Write a campaign; say how the words were read, what is there already, and what comes next."""
+    """Write a campaign; print how the arguments were read, existing files, and the next command."""
     words, options, notes = campaign
     entries = scan_entries(words, directory) or ["raw/*.h5"]
     written = write_campaign(directory, entries, options, notes=notes, dry_run=dry_run)
@@ -137,7 +137,7 @@ def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: boo
 
 
 def _options(*, relion: bool | None, try_stacks: bool, binning: int) -> dict[str, Any]:
-    """Return the blocks of the configuration that options of the command line ask for."""
+    """Return the blocks of the configuration for options of the command line."""
     options: dict[str, Any] = {} if relion is None else {"export_star": {"enabled": relion}}
     options |= {} if try_stacks else {"storage": {"keep_try": False}}
     return options | ({"full_recon": {"binning": binning}} if binning > 1 else {})
@@ -146,7 +146,7 @@ def _options(*, relion: bool | None, try_stacks: bool, binning: int) -> dict[str
 def _write_profiles(
     directory: Path, site: dict[str, str | None], *, force: bool, dry_run: bool
 ) -> None:
-    """Write the SLURM profiles of a site; names that were not given are asked for in a terminal."""
+    """Write the SLURM profiles of a site; prompts for missing names in a terminal."""
     for name, question in _QUESTIONS.items():
         if site[name] is None:
             site[name] = typer.prompt(question, default="") if sys.stdin.isatty() else ""
@@ -174,14 +174,14 @@ def _not_in(config: Path, target: Mapping[str, Mapping[str, Any]]) -> dict[str, 
             for block, keys in target.items()
         }
     except (OSError, yaml.YAMLError, AttributeError):
-        return dict(target)  # tomopipe check will tell
+        return dict(target)  # tomopipe check reports it
     return {block: keys for block, keys in lacking.items() if keys}
 
 
 def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:
     """Check config, campaign table, data and disk before a run.
 
-    Reads the metadata of every file. Exit status 1 if something must be mended first.
+    Reads the metadata of every file. Exit status 1 if something must be corrected first.
 
     Example: `tomopipe check mycampaign`
     """

@@ -1,6 +1,6 @@
 """The configuration: one block per step, every key with its type, unit, range, default, meaning.
 
-The defaults are defined here only; `make docs` makes config/config.yaml and config/README.md of it.
+Defaults are defined only here; `make docs` writes config/config.yaml and config/README.md from it.
 """
 
 # ruff: noqa: F401 - names for the other rooms

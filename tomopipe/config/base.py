@@ -1,7 +1,7 @@
 """The base class of all blocks of the configuration, and which of their options are in effect.
 
-Results state what differs from its baseline and changes them: so a new key with a default, an
-option of an unused method, or an explicit default value does not remake anything.
+Results state only options that differ from their baseline and have an effect: so a new key with a
+default, an option of an unused method, or an explicit default value does not remake anything.
 """
 
 import os
@@ -15,10 +15,10 @@ from pydantic.fields import FieldInfo
 
 # YAML 1.1 reads 1e-4 and 1.0e4 as text: it requires a point, and a sign of the exponent.
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
-# YAML 1.1 reads these words as true and false.
+# Words that YAML 1.1 reads as true and false.
 _WORDS_OF_YAML = {True: {"yes", "on"}, False: {"no", "off"}}
 
-_ENDLESS = 20  # repetitions at the end of a wildcard that Snakemake refuses
+_ENDLESS = 20  # repetitions at the end of a wildcard from which Snakemake refuses it
 
 
 class Block(BaseModel):
@@ -27,7 +27,7 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def in_effect(self) -> Self:
-        """Return the block with nulls replaced by fixed values, where they stand for one."""
+        """Return the block with nulls replaced by the fixed values that they mean."""
         return self
 
     @field_validator("*", mode="before")
@@ -45,7 +45,7 @@ _STATED = ("only", "baseline", "remade", "typed")
 
 
 def option(default: T, meaning: str, **more: Any) -> T:
-    """Return the field of a key: limits as of pydantic, and what `effective` must know of it."""
+    """Return the field of a key: limits as in pydantic, and attributes for `effective`."""
     stated = {name: more.pop(name) for name in _STATED if name in more}
     return Field(default, description=meaning, json_schema_extra=stated, **more)
 
@@ -77,12 +77,12 @@ def _file_pattern(value: str) -> str:
 
 
 def not_carried(text: str) -> list[str]:
-    """Return what Snakemake cannot carry in a path: , { } and each <word>, which it replaces."""
+    """Return the parts of a path that Snakemake cannot handle: , { } and each <word>."""
     return sorted({*re.findall(r"[,{}]|<[a-z][a-z0-9_]*>", text)})
 
 
 def endless_tail(text: str) -> str:
-    """Return what a text ends in 20 times, which Snakemake takes for an endless loop; or ""."""
+    """Return the text repeated 20 times at the end (an endless loop for Snakemake), or ""."""
     tails = (text[-n:] for n in range(1, len(text) // _ENDLESS + 1))
     return next((tail for tail in tails if text.endswith(tail * _ENDLESS)), "")
 
@@ -95,7 +95,7 @@ def is_dataset(angles: str) -> bool:
 Text = Annotated[str, Field(min_length=1)]
 TwoNumbers = Annotated[list[float], Field(min_length=2, max_length=2)]
 FilePattern = Annotated[str, AfterValidator(_file_pattern)]
-"""Name of a file in which {scan} and {series} stand for those of each scan."""
+"""Name of a file with {scan} and {series} as placeholders."""
 
 
 def effective(block: Block) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def when_absent(key: str) -> Any:
 
 
 def why_no_effect(config: BaseModel, key: str) -> str:
-    """Say which other option leaves a key of a configuration without effect; "" if none does."""
+    """Name the option that leaves a key of a configuration without effect; "" if none does."""
     *outer, name = key.split(".")
     block = reduce(getattr, outer, config)
     others = _in_the_way(block, type(block).model_fields[name])
@@ -160,7 +160,7 @@ def _extra(field: FieldInfo) -> Mapping[str, Any]:
 
 
 def _typed(value: Any) -> Any:
-    """Return a value as JSON in which 1.0 is a text, and so is not 1."""
+    """Return a value as JSON in which 1.0 is a text, and so differs from 1."""
     if isinstance(value, list):
         return [_typed(item) for item in value]
     return str(value) if isinstance(value, float) and value == 1 else plain(value)

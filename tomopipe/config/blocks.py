@@ -19,7 +19,7 @@ from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, FORMATS
 
 METHODS = ("ai", "classical")
 CHECKPOINT_METHODS = ("dinov2",)
-"""Methods that need a file that the user has."""
+"""Methods that need a file of the user."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 
 
@@ -49,7 +49,7 @@ FrameRun = Annotated[str, Field(pattern=r"^[1-9]\d{0,6} +(projections?|flats?|da
 
 
 class Number(NamedTuple):
-    """A number of a scan: its words and unit, its plausible range, other units that it may have."""
+    """A number of a scan: its name and unit, plausible range, and other likely units."""
 
     words: str
     unit: str
@@ -63,13 +63,13 @@ NUMBERS = {
     "energy_kev": Number("energy", "keV", 0.1, 10_000, {"eV": 1e-3, "MeV": 1e3}),
     "distance_mm": Number("distance", "mm", 0.5, 200_000, {"um": 1e-3, "m": 1e3}),
 }
-"""Keys of `input` that phase retrieval takes; attenuation per cm takes the first, and no other
-voxels depend on them."""
+"""Keys of `input` that phase retrieval uses; attenuation per cm uses the first. No other voxels
+depend on them."""
 _NEUTRONS_KEV = 1e-3
 
 
 def implausible(name: str, value: float) -> str:
-    """Say that a number of `NUMBERS` is out of range, and its likely unit; "" if it is not."""
+    """Describe an implausible value of `NUMBERS`, with its likely unit; "" if it is plausible."""
     _, unit, least, most, others = NUMBERS[name]
     is_of_neutrons = name == "energy_kev" and value <= _NEUTRONS_KEV
     if least <= value <= most or is_of_neutrons:
@@ -166,7 +166,7 @@ _WITH_DATA = {"data": {"not": None}}
 
 
 class PathsBlock(Block):
-    """Where the parts of a scan stand in an HDF5 file whose layout is not recognised."""
+    """Locations of the parts of a scan in an HDF5 file whose layout is not recognised."""
 
     data: Text | None = option(
         None,
@@ -182,7 +182,7 @@ class PathsBlock(Block):
     angles: Text | None = option(
         None,
         "Dataset of the angles, one per frame of data or one per projection; null: "
-        "found by name, unit and number. input.angles goes first.",
+        "found by name, unit and number. input.angles takes precedence.",
         only=_WITH_DATA,
     )
     image_key: Text | None = option(
@@ -219,9 +219,9 @@ class InputBlock(_Numbers):
     )
     frames: Annotated[list[FrameRun], Field(min_length=1)] | None = option(
         None,
-        "What the frames of a TIFF scan, or of input.paths.data, are, where one series "
+        "Kinds of the frames of a TIFF scan, or of input.paths.data, if one series "
         "has all kinds: [10 darks, 50 flats, 900 projections, 50 flats], in the order of the "
-        "frames; invalid ones are skipped. Goes before input.paths.image_key.",
+        "frames; invalid ones are skipped. Takes precedence over input.paths.image_key.",
     )
     entry: Text | None = option(
         None,
@@ -242,9 +242,8 @@ class InputBlock(_Numbers):
     )
     angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg", "arcmin", "arcsec"] = option(
         "auto",
-        "Unit of the angles; auto: the one that stands beside them, else degrees. A "
-        "scan whose angles would be degrees by mistake, or have a unit that is not known, is "
-        "skipped until this names their unit.",
+        "Unit of the angles; auto: the one stated in the file, else degrees. A scan whose "
+        "angles cannot be degrees, or have an unknown unit, is skipped until this key is set.",
     )
     unsigned: bool = option(
         False,
@@ -278,7 +277,7 @@ class InputBlock(_Numbers):
     @field_validator("frames")
     @classmethod
     def _spelled_alike(cls, value: list[str] | None) -> list[str] | None:
-        """Spell equal orders alike, so that another spelling makes nothing again."""
+        """Normalise the spelling, so that another spelling remakes nothing."""
         runs = [run.split() for run in value or ()]
         spelled = []
         for kind, equal in groupby(runs, lambda run: run[1].removesuffix("s")):
@@ -326,7 +325,7 @@ class TryReconBlock(Block):
 
     center_px: float | None = option(None, "Middle of the sweep (pixels); null: (n_cols - 1)/2.")
     width_px: float = option(50, "Sweep this far to each side (pixels).", ge=0)
-    step_px: float = option(0.5, "Distance of two candidates (pixels).", gt=0)
+    step_px: float = option(0.5, "Distance between candidates (pixels).", gt=0)
     row: Fraction | RowNumber | Annotated[list[Fraction | RowNumber], Field(min_length=1)] = option(
         0.5,
         "Detector row: a fraction of the height, a row number, or a list of them "
@@ -363,8 +362,8 @@ class PredictCorBlock(Block):
     min_confidence: Fraction = option(0.5, "A prediction below this confidence is not accepted.")
     max_bad_frames: Fraction = option(
         0.1,
-        "No COR is accepted of a scan of which more than this share of the "
-        "projections is saturated, dark, constant or repeated; 1: whatever their number.",
+        "Reject the COR if more than this share of the projections is saturated, dark, "
+        "constant or repeated; 1: never.",
     )
     model: Text = option(
         "shipped",
@@ -390,7 +389,7 @@ class PredictCorBlock(Block):
     @field_validator("methods", mode="before")
     @classmethod
     def _without_sum(cls, methods: Any) -> Any:
-        """Take `[ai, sum]`, the former default, for `[ai]`."""
+        """Read `[ai, sum]`, the former default, as `[ai]`."""
         if isinstance(methods, list) and "ai" in methods:
             return [name for name in methods if name != "sum"]
         return methods
@@ -430,9 +429,7 @@ class FixCorBlock(Block):
 class ResolveCorBlock(Block):
     """The COR that each scan is reconstructed with."""
 
-    default_px: float | None = option(
-        None, "COR of scans that have none (pixels); null: they have none.", ge=0
-    )
+    default_px: float | None = option(None, "COR of scans without one (pixels); null: none.", ge=0)
     on_missing: Literal["block", "skip"] = option(
         "skip",
         "A scan without a COR: skip leaves it out, says so and ends with status 3; "
@@ -441,7 +438,7 @@ class ResolveCorBlock(Block):
     )
 
 
-ITERATIONS = {"sirt": 100, "cgls": 15, "tv": 100}  # that suit most
+ITERATIONS = {"sirt": 100, "cgls": 15, "tv": 100}  # suitable for most scans
 
 
 class FullReconBlock(Block):
@@ -454,7 +451,7 @@ class FullReconBlock(Block):
     )
     iterations: Annotated[int, Field(ge=1)] | None = option(
         None,
-        f"null: what suits the algorithm ({', '.join(map(str, ITERATIONS.values()))}).",
+        f"null: the default of the algorithm ({', '.join(map(str, ITERATIONS.values()))}).",
         only={"algorithm": ["sirt", "cgls", "tv"]},
     )
     tv_strength: float = option(
@@ -481,7 +478,7 @@ class FullReconBlock(Block):
     )
     compression: Literal[ALL_COMPRESSIONS] = option(  # type: ignore[valid-type]
         "none",
-        "Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
+        "Lossless. Worthwhile for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
         "bitshuffle in HDF5 need hdf5plugin to be read.",
     )
     dtype: Literal["float32", "float16", "uint16", "uint8"] = option(
@@ -501,7 +498,9 @@ class FullReconBlock(Block):
 
     def half_acquisition(self, mode: str) -> str:
         """Return the mode of half acquisition, auto, yes or no, of volumes by this algorithm."""
-        return mode if self.algorithm == "fbp" else "no"  # the others keep the detector's width
+        return (
+            mode if self.algorithm == "fbp" else "no"
+        )  # other algorithms keep the detector's width
 
     @field_validator("compression")
     @classmethod
@@ -555,7 +554,7 @@ class StitchBlock(Block):
 
 
 ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
-"""What RELION's set has of numbers that neither file nor configuration has."""
+"""Values in RELION's set for numbers that neither file nor configuration has."""
 
 
 class ExportStarBlock(_Numbers):
@@ -596,7 +595,7 @@ class WatchBlock(Block):
 
     settle_s: float = option(
         10.0,
-        "How long a file must not have changed; not waited for where FILE.done lies beside it (s).",
+        "A file is complete after this time without change (s), or once FILE.done is beside it.",
         ge=0,
     )
 

@@ -172,7 +172,7 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-# What other programs call a value.
+# Names of values in other programs.
 _ELSEWHERE = {
     "munch": "fourier-wavelet",  # nabu
     "fw": "fourier-wavelet",  # TomoGUI
@@ -181,7 +181,8 @@ _ELSEWHERE = {
 
 _AS_TEXT = "a value as text"  # in RETIRED
 
-KeyPath = tuple[int | str, ...]  # of a value in the configuration: keys, and numbers of items
+# position of a value in the configuration: keys, and numbers of items
+KeyPath = tuple[int | str, ...]
 
 
 def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
@@ -205,7 +206,7 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
 
 
 def _blocks(data: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return the blocks without those left empty, which have their defaults."""
+    """Return the blocks without empty ones, which have their defaults."""
     if not isinstance(data, Mapping):
         raise TomopipeError(
             f"{source}: expected blocks of keys such as campaign:, got {_shown(data)}"
@@ -276,13 +277,13 @@ _SHOULD_BE = {
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
-    """One line per key: the branches of a union that all refused a value are one problem."""
+    """Return one line per key; all failed branches of a union are one problem."""
     refused: dict[str, tuple[KeyPath, Any, list[str]]] = {}
     for problem in error.errors():
         key_path, value, kind = _known(problem["loc"]), problem["input"], problem["type"]
         key, message = _label(key_path), problem["msg"].removeprefix("Value error, ")
         if kind == "string_type" and isinstance(value, Mapping) and _fields_at(key_path):
-            continue  # a block was meant, whose own problems are told
+            continue  # a block was meant, whose own problems are reported
         names = (key, f"{key}: {value}", f"{_label(key_path[:-1])}: {value}")  # of a list
         if retired := next((name for name in names if name in RETIRED), ""):
             yield f"{retired} is no longer there: {RETIRED[retired]}"
@@ -309,7 +310,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
 
 
 def _as_value(text: Any) -> str:
-    """Say how to write a number, list or block that was given as text, as `--config` does."""
+    """Return a hint for a number, list or block given as text, as by `--config`."""
     with suppress(TomopipeError):
         if isinstance(text, str) and isinstance(load_yaml(text, ""), int | float | list | dict):
             return f"{_AS_TEXT} is no longer there: {RETIRED[_AS_TEXT]}; "
@@ -322,7 +323,7 @@ def _shown(value: Any) -> str:
 
 
 def nearest(word: str, choices: list[str]) -> str:
-    """Suggest the choice most similar to a word, as part of a sentence, or nothing."""
+    """Suggest the choice most similar to a word, as part of a sentence; "" if none is."""
     meant = _ELSEWHERE.get(word.lower(), "")
     close = [meant] if meant in choices else difflib.get_close_matches(word, choices, n=1)
     return f"did you mean {close[0]}? " if close else ""
@@ -331,7 +332,7 @@ def nearest(word: str, choices: list[str]) -> str:
 def _known(location: KeyPath) -> KeyPath:
     """Return the keys, and items that may be blocks, of pydantic's path; the last may be unknown.
 
-    Where another value may stand instead of a block, the path also names what was tried.
+    If another value is allowed instead of a block, the path also has the types that were tried.
     """
     key_path: KeyPath = ()
     allowed, is_tried = Config, False
@@ -356,7 +357,7 @@ def _label(key_path: KeyPath) -> str:
 
 
 def _inside(annotation: Any, part: int | str) -> Any:
-    """Return what may stand at a key, or as an item, of what an annotation allows; else None."""
+    """Return the annotation of a key or item within an annotation; None if there is none."""
     if isinstance(part, int):
         return get_args(annotation)[0] if get_origin(annotation) is list else None
     block = _block_of(annotation)
@@ -365,7 +366,7 @@ def _inside(annotation: Any, part: int | str) -> Any:
 
 
 def _block_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the block that an annotation is, or that it allows beside other values."""
+    """Return the block in an annotation, alone or beside other types."""
     kinds = () if get_origin(annotation) is list else get_args(annotation)
     for kind in (annotation, *kinds):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -374,13 +375,13 @@ def _block_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _fields_at(key_path: KeyPath) -> dict[str, Any]:
-    """Return the fields of the block that stands, or may stand, at a path; none without one."""
+    """Return the fields of the block at a path; empty without a block."""
     block = _block_of(reduce(_inside, key_path, Config))
     return block.model_fields if block else {}
 
 
 def _meaning(key_path: KeyPath) -> str:
-    """Return the meaning of a key, or of the key of the list that an item stands in."""
+    """Return the meaning of a key, or of the list that contains an item."""
     while isinstance(key_path[-1], int):
         key_path = key_path[:-1]
     field = _fields_at(key_path[:-1]).get(str(key_path[-1]))

@@ -14,7 +14,7 @@ class BadPixelsBlock(Block):
 
     threshold: Annotated[float, Field(gt=0)] | None = option(
         None,
-        "Bad where flat or dark differ from their surroundings by more than this share "
+        "Bad if flat or dark differ from their surroundings by more than this share "
         "of the flat (0.3 is usual); null: off.",
     )
 
@@ -31,7 +31,7 @@ class ZingersBlock(Block):
 
 
 class RingCurrentBlock(Block):
-    """The beam's changes, from a monitor that the file has."""
+    """Changes of the beam, from a monitor in the file."""
 
     dataset: Text | None = option(None, "HDF5 path of one number per projection; null: off.")
     flats_mean: Annotated[float, Field(gt=0)] | None = option(
@@ -71,29 +71,28 @@ class PhaseBlock(Block):
 
 
 GATED_SIZE_PX = 21
-"""What `preprocess.stripes.size_px: null` stands for with the method gated."""
+"""Value of `preprocess.stripes.size_px: null` with the method gated."""
 _VO = "N. T. Vo et al., Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396"
 _TITARENKO = "S. Titarenko et al., Appl. Math. Lett. 23, 1489 (2010), doi:10.1016/j.aml.2010.08.022"
 
 
 @dataclass(frozen=True)
 class StripeFilter:
-    """All about a stripe filter but its code: the one place besides its function."""
+    """Everything about a stripe filter except its function."""
 
-    # module:name of its function, which is given a sinogram (n_angles, n_cols) of float32, on a GPU
-    # several (n_rows, n_angles, n_cols), not to be changed, and the `StripesBlock`, and returns new
-    # ones
+    # module:name of its function: from a float32 sinogram (n_angles, n_cols), on a GPU several
+    # (n_rows, n_angles, n_cols), and the `StripesBlock` to new ones; it must not change its input
     function: str
-    meaning: str  # in the documentation of the key
-    methods: str  # in the Methods paragraph
-    papers: tuple[str, ...]  # cited
-    keys: tuple[str, ...] = ()  # of the `StripesBlock`, that it reads
+    meaning: str  # for the documentation of the key
+    methods: str  # for the Methods paragraph
+    papers: tuple[str, ...]  # to cite
+    keys: tuple[str, ...] = ()  # keys of the `StripesBlock` that it reads
 
 
 STRIPE_FILTERS: Mapping[str, StripeFilter] = {
     "gated": StripeFilter(
         "tomopipe.prep.stripes_gated:remove_proven",
-        "only what stands out of its own error",
+        "only significant offsets",
         "stripes of the sinograms removed where a test finds them significant",
         (_VO, _TITARENKO),
         ("threshold", "size_px"),
@@ -183,16 +182,16 @@ class PreprocessBlock(Block):
         None,
         "Where the flats are: another scan, a TIFF file or a folder of TIFF files; a "
         "list: taken at even distances, the first before the scan, the last after it; null: each "
-        "scan's own; none: there are none. {scan} and {series} stand for those of each scan.",
+        "scan's own; none: there are none. {scan} and {series} are placeholders.",
     )
     darks: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = option(
         None, "Where the darks are: like flats."
     )
     flat_method: Literal["mean", "median", "interpolate", "pca"] = option(
         "mean",
-        "Of all flats the mean or the median; interpolate: between the means of "
-        "sets of flats, projection by projection; pca: their principal components, weighed for "
-        "each projection by its air (reads the whole scan once more).",
+        "mean or median of all flats; interpolate: between the means of sets of flats, "
+        "for each projection; pca: their principal components, weighted for each projection by "
+        "its air (reads the whole scan once more).",
         remade={"pca": 2},
     )
     flat_components: int = option(
@@ -200,7 +199,7 @@ class PreprocessBlock(Block):
     )
     flat_sets: int = option(
         2,
-        "interpolate, of files that do not tell when flats were taken: so many equal "
+        "interpolate, if the file does not tell when flats were taken: number of equal "
         "sets in the order of the file, evenly spread from before the scan to after it.",
         ge=2,
         only={"flat_method": ["interpolate"]},
@@ -209,7 +208,7 @@ class PreprocessBlock(Block):
         BadPixelsBlock(), "Hot and dead pixels, interpolated along their row."
     )
     ring_current: RingCurrentBlock = option(
-        RingCurrentBlock(), "The beam's changes, from a monitor in the file."
+        RingCurrentBlock(), "Changes of the beam, from a monitor in the file."
     )
     zingers: ZingersBlock = option(
         ZingersBlock(), "Bright spots of single projections, replaced by the median."

@@ -13,7 +13,7 @@ from tomopipe.errors import ScanError, ScanFaultError
 def first_and_last(
     key: str, span: str | Sequence[int], n: int, of: str = "rows of"
 ) -> tuple[int, int]:
-    """Return the ends of a span, both included, of `n` that there are.
+    """Return the ends of a span, both included, within `n` rows, columns or voxels.
 
     Raises ScanError if it reaches beyond; the message names the option, `key`.
     """

@@ -6,19 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_LONG_STEPS = 3  # of the mean one: a step this long is a gap
-_NEARLY_ROUND_RAD = np.pi / 3  # less than this may be missing of 360 degrees
-_UNEVEN = 0.02  # of all weights
-_SAME, _FEW = 0.25, 0.05  # of the mean gap between directions: less is one; share of the gaps
+_LONG_STEPS = 3  # times the mean step: longer steps are gaps
+_NEARLY_ROUND_RAD = np.pi / 3  # largest angle missing from 360 degrees
+_UNEVEN = 0.02  # share of all weights
+# share of the mean gap below which directions coincide; share of such gaps
+_SAME, _FEW = 0.25, 0.05
 
 
 def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return quadrature weights of angles modulo pi, radians; they sum to pi.
 
     Angles (n_angles,) are of any start, order and direction. Each weight is half the sum of the
-    gaps to the two neighbours. Gaps are capped at twice the usual one: uncapped, the two ends of a
-    140 degree scan would weigh 40 times the rest and draw streaks. The usual gap is a median of
-    weights, not of gaps, since the angles of a 360-degree scan coincide in pairs modulo pi.
+    gaps to the two neighbours. Gaps are capped at twice the typical one: otherwise the two ends of
+    a 140-degree scan would weigh 40 times the rest and cause streaks. The typical gap is a median
+    of weights, not of gaps, since the angles of a 360-degree scan coincide in pairs modulo pi.
     """
     order, gap = _gaps(theta_rad, np.pi)
     usual = np.median((gap + np.roll(gap, 1)) / 2)
@@ -30,14 +31,14 @@ def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 def rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return quadrature weights, radians, of angles modulo 2 pi; they sum to pi over 360 degrees.
 
-    Where a ray is measured from one side only, as in half acquisition, the weight of its angle is
-    half the gaps to its neighbours modulo 2 pi; `angle_weights` would share it with the opposing
-    angle. The two differ where opposing angles are not evenly paired, as where both 0 and 360
-    degrees were measured. Opposing angles replace those missing in a gap (`unpaired`).
+    If rays are measured from one side only, as in half acquisition, the weight of an angle is half
+    the gaps to its neighbours modulo 2 pi; `angle_weights` would share it with the opposing angle.
+    The two differ if opposing angles are not evenly paired, as when both 0 and 360 degrees were
+    measured. Opposing angles replace those missing in a gap (`unpaired`).
     """
     alone = unpaired(theta_rad)
     if not alone.any():
-        return angle_weights(theta_rad / 2)  # halved, 360 degrees are 180: the same rule serves
+        return angle_weights(theta_rad / 2)  # the same rule after halving all angles
     order, gap = _gaps(theta_rad, 2 * np.pi)
     gap[gap >= _gap_rad(len(gap))] = np.median(gap)
     weight = _shares(order, gap)
@@ -47,12 +48,13 @@ def rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 def full_rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return weights, radians, of a scan whose columns weigh 0 to 2 by `overlap_weights`.
 
-    Then each side has to weigh as much as the opposing one. By `angle_weights` it does where both
-    have the same angles; over 540 degrees, say, one side would get all of the weight. Where no
-    angles of both sides coincide, as golden ones, `angle_weights` are better: closer neighbours.
+    Each side must then weigh as much as the opposing one. With `angle_weights` it does if both have
+    the same angles; over 540 degrees, for example, one side would get all of the weight. If no
+    angles of both sides coincide, as in golden-ratio scans, `angle_weights` are better, as
+    neighbours are closer.
     """
     weight, by_side = angle_weights(theta_rad), rotation_weights(theta_rad)
-    # the doubled end of 0 to 360 degrees makes one step
+    # measuring both 0 and 360 degrees gives one such step
     uneven = np.abs(weight - by_side).sum() > _UNEVEN * np.pi + 2.1 * np.pi / len(theta_rad)
     _, gap = _gaps(theta_rad, np.pi)
     coincide = np.mean(gap < _SAME * np.pi / len(gap)) > _FEW
@@ -62,22 +64,22 @@ def full_rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]
 def is_full_rotation(theta_rad: NDArray[np.float64]) -> bool:
     """Tell whether the angles cover 360 degrees, so that each ray is measured from both ends.
 
-    Up to 60 degrees may be missing, and projections that the camera dropped: `unpaired`.
+    Up to 60 degrees may be missing, and projections dropped by the camera (`unpaired`).
     """
     return largest_gap_rad(theta_rad) < max(_NEARLY_ROUND_RAD, _gap_rad(len(theta_rad)))
 
 
 def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which projections of angles over 360 degrees, in any order, lack an opposing one.
+    """Return the mask of projections over 360 degrees, in any order, without an opposing one.
 
-    Their rays are measured from this side only.
+    Their rays are measured from one side only.
     """
     folded = np.sort(np.mod(theta_rad, 2 * np.pi))
     opposing = np.mod(theta_rad + np.pi, 2 * np.pi)
     after = np.searchsorted(folded, opposing)
     ahead = np.append(folded, folded[0] + 2 * np.pi)[after] - opposing
     behind = opposing - np.append(folded[-1] - 2 * np.pi, folded)[after]
-    # an angle stands for half a step on each side of it
+    # an angle covers half a step on each side of it
     half_step = np.pi / len(theta_rad)
     in_gap = ahead + behind >= _gap_rad(len(theta_rad))
     return in_gap & (np.minimum(ahead, behind) > half_step * (1 + 1e-6))
@@ -100,7 +102,7 @@ def _shares(order: NDArray[np.intp], gap: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _gap_rad(n_angles: int) -> float:
-    """Return the step between angles from which on it is a gap in a 360-degree scan."""
+    """Return the step between angles from which it is a gap in a 360-degree scan."""
     return min(np.pi / 2, _LONG_STEPS * 2 * np.pi / n_angles)
 
 

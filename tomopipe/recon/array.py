@@ -1,4 +1,4 @@
-"""The array module: NumPy, or CuPy where a CUDA device computes right; and the choice of a device.
+"""The array module, NumPy or CuPy with a working CUDA device, and the choice of a device.
 
 The only import of CuPy.
 """
@@ -29,15 +29,17 @@ from tomopipe.arrays import forget_copies
 from tomopipe.errors import DeviceError
 from tomopipe.storage import run_folder
 
-TOLERANCE = 1e-4  # of a slice on a GPU from one on the CPU, of its largest value
-DRIVER = Path("/proc/driver/nvidia")  # where there is one
+# largest difference of a slice on a GPU from one on the CPU, relative to its largest value
+TOLERANCE = 1e-4
+DRIVER = Path("/proc/driver/nvidia")  # exists where there is a driver
 POLL_S = 2.0
-FEW_SLICES = 4  # fewer at a time do not pay on a GPU
-# which attribute of CuPy's errors is CUDA's number; OutOfMemoryError is a MemoryError
+FEW_SLICES = 4  # slices: fewer at a time do not pay on a GPU
+# attribute of CuPy's errors with CUDA's number; OutOfMemoryError is a MemoryError
 _CODES = {"CUDARuntimeError": "status", "CUDADriverError": "status", "CuFFTError": "result"}
 _NO_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY, CUFFT_ALLOC_FAILED
-_CUDA_13, _LEAST_OF_CUDA_13 = 13000, (7, 5)  # its version, and the oldest GPUs that it knows
-_N = 64  # columns and projections of that slice
+# its version, and the compute capability of the oldest supported GPUs
+_CUDA_13, _LEAST_OF_CUDA_13 = 13000, (7, 5)
+_N = 64  # columns and projections of the test slice
 _ADVICE = (
     "Install tomopipe[gpu-cuda12], or with a driver from 580 on and no V100 tomopipe[gpu-cuda13], "
     "on a machine with a GPU, or set device: cpu."
@@ -50,9 +52,9 @@ logger = logging.getLogger(__name__)
 def array_module(device: str = "auto") -> ModuleType:
     """Return CuPy for the device "cuda", NumPy for "cpu"; chosen once per process.
 
-    "auto" takes CuPy if it is installed and a device reconstructs a small slice as the CPU does,
-    else NumPy; if there is a GPU, one job of a run warns. Raises DeviceError if "cuda" is asked for
-    and there is none, ValueError for another device.
+    "auto" chooses CuPy if it is installed and a device reconstructs a small slice as the CPU does,
+    else NumPy; if there is a GPU, one job of a run then warns. Raises DeviceError for "cuda"
+    without a usable GPU, ValueError for another device.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device: expected auto, cpu or cuda, got {device!r}")
@@ -70,7 +72,7 @@ def array_module(device: str = "auto") -> ModuleType:
 
 
 def _report_that_the_cpu_computes(why: str, key: str, *, warn: bool) -> None:
-    """Say why `auto` takes the CPU; of the jobs of a run one warns."""
+    """Log why `auto` uses the CPU; one job of a run warns."""
     text = f"{socket.gethostname()}: device: auto takes the CPU, as {why}"
     warns = warn and run_folder.warn_once(f"{zlib.crc32(key.encode()):x}", text)
     logger.log(logging.WARNING if warns else logging.INFO, text)
@@ -87,7 +89,8 @@ def gpu_fault() -> tuple[str, bool]:
             return "CuPy found no device", False
         is_there = True
         return _too_old(cupy.cuda.runtime) or _wrong_slice(cupy), True
-    except Exception as error:  # CuPy raises its own kinds when driver or libraries are missing
+    # CuPy raises its own exceptions when driver or libraries are missing
+    except Exception as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
     if "No module named 'cupy'" in text or "NoDevice" in text:  # not installed, or none allotted
         return text, False
@@ -99,7 +102,7 @@ def gpu_fault() -> tuple[str, bool]:
 def _find_room_for_kernels() -> None:
     """Set the folder of CuPy's compiled kernels, which CuPy needs, if the home cannot be written.
 
-    It is in the temporary folder, and nobody else's. CuPy asks for it when it is imported.
+    It is a private folder in the temporary folder. CuPy reads the setting on import.
     """
     if "CUPY_CACHE_DIR" in os.environ or "cupy" in sys.modules:
         return
@@ -122,7 +125,7 @@ def _find_room_for_kernels() -> None:
 
 
 def _too_old(runtime: Any) -> str:
-    """Name a GPU that the CUDA of this CuPy does not know any more; "" if there is none."""
+    """Name a GPU that the CUDA of this CuPy no longer supports; "" if there is none."""
     if runtime.runtimeGetVersion() < _CUDA_13:
         return ""
     for device in range(runtime.getDeviceCount()):
@@ -134,10 +137,10 @@ def _too_old(runtime: Any) -> str:
 
 
 def _wrong_slice(cupy: ModuleType) -> str:
-    """Say by how much a slice of a GPU differs from the CPU's; "" if it does not.
+    """Return by how much a slice on a GPU differs from the CPU's; "" if it does not.
 
-    All is compiled and called that a volume needs: kernels, rfft and irfft2. On a GPU that no other
-    job holds, if there is one: it keeps some memory of each process.
+    Compiles and calls everything that a volume needs: kernels, rfft and irfft2. Uses a GPU that no
+    other job holds, if possible, as each process occupies some of its memory.
     """
     before = cupy.cuda.Device()
     try:
@@ -152,7 +155,7 @@ def _wrong_slice(cupy: ModuleType) -> str:
 
 
 def _choose_kernels(cupy: ModuleType) -> str:
-    """Take plain operations of CuPy, with a warning, where they are right and own kernels fail."""
+    """Use plain operations of CuPy, with a warning, if they work and our kernels fail."""
     from tomopipe.recon import cuda
 
     try:
@@ -165,7 +168,7 @@ def _choose_kernels(cupy: ModuleType) -> str:
     if not fault:
         return ""
     cuda.is_plain = True
-    with contextlib.suppress(Exception):  # the first error tells more
+    with contextlib.suppress(Exception):  # the first error is more informative
         if not _fault_of_slice(cupy):
             text = (
                 f"{socket.gethostname()}: the kernels of tomopipe fail on this GPU "
@@ -202,7 +205,7 @@ def _fault_of_slice(cupy: ModuleType) -> str:
 
 
 def _is_taken(error: BaseException) -> bool:
-    """Tell whether an error says that other jobs compute on a GPU."""
+    """Tell whether an error says that a GPU is in exclusive use by other jobs."""
     return out_of_memory(error) or "DevicesUnavailable" in str(error)
 
 
@@ -213,12 +216,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def of_the_device(error: BaseException) -> bool:
-    """Tell whether an error is one of CuPy or of the driver, which says nothing about the data."""
+    """Tell whether an error is from CuPy or the driver, and not about the data."""
     return type(error).__module__.partition(".")[0] in ("cupy", "cupy_backends", "cupyx")
 
 
 def free_memory(xp: ModuleType) -> None:
-    """Give back what `once`, CuPy's pools and transform plans hold; NumPy holds nothing."""
+    """Free the memory of `once`, CuPy's pools and transform plans; nothing for NumPy."""
     if xp is not np:
         forget_copies()
         xp.fft.config.get_plan_cache().clear()
@@ -227,7 +230,7 @@ def free_memory(xp: ModuleType) -> None:
 
 
 def pinned_bytes(n_bytes: int) -> int:
-    """Return what CuPy's pool takes of the host for pinned memory: a power of two, from 512 on."""
+    """Return the size of a pinned allocation of CuPy's pool: a power of two, at least 512."""
     return 1 << max((n_bytes - 1).bit_length(), 9) if n_bytes else 0
 
 
@@ -241,7 +244,7 @@ class CudaDevice:
         self.name = f"GPU {xp.cuda.runtime.deviceGetPCIBusId(device)}"
 
     def use(self) -> None:
-        """Make it the device of this thread: each thread begins with the first one."""
+        """Make it the current device of this thread, which starts with the first one."""
         self._device.use()
 
     def stream(self) -> Any:
@@ -250,7 +253,7 @@ class CudaDevice:
         return self.xp.cuda.Stream(non_blocking=True)
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Return pinned memory, of `pinned_bytes`; CuPy keeps what is dropped for the next call."""
+        """Return pinned memory, of `pinned_bytes`; CuPy reuses freed memory for the next call."""
         if 0 in shape:
             return np.empty(shape, dtype)
         return np.asarray(importlib.import_module("cupyx").empty_pinned(shape, dtype))
@@ -276,7 +279,7 @@ class CudaDevice:
         return int(free + self.xp.get_default_memory_pool().free_bytes())
 
     def taken_bytes(self) -> int:
-        """Return what the driver has given away: the maximum since the last `release`."""
+        """Return the memory in use on the device (bytes): its peak since the last `release`."""
         self.use()
         free, total = self.xp.cuda.runtime.memGetInfo()
         return int(total - free)
@@ -293,9 +296,9 @@ def held_gpu(
 ) -> Iterator[CudaDevice | None]:
     """Hold the GPU that computes; None if the CPU does.
 
-    `auto` lets a GPU go that has fewer than `least_bytes` free, what `n_slices` take. With `wait`
-    and at the end as `claimed_gpu`; then the pools are freed. Without `wait`, if other jobs hold
-    all GPUs, `auto` leaves these to them: their batches fill what was free.
+    `auto` releases a GPU with less than `least_bytes` free, the need of `n_slices`. `wait` is as
+    for `claimed_gpu`; at the end the pools are freed. Without `wait`, if other jobs hold all GPUs,
+    `auto` uses the CPU, as the batches of these jobs fill the free memory.
     """
     if (xp := array_module(device)) is np:
         yield None
@@ -305,7 +308,7 @@ def held_gpu(
         try:
             gpu = stack.enter_context(claimed_gpu(xp, wait=wait))
             name, free = gpu.name, gpu.free_bytes()
-        except Exception as error:  # not even CUDA itself has room
+        except Exception as error:  # CUDA itself may lack memory
             if device == "cuda" or not out_of_memory(error):
                 raise
         is_left = gpu is not None and gpu.is_shared
@@ -315,7 +318,7 @@ def held_gpu(
                 yield gpu
         finally:
             if gpu is not None:
-                with contextlib.suppress(Exception):  # of a GPU that failed
+                with contextlib.suppress(Exception):  # the GPU may have failed
                     gpu.release()
     if not has_room:
         if is_left:
@@ -330,7 +333,7 @@ def held_gpu(
 
 @functools.cache
 def _report_that_all_are_held() -> None:
-    """Say it once: a picture or a call of a notebook is followed by many."""
+    """Report it once, as pictures and calls of a notebook are many."""
     _report_that_the_cpu_computes("other jobs hold all GPUs", "held", warn=True)
 
 
@@ -341,10 +344,10 @@ def claimed_gpu(
     """Hold a GPU this process may use, and make it this thread's device; wait if all are taken.
 
     Jobs on one machine take different GPUs: each is locked by a file, named after host and GPU, in
-    `folder` (None: the system's for temporary files). The system drops the lock when the process
-    ends, however it ends. What the scheduler has allotted (CUDA_VISIBLE_DEVICES) is all that is
-    looked at. Without `wait`, if all are taken, the first GPU `is_shared`. Where files cannot be
-    locked, any GPU is taken, with one warning.
+    `folder` (None: the system's for temporary files). The system releases the lock when the process
+    ends, in whatever way. Only GPUs allotted by the scheduler (CUDA_VISIBLE_DEVICES) are
+    considered. Without `wait`, if all are held, the first GPU `is_shared`. If files cannot be
+    locked, any GPU is used, with one warning.
     """
     runtime = xp.cuda.runtime
     n = runtime.getDeviceCount()
@@ -366,8 +369,8 @@ def claimed_gpu(
 def _lock_name(runtime: Any, device: int) -> str:
     """Return the name of a GPU's lock: temporary folders are shared by hosts, bus addresses by MIG.
 
-    CuPy takes the UUID's bytes to end with the first zero. A MIG instance that was allotted by its
-    name, as the only GPU, has it in the name as well.
+    CuPy truncates the UUID at the first zero byte. For a MIG instance that was allotted by name, as
+    the only GPU, its name is part of the lock's name as well.
     """
     uuid, allotted = runtime.getDeviceProperties(device)["uuid"][:16].hex(), ""
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES", "")).startswith("MIG-"):
@@ -387,10 +390,10 @@ def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int | None] | No
                 if (descriptor := _locked(path)) is not None:
                     return number, descriptor
             except OSError as error:
-                if error.errno == errno.ELOOP:  # a planted link
+                if error.errno == errno.ELOOP:  # a symbolic link planted by somebody else
                     raise
                 _warn_of_no_locks(f"{path.parent}: {error.strerror}")
-                return os.getpid() % len(paths), None  # jobs take different ones, mostly
+                return os.getpid() % len(paths), None  # spreads jobs over the GPUs
         if not wait:
             return None
         if not waiting:
@@ -401,7 +404,7 @@ def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int | None] | No
 
 @functools.cache
 def _warn_of_no_locks(reason: str) -> None:
-    """Say once what it means, and what to do."""
+    """Log the consequence and the remedy, once."""
     logger.warning(
         "no GPU can be locked (%s), and jobs may share one: set TMPDIR to a folder of this machine",
         reason,
@@ -422,11 +425,11 @@ def _locked(path: Path) -> int | None:
 
 
 def _open(path: Path) -> int:
-    """Open a file, made if need be, that every user can lock; never follow a planted link."""
+    """Open or create a file that every user can lock, without following symbolic links."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(path, flags)  # some systems refuse O_CREAT of a file of somebody else
     except FileNotFoundError:
         descriptor = os.open(path, flags | os.O_CREAT, 0o644)
-        os.fchmod(descriptor, 0o644)  # whatever the umask
+        os.fchmod(descriptor, 0o644)  # regardless of the umask
         return descriptor

@@ -1,8 +1,8 @@
 """The stages of the reconstruction compiled for the CPU.
 
-Sixteen slices lie innermost: coordinates, weights and addresses are paid once for all. The angles
-are taken in chunks, wedges of the spectrum, so that the samples of a chunk stay in cache between
-the transform of the rows and the spreading, and memory does not grow with the angles.
+Sixteen slices are innermost: coordinates, weights and addresses are computed once for all. Angles
+are processed in chunks (wedges of the spectrum), so that the samples of a chunk stay in cache
+between the transform of the rows and the spreading, and memory does not grow with the angles.
 """
 
 import math
@@ -61,7 +61,7 @@ def reconstruct_batch(
 
 
 def _find(sinograms: NDArray[np.float32], angles: NDArray[np.intp]) -> _Rows:
-    """Return where the rows of some angles lie."""
+    """Locate the rows of some angles."""
     n_slices, n_angles, n_cols = sinograms.shape
     return sinograms.reshape(-1), angles * n_cols, n_angles * n_cols, n_slices, n_cols
 
@@ -71,7 +71,7 @@ def _make(
     weights: NDArray[np.float32] | None,
     angles: NDArray[np.intp],
 ) -> _Rows:
-    """Make the rows of some angles, and return where they lie."""
+    """Compute the rows of some angles, and locate them."""
     values = of(angles)
     if weights is not None:
         weights = weights if weights.shape[1] == 1 else weights[:, angles]
@@ -102,7 +102,7 @@ class _Batch:
     plan: Plan
     grid: NDArray[np.float32]  # half grids of the slices, innermost
     factor: NDArray[np.float32]  # from `_centring_factor`
-    lanes: tuple[int, ...]  # as many as slices fit in
+    lanes: tuple[int, ...]  # tuple of the number of lanes, which fits the slices
     team: Team
 
 
@@ -114,7 +114,7 @@ def _reconstruct(
     threads: int | None,
 ) -> None:
     lanes = (0,) * _width(len(cor_px), plan.batch_size)
-    # one for each thread that used the plan at the same time
+    # one for each thread that uses the plan at the same time
     unused: list[NDArray[np.float32]] = plan.cache.setdefault(("grids", len(lanes)), [])
     try:
         grid = unused.pop()
@@ -129,7 +129,7 @@ def _reconstruct(
 
 
 def _width(n_slices: int, most: int) -> int:
-    """Return the lanes for a number of slices: a power of two, not below what pays."""
+    """Return the number of lanes for a number of slices: a power of two, at least `MIN_LANES`."""
     width = MIN_LANES
     while width < min(n_slices, most):
         width *= 2
@@ -149,7 +149,7 @@ def _spread_all(
 
 
 def _joined(ranges: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]]:
-    """Join neighbours until each has so many samples: a call costs as much as hundreds of them."""
+    """Join ranges until each has `n_least` samples, as a call costs as much as hundreds."""
     joined: list[tuple[int, int]] = []
     for first, last in ranges:
         if joined and joined[-1][1] - joined[-1][0] < n_least:

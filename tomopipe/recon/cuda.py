@@ -4,7 +4,7 @@ Angles are taken in chunks, wedges of the grid, whose samples are written in the
 grid's tiles. A tile's samples are summed in shared memory; neighbouring tiles overlap and are added
 to the grid atomically: images of two runs agree to float rounding, not to the bit.
 
-Where the kernels are wrong, or do not compile, `tomopipe.recon.portable` computes instead.
+If the kernels fail, or do not compile, `tomopipe.recon.portable` computes instead.
 """
 
 import functools
@@ -29,12 +29,12 @@ from tomopipe.recon.plan import (
 )
 
 TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices
-GPU_ANGLES = 512  # whose samples a GPU holds at a time
-MAX_RUN = 512  # samples of a tile per block, at most
+GPU_ANGLES = 512  # angles whose samples a GPU holds at a time
+MAX_RUN = 512  # largest number of samples of a tile per block
 STRIPE = 32  # bins, rows or pixels transposed at a time
-_THREADS = 256  # per block
+_THREADS = 256  # threads per block
 
-is_plain = False  # without own kernels; `tomopipe.recon.array` finds out, once per process
+is_plain = False  # whether to avoid our kernels; decided by `tomopipe.recon.array` once per process
 
 SOURCE = "".join(
     f"#define {name} {value}\n"
@@ -83,7 +83,7 @@ def reconstruct_batch(
 
 
 def engine_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
-    """Return what slices take of a GPU while they are computed, without the samples' order.
+    """Return the GPU memory (bytes) of computing slices, without the order of the samples.
 
     One after the other: padded rows and samples of `GPU_ANGLES` projections, with half grids; half
     grids three times (folded, transformed, and the transform's own, which it keeps).
@@ -91,12 +91,12 @@ def engine_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
     n_padded, n_grid = padded_and_grid_size(n_cols)
     grid = 8 * batch_size * prod(half_grid_shape(n_grid))
     samples = min(GPU_ANGLES, n_angles) * (n_padded // 2 + 1)
-    # plans of transforms keep their memory: as much as they transform
+    # plans of transforms keep as much memory as they transform
     return max(samples * (40 * batch_size + 160) + 2 * grid, 3 * grid + 8 * samples * batch_size)
 
 
 def sweep_gpu_bytes(n_angles: int, n_cols: int, batch_size: int, *, is_half: bool = False) -> int:
-    """Return what a sweep takes of a GPU: sinograms, the samples' order, two batches of slices.
+    """Return the GPU memory (bytes) of a sweep: sinograms, sample order, two batches of slices.
 
     Sinograms are the spectra that all CORs share; of half acquisition (`is_half`), where slices
     have twice the columns of the detector, a widened one for each slice.
@@ -128,7 +128,7 @@ def _tables(plan: Plan) -> dict[str, Any]:
 def _of_cor(plan: Plan, cor_px: Any) -> tuple[Any, Any]:
     """Return the centring factor of each slice, and the weights of its columns over 360 degrees.
 
-    Those of a COR that all slices share serve the next batch too, which may be smaller.
+    If all slices share a COR, its arrays are reused for the next batch, which may be smaller.
     """
     n, last = len(cor_px), plan.cache.get("of a COR")
     if last and len(last[1]) >= n and (cor_px == last[0]).all():

@@ -1,4 +1,4 @@
-"""Slices of sinograms, batch by batch, and sweeps: one sinogram with many CORs."""
+"""Reconstruction of sinograms batch by batch, and sweeps: one sinogram with many CORs."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rows:
-    """Sinograms of which only some projections exist at a time; on the host."""
+    """Sinograms computed on demand, some projections at a time; on the host."""
 
     shape: tuple[int, int, int]  # (n_slices, n_angles, n_cols)
     # of(angles) makes the rows of some projections, float32 of shape (n, n_slices, n_cols),
@@ -52,7 +52,7 @@ def reconstruct(
     Parameters
     ----------
     sinograms : array of float32 or Rows, shape (n_rows, n_angles, n_cols)
-        Corrected (after -log); values that are not finite count as 0.
+        Corrected (after -log); non-finite values count as 0.
     plan : Plan
         A ValueError says what does not fit it.
     cor_px : float or array_like of float, shape (n_rows,)
@@ -60,7 +60,7 @@ def reconstruct(
     threads : int or None
         None: the cores this process may use.
     out : array of float32, shape (n_rows, n_cols, n_cols), optional
-        Where to put the slices; fresh memory costs up to a fifth of the time.
+        Memory for the slices; fresh memory costs up to a fifth of the time.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def reconstruct(
 
     Notes
     -----
-    Where memory runs out, fewer slices are computed at a time, now and with this plan from then on.
+    If memory runs out, fewer slices are computed at a time, also in later calls with this plan.
     """
     if sinograms.ndim != 3 or sinograms.shape[1:] != (plan.n_angles, plan.n_cols):
         raise ValueError(
@@ -91,10 +91,10 @@ def reconstruct(
 
 
 def in_batches(plan: Plan, n: int, make: Callable[[slice], Any]) -> Iterator[tuple[slice, Any]]:
-    """Yield batches of n slices, `plan.batch_size` at a time, and what is made of each.
+    """Yield batches of n slices, `plan.batch_size` at a time, and the result of `make` for each.
 
-    Where memory runs out, a batch is made again of half as many slices, and so are all later ones
-    of this plan.
+    If memory runs out, a batch is repeated with half as many slices, as are all later ones of this
+    plan.
     """
     first = 0
     while first < n:
@@ -103,7 +103,8 @@ def in_batches(plan: Plan, n: int, make: Callable[[slice], Any]) -> Iterator[tup
         try:
             made = make(batch)
         except Exception as error:
-            size = min(plan.cache.get("batch_size", size), batch.stop - first)  # `make` may halve
+            # `make` may have halved it
+            size = min(plan.cache.get("batch_size", size), batch.stop - first)
             if not out_of_memory(error) or size == 1:
                 raise
         else:
@@ -121,8 +122,8 @@ def in_batches(plan: Plan, n: int, make: Callable[[slice], Any]) -> Iterator[tup
 def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None) -> Any:
     """Reconstruct one sinogram with each of many CORs: (n_cor, n_cols, n_cols), [y, x].
 
-    The slices are those of `reconstruct`, whose parameters and errors these are; what does not
-    depend on the COR (padding, transform, order of the samples, kernel weights) is done once.
+    Slices, parameters and errors are as for `reconstruct`; padding, transform, order of the samples
+    and kernel weights, which do not depend on the COR, are computed once.
     """
     shape = (np.size(cor_px), plan.n_cols, plan.n_cols)
     images = plan.xp.empty(shape, dtype=plan.xp.float32)
@@ -132,7 +133,7 @@ def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None =
 
 
 def shared_spectra(sinogram: Any, plan: Plan) -> Any:
-    """Return what all CORs of a sinogram share: the spectra of its rows, (1, n_angles, P/2 + 1).
+    """Return the spectra of the rows, (1, n_angles, P/2 + 1), which all CORs share.
 
     None over 360 degrees, where columns are first weighted differently for each COR.
     """
@@ -152,9 +153,9 @@ def sweep_batches(
 ) -> Iterator[tuple[slice, Any]]:
     """Yield the slices of a sweep, `plan.batch_size` at a time: which CORs, and their slices.
 
-    They are put into `out` (n_cor, n_cols, n_cols); None: into memory that later batches overwrite,
-    so that it does not grow with the number of CORs. `spectra`: those of `shared_spectra`, if they
-    are at hand. Where memory runs out, the rest is made of fewer slices at a time.
+    They are stored in `out` (n_cor, n_cols, n_cols); None: in memory that later batches overwrite,
+    so that it does not grow with the number of CORs. `spectra`: from `shared_spectra`, if
+    available. If memory runs out, the rest is computed with fewer slices at a time.
     """
     if sinogram.shape != (plan.n_angles, plan.n_cols):
         raise ValueError(
@@ -199,7 +200,7 @@ def fill_batch(
     *,
     transformed: bool = False,
 ) -> None:
-    """Reconstruct `plan.batch_size` slices at most, of sinograms or (`transformed`) spectra."""
+    """Reconstruct up to `plan.batch_size` slices from sinograms or (`transformed`) spectra."""
     if plan.xp is np:
         # compiled kernels: not loaded where the GPU does the work
         from tomopipe.recon import compiled

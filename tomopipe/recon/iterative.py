@@ -1,12 +1,11 @@
 """Iterative reconstruction from few angles: SIRT, CGLS, total variation.
 
-For tens of projections; where angles are plenty the filtered backprojection of
-`tomopipe.recon.fbp` is as good and a thousand times faster.
+For tens of projections; with many angles the filtered backprojection of `tomopipe.recon.fbp` is
+equally good and a thousand times faster.
 
-A slice is projected, and a projection taken back, through the same half grids as in the engine, by
-one sparse matrix: a projection is a line through the slice's spectrum (centre slice theorem). The
-object has to lie inside the slice. Slices that are projected together share the reading of the
-matrix, half of the time.
+Projection and backprojection use the half grids of the engine and one sparse matrix: a projection
+is a line through the spectrum of the slice (central slice theorem). The object has to lie inside
+the slice. Slices that are projected together share reading the matrix, which is half of the time.
 """
 
 from collections.abc import Callable
@@ -85,7 +84,7 @@ def make_projector(theta_rad: ArrayLike, n_cols: int, cor_px: float) -> Projecto
 
 
 def about(projector: Projector, cor_px: ArrayLike) -> Projector:
-    """Return the projector of the same scan about another COR, or one of each of several slices.
+    """Return the projector of the same scan about another COR, or one COR for each slice.
 
     It shares the matrix.
     """
@@ -100,7 +99,7 @@ def _phase(plan: Plan, cor_px: ArrayLike) -> NDArray[np.complex64]:
 
 
 def _multiply(matrix: Any, vectors: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """Multiply a real matrix with vectors (n_vectors, ...), all of them at once."""
+    """Multiply a real matrix with vectors (n_vectors, ...), all at once."""
     columns = np.ascontiguousarray(vectors.reshape(len(vectors), -1).T)
     products: NDArray[np.float32] = matrix @ columns.view(np.float32)
     return np.ascontiguousarray(products.view(np.complex64).T)
@@ -134,13 +133,13 @@ def _unfold(half: NDArray[np.complex64], plan: Plan) -> NDArray[np.complex64]:
     return grids
 
 
-_LEAST_SHARE = 0.05  # of the usual row or column sum, below which it is not divided by
+_LEAST_SHARE = 0.05  # share of the median row or column sum below which it is not divided by
 
 
 def solver(algorithm: str, projector: Projector, n_iterations: int, tv_strength: float) -> Solve:
     """Return solve(sinogram, projector) of an algorithm (sirt, cgls or tv), which gives the slice.
 
-    No value is below 0 but for cgls; `tv_strength` is the strength of `total_variation`.
+    Values are not below 0, except with cgls; `tv_strength` is the strength of `total_variation`.
     """
     if algorithm == "sirt":
         return partial(sirt, n_iterations=n_iterations, least=0.0)
@@ -155,7 +154,7 @@ def solver(algorithm: str, projector: Projector, n_iterations: int, tv_strength:
 def solve_slices(sinograms: Array, projector: Projector, solve: Solve, threads: int) -> Array:
     """Reconstruct some slices (n_slices, n_cols, n_cols), each in one thread, by `solver`.
 
-    Corrected sinograms are (n_slices, n_angles, n_cols); what is not finite counts as 0.
+    Corrected sinograms are (n_slices, n_angles, n_cols); non-finite values count as 0.
     """
     finite = np.nan_to_num(sinograms, nan=0, posinf=0, neginf=0)
     with ThreadPoolExecutor(threads) as pool:
@@ -167,9 +166,9 @@ def sirt(
 ) -> Array:
     """Reconstruct by the simultaneous iterative reconstruction technique [1]_.
 
-    `sinogram` (n_angles, n_cols) is corrected, of an object that the detector sees as a whole;
-    `least` is the smallest value of a voxel: 0 where nothing attenuates less than air. More
-    iterations are sharper, and noisier. Returns linear attenuation per pixel, (n_cols, n_cols).
+    `sinogram` (n_angles, n_cols) is corrected, of an object entirely within the field of view;
+    `least` is the smallest value of a voxel: 0 if nothing attenuates less than air. More iterations
+    give sharper and noisier slices. Returns linear attenuation per pixel, (n_cols, n_cols).
 
     References
     ----------
@@ -188,7 +187,7 @@ def sirt(
 
 
 def cgls(sinogram: Array, projector: Projector, *, n_iterations: int = 15) -> Array:
-    """Reconstruct by conjugate gradients for least squares [1]_; to stop early is what regularises.
+    """Reconstruct by conjugate gradients for least squares [1]_, regularised by stopping early.
 
     10 to 30 iterations; the rest is as for `sirt`.
 
@@ -227,25 +226,24 @@ def total_variation(
     weigh: Callable[[Array], Array] | None = None,
     n_inner: int = 20,
 ) -> Array:
-    """Reconstruct the slice of least total variation that still explains the sinogram (FISTA).
+    """Reconstruct by least squares with a total-variation penalty (FISTA) [1]_.
 
     Parameters
     ----------
     sinogram : ndarray of float32, shape (n_angles, n_cols) or (n_slices, n_angles, n_cols)
-        Corrected, of an object that the detector sees as a whole. Several slices are solved
+        Corrected, of an object entirely within the field of view. Several slices are solved
         together, about one axis or each about its own (`tomopipe.recon.iterative.about`).
     strength : float
         Weight of the total variation against half the squared misfit, as a share of the largest
-        value in the backprojected sinogram: more for noisier data.
+        value in the backprojected sinogram; larger for noisier data.
     gain : float, optional
         `largest_gain` of the projector; None: it is computed.
     weigh : callable, optional
-        Weighs the residuals, of the shape of `sinogram`, of which half the weighted square is
-        least: the inverse covariance of the noise, linear, none above 1. None: all count alike.
-    n_inner : int
-        Steps of `least_variation_near` in each step.
+        Linear weighting of the residuals (shape of `sinogram`), such as the inverse covariance of
+        the noise, with values up to 1. None: equal weights. n_inner : int Steps of
+        `least_variation_near` in each step.
 
-    The rest is as for `sirt`.
+    Other parameters as for `sirt`.
 
     References
     ----------
@@ -276,8 +274,8 @@ def least_variation_near(
     """Minimise half the squared distance to an image plus `weight` times the total variation [1]_.
 
     Images are (n_y, n_x) or (n_images, n_y, n_x), `weight` a number or (n_images,). `dual`
-    (n_images, 2, n_y, n_x) is where to begin: what an earlier call returned; it is overwritten.
-    Returns the minimum, nearly, and the dual for the next call.
+    (n_images, 2, n_y, n_x) is the start, as returned by an earlier call; it is overwritten. Returns
+    an approximate minimum, and the dual for the next call.
 
     References
     ----------
@@ -298,7 +296,7 @@ def least_variation_near(
 
 @kernel
 def _less_variation(image: Any, weight: Any, down: Any, across: Any, result: Any) -> None:
-    """Take the weighted adjoint of the differences (0 in the last row or column) off an image."""
+    """Subtract the weighted adjoint of the differences (0 in the last row or column)."""
     n_y, n_x = image.shape
     for y in range(n_y):
         result[y, 0] = image[y, 0] + weight * (down[y, 0] + across[y, 0])
@@ -327,20 +325,20 @@ def _climb(image: Any, step: Any, down: Any, across: Any) -> None:
 
 
 def variation_weight(sinogram: Array, projector: Projector, strength: float) -> Array:
-    """Return the weight of the variation that `total_variation` gives a strength, per slice."""
+    """Return the weight of the variation in `total_variation` for a strength, per slice."""
     largest = abs(projector.back_project(sinogram)).max(axis=(-2, -1))
     return np.asarray(strength * largest, np.float32)
 
 
 def field_of_view(projector: Projector) -> Array:
-    """Return 1 in the circle that the slice holds at every angle, 0 outside it."""
+    """Return 1 in the circle inside the field of view at every angle, 0 outside it."""
     n_cols = projector.plan.n_cols
     x, y = image_positions(n_cols)
     return (x**2 + (y**2)[:, None] < (n_cols / 2 - 1) ** 2).astype(np.float32)
 
 
 def largest_gain(projector: Projector, n_iterations: int = 20) -> float:
-    """Return the largest eigenvalue of projection followed by its adjoint, 5 % above."""
+    """Return the largest eigenvalue of projection followed by its adjoint, plus 5 %."""
     disk = field_of_view(projector)
     images, gain = np.broadcast_to(disk, (*projector.phase.shape[:-2], *disk.shape)), np.ones(())
     for _ in range(n_iterations):
@@ -351,7 +349,7 @@ def largest_gain(projector: Projector, n_iterations: int = 20) -> float:
 
 
 def _inverse(sums: Array) -> Array:
-    """Return 1 / sums, and 0 where next to nothing is summed up."""
+    """Return 1 / sums, and 0 for sums near 0."""
     enough = sums > _LEAST_SHARE * np.median(sums)
     return np.where(enough, 1 / np.where(enough, sums, 1), 0).astype(np.float32)
 

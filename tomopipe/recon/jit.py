@@ -1,6 +1,6 @@
 """Compilation of kernels, the cache of their code, and threads that share calls of a function.
 
-Code is kept in `NUMBA_CACHE_DIR`, else in the user's cache, else in the campaign, in a folder for
+Code is stored in `NUMBA_CACHE_DIR`, else in the user's cache, else in the campaign, in a folder for
 each type of CPU, as nodes of a cluster differ.
 """
 
@@ -27,14 +27,14 @@ from tomopipe.storage import run_folder
 
 logger = logging.getLogger(__name__)
 _config: Any = numba.config
-_COMPILING_S = 60.0  # that a process waits for another one's code
+_COMPILING_S = 60.0  # longest wait for another process that compiles
 
 
 class _Dispatcher(CPUDispatcher):
     """A function whose code one process at a time compiles or loads.
 
-    The first jobs of a campaign begin together: one compiles, the others load. Two at once could
-    write numba's index of a function both, and give one's types the other's code.
+    The first jobs of a campaign begin together: one compiles, the others load. Two processes at
+    once could both write numba's index of a function, and assign wrong code to its types.
     """
 
     def compile(self, sig: Any) -> Any:
@@ -51,7 +51,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
     dispatcher = _Dispatcher(function, targetoptions={"nopython": True, "nogil": True, **options})
     if folder := _cache_folder():
         of_others, _config.CACHE_DIR = _config.CACHE_DIR, folder
-        with suppress(RuntimeError):  # the folder is gone since
+        with suppress(RuntimeError):  # the folder was removed since
             dispatcher.enable_caching()
         _config.CACHE_DIR = of_others
     return dispatcher
@@ -62,12 +62,12 @@ def kernel(function: Callable[..., Any]) -> Any:
     return compiled(function, boundscheck=False, error_model="numpy")
 
 
-_holders: list[bool] = []  # not empty in calls of `compile` by another one
+_holders: list[bool] = []  # not empty during nested calls of `compile`
 
 
 @contextmanager
 def _lock_of_processes() -> Iterator[None]:
-    """Wait while another process compiles, but no longer than that may take."""
+    """Wait while another process compiles, with a time limit."""
     if _holders or not _cache_folder():
         yield
         return
@@ -89,7 +89,7 @@ def _lock_of_processes() -> Iterator[None]:
 
 @functools.cache
 def _cache_folder() -> str:
-    """Return the first folder that can be written; "" if none can."""
+    """Return the first writable folder; "" if there is none."""
     user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     parents = [_config.CACHE_DIR or os.path.join(user, "tomopipe")]
     if os.environ.get(run_folder.VARIABLE):
@@ -108,7 +108,7 @@ def _cache_folder() -> str:
 
 @functools.cache
 def _warn_not_stored(reason: str) -> None:
-    """Say once what it costs, and what to do."""
+    """Log the consequence and the remedy, once."""
     logger.warning(
         "compiled code cannot be kept, and each job takes 10 s to compile (%s): set "
         "NUMBA_CACHE_DIR to a folder that can be written",
@@ -117,7 +117,7 @@ def _warn_not_stored(reason: str) -> None:
 
 
 def thread_count(threads: int | None = None) -> int:
-    """Return the threads to use: those asked for, else the cores this process may run on."""
+    """Return the number of threads: as requested, else the cores this process may use."""
     if threads is not None:
         return max(int(threads), 1)
     return min(len(os.sched_getaffinity(0)), numba.get_num_threads())
@@ -137,7 +137,7 @@ def aligned(block: Any) -> Any:
 
 
 class Team:
-    """Threads that share the calls of a stage; `run` returns when all are done."""
+    """Threads that share the calls of a stage; `run` returns when all have ended."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

@@ -1,4 +1,4 @@
-"""Everything about a reconstruction that does not depend on the data or the COR.
+"""The part of a reconstruction that does not depend on the data or the COR.
 
 The sum behind the engine, with P the padded row length and D the transform of a row,
 
@@ -33,11 +33,11 @@ from tomopipe.recon.angular_sampling import (
 )
 
 WIDTH = 5  # taps per axis: 89 dB with the grid 1.125 times the image
-DEGREE = 6  # of the polynomials that give the taps: an error of 7e-7
+DEGREE = 6  # degree of the polynomials of the taps: an error of 7e-7
 
 
 def beta_of(oversampling: float) -> float:
-    """Return the shape parameter that suits an oversampling.
+    """Return the optimal shape parameter for an oversampling.
 
     References
     ----------
@@ -78,7 +78,7 @@ def tap_polynomials(beta: float) -> NDArray[np.float64]:
 
 OVERSAMPLING = 1.125  # grid cells per pixel of the image; see WIDTH
 BATCH_SIZE = 16  # slices computed at a time where memory allows
-CHUNK_BYTES = 4 * 2**20  # of samples between two stages
+CHUNK_BYTES = 4 * 2**20  # bytes of samples between two stages
 MARGIN = WIDTH // 2 + 1  # cells around the half grid that catch the kernel's tails
 
 EdgeSlopes = tuple[float, float]  # at the left and the right edge, per column
@@ -86,7 +86,7 @@ UNKNOWN: EdgeSlopes = (0.0, 0.0)
 
 Window = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
-# Of the frequency as a fraction of Nyquist's, 0..1; all are 1 at 0, hence the mean is kept.
+# Functions of frequency / Nyquist frequency, 0..1; all are 1 at 0, which keeps the mean.
 _WINDOWS: dict[str, Window] = {
     "ramp": np.ones_like,
     "shepp-logan": lambda f: np.sinc(f / 2),
@@ -94,7 +94,8 @@ _WINDOWS: dict[str, Window] = {
     "hann": lambda f: 0.5 + 0.5 * np.cos(np.pi * f),
     "hamming": lambda f: 0.54 + 0.46 * np.cos(np.pi * f),
     "parzen": lambda f: np.where(f < 0.5, 1 - 6 * f**2 * (1 - f), 2 * (1 - f) ** 3),
-    "butterworth": lambda f: 1 / (1 + (f / 0.5) ** 4),  # of order 2: 1/2 at half of Nyquist's
+    # of order 2: 1/2 at half the Nyquist frequency
+    "butterworth": lambda f: 1 / (1 + (f / 0.5) ** 4),
 }
 FILTERS: tuple[str, ...] = tuple(_WINDOWS)
 
@@ -117,7 +118,7 @@ class Plan:
     flipped: NDArray[np.bool_]  # (n_angles,) in that order
     weight: NDArray[np.float64]  # (n_angles,) radians, in that order
     full_rotation: bool
-    unpaired: NDArray[np.bool_]  # (n_angles,) as given: without an opposing projection
+    unpaired: NDArray[np.bool_]  # (n_angles,) as given: projections without an opposing one
     correction: NDArray[np.float64]  # (2, n_cols) for x and y: 1 / kernel transform, with sign
     batch_size: int
     xp: ModuleType
@@ -183,7 +184,7 @@ def make_plan(
     beta = beta_of(n_grid / n_cols)
     direction, flipped = upper_directions(theta)
     order = np.argsort(np.arctan2(direction[:, 1], direction[:, 0]), kind="stable")
-    # one-sided rows are weighed already
+    # one-sided rows are weighted already
     full_rotation = is_full_rotation(theta) and not one_sided
     weights = full_rotation_weights if full_rotation else angle_weights
     return Plan(
@@ -211,9 +212,9 @@ def make_plan(
 def ramp_response(n_padded: int) -> NDArray[np.float64]:
     """Return the transform of the band-limited ramp kernel on a padded row [1]_.
 
-    Sampling ``abs(k)`` instead would put the mean of the image to zero: the kernel cut off at the
-    ends of the row has a small value at k = 0 that restores it. Shape and
-    unit are those of `filter_response`.
+    Sampling ``abs(k)`` instead would set the mean of the image to zero: the kernel cut off at the
+    ends of the row has a small value at k = 0 that restores it. Shape and unit as for
+    `filter_response`.
 
     References
     ----------
@@ -285,9 +286,9 @@ def padded_and_grid_size(n_cols: int) -> tuple[int, int]:
 
 
 def angles_at_once(n_angles: int, n_bins: int) -> int:
-    """Return how many angles make a chunk: as many as the caches hold samples of.
+    """Return the number of angles in a chunk, whose samples fit in the caches.
 
-    Neither threads nor the batch size have a say: in other chunks sums are rounded otherwise, up to
+    It does not depend on threads or batch size, as other chunks round sums differently, by up to
     4e-5 of the range of a slice.
     """
     return min(max(CHUNK_BYTES // (8 * BATCH_SIZE * n_bins), 1), n_angles)
@@ -304,7 +305,7 @@ def fast_even_size(n_least: int) -> int:
 
 
 def _is_fast(n: int) -> bool:
-    """Tell as `next_fast_len` does; a process that only plans does not load SciPy for it."""
+    """Tell whether a length has only factors 2, 3 and 5, without loading SciPy."""
     for factor in (2, 3, 5):
         while n % factor == 0:
             n //= factor

@@ -1,9 +1,9 @@
-"""The reconstruction in plain lines, and what a sweep and a projector need of its stages.
+"""The reconstruction in plain array operations, with the stages used by sweeps and projectors.
 
-Arrays are (slices, ...). What computes volumes, `tomopipe.recon.compiled` on the CPU and
-`tomopipe.recon.cuda` on a GPU, does the same with the slices innermost; tests hold all together,
-and a GPU is held to these lines before it is used. A GPU whose own kernels are wrong, or do not
-compile, computes by these lines: the samples are spread by a sparse matrix.
+Arrays are (slices, ...). `tomopipe.recon.compiled` on the CPU and `tomopipe.recon.cuda` on a GPU
+compute volumes in the same way with the slices innermost; tests compare all three, and a GPU is
+compared with this module before it is used. If our kernels fail on a GPU, it computes with this
+module, spreading the samples by a sparse matrix.
 """
 
 import math
@@ -16,7 +16,7 @@ from tomopipe.arrays import fft_of, sparse_of
 from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.plan import MARGIN, WIDTH, Plan, image_positions, kernel_values
 
-ANGLES = 64  # whose samples are weighed at a time
+ANGLES = 64  # angles whose samples are weighted at a time
 
 
 def reconstruct_batch(
@@ -57,7 +57,7 @@ def reconstruct_batch(
 def padded_spectra(rows: Any, plan: Plan) -> Any:
     """Pad rows with their edge values, which fade as the plan says, and transform them.
 
-    Rows are (..., n_cols); what is not finite counts as 0. Returns complex64 (..., P/2 + 1),
+    Rows are (..., n_cols); non-finite values count as 0. Returns complex64 (..., P/2 + 1),
     neither filtered nor centred.
     """
     xp, n_cols = plan.xp, plan.n_cols

@@ -2,7 +2,7 @@
 
 Each value is copied once: raw rows through pinned memory to one of two buffers on the GPU, slices
 to pinned memory. Upload, computation and download run in three streams side by side; events order
-them, and the host waits only for memory that it is going to use again. One thread fills pinned
+them, and the host waits only for memory that it will reuse. One thread fills pinned
 memory at a fifth of the rate of the bus (an estimate), so several threads fill a part each, and a
 part is uploaded while the next ones are filled.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tomopipe.recon.array import CudaDevice
 
-MOST_THREADS = 8  # that fill pinned memory: more than the bus takes
+MOST_THREADS = 8  # threads that fill pinned memory: faster than the bus
 
 Download = Callable[[], Sequence[Any]]  # a future: waits for arrays, and returns them on the host
 
@@ -31,11 +31,11 @@ class _Slot:
     on_device: Any = None
     # events of CuPy
     uploaded: Any = None  # the upload of the batch
-    used: Any = None  # the computation that read the batch before
+    used: Any = None  # the computation that read the previous batch
 
 
 class DeviceTransfer:
-    """A GPU computes: transfers overlap with the computation."""
+    """Transfers to and from a GPU that overlap with its computation."""
 
     ahead = 1
 
@@ -47,9 +47,9 @@ class DeviceTransfer:
         threads: int | None = 1,
         part_bytes: int = 2**24,
     ) -> None:
-        """Use a GPU; `staged` is false where raw rows lie in pinned memory that stays as it is.
+        """Use a GPU; `staged` is false if raw rows are already in pinned memory that is not reused.
 
-        Otherwise so many bytes of them are staged and uploaded at a time.
+        Otherwise `part_bytes` of them are staged and uploaded at a time.
         """
         self._threads = ThreadPoolExecutor(min(threads or MOST_THREADS, MOST_THREADS))
         self.gpu, self.name, self._staged = gpu, gpu.name, staged
@@ -92,7 +92,7 @@ class DeviceTransfer:
                 or slot.on_device.dtype != dtype
             ):
                 if slot.used is not None:
-                    slot.used.synchronize()  # before its memory is freed
+                    slot.used.synchronize()  # wait before its memory is freed
                 slot.on_device, slot.host = None, _Slot().host
                 slot.on_device = self.gpu.empty(shape, dtype)
                 if self._staged:
@@ -116,7 +116,7 @@ class DeviceTransfer:
 
     @contextmanager
     def computing(self, uploaded: Any) -> Iterator[Any]:
-        """Yield the batch on the GPU; what is computed within waits for its upload."""
+        """Yield the batch on the GPU; computations within this context wait for its upload."""
         self.gpu.use()
         self._work.wait_event(uploaded.uploaded)
         with self._work:
@@ -127,7 +127,7 @@ class DeviceTransfer:
         """Queue the download of arrays to new pinned memory."""
         self.gpu.use()
         with self._work:
-            # kept until the download has read them
+            # referenced until the download has read them
             gpu_arrays = [self.gpu.xp.ascontiguousarray(array) for array in arrays]
         host = [self.gpu.pinned(array.shape, array.dtype) for array in gpu_arrays]
         self._out.wait_event(self._record(self._work))
@@ -140,13 +140,13 @@ class DeviceTransfer:
             copied.synchronize()
             gpu_arrays.clear()
             arrays = host[:]
-            host.clear()  # pinned memory is free as soon as the caller has done with it
+            host.clear()  # pinned memory is freed when the caller drops it
             return arrays
 
         return wait
 
     def _record(self, stream: Any) -> Any:
-        """Return an event of all that a stream has been given; who waits for it sleeps."""
+        """Return an event after everything queued in a stream; waiting for it does not spin."""
         return stream.record(self.gpu.xp.cuda.Event(block=True, disable_timing=True))
 
     def synchronize(self) -> None:
