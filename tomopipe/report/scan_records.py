@@ -38,11 +38,8 @@ class Reader:
 
     def note(self, path: str | Path, problem: str, error: BaseException | None = None) -> None:
         """Note that `path` could not be used."""
-        self.notes.append(Note(self.relative(path), problem, is_of_the_system(error)))
-
-    def relative(self, path: str | Path) -> str:
-        """Return `path` relative to the campaign folder."""
-        return os.path.relpath(path, self.base)
+        relative = os.path.relpath(path, self.base)
+        self.notes.append(Note(relative, problem, is_of_the_system(error)))
 
     def json(self, path: str | Path) -> dict[str, Any] | None:
         """Read a JSON object; None if the file is absent or (noted) broken."""

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,12 @@ from tomopipe.campaign.failures import STEPS, record_failures
 from tomopipe.campaign.files import STACK, STAR, VOLUMES
 from tomopipe.campaign.log import read_job
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import read_cor_json, read_inventory, volume_cor_px
+from tomopipe.campaign.results import (
+    InventoryRows,
+    read_cor_json,
+    read_inventory,
+    volume_cor_px,
+)
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
@@ -72,8 +77,8 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
         return
     _renew_report(settled)
     remove_temporary(campaign)
-    say_stacks_skipped(campaign)
-    say_warnings(campaign)
+    say_stacks_skipped(campaign, settled.rows, settled.cors)
+    say_warnings(campaign, settled.rows)
     if unfinished := unfinished_scans(campaign):
         for line in unfinished:
             _tell(line)
@@ -249,27 +254,17 @@ def set_remarks(campaign: Campaign) -> list[str]:
     return [f"{fault}; `tomopipe run` makes it when there are stacks of all {n} scans{none_of}"]
 
 
-def say_stacks_skipped(campaign: Campaign) -> None:
+def say_stacks_skipped(campaign: Campaign, rows: InventoryRows, cors: Collection[str]) -> None:
     """Name the stacks that were not stitched because a scan has no volume, and why."""
-    if not campaign.config.stitch.stacks:
-        return
-    files = campaign.files
-    if not (files.inventory.exists() and files.cor_table.exists()):
-        return
-    resolved = read_cor_json(files.cor_table)
-    for stack in find_stacks(campaign, read_inventory(files.inventory), resolved):
+    for stack in find_stacks(campaign, rows, cors):
         if stack.problem:
-            made = files.stitched(stack.name, campaign.config.full_recon.output)
+            made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
             before = f"; {made} was made before" if made.exists() else ""
             _tell(f"stack {stack.name} is not stitched: {stack.problem}{before}")
 
 
-def say_warnings(campaign: Campaign) -> None:
+def say_warnings(campaign: Campaign, rows: InventoryRows) -> None:
     """Report what is assumed for RELION, and voxels that were cut; all else is in the table."""
-    try:
-        rows = read_inventory(campaign.files.inventory)
-    except FileNotFoundError:
-        return
     for line in note_lines(relion_notes(campaign, rows)):
         _tell(line)
     jobs = {

@@ -142,14 +142,13 @@ class Progress:
     def log_of(self, step: str, name: str) -> Path | None:
         """Return the log of a job; None if it has written none, as one that never started."""
         log = self.logs.log(step, name or "campaign")
-        began_s = max((job.begun_s for job in self._named(step, name)), default=0.0)
+        jobs = [job for job in self._steps[step].jobs.values() if job.name == name]
+        if any(job.state != "failed" for job in jobs):  # another attempt writes it anew
+            return log
         status = log.stat() if log.is_file() else None
+        began_s = max(job.begun_s for job in jobs)
         is_its_own = status and status.st_size and status.st_mtime > began_s - CLOCKS_S
         return log if is_its_own else None
-
-    def _named(self, step: str, name: str) -> list[Job]:
-        jobs = self._steps.get(step, Step()).jobs.values()
-        return [job for job in jobs if job.name == name]
 
     def read(self) -> bool:
         """Read the events since the last call; tell whether there was anything new."""

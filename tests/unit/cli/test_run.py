@@ -440,7 +440,8 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
         step = progress.steps["try_recon"]
         assert (step.n["again"], step.n["failed"]) == (again, not again)
     said = [line for line in capsys.readouterr().out.splitlines() if "a_1" in line]
-    assert said == ["failed: try_recon a_1: no room", "tried again: try_recon a_1"]
+    see = near(tmp_path / "try_recon" / "a_1.log")
+    assert said == [f"failed: try_recon a_1: no room, see {see}", "tried again: try_recon a_1"]
     tell(stopped=True)
     tell(began=2, step="try_recon", name="a_2", reason="not there yet")
     tell(failed=2)

@@ -10,6 +10,7 @@ import yaml
 from tests.phantoms import write_scan
 from tests.review_campaign import make_campaign
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.results import read_inventory
 from tomopipe.cli.data import clean
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
@@ -88,22 +89,27 @@ def test_report_that_fails_does_not_hide_the_record(campaign, capsys):
     assert "results/report" in capsys.readouterr().err
 
 
+def say(folder):
+    campaign = load_campaign(folder)
+    say_warnings(campaign, read_inventory(campaign.files.inventory))
+
+
 def test_what_is_assumed_and_voxels_that_were_cut_are_said(campaign, capsys):
-    say_warnings(load_campaign(campaign))
+    say(campaign)
     said = capsys.readouterr().err
     assert (
         "2 scans (a_1, a_2): energy_kev is unknown: 20 assumed for RELION. Set export_star." in said
     )
     with (campaign / "config.yaml").open("a") as config:
         config.write("export_star: {pixel_size_um: 1.3, energy_kev: 25}\n")
-    say_warnings(load_campaign(campaign))
+    say(campaign)
     assert not capsys.readouterr().err
     status = campaign / "logs" / "status" / "full_recon" / "a_2.json"
     write_json({"start": 1.0, "warning": "volume: half of its voxels lie outside 0 to 1"}, status)
-    say_warnings(load_campaign(campaign))
+    say(campaign)
     assert "voxels outside full_recon.value_range, see the report: a_2\n" in capsys.readouterr().err
     (campaign / "scans.tsv").write_text("scan\tselect\na_1\tno\na_2\tno\n")
-    say_warnings(load_campaign(campaign))
+    say(campaign)
     assert not capsys.readouterr().err
 
 
