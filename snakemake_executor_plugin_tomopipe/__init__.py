@@ -267,7 +267,8 @@ class Executor(RemoteExecutor):
         log, jobs = self._log(batch), list[Any]()
         if state != "COMPLETED":
             jobs = [job for job in batch.jobs if not all(map(is_done, members(job)))]
-            slurm.cancel([batch.number])  # SLURM may have queued it again
+            if not self._is_cancelled:
+                slurm.cancel([batch.number])  # SLURM may have queued it again
         for job in batch.jobs:
             if job not in jobs:
                 self.report_job_success(SubmittedJobInfo(job, external_jobid=batch.number))
