@@ -315,6 +315,23 @@ def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_bac
     assert [cells[scan]["cor_px"] for scan in ("bone_006", "bone_008")] == ["", ""]
 
 
+def test_a_scan_that_was_asked_for_before_its_decision_shows_what_was_decided(page):
+    go_to(page, "bone_001")
+    answers = []
+    page.route(
+        "**/api/scan?scan=bone_008", lambda asked: answers.append((asked, asked.fetch())), times=1
+    )
+    row(page, "bone_008").click()
+    page.get_by_role("button", name="Series").click()
+    page.locator("#accept-line").click()
+    expect(page.locator("#toast")).to_contain_text("3 scans: the COR of the line")
+    for asked, answer in answers:
+        asked.fulfill(response=answer)
+    page.get_by_role("button", name="Scans", exact=True).click()
+    expect(page.locator("#facts h2")).to_have_text("bone_008")
+    expect(page.locator("#cor")).to_have_value("514.45")
+
+
 def changed_meanwhile(page, folder, scan, cor_px):
     """Let another person change a scan just before the next decision arrives."""
 

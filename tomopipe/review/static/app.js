@@ -324,11 +324,11 @@ function theme() {
 
 // After a decision, or when somebody else made one.
 async function changed(names, { stay = !app.leaving } = {}) {
-  const before = scan.current();
   await load();
-  if (!(before && names.includes(before.scan) && queue.selected() === before.scan && stay)) return;
-  if (app.view === "scan") await open(before.scan);
-  else app.outdated = before.scan; // until it is looked at again
+  const name = queue.selected(); // whose answer may be on its way, from before the decision
+  if (!(stay && names.includes(name))) return;
+  if (app.view === "scan") await open(name);
+  else app.outdated = name; // until it is looked at again
 }
 
 async function look() {
