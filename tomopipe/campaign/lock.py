@@ -73,6 +73,12 @@ def read(directory: Path) -> Run | None:
     return None if is_copied(asdict(run), path.parent) else run
 
 
+def is_copy(directory: Path) -> bool:
+    """Tell whether the lock came with a copy of the campaign that it locks."""
+    path = directory / LOGS.lock
+    return is_copied(json_or(path, {}), path.parent)
+
+
 def under_way(directory: Path) -> Run | None:
     """Return the run that holds the lock, unless it is proven dead."""
     run = read(directory)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import Logs
+from tomopipe.campaign.lock import is_copy
 from tomopipe.errors import RunEndedError, ScanError, TomopipeError, is_of_the_scan, room_for
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import why_not_replaced
@@ -237,8 +238,8 @@ def _parse(path: Path, data: Mapping[str, Any], now_s: float | None) -> JobStatu
         return None
     beat_s = number(data.get("heartbeat")) or start_s
     if state == "running":
-        run = text(data.get("run"))  # relative to the campaign
-        is_over = bool(run) and not (path.parents[3] / run).is_dir()
+        run, campaign = text(data.get("run")), path.parents[3]
+        is_over = bool(run) and (not (campaign / run).is_dir() or is_copy(campaign))
         is_silent = (time.time() if now_s is None else now_s) - beat_s > LOST_S
         state = "lost" if is_over or is_silent or data.get("error") else state
     return JobStatus(

@@ -95,11 +95,16 @@ def engine_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
     return max(samples * (40 * batch_size + 160) + 2 * grid, 3 * grid + 8 * samples * batch_size)
 
 
-def sweep_gpu_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
-    """Return what a sweep takes of a GPU: spectra, the samples' order, two batches of slices."""
-    spectra = 32 * n_angles * (padded_and_grid_size(n_cols)[0] // 2 + 1)
+def sweep_gpu_bytes(n_angles: int, n_cols: int, batch_size: int, *, is_half: bool = False) -> int:
+    """Return what a sweep takes of a GPU: sinograms, the samples' order, two batches of slices.
+
+    Sinograms are the spectra that all CORs share; of half acquisition (`is_half`), where slices
+    have twice the columns of the detector, a widened one for each slice.
+    """
+    n_bins = padded_and_grid_size(n_cols)[0] // 2 + 1
+    row = 4 * (batch_size + 2) * n_cols if is_half else 32 * n_bins
     engine = engine_bytes(n_angles, n_cols, batch_size)
-    return 5 * spectra // 2 + 8 * batch_size * n_cols**2 + engine
+    return n_angles * (row + 48 * n_bins) + 8 * batch_size * n_cols**2 + engine
 
 
 def _tables(plan: Plan) -> dict[str, Any]:

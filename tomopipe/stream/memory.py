@@ -105,15 +105,15 @@ def _bins_and_grid(n_cols: int) -> tuple[int, int]:
     return n_padded // 2 + 1, n_grid
 
 
-def sweep_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
+def sweep_bytes(n_angles: int, n_cols: int, batch_size: int, *, is_half: bool = False) -> int:
     """Return the peak memory of a sweep on the CPU that hands on batch by batch.
 
-    That is of spectra with a temporary, one batch of slices, and the engine; it does not depend on
-    the number of CORs.
+    That is of spectra with a temporary, or in half acquisition of a widened sinogram for each
+    slice, of one batch of slices, and the engine; it does not depend on the number of CORs.
     """
-    spectra = 32 * n_angles * _bins_and_grid(n_cols)[0]
+    row = 4 * (batch_size + 2) * n_cols if is_half else 32 * _bins_and_grid(n_cols)[0]
     images = batch_size * slice_bytes(n_cols)
-    return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, batch_size)
+    return BASE_BYTES + n_angles * row + images + engine_bytes(n_angles, n_cols, batch_size)
 
 
 def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:

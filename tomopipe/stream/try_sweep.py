@@ -73,7 +73,7 @@ def with_device(
     is_half, binning = _width(rows, cor_px, max_size_px, options)
     _, n_angles, n_cols = rows.sinograms.shape
     size = (FACTOR if is_half else 1) * (n_cols // binning)
-    least_bytes = cuda.sweep_gpu_bytes(n_angles, size, FEW_SLICES)
+    least_bytes = cuda.sweep_gpu_bytes(n_angles, size, FEW_SLICES, is_half=is_half)
     gpu = stack.enter_context(held_gpu(options.device, least_bytes))
     if gpu is None:
         return replace(options, device="cpu")
@@ -113,7 +113,9 @@ def sweep_of(
     size = (FACTOR if is_half else 1) * binned.shape[1]
     xp = array_module(options.device)
     bytes_of = sweep_bytes if xp is np else cuda.sweep_gpu_bytes
-    batch_size = largest_batch(lambda n: bytes_of(len(binned), size, n), options.memory_bytes)
+    batch_size = largest_batch(
+        lambda n: bytes_of(len(binned), size, n, is_half=is_half), options.memory_bytes
+    )
     edge_slopes_per_px = binned_edge_slopes(rows.edge_slopes_per_px, binning)
     if plan is None:
         middle_px = float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col, binning=binning))

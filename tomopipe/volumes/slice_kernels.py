@@ -1,4 +1,4 @@
-"""One pass over a slice on the host: its extremes, and sums for the preview.
+"""One pass over a slice on the host: its extremes, sums for the preview, averages of OME-Zarr.
 
 Imported by the function that needs it: not when the workflow is parsed.
 """
@@ -35,6 +35,19 @@ def block_sums(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
     sums = np.empty((-(-n_y // factor), -(-n_x // factor)), np.float32)
     _add_blocks(np.ascontiguousarray(image), factor, np.empty(n_x, np.float32), sums)
     return sums
+
+
+def halve(
+    image: NDArray[Any], below: NDArray[Any] | None, offset: float, scale: float, out: Any
+) -> None:
+    """Average blocks of 2 x 2 x 2 voxels of two slices (n_y, n_x); at edges those that there are.
+
+    Of one slice, where there is none `below`, blocks of 2 x 2. Whole numbers stand for
+    offset + scale * number. `out` is float32, (n_y / 2, n_x / 2), rounded up.
+    """
+    both = [np.ascontiguousarray(image if x is None else x) for x in (image, below)]
+    are_whole = [x.dtype.kind == "u" for x in both]
+    _halve(*both, below is not None, *are_whole, float(offset), float(scale), out)
 
 
 def _ordered(bits: Any) -> Any:
@@ -79,3 +92,41 @@ def _add_blocks(image: Any, factor: int, line: Any, sums: Any) -> None:
             for x in range(n_x):
                 line[x] += np.float32(image[y, x])
         _add_columns(line, factor, sums[row])
+
+
+@kernel
+def _line_of(values: Any, is_whole: bool, offset: float, scale: float, line: Any) -> None:
+    if is_whole:
+        for x in range(len(values)):
+            line[x] = np.float32(offset + scale * np.float64(values[x]))
+    else:
+        for x in range(len(values)):
+            line[x] = np.float32(values[x])
+
+
+@kernel
+def _average(line: Any, more: Any) -> None:
+    for x in range(len(line)):
+        line[x] = np.float32(0.5) * (line[x] + more[x])
+
+
+@kernel
+def _halve(
+    image: Any, below: Any, has_two: bool, is_whole: bool, is_whole_below: bool,
+    offset: float, scale: float, out: Any,
+) -> None:  # fmt: skip
+    n_y, n_x = image.shape
+    lines = np.empty((3, n_x), np.float32)
+    for row in range(out.shape[0]):
+        first, last = 2 * row, min(2 * row + 2, n_y)
+        for y in range(first, last):
+            _line_of(image[y], is_whole, offset, scale, lines[y - first])
+            if has_two:
+                _line_of(below[y], is_whole_below, offset, scale, lines[2])
+                _average(lines[y - first], lines[2])
+        if last - first == 2:
+            _average(lines[0], lines[1])
+        for x in range(n_x // 2):
+            out[row, x] = np.float32(0.5) * (lines[0, 2 * x] + lines[0, 2 * x + 1])
+        if n_x % 2:
+            out[row, n_x // 2] = lines[0, n_x - 1]

@@ -228,7 +228,7 @@ class _Pyramid:
     """Slices waiting until a layer of chunks is complete, at all levels."""
 
     def __init__(self, levels: list[_Level], layout: Layout) -> None:
-        self._levels, self._encoding = levels, layout.encoding
+        self._levels, self._encoding, self._reused = levels, layout.encoding, Reused()
         self._layers = [Layers(level.n_rows, level.depth) for level in levels]
 
     def add(self, level: int, row: int, image: Slices, each: Map) -> None:
@@ -245,9 +245,15 @@ class _Pyramid:
 
     def _half(self, pair: tuple[Any, Any]) -> Slices:
         """Average two slices, or one; those that came encoded as the values that they stand for."""
-        return _halve(
-            *(x if x is None or x.dtype == "f4" else self._encoding.decode(x) for x in pair)
+        from tomopipe.volumes.slice_kernels import halve
+
+        first, second = (
+            self._encoding.decode(x) if x is not None and x.dtype == "f2" else x for x in pair
         )
+        shape = tuple(-(-n // 2) for n in first.shape)
+        half = self._reused.empty(f"half {shape}", shape)
+        halve(first, second, self._encoding.offset, self._encoding.scale, half)
+        return half
 
 
 class _Plane:
@@ -262,19 +268,6 @@ class _Plane:
         with self._path.open("r+b") as file:
             file.seek((rows.start or 0) * self._row_bytes)
             file.write(np.ascontiguousarray(values, "<f4").data)
-
-
-def _halve(image: Slices, next_image: Slices | None) -> Slices:
-    """Average blocks of 2 x 2 x 2 voxels of two slices; at the edges of those that there are."""
-    if next_image is not None:
-        image = np.float32(0.5) * (image + next_image)
-    for axis in range(2):
-        if image.shape[axis] > 1:
-            lines = np.moveaxis(image, axis, 0)
-            whole = len(lines) - len(lines) % 2
-            average = np.float32(0.5) * (lines[0:whole:2] + lines[1:whole:2])
-            image = np.moveaxis(np.concatenate([average, lines[whole:]]), 0, axis)
-    return image
 
 
 def _compressors(compression: str) -> Any:

@@ -244,6 +244,16 @@ def test_what_fails_leaves_nothing_remembered(tmp_path):
     assert made(tmp_path / "x") == ""
 
 
+def test_what_is_given_up_is_forgotten_with_all_files_of_its_folder(tmp_path):
+    """As if nothing had been reported: what lies there later is read."""
+    path = tmp_path / "folder" / "file"
+    path.parent.mkdir()
+    checksums.written(path, 0, bytes(MIB))
+    checksums.forget(path.parent)
+    path.write_bytes(b"x" * MIB)
+    assert checksums.finish(path) == checksum_of(path)
+
+
 def test_the_files_that_differ_in_a_folder_are_named(tmp_path):
     series = tmp_path / "series"
     _write_volume(series, output_format="tiff")

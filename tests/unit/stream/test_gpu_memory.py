@@ -12,12 +12,15 @@ from tests.phantoms import write_scan
 from tests.pretend_cupy import ERRORS, CUDADriverError, CUDARuntimeError, CuFFTError, failing
 from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
+from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.recon import cuda
+from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import sweep_batches
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
 from tomopipe.stream.memory import MemoryInputs, gpu_bytes
+from tomopipe.stream.try_sweep import plan_of, sweep_slices
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +100,22 @@ def test_a_sweep_takes_no_more_of_a_gpu_than_the_formula_says(
                 images.get()
         formula = cuda.sweep_gpu_bytes(n_angles, n_cols, batch_size)
         assert (0.1 if is_plain else 0.25) * formula < gpu.memory.peak_bytes < formula
+
+
+@pytest.mark.parametrize("n_angles", [180, 20_000])
+def test_a_sweep_of_half_acquisition_takes_no_more_of_a_gpu_than_the_formula_says(
+    monkeypatch, n_angles, is_plain
+):
+    """Of many projections most of it are widened sinograms."""
+    theta_rad = np.deg2rad(np.arange(n_angles) * 360 / n_angles)
+    half = HalfAcquisition(16, 12.0, unpaired(theta_rad))
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()) as gpu:
+        plan = plan_of(theta_rad, half, True, xp=gpu.xp)
+        sinogram = gpu.xp.ones((n_angles, 16), gpu.xp.float32)
+        for _, images in sweep_slices(sinogram, plan, np.linspace(10, 14, 16), (0.0, 0.0)):
+            images.get()
+    formula = cuda.sweep_gpu_bytes(n_angles, 32, plan.batch_size, is_half=True)
+    assert (0.1 if is_plain else 0.25) * formula < gpu.memory.peak_bytes < formula
 
 
 N_ANGLES, N_ROWS, N_COLS, COR_PX = 31, 21, 32, 15.2

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from tomopipe.config import FullReconBlock
+from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.recipe import stripe_rows
+from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.array import pinned_bytes
 from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.plan import make_plan
@@ -34,6 +36,8 @@ from tomopipe.stream.memory import (
     try_recon_mb,
     usable_bytes,
 )
+from tomopipe.stream.try_sweep import plan_of, sweep_slices
+from tomopipe.volumes.output_size import BASE_BYTES
 
 SCAN = MemoryInputs(3072, 2048, 2048, itemsize=2, full_rotation=False, decode_bytes=0)
 USUAL = (3072, 2048, 2048)
@@ -315,3 +319,17 @@ def test_sweep_does_not_grow_with_the_number_of_cors():
     few, many = peak_of(lambda: work(16)), peak_of(lambda: work(160))
     assert many < few + 2**20
     assert few < sweep_bytes(100, 200, 16)
+
+
+def test_a_sweep_of_half_acquisition_widens_a_sinogram_for_each_slice():
+    theta_rad = np.deg2rad(np.arange(4000) * 360 / 4000)
+    half = HalfAcquisition(32, 28.0, unpaired(theta_rad))
+
+    def work():
+        plan = plan_of(theta_rad, half, True)
+        sinogram = np.ones((4000, 32), np.float32)
+        for _ in sweep_slices(sinogram, plan, np.linspace(24, 30, 20), (0.0, 0.0), threads=1):
+            pass
+
+    formula = sweep_bytes(4000, 64, 16, is_half=True) - BASE_BYTES
+    assert 0.5 * formula < peak_of(work) < formula

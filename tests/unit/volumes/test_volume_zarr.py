@@ -12,7 +12,7 @@ from tests.unit.volumes.conftest import averaged
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volumes import volume_zarr
-from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.encoding import encoding_of, with_statistics
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import Origin, open_volume
 
@@ -166,6 +166,23 @@ def test_levels_of_whole_numbers_average_the_values_not_the_rounded(tmp_path):
     assert level.dtype == np.uint8
     values = encoding.offset + encoding.scale * level[:5, :37, :67]
     np.testing.assert_allclose(values, averaged(DATA[:20, :148, :268], 4), atol=0.51 * 2 / 255)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint16", "uint8"])
+def test_encoded_slices_are_averaged_along_one_axis_after_the_other(tmp_path, dtype):
+    """To the bit: the same volume is the same file, whatever computes the averages."""
+    encoding = encoding_of(dtype, (0.1, 2))
+    slices = with_statistics(DATA, encoding, SHAPE[0] // 2, encode=True)
+    assert slices.slices.dtype == dtype
+    with new_volume(tmp_path / "x", SHAPE, output_format="zarr", encoding=encoding) as put:
+        put(0, slices)
+    values = encoding.decode(slices.slices)
+    for axis in range(3):
+        first, second = (np.moveaxis(values, axis, 0)[k::2] for k in (0, 1))
+        first[: len(second)] = np.float32(0.5) * (first[: len(second)] + second)
+        values = np.moveaxis(first, 0, axis)
+    level = zarr.open_group(tmp_path / "x", mode="r")["1"][:]
+    assert level.tobytes() == encoding.encode(values).tobytes()
 
 
 @pytest.mark.parametrize("side", [2048, 4096])
