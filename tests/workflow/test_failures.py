@@ -35,6 +35,7 @@ from tomopipe.cli.outcome import show
 from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
 from tomopipe.review.store import Store
+from tomopipe.storage import run_folder
 
 KILL = "os.kill(os.getpid(), 9)"
 RAISE = "raise RuntimeError('injected')"
@@ -323,6 +324,12 @@ def test_a_closed_folder_is_named_before_any_job(campaign):
         assert said.startswith(f"tomopipe: {campaign}/{name}: cannot be written, and a run"), said
         assert f"`chmod u+rwX {campaign}/{name}`" in said
         (campaign / name).chmod(0o755)
+    (run_folder.of(campaign / "results", "") / "killed").mkdir(parents=True)
+    (campaign / "results" / ".runs").chmod(0o555)
+    status, said, errors = heeding("run", campaign)
+    assert (status, "Traceback" in said, errors) == (1, False, "")
+    assert f"{campaign}/results/.runs: a run of another user that was killed" in said
+    (campaign / "results" / ".runs").chmod(0o755)
     for name in (".snakemake", ".snakemake/iocache"):
         (campaign / name).chmod(0o555)
     run = snakemake(campaign, "-n", environment={}, by=HEEDING)

@@ -197,8 +197,8 @@ def closed_folders(campaign: Campaign) -> str:
     if not (shut := closed(written) or closed(steps)):
         return ""
     return (
-        f"{', '.join(map(str, shut))}: cannot be written, and a run does. Give yourself the right "
-        f"to: {giving_rights(shut)}; or copy the campaign to a folder of your own"
+        f"{some_of([*map(str, shut)], _N_NAMED)}: cannot be written, and a run does. Give yourself "
+        f"the right to: {giving_rights(shut)}; or copy the campaign to a folder of your own"
     )
 
 

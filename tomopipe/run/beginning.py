@@ -28,7 +28,7 @@ from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
 from tomopipe.storage import run_folder
-from tomopipe.storage.atomic import closed
+from tomopipe.storage.atomic import closed, giving_rights
 from tomopipe.storage.json_files import json_or
 
 _MOST_SAID = 20
@@ -126,6 +126,11 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
         if fault := slurm.cancel([], *options, "--state=PENDING"):  # in the queue, and no others
             print(f"tomopipe: {fault}", file=sys.stderr)
         _wait_for_running(campaign, run.before)
+    if shut := closed([run_folder.of(campaign.results, "")]):
+        raise TomopipeError(
+            f"{shut[0]}: a run of another user that was killed has left it, and it cannot be "
+            f"removed. Give yourself the right to: {giving_rights(shut)}; or ask them to run."
+        )
     with room_for(campaign.results):
         folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
         (folder / _CONFIG).write_text(json.dumps(config), "utf-8")
