@@ -62,7 +62,7 @@ def queue_entries(
 
 def shown_cor(scan: ScanRecord) -> float | None:
     """Return the COR to show first: set by hand, resolved, fixed, or the best estimate."""
-    cor_px = scan.best_px if scan.manual.px is None else scan.manual.px
+    cor_px = scan.best_px if scan.manual_px is None else scan.manual_px
     return None if cor_px is None else round(cor_px, 4)
 
 
@@ -76,7 +76,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "index": scan.index,
         "state": state,
         "cor_px": shown_cor(scan),
-        "source": scan.source if manual.px is None else "manual",
+        "source": scan.source if scan.manual_px is None else "manual",
         "confidence": prediction.confidence if prediction else None,
         "predicted_px": prediction.cor_px if prediction else None,
         "confident_outlier": bool(scan.of_another_series),
