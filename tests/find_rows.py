@@ -30,9 +30,6 @@ def rows_of(
         pairs=projections[frames].astype(np.float32).reshape(-1, 2, n_rows, n_cols),
         pair_theta_rad=theta_rad[frames],
         n_rows=n_rows,
-        theta_missing=False,
-        minus_log=True,
-        failed="",
     )
 
 

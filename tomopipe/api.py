@@ -232,9 +232,6 @@ def _rows(every: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Rows:
         pairs=images,
         pair_theta_rad=theta_rad[pairs],
         n_rows=n_rows,
-        theta_missing=False,
-        minus_log=True,
-        failed="",
         edge_slopes_per_px=edge_slopes_of(every.mean(axis=(0, 1))),
     )
 

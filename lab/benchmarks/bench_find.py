@@ -220,9 +220,6 @@ def rows_of(sinogram, theta_deg):
         pairs=sinogram[pairs].reshape(-1, 2, 1, sinogram.shape[1]),
         pair_theta_rad=theta_rad[pairs],
         n_rows=1,
-        theta_missing=False,
-        minus_log=True,
-        failed="",
     )
 
 

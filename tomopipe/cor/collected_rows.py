@@ -24,18 +24,24 @@ if TYPE_CHECKING:
     import h5py
 
 FORMAT = 2
-_ARRAYS = {
+# of each dataset its type and dimensions
+_STORED: dict[str, tuple[Any, int]] = {
     "sinograms": (np.float32, 3),
     "row_index": (np.int64, 1),
     "theta_rad": (np.float64, 1),
     "pairs": (np.float32, 4),
     "pair_theta_rad": (np.float64, 2),
+    "n_rows": (np.int64, 0),
+    "first_col": (np.int64, 0),
+    "theta_missing": (np.bool_, 0),
+    "minus_log": (np.bool_, 0),
 }
-_OPTIONAL = {
-    "plain_sinograms": np.float32,
-    "flat_levels": np.float64,
-    "dark_levels": np.float64,
-    "numbers": np.int64,
+_OPTIONAL: dict[str, tuple[Any, int]] = {
+    "plain_sinograms": (np.float32, 3),
+    "flat_levels": (np.float64, 1),
+    "dark_levels": (np.float64, 1),
+    "n_stuck": (np.int64, 0),
+    "numbers": (np.int64, 1),
 }
 
 
@@ -58,9 +64,9 @@ class Rows:
     # (n_pairs, 2): their angles, the second within half a step of the first + pi
     pair_theta_rad: NDArray[np.float64]
     n_rows: int  # rows of the detector
-    theta_missing: bool  # whether the angles are assumed
-    minus_log: bool  # whether values are line integrals, not transmission
-    failed: str  # why try_recon failed, or ""; the arrays are empty then
+    theta_missing: bool = False  # whether the angles are assumed
+    minus_log: bool = True  # whether values are line integrals, not transmission
+    failed: str = ""  # why try_recon failed, or ""; the arrays are empty then
     first_col: int = 0  # column of the detector that is the first one here
     # (n_kept, n_angles, n_cols): `sinograms` with flat, dark, logarithm, distortion and roll
     # corrected and nothing else; None: they are the same
@@ -87,10 +93,10 @@ class Rows:
 
 def failed_rows(reason: str) -> Rows:
     """Return the record of a scan whose rows could not be made, and why (not empty)."""
-    arrays: dict[str, Any] = {
-        name: np.zeros((0,) * ndim, dtype) for name, (dtype, ndim) in _ARRAYS.items()
+    arrays: Any = {
+        name: np.zeros((0,) * ndim, dtype) for name, (dtype, ndim) in _STORED.items() if ndim
     }
-    return Rows(**arrays, n_rows=0, theta_missing=False, minus_log=True, failed=reason)
+    return Rows(**arrays, n_rows=0, failed=reason)
 
 
 def write_rows(
@@ -101,20 +107,13 @@ def write_rows(
         file.attrs["format"] = FORMAT
         if made_from:
             file.attrs["made_from"] = json.dumps(made_from, sort_keys=True)
-        for name, (dtype, _) in _ARRAYS.items():
-            put(file, name, np.asarray(getattr(rows, name), dtype=dtype))
-        put(file, "n_rows", int(rows.n_rows))
-        put(file, "first_col", int(rows.first_col))
+        for name, (dtype, _) in (_STORED | _OPTIONAL).items():
+            values = getattr(rows, name)
+            if values is not None and (name != "n_stuck" or values):
+                put(file, name, np.asarray(values, dtype=dtype))
         put(file, "falls_per_px", np.asarray(rows.edge_slopes_per_px, dtype=np.float64))
         for kind, numbers in sorted((rows.bad_frames or {}).items()):
             put(file, f"bad_frames/{kind}", np.asarray(numbers, dtype=np.int64))
-        for name, float_type in _OPTIONAL.items():
-            if (values := getattr(rows, name)) is not None:
-                put(file, name, np.asarray(values, dtype=float_type))
-        if rows.n_stuck:
-            put(file, "n_stuck", int(rows.n_stuck))
-        put(file, "theta_missing", bool(rows.theta_missing))
-        put(file, "minus_log", bool(rows.minus_log))
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
         reason = rows.failed.encode("utf-8", "surrogateescape")
         put(file, "failed", np.frombuffer(reason, dtype=np.uint8))
@@ -142,23 +141,17 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             f"{path}: expected rows of format {FORMAT}; got {file.attrs.get('format')}. "
             "Delete it and run try_recon again."
         )
-    bad = file.get("bad_frames")
-    left, right = file["falls_per_px"][()].tolist()
+    bad, (left, right) = file.get("bad_frames"), file["falls_per_px"][()].tolist()
+    values: dict[str, Any] = {}
+    for name, (dtype, ndim) in (_STORED | _OPTIONAL).items():
+        if name in _STORED or name in file:
+            stored = file[name][()].astype(dtype, copy=False)
+            values[name] = stored if ndim else stored.item()
     return Rows(
-        **{name: file[name][()].astype(dtype, copy=False) for name, (dtype, _) in _ARRAYS.items()},
-        n_rows=int(file["n_rows"][()]),
-        first_col=int(file["first_col"][()]),
-        theta_missing=bool(file["theta_missing"][()]),
-        minus_log=bool(file["minus_log"][()]),
+        **values,
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
         edge_slopes_per_px=(left, right),
-        n_stuck=int(file["n_stuck"][()]) if "n_stuck" in file else 0,
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
-        **{
-            name: file[name][()].astype(dtype, copy=False)
-            for name, dtype in _OPTIONAL.items()
-            if name in file
-        },
     )
 
 
@@ -188,8 +181,8 @@ def collect_rows(
     constant.refuse(scan.numbers)
     bad_frames = _bad_frames(scan, row_index, raw_rows, raw_frames, recipe)
     geometry = geometry_only(recipe)
-    plain = corrections_of(scan, geometry)
-    sinograms = _correct_rows(scan, plain, row_index, raw_rows, threads)
+    plain = corrections = corrections_of(scan, geometry)
+    plain_sinograms = sinograms = _correct_rows(scan, plain, row_index, raw_rows, threads)
     if np.ptp(sinograms[0]) == 0:
         raise ScanError(_why_equal(scan, row_index[0], float(sinograms[0, 0, 0])))
     averaged = {
@@ -198,7 +191,10 @@ def collect_rows(
     }
     n_pair_rows = -(-scan.n_rows // -(-scan.n_rows // MAX_PAIR_ROWS))
     pair_images = [averaged[frame] for frame in pairs.ravel().tolist()]
-    rows = Rows(
+    if recipe != geometry:
+        corrections = corrections_of(scan, recipe)
+        sinograms = _correct_rows(scan, corrections, row_index, raw_rows, threads)
+    return Rows(
         sinograms=sinograms,
         row_index=np.array(row_index, dtype=np.int64),
         theta_rad=np.asarray(scan.theta_rad, dtype=np.float64),
@@ -206,23 +202,14 @@ def collect_rows(
         pair_theta_rad=np.asarray(scan.theta_rad, dtype=np.float64)[pairs],
         n_rows=scan.n_rows,
         first_col=scan.first_col,
-        theta_missing=False,
         minus_log=recipe.minus_log,
-        failed="",
+        plain_sinograms=None if recipe == geometry else plain_sinograms,
+        edge_slopes_per_px=measure_edge_slopes(scan, corrections),
         bad_frames=bad_frames,
         flat_levels=_flat_levels(scan, recipe),
         dark_levels=scan.dark_levels,
         n_stuck=int(np.count_nonzero(scan.stuck)),
         numbers=np.asarray(scan.numbers, dtype=np.int64),
-    )
-    if recipe == geometry:
-        return replace(rows, edge_slopes_per_px=measure_edge_slopes(scan, plain))
-    asked_for = corrections_of(scan, recipe)
-    return replace(
-        rows,
-        sinograms=_correct_rows(scan, asked_for, row_index, raw_rows, threads),
-        plain_sinograms=sinograms,
-        edge_slopes_per_px=measure_edge_slopes(scan, asked_for),
     )
 
 

@@ -23,7 +23,6 @@ References
    tomography", Opt. Express 22, 19078 (2014).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,34 +79,17 @@ def wedge_metric(
     sign = np.where(v % 2 == 0, 1.0, -1.0).astype(np.float32)[:, None]
     back = np.exp(1j * np.pi * v / n).astype(np.complex64)[:, None]
     constant = direct + back * np.conj(whole)
+    low, high = max(0, int(shifts[0])), n_cols + min(0, int(shifts[0]))
+    part = whole if high - low == n_cols else spectrum[:, low:high] @ wave[low:high]  # W
     metric = np.empty(len(shifts))
-    for i, part in enumerate(_parts(spectrum, wave, whole, shifts)):
-        phase = np.exp(-2j * np.pi * k * ((n_cols - 1 + shifts[i]) % n_cols) / n_cols)
+    for i, shift in enumerate(shifts.tolist()):
+        if i:  # one column less or more from one shift to the next
+            column, change = (shift - 1, -1) if shift > 0 else (n_cols - 1 + shift, 1)
+            part = part + change * spectrum[:, column, None] * wave[column]
+        phase = np.exp(-2j * np.pi * k * ((n_cols - 1 + shift) % n_cols) / n_cols)
         total = constant + (sign * phase.astype(np.complex64)) * part - back * np.conj(part)
         metric[i] = np.vdot(weight, np.abs(total))
     return metric / weight.sum()
-
-
-def _parts(
-    spectrum: NDArray[np.complex64],
-    wave: NDArray[np.complex64],
-    whole: NDArray[np.complex64],
-    shifts: NDArray[np.intp],
-) -> Iterator[NDArray[np.complex64]]:
-    """Yield W for each shift: one column less or more from one shift to the next."""
-    n_cols = len(wave)
-    first = int(shifts[0])
-    low, high = max(0, first), n_cols + min(0, first)
-    part = whole.copy() if high - low == n_cols else spectrum[:, low:high] @ wave[low:high]
-    yield part
-    for shift in shifts[1:]:
-        if shift > 0:
-            column = int(shift) - 1
-            part = part - spectrum[:, column, None] * wave[column]
-        else:
-            column = n_cols - 1 + int(shift)
-            part = part + spectrum[:, column, None] * wave[column]
-        yield part
 
 
 def _region(
@@ -185,8 +167,7 @@ class CurveSet:
     # compressed to sign(z) log(1 + z**2 / 4)
     prominence: NDArray[np.float32]
     valid: NDArray[np.bool_]  # (n_kinds,): whether a kind has a signal
-    overlap: NDArray[np.float32]  # (n_grid,): share of the columns that overlap about a COR
-    texture: NDArray[np.float32]  # likewise, of the texture in opposing rows
+    texture: NDArray[np.float32]  # (n_grid,): its share in opposing rows that overlaps
     scan: dict[str, float]  # numbers that describe the scan (`describe`)
 
 
@@ -236,7 +217,6 @@ class Curves:
             raw=raw.astype(np.float32),
             prominence=(np.sign(height) * np.log1p(height**2 / 4)).astype(np.float32),
             valid=valid,
-            overlap=(1 - np.abs(np.linspace(-1, 1, len(cor_px)))).astype(np.float32),
             texture=texture.astype(np.float32),
             scan=describe(self.prepared),
         )
@@ -244,13 +224,11 @@ class Curves:
     @cached_property
     def moving(self) -> NDArray[np.float64] | None:
         """Difference of opposing lines without fixed patterns; None without lines."""
-        moving = self.prepared.moving
+        moving = self.prepared.opposing.get("moving")
+        if moving is None:
+            return None
         power = _MOVING_OVERLAP[self.prepared.angles.full_rotation]
-        return (
-            None
-            if moving is None
-            else difference_score(moving.binned(self.binning), _MOVING_PX, power)
-        )
+        return difference_score(moving.binned(self.binning), _MOVING_PX, power)
 
     @cached_property
     def centre_of_mass(self) -> tuple[float, float] | None:
@@ -275,15 +253,14 @@ def _evidence(curves: Curves) -> tuple[Evidence, NDArray[np.float64]]:
     prepared, binning, cor_px = curves.prepared, curves.binning, curves.cor_px
     result: Evidence = {}
     texture = np.zeros(len(cor_px))
-    for name, opposing in _opposing(prepared).items():
-        matched = registration_score(opposing.binned(binning))
-        if matched is not None:
+    for name, lines in prepared.opposing.items():
+        if name == "moving" and curves.moving is not None:
+            result[name] = cor_px, curves.moving
+        elif name == "difference":
+            result[name] = cor_px, difference_score(lines.binned(binning))
+        elif matched := registration_score(lines.binned(binning)):
             result[name] = cor_px, matched[0][-1]
             texture = matched[1][-1]
-    if prepared.most_lines is not None:
-        result["difference"] = cor_px, difference_score(prepared.most_lines.binned(binning))
-    if curves.moving is not None:
-        result["moving"] = cor_px, curves.moving
     if np.rad2deg(prepared.angles.gap_rad) <= _MAX_GAP_DEG:
         n_cols = prepared.n_cols // binning
         limit = int((1 - MIN_OVERLAP) * n_cols)
@@ -304,11 +281,6 @@ def _evidence(curves: Curves) -> tuple[Evidence, NDArray[np.float64]]:
     return result, texture
 
 
-def _opposing(prepared: Prepared) -> dict[str, OpposingLines]:
-    both = {"pairs": prepared.opposing_projections, "rows": prepared.opposing_rows}
-    return {name: opposing for name, opposing in both.items() if opposing is not None}
-
-
 def describe(prepared: Prepared) -> dict[str, float]:
     """Return numbers that describe how reliable each kind of evidence is in this scan.
 
@@ -322,7 +294,7 @@ def describe(prepared: Prepared) -> dict[str, float]:
     first = prepared.plain[0]
     noise = robust_sigma(np.diff(first[:: max(1, len(first) // 64)], axis=1)) / np.sqrt(2.0)
     extent = float(np.ptp(np.percentile(first[:: max(1, len(first) // 64)], [2, 98])))
-    images = prepared.opposing_projections
+    images = prepared.opposing.get("pairs")
     short = float(not angles.reaches_180 and angles.gap_rad > 0)
     return {
         "half_turn": 1.0 - short - float(angles.full_rotation),
@@ -353,12 +325,11 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
     if prepared.unusable_angles:
         return refined_px
     reach_px = curves.reach_px
-    for name, opposing in _opposing(prepared).items():
-        if registered := register(opposing, near_px, reach_px):
-            refined_px[name] = registered[0]
-    for name, lines in (("difference", prepared.most_lines), ("moving", prepared.moving)):
-        if lines is not None:
+    for name, lines in prepared.opposing.items():
+        if name in ("difference", "moving"):
             refined_px[name] = _least_difference(lines, near_px, reach_px)
+        elif registered := register(lines, near_px, reach_px):
+            refined_px[name] = registered[0]
     if np.rad2deg(prepared.angles.gap_rad) <= _MAX_GAP_DEG:
         sinograms = prepared.sinograms[:_FINE_ROWS]
         refined_px["wedge"] = refine_wedge(sinograms, prepared.angles, near_px, reach_px)

@@ -63,7 +63,7 @@ def subtract_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_
     level, air, height = result
     still = _still(level, air, height)
     if still.sum() < air.sum():
-        level = _subtract_lines(sinogram, _slow_lines(sinogram, still))
+        level, _ = _less_air(sinogram, still)
     return level, still
 
 
@@ -106,7 +106,7 @@ def _find_air(
         return None
     air = np.zeros(n_cols, dtype=bool)
     air[:width] = air[-width:] = True
-    level = _subtract_lines(sinogram, _air_lines(sinogram, air))
+    level, _ = _less_air(sinogram, air, slow=False)
     for _ in range(3):  # air is found better once the drift is gone
         smooth = ndimage.uniform_filter(level, (min(5, n_angles), 5), mode="nearest")
         height = float(np.percentile(smooth, 98))
@@ -119,9 +119,8 @@ def _find_air(
             return None
         air = np.zeros(n_cols, dtype=bool)
         air[:left] = air[n_cols - right :] = True
-        fitted = _slow_lines(sinogram, air)
-        level = _subtract_lines(sinogram, fitted)
-    if np.percentile(np.abs(fitted[:, 0]), 95) > _MAX_DRIFT * height:
+        level, offset = _less_air(sinogram, air)
+    if np.percentile(np.abs(offset), 95) > _MAX_DRIFT * height:
         return None
     return level, air, height
 
@@ -153,25 +152,19 @@ def _least_air(n_cols: int) -> int:
     return max(4, round(0.02 * n_cols))
 
 
-def _lines(n_cols: int) -> NDArray[np.float64]:
-    """A constant and a slope, shape (n_cols, 2)."""
-    return np.stack([np.ones(n_cols), np.linspace(-0.5, 0.5, n_cols)], axis=1)
+def _less_air(
+    sinogram: Image, air: NDArray[np.bool_], *, slow: bool = True
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Subtract from each angle the line through its air; also the offsets of the lines.
 
-
-def _air_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Offset and slope of the air at each angle, shape (n_angles, 2)."""
-    lines = _lines(sinogram.shape[1])[air]
-    return np.asarray(sinogram[:, air].astype(np.float64) @ np.linalg.pinv(lines).T)
-
-
-def _slow_lines(sinogram: Image, air: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """As `_air_lines`, smoothed over neighbouring angles, for a beam that drifts slowly."""
-    return np.asarray(ndimage.gaussian_filter1d(_air_lines(sinogram, air), 1.0, axis=0))
-
-
-def _subtract_lines(sinogram: Image, fitted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Subtract offsets and slopes (n_angles, 2) from a sinogram."""
-    return np.asarray(sinogram - fitted @ _lines(sinogram.shape[1]).T)
+    Those of a beam that drifts slowly are smoothed over neighbouring angles.
+    """
+    n_cols = len(air)
+    line = np.stack([np.ones(n_cols), np.linspace(-0.5, 0.5, n_cols)], axis=1)
+    fitted = sinogram[:, air].astype(np.float64) @ np.linalg.pinv(line[air]).T
+    if slow:
+        fitted = ndimage.gaussian_filter1d(fitted, 1.0, axis=0)
+    return sinogram - fitted @ line.T, fitted[:, 0]
 
 
 def mass_and_centre(

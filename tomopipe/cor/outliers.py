@@ -154,34 +154,30 @@ def fix_series(
     """
     chosen = sorted((m for m in members if m.selected), key=lambda m: (m.index, m.scan))
     before = _flagged([_start(member) for member in chosen], max_delta_px)
-    kept_by_hand = [protect_manual and row.source == "manual" for row in before]
-    good = [
-        row
-        for row, by_hand in zip(before, kept_by_hand, strict=True)
-        if row.before_px is not None and (by_hand or not row.flagged)
-    ]
+
+    def is_fixed(row: Fix) -> bool:
+        return row.flagged and not (protect_manual and row.source == "manual")
+
+    good = [row for row in before if row.before_px is not None and not is_fixed(row)]
     after: list[Fix] = []
-    donors_px: list[float | None] = []
-    for row, member, by_hand in zip(before, chosen, kept_by_hand, strict=True):
+    donors_px = [_start(member).before_px for member in members if not member.selected]
+    for row, member in zip(before, chosen, strict=True):
         is_confident = (
             row.flagged
             and row.source != "manual"
             and protect_confident is not None
             and member.confidence >= protect_confident
         )
-        if row.flagged and by_hand:
-            fixed = _noted(row, "manual, kept")
-        elif row.flagged or row.before_px is None:
+        if is_fixed(row) or row.before_px is None:
             fixed = _by_neighbours(row, good, member.n_cols)
         else:
-            fixed = row
+            fixed = _noted(row, "manual, kept") if row.flagged else row
         if is_confident:
             fixed = _confident_outlier(_start(member), fixed, member.confidence)
         after.append(fixed)
         # Filled CORs are no donors: only those that existed before, as pass 1 left them.
         if not (row.before_px is None or is_confident):
             donors_px.append(fixed.after_px)
-    donors_px += (_start(member).before_px for member in members if not member.selected)
     finite_px = [cor_px for cor_px in donors_px if cor_px is not None]
     return [_filled(row, finite_px, member) for row, member in zip(after, chosen, strict=True)]
 

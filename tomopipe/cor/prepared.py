@@ -10,6 +10,7 @@ other angles, mirrored about the same column, are the null hypothesis that a mat
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,41 +105,45 @@ class Prepared:
         return self.rotating_share >= _MIN_ROTATING_SHARE
 
     @cached_property
-    def opposing_rows(self) -> OpposingLines | None:
-        """Rows of the sinograms 180 degrees apart, or None."""
-        return opposing_sinograms(self.sinograms, self.angles)
+    def opposing(self) -> dict[str, OpposingLines]:
+        """Opposing lines of each kind of evidence that has some.
 
-    @cached_property
-    def opposing_projections(self) -> OpposingLines | None:
-        """The projections closest to 180 degrees apart, or None."""
-        return opposing_projections(self.rows)
-
-    @cached_property
-    def most_lines(self) -> OpposingLines | None:
-        """Opposing rows, or projections 180 degrees apart to 1 px that hold more lines."""
-        rows, images = self.opposing_rows, self.opposing_projections
+        Those of "pairs" are the projections closest to 180 degrees apart, those of "rows" of the
+        sinograms; "difference" has rows, or projections 180 degrees apart to 1 px that hold more
+        lines. "moving" has lines without fixed patterns: dust, rings, an outdated flat field. Over
+        360 degrees the mean of all angles is subtracted, and neighbouring angles are averaged
+        against noise. Over less, the mean of the sample is not the same on both sides of the axis:
+        there each line is taken less its counterpart.
+        """
+        images = opposing_projections(self.rows)
+        rows = opposing_sinograms(self.sinograms, self.angles)
+        most = rows
         if rows is None or (
             images is not None and images.motion_px <= 1.0 and len(images.direct) > len(rows.direct)
         ):
-            return images
-        return rows
+            most = images
+        if self.angles.full_rotation:
+            moving = [
+                ndimage.gaussian_filter1d(s - s.mean(axis=0), _ALIKE_ROWS, axis=0, mode="wrap")
+                for s in self.sinograms
+            ]
+            without = opposing_sinograms(moving, self.angles)
+        else:
+            without = most and subtract_counterparts(most)
+        lines = {"pairs": images, "rows": rows, "difference": most, "moving": without}
+        return {kind: of_kind for kind, of_kind in lines.items() if of_kind is not None}
 
-    @cached_property
-    def moving(self) -> OpposingLines | None:
-        """Opposing lines without fixed patterns: dust, rings, an outdated flat field.
+    def lines_as_taken(self, n_rows: int) -> Image:
+        """Return up to `n_rows` rows to match, in the order of acquisition."""
+        return self.lines_to_match[:n_rows, np.argsort(self.angles.order)]
 
-        Over 360 degrees the mean of all angles is subtracted, and neighbouring angles are averaged
-        against noise. Over less, the mean of the sample differs between the two sides of the axis,
-        so each line has its counterpart subtracted instead.
-        """
-        if not self.angles.full_rotation:
-            lines = self.most_lines
-            return None if lines is None else subtract_counterparts(lines)
-        moving = [
-            ndimage.gaussian_filter1d(s - s.mean(axis=0), _ALIKE_ROWS, axis=0, mode="wrap")
-            for s in self.sinograms
-        ]
-        return opposing_sinograms(moving, self.angles)
+    @property
+    def median_step_rad(self) -> float:
+        """Median step between projections; 0 if there is none, or it is too large."""
+        steps_rad = np.abs(np.diff(self.rows.theta_rad))
+        step_rad = float(np.median(steps_rad)) if len(steps_rad) else 0.0
+        step_px = step_rad * self.n_cols / 2 / self.match_binning
+        return step_rad if step_px <= _MAX_STEP_PX else 0.0
 
     @property
     def unusable_angles(self) -> str:
@@ -151,19 +156,6 @@ class Prepared:
     def no_signal(self) -> str:
         """Why no classical evidence can show the axis in these rows, or ""."""
         return self.unusable_angles or ("" if self.shows_sample else NO_SAMPLE)
-
-
-def lines_as_taken(prepared: Prepared, n_rows: int) -> Image:
-    """Return up to `n_rows` rows to match, in the order of acquisition."""
-    return prepared.lines_to_match[:n_rows, np.argsort(prepared.angles.order)]
-
-
-def median_step_rad(prepared: Prepared) -> float:
-    """Return the median step between projections; 0 if there is none, or it is too large."""
-    steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
-    step_rad = float(np.median(steps_rad)) if len(steps_rad) else 0.0
-    step_px = step_rad * prepared.n_cols / 2 / prepared.match_binning
-    return step_rad if step_px <= _MAX_STEP_PX else 0.0
 
 
 def match(
@@ -183,6 +175,20 @@ def match(
     inside = overlap_sums(np.sum(lines**2, axis=0, dtype=np.float64), reach)
     norm = np.sqrt(inside[second] * inside[first, ::-1])
     return np.asarray(product / np.maximum(norm, 1e-6 * inside.max() + 1e-30))
+
+
+def overlapping(
+    lines: NDArray[Any], partners: NDArray[Any], cor_px: float, binning: int, extra_lag: int = 0
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Columns of lines, and of their mirrored partners, that overlap about a COR.
+
+    The lines are binned; the partners are shifted to the right by a few half columns more.
+    """
+    n_cols = lines.shape[-1]
+    lag = round(2 * float(bin_cor(cor_px, binning=binning))) - (n_cols - 1) + extra_lag
+    low = max(0, lag)
+    high = max(low, min(n_cols, n_cols + lag))
+    return lines[..., low:high], partners[..., ::-1][..., low - lag : high - lag]
 
 
 _ROTATION_COLS = 320  # columns left by binning, about
@@ -238,15 +244,11 @@ def _match_with(
         binned = bin_columns(rows, binning).astype(np.float64)
         both.append(ndimage.gaussian_filter1d(binned, _SMOOTH_PX, axis=-1, mode="nearest"))
     lines, partners = both
-    n_cols = lines.shape[2]
-    middle = round(2 * float(bin_cor(cor_px, binning=binning))) - (n_cols - 1)
     best = None
-    for lag in range(middle - _LAGS, middle + _LAGS + 1):
-        low, high = max(0, lag), min(n_cols, n_cols + lag)
-        if high - low < 8:
+    for extra_lag in range(-_LAGS, _LAGS + 1):
+        first, second = overlapping(lines, partners, cor_px, binning, extra_lag)
+        if first.shape[-1] < 8:
             continue
-        first = lines[..., low:high]
-        second = partners[..., ::-1][..., low - lag : high - lag]
         first = first - first.mean(axis=-1, keepdims=True)
         second = second - second.mean(axis=-1, keepdims=True)
         energy = np.sum(first**2, axis=(0, 2)) * np.sum(second**2, axis=(0, 2))

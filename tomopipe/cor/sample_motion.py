@@ -23,9 +23,8 @@ from tomopipe.arrays import evenly_spread
 from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.mass import mass_and_centre, subtract_air
 from tomopipe.cor.methods import Decision
-from tomopipe.cor.prepared import Floats, Numbers, Prepared, lines_as_taken, match, median_step_rad
+from tomopipe.cor.prepared import Floats, Numbers, Prepared, match, overlapping
 from tomopipe.cor.sinograms import Image, bin_columns, rows_at
-from tomopipe.geometry import bin_cor
 
 _MAX_ROWS = 3
 _AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that a pair is compared with
@@ -87,11 +86,11 @@ def reject_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[
 
 def _neighbours(prepared: Prepared) -> _Pairs | None:
     """Register each projection with the next one; None where they are too far apart, or few."""
-    median_rad = median_step_rad(prepared)
+    median_rad = prepared.median_step_rad
     steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
     if len(steps_rad) < _MIN_ANGLES or not median_rad:
         return None
-    matches = match(lines_as_taken(prepared, _MAX_ROWS), slice(0, -1), slice(1, None), _REACH)
+    matches = match(prepared.lines_as_taken(_MAX_ROWS), slice(0, -1), slice(1, None), _REACH)
     return _relative(matches, steps_rad <= _ALONG * median_rad)
 
 
@@ -142,7 +141,7 @@ def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
     first, second = scan[np.argmin(apart_rad, axis=1)][same], more[same]
     if not len(first) or second[0] < scan[0]:
         return None
-    matches = match(lines_as_taken(prepared, _MAX_ROWS), first, second, _REACH)
+    matches = match(prepared.lines_as_taken(_MAX_ROWS), first, second, _REACH)
     best_px, misfit = _peaks(matches)
     unmoved = 1 - matches[:, matches.shape[1] // 2]
     gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
@@ -248,14 +247,14 @@ def unmatched(prepared: Prepared) -> tuple[float, float] | None:
     theta_rad = prepared.rows.theta_rad
     if len(theta_rad) < 2 or np.ptp(theta_rad) < 2 * np.pi + _OVERLAP_RAD:
         return None
-    step_rad = median_step_rad(prepared)
+    step_rad = prepared.median_step_rad
     if not step_rad:
         return None
     first, neighbour, repeated = _pairs(theta_rad, step_rad)
     n_pairs = first.shape[1]
     if n_pairs < _LEAST_PAIRS:
         return None
-    lines = lines_as_taken(prepared, _CHANGE_ROWS)
+    lines = prepared.lines_as_taken(_CHANGE_ROWS)
     changes = [
         lines[:, later] - lines[:, earlier] for earlier, later in (first, neighbour, repeated)
     ]
@@ -381,24 +380,17 @@ def _in_parts(values: Floats) -> Floats:
 
 
 def _opposing(prepared: Prepared, cor_px: float) -> Image | None:
-    """Return lines, then those 180 degrees later, flipped about the COR, in the common columns."""
-    angles, binning = prepared.angles, prepared.match_binning
+    """Return lines, then those half a rotation later, flipped about the COR: where both overlap."""
+    angles = prepared.angles
     first_rad = angles.theta_rad[angles.theta_rad < np.pi]
     if not angles.full_rotation or len(first_rad) < 2 * _DRIFT_LEAST_IN_PART * _AXIS_PARTS:
         return None
     first_rad = first_rad[evenly_spread(len(first_rad), _DRIFT_MOST_PAIRS)]
     lines = prepared.lines_to_match[:_DRIFT_ROWS]
-    lines = lines - lines.mean(axis=1, keepdims=True)  # without what does not move
-    n_cols = lines.shape[2]
-    shift = round(2 * float(bin_cor(cor_px, binning=binning))) - (n_cols - 1)
-    low, high = max(0, shift), min(n_cols, n_cols + shift)
-    if high - low < _LEAST_OVERLAP:
-        return None
-    both = []
-    for row in lines:
-        first, later = (
-            rows_at(row, angles.theta_rad, at_rad) for at_rad in (first_rad, first_rad + np.pi)
-        )
-        flipped = later[:, ::-1][:, low - shift : high - shift]
-        both.append(np.concatenate([first[:, low:high], flipped]))
-    return np.array(both)
+    lines = lines - lines.mean(axis=1, keepdims=True)  # less what does not move
+    first, later = (
+        np.array([rows_at(row, angles.theta_rad, at_rad) for row in lines])
+        for at_rad in (first_rad, first_rad + np.pi)
+    )
+    both = np.concatenate(overlapping(first, later, cor_px, prepared.match_binning), axis=1)
+    return both if both.shape[2] >= _LEAST_OVERLAP else None

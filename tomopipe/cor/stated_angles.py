@@ -3,16 +3,8 @@
 import numpy as np
 
 from tomopipe.cor.angular_range import proven_stop_deg, wider_range_deg
-from tomopipe.cor.prepared import (
-    Floats,
-    Numbers,
-    Prepared,
-    lines_as_taken,
-    match,
-    median_step_rad,
-)
+from tomopipe.cor.prepared import Floats, Numbers, Prepared, match, overlapping
 from tomopipe.cor.sinograms import Image, bin_columns, binning_to
-from tomopipe.geometry import bin_cor
 from tomopipe.scans.metadata import listed
 
 _COLS = 256  # columns left by binning, about: these are enough
@@ -68,7 +60,7 @@ def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) 
 def warn_of_slips(prepared: Prepared) -> str:
     """Return a warning where angles jump or stand still and projections do not, or ""."""
     theta_rad = prepared.rows.theta_rad
-    step_rad = median_step_rad(prepared)
+    step_rad = prepared.median_step_rad
     if len(theta_rad) < _MIN_ANGLES or not step_rad:
         return ""
     step_rad *= float(np.sign(np.median(np.diff(theta_rad))))
@@ -87,7 +79,7 @@ def warn_of_slips(prepared: Prepared) -> str:
     uneven = runs[:, largest[size[largest] >= _SLIP_STEPS]].T.tolist()
     if not uneven:
         return ""
-    lines = lines_as_taken(prepared, _ALL_ROWS)
+    lines = prepared.lines_as_taken(_ALL_ROWS)
     slips = [run for run in uneven if _go_on(lines, position, abs(step_rad), *run)]
     if not slips:
         return ""
@@ -181,19 +173,17 @@ def _closes(prepared: Prepared, cor_px: float) -> bool:
     covered_deg = np.ptp(theta_deg)
     if not _CLOSING_DEG[0] <= covered_deg <= _CLOSING_DEG[1] or not _is_even(theta_deg):
         return False
-    lines = lines_as_taken(prepared, _MAX_ROWS)
-    n_angles, n_cols = lines.shape[1:]
+    lines = prepared.lines_as_taken(_MAX_ROWS)
+    n_angles = lines.shape[1]
     neighbours = _least(match(lines, slice(0, -1), slice(1, None)))
     first = np.array([0, 0])
     closing, middle = _least(match(lines, first, np.array([n_angles - 1, n_angles // 2])))
     if closing > _ALIKE * np.median(neighbours) or middle < max(_OTHER, _WORSE * closing):
         return False
     # flipped about the axis, where both overlap
-    shift = round(2 * float(bin_cor(cor_px, binning=prepared.match_binning))) - (n_cols - 1)
-    low, high = max(0, shift), min(n_cols, n_cols + shift)
-    if high - low < _LEAST_OVERLAP:
+    ends = np.stack(overlapping(lines[:, 0], lines[:, -1], cor_px, prepared.match_binning), 1)
+    if ends.shape[2] < _LEAST_OVERLAP:
         return True
-    ends = np.stack([lines[:, 0, low:high], lines[:, -1, ::-1][:, low - shift : high - shift]], 1)
     (opposing,) = _least(match(ends, slice(0, 1), slice(1, 2)))
     return bool(opposing >= max(_OTHER, _WORSE * closing))
 

@@ -267,9 +267,6 @@ def keep(
         pairs=images[where].reshape(-1, 2, *images.shape[1:]),
         pair_theta_rad=theta_rad[pairs],
         n_rows=images.shape[1],
-        theta_missing=False,
-        minus_log=True,
-        failed="",
     )
 
 

@@ -102,8 +102,7 @@ def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> 
     for kept in _read(_path(work, split, name)):
         if abs(kept["near_px"] - near_px) <= _SAME * step_px:
             rotation = kept["rotation"]
-            rotation = None if rotation is None else tuple(rotation)
-            return Refinement(kept["fine_px"], rotation, kept["total_variation_px"])
+            return Refinement(kept["all_px"], None if rotation is None else tuple(rotation))
     return None
 
 

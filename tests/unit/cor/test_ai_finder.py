@@ -18,7 +18,7 @@ from tomopipe.cor.ai.finder import (
     find_ai,
 )
 from tomopipe.cor.ai.model_card import SHIPPED, read_card
-from tomopipe.cor.ai.network import RECIPE, NetworkOutput, recipe_hash
+from tomopipe.cor.ai.network import RECIPE, TOTAL_VARIATION, NetworkOutput, recipe_hash
 from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
@@ -58,10 +58,9 @@ def test_slices_that_agree_are_believed_where_registration_is_off(inputs):
 
     def cor_of(slices, minimum):
         registered = dict.fromkeys(("rows", "difference", "moving"), network_px - step_px)
-        fine_px = registered | {"slices": network_px + slices * step_px}
-        return combined_px(
-            inputs, chosen, Refinement(fine_px, None, network_px + minimum * step_px)
-        )
+        of_slices = {"slices": slices, TOTAL_VARIATION: minimum}
+        both_px = {kind: network_px + away * step_px for kind, away in of_slices.items()}
+        return combined_px(inputs, chosen, Refinement(registered | both_px, None))
 
     agreed = cor_of(3.0, 3.0)  # both beyond what one kind may be off
     assert network_px + 0.5 * step_px < agreed <= network_px + 3 * step_px
@@ -119,7 +118,9 @@ def test_minimum_total_variation_is_one_of_the_kinds(inputs):
     chosen = output_with_peak(inputs)
     network_px = float(inputs.cor_px[chosen.index])
     fine_px = {"slices": network_px + 0.4}
-    near, far = (Refinement(fine_px, None, network_px + away) for away in (0.3, 9.0))
+    near, far = (
+        Refinement(fine_px | {TOTAL_VARIATION: network_px + away}, None) for away in (0.3, 9.0)
+    )
     assert combined_px(inputs, chosen, near) == pytest.approx(network_px + 0.3)
     assert combined_px(inputs, chosen, far) == combined_px(
         inputs, chosen, Refinement(fine_px, None)

@@ -53,4 +53,5 @@ def test_less_than_180_degrees_says_nothing():
 
 
 def test_an_axis_at_the_border_overlaps_too_little():
-    assert rotation_gain(Prepared(rows_of(scan(84.3), THETA_180_DEG)), 1.0) is None
+    prepared = Prepared(rows_of(scan(84.3), THETA_180_DEG))
+    assert [rotation_gain(prepared, cor_px) for cor_px in (0.0, 1.0, 159.0)] == [None] * 3

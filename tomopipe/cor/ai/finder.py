@@ -25,14 +25,13 @@ from tomopipe.cor.curves import Curves, refine
 from tomopipe.cor.prepared import rotation_gain
 
 GROUPS = {
-    "registration": ("pairs", "rows", "difference", "moving"),
-    "wedge": ("wedge",),
-    "slices": ("slices",),
-    "mass": ("mass",),
+    "registration": (1.0, ("pairs", "rows", "difference", "moving")),
+    "wedge": (0.7, ("wedge",)),
+    "slices": (1.0, ("slices",)),
+    "mass": (0.7, ("mass",)),
 }
-"""Refined kinds of evidence that fail together, and share one vote."""
-# votes of a group; fewer where errors are larger
-_VOTES = {"registration": 1.0, "wedge": 0.7, "slices": 1.0, "mass": 0.7}
+"""Refined kinds of evidence that fail together share one vote, less where errors are larger."""
+_, _REGISTRATION = GROUPS["registration"]
 NEAR = 4  # samples of the grid that belong to one position
 _TRUSTED = 2.0  # samples between the network's estimate and a refined kind: a binned pixel
 _REGISTRATION_VOTES = 2.0  # all kinds of it together: they use the same lines
@@ -48,33 +47,24 @@ _AGREE_VOTES = 2.0  # of each, where they agree
 class Refinement:
     """Evidence at full size near one COR."""
 
-    fine_px: dict[str, float]  # refined COR of each kind of evidence that could refine, unbinned px
+    all_px: dict[str, float]  # COR of each kind of evidence, that of `TOTAL_VARIATION` included
     rotation: tuple[float, float] | None  # of `tomopipe.cor.prepared.rotation_gain`
-    total_variation_px: float | None = None  # COR of minimum total variation, if there is one
-
-    @property
-    def all_px(self) -> dict[str, float]:
-        """COR of each kind, that of minimum total variation included."""
-        if self.total_variation_px is None:
-            return self.fine_px
-        return self.fine_px | {TOTAL_VARIATION: self.total_variation_px}
 
 
 def refine_near(curves: Curves, near_px: float) -> Refinement:
     """Refine a COR (unbinned px) by all kinds of evidence that can; there may be none."""
-    minimum = curves.total_variation
-    fine_px = refine(curves, near_px)
-    refined_px = vote(fine_px) if fine_px else near_px
-    total_variation_px = None if minimum is None else minimum.best_px
-    return Refinement(fine_px, rotation_gain(curves.prepared, refined_px), total_variation_px)
+    refined_px, minimum = refine(curves, near_px), curves.total_variation
+    rotation = rotation_gain(curves.prepared, vote(refined_px) if refined_px else near_px)
+    coarse_px = {} if minimum is None else {TOTAL_VARIATION: minimum.best_px}
+    return Refinement(refined_px | coarse_px, rotation)
 
 
 def vote(refined_px: dict[str, float]) -> float:
     """Weighted median of refined CORs; the vote of a group is split among its kinds."""
     cast = []
-    for group, kinds in GROUPS.items():
+    for group_vote, kinds in GROUPS.values():
         of_group = [cor_px for kind, cor_px in refined_px.items() if kind in kinds]
-        cast += [(cor_px, _VOTES[group] / len(of_group)) for cor_px in of_group]
+        cast += [(cor_px, group_vote / len(of_group)) for cor_px in of_group]
     sorted_px, weights = np.array(sorted(cast)).T
     # No mean of two: it would be wrong wherever one of them is.
     return float(sorted_px[np.searchsorted(np.cumsum(weights), 0.5 * weights.sum())])
@@ -91,12 +81,10 @@ def combined_px(inputs: Inputs, output: NetworkOutput, refinement: Refinement) -
     network_px = float(np.sum(weight * cor_px) / np.sum(weight))
     step_px, all_px = float(inputs.cor_px[1] - inputs.cor_px[0]), refinement.all_px
     near = {k: px for k, px in all_px.items() if abs(px - network_px) <= _TRUSTED * step_px}
-    registered_px = [near[kind] for kind in GROUPS["registration"] if kind in near]
+    registered_px = [near[kind] for kind in _REGISTRATION if kind in near]
     vote = dict.fromkeys(near, 1.0)
     if registered_px:
-        vote |= dict.fromkeys(
-            GROUPS["registration"], min(1.0, _REGISTRATION_VOTES / len(registered_px))
-        )
+        vote |= dict.fromkeys(_REGISTRATION, min(1.0, _REGISTRATION_VOTES / len(registered_px)))
         vote[TOTAL_VARIATION] = _COARSE_VOTE
         agreeing = {k: all_px[k] for k in _ALL_ANGLES if k in all_px}
         if len(agreeing) == 2 and _agree([*agreeing.values()], registered_px, network_px, step_px):

@@ -142,7 +142,8 @@ def make_inputs(of_scan: Curves) -> Inputs:
     )
     middle = 2.0 * index / max(1, len(index) - 1) - 1.0
     border = np.exp(-np.minimum(index, index[::-1]) / 8.0)
-    general = np.stack([total, curves.overlap, curves.texture, np.abs(middle), border])
+    overlap = 1 - np.abs(np.linspace(-1, 1, len(index)))  # share of the columns
+    general = np.stack([total, overlap, curves.texture, np.abs(middle), border])
     grid = np.concatenate([per_kind.reshape(-1, len(index)), general]).astype(np.float32)
     return Inputs(curves.cor_px, grid, scan_vector(curves))
 
