@@ -34,6 +34,7 @@ _LOOK_S = 0.2
 _STOP_S = 60.0
 _MOST_SAID = 20
 _TAIL_LINES = 25
+_AFTER_HEADER = "Building DAG of jobs..."  # of Snakemake, below its versions and paths
 # our errors, and Snakemake's, which follows its usage text
 _ERRORS = ("tomopipe: ", "__main__.py: error: ")
 _GOES_ON = "what was done stays, `tomopipe run` goes on from there."
@@ -252,25 +253,28 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     if status == 0 and not n_all:
         say("Nothing to do: every result is up to date.")
     campaign = campaign_from_data(progress.facts["campaign"], directory)
+    shown = {f"tomopipe: {line}" for line in progress.facts.get("said", [])}
+    steps = progress.steps.values()
+    if status == 1 and not (stopped or any(step.jobs for step in steps)):
+        start = lines.index(_AFTER_HEADER) + 1 if _AFTER_HEADER in lines else 0
+        say("\n".join([line for line in lines[start:] if line not in shown][-_TAIL_LINES:]))
+        _name_full_disk(campaign.results)
+        say("no job began.")
+        return 1
     is_whole, of_all = status in (0, 3), bool(progress.facts.get("is_whole"))
     with suppress(OSError):  # the terminal was closed
         outcome.show(campaign, is_whole=is_whole, of_all=of_all)
     # whoever named targets is not told of other scans
     unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if of_all else []
-    shown = {f"tomopipe: {line}" for line in progress.facts.get("said", [])}
     ours = [line for line in launch.said(started) if line not in shown]
     for line in dict.fromkeys([*ours[:_MOST_SAID], *unfinished]):
         say(line)
     if status in (0, 3):
         return 3 if unfinished else status
-    steps = progress.steps.values()
     if not (stopped or any(step.n["failed"] or step.n["again"] for step in steps)):
         say("\n".join(lines[-_TAIL_LINES:]))
     _name_full_disk(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"
-    if how == "some jobs failed" and not any(step.jobs for step in steps):
-        say("no job began.")
-        return 1
     say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
     return 1
 

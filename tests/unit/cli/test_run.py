@@ -120,6 +120,12 @@ def test_an_error_before_it_begins_stands_alone(campaign, does_alone):
     assert text.startswith("Running campaign")  # which Snakemake reads
 
 
+def test_an_error_of_snakemake_before_any_job_stands_alone(campaign, does):
+    does("print('Date: today', 'Building DAG of jobs...', 'No rule', sep='\\n'); sys.exit(1)")
+    status, text = call("run", campaign)
+    assert (status, text.splitlines()[1:]) == (1, ["No rule", "no job began.", "1"])
+
+
 def test_a_cache_that_cannot_be_written_is_replaced_by_one_in_the_campaign(
     campaign, does, monkeypatch
 ):
