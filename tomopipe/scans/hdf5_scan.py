@@ -52,7 +52,7 @@ from tomopipe.scans.layout import (
     read_numbers,
     without_position,
 )
-from tomopipe.scans.metadata import fewer_frames
+from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import AXES, Frames, Hdf5Pixels, Pixels, images_of, transposed
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class NamedReader:
             **read_numbers(self._file),
             missing_sources=self._stack.missing_sources,
             warnings=warnings + invalid_frames(self._keys),
-            aborted=fewer_frames(n_frames, n_planned, counted),
+            aborted=why_aborted(n_frames, n_planned, counted),
             n_planned=n_projections,
             positions=positions,
         )

@@ -50,7 +50,7 @@ def axes_hint(axes: Sequence[str]) -> str:
     return f"; is input.axes: [{', '.join(axes)}] right?"
 
 
-def fewer_frames(n_frames: int, n_expected: int, of_what: str) -> str:
+def why_aborted(n_frames: int, n_expected: int, of_what: str) -> str:
     """Say that a scan was aborted, which has fewer frames than it should; "" if it has not."""
     return f"aborted: {n_frames} frames for {n_expected} {of_what}" * (n_frames < n_expected)
 
@@ -81,7 +81,7 @@ def _fault_of_angles(metadata: Metadata) -> str:
 def _fault_of_number(metadata: Metadata, theta_deg: NDArray[np.float64]) -> str:
     n_angles, location = metadata.n_angles, metadata.theta_location
     if len(theta_deg) > n_angles and not metadata.theta_listed:
-        reason = fewer_frames(n_angles, len(theta_deg), f"angles in {location}")
+        reason = why_aborted(n_angles, len(theta_deg), f"angles in {location}")
         # So few were dropped, or never taken: those who know can use the scan.
         few = len(theta_deg) - n_angles <= max(1, _FEW * n_angles)
         return reason + f"; {IN_ORDER}" * few

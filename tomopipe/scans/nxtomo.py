@@ -59,7 +59,7 @@ from tomopipe.scans.layout import (
     how_to_name,
     invalid_frames,
 )
-from tomopipe.scans.metadata import fewer_frames
+from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class NxtomoReader:
         numbers = np.cumsum(self._planned_keys == PROJECTION) - 1
         placed = self._planned_index
         listed = f"keys in {self._key_name}"
-        aborted = fewer_frames(len(self._keys), len(self._planned_keys), listed)
+        aborted = why_aborted(len(self._keys), len(self._planned_keys), listed)
         sample, detector = _of(self._groups, "NXsample"), [self._detector]
         beam, mono = (_of(self._everywhere, f"NX{name}") for name in ("beam", "monochromator"))
         return Layout(

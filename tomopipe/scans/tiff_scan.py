@@ -46,7 +46,7 @@ from tomopipe.scans.layout import (
     invalid_frames,
     without_position,
 )
-from tomopipe.scans.metadata import fewer_frames
+from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import AXES, Frames, images_of, transposed
 from tomopipe.scans.raw_state import LISTS, folder_kind, in_order_of_time, visible
 from tomopipe.scans.tiff_images import ImageFiles, Pages, open_images
@@ -127,7 +127,7 @@ class TiffReader:
                 *_missing(places),
                 *invalid_frames(self._keys),
             ),
-            aborted=fewer_frames(n_frames, len(planned), COUNTED),
+            aborted=why_aborted(n_frames, len(planned), COUNTED),
             positions=places.positions if places else None,
             n_planned=len(places.theta_deg) if places else n_planned,
             notes=(
