@@ -253,13 +253,14 @@ def test_what_was_put_in_the_place_of_a_table_is_of_others(tables, has_receipts)
     results, of_others = tables
     for name in TABLES:
         path = results / name
+        other = path.with_name("other")  # made before the old one goes: its inode is another one
         if path.is_dir():
+            other.mkdir()
+            (other / "notes.txt").write_text("of others")
             shutil.rmtree(path)
-            path.mkdir()
-            (path / "notes.txt").write_text("of others")
         else:
-            path.with_name("other").write_text(OTHERS.get(name, "name\tvalue\n"))
-            path.with_name("other").replace(path)
+            other.write_text(OTHERS.get(name, "name\tvalue\n"))
+        other.replace(path)
     if not has_receipts:
         shutil.rmtree(results / "made")
     assert of_others() == set(TABLES)
