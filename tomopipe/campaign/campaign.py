@@ -480,7 +480,7 @@ def refuse_vanished(campaign: Campaign) -> None:
             raise TomopipeError(
                 f"{folder}: this folder has no raw files now, and the campaign has {n} "
                 f"scan{'s' * (n > 1)} of it. Mount it or move it back, and run again; if they "
-                "are gone for good, remove it from campaign.scans."
+                "are gone for good, or the pattern is wrong, correct campaign.scans."
             )
 
 

@@ -110,7 +110,8 @@ def _print_job(job: JobStatus, screen: Console) -> None:
         )
     )
     # names, errors and logs may look like markup
-    for text in () if is_running else job.log_tail.splitlines()[-_TAIL_LINES:]:
+    tail = [f"see {job.log}"] if job.error else job.log_tail.splitlines()[-_TAIL_LINES:]
+    for text in () if is_running else tail:
         screen.print(Text(f"    {text}", style="dim"))
 
 

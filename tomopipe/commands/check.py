@@ -197,7 +197,7 @@ def _check_disk(
     free = shutil.disk_usage(existing).free
     kinds = ", ".join(f"{kind} {shown_size(n)}" for kind, n in each.items() if n)
     to_write = f"still to write: about {shown_size(each.total())} ({kinds})"
-    pending = to_write if kinds else "everything is up to date"
+    pending = to_write if kinds else "nothing is left to write"
     findings.notes.append(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {pending}; "
         f"{free / 1e9:.2f} GB are free in {existing}"

@@ -141,7 +141,10 @@ def refuse_no_file(campaign: Campaign) -> None:
     """Raise if campaign.scans matches nothing."""
     if not (campaign.scans or campaign.refused):
         problems = "; ".join(path_problems(campaign.config, campaign.directory))
-        raise TomopipeError(f"{problems}. `tomopipe run --watch` takes scans as they come.")
+        raise TomopipeError(
+            f"{problems}. Mount the folder or correct campaign.scans; `tomopipe run --watch` takes "
+            "scans as they come."
+        )
 
 
 def missing_files(campaign: Campaign) -> list[str]:

@@ -176,6 +176,8 @@ def why_again(campaign: "Campaign") -> "Why":
 
 def _why(target: "Target", cors: Callable[[], "Cors"], step: str, key: str) -> str:
     is_search, campaign = step in ("try_recon", "predict_cor"), target.campaign
+    if step == "inventory":
+        return target.why_inventory()
     if step == "stitch":
         is_asked = key in target.stacks(cors())
     elif key not in campaign.scans or key not in target.rows:

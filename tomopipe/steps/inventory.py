@@ -93,8 +93,8 @@ def inventory(
     looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))
     if paths and not any(map(os.path.lexists, paths)):
         raise TomopipeError(
-            f"{paths[0]}: no such file any more, nor one of the other scans. Mount their folder or "
-            "move them back, and run again."
+            f"{paths[0]}: no such file{', nor one of the other scans' * (len(paths) > 1)}. Mount "
+            "the folder, move the files back, or correct campaign.scans, and run again."
         )
     members = grouped((e["series"], looks[e["path"]]) for e in entries if not e["reason"])
     references = {

@@ -86,7 +86,8 @@ def test_without_its_raw_files_a_campaign_is_refused_and_nothing_written(
     result = CliRunner().invoke(cli, command.split())
     assert str(result.exception) == (
         "raw: this folder has no raw files now, and the campaign has 4 scans of it. Mount it or "
-        "move it back, and run again; if they are gone for good, remove it from campaign.scans."
+        "move it back, and run again; if they are gone for good, or the "
+        "pattern is wrong, correct campaign.scans."
     )
     assert {path: path.read_bytes() for path in campaign.rglob("*") if path.is_file()} == before
 

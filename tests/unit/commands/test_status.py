@@ -7,6 +7,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from tests.phantoms import write_scan
 from tests.report_campaign import INVENTORY
 from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign
@@ -14,6 +15,7 @@ from tomopipe.campaign.results import read_inventory, write_tsv
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
+from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.run import progress
 
 
@@ -58,6 +60,34 @@ def status(folder, key, state, step="full_recon", **times):
 def full_recon(folder):
     found = read_status(load_campaign(folder))
     return next(step for step in found.steps if step.step == "full_recon"), found
+
+
+def test_an_inventory_that_failed_and_is_right_now_has_not_failed(tmp_path):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=4, n_cols=64, n_angles=31)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    campaign = load_campaign(tmp_path)
+    expected_inventory(campaign, tmp_path / "results")
+    status(tmp_path, "campaign", "failed", "inventory", start=1.0, error="raw/x.h5: no such file")
+    assert [job.error for job in read_status(campaign).with_state("failed")] == [
+        "raw/x.h5: no such file"
+    ]
+    settled = Settled(campaign)
+    settled.receipts.write(
+        "inventory", "campaign", settled.target.of_inventory(), [campaign.outputs.inventory]
+    )
+    settled.receipts.save()
+    assert not read_status(load_campaign(tmp_path)).with_state("failed")
+
+
+def test_a_failure_is_told_by_its_error_and_its_log_is_named(folder):
+    status(folder, "bone_5", "failed", start=time.time() - 9, error="ScanError: a damaged chunk")
+    log = folder / "logs" / "full_recon" / "bone_5.log"
+    log.parent.mkdir()
+    log.write_text("Traceback (most recent call last):\nScanError: a damaged chunk")
+    text = CliRunner().invoke(cli, ["status", str(folder)]).output
+    assert "a damaged chunk" in text
+    assert "see logs/full_recon/bone_5.log" in text
+    assert "Traceback" not in text
 
 
 def test_a_job_is_lost_three_minutes_after_its_last_heartbeat(folder):

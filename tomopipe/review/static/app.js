@@ -194,7 +194,7 @@ const keys = [
   ["p", "the measured COR; Enter accepts it, also where the series replaced it", () => scan.takeNamed("measured")],
   ["f", "the COR in use", () => scan.takeNamed("used")],
   ["i", "the COR on the line of the series", () => scan.takeNamed("line")],
-  ["P / F / I", "accept the measured COR, that in use, that on the line, at once", null],
+  ["P / F / I", "accept the measured COR, that in use, that on the line, if its slice is shown; else go there", null],
   ["e", "measured, used and on the line, side by side", () => scan.setMode("candidates")],
   ["t", "the slice", () => scan.setMode("slice")],
   ["r", "the slices of all rows that were kept", () => scan.setMode("rows")],
