@@ -249,8 +249,10 @@ def read_document(path: Path) -> Any:
             "mycampaign 'FOLDER/*.h5' && tomopipe run mycampaign; or name its folder (another "
             "configuration file: -c)."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None
+    except OSError as error:
+        raise TomopipeError(f"{path}: cannot be read: {error.strerror}") from None
     data = load_yaml(text, str(path))
     return {} if data is None else data
 
@@ -258,10 +260,34 @@ def read_document(path: Path) -> Any:
 def load_yaml(text: str, source: str) -> Any:
     """Return the content of a YAML text; `source` is named in errors."""
     try:
+        _refuse_double_keys(yaml.compose(text, yaml.SafeLoader), source)
         return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        spaces = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
+        problem = f"{where}{error.problem}{spaces}"
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates and numbers
-        message = " ".join(str(error).split())
-        raise TomopipeError(f"{source}: cannot be read as YAML: {message}") from None
+        problem = " ".join(str(error).split())
+    raise TomopipeError(f"{source}: cannot be read as YAML: {problem}")
+
+
+def _refuse_double_keys(node: yaml.Node | None, source: str) -> None:
+    """Raise if a key is twice in a block: YAML would drop the first without a word."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_double_keys(item, source)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise TomopipeError(
+                    f"{source}: lines {lines[name]} and {line}: {name} is there twice; write one "
+                    "block with the keys of both."
+                )
+            lines[name] = line
+            _refuse_double_keys(value, source)
 
 
 def with_file(path: Path, config: dict[str, Any]) -> dict[str, Any]:

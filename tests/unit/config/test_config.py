@@ -170,12 +170,16 @@ def test_unreadable_file_is_named(tmp_path):
         ("campaign: !!python/object:os.system {}", "cannot be read as YAML"),
         ("campaign: {scans: " + "[" * 100_000, "cannot be read as YAML"),
         ("campaign:\n  scans: [a", "line 2, column 12"),
+        ("campaign:\n\tscans: [a]", "line 2, column 1: "),
+        ("campaign:\n\tscans: [a]", "indent with spaces, not tabs"),
+        ("campaign: {scans: [a]}\ncampaign: {name: b}", "lines 1 and 2: campaign is there twice"),
+        ("overrides: [{scans: [a], scans: [b]}]", "lines 1 and 1: scans is there twice"),
         (
             "campaign: {scans: [a]}\nresolve_cor: {default_px: 85,5}",
             "resolve_cor: got 5; is no key; if it is part of a number, write a decimal point: 85.5",
         ),
     ],
-    ids=["number", "object", "deep", "open line", "decimal comma"],
+    ids=["number", "object", "deep", "open line", "tab", "tabs", "block", "key", "decimal comma"],
 )
 def test_what_no_configuration_is_costs_a_message_with_the_file(tmp_path, text, said):
     path = tmp_path / "config.yaml"
