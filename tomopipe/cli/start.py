@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -152,6 +153,11 @@ def _write_profiles(
             site[name] = typer.prompt(question, default="") if sys.stdin.isatty() else ""
     for path, is_new in write_slurm_profile(directory, site, force=force, dry_run=dry_run):
         shown, wrote = near(path), "would write" if dry_run else "wrote"
+        with suppress(OSError):
+            lacking = [text for text in site.values() if text and text not in path.read_text()]
+            shown += (
+                f", which does not name {some_of(lacking, 3)}" if lacking and not is_new else ""
+            )
         typer.echo(f"{wrote} {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 

@@ -279,6 +279,8 @@ def test_profile_that_exists_is_kept_unless_forced(site):
     assert not (mine.parent / "profile.yaml").exists()
     init(site / "c", "--partition", "p", "--account", "", "--force")
     assert (mine.parent / "profile.yaml").exists()
+    said = init(site / "c", "--partition", "other", "--account", "").output
+    assert said.count("profile.yaml, which does not name other (--force replaces it)") == 2
 
 
 def read(folder, name, text):
