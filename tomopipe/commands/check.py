@@ -4,19 +4,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.results import InventoryRows
+from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.blocks import AngleRange
 from tomopipe.cost import lack_of_disk, shown_size, still_to_make
-from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped
+from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (
@@ -76,6 +76,13 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += option_faults(campaign, rows)
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows)
+    with suppress(FileNotFoundError, TomopipeError):  # not made yet, or damaged: it is made
+        before = read_inventory(campaign.files.inventory)
+        if gone := [row["path"] for scan, row in before.items() if scan not in rows]:
+            findings.warnings.append(
+                f"{some_of(gone, 3)}: gone since the last run; the scan leaves the tables, its "
+                "results stay"
+            )
     findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
     findings.warnings += fault_lines((scan.refused, scan.path) for scan in campaign.refused)

@@ -16,6 +16,7 @@ from tomopipe.campaign.slurm import sinfo
 from tomopipe.cli import cli
 from tomopipe.commands import check
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.run import launch
 from tomopipe.storage.processes import named
 
@@ -222,6 +223,17 @@ def test_a_scan_selected_in_the_table_is_not_told_to_be_selected(tmp_path):
     (selected,) = [w for w in check.examine(load_campaign(tmp_path)).warnings if "abort" in w]
     assert selected.startswith("a_1: selected in scans.tsv: aborted: 100 frames for 101 angles")
     assert "select: yes" not in selected
+
+
+def test_check_names_a_file_that_has_gone_since_the_last_run(site):
+    for number in (1, 2):
+        write_scan(site / "raw" / f"a_{number}.h5", n_rows=2, n_cols=64, n_angles=31)
+    (site / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    expected_inventory(load_campaign(site), site / "results")
+    assert not check.examine(load_campaign(site)).warnings
+    (site / "raw" / "a_2.h5").unlink()
+    (said,) = check.examine(load_campaign(site)).warnings
+    assert said.startswith("raw/a_2.h5: gone since the last run")
 
 
 def test_check_misses_files_that_the_config_names(tmp_path):
