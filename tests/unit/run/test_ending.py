@@ -100,8 +100,10 @@ def test_what_is_assumed_and_voxels_that_were_cut_are_said(campaign, capsys):
     assert (
         "2 scans (a_1, a_2): energy_kev is unknown: 20 assumed for RELION. Set export_star." in said
     )
-    with (campaign / "config.yaml").open("a") as config:
-        config.write("export_star: {pixel_size_um: 1.3, energy_kev: 25}\n")
+    (campaign / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\n"
+        "export_star: {enabled: true, pixel_size_um: 1.3, energy_kev: 25}\n"
+    )
     say(campaign)
     assert not capsys.readouterr().err
     status = campaign / "logs" / "status" / "full_recon" / "a_2.json"
