@@ -119,7 +119,7 @@ def _reason(job: JobStatus, since: float) -> str:
 
 
 def is_made(files: Files[Path], step: str, key: str) -> bool:
-    """Tell whether the result of a scan, or a stack, exists; a volume counts in any format."""
+    """Tell whether a result, or the inventory, exists; a volume counts in any format."""
     results_of = {
         "inventory": [files.inventory],
         "try_recon": [files.sweep(key)],  # the last that it writes

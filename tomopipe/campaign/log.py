@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -219,19 +220,22 @@ def read_jobs(
 ) -> list[JobStatus]:
     """Read the status files of a campaign with `read`, in order of step, begin and name."""
     paths = (path for path in status_folder.glob("*/*.json") if not path.name.startswith("."))
-    jobs = (_parse(path, read(path) or {}) for path in sorted(paths, key=str))
+    in_copy = cache(lambda: is_copy(status_folder.parents[1]))
+    jobs = (_parse(path, read(path) or {}, in_copy) for path in sorted(paths, key=str))
     return sorted(filter(None, jobs), key=lambda job: (position(job.step), job.step, job.start_s))
 
 
-def _parse(path: Path, data: Mapping[str, Any]) -> JobStatus | None:
+def _parse(
+    path: Path, data: Mapping[str, Any], in_copy: Callable[[], bool] = lambda: False
+) -> JobStatus | None:
     """Return what a status file says, from its content; None if that has no start."""
     start_s, state = number(data.get("start")), text(data.get("state"))
     if start_s is None:
         return None
     beat_s = number(data.get("heartbeat")) or start_s
     if state == "running":
-        run, campaign = text(data.get("run")), path.parents[3]
-        is_over = bool(run) and (not (campaign / run).is_dir() or is_copy(campaign))
+        run = text(data.get("run"))  # relative to the campaign
+        is_over = bool(run) and (not (path.parents[3] / run).is_dir() or in_copy())
         is_silent = time.time() - beat_s > LOST_S
         state = "lost" if is_over or is_silent or data.get("error") else state
     return JobStatus(

@@ -86,9 +86,7 @@ class ScanFacts:
     fix: Fix | None = None
     prediction: Prediction | None = None
     off_series: str = ""  # how far its COR is off those of its series, if it is
-    failures: tuple[
-        JobStatus, ...
-    ] = ()  # failures that still count: of jobs whose result is missing
+    failures: tuple[JobStatus, ...] = ()  # those that still count: the result is missing
     volume: Path | None = None  # its volume, if there is one
     volume_of: str = ""  # what a volume was made from that the next run makes otherwise
 

@@ -498,9 +498,8 @@ class FullReconBlock(Block):
 
     def half_acquisition(self, mode: str) -> str:
         """Return the mode of half acquisition, auto, yes or no, of volumes by this algorithm."""
-        return (
-            mode if self.algorithm == "fbp" else "no"
-        )  # other algorithms keep the detector's width
+        # other algorithms keep the detector's width
+        return mode if self.algorithm == "fbp" else "no"
 
     @field_validator("compression")
     @classmethod

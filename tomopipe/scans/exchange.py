@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock, PreprocessBlock
 from tomopipe.config.blocks import NUMBERS, implausible
 from tomopipe.config.spans import first_and_last
-from tomopipe.errors import ScanError, ScanFaultError, own_error
+from tomopipe.errors import ScanError, ScanFaultError, naming, own_error
 from tomopipe.scans.angle_lists import UNIT_OF_FILE, other_unit, span_deg
 from tomopipe.scans.formats import NOT_SQUARE, Path, format_of
 from tomopipe.scans.hdf5 import one_line
@@ -156,10 +156,10 @@ class RawScan:
     def _examine(self, stack: ExitStack) -> "_Parts":
         """Open it, check all that is needed of it."""
         try:
-            reader: Reader = format_of(self.path).load().open_reader(self.path, self.input, stack)
-            return _read_parts(reader, self.preprocess, self.input, stack)
-        except ScanFaultError as fault:
-            raise ScanError(f"{self.path}: {fault}") from fault
+            with naming(self.path):
+                open_reader = format_of(self.path).load().open_reader
+                reader: Reader = open_reader(self.path, self.input, stack)
+                return _read_parts(reader, self.preprocess, self.input, stack)
         except ScanError:
             raise
         except Exception as error:
