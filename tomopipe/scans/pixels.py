@@ -1,5 +1,6 @@
 """Frames as stored, and views of them: mirrored, cropped, of another type, with other axes."""
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,14 +21,13 @@ from tomopipe.scans.chunks import (
     written_frames,
 )
 from tomopipe.scans.hdf5 import fault_of, one_line
-from tomopipe.storage.direct_io import direct_reader
 
 if TYPE_CHECKING:
     import h5py
 
 AXES = ("angle", "row", "col")
 _BATCH_BYTES = 64 * 2**20  # of a view, on the way
-_FRAMES = 16  # that a thread reads at a time, so that all threads read near each other
+_FRAMES = 64  # that a thread asks for at a time
 
 
 class Pixels(Protocol):
@@ -131,7 +131,7 @@ class Hdf5Pixels:
                 self._dataset
             ):  # HDF5 itself takes a stream cut short for the whole chunk
                 read_block(self._dataset, frames, rows, out, threads)
-            elif threads > 1 and self._read_contiguous(out, frames, rows, threads):
+            elif self._read_contiguous(out, frames, rows, threads):
                 return
             elif self._dataset.ndim == 2:
                 self._dataset.read_direct(out[0], np.s_[slice(*rows), :])
@@ -155,22 +155,29 @@ class Hdf5Pixels:
     def _read_contiguous(
         self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int
     ) -> bool:
-        """Read around HDF5, which reads in one thread; false if that cannot be done."""
+        """Read around HDF5, which waits for each frame; false if that cannot be done."""
         if self._offset is None or not out[:1].flags.c_contiguous:
             return False
         _, n_rows, n_cols = self.shape
-        frame_bytes = n_rows * n_cols * self.dtype.itemsize
-        first = self._offset + rows[0] * n_cols * self.dtype.itemsize
+        row_bytes = n_cols * self.dtype.itemsize
+        starts = (np.arange(*frames) * n_rows + rows[0]) * row_bytes + self._offset
+        parts = [
+            (frame.reshape(-1).view(np.uint8), start)
+            for frame, start in zip(out, starts.tolist(), strict=True)
+        ]
 
-        with direct_reader(self.file.filename) as read_into, ThreadPoolExecutor(threads) as pool:
+        def read(number: int) -> bool:
+            few = parts[number : number + _FRAMES]
+            if hasattr(os, "posix_fadvise"):  # a disk is fast with many requests at a time
+                for part, start in few:
+                    os.posix_fadvise(file.fileno(), start, part.size, os.POSIX_FADV_WILLNEED)
+            return all(os.preadv(file.fileno(), [part], start) == part.size for part, start in few)
 
-            def read(start: int) -> bool:
-                return all(
-                    read_into(out[i], first + (frames[0] + i) * frame_bytes)
-                    for i in range(start, min(start + _FRAMES, len(out)))
-                )
-
-            return all(pool.map(read, range(0, len(out), _FRAMES)))
+        with (
+            open(self.file.filename, "rb", buffering=0) as file,
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            return all(pool.map(read, range(0, len(parts), _FRAMES)))
 
 
 class PixelsView:

@@ -1,4 +1,4 @@
-"""Direct reading and writing: for large files the file cache costs more than the disk."""
+"""Direct writing: for large files the file cache costs more than the disk."""
 
 import errno
 import os
@@ -13,63 +13,9 @@ from numpy.typing import NDArray
 from tomopipe.arrays import PAGE_BYTES, aligned
 
 LEAST_BYTES = 2**20  # bytes: smaller arrays are better collected by the cache
-LEAST_READ_BYTES = 2**16  # bytes: smaller parts share pages with the parts read next
 _COPIED_BYTES = 8 * 2**20  # bytes copied at once from arrays with another alignment than the file
 
-Read = Callable[[NDArray[Any], int], bool]
 Write = Callable[[NDArray[Any], int], None]
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str], flags: int) -> Iterator[tuple[int, int | None]]:
-    """Yield a file opened twice: with the cache, and without it (None where that is refused)."""
-    with ExitStack() as stack:
-        through = os.open(path, flags)
-        stack.callback(os.close, through)
-        past: int | None = None
-        with suppress(OSError, AttributeError):
-            past = os.open(path, flags | os.O_DIRECT)
-            stack.callback(os.close, past)
-        yield through, past
-
-
-@contextmanager
-def direct_reader(path: str | os.PathLike[str]) -> Iterator[Read]:
-    """Yield read(out, offset), which fills a contiguous array; false if the file ends before.
-
-    Cached parts are read from the cache, the rest directly, where the file system can distinguish
-    them; network file systems cannot, and read normally. Several threads may read at a time.
-    """
-    is_refused = False
-    own = threading.local()  # a buffer of each thread
-
-    def read(out: NDArray[Any], offset: int) -> bool:
-        nonlocal is_refused
-        data = out.reshape(-1).view(np.uint8)
-        if past is not None and not is_refused and data.size >= LEAST_READ_BYTES:
-            try:
-                return _read_large(data, offset)
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                    raise
-                is_refused = True
-        return os.preadv(through, [data.data], offset) == data.size
-
-    def _read_large(data: NDArray[np.uint8], offset: int) -> bool:
-        assert past is not None
-        with suppress(BlockingIOError):
-            if os.preadv(through, [data.data], offset, os.RWF_NOWAIT) == data.size:
-                return True
-        first = offset % PAGE_BYTES
-        n_bytes = -(-(first + data.size) // PAGE_BYTES) * PAGE_BYTES
-        if getattr(own, "buffer", data[:0]).size < n_bytes:
-            own.buffer = aligned(n_bytes)
-        n_read = os.preadv(past, [own.buffer[:n_bytes].data], offset - first)
-        data[:] = own.buffer[first : first + data.size]
-        return n_read >= first + data.size
-
-    with _opened(path, os.O_RDONLY) as (through, past):
-        yield read
 
 
 @contextmanager
@@ -79,6 +25,7 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
     Arrays below `LEAST_BYTES`, partly written pages, and everything on file systems without direct
     writing go through the cache. Several threads may write at a time. An OSError names the file.
     """
+    past: int | None = None  # the file, without the cache
     is_refused = False
     own = threading.local()  # a buffer of each thread, if it needs one
 
@@ -116,7 +63,12 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
                 is_refused = True
                 _write_all(through, part, offset + first, path)
 
-    with _opened(path, os.O_WRONLY) as (through, past):
+    with ExitStack() as stack:
+        through = os.open(path, os.O_WRONLY)
+        stack.callback(os.close, through)
+        with suppress(OSError, AttributeError):
+            past = os.open(path, os.O_WRONLY | os.O_DIRECT)
+            stack.callback(os.close, past)
         yield write
 
 

@@ -54,32 +54,6 @@ def direct(monkeypatch):
     return watch
 
 
-@pytest.mark.parametrize("way", ["cached", "not cached", "refused"])
-@pytest.mark.parametrize("offset", [0, 4096, 12345])
-@pytest.mark.parametrize("n_bytes", [1, MIB // 8, MIB // 8 + 77])
-def test_what_is_read_is_in_the_file(tmp_path, monkeypatch, direct, way, offset, n_bytes):
-    path, data, preadv = tmp_path / "file", content(MIB), os.preadv
-    path.write_bytes(data)
-    out, late = content(n_bytes, 3), content(n_bytes, 3)
-    past, files = [], direct()
-
-    def read_one(file, buffers, at, flags=0):
-        if flags and way == "refused":
-            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
-        if flags and way == "not cached":
-            raise BlockingIOError
-        past.append(file in files)
-        return preadv(file, buffers, at, flags)
-
-    monkeypatch.setattr(os, "preadv", read_one)
-    with direct_io.direct_reader(path) as read:
-        assert read(out, offset)
-        assert not read(late, MIB - n_bytes + 1)
-    np.testing.assert_array_equal(out, data[offset : offset + n_bytes])
-    is_past = way == "not cached" and n_bytes >= direct_io.LEAST_READ_BYTES
-    assert past[0] == is_past
-
-
 def test_threads_write_side_by_side(tmp_path):
     """Each with a buffer of its own: arrays that are not aligned in memory are copied."""
     path, parts = tmp_path / "file", [content(3 * MIB + i, 8) for i in range(6)]
