@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,12 +117,30 @@ class Hdf5Pixels:
         return np.array([frames.all()]) if self._dataset.ndim == 2 else frames
 
     @cached_property
-    def _offset(self) -> int | None:
-        """Byte of the file where frames begin that lie there one after the other, as they are."""
-        dataset = self._dataset
-        if dataset.ndim != 3 or dataset.is_virtual or dataset.external or dataset.chunks:
+    def _starts(self) -> NDArray[np.int64] | None:
+        """Byte of the file where each frame begins, as it is; None if one is in parts or absent."""
+        import h5py
+
+        dataset, plist = self._dataset, self._dataset.id.get_create_plist()
+        if dataset.ndim != 3 or dataset.dtype != self.dtype or dataset.external:
             return None
-        return dataset.id.get_offset() if dataset.dtype == self.dtype else None
+        if plist.get_layout() == h5py.h5d.CONTIGUOUS:
+            offset = dataset.id.get_offset()
+            frame_bytes = self.dtype.itemsize * self.shape[1] * self.shape[2]
+            return None if offset is None else offset + frame_bytes * np.arange(len(dataset))
+        if (
+            dataset.chunks != (1, *self.shape[1:])
+            or plist.get_nfilters()
+            or dataset.file.userblock_size
+        ):
+            return None  # HDF5 versions differ in whether a chunk's place counts the user block
+        starts = np.zeros(len(dataset), np.int64)
+
+        def note(chunk: Any) -> None:
+            starts[chunk.chunk_offset[0]] = chunk.byte_offset
+
+        dataset.id.chunk_iter(note)
+        return starts if starts.all() else None
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, in threads where that can be done."""
@@ -131,7 +149,7 @@ class Hdf5Pixels:
                 self._dataset
             ):  # HDF5 itself takes a stream cut short for the whole chunk
                 read_block(self._dataset, frames, rows, out, threads)
-            elif self._read_contiguous(out, frames, rows, threads):
+            elif self._read_whole_rows(out, frames, rows, threads):
                 return
             elif self._dataset.ndim == 2:
                 self._dataset.read_direct(out[0], np.s_[slice(*rows), :])
@@ -152,15 +170,13 @@ class Hdf5Pixels:
             raise fault_of(self._dataset, fault) from error
         return np.asarray(result).reshape([last - first for first, last in box])
 
-    def _read_contiguous(
+    def _read_whole_rows(
         self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int
     ) -> bool:
         """Read around HDF5, which waits for each frame; false if that cannot be done."""
-        if self._offset is None or not out[:1].flags.c_contiguous:
+        if self._starts is None or not out[:1].flags.c_contiguous:
             return False
-        _, n_rows, n_cols = self.shape
-        row_bytes = n_cols * self.dtype.itemsize
-        starts = (np.arange(*frames) * n_rows + rows[0]) * row_bytes + self._offset
+        starts = self._starts[slice(*frames)] + rows[0] * self.shape[2] * self.dtype.itemsize
         parts = [
             (frame.reshape(-1).view(np.uint8), start)
             for frame, start in zip(out, starts.tolist(), strict=True)

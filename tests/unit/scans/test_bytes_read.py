@@ -79,6 +79,8 @@ def test_a_sweep_reads_its_rows_a_pair_and_the_edges(scan):
     "options",
     [
         {"userblock_size": 512},
+        {"userblock_size": 512, "chunks": (1, 6, 7)},
+        {"chunks": (1, 6, 7), "fillvalue": 9},
         {"dtype": ">u2"},
         {"chunks": (1, 6, 7)},
         {"chunks": (1, 6, 7), "compression": "gzip", "fletcher32": True},
@@ -90,13 +92,19 @@ def test_a_sweep_reads_its_rows_a_pair_and_the_edges(scan):
 )
 def test_frames_are_read_however_they_are_stored(tmp_path, options, threads):
     path, frames = tmp_path / "a.h5", np.arange(150 * 6 * 7, dtype="u2").reshape(150, 6, 7)
-    of_file = {"userblock_size": 512} if options == {"userblock_size": 512} else {}
+    of_file = {key: value for key, value in (options or {}).items() if key == "userblock_size"}
     with h5py.File(path, "w", **of_file) as file:
         if options is None:  # never allocated
             frames[...] = 9
             file.create_dataset("data", frames.shape, "u2", fillvalue=9)
         else:
-            file.create_dataset("data", data=frames, **({} if of_file else options))
+            of_data = {key: value for key, value in options.items() if key not in of_file}
+            data = file.create_dataset("data", frames.shape, **{"dtype": "u2"} | of_data)
+            for number, frame in enumerate(frames):  # one of them stays unwritten
+                if number == 70 and "fillvalue" in options:
+                    frame[...] = 9
+                else:
+                    data[number] = frame
     with h5py.File(path) as file:
         out = np.zeros((140, 3, 7), np.uint16)
         Hdf5Pixels(file["data"]).read(out, (5, 145), (2, 5), threads=threads)
