@@ -68,6 +68,7 @@ class Corrections:
     alpha_px2: float  # strength of phase retrieval, 0 for none
     # skip corrections that need neighbouring rows (see `recipe.rows_around`)
     row_by_row: bool = False
+    stripes_together: bool = False  # on a GPU: of all rows in one call, which takes more memory
 
     def rows_needed(self, rows: IndexRange) -> IndexRange:
         """Return the rows to read so that `rows` can be corrected, the last excluded."""
@@ -145,7 +146,7 @@ class Corrections:
             return
         remove = resolve_name(STRIPE_FILTERS[options.method].function)
         if module_of(sinograms) is not np:
-            step = stripe_rows(*sinograms.shape[1:])
+            step = len(sinograms) if self.stripes_together else stripe_rows(*sinograms.shape[1:])
             for first in range(0, len(sinograms), step):
                 sinograms[first : first + step] = remove(sinograms[first : first + step], options)
             return

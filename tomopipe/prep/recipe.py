@@ -36,7 +36,7 @@ def stripe_bytes(n_angles: int, n_cols: int) -> int:
 
 
 def stripe_rows(n_angles: int, n_cols: int) -> int:
-    """Return the number of rows whose stripes a GPU removes at a time."""
+    """Return the number of rows whose stripes a GPU removes at a time where memory is short."""
     return max(1, _GPU_STRIPE_BYTES // _gpu_stripe_bytes(n_angles, n_cols))
 
 
@@ -44,14 +44,18 @@ def _gpu_stripe_bytes(n_angles: int, n_cols: int) -> int:
     return max(_GPU_STRIPES * stripe_bytes(n_angles, n_cols), _GPU_COLUMN_BYTES * n_cols)
 
 
-def gpu_correct_bytes(n_angles: int, n_rows: int, n_cols: int, halo: int) -> int:
+def gpu_correct_bytes(
+    n_angles: int, n_rows: int, n_cols: int, halo: int, *, stripes_together: bool = False
+) -> int:
     """Return the GPU memory (bytes) of corrections: of some projections, or the stripes of rows.
 
-    A batch of `n_rows` rows needs `halo` more on either side.
+    A batch of `n_rows` rows needs `halo` more on either side; its stripes are removed in one call
+    (`stripes_together`) or by `stripe_rows`.
     """
     frame = 4 * (n_rows + 2 * halo) * n_cols
     batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))
-    n_rows = min(n_rows, stripe_rows(n_angles, n_cols))
+    if not stripes_together:
+        n_rows = min(n_rows, stripe_rows(n_angles, n_cols))
     return max(_GPU_COPIES * batch, n_rows * _gpu_stripe_bytes(n_angles, n_cols))
 
 

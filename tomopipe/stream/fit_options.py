@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from tomopipe.stream.memory import (
     GPU_SHARE,
     Blocks,
     MemoryInputs,
+    are_stripes_together,
     choose_blocks,
     gpu_batch,
     gpu_bytes,
@@ -179,6 +180,9 @@ def fit_task(
         inputs, free = _memory_inputs(scan, target, on_gpu=True, halo=halo), gpu.free_bytes()
         batch_size = min(batch_size, gpu_batch(inputs, free))
         logger.info("%.3g GB of the GPU are free: %d slices at a time", free / 1e9, batch_size)
+        if corrections:
+            together = are_stripes_together(inputs, batch_size, free)
+            corrections = replace(corrections, stripes_together=together)
     iterative = None
     if (full := target.full).algorithm != "fbp":
         projector = make_projector(scan.theta_rad, size.volume_cols, cor_px)

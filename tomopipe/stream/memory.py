@@ -116,7 +116,7 @@ def sweep_bytes(n_angles: int, n_cols: int, batch_size: int, *, is_half: bool = 
     return BASE_BYTES + n_angles * row + images + engine_bytes(n_angles, n_cols, batch_size)
 
 
-def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:
+def gpu_bytes(inputs: MemoryInputs, batch_size: int, *, stripes_together: bool = False) -> int:
     """Return the GPU memory (bytes) of a stream of batches of slices.
 
     Throughout: raw rows of two batches, sinograms, the order of the samples, slices three times
@@ -140,13 +140,20 @@ def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:
         throughout += inputs.itemsize * (pixels + 6 * inputs.halo * n_angles * n_wide)
         throughout += 4 * pixels if binning > 1 else 0
         rows = batch_size * binning
-        correcting = gpu_correct_bytes(n_angles, rows, inputs.n_cols, inputs.halo)
+        correcting = gpu_correct_bytes(
+            n_angles, rows, inputs.n_cols, inputs.halo, stripes_together=stripes_together
+        )
     return throughout + max(correcting, cuda.engine_bytes(n_angles, n_cols, batch_size))
 
 
 def gpu_batch(inputs: MemoryInputs, free_bytes: int) -> int:
     """Return the batch size, 1 to 16, for the free memory of a GPU."""
     return largest_batch(lambda n: gpu_bytes(inputs, n), int(GPU_SHARE * free_bytes), least=1)
+
+
+def are_stripes_together(inputs: MemoryInputs, batch_size: int, free_bytes: int) -> bool:
+    """Tell whether a GPU has memory to remove the stripes of all rows of a batch in one call."""
+    return gpu_bytes(inputs, batch_size, stripes_together=True) <= GPU_SHARE * free_bytes
 
 
 def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = FEW_SLICES) -> int:

@@ -23,6 +23,7 @@ from tomopipe.recon.plan import make_plan
 from tomopipe.stream.memory import (
     Blocks,
     MemoryInputs,
+    are_stripes_together,
     bytes_to_use,
     choose_blocks,
     engine_bytes,
@@ -139,14 +140,17 @@ def test_rows_that_are_read_into_pinned_memory_take_no_other(halo):
 
 
 @pytest.mark.parametrize(
-    ("size", "gpu_gb", "rows"), [(1024, 8, 16), (2048, 8, 4), (4096, 24, 1)], ids=str
+    ("size", "gpu_gb", "rows"),
+    [(1024, 8, 16), (2048, 8, 4), (2048, 12, 16), (4096, 24, 1), (4096, 48, 16)],
+    ids=str,
 )
 def test_stripes_go_in_as_few_calls_as_leave_a_gpu_its_batches(size, gpu_gb, rows):
     """16 slices of that size from raw values of 2 bytes, corrected."""
-    n_angles = 3 * size // 2
+    n_angles, free_bytes = 3 * size // 2, gpu_gb * 10**9
     inputs = MemoryInputs(n_angles, size, size, itemsize=2, on_gpu=True, halo=0)
-    assert min(stripe_rows(n_angles, size), 16) == rows
-    assert gpu_batch(inputs, gpu_gb * 10**9) == 16
+    assert gpu_batch(inputs, free_bytes) == 16
+    together = are_stripes_together(inputs, 16, free_bytes)
+    assert (16 if together else min(stripe_rows(n_angles, size), 16)) == rows
 
 
 def test_the_memory_asked_for_is_enough_for_full_blocks():

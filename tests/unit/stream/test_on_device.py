@@ -17,9 +17,12 @@ from tests.phantoms import write_scan
 from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as step_of
 from tests.step_calls import volume_of
+from tomopipe.config.preprocess import STRIPE_FILTERS
+from tomopipe.prep import correct, recipe
 from tomopipe.recon.array import out_of_memory
 from tomopipe.steps import full_recon
 from tomopipe.stream.memory import (
+    GPU_SHARE,
     MemoryInputs,
     batches_pinned_bytes,
     gpu_batch,
@@ -141,6 +144,27 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
     assert len(lines) == (not on_gpu)
     if lines:
         assert f"{free / 1e9:.3g} GB of {gpu.name} are free, and 4 slices take" in lines[0]
+
+
+@pytest.mark.parametrize(("spare", "expected"), [(1, [16, 5]), (-1, 21 * [1])])
+def test_stripes_of_a_batch_go_in_one_call_where_there_is_memory(
+    truth, monkeypatch, gpu, spare, expected
+):
+    remove, calls = correct.resolve_name(STRIPE_FILTERS["vo"].function), []
+
+    def note(sinograms, options):
+        calls.append(len(sinograms))
+        return remove(sinograms, options)
+
+    for module in (correct, recipe):
+        monkeypatch.setattr(module, "stripe_rows", lambda n_angles, n_cols: 1)
+    monkeypatch.setattr(correct, "resolve_name", lambda _: note)
+    inputs = MemoryInputs(N_ANGLES, N_ROWS, N_COLS, itemsize=2, halo=0)
+    free = int(gpu_bytes(inputs, 16, stripes_together=True) / GPU_SHARE) + spare
+    gpu.free_bytes = lambda: free
+    with in_place_of_cuda(monkeypatch, full_recon, gpu):
+        _volume(truth, "gpu", "cuda", corrections={"stripes": {"method": "vo"}})
+    assert calls == expected
 
 
 @pytest.mark.parametrize("size", [512, 2048, 4096])
