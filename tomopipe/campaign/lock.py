@@ -83,7 +83,13 @@ def is_copy(directory: Path) -> bool:
 def under_way(directory: Path) -> Run | None:
     """Return the run that holds the lock, unless it is proven dead."""
     run = read(directory)
-    return run if run and is_alive(asdict(run)) is not False else None
+    return run if run and _is_alive(run) is not False else None
+
+
+def _is_alive(run: Run) -> bool | None:
+    """Tell whether a run is alive, or its watcher, which is about to go on; None: unknown."""
+    states = {is_alive(process) for process in (asdict(run), run.watcher) if process}
+    return True if True in states else None if None in states else False
 
 
 def has_watcher(directory: Path) -> bool:
@@ -100,7 +106,7 @@ def take(directory: Path, run: Run, *, take_over: bool = False) -> Run:
     path = directory / LOGS.lock
     with locked(path):  # only one of several takes it over
         if other := read(directory):
-            alive = is_alive(asdict(other))
+            alive = _is_alive(other)
             if alive or (alive is None and not take_over):
                 raise TomopipeError(_refusal(path, other))
             run = replace(run, before=other.id if other.folder == run.folder else "")
@@ -177,14 +183,15 @@ def _refuse_lost(directory: Path, run_id: str) -> Run:
     run = read(directory)
     if run is None or run.id != run_id:
         path = directory / LOGS.lock
-        raise RunEndedError(f"{path}: a newer run has begun ({run}), so this one ends.")
+        why = f"a newer run has begun ({run})" if run else "the lock was removed"
+        raise RunEndedError(f"{path}: {why}, so this one ends.")
     return run
 
 
 def _refusal(path: Path, run: Run) -> str:
     says = f"a run of this campaign is under way: {run}"
     ends = "`tomopipe status` shows it, `tomopipe stop` ends it"
-    if is_alive(asdict(run)) is not None:
+    if _is_alive(run) is not None:
         return f"{says}; {ends}."
     with suppress(OSError):
         says += f", last sign of life {time.time() - path.stat().st_mtime:.0f} s ago"

@@ -24,7 +24,7 @@ from tomopipe.campaign.lock import Run
 from tomopipe.campaign.raw_files import CampaignScan, raw_paths
 from tomopipe.campaign.signs import State as ScanState
 from tomopipe.config import Config, read_config
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import RunEndedError, TomopipeError
 from tomopipe.reruns.foreign import refuse_foreign_live
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, Step
@@ -157,6 +157,9 @@ class Watcher:
             began_s = time.process_time()  # verdicts are rare
             self._look()
             self._once("fault", "")
+        except RunEndedError as error:
+            self._once("fault", str(error))
+            self.is_stopped = True
         except (OSError, TomopipeError) as error:  # of the disk, config or table; perhaps temporary
             self._once("fault", f"{str(error).rstrip('.')}. No run starts until this is resolved.")
         pause_s = min(1.0, max(0.1, self._config.watch.settle_s / 5))

@@ -178,6 +178,15 @@ def test_a_snakemake_enters_with_the_lock_that_was_taken_for_it(tmp_path, monkey
     assert lock.read(tmp_path) == other
 
 
+def test_between_the_runs_of_a_watcher_nobody_takes_it(tmp_path):
+    """Its run has ended, and the watcher has not seen that yet."""
+    run = put(tmp_path, pid=dead_pid(), watcher=named(os.getpid()))
+    assert lock.under_way(tmp_path) == run
+    with pytest.raises(TomopipeError, match="tomopipe stop"):
+        lock.take(tmp_path, lock.new_run(tmp_path), take_over=True)
+    assert lock.read(tmp_path) == run
+
+
 @pytest.mark.parametrize("part", ["run", "watcher", "run of a watcher"])
 def test_it_shows_life_and_is_released_in_the_end(tmp_path, part):
     watcher = {"run": {}, "watcher": named(os.getpid()), "run of a watcher": named(os.getppid())}

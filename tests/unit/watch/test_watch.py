@@ -468,6 +468,18 @@ def test_the_lock_is_that_of_the_watcher_or_of_its_run(watcher, runs, campaign):
     assert lock.read(campaign) == own
 
 
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_a_watcher_whose_lock_is_gone_says_so_and_ends(watcher, runs, said, campaign, is_idle):
+    if not is_idle:
+        watcher.step()
+        runs.end()
+    lock.release(campaign, lock.read(campaign))
+    watcher.step()
+    assert watcher.is_stopped
+    assert "run.lock: the lock was removed" in said[-1]
+    assert not lock.has_watcher(campaign)
+
+
 def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs, later):
     watcher.step()
     add("a_1", "a_2")
