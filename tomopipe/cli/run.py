@@ -145,7 +145,7 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     if len(campaign.scans) <= MOST_ROWS:
         from tomopipe.cli import outcome  # slow to load
 
-        outcome.show(campaign, is_whole=True, of_all=True)
+        outcome.show(campaign, is_whole=True)
     else:  # reading the records of thousands of scans takes longest
         say("CORs: tomopipe cor list")
     unfinished = unfinished_scans(campaign)
@@ -249,9 +249,10 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     from tomopipe.cli import outcome
     from tomopipe.run.ending import unfinished_scans
 
-    n_done, n_all = progress.counts
+    (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))
     if status == 0 and not n_all:
-        say("Nothing to do: every result is up to date.")
+        what = "every result" if of_all else "what was asked for"
+        say(f"Nothing to do: {what} is up to date.")
     campaign = campaign_from_data(progress.facts["campaign"], directory)
     shown = {f"tomopipe: {line}" for line in progress.facts.get("said", [])}
     steps = progress.steps.values()
@@ -261,9 +262,8 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         _name_full_disk(campaign.results)
         say("no job began.")
         return 1
-    is_whole, of_all = status in (0, 3), bool(progress.facts.get("is_whole"))
     with suppress(OSError):  # the terminal was closed
-        outcome.show(campaign, is_whole=is_whole, of_all=of_all)
+        outcome.show(campaign, is_whole=of_all and status in (0, 3))
     # whoever named targets is not told of other scans
     unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if of_all else []
     ours = [line for line in launch.said(started) if line not in shown]
