@@ -59,6 +59,22 @@ def test_a_cor_edited_in_its_file_is_manual_everywhere(campaign):
     assert sidecar(campaign, "a_2") == before
 
 
+def test_the_cor_that_somebody_set_is_the_reason_of_fix_cor(campaign):
+    def reason():
+        jobs = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
+        return [job["reason"] for job in jobs if job["rule"] == "fix_cor"]
+
+    center = center_of(campaign, "a_2")
+    before = center.read_text().strip()
+    table(campaign, f"a_2\tauto\t{before}\t")  # as it was predicted
+    assert reason() == [f"COR of a_2: {before}, by hand"]
+    table(campaign)
+    center.write_text("50.25\n")
+    assert reason() == [f"COR of a_2: {before} -> 50.25, by hand"]
+    center.unlink()  # it is predicted again
+    assert reason() == ["a prediction, a COR or an option of the series changed"]
+
+
 def test_a_raw_folder_that_is_read_only_for_a_while_leaves_no_sidecar_behind(campaign):
     raw, of_results = campaign / "raw", campaign / "results" / "sidecars" / "a_2.cor.json"
     raw.chmod(0o555)
