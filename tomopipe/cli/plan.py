@@ -169,8 +169,8 @@ def _show(result: Plan) -> None:
         screen.print(line, markup=False)
     for line in result.failures:
         screen.print(f"failed: {line}", style="red", markup=False)
-    if result.can_retry:
-        screen.print("Try a scan again with `tomopipe retry SCAN`.", markup=False)
+    if result.retry:
+        screen.print(result.retry, markup=False)
     if result.blocked:
         screen.print(result.blocked, style="red", markup=False)
 

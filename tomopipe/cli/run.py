@@ -246,7 +246,10 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         say("Not started. `tomopipe run --force` starts although the disk is too small.")
         return 1
     from tomopipe.campaign.campaign import campaign_from_data
+    from tomopipe.campaign.failures import present_jobs
     from tomopipe.cli import outcome
+    from tomopipe.commands.next_run import retry_words
+    from tomopipe.reruns.reasons import why_again
     from tomopipe.run.ending import unfinished_scans
 
     (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))
@@ -275,7 +278,12 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         say("\n".join(lines[-_TAIL_LINES:]))
     _name_full_disk(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"
-    say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
+    once = "once the cause is mended, " * (how == "some jobs failed")
+    say(f"{how}: {n_done} of {n_all} jobs are done; {once}`tomopipe run` goes on from there.")
+    names = {job.name for job in progress.failed}
+    failures = [job for job in present_jobs(campaign, why_again(campaign)) if job.key in names]
+    if retry := retry_words(campaign, failures):
+        say(retry)
     return 1
 
 
