@@ -110,6 +110,24 @@ def test_a_cor_edited_in_its_file_outlives_a_lost_prediction_and_a_retry(campaig
     assert [written[key] for key in ("cor_px", "source", "reason")] == [45.75, "manual", EDITED]
 
 
+def test_verify_misses_nothing_that_was_removed_on_purpose(campaign):
+    def call(*words):
+        done = CliRunner().invoke(cli, [*words, "-C", str(campaign)])
+        return done.exit_code, done.output
+
+    prediction = center_of(campaign, "a_2").with_name("prediction.json")
+    prediction.write_text(json.dumps(json.loads(prediction.read_text()) | {"verdict": "failed"}))
+    assert call("retry", "a_2") == (0, "Will be tried again: a_2\n")
+    assert call("verify")[0] == 0
+    (campaign / "results" / "b_1_rec.h5").unlink()
+    assert "results/b_1_rec.h5: missing\n" in call("verify")[1]
+    table(campaign, "b_1\tno\t\t")  # no run makes it
+    assert call("verify")[0] == 0
+    (campaign / "raw" / "a_1.h5").rename(campaign / "raw" / "a_9.h5")
+    assert "1 volume" in call("clean", "--gone")[1]
+    assert call("verify")[0] == 0
+
+
 def test_a_group_shares_a_campaign_without_prediction(tmp_path):
     """By hand and by default; with umask 002 the group may change whatever a run has made."""
     umask = os.umask(0o002)

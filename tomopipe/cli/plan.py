@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,7 @@ from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.status import JobStatus, Status, read_status
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.receipts import withdraw_removed
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import set_remarks, unfinished_scans
 
@@ -207,6 +209,8 @@ def retry(
         )
     scans = scans_of(campaign, names)
     forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
+    if not dry_run:
+        withdraw_removed(campaign, product(("try_recon", "predict_cor", "export_stack"), forgotten))
     rows: InventoryRows = {}
     with suppress(OSError, TomopipeError):  # one that is damaged the next run makes again
         rows = read_inventory(campaign.files.inventory)
