@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.files import CONFIG, LOGS, Logs
+from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.lock import Run
 from tomopipe.cli.options import (
     CampaignOption,
@@ -86,10 +86,7 @@ def run(
         return show_plan(directory, config, scans)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
-    if not directory.is_dir():
-        from tomopipe.config.parse import read_document  # slow to load
-
-        read_document(directory / CONFIG)  # raises with a hint
+    launch.snakefile(directory, config_path)  # refuses what is no campaign
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign
 
