@@ -59,6 +59,22 @@ def test_a_cor_edited_in_its_file_is_manual_everywhere(campaign):
     assert sidecar(campaign, "a_2") == before
 
 
+def test_the_cor_that_somebody_set_is_the_reason_of_fix_cor(campaign):
+    def reason():
+        jobs = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
+        return [job["reason"] for job in jobs if job["rule"] == "fix_cor"]
+
+    center = center_of(campaign, "a_2")
+    before = center.read_text().strip()
+    table(campaign, f"a_2\tauto\t{before}\t")  # as it was predicted
+    assert reason() == [f"COR of a_2: {before}, by hand"]
+    table(campaign)
+    center.write_text("50.25\n")
+    assert reason() == [f"COR of a_2: {before} -> 50.25, by hand"]
+    center.unlink()  # it is predicted again
+    assert reason() == ["a prediction, a COR or an option of the series changed"]
+
+
 def test_a_raw_folder_that_is_read_only_for_a_while_leaves_no_sidecar_behind(campaign):
     raw, of_results = campaign / "raw", campaign / "results" / "sidecars" / "a_2.cor.json"
     raw.chmod(0o555)
@@ -92,6 +108,24 @@ def test_a_cor_edited_in_its_file_outlives_a_lost_prediction_and_a_retry(campaig
     assert {"try_recon:b_2", "predict_cor:b_2"} <= run.jobs, run.text
     written = sidecar(campaign, "b_2")
     assert [written[key] for key in ("cor_px", "source", "reason")] == [45.75, "manual", EDITED]
+
+
+def test_verify_misses_nothing_that_was_removed_on_purpose(campaign):
+    def call(*words):
+        done = CliRunner().invoke(cli, [*words, "-C", str(campaign)])
+        return done.exit_code, done.output
+
+    prediction = center_of(campaign, "a_2").with_name("prediction.json")
+    prediction.write_text(json.dumps(json.loads(prediction.read_text()) | {"verdict": "failed"}))
+    assert call("retry", "a_2") == (0, "Will be tried again: a_2\n")
+    assert call("verify")[0] == 0
+    (campaign / "results" / "b_1_rec.h5").unlink()
+    assert "results/b_1_rec.h5: missing\n" in call("verify")[1]
+    table(campaign, "b_1\tno\t\t")  # no run makes it
+    assert call("verify")[0] == 0
+    (campaign / "raw" / "a_1.h5").rename(campaign / "raw" / "a_9.h5")
+    assert "1 volume" in call("clean", "--gone")[1]
+    assert call("verify")[0] == 0
 
 
 def test_a_group_shares_a_campaign_without_prediction(tmp_path):

@@ -286,5 +286,12 @@ def test_the_volume_of_one_scan_is_planned_and_then_made_alone(campaign):
     assert status == 0, text
     log = max((campaign / "logs" / "run").glob("*.log")).read_text()
     assert frozenset(job_names(log)) == jobs
+    assert "full_recon   1 of 1" in text
+    assert "sidecar " not in text  # it was not asked for
+    assert "report/index.html (older than this run; " in text
+    assert "made again by the next run" in rows(text, "b_1")[0]
+    status, text = tomopipe(campaign, "run", *CORES, "predictions")
+    assert (status, text.count("Nothing to do: what was asked for")) == (0, 1), text
+    assert "full_recon" not in text
     assert plan(campaign, "a_2") == (0, frozenset())
     assert plan(campaign)[1] == {"full_recon:b_1", "sidecar", "export_star", "report"}

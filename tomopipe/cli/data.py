@@ -4,8 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -13,18 +15,22 @@ import typer
 from rich.progress import DownloadColumn
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, scans_of
-from tomopipe.campaign.files import CENTER, SIDECAR, STACK, STAR, TRY_STACK
+from tomopipe.campaign.files import CENTER, SIDECAR, STACK, STAR, TRY_STACK, VOLUMES
 from tomopipe.campaign.relion_set import failed_stacks
+from tomopipe.campaign.results import InventoryRows, read_inventory
+from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near, progress_bar
 from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan_conversions
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of
+from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of, withdraw_removed
 from tomopipe.run.ending import accepted_scans, of_gone_scans, removable, remove
 from tomopipe.storage.checksums import Progress, matches, sizes_match
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.volume_read import clipped_text
+
+_ENDINGS = (*VOLUMES.values(), STACK)  # of what `tomopipe clean --gone` removes
 
 
 def verify(
@@ -94,6 +100,9 @@ def clean(
     for file in files:
         typer.echo(file.path.relative_to(campaign.directory))
     n_bytes = sum(file.n_bytes for file in files) if dry_run else remove(files)
+    if gone and not dry_run:
+        scans = {file.path.name.removesuffix(end) for file in files for end in _ENDINGS}
+        withdraw_removed(campaign, product(("full_recon", "export_stack"), scans))
     kinds = Counter(file.kind for file in files)
     counts = (f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items()))
     what = ", ".join(counts) or "no files"
@@ -196,9 +205,10 @@ class Product:
 def recorded(campaign: Campaign) -> list[Product]:
     """Return the results that have a receipt, in order of path.
 
-    Without editable files, and the report, which `tomopipe report` makes at any time.
+    Without editable files, the report, which `tomopipe report` makes at any time, and what has gone
+    of scans that are not selected, which no run makes.
     """
-    storage = campaign.config.storage
+    storage, not_selected = campaign.config.storage, _not_selected(campaign)
     sidecars = {
         where(s) for where in (campaign.sidecar, campaign.outputs.sidecar) for s in campaign.scans
     }
@@ -206,8 +216,9 @@ def recorded(campaign: Campaign) -> list[Product]:
     receipts = Receipts(campaign.directory, campaign.outputs)
     products = [
         Product(path, state, receipt.sums.get(path, ""))
-        for receipt in receipts.present()
+        for (_, key), receipt in receipts.present().items()
         for path, state in receipt.files.items()
+        if key not in not_selected or os.path.lexists(campaign.directory / path)
     ]
     return [
         product
@@ -217,6 +228,14 @@ def recorded(campaign: Campaign) -> list[Product]:
         and (path in sidecars or not path.endswith(SIDECAR))
         and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
     ]
+
+
+def _not_selected(campaign: Campaign) -> set[str]:
+    rows: InventoryRows = {}
+    with suppress(OSError, TomopipeError):  # a missing or damaged one says nothing
+        rows = read_inventory(campaign.files.inventory)
+    scans = campaign.scans.items()
+    return {scan for scan, entry in scans if why_not_selected(entry.select, rows.get(scan))}
 
 
 def damaged(

@@ -27,11 +27,8 @@ from tomopipe.storage.json_files import json_or, number, part, texts
 _EYES = (*TO_REVIEW, State.FAILED)
 
 
-def show(campaign: Campaign, *, is_whole: bool, of_all: bool = False) -> None:
-    """Print the table of a run, and the paths of its results; `is_whole`: it made all there was.
-
-    `of_all`: and it was of the whole campaign, so that RELION's set is right.
-    """
+def show(campaign: Campaign, *, is_whole: bool) -> None:
+    """Print the table of a run, and the paths of results; `is_whole`: it made all of a campaign."""
     screen = console()
     records = {
         scan.name: scan
@@ -60,7 +57,7 @@ def show(campaign: Campaign, *, is_whole: bool, of_all: bool = False) -> None:
             soft_wrap=True,
         )
     with_cor = [scan.name for scan in records.values() if scan.cor_px is not None]
-    remarks = [] if is_whole and of_all else set_remarks(campaign)
+    remarks = [] if is_whole else set_remarks(campaign)
     screen.print(
         _places(campaign, with_cor, remarks), markup=False, highlight=False, soft_wrap=True
     )
@@ -119,9 +116,13 @@ def _places(campaign: Campaign, scans: Collection[str], remarks: Sequence[str]) 
         "for RELION": files.in_relion(STAR),
         "CORs": files.cor_table,
     }
-    of_set = f" ({'; '.join(remarks)})" if remarks else ""
+    is_old = campaign.config.report.enabled and not campaign.files.receipt("report").exists()
+    notes = {
+        "report": "older than this run; `tomopipe report` renews it" * is_old,
+        "for RELION": "; ".join(remarks),
+    }
     lines = (
-        f"{what:12}{near(path)}" + of_set * (what == "for RELION")
+        f"{what:12}{near(path)}" + (f" ({note})" if (note := notes.get(what)) else "")
         for what, path in places.items()
         if (
             has_volume

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,7 @@ from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.status import JobStatus, Status, read_status
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.receipts import withdraw_removed
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import set_remarks, unfinished_scans
 
@@ -169,8 +171,8 @@ def _show(result: Plan) -> None:
         screen.print(line, markup=False)
     for line in result.failures:
         screen.print(f"failed: {line}", style="red", markup=False)
-    if result.can_retry:
-        screen.print("Try a scan again with `tomopipe retry SCAN`.", markup=False)
+    if result.retry:
+        screen.print(result.retry, markup=False)
     if result.blocked:
         screen.print(result.blocked, style="red", markup=False)
 
@@ -207,6 +209,8 @@ def retry(
         )
     scans = scans_of(campaign, names)
     forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
+    if not dry_run:
+        withdraw_removed(campaign, product(("try_recon", "predict_cor", "export_stack"), forgotten))
     rows: InventoryRows = {}
     with suppress(OSError, TomopipeError):  # one that is damaged the next run makes again
         rows = read_inventory(campaign.files.inventory)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.files import CONFIG, LOGS, Logs
+from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.lock import Run
 from tomopipe.cli.options import (
     CampaignOption,
@@ -86,10 +86,7 @@ def run(
         return show_plan(directory, config, scans)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
-    if not directory.is_dir():
-        from tomopipe.config.parse import read_document  # slow to load
-
-        read_document(directory / CONFIG)  # raises with a hint
+    launch.snakefile(directory, config_path)  # refuses what is no campaign
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign
 
@@ -145,7 +142,7 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     if len(campaign.scans) <= MOST_ROWS:
         from tomopipe.cli import outcome  # slow to load
 
-        outcome.show(campaign, is_whole=True, of_all=True)
+        outcome.show(campaign, is_whole=True)
     else:  # reading the records of thousands of scans takes longest
         say("CORs: tomopipe cor list")
     unfinished = unfinished_scans(campaign)
@@ -246,12 +243,16 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         say("Not started. `tomopipe run --force` starts although the disk is too small.")
         return 1
     from tomopipe.campaign.campaign import campaign_from_data
+    from tomopipe.campaign.failures import present_jobs
     from tomopipe.cli import outcome
+    from tomopipe.commands.next_run import retry_words
+    from tomopipe.reruns.reasons import why_again
     from tomopipe.run.ending import unfinished_scans
 
-    n_done, n_all = progress.counts
+    (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))
     if status == 0 and not n_all:
-        say("Nothing to do: every result is up to date.")
+        what = "every result" if of_all else "what was asked for"
+        say(f"Nothing to do: {what} is up to date.")
     campaign = campaign_from_data(progress.facts["campaign"], directory)
     shown = {f"tomopipe: {line}" for line in progress.facts.get("said", [])}
     steps = progress.steps.values()
@@ -261,9 +262,8 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         _name_full_disk(campaign.results)
         say("no job began.")
         return 1
-    is_whole, of_all = status in (0, 3), bool(progress.facts.get("is_whole"))
     with suppress(OSError):  # the terminal was closed
-        outcome.show(campaign, is_whole=is_whole, of_all=of_all)
+        outcome.show(campaign, is_whole=of_all and status in (0, 3))
     # whoever named targets is not told of other scans
     unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if of_all else []
     ours = [line for line in launch.said(started) if line not in shown]
@@ -275,7 +275,12 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         say("\n".join(lines[-_TAIL_LINES:]))
     _name_full_disk(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"
-    say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
+    once = "once the cause is mended, " * (how == "some jobs failed")
+    say(f"{how}: {n_done} of {n_all} jobs are done; {once}`tomopipe run` goes on from there.")
+    names = {job.name for job in progress.failed}
+    failures = [job for job in present_jobs(campaign, why_again(campaign)) if job.key in names]
+    if retry := retry_words(campaign, failures):
+        say(retry)
     return 1
 
 

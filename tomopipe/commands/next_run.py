@@ -31,8 +31,7 @@ class Plan:
     cpu_s: float = 0.0  # of computing, and of starting each job
     n_bytes: int = 0  # of the results
     notes: tuple[str, ...] = ()
-    # whether a failure keeps its scan out of runs; other jobs run again anyway
-    can_retry: bool = False
+    retry: str = ""  # the scans that failures keep out of runs, and what to type
 
     @property
     def counts(self) -> list[str]:
@@ -79,9 +78,7 @@ def make_plan(
     return Plan(
         jobs=tuple(planned),
         failures=tuple(f"{each.key}: {each.step}: {each.error}" for each in failures),
-        can_retry=any(
-            each.step in RECORDED or failed_stack(campaign.paths, each.key) for each in failures
-        ),
+        retry=retry_words(campaign, failures),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
         cpu_s=START_S * len(likely)
         + sum(cpu_s(campaign, job.rule, job.key, rows) for job in computed),
@@ -157,6 +154,19 @@ def _reasons(group: Sequence[PlannedJob]) -> list[str]:
     """Return the reasons other than that another job runs, or else the first."""
     parts = [part for job in group for part in job.reason.split("; ")]
     return list(dict.fromkeys(filter(is_news, parts))) or parts[:1]
+
+
+def retry_words(campaign: Campaign, failures: Iterable[JobStatus]) -> str:
+    """Name the failed scans that no run tries again by itself, and the command; "" if none."""
+    scans = dict.fromkeys(
+        job.key
+        for job in failures
+        if job.state == "failed"
+        if job.step in RECORDED or failed_stack(campaign.paths, job.key)
+    )
+    if not scans:
+        return ""
+    return f"Try again with `tomopipe retry SCAN`: {scans_named([*scans])}."
 
 
 def standing_failures(

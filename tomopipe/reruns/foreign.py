@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.campaign import files
@@ -14,7 +15,9 @@ from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns.receipts import Receipt, Receipts
 from tomopipe.reruns.staleness import statement_in
+from tomopipe.scans.formats import HDF5
 from tomopipe.storage.checksums import MANIFEST, matches
+from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
@@ -69,12 +72,15 @@ def _is_in_place_of(receipts: Receipts, receipt: Receipt, path: str) -> bool:
 
     It has another inode, or is a complete file of another kind (file systems reuse inodes, and
     copying onto a file keeps the inode), or it is a dangling link. Empty files are not foreign, nor
-    is center_of_rotation.txt, which everybody may edit.
+    those that end too early to be read, as in a copy of the campaign, nor center_of_rotation.txt,
+    which everybody may edit.
     """
     was, now, where = receipt.files[path], receipts.state(path), receipts.path_of(path)
     if now is None:
         return os.path.islink(where)  # its disk is not mounted, where the result may be complete
     if now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
+        return False
+    if now[0] < was[0] and _is_cut(Path(where)):
         return False
     is_other = now[2] != was[2] or _has_sign(Path(where), _WHOLE)
     if not is_other or is_ours(Path(where), by_itself=True):
@@ -97,6 +103,15 @@ def _opens(path: Path) -> bool:
 
     with h5py.File(path, "r"):
         return True
+
+
+def _is_cut(path: Path) -> bool:
+    """Tell whether a file begins as HDF5 or a JSON object does, and ends too early to be read."""
+    with suppress(OSError), path.open("rb") as file:
+        if path.suffix == ".h5":
+            return file.read(8) == HDF5.begins[0] and not _has_sign(path, _WHOLE)
+        return path.suffix == ".json" and file.read(1) == b"{" and json_or(path, None) is None
+    return False
 
 
 def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool = False) -> None:

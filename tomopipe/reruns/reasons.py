@@ -28,7 +28,7 @@ IF_OTHER_PAGE = "if what it shows changes"
 CHANGED = {
     "inventory": "files or options of the campaign changed",
     "resolve_cor": "options of resolve_cor changed",
-    "fix_cor": "a prediction, or an option, of the series changed",
+    "fix_cor": "a prediction, a COR or an option of the series changed",
     "export_star": "follows CORs, stacks, MRC volumes and options",
     "report": "follows what it shows",
 }
@@ -56,8 +56,8 @@ _COR = re.compile(r"COR of [^;]*")
 def of_cor(scan: str, old_px: float | None, new_px: float | None, source: str) -> str:
     """Say that a COR changed, and its source."""
     old, new = (format_cor(cor_px) or "none" for cor_px in (old_px, new_px))
-    by = source_word(source)
-    return f"COR of {scan}: {old} -> {new}" + (f", {by}" if by else "")
+    by, was = source_word(source), f"{old} -> " * (old != new)
+    return f"COR of {scan}: {was}{new}" + (f", {by}" if by else "")
 
 
 def is_of_cor(reason: str) -> bool:
@@ -105,7 +105,7 @@ def of_raw(paths: Sequence[str], raw_path: str) -> str:
 
 
 def of_series(fixes: Mapping[str, Fix], members: Iterable[Mapping[str, Any]]) -> str:
-    """Say why the CORs of a series are fixed again.
+    """Say what scans and CORs by hand of a series changed; "" if none.
 
     `fixes` is the present table of fix_cor, by scan; `members` are as `Campaign.members` returns
     them.
@@ -120,7 +120,17 @@ def of_series(fixes: Mapping[str, Fix], members: Iterable[Mapping[str, Any]]) ->
             lines.append(of_cor(scan, fix.after_px, by_hand_px, "manual"))
         elif by_hand_px is None and fix.source == "manual" and not fix.is_by_file:
             lines.append(f"COR of {scan}: {format_cor(fix.before_px)} by hand taken away")
-    return "; ".join(sorted(lines)) or CHANGED["fix_cor"]
+    return "; ".join(sorted(lines))
+
+
+def of_fixes(before: Mapping[str, Fix], after: Mapping[str, Fix]) -> str:
+    """Say which CORs of a series, or their sources, will change in the table of fix_cor."""
+    return "; ".join(
+        of_cor(scan, fix.after_px, after[scan].after_px, after[scan].source)
+        for scan, fix in before.items()
+        if scan in after
+        and (fix.after_px, fix.source) != (after[scan].after_px, after[scan].source)
+    )
 
 
 def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int) -> str:

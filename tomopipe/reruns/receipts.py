@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.files import CENTER, TILT_SERIES, Files
 from tomopipe.errors import ScanError
@@ -23,6 +23,9 @@ from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.checksums import quick_state, states_digest
 from tomopipe.storage.json_files import json_or
+
+if TYPE_CHECKING:
+    from tomopipe.campaign.campaign import Campaign
 
 SMALL_BYTES = 1_000_000
 """Up to this size the content of a result is compared, above only size, time and inode."""
@@ -294,12 +297,12 @@ class Receipts:
         names = os.listdir(folder) if os.path.isdir(folder) else []
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
-    def present(self) -> list[Receipt]:
-        """Return all existing receipts."""
+    def present(self) -> dict[tuple[str, str], Receipt]:
+        """Return all existing receipts, by step and key."""
         folder = os.path.dirname(os.path.dirname(self.path_of(self.files.receipt("step"))))
         steps = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        results = (self.of(step, key) for step in steps for key in self.keys(step))
-        return [receipt for receipt in results if receipt]
+        results = ((step, key) for step in steps for key in self.keys(step))
+        return {result: receipt for result in results if (receipt := self.of(*result))}
 
     def withdraw(self, step: str, key: str) -> None:
         """Remove the receipt of a result to be made; the index keeps its content."""
@@ -448,6 +451,15 @@ class Receipts:
     def raw_paths(self) -> dict[tuple[str, str], str]:
         """The paths of the raw files by name and content."""
         return {(os.path.basename(p), raw.name): p for p, raw in self._index[1].items()}
+
+
+def withdraw_removed(campaign: "Campaign", results: Iterable[tuple[str, str]]) -> None:
+    """Withdraw the receipts of those results, by step and key, of which a command removed files."""
+    receipts = Receipts(campaign.directory, campaign.outputs)
+    for step, key in results:
+        if not all(map(os.path.lexists, map(receipts.path_of, campaign.results_of(step, key)))):
+            receipts.withdraw(step, key)
+    receipts.save()
 
 
 def _receipt(

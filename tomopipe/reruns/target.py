@@ -31,6 +31,7 @@ from tomopipe.reruns.reasons import (
     MISSING,
     UNREADABLE,
     of_cor,
+    of_fixes,
     of_scans,
     of_series,
 )
@@ -38,7 +39,7 @@ from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.scans.formats import BY_ANGLE, COMMAS, NOT_SQUARE
-from tomopipe.steps import sidecar
+from tomopipe.steps import fix_cor, sidecar
 from tomopipe.storage.atomic import remove_stale, why_not_replaced
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
@@ -222,8 +223,16 @@ class Target:
         reason = self.staleness.why_stale(self.of_fix_cor(series), series)
         if reason != CHANGED["fix_cor"]:
             return reason
-        before = read_fixes([self.campaign.files.fix_table(series)])
-        return of_series(before, self.members(series))
+        before, members = read_fixes([self.campaign.files.fix_table(series)]), self.members(series)
+        if reason := of_series(before, members):
+            return reason
+        scans = self.to_search(self.series()[series])
+        predicted = self.campaign.predicted_files(scans)
+        with suppress(TomopipeError):  # the job says what it cannot read
+            after = fix_cor.compute(predicted, members, self.campaign.config.fix_cor)
+            if len(predicted) == len(scans) and (reason := of_fixes(before, after)):
+                return reason
+        return CHANGED["fix_cor"]
 
     # ---- after cor.json ----------------------------------------------------------------------
 

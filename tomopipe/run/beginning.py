@@ -262,7 +262,6 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
         from tomopipe.run.ending import renew_rot_cen
 
         renew_rot_cen(settled)
-        progress.tell(totals=settled.totals)
     return settled
 
 

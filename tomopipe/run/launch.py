@@ -53,6 +53,20 @@ _LOOKS = (
 )
 
 
+def snakefile(directory: Path, config: Path | None) -> Path:
+    """Return the Snakefile of a campaign's runs; TomopipeError if the folder is no campaign.
+
+    `config` is its configuration, if not config.yaml.
+    """
+    paths = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
+    paths = [path for path in paths if not names_no_target(path)]
+    if not (directory.is_dir() and (paths or config or (directory / CONFIG).is_file())):
+        from tomopipe.config.parse import read_document  # slow to load
+
+        read_document(directory / CONFIG)  # which says what is missing
+    return paths[0] if paths else workflow_folder() / "Snakefile"
+
+
 def chosen_profile(directory: Path) -> str:
     """Return the profile of a campaign: slurm if `tomopipe init` wrote it, else workstation."""
     slurm = directory / "slurm"
@@ -81,19 +95,11 @@ def run_command(
         for name in _PROFILES:
             if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
                 raise TomopipeError(unknown[0])
-    home = workflow_folder()
-    snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
-    snakefiles = [path for path in snakefiles if not names_no_target(path)]
-    if not (snakefiles or config or (directory / CONFIG).is_file()):
-        from tomopipe.config.parse import read_document  # slow to load
-
-        read_document(directory / CONFIG)  # which says what is missing
-    snakefile = snakefiles[0] if snakefiles else home / "Snakefile"
     if profile == "workstation":
-        profile = str(home / "profiles" / profile)
+        profile = str(workflow_folder() / "profiles" / profile)
     return [
         *(sys.executable, "-m", "snakemake", "--logger", "tomopipe", "--nolock"),
-        *("--snakefile", str(snakefile)),
+        *("--snakefile", str(snakefile(directory, config))),
         *(("--profile", profile) if profile else ()),
         # not last: it would take targets that follow, too
         *(("--configfile", str(config)) if config else ()),

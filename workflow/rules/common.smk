@@ -64,9 +64,16 @@ def after(table):
         getattr(checkpoints, table).get()
     if SETTLED.pending == table and os.path.lexists(made(table)):  # 9.20 asks once too early
         SETTLED = beginning.settle_again(CAMPAIGN, made=(*SETTLED.made, table))
+        tell_totals()
     if MAKES_ALL:
         check_disk()
     return SETTLED
+
+
+def tell_totals():
+    """The number of jobs of each step, if the run is of all: also of those that follow a table."""
+    if MAKES_ALL and IS_MAIN and launch.executes() and not launch.cuts():
+        progress.tell(totals=SETTLED.totals)
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ def everything(wildcards):
     if not MAKES_ALL:
         MAKES_ALL.append(True)
         progress.tell(is_whole=True)
+        tell_totals()
     return []
 
 

@@ -159,10 +159,10 @@ def test_a_failed_stack_is_stitched_again_without_retry(folder):
     expected_inventory(campaign, campaign.results)
     failed_job(folder, "t", "TomopipeError: no overlap")
     found = make_plan(campaign)
-    assert (found.failures, found.can_retry) == (("t: stitch: no overlap",), False)
+    assert (found.failures, found.retry) == (("t: stitch: no overlap",), "")
     done = CliRunner().invoke(cli, ["retry", "t", "-C", str(folder)])
     assert "t is a stack" in str(done.exception), done.exception
     scan = campaign.scans["b_1"]
     stat = {"bytes": scan.n_bytes, "mtime_ns": scan.mtime_ns}
     write_json({"step": "try_recon"} | stat, campaign.files.failure("try_recon", "b_1"))
-    assert make_plan(load_campaign(folder)).can_retry
+    assert "`tomopipe retry SCAN`: b_1" in make_plan(load_campaign(folder)).retry

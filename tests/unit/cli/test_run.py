@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tests.phantoms import write_scan
 from tests.rights import heeding
 from tomopipe.campaign import lock
-from tomopipe.campaign.files import Logs
+from tomopipe.campaign.files import Files, Logs
 from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import Screen, near, step_line
@@ -159,6 +159,26 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     assert "1 of 2 jobs are done" in text
     os.utime(log, (1e9, 1e9))  # of an earlier run: this time the job never started
     assert "failed: full_recon a_2: no rows\n" in call("run", campaign)[1]
+
+
+def test_a_run_that_failed_names_the_scans_that_only_retry_tries_again(campaign, does):
+    for scan in ("a_1", "a_2"):
+        (campaign / "raw" / f"{scan}.h5").touch()
+        stat = (campaign / "raw" / f"{scan}.h5").stat()
+        record = {"reason": "killed", "bytes": 0, "mtime_ns": stat.st_mtime_ns}
+        path = Files(campaign / "results").failure("predict_cor", scan)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record))
+    job = "tell(began=1, name='a_2', step='predict_cor', reason='x');"
+    does(job + "tell(failed=1, error='killed'); sys.exit(1)")
+    status, text = call("run", campaign)
+    assert status == 1
+    assert "once the cause is mended, `tomopipe run` goes on from there." in text
+    assert "Try again with `tomopipe retry SCAN`: a_2.\n" in text  # a_1 was no part of this run
+    does(job + "tell(stopped=True); tell(failed=1); sys.exit(1)")
+    text = call("run", campaign)[1]
+    assert "stopped: 0 of 1 jobs are done; `tomopipe run` goes on from there.\n" in text
+    assert "retry" not in text
 
 
 def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, monkeypatch):

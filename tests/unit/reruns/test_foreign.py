@@ -103,6 +103,11 @@ def others_file(path):
     path.with_name("others").replace(path)
 
 
+def others_short_file(path):
+    path.with_name("others").write_text("{}")
+    path.with_name("others").replace(path)
+
+
 HDF5, JSON = ["a_1_rec.h5", "rows.h5"], ["a_1.json", "prediction.json", "try.json"]
 
 
@@ -113,9 +118,10 @@ HDF5, JSON = ["a_1_rec.h5", "rows.h5"], ["a_1.json", "prediction.json", "try.jso
         (cut, []),
         (lambda path: path.write_text(""), []),
         (copy, []),
-        (copy_and_cut, [*HDF5, *JSON]),
+        (copy_and_cut, []),
         (others_hdf5, HDF5),
         (others_file, [*HDF5, *JSON, "a_1.mrcs"]),
+        (others_short_file, [*HDF5, *JSON, "a_1.mrcs"]),
     ],
 )
 def test_whose_a_changed_result_is(raw, tmp_path, change, names):

@@ -46,7 +46,7 @@ def member(scan, manual="", select="in"):
         ({"a": fix("manual")}, [member("a")], "COR of a: 48.50 by hand taken away"),
         ({"a": fix("manual")}, [member("a", select="donor")], "a left the series"),
         ({"a": fix("ai")}, [member("b")], "a left the series; b is new in the series"),
-        ({"a": fix("ai")}, [member("a")], reasons.CHANGED["fix_cor"]),
+        ({"a": fix("ai")}, [member("a")], ""),
     ],
 )
 def test_a_series_is_fixed_anew_for_what_changed_in_it(fixes, members, line):
