@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -261,6 +262,31 @@ def test_esc_brings_back_the_cor_that_was_shown_before_typing(replaced, visit):
     page.wait_for_selector("#stage[data-cor='514.00']")
     box.press("Escape")
     expect(box).to_have_value("513.45")
+
+
+def test_a_cor_off_the_detector_shows_no_slice_and_is_not_written(folder, page):
+    before = read_cells(folder / "scans.tsv")
+    go_to(page, "bone_001")
+    page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
+    page.keyboard.press("b")
+    page.keyboard.press("Space")  # the flicker must not bring a slice back
+    page.keyboard.type("9999")
+    off = page.locator("#nothing")
+    expect(off).to_have_text(
+        "COR 9999 is outside the detector columns in use, 0 to 1023: there is no slice."
+    )
+    page.wait_for_timeout(1200)  # ms, two turns of the flicker
+    expect(off).to_be_visible()
+    expect(page.locator("#stage")).not_to_have_attribute("data-cor", re.compile("."))
+    expect(page.locator("#strip")).to_be_hidden()
+    expect(page.locator("#label-a")).to_have_text("")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("COR 9999.00 is off the detector (0 to 1023)")
+    assert read_cells(folder / "scans.tsv") == before
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
+    expect(off).to_be_hidden()
+    expect(page.locator("#strip")).to_be_visible()
 
 
 def test_two_browsers(folder, serve, visit):

@@ -71,7 +71,6 @@ export async function open(name, onData = () => {}) {
   else now.cor = first;
   if (!grid) {
     clearTimeout(waiting);
-    now.frame++;
     nothing(data.problem);
     value();
     return;
@@ -80,11 +79,16 @@ export async function open(name, onData = () => {}) {
 }
 
 function nothing(text) {
+  now.frame++;
+  now.pair = null;
   now.layers = [];
   now.shown = now.data;
   stage.show([]);
   level.show(now.data.scan, now.mode, null);
   $("label-a").textContent = $("label-b").textContent = "";
+  $("strip").classList.add("off");
+  $("busy").hidden = true;
+  delete $("stage").dataset.cor;
   $("nothing").hidden = false;
   $("nothing").textContent = text;
 }
@@ -178,6 +182,7 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
   showCandidates();
   clearTimeout(waiting); // what the scan before waits for is not to be drawn of this one
   if (!grid) return;
+  if (isOff(now.cor)) return nothing(`COR ${now.cor} is outside the detector columns in use, ${columns(grid).join(" to ")}: there is no slice.`);
   const number = nearest(now.cor);
   $("slider").value = number;
   $("slider").setAttribute("aria-valuetext", `COR ${px(now.cor)}`);
@@ -204,7 +209,7 @@ async function preview(number, direction) {
 }
 
 async function draw() {
-  if (!now.data.grid) return;
+  if (!now.data.grid || isOff(now.cor)) return;
   const ticket = ++now.drawing;
   const { cor, mode, b, data } = now;
   const fresh = () => ticket === now.drawing && cor === now.cor && mode === now.mode && data === now.data;
@@ -324,6 +329,8 @@ function columns(grid) {
   return [first, first + grid.n_cols - 1];
 }
 
+const isOff = (cor) => cor < columns(now.data.grid)[0] || cor > columns(now.data.grid)[1];
+
 // Next or previous COR, in steps of the strip.
 export function step(by) {
   const grid = now.data && now.data.grid;
@@ -348,11 +355,10 @@ export function type(text) {
   go(cor);
 }
 
-// The COR that was typed, if there can be a slice at it.
+// The COR that was typed, of a scan with slices.
 function typedCor() {
-  const grid = now.data && now.data.grid;
   const cor = Number(now.typed || NaN);
-  return grid && cor >= columns(grid)[0] && cor <= columns(grid)[1] ? cor : null;
+  return now.data?.grid && Number.isFinite(cor) ? cor : null;
 }
 
 // Show a COR that was typed but is not shown; true if there was one.
@@ -408,7 +414,7 @@ function modes() {
 }
 
 export function pin() {
-  if (!now.data || !now.data.grid) return;
+  if (!now.data || !now.data.grid || isOff(now.cor)) return;
   now.b = now.cor;
   compare(now.compare);
   labels();
