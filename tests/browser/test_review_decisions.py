@@ -247,6 +247,22 @@ def test_keys_skip_a_scan_and_change_the_view(folder, page):
         expect(page.locator(f"section#{shown}")).to_be_visible()
 
 
+def test_the_series_shows_the_limit_in_use_and_what_sets_it(folder, page):
+    for scan, cor in (("bone_001", "511.65"), ("bone_002", "512.05"), ("bone_003", "512.45")):
+        (folder / "results/try_center" / scan / "center_of_rotation.txt").write_text(cor)
+    go_to(page, "bone_001")
+    page.get_by_role("button", name="Series").click()
+    limit = page.locator("#limit")
+    expect(limit).to_have_text(
+        "Limit in use (the band): ±10.00 px from the median 512.25: "
+        "the smallest limit, as 5 MAD of the series is less."
+    )
+    page.locator("#max-delta").fill("3")
+    expect(limit).to_have_text(
+        "Limit in use (the band): ±3.00 px from the median 512.25: max_delta_px."
+    )
+
+
 def test_esc_brings_back_the_cor_that_was_shown_before_typing(replaced, visit):
     page = visit(replaced)
     row(page, "bone_006").click()
