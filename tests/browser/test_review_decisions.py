@@ -263,6 +263,20 @@ def test_the_series_shows_the_limit_in_use_and_what_sets_it(folder, page):
     )
 
 
+def test_a_key_of_a_picture_that_there_is_not_says_why(replaced, visit):
+    page = visit(replaced)
+    toast = page.locator("#toast")
+    go_to(page, "bone_001")
+    page.keyboard.press("e")
+    expect(toast).to_have_text(
+        "Nothing to compare: e shows the CORs of a scan to review side by side, where they differ."
+    )
+    row(page, "bone_007").click()
+    expect(page.locator("#nothing")).to_be_visible()
+    page.keyboard.press("r")
+    expect(toast).to_have_text(page.locator("#nothing").inner_text())
+
+
 def test_esc_brings_back_the_cor_that_was_shown_before_typing(replaced, visit):
     page = visit(replaced)
     row(page, "bone_006").click()

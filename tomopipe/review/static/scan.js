@@ -391,10 +391,10 @@ export function take(cor) {
 }
 
 export function setMode(mode) {
-  const grid = now.data && now.data.grid;
-  if (!grid) return;
+  if (!now.data) return;
+  if (!now.data.grid) return toast(now.data.problem);
   if (!isOpen(mode)) {
-    toast(mode === "candidates" ? "There is one COR to decide on, or none." : "No opposing projections were kept of this scan.");
+    toast(mode === "candidates" ? "Nothing to compare: e shows the CORs of a scan to review side by side, where they differ." : "No opposing projections were kept of this scan.");
     return;
   }
   const card = mode === "candidates";
