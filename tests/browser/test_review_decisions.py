@@ -247,6 +247,35 @@ def test_keys_skip_a_scan_and_change_the_view(folder, page):
         expect(page.locator(f"section#{shown}")).to_be_visible()
 
 
+def test_the_open_scan_shows_what_changed_in_its_series_and_what_others_changed(folder, page):
+    go_to(page, "bone_006")
+    page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
+    in_series = page.locator("#facts table tr", has_text="bone_008")
+    expect(in_series).to_contain_text("512.81")
+    page.get_by_role("button", name="Series").click()
+    page.get_by_label("accept for bone_006").uncheck()
+    page.locator("#accept-line").click()
+    expect(page.locator("#toast")).to_contain_text("2 scans: the COR of the line")
+    page.get_by_role("button", name="Scans", exact=True).click()
+    expect(in_series).to_contain_text("514.45")
+    big, box = page.locator("#facts .big"), page.locator("#cor")
+    page.keyboard.press("ArrowRight")  # to another COR, which stays
+    there = box.input_value()
+    edit_table(folder / "scans.tsv", {"bone_006": {"cor_px": "513.00"}})
+    expect(big).to_have_text("513.00 px by hand")
+    expect(box).to_have_value(there)
+    go_to(page, "bone_007")
+    page.keyboard.press("n")
+    page.keyboard.type(", is be")  # after what stands there
+    edit_table(folder / "scans.tsv", {"bone_007": {"cor_px": "513.05"}})
+    expect(row(page, "bone_007")).to_contain_text("513.05")
+    page.keyboard.type("ing written")
+    expect(page.locator("#note")).to_have_value("by eye, is being written")
+    page.keyboard.press("Escape")
+    expect(big).to_have_text("513.05 px by hand")
+    expect(box).to_have_value("513.05")
+
+
 def test_the_series_shows_the_limit_in_use_and_what_sets_it(folder, page):
     for scan, cor in (("bone_001", "511.65"), ("bone_002", "512.05"), ("bone_003", "512.45")):
         (folder / "results/try_center" / scan / "center_of_rotation.txt").write_text(cor)

@@ -37,8 +37,9 @@ export const isMode = (name) => KINDS.includes(name);
 export const chosen = () => (now.typed !== null ? now.typed : now.cor === null ? "" : now.cor.toFixed(2));
 const hundredths = (cor) => Math.round(cor * 100) / 100;
 
-// Open a scan; `onData`: from now on the page is about it.
-export async function open(name, onData = () => {}) {
+// Open a scan; `onData`: from now on the page is about it. `calm`: the open one is asked for again; where it is as it
+// was, nothing moves, and a COR that somebody went to stays.
+export async function open(name, { onData = () => {}, calm = false } = {}) {
   const ticket = ++now.ticket;
   let data = null;
   try {
@@ -46,15 +47,20 @@ export async function open(name, onData = () => {}) {
   } catch (error) {
     if (ticket === now.ticket) throw error;
   }
-  if (ticket !== now.ticket) return;
+  const text = JSON.stringify(data);
+  if (ticket !== now.ticket || (calm && text === now.text)) return;
   onData();
   const again = now.data && now.data.scan === name;
-  const typing = again && now.typed !== null; // what was typed meanwhile, and its picture, stay
+  // what was typed meanwhile, and its picture, stay
+  const typing = again && (now.typed !== null || (calm && (now.cor !== now.first || now.compare !== "")));
   now.data = data;
+  now.text = text;
   for (const candidate of data.candidates) candidate.cor_px = hundredths(candidate.cor_px);
   pages = new Map();
-  if (!typing) now.typed = null;
-  alone();
+  if (!typing) {
+    now.typed = null;
+    alone();
+  }
   const { grid } = data;
   $("slider").disabled = !grid;
   $("slider").max = grid ? grid.cor_px.length - 1 : 0;
@@ -66,9 +72,9 @@ export async function open(name, onData = () => {}) {
   modes();
   facts(data, take);
   const start = data.cor_px ?? (grid ? grid.cor_px[grid.cor_px.length >> 1] : null);
-  const first = start === null ? null : hundredths(start);
-  if (typing) now.untyped = first;
-  else now.cor = first;
+  now.first = start === null ? null : hundredths(start);
+  if (typing) now.untyped = now.first;
+  else now.cor = now.first;
   if (!grid) {
     clearTimeout(waiting);
     nothing(data.problem);

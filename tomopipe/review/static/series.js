@@ -9,6 +9,7 @@ let options = {}; // of fix_cor, as configured at first
 let key = null;
 let openScan = () => {};
 let ticket = 0;
+export let refresh = () => {};
 
 export function setUp(onOpen) {
   openScan = onOpen;
@@ -20,6 +21,7 @@ export async function show(config, series, selected) {
   if (series !== null && series !== undefined) key = series;
   if (!names.includes(key)) key = names[0] ?? "";
   const both = () => Promise.all([lined(selected, both), update(config, selected)]);
+  refresh = both;
   const choice = el("select", { id: "series-name", onchange: (event) => {
     key = event.target.value;
     both();
