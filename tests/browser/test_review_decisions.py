@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -246,6 +247,65 @@ def test_keys_skip_a_scan_and_change_the_view(folder, page):
         expect(page.locator(f"section#{shown}")).to_be_visible()
 
 
+def test_the_open_scan_shows_what_changed_in_its_series_and_what_others_changed(folder, page):
+    go_to(page, "bone_006")
+    page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
+    in_series = page.locator("#facts table tr", has_text="bone_008")
+    expect(in_series).to_contain_text("512.81")
+    page.get_by_role("button", name="Series").click()
+    page.get_by_label("accept for bone_006").uncheck()
+    page.locator("#accept-line").click()
+    expect(page.locator("#toast")).to_contain_text("2 scans: the COR of the line")
+    page.get_by_role("button", name="Scans", exact=True).click()
+    expect(in_series).to_contain_text("514.45")
+    big, box = page.locator("#facts .big"), page.locator("#cor")
+    page.keyboard.press("ArrowRight")  # to another COR, which stays
+    there = box.input_value()
+    edit_table(folder / "scans.tsv", {"bone_006": {"cor_px": "513.00"}})
+    expect(big).to_have_text("513.00 px by hand")
+    expect(box).to_have_value(there)
+    go_to(page, "bone_007")
+    page.keyboard.press("n")
+    page.keyboard.type(", is be")  # after what stands there
+    edit_table(folder / "scans.tsv", {"bone_007": {"cor_px": "513.05"}})
+    expect(row(page, "bone_007")).to_contain_text("513.05")
+    page.keyboard.type("ing written")
+    expect(page.locator("#note")).to_have_value("by eye, is being written")
+    page.keyboard.press("Escape")
+    expect(big).to_have_text("513.05 px by hand")
+    expect(box).to_have_value("513.05")
+
+
+def test_the_series_shows_the_limit_in_use_and_what_sets_it(folder, page):
+    for scan, cor in (("bone_001", "511.65"), ("bone_002", "512.05"), ("bone_003", "512.45")):
+        (folder / "results/try_center" / scan / "center_of_rotation.txt").write_text(cor)
+    go_to(page, "bone_001")
+    page.get_by_role("button", name="Series").click()
+    limit = page.locator("#limit")
+    expect(limit).to_have_text(
+        "Limit in use (the band): ±10.00 px from the median 512.25: "
+        "the smallest limit, as 5 MAD of the series is less."
+    )
+    page.locator("#max-delta").fill("3")
+    expect(limit).to_have_text(
+        "Limit in use (the band): ±3.00 px from the median 512.25: max_delta_px."
+    )
+
+
+def test_a_key_of_a_picture_that_there_is_not_says_why(replaced, visit):
+    page = visit(replaced)
+    toast = page.locator("#toast")
+    go_to(page, "bone_001")
+    page.keyboard.press("e")
+    expect(toast).to_have_text(
+        "Nothing to compare: e shows the CORs of a scan to review side by side, where they differ."
+    )
+    row(page, "bone_007").click()
+    expect(page.locator("#nothing")).to_be_visible()
+    page.keyboard.press("r")
+    expect(toast).to_have_text(page.locator("#nothing").inner_text())
+
+
 def test_esc_brings_back_the_cor_that_was_shown_before_typing(replaced, visit):
     page = visit(replaced)
     row(page, "bone_006").click()
@@ -261,6 +321,31 @@ def test_esc_brings_back_the_cor_that_was_shown_before_typing(replaced, visit):
     page.wait_for_selector("#stage[data-cor='514.00']")
     box.press("Escape")
     expect(box).to_have_value("513.45")
+
+
+def test_a_cor_off_the_detector_shows_no_slice_and_is_not_written(folder, page):
+    before = read_cells(folder / "scans.tsv")
+    go_to(page, "bone_001")
+    page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
+    page.keyboard.press("b")
+    page.keyboard.press("Space")  # the flicker must not bring a slice back
+    page.keyboard.type("9999")
+    off = page.locator("#nothing")
+    expect(off).to_have_text(
+        "COR 9999 is outside the detector columns in use, 0 to 1023: there is no slice."
+    )
+    page.wait_for_timeout(1200)  # ms, two turns of the flicker
+    expect(off).to_be_visible()
+    expect(page.locator("#stage")).not_to_have_attribute("data-cor", re.compile("."))
+    expect(page.locator("#strip")).to_be_hidden()
+    expect(page.locator("#label-a")).to_have_text("")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("COR 9999.00 is off the detector (0 to 1023)")
+    assert read_cells(folder / "scans.tsv") == before
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
+    expect(off).to_be_hidden()
+    expect(page.locator("#strip")).to_be_visible()
 
 
 def test_two_browsers(folder, serve, visit):

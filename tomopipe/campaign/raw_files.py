@@ -127,7 +127,8 @@ def path_problems(config: Config, directory: Path) -> list[str]:
         problems += unreadable
         result = _expand(expanded, directory)
         if not result and not unreadable:
-            problems.append(f"campaign.scans: no file matches {pattern}{_why(expanded, directory)}")
+            why = why_no_match(expanded, directory)
+            problems.append(f"campaign.scans: no file matches {pattern}{why}")
         for path in result:
             name = prefix + scan_stem(path.rstrip("/"), directory)
             uses.append((os.path.abspath(directory / path), name))
@@ -163,8 +164,8 @@ def _folders(pattern: str, directory: Path) -> list[Path]:
     return [path for path in dict.fromkeys(result) if path.is_dir()]
 
 
-def _why(pattern: str, directory: Path) -> str:
-    """Name the missing folder, if that is why a pattern matches nothing."""
+def why_no_match(pattern: str, directory: Path) -> str:
+    """Name the missing folder, if that is why a pattern matches nothing, else the campaign's."""
     folder = directory
     for part in Path(fixed_folder(pattern)).parts:
         folder /= part

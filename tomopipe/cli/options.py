@@ -6,6 +6,7 @@ writes it into docs/reference/cli.md. Options of several commands are defined be
 """
 
 import itertools
+import re
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
@@ -46,6 +47,34 @@ class Command(_Plain, TyperCommand):
         options["short_help"] = paragraphs[0]
         in_order = sorted(paragraphs, key=lambda text: not text.startswith("Example"))
         super().__init__(*args, help="\n\n".join(in_order), **options)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments; errors show the value, and the decimal point that a number needs."""
+        for parameter in self.params:
+            values = _values_at_end(parameter.opts[0], args) if parameter.nargs == 2 else None
+            if values is not None:
+                text = f"got {' '.join(values) or 'nothing'}; expected {parameter.metavar}"
+                raise typer.BadParameter(f"{text}{_point(values)}", ctx, parameter)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            cause: Any = error.__cause__
+            if hasattr(cause, "errors"):  # of pydantic
+                fault = cause.errors()[0]
+                text = fault["msg"].removeprefix("Value error, ").rstrip(".")
+                error.message = f"got {fault['input']}. {text}{_point([str(fault['input'])])}"
+            raise
+
+
+def _values_at_end(option: str, args: Sequence[str]) -> Sequence[str] | None:
+    """Return the values of an option that needs two, if the arguments end before the second."""
+    return next((args[i + 1 :] for i in range(len(args))[-2:] if args[i] == option), None)
+
+
+def _point(values: Sequence[str]) -> str:
+    """Suggest a decimal point for numbers with a decimal comma."""
+    points = [v.replace(",", ".") for v in values if re.fullmatch(r"[-+]?\d+,\d+", v)]
+    return f"; write a decimal point: {' '.join(points)}" if points else ""
 
 
 class CampaignCommand(Command):
@@ -143,6 +172,11 @@ def campaign_and_scans(
         raise TomopipeError(
             f"{words[0]} is a scan of {directory}, and the folder of another campaign. For the "
             f"scan type: {command} -C . {shown}; for the campaign: {command} -C {shown}"
+        )
+    if not (is_here or config or folder.is_dir()):
+        raise TomopipeError(
+            f"{folder.absolute()}: no such folder. If it is a scan, name its campaign first: "
+            f"{context.command_path} CAMPAIGN {shlex.join([folder.name, *words[1:]])}"
         )
     if is_campaign or not (is_here or (config and not folder.is_dir())):
         return find_campaign(folder), list(words[1:])

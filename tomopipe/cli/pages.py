@@ -15,6 +15,7 @@ from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.option_sweep import cor_px_of, first_with_cor, sweep_option
 from tomopipe.commands.status import read_status
 from tomopipe.config.base import why_no_effect
+from tomopipe.errors import TomopipeError
 from tomopipe.reruns.foreign import refuse_foreign_page
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import has_ended, record_page, report_campaign
@@ -87,6 +88,10 @@ def report(
     """
     campaign = load_campaign(directory, config)
     page = (output or campaign.files.report).absolute()
+    if page.suffix != ".html" or page.is_dir():
+        raise TomopipeError(
+            f"{page}: expected an HTML file. Give one with -o, such as {near(page / 'index.html')}."
+        )
     refuse_foreign_page(campaign, page)
     unread = report_campaign(campaign, page)
     if page == campaign.files.report and under_way(campaign.directory) is None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG, find_campaign
-from tomopipe.campaign.raw_files import matches
+from tomopipe.campaign.raw_files import matches, why_no_match
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import near
 from tomopipe.commands.check import Findings, examine
@@ -130,9 +130,10 @@ def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: boo
     for note in notes:
         typer.echo(note)
     if not dry_run:
-        are_to_come = is_new and not any(matches(entry, directory) for entry in entries)
-        if are_to_come:
-            typer.echo(f"no file is there yet (campaign.scans in {CONFIG})")
+        without = [entry for entry in entries if is_new and not matches(entry, directory)]
+        are_to_come = len(without) == len(entries)
+        for entry in without:
+            typer.echo(f"no file matches {entry} yet{why_no_match(entry, directory)}")
         command = "run --watch" if are_to_come else "check"
         typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
 

@@ -141,8 +141,12 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
         findings.series.append(
             SeriesSummary(name, len(scans), n_selected, n_skipped, tuple(sorted(shapes)))
         )
+        paths = {scan: campaign.scans[scan].path for scan in scans}
+        missing = {s: p for s, p in paths.items() if not os.path.lexists(campaign.directory / p)}
         for scan in scans:
             reason = rows[scan]["reason"]
+            if scan in missing:
+                reason += f": {some_of(list(missing.values()), 3)}"
             asks_for_unit = reason.startswith(CANNOT_BE) and campaign.scans[scan].select == "no"
             if reason == NO_ANGLES:
                 reason = "; ".join(filter(None, [reason, _likely_angles(campaign, scan)]))

@@ -241,8 +241,7 @@ def read_document(path: Path) -> Any:
         folder = path.absolute().parent
         if not folder.is_dir():
             raise TomopipeError(
-                f"{folder}: no such folder; expected that of a campaign, not a scan. In a "
-                "campaign's folder, the volume of one scan: tomopipe run SCAN"
+                f"{folder}: no such folder. Correct the path of the campaign folder."
             ) from None
         raise TomopipeError(
             f"no {path.name} in {folder}, so this is no campaign. Start one: tomopipe init "

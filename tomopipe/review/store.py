@@ -15,7 +15,7 @@ from tomopipe.campaign.signs import State, state_of
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
-from tomopipe.cor.outliers import Fix, finite_median
+from tomopipe.cor.outliers import MAD_FACTOR, MIN_LIMIT_PX, Fix, finite_median
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord, robust_line
@@ -174,7 +174,8 @@ class Store:
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
         """Fix a series with other options of fix_cor, as the step does, without writing.
 
-        Returns `rows` as of fix_cor with the present values under `now_px`, and the median.
+        Returns `rows` as of fix_cor with the present values under `now_px`, the median, and the
+        limit with the option or rule that sets it.
         """
         if not max_delta_px > 0:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
@@ -183,7 +184,7 @@ class Store:
         path = campaign.files.inventory
         inventory = read_inventory(path) if path.is_file() else {}
         if not (scans := campaign.selected_series(inventory).get(encode_series(key))):
-            return {"rows": [], "median_px": None}
+            return {"rows": [], "median_px": None, "limit_px": None, "limit_from": ""}
         fixes = fix_cor.compute(
             campaign.predicted_files(scans),
             campaign.members(scans, inventory),
@@ -192,7 +193,13 @@ class Store:
             ),
         )
         results = [_trial_row(fix, self._by_name.get(scan)) for scan, fix in fixes.items()]
-        return {"rows": results, "median_px": finite_median(row["before_px"] for row in results)}
+        limit_px = next((fix.limit_px for fix in fixes.values()), None)
+        return {
+            "rows": results,
+            "median_px": finite_median(row["before_px"] for row in results),
+            "limit_px": limit_px,
+            "limit_from": "" if limit_px is None else _limit_source(limit_px, max_delta_px),
+        }
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
@@ -205,6 +212,15 @@ def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "source": (fix.source if fix else "") or scan.shown[1],
         "manual": cells.get("cor_px", ""),
     }
+
+
+def _limit_source(limit_px: float, max_delta_px: float) -> str:
+    """Name the term of min(max_delta_px, max(10, 5 MAD)) that is the limit."""
+    if limit_px == max_delta_px:
+        return "max_delta_px"
+    if limit_px == MIN_LIMIT_PX:
+        return f"the smallest limit, as {MAD_FACTOR:g} MAD of the series is less"
+    return f"{MAD_FACTOR:g} MAD of the series"
 
 
 def _trial_row(fix: Fix, scan: ScanRecord | None) -> dict[str, Any]:

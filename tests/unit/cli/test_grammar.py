@@ -112,3 +112,29 @@ def test_run_says_where_options_of_snakemake_belong():
     assert "run -- --cores 8" in done.output
     done = CliRunner().invoke(cli, ["run", "-cmine.yaml", "-j8"], env={"COLUMNS": "200"})
     assert "-j8 is no option" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("convert", "tif"), ("tif", "'tiff'")),
+        (("convert", "tiff", "--range", "0,001"), ("--range", "0,001", "LOW HIGH", "0.001")),
+        (("convert", "--range", "0,001", "0,2", "tiff"), ("--range", "0,001", "0.001")),
+        (("convert", "tiff", "--range", "low", "high"), ("--range", "low", "number")),
+        (("sweep", "full_recon.filter", "hann", "--cor", "85,5"), ("--cor", "85,5", "85.5")),
+        (("convert", "h5", "--dtype", "int8"), ("--dtype", "int8", "'uint8'")),
+    ],
+)
+def test_a_wrong_value_is_shown_with_what_is_expected(words, expected):
+    done = CliRunner().invoke(cli, words, env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert all(text in done.output for text in expected), done.output
+    assert "Value error" not in done.output
+
+
+@pytest.mark.parametrize("words", [("check", "-C"), ("check",), ("status",), ("cor", "list", "-C")])
+def test_a_folder_that_does_not_exist_is_named_without_other_advice(words, tmp_path):
+    done = CliRunner().invoke(cli, [*words, str(tmp_path / "typo")])
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'typo'}: no such folder." in str(done.exception)
+    assert "SCAN" not in str(done.exception)

@@ -92,3 +92,12 @@ def test_the_next_run_makes_a_page_of_unfinished_results(tmp_path):
     receipts().write("report", "campaign", wanted, [page])
     CliRunner().invoke(cli, ["report", str(tmp_path)])
     assert statement() == digest({"step": "report"})  # it has much to do
+
+
+@pytest.mark.parametrize("name", ["raw", "report.txt"])
+def test_a_folder_or_another_kind_of_file_is_no_page(tmp_path, name):
+    campaign_folder(tmp_path)
+    result = CliRunner().invoke(cli, ["report", str(tmp_path), "-o", str(tmp_path / name)])
+    assert result.exit_code == 1
+    assert f"{tmp_path / name}: expected an HTML file" in str(result.exception)
+    assert f"{name}/index.html" in str(result.exception)

@@ -242,7 +242,7 @@ def test_the_name_of_a_scan_is_no_folder_and_how_one_volume_is_made_is_said(camp
     status, text = call(*words, campaign / "a_1")
     assert status == 1
     assert f"{campaign / 'a_1'}: no such folder" in text
-    assert "tomopipe run SCAN" in text
+    assert f"{words[0]} CAMPAIGN a_1" in text
 
 
 def test_the_profile_is_that_of_init(campaign):

@@ -52,6 +52,14 @@ def small_queue(site, monkeypatch):
     sinfo.cache_clear()
 
 
+def test_a_missing_file_is_named_with_its_path(site):
+    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    (site / "config.yaml").write_text("campaign: {scans: [raw/a_1.h5, raw/a_2.h5]}\n")
+    (line,) = check.examine(load_campaign(site)).warnings
+    assert "a_2" in line
+    assert "no such file: raw/a_2.h5" in line
+
+
 @pytest.mark.slow
 def test_a_folder_for_scratch_files_that_is_not_there_is_an_error(site):
     write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)

@@ -126,11 +126,19 @@ OF_HTTOMO = {
 NOTES_OF_HTTOMO = {"remove_outlier", "FBP2d_astra.recon_mask_radius 0.95"}
 
 
+def test_a_pattern_of_a_missing_folder_names_the_folder(site):
+    done = init(site / "c", "typo/*.h5", "--no-slurm")
+    assert done.exit_code == 0
+    text = done.output.replace("\n", "")
+    assert "typo/*.h5" in text
+    assert f"there is no folder {site / 'c' / 'typo'}" in text
+
+
 def test_campaign_folder_is_complete_and_kept(site):
     folder = site / "campaign"
     done = init(folder, "/data/größe/*.h5", "--no-slurm")
     assert done.exit_code == 0
-    assert "no file is there yet (campaign.scans in config.yaml)\n" in done.output
+    assert "no file matches" in done.output
     assert f"next: tomopipe run --watch {near(folder)}" in done.output.replace("\n", "")
     assert read_config(folder / "config.yaml").campaign.scans == ["/data/größe/*.h5"]
     (folder / "scans.tsv").write_text("mine")

@@ -244,10 +244,15 @@ def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
     set_predicted(folder, values_px)
     (folder / "scans.tsv").write_text("scan\tselect\tcor_px\nbone_007\tauto\t560\nbone_010\tno\t\n")
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    for limit_px, protect in ((50, True), (12, True), (12, False), (3, True)):
+    small = "the smallest limit, as 5 MAD of the series is less"
+    for limit_px, protect, in_use in (
+        *((50, True, (10, small)), (12, True, (10, small)), (12, False, (10, small))),
+        (3, True, (3, "max_delta_px")),
+    ):
         query = {"series": "bone", "max_delta_px": limit_px, "protect_manual": str(protect).lower()}
         found = client.get("/api/trial", params=query).json()
         rows = found["rows"]
+        assert (found["limit_px"], found["limit_from"]) == in_use
         assert found["median_px"] == statistics.median((512, 512, 512, 513, 513, 535, 560))
         members = [
             Member(name, int(name[-1]), 1024, predicted_px=float(px))
@@ -261,6 +266,14 @@ def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+def test_a_limit_of_a_scattered_series_is_named_so(client, folder):
+    set_predicted(folder, {f"bone_00{i}": 500 + 4 * i for i in range(1, 7)})
+    query = {"series": "bone", "max_delta_px": 50, "protect_manual": "true"}
+    found = client.get("/api/trial", params=query).json()
+    # 504, 508 ... 524 and 513.65: median 513.65, distances 9.65, 5.65, 1.65, 2.35, 6.35, 10.35, 0
+    assert (found["limit_px"], found["limit_from"]) == (5 * 5.65, "5 MAD of the series")
+
+
 def test_a_trial_heeds_a_decision_of_a_moment_ago(client, folder):
     decide(client, {"bone_002": "600"})
     query = {"series": "bone", "max_delta_px": 10, "protect_manual": "true"}
@@ -270,7 +283,7 @@ def test_a_trial_heeds_a_decision_of_a_moment_ago(client, folder):
 
 def test_an_unknown_series_has_no_rows(client):
     answer = client.get("/api/trial", params={"series": "../x", "max_delta_px": 5})
-    assert answer.json() == {"rows": [], "median_px": None}
+    assert answer.json() == {"rows": [], "median_px": None, "limit_px": None, "limit_from": ""}
     assert client.get("/api/series", params={"series": "../x"}).json() == {"scans": []}
 
 

@@ -14,7 +14,7 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fault: "", outdated: "", fixCor: {}, marks: {}, leaving: false, asking: false };
+const app = { view: "scan", fault: "", outdated: false, fixCor: {}, marks: {}, leaving: false, asking: false };
 
 async function load() {
   const found = await api.get("queue");
@@ -36,10 +36,10 @@ async function load() {
 async function open(name) {
   if (!name) return;
   queue.select(name);
-  app.outdated = "";
+  app.outdated = false;
   if (app.view !== "scan") view("scan");
   try {
-    await scan.open(name, () => queue.select(name));
+    await scan.open(name, { onData: () => queue.select(name) });
   } catch (error) {
     stay();
     if (!api.isDown()) toast(error.message, true);
@@ -105,8 +105,21 @@ function view(name) {
   if (name === "series") series.show(app.fixCor, selected ? selected.series : null, queue.selected());
   if (name === "plan") nextRun.plan();
   if (name === "jobs") panels.jobs();
-  if (name === "scan" && app.outdated) open(app.outdated);
+  if (name === "scan") freshen();
   keepAddress();
+}
+
+// What others changed, or a decision on other scans, in what is in sight; not while a note is written.
+async function freshen() {
+  const name = queue.selected();
+  if (!app.outdated || app.view !== "scan" || !name || document.activeElement.id === "note") return;
+  app.outdated = false;
+  try {
+    await scan.open(name, { onData: () => queue.select(name), calm: true });
+  } catch (error) {
+    stay();
+    trouble(error);
+  }
 }
 
 // Write cells of the open scan, which stays open unless another one is next.
@@ -212,7 +225,7 @@ const keys = [
   ["z", "whole picture", resetZoom],
   ["x", "skip this scan and go to the next; or take it again", skip],
   ["v", "scans, series, the next run, jobs in turn", nextView],
-  ["n", "write a note", () => $("note") && $("note").focus()],
+  ["n", "write a note", () => ($("note")?.focus(), $("note")?.setSelectionRange(-1, -1))],
   ["/", "search; Enter opens the first hit", () => ($("search").focus(), $("search").select())],
   ["Esc", "forget what was typed, empty the search, leave a field", null],
   ["?", "these keys", () => $("help").showModal()],
@@ -326,16 +339,21 @@ function theme() {
 async function changed(names, { stay = !app.leaving } = {}) {
   await load();
   const name = queue.selected(); // whose answer may be on its way, from before the decision
-  if (!(stay && names.includes(name))) return;
-  if (app.view === "scan") await open(name);
-  else app.outdated = name; // until it is looked at again
+  if (stay && names.includes(name) && app.view === "scan") return open(name);
+  app.outdated = true; // its series, or itself, until it is looked at again
+  if (stay) await freshen();
 }
 
 async function look() {
   try {
     if (!document.hidden) {
       const marks = await api.get("changes");
-      if (marks.table_sha256 !== app.marks.table_sha256 || marks.read !== app.marks.read) await load();
+      if (marks.table_sha256 !== app.marks.table_sha256 || marks.read !== app.marks.read) {
+        await load();
+        app.outdated = true;
+        if (app.view === "series") series.refresh();
+      }
+      await freshen();
       if (!app.asking) live(); // not waited for: a cluster may take its time to answer
     }
   } catch (error) {

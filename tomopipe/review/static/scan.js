@@ -37,8 +37,9 @@ export const isMode = (name) => KINDS.includes(name);
 export const chosen = () => (now.typed !== null ? now.typed : now.cor === null ? "" : now.cor.toFixed(2));
 const hundredths = (cor) => Math.round(cor * 100) / 100;
 
-// Open a scan; `onData`: from now on the page is about it.
-export async function open(name, onData = () => {}) {
+// Open a scan; `onData`: from now on the page is about it. `calm`: the open one is asked for again; where it is as it
+// was, nothing moves, and a COR that somebody went to stays.
+export async function open(name, { onData = () => {}, calm = false } = {}) {
   const ticket = ++now.ticket;
   let data = null;
   try {
@@ -46,15 +47,20 @@ export async function open(name, onData = () => {}) {
   } catch (error) {
     if (ticket === now.ticket) throw error;
   }
-  if (ticket !== now.ticket) return;
+  const text = JSON.stringify(data);
+  if (ticket !== now.ticket || (calm && text === now.text)) return;
   onData();
   const again = now.data && now.data.scan === name;
-  const typing = again && now.typed !== null; // what was typed meanwhile, and its picture, stay
+  // what was typed meanwhile, and its picture, stay
+  const typing = again && (now.typed !== null || (calm && (now.cor !== now.first || now.compare !== "")));
   now.data = data;
+  now.text = text;
   for (const candidate of data.candidates) candidate.cor_px = hundredths(candidate.cor_px);
   pages = new Map();
-  if (!typing) now.typed = null;
-  alone();
+  if (!typing) {
+    now.typed = null;
+    alone();
+  }
   const { grid } = data;
   $("slider").disabled = !grid;
   $("slider").max = grid ? grid.cor_px.length - 1 : 0;
@@ -66,12 +72,11 @@ export async function open(name, onData = () => {}) {
   modes();
   facts(data, take);
   const start = data.cor_px ?? (grid ? grid.cor_px[grid.cor_px.length >> 1] : null);
-  const first = start === null ? null : hundredths(start);
-  if (typing) now.untyped = first;
-  else now.cor = first;
+  now.first = start === null ? null : hundredths(start);
+  if (typing) now.untyped = now.first;
+  else now.cor = now.first;
   if (!grid) {
     clearTimeout(waiting);
-    now.frame++;
     nothing(data.problem);
     value();
     return;
@@ -80,11 +85,16 @@ export async function open(name, onData = () => {}) {
 }
 
 function nothing(text) {
+  now.frame++;
+  now.pair = null;
   now.layers = [];
   now.shown = now.data;
   stage.show([]);
   level.show(now.data.scan, now.mode, null);
   $("label-a").textContent = $("label-b").textContent = "";
+  $("strip").classList.add("off");
+  $("busy").hidden = true;
+  delete $("stage").dataset.cor;
   $("nothing").hidden = false;
   $("nothing").textContent = text;
 }
@@ -178,6 +188,7 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
   showCandidates();
   clearTimeout(waiting); // what the scan before waits for is not to be drawn of this one
   if (!grid) return;
+  if (isOff(now.cor)) return nothing(`COR ${now.cor} is outside the detector columns in use, ${columns(grid).join(" to ")}: there is no slice.`);
   const number = nearest(now.cor);
   $("slider").value = number;
   $("slider").setAttribute("aria-valuetext", `COR ${px(now.cor)}`);
@@ -204,7 +215,7 @@ async function preview(number, direction) {
 }
 
 async function draw() {
-  if (!now.data.grid) return;
+  if (!now.data.grid || isOff(now.cor)) return;
   const ticket = ++now.drawing;
   const { cor, mode, b, data } = now;
   const fresh = () => ticket === now.drawing && cor === now.cor && mode === now.mode && data === now.data;
@@ -324,6 +335,8 @@ function columns(grid) {
   return [first, first + grid.n_cols - 1];
 }
 
+const isOff = (cor) => cor < columns(now.data.grid)[0] || cor > columns(now.data.grid)[1];
+
 // Next or previous COR, in steps of the strip.
 export function step(by) {
   const grid = now.data && now.data.grid;
@@ -348,11 +361,10 @@ export function type(text) {
   go(cor);
 }
 
-// The COR that was typed, if there can be a slice at it.
+// The COR that was typed, of a scan with slices.
 function typedCor() {
-  const grid = now.data && now.data.grid;
   const cor = Number(now.typed || NaN);
-  return grid && cor >= columns(grid)[0] && cor <= columns(grid)[1] ? cor : null;
+  return now.data?.grid && Number.isFinite(cor) ? cor : null;
 }
 
 // Show a COR that was typed but is not shown; true if there was one.
@@ -385,10 +397,10 @@ export function take(cor) {
 }
 
 export function setMode(mode) {
-  const grid = now.data && now.data.grid;
-  if (!grid) return;
+  if (!now.data) return;
+  if (!now.data.grid) return toast(now.data.problem);
   if (!isOpen(mode)) {
-    toast(mode === "candidates" ? "There is one COR to decide on, or none." : "No opposing projections were kept of this scan.");
+    toast(mode === "candidates" ? "Nothing to compare: e shows the CORs of a scan to review side by side, where they differ." : "No opposing projections were kept of this scan.");
     return;
   }
   const card = mode === "candidates";
@@ -408,7 +420,7 @@ function modes() {
 }
 
 export function pin() {
-  if (!now.data || !now.data.grid) return;
+  if (!now.data || !now.data.grid || isOff(now.cor)) return;
   now.b = now.cor;
   compare(now.compare);
   labels();

@@ -9,6 +9,7 @@ let options = {}; // of fix_cor, as configured at first
 let key = null;
 let openScan = () => {};
 let ticket = 0;
+export let refresh = () => {};
 
 export function setUp(onOpen) {
   openScan = onOpen;
@@ -20,6 +21,7 @@ export async function show(config, series, selected) {
   if (series !== null && series !== undefined) key = series;
   if (!names.includes(key)) key = names[0] ?? "";
   const both = () => Promise.all([lined(selected, both), update(config, selected)]);
+  refresh = both;
   const choice = el("select", { id: "series-name", onchange: (event) => {
     key = event.target.value;
     both();
@@ -36,9 +38,10 @@ export async function show(config, series, selected) {
     el("div", { class: "line" }, el("label", {}, "Series ", choice)),
     el("div", { id: "series-line" }),
     el("h3", {}, "The rule for outliers"),
-    el("div", { class: "line" }, el("label", {}, "max_delta_px ", slider, el("output", { id: "max-delta-value" })),
+    el("div", { class: "line" }, el("label", {}, "Upper bound, max_delta_px ", slider, el("output", { id: "max-delta-value" })),
       el("label", {}, protect, " protect_manual"),
       el("button", { onclick: () => { options = { ...config }; show(config, key, selected); } }, "As configured")),
+    el("p", { id: "limit" }),
     el("div", { id: "series-plot", class: "plot" }),
     el("p", { class: "legend" }, ...["ok", "manual", "fixed", "filled", "doubtful", "unresolved"].flatMap((state) => [sign(state), state]), el("i", { class: "mark" }, ), "before fixing"),
     el("div", { id: "series-changes" }));
@@ -59,9 +62,10 @@ async function update(config, selected) {
   const mine = ++ticket;
   $("max-delta-value").textContent = `${options.max_delta_px} px`;
   try {
-    const { rows, median_px } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
+    const { rows, median_px, limit_px, limit_from } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
     if (mine !== ticket) return;
     const plot = seriesPlot(rows, { median: median_px, selected, onOpen: openScan, width: room() });
+    $("limit").textContent = limit_px === null ? "" : `Limit in use (the band): ±${px(limit_px)} px from the median ${px(median_px)}: ${limit_from}.`;
     $("series-plot").replaceChildren(plot || el("p", { class: "quiet" }, "No COR is known in this series yet."));
     $("series-changes").replaceChildren(...changes(rows, config));
   } catch (error) {
