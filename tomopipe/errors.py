@@ -180,7 +180,7 @@ def reason_of(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, TomopipeError):
         return text
-    return own_error(error) or f"{type(error).__name__}: {text}"
+    return own_error(error) or f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def some_of(names: Sequence[str], n_most: int) -> str:

@@ -16,7 +16,14 @@ from typing import Any
 
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.lock import is_copy
-from tomopipe.errors import RunEndedError, ScanError, TomopipeError, is_of_the_scan, room_for
+from tomopipe.errors import (
+    RunEndedError,
+    ScanError,
+    TomopipeError,
+    is_of_the_scan,
+    reason_of,
+    room_for,
+)
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import why_not_replaced
 from tomopipe.storage.json_files import json_or, number, text
@@ -96,10 +103,10 @@ def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
     None after a kill, or for want of memory, disk or a file.
     """
     status = status_in_run(log)
-    name, _, text = str(status.get("error")).partition(": ")
     errors = {each.__name__: each for each in (ScanError, TomopipeError)}
-    is_final = status.get("state") == "failed" and not status.get("may_pass") and name in errors
-    return errors[name](text) if is_final else None
+    error = errors.get(status.get("type", ""))
+    is_final = status.get("state") == "failed" and not status.get("may_pass")
+    return error(status.get("error")) if error and is_final else None
 
 
 @contextmanager
@@ -146,17 +153,12 @@ def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[di
                 raise TomopipeError(why)
             yield more
     except Exception as error:  # of the log, too: without an end the job would count as killed
-        failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}
-        failed["may_pass"] = not is_of_the_scan(error)
+        failed = {"state": "failed", "end": time.time(), "error": reason_of(error)}
+        failed |= {"type": type(error).__name__, "may_pass": not is_of_the_scan(error)}
         with suppress(RunEndedError):
             _write(status | failed, path)
         raise
     _write(status | more | {"state": "done", "end": time.time()}, path)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _write(status: dict[str, Any], path: Path) -> None:

@@ -145,8 +145,8 @@ def test_a_failed_stack_says_why_until_the_configuration_has_it_no_longer(folder
     expected_inventory(campaign, campaign.results)
     known = {scan: {"cor_px": 16.0, "source": "auto"} for scan in campaign.scans}
     (campaign.results / "cor.json").write_text(json.dumps(known))
-    failed_job(folder, "t", "TomopipeError: no overlap")
-    failed_job(folder, "gone", "TomopipeError: of before")
+    failed_job(folder, "t", "no overlap")
+    failed_job(folder, "gone", "of before")
     found = collect(campaign)
     assert [(f.step, f.key, f.error) for f in found.failures] == [("stitch", "t", "no overlap")]
     assert [stack.problem for stack in found.stacks] == ["no overlap", "no run has come to it yet"]
@@ -157,7 +157,7 @@ def test_a_failed_stack_says_why_until_the_configuration_has_it_no_longer(folder
 def test_a_failed_stack_is_stitched_again_without_retry(folder):
     campaign = campaign_of(folder, PAIR)
     expected_inventory(campaign, campaign.results)
-    failed_job(folder, "t", "TomopipeError: no overlap")
+    failed_job(folder, "t", "no overlap")
     found = make_plan(campaign)
     assert (found.failures, found.retry) == (("t: stitch: no overlap",), "")
     done = CliRunner().invoke(cli, ["retry", "t", "-C", str(folder)])

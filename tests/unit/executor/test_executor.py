@@ -40,7 +40,7 @@ def test_jobs_share_submissions_whatever_their_names_and_the_environment_of_the_
 def test_a_failed_job_stops_no_other_and_comes_back_alone_unless_its_data_are_at_fault(cluster):
     job = """case "$SCAN" in
   b) false;;
-  c) says failed "ScanError: every value is 0.0"; exit 1;;
+  c) says failed "every value is 0.0" ScanError; exit 1;;
 esac"""
     status, text = cluster.run(*"abcd", job=job, options=("--retries", "1"))
     assert status == 1

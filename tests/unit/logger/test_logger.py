@@ -48,7 +48,7 @@ JOB = """
 [ $1 = b ] && [ ! -e first ] && touch first && exit 1
 [ $1 != c ] && exit
 mkdir -p logs/status/volume
-printf '{"state": "failed", "start": %s, "end": %s, "error": "ScanError: volume: no room"}' \
+printf '{"state": "failed", "start": %s, "end": %s, "error": "volume: no room"}' \
   $(date +%s) $(date +%s) > logs/status/volume/c.json
 exit 1
 """
