@@ -92,7 +92,9 @@ def gpu_fault() -> tuple[str, bool]:
     # CuPy raises its own exceptions when driver or libraries are missing
     except Exception as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-    if "No module named 'cupy'" in text or "NoDevice" in text:  # not installed, or none allotted
+    if "No module named 'cupy'" in text:
+        return "CuPy is not installed", False
+    if "NoDevice" in text:  # none allotted
         return text, False
     if "InsufficientDriver" in text:
         return f"its CUDA driver is too old for this CuPy ({text})", is_there
