@@ -1,6 +1,8 @@
 """`tomopipe run` and `tomopipe stop`."""
 
 import gc
+import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -37,6 +39,7 @@ _TAIL_LINES = 25
 _AFTER_HEADER = "Building DAG of jobs..."  # of Snakemake, below its versions and paths
 # our errors, and Snakemake's, which follows its usage text
 _ERRORS = ("tomopipe: ", "__main__.py: error: ")
+_NO_RULE = re.compile(r"No rule to produce (.+?)(?: \(|$)", re.MULTILINE)
 _GOES_ON = "what was done stays, `tomopipe run` goes on from there."
 
 
@@ -221,7 +224,8 @@ def _follow(process: "subprocess.Popen[bytes]", progress: Progress) -> None:
             process.wait(_LOOK_S)
         at_end = process.returncode is not None
         progress.read()
-        screen.show(progress, at_end=at_end)
+        if progress.facts.get("executes"):  # a dry run announces jobs, too
+            screen.show(progress, at_end=at_end)
         if at_end:
             return
 
@@ -250,7 +254,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     from tomopipe.run.ending import unfinished_scans
 
     (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))
-    if status == 0 and not n_all:
+    if status == 0 and not n_all and (of_all or "said" not in progress.facts):
         what = "every result" if of_all else "what was asked for"
         say(f"Nothing to do: {what} is up to date.")
     campaign = campaign_from_data(progress.facts["campaign"], directory)
@@ -260,6 +264,8 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         start = lines.index(_AFTER_HEADER) + 1 if _AFTER_HEADER in lines else 0
         say("\n".join([line for line in lines[start:] if line not in shown][-_TAIL_LINES:]))
         _name_full_disk(campaign.results)
+        if (target := _NO_RULE.search(text)) and target[1] in campaign.scans:
+            say(f"{target[1]} is a scan; its volume: tomopipe run {shlex.quote(target[1])}")
         say("no job began.")
         return 1
     with suppress(OSError):  # the terminal was closed

@@ -267,7 +267,7 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
 
 def is_cut(settled: Settled | None) -> bool:
     """Tell whether a call with --until or --batch, blind behind a checkpoint, needs none."""
-    return launch.cuts() and settled is not None and not settled.pending
+    return launch.cuts() and not launch.forces() and settled is not None and not settled.pending
 
 
 def _refuse_no_gpu(campaign: Campaign) -> None:

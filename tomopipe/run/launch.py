@@ -264,8 +264,8 @@ def forces() -> bool:
 
 
 def cuts() -> bool:
-    """Tell whether the call ends at a rule, or is of a batch, and forces nothing."""
-    return _has(("--until", "--batch"), "U", sys.argv) and not forces()
+    """Tell whether the call ends at a rule, or is of a batch."""
+    return _has(("--until", "--batch"), "U", sys.argv)
 
 
 def _has(long: Sequence[str], short: str, command: Sequence[str]) -> bool:

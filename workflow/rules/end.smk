@@ -5,13 +5,13 @@ def everything(wildcards):
     """Nothing; notes that this run is of the whole campaign."""
     if not MAKES_ALL:
         MAKES_ALL.append(True)
-        progress.tell(is_whole=True)
+        progress.tell(is_whole=not launch.cuts())
         tell_totals()
     return []
 
 
 onsuccess:
-    ending.after_success(CAMPAIGN, SETTLED, is_whole=bool(MAKES_ALL))
+    ending.after_success(CAMPAIGN, SETTLED, is_whole=bool(MAKES_ALL) and not launch.cuts())
 
 
 onerror:

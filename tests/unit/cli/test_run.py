@@ -126,6 +126,20 @@ def test_an_error_of_snakemake_before_any_job_stands_alone(campaign, does):
     assert (status, text.splitlines()[1:]) == (1, ["No rule", "no job began.", "1"])
 
 
+def test_a_scan_that_is_named_as_a_target_is_told_how(campaign, does):
+    (campaign / "raw" / "a_1.h5").touch()
+    does("print('Building DAG of jobs...', 'No rule to produce a_1 (if', sep='\\n'); sys.exit(1)")
+    text = call("run", campaign, "--", "a_1")[1]
+    assert "a_1 is a scan; its volume: tomopipe run a_1\n" in text
+
+
+def test_a_dry_run_shows_no_job_at_work(campaign, does_alone):
+    code = "from tomopipe.run.progress import tell; print('full_recon: to be made');"
+    does_alone(code + "tell(began=1, step='full_recon', name='a_1', reason='x')")
+    status, text = call("run", campaign, "--", "-n")
+    assert (status, text.splitlines()[1:]) == (0, ["full_recon: to be made"])
+
+
 def test_a_cache_that_cannot_be_written_is_replaced_by_one_in_the_campaign(
     campaign, does, monkeypatch
 ):
