@@ -154,6 +154,22 @@ def test_nothing_sticks_out(shown, visit, width, height):
         assert look(page, "cut") == [], view
 
 
+@pytest.mark.parametrize(("width", "height"), [(853, 533), (1024, 700)])
+def test_menu_strip_and_help_are_whole_in_a_small_window(shown, visit, width, height):
+    page = visit(shown, viewport={"width": width, "height": height})
+    go_to(page, "bone_001")
+    crop = page.locator("#strip .crop[aria-pressed=true]")
+    expect(crop).to_be_visible()
+    box = crop.bounding_box()
+    assert box["y"] + box["height"] <= page.locator("#controls").bounding_box()["y"]
+    page.keyboard.press("a")
+    expect(page.locator("#mode-slice")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#minus")).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    expect(page.locator("#keys dt").first).to_be_in_viewport(ratio=1)
+
+
 def test_the_focus_is_seen_wherever_it_goes(shown, visit):
     page = visit(shown)
     row(page, "bone_001").click()

@@ -231,6 +231,16 @@ def test_pictures_are_numbers_with_their_meaning_or_png(client):
         assert answer.content.startswith(b"\x89PNG")
 
 
+def test_a_sweep_without_an_entry_is_named_with_its_remedy(client, folder):
+    path = folder / "results/try_center/bone_001/try.json"
+    grid = json.loads(path.read_text())
+    del grid["row"]
+    path.write_text(json.dumps(grid))
+    assert client.get("/api/scan?scan=bone_001").json()["problem"] == (
+        "bone_001: try.json has no 'row'. `tomopipe run --predict bone_001` makes its sweep again."
+    )
+
+
 def set_predicted(folder, values_px):
     for name, cor_px in values_px.items():
         place = folder / "results/try_center" / name

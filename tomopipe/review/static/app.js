@@ -133,7 +133,8 @@ async function write(name, cells, next) {
 async function accept() {
   const data = scan.current();
   const text = scan.chosen();
-  if (!data || !text || data.scan !== queue.selected()) return; // the one that is opened comes first
+  if (!data || data.scan !== queue.selected()) return; // the one that is opened comes first
+  if (!text) return toast(`${data.scan} has no COR yet: type one, then Enter.`);
   if (api.isDown()) {
     toast(`${data.scan} is not accepted: there is no connection.`, true);
     return;
