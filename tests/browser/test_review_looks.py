@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Server, go_to, look, row
 from tests.report_campaign import INVENTORY, NASTY, Made, large
 from tests.review_campaign import make_campaign, write_pictures
+from tomopipe.campaign.table import edit_table
 
 pytestmark = pytest.mark.browser
 
@@ -152,6 +153,20 @@ def test_nothing_sticks_out(shown, visit, width, height):
     for view in views(page):
         assert look(page, "tooWide") <= 0, view
         assert look(page, "cut") == [], view
+
+
+def test_a_thumbnail_that_cannot_be_made_is_asked_for_once(folder, serve, visit):
+    edit_table(folder / "scans.tsv", {"bone_005": {"cor_px": "500.00"}})  # off its sweep, no rows
+    page = visit(serve(folder))
+    tried = []
+    page.on("response", lambda answer: "cor=500.00" in answer.url and tried.append(answer.status))
+    page.reload()
+    page.wait_for_selector(".row[data-scan]")
+    page.wait_for_load_state("networkidle")
+    for _ in range(3):
+        page.keyboard.press("y")  # draws all rows
+        page.wait_for_load_state("networkidle")
+    assert tried == [422]
 
 
 @pytest.mark.parametrize(("width", "height"), [(853, 533), (1024, 700)])

@@ -383,8 +383,10 @@ def test_one_wrong_decision_of_many_writes_none(client, folder):
     error = answer.json()["error"]
     assert answer.status_code == 422
     assert error.startswith("bone_005: expected a COR with a decimal point")
-    assert "bone_008: COR 4000.00 is off the detector" in error
-    assert error.endswith("None of the 3 is written.")
+    assert "got 'x'. bone_008: COR 4000.00 is off the detector" in error
+    assert error.endswith("the first being 0. None of the 3 is written.")
+    answer = decide(client, {f"bone_00{number}": "x" for number in range(1, 6)})
+    assert answer.json()["error"].endswith("'x'. 2 more are wrong. None of the 5 is written.")
     assert (folder / "scans.tsv").read_text() == before
 
 
