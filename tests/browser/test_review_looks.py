@@ -155,6 +155,28 @@ def test_nothing_sticks_out(shown, visit, width, height):
         assert look(page, "cut") == [], view
 
 
+def test_after_the_help_the_next_enter_is_for_the_scan(shown, visit):
+    page = visit(shown)
+    page.locator("#help-button").click()
+    page.locator("#help-close").click()
+    expect(page.locator("#help")).to_be_hidden()
+    assert page.evaluate("document.activeElement === document.body")
+    page.locator("#help-button").focus()  # by keyboard the focus comes back
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    expect(page.locator("#help-button")).to_be_focused()
+
+
+def test_a_cor_by_hand_has_one_line_in_its_series(folder, serve, visit):
+    by_hand = {f"bone_00{number}": {"cor_px": "512.00"} for number in range(1, 5)}
+    edit_table(folder / "scans.tsv", by_hand)
+    page = visit(serve(folder))
+    go_to(page, "bone_001")
+    sources = page.locator("#facts td.of ~ td.quiet")
+    expect(sources).to_have_text(["by hand"] * 4)
+    assert sources.first.bounding_box()["height"] < 35  # px; two lines have 42
+
+
 def test_a_thumbnail_that_cannot_be_made_is_asked_for_once(folder, serve, visit):
     edit_table(folder / "scans.tsv", {"bone_005": {"cor_px": "500.00"}})  # off its sweep, no rows
     page = visit(serve(folder))

@@ -305,9 +305,8 @@ function wire() {
     "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme, retry: api.retry };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {
+      if (event.detail) event.currentTarget.blur(); // the next Enter is for the scan, not for the button
       does();
-      // the next Enter is for the scan, not for the button
-      if (event.detail && id !== "help-button") event.currentTarget.blur();
     });
   }
   document.addEventListener("pointerdown", (event) => $("menu").contains(event.target) || closeMenu());
