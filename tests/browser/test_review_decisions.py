@@ -300,6 +300,9 @@ def test_a_key_of_a_picture_that_there_is_not_says_why(replaced, visit):
     expect(toast).to_have_text(
         "Nothing to compare: e shows the CORs of a scan to review side by side, where they differ."
     )
+    go_to(page, "bone_009")
+    page.keyboard.press("Enter")
+    expect(toast).to_have_text("bone_009 has no COR yet: type one, then Enter.")
     row(page, "bone_007").click()
     expect(page.locator("#nothing")).to_be_visible()
     page.keyboard.press("r")

@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Server, go_to, look, row
 from tests.report_campaign import INVENTORY, NASTY, Made, large
 from tests.review_campaign import make_campaign, write_pictures
+from tomopipe.campaign.table import edit_table
 
 pytestmark = pytest.mark.browser
 
@@ -152,6 +153,58 @@ def test_nothing_sticks_out(shown, visit, width, height):
     for view in views(page):
         assert look(page, "tooWide") <= 0, view
         assert look(page, "cut") == [], view
+
+
+def test_after_the_help_the_next_enter_is_for_the_scan(shown, visit):
+    page = visit(shown)
+    page.locator("#help-button").click()
+    page.locator("#help-close").click()
+    expect(page.locator("#help")).to_be_hidden()
+    assert page.evaluate("document.activeElement === document.body")
+    page.locator("#help-button").focus()  # by keyboard the focus comes back
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    expect(page.locator("#help-button")).to_be_focused()
+
+
+def test_a_cor_by_hand_has_one_line_in_its_series(folder, serve, visit):
+    by_hand = {f"bone_00{number}": {"cor_px": "512.00"} for number in range(1, 5)}
+    edit_table(folder / "scans.tsv", by_hand)
+    page = visit(serve(folder))
+    go_to(page, "bone_001")
+    sources = page.locator("#facts td.of ~ td.quiet")
+    expect(sources).to_have_text(["by hand"] * 4)
+    assert sources.first.bounding_box()["height"] < 35  # px; two lines have 42
+
+
+def test_a_thumbnail_that_cannot_be_made_is_asked_for_once(folder, serve, visit):
+    edit_table(folder / "scans.tsv", {"bone_005": {"cor_px": "500.00"}})  # off its sweep, no rows
+    page = visit(serve(folder))
+    tried = []
+    page.on("response", lambda answer: "cor=500.00" in answer.url and tried.append(answer.status))
+    page.reload()
+    page.wait_for_selector(".row[data-scan]")
+    page.wait_for_load_state("networkidle")
+    for _ in range(3):
+        page.keyboard.press("y")  # draws all rows
+        page.wait_for_load_state("networkidle")
+    assert tried == [422]
+
+
+@pytest.mark.parametrize(("width", "height"), [(853, 533), (1024, 700)])
+def test_menu_strip_and_help_are_whole_in_a_small_window(shown, visit, width, height):
+    page = visit(shown, viewport={"width": width, "height": height})
+    go_to(page, "bone_001")
+    crop = page.locator("#strip .crop[aria-pressed=true]")
+    expect(crop).to_be_visible()
+    box = crop.bounding_box()
+    assert box["y"] + box["height"] <= page.locator("#controls").bounding_box()["y"]
+    page.keyboard.press("a")
+    expect(page.locator("#mode-slice")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#minus")).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    expect(page.locator("#keys dt").first).to_be_in_viewport(ratio=1)
 
 
 def test_the_focus_is_seen_wherever_it_goes(shown, visit):

@@ -29,7 +29,7 @@ from tomopipe.campaign.table import table_sha256
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.status import read_status
 from tomopipe.cor.cor_value import CorText, is_valid, off_detector
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
 from tomopipe.review.queue import (
     SETS,
@@ -248,8 +248,12 @@ class _Api:
             except TomopipeError as error:
                 faults.append(str(error))
         if faults:
-            others = f" None of the {len(decisions)} is written." if len(decisions) > 1 else ""
-            raise TomopipeError(some_of(faults, 3) + others)
+            sentences = faults[:3]
+            if len(faults) > 3:
+                sentences.append(f"{len(faults) - 3} more are wrong.")
+            if len(decisions) > 1:
+                sentences.append(f"None of the {len(decisions)} is written.")
+            raise TomopipeError(" ".join(sentences))
         return checked
 
 

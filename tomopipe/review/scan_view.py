@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from tomopipe.campaign.files import SWEEP
 from tomopipe.campaign.history import read_history
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.signs import State
@@ -89,7 +90,10 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         around = grid_around(grid["cor_px"], cor_px, columns)
         swept = around is grid["cor_px"] and store.pictures.has_pages(name)
         return result | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
-    except (TomopipeError, OSError, ValueError, KeyError) as error:
+    except KeyError as error:
+        again = f"`tomopipe run --predict {name}` makes its sweep again."
+        return None, f"{name}: {SWEEP} has no {error}. {again}"
+    except (TomopipeError, OSError, ValueError) as error:
         return None, str(error)
 
 

@@ -231,6 +231,16 @@ def test_pictures_are_numbers_with_their_meaning_or_png(client):
         assert answer.content.startswith(b"\x89PNG")
 
 
+def test_a_sweep_without_an_entry_is_named_with_its_remedy(client, folder):
+    path = folder / "results/try_center/bone_001/try.json"
+    grid = json.loads(path.read_text())
+    del grid["row"]
+    path.write_text(json.dumps(grid))
+    assert client.get("/api/scan?scan=bone_001").json()["problem"] == (
+        "bone_001: try.json has no 'row'. `tomopipe run --predict bone_001` makes its sweep again."
+    )
+
+
 def set_predicted(folder, values_px):
     for name, cor_px in values_px.items():
         place = folder / "results/try_center" / name
@@ -373,8 +383,10 @@ def test_one_wrong_decision_of_many_writes_none(client, folder):
     error = answer.json()["error"]
     assert answer.status_code == 422
     assert error.startswith("bone_005: expected a COR with a decimal point")
-    assert "bone_008: COR 4000.00 is off the detector" in error
-    assert error.endswith("None of the 3 is written.")
+    assert "got 'x'. bone_008: COR 4000.00 is off the detector" in error
+    assert error.endswith("the first being 0. None of the 3 is written.")
+    answer = decide(client, {f"bone_00{number}": "x" for number in range(1, 6)})
+    assert answer.json()["error"].endswith("'x'. 2 more are wrong. None of the 5 is written.")
     assert (folder / "scans.tsv").read_text() == before
 
 

@@ -133,7 +133,8 @@ async function write(name, cells, next) {
 async function accept() {
   const data = scan.current();
   const text = scan.chosen();
-  if (!data || !text || data.scan !== queue.selected()) return; // the one that is opened comes first
+  if (!data || data.scan !== queue.selected()) return; // the one that is opened comes first
+  if (!text) return toast(`${data.scan} has no COR yet: type one, then Enter.`);
   if (api.isDown()) {
     toast(`${data.scan} is not accepted: there is no connection.`, true);
     return;
@@ -304,9 +305,8 @@ function wire() {
     "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme, retry: api.retry };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {
+      if (event.detail) event.currentTarget.blur(); // the next Enter is for the scan, not for the button
       does();
-      // the next Enter is for the scan, not for the button
-      if (event.detail && id !== "help-button") event.currentTarget.blur();
     });
   }
   document.addEventListener("pointerdown", (event) => $("menu").contains(event.target) || closeMenu());

@@ -2,7 +2,7 @@
 import { $, el, named, px, sign, toast } from "./dom.js";
 
 const ROW = 46;
-const state = { scans: [], states: {}, sets: {}, shown: [], lines: [], hidden: new Set(), ticked: new Set(), tickedLast: null, selected: null, onOpen: () => {} };
+const state = { scans: [], states: {}, sets: {}, shown: [], lines: [], hidden: new Set(), bare: new Set(), ticked: new Set(), tickedLast: null, selected: null, onOpen: () => {} };
 
 export function setUp(onOpen) {
   state.onOpen = onOpen;
@@ -22,6 +22,7 @@ export function setUp(onOpen) {
 
 export function setScans({ scans, states, sets }) {
   Object.assign(state, { scans, states, sets });
+  state.bare.clear();
   state.ticked = new Set(scans.map((scan) => scan.scan).filter((name) => state.ticked.has(name)));
   filters();
   refresh();
@@ -146,7 +147,7 @@ function paint() {
   const away = state.ticked.size - state.shown.filter((scan) => state.ticked.has(scan.scan)).length;
   $("ticked").hidden = !state.ticked.size;
   $("ticked").firstElementChild.textContent = `${state.ticked.size} ticked${away ? `, ${away} not shown` : ""}`;
-  if (!state.lines.length) $("rows").append(el("p", { class: "quiet" }, "No scan is like that."));
+  if (!state.lines.length) $("rows").append(el("p", { class: "quiet" }, "No scan matches the search and the states shown."));
 }
 
 function line(entry) {
@@ -173,7 +174,12 @@ function line(entry) {
 }
 
 function thumbnail(scan) {
-  if (!scan.swept || scan.cor_px === null || scan.refused) return el("i", { class: "thumb" });
-  const query = new URLSearchParams({ scan: scan.scan, cor: scan.cor_px.toFixed(2) });
-  return el("img", { class: "thumb", src: `api/thumbnail?${query}`, alt: "", onerror: (event) => event.target.replaceWith(el("i", { class: "thumb" })) });
+  const src = `api/thumbnail?${new URLSearchParams({ scan: scan.scan, cor: px(scan.cor_px) })}`;
+  const none = el("i", { class: "thumb" });
+  if (!scan.swept || scan.cor_px === null || scan.refused || state.bare.has(src)) return none;
+  const failed = (event) => {
+    state.bare.add(src); // rows are drawn often: it is not asked for again until the queue changes
+    event.target.replaceWith(none);
+  };
+  return el("img", { class: "thumb", src, alt: "", onerror: failed });
 }
