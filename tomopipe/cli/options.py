@@ -110,7 +110,7 @@ class CommandWithRest(CampaignCommand):
             name = arg.partition("=")[0] if arg.startswith("--") else arg[:2]
             if name.startswith("-") and name not in ours:
                 raise typer.BadParameter(
-                    f"{arg} is no option of {ctx.command_path}. Those of Snakemake come after --, "
+                    f"{arg} is not an option of {ctx.command_path}. Snakemake's options follow --, "
                     f"such as: {ctx.command_path} -- --cores 8"
                 )
         return super().parse_args(ctx, args)
@@ -136,7 +136,7 @@ def refuse_retired(args: Sequence[str]) -> None:
     of_command = (f"{name} {option}" for name in ours[:1] for option in options)
     for name in (*options, *of_command):
         if name in RETIRED:
-            raise typer.BadParameter(f"{name} is no longer there: {RETIRED[name]}.")
+            raise typer.BadParameter(f"{name} is no longer supported: {RETIRED[name]}.")
 
 
 def rest_of(context: typer.Context) -> Sequence[str]:
@@ -195,7 +195,7 @@ _ABOUT = "The campaign folder, or one in it"
 Directory = Annotated[
     Path,
     typer.Argument(
-        help=f"{_ABOUT}; -C CAMPAIGN says the same.",
+        help=f"{_ABOUT}; -C CAMPAIGN is equivalent.",
         show_default="this folder",
         metavar="CAMPAIGN",
         callback=find_campaign,

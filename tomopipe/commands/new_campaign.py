@@ -66,7 +66,7 @@ def campaign_and_scans(words: Sequence[str]) -> tuple[Path, list[str]]:
     is_pattern = glob.has_magic(path) and not os.path.isdir(path)
     if words and (is_pattern or any(name.lower().endswith(RAW_ENDINGS) for name in names)):
         raise TomopipeError(
-            f"{campaign}: this means scans. Name the campaign folder before it, or with -C: "
+            f"{campaign}: these are scans. Name the campaign folder first, or with -C: "
             f"tomopipe init CAMPAIGN {campaign}"
         )
     return Path(path), scans
@@ -85,8 +85,8 @@ def scan_entries(words: Iterable[str], directory: Path) -> list[str]:
         may_come = glob.has_magic(path) or path.lower().endswith(RAW_ENDINGS)
         if (directory / path / CONFIG).exists() or not (may_come or matches(path, directory)):
             raise TomopipeError(
-                f"{word}: no scans are there (the campaign folder would be {directory}). Correct "
-                "the name, or write a pattern such as 'raw/*.h5' for scans to come."
+                f"{word}: no scans found (campaign folder: {directory}). Correct "
+                "the name, or write a pattern such as 'raw/*.h5' for future scans."
             )
         path = path.rstrip("/") if is_folder else path
         folder, name = os.path.split(path)
@@ -127,7 +127,7 @@ def write_campaign(
     `notes` comments there.
     """
     if not dry_run:
-        with on_os_error(f"{directory}: the campaign folder cannot be made", " Name another."):
+        with on_os_error(f"{directory}: the campaign folder cannot be created", " Name another."):
             directory.mkdir(parents=True, exist_ok=True)
     files = {
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
@@ -202,7 +202,7 @@ class Translation(NamedTuple):
         """Translate a value by its line of the table, or note it."""
         word, row = str(value).lower(), row or {}
         key, rule, default = row.get("here", ""), row.get("values", ""), row.get("default", "")
-        remark = row.get("remark") or "no equal"
+        remark = row.get("remark") or "no equivalent"
         if default == "any" or (word in _EMPTY and not rule.startswith("=")):
             return
         if key and isinstance(value, _Sweep):
@@ -266,9 +266,9 @@ def translated(path: Path) -> Translation:
     prepared = result.options.get("preprocess", {})
     if prepared.get("phase", {}).get("method") and not prepared.get("minus_log", True):
         prepared["minus_log"] = True
-        result.notes.append("no logarithm after phase retrieval: no equal, it is always taken")
+        result.notes.append("no logarithm after phase retrieval: no equivalent, it is always taken")
     blocks = {"campaign": {"scans": ["raw"]}} | result.options
-    config = parse_config(blocks, source=f"{path}, in words of tomopipe")
+    config = parse_config(blocks, source=f"{path}, as options of tomopipe")
     options = config.model_dump(exclude_defaults=True, exclude={"campaign"})
     if config.preprocess.phase.method == "none":
         options.get("preprocess", {}).pop("phase", None)
@@ -368,7 +368,7 @@ def _httomo(text: str, _: Path, result: Translation) -> None:
                 if not (is_of_search or str(value).startswith("${{")):
                     result.add(f"{method}.{name}", value, other)
         else:
-            result.notes.append(f"{method}: {row.get('remark') or 'no equal'}")
+            result.notes.append(f"{method}: {row.get('remark') or 'no equivalent'}")
     takes_log = any(method in _WITH_LOG or p.get("minus_log") for method, p in steps)
     result.put("preprocess.minus_log", takes_log)
 

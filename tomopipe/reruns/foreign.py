@@ -107,15 +107,15 @@ def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool =
     if away := [path for path in where if path.is_symlink() and not path.exists()]:
         raise TomopipeError(
             f"{some_of([str(path) for path in away], 3)}: a link to {os.readlink(away[0])}, which "
-            "is not there: mount its disk, or remove the link to have the result made again."
+            "does not exist: mount its disk, or remove the link to have the result made again."
         )
     lines = [
-        f"results would overwrite what was not made by tomopipe ({len(result)}):",
+        f"results would overwrite files that tomopipe did not write ({len(result)}):",
         *(f"  {path}" for path in sorted(result)[:_N_NAMED]),
         *(["  ..."] if len(result) > _N_NAMED else []),
         "Choose another folder (campaign.results, storage.sidecars), or move these away. "
-        "`tomopipe cor import` takes CORs over from rot_cen.json, CSV files and sidecars. "
-        "Delete what is a damaged copy of a result.",
+        "`tomopipe cor import` imports CORs from rot_cen.json, CSV files and sidecars. "
+        "Delete damaged copies of results.",
     ]
     raise TomopipeError("\n".join(lines))
 
