@@ -54,7 +54,7 @@ class Command(_Plain, TyperCommand):
             values = _values_at_end(parameter.opts[0], args) if parameter.nargs == 2 else None
             if values is not None:
                 text = f"got {' '.join(values) or 'nothing'}; expected {parameter.metavar}"
-                raise typer.BadParameter(f"{text}{_point(values)}", ctx, parameter)
+                raise typer.BadParameter(f"{text}{_point(values)}", param_hint=parameter.opts)
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:

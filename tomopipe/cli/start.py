@@ -84,9 +84,10 @@ def init(
 ) -> None:
     """Start a campaign folder: config.yaml, scans.tsv, Snakefile, optionally a SLURM profile.
 
-    Existing files stay. The profile goes to CAMPAIGN/slurm, for `tomopipe run`, and a copy to your home
-    folder (~/.config/snakemake/slurm), for `snakemake --profile slurm`, unless one is there. A
-    terminal asks for SLURM options. All files of a folder become a pattern, which later files match; quote other patterns.
+    Existing files stay. The profile goes to CAMPAIGN/slurm, for `tomopipe run`, and a copy to your
+    home folder (~/.config/snakemake/slurm), for `snakemake --profile slurm`, unless one is there. A
+    terminal asks for SLURM options. All files of a folder become a pattern, which later files
+    match; quote other patterns.
 
     Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """
