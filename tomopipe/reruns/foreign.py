@@ -76,8 +76,8 @@ def _is_in_place_of(receipts: Receipts, receipt: Receipt, path: str) -> bool:
         return os.path.islink(where)  # its disk is not mounted, where the result may be complete
     if now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
         return False
-    is_other = now[2] != was[2] or _has_sign(Path(where), _WHOLE)
-    if not is_other or is_ours(Path(where), by_itself=True):
+    is_replaced = now[2] != was[2] or _has_sign(Path(where), _WHOLE)
+    if not is_replaced or is_ours(Path(where), by_itself=True):
         return False
     content = receipt.sums.get(path)
     return not content or bool(matches(where, content))
@@ -127,10 +127,10 @@ def refuse_foreign_page(campaign: Campaign, page: Path) -> None:
     """
     receipts, own = Receipts(campaign.directory, campaign.outputs), campaign.outputs.report
     if page == campaign.files.report:
-        is_other = _is_foreign(receipts, receipts.last("report", "campaign"), own)
+        is_foreign = _is_foreign(receipts, receipts.last("report", "campaign"), own)
     else:
-        is_other = _is_of_others(page, lambda path: _TITLE in _head(path))
-    if is_other:
+        is_foreign = _is_of_others(page, lambda path: _TITLE in _head(path))
+    if is_foreign:
         raise TomopipeError(_no_page(page, "report", "name another page with -o"))
 
 
