@@ -55,16 +55,16 @@ _WITH_LOG = {"minus_log", "paganin_filter", "paganin_filter_savu_legacy"}
 _OUR_NUMBERS = {"pixel_size": "pixel_size_um", "energy": "energy_kev", "distance": "distance_mm"}
 
 
-def campaign_and_scans(words: Sequence[str]) -> tuple[Path, list[str]]:
-    """Separate the campaign folder, the first word, from the scans.
+def campaign_and_scans(arguments: Sequence[str]) -> tuple[Path, list[str]]:
+    """Separate the campaign folder, the first argument, from the scans.
 
-    Without words it is the current folder. TomopipeError if the first word means scans.
+    Without arguments it is the current folder. TomopipeError if the first argument means scans.
     """
-    campaign, *scans = words or ["."]
+    campaign, *scans = arguments or ["."]
     path = os.path.expanduser(campaign)
     names = os.listdir(path) if os.path.isdir(path) and CONFIG not in os.listdir(path) else [path]
     is_pattern = glob.has_magic(path) and not os.path.isdir(path)
-    if words and (is_pattern or any(name.lower().endswith(RAW_ENDINGS) for name in names)):
+    if arguments and (is_pattern or any(name.lower().endswith(RAW_ENDINGS) for name in names)):
         raise TomopipeError(
             f"{campaign}: these are scans. Name the campaign folder first, or with -C: "
             f"tomopipe init CAMPAIGN {campaign}"
@@ -72,20 +72,20 @@ def campaign_and_scans(words: Sequence[str]) -> tuple[Path, list[str]]:
     return Path(path), scans
 
 
-def scan_entries(words: Iterable[str], directory: Path) -> list[str]:
+def scan_entries(arguments: Iterable[str], directory: Path) -> list[str]:
     """Return entries of `campaign.scans` for files, folders and patterns.
 
     They are relative to the campaign folder if they exist there, else to the working directory. All
-    files of a folder become a pattern again. A TomopipeError names a word that cannot mean scans.
+    files of a folder become a pattern again. Raises TomopipeError for an argument without scans.
     """
     entries = []
-    for word in words:
-        path = _from_campaign(os.path.expanduser(word), directory)
+    for argument in arguments:
+        path = _from_campaign(os.path.expanduser(argument), directory)
         is_folder = (directory / path).is_dir()
         may_come = glob.has_magic(path) or path.lower().endswith(RAW_ENDINGS)
         if (directory / path / CONFIG).exists() or not (may_come or matches(path, directory)):
             raise TomopipeError(
-                f"{word}: no scans found (campaign folder: {directory}). Correct "
+                f"{argument}: no scans found (campaign folder: {directory}). Correct "
                 "the name, or write a pattern such as 'raw/*.h5' for future scans."
             )
         path = path.rstrip("/") if is_folder else path
