@@ -76,8 +76,8 @@ def test_scans_of_earlier_versions_whose_order_changes_are_made_again(made):
     shown = CliRunner().invoke(cli, ["plan", "--json", str(folder)]).stdout
     reasons = {(job["rule"], job["scan"]): job["reason"] for job in json.loads(shown)}
     for scan in ("signed", "printed"):
-        assert reasons["try_recon", scan] == "this version orders their images otherwise"
-        assert reasons["full_recon", scan] == "this version orders their images otherwise"
+        assert reasons["try_recon", scan] == "this version orders their images differently"
+        assert reasons["full_recon", scan] == "this version orders their images differently"
     assert {f"try_recon:{scan}" for scan in ("signed", "printed")} <= snakemake(folder).jobs
     assert plan(folder) == (0, frozenset())
 

@@ -59,7 +59,7 @@ def test_a_run_says_why_and_what_came_out(campaign):
     (row,) = rows(text, "a_2")
     assert row.split()[:4] == ["a_2", "50.25", "by", "hand"]
     assert "report      ../report/index.html" in text
-    assert "Nothing is left to run." in CliRunner().invoke(cli, ["check", str(within)]).output
+    assert "Everything is up to date." in CliRunner().invoke(cli, ["check", str(within)]).output
 
 
 TOO_SMALL = ("cost.py", "shutil.disk_usage(existing).free", "1000")

@@ -257,7 +257,9 @@ def test_a_result_on_a_disk_that_is_not_mounted_is_not_made_again(campaign, tmp_
     disk.rename(tmp_path / "elsewhere")
     run = snakemake(campaign)
     assert (run.status, run.jobs, volume.is_symlink()) == (1, set(), True), run.text
-    assert f"{volume}: a link to {disk / 'a_1.h5'}, which is not there: mount its disk" in run.text
+    assert (
+        f"{volume}: a link to {disk / 'a_1.h5'}, which does not exist: mount its disk" in run.text
+    )
     (tmp_path / "elsewhere").rename(disk)
     assert plan(campaign) == (0, frozenset())
     sweeps = campaign / "results" / "try_center"
@@ -265,7 +267,7 @@ def test_a_result_on_a_disk_that_is_not_mounted_is_not_made_again(campaign, tmp_
     sweeps.symlink_to(tmp_path / "elsewhere")  # a folder of results, too
     run = snakemake(campaign)
     assert (run.status, run.jobs, plan(campaign)[0]) == (1, set(), 1), run.text
-    assert f"{sweeps}: a link to {tmp_path / 'elsewhere'}, which is not there: mo" in run.text
+    assert f"{sweeps}: a link to {tmp_path / 'elsewhere'}, which does not exist: mo" in run.text
 
 
 @pytest.mark.parametrize("is_stale", [True, False])
@@ -418,7 +420,7 @@ def test_another_pixel_size_computes_no_voxel(campaign):
             assert file["exchange/data"].attrs["voxel_size_um"] == 2.5
             assert np.array_equal(file["exchange/data"][()], before[path])
         log = campaign / "logs" / "full_recon" / f"{path.name[:-7]}.log"
-        assert ("only metadata are new" in log.read_text()) == (path != volumes[0])
+        assert ("only metadata changed" in log.read_text()) == (path != volumes[0])
     assert snakemake(campaign).jobs == frozenset()
 
 

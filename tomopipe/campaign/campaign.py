@@ -384,30 +384,32 @@ def make_campaign(
 
 
 def scans_of(
-    campaign: Campaign, words: Iterable[str], among: Collection[str] | None = None
+    campaign: Campaign, patterns: Iterable[str], among: Collection[str] | None = None
 ) -> list[str]:
-    """Return the scans, or those of `among`, that words name: each once, in the order of the words.
+    """Return the scans, or those of `among`, that match patterns, each once and in their order.
 
-    A word is a name, a raw file, or a pattern such as rock_*, with or without the ending.
-    Raises TomopipeError for a word that names none.
+    A pattern is a name, a raw file, or has wildcards (rock_*), with or without the ending.
+    Raises TomopipeError for a pattern that matches none.
     """
     among = campaign.scans if among is None else among
     files = {scan.abspath: name for name, scan in campaign.scans.items()}
     scans: dict[str, None] = {}
-    for word in words:
-        stem, ending = os.path.splitext(word)
-        bare = stem if ending.lower() in RAW_ENDINGS else word
-        exact = (word, files.get(os.path.abspath(word), word), bare)
+    for pattern in patterns:
+        stem, ending = os.path.splitext(pattern)
+        bare = stem if ending.lower() in RAW_ENDINGS else pattern
+        exact = (pattern, files.get(os.path.abspath(pattern), pattern), bare)
         names = [name for name in exact if name in among][:1] or fnmatch.filter(among, bare)
         if not names:
-            refuse_unknown(campaign, [word], among)
+            refuse_unknown(campaign, [pattern], among)
         scans |= dict.fromkeys(names)
     return list(scans)
 
 
-def scan_of(campaign: Campaign, words: Iterable[str], among: Collection[str] | None = None) -> str:
-    """Return the one scan that words name, as `scans_of`; raise TomopipeError for several."""
-    scans = scans_of(campaign, words, among)
+def scan_of(
+    campaign: Campaign, patterns: Iterable[str], among: Collection[str] | None = None
+) -> str:
+    """Return the one scan that patterns name, as `scans_of`; raise TomopipeError for several."""
+    scans = scans_of(campaign, patterns, among)
     if len(scans) != 1:
         raise TomopipeError(f"expected one scan, got {some_of(scans, 4) or 'none'}.")
     return scans[0]

@@ -19,7 +19,7 @@ from tomopipe.storage.shared import update_file
 
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+\s*,\d+\s*", re.ASCII)
 _READ = "Accepted: rot_cen.json, a CSV file Filename,COR, and sidecars."
-_PREDICTED = "predicted, which the next run finds again (--predicted takes them)"
+_PREDICTED = "predicted, which the next run finds again (--predicted imports them)"
 _FILLED = "filled or replaced in their series, which the next run does again"
 _FOLDER = "an import of a folder"  # in RETIRED
 
@@ -51,7 +51,7 @@ def read_cors(paths: Iterable[Path], *, predicted: bool = False) -> FileCors:
     result = FileCors({}, {}, {})
     for path in paths:
         if path.is_dir():
-            raise TomopipeError(f"{path}: {_FOLDER} is no longer there: {RETIRED[_FOLDER]}.")
+            raise TomopipeError(f"{path}: {_FOLDER} is no longer supported: {RETIRED[_FOLDER]}.")
         if path.name.endswith(SIDECAR):
             _add_sidecar(path, result, predicted=predicted)
         else:

@@ -58,7 +58,7 @@ def record_changes(
     try:
         _append(path, [Entry(*start, *change) for change in changes], table)
     except OSError as error:
-        tell(f"{path}: cannot be written ({error.strerror}): undo does not know this change.")
+        tell(f"{path}: cannot be written ({error.strerror}): undo will not include this change.")
 
 
 def _append(path: Path, entries: Sequence[Entry], table: Path) -> None:

@@ -145,7 +145,7 @@ def unread_folders(config: Config, directory: Path) -> list[str]:
 
 def _unreadable(pattern: str, directory: Path) -> list[str]:
     return [
-        f"{path}: this folder cannot be read, and what {pattern} matches in it is not seen: give "
+        f"{path}: this folder cannot be read, so no file in it can match {pattern}: give "
         "yourself the right to read and enter it"
         for path in _folders(os.path.expanduser(pattern), directory)
         if not os.access(path, os.R_OK | os.X_OK)
@@ -236,7 +236,7 @@ def _refusal(name: str, path: str, series: str) -> str:
     unseen = sorted({c for c in name if category(c) in ("Cc", "Zl", "Zp")})
     if bad := [*unseen, *not_carried(name)]:
         shown = ", ".join(map(repr, bad))
-        return f"the name contains {shown}, which no workflow can carry; rename the file"
+        return f"the name contains {shown}, which a workflow cannot handle; rename the file"
     if tail := endless_tail(name) or endless_tail(encode_series(series)):
         return (
             f"the name, or that of its series, ends in {unquote(tail)!r} 20 times or more, "

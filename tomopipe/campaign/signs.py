@@ -104,7 +104,7 @@ SIGNS: Mapping[str, Sign] = {
     ),
     # of jobs alone
     "running": Sign("at work", "M-4-6 6 0-4 6z", "▶", "manual"),
-    "lost": Sign("ended without a word", "M-5-5v10H5V-5zM-3.4-3.4H3.4V3.4H-3.4z", "□", "failed"),
+    "lost": Sign("ended without a message", "M-5-5v10H5V-5zM-3.4-3.4H3.4V3.4H-3.4z", "□", "failed"),
 }
 #: Sources of CORs as in cor.json: in words, and the state of a scan with such a COR.
 SOURCES: Mapping[str, tuple[str, State]] = {

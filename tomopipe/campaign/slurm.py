@@ -121,7 +121,7 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
     if not (lines and left):
         return ""
     why = next((line for line in lines if not _HAS_ENDED.search(line)), lines[0])
-    return f"{NOT_CANCELLED}: {why}. They may run on; end them later: scancel {' '.join(left)}"
+    return f"{NOT_CANCELLED}: {why}. They may still run; end them later: scancel {' '.join(left)}"
 
 
 @lru_cache(maxsize=4)

@@ -160,14 +160,14 @@ class _Table:
             if "." in name and name.partition(".")[0] in Config.model_fields:
                 kind = "an option as a column"
                 raise TomopipeError(
-                    f"{self.at_header} {name}: {kind} is no longer there: {RETIRED[kind]}."
+                    f"{self.at_header} {name}: {kind} is no longer supported: {RETIRED[kind]}."
                 )
         meant = {name: ours for name in self.names if (ours := _meant(name))}
         if meant:
             raise TomopipeError(
                 "\n".join(
                     f"{self.at_header} {shown(name)} is none of {', '.join(COLUMNS)}; did you mean "
-                    f"{ours}? Rename it; a column of your own needs a name less like ours."
+                    f"{ours}? Rename it; a column of your own needs a clearly different name."
                     for name, ours in meant.items()
                 )
             )
@@ -217,12 +217,12 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
     for row in rows:
         where = f"line {row.line}"
         if not row.scan:
-            problems.append(f"{where}: no scan named; write its name or remove the row")
+            problems.append(f"{where}: the scan is missing; write its name or remove the row")
         elif row.scan not in known_scans:
             hint = did_you_mean(row.scan, known_scans)
             problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
         if row.beyond:
-            problems.append(f"{where}: {shown(row.beyond)} stands under no header, and is not read")
+            problems.append(f"{where}: {shown(row.beyond)} has no column header and is not read")
         if row.cor.text and row.cor.px is None:
             problems.append(
                 f"{where}: cor_px of {row.scan} is {shown(row.cor.text)}; expected a number with a "

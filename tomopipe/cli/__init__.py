@@ -29,11 +29,11 @@ _GROUPS = {
     "Daily": {
         "init": ("start", "init", "Start a campaign folder."),
         "check": ("start", "check", "Check configuration, scans and disk before a run."),
-        "plan": ("plan", "plan", "Say what the next run redoes, and why."),
-        "run": ("run", "run", "Run the workflow; of scans that are named, their volumes."),
+        "plan": ("plan", "plan", "Show what the next run redoes, and why."),
+        "run": ("run", "run", "Run the workflow, or make the volumes of some scans."),
         "stop": ("run", "stop", "Stop the current run; finished results stay."),
         "status": ("plan", "status", "Show the jobs: to do, running, done, failed."),
-        "retry": ("plan", "retry", "Try scans again that failed."),
+        "retry": ("plan", "retry", "Retry failed scans."),
     },
     "CORs": {
         "review": ("pages", "review", "Review scans in a browser, doubtful ones first."),
@@ -42,10 +42,10 @@ _GROUPS = {
     "Data": {
         "view": ("pages", "view", "Show the volume of a scan in a browser."),
         "sweep": ("pages", "sweep", "Try values of an option on one slice."),
-        "report": ("pages", "report", "Write the report of the results there are."),
+        "report": ("pages", "report", "Write the report of the existing results."),
         "convert": ("data", "convert", "Write volumes in another format."),
         "clean": ("data", "clean", "Remove temporary files of accepted scans."),
-        "verify": ("data", "verify", "Compare results with the record of what was made."),
+        "verify": ("data", "verify", "Compare results with their recorded checksums."),
     },
     "Laboratory": {
         "lab": ("laboratory", "app", "Simulate campaigns; measure and train the COR finders.")
@@ -131,7 +131,7 @@ def _version(target: bool) -> None:
 @cli.callback()
 def _options(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
     pass

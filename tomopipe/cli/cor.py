@@ -59,7 +59,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Example: `tomopipe cor set rock_003 85.01`\n\n"
     "List, set, import and export centres of rotation (COR).\n\n"
-    "CORs set by hand stand in the campaign table (scans.tsv), in unbinned pixels, the first "
+    "CORs set by hand are in the campaign table (scans.tsv), in unbinned pixels, the first "
     "column being 0. The next run redoes what depends on them, and nothing else.",
 )
 
@@ -171,8 +171,8 @@ def set_cor(
     changed = not dry_run and edit_table(table, edits, _recorder(table, _SET))
     for scan, cells in edits.items():
         changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
-        as_before = "" if changed or dry_run else " (as it was)"
-        typer.echo(f"{scan}: {'would be set: ' * dry_run}{changes}{as_before}")
+        as_before = "" if changed or dry_run else " (unchanged)"
+        typer.echo(f"{scan}{' (dry run)' * dry_run}: {changes}{as_before}")
         select, row = campaign.scans[scan].select, inventory.get(scan)
         if cells.get("cor_px") and (why := why_not_selected(select, row)):
             typer.echo(f"It has no effect while the scan is not selected: {why}")
@@ -260,10 +260,12 @@ def import_cors(
     for why, n in Counter(why for scan, why in skipped.items() if scan not in with_cor).items():
         typer.echo(f"skipped: {n} {why}")
     if equal:
-        typer.echo(f"unchanged: {len(equal)} that have this COR, not by hand (--predicted sets it)")
+        typer.echo(
+            f"skipped: {len(equal)} predicted CORs that are equal (--predicted imports them)"
+        )
     verb = "would be set" if dry_run else "set"
     typer.echo(
-        f"{len(changes)} {verb}, {len(new) - len(changes)} as they were, "
+        f"{len(changes)} {verb}, {len(new) - len(changes)} unchanged, "
         f"{len(result.unmatched)} unmatched, {len(result.ambiguous)} ambiguous"
     )
     if changes and not dry_run:
@@ -283,7 +285,7 @@ def undo_last(
     table = load_campaign(directory, config).table_path
     act = last_act(table, read_cells(table), by=(_SET, _IMPORT))
     if not act:
-        typer.echo(f"{history_of(table)}: nothing to take back")
+        typer.echo(f"{history_of(table)}: nothing to undo")
         return
     edits = undoing(act)
     tell = partial(typer.echo, err=True)
@@ -292,7 +294,7 @@ def undo_last(
     for scan, (cells, _) in edits.items():
         if scan not in left:
             changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
-            typer.echo(f"{scan}: {'would be set: ' * dry_run}{changes}")
+            typer.echo(f"{scan}{' (dry run)' * dry_run}: {changes}")
     if left:
         raise TomopipeError(
             f"{table}: changed since then, and left as they are: {some_of(left, 9)}. To set them: "
@@ -302,7 +304,7 @@ def undo_last(
 
 def _how_to_undo(directory: Path) -> str:
     folder = near(directory)
-    return "To take it back: tomopipe cor undo" + f" -C {shlex.quote(folder)}" * (folder != ".")
+    return "To undo: tomopipe cor undo" + f" -C {shlex.quote(folder)}" * (folder != ".")
 
 
 def _recorder(table: Path, by: str) -> Callable[[list[Change]], None]:
@@ -364,8 +366,8 @@ def _other_entries(campaign: Campaign, cors: Mapping[str, float], others: list[s
     """Describe the other entries of the file."""
     without_cor = {scan.abspath for scan in campaign.scans.values()} - set(cors)
     stale = sum(os.path.normpath(name) in without_cor for name in others)
-    text = f"; other entries that stay: {len(others)}" if others else ""
-    return text + (f", {stale} of them of scans that have no COR here" if stale else "")
+    text = f"; other entries kept: {len(others)}" if others else ""
+    return text + (f", {stale} of them of scans without a COR here" if stale else "")
 
 
 def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:

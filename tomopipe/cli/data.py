@@ -50,7 +50,7 @@ def verify(
     campaign = load_campaign(directory, config, needs_raw=False)
     products = recorded(campaign)
     if not products:
-        typer.echo(f"No result is on record in {campaign.results}.")
+        typer.echo(f"No results are recorded in {campaign.results}.")
         return
     n_damaged, n_bytes = 0, sum(product.n_bytes for product in products)
     with progress_bar(n_bytes, DownloadColumn()) as advance:
@@ -61,7 +61,7 @@ def verify(
     how = "read and compared" if deep else "compared by size and time (TIFF and OME-Zarr by size)"
     typer.echo(f"{len(products)} results, {shown_size(n_bytes)}, {how}: {n_damaged} differ")
     if deep and (without := sum(not product.checksum for product in products)):
-        typer.echo(f"{without} have no checksum on record: of these sizes alone were compared")
+        typer.echo(f"{without} have no recorded checksum: only their sizes were compared")
     selected = [scan for scan, entry in campaign.scans.items() if entry.select != "no"]
     for scan, reason in failed_stacks(campaign, selected).items():
         typer.echo(f"{scan}: no stack for RELION was made: {reason}")
@@ -94,7 +94,8 @@ def clean(
     storage = campaign.config.storage
     if storage.keep_try and storage.keep_stacks and not gone:
         raise TomopipeError(
-            "nothing is temporary here: set storage.keep_try or storage.keep_stacks to no."
+            "this campaign has no temporary files: set storage.keep_try or storage.keep_stacks to "
+            "no."
         )
     files = of_gone_scans(campaign) if gone else removable(campaign)
     for file in files:
@@ -162,7 +163,7 @@ def convert(
         for name in lacking:
             typer.echo(f"left out: {name} has no volume yet")
     if not volumes:
-        typer.echo(f"No volume is in {near(campaign.results)} yet. Run: tomopipe run")
+        typer.echo(f"No volumes in {near(campaign.results)} yet. Run: tomopipe run")
         return
     plan = plan_conversions(
         campaign, volumes, output_format,
@@ -172,7 +173,7 @@ def convert(
     todo = [conversion for conversion in plan if not conversion.is_there]
     with progress_bar(sum(conversion.shape[0] for conversion in todo)) as advance:
         for conversion in plan:
-            what = "is there already" if conversion.is_there else "would be written"
+            what = "up to date" if conversion.is_there else "would be written"
             if conversion.is_there and not conversion.target.exists():
                 what = "not needed"
             if conversion in todo and not dry_run:
@@ -182,10 +183,10 @@ def convert(
             typer.echo(f"{near(conversion.target)}, {size}: {what}")
             is_volume = not dry_run and conversion.output_format in FORMATS
             if is_volume and (clipped := clipped_text(conversion.target)):
-                typer.echo(f"  {clipped} (--range sets another)")
+                typer.echo(f"  {clipped} (set another with --range)")
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
-        typer.echo("The set for RELION names them after the next `tomopipe run`.")
+        typer.echo("The next `tomopipe run` adds them to the set for RELION.")
 
 
 @dataclass(frozen=True)
@@ -276,4 +277,8 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
     if result[0] != product.n_bytes:
         return f"{result[0]} bytes, {product.n_bytes} expected"
     is_of_other_time = not deep and result[1] != product.state[1]
-    return "of another time than on record; --deep compares its content" if is_of_other_time else ""
+    return (
+        "modified at another time than recorded; --deep compares its content"
+        if is_of_other_time
+        else ""
+    )

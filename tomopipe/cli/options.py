@@ -54,7 +54,7 @@ class Command(_Plain, TyperCommand):
             values = _values_at_end(parameter.opts[0], args) if parameter.nargs == 2 else None
             if values is not None:
                 text = f"got {' '.join(values) or 'nothing'}; expected {parameter.metavar}"
-                raise typer.BadParameter(f"{text}{_point(values)}", ctx, parameter)
+                raise typer.BadParameter(f"{text}{_point(values)}", param_hint=parameter.opts)
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
@@ -110,7 +110,7 @@ class CommandWithRest(CampaignCommand):
             name = arg.partition("=")[0] if arg.startswith("--") else arg[:2]
             if name.startswith("-") and name not in ours:
                 raise typer.BadParameter(
-                    f"{arg} is no option of {ctx.command_path}. Those of Snakemake come after --, "
+                    f"{arg} is not an option of {ctx.command_path}. Snakemake's options follow --, "
                     f"such as: {ctx.command_path} -- --cores 8"
                 )
         return super().parse_args(ctx, args)
@@ -136,7 +136,7 @@ def refuse_retired(args: Sequence[str]) -> None:
     of_command = (f"{name} {option}" for name in ours[:1] for option in options)
     for name in (*options, *of_command):
         if name in RETIRED:
-            raise typer.BadParameter(f"{name} is no longer there: {RETIRED[name]}.")
+            raise typer.BadParameter(f"{name} is no longer supported: {RETIRED[name]}.")
 
 
 def rest_of(context: typer.Context) -> Sequence[str]:
@@ -195,7 +195,7 @@ _ABOUT = "The campaign folder, or one in it"
 Directory = Annotated[
     Path,
     typer.Argument(
-        help=f"{_ABOUT}; -C CAMPAIGN says the same.",
+        help=f"{_ABOUT}; -C CAMPAIGN is equivalent.",
         show_default="this folder",
         metavar="CAMPAIGN",
         callback=find_campaign,

@@ -55,7 +55,9 @@ def sweep(
     if scan is None:
         scan, known_px = first_with_cor(campaign)
         cor_px = known_px if cor_px is None else cor_px
-        typer.echo(f"scan {scan}, the first with a COR, at {cor_px:g} px; --scan takes another")
+        typer.echo(
+            f"scan {scan}, the first with a COR, at {cor_px:g} px (choose another with --scan)"
+        )
     elif cor_px is None:
         cor_px = cor_px_of(campaign, scan)
     page, slices = sweep_option(

@@ -204,8 +204,8 @@ def retry(
         raise TomopipeError("name the scans to try again, or give --all.")
     if stacks := sorted({*names} & {*campaign.config.stitch.stacks} - {*campaign.scans}):
         raise TomopipeError(
-            f"{stacks[0]} is a stack; expected names of scans. The next run stitches a stack "
-            "again that failed: `tomopipe run`."
+            f"{stacks[0]} is a stack; expected names of scans. The next run retries a failed "
+            "stack: `tomopipe run`."
         )
     scans = scans_of(campaign, names)
     forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
@@ -219,4 +219,4 @@ def retry(
             typer.echo(f"{scan} is not selected: {why}")
     verb = "Would be" if dry_run else "Will be"
     again = f"{verb} tried again: {', '.join(forgotten)}"
-    typer.echo(again if forgotten else "No failure keeps a scan from the next run.")
+    typer.echo(again if forgotten else "No scan is held back by a failure.")

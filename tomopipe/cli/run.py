@@ -53,10 +53,10 @@ def run(
         bool, typer.Option("--watch", help="Process scans as they arrive, until stopped.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Start although the disk is too small.")
+        bool, typer.Option("--force", help="Start even if the disk is too small.")
     ] = False,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="Go on from a run that died on another host.")
+        bool, typer.Option("--take-over", help="Continue a run that died on another host.")
     ] = False,
     predict: Annotated[
         list[str] | None,

@@ -84,9 +84,10 @@ def init(
 ) -> None:
     """Start a campaign folder: config.yaml, scans.tsv, Snakefile, optionally a SLURM profile.
 
-    Existing files stay. The profile goes to CAMPAIGN/slurm and, if there is none, to your Snakemake
-    configuration, for `tomopipe run` and `snakemake --profile slurm`. A terminal asks for SLURM
-    options. All files of a folder become a pattern, which later files match; quote other patterns.
+    Existing files stay. The profile goes to CAMPAIGN/slurm, for `tomopipe run`, and a copy to your
+    home folder (~/.config/snakemake/slurm), for `snakemake --profile slurm`, unless one is there. A
+    terminal asks for SLURM options. All files of a folder become a pattern, which later files
+    match; quote other patterns.
 
     Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """
@@ -123,7 +124,7 @@ def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: boo
         typer.echo(f"campaign folder {near(directory)}, scans {some_of(entries, _MOST_FILES)}")
         for entry in filter(glob.has_magic, entries):
             if n := len(matches(entry, directory)):
-                typer.echo(f"{entry} is a pattern: {n} files match now, and later ones will")
+                typer.echo(f"{entry} is a pattern: {n} files match now, later ones are added")
     else:
         target = {"campaign": {"scans": entries}, **options} if words else options
         _print_existing(directory / CONFIG, target, folder)
@@ -166,7 +167,7 @@ def _print_existing(config: Path, target: Mapping[str, Any], folder: Path) -> No
     lacking = _not_in(config, target)
     is_above = config.parent != Path(os.path.abspath(folder))
     more = f": {near(folder)} lies in this campaign" if is_above else ""
-    more += "; what you typed is not in it:" if lacking else ""
+    more += "; these options are not in it:" if lacking else ""
     typer.echo(f"kept {near(config)}{more}")
     if lacking:
         typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
@@ -216,11 +217,11 @@ def _show(findings: Findings) -> None:
         for part in parts:
             console.print(f"  {part}", markup=False, highlight=False)
     if (more := len(findings.formats) - _MOST_FORMATS) > 0:
-        console.print(f"{more} more ways of recording: `tomopipe run` writes inventory.tsv (found)")
+        console.print(f"{more} more file layouts: see inventory.tsv (found) after a run")
     lines = [("", line) for line in findings.notes]
     lines += [("yellow", f"warning: {line}") for line in findings.warnings]
     lines += [("red", f"error: {line}") for line in findings.errors]
     for style, line in lines:
         console.print(line, style=style, markup=False, highlight=False)
     if not findings.errors:
-        console.print("Nothing is left to run." if findings.is_done else "Ready: tomopipe run")
+        console.print("Everything is up to date." if findings.is_done else "Ready: tomopipe run")

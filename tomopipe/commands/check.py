@@ -80,7 +80,7 @@ def examine(campaign: Campaign) -> Findings:
         before = read_inventory(campaign.files.inventory)
         if gone := [row["path"] for scan, row in before.items() if scan not in rows]:
             findings.warnings.append(
-                f"{some_of(gone, 3)}: gone since the last run; the scan leaves the tables, its "
+                f"{some_of(gone, 3)}: missing since the last run; the tables omit the scan, its "
                 "results stay"
             )
     findings.warnings += note_lines(relion_notes(campaign, rows))

@@ -73,7 +73,7 @@ def find_volumes(campaign: Campaign, names: Sequence[str] = ()) -> dict[str, Pat
     refuse_unknown(campaign, names, volumes)
     for name in names:
         if not volumes[name].exists():
-            raise TomopipeError(f"{volumes[name]}: no volume is there yet. Run: tomopipe run")
+            raise TomopipeError(f"{volumes[name]}: no volume yet. Run: tomopipe run")
     return {name: volumes[name] for name in names or volumes if volumes[name].exists()}
 
 
@@ -95,9 +95,11 @@ def plan_conversions(
     dtype = dtype or ("uint16" if ranged and output_format in FORMATS else None)
     low, high = value_range or (0, 1)
     if output_format == MRC and (ranged or dtype not in (None, "float32")):
-        raise TomopipeError("mrc: values are stored as float32, without a range. Leave these out.")
+        raise TomopipeError("mrc: values are stored as float32. Omit --dtype and --range.")
     if ranged and not Encoding(dtype or "float32").is_whole:
-        raise TomopipeError(f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.")
+        raise TomopipeError(
+            f"--dtype {dtype}: only uint16 and uint8 have a range. Omit --range, or choose one."
+        )
     if not -np.inf < low < high < np.inf:
         raise TomopipeError(f"--range: expected LOW < HIGH, got {low} {high}")
     return [
@@ -129,8 +131,7 @@ def _range_of(volume: Volume, dtype: str) -> Range:
         return robust_range(map(volume.read_slice, rows), dtype)
     except TomopipeError as error:
         raise TomopipeError(
-            f"{volume.path}: no range is found in {len(rows)} slices of one value. "
-            "Give --range LOW HIGH."
+            f"{volume.path}: all values in {len(rows)} slices are equal. Give --range LOW HIGH."
         ) from error
 
 
@@ -186,7 +187,7 @@ def _maker_of(target: Path) -> str | None:
             result = label.removeprefix(_LABEL)
     if result is None:
         raise TomopipeError(
-            f"{target}: exists, and `tomopipe convert` did not make it. Move it away first."
+            f"{target}: exists, but `tomopipe convert` did not write it. Move it away first."
         )
     damaged = is_cut(target) if target.suffix == ".mrc" else target.is_dir() and sizes_match(target)
     return "" if damaged else str(result)

@@ -55,38 +55,38 @@ _WITH_LOG = {"minus_log", "paganin_filter", "paganin_filter_savu_legacy"}
 _OUR_NUMBERS = {"pixel_size": "pixel_size_um", "energy": "energy_kev", "distance": "distance_mm"}
 
 
-def campaign_and_scans(words: Sequence[str]) -> tuple[Path, list[str]]:
-    """Separate the campaign folder, the first word, from the scans.
+def campaign_and_scans(arguments: Sequence[str]) -> tuple[Path, list[str]]:
+    """Separate the campaign folder, the first argument, from the scans.
 
-    Without words it is the current folder. TomopipeError if the first word means scans.
+    Without arguments it is the current folder. TomopipeError if the first argument means scans.
     """
-    campaign, *scans = words or ["."]
+    campaign, *scans = arguments or ["."]
     path = os.path.expanduser(campaign)
     names = os.listdir(path) if os.path.isdir(path) and CONFIG not in os.listdir(path) else [path]
     is_pattern = glob.has_magic(path) and not os.path.isdir(path)
-    if words and (is_pattern or any(name.lower().endswith(RAW_ENDINGS) for name in names)):
+    if arguments and (is_pattern or any(name.lower().endswith(RAW_ENDINGS) for name in names)):
         raise TomopipeError(
-            f"{campaign}: this means scans. Name the campaign folder before it, or with -C: "
+            f"{campaign}: these are scans. Name the campaign folder first, or with -C: "
             f"tomopipe init CAMPAIGN {campaign}"
         )
     return Path(path), scans
 
 
-def scan_entries(words: Iterable[str], directory: Path) -> list[str]:
+def scan_entries(arguments: Iterable[str], directory: Path) -> list[str]:
     """Return entries of `campaign.scans` for files, folders and patterns.
 
     They are relative to the campaign folder if they exist there, else to the working directory. All
-    files of a folder become a pattern again. A TomopipeError names a word that cannot mean scans.
+    files of a folder become a pattern again. Raises TomopipeError for an argument without scans.
     """
     entries = []
-    for word in words:
-        path = _from_campaign(os.path.expanduser(word), directory)
+    for argument in arguments:
+        path = _from_campaign(os.path.expanduser(argument), directory)
         is_folder = (directory / path).is_dir()
         may_come = glob.has_magic(path) or path.lower().endswith(RAW_ENDINGS)
         if (directory / path / CONFIG).exists() or not (may_come or matches(path, directory)):
             raise TomopipeError(
-                f"{word}: no scans are there (the campaign folder would be {directory}). Correct "
-                "the name, or write a pattern such as 'raw/*.h5' for scans to come."
+                f"{argument}: no scans found (campaign folder: {directory}). Correct "
+                "the name, or write a pattern such as 'raw/*.h5' for future scans."
             )
         path = path.rstrip("/") if is_folder else path
         folder, name = os.path.split(path)
@@ -127,7 +127,7 @@ def write_campaign(
     `notes` comments there.
     """
     if not dry_run:
-        with on_os_error(f"{directory}: the campaign folder cannot be made", " Name another."):
+        with on_os_error(f"{directory}: the campaign folder cannot be created", " Name another."):
             directory.mkdir(parents=True, exist_ok=True)
     files = {
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
@@ -202,7 +202,7 @@ class Translation(NamedTuple):
         """Translate a value by its line of the table, or note it."""
         word, row = str(value).lower(), row or {}
         key, rule, default = row.get("here", ""), row.get("values", ""), row.get("default", "")
-        remark = row.get("remark") or "no equal"
+        remark = row.get("remark") or "no equivalent"
         if default == "any" or (word in _EMPTY and not rule.startswith("=")):
             return
         if key and isinstance(value, _Sweep):
@@ -266,9 +266,9 @@ def translated(path: Path) -> Translation:
     prepared = result.options.get("preprocess", {})
     if prepared.get("phase", {}).get("method") and not prepared.get("minus_log", True):
         prepared["minus_log"] = True
-        result.notes.append("no logarithm after phase retrieval: no equal, it is always taken")
+        result.notes.append("no logarithm after phase retrieval: no equivalent, it is always taken")
     blocks = {"campaign": {"scans": ["raw"]}} | result.options
-    config = parse_config(blocks, source=f"{path}, in words of tomopipe")
+    config = parse_config(blocks, source=f"{path}, as options of tomopipe")
     options = config.model_dump(exclude_defaults=True, exclude={"campaign"})
     if config.preprocess.phase.method == "none":
         options.get("preprocess", {}).pop("phase", None)
@@ -368,7 +368,7 @@ def _httomo(text: str, _: Path, result: Translation) -> None:
                 if not (is_of_search or str(value).startswith("${{")):
                     result.add(f"{method}.{name}", value, other)
         else:
-            result.notes.append(f"{method}: {row.get('remark') or 'no equal'}")
+            result.notes.append(f"{method}: {row.get('remark') or 'no equivalent'}")
     takes_log = any(method in _WITH_LOG or p.get("minus_log") for method, p in steps)
     result.put("preprocess.minus_log", takes_log)
 

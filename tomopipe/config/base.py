@@ -72,7 +72,7 @@ def _as_numbers(value: Any) -> Any:
 def _file_pattern(value: str) -> str:
     braces = re.sub(r"\{(scan|series)\}", "", value)
     if "{" in braces or "}" in braces:
-        raise ValueError("must have nothing but {scan} or {series} in braces")
+        raise ValueError("may have only {scan} and {series} in braces")
     return value
 
 

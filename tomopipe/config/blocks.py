@@ -51,7 +51,7 @@ FrameRun = Annotated[str, Field(pattern=r"^[1-9]\d{0,6} +(projections?|flats?|da
 class Number(NamedTuple):
     """A number of a scan: its name and unit, plausible range, and other likely units."""
 
-    words: str
+    label: str
     unit: str
     least: float
     most: float

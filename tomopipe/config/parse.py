@@ -40,7 +40,7 @@ class OverrideBlock(Block):
     """Other options for some scans; where several overrides apply the last wins."""
 
     scans: list[str] = option([], "Names of scans, or patterns such as tooth_*.")
-    series: list[str] = option([], "Series, or patterns; with scans: any of both.")
+    series: list[str] = option([], "Series, or patterns; with scans: either.")
     input: dict[str, Any] = option({}, "Keys of input that differ.")
     preprocess: dict[str, Any] = option(
         {}, "Keys of preprocess that differ, blocks within it included."
@@ -158,7 +158,7 @@ class Config(StepOptions):
                 except ValidationError as error:
                     text = error.errors()[0]["msg"].removeprefix("Value error, ")
                     raise TomopipeError(
-                        f"overrides that one scan has do not fit together: {text}"
+                        f"the overrides of one scan do not fit together: {text}"
                     ) from None
         return self.model_copy(update=blocks)
 
@@ -282,7 +282,7 @@ def _refuse_double_keys(node: yaml.Node | None, source: str) -> None:
             name, line = str(key.value), key.start_mark.line + 1
             if name in lines:
                 raise TomopipeError(
-                    f"{source}: lines {lines[name]} and {line}: {name} is there twice; write one "
+                    f"{source}: lines {lines[name]} and {line}: {name} appears twice; write one "
                     "block with the keys of both."
                 )
             lines[name] = line
@@ -297,7 +297,7 @@ def with_file(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 _SHOULD_BE = {
     "list_type": "should be a list: [one] or [one, another]",
     "string_type": "should be text: write names of digits in quotes",
-    "invalid_key": "is no key; if it is part of a number, write a decimal point: 85.5, not 85,5",
+    "invalid_key": "is not a key; if it is part of a number, write a decimal point: 85.5, not 85,5",
 }
 
 
@@ -311,7 +311,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
             continue  # a block was meant, whose own problems are reported
         names = (key, f"{key}: {value}", f"{_label(key_path[:-1])}: {value}")  # of a list
         if retired := next((name for name in names if name in RETIRED), ""):
-            yield f"{retired} is no longer there: {RETIRED[retired]}"
+            yield f"{retired} is no longer supported: {RETIRED[retired]}"
         elif kind == "extra_forbidden":
             keys = list(_fields_at(key_path[:-1]))
             hint = nearest(str(problem["loc"][-1]), keys)
@@ -338,7 +338,7 @@ def _as_value(text: Any) -> str:
     """Return a hint for a number, list or block given as text, as by `--config`."""
     with suppress(TomopipeError):
         if isinstance(text, str) and isinstance(load_yaml(text, ""), int | float | list | dict):
-            return f"{_AS_TEXT} is no longer there: {RETIRED[_AS_TEXT]}; "
+            return f"{_AS_TEXT} is no longer supported: {RETIRED[_AS_TEXT]}; "
     return ""
 
 

@@ -110,9 +110,9 @@ BadFrames = Mapping[str, Sequence[int]]
 KINDS: Mapping[str, str] = {
     "saturated": "saturated: where the camera was at its limit, values of the volume are too low",
     "dark": "dark, as with the shutter closed",
-    "dim": "far darker than those around, as of a beam that was lost: their values are wrong",
+    "dim": "far darker than their neighbours, as if the beam was lost: their values are wrong",
     "constant": "of a single value, as if never written",
-    "repeated": "equal to the one before, as of a camera that stopped",
+    "repeated": "equal to the one before, as if the camera had stopped",
 }
 """Kinds of bad projections, with the words of their warning."""
 

@@ -73,7 +73,7 @@ def array_module(device: str = "auto") -> ModuleType:
 
 def _report_that_the_cpu_computes(why: str, key: str, *, warn: bool) -> None:
     """Log why `auto` uses the CPU; one job of a run warns."""
-    text = f"{socket.gethostname()}: device: auto takes the CPU, as {why}"
+    text = f"{socket.gethostname()}: device: auto uses the CPU, as {why}"
     warns = warn and run_folder.warn_once(f"{zlib.crc32(key.encode()):x}", text)
     logger.log(logging.WARNING if warns else logging.INFO, text)
 

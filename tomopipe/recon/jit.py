@@ -110,8 +110,8 @@ def _cache_folder() -> str:
 def _warn_not_stored(reason: str) -> None:
     """Log the consequence and the remedy, once."""
     logger.warning(
-        "compiled code cannot be kept, and each job takes 10 s to compile (%s): set "
-        "NUMBA_CACHE_DIR to a folder that can be written",
+        "compiled code cannot be cached, so each job compiles for 10 s (%s): set "
+        "NUMBA_CACHE_DIR to a writable folder",
         reason,
     )
 

@@ -15,18 +15,17 @@ from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes.output_size import HEADER_BYTES, stack_bytes
 
 LABEL = "tomopipe"
-"""The first label of a stack."""
+"""First label in the header of a stack."""
 
 
 class StackFile:
     """An MRC stack (images, rows, columns) written part by part, with statistics in its header.
 
-    Pixels have a size of `pixel_angstrom`, 0: unknown. The header has ten lines for `labels`, of
-    which each takes one for every 80 characters. The images of a volume (`is_volume`) are its
-    sections.
+    `pixel_angstrom` is the pixel size, 0 if unknown. The header has ten lines of 80 characters for
+    `labels`. The images of a volume (`is_volume`) are its sections.
 
-    The package makes the file and its header; pixels go through ordinary writes, since a memory map
-    counts as memory of the job and a full disk ends it with a bus error.
+    mrcfile creates the file and its header. Pixels are written without its memory map, which counts
+    as memory of the job and ends it with a bus error on a full disk.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class StackFile:
         self.total = self.total_squares = 0.0
 
     def write(self, images: NDArray[np.float32], image: int, row: int) -> None:
-        """Write rows of consecutive images, the first of them at `image` and `row`."""
+        """Write rows of consecutive images, beginning at `image` and `row`."""
         _, n_rows, n_cols = self.shape
         parts = [images] if images.shape[1] == n_rows else list(images)
         with direct_writer(self.path) as write:
@@ -61,32 +60,32 @@ class StackFile:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all that was written so far is finite."""
+        """Whether all written values are finite."""
         return bool(np.isfinite([self.low, self.high, self.total]).all())
 
     @property
     def statistics(self) -> dict[str, float]:
-        """Smallest and largest value, mean and standard deviation of all that was written."""
+        """Minimum, maximum, mean and standard deviation of all written values."""
         n_pixels = float(np.prod(self.shape, dtype=np.float64))
         mean = self.total / n_pixels
         variance = self.total_squares / n_pixels - mean**2
-        # Constant images: what is left of the difference is rounding.
+        # of constant images the difference is only rounding
         deviation = variance**0.5 if variance > 1e-12 * mean**2 else 0.0
         return {"max": float(self.high), "mean": mean, "min": float(self.low), "rms": deviation}
 
     def finish(self) -> None:
-        """Write the statistics of all that was written into the header."""
+        """Write the statistics and the labels into the header."""
         with mrcfile.open(self.path, header_only=True) as mrc:
             header = mrc.header.copy()
         result = self.statistics
         header.dmin, header.dmax = result["min"], result["max"]
         header.dmean, header.rms = result["mean"], result["rms"]
-        # The package's label is a time stamp; equal stacks are to be equal files.
+        # mrcfile's label is a time stamp, with which equal stacks would be different files
         texts = [text.encode("ascii", "backslashreplace") for text in self.labels]
         lines = [text[i : i + 80] for text in texts for i in range(0, len(text), 80)][:10]
         header.label[:], header.nlabl = b"", len(lines)
         header.label[: len(lines)] = lines
-        # The package would write the header back and cut off the data it has not read.
+        # mrcfile would truncate the data that it has not read
         with open(self.path, "r+b") as stream:
             stream.write(header.tobytes())
 
@@ -94,7 +93,7 @@ class StackFile:
 def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
     """Raise a TomopipeError unless `path` is an MRC stack of float32 images of this shape."""
     expected_bytes = stack_bytes(shape)
-    with suppress(OSError), open(path, "rb") as stream:  # the package takes tenfold the time
+    with suppress(OSError), open(path, "rb") as stream:  # ten times as fast as mrcfile
         head, n_bytes = stream.read(HEADER_BYTES), os.fstat(stream.fileno()).st_size
         of_shape = struct.pack("<4i", *reversed(shape), 2)
         if (head[:16], head[208:214], n_bytes) == (of_shape, b"MAP DD", expected_bytes):
@@ -105,23 +104,25 @@ def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
             results = [int(header.nz), int(header.ny), int(header.nx)]
             mode = int(header.mode)
     except (OSError, ValueError) as error:
-        raise TomopipeError(f"{path}: not an MRC stack ({error}). Delete it, run again.") from error
+        raise TomopipeError(
+            f"{path}: not an MRC stack ({error}). Delete it and run again."
+        ) from error
     n_bytes = os.path.getsize(path)
     if results != list(shape) or mode != 2 or n_bytes != expected_bytes:
         raise TomopipeError(
             f"{path}: expected images, rows, columns {list(shape)} in mode 2 and {expected_bytes} "
-            f"bytes; found {results} in mode {mode} and {n_bytes} bytes. Delete it, run again."
+            f"bytes; found {results} in mode {mode} and {n_bytes} bytes. Delete it and run again."
         )
 
 
 def labels_of(path: str | os.PathLike[str]) -> list[str]:
-    """Return the ten labels of an MRC file; raise what a damaged one raises."""
+    """Return the ten labels of an MRC file; errors of mrcfile are passed on."""
     with mrcfile.open(path, header_only=True) as mrc:
         return [label.decode("ascii", "replace").strip() for label in mrc.header.label]
 
 
 def images_of(path: str | os.PathLike[str], shape: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-    """Yield the images of a stack of `StackFile`, (n_rows, n_cols) each; `shape` is that of all."""
+    """Yield the images (n_rows, n_cols) of a stack of `StackFile`; `shape` is that of the stack."""
     n_images, n_rows, n_cols = shape
     with open(path, "rb") as stream:
         stream.seek(HEADER_BYTES)
@@ -130,14 +131,14 @@ def images_of(path: str | os.PathLike[str], shape: Sequence[int]) -> Iterator[ND
 
 
 def is_cut(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a volume of float32 has other bytes than those that its header states."""
+    """Tell whether the size of a file differs from that of the float32 volume in its header."""
     return os.path.getsize(path) != stack_bytes(read_volume_size(path)[0])
 
 
 def read_volume_size(path: str | os.PathLike[str]) -> tuple[tuple[int, int, int], float]:
-    """Read the size (x, y, z) of an MRC volume, and the width of a voxel in angstroms, 0: unknown.
+    """Return the size (x, y, z) of an MRC volume and its voxel width (angstroms; 0: unknown).
 
-    A TomopipeError if it is no MRC file.
+    Raises TomopipeError if it is not an MRC file.
     """
     try:
         with mrcfile.open(path, header_only=True, permissive=False) as mrc:

@@ -1,4 +1,4 @@
-"""RELION's star files: names RELION takes, numbers as RELION reads them, tables written whole."""
+"""Star files of RELION: valid names, number formats, tables."""
 
 import hashlib
 import os
@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole
 
-# What RELION takes for rlnTomoName. It would also take a name that begins with another sign, but
-# reads a row that begins with "_" as a label, and the shell one with "-" as an option.
+# Valid rlnTomoName. RELION allows other first characters, but reads a row that begins with "_" as a
+# label, and the shell reads a name that begins with "-" as an option.
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _LEAST = 1e-12
 Table = tuple[str, dict[str, list[str]]]  # name, and columns from label to text
@@ -22,11 +22,11 @@ _UNFIT = re.compile(r"[\"'#\n\r\t]")
 
 
 def tomo_names(scans: Iterable[str]) -> dict[str, str]:
-    """Choose an rlnTomoName for each scan: its own name wherever RELION takes that.
+    """Choose a unique rlnTomoName for each scan: its own name if that is valid in RELION.
 
-    Any other name is spelled with the letters, digits and `_ . -` of ASCII and carries a few digits
-    of its own checksum, so that it does not depend on the other scans of the campaign: RELION's
-    particles are found by that name. All are unique.
+    Other names are converted to ASCII letters, digits and `_ . -`, and get digits of a checksum of
+    the scan's name. They do not depend on the other scans, because RELION's particles refer to
+    tomograms by name.
     """
     scans = list(scans)
     used = {scan for scan in scans if is_tomo_name(scan)}
@@ -38,13 +38,13 @@ def tomo_names(scans: Iterable[str]) -> dict[str, str]:
 
 
 def is_tomo_name(name: str) -> bool:
-    """Tell whether RELION takes `name` for a tomogram, its table and its files."""
+    """Tell whether `name` is valid in RELION for a tomogram, its table and its files."""
     reserved = name == "global" or name.startswith("data_")
     return bool(_SAFE.fullmatch(name)) and not reserved
 
 
 def _mapped(scan: str, used: set[str]) -> str:
-    # Letters lose their accents; what ASCII cannot write at all becomes "_".
+    # accents are removed; other characters outside ASCII become "_"
     plain = unicodedata.normalize("NFKD", scan)
     plain = "".join(sign for sign in plain if not unicodedata.combining(sign))
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain)
@@ -55,39 +55,39 @@ def _mapped(scan: str, used: set[str]) -> str:
         name = f"{stem[:120]}_{digest[:n_digits]}"
         if name not in used:
             return name
-    raise TomopipeError(f"scan {scan!r}: no name for RELION is left. Rename the scan.")
+    raise TomopipeError(f"scan {scan!r}: no unused name for RELION. Rename the scan.")
 
 
 def number_text(value: float) -> str:
-    """Write a number with 10 significant digits; what is 0 but for rounding becomes "0"."""
+    """Format a number with 10 significant digits; values below 1e-12 become "0"."""
     return f"{0 if abs(value) < _LEAST else value:.10g}"
 
 
 def number_texts(values: ArrayLike) -> list[str]:
-    """Write a column of numbers, each as `number_text` does."""
+    """Format a column of numbers like `number_text`."""
     return _row_texts("%.10g", np.asarray(values, float)[:, np.newaxis])
 
 
 def matrix_rows_text(rows: ArrayLike) -> list[str]:
-    """Write rows of matrices (n_images, 4), each as one field, `[a,b,c,d]` without blanks."""
+    """Format rows of matrices (n_images, 4) as fields `[a,b,c,d]` without blanks."""
     return _row_texts("[%.10g,%.10g,%.10g,%.10g]", np.asarray(rows, float))
 
 
 def _row_texts(form: str, rows: NDArray[np.float64]) -> list[str]:
     rows = np.where(abs(rows) < _LEAST, 0, rows)
-    if (rows == rows[:1]).all():  # as two rows of each matrix, and most shifts
+    if (rows == rows[:1]).all():  # true of two rows of each matrix, and of most shifts
         return [form % tuple(row) for row in rows[:1]] * len(rows)
     return [form % row for row in map(tuple, rows.tolist())]
 
 
 def write_star(tables: Iterable[Table], path: str | os.PathLike[str]) -> None:
-    """Write a star file whole, its tables one by one. Equal tables give equal files."""
+    """Write the tables of a star file atomically. Equal tables give equal files."""
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(table_text(*table, path) for table in tables)
 
 
 def table_text(name: str, columns: dict[str, list[str]], path: str | os.PathLike[str]) -> str:
-    """Return a table of the star file `path`; labels come without "_"."""
+    """Return the text of a table of the star file `path`; labels have no leading "_"."""
     values = set().union(*columns.values())
     _check_fields(values, path)
     columns_text = list(columns.values())
@@ -103,7 +103,7 @@ def table_text(name: str, columns: dict[str, list[str]], path: str | os.PathLike
 
 
 def _check_fields(values: set[str], path: str | os.PathLike[str]) -> None:
-    """Refuse text that no quoting carries: a star file has no escape for these."""
+    """Raise if a value has characters for which star files have no escape."""
     together = "".join(values)
     if together.isprintable() and not _UNFIT.search(together):
         return

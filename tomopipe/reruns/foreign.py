@@ -82,8 +82,8 @@ def _is_in_place_of(receipts: Receipts, receipt: Receipt, path: str) -> bool:
         return False
     if now[0] < was[0] and _is_cut(Path(where)):
         return False
-    is_other = now[2] != was[2] or _has_sign(Path(where), _WHOLE)
-    if not is_other or is_ours(Path(where), by_itself=True):
+    is_replaced = now[2] != was[2] or _has_sign(Path(where), _WHOLE)
+    if not is_replaced or is_ours(Path(where), by_itself=True):
         return False
     content = receipt.sums.get(path)
     return not content or bool(matches(where, content))
@@ -122,15 +122,15 @@ def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool =
     if away := [path for path in where if path.is_symlink() and not path.exists()]:
         raise TomopipeError(
             f"{some_of([str(path) for path in away], 3)}: a link to {os.readlink(away[0])}, which "
-            "is not there: mount its disk, or remove the link to have the result made again."
+            "does not exist: mount its disk, or remove the link to have the result made again."
         )
     lines = [
-        f"results would overwrite what was not made by tomopipe ({len(result)}):",
+        f"results would overwrite files that tomopipe did not write ({len(result)}):",
         *(f"  {path}" for path in sorted(result)[:_N_NAMED]),
         *(["  ..."] if len(result) > _N_NAMED else []),
         "Choose another folder (campaign.results, storage.sidecars), or move these away. "
-        "`tomopipe cor import` takes CORs over from rot_cen.json, CSV files and sidecars. "
-        "Delete what is a damaged copy of a result.",
+        "`tomopipe cor import` imports CORs from rot_cen.json, CSV files and sidecars. "
+        "Delete damaged copies of results.",
     ]
     raise TomopipeError("\n".join(lines))
 
@@ -142,10 +142,10 @@ def refuse_foreign_page(campaign: Campaign, page: Path) -> None:
     """
     receipts, own = Receipts(campaign.directory, campaign.outputs), campaign.outputs.report
     if page == campaign.files.report:
-        is_other = _is_foreign(receipts, receipts.last("report", "campaign"), own)
+        is_foreign = _is_foreign(receipts, receipts.last("report", "campaign"), own)
     else:
-        is_other = _is_of_others(page, lambda path: _TITLE in _head(path))
-    if is_other:
+        is_foreign = _is_of_others(page, lambda path: _TITLE in _head(path))
+    if is_foreign:
         raise TomopipeError(_no_page(page, "report", "name another page with -o"))
 
 

@@ -134,7 +134,9 @@ def refuse_option_faults(campaign: Campaign, rows: InventoryRows) -> None:
     for reasons in _unfit(campaign, rows).values():
         if n_scans and sum(map(len, reasons.values())) == n_scans:
             reason, scans = max(reasons.items(), key=lambda item: len(item[1]))
-            raise TomopipeError(f"{scans_named(scans)}: {reason}. No scan fits, so nothing is run.")
+            raise TomopipeError(
+                f"{scans_named(scans)}: {reason}. This applies to all scans, so nothing is run."
+            )
 
 
 def refuse_no_file(campaign: Campaign) -> None:
@@ -142,8 +144,8 @@ def refuse_no_file(campaign: Campaign) -> None:
     if not (campaign.scans or campaign.refused):
         problems = "; ".join(path_problems(campaign.config, campaign.directory))
         raise TomopipeError(
-            f"{problems}. Mount the folder or correct campaign.scans; `tomopipe run --watch` takes "
-            "scans as they come."
+            f"{problems}. Mount the folder or correct campaign.scans; `tomopipe run --watch` "
+            "processes scans as they arrive."
         )
 
 
@@ -190,7 +192,7 @@ def closed_folders(campaign: Campaign) -> str:
     for folder in (*written, files.try_center, *(path.parent for path in below)):
         if folder.is_symlink() and not folder.exists():
             return (
-                f"{folder}: a link to {os.readlink(folder)}, which is not there: mount its disk, "
+                f"{folder}: a link to {os.readlink(folder)}, which does not exist: mount its disk, "
                 "or remove the link"
             )
     # jobs of another user may have made the folders of some steps, for this user alone
@@ -263,7 +265,7 @@ def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
         keys = "predict_cor.model or predict_cor.dinov2_checkpoint"
     named = f"no such file; {keys} names it"
     if glob.has_magic(path):
-        named = f"no such file, and patterns are not taken: list the files; {keys} names it"
+        named = f"no such file, and patterns are not allowed: list the files; {keys} names it"
     return f"{path}: {named}" + (f" for {scans_named(scans)}" if scans else "")
 
 
@@ -278,9 +280,9 @@ def nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
         *(scan.refused for scan in campaign.refused),
     ]
     why = f"; the first reason: {reasons[0]}" if reasons else ""
-    takes_in = "; select: yes in scans.tsv takes in a scan that is only incomplete or undersized"
+    takes_in = "; select: yes in scans.tsv includes a scan that is only incomplete or undersized"
     takes_in *= any(scan.select != "yes" for scan in campaign.scans.values())
     return [
-        f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. Mend "
+        f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. Repair "
         f"the files, or name others in campaign.scans{takes_in}"
     ]

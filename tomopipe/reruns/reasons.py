@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
-FOLLOWS = "what it is made from is made again"
+FOLLOWS = "its inputs are made again"
 METADATA_ALONE = "metadata alone, nothing is computed"
 IF_COR = "if a COR is found for it"
 IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
-IF_OTHER_PAGE = "if what it shows changes"
+IF_OTHER_PAGE = "if a result shown changes"
 #: For results that contain no statement.
 CHANGED = {
     "inventory": "files or options of the campaign changed",
     "resolve_cor": "options of resolve_cor changed",
     "fix_cor": "a prediction, a COR or an option of the series changed",
     "export_star": "follows CORs, stacks, MRC volumes and options",
-    "report": "follows what it shows",
+    "report": "follows the results shown",
 }
 #: Reasons for keys of statements whose values are digests, or otherwise unreadable.
 _PLAIN = {
     "rows": "follows try_recon",
-    "networks": "another file of a network",
+    "networks": "another network file",
     "volumes": "follows full_recon",
-    "inputs": "what it is made from changed",
+    "inputs": "its inputs changed",
     "also_read": "a file that it takes data from was replaced",
     "angle_list": "this version reads the decimal commas of their angles",
-    "order": "this version orders their images otherwise",
+    "order": "this version orders their images differently",
     "n_stuck": "pixels at the largest number are interpolated",
     "not_read": "could not be read",
     "fault": "was damaged",
-    "unknown": "does not say what it was made from",
+    "unknown": "does not record its inputs",
     "members": "a scan of the series, or a COR by hand, changed",
     "predictions": "a prediction of the series changed",
     "entries": "the scans of the campaign changed",
@@ -75,7 +75,7 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
         if key in _PLAIN and not prefix:
             lines.append(_PLAIN[key])
         elif key == "revision":
-            lines.append("this version of tomopipe makes it otherwise")
+            lines.append("this version of tomopipe makes it differently")
         elif key.endswith(" since"):
             lines.append(f"{key.removesuffix(' since')} is fixed in this version of tomopipe")
         elif isinstance(before, Mapping) or isinstance(after, Mapping):
@@ -119,7 +119,7 @@ def of_series(fixes: Mapping[str, Fix], members: Iterable[Mapping[str, Any]]) ->
         if by_hand_px not in (None, fix.before_px):
             lines.append(of_cor(scan, fix.after_px, by_hand_px, "manual"))
         elif by_hand_px is None and fix.source == "manual" and not fix.is_by_file:
-            lines.append(f"COR of {scan}: {format_cor(fix.before_px)} by hand taken away")
+            lines.append(f"COR of {scan}: {format_cor(fix.before_px)}, by hand, removed")
     return "; ".join(sorted(lines))
 
 

@@ -372,7 +372,7 @@ class Receipts:
         if now == was or path.endswith(CENTER):
             return ""
         if now[0] != was[0]:
-            return f"{now[0]} bytes, written were {was[0]}"
+            return f"{now[0]} bytes, expected {was[0]}"
         is_read = now[0] <= SMALL_BYTES or is_followed_within(self.path_of(path))
         if not (is_read and receipt.sums.get(path)):
             return None

@@ -40,7 +40,7 @@ from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 3  # scans in a reason
-_STAND_IN = {"cor_px": -1.0, "source": "default"}  # entry of a scan whose COR is pending
+_PENDING_COR = {"cor_px": -1.0, "source": "default"}  # entry of a scan whose COR is pending
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Settled:
         self.cors: Mapping[str, Mapping[str, Any]] = {}  # cor.json after the run
         self._fixes: dict[str, Fix] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
-        self._is_other = False  # whether a table shown in the report changes
+        self._tables_change = False  # whether a table shown in the report changes
         self._is_sure = False  # whether it changes whatever is predicted
         self._may_be_other = False  # whether a missing table may change
         self.rows: InventoryRows = {}  # the inventory after the run
@@ -237,7 +237,7 @@ class Settled:
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
             rows = expected_inventory(campaign, Path(name))
             before = self._content(self.out.inventory)
-            self._is_other = content_of(Files(Path(name)).inventory) != before
+            self._tables_change = content_of(Files(Path(name)).inventory) != before
         return rows
 
     def _predict(self, scan: str) -> None:
@@ -246,7 +246,7 @@ class Settled:
         reason = self.target.why_predict_cor(scan)
         if tried or reason:
             self.predicting.add(scan)
-            self._is_other = True
+            self._tables_change = True
             self._add("predict_cor", reason or FOLLOWS, scan=scan)
 
     def _fix(self, series: str, scans: list[str]) -> bool:
@@ -268,7 +268,7 @@ class Settled:
             members = self.target.members(series)
             fixes = fix_cor.compute(files, members, campaign.config.fix_cor)
             is_whole = self._is_whole("fix_cor", self.out.fix_table(series))
-            self._is_other |= fixes != before and is_whole
+            self._tables_change |= fixes != before and is_whole
             self._may_be_other |= not is_whole
         self._fixes |= fixes
         return bool(reason)
@@ -285,14 +285,14 @@ class Settled:
         before = json_or(campaign.files.cor_table, None)
         reason = self.staleness.why_stale(self.target.of_resolve_cor())
         if not reason and before != table:
-            reason = resolve_cor.is_other(self.out.cor_table)
+            reason = resolve_cor.mismatch(self.out.cor_table)
         if missing and options.on_missing == "block":
             reason = reason or f"no COR for {', '.join(missing)}"
         if follows or reason:
             self._add("resolve_cor", FOLLOWS_FIX if follows else reason)
             self.pending = "" if self.looks_ahead else "resolve_cor"
         # a missing or damaged one is assumed to come out as before
-        self._is_other |= self._is_whole("resolve_cor", self.out.cor_table) and before != table
+        self._tables_change |= self._is_whole("resolve_cor", self.out.cor_table) and before != table
         self.without_cor = [s for s in missing if campaign.scans[s].series not in self.waiting]
         if self.without_cor and options.on_missing == "block":
             self.blocked = (
@@ -300,14 +300,14 @@ class Settled:
                 "made. Set one with `tomopipe cor set SCAN VALUE`, give resolve_cor.default_px, "
                 "take the scan out (select: no), or set resolve_cor.on_missing: skip."
             )
-        self.cors = table | {scan: _STAND_IN for scan in missing if scan in self.predicting}
+        self.cors = table | {scan: _PENDING_COR for scan in missing if scan in self.predicting}
 
     # ---- after cor.json ----------------------------------------------------------------------
 
     def _after_cor(self) -> None:
         """Go through volumes, sidecars, stacks, star and report; what may run is not certain."""
         campaign, target, cors = self.campaign, self.target, self.cors
-        guessed = {scan for scan, entry in cors.items() if entry is _STAND_IN}
+        guessed = {scan for scan, entry in cors.items() if entry is _PENDING_COR}
         self._by_hand = {scan for scan in cors if cors[scan]["source"] == "manual"}
         selected = campaign.selected_scans(self.rows) if self.waiting else []
         pending = {scan for scan in selected if campaign.scans[scan].series in self.waiting}
@@ -329,7 +329,7 @@ class Settled:
         if campaign.config.report.enabled:
             statement = target.of_report(cors, self._content, unknown=guessed)
             reason = self.staleness.why_stale(statement)
-            reason = reason or (CHANGED["report"] if self._is_other or made else "")
+            reason = reason or (CHANGED["report"] if self._tables_change or made else "")
             self._add_of_all("report", reason, is_sure=self._is_sure, may_run=self._may_be_other)
 
     def _stitch(self, pending: Collection[str], made: Collection[str]) -> set[str]:

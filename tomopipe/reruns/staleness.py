@@ -119,7 +119,7 @@ class Staleness:
             if receipt is None:
                 break
             damage = self.receipts.damage(receipt, path) if path in receipt.files else None
-            # what a killed job has made from something else since shows in its statement
+            # what a killed job has made from other inputs since shows in its statement
             is_ours = self.receipts.of(step, key) or receipt.digest in digests
             if damage and (is_ours or step in _TABLES):
                 self.damaged.append(f"{path}: {damage}")
@@ -147,7 +147,7 @@ class Staleness:
     ) -> str:
         old = self._statement(path)
         if not old:
-            return CHANGED.get(step, "made from something else")
+            return CHANGED.get(step, "made from other inputs")
         lines = []
         if old.get("cor_px") != target.get("cor_px"):
             lines.append(of_cor(key, old.get("cor_px"), target.get("cor_px"), source))

@@ -274,7 +274,7 @@ def _count_written(layout: Layout, chosen: NDArray[np.intp]) -> tuple[int, str]:
 def _refuse_implausible(layout: Layout) -> None:
     """Raise if numbers of the file are out of range, each with the key that replaces it."""
     faults = [
-        f"{number.words} {fault} ({result.location}); set input.{name}"
+        f"{number.label} {fault} ({result.location}); set input.{name}"
         for name, number in NUMBERS.items()
         if (result := getattr(layout, name))
         and result.value
@@ -332,9 +332,9 @@ def _describe(
     for name, number in NUMBERS.items():
         if result := getattr(layout, name):
             value = result.fault or f"{result.value:.4g} {number.unit}"
-            parts.append(f"{number.words} {value}, {result.location}")
+            parts.append(f"{number.label} {value}, {result.location}")
         else:
-            missing.append(number.words)
+            missing.append(number.label)
     if missing:
         parts.append(f"not found: {', '.join(missing)}")
     parts += layout.notes

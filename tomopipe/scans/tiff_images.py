@@ -35,7 +35,7 @@ def _reading(path: FilePath) -> Iterator[None]:
     except FileNotFoundError as error:
         # One of several is no cause to try again: the others would be taken for a scan.
         others = any(path.parent.glob("*"))
-        raise ScanError(f"{path}: no such file any more") from (None if others else error)
+        raise ScanError(f"{path}: no longer exists") from (None if others else error)
     except Exception as error:
         fault = own_error(error) or f"the TIFF image cannot be read ({one_line(error)})"
         raise ScanError(f"{path}: {fault}") from error

@@ -316,7 +316,7 @@ def _refuse_kinds(images: list[FilePath], kind: Kind | None, *, counted: bool) -
     instead = (
         f"move those that are no {kind} away, or name a folder of each in preprocess.{kind}"
         if kind
-        else "move flats and darks into subfolders flats/ and darks/, what is none of the scan "
+        else "move flats and darks into subfolders flats/ and darks/, all other images "
         "away, or count all images, in the order of their names, in input.frames, such as [10 "
         "darks, 181 projections]"
     )

@@ -1,15 +1,15 @@
-"""A whole campaign with known truth: raw scans, a minimal config, and the truth beside them.
+"""Simulated campaigns with known truth: raw scans, a minimal config, and truth.json.
 
-Every series is one kind of object whose COR drifts from scan to scan. Two scans are special:
+The scans of a series show objects of one kind, and their COR drifts. Two scans are special:
 
 aborted
-    One more scan at the end of the last series: a few frames, theta for all.
+    An additional scan at the end of the last series, with few frames but all angles.
 fixed pattern
-    In the middle of the first series: a truncated object of low contrast in few photons, behind
-    dust that does not rotate and lies mirrored about another column. Methods that look for mirrored
-    projections find that column, or nothing.
+    In the middle of the first series: a truncated, noisy object of low contrast behind dust that
+    does not rotate and is symmetric about another column. Methods that compare mirrored projections
+    find that column, or nothing.
 
-``truth.json`` holds all of it. No rule of the workflow reads that file.
+``truth.json`` records both. The workflow never reads it.
 """
 
 import math
@@ -40,7 +40,7 @@ ENDINGS = {"dxchange": ".h5", "nxtomo": ".nx"}
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """What one scan of the campaign will be."""
+    """Parameters of one scan."""
 
     # scan (file stem) and its series
     name: str
@@ -48,24 +48,24 @@ class ScanPlan:
     index: int  # number in the series
     cor_px: float  # true COR
     seed: tuple[int, ...]  # seed of detector and noise
-    special: tuple[str, ...]  # of those in the docstring of the module
+    special: tuple[str, ...]  # "aborted" or "fixed pattern", as described above
     phantom: Phantom  # the object
     beam: Beam  # beam and detector
-    # angles meant and frames taken
+    # planned angles, and projections written
     n_angles: int
     n_frames: int
 
     @property
     def theta_deg(self) -> NDArray[np.float64]:
-        """Angles meant, in degrees, ends included."""
+        """Planned angles (degrees), both ends included."""
         return np.linspace(0, 180, self.n_angles)
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a simulated campaign is to be; the same one gives the same files, byte for byte."""
+    """Parameters of a simulated campaign; equal parameters give equal files, byte for byte."""
 
-    # series, and complete scans in each; one aborted scan comes on top
+    # series, and complete scans in each; one aborted scan is added
     n_series: int = 2
     n_scans: int = 4
     # size of a scan
@@ -78,12 +78,12 @@ class Simulation:
     energy_kev: float = 25.0
     seed: int = 0  # of objects, patterns and noise
     format: str = "dxchange"  # of the scans: dxchange or nxtomo
-    # scans of one more object, tall, at as many heights; the config has them stitched
+    # number of scans of an additional, tall object at different heights, which the config stitches
     n_heights: int = 0
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The numbers that `SMALLEST` bounds."""
+        """The sizes with a lower limit in `SMALLEST`."""
         return {name: getattr(self, name) for name in SMALLEST}
 
 
@@ -93,11 +93,11 @@ def simulate_campaign(
     *,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Write a campaign with known truth into a new or empty folder; return what truth.json holds.
+    """Write a campaign with known truth into a new or empty folder; return the truth.json.
 
     The folder gets raw/*.h5 (NXtomo: raw/*.nx), config.yaml and truth.json. `progress` is called as
-    progress(done, total, name) before each scan and once at the end. A TomopipeError says that the
-    folder is not empty or a size makes no scan.
+    progress(done, total, name) before each scan and once at the end. Raises TomopipeError if the
+    folder is not empty or a size is too small.
     """
     folder = Path(folder)
     _check(folder, target)
@@ -145,9 +145,9 @@ def plan_scans(target: Simulation) -> list[ScanPlan]:
     plans = []
     for number in range(n_series):
         kind = list(KINDS)[number % len(KINDS)]
-        round_ = number // len(KINDS)
-        series = kind if round_ == 0 else f"{kind}_{round_ + 1}_"
-        # The last one is the aborted scan, which only the last series has.
+        cycle = number // len(KINDS)
+        series = kind if cycle == 0 else f"{kind}_{cycle + 1}_"
+        # the last series ends with the aborted scan
         total = n_scans + (number == n_series - 1)
         cors_px = _drift(n_cols, total, (target.seed, number))
         for index, cor_px in enumerate(cors_px, start=1):
@@ -172,7 +172,7 @@ def plan_scans(target: Simulation) -> list[ScanPlan]:
 
 
 def plan_heights(target: Simulation) -> dict[float, ScanPlan]:
-    """Return scans of one tall object by the row of it that each begins at; a third is shared."""
+    """Return scans of a tall object by their first row in it; neighbours share a third."""
     n_heights, n_cols, n_rows = target.n_heights, target.n_cols, target.n_rows
     n_angles, seed = target.n_angles, target.seed
     if n_heights and n_rows < SMALLEST_STACKED:
@@ -195,7 +195,7 @@ def _drift(n_cols: int, n_scans: int, seed: tuple[int, ...]) -> list[float]:
     """Return CORs that drift steadily, up to 6 % of the width off the middle at the start."""
     rng = np.random.default_rng([*seed, 7])
     start_px = rng.choice([-1, 1]) * rng.uniform(0.02, 0.06) * n_cols
-    # Towards the middle, by 6 px in all: an outlier must stand out of the drift of its series.
+    # towards the middle, by at most 6 px in total, so that outliers exceed the drift
     step_px = -np.sign(start_px) * min(0.9, 6.0 / n_scans)
     jitter_px = rng.uniform(-0.2, 0.2, n_scans)
     cor_px = (n_cols - 1) / 2 + start_px + step_px * np.arange(n_scans) + jitter_px
@@ -203,10 +203,10 @@ def _drift(n_cols: int, n_scans: int, seed: tuple[int, ...]) -> list[float]:
 
 
 def _misleading(scan: ScanPlan, n_cols: int, n_rows: int) -> ScanPlan:
-    """Return the scan with a faint object behind dust mirrored about a wrong column."""
+    """Return the scan with a faint object behind dust that is symmetric about a wrong column."""
     middle_px = (n_cols - 1) / 2
     side = -1.0 if scan.cor_px > middle_px else 1.0
-    # Beyond the 10 px that fix_cor always grants, yet within the try range of the config.
+    # beyond the 10 px that fix_cor always allows, but within the sweep of the config
     wrong_px = scan.cor_px + side * max(14.0, 0.09 * n_cols)
     kind = KINDS[scan.phantom.kind]
     counts = scan.beam.counts
@@ -224,12 +224,12 @@ def _misleading(scan: ScanPlan, n_cols: int, n_rows: int) -> ScanPlan:
 
 
 def _int_seed(seed: tuple[int, ...]) -> int:
-    """Return one whole number that stands for several."""
+    """Return an integer seed derived from several integers."""
     return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
 def _truth_of(scan: ScanPlan, ending: str) -> dict[str, Any]:
-    """Return one scan's part of truth.json."""
+    """Return the entry of a scan in truth.json."""
     return {
         **asdict(scan),
         "seed": list(scan.seed),
@@ -240,14 +240,14 @@ def _truth_of(scan: ScanPlan, ending: str) -> dict[str, Any]:
 
 
 def _config(n_cols: int, ending: str, *, stitched: bool) -> str:
-    """Return the least config that suits the campaign."""
+    """Return a minimal config for the campaign."""
     width_px = max(20, round(n_cols / 8))
     stitch = "stitch:\n  stacks: {tall: [tall_*]}\n" if stitched else ""
     return f"campaign:\n  scans: [raw/*{ending}]\ntry_recon:\n  width_px: {width_px}\n{stitch}"
 
 
 def _check(folder: Path, target: Simulation) -> None:
-    """Raise if the folder holds anything, or a number makes no scan."""
+    """Raise if the folder is not empty, or a parameter is out of range."""
     counts = target.counts
     for name, value in target.sizes.items():
         if value < SMALLEST[name]:

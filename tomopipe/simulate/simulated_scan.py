@@ -1,14 +1,14 @@
 """Simulated scans: beam, detector and noise; whole DXchange and NXtomo files.
 
-Where things go in DXchange files, as in those of the APS beamlines [1]_ [2]_: ``/exchange/data``,
+Layout of DXchange files, as at the APS beamlines [1]_ [2]_: ``/exchange/data``,
 ``/exchange/data_white``, ``/exchange/data_dark`` (frame, row, column), ``/exchange/theta``
 (degrees); the effective pixel size at the sample in micrometres in
 ``/measurement/instrument/detection_system/objective/resolution`` and the energy in keV in
 ``/measurement/instrument/monochromator/energy``, both of shape (1,) with the attribute ``units``.
-``/measurement/instrument/detector/pixel_size``, which there is the pitch of the camera before the
-magnification, is not written.
+``/measurement/instrument/detector/pixel_size``, the pitch of the camera before magnification, is
+not written.
 
-NXtomo files are laid out as at the ESRF: darks, half of the flats, projections, the other half.
+NXtomo files have the order of the ESRF: darks, half of the flats, projections, the other half.
 
 References
 ----------
@@ -38,7 +38,7 @@ class Beam:
 
     # photons per pixel in the open beam where it is brightest; None: no noise at all
     counts: float | None = 20000.0
-    # frames of each; 0 writes none
+    # numbers of frames
     n_flats: int = 10
     n_darks: int = 10
     vignetting: float = 0.3  # loss of intensity at the corners of the detector, 0 to 1
@@ -46,17 +46,17 @@ class Beam:
     # columns whose gain differs between flats and projections: rings in the slices
     stripes: int = 0
     stripe_gain: float = 0.02  # standard deviation of that difference
-    # column about which dust, absent in the flats, lies mirrored, as on the wall of a furnace. It
-    # does not rotate, and a finder of the COR may take that column for the axis.
+    # column of symmetry of dust that is absent in the flats and does not rotate, as on the wall of
+    # a furnace; methods may mistake it for the axis
     fixed_dust_px: float | None = None
     fixed_dust_depth: float = 0.3  # largest line integral of that dust
-    # mean of the dark frames and noise of reading, in units of the detector
+    # mean of the dark frames, and read noise
     dark_adu: float = 100.0
     read_noise_adu: float = 2.0
 
 
 class Detector:
-    """Converts transmissions to frames of counts; all random numbers come from one seed."""
+    """Detector that converts transmissions to counts, with random numbers of one seed."""
 
     def __init__(self, beam: Beam, n_rows: int, n_cols: int, seed: int | tuple[int, ...]) -> None:
         self.beam = beam
@@ -87,12 +87,12 @@ class Detector:
 
 
 def to_dtype(dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Return how ADU become numbers of the file's type."""
+    """Return a function that converts ADU to the type of a file."""
     if dtype.kind not in "iu":
         return lambda adu: adu.astype(dtype)
     limits = np.iinfo(dtype)
     low, high = max(0, limits.min), min(limits.max, FULL_WELL_ADU)
-    # A camera of 8 bits reads the same beam with a coarser scale.
+    # an 8-bit camera has a coarser scale for the same beam
     scale = min(1.0, limits.max / FULL_WELL_ADU)
     return lambda adu: np.clip(np.rint(adu * scale), low, high).astype(dtype)
 
@@ -115,7 +115,7 @@ def _open_beam(
 
 
 def _fixed(beam: Beam, n_rows: int, n_cols: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return what the projections see and the flats do not (n_rows, n_cols), 1 where nothing."""
+    """Return the transmission (n_rows, n_cols) of the pattern that flats do not have."""
     fixed = np.ones((n_rows, n_cols))
     columns = rng.integers(0, n_cols, beam.stripes)
     fixed[:, columns] *= np.exp(rng.normal(0.0, beam.stripe_gain, beam.stripes))
@@ -130,7 +130,7 @@ def _fixed(beam: Beam, n_rows: int, n_cols: int, rng: np.random.Generator) -> ND
     return fixed
 
 
-# Frames are made and written in blocks of about this size, so that large scans need little memory.
+# Size of the blocks in which frames are simulated and written, to limit memory.
 BLOCK_BYTES = 64 * 2**20
 ENTRY = "entry0000"
 _PROJECTION, _FLAT, _DARK = range(3)
@@ -138,18 +138,18 @@ _PROJECTION, _FLAT, _DARK = range(3)
 
 @dataclass(frozen=True)
 class ScanFile:
-    """How a simulated scan is written."""
+    """Options of the file of a simulated scan."""
 
     format: str = "dxchange"  # of the file: dxchange or nxtomo
     write_theta: bool = True  # false leaves the angles out
-    # leading projections taken before the scan was aborted; theta keeps all angles
+    # projections before the scan was aborted; None: all. Theta has all angles.
     n_frames: int | None = None
     # of DXchange files: by default one frame each; False: contiguous
     chunks: tuple[int, int, int] | bool | None = None
-    n_written: int | None = None  # leading frames really written there; others stay unallocated
+    n_written: int | None = None  # first frames that are written; others stay unallocated
     dtype: DTypeLike = np.uint16  # of all frames; integers are rounded and clipped to their range
     compression: str | None = None  # of h5py, for the frames
-    # written where given
+    # None: not written
     pixel_size_um: float | None = None
     energy_kev: float | None = None
 
@@ -159,11 +159,11 @@ class _Exposure:
     """The frames of a scan."""
 
     blocks: Iterator[NDArray[Any]]  # (some, n_rows, n_cols): consecutive projections
-    shape: tuple[int, int, int]  # (n_angles, n_rows, n_cols): projections taken
-    # (n, n_rows, n_cols): None of them where n is 0
+    shape: tuple[int, int, int]  # (n_angles, n_rows, n_cols): recorded projections
+    # (n, n_rows, n_cols), n may be 0
     flats: NDArray[Any]
     darks: NDArray[Any]
-    # angles of the projections planned, in degrees; a scan aborted after fewer has no more frames
+    # of all planned projections; an aborted scan has fewer frames
     theta_deg: NDArray[np.float64]
     file: ScanFile
 
@@ -179,25 +179,25 @@ def simulate_scan(
     seed: int | tuple[int, ...],
     file: ScanFile,
 ) -> None:
-    """Simulate one scan and write it as a DXchange or NXtomo file, whole, in little memory.
+    """Simulate a scan and write it block by block as a DXchange or NXtomo file.
 
     An existing file is replaced. `theta_deg` (n_angles,) may be in any order; `size` is rows and
-    columns of the detector; `seed` is that of pattern and noise.
+    columns of the detector; `seed` determines pattern and noise.
     """
     angles_deg = np.asarray(theta_deg, dtype=np.float64)
-    taken_deg = angles_deg[: file.n_frames]
+    recorded_deg = angles_deg[: file.n_frames]
     detector = Detector(beam, *size, seed)
 
     def blocks() -> Iterator[NDArray[np.float64]]:
         step = max(1, BLOCK_BYTES // (8 * size[0] * size[1]))
-        for first in range(0, taken_deg.size, step):
-            theta_rad = np.deg2rad(taken_deg[first : first + step])
+        for first in range(0, recorded_deg.size, step):
+            theta_rad = np.deg2rad(recorded_deg[first : first + step])
             integrals = project(phantom, theta_rad, cor_px, *size)
             yield detector.frames(np.exp(-integrals.astype(np.float64)))
 
     exposure = _Exposure(
         blocks(),
-        (taken_deg.size, *size),
+        (recorded_deg.size, *size),
         flats=detector.flats(),
         darks=detector.darks(),
         theta_deg=angles_deg,
@@ -207,14 +207,14 @@ def simulate_scan(
 
 
 def _write_exchange(path: str | os.PathLike[str], scan: _Exposure) -> None:
-    """Write a DXchange file, whole; the module says where each thing goes."""
-    how, dtype, shape = scan.file, np.dtype(scan.file.dtype), scan.shape
+    """Write a DXchange file with the layout in the docstring of the module."""
+    options, dtype, shape = scan.file, np.dtype(scan.file.dtype), scan.shape
     store = to_dtype(dtype)
-    stop = shape[0] if how.n_written is None else how.n_written
-    chunks = (1, *shape[1:]) if how.chunks is None else how.chunks or None
+    stop = shape[0] if options.n_written is None else options.n_written
+    chunks = (1, *shape[1:]) if options.chunks is None else options.chunks or None
     with whole(path) as temporary, h5py.File(temporary, "w") as file:
         data = file.create_dataset(
-            "/exchange/data", shape, dtype, chunks=chunks, compression=how.compression
+            "/exchange/data", shape, dtype, chunks=chunks, compression=options.compression
         )
         data.attrs["axes"] = "theta:y:x"
         first = 0
@@ -227,11 +227,11 @@ def _write_exchange(path: str | os.PathLike[str], scan: _Exposure) -> None:
         for name, frames in [("data_white", scan.flats), ("data_dark", scan.darks)]:
             if len(frames):
                 file[f"/exchange/{name}"] = store(frames)
-        if how.write_theta:
+        if options.write_theta:
             _write_number(file, "/exchange/theta", scan.theta_deg, "degrees")
         for value, dataset, units in [
-            (how.pixel_size_um, "detection_system/objective/resolution", "microns"),
-            (how.energy_kev, "monochromator/energy", "keV"),
+            (options.pixel_size_um, "detection_system/objective/resolution", "microns"),
+            (options.energy_kev, "monochromator/energy", "keV"),
         ]:
             if value is not None:
                 _write_number(
@@ -241,8 +241,8 @@ def _write_exchange(path: str | os.PathLike[str], scan: _Exposure) -> None:
 
 def _write_nxtomo(path: str | os.PathLike[str], scan: _Exposure) -> None:
     """Write an NXtomo file: darks, half of the flats, projections, the other half of the flats."""
-    how, shape, flats, darks = scan.file, scan.shape, scan.flats, scan.darks
-    dtype, n_planned = np.dtype(how.dtype), len(scan.theta_deg)
+    options, shape, flats, darks = scan.file, scan.shape, scan.flats, scan.darks
+    dtype, n_planned = np.dtype(options.dtype), len(scan.theta_deg)
     store = to_dtype(dtype)
     before = -(-len(flats) // 2)
     kinds = [(_DARK, len(darks)), (_FLAT, before), (_PROJECTION, n_planned)]
@@ -257,7 +257,7 @@ def _write_nxtomo(path: str | os.PathLike[str], scan: _Exposure) -> None:
         detector = _group(instrument, "detector", "NXdetector")
         data = detector.create_dataset(
             "data", (n_frames, *shape[1:]), dtype, chunks=(1, *shape[1:]),
-            compression=how.compression,
+            compression=options.compression,
         )  # fmt: skip
         data[:first] = store(np.concatenate([darks, flats[:before]]))
         next_frame = first
@@ -267,15 +267,15 @@ def _write_nxtomo(path: str | os.PathLike[str], scan: _Exposure) -> None:
         if not aborted and len(flats) > before:
             data[next_frame:] = store(flats[before:])
         detector["image_key"] = detector["image_key_control"] = keys
-        if how.write_theta:
+        if options.write_theta:
             at_frame = first + np.arange(n_planned)
             angles = np.interp(np.arange(len(keys)), at_frame, scan.theta_deg)
             _write_number(_group(entry, "sample", "NXsample"), "rotation_angle", angles, "degree")
-        if how.pixel_size_um is not None:
-            _write_number(detector, "x_pixel_size", how.pixel_size_um * 1e-6, "m")
-        if how.energy_kev is not None:
+        if options.pixel_size_um is not None:
+            _write_number(detector, "x_pixel_size", options.pixel_size_um * 1e-6, "m")
+        if options.energy_kev is not None:
             beam = _group(instrument, "beam", "NXbeam")
-            _write_number(beam, "incident_energy", how.energy_kev, "keV")
+            _write_number(beam, "incident_energy", options.energy_kev, "keV")
 
 
 def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
@@ -285,6 +285,6 @@ def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
 
 
 def _write_number(parent: h5py.Group, name: str, value: Any, units: str) -> None:
-    """Write a number, or several, and their unit."""
+    """Write a number or an array with its unit."""
     parent[name] = value
     parent[name].attrs["units"] = units

@@ -126,7 +126,7 @@ def export_stack(
         with whole(stack_path) as temporary:
             writer = StackFile(temporary, shape, voxel_angstrom)
             if pixels_of:
-                log.info("only metadata are new: the pixels of the existing stack are copied")
+                log.info("only metadata changed: the pixels of the existing stack are copied")
                 for number, image in enumerate(images_of(pixels_of, shape)):
                     writer.write(image[np.newaxis], number, 0)
             else:

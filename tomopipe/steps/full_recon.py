@@ -116,7 +116,7 @@ def full_recon(
         if earlier is None:
             run(replace(task, encoding=encoding) if gpu else task, source, blocks, put)
         else:
-            logger.info("only metadata are new: the voxels are those of the volume there is")
+            logger.info("only metadata changed: the voxels of the existing volume are copied")
             copy_voxels(earlier, put)
     # others have no range: their files need not be opened again
     if not (encoding.is_whole and (clipped := clipped_text(volume))):

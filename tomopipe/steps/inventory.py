@@ -133,7 +133,7 @@ def _look_at_all(paths: Sequence[str], look_at: Callable[[str], _Look]) -> dict[
             looks[path] = look
             if time.monotonic() - reported_s > _REPORT_EVERY_S:
                 reported_s = time.monotonic()
-                log.info("%d of %d files looked at", len(looks), len(paths))
+                log.info("%d of %d files read", len(looks), len(paths))
     if before:
         # one pause for all files, minus the time used so far
         time.sleep(max(0.0, first_s + _BETWEEN_LOOKS_S - time.monotonic()))

@@ -109,7 +109,7 @@ def predict_cor(
     if by_hand is None:
         write_text(f"{text}\n" if text else "", center_txt)
     else:
-        logger.warning("%s, %s, was edited by hand and stays", center_txt, shown(by_hand))
+        logger.warning("%s, %s, was edited by hand and is kept", center_txt, shown(by_hand))
     logger.info(
         "%s: best %s, accepted %s, confidence %.2f %s",
         prediction["verdict"], prediction["best_cor_px"], text or "none",

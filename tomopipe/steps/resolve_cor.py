@@ -47,9 +47,9 @@ def resolve_cor(
     write_rot_cen(_by_path(table, scans), rot_cen_json)
 
 
-def is_other(cor_json: str | os.PathLike[str]) -> str:
-    """Say that cor.json is not what it should be."""
-    return f"{cor_json} is not what the tables of fix_cor make it"
+def mismatch(cor_json: str | os.PathLike[str]) -> str:
+    """Return the reason to write a cor.json again that differs from the tables of fix_cor."""
+    return f"{cor_json} does not match the tables of fix_cor"
 
 
 def renew_paths(

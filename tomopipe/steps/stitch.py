@@ -65,7 +65,7 @@ def stitch(
             described, encoding, fill = _stitch(members, scans, options, stored)
             make_room(output_volume, tuple(described["shape"]), encoding.dtype, stored.output)
         else:
-            logger.info("only metadata are new: the voxels of the existing volume are copied")
+            logger.info("only metadata changed: the voxels of the existing volume are copied")
             described = {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")}
             encoding, fill = earlier.encoding, partial(copy_voxels, earlier)
         result = {"stack": stack, **described}

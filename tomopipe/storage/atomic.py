@@ -198,7 +198,7 @@ def why_not_replaced(path: str | os.PathLike[str]) -> str:
     shut = closed([Path(path).parent])
     if is_protected(path):
         return (
-            f"{path}: is write-protected, so it stays as it is. To have it made again: "
+            f"{path}: is write-protected and was left unchanged. To replace it: "
             f"{giving_rights([Path(path), *shut])}"
         )
     return f"{shut[0]}: cannot be written; for {path}: {giving_rights(shut)}" if shut else ""
@@ -212,4 +212,4 @@ def giving_rights(paths: Sequence[Path]) -> str:
         return f"`sudo chown -R {user_name()} {names}`"
     if any(not state.st_mode & _MAY_WRITE for state in states):
         return f"`chmod u+rwX {names}`"
-    return "ask who looks after the disk for the right to"
+    return "ask the administrator of the disk for write access"

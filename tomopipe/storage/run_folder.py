@@ -71,7 +71,7 @@ def current() -> Path | None:
     if folder.parent.name != _RUNS or not folder.is_dir():
         raise RunEndedError(
             f"{folder}: the run of this job has ended, or a newer run has begun since: nothing "
-            "is written. Look at the newer run; it makes what is wanted now."
+            "is written. The newer run writes the results."
         )
     return folder
 

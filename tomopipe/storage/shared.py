@@ -61,7 +61,7 @@ def update_file(
             _replace(real, before, after)
             then()
             return True
-    raise TomopipeError(f"{path}: others change it without pause; nothing was written. Try again.")
+    raise TomopipeError(f"{path}: others keep changing it; nothing was written. Try again.")
 
 
 def settled_content(path: str | os.PathLike[str]) -> bytes:
@@ -112,7 +112,7 @@ def _acquire(path: Path, lock: Path, mine: bytes) -> None:
         elif time.monotonic() >= deadline:
             raise TomopipeError(
                 f"{path}: is being changed by {_describe(holder)}; waited {WAIT_S:g} s, and "
-                f"nothing was written. Try again; if nobody is at it, remove {lock}."
+                f"nothing was written. Try again; if nobody is editing it, remove {lock}."
             )
         else:
             time.sleep(random.uniform(0.005, 0.05))

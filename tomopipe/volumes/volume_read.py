@@ -171,7 +171,7 @@ def open_volume(path: str | os.PathLike[str], *, check_sizes: bool = True) -> It
             volume = stored_volume(Path(path), stack)
         except (OSError, KeyError, ValueError) as error:
             raise TomopipeError(
-                f"{path}: expected a volume of tomopipe, found what cannot be read as one "
+                f"{path}: expected a volume of tomopipe, but it cannot be read as one "
                 f"({error}). Remove it and run again: it is made again."
             ) from error
         yield volume
@@ -220,7 +220,7 @@ def clipped_text(path: str | os.PathLike[str]) -> str:
     low, high = encoding.limits
     return (
         f"{n_clipped} of {n_voxels} voxels ({n_clipped / n_voxels:.1%}) lie outside {low:g} to "
-        f"{high:g}, and take the nearer end; the volume has {about['min']:.4g} to "
+        f"{high:g} and were clipped; the volume has {about['min']:.4g} to "
         f"{about['max']:.4g}"
     )
 

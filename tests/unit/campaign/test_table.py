@@ -78,7 +78,7 @@ def test_a_note_of_a_spreadsheet_is_read_and_keeps_its_bytes(tmp_path):
         (b"scan\tnote\na\t\nb\tx\0y\n", r"line 3: expected UTF-8 text, got a NUL"),
         (
             b"scan\tfull_recon.filter\na\thann\n",
-            r"line 1: column full_recon\.filter: an option as a column is no longer there: write",
+            r"line 1: column full_recon\.filter: an option as a column is no longer supp",
         ),
         (b"scan\tCOR_PX\na\t5\n", r"line 1: column 'COR_PX' is none of.*did you mean cor_px\?"),
     ],
@@ -105,11 +105,11 @@ def test_check_names_line_and_remedy_of_each_problem():
         "line 3: no scan tooth_01 in the campaign; did you mean tooth_001?",
         "line 3: cor_px of tooth_01 is '1024,5'; expected a number with a decimal point, "
         "such as 1024.50, or nothing",
-        "line 5: no scan named; write its name or remove the row",
+        "line 5: the scan is missing; write its name or remove the row",
         "line 6: no scan other in the campaign",
         "line 6: cor_px of other is 'nan'; expected a number with a decimal point, "
         "such as 1024.50, or nothing",
-        "line 7: '77' stands under no header, and is not read",
+        "line 7: '77' has no column header and is not read",
     ]
     assert check_table([Row("tooth_001", "yes", CorText("1024.5"), "fine", 2)], ["tooth_001"]) == []
 

@@ -160,11 +160,11 @@ def test_damaged_results_are_named(campaign, results, name):
 
 
 def test_set_changes_one_cell(campaign, results):
-    assert call(campaign, "set", "a_1", "1000.5", "-n") == "a_1: would be set: cor_px 1000.50\n"
+    assert call(campaign, "set", "a_1", "1000.5", "-n") == "a_1 (dry run): cor_px 1000.50\n"
     assert table(campaign) == TABLE
     assert call(campaign, "set", "a_1", " 1000.5 ") == "a_1: cor_px 1000.50\n"
     assert table(campaign) == TABLE.replace("a_1\t\t", "a_1\t1000.50\t")
-    assert "(as it was)" in call(campaign, "set", "a_1", "1000.50")
+    assert "(unchanged)" in call(campaign, "set", "a_1", "1000.50")
 
 
 def test_set_says_where_it_has_no_effect(campaign, results):
@@ -239,7 +239,7 @@ def test_import_sets_what_matches_and_lists_the_rest(campaign, results):
     file.write_text(json.dumps(entries))
     output = call(campaign, "import", file, "--dry-run")
     assert table(campaign) == TABLE
-    assert "2 would be set, 1 as they were, 2 unmatched, 2 ambiguous" in output
+    assert "2 would be set, 1 unchanged, 2 unmatched, 2 ambiguous" in output
     output = call(campaign, "import", file)
     assert "a_1: none -> 1000.50\n" in output
     assert "unmatched: /elsewhere/c_1.h5\n" in output
@@ -255,11 +255,11 @@ def test_the_last_line_of_an_import_takes_it_back(campaign, has_table):
         (campaign / "scans.tsv").unlink()
     file = campaign / "batch_cor_values.csv"
     file.write_text("Filename,COR\na_1.h5,1000.5\na_2.h5,7\n")
-    assert "take it back" not in call(campaign, "import", file, "-n")
+    assert "To undo" not in call(campaign, "import", file, "-n")
     last = call(campaign, "import", file).splitlines()[-1]
     assert "1000.50" in table(campaign)
-    assert "take it back" not in call(campaign, "import", file)  # which changes nothing
-    words = shlex.split(last.removeprefix("To take it back: tomopipe cor "))
+    assert "To undo" not in call(campaign, "import", file)  # which changes nothing
+    words = shlex.split(last.removeprefix("To undo: tomopipe cor "))
     assert words == ["undo", "-C", near(campaign)]
     call(campaign, words[0])
     assert "1000.50" not in table(campaign)
@@ -286,7 +286,7 @@ def test_export_and_import_give_the_same_values(campaign, results):
         assert not (campaign / name).exists()
         assert "wrote 2 CORs" in call(campaign, "export", campaign / name, "--format", form)
         (campaign / "scans.tsv").write_text(TABLE)
-        assert "1 set, 1 as they were" in call(campaign, "import", campaign / name, "--predicted")
+        assert "1 set, 1 unchanged" in call(campaign, "import", campaign / name, "--predicted")
         assert "a_1\t1010.00\t" in table(campaign)
     data = json.loads((campaign / "rot_cen.json").read_text())
     assert data[str(campaign / "raw" / "a_1.h5")] == "1010.00"
@@ -300,12 +300,12 @@ def test_an_exported_table_sets_only_what_was_edited(campaign, results):
     (results / "cor.json").write_text(json.dumps(cors))
     call(campaign, "export", file, "--format", "csv")
     output = call(campaign, "import", file)
-    assert "unchanged: 2 that have this COR, not by hand" in output
-    assert "0 set, 3 as they were" in output
+    assert "skipped: 2 predicted CORs that are equal" in output
+    assert "0 set, 3 unchanged" in output
     assert table(campaign) == TABLE
     (campaign / "scans.tsv").unlink()  # a_2 was set by hand, and is again
     file.write_text(file.read_text().replace("300.00", "301.50"))
-    assert "2 set, 1 as they were" in call(campaign, "import", file)
+    assert "2 set, 1 unchanged" in call(campaign, "import", file)
     assert table(campaign).splitlines()[1:] == ["a_2\tauto\t1010.00\t", "b [red] 1\tauto\t301.50\t"]
     call(campaign, "set", "a_1", "999")  # a value typed since the run is no longer its COR
     file.write_text("Filename,COR\na_1.h5,1010.00\n")
@@ -318,8 +318,7 @@ def test_export_keeps_the_entries_of_others(campaign, results):
     file.write_text(json.dumps({"/their/x.h5": "700.00", ours: "299"}))
     output = call(campaign, "export", file)
     assert output == (
-        f"wrote 2 CORs to {file}; other entries that stay: 2, 1 of them of scans that have no "
-        "COR here\n"
+        f"wrote 2 CORs to {file}; other entries kept: 2, 1 of them of scans without a COR here\n"
     )
     data = json.loads(file.read_text())
     assert (data["/their/x.h5"], data[ours], len(data)) == ("700.00", "299", 4)
@@ -340,7 +339,7 @@ def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
     assert table(campaign) == "scan\tselect\tcor_px\tnote\na_2\tauto\t1010.00\t\n"
     assert "skipped: 1 predicted" in output
     assert "skipped: 1 filled" in output
-    assert "1 set, 1 as they were" in call(campaign, "import", *sidecars, "--predicted")
+    assert "1 set, 1 unchanged" in call(campaign, "import", *sidecars, "--predicted")
 
 
 def test_retry_says_of_a_scan_why_it_is_not_selected(campaign, results):
@@ -350,7 +349,7 @@ def test_retry_says_of_a_scan_why_it_is_not_selected(campaign, results):
     for scan, why in (("b [red] 2", "b [red] 2 is not selected: aborted"), ("a_1", "")):
         done = CliRunner().invoke(cli, ["retry", scan, "-C", str(campaign)])
         lines = done.output.splitlines()
-        assert lines == [*filter(None, [why]), "No failure keeps a scan from the next run."]
+        assert lines == [*filter(None, [why]), "No scan is held back by a failure."]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_damage_that_leaves_size_and_time_takes_a_deep_look(campaign):
 
 def test_other_times_count_only_where_content_does_not(campaign):
     os.utime(campaign / "results/cor.json", ns=(1, 1))
-    assert "results/cor.json: of another time than on record;" in _verify(campaign)[1]
+    assert "results/cor.json: modified at another time than recorded;" in _verify(campaign)[1]
     assert _verify(campaign, "--deep")[0] == 0
 
 
@@ -123,11 +123,11 @@ def test_results_without_a_checksum_are_counted(campaign):
     _flip(campaign / "results/a_rec.h5", 9000)
     status, said = _verify(campaign, "--deep")
     assert status == 0
-    assert "4 have no checksum on record: of these sizes alone were compared" in said
+    assert "4 have no recorded checksum: only their sizes were compared" in said
 
 
 def test_without_a_record_there_is_nothing_to_compare(campaign):
     shutil.rmtree(campaign / "results/made")
     status, said = _verify(campaign)
     assert status == 0
-    assert said.startswith("No result is on record in ")
+    assert said.startswith("No results are recorded in ")

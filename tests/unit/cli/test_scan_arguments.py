@@ -81,9 +81,9 @@ def test_a_word_that_names_no_scan_is_an_error_in_each_command(campaign, command
     ("command", "says"),
     [
         (["run", "--predict", "a_1"], "exclude"),  # before a run begins
-        (["retry"], "No failure keeps a scan"),
-        (["convert", "mrc"], "no volume is there yet"),
-        (["view"], "no volume is there yet"),
+        (["retry"], "No scan is held back"),
+        (["convert", "mrc"], "no volume yet"),
+        (["view"], "no volume yet"),
         (["cor", "set"], "cor_px 7.00"),
     ],
     ids=lambda command: " ".join(command) if isinstance(command, list) else "",
@@ -103,7 +103,7 @@ def test_a_folder_that_is_a_scan_too_is_refused_with_both_spellings(campaign, co
 
 def test_with_another_configuration_scans_come_first_or_after_the_folder(campaign, monkeypatch):
     (campaign / "config.yaml").rename(campaign / "mine.yaml")
-    expected = "a_1: would be set: cor_px 7.00\n"
+    expected = "a_1 (dry run): cor_px 7.00\n"
     assert call("cor", "set", "a_1", "7", "-n", "-c", "mine.yaml") == expected
     monkeypatch.chdir("/")
     mine = campaign / "mine.yaml"
@@ -127,21 +127,21 @@ def test_one_cor_is_set_for_several_scans_or_for_none(campaign):
     before = table(campaign)
     text = call("cor", "set", "a_2", "a_10.h5", "day2_*", "263", "-n")
     scans = ["a_2", "a_10", "day2_a_1"]
-    assert text.splitlines() == [f"{scan}: would be set: cor_px 263.00" for scan in scans]
+    assert text.splitlines() == [f"{scan} (dry run): cor_px 263.00" for scan in scans]
     assert "a_2: expected a COR" in call("cor", "set", "a_2", "a_1", "263,5")
     assert table(campaign) == before
     *lines, undo = call("cor", "set", *scans, "263").splitlines()
     assert lines == [f"{scan}: cor_px 263.00" for scan in scans]
     assert table(campaign) == "scan\tcor_px\na_2\t263.00\na_10\t263.00\nday2_a_1\t263.00\n"
-    assert undo == "To take it back: tomopipe cor undo"
+    assert undo == "To undo: tomopipe cor undo"
     back = ["a_2: cor_px 30", "a_10: cor_px removed", "day2_a_1: cor_px removed"]
     assert call("cor", "undo", "-n").splitlines() == [
-        line.replace(": ", ": would be set: ") for line in back
+        line.replace(": ", " (dry run): ") for line in back
     ]
     assert table(campaign).count("263.00") == 3
     assert call("cor", "undo").splitlines() == back
     assert table(campaign) == "scan\tcor_px\na_2\t30\na_10\t\nday2_a_1\t\n"
-    assert call("cor", "undo") == f"{campaign / 'scans.history.tsv'}: nothing to take back\n"
+    assert call("cor", "undo") == f"{campaign / 'scans.history.tsv'}: nothing to undo\n"
 
 
 def test_an_undo_leaves_what_was_changed_since_then(campaign):
@@ -156,8 +156,8 @@ def test_an_undo_leaves_what_was_changed_since_then(campaign):
 def test_a_number_that_is_a_scan_is_the_cor_or_refused(campaign):
     for name in ("011", "012"):
         (campaign / "raw" / f"{name}.h5").write_bytes(b"")
-    assert call("cor", "set", "011", "012", "-n") == "011: would be set: cor_px 12.00\n"
-    assert call("cor", "set", "011", "--note", "x", "-n") == "011: would be set: note x\n"
+    assert call("cor", "set", "011", "012", "-n") == "011 (dry run): cor_px 12.00\n"
+    assert call("cor", "set", "011", "--note", "x", "-n") == "011 (dry run): note x\n"
     assert "Type 012.h5 for the scan" in call("cor", "set", "011", "012", "--clear")
     assert call("cor", "set", "011", "012.h5", "--clear", "-n").count("removed") == 2
     assert "no COR given for a_1, a_2" in call("cor", "set", "a_1", "a_2")

@@ -114,7 +114,7 @@ def test_of_several_scans_those_without_a_volume_are_left_out(campaign):
     text = said("a_*").output
     assert "left out: a_2 has no volume yet\n" in text
     assert "a_1_rec.mrc" in text
-    assert "no volume is there yet" in str(said("a_2", "b_1").exception)
+    assert "no volume yet" in str(said("a_2", "b_1").exception)
 
 
 def test_whole_numbers_are_right_to_half_a_step(campaign):
@@ -160,7 +160,7 @@ def test_files_of_other_makers_are_not_overwritten(campaign):
     for output_format, name in (("mrc", "a_1_rec.mrc"), ("h5", "a_1_converted.h5")):
         path = campaign.results / name
         path.write_bytes(b"mine")
-        with pytest.raises(TomopipeError, match=f"{name}: exists, and .* Move it away"):
+        with pytest.raises(TomopipeError, match=f"{name}: exists, but .* Move it away"):
             converted(campaign, output_format)
         assert path.read_bytes() == b"mine"
 
@@ -207,7 +207,7 @@ def test_the_campaign_takes_none_of_them_for_its_own(campaign):
     ("args", "message"),
     [
         (["mrc", "a_3"], "; did you mean a_"),
-        (["tiff", "--dtype", "float16", "--range", "1", "2"], "a range is for uint16 and uint8"),
+        (["tiff", "--dtype", "float16", "--range", "1", "2"], "only uint16 and uint8 have a range"),
         (["tiff", "--range", "2", "1"], "expected LOW < HIGH, got 2.0 1.0"),
     ],
 )
@@ -227,7 +227,7 @@ def test_the_command_says_what_it_writes(campaign):
     assert tried.count("uint16 of -9 to 9: would be written") == 2
     assert not (campaign.results / "a_1_converted").exists()
     assert said("tiff", "--range", "-9", "9").count(": written") == 2
-    assert said("tiff", "--range", "-9", "9").count(": is there already") == 2
+    assert said("tiff", "--range", "-9", "9").count(": up to date") == 2
     assert "uint16 of" in said("h5", "--dtype", "uint16")
 
 
@@ -251,10 +251,10 @@ def test_voxels_outside_the_range_are_told(campaign):
 
     data = values()
     n_out = np.count_nonzero((data < -1.00002) | (data > 1.00002))
-    expected = f"{n_out} of 210 voxels ({n_out / 210:.1%}) lie outside -1 to 1, and take the"
-    found = f"the volume has {data.min():.4g} to {data.max():.4g} (--range"
+    expected = f"{n_out} of 210 voxels ({n_out / 210:.1%}) lie outside -1 to 1 and were clipped"
+    found = f"the volume has {data.min():.4g} to {data.max():.4g} (set another with --range"
     clipping = ("--range", "-1", "1")
-    for _ in range(2):  # written, and there already
+    for _ in range(2):  # written, then up to date
         assert expected in said(*clipping)
         assert found in said(*clipping)
     for options in (("--range", "-5", "5"), ("--dtype", "uint16"), ("--dtype", "float16")):

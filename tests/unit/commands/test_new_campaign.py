@@ -200,9 +200,9 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "wrong"),
     [
-        (["c", "d", "raw/a_1.h5"], "d: no scans are there (the campaign folder would be "),
-        (["c", "raw/a_1.h5", "other"], "other: no scans are there (the campaign folder would be "),
-        (["raw/a_1.h5"], "raw/a_1.h5: this means scans. Name the campaign folder before it"),
+        (["c", "d", "raw/a_1.h5"], "d: no scans found (campaign folder: "),
+        (["c", "raw/a_1.h5", "other"], "other: no scans found (campaign folder: "),
+        (["raw/a_1.h5"], "raw/a_1.h5: these are scans. Name the campaign folder first"),
     ],
     ids=["two new names", "another campaign", "file"],
 )
@@ -232,7 +232,7 @@ def test_init_says_how_it_reads_what_was_typed_and_can_be_tried(site, monkeypatc
 def test_a_configuration_is_kept_and_what_it_lacks_is_shown(site):
     init(site, "raw/*.h5")
     kept = init(site, "--no-relion")
-    assert "config.yaml; what you typed is not in it:\nexport_star:\n  enabled: f" in kept.output
+    assert "config.yaml; these options are not in it:\nexport_star:\n  enabled: f" in kept.output
     assert "config.yaml\nnext: tomopipe check " in init(site, "raw/*.h5").output
     os.remove(site / "config.yaml")
     init(site, "--no-relion", "--no-try-stacks", "--binning", 2)
@@ -257,7 +257,7 @@ def test_a_campaign_folder_that_cannot_be_made_is_named(site):
     (site / "file").touch()
     done = init("-C", site / "file" / "c")
     assert isinstance(done.exception, TomopipeError)
-    assert f"{site / 'file' / 'c'}: the campaign folder cannot be made (" in str(done.exception)
+    assert f"{site / 'file' / 'c'}: the campaign folder cannot be created (" in str(done.exception)
 
 
 @pytest.mark.slow
@@ -328,7 +328,7 @@ def test_a_campaign_from_the_file_of_another_program_passes_check(
     ("old", "new", "options", "note"),
     [
         ("flatfield = 1", "flatfield = pca", {"flat_method": "pca"}, ""),
-        ("method = Paganin", "method = CTF", {}, "phase.method CTF: no equal"),
+        ("method = Paganin", "method = CTF", {}, "phase.method CTF: no equivalent"),
         ("take_logarithm = 1", "take_logarithm = 0", {}, "no logarithm after phase retrieval"),
         ("take_logarithm = 1\n", "take_logarithm = 0\n[phase]\nmethod = none\n[x]\n",
          {"minus_log": False}, ""),

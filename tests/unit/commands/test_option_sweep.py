@@ -169,12 +169,12 @@ def test_without_a_scan_the_command_takes_the_first_with_a_cor(campaign):
     cors = {scan: entry | {"source": "ai"} for scan, entry in cors.items()}
     (results / "cor.json").write_text(json.dumps(cors))
     said = run().output.splitlines()
-    assert said[0] == "scan a [x]_1, the first with a COR, at 41.2 px; --scan takes another"
+    assert said[0] == "scan a [x]_1, the first with a COR, at 41.2 px (choose another with --scan)"
     assert said[-1].endswith("index.html")
     (campaign / "scans.tsv").write_text("scan\tselect\na [x]_1\tno\n")
-    assert run("--cor", "40").output.startswith("scan b_2, the first with a COR, at 40 px;")
+    assert run("--cor", "40").output.startswith("scan b_2, the first with a COR, at 40 px (choose")
     (campaign / "scans.tsv").write_text("scan\tcor_px\nb_3\t40.5\n0\t41.5\n")
-    assert run().output.startswith("scan 0, the first with a COR, at 41.5 px;")
+    assert run().output.startswith("scan 0, the first with a COR, at 41.5 px (choose")
 
 
 @pytest.mark.parametrize("name", ["index.html", "sweep.tif"])

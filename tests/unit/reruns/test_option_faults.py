@@ -47,7 +47,7 @@ def test_an_option_that_fits_no_scan_is_an_error_of_check_and_refused(campaign, 
     found, rows = loaded(campaign, options)
     assert any(reason in line for line in option_faults(found, rows))
     assert any(reason in line for line in examine(found).errors)
-    with pytest.raises(TomopipeError, match=r"No scan fits, so nothing is run"):
+    with pytest.raises(TomopipeError, match=r"This applies to all scans, so nothing is run"):
         refuse_option_faults(found, rows)
 
 
@@ -104,7 +104,7 @@ def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
     ):
         refuse_missing_files(found)
     (line,) = missing_files(loaded(campaign, "preprocess: {flats: 'raw/*_flats.h5'}")[0])
-    assert "raw/*_flats.h5: no such file, and patterns are not taken: list the files; " in line
+    assert "raw/*_flats.h5: no such file, and patterns are not allowed: list the files; " in line
     overrides = "overrides: [{scans: [a_1], preprocess: {flats: nowhere.h5}}]"
     refuse_missing_files(loaded(campaign, overrides)[0])
 

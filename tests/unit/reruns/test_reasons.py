@@ -19,7 +19,7 @@ def test_an_option_that_is_not_named_has_its_default():
     ("old", "new", "line"),
     [
         ({"rows": "1f"}, {"rows": "2e"}, "follows try_recon"),
-        ({"revision": 1}, {"revision": 2}, "this version of tomopipe makes it otherwise"),
+        ({"revision": 1}, {"revision": 2}, "this version of tomopipe makes it differently"),
         (
             {"options": {}},
             {"options": {"full_recon": {"filter since": 2}}},
@@ -43,7 +43,7 @@ def member(scan, manual="", select="in"):
     ("fixes", "members", "line"),
     [
         ({"a": fix("ai")}, [member("a", "50.00")], "COR of a: 48.50 -> 50.00, by hand"),
-        ({"a": fix("manual")}, [member("a")], "COR of a: 48.50 by hand taken away"),
+        ({"a": fix("manual")}, [member("a")], "COR of a: 48.50, by hand, removed"),
         ({"a": fix("manual")}, [member("a", select="donor")], "a left the series"),
         ({"a": fix("ai")}, [member("b")], "a left the series; b is new in the series"),
         ({"a": fix("ai")}, [member("a")], ""),

@@ -60,7 +60,7 @@ def test_what_has_become_of_a_result(home):
     where.write_text("A result")
     assert damage(home, path) == "its content differs"
     where.write_text("")
-    assert damage(home, path) == "0 bytes, written were 8"
+    assert damage(home, path) == "0 bytes, expected 8"
     where.unlink()
     assert damage(home, path) == "missing"
 
@@ -71,7 +71,7 @@ def test_of_a_large_result_with_another_time_the_receipt_says_nothing(home):
     os.utime(where, (1, 1))
     assert damage(home, "results/a_rec.h5") is None
     where.write_text("A result, cut")
-    assert damage(home, "results/a_rec.h5") == f"13 bytes, written were {len(LARGE)}"
+    assert damage(home, "results/a_rec.h5") == f"13 bytes, expected {len(LARGE)}"
 
 
 def test_a_withdrawn_receipt_is_remembered(home):

@@ -49,7 +49,7 @@ def write_list(path, angles=ANGLES_DEG):
 @pytest.mark.parametrize("all_go", [False, True])
 def test_images_that_go_while_they_are_read_may_come_back_only_together(tmp_path, all_go):
     path = write_folder(tmp_path / "scan_1", into="tomo")
-    said = pytest.raises(ScanError, match=r"img_0\.tif: no such file any more")
+    said = pytest.raises(ScanError, match=r"img_0\.tif: no longer exists")
     with said as found, open_scan(path) as scan:
         for image in (path / "tomo").glob("*" if all_go else "img_0.tif"):
             image.unlink()

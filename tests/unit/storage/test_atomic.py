@@ -143,8 +143,7 @@ def test_a_write_protected_result_is_not_replaced(tmp_path, is_folder):
     assert why(path) == why_not_replaced(path) == ""
     path.chmod(0o555)
     assert why(path) == (
-        f"{path}: is write-protected, so it stays as it is. To have it made again: "
-        f"`chmod u+rwX '{path}'`"
+        f"{path}: is write-protected and was left unchanged. To replace it: `chmod u+rwX '{path}'`"
     )
 
 
@@ -187,7 +186,7 @@ def test_a_file_of_somebody_else_is_replaced_by_who_may(
 
 
 def test_whose_right_it_is_to_give(tmp_path, monkeypatch):
-    assert giving_rights([tmp_path]) == "ask who looks after the disk for the right to"
+    assert giving_rights([tmp_path]) == "ask the administrator of the disk for write access"
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     monkeypatch.setenv("LOGNAME", "ann")
     assert giving_rights([tmp_path]) == f"`sudo chown -R ann {tmp_path}`"

@@ -162,7 +162,7 @@ def test_a_lock_of_nobody_knows_whom_stays_however_old(tmp_path, content, at_onc
     path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
     lock.write_bytes(content)
     os.utime(lock, (1, 1))
-    with pytest.raises(TomopipeError, match=r"nobody is at it, remove .*scans\.tsv\.lock"):
+    with pytest.raises(TomopipeError, match=r"nobody is editing it, remove .*scans\.tsv\.lock"):
         update_file(path, add_line)
     assert os.listdir(tmp_path) == ["scans.tsv.lock"]
     lock.unlink()
