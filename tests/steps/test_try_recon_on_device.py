@@ -136,7 +136,7 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
         assert gpu.log == ["released"]
         _stack(truth, tmp_path / "cuda", "cuda", max_size_px=32, format=format)
     assert made.called
-    lines = [record.getMessage() for record in caplog.records if "auto takes" in record.msg]
+    lines = [record.getMessage() for record in caplog.records if "auto uses" in record.msg]
     assert len(lines) == (not on_gpu)
     if lines:
         assert f"{free / 1e9:.3g} GB of {gpu.name} are free, and 4 slices take" in lines[0]

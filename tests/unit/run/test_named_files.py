@@ -121,5 +121,5 @@ def test_a_file_that_is_missing_is_named_with_its_scan(folder, monkeypatch):
 @pytest.mark.parametrize("pattern", ["flats/{sacn}.h5", "flats/{scan.h5"])
 def test_other_braces_are_an_error(pattern):
     for blocks in ({"preprocess": {"flats": pattern}}, {"input": {"angles": pattern}}):
-        with pytest.raises(TomopipeError, match=r"nothing but \{scan\} or \{series\} in braces"):
+        with pytest.raises(TomopipeError, match=r"only \{scan\} and \{series\} in braces"):
             parse_config({"campaign": {"scans": ["a"]}, **blocks})

@@ -140,7 +140,7 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
     assert gpu.log.count("uploaded") - n_uploaded == (6 if on_gpu else 11)  # by 4, or by 2
     if not on_gpu:
         assert (found == expected).all()
-    lines = [record.getMessage() for record in caplog.records if "auto takes" in record.msg]
+    lines = [record.getMessage() for record in caplog.records if "auto uses" in record.msg]
     assert len(lines) == (not on_gpu)
     if lines:
         assert f"{free / 1e9:.3g} GB of {gpu.name} are free, and 4 slices take" in lines[0]
