@@ -276,6 +276,14 @@ def test_a_scan_of_known_cor_is_searched_when_it_is_named(tmp_path):
     assert plan(campaign) == (0, frozenset())
 
 
+def test_a_scan_is_searched_in_a_campaign_that_has_not_run(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.5, "a_2": 49.0})
+    status, text = tomopipe(campaign, "run", "--predict", "a_1", *CORES)
+    assert status == 0, text
+    assert [f"{step:<12} 1 of 1" in text for step in ("inventory", "predict_cor")] == [True, True]
+    assert [path.name for path in campaign.glob("results/try_center/*")] == ["a_1"]
+
+
 def test_the_volume_of_one_scan_is_planned_and_then_made_alone(campaign):
     table(campaign, "a_2\tauto\t50.25\t", "b_1\tauto\t47.00\t")
     shown = CliRunner().invoke(cli, ["run", "-C", str(campaign), "a_2", "-n"])

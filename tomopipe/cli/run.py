@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ from tomopipe.cli.options import (
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
 from tomopipe.errors import NoRoomError, TomopipeError, room_for, scans_named, write_for_a_moment
 from tomopipe.run import launch
-from tomopipe.run.progress import Progress
+from tomopipe.run.progress import Progress, write
 
 if TYPE_CHECKING:
     from tomopipe.reruns.settle import Settled
@@ -95,8 +96,9 @@ def run(
 
         return watch_campaign(directory, config_path, rest_of(context), say, take_over=take_over)
     profile, rest = launch.chosen_profile(directory), rest_of(context)
+    totals: dict[str, int] = {}
     if predict or scans:
-        scans, receipts = _receipts(directory, config, predict or [], scans)
+        scans, receipts, totals = _receipts(directory, config, predict or [], scans)
         rest = [*receipts, *rest]
     elif not rest and (status := _nothing_to_do(directory, config)) is not None:
         raise typer.Exit(status)
@@ -109,6 +111,8 @@ def run(
         f"Running {what if scans else ''}{directory.name}; what Snakemake says: {near(started.log)}"
     )
     progress = Progress(started.events, Logs(directory / LOGS.folder))
+    if totals:
+        write(Path(started.events), totals=totals)
     with _forward_signals(started, progress):
         _follow(process, progress)
     status = process.wait()
@@ -156,19 +160,22 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
 
 def _receipts(
     directory: Path, config: Path | None, predict: Sequence[str], words: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Return the scans that get a volume, and the receipts of volumes, or of predictions."""
+) -> tuple[list[str], list[str], dict[str, int]]:
+    """Return the scans that get a volume, the receipts to make, and the jobs of each step."""
     from tomopipe.campaign.campaign import load_campaign  # slow to load
+    from tomopipe.commands.next_run import is_for_volume
     from tomopipe.reruns.settle import Settled
 
     step = "predict_cor" if predict else "full_recon"
     campaign = load_campaign(directory, config)
-    scans = possible_scans(Settled(campaign), predict or words, step)
+    scans = possible_scans(settled := Settled(campaign), predict or words, step)
     receipts = [campaign.outputs.receipt(step, scan) for scan in scans]
-    if predict:
-        return [], receipts
     # Snakemake evaluates what follows a checkpoint only if that is a target, too
-    return scans, [campaign.outputs.receipt("resolve_cor"), *receipts]
+    if predict:
+        return [], [campaign.outputs.receipt("inventory"), *receipts], {}
+    jobs = [job for job in settled.jobs if job.certain and is_for_volume(job, scans)]
+    totals = Counter(job.rule for job in jobs)  # also of those that follow a checkpoint
+    return scans, [campaign.outputs.receipt("resolve_cor"), *receipts], totals
 
 
 def possible_scans(settled: "Settled", words: Sequence[str], step: str) -> list[str]:

@@ -68,7 +68,7 @@ def make_plan(
     """
     result = settled or Settled(campaign)
     rows = result.rows
-    jobs = {job for job in result.jobs if not volumes_of or _is_for_volume(job, volumes_of)}
+    jobs = {job for job in result.jobs if not volumes_of or is_for_volume(job, volumes_of)}
     planned = sorted(jobs, key=_order)
     likely = [job for job in planned if job.is_likely]
     computed = [job for job in likely if METADATA_ALONE not in job.reason]
@@ -99,7 +99,7 @@ def make_plan(
     )
 
 
-def _is_for_volume(job: PlannedJob, scans: Collection[str]) -> bool:
+def is_for_volume(job: PlannedJob, scans: Collection[str]) -> bool:
     """Tell whether volumes need a job: all steps to cor.json, of all scans, and their own."""
     if job.rule == "full_recon":
         return job.scan in scans

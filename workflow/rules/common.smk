@@ -107,6 +107,15 @@ def refuse_unknown(wildcards):
             sys.exit(f"tomopipe: no {kind} {name} in the campaign {Path.cwd()}")
 
 
+def inventory_receipt(wildcards):
+    """The receipt of the inventory, of which only the row of a scan counts."""
+    if not IS_MAIN:
+        return []
+    refuse_unknown(wildcards)
+    after_inventory()
+    return [] if beginning.is_cut(SETTLED) else ancient(made("inventory"))
+
+
 def cor_receipt(wildcards=None):
     """The receipt of cor.json, of whose content only the COR of a scan counts."""
     if not IS_MAIN:
