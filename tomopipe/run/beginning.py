@@ -187,6 +187,7 @@ def is_of_watcher() -> bool:
     return bool(os.environ.get(FILES))
 
 
+@cache  # asked at each table
 def check_disk(campaign: Campaign) -> None:
     """Say that the disk is too small for what a run of everything makes, and end the run.
 
@@ -263,6 +264,12 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
 
         renew_rot_cen(settled)
     return settled
+
+
+def tell_totals(settled: Settled, makes_all: Sequence[bool]) -> None:
+    """Write how many jobs each step of a run of everything has, also of those after a table."""
+    if makes_all and launch.executes() and not launch.cuts():
+        progress.tell(totals=settled.totals)
 
 
 def is_cut(settled: Settled | None) -> bool:

@@ -1,7 +1,7 @@
 import os
 import sys
 import time
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 
 try:
@@ -64,21 +64,10 @@ def after(table):
         getattr(checkpoints, table).get()
     if SETTLED.pending == table and os.path.lexists(made(table)):  # 9.20 asks once too early
         SETTLED = beginning.settle_again(CAMPAIGN, made=(*SETTLED.made, table))
-        tell_totals()
+        beginning.tell_totals(SETTLED, MAKES_ALL)
     if MAKES_ALL:
-        check_disk()
+        beginning.check_disk(CAMPAIGN)
     return SETTLED
-
-
-def tell_totals():
-    """The number of jobs of each step, if the run is of all: also of those that follow a table."""
-    if MAKES_ALL and IS_MAIN and launch.executes() and not launch.cuts():
-        progress.tell(totals=SETTLED.totals)
-
-
-@lru_cache(maxsize=1)
-def check_disk():
-    beginning.check_disk(CAMPAIGN)
 
 
 def after_inventory():
@@ -107,22 +96,13 @@ def refuse_unknown(wildcards):
             sys.exit(f"tomopipe: no {kind} {name} in the campaign {Path.cwd()}")
 
 
-def inventory_receipt(wildcards):
-    """The receipt of the inventory, of which only the row of a scan counts."""
+def table_receipt(table, wildcards):
+    """The receipt of a table, of which a job uses what is of its scan."""
     if not IS_MAIN:
         return []
     refuse_unknown(wildcards)
-    after_inventory()
-    return [] if beginning.is_cut(SETTLED) else ancient(made("inventory"))
-
-
-def cor_receipt(wildcards=None):
-    """The receipt of cor.json, of whose content only the COR of a scan counts."""
-    if not IS_MAIN:
-        return []
-    refuse_unknown(wildcards or {})
-    after_cors()
-    return [] if beginning.is_cut(SETTLED) else ancient(made("resolve_cor"))
+    after_inventory() if table == "inventory" else after_cors()
+    return [] if beginning.is_cut(SETTLED) else ancient(made(table))
 
 
 def job(step):

@@ -10,7 +10,7 @@ def star_set(wildcards):
 rule export_star:
     """Write the tomogram set that RELION 4 and 5 read: matrices and angles of every stack."""
     input:
-        cor_receipt,
+        partial(table_receipt, "resolve_cor"),
         stacks_of_set,
     output:
         made("export_star"),

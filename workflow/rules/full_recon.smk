@@ -5,7 +5,7 @@ def volumes(wildcards):
 rule full_recon:
     """Reconstruct the whole volume at the resolved COR."""
     input:
-        cor_receipt,
+        partial(table_receipt, "resolve_cor"),
     output:
         made("full_recon", "{scan}"),
     log:

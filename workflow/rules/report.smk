@@ -13,7 +13,7 @@ def report_inputs(wildcards):
 rule report:
     """One page on the whole campaign."""
     input:
-        cor_receipt,
+        partial(table_receipt, "resolve_cor"),
         report_inputs,
     output:
         made("report"),

@@ -5,7 +5,7 @@ def sidecars(wildcards):
 rule sidecar:
     """Write the resolved COR of each scan, and its source, beside its raw file."""
     input:
-        cor_receipt,
+        partial(table_receipt, "resolve_cor"),
     output:
         made("sidecar"),
     log:

@@ -1,7 +1,7 @@
 rule try_recon:
     """Reconstruct one slice over the candidate CORs; keep rows for later steps."""
     input:
-        inventory_receipt,
+        partial(table_receipt, "inventory"),
     output:
         made("try_recon", "{scan}"),
     log:
