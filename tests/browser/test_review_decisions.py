@@ -551,9 +551,13 @@ def test_the_search_leads_to_its_first_hit_and_enter_accepts_nothing_else(folder
         page.locator("#search").blur()  # as after a click beside it
     page.keyboard.press("Enter")
     expect(page.locator("#toast")).to_contain_text("wood_1 is not accepted")
+    waiting = hold(page, "**/api/scan?*")
     page.keyboard.press("/")
-    page.keyboard.press(key)
+    with page.expect_request("**/api/scan?*"):
+        page.keyboard.press(key)
     page.keyboard.press("Enter")  # while the hit is being opened
+    waiting[0].continue_()
+    page.unroute("**/api/scan?*")
     expect(page.locator("#facts h2")).to_have_text("bone_001")
     page.wait_for_selector("#stage[data-cor='511.65']")
     assert read_cells(folder / "scans.tsv") == before
