@@ -233,8 +233,20 @@ def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
         assert "asked" not in text
 
 
+STOP = """
+import os, signal, time
+def catches(number):
+    (caught,) = [line for line in open(f"/proc/{os.getppid()}/status") if "SigCgt" in line]
+    return int(caught.split()[1], 16) >> (number - 1) & 1
+while not catches(signal.SIGTERM):  # which the command forwards, too
+    time.sleep(0.01)
+os.kill(os.getppid(), signal.SIGINT)
+signal.pause()
+"""
+
+
 def test_a_run_that_is_stopped_before_it_begins_says_so_and_has_failed(campaign, does_alone):
-    does_alone("import os, signal; os.kill(os.getppid(), signal.SIGINT); signal.pause()")
+    does_alone(STOP)
     status, text = call("run", campaign)
     assert (status, "stopped before it began" in text) == (1, True), text
     assert "Traceback" not in text
