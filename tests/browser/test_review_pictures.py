@@ -113,4 +113,4 @@ def test_each_kind_of_picture_is_shown(page):
     page.keyboard.press("ArrowRight")
     exact(page, "512.65")
     page.keyboard.press("m")
-    expect(page.locator("#label-a")).to_have_text("A  COR 512.65 less B")
+    expect(page.locator("#label-a")).to_have_text("A  COR 512.65 minus B")

@@ -218,7 +218,7 @@ const keys = [
   ["a", "all pictures and comparisons, as a menu", menu],
   ["b", "keep this COR as B", scan.pin],
   ["Space", "flicker between A and B", () => scan.toggle("flicker")],
-  ["s / m", "A and B side by side; A less B", null],
+  ["s / m", "A and B side by side; A minus B", null],
   ["c / C", "more, less contrast; also drag with the right button", null],
   ["l / L", "lighter, darker", null],
   ["w", "the window as it was", level.reset],

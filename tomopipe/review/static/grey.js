@@ -55,7 +55,7 @@ export function histogram(picture, [from, to], n = 96) {
   return counts;
 }
 
-// A less B, of one size; in the window, about 0, that is a quarter of that of A.
+// A minus B, of one size; in the window, about 0, that is a quarter of that of A.
 export function minus(a, b) {
   if (a.n_x !== b.n_x || a.n_y !== b.n_y) return null;
   const unit = (picture) => (picture.high - picture.low) / (2 ** picture.bits - 1);

@@ -53,7 +53,7 @@ function offers(rows, line, again) {
   const away = (row) => (row.cor_px === null ? "–" : px(row.cor_px - on(row)));
   return [
     el("table", { id: "line-scans" },
-      el("tr", {}, ...["", "scan", "state", "predicted", "now", "on the line", "now less line"].map((text, column) => el("th", { class: column > 2 ? "num" : null, title: text === "predicted" ? "px (confidence)" : null }, text))),
+      el("tr", {}, ...["", "scan", "state", "predicted", "now", "on the line", "now minus line"].map((text, column) => el("th", { class: column > 2 ? "num" : null, title: text === "predicted" ? "px (confidence)" : null }, text))),
       ...rows.map((row) => el("tr", {}, el("td", {}, tick(row)), el("td", {}, row.scan), el("td", { class: "quiet", title: row.why }, row.state),
         el("td", { class: "num" }, predicted(row)), el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
     rows.some((row) => row.confident_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers that were predicted with confidence. They may belong to another series.") : "",

@@ -124,7 +124,7 @@ export function linePlot(rows, line, { selected, onOpen, width }) {
   const reach = Math.min(5, Math.max(1, 5 * (line.spread_px ?? 0), 1.2 * Math.max(0, ...trusted)));
   const index = rows.map((row) => row.index);
   const x = [Math.min(...index) - 0.5, Math.max(...index) + 0.5];
-  const { root, atX, atY } = frame(width, height, x, [-reach, reach], box, { label: "Distance from the line", whole: true, x: "index", y: "COR less the line (px)" });
+  const { root, atX, atY } = frame(width, height, x, [-reach, reach], box, { label: "Distance from the line", whole: true, x: "index", y: "COR minus the line (px)" });
   const spread = Math.min(reach, 3 * line.spread_px);
   if (spread) root.append(svg("rect", { class: "band", x: box.left, y: atY(spread), width: width - box.left - box.right, height: atY(-spread) - atY(spread) }));
   root.append(

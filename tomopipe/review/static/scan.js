@@ -284,7 +284,7 @@ function showStrip() {
 function labels(cor = now.cor, exact = true) {
   const { grid } = now.data;
   const name = now.b === null ? "" : "A  ";
-  $("label-a").textContent = grid && cor !== null && now.mode !== "candidates" ? `${name}COR ${exact ? "" : "≈ "}${px(cor)}${now.compare === "minus" ? " less B" : ""}` : "";
+  $("label-a").textContent = grid && cor !== null && now.mode !== "candidates" ? `${name}COR ${exact ? "" : "≈ "}${px(cor)}${now.compare === "minus" ? " minus B" : ""}` : "";
   $("label-b").textContent = grid && now.b !== null ? `B  COR ${px(now.b)}` : "";
   const showsB = now.compare === "flicker" && now.phase === 1;
   $("label-a").classList.toggle("off", showsB);
