@@ -288,7 +288,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         say("\n".join(lines[-_TAIL_LINES:]))
     _name_full_disk(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"
-    once = "once the cause is mended, " * (how == "some jobs failed")
+    once = "once the cause is fixed, " * (how == "some jobs failed")
     say(f"{how}: {n_done} of {n_all} jobs are done; {once}`tomopipe run` goes on from there.")
     names = {job.name for job in progress.failed}
     failures = [job for job in present_jobs(campaign, why_again(campaign)) if job.key in names]

@@ -225,8 +225,8 @@ def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
         return []
     why = some_of(fault_lines((reason, scan) for scan, reason in failed.items()), _N_NAMED)
     return [
-        f"RELION's set has {len(scans) - len(failed)} of {len(scans)} tomograms, not {why}. Mend "
-        "its file or options, take it out (select: no), or `tomopipe retry SCAN`."
+        f"RELION's set has {len(scans) - len(failed)} of {len(scans)} tomograms, not {why}. "
+        "Correct its file or options, exclude it (select: no), or `tomopipe retry SCAN`."
     ]
 
 

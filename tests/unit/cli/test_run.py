@@ -187,7 +187,7 @@ def test_a_run_that_failed_names_the_scans_that_only_retry_tries_again(campaign,
     does(job + "tell(failed=1, error='killed'); sys.exit(1)")
     status, text = call("run", campaign)
     assert status == 1
-    assert "once the cause is mended, `tomopipe run` goes on from there." in text
+    assert "once the cause is fixed, `tomopipe run` goes on from there." in text
     assert "Try again with `tomopipe retry SCAN`: a_2.\n" in text  # a_1 was no part of this run
     does(job + "tell(stopped=True); tell(failed=1); sys.exit(1)")
     text = call("run", campaign)[1]
