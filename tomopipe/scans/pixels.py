@@ -131,9 +131,10 @@ class Hdf5Pixels:
         if (
             dataset.chunks != (1, *self.shape[1:])
             or plist.get_nfilters()
-            or dataset.file.userblock_size
+            or not hasattr(dataset.id, "chunk_iter")  # h5py built with HDF5 before 1.12.3
+            or dataset.file.userblock_size  # which some versions of HDF5 do not count
         ):
-            return None  # HDF5 versions differ in whether a chunk's place counts the user block
+            return None
         starts = np.zeros(len(dataset), np.int64)
 
         def note(chunk: Any) -> None:
