@@ -133,6 +133,15 @@ def outlier_limit(
     return median_px, min(max_delta_px, max(MIN_LIMIT_PX, MAD_FACTOR * mad_px))
 
 
+def limit_source(limit_px: float, max_delta_px: float) -> str:
+    """Name the term of `outlier_limit` that a limit comes from."""
+    if limit_px == max_delta_px:
+        return "max_delta_px"
+    if limit_px == MIN_LIMIT_PX:
+        return f"the smallest limit, as {MAD_FACTOR:g} MAD of the series is less"
+    return f"{MAD_FACTOR:g} MAD of the series"
+
+
 def fix_series(
     members: Sequence[Member],
     *,

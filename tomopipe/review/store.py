@@ -15,7 +15,7 @@ from tomopipe.campaign.signs import State, state_of
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
-from tomopipe.cor.outliers import MAD_FACTOR, MIN_LIMIT_PX, Fix, finite_median
+from tomopipe.cor.outliers import Fix, finite_median, limit_source
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord, robust_line
@@ -198,7 +198,7 @@ class Store:
             "rows": results,
             "median_px": finite_median(row["before_px"] for row in results),
             "limit_px": limit_px,
-            "limit_from": "" if limit_px is None else _limit_source(limit_px, max_delta_px),
+            "limit_from": "" if limit_px is None else limit_source(limit_px, max_delta_px),
         }
 
 
@@ -212,15 +212,6 @@ def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "source": (fix.source if fix else "") or scan.shown[1],
         "manual": cells.get("cor_px", ""),
     }
-
-
-def _limit_source(limit_px: float, max_delta_px: float) -> str:
-    """Name the term of min(max_delta_px, max(10, 5 MAD)) that is the limit."""
-    if limit_px == max_delta_px:
-        return "max_delta_px"
-    if limit_px == MIN_LIMIT_PX:
-        return f"the smallest limit, as {MAD_FACTOR:g} MAD of the series is less"
-    return f"{MAD_FACTOR:g} MAD of the series"
 
 
 def _trial_row(fix: Fix, scan: ScanRecord | None) -> dict[str, Any]:
