@@ -9,7 +9,6 @@ import glob
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,12 @@ from tomopipe.campaign.raw_files import (
     folders,
     missing_folders,
 )
-from tomopipe.campaign.results import InventoryRows, read_center, read_inventory
+from tomopipe.campaign.results import (
+    InventoryRows,
+    present_inventory,
+    read_center,
+    read_inventory,
+)
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_config, read_config
@@ -440,10 +444,7 @@ def _unmatched_overrides(
         for name in getattr(override, key)
         if not glob.has_magic(name) and name not in names
     ]
-    rows: InventoryRows = {}
-    if named:
-        with suppress(OSError, TomopipeError):  # a damaged one is made again
-            rows = read_inventory(files.inventory)
+    rows = present_inventory(files.inventory) if named else {}
     series = {row["series"] for row in rows.values()}
     has_results = {
         "scans": lambda scan: scan in rows or files.of_scan(scan).is_dir(),

@@ -181,6 +181,13 @@ def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:
     return _read_inventory(os.fspath(path), status.st_mtime_ns, status.st_size)
 
 
+def present_inventory(path: str | os.PathLike[str]) -> InventoryRows:
+    """Read the inventory as `read_inventory`; no rows if it is missing or damaged."""
+    with suppress(OSError, TomopipeError):  # the next run makes it again
+        return read_inventory(path)
+    return {}
+
+
 @lru_cache(maxsize=4)
 def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
     return {row["scan"]: row for row in read_tsv(path, INVENTORY_COLUMNS)}

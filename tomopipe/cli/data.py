@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -17,7 +16,7 @@ from rich.progress import DownloadColumn
 from tomopipe.campaign.campaign import Campaign, load_campaign, scans_of
 from tomopipe.campaign.files import CENTER, SIDECAR, STACK, STAR, TRY_STACK, VOLUMES
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import InventoryRows, read_inventory
+from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near, progress_bar
@@ -232,10 +231,7 @@ def recorded(campaign: Campaign) -> list[Product]:
 
 
 def _not_selected(campaign: Campaign) -> set[str]:
-    rows: InventoryRows = {}
-    with suppress(OSError, TomopipeError):  # a missing or damaged one says nothing
-        rows = read_inventory(campaign.files.inventory)
-    scans = campaign.scans.items()
+    rows, scans = present_inventory(campaign.files.inventory), campaign.scans.items()
     return {scan for scan, entry in scans if why_not_selected(entry.select, rows.get(scan))}
 
 

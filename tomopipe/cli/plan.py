@@ -4,7 +4,6 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -19,7 +18,7 @@ from rich.text import Text
 from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign, scans_of
 from tomopipe.campaign.failures import forget
-from tomopipe.campaign.results import InventoryRows, read_inventory
+from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.signs import SIGNS
 from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import (
@@ -211,9 +210,7 @@ def retry(
     forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
     if not dry_run:
         withdraw_removed(campaign, product(("try_recon", "predict_cor", "export_stack"), forgotten))
-    rows: InventoryRows = {}
-    with suppress(OSError, TomopipeError):  # one that is damaged the next run makes again
-        rows = read_inventory(campaign.files.inventory)
+    rows = present_inventory(campaign.files.inventory)
     for scan in scans:
         if why := why_not_selected(campaign.scans[scan].select, rows.get(scan)):
             typer.echo(f"{scan} is not selected: {why}")
