@@ -103,7 +103,7 @@ def record_end(log: str, error: str, slurm_job: str, *, is_killed: bool) -> None
 
 
 def plain_error(text: str, step: str) -> str:
-    """Return an error as a job notes it, without the name of its class and the step."""
+    """Return an error as a job noted it, without the step; of old records without our class."""
     return re.sub(rf"^((Tomopipe|Scan|Device)Error: )?({step}: )?", "", text)
 
 

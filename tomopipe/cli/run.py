@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tomopipe.reruns.settle import Settled
 
 _LOOK_S = 0.2
+_PAUSE_S = 2.0  # by then Snakemake has said whether what failed is tried again
 _STOP_S = 60.0
 _MOST_SAID = 20
 _TAIL_LINES = 25
@@ -230,7 +231,7 @@ def _follow(process: "subprocess.Popen[bytes]", progress: Progress) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_S)
         at_end = process.returncode is not None
-        progress.read()
+        progress.read(0.0 if at_end else _PAUSE_S)
         if progress.facts.get("executes"):  # a dry run announces jobs, too
             screen.show(progress, at_end=at_end)
         if at_end:

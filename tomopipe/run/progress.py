@@ -150,17 +150,23 @@ class Progress:
         is_its_own = status and status.st_size and status.st_mtime > began_s - CLOCKS_S
         return log if is_its_own else None
 
-    def read(self) -> bool:
-        """Read the events since the last call; tell whether there was anything new."""
-        text = b""
+    def read(self, pause_s: float = 0.0) -> bool:
+        """Read the events since the last call; tell whether there was anything new.
+
+        A failure, and what follows it, is left until it is `pause_s` old: that the job is tried
+        again is an event of its own, some moments later.
+        """
+        text, before = b"", self._offset
         with suppress(OSError), open(self._path, "rb") as stream:
             stream.seek(self._offset)
             text = stream.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            self._take(json.loads(line))
-        return bool(self._look() or whole)
+        for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
+            event = json.loads(line)
+            if "failed" in event and time.time() - event["at"] < pause_s:
+                break
+            self._offset += len(line)
+            self._take(event)
+        return bool(self._look() or self._offset > before)
 
     def _look(self) -> bool:
         """Find the jobs that have left the queue of a cluster, and those that have ended there."""

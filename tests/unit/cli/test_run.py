@@ -503,6 +503,21 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     assert [job.name for job in progress.failed] == ["a_1"]
 
 
+def test_a_failure_is_left_until_it_is_known_whether_the_job_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    progress = Progress(tmp_path / "events", Logs(tmp_path))
+    tell(began=1, step="try_recon", name="a_1", reason="not there yet")
+    tell(failed=1, error="no room")
+    assert progress.read(60.0)
+    assert not progress.read(60.0)
+    assert progress.steps["try_recon"].n["running"] == 1
+    tell(again=1)
+    assert progress.read()
+    assert [what for what, *_ in progress.news] == ["began", "failed", "again"]
+    n = progress.steps["try_recon"].n
+    assert (n["running"], n["failed"], n["again"]) == (0, 0, 1)
+
+
 def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
     logs = Logs(tmp_path)
