@@ -48,6 +48,7 @@ def call(
         input=text,
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
         timeout=within_s,
         start_new_session=True,

@@ -4,6 +4,7 @@ Installed as sbatch, squeue, sacct, scancel, sinfo and scontrol. The folder $FAK
 `answers.TOOL`, a line of JSON for each call, [exit status, standard error, does it all the same];
 `N.state`, the state of job N whatever its script did; `N.again`, if squeue says it waits again;
 `N.options`, with which it was submitted; `bare`, if jobs get no variable of the main process;
+`wordy`, if sbatch knows no --parsable;
 `earlier`, if sacct knows an earlier job of each number, that has completed, and not the new one.
 """
 
@@ -65,13 +66,13 @@ def main() -> int:
         stream.write(json.dumps([tool, *arguments]) + "\n")
     status, error, does_it = prepared_answer(tool)
     if error:
-        print(error, file=sys.stderr)
+        sys.stderr.buffer.write(os.fsencode(f"{error}\n"))  # also what is not UTF-8
     if not does_it:
         return status
     if tool == "sbatch":
         number = submit(arguments)
         if not status:
-            print(number)
+            print("Submitted batch job " * (FOLDER / "wordy").exists() + str(number))
     elif tool in ("squeue", "sacct"):
         is_earlier = tool == "sacct" and (FOLDER / "earlier").exists()
         any_name = not any(argument.startswith("--name=") for argument in arguments)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 def test_jobs_share_submissions_whatever_their_names_and_the_environment_of_the_site(cluster):
     cluster.environment[run_folder.VARIABLE] = "a $run's folder"
     (cluster.slurm / "bare").touch()
+    (cluster.slurm / "wordy").touch()
     scans = ["a $HOME", "b'c", 'd"e', "f;g", "größe"]
     options = ("--default-resources", "slurm_partition=p,q", "slurm_account=mine", "qos=high")
     options += ("slurm_extra='--mail-user=\"a b\" --licenses=x'",)
@@ -120,7 +121,7 @@ def test_an_exception_while_submitting_is_a_failure_of_those_jobs(cluster):
 
 
 def test_where_slurm_does_not_answer_it_is_asked_again(cluster):
-    error = "error: slurm_persist_conn_open_without_init: failed to open persistent connection"
+    error = "error: slurm_persist_conn_open_without_init: f\udcfcr failed to open connection"
     cluster.answer("sacct", *8 * [[1, error, False]])
     cluster.answer("squeue", *4 * [[1, error, False]])  # then it answers alone
     status, text = cluster.run("a", "b", job="asked 10")
