@@ -59,7 +59,8 @@ def test_a_submission_that_slurm_ended_goes_on_if_queued_again_or_is_submitted_a
     """The accounting shows how it ended for some seconds, until it has the new attempt, too."""
     job = """here="$FAKE_SLURM/$SLURM_JOB_ID"
 if [ "$SCAN" = b ] && [ ! -e ended ]; then
-  touch "$here.again"; echo PREEMPTED > "$here.state"; asked 3; rm "$here.state" "$here.again"
+  echo JobHeldUser > "$here.again"; echo PREEMPTED > "$here.state"
+  asked 3; rm "$here.state" "$here.again"
   while [ $(ls out 2>/dev/null | wc -l) -lt 2 ]; do sleep 0.1; done
   touch ended; echo NODE_FAIL > "$here.state"; sleep 1000
 fi"""
@@ -70,6 +71,7 @@ fi"""
     assert cluster.n_submissions == 2
     assert text.count("a submission of volume failed") == 1
     assert "failed: SLURM job 1: NODE_FAIL; see" in text
+    assert text.count("SLURM job 1 stays in the queue until somebody acts: JobHeldUser\n") == 1
     assert cluster.calls("scancel") == [["1"]]  # SLURM may have queued it again
 
 
