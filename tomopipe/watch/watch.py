@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +286,9 @@ class Watcher:
         self._turn = None
         self.is_stopped |= bool(turn.progress.facts.get("stopped"))
         with suppress(OSError):  # on a full disk: the next run takes the lock from the ended one
+            left = lock.read(self.directory) or self._own
+            before = left.before or (left.id if status < 0 else "")  # as `lock.take`, if killed
+            self._own = replace(self._own, before=before)
             lock.hand_over(self.directory, self._holder, self._own)
             self._holder = self._own
         lines = dict.fromkeys(launch.said(turn.run))

@@ -399,7 +399,8 @@ def test_a_run_on_another_machine_keeps_others_out_until_somebody_says_that_it_i
     assert lock.read(campaign) == run
     status, text = call("run", campaign, "--take-over")
     assert (status, "The last run was killed: this one goes on" in text) == (0, True), text
-    assert lock.read(campaign) is None
+    assert lock.under_way(campaign) is None
+    assert lock.read(campaign).before == run.id  # no Snakemake has begun, which ends its jobs
 
 
 def test_a_command_that_only_looks_takes_no_lock_and_takes_nothing_over(campaign, does):

@@ -420,7 +420,9 @@ def test_a_new_watcher_waits_for_the_run_of_a_killed_one_and_goes_on(campaign, r
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
     assert [line.split()[0] for line in said] == ["Waiting", "Watching"]
-    assert lock.read(campaign) is None
+    left = lock.read(campaign)
+    assert left.before == child.id  # no run has begun, which ends its jobs
+    lock.hand_over(campaign, left, replace(left, watcher=dead, born="1"))
     again = begin(campaign, said)
     again.step()
     assert runs.started == 2 * [A_1]
