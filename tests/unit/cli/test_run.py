@@ -313,7 +313,7 @@ def test_logs_of_old_runs_go(campaign, does):
     ("options", "says", "ended_by"),
     [
         ([], "Stopped", signal.SIGINT),
-        (["--finish"], "no other begins", signal.SIGTERM),
+        (["--finish"], "is in SLURM's queue, finishes", signal.SIGTERM),
         (["--now"], "Killed", signal.SIGKILL),
     ],
 )

@@ -278,6 +278,15 @@ def test_a_run_that_failed_says_why_and_is_tried_again_later_each_time(watcher, 
     assert len(runs.started) == n_started + 3
 
 
+def test_jobs_of_a_run_that_was_killed_are_left_to_the_next_one(watcher, campaign, runs):
+    watcher.step()
+    killed = lock.read(campaign)
+    runs.process.kill()
+    runs.process.communicate()
+    watcher.step()
+    assert lock.read(campaign).before == killed.id
+
+
 def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs, said):
     watcher.step()
     finish(watcher, runs)
