@@ -269,6 +269,8 @@ class Watcher:
             return
         status = turn.process.poll()
         turn.progress.read()
+        for line in turn.progress.facts.get("said", []):  # such as what it waits for
+            self._once(f"tomopipe: {line}", f"tomopipe: {line}")
         n, had_cors = turn.progress.steps.get("resolve_cor", Step()).n, turn.has_cors
         turn.has_cors = status in _WELL or bool(n["done"] or n["failed"])
         if status is not None:

@@ -278,6 +278,17 @@ def test_a_run_that_failed_says_why_and_is_tried_again_later_each_time(watcher, 
     assert len(runs.started) == n_started + 3
 
 
+def test_what_a_run_waits_for_is_said_once_while_it_waits(watcher, runs, said):
+    runs.text = "tomopipe: SLURM does not answer\n"
+    watcher.step()
+    runs.tell(says="SLURM does not answer")
+    watcher.step()
+    (line,) = [line for line in said if "SLURM" in line]
+    assert line.endswith(" tomopipe: SLURM does not answer")
+    finish(watcher, runs)
+    assert [line for line in said if "SLURM" in line] == [line]
+
+
 def test_jobs_of_a_run_that_was_killed_are_left_to_the_next_one(watcher, campaign, runs):
     watcher.step()
     killed = lock.read(campaign)
