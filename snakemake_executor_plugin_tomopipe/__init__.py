@@ -254,6 +254,10 @@ class Executor(RemoteExecutor):
         for batch in batches:
             state = states.get(batch.number, "")
             batch.n_unknown = 0 if state else batch.n_unknown + 1
+            _, _, reason = state.partition(" ")
+            if reason:
+                text = f"SLURM job {batch.number} stays in the queue until somebody acts: {reason}"
+                self._report_once(reason, text)
             if state in slurm.ENDED or batch.n_unknown >= _N_UNKNOWN:
                 self._submitted.remove(batch)
                 try:

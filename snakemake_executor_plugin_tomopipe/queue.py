@@ -48,8 +48,8 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
         done = slurm.call(["sbatch", "--parsable", *options], within_s=_SUBMIT_S, text=script)
     except subprocess.TimeoutExpired as error:
         raise TemporaryRefusalError(f"sbatch gave no answer within {_SUBMIT_S:.0f} s") from error
-    # sites print lines of their own
-    answer = re.search(r"^(\d+)(;.*)?$", done.stdout, re.MULTILINE)
+    # sites print lines of their own, or have an sbatch that knows no --parsable
+    answer = re.search(r"^(?:Submitted batch job )?(\d+)(;.*)?$", done.stdout, re.MULTILINE)
     if done.returncode == 0 and answer:
         return answer[1]
     text = slurm.one_line(done.stderr or done.stdout)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -226,6 +227,10 @@ def test_what_a_killed_run_still_makes_is_waited_for(campaign, holding, cluster,
     second = start(campaign, cluster, second_log, "--retries", "0")
     try:
         until(lambda: "waits for SLURM jobs" in second_log.read_text(), "it waits")
+        second.send_signal(signal.SIGINT)
+        assert second.wait(60) == 1
+        second = start(campaign, cluster, second_log, "--retries", "0")
+        until(lambda: "waits for SLURM jobs" in second_log.read_text(), "this one waits, too")
         assert f"type: scancel {number}\n" in second_log.read_text()
         release(tmp_path, *cors_px)
         assert second.wait(300) == 0, second_log.read_text()[-8000:]

@@ -48,7 +48,8 @@ class Run:
     events: str = ""
     # process of the watcher, if there is one
     watcher: Mapping[str, Any] = field(default_factory=dict)
-    before: str = ""  # id of the dead run of this folder from which it took the lock
+    # id of a dead run of this folder whose jobs in SLURM are still to be ended, or waited for
+    before: str = ""
 
     def __str__(self) -> str:
         """Describe when, by whom and where it was started."""
@@ -109,7 +110,9 @@ def take(directory: Path, run: Run, *, take_over: bool = False) -> Run:
             alive = _is_alive(other)
             if alive or (alive is None and not take_over):
                 raise TomopipeError(_refusal(path, other))
-            run = replace(run, before=other.id if other.folder == run.folder else "")
+            # one that has not ended the jobs of another has none itself
+            before = other.before or other.id
+            run = replace(run, before=before if other.folder == run.folder else "")
         _put(path, run)
     return run
 
@@ -155,8 +158,9 @@ def is_held(directory: Path, run: Run) -> bool:
 
 
 def release(directory: Path, run: Run) -> None:
-    """Remove the lock if it is that of this run."""
-    if is_held(directory, run):
+    """Remove the lock if it is that of this run, and there are no jobs of another to be ended."""
+    now = read(directory)
+    if now and now.id == run.id and not now.before:
         (directory / LOGS.lock).unlink(missing_ok=True)
 
 

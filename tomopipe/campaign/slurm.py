@@ -16,7 +16,7 @@ _SECONDS = 10.0  # time limit of calls for people
 _ASK_S = 30.0  # time limit of calls about jobs
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
-_SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T"]
+_SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T %r"]
 _SACCT = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"]
 _LIMITS = "--format=%P|%l"
 _BATCH = 500  # job numbers in one call: the length of a command is limited
@@ -28,6 +28,11 @@ ENDED = frozenset(
     }
 )
 _QUEUED_AGAIN = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"}  # if site and job allow requeueing
+# with reasons that do not pass by themselves
+_STAYS_QUEUED = re.compile(
+    r"(PENDING|SPECIAL_EXIT|\w+_HOLD) .*([Hh]eld|JobHold|BadConstraints|Invalid|NotAllowed"
+    "|NeverSatisfied|Partition(Down|Inactive|TimeLimit|NodeLimit))"
+)
 # errors that are answers about jobs
 _ANSWERS = ("Invalid job id", "accounting storage is disabled")
 _HAS_ENDED = re.compile(r"job id (\d+)\S*: (?:Invalid job id|Job/step already complet)")
@@ -48,6 +53,7 @@ def call(
         input=text,
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
         timeout=within_s,
         start_new_session=True,
@@ -63,6 +69,8 @@ def one_line(text: str) -> str:
 
 def states(numbers: Sequence[str], name: str) -> dict[str, str]:
     """Return the states of jobs of this name; SLURM has forgotten the missing ones.
+
+    That of a job which stays in the queue until somebody acts is followed by the reason.
 
     The name is needed as the accounting may have an earlier job of the same number. A job whose
     node failed has not ended if SLURM requeued it, which squeue knows first. Raises NoAnswerError
@@ -85,8 +93,12 @@ def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
     for first in range(0, len(numbers), _BATCH):
         jobs = ",".join(numbers[first : first + _BATCH])
         rows += _ask([*command, "--jobs", jobs], _ASK_S)
-    # "CANCELLED by 1000"
-    return {row[0]: row[1].split()[0] for row in rows if row[1].strip()}
+    # "CANCELLED by 1000", "PENDING JobHeldUser"
+    return {
+        number: text.strip() if _STAYS_QUEUED.match(text) else text.split()[0]
+        for number, text in rows
+        if text.strip()
+    }
 
 
 def _ask(command: list[str], within_s: float) -> list[list[str]]:

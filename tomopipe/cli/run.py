@@ -330,7 +330,7 @@ def stop(
     typer.echo(f"Stopping the run {run}.")
     launch.interrupt(run, sending=sending)
     if finish:
-        typer.echo("The jobs that run finish; no other begins. `tomopipe status` shows them.")
+        typer.echo("What runs, or is in SLURM's queue, finishes; `tomopipe status` shows it.")
     elif not launch.has_ended(run, within_s=_STOP_S):
         typer.echo("It is still ending its jobs; `tomopipe stop --now` kills it.")
     elif now:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import STEPS as RECORDED
-from tomopipe.campaign.failures import failed_stack
+from tomopipe.campaign.failures import forget
 from tomopipe.campaign.log import JobStatus, position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import InventoryRows
@@ -158,15 +157,9 @@ def _reasons(group: Sequence[PlannedJob]) -> list[str]:
 
 def retry_words(campaign: Campaign, failures: Iterable[JobStatus]) -> str:
     """Name the failed scans that no run tries again by itself, and the command; "" if none."""
-    scans = dict.fromkeys(
-        job.key
-        for job in failures
-        if job.state == "failed"
-        if job.step in RECORDED or failed_stack(campaign.paths, job.key)
-    )
-    if not scans:
-        return ""
-    return f"Try again with `tomopipe retry SCAN`: {scans_named([*scans])}."
+    keys = dict.fromkeys(job.key for job in failures if job.state == "failed")
+    scans = forget(campaign.results, keys, dry_run=True)
+    return f"Try again with `tomopipe retry SCAN`: {scans_named(scans)}." if scans else ""
 
 
 def standing_failures(

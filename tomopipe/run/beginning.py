@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     with room_for(campaign.results):
         folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
         (folder / _CONFIG).write_text(json.dumps(config), "utf-8")
+    lock.hand_over(campaign.directory, run, replace(run, before=""))
     os.environ[run_folder.VARIABLE] = str(folder)
     atexit.register(_end_run, campaign, run)
 

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +269,8 @@ class Watcher:
             return
         status = turn.process.poll()
         turn.progress.read()
+        for line in turn.progress.facts.get("said", []):  # such as what it waits for
+            self._once(f"tomopipe: {line}", f"tomopipe: {line}")
         n, had_cors = turn.progress.steps.get("resolve_cor", Step()).n, turn.has_cors
         turn.has_cors = status in _WELL or bool(n["done"] or n["failed"])
         if status is not None:
@@ -286,6 +288,9 @@ class Watcher:
         self._turn = None
         self.is_stopped |= bool(turn.progress.facts.get("stopped"))
         with suppress(OSError):  # on a full disk: the next run takes the lock from the ended one
+            left = lock.read(self.directory) or self._own
+            before = left.before or (left.id if status < 0 else "")  # as `lock.take`, if killed
+            self._own = replace(self._own, before=before)
             lock.hand_over(self.directory, self._holder, self._own)
             self._holder = self._own
         lines = dict.fromkeys(launch.said(turn.run))

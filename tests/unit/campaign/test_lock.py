@@ -70,6 +70,11 @@ def test_a_killed_run_is_taken_over(tmp_path, holder):
     assert lock.under_way(tmp_path) == run
     (tmp_path / LOGS.lock).write_text(json.dumps(asdict(run) | {"of": "a later version"}))
     assert lock.under_way(tmp_path) == run
+    lock.release(tmp_path, run)  # it has not begun: the next one ends the jobs of the killed one
+    put(tmp_path, **asdict(lock.read(tmp_path)) | {"born": "1"})
+    run = lock.take(tmp_path, lock.new_run(tmp_path))
+    assert run.before == killed.id
+    lock.hand_over(tmp_path, run, replace(run, before=""))
     lock.release(tmp_path, run)
     assert lock.read(tmp_path) is None
     assert os.listdir(tmp_path / "logs") == []

@@ -23,6 +23,7 @@ from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Job, Progress, Step, tell
+from tomopipe.storage.atomic import write_json
 
 pytestmark = pytest.mark.slow
 
@@ -183,15 +184,18 @@ def test_a_run_that_failed_names_the_scans_that_only_retry_tries_again(campaign,
         path = Files(campaign / "results").failure("predict_cor", scan)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
+    (campaign / "raw" / "a_3.h5").touch()  # no record: any run tries it again
+    write_json({"start": 1, "state": "failed"}, Logs(campaign / "logs").status("try_recon", "a_3"))
     job = "tell(began=1, name='a_2', step='predict_cor', reason='x');"
-    does(job + "tell(failed=1, error='killed'); sys.exit(1)")
+    job += "tell(began=2, name='a_3', step='try_recon', reason='x');"
+    does(job + "tell(failed=1, error='killed'); tell(failed=2); sys.exit(1)")
     status, text = call("run", campaign)
     assert status == 1
     assert "once the cause is fixed, `tomopipe run` goes on from there." in text
     assert "Try again with `tomopipe retry SCAN`: a_2.\n" in text  # a_1 was no part of this run
     does(job + "tell(stopped=True); tell(failed=1); sys.exit(1)")
     text = call("run", campaign)[1]
-    assert "stopped: 0 of 1 jobs are done; `tomopipe run` goes on from there.\n" in text
+    assert "stopped: 0 of 2 jobs are done; `tomopipe run` goes on from there.\n" in text
     assert "retry" not in text
 
 
@@ -309,7 +313,7 @@ def test_logs_of_old_runs_go(campaign, does):
     ("options", "says", "ended_by"),
     [
         ([], "Stopped", signal.SIGINT),
-        (["--finish"], "no other begins", signal.SIGTERM),
+        (["--finish"], "is in SLURM's queue, finishes", signal.SIGTERM),
         (["--now"], "Killed", signal.SIGKILL),
     ],
 )
@@ -395,7 +399,8 @@ def test_a_run_on_another_machine_keeps_others_out_until_somebody_says_that_it_i
     assert lock.read(campaign) == run
     status, text = call("run", campaign, "--take-over")
     assert (status, "The last run was killed: this one goes on" in text) == (0, True), text
-    assert lock.read(campaign) is None
+    assert lock.under_way(campaign) is None
+    assert lock.read(campaign).before == run.id  # no Snakemake has begun, which ends its jobs
 
 
 def test_a_command_that_only_looks_takes_no_lock_and_takes_nothing_over(campaign, does):

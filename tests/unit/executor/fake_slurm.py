@@ -2,9 +2,10 @@
 
 Installed as sbatch, squeue, sacct, scancel, sinfo and scontrol. The folder $FAKE_SLURM holds:
 `answers.TOOL`, a line of JSON for each call, [exit status, standard error, does it all the same];
-`N.state`, the state of job N whatever its script did; `N.again`, if squeue says it waits again;
+`N.state`, the state of job N whatever its script did; `N.again`, why it waits again for squeue;
 `N.options`, with which it was submitted; `bare`, if jobs get no variable of the main process;
-`earlier`, if sacct knows an earlier job of each number, that has completed, and not the new one.
+`earlier`, if sacct knows an earlier job of each number, that has completed, and not the new one;
+`wordy`, if sbatch knows no --parsable.
 """
 
 import json
@@ -65,13 +66,13 @@ def main() -> int:
         stream.write(json.dumps([tool, *arguments]) + "\n")
     status, error, does_it = prepared_answer(tool)
     if error:
-        print(error, file=sys.stderr)
+        sys.stderr.buffer.write(os.fsencode(f"{error}\n"))  # also what is not UTF-8
     if not does_it:
         return status
     if tool == "sbatch":
         number = submit(arguments)
         if not status:
-            print(number)
+            print("Submitted batch job " * (FOLDER / "wordy").exists() + str(number))
     elif tool in ("squeue", "sacct"):
         is_earlier = tool == "sacct" and (FOLDER / "earlier").exists()
         any_name = not any(argument.startswith("--name=") for argument in arguments)
@@ -79,8 +80,8 @@ def main() -> int:
             if is_earlier:
                 print(f"{number}|COMPLETED\n" * any_name, end="")
                 continue
-            if tool == "squeue" and (FOLDER / f"{number}.again").exists():
-                print(f"{number}|PENDING")
+            if tool == "squeue" and (path := FOLDER / f"{number}.again").exists():
+                print(f"{number}|PENDING {path.read_text()}")
             elif (FOLDER / f"{number}.options").exists() and state_of(number) != "FORGOTTEN":
                 print(f"{number}|{state_of(number)}")
         name = value_of(arguments, "--name")

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 def test_jobs_share_submissions_whatever_their_names_and_the_environment_of_the_site(cluster):
     cluster.environment[run_folder.VARIABLE] = "a $run's folder"
     (cluster.slurm / "bare").touch()
+    (cluster.slurm / "wordy").touch()
     scans = ["a $HOME", "b'c", 'd"e', "f;g", "größe"]
     options = ("--default-resources", "slurm_partition=p,q", "slurm_account=mine", "qos=high")
     options += ("slurm_extra='--mail-user=\"a b\" --licenses=x'",)
@@ -58,7 +59,8 @@ def test_a_submission_that_slurm_ended_goes_on_if_queued_again_or_is_submitted_a
     """The accounting shows how it ended for some seconds, until it has the new attempt, too."""
     job = """here="$FAKE_SLURM/$SLURM_JOB_ID"
 if [ "$SCAN" = b ] && [ ! -e ended ]; then
-  touch "$here.again"; echo PREEMPTED > "$here.state"; asked 3; rm "$here.state" "$here.again"
+  echo JobHeldUser > "$here.again"; echo PREEMPTED > "$here.state"
+  asked 3; rm "$here.state" "$here.again"
   while [ $(ls out 2>/dev/null | wc -l) -lt 2 ]; do sleep 0.1; done
   touch ended; echo NODE_FAIL > "$here.state"; sleep 1000
 fi"""
@@ -69,6 +71,7 @@ fi"""
     assert cluster.n_submissions == 2
     assert text.count("a submission of volume failed") == 1
     assert "failed: SLURM job 1: NODE_FAIL; see" in text
+    assert text.count("SLURM job 1 stays in the queue until somebody acts: JobHeldUser\n") == 1
     assert cluster.calls("scancel") == [["1"]]  # SLURM may have queued it again
 
 
@@ -120,7 +123,7 @@ def test_an_exception_while_submitting_is_a_failure_of_those_jobs(cluster):
 
 
 def test_where_slurm_does_not_answer_it_is_asked_again(cluster):
-    error = "error: slurm_persist_conn_open_without_init: failed to open persistent connection"
+    error = "error: slurm_persist_conn_open_without_init: f\udcfcr failed to open connection"
     cluster.answer("sacct", *8 * [[1, error, False]])
     cluster.answer("squeue", *4 * [[1, error, False]])  # then it answers alone
     status, text = cluster.run("a", "b", job="asked 10")

@@ -278,6 +278,26 @@ def test_a_run_that_failed_says_why_and_is_tried_again_later_each_time(watcher, 
     assert len(runs.started) == n_started + 3
 
 
+def test_what_a_run_waits_for_is_said_once_while_it_waits(watcher, runs, said):
+    runs.text = "tomopipe: SLURM does not answer\n"
+    watcher.step()
+    runs.tell(says="SLURM does not answer")
+    watcher.step()
+    (line,) = [line for line in said if "SLURM" in line]
+    assert line.endswith(" tomopipe: SLURM does not answer")
+    finish(watcher, runs)
+    assert [line for line in said if "SLURM" in line] == [line]
+
+
+def test_jobs_of_a_run_that_was_killed_are_left_to_the_next_one(watcher, campaign, runs):
+    watcher.step()
+    killed = lock.read(campaign)
+    runs.process.kill()
+    runs.process.communicate()
+    watcher.step()
+    assert lock.read(campaign).before == killed.id
+
+
 def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs, said):
     watcher.step()
     finish(watcher, runs)
@@ -420,7 +440,9 @@ def test_a_new_watcher_waits_for_the_run_of_a_killed_one_and_goes_on(campaign, r
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
     assert [line.split()[0] for line in said] == ["Waiting", "Watching"]
-    assert lock.read(campaign) is None
+    left = lock.read(campaign)
+    assert left.before == child.id  # no run has begun, which ends its jobs
+    lock.hand_over(campaign, left, replace(left, watcher=dead, born="1"))
     again = begin(campaign, said)
     again.step()
     assert runs.started == 2 * [A_1]
