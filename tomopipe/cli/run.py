@@ -285,7 +285,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         say(line)
     if status in (0, 3):
         return 3 if unfinished else status
-    if not (stopped or any(step.n["failed"] or step.n["again"] for step in steps)):
+    if not (stopped or status < 0 or any(step.n["failed"] or step.n["again"] for step in steps)):
         say("\n".join(lines[-_TAIL_LINES:]))
     _name_full_disk(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"

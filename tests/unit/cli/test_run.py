@@ -105,6 +105,12 @@ def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
     assert text.count("no volume") <= 1
 
 
+def test_of_a_run_that_was_killed_no_text_of_snakemake_is_shown(campaign, does):
+    does("print('Building DAG of jobs...', flush=True); import os; os.kill(os.getpid(), 9)")
+    status, text = call("run", campaign)
+    assert (status, "Building" in text, "\nkilled: 0 of 0 jobs" in text) == (1, False, True), text
+
+
 def test_an_error_before_it_begins_stands_alone(campaign, does_alone):
     code = "import sys; print('Using profile'); sys.exit('tomopipe: scans.tsv: x\\nline 3: y')"
     does_alone(code)
