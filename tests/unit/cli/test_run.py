@@ -159,6 +159,13 @@ def test_errors_of_snakemake_before_it_begins_are_one_sentence(campaign):
         assert (status, said[: len(says)], end) == (1, says, "1"), text
 
 
+@pytest.mark.parametrize("options", [["--config=a.b=1"], ["-C", "c=2", "a.b=1", "--cores", "2"]])
+def test_a_key_with_dots_is_refused_with_what_to_write(campaign, options):
+    status, text = call("run", campaign, "--", *options)
+    assert (status, text.startswith("--config a.b=1: Snakemake sets no key")) == (1, True), text
+    assert "as a: {b: 1}" in text
+
+
 def test_a_dry_run_shows_no_job_at_work(campaign, does_alone):
     code = "from tomopipe.run.progress import tell; print('full_recon: to be made');"
     does_alone(code + "tell(began=1, step='full_recon', name='a_1', reason='x')")
