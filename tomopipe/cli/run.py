@@ -140,6 +140,8 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
         if fault := closed_folders(campaign):
             raise TomopipeError(fault)
         return None
+    for fault in campaign.table_faults():
+        say(f"tomopipe: {fault}")
     from tomopipe.run.ending import at_exit, renew_rot_cen, unfinished_scans
 
     with suppress(OSError):  # somebody else's campaign
@@ -262,11 +264,12 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     from tomopipe.run.ending import unfinished_scans
 
     (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))
-    if status == 0 and not n_all and (of_all or "said" not in progress.facts):
+    campaign = campaign_from_data(progress.facts["campaign"], directory)
+    said = progress.facts.get("said", [])
+    if status == 0 and not n_all and (of_all or {*said} <= {*campaign.table_faults()}):
         what = "every result" if of_all else "what was asked for"
         say(f"Nothing to do: {what} is up to date.")
-    campaign = campaign_from_data(progress.facts["campaign"], directory)
-    shown = {f"tomopipe: {line}" for line in progress.facts.get("said", [])}
+    shown = {f"tomopipe: {line}" for line in said}
     steps = progress.steps.values()
     if status == 1 and not (stopped or any(step.jobs for step in steps)):
         say(_no_rule(text, campaign.scans) or "\n".join(_error(lines, without=shown)))
