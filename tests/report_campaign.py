@@ -65,10 +65,12 @@ class Made:
     def campaign(self, **config) -> Campaign:
         return Campaign(self.folder, parse_config(CONFIG | config), self.scans)
 
-    def scan(self, name, series="bone", index=1, *, select="auto", manual="", keep=True, **row):
+    def scan(
+        self, name, series="bone", index=1, *, select="auto", manual="", note="", keep=True, **row
+    ):
         path = f"raw/{name}.h5"
         place = path, str(self.folder / path), series, index
-        self.scans[name] = CampaignScan(name, *place, select, CorText(str(manual)))
+        self.scans[name] = CampaignScan(name, *place, select, CorText(str(manual)), note)
         self.inventory.append(
             {"scan": name, "path": path, "series": series, "index": index, "keep": keep}
             | {"n_angles": 901, "n_rows": 512, "n_cols": 1024, "bytes": 945_815_552}

@@ -205,17 +205,23 @@ def scans_named(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} scans ({some_of(names, 3)})"
 
 
+_SHAPE = re.compile(r" \(\d+,[\d, ]*\)")
+
+
 def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
     """Return a line for each text and the scans that share it, from (text, scan).
 
-    Texts that differ only in the name of the scan are combined, with {scan} in its place.
+    Texts that differ only in the name of the scan are combined, with {scan} in its place; so are
+    those that differ in the sizes of datasets, without these.
     """
-    alike = grouped(
-        (re.sub(rf"(?<!\w){re.escape(scan)}(?!\w)", "{scan}", text), (text, scan))
+    texts = {
+        (text, scan): re.sub(rf"(?<!\w){re.escape(scan)}(?!\w)", "{scan}", text)
         for text, scan in faults
-    )
+    }
+    alike = grouped((_SHAPE.sub("", pattern), key) for key, pattern in texts.items())
     lines = []
     for pattern, entry in alike.items():
-        text = pattern if len(entry) > 1 else entry[0][0]
+        patterns = {texts[key] for key in entry}
+        text = entry[0][0] if len(entry) == 1 else patterns.pop() if len(patterns) == 1 else pattern
         lines.append(f"{scans_named([scan for _, scan in entry])}: {text}")
     return lines

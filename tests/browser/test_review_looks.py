@@ -35,6 +35,17 @@ def test_a_scan_named_as_a_script_tag_is_shown_harmlessly(folder, serve, visit):
     assert page.locator("script").count() == 1
 
 
+def test_a_cor_of_the_table_that_cannot_be_read_is_named_at_its_scan(folder, serve, visit):
+    edit_table(folder / "scans.tsv", {"bone_006": {"cor_px": "513,45"}})
+    page = visit(serve(folder))
+    go_to(page, "bone_006")
+    expect(page.locator("#facts .why").last).to_have_text(
+        "manual COR '513,45' is not a number, ignored"
+    )
+    expect(page.locator("#facts .big")).to_contain_text("513.45 px")
+    expect(row(page, "bone_006")).to_contain_text("'513,45' is not a number")
+
+
 def test_filter_search_and_group(folder, serve, visit):
     page = visit(serve(folder))
     expect(page.locator("#rows .row")).to_have_count(13)

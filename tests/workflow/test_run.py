@@ -242,6 +242,17 @@ def test_a_killed_run_is_told_and_the_next_goes_on(campaign, tmp_path):
     assert "killed" not in tomopipe(campaign, "status")[1]
 
 
+def test_a_cor_that_cannot_be_read_is_named_first_with_what_to_write(campaign):
+    table(campaign, "a_2\tauto\t50,25\t", "a_1\tauto\t47\t")
+    fault = "scans.tsv: line 2: cor_px of a_2 is '50,25', which counts as no COR; write 50.25"
+    assert tomopipe(campaign, "plan")[1].startswith(fault)
+    for arguments, ends_early in ((CORES, False), ((), True), (("a_1", *CORES), True)):
+        status, text = tomopipe(campaign, "run", *arguments)
+        before, _, after = text.partition(f"tomopipe: {fault}")
+        assert (status, before.count("\n") < 2, fault in after) == (0, True, False), text
+        assert ("Nothing to do: " in after) == ends_early
+
+
 def read_until(terminal: int, *words: bytes, seconds: float = 60) -> bytes:
     drawn, end = b"", time.monotonic() + seconds
     while not all(word in drawn for word in words):

@@ -219,6 +219,12 @@ class ScanFacts:
         return self.manual.fault(self.n_cols)
 
     @property
+    def ignored_manual(self) -> tuple[str, ...]:
+        """The COR of the campaign table that is not used, if `why` does not name it."""
+        fault = self.unused_manual
+        return (f"manual COR {fault}, ignored",) if fault and fault not in self.why else ()
+
+    @property
     def kept_outlier(self) -> str:
         """Why a COR is an outlier of its series that was not replaced; empty if it is none."""
         fix = self.fix

@@ -224,9 +224,12 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
         if row.beyond:
             problems.append(f"{where}: {shown(row.beyond)} has no column header and is not read")
         if row.cor.text and row.cor.px is None:
+            point = row.cor.text.replace(",", ".")
+            is_comma = CorText(point).px is not None
+            remedy = point if is_comma else "a number with a decimal point, such as 1024.50"
             problems.append(
-                f"{where}: cor_px of {row.scan} is {shown(row.cor.text)}; expected a number with a "
-                "decimal point, such as 1024.50, or nothing"
+                f"{where}: cor_px of {row.scan} is {shown(row.cor.text)}, which counts as no COR; "
+                f"write {remedy}, or nothing"
             )
     return problems
 

@@ -175,7 +175,7 @@ def set_cor(
         typer.echo(f"{scan}{' (dry run)' * dry_run}: {changes}{as_before}")
         select, row = campaign.scans[scan].select, inventory.get(scan)
         if cells.get("cor_px") and (why := why_not_selected(select, row)):
-            typer.echo(f"It has no effect while the scan is not selected: {why}")
+            typer.echo(f"This COR has no effect while {scan} is not selected: {why}")
     if changed and len(scans) > 1:
         typer.echo(_how_to_undo(directory))
 

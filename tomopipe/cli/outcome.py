@@ -22,7 +22,7 @@ from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.reasons import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.ending import set_remarks
-from tomopipe.storage.json_files import json_or, number, part, texts
+from tomopipe.storage.json_files import json_or, number, part
 
 _EYES = (*TO_REVIEW, State.FAILED)
 
@@ -35,7 +35,7 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
         for scan in collect_scans(campaign, volumes=not is_whole, why=why_again(campaign))
     }
     cells = {
-        scan.name: {"select": scan.select, "cor_px": scan.manual.text}
+        scan.name: {"select": scan.select, "cor_px": scan.manual.text, "note": scan.note}
         for scan in campaign.scans.values()
     }
     entries = queue_entries(records.values(), cells, campaign.scans)
@@ -81,8 +81,8 @@ def _table(
         scan, confidence, needs_eyes = entry["scan"], entry["confidence"], entry["state"] in _EYES
         (cor_px, source), true = records[scan].shown, truth.get(scan)
         warnings = [] if needs_eyes else entry["warnings"]
-        remarks = filter(None, (*records[scan].for_next_run, entry["why"], *warnings))
-        remark = "; ".join(remarks) or ", ".join(texts((true or {}).get("special")))
+        remarks = (*records[scan].for_next_run, entry["why"], *warnings, entry["note"])
+        remark = "; ".join(filter(None, remarks))
         cells = (
             format_cor(cor_px),
             source_word(source) if cor_px is not None else "",

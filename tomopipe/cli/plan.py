@@ -152,6 +152,8 @@ def show_plan(
 
 def _show(result: Plan) -> None:
     screen = console()
+    for line in result.faults:
+        screen.print(line, style="red", markup=False, soft_wrap=True)
     if result.jobs:
         table = folding_table("scan", "what runs", "why", box=box.SIMPLE)
         for row in folded(result.jobs):

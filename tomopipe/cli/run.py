@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +40,8 @@ _MOST_SAID = 20
 _TAIL_LINES = 25
 _AFTER_HEADER = "Building DAG of jobs..."  # of Snakemake, below its versions and paths
 # our errors, and Snakemake's, which follows its usage text
-_ERRORS = ("tomopipe: ", "__main__.py: error: ")
+_ERRORS = ("tomopipe: ", "__main__.py: error: ", "Error: ")
+_TRACEBACK = "Traceback (most recent call last):"
 _NO_RULE = re.compile(r"No rule to produce (.+?)(?: \(|$)", re.MULTILINE)
 _GOES_ON = "what was done stays, `tomopipe run` goes on from there."
 
@@ -139,6 +140,8 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
         if fault := closed_folders(campaign):
             raise TomopipeError(fault)
         return None
+    for fault in campaign.table_faults():
+        say(f"tomopipe: {fault}")
     from tomopipe.run.ending import at_exit, renew_rot_cen, unfinished_scans
 
     with suppress(OSError):  # somebody else's campaign
@@ -247,9 +250,8 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         say("stopped before it began.")
         return 1
     if not progress.facts.get("executes"):
-        # it did not begin, or ran no jobs: show Snakemake's text, or our error
-        first = next((n for n, line in enumerate(lines) if line.startswith(_ERRORS)), 0)
-        say("\n".join(lines if status == 0 else lines[first:][-_TAIL_LINES:]))
+        # it did not begin, or ran no jobs: show Snakemake's text, or the error
+        say("\n".join(_error(lines) if status else lines))
         return int(status != 0)
     if progress.facts.get("refused"):
         say("Not started. `tomopipe run --force` starts although the disk is too small.")
@@ -262,18 +264,16 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     from tomopipe.run.ending import unfinished_scans
 
     (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))
-    if status == 0 and not n_all and (of_all or "said" not in progress.facts):
+    campaign = campaign_from_data(progress.facts["campaign"], directory)
+    said = progress.facts.get("said", [])
+    if status == 0 and not n_all and (of_all or {*said} <= {*campaign.table_faults()}):
         what = "every result" if of_all else "what was asked for"
         say(f"Nothing to do: {what} is up to date.")
-    campaign = campaign_from_data(progress.facts["campaign"], directory)
-    shown = {f"tomopipe: {line}" for line in progress.facts.get("said", [])}
+    shown = {f"tomopipe: {line}" for line in said}
     steps = progress.steps.values()
     if status == 1 and not (stopped or any(step.jobs for step in steps)):
-        start = lines.index(_AFTER_HEADER) + 1 if _AFTER_HEADER in lines else 0
-        say("\n".join([line for line in lines[start:] if line not in shown][-_TAIL_LINES:]))
+        say(_no_rule(text, campaign.scans) or "\n".join(_error(lines, without=shown)))
         _name_full_disk(campaign.results)
-        if (target := _NO_RULE.search(text)) and target[1] in campaign.scans:
-            say(f"{target[1]} is a scan; its volume: tomopipe run {shlex.quote(target[1])}")
         say("no job began.")
         return 1
     with suppress(OSError):  # the terminal was closed
@@ -285,7 +285,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         say(line)
     if status in (0, 3):
         return 3 if unfinished else status
-    if not (stopped or any(step.n["failed"] or step.n["again"] for step in steps)):
+    if not (stopped or status < 0 or any(step.n["failed"] or step.n["again"] for step in steps)):
         say("\n".join(lines[-_TAIL_LINES:]))
     _name_full_disk(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"
@@ -296,6 +296,25 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     if retry := retry_words(campaign, failures):
         say(retry)
     return 1
+
+
+def _error(lines: Sequence[str], without: Container[str] = ()) -> list[str]:
+    """Return the error that ended Snakemake, without its header and a traceback."""
+    first = next((n for n, line in enumerate(lines) if line.startswith(_ERRORS)), 0)
+    if _AFTER_HEADER in lines:
+        first = lines.index(_AFTER_HEADER) + 1
+    elif not first and _TRACEBACK in lines:
+        first = max(n for n, line in enumerate(lines) if line.startswith("  ")) + 1
+    return [line for line in lines[first:] if line and line not in without][-_TAIL_LINES:]
+
+
+def _no_rule(text: str, scans: Container[str]) -> str:
+    """Say for which target there is no rule; "" if that is not the error."""
+    if (target := _NO_RULE.search(text)) is None:
+        return ""
+    if target[1] in scans:
+        return f"{target[1]} is a scan; its volume: tomopipe run {shlex.quote(target[1])}"
+    return f"{target[1]}: Snakemake has no rule for this target."
 
 
 def _name_full_disk(folder: Path) -> None:

@@ -75,7 +75,7 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += missing_files(campaign)
     findings.errors += option_faults(campaign, rows)
     if not findings.errors:
-        findings.errors += nothing_usable(campaign, rows)
+        findings.errors += nothing_usable(campaign, rows, with_reason=False)  # in the warnings
     with suppress(FileNotFoundError, TomopipeError):  # not made yet, or damaged: it is made
         before = read_inventory(campaign.files.inventory)
         if gone := [row["path"] for scan, row in before.items() if scan not in rows]:

@@ -29,6 +29,7 @@ class Plan:
     blocked: str = ""
     cpu_s: float = 0.0  # of computing, and of starting each job
     n_bytes: int = 0  # of the results
+    faults: tuple[str, ...] = ()  # of the campaign table
     notes: tuple[str, ...] = ()
     retry: str = ""  # the scans that failures keep out of runs, and what to type
 
@@ -82,9 +83,9 @@ def make_plan(
         cpu_s=START_S * len(likely)
         + sum(cpu_s(campaign, job.rule, job.key, rows) for job in computed),
         n_bytes=sum(disk_needed(campaign, [(j.rule, j.key) for j in likely], rows).values()),
+        faults=tuple(campaign.table_faults()),
         notes=(
             *unread_folders(campaign.config, campaign.directory),
-            *campaign.table_faults(),
             *campaign.unmatched_overrides()[1],
             *(
                 f"no COR, and so no volume: {scan}"

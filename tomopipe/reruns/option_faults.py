@@ -269,8 +269,10 @@ def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
     return f"{path}: {named}" + (f" for {scans_named(scans)}" if scans else "")
 
 
-def nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Report if no scan would be processed."""
+def nothing_usable(
+    campaign: Campaign, rows: InventoryRows, *, with_reason: bool = True
+) -> list[str]:
+    """Report if no scan would be processed, with the first reason."""
     everything = [*campaign.scans, *(scan.name for scan in campaign.refused)]
     if not everything or campaign.selected_scans(rows):
         return []
@@ -279,7 +281,7 @@ def nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
         *(rows[s]["reason"] for s in campaign.scans if s in rows and rows[s]["reason"]),
         *(scan.refused for scan in campaign.refused),
     ]
-    why = f"; the first reason: {reasons[0]}" if reasons else ""
+    why = f"; the first reason: {reasons[0]}" if reasons and with_reason else ""
     takes_in = "; select: yes in scans.tsv includes a scan that is only incomplete or undersized"
     takes_in *= any(scan.select != "yes" for scan in campaign.scans.values())
     return [

@@ -21,7 +21,7 @@ from tomopipe.campaign.files import Files
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.cor.outliers import Fix
-from tomopipe.errors import TomopipeError, grouped
+from tomopipe.errors import TomopipeError, grouped, scans_named
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.reruns.reasons import (
@@ -39,7 +39,7 @@ from tomopipe.reruns.target import Target
 from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
 
-_N_NAMED = 3  # scans in a reason
+_N_NAMED = 3  # differences in a reason
 _PENDING_COR = {"cor_px": -1.0, "source": "default"}  # entry of a scan whose COR is pending
 
 
@@ -386,9 +386,10 @@ class Settled:
             for scan, reason in reasons.items()
             if reason in (MISSING, UNREADABLE) or scans[scan].series not in self.waiting
         }
-        sure = [reason for scan, reason in due.items() if scan not in guessed]
+        sure = grouped((reason, scan) for scan, reason in due.items() if scan not in guessed)
         if sure:
-            self._add(step, "; ".join(dict.fromkeys(sure[:_N_NAMED])))
+            named = [text.replace("{scan}", scans_named(each)) for text, each in sure.items()]
+            self._add(step, "; ".join(named[:_N_NAMED]))
         elif reasons or self.waiting:
             self._add(step, IF_COR if due else IF_OTHER_COR, certain=False)
         else:

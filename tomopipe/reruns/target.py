@@ -303,7 +303,7 @@ class Target:
         return result
 
     def why_sidecar(self, scan: str, content: str) -> str:
-        """Say why a scan's sidecar is written; "" if it is ours and has the facts of `content`."""
+        """Say why the sidecar of {scan} is written; "" if it is ours and has these facts."""
         path, folder = self.sidecar(scan), self.campaign.directory
         if not os.path.exists(where := self.staleness.receipts.path_of(path)):
             return MISSING
@@ -313,9 +313,9 @@ class Target:
             return UNREADABLE
         if "cor_px" in others:
             before_px, source = present.get("cor_px"), facts.get("source", "")
-            return of_cor(scan, before_px, facts["cor_px"], source)
+            return of_cor("{scan}", before_px, facts["cor_px"], source)
         if others:
-            return f"{', '.join(others)} of the COR changed"
+            return f"{', '.join(others)} of {{scan}} changed"
         owner = sidecar.owner(where) if _is_outside(path) else None
         return "" if owner is None or _is(owner, folder) else f"the campaign was moved from {owner}"
 

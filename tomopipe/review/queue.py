@@ -70,6 +70,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
     select, manual = cells.get("select") or "auto", CorText(cells.get("cor_px", ""))
     scan = replace(scan, select=select, manual=manual)
     state, prediction = scan.state, scan.prediction
+    warnings = () if state in NOT_SELECTED else (*scan.ignored_manual, *scan.warnings_beside)
     return {
         "scan": scan.name,
         "series": scan.series,
@@ -82,7 +83,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "confident_outlier": bool(scan.of_another_series),
         "first": state is State.DOUBTFUL and scan.is_confident_outlier,
         "why": scan.why,
-        "warnings": [] if scan.state in NOT_SELECTED else list(scan.warnings_beside),
+        "warnings": list(warnings),
         "select": select,
         "manual": manual.text,
         "note": cells.get("note", ""),

@@ -53,6 +53,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "index": record.index,
         "shape": record.shape,
         "warnings": [
+            *record.ignored_manual,
             *record.warnings,
             *([f"sweep of earlier options or files ({why_old})"] if grid and why_old else ()),
             *(_cut(store, name, cor_px) if grid else ()),

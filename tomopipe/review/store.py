@@ -15,6 +15,7 @@ from tomopipe.campaign.signs import State, state_of
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
+from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Fix, finite_median, limit_source
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
@@ -210,7 +211,7 @@ def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "before_px": fix.before_px if fix else None,
         "after_px": fix.after_px if fix else scan.shown[0],
         "source": (fix.source if fix else "") or scan.shown[1],
-        "manual": cells.get("cor_px", ""),
+        "manual": text if CorText(text := cells.get("cor_px", "")).px is not None else "",
     }
 
 

@@ -84,9 +84,8 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
     if not (is_of_watcher() or launch.is_lint()):
         refuse_no_file(campaign)
     # of a watcher rows may be written before their scans come
-    faults = unread_folders(campaign.config, campaign.directory) + campaign.table_faults()
-    for fault in [] if is_of_watcher() else faults + campaign.unmatched_overrides()[1]:
-        print(f"tomopipe: {fault}", file=sys.stderr)
+    if not is_of_watcher():
+        _say_faults(campaign)
     if launch.executes():
         _begin_run(campaign, config)
     elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -95,6 +94,16 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
             signal.SIGINT, lambda *_: sys.exit("tomopipe: stopped before anything was begun.")
         )
     return campaign
+
+
+def _say_faults(campaign: Campaign) -> None:
+    """Name faults of the configuration and the campaign table with which a run begins."""
+    of_table = campaign.table_faults()
+    folders = unread_folders(campaign.config, campaign.directory)
+    for fault in (*folders, *of_table, *campaign.unmatched_overrides()[1]):
+        print(f"tomopipe: {fault}", file=sys.stderr)
+    for fault in of_table[:_MOST_SAID]:  # `tomopipe run` shows it at once
+        progress.tell(says=fault)
 
 
 def _refuse_volumes(campaign: Campaign) -> None:

@@ -84,6 +84,7 @@ def run_command(
     user's profile, or the path of one; a `--profile` among the `options` for Snakemake takes
     precedence. A folder without a campaign is refused, and names that SLURM does not have.
     """
+    _refuse_dots(options)
     if any(option.split("=")[0] == "--profile" for option in options):
         profile = ""
     if profile == str(directory / "slurm"):
@@ -106,6 +107,19 @@ def run_command(
         *("--directory", str(directory)),
         *options,
     ]
+
+
+def _refuse_dots(options: Sequence[str]) -> None:
+    """Raise for `--config a.b=1`, of which Snakemake shows a traceback."""
+    name = ""
+    for option in options:
+        name, _, text = option.partition("=") if option.startswith("-") else (name, "", option)
+        block, dot, key = text.partition("=")[0].partition(".")
+        if name in ("--config", "-C") and dot:
+            raise TomopipeError(
+                f"--config {text}: Snakemake sets no key inside a block. Write it into {CONFIG}, "
+                f"as {block}: {{{key}: {text.partition('=')[2]}}}"
+            )
 
 
 def start(

@@ -103,12 +103,11 @@ def test_check_names_line_and_remedy_of_each_problem():
     problems = check_table(rows, ["tooth_001", "tooth_002"])
     assert problems == [
         "line 3: no scan tooth_01 in the campaign; did you mean tooth_001?",
-        "line 3: cor_px of tooth_01 is '1024,5'; expected a number with a decimal point, "
-        "such as 1024.50, or nothing",
+        "line 3: cor_px of tooth_01 is '1024,5', which counts as no COR; write 1024.5, or nothing",
         "line 5: the scan is missing; write its name or remove the row",
         "line 6: no scan other in the campaign",
-        "line 6: cor_px of other is 'nan'; expected a number with a decimal point, "
-        "such as 1024.50, or nothing",
+        "line 6: cor_px of other is 'nan', which counts as no COR; write a number with a decimal "
+        "point, such as 1024.50, or nothing",
         "line 7: '77' has no column header and is not read",
     ]
     assert check_table([Row("tooth_001", "yes", CorText("1024.5"), "fine", 2)], ["tooth_001"]) == []

@@ -168,13 +168,16 @@ def test_set_changes_one_cell(campaign, results):
 
 
 def test_set_says_where_it_has_no_effect(campaign, results):
-    said = "It has no effect while the scan is not selected: "
+    said = "This COR has no effect while a_1 is not selected: "
     text = call(campaign, "set", "b [red] 2", "7")
-    assert text.splitlines() == ["b [red] 2: cor_px 7.00", f"{said}skipped by the inventory"]
-    assert said not in call(campaign, "set", "b [red] 2", "--clear")
+    assert text.splitlines() == [
+        "b [red] 2: cor_px 7.00",
+        f"{said.replace('a_1', 'b [red] 2')}skipped by the inventory",
+    ]
+    assert "no effect" not in call(campaign, "set", "b [red] 2", "--clear")
     (campaign / "scans.tsv").write_text("scan\tselect\na_1\tno\n")
     assert call(campaign, "set", "a_1", "7", "-n").endswith(f"{said}select: no\n")
-    assert said not in call(campaign, "set", "a_2", "7")
+    assert "no effect" not in call(campaign, "set", "a_2", "7")
 
 
 def test_set_takes_a_note_and_clears(campaign):

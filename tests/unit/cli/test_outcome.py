@@ -63,4 +63,15 @@ def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(
     (tmp_path / "truth.json").write_text(truth)
     show(made.campaign(), is_whole=False)
     said = " ".join(capsys.readouterr().out.split())
-    assert ("50.00 +0.12" in said, "fixed pattern" in said) == (is_shown, is_shown), said
+    assert ("50.00 +0.12" in said, "fixed pattern" in said) == (is_shown, False), said
+
+
+def test_the_note_of_a_scan_is_its_last_remark(tmp_path, capsys):
+    made = Made(tmp_path)
+    made.scan("a_1", series="a", manual="50.5", note="by eye")
+    made.predict("a_1", 50.0)
+    made.resolve("a_1", 50.5, "manual")
+    made.write()
+    show(made.campaign(), is_whole=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "a_1 50.50 by hand 0.93 ◆ manual by eye" in said, said

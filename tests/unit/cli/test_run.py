@@ -106,6 +106,12 @@ def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
     assert text.count("no volume") <= 1
 
 
+def test_of_a_run_that_was_killed_no_text_of_snakemake_is_shown(campaign, does):
+    does("print('Building DAG of jobs...', flush=True); import os; os.kill(os.getpid(), 9)")
+    status, text = call("run", campaign)
+    assert (status, "Building" in text, "\nkilled: 0 of 0 jobs" in text) == (1, False, True), text
+
+
 def test_an_error_before_it_begins_stands_alone(campaign, does_alone):
     code = "import sys; print('Using profile'); sys.exit('tomopipe: scans.tsv: x\\nline 3: y')"
     does_alone(code)
@@ -129,9 +135,36 @@ def test_an_error_of_snakemake_before_any_job_stands_alone(campaign, does):
 
 def test_a_scan_that_is_named_as_a_target_is_told_how(campaign, does):
     (campaign / "raw" / "a_1.h5").touch()
-    does("print('Building DAG of jobs...', 'No rule to produce a_1 (if', sep='\\n'); sys.exit(1)")
+    print_text = "print('Building DAG of jobs...', 'No rule to produce {} (if', sep='\\n');"
+    does(print_text.format("a_2") + "sys.exit(1)")
+    text = call("run", campaign, "--", "a_2")[1]
+    expected = ["a_2: Snakemake has no rule for this target.", "no job began.", "1"]
+    assert text.splitlines()[1:] == expected
+    does(print_text.format("a_1") + "sys.exit(1)")
     text = call("run", campaign, "--", "a_1")[1]
-    assert "a_1 is a scan; its volume: tomopipe run a_1\n" in text
+    expected = ["a_1 is a scan; its volume: tomopipe run a_1", "no job began.", "1"]
+    assert text.splitlines()[1:] == expected
+
+
+def test_errors_of_snakemake_before_it_begins_are_one_sentence(campaign):
+    for options, says in (
+        (["--profile", "no/such"], "Error: profile directory given (no/such), but no"),
+        (
+            ["--configfile", "none"],
+            "FileNotFoundError: [Errno 2] No such file or directory: 'none'",
+        ),
+        (["--config", "none"], "ValueError: Invalid config definition: Config entries have to"),
+    ):
+        status, text = call("run", campaign, "--", *options)
+        said, end = text.splitlines()[1:]
+        assert (status, said[: len(says)], end) == (1, says, "1"), text
+
+
+@pytest.mark.parametrize("options", [["--config=a.b=1"], ["-C", "c=2", "a.b=1", "--cores", "2"]])
+def test_a_key_with_dots_is_refused_with_what_to_write(campaign, options):
+    status, text = call("run", campaign, "--", *options)
+    assert (status, text.startswith("--config a.b=1: Snakemake sets no key")) == (1, True), text
+    assert "as a: {b: 1}" in text
 
 
 def test_a_dry_run_shows_no_job_at_work(campaign, does_alone):

@@ -39,6 +39,17 @@ def test_check_shows_the_datasets_of_a_file_that_is_not_recognised_and_the_key(s
     assert not check.examine(load_campaign(site / "c")).errors
 
 
+def test_a_reason_is_named_once_though_datasets_differ_in_size(site):
+    for n in (1, 2, 3):
+        with h5py.File(site / f"odd_{n}.h5", "w") as file:
+            file["entry/frames"] = np.zeros((4 + n, 3, 4), "u2")
+    assert init(site / "c", site / "odd_*.h5").exit_code == 0
+    status, shown = run_check(site / "c")
+    assert (status, shown.count("no /exchange/data and no NXtomo entry")) == (1, 1), shown
+    assert "warning: 3 scans (odd_1, odd_2, odd_3): skipped: no /exchange/data" in shown
+    assert "it has /entry/frames error: none of 3 scans" in shown
+
+
 @pytest.fixture
 def small_queue(site, monkeypatch):
     """A cluster that ends each job after ten minutes."""
@@ -132,7 +143,8 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
     (tmp_path / "scans.tsv").write_text("scan\tselect\na_1\tno\n")
     status, shown = run_check(tmp_path)
     assert (status, "Ready" in shown) == (1, False)
-    assert "none of 4 scans can be used (1 have select: no); the first reason: angles" in shown
+    assert "none of 4 scans can be used (1 have select: no). Repair the files" in shown
+    assert shown.count("about 180 degrees in rad") == 1
     (tmp_path / "scans.tsv").write_text("scan\tselect\na_3\tno\n")
     overrides = (
         "overrides:\n- {scans: [a_2], input: {angle_unit: rad}}\n"

@@ -1,5 +1,7 @@
 """Jobs that the next run is expected to execute; real runs are in tests/workflow/test_reruns.py."""
 
+import json
+
 import h5py
 import pytest
 
@@ -94,6 +96,21 @@ def test_a_scan_that_gets_no_cor(folder, on_missing):
     rules = {job.rule for job in found.jobs}
     after = {"export_star", "report"} if on_missing == "skip" else set()
     assert rules == {"inventory", "fix_cor", "resolve_cor"} | after
+
+
+def test_changes_of_sidecars_name_their_scans(folder):
+    scans = ("a_1", "a_4", "a_5")
+    for name in scans[1:]:
+        write_scan(folder / "raw" / f"{name}.h5", **SIZE)
+    rows = [f"{name}\tauto\t32.00\t\n" for name in scans]
+    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\n" + "".join(rows))
+    found = expected(folder)
+    for scan, text in found.target.sidecars(found.cors, {}).items():
+        other = {"cor_px": 31.0} if scan == "a_5" else {"source": "ai"}
+        write_json(json.loads(text) | other, folder / "raw" / f"{scan}.cor.json")
+    assert jobs(folder)["sidecar", ""].reason == (
+        "before_px, source of 2 scans (a_1, a_4) changed; COR of a_5: 31.00 -> 32.00, by hand"
+    )
 
 
 def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):

@@ -67,6 +67,14 @@ def test_a_confident_outlier_that_was_kept_comes_first(tmp_path):
     assert entries(collect(made.campaign()), by_hand)[0]["scan"] == "wood_1"
 
 
+@pytest.mark.parametrize("scan", ["bone_001", "bone_005", "bone_006", "bone_008"])
+def test_a_cor_of_the_table_that_cannot_be_read_is_said_once(record, scan):
+    cells = CELLS | {scan: {"select": "auto", "cor_px": "513,6", "note": ""}}
+    entry = by_name(record, cells)[scan]
+    said = "; ".join([entry["why"], *entry["warnings"]])
+    assert said.count("'513,6' is not a number") == 1, said
+
+
 def test_a_scan_that_is_ok_with_a_warning_comes_before_the_others_and_says_it(record):
     scans = {scan.name: scan for scan in record.scans}
     prediction = scans["bone_001"].prediction

@@ -26,7 +26,7 @@ function head(data) {
   return el("div", {},
     el("h2", {}, data.scan),
     el("p", { class: "quiet" }, `${data.series || "(no series)"} · ${data.index} · ${shape}`),
-    data.cells.cor_px
+    Number(data.cells.cor_px)
       ? el("p", { class: "big" }, `${data.cells.cor_px} px`, el("small", {}, " by hand"))
       : el("p", { class: "big" }, data.known_px === null ? "no COR" : `${px(data.known_px)} px`, el("small", {}, ` ${signs.sources[data.source] || data.source}`)),
     data.volume ? el("p", {}, el("a", { href: `volume.html#${encodeURIComponent(data.scan)}`, target: "_blank" }, "Volume")) : null,
