@@ -122,9 +122,9 @@ def _refuse_volumes(campaign: Campaign) -> None:
 
 def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     """Make the folder of a run; refuse while another is under way."""
-    for option in ("--cores", "--jobs"):
-        if launch.option(option) == "0":
-            raise TomopipeError(f"{option} 0: expected at least 1, else no job can run.")
+    for option in (("--cores", "-c"), ("--jobs", "-j")):
+        if launch.option(*option) == "0":
+            raise TomopipeError(f"{option[0]} 0: expected at least 1, else no job can run.")
     if reason := closed_folders(campaign):
         raise TomopipeError(reason)
     _refuse_no_gpu(campaign)

@@ -42,11 +42,15 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 _PROFILES = ("profile.yaml", "config.yaml")
+# short options of Snakemake, of which the last may have a value
+_SHORT = re.compile("-([A-Za-z]*?)(?:([CORPTUcdejqsw])=?(.*))?")
 # options with which Snakemake looks at a campaign, or changes only what it knows of one
 _LOOKS = (
     *("--dry-run", "--dryrun", "--summary", "--detailed-summary", "--lint", "--unlock", "--touch"),
     *("--dag", "--rulegraph", "--filegraph", "--d3dag", "--report", "--archive", "--list-rules"),
     *("--list", "--list-target-rules", "--list-changes", "--list-untracked", "--list-conda-envs"),
+    *("--list-input-changes", "--list-params-changes", "--lt", "--lc", "--li", "--lp", "--lu"),
+    *("-n", "-S", "-D", "-l", "-t", "--cm"),
     *("--cleanup-metadata", "--cleanup-shadow", "--delete-all-output", "--delete-temp-output"),
     *("--print-compilation", "--generate-unit-tests", "--containerize", "--export-cwl"),
     *("--conda-create-envs-only", "--conda-cleanup-envs", "--draft-notebook", "--edit-notebook"),
@@ -264,29 +268,44 @@ def is_lint() -> bool:
 
 def is_dry() -> bool:
     """Tell whether this call only shows what a run would do."""
-    return _has(("--dry-run", "--dryrun"), "n", sys.argv)
+    return _has(("--dry-run", "--dryrun", "-n"))
 
 
 def executes(command: Sequence[str] | None = None) -> bool:
     """Tell whether this call, or that command, runs jobs, if any are missing."""
-    return not _has(_LOOKS, "nSDl", sys.argv if command is None else command)
+    return not _has(_LOOKS, command)
 
 
 def forces() -> bool:
     """Tell whether the call names rules or files to be made although right, or to be left out."""
-    return _has(("--force", "--forceall", "--forcerun", "--omit-from"), "fFRO", sys.argv)
+    long = ("--force", "--forceall", "--forcerun", "--omit-from")
+    return _has((*long, "-f", "-F", "-R", "-O"))
 
 
 def cuts() -> bool:
     """Tell whether the call ends at a rule, or is of a batch."""
-    return _has(("--until", "--batch"), "U", sys.argv)
+    return _has(("--until", "--batch", "-U"))
 
 
-def _has(long: Sequence[str], short: str, command: Sequence[str]) -> bool:
-    """Tell whether a command has one of these options; short ones also among others, as in -np."""
-    names = [argument.partition("=")[0] for argument in command[1:]]
-    letters = "".join(name for name in names if re.fullmatch(r"-[A-Za-z]+", name))
-    return not set(long).isdisjoint(names) or not set(short).isdisjoint(letters)
+def _has(names: Sequence[str], command: Sequence[str] | None = None) -> bool:
+    """Tell whether this call, or that command, has one of these options."""
+    return not _options(command).keys().isdisjoint(names)
+
+
+def _options(command: Sequence[str] | None = None) -> dict[str, str]:
+    """Return the options of this call, or of a command, with values: -nc4 is -n, and -c with 4."""
+    options: dict[str, str] = {}
+    words = (sys.argv if command is None else command)[1:]
+    for number, word in enumerate(words, start=1):
+        following = "".join(words[number : number + 1])
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            options[name] = value if equals else following
+        elif short := _SHORT.fullmatch(word):
+            flags, name, value = short.groups()
+            options |= dict.fromkeys((f"-{flag}" for flag in flags), "")
+            options |= {f"-{name}": value or following} if name else {}
+    return options
 
 
 def is_remote() -> bool:
@@ -302,12 +321,8 @@ def option(*names: str) -> str:
 
 def _argument(*names: str) -> str | None:
     """Return the value of an option on the command line; None if it is not there."""
-    arguments = sys.argv[1:]
-    for number, argument in enumerate(arguments, start=1):
-        name, equals, value = argument.partition("=")
-        if name in names:
-            return value if equals else "".join(arguments[number : number + 1])
-    return None
+    options = _options()
+    return next((options[name] for name in names if name in options), None)
 
 
 @cache

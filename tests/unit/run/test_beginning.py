@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -81,6 +82,29 @@ def test_ctrl_c_ends_a_look_with_one_sentence(campaign):
     shown = begin(campaign, interrupted, "--dry-run")
     says = "tomopipe: stopped before anything was begun.\n"
     assert (shown.returncode, shown.stderr) == (1, says)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("-call", "runs"),  # as many people type it
+        ("-kpc2", "runs"),
+        ("-sSnakefile", "runs"),
+        ("-Rfull_recon -c=2", "runs"),
+        ("-pnc2", "looks"),
+        ("-t", "looks"),
+        ("--lt", "looks"),
+        ("--li", "looks"),
+        ("--list-params-changes", "looks"),
+        ("-c0", "tomopipe: --cores 0: expected at least 1, else no job can run."),
+        ("-kc 0", "tomopipe: --cores 0: expected at least 1, else no job can run."),
+        ("-j 0", "tomopipe: --jobs 0: expected at least 1, else no job can run."),
+    ],
+)
+def test_short_options_are_read_as_snakemake_reads_them(campaign, options, says):
+    done = begin(campaign, "", *options.split())
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "a_1.h5" not in line]
+    assert [re.sub(r"^results/.runs/.*", "runs", line) for line in lines] == [says]
 
 
 def test_in_a_copy_the_queue_of_the_run_that_was_copied_is_left_alone(campaign):
