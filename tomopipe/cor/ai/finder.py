@@ -145,8 +145,9 @@ def confidence_features(
     away = np.abs(np.array(list(refinement.all_px.values())) - cor_px)
     valid, best = _kinds(inputs)
     rotation = refinement.rotation
-    is_known = rotation is not None and np.isfinite(rotation).all()
-    rotates, stays = rotation if rotation is not None and is_known else _ROTATION
+    if rotation is None or not np.isfinite(rotation).all():
+        rotation = _ROTATION
+    rotates, stays = rotation
     return np.array(
         [
             _log_odds(share),
