@@ -30,7 +30,7 @@ DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warni
 OTHER_ANGLES = "other angles than those of the file"  # a note begins so
 UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning that becomes an error begins so
-CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file
+LOOK_LIKE = "angles look like "  # an error begins so, after the file
 _NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
 _REMARK = "#%"  # what a line of remarks begins with
 _COMMA = re.compile(r"[-+]?\d+,\d+")
@@ -100,7 +100,7 @@ def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple
             # the last angle of the range is taken, or the one before it
             nearest = min(span, span_deg(theta_deg), key=lambda s: abs(s * scale - range_deg))
             if abs(nearest * scale - range_deg) <= _NEAR * range_deg:
-                fault = f"{CANNOT_BE}they cover {span:.6g}, about {range_deg} degrees in {unit}"
+                fault = f"{LOOK_LIKE}{unit} (span {span:.6g}, about {range_deg} degrees)"
                 right = "rad if they are radians" if unit == "deg" else "deg if they are degrees"
                 return f"{fault}; set input.angle_unit: {unit}, or {right}", ""
     if 0 < span < _FEW_DEG or span > _MANY_DEG:

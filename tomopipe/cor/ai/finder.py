@@ -229,7 +229,7 @@ def find_ai(
     )
     penalty = "the measures do not agree well enough"
     if confidence < AMBIGUOUS_BELOW:
-        penalty = f"the axis may be elsewhere, such as at {_other_px(inputs, output):.1f} px"
+        penalty = f"second candidate: {_other_px(inputs, output):.1f} px"
     return make_answer(
         METHOD,
         combined_px(inputs, output, refinement),
