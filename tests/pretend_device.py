@@ -68,7 +68,7 @@ class PretendDevice(LoggedDevice):
     def note(self, event):
         pretend_cupy.in_stream(lambda: self.log.append(event))
 
-    def taken_bytes(self):
+    def used_bytes(self):
         return self.n_downloaded
 
 

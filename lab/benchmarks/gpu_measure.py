@@ -60,7 +60,7 @@ def start(n, n_angles):
         "own_kernels": not cuda.is_plain,
         "ready_s": ready_s,
         "next_kernel_s": time.perf_counter() - began,
-        "taken_MB": gpu().taken_bytes() / 1e6,
+        "taken_MB": gpu().used_bytes() / 1e6,
     }
 
 
@@ -100,11 +100,11 @@ def memory(n, n_angles):
     for n_cols, n_slices in ((n // 2, 16), (n, 16), (n, 4), (2 * n, 16)):
         scan = simulated(n_angles * n_cols // n, n_cols)
         gpu().release()
-        before = gpu().taken_bytes()
+        before = gpu().used_bytes()
         stream_blocks(gpu(), scan, MAKERS["tomopipe"](xp, scan, n_slices), 4 * n_slices, n_slices)
         inputs = MemoryInputs(len(scan.theta_rad), n_cols, n_cols, itemsize=2)
         result[f"{n_cols} x {n_slices}"] = {
-            "taken_GB": (gpu().taken_bytes() - before) / 1e9,
+            "taken_GB": (gpu().used_bytes() - before) / 1e9,
             "formula_GB": gpu_bytes(inputs, n_slices) / 1e9,
         }
     small, few = n // 2, n_angles // 2

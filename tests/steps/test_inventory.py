@@ -193,8 +193,8 @@ def test_angles_in_another_unit_are_refused_until_the_unit_is_told(tmp_path, uni
     write(tmp_path / "s_2.h5", theta=np.linspace(0, 180, 40) * factor)
     row = take(tmp_path)["s_2"]
     assert not row["keep"]
-    assert row["reason"].startswith("angles that cannot be degrees: they cover ")
-    assert row["reason"].endswith("or to deg if they are degrees (/exchange/theta)")
+    assert row["reason"].startswith("angles look like ")
+    assert row["reason"].endswith("or deg if they are degrees (/exchange/theta)")
     assert row["n_cols"] is None  # not even `select: yes` takes it in
     with_unit = entry(tmp_path / "s_2.h5", own={"input": {"angle_unit": unit}})
     row = take(tmp_path, [entry(tmp_path / "s_1.h5"), with_unit])["s_2"]

@@ -29,7 +29,7 @@ from tomopipe.reruns.option_faults import (
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled, expected_inventory
-from tomopipe.scans.angle_lists import CANNOT_BE
+from tomopipe.scans.angle_lists import LOOK_LIKE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT
 from tomopipe.stream.source import check_scratch
@@ -147,7 +147,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             reason = rows[scan]["reason"]
             if scan in missing:
                 reason += f": {some_of(list(missing.values()), 3)}"
-            asks_for_unit = reason.startswith(CANNOT_BE) and campaign.scans[scan].select == "no"
+            asks_for_unit = reason.startswith(LOOK_LIKE) and campaign.scans[scan].select == "no"
             if reason == NO_ANGLES:
                 reason = "; ".join(filter(None, [reason, _likely_angles(campaign, scan)]))
             if reason and not asks_for_unit:  # not of unselected scans

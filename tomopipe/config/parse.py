@@ -305,7 +305,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
     """Return one line per key; all failed branches of a union are one problem."""
     refused: dict[str, tuple[KeyPath, Any, list[str]]] = {}
     for problem in error.errors():
-        key_path, value, kind = _known(problem["loc"]), problem["input"], problem["type"]
+        key_path, value, kind = _key_path(problem["loc"]), problem["input"], problem["type"]
         key, message = _label(key_path), problem["msg"].removeprefix("Value error, ")
         if kind == "string_type" and isinstance(value, Mapping) and _fields_at(key_path):
             continue  # a block was meant, whose own problems are reported
@@ -354,7 +354,7 @@ def nearest(word: str, choices: list[str]) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
-def _known(location: KeyPath) -> KeyPath:
+def _key_path(location: KeyPath) -> KeyPath:
     """Return the keys, and items that may be blocks, of pydantic's path; the last may be unknown.
 
     If another value is allowed instead of a block, the path also has the types that were tried.

@@ -117,7 +117,7 @@ def proven_stop_deg(sinograms: Image) -> float:
     `sinograms` (n_rows, n_frames, n_cols) are cleaned rows, -log, in the order in which they were
     taken, at equal steps. Standard errors are from the scatter of rows and spatial frequencies.
     """
-    view = _seen(sinograms)
+    view = _find_sample(sinograms)
     if view is None:
         return 0.0
     few = replace(view, lines=view.lines[evenly_spread(len(view.lines), _COUNTING_ROWS)])
@@ -150,7 +150,7 @@ def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float
     give. Other ranges than these two cannot be told: the stated one has to fit much worse.
     """
     wider = [n_180 for n_180 in _N_180[:2] if 180 * n_180 >= _MUCH_WIDER * stated_deg]
-    view = _seen(sinograms) if wider else None
+    view = _find_sample(sinograms) if wider else None
     if view is None:
         return 0.0
     channels = _channels(view, cor_px, max(wider))
@@ -205,7 +205,7 @@ def _decides(beyond: float, error: float, end: float, least: float = SIGNIFICANC
     return near and abs(beyond - (1 - end)) >= least * error
 
 
-def _seen(lines: Image) -> _View | None:
+def _find_sample(lines: Image) -> _View | None:
     """Find where the sample is in cleaned rows; None where there is none."""
     mean = np.abs(lines.mean(axis=(0, 1)))
     filled = np.flatnonzero(mean > _FAINT * mean.max())

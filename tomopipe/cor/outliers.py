@@ -273,10 +273,10 @@ def _confident_outlier(start: Fix, replaced: Fix, confidence: float) -> Fix:
 def _filled(row: Fix, donors_px: list[float], member: Member) -> Fix:
     """Give a scan without a COR the mean of the donors, or note why it cannot have it."""
     why = member.no_cor_reason
-    not_asked = why == NOT_ASKED  # resolve_cor has to know
+    is_without_method = why == NOT_ASKED  # resolve_cor has to know
     if row.after_px is not None:
         bridged = row.before_px is None
-        return _noted(row, NOT_ASKED) if bridged and not_asked else row
+        return _noted(row, NOT_ASKED) if bridged and is_without_method else row
     no_cor = f"no COR ({why})" if why else "no COR"
     if not donors_px:
         return _noted(row, f"{no_cor}, and none in the series to fill it from")
@@ -284,7 +284,7 @@ def _filled(row: Fix, donors_px: list[float], member: Member) -> Fix:
     if not is_valid(cor_px, member.n_cols):
         return _noted(row, f"{no_cor}, mean of the series {off_detector(cor_px, member.n_cols)}")
     row = replace(row, after_px=cor_px, source="series-mean")
-    remark = no_cor if not_asked else "no COR"
+    remark = no_cor if is_without_method else "no COR"
     return _noted(row, f"{remark}, mean of {len(donors_px)} of the series")
 
 

@@ -133,7 +133,7 @@ class Prepared:
         lines = {"pairs": images, "rows": rows, "difference": most, "moving": without}
         return {kind: of_kind for kind, of_kind in lines.items() if of_kind is not None}
 
-    def lines_as_taken(self, n_rows: int) -> Image:
+    def lines_by_time(self, n_rows: int) -> Image:
         """Return up to `n_rows` rows to match, in the order of acquisition."""
         return self.lines_to_match[:n_rows, np.argsort(self.angles.order)]
 

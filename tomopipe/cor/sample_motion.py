@@ -90,7 +90,7 @@ def _neighbours(prepared: Prepared) -> _Pairs | None:
     steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
     if len(steps_rad) < _MIN_ANGLES or not median_rad:
         return None
-    matches = match(prepared.lines_as_taken(_MAX_ROWS), slice(0, -1), slice(1, None), _REACH)
+    matches = match(prepared.lines_by_time(_MAX_ROWS), slice(0, -1), slice(1, None), _REACH)
     return _relative(matches, steps_rad <= _ALONG * median_rad)
 
 
@@ -141,7 +141,7 @@ def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
     first, second = scan[np.argmin(apart_rad, axis=1)][same], more[same]
     if not len(first) or second[0] < scan[0]:
         return None
-    matches = match(prepared.lines_as_taken(_MAX_ROWS), first, second, _REACH)
+    matches = match(prepared.lines_by_time(_MAX_ROWS), first, second, _REACH)
     best_px, misfit = _peaks(matches)
     unmoved = 1 - matches[:, matches.shape[1] // 2]
     gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
@@ -254,7 +254,7 @@ def unmatched(prepared: Prepared) -> tuple[float, float] | None:
     n_pairs = first.shape[1]
     if n_pairs < _LEAST_PAIRS:
         return None
-    lines = prepared.lines_as_taken(_CHANGE_ROWS)
+    lines = prepared.lines_by_time(_CHANGE_ROWS)
     changes = [
         lines[:, later] - lines[:, earlier] for earlier, later in (first, neighbour, repeated)
     ]
@@ -322,8 +322,8 @@ def leaves_path(prepared: Prepared) -> Floats | None:
     chosen = evenly_spread(len(prepared.rows.theta_rad), _MOST_ANGLES)
     if not prepared.rows.minus_log or len(chosen) < _DRIFT_LEAST_IN_PART * _DRIFT_PARTS:
         return None
-    as_taken = np.argsort(prepared.angles.order[chosen])
-    theta_rad = prepared.angles.theta_rad[chosen][as_taken]
+    by_time = np.argsort(prepared.angles.order[chosen])
+    theta_rad = prepared.angles.theta_rad[chosen][by_time]
     still = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
     rows = prepared.plain[:_DRIFT_ROWS]
     courses, errors = [], []
@@ -332,7 +332,7 @@ def leaves_path(prepared: Prepared) -> Floats | None:
         moments = result and mass_and_centre(result[0])
         if not moments:
             continue
-        mass, centre = (values[as_taken] for values in moments)
+        mass, centre = (values[by_time] for values in moments)
         off_px = prepared.match_binning * (centre - still @ np.linalg.lstsq(still, centre)[0])
         courses.append(_in_parts(off_px))
         # what makes the mass vary may be anywhere in the row

@@ -102,9 +102,9 @@ def band_pass(lines: Image, short_px: float, long_px: float) -> Image:
     return smooth - ndimage.gaussian_filter1d(lines, long_px, axis=-1, mode="nearest")
 
 
-def binning_to(n_wanted: int, n_cols: int) -> int:
+def binning_to(n_left: int, n_cols: int) -> int:
     """Return how many columns to average so that about so many are left."""
-    return max(1, round(n_cols / n_wanted))
+    return max(1, round(n_cols / n_left))
 
 
 def bin_columns(lines: Image, binning: int) -> Image:

@@ -79,7 +79,7 @@ def warn_of_slips(prepared: Prepared) -> str:
     uneven = runs[:, largest[size[largest] >= _SLIP_STEPS]].T.tolist()
     if not uneven:
         return ""
-    lines = prepared.lines_as_taken(_ALL_ROWS)
+    lines = prepared.lines_by_time(_ALL_ROWS)
     slips = [run for run in uneven if _go_on(lines, position, abs(step_rad), *run)]
     if not slips:
         return ""
@@ -173,7 +173,7 @@ def _closes(prepared: Prepared, cor_px: float) -> bool:
     covered_deg = np.ptp(theta_deg)
     if not _CLOSING_DEG[0] <= covered_deg <= _CLOSING_DEG[1] or not _is_even(theta_deg):
         return False
-    lines = prepared.lines_as_taken(_MAX_ROWS)
+    lines = prepared.lines_by_time(_MAX_ROWS)
     n_angles = lines.shape[1]
     neighbours = _least(match(lines, slice(0, -1), slice(1, None)))
     first = np.array([0, 0])

@@ -149,7 +149,7 @@ def _wrong_slice(cupy: ModuleType) -> str:
         with claimed_gpu(cupy, wait=False):
             return _choose_kernels(cupy)
     except Exception as error:
-        if _is_taken(error):
+        if _is_in_use(error):
             return ""
         raise
     finally:
@@ -164,7 +164,7 @@ def _choose_kernels(cupy: ModuleType) -> str:
         cuda.is_plain, error = False, None
         fault = _fault_of_slice(cupy)
     except Exception as raised:
-        if _is_taken(raised):
+        if _is_in_use(raised):
             raise
         fault, error = f"{type(raised).__name__}: {raised}", raised
     if not fault:
@@ -206,7 +206,7 @@ def _fault_of_slice(cupy: ModuleType) -> str:
     return f"a slice differs from the CPU's by {share:.2g} of its largest value"
 
 
-def _is_taken(error: BaseException) -> bool:
+def _is_in_use(error: BaseException) -> bool:
     """Tell whether an error says that a GPU is in exclusive use by other jobs."""
     return out_of_memory(error) or "DevicesUnavailable" in str(error)
 
@@ -280,7 +280,7 @@ class CudaDevice:
         free, _ = self.xp.cuda.runtime.memGetInfo()
         return int(free + self.xp.get_default_memory_pool().free_bytes())
 
-    def taken_bytes(self) -> int:
+    def used_bytes(self) -> int:
         """Return the memory in use on the device (bytes): its peak since the last `release`."""
         self.use()
         free, total = self.xp.cuda.runtime.memGetInfo()

@@ -50,23 +50,23 @@ def reconstruct_batch(
     """
     weights = overlap_weights(plan.n_cols, cor_px, plan.unpaired) if plan.full_rotation else None
     if isinstance(sinograms, Rows):
-        take = partial(_make, sinograms.of, weights)
+        rows_of = partial(_computed_rows, sinograms.of, weights)
     else:
         if weights is not None:
             sinograms = sinograms * weights
         elif len(sinograms) < len(cor_px):
             sinograms = np.broadcast_to(sinograms, (len(cor_px), *sinograms.shape[1:]))
-        take = partial(_find, np.ascontiguousarray(sinograms, np.float32))
-    _reconstruct(partial(_fill_from_rows, take), plan, cor_px, images, threads)
+        rows_of = partial(_stored_rows, np.ascontiguousarray(sinograms, np.float32))
+    _reconstruct(partial(_fill_from_rows, rows_of), plan, cor_px, images, threads)
 
 
-def _find(sinograms: NDArray[np.float32], angles: NDArray[np.intp]) -> _Rows:
+def _stored_rows(sinograms: NDArray[np.float32], angles: NDArray[np.intp]) -> _Rows:
     """Locate the rows of some angles."""
     n_slices, n_angles, n_cols = sinograms.shape
     return sinograms.reshape(-1), angles * n_cols, n_angles * n_cols, n_slices, n_cols
 
 
-def _make(
+def _computed_rows(
     of: Callable[[NDArray[np.intp]], NDArray[np.float32]],
     weights: NDArray[np.float32] | None,
     angles: NDArray[np.intp],
@@ -159,14 +159,14 @@ def _joined(ranges: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]
     return joined
 
 
-def _fill_from_rows(take: Callable[[NDArray[np.intp]], _Rows], batch: _Batch) -> None:
+def _fill_from_rows(rows_of: Callable[[NDArray[np.intp]], _Rows], batch: _Batch) -> None:
     """Make the samples of sinograms and spread them, chunk by chunk."""
     plan, lanes = batch.plan, batch.lanes
     n_bins = plan.n_padded // 2 + 1
     n_chunk = angles_at_once(plan.n_angles, n_bins)
     samples = aligned_empty(n_chunk * n_bins * 2 * len(lanes))
     for chunk in chunks_of(plan, n_chunk):
-        _from_rows(take, batch, chunk, samples)
+        _from_rows(rows_of, batch, chunk, samples)
         _spread_all(batch, spread, (samples, n_bins), chunk, (lanes + lanes,))
 
 
@@ -189,7 +189,7 @@ def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDA
 
 
 def _from_rows(
-    take: Callable[[NDArray[np.intp]], _Rows],
+    rows_of: Callable[[NDArray[np.intp]], _Rows],
     batch: _Batch,
     chunk: Chunk,
     samples: NDArray[np.float32],
@@ -203,7 +203,7 @@ def _from_rows(
     size = 2 * plan.n_padded * len(lanes)
 
     def fill(first: int, last: int) -> None:
-        located = take(angles[first:last])
+        located = rows_of(angles[first:last])
         rows_to_samples(*located, *common, first, aligned_empty(size), lanes)
 
     batch.team.run(fill, parts(len(angles), batch.team.threads))

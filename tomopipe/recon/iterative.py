@@ -240,8 +240,9 @@ def total_variation(
         `largest_gain` of the projector; None: it is computed.
     weigh : callable, optional
         Linear weighting of the residuals (shape of `sinogram`), such as the inverse covariance of
-        the noise, with values up to 1. None: equal weights. n_inner : int Steps of
-        `least_variation_near` in each step.
+        the noise, with values up to 1. None: equal weights.
+    n_inner : int
+        Steps of `least_variation_near` in each step.
 
     Other parameters as for `sirt`.
 

@@ -24,7 +24,7 @@ import numpy as np
 from tomopipe.errors import ScanError
 from tomopipe.scans.formats import HDF5
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
-from tomopipe.scans.raw_state import Path, companions, files_in, files_taken_from, objects_in
+from tomopipe.scans.raw_state import Path, companions, files_in, objects_in, source_files
 
 if TYPE_CHECKING:
     import h5py
@@ -75,7 +75,7 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
                 folders.append(beside)
             else:
                 yield os.path.splitext(beside)[1], beside
-        linked = [file for file in files_taken_from(path)[0] if os.path.isfile(file)]
+        linked = [file for file in source_files(path)[0] if os.path.isfile(file)]
         yield from ((f"link {number}", file) for number, file in enumerate(linked))
     for number, folder in enumerate(folders):
         for name in sorted(name for name, _ in files_in(folder)):

@@ -12,7 +12,7 @@ from tomopipe.campaign.files import SNAKEMAKE, STAR
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.config.blocks import NUMBERS
-from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
+from tomopipe.config.spans import first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import ScanError, TomopipeError, scans_named, some_of
 from tomopipe.storage.atomic import closed, giving_rights, is_protected
@@ -22,14 +22,8 @@ _N_NAMED = 4  # files named in an error
 _STEPS = ("try_recon", "full_recon", "export_stack")
 
 
-def fault_of_options(
-    campaign: Campaign, step: str, row: Mapping[str, str], cor_px: float | None = None
-) -> str:
-    """Say why a step would fail on a scan because of its options; "" if it would not.
-
-    `row` is the scan's row of the inventory, `cor_px` the COR of the volume (unbinned pixels) or
-    None.
-    """
+def _fault(campaign: Campaign, step: str, row: Mapping[str, str]) -> str:
+    """Say why a step would fail on the scan of this inventory row because of its options, or ""."""
     for_scan = campaign.for_scan(row["scan"])
     n_rows, n_cols = int(row["n_rows"]), int(row["n_cols"])
     config = for_scan.config
@@ -49,7 +43,7 @@ def fault_of_options(
             row_numbers(config.try_recon.row, n_rows)
             middle_of_sweep(config.try_recon, *columns)
         elif step == "full_recon":
-            _check_volume(campaign, row, columns, cor_px)
+            _check_volume(campaign, row, columns)
         else:
             first_and_last("export_star.rows", config.export_star.rows, n_rows)
     except ScanError as error:
@@ -61,20 +55,16 @@ def _numbers(row: Mapping[str, str]) -> dict[str, float | None]:
     return {name: float(row.get(name) or 0) or None for name in NUMBERS}
 
 
-def _check_volume(
-    campaign: Campaign, row: Mapping[str, str], columns: tuple[int, int], cor_px: float | None
-) -> None:
+def _check_volume(campaign: Campaign, row: Mapping[str, str], columns: tuple[int, int]) -> None:
     for_scan = campaign.for_scan(row["scan"])
     full, n_cols = for_scan.config.full_recon, columns[1] + 1 - columns[0]
     first_and_last("full_recon.rows", full.rows, int(row["n_rows"]))
-    if cor_px is not None:
-        check_place(cor_px, *columns, int(row["n_cols"]))
     if n_cols < full.binning:
         raise ScanError(f"full_recon.binning: {full.binning} is more than the {n_cols} columns")
     if full.crop_x != "all" or full.crop_y != "all":
         from tomopipe.cost import slice_cols
 
-        n_voxels = slice_cols(campaign, row, cor_px, is_most=True)
+        n_voxels = slice_cols(campaign, row, None, is_most=True)
         for key, crop in (("crop_x", full.crop_x), ("crop_y", full.crop_y)):
             first_and_last(f"full_recon.{key}", crop, n_voxels, "within the slices of")
     if full.unit == "per_cm":
@@ -90,7 +80,7 @@ def _unfit(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[
     result: dict[str, dict[str, list[str]]] = {step: {} for step in steps}
     for scan in campaign.selected_scans(rows):
         for step in steps:
-            if reason := fault_of_options(campaign, step, rows[scan]):
+            if reason := _fault(campaign, step, rows[scan]):
                 result[step].setdefault(reason, []).append(scan)
     return result
 

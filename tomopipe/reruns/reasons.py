@@ -133,14 +133,14 @@ def of_fixes(before: Mapping[str, Fix], after: Mapping[str, Fix]) -> str:
     )
 
 
-def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int) -> str:
+def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], checked_ns: int) -> str:
     """Say why files are checked again.
 
-    `rows` are the scans in the inventory, which was written at `seen_ns`; `scans` those of the
+    `rows` are the scans in the inventory, which was written at `checked_ns`; `scans` those of the
     campaign, with the modification time (ns) of each file.
     """
     old, now = set(rows), set(scans)
-    newer = [scan for scan in old & now if (scans[scan] or 0) > seen_ns]
+    newer = [scan for scan in old & now if (scans[scan] or 0) > checked_ns]
     result = {"new": now - old, "gone": old - now, "raw file replaced": newer}
     lines = [f"{what}: {', '.join(sorted(names))}" for what, names in result.items() if names]
     return "; ".join(lines) or CHANGED["inventory"]
@@ -189,12 +189,12 @@ def _why(target: "Target", cors: Callable[[], "Cors"], step: str, key: str) -> s
     if step == "inventory":
         return target.why_inventory()
     if step == "stitch":
-        is_asked = key in target.stacks(cors())
+        is_due = key in target.stacks(cors())
     elif key not in campaign.scans or key not in target.rows:
-        is_asked = False
+        is_due = False
     elif step == "export_stack":
-        is_asked = campaign.makes_star and key in cors()
+        is_due = campaign.makes_star and key in cors()
     else:
-        is_asked = is_search or (step == "full_recon" and key in cors())
-    reason = target.why_step(step, key, {} if is_search else cors()) if is_asked else ""
+        is_due = is_search or (step == "full_recon" and key in cors())
+    reason = target.why_step(step, key, {} if is_search else cors()) if is_due else ""
     return "another format" if (step, reason) == ("full_recon", MISSING) else reason

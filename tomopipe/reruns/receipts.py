@@ -253,9 +253,9 @@ class Receipts:
         except OSError:
             return None
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        known = self._index[0].get(path)
-        if known is not None and known.stamp == stamp:
-            return known
+        recorded = self._index[0].get(path)
+        if recorded is not None and recorded.stamp == stamp:
+            return recorded
         try:
             result = json.loads(Path(self.path_of(path)).read_text(encoding="utf-8"))
             receipt = _receipt(stamp, digest(result["made_from"]), result["files"], result["sums"])

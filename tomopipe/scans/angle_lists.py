@@ -24,13 +24,13 @@ PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("arcmin", "arcmins", "arcminute", "arcminutes"), 1 / 60),
     **dict.fromkeys(("arcsec", "arcsecs", "arcsecond", "arcseconds"), 1 / 3600),
 }
-BY_NAME, DIFFER = "angles of ", "angles may be "  # warnings begin so: of those looked for
+BY_NAME, DIFFER = "angles of ", "angles may be "  # warnings of a search for angles begin so
 TILTS = "set input.angles to "  # a warning of a list of tilts begins so
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 OTHER_ANGLES = "other angles than those of the file"  # a note begins so
 UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning that becomes an error begins so
-CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file
+LOOK_LIKE = "angles look like "  # an error begins so, after the file
 _NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
 _REMARK = "#%"  # what a line of remarks begins with
 _COMMA = re.compile(r"[-+]?\d+,\d+")
@@ -45,12 +45,12 @@ _STEADY = 0.25  # of a frame period: a time stamp further off does not tell whic
 
 
 def to_degrees(
-    values: ArrayLike, unit: str, known_unit: str = "auto"
+    values: ArrayLike, unit: str, stated_unit: str = "auto"
 ) -> tuple[NDArray[np.float64], str]:
-    """Convert angles of the file's `unit`, unless it is stated; return what was assumed, too."""
+    """Convert angles from the stated unit, else that of the file; also return what was assumed."""
     angles = np.asarray(values, dtype=float).ravel()
-    if known_unit != "auto":
-        return angles * PER_DEGREE[known_unit], ""
+    if stated_unit != "auto":
+        return angles * PER_DEGREE[stated_unit], ""
     if unit in _DEGREES:
         return angles, ""
     if unit in PER_DEGREE:
@@ -100,9 +100,9 @@ def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple
             # the last angle of the range is taken, or the one before it
             nearest = min(span, span_deg(theta_deg), key=lambda s: abs(s * scale - range_deg))
             if abs(nearest * scale - range_deg) <= _NEAR * range_deg:
-                fault = f"{CANNOT_BE}they cover {span:.6g}, about {range_deg} degrees in {unit}"
+                fault = f"{LOOK_LIKE}{unit} (span {span:.6g}, about {range_deg} degrees)"
                 right = "rad if they are radians" if unit == "deg" else "deg if they are degrees"
-                return f"{fault}; set input.angle_unit to {unit}, or to {right}", ""
+                return f"{fault}; set input.angle_unit: {unit}, or {right}", ""
     if 0 < span < _FEW_DEG or span > _MANY_DEG:
         unit = "rad" if span < _FEW_DEG else "mdeg"
         return "", f"the angles cover {span:.4g} degrees: if they are {unit}, set input.angle_unit"
@@ -134,7 +134,7 @@ def is_angle(name: str) -> bool:
     return _NAME.search(name) is not None
 
 
-def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArray[np.float64]:
+def read_angles(path: str | os.PathLike[str], stated_unit: str = "auto") -> NDArray[np.float64]:
     """Read a list of angles, one line per projection, from text or CSV, in degrees.
 
     Columns are separated by semicolon or tab (a comma is a decimal one then), comma, or blanks; of
@@ -178,7 +178,7 @@ def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArr
                 "decimal point"
             )
     in_radians = bool(header) and _RADIANS.search(header[column]) is not None
-    return to_degrees(values, "rad" if in_radians else "deg", known_unit)[0]
+    return to_degrees(values, "rad" if in_radians else "deg", stated_unit)[0]
 
 
 def notes_on_list(path: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def find_dataset(file: "h5py.File", name: str) -> "h5py.Dataset | None":
     if max(result.shape, default=0) > _LONGEST:
         raise fault_of(file, f"{name} has shape {result.shape}; the file must be broken")
     _load_filters(result)
-    is_whole = len(kept_axes(result.shape)) == result.ndim
+    is_whole = len(shown_axes(result.shape)) == result.ndim
     shown = result if is_whole else Squeezed(result)
     if shown.ndim == 3 and chunks_of(shown).in_parts:
         # without a cache of chunks HDF5 reads of one what is asked for
@@ -81,7 +81,7 @@ class Squeezed:
 
     def __init__(self, stored: "h5py.Dataset") -> None:
         self.stored = stored
-        self.axes = kept_axes(stored.shape)
+        self.axes = shown_axes(stored.shape)
         self.shape = tuple(stored.shape[axis] for axis in self.axes)
         self.ndim = len(self.axes)
         self.chunks = stored.chunks and tuple(stored.chunks[axis] for axis in self.axes)
@@ -109,7 +109,7 @@ class Squeezed:
         return tuple(parts.get(axis, every[axis]) for axis in range(self.stored.ndim))
 
 
-def kept_axes(shape: tuple[int, ...]) -> list[int]:
+def shown_axes(shape: tuple[int, ...]) -> list[int]:
     """Choose the three axes that show if others have length 1; of these the first is last."""
     axes = list(range(len(shape)))
     for axis in (*axes[1:], 0):
@@ -148,7 +148,7 @@ def values_of(dataset: "h5py.Dataset") -> NDArray[Any]:
 
 
 def value_in(group: "h5py.Group", name: str) -> Any:
-    """Read what nothing depends on; None whatever goes wrong."""
+    """Read an optional value; None on any error."""
     try:
         return group[name][()]
     except UNREADABLE:
@@ -156,13 +156,13 @@ def value_in(group: "h5py.Group", name: str) -> Any:
 
 
 def list_in(group: "h5py.Group", name: str) -> NDArray[Any] | None:
-    """Read one dimension of what a plugin wrote; None if anything fails: it is optional."""
+    """Read an optional list; None on any error, or with several dimensions."""
     values = np.asarray(value_in(group, name))
     return values.ravel() if values.size == max(values.shape, default=0) else None
 
 
 def text_in(group: "h5py.Group", name: str) -> str:
-    """Read a text; "" whatever goes wrong."""
+    """Read an optional text; "" on any error."""
     value = value_in(group, name)
     return "" if value is None else text_of(value)
 
@@ -242,7 +242,7 @@ def unit_of(dataset: "h5py.Dataset") -> str:
 
 
 def why_closed(file: "h5py.File", name: str) -> str | None:
-    """Say why a name cannot be opened; None if it is not there at all."""
+    """Say why a name cannot be opened; None if it does not exist."""
     import h5py
 
     for part in filter(None, (name.rpartition("/")[0], name)):
@@ -332,7 +332,7 @@ def datasets_in(file: "h5py.File") -> list[DatasetEntry]:
 
     entries = [
         DatasetEntry(
-            name, tuple((child.shape or ())[axis] for axis in kept_axes(child.shape or ()))
+            name, tuple((child.shape or ())[axis] for axis in shown_axes(child.shape or ()))
         )
         for _, name, child in _children(file)
         if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif"

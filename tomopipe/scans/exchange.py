@@ -47,7 +47,7 @@ def read_metadata(
     darks: Sources = None,
     options: InputBlock | Mapping[str, Any] = InputBlock(),
 ) -> Metadata:
-    """Read all there is to know of a scan but its pixels.
+    """Read the metadata of a scan, without its pixels.
 
     Parameters
     ----------
@@ -149,12 +149,12 @@ class RawScan:
             yield Scan(metadata, projections, frames, *references)
 
     def metadata(self) -> Metadata:
-        """Read all that there is to know but the pixels, as `read_metadata` does."""
+        """Read the metadata, as `read_metadata` does."""
         with ExitStack() as stack:
             return self._examine(stack)[0]
 
     def _examine(self, stack: ExitStack) -> "_Parts":
-        """Open it, check all that is needed of it."""
+        """Open the scan and check its parts."""
         try:
             with naming(self.path):
                 open_reader = format_of(self.path).load().open_reader

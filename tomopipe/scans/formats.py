@@ -1,7 +1,7 @@
 """The formats of raw scans: how files are named and begin, who reads them; notes on angles.
 
-The one place that knows: what init and patterns look for, which reader opens a scan or flats and
-darks elsewhere, and where else their parts may stand. The readers are imported when they are used.
+What init and patterns look for, and which module reads a scan, or flats and darks elsewhere. The
+readers are imported when they are used.
 """
 
 import os
@@ -11,7 +11,7 @@ from types import ModuleType
 
 from tomopipe.scans.hdf5 import check_file
 
-BY_ANGLE = "images ordered by the angles in their names"  # where earlier versions did not
+BY_ANGLE = "images ordered by the angles in their names"  # earlier versions did not
 COMMAS = "angles with decimal commas"  # earlier versions left out the decimals
 NOT_SQUARE = "pixels are not square: "
 

@@ -1,4 +1,4 @@
-"""Open HDF5 files of others read-only and say why one cannot be."""
+"""Open HDF5 files of others read-only, with reasons for those that cannot be opened."""
 
 import errno
 import os

@@ -30,8 +30,8 @@ from tomopipe.scans.datasets import (
     degrees_of,
     find_angles,
     find_dataset,
-    kept_axes,
     list_in,
+    shown_axes,
 )
 from tomopipe.scans.formats import Path
 from tomopipe.scans.hdf5 import open_hdf5
@@ -356,7 +356,7 @@ def _count_in(file: "h5py.File", name: str) -> int:
         shape = file[name].shape
     except (KeyError, OSError, AttributeError):
         return 1
-    axes = kept_axes(shape)
+    axes = shown_axes(shape)
     return shape[axes[0]] if len(axes) > 2 else 1
 
 

@@ -130,7 +130,7 @@ def first_usable(
 
 
 def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | None:
-    """Read one number and convert it; None whatever goes wrong: nothing depends on it."""
+    """Read an optional number and convert it; None on any error."""
     try:
         dataset = group[name]
         text = text_of(dataset[()])  # such as 0.65 um
@@ -275,7 +275,7 @@ def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:
 def corrected(layout: Layout, options: InputBlock) -> Layout:
     """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
-        name: StatedNumber(value, _not_of_the_file(getattr(layout, name), value))
+        name: StatedNumber(value, _configured_location(getattr(layout, name), value))
         for name in NUMBERS
         if (value := getattr(options, name)) is not None
     }
@@ -300,8 +300,8 @@ def corrected(layout: Layout, options: InputBlock) -> Layout:
     return replace(layout, theta_deg=theta_deg, notes=notes)
 
 
-def _not_of_the_file(of_file: StatedNumber | None, value: float) -> str:
-    """Say that the configuration gives a number, and which other one the file has."""
+def _configured_location(of_file: StatedNumber | None, value: float) -> str:
+    """Locate a number of the configuration, with the number of the file if it differs."""
     if of_file is None or not of_file.value:
         return _CONFIGURATION
     other = abs(value - of_file.value) > SAME_NUMBER * of_file.value

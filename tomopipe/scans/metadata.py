@@ -1,7 +1,7 @@
 """Metadata of a scan, and whether it was aborted: the frames or angles that it lacks.
 
-`incomplete` tells it of one scan; `undersized` of `tomopipe.campaign.raw_files` by the size of its
-file, next to others of its series.
+`incomplete` judges one scan by its metadata; `undersized` of `tomopipe.campaign.raw_files` compares
+the size of its file with others of its series.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Metadata:
 
 
 def axes_hint(axes: Sequence[str]) -> str:
-    """Ask, at the end of an error, whether the order of the axes is another one."""
+    """Return a hint for the end of an error: the order of the axes may be another one."""
     if axes[0] == "angle":
         return "; are the projections sinograms? Set input.axes: [row, angle, col]"
     return f"; is input.axes: [{', '.join(axes)}] right?"
@@ -96,7 +96,7 @@ def _fault_of_number(metadata: Metadata, theta_deg: NDArray[np.float64]) -> str:
 
 
 def skipping(numbers: Sequence[int] | NDArray[np.intp]) -> str:
-    """Write the option that leaves out projections of ascending numbers, the first ranges."""
+    """Return the option that skips projections of ascending numbers; many are cut short."""
     ranges = [
         str(first) if first == last else f"[{first}, {last}]" for first, last in runs_of(numbers)
     ]

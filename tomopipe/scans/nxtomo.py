@@ -373,7 +373,7 @@ def _read_notes(
 
 
 def _number(group: "h5py.Group", name: str) -> float | None:
-    """Read one number or truth value; None whatever goes wrong: nothing depends on it."""
+    """Read an optional number or truth value; None on any error."""
     try:
         number = float(np.asarray(value_in(group, name)).item())
     except (TypeError, ValueError):

@@ -146,9 +146,7 @@ class Hdf5Pixels:
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, in threads where that can be done."""
         try:
-            if can_decode(
-                self._dataset
-            ):  # HDF5 itself takes a stream cut short for the whole chunk
+            if can_decode(self._dataset):  # HDF5 itself accepts truncated chunks
                 read_block(self._dataset, frames, rows, out, threads)
             elif self._read_whole_rows(out, frames, rows, threads):
                 return
@@ -198,7 +196,7 @@ class Hdf5Pixels:
 
 
 class PixelsView:
-    """Frames as they lie in a file, for those who read them another way, in another `shape`."""
+    """A view of frames in another shape."""
 
     def __init__(self, pixels: Pixels, shape: tuple[int, int, int]) -> None:
         self._pixels, self.file = pixels, pixels.file
@@ -206,7 +204,7 @@ class PixelsView:
 
     @property
     def chunks(self) -> Chunks:
-        """As of the frames as they are, which are read."""
+        """How the frames that are read lie in the file."""
         return self._pixels.chunks
 
     def written(self) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""State of a raw scan in the file system: a file, a folder, and files that it takes data from."""
+"""State of a raw scan in the file system: a file or folder, and the files linked from it."""
 
 import hashlib
 import os
@@ -109,7 +109,7 @@ def files_in(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[st
             continue  # gone meanwhile, or a dangling link
 
 
-def files_taken_from(path: str | os.PathLike[str]) -> tuple[dict[str, State], dict[str, State]]:
+def source_files(path: str | os.PathLike[str]) -> tuple[dict[str, State], dict[str, State]]:
     """Return the `link_state` of each file that an HDF5 file takes data from, directly or not.
 
     By path, which is relative if `path` is; separately those that hold nothing but the values of

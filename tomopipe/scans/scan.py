@@ -126,11 +126,10 @@ def _as_images(reference: Reference, expected: tuple[int, ...]) -> Reference:
     return images if images.frames.pixels.shape[1:] == expected else reference
 
 
-_LEVEL_ROWS = 256  # of a flat or dark, that tell how bright it is
-# Stuck are no more pixels; around those that the beam saturates the flat is so much of the largest
-# number.
-_MOST_STUCK, _SATURATED = 0.25, 0.9
-_FEW = 0.01  # pixels of a flat that are negative for other reasons
+_LEVEL_ROWS = 256  # rows that the mean of a flat or dark is taken from
+_MOST_STUCK = 0.25  # largest share of stuck pixels
+_SATURATED = 0.9  # share of the largest value in the flat around pixels saturated by the beam
+_FEW = 0.01  # largest share of pixels of a flat that are negative for other reasons
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +182,8 @@ class Scan:
         darks: References,
     ) -> None:
         self._projections = Frames(projections.pixels, projections.index[used])
-        self._used, self._flats, self._darks = used, flats, darks
-        self.numbers = used
-        # of what a monitor may have numbers, and which of them are those of the frames in use
+        self.numbers, self._flats, self._darks = used, flats, darks
+        # possible lengths of a monitor's dataset, and the indices of the frames in use
         self._lengths = [
             (projections.pixels.shape[0], self._projections.index),
             (len(projections.index), used),
@@ -268,10 +266,10 @@ class Scan:
 
     @cached_property
     def stuck(self) -> NDArray[np.bool_]:
-        """Which pixels stand at the largest number of all in each flat and in the projections.
+        """Hot pixels and gaps between modules, shape (n_rows, n_cols).
 
-        Shape (n_rows, n_cols). So are hot pixels and gaps between modules; a beam that saturates
-        the camera is as bright just beside.
+        They have the largest value of all in each flat and in the projections, and their neighbours
+        do not, as they would where the beam saturates the camera.
         """
         at_top, top = self._flats_read[2:]
         none = np.zeros_like(at_top)
@@ -343,7 +341,7 @@ class Scan:
     def flat_positions(self) -> NDArray[np.float64]:
         """How many projections in use were taken before each flat, (n_flats,); NaN: not known."""
         result = self._flats.positions
-        in_use = np.searchsorted(self._used, np.nan_to_num(result)).astype(float)
+        in_use = np.searchsorted(self.numbers, np.nan_to_num(result)).astype(float)
         return np.where(np.isnan(result), np.nan, in_use)
 
     def read_flats(self, first: int, last: int) -> NDArray:
@@ -383,8 +381,8 @@ class Scan:
         return _mean(references, 0, n_frames)
 
 
-# the mean of frames (n_rows, n_cols), and that of each (n_frames,); which pixels have the largest
-# number of all in each, and this number
+# the mean of frames (n_rows, n_cols), the mean of each (n_frames,), which pixels have the largest
+# value of all in each frame, and this value
 _Read = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], float]
 
 

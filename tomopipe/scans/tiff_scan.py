@@ -95,7 +95,7 @@ class TiffReader:
                 "one image, no scan: for a scan of an image per projection give their folder in "
                 f"campaign.scans, {self._path.parent}/"
             )
-        source, theta_deg, not_taken = self._find_angles()
+        source, theta_deg, warnings = self._find_angles()
         planned = np.full(n_frames, PROJECTION)
         if self._order:
             planned = counted_keys(self._order, n_frames)
@@ -123,7 +123,7 @@ class TiffReader:
             theta_configured=self._angles is not None,
             warnings=(
                 *(() if source else self._tilts()),
-                *not_taken,
+                *warnings,
                 *_missing(places),
                 *invalid_frames(self._keys),
             ),

@@ -22,7 +22,7 @@ from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, u
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
-from tomopipe.scans.raw_state import State, file_state, files_taken_from
+from tomopipe.scans.raw_state import State, file_state, source_files
 
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
@@ -89,8 +89,8 @@ def inventory(
         own = options if override is None else StepOptions(**override)
         return RawScan(path, own.input, own.preprocess)
 
-    taken_from = cache(files_taken_from)  # many scans have the same flats
-    looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))
+    sources_of = cache(source_files)  # many scans have the same flats
+    looks = _look_at_all(paths, lambda path: _look(raw(path), sources_of))
     if paths and not any(map(os.path.lexists, paths)):
         raise TomopipeError(
             f"{paths[0]}: no such file{', nor one of the other scans' * (len(paths) > 1)}. Mount "
@@ -149,14 +149,14 @@ def _is_recent(path: str) -> bool:
     return state is not None and time.time() - state[1] / 1e9 < _RECENT_S
 
 
-def _look(raw: RawScan, taken_from: TakenFrom) -> _Look:
+def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
     """Validate a single file; any error of reading is its reason."""
     try:
         metadata = raw.metadata()
         full_rotation, warnings = _full_rotation(metadata)
-        linked, also_read = files_taken_from(raw.path)
+        linked, also_read = source_files(raw.path)
         for path in raw.preprocess.reference_files:
-            also_read = also_read | {k: v for entry in taken_from(path) for k, v in entry.items()}
+            also_read = also_read | {k: v for entry in sources_of(path) for k, v in entry.items()}
         also_read = {path: was for path, was in also_read.items() if path not in linked}
         theta_deg = metadata.theta_deg
         cells = {name: getattr(metadata, name) for name in ("n_rows", "n_cols", "found", *NUMBERS)}

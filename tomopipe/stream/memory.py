@@ -241,10 +241,10 @@ def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     )
 
 
-def usable_bytes(asked_bytes: int) -> int:
+def usable_bytes(requested_bytes: int) -> int:
     """Return the memory (bytes) that a job may use: as requested, if the machine has that much."""
     machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(asked_bytes, int(_MACHINE_SHARE * machine_bytes))
+    return min(requested_bytes, int(_MACHINE_SHARE * machine_bytes))
 
 
 def standard_blocks(inputs: MemoryInputs) -> Blocks:
@@ -316,9 +316,9 @@ def _with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_row
 # Memory requests of jobs, in megabytes (10^6 bytes); the rules multiply them by the attempt number.
 
 
-def bytes_to_use(asked_mb: int) -> int:
+def bytes_to_use(requested_mb: int) -> int:
     """Return the memory (bytes) that a job plans with."""
-    return int(_USED * 1e6 * asked_mb)
+    return int(_USED * 1e6 * requested_mb)
 
 
 def try_recon_mb(n_bytes: int | None, *, is_corrected: bool) -> int:

@@ -83,7 +83,7 @@ class Window:
     """Raw rows on the computing device: those of a batch, and those kept for the next one."""
 
     def __init__(self) -> None:
-        self._kept: Any = None
+        self._remaining: Any = None
         self._first = 0
 
     def take(self, new: Any, batch: RowBatch) -> Any:
@@ -92,12 +92,12 @@ class Window:
         The memory of `new` (n_angles, n_new, n_cols) is reused once the batch is computed.
         """
         whole, first = new, batch.new[0]
-        if self._kept is not None:
-            whole, first = module_of(new).concatenate([self._kept, new], axis=1), self._first
+        if self._remaining is not None:
+            whole, first = module_of(new).concatenate([self._remaining, new], axis=1), self._first
         target = whole[:, batch.needed[0] - first : batch.needed[1] - first]
         self._first = max(batch.keep_from, first)
         remaining = whole[:, self._first - first :]
-        self._kept = remaining.copy() if remaining.shape[1] else None
+        self._remaining = remaining.copy() if remaining.shape[1] else None
         return target
 
 

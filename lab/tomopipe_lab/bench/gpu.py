@@ -233,7 +233,7 @@ def from_file(scan: Scan, n_rows: int, folder: Path, n_rounds: int = 2) -> Inter
 
 def _measured(name: str, device: CudaDevice, scan: Scan, way: Way, block_rows: int) -> Result:
     """Compare a slice with the truth, and see how much of the GPU some blocks took at most."""
-    before = device.taken_bytes()
+    before = device.used_bytes()
     slices = stream_blocks(device, scan, way, 4 * block_rows, block_rows)
     n_angles, n_cols = scan.raw.shape
     axis = engine_axis(n_cols)
@@ -243,7 +243,7 @@ def _measured(name: str, device: CudaDevice, scan: Scan, way: Way, block_rows: i
     return Result(
         name,
         sharp_db=decibels,
-        device_bytes=max(device.taken_bytes() - before, 0),
+        device_bytes=max(device.used_bytes() - before, 0),
         stated_bytes=gpu_bytes(inputs, block_rows),
         stored_itemsize=stored,
     )

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.find_rows import rows_of
 from tomopipe.cor.collected_rows import Rows, failed_rows, read_rows, write_rows
 from tomopipe.errors import TomopipeError
 
@@ -14,17 +15,9 @@ ARRAYS = ["sinograms", "row_index", "theta_rad", "pairs", "pair_theta_rad"]
 
 @pytest.fixture
 def rows() -> Rows:
-    rng = np.random.default_rng(0)
-    return Rows(
-        sinograms=rng.random((3, 7, 11), dtype=np.float32),
-        row_index=np.array([4, 0, 8]),
-        theta_rad=np.linspace(0, np.pi, 7),
-        pairs=rng.random((2, 2, 5, 11), dtype=np.float32),
-        pair_theta_rad=np.array([[0, np.pi], [0.1, 3.2]]),
-        n_rows=9,
-        theta_missing=True,
-        minus_log=False,
-        failed="",
+    projections = np.random.default_rng(0).random((7, 9, 11), dtype=np.float32)
+    return replace(
+        rows_of(projections, np.linspace(0, 180, 7)), theta_missing=True, minus_log=False
     )
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.unit.recon.test_fbp import project as project_disks
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition, warn_of_width
 from tomopipe.recon.angular_sampling import is_full_rotation, rotation_weights, unpaired
 from tomopipe.recon.fbp import reconstruct
@@ -14,15 +15,10 @@ BODY_PX, BODY = 95.0, 0.01
 BEADS = [(0, 0, 7, 0.02), (70, -40, 6, 0.02), (-30, 62, 8, -0.005), (13, 20, 5, 0.02)]
 
 
-def project(cor_px, theta_rad=THETA_RAD, n_cols=N_COLS):
-    """Line integrals of the body and its beads, exact, averaged over each pixel."""
-    column = np.arange(n_cols)[None, :, None] + np.linspace(-0.5, 0.5, 9)
-    sinogram = np.zeros((len(theta_rad), n_cols))
-    for x, y, radius, value in [(0.0, 0.0, BODY_PX, BODY), *BEADS]:
-        centre = cor_px + x * np.cos(theta_rad) - y * np.sin(theta_rad)
-        distance = column - centre[:, None, None]
-        sinogram += value * 2 * np.sqrt(np.clip(radius**2 - distance**2, 0, None)).mean(-1)
-    return sinogram.astype(np.float32)
+def project(cor_px, theta_rad=THETA_RAD):
+    """Line integrals of the body and its beads."""
+    disks = np.array([(0, 0, BODY_PX, BODY), *BEADS]) / [N_COLS, N_COLS, N_COLS, 1]
+    return project_disks(N_COLS, theta_rad, cor_px, disks)
 
 
 def slice_of(sinogram, cor_px, theta_rad=THETA_RAD):
@@ -40,9 +36,6 @@ def centroid_px(image, x, y, radius, background):
     weight = np.where(distance_px(image, x, y) < 1.5 * radius, image - background, 0)
     columns, rows = image_positions(len(image))
     return (weight.sum(0) @ columns) / weight.sum(), (weight.sum(1) @ rows) / weight.sum()
-
-
-PLACES = [20.3, 31.0, 107.4, 112.5, 5.7]
 
 
 def without(first_deg, last_deg):

@@ -113,14 +113,6 @@ def test_values_that_are_not_finite_take_the_nearest_column(value, minus_log):
     assert np.allclose(found, -np.log(expected) if minus_log else expected, atol=1e-5)
 
 
-def test_a_value_beside_a_dead_pixel_takes_a_sound_column_not_its_copy():
-    flat, dark = flat_and_dark()
-    flat[0, 1] = 0
-    raw = np.broadcast_to(np.array([200.0, 300, np.nan, 500, 600]), (1, *SHAPE))
-    found = normalise(raw, flat, dark, minus_log=False)
-    assert np.allclose(found[0, 0], [0.1, 0.1, 0.4, 0.4, 0.5])
-
-
 def test_nothing_but_finite_values_from_anything():
     random = np.random.default_rng(2)
     odd = np.array([0, -1, 1e-45, 1e-38, 1, 3e38, -3e38, np.nan, np.inf, -np.inf], np.float32)

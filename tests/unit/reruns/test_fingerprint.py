@@ -5,13 +5,13 @@ import shutil
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
 
+from tests.unit.scans.test_bytes_read import bytes_read_so_far
 from tomopipe.reruns.fingerprint import fingerprint
 
 N_FRAMES, N_ROWS, N_COLS = 60, 100, 100  # 1.2 MB, which are sampled; flats are summed in full
@@ -181,15 +181,10 @@ def test_little_of_a_large_scan_is_read(tmp_path):
         frames = file.create_dataset("exchange/data", shape, np.uint16)
         frames[0], frames[-1] = 1, 1  # the rest is a hole in the file
         file["exchange/data_white"] = np.ones((5, *shape[1:]), np.uint16)
-    before = read_so_far()
+    before = bytes_read_so_far()
     fingerprint(tmp_path / "x.h5")
-    n_read, flats_bytes = read_so_far() - before, 2 * 5 * 400 * 500
+    n_read, flats_bytes = bytes_read_so_far() - before, 2 * 5 * 400 * 500
     assert flats_bytes < n_read < flats_bytes + 1100 * 4096
-
-
-def read_so_far():
-    """Return the bytes that this process has read, wherever they came from."""
-    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def test_a_broken_hdf5_file_still_has_one(tmp_path):

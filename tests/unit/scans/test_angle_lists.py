@@ -90,8 +90,8 @@ def test_spans_that_are_turns_in_another_unit_cannot_be_degrees(span, n, unit):
     angles = np.linspace(10, 10 + span, n)
     angles[[1, 3]] = angles[[3, 1]]
     fault, warning = other_unit(np.append(angles, np.nan))
-    assert fault.startswith("angles that cannot be degrees: they cover ")
-    assert f"set input.angle_unit to {unit}, or to deg if they are degrees" in fault
+    assert fault.startswith(f"angles look like {unit} (span ")
+    assert fault.endswith(f"set input.angle_unit: {unit}, or deg if they are degrees")
     assert not warning
 
 

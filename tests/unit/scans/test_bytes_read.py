@@ -20,7 +20,7 @@ ROW_BYTES = 2 * N_ANGLES * N_COLS
 SCAN_BYTES = N_ROWS * ROW_BYTES
 
 
-def _read_bytes():
+def bytes_read_so_far():
     """Return what this process has read so far, wherever the bytes came from."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
@@ -52,26 +52,26 @@ def scan(path):
 
 
 def test_of_a_row_no_more_than_the_row(scan):
-    before = _read_bytes()
+    before = bytes_read_so_far()
     scan.read_rows(20, 21)
-    assert _read_bytes() - before == pytest.approx(ROW_BYTES, rel=0.2)
+    assert bytes_read_so_far() - before == pytest.approx(ROW_BYTES, rel=0.2)
 
 
 def test_blocks_of_rows_are_the_scan_once(scan):
     whole = np.concatenate([scan.read_frames([frame]) for frame in range(N_ANGLES)])
-    before = _read_bytes()
+    before = bytes_read_so_far()
     blocks = [scan.read_rows(first, first + 16) for first in range(0, N_ROWS, 16)]
-    assert _read_bytes() - before == pytest.approx(SCAN_BYTES, rel=0.02)
+    assert bytes_read_so_far() - before == pytest.approx(SCAN_BYTES, rel=0.02)
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
 
 
 def test_a_sweep_reads_its_rows_a_pair_and_the_edges(scan):
-    before = _read_bytes()
+    before = bytes_read_so_far()
     rows = collect_rows(scan, [32], PreprocessBlock())
     n_bytes = 5 * ROW_BYTES + 2 * SCAN_BYTES / N_ANGLES  # five rows, one pair
     n_edges = SCAN_BYTES / N_ANGLES * 8  # of eight frames, or 16 rows, at most
     assert rows.pairs.shape[0] == 1
-    assert n_bytes < _read_bytes() - before < 1.1 * n_bytes + max(n_edges, 16 * ROW_BYTES)
+    assert n_bytes < bytes_read_so_far() - before < 1.1 * n_bytes + max(n_edges, 16 * ROW_BYTES)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -286,8 +286,8 @@ def test_implausible_numbers_skip_the_scan_until_the_configuration_has_others(
 def test_degrees_that_the_file_calls_radians_are_refused(tmp_path):
     path = write(tmp_path / "a.h5", lambda file: file[THETA].attrs.update(units="rad"))
     reason = reason_of(path)
-    assert "angles that cannot be degrees: they cover 10313.2, about 180 degrees in deg" in reason
-    assert "set input.angle_unit to deg, or to rad if they are radians (/exchange/theta)" in reason
+    assert "angles look like deg (span 10313.2, about 180 degrees)" in reason
+    assert "set input.angle_unit: deg, or rad if they are radians (/exchange/theta)" in reason
     assert read_metadata(path, options={"angle_unit": "deg"}).theta_deg[-1] == 180
     given = {"angles": {"start": 0, "stop": 10313.2}}
     assert read_metadata(path, options=given).theta_deg[-1] == 10313.2

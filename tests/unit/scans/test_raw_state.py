@@ -11,7 +11,7 @@ from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.reruns.made_from import without_also_read
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.reruns.target import Target
-from tomopipe.scans.raw_state import files_taken_from
+from tomopipe.scans.raw_state import source_files
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 
@@ -47,15 +47,15 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_links_and_parts_are_found_however_deep(folder):
-    assert list(files_taken_from("raw/link_1.h5")[0]) == ["camera/link_1.h5"]
+    assert list(source_files("raw/link_1.h5")[0]) == ["camera/link_1.h5"]
     parts = [f"camera/part{number}.h5" for number in range(5)]
-    assert list(files_taken_from("raw/virtual_1.h5")[0]) == [*parts, "camera/virtual_1.h5"]
-    assert files_taken_from("raw/own_1.h5")[0] == {}
+    assert list(source_files("raw/virtual_1.h5")[0]) == [*parts, "camera/virtual_1.h5"]
+    assert source_files("raw/own_1.h5")[0] == {}
     os.unlink("camera/part3.h5")
-    found = files_taken_from("raw/virtual_1.h5")[0]
+    found = source_files("raw/virtual_1.h5")[0]
     assert found["camera/part3.h5"] is None
     assert found["camera/part2.h5"][0] == os.path.getsize("camera/part2.h5")
-    assert files_taken_from("raw/nowhere.h5")[0] == {}
+    assert source_files("raw/nowhere.h5")[0] == {}
 
 
 def test_groups_that_contain_each_other_and_are_nested_without_end_are_seen_once(tmp_path):
@@ -72,7 +72,7 @@ def test_groups_that_contain_each_other_and_are_nested_without_end_are_seen_once
         for _ in range(1500):
             group = group.create_group("x")
         group["data"] = h5py.ExternalLink("more.h5", "/frames")
-    assert sorted(files_taken_from(tmp_path / "a.h5")[0]) == [
+    assert sorted(source_files(tmp_path / "a.h5")[0]) == [
         str(tmp_path / "frames.h5"), str(tmp_path / "more.h5"),
     ]  # fmt: skip
 

@@ -71,16 +71,6 @@ def test_files(campaign, scans):
         assert abs((scan["beam"]["fixed_dust_px"] or scan["cor_px"]) - 47.5) < 20
 
 
-def test_the_cor_in_the_files_is_the_true_one(campaign, scans):
-    """Of two opposing views, the centres of mass lie at equal distances from the axis."""
-    column = np.arange(SMALL["n_cols"])
-    for scan in scans.values():
-        if not scan["special"]:
-            first, last = attenuation(campaign, scan)[[0, -1]].mean(axis=1)
-            centres = [(view * column).sum() / view.sum() for view in (first, last)]
-            assert np.mean(centres) == pytest.approx(scan["cor_px"], abs=0.1), scan["name"]
-
-
 def test_the_phantom_in_the_truth_is_the_one_seen(campaign, scans):
     scan = scans["foam_002"]
     expected = project(phantom_of(scan), np.linspace(0, np.pi, 61), scan["cor_px"], 6, 96)

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tomopipe.cor.collected_rows import Rows, write_rows
+from tests.find_rows import rows_of
+from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
 from tomopipe.storage import checksums
@@ -41,19 +42,8 @@ def _write_volume(path, volume=VOLUME, blocks=((0, 2), (4, 6), (2, 4)), **option
 
 
 def _write_rows(path):
-    rng = np.random.default_rng(0)
-    rows = Rows(
-        sinograms=rng.random((3, 20, 90), dtype=np.float32),
-        row_index=np.array([4, 0, 8]),
-        theta_rad=np.linspace(0, np.pi, 20),
-        pairs=rng.random((2, 2, 9, 90), dtype=np.float32),
-        pair_theta_rad=np.array([[0, np.pi], [0.1, 3.2]]),
-        n_rows=9,
-        theta_missing=False,
-        minus_log=True,
-        failed="",
-    )
-    write_rows(rows, path)
+    projections = np.random.default_rng(0).random((20, 9, 90), dtype=np.float32)
+    write_rows(rows_of(projections, np.linspace(0, 180, 20)), path)
 
 
 def _write_stack(path, shape=(5, 30, 40)):

@@ -108,13 +108,13 @@ def test_memory_is_asked_for_no_more_than_so_much_per_worker():
 def test_a_job_on_a_gpu_stays_within_what_it_asked_for(size, halo, device):
     """For `auto`, which asks for what a CPU needs, batches are smaller."""
     shape = 3 * size // 2, size, size
-    asked_mb = full_recon_mb(shape, FullReconBlock(device=device), halo=halo)
+    job_mb = full_recon_mb(shape, FullReconBlock(device=device), halo=halo)
     inputs = MemoryInputs(*shape, itemsize=2, full_rotation=False, on_gpu=True, halo=halo)
-    blocks = choose_blocks(inputs, bytes_to_use(asked_mb))
-    assert job_bytes(inputs, blocks) <= 1e6 * asked_mb
+    blocks = choose_blocks(inputs, bytes_to_use(job_mb))
+    assert job_bytes(inputs, blocks) <= 1e6 * job_mb
     if device == "cuda":
         assert blocks.batch_size == 16
-        assert job_bytes(replace(inputs, itemsize=4), standard_blocks(inputs)) < 0.8e6 * asked_mb
+        assert job_bytes(replace(inputs, itemsize=4), standard_blocks(inputs)) < 0.8e6 * job_mb
 
 
 def test_pinned_memory_is_counted_in_powers_of_two():

@@ -145,8 +145,9 @@ def confidence_features(
     away = np.abs(np.array(list(refinement.all_px.values())) - cor_px)
     valid, best = _kinds(inputs)
     rotation = refinement.rotation
-    is_known = rotation is not None and np.isfinite(rotation).all()
-    rotates, stays = rotation if rotation is not None and is_known else _ROTATION
+    if rotation is None or not np.isfinite(rotation).all():
+        rotation = _ROTATION
+    rotates, stays = rotation
     return np.array(
         [
             _log_odds(share),
@@ -228,7 +229,7 @@ def find_ai(
     )
     penalty = "the measures do not agree well enough"
     if confidence < AMBIGUOUS_BELOW:
-        penalty = f"the axis may be elsewhere, such as at {_other_px(inputs, output):.1f} px"
+        penalty = f"second candidate: {_other_px(inputs, output):.1f} px"
     return make_answer(
         METHOD,
         combined_px(inputs, output, refinement),
