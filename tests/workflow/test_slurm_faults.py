@@ -225,7 +225,7 @@ def test_what_a_killed_run_still_makes_is_waited_for(campaign, holding, cluster,
     edit(campaign, cors_px | {unwanted: cors_px[unwanted] + 0.5})
     second = start(campaign, cluster, second_log, "--retries", "0")
     try:
-        until(lambda: "waits for SLURM jobs" in second_log.read_text(), "it waits")
+        until(lambda: "waiting for SLURM jobs" in second_log.read_text(), "it waits")
         assert f"type: scancel {number}\n" in second_log.read_text()
         release(tmp_path, *cors_px)
         assert second.wait(300) == 0, second_log.read_text()[-8000:]

@@ -280,7 +280,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         outcome.show(campaign, is_whole=of_all and status in (0, 3))
     # whoever named targets is not told of other scans
     unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if of_all else []
-    ours = [line for line in launch.said(started) if line not in shown]
+    ours = [line for line in launch.own_lines(started) if line not in shown]
     for line in dict.fromkeys([*ours[:_MOST_SAID], *unfinished]):
         say(line)
     if status in (0, 3):

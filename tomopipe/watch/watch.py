@@ -288,7 +288,7 @@ class Watcher:
         with suppress(OSError):  # on a full disk: the next run takes the lock from the ended one
             lock.hand_over(self.directory, self._holder, self._own)
             self._holder = self._own
-        lines = dict.fromkeys(launch.said(turn.run))
+        lines = dict.fromkeys(launch.own_lines(turn.run))
         if status in _WELL:
             self._n_failed = 0
             for line in lines:
