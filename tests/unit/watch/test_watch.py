@@ -374,15 +374,15 @@ def test_a_scan_whose_job_failed_is_flagged_and_the_others_go_on(watcher, runs, 
 
 def test_the_page_links_the_report_and_says_that_the_watch_has_ended(watcher, runs):
     watcher.step()
-    assert "written each minute" in watcher.page.read_text()
+    assert "updated each minute" in watcher.page.read_text()
     assert "../report/index.html" not in watcher.page.read_text()
     Path("results/report").mkdir()
     Path("results/report/index.html").touch()
     assert "its COR is being found" in watcher.page.read_text()
     watcher.end(signal.SIGINT)
-    assert "the watch has ended" in watcher.page.read_text()
+    assert "watching has ended" in watcher.page.read_text()
     assert "its COR is being found" not in watcher.page.read_text()
-    assert "the watch ended before its COR was found" in watcher.page.read_text()
+    assert "watching ended before its COR was found" in watcher.page.read_text()
     assert '<a href="../report/index.html">' in watcher.page.read_text()
 
 
@@ -392,7 +392,7 @@ def test_a_renamed_file_is_shown_by_its_present_name(watcher):
     add("b_1")
     Path("raw/a_1.h5").unlink()
     watcher.step()
-    assert ">1 taken, " in watcher.page.read_text()
+    assert ">1 scan, " in watcher.page.read_text()
     assert ">a_1" not in watcher.page.read_text()
 
 
