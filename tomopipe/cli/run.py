@@ -257,7 +257,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.campaign.failures import present_jobs
     from tomopipe.cli import outcome
-    from tomopipe.commands.next_run import retry_words
+    from tomopipe.commands.next_run import retry_hint
     from tomopipe.reruns.reasons import why_again
     from tomopipe.run.ending import unfinished_scans
 
@@ -293,7 +293,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     say(f"{how}: {n_done} of {n_all} jobs are done; {once}`tomopipe run` goes on from there.")
     names = {job.name for job in progress.failed}
     failures = [job for job in present_jobs(campaign, why_again(campaign)) if job.key in names]
-    if retry := retry_words(campaign, failures):
+    if retry := retry_hint(campaign, failures):
         say(retry)
     return 1
 

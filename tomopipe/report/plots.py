@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tomopipe.campaign.results import Curve
-from tomopipe.campaign.signs import State, source_word
+from tomopipe.campaign.signs import State, source_label
 from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.records import ScanRecord, SeriesRecord
@@ -112,7 +112,7 @@ def _mark(scan: ScanRecord, cor_px: float, x: Axis, y: Axis) -> Mark:
         x=x(scan.index),
         y=y(cor_px),
         state=scan.state,
-        title=f"{scan.name}: {cor_px:.2f} px{was} ({source_word(source) or 'source unknown'})",
+        title=f"{scan.name}: {cor_px:.2f} px{was} ({source_label(source) or 'source unknown'})",
         before_y=None if before_px is None else y(before_px),
     )
 

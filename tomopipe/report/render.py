@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
-from tomopipe.campaign.signs import SIGNS, State, signs_css, source_word
+from tomopipe.campaign.signs import SIGNS, State, signs_css, source_label
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
 from tomopipe.cor.cor_value import signed
 from tomopipe.errors import is_of_the_system
@@ -345,7 +345,7 @@ def templates() -> Any:
         "signed": lambda value: "" if value is None else signed(value),
         "plane": lambda name: name.removeprefix("mid_"),
         "sortable": lambda value: "" if value is None else value,
-        "source_word": source_word,
+        "source_label": source_label,
     }
     return environment
 

@@ -265,7 +265,7 @@ def _report(line: str) -> None:
     progress.tell(says=line)
 
 
-def tell_totals(settled: Settled, makes_all: Sequence[bool]) -> None:
+def report_totals(settled: Settled, makes_all: Sequence[bool]) -> None:
     """Write the number of jobs of each step of a run of everything, also of those after a table."""
     if makes_all and launch.executes() and not launch.cuts():
         progress.tell(totals=settled.totals)

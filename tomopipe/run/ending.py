@@ -77,8 +77,8 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
         return
     _renew_report(settled)
     remove_temporary(campaign)
-    say_stacks_skipped(campaign, settled.rows, settled.cors)
-    say_warnings(campaign, settled.rows)
+    print_skipped_stacks(campaign, settled.rows, settled.cors)
+    print_warnings(campaign, settled.rows)
     if unfinished := unfinished_scans(campaign):
         for line in unfinished:
             _print(line)
@@ -254,7 +254,7 @@ def set_remarks(campaign: Campaign) -> list[str]:
     return [f"{fault}; `tomopipe run` makes it once all {n} scans have stacks{missing}"]
 
 
-def say_stacks_skipped(campaign: Campaign, rows: InventoryRows, cors: Collection[str]) -> None:
+def print_skipped_stacks(campaign: Campaign, rows: InventoryRows, cors: Collection[str]) -> None:
     """Report the stacks that were not stitched because a scan has no volume, and why."""
     for stack in find_stacks(campaign, rows, cors):
         if stack.problem:
@@ -263,7 +263,7 @@ def say_stacks_skipped(campaign: Campaign, rows: InventoryRows, cors: Collection
             _print(f"stack {stack.name} is not stitched: {stack.problem}{before}")
 
 
-def say_warnings(campaign: Campaign, rows: InventoryRows) -> None:
+def print_warnings(campaign: Campaign, rows: InventoryRows) -> None:
     """Report what is assumed for RELION, and clipped voxels; other warnings are in the table."""
     for line in note_lines(relion_notes(campaign, rows)):
         _print(line)

@@ -64,7 +64,7 @@ def after(table):
         getattr(checkpoints, table).get()
     if SETTLED.pending == table and os.path.lexists(made(table)):  # 9.20 asks once too early
         SETTLED = beginning.settle_again(CAMPAIGN, made=(*SETTLED.made, table))
-        beginning.tell_totals(SETTLED, MAKES_ALL)
+        beginning.report_totals(SETTLED, MAKES_ALL)
     if MAKES_ALL:
         beginning.check_disk(CAMPAIGN)
     return SETTLED

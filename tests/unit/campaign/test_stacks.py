@@ -16,7 +16,7 @@ from tomopipe.commands.status import read_status
 from tomopipe.cost import disk_needed
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
-from tomopipe.run.ending import report_campaign, say_stacks_skipped
+from tomopipe.run.ending import print_skipped_stacks, report_campaign
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume import new_volume
 
@@ -92,7 +92,7 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
     findings = examine(campaign)
     assert findings.errors == []
     assert f"stack t will not be stitched: {reason}" in findings.warnings
-    say_stacks_skipped(campaign, rows, without)
+    print_skipped_stacks(campaign, rows, without)
     said = capsys.readouterr().err
     assert f"stack t is not stitched: {reason}" in said
     assert "stack u is not stitched: b_1 has no COR\n" in said

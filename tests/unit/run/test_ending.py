@@ -19,7 +19,7 @@ from tomopipe.run.ending import (
     accepted_scans,
     after_failure,
     ended_by_hand,
-    say_warnings,
+    print_warnings,
     unfinished_scans,
 )
 from tomopipe.storage.atomic import write_json
@@ -91,7 +91,7 @@ def test_report_that_fails_does_not_hide_the_record(campaign, capsys):
 
 def say(folder):
     campaign = load_campaign(folder)
-    say_warnings(campaign, read_inventory(campaign.files.inventory))
+    print_warnings(campaign, read_inventory(campaign.files.inventory))
 
 
 def test_what_is_assumed_and_voxels_that_were_cut_are_said(campaign, capsys):
