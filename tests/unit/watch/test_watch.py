@@ -181,7 +181,7 @@ def test_the_cor_of_a_new_scan_is_reported_before_its_volume_is_made(watcher, ru
     finish(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
     assert said[-2].endswith(" tomopipe: all is well")
     assert said[-1].endswith("/results/report/index.html")
-    assert " all that follows from 1 file is made: " in said[-1]
+    assert " all results of 1 file are up to date: " in said[-1]
     watcher.step()
     assert len(runs.started) == 1
     edit("a_1\tauto\t40\t\n")
@@ -576,7 +576,7 @@ def test_a_file_that_never_completes_is_said_once_and_the_others_go_on(watcher, 
     for n in range(9, 13):  # it changes each time, more slowly than the settling time
         add("a_2", n_angles=n)
         watcher.step()
-    (line,) = [line for line in said if "a_2.h5 waits" in line]
+    (line,) = [line for line in said if "waiting for raw/a_2.h5" in line]
     assert "7 frames for 9 angles" in line
     assert runs.started == [A_1]
 
