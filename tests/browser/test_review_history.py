@@ -91,7 +91,7 @@ def test_one_cor_for_ticked_scans_and_one_undo(folder, serve, visit):
     box.fill("4000")
     box.press("Enter")
     expect(toast).to_contain_text("bone_008: COR 4000.00 is off the detector")
-    expect(toast).to_contain_text("None of the 3 is written.")
+    expect(toast).to_contain_text("None of the 3 decisions was written.")
     assert cors(folder) == before
     requests.clear()
     box.fill("513,2")

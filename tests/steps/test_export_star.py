@@ -218,11 +218,11 @@ def test_volumes_are_named_where_they_are_those_of_the_stack(campaign, caplog):
     assert {scan: found[names[scan]] for scan in scans} == expected
     assert (campaign / link).samefile(campaign / volumes["f g"])
     assert table["rlnTomoTomogramBinning"][["a", "b", "c"]].tolist() == [1, 2, 1]
-    assert "c_rec.mrc: expected (x, y, z) (101, 4, 101)" in caplog.text
+    assert "c_rec.mrc: expected the size (x, y, z) (101, 4, 101)" in caplog.text
     assert "d_rec.mrc: not an MRC volume" in caplog.text
     assert "h_rec.mrc has other rows" in caplog.text
     # axis (50, 49) of 101 and (25, 24) of 50: twice (25, 24) is one off in z; rows 0 and 1 are 0.5
-    assert "b_rec.mrc: 2 pixels of the stack in a voxel" in caplog.text
+    assert "b_rec.mrc: a voxel has 2 pixels of the stack" in caplog.text
     assert "(x, z, y) 0, 1, 0.5 pixels" in caplog.text
     assert "rlnTomoReconstructedTomogram" not in export(["e"], volumes=volumes)["global"]
 
@@ -332,7 +332,7 @@ def test_a_scan_whose_stack_failed_is_left_out(campaign, caplog):
 def test_a_scan_without_cor_is_named(campaign):
     stack, meta = write_stack("a")
     write_json({}, "results/cor.json")
-    with pytest.raises(TomopipeError, match="expected a COR of each scan exported; none of a"):
+    with pytest.raises(TomopipeError, match="expected a COR of each exported scan; missing: a"):
         export_star({"a": meta}, {"a": stack}, "results/cor.json", "results/relion")
 
 

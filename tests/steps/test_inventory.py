@@ -141,7 +141,7 @@ FIRST_AND_LAST, STEP = {"start": 0, "stop": 180}, {"start": 0, "step": 4.5}
         (30, np.linspace(0, 180, 40), "aborted: 30 frames for 40 angles in /exchange/theta"),
         (15, np.arange(15) * 4.5, "undersized: 15 projections over 68 degrees, less than 0.5"),
         (15, np.linspace(0, 180, 15), ""),
-        (15, "none", "undersized: 15 projections without angles but those of input.angles, less"),
+        (15, "none", "undersized: 15 projections with no angles but input.angles, less"),
         (30, "none", ""),
     ],
     ids=["listed", "list cut too", "coarse", "no list", "no list, more"],
@@ -157,7 +157,7 @@ def test_a_range_of_angles_makes_no_aborted_scan_a_whole_one(tmp_path, n_angles,
     assert not any(rows[f"s_{index}"]["warnings"] for index in range(3))
     # of so many frames nothing but their number could tell
     may_be_aborted = n_angles == 30 and not reason
-    assert ("30 projections, where the series has 40" in rows["s_3"]["warnings"]) == may_be_aborted
+    assert ("30 projections, the series has 40" in rows["s_3"]["warnings"]) == may_be_aborted
 
 
 def test_a_step_says_which_angles_an_aborted_scan_has(tmp_path):
@@ -174,8 +174,12 @@ def test_a_step_says_which_angles_an_aborted_scan_has(tmp_path):
     ("gap_deg", "known", "words"),
     [
         (0, {}, ""),
-        (20, {}, "the angles go round but for 21 degrees: of an axis off the middle"),
-        (0, {"skip_angles": [[50, 90]]}, "the angles go round but for 42 degrees: of an axis off"),
+        (20, {}, "the angles cover 360 degrees except 21; with the axis off the middle"),
+        (
+            0,
+            {"skip_angles": [[50, 90]]},
+            "the angles cover 360 degrees except 42; with the axis off",
+        ),
         (90, {}, ""),
     ],
     ids=["whole", "gap", "skipped", "three quarters"],

@@ -131,7 +131,7 @@ def test_where_all_projections_are_saturated_none_is_to_be_left_out(tmp_path):
     _, prediction, text = predicted(tmp_path, truth.path)
     assert (text, prediction["warnings"][0][:10]) == ("", "121 of 121")
     assert "skip_projections" not in prediction["reason"]
-    assert "predict_cor: {max_bad_frames: 1} makes the volume" in prediction["reason"]
+    assert "set predict_cor.max_bad_frames: 1 to use" in prediction["reason"]
 
 
 def test_few_saturated_projections_are_a_warning_with_their_numbers_in_the_file(tmp_path):

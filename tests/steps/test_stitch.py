@@ -342,9 +342,9 @@ def test_equal_scans_that_lie_aside_have_a_gain_of_one(made, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"binning": 2}, "same binning, found 1 and 2"),
+        ({"binning": 2}, "same binning, got 1 and 2"),
         ({"units": "1/cm"}, "same units"),
-        ({"voxel_size_um": 3.0}, "same voxel_size_um, found 2.0 and 3.0"),
+        ({"voxel_size_um": 3.0}, "same voxel_size_um, got 2.0 and 3.0"),
         ({}, "same width"),
     ],
 )

@@ -257,7 +257,7 @@ def test_until_and_batch_see_all_once_the_cors_are_there(campaign):
     cors = RECEIPT.replace("full_recon", "resolve_cor").format("campaign")
     for options in (["--until", "full_recon"], ["--batch", "all=1/2"]):
         run = snakemake(campaign, *options)
-        (said,) = [line for line in run.text.splitlines() if f"tomopipe: {cors} is to" in line]
+        (said,) = [line for line in run.text.splitlines() if f"tomopipe: {cors} is missing" in line]
         assert (run.jobs, said.endswith(f"snakemake --cores 4 {cors}")) == (frozenset(), True)
     assert snakemake(campaign, "--cores", "2", cors).status == 0
     run = snakemake(campaign, "--until", "full_recon")

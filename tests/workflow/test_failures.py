@@ -328,13 +328,13 @@ def test_a_closed_folder_is_named_before_any_job(campaign):
     (campaign / "results" / ".runs").chmod(0o555)
     status, said, errors = heeding("run", campaign)
     assert (status, "Traceback" in said, errors) == (1, False, "")
-    assert f"{campaign}/results/.runs: a run of another user that was killed" in said
+    assert f"{campaign}/results/.runs: left by another user's run that was killed" in said
     (campaign / "results" / ".runs").chmod(0o755)
     for name in (".snakemake", ".snakemake/iocache"):
         (campaign / name).chmod(0o555)
     run = snakemake(campaign, "-n", environment={}, by=HEEDING)
     assert run.status == 1
-    assert run.text.endswith("a dry run of Snakemake does. Type: tomopipe plan\n")
+    assert run.text.endswith("as a dry run of Snakemake requires. Type: tomopipe plan\n")
     for name in (".snakemake", ".snakemake/iocache"):
         (campaign / name).chmod(0o755)
     assert snakemake(campaign).status == 0

@@ -71,10 +71,7 @@ def test_a_set_of_earlier_stacks_is_not_offered_as_that_of_now(campaign, tmp_pat
     run = snakemake(campaign, "--keep-going", environment=fails)
     assert run.status == 1, run.text
     show(load_campaign(campaign), is_whole=False)
-    said = (
-        "of earlier stacks; `tomopipe run` makes it when there are stacks of all 5 scans: there is "
-        "none of a_2"
-    )
+    said = "of earlier stacks; `tomopipe run` makes it once all 5 scans have stacks: missing a_2"
     assert f"relion/tomograms.star ({said})" in capsys.readouterr().out
     assert f"for RELION: {said}" in CliRunner().invoke(cli, ["status", str(campaign)]).stdout
     star = campaign / "results/relion/tomograms.star"

@@ -226,11 +226,11 @@ def test_what_a_killed_run_still_makes_is_waited_for(campaign, holding, cluster,
     edit(campaign, cors_px | {unwanted: cors_px[unwanted] + 0.5})
     second = start(campaign, cluster, second_log, "--retries", "0")
     try:
-        until(lambda: "waits for SLURM jobs" in second_log.read_text(), "it waits")
+        until(lambda: "waiting for SLURM jobs" in second_log.read_text(), "it waits")
         second.send_signal(signal.SIGINT)
         assert second.wait(60) == 1
         second = start(campaign, cluster, second_log, "--retries", "0")
-        until(lambda: "waits for SLURM jobs" in second_log.read_text(), "this one waits, too")
+        until(lambda: "waiting for SLURM jobs" in second_log.read_text(), "this one waits, too")
         assert f"type: scancel {number}\n" in second_log.read_text()
         release(tmp_path, *cors_px)
         assert second.wait(300) == 0, second_log.read_text()[-8000:]

@@ -115,7 +115,7 @@ def test_what_does_not_fit_leaves_the_earlier_volume(copy):
         assert [path.read_bytes() for path in paths] == before
     page = (copy / "results" / "report" / "index.html").read_text()
     assert "Not stitched: a_1 and b_1: found no overlap" in page
-    assert "the volume shown was made before, of a_1, a_2" in page
+    assert "the volume shown is an earlier one, of a_1, a_2" in page
     configure(copy, "stitch", stacks={"bone": ["a_*"], "glass": ["b_*"]})
     assert snakemake(copy).jobs <= {"report"}
     assert plan(copy) == (0, frozenset())

@@ -278,7 +278,7 @@ def test_a_run_that_cannot_set_a_receipt_ends_before_what_follows(campaign, is_s
     table(campaign, f"{'a_1' if is_stale else 'b_1'}\tauto\t46.25\t")
     run = snakemake(campaign)
     assert (run.status, run.jobs & jobs_of("full_recon")) == (1, set()), run.text
-    assert "full_recon/a_1.json: this receipt cannot be written or removed (Is a d" in run.text
+    assert "full_recon/a_1.json: the receipt cannot be written or removed (Is a d" in run.text
     assert "Traceback" not in run.text
     shutil.rmtree(receipt)
     assert "full_recon:a_1" in snakemake(campaign).jobs or not is_stale
@@ -305,7 +305,7 @@ def test_sidecars_beside_shared_raw_files_stay_with_one_campaign_after_copies_an
     table(copy, "b_1\tauto\t46.00\t")
     run = snakemake(copy)
     assert "sidecar" in run.jobs
-    assert "; ours in results/sidecars" in run.text
+    assert "; ours are written to results/sidecars" in run.text
     assert belongs_to(campaign)
     assert json.loads((copy / "results" / "sidecars" / "b_1.cor.json").read_text())["cor_px"] == 46
     assert CliRunner().invoke(cli, ["verify", str(copy)]).exit_code == 0

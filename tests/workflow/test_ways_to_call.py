@@ -226,7 +226,7 @@ def test_a_snakefile_of_an_earlier_init_is_replaced(clone, campaign):
     (campaign / "Snakefile").write_text(OLD)
     run = snakemake(clone, campaign, "--cores", "1")
     assert run.status == 1
-    assert "Snakefile: an earlier version wrote it" in run.text
+    assert "Snakefile: written by an earlier version" in run.text
     assert "Nothing to be done" not in run.text
     assert str(HOME / "Snakefile") in run_command(campaign, None, "workstation")
     of_init(clone, campaign)

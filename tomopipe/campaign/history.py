@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tomopipe.campaign.files import history_of
-from tomopipe.campaign.table import Change
+from tomopipe.campaign.table import EMPTY_ROW, Change
 from tomopipe.errors import on_os_error
 from tomopipe.storage.run_folder import user_name
 from tomopipe.storage.shared import take_mode
 
-_NO_ROW = {"select": "auto", "cor_px": "", "note": ""}
 _HEADER = ("time", "who", "by", "act", "undoes", "scan", "column", "from", "to")
 
 
@@ -28,8 +27,8 @@ class Entry(NamedTuple):
     time: str  # UTC, ISO 8601
     who: str  # login name
     by: str  # "page" or a command, such as "cor set"
-    act: str  # id; cells that were changed at once share it
-    undoes: str  # id of the act that this one takes back, or ""
+    act: str  # id, shared by cells that were changed together
+    undoes: str  # id of the act that this one undoes, or ""
     scan: str
     column: str
     before: str
@@ -47,7 +46,7 @@ def record_changes(
     undoes: str = "",
     tell: Callable[[str], None],
 ) -> None:
-    """Append changes of a table as one act of this user; `tell` receives an error, if there is one.
+    """Append changes of a table as one act of this user; an error is passed to `tell`.
 
     The table must be locked.
     """
@@ -66,7 +65,7 @@ def _append(path: Path, entries: Sequence[Entry], table: Path) -> None:
     with path.open("a+b", buffering=0) as stream:
         size = stream.seek(0, os.SEEK_END)
         if not size:
-            take_mode(table, path)  # whoever may change the table may append to its history
+            take_mode(table, path)  # who may change the table may append to its history
             text = "\t".join(_HEADER) + "\n" + text
         else:
             stream.seek(size - 1)
@@ -101,18 +100,18 @@ def last_act(
     """Return the entries of the last act of this user that can be undone; [] if there are none.
 
     `cells` are the present ones, by scan and column; cells that have their earlier value again need
-    no undo. `by` are the commands or page that count, `skip` acts that do not.
+    no undo. Only acts by the commands or page in `by` count, without the acts `skip`.
     """
     entries, who = read_history(table), user_name()
     undone = {(entry.undoes, entry.scan, entry.column) for entry in entries}
-    left = [
+    to_undo = [
         entry
         for entry in entries
         if entry.who == who and entry.by in by and not entry.undoes and entry.act not in skip
         if (entry.act, entry.scan, entry.column) not in undone
-        if cells.get(entry.scan, _NO_ROW)[entry.column] != entry.before
+        if cells.get(entry.scan, EMPTY_ROW)[entry.column] != entry.before
     ]
-    return [entry for entry in left if entry.act == left[-1].act]
+    return [entry for entry in to_undo if entry.act == to_undo[-1].act]
 
 
 def undoing(act: Sequence[Entry]) -> dict[str, tuple[dict[str, str], dict[str, str]]]:

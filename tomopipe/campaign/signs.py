@@ -123,7 +123,7 @@ def state_of(source: str) -> State:
     return SOURCES[source][1] if source in SOURCES else State.OK
 
 
-def source_word(source: str) -> str:
+def source_label(source: str) -> str:
     """Return the source of a COR in words."""
     return SOURCES[source][0] if source in SOURCES else source
 

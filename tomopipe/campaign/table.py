@@ -20,7 +20,9 @@ from tomopipe.errors import RETIRED, TomopipeError, grouped, on_os_error
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.shared import settled_content, update_file
 
-COLUMNS = ("scan", "select", "cor_px", "note")
+EMPTY_ROW = {"select": "auto", "cor_px": "", "note": ""}
+"""The cells of a scan without a row, by column."""
+COLUMNS = ("scan", *EMPTY_ROW)
 SELECT = ("auto", "yes", "no")
 Edits = Mapping[str, Mapping[str, str]]
 """Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it."""
@@ -120,12 +122,14 @@ class _Table:
             else:
                 line = self._append([""] * len(self.names), end)
                 self._set(line, {"scan": scan, "select": "auto"})
-            old = {name: self.value(line, name) for name in cells}
+            old = {name: self.value(line, name) or EMPTY_ROW[name] for name in cells}
             self._set(line, cells)
-            both = (
-                (name, _effective(name, old[name]), _effective(name, cells[name])) for name in cells
-            )
-            changes += [Change(scan, *each) for each in both if each[1] != each[2]]
+            new_cells = {name: cell or EMPTY_ROW[name] for name, cell in cells.items()}
+            changes += [
+                Change(scan, name, old[name], cell)
+                for name, cell in new_cells.items()
+                if cell != old[name]
+            ]
         self.header.text = "\t".join(self.header.cells)
         return changes
 
@@ -294,9 +298,9 @@ def edit_table(
 
 
 def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
-    if unknown := [name for name in cells if name not in COLUMNS[1:]]:
+    if unknown := [name for name in cells if name not in EMPTY_ROW]:
         raise TomopipeError(
-            f"campaign table: no column {', '.join(unknown)}; expected {', '.join(COLUMNS[1:])}."
+            f"campaign table: no column {', '.join(unknown)}; expected {', '.join(EMPTY_ROW)}."
         )
     for cell in (scan, *cells.values()):
         if problem := fault_of_cell(cell):
@@ -337,10 +341,6 @@ def _meant(name: str) -> str:
 
 def _bare(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
-
-
-def _effective(name: str, cell: str) -> str:
-    return cell or ("auto" if name == "select" else "")
 
 
 def _unquoted(cell: str) -> str:

@@ -34,7 +34,7 @@ from tomopipe.campaign.cor_files import (
 from tomopipe.campaign.files import SIDECAR, history_of
 from tomopipe.campaign.history import last_act, record_changes, undoing
 from tomopipe.campaign.results import read_cor_json
-from tomopipe.campaign.signs import SIGNS, State, source_word
+from tomopipe.campaign.signs import SIGNS, State, source_label
 from tomopipe.campaign.state import not_selected, why_not_selected
 from tomopipe.campaign.table import Change, checked_cor, edit_table
 from tomopipe.cli.options import (
@@ -111,7 +111,7 @@ def list_cors(
         cells = (scan.name, scan.series, *values, scan.manual.text)
         rows.append(dict(zip(_KEYS, cells, strict=True)))
         texts = [cell if isinstance(cell, str) else format_cor(cell) for cell in cells]
-        texts[_KEYS.index("source")] = source_word(cells[3] or "")
+        texts[_KEYS.index("source")] = source_label(cells[3] or "")
         state = Text(state_text(scan.state), style=SIGNS[scan.state].style)
         table.add_row(*map(Text, texts), state)  # names may look like markup
         pending += not why_not and scan.is_edited

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
-from tomopipe.campaign.signs import SIGNS, State, source_word
+from tomopipe.campaign.signs import SIGNS, State, source_label
 from tomopipe.campaign.state import TO_REVIEW
 from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state_text
 from tomopipe.cor.cor_value import format_cor, signed
@@ -85,7 +85,7 @@ def _table(
         remark = "; ".join(filter(None, remarks))
         cells = (
             format_cor(cor_px),
-            source_word(source) if cor_px is not None else "",
+            source_label(source) if cor_px is not None else "",
             "" if confidence is None else f"{confidence:.2f}",
             state_text(entry["state"]) + " (warning)" * bool(warnings),
             *(_error(cor_px, true) if truth else ()),

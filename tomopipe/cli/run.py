@@ -259,7 +259,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.campaign.failures import present_jobs
     from tomopipe.cli import outcome
-    from tomopipe.commands.next_run import retry_words
+    from tomopipe.commands.next_run import retry_hint
     from tomopipe.reruns.reasons import why_again
     from tomopipe.run.ending import unfinished_scans
 
@@ -280,7 +280,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         outcome.show(campaign, is_whole=of_all and status in (0, 3))
     # whoever named targets is not told of other scans
     unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if of_all else []
-    ours = [line for line in launch.said(started) if line not in shown]
+    ours = [line for line in launch.own_lines(started) if line not in shown]
     for line in dict.fromkeys([*ours[:_MOST_SAID], *unfinished]):
         say(line)
     if status in (0, 3):
@@ -293,7 +293,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     say(f"{how}: {n_done} of {n_all} jobs are done; {once}`tomopipe run` goes on from there.")
     names = {job.name for job in progress.failed}
     failures = [job for job in present_jobs(campaign, why_again(campaign)) if job.key in names]
-    if retry := retry_words(campaign, failures):
+    if retry := retry_hint(campaign, failures):
         say(retry)
     return 1
 

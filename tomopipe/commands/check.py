@@ -76,11 +76,11 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += option_faults(campaign, rows)
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows, with_reason=False)  # in the warnings
-    with suppress(FileNotFoundError, TomopipeError):  # not made yet, or damaged: it is made
+    with suppress(FileNotFoundError, TomopipeError):  # missing or damaged: a run makes it
         before = read_inventory(campaign.files.inventory)
         if gone := [row["path"] for scan, row in before.items() if scan not in rows]:
             findings.warnings.append(
-                f"{some_of(gone, 3)}: missing since the last run; the tables omit the scan, its "
+                f"{some_of(gone, 3)}: missing since the last run; not in the tables any more, "
                 "results stay"
             )
     findings.warnings += note_lines(relion_notes(campaign, rows))
@@ -104,7 +104,7 @@ def examine(campaign: Campaign) -> Findings:
 
 
 def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
-    """Yield each way scans were recorded, with these scans; their COR hints may differ."""
+    """Yield each description of how scans were recorded, with these scans; COR hints may differ."""
     result = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
     for scans in grouped((HINT.sub("", text), scan) for scan, text in result.items()).values():
         texts = [result[scan] for scan in scans]
@@ -115,7 +115,7 @@ def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
 
 
 def _check_table(campaign: Campaign, findings: Findings) -> None:
-    """Check the table; a row, or an override, of a scan that may still come is a warning."""
+    """Check the table; rows and overrides of scans that may come later are warnings."""
     rows = [row for row in campaign.table_rows if row.scan and row.scan not in campaign.scans]
     for lines in campaign.unmatched_overrides():
         findings.warnings += lines
@@ -221,12 +221,12 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
         findings.errors.append(fault)
     if campaign.config.storage.sidecars != "beside":
         return
-    places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}
+    folders = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}
     sidecars = os.path.dirname(campaign.outputs.sidecar(""))
-    if sidecars in places:
+    if sidecars in folders:
         findings.warnings.append(
-            f"a folder of the data cannot be written; its sidecars go to "
-            f"{sidecars} (storage.sidecars sets it)"
+            f"a folder of the data cannot be written; its sidecars are written to {sidecars} "
+            "(storage.sidecars sets the folder)"
         )
 
 

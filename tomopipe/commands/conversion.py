@@ -1,7 +1,7 @@
-"""Conversion of volumes to another format, for `tomopipe convert`.
+"""Conversion of volumes to another format, for `tomopipe convert`, without reconstruction.
 
-Nothing is reconstructed. The campaign does not treat these files as its results: their names
-differ, except `<scan>_rec.mrc`, which is part of the set for RELION.
+Converted files are not results of the campaign: their names differ from those of results, except
+`<scan>_rec.mrc`, which is part of the set for RELION.
 """
 
 import json
@@ -54,7 +54,7 @@ class Conversion:
     stated: Mapping[str, Any]  # its provenance statement
     shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
     n_bytes: int  # its size, uncompressed
-    is_there: bool  # whether it exists already, from the same volume in the same way
+    is_there: bool  # whether an up-to-date conversion exists
 
     @property
     def range_text(self) -> str:
@@ -110,8 +110,8 @@ def plan_conversions(
 def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices: None) -> None:
     """Write a volume in another format, atomically; `progress` is called with the slices done.
 
-    Memory: some slices, for OME-Zarr and MRC up to 1 GB. A volume that changes meanwhile, and a
-    file that does not read back, are errors, and so is another conversion that writes the target.
+    Memory: some slices, for OME-Zarr and MRC up to 1 GB. Errors: the volume changes meanwhile, the
+    file cannot be read back, or another conversion is writing it.
     """
     write = _write_mrc if conversion.output_format == MRC else _write_volume
     with locked(conversion.target):
@@ -162,7 +162,7 @@ def _plan(
         if output_format == MRC:  # by which RELION's set recognises an outdated volume
             stated["made_from"] = digest(json.loads(volume.provenance.get("made_from", "{}")))
     target, compression = converted(source, output_format), "none"
-    made_from = _maker_of(target)
+    earlier = _digest_of(target)
     if output_format == MRC:
         n_bytes = stack_bytes(shape)
     else:
@@ -171,12 +171,12 @@ def _plan(
         n_bytes = volume_bytes(shape, encoding.dtype, output_format)
     return Conversion(
         source, target, output_format, compression, encoding, stated, shape, n_bytes,
-        made_from == digest(stated),
+        earlier == digest(stated),
     )  # fmt: skip
 
 
-def _maker_of(target: Path) -> str | None:
-    """Return the statement of an earlier conversion; None if there is none, "" if damaged."""
+def _digest_of(target: Path) -> str | None:
+    """Return the digest of an earlier conversion; None if there is none, "" if it is damaged."""
     if not os.path.lexists(target):
         return None
     result = None

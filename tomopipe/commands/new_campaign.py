@@ -1,8 +1,8 @@
-"""What `tomopipe init` writes: a campaign folder, and a SLURM profile for a site.
+"""The output of `tomopipe init`: a campaign folder, and a SLURM profile for a site.
 
 `--from` translates nabu.conf, or a process list of HTTomo. The table other_programs.tsv has a line
-for each key, by the documentation of nabu 2025.2 and HTTomo 3.2: its default there ("any": not
-needed here), our key, and the conversion of its value: a type, a factor (*1000), a value for each
+for each key, from the documentation of nabu 2025.2 and HTTomo 3.2: its default there ("any": not
+needed here), our key, and the conversion of its value: a type, a factor (*1000), our value for each
 of theirs, or one fixed value (=vo).
 """
 
@@ -75,8 +75,8 @@ def campaign_and_scans(arguments: Sequence[str]) -> tuple[Path, list[str]]:
 def scan_entries(arguments: Iterable[str], directory: Path) -> list[str]:
     """Return entries of `campaign.scans` for files, folders and patterns.
 
-    They are relative to the campaign folder if they exist there, else to the working directory. All
-    files of a folder become a pattern again. Raises TomopipeError for an argument without scans.
+    Arguments are relative to the campaign folder if they exist there, else to the working
+    directory. All files of a folder become one pattern. TomopipeError for one without scans.
     """
     entries = []
     for argument in arguments:
@@ -95,9 +95,8 @@ def scan_entries(arguments: Iterable[str], directory: Path) -> list[str]:
     results: list[str] = []
     for (folder, ending), group in grouped(entries).items():
         pattern = os.path.join(glob.escape(folder), f"*{ending}")
-        # if it matches no other files
-        is_whole = len(group) > 1 and matches(pattern, directory) == sorted(group)
-        results += [pattern] if is_whole else dict.fromkeys(group)
+        is_all = len(group) > 1 and matches(pattern, directory) == sorted(group)
+        results += [pattern] if is_all else dict.fromkeys(group)
     return results
 
 
@@ -119,12 +118,11 @@ def write_campaign(
     notes: Iterable[str] = (),
     dry_run: bool,
 ) -> list[Path]:
-    """Write config.yaml, scans.tsv, Snakefile and its profile unless they exist; return the new.
+    """Write config.yaml, scans.tsv, Snakefile and its profile; return those that did not exist.
 
-    A Snakefile that an earlier version wrote is replaced. Snakemake loads the profile by itself.
-
-    `scans` are the entries of `campaign.scans`, `options` further blocks of the configuration,
-    `notes` comments there.
+    Files that exist are kept, except a Snakefile that an earlier version wrote. Snakemake loads the
+    profile by itself. `scans` are the entries of `campaign.scans`, `options` further blocks of the
+    configuration, `notes` comments there.
     """
     if not dry_run:
         with on_os_error(f"{directory}: the campaign folder cannot be created", " Name another."):
@@ -156,9 +154,9 @@ def write_slurm_profile(
 ) -> list[tuple[Path, bool]]:
     """Write the SLURM profile of a campaign with the names of a site filled in.
 
-    `site` are `partition`, `account` and `gpu_partition`; empty: SLURM's defaults. Volumes run in
-    the last, one GPU each, and so do try sweeps if the configuration has `try_recon.device: cuda`.
-    `force`: replace profiles that exist.
+    `site` has `partition`, `account` and `gpu_partition`; empty: SLURM's defaults. Volumes run in
+    `gpu_partition`, one GPU each, and so do try sweeps with `try_recon.device: cuda`. `force`:
+    replace profiles that exist.
 
     Returns each path, and whether the profile was written there: in the campaign, and in the user's
     Snakemake configuration, where `--profile slurm` is found from any folder.
@@ -187,7 +185,7 @@ def write_slurm_profile(
 
 
 class Translation(NamedTuple):
-    """A translated configuration: its scans, our options, and what was not translated."""
+    """A translated configuration: its scans, our options, and notes on the rest."""
 
     scans: list[str]
     options: dict[str, Any]
@@ -212,7 +210,7 @@ class Translation(NamedTuple):
                 self.put(key, _converted(value, rule))
             except (KeyError, ValueError):
                 self.notes.append(f"{name} {value}: {remark}")
-        elif not _same(word, default):
+        elif not _is_default(word, default):
             self.notes.append(f"{name} {value}: {remark}")
 
 
@@ -220,7 +218,7 @@ class _Sweep(list[Any]):
     """Several values of one parameter, which HTTomo compares."""
 
 
-def _same(value: str, default: str) -> bool:
+def _is_default(value: str, default: str) -> bool:
     with suppress(ValueError):
         return float(value) == float(default)
     return value == default
@@ -247,9 +245,9 @@ def table() -> dict[str, dict[str, str]]:
 
 
 def translated(path: Path) -> Translation:
-    """Translate nabu.conf (INI), or a process list of HTTomo (YAML), where it differs from ours.
+    """Translate the options of nabu.conf (INI) or a process list of HTTomo (YAML) without defaults.
 
-    A TomopipeError says that the file is neither, or that a value cannot be one of ours.
+    TomopipeError if the file is neither, or has a value that ours cannot have.
     """
     with on_os_error(
         f"{path}: cannot be read", " --from takes nabu.conf or HTTomo's process list."
@@ -266,7 +264,7 @@ def translated(path: Path) -> Translation:
     prepared = result.options.get("preprocess", {})
     if prepared.get("phase", {}).get("method") and not prepared.get("minus_log", True):
         prepared["minus_log"] = True
-        result.notes.append("no logarithm after phase retrieval: no equivalent, it is always taken")
+        result.notes.append("no logarithm after phase retrieval: no equivalent, always applied")
     blocks = {"campaign": {"scans": ["raw"]}} | result.options
     config = parse_config(blocks, source=f"{path}, as options of tomopipe")
     options = config.model_dump(exclude_defaults=True, exclude={"campaign"})
@@ -321,7 +319,7 @@ def _put_number(text: str, result: Translation) -> None:
 
 
 def _put_sizes(conf: Mapping[str, str], result: Translation) -> None:
-    """Translate binning and the part of the volume, whose ends are included in both."""
+    """Translate binning and the part of the volume; both programs include its ends."""
     across, along = (conf.get(f"dataset.{key}") or "1" for key in ("binning", "binning_z"))
     if across == along:
         result.put("full_recon.binning", int(across))

@@ -61,7 +61,7 @@ def make_plan(
     settled: Settled | None = None,
     volumes_of: Collection[str] = (),
 ) -> Plan:
-    """Determine the jobs of the next run, or why it stops before.
+    """Return the jobs of the next run, or why it cannot start.
 
     `record` (results of the campaign) and `settled` may be passed if they exist already;
     `volumes_of`: scans of which the run makes only the volumes; by default it makes all results.
@@ -78,7 +78,7 @@ def make_plan(
     return Plan(
         jobs=tuple(planned),
         failures=tuple(f"{each.key}: {each.step}: {each.error}" for each in failures),
-        retry=retry_words(campaign, failures),
+        retry=retry_hint(campaign, failures),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
         cpu_s=START_S * len(likely)
         + sum(cpu_s(campaign, job.rule, job.key, rows) for job in computed),
@@ -100,7 +100,7 @@ def make_plan(
 
 
 def is_for_volume(job: PlannedJob, scans: Collection[str]) -> bool:
-    """Tell whether volumes need a job: all steps to cor.json, of all scans, and their own."""
+    """Tell whether a job is needed for the volumes of scans: their own, or any up to cor.json."""
     if job.rule == "full_recon":
         return job.scan in scans
     return position(job.rule) <= position("resolve_cor")
@@ -115,16 +115,15 @@ class PlanRow:
     """All jobs of one scan, stack or series, or of the campaign as a whole, and their reasons."""
 
     of: str  # name of the scan, stack or series
-    # steps that run for certain, and those that run only if the COR changes
-    steps: tuple[str, ...]
-    perhaps: tuple[str, ...]
+    steps: tuple[str, ...]  # steps that run for certain
+    perhaps: tuple[str, ...]  # steps that run only if the COR changes
     why: str  # the reasons
 
 
 def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
-    """Combine jobs into one row for each scan; also scans with only the same possible jobs.
+    """Combine jobs into one row for each scan; scans with only the same possible jobs share a row.
 
-    A pending prediction may move all CORs of its series.
+    A pending prediction may change all CORs of its series.
     """
     groups = grouped((_of(job), job) for job in sorted(jobs, key=_order))
     rows = {
@@ -151,13 +150,13 @@ def _of(job: PlannedJob) -> tuple[int, str]:
 
 
 def _reasons(group: Sequence[PlannedJob]) -> list[str]:
-    """Return the reasons other than that another job runs, or else the first."""
+    """Return the reasons of jobs without "another job runs"; if there are none, the first one."""
     parts = [part for job in group for part in job.reason.split("; ")]
     return list(dict.fromkeys(filter(is_news, parts))) or parts[:1]
 
 
-def retry_words(campaign: Campaign, failures: Iterable[JobStatus]) -> str:
-    """Name the failed scans that no run tries again by itself, and the command; "" if none."""
+def retry_hint(campaign: Campaign, failures: Iterable[JobStatus]) -> str:
+    """Return the command for failed scans that no run tries again, with these scans; "" if none."""
     keys = dict.fromkeys(job.key for job in failures if job.state == "failed")
     scans = forget(campaign.results, keys, dry_run=True)
     return f"Try again with `tomopipe retry SCAN`: {scans_named(scans)}." if scans else ""

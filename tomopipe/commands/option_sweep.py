@@ -61,7 +61,7 @@ def sweep_option(
         return page, []
     with chdir(campaign.directory):
         if row is None:
-            # once, not for each variant: the option may be the rows
+            # the same for all variants, also if the option is full_recon.rows
             rows = campaign.for_scan(scan).config.full_recon.rows
             row = sum(_span(rows, variants[0], scan)) // 2
         slices = [_slice(variant, scan, cor_px, row) for variant in variants]
@@ -70,8 +70,8 @@ def sweep_option(
             f"{v}: {i.shape[0]} x {i.shape[1]}" for v, i in zip(values, slices, strict=True)
         )
         raise TomopipeError(
-            f"{key}: slices of one size can be compared; got {sizes}. Leave out the values that "
-            "change the size: set one of them in config.yaml, and run the campaign."
+            f"{key}: expected slices of one size, got {sizes}. Omit the values that change the "
+            "size."
         )
     labels = [f"{key}={value}" for value in values]
     write_stack(slices, labels, stack, shape=slices[0].shape, dtype=np.float32)
@@ -83,9 +83,7 @@ def sweep_option(
 def cor_px_of(campaign: Campaign, scan: str) -> float:
     """Return the COR of a scan: from the campaign table, or cor.json."""
     if (cor_px := known_cors(campaign).get(scan)) is None:
-        raise TomopipeError(
-            f"{scan}: no COR is known yet. Give one with --cor, or run the campaign."
-        )
+        raise TomopipeError(f"{scan}: no COR yet. Give one with --cor, or run the campaign.")
     return cor_px
 
 
@@ -104,14 +102,13 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
     """Return the campaign of a scan with one option changed."""
     if key in {f"full_recon.{name}" for name in _STORED}:
         raise TomopipeError(
-            f"{key}: only changes how a volume is stored, and slices are compared before that, in "
-            "float32: all would be the same. Set it in config.yaml and run the campaign, or make a "
-            "sweep of another key."
+            f"{key}: only changes how a volume is stored; slices are compared in float32, where "
+            "all would be equal. Set it in config.yaml, or sweep another key."
         )
     block, *names = key.split(".")
     if block not in ("input", "preprocess", "full_recon") or not names:
         raise TomopipeError(
-            f"{key}: changes nothing in a slice of the volume; expected a key of input, preprocess "
+            f"{key}: has no effect on a slice of the volume; expected a key of input, preprocess "
             "or full_recon, such as full_recon.filter"
         )
     options = load_yaml(value, f"{key}: {value}")

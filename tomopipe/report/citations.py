@@ -1,6 +1,6 @@
 """Citations of the methods that a campaign used, and the paragraph for a methods section.
 
-Values of the paragraph come from the provenance of the volumes and from the predictions, never from
+Values in the paragraph come from the provenance of the volumes and from the predictions, never from
 the present config. If values differ between scans, each is given with its number of scans.
 """
 
@@ -75,10 +75,10 @@ def citations(
     config: Mapping[str, Any],
     volumes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """List the references of the methods that made the results.
+    """Return the references of the methods that made the results.
 
     Methods of COR finding come from the predictions, the others from `volumes`, the provenance by
-    scan, or if that is unknown from `config`, which has all blocks.
+    scan, or without volumes from `config`, which has all blocks.
     """
     scans = list(scans)
     stated = [part(volume, "parameters") for volume in (volumes or {}).values()]
@@ -155,7 +155,7 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
             _versions(made, campaign.versions),
         ]
     except (LookupError, TypeError, ValueError) as error:
-        return f"Not written: the volumes state what they were made from in another way ({error})."
+        return f"Not written: the provenance of the volumes has an unknown form ({error})."
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -168,7 +168,7 @@ def reference_numbers(citations: Mapping[str, Sequence[str]]) -> dict[str, int]:
 def reference_lists(
     citations: Mapping[str, Sequence[str]],
 ) -> list[tuple[str, list[tuple[int, str]], list[int]]]:
-    """Return each method with its new references, and the numbers of those listed before."""
+    """Return each method with its new references, and the numbers of those listed above."""
     numbers, results, last = reference_numbers(citations), [], 0
     for method, texts in citations.items():
         new = [(numbers[text], text) for text in texts if numbers[text] > last]
@@ -264,7 +264,7 @@ def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
 
 
 def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
-    words = []
+    texts = []
     for source, n in Counter(scan.source for scan in scans if scan.source).most_common():
         text = _SOURCES.get(source, source)
         if source in ("ai", "auto"):
@@ -274,12 +274,12 @@ def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
             named = [f"model {name}" for name in models] if source == "ai" else names
             text += f" ({', '.join(named)})" if named else ""
             text += "".join(cited.get(f"COR: {name}", "") for name in names)
-            sure = [entry.confidence for entry in predictions if entry.confidence is not None]
-            text += f", confidence {_values(sure, '', '.2f')}" if sure else ""
+            confidences = [p.confidence for p in predictions if p.confidence is not None]
+            text += f", confidence {_values(confidences, '', '.2f')}" if confidences else ""
         if source == "outlier":
             text += cited.get("Outliers of a series", "")
-        words.append(f"{text} in {_scans(n)}")
-    return f"The centre of rotation was {'; '.join(words)}." if words else ""
+        texts.append(f"{text} in {_scans(n)}")
+    return f"The centre of rotation was {'; '.join(texts)}." if texts else ""
 
 
 def _reconstructed(provenance: Provenance, cited: Mapping[str, str]) -> str:

@@ -31,7 +31,7 @@ from tomopipe.report.records import (
 from tomopipe.report.scan_records import Reader, ScanReader
 from tomopipe.storage.json_files import json_or, number, part, text, texts
 
-_NOT_YET = "no run has come to it yet"
+_NOT_YET = "not stitched yet"
 _PACKAGES = ("snakemake", "numpy", "scipy", "numba", "h5py", "pillow")
 _GIT_SECONDS = 10
 
@@ -47,8 +47,8 @@ def collect(
 
     The record has everything on the page except pictures and citations, which come from the
     volumes. `notes` are further warnings, with the scans that each concerns; `points`: whether to
-    read the points of curves, which takes most of the time; `why` says whether results that a job
-    failed to replace are stale.
+    read the points of curves, which takes most of the time; `why` gives the reason if a result
+    that a job failed to replace is stale.
     """
     reader = Reader(campaign.directory)
     scans = ScanReader(campaign, reader, why, volumes=True, points=points, notes=notes)
@@ -79,7 +79,7 @@ def collect_scans(
 ) -> list[ScanRecord]:
     """Read only the results of the scans, without points of curves; `reader` notes broken files.
 
-    `volumes`: whether to open volumes that may be of another COR; `why` as for `collect`.
+    `volumes`: whether to open volumes that may have another COR; `why` as for `collect`.
     """
     reader = reader or Reader(campaign.directory)
     return ScanReader(campaign, reader, why, volumes=volumes).records()
@@ -106,7 +106,7 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
 def _failures(
     campaign: Campaign, jobs: Iterable[JobStatus], stacks: Iterable[StackRecord]
 ) -> tuple[JobStatus, ...]:
-    """Return the failed jobs; of a stack, of a series or of the whole campaign if still wanted."""
+    """Return the failed jobs; of stacks, series and the set for RELION only if still needed."""
     problems = {stack.name: stack.problem for stack in stacks}
 
     def is_needed(job: JobStatus) -> bool:
@@ -122,7 +122,7 @@ def _failures(
 def _read_stacks(
     reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus] = ()
 ) -> tuple[StackRecord, ...]:
-    """Read the result of each stack; one whose job failed says why."""
+    """Read the result of each stack, or why its job failed."""
     files, results = campaign.files, []
     failed = {
         job.key: job.error or "the job ended without a result"
@@ -137,7 +137,7 @@ def _read_stacks(
         problem = stack.problem or failed.get(stack.name) or ("" if volume else _NOT_YET)
         if problem and volume:
             scans = texts(part(data, "made_from").get("scans"))
-            problem += "; the volume shown was made before"
+            problem += "; the volume shown is an earlier one"
             problem += f", of {', '.join(scans)}" if scans else ""
         results.append(
             StackRecord(
@@ -153,7 +153,7 @@ def _read_stacks(
 
 
 def _stacks(reader: Reader, campaign: Campaign) -> list[Stack]:
-    """Return the stacks with known reasons against stitching; a system error is noted."""
+    """Return the stacks, with their problems as far as known; a system error is noted."""
     if not campaign.config.stitch.stacks:
         return []
     try:
@@ -174,8 +174,8 @@ def _pair(data: Mapping[str, Any]) -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     """List the versions of tomopipe, Python and the packages that affect results."""
     result = {"tomopipe": __version__}
-    if made_of := commit(Path(__file__).parents[2]):
-        result["commit"] = made_of
+    if git_commit := commit(Path(__file__).parents[2]):
+        result["commit"] = git_commit
     result["Python"] = platform.python_version()
     for package in _PACKAGES:
         try:

@@ -1,11 +1,11 @@
-"""Geometry of the plots: values to positions in an SVG drawing; the template draws them."""
+"""Geometry of the plots: positions of values in an SVG drawing, which the template draws."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tomopipe.campaign.results import Curve
-from tomopipe.campaign.signs import State, source_word
+from tomopipe.campaign.signs import State, source_label
 from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.records import ScanRecord, SeriesRecord
@@ -50,7 +50,7 @@ class SeriesPlot:
     median_y: float | None
     band: tuple[float, float] | None  # y and height
     marks: tuple[Mark, ...]
-    missing: tuple[Mark, ...]  # those without a COR, above the axis
+    missing: tuple[Mark, ...]  # scans without a COR, above the axis
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
 
 
 def _replaced_px(scan: ScanRecord) -> float | None:
-    """Return the COR that was replaced; None if none was."""
+    """Return the COR of a scan that was replaced, or None."""
     if scan.fix is None or scan.fix.before_px is None:
         return None
     cor_px = scan.shown[0]
@@ -112,7 +112,7 @@ def _mark(scan: ScanRecord, cor_px: float, x: Axis, y: Axis) -> Mark:
         x=x(scan.index),
         y=y(cor_px),
         state=scan.state,
-        title=f"{scan.name}: {cor_px:.2f} px{was} ({source_word(source) or 'source unknown'})",
+        title=f"{scan.name}: {cor_px:.2f} px{was} ({source_label(source) or 'source unknown'})",
         before_y=None if before_px is None else y(before_px),
     )
 
@@ -129,8 +129,8 @@ def make_axis(
 ) -> Axis:
     """Make an axis that shows `low` to `high` from `start` to `end` (SVG units).
 
-    It has at most about `n_ticks` round ticks, or at whole numbers only, and at each end a
-    margin of `pad` of the range; an empty range is widened by 1 on each side.
+    It has about `n_ticks` round ticks at most, at whole numbers only if `whole`, and at each end a
+    margin of `pad` times the range; an empty range is widened by 1 on each side.
     """
     if high - low < 1e-9:
         low, high = low - 1, high + 1
@@ -172,7 +172,7 @@ def curve_plot(curves: Sequence[Curve], cor_px: float | None) -> CurvePlot | Non
 
 
 def _points(curve: Curve, x: Axis, height: int) -> str:
-    """Join a curve's points, at most about one per two units, the visible resolution."""
+    """Join the points of a curve, at most about one per two units, the visible resolution."""
     low, high = min(curve.score), max(curve.score)
     unit = (height - 24) / ((high - low) or 1.0)
     step, start = (x.end - x.start) / (x.high - x.low), x.start

@@ -34,7 +34,7 @@ from tomopipe.campaign.state import NOT_SELECTED, OWN_COR, TO_REVIEW, ScanFacts
 class Note:
     """A file that could not be used, and why; the report is made without it.
 
-    `again`: reading failed by a system error, and will be tried the next time.
+    `again`: reading failed by a system error, and will be tried again.
     """
 
     path: str
@@ -106,7 +106,7 @@ class AlertGroup:
 
 @dataclass(frozen=True)
 class CampaignRecord:
-    """Everything the page shows but the pictures."""
+    """Everything on the page except the pictures."""
 
     name: str
     scans: tuple[ScanRecord, ...]
@@ -119,7 +119,7 @@ class CampaignRecord:
     config: Mapping[str, Any] = field(default_factory=dict)
     # the references of each method
     citations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    seed: str = ""  # of a simulation
+    seed: str = ""  # of simulated campaigns
     stacks: tuple[StackRecord, ...] = ()
 
     @property
@@ -134,8 +134,8 @@ class CampaignRecord:
         return dict.fromkeys(State, 0) | Counter(scan.state for scan in self.scans)
 
 
-_LEAST = 3  # least number of scans: of two it is unknown which one is wrong
-_LEAST_FOR_SPREAD = 5  # least number for a spread: the line passes through one or two of them
+_LEAST = 3  # least number of scans: of two scans either may be wrong
+_LEAST_FOR_SPREAD = 5  # least number for a spread: the line passes through one or two points
 _N_NEXT = 30  # scans compared with one: a series may bend, or be remounted
 _LIMIT_PX, _LIMIT_SPREADS = 0.2, 6.0
 
@@ -171,7 +171,7 @@ def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
 
 @dataclass(frozen=True)
 class OffLine:
-    """A COR that its series contradicts: its distance, and the scatter of the others."""
+    """A COR that its series contradicts: its distance from the line, and the scatter about it."""
 
     off_px: float
     spread_px: float
@@ -220,12 +220,12 @@ _ALIKE_PX = 0.25
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of alert: `says` returns the line (or lines) for a scan, or ""."""
+    """One kind of alert: `lines` returns the line (or lines) for a scan, or ""."""
 
     title: str
     level: str
     advice: str
-    says: Callable[[ScanRecord], str | tuple[str, ...]]
+    lines: Callable[[ScanRecord], str | tuple[str, ...]]
     once: bool = True  # only for scans not listed under a worse kind
     order: Callable[[ScanRecord], float] | None = None
     rare_first: bool = False  # so that rare lines are not lost among common ones
@@ -242,7 +242,7 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
         for scan in sorted(scans, key=kind.order) if kind.order else scans:
             if kind.once and id(scan) in seen:
                 continue
-            text = kind.says(scan)
+            text = kind.lines(scan)
             for line in (text,) if isinstance(text, str) else text:
                 if scan.state is not State.MANUAL or kind.level == "bad" or line in common:
                     lines[line].append(scan)
@@ -258,10 +258,10 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
 
 
 def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float], ...]:
-    """Return the CORs, each with a word, between which a person decides: two, or one if alike.
+    """Return the CORs, each with its label, among which a person decides: at most two.
 
     In this order: the COR in use, the measured one, that on the line of the series, and those of
-    single methods. Empty if nobody has to decide.
+    single methods, without CORs that look alike. Empty if no decision is needed.
     """
     if scan.state not in TO_REVIEW:
         return ()
@@ -272,15 +272,15 @@ def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float],
     )
     cors += [(curve.method, curve.best_cor_px) for curve in prediction.curves] if prediction else []
     results: list[tuple[str, float]] = []
-    for word, cor_px in cors:
+    for label, cor_px in cors:
         if cor_px is not None and all(abs(cor_px - px) >= _ALIKE_PX for _, px in results):
-            results.append((word, cor_px))
+            results.append((label, cor_px))
     return tuple(results[:2])
 
 
 def common_warnings(scans: Iterable[ScanRecord]) -> frozenset[str]:
     """Return the warnings that most scans share, which do not characterise single ones."""
-    results = [_warned(scan) for scan in scans if scan.state not in NOT_SELECTED]
+    results = [_warnings_of(scan) for scan in scans if scan.state not in NOT_SELECTED]
     counts = Counter(warning for warnings in results for warning in warnings)
     return frozenset(text for text, n in counts.items() if n > max(1, len(results) / 2))
 
@@ -289,12 +289,12 @@ def _reason(state: State, otherwise: str) -> Callable[[ScanRecord], str]:
     return lambda scan: (scan.reason or otherwise) if scan.state is state else ""
 
 
-def _warned(scan: ScanRecord) -> tuple[str, ...]:
+def _warnings_of(scan: ScanRecord) -> tuple[str, ...]:
     return () if scan.state in NOT_SELECTED else tuple(dict.fromkeys(scan.warnings))
 
 
-def _of_before(scan: ScanRecord) -> str:
-    """Describe a volume that runs no longer make."""
+def _outdated_volume(scan: ScanRecord) -> str:
+    """Describe a volume that runs do not make any more."""
     source = {State.SKIPPED: "file", State.UNRESOLVED: "COR"}.get(scan.state)
     if source is None or scan.volume is None:
         return ""
@@ -305,8 +305,8 @@ _KINDS = (
     _Kind(
         "Outdated volumes",
         "bad",
-        "File or COR have changed: fix them, or remove the volume, its stack and sidecar.",
-        _of_before,
+        "The file or the COR has changed: correct it, or remove the volume, its stack and sidecar.",
+        _outdated_volume,
         once=False,
     ),
     _Kind(
@@ -329,22 +329,22 @@ _KINDS = (
         once=False,
     ),
     _Kind(
-        "Left to the next run",
+        "Pending changes",
         "look",
-        "tomopipe run makes them.",
+        "Type tomopipe run.",
         lambda scan: scan.for_next_run,
         once=False,
     ),
     _Kind(
         "Filled",
         "look",
-        "These CORs are not measured: look at the volume.",
+        "These CORs are not measured: check the volumes.",
         lambda scan: _reason(State.FILLED, f"from {scan.source}")(scan),
     ),
     _Kind(
         "Outliers",
         "look",
-        "Further from the median than the limit.",
+        "Farther from the median than the limit.",
         lambda scan: (
             scan.kept_outlier if scan.state in OWN_COR else _reason(State.FIXED, "replaced")(scan)
         ),
@@ -356,5 +356,5 @@ _KINDS = (
         lambda scan: "; ".join(filter(None, scan.own_doubts * (scan.state is State.DOUBTFUL))),
         order=lambda scan: (scan.prediction and scan.prediction.confidence) or 0.0,
     ),
-    _Kind("Warnings", "info", "Processing went on.", _warned, once=False, rare_first=True),
+    _Kind("Warnings", "info", "Processing continued.", _warnings_of, once=False, rare_first=True),
 )

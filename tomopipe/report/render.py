@@ -1,6 +1,6 @@
-"""Write the report page: columns (`COLUMNS`), records and pictures, by the template, in one file.
+"""Write the report page from records and pictures, by the template, in one file.
 
-Pictures are remade only where a volume, a sweep or a COR changed.
+Pictures are made again only where a volume, a sweep or a COR has changed.
 """
 
 import base64
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
-from tomopipe.campaign.signs import SIGNS, State, signs_css, source_word
+from tomopipe.campaign.signs import SIGNS, State, signs_css, source_label
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
 from tomopipe.cor.cor_value import signed
 from tomopipe.errors import is_of_the_system
@@ -60,12 +60,12 @@ _OWN_PICTURE = re.compile(r"[0-9a-f]{16}-(mid_x[yz]|mid_yz|sweep|pair)\.webp")
 
 
 Compared = tuple[tuple[str, float], ...]
-"""Words and CORs (pixels)."""
+"""Labels and CORs (pixels) that are compared."""
 
 
 Pictures = dict[str, Any]
-"""Of a scan or stack, as template and cache have them: `planes` and `provenance` of its volume, and
-the strips, or None: `strip` around its COR, `pair` at the CORs between which a person decides."""
+"""Of a scan or stack, for template and cache: `planes` and `provenance` of its volume, and strips
+of slices, or None: `strip` around its COR, `pair` at the CORs among which a person decides."""
 
 
 def picture_all(
@@ -77,7 +77,7 @@ def picture_all(
 ) -> tuple[dict[str, Pictures], list[Note]]:
     """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
 
-    Unchanged pictures are reused, from a record beside the page (or in `own_folder`, for a page
+    Unchanged pictures are reused, from a cache beside the page (or in `own_folder`, for a page
     elsewhere that contains its pictures). Returns them by scan name (stacks by `stack_key`), and
     notes on files that could not be read.
     """
@@ -119,7 +119,7 @@ class _Maker:
         self.notes: list[Note] = []
         self.made: dict[str, dict[str, Any]] = {}
         self._folder, self._size, self._earlier = folder, size, earlier
-        self._there = set(os.listdir(folder)) if folder else set()
+        self._present = set(os.listdir(folder)) if folder else set()
 
     def pictures(
         self,
@@ -142,7 +142,7 @@ class _Maker:
         return pictures
 
     def _of_volume(self, volume: Path, source: Source) -> dict[str, Any]:
-        """Make the mid planes of a volume; return them, and its origin as shown on the page."""
+        """Make the mid planes of a volume; return them, and its provenance as on the page."""
         planes = read_mid_planes(volume)
         made = [make_picture(plane, planes[plane], self._size, source) for plane in planes]
         try:
@@ -151,7 +151,7 @@ class _Maker:
         except Exception as error:
             if is_of_the_system(error):
                 raise
-            stated = {}  # of another program
+            stated = {}  # a volume of another program
         return {"planes": made, "provenance": stated}
 
     def _get(
@@ -162,7 +162,7 @@ class _Maker:
         made_for: float | list[float],
         make: Callable[[Path, Source], dict[str, Any] | None],
     ) -> Any:
-        """Return the pictures of a file, new or reused (no path: removed); None on failure."""
+        """Return the pictures of a file, new or reused (only reused without a path), or None."""
         stamp = [REVISION, self._folder is None, made_for]
         try:
             if path is not None:
@@ -181,7 +181,7 @@ class _Maker:
         return entry["made"]
 
     def _reusable(self, name: str, kind: str, stamp: list[Any]) -> dict[str, Any] | None:
-        """Return the earlier entry of an unchanged file, if its pictures are still there."""
+        """Return the earlier entry of an unchanged file, if its pictures still exist."""
         try:
             entry: dict[str, Any] = self._earlier[name][kind]
             made = entry["made"]
@@ -190,8 +190,8 @@ class _Maker:
             is_same = entry["stamp"][: len(stamp)] == stamp
         except (TypeError, KeyError):
             return None
-        is_there = self._folder is None or self._there.issuperset(names)
-        return entry if is_same and is_there else None
+        exist = self._folder is None or self._present.issuperset(names)
+        return entry if is_same and exist else None
 
     def _source(self, name: str) -> Source:
         """Return the function that gives the pictures of a scan their addresses."""
@@ -220,7 +220,7 @@ def _read_cache(path: Path) -> Mapping[str, Any]:
         cache = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         if is_of_the_system(error):
-            raise  # rewriting it would lose the sweeps of removed stacks
+            raise  # writing it again would lose the strips of removed try stacks
         return {}
     return cache if isinstance(cache, dict) else {}
 
@@ -233,10 +233,10 @@ def _tidy(folder: Path, pictures: Sequence[Pictures]) -> None:
     strips = (made[kind] for made in pictures for kind in ("strip", "pair"))
     shown += [strip["picture"] for strip in strips if strip]
     names = {os.path.basename(picture["src"]) for picture in shown}
-    left = [p for p in folder.iterdir() if _OWN_PICTURE.fullmatch(p.name) and p.name not in names]
-    for path in left:
+    unused = [p for p in folder.iterdir() if _OWN_PICTURE.fullmatch(p.name) and p.name not in names]
+    for path in unused:
         path.unlink()
-    if left and not any(folder.iterdir()):
+    if unused and not any(folder.iterdir()):
         folder.rmdir()
 
 
@@ -345,7 +345,7 @@ def templates() -> Any:
         "signed": lambda value: "" if value is None else signed(value),
         "plane": lambda name: name.removeprefix("mid_"),
         "sortable": lambda value: "" if value is None else value,
-        "source_word": source_word,
+        "source_label": source_label,
     }
     return environment
 
@@ -354,7 +354,7 @@ def _utc(seconds: float) -> str:
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (OverflowError, ValueError, OSError):
-        return "an impossible time"
+        return "invalid time"
 
 
 def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
@@ -366,7 +366,7 @@ def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
 
 
 def _compared(campaign: CampaignRecord) -> dict[str, Compared]:
-    """Return the CORs that are compared, of each scan that a person has to look at."""
+    """Return the CORs that are compared, of each scan that needs a decision."""
     result: dict[str, Compared] = {}
     for series in campaign.series:
         trusted = [(s.index, cor_px) for s in series.scans if s.state in ACCEPTED
@@ -378,13 +378,14 @@ def _compared(campaign: CampaignRecord) -> dict[str, Compared]:
 
 def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:
     """Count the selected scans by the stage they have reached."""
-    inside = [s for s in campaign.scans if s.state not in NOT_SELECTED]
+    selected = [s for s in campaign.scans if s.state not in NOT_SELECTED]
     stages: dict[str, list[object]] = {
-        "predicted": [s.prediction and s.prediction.best_cor_px for s in inside],
-        "COR resolved": [s.cor_px for s in inside],
-        "reconstructed": [None if s.volume_of else s.volume for s in inside],
+        "predicted": [s.prediction and s.prediction.best_cor_px for s in selected],
+        "COR resolved": [s.cor_px for s in selected],
+        "reconstructed": [None if s.volume_of else s.volume for s in selected],
     }
-    return [(title, sum(v is not None for v in of), len(inside)) for title, of in stages.items()]
+    n = len(selected)
+    return [(title, n - values.count(None), n) for title, values in stages.items()]
 
 
 def _config_text(config: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ class ScanReader:
         points: bool = False,
         notes: Mapping[str, Container[str]] | None = None,
     ) -> None:
-        """As for `collect` and `collect_scans`."""
+        """Read the tables and job statuses; arguments as for `collect` and `collect_scans`."""
         self._campaign, self._files, self._reader = campaign, campaign.files, reader
         self._paths = campaign.paths
         self._why, self._notes, self._points, self._volumes = why, notes or {}, points, volumes
@@ -86,7 +86,6 @@ class ScanReader:
             for row in reader.tsv(campaign.files.fix_table(table), FIX_COLUMNS)
         )
         self._jobs: dict[str, dict[str, JobStatus]] = defaultdict(dict)
-        # as they count now, but that of this report
         jobs = present_jobs(campaign, why, reader.json)
         self.jobs = [job for job in jobs if job.step != "report"]
         for job in self.jobs:
@@ -96,7 +95,9 @@ class ScanReader:
         """Return the records of all scans, by series and index, refused ones included."""
         records = [self._record(scan) for scan in self._campaign.scans.values()]
         records += self._refused()
-        return _compared(sorted(records, key=lambda s: (s.series, s.index, s.name, s.path)))
+        return _checked_in_series(
+            sorted(records, key=lambda s: (s.series, s.index, s.name, s.path))
+        )
 
     def _record(self, scan: CampaignScan) -> ScanRecord:
         name, paths, config = scan.name, self._paths, self._campaign.config
@@ -150,7 +151,7 @@ class ScanReader:
         return replace(record, warnings=warnings, reached=self._reached(record))
 
     def _other_origin(self, name: str, volume: Path, cor_px: float | None) -> str:
-        """Describe what a stale volume was made from; "" if it is not stale, or unknown."""
+        """Describe from what a stale volume was made; "" if it is not stale, or this is unknown."""
         if self._volumes:
             receipt = self._files.receipt("full_recon", name)
             other_px = other_cor_px(volume, cor_px, self._files.cor_table, receipt)
@@ -161,18 +162,17 @@ class ScanReader:
         return f"earlier options or files ({why})" if why else ""
 
     def _failures(self, name: str, prediction: Prediction | None) -> tuple[JobStatus, ...]:
-        """Return the failed jobs of a scan, but for a prediction that says so itself."""
-        aside = "predict_cor" if prediction and prediction.verdict == "failed" else ""
-        jobs = (self._jobs[name].get(step) for step in OF_SCANS if step != aside)
+        """Return the failed jobs of a scan, without a prediction whose verdict is failed."""
+        omitted = "predict_cor" if prediction and prediction.verdict == "failed" else ""
+        jobs = (self._jobs[name].get(step) for step in OF_SCANS if step != omitted)
         return tuple(job for job in jobs if job and job.state == "failed")
 
     def _reached(self, scan: ScanRecord) -> str:
         """Return the last step that a scan has completed."""
-        # A stack is written in parallel to the report of the same run, which might see it
-        # unfinished.
-        aside = {failure.step for failure in scan.failures} | {"export_stack"}
+        # stacks for RELION are written at the same time as the report of a run
+        omitted = {failure.step for failure in scan.failures} | {"export_stack"}
         for step, job in self._jobs[scan.name].items():
-            if job.state == "running" and step in OF_SCANS and step not in aside:
+            if job.state == "running" and step in OF_SCANS and step not in omitted:
                 return f"running {step}"
         if scan.volume is not None and not scan.volume_of:
             return "volume"
@@ -183,7 +183,7 @@ class ScanReader:
         return "try" if self._files.rows(scan.name).exists() else ""
 
     def _refused(self) -> Iterable[ScanRecord]:
-        """Yield the inventory rows that are no scan of the campaign: invalid or repeated names."""
+        """Yield the files that are not scans of the campaign: invalid or repeated names."""
         in_campaign = {(scan.name, scan.path) for scan in self._campaign.scans.values()}
         config = self._campaign.config
         for (name, path), row in self._rows.items():
@@ -201,7 +201,7 @@ class ScanReader:
                 )
 
 
-def _compared(records: list[ScanRecord]) -> list[ScanRecord]:
+def _checked_in_series(records: list[ScanRecord]) -> list[ScanRecord]:
     """Mark predictions that the other trusted CORs of their series contradict."""
     trusted = [
         (scan.series, (number, cor_px))
@@ -212,11 +212,11 @@ def _compared(records: list[ScanRecord]) -> list[ScanRecord]:
     ]
     for points in grouped(trusted).values():
         numbers, cors_px = zip(*points, strict=True)
-        for place, off in off_line(cors_px).items():
-            scan = records[numbers[place]]
+        for position, off in off_line(cors_px).items():
             text = f"{off.off_px:+.2f} px off the line of its series"
             text += f" (scatter {off.spread_px:.2f} px)"
-            records[numbers[place]] = replace(scan, off_series=text)
+            index = numbers[position]
+            records[index] = replace(records[index], off_series=text)
     return records
 
 
@@ -274,12 +274,12 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
     if isinstance(cor_px, list) and isinstance(score, list):
         read = zip(_numbers(cor_px), _numbers(score), strict=False)
         pairs = sorted((x, y) for x, y in read if x is not None and y is not None)
-    known_px, scores = zip(*pairs, strict=True) if pairs else ((), ())
+    valid_px, scores = zip(*pairs, strict=True) if pairs else ((), ())
     return Curve(
         method=name,
         best_cor_px=number(method.get("best_cor_px")),
         confidence=number(method.get("confidence")),
-        cor_px=known_px,
+        cor_px=valid_px,
         score=scores,
     )
 

@@ -1,4 +1,4 @@
-"""Small pictures: mid planes of a volume, and the sweep around a COR, side by side."""
+"""Small pictures: mid planes of a volume, and strips of the slices around a COR."""
 
 import base64
 import hashlib
@@ -16,19 +16,17 @@ from tomopipe.campaign.files import ROWS, SWEEP
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.json_files import number
 
-#: Side of the crop that is shown, in pixels of the try slices.
+#: Side of a crop, in pixels of the try slices.
 CROP_PX = 96
 _CELLS = 12  # cells along half a side of the crop
-#: Correlation of neighbouring pixels from which a crop shows structure; that of noise is 0 or
-#: negative.
+#: Least correlation of neighbouring pixels in a crop with structure; that of noise is not positive.
 _STRUCTURE = 0.3
 _MOST_BINNING = 8
 #: Distances from the chosen COR, in pixels of the try slices: closer ones look alike.
 _OFFSETS_PX = (-6, -2, 0, 2, 6)
 _MEMORY_BYTES = 2**30
 _PERCENT = (0.5, 99.5)
-# limits the effect of the brightest 2 % of the plane on the window to that of noise
-_MOST_PERCENT = (2.0, 98.0)
+_MOST_PERCENT = (2.0, 98.0)  # a window extends beyond these by at most `_MARGIN` of their distance
 _MARGIN = 0.15
 
 
@@ -74,7 +72,7 @@ def step_of(grid_px: Sequence[float]) -> float:
 def slices_around(
     try_tif: Path, cor_px: float, offsets_px: Sequence[float] = (0,), max_size_px: int | None = None
 ) -> Sweep | None:
-    """Return the try slice at a COR, and those at a distance from it.
+    """Return the try slice at a COR, and those at given distances from it.
 
     These are the nearest pages of the stack, or slices made from rows.h5 if the COR is outside the
     sweep or the stack was removed. None if the sweep failed, there are no rows, or the COR is off
@@ -89,35 +87,35 @@ def slices_around(
     offsets_px : sequence of float
         Distances from it in pixels of the slices, 0 among them.
     max_size_px : int, optional
-        Most columns of slices that are made; None: as many as those of the stack, which is needed.
+        Most columns of slices that are made; None: as in the stack, which must then exist.
     """
     grid = json.loads(try_tif.with_name(SWEEP).read_bytes())
     values_px = np.asarray(grid.get("cor_px", []), dtype=float)
     if not values_px.size:
         return None
     if max_size_px and not try_tif.exists():
-        return _made(try_tif, grid, cor_px, offsets_px, max_size_px)
+        return _reconstructed(try_tif, grid, cor_px, offsets_px, max_size_px)
     pages = open_stack(try_tif)
     if len(pages) != values_px.size:
         raise TomopipeError(f"{try_tif}: {len(pages)} slices for {values_px.size} CORs.")
     if not in_sweep(values_px.tolist(), cor_px):
-        return _made(try_tif, grid, cor_px, offsets_px, max_size_px or pages.shape[-1])
+        return _reconstructed(try_tif, grid, cor_px, offsets_px, max_size_px or pages.shape[-1])
     binning = number(grid.get("binning")) or 1.0
-    wanted_px = [cor_px + binning * offset for offset in offsets_px]
-    results = sorted({int(np.abs(values_px - target).argmin()) for target in wanted_px})
+    targets_px = [cor_px + binning * offset for offset in offsets_px]
+    nearest = sorted({int(np.abs(values_px - target).argmin()) for target in targets_px})
     chosen = int(np.abs(values_px - cor_px).argmin())
-    images = [pages[page] for page in results]  # read on access
-    return Sweep(images, tuple(values_px[results].tolist()), results.index(chosen))
+    images = [pages[page] for page in nearest]  # read on access
+    return Sweep(images, tuple(values_px[nearest].tolist()), nearest.index(chosen))
 
 
-def _made(
+def _reconstructed(
     try_tif: Path,
     grid: Mapping[str, Any],
     cor_px: float,
     offsets_px: Sequence[float],
     max_size_px: int,
 ) -> Sweep | None:
-    """Reconstruct slices from the first row that try_recon kept, as wide as in the volume."""
+    """Reconstruct slices of the first row in rows.h5, as wide as in the volume."""
     from tomopipe.cor.collected_rows import read_rows
     from tomopipe.stream.try_sweep import SweepOptions, slices_of, sweep_of  # numba
 
@@ -128,17 +126,17 @@ def _made(
     stated = (grid.get("made_from") or {}).get("options", {}).get("preprocess", {})
     options = SweepOptions(stated.get("half_acquisition", "auto"), "cpu", None, _MEMORY_BYTES)
     job = sweep_of(rows, 0, np.array([cor_px]), max_size_px, options)
-    wanted_px = cor_px + job.binning * np.asarray(offsets_px, dtype=float)
+    cors_px = cor_px + job.binning * np.asarray(offsets_px, dtype=float)
     last_px = rows.first_col + rows.sinograms.shape[2] - 1
-    wanted_px = wanted_px[(wanted_px >= rows.first_col) & (wanted_px <= last_px)]
-    if cor_px not in wanted_px:
+    cors_px = cors_px[(cors_px >= rows.first_col) & (cors_px <= last_px)]
+    if cor_px not in cors_px:
         return None
-    images = list(slices_of(replace(job, cor_px=wanted_px), options))
-    return Sweep(images, tuple(wanted_px.tolist()), wanted_px.tolist().index(cor_px))
+    images = list(slices_of(replace(job, cor_px=cors_px), options))
+    return Sweep(images, tuple(cors_px.tolist()), cors_px.tolist().index(cor_px))
 
 
 def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
-    """Crop the slices around a COR, as uint8, to the part with most edges; None without slices."""
+    """Crop the slices around a COR to the part with most edges, as uint8; None without slices."""
     result = slices_around(try_tif, cor_px)
     if result is None:
         return None
@@ -239,11 +237,9 @@ def in_grey(values: NDArray[np.floating], low: float, high: float) -> NDArray[np
 
 
 SIZE_PX = 200
-#: Bytes of one picture; three of them and a strip, as base64, with the text of a scan stay under 25
-#: KB.
+#: Bytes of a picture; a scan has three of them and a strip, with its text under 25 kB as base64.
 MAX_BYTES = 3500
-STRIP_BYTES = 3500
-#: Side and bytes of a plane of a small campaign, which can be enlarged.
+#: Side and bytes of a plane in a small campaign, which can be enlarged.
 LARGE = (480, 24_000)
 SMALL = (SIZE_PX, MAX_BYTES)
 _URI = "data:image/webp;base64,"
@@ -253,7 +249,7 @@ _QUALITIES = (80, 65, 50, 35, 20)
 def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np.uint8]:
     """Shrink a plane, (n_y, n_x), by averaging, and map its grey window to 0..255.
 
-    Non-finite values become black. `max_px` is the longest side of the picture.
+    Non-finite values become black. `max_px`: longest side of the picture.
     """
     from PIL import Image
 
@@ -290,7 +286,7 @@ def as_uri(_name: str, data: bytes) -> str:
 
 
 Source = Callable[[str, bytes], str]
-"""Takes name and bytes of a picture, and returns its address for the page."""
+"""A function of name and bytes of a picture that returns its address for the page."""
 
 
 def make_picture(
@@ -319,11 +315,11 @@ def make_strip(sweep: Sweep, source: Source, name: str) -> dict[str, Any]:
     gap = np.zeros((len(sweep.images[0]), 2), np.uint8)
     side_by_side = np.hstack([part for image in sweep.images for part in (gap, image)][1:])
     height, width = side_by_side.shape
-    src = source(name, encode(side_by_side, max_bytes=STRIP_BYTES))
+    src = source(name, encode(side_by_side))
     picture = {"src": src, "width": width, "height": height}
     return {"picture": picture, "cor_px": [*sweep.cor_px], "chosen": sweep.chosen}
 
 
 def picture_stem(scan: str) -> str:
-    """Make a valid file name from any scan's name."""
+    """Return a valid file name, without ending, for any scan name."""
     return hashlib.sha256(scan.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.results import read_cor_json, read_inventory
-from tomopipe.campaign.signs import source_word
+from tomopipe.campaign.signs import source_label
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
@@ -56,7 +56,7 @@ _COR = re.compile(r"COR of [^;]*")
 def of_cor(scan: str, old_px: float | None, new_px: float | None, source: str) -> str:
     """Say that a COR changed, and its source."""
     old, new = (format_cor(cor_px) or "none" for cor_px in (old_px, new_px))
-    by, was = source_word(source), f"{old} -> " * (old != new)
+    by, was = source_label(source), f"{old} -> " * (old != new)
     return f"COR of {scan}: {was}{new}" + (f", {by}" if by else "")
 
 

@@ -1,4 +1,4 @@
-"""The application: one page, its JSON, its pictures. Scans are named in queries, never in paths."""
+"""The web application: one page, its JSON, its pictures; queries name scans, paths do not."""
 
 import json
 import math
@@ -61,8 +61,10 @@ class _Decision:
 
     scan: str
     cells: dict[str, str]
-    seen: dict[str, str]  # cells of the row when the person decided; for an undo those it changes
-    stamp: bool = False  # whether source and time go into the note
+    seen: dict[
+        str, str
+    ]  # cells of the row as the person saw them; of an undo only those it changes
+    stamp: bool = False  # whether source and time are added to the note
     undoes: str = ""  # id of the act in the history of the table that this undoes
 
 
@@ -81,12 +83,12 @@ def make_app(
     """Make the web application of a campaign; arguments as for `serve`, and a person's keys."""
 
     def gone(request: Request, _: Exception) -> Response:
-        tell(f"A browser went away in the middle of {request.url.path}: nothing of it was written.")
+        tell(f"A browser disconnected during {request.url.path}; nothing was written.")
         return Response(status_code=400)  # the browser does not read it
 
     api = _Api(store, keys)
     routes = [
-        *(Route(f"/api/{name}", partial(_read, store, what)) for name, what in _READ.items()),
+        *(Route(f"/api/{name}", partial(_answer, store, read)) for name, read in _READ.items()),
         *(Route(f"/api/{name}", getattr(api, name)) for name in _OTHERS),
         Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
@@ -143,7 +145,7 @@ class _Api:
         )
 
     def changes(self, _: Request) -> Response:
-        """Return two marks that change when the queue must be loaded again."""
+        """Return two values that change when the queue must be loaded again."""
         self.store.record(wait=True)
         sha256 = table_sha256(self.store.campaign.table_path)
         return JSONResponse({"table_sha256": sha256, "read": self.store.read_number})
@@ -186,7 +188,7 @@ class _Api:
         page, below = self.store.campaign.files.report, request.path_params["below"]
         path = file_below(page.parent, below or page.name)
         if path is None:
-            return PlainTextResponse("404: not there: tomopipe report writes it\n", 404)
+            return PlainTextResponse("404: no such file; tomopipe report writes the page\n", 404)
         if below:
             return FileResponse(path)
         html = path.read_bytes().replace(b"<html ", b"<html data-review ", 1)
@@ -213,7 +215,7 @@ class _Api:
         return JSONResponse({"act": act[0].act if act else "", "rows": rows})
 
     async def decide(self, request: Request) -> Response:
-        """Write decisions into the campaign table; rows that have changed are left and reported."""
+        """Write decisions into the campaign table, except for rows that have changed meanwhile."""
         try:
             content = _DECISIONS.validate_json(await request.body(), strict=True)
             decisions = content["decisions"]
@@ -250,9 +252,9 @@ class _Api:
         if faults:
             sentences = faults[:3]
             if len(faults) > 3:
-                sentences.append(f"{len(faults) - 3} more are wrong.")
+                sentences.append(f"{len(faults) - 3} more errors.")
             if len(decisions) > 1:
-                sentences.append(f"None of the {len(decisions)} is written.")
+                sentences.append(f"None of the {len(decisions)} decisions was written.")
             raise TomopipeError(" ".join(sentences))
         return checked
 
@@ -342,7 +344,7 @@ def _trial(request: Request, store: Store) -> dict[str, Any]:
 
 
 _Read = Callable[[Request, Store], Grey | bytes | dict[str, Any]]
-# data at /api/<name>: pictures whose grey window the browser sets, PNG, or JSON
+# data at /api/<name>: pictures with a grey window set in the browser, PNG, or JSON
 _READ: dict[str, _Read] = {
     # of one scan: everything, and its pictures
     "scan": lambda request, store: scan_view(store, _scan(request, store)),
@@ -375,9 +377,9 @@ _READ: dict[str, _Read] = {
 _OTHERS = ("queue", "changes", "volume", "status", "undo")  # methods of `_Api`
 
 
-def _read(store: Store, what: _Read, request: Request) -> Response:
-    """Answer a read request; runs in a thread."""
-    result = what(request, store)
+def _answer(store: Store, read: _Read, request: Request) -> Response:
+    """Answer a request for data; runs in a thread."""
+    result = read(request, store)
     if isinstance(result, Grey):
         # the raw numbers, little-endian; the header describes them
         facts = {"x-grey": json.dumps(result.facts(), allow_nan=False)}

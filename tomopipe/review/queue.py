@@ -1,7 +1,7 @@
-"""The queue of scans, with those that need a person first, and decisions, written at once.
+"""The queue of scans, those that need a person first; decisions, which are written at once.
 
 No edit is lost: the page sends the cells that it showed. If the row still has them, the edit is
-written, regardless of other rows; if not, the person sees the present cells.
+written, whatever happened to other rows; if not, the person sees the present cells.
 """
 
 import threading
@@ -16,6 +16,7 @@ from tomopipe.campaign.history import record_changes
 from tomopipe.campaign.signs import SIGNS, State
 from tomopipe.campaign.state import DECIDED, NOT_SELECTED, TO_REVIEW
 from tomopipe.campaign.table import (
+    EMPTY_ROW,
     SELECT,
     Edits,
     Row,
@@ -39,7 +40,6 @@ STATES: Mapping[State, str] = {
 #: Sets of states that the page asks for.
 SETS = {"not_selected": NOT_SELECTED, "decided": DECIDED, "to_review": TO_REVIEW}
 _ORDER = {state: number for number, state in enumerate(STATES)}
-CELLS = ("select", "cor_px", "note")
 _writing = threading.Lock()  # one writer at a time among the browsers of a server
 
 
@@ -66,9 +66,14 @@ def shown_cor(scan: ScanRecord) -> float | None:
     return None if cor_px is None else round(cor_px, 4)
 
 
+def with_cells(scan: ScanRecord, cells: Mapping[str, str]) -> ScanRecord:
+    """Return a scan with the present cells of the campaign table; without any if it has no row."""
+    cells = {**EMPTY_ROW, **cells}
+    return replace(scan, select=cells["select"], manual=CorText(cells["cor_px"]))
+
+
 def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
-    select, manual = cells.get("select") or "auto", CorText(cells.get("cor_px", ""))
-    scan = replace(scan, select=select, manual=manual)
+    scan = with_cells(scan, cells)
     state, prediction = scan.state, scan.prediction
     warnings = () if state in NOT_SELECTED else (*scan.ignored_manual, *scan.warnings_beside)
     return {
@@ -84,8 +89,8 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "first": state is State.DOUBTFUL and scan.is_confident_outlier,
         "why": scan.why,
         "warnings": list(warnings),
-        "select": select,
-        "manual": manual.text,
+        "select": scan.select,
+        "manual": scan.manual.text,
         "note": cells.get("note", ""),
         "swept": scan.swept,
         "rerun": state not in NOT_SELECTED and scan.is_edited,
@@ -134,8 +139,8 @@ def checked_cells(
     """Return the cells of a decision for the table, or raise; `undo` allows any COR."""
     checked = {}
     for name, value in cells.items():
-        if name not in CELLS:
-            raise TomopipeError(f"{scan}: expected {', '.join(CELLS)}; got {name}.")
+        if name not in EMPTY_ROW:
+            raise TomopipeError(f"{scan}: expected {', '.join(EMPTY_ROW)}; got {name}.")
         checked[name] = value.strip()
         if problem := fault_of_cell(checked[name]):
             raise TomopipeError(f"{scan}: {name} {shown(checked[name])} {problem}.")
@@ -155,11 +160,11 @@ def decide(
     stamp: str = "",
     undoes: str = "",
 ) -> dict[str, Outcome]:
-    """Change cells of scans in one step; each only if its row is as the person saw it.
+    """Change cells of scans in one step, each only if its row is still as the person saw it.
 
     `decisions` are by scan: cells as from `checked_cells`, and those of the row that the person
-    saw; `stamp`, source and time, is added to the note. `by` and `undoes` go into the history;
-    `tell` receives errors of the history. The table need not exist.
+    saw; `stamp`, source and time, is added to the note. `by` and `undoes` go into the history, its
+    errors to `tell`. The table need not exist.
 
     Raises TomopipeError if the table cannot be read or written, or another writer does not finish.
     """
@@ -168,11 +173,11 @@ def decide(
     def edits(rows: list[Row]) -> Edits:
         in_table, changes = _cells(rows), {}
         for scan, (cells, seen) in decisions.items():
-            now = _with_defaults(in_table.get(scan, {}))
-            new = {**now, **cells}
-            same = all(now[name] == new[name] for name in CELLS)  # somebody made the same decision
+            now = in_table.get(scan, EMPTY_ROW)
+            same = now == {**now, **cells}  # another person made the same decision
             outcomes[scan] = Outcome(same, now)
-            if same or now != _with_defaults({**now, **seen}):
+            shown_cells = {name: seen.get(name, now[name]) or EMPTY_ROW[name] for name in now}
+            if same or now != shown_cells:
                 continue
             edit = dict(cells)
             if stamp and "note" not in edit:
@@ -190,8 +195,3 @@ def decide(
 def stamp_now() -> str:
     """Return the remark for the note of a decision."""
     return f"review {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _with_defaults(cells: Mapping[str, object]) -> dict[str, str]:
-    result = {name: str(cells.get(name) or "") for name in CELLS}
-    return result | {"select": result["select"] or "auto"}

@@ -45,8 +45,8 @@ USUAL_PERCENT = (0.1, 99.9)
 _WIDER = 2  # a window may extend this many times the usual one on each side
 _SAMPLES = 200_000  # pixels that determine the usual window
 _MOST = 65535
-_BATCH_SIZE = 4  # few slices are requested; a larger batch would only need memory
-_KEPT_BYTES = 256_000_000
+_BATCH_SIZE = 4  # few slices are requested at once; larger batches would only need memory
+_CACHE_BYTES = 256_000_000
 _THUMB_PX = 80
 #: Crops of a strip, in steps from the COR, in the order of computing.
 STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
@@ -76,7 +76,7 @@ class Grey:
 
 
 def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
-    """Return an image in 16 bits, wider than `usual`; without: all but the outer thousandths."""
+    """Return an image in 16 bits with its usual window, by default that of USUAL_PERCENT."""
     sample = image.reshape(-1)[:: max(1, image.size // _SAMPLES)]
     finite = sample[np.isfinite(sample)]
     inner = np.percentile(finite, USUAL_PERCENT) if finite.size else (0.0, 0.0)
@@ -131,7 +131,7 @@ def in_range(
 
 
 class Pictures:
-    """Makes the pictures of a campaign; keeps rows and plans of the last scans."""
+    """Makes the pictures of a campaign; caches rows and plans of the last scans."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class Pictures:
         self._plans = Cache(3)
         self._spectra = Cache(3)
         self._stacks = Cache(8)
-        self._slices = Cache(200, _KEPT_BYTES)
+        self._slices = Cache(200, _CACHE_BYTES)
         self._thumbnails = Cache(1000)
         self._working = threading.Lock()  # the engine uses all cores: one slice at a time
 
@@ -161,7 +161,7 @@ class Pictures:
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise TomopipeError(f"{scan}: {name} lies outside the campaign.")
         if not path.is_file():
-            raise TomopipeError(f"{scan}: there is no {name} yet: `tomopipe run` makes it.")
+            raise TomopipeError(f"{scan}: no {name} yet; `tomopipe run` makes it.")
         return path
 
     def grid(self, scan: str) -> dict[str, Any]:
@@ -222,7 +222,7 @@ class Pictures:
         return made
 
     def slice(self, scan: str, cor_px: float, row: int) -> Grey:
-        """Return the slice of one kept row at any COR, full size."""
+        """Return the slice of one row of rows.h5 at any COR, full size."""
         return self._at(scan, cor_px, [cor_px], row)[0]
 
     def strip(
@@ -286,7 +286,7 @@ class Pictures:
         is_half: bool,
         middle_px: float,
     ) -> Any:
-        """Slices of one row at CORs (n_cor, n_y, n_x), float32; a GPU is held meanwhile."""
+        """Return slices of one row at CORs, (n_cor, n_y, n_x) float32; holds a GPU meanwhile."""
         if not values_px:
             return ()
         columns_px = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
@@ -329,7 +329,7 @@ class Pictures:
         """Return a projection, its mirrored opposing one, the overlap, and the grey window."""
         rows = self._read(scan)
         if not 0 <= pair < len(rows.pairs):
-            raise TomopipeError(f"{scan}: {len(rows.pairs)} opposing pairs are kept; got {pair}.")
+            raise TomopipeError(f"{scan}: expected a pair below {len(rows.pairs)}, got {pair}.")
         first, second = rows.pairs[pair]
         local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
         source = 2 * local_cor_px - np.arange(first.shape[1])
@@ -337,7 +337,7 @@ class Pictures:
         return first, mirror(second, local_cor_px), inside, grey_window(first)
 
     def sinogram(self, scan: str, row: int) -> Grey:
-        """Return the corrected sinogram of one kept row, projections from top to bottom."""
+        """Return the corrected sinogram of one row of rows.h5, projections from top to bottom."""
         rows = self._read(scan)
         _check_row(scan, rows, row)
         return grey16(rows.sinograms[row], None)
@@ -368,7 +368,7 @@ class Pictures:
         return rows
 
     def _width(self, scan: str, rows: Rows, cor_px: float) -> tuple[bool, float]:
-        """Return whether slices are twice as wide as the detector, and the column that decides."""
+        """Return whether slices are twice as wide as the detector, and the axis column for it."""
         grid = self.grid(scan)
         half = bool(grid.get("half_acquisition"))
         values_px = grid.get("cor_px") or [cor_px]
@@ -395,13 +395,13 @@ class Pictures:
 
 def _check_row(scan: str, rows: Rows, row: int) -> None:
     if not 0 <= row < len(rows.sinograms):
-        raise TomopipeError(f"{scan}: {len(rows.sinograms)} rows are kept; got number {row}.")
+        raise TomopipeError(f"{scan}: expected a row below {len(rows.sinograms)}, got {row}.")
 
 
 def grid_around(
     grid_px: Sequence[float], cor_px: float | None, columns: tuple[int, int]
 ) -> Sequence[float]:
-    """Return CORs to browse, within `columns`: those of the sweep, or as many around another."""
+    """Return CORs to browse, within `columns`: those of the sweep, or as many around `cor_px`."""
     if cor_px is None or in_sweep(grid_px, cor_px):
         return grid_px
     half, step_px = len(grid_px) // 2, step_of(grid_px)

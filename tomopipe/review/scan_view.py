@@ -10,20 +10,20 @@ from tomopipe.campaign.history import read_history
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.state import NOT_SELECTED, TO_REVIEW
+from tomopipe.campaign.table import EMPTY_ROW
 from tomopipe.cor.cor_value import CorText
 from tomopipe.errors import TomopipeError
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.scan_records import parse_curves, parse_evidence
 from tomopipe.report.thumbnails import step_of
-from tomopipe.review.queue import shown_cor
+from tomopipe.review.queue import shown_cor, with_cells
 from tomopipe.review.scan_images import grid_around
 from tomopipe.review.store import Store
 from tomopipe.storage.json_files import json_or
 
 _NEIGHBOURS = 3  # neighbours in the series, on each side
 _MOST_POINTS = 600
-_NO_CELLS = {"select": "auto", "cor_px": "", "note": ""}  # of a scan without a row
 
 
 def scan_view(store: Store, name: str) -> dict[str, Any]:
@@ -33,15 +33,15 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     cor_px = shown_cor(replace(record, manual=CorText(cells.get("cor_px", ""))))
     grid, problem = _grid(store, name, cor_px)
     if grid is None and record.state is State.SKIPPED:
-        problem = f"{name} is skipped, and no slices are made of it: {record.reason}"
+        problem = f"{name} is skipped and has no slices: {record.reason}"
     row = None if record.state in NOT_SELECTED else record.row
-    # why a sweep is outdated that runs do not renew, as the COR is in the table
-    is_left = row is not None and not store.campaign.needs_search(name, row)
-    why_old = store.why("try_recon", name) if is_left else ""
+    # runs do not renew an outdated sweep if the COR is in the table
+    is_not_renewed = row is not None and not store.campaign.needs_search(name, row)
+    why_old = store.why("try_recon", name) if is_not_renewed else ""
     if grid is None and why_old:
         problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
     unreadable: list[str] = []
-    history: list[dict[str, str]] = []  # changes of its row by people, the latest first
+    history: list[dict[str, str]] = []  # changes of its row, the latest first
     try:
         entries = read_history(store.campaign.table_path)
         history = [entry._asdict() for entry in reversed(entries) if entry.scan == name]
@@ -56,11 +56,11 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
             *record.ignored_manual,
             *record.warnings,
             *([f"sweep of earlier options or files ({why_old})"] if grid and why_old else ()),
-            *(_cut(store, name, cor_px) if grid else ()),
+            *(_narrow_slices(store, name, cor_px) if grid else ()),
             *unreadable,
         ],
         "reason": record.why,
-        "cells": {name: cells.get(name, usual) for name, usual in _NO_CELLS.items()},
+        "cells": {**EMPTY_ROW, **cells},
         "cor_px": cor_px,
         "known_px": record.shown[0],
         "source": record.shown[1],
@@ -80,7 +80,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
 
 
 def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any] | None, str]:
-    """Return CORs of the pages and detector rows, or why none; outside the sweep around the COR."""
+    """Return CORs to browse and detector rows, or why there are none."""
     try:
         grid = store.pictures.grid(name)
         if "failed" in grid:
@@ -92,8 +92,8 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         swept = around is grid["cor_px"] and store.pictures.has_pages(name)
         return result | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
     except KeyError as error:
-        again = f"`tomopipe run --predict {name}` makes its sweep again."
-        return None, f"{name}: {SWEEP} has no {error}. {again}"
+        remedy = f"`tomopipe run --predict {name}` makes its sweep again."
+        return None, f"{name}: {SWEEP} has no {error}. {remedy}"
     except (TomopipeError, OSError, ValueError) as error:
         return None, str(error)
 
@@ -101,17 +101,17 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
 def _candidates(
     store: Store, record: ScanRecord, cells: Mapping[str, str], grid: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the CORs between which a person decides (measured, used, on the line), if needed."""
-    select, manual = cells.get("select") or "auto", CorText(cells.get("cor_px", ""))
-    if replace(record, select=select, manual=manual).state not in TO_REVIEW:
+    """Return the CORs among which a person decides (measured, used, on the line), if needed."""
+    if with_cells(record, cells).state not in TO_REVIEW:
         return []
     used_px, source = record.shown
     prediction, fix = record.prediction, record.fix
     near = ", ".join(fix.neighbours) if fix else ""
     sources = [("used", used_px, source, near)]
     if prediction:
-        sure = "" if prediction.confidence is None else f"confidence {prediction.confidence:.2f}"
-        sources.insert(0, ("measured", prediction.best_cor_px, prediction.method, sure))
+        value = prediction.confidence
+        confidence = "" if value is None else f"confidence {value:.2f}"
+        sources.insert(0, ("measured", prediction.best_cor_px, prediction.method, confidence))
     series_line = store.line(record.series)
     if line := series_line["line"]:
         line_px = line["start_px"] + line["slope_px"] * record.index
@@ -119,17 +119,17 @@ def _candidates(
         sources.append(("line", line_px, f"{len(series_line['trusted'])} scans", spread))
     last_px = grid["first_col"] + grid["n_cols"] - 1
     result: dict[float, dict[str, Any]] = {}
-    for name, cor_px, source, confidence in sources:
+    for name, cor_px, source, remark in sources:
         if cor_px is None or not grid["first_col"] <= cor_px <= last_px:
             continue
         empty = {"names": [], "cor_px": round(cor_px, 4), "sources": []}
         candidate = result.setdefault(round(cor_px, 2), empty)
         candidate["names"].append(name)
-        candidate["sources"].append([source, confidence])
+        candidate["sources"].append([source, remark])
     return list(result.values())
 
 
-def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:
+def _narrow_slices(store: Store, name: str, cor_px: float | None) -> list[str]:
     """Return warnings, at most one, that the slices shown are narrower than the volume."""
     if cor_px is None or not store.pictures.is_cut(name, cor_px):
         return []

@@ -1,8 +1,8 @@
 """Access to the review page: only the person who started it, from a page that it served.
 
-Every request passes `Guard`. It checks the Host (a foreign name that resolves to this machine is
-how DNS rebinding begins), the Origin, the session cookie, and on writes the CSRF header. A login
-node is shared: whoever can reach the port still needs the token of the printed link.
+Every request passes `Guard`. It checks the Host (against DNS rebinding: a foreign name that
+resolves to this machine), the Origin, the session cookie, and on writes the CSRF header. A login
+node is shared: who can reach the port still needs the token of the printed link.
 """
 
 import hmac
@@ -53,7 +53,7 @@ class Keys:
         self._on_exchange = on_exchange
 
     def exchange(self, token: str) -> str | None:
-        """Return a new session for the token of the link, which is then used up; else None."""
+        """Return a new session for the token of the link, which is then invalid; else None."""
         if not _equal(token, self.token):
             return None
         session = secrets.token_urlsafe(32)
@@ -126,8 +126,8 @@ class Guard:
     def _slash(self, scope: Scope) -> Response:
         """Add the slash at the end of the prefix, to which the page's addresses are relative."""
         query = scope["query_string"].decode("latin-1")
-        place = self.prefix.rsplit("/", 1)[1]
-        return RedirectResponse(f"{place}/" + (f"?{query}" if query else ""))
+        last = self.prefix.rsplit("/", 1)[1]
+        return RedirectResponse(f"{last}/" + (f"?{query}" if query else ""))
 
     def _refusal(self, scope: Scope) -> Response | None:
         """Refuse foreign pages, and writes that do not come from our own page."""
@@ -188,7 +188,7 @@ class Guard:
             return home
         session = self.keys.exchange(token) if scope["method"] == "GET" else None
         if session is None:
-            return _refuse("this link was used already: open the newest that was printed")
+            return _refuse("this link was already used: open the latest one printed")
         home.set_cookie(
             self.keys.cookie,
             session,

@@ -34,23 +34,23 @@ def serve(
     """Serve until interrupted, on a port of localhost, or on a Unix socket of its owner.
 
     Port 0 takes a free one. The link leads to the volume of the scan or stack `volume`, if given.
-    `allow_hosts`, `allow_origin` and `prefix` are as for `Guard`. `tell` gets lines for the person;
-    the token goes nowhere else. Raises TomopipeError if the port or the socket is not available.
+    `allow_hosts`, `allow_origin` and `prefix` are as for `Guard`. `tell` prints lines; the token is
+    in no other output. Raises TomopipeError if the port or the socket is not available.
     """
     # a plan changes the working directory of the process briefly
     socket_path = socket_path.absolute() if socket_path else None
     listening = _socket(socket_path) if socket_path else _port(port)
     listening.listen()  # before the link is printed, so that it works at once
     shown_port = port or 8765 if socket_path else listening.getsockname()[1]
-    place = f"http://localhost:{shown_port}{clean_prefix(prefix)}/"
+    address = f"http://localhost:{shown_port}{clean_prefix(prefix)}/"
 
     def link(token: str) -> str:
         page, anchor = ("volume.html", f"#{quote(volume, safe='')}") if volume else ("", "")
-        return f"{place}{page}?token={token}{anchor}"
+        return f"{address}{page}?token={token}{anchor}"
 
     keys = Keys(lambda token: tell(f"\nFor another browser: {link(token)}"))
-    what = f"Volume of {volume} in" if volume else "Review of"
-    tell(f"{what} {store.directory}\n\n  {link(keys.token)}\n")
+    title = f"Volume of {volume} in" if volume else "Review of"
+    tell(f"{title} {store.directory}\n\n  {link(keys.token)}\n")
     end = socket_path if socket_path else f"localhost:{shown_port}"
     tell(f"From another machine first: ssh -L {shown_port}:{end} {socket.gethostname()}")
     tell("The link works once. Stop with Ctrl-C.")
@@ -69,7 +69,7 @@ def serve(
         timeout_graceful_shutdown=2,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_no_end)
-    # uvicorn raises the signal that ended it again: clean up then, too
+    # uvicorn raises again the signal that ended it: clean up then, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with suppress(KeyboardInterrupt):
@@ -97,7 +97,7 @@ def _port(port: int) -> socket.socket:
     except OSError as error:
         fault = os.strerror(error.errno or 0)
         raise TomopipeError(
-            f"port {port} of localhost: {fault}. Give another --port, or none."
+            f"port {port} of localhost: {fault}. Give another --port, or omit it."
         ) from error
 
 
@@ -105,7 +105,7 @@ def _socket(path: Path) -> socket.socket:
     """Bind a Unix socket that only its owner may open, from the beginning."""
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise TomopipeError(f"{path}: is there already, and is no socket. Give another path.")
+            raise TomopipeError(f"{path}: exists and is not a socket. Give another path.")
         path.unlink()  # left by a review that was killed
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
@@ -113,7 +113,7 @@ def _socket(path: Path) -> socket.socket:
         listening.bind(str(path))
     except OSError as error:
         listening.close()
-        raise TomopipeError(f"{path}: {error}. Give a short path in a folder of yours.") from error
+        raise TomopipeError(f"{path}: {error}. Give a short path in your own folder.") from error
     finally:
         os.umask(before)
     return listening

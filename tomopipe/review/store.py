@@ -1,4 +1,4 @@
-"""The page's data of the campaign: read in the background, available without waiting."""
+"""The campaign's data for the page: read in the background, available without waiting."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ class Store:
         self.directory = directory.absolute()
         self.config = config.absolute()
         self.campaign: Campaign = load_campaign(self.directory, self.config)
-        self.why = why_again(self.campaign)  # says why a result is stale
+        self.why = why_again(self.campaign)  # returns why a result is stale
         full = self.campaign.config.full_recon
         self.pictures = Pictures(
             self.campaign.files.try_center,
@@ -99,7 +99,7 @@ class Store:
                 self.problem, campaign = str(error), self.campaign
             self.why = why_again(campaign)
             record = collect(campaign, why=self.why)
-            # a mark for the page, so that unchanged results are not sent again
+            # tells the page to load the queue again
             self.read_number += record != self._record
             self.campaign, self._record = campaign, record
             self._by_name = {s.name: s for s in record.scans if s.name in campaign.scans}
@@ -161,7 +161,7 @@ class Store:
         ]
 
     def line(self, key: str) -> dict[str, Any]:
-        """Return the robust line through the trusted scans of a series: manual, or not doubtful."""
+        """Return the robust line through the trusted scans of a series: states ok and manual."""
         entries = queue_entries(self.record().scans, self.cells(), self.campaign.scans)
         trusted = [
             entry
@@ -175,12 +175,12 @@ class Store:
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
         """Fix a series with other options of fix_cor, as the step does, without writing.
 
-        Returns `rows` as of fix_cor with the present values under `now_px`, the median, and the
-        limit with the option or rule that sets it.
+        Returns `rows` as of fix_cor, with the present values as `now_px`, the median, and the limit
+        with the option or rule that determines it.
         """
         if not max_delta_px > 0:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
-        # from the present table, so that the last decision counts
+        # with the present table, as decisions count at once
         campaign = load_campaign(self.directory, self.config)
         path = campaign.files.inventory
         inventory = read_inventory(path) if path.is_file() else {}

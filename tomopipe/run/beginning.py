@@ -1,4 +1,4 @@
-"""The beginning of a Snakemake on a campaign: its configuration, its run, what is to be made."""
+"""The beginning of a run: configuration, lock and folder of the run, decisions on all results."""
 
 import atexit
 import gc
@@ -32,39 +32,39 @@ from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import closed, giving_rights
 from tomopipe.storage.json_files import json_or
 
-_MOST_SAID = 20
-_ASK_AGAIN_S = 5.0  # between two questions to SLURM
+_MOST_LINES = 20  # damaged results, or faults of the table, that are listed
+_ASK_AGAIN_S = 5.0  # between two queries of SLURM
 _CONFIG = "config.json"  # in the folder of a run, for its nodes
 
 
 def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign:
     """Complete Snakemake's `config`; return the campaign.
 
-    The main process reads config.yaml and begins a run, which ends those that were killed. A job's
-    process takes both as its run began with them. TomopipeError if there is no campaign, or another
-    run of it is under way.
+    The main process reads config.yaml and begins a run, which replaces one that was killed. A job's
+    process uses the configuration with which its run began. TomopipeError if there is no campaign,
+    or another run of it is in progress.
     """
     if not is_main:
         run = run_folder.current()
         content = json_or(run / _CONFIG, {}) if run else {}
         if run is None or not content:
             raise TomopipeError(
-                "these jobs belong to no run of the campaign, so nothing is made. An executor must "
+                "this job belongs to no run of the campaign; nothing was made. An executor must "
                 f"pass the environment variable {run_folder.VARIABLE} to its jobs."
             )
         config.clear()
         config.update(content)
         return campaign_from_data(config, directory, with_scans=False)
-    os.environ[run_folder.VARIABLE] = ""  # that of a run whose job has started this one
+    os.environ[run_folder.VARIABLE] = ""  # set if a job of another run started this one
     if " " in sys.executable:
         raise TomopipeError(
-            f"Python is {sys.executable}, and Snakemake cannot start a Python whose path has a "
-            "blank. Install tomopipe in a folder without (campaigns may have blanks)."
+            f"{sys.executable}: Snakemake cannot start a Python whose path contains a space. "
+            "Install tomopipe in a folder without spaces (campaign folders may have them)."
         )
     is_named = any(argument.startswith(("-s", "--snakefile")) for argument in sys.argv)
     if names_no_target(Path(SNAKEFILE)) and not is_named:
         raise TomopipeError(
-            f"{SNAKEFILE}: an earlier version wrote it, and it names no target. Type "
+            f"{SNAKEFILE}: written by an earlier version, it has no default target. Type "
             "tomopipe init . to replace it, or tomopipe run."
         )
     given = launch.option("--configfile", "--configfiles")
@@ -73,26 +73,24 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
     elif not config and launch.is_lint():
         config["campaign"] = {"scans": ["raw/*.h5"]}
     elif not config:
-        read_document(directory / CONFIG)  # which says that it is missing
+        read_document(directory / CONFIG)  # raises: it is missing
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     _refuse_volumes(campaign)
     if launch.is_dry() and (shut := closed([directory / SNAKEMAKE])):
         raise TomopipeError(
-            f"{shut[0]}: cannot be written, and a dry run of Snakemake does. Type: tomopipe plan"
+            f"{shut[0]}: cannot be written, as a dry run of Snakemake requires. Type: tomopipe plan"
         )
     refuse_vanished(campaign)
     if not (is_of_watcher() or launch.is_lint()):
         refuse_no_file(campaign)
-    # of a watcher rows may be written before their scans come
+    # with a watcher the table may name scans that have not arrived yet
     if not is_of_watcher():
         _say_faults(campaign)
     if launch.executes():
         _begin_run(campaign, config)
     elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # a call that only looks ends, also while Snakemake reads rules
-        signal.signal(
-            signal.SIGINT, lambda *_: sys.exit("tomopipe: stopped before anything was begun.")
-        )
+        # Ctrl-C ends a dry run, also while Snakemake reads the rules
+        signal.signal(signal.SIGINT, lambda *_: sys.exit("tomopipe: stopped before the run began."))
     return campaign
 
 
@@ -102,29 +100,29 @@ def _say_faults(campaign: Campaign) -> None:
     folders = unread_folders(campaign.config, campaign.directory)
     for fault in (*folders, *of_table, *campaign.unmatched_overrides()[1]):
         print(f"tomopipe: {fault}", file=sys.stderr)
-    for fault in of_table[:_MOST_SAID]:  # `tomopipe run` shows it at once
+    for fault in of_table[:_MOST_LINES]:  # `tomopipe run` shows it at once
         progress.tell(says=fault)
 
 
 def _refuse_volumes(campaign: Campaign) -> None:
-    """Raise if a volume is named as a target: Snakemake says only that no rule makes it."""
+    """Raise if a target is a volume, of which Snakemake would say only that no rule makes it."""
     for target in sys.argv[1:]:
         path = os.path.relpath(target) if target.endswith(tuple(VOLUMES.values())) else ""
         for scan in campaign.scans if path else ():
             if campaign.volume(scan) == path:
                 receipt = campaign.outputs.receipt
                 raise TomopipeError(
-                    f"{target}: Snakemake's target is the receipt of a volume. Type: tomopipe run "
-                    f"{shlex.quote(scan)}; or give snakemake {receipt('resolve_cor')} and "
-                    f"{receipt('full_recon', scan)}"
+                    f"{target}: expected the receipt of the volume as a target of Snakemake. Type: "
+                    f"tomopipe run {shlex.quote(scan)}; or give snakemake the targets "
+                    f"{receipt('resolve_cor')} and {receipt('full_recon', scan)}"
                 )
 
 
 def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
-    """Make the folder of a run; refuse while another is under way."""
+    """Make the folder of a run; refuse while another is in progress."""
     for option in (("--cores", "-c"), ("--jobs", "-j")):
         if launch.option(*option) == "0":
-            raise TomopipeError(f"{option[0]} 0: expected at least 1, else no job can run.")
+            raise TomopipeError(f"{option[0]} 0: expected at least 1.")
     if reason := closed_folders(campaign):
         raise TomopipeError(reason)
     _refuse_no_gpu(campaign)
@@ -138,8 +136,8 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
         _wait_for_running(campaign, run.before)
     if shut := closed([run_folder.of(campaign.results, "")]):
         raise TomopipeError(
-            f"{shut[0]}: a run of another user that was killed has left it, and it cannot be "
-            f"removed. Give yourself the right to: {giving_rights(shut)}; or ask them to run."
+            f"{shut[0]}: left by another user's run that was killed, and cannot be removed. Get "
+            f"the right to: {giving_rights(shut)}; or ask that user to run tomopipe."
         )
     with room_for(campaign.results):
         folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
@@ -151,35 +149,34 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
 
 @cache
 def _enter(directory: Path) -> lock.Run:
-    """Hold the lock until this process ends, also for a second module of its Snakefile."""
+    """Hold the lock until this process ends; once, also if Snakemake reads the rules twice."""
     run, holding = lock.enter(directory), ExitStack()
     holding.enter_context(lock.held(directory, run))
     atexit.register(holding.close)
-    if run.before and not progress.is_read():  # `tomopipe run` says it
+    if run.before and not progress.is_read():  # else `tomopipe run` reports it
         print(
-            "tomopipe: the last run was killed: this one goes on from there. If Snakemake says "
-            "that the directory is locked, add --nolock",
+            "tomopipe: the last run was killed: this one continues from there. If Snakemake "
+            "reports that the directory is locked, add --nolock",
             file=sys.stderr,
         )
     return run
 
 
 def _wait_for_running(campaign: Campaign, run_id: str) -> None:
-    """Wait for SLURM jobs of a run that was killed, as long as they make what is still wanted."""
+    """Wait for SLURM jobs of a run that was killed, if their results are still needed."""
     folder = run_folder.of(Path(campaign.config.campaign.results), run_id)
     numbers = job_resources.at_work(Settled(campaign), folder)
-    text = ""
+    is_reported = False
     while numbers:
-        with suppress(slurm.NoAnswerError):  # it is asked again
+        with suppress(slurm.NoAnswerError):  # queried again
             states = slurm.states(sorted(numbers), run_folder.slurm_name(run_id))
             numbers = {each for each in numbers if states.get(each, "COMPLETED") not in slurm.ENDED}
-        if numbers and not text:
-            text = (
-                "waits for SLURM jobs of the run that was killed, as their results are wanted. To "
-                f"make them anew instead, type: scancel {' '.join(sorted(numbers))}"
+        if numbers and not is_reported:
+            is_reported = True
+            _report(
+                "waiting for SLURM jobs of the run that was killed, whose results are needed. To "
+                f"make these results again instead, type: scancel {' '.join(sorted(numbers))}"
             )
-            print(f"tomopipe: {text}", file=sys.stderr)
-            progress.tell(says=text)
         if numbers:
             time.sleep(_ASK_AGAIN_S)
 
@@ -200,9 +197,9 @@ def is_of_watcher() -> bool:
 
 @cache  # asked at each table
 def check_disk(campaign: Campaign) -> None:
-    """Say that the disk is too small for what a run of everything makes, and end the run.
+    """Report that the disk is too small for all results, and end the run.
 
-    Snakemake without `tomopipe run`, and a watcher, go on.
+    Snakemake without `tomopipe run`, and a watcher, continue.
     """
     if not os.environ.get(run_folder.VARIABLE):
         return
@@ -210,53 +207,49 @@ def check_disk(campaign: Campaign) -> None:
 
     lines = disk_refusal(campaign)
     for line in lines:
-        print(f"tomopipe: {line}", file=sys.stderr)
-        progress.tell(says=line)
+        _report(line)
     if lines and progress.is_read() and not (is_of_watcher() or os.environ.get(progress.FORCE)):
         progress.tell(refused=True)
         sys.exit(1)
 
 
 def settle_again(campaign: Campaign, made: Sequence[str]) -> Settled:
-    """Settle during a run, after the tables `made`; what forbids to go on ends the run.
+    """Decide again during a run, after the tables `made`; an error ends the run.
 
-    Of an exception Snakemake would print the traceback, and of a text to exit with nothing.
+    Snakemake would print the traceback of an exception, and not the text of a SystemExit.
     """
     try:
         return settle(campaign, made)
     except TomopipeError as error:
-        line = reason_of(error)
-        print(f"tomopipe: {line}", file=sys.stderr)
-        progress.tell(says=line)
+        _report(reason_of(error))
         sys.exit(1)
 
 
 def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
-    """Decide on all results, and set the receipts, unless another run is under way.
+    """Decide on all results, and set the receipts, unless another run is in progress.
 
     `made` are the tables, `inventory` and `resolve_cor`, that this run has made already. A run that
-    cannot set them would take what is stale for right: TomopipeError.
+    cannot set the receipts, and so would keep stale results, raises TomopipeError.
     """
     settled = Settled(campaign, looks_ahead=False, made=made)
-    gc.freeze()  # it stays: it is not looked through for garbage
+    gc.freeze()  # it lives as long as the process: no need to search it for garbage
     if launch.is_lint():
         return settled
     is_ours = bool(os.environ.get(run_folder.VARIABLE))
     if not is_ours and lock.read(campaign.directory):
-        print("tomopipe: another run goes on, or was killed: shown as it is", file=sys.stderr)
+        print("tomopipe: another run is in progress, or was killed", file=sys.stderr)
         return settled
     if others := settled.others_sidecars():
-        folder, named = os.path.dirname(campaign.outputs.sidecar("")), some_of(others, 1)
-        print(f"tomopipe: sidecars of another campaign: {named}; ours in {folder}", file=sys.stderr)
+        folder = os.path.dirname(campaign.outputs.sidecar(""))
+        text = f"{some_of(others, 1)}: sidecars of another campaign; ours are written to {folder}"
+        print(f"tomopipe: {text}", file=sys.stderr)
     if settled.pending and not made and launch.cuts():
         receipt = campaign.outputs.receipt
-        line = (
-            f"{receipt(settled.pending)} is to be made, and --until and --batch see nothing that "
-            f"follows it. First type: snakemake --cores 4 {receipt('resolve_cor')}"
+        _report(
+            f"{receipt(settled.pending)} is missing, and --until and --batch find no job after it. "
+            f"First type: snakemake --cores 4 {receipt('resolve_cor')}"
         )
-        print(f"tomopipe: {line}", file=sys.stderr)
-        progress.tell(says=line)
-    for line in settled.staleness.damaged[:_MOST_SAID]:
+    for line in settled.staleness.damaged[:_MOST_LINES]:
         print(f"tomopipe: {line}: made again", file=sys.stderr)
     try:
         settled.act()
@@ -266,7 +259,7 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
         if is_ours:
             path = error.filename2 or error.filename
             raise TomopipeError(
-                f"{path}: this receipt cannot be written or removed ({error.strerror}), so the run "
+                f"{path}: the receipt cannot be written or removed ({error.strerror}); the run "
                 "ends. Move away what is in its place, or get the right to write there."
             ) from error
         print(f"tomopipe: {error}: results are shown as they are", file=sys.stderr)
@@ -277,23 +270,29 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     return settled
 
 
-def tell_totals(settled: Settled, makes_all: Sequence[bool]) -> None:
-    """Write how many jobs each step of a run of everything has, also of those after a table."""
+def _report(line: str) -> None:
+    """Print a line, and show it in `tomopipe run`."""
+    print(f"tomopipe: {line}", file=sys.stderr)
+    progress.tell(says=line)
+
+
+def report_totals(settled: Settled, makes_all: Sequence[bool]) -> None:
+    """Write the number of jobs of each step of a run of everything, also of those after a table."""
     if makes_all and launch.executes() and not launch.cuts():
         progress.tell(totals=settled.totals)
 
 
 def is_cut(settled: Settled | None) -> bool:
-    """Tell whether a call with --until or --batch, blind behind a checkpoint, needs none."""
+    """Tell whether a call with --until or --batch needs no checkpoint, after which it is blind."""
     return launch.cuts() and not launch.forces() and settled is not None and not settled.pending
 
 
 def _refuse_no_gpu(campaign: Campaign) -> None:
-    """Raise for a run on this machine whose volumes would all fail, for want of a GPU."""
+    """Raise for a run on this machine whose volumes would all fail for lack of a GPU."""
     if is_of_watcher() or launch.is_remote():
         return
     scans = list(campaign.scans)
-    with suppress(OSError, TomopipeError):  # a missing or damaged inventory is made
+    with suppress(OSError, TomopipeError):  # a missing or damaged inventory is made again
         scans = campaign.selected_scans(read_inventory(campaign.files.inventory)) or scans
     if fault := missing_gpu(campaign, scans):
         raise TomopipeError(fault)

@@ -1,4 +1,4 @@
-"""The end of a run: records of failed jobs, report, exit status; what is removed then."""
+"""The end of a run: records of failed jobs, report, exit status; removal of temporary files."""
 
 import os
 import re
@@ -39,7 +39,7 @@ from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 4  # scans in a line
-# Snakemake's words in its log when a person ended the run: then no scan has failed.
+# lines of Snakemake's log if a person ended the run: then no scan has failed
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
 
 
@@ -53,42 +53,42 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
     files = stats_of(campaign.scans.values())
     failures = record_failures(campaign.results, campaign.logs.folder, files, since=since)
     for line in fault_lines((f"{job.step} {job.error}", job.key) for job in failures):
-        _tell(line)
+        _print(line)
     if scans := list(dict.fromkeys(job.key for job in failures)):
-        _tell(
-            f"{scans_named(scans)}: skipped from the next call on, which finishes all others; "
+        _print(
+            f"{scans_named(scans)}: skipped from the next run on, which finishes all others; "
             f"`tomopipe retry {scans[0]}` tries again."
         )
     if campaign.config.report.enabled:
-        # it names failures, which the next run may mend without a change of what else it shows
+        # the page lists failures, which the next run may mend without another change of the page
         failed = {job.key: job for job in failures}
         _write_report(replace(campaign, failures=campaign.failures | failed))
 
 
 def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool) -> None:
-    """Say what a run that made all it should has left open; exit with 3 if a scan is not finished.
+    """Report what a successful run has left open; exit with 3 if a scan is not finished.
 
-    `settled` is the decision that the run went by, None on a node; `is_whole`: the run was of the
-    whole campaign.
+    `settled` is the decision on which the run was based, None on a node; `is_whole`: the run was of
+    the whole campaign.
     """
     for line in run_folder.warnings():
-        _tell(line)
+        _print(line)
     if not is_whole or settled is None:
         return
     _renew_report(settled)
     remove_temporary(campaign)
-    say_stacks_skipped(campaign, settled.rows, settled.cors)
-    say_warnings(campaign, settled.rows)
+    print_skipped_stacks(campaign, settled.rows, settled.cors)
+    print_warnings(campaign, settled.rows)
     if unfinished := unfinished_scans(campaign):
         for line in unfinished:
-            _tell(line)
-        if not progress.is_read():  # `tomopipe run` names it
-            _tell(f"see {campaign.outputs.report}")
+            _print(line)
+        if not progress.is_read():  # else `tomopipe run` names it
+            _print(f"see {campaign.outputs.report}")
         raise SystemExit(3)
 
 
 def _renew_report(settled: Settled) -> None:
-    """Write the page again if what it shows is not what its job saw, as after a failed stack."""
+    """Write the page again if its content has changed since its job, as after a failed stack."""
     campaign = settled.campaign
     if not campaign.config.report.enabled or settled.pending:
         return
@@ -99,9 +99,9 @@ def _renew_report(settled: Settled) -> None:
 
 
 def record_page(campaign: Campaign, settled: Settled | None = None) -> None:
-    """Write the receipt of a page that no job has written: what is decided, else the next run will.
+    """Write the receipt of a page that no job has written; without a decision a stale one.
 
-    Nothing if it cannot be written, as in a campaign of somebody else.
+    Errors are ignored, as in the campaign of another user.
     """
     with suppress(OSError, TomopipeError):
         if not campaign.files.report.exists():
@@ -116,16 +116,16 @@ def record_page(campaign: Campaign, settled: Settled | None = None) -> None:
 
 
 def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
-    """End a run, also one that had nothing to do: then `receipts` are as it has read them."""
+    """Save the receipts at the end of a run; `receipts`, if they have been read already."""
     with suppress(OSError, TomopipeError):
         if receipts is None:
             receipts = Receipts(campaign.directory, campaign.outputs)
-            receipts.present()  # those that jobs have written
+            receipts.present()  # adds those that jobs have written
         receipts.save()
 
 
 def renew_rot_cen(settled: Settled) -> None:
-    """Write rot_cen.json of a campaign that was moved again, unless a job does."""
+    """Write rot_cen.json again for a campaign that was moved, unless a job writes it."""
     campaign, files, key = settled.campaign, settled.campaign.files, ("resolve_cor", "campaign")
     statement = None if key in settled.reasons else settled.staleness.up_to_date.get(key)
     with suppress(OSError, TomopipeError):
@@ -139,13 +139,13 @@ def _write_report(campaign: Campaign, settled: Settled | None = None) -> None:
     try:
         report_campaign(campaign, campaign.files.report)
     except Exception as error:  # Snakemake drops exceptions raised here
-        _tell(f"the report could not be written: {error}")
+        _print(f"the report could not be written: {error}")
     else:
         record_page(campaign, settled)
 
 
 def has_ended(campaign: Campaign) -> bool:
-    """Tell whether the next run has nothing but the page: it shows no edit that may be undone."""
+    """Tell whether the next run has at most to write the page: then no edit is pending."""
     try:
         return all(job.rule == "report" for job in Settled(campaign).jobs)
     except (OSError, TomopipeError):
@@ -153,7 +153,7 @@ def has_ended(campaign: Campaign) -> bool:
 
 
 def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
-    """Write the report of the existing results; name what could not be read."""
+    """Write the report of the existing results; return the files that could not be read."""
     from tomopipe.steps.report import report
 
     notes, unread = {}, set[str]()
@@ -174,7 +174,7 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
 
 
 def unfinished_scans(campaign: Campaign) -> list[str]:
-    """Name the selected scans without COR, volume or stack; a line for each kind.
+    """List the selected scans without COR, volume or stack; a line for each kind.
 
     The campaign is as read when the run began.
     """
@@ -195,7 +195,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     ]
     lines = nothing_usable(campaign, inventory)
     if to_come := [scan for scan in without_cor if _is_to_come(campaign, scan)]:
-        lines.append(f"no COR yet, the next run goes on with it: {scans_named(to_come)}")
+        lines.append(f"no COR yet, the next run makes it: {scans_named(to_come)}")
         without_cor = [scan for scan in without_cor if scan not in to_come]
     if without_cor:
         default = " set resolve_cor.default_px," * (campaign.config.resolve_cor.default_px is None)
@@ -210,7 +210,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
 
 
 def _is_to_come(campaign: Campaign, scan: str) -> bool:
-    """Tell of a scan without an entry in cor.json whether the run only ended too early for it."""
+    """Tell whether a scan lacks a COR only because the run ended too early."""
     files = campaign.files
     if any(files.failure(step, scan).exists() for step in STEPS):
         return False
@@ -219,7 +219,7 @@ def _is_to_come(campaign: Campaign, scan: str) -> bool:
 
 
 def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
-    """Name the scans without a stack for RELION, and why, in one line."""
+    """Return a line with the scans that have no stack for RELION, and the reasons; [] if none."""
     failed = failed_stacks(campaign, scans)
     if not failed:
         return []
@@ -231,7 +231,7 @@ def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
 
 
 def set_remarks(campaign: Campaign) -> list[str]:
-    """Say whether RELION's set is not made, or of earlier stacks. Not in a run's process."""
+    """Return a line if RELION's set is missing or outdated; not for the process of a run."""
     files = campaign.files
     try:
         rows, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
@@ -249,44 +249,44 @@ def set_remarks(campaign: Campaign) -> list[str]:
         fault = "of earlier stacks"
     else:
         return []
-    none_of = f": there is none of {some_of(no_stack, _N_NAMED)}" if no_stack else ""
+    missing = f": missing {some_of(no_stack, _N_NAMED)}" if no_stack else ""
     n = len(cors)
-    return [f"{fault}; `tomopipe run` makes it when there are stacks of all {n} scans{none_of}"]
+    return [f"{fault}; `tomopipe run` makes it once all {n} scans have stacks{missing}"]
 
 
-def say_stacks_skipped(campaign: Campaign, rows: InventoryRows, cors: Collection[str]) -> None:
-    """Name the stacks that were not stitched because a scan has no volume, and why."""
+def print_skipped_stacks(campaign: Campaign, rows: InventoryRows, cors: Collection[str]) -> None:
+    """Report the stacks that were not stitched because a scan has no volume, and why."""
     for stack in find_stacks(campaign, rows, cors):
         if stack.problem:
             made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
-            before = f"; {made} was made before" if made.exists() else ""
-            _tell(f"stack {stack.name} is not stitched: {stack.problem}{before}")
+            before = f"; {made} is of an earlier run" if made.exists() else ""
+            _print(f"stack {stack.name} is not stitched: {stack.problem}{before}")
 
 
-def say_warnings(campaign: Campaign, rows: InventoryRows) -> None:
-    """Report what is assumed for RELION, and voxels that were cut; all else is in the table."""
+def print_warnings(campaign: Campaign, rows: InventoryRows) -> None:
+    """Report what is assumed for RELION, and clipped voxels; other warnings are in the table."""
     for line in note_lines(relion_notes(campaign, rows)):
-        _tell(line)
+        _print(line)
     jobs = {
         scan: read_job(campaign.logs.status("full_recon", scan))
         for scan in campaign.selected_scans(rows)
     }
-    if cut := [scan for scan, job in jobs.items() if job and job.warning]:
-        _tell(f"voxels outside full_recon.value_range, see the report: {scans_named(cut)}")
+    if clipped := [scan for scan, job in jobs.items() if job and job.warning]:
+        _print(f"voxels outside full_recon.value_range, see the report: {scans_named(clipped)}")
 
 
 def remove_temporary(campaign: Campaign) -> None:
     """Remove temporary try stacks of accepted scans; stacks for RELION are still needed."""
     try:
         n_bytes = remove(removable(campaign, stacks=False))
-    except Exception as error:  # this must not fail a successful run
-        _tell(f"temporary files could not be removed: {error}")
+    except Exception as error:  # a successful run must not fail here
+        _print(f"temporary files could not be removed: {error}")
         return
     if n_bytes:
-        _tell(f"removed try stacks of accepted scans, {n_bytes / 1e9:.3f} GB (storage.keep_try)")
+        _print(f"removed try stacks of accepted scans, {n_bytes / 1e9:.3f} GB (storage.keep_try)")
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     print(f"tomopipe: {text}", file=sys.stderr)
 
 
@@ -304,44 +304,47 @@ def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
 
     storage, files = campaign.config.storage, campaign.files
     try_stacks, stacks = not storage.keep_try, stacks and not storage.keep_stacks
-    found: list[tuple[str, Path]] = []
+    paths: list[tuple[str, Path]] = []
     for scan in accepted_scans(campaign) if try_stacks or stacks else ():
         if try_stacks:
             slices = filter(is_ours, try_slice_paths(files.of_scan(scan)))
-            found += [("try stack", files.try_stack(scan)), *(("try slice", p) for p in slices)]
+            paths += [("try stack", files.try_stack(scan)), *(("try slice", p) for p in slices)]
         if stacks:
-            found.append(("RELION stack", files.stack(scan)))
-    found = [(kind, path) for kind, path in found if path.is_file() and not path.is_symlink()]
-    return [Temporary(kind, path, path.lstat().st_size) for kind, path in found]
+            paths.append(("RELION stack", files.stack(scan)))
+    return [
+        Temporary(kind, path, path.lstat().st_size)
+        for kind, path in paths
+        if path.is_file() and not path.is_symlink()
+    ]
 
 
 def of_gone_scans(campaign: Campaign) -> list[Temporary]:
-    """List volumes and stacks for RELION of scans that are not in the campaign, as if renamed.
+    """List volumes and stacks for RELION of scans that are no longer in the campaign.
 
-    And volumes of another format than the one that a scan has now: no run makes them again.
+    Also volumes in another format than the present one of a scan: no run makes them again.
     """
     scans = {scan.name for scan in (*campaign.scans.values(), *campaign.refused)}
 
-    def is_left(path: Path, ending: str, kind: str) -> bool:
+    def is_leftover(path: Path, ending: str, kind: str) -> bool:
         scan = path.name.removesuffix(ending)
         if kind != "volume" or scan not in campaign.scans:
             return scan not in scans
         target = campaign.directory / campaign.volume(scan)
         return path != target and target.exists()
 
-    places = [(campaign.results, ending, "volume") for ending in VOLUMES.values()]
-    places.append((campaign.files.stack("").parent, STACK, "RELION stack"))
+    folders = [(campaign.results, ending, "volume") for ending in VOLUMES.values()]
+    folders.append((campaign.files.stack("").parent, STACK, "RELION stack"))
     return [
         Temporary(kind, path, (quick_state(path) or (0,))[0])
-        for folder, ending, kind in places
+        for folder, ending, kind in folders
         for path in sorted(folder.glob(f"*{ending}"))
-        if is_left(path, ending, kind)
-        and (kind != "volume" or volume_cor_px(path) is not None)  # it is none of others
+        if is_leftover(path, ending, kind)
+        and (kind != "volume" or volume_cor_px(path) is not None)  # not of another program
     ]
 
 
 def remove(files: list[Temporary]) -> int:
-    """Remove files; return the bytes that became free."""
+    """Remove files; return the number of bytes freed."""
     for file in files:
         try:
             take_away(file.path)
@@ -351,7 +354,7 @@ def remove(files: list[Temporary]) -> int:
 
 
 def accepted_scans(campaign: Campaign) -> list[str]:
-    """Name the scans that need no more attention.
+    """List the scans that need no more attention.
 
     Their COR was set by hand, or predicted, accepted without doubts and not replaced; their volume
     exists and was made at that COR.

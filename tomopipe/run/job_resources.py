@@ -1,10 +1,10 @@
-"""The memory, time, cores and GPU that a SLURM job asks for, from the size of its scan.
+"""The memory, time, cores and GPU that a SLURM job requests, from the size of its scan.
 
 The rules have them as `resources` (`asks` and `takes` of workflow/rules/common.smk), the executor
-for SLURM passes them to sbatch; what a job of each step takes is in `cost` and `stream.memory`.
+for SLURM passes them to sbatch; the needs of a job of each step are in `cost` and `stream.memory`.
 
-A node gets these numbers and the parameters of its jobs from the main process, by the folder of the
-run: a file for each job, which is written before the job is submitted.
+A node gets these numbers and the parameters of its jobs from a file for each job in the folder of
+the run, which the main process writes before it submits the job.
 """
 
 import json
@@ -29,18 +29,18 @@ from tomopipe.stream import memory
 _SENT = "sent"  # in the folder of a run
 _LARGE_BYTES = 1_000_000_000  # a volume of a raw file of this size has a submission of its own
 _TRY_BYTES = 300_000_000  # size of a raw file from which a sweep uses two cores
-_ALONE_MS = 10**9  # CPU time of a job that has a submission of its own
-_MARGIN = 3  # times the estimate
+_ALONE_MS = 10**9  # CPU time with which a job has a submission of its own
+_MARGIN = 3  # factor of the estimate
 _LEAST_MIN = 10
 _BYTES_PER_S = 100e6  # read and written
 
 
 @lru_cache(maxsize=8)  # Snakemake asks for one number after the other
 def request(settled: Settled, step: str, key: str, attempt: int) -> dict[str, int]:
-    """Return what a job, of a scan or a stack, asks for; a node is given it, and the parameters.
+    """Return the request of a job of a scan or stack, and write it for the node.
 
-    `threads`, `mem_mb` and `gpu`; `attempts_left` after this one. Empty as long as a table is
-    missing that they depend on.
+    `threads`, `mem_mb` and `gpu`; `attempts_left` after this one. Empty while a table is missing on
+    which they depend.
     """
     if not is_open(settled, step, key):
         return {}
@@ -59,18 +59,18 @@ def request(settled: Settled, step: str, key: str, attempt: int) -> dict[str, in
 
 @lru_cache(maxsize=64)
 def sent(step: str, key: str) -> dict[str, Any]:
-    """Return on a node what a job asked for, and as `job` its parameters."""
+    """Return on a node the request of a job, with its parameters as `job`."""
     run = run_folder.current()
     content: dict[str, Any] = json_or(_sent_file(run, step, key), {}) if run else {}
     if not content:
-        raise RunEndedError(f"{run}: it has nothing for {step} of {key}: nothing is made.")
+        raise RunEndedError(f"{run}: no request for {step} of {key} there; nothing was made.")
     return content
 
 
 def at_work(settled: Settled, run: Path) -> set[str]:
-    """Return the SLURM jobs of a killed run that make results which are still to be made as sent.
+    """Return the SLURM jobs of a killed run whose results are still needed.
 
-    A submission counts if one of its jobs does, by the statement that was sent with it.
+    These have a job whose provenance statement, as written for the node, equals the present target.
     """
     numbers = set()
     for path in run.glob(f"{_SENT}/*/*.json"):
@@ -89,36 +89,36 @@ def _sent_file(run: Path, step: str, key: str) -> Path:
 
 
 def cpu_ms(settled: Settled, step: str, key: str) -> int:
-    """Return the CPU time by which the executor for SLURM shares submissions out; else 0."""
+    """Return the CPU time by which the executor for SLURM groups jobs; 0 without SLURM."""
     if not (launch.is_remote() and is_open(settled, step, key)):
         return 0
     is_large = step == "full_recon" and _bytes(settled, key) >= _LARGE_BYTES
     if is_large or _was_killed_before(settled, step, key):
-        return _ALONE_MS  # a killed one shows whose fault it was
+        return _ALONE_MS  # if it is killed alone, it is to blame
     return int(min(1000 * cost.cpu_s(settled.campaign, step, key, settled.rows), _ALONE_MS))
 
 
 def runtime_min(settled: Settled, step: str, key: str, threads: int) -> int:
-    """Return the time that a submitted job asks for in its first attempt, in minutes."""
+    """Return the time that a submitted job requests in its first attempt, in minutes."""
     return max(_LEAST_MIN, math.ceil(wall_s(settled, step, key, threads) / 60))
 
 
 def wall_s(settled: Settled, step: str, key: str, threads: int) -> int:
-    """Return thrice the time that a submitted job is expected to take."""
+    """Return three times the expected time of a submitted job; 0 for a job that is not."""
     if not (launch.is_remote() and is_open(settled, step, key)):
         return 0
     cpu_s = cost.cpu_s(settled.campaign, step, key, settled.rows)
-    return math.ceil(_MARGIN * (cpu_s / threads + _moved(settled, step, key) / _BYTES_PER_S))
+    return math.ceil(_MARGIN * (cpu_s / threads + _io_bytes(settled, step, key) / _BYTES_PER_S))
 
 
 def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
-    """Tell whether the last run left a job without an end: killed, perhaps by another's."""
+    """Tell whether a job was killed in the last run, perhaps by the fault of another job."""
     job = read_job(settled.campaign.logs.status(step, key))
     return job is not None and job.state in ("running", "lost")
 
 
-def _moved(settled: Settled, step: str, key: str) -> int:
-    """Return the bytes that a job reads from raw files or volumes and writes, without sweeps."""
+def _io_bytes(settled: Settled, step: str, key: str) -> int:
+    """Return the bytes of raw files and volumes that a job reads and writes."""
     scans = settled.target.stacks(settled.cors)[key].scans if step == "stitch" else (key,)
     made = sum(
         cost.output_bytes(

@@ -1,4 +1,4 @@
-"""Start Snakemake on a campaign, stop it; what its command line and its profile say.
+"""Start and stop Snakemake on a campaign; options on its command line and in its profile.
 
 A run has its own session, so that it outlives the terminal. The lock of the campaign
 (`campaign.lock`) names its process and decides whether another one may begin.
@@ -32,10 +32,10 @@ from tomopipe.storage.processes import is_alive, machine, named
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 _N_LOGS = 20  # runs whose logs are kept: a watcher's are short
 _LOOK_S = 0.1
-_SLURM_S = 3.0  # that a run waits for SLURM before it begins, for each of two questions
+_SLURM_S = 3.0  # time limit of each of two queries of SLURM before a run
 _EVENTS = ".jsonl"
-# a shell that runs this in the background makes it ignore Ctrl-C
-_HEEDING = """
+# resets the signals: a shell that runs this in the background makes it ignore Ctrl-C
+_WITH_SIGNALS = """
 import os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -44,8 +44,8 @@ os.execvp(sys.argv[1], sys.argv[1:])
 _PROFILES = ("profile.yaml", "config.yaml")
 # short options of Snakemake, of which the last may have a value
 _SHORT = re.compile("-([A-Za-z]*?)(?:([CORPTUcdejqsw])=?(.*))?")
-# options with which Snakemake looks at a campaign, or changes only what it knows of one
-_LOOKS = (
+# options with which Snakemake runs no jobs
+_NO_JOBS = (
     *("--dry-run", "--dryrun", "--summary", "--detailed-summary", "--lint", "--unlock", "--touch"),
     *("--dag", "--rulegraph", "--filegraph", "--d3dag", "--report", "--archive", "--list-rules"),
     *("--list", "--list-target-rules", "--list-changes", "--list-untracked", "--list-conda-envs"),
@@ -67,7 +67,7 @@ def snakefile(directory: Path, config: Path | None) -> Path:
     if not (directory.is_dir() and (paths or config or (directory / CONFIG).is_file())):
         from tomopipe.config.parse import read_document  # slow to load
 
-        read_document(directory / CONFIG)  # which says what is missing
+        read_document(directory / CONFIG)  # raises, as it is missing
     return paths[0] if paths else workflow_folder() / "Snakefile"
 
 
@@ -86,7 +86,8 @@ def run_command(
 
     `config` is its configuration, if not config.yaml. `profile` is workstation, the name of a
     user's profile, or the path of one; a `--profile` among the `options` for Snakemake takes
-    precedence. A folder without a campaign is refused, and names that SLURM does not have.
+    precedence. TomopipeError for a folder without a campaign, or a profile with names that SLURM
+    does not know.
     """
     _refuse_dots(options)
     if any(option.split("=")[0] == "--profile" for option in options):
@@ -94,8 +95,8 @@ def run_command(
     if profile == str(directory / "slurm"):
         if _read_profile(profile).get("executor") == "slurm":
             raise TomopipeError(
-                f"{profile}: its profile names executor: slurm. Write executor: tomopipe, without "
-                "group-components and keys that begin with slurm-, or type tomopipe init --force."
+                f"{profile}: its profile has executor: slurm. Write executor: tomopipe, and remove "
+                "group-components and keys that begin with slurm-; or type tomopipe init --force."
             )
         for name in _PROFILES:
             if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
@@ -135,11 +136,11 @@ def start(
     watcher: Run | None = None,
     files: str = "",
 ) -> tuple["subprocess.Popen[bytes]", Run]:
-    """Start a run, which outlives this process and its terminal; refuse if there is one.
+    """Start a run, which outlives this process and its terminal; refuse while one is in progress.
 
-    It ends before any volume if the disk is too small, unless `force`. `take_over` as in
-    `lock.take`; the `watcher` that starts it holds the lock, and hands it over. `files` lists the
-    raw files that the run sees (default: all). A command that only looks takes no lock.
+    It ends before any volume if the disk is too small, unless `force`. `take_over` is as in
+    `lock.take`; a `watcher` that starts a run hands the lock over to it. `files` is the JSON file
+    with the raw files that the run sees (default: all). A command without jobs takes no lock.
     """
     (directory / LOGS.of_runs).mkdir(parents=True, exist_ok=True)
     of_watcher = {name: getattr(watcher, name) for name in ("watcher", "before") if watcher}
@@ -161,7 +162,7 @@ def start(
         mine, run = run, replace(run, **named(process.pid))
         if runs_jobs:
             lock.hand_over(directory, mine, run)
-    except BaseException:  # nobody would know of it
+    except BaseException:  # do not leave a run that nobody knows of
         if process:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -180,7 +181,7 @@ def spawn(
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with open(log, "wb") as stream:
         return subprocess.Popen(
-            [sys.executable, "-c", _HEEDING, *command],
+            [sys.executable, "-c", _WITH_SIGNALS, *command],
             cwd=directory,
             env=os.environ | {"PATH": path, **_other_cache(directory), **environment},
             stdin=subprocess.DEVNULL,
@@ -210,7 +211,7 @@ def interrupt(run: Run, *, sending: signal.Signals) -> None:
     """
     if run.machine != machine():
         raise TomopipeError(
-            f"the run is on another machine, or in another container: {run}. Type `tomopipe stop` "
+            f"the run is on another machine, or in another container: {run}. Type tomopipe stop "
             "there."
         )
     watcher = run.watcher.get("pid", 0)
@@ -219,8 +220,8 @@ def interrupt(run: Run, *, sending: signal.Signals) -> None:
         if is_other and sending is not signal.SIGKILL:
             os.kill(watcher, sending)  # it ends its run, also the next, if this one has just ended
             return
-        os.kill(run.pid, 0)  # one that is refused has not been stopped
-        with suppress(OSError):  # it ends, recorded or not
+        os.kill(run.pid, 0)  # raises before anything is recorded
+        with suppress(OSError):  # stop it even if that cannot be recorded
             if run.events:
                 progress.write(Path(run.events), stopped=True)
         if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:
@@ -228,18 +229,18 @@ def interrupt(run: Run, *, sending: signal.Signals) -> None:
         else:
             os.killpg(run.pid, sending)
     except PermissionError:
-        raise TomopipeError(f"the run is not yours: {run}. Ask them to stop it.") from None
+        raise TomopipeError(f"the run is not yours: {run}. Ask its user to stop it.") from None
     except ProcessLookupError:
         pass  # it has just ended
 
 
 def not_cancelled(run: Run) -> Counter[str]:
-    """Return what a run has said so far of SLURM jobs that it could not cancel, and how often."""
-    return Counter(line for line in said(run) if line.startswith(f"tomopipe: {NOT_CANCELLED}"))
+    """Count the messages of a run so far about SLURM jobs that it could not cancel."""
+    return Counter(line for line in own_lines(run) if line.startswith(f"tomopipe: {NOT_CANCELLED}"))
 
 
-def said(run: Run) -> list[str]:
-    """Return the lines of ours in what a run has said, in Snakemake's text."""
+def own_lines(run: Run) -> list[str]:
+    """Return our own lines in the log of a run."""
     with suppress(OSError):
         lines = Path(run.log).read_text(encoding="utf-8", errors="replace").splitlines()
         return [line for line in lines if line.startswith("tomopipe: ")]
@@ -257,7 +258,7 @@ def has_ended(run: Run, *, within_s: float) -> bool:
 
 
 def is_job() -> bool:
-    """Tell whether this Snakemake runs jobs that another one has given it."""
+    """Tell whether this Snakemake runs jobs of another one, as on a node."""
     return "--target-jobs" in sys.argv
 
 
@@ -272,18 +273,18 @@ def is_dry() -> bool:
 
 
 def executes(command: Sequence[str] | None = None) -> bool:
-    """Tell whether this call, or that command, runs jobs, if any are missing."""
-    return not _has(_LOOKS, command)
+    """Tell whether this call, or `command`, runs jobs, if any are pending."""
+    return not _has(_NO_JOBS, command)
 
 
 def forces() -> bool:
-    """Tell whether the call names rules or files to be made although right, or to be left out."""
+    """Tell whether this call forces or omits rules or files."""
     long = ("--force", "--forceall", "--forcerun", "--omit-from")
     return _has((*long, "-f", "-F", "-R", "-O"))
 
 
 def cuts() -> bool:
-    """Tell whether the call ends at a rule, or is of a batch."""
+    """Tell whether this call ends at a rule, or makes one batch of the jobs."""
     return _has(("--until", "--batch", "-U"))
 
 

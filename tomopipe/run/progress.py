@@ -1,8 +1,9 @@
-"""Progress of a run: the events that its main process reports, and their sums by step.
+"""Progress of a run: the events that its main process reports, and the jobs of each step.
 
-The logger plugin and the Snakefile write them to a file that the environment names, a line of JSON
-each: `began` (number of the job; step, name, reason), `ended`, `failed` (error) and `again` (it is
-tried once more) of jobs; `totals`, the jobs of steps, done or not, at any time; `says`; facts.
+The logger plugin and the Snakefile write the events to a file that the environment names, a line of
+JSON each: of jobs, by number, `began` (with step, name, reason), `ended`, `failed` (with error) and
+`again` (another attempt); `totals`, the number of jobs of each step; `says`, a message; and facts
+about the run.
 """
 
 import json
@@ -28,7 +29,7 @@ _LOOK_S = 5.0
 _OPEN = ("queued", "running")
 _MOST_ERROR = 700  # characters
 _LONG_S = 60.0  # a job of which compiling is a small part
-_TARGETS = ("all", "predictions", "total")  # rules that are not work
+_TARGETS = ("all", "predictions", "total")  # rules without work
 
 
 def is_read() -> bool:
@@ -49,11 +50,11 @@ def write(events: Path, **event: Any) -> None:
 
 
 def error_of(log: Path, step: str, since_s: float) -> str:
-    """Return the error that a job noted beside its log; "" if it noted none since then."""
+    """Return the error that a job wrote beside its log since a time; "" if it wrote none."""
     job = read_job(status_path(log))
     is_new = job and job.state == "failed" and (job.end_s or 0.0) > since_s - CLOCKS_S
     text = plain_error(job.error, step).rstrip(".") if job and is_new else ""
-    half = _MOST_ERROR // 2  # what to do stands at the end
+    half = _MOST_ERROR // 2  # the remedy is at the end
     return text if len(text) <= _MOST_ERROR else f"{text[:half]} ... {text[-half:]}"
 
 
@@ -71,9 +72,9 @@ class Job:
 
 @dataclass
 class Step:
-    """The jobs of one step that have begun, by number, and how many there are in each state."""
+    """The jobs of one step that have begun, by number, and their number in each state."""
 
-    total: int = 0  # with those that have not begun
+    total: int = 0  # including those that have not begun
     jobs: dict[int, Job] = field(default_factory=dict)
     n: Counter[str] = field(default_factory=Counter)
 
@@ -91,8 +92,8 @@ class Step:
     def left_s(self) -> float | None:
         """Seconds until the step is done with as many jobs at a time as now; None: unknown.
 
-        From long jobs, and those that began after the first one had ended: before it jobs compile,
-        and read the program from the disk, which takes several times as long as a small job.
+        Estimated from long jobs, and from those that began after the first one had ended: the first
+        jobs also compile and load the program, which takes several times as long as a small job.
         """
         done = [job for job in self.jobs.values() if job.state == "done"]
         first_s = min((job.begun_s + job.wall_s for job in done), default=0.0)
@@ -106,9 +107,9 @@ class Step:
 class Progress:
     """State of a run from its events so far.
 
-    On a cluster a job is running, and done, once its status file says so: Snakemake names it when
-    it is submitted, and asks the scheduler once a minute. A job that ends because somebody stopped
-    the run (the fact `stopped`) has not failed.
+    On a cluster a job is running, and done, once its status file says so: Snakemake reports its
+    submission as its start, and its end up to a minute late. A job that ends because somebody
+    stopped the run (the fact `stopped`) has not failed.
     """
 
     def __init__(self, events: str | os.PathLike[str], logs: Logs[Path]) -> None:
@@ -116,10 +117,10 @@ class Progress:
         self.logs, self._looked_at_s = logs, 0.0
         self._steps: dict[str, Step] = {}
         self._jobs: dict[int, Job] = {}
-        # reported once: the configuration (`campaign`), whether Snakemake `executes` jobs and they
-        # are `remote`, whether it `is_whole`, and somebody `stopped` it; lines (`said`)
+        # the configuration (`campaign`), whether Snakemake `executes` jobs, on a cluster
+        # (`remote`), whether the run `is_whole`, or was `stopped` or `refused`; messages (`said`)
         self.facts: dict[str, Any] = {}
-        # what (began, failed, again, says), step, name, and reason or error; the reader empties it
+        # kind (began, failed, again, says), step, name, and reason or error; the reader empties it
         self.news: list[tuple[str, str, str, str]] = []
 
     @property
@@ -140,10 +141,10 @@ class Progress:
         return [job for job in self._jobs.values() if job.state == "failed"]
 
     def log_of(self, step: str, name: str) -> Path | None:
-        """Return the log of a job; None if it has written none, as one that never started."""
+        """Return the log of a job; None if it has written none, as it never started."""
         log = self.logs.log(step, name or "campaign")
         jobs = [job for job in self._steps[step].jobs.values() if job.name == name]
-        if any(job.state != "failed" for job in jobs):  # another attempt writes it anew
+        if any(job.state != "failed" for job in jobs):  # another attempt writes it again
             return log
         status = log.stat() if log.is_file() else None
         began_s = max(job.begun_s for job in jobs)
@@ -153,8 +154,8 @@ class Progress:
     def read(self, pause_s: float = 0.0) -> bool:
         """Read the events since the last call; tell whether there was anything new.
 
-        A failure, and what follows it, is left until it is `pause_s` old: that the job is tried
-        again is an event of its own, some moments later.
+        A failure, and the events after it, are left until it is `pause_s` old: another attempt of
+        the job is reported some moments later.
         """
         text, before = b"", self._offset
         with suppress(OSError), open(self._path, "rb") as stream:
@@ -165,17 +166,17 @@ class Progress:
             if "failed" in event and time.time() - event["at"] < pause_s:
                 break
             self._offset += len(line)
-            self._take(event)
-        return bool(self._look() or self._offset > before)
+            self._apply(event)
+        return bool(self._read_statuses() or self._offset > before)
 
-    def _look(self) -> bool:
-        """Find the jobs that have left the queue of a cluster, and those that have ended there."""
+    def _read_statuses(self) -> bool:
+        """Find the jobs that have begun or ended on a cluster; tell whether there are any."""
         if not self.facts.get("remote") or time.monotonic() - self._looked_at_s < _LOOK_S:
             return False
         self._looked_at_s = time.monotonic()
-        return sum(self._follow(job) for job in self._jobs.values() if job.state in _OPEN) > 0
+        return sum(self._update(job) for job in self._jobs.values() if job.state in _OPEN) > 0
 
-    def _follow(self, job: Job) -> bool:
+    def _update(self, job: Job) -> bool:
         """Read the status file of a job; tell whether it has begun or ended since."""
         status = read_job(self.logs.status(job.step, job.name or "campaign"))
         if status is None or status.start_s < job.begun_s - CLOCKS_S:
@@ -196,7 +197,7 @@ class Progress:
         n[state] += 1
         job.state = state
 
-    def _take(self, event: Mapping[str, Any]) -> None:
+    def _apply(self, event: Mapping[str, Any]) -> None:
         if "totals" in event:
             for name, total in event["totals"].items():
                 step = self._steps.setdefault(name, Step())
@@ -206,8 +207,8 @@ class Progress:
         elif "says" in event:
             self.news.append(("says", "", "", event["says"]))
             self.facts.setdefault("said", []).append(event["says"])
-        elif number := event.keys() & {"ended", "failed", "again"}:
-            self._change(event, *number)
+        elif kinds := event.keys() & {"ended", "failed", "again"}:
+            self._change(event, *kinds)
         else:
             self.facts |= event
 
@@ -216,20 +217,20 @@ class Progress:
         job = self._jobs.setdefault(number, Job(event["step"], event["name"]))
         step.jobs[number], job.begun_s = job, event["at"]
         step.total = max(step.total, len(step.jobs))  # a checkpoint adds jobs
-        # on a cluster the main process has few cores for its own jobs, too
+        # on a cluster jobs wait in its queue, or for one of the main process's few cores
         self._set(job, "queued" if self.facts.get("remote") else "running")
         self.news.append(("began", job.step, job.name, event["reason"]))
 
-    def _change(self, event: Mapping[str, Any], what: str) -> None:
-        if (job := self._jobs.get(event[what])) is None:
+    def _change(self, event: Mapping[str, Any], kind: str) -> None:
+        if (job := self._jobs.get(event[kind])) is None:
             return
-        if what == "ended":
-            if job.state != "done":  # on its node
+        if kind == "ended":
+            if job.state != "done":  # else its status file has its time
                 job.wall_s = event["at"] - job.begun_s
             self._set(job, "done")
         elif self.facts.get("stopped"):
             self._set(job, "stopped")
         else:
             job.error = event.get("error", "")
-            self._set(job, what)
-            self.news.append((what, job.step, job.name, job.error))
+            self._set(job, kind)
+            self.news.append((kind, job.step, job.name, job.error))

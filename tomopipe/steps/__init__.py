@@ -22,7 +22,7 @@ REVISIONS = {
 
 
 def not_read(made_from: Mapping[str, Any] | None, reason: str) -> dict[str, Any] | None:
-    """Return a statement that differs from the target, so that the next run tries again."""
+    """Return a provenance statement that differs from the target: the next run tries again."""
     return {**made_from, "not_read": reason} if made_from else None
 
 

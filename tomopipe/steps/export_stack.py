@@ -50,29 +50,29 @@ def export_or_fail(
 ) -> dict[str, Any]:
     """Write a stack as `export_stack` does; an error of the scan itself is a result, too.
 
-    The JSON then has {"failed": reason} and the stack is an empty file, so that the set is made
-    without this scan. Errors that another attempt may avoid are raised, a missing raw file only
-    before the last attempt; the next run tries again.
+    The JSON then has {"failed": reason} and the stack is an empty file: the set is made without
+    this scan. Errors that another attempt may avoid are raised; a missing raw file is raised before
+    the last attempt, then a result, and the next run tries again.
     """
     before = file_state(raw.path)
     try:
         return export_stack(raw, stack_path, meta_path, options, made_from=made_from, **more)
     except ScanError as error:
-        has_gone = _has_gone(raw.path, before)
-        if not (is_of_the_scan(error) or (has_gone and is_last)):
+        is_missing = _is_missing(raw.path, before)
+        if not (is_of_the_scan(error) or (is_missing and is_last)):
             raise
         reason = reason_of(error)
         log.error("failed: %s", reason, exc_info=error)
-        if has_gone:
+        if is_missing:
             made_from = not_read(made_from, reason)
-            before_rename.clear()  # the missing image is reported as the reason
+            before_rename.clear()  # its checks of raw files would fail again
     failed = {"failed": reason, **stated(made_from)}
     write_text("", stack_path)
     write_json(failed, meta_path)
     return failed
 
 
-def _has_gone(path: str | os.PathLike[str], before: tuple[int, int, int] | None) -> bool:
+def _is_missing(path: str | os.PathLike[str], before: tuple[int, int, int] | None) -> bool:
     """Tell whether a raw file, or an image of its folder, is missing on a mounted disk."""
     if os.path.isdir(path):
         return file_state(path) != before
@@ -95,13 +95,13 @@ def export_stack(
     The stack, `.mrcs`: mode 2 (float32), (n_images, n_rows, n_cols), -ln(T). The JSON, which is
     returned: angles, shapes, binning, pixel size, energy, warnings, and the statement `made_from`.
 
-    Binning auto is the smallest that keeps the stack under `max_stack_gb`, and that of the campaign
-    (`decide_binning`), `least_binning`, or more. Pixel size and energy are by default those of the
-    file, else 1 um and 20 keV with a warning. `pixels_of` is an earlier stack of the same scan and
-    options, except metadata, whose pixels are copied.
+    Binning auto is the smallest that keeps the stack under `max_stack_gb`, but at least
+    `least_binning`, that of the campaign (`decide_binning`). Pixel size and energy are by default
+    those of the file, else 1 um and 20 keV with a warning. `pixels_of` is an earlier stack of the
+    same scan and options, except metadata, whose pixels are copied.
 
-    A ScanError if the scan cannot be read, has no such rows, or no binning makes the stack small
-    enough.
+    A ScanError if the scan cannot be read, has no such rows, or the stack is too large at any
+    binning.
     """
     for leftover in remove_stale(stack_path):
         log.info("removed %s, left by a killed job", leftover.name)
@@ -111,15 +111,14 @@ def export_stack(
         n_rows = last + 1 - first
         binning = _binning(options, (frames.size, n_rows, scan.n_cols), least_binning)
         if options.binning == "auto" and least_binning and binning > least_binning:
-            others = f"the other scans by {least_binning}"
-            log.warning("%s: binned by %d, %s", raw.path, binning, others)
+            log.warning("%s: binned by %d, other scans by %d", raw.path, binning, least_binning)
         geometry = StackGeometry(scan.n_cols, n_rows, binning)
         numbers, warnings = _numbers(options, raw, scan)
         if scan.pixel_ratio != 1:
             raise ScanFaultError(
-                "no stack for RELION, which takes square pixels; these are "
-                f"{scan.pixel_ratio:.4g} times as high as wide. If they are square, set "
-                "input.pixel_size_um; export_star.enabled: false asks for no stacks"
+                f"RELION needs square pixels; these are {scan.pixel_ratio:.4g} times as high as "
+                "wide. If they are square, set input.pixel_size_um; export_star.enabled: false "
+                "turns stacks off"
             )
         voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * ANGSTROM_PER_UM
         shape = [int(frames.size), *_image_shape(geometry)]
@@ -194,8 +193,8 @@ def _write(
         numbers, constant = scan.numbers, source.constant
         blocks = _corrected_blocks(scan, geometry, frames, first, source)
     for values, image, row in blocks:
-        whole = values[:, :, : geometry.cols * geometry.binning]  # odd column dropped
-        binned = block_average(whole, geometry.binning_rows, geometry.binning)
+        even = values[:, :, : geometry.cols * geometry.binning]  # without an odd column
+        binned = block_average(even, geometry.binning_rows, geometry.binning)
         writer.write(binned, image, row)
         n_done += binned.shape[0] * binned.shape[1]
         log.info("%d %% written", 100 * n_done // (frames.size * geometry.rows))
@@ -241,8 +240,8 @@ def _read_blocks(
 ) -> Iterator[_Block]:
     """Read a scan in blocks of bounded memory: raw pixels of whole binned rows.
 
-    Blocks are a few whole frames; or some rows of all frames, if these fit at once, or if the
-    chunks of the file hold several frames, which would be decompressed repeatedly.
+    A block is a few whole frames; or some rows of all frames, if they all fit, or if the chunks of
+    the file hold several frames and would be decompressed repeatedly.
     """
     high = geometry.binning_rows
     pixel_bytes = np.dtype(scan.dtype).itemsize + 16  # raw, float32, and the buffers of normalise
@@ -263,7 +262,7 @@ def _read_blocks(
 
 
 def _image_shape(geometry: StackGeometry) -> tuple[int, int]:
-    """Return rows and columns of the stack; raises if too few columns remain."""
+    """Return rows and columns of the stack, or raise if too few columns remain."""
     if geometry.cols < 2:
         raise ScanFaultError(
             f"binning {geometry.binning} leaves {geometry.volume_cols} of {geometry.n_cols} "
@@ -276,7 +275,7 @@ def _image_shape(geometry: StackGeometry) -> tuple[int, int]:
 def _numbers(
     options: ExportStarBlock, raw: RawScan, scan: Scan
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return pixel size and energy (configured, from the file, or assumed), and warnings."""
+    """Return pixel size and energy (configured, of the file, or assumed), and warnings."""
     result: dict[str, Any] = {}
     warnings = []
     for name, assumed in ASSUMED.items():

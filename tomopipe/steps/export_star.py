@@ -7,9 +7,9 @@ returns one table.
 
 The tomogram is the volume that full_recon makes of the same rows and the same binning, with its
 first two axes swapped (x = column, y = detector row counted from the first row exported, z = row of
-the slice), without an odd last x and z. So the matrices carry the axis of that volume, odd or not:
-voxel (N//2, N//2 - 1) with N its columns: those of the binned detector, of a half acquisition
-twice as many.
+the slice), without an odd last x and z. So the axis of the matrices is that of the volume, odd or
+not: voxel (N//2, N//2 - 1), N being its number of columns: that of the binned detector, or twice
+as many for a half acquisition.
 """
 
 import logging
@@ -48,7 +48,7 @@ from tomopipe.storage.atomic import whole
 from tomopipe.volumes.output_size import StackGeometry
 
 COLUMNS = ("scan", "rlnTomoName")
-_OF_STACK = "what export_stack says of its stack"
+_OF_STACK = "the description of a stack by export_stack"
 _NO_FILE = "None"  # RELION's word
 _N_NAMED = 4  # scans in a warning
 _SAME_PX = 0.01
@@ -110,24 +110,23 @@ def export_star(
     exist. They are relative to the working directory, which must be the folder that RELION will run
     in: it resolves paths in star files from there. `cor` is cor.json.
 
-    `output` is the folder of the set. A scan whose name RELION does not take is read through a link
-    in `output`/links. `tilt_series` and `links` are replaced as a whole, so that nothing of former
-    scans remains.
+    `output` is the folder of the set. A scan whose name RELION refuses is read through a link in
+    `output`/links. `tilt_series` and `links` are replaced as a whole, without former scans.
 
     `hand`, -1 or +1: rlnTomoHand, whether defocus grows with depth; it mirrors nothing.
     `half_acquisition`: that of preprocess, of scans where it is not auto; "no" also for scans whose
     volume is not made by fbp. `other_rows`: scans whose volume has other detector rows than their
     stack, and is not in the set.
 
-    A scan whose `metas` say `failed` is left out.
+    A scan whose JSON has `failed` is skipped.
 
-    A TomopipeError if a scan has no COR, or a stack is not the one its JSON file describes.
+    A TomopipeError if a scan has no COR, or a stack is not the one that its JSON describes.
     """
     output = Path(output)
     cor_px = {scan: entry["cor_px"] for scan, entry in read_cor_json(cor).items()}
     if missing := [scan for scan in metas if scan not in cor_px]:
         raise TomopipeError(
-            f"{cor}: expected a COR of each scan exported; none of {', '.join(missing)}. "
+            f"{cor}: expected a COR of each exported scan; missing: {', '.join(missing)}. "
             "Delete the file and run again."
         )
     stated = {scan: read_json(path, _OF_STACK) for scan, path in metas.items()}
@@ -135,15 +134,14 @@ def export_star(
         if "failed" in meta:
             log.warning("%s is not in the set: %s", scan, meta["failed"])
     names = tomo_names(sorted(scan for scan, meta in stated.items() if "failed" not in meta))
-    mapped = ((scan, name) for scan, name in names.items() if scan != name)
-    links = {scan: output / LINKS / f"{name}{STACK}" for scan, name in mapped}
+    links = {s: output / LINKS / f"{name}{STACK}" for s, name in names.items() if s != name}
     tomograms: list[Tomogram] = []
     linked: dict[Path, Path] = {}
     for scan, name in names.items():
         meta = stated[scan]
         if os.path.lexists(stacks[scan]):
             check_stack(stacks[scan], meta["stack_shape"])
-        else:  # temporary, and used by RELION already
+        else:  # temporary, and RELION has already used it
             log.warning("%s is in the set, but its stack was removed: %s", scan, stacks[scan])
         stack = Path(links.get(scan, stacks[scan])).as_posix()
         tilt_series = (output / TILT_SERIES / f"{name}.star").as_posix()
@@ -303,7 +301,7 @@ def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
     expected = (cols, geometry.rows, cols)
     if size != expected or abs(ratio * stack.binning / binning - 1) > 1e-3:
         log.warning(
-            "%s: expected (x, y, z) %s, which the whole volume has at voxels of %g A; found %s: it "
+            "%s: expected the size (x, y, z) %s of the whole volume at voxels of %g A, got %s: it "
             "is not in the set",
             *(path, expected, binning * tomogram.pixel_angstrom / stack.binning, size),
         )
@@ -314,9 +312,9 @@ def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
     off_px = [set_axis[i] - ratio * axis[i] for i in range(2)] + [(ratio - 1) / 2]
     if max(map(abs, off_px)) > _SAME_PX:
         log.warning(
-            "%s: %g pixels of the stack in a voxel; places picked in it are off by (x, z, y) "
+            "%s: a voxel has %g pixels of the stack; positions picked in it are off by (x, z, y) "
             "%.3g, %.3g, %.3g pixels of the stack. Equal export_star.binning and "
-            "full_recon.binning have no such shift.",
+            "full_recon.binning avoid this shift.",
             *(path, ratio, *off_px),
         )
     return replace(tomogram, volume=shown, volume_binning=ratio)
@@ -327,15 +325,15 @@ def _warn_of_groups(tomograms: list[Tomogram]) -> None:
     groups = grouped((tomogram.optics_group, tomogram.name) for tomogram in tomograms)
     if len(groups) > 1:
         log.warning(
-            "%d optics groups, one for each pixel size and energy: %s. Where scans differ only in "
-            "digits, export_star.pixel_size_um and energy_kev make them one.",
+            "%d optics groups, one for each pixel size and energy: %s. If these differ only by "
+            "rounding, set export_star.pixel_size_um and energy_kev for all.",
             len(groups),
             "; ".join(f"{group}: {some_of(names, _N_NAMED)}" for group, names in groups.items()),
         )
 
 
 def _write_or_link(content: bytes, folder: Path, last: Path) -> None:
-    """Write a file into `folder`, or link that of the last set if its content is equal."""
+    """Write a file into `folder`, or link the file of the last set if it is equal."""
     path = folder / last.name
     with suppress(OSError):  # no last set, or no hard links on this file system
         if not last.is_symlink() and last.read_bytes() == content:

@@ -36,11 +36,11 @@ def fix_cor(
 ) -> None:
     """Write the table of fixed CORs of one series: `tomopipe.cor.outliers.FIX_COLUMNS`.
 
-    `predicted`: the center_of_rotation.txt and prediction.json of each scan, unless its prediction
-    failed finally. `members`, the scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of
-    the campaign table), `select` ("in", or "donor" for a scan that is not selected but may have a
-    COR) and, for donors, `donor_px` (float or None). CORs are in unbinned pixels, with two
-    decimals.
+    `predicted`: the center_of_rotation.txt and prediction.json of each scan, without scans whose
+    prediction failed finally. `members`, the scans of the series: `scan`, `index`, `n_cols`,
+    `manual` (cell of the campaign table), `select` ("in", or "donor" for a scan that is not
+    selected but may have a COR) and, for donors, `donor_px` (float or None). CORs are in unbinned
+    pixels, with two decimals.
     """
     rows = [fix.cells() for fix in compute(predicted, members, options).values()]
     for row in rows:
@@ -56,9 +56,9 @@ def compute(
     members: Sequence[Mapping[str, Any]],
     options: "FixCorBlock",
 ) -> dict[str, Fix]:
-    """Return the rows that `fix_cor` writes by scan, as read from the table; arguments as for it.
+    """Return the rows that `fix_cor` writes, by scan; arguments as for `fix_cor`.
 
-    A TomopipeError if a file named in `predicted` cannot be read.
+    A TomopipeError if a file in `predicted` cannot be read.
     """
     series = [_member(entry, predicted.get(entry["scan"]), options) for entry in members]
     fixes = fix_series(
@@ -82,7 +82,7 @@ def _member(
     )
     if not member.selected:
         return replace(member, predicted_px=entry.get("donor_px"))
-    if files is None:  # scans with a COR are not searched
+    if files is None:  # scans with a COR in the table have no prediction
         has_cor = member.manual.px_on(member.n_cols) is not None
         return member if has_cor else replace(member, note="the prediction failed")
     return _with_prediction(member, *files, options)
@@ -91,7 +91,7 @@ def _member(
 def _with_prediction(
     member: Member, center_path: str, prediction_path: str, options: "FixCorBlock"
 ) -> Member:
-    """Add the predicted COR, or that of the edited file, and a note."""
+    """Add the COR of the prediction, or of its edited file, and a note."""
     name = Path(center_path).name
     with on_os_error(f"{center_path}: cannot be read", " Run predict_cor again."):
         center = read_center(center_path)
@@ -100,7 +100,7 @@ def _with_prediction(
         prediction = read_prediction(prediction_path)
     except TomopipeError as error:  # one damaged file must not stop the series
         if isinstance(error.__cause__, OSError):
-            raise  # an error of the disk, not of the file: the table would remain wrong
+            raise  # an error of the disk may pass, and the table would remain wrong
         prediction = {}
         note = f"{Path(prediction_path).name} is damaged: delete it and run again"
     source = "ai" if prediction.get("method") == "ai" else "auto"
@@ -119,13 +119,13 @@ def _with_prediction(
     if cor_px is not None:
         confidence = _confidence(prediction, options)
         return replace(member, predicted_px=cor_px, note=note, confidence=confidence)
-    reason = prediction.get("reason")
-    why_not = reason if reason in (None, "", NOT_ASKED) else f"prediction: {reason}"
-    return replace(member, note=note, no_cor_reason=why_not or "")
+    reason = prediction.get("reason") or ""
+    prefix = "" if reason in ("", NOT_ASKED) else "prediction: "
+    return replace(member, note=note, no_cor_reason=prefix + reason)
 
 
 def _confidence(prediction: Mapping[str, Any], options: "FixCorBlock") -> float:
-    """Return the confidence that protects; 0 if the default limit does not apply to the method."""
+    """Return the confidence; 0 if the default of protect_confident does not hold for the method."""
     counts = not options.is_measured or (
         prediction.get("method") == "ai"
         and part(prediction, "model").get("sha256") == shipped_sha256()

@@ -57,7 +57,7 @@ def full_recon(
     unbinned detector pixels, and its `source`. `pixel_size_um` is of an unbinned pixel, for
     attenuation per cm; None: the file's. `provenance`: further attributes of the volume.
     `voxels_of` is an earlier volume of the same scan and options, except metadata: its voxels are
-    copied. Returns a warning, if there is one.
+    copied. Returns a warning, or "".
 
     A ScanError if the scan cannot be read, holds no signal, or does not fit the parameters; a
     TomopipeError if the volume is not complete and finite; an OSError if it cannot be written.
@@ -118,7 +118,7 @@ def full_recon(
         else:
             logger.info("only metadata changed: the voxels of the existing volume are copied")
             copy_voxels(earlier, put)
-    # others have no range: their files need not be opened again
+    # only integers have a range, beyond which values are clipped
     if not (encoding.is_whole and (clipped := clipped_text(volume))):
         return ""
     warning = f"volume: {clipped} (full_recon.value_range)"
@@ -134,7 +134,7 @@ def _source(
     target: VolumeOptions,
     scratch: str | None,
 ) -> tuple[Source, Blocks]:
-    """Open the source of rows, corrected if the host corrects; return the blocks, too."""
+    """Return the source of rows, corrected if the host corrects, and its blocks."""
     if task.in_place:
         return task.scan, both_blocks[0]
     used = (task.first_row, task.last_row)

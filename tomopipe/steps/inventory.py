@@ -34,8 +34,7 @@ TakenFrom = Callable[[str], tuple[dict[str, State], dict[str, State]]]
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0
 _REPORT_EVERY_S = 5.0
-# HDF5 serves one thread at a time; meanwhile others wait for the file server in the checks before
-# it. On a local disk threads make no difference.
+# HDF5 serves one thread at a time; the checks before it wait for the file server, several at once
 _THREADS = 8
 
 log = logging.getLogger(__name__)
@@ -54,9 +53,9 @@ class _Look:
     reason: str  # why it is skipped, or ""
     cells: Mapping[str, Any] = field(default_factory=dict)  # of its row; empty if it cannot be read
     n_frames: int = 0  # projections that exist
-    meant_frames: int = 0  # projections planned: an aborted scan may still list all its angles
-    span_deg: float | None = None  # None: no angles, or angles assigned to any number of frames
-    is_spread: bool = False
+    n_planned: int = 0  # projections planned: an aborted scan may still list all its angles
+    span_deg: float | None = None  # None: no angles, or a range divided among the frames
+    is_spread: bool = False  # whether its angles are such a range
 
 
 def inventory(
@@ -135,7 +134,7 @@ def _look_at_all(paths: Sequence[str], look_at: Callable[[str], _Look]) -> dict[
                 reported_s = time.monotonic()
                 log.info("%d of %d files read", len(looks), len(paths))
     if before:
-        # one pause for all files, minus the time used so far
+        # one pause for all files, minus the elapsed time
         time.sleep(max(0.0, first_s + _BETWEEN_LOOKS_S - time.monotonic()))
     for path, state in before.items():
         if file_state(path) != state:
@@ -172,7 +171,7 @@ def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
             incomplete(metadata),
             cells,
             n_frames=metadata.n_angles,
-            meant_frames=max(metadata.n_angles, 0 if theta_deg is None else len(theta_deg)),
+            n_planned=max(metadata.n_angles, 0 if theta_deg is None else len(theta_deg)),
             span_deg=metadata.covered_deg,
             is_spread=theta_deg is not None and metadata.covered_deg is None,
         )
@@ -184,7 +183,7 @@ def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
         if not isinstance(error, ScanError):
             reason = ours or f"cannot be read ({type(error).__name__}: {one_line(error)})"
         if ours:
-            log.warning("%r: the traceback, to be reported", raw.path, exc_info=error)
+            log.warning("%r: traceback, please report it", raw.path, exc_info=error)
         return _Look(reason + LOOK_AGAIN * is_of_the_system(error))
 
 
@@ -198,24 +197,23 @@ def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
         return False, ()
     if not unpaired(used).any():
         return True, ()
-    gap = f"the angles go round but for {np.degrees(largest_gap_rad(used)):.0f} degrees"
-    return True, (f"{gap}: of an axis off the middle, what only these would see is guessed",)
+    gap_deg = np.degrees(largest_gap_rad(used))
+    text = f"the angles cover 360 degrees except {gap_deg:.0f}; with the axis off the middle"
+    return True, (f"{text}, data that only these would show are extrapolated",)
 
 
 def _reference_frames(looks: Sequence[_Look]) -> float:
     """Return the number of projections of a complete scan of a series.
 
-    All readable files count, with their planned number, also those skipped by rules 2 and 3, as in
-    a series of mostly aborted scans they show it best. Files whose angles stop early (less than 180
-    degrees, and clearly less than the largest range of the series) do not count: if aborted at the
-    same frame they would confirm each other.
+    All readable files count, with their planned number, also those skipped by rules 2 and 3: if
+    most scans were aborted, these show it best. Files whose angles stop early (below 180 degrees,
+    and clearly below the largest range of the series) do not count: if aborted at the same frame,
+    they would confirm each other.
     """
     opened = [look for look in looks if look.cells]
-    largest = max(opened, key=lambda look: look.meant_frames, default=_Look(""))
+    largest = max(opened, key=lambda look: look.n_planned, default=_Look(""))
     needed_deg = 0.9 * min(180.0, largest.span_deg or 0.0)
-    return reference_size(
-        look.meant_frames for look in opened if (look.span_deg or 0.0) >= needed_deg
-    )
+    return reference_size(look.n_planned for look in opened if (look.span_deg or 0.0) >= needed_deg)
 
 
 def _row(
@@ -227,7 +225,7 @@ def _row(
     if not reason and undersized(
         look.n_frames, covered_deg, reference=reference, min_fraction=min_fraction
     ):
-        over = "without angles but those of input.angles"
+        over = "with no angles but input.angles"
         over = over if covered_deg is None else f"over {covered_deg:.0f} degrees"
         reason = (
             f"undersized: {look.n_frames} projections {over}, less than {min_fraction:g} of the "
@@ -236,15 +234,14 @@ def _row(
     warnings = [look.cells["warnings"]] if look.cells.get("warnings") else []
     if not reason and look.is_spread and look.n_frames < (1 - SAME_SIZE) * reference:
         warnings.append(
-            f"{look.n_frames} projections, where the series has {reference:.0f}: if the scan was "
-            "aborted, input.angles: {start, stop} is wrong for it; {start, step} is not"
+            f"{look.n_frames} projections, the series has {reference:.0f}: if the scan was "
+            "aborted, use input.angles: {start, step} instead of {start, stop}"
         )
-    named = {name: entry[name] for name in ("scan", "path", "series", "index")}
     return {
         **_BLANK,
         **look.cells,
         "warnings": "; ".join(warnings),
-        **named,
+        **{name: entry[name] for name in ("scan", "path", "series", "index")},
         "keep": not reason,
         "reason": reason,
     }

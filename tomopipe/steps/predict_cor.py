@@ -59,25 +59,25 @@ def predict_cor(
 ) -> dict[str, Any]:
     """Find the COR in the rows from try_recon; write the prediction and the accepted COR.
 
-    An error of the scan or of a method is a result: the prediction says "failed" and why. An error
-    of writing is raised, and so is a lack of memory, as a second attempt is given more.
+    An error of the scan or of a method is a result: the verdict "failed" and its reason. Errors of
+    writing are raised, and so is lack of memory, as a second attempt gets more.
 
     `rows_h5` are rows of the scan (`tomopipe.cor.collected_rows`), `try_json` has the try grid,
     {"cor_px": [...]}, unbinned px, or {"failed": reason}. `tomopipe.cor.methods.choose` decides
     between the methods of `options`, in order; without methods the verdict is "flat": no estimate,
     and no failure. `used`: rows of the volume, and the roll by which they are corrected; None: all,
-    by none. `is_rewritten` tells, where no prediction can be read, whether `center_txt` is not what
-    a job wrote there.
+    by none. `is_rewritten` tells whether `center_txt` differs from what a job wrote there; asked
+    only if the prediction cannot be read.
 
     `prediction_json`, which is returned, gets the statement `made_from` and best_cor_px, cor_px,
     confidence, verdict, method, reason, and all of `methods`; `evidence`, the curves of each kind,
     if ai used them; roll_px_per_100_rows if several rows show how the COR changes along them;
     volume_rows, those of `used`, if a warning of a tilted axis depends on them; `warnings`:
-    sentences on projections without an image, unsuitable flats, a sample that jumped, a tilted
-    axis, and a sample that slices will cut off; `doubts`: reasons to review an accepted COR.
+    sentences on projections without an image, unsuitable flats, a displaced sample, a tilted axis,
+    and a sample that slices will cut off; `doubts`: reasons to review an accepted COR.
     `center_txt` gets the accepted COR with two decimals, or is empty.
 
-    A TomopipeError if ai cannot run, as its weights are missing or not of this version.
+    A TomopipeError if ai cannot run, as its weights are missing or of another version.
     """
     options = options.in_effect()
     if "ai" in options.methods:
@@ -88,7 +88,7 @@ def predict_cor(
         remove_stale(path)
     by_hand = _by_hand(center_txt, prediction_json, is_rewritten)
     if by_hand is None:
-        take_away(center_txt)  # so that the prediction counts as not made if this job is killed
+        take_away(center_txt)  # if this job is killed, the prediction counts as missing
     warnings: list[str] = []
     try:
         prediction = _predict(rows_h5, try_json, options, used, warnings)
@@ -100,7 +100,7 @@ def predict_cor(
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
         if is_of_the_system(error) or "not_read" in part(json_or(try_json, {}), "made_from"):
             made_from = not_read(made_from, reason)
-    warnings += prediction.get("warnings", [])  # of a jump or a tilt
+    warnings += prediction.get("warnings", [])
     prediction["warnings"] = warnings
     for warning in warnings:
         logger.warning("%s", warning)
@@ -144,7 +144,7 @@ def _predict(
     if not options.methods:
         return {**_NOTHING, "verdict": "flat", "reason": NOT_ASKED}
     prediction = _find(rows, candidates_px, options, used)
-    prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
+    prediction = _checked_frames(prediction, rows, bad_frames, options.max_bad_frames)
     if prediction["cor_px"] is not None:
         prediction = _with(prediction, "doubts", reasons_to_review(bad, n_angles) + spoils)
     warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
@@ -175,21 +175,21 @@ def _by_hand(
         return center_by_hand(center_txt, None) if is_rewritten(center_txt) else None
 
 
-def _without_trust(
+def _checked_frames(
     prediction: dict[str, Any], rows: Rows, warnings: Sequence[str], max_bad_frames: float
 ) -> dict[str, Any]:
-    """Return a prediction that is not accepted if too many projections have no image."""
+    """Return the prediction, not accepted if too many projections have no image."""
     n_bad = sum(map(len, (rows.bad_frames or {}).values()))
     few = n_bad <= max_bad_frames * rows.sinograms.shape[1]
     if few or prediction["verdict"] in ("flat", "failed"):
         return prediction
     limit = f"more than {max_bad_frames:g} of all (predict_cor.max_bad_frames)"
     if too_many(n_bad, rows.sinograms.shape[1]):
-        limit += "; predict_cor: {max_bad_frames: 1} makes the volume of them all the same"
+        limit += "; set predict_cor.max_bad_frames: 1 to use this scan all the same"
     reason = "; ".join(filter(None, [*warnings, limit, prediction["reason"]]))
     of_roll = ("roll_px_per_100_rows", VOLUME_ROWS)
-    plain = {key: value for key, value in prediction.items() if key not in of_roll}
-    return {**plain, "cor_px": None, "verdict": "ambiguous", "reason": reason}
+    others = {key: value for key, value in prediction.items() if key not in of_roll}
+    return {**others, "cor_px": None, "verdict": "ambiguous", "reason": reason}
 
 
 def _with(prediction: dict[str, Any], key: str, texts: list[str]) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _with_tilt(
 
 
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:
-    """Return warnings, at most one, that the volume will not show all that was recorded."""
+    """Return warnings, at most one, that the volume will cut off a part of the sample."""
     mode = grid.get("half_acquisition_mode")
     if cor_px is None or mode != "auto" or not rows.minus_log:
         return []
@@ -223,7 +223,7 @@ def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[
 
 
 def _candidates(grid: Mapping[str, Any], path: str | os.PathLike[str]) -> NDArray[np.float64]:
-    """Return the CORs of the try grid, which was read from `path`."""
+    """Return the CORs of the try grid from `path`."""
     if "failed" in grid:
         raise ScanError(str(grid["failed"]))
     candidates_px = np.asarray(grid["cor_px"], dtype=np.float64)
@@ -241,7 +241,7 @@ def _find(
     options: PredictCorBlock,
     used: "UsedRows | None",
 ) -> dict[str, Any]:
-    """Run the methods, decide, and check for other effects that question a COR."""
+    """Run the methods, decide, and look for effects that make the COR doubtful."""
     from tomopipe.cor.curves import Curves
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
@@ -259,8 +259,8 @@ def _find(
     weights = {"ai": options.model, "dinov2": options.dinov2_checkpoint}
     answers = [_ask(name, curves, candidates_px, weights.get(name)) for name in options.methods]
     decision = choose(answers, options.min_confidence, curves.reach_px)
-    warnings: list[str] = []  # of failed checks, then of a jump
-    decision, moved = _beside(warnings, reject_jump, decision, prepared) or (decision, [])
+    warnings: list[str] = []  # of failed checks, then of a displacement
+    decision, moved = _try_check(warnings, reject_jump, decision, prepared) or (decision, [])
     prediction = asdict(decision) | {
         "best_cor_px": _rounded(decision.best_cor_px),
         "cor_px": _rounded(decision.cor_px),
@@ -282,31 +282,31 @@ def _find(
     in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
     accepted = decision.cor_px is not None
     checks = (
-        _beside(warnings, warn_of_angles, prepared, in_use_px, accepted=accepted),
-        _beside(warnings, warn_of_slips, prepared),
-        _beside(warnings, warn_of_changes, prepared),
-        _beside(warnings, warn_of_standstill, prepared),
+        _try_check(warnings, warn_of_angles, prepared, in_use_px, accepted=accepted),
+        _try_check(warnings, warn_of_slips, prepared),
+        _try_check(warnings, warn_of_changes, prepared),
+        _try_check(warnings, warn_of_standstill, prepared),
     )
     doubts = [doubt for doubt in checks if doubt]
-    if not doubts:  # each of these moves the projections, too
-        drift = _beside(warnings, warn_of_drift, prepared, in_use_px)
+    if not doubts:  # each of these would look like a drift, too
+        drift = _try_check(warnings, warn_of_drift, prepared, in_use_px)
         doubts = [drift] if drift else []
     if not accepted:
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
     prediction = _with(prediction, "doubts", doubts)
-    roll = _beside(warnings, measure_roll, prepared, in_use_px)
+    roll = _try_check(warnings, measure_roll, prepared, in_use_px)
     return prediction if roll is None else _with_tilt(prediction, roll, rows.n_rows, used)
 
 
-def _beside(failed: list[str], measure: Callable[..., Any], *args: Any, **more: Any) -> Any:
-    """Run a check beside COR finding; None if it fails, which is added to `failed`."""
+def _try_check(warnings: list[str], check: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    """Return the result of a check; None if it fails, with a further entry of `warnings`."""
     try:
-        return measure(*args, **more)
+        return check(*args, **more)
     except MemoryError:
         raise
     except Exception as error:
-        logger.error("%s failed", measure.__name__, exc_info=error)
-        failed.append(f"{measure.__name__} failed, which changes no COR: {reason_of(error)}")
+        logger.error("%s failed", check.__name__, exc_info=error)
+        warnings.append(f"{check.__name__} failed (no effect on the COR): {reason_of(error)}")
         return None
 
 
@@ -345,7 +345,7 @@ def _ask(
 
 
 def _model_record(method: str, weights: str | os.PathLike[str]) -> dict[str, str]:
-    """Name and hash of the weights of a method; no hash if a checkpoint could not be read."""
+    """Return name and hash of the weights of a method; no hash if there is no such file."""
     if method == "ai":
         from tomopipe.cor.ai.model_card import model_record
 
@@ -371,15 +371,15 @@ def _method_record(answer: "Answer") -> dict[str, Any]:
 
 
 def _evidence_record(curves: "Curves", candidates_px: NDArray[np.float64]) -> dict[str, Any]:
-    """Prominence of each kind of evidence on the try grid, for people to look at."""
+    """Return the prominence of each kind of evidence on the try grid, for the review page."""
     from tomopipe.cor.curves import KINDS
 
     result = curves.measures
-    places_px = bin_cor(candidates_px, x0=curves.prepared.rows.first_col)
+    columns_px = bin_cor(candidates_px, x0=curves.prepared.rows.first_col)
     return {
         "cor_px": [round(float(cor_px), 4) for cor_px in candidates_px],
         "score": {
-            kind: np.interp(places_px, result.cor_px, height).round(2).tolist()
+            kind: np.interp(columns_px, result.cor_px, height).round(2).tolist()
             for kind, height, valid in zip(KINDS, result.prominence, result.valid, strict=True)
             if valid
         },

@@ -39,7 +39,7 @@ def resolve_cor(
     """
     table, missing = compute(read_fixes(tables), scans, options.default_px)
     if missing and options.on_missing == "block":
-        raise TomopipeError(_what_to_do(missing))
+        raise TomopipeError(_refusal(missing))
     for scan, reason in missing.items():
         log.warning("%s: skipped, %s", scan, reason)
     log.info("%d scans with a COR, %d without", len(table), len(missing))
@@ -48,7 +48,7 @@ def resolve_cor(
 
 
 def mismatch(cor_json: str | os.PathLike[str]) -> str:
-    """Return the reason to write a cor.json again that differs from the tables of fix_cor."""
+    """Return the reason to write again a cor.json that differs from the tables of fix_cor."""
     return f"{cor_json} does not match the tables of fix_cor"
 
 
@@ -80,7 +80,7 @@ def compute(
     scans: Mapping[str, Mapping[str, Any]],
     default_px: float | None,
 ) -> tuple[CorTable, dict[str, str]]:
-    """Return the content of cor.json, and reasons for scans without a COR; both by scan.
+    """Return the content of cor.json, and why scans have no COR; both by scan.
 
     `fixes` are the rows of all tables of fix_cor; `scans` are as for `resolve_cor`.
     """
@@ -95,26 +95,21 @@ def compute(
         elif default_px is not None and has_default:
             table[scan] = {"cor_px": round(default_px, 2), "source": "default"}
         else:
-            missing[scan] = _why(fix.reason if fix else "", default_px, n_cols)
+            missing[scan] = (fix.reason if fix else "") or "no COR"
+            if default_px is not None:
+                missing[scan] += f"; default_px {off_detector(default_px, n_cols)}"
     return table, missing
 
 
-def _why(reason: str, default_px: float | None, n_cols: int) -> str:
-    reason = reason or "no COR"
-    if default_px is not None:
-        reason += f"; default_px {off_detector(default_px, n_cols)}"
-    return reason
-
-
-def _what_to_do(missing: Mapping[str, str]) -> str:
+def _refusal(missing: Mapping[str, str]) -> str:
     lines = [f"  {scan}: {reason}" for scan, reason in missing.items()]
     count = "1 scan has" if len(missing) == 1 else f"{len(missing)} scans have"
     return "\n".join(
         [
             f"resolve_cor: {count} no centre of rotation; nothing is reconstructed:",
             *lines,
-            "For each, one of: set a COR (`tomopipe cor set SCAN VALUE`), give a default "
-            "(resolve_cor: default_px), leave the scan out (`select: no` in the campaign table); "
-            "or let the others go on (resolve_cor: on_missing: skip).",
+            "For each, set a COR (`tomopipe cor set SCAN VALUE`), set a default "
+            "(resolve_cor: default_px), or skip the scan (`select: no` in the campaign table). "
+            "Or process the others only (resolve_cor: on_missing: skip).",
         ]
     )

@@ -22,10 +22,10 @@ def sidecar(
 ) -> None:
     """Write the sidecar of one scan, of the campaign in the working directory.
 
-    `content`: its facts, as JSON of `sidecar_content`. `parameters` are the options at the time
-    when these facts were established: an option that changes no fact rewrites no sidecar.
-    `in_results` is its path if the folder of the data cannot be written; a sidecar left there is
-    removed, as it would bring back an old COR.
+    `content`: its facts, the JSON of `sidecar_content`. `parameters` are the options when these
+    facts were established; an option that changes no fact rewrites no sidecar. `in_results` is its
+    path if the folder of the data cannot be written; an old sidecar there is removed, as an import
+    would bring back its COR.
     """
     about = {"campaign": os.getcwd(), "parameters": dict(parameters)}
     write_json(json.loads(content) | about, output)
@@ -54,12 +54,12 @@ def sidecar_content(
     fix: Fix | None,
     prediction: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the content of a scan's sidecar; without a time stamp.
+    """Return the content of a scan's sidecar, without a time stamp.
 
-    It is made from its entry in cor.json, its row in the table of fix_cor, and its
+    It is made from the scan's entry in cor.json, its row in the table of fix_cor, and its
     prediction.json (None if the prediction failed finally): `cor_px` and `source` as resolved;
     `method`, `confidence`, `verdict` and `predicted_px` of the prediction, whether it was used or
-    not (no method and no confidence where somebody edited center_of_rotation.txt); `before_px`
+    not (no method and no confidence if a person edited center_of_rotation.txt); `before_px`
     before fixing (None if there was none), `flagged`, `limit_px` (of a flagged COR), `neighbours`
     and `reason` of fix_cor.
     """
@@ -75,7 +75,7 @@ def sidecar_content(
         "predicted_px": result.get("best_cor_px"),
         "before_px": fix and fix.before_px,
         "flagged": fix is not None and fix.flagged,
-        # only where it was applied, as the limit changes with every COR of the series
+        # only of outliers, as the limit changes with every COR of the series
         "limit_px": fix.limit_px if fix and fix.flagged else None,
         "neighbours": list(fix.neighbours) if fix else [],
         "reason": fix.reason if fix else "",

@@ -105,7 +105,7 @@ def _stitch(
         placed = _match(placed)
     rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
     encoding = _encoding(members, placed, stored.dtype, stored.value_range)
-    result = _found(scans, members, placed, pairs, rows)
+    result = _positions(scans, members, placed, pairs, rows)
     return result, encoding, partial(_blend, placed, rows)
 
 
@@ -119,7 +119,7 @@ def _blend(placed: Sequence[Placed], rows: range, put: PutSlices) -> None:
 def _check_alike(members: Sequence[Volume], scans: Sequence[str]) -> None:
     """Raise if volumes differ in width, unit, voxel size or binning."""
     for name, volume in zip(scans[1:], members[1:], strict=True):
-        for what, expected, other in [
+        for quantity, expected, other in [
             ("width", members[0].shape[1:], volume.shape[1:]),
             *(
                 (key, members[0].attributes.get(key), volume.attributes.get(key))
@@ -128,8 +128,8 @@ def _check_alike(members: Sequence[Volume], scans: Sequence[str]) -> None:
         ]:
             if expected != other:
                 raise TomopipeError(
-                    f"{scans[0]} and {name}: expected volumes of the same {what}, found "
-                    f"{expected} and {other}. Give them the same options, or take one out of "
+                    f"{scans[0]} and {name}: expected volumes of the same {quantity}, got "
+                    f"{expected} and {other}. Give them the same options, or remove one from "
                     "the stack."
                 )
 
@@ -230,14 +230,14 @@ def _encoding(
     return encoding_of(dtype, (min(limits), max(limits)))
 
 
-def _found(
+def _positions(
     scans: Sequence[str],
     members: Sequence[Volume],
     placed: Sequence[Placed],
     pairs: Sequence[Shift],
     rows: range,
 ) -> dict[str, Any]:
-    """Return each scan's position in the stitched volume, and the agreement of neighbours."""
+    """Return the position of each scan in the stitched volume, and the shifts of neighbours."""
     return {
         "shape": [len(rows), *members[0].shape[1:]],
         "scans": [

@@ -62,14 +62,14 @@ def try_recon(
     """Reconstruct one row for each candidate COR and keep rows for later steps.
 
     An error of the scan (unreadable, constant, no candidate on the detector) is a result, recorded
-    in the three outputs. Errors of writing or of a GPU, and lack of memory, are raised, as another
-    attempt gets more memory.
+    in the three outputs. Errors of writing or of a GPU are raised, and so is lack of memory, as
+    another attempt gets more.
 
     The scan is read once. The sweep goes `width_px` to each side, ends included, in equal steps of
     at most `step_px`; candidates off the detector are dropped. The first of several rows is the one
-    shown. Full-size float32 slices with TomoGUI's names lie beside `files`, if requested. With less
+    shown. Full-size float32 slices with TomoGUI's names are beside `files`, if requested. With less
     memory (2 GiB by default) fewer slices are computed at a time; on a GPU its free memory counts.
-    Returns the content of `files.sweep`, which has the statement `made_from`, as `files.rows` has.
+    Returns the content of `files.sweep`; it and `files.rows` have the statement `made_from`.
     """
     from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
 
@@ -80,7 +80,7 @@ def try_recon(
         remove_stale(path)
     tiff.remove_try_slices(folder, foreign=options.format == "tiff")
     in_writing = False
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
             with raw.open() as scan:
                 row_index = row_numbers(options.row, scan.n_rows)
@@ -88,7 +88,7 @@ def try_recon(
             cor_px = try_grid(options, rows.sinograms.shape[2], first_col=rows.first_col)
             # size of the largest slices: full-size ones are also written
             largest_px = None if options.format == "tiff" else options.max_size_px
-            sweep = with_device(sweep, rows, cor_px, largest_px, held)
+            sweep = with_device(sweep, rows, cor_px, largest_px, stack)
             shown = sweep_of(rows, 0, cor_px, options.max_size_px, sweep)
             window = grey_window(shown, sweep)
             in_writing = True
@@ -101,7 +101,7 @@ def try_recon(
                 raise
             return _fail(error, files, made_from)
     write_rows(rows, files.rows, made_from=made_from)
-    record = _describe(rows, shown, window, asked=row_index)
+    record = _describe(rows, shown, window, row_index)
     record |= {"filter": FILTER, "format": options.format}
     record["half_acquisition_mode"] = raw.preprocess.half_acquisition
     record |= stated(made_from)
@@ -142,11 +142,11 @@ def _write_stack(
 
 
 def _write_slices(
-    rows: Rows, n_asked: int, cor_px: NDArray[np.float64], options: SweepOptions, folder: Path
+    rows: Rows, n_rows: int, cor_px: NDArray[np.float64], options: SweepOptions, folder: Path
 ) -> None:
-    """Write the full-size slices of the requested rows."""
+    """Write the full-size slices of the requested rows, the first `n_rows`."""
     plan = None
-    for index, row in enumerate(rows.row_index[:n_asked].tolist()):
+    for index, row in enumerate(rows.row_index[:n_rows].tolist()):
         job = sweep_of(rows, index, cor_px, None, options, plan)
         plan = job.plan
         for value_px, image in zip(cor_px.tolist(), slices_of(job, options), strict=True):
@@ -154,19 +154,15 @@ def _write_slices(
 
 
 def _describe(
-    rows: Rows,
-    job: Sweep,
-    window: tuple[float, float],
-    *,
-    asked: list[int],
+    rows: Rows, job: Sweep, window: tuple[float, float], row_index: list[int]
 ) -> dict[str, Any]:
     """Return the content of try.json."""
     n_angles, n_cols = job.sinogram.shape
     size = job.plan.n_cols
     return {
         "cor_px": job.cor_px.tolist(),
-        "row": asked[0],
-        "rows": asked,
+        "row": row_index[0],
+        "rows": row_index,
         "binning": job.binning,
         "window": list(window),
         "unit": "per_pixel",

@@ -38,35 +38,35 @@ from tomopipe.watch.watched_scans import Verdict, WatchedScans, present_verdicts
 State = tuple[int, ...]
 """State of a file: size, time of change (ns), inode."""
 MARKER = ".done"
-_OPEN = "is still written"
+_OPEN = "still being written"
 # number of settling times without change after which an incomplete file counts as aborted
 _ABORTED = 6
 _AGAIN_S, _MOST_AGAIN_S = 5.0, 300.0  # pause after a failed run, which grows with each
-_PAUSE = 60.0  # pause between two checks, in durations of a check
+_PAUSE = 60.0  # pause between two checks, as a multiple of the CPU time of one
 _PAGE_S = 60.0  # largest interval between two writings of the page
 _MOST_LINES = 8
-_LONG = {"full_recon", "stitch", "export_stack"}  # steps that a new scan does not wait for
-_WELL = (0, 3)
+_LONG = {"full_recon", "stitch", "export_stack"}  # steps for which a new scan does not wait
+_SUCCESS = (0, 3)  # exit statuses
 
 
 class Arrivals:
     """The raw files of a campaign that are not complete yet.
 
-    A file is complete when it has not changed for `watch.settle_s`, or its writer's marker is
-    there; when it opens, which HDF5 refuses while its writer has it open; and when it has as many
-    frames as angles, all written.
+    A file is complete if it has not changed for `watch.settle_s`, or has its writer's marker; if it
+    can be opened, which HDF5 refuses while a writer has it open; and if it has as many frames as
+    angles, all written.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.waiting: dict[str, str] = {}  # why each unchanging file is incomplete
-        # state of each file not taken yet, and since when (s, monotonic clock)
+        self.waiting: dict[str, str] = {}  # why unchanged files are incomplete, by path
+        # state of each file not accepted yet, and since when (s, monotonic clock)
         self.pending: dict[str, tuple[State, float]] = {}
 
     def look(
         self, config: Config, paths: Iterable[str], states: Mapping[str, State], now_s: float
     ) -> list[tuple[CampaignScan, State, str]]:
-        """Return the files to take now, of those not taken in their present state.
+        """Return the files to accept now, of those whose present state is not in `states`.
 
         Each with its state, and why it counts as aborted; "" if it is complete.
         """
@@ -100,7 +100,7 @@ class Arrivals:
 
 
 def _fault_of(campaign: Campaign, scan: CampaignScan) -> str:
-    """Say why a scan cannot be read, or lacks frames; "" if it is complete."""
+    """Return why a scan cannot be read, or lacks frames; "" if it is complete."""
     try:
         return incomplete(campaign.raw_scan(scan.name).metadata())
     except StillWrittenError:
@@ -110,15 +110,15 @@ def _fault_of(campaign: Campaign, scan: CampaignScan) -> str:
 
 
 @dataclass
-class _Turn:
-    """A current run, and the raw files that it sees."""
+class _CurrentRun:
+    """The run in progress, and the raw files that it sees."""
 
     process: "subprocess.Popen[bytes]"
     run: Run
     progress: Progress
     paths: list[str]
     has_cors: bool = False  # whether it has determined CORs
-    is_cut: bool = False  # whether it starts no further job, as a scan has arrived
+    is_cut: bool = False  # whether it ends early for a scan that has arrived
 
 
 class Watcher:
@@ -137,7 +137,7 @@ class Watcher:
         self._own = self._holder = own  # holder of the lock between runs, and at present
         self.is_stopped = False
         self._messages: dict[str, str] = {}  # last message on each subject
-        self._turn: _Turn | None = None
+        self._current: _CurrentRun | None = None
         self._is_due, self._next_s, self._n_failed = True, 0.0, 0  # of the next run
         self._saved_s, self._paths = 0.0, list[str]()
         self._arrivals = Arrivals(directory)
@@ -154,8 +154,8 @@ class Watcher:
         began_s = time.process_time()
         try:
             self._follow()
-            began_s = time.process_time()  # verdicts are rare
-            self._look()
+            began_s = time.process_time()  # without verdicts, which are rare
+            self._check_files()
             self._once("fault", "")
         except RunEndedError as error:
             self._once("fault", str(error))
@@ -165,31 +165,31 @@ class Watcher:
         pause_s = min(1.0, max(0.1, self._config.watch.settle_s / 5))
         return max(pause_s, _PAUSE * (time.process_time() - began_s))
 
-    def _look(self) -> None:
-        if self._turn is None and self._state_of_edits() != self._edited:
+    def _check_files(self) -> None:
+        if self._current is None and self._state_of_edits() != self._edited:
             self._read_edits()
         paths, gone = raw_paths(self._config, self.directory)
         if time.monotonic() - self._saved_s >= _PAGE_S:
             self._save()
         if gone or (self._paths and not paths):
             names = ", ".join(gone) or "all raw files"
-            self._once("gone", f"{names}: missing; no run starts until it is back.")
+            self._once("gone", f"{names}: missing. No run starts until this is resolved.")
             return
         self._once("gone", "The raw files are back." * ("gone" in self._messages))
         self._is_due |= not set(self._paths) <= set(paths)
         self._paths = paths
         self._take(paths)
-        if self._turn:
-            self._cut_short(self._turn)
+        if self._current:
+            self._cut_short(self._current)
         elif self._is_due and time.monotonic() >= self._next_s and not self.is_stopped:
             self._start(sorted(self._ready()))
 
-    def _once(self, what: str, text: str, more: str = "") -> None:
-        """Report a message on a subject unless it was the last one on it; `more` may differ."""
-        # the number of a slowly growing file changes each time
-        new = re.sub(r"\d+", "", text) if what.startswith("waits ") else text
-        if self._messages.get(what, "") != new:
-            self._messages[what] = new
+    def _once(self, subject: str, text: str, more: str = "") -> None:
+        """Report a message unless it was the last one on its subject; `more` may differ."""
+        # the numbers of a slowly growing file change each time
+        new = re.sub(r"\d+", "", text) if subject.startswith("waits ") else text
+        if self._messages.get(subject, "") != new:
+            self._messages[subject] = new
             if text:
                 self._print(f"{time.strftime('%H:%M:%S')} {text}{more}")
 
@@ -198,7 +198,7 @@ class Watcher:
         return file_state(self._config_path), file_state(table)
 
     def _read_edits(self) -> None:
-        """Read configuration and table again; the next run applies them."""
+        """Read configuration and table again, for the next run."""
         self._config = read_config(self._config_path)
         edited = self._state_of_edits()
         scans = WatchedScans(self._config, self.directory, self._print, self._once)
@@ -208,11 +208,11 @@ class Watcher:
         self._is_due, self._next_s, self._n_failed = True, 0.0, 0
 
     def _take(self, paths: list[str]) -> None:
-        """Take the files that are complete."""
+        """Accept the files that are complete."""
         scans, now_s = self._scans, time.monotonic()
         arrivals = self._arrivals.look(self._config, paths, scans.states, now_s)
         for path, why in self._arrivals.waiting.items():
-            self._once(f"waits {path}", f"{path} waits: {why}")
+            self._once(f"waits {path}", f"waiting for {path}: {why}")
         for scan, state, fault in arrivals:
             scans.take(scan.path, scan.name, state)
             if fault:
@@ -225,7 +225,7 @@ class Watcher:
             self._save()
 
     def _ready(self) -> set[str]:
-        """Name the files that were taken and have not changed since."""
+        """Return the files that were accepted and have not changed since."""
         return (set(self._paths) & set(self._scans.entries)) - self._arrivals.pending.keys()
 
     def _save(self, *, has_ended: bool = False) -> None:
@@ -252,73 +252,73 @@ class Watcher:
         )
         self._holder = run
         progress = Progress(run.events, Logs(self.directory / LOGS.folder))
-        self._turn, self._is_due = _Turn(process, run, progress, paths), False
+        self._current, self._is_due = _CurrentRun(process, run, progress, paths), False
 
-    def _cut_short(self, turn: _Turn) -> None:
-        """Let a run start no further job once a scan has arrived and a volume is being made."""
-        steps = turn.progress.steps
+    def _cut_short(self, current: _CurrentRun) -> None:
+        """Stop a run from starting jobs if it has begun long ones and a scan has arrived."""
+        steps = current.progress.steps
         is_long = any(name in _LONG and step.jobs for name, step in steps.items())
-        came = (self._scans.entries[path]["at"] for path in self._ready())
-        if is_long and not turn.is_cut and max(came, default=0.0) > turn.run.start_s:
-            turn.is_cut = True
-            turn.process.terminate()
+        arrived_s = (self._scans.entries[path]["at"] for path in self._ready())
+        if is_long and not current.is_cut and max(arrived_s, default=0.0) > current.run.start_s:
+            current.is_cut = True
+            current.process.terminate()
 
     def _follow(self) -> None:
         """Report the CORs of a run, once it has determined them and when it has ended."""
-        if (turn := self._turn) is None:
+        if (current := self._current) is None:
             return
-        status = turn.process.poll()
-        turn.progress.read()
-        for line in turn.progress.facts.get("said", []):  # such as what it waits for
+        status = current.process.poll()
+        current.progress.read()
+        for line in current.progress.facts.get("said", []):  # such as what it waits for
             self._once(f"tomopipe: {line}", f"tomopipe: {line}")
-        n, had_cors = turn.progress.steps.get("resolve_cor", Step()).n, turn.has_cors
-        turn.has_cors = status in _WELL or bool(n["done"] or n["failed"])
+        n, had_cors = current.progress.steps.get("resolve_cor", Step()).n, current.has_cors
+        current.has_cors = status in _SUCCESS or bool(n["done"] or n["failed"])
         if status is not None:
-            self._end_turn(turn, status)
-        if turn.has_cors and (status is not None or not had_cors):
-            campaign = make_campaign(self._config, self.directory, only=turn.paths)
-            # without files written again since
+            self._end_run(current, status)
+        if current.has_cors and (status is not None or not had_cors):
+            campaign = make_campaign(self._config, self.directory, only=current.paths)
+            # without files that were written again meanwhile
             verdicts, ready = present_verdicts(campaign), self._ready()
             verdicts = {path: verdicts[path] for path in verdicts if path in ready}
-            self._scans.compare(verdicts, turn.run.start_s)
+            self._scans.compare(verdicts, current.run.start_s)
             self._save()
 
-    def _end_turn(self, turn: _Turn, status: int) -> None:
-        """Go on from a run that has ended, and report what it said."""
-        self._turn = None
-        self.is_stopped |= bool(turn.progress.facts.get("stopped"))
+    def _end_run(self, current: _CurrentRun, status: int) -> None:
+        """Report the messages of a run that has ended, and schedule the next one."""
+        self._current = None
+        self.is_stopped |= bool(current.progress.facts.get("stopped"))
         with suppress(OSError):  # on a full disk: the next run takes the lock from the ended one
             left = lock.read(self.directory) or self._own
             before = left.before or (left.id if status < 0 else "")  # as `lock.take`, if killed
             self._own = replace(self._own, before=before)
             lock.hand_over(self.directory, self._holder, self._own)
             self._holder = self._own
-        lines = dict.fromkeys(launch.said(turn.run))
-        if status in _WELL:
+        lines = dict.fromkeys(launch.own_lines(current.run))
+        if status in _SUCCESS:
             self._n_failed = 0
             for line in lines:
                 self._once(line, line)  # repeated by each run
-            n = len(turn.paths)
-            made = f"all that follows from {n} file{'s' * (n > 1)} is made"
+            n = len(current.paths)
+            made = f"all results of {n} file{'s' * (n > 1)} are up to date"
             self._once("run", f"{made}: {self._scans.files.report}")
-        elif turn.is_cut or self.is_stopped:
+        elif current.is_cut or self.is_stopped:
             self._is_due = True
         else:
             self._n_failed = 0 if self._is_due else self._n_failed  # a scan arrived meanwhile
             wait_s = min(_MOST_AGAIN_S, _AGAIN_S * 4**self._n_failed)
             self._is_due, self._next_s = True, time.monotonic() + wait_s
             self._n_failed += 1
-            errors = [f"{job.step} {job.name}: {job.error}" for job in turn.progress.failed]
+            errors = [f"{job.step} {job.name}: {job.error}" for job in current.progress.failed]
             message = "; ".join([*dict.fromkeys([*errors, *lines])][:_MOST_LINES] or ["an error"])
-            log = f", see {turn.run.log}; it is tried again."
+            log = f", see {current.run.log}. Another attempt follows."
             self._once("run", f"{message}: the run failed", log)
 
     def end(self, sending: signal.Signals | None = None) -> None:
-        """Send a signal to the run under way, if any; wait for its end, and that of the hooks."""
-        if self._turn and sending:
-            launch.interrupt(self._turn.run, sending=sending)
+        """Send a signal to the run in progress, if any; wait for its end, and that of the hooks."""
+        if self._current and sending:
+            launch.interrupt(self._current.run, sending=sending)
         self.is_stopped = True
-        while self._turn:
+        while self._current:
             time.sleep(0.1)
             with suppress(OSError, TomopipeError):  # of a full disk
                 self._follow()
@@ -362,5 +362,5 @@ def watch(
                 while not ending and time.monotonic() < end_s:
                     time.sleep(min(0.2, max(0.0, end_s - time.monotonic())))
         finally:
-            stopped = None if watcher.is_stopped else signal.SIGINT  # it has its signal
-            watcher.end(next(iter(ending), stopped))
+            default = None if watcher.is_stopped else signal.SIGINT  # a stopped run has its signal
+            watcher.end(next(iter(ending), default))

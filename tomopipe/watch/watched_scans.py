@@ -1,7 +1,7 @@
-"""The scans that a watcher has taken, and their verdicts: listed, shown on a page, given to a hook.
+"""The scans that a watcher has accepted, and their verdicts: for the live page and the hook.
 
-results/live/taken.json has the state in which each file was taken, and its verdict;
-results/live/index.html shows them, the latest first, with a slice of each.
+results/live/taken.json has the state of each file when it was accepted, and its verdict;
+results/live/index.html shows the scans, the latest first, with a slice of each.
 """
 
 import json
@@ -44,12 +44,11 @@ _FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason")
 class Verdict:
     """The verdict on one scan."""
 
-    # its name and state
-    scan: str
+    scan: str  # its name
     scan_state: str
     cor_px: float | None = None  # its COR, unbinned detector pixels
     confidence: float | None = None  # of the prediction; None if the COR is not the predicted one
-    doubtful: bool = False  # whether a person must look at it
+    doubtful: bool = False  # whether a person has to check it
     reason: str = ""  # reason of its state, or ""
     best_cor_px: float | None = None  # COR of its picture: its own, else the best estimate
 
@@ -94,7 +93,8 @@ def write_page(
 ) -> None:
     """Write the page of scans, the latest first.
 
-    Of each are given `at` (Unix seconds), `has_verdict`, a `Verdict`, and what `picture` returns.
+    Each row has `at` (Unix seconds), `has_verdict`, the fields of a `Verdict`, and those that
+    `picture` returns.
     """
     environment = Environment(loader=PackageLoader("tomopipe.report"), autoescape=True)
     text = environment.get_template("live.html.j2").render(
@@ -123,23 +123,23 @@ class WatchedScans:
         self.files = Files(directory / config.campaign.results)
         for path in (self._log, self.files.live):
             path.parent.mkdir(parents=True, exist_ok=True)
-        # by path: its state and when it was taken, its verdict, if there is one (`has_verdict`)
+        # by path: its state when it was accepted, and when; its verdict, if it `has_verdict`
         self.entries: dict[str, dict[str, Any]] = json_or(self.files.taken, None) or self._earlier()
 
     def _earlier(self) -> dict[str, dict[str, Any]]:
-        """Return the files whose CORs were found before watching began."""
+        """Return the files whose CORs were predicted before watching began."""
         result = {}
         for scan in find_scans(self._config, self._directory):
             state = file_state(self._directory / scan.path)
             with suppress(OSError):
-                found_ns = self.files.prediction(scan.name).stat().st_mtime_ns
-                if state and found_ns > state[1]:
+                predicted_ns = self.files.prediction(scan.name).stat().st_mtime_ns
+                if state and predicted_ns > state[1]:
                     result[scan.path] = _entry(scan.path, scan.name, state) | {"has_verdict": True}
         return result
 
     @property
     def states(self) -> dict[str, tuple[int, ...]]:
-        """The state of each file when it was taken."""
+        """The state of each file when it was accepted."""
         return {path: tuple(entry["state"]) for path, entry in self.entries.items()}
 
     def take(self, path: str, scan: str, state: tuple[int, ...]) -> None:
@@ -160,13 +160,13 @@ class WatchedScans:
             if entry["at"] > began:
                 continue  # written again since
             is_first, before_px = not entry["has_verdict"], entry["cor_px"]
-            has_moved = not same_cor(before_px, verdict.cor_px)
-            is_other = entry["scan_state"] not in ("", verdict.scan_state)
-            is_news = is_other and verdict.doubtful and (has_moved or not entry["doubtful"])
-            if is_first or (has_moved and before_px is not None):
+            is_other_cor = not same_cor(before_px, verdict.cor_px)
+            is_other_state = entry["scan_state"] not in ("", verdict.scan_state)
+            is_worse = verdict.doubtful and (is_other_cor or not entry["doubtful"])
+            if is_first or (is_other_cor and before_px is not None):
                 entry |= picture(self.files, verdict.scan, verdict.best_cor_px)
             entry |= {"has_verdict": True, **asdict(verdict)}
-            if is_first or is_news:  # a scan that had no COR says so in its reason
+            if is_first or (is_other_state and is_worse):
                 self._report(entry, "" if before_px is None else f" (was {_cor(before_px)})")
 
     def _report(self, entry: Mapping[str, Any], remark: str) -> None:
@@ -197,8 +197,8 @@ class WatchedScans:
                     start_new_session=True,
                 )
         except (OSError, subprocess.SubprocessError) as error:
-            is_late = isinstance(error, subprocess.TimeoutExpired)
-            fault = f"{command}: killed after {LIMIT_S:g} s." if is_late else error
+            is_timeout = isinstance(error, subprocess.TimeoutExpired)
+            fault = f"{command}: killed after {LIMIT_S:g} s." if is_timeout else error
             self._once(f"hook {command}", f"hooks.on_scan: {fault} See {self._log}.")
 
     def end(self) -> None:

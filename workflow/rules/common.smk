@@ -12,7 +12,7 @@ except ModuleNotFoundError as error:
         "folder (Snakemake is then .venv/bin/snakemake), or there pip install ."
     )
 except KeyboardInterrupt:
-    sys.exit("tomopipe: stopped before anything was begun.")
+    sys.exit("tomopipe: stopped before the run began.")
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import encode_series
@@ -36,7 +36,7 @@ try:
     CAMPAIGN = beginning.begin(config, Path.cwd(), is_main=IS_MAIN)
     SETTLED = beginning.settle(CAMPAIGN) if IS_MAIN else None
 except (TomopipeError, KeyboardInterrupt) as error:
-    sys.exit(f"tomopipe: {str(error) or 'stopped before anything was begun.'}")
+    sys.exit(f"tomopipe: {str(error) or 'stopped before the run began.'}")
 
 OUTPUTS = CAMPAIGN.outputs
 MAKES_ALL = []  # whether rule all is part of the run
@@ -64,7 +64,7 @@ def after(table):
         getattr(checkpoints, table).get()
     if SETTLED.pending == table and os.path.lexists(made(table)):  # 9.20 asks once too early
         SETTLED = beginning.settle_again(CAMPAIGN, made=(*SETTLED.made, table))
-        beginning.tell_totals(SETTLED, MAKES_ALL)
+        beginning.report_totals(SETTLED, MAKES_ALL)
     if MAKES_ALL:
         beginning.check_disk(CAMPAIGN)
     return SETTLED

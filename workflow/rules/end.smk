@@ -6,7 +6,7 @@ def everything(wildcards):
     if not MAKES_ALL:
         MAKES_ALL.append(True)
         progress.tell(is_whole=not launch.cuts())
-        beginning.tell_totals(SETTLED, MAKES_ALL)
+        beginning.report_totals(SETTLED, MAKES_ALL)
     return []
 
 

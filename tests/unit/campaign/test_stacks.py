@@ -16,7 +16,7 @@ from tomopipe.commands.status import read_status
 from tomopipe.cost import disk_needed
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
-from tomopipe.run.ending import report_campaign, say_stacks_skipped
+from tomopipe.run.ending import print_skipped_stacks, report_campaign
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume import new_volume
 
@@ -92,7 +92,7 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
     findings = examine(campaign)
     assert findings.errors == []
     assert f"stack t will not be stitched: {reason}" in findings.warnings
-    say_stacks_skipped(campaign, rows, without)
+    print_skipped_stacks(campaign, rows, without)
     said = capsys.readouterr().err
     assert f"stack t is not stitched: {reason}" in said
     assert "stack u is not stitched: b_1 has no COR\n" in said
@@ -130,7 +130,7 @@ def test_report_shows_stacks_their_shifts_and_what_is_missing(folder):
         put(0, values)
     (stitched / "other.json").write_text(json.dumps({"made_from": {"scans": ["a_10", "a_2"]}}))
     report_campaign(campaign, folder / "page" / "index.html")
-    shown = "no scan x in the campaign; the volume shown was made before, of a_10, a_2</p>"
+    shown = "no scan x in the campaign; the volume shown is an earlier one, of a_10, a_2</p>"
     assert shown in (folder / "page" / "index.html").read_text()
 
 
@@ -149,7 +149,7 @@ def test_a_failed_stack_says_why_until_the_configuration_has_it_no_longer(folder
     failed_job(folder, "gone", "of before")
     found = collect(campaign)
     assert [(f.step, f.key, f.error) for f in found.failures] == [("stitch", "t", "no overlap")]
-    assert [stack.problem for stack in found.stacks] == ["no overlap", "no run has come to it yet"]
+    assert [stack.problem for stack in found.stacks] == ["no overlap", "not stitched yet"]
     assert [job.key for job in read_status(campaign).jobs] == ["t"]
     assert [step.failed for step in read_status(campaign).steps if step.step == "stitch"] == [1]
 

@@ -111,9 +111,9 @@ def test_stack_and_page_are_labelled(campaign):
         ("try_recon.row", ["3"], {}, "expected a key of input, preprocess or full_recon"),
         ("full_recon.crop_x", ["[1, 2"], {}, r"crop_x: \[1, 2: cannot be read as YAML"),
         ("full_recon.output", ["zarr"], {}, "output: only changes how a volume is stored"),
-        ("full_recon.dtype", ["float32", "uint8"], {}, "all would be the same. Set it in config"),
+        ("full_recon.dtype", ["float32", "uint8"], {}, "all would be equal. Set it in config"),
         ("full_recon.filter", ["ramp"], {"row": 24}, "expected a row from 0 to 23, got 24"),
-        ("full_recon.binning", ["1", "2"], {}, "1: 80 x 80, 2: 40 x 40. Leave out"),
+        ("full_recon.binning", ["1", "2"], {}, "1: 80 x 80, 2: 40 x 40. Omit"),
     ],
 )
 def test_what_cannot_be_tried_is_named(campaign, key, values, options, said):
@@ -125,7 +125,7 @@ def test_the_cor_is_what_the_campaign_knows(campaign):
     def known():
         return cor_px_of(load_campaign(campaign, campaign / "config.yaml"), "a [x]_1")
 
-    with pytest.raises(TomopipeError, match="no COR is known yet"):
+    with pytest.raises(TomopipeError, match="no COR yet"):
         known()
     (campaign / "results").mkdir()
     (campaign / "results" / "cor.json").write_text(

@@ -136,7 +136,7 @@ def test_a_volume_of_a_cor_of_before_does_not_count(tmp_path):
     assert [scans[name].reached for name in ("a_1", "a_2")] == ["volume", "COR"]
     assert [failure.step for failure in scans["a_2"].failures] == ["full_recon"]
     again = "volume of COR 48.99, made again by the next run"
-    assert groups(record)["Left to the next run"] == {"a_2": again}
+    assert groups(record)["Pending changes"] == {"a_2": again}
     report(made.page, made.campaign(), why=lambda step, _: why.get(step, ""))
     page = made.page.read_text()
     assert "<b>1</b> of 2 reconstructed" in page

@@ -127,7 +127,7 @@ def test_a_skipped_scan_says_so_instead_of_slices(client):
     (name,) = [scan for scan, entry in states.items() if entry["state"] == "skipped"]
     found = client.get("/api/scan", params={"scan": name}).json()
     assert found["grid"] is None
-    assert found["problem"].startswith(f"{name} is skipped, and no slices are made of it: ")
+    assert found["problem"].startswith(f"{name} is skipped and has no slices: ")
     assert states[name]["why"] in found["problem"]
 
 
@@ -159,7 +159,7 @@ def test_slices_narrower_than_those_of_a_half_acquisition_are_told(folder):
 def test_a_scan_without_pictures_says_why(client):
     found = client.get("/api/scan", params={"scan": "bone_006"}).json()
     assert found["grid"] is None
-    assert "there is no try.json yet: `tomopipe run`" in found["problem"]
+    assert "no try.json yet; `tomopipe run`" in found["problem"]
     failed = client.get("/api/scan", params={"scan": NASTY}).json()
     assert failed["failures"][0]["step"] == "full_recon"
     assert "out of memory" in failed["failures"][0]["log"]
@@ -194,8 +194,8 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
         ("page?scan=bone_001&page=-1", "whole number"),
         ("slice?scan=bone_001&cor=nan", "such as 1024.50"),
         ("slice?scan=bone_001&cor=1024", "off the detector"),
-        ("slice?scan=bone_001&cor=512&row=7", "2 rows are kept"),
-        ("overlay?scan=bone_001&cor=512&pair=3", "1 opposing pairs"),
+        ("slice?scan=bone_001&cor=512&row=7", "expected a row below 2"),
+        ("overlay?scan=bone_001&cor=512&pair=3", "expected a pair below 1"),
         ("strip?scan=bone_001&cor=512&step=0", "above 0"),
         ("trial?series=bone&max_delta_px=wide", "expected a number"),
         ("trial?series=bone&max_delta_px=0", "more than 0"),
@@ -384,9 +384,11 @@ def test_one_wrong_decision_of_many_writes_none(client, folder):
     assert answer.status_code == 422
     assert error.startswith("bone_005: expected a COR with a decimal point")
     assert "got 'x'. bone_008: COR 4000.00 is off the detector" in error
-    assert error.endswith("the first being 0. None of the 3 is written.")
+    assert error.endswith("the first being 0. None of the 3 decisions was written.")
     answer = decide(client, {f"bone_00{number}": "x" for number in range(1, 6)})
-    assert answer.json()["error"].endswith("'x'. 2 more are wrong. None of the 5 is written.")
+    assert answer.json()["error"].endswith(
+        "'x'. 2 more errors. None of the 5 decisions was written."
+    )
     assert (folder / "scans.tsv").read_text() == before
 
 
@@ -449,9 +451,7 @@ def test_a_browser_that_goes_away_in_the_middle_of_a_decision_is_told_once(folde
         pass
 
     anyio.run(app, scope, receive, send)
-    assert messages == [
-        "A browser went away in the middle of /api/decide: nothing of it was written."
-    ]
+    assert messages == ["A browser disconnected during /api/decide; nothing was written."]
     assert (folder / "scans.tsv").read_text() == before
 
 

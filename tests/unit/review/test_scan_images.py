@@ -197,7 +197,7 @@ def test_the_overlay_is_grey_where_the_two_agree(pictures):
     assert (
         np.abs(true[..., 0] - true[..., 1]).mean() < 0.1 * np.abs(off[..., 0] - off[..., 1]).mean()
     )
-    with pytest.raises(TomopipeError, match="1 opposing pairs are kept; got 1"):
+    with pytest.raises(TomopipeError, match="expected a pair below 1, got 1"):
         pictures.overlay("bone_001", TRUE_COR_PX, 1)
 
 
@@ -231,7 +231,7 @@ def test_a_scan_tried_again_is_read_again(folder, pictures):
 
 
 def test_what_cannot_be_shown_is_said(folder, pictures):
-    with pytest.raises(TomopipeError, match="2 rows are kept; got number 2"):
+    with pytest.raises(TomopipeError, match="expected a row below 2, got 2"):
         pictures.slice("bone_001", 512.0, 2)
     with pytest.raises(TomopipeError, match="no rows"):
         pictures.slice("bone_002", 512.0, 0)

@@ -225,7 +225,7 @@ def test_a_place_that_is_taken_is_refused(folder, tmp_path):
         port = str(other.getsockname()[1])
         for option, says in (
             (["--port", port], "Give another --port"),
-            (["--socket", str(taken)], "is no socket"),
+            (["--socket", str(taken)], "is not a socket"),
         ):
             said = CliRunner().invoke(cli, ["review", str(folder), *option])
             assert isinstance(said.exception, TomopipeError)

@@ -66,7 +66,7 @@ def test_after_a_killed_run_its_queue_is_cancelled_and_its_jobs_end(campaign, op
     assert lock.read(campaign) == dead
     second = begin(campaign, "", *options)
     assert second.returncode == 0
-    assert "the last run was killed: this one goes on from there" in second.stderr
+    assert "the last run was killed: this one continues from there" in second.stderr
     assert first.stdout != second.stdout
     assert not (campaign / first.stdout.strip()).exists()
     said = campaign / "cancelled"
@@ -80,7 +80,7 @@ def test_ctrl_c_ends_a_look_with_one_sentence(campaign):
     """Also after it has begun, while Snakemake reads its rules."""
     interrupted = "import time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
     shown = begin(campaign, interrupted, "--dry-run")
-    says = "tomopipe: stopped before anything was begun.\n"
+    says = "tomopipe: stopped before the run began.\n"
     assert (shown.returncode, shown.stderr) == (1, says)
 
 

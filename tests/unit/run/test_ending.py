@@ -19,7 +19,7 @@ from tomopipe.run.ending import (
     accepted_scans,
     after_failure,
     ended_by_hand,
-    say_warnings,
+    print_warnings,
     unfinished_scans,
 )
 from tomopipe.storage.atomic import write_json
@@ -64,7 +64,7 @@ def test_jobs_killed_alike_are_one_line(campaign, capsys):
     after_failure(load_campaign(campaign), log(campaign, "Error in rule try_recon"), since=50.0)
     why, then = [line for line in capsys.readouterr().err.splitlines() if "a_2" in line]
     assert why.startswith("tomopipe: 2 scans (a_1, a_2): try_recon ")
-    assert then.startswith("tomopipe: 2 scans (a_1, a_2): skipped from the next call on")
+    assert then.startswith("tomopipe: 2 scans (a_1, a_2): skipped from the next run on")
     assert sorted(load_campaign(campaign).failures) == ["a_1", "a_2"]
 
 
@@ -91,7 +91,7 @@ def test_report_that_fails_does_not_hide_the_record(campaign, capsys):
 
 def say(folder):
     campaign = load_campaign(folder)
-    say_warnings(campaign, read_inventory(campaign.files.inventory))
+    print_warnings(campaign, read_inventory(campaign.files.inventory))
 
 
 def test_what_is_assumed_and_voxels_that_were_cut_are_said(campaign, capsys):
@@ -124,7 +124,7 @@ def test_scans_without_cor_or_volume_are_named(campaign):
         if made:
             write_json({"cor_px": 31.5, "verdict": "resolved"}, prediction)
         lines = unfinished_scans(load_campaign(campaign))
-        assert lines == ["no COR yet, the next run goes on with it: a_2"]
+        assert lines == ["no COR yet, the next run makes it: a_2"]
     write_json({"cor_px": None, "verdict": "flat"}, prediction)
     (line,) = unfinished_scans(load_campaign(campaign))
     assert line.startswith("no COR, and so no volume: a_2. Set one with")

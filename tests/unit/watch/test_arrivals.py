@@ -71,7 +71,7 @@ def test_a_file_that_its_writer_has_open_waits(raw):
     with subprocess.Popen([sys.executable, "-c", write_on], **streams) as writer:
         writer.stdout.readline()
         assert look(arrivals, 0, settle_s=0) == look(arrivals, 1000, settle_s=0) == []
-        assert arrivals.waiting == {"a_1.h5": "is still written"}
+        assert arrivals.waiting == {"a_1.h5": "still being written"}
         writer.communicate(b"\n")
     assert look(arrivals, 1001, settle_s=0) == [""]
 

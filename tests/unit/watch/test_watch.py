@@ -181,7 +181,7 @@ def test_the_cor_of_a_new_scan_is_reported_before_its_volume_is_made(watcher, ru
     finish(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
     assert said[-2].endswith(" tomopipe: all is well")
     assert said[-1].endswith("/results/report/index.html")
-    assert " all that follows from 1 file is made: " in said[-1]
+    assert " all results of 1 file are up to date: " in said[-1]
     watcher.step()
     assert len(runs.started) == 1
     edit("a_1\tauto\t40\t\n")
@@ -394,15 +394,15 @@ def test_a_scan_whose_job_failed_is_flagged_and_the_others_go_on(watcher, runs, 
 
 def test_the_page_links_the_report_and_says_that_the_watch_has_ended(watcher, runs):
     watcher.step()
-    assert "written each minute" in watcher.page.read_text()
+    assert "updated each minute" in watcher.page.read_text()
     assert "../report/index.html" not in watcher.page.read_text()
     Path("results/report").mkdir()
     Path("results/report/index.html").touch()
     assert "its COR is being found" in watcher.page.read_text()
     watcher.end(signal.SIGINT)
-    assert "the watch has ended" in watcher.page.read_text()
+    assert "watching has ended" in watcher.page.read_text()
     assert "its COR is being found" not in watcher.page.read_text()
-    assert "the watch ended before its COR was found" in watcher.page.read_text()
+    assert "watching ended before its COR was found" in watcher.page.read_text()
     assert '<a href="../report/index.html">' in watcher.page.read_text()
 
 
@@ -412,7 +412,7 @@ def test_a_renamed_file_is_shown_by_its_present_name(watcher):
     add("b_1")
     Path("raw/a_1.h5").unlink()
     watcher.step()
-    assert ">1 taken, " in watcher.page.read_text()
+    assert ">1 scan, " in watcher.page.read_text()
     assert ">a_1" not in watcher.page.read_text()
 
 
@@ -598,7 +598,7 @@ def test_a_file_that_never_completes_is_said_once_and_the_others_go_on(watcher, 
     for n in range(9, 13):  # it changes each time, more slowly than the settling time
         add("a_2", n_angles=n)
         watcher.step()
-    (line,) = [line for line in said if "a_2.h5 waits" in line]
+    (line,) = [line for line in said if "waiting for raw/a_2.h5" in line]
     assert "7 frames for 9 angles" in line
     assert runs.started == [A_1]
 
