@@ -10,7 +10,7 @@ PAGE = Path(__file__).parent / "reference" / "api.md"
 HEAD = """# Functions for notebooks
 
 `import tomopipe as tp`; [how to use them](../how-to/notebook.md). `help(tp.correct)` also lists
-the errors. `make docs` writes this page.
+the errors.
 """
 
 

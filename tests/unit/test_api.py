@@ -118,13 +118,13 @@ def test_many_large_slices_are_one_small_picture():
 
 
 def test_the_page_finds_the_cor(page):
-    found = page["found"]
-    assert found.cor_px == pytest.approx(COR_PX, abs=0.25)
-    assert found.confidence > 0.5
+    cor = page["cor"]
+    assert cor.cor_px == pytest.approx(COR_PX, abs=0.25)
+    assert cor.confidence > 0.5
 
 
 def test_its_volume_is_that_of_the_workflow(page, truth, tmp_path):
-    cor_px = page["found"].best_cor_px
+    cor_px = page["cor"].best_cor_px
     corrections = {"stripes": {"method": "gated"}}
     options = {"filter": "hann", "corrections": corrections}
     expected = volume_of(truth.path, tmp_path / "v.h5", cor_px=cor_px, **options)
@@ -141,7 +141,7 @@ def test_a_sweep_is_the_slice_at_each_cor(page):
 
 def test_projections_serve_as_sinograms_do(page):
     projections = page["sinograms"].transpose(1, 0, 2)
-    assert tp.find_cor(projections, page["theta_deg"]) == page["found"]
+    assert tp.find_cor(projections, page["theta_deg"]) == page["cor"]
 
 
 def test_one_sinogram_is_enough_and_the_search_can_be_elsewhere(page):
@@ -194,12 +194,12 @@ def test_other_odd_angles_are_warned_of(page):
 
 
 def test_the_answer_serves_as_a_cor(page):
-    sinograms, theta_deg, found = page["sinograms"], page["theta_deg"], page["found"]
-    volume = tp.reconstruct(sinograms[:1], theta_deg, found)
-    np.testing.assert_array_equal(volume, tp.reconstruct(sinograms[:1], theta_deg, found.cor_px))
-    (image,) = tp.sweep(sinograms[0], theta_deg, found)
+    sinograms, theta_deg, cor = page["sinograms"], page["theta_deg"], page["cor"]
+    volume = tp.reconstruct(sinograms[:1], theta_deg, cor)
+    np.testing.assert_array_equal(volume, tp.reconstruct(sinograms[:1], theta_deg, cor.cor_px))
+    (image,) = tp.sweep(sinograms[0], theta_deg, cor)
     np.testing.assert_allclose(image, volume[0], atol=1e-4 * np.ptp(image))
-    np.testing.assert_allclose(found + np.arange(-1, 2), found.cor_px + np.arange(-1, 2))
+    np.testing.assert_allclose(cor + np.arange(-1, 2), cor.cor_px + np.arange(-1, 2))
 
 
 def test_an_answer_that_was_not_accepted_is_no_cor(page):
@@ -223,10 +223,10 @@ def test_what_a_notebook_shows(page, truth):
     assert shown.startswith(f"{truth.path}: /exchange/data (DXchange)")
     assert f"{n_angles} projections of {n_rows} x {n_cols} pixels" in shown
     assert f"0 to {page['theta_deg'][-1]:g} degrees" in shown
-    found = page["found"]
-    assert f"{found.cor_px:.2f} px, confidence {found.confidence:.2f}" in repr(found)
+    cor = page["cor"]
+    assert f"{cor.cor_px:.2f} px, confidence {cor.confidence:.2f}" in repr(cor)
     assert len(shown.splitlines()) == 3
-    assert "\n" not in repr(found)
+    assert "\n" not in repr(cor)
 
 
 def test_what_needs_a_file_is_refused(page):

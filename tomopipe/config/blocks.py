@@ -41,7 +41,7 @@ Rows = Annotated[
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     Field(
-        description="auto: a GPU where there is one with room for 4 slices.",
+        description="auto: a GPU with room for 4 slices, else the CPU; cuda: a GPU, else an error.",
         json_schema_extra={"only": False},
     ),
 ]
@@ -105,7 +105,7 @@ class CampaignBlock(Block):
         description="Files, folders of TIFF files (tiff/*/), or patterns, or `{glob: day1/*.h5, "
         "prefix: day1_}`; relative to the campaign folder. Required.",
     )
-    table: str | None = option(None, "The campaign table; null: scans.tsv if it is there.")
+    table: str | None = option(None, "The campaign table; null: scans.tsv if it exists.")
     results: Text = option("results", "Folder of all results.")
     name: str | None = option(None, "Title of the report; null: the folder's name.")
 
@@ -170,8 +170,8 @@ class PathsBlock(Block):
 
     data: Text | None = option(
         None,
-        "Dataset of the frames (/entry/data/data); with it the file is read as these "
-        "keys say, whatever else is in it; null: the layout is recognised.",
+        "Dataset of the frames (/entry/data/data); it makes these keys override the "
+        "layout of the file; null: the layout is recognised.",
     )
     flats: Text | None = option(
         None,
@@ -225,13 +225,13 @@ class InputBlock(_Numbers):
     )
     entry: Text | None = option(
         None,
-        "NXtomo entry to read (its path), or the detector in it, where a file has "
+        "NXtomo entry to read (its path), or the detector in it, if a file has "
         "several; null: the only one.",
     )
     mirrored: Literal["file", "no"] = option(
         "file",
         "file: frames of an NXtomo detector that states that it mirrored them are "
-        "mirrored back; no: they are taken as they were recorded.",
+        "mirrored back; no: they are used as recorded.",
     )
     angles: AngleRange | Annotated[FilePattern, Field(min_length=1)] | None = option(
         None,
@@ -432,8 +432,8 @@ class ResolveCorBlock(Block):
     default_px: float | None = option(None, "COR of scans without one (pixels); null: none.", ge=0)
     on_missing: Literal["block", "skip"] = option(
         "skip",
-        "A scan without a COR: skip leaves it out, says so and ends with status 3; "
-        "block stops before any volume.",
+        "A scan without a COR: skip leaves it out, and the exit status is 3; "
+        "block stops the run before any volume.",
         only=False,
     )
 
@@ -529,10 +529,10 @@ class StitchBlock(Block):
     direction: Literal["auto", "down", "up"] = option(
         "auto",
         "Whether each scan continues the one before it towards higher detector rows "
-        "(down) or lower ones (up); auto: found.",
+        "(down) or lower ones (up); auto: measured.",
     )
     overlap_rows: float | None = option(
-        None, "Detector rows that neighbours share, to 10 rows or a tenth; null: found.", gt=0
+        None, "Detector rows that neighbours share, to 10 rows or a tenth; null: measured.", gt=0
     )
     match_intensity: bool = option(
         False, "Fit gain and offset of each scan to those before it, in the overlap."
@@ -561,8 +561,8 @@ class ExportStarBlock(_Numbers):
 
     enabled: bool | Literal["auto"] = option(
         "auto",
-        "Write results/relion/; auto: where another key of this block is set, or a set of earlier "
-        "runs is there.",
+        "Write results/relion/; auto: if another key of this block is set, or an earlier run wrote "
+        "a set.",
     )
     pixel_size_um: float | None = option(
         None, "Pixel size (micrometres); null: the file's, else 1 with a warning.", gt=0
@@ -590,7 +590,7 @@ class ReportBlock(Block):
 
 
 class WatchBlock(Block):
-    """`tomopipe run --watch`: when a file is taken."""
+    """`tomopipe run --watch`: when a file is complete."""
 
     settle_s: float = option(
         10.0,

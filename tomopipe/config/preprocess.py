@@ -36,7 +36,7 @@ class RingCurrentBlock(Block):
     dataset: Text | None = option(None, "HDF5 path of one number per projection; null: off.")
     flats_mean: Annotated[float, Field(gt=0)] | None = option(
         None,
-        "The monitor while the flats were taken; null: the projections' mean.",
+        "Mean of the monitor during the flats; null: that of the projections.",
         only={"dataset": {"not": None}},
     )
 
@@ -181,11 +181,11 @@ class PreprocessBlock(Block):
     flats: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = option(
         None,
         "Where the flats are: another scan, a TIFF file or a folder of TIFF files; a "
-        "list: taken at even distances, the first before the scan, the last after it; null: each "
-        "scan's own; none: there are none. {scan} and {series} are placeholders.",
+        "list: sets at equal intervals, the first before the scan, the last after it; null: each "
+        "scan's own; none: no flats. {scan} and {series} are placeholders.",
     )
     darks: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = option(
-        None, "Where the darks are: like flats."
+        None, "Where the darks are; values as for flats."
     )
     flat_method: Literal["mean", "median", "interpolate", "pca"] = option(
         "mean",
@@ -195,12 +195,12 @@ class PreprocessBlock(Block):
         remade={"pca": 2},
     )
     flat_components: int = option(
-        3, "pca: how many components, at most.", ge=1, only={"flat_method": ["pca"]}
+        3, "pca: largest number of components.", ge=1, only={"flat_method": ["pca"]}
     )
     flat_sets: int = option(
         2,
-        "interpolate, if the file does not tell when flats were taken: number of equal "
-        "sets in the order of the file, evenly spread from before the scan to after it.",
+        "interpolate, if the file has no times of its flats: number of equal sets in the "
+        "order of the file, evenly spread from before the scan to after it.",
         ge=2,
         only={"flat_method": ["interpolate"]},
     )
