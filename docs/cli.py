@@ -13,8 +13,8 @@ PAGE = Path(__file__).parent / "reference" / "cli.md"
 HEAD = """# The command line
 
 Every command works on the campaign of this folder, or of the nearest folder above it that has one;
-`-C CAMPAIGN` selects another, and `-c FILE` another file than its config.yaml. `CAMPAIGN SCAN` is the
-campaign folder, which may be omitted, and scans (names or 'patterns'), by default all (`retry`:
+`-C CAMPAIGN` selects another, and `-c FILE` another file than its config.yaml. `CAMPAIGN SCAN` is
+the campaign folder, which may be omitted, and scans (names or 'patterns'), by default all (`retry`:
 `--all`). `-h` shows the help of a command, `-n` (`--dry-run`) what would be done; `--json` prints
 JSON. `tomopipe lab train`, `evaluate` and `bench` come with [tomopipe-lab](../../lab/README.md).
 """

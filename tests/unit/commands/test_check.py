@@ -142,7 +142,7 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
     status, shown = run_check(tmp_path)
     assert (status, "Ready" in shown) == (1, False)
     assert "none of 4 scans can be used (1 have select: no). Repair the files" in shown
-    assert shown.count("about 180 degrees in rad") == 1
+    assert shown.count("angles look like rad") == 1
     (tmp_path / "scans.tsv").write_text("scan\tselect\na_3\tno\n")
     overrides = (
         "overrides:\n- {scans: [a_2], input: {angle_unit: rad}}\n"
