@@ -96,9 +96,9 @@ def test_ctrl_c_ends_a_look_with_one_sentence(campaign):
         ("--lt", "looks"),
         ("--li", "looks"),
         ("--list-params-changes", "looks"),
-        ("-c0", "tomopipe: --cores 0: expected at least 1, else no job can run."),
-        ("-kc 0", "tomopipe: --cores 0: expected at least 1, else no job can run."),
-        ("-j 0", "tomopipe: --jobs 0: expected at least 1, else no job can run."),
+        ("-c0", "tomopipe: --cores 0: expected at least 1."),
+        ("-kc 0", "tomopipe: --cores 0: expected at least 1."),
+        ("-j 0", "tomopipe: --jobs 0: expected at least 1."),
     ],
 )
 def test_short_options_are_read_as_snakemake_reads_them(campaign, options, says):
