@@ -13,8 +13,8 @@ PAGE = Path(__file__).parent / "reference" / "cli.md"
 HEAD = """# The command line
 
 Every command works on the campaign of this folder, or of the nearest folder above it that has one;
-`-C CAMPAIGN` selects another, and `-c FILE` another file than its config.yaml. `CAMPAIGN SCAN` is the
-campaign folder, which may be omitted, and scans (names or 'patterns'), by default all (`retry`:
+`-C CAMPAIGN` selects another, and `-c FILE` another file than its config.yaml. `CAMPAIGN SCAN` is
+the campaign folder, which may be omitted, and scans (names or 'patterns'), by default all (`retry`:
 `--all`). `-h` shows the help of a command, `-n` (`--dry-run`) what would be done; `--json` prints
 JSON. `tomopipe lab train`, `evaluate` and `bench` come with [tomopipe-lab](../../lab/README.md).
 """
@@ -37,7 +37,7 @@ def _sections(command, parent, name: str) -> Iterator[str]:
     if not hasattr(command, "commands"):
         usage = " ".join(command.collect_usage_pieces(context)).replace("[OPTIONS]", "").strip()
         names = [parameter.name for parameter in command.params]
-        usage = " ".join([usage, *(text for name, text in SHOWN.items() if name in names)])
+        usage = " ".join(filter(None, [usage, *(SHOWN[name] for name in SHOWN if name in names)]))
         yield f"\n## {context.command_path}\n\n`{context.command_path} {usage}`".replace(" `", "`")
         paragraphs = re.split(r"\n{2,}", (command.help or "").strip())
         yield "\n\n" + "\n\n".join(_filled(text) for text in paragraphs) + "\n"
