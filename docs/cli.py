@@ -37,7 +37,7 @@ def _sections(command, parent, name: str) -> Iterator[str]:
     if not hasattr(command, "commands"):
         usage = " ".join(command.collect_usage_pieces(context)).replace("[OPTIONS]", "").strip()
         names = [parameter.name for parameter in command.params]
-        usage = " ".join([usage, *(text for name, text in SHOWN.items() if name in names)])
+        usage = " ".join(filter(None, [usage, *(SHOWN[name] for name in SHOWN if name in names)]))
         yield f"\n## {context.command_path}\n\n`{context.command_path} {usage}`".replace(" `", "`")
         paragraphs = re.split(r"\n{2,}", (command.help or "").strip())
         yield "\n\n" + "\n\n".join(_filled(text) for text in paragraphs) + "\n"

@@ -17,16 +17,16 @@ TOMOPIPE = [sys.executable, "-u", "-m", "tomopipe"]
 SCAN, ODD = "foam_003", "rock_003"
 
 
-def shoot(page, name):
-    """Write what a page shows, in few colours, which are enough."""
+def shoot(page, name, **options):
+    """Write a screenshot in few colours, which are enough."""
     path = HERE / name
-    page.screenshot(path=path)
+    page.screenshot(path=path, **options)
     picture = Image.open(path).convert("RGB")
     picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
 
 
 def review(browser, link):
-    """Take the review page with one scan open, and with what the next run makes."""
+    """Take the review page with one scan open, with candidates, and with the next run."""
     page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
     page.goto(link)
     page.locator("#rows .row").filter(has=page.get_by_text(SCAN, exact=True)).click()
@@ -48,7 +48,7 @@ def review(browser, link):
     page.set_viewport_size({"width": 1280, "height": 400})
     page.get_by_role("button", name="Next run").click()
     page.locator("#plan-body", has_text="full_recon").wait_for(timeout=120_000)
-    shoot(page, "review-run.png")
+    shoot(page, "review-run.png", clip={"x": 0, "y": 0, "width": 1280, "height": 320})
     page.keyboard.press("u")
     page.locator("#toast", has_text="as before").wait_for()
 

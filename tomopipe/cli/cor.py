@@ -276,7 +276,7 @@ def import_cors(
 def undo_last(
     dry_run: DryRun = False, directory: CampaignOption = Path("."), config: ConfigFile = None
 ) -> None:
-    """Undo your last `cor set` or `cor import`; again: the one before.
+    """Undo your last `cor set` or `cor import`; repeated, the one before.
 
     Rows that were changed since then stay.
 

@@ -85,9 +85,9 @@ def init(
     """Start a campaign folder: config.yaml, scans.tsv, Snakefile, optionally a SLURM profile.
 
     Existing files stay. The profile goes to CAMPAIGN/slurm, for `tomopipe run`, and a copy to your
-    home folder (~/.config/snakemake/slurm), for `snakemake --profile slurm`, unless one is there. A
-    terminal asks for SLURM options. All files of a folder become a pattern, which later files
-    match; quote other patterns.
+    home folder (~/.config/snakemake/slurm), for `snakemake --profile slurm`, unless one exists. In
+    a terminal it asks whether to write one. All files of a folder are written as a pattern, which
+    later files also match; quote other patterns.
 
     Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """
