@@ -6,7 +6,6 @@ Every start of Snakemake loads this package, which therefore imports slow module
 """
 
 import asyncio
-import getpass
 import os
 import secrets
 import shlex
@@ -130,7 +129,7 @@ class Executor(RemoteExecutor):
         try:
             numbers = [batch.number for batch in self._submitted]
             name = self._name if any(batch.may_be_queued for batch in self._waiting) else ""
-            of_run = [f"--name={name}", f"--user={getpass.getuser()}"] if name else []
+            of_run = [f"--name={name}", f"--user={os.getuid()}"] if name else []
             for text in filter(None, (slurm.cancel(numbers), slurm.cancel([], *of_run))):
                 print(f"tomopipe: {text}", file=sys.stderr)
         finally:

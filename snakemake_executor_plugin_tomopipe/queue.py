@@ -1,6 +1,6 @@
 """Submissions to SLURM's queue, sent again where SLURM takes none now."""
 
-import getpass
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
 
     if batch.may_be_queued:
         try:
-            named = ["--name", name, "--user", getpass.getuser()]
+            named = ["--name", name, "--user", str(os.getuid())]
             done = slurm.call([*_SQUEUE, *named], within_s=_ASK_S)
         except (OSError, subprocess.SubprocessError) as error:
             raise TemporaryRefusalError(f"squeue: {error}") from error

@@ -199,7 +199,7 @@ def test_a_scan_without_a_cor_is_status_3_also_when_there_is_nothing_to_do(tmp_p
 def test_a_run_outlives_its_terminal_and_ends_when_told(campaign, tmp_path):
     before_px = cor_px(campaign, "a_1")
     table(campaign, "a_1\t\t47.00\t")
-    slow = breaking(tmp_path, "a_1", "time.sleep(100)")
+    slow = breaking(tmp_path, "a_1", "time.sleep(1000)")
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(campaign)
@@ -253,7 +253,7 @@ def test_a_cor_that_cannot_be_read_is_named_first_with_what_to_write(campaign):
         assert ("Nothing to do: " in after) == ends_early
 
 
-def read_until(terminal: int, *words: bytes, seconds: float = 60) -> bytes:
+def read_until(terminal: int, *words: bytes, seconds: float = 300) -> bytes:
     drawn, end = b"", time.monotonic() + seconds
     while not all(word in drawn for word in words):
         assert time.monotonic() < end, drawn.decode()

@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import getpass
 import json
 import os
 import shlex
@@ -130,7 +129,7 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     progress.tell(executes=True, remote=launch.is_remote(), campaign=dict(config))
     # relative, as jobs on nodes may see the campaign under another path
     if run.before and launch.is_remote():
-        options = [f"--name={run_folder.slurm_name(run.before)}", f"--user={getpass.getuser()}"]
+        options = [f"--name={run_folder.slurm_name(run.before)}", f"--user={os.getuid()}"]
         if fault := slurm.cancel([], *options, "--state=PENDING"):  # in the queue, and no others
             print(f"tomopipe: {fault}", file=sys.stderr)
         _wait_for_running(campaign, run.before)

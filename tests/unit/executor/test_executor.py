@@ -165,7 +165,8 @@ def interrupt(process: subprocess.Popen) -> None:
 
 
 def test_a_run_that_is_interrupted_cancels_its_own_submissions_alone(cluster):
-    """One that sbatch gave no number of is cancelled by the name of the run."""
+    """One that sbatch gave no number of is cancelled by the name of the run, as the real user."""
+    cluster.environment["LOGNAME"] = "somebody"  # as su leaves it
     cluster.answer("sbatch", *2 * [[0, "", True]], [1, NO_ANSWER, True])
     cluster.answer("squeue", *200 * [[1, "Unable to contact slurm controller", False]])
     options = ("--tomopipe-submissions", "3")
@@ -173,9 +174,10 @@ def test_a_run_that_is_interrupted_cancels_its_own_submissions_alone(cluster):
     until(lambda: (cluster.slurm / "3.pid").exists() and cluster.calls("squeue"))
     interrupt(process)
     assert process.returncode == 1
-    numbers, (name, _) = cluster.calls("scancel")
+    numbers, (name, user) = cluster.calls("scancel")
     assert sorted(numbers) == ["1", "2"]
     assert name == f"--name={cluster.options(3)['job-name']}"
+    assert user == f"--user={os.getuid()}"
     assert cluster.n_submissions == 3  # the others waited for a place
     states = {(cluster.slurm / f"{n}.state").read_text() for n in (1, 2)}
     assert states == {"CANCELLED by 1000"}
