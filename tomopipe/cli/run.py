@@ -26,7 +26,7 @@ from tomopipe.cli.options import (
     rest_of,
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
-from tomopipe.errors import NoRoomError, TomopipeError, room_for, scans_named, write_for_a_moment
+from tomopipe.errors import TomopipeError, full_disk, scans_named
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, write
 
@@ -289,12 +289,8 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
 
 def _name_full_disk(folder: Path) -> None:
     """Report a full disk or quota, of which failed jobs may have given another error."""
-    with suppress(OSError):
-        try:
-            with room_for(folder):
-                write_for_a_moment(folder)
-        except NoRoomError as error:
-            say(f"tomopipe: {error}")
+    if fault := full_disk(folder):
+        say(f"tomopipe: {fault}")
 
 
 def stop(
