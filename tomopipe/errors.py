@@ -109,6 +109,18 @@ def write_for_a_moment(folder: str | os.PathLike[str]) -> None:
         probe.flush()
 
 
+def full_disk(folder: str | os.PathLike[str]) -> str:
+    """Say that a folder's disk or quota is full; "" if it is not."""
+    try:
+        with room_for(folder):
+            write_for_a_moment(folder)
+    except NoRoomError as error:
+        return str(error)
+    except OSError:
+        pass
+    return ""
+
+
 def file_limit() -> int | None:
     """Return the largest file size of this process (bytes, `ulimit -f`); None: no limit."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -314,3 +316,18 @@ def test_the_volume_of_one_scan_is_planned_and_then_made_alone(campaign):
     assert "full_recon" not in text
     assert plan(campaign, "a_2") == (0, frozenset())
     assert plan(campaign)[1] == {"full_recon:b_1", "sidecar", "export_star", "report"}
+
+
+def test_a_scan_that_turns_out_to_have_no_cor_costs_only_its_volume(campaign):
+    make_scan(campaign, "c_1", 48.0)
+    with h5py.File(campaign / "raw" / "c_1.h5", "r+") as file:
+        frames = file["exchange/data"]
+        noise = np.random.default_rng(1).normal(20000, 200, frames.shape)
+        frames[...] = noise.astype(frames.dtype)
+    (campaign / "results" / "a_1_rec.h5").unlink()
+    status, text = tomopipe(campaign, "run", "a_1", "c_1", *CORES)
+    assert (status, (campaign / "results" / "a_1_rec.h5").exists()) == (1, True), text
+    log = max((campaign / "logs" / "run").glob("*.log")).read_text()
+    assert "c_1 has no COR, and so no volume. Type: tomopipe cor set c_1 VALUE" in log
+    assert "c_1 has no COR, and so no volume." in text
+    assert "KeyError" not in log

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import h5py
 import pytest
 
 from tests.workflow.conftest import (
@@ -165,3 +166,16 @@ def test_an_override_of_a_scan_that_vanished_stops_no_other(campaign):
         assert run.jobs >= jobs
         assert told in run.text
     assert plan(campaign) == (0, frozenset())
+
+
+def test_a_scan_whose_linked_data_come_later_is_taken_in(campaign):
+    raw, data = campaign / "raw" / "a_2.h5", campaign / "a_2_data.h5"
+    away = raw.rename(campaign / "away")
+    with h5py.File(raw, "w") as file:
+        file["exchange"] = h5py.ExternalLink("../a_2_data.h5", "exchange")
+    run = snakemake(campaign)
+    assert "full_recon:a_2" not in run.jobs
+    assert "a_2_data.h5" in (campaign / "results" / "inventory.tsv").read_text()
+    assert plan(campaign) == (0, frozenset())
+    away.rename(data)
+    assert {"inventory", "try_recon:a_2"} <= plan(campaign)[1]

@@ -272,6 +272,26 @@ def test_an_unknown_target_is_refused(target, campaign):
     assert "Traceback" not in run.text
 
 
+def test_a_result_that_no_run_makes_is_refused_as_a_target(campaign):
+    """Neither is its stale receipt taken for right, nor does a job begin that cannot end well."""
+    conftest.table(campaign, "a_2\tno\t\t", "b_1\tno\t\t", "b_2\tno\t\t")
+    conftest.make_scan(campaign, "c_1", 48.0, n_frames=9)
+    configure(campaign, "stitch", stacks={"bone": ["a_*"]})
+    assert conftest.succeeds(campaign).status == 0
+    configure(campaign, "full_recon", filter="hann")
+    for target, says in (
+        ("full_recon/a_2", "a_2: it is not selected (select: no). `select: yes` in scans.tsv"),
+        ("predict_cor/c_1", "c_1: it is not selected ("),
+        ("fix_cor/b", "series b: no scan is selected"),
+        ("stitch/bone", "stack bone is not stitched: a_2 is unselected"),
+    ):
+        run = conftest.snakemake(campaign, "--cores", "2", f"results/made/{target}.json")
+        lines = run.text.splitlines()
+        said = [line for line in lines if line.startswith(f"tomopipe: {says}")]
+        assert (run.status, len(said), run.jobs) == (1, 1, frozenset()), run.text
+        assert "Traceback" not in run.text
+
+
 def test_a_volume_as_a_target_is_answered_with_its_receipt(campaign):
     before = os.stat(campaign / "results" / "a_1_rec.h5").st_mtime_ns
     for option in (["-n"], ["-f", "--cores", "2"]):

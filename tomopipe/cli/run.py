@@ -26,7 +26,7 @@ from tomopipe.cli.options import (
     rest_of,
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
-from tomopipe.errors import NoRoomError, TomopipeError, room_for, scans_named, write_for_a_moment
+from tomopipe.errors import TomopipeError, full_disk, scans_named
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, write
 
@@ -185,22 +185,11 @@ def _receipts(
 def possible_scans(settled: "Settled", words: Sequence[str], step: str) -> list[str]:
     """Return the scans named by words for which `step` is possible; report the others."""
     from tomopipe.campaign.campaign import scans_of  # slow to load
-    from tomopipe.campaign.state import why_not_selected
+    from tomopipe.reruns.parameters import why_none
 
-    campaign, faults, scans = settled.campaign, {}, []
-    for scan in scans_of(campaign, words):
-        if why := why_not_selected(campaign.scans[scan].select, settled.rows.get(scan)):
-            option = "--predict " if step == "predict_cor" else ""
-            faults[scan] = (
-                f"{option}{scan}: it is not selected ({why}). `select: yes` in "
-                f"{campaign.table_name} selects it."
-            )
-        elif step == "full_recon" and scan in settled.without_cor:
-            faults[scan] = (
-                f"{scan} has no COR, and so no volume. Type: tomopipe cor set {scan} VALUE"
-            )
-        else:
-            scans.append(scan)
+    scans = scans_of(settled.campaign, words)
+    faults = {scan: fault for scan in scans if (fault := why_none(settled, step, scan))}
+    scans = [scan for scan in scans if scan not in faults]
     if not scans:
         raise TomopipeError("\n".join(faults.values()))
     for fault in faults.values():
@@ -319,12 +308,8 @@ def _no_rule(text: str, scans: Container[str]) -> str:
 
 def _name_full_disk(folder: Path) -> None:
     """Report a full disk or quota, of which failed jobs may have given another error."""
-    with suppress(OSError):
-        try:
-            with room_for(folder):
-                write_for_a_moment(folder)
-        except NoRoomError as error:
-            say(f"tomopipe: {error}")
+    if fault := full_disk(folder):
+        say(f"tomopipe: {fault}")
 
 
 def stop(

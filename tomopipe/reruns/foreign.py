@@ -178,8 +178,9 @@ def _is_of_others(path: Path, is_made_here: Callable[[Path], bool]) -> bool:
 
 def is_ours(path: Path, *, by_itself: bool = False) -> bool:
     """Tell whether tomopipe made a file or folder, by its content or that of a file beside it."""
-    signs = _OWN_SIGNS if by_itself and path.name.endswith(tuple(_OWN_SIGNS)) else _SIGNS
-    return (signs is _SIGNS and statement_in(path) is not None) or _has_sign(path, signs)
+    is_alone = by_itself and path.name.endswith(tuple(_OWN_SIGNS))
+    is_stated = not is_alone and (statement_in(path) is not None or _has_sign(path, _SIGNS))
+    return is_stated or _has_sign(path, _OWN_SIGNS)  # a killed job may have left one alone
 
 
 def _is_stack(path: Path) -> bool:

@@ -52,7 +52,7 @@ def making(snakemake: Any) -> Iterator[Making]:
             "written. Start `tomopipe run`, or snakemake, in the campaign's folder; an executor "
             f"must pass the environment variable {run_folder.VARIABLE} to its jobs."
         )
-    products = parameters["products"]
+    products = parameters.get("products", [])
     raw = {path: raw_state_of(path) for path in parameters.get("raw_files", [])}
 
     def check_raw_files() -> None:
@@ -66,6 +66,8 @@ def making(snakemake: Any) -> Iterator[Making]:
     # the step reports faults of single sidecars itself
     checked = products if step != "sidecar" else []
     with job(log, checked) as status:
+        if "fault" in parameters:
+            raise TomopipeError(parameters["fault"])
         atomic.before_rename.extend([check_raw_files] if step in _READ_WHOLE else [])
         made = Making(parameters, status)
         try:

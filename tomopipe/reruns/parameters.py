@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tomopipe.campaign.relion_set import campaign_binning
+from tomopipe.campaign.stacks import find_stacks
+from tomopipe.campaign.state import why_not_selected
 from tomopipe.reruns.made_from import as_text, table_shown
 from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.settle import Settled
@@ -14,8 +16,11 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
 
     The mapping always has `products`, the files to make (the first contains the statement of all),
     and `made_from`, that statement as JSON. It is empty as long as a table that it depends on is
-    missing: Snakemake asks for parameters before it knows all inputs of a job.
+    missing: Snakemake asks for parameters before it knows all inputs of a job. It has only `fault`
+    if the tables say that there is no such result.
     """
+    if fault := why_none(settled, step, key):
+        return {"fault": fault}
     if not is_open(settled, step, key):
         return {}
     statement = settled.target.statement(step, key, settled.cors)
@@ -31,7 +36,7 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
 
 def is_open(settled: Settled, step: str, key: str) -> bool:
     """Tell whether all tables that a job depends on exist, and whether it has its COR."""
-    if settled.pending == "inventory" and step != "inventory":
+    if (settled.pending == "inventory" and step != "inventory") or why_none(settled, step, key):
         return False
     if step not in _AFTER_CORS:
         return True
@@ -40,6 +45,27 @@ def is_open(settled: Settled, step: str, key: str) -> bool:
     return not settled.pending and (key == "campaign" or key in keys)
 
 
+def why_none(settled: Settled, step: str, key: str) -> str:
+    """Say why no run makes a result of a scan, series or stack; "" if a run may."""
+    campaign, rows, fault = settled.campaign, settled.rows, ""
+    if settled.pending == "inventory":
+        return ""
+    if step == "fix_cor" and key not in settled.target.series():
+        fault = f"series {key}: no scan is selected"
+    elif step == "stitch" and not settled.pending:
+        problems = {
+            stack.name: stack.problem for stack in find_stacks(campaign, rows, settled.cors)
+        }
+        fault = f"stack {key} is not stitched: {problems[key]}" if problems.get(key) else ""
+    elif step in _OF_SCAN and (why := why_not_selected(campaign.scans[key].select, rows.get(key))):
+        remedy = f"`select: yes` in {campaign.table_name} selects it."
+        fault = f"{key}: it is not selected ({why}). {remedy}"
+    elif step in _OF_SCAN and step in _AFTER_CORS and key in settled.without_cor:
+        fault = f"{key} has no COR, and so no volume. Type: tomopipe cor set {key} VALUE"
+    return fault
+
+
+_OF_SCAN = ("try_recon", "predict_cor", "full_recon", "export_stack")
 _AFTER_CORS = ("full_recon", "stitch", "sidecar", "export_stack", "export_star", "report")
 
 

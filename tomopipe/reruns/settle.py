@@ -133,6 +133,7 @@ class Settled:
             self._fixes = read_fixes(map(files.fix_table, self.target.series()))
             cors, present = read_cor_json(files.cor_table), set(selected)
             self.cors = {scan: entry for scan, entry in cors.items() if scan in present}
+            self.without_cor = [scan for scan in selected if scan not in cors]
         else:
             for scan in self.target.to_search(selected):
                 self._predict(scan)

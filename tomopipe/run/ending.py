@@ -23,7 +23,14 @@ from tomopipe.campaign.results import (
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
-from tomopipe.errors import TomopipeError, fault_lines, is_of_the_system, scans_named, some_of
+from tomopipe.errors import (
+    TomopipeError,
+    fault_lines,
+    full_disk,
+    is_of_the_system,
+    scans_named,
+    some_of,
+)
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.reasons import why_again
 from tomopipe.reruns.receipts import Receipts, digest
@@ -48,7 +55,8 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
 
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
     """
-    if ended_by_hand(logs):
+    # a job that could not write its error on a full disk is taken for a killed one
+    if ended_by_hand(logs) or full_disk(campaign.logs.folder):
         return
     files = stats_of(campaign.scans.values())
     failures = record_failures(campaign.results, campaign.logs.folder, files, since=since)

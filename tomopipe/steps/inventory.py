@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -51,7 +52,7 @@ class _Look:
     """Findings on one file."""
 
     reason: str  # why it is skipped, or ""
-    cells: Mapping[str, Any] = field(default_factory=dict)  # of its row; empty if it cannot be read
+    cells: Mapping[str, Any] = field(default_factory=dict)  # of its row
     n_frames: int = 0  # projections that exist
     n_planned: int = 0  # projections planned: an aborted scan may still list all its angles
     span_deg: float | None = None  # None: no angles, or a range divided among the frames
@@ -184,7 +185,11 @@ def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
             reason = ours or f"cannot be read ({type(error).__name__}: {one_line(error)})"
         if ours:
             log.warning("%r: traceback, please report it", raw.path, exc_info=error)
-        return _Look(reason + LOOK_AGAIN * is_of_the_system(error))
+        cells = {}
+        with suppress(Exception):  # whatever a damaged file does to its reader
+            if linked := source_files(raw.path)[0]:  # of which one may be missing, and come
+                cells = {"linked": json.dumps(linked, sort_keys=True)}
+        return _Look(reason + LOOK_AGAIN * is_of_the_system(error), cells)
 
 
 def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
@@ -210,7 +215,7 @@ def _reference_frames(looks: Sequence[_Look]) -> float:
     and clearly below the largest range of the series) do not count: if aborted at the same frame,
     they would confirm each other.
     """
-    opened = [look for look in looks if look.cells]
+    opened = [look for look in looks if "n_rows" in look.cells]
     largest = max(opened, key=lambda look: look.n_planned, default=_Look(""))
     needed_deg = 0.9 * min(180.0, largest.span_deg or 0.0)
     return reference_size(look.n_planned for look in opened if (look.span_deg or 0.0) >= needed_deg)

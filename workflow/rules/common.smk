@@ -17,7 +17,7 @@ from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.parameters import parameters
+from tomopipe.reruns.parameters import parameters, why_none
 from tomopipe.storage import run_folder
 
 START_TIME = time.time()
@@ -89,18 +89,20 @@ def needed(receipts):
     return [path for path in receipts if not (IS_LEAN and os.path.lexists(path))]
 
 
-def refuse_unknown(wildcards):
+def refuse_unknown(wildcards, step):
     """End this call if it asks for the result of a scan, series or stack that there is not."""
     for kind, name in wildcards.items():
         if name not in NAMES[kind]:
             sys.exit(f"tomopipe: no {kind} {name} in the campaign {Path.cwd()}")
+        if not SETTLED.made and (fault := why_none(SETTLED, step, name)):
+            sys.exit(f"tomopipe: {fault}")
 
 
 def table_receipt(table, wildcards):
     """The receipt of a table, of which a job uses what is of its scan."""
     if not IS_MAIN:
         return []
-    refuse_unknown(wildcards)
+    refuse_unknown(wildcards, "try_recon" if table == "inventory" else "full_recon")
     after_inventory() if table == "inventory" else after_cors()
     return [] if beginning.is_cut(SETTLED) else ancient(made(table))
 
@@ -112,7 +114,7 @@ def job(step):
         key = next(iter(wildcards), "campaign")
         if not IS_MAIN:
             return job_resources.sent(step, key)["job"]
-        refuse_unknown(wildcards)
+        refuse_unknown(wildcards, step)
         return parameters(SETTLED, step, key)
 
     return of_job
@@ -125,7 +127,7 @@ def asks(step, name):
         key = next(iter(wildcards))
         if not IS_MAIN:
             return job_resources.sent(step, key)[name]
-        refuse_unknown(wildcards)
+        refuse_unknown(wildcards, step)
         numbers = job_resources.request(SETTLED, step, key, attempt)
         return numbers.get(name, int(name == "threads"))
 

@@ -9,8 +9,10 @@ def stacks():
 
 
 def stitch_inputs(wildcards):
-    refuse_unknown(wildcards)
-    stack = stacks().get(wildcards.stack) if IS_MAIN else None
+    if not IS_MAIN:
+        return []
+    refuse_unknown(wildcards, "stitch")
+    stack = stacks().get(wildcards.stack)
     return needed(made("full_recon", scan) for scan in stack.scans) if stack else []
 
 

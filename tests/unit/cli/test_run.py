@@ -258,7 +258,7 @@ def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
     for options, says in (
         (("--predict", "a_4"), "no scan a_4 in"),
         (("a_4",), "no scan a_4 in"),
-        (("--predict", "a_3"), "--predict a_3: it is not selected (select: no)"),
+        (("--predict", "a_3"), "a_3: it is not selected (select: no)"),
         (("a_3",), "a_3: it is not selected (select: no)"),
         (("--predict", "a_1", "-n"), "excludes --dry-run"),
         (("a_3", "-n"), "a_3: it is not selected (select: no)"),

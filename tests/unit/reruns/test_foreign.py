@@ -18,6 +18,7 @@ from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.receipts import Receipts, write_receipt
 from tomopipe.storage.atomic import whole
+from tomopipe.volumes.tiff import write_stack
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
 
 
@@ -106,6 +107,25 @@ def others_file(path):
 def others_short_file(path):
     path.with_name("others").write_text("{}")
     path.with_name("others").replace(path)
+
+
+def test_what_a_killed_job_left_without_its_statement_is_ours(raw, tmp_path):
+    """The first file of a sweep and of a stack, which no receipt names yet."""
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [a_1.h5]}\n")
+    files = Files(tmp_path / "results")
+    stack = files.stack("a_1"), files.stack_meta("a_1")
+    export_stack(raw, *stack, pixel_size_um=1.0, energy_kev=20.0)
+    files.stack_meta("a_1").unlink()
+    page = np.zeros((1, 8, 8), np.uint16)
+    files.try_stack("a_1").parent.mkdir(parents=True)
+    write_stack(page, ["48.50"], files.try_stack("a_1"), shape=(8, 8))
+    campaign = load_campaign(tmp_path)
+    assert foreign(campaign, Receipts(tmp_path, campaign.outputs)) == []
+    others = (files.stack("a_1"), files.try_stack("a_1"))
+    for path in others:
+        path.write_bytes(b"of somebody else")
+    names = [str(path.relative_to(tmp_path)) for path in others]
+    assert sorted(foreign(campaign, Receipts(tmp_path, campaign.outputs))) == sorted(names)
 
 
 HDF5, JSON = ["a_1_rec.h5", "rows.h5"], ["a_1.json", "prediction.json", "try.json"]

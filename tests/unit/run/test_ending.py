@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -46,6 +47,16 @@ def log(folder, text):
     path = folder / "snakemake.log"
     path.write_text(text)
     return [str(path)]
+
+
+def test_a_job_that_a_full_disk_ended_is_not_given_up(campaign):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        after_failure(load_campaign(campaign), log(campaign, "Error in rule try_recon"), since=50.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_campaign(campaign).failures == {}
 
 
 def test_killed_job_is_recorded_and_reported(campaign, capsys):
