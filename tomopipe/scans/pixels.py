@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 AXES = ("angle", "row", "col")
 _BATCH_BYTES = 64 * 2**20  # of a view, on the way
 _FRAMES = 64  # that a thread asks for at a time
-# h5py raises the second for chunks that cannot be found, the third is a chunk beyond the dataset
-_DAMAGED = (OSError, RuntimeError, IndexError)
+# h5py raises the second for lost chunks; the others are of chunks beyond the dataset
+_DAMAGED = (OSError, RuntimeError, IndexError, OverflowError)
 
 
 class Pixels(Protocol):

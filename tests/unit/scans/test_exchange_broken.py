@@ -188,8 +188,12 @@ def test_a_broken_chunk_is_an_error_when_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "place"),
-    [({}, (2**40, 0, 0, 0)), ({"compression": "gzip"}, (3, 0, 0, 2**40))],
-    ids=["plain", "deflate"],
+    [
+        ({}, (2**40, 0, 0, 0)),
+        ({}, (2**63, 0, 0, 0)),
+        ({"compression": "gzip"}, (3, 0, 0, 2**40)),
+    ],
+    ids=["beyond", "far beyond", "deflate"],
 )
 def test_a_chunk_whose_place_is_damaged(tmp_path, options, place):
     path = write(tmp_path / "a.h5", chunks=(1, N_ROWS, N_COLS), **options)
