@@ -119,7 +119,7 @@ def _of_group(file: "h5py.File", descriptor: int) -> Iterator[bytes]:
 
 
 def _of_attributes(item: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:
-    for name in sorted(item.attrs):
+    for name in sorted(item.attrs, key=os.fsencode):
         yield _text(name)
         yield _value(item.attrs.get(name))
 

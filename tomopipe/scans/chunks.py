@@ -174,8 +174,24 @@ def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
         return Written(_of_chunks(dataset))
     if gone := tuple(str(raw[0]) for raw in dataset.external or () if not os.path.exists(raw[0])):
         return Written(np.zeros(n_frames, bool), gone)
+    if dataset.external:
+        return Written(_of_external(dataset))
     there = layout == h5py.h5d.COMPACT or dataset.id.get_storage_size() > 0
     return Written(np.full(n_frames, there))
+
+
+def _of_external(dataset: "h5py.Dataset") -> NDArray[np.bool_]:
+    """Tell for which frames the files of values are long enough; HDF5 reads 0 beyond their ends."""
+    frame_bytes = dataset.dtype.itemsize * prod(dataset.shape[1:])
+    result = np.ones(dataset.shape[0], bool)
+    first = 0  # byte of the dataset that the file begins with
+    for name, offset, n_bytes in dataset.external:
+        last = min(first + n_bytes, dataset.nbytes)
+        there = first + max(0, os.path.getsize(name) - offset)
+        if there < last:
+            result[there // frame_bytes : ceil(last / frame_bytes)] = False
+        first = last
+    return result
 
 
 def _of_chunks(dataset: "h5py.Dataset") -> NDArray[np.bool_]:

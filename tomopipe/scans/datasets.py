@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans.angle_lists import BY_NAME, DIFFER, PER_DEGREE, is_angle, to_degrees
-from tomopipe.scans.chunks import chunks_of
+from tomopipe.scans.chunks import chunks_of, written_frames
 from tomopipe.scans.hdf5 import UNREADABLE, fault_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def find_dataset(file: "h5py.File", name: str) -> "h5py.Dataset | None":
 
     try:
         result = file[name]
-    except (KeyError, OSError) as error:
+    except (KeyError, OSError, RuntimeError) as error:  # a circle of links
         link = why_closed(file, name)
         if link is None:
             return None
@@ -58,9 +58,8 @@ def find_dataset(file: "h5py.File", name: str) -> "h5py.Dataset | None":
         raise fault_of(file, f"{name} is a group; expected a dataset")
     if result.shape is None or result.dtype.kind not in "uif":
         others = "; input.angles gives others" if is_angle(name.rpartition("/")[2]) else ""
-        raise fault_of(
-            file, f"{name} has type {result.dtype}; expected whole numbers or floats{others}"
-        )
+        what = "is empty" if result.shape is None else f"has type {result.dtype}"
+        raise fault_of(file, f"{name} {what}; expected whole numbers or floats{others}")
     if max(result.shape, default=0) > _LONGEST:
         raise fault_of(file, f"{name} has shape {result.shape}; the file must be broken")
     _load_filters(result)
@@ -140,11 +139,16 @@ def degrees_of(dataset: "h5py.Dataset", unit: str) -> "Angles":
 
 
 def values_of(dataset: "h5py.Dataset") -> NDArray[Any]:
-    """Read a list; its axes of length 1 do not count."""
+    """Read a list, NaN where it was never written; its axes of length 1 do not count."""
     if sum(n != 1 for n in dataset.shape) > 1:
         shape = f"{dataset.name} has shape {dataset.shape}"
         raise fault_of(dataset, f"{shape}; expected one dimension")
-    return np.asarray(dataset[()]).ravel()
+    # HDF5 crashes on virtual datasets in a circle, which this refuses
+    there = written_frames(dataset).frames if dataset.ndim else np.ones(1, bool)
+    values = np.asarray(dataset[()]).ravel()
+    if there.all():
+        return values
+    return np.where(there if len(there) == len(values) else False, values, np.nan)
 
 
 def value_in(group: "h5py.Group", name: str) -> Any:
@@ -192,7 +196,8 @@ def find_angles(group: "h5py.Group", lengths: Collection[int], unit: str) -> Ang
     except UNREADABLE:  # a damaged group elsewhere must not cost the scan
         return Angles()
     values = {
-        name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in result.items()
+        name: to_degrees(values_of(dataset), unit_of(dataset))[0]
+        for name, dataset in result.items()
     }
     values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
     if not values:
@@ -215,7 +220,9 @@ def _may_be_angles(name: str, dataset: "h5py.Dataset", lengths: Collection[int])
     unit = unit_of(dataset)
     is_rotation = is_angle(name.rpartition("/")[2]) and not _OTHER_ANGLE.search(name)
     return (
-        unit in PER_DEGREE and (is_rotation or unit != "") and bool(np.isfinite(dataset[()]).all())
+        unit in PER_DEGREE
+        and (is_rotation or unit != "")
+        and bool(np.isfinite(values_of(dataset)).all())
     )
 
 

@@ -32,9 +32,10 @@ from tomopipe.scans.datasets import (
     find_dataset,
     list_in,
     shown_axes,
+    values_of,
 )
 from tomopipe.scans.formats import Path
-from tomopipe.scans.hdf5 import open_hdf5
+from tomopipe.scans.hdf5 import UNREADABLE, open_hdf5
 from tomopipe.scans.layout import (
     COUNTED,
     KEYS,
@@ -44,7 +45,7 @@ from tomopipe.scans.layout import (
     Reader,
     Reference,
     all_of,
-    check_keys,
+    checked_keys,
     counted_keys,
     frames_of_kind,
     how_to_name,
@@ -209,9 +210,8 @@ class NamedReader:
             return counted_keys(self._options.frames, n_frames)
         if self._options.paths.image_key is None:
             return np.full(n_frames, PROJECTION)
-        keys = self._find("image_key", 1)[()].astype(np.int64).ravel()
-        check_keys(keys, n_frames, self._stated_by, "correct input.paths.image_key")
-        return keys
+        keys = values_of(self._find("image_key", 1))
+        return checked_keys(keys, n_frames, self._stated_by, "correct input.paths.image_key")
 
     @property
     def _stated_by(self) -> str:
@@ -351,12 +351,12 @@ def paths_of(file: "h5py.File") -> PathsBlock:
 
 
 def _count_in(file: "h5py.File", name: str) -> int:
-    """Return the number of frames in a dataset; a link that leads nowhere counts as one."""
+    """Return the number of frames in a dataset; what cannot be opened counts as one."""
     try:
         shape = file[name].shape
-    except (KeyError, OSError, AttributeError):
+        axes = shown_axes(shape)
+    except (AttributeError, *UNREADABLE):
         return 1
-    axes = shown_axes(shape)
     return shape[axes[0]] if len(axes) > 2 else 1
 
 

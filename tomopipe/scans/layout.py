@@ -161,6 +161,7 @@ PROJECTION, FLAT, DARK, INVALID = range(4)
 # what a scan has fewer frames than
 COUNTED = "in input.frames (if none is missing, correct it; select: yes counts from the first)"
 KEYS: dict[Kind, int] = {"flats": FLAT, "darks": DARK}
+_KEYS_OF_FRAMES = (-1, PROJECTION, FLAT, DARK)  # -1: of the alignment
 _WORDS = {"projection": PROJECTION, "flat": FLAT, "dark": DARK, "invalid": INVALID}
 
 
@@ -247,13 +248,21 @@ def counted_keys(order: Sequence[str], n_frames: int) -> NDArray[np.int64]:
     return keys
 
 
-def check_keys(keys: NDArray, n_frames: int, location: str, remedy: str) -> None:
-    """Raise if there are fewer keys than frames."""
+def checked_keys(
+    keys: NDArray[Any], n_frames: int, location: str, remedy: str
+) -> NDArray[np.int64]:
+    """Return keys, unknown ones as INVALID; raise if a frame has none."""
+    if n_missing := int(np.count_nonzero(~np.isfinite(keys))):
+        raise ScanFaultError(
+            f"{location}: {n_missing} of {len(keys)} keys are no numbers, or were never written; "
+            f"expected 0 to 3: {remedy}"
+        )
     if len(keys) < n_frames:
         raise ScanFaultError(
             f"{location} has {len(keys)} keys for {n_frames} frames, expected one for each: "
             f"{remedy}"
         )
+    return np.where(np.isin(keys, _KEYS_OF_FRAMES), keys, INVALID).astype(np.int64)
 
 
 def frames_of_kind(

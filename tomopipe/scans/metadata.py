@@ -72,7 +72,8 @@ def _fault_of_angles(metadata: Metadata) -> str:
         return _fault_of_number(metadata, theta_deg) + axes_hint(metadata.axes) * is_sinogram
     chosen = metadata.chosen
     if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
-        return f"{location}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
+        n = f"{len(bad)} of {n_angles}"
+        return f"{location}: {n} angles not finite or not written, the first is {bad[0]}"
     if n_angles > 1 and np.ptp(theta_deg) == 0:
         return f"{location}: all {n_angles} angles are {theta_deg[0]:g}"
     return ""

@@ -53,7 +53,7 @@ from tomopipe.scans.layout import (
     Kind,
     Layout,
     Reference,
-    check_keys,
+    checked_keys,
     first_usable,
     frames_of_kind,
     how_to_name,
@@ -106,13 +106,14 @@ class NxtomoReader:
         self._notes = _read_notes(self._detector, mirrored, location, data.shape[2])
         # mirrored back where the detector mirrored them
         self._pixels = MirroredPixels(self._stored, mirrored) if mirrored else self._stored
-        planned = self._planned_keys = values_of(need_dataset(self._detector.file, self._key_name))
+        stated = values_of(need_dataset(self._detector.file, self._key_name))
         remedy = "complete it in a copy of the file, or leave the scan out (`select: no`)"
-        check_keys(planned, len(data), self._key_name, remedy)
+        planned = checked_keys(stated, len(data), self._key_name, remedy)
+        self._planned_keys = planned
         self._planned_index = self._placed(len(data))
         frame_index = np.arange(len(data)) if self._planned_index is None else self._planned_index
         # (n_frames,): kind of each frame that arrived; -1 (alignment) is none of the four
-        self._keys: NDArray[np.int64] = planned[frame_index].astype(np.int64)
+        self._keys: NDArray[np.int64] = planned[frame_index]
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 AXES = ("angle", "row", "col")
 _BATCH_BYTES = 64 * 2**20  # of a view, on the way
 _FRAMES = 64  # that a thread asks for at a time
+# h5py raises the second for lost chunks; the others are of chunks beyond the dataset
+_DAMAGED = (OSError, RuntimeError, IndexError, OverflowError)
 
 
 class Pixels(Protocol):
@@ -154,7 +156,7 @@ class Hdf5Pixels:
                 self._dataset.read_direct(out[0], np.s_[slice(*rows), :])
             else:
                 self._dataset.read_direct(out, np.s_[slice(*frames), slice(*rows), :])
-        except OSError as error:
+        except _DAMAGED as error:
             what = f"{self.name}, frames {frames[0]} to {frames[1]}, rows {rows[0]} to {rows[1]}"
             fault = f"{what} cannot be read ({one_line(error)})"
             raise fault_of(self._dataset, fault) from error
@@ -164,7 +166,7 @@ class Hdf5Pixels:
         spans = box if self._dataset.ndim == 3 else box[1:]
         try:
             result = self._dataset[tuple(slice(*span) for span in spans)]
-        except OSError as error:
+        except _DAMAGED as error:
             fault = f"{self.name}, part {box} cannot be read ({one_line(error)})"
             raise fault_of(self._dataset, fault) from error
         return np.asarray(result).reshape([last - first for first, last in box])

@@ -149,7 +149,7 @@ def _targets(path: str) -> tuple[list[str], list[str]]:
                 elif isinstance(entry, h5py.Dataset):
                     # HDF5 looks for them in the working directory, not beside the file
                     values |= {os.path.normpath(name) for name, *_ in entry.external or ()}
-    except (ScanError, OSError, RuntimeError, KeyError):
+    except (ScanError, OSError, RuntimeError, KeyError, ValueError):
         return [], []
     # where HDF5 finds each, or where it would look first
     paths = [os.path.normpath(source_path(name, path)) for name in sorted(names - {"."})]
@@ -165,14 +165,18 @@ def objects_in(file: "h5py.File") -> "Iterator[tuple[str, Any, h5py.HLObject | N
     import h5py
 
     visited = set()
-    waiting = [(file, name) for name in sorted(file, reverse=True)]
+    # names are bytes where they are not UTF-8
+    waiting = [(file, name) for name in sorted(file, key=os.fsencode, reverse=True)]
     while waiting:
         group, name = waiting.pop()
-        link, result = group.get(name, getlink=True), None
-        if isinstance(link, h5py.HardLink):
+        is_hard = group.id.links.get_info(os.fsencode(name)).type == h5py.h5l.TYPE_HARD
+        # h5py returns a link of a name in UTF-8 alone
+        link, result = h5py.HardLink() if is_hard else group.get(name, getlink=True), None
+        if is_hard:
             address = h5py.h5o.get_info(group[name].id).addr
             result = None if address in visited else group[name]
             visited.add(address)
-        yield f"{group.name.rstrip('/')}/{name}", link, result
+        yield os.path.join(*map(os.fsdecode, (group.name, name))), link, result
         if isinstance(result, h5py.Group):
-            waiting += [(result, child) for child in sorted(result, reverse=True)]
+            below = sorted(result, key=os.fsencode, reverse=True)
+            waiting += [(result, child) for child in below]

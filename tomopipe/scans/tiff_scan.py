@@ -118,7 +118,7 @@ class TiffReader:
             projections=Frames(self._frames, np.flatnonzero(self._keys == PROJECTION)),
             theta_deg=theta_deg,
             location=self._stack.location,
-            theta_location="" if source is None else source.name.replace(self._path.stem, "<scan>"),
+            theta_location="" if source is None else _without(self._path.stem, source.name),
             theta_listed=source is not None,
             theta_configured=self._angles is not None,
             warnings=(
@@ -244,6 +244,11 @@ class TiffReader:
                 "input.angles"
             )
         return next(iter(named or lists), None)
+
+
+def _without(scan: str, name: str) -> str:
+    """Write <scan> for the name of the scan, where it is a word, in that of a list."""
+    return re.sub(rf"(?<![^\W_]){re.escape(scan)}(?![^\W_])", "<scan>", name)
 
 
 def _missing(places: Placed | None) -> tuple[str, ...]:

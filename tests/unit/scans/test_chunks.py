@@ -1,3 +1,4 @@
+import os
 import shutil
 import zlib
 
@@ -128,10 +129,14 @@ def test_compact_and_raw_data_outside(tmp_path, monkeypatch):
         plist.set_layout(h5py.h5d.COMPACT)
         space = h5py.h5s.create_simple(FRAMES)
         h5py.h5d.create(file.id, b"compact", h5py.h5t.NATIVE_INT16, space, plist)
-        outside = [("raw.bin", 0, 2 * 6 * 4 * 5)]
+        outside = [("raw.bin", 0, 100), ("more.bin", 8, 2 * 6 * 4 * 5 - 100)]
         file.create_dataset("outside", FRAMES, "i2", external=outside)[...] = 3
     assert frames_of("a.h5", "compact") == [1] * 6
     assert frames_of("a.h5", "outside") == [1] * 6
+    os.truncate("more.bin", 8 + 139)
+    assert frames_of("a.h5", "outside") == [1, 1, 1, 1, 1, 0]
+    os.truncate("raw.bin", 85)
+    assert frames_of("a.h5", "outside") == [1, 1, 0, 1, 1, 0]
     (tmp_path / "raw.bin").unlink()
     assert frames_of("a.h5", "outside") == [0] * 6
 

@@ -1,5 +1,7 @@
 """DXchange scans that are cut, damaged or still written: what is said of them."""
 
+import struct
+
 import h5py
 import numpy as np
 import pytest
@@ -79,7 +81,12 @@ def test_the_frames_before_a_hole_are_counted_as_they_were_written(tmp_path):
         (replace(DATA, None), "no /exchange/data and no NXtomo entry; expected a DXchange or NX"),
         (replace(DATA, np.ones((7, 2, 3, 5))), "Set input.paths.data to another dataset"),
         (replace(DATA, np.ones((0, 3, 5))), "has shape (0, 3, 5); expected 3-D, not empty"),
-        (replace(DATA, h5py.Empty("f4")), "expected whole numbers or floats"),
+        (replace(DATA, h5py.Empty("f4")), "/exchange/data is empty; expected whole numbers or fl"),
+        (replace(FLATS, h5py.Empty("f4")), "/exchange/data_white is empty; expected whole numbers"),
+        (
+            replace(DARKS, h5py.SoftLink(f"/{DARKS}")),
+            f"data_dark is a link to /{DARKS}, which cann",
+        ),
         (replace(DATA, np.ones((7, 3, 5), "c8")), "type complex64; expected whole numbers"),
         (replace(FLATS, None), "no /exchange/data_white; set preprocess.flats"),
         (replace(DARKS, None), "no /exchange/data_dark; set preprocess.darks"),
@@ -100,6 +107,35 @@ def test_unusable_scans_say_why(tmp_path, change, reason):
     assert reason_of(path).startswith(f"{path}: ")
     with pytest.raises(ScanError), open_scan(path, partial=True):
         pass
+
+
+def test_angles_that_were_not_written_are_not_0(tmp_path):
+    def change(file):
+        del file[THETA]
+        layout = h5py.VirtualLayout((N_ANGLES,), "f8")
+        layout[:4] = h5py.VirtualSource("first.h5", "x", shape=(4,))
+        layout[4:] = h5py.VirtualSource("gone.h5", "x", shape=(3,))
+        file.create_virtual_dataset(THETA, layout)
+
+    with h5py.File(tmp_path / "first.h5", "w") as file:
+        file["x"] = [0, 30, 60, 90.0]
+    path = write(tmp_path / "a.h5", change)
+    assert "3 of 7 angles not finite or not written, the first is 4" in incomplete(
+        read_metadata(path)
+    )
+    with open_scan(path, partial=True) as scan:
+        assert scan.theta_deg.tolist() == [0, 30, 60, 90]
+
+
+def test_angles_that_are_virtual_in_a_circle(tmp_path):
+    def change(file):
+        del file[THETA]
+        layout = h5py.VirtualLayout((N_ANGLES,), "f8")
+        layout[:] = h5py.VirtualSource(".", f"/{THETA}", shape=(N_ANGLES,))
+        file.create_virtual_dataset(THETA, layout)
+
+    path = write(tmp_path / "a.h5", change)
+    assert reason_of(path) == f"{path}: /{THETA}: virtual datasets in a circle"
 
 
 def test_angles_as_text_are_those_of_the_configuration(tmp_path):
@@ -148,6 +184,25 @@ def test_a_broken_chunk_is_an_error_when_read(tmp_path):
         for read in (lambda: scan.read_rows(0, 1), lambda: scan.read_frames([3])):
             with pytest.raises(ScanError, match="cannot be read"):
                 read()
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({}, (2**40, 0, 0, 0)),
+        ({}, (2**63, 0, 0, 0)),
+        ({"compression": "gzip"}, (3, 0, 0, 2**40)),
+    ],
+    ids=["beyond", "far beyond", "deflate"],
+)
+def test_a_chunk_whose_place_is_damaged(tmp_path, options, place):
+    path = write(tmp_path / "a.h5", chunks=(1, N_ROWS, N_COLS), **options)
+    content = path.read_bytes()
+    of_frame_3, elsewhere = (struct.pack("<IQQQQ", 0, *key) for key in ((3, 0, 0, 0), place))
+    assert content.count(of_frame_3) == 1
+    path.write_bytes(content.replace(of_frame_3, elsewhere))
+    with open_scan(path) as scan, pytest.raises(ScanError, match="/exchange/data, frames 0 to 7"):
+        scan.read_rows(0, 1)
 
 
 @pytest.mark.parametrize("write_scan", [write, write_nxtomo])

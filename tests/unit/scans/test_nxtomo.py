@@ -44,6 +44,17 @@ def put(name, value, units=None):
     return change
 
 
+@pytest.mark.parametrize("odd", [0.5, 4, 99, -2, 1e300])
+def test_frames_with_a_key_of_no_kind_are_skipped(tmp_path, odd):
+    keys = np.where(np.arange(len(KEYS)) == 6, odd, KEYS)
+    path = write_nxtomo(tmp_path / "a.nxs", change=put("image_key_control", keys))
+    found = read_metadata(path)
+    assert found.theta_deg.tolist() == np.delete(THETA_DEG, 2).tolist()
+    assert found.warnings == ("frames marked as invalid, and skipped: 2",)
+    with open_scan(path) as scan:
+        assert np.array_equal(scan.read_rows(0, N_ROWS), frames_of()[np.delete(PROJECTIONS, 2)])
+
+
 @BOTH
 def test_what_a_sound_file_says_and_pixels_of_each_kind(tmp_path, entry):
     path = write_nxtomo(tmp_path / "a.nxs", entry=entry)
@@ -292,6 +303,10 @@ def without_keys(entry):
             "select: no`), or name its datasets in input.paths",
         ),
         (put("image_key_control", np.where(KEYS == 1, 3, KEYS)), "marks no flats (1); set prepro"),
+        (
+            put("image_key_control", np.where(KEYS == 1, np.nan, KEYS)),
+            "control: 5 of 14 keys are no",
+        ),
         (put("image_key_control", np.ones((7, 2))), "has shape (7, 2); expected one dimension"),
         (put("sample/rotation_angle", "text"), "rotation_angle has type object"),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.reruns.fingerprint import fingerprint
 from tomopipe.reruns.made_from import without_also_read
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.reruns.target import Target
@@ -56,6 +57,18 @@ def test_links_and_parts_are_found_however_deep(folder):
     assert found["camera/part3.h5"] is None
     assert found["camera/part2.h5"][0] == os.path.getsize("camera/part2.h5")
     assert source_files("raw/nowhere.h5")[0] == {}
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    path = tmp_path / "a.h5"
+    write_scan(path, **SIZE)
+    with h5py.File(path, "r+") as file:
+        group = file.create_group(b"H\xf6he")
+        group.attrs[b"L\xe4nge"], group.attrs["mm"] = 1, 2
+        group[b"\xff"] = group["x"] = 1
+        group["data"] = h5py.ExternalLink("frames.h5", "/frames")
+    assert list(files_taken_from(path)[0]) == [str(tmp_path / "frames.h5")]
+    assert fingerprint(path).startswith("sample:")
 
 
 def test_groups_that_contain_each_other_and_are_nested_without_end_are_seen_once(tmp_path):

@@ -224,7 +224,7 @@ def test_images_beside_a_folder_of_more_are_asked_for(tmp_path):
 
 @pytest.mark.parametrize(("angles", "step_deg"), [(None, 15), ({"start": 0, "stop": 330}, 30)])
 def test_fewer_images_than_angles_in_the_list(tmp_path, angles, step_deg):
-    path = write_folder(tmp_path / "scan", images=values()[:5])
+    path = write_folder(tmp_path / "a", images=values()[:5])  # as angles.txt begins
     options = {"angles": angles}
     reason = incomplete(read_metadata(path, options=options))
     assert reason.startswith("angles.txt has 12 angles for 5 frames, expected one for each: ")
