@@ -74,7 +74,7 @@ function banner() {
   $("connection").firstChild.textContent = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : decide.problem();
   $("connection").hidden = !app.fault && !decide.problem();
   $("retry").hidden = !app.fault;
-  $("accept").disabled = $("ticked-give").disabled = Boolean(app.fault);
+  $("accept").disabled = $("ticked-set").disabled = Boolean(app.fault);
 }
 
 // A connection is lost, or back: then what waited is sent, and all is looked at again.
@@ -157,7 +157,7 @@ async function accept() {
 }
 
 // One COR for all ticked scans.
-async function give() {
+async function setTicked() {
   const text = $("ticked-cor").value.trim().replace(",", ".");
   if (!text || api.isDown()) return $("ticked-cor").focus();
   const decisions = queue.ticked().map((name) => ({ scan: name, cells: { cor_px: text } }));
@@ -281,7 +281,7 @@ function onKey(event) {
       accept();
     } else if (event.key === "Enter" && field.id === "ticked-cor") {
       field.blur();
-      give();
+      setTicked();
     } else if (event.key === "Enter" && field.id !== "note") field.blur();
     return;
   }
@@ -301,7 +301,7 @@ function onKey(event) {
 
 function wire() {
   document.addEventListener("keydown", onKey);
-  const click = { accept, undo, "ticked-give": give, "ticked-none": () => queue.untick(), pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
+  const click = { accept, undo, "ticked-set": setTicked, "ticked-none": () => queue.untick(), pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
     "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme, retry: api.retry };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {
