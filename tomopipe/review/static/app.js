@@ -14,12 +14,14 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fault: "", outdated: false, fixCor: {}, marks: {}, leaving: false, asking: false };
+const app = { view: "scan", fault: "", closed: "", outdated: false, fixCor: {}, marks: {}, leaving: false, asking: false };
 
 async function load() {
   const found = await api.get("queue");
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
+  app.closed = found.closed;
+  banner();
   setTimeout(nextRun.plan, app.marks.table_sha256 ? 0 : FIRST_MS);
   app.marks = { table_sha256: found.table_sha256, read: found.read };
   $("campaign").textContent = found.campaign;
@@ -71,10 +73,10 @@ function keepAddress() {
 function banner() {
   const waiting = decide.waiting();
   const words = waiting.length ? [`Sent when it is back: ${waiting.join("; ")}.`] : [];
-  $("connection").firstChild.textContent = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : decide.problem();
-  $("connection").hidden = !app.fault && !decide.problem();
+  $("connection").firstChild.textContent = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : app.closed || decide.problem();
+  $("connection").hidden = !app.fault && !app.closed && !decide.problem();
   $("retry").hidden = !app.fault;
-  $("accept").disabled = $("ticked-set").disabled = Boolean(app.fault);
+  $("accept").disabled = $("ticked-set").disabled = Boolean(app.fault || app.closed);
 }
 
 // A connection is lost, or back: then what waited is sent, and all is looked at again.
@@ -139,6 +141,7 @@ async function accept() {
     toast(`${data.scan} is not accepted: there is no connection.`, true);
     return;
   }
+  if (app.closed) return toast(app.closed, true);
   const known = queue.find(data.scan);
   if (known && !queue.finds(known)) {
     toast(`${data.scan} is not accepted: the search does not find it. Type / and Enter to open what it finds, / and Esc to end it.`, true);
