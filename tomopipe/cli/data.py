@@ -105,9 +105,9 @@ def clean(
         withdraw_removed(campaign, product(("full_recon", "export_stack"), scans))
     kinds = Counter(file.kind for file in files)
     counts = (f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items()))
-    what = ", ".join(counts) or "no files"
     did = "would be removed" if dry_run else "removed"
-    typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
+    removed = f"{', '.join(counts)}, {shown_size(n_bytes)}: {did}"
+    typer.echo(removed if files else "Nothing to remove.")
     if not (files or gone) and (n := len(campaign.scans) - len(accepted_scans(campaign))):
         typer.echo(f"{n} of {len(campaign.scans)} scans are not accepted; see tomopipe cor list.")
 
