@@ -3,6 +3,7 @@
 import queue
 import shutil
 import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,8 +33,9 @@ def chromium():
 class Server:
     """A review, or view, of a campaign as a person starts it; each link is for one browser."""
 
-    def __init__(self, folder, *options, command="review"):
-        command = [warm.python(), "-m", "tomopipe", command, str(folder), *options]
+    def __init__(self, folder, *options, command="review", before=()):
+        python = (*before, sys.executable) if before else (warm.python(),)
+        command = [*python, "-m", "tomopipe", command, str(folder), *options]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import TIMEOUT_MS, Server, go_to, hold, look, row
 from tests.review_campaign import make_campaign, write_pictures
+from tests.rights import HEEDING
 from tests.workflow.conftest import configure, failing, job_names, new_campaign, succeeds
 from tomopipe.campaign.table import edit_table
 from tomopipe.review.queue import read_cells
@@ -22,6 +23,23 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def page(folder, serve, visit):
     return visit(serve(folder))
+
+
+def test_a_campaign_that_cannot_be_written_says_so_when_it_opens(folder, serve, visit, request):
+    request.addfinalizer(lambda: folder.chmod(0o755))
+    folder.chmod(0o555)
+    page = visit(serve(folder, before=HEEDING))
+    banner, why = page.locator("#connection"), f"{folder}: cannot be written, so nothing can be"
+    expect(banner).to_contain_text(f"{why} accepted: `chmod u+rwX {folder}`")
+    expect(page.locator("#retry")).to_be_hidden()
+    expect(page.locator("#accept")).to_be_disabled()
+    page.wait_for_selector("#stage[data-cor]")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text(why)
+    folder.chmod(0o755)
+    page.reload()
+    expect(page.locator("#accept")).to_be_enabled()
+    expect(banner).to_be_hidden()
 
 
 def test_look_decide_run_again_see(tmp_path, serve, visit):

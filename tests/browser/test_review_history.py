@@ -95,7 +95,7 @@ def test_one_cor_for_ticked_scans_and_one_undo(folder, serve, visit):
     assert cors(folder) == before
     requests.clear()
     box.fill("513,2")
-    page.get_by_role("button", name="Give").click()
+    page.get_by_role("button", name="Set", exact=True).click()
     expect(toast).to_have_text("3 scans: 513.2 px, in the table. u takes it back")
     expect(bar).to_be_hidden()
     assert requests.count("POST") == 1
@@ -119,12 +119,12 @@ def test_ticks_stay_while_the_network_is_gone(folder, serve, visit):
     page.locator("#ticked-cor").fill("512")
     page.context.set_offline(True)
     expect(page.locator("#connection")).to_be_visible()
-    expect(page.locator("#ticked-give")).to_be_disabled()
+    expect(page.locator("#ticked-set")).to_be_disabled()
     page.locator("#ticked-cor").press("Enter")
     page.context.set_offline(False)
     expect(page.locator("#connection")).to_be_hidden()
     assert "bone_006" not in cors(folder)
-    page.locator("#ticked-give").click()
+    page.locator("#ticked-set").click()
     expect(page.locator("#toast")).to_contain_text("1 scan: 512 px, in the table")
 
 

@@ -46,6 +46,21 @@ def test_a_cor_of_the_table_that_cannot_be_read_is_named_at_its_scan(folder, ser
     expect(row(page, "bone_006")).to_contain_text("'513,45' is not a number")
 
 
+def test_the_scores_fit_their_place_after_the_window_was_resized(folder, serve, visit):
+    page = visit(serve(folder))
+    go_to(page, "bone_006")
+    page.wait_for_selector("#scores svg")
+    for width in (1900, 900):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_function(
+            """() => {
+                const place = scores.getBoundingClientRect();
+                const plot = scores.firstElementChild.getBoundingClientRect();
+                return ["width", "height"].every((of) => Math.abs(place[of] - plot[of]) < 3);
+            }"""
+        )
+
+
 def test_filter_search_and_group(folder, serve, visit):
     page = visit(serve(folder))
     expect(page.locator("#rows .row")).to_have_count(13)

@@ -427,7 +427,7 @@ def refuse_unknown(
     for name in names:
         if name not in among:
             raise TomopipeError(
-                f"no scan {name} in {campaign.directory}, where there is "
+                f"no scan {name} in {campaign.directory}, which has "
                 f"{some_of(sorted(among), 4) or 'none'}{did_you_mean(name, among)}"
             )
 

@@ -92,7 +92,7 @@ def list_cors(
 ) -> None:
     """List the COR of each scan, where it comes from, and what it was before fixing.
 
-    Shows the results; a value set since then is under `manual`.
+    Shows the results of the last run; the column `manual` has CORs of the campaign table.
 
     Examples: `tomopipe cor list mycampaign`, `tomopipe cor list 'rock_*'`
     """
@@ -147,7 +147,7 @@ def set_cor(
 ) -> None:
     """Set one COR for one or more scans, in the campaign table.
 
-    A value outside the detector of any of them sets nothing.
+    If the value is outside the detector of one of them, nothing is set.
 
     Examples: `tomopipe cor set sample_007 1024.5 --note 'by eye'`,
     `tomopipe cor set 'sandA_*' 263 -n`, `tomopipe cor set sample_007 --clear`
@@ -213,8 +213,8 @@ def import_cors(
         bool,
         typer.Option(
             "--predicted",
-            help="Also import predicted CORs, as manual ones: of sidecars, or equal to those that "
-            "scans have.",
+            help="Also import predicted CORs, as manual ones: those of sidecars, and those that a "
+            "scan has already.",
         ),
     ] = False,
     directory: CampaignOption = Path("."),
@@ -223,8 +223,9 @@ def import_cors(
     """Import CORs from TomoGUI or an earlier campaign, as manual CORs.
 
     Entries are matched to scans by path, else by file name; those that match no scan or several are
-    listed and skipped. An invalid value imports nothing. Of sidecars only manual CORs count. Values
-    equal to results/cor.json change nothing, so you may edit an exported table and import it.
+    listed and skipped. If a value is invalid, nothing is imported. From sidecars only manual CORs
+    are imported. Values equal to results/cor.json change nothing, so you may edit an exported table
+    and import it.
 
     Examples: `tomopipe cor import /data/rot_cen.json -C mycampaign -n`,
     `tomopipe cor import mycampaign/raw/*.cor.json -C mycampaign` (scans.tsv was lost)
@@ -276,9 +277,9 @@ def import_cors(
 def undo_last(
     dry_run: DryRun = False, directory: CampaignOption = Path("."), config: ConfigFile = None
 ) -> None:
-    """Undo your last `cor set` or `cor import`; repeated, the one before.
+    """Undo your last `cor set` or `cor import`; the next call undoes the one before.
 
-    Rows that were changed since then stay.
+    Rows that were changed since then stay as they are.
 
     Example: `tomopipe cor undo -n`
     """
@@ -322,7 +323,7 @@ def export_cors(
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
-    """Write the resolved CORs in one of TomoGUI's forms.
+    """Write the resolved CORs to a file in one of TomoGUI's formats.
 
     Entries of other scans in the file stay. Every run also writes results/rot_cen.json.
 

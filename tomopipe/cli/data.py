@@ -40,9 +40,9 @@ def verify(
 ) -> None:
     """Compare the results on disk with the recorded checksums.
 
-    By sizes and times (TIFF and OME-Zarr: sizes), in seconds; with --deep by every byte. Use it
-    after a copy, a restored backup, a full disk or a crash. Delete a result that differs: the next
-    run makes it again. Exit status: 0 all equal, 1 something differs.
+    Sizes and times are compared (TIFF and OME-Zarr: sizes), in seconds; with --deep, every byte.
+    Use it after a copy, a restored backup, a full disk or a crash. Delete a result that differs:
+    the next run makes it again. Exit status: 0 all equal, 1 something differs.
 
     Example: `tomopipe verify mycampaign --deep`
     """
@@ -84,8 +84,8 @@ def clean(
     """Remove temporary try stacks and stacks for RELION of accepted scans.
 
     `storage.keep_try: no` and `storage.keep_stacks: no` make them temporary. A scan is accepted
-    when its COR needs no review and its volume was made at it. The next run does not make the files
-    again; the review page makes slices from rows.h5.
+    when its COR needs no review and its volume was made with it. The next run does not make the
+    files again; the review page makes slices from rows.h5.
 
     Example: `tomopipe clean mycampaign -n`
     """
@@ -105,9 +105,9 @@ def clean(
         withdraw_removed(campaign, product(("full_recon", "export_stack"), scans))
     kinds = Counter(file.kind for file in files)
     counts = (f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items()))
-    what = ", ".join(counts) or "no files"
     did = "would be removed" if dry_run else "removed"
-    typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
+    removed = f"{', '.join(counts)}, {shown_size(n_bytes)}: {did}"
+    typer.echo(removed if files else "Nothing to remove.")
     if not (files or gone) and (n := len(campaign.scans) - len(accepted_scans(campaign))):
         typer.echo(f"{n} of {len(campaign.scans)} scans are not accepted; see tomopipe cor list.")
 
@@ -145,10 +145,10 @@ def convert(
 ) -> None:
     """Write volumes in another format beside the existing ones, without reconstructing.
 
-    Files: mrc SCAN_rec.mrc, float32 (x, detector row, y), for RELION; tiff SCAN_converted/, zarr
-    SCAN_converted.zarr, h5 SCAN_converted.h5. Integers: value = offset + scale * stored; without
-    --range each volume has its own range. Up-to-date conversions are skipped. A SCAN may also be a
-    stitched stack.
+    Written are SCAN_rec.mrc (mrc: float32, axes x, detector row, y, for RELION), SCAN_converted/
+    (tiff), SCAN_converted.zarr or SCAN_converted.h5. For integers, value = offset + scale * stored;
+    without --range each volume has its own range. Up-to-date conversions are skipped. A SCAN may
+    also be a stitched stack.
 
     Examples: `tomopipe convert tiff --range -0.001 0.02`, `tomopipe convert mrc 'rock_*'`
     """

@@ -31,7 +31,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
     format: Annotated[str, typer.Option(help="dxchange or nxtomo.")] = "dxchange",
     heights: Annotated[
-        int, typer.Option(help="Scans of one more, tall object at several heights.", min=0)
+        int, typer.Option(help="Add a tall object, scanned at this many heights.", min=0)
     ] = 0,
 ) -> None:
     """Write a campaign of simulated scans with known CORs.

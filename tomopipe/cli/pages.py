@@ -44,8 +44,8 @@ def sweep(
 ) -> None:
     """Try values of an input, preprocess or full_recon option on one slice of a scan.
 
-    Writes results/sweep/SCAN/KEY/index.html and sweep.tif, a labelled stack; the slices are those
-    of the volumes. Options that only change how volumes are stored (full_recon.dtype) are refused.
+    Writes results/sweep/SCAN/KEY/index.html and sweep.tif, a labelled stack; the slices are as
+    in the volumes. Options that only change how volumes are stored (full_recon.dtype) are refused.
 
     Example: `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`
     """
@@ -79,12 +79,15 @@ def report(
     config: ConfigFile = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Page.", show_default="results/report/index.html"),
+        typer.Option(
+            "--output", "-o", help="File to write.", show_default="results/report/index.html"
+        ),
     ] = None,
 ) -> None:
     """Build the report of the existing results, also during a run or after a failed one.
 
-    One HTML file that opens offline; above 200 scans with a folder of pictures beside it.
+    The report is one HTML file that opens offline; above 200 scans it has a folder of pictures
+    beside it.
 
     Examples: `tomopipe report`, `tomopipe report /data/beamtime -o /tmp/report/index.html`
     """
@@ -144,7 +147,7 @@ def review(
     config: ConfigFile = None,
     port: Port = 0,
     socket: Annotated[
-        Path | None, typer.Option(help="Unix socket instead of a port; others cannot open it.")
+        Path | None, typer.Option(help="Unix socket instead of a port; other users cannot open it.")
     ] = None,
     allow_host: Annotated[
         list[str] | None,
@@ -157,13 +160,13 @@ def review(
         ),
     ] = "",
     prefix: Annotated[
-        str, typer.Option(help="Path of the page on a proxy: /user/me/proxy/8765.")
+        str, typer.Option(help="Path of the page on a proxy, such as /user/me/proxy/8765.")
     ] = "",
 ) -> None:
     """Review the scans in a browser, those that need a decision first.
 
     Prints a link. Each decision goes into the campaign table at once; the next `tomopipe run`
-    redoes what depends on it. Listens on this machine alone: from elsewhere use
+    redoes what depends on it. The page is served on this machine only: from elsewhere use
     `ssh -L 8765:localhost:8765 HOST`.
 
     Examples: `tomopipe review mycampaign --port 8765`,

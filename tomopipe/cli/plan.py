@@ -51,8 +51,8 @@ def status(
     """Show the jobs of a campaign: to do, running, done, failed, lost.
 
     A job is lost after three minutes without a sign of life, or when its run or SLURM has ended
-    it. Reads status files alone, so it also works outside the cluster. The time left is estimated
-    from the finished jobs of this run.
+    it. Only status files are read, so this also works outside the cluster. The time left is
+    estimated from the finished jobs of this run.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
@@ -195,7 +195,7 @@ def retry(
 ) -> None:
     """Let the next run try failed scans again.
 
-    Removes their records in results/failed, and predictions and stacks with the verdict `failed`.
+    Removes their records in results/failed, and their predictions and stacks that failed.
 
     Examples: `tomopipe retry sample_007`, `tomopipe retry mycampaign --all`
     """

@@ -66,8 +66,8 @@ def run(
         typer.Option(
             "--predict",
             metavar="SCAN",
-            help="Only sweep and predict this scan (or pattern), even with a COR in the campaign "
-            "table; may be repeated.",
+            help="Only sweep and predict this scan (or pattern), even if its COR is in the "
+            "campaign table; may be repeated.",
         ),
     ] = None,
 ) -> None:

@@ -84,10 +84,10 @@ def init(
 ) -> None:
     """Start a campaign folder: config.yaml, scans.tsv, Snakefile, optionally a SLURM profile.
 
-    Existing files stay. The profile goes to CAMPAIGN/slurm, for `tomopipe run`, and a copy to your
-    home folder (~/.config/snakemake/slurm), for `snakemake --profile slurm`, unless one exists. In
-    a terminal it asks whether to write one. All files of a folder are written as a pattern, which
-    later files also match; quote other patterns.
+    Existing files stay. The SLURM profile is written to CAMPAIGN/slurm, for `tomopipe run`, and
+    copied to ~/.config/snakemake/slurm, for `snakemake --profile slurm`, unless one exists there.
+    In a terminal, init asks for missing SLURM options. If all files of a folder are given, their
+    pattern is written, so that later files are included; quote other patterns.
 
     Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """

@@ -44,6 +44,7 @@ from tomopipe.review.scan_images import USUAL_PERCENT, Grey, scaled16
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
+from tomopipe.storage.atomic import closed, giving_rights
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
 # others may write into the results, so reports may run only our own script
@@ -138,6 +139,7 @@ class _Api:
                 "report": store.campaign.files.report.is_file(),
                 "notes": [f"{note.path}: {note.problem}" for note in record.notes],
                 "problem": store.table_problem or store.problem,
+                "closed": _closed(store.campaign.table_path),
                 "table_sha256": sha256,
                 "read": store.read_number,
             }
@@ -256,6 +258,13 @@ class _Api:
                 sentences.append(f"None of the {len(decisions)} decisions was written.")
             raise TomopipeError(" ".join(sentences))
         return checked
+
+
+def _closed(table: Path) -> str:
+    """Say that decisions cannot be written, and what to type; "" if they can."""
+    if shut := closed([Path(os.path.realpath(table)).parent]):
+        return f"{shut[0]}: cannot be written, so nothing can be accepted: {giving_rights(shut)}"
+    return ""
 
 
 def _refused(_: Request, error: Exception) -> Response:

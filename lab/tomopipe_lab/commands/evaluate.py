@@ -43,7 +43,7 @@ def evaluate(
         typer.Option(
             "--config",
             "-c",
-            help="Configuration whose block predict_cor counts.",
+            help="Configuration whose block predict_cor is used.",
             show_default="CAMPAIGN/config.yaml, or the defaults",
         ),
     ] = None,
@@ -73,7 +73,8 @@ def evaluate(
     ] = None,
     by: Annotated[str, typer.Option(help="Rows of the table: condition or family.")] = "condition",
     folder: Annotated[
-        Path | None, typer.Option("--keep", help="Keep answers here, and go on from those.")
+        Path | None,
+        typer.Option("--keep", help="Keep the answers in this folder, and continue from them."),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes.", show_default="all cores")
@@ -81,11 +82,11 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A few scans: a minute or two.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON.")] = False,
 ) -> None:
-    """Measure the COR finders: accuracy, acceptance, trust in the confidence.
+    """Measure the COR finders: accuracy, acceptance, reliability of the confidence.
 
-    Shares come with Wilson intervals of 95 %. No estimate is a miss. Tables are
-    Markdown. With --keep a run that was stopped goes on where it was; the folder's
-    answers.jsonl has one line per scan and method.
+    Shares have Wilson intervals of 95 %. A scan without an estimate counts as a miss. Tables are
+    Markdown. With --keep a stopped evaluation continues where it was; answers.jsonl in that folder
+    has one line per scan and method.
 
     Examples: `tomopipe lab evaluate --quick`,
     `tomopipe lab evaluate --suite conditions --n 40 --keep eval --method decision`,

@@ -27,28 +27,28 @@ class Stage(StrEnum):
 
 def train(
     work: Annotated[
-        Path | None, typer.Argument(help="Folder of the training; what is there is gone on with.")
+        Path | None, typer.Argument(help="Folder of the training; one begun there is continued.")
     ] = None,
     *,
     stage: Annotated[
         list[Stage] | None,
-        typer.Option(help="Only this; repeat for more."),
+        typer.Option(help="Only this stage; may be repeated."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small, in minutes; to try it.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A small training, of minutes.")] = False,
     start: Annotated[
         str, typer.Option(help="Weights to begin with: shipped, or a path; default: random.")
     ] = "",
     scans: Annotated[int | None, typer.Option(min=16, help="Simulated scans to train on.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the scans.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of scans, order and weights.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of scans, order and weights.")] = 1,
     cores: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for the last stage.")] = "cpu",
     card: Annotated[
         str | None,
-        typer.Option(help="Show the model card of a network (shipped, or a path), stop."),
+        typer.Option(help="Show the model card of a network (shipped, or a path) and exit."),
     ] = None,
 ) -> None:
-    """Train the network of method `ai`, in stages that go on where they stopped.
+    """Train the network of method `ai`, in stages that continue where they stopped.
 
     `simulate` draws scans of known COR, `features` makes the network's input,
     `train` fits the network and calibrates its confidence. The result is WORK/nets/A.safetensors

@@ -224,7 +224,7 @@ def test_where_nothing_goes_it_says_how_many_are_not_accepted(folder, capsys):
     assert "not accepted" not in capsys.readouterr().out
     clean(folder, dry_run=True)
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "no files, 0 MB: would be removed"
+    assert first == "Nothing to remove."
     assert second.startswith("8 of 13 scans are not accepted")
     (folder / "results" / "bone_001_rec.h5").unlink()
     accepted = ACCEPTED - {"bone_001"}

@@ -67,7 +67,7 @@ def test_names_that_are_not_utf_8(tmp_path):
         group.attrs[b"L\xe4nge"], group.attrs["mm"] = 1, 2
         group[b"\xff"] = group["x"] = 1
         group["data"] = h5py.ExternalLink("frames.h5", "/frames")
-    assert list(files_taken_from(path)[0]) == [str(tmp_path / "frames.h5")]
+    assert list(source_files(path)[0]) == [str(tmp_path / "frames.h5")]
     assert fingerprint(path).startswith("sample:")
 
 

@@ -14,12 +14,14 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fault: "", outdated: false, fixCor: {}, marks: {}, leaving: false, asking: false };
+const app = { view: "scan", fault: "", closed: "", outdated: false, fixCor: {}, marks: {}, leaving: false, asking: false };
 
 async function load() {
   const found = await api.get("queue");
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
+  app.closed = found.closed;
+  banner();
   setTimeout(nextRun.plan, app.marks.table_sha256 ? 0 : FIRST_MS);
   app.marks = { table_sha256: found.table_sha256, read: found.read };
   $("campaign").textContent = found.campaign;
@@ -71,10 +73,10 @@ function keepAddress() {
 function banner() {
   const waiting = decide.waiting();
   const words = waiting.length ? [`Sent when it is back: ${waiting.join("; ")}.`] : [];
-  $("connection").firstChild.textContent = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : decide.problem();
-  $("connection").hidden = !app.fault && !decide.problem();
+  $("connection").firstChild.textContent = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : app.closed || decide.problem();
+  $("connection").hidden = !app.fault && !app.closed && !decide.problem();
   $("retry").hidden = !app.fault;
-  $("accept").disabled = $("ticked-give").disabled = Boolean(app.fault);
+  $("accept").disabled = $("ticked-set").disabled = Boolean(app.fault || app.closed);
 }
 
 // A connection is lost, or back: then what waited is sent, and all is looked at again.
@@ -139,6 +141,7 @@ async function accept() {
     toast(`${data.scan} is not accepted: there is no connection.`, true);
     return;
   }
+  if (app.closed) return toast(app.closed, true);
   const known = queue.find(data.scan);
   if (known && !queue.finds(known)) {
     toast(`${data.scan} is not accepted: the search does not find it. Type / and Enter to open what it finds, / and Esc to end it.`, true);
@@ -157,7 +160,7 @@ async function accept() {
 }
 
 // One COR for all ticked scans.
-async function give() {
+async function setTicked() {
   const text = $("ticked-cor").value.trim().replace(",", ".");
   if (!text || api.isDown()) return $("ticked-cor").focus();
   const decisions = queue.ticked().map((name) => ({ scan: name, cells: { cor_px: text } }));
@@ -281,7 +284,7 @@ function onKey(event) {
       accept();
     } else if (event.key === "Enter" && field.id === "ticked-cor") {
       field.blur();
-      give();
+      setTicked();
     } else if (event.key === "Enter" && field.id !== "note") field.blur();
     return;
   }
@@ -301,7 +304,7 @@ function onKey(event) {
 
 function wire() {
   document.addEventListener("keydown", onKey);
-  const click = { accept, undo, "ticked-give": give, "ticked-none": () => queue.untick(), pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
+  const click = { accept, undo, "ticked-set": setTicked, "ticked-none": () => queue.untick(), pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
     "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme, retry: api.retry };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {

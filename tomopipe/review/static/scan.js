@@ -21,6 +21,7 @@ export function setUp(onRest, onMode) {
   rested = onRest;
   moded = onMode;
   level.setUp(repaint);
+  new ResizeObserver(() => now.mode === "candidates" && showScores()).observe($("scores"));
   strip.setUp((cor) => (forget(), go(cor, { atOnce: true })), () => go(now.cor, { atOnce: true }));
   stage.setUp(level.change, () => {
     const position = stage.middle();
@@ -310,6 +311,10 @@ function showCandidates() {
     el("button", { "aria-pressed": number === chosen ? "true" : "false", tabindex: -1, onclick: (event) => (event.currentTarget.blur(), take(cor)) },
       el("b", {}, ...names.flatMap((name) => [el("kbd", {}, NAMES[name][0]), ` ${NAMES[name][1]} `]), ` ${px(cor)}\u00a0px`),
       sourceText(sources))));
+  showScores();
+}
+
+function showScores() {
   const { clientWidth: width, clientHeight: height } = $("scores");
   $("scores").replaceChildren(plot(now.data, take, now.cor, { width: Math.max(width, 200), height: Math.max(height, 90) }) ?? el("p", { class: "quiet" }, "No score curves."));
 }
