@@ -255,8 +255,8 @@ class PreprocessBlock(Block):
     @property
     def reference_files(self) -> list[str]:
         """The files of flats and darks as configured, with patterns."""
-        named = [*_listed(self.flats), *_listed(self.darks)]
-        return [path for path in named if path != "none"]
+        sources = [*_listed(self.flats), *_listed(self.darks)]
+        return [path for path in sources if path != "none"]
 
     @property
     def is_plain(self) -> bool:

@@ -201,9 +201,9 @@ class Settled:
         for step, source in _SOURCES.items():
             keys = right.get(source, [])
             for key in right.get(step, []):
-                mine = {"predict_cor": [key], "fix_cor": members.get(key, [])}.get(step, keys)
-                here = [(source, k) for k in mine if (source, k) in self.staleness.up_to_date]
-                self.receipts.order_times(step, key, here)
+                uses = {"predict_cor": [key], "fix_cor": members.get(key, [])}.get(step, keys)
+                sources = [(source, k) for k in uses if (source, k) in self.staleness.up_to_date]
+                self.receipts.order_times(step, key, sources)
         if "report" in right:  # predictions of this run may be unchanged
             shown = [self.receipts.of("predict_cor", k) for k in self.receipts.keys("predict_cor")]
             youngest_ns = max((receipt.stamp[1] for receipt in shown if receipt), default=0)

@@ -210,9 +210,9 @@ def _header_of_remarks(lines: list[str], n_columns: int) -> list[str]:
 
 
 def _column(header: list[str], rows: list[tuple[int, str]], path: str | os.PathLike[str]) -> int:
-    named = [index for index, cell in enumerate(header) if is_angle(cell)]
-    if len(named) == 1:
-        return named[0]
+    angle_columns = [index for index, cell in enumerate(header) if is_angle(cell)]
+    if len(angle_columns) == 1:
+        return angle_columns[0]
     number, line = rows[0] if rows else (1, ", ".join(header))
     if rows and len(_cells(line)) == 1:
         return 0

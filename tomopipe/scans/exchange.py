@@ -141,8 +141,8 @@ class RawScan:
                 raise ScanError(f"{self.path}: {reason}{hint}")
             if (theta_deg := metadata.theta_deg) is None:
                 raise ScanError(f"{self.path}: {NO_ANGLES}")
-            there = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
-            frames = there[np.isfinite(theta_deg[there])]
+            written = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
+            frames = written[np.isfinite(theta_deg[written])]
             if len(frames) == 0:
                 remedy = reason or "leave it out (`select: no`)"
                 raise ScanError(f"{self.path}: no frame can be used; {remedy}")

@@ -125,8 +125,8 @@ def first_usable(
 ) -> StatedNumber | None:
     """Return the first number that can be used, of groups and a name in each, else the first."""
     numbers = [_read(group, name, quantity) for groups, name in places for group in groups]
-    there = [entry for entry in (*numbers, last) if entry is not None]
-    return next((entry for entry in there if entry.value), next(iter(there), None))
+    present = [entry for entry in (*numbers, last) if entry is not None]
+    return next((entry for entry in present if entry.value), next(iter(present), None))
 
 
 def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | None:

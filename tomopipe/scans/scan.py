@@ -72,8 +72,8 @@ def find_references(
         parts = []
         for path in [source] if isinstance(source, str) else source:
             with naming(path):
-                there = format_of(path).load().references_in(path, kind, options, stack)
-            parts += [replace(part, location=f"{path}: {part.location}") for part in there]
+                references = format_of(path).load().references_in(path, kind, options, stack)
+            parts += [replace(part, location=f"{path}: {part.location}") for part in references]
     expected = pixels.shape[1:]
     parts = [_as_images(_as_the_scan(part, pixels), expected) for part in parts]
     for part in parts:
