@@ -170,8 +170,8 @@ class PathsBlock(Block):
 
     data: Text | None = option(
         None,
-        "Dataset of the frames (/entry/data/data); with it the file is read as these "
-        "keys say, whatever else is in it; null: the layout is recognised.",
+        "Dataset of the frames (/entry/data/data); with it the file is read by these "
+        "keys alone; null: the layout is recognised.",
     )
     flats: Text | None = option(
         None,
@@ -231,7 +231,7 @@ class InputBlock(_Numbers):
     mirrored: Literal["file", "no"] = option(
         "file",
         "file: frames of an NXtomo detector that states that it mirrored them are "
-        "mirrored back; no: they are taken as they were recorded.",
+        "mirrored back; no: they stay as recorded.",
     )
     angles: AngleRange | Annotated[FilePattern, Field(min_length=1)] | None = option(
         None,
@@ -432,7 +432,7 @@ class ResolveCorBlock(Block):
     default_px: float | None = option(None, "COR of scans without one (pixels); null: none.", ge=0)
     on_missing: Literal["block", "skip"] = option(
         "skip",
-        "A scan without a COR: skip leaves it out, says so and ends with status 3; "
+        "A scan without a COR: skip leaves it out with a warning and status 3; "
         "block stops before any volume.",
         only=False,
     )

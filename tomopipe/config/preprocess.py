@@ -191,7 +191,7 @@ class PreprocessBlock(Block):
         "mean",
         "mean or median of all flats; interpolate: between the means of sets of flats, "
         "for each projection; pca: their principal components, weighted for each projection by "
-        "its air (reads the whole scan once more).",
+        "its air (reads the whole scan twice).",
         remade={"pca": 2},
     )
     flat_components: int = option(

@@ -205,7 +205,7 @@ class Reference:
     # Of images in a file beside that of the scan, by their name: how many of the scan's frames, of
     # any kind, come before. None: unknown.
     n_before: int | None = None
-    states_mirror: bool = False  # its file says if frames are mirrored; else they are as the scan's
+    states_mirror: bool = False  # whether its file states the mirroring; else that of the scan
 
 
 def all_of(pixels: Pixels) -> Frames:
@@ -273,7 +273,7 @@ def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:
 
 
 def corrected(layout: Layout, options: InputBlock) -> Layout:
-    """Replace what the file says by what the configuration says."""
+    """Replace metadata of the file by those of the configuration."""
     changes: dict[str, Any] = {
         name: StatedNumber(value, _configured_location(getattr(layout, name), value))
         for name in NUMBERS
@@ -348,7 +348,7 @@ def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
 
 
 def refuse_unknown_unit(location: str, warnings: Sequence[str]) -> None:
-    """Raise if a warning says that the unit of the angles is not one of those that are read."""
+    """Raise if a warning reports an unknown unit of the angles."""
     for text in warnings:
         if text.startswith(UNKNOWN_UNIT):
             raise ScanFaultError(f"{text} ({location})")
