@@ -170,8 +170,8 @@ class PathsBlock(Block):
 
     data: Text | None = option(
         None,
-        "Dataset of the frames (/entry/data/data); it makes these keys override the "
-        "layout of the file; null: the layout is recognised.",
+        "Dataset of the frames (/entry/data/data); with it the file is read by these "
+        "keys alone; null: the layout is recognised.",
     )
     flats: Text | None = option(
         None,

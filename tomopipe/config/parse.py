@@ -58,10 +58,10 @@ class OverrideBlock(Block):
 
     def applies(self, scan: str, series: str) -> bool:
         """Tell whether the override applies to a scan."""
-        named = ((scan, self.scans), (series, self.series))
+        rules = ((scan, self.scans), (series, self.series))
         return any(
             name == pattern or fnmatchcase(name, pattern)
-            for name, patterns in named
+            for name, patterns in rules
             for pattern in patterns
         )
 
@@ -119,8 +119,8 @@ class Config(StepOptions):
     def named_files(self) -> list[str]:
         """Return the files of flats, darks or angles as configured, with patterns."""
         angles = self.input.angles
-        named = [angles] if isinstance(angles, str) and not is_dataset(angles) else []
-        return sorted({*named, *self.preprocess.reference_files})
+        paths = [angles] if isinstance(angles, str) and not is_dataset(angles) else []
+        return sorted({*paths, *self.preprocess.reference_files})
 
     @property
     def has_patterns(self) -> bool:

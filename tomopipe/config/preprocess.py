@@ -191,7 +191,7 @@ class PreprocessBlock(Block):
         "mean",
         "mean or median of all flats; interpolate: between the means of sets of flats, "
         "for each projection; pca: their principal components, weighted for each projection by "
-        "its air (reads the whole scan once more).",
+        "its air (reads the whole scan twice).",
         remade={"pca": 2},
     )
     flat_components: int = option(
@@ -255,8 +255,8 @@ class PreprocessBlock(Block):
     @property
     def reference_files(self) -> list[str]:
         """The files of flats and darks as configured, with patterns."""
-        named = [*_listed(self.flats), *_listed(self.darks)]
-        return [path for path in named if path != "none"]
+        sources = [*_listed(self.flats), *_listed(self.darks)]
+        return [path for path in sources if path != "none"]
 
     @property
     def is_plain(self) -> bool:

@@ -143,11 +143,11 @@ def proven_stop_deg(sinograms: Image) -> float:
 
 
 def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float:
-    """Return over which range, 180 or 360 degrees, a scan was taken that is said to cover less.
+    """Return the true range, 180 or 360 degrees, of a scan whose stated range is smaller.
 
-    0: nothing speaks against what is stated. `sinograms` (n_rows, n_angles, n_cols) are cleaned
+    0: the stated range is not contradicted. `sinograms` (n_rows, n_angles, n_cols) are cleaned
     rows in the order of their angles, at equal steps, `cor_px` the axis that the stated angles
-    give. Other ranges than these two cannot be told: the stated one has to fit much worse.
+    give. Other ranges cannot be distinguished: the stated one has to fit much worse.
     """
     wider = [n_180 for n_180 in _N_180[:2] if 180 * n_180 >= _MUCH_WIDER * stated_deg]
     view = _find_sample(sinograms) if wider else None
@@ -231,7 +231,7 @@ def _window(view: _View, cor_px: float | None) -> Floats:
 
 
 def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
-    """Fit rows with both ends; first with the reach that there is at least, then about the axis."""
+    """Fit rows with both ends; first with the least possible reach, then about the axis."""
     middle, far = (view.n_cols - 1) / 2, _FAR_PX * view.n_cols
     cors_px, cor_px = middle + np.arange(-far, far + 1), None
     if not view.truncated:

@@ -146,7 +146,7 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
 
     Answers, at least one, are in the order of preference; confident is a resolved one of at least
     `min_confidence`. Two of these further apart than `apart_px` (`Curves.reach_px`) are
-    "ambiguous"; a method that failed makes the decision "failed", whatever the others say.
+    "ambiguous"; a method that failed makes the decision "failed", regardless of the others.
     """
     if not answers:
         raise ValueError("answers: expected at least one method's, got none")

@@ -5,7 +5,7 @@ those that stand out from the others [1]_, weighted for each projection. The wei
 beam and never the sample, whose smooth parts look like changes of the beam: they are fitted by
 least squares to pixels without sample at any angle (`_find_air`), as in [2]_; a scan without such
 pixels is refused. The fit uses whole frames averaged to at most `_MOST_PX` pixels, so that the
-weights do not depend on the rows that are corrected; it reads the scan once more.
+weights do not depend on the rows that are corrected; it reads the scan a second time.
 
 References
 ----------
@@ -81,7 +81,7 @@ def _change(beam: Beam) -> tuple[Any, ...]:
 
 
 def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
-    """Read and combine flats as the recipe says; ScanError if there are too few."""
+    """Read and combine flats by the recipe; ScanError if there are too few."""
     none = np.zeros((0, scan.n_rows, scan.n_cols), np.float32)
     weights = np.zeros((scan.n_angles, 0), np.float32)
     if recipe.flat_method == "mean":

@@ -153,9 +153,9 @@ def refuse_missing_files(campaign: Campaign) -> None:
 
 def _file_faults(campaign: Campaign) -> Iterator[tuple[str, bool]]:
     """Yield faults of files and packages, and whether each concerns all scans."""
-    networks, named = campaign.config.predict_cor.own_networks, _named_files(campaign)
-    for path, scans in _missing(campaign, named).items():
-        yield _line(campaign, path, scans), path in networks or len(scans) == len(named)
+    networks, files_of = campaign.config.predict_cor.own_networks, _named_files(campaign)
+    for path, scans in _missing(campaign, files_of).items():
+        yield _line(campaign, path, scans), path in networks or len(scans) == len(files_of)
     config, model = campaign.config, campaign.config.predict_cor.model
     if model in networks and (campaign.directory / model).exists():
         from tomopipe.cor.ai.network import load_model  # SciPy, which few campaigns need here
@@ -203,11 +203,11 @@ def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> li
     results = [path for path in paths if is_protected(campaign.directory / path)]
     if not results:
         return []
-    named = [campaign.directory / path for path in results[:_N_NAMED]]
+    shown = [campaign.directory / path for path in results[:_N_NAMED]]
     how_many = f" ({len(results)})" if len(results) > _N_NAMED else ""
     return [
         f"{some_of(results, _N_NAMED)}{how_many}: write-protected, and kept: a job that is to make "
-        f"it again fails, the others run. To have it made: {giving_rights(named)}"
+        f"it again fails, the others run. To have it made: {giving_rights(shown)}"
     ]
 
 
@@ -227,11 +227,11 @@ def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
     return last.partition("Error: ")[2] or last if done.returncode else ""
 
 
-def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Return the scans that need a missing file, by its path; `named`: the files of each scan."""
+def _missing(campaign: Campaign, files_of: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the scans that need a missing file, by its path; `files_of`: those of each scan."""
     networks = campaign.config.predict_cor.own_networks
     needed: dict[str, list[str]] = {path: [] for path in (*campaign.shared_files, *networks)}
-    for scan, paths in named.items():
+    for scan, paths in files_of.items():
         for path in paths:
             needed.setdefault(path, []).append(scan)
     return {p: scans for p, scans in needed.items() if not (campaign.directory / p).exists()}
@@ -239,11 +239,11 @@ def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, li
 
 def _named_files(campaign: Campaign) -> dict[str, list[str]]:
     """Return the files that each selected scan needs, without scans that are such files."""
-    named = {scan: campaign.for_scan(scan).shared_files for scan in campaign.scans}
-    paths = {path for shared in named.values() for path in shared}  # of many scans the same
+    files_of = {scan: campaign.for_scan(scan).shared_files for scan in campaign.scans}
+    paths = {path for shared in files_of.values() for path in shared}  # of many scans the same
     places = {os.path.abspath(campaign.directory / path) for path in paths}
     return {
-        scan: named[scan]
+        scan: files_of[scan]
         for scan, entry in campaign.scans.items()
         if entry.select != "no" and entry.abspath not in places
     }
@@ -253,10 +253,10 @@ def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
     keys = "preprocess.flats, preprocess.darks or input.angles"
     if path in campaign.config.predict_cor.own_networks:
         keys = "predict_cor.model or predict_cor.dinov2_checkpoint"
-    named = f"no such file; {keys} names it"
+    fault = f"no such file; {keys} names it"
     if glob.has_magic(path):
-        named = f"no such file, and patterns are not allowed: list the files; {keys} names it"
-    return f"{path}: {named}" + (f" for {scans_named(scans)}" if scans else "")
+        fault = f"no such file, and patterns are not allowed: list the files; {keys} names it"
+    return f"{path}: {fault}" + (f" for {scans_named(scans)}" if scans else "")
 
 
 def nothing_usable(

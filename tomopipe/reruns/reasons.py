@@ -147,7 +147,7 @@ def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], checked_ns: i
 
 
 def is_news(reason: str) -> bool:
-    """Tell whether a reason says more than that a result is missing, or follows another."""
+    """Tell whether a reason is other than a missing result or one that follows another."""
     return reason not in ("", MISSING, FOLLOWS) and not reason.startswith(("follows ", "if "))
 
 

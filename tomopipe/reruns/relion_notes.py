@@ -26,7 +26,7 @@ def source_of(path: str | Path) -> str | None:
 
     try:
         label = "" if is_cut(path) else labels_of(path)[2]
-    except Exception:  # whatever a damaged file does to its reader
+    except Exception:  # of a damaged file
         return ""
     return label.removeprefix(MADE_FROM) if label.startswith(MADE_FROM) else ""
 

@@ -107,7 +107,7 @@ class Settled:
         self._fixes: dict[str, Fix] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
         self._tables_change = False  # whether a table shown in the report changes
-        self._is_sure = False  # whether it changes whatever is predicted
+        self._is_sure = False  # whether it changes with any prediction
         self._may_be_other = False  # whether a missing table may change
         self.rows: InventoryRows = {}  # the inventory after the run
         if looks_ahead:
@@ -155,7 +155,7 @@ class Settled:
         for (step, key), statement in self.staleness.up_to_date.items():
             if (step, key) not in REASONS and (step, key) not in self.staleness.confirmed:
                 receipts.confirm(step, key, statement, self.outputs(step, key))
-        # scans that a run does not predict unless told to
+        # scans that a run does not predict by default
         selected = campaign.selected_scans(self.rows)
         for scan in sorted({*selected} - {*self.target.to_search(selected)}):
             for step in ("try_recon", "predict_cor"):
@@ -202,9 +202,9 @@ class Settled:
         for step, source in _SOURCES.items():
             keys = right.get(source, [])
             for key in right.get(step, []):
-                mine = {"predict_cor": [key], "fix_cor": members.get(key, [])}.get(step, keys)
-                here = [(source, k) for k in mine if (source, k) in self.staleness.up_to_date]
-                self.receipts.order_times(step, key, here)
+                uses = {"predict_cor": [key], "fix_cor": members.get(key, [])}.get(step, keys)
+                sources = [(source, k) for k in uses if (source, k) in self.staleness.up_to_date]
+                self.receipts.order_times(step, key, sources)
         if "report" in right:  # predictions of this run may be unchanged
             shown = [self.receipts.of("predict_cor", k) for k in self.receipts.keys("predict_cor")]
             youngest_ns = max((receipt.stamp[1] for receipt in shown if receipt), default=0)
@@ -410,7 +410,7 @@ class Settled:
         return receipts.last_content(path) if self.looks_ahead else receipts.content(path)
 
     def _is_whole(self, step: str, path: str) -> bool:
-        """Tell whether a table is there, as it was written."""
+        """Tell whether a table is present and unchanged."""
         key = "campaign" if step != "fix_cor" else Path(path).stem
         receipt = self.receipts.last(step, key)
         return bool(receipt and path in receipt.files and not self.receipts.damage(receipt, path))

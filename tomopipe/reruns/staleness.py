@@ -154,7 +154,7 @@ class Staleness:
         if old.get("raw") != target.get("raw"):
             lines.append(self._replaced_files(key, old.get("raw") or (), target.get("raw") or ()))
         lines += of_difference(old, target)
-        # only what is as it was written is read again
+        # only unchanged results are read again
         only = f" ({METADATA_ALONE})" if is_whole and only_metadata_differ(old, target) else ""
         return "; ".join(dict.fromkeys(lines)) + only or CHANGED.get(step, "written by no job")
 
@@ -190,7 +190,7 @@ def statement_in(path: Path) -> Statement | None:
     }
     is_volume = path.name.endswith(tuple(VOLUMES.values()))
     read = _in_volume if is_volume else readers.get(path.suffix, lambda _: None)
-    with suppress(Exception):  # whatever a damaged file does to its reader
+    with suppress(Exception):  # of a damaged file
         return read(path)
     return None
 

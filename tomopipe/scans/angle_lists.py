@@ -88,9 +88,9 @@ def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple
     """Check whether angles assumed to be degrees look as if they were in another unit.
 
     Scans of a few degrees exist, and scans of many rotations: only a range within 2 % of pi or 2
-    pi, or of 1000 times 180 or 360, is distinguished; and, of angles that the file says are in
-    radians (`in_rad`), of 180 or 360 in its numbers. Returns why they cannot be taken for degrees
-    unless the configuration says so, and what is odd about them, each or "".
+    pi, or of 1000 times 180 or 360, is distinguished; of angles whose stated unit is radians
+    (`in_rad`), also a range of 180 or 360. Returns an error, unless the configuration sets the
+    unit, and a warning, each or "".
     """
     finite = theta_deg[np.isfinite(theta_deg)]
     span = float(np.ptp(finite)) if len(finite) else 0.0
@@ -140,7 +140,7 @@ def read_angles(path: str | os.PathLike[str], stated_unit: str = "auto") -> NDAr
     Columns are separated by semicolon or tab (a comma is a decimal one then), comma, or blanks; of
     several a header must name the one: it contains angle, theta, rotation or omega, and `rad` in
     its name means radians. Lines that begin with # or % are remarks, or of several columns the
-    header. A ScanError says why it is not clear which numbers are the angles.
+    header. A ScanError says why the numbers of the angles are ambiguous.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
@@ -210,9 +210,9 @@ def _header_of_remarks(lines: list[str], n_columns: int) -> list[str]:
 
 
 def _column(header: list[str], rows: list[tuple[int, str]], path: str | os.PathLike[str]) -> int:
-    named = [index for index, cell in enumerate(header) if is_angle(cell)]
-    if len(named) == 1:
-        return named[0]
+    angle_columns = [index for index, cell in enumerate(header) if is_angle(cell)]
+    if len(angle_columns) == 1:
+        return angle_columns[0]
     number, line = rows[0] if rows else (1, ", ".join(header))
     if rows and len(_cells(line)) == 1:
         return 0

@@ -172,12 +172,12 @@ def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
     layout = dataset.id.get_create_plist().get_layout()
     if layout == h5py.h5d.CHUNKED:
         return Written(_of_chunks(dataset))
-    if gone := tuple(str(raw[0]) for raw in dataset.external or () if not os.path.exists(raw[0])):
-        return Written(np.zeros(n_frames, bool), gone)
+    if missing := tuple(str(p) for p, *_ in dataset.external or () if not os.path.exists(p)):
+        return Written(np.zeros(n_frames, bool), missing)
     if dataset.external:
         return Written(_of_external(dataset))
-    there = layout == h5py.h5d.COMPACT or dataset.id.get_storage_size() > 0
-    return Written(np.full(n_frames, there))
+    is_written = layout == h5py.h5d.COMPACT or dataset.id.get_storage_size() > 0
+    return Written(np.full(n_frames, is_written))
 
 
 def _of_external(dataset: "h5py.Dataset") -> NDArray[np.bool_]:

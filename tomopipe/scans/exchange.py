@@ -58,14 +58,14 @@ def read_metadata(
         another scan that has them, or TIFF files of nothing else. Several were taken at even
         distances, the first before the scan, the last after it.
     options : InputBlock or mapping
-        What the configuration says about the scan where the file is silent, or wrong.
+        Metadata that the configuration sets, where those of the file are missing or wrong.
 
     Raises
     ------
     StillWrittenError
         If another process is writing the file.
     ScanError
-        If the scan cannot be used, whatever the cause; nothing else is raised.
+        If the scan cannot be used, for any cause; nothing else is raised.
     """
     return _raw_scan(path, flats, darks, options).metadata()
 
@@ -119,10 +119,10 @@ def _raw_scan(
 
 @dataclass(frozen=True)
 class RawScan:
-    """A raw scan, and what the configuration says of it: it alone adds its path to errors."""
+    """A raw scan with its configured metadata; only this class adds the path to errors."""
 
     path: Path  # an HDF5 or TIFF file, or a folder of TIFF files
-    input: InputBlock = InputBlock()  # what the file does not say, or says wrongly
+    input: InputBlock = InputBlock()  # replaces metadata of the file
     # where flats and darks are, and how the projections are corrected
     preprocess: PreprocessBlock = PreprocessBlock()
     name: str = ""  # of the scan in its campaign; by default that of the file without its ending
@@ -141,8 +141,8 @@ class RawScan:
                 raise ScanError(f"{self.path}: {reason}{hint}")
             if (theta_deg := metadata.theta_deg) is None:
                 raise ScanError(f"{self.path}: {NO_ANGLES}")
-            there = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
-            frames = there[np.isfinite(theta_deg[there])]
+            written = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
+            frames = written[np.isfinite(theta_deg[written])]
             if len(frames) == 0:
                 remedy = reason or "leave it out (`select: no`)"
                 raise ScanError(f"{self.path}: no frame can be used; {remedy}")

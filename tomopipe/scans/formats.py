@@ -50,7 +50,7 @@ RAW_ENDINGS = tuple(ending for format_ in FORMATS for ending in format_.endings)
 
 
 def format_of(path: Path) -> Format:
-    """Recognise the format of a scan; HDF5 may begin further on, or says what is there instead."""
+    """Recognise the format of a scan; HDF5 where none is: its reader explains what the file is."""
     if os.path.isdir(path):
         return TIFF
     first = check_file(path)

@@ -27,8 +27,8 @@ class StillWrittenError(ScanError):
 def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
     """Open an HDF5 file read-only, to be closed by the caller.
 
-    What the path leads to need not exist, nor be a file, nor be HDF5: a ScanError, `path: reason`,
-    says why it cannot be opened; a StillWrittenError, that another process is writing it.
+    Raises ScanError, `path: reason`, if it cannot be opened, StillWrittenError if another process
+    is writing it.
     """
     import h5py
 
@@ -116,7 +116,7 @@ def _driver() -> str:
 
 
 def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:
-    """Turn what h5py says about a file that it cannot open into a reason."""
+    """Translate h5py's error on opening a file into a reason."""
     text = str(error)
     if "unable to lock file" in text:
         return StillWrittenError(f"{path}: still written (another process has it open for writing)")

@@ -125,8 +125,8 @@ def first_usable(
 ) -> StatedNumber | None:
     """Return the first number that can be used, of groups and a name in each, else the first."""
     numbers = [_read(group, name, quantity) for groups, name in places for group in groups]
-    there = [entry for entry in (*numbers, last) if entry is not None]
-    return next((entry for entry in there if entry.value), next(iter(there), None))
+    present = [entry for entry in (*numbers, last) if entry is not None]
+    return next((entry for entry in present if entry.value), next(iter(present), None))
 
 
 def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | None:
@@ -206,7 +206,7 @@ class Reference:
     # Of images in a file beside that of the scan, by their name: how many of the scan's frames, of
     # any kind, come before. None: unknown.
     n_before: int | None = None
-    states_mirror: bool = False  # its file says if frames are mirrored; else they are as the scan's
+    states_mirror: bool = False  # whether its file states the mirroring; else that of the scan
 
 
 def all_of(pixels: Pixels) -> Frames:
@@ -282,7 +282,7 @@ def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:
 
 
 def corrected(layout: Layout, options: InputBlock) -> Layout:
-    """Replace what the file says by what the configuration says."""
+    """Replace metadata of the file by those of the configuration."""
     changes: dict[str, Any] = {
         name: StatedNumber(value, _configured_location(getattr(layout, name), value))
         for name in NUMBERS
@@ -357,7 +357,7 @@ def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
 
 
 def refuse_unknown_unit(location: str, warnings: Sequence[str]) -> None:
-    """Raise if a warning says that the unit of the angles is not one of those that are read."""
+    """Raise if a warning reports an unknown unit of the angles."""
     for text in warnings:
         if text.startswith(UNKNOWN_UNIT):
             raise ScanFaultError(f"{text} ({location})")

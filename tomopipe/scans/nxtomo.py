@@ -273,7 +273,7 @@ def _of(groups: list["h5py.Group"], nx_class: str) -> list["h5py.Group"]:
 
 
 def _is_tomo(group: "h5py.Group") -> bool:
-    """Tell whether a group says that it is an NXtomo, or has a detector with image_key."""
+    """Tell whether a group is declared an NXtomo, or has a detector with image_key."""
     if definition := text_in(group, "definition"):
         return definition == "NXtomo"
     if class_of(group) not in _ENTRIES:
@@ -317,7 +317,7 @@ def _angles_of(group: "h5py.Group") -> list[str]:
 
 
 def _read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], str]:
-    """Read what a detector mirrored, `rows` and `columns`, and where the file says so, or ""."""
+    """Read which axes a detector mirrored (`rows`, `columns`), and the location that states it."""
     mirrored = set[str]()
     locations = []
     system = attribute_of(entry, "NeXus_Coordinate_System").lower()

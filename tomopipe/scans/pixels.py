@@ -233,7 +233,7 @@ class MirroredPixels(PixelsView):
 
 
 def unsigned(frames: Frames) -> Frames:
-    """Return frames whose whole numbers are unsigned, whatever type the file states."""
+    """Return frames with their integers read as unsigned."""
     return replace(frames, pixels=_UnsignedPixels(frames.pixels))
 
 

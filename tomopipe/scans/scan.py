@@ -1,4 +1,4 @@
-"""The pixels of an open scan, whatever its format; its flats and darks, and where these are."""
+"""Pixels of an open scan of any format, with its flats and darks and their locations."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -72,8 +72,8 @@ def find_references(
         parts = []
         for path in [source] if isinstance(source, str) else source:
             with naming(path):
-                there = format_of(path).load().references_in(path, kind, options, stack)
-            parts += [replace(part, location=f"{path}: {part.location}") for part in there]
+                references = format_of(path).load().references_in(path, kind, options, stack)
+            parts += [replace(part, location=f"{path}: {part.location}") for part in references]
     expected = pixels.shape[1:]
     parts = [_as_images(_as_the_scan(part, pixels), expected) for part in parts]
     for part in parts:
@@ -109,7 +109,7 @@ def find_references(
 
 
 def _as_the_scan(reference: Reference, projections: Pixels) -> Reference:
-    """Mirror images as the frames of a scan, unless their own file says how they lie."""
+    """Mirror images as the frames of a scan, unless their own file states the orientation."""
     if reference.states_mirror or not isinstance(projections, MirroredPixels):
         return reference
     frames = reference.frames
@@ -345,7 +345,7 @@ class Scan:
         return np.where(np.isnan(result), np.nan, in_use)
 
     def read_flats(self, first: int, last: int) -> NDArray:
-        """Read detector rows `first` to `last` (exclusive) of all flats, raw, as they were taken.
+        """Read detector rows `first` to `last` (exclusive) of all flats, uncorrected, by time.
 
         Shape (n_flats, last - first, n_cols); empty if declared absent.
         """

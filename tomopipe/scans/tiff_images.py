@@ -27,7 +27,7 @@ _MUCH_LONGER = 1.9  # than most compressed images
 
 @contextmanager
 def _reading(path: FilePath) -> Iterator[None]:
-    """Turn whatever a broken TIFF file raises into its reason."""
+    """Translate any exception of a broken TIFF file into a reason."""
     try:
         yield
     except (ScanError, MemoryError):
@@ -66,7 +66,7 @@ def _contents(path: FilePath) -> _Contents:
 
 
 def _check_page(result: _Contents) -> np.dtype:
-    """Check that there are images that can be read; return their type, as this machine has it."""
+    """Check that there are readable images; return their type in native byte order."""
     path, page, shape = result.path, result.page, result.shape[1:]
     dtype = page.dtype
     if len(shape) != 2 or 0 in shape:

@@ -236,14 +236,14 @@ class TiffReader:
             beside = [self._path.with_suffix(ending) for ending in LISTS]
             return next((path for path in beside if path.is_file()), None)
         lists = [p for p in visible(self._path) if p.suffix.lower() in LISTS]
-        named = [p for p in lists if _IS_LIST.search(p.stem)]
-        if len(named or lists) > 1:
-            names = ", ".join(path.name for path in named or lists)
+        angle_lists = [p for p in lists if _IS_LIST.search(p.stem)]
+        if len(angle_lists or lists) > 1:
+            names = ", ".join(path.name for path in angle_lists or lists)
             raise ScanFaultError(
                 f"which is the list of angles? {names}; name one angles.txt alone, or set "
                 "input.angles"
             )
-        return next(iter(named or lists), None)
+        return next(iter(angle_lists or lists), None)
 
 
 def _without(scan: str, name: str) -> str:
@@ -335,10 +335,10 @@ def _projections_in(folder: FilePath, n_images: int, beside: Iterable[str]) -> s
     for kind, names in sorted(kinds.items(), reverse=True):
         paths = ", ".join(f"{folder.parent}/{name}" for name in in_order_of_time(names))
         parts.append(f"{kind}: [{paths}]" if len(names) > 1 else f"{kind}: {paths}")
-    named = f" and preprocess: {{{', '.join(parts)}}}" if parts else ""
+    references = f" and preprocess: {{{', '.join(parts)}}}" if parts else ""
     return (
         f"; the projections seem to be in {folder.name} ({n_images} images): give {folder}/ in "
-        f"campaign.scans{named}"
+        f"campaign.scans{references}"
     )
 
 

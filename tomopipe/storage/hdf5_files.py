@@ -22,7 +22,7 @@ def new_hdf5(path: str | os.PathLike[str], **options: Any) -> "Iterator[h5py.Fil
     try:
         yield file
     except BaseException:
-        with suppress(Exception):  # the first error says more than those of closing
+        with suppress(Exception):  # the first error is more informative than those of closing
             # Where a disk is full HDF5 crashes when closing: what it still writes goes to memory.
             nowhere = os.memfd_create("nowhere")
             os.dup2(nowhere, file.id.get_vfd_handle())

@@ -90,20 +90,20 @@ def locked(path: Path) -> Iterator[None]:
     """
     lock = path.with_name(f"{path.name}.lock")
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    mine = json.dumps(named(os.getpid()) | {"user": user_name(), "since": since}).encode()
+    content = json.dumps(named(os.getpid()) | {"user": user_name(), "since": since}).encode()
     with room_for(path):
-        _acquire(path, lock, mine)
+        _acquire(path, lock, content)
     try:
         yield
     finally:
         with suppress(FileNotFoundError):
-            if lock.read_bytes() == mine:
+            if lock.read_bytes() == content:
                 lock.unlink()
 
 
-def _acquire(path: Path, lock: Path, mine: bytes) -> None:
+def _acquire(path: Path, lock: Path, content: bytes) -> None:
     deadline = time.monotonic() + WAIT_S
-    while not make_lock(lock, mine):
+    while not make_lock(lock, content):
         holder = json_or(lock, {})
         if is_alive(holder) is False and json_or(lock, {}) == holder:
             # of two that take it over at once, the second look before a rename finds the other
@@ -118,7 +118,7 @@ def _acquire(path: Path, lock: Path, mine: bytes) -> None:
             time.sleep(random.uniform(0.005, 0.05))
 
 
-def make_lock(lock: Path, mine: bytes) -> bool:
+def make_lock(lock: Path, content: bytes) -> bool:
     """Make a lock file with this content, exclusively; False if there is one."""
     try:
         descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -127,7 +127,7 @@ def make_lock(lock: Path, mine: bytes) -> bool:
     try:
         with open(descriptor, "wb") as stream:
             os.fchmod(descriptor, 0o644)  # regardless of the umask, others must see who holds it
-            stream.write(mine)
+            stream.write(content)
     except OSError:
         lock.unlink(missing_ok=True)
         raise

@@ -40,7 +40,7 @@ def block_sums(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
 def halve(
     image: NDArray[Any], below: NDArray[Any] | None, offset: float, scale: float, out: Any
 ) -> None:
-    """Average blocks of 2 x 2 x 2 voxels of two slices (n_y, n_x); at edges those that there are.
+    """Average blocks of 2 x 2 x 2 voxels of two slices (n_y, n_x), of fewer at edges.
 
     Of one slice, where there is none `below`, blocks of 2 x 2. Whole numbers stand for
     offset + scale * number. `out` is float32, (n_y / 2, n_x / 2), rounded up.

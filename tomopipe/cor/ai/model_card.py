@@ -61,7 +61,7 @@ def shipped_sha256() -> str:
 
 
 def model_record(name: str | os.PathLike[str]) -> dict[str, str]:
-    """Return what prediction.json says of a network: its name and hash."""
+    """Return the record of a network in prediction.json: its name and hash."""
     path = weights_path(name)
     card = read_card(path)
     return {"name": str(card.get("name", path.stem)), "sha256": card["sha256"]}
