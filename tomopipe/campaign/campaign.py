@@ -471,9 +471,9 @@ def refuse_vanished(campaign: Campaign) -> None:
     Else CORs and star file would lose its scans.
     """
     scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
-    gone = missing_folders(campaign.config, campaign.directory)
+    missing = missing_folders(campaign.config, campaign.directory)
     for folder in folders(campaign.config):
-        if folder not in gone and any(Path(path).is_relative_to(folder) for path in scans):
+        if folder not in missing and any(Path(path).is_relative_to(folder) for path in scans):
             continue
         table = campaign.files.inventory
         rows = read_inventory(table).values() if table.exists() else ()

@@ -168,7 +168,7 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
         rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True))
         rows = rows if text.strip() else [["Filename", "COR"]]
         at_name, at_cor = _csv_columns(rows[0], path)
-        left, others[:] = dict(sorted(new.items())), []
+        missing, others[:] = dict(sorted(new.items())), []
         n_cells = len(rows[0])
         for row in rows[1:]:
             name = row[at_name] if len(row) > at_name else ""
@@ -176,10 +176,10 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
                 row.extend([""] * (n_cells - len(row)))
                 # a decimal comma made an extra cell
                 row[at_cor : at_cor + 1 + len(row) - n_cells] = [new[name]]
-                left.pop(name, None)
+                missing.pop(name, None)
             elif name:
                 others.append(name)
-        for name, cor in left.items():
+        for name, cor in missing.items():
             cells = {at_name: name, at_cor: cor}
             rows.append([cells.get(column, "") for column in range(n_cells)])
         stream = io.StringIO(newline="")

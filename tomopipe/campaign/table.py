@@ -40,7 +40,7 @@ class Row:
     cor: CorText = NO_TEXT
     note: str = ""
     line: int = 0  # 1-based, in the file
-    beyond: str = ""
+    extra: str = ""
     """The first cell that has no header."""
 
 
@@ -207,26 +207,26 @@ def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
                 f"{path}: line {number}: select of {cell['scan']} is {shown(cell['select'])}; "
                 f"expected auto, yes or no{did_you_mean(cell['select'].lower(), SELECT)}"
             )
-        beyond = next(filter(None, map(_unquoted, line.cells[len(table.names) :])), "")
+        extra = next(filter(None, map(_unquoted, line.cells[len(table.names) :])), "")
         cor = CorText(cell.pop("cor_px"))
-        rows.append(Row(**cell, cor=cor, line=number, beyond=beyond))
+        rows.append(Row(**cell, cor=cor, line=number, extra=extra))
     if faults:
         raise TomopipeError("\n".join(faults))
     return rows
 
 
-def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
+def check_table(rows: Sequence[Row], scans: Collection[str]) -> list[str]:
     """Describe the problems of the rows, one sentence each, in the order of the file."""
     problems = []
     for row in rows:
         where = f"line {row.line}"
         if not row.scan:
             problems.append(f"{where}: the scan is missing; write its name or remove the row")
-        elif row.scan not in known_scans:
-            hint = did_you_mean(row.scan, known_scans)
+        elif row.scan not in scans:
+            hint = did_you_mean(row.scan, scans)
             problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
-        if row.beyond:
-            problems.append(f"{where}: {shown(row.beyond)} has no column header and is not read")
+        if row.extra:
+            problems.append(f"{where}: {shown(row.extra)} has no column header and is not read")
         if row.cor.text and row.cor.px is None:
             problems.append(
                 f"{where}: cor_px of {row.scan} is {shown(row.cor.text)}; expected a number with a "

@@ -98,7 +98,7 @@ def test_check_names_line_and_remedy_of_each_problem():
         Row("tooth_01", cor=CorText("1024,5"), line=3),
         Row("", cor=CorText("5"), line=5),
         Row("other", cor=CorText("nan"), line=6),
-        Row("tooth_002", beyond="77", line=7),
+        Row("tooth_002", extra="77", line=7),
     ]
     problems = check_table(rows, ["tooth_001", "tooth_002"])
     assert problems == [
