@@ -402,7 +402,7 @@ def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_bac
     accept = page.locator("#accept-line")
     expect(accept).to_have_text("Accept the line for these 3 scans")
     expect(page.locator("#series-line g.point")).to_have_count(8)
-    expect(page.locator("#series-line")).to_contain_text("spread 0.")
+    expect(page.locator("#series-line")).to_contain_text("scatter 0.")
     expect(page.locator("#series-plot g.point .st-manual")).to_have_count(1)
     page.get_by_label("accept for bone_005").uncheck()
     expect(accept).to_have_text("Accept the line for these 2 scans")
@@ -452,11 +452,11 @@ def test_what_was_not_done_for_several_scans_is_said_and_can_still_be_undone(fol
     row(page, "bone_001").click()
     page.get_by_role("button", name="Series").click()
     toast = page.locator("#toast")
-    left = "Changed by someone else meanwhile, and left as they are:"
+    left = "Changed by someone else meanwhile, not overwritten:"
     changed_meanwhile(page, folder, "bone_006", "500.00")
     page.locator("#accept-line").click()
     expect(toast).to_have_text(
-        f"2 scans: the COR of the line, in the table. u takes it back. {left} bone_006"
+        f"2 scans: the COR of the line, in the table. u undoes it. {left} bone_006"
     )
     expect(row(page, "bone_008")).to_contain_text("514.45 ✎")
     changed_meanwhile(page, folder, "bone_008", "501.00")

@@ -96,7 +96,7 @@ def test_one_cor_for_ticked_scans_and_one_undo(folder, serve, visit):
     requests.clear()
     box.fill("513,2")
     page.get_by_role("button", name="Set", exact=True).click()
-    expect(toast).to_have_text("3 scans: 513.2 px, in the table. u takes it back")
+    expect(toast).to_have_text("3 scans: 513.2 px, in the table. u undoes it")
     expect(bar).to_be_hidden()
     assert requests.count("POST") == 1
     names = ("bone_005", "bone_006", "bone_008")

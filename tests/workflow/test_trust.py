@@ -111,7 +111,7 @@ def test_raw_files_that_are_not_mounted_change_nothing(campaign):
             (campaign / "raw").mkdir()
         run = snakemake(campaign)
         assert run.status == 1
-        assert "raw: this folder has no raw files now, and the campaign has 5 scans" in run.text
+        assert "raw: this folder has no raw files now, but the campaign has 5 scans" in run.text
         assert {path: path.read_bytes() for path in before} == before
     (campaign / "raw").rmdir()
     (campaign / "away").rename(campaign / "raw")

@@ -57,7 +57,7 @@ class Campaign:
     _for_scans: dict[str, "Campaign"] = field(default_factory=dict, init=False, repr=False)
     _are_writable: dict[str, bool] = field(default_factory=dict, init=False, repr=False)
     effective: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
-    """Effective options of this configuration by step, once they are asked for."""
+    """Cache of the effective options of this configuration, by step."""
 
     @property
     def name(self) -> str:
@@ -80,12 +80,12 @@ class Campaign:
         return self.config.campaign.table or TABLE
 
     def table_faults(self, to_come: Iterable[str] = ()) -> list[str]:
-        """Describe rows without a scan (present or `to_come`), and cells that are not a COR."""
+        """Describe rows without a scan (present or in `to_come`), and cells that are not a COR."""
         faults = check_table(self.table_rows, {*self.scans, *to_come})
         return [f"{self.table_name}: {fault}" for fault in faults]
 
     def unmatched_overrides(self) -> tuple[list[str], list[str]]:
-        """Describe overrides that name missing scans or series: unknown ones, and former ones."""
+        """Describe overrides for missing scans or series: first unknown ones, then former ones."""
         return _unmatched_overrides(self.config, [*self.scans.values(), *self.refused], self.files)
 
     @cached_property
@@ -95,7 +95,7 @@ class Campaign:
 
     @cached_property
     def paths(self) -> Files[str]:
-        """As `files`, as text: ten times faster for thousands of scans."""
+        """The paths of `files` as text: ten times faster for thousands of scans."""
         return Files(str(self.results))
 
     @cached_property
@@ -110,7 +110,7 @@ class Campaign:
 
     @cached_property
     def makes_star(self) -> bool:
-        """Whether a set for RELION is made: `export_star.enabled`, where auto is decided."""
+        """Whether a set for RELION is made: `export_star.enabled`, with auto resolved."""
         star = self.config.export_star
         if star.enabled == "auto":
             return bool(star.model_fields_set - {"enabled"}) or self.files.in_relion(NAMES).exists()
@@ -121,9 +121,9 @@ class Campaign:
         return self.outputs.volume(scan, self.config.full_recon.output)
 
     def results_of(self, step: str, key: str = "campaign") -> list[str]:
-        """Return the results of a step for a scan, series or stack, the first with their statement.
+        """Return the paths of a step's results for a scan, series or stack in the campaign folder.
 
-        Relative to the campaign folder.
+        The first one has the provenance statement.
         """
         out, output = self.outputs, self.config.full_recon.output
         if step == "full_recon":
@@ -143,7 +143,7 @@ class Campaign:
         return paths[step](key)
 
     def has_other_links(self, inventory: InventoryRows) -> bool:
-        """Tell whether a file that raw files link to has changed since the inventory."""
+        """Tell whether a file to which raw files link has changed since the inventory."""
         from tomopipe.scans.raw_state import link_state
 
         states: dict[str, list[int] | None] = {}
@@ -176,7 +176,7 @@ class Campaign:
         return bool(absolute.stat().st_mode & 0o222)  # which root may ignore
 
     def for_scan(self, scan: str) -> "Campaign":
-        """Return the campaign with the configuration of one scan: overrides, files by pattern."""
+        """Return the campaign with the configuration of one scan: overrides and its own files."""
         if not self._has_own_options:
             return self
         if scan not in self._for_scans:
@@ -213,7 +213,7 @@ class Campaign:
         return {} if reading == self.config.reading() else {"own": reading}
 
     def raw_scan(self, scan: str) -> "RawScan":
-        """Return a scan as its steps read it; `partial`: it may have been selected by hand."""
+        """Return a scan as its steps read it; `partial`, as it may be incomplete but selected."""
         from tomopipe.scans.exchange import RawScan
 
         config = self.for_scan(scan).config
@@ -227,8 +227,8 @@ class Campaign:
     def correction_halo(self, row: Mapping[str, Any]) -> int | None:
         """Return the rows that corrections need around a block; None if there are no corrections.
 
-        `row` is the scan's row of the inventory; typical values replace energy, distance and pixel
-        size if neither it nor the config has them.
+        `row` is the scan's row of the inventory; without energy, distance or pixel size there and
+        in the configuration, typical values are used.
         """
         from tomopipe.prep.recipe import USUAL, expected_halo
 
@@ -243,7 +243,7 @@ class Campaign:
     ) -> dict[str, float]:
         """Return the CORs of valid scans of a series that are `select: no`.
 
-        The prediction of a scan whose raw file was replaced afterwards does not count.
+        Predictions do not count for scans in `replaced`, whose raw file changed afterwards.
         """
         cors_px: dict[str, float] = {}
         for scan in self._not_selected:
@@ -272,9 +272,9 @@ class Campaign:
         return [scan for scan, row in inventory.items() if self.is_selected(scan, row)]
 
     def needs_search(self, scan: str, row: Mapping[str, str]) -> bool:
-        """Tell whether runs make a sweep and a prediction of a scan, as its COR is unknown.
+        """Tell whether runs find the COR of a scan: it is not in the table, or always predicted.
 
-        `row` is its row of the inventory.
+        `row` is the scan's row of the inventory.
         """
         is_unknown = self.scans[scan].manual.px_on(int(row["n_cols"])) is None
         return is_unknown or self.config.predict_cor.when == "always"
@@ -326,8 +326,7 @@ def load_campaign(
 ) -> Campaign:
     """Read the campaign in `directory`, by default with the config.yaml in it.
 
-    A folder that has lost all its raw files is a TomopipeError; with `needs_raw` false, only those
-    found are scans.
+    With `needs_raw`, a folder that has lost all its raw files is a TomopipeError.
     """
     folder = Path(os.path.abspath(directory))
     path = config or folder / CONFIG
@@ -352,8 +351,7 @@ def make_campaign(
 ) -> Campaign:
     """Find the files and read the table of a campaign; errors name the config as `source`.
 
-    `only` are the paths of raw files that count; None: all, or in a watcher's run the complete
-    ones.
+    `only`: paths of the raw files that count; None: all, or in a watcher's run the complete ones.
     """
     only = complete_files(directory) if only is None else only
     result = find_scans(config, directory, only)
@@ -390,10 +388,10 @@ def make_campaign(
 def scans_of(
     campaign: Campaign, patterns: Iterable[str], among: Collection[str] | None = None
 ) -> list[str]:
-    """Return the scans, or those of `among`, that match patterns, each once and in their order.
+    """Return the scans, or names in `among`, that match patterns, each once, in their order.
 
     A pattern is a name, a raw file, or has wildcards (rock_*), with or without the ending.
-    Raises TomopipeError for a pattern that matches none.
+    TomopipeError for a pattern without a match.
     """
     among = campaign.scans if among is None else among
     files = {scan.abspath: name for name, scan in campaign.scans.items()}
@@ -422,7 +420,7 @@ def scan_of(
 def refuse_unknown(
     campaign: Campaign, names: Iterable[str], among: Collection[str] | None = None
 ) -> None:
-    """Raise if a name is none of the campaign's scans, or of those `among`."""
+    """Raise if a name is not a scan of the campaign, or not in `among`."""
     among = campaign.scans if among is None else among
     for name in names:
         if name not in among:
@@ -436,30 +434,30 @@ def _unmatched_overrides(
     config: Config, scans: Sequence[CampaignScan], files: Files[Path]
 ) -> tuple[list[str], list[str]]:
     """Describe overrides that name, without a pattern, missing scans; former ones separately."""
-    there = {"scans": {scan.name for scan in scans}, "series": {scan.series for scan in scans}}
-    named = [
+    present = {"scans": {scan.name for scan in scans}, "series": {scan.series for scan in scans}}
+    missing = [
         (f"overrides {number}: {key}: ", key, name)
         for number, override in enumerate(config.overrides, start=1)
-        for key, names in there.items()
+        for key, names in present.items()
         for name in getattr(override, key)
         if not glob.has_magic(name) and name not in names
     ]
-    rows = present_inventory(files.inventory) if named else {}
+    rows = present_inventory(files.inventory) if missing else {}
     series = {row["series"] for row in rows.values()}
     has_results = {
         "scans": lambda scan: scan in rows or files.of_scan(scan).is_dir(),
         "series": lambda name: name in series or files.fix_table(encode_series(name)).exists(),
     }
-    unknown, gone = list[str](), list[str]()
-    for where, key, name in named:
+    unknown, former = list[str](), list[str]()
+    for where, key, name in missing:
         if has_results[key](name):
-            gone.append(f"{where}{name} is no longer in the campaign")
+            former.append(f"{where}{name} is no longer in the campaign")
         else:
             unknown.append(
-                f"{where}there is no {name}{did_you_mean(name, there[key])}; expected a pattern, "
-                f"or one of those found: {some_of(sorted(there[key]), 4) or 'none'}"
+                f"{where}there is no {name}{did_you_mean(name, present[key])}; expected a pattern, "
+                f"or one of {some_of(sorted(present[key]), 4) or 'none'}"
             )
-    return unknown, gone
+    return unknown, former
 
 
 def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
@@ -470,23 +468,18 @@ def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
 def refuse_vanished(campaign: Campaign) -> None:
     """Raise if a folder has lost all raw files of the inventory, as when a disk is not mounted.
 
-    Otherwise CORs and the star file would lose its scans.
+    Else CORs and star file would lose its scans.
     """
     scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
-    gone = missing_folders(campaign.config, campaign.directory)
+    missing = missing_folders(campaign.config, campaign.directory)
     for folder in folders(campaign.config):
-        if folder not in gone and any(Path(path).is_relative_to(folder) for path in scans):
+        if folder not in missing and any(Path(path).is_relative_to(folder) for path in scans):
             continue
         table = campaign.files.inventory
         rows = read_inventory(table).values() if table.exists() else ()
         if n := sum(Path(row["path"]).is_relative_to(folder) for row in rows):
             raise TomopipeError(
-                f"{folder}: this folder has no raw files now, and the campaign has {n} "
-                f"scan{'s' * (n > 1)} of it. Mount it or move it back, and run again; if they "
+                f"{folder}: this folder has no raw files now, but the campaign has {n} "
+                f"scan{'s' * (n > 1)} of it. Mount it or move it back, and run again; if the files "
                 "are gone for good, or the pattern is wrong, correct campaign.scans."
             )
-
-
-def as_json(data: Any) -> str:
-    """Return one sorted line of JSON: parameters are compared as texts without names."""
-    return json.dumps(data, sort_keys=True)

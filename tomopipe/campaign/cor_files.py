@@ -19,8 +19,8 @@ from tomopipe.storage.shared import update_file
 
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+\s*,\d+\s*", re.ASCII)
 _READ = "Accepted: rot_cen.json, a CSV file Filename,COR, and sidecars."
-_PREDICTED = "predicted, which the next run finds again (--predicted imports them)"
-_FILLED = "filled or replaced in their series, which the next run does again"
+_PREDICTED = "predicted; the next run predicts them again (--predicted imports them)"
+_FILLED = "filled or replaced in their series; the next run does so again"
 _FOLDER = "an import of a folder"  # in RETIRED
 
 
@@ -37,16 +37,16 @@ class FileCors(NamedTuple):
 
     cors: dict[str, float]  # in unbinned pixels
     junk: dict[str, str]  # texts that are not a COR
-    passed_over: dict[str, str]  # why an entry is not taken
+    skipped: dict[str, str]  # entry to the reason
 
 
 def read_cors(paths: Iterable[Path], *, predicted: bool = False) -> FileCors:
     """Read the CORs of files: rot_cen.json, batch_cor_values.csv, or sidecars `<scan>.cor.json`.
 
-    JSON: an object, path of a scan to its COR as a number, as text, or as a list of one of them.
+    JSON: an object, path of a scan to its COR as a number, as text, or as a list of one of these.
     CSV: the columns Filename and COR. An empty text and null mean no COR. If several files have an
     entry, the last counts. A sidecar counts if its source is manual; with `predicted` also if its
-    source is a method, whose COR a run would find again.
+    source is a method, whose COR a run would predict again.
     """
     result = FileCors({}, {}, {})
     for path in paths:
@@ -62,18 +62,18 @@ def read_cors(paths: Iterable[Path], *, predicted: bool = False) -> FileCors:
 def _add_sidecar(path: Path, result: FileCors, *, predicted: bool) -> None:
     try:
         data = read_json(path, "a sidecar of tomopipe")
-    except TomopipeError as error:  # the others are fine
-        result.passed_over[str(path)] = f"damaged: {error}"
+    except TomopipeError as error:  # read the others
+        result.skipped[str(path)] = f"damaged: {error}"
         return
     scan, source, value = (data.get(key) for key in ("scan", "source", "cor_px"))
     if not isinstance(scan, str) or not isinstance(source, str):
-        result.passed_over[str(path)] = f"no sidecar of tomopipe: {path}"
+        result.skipped[str(path)] = f"no sidecar of tomopipe: {path}"
         return
     name = f"{path.parent}/{scan}"
     cor = CorText(value if isinstance(value, str) else json.dumps(value))
     is_predicted = source in ("ai", "auto")
     if source != "manual" and not (is_predicted and predicted):
-        result.passed_over[name] = _PREDICTED if is_predicted else _FILLED
+        result.skipped[name] = _PREDICTED if is_predicted else _FILLED
     elif cor.px is None:
         result.junk[name] = shown(cor.text)
     else:
@@ -81,7 +81,7 @@ def _add_sidecar(path: Path, result: FileCors, *, predicted: bool) -> None:
 
 
 def describe_junk(junk: Mapping[str, str]) -> str:
-    """Name the entries that are not CORs, with the remedy."""
+    """Return a message with the entries that are not CORs, and the remedy."""
     lines = "\n".join(f"  {name}: {text}" for name, text in junk.items())
     expected = "expected one number per scan, such as 1024.50; got"
     return f"{expected}\n{lines}\nCorrect or remove these entries."
@@ -114,7 +114,7 @@ def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
 
 
 def is_rot_cen_of(cors: Mapping[str, Mapping[str, Any]], content: Mapping[str, Any]) -> bool:
-    """Tell whether a rot_cen.json has the CORs of a cor.json, whatever folder it gives."""
+    """Tell whether a rot_cen.json has the CORs of a cor.json, in any folder."""
     texts = {scan: format_cor(entry["cor_px"]) for scan, entry in cors.items()}
     values = set(texts.values())
 
@@ -126,10 +126,10 @@ def is_rot_cen_of(cors: Mapping[str, Mapping[str, Any]], content: Mapping[str, A
 
 
 def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
-    """Put CORs into TomoGUI's rot_cen.json, made if necessary; return the other entries.
+    """Write CORs into TomoGUI's rot_cen.json, new or existing; return its other entries.
 
-    `cors` are by absolute path of each scan, in unbinned pixels. A file of another form is not
-    changed, and raises TomopipeError.
+    `cors` are by absolute path of each scan, in unbinned pixels. A file of another form is left
+    unchanged: TomopipeError.
     """
     others: list[str] = []
 
@@ -149,10 +149,9 @@ def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> li
 
 
 def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
-    """Put CORs into TomoGUI's batch_cor_values.csv, as `merge_rot_cen` does.
+    """Write CORs into TomoGUI's batch_cor_values.csv, as `merge_rot_cen`.
 
-    The file has names without folders: two files of one name with different CORs raise
-    TomopipeError.
+    It has names without folders: two files of one name with different CORs raise TomopipeError.
     """
     new: dict[str, str] = {}
     for name, cor_px in sorted(cors.items()):
@@ -169,7 +168,7 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
         rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True))
         rows = rows if text.strip() else [["Filename", "COR"]]
         at_name, at_cor = _csv_columns(rows[0], path)
-        left, others[:] = dict(sorted(new.items())), []
+        missing, others[:] = dict(sorted(new.items())), []
         n_cells = len(rows[0])
         for row in rows[1:]:
             name = row[at_name] if len(row) > at_name else ""
@@ -177,10 +176,10 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
                 row.extend([""] * (n_cells - len(row)))
                 # a decimal comma made an extra cell
                 row[at_cor : at_cor + 1 + len(row) - n_cells] = [new[name]]
-                left.pop(name, None)
+                missing.pop(name, None)
             elif name:
                 others.append(name)
-        for name, cor in left.items():
+        for name, cor in missing.items():
             cells = {at_name: name, at_cor: cor}
             rows.append([cells.get(column, "") for column in range(n_cells)])
         stream = io.StringIO(newline="")
@@ -193,12 +192,12 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
 
 
 def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
-    """Find the scan that each entry means: by its path, else by its file name if unique.
+    """Find the scan of each entry: by its path, else by its file name if that is unique.
 
-    `entries` are paths or file names, as another program wrote them; `scans` gives the absolute
-    path of each scan's file. An entry that names a file of the campaign by its path wins over one
-    of the same file name in another folder, which is then unmatched. Entries with different CORs
-    for one scan are ambiguous.
+    `entries` are paths or file names of another program; `scans` gives the absolute path of each
+    scan's file. An entry with the path of a file of the campaign takes precedence over one with the
+    same file name in another folder, which is then unmatched. Entries with different CORs for one
+    scan are ambiguous.
     """
     by_path = grouped((os.path.normpath(path), scan) for scan, path in scans.items())
     by_bare_path = grouped((_bare(path), scan) for path, item in by_path.items() for scan in item)
@@ -234,7 +233,7 @@ def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
 
 
 def _by_name(entry: str, by_name: Mapping[str, list[str]]) -> list[str]:
-    """Return the scans of this file name, first with its ending: `a_1.5` may be a whole name."""
+    """Return the scans of a file name, with its ending if any: `a_1.5` may be a whole name."""
     name = _file_name(entry)
     return sorted(by_name.get(name) or by_name.get(_bare(name), []))
 
@@ -295,7 +294,7 @@ def _csv_entries(text: str, path: str | os.PathLike[str]) -> list[tuple[str, str
 def _cor_cell(row: list[str], at_cor: int, n_cells: int) -> str:
     """Return the cell of the COR, with the next ones if they may be its decimals.
 
-    A decimal comma makes one more cell, and 1024,5 must not be read as 1024.
+    A decimal comma adds a cell, and 1024,5 must not be read as 1024.
     """
     two = ",".join(row[at_cor : at_cor + 2])
     if len(row) <= n_cells and _DECIMAL_COMMA.fullmatch(two):

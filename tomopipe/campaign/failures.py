@@ -1,8 +1,8 @@
 """Records of jobs that failed finally, so that the next run continues without their scans.
 
 A record is results/failed/<step>/<scan>.json; it counts only while size and time of the raw file
-are unchanged. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs. A
-stack that its scan is to blame for says so itself (`failed_stack`).
+are unchanged. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs, and
+export_stack writes an error of the scan as its result (`failed_stack`).
 """
 
 import os
@@ -29,24 +29,23 @@ if TYPE_CHECKING:
 STEPS = ("try_recon", "predict_cor")
 Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 Why = Callable[[str, str], str]
-"""Says why the next run makes a result of a step, and a scan or stack, again; "" if it does not."""
+"""Returns why the next run makes the result of a step and a scan or stack again, or ""."""
 OF_SCANS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
 _MAY_BE_ERRORS = ("predict_cor", "export_stack")
-_TAIL_LINES = 25
 
 
 def all_right(_step: str, _key: str) -> str:
-    """Say nothing against any result."""
+    """Return "": no result is made again."""
     return ""
 
 
 def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, JobStatus]:
-    """Return the failures that still count, by scan; `files`: size and time of raw files now."""
+    """Return the failures that still count, by scan; `files`: size and time of raw files."""
     failures, paths_of = {}, Files(results)
     for step in STEPS:
         for path in sorted(paths_of.failure(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
-            # an unreadable record forgets the failure: the job is tried again
+            # without a readable record the job is tried again
             record = json_or(path, {})
             if record and (record.get("bytes"), record.get("mtime_ns")) == files.get(scan):
                 failures[scan] = JobStatus(step, scan, "failed", error=text(record.get("reason")))
@@ -58,7 +57,7 @@ def record_failures(
 ) -> list[JobStatus]:
     """Record every job that started after `since` (Unix seconds), did not end and left no output.
 
-    Of several that were killed together, in one SLURM job, none: nobody knows whose fault it was.
+    Jobs that were killed together, in one SLURM job, are not recorded: any of them may be to blame.
     `files`: size and modification time (ns) of each scan's raw file. Returns the new records.
     """
     paths_of = Files(results)
@@ -87,8 +86,8 @@ def record_failures(
 def record_end(log: str, error: str, slurm_job: str, *, is_killed: bool) -> None:
     """Write into the status of a job how a cluster ended it.
 
-    One that has not begun in this run has failed, and a log of before is removed. Into that of one
-    at work it is written only if SLURM has killed it: else it writes its end itself, perhaps now.
+    A job that has not begun in this run has failed, and its earlier log is removed. For a running
+    job this is written only if SLURM has killed it: else the job writes its end itself.
     """
     path, now_s = Path(log), time.time()
     if path.parts[-3:-2] != (LOGS.folder,):
@@ -103,7 +102,7 @@ def record_end(log: str, error: str, slurm_job: str, *, is_killed: bool) -> None
 
 
 def plain_error(text: str, step: str) -> str:
-    """Return an error as a job noted it, without the step; of old records without our class."""
+    """Return the error of a job without the step, and in old records without our class."""
     return re.sub(rf"^((Tomopipe|Scan|Device)Error: )?({step}: )?", "", text)
 
 
@@ -122,7 +121,7 @@ def is_made(files: Files[Path], step: str, key: str) -> bool:
     """Tell whether a result, or the inventory, exists; a volume counts in any format."""
     results_of = {
         "inventory": [files.inventory],
-        "try_recon": [files.sweep(key)],  # the last that it writes
+        "try_recon": [files.sweep(key)],  # the last file that it writes
         "predict_cor": [files.prediction(key)],
         "full_recon": [files.volume(key, output) for output in VOLUMES],
         "stitch": [files.stitched(key, output) for output in VOLUMES],
@@ -132,18 +131,17 @@ def is_made(files: Files[Path], step: str, key: str) -> bool:
 
 
 def failed_stack(files: Files[str], scan: str) -> str:
-    """Say why the job of a scan left no stack for RELION; "" if it did, or has not run."""
-    with suppress(FileNotFoundError):  # one that is temporary
+    """Return why the job of a scan left no stack for RELION; "" if it did, or has not run."""
+    with suppress(FileNotFoundError):  # it is temporary
         if os.stat(files.stack(scan)).st_size:
             return ""
     return text(json_or(files.stack_meta(scan), {}).get("failed"))
 
 
 def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> list[str]:
-    """Forget records, failed predictions and stacks, so that the next run tries these scans again.
+    """Remove records, failed predictions and stacks: the next run tries these scans again.
 
-    A COR that somebody wrote into center_of_rotation.txt stays. Returns the scans that had such a
-    record.
+    A COR that a person wrote into center_of_rotation.txt stays. Returns the scans with such files.
     """
     forgotten, paths_of = [], Files(results)
     for scan in scans:
@@ -168,29 +166,29 @@ def present_jobs(
     why: Why,
     read: Callable[[Path], Mapping[str, Any] | None] = lambda path: json_or(path, {}),
 ) -> list[JobStatus]:
-    """Return the jobs as they count now; those that are not done with the end of their log.
+    """Return the jobs by their present results, with the end of the log of those that are not done.
 
-    One that was killed and recorded has failed, and one whose result is an error; one that failed
-    to replace a result which is as wanted is done, without a time. Failures of scans and stacks
-    that are not asked for are left out, and those of the search for a COR that the campaign table
-    has. `read` reads the status files.
+    A job that was killed and recorded has failed, and so has one whose result is an error. A job
+    that failed to replace an up-to-date result is done, without a time. Failures of scans and
+    stacks that are not selected are omitted, and those of COR finding if the campaign table has the
+    COR. `read` reads the status files.
     """
-    not_asked, selected, result = set[tuple[str, str]](), list[str](), []
+    omitted, selected, result = set[tuple[str, str]](), list[str](), []
     with suppress(OSError, TomopipeError):
         rows = read_inventory(campaign.files.inventory)
         selected = campaign.selected_scans(rows)
         with_cor = [scan for scan in selected if not campaign.needs_search(scan, rows[scan])]
-        not_asked = {*product(OF_SCANS, {*rows} - {*selected}), *product(STEPS, with_cor)}
-    # results that may be errors also where nobody has the status of their job any more
+        omitted = {*product(OF_SCANS, {*rows} - {*selected}), *product(STEPS, with_cor)}
+    # results may be errors even if the status of their job was removed
     jobs = {key: JobStatus(*key, "") for key in product(_MAY_BE_ERRORS, selected)}
     for job in (*read_jobs(campaign.logs.status_folder, read), *campaign.failures.values()):
         jobs[job.step, job.key] = job
     for (step, key), job in jobs.items():
-        has_failed, is_asked = job.state in ("failed", "lost"), (step, key) not in not_asked
+        has_failed, is_selected = job.state in ("failed", "lost"), (step, key) not in omitted
         is_gone = step == "stitch" and key not in campaign.config.stitch.stacks
-        if has_failed and (is_gone or not is_asked):  # nobody misses it
+        if has_failed and (is_gone or not is_selected):  # its result is not needed
             continue
-        is_done = job.state in ("done", "") and is_asked
+        is_done = job.state in ("done", "") and is_selected
         if is_done and (error := _error_in_result(campaign, job)):
             result.append(with_log(replace(job, state="failed", error=error), campaign.logs))
         elif has_failed and is_made(campaign.files, step, key) and not why(step, key):
@@ -201,10 +199,10 @@ def present_jobs(
 
 
 def with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
-    """Return a job that is not done with the end of its log, its error if there is no other."""
+    """Return a job with the end of its log if it is not done, and with the last line as error."""
     if job.state == "done":
         return job
-    tail, error = end_of(logs.log(job.step, job.key), _TAIL_LINES), plain_error(job.error, job.step)
+    tail, error = end_of(logs.log(job.step, job.key)), plain_error(job.error, job.step)
     if job.state == "failed" and not error:
         last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
         error = last or "the job ended without a result"
@@ -212,7 +210,7 @@ def with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
 
 
 def _error_in_result(campaign: "Campaign", job: JobStatus) -> str:
-    """Return the error that a job wrote as its result; "" if none, or a COR by hand replaces it."""
+    """Return the error that a job wrote as its result; "" if none, or if a COR was set by hand."""
     files, scan = campaign.files, job.key
     if job.step == "export_stack":
         return failed_stack(campaign.paths, scan) if campaign.makes_star else ""
@@ -220,7 +218,7 @@ def _error_in_result(campaign: "Campaign", job: JobStatus) -> str:
         return ""
     path, content = campaign.paths.prediction(scan), {}
     with suppress(OSError), open(path, "rb") as stream:
-        if b'"failed"' in stream.read():  # in few: parsing takes longer
+        if b'"failed"' in stream.read():  # rare; parsing all files takes longer
             content = json_or(path, {})
     if content.get("verdict") != "failed":
         return ""

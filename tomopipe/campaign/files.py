@@ -1,8 +1,8 @@
-"""Paths of all files in a campaign folder; no other module spells them.
+"""Paths of all files in a campaign folder, which are defined in no other module.
 
-Exceptions are names given by others (Snakemake's folder, which the modules know that read it; a
-Snakefile or profile outside the campaign; TomoGUI's folders of results), and the cache of kernels
-in `tomopipe.recon.jit`.
+Exceptions are the names of other programs (files in Snakemake's folder; a Snakefile or profile
+outside the campaign; TomoGUI's folders of results), and the cache of kernels in
+`tomopipe.recon.jit`.
 """
 
 import os
@@ -22,7 +22,7 @@ from tomopipe.paths import workflow_folder
 
 
 include: str(workflow_folder() / "Snakefile")
-"""  # of earlier versions
+"""  # as earlier versions wrote it
 SNAKEMAKE = ".snakemake"  # Snakemake's own folder
 COR_TABLE, ROT_CEN = "cor.json", "rot_cen.json"
 
@@ -50,7 +50,7 @@ P = TypeVar("P", str, Path)
 
 @dataclass(frozen=True)
 class _Folder(Generic[P]):
-    """A folder given as text or as Path; its paths have the same type (rules need text)."""
+    """A folder, as text (for rules) or as Path; its paths have the same type."""
 
     folder: P
 
@@ -208,5 +208,5 @@ def _is_campaign(config: Path) -> bool:
 
 
 def names_no_target(path: Path) -> bool:
-    """Return whether a Snakefile was written by an earlier version, and not changed."""
+    """Tell whether a Snakefile is that of an earlier version, unchanged."""
     return path.is_file() and path.read_bytes() == _OLD_SNAKEFILE.encode()

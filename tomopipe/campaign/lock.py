@@ -1,7 +1,7 @@
 """The lock of a campaign, logs/run.lock: one run at a time, or one watcher with its runs.
 
 It names the process that holds it and never expires. The next run takes it over if that process is
-proven dead on this host; for another host there is `tomopipe run --take-over`.
+proven dead on this host; with `tomopipe run --take-over` also from another host.
 """
 
 import json
@@ -40,10 +40,11 @@ class Run:
     # start time of the process, which distinguishes a later one of the same number; "" if unknown
     born: str
     machine: str  # its kernel and process namespace
-    # where its lock is: a lock that was copied with the campaign has no effect
+    # folder of its lock: a lock that was copied with the campaign has no effect
     folder: str
     inode: int
-    # paths of Snakemake's text, and of what `tomopipe.run.progress` reads; "" of a bare snakemake
+    # paths of Snakemake's output, and of the events for `tomopipe.run.progress`; "" if Snakemake
+    # was not started by tomopipe
     log: str = ""
     events: str = ""
     # process of the watcher, if there is one
@@ -58,7 +59,7 @@ class Run:
 
 
 def new_run(directory: Path, **more: Any) -> Run:
-    """Return a run of this process, which holds no lock yet."""
+    """Return a new run of this process, without a lock yet."""
     folder = directory / LOGS.folder
     folder.mkdir(parents=True, exist_ok=True)
     process = named(os.getpid()) | in_folder(folder) | {"user": user_name()}
@@ -88,7 +89,7 @@ def under_way(directory: Path) -> Run | None:
 
 
 def _is_alive(run: Run) -> bool | None:
-    """Tell whether a run is alive, or its watcher, which is about to go on; None: unknown."""
+    """Tell whether a run is alive, or its watcher, which starts the next run; None: unknown."""
     states = {is_alive(process) for process in (asdict(run), run.watcher) if process}
     return True if True in states else None if None in states else False
 
@@ -105,7 +106,7 @@ def take(directory: Path, run: Run, *, take_over: bool = False) -> Run:
     `take_over`: also from a run of another host that may be alive.
     """
     path = directory / LOGS.lock
-    with locked(path):  # only one of several takes it over
+    with locked(path):  # only one process takes it over
         if other := read(directory):
             alive = _is_alive(other)
             if alive or (alive is None and not take_over):
@@ -136,7 +137,7 @@ def enter(directory: Path) -> Run:
 
 @contextmanager
 def held(directory: Path, run: Run, *, beat_s: float = 30.0) -> Iterator[None]:
-    """Touch the lock of a run while it lives; release it at the end unless a watcher goes on."""
+    """Touch the lock of a run regularly; release it at the end unless a watcher continues."""
 
     def beat() -> None:
         if is_held(directory, run):
@@ -175,11 +176,11 @@ def complete_files(directory: Path) -> frozenset[str] | None:
 
 
 def _put(path: Path, run: Run) -> None:
-    """Write the lock, which `locked` holds, whole: on a full disk it stays as it is."""
-    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    """Write the lock, which `locked` holds, atomically: on a full disk it stays unchanged."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     with room_for(path):
-        make_lock(aside, json.dumps(asdict(run)).encode())
-    aside.replace(path)
+        make_lock(temporary, json.dumps(asdict(run)).encode())
+    temporary.replace(path)
 
 
 def _refuse_lost(directory: Path, run_id: str) -> Run:
@@ -188,18 +189,18 @@ def _refuse_lost(directory: Path, run_id: str) -> Run:
     if run is None or run.id != run_id:
         path = directory / LOGS.lock
         why = f"a newer run has begun ({run})" if run else "the lock was removed"
-        raise RunEndedError(f"{path}: {why}, so this one ends.")
+        raise RunEndedError(f"{path}: {why}; this run ends.")
     return run
 
 
 def _refusal(path: Path, run: Run) -> str:
-    says = f"a run of this campaign is under way: {run}"
-    ends = "`tomopipe status` shows it, `tomopipe stop` ends it"
+    text = f"a run of this campaign is under way: {run}"
+    commands = "`tomopipe status` shows it, `tomopipe stop` ends it"
     if _is_alive(run) is not None:
-        return f"{says}; {ends}."
+        return f"{text}; {commands}."
     with suppress(OSError):
-        says += f", last sign of life {time.time() - path.stat().st_mtime:.0f} s ago"
+        text += f", last sign of life {time.time() - path.stat().st_mtime:.0f} s ago"
     return (
-        f"{says}; {ends} there, and if it is dead `tomopipe run --take-over` goes on (a bare "
-        f"snakemake once {path} is removed)."
+        f"{text}; {commands} there. If it is dead, type tomopipe run --take-over (for snakemake "
+        f"alone, remove {path})."
     )

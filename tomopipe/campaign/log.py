@@ -1,4 +1,4 @@
-"""Log and status file of a job: written while it runs, and read by everybody else."""
+"""Log and status file of a job: written by the job, and read by all other processes."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ STEP_ORDER = (
     *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
     *("stitch", "sidecar", "export_stack", "export_star", "report"),
 )
-_TAIL_BYTES = 8192
+_TAIL_BYTES, _TAIL_LINES = 8192, 25
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except TomopipeError as error:
-        root.error("this job failed: %s", error)  # which says all
+        root.error("this job failed: %s", error)  # no traceback is needed
         raise
     except Exception:
         root.exception("this job failed")
@@ -84,7 +84,7 @@ def status_path(log: str | os.PathLike[str]) -> Path:
 
 
 def status_in_run(log: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the status of a job as it stands in this run; {} before its first attempt."""
+    """Return the status of a job in this run; {} before its first attempt."""
     status, run = json_or(status_path(log), {}), os.environ.get(run_folder.VARIABLE)
     return status if run and status.get("run") == run else {}
 
@@ -98,9 +98,9 @@ def _has_made(log: str | os.PathLike[str], outputs: Iterable[str]) -> bool:
 
 
 def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
-    """Return the error of an earlier attempt of a job in this run that no attempt can avoid.
+    """Return the error of an earlier attempt of a job in this run if no attempt can avoid it.
 
-    None after a kill, or for want of memory, disk or a file.
+    None after a kill, or if memory, disk space or a file was missing.
     """
     status = status_in_run(log)
     errors = {each.__name__: each for each in (ScanError, TomopipeError)}
@@ -113,14 +113,14 @@ def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
 def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Run one job: log to `log`, and write its start, heartbeat and end beside it.
 
-    It fails at once if one of its `outputs` is write-protected, or its folder is. A job that SLURM
-    requeued after it made its `outputs` exits well, and one that Snakemake tries again although it
-    failed on its data fails as before: both compute nothing.
+    It fails at once if one of its `outputs`, or its folder, is write-protected. A job that SLURM
+    requeued after it made its `outputs` ends with success, and one that failed on its data and is
+    tried again by Snakemake fails as before: both compute nothing.
 
     A job that is killed leaves a status with a start and no end, by which `onerror` recognises it.
     `state` is running, done or failed; times are Unix seconds. While the job runs, `heartbeat` is
-    at most `HEARTBEAT_S` old: if it is much older, or the folder of its `run` is gone, the job is
-    lost.
+    at most `HEARTBEAT_S` old: if it is much older, or the folder of its `run` has been removed, the
+    job is lost.
 
     Yields a dict whose entries are added to the status at the end.
     """
@@ -141,7 +141,7 @@ def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[di
     _write(status | {"heartbeat": status["start"]}, path)
 
     def beat() -> None:
-        # a full disk or a file server away for a minute must not end the job
+        # a full disk, or a file server without answer for a minute, must not end the job
         with suppress(OSError, RunEndedError):
             _write(status | {"heartbeat": time.time()}, path)
 
@@ -162,8 +162,8 @@ def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[di
 
 
 def _write(status: dict[str, Any], path: Path) -> None:
-    """Write atomically, but without a flush to disk: a power cut may lose a status."""
-    run_folder.current()  # raises once the run has ended: then the status is that of a newer one
+    """Write a status atomically, without a flush to disk: a power cut may lose it."""
+    run_folder.current()  # raises once the run has ended: the status may be that of a newer run
     with room_for(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:200])
@@ -181,8 +181,8 @@ class JobStatus:
     # step, and the scan, series or campaign
     step: str
     key: str
-    # running, done, failed, or lost: it has not written its end, and gives no heartbeat, its run is
-    # over, or SLURM has ended it
+    # running, done, failed, or lost: without an end, while its heartbeat is old, its run is over,
+    # or SLURM has ended it
     state: str
     # begin, end, last heartbeat
     start_s: float = 0.0
@@ -192,7 +192,7 @@ class JobStatus:
     host: str = ""
     slurm_job: str = ""
     error: str = ""  # why it failed, or how SLURM ended it
-    warning: str = ""  # about what it made
+    warning: str = ""  # about its result
     log_tail: str = ""  # end of its log, for jobs that are not done, as `present_jobs` reads it
 
     @property
@@ -212,7 +212,7 @@ def position(step: str) -> int:
 
 
 def read_job(path: Path) -> JobStatus | None:
-    """Read a status file; None if it is missing, being replaced just now, or foreign."""
+    """Read a status file; None if it is missing, being replaced, or foreign."""
     return _parse(path, json_or(path, {}))
 
 
@@ -230,7 +230,7 @@ def read_jobs(
 def _parse(
     path: Path, data: Mapping[str, Any], in_copy: Callable[[], bool] = lambda: False
 ) -> JobStatus | None:
-    """Return what a status file says, from its content; None if that has no start."""
+    """Return the status in the content of a file; None if it has no start."""
     start_s, state = number(data.get("start")), text(data.get("state"))
     if start_s is None:
         return None
@@ -254,7 +254,7 @@ def _parse(
     )
 
 
-def end_of(log: Path, n_lines: int) -> str:
+def end_of(log: Path) -> str:
     """Read the last lines of a log, without reading the rest of it; "" if it cannot be read."""
     try:
         with open(log, "rb") as stream:
@@ -263,4 +263,4 @@ def end_of(log: Path, n_lines: int) -> str:
             lines = stream.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    return "\n".join(lines[-n_lines:])
+    return "\n".join(lines[-_TAIL_LINES:])

@@ -21,8 +21,7 @@ from tomopipe.cor.cor_value import NO_TEXT, CorText
 from tomopipe.errors import TomopipeError, grouped
 from tomopipe.scans.formats import RAW_ENDINGS
 
-# Leaves room for the longest ending of our files (file names have at most 255 bytes).
-MAX_NAME_BYTES = 230
+MAX_NAME_BYTES = 230  # of the 255 bytes of a file name, leaving room for our longest ending
 _COPIES = (".part", ".partial", ".filepart", ".tmp", ".temp", ".done", "~")
 # Complete scans of a series differ at most by a few dropped frames in thousands; two scans aborted
 # at random times are rarely this close.
@@ -59,8 +58,8 @@ def find_scans(
 ) -> list[CampaignScan]:
     """Find the raw files of a campaign, with series and index from their names.
 
-    A name shared by two files, or impossible as a file name, is refused: `refused` says why. `only`
-    are the paths that count (None: all).
+    A name of two files, or one that cannot be a file name, is refused, with the reason in
+    `refused`. `only` are the paths that count (None: all).
     """
     scans: dict[tuple[str, str], CampaignScan] = {}
     for pattern, prefix in _entries(config):
@@ -69,9 +68,9 @@ def find_scans(
             if only is not None and path not in only:
                 continue
             name = prefix + scan_stem(path, directory)
-            place = os.path.abspath(os.path.join(directory, path)), name
-            if place not in scans:  # raw/a.h5 and ./raw/a.h5 are the same file
-                scans[place] = _scan(path, name, config, directory)
+            key = os.path.abspath(os.path.join(directory, path)), name
+            if key not in scans:  # raw/a.h5 and ./raw/a.h5 are the same file
+                scans[key] = _scan(path, name, config, directory)
     everything = _apart(list(scans.values()), _patterns(config))
     names = grouped((scan.name, scan) for scan in everything)
     return [
@@ -83,7 +82,7 @@ def find_scans(
 def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
     """Return the raw files that the patterns match now, and missing folders of patterns.
 
-    Copies under way are skipped: names that begin with a dot, or end as programs mark them.
+    Unfinished copies are skipped: names that begin with a dot, or have the ending of one.
     """
     matches = (path for pattern in _patterns(config) for path in _expand(pattern, directory))
     paths = dict.fromkeys(path.rstrip("/") for path in matches)
@@ -115,9 +114,9 @@ def _patterns(config: Config) -> list[str]:
 
 
 def path_problems(config: Config, directory: Path) -> list[str]:
-    """Describe problems of the entries of campaign.scans, a sentence each.
+    """Describe problems of the entries of campaign.scans, one sentence each.
 
-    Entries that match nothing, folders that cannot be read, and files that are several scans.
+    Entries without a match, folders that cannot be read, and files that are several scans.
     """
     problems = []
     uses: list[tuple[str, str]] = []  # path of a file, name of the scan
@@ -132,28 +131,28 @@ def path_problems(config: Config, directory: Path) -> list[str]:
         for path in result:
             name = prefix + scan_stem(path.rstrip("/"), directory)
             uses.append((os.path.abspath(directory / path), name))
-    for place, names in grouped(dict.fromkeys(uses)).items():
+    for file, names in grouped(dict.fromkeys(uses)).items():
         if len(names) > 1:
-            problems.append(f"{place} is {len(names)} scans: {', '.join(names)}; name it once")
+            problems.append(f"{file} is {len(names)} scans: {', '.join(names)}; list it once")
     return problems
 
 
 def unread_folders(config: Config, directory: Path) -> list[str]:
-    """Name the folders of campaign.scans that this user cannot read, a sentence each."""
+    """Describe the folders of campaign.scans that this user cannot read, one sentence each."""
     return [text for pattern, _ in _entries(config) for text in _unreadable(pattern, directory)]
 
 
 def _unreadable(pattern: str, directory: Path) -> list[str]:
     return [
-        f"{path}: this folder cannot be read, so no file in it can match {pattern}: give "
-        "yourself the right to read and enter it"
+        f"{path}: this folder cannot be read, so no file in it can match {pattern}; get the right "
+        "to read and enter it"
         for path in _folders(os.path.expanduser(pattern), directory)
         if not os.access(path, os.R_OK | os.X_OK)
     ]
 
 
 def _folders(pattern: str, directory: Path) -> list[Path]:
-    """List the folders in which files of a pattern are searched, as far as they are readable."""
+    """List the folders in which the files of a pattern are searched, as far as readable."""
     result, parts = [directory], Path(os.path.dirname(pattern.rstrip("/"))).parts
     for number, part in enumerate(parts):
         above = os.path.join(*parts[: number + 1])
@@ -165,7 +164,7 @@ def _folders(pattern: str, directory: Path) -> list[Path]:
 
 
 def why_no_match(pattern: str, directory: Path) -> str:
-    """Name the missing folder, if that is why a pattern matches nothing, else the campaign's."""
+    """Return the end of a sentence: the missing folder of a pattern, else the campaign folder."""
     folder = directory
     for part in Path(fixed_folder(pattern)).parts:
         folder /= part
@@ -188,7 +187,7 @@ def matches(pattern: str, directory: Path) -> list[str]:
 
 
 def _apart(scans: list[CampaignScan], patterns: list[str]) -> list[CampaignScan]:
-    """Distinguish series of several folders."""
+    """Give the series of several folders different keys."""
     folders = {os.path.dirname(pattern.rstrip("/")) for pattern in patterns}
     if len(folders) == 1 and not glob.has_magic(*folders):
         return scans
@@ -227,14 +226,14 @@ def scan_stem(path: str, directory: Path) -> str:
 
 
 def _refusal(name: str, path: str, series: str) -> str:
-    """Say why a name is impossible as a wildcard or in file names; "" if it is not."""
+    """Return why a name cannot be a wildcard or part of file names; "" if it can."""
     try:
         n_bytes = len(name.encode())
         path.encode()
     except UnicodeEncodeError:
         return "the name is not valid UTF-8; rename the file"
-    unseen = sorted({c for c in name if category(c) in ("Cc", "Zl", "Zp")})
-    if bad := [*unseen, *not_carried(name)]:
+    invisible = sorted({c for c in name if category(c) in ("Cc", "Zl", "Zp")})
+    if bad := [*invisible, *not_carried(name)]:
         shown = ", ".join(map(repr, bad))
         return f"the name contains {shown}, which a workflow cannot handle; rename the file"
     if tail := endless_tail(name) or endless_tail(encode_series(series)):
@@ -250,20 +249,20 @@ def _refusal(name: str, path: str, series: str) -> str:
 
 
 def _twice(scan: CampaignScan, alike: list[CampaignScan]) -> str:
-    """Name the other scans of the same name; "" for a scan that is refused already."""
+    """Return a sentence on other scans of the same name; "" if none, or already refused."""
     if scan.refused or len(alike) < 2:
         return ""
     others = ", ".join(other.path for other in alike if other is not scan)
     if len({os.path.realpath(other.abspath) for other in alike}) == 1:
-        return f"one file twice, by links: also {others}; name it once"
+        return f"one file twice, by links: also {others}; list it once"
     return f"two files with one name: also {others}; rename one, or give the entry a prefix"
 
 
 def split_name(stem: str, pattern: str) -> tuple[str, int]:
     """Split the name of a scan into series and index, by the pattern's groups 1 and 2.
 
-    Where the pattern does not match, the series is the whole stem and the index 0. The groups are
-    those of the TomoGUI manual, "COR Management".
+    If the pattern does not match, the series is the whole stem and the index 0. The groups are as
+    in the TomoGUI manual, "COR Management".
     """
     match = re.search(pattern, stem)
     if match is None:
@@ -288,8 +287,8 @@ def fixed_folder(pattern: str) -> str:
 def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
     """Return the folders of patterns, each up to a wildcard, with a unique prefix.
 
-    In the order of the config: "" for the first folder, for each further one the shortest end of
-    its path that no earlier one has, so that a folder added at the end renames no series.
+    In the order of the config: "" for the first folder, for each other one the shortest end of its
+    path that no earlier one has: a folder added at the end renames no series.
     """
     prefixes: dict[str, str] = {}
     used: set[str] = set()
@@ -324,8 +323,8 @@ def folder_prefix(folder: str, prefixes: Mapping[str, str]) -> str:
 def encode_series(key: str) -> str:
     """Turn the key of a series, any text, into a file name, one to one.
 
-    The percent-encoded key of at most 200 bytes; `_` for the empty key (a series that is named `_`
-    becomes `%5F`). Longer ones end in `@` and a hash; others have no `@`.
+    The percent-encoded key of at most 200 bytes; `_` for the empty key (a series named `_` becomes
+    `%5F`). Longer ones end in `@` and a hash; others have no `@`.
     """
     if key in ("", "_"):
         return "%5F" if key else "_"
@@ -350,8 +349,7 @@ def reference_size(sizes: Iterable[float]) -> float:
     majority of aborted scans, or a few long scans of another protocol in a large series. If no size
     is that frequent, two scans suffice; if no two agree, the largest is used, as aborted scans are
     never larger. Sizes alone cannot identify one complete scan among several aborted at the same
-    frame; the caller leaves out scans known to be aborted. Sizes must be positive; 0 if there are
-    none.
+    frame; the caller omits scans known to be aborted. Sizes must be positive; 0 without sizes.
     """
     descending = sorted((float(size) for size in sizes if size > 0), reverse=True)
     if not descending:
@@ -368,9 +366,9 @@ def undersized(
 ) -> bool:
     """Tell whether a scan looks aborted in comparison with its series.
 
-    It then has few projections, and they do not cover the angles that a slice needs. One alone is
-    not enough: a coarse scan over 180 degrees is complete, and so is one over fewer degrees with as
-    many projections as the others. Rows, columns and pixel type are not considered.
+    That is, if it has few projections, and they do not cover the angles that a slice needs. Both
+    are necessary: a coarse scan over 180 degrees is complete, and so is one over fewer degrees with
+    as many projections as the others. Rows, columns and pixel type are not considered.
 
     `covered_deg` is the range of its angles, the last step included; None: there are no angles.
     `reference` is from `reference_size`; `min_fraction`, 0 to 1, is the least accepted fraction of

@@ -1,4 +1,4 @@
-"""Properties of the whole set for RELION: one binning, and which scans are wide."""
+"""Properties of the whole set for RELION: its binning, and options that differ between scans."""
 
 import json
 import os
@@ -27,11 +27,11 @@ def campaign_binning(campaign: "Campaign") -> dict[str, Any] | None:
 
     The binning is decided once, when the first stack is made: the smallest that keeps the stacks of
     all scans with a COR under `max_stack_gb`; a later scan may need a larger one. All jobs of a run
-    find the same number from the same two tables. It is decided again when an option changes that
-    remakes all stacks.
+    get the same number from the same two tables. It is decided again if an option changes by which
+    all stacks are made again.
 
-    Returns `binning`, `options` it was decided for and the number of `scans` it was decided from;
-    None if the binning is configured, or a table is missing.
+    Returns `binning`, and the `options` and the number of `scans` from which it was decided; None
+    if the binning is configured, or a table is missing.
     """
     if campaign.config.export_star.binning != "auto":
         return None
@@ -67,7 +67,7 @@ def binning_options(campaign: "Campaign") -> dict[str, Any]:
 
 
 def star_options(campaign: "Campaign", scans: Collection[str]) -> dict[str, Any]:
-    """Return the options of `tomopipe.steps.export_star` for a set, and scans that differ."""
+    """Return the options of `tomopipe.steps.export_star` for a set, with scans that differ."""
     star = campaign.config.export_star
     configs = {scan: campaign.for_scan(scan).config for scan in sorted(scans)}
     modes = {
@@ -82,7 +82,7 @@ def star_options(campaign: "Campaign", scans: Collection[str]) -> dict[str, Any]
 
 
 def failed_stacks(campaign: "Campaign", scans: Collection[str]) -> dict[str, str]:
-    """Return the reasons for those of `scans` whose stack could not be made."""
+    """Return the reasons, by scan, why stacks of `scans` could not be made."""
     if not campaign.makes_star:
         return {}
     result = {scan: failed_stack(campaign.paths, scan) for scan in sorted(scans)}
@@ -122,10 +122,10 @@ def decide_binning(
 ) -> int | None:
     """Store the binning of the campaign in binning.json, before the first stack is made.
 
-    `proposed` is from `campaign_binning`, and so the same for all jobs of a run. With a number as
-    `binning` there is no decision, and an old one is removed.
+    `proposed` is from `campaign_binning`, the same for all jobs of a run. If `binning` is a number,
+    there is no decision, and an old one is removed.
 
-    Returns the smallest binning of a stack; None: each scan by itself.
+    Returns the smallest binning of a stack; None: decided for each scan.
     """
     path = Path(path)
     if binning != "auto":
@@ -139,6 +139,6 @@ def decide_binning(
 
 
 def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read what `decide_binning` wrote; None if the file is missing or another one."""
+    """Read binning.json; None if it is missing or has another form."""
     content = json_or(path, {})
     return content if content.get("binning", 0) >= 1 and "options" in content else None

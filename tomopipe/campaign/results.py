@@ -1,8 +1,8 @@
 """Read the small files that steps exchange; errors name the damaged file and the remedy.
 
 These are `cor.json` of resolve_cor, `prediction.json` of predict_cor, and the tables (TSV) of
-inventory, fix_cor and export_star, which are also written here. All are written whole, but may have
-been cut or edited afterwards.
+inventory, fix_cor and export_star, which are also written here. All are written whole, but may be
+cut or edited later.
 """
 
 import csv
@@ -70,7 +70,7 @@ class Prediction:
 
     @property
     def shown_verdict(self) -> str:
-        """The verdict for people, for whom a flat is an image."""
+        """The verdict as shown: a verdict "flat" could be taken for a flat field."""
         return "no clear COR" if self.verdict == "flat" else self.verdict or "unknown"
 
 
@@ -130,7 +130,7 @@ def other_cor_px(
 
 
 def _receipt_cor_px(volume: Path, receipt: str | os.PathLike[str]) -> float | None:
-    """Return the COR in the receipt of a volume; None if its state there is not the present one."""
+    """Return the COR in the receipt of a volume; None if the volume has changed since."""
     content = json_or(receipt, {})
     states, state = part(content, "files").values(), quick_state(volume)
     is_same = state is not None and [*state[:3], 0] in states  # 0 for all but tilt series
@@ -138,13 +138,13 @@ def _receipt_cor_px(volume: Path, receipt: str | os.PathLike[str]) -> float | No
 
 
 def volume_cor_px(volume: Path) -> float | None:
-    """Return the COR that a volume states; None if it states none, or cannot be read."""
+    """Return the COR in the provenance of a volume; None if it has none, or cannot be read."""
     with suppress(Exception):  # damaged or foreign volumes may raise anything
         return _stated_cor_px(volume, os.stat(volume).st_mtime_ns)
     return None
 
 
-@cache  # called for the table of a run, and for the remarks on scans
+@cache  # called several times for each volume
 def _stated_cor_px(volume: Path, _mtime_ns: int) -> float:
     from tomopipe.volumes.volume_read import read_provenance  # slow to load
 
@@ -157,7 +157,7 @@ def read_center(center_txt: str | os.PathLike[str]) -> CorText:
 
 
 def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | None) -> str | None:
-    """Return the text that a person put in place of a predicted COR; None if unchanged."""
+    """Return the text with which a person replaced a predicted COR; None if unchanged."""
     try:
         center = read_center(center_txt)
     except OSError:
@@ -194,7 +194,7 @@ def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
 
 
 def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
-    """Read a JSON object that a step wrote; `expected` says in messages what it should hold.
+    """Read a JSON object that a step wrote; `expected` describes its content in messages.
 
     Raises TomopipeError if the file cannot be read or is no JSON object.
     """
@@ -202,9 +202,9 @@ def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
         with on_os_error(f"{path}: cannot be read"):
             content = json.loads(Path(path).read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise TomopipeError(
-            f"{path}: is damaged ({what}); expected JSON, {expected}. {_AGAIN}"
+            f"{path}: is damaged ({fault}); expected JSON, {expected}. {_AGAIN}"
         ) from error
     if not isinstance(content, dict):
         raise _fault(path, f"expected a JSON object, {expected}", content)
@@ -233,27 +233,27 @@ def read_tsv(path: str | os.PathLike[str], columns: Sequence[str]) -> list[dict[
 
 
 def _rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Parse a table; a ValueError says what is wrong with it."""
+    """Parse a table; a ValueError describes its fault."""
     if "\0" in text:
         number = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"line {number}: holds a NUL character: it is damaged")
+        raise ValueError(f"line {number}: contains a NUL character: it is damaged")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
     try:
         lines = [(reader.line_num, cells) for cells in reader]
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from error
-    result = lines[0][1] if lines else []
-    if missing := [name for name in columns if name not in result]:
+    header = lines[0][1] if lines else []
+    if missing := [name for name in columns if name not in header]:
         raise ValueError(f"expected columns {', '.join(columns)}; missing {', '.join(missing)}")
     rows = [(number, cells) for number, cells in lines[1:] if cells]
     for number, cells in rows:
-        if len(cells) != len(result):
-            got = f"expected {len(result)} cells, got {len(cells)}"
+        if len(cells) != len(header):
+            got = f"expected {len(header)} cells, got {len(cells)}"
             raise ValueError(f"line {number}: {got}: it was cut or edited")
     if text and not text.endswith(("\n", "\r")):
         number, _ = lines[-1]
         raise ValueError(f"line {number}: expected a line end after it: it was cut or edited")
-    return [dict(zip(result, cells, strict=True)) for _, cells in rows]
+    return [dict(zip(header, cells, strict=True)) for _, cells in rows]
 
 
 def write_tsv(
@@ -264,13 +264,6 @@ def write_tsv(
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_cell(row.get(name)) for name in columns])
+        cells = (row.get(name) for name in columns)
+        writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in cells])
     write_text(stream.getvalue(), path)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)

@@ -1,7 +1,7 @@
 """Word, meaning, shape and colour of each state, for page, report, terminal and docs.
 
-They are defined here only. Shapes all differ; colours are told apart with any colour vision:
-tests/unit/campaign/test_signs.py simulates it.
+They are defined here only. All shapes differ; colours can be distinguished with any colour vision,
+which tests/unit/campaign/test_signs.py simulates.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Colour:
-    """A colour on a light and on a dark ground, and that of a terminal."""
+    """A colour on a light and on a dark background, and that of a terminal."""
 
     light: str
     dark: str
@@ -102,11 +102,11 @@ SIGNS: Mapping[str, Sign] = {
         "×",
         "failed",
     ),
-    # of jobs alone
-    "running": Sign("at work", "M-4-6 6 0-4 6z", "▶", "manual"),
-    "lost": Sign("ended without a message", "M-5-5v10H5V-5zM-3.4-3.4H3.4V3.4H-3.4z", "□", "failed"),
+    # only of jobs
+    "running": Sign("running", "M-4-6 6 0-4 6z", "▶", "manual"),
+    "lost": Sign("ended without a report", "M-5-5v10H5V-5zM-3.4-3.4H3.4V3.4H-3.4z", "□", "failed"),
 }
-#: Sources of CORs as in cor.json: in words, and the state of a scan with such a COR.
+#: Sources of CORs as in cor.json: label, and state of a scan with such a COR.
 SOURCES: Mapping[str, tuple[str, State]] = {
     "auto": ("predicted", State.OK),
     "ai": ("predicted (AI)", State.OK),
@@ -119,19 +119,19 @@ SOURCES: Mapping[str, tuple[str, State]] = {
 
 
 def state_of(source: str) -> State:
-    """Return the state that the source of its COR gives a scan."""
+    """Return the state of a scan by the source of its COR."""
     return SOURCES[source][1] if source in SOURCES else State.OK
 
 
 def source_label(source: str) -> str:
-    """Return the source of a COR in words."""
+    """Return the label of the source of a COR."""
     return SOURCES[source][0] if source in SOURCES else source
 
 
 def signs_css(*, dark_first: bool) -> str:
     """Return the colours as a style sheet: `--ok` and so on, and the class of each state.
 
-    `dark_first`: dark unless data-theme of the page is light; else as the browser prefers.
+    `dark_first`: dark unless data-theme of the page is light; else as set in the browser.
     """
     light, dark = (
         " ".join(f"--{name}: {getattr(colour, theme)};" for name, colour in COLOURS.items())
@@ -147,7 +147,7 @@ def signs_css(*, dark_first: bool) -> str:
 
 
 def signs_for_page() -> dict[str, Any]:
-    """Return the shapes and words that the review page draws with."""
+    """Return shapes of states and labels of sources for the review page."""
     return {
         "paths": {state: sign.path for state, sign in SIGNS.items()},
         "sources": {source: word for source, (word, _) in SOURCES.items()},

@@ -40,7 +40,7 @@ NOT_CANCELLED = "SLURM jobs could not be cancelled"  # a line of a run's log beg
 
 
 class NoAnswerError(Exception):
-    """SLURM does not answer."""
+    """SLURM did not answer."""
 
 
 def call(
@@ -61,20 +61,20 @@ def call(
 
 
 def one_line(text: str) -> str:
-    """Return the message of a command in one line."""
+    """Return the message of a command as one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first, *more = lines or [""]
     return "; ".join([first, *(line.removeprefix("sbatch: error: ") for line in more)])
 
 
 def states(numbers: Sequence[str], name: str) -> dict[str, str]:
-    """Return the states of jobs of this name; SLURM has forgotten the missing ones.
+    """Return the states of jobs with this name; SLURM does not know the missing ones any more.
 
     That of a job which stays in the queue until somebody acts is followed by the reason.
 
     The name is needed as the accounting may have an earlier job of the same number. A job whose
-    node failed has not ended if SLURM requeued it, which squeue knows first. Raises NoAnswerError
-    if squeue does not answer, or if sacct fails and squeue has forgotten a job.
+    node failed has not ended if SLURM requeued it, which squeue shows first. Raises NoAnswerError
+    if squeue does not answer, or if sacct fails and squeue does not know a job any more.
     """
     result, no_answer = dict[str, str](), ""
     try:
@@ -118,7 +118,8 @@ def _ask(command: list[str], within_s: float) -> list[list[str]]:
 def cancel(numbers: Sequence[str], *options: str) -> str:
     """Cancel jobs; without numbers those that `options` select.
 
-    Returns which could not be cancelled, why, and what to type later; "" if all have ended.
+    Returns a line with the jobs that could not be cancelled, the reason, and what to type later; ""
+    if all have ended.
     """
     if not (numbers or options):
         return ""
@@ -187,9 +188,9 @@ def _requested(profile: Path, resource: str) -> set[str]:
 
 
 def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
-    """Name partitions and accounts of a profile that SLURM does not have.
+    """Describe partitions and accounts of a profile that SLURM does not have.
 
-    Submissions with them fail, or wait forever. Nothing is reported if SLURM does not answer.
+    Submissions with them fail, or wait forever. Without an answer of SLURM nothing is reported.
     """
     sinfo.cache_clear()  # for long-lived processes
     user, lines = getpass.getuser(), list[str]()
@@ -201,7 +202,7 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
         present = {name.rstrip("*") for name, _ in rows}
         lines += [
             f"{profile}: SLURM has no {kind} {name}{whose}; it has {', '.join(sorted(present))}. "
-            "Change it there."
+            "Correct it."
             for name in sorted(names - present if present else ())
         ]
     return lines

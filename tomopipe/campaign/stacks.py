@@ -54,7 +54,7 @@ def find_stacks(campaign: Campaign, rows: InventoryRows, resolved: Collection[st
 
 
 def stack_notes(campaign: Campaign, rows: InventoryRows) -> tuple[str, ...]:
-    """Say which stacks will not be stitched, and why; missing CORs are reported elsewhere."""
+    """Describe the stacks that will not be stitched; missing CORs are reported elsewhere."""
     return tuple(
         f"stack {stack.name} will not be stitched: {stack.problem}"
         for stack in find_stacks(campaign, rows, rows)
@@ -76,7 +76,7 @@ def _expanded(campaign: Campaign, entries: list[str]) -> tuple[str, ...]:
 
 
 def _wrong(campaign: Campaign, stack: Stack, uses: Counter[str]) -> str:
-    """Describe a problem of a stack that shows before any file is read; "" if none."""
+    """Describe a problem of a stack in the configuration; "" if there is none."""
     if unknown := [scan for scan in stack.scans if scan not in campaign.scans]:
         name = unknown[0]
         return f"no scan {name} in the campaign{did_you_mean(name, campaign.scans)}"
@@ -112,7 +112,7 @@ def _other_width(stack: Stack, rows: InventoryRows) -> str:
 def _missing(
     campaign: Campaign, stack: Stack, rows: InventoryRows, resolved: Collection[str]
 ) -> str:
-    """Name the scan of a stack that will have no volume; "" if all will."""
+    """Return why a scan of a stack will have no volume; "" if all will."""
     for scan in stack.scans:
         row = rows.get(scan)
         if row is None:

@@ -26,7 +26,7 @@ _DISAGREE_PX = 2.0
 
 
 def is_looked_at_again(rows: Mapping[str, Mapping[str, str]]) -> bool:
-    """Tell whether a file of the inventory was still being written, or could not be read."""
+    """Tell whether a file of the inventory will be read again: incomplete, or not readable."""
     texts = [row["reason"] for row in rows.values()]
     return any(text.startswith(STILL_WRITTEN) or text.endswith(LOOK_AGAIN) for text in texts)
 
@@ -41,9 +41,9 @@ OWN_COR = (*ACCEPTED, State.DOUBTFUL)
 TO_REVIEW = (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.FILLED)
 #: A person or the inventory has decided; nothing is asked.
 DECIDED = (State.MANUAL, *NOT_SELECTED)
-#: A prediction of such confidence is hardly ever wrong.
+#: A prediction of this confidence is hardly ever wrong.
 _CONFIDENT = 0.9
-_FAR_PX = 1.0  # predictions that are right are closer to the truth
+_FAR_PX = 1.0  # correct predictions are closer to the truth
 
 
 def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
@@ -61,7 +61,7 @@ def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
 
 
 def why_not_selected(select: str, row: Mapping[str, str] | None) -> str:
-    """Say why no job runs for a scan, as far as the inventory knows; "" if one may."""
+    """Return why no job runs for a scan, by table and inventory; "" if it is selected."""
     state = not_selected(select, row)
     reason = row.get("reason", "") if row and state is State.SKIPPED else ""
     return reason or (SIGNS[state].meaning if state else "")
@@ -88,7 +88,7 @@ class ScanFacts:
     off_series: str = ""  # how far its COR is off those of its series, if it is
     failures: tuple[JobStatus, ...] = ()  # those that still count: the result is missing
     volume: Path | None = None  # its volume, if there is one
-    volume_of: str = ""  # what a volume was made from that the next run makes otherwise
+    volume_of: str = ""  # from what a volume was made that the next run makes again
 
     @property
     def n_cols(self) -> int | None:
@@ -191,25 +191,25 @@ class ScanFacts:
 
     @property
     def why(self) -> str:
-        """What people read about the state: the doubts of a doubtful scan, else the reason."""
+        """The text shown with the state: the doubts of a doubtful scan, else the reason."""
         return "; ".join(self.doubts) if self.state is State.DOUBTFUL else self.reason
 
     @property
     def for_next_run(self) -> tuple[str, ...]:
-        """What the next run makes other than it is shown: an edited COR, a volume of before."""
+        """Pending changes: an edited COR, an outdated volume."""
         if self.state in NOT_SELECTED:
             return ()
         results = []
         if self.decided and self.is_edited:
             edit = format_cor(self.manual_px) or "removal of the COR"
-            results.append(f"{edit} by hand waits for the next run")
+            results.append(f"{edit} by hand, applied by the next run")
         if self.volume_of:
             results.append(f"volume of {self.volume_of}, made again by the next run")
         return tuple(results)
 
     @property
     def warnings_beside(self) -> tuple[str, ...]:
-        """What was found in the projections, as far as `why` has it not."""
+        """Warnings of the prediction that are not part of `why`."""
         result = self.prediction.warnings if self.prediction else ()
         return tuple(text for text in result if text not in self.why)
 
@@ -309,7 +309,7 @@ class ScanFacts:
         return ": ".join(filter(None, (self._replaced, why)))
 
     def _errors(self, parts: Iterable[str]) -> list[str]:
-        """Name the failed steps, each error once: not where it is told already."""
+        """Return the failed steps with their errors, each error once, also if it is in `parts`."""
         text, lines = "; ".join(parts), []
         for job in self.failures:
             lines.append(f"{job.step}{' failed' if job.error in text else f': {job.error}'}")
@@ -328,7 +328,7 @@ class ScanFacts:
 
     @property
     def _far_by_hand(self) -> str:
-        """How far a COR set by hand is from what was predicted with confidence, if it is far."""
+        """The distance of a COR set by hand from a confident prediction, if it is far."""
         prediction = self.prediction
         if self.state is not State.MANUAL or prediction is None or prediction.cor_px is None:
             return ""
@@ -341,7 +341,7 @@ class ScanFacts:
 
 
 def not_accepted(prediction: Prediction) -> str:
-    """Say why a prediction did not become a COR."""
+    """Return why a prediction did not become a COR."""
     if prediction.reason == NOT_ASKED:
         return NOT_ASKED
     if prediction.verdict == "failed":
@@ -351,5 +351,5 @@ def not_accepted(prediction: Prediction) -> str:
         details.append(f"best {prediction.best_cor_px:.2f}")
     if prediction.confidence is not None:
         details.append(f"confidence {prediction.confidence:.2f}")
-    what = f"{prediction.reason}; not accepted" if prediction.reason else "prediction not accepted"
-    return f"{what} ({', '.join(details)})"
+    text = f"{prediction.reason}; not accepted" if prediction.reason else "prediction not accepted"
+    return f"{text} ({', '.join(details)})"

@@ -1,8 +1,8 @@
 """The campaign table (scans.tsv): read it, check it, edit cells without changing anything else.
 
-Tab-separated UTF-8 text for people and spreadsheets: comment lines begin with #, blank lines, other
-columns and any order of columns are allowed. A cell may be in double quotes, as spreadsheets write
-them ("" inside is one); a scan whose name begins with # must be.
+Tab-separated UTF-8 text for people and spreadsheets. Comment lines, which begin with #, blank
+lines, other columns and any order of columns are allowed. A cell may be in double quotes, as
+spreadsheets write them ("" inside is one); a scan whose name begins with # must be.
 """
 
 import difflib
@@ -40,7 +40,7 @@ class Row:
     cor: CorText = NO_TEXT
     note: str = ""
     line: int = 0  # 1-based, in the file
-    beyond: str = ""
+    extra: str = ""
     """The first cell that has no header."""
 
 
@@ -100,7 +100,7 @@ class _Table:
         return cell if name == "scan" else _readable(cell)  # names are those of files
 
     def apply(self, edits: Edits) -> list[Change]:
-        """Write edits into the lines, adding header, columns and rows; return what has changed."""
+        """Write edits into the lines, adding header, columns and rows; return the changes."""
         end = next((line.end for line in self.lines if line.end), "\n")
         if self.header is None:
             self.names = list(COLUMNS)
@@ -166,13 +166,13 @@ class _Table:
                 raise TomopipeError(
                     f"{self.at_header} {name}: {kind} is no longer supported: {RETIRED[kind]}."
                 )
-        meant = {name: ours for name in self.names if (ours := _meant(name))}
-        if meant:
+        misspelt = {name: ours for name in self.names if (ours := _misspelt(name))}
+        if misspelt:
             raise TomopipeError(
                 "\n".join(
                     f"{self.at_header} {shown(name)} is none of {', '.join(COLUMNS)}; did you mean "
                     f"{ours}? Rename it; a column of your own needs a clearly different name."
-                    for name, ours in meant.items()
+                    for name, ours in misspelt.items()
                 )
             )
 
@@ -188,8 +188,8 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     A column that is missing counts as empty; an empty `select` is `auto`.
 
     Raises TomopipeError if the file cannot be read, is not UTF-8 text, or its header lacks `scan`,
-    repeats a name of ours, or has one that is nearly ours or a key of the configuration; and for
-    invalid cells of `select`. The message names the cell.
+    repeats one of our columns, or has one that is nearly ours or a key of the configuration; and
+    for invalid cells of `select`. The message names the cell.
     """
     with on_os_error(f"{path}: the campaign table cannot be read"):
         content = settled_content(path)
@@ -207,26 +207,26 @@ def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
                 f"{path}: line {number}: select of {cell['scan']} is {shown(cell['select'])}; "
                 f"expected auto, yes or no{did_you_mean(cell['select'].lower(), SELECT)}"
             )
-        beyond = next(filter(None, map(_unquoted, line.cells[len(table.names) :])), "")
+        extra = next(filter(None, map(_unquoted, line.cells[len(table.names) :])), "")
         cor = CorText(cell.pop("cor_px"))
-        rows.append(Row(**cell, cor=cor, line=number, beyond=beyond))
+        rows.append(Row(**cell, cor=cor, line=number, extra=extra))
     if faults:
         raise TomopipeError("\n".join(faults))
     return rows
 
 
-def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
-    """Describe the problems of the rows, a sentence for each, in the order of the file."""
+def check_table(rows: Sequence[Row], scans: Collection[str]) -> list[str]:
+    """Describe the problems of the rows, one sentence each, in the order of the file."""
     problems = []
     for row in rows:
         where = f"line {row.line}"
         if not row.scan:
             problems.append(f"{where}: the scan is missing; write its name or remove the row")
-        elif row.scan not in known_scans:
-            hint = did_you_mean(row.scan, known_scans)
+        elif row.scan not in scans:
+            hint = did_you_mean(row.scan, scans)
             problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
-        if row.beyond:
-            problems.append(f"{where}: {shown(row.beyond)} has no column header and is not read")
+        if row.extra:
+            problems.append(f"{where}: {shown(row.extra)} has no column header and is not read")
         if row.cor.text and row.cor.px is None:
             point = row.cor.text.replace(",", ".")
             is_comma = CorText(point).px is not None
@@ -244,7 +244,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     target = stem if ending.lower() in RAW_ENDINGS else name
     choices = list(choices)
     if same := [other for other in choices if _same_number(name, other)]:
-        return f"; did you mean {same[0]}? Spreadsheets and YAML take leading zeros"
+        return f"; did you mean {same[0]}? Spreadsheets and YAML drop leading zeros"
     similar = difflib.get_close_matches(target, choices, n=1)
     return f"; did you mean {similar[0]}?" if similar else ""
 
@@ -270,16 +270,17 @@ def edit_table(
 ) -> bool:
     """Change cells of the campaign table; every other byte stays as it is.
 
-    Writers wait for each other, and what an editor saves meanwhile is merged (`update_file`).
+    Writers wait for each other, and changes that an editor saves meanwhile are merged
+    (`update_file`).
 
     The table is made if it does not exist; missing rows and columns are added at the end. `edits`
     may be a function that returns them from the rows, called while the table is locked, and again
-    if an editor saved the table meanwhile. `then` gets what has changed, while the table is still
-    locked. Returns whether the file changed.
+    if an editor saved the table meanwhile. `then` is called with the changes, while the table is
+    still locked. Returns whether the file changed.
 
     Raises TomopipeError if the table cannot be read or written, another writer does not finish, a
-    scan has two rows, or a cell holds a control character, such as a tab or a line break. Nothing
-    is written then.
+    scan has two rows, or a cell contains a control character, such as a tab or a line break; then
+    nothing is written.
     """
     changes: list[Change] = []
 
@@ -320,21 +321,21 @@ def checked_cor(scan: str, cor: CorText, n_cols: int | None) -> str:
 
 
 def fault_of_cell(text: str) -> str:
-    """Say why a text cannot be a cell of the table; "" if it can."""
+    """Return why a text cannot be a cell of the table; "" if it can."""
     if match := _CONTROL.search(text):
         name = {"\t": "a tab", "\r": "a line break", "\n": "a line break"}.get(
             match[0], f"the control character U+{ord(match[0]):04X}"
         )
-        return f"holds {name}; a cell cannot"
+        return f"contains {name}; a cell cannot"
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return "holds half a character; a cell cannot"
+        return "contains half a character; a cell cannot"
     return ""
 
 
-def _meant(name: str) -> str:
-    """Return the column of ours that a name misspells; "" for ours, or one of the user."""
+def _misspelt(name: str) -> str:
+    """Return our column of which a name is a misspelling, or ""."""
     ours = {_bare(column): column for column in COLUMNS} | {"cor": "cor_px"}
     return "" if name in COLUMNS else ours.get(_bare(name), "")
 

@@ -232,7 +232,7 @@ def import_cors(
     """
     campaign = load_campaign(directory, config)
     file = some_of(list(map(str, files)), 3)
-    cors, junk, passed_over = read_cors(files, predicted=predicted)
+    cors, junk, ignored = read_cors(files, predicted=predicted)
     entries = cors | dict.fromkeys(junk, math.nan)
     result = match(entries, {scan.name: scan.abspath for scan in campaign.scans.values()})
     foreign = {*result.unmatched, *result.ambiguous}
@@ -257,7 +257,7 @@ def import_cors(
         edit_table(table, edits, _recorder(table, _IMPORT))
     _print_matches(result, changes, old, junk)
     with_cor = {Path(entry).name for entry in cors}
-    skipped = {Path(entry).name: why for entry, why in passed_over.items()}  # a scan counts once
+    skipped = {Path(entry).name: why for entry, why in ignored.items()}  # a scan counts once
     for why, n in Counter(why for scan, why in skipped.items() if scan not in with_cor).items():
         typer.echo(f"skipped: {n} {why}")
     if equal:

@@ -24,7 +24,7 @@ from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of, withdraw_removed
-from tomopipe.run.ending import accepted_scans, of_gone_scans, removable, remove
+from tomopipe.run.ending import accepted_scans, of_removed_scans, removable, remove
 from tomopipe.storage.checksums import Progress, matches, sizes_match
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.volume_read import clipped_text
@@ -96,7 +96,7 @@ def clean(
             "this campaign has no temporary files: set storage.keep_try or storage.keep_stacks to "
             "no."
         )
-    files = of_gone_scans(campaign) if gone else removable(campaign)
+    files = of_removed_scans(campaign) if gone else removable(campaign)
     for file in files:
         typer.echo(file.path.relative_to(campaign.directory))
     n_bytes = sum(file.n_bytes for file in files) if dry_run else remove(files)
@@ -169,11 +169,11 @@ def convert(
         dtype=dtype and dtype.value,  # h5py writes no enumeration
         value_range=value_range,
     )  # fmt: skip
-    todo = [conversion for conversion in plan if not conversion.is_there]
+    todo = [conversion for conversion in plan if not conversion.is_current]
     with progress_bar(sum(conversion.shape[0] for conversion in todo)) as advance:
         for conversion in plan:
-            what = "up to date" if conversion.is_there else "would be written"
-            if conversion.is_there and not conversion.target.exists():
+            what = "up to date" if conversion.is_current else "would be written"
+            if conversion.is_current and not conversion.target.exists():
                 what = "not needed"
             if conversion in todo and not dry_run:
                 convert_volume(conversion, advance)

@@ -78,9 +78,9 @@ def examine(campaign: Campaign) -> Findings:
         findings.errors += nothing_usable(campaign, rows, with_reason=False)  # in the warnings
     with suppress(FileNotFoundError, TomopipeError):  # missing or damaged: a run makes it
         before = read_inventory(campaign.files.inventory)
-        if gone := [row["path"] for scan, row in before.items() if scan not in rows]:
+        if missing := [row["path"] for scan, row in before.items() if scan not in rows]:
             findings.warnings.append(
-                f"{some_of(gone, 3)}: missing since the last run; not in the tables any more, "
+                f"{some_of(missing, 3)}: missing since the last run; not in the tables any more, "
                 "results stay"
             )
     findings.warnings += note_lines(relion_notes(campaign, rows))

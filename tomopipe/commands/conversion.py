@@ -54,7 +54,7 @@ class Conversion:
     stated: Mapping[str, Any]  # its provenance statement
     shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
     n_bytes: int  # its size, uncompressed
-    is_there: bool  # whether an up-to-date conversion exists
+    is_current: bool  # whether an up-to-date conversion exists
 
     @property
     def range_text(self) -> str:

@@ -174,14 +174,14 @@ def write_slurm_profile(
         target = {"slurm_partition": site["gpu_partition"], "gpu": 1}
         text += yaml.safe_dump({"set-resources": {step: dict(target) for step in steps}})
     user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "snakemake"
-    places = []
+    paths = []
     for folder in (directory / "slurm", user / "slurm"):
         path = folder / "profile.yaml"
         write = force or not (path.exists() or (folder / "config.yaml").exists())
         if write and not dry_run:
             write_text(text, path)
-        places.append((path, write))
-    return places
+        paths.append((path, write))
+    return paths
 
 
 class Translation(NamedTuple):

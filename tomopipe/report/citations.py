@@ -210,12 +210,13 @@ def _data(
     n_cols = _values((shape["n_cols"] for shape in shapes), "")
     n_rows = _values((shape["n_rows"] for shape in shapes), "")
     text = f"{_scans(len(scans))} of {angles} over {span}, of {n_cols} × {n_rows} detector pixels"
-    for name, word, unit in (("pixel_size_um", "of", " µm"), ("energy_kev", "at", " keV")):
+    for name, preposition, unit in (("pixel_size_um", "of", " µm"), ("energy_kev", "at", " keV")):
         cells = [(scan.row or {}).get(name, "") for scan in scans]
         if all(cells):
-            text += f" {word} {_values(map(float, cells), unit)}"
-    left = sum(s.state in NOT_SELECTED for s in campaign.scans)
-    skipped = f"; {_scans(left)} {'was' if left == 1 else 'were'} skipped" if left else ""
+            text += f" {preposition} {_values(map(float, cells), unit)}"
+    n_skipped = sum(s.state in NOT_SELECTED for s in campaign.scans)
+    verb = "was" if n_skipped == 1 else "were"
+    skipped = f"; {_scans(n_skipped)} {verb} skipped" if n_skipped else ""
     tomopipe, workflow = (cited.get(name, "") for name in ("tomopipe", "Workflow"))
     how = f"with tomopipe{tomopipe} as a Snakemake workflow{workflow}"
     return f"{text} were processed {how}{skipped}."

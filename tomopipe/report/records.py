@@ -235,12 +235,12 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
     """List alerts, the worst kind first, with equal lines combined."""
     scans = list(scans)
     common = common_warnings(scans)
-    seen: set[int] = set()
+    listed: set[int] = set()
     groups = []
     for kind in _KINDS:
         lines: dict[str, list[ScanRecord]] = defaultdict(list)
         for scan in sorted(scans, key=kind.order) if kind.order else scans:
-            if kind.once and id(scan) in seen:
+            if kind.once and id(scan) in listed:
                 continue
             text = kind.lines(scan)
             for line in (text,) if isinstance(text, str) else text:
@@ -248,7 +248,7 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
                     lines[line].append(scan)
         lines.pop("", None)
         if kind.once:
-            seen |= {id(scan) for entry in lines.values() for scan in entry}
+            listed |= {id(scan) for entry in lines.values() for scan in entry}
         alerts = [Alert(tuple(entry), line) for line, entry in lines.items()]
         if kind.rare_first:
             alerts.sort(key=lambda alert: len(alert.scans))

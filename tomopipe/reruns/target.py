@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, as_json
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.relion_set import failed_stacks, star_options
@@ -299,7 +299,7 @@ class Target:
         for scan, entry in cors.items():
             predicted = read(path_of(scan), None) if self.not_failed([scan]) else None
             content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
-            result[scan] = as_json(content)
+            result[scan] = json.dumps(content, sort_keys=True)  # compared as text
         return result
 
     def why_sidecar(self, scan: str, content: str) -> str:

@@ -82,7 +82,7 @@ def make_app(
 ) -> Starlette:
     """Make the web application of a campaign; arguments as for `serve`, and a person's keys."""
 
-    def gone(request: Request, _: Exception) -> Response:
+    def aborted(request: Request, _: Exception) -> Response:
         tell(f"A browser disconnected during {request.url.path}; nothing was written.")
         return Response(status_code=400)  # the browser does not read it
 
@@ -105,7 +105,7 @@ def make_app(
     return Starlette(
         routes=routes,
         middleware=[guard],
-        exception_handlers={TomopipeError: _refused, OSError: _refused, ClientDisconnect: gone},
+        exception_handlers={TomopipeError: _refused, OSError: _refused, ClientDisconnect: aborted},
     )
 
 

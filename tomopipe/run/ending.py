@@ -326,7 +326,7 @@ def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
     ]
 
 
-def of_gone_scans(campaign: Campaign) -> list[Temporary]:
+def of_removed_scans(campaign: Campaign) -> list[Temporary]:
     """List volumes and stacks for RELION of scans that are no longer in the campaign.
 
     Also volumes in another format than the present one of a scan: no run makes them again.

@@ -168,11 +168,11 @@ class Watcher:
     def _check_files(self) -> None:
         if self._current is None and self._state_of_edits() != self._edited:
             self._read_edits()
-        paths, gone = raw_paths(self._config, self.directory)
+        paths, missing = raw_paths(self._config, self.directory)
         if time.monotonic() - self._saved_s >= _PAGE_S:
             self._save()
-        if gone or (self._paths and not paths):
-            names = ", ".join(gone) or "all raw files"
+        if missing or (self._paths and not paths):
+            names = ", ".join(missing) or "all raw files"
             self._once("gone", f"{names}: missing. No run starts until this is resolved.")
             return
         self._once("gone", "The raw files are back." * ("gone" in self._messages))

@@ -121,7 +121,7 @@ def test_one_file_by_two_links_is_said_to_be_one(tmp_path):
     found = campaign(tmp_path, ["raw/*.h5", "b/*.h5"])
     reasons = sorted(scan.refused for scan in found.refused)
     assert reasons == [
-        f"one file twice, by links: also {path}; name it once"
+        f"one file twice, by links: also {path}; list it once"
         for path in ("b/s_1.h5", "raw/s_1.h5")
     ]
 

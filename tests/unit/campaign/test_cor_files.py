@@ -186,7 +186,7 @@ def test_of_sidecars_manual_cors_are_taken(tmp_path):
     ]
     found = read_cors(paths)
     assert found.cors == {f"{tmp_path}/größe 0.5": 1000.0}
-    assert len(found.passed_over) == 6
+    assert len(found.skipped) == 6
     both = read_cors(paths, predicted=True)
     assert named(both.cors) == {f"größe {number}.5": 1000.0 + number for number in range(3)}
 
@@ -204,7 +204,7 @@ def test_a_damaged_sidecar_costs_itself_alone(tmp_path, text):
     bad.write_text(text)
     found = read_cors([bad, good])
     assert named(found.cors) == {"a_1": 5.0}
-    assert "a_2.cor.json" in named(found.passed_over)["a_2.cor.json"]
+    assert "a_2.cor.json" in named(found.skipped)["a_2.cor.json"]
 
 
 def test_a_sidecar_without_a_number_is_junk(tmp_path):

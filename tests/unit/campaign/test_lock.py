@@ -105,8 +105,8 @@ def test_a_run_elsewhere_is_taken_over_when_somebody_says_so_however_old(tmp_pat
         lock.take(tmp_path, run)
     said = str(refused.value)
     assert f"on {other.host}, process {other.pid}, last sign of life" in said
-    assert "`tomopipe run --take-over` goes on" in said
-    assert f"once {tmp_path / LOGS.lock} is removed" in said
+    assert "type tomopipe run --take-over (" in said
+    assert f"(for snakemake alone, remove {tmp_path / LOGS.lock})" in said
     assert lock.under_way(tmp_path) == other
     run = lock.take(tmp_path, run, take_over=True)
     assert run.before == other.id

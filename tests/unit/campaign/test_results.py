@@ -99,7 +99,7 @@ def test_an_inventory_cut_at_any_byte_is_named_or_whole(inventory):
     ("old", "new", "message"),
     [
         (b"2048\t", b"", "line 2: expected 5 cells, got 4: it was cut or edited"),
-        (b"raw/a", b"raw\0a", "line 2: holds a NUL character"),
+        (b"raw/a", b"raw\0a", "line 2: contains a NUL character"),
         (b"opened\n", b"ope", "line 3: expected a line end after it"),
     ],
 )

@@ -120,9 +120,9 @@ def test_what_makes_a_prediction_doubtful(given, words):
     ("given", "words"),
     [
         ({}, ()),
-        ({"manual": "514"}, ("514.00 by hand waits for the next run",)),
+        ({"manual": "514"}, ("514.00 by hand, applied by the next run",)),
         ({"manual": "514", "decided": False, "cor_px": None}, ()),  # a first run
-        ({"source": "manual"}, ("removal of the COR by hand waits for the next run",)),
+        ({"source": "manual"}, ("removal of the COR by hand, applied by the next run",)),
         ({"volume_of": "COR 500.00"}, ("volume of COR 500.00, made again by the next run",)),
     ],
 )

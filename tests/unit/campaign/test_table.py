@@ -98,7 +98,7 @@ def test_check_names_line_and_remedy_of_each_problem():
         Row("tooth_01", cor=CorText("1024,5"), line=3),
         Row("", cor=CorText("5"), line=5),
         Row("other", cor=CorText("nan"), line=6),
-        Row("tooth_002", beyond="77", line=7),
+        Row("tooth_002", extra="77", line=7),
     ]
     problems = check_table(rows, ["tooth_001", "tooth_002"])
     assert problems == [
@@ -191,9 +191,9 @@ def test_edit_refuses_what_a_cell_cannot_hold(table):
         ("\u2028", r"U\+2028"),
         ("\ud800", "half a character"),
     ]:
-        with pytest.raises(TomopipeError, match=f"holds {name}|{name}; a cell cannot"):
+        with pytest.raises(TomopipeError, match=f"contains {name}|{name}; a cell cannot"):
             edit_table(path, {"a": {"note": text}})
-        with pytest.raises(TomopipeError, match=f"holds {name}|{name}; a cell cannot"):
+        with pytest.raises(TomopipeError, match=f"contains {name}|{name}; a cell cannot"):
             edit_table(path, {f"a{text}": {"note": "x"}})
     with pytest.raises(TomopipeError, match="no column colour; expected select, cor_px, note"):
         edit_table(path, {"a": {"colour": "red"}})
@@ -211,7 +211,7 @@ def test_a_file_is_meant_by_the_name_of_its_scan():
 
 @pytest.mark.parametrize(("name", "scan"), [("1", "001"), ("10", "010"), ("1E+03", "1e3")])
 def test_a_name_that_a_spreadsheet_took_for_a_number_is_known_again(name, scan):
-    hint = f"; did you mean {scan}? Spreadsheets and YAML take leading zeros"
+    hint = f"; did you mean {scan}? Spreadsheets and YAML drop leading zeros"
     assert did_you_mean(name, ["011", "1e3", "010", "001"]) == hint
 
 

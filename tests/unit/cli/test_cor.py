@@ -85,8 +85,8 @@ def test_without_its_raw_files_a_campaign_is_refused_and_nothing_written(
     before = {path: path.read_bytes() for path in campaign.rglob("*") if path.is_file()}
     result = CliRunner().invoke(cli, command.split())
     assert str(result.exception) == (
-        "raw: this folder has no raw files now, and the campaign has 4 scans of it. Mount it or "
-        "move it back, and run again; if they are gone for good, or the "
+        "raw: this folder has no raw files now, but the campaign has 4 scans of it. Mount it or "
+        "move it back, and run again; if the files are gone for good, or the "
         "pattern is wrong, correct campaign.scans."
     )
     assert {path: path.read_bytes() for path in campaign.rglob("*") if path.is_file()} == before

@@ -40,7 +40,7 @@ def test_what_waits_for_the_next_run_is_said(tmp_path, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "a_1 49.50 predicted" in said
     assert "a_2 43.00 by hand ◆ manual volume of COR 48.99, made again by the next run" in said
-    assert "52.25 by hand waits for the next run; +2.75 px from the prediction" in said
+    assert "52.25 by hand, applied by the next run; +2.75 px from the prediction" in said
 
 
 @pytest.mark.parametrize(

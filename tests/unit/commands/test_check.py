@@ -220,7 +220,7 @@ def test_check_names_patterns_without_files_folders_that_are_closed_and_files_of
         f"{tmp_path / 'closed'}: this folder cannot be read, so no file in it can match closed"
         in texts
     )
-    assert f"{tmp_path / 'raw/a_2.h5'} is 2 scans: a_2, x_a_2; name it once" in texts
+    assert f"{tmp_path / 'raw/a_2.h5'} is 2 scans: a_2, x_a_2; list it once" in texts
 
 
 def test_check_refuses_a_results_folder_whose_disk_is_not_mounted(tmp_path):

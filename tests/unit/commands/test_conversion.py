@@ -59,7 +59,7 @@ def converted(campaign, output_format, names=("a_1",), **options):
     """Convert, and return the files."""
     plan = plan_conversions(campaign, find_volumes(campaign, names), output_format, **options)
     for planned in plan:
-        if not planned.is_there:
+        if not planned.is_current:
             convert_volume(planned)
     return [planned.target for planned in plan]
 

@@ -2,7 +2,7 @@
 const SLOW_MS = 1500; // after which the page says that it waits
 const AGAIN_MS = 1000;
 const PING_MS = 5000;
-const NO_ANSWER = "No connection to tomopipe review. It is tried again every second.";
+const NO_ANSWER = "No connection to tomopipe review. Retrying every second.";
 export const NOT_YET = "tomopipe review has not answered yet.";
 
 let csrf = "";

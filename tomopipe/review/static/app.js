@@ -72,7 +72,7 @@ function keepAddress() {
 
 function banner() {
   const waiting = decide.waiting();
-  const words = waiting.length ? [`Sent when it is back: ${waiting.join("; ")}.`] : [];
+  const words = waiting.length ? [`Waiting to be sent: ${waiting.join("; ")}.`] : [];
   $("connection").firstChild.textContent = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : app.closed || decide.problem();
   $("connection").hidden = !app.fault && !app.closed && !decide.problem();
   $("retry").hidden = !app.fault;
@@ -164,7 +164,7 @@ async function setTicked() {
   const text = $("ticked-cor").value.trim().replace(",", ".");
   if (!text || api.isDown()) return $("ticked-cor").focus();
   const decisions = queue.ticked().map((name) => ({ scan: name, cells: { cor_px: text } }));
-  const saved = await decide.writeAll(decisions, (scans) => `${scans}: ${text} px, in the table. u takes it back`);
+  const saved = await decide.writeAll(decisions, (scans) => `${scans}: ${text} px, in the table. u undoes it`);
   if (saved) queue.untick(saved);
 }
 
@@ -204,7 +204,7 @@ const keys = [
   ["Enter", "accept the COR, go to the next scan without a decision", accept],
   ["0–9 . ,", "type a COR; Enter accepts it", null],
   ["u", "undo the last decision, also of an earlier day", undo],
-  ["y", "tick this scan, or take its tick away; ticked ones get one COR. A click with Shift: all from the last one", () => queue.tick(queue.selected())],
+  ["y", "tick or untick this scan; ticked ones get one COR. Shift and click: all from the last one", () => queue.tick(queue.selected())],
   ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
   ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", null],
   ["[ / ]", "coarser, finer steps; also the wheel over the strip", null],
@@ -214,9 +214,9 @@ const keys = [
   ["P / F / I", "accept the measured COR, that in use, that on the line, if its slice is shown; else go there", null],
   ["e", "measured, used and on the line, side by side", () => scan.setMode("candidates")],
   ["t", "the slice", () => scan.setMode("slice")],
-  ["r", "the slices of all rows that were kept", () => scan.setMode("rows")],
+  ["r", "the slices of all stored rows", () => scan.setMode("rows")],
   ["o", "0 and 180 degrees over each other: grey where they agree", () => scan.setMode("overlay")],
-  ["d", "what 0 and 180 degrees differ by", () => scan.setMode("difference")],
+  ["d", "the difference of 0 and 180 degrees", () => scan.setMode("difference")],
   ["g", "the sinogram with the axis", () => scan.setMode("sinogram")],
   ["a", "all pictures and comparisons, as a menu", menu],
   ["b", "keep this COR as B", scan.pin],
@@ -224,14 +224,14 @@ const keys = [
   ["s / m", "A and B side by side; A minus B", null],
   ["c / C", "more, less contrast; also drag with the right button", null],
   ["l / L", "lighter, darker", null],
-  ["w", "the window as it was", level.reset],
+  ["w", "reset the window", level.reset],
   ["+ / −", "zoom; also the wheel. Drag to move", null],
   ["z", "whole picture", resetZoom],
-  ["x", "skip this scan and go to the next; or take it again", skip],
+  ["x", "skip this scan and go to the next, or select it again", skip],
   ["v", "scans, series, the next run, jobs in turn", nextView],
   ["n", "write a note", () => ($("note")?.focus(), $("note")?.setSelectionRange(-1, -1))],
   ["/", "search; Enter opens the first hit", () => ($("search").focus(), $("search").select())],
-  ["Esc", "forget what was typed, empty the search, leave a field", null],
+  ["Esc", "clear the typed COR and the search, leave a field", null],
   ["?", "these keys", () => $("help").showModal()],
 ];
 const action = Object.fromEntries(keys.filter(([, , does]) => does).map(([key, , does]) => [key === "Space" ? " " : key, does]));

@@ -80,7 +80,7 @@ export async function writeAll(decisions, says) {
     const { saved, left } = await send(decisions);
     await changed(saved);
     const told = saved.length ? [says(many(saved.length, "scan"))] : [];
-    if (left.length) told.push(`Changed by someone else meanwhile, and left as they are: ${left.map(({ scan }) => scan).join(", ")}`);
+    if (left.length) told.push(`Changed by someone else meanwhile, not overwritten: ${left.map(({ scan }) => scan).join(", ")}`);
     toast(told.join(". "), left.length > 0);
     return saved;
   } catch (error) {

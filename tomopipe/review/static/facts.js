@@ -56,7 +56,7 @@ function scores(data, go, cor) {
   const parts = [el("h3", {}, "Prediction"),
     el("p", {}, `${p.verdict}, confidence ${p.confidence === null ? "–" : p.confidence.toFixed(2)}${p.reason ? `: ${p.reason}` : ""}`),
     p.method ? el("p", { class: "quiet" }, `by ${p.method}${p.model ? `, model ${p.model.name} ` : ""}`, p.model ? el("code", { title: `sha256 ${p.model.sha256}` }, p.model.sha256.slice(0, 12)) : null) : null].filter(Boolean);
-  if (p.roll_px_per_100_rows !== null) parts.push(el("p", { class: "quiet" }, `The axis leans: ${px(p.roll_px_per_100_rows)} px per 100 rows`));
+  if (p.roll_px_per_100_rows !== null) parts.push(el("p", { class: "quiet" }, `Tilted axis: ${px(p.roll_px_per_100_rows)} px per 100 rows`));
   const picture = plot(data, go, cor);
   if (picture) parts.push(el("div", { class: "plot score" }, picture));
   const withCurve = p.curves.filter((curve) => curve.cor_px.length > 1);

@@ -18,15 +18,15 @@ export async function show(key, { selected, onOpen, width, again }) {
     .map((scan) => ({ ...scan, trusted: trusted.has(scan.scan) })).sort((a, b) => a.index - b.index);
   const { line } = found;
   if (!line) {
-    $("series-line").replaceChildren(el("p", { class: "quiet" }, `No line: ${trusted.size} of ${rows.length} scans can be trusted, three are needed.`));
+    $("series-line").replaceChildren(el("p", { class: "quiet" }, `No line: ${trusted.size} of ${rows.length} scans are trusted; a line needs three.`));
     return;
   }
   const plot = linePlot(rows.filter((row) => row.cor_px !== null), line, { selected, onOpen, width });
-  const spread = line.spread_px === null ? "too few scans to tell the spread" : `spread ${px(line.spread_px)} px, the band is three times that`;
+  const spread = line.spread_px === null ? "too few scans for the scatter" : `scatter ${px(line.spread_px)} px (band: 3x)`;
   const sign = line.slope_px < 0 ? "−" : "+";
   $("series-line").replaceChildren(
     el("h3", {}, `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),
-    el("p", {}, `${px(line.start_px)} ${sign} ${px(Math.abs(line.slope_px), 3)} · index px; ${spread}`),
+    el("p", {}, `COR = ${px(line.start_px)} ${sign} ${px(Math.abs(line.slope_px), 3)} n px, ${spread}`),
     el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => isIn(row, "to_review")), line, again));
 }
 
@@ -36,7 +36,7 @@ function offers(rows, line, again) {
   const button = el("button", { id: "accept-line", class: "main", onclick: async () => {
     const decisions = rows.filter(taken).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));
     button.disabled = true;
-    await writeAll(decisions, (scans) => `${scans}: the COR of the line, in the table. u takes it back`);
+    await writeAll(decisions, (scans) => `${scans}: the COR of the line, in the table. u undoes it`);
     again();
   } });
   const count = () => {
@@ -56,6 +56,6 @@ function offers(rows, line, again) {
       el("tr", {}, ...["", "scan", "state", "predicted", "now", "on the line", "now minus line"].map((text, column) => el("th", { class: column > 2 ? "num" : null, title: text === "predicted" ? "px (confidence)" : null }, text))),
       ...rows.map((row) => el("tr", {}, el("td", {}, tick(row)), el("td", {}, row.scan), el("td", { class: "quiet", title: row.why }, row.state),
         el("td", { class: "num" }, predicted(row)), el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
-    rows.some((row) => row.confident_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers that were predicted with confidence. They may belong to another series.") : "",
+    rows.some((row) => row.confident_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers with a confident prediction, which may belong to another series.") : "",
     el("p", { class: "line" }, button)];
 }

@@ -36,7 +36,7 @@ export const selected = () => state.selected;
 
 export const ticked = () => [...state.ticked];
 
-// Tick a scan, or take its tick away; with `range` all from the last one to this one.
+// Tick or untick a scan; with `range` all from the last one to this one.
 export function tick(name, range = false) {
   if (!find(name)) return;
   const on = !state.ticked.has(name);

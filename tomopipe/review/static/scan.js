@@ -405,7 +405,7 @@ export function setMode(mode) {
   if (!now.data) return;
   if (!now.data.grid) return toast(now.data.problem);
   if (!isOpen(mode)) {
-    toast(mode === "candidates" ? "Nothing to compare: e shows the CORs of a scan to review side by side, where they differ." : "No opposing projections were kept of this scan.");
+    toast(mode === "candidates" ? "Nothing to compare: e shows the CORs of a scan to review side by side, where they differ." : "No opposing projections are stored for this scan.");
     return;
   }
   const card = mode === "candidates";

@@ -82,5 +82,5 @@ function changes(rows, config) {
     el("tr", {}, ...["scan", "now", "would be", "from", "why"].map((text, column) => el("th", { class: column === 1 || column === 2 ? "num" : null }, text))),
     ...changed.map((row) => el("tr", { tabindex: 0, onclick: () => openScan(row.scan), onkeydown: (e) => e.key === "Enter" && (e.stopPropagation(), openScan(row.scan)) },
       el("td", {}, row.scan), el("td", { class: "num" }, px(row.now_px)), el("td", { class: "num" }, px(row.after_px)), el("td", {}, signs.sources[row.source] || row.source), el("td", { class: "quiet" }, row.reason))));
-  return [head, changed.length ? table : null, same ? null : el("p", {}, "To keep this, put into the config: ", el("code", {}, yaml))].filter(Boolean);
+  return [head, changed.length ? table : null, same ? null : el("p", {}, "To apply this, write in config.yaml: ", el("code", {}, yaml))].filter(Boolean);
 }
