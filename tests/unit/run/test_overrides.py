@@ -150,7 +150,7 @@ def test_a_scan_or_series_that_is_not_there_is_an_error(tmp_path):
         campaign(tmp_path, {"scans": ["toth_1"]})
     with pytest.raises(
         TomopipeError,
-        match=r"config: overrides 1: series: there is no raw/a; expected .* found: foam, tooth$",
+        match=r"config: overrides 1: series: there is no raw/a; expected .* one of foam, tooth$",
     ):
         campaign(tmp_path, {"series": ["raw/a"]})
     path = tmp_path / "config.yaml"
