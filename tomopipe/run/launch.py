@@ -262,6 +262,11 @@ def executes(command: Sequence[str] | None = None) -> bool:
     return not _has(_LOOKS, command)
 
 
+def changes_receipts() -> bool:
+    """Tell whether this call makes no result, but removes receipts or sets their times."""
+    return _has(("--delete-all-output", "--touch", "-t"))
+
+
 def forces() -> bool:
     """Tell whether the call names rules or files to be made although right, or to be left out."""
     long = ("--force", "--forceall", "--forcerun", "--omit-from")
