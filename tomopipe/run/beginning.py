@@ -79,6 +79,7 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
         raise TomopipeError(
             f"{shut[0]}: cannot be written, as a dry run of Snakemake requires. Type: tomopipe plan"
         )
+    _refuse_change(directory)
     refuse_vanished(campaign)
     if not (is_of_watcher() or launch.is_lint()):
         refuse_no_file(campaign)
@@ -115,6 +116,15 @@ def _refuse_volumes(campaign: Campaign) -> None:
                     f"tomopipe run {shlex.quote(scan)}; or give snakemake the targets "
                     f"{receipt('resolve_cor')} and {receipt('full_recon', scan)}"
                 )
+
+
+def _refuse_change(directory: Path) -> None:
+    """Raise if this call would change receipts that a run needs."""
+    if launch.changes_receipts() and (run := lock.under_way(directory)):
+        raise TomopipeError(
+            f"a run of this campaign, which needs its receipts, is under way: {run}. Wait for its "
+            "end, or type tomopipe stop."
+        )
 
 
 def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:

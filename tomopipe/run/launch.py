@@ -277,6 +277,11 @@ def executes(command: Sequence[str] | None = None) -> bool:
     return not _has(_NO_JOBS, command)
 
 
+def changes_receipts() -> bool:
+    """Tell whether this call makes no result, but removes receipts or sets their times."""
+    return _has(("--delete-all-output", "--touch", "-t"))
+
+
 def forces() -> bool:
     """Tell whether this call forces or omits rules or files."""
     long = ("--force", "--forceall", "--forcerun", "--omit-from")

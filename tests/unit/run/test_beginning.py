@@ -120,6 +120,10 @@ def test_a_second_snakemake_is_refused_and_changes_nothing(campaign):
     lock.take(campaign, run := lock.new_run(campaign))
     folder = campaign / "results" / ".runs" / run.id
     folder.mkdir(parents=True)
+    for option in ("--delete-all-output", "-t"):
+        refused = begin(campaign, "", option)
+        assert refused.returncode == 1
+        assert f"under way: {run}. Wait" in refused.stderr
     second = begin(campaign)
     assert second.returncode == 1
     assert second.stderr.count(f"under way: {run}; `tomopipe status`") == 1
