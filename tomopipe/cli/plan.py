@@ -30,7 +30,7 @@ from tomopipe.cli.options import (
     campaign_and_scans,
 )
 from tomopipe.cli.run import possible_scans
-from tomopipe.cli.terminal import bar, console, duration, folding_table, state_text
+from tomopipe.cli.terminal import AS_WRITTEN, bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.status import JobStatus, Status, read_status
 from tomopipe.cost import shown_size
@@ -61,7 +61,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=1, ensure_ascii=False))
         return
-    screen = Console()
+    screen = Console(**AS_WRITTEN)
     if run := lock.under_way(campaign.directory):
         screen.print(Text(f"A run is under way: {run}."))
     elif lock.read(campaign.directory):

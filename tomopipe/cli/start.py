@@ -18,7 +18,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG, find_campaign
 from tomopipe.campaign.raw_files import matches, why_no_match
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
-from tomopipe.cli.terminal import near
+from tomopipe.cli.terminal import AS_WRITTEN, near
 from tomopipe.commands.check import Findings, examine
 from tomopipe.commands.new_campaign import (
     Translation,
@@ -199,7 +199,7 @@ def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:
 
 
 def _show(findings: Findings) -> None:
-    console = Console(soft_wrap=True)  # lines to copy paths from
+    console = Console(soft_wrap=True, **AS_WRITTEN)  # lines to copy paths from
     table = Table("series", "scans", "selected", "skipped", "angles x rows x columns")
     for series in findings.series:
         table.add_row(

@@ -15,6 +15,8 @@ from tomopipe.reruns.reasons import is_news
 from tomopipe.run.progress import Progress, Step
 
 WIDTH = 160  # width of tables in a pipe or a file
+# options of a console that shows names such as a[b] and a:b: as they are
+AS_WRITTEN: dict[str, Any] = {"markup": False, "emoji": False}
 MOST_ROWS = 40  # scans in a table
 # between two looks where there is no terminal; of long runs a hundredth of the time they have taken
 _PLAIN_S = 10.0
@@ -102,7 +104,7 @@ def console(width: int = WIDTH) -> Any:
     """Return a console; a pipe or a file is as wide as the tables need."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else width)
+    return Console(width=None if sys.stdout.isatty() else width, **AS_WRITTEN)
 
 
 def folding_table(*heads: str, **options: Any) -> Any:

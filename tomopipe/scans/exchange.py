@@ -164,7 +164,7 @@ class RawScan:
             raise
         except Exception as error:
             # Broken files raise nearly anything from nearly anywhere.
-            fault_text = own_error(error) or f"broken file ({one_line(error)})"
+            fault_text = own_error(error) or f"broken file ({one_line(error)}): copy it again"
             raise ScanError(f"{self.path}: {fault_text}") from error
 
 

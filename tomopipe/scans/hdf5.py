@@ -136,4 +136,4 @@ def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:
         return ScanError(
             f"{path}: truncated HDF5 file, {sizes[1]} of {sizes[2]} bytes; copy it again"
         )
-    return ScanError(f"{path}: broken HDF5 file ({one_line(error)})")
+    return ScanError(f"{path}: broken HDF5 file ({one_line(error)}): copy it again")

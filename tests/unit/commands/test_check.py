@@ -72,6 +72,17 @@ def test_a_missing_file_is_named_with_its_path(site):
 
 
 @pytest.mark.slow
+def test_names_are_shown_as_they_are(tmp_path):
+    for name in ("a:b", "a[b]_1"):
+        write_scan(tmp_path / "raw" / f"{name}.h5", n_rows=2, n_cols=64, n_angles=31)
+    (tmp_path / "raw" / "a:b.h5").write_text("")
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    status, shown = run_check(tmp_path)
+    assert status == 0
+    assert "a:b: skipped: empty file" in shown
+    assert "│ a[b]" in shown
+
+
 def test_a_folder_for_scratch_files_that_is_not_there_is_an_error(site):
     write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
     text = "campaign: {scans: [raw/*.h5]}\nstorage: {scratch: none/here}\n"

@@ -71,6 +71,7 @@ def test_what_cannot_be_opened_says_why(tmp_path, make, reason):
     with pytest.raises(ScanError) as caught:
         open_hdf5(path)
     assert str(caught.value).startswith(f"{path}: {reason}")
+    assert "broken" not in reason or str(caught.value).endswith("): copy it again")
     assert "\n" not in str(caught.value)
     assert not isinstance(caught.value, StillWrittenError)
 
