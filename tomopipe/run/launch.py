@@ -27,6 +27,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
+from tomopipe.storage.atomic import write_text
 from tomopipe.storage.processes import is_alive, machine, named
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
@@ -93,14 +94,11 @@ def run_command(
     if any(option.split("=")[0] == "--profile" for option in options):
         profile = ""
     if profile == str(directory / "slurm"):
-        if _read_profile(profile).get("executor") == "slurm":
-            raise TomopipeError(
-                f"{profile}: its profile has executor: slurm. Write executor: tomopipe, and remove "
-                "group-components and keys that begin with slurm-; or type tomopipe init --force."
-            )
         for name in _PROFILES:
             if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
                 raise TomopipeError(unknown[0])
+        if (settings := _read_profile(profile)).get("executor") == "slurm":
+            profile = _renewed(directory, yaml.safe_dump(_of_ours(settings)))
     if profile == "workstation":
         profile = str(workflow_folder() / "profiles" / profile)
     return [
@@ -112,6 +110,30 @@ def run_command(
         *("--directory", str(directory)),
         *options,
     ]
+
+
+def _of_ours(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return our SLURM profile with the settings of one for the plugin `slurm` that ours has."""
+    left_out = ("executor", "jobs", "groups", "group-components")  # `jobs` were submissions
+    same = {
+        key: value
+        for key, value in settings.items()
+        if key not in left_out and not key.startswith("slurm-")
+    }
+    return _read_profile(str(workflow_folder() / "profiles" / "slurm")) | same
+
+
+@cache  # reported once, also by a watcher
+def _renewed(directory: Path, text: str) -> str:
+    """Write the profile by which runs read an older one of the campaign; return its folder."""
+    path = directory / LOGS.of_runs / "slurm" / "profile.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(text, path)
+    print(
+        f"tomopipe: {directory / 'slurm'}: its profile has executor: slurm; read as executor: "
+        "tomopipe, without jobs, groups and slurm- keys. `tomopipe init --force` writes a new one."
+    )
+    return str(path.parent)
 
 
 def _refuse_dots(options: Sequence[str]) -> None:
