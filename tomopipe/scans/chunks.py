@@ -187,9 +187,9 @@ def _of_external(dataset: "h5py.Dataset") -> NDArray[np.bool_]:
     first = 0  # byte of the dataset that the file begins with
     for name, offset, n_bytes in dataset.external:
         last = min(first + n_bytes, dataset.nbytes)
-        there = first + max(0, os.path.getsize(name) - offset)
-        if there < last:
-            result[there // frame_bytes : ceil(last / frame_bytes)] = False
+        end = first + max(0, os.path.getsize(name) - offset)
+        if end < last:
+            result[end // frame_bytes : ceil(last / frame_bytes)] = False
         first = last
     return result
 

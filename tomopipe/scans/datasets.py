@@ -144,11 +144,11 @@ def values_of(dataset: "h5py.Dataset") -> NDArray[Any]:
         shape = f"{dataset.name} has shape {dataset.shape}"
         raise fault_of(dataset, f"{shape}; expected one dimension")
     # HDF5 crashes on virtual datasets in a circle, which this refuses
-    there = written_frames(dataset).frames if dataset.ndim else np.ones(1, bool)
+    written = written_frames(dataset).frames if dataset.ndim else np.ones(1, bool)
     values = np.asarray(dataset[()]).ravel()
-    if there.all():
+    if written.all():
         return values
-    return np.where(there if len(there) == len(values) else False, values, np.nan)
+    return np.where(written if len(written) == len(values) else False, values, np.nan)
 
 
 def value_in(group: "h5py.Group", name: str) -> Any:
