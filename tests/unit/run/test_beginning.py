@@ -1,6 +1,5 @@
 """The beginning of a Snakemake on a campaign: it enters alone, also after one that was killed."""
 
-import getpass
 import os
 import re
 import shutil
@@ -70,7 +69,7 @@ def test_after_a_killed_run_its_queue_is_cancelled_and_its_jobs_end(campaign, op
     assert first.stdout != second.stdout
     assert not (campaign / first.stdout.strip()).exists()
     said = campaign / "cancelled"
-    call = f"--name=tomopipe-{dead.id[-8:]} --user={getpass.getuser()} --state=PENDING\n"
+    call = f"--name=tomopipe-{dead.id[-8:]} --user={os.getuid()} --state=PENDING\n"
     assert (said.read_text() if said.exists() else "") == call * (options == ON_SLURM)
     assert lock.read(campaign) is None
     assert not (campaign / "results" / ".runs").exists()

@@ -2,7 +2,7 @@
 import { $, el, named, px, sign, toast } from "./dom.js";
 
 const ROW = 46;
-const state = { scans: [], states: {}, sets: {}, shown: [], lines: [], hidden: new Set(), bare: new Set(), ticked: new Set(), tickedLast: null, selected: null, onOpen: () => {} };
+const state = { scans: [], states: {}, sets: {}, shown: [], lines: [], hidden: new Set(), thumbnails: new Map(), ticked: new Set(), tickedLast: null, selected: null, onOpen: () => {} };
 
 export function setUp(onOpen) {
   state.onOpen = onOpen;
@@ -22,7 +22,7 @@ export function setUp(onOpen) {
 
 export function setScans({ scans, states, sets }) {
   Object.assign(state, { scans, states, sets });
-  state.bare.clear();
+  state.thumbnails.clear();
   state.ticked = new Set(scans.map((scan) => scan.scan).filter((name) => state.ticked.has(name)));
   filters();
   refresh();
@@ -176,10 +176,12 @@ function line(entry) {
 function thumbnail(scan) {
   const src = `api/thumbnail?${new URLSearchParams({ scan: scan.scan, cor: px(scan.cor_px) })}`;
   const none = el("i", { class: "thumb" });
-  if (!scan.swept || scan.cor_px === null || scan.refused || state.bare.has(src)) return none;
+  if (!scan.swept || scan.cor_px === null || scan.refused) return none;
+  // rows are drawn often: one picture, and one request, until the queue changes
   const failed = (event) => {
-    state.bare.add(src); // rows are drawn often: it is not asked for again until the queue changes
+    state.thumbnails.set(src, none);
     event.target.replaceWith(none);
   };
-  return el("img", { class: "thumb", src, alt: "", onerror: failed });
+  if (!state.thumbnails.has(src)) state.thumbnails.set(src, el("img", { class: "thumb", src, alt: "", onerror: failed }));
+  return state.thumbnails.get(src);
 }
