@@ -569,11 +569,13 @@ def test_the_search_leads_to_its_first_hit_and_enter_accepts_nothing_else(folder
         page.locator("#search").blur()  # as after a click beside it
     page.keyboard.press("Enter")
     expect(page.locator("#toast")).to_contain_text("wood_1 is not accepted")
+    page.evaluate("window.n_keys = 0; addEventListener('keydown', () => window.n_keys++)")
     waiting = hold(page, "**/api/scan?*")
     page.keyboard.press("/")
     with page.expect_request("**/api/scan?*"):
         page.keyboard.press(key)
     page.keyboard.press("Enter")  # while the hit is being opened
+    page.wait_for_function("window.n_keys === 3")  # under load a key may come after its call
     waiting[0].continue_()
     page.unroute("**/api/scan?*")
     expect(page.locator("#facts h2")).to_have_text("bone_001")
