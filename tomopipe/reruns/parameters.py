@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from tomopipe.campaign.relion_set import campaign_binning
-from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.state import why_not_selected
 from tomopipe.reruns.made_from import as_text, table_shown
 from tomopipe.reruns.reasons import METADATA_ALONE
@@ -19,10 +18,9 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     missing: Snakemake asks for parameters before it knows all inputs of a job. It has only `fault`
     if the tables say that there is no such result.
     """
-    if fault := why_none(settled, step, key):
-        return {"fault": fault}
     if not is_open(settled, step, key):
-        return {}
+        fault = why_none(settled, step, key)
+        return {"fault": fault} if fault else {}
     statement = settled.target.statement(step, key, settled.cors)
     result: dict[str, Any] = {
         "products": settled.outputs(step, key),
@@ -53,9 +51,8 @@ def why_none(settled: Settled, step: str, key: str) -> str:
     if step == "fix_cor" and key not in settled.target.series():
         fault = f"series {key}: no scan is selected"
     elif step == "stitch" and not settled.pending:
-        problems = {
-            stack.name: stack.problem for stack in find_stacks(campaign, rows, settled.cors)
-        }
+        stacks = settled.target.declared(settled.cors)
+        problems = {stack.name: stack.problem for stack in stacks}
         fault = f"stack {key} is not stitched: {problems[key]}" if problems.get(key) else ""
     elif step in _OF_SCAN and (why := why_not_selected(campaign.scans[key].select, rows.get(key))):
         remedy = f"`select: yes` in {campaign.table_name} selects it."

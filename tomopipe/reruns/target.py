@@ -246,9 +246,9 @@ class Target:
 
     def stacks(self, cors: Cors) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
-        return {stack.name: stack for stack in self._declared(cors) if not stack.problem}
+        return {stack.name: stack for stack in self.declared(cors) if not stack.problem}
 
-    def _declared(self, cors: Cors) -> list[Stack]:
+    def declared(self, cors: Cors) -> list[Stack]:
         """Return all stacks, with the problems that prevent stitching."""
         declared = self.campaign.config.stitch.stacks
         return find_stacks(self.campaign, self.rows, cors) if declared else []
@@ -380,7 +380,7 @@ class Target:
             shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
         if failed := failed_stacks(campaign, cors):
             shown |= {"failed_stacks": digest({"reasons": failed})}
-        problems = {stack.name: stack.problem for stack in self._declared(cors) if stack.problem}
+        problems = {stack.name: stack.problem for stack in self.declared(cors) if stack.problem}
         if problems:  # which no file has
             shown |= {"stacks": digest({"problems": problems})}
         # `select: no` on scans that are skipped anyway shows in no result

@@ -91,14 +91,14 @@ def run_command(
     does not know.
     """
     _refuse_dots(options)
-    if any(option.split("=")[0] == "--profile" for option in options):
+    if _has(["--profile"], ["snakemake", *options]):
         profile = ""
     if profile == str(directory / "slurm"):
         for name in _PROFILES:
             if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
                 raise TomopipeError(unknown[0])
         if (settings := _read_profile(profile)).get("executor") == "slurm":
-            profile = _renewed(directory, yaml.safe_dump(_of_ours(settings)))
+            profile = _renewed(directory, yaml.safe_dump(_translated(settings)))
     if profile == "workstation":
         profile = str(workflow_folder() / "profiles" / profile)
     return [
@@ -112,8 +112,8 @@ def run_command(
     ]
 
 
-def _of_ours(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return our SLURM profile with the settings of one for the plugin `slurm` that ours has."""
+def _translated(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return our SLURM profile, with the settings of one for the plugin `slurm` that both have."""
     left_out = ("executor", "jobs", "groups", "group-components")  # `jobs` were submissions
     same = {
         key: value
