@@ -130,6 +130,17 @@ def hold(page, address):
     return held
 
 
+def cut(page, *addresses):
+    """Fail requests to addresses, until the function that is returned is called.
+
+    Not `page.unroute`: a request that is under way then may never be answered.
+    """
+    lost = [True]
+    for address in addresses:
+        page.route(address, lambda route: route.abort() if lost else route.continue_())
+    return lost.clear
+
+
 def look(page, what):
     """Ask accessibility.js what it finds on the page."""
     return page.evaluate(f"{LOOK}.{what}()")

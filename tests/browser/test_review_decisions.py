@@ -109,6 +109,11 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
             expect(page.get_by_label("inventory: 1 of 1")).to_be_visible()
             expect(page.get_by_label("try_recon: 0 of 1")).to_be_visible()
             expect(page.locator("#jobs details")).to_contain_text("running  try_recon  a_1")
+            page.locator("#jobs summary").click()
+            page.evaluate("job = document.querySelector('#jobs details')")
+            page.get_by_role("button", name="Jobs").click()
+            page.wait_for_function("!job.isConnected")
+            expect(page.locator("#jobs details")).to_have_attribute("open", "")
         finally:
             process.send_signal(signal.SIGINT)
     expect(page.locator("#live")).to_have_text("1 lost", timeout=2 * TIMEOUT_MS)

@@ -113,6 +113,19 @@ def test_one_cor_for_ticked_scans_and_one_undo(folder, serve, visit):
     expect(bar).to_be_hidden()
 
 
+def test_a_row_that_is_drawn_anew_while_it_is_pressed_takes_the_click(folder, serve, visit):
+    page = visit(serve(folder))
+    for target in (page.get_by_label("tick bone_007"), row(page, "bone_005")):
+        target.hover()
+        page.mouse.down()
+        page.evaluate("document.getElementById('list').dispatchEvent(new Event('scroll'))")
+        page.mouse.up()
+    expect(page.get_by_label("tick bone_007")).to_be_checked()
+    expect(page.locator("#facts h2")).to_have_text("bone_005")
+    page.keyboard.press("y")
+    expect(page.locator("#ticked")).to_contain_text("2 ticked")
+
+
 def test_ticks_stay_while_the_network_is_gone(folder, serve, visit):
     page = visit(serve(folder))
     page.get_by_label("tick bone_006").click()

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import hold, look, row
+from tests.browser.conftest import cut, hold, look, row
 from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
@@ -56,7 +56,7 @@ def test_offline_between_two_keys_all_stays_with_one_scan(page, folder):
 
 
 def test_a_decision_and_a_note_of_when_the_network_went_are_sent_when_it_is_back(page, folder):
-    page.route("**/*", lambda route: route.abort())
+    mend = cut(page, "**/*")
     page.keyboard.press("Enter")
     banner = page.locator("#connection")
     expect(banner).to_contain_text("Waiting to be sent: bone_006: cor_px 513.45", timeout=2000)
@@ -67,7 +67,7 @@ def test_a_decision_and_a_note_of_when_the_network_went_are_sent_when_it_is_back
     page.keyboard.press("Escape")
     page.keyboard.type("515.1")
     assert "bone_006" not in read_cells(folder / "scans.tsv")
-    page.unroute_all()
+    mend()
     expect(row(page, "bone_006")).to_contain_text("513.45 ✎")
     expect(banner).to_be_hidden()
     cells = read_cells(folder / "scans.tsv")["bone_006"]
@@ -117,8 +117,7 @@ def test_a_scan_that_nobody_waits_for_any_more_stops_nothing(page):
 
 
 def test_a_slice_that_fails_leaves_no_picture_of_another_scan(page):
-    for kind in ("slice", "page"):
-        page.route(f"**/api/{kind}?*", lambda route: route.abort())
+    mend = cut(page, "**/api/slice?*", "**/api/page?*")
     row(page, "bone_001").click()
     expect(page.locator("#nothing")).to_contain_text(LOST)
     assert shown(page)[:2] == ["bone_001", "bone_001"]
@@ -128,7 +127,7 @@ def test_a_slice_that_fails_leaves_no_picture_of_another_scan(page):
       return data.some((value, at) => at % 4 < 3 && value > 60);
     }"""
     assert not page.evaluate(bright)
-    page.unroute_all()
+    mend()
     page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
     expect(page.locator("#nothing")).to_be_hidden()
     assert page.evaluate(bright)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, go_to, hold, row
 from tests.review_campaign import make_campaign
 from tomopipe.cli.pages import report as write_report
 from tomopipe.volumes.preview import level_shapes
@@ -46,6 +46,22 @@ def open_volume(visit, server, **options):
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Volume").click()
     return opened.value
+
+
+def test_a_link_whose_scan_is_read_again_while_it_is_pressed_leads_there(server, visit):
+    page = visit(server)
+    go_to(page, "wood_1")
+    waiting = hold(page, "**/api/scan?*")
+    with page.expect_request("**/api/scan?*"):
+        row(page, "wood_1").click()
+    page.get_by_role("link", name="Volume").hover()
+    page.mouse.down()
+    with page.expect_response("**/api/scan?*"):
+        waiting[0].continue_()
+    page.wait_for_timeout(200)  # ms, until the page has read it
+    with page.context.expect_page() as opened:
+        page.mouse.up()
+    assert opened.value.url.endswith("#wood_1")
 
 
 def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(server, visit):

@@ -41,6 +41,25 @@ function fill(node, props, children) {
   return node;
 }
 
+// A click begins and ends on one node: what is drawn anew between press and release gets none, so that waits.
+let pressed = null;
+const waiting = new Map(); // what to draw, by node
+addEventListener("pointerdown", (event) => (pressed = event.button ? null : event.target), true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => setTimeout(release), true);
+
+function release() {
+  const draws = [...waiting.values()];
+  pressed = null;
+  waiting.clear();
+  for (const draw of draws) draw();
+}
+
+// Draw what a node holds; while the pointer is down in it, once it is released.
+export function drawIn(node, draw) {
+  if (node.contains(pressed)) waiting.set(node, draw);
+  else draw();
+}
+
 // Colours stand in style.css alone; a canvas asks for them by name.
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 

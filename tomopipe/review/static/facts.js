@@ -1,5 +1,5 @@
 // The column beside the picture: what is known of the scan.
-import { $, el, named, px, signs } from "./dom.js";
+import { $, drawIn, el, named, px, signs } from "./dom.js";
 import { scorePlot } from "./plots.js";
 
 let drawn = null; // what the column shows, so that scrubbing only moves the line
@@ -9,7 +9,9 @@ export function setUp(onOpen) {
   openScan = onOpen;
 }
 
-export function facts(data, go, cor = null) {
+export const facts = (data, go, cor = null) => drawIn($("facts"), () => draw(data, go, cor));
+
+function draw(data, go, cor) {
   const node = $("facts");
   if (drawn !== data) {
     drawn = data;

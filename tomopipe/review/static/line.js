@@ -1,7 +1,7 @@
 // The line through the trusted scans of a series, and its CORs for those that need review.
 import { get } from "./api.js";
 import { writeAll } from "./decide.js";
-import { $, el, px } from "./dom.js";
+import { $, drawIn, el, px } from "./dom.js";
 import { linePlot } from "./plots.js";
 import { all, isIn } from "./queue.js";
 
@@ -24,10 +24,10 @@ export async function show(key, { selected, onOpen, width, again }) {
   const plot = linePlot(rows.filter((row) => row.cor_px !== null), line, { selected, onOpen, width });
   const spread = line.spread_px === null ? "too few scans for the scatter" : `scatter ${px(line.spread_px)} px (band: 3x)`;
   const sign = line.slope_px < 0 ? "−" : "+";
-  $("series-line").replaceChildren(
+  drawIn($("series-line"), () => $("series-line").replaceChildren(
     el("h3", {}, `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),
     el("p", {}, `COR = ${px(line.start_px)} ${sign} ${px(Math.abs(line.slope_px), 3)} n px, ${spread}`),
-    el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => isIn(row, "to_review")), line, again));
+    el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => isIn(row, "to_review")), line, again)));
 }
 
 function offers(rows, line, again) {

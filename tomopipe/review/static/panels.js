@@ -1,6 +1,8 @@
 // What runs now.
 import { get } from "./api.js";
-import { $, el, sign, time, toast } from "./dom.js";
+import { $, drawIn, el, sign, time, toast } from "./dom.js";
+
+const opened = new Set(); // jobs whose error and log are in sight
 
 export async function jobs() {
   try {
@@ -14,12 +16,12 @@ export async function jobs() {
     });
     const order = { lost: 0, failed: 1, running: 2 };
     const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]).map((job) =>
-      el("details", { class: "job" }, el("summary", {}, sign(job.state), ` ${job.state}  ${job.step}  ${job.key}  ${job.host}`),
+      el("details", { class: "job", open: opened.has(`${job.step} ${job.key}`), ontoggle: (event) => opened[event.target.open ? "add" : "delete"](`${job.step} ${job.key}`) }, el("summary", {}, sign(job.state), ` ${job.state}  ${job.step}  ${job.key}  ${job.host}`),
         job.error ? el("p", { class: "bad" }, job.error) : null, job.log_tail ? el("pre", {}, job.log_tail) : null));
-    $("jobs").replaceChildren(el("h2", {}, "Jobs"),
+    drawIn($("jobs"), () => $("jobs").replaceChildren(el("h2", {}, "Jobs"),
       found.steps.length
         ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost", "left, about"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
-        : el("p", { class: "quiet" }, "No job has run yet."), ...each);
+        : el("p", { class: "quiet" }, "No job has run yet."), ...each));
     return found;
   } catch (error) {
     toast(error.message, true);

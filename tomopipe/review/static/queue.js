@@ -1,5 +1,5 @@
 // The queue: filters, search, grouping; only the rows in sight are in the page.
-import { $, el, named, px, sign, toast } from "./dom.js";
+import { $, drawIn, el, named, px, sign, toast } from "./dom.js";
 
 const ROW = 46;
 const state = { scans: [], states: {}, sets: {}, shown: [], lines: [], hidden: new Set(), thumbnails: new Map(), ticked: new Set(), tickedLast: null, selected: null, onOpen: () => {} };
@@ -9,14 +9,6 @@ export function setUp(onOpen) {
   $("search").addEventListener("input", refresh);
   $("group").addEventListener("change", refresh);
   $("list").addEventListener("scroll", paint, { passive: true });
-  // not "click": rows may be drawn anew between press and release, which then makes none
-  let pressed = null;
-  const at = (event) => (event.target.closest(".tick") ? null : state.lines[parseInt(event.target.closest(".row")?.style.top) / ROW]?.scan);
-  $("rows").addEventListener("pointerdown", (event) => (pressed = event.button ? null : at(event)));
-  $("rows").addEventListener("pointerup", (event) => {
-    const scan = at(event);
-    if (scan && scan.scan === pressed?.scan) scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan);
-  });
   new ResizeObserver(paint).observe($("list"));
 }
 
@@ -105,7 +97,7 @@ function filters() {
           refresh();
         } },
         sign(name), `${name} `, el("b", {}, String(counts[name]))));
-  $("filters").replaceChildren(...chips);
+  drawIn($("filters"), () => $("filters").replaceChildren(...chips));
 }
 
 // Whether the search finds a scan; it finds all where nothing is searched for.
@@ -132,18 +124,20 @@ function refresh() {
   paint();
 }
 
-function paint() {
+const paint = () => drawIn($("rows"), drawRows);
+
+function drawRows() {
   const list = $("list");
   const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
   const last = Math.min(state.lines.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 4);
-  const rows = [];
+  const nodes = [];
   for (let index = first; index < last; index++) {
     const node = line(state.lines[index]);
     node.style.top = `${index * ROW}px`;
-    rows.push(node);
+    nodes.push(node);
   }
   $("rows").style.height = `${state.lines.length * ROW}px`;
-  $("rows").replaceChildren(...rows);
+  $("rows").replaceChildren(...nodes);
   const away = state.ticked.size - state.shown.filter((scan) => state.ticked.has(scan.scan)).length;
   $("ticked").hidden = !state.ticked.size;
   $("ticked").firstElementChild.textContent = `${state.ticked.size} ticked${away ? `, ${away} not shown` : ""}`;
@@ -158,7 +152,8 @@ function line(entry) {
   const isSelected = scan.scan === state.selected;
   const mark = scan.rerun ? " ✎" : "";
   return el("div", { class: "row", role: "option", id: isSelected ? "here" : null, "aria-selected": isSelected ? "true" : "false", "data-scan": scan.scan,
-    title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": ") },
+    title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": "),
+    onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
     sign(scan.state, scan.warnings.length ? "warned" : ""),
     scan.refused ? null : el("input", { type: "checkbox", class: "tick", tabindex: -1, "aria-label": `tick ${scan.scan}`, checked: state.ticked.has(scan.scan),
       onclick: (event) => {

@@ -1,6 +1,6 @@
 // One scan: what is shown of it at which COR, and what Enter writes.
 import { get, isDown, picture } from "./api.js";
-import { $, el, press, px, toast } from "./dom.js";
+import { $, drawIn, el, press, px, toast } from "./dom.js";
 import { facts, plot, sourceWords } from "./facts.js";
 import { grey, minus, paint } from "./grey.js";
 import * as level from "./level.js";
@@ -307,10 +307,10 @@ function showCandidates() {
   $("candidates").hidden = !on;
   if (!on) return;
   const chosen = numberOf(now.cor);
-  $("candidates").replaceChildren(...now.data.candidates.map(({ names, cor_px: cor, sources }, number) =>
+  drawIn($("candidates"), () => $("candidates").replaceChildren(...now.data.candidates.map(({ names, cor_px: cor, sources }, number) =>
     el("button", { "aria-pressed": number === chosen ? "true" : "false", tabindex: -1, onclick: (event) => (event.currentTarget.blur(), take(cor)) },
       el("b", {}, ...names.flatMap((name) => [el("kbd", {}, NAMES[name][0]), ` ${NAMES[name][1]} `]), ` ${px(cor)}\u00a0px`),
-      sourceText(sources))));
+      sourceText(sources)))));
   showScores();
 }
 

@@ -1,6 +1,6 @@
 // COR along each series, and what other options of fix_cor would make of it.
 import { get } from "./api.js";
-import { $, el, px, sign, signs, toast } from "./dom.js";
+import { $, drawIn, el, px, sign, signs, toast } from "./dom.js";
 import * as line from "./line.js";
 import { seriesPlot } from "./plots.js";
 import { all } from "./queue.js";
@@ -66,8 +66,8 @@ async function update(config, selected) {
     if (mine !== ticket) return;
     const plot = seriesPlot(rows, { median: median_px, selected, onOpen: openScan, width: room() });
     $("limit").textContent = limit_px === null ? "" : `Limit in use (the band): ±${px(limit_px)} px from the median ${px(median_px)}: ${limit_from}.`;
-    $("series-plot").replaceChildren(plot || el("p", { class: "quiet" }, "No COR is known in this series yet."));
-    $("series-changes").replaceChildren(...changes(rows, config));
+    drawIn($("series-plot"), () => $("series-plot").replaceChildren(plot || el("p", { class: "quiet" }, "No COR is known in this series yet.")));
+    drawIn($("series-changes"), () => $("series-changes").replaceChildren(...changes(rows, config)));
   } catch (error) {
     toast(error.message, true);
   }
