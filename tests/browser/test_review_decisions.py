@@ -112,7 +112,7 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
             page.locator("#jobs summary").click()
             page.evaluate("job = document.querySelector('#jobs details')")
             page.get_by_role("button", name="Jobs").click()
-            page.wait_for_function("!job.isConnected")
+            page.wait_for_function("() => !job.isConnected")
             expect(page.locator("#jobs details")).to_have_attribute("open", "")
         finally:
             process.send_signal(signal.SIGINT)
