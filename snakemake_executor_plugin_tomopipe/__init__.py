@@ -24,11 +24,19 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
 from snakemake_executor_plugin_tomopipe import queue
-from snakemake_executor_plugin_tomopipe.batches import Batch, data_error, is_done, members, pack
+from snakemake_executor_plugin_tomopipe.batches import (
+    Batch,
+    data_error,
+    is_done,
+    members,
+    missing_outputs,
+    pack,
+)
 
 _LOGS = Path(".snakemake", "slurm_logs")
 _SETTLE_S = 1.0  # jobs that come within this time, or between two checks, share submissions
 _TICK_S = 0.25
+_LATENCY_S = 5  # Snakemake's default
 _N_UNKNOWN = 3  # answers without a job after which it counts as ended
 _CANCEL_S = 40.0  # longest wait of a cancellation for a call of sbatch
 
@@ -251,24 +259,32 @@ class Executor(RemoteExecutor):
             return
         self._said.discard("ask")
         for batch in batches:
-            state = states.get(batch.number, "")
+            state, why = states.get(batch.number, slurm.JobState())
             batch.n_unknown = 0 if state else batch.n_unknown + 1
-            _, _, reason = state.partition(" ")
-            if reason:
-                text = f"SLURM job {batch.number} stays in the queue until somebody acts: {reason}"
-                self._report_once(reason, text)
-            if state in slurm.ENDED or batch.n_unknown >= _N_UNKNOWN:
+            if why:
+                text = f"SLURM job {batch.number} stays in the queue until somebody acts: {why}"
+                self._report_once(why, text)
+            has_ended = state in slurm.ENDED or batch.n_unknown >= _N_UNKNOWN
+            if has_ended and not (state == "COMPLETED" and self._waits_for_outputs(batch)):
                 self._submitted.remove(batch)
                 try:
                     self._close(batch, state or "no longer known")
                 except Exception as error:
                     self._fail(batch.jobs, f"{type(error).__name__}: {error}")
 
+    def _waits_for_outputs(self, batch: Batch) -> bool:
+        """Tell whether outputs of a completed submission may yet appear on this host."""
+        now_s = time.monotonic()
+        batch.completed_s = batch.completed_s or now_s
+        return now_s < batch.completed_s + _latency_s() and any(map(missing_outputs, batch.jobs))
+
     def _close(self, batch: Batch, state: str) -> None:
         from tomopipe.campaign import slurm
 
-        log, jobs = self._log(batch), list[Any]()
-        if state != "COMPLETED":
+        log = self._log(batch)
+        if state == "COMPLETED":
+            jobs = [job for job in batch.jobs if missing_outputs(job)]
+        else:
             jobs = [job for job in batch.jobs if not all(map(is_done, members(job)))]
             if not self._is_cancelled:
                 slurm.cancel([batch.number])  # SLURM may have queued it again
@@ -279,6 +295,12 @@ class Executor(RemoteExecutor):
             why = f"SLURM job {batch.number}: {state}"
             if state == "FAILED" and not log.exists():
                 why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
+            if state == "COMPLETED":
+                why += (
+                    f", but {missing_outputs(jobs[0])[0]} is not here {_latency_s():.0f} s later "
+                    "(latency-wait): this host must see what nodes write; if it does so later, "
+                    "raise latency-wait in the profile"
+                )
             self._fail(jobs, why, batch.number, log, is_killed=state != "FAILED")
         elif not self.workflow.executor_settings.keep_successful_logs:
             with suppress(OSError):
@@ -318,3 +340,10 @@ class Executor(RemoteExecutor):
             self._said.add(about)
             self.logger.warning(f"tomopipe: {text}")
             progress.tell(says=text)
+
+
+def _latency_s() -> float:
+    """Return how long a file may take to appear on this host: Snakemake's --latency-wait."""
+    from tomopipe.run import launch
+
+    return float(launch.option("--latency-wait", "--output-wait", "-w") or _LATENCY_S)

@@ -6,6 +6,7 @@ the plugin snakemake-executor-plugin-slurm.
 """
 
 import math
+import os
 import re
 import secrets
 import shlex
@@ -34,6 +35,11 @@ def is_done(member: Any) -> bool:
     from tomopipe.campaign.log import status_in_run
 
     return bool(member.log) and status_in_run(member.log[0]).get("state") == "done"
+
+
+def missing_outputs(job: Any) -> list[str]:
+    """Return the outputs of a job, or of the last one of a group, that are not there."""
+    return [str(path) for path in members(job)[-1].output if not os.path.exists(path)]
 
 
 def data_error(member: Any) -> str:
@@ -104,6 +110,7 @@ class Batch:
     mark: str = field(default_factory=partial(secrets.token_hex, 4))  # begins its comment in SLURM
     number: str = ""  # SLURM's number
     may_be_queued: bool = False  # whether sbatch gave no answer, so that the job may be queued
+    completed_s: float = 0.0  # when SLURM first said COMPLETED, of the monotonic clock
     n_unknown: int = 0  # number of answers in which SLURM did not know it
 
     @property

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -43,6 +44,13 @@ class NoAnswerError(Exception):
     """SLURM did not answer."""
 
 
+class JobState(NamedTuple):
+    """State of a job in SLURM."""
+
+    state: str = ""
+    why_stays: str = ""  # in the queue until somebody acts
+
+
 def call(
     command: Sequence[str], *, within_s: float, text: str = ""
 ) -> "subprocess.CompletedProcess[str]":
@@ -67,38 +75,35 @@ def one_line(text: str) -> str:
     return "; ".join([first, *(line.removeprefix("sbatch: error: ") for line in more)])
 
 
-def states(numbers: Sequence[str], name: str) -> dict[str, str]:
+def states(numbers: Sequence[str], name: str) -> dict[str, JobState]:
     """Return the states of jobs with this name; SLURM does not know the missing ones any more.
-
-    That of a job which stays in the queue until somebody acts is followed by the reason.
 
     The name is needed as the accounting may have an earlier job of the same number. A job whose
     node failed has not ended if SLURM requeued it, which squeue shows first. Raises NoAnswerError
     if squeue does not answer, or if sacct fails and squeue does not know a job any more.
     """
-    result, no_answer = dict[str, str](), ""
+    result, no_answer = dict[str, JobState](), ""
     try:
         result = _states([*_SACCT, f"--name={name}"], numbers)
     except NoAnswerError as error:
         no_answer = str(error)
-    ended = {number for number, state in result.items() if state in ENDED - _QUEUED_AGAIN}
+    ended = {number for number, job in result.items() if job.state in ENDED - _QUEUED_AGAIN}
     result |= _states(_SQUEUE, [number for number in numbers if number not in ended])
     if no_answer and any(number not in result for number in numbers):
         raise NoAnswerError(no_answer)
     return result
 
 
-def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
+def _states(command: list[str], numbers: Sequence[str]) -> dict[str, JobState]:
     rows = []
     for first in range(0, len(numbers), _BATCH):
         jobs = ",".join(numbers[first : first + _BATCH])
         rows += _ask([*command, "--jobs", jobs], _ASK_S)
-    # "CANCELLED by 1000", "PENDING JobHeldUser"
-    return {
-        number: text.strip() if _STAYS_QUEUED.match(text) else text.split()[0]
-        for number, text in rows
-        if text.strip()
-    }
+    result = {}
+    for number, text in rows:  # "CANCELLED by 1000", "PENDING JobHeldUser"
+        state, _, reason = text.strip().partition(" ")
+        result[number] = JobState(state, reason if _STAYS_QUEUED.match(text) else "")
+    return result
 
 
 def _ask(command: list[str], within_s: float) -> list[list[str]]:

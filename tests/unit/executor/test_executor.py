@@ -153,6 +153,20 @@ mkdir "$here.one" """  # by one job of the first submission alone
     assert "SLURM job 2: no longer known" in text
 
 
+def test_outputs_that_this_host_does_not_see_are_a_failure_that_says_so(cluster):
+    """As where its file system is not that of the nodes; one that comes late is waited for."""
+    job = """echo COMPLETED > "$FAKE_SLURM/$SLURM_JOB_ID.state"
+if [ "$SCAN" = a ]; then sleep 1; else sleep 99; fi"""
+    options = ("--retries", "1", "--latency-wait", "3")
+    status, text = cluster.run("a", "b", job=job, options=options)
+    assert (status, cluster.made, cluster.n_submissions) == (1, {"a"}, 2)
+    why = "COMPLETED, but out/b is not here 3 s later (latency-wait): "
+    for number in (1, 2):
+        failure = f"a submission of volume failed: SLURM job {number}: {why}"
+        assert text.count(failure) == 1, text
+    assert why in json.loads((cluster.folder / "logs/status/volume/b.json").read_text())["error"]
+
+
 def interrupt(process: subprocess.Popen) -> None:
     """Press Ctrl-C; again if Python's main thread slept on, as it does where another took it."""
     for _ in range(3):
