@@ -446,6 +446,16 @@ def test_a_run_on_another_machine_keeps_others_out_until_somebody_says_that_it_i
     assert lock.read(campaign).before == run.id  # no Snakemake has begun, which ends its jobs
 
 
+def test_only_a_run_that_begins_says_that_it_goes_on_from_a_killed_one(campaign, does, does_alone):
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    does(killed)
+    assert "killed: 0 of 0 jobs" in call("run", campaign)[1]
+    for stand_in, code, n_said in ((does_alone, "exit('refused')", 0), (does, "", 1)):
+        stand_in(code)
+        status, text = call("run", campaign)
+        assert (status, text.count("The last run was killed")) == (1 - n_said, n_said), text
+
+
 def test_a_command_that_only_looks_takes_no_lock_and_takes_nothing_over(campaign, does):
     does("")
     lock.take(campaign, run := lock.new_run(campaign, **ELSEWHERE))
