@@ -643,6 +643,15 @@ def test_a_line_says_done_running_failed_and_the_time_left():
     assert step.left_s == 600 * (4 / 2 + 0.5)
 
 
+def test_a_plan_as_json_reports_faults_of_the_table_beside_it(campaign):
+    (campaign / "raw" / "a_1.h5").touch()
+    (campaign / "scans.tsv").write_text("scan\tcor_px\na_11\t50\n")
+    done = CliRunner().invoke(cli, ["plan", "--json", str(campaign)])
+    assert (done.exit_code, json.loads(done.stdout)[0]["rule"]) == (2, "inventory")
+    fault = "tomopipe: scans.tsv: line 2: no scan a_11 in the campaign; did you mean a_1?\n"
+    assert done.stderr == fault
+
+
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_entered_is_named_not_a_file_in_it(campaign):
     (campaign / "raw" / "a_1.h5").touch()
