@@ -206,6 +206,8 @@ class Executor(RemoteExecutor):
                 options = batch.options(self._name, log, self.workflow.workdir_init)
                 batch.number = queue.submit(self._name, options, self._script(batch), batch)
                 self._submitted.append(batch)
+                with suppress(OSError):
+                    self._log(batch).touch()  # empty at the end: the node could not write it
         except queue.TemporaryRefusalError as error:
             self._retry_s = time.monotonic() + self.next_seconds_between_status_checks
             self._report_once("submit", f"SLURM takes no submission now, it is sent again: {error}")
@@ -294,6 +296,8 @@ class Executor(RemoteExecutor):
         if jobs:
             why = f"SLURM job {batch.number}: {state}"
             if state == "FAILED" and not log.exists():
+                why += f" without a log: {log.parent} was removed meanwhile"
+            elif state == "FAILED" and not _has_text(log):
                 why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
             if state == "COMPLETED":
                 why += (
@@ -319,7 +323,7 @@ class Executor(RemoteExecutor):
         from tomopipe.campaign.failures import record_end
         from tomopipe.errors import RunEndedError
 
-        logs = [str(log)] if log and log.exists() else []
+        logs = [str(log)] if log and _has_text(log) else []
         reason = why
         why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
         names = ", ".join(sorted({member.rule.name for job in jobs for member in members(job)}))
@@ -340,6 +344,10 @@ class Executor(RemoteExecutor):
             self._said.add(about)
             self.logger.warning(f"tomopipe: {text}")
             progress.tell(says=text)
+
+
+def _has_text(log: Path) -> bool:
+    return log.exists() and log.stat().st_size > 0
 
 
 def _latency_s() -> float:

@@ -5,7 +5,7 @@ Installed as sbatch, squeue, sacct, scancel, sinfo and scontrol. The folder $FAK
 `N.state`, the state of job N whatever its script did; `N.again`, why it waits again for squeue;
 `N.options`, with which it was submitted; `bare`, if jobs get no variable of the main process;
 `earlier`, if sacct knows an earlier job of each number, that has completed, and not the new one;
-`wordy`, if sbatch knows no --parsable.
+`wordy`, if sbatch knows no --parsable; `apart`, if jobs do not see the folder of their logs.
 """
 
 import json
@@ -34,7 +34,8 @@ def submit(arguments: list[str]) -> int:
     log = next(a for a in arguments if a.startswith("--output=")).split("=", 1)[1]
     passed = {name: os.environ[name] for name in ("PATH", "HOME", "FAKE_SLURM")}
     environment = passed if (FOLDER / "bare").exists() else os.environ
-    with open(log.replace("%j", str(number)).replace("%%", "%"), "w") as stream:
+    log = log.replace("%j", str(number)).replace("%%", "%")
+    with open(os.devnull if (FOLDER / "apart").exists() else log, "w") as stream:
         process = subprocess.Popen(
             ["sh", "-c", RUN],
             stdout=stream,

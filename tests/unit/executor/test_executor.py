@@ -153,6 +153,18 @@ mkdir "$here.one" """  # by one job of the first submission alone
     assert "SLURM job 2: no longer known" in text
 
 
+def test_without_a_log_a_failure_says_what_is_not_there(cluster):
+    says = "a submission of volume failed: SLURM job 1: FAILED without a log: "
+    status, text = cluster.run("a", job="rm -r .snakemake; false")
+    removed = f"{cluster.folder}/.snakemake/slurm_logs/volume was removed meanwhile\n"
+    assert (status, says + removed in text) == (1, True), text
+    (cluster.slurm / "apart").touch()
+    status, text = cluster.run("a", job="false")
+    says = says.replace("1", "2")
+    lacking = f"{cluster.folder} must be there, under this path, on all nodes\n"
+    assert (status, says + lacking in text) == (1, True), text
+
+
 def test_outputs_that_this_host_does_not_see_are_a_failure_that_says_so(cluster):
     """As where its file system is not that of the nodes; one that comes late is waited for."""
     job = """echo COMPLETED > "$FAKE_SLURM/$SLURM_JOB_ID.state"
