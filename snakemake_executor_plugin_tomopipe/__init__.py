@@ -135,10 +135,13 @@ class Executor(RemoteExecutor):
         self._is_cancelled = True
         is_free = self._submitting.acquire(timeout=_CANCEL_S)
         try:
-            numbers = [batch.number for batch in self._submitted]
+            texts = [
+                slurm.cancel([batch.number for batch in batches], *where)
+                for where, batches in _by_cluster(self._submitted)
+            ]
             name = self._name if any(batch.may_be_queued for batch in self._waiting) else ""
             of_run = [f"--name={name}", f"--user={os.getuid()}"] if name else []
-            for text in filter(None, (slurm.cancel(numbers), slurm.cancel([], *of_run))):
+            for text in filter(None, [*texts, slurm.cancel([], *of_run)]):
                 print(f"tomopipe: {text}", file=sys.stderr)
         finally:
             if is_free:
@@ -251,11 +254,14 @@ class Executor(RemoteExecutor):
 
     def _look(self) -> None:
         """Ask SLURM for the states of all submissions, and report those that have ended."""
+        for where, batches in _by_cluster(self._submitted):
+            self._look_at(batches, where)
+
+    def _look_at(self, batches: Sequence[Batch], where: Sequence[str]) -> None:
         from tomopipe.campaign import slurm
 
-        batches = list(self._submitted)
         try:
-            states = slurm.states([batch.number for batch in batches], self._name)
+            states = slurm.states([batch.number for batch in batches], self._name, *where)
         except slurm.NoAnswerError as error:
             self._report_once("ask", f"SLURM does not answer, it is asked again: {error}")
             return
@@ -289,7 +295,7 @@ class Executor(RemoteExecutor):
         else:
             jobs = [job for job in batch.jobs if not all(map(is_done, members(job)))]
             if not self._is_cancelled:
-                slurm.cancel([batch.number])  # SLURM may have queued it again
+                slurm.cancel([batch.number], *batch.where)  # SLURM may have queued it again
         for job in batch.jobs:
             if job not in jobs:
                 self.report_job_success(SubmittedJobInfo(job, external_jobid=batch.number))
@@ -344,6 +350,12 @@ class Executor(RemoteExecutor):
             self._said.add(about)
             self.logger.warning(f"tomopipe: {text}")
             progress.tell(says=text)
+
+
+def _by_cluster(batches: Sequence[Batch]) -> list[tuple[tuple[str, ...], list[Batch]]]:
+    """Group submissions by the options that name their cluster."""
+    wheres = dict.fromkeys(batch.where for batch in batches)
+    return [(where, [batch for batch in batches if batch.where == where]) for where in wheres]
 
 
 def _has_text(log: Path) -> bool:

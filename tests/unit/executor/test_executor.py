@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 def test_jobs_share_submissions_whatever_their_names_and_the_environment_of_the_site(cluster):
     cluster.environment[run_folder.VARIABLE] = "a $run's folder"
     (cluster.slurm / "bare").touch()
-    (cluster.slurm / "wordy").touch()
+    (cluster.slurm / "says").write_text("Welcome\nSubmitted batch job {number}\n5 jobs wait")
+    cluster.answer("sbatch", [0, "sbatch: warning: no such site module", True])
     scans = ["a $HOME", "b'c", 'd"e', "f;g", "größe"]
     options = ("--default-resources", "slurm_partition=p,q", "slurm_account=mine", "qos=high")
     options += ("slurm_extra='--mail-user=\"a b\" --licenses=x'",)
@@ -130,6 +131,29 @@ def test_where_slurm_does_not_answer_it_is_asked_again(cluster):
     assert status == 0, text
     assert text.count("SLURM does not answer, it is asked again") == 1
     assert cluster.n_submissions == 1
+
+
+@pytest.mark.parametrize("says", ["{number};far", "Submitted batch job {number} on cluster far"])
+def test_jobs_of_another_cluster_are_followed_and_cancelled_there(cluster, says):
+    (cluster.slurm / "far").touch()
+    (cluster.slurm / "says").write_text(says)
+    status, text = cluster.run("a", job="asked 5")
+    assert status == 0, text
+    process = cluster.start("b", job="sleep 1000")
+    until((cluster.slurm / "2.pid").exists)
+    until(lambda: "--clusters=far" in cluster.calls("squeue")[-1])
+    interrupt(process)
+    assert (cluster.slurm / "2.state").read_text() == "CANCELLED by 1000"
+
+
+def test_a_submission_without_a_number_is_looked_for_in_the_queue(cluster):
+    (cluster.slurm / "says").write_text("accepted")
+    status, text = cluster.run("a")
+    assert (status, cluster.n_submissions) == (0, 1), text
+    cluster.answer("sbatch", [0, "", False])  # accepted, and dropped
+    status, text = cluster.run("b")
+    assert (status, cluster.n_submissions) == (1, 1)
+    assert "sbatch ended with 0 and no message" in text
 
 
 def test_an_earlier_job_of_the_same_number_is_another_one(cluster):
