@@ -24,11 +24,19 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
 from snakemake_executor_plugin_tomopipe import queue
-from snakemake_executor_plugin_tomopipe.batches import Batch, data_error, is_done, members, pack
+from snakemake_executor_plugin_tomopipe.batches import (
+    Batch,
+    data_error,
+    is_done,
+    members,
+    missing_outputs,
+    pack,
+)
 
 _LOGS = Path(".snakemake", "slurm_logs")
 _SETTLE_S = 1.0  # jobs that come within this time, or between two checks, share submissions
 _TICK_S = 0.25
+_LATENCY_S = 5  # Snakemake's default
 _N_UNKNOWN = 3  # answers without a job after which it counts as ended
 _CANCEL_S = 40.0  # longest wait of a cancellation for a call of sbatch
 
@@ -127,10 +135,13 @@ class Executor(RemoteExecutor):
         self._is_cancelled = True
         is_free = self._submitting.acquire(timeout=_CANCEL_S)
         try:
-            numbers = [batch.number for batch in self._submitted]
+            texts = [
+                slurm.cancel([batch.number for batch in batches], *where)
+                for where, batches in _by_cluster(self._submitted)
+            ]
             name = self._name if any(batch.may_be_queued for batch in self._waiting) else ""
             of_run = [f"--name={name}", f"--user={os.getuid()}"] if name else []
-            for text in filter(None, (slurm.cancel(numbers), slurm.cancel([], *of_run))):
+            for text in filter(None, [*texts, slurm.cancel([], *of_run)]):
                 print(f"tomopipe: {text}", file=sys.stderr)
         finally:
             if is_free:
@@ -198,6 +209,8 @@ class Executor(RemoteExecutor):
                 options = batch.options(self._name, log, self.workflow.workdir_init)
                 batch.number = queue.submit(self._name, options, self._script(batch), batch)
                 self._submitted.append(batch)
+                with suppress(OSError):
+                    self._log(batch).touch()  # empty at the end: the node could not write it
         except queue.TemporaryRefusalError as error:
             self._retry_s = time.monotonic() + self.next_seconds_between_status_checks
             self._report_once("submit", f"SLURM takes no submission now, it is sent again: {error}")
@@ -241,44 +254,63 @@ class Executor(RemoteExecutor):
 
     def _look(self) -> None:
         """Ask SLURM for the states of all submissions, and report those that have ended."""
+        for where, batches in _by_cluster(self._submitted):
+            self._look_at(batches, where)
+
+    def _look_at(self, batches: Sequence[Batch], where: Sequence[str]) -> None:
         from tomopipe.campaign import slurm
 
-        batches = list(self._submitted)
         try:
-            states = slurm.states([batch.number for batch in batches], self._name)
+            states = slurm.states([batch.number for batch in batches], self._name, *where)
         except slurm.NoAnswerError as error:
             self._report_once("ask", f"SLURM does not answer, it is asked again: {error}")
             return
         self._said.discard("ask")
         for batch in batches:
-            state = states.get(batch.number, "")
+            state, why = states.get(batch.number, slurm.JobState())
             batch.n_unknown = 0 if state else batch.n_unknown + 1
-            _, _, reason = state.partition(" ")
-            if reason:
-                text = f"SLURM job {batch.number} stays in the queue until somebody acts: {reason}"
-                self._report_once(reason, text)
-            if state in slurm.ENDED or batch.n_unknown >= _N_UNKNOWN:
+            if why:
+                text = f"SLURM job {batch.number} stays in the queue until somebody acts: {why}"
+                self._report_once(why, text)
+            has_ended = state in slurm.ENDED or batch.n_unknown >= _N_UNKNOWN
+            if has_ended and not (state == "COMPLETED" and self._waits_for_outputs(batch)):
                 self._submitted.remove(batch)
                 try:
                     self._close(batch, state or "no longer known")
                 except Exception as error:
                     self._fail(batch.jobs, f"{type(error).__name__}: {error}")
 
+    def _waits_for_outputs(self, batch: Batch) -> bool:
+        """Tell whether outputs of a completed submission may yet appear on this host."""
+        now_s = time.monotonic()
+        batch.completed_s = batch.completed_s or now_s
+        return now_s < batch.completed_s + _latency_s() and any(map(missing_outputs, batch.jobs))
+
     def _close(self, batch: Batch, state: str) -> None:
         from tomopipe.campaign import slurm
 
-        log, jobs = self._log(batch), list[Any]()
-        if state != "COMPLETED":
+        log = self._log(batch)
+        if state == "COMPLETED":
+            jobs = [job for job in batch.jobs if missing_outputs(job)]
+        else:
             jobs = [job for job in batch.jobs if not all(map(is_done, members(job)))]
             if not self._is_cancelled:
-                slurm.cancel([batch.number])  # SLURM may have queued it again
+                slurm.cancel([batch.number], *batch.where)  # SLURM may have queued it again
         for job in batch.jobs:
             if job not in jobs:
                 self.report_job_success(SubmittedJobInfo(job, external_jobid=batch.number))
         if jobs:
             why = f"SLURM job {batch.number}: {state}"
             if state == "FAILED" and not log.exists():
+                why += f" without a log: {log.parent} was removed meanwhile"
+            elif state == "FAILED" and not _has_text(log):
                 why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
+            if state == "COMPLETED":
+                why += (
+                    f", but {missing_outputs(jobs[0])[0]} is not here {_latency_s():.0f} s later "
+                    "(latency-wait): this host must see what nodes write; if it does so later, "
+                    "raise latency-wait in the profile"
+                )
             self._fail(jobs, why, batch.number, log, is_killed=state != "FAILED")
         elif not self.workflow.executor_settings.keep_successful_logs:
             with suppress(OSError):
@@ -297,7 +329,7 @@ class Executor(RemoteExecutor):
         from tomopipe.campaign.failures import record_end
         from tomopipe.errors import RunEndedError
 
-        logs = [str(log)] if log and log.exists() else []
+        logs = [str(log)] if log and _has_text(log) else []
         reason = why
         why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
         names = ", ".join(sorted({member.rule.name for job in jobs for member in members(job)}))
@@ -318,3 +350,20 @@ class Executor(RemoteExecutor):
             self._said.add(about)
             self.logger.warning(f"tomopipe: {text}")
             progress.tell(says=text)
+
+
+def _by_cluster(batches: Sequence[Batch]) -> list[tuple[tuple[str, ...], list[Batch]]]:
+    """Group submissions by the options that name their cluster."""
+    wheres = dict.fromkeys(batch.where for batch in batches)
+    return [(where, [batch for batch in batches if batch.where == where]) for where in wheres]
+
+
+def _has_text(log: Path) -> bool:
+    return log.exists() and log.stat().st_size > 0
+
+
+def _latency_s() -> float:
+    """Return how long a file may take to appear on this host: Snakemake's --latency-wait."""
+    from tomopipe.run import launch
+
+    return float(launch.option("--latency-wait", "--output-wait", "-w") or _LATENCY_S)

@@ -6,6 +6,7 @@ the plugin snakemake-executor-plugin-slurm.
 """
 
 import math
+import os
 import re
 import secrets
 import shlex
@@ -34,6 +35,11 @@ def is_done(member: Any) -> bool:
     from tomopipe.campaign.log import status_in_run
 
     return bool(member.log) and status_in_run(member.log[0]).get("state") == "done"
+
+
+def missing_outputs(job: Any) -> list[str]:
+    """Return the outputs of a job, or of the last one of a group, that are not there."""
+    return [str(path) for path in members(job)[-1].output if not os.path.exists(path)]
 
 
 def data_error(member: Any) -> str:
@@ -103,7 +109,9 @@ class Batch:
     needs: list[Need] = field(default_factory=list)
     mark: str = field(default_factory=partial(secrets.token_hex, 4))  # begins its comment in SLURM
     number: str = ""  # SLURM's number
+    cluster: str = ""  # SLURM's name of it, if not this host's
     may_be_queued: bool = False  # whether sbatch gave no answer, so that the job may be queued
+    completed_s: float = 0.0  # when SLURM first said COMPLETED, of the monotonic clock
     n_unknown: int = 0  # number of answers in which SLURM did not know it
 
     @property
@@ -154,8 +162,14 @@ class Batch:
         return min(request, time_limit_min(self._partition) or request)
 
     @property
+    def where(self) -> tuple[str, ...]:
+        """The options by which other commands of SLURM find it."""
+        return (f"--clusters={self.cluster}",) if self.cluster else ()
+
+    @property
     def _partition(self) -> str:
-        return str(self.needs[0].texts.get("slurm_partition") or "")
+        named = self.needs[0].texts.get("slurm_partition")
+        return str(named or os.environ.get("SBATCH_PARTITION", ""))
 
     def options(self, name: str, log: Path, folder: str | Path) -> list[str]:
         """Return the options of sbatch, with the name of the run in SLURM."""
@@ -164,18 +178,17 @@ class Batch:
         cores = texts.get("cpus_per_task", self.cores)
         per_cpu = texts.get("mem_mb_per_cpu")
         values = {
-            "job-name": name,
             "output": str(log.parent).replace("%", "%%") + f"/{log.name}",
             "export": "ALL",
-            "comment": comment[:_COMMENT],
             "chdir": folder,
             "cpus-per-task": cores if cores > 0 and "cpus_per_gpu" not in texts else "",
             "mem": "" if per_cpu else self.mem_mb or "",
             "mem-per-cpu": per_cpu or "",
             "time": self.runtime_min or "",
         }
-        # last, so that options of the user take precedence
-        return [f"--{key}={value}" for key, value in values.items() if value] + [*self.places]
+        # of two the last counts: first the user's, but for those by which it is found
+        asked = [f"--{key}={value}" for key, value in values.items() if value]
+        return [*asked, *self.places, f"--job-name={name}", f"--comment={comment[:_COMMENT]}"]
 
     def arguments(self, jobs: Iterable[Any]) -> list[str]:
         """Return the arguments with which Snakemake runs some of its jobs on a node."""

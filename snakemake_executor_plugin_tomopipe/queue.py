@@ -17,6 +17,10 @@ _AWAY = re.compile(
 _SUBMIT_LIMIT = re.compile(r"(Assoc|QOS)\w*Submit\w*Limit")
 _LIMIT = re.compile(r"(Assoc|QOS)\w+Limit|QOS(Min|Max|Grp)\w+")
 _POLICY = "Job violates accounting/QOS policy"
+# sites print lines of their own, or have an sbatch that knows no --parsable
+_ANSWER = re.compile(
+    r"^(?:Submitted batch job )?(\d+)(?:(?:;| on cluster )(\S+))?\s*$", re.MULTILINE
+)
 _SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A %k"]
 
 
@@ -32,31 +36,39 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
     """
     from tomopipe.campaign import slurm
 
-    if batch.may_be_queued:
-        try:
-            named = ["--name", name, "--user", str(os.getuid())]
-            done = slurm.call([*_SQUEUE, *named], within_s=_ASK_S)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise TemporaryRefusalError(f"squeue: {error}") from error
-        if done.returncode:
-            raise TemporaryRefusalError(slurm.one_line(done.stderr))
-        rows = map(str.split, done.stdout.splitlines())
-        if number := next((row[0] for row in rows if batch.mark in row[1:2]), ""):
-            return number
+    if batch.may_be_queued and (number := _queued(name, batch)):
+        return number
     batch.may_be_queued = True
     try:
         done = slurm.call(["sbatch", "--parsable", *options], within_s=_SUBMIT_S, text=script)
     except subprocess.TimeoutExpired as error:
         raise TemporaryRefusalError(f"sbatch gave no answer within {_SUBMIT_S:.0f} s") from error
-    # sites print lines of their own, or have an sbatch that knows no --parsable
-    answer = re.search(r"^(?:Submitted batch job )?(\d+)(;.*)?$", done.stdout, re.MULTILINE)
-    if done.returncode == 0 and answer:
-        return answer[1]
+    if done.returncode == 0:
+        if answer := _ANSWER.search(done.stdout):
+            batch.cluster = answer[2] or ""
+            return answer[1]
+        if number := _queued(name, batch):
+            return number
     text = slurm.one_line(done.stderr or done.stdout)
     batch.may_be_queued = bool(_AWAY.search(text))
     if is_temporary(text):
         raise TemporaryRefusalError(text)
     raise RuntimeError(text or f"sbatch ended with {done.returncode} and no message")
+
+
+def _queued(name: str, batch: Batch) -> str:
+    """Return the number of a batch that is in the queue already; "" if it is not."""
+    from tomopipe.campaign import slurm
+
+    named = ["--name", name, "--user", str(os.getuid())]
+    try:
+        done = slurm.call([*_SQUEUE, *named], within_s=_ASK_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise TemporaryRefusalError(f"squeue: {error}") from error
+    if done.returncode:
+        raise TemporaryRefusalError(slurm.one_line(done.stderr))
+    rows = map(str.split, done.stdout.splitlines())
+    return next((row[0] for row in rows if batch.mark in row[1:2]), "")
 
 
 def is_temporary(text: str) -> bool:

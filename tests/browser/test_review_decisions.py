@@ -29,8 +29,9 @@ def test_a_campaign_that_cannot_be_written_says_so_when_it_opens(folder, serve, 
     request.addfinalizer(lambda: folder.chmod(0o755))
     folder.chmod(0o555)
     page = visit(serve(folder, before=HEEDING))
-    banner, why = page.locator("#connection"), f"{folder}: cannot be written, so nothing can be"
-    expect(banner).to_contain_text(f"{why} accepted: `chmod u+rwX {folder}`")
+    banner, table = page.locator("#connection"), folder / "scans.tsv"
+    why = f"Nothing can be accepted: {folder}: cannot be written; for {table}: "
+    expect(banner).to_contain_text(f"{why}`chmod u+rwX {folder}`")
     expect(page.locator("#retry")).to_be_hidden()
     expect(page.locator("#accept")).to_be_disabled()
     page.wait_for_selector("#stage[data-cor]")
@@ -40,6 +41,10 @@ def test_a_campaign_that_cannot_be_written_says_so_when_it_opens(folder, serve, 
     page.reload()
     expect(page.locator("#accept")).to_be_enabled()
     expect(banner).to_be_hidden()
+    table.touch()
+    table.chmod(0o444)
+    page.reload()
+    expect(banner).to_contain_text(f"Nothing can be accepted: {table}: is write-protected")
 
 
 def test_look_decide_run_again_see(tmp_path, serve, visit):

@@ -32,7 +32,7 @@ from tomopipe.campaign.results import (
     read_inventory,
 )
 from tomopipe.campaign.state import not_selected
-from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
+from tomopipe.campaign.table import Row, check_table, did_you_mean, has_table, read_table
 from tomopipe.config import Config, not_carried, parse_config, read_config
 from tomopipe.config.base import endless_tail
 from tomopipe.cor.cor_value import format_cor
@@ -356,7 +356,7 @@ def make_campaign(
     only = complete_files(directory) if only is None else only
     result = find_scans(config, directory, only)
     table = directory / (config.campaign.table or TABLE)
-    rows = read_table(table) if table.exists() or config.campaign.table else []
+    rows = read_table(table) if has_table(table) or config.campaign.table else []
     lines = grouped((row.scan, str(row.line)) for row in rows)
     if repeated := [
         f"{n} (lines {', '.join(numbers)})" for n, numbers in lines.items() if len(numbers) > 1

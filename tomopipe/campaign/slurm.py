@@ -3,14 +3,17 @@
 All commands are called with a time limit.
 """
 
-import getpass
+import os
 import re
 import subprocess
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
+
+from tomopipe.storage.run_folder import user_name
 
 _SECONDS = 10.0  # time limit of calls for people
 _ASK_S = 30.0  # time limit of calls about jobs
@@ -36,6 +39,9 @@ _STAYS_QUEUED = re.compile(
 # errors that are answers about jobs
 _ANSWERS = ("Invalid job id", "accounting storage is disabled")
 _HAS_ENDED = re.compile(r"job id (\d+)\S*: (?:Invalid job id|Job/step already complet)")
+# a user's filters and formats; of a job within which a run was started, all but what finds SLURM
+_OF_USER = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_")
+_OF_SITE = {"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT"}
 NOT_CANCELLED = "SLURM jobs could not be cancelled"  # a line of a run's log begins with it
 
 
@@ -43,10 +49,21 @@ class NoAnswerError(Exception):
     """SLURM did not answer."""
 
 
+class JobState(NamedTuple):
+    """State of a job in SLURM."""
+
+    state: str = ""
+    why_stays: str = ""  # in the queue until somebody acts
+
+
 def call(
     command: Sequence[str], *, within_s: float, text: str = ""
 ) -> "subprocess.CompletedProcess[str]":
-    """Call a command of SLURM; OSError or SubprocessError if it cannot answer."""
+    """Call a command of SLURM; OSError or SubprocessError if it cannot answer.
+
+    Variables that would filter the answer, or are of the job around this process, are left out.
+    """
+    left_out = (*_OF_USER, *(["SLURM_"] if "SLURM_JOB_ID" in os.environ else []))
     # in a session of its own, so that Ctrl-C does not interrupt an sbatch
     return subprocess.run(
         command,
@@ -57,6 +74,11 @@ def call(
         check=False,
         timeout=within_s,
         start_new_session=True,
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if name in _OF_SITE or not name.startswith(left_out)
+        },
     )
 
 
@@ -67,38 +89,36 @@ def one_line(text: str) -> str:
     return "; ".join([first, *(line.removeprefix("sbatch: error: ") for line in more)])
 
 
-def states(numbers: Sequence[str], name: str) -> dict[str, str]:
+def states(numbers: Sequence[str], name: str, *options: str) -> dict[str, JobState]:
     """Return the states of jobs with this name; SLURM does not know the missing ones any more.
 
-    That of a job which stays in the queue until somebody acts is followed by the reason.
-
-    The name is needed as the accounting may have an earlier job of the same number. A job whose
-    node failed has not ended if SLURM requeued it, which squeue shows first. Raises NoAnswerError
-    if squeue does not answer, or if sacct fails and squeue does not know a job any more.
+    `options` name another cluster. The name is needed as the accounting may have an earlier job of
+    the same number. A job whose node failed has not ended if SLURM requeued it, which squeue shows
+    first. Raises NoAnswerError if squeue does not answer, or if sacct fails and squeue does not
+    know a job any more.
     """
-    result, no_answer = dict[str, str](), ""
+    result, no_answer = dict[str, JobState](), ""
     try:
-        result = _states([*_SACCT, f"--name={name}"], numbers)
+        result = _states([*_SACCT, f"--name={name}", *options], numbers)
     except NoAnswerError as error:
         no_answer = str(error)
-    ended = {number for number, state in result.items() if state in ENDED - _QUEUED_AGAIN}
-    result |= _states(_SQUEUE, [number for number in numbers if number not in ended])
+    ended = {number for number, job in result.items() if job.state in ENDED - _QUEUED_AGAIN}
+    result |= _states([*_SQUEUE, *options], [number for number in numbers if number not in ended])
     if no_answer and any(number not in result for number in numbers):
         raise NoAnswerError(no_answer)
     return result
 
 
-def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
+def _states(command: list[str], numbers: Sequence[str]) -> dict[str, JobState]:
     rows = []
     for first in range(0, len(numbers), _BATCH):
         jobs = ",".join(numbers[first : first + _BATCH])
         rows += _ask([*command, "--jobs", jobs], _ASK_S)
-    # "CANCELLED by 1000", "PENDING JobHeldUser"
-    return {
-        number: text.strip() if _STAYS_QUEUED.match(text) else text.split()[0]
-        for number, text in rows
-        if text.strip()
-    }
+    result = {}
+    for number, text in rows:  # "CANCELLED by 1000", "PENDING JobHeldUser"
+        state, _, reason = text.strip().partition(" ")
+        result[number] = JobState(state, reason if _STAYS_QUEUED.match(text) else "")
+    return result
 
 
 def _ask(command: list[str], within_s: float) -> list[list[str]]:
@@ -116,7 +136,7 @@ def _ask(command: list[str], within_s: float) -> list[list[str]]:
 
 
 def cancel(numbers: Sequence[str], *options: str) -> str:
-    """Cancel jobs; without numbers those that `options` select.
+    """Cancel jobs; without numbers all that `options` select.
 
     Returns a line with the jobs that could not be cancelled, the reason, and what to type later; ""
     if all have ended.
@@ -130,11 +150,12 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
     else:
         lines = done.stderr.splitlines() if done.returncode else []
     ended = {number for line in lines for number in _HAS_ENDED.findall(line)}
-    left = [number for number in numbers or options if number not in ended]
-    if not (lines and left):
+    left = [number for number in numbers if number not in ended]
+    if not lines or (numbers and not left):
         return ""
     why = next((line for line in lines if not _HAS_ENDED.search(line)), lines[0])
-    return f"{NOT_CANCELLED}: {why}. They may still run; end them later: scancel {' '.join(left)}"
+    command = " ".join(["scancel", *options, *left])
+    return f"{NOT_CANCELLED}: {why}. They may still run; end them later: {command}"
 
 
 @lru_cache(maxsize=4)
@@ -193,7 +214,7 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
     Submissions with them fail, or wait forever. Without an answer of SLURM nothing is reported.
     """
     sinfo.cache_clear()  # for long-lived processes
-    user, lines = getpass.getuser(), list[str]()
+    user, lines = user_name(), list[str]()
     accounts = [*_SHOW, "assoc", f"user={user}", "format=Account,User"]
     for kind, whose in (("partition", ""), ("account", f" for {user}")):
         if not (names := _requested(profile, f"slurm_{kind}")):

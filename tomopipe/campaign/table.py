@@ -182,6 +182,16 @@ def _cells(line: str) -> list[str]:
     return line.split("\t") if line.strip() and not line.lstrip().startswith("#") else []
 
 
+def has_table(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is a table; a link to a file that is missing raises TomopipeError."""
+    if os.path.islink(path) and not os.path.exists(path):
+        raise TomopipeError(
+            f"{path}: a link to {os.readlink(path)}, which does not exist; expected the campaign "
+            "table. Restore that file, or remove the link."
+        )
+    return os.path.exists(path)
+
+
 def read_table(path: str | os.PathLike[str]) -> list[Row]:
     """Read the rows of the campaign table, in the order of the file, repeated scans included.
 
@@ -294,6 +304,7 @@ def edit_table(
         changes[:] = table.apply(target) or changes
         return table.text.encode("utf-8", "surrogateescape")
 
+    has_table(path)  # refuses a link to nothing
     with on_os_error(f"{path}: cannot be written"):
         return update_file(path, change, lambda: then(changes))
 

@@ -143,8 +143,8 @@ def show_plan(
     result = make_plan(campaign, settled=settled, volumes_of=scans)
     if as_json:
         typer.echo(json.dumps([asdict(job) for job in result.jobs], indent=1, ensure_ascii=False))
-        if result.blocked:
-            typer.echo(f"tomopipe: {result.blocked}", err=True)
+        for line in filter(None, (*result.faults, result.blocked)):
+            typer.echo(f"tomopipe: {line}", err=True)
     else:
         _show(result)
     raise typer.Exit(result.exit_status)

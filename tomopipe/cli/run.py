@@ -106,8 +106,6 @@ def run(
         raise typer.Exit(status)
     command = launch.run_command(directory, config_path, profile, rest)
     process, started = launch.start(directory, command, force=force, take_over=take_over)
-    if started.before:
-        say("The last run was killed: this one goes on from there.")
     what = f"the volume{'s' * (len(scans) > 1)} of {scans_named(scans)}, and what is needed, in "
     say(
         f"Running {what if scans else ''}{directory.name}; what Snakemake says: {near(started.log)}"
@@ -116,7 +114,7 @@ def run(
     if totals:
         write(Path(started.events), totals=totals)
     with _forward_signals(started, progress):
-        _follow(process, progress)
+        _follow(process, progress, after_killed=bool(started.before))
     status = process.wait()
     if status >= 0:  # not killed; it may have ended before it read the Snakefile
         lock.release(directory, started)
@@ -214,8 +212,8 @@ def _forward_signals(started: Run, progress: Progress) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _follow(process: "subprocess.Popen[bytes]", progress: Progress) -> None:
-    """Show the progress of a run until it ends."""
+def _follow(process: "subprocess.Popen[bytes]", progress: Progress, *, after_killed: bool) -> None:
+    """Show the progress of a run until it ends; `after_killed`: the one before was killed."""
     from tomopipe.cli import outcome  # noqa: F401 (what the end needs, loaded meanwhile)
 
     screen = Screen()
@@ -225,6 +223,9 @@ def _follow(process: "subprocess.Popen[bytes]", progress: Progress) -> None:
         at_end = process.returncode is not None
         progress.read(0.0 if at_end else _PAUSE_S)
         if progress.facts.get("executes"):  # a dry run announces jobs, too
+            if after_killed:
+                say("The last run was killed: this one goes on from there.")
+                after_killed = False
             screen.show(progress, at_end=at_end)
         if at_end:
             return

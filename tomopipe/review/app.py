@@ -44,7 +44,7 @@ from tomopipe.review.scan_images import USUAL_PERCENT, Grey, scaled16
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
-from tomopipe.storage.atomic import closed, giving_rights
+from tomopipe.storage.atomic import why_not_replaced
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
 # others may write into the results, so reports may run only our own script
@@ -262,9 +262,8 @@ class _Api:
 
 def _closed(table: Path) -> str:
     """Say that decisions cannot be written, and what to type; "" if they can."""
-    if shut := closed([Path(os.path.realpath(table)).parent]):
-        return f"{shut[0]}: cannot be written, so nothing can be accepted: {giving_rights(shut)}"
-    return ""
+    why = why_not_replaced(os.path.realpath(table))
+    return why and f"Nothing can be accepted: {why}"
 
 
 def _refused(_: Request, error: Exception) -> Response:

@@ -23,6 +23,7 @@ from tomopipe.campaign.table import (
     checked_cor,
     edit_table,
     fault_of_cell,
+    has_table,
     read_table,
 )
 from tomopipe.cor.cor_value import CorText, shown
@@ -124,7 +125,7 @@ class Outcome:
 
 def read_cells(table: Path) -> dict[str, dict[str, str]]:
     """Return the cells of each scan in the campaign table; none if there is no table."""
-    return _cells(read_table(table)) if table.exists() else {}
+    return _cells(read_table(table)) if has_table(table) else {}
 
 
 def _cells(rows: list[Row]) -> dict[str, dict[str, str]]:

@@ -179,7 +179,9 @@ def _wait_for_running(campaign: Campaign, run_id: str) -> None:
     while numbers:
         with suppress(slurm.NoAnswerError):  # queried again
             states = slurm.states(sorted(numbers), run_folder.slurm_name(run_id))
-            numbers = {each for each in numbers if states.get(each, "COMPLETED") not in slurm.ENDED}
+            numbers = {
+                each for each in numbers if each in states and states[each].state not in slurm.ENDED
+            }
         if numbers and not is_reported:
             is_reported = True
             _report(

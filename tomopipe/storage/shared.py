@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import TomopipeError, room_for
-from tomopipe.storage.atomic import flush, remove_stale, whole
+from tomopipe.storage.atomic import flush, remove_stale, whole, why_not_replaced
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import is_alive, named
 from tomopipe.storage.run_folder import user_name
@@ -46,8 +46,8 @@ def update_file(
     A file that does not exist is made, from b""; a link stays a link, and mode and group stay.
     `change` is called again if somebody saved the file meanwhile; if it raises, nothing is written.
     `then` is called after a change, still under the lock. Returns whether the file changed.
-    Raises TomopipeError if another writer does not finish in time, or others keep saving; OSError
-    if the file cannot be read or written.
+    Raises TomopipeError if the file is write-protected, another writer does not finish in time, or
+    others keep saving; OSError if the file cannot be read or written.
     """
     real = Path(os.path.realpath(path))
     real.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +58,8 @@ def update_file(
             after = change(before)
             if after == before:
                 return False
+            if why := why_not_replaced(real):
+                raise TomopipeError(why)
             _replace(real, before, after)
             then()
             return True

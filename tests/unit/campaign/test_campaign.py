@@ -6,6 +6,8 @@ import pytest
 
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.results import read_inventory, write_tsv
+from tomopipe.campaign.table import edit_table
+from tomopipe.errors import TomopipeError
 from tomopipe.reruns.staleness import Staleness
 
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
@@ -147,6 +149,16 @@ def test_plain_path_without_a_file_and_dangling_link_are_entries(tmp_path):
     found = campaign(tmp_path, ["raw/*.h5", "raw/absent_1.h5"])
     assert sorted(found.scans) == ["absent_1", "dangling_1"]
     assert found.scans["dangling_1"].n_bytes is None
+
+
+def test_a_table_that_is_a_link_to_nothing_is_named(tmp_path):
+    raw(tmp_path, "s_1.h5")
+    table = tmp_path / "scans.tsv"
+    table.symlink_to("shared/scans.tsv")
+    for use in (lambda: campaign(tmp_path), lambda: edit_table(table, {"s_1": {"cor_px": "5"}})):
+        with pytest.raises(TomopipeError, match=r"a link to shared/scans\.tsv, which"):
+            use()
+    assert not (tmp_path / "shared").exists()
 
 
 def test_who_is_in(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
+from tests.rights import heeding
 from tomopipe.campaign.results import read_tsv, write_tsv
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
@@ -205,6 +206,16 @@ def test_set_takes_a_note_and_clears(campaign):
 def test_set_refuses_what_is_no_cor_of_the_scan(campaign, results, arguments, message):
     with pytest.raises(TomopipeError, match=message):
         call(campaign, "set", *arguments)
+    assert table(campaign) == TABLE
+
+
+@pytest.mark.slow
+def test_a_write_protected_table_is_left_as_it_is(campaign):
+    path = campaign / "scans.tsv"
+    path.chmod(0o444)
+    status, _, said = heeding("cor", "set", "a_1", "1012.5", "-C", campaign)
+    why = f"tomopipe: {path}: is write-protected and was left unchanged."
+    assert (status, said) == (1, f"{why} To replace it: `chmod u+rwX {path}`\n")
     assert table(campaign) == TABLE
 
 

@@ -446,6 +446,16 @@ def test_a_run_on_another_machine_keeps_others_out_until_somebody_says_that_it_i
     assert lock.read(campaign).before == run.id  # no Snakemake has begun, which ends its jobs
 
 
+def test_only_a_run_that_begins_says_that_it_goes_on_from_a_killed_one(campaign, does, does_alone):
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    does(killed)
+    assert "killed: 0 of 0 jobs" in call("run", campaign)[1]
+    for stand_in, code, n_said in ((does_alone, "exit('refused')", 0), (does, "", 1)):
+        stand_in(code)
+        status, text = call("run", campaign)
+        assert (status, text.count("The last run was killed")) == (1 - n_said, n_said), text
+
+
 def test_a_command_that_only_looks_takes_no_lock_and_takes_nothing_over(campaign, does):
     does("")
     lock.take(campaign, run := lock.new_run(campaign, **ELSEWHERE))
@@ -631,6 +641,15 @@ def test_a_line_says_done_running_failed_and_the_time_left():
     assert step_line("full_recon", step).endswith("3 of 10, 2 running, 1 failed, 15 s left")
     step.jobs = {n: Job("full_recon", str(n), 0, "done", 600) for n in range(3)}  # not a large part
     assert step.left_s == 600 * (4 / 2 + 0.5)
+
+
+def test_a_plan_as_json_reports_faults_of_the_table_beside_it(campaign):
+    (campaign / "raw" / "a_1.h5").touch()
+    (campaign / "scans.tsv").write_text("scan\tcor_px\na_11\t50\n")
+    done = CliRunner().invoke(cli, ["plan", "--json", str(campaign)])
+    assert (done.exit_code, json.loads(done.stdout)[0]["rule"]) == (2, "inventory")
+    fault = "tomopipe: scans.tsv: line 2: no scan a_11 in the campaign; did you mean a_1?\n"
+    assert done.stderr == fault
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ Installed as sbatch, squeue, sacct, scancel, sinfo and scontrol. The folder $FAK
 `N.state`, the state of job N whatever its script did; `N.again`, why it waits again for squeue;
 `N.options`, with which it was submitted; `bare`, if jobs get no variable of the main process;
 `earlier`, if sacct knows an earlier job of each number, that has completed, and not the new one;
-`wordy`, if sbatch knows no --parsable.
+`says`, what sbatch prints, with {number}; `far`, if jobs go to this cluster; `apart`, if jobs do
+not see the folder of their logs.
 """
 
 import json
@@ -34,7 +35,8 @@ def submit(arguments: list[str]) -> int:
     log = next(a for a in arguments if a.startswith("--output=")).split("=", 1)[1]
     passed = {name: os.environ[name] for name in ("PATH", "HOME", "FAKE_SLURM")}
     environment = passed if (FOLDER / "bare").exists() else os.environ
-    with open(log.replace("%j", str(number)).replace("%%", "%"), "w") as stream:
+    log = log.replace("%j", str(number)).replace("%%", "%")
+    with open(os.devnull if (FOLDER / "apart").exists() else log, "w") as stream:
         process = subprocess.Popen(
             ["sh", "-c", RUN],
             stdout=stream,
@@ -67,12 +69,14 @@ def main() -> int:
     status, error, does_it = prepared_answer(tool)
     if error:
         sys.stderr.buffer.write(os.fsencode(f"{error}\n"))  # also what is not UTF-8
-    if not does_it:
+    is_asked_elsewhere = (FOLDER / "far").exists() and "--clusters=far" not in arguments
+    if not does_it or (is_asked_elsewhere and tool != "sbatch"):
         return status
     if tool == "sbatch":
         number = submit(arguments)
         if not status:
-            print("Submitted batch job " * (FOLDER / "wordy").exists() + str(number))
+            says = FOLDER / "says"
+            print((says.read_text() if says.exists() else "{number}").format(number=number))
     elif tool in ("squeue", "sacct"):
         is_earlier = tool == "sacct" and (FOLDER / "earlier").exists()
         any_name = not any(argument.startswith("--name=") for argument in arguments)

@@ -1,12 +1,14 @@
 """What shares a submission, and what a submission asks for."""
 
+import re
 import types
+from pathlib import Path
 
 import pytest
 
 from snakemake_executor_plugin_tomopipe.batches import batch_cores, pack
 from snakemake_executor_plugin_tomopipe.queue import is_temporary
-from tomopipe.campaign.slurm import node_mb, sinfo
+from tomopipe.campaign.slurm import call, node_mb, sinfo, unknown_names
 
 SETTINGS = types.SimpleNamespace(qos="", reservation="")
 
@@ -111,6 +113,51 @@ def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(say
     (batch,) = pack([job(mem_mb=3000, slurm_partition="p")], SETTINGS, 4)
     assert batch.mem_mb == 2000
     assert [node_mb("p,q"), node_mb("p")] == [64000, 2000]
+
+
+def test_a_submission_has_the_name_of_its_run_whatever_else_a_user_asks_for():
+    (batch,) = pack([job(slurm_extra="-J mine --comment=mine")], SETTINGS, 4)
+    batch.jobs = []
+    assert batch.options("tomopipe-1", Path("logs/%j.log"), ".")[-2:] == [
+        "--job-name=tomopipe-1",
+        f"--comment={batch.mark} : ",
+    ]
+
+
+def test_the_partition_of_the_environment_counts_where_a_profile_names_none(say_sinfo, monkeypatch):
+    say_sinfo("q*|10:00", "p|1:30:00")
+    monkeypatch.setenv("SBATCH_PARTITION", "p")
+    (batch,) = pack([job(runtime=500)], SETTINGS, 4)
+    assert batch.runtime_min == 90
+
+
+def test_slurm_gets_no_filter_of_the_user_and_nothing_of_the_job_around(monkeypatch):
+    """As where SQUEUE_PARTITION hides jobs, or an salloc asked for memory by core."""
+    ours = ("SLURM_CONF", "SBATCH_ACCOUNT", "SLURM_HINT")
+    for name in (*ours, "SQUEUE_PARTITION", "SCANCEL_USER", "SINFO_PARTITION", "SACCT_FORMAT"):
+        monkeypatch.setenv(name, "x")
+    assert _variables() == {*ours}
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "50")
+    assert _variables() == {"SLURM_CONF", "SBATCH_ACCOUNT"}
+
+
+def _variables():
+    lines = call(["env"], within_s=10).stdout.splitlines()
+    names = {line.partition("=")[0] for line in lines}
+    return {name for name in names if re.match("(S(LURM|BATCH|QUEUE|CANCEL|INFO|ACCT))_", name)}
+
+
+def test_the_names_of_a_profile_are_checked_for_a_user_without_a_name(
+    say_sinfo, tmp_path, monkeypatch
+):
+    say_sinfo("p|1:30:00")
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 987654)
+    profile = tmp_path / "profile.yaml"
+    profile.write_text("default-resources: {slurm_partition: q}\n")
+    assert "SLURM has no partition q; it has p." in unknown_names(profile)[0]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 def test_jobs_share_submissions_whatever_their_names_and_the_environment_of_the_site(cluster):
     cluster.environment[run_folder.VARIABLE] = "a $run's folder"
     (cluster.slurm / "bare").touch()
-    (cluster.slurm / "wordy").touch()
+    (cluster.slurm / "says").write_text("Welcome\nSubmitted batch job {number}\n5 jobs wait")
+    cluster.answer("sbatch", [0, "sbatch: warning: no such site module", True])
     scans = ["a $HOME", "b'c", 'd"e', "f;g", "größe"]
     options = ("--default-resources", "slurm_partition=p,q", "slurm_account=mine", "qos=high")
     options += ("slurm_extra='--mail-user=\"a b\" --licenses=x'",)
@@ -132,6 +133,29 @@ def test_where_slurm_does_not_answer_it_is_asked_again(cluster):
     assert cluster.n_submissions == 1
 
 
+@pytest.mark.parametrize("says", ["{number};far", "Submitted batch job {number} on cluster far"])
+def test_jobs_of_another_cluster_are_followed_and_cancelled_there(cluster, says):
+    (cluster.slurm / "far").touch()
+    (cluster.slurm / "says").write_text(says)
+    status, text = cluster.run("a", job="asked 5")
+    assert status == 0, text
+    process = cluster.start("b", job="sleep 1000")
+    until((cluster.slurm / "2.pid").exists)
+    until(lambda: "--clusters=far" in cluster.calls("squeue")[-1])
+    interrupt(process)
+    assert (cluster.slurm / "2.state").read_text() == "CANCELLED by 1000"
+
+
+def test_a_submission_without_a_number_is_looked_for_in_the_queue(cluster):
+    (cluster.slurm / "says").write_text("accepted")
+    status, text = cluster.run("a")
+    assert (status, cluster.n_submissions) == (0, 1), text
+    cluster.answer("sbatch", [0, "", False])  # accepted, and dropped
+    status, text = cluster.run("b")
+    assert (status, cluster.n_submissions) == (1, 1)
+    assert "sbatch ended with 0 and no message" in text
+
+
 def test_an_earlier_job_of_the_same_number_is_another_one(cluster):
     """Where SLURM counts anew, as after a new installation, its accounting knows both."""
     (cluster.slurm / "earlier").touch()
@@ -151,6 +175,32 @@ mkdir "$here.one" """  # by one job of the first submission alone
     assert (status, len(cluster.made)) == (1, 1)
     assert "SLURM job 1: FAILED" in text
     assert "SLURM job 2: no longer known" in text
+
+
+def test_without_a_log_a_failure_says_what_is_not_there(cluster):
+    says = "a submission of volume failed: SLURM job 1: FAILED without a log: "
+    status, text = cluster.run("a", job="rm -r .snakemake; false")
+    removed = f"{cluster.folder}/.snakemake/slurm_logs/volume was removed meanwhile\n"
+    assert (status, says + removed in text) == (1, True), text
+    (cluster.slurm / "apart").touch()
+    status, text = cluster.run("a", job="false")
+    says = says.replace("1", "2")
+    lacking = f"{cluster.folder} must be there, under this path, on all nodes\n"
+    assert (status, says + lacking in text) == (1, True), text
+
+
+def test_outputs_that_this_host_does_not_see_are_a_failure_that_says_so(cluster):
+    """As where its file system is not that of the nodes; one that comes late is waited for."""
+    job = """echo COMPLETED > "$FAKE_SLURM/$SLURM_JOB_ID.state"
+if [ "$SCAN" = a ]; then sleep 1; else sleep 99; fi"""
+    options = ("--retries", "1", "--latency-wait", "3")
+    status, text = cluster.run("a", "b", job=job, options=options)
+    assert (status, cluster.made, cluster.n_submissions) == (1, {"a"}, 2)
+    why = "COMPLETED, but out/b is not here 3 s later (latency-wait): "
+    for number in (1, 2):
+        failure = f"a submission of volume failed: SLURM job {number}: {why}"
+        assert text.count(failure) == 1, text
+    assert why in json.loads((cluster.folder / "logs/status/volume/b.json").read_text())["error"]
 
 
 def interrupt(process: subprocess.Popen) -> None:
