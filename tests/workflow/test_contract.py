@@ -251,6 +251,16 @@ def test_targets(campaign):
         assert plan(campaign)[1] == left, options
 
 
+def test_a_forced_result_waits_for_the_tables_that_are_due(campaign):
+    configure(campaign, "inventory", min_fraction=0.4)
+    run = snakemake(campaign, "-f", "results/made/predict_cor/a_2.json", "--cores", "2")
+    assert (run.status, run.jobs) == (0, {"inventory", "predict_cor:a_2"}), run.text
+    table(campaign, "b_1\tauto\t46.25\t")
+    run = snakemake(campaign, "-f", "results/made/export_stack/a_2.json", "--cores", "2")
+    assert (run.status, run.jobs) == (0, {"fix_cor:b", "resolve_cor", "export_stack:a_2"}), run.text
+    does(campaign, {"full_recon:b_1", "sidecar", *TAIL})
+
+
 def test_until_and_batch_see_all_once_the_cors_are_there(campaign):
     table(campaign, "b_1\tauto\t46.25\t")
     (campaign / "results" / "a_1_rec.h5").unlink()
