@@ -124,7 +124,7 @@ def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
 
 
 def _full_recon(settled: Settled, scan: str) -> dict[str, Any]:
-    return _summing(settled, scan, "full_recon", "export_star") | settled.cors[scan]
+    return {**_summing(settled, scan, "full_recon", "export_star"), **settled.cors[scan]}
 
 
 def _stitch(settled: Settled, name: str) -> dict[str, Any]:
