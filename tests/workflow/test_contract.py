@@ -134,6 +134,8 @@ def test_times_copies_and_lost_records(campaign, tmp_path):
     shutil.rmtree(campaign / ".snakemake")
     copy = shutil.copytree(campaign, tmp_path / "copy", copy_function=shutil.copyfile)
     does(copy, set())
+    verified = CliRunner().invoke(cli, ["verify", str(copy)])
+    assert verified.exit_code == 0, verified.output  # also the sweep of b_1, which no run makes
     for path in [copy, *copy.rglob("*")]:
         path.chmod(path.stat().st_mode | 0o060)
     shutil.rmtree(copy / "results" / "made")
@@ -249,6 +251,16 @@ def test_targets(campaign):
         assert (run.status, run.jobs - perhaps) == (0, jobs), (options, run.text)
         left -= jobs
         assert plan(campaign)[1] == left, options
+
+
+def test_a_forced_result_waits_for_the_tables_that_are_due(campaign):
+    configure(campaign, "inventory", min_fraction=0.4)
+    run = snakemake(campaign, "-f", "results/made/predict_cor/a_2.json", "--cores", "2")
+    assert (run.status, run.jobs) == (0, {"inventory", "predict_cor:a_2"}), run.text
+    table(campaign, "b_1\tauto\t46.25\t")
+    run = snakemake(campaign, "-f", "results/made/export_stack/a_2.json", "--cores", "2")
+    assert (run.status, run.jobs) == (0, {"fix_cor:b", "resolve_cor", "export_stack:a_2"}), run.text
+    does(campaign, {"full_recon:b_1", "sidecar", *TAIL})
 
 
 def test_until_and_batch_see_all_once_the_cors_are_there(campaign):

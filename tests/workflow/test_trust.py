@@ -22,6 +22,8 @@ from tests.workflow.conftest import (
     command,
     configure,
     failing,
+    make_scan,
+    new_campaign,
     plan,
     snakemake,
     succeeds,
@@ -33,6 +35,7 @@ from tomopipe.cli import cli
 from tomopipe.commands.next_run import make_plan
 from tomopipe.cost import START_S
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.receipts import SMALL_BYTES
 from tomopipe.storage.processes import is_alive, named
 
 CAMPAIGNS = HOME / "tests" / "campaigns"
@@ -193,6 +196,25 @@ def test_raw_files_swapped_for_others_of_equal_size_and_older_or_equal_time(camp
     run = succeeds(campaign)
     for rule in ("try_recon", "full_recon", "export_stack"):
         assert run.jobs & jobs_of(rule) == jobs_of(rule, ("a_3", "b_1"))
+
+
+def test_the_content_of_a_large_raw_file_counts_though_it_was_never_searched(tmp_path):
+    """Its COR is in the table, so no job of the search has summed it."""
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.5})
+    make_scan(campaign, "a_1", 48.5, n_rows=60)
+    configure(campaign, "full_recon", rows=[0, 1])
+    table(campaign, "a_1\tauto\t48.50\t")
+    assert "try_recon:a_1" not in succeeds(campaign).jobs
+    path = campaign / "raw" / "a_1.h5"
+    before = path.stat()
+    assert before.st_size > SMALL_BYTES
+    os.utime(path)
+    assert succeeds(campaign).jobs == set()
+    path.unlink()
+    make_scan(campaign, "a_1", 48.5, n_rows=60, seed=7)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert {"full_recon:a_1", "export_stack:a_1"} < succeeds(campaign).jobs
 
 
 def test_results_and_raw_files_from_the_future(campaign):

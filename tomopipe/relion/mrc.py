@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import mrcfile
@@ -133,6 +133,23 @@ def images_of(path: str | os.PathLike[str], shape: Sequence[int]) -> Iterator[ND
 def is_cut(path: str | os.PathLike[str]) -> bool:
     """Tell whether the size of a file differs from that of the float32 volume in its header."""
     return os.path.getsize(path) != stack_bytes(read_volume_size(path)[0])
+
+
+def has_statistics(path: str | os.PathLike[str], statistics: Mapping[str, float]) -> bool:
+    """Tell whether a file is a whole stack with these `StackFile.statistics` in its header."""
+    try:
+        with mrcfile.open(path, header_only=True) as mrc:
+            header = mrc.header
+            found = {
+                "max": header.dmax,
+                "mean": header.dmean,
+                "min": header.dmin,
+                "rms": header.rms,
+            }
+    except (OSError, ValueError):
+        return False
+    expected = {name: np.float32(value) for name, value in statistics.items()}
+    return found == expected and not is_cut(path)
 
 
 def read_volume_size(path: str | os.PathLike[str]) -> tuple[tuple[int, int, int], float]:

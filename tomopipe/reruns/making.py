@@ -37,10 +37,11 @@ class Making:
 def making(snakemake: Any) -> Iterator[Making]:
     """Run the body of a job; when it has succeeded, write the receipt, its declared output.
 
-    It uses three of the parameters in `snakemake.params.job`: `products`, the files to make
-    (relative to the campaign); `made_from`, their statement as JSON; and `raw_files`, the files
-    that the job reads. If one of these changes meanwhile, a volume or a stack is not written; the
-    result of try_recon is kept, and the next run makes it again.
+    It uses four of the parameters in `snakemake.params.job`: `products`, the files to make
+    (relative to the campaign); `made_from`, their statement as JSON; `raw_files`, the files that
+    the job reads; and `unsummed`, those of which it sums the content. If a raw file changes
+    meanwhile, a volume or a stack is not written; the result of try_recon is kept, and the next run
+    makes it again.
 
     A job that belongs to no run, or to one that has ended, ends with TomopipeError and changes
     nothing.
@@ -76,7 +77,8 @@ def making(snakemake: Any) -> Iterator[Making]:
             atomic.before_rename.clear()
         statement = (_stated(products) or json.loads(parameters["made_from"])) | made.stated
         read = {}
-        for path, state in raw.items() if step == "try_recon" else ():
+        for path in parameters.get("unsummed", ()):
+            state = raw[path]
             content = raw_content(path) if raw_state_of(path) == state else ""
             # only if the state before and after is the same
             read[path] = [state, content if raw_state_of(path) == state else ""]

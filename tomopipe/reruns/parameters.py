@@ -84,10 +84,12 @@ def _reading(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
     }
 
 
-def _try_recon(settled: Settled, scan: str) -> dict[str, Any]:
-    result = _reading(settled, scan, "try_recon")
-    files = [path for path in result["raw_files"] if not settled.receipts.has_content(path)]
-    return result | {"raw_files": files}
+def _summing(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
+    """Return the parameters of a step that also sums the raw files whose content is not known."""
+    result, receipts = _reading(settled, scan, *blocks), settled.receipts
+    receipts.of("try_recon", scan)  # which may have the sums
+    unsummed = [path for path in result["raw_files"] if not receipts.has_content(path)]
+    return result | {"unsummed": unsummed}
 
 
 def _predict_cor(settled: Settled, scan: str) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
 
 
 def _full_recon(settled: Settled, scan: str) -> dict[str, Any]:
-    return {**_reading(settled, scan, "full_recon", "export_star"), **settled.cors[scan]}
+    return {**_summing(settled, scan, "full_recon", "export_star"), **settled.cors[scan]}
 
 
 def _stitch(settled: Settled, name: str) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def _export_star(settled: Settled, _: str) -> dict[str, Any]:
 
 _OWN: dict[str, Callable[[Settled, str], dict[str, Any]]] = {
     "inventory": _inventory,
-    "try_recon": _try_recon,
+    "try_recon": lambda settled, scan: _summing(settled, scan, "try_recon"),
     "predict_cor": _predict_cor,
     "fix_cor": _fix_cor,
     "resolve_cor": _resolve_cor,

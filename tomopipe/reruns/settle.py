@@ -152,15 +152,15 @@ class Settled:
         REASONS.update(self.reasons)
         for step, key in REASONS:
             receipts.withdraw(step, key)
-        for (step, key), statement in self.staleness.up_to_date.items():
-            if (step, key) not in REASONS and (step, key) not in self.staleness.confirmed:
-                receipts.confirm(step, key, statement, self.outputs(step, key))
         # scans that a run does not predict by default
         selected = campaign.selected_scans(self.rows)
         for scan in sorted({*selected} - {*self.target.to_search(selected)}):
             for step in ("try_recon", "predict_cor"):
                 if receipts.of(step, scan) and self.target.why_step(step, scan, {}):
                     receipts.withdraw(step, scan)
+        for (step, key), statement in self.staleness.up_to_date.items():
+            if (step, key) not in REASONS and (step, key) not in self.staleness.confirmed:
+                receipts.confirm(step, key, statement, self.outputs(step, key))
         if self.pending == "inventory":
             receipts.withdraw("resolve_cor", "campaign")
             for key in receipts.keys("fix_cor"):

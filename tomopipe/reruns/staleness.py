@@ -25,6 +25,7 @@ from tomopipe.reruns.reasons import (
 )
 from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.scans.raw_state import companions
+from tomopipe.storage.json_files import json_or
 
 # tables contain no statement; to make them again does no harm
 _TABLES = ("inventory", "fix_cor", "resolve_cor", "export_star", "report")
@@ -129,14 +130,17 @@ class Staleness:
         made_from = receipt.digest if receipt and is_same else ""
         if not made_from:
             statements = list(map(self._statement, present))
-            others = {digest(statement) for statement in statements if statement}
+            others = {digest(statement) for statement in statements if statement is not None}
             # nothing, if the first states nothing, or others state something else
             made_from = others.pop() if statements and statements[0] and len(others) == 1 else ""
         if made_from in digests:
             self.up_to_date[step, key] = target
             return ""
         if not made_from:
-            return CHANGED.get(step) or f"{outputs[0]}: {UNREADABLE}"
+            first, *further = zip(present, statements, strict=True)
+            odd = [path for path, stated in further if first[1] and stated not in (None, first[1])]
+            other = f"{odd[0]}: was not made with {first[0]}" if odd else ""
+            return CHANGED.get(step) or other or f"{outputs[0]}: {UNREADABLE}"
         return self._difference(step, key, outputs[0], target, source, is_whole=is_same)
 
     def _statement(self, path: str) -> Statement | None:
@@ -185,7 +189,8 @@ def statement_in(path: Path) -> Statement | None:
     readers: dict[str, Callable[[Path], Statement | None]] = {
         ".json": _in_json,
         ".h5": _in_hdf5,
-        **dict.fromkeys((STACK, ".tif"), lambda stack: _in_json(stack.with_suffix(".json"))),
+        STACK: _in_stack,
+        ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
         ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
     }
     is_volume = path.name.endswith(tuple(VOLUMES.values()))
@@ -199,6 +204,15 @@ def _in_json(path: Path) -> Statement | None:
     record = json.loads(path.read_text(encoding="utf-8"))
     result = record.get("made_from") if isinstance(record, dict) else None
     return result if isinstance(result, dict) else None
+
+
+def _in_stack(path: Path) -> Statement | None:
+    """Read the statement beside a stack; {}, which no result has, if it is that of another."""
+    from tomopipe.relion.mrc import has_statistics
+
+    beside = path.with_suffix(".json")
+    statistics = json_or(beside, {}).get("statistics")  # none of a scan that failed
+    return {} if statistics and not has_statistics(path, statistics) else _in_json(beside)
 
 
 def _in_volume(path: Path) -> Statement | None:

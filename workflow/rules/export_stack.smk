@@ -1,5 +1,7 @@
 rule export_stack:
     """Write a scan's projections as the image stack that RELION reads."""
+    input:
+        partial(table_receipt, "resolve_cor"),
     output:
         made("export_stack", "{scan}"),
     log:

@@ -10,6 +10,7 @@ def predictions_of_all(wildcards):
 rule predict_cor:
     """Find the COR by the configured methods; accept it only if one of them is confident."""
     input:
+        partial(table_receipt, "inventory"),
         made("try_recon", "{scan}"),
     output:
         made("predict_cor", "{scan}"),

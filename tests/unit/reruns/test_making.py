@@ -12,6 +12,7 @@ from tomopipe.reruns.receipts import digest
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json, write_text
 
+READ = {"raw_files": ["a.h5"], "unsummed": ["a.h5"]}
 STATEMENT = {"step": "full_recon", "cor_px": 31.5}
 
 
@@ -44,7 +45,7 @@ def receipt_of(step: str) -> dict:
 
 
 def test_a_receipt_states_what_was_made_and_read(campaign):
-    with making(job("try_recon", "results/rows.h5", raw_files=["a.h5"])) as made:
+    with making(job("try_recon", "results/rows.h5", **READ)) as made:
         write_text("rows", made.products[0])
     receipt = receipt_of("try_recon")
     assert receipt["made_from"] == STATEMENT
@@ -55,7 +56,7 @@ def test_a_receipt_states_what_was_made_and_read(campaign):
 
 
 def test_a_raw_file_replaced_while_it_is_read_has_no_content(campaign):
-    with making(job("try_recon", "results/rows.h5", raw_files=["a.h5"])) as made:
+    with making(job("try_recon", "results/rows.h5", **READ)) as made:
         write_text("rows", made.products[0])
         Path("other.h5").write_text("FRAMES")
         Path("other.h5").replace("a.h5")

@@ -4,12 +4,15 @@ Of whole campaigns: tests/workflow/test_reruns.py.
 """
 
 import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
-from tomopipe.reruns.receipts import write_receipt
+from tomopipe.relion.mrc import StackFile
+from tomopipe.reruns.receipts import SMALL_BYTES, write_receipt
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.storage.atomic import write_json, write_text
 
@@ -47,6 +50,48 @@ def test_a_prediction_of_ai_is_that_of_the_default(home, has_receipt, stated, is
         receipt, products = campaign.outputs.receipt(STEP, "a"), campaign.results_of(STEP, "a")
         write_receipt(receipt, made_from, products, directory=home)
     assert (Staleness(campaign).why_stale(target, "a") == "") == is_current
+
+
+def put_stack(campaign: Campaign, scan: str, made_from: dict, value: float) -> Path:
+    """Write a stack and what its job writes beside it, and their receipt."""
+    path, step = campaign.files.stack(scan), "export_stack"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = StackFile(path, (2, 300, 500), 1.0)
+    file.write(np.full((2, 300, 500), value, np.float32), 0, 0)
+    file.finish()
+    meta = {"statistics": file.statistics, "made_from": made_from}
+    write_json(meta, campaign.files.stack_meta(scan))
+    receipt, products = campaign.outputs.receipt(step, scan), campaign.results_of(step, scan)
+    write_receipt(receipt, made_from, products, directory=campaign.directory)
+    return path
+
+
+@pytest.mark.parametrize("has_receipts", [True, False])
+def test_a_large_stack_of_another_job_is_made_again(home, has_receipts):
+    """The statement is in the file beside it: exchanged, or of an earlier time."""
+    for scan in "ab":
+        (home / f"{scan}.h5").write_text("frames")
+    campaign = campaign_of(home, "*.h5")
+    targets = {scan: {"step": "export_stack", "scan": scan} for scan in "ab"}
+    a, b = (put_stack(campaign, scan, targets[scan], ord(scan)) for scan in "ab")
+    assert a.stat().st_size == b.stat().st_size > SMALL_BYTES
+    if not has_receipts:
+        shutil.rmtree(home / "results" / "made")
+
+    def reasons() -> list[str]:
+        return [Staleness(campaign).why_stale(targets[scan], scan) for scan in "ab"]
+
+    os.utime(a, (1, 1))
+    assert reasons() == ["", ""]
+    a.rename(home / "aside")
+    b.rename(a)
+    (home / "aside").rename(b)
+    beside = "results/relion/stacks/{0}.mrcs: was not made with results/relion/stacks/{0}.json"
+    assert reasons() == [beside.format("a"), beside.format("b")]
+    a.write_bytes(b.read_bytes())  # back
+    assert reasons() == ["", beside.format("b")]
+    os.truncate(b, 1000)
+    assert reasons()[1]
 
 
 def test_results_of_another_raw_file_say_which_it_was(home):
