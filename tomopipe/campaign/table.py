@@ -256,6 +256,8 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     if same := [other for other in choices if _same_number(name, other)]:
         return f"; did you mean {same[0]}? Spreadsheets and YAML drop leading zeros"
     similar = difflib.get_close_matches(target, choices, n=1)
+    if similar and similar[0] != similar[0].strip():  # a blank that nobody sees
+        similar[0] = shown(similar[0])
     return f"; did you mean {similar[0]}?" if similar else ""
 
 

@@ -3,6 +3,7 @@
 import atexit
 import errno
 import gc
+import io
 import logging
 import os
 import sys
@@ -142,6 +143,8 @@ def app() -> None:
     atexit.register(gc.freeze)  # no garbage collection at the end of the process
     # commands show the content of job logs themselves, as a table
     logging.getLogger("tomopipe").setLevel(logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # signs and names in a terminal of Latin-1
     try:
         cli()
     except TomopipeError as error:

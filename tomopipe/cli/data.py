@@ -22,13 +22,14 @@ from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, 
 from tomopipe.cli.terminal import near, progress_bar
 from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan_conversions
 from tomopipe.cost import shown_size
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of, withdraw_removed
 from tomopipe.run.ending import accepted_scans, of_removed_scans, removable, remove
 from tomopipe.storage.checksums import Progress, matches, sizes_match
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.volume_read import clipped_text
 
+_OTHER_TIME = "modified at another time than recorded, as in a copy; --deep compares the content"
 _ENDINGS = (*VOLUMES.values(), STACK)  # of what `tomopipe clean --gone` removes
 
 
@@ -41,8 +42,9 @@ def verify(
     """Compare the results on disk with the recorded checksums.
 
     Sizes and times are compared (TIFF and OME-Zarr: sizes), in seconds; with --deep, every byte.
-    Use it after a copy, a restored backup, a full disk or a crash. Delete a result that differs:
-    the next run makes it again. Exit status: 0 all equal, 1 something differs.
+    Use it after a restored backup, a full disk or a crash, and with --deep after a copy, where
+    times may be new. Delete a result with another size or content: the next run makes it again.
+    Exit status: 0 all equal, 1 something differs.
 
     Example: `tomopipe verify mycampaign --deep`
     """
@@ -52,19 +54,29 @@ def verify(
         typer.echo(f"No results are recorded in {campaign.results}.")
         return
     n_damaged, n_bytes = 0, sum(product.n_bytes for product in products)
+    of_other_time = []
     with progress_bar(n_bytes, DownloadColumn()) as advance:
         changed = damaged(campaign.directory, products, advance, deep=deep, threads=threads)
         for product, what in changed:
+            if what == _OTHER_TIME:
+                of_other_time.append(product.path)
+                continue
             typer.echo(f"{product.path}: {what}")
             n_damaged += 1
+    if of_other_time:
+        n_others = f"{len(of_other_time)} results, " * (len(of_other_time) > 1)
+        typer.echo(f"{n_others}{some_of(of_other_time, 3)}: {_OTHER_TIME}")
     how = "read and compared" if deep else "compared by size and time (TIFF and OME-Zarr by size)"
-    typer.echo(f"{len(products)} results, {shown_size(n_bytes)}, {how}: {n_damaged} differ")
+    and_times = f", {len(of_other_time)} have another time" * bool(of_other_time)
+    typer.echo(
+        f"{len(products)} results, {shown_size(n_bytes)}, {how}: {n_damaged} differ{and_times}"
+    )
     if deep and (without := sum(not product.checksum for product in products)):
         typer.echo(f"{without} have no recorded checksum: only their sizes were compared")
     selected = [scan for scan, entry in campaign.scans.items() if entry.select != "no"]
     for scan, reason in failed_stacks(campaign, selected).items():
         typer.echo(f"{scan}: no stack for RELION was made: {reason}")
-    if n_damaged:
+    if n_damaged or of_other_time:
         raise typer.Exit(1)
 
 
@@ -273,8 +285,4 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
     if result[0] != product.n_bytes:
         return f"{result[0]} bytes, {product.n_bytes} expected"
     is_of_other_time = not deep and result[1] != product.state[1]
-    return (
-        "modified at another time than recorded; --deep compares its content"
-        if is_of_other_time
-        else ""
-    )
+    return _OTHER_TIME if is_of_other_time else ""

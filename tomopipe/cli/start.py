@@ -189,7 +189,8 @@ def _not_in(config: Path, target: Mapping[str, Mapping[str, Any]]) -> dict[str, 
 def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:
     """Check config, campaign table, data and disk before a run.
 
-    Reads the metadata of every file. Exit status 1 if something must be corrected first.
+    Reads the metadata of every file; also names options without effect. Exit status 1 if something
+    must be corrected first.
 
     Example: `tomopipe check mycampaign`
     """

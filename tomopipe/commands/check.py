@@ -14,6 +14,7 @@ from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
+from tomopipe.config.base import without_effect
 from tomopipe.config.blocks import AngleRange
 from tomopipe.cost import lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
@@ -72,6 +73,12 @@ def examine(campaign: Campaign) -> Findings:
         rows = expected_inventory(campaign, Path(folder))
     _summarise(campaign, rows, findings)
     findings.formats = sorted(_recorded(rows), key=lambda item: -len(item[1]))
+    for_some = {block for part in campaign.config.overrides for block in part.model_fields_set}
+    findings.warnings += [
+        line
+        for line in without_effect(campaign.config)
+        if line.partition(".")[0] not in for_some  # an override may make use of it
+    ]
     findings.errors += missing_files(campaign)
     findings.errors += option_faults(campaign, rows)
     if not findings.errors:

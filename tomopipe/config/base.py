@@ -6,7 +6,7 @@ default, an option of an unused method, or an explicit default value does not re
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
@@ -141,7 +141,22 @@ def why_no_effect(config: BaseModel, key: str) -> str:
     *outer, name = key.split(".")
     block = reduce(getattr, outer, config)
     others = _in_the_way(block, type(block).model_fields[name])
-    return "; ".join(f"{'.'.join([*outer, key])} is {getattr(block, key)}" for key in others)
+    values = {key: getattr(block, key) for key in others}
+    return "; ".join(
+        f"{'.'.join([*outer, key])} is {'null' if value is None else value}"
+        for key, value in values.items()
+    )
+
+
+def without_effect(config: BaseModel, *outer: str) -> Iterator[str]:
+    """Describe options with another value than their default that others leave without effect."""
+    block = reduce(getattr, outer, config)
+    for name, field in type(block).model_fields.items():
+        value, key = getattr(block, name), ".".join([*outer, name])
+        if isinstance(value, Block):
+            yield from without_effect(config, *outer, name)
+        elif value != field.default and (why := why_no_effect(config, key)):
+            yield f"{key}: {value} has no effect: {why}"
 
 
 def _in_the_way(block: BaseModel, field: FieldInfo) -> list[str]:

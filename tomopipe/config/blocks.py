@@ -19,6 +19,7 @@ from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, FORMATS
 
 METHODS = ("ai", "classical")
 CHECKPOINT_METHODS = ("dinov2",)
+_MOST_CANDIDATES = 10_000_000  # of a sweep, before those off the detector are left out
 """Methods that need a file of the user."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 
@@ -337,6 +338,16 @@ class TryReconBlock(Block):
         "stack", "stack: one try.tif; tiff: also full-size float32 TIFFs with TomoGUI's names."
     )
     device: Device = "auto"
+
+    @model_validator(mode="after")
+    def _fits_memory(self) -> "TryReconBlock":
+        if (n_steps := 2 * self.width_px / self.step_px) > _MOST_CANDIDATES:
+            raise ValueError(
+                f"width_px {self.width_px:g} in steps of step_px {self.step_px:g} are "
+                f"{n_steps:.2g} candidates; expected at most {_MOST_CANDIDATES:,}: set a smaller "
+                "width_px or a larger step_px"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> "TryReconBlock":

@@ -264,11 +264,19 @@ def load_yaml(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        spaces = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
-        problem = f"{where}{error.problem}{spaces}"
+        problem = f"{where}{error.problem}{_yaml_remedy(error)}"
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates and numbers
         problem = " ".join(str(error).split())
     raise TomopipeError(f"{source}: cannot be read as YAML: {problem}")
+
+
+def _yaml_remedy(error: yaml.MarkedYAMLError) -> str:
+    """Say what to write instead, as the end of a sentence; "" if it is not one of the usual."""
+    text = f"{error.context} {error.problem}"
+    if "\\t" in text:
+        return "; indent with spaces, not tabs"
+    is_pattern = "alias" in text or text.endswith("but got '?'")
+    return "; write patterns in quotes: '*_001', 'core_00?'" if is_pattern else ""
 
 
 def _refuse_double_keys(node: yaml.Node | None, source: str) -> None:
@@ -312,6 +320,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
         names = (key, f"{key}: {value}", f"{_label(key_path[:-1])}: {value}")  # of a list
         if retired := next((name for name in names if name in RETIRED), ""):
             yield f"{retired} is no longer supported: {RETIRED[retired]}"
+        elif kind == "extra_forbidden" and str(problem["loc"][-1]).isdigit():  # of 0,08
+            yield f"{_label(key_path[:-1])}: got {problem['loc'][-1]}; {_SHOULD_BE['invalid_key']}"
         elif kind == "extra_forbidden":
             keys = list(_fields_at(key_path[:-1]))
             hint = nearest(str(problem["loc"][-1]), keys)

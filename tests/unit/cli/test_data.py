@@ -84,8 +84,22 @@ def test_damage_that_leaves_size_and_time_takes_a_deep_look(campaign):
 
 def test_other_times_count_only_where_content_does_not(campaign):
     os.utime(campaign / "results/cor.json", ns=(1, 1))
-    assert "results/cor.json: modified at another time than recorded;" in _verify(campaign)[1]
+    status, output = _verify(campaign)
+    assert status == 1
+    assert "results/cor.json: modified at another time than recorded" in output
+    assert output.endswith(": 0 differ, 1 have another time\n")
     assert _verify(campaign, "--deep")[0] == 0
+
+
+def test_the_new_times_of_a_copy_are_one_line_beside_real_damage(campaign):
+    for name in ("cor.json", "a_rec.h5"):
+        os.utime(campaign / "results" / name, ns=(1, 1))
+    next((campaign / "results/c_rec.zarr/0").rglob("c/0/0/0")).unlink()
+    lines = _verify(campaign)[1].splitlines()
+    assert next(line for line in lines if "another time" in line).startswith("2 results, ")
+    assert lines[0].startswith("results/c_rec.zarr: ")
+    assert lines[-1].endswith(": 1 differ, 2 have another time")
+    assert len(lines) == 3
 
 
 def test_an_edit_in_tilt_series_takes_no_deep_look(campaign):

@@ -1,5 +1,6 @@
 """One grammar: the campaign, --dry-run and help are the same in every command."""
 
+import os
 import re
 import subprocess
 import sys
@@ -144,3 +145,15 @@ def test_a_folder_that_does_not_exist_is_named_without_other_advice(words, tmp_p
     assert done.exit_code == 1
     assert f"{tmp_path / 'typo'}: no such folder." in str(done.exception)
     assert "SCAN" not in str(done.exception)
+
+
+def test_names_beyond_the_encoding_of_the_output_end_no_command(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "Zähne_1.h5").touch()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    code = "from tomopipe.cli import app; app()"
+    command = [sys.executable, "-c", code, "-C", tmp_path, "cor", "list"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Z?hne_1" in done.stdout

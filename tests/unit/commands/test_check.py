@@ -71,6 +71,28 @@ def test_a_missing_file_is_named_with_its_path(site):
     assert "no such file: raw/a_2.h5" in line
 
 
+def test_the_blank_at_the_end_of_a_series_is_shown(site):
+    write_scan(site / "raw" / "Sample A 1.h5", n_rows=2, n_cols=64, n_angles=31)
+    override = "overrides: [{series: [Sample A], input: {every: 2}}]\n"
+    (site / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n" + override)
+    with pytest.raises(TomopipeError, match="did you mean 'Sample A '"):
+        load_campaign(site)
+
+
+def test_options_that_others_leave_without_effect_are_named(site):
+    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    scans = "campaign: {scans: [raw/a_1.h5]}\n"
+    options = "preprocess: {phase: {delta_beta: 500}, zingers: {size_px: 5}}\n"
+    (site / "config.yaml").write_text(scans + options + "full_recon: {filter: ramp}\n")
+    assert [line for line in check.examine(load_campaign(site)).warnings if "effect" in line] == [
+        "preprocess.zingers.size_px: 5 has no effect: preprocess.zingers.threshold is null",
+        "preprocess.phase.delta_beta: 500.0 has no effect: preprocess.phase.method is none",
+    ]
+    use = "overrides: [{scans: [a_1], preprocess: {phase: {method: paganin}}}]\n"
+    (site / "config.yaml").write_text(scans + options + use)
+    assert not any("effect" in line for line in check.examine(load_campaign(site)).warnings)
+
+
 @pytest.mark.slow
 def test_names_are_shown_as_they_are(tmp_path):
     for name in ("a:b", "a[b]_1"):

@@ -176,6 +176,9 @@ def test_unreadable_file_is_named(tmp_path):
         ("campaign:\n  scans: [a", "line 2, column 12"),
         ("campaign:\n\tscans: [a]", "line 2, column 1: "),
         ("campaign:\n\tscans: [a]", "indent with spaces, not tabs"),
+        ("campaign: {scans: [*.h5]}", "write patterns in quotes"),
+        ("overrides: [{scans: [*_001]}]", "write patterns in quotes"),
+        ("overrides: [{scans: [a_00?]}]", "write patterns in quotes"),
         ("campaign: {scans: [a]}\ncampaign: {name: b}", "lines 1 and 2: campaign appears twice"),
         ("overrides: [{scans: [a], scans: [b]}]", "lines 1 and 1: scans appears twice"),
         (
@@ -183,8 +186,21 @@ def test_unreadable_file_is_named(tmp_path):
             "resolve_cor: got 5; is not a key; if it is part of a number, write a decimal point: "
             "85.5",
         ),
+        (
+            "campaign: {scans: [a]}\ninput: {distance_mm: 0,08}",
+            "input: got 08; is not a key; if it is part of a number, write a decimal point",
+        ),
+        (
+            "campaign: {scans: [a]}\ntry_recon: {width_px: 1e9}",
+            "try_recon: width_px 1e+09 in steps of step_px 0.5 are 4e+09 candidates; expected at",
+        ),
+        ("campaign: {scans: [a]}\ntry_recon: {step_px: 1e-7}", "1e+09 candidates"),
     ],
-    ids=["number", "object", "deep", "open line", "tab", "tabs", "block", "key", "decimal comma"],
+    ids=[
+        *("number", "object", "deep", "open line", "tab", "tabs"),
+        *("star", "alias", "question mark", "block", "key"),
+        *("decimal comma", "comma and zero", "wide sweep", "fine sweep"),
+    ],
 )
 def test_what_no_configuration_is_costs_a_message_with_the_file(tmp_path, text, said):
     path = tmp_path / "config.yaml"
