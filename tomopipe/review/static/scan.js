@@ -28,7 +28,7 @@ export function setUp(onRest, onMode) {
     if (!position || now.mode !== "slice" || !now.data || !now.data.grid) return;
     strip.look(position);
     showStrip();
-  }, (number) => take(now.data.candidates[number].cor_px));
+  }, (number) => takeOf(now.shown)(now.shown.candidates[number].cor_px));
 }
 
 export const current = () => now.data;
@@ -52,30 +52,32 @@ export async function open(name, { onData = () => {}, calm = false } = {}) {
   if (ticket !== now.ticket || (calm && text === now.text)) return;
   onData();
   const again = now.data && now.data.scan === name;
-  // what was typed meanwhile, and its picture, stay
-  const typing = again && (now.typed !== null || (calm && (now.cor !== now.first || now.compare !== "")));
+  const isMoved = again && (now.typed !== null || (calm && (now.cor !== now.first || now.b !== null)));
+  const rowShown = again ? row() : 0;
   now.data = data;
   now.text = text;
   for (const candidate of data.candidates) candidate.cor_px = hundredths(candidate.cor_px);
   pages = new Map();
-  if (!typing) {
-    now.typed = null;
-    alone();
-  }
+  if (!isMoved) alone();
+  if (!again && document.activeElement.id === "cor") now.typed = null; // the COR of the scan before, edited
   const { grid } = data;
   $("slider").disabled = !grid;
   $("slider").max = grid ? grid.cor_px.length - 1 : 0;
   $("row").replaceChildren(...(grid ? grid.rows : []).map((row, index) => el("option", { value: index }, String(row))));
+  $("row").value = rowShown;
   if (!again) strip.begin(name, grid && grid.step_px);
   if (["overlay", "difference"].includes(now.mode) && !(grid && grid.n_pairs)) now.mode = "slice";
   if (!isOpen("candidates")) now.mode = now.mode === "candidates" ? "slice" : now.mode;
   else if (!again) now.mode = "candidates";
   modes();
-  facts(data, take);
+  facts(data, takeOf(data));
   const start = data.cor_px ?? (grid ? grid.cor_px[grid.cor_px.length >> 1] : null);
   now.first = start === null ? null : hundredths(start);
-  if (typing) now.untyped = now.first;
-  else now.cor = now.first;
+  if (!isMoved) now.cor = now.first;
+  if (now.typed !== null) {
+    now.untyped = now.first;
+    type(now.typed); // while this scan was on its way
+  }
   if (!grid) {
     clearTimeout(waiting);
     nothing(data.problem);
@@ -185,7 +187,7 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
     modes();
   }
   value();
-  facts(now.data, take, now.cor);
+  facts(now.data, takeOf(now.data), now.cor);
   showCandidates();
   clearTimeout(waiting); // what the scan before waits for is not to be drawn of this one
   if (!grid) return;
@@ -194,6 +196,7 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
   $("slider").value = number;
   $("slider").setAttribute("aria-valuetext", `COR ${px(now.cor)}`);
   const passing = now.mode === "slice" && grid.swept && row() === 0 && !now.compare;
+  now.frame++; // a page that comes late is of another scan, or another picture
   if (passing) preview(number, atOnce ? 0 : direction);
   // at once, unless one COR follows the other
   const moves = performance.now() - now.asked < 4 * WAIT_MS;
@@ -203,7 +206,7 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
 
 // While the hand moves: the nearest page of the sweep; those beside it, if it goes on.
 async function preview(number, direction) {
-  const ticket = ++now.frame;
+  const ticket = now.frame;
   try {
     const found = await page(number);
     if (ticket !== now.frame) return;
@@ -308,7 +311,7 @@ function showCandidates() {
   if (!on) return;
   const chosen = numberOf(now.cor);
   drawIn($("candidates"), () => $("candidates").replaceChildren(...now.data.candidates.map(({ names, cor_px: cor, sources }, number) =>
-    el("button", { "aria-pressed": number === chosen ? "true" : "false", tabindex: -1, onclick: (event) => (event.currentTarget.blur(), take(cor)) },
+    el("button", { "aria-pressed": number === chosen ? "true" : "false", tabindex: -1, onclick: (event) => (event.currentTarget.blur(), takeOf(now.data)(cor)) },
       el("b", {}, ...names.flatMap((name) => [el("kbd", {}, NAMES[name][0]), ` ${NAMES[name][1]} `]), ` ${px(cor)}\u00a0px`),
       sourceText(sources)))));
   showScores();
@@ -316,7 +319,8 @@ function showCandidates() {
 
 function showScores() {
   const { clientWidth: width, clientHeight: height } = $("scores");
-  $("scores").replaceChildren(plot(now.data, take, now.cor, { width: Math.max(width, 200), height: Math.max(height, 90) }) ?? el("p", { class: "quiet" }, "No score curves."));
+  const nodes = plot(now.data, takeOf(now.data), now.cor, { width: Math.max(width, 200), height: Math.max(height, 90) }) ?? el("p", { class: "quiet" }, "No score curves.");
+  drawIn($("scores"), () => $("scores").replaceChildren(nodes));
 }
 
 // Go to a COR by its name; true if its slice was in sight before.
@@ -353,7 +357,7 @@ export function step(by) {
 
 // A COR as it is being typed; the picture follows.
 export function type(text) {
-  if (isDown()) now.ticket++; // a scan that opens only now would lose it
+  if (isDown() && now.typed === null) now.ticket++; // what is typed from now on is for the scan in sight
   if (now.typed === null) now.untyped = now.cor;
   now.typed = text.replace(",", ".");
   $("cor").value = now.typed;
@@ -382,6 +386,14 @@ export function follow() {
 
 export const typed = () => now.typed;
 
+// What was typed is the COR; what is typed from now on is another one.
+export function settle() {
+  const cor = Number(now.typed ?? NaN);
+  if (!Number.isFinite(cor)) return;
+  now.cor = hundredths(cor);
+  forget();
+}
+
 export function forget() {
   now.typed = null;
   value();
@@ -400,6 +412,9 @@ export function take(cor) {
   forget();
   go(hundredths(cor), { atOnce: true });
 }
+
+// `take` for what is drawn of a scan, and pressed when another one may be open.
+const takeOf = ({ scan }) => (cor) => scan === now.data.scan && take(cor);
 
 export function setMode(mode) {
   if (!now.data) return;
