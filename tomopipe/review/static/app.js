@@ -153,8 +153,9 @@ async function accept() {
     return;
   }
   const next = queue.undecided();
+  const typed = scan.typed();
   scan.settle();
-  if (!(await decide.write(data.scan, { cor_px: text }, { stay: false }))) return;
+  if (!(await decide.write(data.scan, { cor_px: text }, { stay: false }))) return scan.current().scan === data.scan && scan.unsettle(typed);
   toast(`${data.scan}: ${Number(text).toFixed(2)} px, in the table${next ? "" : "; all after it are decided"}`);
   if (queue.selected() !== data.scan) return freshen(); // another one was opened meanwhile
   open(next || data.scan, { ahead: true });

@@ -394,6 +394,12 @@ export function settle() {
   forget();
 }
 
+// It was not accepted: Esc brings back the COR of before.
+export function unsettle(text) {
+  now.typed ??= text;
+  value();
+}
+
 export function forget() {
   now.typed = null;
   value();
