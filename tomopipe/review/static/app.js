@@ -122,7 +122,7 @@ function view(name) {
 
 // What others changed, or a decision, in what is in sight.
 async function freshen() {
-  const name = queue.selected();
+  const name = scan.asked();
   if (!app.outdated || app.view !== "scan" || !name) return;
   app.outdated = false;
   try {

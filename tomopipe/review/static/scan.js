@@ -10,7 +10,7 @@ import * as strip from "./strip.js";
 const AHEAD = 8; // pages of the sweep preloaded on each side
 const WAIT_MS = 60; // before a slice is asked for: while the hand moves pages of the sweep are shown
 const KINDS = ["slice", "candidates", "rows", "overlay", "difference", "sinogram"];
-const now = { data: null, mode: "slice", cor: null, typed: null, shown: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
+const now = { data: null, name: null, mode: "slice", cor: null, typed: null, shown: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
 let pages = new Map(); // page -> promise of a picture
 let waiting = 0;
 let flickering = 0;
@@ -32,6 +32,7 @@ export function setUp(onRest, onMode) {
 }
 
 export const current = () => now.data;
+export const asked = () => now.name; // the scan that is opened, or open
 export const mode = () => now.mode;
 export const isMode = (name) => KINDS.includes(name);
 // What Enter writes; the table holds hundredths.
@@ -42,11 +43,14 @@ const hundredths = (cor) => Math.round(cor * 100) / 100;
 // was, nothing moves, and a COR that somebody went to stays.
 export async function open(name, { onData = () => {}, calm = false } = {}) {
   const ticket = ++now.ticket;
+  now.name = name;
   let data = null;
   try {
     data = await get("scan", { scan: name }, () => ticket === now.ticket);
   } catch (error) {
-    if (ticket === now.ticket) throw error;
+    if (ticket !== now.ticket) return;
+    stop();
+    throw error;
   }
   const text = JSON.stringify(data);
   if (ticket !== now.ticket || (calm && text === now.text)) return;
@@ -85,6 +89,12 @@ export async function open(name, { onData = () => {}, calm = false } = {}) {
     return;
   }
   await go(now.cor, { atOnce: true });
+}
+
+// No other scan than the one in sight is opened.
+function stop() {
+  now.ticket++;
+  now.name = now.data?.scan ?? null;
 }
 
 function nothing(text) {
@@ -357,7 +367,7 @@ export function step(by) {
 
 // A COR as it is being typed; the picture follows.
 export function type(text) {
-  if (isDown() && now.typed === null) now.ticket++; // what is typed from now on is for the scan in sight
+  if (isDown() && now.typed === null) stop(); // what is typed from now on is for the scan in sight
   if (now.typed === null) now.untyped = now.cor;
   now.typed = text.replace(",", ".");
   $("cor").value = now.typed;
