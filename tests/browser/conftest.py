@@ -119,14 +119,28 @@ def go_to(page, scan):
     expect(page.locator("#facts h2")).to_have_text(scan)
 
 
+class Held(list):
+    """Requests that wait, in the order in which they came."""
+
+    is_released = False
+
+    def keep(self, route):
+        if self.is_released:
+            route.continue_()
+        else:
+            self.append(route)
+
+    def release(self):
+        """Let go what waits, and what comes from now on; not `page.unroute`, as in `cut`."""
+        self.is_released = True
+        while self:
+            self.pop(0).continue_()
+
+
 def hold(page, address):
     """Hold requests to an address; the list that they come into."""
-    held = []
-
-    def keep(route):
-        held.append(route)
-
-    page.route(address, keep)
+    held = Held()
+    page.route(address, held.keep)
     return held
 
 
@@ -139,6 +153,18 @@ def cut(page, *addresses):
     for address in addresses:
         page.route(address, lambda route: route.abort() if lost else route.continue_())
     return lost.clear
+
+
+def handled(page):
+    """Wait until the page has handled all keys and moves, which may come after their call."""
+    page.evaluate(
+        """() => {
+          window.isHandled = false;
+          addEventListener("keyup", (event) => (window.isHandled ||= event.key === "F9"));
+        }"""
+    )
+    page.keyboard.press("F9")  # no key of a page
+    page.wait_for_function("window.isHandled")
 
 
 def look(page, what):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.conftest import look
+from tests.browser.conftest import handled, look
 from tests.report_campaign import NASTY, every_state
 from tomopipe.campaign.files import Files
 from tomopipe.steps.report import report
@@ -33,18 +33,18 @@ def visit(browse, made):
 
 
 def names(page):
-    return page.locator("#table tbody tr:visible th").all_inner_texts()
+    return page.locator("#table tbody tr:visible th")
 
 
 def test_find_sort_and_state(visit):
     page = visit()
-    assert len(names(page)) == 13
+    expect(names(page)).to_have_count(13)
     page.get_by_label("Find").fill("median 512")
-    assert names(page) == ["bone_006"]
+    expect(names(page)).to_have_text(["bone_006"])
     expect(page.locator("#shown")).to_have_text("1 of 13 shown")
     page.get_by_label("Find").fill("")
     page.locator(".tile[data-state=manual]").click()
-    assert names(page) == ["bone_007"]
+    expect(names(page)).to_have_text(["bone_007"])
     page.locator("#state").select_option("")
     sort = page.locator("#table thead th").filter(has_text="Confidence").get_by_role("button")
     sort.click()
@@ -72,7 +72,7 @@ def test_scans_are_highlighted_in_table_plots_and_pictures(visit):
     expect(page.locator("tr.lit th")).to_have_text(["bone_003"])
     expect(page.locator("svg .m.lit title")).to_have_text([re.compile("^bone_003:")])
     expect(page.locator(".card.lit h3")).to_contain_text(["bone_003"])
-    assert len(names(page)) == 13
+    expect(names(page)).to_have_count(13)
     page.get_by_label("Highlight").fill("")
     expect(page.locator(".lit")).to_have_count(0)
 
@@ -87,7 +87,8 @@ def test_a_picture_enlarges_and_attention_leads_to_pictures(visit):
     image.click()
     large = page.locator("#large")
     expect(large).to_contain_text("Mid plane xy of bone_006; grey from")
-    assert large.locator("img").bounding_box()["width"] > 2 * small
+    grown = f"image => image.getBoundingClientRect().width > {2 * small}"
+    page.wait_for_function(grown, arg=large.locator("img").element_handle())
     page.keyboard.press("ArrowRight")
     expect(large).to_contain_text("Mid plane xz of bone_006")
     page.keyboard.press("Escape")
@@ -137,6 +138,7 @@ def test_the_focus_is_seen(visit):
     page = visit()
     for _ in range(25):
         page.keyboard.press("Tab")
+        handled(page)
         focus = look(page, "outline")
         assert focus["width"] >= 2, focus
         assert focus["contrast"] >= 3, focus

@@ -5,7 +5,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Server, go_to, look, row
+from tests.browser.conftest import Server, go_to, handled, look, row
 from tests.report_campaign import INVENTORY, NASTY, Made, large
 from tests.review_campaign import make_campaign, write_pictures
 from tomopipe.campaign.table import edit_table
@@ -247,6 +247,7 @@ def test_the_focus_is_seen_wherever_it_goes(shown, visit):
         if met[-1:] == ["menu-button"]:
             page.keyboard.press("Enter")  # opens it
         page.keyboard.press("Tab")
+        handled(page)
         focus = look(page, "outline")
         if focus["body"]:
             break
@@ -280,6 +281,7 @@ def test_the_picture_has_most_of_the_height_and_its_controls_one_row(
     page.keyboard.press("a")
     for key, button in (("t", "mode-slice"), ("m", "minus")):
         expect(page.locator(f"#{button} kbd")).to_have_text(key)
+        expect(page.locator(f"#{button}")).to_be_visible()
         box = page.locator(f"#{button}").bounding_box()
         assert box["y"] >= 0
         assert box["x"] + box["width"] <= width
@@ -305,7 +307,7 @@ def test_nothing_moves_by_itself_where_motion_is_not_wanted(shown, visit):
     time.sleep(1.2)  # it would have swapped twice
     assert not page.evaluate(shows_b)
     page.keyboard.press(" ")
-    assert page.evaluate(shows_b)
+    page.wait_for_function(shows_b)
 
 
 @pytest.mark.parametrize("width", [820, 2560])

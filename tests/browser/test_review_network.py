@@ -110,7 +110,8 @@ def test_a_scan_that_nobody_waits_for_any_more_stops_nothing(page):
     page.route("**/api/scan?scan=bone_001", lambda route: None)  # never answered
     with page.expect_request("**/api/scan?scan=bone_001"):
         row(page, "bone_001").click()
-    row(page, "bone_006").click()
+    with page.expect_response("**/api/scan?scan=bone_006"):
+        row(page, "bone_006").click()
     page.wait_for_timeout(1700)  # ms; after 1500 the page says that it waits
     assert page.locator("#connection").is_hidden()
     assert page.locator("#accept").is_enabled()

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import row
+from tests.browser.conftest import handled, row
 from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
@@ -79,6 +79,7 @@ def test_the_window_is_kept_per_scan(page):
     page.mouse.down(button="right")
     page.mouse.move(900, 200, steps=4)  # up: lighter
     page.mouse.up(button="right")
+    handled(page)
     lighter = page.evaluate(SEEN)
     assert lighter > before + 20
     moved = page.locator("#level-text").inner_text()
@@ -96,6 +97,7 @@ def test_the_window_is_kept_per_scan(page):
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] / 2, middle_y, steps=4)  # black comes up
     page.mouse.up()
+    handled(page)
     assert page.evaluate(SEEN) < lighter - 20
     page.locator("#histogram").dblclick()
     expect(page.locator("#level-text")).to_have_text(text)
@@ -103,12 +105,15 @@ def test_the_window_is_kept_per_scan(page):
 
 
 def test_each_kind_of_picture_is_shown(page):
-    kinds = {"r": "rows", "o": "overlay", "d": "difference", "g": "sinogram", "t": "slice"}
+    kinds = {"r": "rows", "o": "overlay", "d": "difference", "g": "sinogram"}
     for key, kind in kinds.items():
-        with page.expect_response(lambda r: "/api/" in r.url and "changes" not in r.url) as answer:
+        picture = "slice" if kind == "rows" else kind
+        with page.expect_response(f"**/api/{picture}?*") as answer:
             page.keyboard.press(key)
         assert answer.value.ok
         expect(page.locator(f"#mode-{kind}")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("t")
+    expect(page.locator("#mode-slice")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("b")
     page.keyboard.press("ArrowRight")
     exact(page, "512.65")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Server, go_to, hold, row
+from tests.browser.conftest import Server, go_to, handled, hold, row
 from tests.review_campaign import make_campaign
 from tomopipe.cli.pages import report as write_report
 from tomopipe.volumes.preview import level_shapes
@@ -57,7 +57,7 @@ def test_a_link_whose_scan_is_read_again_while_it_is_pressed_leads_there(server,
     page.get_by_role("link", name="Volume").hover()
     page.mouse.down()
     with page.expect_response("**/api/scan?*"):
-        waiting[0].continue_()
+        waiting.release()
     page.wait_for_timeout(200)  # ms, until the page has read it
     with page.context.expect_page() as opened:
         page.mouse.up()
@@ -107,6 +107,7 @@ def test_the_voxel_under_the_pointer_stays_there_while_zooming_and_goes_with_the
 
     def voxel(x, y):
         page.mouse.move(box["x"] + x, box["y"] + y)
+        handled(page)
         return [int(n) for n in re.match(r"x (\d+), y (\d+)", label.text_content()).groups()]
 
     x, y = box["width"] * 0.4, box["height"] * 0.45
@@ -114,6 +115,7 @@ def test_the_voxel_under_the_pointer_stays_there_while_zooming_and_goes_with_the
     across = [voxel(x + 40, y)[0] - before[0]]
     voxel(x, y)
     page.mouse.wheel(0, -600)  # closer
+    handled(page)
     assert np.abs(np.subtract(voxel(x, y), before)).max() <= 1
     across.append(voxel(x + 40, y)[0] - before[0])
     assert across[0] > 1.5 * across[1] > 0

@@ -62,7 +62,7 @@ class _Decision:
 
     scan: str
     cells: dict[str, str]
-    # cells of the row as the person saw them; of an undo only those it changes
+    # cells of the row as the person saw them; of an undo or a note only those it changes
     seen: dict[str, str]
     stamp: bool = False  # whether source and time are added to the note
     undoes: str = ""  # id of the act in the history of the table that this undoes

@@ -2,7 +2,7 @@
 import * as api from "./api.js";
 import * as decide from "./decide.js";
 import { $, el, many, signs, toast } from "./dom.js";
-import { setUp as setUpFacts } from "./facts.js";
+import { factsOf, setUp as setUpFacts } from "./facts.js";
 import * as level from "./level.js";
 import * as nextRun from "./next_run.js";
 import * as panels from "./panels.js";
@@ -14,10 +14,13 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fault: "", closed: "", outdated: false, fixCor: {}, marks: {}, leaving: false, asking: false };
+const app = { view: "scan", fault: "", closed: "", outdated: false, fixCor: {}, marks: {}, loads: 0, loaded: 0, asking: false };
 
 async function load() {
+  const mine = ++app.loads;
   const found = await api.get("queue");
+  if (mine < app.loaded) return; // what was asked for later is here
+  app.loaded = mine;
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
   app.closed = found.closed;
@@ -35,8 +38,10 @@ async function load() {
   $("notes").lastChild.replaceChildren(...found.notes.map((text) => el("li", {}, text)));
 }
 
-async function open(name) {
+// Open a scan. What is typed from now on is for it; `ahead`: so is what is in the box.
+async function open(name, { ahead = false } = {}) {
   if (!name) return;
+  if (!ahead && name !== queue.selected()) scan.forget();
   queue.select(name);
   app.outdated = false;
   if (app.view !== "scan") view("scan");
@@ -44,13 +49,16 @@ async function open(name) {
     await scan.open(name, { onData: () => queue.select(name) });
   } catch (error) {
     stay();
+    if (queue.selected() !== name) scan.forget();
     if (!api.isDown()) toast(error.message, true);
   }
 }
 
 // Queue, picture and box are of one scan.
 function stay() {
-  queue.select(scan.current()?.scan ?? null);
+  const name = scan.current()?.scan ?? null;
+  app.outdated = true;
+  if (name !== queue.selected()) queue.select(name);
 }
 
 // Open what the address names: a scan, and one of the views or pictures.
@@ -58,8 +66,10 @@ async function start() {
   const asked = new URLSearchParams(location.hash.slice(1));
   const [name, shown] = [asked.get("scan"), asked.get("view")];
   const known = queue.find(name);
-  await open(known ? name : queue.selected() ?? queue.step(1));
+  const opened = known ? name : queue.selected() ?? queue.step(1);
+  await open(opened);
   if (name !== null && !known) toast(`The address names ${name}: there is no such scan in this campaign.`, true);
+  if (app.view !== "scan" || queue.selected() !== opened) return; // somebody went on
   if (scan.isMode(shown) && shown !== scan.mode()) scan.setMode(shown);
   if (document.querySelector(`#views [data-view="${CSS.escape(shown)}"]`)) view(shown);
 }
@@ -88,11 +98,10 @@ async function reconnect(fault) {
   if (before === api.NOT_YET) return; // nothing was lost
   try {
     await load();
-    app.leaving = scan.typed() !== null || document.activeElement.id === "note"; // nothing typed is lost
     await decide.resend();
-    app.leaving = false;
-    if (!queue.selected()) await start();
-    else if (app.view === "scan") scan.redraw();
+    if (!queue.selected()) return await start();
+    view(app.view);
+    if (app.view === "scan") scan.redraw();
   } catch (error) {
     if (!api.isDown()) toast(error.message, true);
   }
@@ -111,25 +120,17 @@ function view(name) {
   keepAddress();
 }
 
-// What others changed, or a decision on other scans, in what is in sight; not while a note is written.
+// What others changed, or a decision, in what is in sight.
 async function freshen() {
-  const name = queue.selected();
-  if (!app.outdated || app.view !== "scan" || !name || document.activeElement.id === "note") return;
+  const name = scan.asked();
+  if (!app.outdated || app.view !== "scan" || !name) return;
   app.outdated = false;
   try {
-    await scan.open(name, { onData: () => queue.select(name), calm: true });
+    await scan.open(name, { onData: () => name === queue.selected() || queue.select(name), calm: true });
   } catch (error) {
     stay();
     trouble(error);
   }
-}
-
-// Write cells of the open scan, which stays open unless another one is next.
-async function write(name, cells, next) {
-  app.leaving = next !== null;
-  const saved = await decide.write(name, cells);
-  app.leaving = false;
-  return saved;
 }
 
 async function accept() {
@@ -152,11 +153,12 @@ async function accept() {
     return;
   }
   const next = queue.undecided();
-  if (!(await write(data.scan, { cor_px: text }, next))) return;
+  const typed = scan.typed();
+  scan.settle();
+  if (!(await decide.write(data.scan, { cor_px: text }, { stay: false }))) return scan.current().scan === data.scan && scan.unsettle(typed);
   toast(`${data.scan}: ${Number(text).toFixed(2)} px, in the table${next ? "" : "; all after it are decided"}`);
-  if (queue.selected() !== data.scan) return; // another one was opened meanwhile
-  scan.forget();
-  open(next || data.scan);
+  if (queue.selected() !== data.scan) return freshen(); // another one was opened meanwhile
+  open(next || data.scan, { ahead: true });
 }
 
 // One COR for all ticked scans.
@@ -169,9 +171,10 @@ async function setTicked() {
 }
 
 async function undo() {
+  const typed = scan.typed();
   const name = await decide.undo();
-  if (name) open(name);
-  else if (app.view === "series") view("series");
+  if (name && scan.typed() === typed) open(name);
+  else freshen();
 }
 
 async function skip() {
@@ -179,9 +182,10 @@ async function skip() {
   if (!data || data.scan !== queue.selected()) return;
   const taken = data.cells.select === "no";
   const next = taken ? null : queue.undecided(); // a skipped scan goes to the end of the queue
-  if (!(await write(data.scan, { select: taken ? "auto" : "no" }, next))) return;
+  if (next) scan.forget();
+  if (!(await decide.write(data.scan, { select: taken ? "auto" : "no" }, { stay: !next }))) return;
   toast(`${data.scan}: ${taken ? "taken again" : "skipped"}`);
-  if (next && queue.selected() === data.scan) open(next);
+  if (next && queue.selected() === data.scan) open(next, { ahead: true });
 }
 
 function nextView() {
@@ -270,6 +274,7 @@ function openHit(event) {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.repeat && ["Enter", "P", "F", "I", "x", "u"].includes(event.key)) return; // a key that is held decides once
   const field = event.target.closest("input:not([type=range]):not([type=checkbox]), select, textarea");
   if (field) {
     if (event.key === "Escape") {
@@ -321,15 +326,20 @@ function wire() {
   $("cor").addEventListener("input", (event) => scan.type(event.target.value));
   $("row").addEventListener("change", (event) => (event.target.blur(), scan.redraw()));
   $("facts").addEventListener("change", onFact);
-  $("facts").addEventListener("click", (event) => event.target.id === "clear" && decide.write(scan.current().scan, { cor_px: "" }));
+  $("facts").addEventListener("click", (event) => event.target.id === "clear" && decide.write(factsOf(), { cor_px: "" }));
   $("keys").replaceChildren(...keys.flatMap(([key, words]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, words)]));
 }
 
-function onFact(event) {
-  const name = scan.current().scan;
-  if (event.target.id === "note") decide.write(name, { note: event.target.value });
-  if (event.target.id === "select") decide.write(name, { select: event.target.value });
-  if (event.target.id === "stamp") localStorage.setItem("stamp", event.target.checked ? "yes" : "no");
+function onFact({ target }) {
+  if (target.id === "note") {
+    decide.write(factsOf(), { note: target.value }, { seen: { note: target.defaultValue } }); // the row of the queue may be newer
+    target.defaultValue = target.value;
+  }
+  if (target.id === "select") {
+    target.blur();
+    decide.write(factsOf(), { select: target.value });
+  }
+  if (target.id === "stamp") localStorage.setItem("stamp", target.checked ? "yes" : "no");
 }
 
 function theme() {
@@ -338,13 +348,12 @@ function theme() {
   localStorage.setItem("theme", root.dataset.theme);
 }
 
-// After a decision, or when somebody else made one.
-async function changed(names, { stay = !app.leaving } = {}) {
+// After a decision.
+async function changed({ stay = true } = {}) {
   await load();
-  const name = queue.selected(); // whose answer may be on its way, from before the decision
-  if (stay && names.includes(name) && app.view === "scan") return open(name);
-  app.outdated = true; // its series, or itself, until it is looked at again
-  if (stay) await freshen();
+  app.outdated = true; // the open scan or its series, until it is looked at again
+  if (app.view === "series") series.refresh();
+  if (stay) freshen();
 }
 
 async function look() {

@@ -9,11 +9,19 @@ let fault = ""; // why the history could not be written
 const unsent = new Map(); // {cells, seen} by scan: decisions that wait for a connection
 let changed = async () => {};
 let waits = () => {};
+let turn = Promise.resolve();
+let acts = 0; // that are not done
+
+// One act after the other: each begins from the table as the one before left it.
+const inTurn = (act) => (...words) => {
+  acts++;
+  return (turn = turn.then(() => act(...words)).finally(() => acts--));
+};
 
 export function setUp(onChange, onWait) {
   changed = onChange;
   waits = onWait;
-  addEventListener("beforeunload", (event) => unsent.size && event.preventDefault());
+  addEventListener("beforeunload", (event) => (unsent.size || acts > 1) && event.preventDefault());
 }
 
 const words = (cells) => Object.entries(cells).map(([key, value]) => `${key} ${value || "(empty)"}`).join(", ");
@@ -22,7 +30,7 @@ export const waiting = () => [...unsent].map(([name, { cells }]) => `${name}: ${
 
 function wait(name, cells, seen) {
   const before = unsent.get(name);
-  unsent.set(name, { cells: { ...before?.cells, ...cells }, seen: before?.seen ?? seen });
+  unsent.set(name, { cells: { ...before?.cells, ...cells }, seen: { ...seen, ...before?.seen } });
   waits();
 }
 
@@ -50,14 +58,17 @@ async function send(decisions, undoes = "") {
   return { rows, saved, left: decisions.filter(({ scan }) => !saved.includes(scan)) };
 }
 
-// Write cells of a scan; true if they are in the table now, null if nothing could be written.
-export async function write(name, cells, { seen = null } = {}) {
+// Write cells of a scan; true if they are in the table now, null if nothing could be written. `seen`: the cells that
+// were shown, where not as in the queue. `stay`: the page goes on showing the scan.
+export const write = inTurn(writeNow);
+
+async function writeNow(name, cells, { seen = null, stay = true } = {}) {
   if (!find(name)) return false;
   const before = seen || cellsOf(find(name));
   try {
     const { rows, left } = await send([{ scan: name, cells, seen }]);
-    if (left.length && (await overrules(left, rows))) return await write(name, cells, { seen: rows[name].cells });
-    await changed([name], left.length ? { stay: true } : {});
+    if (left.length && (await overrules(left, rows))) return await writeNow(name, cells, { seen: rows[name].cells, stay });
+    await changed({ stay: stay || left.length > 0 });
     return !left.length;
   } catch (error) {
     if (error instanceof NoConnection) wait(name, cells, before);
@@ -75,10 +86,10 @@ const lost = (error) => (error instanceof NoConnection ? "No connection to tomop
 
 // Write cells of many scans at once; the names of those that are in the table now, null if nothing could be written.
 // One toast says what was done, in the words of `says`, and what was not: a second one would hide the first.
-export async function writeAll(decisions, says) {
+export const writeAll = inTurn(async (decisions, says) => {
   try {
     const { saved, left } = await send(decisions);
-    await changed(saved);
+    await changed();
     const told = saved.length ? [says(many(saved.length, "scan"))] : [];
     if (left.length) told.push(`Changed by someone else meanwhile, not overwritten: ${left.map(({ scan }) => scan).join(", ")}`);
     toast(told.join(". "), left.length > 0);
@@ -87,10 +98,10 @@ export async function writeAll(decisions, says) {
     toast(lost(error), true);
     return null;
   }
-}
+});
 
 // Take back the last act of this user on the page, also of an earlier day; its scan if it is of one.
-export async function undo() {
+export const undo = inTurn(async () => {
   try {
     const act = unsure ?? (await get("undo", { skip: [...over].join(" ") }));
     if (!act.rows.length) {
@@ -103,7 +114,7 @@ export async function undo() {
     if (mine.length) saved.push(...(await send(mine, act.act)).saved);
     unsure = null;
     if (saved.length < act.rows.length) over.add(act.act);
-    await changed(act.rows.map(({ scan }) => scan), { stay: act.rows.length > 1 || !saved.length });
+    await changed({ stay: act.rows.length > 1 || !saved.length });
     if (saved.length) toast(`${saved.length === 1 ? saved[0] : many(saved.length, "scan")}: as before`);
     return act.rows.length === 1 && saved.length ? saved[0] : null;
   } catch (error) {
@@ -111,9 +122,10 @@ export async function undo() {
     toast(lost(error), true);
     return null;
   }
-}
+});
 
-// Ask about rows that someone else has changed; true if they are to be as decided here.
+// Ask about rows that someone else has changed; true if they are to be as decided here. A key that was pressed before
+// the question came answers it not.
 function overrules(left, rows) {
   $("conflict-body").replaceChildren(...left.flatMap(({ scan, cells }) => [
     el("p", {}, `${scan} was changed in the campaign table meanwhile.`),
@@ -121,12 +133,13 @@ function overrules(left, rows) {
   const dialog = $("conflict");
   dialog.showModal();
   return new Promise((resolve) => {
-    const finish = (result) => {
+    let isMine = false;
+    $("conflict-theirs").onclick = () => dialog.close();
+    $("conflict-mine").onclick = () => {
+      isMine = true;
       dialog.close();
-      resolve(result);
     };
-    $("conflict-theirs").onclick = () => finish(false);
-    $("conflict-mine").onclick = () => finish(true);
-    dialog.oncancel = (event) => event.preventDefault();
+    dialog.oncancel = (event) => event.preventDefault(); // a browser asks but once
+    dialog.onclose = () => resolve(isMine);
   });
 }

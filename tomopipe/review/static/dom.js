@@ -41,22 +41,23 @@ function fill(node, props, children) {
   return node;
 }
 
-// A click begins and ends on one node: what is drawn anew between press and release gets none, so that waits.
+// A click begins and ends on one node, and a field that is typed in is not replaced: until then drawing waits.
 let pressed = null;
 const waiting = new Map(); // what to draw, by node
 addEventListener("pointerdown", (event) => (pressed = event.button ? null : event.target), true);
-for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => setTimeout(release), true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => setTimeout(() => (pressed = null, drawWaiting())), true);
+addEventListener("focusout", () => setTimeout(drawWaiting), true);
 
-function release() {
-  const draws = [...waiting.values()];
-  pressed = null;
+function drawWaiting() {
+  const draws = [...waiting];
   waiting.clear();
-  for (const draw of draws) draw();
+  for (const [node, draw] of draws) drawIn(node, draw);
 }
 
-// Draw what a node holds; while the pointer is down in it, once it is released.
+// Draw what a node holds; while it is pressed or a field in it is typed in, once that is over.
 export function drawIn(node, draw) {
-  if (node.contains(pressed)) waiting.set(node, draw);
+  const field = document.activeElement;
+  if (node.contains(pressed) || (node.contains(field) && field.matches("select, input:not([type=checkbox])"))) waiting.set(node, draw);
   else draw();
 }
 
@@ -70,13 +71,20 @@ export const time = (s) => (s === null ? "" : s < 1 ? "< 1 s" : s < 90 ? `${Math
 export const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
 let timer = 0;
+let errors = ""; // since the last key or press: what is said after them does not hide them
+for (const event of ["keydown", "pointerdown"]) addEventListener(event, () => (errors = ""), true);
+
 export function toast(text, bad = false) {
   const node = $("toast");
-  node.textContent = text;
-  node.classList.toggle("bad", bad);
+  node.textContent = errors.includes(text) ? errors : `${errors} ${text}`.trim();
+  if (bad) errors = node.textContent;
+  node.classList.toggle("bad", errors !== "");
   node.hidden = false;
   clearTimeout(timer);
-  timer = setTimeout(() => (node.hidden = true), bad ? 8000 : 2500);
+  timer = setTimeout(() => {
+    node.hidden = true;
+    errors = "";
+  }, errors ? 8000 : 2500);
 }
 
 export function press(id, on) {

@@ -9,6 +9,7 @@ export function setUp(onOpen) {
   openScan = onOpen;
 }
 
+export const factsOf = () => drawn.scan;
 export const facts = (data, go, cor = null) => drawIn($("facts"), () => draw(data, go, cor));
 
 function draw(data, go, cor) {

@@ -9,7 +9,7 @@ const ticks = new Map(); // scans that were ticked, or unticked, by hand
 const taken = (row) => ticks.get(row.scan) ?? !row.confident_outlier;
 let ticket = 0;
 
-export async function show(key, { selected, onOpen, width, again }) {
+export async function show(key, { selected, onOpen, width }) {
   const mine = ++ticket;
   const found = await get("line", { series: key });
   if (mine !== ticket) return;
@@ -27,17 +27,17 @@ export async function show(key, { selected, onOpen, width, again }) {
   drawIn($("series-line"), () => $("series-line").replaceChildren(
     el("h3", {}, `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),
     el("p", {}, `COR = ${px(line.start_px)} ${sign} ${px(Math.abs(line.slope_px), 3)} n px, ${spread}`),
-    el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => isIn(row, "to_review")), line, again)));
+    el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => isIn(row, "to_review")), line)));
 }
 
-function offers(rows, line, again) {
+function offers(rows, line) {
   if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs review.")];
   const on = (row) => line.start_px + line.slope_px * row.index;
   const button = el("button", { id: "accept-line", class: "main", onclick: async () => {
     const decisions = rows.filter(taken).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));
     button.disabled = true;
     await writeAll(decisions, (scans) => `${scans}: the COR of the line, in the table. u undoes it`);
-    again();
+    count();
   } });
   const count = () => {
     const n = rows.filter(taken).length;

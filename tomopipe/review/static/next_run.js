@@ -2,23 +2,30 @@
 import { get } from "./api.js";
 import { $, el, time } from "./dom.js";
 
-let ticket = 0;
+let asking = false;
+let again = false;
 
-// Ask for it; an answer to an earlier question is dropped.
+// Ask for it; once more, and no more often, if something changed before the answer came.
 export async function plan() {
-  const mine = ++ticket;
+  again = asking;
+  if (asking) return;
+  asking = true;
   $("plan-body").setAttribute("aria-busy", "true");
-  try {
-    const found = await get("plan");
-    if (mine !== ticket) return;
-    $("next").textContent = `Next run: ${counts(found)}`;
-    $("next").title = found.jobs.map((job) => `${job.rule} ${job.scan || job.series || job.stack}`).join("\n");
-    body(planned(found));
-  } catch (error) {
-    if (mine !== ticket) return;
-    $("next").textContent = error.message;
-    body([el("p", { id: "plan-state", class: "bad" }, error.message)]);
-  }
+  do {
+    again = false;
+    try {
+      const found = await get("plan");
+      if (again) continue;
+      $("next").textContent = `Next run: ${counts(found)}`;
+      $("next").title = found.jobs.map((job) => `${job.rule} ${job.scan || job.series || job.stack}`).join("\n");
+      body(planned(found));
+    } catch (error) {
+      if (again) continue;
+      $("next").textContent = error.message;
+      body([el("p", { id: "plan-state", class: "bad" }, error.message)]);
+    }
+  } while (again);
+  asking = false;
   $("plan-body").removeAttribute("aria-busy");
 }
 

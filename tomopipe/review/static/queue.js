@@ -91,9 +91,10 @@ function filters() {
     .filter(([name]) => counts[name])
     .map(([name, meaning]) =>
       el("button", { class: "chip", title: meaning, "aria-pressed": state.hidden.has(name) ? "false" : "true", "data-state": name,
-        onclick: () => {
-          if (!state.hidden.delete(name)) state.hidden.add(name);
-          filters();
+        onclick: (event) => {
+          const shown = state.hidden.delete(name);
+          if (!shown) state.hidden.add(name);
+          event.currentTarget.setAttribute("aria-pressed", shown);
           refresh();
         } },
         sign(name), `${name} `, el("b", {}, String(counts[name]))));

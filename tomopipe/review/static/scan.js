@@ -10,7 +10,7 @@ import * as strip from "./strip.js";
 const AHEAD = 8; // pages of the sweep preloaded on each side
 const WAIT_MS = 60; // before a slice is asked for: while the hand moves pages of the sweep are shown
 const KINDS = ["slice", "candidates", "rows", "overlay", "difference", "sinogram"];
-const now = { data: null, mode: "slice", cor: null, typed: null, shown: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
+const now = { data: null, name: null, mode: "slice", cor: null, typed: null, shown: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
 let pages = new Map(); // page -> promise of a picture
 let waiting = 0;
 let flickering = 0;
@@ -28,10 +28,11 @@ export function setUp(onRest, onMode) {
     if (!position || now.mode !== "slice" || !now.data || !now.data.grid) return;
     strip.look(position);
     showStrip();
-  }, (number) => take(now.data.candidates[number].cor_px));
+  }, (number) => takeOf(now.shown)(now.shown.candidates[number].cor_px));
 }
 
 export const current = () => now.data;
+export const asked = () => now.name; // the scan that is opened, or open
 export const mode = () => now.mode;
 export const isMode = (name) => KINDS.includes(name);
 // What Enter writes; the table holds hundredths.
@@ -42,40 +43,45 @@ const hundredths = (cor) => Math.round(cor * 100) / 100;
 // was, nothing moves, and a COR that somebody went to stays.
 export async function open(name, { onData = () => {}, calm = false } = {}) {
   const ticket = ++now.ticket;
+  now.name = name;
   let data = null;
   try {
     data = await get("scan", { scan: name }, () => ticket === now.ticket);
   } catch (error) {
-    if (ticket === now.ticket) throw error;
+    if (ticket !== now.ticket) return;
+    stop();
+    throw error;
   }
   const text = JSON.stringify(data);
   if (ticket !== now.ticket || (calm && text === now.text)) return;
   onData();
   const again = now.data && now.data.scan === name;
-  // what was typed meanwhile, and its picture, stay
-  const typing = again && (now.typed !== null || (calm && (now.cor !== now.first || now.compare !== "")));
+  const isMoved = again && (now.typed !== null || (calm && (now.cor !== now.first || now.b !== null)));
+  const rowShown = again ? row() : 0;
   now.data = data;
   now.text = text;
   for (const candidate of data.candidates) candidate.cor_px = hundredths(candidate.cor_px);
   pages = new Map();
-  if (!typing) {
-    now.typed = null;
-    alone();
-  }
+  if (!isMoved) alone();
+  if (!again && document.activeElement.id === "cor") now.typed = null; // the COR of the scan before, edited
   const { grid } = data;
   $("slider").disabled = !grid;
   $("slider").max = grid ? grid.cor_px.length - 1 : 0;
   $("row").replaceChildren(...(grid ? grid.rows : []).map((row, index) => el("option", { value: index }, String(row))));
+  $("row").value = rowShown;
   if (!again) strip.begin(name, grid && grid.step_px);
   if (["overlay", "difference"].includes(now.mode) && !(grid && grid.n_pairs)) now.mode = "slice";
   if (!isOpen("candidates")) now.mode = now.mode === "candidates" ? "slice" : now.mode;
   else if (!again) now.mode = "candidates";
   modes();
-  facts(data, take);
+  facts(data, takeOf(data));
   const start = data.cor_px ?? (grid ? grid.cor_px[grid.cor_px.length >> 1] : null);
   now.first = start === null ? null : hundredths(start);
-  if (typing) now.untyped = now.first;
-  else now.cor = now.first;
+  if (!isMoved) now.cor = now.first;
+  if (now.typed !== null) {
+    now.untyped = now.first;
+    type(now.typed); // while this scan was on its way
+  }
   if (!grid) {
     clearTimeout(waiting);
     nothing(data.problem);
@@ -83,6 +89,12 @@ export async function open(name, { onData = () => {}, calm = false } = {}) {
     return;
   }
   await go(now.cor, { atOnce: true });
+}
+
+// No other scan than the one in sight is opened.
+function stop() {
+  now.ticket++;
+  now.name = now.data?.scan ?? null;
 }
 
 function nothing(text) {
@@ -185,7 +197,7 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
     modes();
   }
   value();
-  facts(now.data, take, now.cor);
+  facts(now.data, takeOf(now.data), now.cor);
   showCandidates();
   clearTimeout(waiting); // what the scan before waits for is not to be drawn of this one
   if (!grid) return;
@@ -194,6 +206,7 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
   $("slider").value = number;
   $("slider").setAttribute("aria-valuetext", `COR ${px(now.cor)}`);
   const passing = now.mode === "slice" && grid.swept && row() === 0 && !now.compare;
+  now.frame++; // a page that comes late is of another scan, or another picture
   if (passing) preview(number, atOnce ? 0 : direction);
   // at once, unless one COR follows the other
   const moves = performance.now() - now.asked < 4 * WAIT_MS;
@@ -203,7 +216,7 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
 
 // While the hand moves: the nearest page of the sweep; those beside it, if it goes on.
 async function preview(number, direction) {
-  const ticket = ++now.frame;
+  const ticket = now.frame;
   try {
     const found = await page(number);
     if (ticket !== now.frame) return;
@@ -308,7 +321,7 @@ function showCandidates() {
   if (!on) return;
   const chosen = numberOf(now.cor);
   drawIn($("candidates"), () => $("candidates").replaceChildren(...now.data.candidates.map(({ names, cor_px: cor, sources }, number) =>
-    el("button", { "aria-pressed": number === chosen ? "true" : "false", tabindex: -1, onclick: (event) => (event.currentTarget.blur(), take(cor)) },
+    el("button", { "aria-pressed": number === chosen ? "true" : "false", tabindex: -1, onclick: (event) => (event.currentTarget.blur(), takeOf(now.data)(cor)) },
       el("b", {}, ...names.flatMap((name) => [el("kbd", {}, NAMES[name][0]), ` ${NAMES[name][1]} `]), ` ${px(cor)}\u00a0px`),
       sourceText(sources)))));
   showScores();
@@ -316,7 +329,8 @@ function showCandidates() {
 
 function showScores() {
   const { clientWidth: width, clientHeight: height } = $("scores");
-  $("scores").replaceChildren(plot(now.data, take, now.cor, { width: Math.max(width, 200), height: Math.max(height, 90) }) ?? el("p", { class: "quiet" }, "No score curves."));
+  const nodes = plot(now.data, takeOf(now.data), now.cor, { width: Math.max(width, 200), height: Math.max(height, 90) }) ?? el("p", { class: "quiet" }, "No score curves.");
+  drawIn($("scores"), () => $("scores").replaceChildren(nodes));
 }
 
 // Go to a COR by its name; true if its slice was in sight before.
@@ -353,7 +367,7 @@ export function step(by) {
 
 // A COR as it is being typed; the picture follows.
 export function type(text) {
-  if (isDown()) now.ticket++; // a scan that opens only now would lose it
+  if (isDown() && now.typed === null) stop(); // what is typed from now on is for the scan in sight
   if (now.typed === null) now.untyped = now.cor;
   now.typed = text.replace(",", ".");
   $("cor").value = now.typed;
@@ -382,6 +396,20 @@ export function follow() {
 
 export const typed = () => now.typed;
 
+// What was typed is the COR; what is typed from now on is another one.
+export function settle() {
+  const cor = Number(now.typed ?? NaN);
+  if (!Number.isFinite(cor)) return;
+  now.cor = hundredths(cor);
+  forget();
+}
+
+// It was not accepted: Esc brings back the COR of before.
+export function unsettle(text) {
+  now.typed ??= text;
+  value();
+}
+
 export function forget() {
   now.typed = null;
   value();
@@ -400,6 +428,9 @@ export function take(cor) {
   forget();
   go(hundredths(cor), { atOnce: true });
 }
+
+// `take` for what is drawn of a scan, and pressed when another one may be open.
+const takeOf = ({ scan }) => (cor) => scan === now.data.scan && take(cor);
 
 export function setMode(mode) {
   if (!now.data) return;

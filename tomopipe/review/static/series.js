@@ -20,7 +20,7 @@ export async function show(config, series, selected) {
   const names = [...new Set(all().filter((s) => !s.refused).map((s) => s.series))].sort();
   if (series !== null && series !== undefined) key = series;
   if (!names.includes(key)) key = names[0] ?? "";
-  const both = () => Promise.all([lined(selected, both), update(config, selected)]);
+  const both = () => Promise.all([lined(selected), update(config, selected)]);
   refresh = both;
   const choice = el("select", { id: "series-name", onchange: (event) => {
     key = event.target.value;
@@ -50,9 +50,9 @@ export async function show(config, series, selected) {
 
 const room = () => Math.max(480, Math.min(1800, $("series-plot").clientWidth || 960));
 
-async function lined(selected, again) {
+async function lined(selected) {
   try {
-    await line.show(key, { selected, onOpen: openScan, width: room(), again });
+    await line.show(key, { selected, onOpen: openScan, width: room() });
   } catch (error) {
     toast(error.message, true);
   }

@@ -1,5 +1,5 @@
 // The strip: the same region of the slices around the COR, in steps that double outwards.
-import { $, el, px } from "./dom.js";
+import { $, drawIn, el, px } from "./dom.js";
 import { grey, paint } from "./grey.js";
 
 const STEPS_PX = [0.05, 0.1, 0.2, 0.5, 1, 2, 5];
@@ -55,9 +55,9 @@ export function show(query, windowFor, { done = () => {} } = {}) {
       const [top, left, bottom, right] = found.box;
       now.position ??= [(top + bottom) >> 1, (left + right) >> 1];
       Object.assign(now, { grey: found, key: JSON.stringify({ ...query, step: asked.step, y: now.position[0], x: now.position[1] }) });
-      build(Number(query.cor));
-      draw(windowFor);
+      drawIn($("strip"), () => mine === now.ticket && (build(Number(query.cor)), draw(windowFor)));
     } catch {
+      if (mine !== now.ticket) return;
       $("strip").replaceChildren(); // the slice itself says what is wrong
     }
     done();
