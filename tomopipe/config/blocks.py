@@ -19,7 +19,6 @@ from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, FORMATS
 
 METHODS = ("ai", "classical")
 CHECKPOINT_METHODS = ("dinov2",)
-_MOST_CANDIDATES = 10_000_000  # of a sweep, before those off the detector are left out
 """Methods that need a file of the user."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 
@@ -319,6 +318,9 @@ class InventoryBlock(Block):
         if groups != 2:
             raise ValueError(f"needs two groups, series and index; has {groups}")
         return value
+
+
+_MOST_CANDIDATES = 10_000_000  # of a sweep, before those off the detector are left out
 
 
 class TryReconBlock(Block):

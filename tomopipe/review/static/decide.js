@@ -14,8 +14,9 @@ let acts = 0; // that are not done
 
 // One act after the other: each begins from the table as the one before left it.
 const inTurn = (act) => (...words) => {
+  const run = () => act(...words).finally(() => acts--);
   acts++;
-  return (turn = turn.then(() => act(...words)).finally(() => acts--));
+  return (turn = turn.then(run, run));
 };
 
 export function setUp(onChange, onWait) {
@@ -125,7 +126,7 @@ export const undo = inTurn(async () => {
 });
 
 // Ask about rows that someone else has changed; true if they are to be as decided here. A key that was pressed before
-// the question came answers it not.
+// the question came does not answer it.
 function overrules(left, rows) {
   $("conflict-body").replaceChildren(...left.flatMap(({ scan, cells }) => [
     el("p", {}, `${scan} was changed in the campaign table meanwhile.`),
