@@ -105,6 +105,32 @@ def test_an_option_of_the_search_gives_the_same_cors(campaign):
     does(campaign, {*jobs_of("predict_cor", SCANS), *TABLES, "report"}, True)
 
 
+def test_times_copies_and_lost_records(campaign, tmp_path):
+    now_s, chance = 1_800_000_000, random.Random(0)
+    for path in (campaign / "results").rglob("*"):
+        os.utime(path, (at_s := chance.uniform(1e9, now_s), at_s))
+    does(campaign, set())
+    for path in (campaign / "results").rglob("*"):
+        os.utime(path, (at_s := chance.uniform(2.1e9, 4e9), at_s))
+    table(campaign, "b_1\tauto\t46.25\t")
+    does(campaign, of_edit("b_1"))
+    shutil.rmtree(campaign / ".snakemake")
+    copy = shutil.copytree(campaign, tmp_path / "copy", copy_function=shutil.copyfile)
+    does(copy, set())
+    # also the sweep of b_1, which no run makes; those of a scan that vanished would differ
+    verified = CliRunner().invoke(cli, ["verify", str(copy)])
+    assert verified.exit_code == 0, verified.output
+    for path in [copy, *copy.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o060)
+    shutil.rmtree(copy / "results" / "made")
+    does(copy, set())
+    moved = shutil.copytree(campaign, tmp_path / "moved")
+    shutil.rmtree(moved / "results" / "made")
+    (moved / "results" / ".settled.json").unlink()
+    table(moved, "b_1\tauto\t46.25\t", "b_2\tauto\t44.25\t")
+    does(moved, {"inventory", *TABLES, *changed("b_2"), *TAIL})
+
+
 def test_scans_appear_and_vanish(campaign):
     make_scan(campaign, "b_3", 47.5, seed=99)
     chain = {f"{rule}:b_3" for rule in (*SEARCH, "export_stack")}
@@ -120,31 +146,6 @@ def test_scans_appear_and_vanish(campaign):
     chain = {f"{rule}:b_7" for rule in (*SEARCH, "export_stack")}
     does(campaign, {"inventory", *chain, *of_edit("b_7")}, True)
     os.rename(campaign / "raw" / "b_7.h5", campaign / "raw" / "b_3.h5")
-
-
-def test_times_copies_and_lost_records(campaign, tmp_path):
-    now_s, chance = 1_800_000_000, random.Random(0)
-    for path in (campaign / "results").rglob("*"):
-        os.utime(path, (at_s := chance.uniform(1e9, now_s), at_s))
-    does(campaign, set())
-    for path in (campaign / "results").rglob("*"):
-        os.utime(path, (at_s := chance.uniform(2.1e9, 4e9), at_s))
-    table(campaign, "b_1\tauto\t46.25\t")
-    does(campaign, of_edit("b_1"))
-    shutil.rmtree(campaign / ".snakemake")
-    copy = shutil.copytree(campaign, tmp_path / "copy", copy_function=shutil.copyfile)
-    does(copy, set())
-    verified = CliRunner().invoke(cli, ["verify", str(copy)])
-    assert verified.exit_code == 0, verified.output  # also the sweep of b_1, which no run makes
-    for path in [copy, *copy.rglob("*")]:
-        path.chmod(path.stat().st_mode | 0o060)
-    shutil.rmtree(copy / "results" / "made")
-    does(copy, set())
-    moved = shutil.copytree(campaign, tmp_path / "moved")
-    shutil.rmtree(moved / "results" / "made")
-    (moved / "results" / ".settled.json").unlink()
-    table(moved, "b_1\tauto\t46.25\t", "b_2\tauto\t44.25\t")
-    does(moved, {"inventory", *TABLES, *changed("b_2"), *TAIL})
 
 
 def test_results_are_edited_exchanged_and_deleted(campaign):
