@@ -140,7 +140,8 @@ def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
         drain("drain")
         running, pending = jobs_in("RUNNING"), jobs_in("PENDING")
         slurm("scancel", running[0], pending[0])
-        slurm("scontrol", "update", f"jobid={running[1]}", "endtime=now")
+        # in 5 s: a time that is past when SLURM reads it is refused
+        slurm("scontrol", "update", f"jobid={running[1]}", "endtime=now+5")
         until(lambda: not jobs_in("RUNNING"), "both have ended")
         assert jobs_in("PENDING") == [pending[1]]  # a drained node takes no job
         configure(campaign, "campaign", results="elsewhere")
