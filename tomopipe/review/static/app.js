@@ -100,7 +100,8 @@ async function reconnect(fault) {
     await load();
     await decide.resend();
     if (!queue.selected()) return await start();
-    view(app.view);
+    if (app.view === "series") series.refresh(); // of the series that was chosen
+    else view(app.view);
     if (app.view === "scan") scan.redraw();
   } catch (error) {
     if (!api.isDown()) toast(error.message, true);
