@@ -366,8 +366,8 @@ async function look() {
         app.outdated = true;
         if (app.view === "series") series.refresh();
       }
-      await freshen();
-      if (!app.asking) live(); // not waited for: a cluster may take its time to answer
+      freshen(); // neither is waited for: a scan, or a cluster, may take its time to answer
+      if (!app.asking) live();
     }
   } catch (error) {
     trouble(error);
