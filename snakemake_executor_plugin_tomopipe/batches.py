@@ -187,8 +187,8 @@ class Batch:
             "time": self.runtime_min or "",
         }
         # of two the last counts: first the user's, but for those by which it is found
-        asked = [f"--{key}={value}" for key, value in values.items() if value]
-        return [*asked, *self.places, f"--job-name={name}", f"--comment={comment[:_COMMENT]}"]
+        requested = [f"--{key}={value}" for key, value in values.items() if value]
+        return [*requested, *self.places, f"--job-name={name}", f"--comment={comment[:_COMMENT]}"]
 
     def arguments(self, jobs: Iterable[Any]) -> list[str]:
         """Return the arguments with which Snakemake runs some of its jobs on a node."""

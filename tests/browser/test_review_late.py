@@ -25,12 +25,22 @@ def exact(page, cor):
     page.wait_for_selector(f"#stage[data-cor='{cor}'][data-exact=yes]")
 
 
+def decide(page, cor):
+    page.keyboard.type(cor)
+    page.keyboard.press("Enter")
+
+
+def soon(page):
+    """Give the page time to do what it should not."""
+    page.evaluate("new Promise((done) => setTimeout(done, 100))")
+
+
 def answered(page, held, address):
     """Let go what waits at an address, until its first answer has come and been read."""
     with page.expect_response(address) as answer:
         held.release()
     answer.value.finished()
-    page.evaluate("new Promise((done) => setTimeout(done, 100))")
+    soon(page)
 
 
 def test_a_note_is_not_lost_where_its_scan_is_read_again(page, folder):
@@ -94,23 +104,21 @@ def test_a_note_of_somebody_else_is_asked_about(page, folder):
 def test_a_key_that_was_pressed_before_a_question_came_answers_it_not(page, folder):
     go_to(page, "bone_007")
     held = hold(page, DECIDE)
-    page.keyboard.type("512.5")
-    page.keyboard.press("Enter")
+    decide(page, "512.5")
     edit_table(folder / "scans.tsv", {"bone_007": {"cor_px": "500.00"}})
     held.release()
     question = page.locator("#conflict")
     expect(question).to_be_visible()
     page.keyboard.press("Enter")
     page.keyboard.press("Space")
-    page.evaluate("new Promise((done) => setTimeout(done, 100))")
+    soon(page)
     expect(question).to_be_visible()
     for _ in range(3):  # a browser closes it in the end
         page.keyboard.press("Escape")
     if question.is_visible():
         page.get_by_role("button", name="Keep what is there").click()
     go_to(page, "bone_005")
-    page.keyboard.type("512.5")
-    page.keyboard.press("Enter")
+    decide(page, "512.5")
     expect(row(page, "bone_005")).to_contain_text("512.50 ✎")
     assert cells(folder, "bone_007")["cor_px"] == "500.00"
 
@@ -135,8 +143,7 @@ def test_undo_in_quick_succession_takes_back_one_decision_after_the_other(page, 
     go_to(page, "bone_007")
     held = hold(page, DECIDE)
     for text in ("512.5", "514.5"):
-        page.keyboard.type(text)
-        page.keyboard.press("Enter")
+        decide(page, text)
         if not held.is_released:
             page.keyboard.press("u")  # of the decision that is not written yet
             held.release()
@@ -145,8 +152,7 @@ def test_undo_in_quick_succession_takes_back_one_decision_after_the_other(page, 
             expect(page.locator("#facts h2")).to_have_text("bone_007")
     expect(page.locator("#toast")).to_contain_text("bone_007: 514.50 px, in the table")
     go_to(page, "bone_005")
-    page.keyboard.type("512.5")
-    page.keyboard.press("Enter")
+    decide(page, "512.5")
     expect(page.locator("#toast")).to_contain_text("bone_005: 512.50 px, in the table")
     held = hold(page, DECIDE)
     page.keyboard.press("u")
@@ -159,8 +165,7 @@ def test_undo_in_quick_succession_takes_back_one_decision_after_the_other(page, 
 def test_an_error_is_not_hidden_by_what_went_well_after_it(page, folder):
     go_to(page, "bone_007")
     held = hold(page, DECIDE)
-    page.keyboard.type("4000")
-    page.keyboard.press("Enter")
+    decide(page, "4000")
     go_to(page, "bone_005")
     page.keyboard.press("x")
     handled(page)
@@ -286,7 +291,7 @@ def test_the_strip_takes_a_click_while_another_one_comes_and_none_that_fails_lat
     expect(crops.nth(3)).to_have_text("511.65")
     with page.expect_response(strip):
         held[0].fulfill(status=422, body='{"error": "no slice"}')
-    page.evaluate("new Promise((done) => setTimeout(done, 100))")
+    soon(page)
     expect(crops).to_have_count(7)
 
 
@@ -328,8 +333,7 @@ def test_the_next_run_is_asked_for_once_more_however_much_is_decided_meanwhile(p
     go_to(page, "bone_007")
     for text in ("512.5", "513.5", "514.5"):
         go_to(page, "bone_007")
-        page.keyboard.type(text)
-        page.keyboard.press("Enter")
+        decide(page, text)
         expect(page.locator("#toast")).to_contain_text(f"bone_007: {text}0 px, in the table")
     page.locator("#plan[aria-busy], #plan-body[aria-busy]").wait_for(state="attached")
     asked = []
@@ -369,5 +373,5 @@ def test_a_view_that_was_chosen_while_the_page_opens_stays(folder, serve, visit)
     page.get_by_role("button", name="Jobs").click()
     answered(page, held, SCAN)
     page.locator("#stage[data-exact=yes]").wait_for(state="attached")
-    page.evaluate("new Promise((done) => setTimeout(done, 100))")
+    soon(page)
     expect(page.locator("#jobs")).to_be_visible()

@@ -25,7 +25,6 @@ from tomopipe.reruns.reasons import (
 )
 from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.scans.raw_state import companions
-from tomopipe.storage.json_files import json_or
 
 # tables contain no statement; to make them again does no harm
 _TABLES = ("inventory", "fix_cor", "resolve_cor", "export_star", "report")
@@ -201,7 +200,10 @@ def statement_in(path: Path) -> Statement | None:
 
 
 def _in_json(path: Path) -> Statement | None:
-    record = json.loads(path.read_text(encoding="utf-8"))
+    return _stated_in(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _stated_in(record: object) -> Statement | None:
     result = record.get("made_from") if isinstance(record, dict) else None
     return result if isinstance(result, dict) else None
 
@@ -210,9 +212,10 @@ def _in_stack(path: Path) -> Statement | None:
     """Read the statement beside a stack; {}, which no result has, if it is that of another."""
     from tomopipe.relion.mrc import has_statistics
 
-    beside = path.with_suffix(".json")
-    statistics = json_or(beside, {}).get("statistics")  # none of a scan that failed
-    return {} if statistics and not has_statistics(path, statistics) else _in_json(beside)
+    record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    # none of a scan that failed
+    statistics = record.get("statistics") if isinstance(record, dict) else None
+    return {} if statistics and not has_statistics(path, statistics) else _stated_in(record)
 
 
 def _in_volume(path: Path) -> Statement | None:

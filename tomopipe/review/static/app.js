@@ -123,7 +123,7 @@ function view(name) {
 
 // What others changed, or a decision, in what is in sight.
 async function freshen() {
-  const name = scan.asked();
+  const name = scan.opening();
   if (!app.outdated || app.view !== "scan" || !name) return;
   app.outdated = false;
   try {

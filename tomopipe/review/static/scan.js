@@ -32,7 +32,7 @@ export function setUp(onRest, onMode) {
 }
 
 export const current = () => now.data;
-export const asked = () => now.name; // the scan that is opened, or open
+export const opening = () => now.name; // the scan that is opened, or open
 export const mode = () => now.mode;
 export const isMode = (name) => KINDS.includes(name);
 // What Enter writes; the table holds hundredths.
