@@ -14,7 +14,7 @@ from tomopipe.cor.ai.network import load_model
 from tomopipe.cor.collected_rows import read_rows
 from tomopipe.errors import TomopipeError
 
-SMALL = Plan(seed=5, n_train=14, n_validation=8, n_wide=1, n_cols=(64, 72), width=8, epochs=8)
+SMALL = Plan(seed=5, n_train=6, n_validation=6, n_wide=1, n_cols=(48, 56), width=8, epochs=8)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def work(tmp_path_factory):
 def test_the_result_is_a_network_that_loads_and_says_what_it_was_trained_on(work):
     folder, card = work
     assert load_model(folder / "nets" / "A.safetensors").card == card
-    assert (card["data"]["train"], card["data"]["validation"], card["data"]["seed"]) == (14, 8, 5)
-    assert card["validation"]["n"] + card["validation"]["n_without_answer"] == 8
+    assert (card["data"]["train"], card["data"]["validation"], card["data"]["seed"]) == (6, 6, 5)
+    assert card["validation"]["n"] + card["validation"]["n_without_answer"] == 6
     assert set(card["data"]["families"]["train"]).isdisjoint(card["data"]["families"]["validation"])
 
 
@@ -45,7 +45,7 @@ def test_some_scans_that_calibrate_are_as_wide_as_detectors(work):
 
 
 def test_it_beats_chance_clearly(work):
-    """A place drawn at random is within 1 px of the axis in 3 of 70 scans."""
+    """A place drawn at random is within 1 px of the axis in 3 of 50 scans."""
     _, card = work
     assert card["validation"]["within_1px"] > 0.3
 
@@ -61,7 +61,7 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(work, monkeypatc
         run.everything(
             folder, SMALL, run.Options(cores=1), lambda *call: progress_calls.append(call), (stage,)
         )
-    assert progress_calls == [("simulate", 23, 23), ("features", 22, 23), ("features", 23, 23)]
+    assert progress_calls == [("simulate", 13, 13), ("features", 12, 13), ("features", 13, 13)]
     after = stages.read_features(gone)
     np.testing.assert_array_equal(after.grid, before.grid)
     np.testing.assert_array_equal(after.scan, before.scan)
@@ -72,7 +72,7 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(work, monkeypatc
 def test_a_folder_of_another_plan_is_refused(tmp_path):
     start(tmp_path, SMALL)
     with pytest.raises(TomopipeError, match=r"begun with seed 5, now 6"):
-        start(tmp_path, Plan(seed=6, n_cols=(64, 72)))
+        start(tmp_path, Plan(seed=6, n_cols=(48, 56)))
 
 
 def test_too_few_scans_are_refused(tmp_path):
@@ -104,7 +104,7 @@ def test_the_command_shows_a_card_without_its_calibration(work):
 
 def test_the_command_trains_on_from_what_is_there(work):
     folder, _ = work
-    assert json.loads((folder / "plan.json").read_text())["n_cols"] == [64, 72]
+    assert json.loads((folder / "plan.json").read_text())["n_cols"] == [48, 56]
     options = run.Options(cores=1, start=str(folder / "nets" / "A.safetensors"))
     more = run.everything(folder, SMALL, options, lambda *call: None, ("train",))
     assert more["data"]["start"].endswith("A.safetensors")
