@@ -44,6 +44,8 @@ MODULES = [
     *("snakemake_logger_plugin_tomopipe", "snakemake.report.html_reporter", "smart_open"),
     *("snakemake.profiles", "snakemake.storage", "nbformat", "tomopipe.run.beginning"),
     *("tomopipe.cor.sample_motion", "tomopipe.cor.angular_range", "pandas", "platformdirs"),
+    *("tomopipe.cor.stated_angles", "tomopipe.recon.compiled", "tomopipe.scans.hdf5_scan"),
+    *("tomopipe.volumes.slice_kernels", "scipy.signal.windows"),
 ]
 
 _servers: list[subprocess.Popen] = []

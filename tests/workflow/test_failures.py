@@ -272,17 +272,15 @@ def test_run_stopped_by_hand_blames_nobody(campaign, tmp_path):
     succeeds(campaign, "--rerun-incomplete")
 
 
-def test_a_write_protected_volume_stays_and_only_its_job_fails(tmp_path):
+def test_a_write_protected_volume_stays_and_only_its_job_fails(campaign):
     """Snakemake would stop before any job, and say it with a traceback."""
-    cors_px = {scan: CORS_PX[scan] for scan in ("a_2", "b_1")}
-    campaign = new_campaign(tmp_path / "campaign", cors_px)
-    assert snakemake(campaign).status == 0
     volume, folder = campaign / "results/a_2_rec.h5", campaign / "results/try_center/b_1"
     before = volume.read_bytes()
     volume.chmod(0o444)
     folder.chmod(0o555)
-    configure(campaign, "full_recon", filter="hann")
-    configure(campaign, "try_recon", width_px=9)
+    options = {"full_recon": {"filter": "hann"}, "try_recon": {"width_px": 9}}
+    with (campaign / "config.yaml").open("a") as file:
+        file.write(f"overrides: [{json.dumps({'scans': ['a_2', 'b_1']} | options)}]\n")
     run = snakemake(campaign, environment={}, by=HEEDING)
     assert run.status == 1
     for path, log in ((folder, "try_recon/b_1"), (volume, "full_recon/a_2")):
