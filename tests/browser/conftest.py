@@ -1,7 +1,6 @@
 """Pages in Debian's Chromium."""
 
 import queue
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests import warm
+from tests.conftest import browser_path
 from tests.review_campaign import make_campaign, write_pictures
 
 TIMEOUT_MS = 60_000
@@ -21,11 +21,10 @@ LOOK = (Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8").
 @pytest.fixture(scope="module")
 def chromium():
     """Debian's Chromium; the browsers that Playwright would download are not needed."""
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     expect.set_options(timeout=TIMEOUT_MS)  # the machine may have much else to do
     with sync_playwright() as playwright:
         # everything here is our own, and containers have no user namespaces for its sandbox
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
         yield browser
         browser.close()
 
