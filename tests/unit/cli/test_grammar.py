@@ -147,6 +147,16 @@ def test_a_folder_that_does_not_exist_is_named_without_other_advice(words, tmp_p
     assert "SCAN" not in str(done.exception)
 
 
+@pytest.mark.parametrize("words", [("check",), ("plan",), ("plan", "-C"), ("cor", "list")])
+def test_a_configuration_is_no_campaign_and_no_scan(words, tmp_path):
+    (tmp_path / "mine.yaml").touch()
+    done = CliRunner().invoke(cli, [*words, str(tmp_path / "mine.yaml")])
+    assert done.exit_code == 1
+    assert f"mine.yaml is a file: name the campaign folder, such as {tmp_path}; -c names" in str(
+        done.exception
+    )
+
+
 def test_names_beyond_the_encoding_of_the_output_end_no_command(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "Zähne_1.h5").touch()
