@@ -23,7 +23,7 @@ from tomopipe.cli.options import (
     campaign_after,
     refuse_retired,
 )
-from tomopipe.errors import TomopipeError, is_of_the_system
+from tomopipe.errors import TomopipeError
 
 #: Commands of each group of the first page: module, function, and summary.
 _GROUPS = {
@@ -150,17 +150,16 @@ def app() -> None:
     except TomopipeError as error:
         _end(str(error))
     except OSError as error:
-        if error.filename is None or not is_of_the_system(error):
+        if error.filename is None:
             raise
         path = Path(os.fsdecode(error.filename)).absolute()
         place = path.parent if path.name.startswith(".") else path  # not a temporary name
         # the uppermost folder that this user cannot enter
         place = next((f for f in reversed(path.parents) if not _may_enter(f)), place)
+        is_closed = isinstance(error, PermissionError) or error.errno == errno.EROFS
+        advice = "Give yourself the right to, or work in a folder of your own." * is_closed
         _end(
-            f"{place}: cannot be read or written ({error.strerror}). Give yourself the right to, "
-            "or work in a folder of your own."
-            if isinstance(error, PermissionError) or error.errno == errno.EROFS
-            else f"{place}: {error.strerror}."
+            f"{place}: cannot be read or written ({error.strerror}). {advice or 'Check its path.'}"
         )
 
 

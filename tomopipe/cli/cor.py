@@ -350,7 +350,9 @@ def export_cors(
 
 
 def _refuse_own(campaign: Campaign, file: Path) -> None:
-    """Raise if a table of CORs would change the campaign's own files."""
+    """Raise if a table of CORs would replace a device, or one of the campaign's own files."""
+    if file.exists() and not file.is_file():
+        raise TomopipeError(f"{file}: a folder or device. Give the path of a file.")
     real, table = Path(os.path.realpath(file)), campaign.table_path
     if (
         real.is_relative_to(os.path.realpath(campaign.results))

@@ -157,6 +157,23 @@ def test_a_configuration_is_no_campaign_and_no_scan(words, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("report", "-o", "scans.tsv/new/x.html"), "scans.tsv: cannot be read or written ("),
+        (("lab", "simulate", "scans.tsv/new"), "scans.tsv: cannot be read or written ("),
+        (("init", "-C", "ab" * 200), "config.yaml: cannot be read or written (File name too long)"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_named_without_a_traceback(words, expected, tmp_path):
+    (tmp_path / "scans.tsv").write_text("scan\n")
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    command = [sys.executable, "-m", "tomopipe", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, expected in done.stderr) == (1, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_names_beyond_the_encoding_of_the_output_end_no_command(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "Zähne_1.h5").touch()
