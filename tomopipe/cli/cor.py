@@ -152,6 +152,8 @@ def set_cor(
     Examples: `tomopipe cor set sample_007 1024.5 --note 'by eye'`,
     `tomopipe cor set 'sandA_*' 263 -n`, `tomopipe cor set sample_007 --clear`
     """
+    if unknown := [w for w in words if w.startswith("-") and CorText(w).px is None]:
+        raise typer.BadParameter(f"No such option: {unknown[0]}")
     directory, words = campaign_and_scans(context, words, directory, config)
     campaign = load_campaign(directory, config)
     names, value = _names_and_cor(campaign, words, needs_cor=not clear and note is None)

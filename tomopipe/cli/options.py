@@ -147,6 +147,8 @@ def rest_of(context: typer.Context) -> Sequence[str]:
 
 def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
     """Convert every spelling of `-C CAMPAIGN` to the option, or to the argument."""
+    if args and args[-1] in _CAMPAIGN:
+        raise typer.BadParameter(f"{args[-1]} requires the campaign folder")
     results: list[str] = []
     for arg in args:
         name, equals, value = arg.partition("=")

@@ -192,7 +192,7 @@ def possible_scans(settled: "Settled", words: Sequence[str], step: str) -> list[
     if not scans:
         raise TomopipeError("\n".join(faults.values()))
     for fault in faults.values():
-        say(f"left out: {fault}")
+        typer.echo(f"left out: {fault}", err=True)  # beside a plan as JSON
     return scans
 
 

@@ -243,6 +243,8 @@ def read_document(path: Path) -> Any:
             raise TomopipeError(
                 f"{folder}: no such folder. Correct the path of the campaign folder."
             ) from None
+        if path.name != "config.yaml":
+            raise TomopipeError(f"{path}: no such configuration file. Correct its path.") from None
         raise TomopipeError(
             f"no {path.name} in {folder}, so this is no campaign. Start one: tomopipe init "
             "mycampaign 'FOLDER/*.h5' && tomopipe run mycampaign; or name its folder (another "
@@ -251,7 +253,8 @@ def read_document(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None
     except OSError as error:
-        raise TomopipeError(f"{path}: cannot be read: {error.strerror}") from None
+        text = f"{path}: cannot be read ({error.strerror}); expected a YAML file."
+        raise TomopipeError(text) from None
     data = load_yaml(text, str(path))
     return {} if data is None else data
 
