@@ -15,7 +15,9 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-_AGAIN = re.compile(r"Trying to restart job (\d+)")  # there is no event of it
+# there are no events of these
+_AGAIN = re.compile(r"Trying to restart job (\d+)")
+_NO_OUTPUT = re.compile(r"Job (\d+) +completed successfully, but .*:\n(.+?)(?: \(|\n|$)")
 
 
 class LogHandler(LogHandlerBase):
@@ -71,6 +73,10 @@ class LogHandler(LogHandlerBase):
                 progress.tell(at=at, ended=fields["job_id"])
             case LogEvent.JOB_ERROR:
                 progress.tell(at=at, failed=fields["jobid"], error=self._error(fields))
+            case LogEvent.ERROR:
+                if lacking := _NO_OUTPUT.search(record.getMessage()):
+                    error = f"{lacking[2]}: missing, though its job ended without an error"
+                    progress.tell(at=at, failed=int(lacking[1]), error=error)
             case None:
                 if attempt := _AGAIN.match(record.getMessage()):
                     progress.tell(at=at, again=int(attempt[1]))

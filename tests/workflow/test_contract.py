@@ -101,7 +101,7 @@ def test_times_copies_and_lost_records(campaign, tmp_path):
     shutil.rmtree(campaign / ".snakemake")
     copy = shutil.copytree(campaign, tmp_path / "copy", copy_function=shutil.copyfile)
     does(copy, set())
-    # also the sweep of b_1, which no run makes; those of a scan that vanished would differ
+    # also the sweep of b_1, which no run makes
     verified = CliRunner().invoke(cli, ["verify", str(copy)])
     assert verified.exit_code == 0, verified.output
     for path in [copy, *copy.rglob("*")]:

@@ -198,6 +198,14 @@ def test_a_scan_without_a_cor_is_status_3_also_when_there_is_nothing_to_do(tmp_p
     assert status == 0, text
 
 
+def test_a_run_that_has_nothing_to_do_records_the_times_of_a_copy(campaign, tmp_path):
+    copy = shutil.copytree(campaign, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert CliRunner().invoke(cli, ["verify", str(copy)]).exit_code == 1
+    assert "Nothing to do" in tomopipe(copy, "run")[1]
+    verified = CliRunner().invoke(cli, ["verify", str(copy)])
+    assert verified.exit_code == 0, verified.output
+
+
 def test_a_run_outlives_its_terminal_and_ends_when_told(campaign, tmp_path):
     before_px = cor_px(campaign, "a_1")
     table(campaign, "a_1\t\t47.00\t")

@@ -24,6 +24,7 @@ EMPTY_ROW = {"select": "auto", "cor_px": "", "note": ""}
 """The cells of a scan without a row, by column."""
 COLUMNS = ("scan", *EMPTY_ROW)
 SELECT = ("auto", "yes", "no")
+_BOOLEANS = {"true": "yes", "1": "yes", "false": "no", "0": "no"}  # as of a spreadsheet
 Edits = Mapping[str, Mapping[str, str]]
 """Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it."""
 _BOM = "\ufeff"
@@ -213,9 +214,10 @@ def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
         cell = {name: table.value(line, name) for name in COLUMNS}
         cell["select"] = cell["select"] or "auto"
         if cell["select"] not in SELECT:
+            word = cell["select"].lower()
             faults.append(
                 f"{path}: line {number}: select of {cell['scan']} is {shown(cell['select'])}; "
-                f"expected auto, yes or no{did_you_mean(cell['select'].lower(), SELECT)}"
+                f"expected auto, yes or no{did_you_mean(_BOOLEANS.get(word, word), SELECT)}"
             )
         extra = next(filter(None, map(_unquoted, line.cells[len(table.names) :])), "")
         cor = CorText(cell.pop("cor_px"))

@@ -23,7 +23,7 @@ from tomopipe.cli.options import (
     campaign_after,
     refuse_retired,
 )
-from tomopipe.errors import TomopipeError, is_of_the_system
+from tomopipe.errors import TomopipeError
 
 #: Commands of each group of the first page: module, function, and summary.
 _GROUPS = {
@@ -143,24 +143,31 @@ def app() -> None:
     atexit.register(gc.freeze)  # no garbage collection at the end of the process
     # commands show the content of job logs themselves, as a table
     logging.getLogger("tomopipe").setLevel(logging.ERROR)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: the next file would get its number
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
+    is_raising = sys.stdout.errors in ("strict", "surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper) and is_raising:
         sys.stdout.reconfigure(errors="replace")  # signs and names in a terminal of Latin-1
     try:
         cli()
     except TomopipeError as error:
         _end(str(error))
+    except MemoryError as error:
+        _end(f"not enough memory. {error}")
     except OSError as error:
-        if error.filename is None or not is_of_the_system(error):
+        if error.errno is None:  # of HDF5
             raise
+        if error.filename is None:
+            _end(f"the output cannot be written ({error.strerror}).")
         path = Path(os.fsdecode(error.filename)).absolute()
         place = path.parent if path.name.startswith(".") else path  # not a temporary name
         # the uppermost folder that this user cannot enter
         place = next((f for f in reversed(path.parents) if not _may_enter(f)), place)
+        is_closed = isinstance(error, PermissionError) or error.errno == errno.EROFS
+        advice = "Give yourself the right to, or work in a folder of your own." * is_closed
         _end(
-            f"{place}: cannot be read or written ({error.strerror}). Give yourself the right to, "
-            "or work in a folder of your own."
-            if isinstance(error, PermissionError) or error.errno == errno.EROFS
-            else f"{place}: {error.strerror}."
+            f"{place}: cannot be read or written ({error.strerror}). {advice or 'Check its path.'}"
         )
 
 

@@ -152,6 +152,8 @@ def set_cor(
     Examples: `tomopipe cor set sample_007 1024.5 --note 'by eye'`,
     `tomopipe cor set 'sandA_*' 263 -n`, `tomopipe cor set sample_007 --clear`
     """
+    if unknown := [w for w in words if w.startswith("-") and CorText(w).px is None]:
+        raise typer.BadParameter(f"No such option: {unknown[0]}")
     directory, words = campaign_and_scans(context, words, directory, config)
     campaign = load_campaign(directory, config)
     names, value = _names_and_cor(campaign, words, needs_cor=not clear and note is None)
@@ -350,7 +352,9 @@ def export_cors(
 
 
 def _refuse_own(campaign: Campaign, file: Path) -> None:
-    """Raise if a table of CORs would change the campaign's own files."""
+    """Raise if a table of CORs would replace a device, or one of the campaign's own files."""
+    if file.exists() and not file.is_file():
+        raise TomopipeError(f"{file}: a folder or device. Give the path of a file.")
     real, table = Path(os.path.realpath(file)), campaign.table_path
     if (
         real.is_relative_to(os.path.realpath(campaign.results))

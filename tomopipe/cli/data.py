@@ -15,9 +15,10 @@ from rich.progress import DownloadColumn
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, scans_of
 from tomopipe.campaign.files import CENTER, SIDECAR, STACK, STAR, TRY_STACK, VOLUMES
+from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import present_inventory
-from tomopipe.campaign.state import why_not_selected
+from tomopipe.campaign.state import not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near, progress_bar
 from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan_conversions
@@ -207,6 +208,7 @@ class Product:
     path: str  # relative to the campaign folder, or absolute
     state: State
     checksum: str  # taken while it was written; "" if unknown
+    is_of_run: bool = True  # whether a run makes it, and records the new times of a copy
 
     @property
     def n_bytes(self) -> int:
@@ -220,17 +222,20 @@ def recorded(campaign: Campaign) -> list[Product]:
     Without editable files, the report, which `tomopipe report` makes at any time, and what has gone
     of scans that are not selected, which no run makes.
     """
-    storage, not_selected = campaign.config.storage, _not_selected(campaign)
-    sidecars = {
-        where(s) for where in (campaign.sidecar, campaign.outputs.sidecar) for s in campaign.scans
-    }
+    storage, scans = campaign.config.storage, campaign.scans
+    rows = present_inventory(campaign.files.inventory)
+    unselected = {s for s, entry in scans.items() if not_selected(entry.select, rows.get(s))}
+    selected = scans.keys() - unselected
+    series = {encode_series(scans[scan].series) for scan in selected}
+    of_run = {"campaign", *campaign.config.stitch.stacks, *series, *selected}
+    sidecars = {where(s) for where in (campaign.sidecar, campaign.outputs.sidecar) for s in scans}
     temporary = [f"/{TRY_STACK}"] + [STACK] * (not storage.keep_stacks)
     receipts = Receipts(campaign.directory, campaign.outputs)
     products = [
-        Product(path, state, receipt.sums.get(path, ""))
+        Product(path, state, receipt.sums.get(path, ""), key in of_run)
         for (_, key), receipt in receipts.present().items()
         for path, state in receipt.files.items()
-        if key not in not_selected or os.path.lexists(campaign.directory / path)
+        if key not in unselected or os.path.lexists(campaign.directory / path)
     ]
     return [
         product
@@ -240,11 +245,6 @@ def recorded(campaign: Campaign) -> list[Product]:
         and (path in sidecars or not path.endswith(SIDECAR))
         and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
     ]
-
-
-def _not_selected(campaign: Campaign) -> set[str]:
-    rows, scans = present_inventory(campaign.files.inventory), campaign.scans.items()
-    return {scan for scan, entry in scans if why_not_selected(entry.select, rows.get(scan))}
 
 
 def damaged(
@@ -282,7 +282,8 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
             return what
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-    if result[0] != product.n_bytes:
-        return f"{result[0]} bytes, {product.n_bytes} expected"
-    is_of_other_time = not deep and result[1] != product.state[1]
-    return _OTHER_TIME if is_of_other_time else ""
+    what = f"{result[0]} bytes, {product.n_bytes} expected" * (result[0] != product.n_bytes)
+    if not (what or deep or result[1] == product.state[1]):
+        is_read = product.checksum and not product.is_of_run
+        what = matches(path, product.checksum) if is_read else _OTHER_TIME
+    return what

@@ -147,6 +147,8 @@ def rest_of(context: typer.Context) -> Sequence[str]:
 
 def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
     """Convert every spelling of `-C CAMPAIGN` to the option, or to the argument."""
+    if args and args[-1] in _CAMPAIGN:
+        raise typer.BadParameter(f"{args[-1]} requires the campaign folder")
     results: list[str] = []
     for arg in args:
         name, equals, value = arg.partition("=")
@@ -162,6 +164,9 @@ def campaign_and_scans(
     context: typer.Context, words: Sequence[str], directory: Path, config: Path | None
 ) -> tuple[Path, list[str]]:
     """Separate the campaign folder, which may come first unless -C names it, from scans."""
+    for word in words:
+        if word.endswith((".yaml", ".yml")):
+            _campaign_of(Path(word))  # a configuration is no scan
     source = context.get_parameter_source("directory")
     if not words or (source is not None and source.name == "COMMANDLINE"):
         return directory, list(words)
@@ -191,6 +196,15 @@ def _is_scan(word: str, directory: Path, config: Path | None) -> bool:
     return False
 
 
+def _campaign_of(path: Path) -> Path:
+    if path.is_file():
+        raise TomopipeError(
+            f"{path} is a file: name the campaign folder, such as {path.absolute().parent}; -c "
+            "names another configuration file."
+        )
+    return find_campaign(path)
+
+
 _ABOUT = "The campaign folder, or one in it"
 Directory = Annotated[
     Path,
@@ -198,7 +212,7 @@ Directory = Annotated[
         help=f"{_ABOUT}; -C CAMPAIGN is equivalent.",
         show_default="this folder",
         metavar="CAMPAIGN",
-        callback=find_campaign,
+        callback=_campaign_of,
     ),
 ]
 VolumesOf = Annotated[
@@ -217,7 +231,7 @@ CampaignOption = Annotated[
         help=f"{_ABOUT}.",
         show_default="this folder",
         metavar="CAMPAIGN",
-        callback=find_campaign,
+        callback=_campaign_of,
     ),
 ]
 ConfigFile = Annotated[

@@ -200,9 +200,9 @@ def retry(
     Examples: `tomopipe retry sample_007`, `tomopipe retry mycampaign --all`
     """
     directory, names = campaign_and_scans(context, words or [], directory, config)
-    campaign = load_campaign(directory, config)
     if bool(names) == every:
-        raise TomopipeError("name the scans to try again, or give --all.")
+        raise typer.BadParameter("name the scans to try again, or give --all instead")
+    campaign = load_campaign(directory, config)
     if stacks := sorted({*names} & {*campaign.config.stitch.stacks} - {*campaign.scans}):
         raise TomopipeError(
             f"{stacks[0]} is a stack; expected names of scans. The next run retries a failed "

@@ -143,8 +143,9 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     from tomopipe.run.ending import at_exit, renew_rot_cen, unfinished_scans
 
     with suppress(OSError):  # somebody else's campaign
-        if not all(settled.receipts.of(*result) for result in settled.staleness.up_to_date):
-            settled.act()  # restore removed receipts, on which a user's own rules may depend
+        unconfirmed = settled.staleness.up_to_date.keys() - settled.staleness.confirmed
+        if not all(settled.receipts.is_recorded(*result) for result in unconfirmed):
+            settled.act()  # restore removed receipts, record the new times of a copy
     renew_rot_cen(settled)
     at_exit(campaign, settled.receipts)
     say("Nothing to do: every result is up to date.")
@@ -191,7 +192,7 @@ def possible_scans(settled: "Settled", words: Sequence[str], step: str) -> list[
     if not scans:
         raise TomopipeError("\n".join(faults.values()))
     for fault in faults.values():
-        say(f"left out: {fault}")
+        typer.echo(f"left out: {fault}", err=True)  # beside a plan as JSON
     return scans
 
 

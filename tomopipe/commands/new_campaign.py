@@ -252,7 +252,7 @@ def translated(path: Path) -> Translation:
     with on_os_error(
         f"{path}: cannot be read", " --from takes nabu.conf or HTTomo's process list."
     ):
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     result = Translation([], {}, [])
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
     try:

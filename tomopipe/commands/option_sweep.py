@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.config import OverrideBlock, load_yaml, problems_of
+from tomopipe.config.spans import check_place, first_and_last
 from tomopipe.cost import known_cors
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.foreign import refuse_foreign_sweep
@@ -48,7 +49,7 @@ def sweep_option(
     """Reconstruct one slice with each of several values of an option, as in the configuration.
 
     `cor_px` is in unbinned pixels, `row` a detector row, by default the middle one of the
-    campaign's full_recon.rows. `dry_run`: only check key and values.
+    campaign's full_recon.rows. `dry_run`: only check key, values, COR and row.
 
     Returns the page in results/sweep/<scan>/<key>, which lies beside sweep.tif, and the slices in
     the order of `values`.
@@ -57,14 +58,17 @@ def sweep_option(
     variants = [_with(campaign, scan, key, value) for value in values]
     page, stack = campaign.files.option_sweep(scan, key)
     refuse_foreign_sweep(page, stack)
-    if dry_run:
-        return page, []
     with chdir(campaign.directory):
         if row is None:
             # the same for all variants, also if the option is full_recon.rows
             rows = campaign.for_scan(scan).config.full_recon.rows
-            row = sum(_span(rows, variants[0], scan)) // 2
-        slices = [_slice(variant, scan, cor_px, row) for variant in variants]
+            n_rows = _raw(variants[0], scan).metadata().n_rows
+            row = sum(first_and_last("full_recon.rows", rows, n_rows)) // 2
+        rows_of = [_rows(variant, scan, cor_px, row) for variant in variants]
+        if dry_run:
+            return page, []
+        pairs = zip(variants, rows_of, strict=True)
+        slices = [_slice(variant, scan, cor_px, rows) for variant, rows in pairs]
     if len({image.shape for image in slices}) > 1:
         sizes = ", ".join(
             f"{v}: {i.shape[0]} x {i.shape[1]}" for v, i in zip(values, slices, strict=True)
@@ -108,8 +112,8 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
     block, *names = key.split(".")
     if block not in ("input", "preprocess", "full_recon") or not names:
         raise TomopipeError(
-            f"{key}: has no effect on a slice of the volume; expected a key of input, preprocess "
-            "or full_recon, such as full_recon.filter"
+            f"{key}: expected a key of input, preprocess or full_recon, such as full_recon.filter: "
+            "no other has an effect on a slice. A scan follows --scan."
         )
     options = load_yaml(value, f"{key}: {value}")
     for name in reversed(names):
@@ -122,32 +126,30 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
     return replace(for_scan, config=config)
 
 
-def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int, int]:
-    """Return the first and last detector row of full_recon.rows, both included."""
-    if not isinstance(rows, str):
-        return rows[0], rows[1]
-    return 0, _raw(campaign, scan).metadata().n_rows - 1
-
-
 def _raw(campaign: Campaign, scan: str) -> RawScan:
     """Return a scan read with exactly this configuration, without overrides."""
     config = campaign.config
     return RawScan(campaign.scans[scan].path, config.input, config.preprocess, partial=True)
 
 
-def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:
-    """Reconstruct the slice that contains a detector row."""
-    import h5py
-
-    full = campaign.config.full_recon
-    start, end = _span(full.rows, campaign, scan)
+def _rows(campaign: Campaign, scan: str, cor_px: float, row: int) -> list[int]:
+    """Return the rows of the slice that contains a detector row; raise if row or COR are off."""
+    full, detector = campaign.config.full_recon, _raw(campaign, scan).metadata()
+    check_place(cor_px, 0, detector.n_cols - 1, detector.n_cols)
+    start, end = first_and_last("full_recon.rows", full.rows, detector.n_rows)
     if not start <= row <= end:
         raise TomopipeError(
             f"{scan}: expected a row from {start} to {end}, got {row}. Give another with --row."
         )
     first = row - (row - start) % full.binning
-    rows = [first, min(first + full.binning - 1, end)]
-    options = full.model_copy(update={"rows": rows} | _STORED)
+    return [first, min(first + full.binning - 1, end)]
+
+
+def _slice(campaign: Campaign, scan: str, cor_px: float, rows: list[int]) -> Image:
+    """Reconstruct the slice of these detector rows."""
+    import h5py
+
+    options = campaign.config.full_recon.model_copy(update={"rows": rows} | _STORED)
     size_um = campaign.config.volume_pixel_size_um
     with tempfile.TemporaryDirectory(dir=campaign.config.storage.scratch) as folder:
         volume = Path(folder) / "slice.h5"

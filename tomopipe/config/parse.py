@@ -243,6 +243,8 @@ def read_document(path: Path) -> Any:
             raise TomopipeError(
                 f"{folder}: no such folder. Correct the path of the campaign folder."
             ) from None
+        if path.name != "config.yaml":
+            raise TomopipeError(f"{path}: no such configuration file. Correct its path.") from None
         raise TomopipeError(
             f"no {path.name} in {folder}, so this is no campaign. Start one: tomopipe init "
             "mycampaign 'FOLDER/*.h5' && tomopipe run mycampaign; or name its folder (another "
@@ -251,7 +253,8 @@ def read_document(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None
     except OSError as error:
-        raise TomopipeError(f"{path}: cannot be read: {error.strerror}") from None
+        text = f"{path}: cannot be read ({error.strerror}); expected a YAML file."
+        raise TomopipeError(text) from None
     data = load_yaml(text, str(path))
     return {} if data is None else data
 
@@ -304,6 +307,7 @@ def with_file(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 _SHOULD_BE = {
     "list_type": "should be a list: [one] or [one, another]",
+    "bool_type": "should be yes or no",
     "string_type": "should be text: write names of digits in quotes",
     "invalid_key": "is not a key; if it is part of a number, write a decimal point: 85.5, not 85,5",
 }
@@ -338,7 +342,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
             refused.setdefault(key, (key_path, value, []))[2].append(message)
     for key, (key_path, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
-        hint = _as_value(value) or nearest(str(value), re.findall(r"'([^']+)'", message))
+        hint = _as_value(value) or nearest(str(value or ""), re.findall(r"'([^']+)'", message))
         # of keys that do not fit
         got = "" if isinstance(value, Mapping) else f"got {_shown(value)}; "
         yield f"{key}: {got}{message}; {hint}{_meaning(key_path)}".rstrip("; ")
@@ -360,7 +364,7 @@ def _shown(value: Any) -> str:
 def nearest(word: str, choices: list[str]) -> str:
     """Suggest the choice most similar to a word, as part of a sentence; "" if none is."""
     meant = _ELSEWHERE.get(word.lower(), "")
-    close = [meant] if meant in choices else difflib.get_close_matches(word, choices, n=1)
+    close = [meant] if meant in choices else difflib.get_close_matches(word.lower(), choices, 1)
     return f"did you mean {close[0]}? " if close else ""
 
 

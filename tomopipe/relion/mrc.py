@@ -140,6 +140,7 @@ def has_statistics(path: str | os.PathLike[str], statistics: Mapping[str, float]
     try:
         with mrcfile.open(path, header_only=True) as mrc:
             header = mrc.header
+            n_bytes = stack_bytes([int(header.nx), int(header.ny), int(header.nz)])
             in_header = {
                 "max": header.dmax,
                 "mean": header.dmean,
@@ -149,7 +150,7 @@ def has_statistics(path: str | os.PathLike[str], statistics: Mapping[str, float]
     except (OSError, ValueError):
         return False
     expected = {name: np.float32(value) for name, value in statistics.items()}
-    return in_header == expected and not is_cut(path)
+    return in_header == expected and os.path.getsize(path) == n_bytes
 
 
 def read_volume_size(path: str | os.PathLike[str]) -> tuple[tuple[int, int, int], float]:

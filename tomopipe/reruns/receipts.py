@@ -361,6 +361,12 @@ class Receipts:
         was = receipt.files.get(path)
         return was is not None and was == self.state(path)
 
+    def is_recorded(self, step: str, key: str) -> bool:
+        """Tell whether the present files of a result have the states recorded in its receipt."""
+        receipt = self.of(step, key)
+        files = receipt.files.items() if receipt else ()
+        return receipt is not None and all(self.state(p) in (None, was) for p, was in files)
+
     def damage(self, receipt: Receipt, path: str) -> str | None:
         """Describe the damage of a file in a receipt; "" if it is unchanged.
 

@@ -113,7 +113,9 @@ def _socket(path: Path) -> socket.socket:
         listening.bind(str(path))
     except OSError as error:
         listening.close()
-        raise TomopipeError(f"{path}: {error}. Give a short path in your own folder.") from error
+        raise TomopipeError(
+            f"{path}: {error.strerror or error}. Give a short path in your own folder."
+        ) from error
     finally:
         os.umask(before)
     return listening

@@ -12,7 +12,6 @@ fixed pattern
 ``truth.json`` records both. The workflow never reads it.
 """
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -255,8 +254,8 @@ def _check(folder: Path, target: Simulation) -> None:
                 f"simulate: expected {name} of at least {SMALLEST[name]}, got {value}. "
                 "Ask for a larger campaign."
             )
-    if counts is not None and not 1 <= counts < math.inf:
-        raise TomopipeError(f"simulate: expected counts of at least 1 photon, got {counts}.")
+    if counts is not None and not 1 <= counts <= 1e15:
+        raise TomopipeError(f"simulate: expected counts of 1 to 1e15 photons, got {counts}.")
     if target.seed < 0:
         raise TomopipeError(f"simulate: expected a seed of 0 or more, got {target.seed}.")
     if target.format not in ENDINGS:

@@ -172,13 +172,14 @@ def test_columns_of_ones_own_pass(table):
 
 
 def test_every_select_that_is_none_is_named(table):
-    path = table("scan\tselect\na\tYes\nb\tno\nc\tnone\nd\t\ne\tja\n")
+    path = table("scan\tselect\na\tYes\nb\tno\nc\tnone\nd\t\ne\tja\nf\tTRUE\n")
     with pytest.raises(TomopipeError) as raised:
         read_table(path)
     assert str(raised.value).splitlines() == [
         f"{path}: line 2: select of a is 'Yes'; expected auto, yes or no; did you mean yes?",
         f"{path}: line 4: select of c is 'none'; expected auto, yes or no; did you mean no?",
         f"{path}: line 6: select of e is 'ja'; expected auto, yes or no",
+        f"{path}: line 7: select of f is 'TRUE'; expected auto, yes or no; did you mean yes?",
     ]
 
 

@@ -1,6 +1,7 @@
 """`tomopipe cor` on a campaign folder, as a user calls it."""
 
 import json
+import os
 import shlex
 
 import pytest
@@ -377,6 +378,13 @@ def test_export_leaves_the_files_of_the_campaign_as_they_are(campaign, results, 
     with pytest.raises(TomopipeError, match=f"{path}: one of the campaign's own .* Give another"):
         call(campaign, "export", file, "--format", form)
     assert (file.read_bytes() if file.exists() else None) == before
+
+
+def test_export_replaces_no_pipe_and_no_device(campaign, results):
+    os.mkfifo(pipe := campaign / "pipe")
+    with pytest.raises(TomopipeError, match="pipe: a folder or device"):
+        call(campaign, "export", pipe)
+    assert pipe.is_fifo()
 
 
 def test_list_shows_fixed_and_predicted_values_before_they_are_resolved(campaign, results):

@@ -25,7 +25,10 @@ VOLUME = np.random.default_rng(0).random((4, 30, 30), np.float32)
 def campaign(tmp_path):
     """Three volumes and a table, with receipts; the campaign has moved since."""
     old = tmp_path / "old"
-    (old / "results").mkdir(parents=True)
+    for folder in ("results", "raw"):
+        (old / folder).mkdir(parents=True)
+    for scan in "abc":
+        (old / "raw" / f"{scan}.h5").touch()
     (old / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     for name, output_format in [("a_rec.h5", "h5"), ("b_rec", "tiff"), ("c_rec.zarr", "zarr")]:
         with new_volume(old / "results" / name, VOLUME.shape, output_format=output_format) as put:
@@ -35,7 +38,8 @@ def campaign(tmp_path):
     write_json({}, report)
     for path in [*old.glob("results/*"), report]:
         if made(path):
-            receipt, name = f"results/made/full_recon/{path.name}.json", str(path.relative_to(old))
+            key = path.name[0] if "_rec" in path.name else "campaign"
+            receipt, name = f"results/made/{path.stem}/{key}.json", str(path.relative_to(old))
             write_receipt(receipt, {}, [name], directory=old)
     report.write_text("made anew by `tomopipe report`")
     old.rename(tmp_path / "new")
@@ -100,6 +104,16 @@ def test_the_new_times_of_a_copy_are_one_line_beside_real_damage(campaign):
     assert lines[0].startswith("results/c_rec.zarr: ")
     assert lines[-1].endswith(": 1 differ, 2 have another time")
     assert len(lines) == 3
+
+
+def test_the_new_times_of_what_no_run_makes_need_no_deep_look(campaign):
+    (campaign / "raw/a.h5").unlink()
+    (campaign / "scans.tsv").write_text("scan\tselect\nb\tno\n")
+    for name in ("a_rec.h5", "b_rec/.tomopipe-manifest"):
+        os.utime(campaign / "results" / name, ns=(1, 1))
+    assert _verify(campaign)[0] == 0
+    _flip(campaign / "results/a_rec.h5", 9000)
+    assert _verify(campaign)[1].startswith("results/a_rec.h5: its content differs\n")
 
 
 def test_an_edit_in_tilt_series_takes_no_deep_look(campaign):

@@ -14,6 +14,7 @@ from tomopipe.cli.options import campaign_after
 
 ROOT = get_command(cli)
 CONTEXT = ROOT.make_context("tomopipe", ["status"], resilient_parsing=True)
+HUGE = "10000000"
 NO_CAMPAIGN = {"init", "lab", "cor"}
 
 
@@ -130,6 +131,10 @@ def test_run_says_where_options_of_snakemake_belong():
         (("convert", "tiff", "--range", "low", "high"), ("--range", "low", "number")),
         (("sweep", "full_recon.filter", "hann", "--cor", "85,5"), ("--cor", "85,5", "85.5")),
         (("convert", "h5", "--dtype", "int8"), ("--dtype", "int8", "'uint8'")),
+        (("cor", "set", "a", "5", "--nope"), ("No such option: --nope",)),
+        (("retry",), ("name the scans to try again, or give --all",)),
+        (("status", "-C"), ("-C requires the campaign folder",)),
+        (("cor", "list", "--campaign"), ("--campaign requires the campaign folder",)),
     ],
 )
 def test_a_wrong_value_is_shown_with_what_is_expected(words, expected):
@@ -147,13 +152,66 @@ def test_a_folder_that_does_not_exist_is_named_without_other_advice(words, tmp_p
     assert "SCAN" not in str(done.exception)
 
 
-def test_names_beyond_the_encoding_of_the_output_end_no_command(tmp_path):
+@pytest.mark.parametrize("words", [("check",), ("plan",), ("plan", "-C"), ("cor", "list")])
+def test_a_configuration_is_no_campaign_and_no_scan(words, tmp_path):
+    (tmp_path / "mine.yaml").touch()
+    done = CliRunner().invoke(cli, [*words, str(tmp_path / "mine.yaml")])
+    assert done.exit_code == 1
+    assert f"mine.yaml is a file: name the campaign folder, such as {tmp_path}; -c names" in str(
+        done.exception
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("report", "-o", "scans.tsv/new/x.html"), "scans.tsv: cannot be read or written ("),
+        (("lab", "simulate", "scans.tsv/new"), "scans.tsv: cannot be read or written ("),
+        (("init", "-C", "ab" * 200), "config.yaml: cannot be read or written (File name too long)"),
+        (("init", "new", "--from", "raw.h5"), "raw.h5: cannot be read as a nabu.conf"),
+        (("status", "-c", "mine.yaml"), "mine.yaml: no such configuration file."),
+        (("lab", "simulate", "new", "--cols", HUGE, "--rows", HUGE), "not enough memory."),
+        (("lab", "simulate", "new", "--counts", "1e30"), "expected counts of 1 to 1e15 photons"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_named_without_a_traceback(words, expected, tmp_path):
+    (tmp_path / "scans.tsv").write_text("scan\n")
+    (tmp_path / "raw.h5").write_bytes(b"\x89HDF")
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    command = [sys.executable, "-m", "tomopipe", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, expected in done.stderr) == (1, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "redirected", "status"),
+    [
+        ("cor list", ">&-", 0),
+        ("init new -n", "<&-", 0),
+        ("status", ">/dev/full", 1),
+        ("cor list --json", ">/dev/full", 1),
+    ],
+)
+def test_streams_that_are_closed_or_full_end_in_no_traceback(words, redirected, status, tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    command = f"{sys.executable} -m tomopipe {words} {redirected}"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == status, done.stderr
+    expected = "tomopipe: the output cannot be written (No space left on device).\n"
+    assert done.stderr == expected * status
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:surrogateescape"])
+def test_names_beyond_the_encoding_of_the_output_end_no_command(tmp_path, encoding):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "Zähne_1.h5").touch()
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     code = "from tomopipe.cli import app; app()"
     command = [sys.executable, "-c", code, "-C", tmp_path, "cor", "list"]
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert b"Z?hne_1" in done.stdout

@@ -643,13 +643,15 @@ def test_a_line_says_done_running_failed_and_the_time_left():
     assert step.left_s == 600 * (4 / 2 + 0.5)
 
 
-def test_a_plan_as_json_reports_faults_of_the_table_beside_it(campaign):
-    (campaign / "raw" / "a_1.h5").touch()
-    (campaign / "scans.tsv").write_text("scan\tcor_px\na_11\t50\n")
-    done = CliRunner().invoke(cli, ["plan", "--json", str(campaign)])
+def test_a_plan_as_json_reports_faults_beside_it(campaign):
+    for scan in ("a_1", "a_2"):
+        write_scan(campaign / "raw" / f"{scan}.h5", n_rows=2, n_cols=64, n_angles=21)
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\na_11\t\t50\na_2\tno\t\n")
+    done = CliRunner().invoke(cli, ["plan", "--json", str(campaign), "a_1", "a_2"])
     assert (done.exit_code, json.loads(done.stdout)[0]["rule"]) == (2, "inventory")
-    fault = "tomopipe: scans.tsv: line 2: no scan a_11 in the campaign; did you mean a_1?\n"
-    assert done.stderr == fault
+    left_out, fault = done.stderr.splitlines()
+    assert left_out.startswith("left out: a_2: it is not selected")
+    assert fault == "tomopipe: scans.tsv: line 2: no scan a_11 in the campaign; did you mean a_1?"
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from tomopipe.errors import TomopipeError
 pytestmark = pytest.mark.slow
 
 COR_PX = 41.2
+DRY = {"dry_run": True}
 PHASE = {"method": "paganin"}
 KNOWN = {"distance_mm": 50.0, "energy_kev": 20.0, "pixel_size_um": 1.0}
 
@@ -112,7 +113,11 @@ def test_stack_and_page_are_labelled(campaign):
         ("full_recon.crop_x", ["[1, 2"], {}, r"crop_x: \[1, 2: cannot be read as YAML"),
         ("full_recon.output", ["zarr"], {}, "output: only changes how a volume is stored"),
         ("full_recon.dtype", ["float32", "uint8"], {}, "all would be equal. Set it in config"),
+        ("a [x]_1", ["full_recon.filter"], {}, r"\Aa \[x\]_1: expected a key .* follows --scan"),
         ("full_recon.filter", ["ramp"], {"row": 24}, "expected a row from 0 to 23, got 24"),
+        ("full_recon.filter", ["ramp"], DRY | {"row": 24}, "expected a row from 0 to 23, got 24"),
+        ("full_recon.filter", ["ramp"], DRY | {"cor_px": -1.0}, "COR -1 px is off the detector"),
+        ("full_recon.rows", ["[0, 30]"], DRY, r"rows: \[0, 30\] are not rows of .* \(0 to 23\)"),
         ("full_recon.binning", ["1", "2"], {}, "1: 80 x 80, 2: 40 x 40. Omit"),
     ],
 )

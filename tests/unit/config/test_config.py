@@ -56,6 +56,8 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ),
         ("fix_cor", {"max_delta_px": "far"}, ["fix_cor.max_delta_px", "'far'", "number"]),
         ("full_recon", {"filter": "shepp"}, ["full_recon.filter", "did you mean shepp-logan"]),
+        ("full_recon", {"dtype": "FLOAT32"}, ["got 'FLOAT32'", "did you mean float32"]),
+        ("report", {"enabled": "maybe"}, ["report.enabled: got 'maybe'; should be yes or no"]),
         ("full_recon", {"rows": [5, 4]}, ["full_recon.rows", "first <= last"]),
         (
             "full_recon",

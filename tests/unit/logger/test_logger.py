@@ -24,7 +24,7 @@ rule all:
 
 checkpoint scans:
     output: "out/scans"
-    shell: "echo a b c > {output}"
+    shell: "echo a b c d > {output}"
 
 def volumes(wildcards):
     with open(checkpoints.scans.get().output[0]) as names:
@@ -36,17 +36,18 @@ rule volume:
     log: "logs/volume/{scan}.log"
     retries: 1
     wildcard_constraints: scan="."
-    shell: "sh ./job {wildcards.scan} && touch {output}"
+    shell: "sh ./job {wildcards.scan} {output}"
 
 rule end:
     input: volumes
     output: "out/end"
     shell: "touch {output}"
 """
-# as the steps do, c says beside its log why it failed
+# d makes no output at first; as the steps do, c says beside its log why it failed
 JOB = """
 [ $1 = b ] && [ ! -e first ] && touch first && exit 1
-[ $1 != c ] && exit
+[ $1 = d ] && [ ! -e second ] && touch second && exit
+[ $1 != c ] && touch $2 && exit
 mkdir -p logs/status/volume
 printf '{"state": "failed", "start": %s, "end": %s, "error": "volume: no room"}' \
   $(date +%s) $(date +%s) > logs/status/volume/c.json
@@ -72,7 +73,8 @@ def run(folder: Path, *options: str) -> tuple[str, Progress]:
     (folder / "job").write_text(JOB)
     command = (warm.python(), "-m", "snakemake", "--logger", "tomopipe", "--cores", "1")
     env = {VARIABLE: str(folder / "events"), "HOME": str(folder)}
-    status, text = ended(*command, "--keep-going", *options, cwd=folder, env=env)
+    command += ("--keep-going", "--latency-wait", "0")
+    status, text = ended(*command, *options, cwd=folder, env=env)
     assert status == 1, text
     return text, Progress(folder / "events", Logs(folder / "logs"))
 
@@ -83,19 +85,20 @@ def test_a_run_tells_reasons_failures_and_how_far_it_is(tmp_path):
     progress.read()
     assert {name: (step.done, step.total) for name, step in progress.steps.items()} == {
         "scans": (1, 1),
-        "volume": (2, 3),
+        "volume": (3, 4),
         "end": (0, 1),
     }
     volume = progress.steps["volume"]
     states = {job.name: job.state for job in volume.jobs.values()}
-    assert states == {"a": "done", "b": "done", "c": "failed"}
+    assert states == {"a": "done", "b": "done", "c": "failed", "d": "done"}
     began = {name: reason for what, _, name, reason in progress.news if what == "began"}
-    assert began == dict.fromkeys(["", "b", "c"], "not there yet") | {"a": "COR of a: 4 -> 5"}
+    assert began == dict.fromkeys(["", "b", "c", "d"], "not there yet") | {"a": "COR of a: 4 -> 5"}
     errors = [(what, name, said) for what, _, name, said in progress.news if what != "began"]
     assert sorted(set(errors)) == [
-        *(("again", name, "") for name in "bc"),
+        *(("again", name, "") for name in "bcd"),
         ("failed", "b", ""),
         ("failed", "c", "no room"),
+        ("failed", "d", "out/d: missing, though its job ended without an error"),
     ]
     assert text.count("reason: COR of a: 4 -> 5\n") == 1
     assert text.count("Error in rule volume:") == 3
@@ -108,8 +111,8 @@ def test_a_run_tells_reasons_failures_and_how_far_it_is(tmp_path):
 def test_events_are_written_whatever_the_text_hides(tmp_path):
     text, progress = run(tmp_path, "--quiet", "rules")
     progress.read()
-    assert "rule volume" not in text
-    assert progress.steps["volume"].done == 2
+    assert "rule volume:" not in text
+    assert progress.steps["volume"].done == 3
 
 
 def record_of(event: LogEvent | None, message: str = "", **fields) -> LogRecord:
