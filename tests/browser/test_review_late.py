@@ -101,6 +101,23 @@ def test_a_note_of_somebody_else_is_asked_about(page, folder):
     assert cells(folder, "bone_007")["note"] == "Bob"
 
 
+def test_a_cor_of_somebody_else_that_the_queue_shows_before_the_scan_is_asked_about(page, folder):
+    go_to(page, "bone_006")
+    exact(page, "513.45")
+    held = hold(page, SCAN)
+    edit_table(folder / "scans.tsv", {"bone_006": {"cor_px": "500.00"}})
+    expect(row(page, "bone_006")).to_contain_text("500.00")
+    page.keyboard.press("Enter")  # of the COR and the cells that are in sight
+    expect(page.locator("#conflict-body")).to_contain_text("cor_px 500.00")
+    page.get_by_role("button", name="Keep what is there").click()
+    held.release()
+    expect(page.locator("#facts .big")).to_have_text("500.00 px by hand")
+    assert cells(folder, "bone_006")["cor_px"] == "500.00"
+    page.keyboard.type("514.5")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("bone_006: 514.50 px, in the table")
+
+
 def test_a_key_that_was_pressed_before_a_question_came_answers_it_not(page, folder):
     go_to(page, "bone_007")
     held = hold(page, DECIDE)

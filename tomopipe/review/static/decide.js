@@ -2,6 +2,7 @@
 import { NoConnection, get, post } from "./api.js";
 import { $, el, many, toast } from "./dom.js";
 import { find } from "./queue.js";
+import { current } from "./scan.js";
 
 const over = new Set(); // acts of which a row that someone else changed was kept
 let unsure = null; // an act whose undo was not confirmed
@@ -44,7 +45,9 @@ export async function resend() {
   }
 }
 
-const cellsOf = (scan) => ({ select: scan.select, cor_px: scan.manual, note: scan.note });
+export const cellsOf = (scan) => ({ select: scan.select, cor_px: scan.manual, note: scan.note });
+// Those in sight: what is shown of the open scan may be older than the queue.
+const cellsShown = (name) => (current()?.scan === name ? current().cells : cellsOf(find(name)));
 
 // Send decisions, or what takes an act back; the rows now, those that are as decided, and the decisions left.
 async function send(decisions, undoes = "") {
@@ -65,9 +68,9 @@ export const write = inTurn(writeNow);
 
 async function writeNow(name, cells, { seen = null, stay = true } = {}) {
   if (!find(name)) return false;
-  const before = seen || cellsOf(find(name));
+  const before = seen || cellsShown(name);
   try {
-    const { rows, left } = await send([{ scan: name, cells, seen }]);
+    const { rows, left } = await send([{ scan: name, cells, seen: before }]);
     if (left.length && (await overrules(left, rows))) return await writeNow(name, cells, { seen: rows[name].cells, stay });
     await changed({ stay: stay || left.length > 0 });
     return !left.length;
@@ -81,6 +84,7 @@ async function writeNow(name, cells, { seen = null, stay = true } = {}) {
 function take(name, cells) {
   const scan = find(name);
   if (scan) Object.assign(scan, { select: cells.select, manual: cells.cor_px, note: cells.note });
+  if (current()?.scan === name) Object.assign(current().cells, cells);
 }
 
 const lost = (error) => (error instanceof NoConnection ? "No connection to tomopipe review: not written, or not confirmed. Do it again." : error.message);
