@@ -1,5 +1,7 @@
 """The review page while the network is gone: nothing is lost, and nothing gets out of step."""
 
+from urllib.parse import urlsplit
+
 import pytest
 from playwright.sync_api import expect
 
@@ -90,6 +92,26 @@ def test_a_decision_whose_answer_was_lost_is_not_made_twice(page, folder):
     expect(row(page, "bone_006")).to_contain_text("513.45 ✎")
     expect(page.locator("#conflict")).to_be_hidden()
     assert read_cells(folder / "scans.tsv")["bone_006"]["cor_px"] == "513.45"
+
+
+def test_a_note_waits_for_the_link_of_a_server_that_was_started_again(folder, serve, visit):
+    server = serve(folder)
+    page = visit(server, expected=("403", "net::ERR"))
+    row(page, "bone_006").click()
+    page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
+    server.process.terminate()
+    server.process.wait()
+    link = serve(folder, "--port", str(urlsplit(page.url).port)).link()
+    page.keyboard.press("n")
+    page.keyboard.type("two pores")
+    page.keyboard.press("Escape")
+    banner = page.locator("#connection")
+    expect(banner).to_contain_text("tomopipe review was started again: open the link")
+    expect(banner).to_contain_text("Waiting to be sent: bone_006: note two pores")
+    page.context.new_page().goto(link)
+    expect(page.locator("#history")).to_contain_text("two pores")
+    expect(banner).to_be_hidden()
+    assert read_cells(folder / "scans.tsv")["bone_006"]["note"] == "two pores"
 
 
 def test_a_server_that_does_not_answer_is_waited_for(page):

@@ -73,6 +73,7 @@ async function request(path, { query, options, read = (response) => response.jso
     const result = await (response.ok ? read(response) : refusal(response));
     if (response.status === 403) await ping(); // a server that was started again does not know this page
     else setFault("");
+    if (response.status === 403 && isDown()) throw new NoConnection(fault);
     if (!response.ok) throw result;
     return result;
   } catch (error) {
