@@ -48,6 +48,16 @@ def test_a_campaign_that_cannot_be_written_says_so_when_it_opens(folder, serve, 
     expect(banner).to_contain_text(f"Nothing can be accepted: {table}: is write-protected")
 
 
+def test_a_broken_table_is_named_until_it_is_mended(folder, page):
+    table, banner = folder / "scans.tsv", page.locator("#connection")
+    before = table.read_text()
+    table.write_text("scan select\n")
+    page.reload()
+    expect(banner).to_contain_text(f"{table}: expected a header line")
+    table.write_text(before)
+    expect(banner).to_be_hidden()
+
+
 def test_look_decide_run_again_see(tmp_path, serve, visit):
     folder = new_campaign(tmp_path / "campaign", {"a_1": 48.5, "a_2": 49.0, "a_3": 49.5})
     configure(folder, "export_star", enabled=False)
