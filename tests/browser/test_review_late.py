@@ -140,6 +140,20 @@ def test_a_key_that_was_pressed_before_a_question_came_answers_it_not(page, fold
     assert cells(folder, "bone_007")["cor_px"] == "500.00"
 
 
+def test_a_scan_is_skipped_once_where_x_is_pressed_again_before_the_next_one_opens(page, folder):
+    go_to(page, "bone_006")
+    held = hold(page, "**/api/queue")
+    with page.expect_response(DECIDE):
+        page.keyboard.press("x")
+    page.keyboard.press("x")
+    handled(page)
+    held.release()
+    expect(page.locator("#facts h2")).not_to_have_text("bone_006")
+    go_to(page, "bone_006")
+    expect(page.locator("#select")).to_have_value("no")
+    assert cells(folder, "bone_006")["select"] == "no"
+
+
 def test_two_decisions_on_one_scan_in_quick_succession_are_no_conflict(page, folder):
     go_to(page, "bone_007")
     held = hold(page, DECIDE)

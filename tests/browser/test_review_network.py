@@ -94,21 +94,29 @@ def test_a_decision_whose_answer_was_lost_is_not_made_twice(page, folder):
     assert read_cells(folder / "scans.tsv")["bone_006"]["cor_px"] == "513.45"
 
 
-def test_a_note_waits_for_the_link_of_a_server_that_was_started_again(folder, serve, visit):
+@pytest.mark.parametrize("opened", ["before", "after"])
+def test_a_note_waits_for_the_link_of_a_server_that_was_started_again(
+    folder, serve, visit, opened
+):
     server = serve(folder)
     page = visit(server, expected=("403", "net::ERR"))
     row(page, "bone_006").click()
     page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
+    expect(page.locator("#next")).to_contain_text("Next run")
+    hold(page, "**/api/changes")  # the page notices nothing by itself
     server.process.terminate()
     server.process.wait()
     link = serve(folder, "--port", str(urlsplit(page.url).port)).link()
+    if opened == "before":
+        page.context.new_page().goto(link)
     page.keyboard.press("n")
     page.keyboard.type("two pores")
     page.keyboard.press("Escape")
     banner = page.locator("#connection")
-    expect(banner).to_contain_text("tomopipe review was started again: open the link")
-    expect(banner).to_contain_text("Waiting to be sent: bone_006: note two pores")
-    page.context.new_page().goto(link)
+    if opened == "after":
+        expect(banner).to_contain_text("tomopipe review was started again: open the link")
+        expect(banner).to_contain_text("Waiting to be sent: bone_006: note two pores")
+        page.context.new_page().goto(link)
     expect(page.locator("#history")).to_contain_text("two pores")
     expect(banner).to_be_hidden()
     assert read_cells(folder / "scans.tsv")["bone_006"]["note"] == "two pores"

@@ -47,7 +47,7 @@ export async function resend() {
 
 export const cellsOf = (scan) => ({ select: scan.select, cor_px: scan.manual, note: scan.note });
 // Those in sight: what is shown of the open scan may be older than the queue.
-const cellsShown = (name) => (current()?.scan === name ? current().cells : cellsOf(find(name)));
+const cellsShown = (name) => (current()?.scan === name ? current().seen ?? current().cells : cellsOf(find(name)));
 
 // Send decisions, or what takes an act back; the rows now, those that are as decided, and the decisions left.
 async function send(decisions, undoes = "") {
@@ -84,7 +84,7 @@ async function writeNow(name, cells, { seen = null, stay = true } = {}) {
 function take(name, cells) {
   const scan = find(name);
   if (scan) Object.assign(scan, { select: cells.select, manual: cells.cor_px, note: cells.note });
-  if (current()?.scan === name) Object.assign(current().cells, cells);
+  if (current()?.scan === name) current().seen = cells;
 }
 
 const lost = (error) => (error instanceof NoConnection ? "No connection to tomopipe review: not written, or not confirmed. Do it again." : error.message);
