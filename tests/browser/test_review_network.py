@@ -95,9 +95,7 @@ def test_a_decision_whose_answer_was_lost_is_not_made_twice(page, folder):
 
 
 @pytest.mark.parametrize("opened", ["before", "after"])
-def test_a_note_waits_for_the_link_of_a_server_that_was_started_again(
-    folder, serve, visit, opened
-):
+def test_a_note_waits_for_the_link_of_a_server_that_was_started_again(folder, serve, visit, opened):
     server = serve(folder)
     page = visit(server, expected=("403", "net::ERR"))
     row(page, "bone_006").click()
