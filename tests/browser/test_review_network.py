@@ -134,6 +134,17 @@ def test_a_server_that_does_not_answer_is_waited_for(page):
     expect(page.locator("#cor")).to_have_value("514")
 
 
+def test_a_picture_that_the_browser_still_has_is_no_connection(page):
+    hold(page, "**/api/queue")
+    cut(page, "**/icon.svg", "**/api/scan?*")
+    page.keyboard.press("j")
+    accept = page.locator("#accept")
+    expect(accept).to_be_disabled()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#stage[data-cor='514.45'][data-exact=yes]")
+    assert accept.is_disabled()
+
+
 def test_a_scan_that_nobody_waits_for_any_more_stops_nothing(page):
     page.route("**/api/scan?scan=bone_001", lambda route: None)  # never answered
     with page.expect_request("**/api/scan?scan=bone_001"):

@@ -73,7 +73,7 @@ async function request(path, { query, options, read = (response) => response.jso
       if (!isDown()) setFault(result.message); // its link was opened beside: what waits gets the new key
       throw new NoConnection(fault);
     }
-    setFault("");
+    if (fault === NOT_YET) setFault(""); // a connection that was lost is back with a ping: a picture may be cached
     if (!response.ok) throw result;
     return result;
   } catch (error) {
