@@ -140,6 +140,26 @@ def test_a_key_that_was_pressed_before_a_question_came_answers_it_not(page, fold
     assert cells(folder, "bone_007")["cor_px"] == "500.00"
 
 
+def test_an_answer_of_before_a_decision_makes_the_next_one_no_conflict(page, folder):
+    go_to(page, "bone_007")
+    stale = []
+    page.route(SCAN, lambda asked: stale.append((asked, asked.fetch())), times=1)
+    with page.expect_request(SCAN):
+        row(page, "bone_007").click()  # it is open already
+    held = hold(page, SCAN)  # what is asked for later
+    while not stale:
+        page.wait_for_timeout(20)
+    with page.expect_response(DECIDE):
+        page.locator("#select").select_option("yes")
+    asked, answer = stale.pop()
+    asked.fulfill(response=answer)
+    soon(page)
+    decide(page, "512.5")
+    held.release()
+    expect(page.locator("#toast")).to_contain_text("bone_007: 512.50 px, in the table")
+    expect(page.locator("#conflict")).to_be_hidden()
+
+
 def test_a_scan_is_skipped_once_where_x_is_pressed_again_before_the_next_one_opens(page, folder):
     go_to(page, "bone_006")
     held = hold(page, "**/api/queue")
