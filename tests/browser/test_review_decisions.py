@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import TIMEOUT_MS, Server, go_to, handled, hold, look, row
+from tests.report_campaign import NASTY, Made
 from tests.review_campaign import make_campaign, write_pictures
 from tests.rights import HEEDING
 from tests.workflow.conftest import configure, failing, job_names, new_campaign, succeeds
@@ -45,6 +46,16 @@ def test_a_campaign_that_cannot_be_written_says_so_when_it_opens(folder, serve, 
     table.chmod(0o444)
     page.reload()
     expect(banner).to_contain_text(f"Nothing can be accepted: {table}: is write-protected")
+
+
+def test_a_broken_table_is_named_until_it_is_mended(folder, page):
+    table, banner = folder / "scans.tsv", page.locator("#connection")
+    before = table.read_text()
+    table.write_text("scan select\n")
+    page.reload()
+    expect(banner).to_contain_text(f"{table}: expected a header line")
+    table.write_text(before)
+    expect(banner).to_be_hidden()
 
 
 def test_look_decide_run_again_see(tmp_path, serve, visit):
@@ -116,13 +127,25 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
             expect(page.get_by_label("try_recon: 0 of 1")).to_be_visible()
             expect(page.locator("#jobs details")).to_contain_text("running  try_recon  a_1")
             page.locator("#jobs summary").click()
-            page.evaluate("job = document.querySelector('#jobs details')")
+            page.evaluate("heading = document.querySelector('#jobs h2')")
             page.get_by_role("button", name="Jobs").click()
-            page.wait_for_function("() => !job.isConnected")
+            page.wait_for_function("() => !heading.isConnected")
             expect(page.locator("#jobs details")).to_have_attribute("open", "")
         finally:
             process.send_signal(signal.SIGINT)
     expect(page.locator("#live")).to_have_text("1 lost", timeout=2 * TIMEOUT_MS)
+
+
+def test_a_log_that_is_read_stays_as_it_was_scrolled_while_other_jobs_run(folder, page):
+    made = Made(folder)
+    made.log("full_recon", NASTY, "reading rows\n" * 30)
+    page.get_by_role("button", name="Jobs").click()
+    page.locator("#jobs summary", has_text="full_recon").click()
+    log = page.locator("#jobs pre").last
+    log.evaluate("(log) => { log.scrollTop = 100; }")
+    made.status("full_recon", "bone_001", 0, "running")
+    expect(page.locator("#jobs summary")).to_have_count(3)
+    assert log.evaluate("(log) => log.scrollTop") == 100
 
 
 def test_a_scan_of_known_cor_without_a_sweep_has_its_volume_and_takes_another_cor(folder, page):

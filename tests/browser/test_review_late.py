@@ -101,6 +101,23 @@ def test_a_note_of_somebody_else_is_asked_about(page, folder):
     assert cells(folder, "bone_007")["note"] == "Bob"
 
 
+def test_a_cor_of_somebody_else_that_the_queue_shows_before_the_scan_is_asked_about(page, folder):
+    go_to(page, "bone_006")
+    exact(page, "513.45")
+    held = hold(page, SCAN)
+    edit_table(folder / "scans.tsv", {"bone_006": {"cor_px": "500.00"}})
+    expect(row(page, "bone_006")).to_contain_text("500.00")
+    page.keyboard.press("Enter")  # of the COR and the cells that are in sight
+    expect(page.locator("#conflict-body")).to_contain_text("cor_px 500.00")
+    page.get_by_role("button", name="Keep what is there").click()
+    held.release()
+    expect(page.locator("#facts .big")).to_have_text("500.00 px by hand")
+    assert cells(folder, "bone_006")["cor_px"] == "500.00"
+    page.keyboard.type("514.5")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("bone_006: 514.50 px, in the table")
+
+
 def test_a_key_that_was_pressed_before_a_question_came_answers_it_not(page, folder):
     go_to(page, "bone_007")
     held = hold(page, DECIDE)
@@ -121,6 +138,40 @@ def test_a_key_that_was_pressed_before_a_question_came_answers_it_not(page, fold
     decide(page, "512.5")
     expect(row(page, "bone_005")).to_contain_text("512.50 ✎")
     assert cells(folder, "bone_007")["cor_px"] == "500.00"
+
+
+def test_an_answer_of_before_a_decision_makes_the_next_one_no_conflict(page, folder):
+    go_to(page, "bone_007")
+    stale = []
+    page.route(SCAN, lambda asked: stale.append((asked, asked.fetch())), times=1)
+    with page.expect_request(SCAN):
+        row(page, "bone_007").click()  # it is open already
+    held = hold(page, SCAN)  # what is asked for later
+    while not stale:
+        page.wait_for_timeout(20)
+    with page.expect_response(DECIDE):
+        page.locator("#select").select_option("yes")
+    asked, answer = stale.pop()
+    asked.fulfill(response=answer)
+    soon(page)
+    decide(page, "512.5")
+    held.release()
+    expect(page.locator("#toast")).to_contain_text("bone_007: 512.50 px, in the table")
+    expect(page.locator("#conflict")).to_be_hidden()
+
+
+def test_a_scan_is_skipped_once_where_x_is_pressed_again_before_the_next_one_opens(page, folder):
+    go_to(page, "bone_006")
+    held = hold(page, "**/api/queue")
+    with page.expect_response(DECIDE):
+        page.keyboard.press("x")
+    page.keyboard.press("x")
+    handled(page)
+    held.release()
+    expect(page.locator("#facts h2")).not_to_have_text("bone_006")
+    go_to(page, "bone_006")
+    expect(page.locator("#select")).to_have_value("no")
+    assert cells(folder, "bone_006")["select"] == "no"
 
 
 def test_two_decisions_on_one_scan_in_quick_succession_are_no_conflict(page, folder):

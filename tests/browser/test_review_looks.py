@@ -1,5 +1,6 @@
 """The review page: what it shows, to everybody."""
 
+import re
 import time
 
 import pytest
@@ -65,6 +66,8 @@ def test_filter_search_and_group(folder, serve, visit):
     page = visit(serve(folder))
     expect(page.locator("#rows .row")).to_have_count(13)
     expect(page.locator("#rows .row .name").first).to_have_text("wood_1")
+    name = re.compile("^bone_006, fixed, 513.45 px, ")
+    expect(row(page, "bone_006")).to_have_accessible_name(name)
     page.locator("#filters .chip[data-state=ok]").click()
     expect(row(page, "bone_001")).to_have_count(0)
     page.locator("#filters .chip[data-state=ok]").click()
@@ -312,7 +315,7 @@ def test_nothing_moves_by_itself_where_motion_is_not_wanted(shown, visit):
 
 @pytest.mark.parametrize("width", [820, 2560])
 def test_the_end_of_a_long_name_is_seen(tmp_path, serve, visit, width):
-    series = "long-name_of_a_sample_from_beamtime"
+    series = "long-name_of_a_sample_from_beamtime" * 5
     names = [f"{series}_{index:03d}" for index in range(1, 5)]
     made = Made(tmp_path)
     for index, name in enumerate(names, 1):
@@ -344,6 +347,9 @@ def test_the_end_of_a_long_name_is_seen(tmp_path, serve, visit, width):
         )
     titles = page.locator("#facts td.of").evaluate_all("(cells) => cells.map((td) => td.title)")
     assert titles == names
+    page.get_by_role("button", name="Series").click()
+    expect(page.locator("#series-name")).to_be_visible()
+    assert look(page, "cut") == []
 
 
 def test_of_a_thousand_scans_the_rows_in_sight_are_painted(tmp_path, serve, visit):

@@ -1,5 +1,7 @@
 """The review page while the network is gone: nothing is lost, and nothing gets out of step."""
 
+from urllib.parse import urlsplit
+
 import pytest
 from playwright.sync_api import expect
 
@@ -92,6 +94,32 @@ def test_a_decision_whose_answer_was_lost_is_not_made_twice(page, folder):
     assert read_cells(folder / "scans.tsv")["bone_006"]["cor_px"] == "513.45"
 
 
+@pytest.mark.parametrize("opened", ["before", "after"])
+def test_a_note_waits_for_the_link_of_a_server_that_was_started_again(folder, serve, visit, opened):
+    server = serve(folder)
+    page = visit(server, expected=("403", "net::ERR"))
+    row(page, "bone_006").click()
+    page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
+    expect(page.locator("#next")).to_contain_text("Next run")
+    hold(page, "**/api/changes")  # the page notices nothing by itself
+    server.process.terminate()
+    server.process.wait()
+    link = serve(folder, "--port", str(urlsplit(page.url).port)).link()
+    if opened == "before":
+        page.context.new_page().goto(link)
+    page.keyboard.press("n")
+    page.keyboard.type("two pores")
+    page.keyboard.press("Escape")
+    banner = page.locator("#connection")
+    if opened == "after":
+        expect(banner).to_contain_text("tomopipe review was started again: open the link")
+        expect(banner).to_contain_text("Waiting to be sent: bone_006: note two pores")
+        page.context.new_page().goto(link)
+    expect(page.locator("#history")).to_contain_text("two pores")
+    expect(banner).to_be_hidden()
+    assert read_cells(folder / "scans.tsv")["bone_006"]["note"] == "two pores"
+
+
 def test_a_server_that_does_not_answer_is_waited_for(page):
     waiting = hold(page, "**/api/scan?*")
     page.keyboard.press("j")
@@ -104,6 +132,17 @@ def test_a_server_that_does_not_answer_is_waited_for(page):
     expect(banner).to_be_hidden()
     assert shown(page)[:2] == ["bone_006", "bone_006"]
     expect(page.locator("#cor")).to_have_value("514")
+
+
+def test_a_picture_that_the_browser_still_has_is_no_connection(page):
+    hold(page, "**/api/queue")
+    cut(page, "**/icon.svg", "**/api/scan?*")
+    page.keyboard.press("j")
+    accept = page.locator("#accept")
+    expect(accept).to_be_disabled()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#stage[data-cor='514.45'][data-exact=yes]")
+    assert accept.is_disabled()
 
 
 def test_a_scan_that_nobody_waits_for_any_more_stops_nothing(page):

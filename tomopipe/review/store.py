@@ -92,16 +92,15 @@ class Store:
                 return  # another thread began after this call: its result is new enough
             self._began_at = time.monotonic()
             try:
-                campaign = load_campaign(self.directory, self.config)
-                self.problem = ""
+                campaign, problem = load_campaign(self.directory, self.config), ""
             # table or config may be incomplete while they are edited
             except TomopipeError as error:
-                self.problem, campaign = str(error), self.campaign
+                campaign, problem = self.campaign, str(error)
             self.why = why_again(campaign)
             record = collect(campaign, why=self.why)
             # tells the page to load the queue again
-            self.read_number += record != self._record
-            self.campaign, self._record = campaign, record
+            self.read_number += (record, problem) != (self._record, self.problem)
+            self.campaign, self._record, self.problem = campaign, record, problem
             self._by_name = {s.name: s for s in record.scans if s.name in campaign.scans}
             self._read_at = time.monotonic()
 

@@ -317,6 +317,9 @@ def test_results_of_a_run_are_read_again(folder):
     store.read()
     assert store.scan("bone_001").source == "manual"
     assert store.read_number == number + 1
+    (folder / "config.yaml").write_text("campaign: {scan: [raw/*.h5]}\n")
+    store.read()
+    assert (store.read_number, "did you mean scans" in store.problem) == (number + 2, True)
 
 
 def test_the_plan_is_of_the_table_as_it_is_now(client, folder):

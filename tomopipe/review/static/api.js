@@ -49,10 +49,7 @@ export function setKey(key) {
   csrf = key;
 }
 
-function address(path, query = {}) {
-  const text = new URLSearchParams(query).toString();
-  return text ? `api/${path}?${text}` : `api/${path}`;
-}
+const address = (path, query) => [`api/${path}`, new URLSearchParams(query).toString()].filter(Boolean).join("?");
 
 async function refusal(response) {
   const text = await response.text();
@@ -71,8 +68,12 @@ async function request(path, { query, options, read = (response) => response.jso
   try {
     const response = await fetch(address(path, query), { ...options, signal: pending.signal });
     const result = await (response.ok ? read(response) : refusal(response));
-    if (response.status === 403) await ping(); // a server that was started again does not know this page
-    else setFault("");
+    if (response.status === 403) { // a server that was started again does not know this page
+      await ping();
+      if (!isDown()) setFault(result.message); // its link was opened beside: what waits gets the new key
+      throw new NoConnection(fault);
+    }
+    if (fault === NOT_YET) setFault(""); // a connection that was lost is back with a ping: a picture may be cached
     if (!response.ok) throw result;
     return result;
   } catch (error) {

@@ -14,7 +14,7 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fault: "", closed: "", outdated: false, fixCor: {}, marks: {}, loads: 0, loaded: 0, asking: false };
+const app = { view: "scan", fault: "", closed: "", problem: "", outdated: false, fixCor: {}, marks: {}, loads: 0, loaded: 0, asking: false };
 
 async function load() {
   const mine = ++app.loads;
@@ -24,6 +24,7 @@ async function load() {
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
   app.closed = found.closed;
+  app.problem = found.problem;
   banner();
   setTimeout(nextRun.plan, app.marks.table_sha256 ? 0 : FIRST_MS);
   app.marks = { table_sha256: found.table_sha256, read: found.read };
@@ -32,7 +33,6 @@ async function load() {
   $("report").hidden = !found.report;
   Object.assign(signs, found.signs);
   queue.setScans(found);
-  if (found.problem) toast(found.problem, true);
   $("notes").hidden = !found.notes.length;
   $("notes").firstChild.textContent = `${many(found.notes.length, "file")} could not be read`;
   $("notes").lastChild.replaceChildren(...found.notes.map((text) => el("li", {}, text)));
@@ -83,8 +83,9 @@ function keepAddress() {
 function banner() {
   const waiting = decide.waiting();
   const words = waiting.length ? [`Waiting to be sent: ${waiting.join("; ")}.`] : [];
-  $("connection").firstChild.textContent = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : app.closed || decide.problem();
-  $("connection").hidden = !app.fault && !app.closed && !decide.problem();
+  const text = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : app.closed || app.problem || decide.problem();
+  $("connection").firstChild.textContent = text;
+  $("connection").hidden = !text;
   $("retry").hidden = !app.fault;
   $("accept").disabled = $("ticked-set").disabled = Boolean(app.fault || app.closed);
 }
@@ -205,64 +206,44 @@ function closeMenu() {
   if (within) document.activeElement.blur();
 }
 
+const next = () => open(queue.step(1));
+const previous = () => open(queue.step(-1));
 const keys = [
-  ["Enter", "accept the COR, go to the next scan without a decision", accept],
-  ["0–9 . ,", "type a COR; Enter accepts it", null],
-  ["u", "undo the last decision, also of an earlier day", undo],
-  ["y", "tick or untick this scan; ticked ones get one COR. Shift and click: all from the last one", () => queue.tick(queue.selected())],
-  ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
-  ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", null],
-  ["[ / ]", "coarser, finer steps; also the wheel over the strip", null],
-  ["p", "the measured COR; Enter accepts it, also where the series replaced it", () => scan.takeNamed("measured")],
-  ["f", "the COR in use", () => scan.takeNamed("used")],
-  ["i", "the COR on the line of the series", () => scan.takeNamed("line")],
-  ["P / F / I", "accept the measured COR, that in use, that on the line, if its slice is shown; else go there", null],
-  ["e", "measured, used and on the line, side by side", () => scan.setMode("candidates")],
-  ["t", "the slice", () => scan.setMode("slice")],
-  ["r", "the slices of all stored rows", () => scan.setMode("rows")],
-  ["o", "0 and 180 degrees over each other: grey where they agree", () => scan.setMode("overlay")],
-  ["d", "the difference of 0 and 180 degrees", () => scan.setMode("difference")],
-  ["g", "the sinogram with the axis", () => scan.setMode("sinogram")],
-  ["a", "all pictures and comparisons, as a menu", menu],
-  ["b", "keep this COR as B", scan.pin],
-  ["Space", "flicker between A and B", () => scan.toggle("flicker")],
-  ["s / m", "A and B side by side; A minus B", null],
-  ["c / C", "more, less contrast; also drag with the right button", null],
-  ["l / L", "lighter, darker", null],
-  ["w", "reset the window", level.reset],
-  ["+ / −", "zoom; also the wheel. Drag to move", null],
-  ["z", "whole picture", resetZoom],
-  ["x", "skip this scan and go to the next, or select it again", skip],
-  ["v", "scans, series, the next run, jobs in turn", nextView],
-  ["n", "write a note", () => ($("note")?.focus(), $("note")?.setSelectionRange(-1, -1))],
-  ["/", "search; Enter opens the first hit", () => ($("search").focus(), $("search").select())],
-  ["Esc", "clear the typed COR and the search, leave a field", null],
-  ["?", "these keys", () => $("help").showModal()],
+  ["Enter", "accept the COR, go to the next scan without a decision", { Enter: accept }],
+  ["0–9 . ,", "type a COR; Enter accepts it", {}],
+  ["u", "undo the last decision, also of an earlier day", { u: undo }],
+  ["y", "tick or untick this scan; ticked ones get one COR. Shift and click: all from the last one", { y: () => queue.tick(queue.selected()) }],
+  ["j / k, ↓ / ↑", "next, previous scan of the queue", { j: next, ArrowDown: next, k: previous, ArrowUp: previous }],
+  ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", { ArrowLeft: (event) => scan.step(event.shiftKey ? -10 : -1), ArrowRight: (event) => scan.step(event.shiftKey ? 10 : 1) }],
+  ["[ / ]", "coarser, finer steps; also the wheel over the strip", { "[": () => strip.finer(-1), "]": () => strip.finer(1) }],
+  ["p", "the measured COR; Enter accepts it, also where the series replaced it", { p: () => scan.takeNamed("measured") }],
+  ["f", "the COR in use", { f: () => scan.takeNamed("used") }],
+  ["i", "the COR on the line of the series", { i: () => scan.takeNamed("line") }],
+  ["P / F / I", "accept the measured COR, that in use, that on the line, if its slice is shown; else go there",
+    { P: () => scan.takeNamed("measured") && accept(), F: () => scan.takeNamed("used") && accept(), I: () => scan.takeNamed("line") && accept() }],
+  ["e", "measured, used and on the line, side by side", { e: () => scan.setMode("candidates") }],
+  ["t", "the slice", { t: () => scan.setMode("slice") }],
+  ["r", "the slices of all stored rows", { r: () => scan.setMode("rows") }],
+  ["o", "0 and 180 degrees over each other: grey where they agree", { o: () => scan.setMode("overlay") }],
+  ["d", "the difference of 0 and 180 degrees", { d: () => scan.setMode("difference") }],
+  ["g", "the sinogram with the axis", { g: () => scan.setMode("sinogram") }],
+  ["a", "all pictures and comparisons, as a menu", { a: menu }],
+  ["b", "keep this COR as B", { b: scan.pin }],
+  ["Space", "flicker between A and B", { " ": () => scan.toggle("flicker") }],
+  ["s / m", "A and B side by side; A minus B", { s: () => scan.toggle("side"), m: () => scan.toggle("minus") }],
+  ["c / C", "more, less contrast; also drag with the right button", { c: () => level.change(-0.2, 0), C: () => level.change(0.2, 0) }],
+  ["l / L", "lighter, darker", { l: () => level.change(0, 0.1), L: () => level.change(0, -0.1) }],
+  ["w", "reset the window", { w: level.reset }],
+  ["+ / −", "zoom; also the wheel. Drag to move", { "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8) }],
+  ["z", "whole picture", { z: resetZoom }],
+  ["x", "skip this scan and go to the next, or select it again", { x: skip }],
+  ["v", "scans, series, the next run, jobs in turn", { v: nextView }],
+  ["n", "write a note", { n: () => ($("note")?.focus(), $("note")?.setSelectionRange(-1, -1)) }],
+  ["/", "search; Enter opens the first hit", { "/": () => ($("search").focus(), $("search").select()) }],
+  ["Esc", "clear the typed COR and the search, leave a field", { Escape: () => ($("menu").open ? closeMenu() : scan.typed() === null ? queue.search("") : scan.untype()) }],
+  ["?", "these keys", { "?": () => $("help").showModal() }],
 ];
-const action = Object.fromEntries(keys.filter(([, , does]) => does).map(([key, , does]) => [key === "Space" ? " " : key, does]));
-Object.assign(action, {
-  P: () => scan.takeNamed("measured") && accept(),
-  F: () => scan.takeNamed("used") && accept(),
-  I: () => scan.takeNamed("line") && accept(),
-  j: () => open(queue.step(1)),
-  k: () => open(queue.step(-1)),
-  ArrowDown: () => open(queue.step(1)),
-  ArrowUp: () => open(queue.step(-1)),
-  ArrowRight: (event) => scan.step(event.shiftKey ? 10 : 1),
-  ArrowLeft: (event) => scan.step(event.shiftKey ? -10 : -1),
-  "+": () => zoom(1.25),
-  "=": () => zoom(1.25),
-  "-": () => zoom(0.8),
-  "[": () => strip.finer(-1),
-  "]": () => strip.finer(1),
-  s: () => scan.toggle("side"),
-  m: () => scan.toggle("minus"),
-  c: () => level.change(-0.2, 0),
-  C: () => level.change(0.2, 0),
-  l: () => level.change(0, 0.1),
-  L: () => level.change(0, -0.1),
-  Escape: () => ($("menu").open ? closeMenu() : scan.typed() === null ? queue.search("") : scan.untype()),
-});
+const action = Object.assign({}, ...keys.map(([, , does]) => does));
 
 // Enter and ↓ in the search: its first hit.
 function openHit(event) {

@@ -1,6 +1,6 @@
 // The line through the trusted scans of a series, and its CORs for those that need review.
 import { get } from "./api.js";
-import { writeAll } from "./decide.js";
+import { cellsOf, writeAll } from "./decide.js";
 import { $, drawIn, el, px } from "./dom.js";
 import { linePlot } from "./plots.js";
 import { all, isIn } from "./queue.js";
@@ -34,7 +34,7 @@ function offers(rows, line) {
   if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs review.")];
   const on = (row) => line.start_px + line.slope_px * row.index;
   const button = el("button", { id: "accept-line", class: "main", onclick: async () => {
-    const decisions = rows.filter(taken).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));
+    const decisions = rows.filter(taken).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) }, seen: cellsOf(row) }));
     button.disabled = true;
     await writeAll(decisions, (scans) => `${scans}: the COR of the line, in the table. u undoes it`);
     count();

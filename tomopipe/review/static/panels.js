@@ -4,6 +4,20 @@ import { $, drawIn, el, sign, time, toast } from "./dom.js";
 
 const opened = new Set(); // jobs whose error and log are in sight
 
+// A job; the same node while nothing about it changes.
+function shownJob(job) {
+  const [name, text] = [`${job.step} ${job.key}`, JSON.stringify(job)];
+  return [...$("jobs").children].find((node) => node.text === text) ?? Object.assign(
+    el("details", { class: "job", open: opened.has(name), ontoggle: (event) => opened[event.target.open ? "add" : "delete"](name) }, el("summary", {}, sign(job.state), ` ${job.state}  ${job.step}  ${job.key}  ${job.host}`),
+      job.error ? el("p", { class: "bad" }, job.error) : null, job.log_tail ? el("pre", {}, job.log_tail) : null), { text });
+}
+
+// Replace children, except those that stay: they are still scrolled, selected and in focus.
+function replace(parent, ...nodes) {
+  for (const child of [...parent.children]) if (!nodes.includes(child)) child.remove();
+  nodes.forEach((node, at) => parent.children[at] === node || parent.insertBefore(node, parent.children[at] ?? null));
+}
+
 export async function jobs() {
   try {
     const found = await get("status");
@@ -15,10 +29,8 @@ export async function jobs() {
         el("td", { class: "num" }, time(step.left_s)));
     });
     const order = { lost: 0, failed: 1, running: 2 };
-    const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]).map((job) =>
-      el("details", { class: "job", open: opened.has(`${job.step} ${job.key}`), ontoggle: (event) => opened[event.target.open ? "add" : "delete"](`${job.step} ${job.key}`) }, el("summary", {}, sign(job.state), ` ${job.state}  ${job.step}  ${job.key}  ${job.host}`),
-        job.error ? el("p", { class: "bad" }, job.error) : null, job.log_tail ? el("pre", {}, job.log_tail) : null));
-    drawIn($("jobs"), () => $("jobs").replaceChildren(el("h2", {}, "Jobs"),
+    const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]).map(shownJob);
+    drawIn($("jobs"), () => replace($("jobs"), el("h2", {}, "Jobs"),
       found.steps.length
         ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost", "left, about"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
         : el("p", { class: "quiet" }, "No job has run yet."), ...each));

@@ -152,8 +152,9 @@ function line(entry) {
   const scan = entry.scan;
   const isSelected = scan.scan === state.selected;
   const mark = scan.rerun ? " ✎" : "";
+  const about = [scan.why, ...scan.warnings].filter(Boolean);
   return el("div", { class: "row", role: "option", id: isSelected ? "here" : null, "aria-selected": isSelected ? "true" : "false", "data-scan": scan.scan,
-    title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": "),
+    title: [scan.scan, ...about].join(": "), "aria-label": [scan.scan, scan.state, `${px(scan.cor_px)} px`, ...about].join(", "),
     onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
     sign(scan.state, scan.warnings.length ? "warned" : ""),
     scan.refused ? null : el("input", { type: "checkbox", class: "tick", tabindex: -1, "aria-label": `tick ${scan.scan}`, checked: state.ticked.has(scan.scan),
