@@ -170,8 +170,8 @@ def present_jobs(
 
     A job that was killed and recorded has failed, and so has one whose result is an error. A job
     that failed to replace an up-to-date result is done, without a time. Failures of scans and
-    stacks that are not selected are omitted, and those of COR finding if the campaign table has the
-    COR. `read` reads the status files.
+    stacks that are not selected, or no longer in the campaign, are omitted, and those of COR
+    finding if the campaign table has the COR. `read` reads the status files.
     """
     omitted, selected, result = set[tuple[str, str]](), list[str](), []
     with suppress(OSError, TomopipeError):
@@ -181,11 +181,13 @@ def present_jobs(
         omitted = {*product(OF_SCANS, {*rows} - {*selected}), *product(STEPS, with_cor)}
     # results may be errors even if the status of their job was removed
     jobs = {key: JobStatus(*key, "") for key in product(_MAY_BE_ERRORS, selected)}
+    names = dict.fromkeys((*STEPS, "full_recon", "export_stack"), {*campaign.scans})
+    names["stitch"] = {*campaign.config.stitch.stacks}
     for job in (*read_jobs(campaign.logs.status_folder, read), *campaign.failures.values()):
         jobs[job.step, job.key] = job
     for (step, key), job in jobs.items():
         has_failed, is_selected = job.state in ("failed", "lost"), (step, key) not in omitted
-        is_gone = step == "stitch" and key not in campaign.config.stitch.stacks
+        is_gone = key not in names.get(step, (key,))
         if has_failed and (is_gone or not is_selected):  # its result is not needed
             continue
         is_done = job.state in ("done", "") and is_selected
