@@ -370,7 +370,9 @@ def _httomo(text: str, _: Path, result: Translation) -> None:
                     result.add(f"{method}.{name}", value, other)
         else:
             result.notes.append(f"{method}: {row.get('remark') or 'no equivalent'}")
-    takes_log = any(method in _WITH_LOG or p.get("minus_log") for method, p in steps)
+    takes_log = any(
+        method in _WITH_LOG or p.get("minus_log") or p.get("neglog") for method, p in steps
+    )
     result.put("preprocess.minus_log", takes_log)
 
 

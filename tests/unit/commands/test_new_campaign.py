@@ -384,6 +384,11 @@ def test_darks_and_flats_of_other_files_and_none(tmp_path):
 def test_projections_without_logarithm_stay_without(tmp_path):
     text = HTTOMO.replace("- method: paganin_filter\n", "- method: data_checker\n")
     assert read(tmp_path, "list.yaml", text).options["preprocess"]["minus_log"] is False
+    for flag in (True, False):  # FBP3d_tomobar and the others can take it
+        other = text.replace("    filter_type:", f"    neglog: {flag}\n    filter_type:")
+        result = read(tmp_path, "list.yaml", other)
+        assert result.options["preprocess"].get("minus_log", True) is flag
+        assert not [note for note in result.notes if "neglog" in note]
 
 
 @pytest.mark.parametrize(
