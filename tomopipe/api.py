@@ -91,7 +91,10 @@ def correct(
     numbers = {name: float(value) for name, value in given.items() if value is not None}
     recipe, raw = _recipe(preprocess, numbers), np.asarray(projections)
     if recipe.flat_method not in ("mean", "median") or recipe.ring_current.dataset is not None:
-        raise ValueError("flat_method interpolate and pca, and ring_current, need tp.open_scan")
+        raise ValueError(
+            "flat_method interpolate and pca, and ring_current, need the file of a scan: set them "
+            "in config.yaml, for `tomopipe run`. Here flat_method is mean or median."
+        )
     if raw.ndim != 3 or not raw.size or threads < 1:
         raise ValueError(
             "projections: expected shape (n_angles, n_rows, n_cols), and threads of 1 or more; "

@@ -231,7 +231,7 @@ def test_what_a_notebook_shows(page, truth):
 
 def test_what_needs_a_file_is_refused(page):
     arrays = page["projections"], page["flat"], page["dark"]
-    with pytest.raises(ValueError, match="need tp"):
+    with pytest.raises(ValueError, match="tomopipe run"):
         tp.correct(*arrays, flat_method="pca")
     with pytest.raises(ValueError, match=r"correct: preprocess.stripe: .* did you mean stripes\?"):
         tp.correct(*arrays, stripe={})

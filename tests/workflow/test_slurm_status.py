@@ -68,4 +68,4 @@ def test_running_and_cancelled_jobs(full_cluster, run):
     until(lambda: {job.key for job in volumes("done")} == {"a_2"})
     _, shown = ended(sys.executable, "-m", "tomopipe", "status", run, "--json")
     states = {(job["step"], job["key"]): job["state"] for job in json.loads(shown)["jobs"]}
-    assert states["full_recon", "a_1"] == "lost"
+    assert states["full_recon", "a_1"] in ("lost", "failed")  # failed once the run has ended

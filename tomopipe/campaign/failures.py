@@ -58,14 +58,20 @@ def record_failures(
     """Record every job that started after `since` (Unix seconds), did not end and left no output.
 
     Jobs that were killed together, in one SLURM job, are not recorded: any of them may be to blame.
-    `files`: size and modification time (ns) of each scan's raw file. Returns the new records.
+    `files`: size and modification time (ns) of each scan's raw file. Returns the new records. Jobs
+    of later steps get no record: the status of those that were killed says so.
     """
-    paths_of = Files(results)
+    paths_of, of_logs = Files(results), Logs(logs)
+    jobs = read_jobs(of_logs.status_folder)
+    ended = [(job, reason) for job in jobs if (reason := _reason(job, since))]
+    for job, reason in ended:
+        if job.step not in STEPS and job.state != "failed":
+            path = of_logs.status(job.step, job.key)
+            write_json(json_or(path, {}) | {"state": "failed", "error": reason}, path)
     unfinished = [
         (job, reason)
-        for job in read_jobs(Logs(logs).status_folder)
-        if job.step in STEPS and job.key in files and (reason := _reason(job, since))
-        if not is_made(paths_of, job.step, job.key)
+        for job, reason in ended
+        if job.step in STEPS and job.key in files and not is_made(paths_of, job.step, job.key)
     ]
     killed = Counter(
         job.slurm_job for job, _ in unfinished if job.slurm_job and job.state != "failed"
@@ -170,8 +176,8 @@ def present_jobs(
 
     A job that was killed and recorded has failed, and so has one whose result is an error. A job
     that failed to replace an up-to-date result is done, without a time. Failures of scans and
-    stacks that are not selected are omitted, and those of COR finding if the campaign table has the
-    COR. `read` reads the status files.
+    stacks that are not selected, or no longer in the campaign, are omitted, and those of COR
+    finding if the campaign table has the COR. `read` reads the status files.
     """
     omitted, selected, result = set[tuple[str, str]](), list[str](), []
     with suppress(OSError, TomopipeError):
@@ -181,11 +187,13 @@ def present_jobs(
         omitted = {*product(OF_SCANS, {*rows} - {*selected}), *product(STEPS, with_cor)}
     # results may be errors even if the status of their job was removed
     jobs = {key: JobStatus(*key, "") for key in product(_MAY_BE_ERRORS, selected)}
+    names = {step: {*campaign.scans} for step in (*STEPS, "full_recon", "export_stack")}
+    names["stitch"] = {*campaign.config.stitch.stacks}
     for job in (*read_jobs(campaign.logs.status_folder, read), *campaign.failures.values()):
         jobs[job.step, job.key] = job
     for (step, key), job in jobs.items():
         has_failed, is_selected = job.state in ("failed", "lost"), (step, key) not in omitted
-        is_gone = step == "stitch" and key not in campaign.config.stitch.stacks
+        is_gone = key not in names.get(step, (key,))
         if has_failed and (is_gone or not is_selected):  # its result is not needed
             continue
         is_done = job.state in ("done", "") and is_selected

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE, names_no_target
-from tomopipe.campaign.raw_files import matches
+from tomopipe.campaign.raw_files import fixed_folder, matches
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.parse import merged, parse_config, read_config
 from tomopipe.errors import TomopipeError, grouped, on_os_error
@@ -101,8 +101,11 @@ def scan_entries(arguments: Iterable[str], directory: Path) -> list[str]:
 
 
 def _from_campaign(path: str, directory: Path) -> str:
-    """Return a path as written in the configuration."""
-    if os.path.isabs(path) or matches(path, directory) or not matches(path, Path()):
+    """Return a path as written in the configuration; of future files the folder decides."""
+    base = fixed_folder(path)
+    is_to_come = base and Path(base).is_dir() and not (directory / base).is_dir()
+    is_here = is_to_come or matches(path, Path())
+    if os.path.isabs(path) or matches(path, directory) or not is_here:
         return path
     folder, end = os.path.abspath(directory), "/" * path.endswith("/")
     absolute = os.path.abspath(path)
@@ -367,7 +370,9 @@ def _httomo(text: str, _: Path, result: Translation) -> None:
                     result.add(f"{method}.{name}", value, other)
         else:
             result.notes.append(f"{method}: {row.get('remark') or 'no equivalent'}")
-    takes_log = any(method in _WITH_LOG or p.get("minus_log") for method, p in steps)
+    takes_log = any(
+        method in _WITH_LOG or p.get("minus_log") or p.get("neglog") for method, p in steps
+    )
     result.put("preprocess.minus_log", takes_log)
 
 

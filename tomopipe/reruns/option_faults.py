@@ -125,7 +125,8 @@ def refuse_option_faults(campaign: Campaign, rows: InventoryRows) -> None:
         if n_scans and sum(map(len, reasons.values())) == n_scans:
             reason, scans = max(reasons.items(), key=lambda item: len(item[1]))
             raise TomopipeError(
-                f"{scans_named(scans)}: {reason}. This applies to all scans, so nothing is run."
+                f"{scans_named(scans)}: {reason.removesuffix('.')}. This applies to all scans, so "
+                "nothing is run."
             )
 
 

@@ -13,6 +13,7 @@ from tomopipe.campaign.failures import (
     record_failures,
 )
 from tomopipe.campaign.files import Files
+from tomopipe.campaign.log import read_job
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 
@@ -45,6 +46,15 @@ def test_a_job_that_slurm_ended_has_its_reason(tmp_path):
     status(tmp_path, "try_recon", "a", "running", error="SLURM job 37: TIMEOUT")
     (failure,) = record(tmp_path)
     assert failure.error == "killed or timed out on node1, SLURM job 37: TIMEOUT; see the log"
+
+
+def test_the_status_of_a_volume_whose_job_was_killed_says_so(tmp_path):
+    for scan, start in (("a", 50.0), ("b", 5.0)):  # b may still run, for an earlier call
+        status(tmp_path, "full_recon", scan, "running", start)
+    assert record(tmp_path, since=10.0) == []
+    killed, other = (read_job(tmp_path / f"status/full_recon/{scan}.json") for scan in "ab")
+    assert (killed.state, killed.error) == ("failed", "killed or timed out on node1; see the log")
+    assert not other.error
 
 
 def test_of_jobs_killed_in_one_submission_nobody_is_blamed(tmp_path):

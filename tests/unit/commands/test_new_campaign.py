@@ -172,6 +172,8 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
     for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", "t/s_1/0.tif", "t/s_2/0.tif"):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).touch()
+    for folder in ("to_come", "c/mine"):
+        (site / folder).mkdir(parents=True)
     monkeypatch.chdir(site)
     a, everything = ["raw/a_1.h5", "raw/a_2.h5"], ["raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5"]
     typed = {
@@ -183,6 +185,8 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         ("c", "t/s_1/", "t/s_2"): [f"{site}/t/*/"],
         ("c", "t/s_1", "raw/a_1.h5"): [f"{site}/t/s_1/", f"{site}/raw/a_1.h5"],
         ("c", "raw/*_1.h5", "none/*.h5"): [f"{site}/raw/*_1.h5", "none/*.h5"],
+        ("c", "to_come/*.h5"): [f"{site}/to_come/*.h5"],
+        ("c", "c/mine/*.h5"): ["mine/*.h5"],
         ("-C", ".", *everything): ["raw/*.h5"],
         ("c",): ["raw/*.h5"],
         (): ["raw/*.h5"],
@@ -193,7 +197,8 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         assert (done.exit_code, read_config(config).campaign.scans) == (0, scans), arguments
         n_files = {f"{site}/raw/*.h5": 3, "raw/*.h5": 3}.get(scans[0], 2)
         is_pattern = f"{scans[0]} is a pattern: {n_files} files match now" in done.output
-        assert is_pattern == ("*" in scans[0] and arguments != ("c",)), done.output
+        has_files = {*arguments} - {"c", "to_come/*.h5", "c/mine/*.h5"} or not arguments
+        assert is_pattern == ("*" in scans[0] and bool(has_files)), done.output
         os.remove(config)
 
 
@@ -379,6 +384,11 @@ def test_darks_and_flats_of_other_files_and_none(tmp_path):
 def test_projections_without_logarithm_stay_without(tmp_path):
     text = HTTOMO.replace("- method: paganin_filter\n", "- method: data_checker\n")
     assert read(tmp_path, "list.yaml", text).options["preprocess"]["minus_log"] is False
+    for flag in (True, False):  # FBP3d_tomobar and the others can take it
+        other = text.replace("    filter_type:", f"    neglog: {flag}\n    filter_type:")
+        result = read(tmp_path, "list.yaml", other)
+        assert result.options["preprocess"].get("minus_log", True) is flag
+        assert not [note for note in result.notes if "neglog" in note]
 
 
 @pytest.mark.parametrize(

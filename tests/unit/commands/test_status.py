@@ -167,6 +167,12 @@ def test_a_job_whose_result_is_an_error_has_failed_as_in_plan(folder):
     assert {(failure.step, failure.key) for failure in listed} == set(failed)
 
 
+def test_a_failure_of_a_scan_whose_file_was_renamed_is_over(folder):
+    for name in ("bone_5", "bone_7"):
+        status(folder, name, "failed", start=time.time() - 9, error="ScanError: no such file")
+    assert [job.key for job in full_recon(folder)[1].with_state("failed")] == ["bone_5"]
+
+
 def test_a_status_file_that_cannot_be_read_is_left_out(folder):
     path = folder / "logs" / "status" / "full_recon"
     for number, text in enumerate(("", "{", "[]", '{"start": "soon"}', '{"start": null}')):
