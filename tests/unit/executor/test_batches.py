@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_plugin_tomopipe.batches import pack
+from snakemake_executor_plugin_tomopipe.batches import batch_cores, pack
 from snakemake_executor_plugin_tomopipe.queue import is_temporary
 from tomopipe.campaign.slurm import call, node_mb, sinfo, unknown_names
 
@@ -74,6 +74,14 @@ def test_a_chain_takes_the_memory_of_its_largest_job_and_the_time_of_both():
     tried, predicted = job("try"), job("predict", mem_mb="<TBD>", runtime=10)
     (batch,) = pack([job(jobs=(tried, predicted))], SETTINGS, 4)
     assert (batch.mem_mb, batch.runtime_min, batch.rules) == (400, 30, "try+predict")
+
+
+def test_a_submission_keeps_six_tenths_of_its_cores_busy():
+    start_s = 3.0
+    for cpu_s in (0.0, 1.0, 2.0, 8.0, 30.0, 1000.0):
+        n_cores = batch_cores(cpu_s)
+        shares = [(start_s + cpu_s) / (n * start_s + cpu_s) for n in (n_cores, n_cores + 1)]
+        assert shares[0] >= 0.6 > shares[1]
 
 
 @pytest.fixture
