@@ -1,11 +1,13 @@
 """When a raw file is complete."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.exchange_files import write
+from tests.exchange_files import THETA, replace, write
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import find_scans, raw_paths
@@ -19,6 +21,11 @@ from tomopipe.watch.watch import Arrivals
 def raw(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return write(tmp_path / "a_1.h5")
+
+
+def abort(raw: Path, n_angles: int = 9) -> None:
+    """Write the scan anew, with more angles than frames."""
+    write(raw, replace(THETA, list(range(n_angles))))
 
 
 def look(arrivals: Arrivals, now_s: float, states=None, settle_s: float = 10.0) -> list[str]:
@@ -40,6 +47,26 @@ def test_a_file_is_complete_once_it_has_not_changed_for_the_settling_time(raw):
 def test_the_marker_of_the_writer_spares_the_settling_time(raw):
     (raw.parent / "a_1.h5.done").touch()
     assert look(Arrivals(raw.parent), 0) == [""]
+
+
+def test_an_aborted_scan_is_shown_to_the_inventory_in_the_end(raw):
+    abort(raw)
+    arrivals = Arrivals(raw.parent)
+    assert look(arrivals, 0) == look(arrivals, 10) == look(arrivals, 59) == []
+    (fault,) = look(arrivals, 60)
+    assert fault.startswith("not complete after 60 s (aborted: 7 frames for 9 angles")
+
+
+def test_a_file_that_its_writer_has_open_waits(raw):
+    arrivals = Arrivals(raw.parent)
+    write_on = f"import h5py\nwith h5py.File({str(raw)!r}, 'a'):\n print(flush=True)\n input()"
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", write_on], **streams) as writer:
+        writer.stdout.readline()
+        assert look(arrivals, 0, settle_s=0) == look(arrivals, 1000, settle_s=0) == []
+        assert arrivals.waiting == {"a_1.h5": "still being written"}
+        writer.communicate(b"\n")
+    assert look(arrivals, 1001, settle_s=0) == [""]
 
 
 def test_a_file_that_two_entries_of_the_campaign_match_is_taken_once(raw):
