@@ -56,7 +56,7 @@ def test_what_waits_for_the_next_run_is_said(tmp_path, said):
 @pytest.mark.parametrize(
     ("truth", "is_shown"),
     [
-        ('{"scans": {"a_1": {"cor_px": 50.0, "special": ["fixed pattern"]}}}', True),
+        ('{"scans": {"a_1": {"cor_px": 50.0, "special": ["x"]}, "a_2": {"cor_px": 51}}}', True),
         ('{"scans": {"a_1": {"cor_px": "left"}}}', False),  # of others
         ("[]", False),
         ("no JSON", False),
@@ -67,9 +67,11 @@ def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(tmp_path, said
     made.scan("a_1", series="a")
     made.predict("a_1", 50.12)
     made.resolve("a_1", 50.12, "auto")
+    made.scan("a_2", series="a", index=2)
     (tmp_path / "truth.json").write_text(truth)
     text = said(made)
-    assert ("50.00 +0.12" in text, "fixed pattern" in text) == (is_shown, False), text
+    assert ("50.00 +0.12" in text, "x" in text.split()) == (is_shown, False), text
+    assert ("pending 51.00" in text, "-51" in text) == (is_shown, False), text  # it has no COR
 
 
 def test_the_note_of_a_scan_is_its_last_remark(tmp_path, said):

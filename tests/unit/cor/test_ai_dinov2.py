@@ -299,6 +299,14 @@ def test_the_prediction_names_the_classifier_and_its_hash(tmp_path, rows):
     assert second["methods"]["dinov2"]["model"] == model
 
 
+def test_a_checkpoint_that_does_not_load_fails_the_prediction(tmp_path, rows):
+    (tmp_path / "a.pt").write_bytes(b"foreign")
+    failed = _predict(tmp_path, rows, methods=["classical", "dinov2"])
+    assert (failed["verdict"], failed["cor_px"]) == ("failed", None)
+    assert "a.pt: expected a checkpoint" in failed["reason"]
+    assert "sha256" in failed["methods"]["dinov2"]["model"]
+
+
 @pytest.mark.parametrize("module", ["tomopipe.cor.ai.dinov2", "transformers"])
 def test_without_its_libraries_the_prediction_says_what_to_install(
     tmp_path, rows, monkeypatch, module
