@@ -117,12 +117,6 @@ def test_many_large_slices_are_one_small_picture():
             tp.show(slices)
 
 
-def test_the_page_finds_the_cor(page):
-    cor = page["cor"]
-    assert cor.cor_px == pytest.approx(COR_PX, abs=0.25)
-    assert cor.confidence > 0.5
-
-
 def test_its_volume_is_that_of_the_workflow(page, truth, tmp_path):
     cor_px = page["cor"].best_cor_px
     corrections = {"stripes": {"method": "gated"}}

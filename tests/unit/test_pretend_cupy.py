@@ -48,6 +48,7 @@ REFUSED = {
     "another type to a kernel": lambda there: _reverse(there, np.int64(6)),
     "host to a kernel": lambda there: _reverse(HERE, np.int32(6)),
     "too few arguments": _reverse,
+    "strided to a kernel": lambda there: _reverse(there.T, np.int32(6)),
     "an index beyond an array": lambda there: _reverse(there, np.int32(7)),
     "too much shared memory": lambda there: _reverse(there, np.int32(6), shared_mem=2**16),
     "a barrier for some": lambda there: _reverse(
@@ -62,22 +63,12 @@ def test_what_a_gpu_refuses(there, use):
         use(there)
 
 
-def test_kernels_are_given_contiguous_arrays(there):
-    with pytest.raises(AssertionError, match="no strides"):
-        _reverse(there.T, np.int32(6))
-
-
 def test_arrays_stay_on_their_device(there):
     pretend_cupy.use_device(1)
     with pytest.raises(RuntimeError, match="array of device 0 used on 1"):
         there + 1
     pretend_cupy.use_device(0)
     assert ((there + np.float32(1)).get() == HERE + 1).all()
-
-
-def test_a_refusal_names_the_function_and_its_parameters(there):
-    with pytest.raises(TypeError, match=r"cupy\.ndarray\.max.*keepdims.*'initial'"):
-        there.max(initial=0)
 
 
 def test_what_cupy_does_not_document_is_missing(there):
@@ -87,34 +78,6 @@ def test_what_cupy_does_not_document_is_missing(there):
         XP.nanpercentile(there, 1)
     with pytest.raises(AssertionError, match="no mode median"):
         XP.pad(there, 1, mode="median")
-
-
-def test_memory_is_counted_as_the_pool_of_cupy_does(monkeypatch):
-    """Arrays once, with all their views, in units of 512 bytes, until the last one is gone."""
-    memory = pretend_cupy.Memory(free_bytes=3000)
-    monkeypatch.setitem(pretend_cupy.MEMORY, 0, memory)
-    there = XP.zeros(100, np.uint8)
-    view = there[3:]
-    assert memory.live_bytes == 512
-    more = XP.zeros(600, np.uint8)
-    assert XP.cuda.runtime.memGetInfo()[0] == 3000 - 1536
-    with pytest.raises(pretend_cupy.OutOfMemoryError, match=r"1,536 bytes \(.*1,536"):
-        XP.zeros(1025, np.uint8)
-    del more, there
-    assert memory.live_bytes == 512
-    del view
-    assert (memory.live_bytes, memory.peak_bytes) == (0, 1536)
-
-
-def test_transforms_keep_memory_until_their_plans_are_cleared(monkeypatch):
-    memory = pretend_cupy.Memory()
-    monkeypatch.setitem(pretend_cupy.MEMORY, 0, memory)
-    rows = XP.ones((4, 256), np.float32)
-    for _ in range(2):  # the second time with the same plan
-        RFFT(rows)
-        assert memory.live_bytes == 4096 + 4608
-    XP.fft.config.get_plan_cache().clear()
-    assert memory.live_bytes == 4096
 
 
 @pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft", "irfft2", "rfft2"])
@@ -165,25 +128,3 @@ def test_a_copy_of_what_was_dropped_meanwhile_is_poisoned():
     del host
     stream.synchronize()
     assert np.isnan(there.get()).all()
-
-
-KINDS = {
-    "memory": lambda there: there + 1,
-    "pinned": lambda there: pretend_cupy.MODULES["cupyx"].empty_pinned((3,), "u1"),
-    "launch": lambda there: _reverse(there, np.int32(6)),
-    "transform": RFFT,
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_call_that_a_test_names_fails_as_cupy_does(there, kind):
-    assert set(KINDS) == set(pretend_cupy.ERRORS)
-    error = pretend_cupy.ERRORS[kind]
-    with pretend_cupy.failing(kind, 1) as calls:
-        KINDS[kind](there)
-        with pytest.raises(error, match=r"(?i)out.of.memory|ALLOC_FAILED") as caught:
-            KINDS[kind](there)
-        KINDS[kind](there)
-    assert len(calls) == 3
-    assert error.__module__.startswith("cupy")
-    assert kind == "memory" or 2 in vars(caught.value).values()

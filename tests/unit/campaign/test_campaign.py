@@ -122,10 +122,8 @@ def test_one_file_by_two_links_is_said_to_be_one(tmp_path):
     (tmp_path / "b" / "s_1.h5").symlink_to(tmp_path / "raw" / "s_1.h5")
     found = campaign(tmp_path, ["raw/*.h5", "b/*.h5"])
     reasons = sorted(scan.refused for scan in found.refused)
-    assert reasons == [
-        f"one file twice, by links: also {path}; list it once"
-        for path in ("b/s_1.h5", "raw/s_1.h5")
-    ]
+    said = "one file twice, by links: also {}; list it once"
+    assert reasons == [said.format(path) for path in ("b/s_1.h5", "raw/s_1.h5")]
 
 
 def test_a_path_that_no_file_can_have_is_refused(tmp_path):

@@ -96,6 +96,8 @@ def test_two_writers_lose_no_line_and_their_lines_are_in_the_order_of_the_edits(
     acts = [entry.act for entry in entries]
     assert len(set(acts)) == 16
     assert acts == [act for act in dict.fromkeys(acts) for _ in range(3)]
+    assert len(cells(table)) == 1 + 2 * 8 + 1  # of the table none is lost, either
+    assert {path.name for path in table.parent.iterdir()} == {table.name, history_of(table).name}
 
 
 def test_one_undo_takes_all_of_an_act_back_and_the_next_one_goes_on(table):

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -49,16 +48,6 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_a_run_that_lives_is_refused_in_one_sentence(tmp_path, holder):
-    with pytest.raises(TomopipeError) as refused:
-        lock.take(tmp_path, lock.new_run(tmp_path), take_over=True)  # of this host: it lives
-    said = str(refused.value)
-    run = lock.under_way(tmp_path)
-    assert f"by {run.user} on {run.host}, process {holder.pid}; `tomopipe status`" in said
-    assert f"started {time.strftime('%a %d %b', time.localtime(run.start_s))}" in said
-    assert (said.count(". "), "take-over" in said) == (0, False)
-
-
 def test_a_killed_run_is_taken_over(tmp_path, holder):
     holder.kill()
     while lock.under_way(tmp_path):  # a zombie is dead
@@ -78,21 +67,6 @@ def test_a_killed_run_is_taken_over(tmp_path, holder):
     lock.release(tmp_path, run)
     assert lock.read(tmp_path) is None
     assert os.listdir(tmp_path / "logs") == []
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"born": "1"},  # the number is another process's by now
-        {"pid": 2**40},
-        {"machine": "0000 pid:[1]", "start_s": 1.0},  # before this host was booted
-    ],
-)
-def test_a_run_that_is_proven_dead_is_taken_over_however_young(tmp_path, changed):
-    put(tmp_path, **changed)
-    assert lock.under_way(tmp_path) is None
-    run = lock.take(tmp_path, lock.new_run(tmp_path))
-    assert lock.read(tmp_path) == run
 
 
 @pytest.mark.parametrize("changed", [ELSEWHERE, {"machine": machine().split()[0] + " pid:[1]"}])
@@ -116,13 +90,6 @@ def test_a_run_elsewhere_is_taken_over_when_somebody_says_so_however_old(tmp_pat
         lock.hand_over(tmp_path, other, other)
     lock.release(tmp_path, other)  # it lives after all, and ends
     assert lock.under_way(tmp_path) == run
-
-
-def test_a_copy_of_a_locked_campaign_is_free(tmp_path, holder):
-    copy = shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}-copy")
-    assert lock.read(copy) is None
-    assert lock.take(copy, lock.new_run(copy)).before == ""  # whose jobs are not its own
-    assert lock.under_way(tmp_path).pid == holder.pid
 
 
 def test_a_run_elsewhere_whose_folder_this_may_be_a_copy_of_has_its_jobs(tmp_path):

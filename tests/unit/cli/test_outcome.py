@@ -6,6 +6,18 @@ from tests.report_campaign import Made
 from tomopipe.cli.outcome import show
 
 
+@pytest.fixture
+def said(capsys):
+    """What is shown of a campaign, without line breaks and aligning blanks."""
+
+    def show_it(made):
+        made.write()
+        show(made.campaign(), is_whole=False)
+        return " ".join(capsys.readouterr().out.split())
+
+    return show_it
+
+
 def test_a_run_that_ended_before_cor_json_shows_its_cors_as_they_are(tmp_path, capsys):
     made = Made(tmp_path)
     for index, (name, px, manual) in enumerate(
@@ -25,7 +37,7 @@ def test_a_run_that_ended_before_cor_json_shows_its_cors_as_they_are(tmp_path, c
     assert found["1"][:3] == ["scan", "needs", "review:"]
 
 
-def test_what_waits_for_the_next_run_is_said(tmp_path, capsys):
+def test_what_waits_for_the_next_run_is_said(tmp_path, said):
     made = Made(tmp_path)
     made.results.mkdir()
     made.scan("a_2", series="a", index=2, manual="43")
@@ -35,43 +47,36 @@ def test_what_waits_for_the_next_run_is_said(tmp_path, capsys):
     made.scan("a_1", series="a", manual="52.25")
     made.predict("a_1", 49.5)
     made.resolve("a_1", 49.5, "auto")
-    made.write()
-    show(made.campaign(), is_whole=False)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "a_1 49.50 predicted" in said
-    assert "a_2 43.00 by hand ◆ manual volume of COR 48.99, made again by the next run" in said
-    assert "52.25 by hand, applied by the next run; +2.75 px from the prediction" in said
+    text = said(made)
+    assert "a_1 49.50 predicted" in text
+    assert "a_2 43.00 by hand ◆ manual volume of COR 48.99, made again by the next run" in text
+    assert "52.25 by hand, applied by the next run; +2.75 px from the prediction" in text
 
 
 @pytest.mark.parametrize(
     ("truth", "is_shown"),
     [
-        ('{"scans": {"a_1": {"cor_px": 50.0, "special": ["fixed pattern"]}}}', True),
+        ('{"scans": {"a_1": {"cor_px": 50.0, "special": ["x"]}, "a_2": {"cor_px": 51}}}', True),
         ('{"scans": {"a_1": {"cor_px": "left"}}}', False),  # of others
         ("[]", False),
         ("no JSON", False),
     ],
 )
-def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(
-    tmp_path, capsys, truth, is_shown
-):
+def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(tmp_path, said, truth, is_shown):
     made = Made(tmp_path)
     made.scan("a_1", series="a")
     made.predict("a_1", 50.12)
     made.resolve("a_1", 50.12, "auto")
-    made.write()
+    made.scan("a_2", series="a", index=2)
     (tmp_path / "truth.json").write_text(truth)
-    show(made.campaign(), is_whole=False)
-    said = " ".join(capsys.readouterr().out.split())
-    assert ("50.00 +0.12" in said, "fixed pattern" in said) == (is_shown, False), said
+    text = said(made)
+    assert ("50.00 +0.12" in text, "x" in text.split()) == (is_shown, False), text
+    assert ("pending 51.00" in text, "-51" in text) == (is_shown, False), text  # it has no COR
 
 
-def test_the_note_of_a_scan_is_its_last_remark(tmp_path, capsys):
+def test_the_note_of_a_scan_is_its_last_remark(tmp_path, said):
     made = Made(tmp_path)
     made.scan("a_1", series="a", manual="50.5", note="by eye")
     made.predict("a_1", 50.0)
     made.resolve("a_1", 50.5, "manual")
-    made.write()
-    show(made.campaign(), is_whole=False)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "a_1 50.50 by hand 0.93 ◆ manual by eye" in said, said
+    assert "a_1 50.50 by hand 0.93 ◆ manual by eye" in said(made)

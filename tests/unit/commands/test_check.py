@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tests.rights import heeding
-from tests.unit.conftest import init
+from tests.unit.conftest import configure, init, small_campaign
 from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import sinfo
@@ -33,9 +33,8 @@ def test_check_shows_the_datasets_of_a_file_that_is_not_recognised_and_the_key(s
     assert "it has /entry/frames (5, 3, 4), /entry/angle (5,); /entry/raw is a link to" in shown
     config = (site / "c" / "config.yaml").read_text()
     keys = "input: {paths: {data: /entry/frames, angles: /entry/angle}}\n"
-    (site / "c" / "config.yaml").write_text(
-        config + keys + "preprocess: {flats: none, darks: none}\n"
-    )
+    options = keys + "preprocess: {flats: none, darks: none}\n"
+    (site / "c" / "config.yaml").write_text(config + options)
     assert not check.examine(load_campaign(site / "c")).errors
 
 
@@ -48,6 +47,16 @@ def test_a_reason_is_named_once_though_datasets_differ_in_size(site):
     assert (status, shown.count("no /exchange/data and no NXtomo entry")) == (1, 1), shown
     assert "warning: 3 scans (odd_1, odd_2, odd_3): skipped: no /exchange/data" in shown
     assert "it has /entry/frames error: none of 3 scans" in shown
+
+
+def run_check(folder):
+    done = CliRunner().invoke(cli, ["check", str(folder)])
+    return done.exit_code, " ".join(done.output.split())
+
+
+def warnings(folder, word=""):
+    """Return what is warned of with this word in it."""
+    return [line for line in check.examine(load_campaign(folder)).warnings if word in line]
 
 
 @pytest.fixture
@@ -66,39 +75,32 @@ def small_queue(site, monkeypatch):
 def test_a_missing_file_is_named_with_its_path(site):
     write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
     (site / "config.yaml").write_text("campaign: {scans: [raw/a_1.h5, raw/a_2.h5]}\n")
-    (line,) = check.examine(load_campaign(site)).warnings
-    assert "a_2" in line
+    (line,) = warnings(site, "a_2")
     assert "no such file: raw/a_2.h5" in line
 
 
 def test_the_blank_at_the_end_of_a_series_is_shown(site):
-    write_scan(site / "raw" / "Sample A 1.h5", n_rows=2, n_cols=64, n_angles=31)
-    override = "overrides: [{series: [Sample A], input: {every: 2}}]\n"
-    (site / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n" + override)
+    options = "overrides: [{series: [Sample A], input: {every: 2}}]"
+    small_campaign(site, "Sample A 1", options=options)
     with pytest.raises(TomopipeError, match="did you mean 'Sample A '"):
         load_campaign(site)
 
 
 def test_options_that_others_leave_without_effect_are_named(site):
-    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
-    scans = "campaign: {scans: [raw/a_1.h5]}\n"
     options = "preprocess: {phase: {delta_beta: 500}, zingers: {size_px: 5}}\n"
-    (site / "config.yaml").write_text(scans + options + "full_recon: {filter: ramp}\n")
-    assert [line for line in check.examine(load_campaign(site)).warnings if "effect" in line] == [
+    small_campaign(site, options=options + "full_recon: {filter: ramp}")
+    assert warnings(site, "effect") == [
         "preprocess.zingers.size_px: 5 has no effect: preprocess.zingers.threshold is null",
         "preprocess.phase.delta_beta: 500.0 has no effect: preprocess.phase.method is none",
     ]
-    use = "overrides: [{scans: [a_1], preprocess: {phase: {method: paganin}}}]\n"
-    (site / "config.yaml").write_text(scans + options + use)
-    assert not any("effect" in line for line in check.examine(load_campaign(site)).warnings)
+    configure(site, options + "overrides: [{scans: [a_1], preprocess: {phase: {method: paganin}}}]")
+    assert warnings(site, "effect") == []
 
 
 @pytest.mark.slow
 def test_names_are_shown_as_they_are(tmp_path):
-    for name in ("a:b", "a[b]_1"):
-        write_scan(tmp_path / "raw" / f"{name}.h5", n_rows=2, n_cols=64, n_angles=31)
-    (tmp_path / "raw" / "a:b.h5").write_text("")
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    small_campaign(tmp_path, "a[b]_1")
+    (tmp_path / "raw" / "a:b.h5").touch()
     status, shown = run_check(tmp_path)
     assert status == 0
     assert "a:b: skipped: empty file" in shown
@@ -106,9 +108,7 @@ def test_names_are_shown_as_they_are(tmp_path):
 
 
 def test_a_folder_for_scratch_files_that_is_not_there_is_an_error(site):
-    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
-    text = "campaign: {scans: [raw/*.h5]}\nstorage: {scratch: none/here}\n"
-    (site / "config.yaml").write_text(text)
+    small_campaign(site, options="storage: {scratch: none/here}")
     assert "none/here is no folder" in " ".join(check.examine(load_campaign(site)).errors)
     (site / "slurm").mkdir()
     (site / "slurm" / "profile.yaml").write_text("jobs: 1\n")
@@ -122,8 +122,7 @@ def test_what_slurm_does_not_have_is_refused_before_a_run_waits_for_it(small_que
     (small_queue / "sacctmgr").write_text(sacctmgr)
     folder = small_queue / "campaign"
     init(folder, "--partition", "long", "--account", "theirs", "--gpu-partition", "short")
-    write_scan(folder / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
-    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    small_campaign(folder)
     text = " ".join(check.examine(load_campaign(folder)).errors)
     assert "SLURM has no partition long; it has short." in text
     assert "SLURM has no account theirs for " in text
@@ -138,34 +137,22 @@ def test_what_slurm_does_not_have_is_refused_before_a_run_waits_for_it(small_que
 
 
 def test_check_says_once_what_was_found_where(tmp_path):
-    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
-    for name in ("a_1", "a_2", "a_3", "a_4"):
-        write_scan(tmp_path / "raw" / f"{name}.h5", **size, energy_kev=25)
-    write_scan(tmp_path / "raw" / "b_1.h5", format="nxtomo", **size)
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    small_campaign(tmp_path, "a_1", "a_2", "a_3", "a_4", energy_kev=25)
+    small_campaign(tmp_path, "b_1", format="nxtomo")
     groups = check.examine(load_campaign(tmp_path)).formats
     assert [scans for _, scans in groups] == [["a_1", "a_2", "a_3", "a_4"], ["b_1"]]
-    done = CliRunner().invoke(cli, ["check", str(tmp_path)])
-    assert done.exit_code == 0
-    shown = " ".join(done.output.split())
+    status, shown = run_check(tmp_path)
+    assert status == 0
     assert "DXchange: 4 scans (a_1, a_2, a_3, ...)" in shown
     assert "energy 25 keV, /measurement/instrument/monochromator/energy" in shown
     assert "NXtomo: 1 scan (b_1)" in shown
     assert "angles /entry0000/sample/rotation_angle, 180 degrees" in shown
 
 
-def run_check(folder):
-    done = CliRunner().invoke(cli, ["check", str(folder)])
-    return done.exit_code, " ".join(done.output.split())
-
-
 def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the_key(tmp_path):
-    size = {"n_rows": 2, "n_cols": 32}
     for name, factor in (("a_1", 1), ("a_2", np.pi / 180), ("a_3", np.pi / 180), ("b_1", 1000)):
-        write_scan(tmp_path / "raw" / f"{name}.h5", **size, theta_deg=np.arange(0, 180) * factor)
-    config = "campaign: {scans: [raw/*.h5]}\n"
-    (tmp_path / "config.yaml").write_text(config)
-    first, second = [w for w in check.examine(load_campaign(tmp_path)).warnings if "look like" in w]
+        small_campaign(tmp_path, name, theta_deg=np.arange(0, 180) * factor)
+    first, second = warnings(tmp_path, "look like")
     assert first.startswith("2 scans (a_2, a_3): skipped: angles look like rad (span 3.12414, ")
     assert "about 180 degrees); set input.angle_unit: rad, or deg" in first
     assert second.startswith("b_1: skipped: angles look like mdeg (span 179000, ")
@@ -177,11 +164,9 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
     assert "none of 4 scans can be used (1 have select: no). Repair the files" in shown
     assert shown.count("angles look like rad") == 1
     (tmp_path / "scans.tsv").write_text("scan\tselect\na_3\tno\n")
-    overrides = (
-        "overrides:\n- {scans: [a_2], input: {angle_unit: rad}}\n"
-        "- {scans: [b_1], input: {angle_unit: mdeg}}\n"
-    )
-    (tmp_path / "config.yaml").write_text(config + overrides)
+    units = {"a_2": "rad", "b_1": "mdeg"}
+    given = [f"- {{scans: [{scan}], input: {{angle_unit: {units[scan]}}}}}" for scan in units]
+    configure(tmp_path, "\n".join(["overrides:", *given]))
     findings = check.examine(load_campaign(tmp_path))
     assert not [line for line in (*findings.errors, *findings.warnings) if "cover" in line]
 
@@ -197,18 +182,15 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
 )
 def test_check_says_which_angles_are_likely_where_there_are_none(tmp_path, theta_deg, said):
     more = {"n_rows": 8, "n_cols": 96, "cor_px": 44.3, "counts": 50000}
-    write_scan(tmp_path / "raw" / "a_1.h5", **more, theta_deg=theta_deg, write_theta=False)
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    (line,) = [w for w in check.examine(load_campaign(tmp_path)).warnings if "angles" in w]
+    small_campaign(tmp_path, **more, theta_deg=theta_deg, write_theta=False)
+    (line,) = warnings(tmp_path, "angles")
     assert line.startswith("a_1: skipped: no angles: set input.angles: {start: 0, stop: 180}")
     assert said in line
     assert ("likely" in line) == bool(said)
 
 
 def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
-    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
-    config = "campaign: {scans: [raw/*.h5]}\n"
-    (tmp_path / "config.yaml").write_text(config)
+    small_campaign(tmp_path)
     rows = ("a_2\t20.5", "a_01\t20.5", "b_1\t20.5")  # the next, a slip, another series
     (tmp_path / "scans.tsv").write_text("\n".join(["scan\tcor_px", *rows]))
     found = check.examine(load_campaign(tmp_path))
@@ -216,9 +198,7 @@ def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     for line, name in ((2, "a_2"), (3, "a_01"), (4, "b_1")):
         yet = f"scans.tsv: line {line}: no scan {name} in the campaign yet; did you mean a_1?"
         assert yet in found.warnings
-    (tmp_path / "config.yaml").write_text(
-        config + "overrides: [{scans: [a_3], full_recon: {filter: hann}}]\n"
-    )
+    configure(tmp_path, "overrides: [{scans: [a_3], full_recon: {filter: hann}}]")
     with pytest.raises(TomopipeError, match="overrides 1: scans: there is no a_3"):
         load_campaign(tmp_path)
     (tmp_path / "results" / "try_center" / "a_3").mkdir(parents=True)  # it was there
@@ -249,16 +229,12 @@ def test_check_names_patterns_without_files_folders_that_are_closed_and_files_of
     assert status == 0, texts
     assert f"campaign.scans: no file matches raw/*.nxs in {tmp_path}" in texts
     assert f"no file matches gone/*.h5: there is no folder {tmp_path / 'gone'}" in texts
-    assert (
-        f"{tmp_path / 'closed'}: this folder cannot be read, so no file in it can match closed"
-        in texts
-    )
+    assert f"{tmp_path / 'closed'}: this folder cannot be read, so no file in it can match" in texts
     assert f"{tmp_path / 'raw/a_2.h5'} is 2 scans: a_2, x_a_2; list it once" in texts
 
 
 def test_check_refuses_a_results_folder_whose_disk_is_not_mounted(tmp_path):
-    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    small_campaign(tmp_path)
     (tmp_path / "results").symlink_to("/mnt/gone/results")
     assert check.examine(load_campaign(tmp_path)).errors == [
         f"{tmp_path / 'results'}: a link to /mnt/gone/results, which does not exist: mount its "
@@ -267,34 +243,27 @@ def test_check_refuses_a_results_folder_whose_disk_is_not_mounted(tmp_path):
 
 
 def test_a_scan_selected_in_the_table_is_not_told_to_be_selected(tmp_path):
-    few = np.linspace(0, 180, 101)
-    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=2, n_cols=32, theta_deg=few, n_frames=100)
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    (skipped,) = [w for w in check.examine(load_campaign(tmp_path)).warnings if "abort" in w]
+    small_campaign(tmp_path, theta_deg=np.linspace(0, 180, 101), n_frames=100)
+    (skipped,) = warnings(tmp_path, "abort")
     assert skipped.startswith("a_1: skipped: ")
     assert "`select: yes` in scans.tsv" in skipped
     (tmp_path / "scans.tsv").write_text("scan\tselect\na_1\tyes\n")
-    (selected,) = [w for w in check.examine(load_campaign(tmp_path)).warnings if "abort" in w]
+    (selected,) = warnings(tmp_path, "abort")
     assert selected.startswith("a_1: selected in scans.tsv: aborted: 100 frames for 101 angles")
     assert "select: yes" not in selected
 
 
 def test_check_names_a_file_that_has_gone_since_the_last_run(site):
-    for number in (1, 2):
-        write_scan(site / "raw" / f"a_{number}.h5", n_rows=2, n_cols=64, n_angles=31)
-    (site / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    small_campaign(site, "a_1", "a_2")
     expected_inventory(load_campaign(site), site / "results")
-    assert not check.examine(load_campaign(site)).warnings
+    assert not warnings(site)
     (site / "raw" / "a_2.h5").unlink()
-    (said,) = check.examine(load_campaign(site)).warnings
+    (said,) = warnings(site)
     assert said.startswith("raw/a_2.h5: missing since the last run")
 
 
 def test_check_misses_files_that_the_config_names(tmp_path):
-    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
-    (tmp_path / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\npreprocess: {flats: [raw/a_1.h5, gone]}\n"
-        "input: {angles: gone.txt}\n"
-    )
+    options = "preprocess: {flats: [raw/a_1.h5, gone]}\ninput: {angles: gone.txt}"
+    small_campaign(tmp_path, options=options)
     errors = check.examine(load_campaign(tmp_path)).errors
     assert [error.partition(":")[0] for error in errors] == ["gone", "gone.txt"]

@@ -237,10 +237,8 @@ def test_a_volume_that_lacks_a_slice_or_chunk_is_refused_not_read_as_zeros(tmp_p
     write(path, values(), output_format=output_format)
     lost = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     lost.unlink()
-    with (
-        pytest.raises(TomopipeError, match=rf"missing: .*{lost.name}. Remove it and run again"),
-        open_volume(path),
-    ):
+    said = pytest.raises(TomopipeError, match=rf"missing: .*{lost.name}. Remove it and run again")
+    with said, open_volume(path):
         pass
 
 

@@ -395,11 +395,7 @@ def test_projections_without_logarithm_stay_without(tmp_path):
     ("name", "text", "wrong"),
     [
         ("nabu.conf", "location = a\n", "nabu.conf: cannot be read as a nabu.conf (MissingSection"),
-        (
-            "nabu.conf",
-            "[dataset]\n",
-            "cannot be read as a nabu.conf (KeyError: 'dataset.location')",
-        ),
+        ("nabu.conf", "[dataset]\n", "cannot be read as a nabu.conf (KeyError: 'dataset.location"),
         ("list.yaml", "a: {", "list.yaml: cannot be read as a process list of HTTomo, a list of "),
         ("list.yaml", "a: 1", "list.yaml: cannot be read as a process list of HTTomo, a list of "),
         ("list.yaml", HTTOMO.replace("start: 1,", "start: 5,"), "full_recon.rows: got [5, 2]"),

@@ -94,10 +94,8 @@ def test_stack_and_page_are_labelled(campaign):
     page, slices = _sweep(campaign, "full_recon.filter", ["ramp", "hann"])
     assert page == campaign / "results" / "sweep" / "a [x]_1" / "full_recon.filter" / "index.html"
     with tifffile.TiffFile(page.with_name("sweep.tif")) as file:
-        assert file.imagej_metadata["Labels"] == [
-            "full_recon.filter=ramp",
-            "full_recon.filter=hann",
-        ]
+        values = [f"full_recon.filter={name}" for name in ("ramp", "hann")]
+        assert file.imagej_metadata["Labels"] == values
         np.testing.assert_array_equal(file.asarray(), np.stack(slices))
     text = page.read_text("utf-8")
     assert text.count("<img ") == 2
@@ -133,9 +131,8 @@ def test_the_cor_is_what_the_campaign_knows(campaign):
     with pytest.raises(TomopipeError, match="no COR yet"):
         known()
     (campaign / "results").mkdir()
-    (campaign / "results" / "cor.json").write_text(
-        json.dumps({"a [x]_1": {"cor_px": 40.6, "source": "ai"}})
-    )
+    cors = {"a [x]_1": {"cor_px": 40.6, "source": "ai"}}
+    (campaign / "results" / "cor.json").write_text(json.dumps(cors))
     assert known() == 40.6
     (campaign / "scans.tsv").write_text("scan\tcor_px\na [x]_1\t40.70\n")
     assert known() == 40.7

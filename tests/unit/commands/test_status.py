@@ -7,8 +7,8 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from tests.phantoms import write_scan
 from tests.report_campaign import INVENTORY
+from tests.unit.conftest import configure, small_campaign
 from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import read_inventory, write_tsv
@@ -23,9 +23,7 @@ from tomopipe.run import progress
 def folder(tmp_path):
     """Six scans: two with volumes, one each running, lost and failed in full_recon, one new."""
     (tmp_path / "raw").mkdir()
-    (tmp_path / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
-    )
+    configure(tmp_path, "export_star: {enabled: true}")
     rows = []
     for number in range(1, 7):
         name = f"bone_{number}"
@@ -39,13 +37,8 @@ def folder(tmp_path):
             (made / "prediction.json").write_text("{}")
         if number <= 2:
             (tmp_path / "results" / f"{name}_rec.h5").touch()
-            status(
-                tmp_path,
-                name,
-                "done",
-                start=time.time() - 900,
-                end=time.time() - 900 + 100 * number,
-            )
+            start = time.time() - 900
+            status(tmp_path, name, "done", start=start, end=start + 100 * number)
     write_tsv(rows, INVENTORY, tmp_path / "results" / "inventory.tsv")
     return tmp_path
 
@@ -63,31 +56,18 @@ def full_recon(folder):
 
 
 def test_an_inventory_that_failed_and_is_right_now_has_not_failed(tmp_path):
-    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=4, n_cols=64, n_angles=31)
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    small_campaign(tmp_path)
     campaign = load_campaign(tmp_path)
     expected_inventory(campaign, tmp_path / "results")
     status(tmp_path, "campaign", "failed", "inventory", start=1.0, error="raw/x.h5: no such file")
-    assert [job.error for job in read_status(campaign).with_state("failed")] == [
-        "raw/x.h5: no such file"
-    ]
+    (failed,) = read_status(campaign).with_state("failed")
+    assert failed.error == "raw/x.h5: no such file"
     settled = Settled(campaign)
     settled.receipts.write(
         "inventory", "campaign", settled.target.of_inventory(), [campaign.outputs.inventory]
     )
     settled.receipts.save()
     assert not read_status(load_campaign(tmp_path)).with_state("failed")
-
-
-def test_a_failure_is_told_by_its_error_and_its_log_is_named(folder):
-    status(folder, "bone_5", "failed", start=time.time() - 9, error="ScanError: a damaged chunk")
-    log = folder / "logs" / "full_recon" / "bone_5.log"
-    log.parent.mkdir()
-    log.write_text("Traceback (most recent call last):\nScanError: a damaged chunk")
-    text = CliRunner().invoke(cli, ["status", str(folder)]).output
-    assert "a damaged chunk" in text
-    assert "see logs/full_recon/bone_5.log" in text
-    assert "Traceback" not in text
 
 
 def test_a_job_is_lost_three_minutes_after_its_last_heartbeat(folder):
@@ -115,43 +95,17 @@ def test_in_a_copy_of_a_running_campaign_nothing_runs(folder, tmp_path_factory):
     assert [len(full_recon(each)[1].with_state("running")) for each in (folder, copy)] == [1, 0]
 
 
-def test_a_failed_job_shows_the_end_of_its_log(folder):
-    status(
-        folder,
-        "bone_4",
-        "failed",
-        start=time.time() - 50,
-        end=time.time() - 20,
-        error="OSError: [bold]disk",
-    )
-    log = folder / "logs" / "full_recon" / "bone_4.log"
-    log.parent.mkdir(parents=True)
-    log.write_text("".join(f"line {i}\n" for i in range(5000)))
-    step, found = full_recon(folder)
-    assert step.failed == 1
-    (failed,) = found.with_state("failed")
-    assert failed.error == "OSError: [bold]disk"
-    assert failed.log_tail.splitlines()[-1] == "line 4999"
-    assert len(failed.log_tail.splitlines()) == 25
-
-
 def test_a_job_whose_result_is_an_error_has_failed_as_in_plan(folder):
     made = folder / "results"
     made.joinpath("relion/stacks").mkdir(parents=True)
+    times = {"start": time.time() - 20, "end": time.time() - 10}
     for number in range(1, 7):  # bone_5 has no result, bone_6 is skipped
         scan, error = f"bone_{number}", {"verdict": "failed", "reason": "no contrast"}
         for step in ("predict_cor", "export_stack") if number != 5 else ():
-            status(folder, scan, "done", step, start=time.time() - 20, end=time.time() - 10)
+            status(folder, scan, "done", step, **times)
             (made / f"relion/stacks/{scan}.json").write_text('{"failed": "too wide"}')
             (made / f"try_center/{scan}/prediction.json").write_text(json.dumps(error))
-    status(
-        folder,
-        "bone_6",
-        "failed",
-        start=time.time() - 20,
-        end=time.time() - 10,
-        error="OSError: no",
-    )
+    status(folder, "bone_6", "failed", **times, error="OSError: no")
     (folder / "scans.tsv").write_text("scan\tselect\tcor_px\nbone_2\tno\t\nbone_3\t\t4.5\n")
     _, found = full_recon(folder)
     failed = {(job.step, job.key): job.error for job in found.with_state("failed")}
@@ -201,9 +155,8 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     monkeypatch.setenv(progress.VARIABLE, str(events))
     paths = {"log": str(events.with_suffix(".log")), "events": str(events)}
     lock.take(folder, lock.new_run(folder, start_s=began - 60, **paths))
-    status(
-        folder, "bone_3", "failed", start=began - 900, end=began - 800, error="of an earlier run"
-    )
+    earlier = {"start": began - 900, "end": began - 800, "error": "of an earlier run"}
+    status(folder, "bone_3", "failed", **earlier)
     progress.tell(totals={"full_recon": 3, "all": 1})
     for number, scan in enumerate(("bone_1", "bone_2")):
         progress.tell(began=number, step="full_recon", name=scan, reason="")
@@ -241,10 +194,17 @@ def test_the_command_prints_a_table_and_json(folder):
     now = time.time()
     status(folder, "bone_3", "running", start=now - 30, heartbeat=now - 5)
     status(folder, "bone_4", "failed", start=now - 50, end=now - 20, error="OSError: [bold]disk")
+    log = folder / "logs" / "full_recon" / "bone_4.log"
+    log.parent.mkdir()
+    log.write_text("".join(f"line {i}\n" for i in range(5000)))
     shown = CliRunner().invoke(cli, ["status", str(folder)])
     assert shown.exit_code == 0, shown.output
     assert "running full_recon bone_3 node7 job 42" in " ".join(shown.output.split())
     assert "[bold]disk" in shown.output
+    assert "see logs/full_recon/bone_4.log" in shown.output
+    assert "line 4999" not in shown.output  # its error says it
+    (failed,) = full_recon(folder)[1].with_state("failed")
+    assert failed.log_tail.splitlines() == [f"line {i}" for i in range(4975, 5000)]
     shown = json.loads(CliRunner().invoke(cli, ["status", str(folder), "--json"]).output)
     states = {job["key"]: job["state"] for job in shown["jobs"]}
     assert states == {"bone_1": "done", "bone_2": "done", "bone_3": "running", "bone_4": "failed"}

@@ -49,35 +49,19 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
     [
         ("fix_cor", {"max_delta": 3}, ["fix_cor.max_delta", "did you mean max_delta_px"]),
         ("fix_cr", {}, ["fix_cr", "did you mean fix_cor"]),
-        (
-            "input",
-            {"energy_kev": 25000},
-            ["input.energy_kev: ", "25000 keV is implausible", "in eV?"],
-        ),
+        ("input", {"energy_kev": 25000}, ["input.energy_kev: ", "25000 keV is impl", "in eV?"]),
         ("fix_cor", {"max_delta_px": "far"}, ["fix_cor.max_delta_px", "'far'", "number"]),
         ("full_recon", {"filter": "shepp"}, ["full_recon.filter", "did you mean shepp-logan"]),
         ("full_recon", {"dtype": "FLOAT32"}, ["got 'FLOAT32'", "did you mean float32"]),
         ("report", {"enabled": "maybe"}, ["report.enabled: got 'maybe'; should be yes or no"]),
         ("full_recon", {"rows": [5, 4]}, ["full_recon.rows", "first <= last"]),
-        (
-            "full_recon",
-            {"output": "tiff", "compression": "lz4"},
-            ["full_recon.compression", "none or gzip for output: tiff"],
-        ),
-        (
-            "full_recon",
-            {"binning": "2"},
-            ["integer; a value as text is no longer supported: write it"],
-        ),
+        ("full_recon", {"output": "tiff", "compression": "lz4"}, ["compression", "none or gzip"]),
+        ("full_recon", {"binning": "2"}, ["integer; a value as text is no longer supported"]),
         ("watch", {"every": 5.0}, ["watch.every is no longer supported: remove the key"]),
         ("inventory", {"series_pattern": "(.*)"}, ["inventory.series_pattern", "two groups"]),
         ("storage", {"sidecars": "of/<day>,2"}, ["storage.sidecars", "must not contain <day>"]),
         ("report", [], ["report: got []; should be a block of these keys: enabled"]),
-        (
-            "campaign",
-            {"scans": ["a", {"glob": "b", "prefx": "c"}]},
-            ["campaign.scans 2.prefx: unknown key; did you mean prefix?"],
-        ),
+        ("campaign", {"scans": ["a", {"glob": "b", "prefx": "c"}]}, ["scans 2.prefx: ", "prefix?"]),
         ("campaign", {"scans": [5]}, ["campaign.scans 1: got 5", "{glob: day1/*.h5"]),
         (
             "overrides",
@@ -238,9 +222,7 @@ def test_each_method_stands_in_the_docs():
 
     rows = (FOLDER.parent / "docs" / "explanation" / "cor.md").read_text().splitlines()
     lacking = [name for name in METHODS if not any(row.startswith(f"| `{name}` |") for row in rows)]
-    assert not lacking, (
-        f"{lacking}: what they look at stands in the table of docs/explanation/cor.md"
-    )
+    assert not lacking, f"{lacking}: each has a line in the table of docs/explanation/cor.md"
 
 
 @pytest.mark.parametrize(

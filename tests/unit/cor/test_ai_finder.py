@@ -29,9 +29,8 @@ def test_the_cor_is_the_median_of_the_refined_kinds_that_stay_near_and_the_netwo
     network_px = float(inputs.cor_px[chosen.index])
 
     def cor_of(*fine_px):
-        return combined_px(
-            inputs, chosen, Refinement({str(i): px for i, px in enumerate(fine_px)}, None)
-        )
+        refined = Refinement({str(i): px for i, px in enumerate(fine_px)}, None)
+        return combined_px(inputs, chosen, refined)
 
     assert cor_of() == pytest.approx(network_px, abs=0.01)
     assert cor_of(network_px + 0.3, network_px + 0.4) == pytest.approx(network_px + 0.3, abs=0.01)
@@ -83,23 +82,20 @@ def inputs():
     return inputs_of(rows_with())
 
 
-def named(values):
+def features(inputs, chosen, refinement):
+    values = confidence_features(inputs, chosen, refinement)
     return dict(zip(FEATURES, values, strict=True))
 
 
 def test_features_measure_what_they_are_named_after(inputs):
     near = {"pairs": 60.2, "slices": 60.3, "wedge": 60.25}
-    clear = named(
-        confidence_features(inputs, output_with_peak(inputs), Refinement(near, (1.4, 0.0)))
-    )
+    clear = features(inputs, output_with_peak(inputs), Refinement(near, (1.4, 0.0)))
     assert clear["votes"] == 3
     assert clear["agree"] == 1
     assert clear["margin"] == pytest.approx(8)
     assert clear["rotates"] == pytest.approx(1.4)
     far = {"pairs": 60.2, "slices": 63.3, "wedge": 57.0}
-    ambiguous = named(
-        confidence_features(inputs, output_with_peak(inputs, 1.0, 0.6), Refinement(far, (0.1, 0.9)))
-    )
+    ambiguous = features(inputs, output_with_peak(inputs, 1.0, 0.6), Refinement(far, (0.1, 0.9)))
     assert ambiguous["agree"] < 1
     assert ambiguous["scatter"] > clear["scatter"] + 1
     assert ambiguous["margin"] == pytest.approx(1)
@@ -109,25 +105,20 @@ def test_features_measure_what_they_are_named_after(inputs):
 
 def test_nothing_refined_and_nothing_known_of_rotation_is_finite(inputs):
     for rotation in (None, (np.nan, 0.0)):
-        values = confidence_features(inputs, output_with_peak(inputs), Refinement({}, rotation))
-        assert np.isfinite(values).all()
-        assert named(values)["votes"] == 0
+        found = features(inputs, output_with_peak(inputs), Refinement({}, rotation))
+        assert np.isfinite(list(found.values())).all()
+        assert found["votes"] == 0
 
 
 def test_minimum_total_variation_is_one_of_the_kinds(inputs):
     chosen = output_with_peak(inputs)
     network_px = float(inputs.cor_px[chosen.index])
     fine_px = {"slices": network_px + 0.4}
-    near, far = (
-        Refinement(fine_px | {TOTAL_VARIATION: network_px + away}, None) for away in (0.3, 9.0)
-    )
+    minima_px = ({}, *({TOTAL_VARIATION: network_px + away} for away in (0.3, 9.0)))
+    alone, near, far = (Refinement(fine_px | minimum, None) for minimum in minima_px)
     assert combined_px(inputs, chosen, near) == pytest.approx(network_px + 0.3)
-    assert combined_px(inputs, chosen, far) == combined_px(
-        inputs, chosen, Refinement(fine_px, None)
-    )
-    near, far = (
-        named(confidence_features(inputs, chosen, refinement)) for refinement in (near, far)
-    )
+    assert combined_px(inputs, chosen, far) == combined_px(inputs, chosen, alone)
+    near, far = (features(inputs, chosen, refinement) for refinement in (near, far))
     assert near["votes"] == near["agree"] * 2 == 2
     assert far["agree"] == 0.5
     assert far["scatter"] > near["scatter"] + 1

@@ -26,38 +26,10 @@ from tomopipe.errors import TomopipeError
 
 pytestmark = pytest.mark.slow
 
-# Of the shipped weights on `drawn(n)`, as torch computed them: every tenth score, the
-# probability of none, the best position and its spread.
-EXPECTED = {
-    60: ([-1.338101, -3.144553, -1.615857, 0.598809, 3.140653, 0.51745],
-         0.00327168, 36, 0.329396),
-    151: ([-10.894545, -12.910874, -12.03324, -10.890777, -11.652362, -8.979228, -10.166019,
-           -11.471328, -11.620022, -11.104951, -10.706172, -8.571521, -4.653184, -3.914956,
-           -4.06228, -6.746363],
-          0.74141838, 142, 1.487704),
-}  # fmt: skip
-
-
-def drawn(n):
-    """Curves that wander, of a scan that nobody took."""
-    rng = np.random.default_rng(n)
-    grid = np.cumsum(rng.normal(0, 0.2, (55, n)), axis=1).astype(np.float32)
-    return Inputs(np.arange(n) / 2.0, grid, rng.uniform(size=24).astype(np.float32))
-
 
 @pytest.fixture(scope="module")
 def inputs() -> Inputs:
     return inputs_of(rows_with())
-
-
-@pytest.mark.parametrize("n", EXPECTED)
-def test_the_shipped_network_says_what_it_said_in_torch(n):
-    score, none, index, spread_px = EXPECTED[n]
-    output = predict(load_model().weights, drawn(n))
-    np.testing.assert_allclose(output.score[::10], score, atol=1e-5)
-    assert output.none == pytest.approx(none, abs=1e-5)
-    assert output.index == index
-    assert output.spread_px == pytest.approx(spread_px, abs=1e-5)
 
 
 def test_a_mirrored_scan_gives_the_mirrored_output(inputs):

@@ -246,9 +246,7 @@ def turning(stop_deg=720.0, n_angles=361, *, counts=20000.0, moved_px=0.0, climb
 @pytest.mark.parametrize("stop_deg", [400, 720, -720])
 def test_a_helical_scan_is_told(stop_deg):
     prepared = turning(stop_deg, climb_rows=60)
-    assert warn_of_changes(prepared).startswith(
-        "projections 360 degrees apart differ: a helical scan"
-    )
+    assert warn_of_changes(prepared).startswith("projections 360 degrees apart differ: a helical")
 
 
 def test_angles_of_the_wrong_scale_are_told():

@@ -111,9 +111,8 @@ def test_fixed_patterns_hardly_count_and_what_changes_does():
 
     def cost(added, assumed):
         prepared = Prepared(rows_of((whole + added).astype(np.float32), SHORT_DEG, pairs=False))
-        return total_variation_cost(
-            prepared.sinograms[0], prepared.angles, np.array([58.2]), FINE, assumed
-        )[0]
+        lines, at_px = prepared.sinograms[0], np.array([58.2])
+        return total_variation_cost(lines, prepared.angles, at_px, FINE, assumed)[0]
 
     clean, dusty, known = cost(0, (0.0, 1.0)), cost(pattern, (0.0, 1.0)), cost(pattern, (0.1, 8.0))
     assert known - clean < 0.2 * (dusty - clean)
@@ -128,9 +127,8 @@ def test_dust_is_measured_in_the_air():
     minimum = minimum_total_variation(Prepared(rows))
     assert minimum.best_px == pytest.approx(58.2, abs=0.5)
     both_px = np.array([minimum.cor_px[-1], minimum.best_px])
-    plain_cost = total_variation_cost(
-        Prepared(rows).sinograms[0], Prepared(rows).angles, both_px, COARSE
-    )
+    prepared = Prepared(rows)
+    plain_cost = total_variation_cost(prepared.sinograms[0], prepared.angles, both_px, COARSE)
     assert minimum.excess[-1] < 0.5 * (plain_cost[0] / plain_cost[1] - 1)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.unit.recon.test_fbp import project as project_disks
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition, warn_of_width
-from tomopipe.recon.angular_sampling import is_full_rotation, rotation_weights, unpaired
+from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import image_positions, make_plan
 
@@ -42,21 +42,6 @@ def without(first_deg, last_deg):
     """The angles of 360 degrees but for a gap."""
     theta_deg = np.rad2deg(THETA_RAD)
     return THETA_RAD[(theta_deg < first_deg - 1e-6) | (theta_deg > last_deg + 1e-6)]
-
-
-@pytest.mark.parametrize("first_deg", [200.0, 80.0, 355.0])
-def test_opposing_projections_replace_those_in_a_gap(first_deg):
-    """Each direction weighs the same: what is missing on one side counts twice on the other."""
-    gap = without(first_deg, min(first_deg + 12, 359.4))
-    gap = gap[::-1] if first_deg == 80.0 else gap
-    assert is_full_rotation(gap)
-    alone, weight = unpaired(gap), rotation_weights(gap)
-    assert alone.sum() == len(THETA_RAD) - len(gap)
-    missing = np.mod(np.setdiff1d(THETA_RAD, gap) + np.pi, 2 * np.pi)
-    np.testing.assert_allclose(np.sort(gap[alone]), np.sort(missing), atol=1e-9)
-    np.testing.assert_allclose(weight, np.pi / len(THETA_RAD), rtol=1e-9)
-    assert not unpaired(THETA_RAD).any()
-    assert not is_full_rotation(without(100.0, 161.0))
 
 
 @pytest.mark.parametrize("cor_px", [20.3, 112.5])

@@ -43,15 +43,6 @@ def test_exact_values(dtype):
     assert np.array_equal(raw, before)
 
 
-def test_each_pixel_has_its_own_flat_and_dark():
-    random = np.random.default_rng(0)
-    flat = random.uniform(500, 1500, SHAPE).astype(np.float32)
-    dark = random.uniform(0, 100, SHAPE).astype(np.float32)
-    mu_t = random.uniform(0, 3, (6, *SHAPE))
-    raw = dark + (flat - dark) * np.exp(-mu_t)
-    assert np.allclose(normalise(raw, flat, dark), mu_t, atol=2e-5)
-
-
 def test_counts_above_24_bits_keep_their_digits():
     flat, dark = flat_and_dark(2**31 - 1, 0)
     raw = np.full((1, *SHAPE), 2**30, "i4")

@@ -12,9 +12,8 @@ from tomopipe.report.records import ScanRecord, SeriesRecord
 
 
 def scan(name, index, cor_px, *, before_px=None, source="auto", **more):
-    fix = Fix(
-        "a", 1, cor_px if before_px is None else before_px, cor_px, source, False, "", 10.0, ()
-    )
+    before_px = cor_px if before_px is None else before_px
+    fix = Fix("a", 1, before_px, cor_px, source, False, "", 10.0, ())
     return ScanRecord(name=name, path="", series="s", index=index, decided=True,
                       cor_px=cor_px, source=source, fix=fix, **more, **USUAL)  # fmt: skip
 
@@ -126,9 +125,8 @@ def test_curves_keep_their_peak_and_share_one_axis():
     (x0, label0), (x1, label1) = ends
     peak_px = np.interp(points[points[:, 1].argmin(), 0], [x0, x1], [float(label0), float(label1)])
     assert peak_px == pytest.approx(487.35, abs=0.05)
-    assert np.interp(plot.chosen_x, [x0, x1], [float(label0), float(label1)]) == pytest.approx(
-        512.5, abs=0.01
-    )
+    chosen_px = np.interp(plot.chosen_x, [x0, x1], [float(label0), float(label1)])
+    assert chosen_px == pytest.approx(512.5, abs=0.01)
     assert len(points) <= plot.width / 2 + 1
     assert plot.beyond == ""
     beyond = curve_plot([narrow], 700.0)

@@ -166,17 +166,8 @@ def test_what_was_decided_by_hand_needs_no_attention():
     facts = {"path": "", "series": "a", "row": KEPT, "decided": True, "warnings": (dark, assumed)}
     scan = ScanRecord(name="a_1", index=1, cor_px=41.0, source="manual", fix=flagged,
                       manual=CorText("41"), **facts, **USUAL)  # fmt: skip
-    others = [
-        ScanRecord(
-            name=f"a_{index}",
-            index=index,
-            cor_px=34.0,
-            source="auto",
-            **facts | {"warnings": (assumed,)},
-            **USUAL,
-        )
-        for index in (2, 3)
-    ]
+    facts |= {"cor_px": 34.0, "source": "auto", "warnings": (assumed,)}
+    others = [ScanRecord(name=f"a_{index}", index=index, **facts, **USUAL) for index in (2, 3)]
     assert scan.state == "manual"
     (group,) = alert_groups([scan, *others])
     assert [([s.name for s in a.scans], a.text) for a in group.alerts] == [

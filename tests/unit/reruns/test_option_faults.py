@@ -99,9 +99,7 @@ def test_cors_off_the_detector_are_named(campaign):
 
 def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
     found, _ = loaded(campaign, "preprocess: {flats: nowhere.h5}")
-    with pytest.raises(
-        TomopipeError, match=r"nowhere.h5: no such file; .* for 2 scans \(a_1, a_2\)"
-    ):
+    with pytest.raises(TomopipeError, match=r"nowhere.h5: no such file; .* \(a_1, a_2\)"):
         refuse_missing_files(found)
     (line,) = missing_files(loaded(campaign, "preprocess: {flats: 'raw/*_flats.h5'}")[0])
     assert "raw/*_flats.h5: no such file, and patterns are not allowed: list the files; " in line

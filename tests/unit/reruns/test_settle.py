@@ -6,6 +6,7 @@ import h5py
 import pytest
 
 from tests.phantoms import write_scan
+from tests.unit.conftest import configure
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.reruns.reasons import IF_COR, MISSING, of_difference
@@ -22,9 +23,7 @@ def folder(tmp_path):
     write_scan(tmp_path / "raw" / "a_1.h5", **SIZE)
     write_scan(tmp_path / "raw" / "a_2.h5", **SIZE, n_frames=9)  # aborted
     (tmp_path / "raw" / "a_3.h5").write_text("not HDF5")
-    (tmp_path / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
-    )
+    configure(tmp_path, "export_star: {enabled: true}")
     return tmp_path
 
 
@@ -54,9 +53,7 @@ def test_scans_that_earlier_versions_read_otherwise_state_so(folder):
     (folder / "commas.csv").write_text("\n".join(["n;angle", *lines]).replace(".", ","))
     wanted = {}
     for name in ("plain", "commas"):
-        (folder / "config.yaml").write_text(
-            f"campaign: {{scans: [raw/*.h5]}}\ninput: {{angles: {name}.csv}}\n"
-        )
+        configure(folder, f"input: {{angles: {name}.csv}}")
         wanted[name] = expected(folder).target
     before, now = (wanted[name].of_full_recon("a_1", 30.0) for name in ("plain", "commas"))
     assert now["angle_list"] == COMMAS
@@ -68,9 +65,7 @@ def test_scans_that_earlier_versions_read_otherwise_state_so(folder):
 @pytest.mark.parametrize(("stated", "reason"), [("all", "rows all -> [1, 2]"), (None, "")])
 def test_other_rows_of_the_volume_renew_a_verdict_on_a_tilted_axis(folder, stated, reason):
     """A prediction that does not say which rows it took into account stays."""
-    (folder / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\nfull_recon: {rows: [1, 2]}\n"
-    )
+    configure(folder, "full_recon: {rows: [1, 2]}")
     found = expected(folder)
     files, wanted = found.campaign.files, found.target.of_predict_cor("a_1")
     content = {"made_from": wanted, "cor_px": 31.5} | ({"volume_rows": stated} if stated else {})

@@ -20,6 +20,7 @@ from tests.review_campaign import (
     sign_in,
     write_pictures,
 )
+from tests.unit.conftest import configure
 from tomopipe.campaign.table import edit_table
 from tomopipe.cor.collected_rows import read_rows, write_rows
 from tomopipe.cor.cor_value import CorText
@@ -150,9 +151,7 @@ def test_slices_narrower_than_those_of_a_half_acquisition_are_told(folder):
 
     assert "cut to 1024 columns, those of the volume have 2048" in warnings(100)[-1]
     assert not any("cut to" in text for text in warnings(150))
-    (folder / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\npreprocess: {half_acquisition: no}\n"
-    )
+    configure(folder, "preprocess: {half_acquisition: no}")
     assert not any("cut to" in text for text in warnings(100))
 
 
@@ -171,9 +170,7 @@ def test_a_scan_of_known_cor_without_a_sweep_says_how_one_is_made(client, folder
         write_json({"failed": "no angles"}, folder / "results/try_center/bone_007/try.json")
     found = client.get("/api/scan", params={"scan": "bone_007"}).json()
     assert found["grid"] is None
-    assert found["problem"] == (
-        "No sweep of this scan; `tomopipe run --predict bone_007` makes one."
-    )
+    assert "`tomopipe run --predict bone_007` makes one." in found["problem"]
     assert found["volume"]
     assert found["prediction"]["best_cor_px"] == 530.0  # of before
 
@@ -389,9 +386,7 @@ def test_one_wrong_decision_of_many_writes_none(client, folder):
     assert "got 'x'. bone_008: COR 4000.00 is off the detector" in error
     assert error.endswith("the first being 0. None of the 3 decisions was written.")
     answer = decide(client, {f"bone_00{number}": "x" for number in range(1, 6)})
-    assert answer.json()["error"].endswith(
-        "'x'. 2 more errors. None of the 5 decisions was written."
-    )
+    assert answer.json()["error"].endswith("2 more errors. None of the 5 decisions was written.")
     assert (folder / "scans.tsv").read_text() == before
 
 

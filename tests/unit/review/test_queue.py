@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -100,11 +99,6 @@ def test_a_decision_shows_before_the_next_run(record):
     assert "from the median" not in by_name(record, by_hand)["bone_006"]["why"]
 
 
-def test_a_cor_taken_away_needs_eyes_again(record):
-    entry = by_name(record, {})["bone_007"]
-    assert (entry["state"], entry["rerun"]) == ("doubtful", True)
-
-
 def test_a_refused_name_is_listed_and_cannot_be_decided(record):
     found = queue_entries(record.scans, CELLS, {"bone_001"})
     assert {e["scan"] for e in found if not e["refused"]} == {"bone_001"}
@@ -179,17 +173,6 @@ def test_an_edit_of_the_same_row_in_that_moment_is_shown(table, monkeypatch):
     assert (outcome.saved, outcome.cells["cor_px"]) == (False, "500")
 
 
-@pytest.mark.slow
-def test_many_at_once_lose_nothing(table):
-    names = [f"wood_{number}" for number in range(24)]
-    with ThreadPoolExecutor(6) as pool:
-        saved = list(
-            pool.map(lambda n: decide(table, n, {"cor_px": "9.00"}, UNTOUCHED).saved, names)
-        )
-    assert all(saved)
-    assert len(set(names) & set(read_cells(table))) == len(names)
-
-
 def test_source_and_time_go_into_the_note_if_asked(table):
     decide(table, "bone_001", {"cor_px": "512.00"}, UNTOUCHED, stamp="review T")
     seen = read_cells(table)["bone_007"]
@@ -200,10 +183,8 @@ def test_source_and_time_go_into_the_note_if_asked(table):
 
 
 def test_cells_are_checked():
-    assert checked_cells("a", {"cor_px": " 12.5 ", "note": " x "}, 64) == {
-        "cor_px": "12.50",
-        "note": "x",
-    }
+    checked = checked_cells("a", {"cor_px": " 12.5 ", "note": " x "}, 64)
+    assert checked == {"cor_px": "12.50", "note": "x"}
     assert checked_cells("a", {"cor_px": ""}, None) == {"cor_px": ""}
     assert checked_cells("a", {"cor_px": "1O24"}, 64, undo=True) == {"cor_px": "1O24"}
     for cells in ({"scan": "b"}, {"select": "maybe"}):

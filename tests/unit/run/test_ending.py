@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import yaml
 
 from tests.phantoms import write_scan
 from tests.review_campaign import make_campaign
+from tests.unit.conftest import configure, limited
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import read_inventory
 from tomopipe.cli.data import clean
@@ -33,9 +33,7 @@ ACCEPTED = {"bone_001", "bone_002", "bone_003", "bone_004", "bone_007"}
 def campaign(tmp_path):
     for name in ("a_1", "a_2"):
         write_scan(tmp_path / "raw" / f"{name}.h5", n_rows=1, n_cols=64, n_angles=31)
-    (tmp_path / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
-    )
+    configure(tmp_path, "export_star: {enabled: true}")
     (tmp_path / "results").mkdir()
     expected_inventory(load_campaign(tmp_path), tmp_path / "results")
     status = {"state": "running", "start": 100.0, "host": "node1"}
@@ -50,12 +48,8 @@ def log(folder, text):
 
 
 def test_a_job_that_a_full_disk_ended_is_not_given_up(campaign):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    try:
+    with limited(10_000):
         after_failure(load_campaign(campaign), log(campaign, "Error in rule try_recon"), since=50.0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert load_campaign(campaign).failures == {}
 
 
@@ -108,13 +102,8 @@ def say(folder):
 def test_what_is_assumed_and_voxels_that_were_cut_are_said(campaign, capsys):
     say(campaign)
     said = capsys.readouterr().err
-    assert (
-        "2 scans (a_1, a_2): energy_kev is unknown: 20 assumed for RELION. Set export_star." in said
-    )
-    (campaign / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\n"
-        "export_star: {enabled: true, pixel_size_um: 1.3, energy_kev: 25}\n"
-    )
+    assert "2 scans (a_1, a_2): energy_kev is unknown: 20 assumed" in said
+    configure(campaign, "export_star: {enabled: true, pixel_size_um: 1.3, energy_kev: 25}")
     say(campaign)
     assert not capsys.readouterr().err
     status = campaign / "logs" / "status" / "full_recon" / "a_2.json"
@@ -151,9 +140,7 @@ def test_a_scan_that_is_not_in_the_set_is_named_and_the_others_counted(campaign)
     write_json({"failed": "damaged"}, campaign / "results/relion/stacks/a_2.json")
     (line,) = unfinished_scans(load_campaign(campaign))
     assert line.startswith("RELION's set has 1 of 2 tomograms, not a_2: damaged. ")
-    (campaign / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: no}\n"
-    )
+    configure(campaign, "export_star: {enabled: no}")
     assert unfinished_scans(load_campaign(campaign)) == []
 
 

@@ -68,6 +68,8 @@ def test_a_broken_chunk_names_the_file(tmp_path, junk, threads):
         broken = r"s_1\.h5: .*, rows 0 to 4 cannot be read \(the chunk at"
         with pytest.raises(ScanError, match=broken):
             scan.read_rows(0, 4)
+        with pytest.raises(ScanError, match="cannot be read"):
+            scan.read_frames([0])
 
 
 def test_a_block_beyond_the_scan_is_refused(tmp_path):

@@ -263,9 +263,7 @@ def test_flats_before_and_after_the_scan(tmp_path):
         del file[FLATS]
 
     path = write(tmp_path / "a.h5", change)
-    assert "data_white_pre, /exchange/data_white_post, 3 frames in 2 sets" in (
-        read_metadata(path).found
-    )
+    assert "white_pre, /exchange/data_white_post, 3 frames in 2 sets" in read_metadata(path).found
     with open_scan(path) as scan:
         assert scan.flat_positions.tolist() == [0, N_ANGLES, N_ANGLES]
         assert (scan.flat == 1003).all()

@@ -125,17 +125,6 @@ def test_an_error_names_the_scan_once(example, options):
     assert str(caught.value).count(str(path)) == 1
 
 
-def test_an_error_of_flats_elsewhere_names_their_file(example, tmp_path):
-    _, path = example
-    other = tmp_path / "empty.h5"
-    with h5py.File(other, "w") as file:
-        file["exchange/data"] = np.zeros((2, N_ROWS, N_COLS))
-    with pytest.raises(ScanError) as caught:
-        read_metadata(path, flats=other)
-    assert str(caught.value).startswith(f"{other}: which dataset has the flats?")
-    assert str(path) not in str(caught.value)
-
-
 def test_the_pages_name_it():
     text = INPUTS.read_text()
     lacking = [

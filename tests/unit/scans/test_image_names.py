@@ -112,9 +112,8 @@ def test_missing_images_take_the_angles_in_their_names_along(tmp_path, angles, g
     assert incomplete(found) == ""
     if gone != [60] or angles != {"start": -90, "step": 3}:  # nothing tells where a step ends
         where = ", ".join(f"{TILTS[n]:.6g}" for n in gone)
-        assert found.warnings[0] == (
-            f"missing images, skipped with their angles: {len(gone)} (at {where} degrees)"
-        )
+        said = f"missing images, skipped with their angles: {len(gone)} (at {where} degrees)"
+        assert found.warnings[0] == said
 
 
 @pytest.mark.parametrize(

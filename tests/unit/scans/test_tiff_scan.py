@@ -162,9 +162,8 @@ def test_images_missing_by_their_numbers_are_refused_until_angles_are_listed(
     )
     (path / "angles.txt").unlink(missing_ok=True)
     whole = {"frames": ["9 projections"], "angles": {"start": 0, "stop": 160}}
-    assert read_metadata(path, options=whole, **others).theta_deg == (
-        pytest.approx(np.linspace(0, 160, 9))
-    )
+    theta_deg = read_metadata(path, options=whole, **others).theta_deg
+    assert theta_deg == pytest.approx(np.linspace(0, 160, 9))
     there = np.delete(ANGLES_DEG, [3, 4, 8])
     write_list(path / "angles.txt", there)
     assert read_metadata(path, **others).theta_deg == pytest.approx(there)

@@ -10,14 +10,11 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cli import outcome
+from tests.unit.simulate.test_simulated_scan import attenuation
 from tomopipe.cli.laboratory import simulate
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.settle import expected_inventory
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 from tomopipe.simulate.simulated_campaign import Simulation, plan_scans, simulate_campaign
-from tomopipe.storage.atomic import write_json
 
 SMALL = {"n_cols": 96, "n_rows": 6, "n_angles": 61}
 
@@ -43,16 +40,6 @@ def scans(campaign):
     return load_truth(campaign)["scans"]
 
 
-def attenuation(campaign, scan):
-    with h5py.File(campaign / scan["path"]) as file:
-        data, flats, darks = (
-            file[f"/exchange/{name}"][()].astype(float)
-            for name in ("data", "data_white", "data_dark")
-        )
-    dark = darks.mean(axis=0)
-    return -np.log((data - dark).clip(1) / (flats.mean(axis=0) - dark))
-
-
 def special(scans, what):
     (found,) = [scan for scan in scans.values() if what in scan["special"]]
     return found
@@ -74,7 +61,7 @@ def test_files(campaign, scans):
 def test_the_phantom_in_the_truth_is_the_one_seen(campaign, scans):
     scan = scans["foam_002"]
     expected = project(phantom_of(scan), np.linspace(0, np.pi, 61), scan["cor_px"], 6, 96)
-    off = attenuation(campaign, scan) - expected
+    off = attenuation(campaign / scan["path"]) - expected
     # 20000 photons, transmission above 0.25, 10 flats: at most 0.015 each.
     assert off.std() < 0.015
     assert abs(off.mean()) < 0.001
@@ -119,7 +106,7 @@ def test_the_misleading_scan_misleads_and_the_others_do_not(campaign, scans):
     for scan in scans.values():
         if "aborted" in scan["special"]:
             continue
-        first, last = attenuation(campaign, scan)[[0, -1]]
+        first, last = attenuation(campaign / scan["path"])[[0, -1]]
         true = likeness(first, last, scan["cor_px"])
         if "fixed pattern" in scan["special"]:
             wrong_px = scan["beam"]["fixed_dust_px"]
@@ -201,7 +188,8 @@ def test_scans_at_several_heights_show_the_same_object_lower_down(tmp_path):
     simulate_campaign(tmp_path, Simulation(**sizes, n_heights=3, counts=None))
     truth = load_truth(tmp_path)
     assert truth["heights"] == {"tall_001": 0.0, "tall_002": 10.4, "tall_003": 20.8}
-    recorded = [attenuation(tmp_path, truth["scans"][name])[0] for name in truth["heights"]]
+    paths = [tmp_path / truth["scans"][name]["path"] for name in truth["heights"]]
+    recorded = [attenuation(path)[0] for path in paths]
     # 0.4 rows apart, and at another COR: nearly the same in each row
     shared = np.stack([recorded[0][11:].sum(axis=1), recorded[1][1:10].sum(axis=1)])
     assert shared[0] == pytest.approx(shared[1], rel=0.03)
@@ -209,22 +197,3 @@ def test_scans_at_several_heights_show_the_same_object_lower_down(tmp_path):
     assert config["stitch"] == {"stacks": {"tall": ["tall_*"]}}
     with pytest.raises(TomopipeError, match="n_rows of at least 20"):
         simulate_campaign(tmp_path / "flat", Simulation(**(sizes | {"n_rows": 4}), n_heights=2))
-
-
-def test_the_table_has_the_error_of_each_scan(tmp_path, capsys):
-    sizes = {"n_cols": 64, "n_rows": 1, "n_angles": 24}
-    truth = simulate_campaign(tmp_path, Simulation(n_series=1, n_scans=2, **sizes))["scans"]
-    found = load_campaign(tmp_path)
-    (tmp_path / "results").mkdir()
-    expected_inventory(found, tmp_path / "results")
-    name = next(iter(truth))
-    found_px = round(truth[name]["cor_px"] + 1.25, 2)
-    write_json({name: {"cor_px": found_px, "source": "auto"}}, tmp_path / "results" / "cor.json")
-    outcome.show(load_campaign(tmp_path), is_whole=True)
-    shown = capsys.readouterr().out
-    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
-    assert f"{found_px - truth[name]['cor_px']:+.2f}" in lines[name]
-    assert set(truth) <= set(lines)
-    aborted = next(scan for scan, entry in truth.items() if "aborted" in entry["special"])
-    assert "aborted" in lines[aborted]
-    assert "+" not in lines[aborted]

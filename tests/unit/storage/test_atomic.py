@@ -142,9 +142,8 @@ def test_a_write_protected_result_is_not_replaced(tmp_path, is_folder):
     path.mkdir() if is_folder else path.touch()
     assert why(path) == why_not_replaced(path) == ""
     path.chmod(0o555)
-    assert why(path) == (
-        f"{path}: is write-protected and was left unchanged. To replace it: `chmod u+rwX '{path}'`"
-    )
+    assert why(path).startswith(f"{path}: is write-protected and was left unchanged.")
+    assert why(path).endswith(f"`chmod u+rwX '{path}'`")
 
 
 @pytest.mark.slow

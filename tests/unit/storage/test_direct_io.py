@@ -1,11 +1,11 @@
 import errno
 import os
-import resource
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from tests.unit.conftest import limited
 from tomopipe.arrays import PAGE_BYTES, aligned
 from tomopipe.storage import direct_io
 
@@ -88,12 +88,7 @@ def test_a_file_system_without_direct_writing_is_written_through_the_cache(
 def test_what_cannot_be_written_is_an_error_that_names_the_file(tmp_path):
     path = tmp_path / "file"
     path.touch()
-    data, before = content(MIB), resource.getrlimit(resource.RLIMIT_FSIZE)
-    with direct_io.direct_writer(path) as write:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (MIB // 2, before[1]))
-        try:
-            with pytest.raises(OSError, match=r"File too large.*file") as caught:
-                write(data, 0)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = pytest.raises(OSError, match=r"File too large.*file")
+    with direct_io.direct_writer(path) as write, said as caught, limited(MIB // 2):
+        write(content(MIB), 0)
     assert caught.value.errno == errno.EFBIG

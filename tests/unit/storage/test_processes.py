@@ -72,6 +72,7 @@ def test_a_process_that_other_users_may_not_see_is_unknown():
     [
         ({}, True),
         ({"born": "1"}, False),  # its number is another's by now
+        ({"pid": 2**40}, False),
         ({"machine": f"{machine()}0"}, None),  # a container of one hostname
         ({"machine": "other-kernel pid:[1]"}, None),  # a machine of one hostname, or it was booted
         ({"machine": "other-kernel pid:[1]", "start_s": 1.0}, False),  # long before it was booted

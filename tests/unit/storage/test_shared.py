@@ -15,14 +15,6 @@ from tomopipe.campaign.table import edit_table, read_table
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.shared import locked, update_file
 
-ADD = (
-    "import sys, time\n"
-    "from tomopipe.campaign.table import edit_table\n"
-    "path, name, n, start = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])\n"
-    "time.sleep(max(0, start - time.time()))\n"
-    "for at in range(n):\n"
-    "    edit_table(path, {f'{name}_{at}': {'cor_px': '5'}})\n"
-)
 HOLD = (
     "import os, sys, time\n"
     "from pathlib import Path\n"
@@ -50,24 +42,6 @@ def holder(tmp_path):
 
 def add_line(before):
     return before + b"b\n"
-
-
-@pytest.mark.slow
-def test_processes_that_write_at_one_instant_lose_nothing(tmp_path):
-    path = tmp_path / "scans.tsv"
-    path.write_text("# mine\nscan\tsample\na_0\tleft\n")
-    start = f"{time.time() + 3:.3f}"  # all have been imported by then
-    writers = [
-        subprocess.Popen([sys.executable, "-c", ADD, str(path), f"w{number}", "3", start])
-        for number in range(8)
-    ]
-    assert [writer.wait() for writer in writers] == [0] * 8
-    lines = path.read_text().splitlines()
-    assert lines[:3] == ["# mine", "scan\tsample\tcor_px", "a_0\tleft"]
-    expected = {f"w{w}_{number}" for w in range(8) for number in range(3)}
-    assert {line.split("\t")[0] for line in lines[3:]} == expected
-    assert len(lines) == 3 + len(expected)
-    assert os.listdir(tmp_path) == ["scans.tsv"]
 
 
 class Editor(threading.Thread):

@@ -113,10 +113,8 @@ def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, divide, options, 
 
 def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch, gpu):
     gpu.limit(100)
-    with (
-        in_place_of_cuda(monkeypatch, full_recon, gpu),
-        pytest.raises(Exception, match="bytes") as caught,
-    ):
+    short = pytest.raises(Exception, match="bytes")
+    with in_place_of_cuda(monkeypatch, full_recon, gpu), short as caught:
         _volume(truth, "gpu", "cuda")
     assert out_of_memory(caught.value)
     assert [path.name for path in truth.path.parent.iterdir()] == ["s_1.h5"]

@@ -138,10 +138,8 @@ def test_a_full_scratch_folder_is_named(tmp_path, scan, monkeypatch):
 
 
 def test_other_errors_are_left_as_they_are(tmp_path, scan):
-    with (
-        pytest.raises(OSError, match=r"^the volume$"),
-        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=str(tmp_path)),
-    ):
+    other = pytest.raises(OSError, match=r"^the volume$")
+    with other, open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=str(tmp_path)):
         raise OSError("the volume")
 
 

@@ -44,8 +44,6 @@ def test_the_averages_are_about_the_same_place(tmp_path, output_format, small):
 
 def test_what_is_no_volume_is_refused(tmp_path):
     (tmp_path / "x.h5").write_bytes(b"no volume")
-    with (
-        pytest.raises(TomopipeError, match="expected a volume of tomopipe"),
-        open_volume(tmp_path / "x.h5"),
-    ):
+    said = pytest.raises(TomopipeError, match="expected a volume of tomopipe")
+    with said, open_volume(tmp_path / "x.h5"):
         pass

@@ -1,6 +1,4 @@
-import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,8 +6,6 @@ import tifffile
 
 from tests.tiff_files import read_slices, read_try_stack
 from tomopipe.volumes import tiff
-from tomopipe.volumes.encoding import encoding_of
-from tomopipe.volumes.volume import new_volume
 
 PAGES = (np.arange(3 * 4 * 5, dtype=np.uint16) * 900).reshape(3, 4, 5)
 
@@ -76,21 +72,3 @@ def test_volume_slices_are_float32_zero_padded_and_in_order(tmp_path):
     volume = read_slices(tiff.slice_paths(tmp_path))
     assert volume.dtype == np.float32
     assert volume[:, 1, 2].tolist() == [0.375, 99999 / 8, 12500.0]
-
-
-@pytest.mark.parametrize("compression", ["none", "gzip"])
-@pytest.mark.parametrize(("shape", "dtype"), [((2, 1030, 1031), "float32"), ((2, 7, 9), "uint8")])
-def test_threads_write_slices_that_tifffile_reads(tmp_path, shape, dtype, compression):
-    data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    options = {"encoding": encoding_of(dtype, (-4, 4)), "compression": compression}
-    with (
-        ThreadPoolExecutor(2) as pool,
-        new_volume(tmp_path / "x", shape, output_format="tiff", **options) as put,
-    ):
-        put(0, data, pool.map)
-    for path, expected in zip(tiff.slice_paths(tmp_path / "x"), data, strict=True):
-        with tifffile.TiffFile(path) as file:
-            np.testing.assert_array_equal(file.asarray(), options["encoding"].encode(expected))
-            page = file.pages.first
-            assert page.dataoffsets[-1] + page.databytecounts[-1] == path.stat().st_size
-            assert json.loads(page.description)["scale"] == options["encoding"].scale

@@ -188,10 +188,8 @@ def test_a_bad_volume_is_refused_and_leaves_nothing(tmp_path, options, message, 
     "slices", [DATA[:2, :3], DATA[:2].astype(float), DATA[:4]], ids=["shape", "dtype", "too many"]
 )
 def test_slices_that_do_not_fit_are_refused(tmp_path, slices):
-    with (
-        pytest.raises(ValueError, match="expected float32 slices"),
-        new_volume(tmp_path / "x.h5", DATA.shape) as put,
-    ):
+    said = pytest.raises(ValueError, match="expected float32 slices")
+    with said, new_volume(tmp_path / "x.h5", DATA.shape) as put:
         put(2, slices)
     assert os.listdir(tmp_path) == []
 

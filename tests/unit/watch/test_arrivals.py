@@ -49,13 +49,6 @@ def test_the_marker_of_the_writer_spares_the_settling_time(raw):
     assert look(Arrivals(raw.parent), 0) == [""]
 
 
-def test_a_file_that_was_taken_is_looked_at_again_only_when_it_changed(raw):
-    arrivals, states = Arrivals(raw.parent), {"a_1.h5": file_state(raw)}
-    assert look(arrivals, 0, states, settle_s=0) == []
-    os.utime(raw, (2e9, 2e9))
-    assert look(arrivals, 1, states, settle_s=0) == [""]
-
-
 def test_an_aborted_scan_is_shown_to_the_inventory_in_the_end(raw):
     abort(raw)
     arrivals = Arrivals(raw.parent)

@@ -482,14 +482,6 @@ def test_stop_tells_the_watcher_which_ends_its_run(watcher, runs):
     assert runs.process.poll() is None
 
 
-def test_the_lock_is_that_of_the_watcher_or_of_its_run(watcher, runs, campaign):
-    own = lock.read(campaign)
-    watcher.step()
-    assert (lock.read(campaign).pid, lock.has_watcher(campaign)) == (runs.process.pid, True)
-    finish(watcher, runs)
-    assert lock.read(campaign) == own
-
-
 @pytest.mark.parametrize("is_idle", [True, False])
 def test_a_watcher_whose_lock_is_gone_says_so_and_ends(watcher, runs, said, campaign, is_idle):
     if not is_idle:
