@@ -14,7 +14,7 @@ from tomopipe_lab.evaluate.tables import markdown
 from tomopipe_lab.suite import NULLS, Case
 from typer.testing import CliRunner
 
-from tomopipe.campaign.cor_files import write_rot_cen
+from tomopipe.campaign.cor_files import rot_cen
 from tomopipe.cli import cli
 from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
@@ -189,7 +189,7 @@ def test_a_labelled_campaign(campaign):
     done = RUNNER.invoke(cli, arguments)
     assert "a_3" in done.stdout
     assert "| all" in done.stdout
-    write_rot_cen({str(campaign / "raw" / "a_2.h5"): COR_PX}, campaign / "rot_cen.json")
+    write_json(rot_cen({str(campaign / "raw" / "a_2.h5"): COR_PX}), campaign / "rot_cen.json")
     done = RUNNER.invoke(cli, [*arguments, "--json", "--truth", str(campaign / "rot_cen.json")])
     figures = json.loads(done.stdout)["accuracy"]["all"]["classical"]
     assert (figures["n"], figures["within"][0]["hits"]) == (1, 1)

@@ -14,7 +14,6 @@ from tomopipe.campaign.results import read_json
 from tomopipe.cor.cor_value import CorText, format_cor, shown
 from tomopipe.errors import RETIRED, TomopipeError, grouped, on_os_error
 from tomopipe.scans.formats import RAW_ENDINGS
-from tomopipe.storage.atomic import write_json
 from tomopipe.storage.shared import update_file
 
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+\s*,\d+\s*", re.ASCII)
@@ -103,13 +102,8 @@ def _add_entries(path: Path, result: FileCors) -> None:
     result.junk.update(junk)
 
 
-def write_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> None:
-    """Write TomoGUI's rot_cen.json: absolute path of each scan to its COR as "1024.50"."""
-    write_json(rot_cen(cors), path)
-
-
 def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
-    """Return the content of rot_cen.json."""
+    """Return TomoGUI's rot_cen.json: absolute path of each scan to its COR as "1024.50"."""
     return {name: format_cor(cor_px) for name, cor_px in cors.items()}
 
 

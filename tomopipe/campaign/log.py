@@ -184,10 +184,8 @@ class JobStatus:
     # running, done, failed, or lost: without an end, while its heartbeat is old, its run is over,
     # or SLURM has ended it
     state: str
-    # begin, end, last heartbeat
     start_s: float = 0.0
     end_s: float | None = None
-    heartbeat_s: float = 0.0
     # where it runs
     host: str = ""
     slurm_job: str = ""
@@ -234,8 +232,8 @@ def _parse(
     start_s, state = number(data.get("start")), text(data.get("state"))
     if start_s is None:
         return None
-    beat_s = number(data.get("heartbeat")) or start_s
     if state == "running":
+        beat_s = number(data.get("heartbeat")) or start_s
         run = text(data.get("run"))  # relative to the campaign
         is_over = bool(run) and (not (path.parents[3] / run).is_dir() or in_copy())
         is_silent = time.time() - beat_s > LOST_S
@@ -246,7 +244,6 @@ def _parse(
         state=state,
         start_s=start_s,
         end_s=number(data.get("end")),
-        heartbeat_s=beat_s,
         host=text(data.get("host")),
         slurm_job=text(data.get("slurm_job")),
         error=text(data.get("error")),

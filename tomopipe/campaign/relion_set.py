@@ -1,4 +1,4 @@
-"""Properties of the whole set for RELION: its binning, and options that differ between scans."""
+"""The whole set for RELION: its binning, options that differ between scans, assumed numbers."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tomopipe.campaign.failures import failed_stack
 from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.results import InventoryRows, read_inventory
-from tomopipe.errors import TomopipeError
+from tomopipe.config.blocks import ASSUMED
+from tomopipe.errors import TomopipeError, scans_named
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
 
@@ -79,6 +80,23 @@ def star_options(campaign: "Campaign", scans: Collection[str]) -> dict[str, Any]
         "other_rows": [s for s, config in configs.items() if config.full_recon.rows != star.rows],
     }
     return {"hand": star.hand} | {key: value for key, value in unusual.items() if value}
+
+
+def assumed_numbers(campaign: "Campaign", rows: InventoryRows) -> dict[str, list[str]]:
+    """Return warnings about numbers that neither file nor configuration has."""
+    result: dict[str, list[str]] = {}
+    for scan in campaign.selected_scans(rows) if campaign.makes_star else []:
+        star = campaign.for_scan(scan).config.export_star
+        for name, value in ASSUMED.items():
+            if getattr(star, name) is None and rows[scan].get(name) == "":
+                text = f"{name} is unknown: {value:g} assumed for RELION. Set export_star.{name}"
+                result.setdefault(text, []).append(scan)
+    return result
+
+
+def note_lines(notes: Mapping[str, list[str]]) -> list[str]:
+    """Return a line for each warning, with its scans."""
+    return [f"{scans_named(scans)}: {note}" for note, scans in notes.items()]
 
 
 def failed_stacks(campaign: "Campaign", scans: Collection[str]) -> dict[str, str]:

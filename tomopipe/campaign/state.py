@@ -102,15 +102,10 @@ class ScanFacts:
         return self.manual.px_on(self.n_cols)
 
     @property
-    def is_by_file(self) -> bool:
-        """Whether a person changed center_of_rotation.txt."""
-        return self.fix is not None and self.fix.is_by_file
-
-    @property
     def is_edited(self) -> bool:
         """Whether a COR was typed or removed after the results were made."""
         if self.manual_px is None:
-            return self.source == "manual" and not self.is_by_file
+            return self.source == "manual" and not (self.fix and self.fix.is_by_file)
         if self.source == "outlier" and self.fix and not self.protect_manual:
             return not same_cor(self.fix.before_px, self.manual_px)
         return self.source != "manual" or not same_cor(self.cor_px, self.manual_px)

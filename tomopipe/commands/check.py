@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import path_problems
+from tomopipe.campaign.relion_set import note_lines
 from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
@@ -28,8 +29,8 @@ from tomopipe.reruns.option_faults import (
     option_faults,
 )
 from tomopipe.reruns.receipts import Receipts
-from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled, expected_inventory
+from tomopipe.reruns.staleness import relion_notes
 from tomopipe.scans.angle_lists import LOOK_LIKE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT

@@ -20,7 +20,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
 from tomopipe.reruns.receipts import digest
-from tomopipe.reruns.relion_notes import MADE_FROM
+from tomopipe.reruns.staleness import MADE_FROM
 from tomopipe.storage.atomic import remove_stale, whole
 from tomopipe.storage.checksums import quick_state, sizes_match
 from tomopipe.storage.shared import locked

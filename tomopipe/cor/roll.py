@@ -160,9 +160,7 @@ def _banded(prepared: Prepared) -> tuple[OpposingLines, NDArray[np.float64]] | N
             block = -(-rows.n_rows // n_pair_rows)
             row = np.minimum((np.arange(n_pair_rows) + 0.5) * block - 0.5, rows.n_rows - 1)
             return exact, np.tile(row, len(exact.direct) // n_pair_rows)
-    if len(rows.sinograms) < _MIN_BANDS:
-        return None
-    if not prepared.angles.reaches_180:
+    if len(rows.sinograms) < _MIN_BANDS or not prepared.angles.reaches_180:
         return None
     opposing = opposing_sinograms(prepared.sinograms, prepared.angles, 1)
     if opposing is None:

@@ -106,9 +106,8 @@ def _find_room_for_kernels() -> None:
 
     It is a private folder in the temporary folder. CuPy reads the setting on import.
     """
-    if "CUPY_CACHE_DIR" in os.environ or "cupy" in sys.modules:
-        return
-    if importlib.util.find_spec("cupy") is None:
+    is_late = "CUPY_CACHE_DIR" in os.environ or "cupy" in sys.modules
+    if is_late or importlib.util.find_spec("cupy") is None:
         return
     folder = os.path.expanduser("~/.cupy/kernel_cache")
     try:

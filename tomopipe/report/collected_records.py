@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -178,10 +179,8 @@ def _versions() -> dict[str, str]:
         result["commit"] = git_commit
     result["Python"] = platform.python_version()
     for package in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             result[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return result
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
+from tomopipe.campaign.relion_set import assumed_numbers
+from tomopipe.campaign.results import InventoryRows
 from tomopipe.reruns.made_from import ALSO_READ, Statement, equal_statements
 from tomopipe.reruns.reasons import (
     CHANGED,
@@ -162,8 +164,6 @@ class Staleness:
         return "; ".join(dict.fromkeys(lines)) + only or CHANGED.get(step, "written by no job")
 
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
-        if scan not in self.campaign.scans:
-            return "raw files changed"
         entry = self.campaign.scans[scan]
         name, before = os.path.basename(entry.path), old[0] if old else ""
         was = self.receipts.raw_paths.get((name, before), "")
@@ -242,3 +242,38 @@ def only_metadata_differ(old: Statement | None, target: "Statement") -> bool:
         and {key: value for key, value in old.items() if key not in ours}
         == {key: value for key, value in target.items() if key not in ours}
     )
+
+
+MADE_FROM = "made from "
+"""Prefix of the label of an MRC volume, followed by a digest of the statement of its source."""
+
+
+def source_of(path: str | Path) -> str | None:
+    """Return the digest of the statement of the volume that an MRC volume was converted from.
+
+    "" if `tomopipe convert` has not made it, or it is damaged; None if there is none.
+    """
+    if not os.path.exists(path):
+        return None
+    from tomopipe.relion.mrc import is_cut, labels_of  # few campaigns have such volumes
+
+    try:
+        label = "" if is_cut(path) else labels_of(path)[2]
+    except Exception:  # of a damaged file
+        return ""
+    return label.removeprefix(MADE_FROM) if label.startswith(MADE_FROM) else ""
+
+
+def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
+    """Return warnings about the set for RELION, and the scans that each concerns."""
+    result = assumed_numbers(campaign, rows)
+    for scan in campaign.selected_scans(rows) if campaign.makes_star else []:
+        path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
+        source = source_of(campaign.directory / path)
+        stated = None if source is None else statement_in(volume)
+        if stated is not None and source != digest(stated):
+            result[
+                f"{path} is not whole or not of the volume there is now: RELION's set does not "
+                f"name it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
+            ] = [scan]
+    return result

@@ -10,7 +10,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.raw_files import encode_series
-from tomopipe.campaign.relion_set import failed_stacks, star_options
+from tomopipe.campaign.relion_set import assumed_numbers, failed_stacks, star_options
 from tomopipe.campaign.results import (
     N_STUCK,
     VOLUME_ROWS,
@@ -36,8 +36,7 @@ from tomopipe.reruns.reasons import (
     of_series,
 )
 from tomopipe.reruns.receipts import digest
-from tomopipe.reruns.relion_notes import assumed_numbers, source_of
-from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.staleness import Staleness, source_of
 from tomopipe.scans.formats import BY_ANGLE, COMMAS, NOT_SQUARE
 from tomopipe.steps import fix_cor, sidecar
 from tomopipe.storage.atomic import remove_stale, why_not_replaced
@@ -102,10 +101,8 @@ class Target:
         """Say why the result of a step that reads scans or volumes is made; "" if not."""
         if step == "predict_cor":
             return self.why_predict_cor(key)
-        if step == "full_recon":
-            source = cors[key]["source"]
-            return self.staleness.why_stale(self.statement(step, key, cors), key, source=source)
-        return self.staleness.why_stale(self.statement(step, key, cors), key)
+        source = cors[key]["source"] if step == "full_recon" else ""
+        return self.staleness.why_stale(self.statement(step, key, cors), key, source=source)
 
     # ---- raw files ---------------------------------------------------------------------------
 

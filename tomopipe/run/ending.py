@@ -13,7 +13,7 @@ from tomopipe.campaign.campaign import Campaign, stats_of
 from tomopipe.campaign.failures import STEPS, record_failures
 from tomopipe.campaign.files import STACK, STAR, VOLUMES
 from tomopipe.campaign.log import read_job
-from tomopipe.campaign.relion_set import failed_stacks
+from tomopipe.campaign.relion_set import failed_stacks, note_lines
 from tomopipe.campaign.results import (
     InventoryRows,
     read_cor_json,
@@ -34,9 +34,8 @@ from tomopipe.errors import (
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.reasons import why_again
 from tomopipe.reruns.receipts import Receipts, digest
-from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.staleness import statement_in
+from tomopipe.reruns.staleness import relion_notes, statement_in
 from tomopipe.reruns.target import Target
 from tomopipe.run import progress
 from tomopipe.steps.resolve_cor import renew_paths

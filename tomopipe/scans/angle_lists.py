@@ -230,9 +230,8 @@ def planned_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
     The first is taken for the first one planned: a scan rotated by a step has the same COR.
     """
     numbers = np.asarray(ids)
-    if numbers.ndim != 1 or not len(numbers) or numbers.dtype.kind not in "uif":
-        return None
-    if not np.isfinite(numbers.astype(float)).all():
+    is_list = numbers.ndim == 1 and len(numbers) and numbers.dtype.kind in "uif"
+    if not (is_list and np.isfinite(numbers).all()):
         return None
     index = (numbers - numbers[0]).astype(np.int64)
     beyond = n_planned - 1 - int(index[-1])

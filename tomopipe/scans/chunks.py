@@ -9,7 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, prod
@@ -47,14 +47,12 @@ def chunks_of(dataset: "h5py.Dataset") -> Chunks:
     """Tell how the frames of a 3-D dataset lie; of a virtual one, those of its first source."""
     if not dataset.is_virtual:
         return _like(dataset, dataset)
-    try:
+    with suppress(ScanError, *UNREADABLE):  # what is wrong with it is reported when it is read
         for source in dataset.virtual_sources()[:1]:
             if source.file_name == ".":
                 return _like(dataset.file[source.dset_name], dataset)
             with open_hdf5(source_path(source.file_name, dataset.file.filename)) as file:
                 return _like(file[source.dset_name], dataset)
-    except (ScanError, *UNREADABLE):  # what is wrong with it is reported when it is read
-        return Chunks()
     return Chunks()
 
 

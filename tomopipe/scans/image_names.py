@@ -97,11 +97,6 @@ def in_order(
     return sorted(names, key=keys.__getitem__)
 
 
-def in_earlier_order(names: Sequence[str]) -> list[str]:
-    """Return names in the order of earlier versions, which knew no signs and no decimals."""
-    return in_order(names, spell=lambda stems: stems)
-
-
 def _natural(name: str) -> list[str | Decimal]:
     parts = _SPELLED.split(name)
     return [_value(part) if at % 2 else part for at, part in enumerate(parts)]

@@ -133,7 +133,6 @@ class Hdf5Pixels:
         if (
             dataset.chunks != (1, *self.shape[1:])
             or plist.get_nfilters()
-            or not hasattr(dataset.id, "chunk_iter")  # h5py built with HDF5 before 1.12.3
             or dataset.file.userblock_size  # which some versions of HDF5 do not count
         ):
             return None

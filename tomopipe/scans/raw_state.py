@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -100,13 +101,11 @@ def files_in(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[st
     except OSError:
         return
     for entry in names:
-        try:
+        with suppress(OSError):  # gone meanwhile, or a dangling link
             if entry.name.lower().endswith(TIFF.endings + LISTS) and entry.is_file():
                 yield prefix + entry.name, entry.stat()
             elif depth < _DEEPEST and entry.is_dir():
                 yield from files_in(entry.path, f"{prefix}{entry.name}/", depth + 1)
-        except OSError:
-            continue  # gone meanwhile, or a dangling link
 
 
 def source_files(path: str | os.PathLike[str]) -> tuple[dict[str, State], dict[str, State]]:

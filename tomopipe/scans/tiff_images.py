@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tomopipe.errors import ScanError, own_error
 from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.hdf5 import one_line
-from tomopipe.scans.image_names import in_earlier_order, kinds_of
+from tomopipe.scans.image_names import in_order, kinds_of
 from tomopipe.scans.pixels import IndexRange, Pixels
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
@@ -129,9 +129,9 @@ class ImageFiles(_Images):
 
     @property
     def is_reordered(self) -> bool:
-        """Whether earlier versions took the images in another order."""
+        """Whether earlier versions, without signs and decimals, had the images in another order."""
         names = [path.name for path in self._files]
-        return names != in_earlier_order(names)
+        return names != in_order(names, spell=lambda stems: stems)
 
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomopipe.campaign.cor_files import rot_cen, write_rot_cen
+from tomopipe.campaign.cor_files import rot_cen
 from tomopipe.campaign.results import read_fixes
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.cor.outliers import Fix
@@ -44,7 +44,7 @@ def resolve_cor(
         log.warning("%s: skipped, %s", scan, reason)
     log.info("%d scans with a COR, %d without", len(table), len(missing))
     write_json(table, cor_json)
-    write_rot_cen(_by_path(table, scans), rot_cen_json)
+    write_json(rot_cen(_by_path(table, scans)), rot_cen_json)
 
 
 def mismatch(cor_json: str | os.PathLike[str]) -> str:
@@ -65,9 +65,9 @@ def renew_paths(
     except (OSError, ValueError, LookupError, TypeError):
         return False  # the next run makes the files
     remove_stale(rot_cen_json)
-    same = json_or(rot_cen_json, None) == rot_cen(cors_px)
+    same = json_or(rot_cen_json, None) == (content := rot_cen(cors_px))
     if not same:
-        write_rot_cen(cors_px, rot_cen_json)
+        write_json(content, rot_cen_json)
     return not same
 
 

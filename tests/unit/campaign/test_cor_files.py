@@ -9,9 +9,10 @@ from tomopipe.campaign.cor_files import (
     merge_batch_csv,
     merge_rot_cen,
     read_cors,
-    write_rot_cen,
+    rot_cen,
 )
 from tomopipe.errors import TomopipeError
+from tomopipe.storage.atomic import write_json
 
 
 def test_rot_cen_values_may_be_text_numbers_or_lists_of_one(tmp_path):
@@ -89,7 +90,7 @@ def test_entries_of_others_stay_in_rot_cen(tmp_path):
     ]
     fresh = tmp_path / "new.json"
     merge_rot_cen({"/b": 2, "/a": 1}, fresh)
-    write_rot_cen({"/b": 2, "/a": 1}, path)
+    write_json(rot_cen({"/b": 2, "/a": 1}), path)
     assert fresh.read_bytes() == path.read_bytes()
 
 

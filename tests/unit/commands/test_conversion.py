@@ -18,7 +18,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import labels_of, read_volume_size
 from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.receipts import Receipts
-from tomopipe.reruns.relion_notes import source_of
+from tomopipe.reruns.staleness import source_of
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
