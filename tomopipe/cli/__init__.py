@@ -146,7 +146,7 @@ def app() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: the next file would get its number
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
-    is_raising = sys.stdout.errors in ("strict", "surrogateescape")
+    is_raising = sys.stdout.errors == "strict" or sys.stdout.encoding == "ascii"
     if isinstance(sys.stdout, io.TextIOWrapper) and is_raising:
         sys.stdout.reconfigure(errors="replace")  # signs and names in a terminal of Latin-1
     try:
