@@ -140,6 +140,23 @@ def test_a_key_that_was_pressed_before_a_question_came_answers_it_not(page, fold
     assert cells(folder, "bone_007")["cor_px"] == "500.00"
 
 
+def test_a_cor_that_was_not_written_does_not_come_along_to_the_next_scan(page, folder):
+    go_to(page, "bone_007")
+    held = hold(page, DECIDE)
+    decide(page, "512.5")
+    edit_table(folder / "scans.tsv", {"bone_007": {"cor_px": "500.00"}})
+    opening = hold(page, SCAN)
+    with page.expect_request(SCAN):
+        row(page, "bone_005").click()
+    held.release()
+    page.get_by_role("button", name="Keep what is there").click()
+    expect(row(page, "bone_007")).to_contain_text("500.00 ✎")
+    soon(page)
+    opening.release()
+    expect(page.locator("#facts h2")).to_have_text("bone_005")
+    expect(page.locator("#cor")).to_have_value("513.25")
+
+
 def test_an_answer_of_before_a_decision_makes_the_next_one_no_conflict(page, folder):
     go_to(page, "bone_007")
     stale = []

@@ -157,7 +157,7 @@ async function accept() {
   const next = queue.undecided();
   const typed = scan.typed();
   scan.settle();
-  if (!(await decide.write(data.scan, { cor_px: text }, { stay: false }))) return scan.current().scan === data.scan && scan.unsettle(typed);
+  if (!(await decide.write(data.scan, { cor_px: text }, { stay: false }))) return [queue.selected(), scan.current().scan].every((name) => name === data.scan) && scan.unsettle(typed);
   toast(`${data.scan}: ${Number(text).toFixed(2)} px, in the table${next ? "" : "; all after it are decided"}`);
   if (queue.selected() !== data.scan) return freshen(); // another one was opened meanwhile
   open(next || data.scan, { ahead: true });
