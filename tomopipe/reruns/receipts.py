@@ -363,9 +363,9 @@ class Receipts:
 
     def is_recorded(self, step: str, key: str) -> bool:
         """Tell whether the present files of a result have the states recorded in its receipt."""
-        receipt = self.of(step, key)
-        files = receipt.files.items() if receipt else ()
-        return receipt is not None and all(self.state(p) in (None, was) for p, was in files)
+        if (receipt := self.of(step, key)) is None:
+            return False
+        return all(self.state(path) in (None, was) for path, was in receipt.files.items())
 
     def damage(self, receipt: Receipt, path: str) -> str | None:
         """Describe the damage of a file in a receipt; "" if it is unchanged.
