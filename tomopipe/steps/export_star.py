@@ -14,7 +14,7 @@ as many for a half acquisition.
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -103,7 +103,7 @@ def export_star(
     half_acquisition: Mapping[str, str],
     volumes: Mapping[str, str | os.PathLike[str]],
     other_rows: Collection[str],
-) -> None:
+) -> str:
     """Write the stars, tilt_series/ and names.tsv for the stacks of a campaign.
 
     Paths by scan: `metas`, the JSON of export_stack; `stacks`; and `volumes`, MRC volumes, if they
@@ -119,6 +119,9 @@ def export_star(
     stack, and is not in the set.
 
     A scan whose JSON has `failed` is skipped.
+
+    Returns a warning about volumes that are not in the set, or are by a fraction of a voxel off it,
+    and about several optics groups; or "".
 
     A TomopipeError if a scan has no COR, or a stack is not the one that its JSON describes.
     """
@@ -137,6 +140,7 @@ def export_star(
     links = {s: output / LINKS / f"{name}{STACK}" for s, name in names.items() if s != name}
     tomograms: list[Tomogram] = []
     linked: dict[Path, Path] = {}
+    warnings: list[str] = []
     for scan, name in names.items():
         meta = stated[scan]
         if os.path.lexists(stacks[scan]):
@@ -151,13 +155,15 @@ def export_star(
         if volume.is_file() and scan not in other_rows:
             link = output / LINKS / f"{name}{MRC_VOLUME}"
             shown = link if scan in links else volume
-            tomogram = _with_volume(tomogram, volume, shown.as_posix())
+            tomogram = _with_volume(tomogram, volume, shown.as_posix(), warnings.append)
             if tomogram.volume == link.as_posix():
                 linked[link] = volume
         elif volume.is_file():
-            log.warning("%s has other rows than the stack: it is not in the set", volume)
+            warnings.append(f"{volume} has other rows than the stack: it is not in the set")
         tomograms.append(tomogram)
-    _warn_of_groups(tomograms)
+    warnings += _several_groups(tomograms)
+    for warning in warnings:
+        log.warning(warning)
     linked |= {link: Path(stacks[scan]) for scan, link in links.items()}
     _write_links(linked, output / LINKS)
     with whole(output / TILT_SERIES) as folder:
@@ -172,6 +178,8 @@ def export_star(
     write_star([first], output / STAR5)
     write_star(chain([first], matrices), output / STAR)  # in the order that RELION 4 expects
     log.info("%d tomograms in %s", len(tomograms), output / STAR)
+    more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+    return warnings[0] + more if warnings else ""
 
 
 def global_table(tomograms: list[Tomogram], hand: int) -> Table:
@@ -286,12 +294,14 @@ def _tomogram(
     )
 
 
-def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
-    """Add the volume to the set if it belongs to the stack; else log why not."""
+def _with_volume(
+    tomogram: Tomogram, path: Path, shown: str, warn: Callable[[str], None]
+) -> Tomogram:
+    """Add the volume to the set if it belongs to the stack; else warn why not."""
     try:
         size, voxel_angstrom = read_volume_size(path)
     except TomopipeError as error:
-        log.warning("%s; it is not in the set", error)
+        warn(f"{error}; it is not in the set")
         return tomogram
     stack = tomogram.geometry
     ratio = voxel_angstrom / tomogram.pixel_angstrom if voxel_angstrom > 0 else 1.0
@@ -300,10 +310,10 @@ def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
     cols = _volume_cols(geometry, is_half=tomogram.is_half)
     expected = (cols, geometry.rows, cols)
     if size != expected or abs(ratio * stack.binning / binning - 1) > 1e-3:
-        log.warning(
-            "%s: expected the size (x, y, z) %s of the whole volume at voxels of %g A, got %s: it "
-            "is not in the set",
-            *(path, expected, binning * tomogram.pixel_angstrom / stack.binning, size),
+        voxel_angstrom = binning * tomogram.pixel_angstrom / stack.binning
+        warn(
+            f"{path}: expected the size (x, y, z) {expected} of the whole volume at voxels of "
+            f"{voxel_angstrom:g} A, got {size}: it is not in the set"
         )
         return tomogram
     ratio = binning / stack.binning
@@ -311,25 +321,25 @@ def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
     axis, set_axis = axis_voxel(cols), tomogram.axis_xz
     off_px = [set_axis[i] - ratio * axis[i] for i in range(2)] + [(ratio - 1) / 2]
     if max(map(abs, off_px)) > _SAME_PX:
-        log.warning(
-            "%s: a voxel has %g pixels of the stack; positions picked in it are off by (x, z, y) "
-            "%.3g, %.3g, %.3g pixels of the stack. Equal export_star.binning and "
-            "full_recon.binning avoid this shift.",
-            *(path, ratio, *off_px),
+        shift = ", ".join(f"{each:.3g}" for each in off_px)
+        warn(
+            f"{path}: a voxel has {ratio:g} pixels of the stack; positions picked in it are off by "
+            f"(x, z, y) {shift} pixels of the stack. Equal export_star.binning and "
+            "full_recon.binning avoid this shift."
         )
     return replace(tomogram, volume=shown, volume_binning=ratio)
 
 
-def _warn_of_groups(tomograms: list[Tomogram]) -> None:
-    """Log the optics groups, if there are several."""
+def _several_groups(tomograms: list[Tomogram]) -> list[str]:
+    """Return a warning that names the optics groups; [] if there is one."""
     groups = grouped((tomogram.optics_group, tomogram.name) for tomogram in tomograms)
-    if len(groups) > 1:
-        log.warning(
-            "%d optics groups, one for each pixel size and energy: %s. If these differ only by "
-            "rounding, set export_star.pixel_size_um and energy_kev for all.",
-            len(groups),
-            "; ".join(f"{group}: {some_of(names, _N_NAMED)}" for group, names in groups.items()),
-        )
+    if len(groups) < 2:
+        return []
+    named = "; ".join(f"{group}: {some_of(names, _N_NAMED)}" for group, names in groups.items())
+    return [
+        f"{len(groups)} optics groups, one for each pixel size and energy: {named}. If these "
+        "differ only by rounding, set export_star.pixel_size_um and energy_kev for all."
+    ]
 
 
 def _write_or_link(content: bytes, folder: Path, last: Path) -> None:

@@ -9,7 +9,7 @@ with making(snakemake) as made:
     folder = Path(made.products[0]).parent
     options = made.job["options"]
     named = [scan for scan, digest in options.get("volumes", {}).items() if digest]
-    export_star(
+    made.status["warning"] = export_star(
         metas,
         # by name: a temporary stack may have been removed
         {scan: Path(meta).with_suffix(STACK) for scan, meta in metas.items()},
