@@ -330,6 +330,9 @@ def stop(
     if finish and now:
         raise typer.BadParameter("--finish and --now exclude each other")
     if (run := lock.under_way(directory)) is None:
+        from tomopipe.campaign.campaign import load_campaign  # slow to load
+
+        load_campaign(directory, needs_raw=False)  # raises if this is no campaign
         raise TomopipeError(f"{directory}: no run is under way.")
     sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
     before = launch.not_cancelled(run)

@@ -370,6 +370,7 @@ def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, sa
     assert json.loads(Path(run.events).read_text().splitlines()[-1])["stopped"]
     status, text = call("stop", campaign)
     assert (status, "no run is under way" in text) == (1, True)
+    assert "nowhere: no such folder" in call("stop", campaign / "nowhere")[1]
 
 
 def test_stop_names_jobs_that_slurm_did_not_cancel(campaign, does):
