@@ -22,7 +22,7 @@ from tomopipe.cli import cli
 
 HOME = Path(__file__).parents[2]
 # Of two series; the CORs lie within a few pixels of each other, as in a real series.
-CORS_PX = {"a_1": 48.5, "a_2": 49.0, "a_3": 49.5, "b_1": 45.0, "b_2": 45.5}
+CORS_PX = {"a_1": 48.5, "a_2": 49.0, "a_3": 49.5, "b_1": 45.0, "b_2": 45.5, "b_3": 46.0}
 SIZE = {"n_rows": 2, "n_cols": 96, "n_angles": 91}
 # where jobs with another home find the code that numba has compiled
 COMPILED = {

@@ -1,4 +1,4 @@
-"""The contract of runs, case by case on one campaign: what plan calls certain runs, no other job.
+"""The contract of runs, on a campaign of six scans: what plan calls certain runs, no other job.
 
 Each test ends with a campaign that has nothing to do.
 """
@@ -116,17 +116,17 @@ def test_times_copies_and_lost_records(campaign, tmp_path):
 
 
 def test_scans_appear_and_vanish(campaign):
-    chain = {f"{rule}:b_3" for rule in (*SEARCH, "export_stack")}
-    make_scan(campaign, "b_3", 46.0)
-    does(campaign, {"inventory", *chain, "fix_cor:b", "resolve_cor", *changed("b_3"), *TAIL}, True)
-    make_scan(campaign, "b_3", 47.5, seed=99)
-    does(campaign, {"inventory", *chain, *of_edit("b_3")}, True)
+    chain = {f"{rule}:b_4" for rule in (*SEARCH, "export_stack")}
+    make_scan(campaign, "b_4", 46.0)
+    does(campaign, {"inventory", *chain, "fix_cor:b", "resolve_cor", *changed("b_4"), *TAIL}, True)
+    make_scan(campaign, "b_4", 47.5, seed=99)
+    does(campaign, {"inventory", *chain, *of_edit("b_4")}, True)
     for row in ("no", "auto"):
         table(campaign, f"b_2\t{row}\t\t")
         does(campaign, {"fix_cor:b", "resolve_cor", *TAIL})
-    (campaign / "raw" / "b_3.h5").rename(campaign / "b_3.h5")
+    (campaign / "raw" / "b_4.h5").rename(campaign / "b_4.h5")
     does(campaign, {"inventory", "fix_cor:b", "resolve_cor", *TAIL})
-    (campaign / "b_3.h5").rename(campaign / "raw" / "b_7.h5")
+    (campaign / "b_4.h5").rename(campaign / "raw" / "b_7.h5")
     chain = {f"{rule}:b_7" for rule in (*SEARCH, "export_stack")}
     does(campaign, {"inventory", *chain, *of_edit("b_7")}, True)
 

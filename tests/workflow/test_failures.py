@@ -146,7 +146,7 @@ def test_a_volume_of_earlier_options_counts_as_failed_until_the_edit_is_taken_ba
     assert plan(campaign) == (1, {"full_recon:a_2", "report"})
     what, why = "earlier options or files", "filter ramp -> hann; rows all -> [0, 400]"
     text = page.read_text()
-    assert "<b>4</b> of 5 reconstructed" in text
+    assert "<b>5</b> of 6 reconstructed" in text
     assert f"volume of {what} ({why}), made again".replace(">", "&gt;") in text
     show(load_campaign(campaign), is_whole=False)
     assert f"failed volume of {what} (filter ramp" in " ".join(capsys.readouterr().out.split())
@@ -154,7 +154,7 @@ def test_a_volume_of_earlier_options_counts_as_failed_until_the_edit_is_taken_ba
     config.write_text(hann + "  full_recon: {filter: ramp}\n")
     assert failed_scans(campaign) == set()
     assert succeeds(campaign).jobs == {"export_star", "report"}  # the page named it
-    assert "<b>5</b> of 5 reconstructed" in page.read_text()
+    assert "<b>6</b> of 6 reconstructed" in page.read_text()
     assert failed_scans(campaign) == set()
     assert CliRunner().invoke(cli, ["report", str(campaign)]).exit_code == 0
     assert plan(campaign) == (0, frozenset())

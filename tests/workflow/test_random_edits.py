@@ -254,7 +254,7 @@ class Editor:
         elif kind == "broken":
             path.write_text("not HDF5")
         else:
-            name = self.draw.choice(["a_4", "b_3", "c_1", "a_10"])
+            name = self.draw.choice(["a_4", "b_4", "c_1", "a_10"])
             make_scan(self.campaign, name, 48.0, **({"n_frames": 9} if kind == "short" else {}))
             return f"{kind} {name}"
         return f"{kind} {path.stem}"

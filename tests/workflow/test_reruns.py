@@ -99,7 +99,7 @@ def test_file_still_written_is_looked_at_until_it_settles(campaign):
 
 def test_undersized_or_broken_file_added(campaign):
     make_scan(campaign, "a_4", 50.0, n_frames=60)
-    (campaign / "raw" / "b_3.h5").write_text("not HDF5")
+    (campaign / "raw" / "b_4.h5").write_text("not HDF5")
     expect(campaign, {"inventory", "report"})
     table(campaign, "a_4\tno\t\t")
     expect(campaign, {"report"})

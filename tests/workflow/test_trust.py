@@ -55,7 +55,7 @@ def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
     return campaign
 
 
-SEARCHED = {"default": {*CORS_PX} - {"a_2"}, "zarr": {"s_1", "s_2"}}
+SEARCHED = {"default": {"a_1", "a_3", "b_1", "b_2"}, "zarr": {"s_1", "s_2"}}
 SERIES = {"default": {"fix_cor:a", "fix_cor:b"}, "zarr": {"fix_cor:s"}}
 
 
@@ -98,7 +98,7 @@ def test_a_campaign_of_ef7c9bb8_follows_an_edit(tmp_path):
     configure(campaign, "preprocess", stripes={"method": "vo"})
     run = snakemake(campaign)
     # b_2 has a method of its own
-    others = {*CORS_PX} - {"b_2"}
+    others = {*SEARCHED["default"], "a_2"} - {"b_2"}
     made = jobs_of("full_recon", others) | jobs_of("export_stack", others) | {"sidecar"}
     assert (run.status, run.jobs) == (0, since_then("default") | made), run.text
     assert snakemake(campaign).jobs == frozenset()
@@ -114,7 +114,7 @@ def test_raw_files_that_are_not_mounted_change_nothing(campaign):
             (campaign / "raw").mkdir()
         run = snakemake(campaign)
         assert run.status == 1
-        assert "raw: this folder has no raw files now, but the campaign has 5 scans" in run.text
+        assert "raw: this folder has no raw files now, but the campaign has 6 scans" in run.text
         assert {path: path.read_bytes() for path in before} == before
     (campaign / "raw").rmdir()
     (campaign / "away").rename(campaign / "raw")
@@ -458,7 +458,7 @@ def test_options_that_fit_no_scan_are_refused_before_anything_is_removed(campaig
         configure(campaign, block, **options)
         run = snakemake(campaign)
         assert (run.status, run.jobs) == (1, frozenset())
-        assert f"tomopipe: {'' if block == 'preprocess' else '5 scans (a_1, a_2, a_3'}" in run.text
+        assert f"tomopipe: {'' if block == 'preprocess' else '6 scans (a_1, a_2, a_3'}" in run.text
         assert words in run.text
         with pytest.raises(TomopipeError, match=re.escape(words)):
             make_plan(load_campaign(campaign))
@@ -470,7 +470,7 @@ def test_a_run_that_can_use_no_scan_says_so_and_ends_with_an_error(campaign):
     configure(campaign, "input", columns=[0, 500])
     run = snakemake(campaign)
     assert run.status != 0
-    assert "none of 5 scans can be used" in run.text
+    assert "none of 6 scans can be used" in run.text
     assert "input.columns: [0, 500] are not columns of this scan (0 to 95)" in run.text
 
 

@@ -274,7 +274,7 @@ def test_an_unknown_target_is_refused(target, campaign):
 
 def test_a_result_that_no_run_makes_is_refused_as_a_target(campaign):
     """Neither is its stale receipt taken for right, nor does a job begin that cannot end well."""
-    conftest.table(campaign, "a_2\tno\t\t", "b_1\tno\t\t", "b_2\tno\t\t")
+    conftest.table(campaign, "a_2\tno\t\t", "b_1\tno\t\t", "b_2\tno\t\t", "b_3\tno\t\t")
     conftest.make_scan(campaign, "c_1", 48.0, n_frames=9)
     configure(campaign, "stitch", stacks={"bone": ["a_*"]})
     assert conftest.succeeds(campaign).status == 0
