@@ -4,8 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from tomopipe.config import InputBlock, PreprocessBlock
 from tomopipe.errors import ScanError
-from tomopipe.scans.exchange import read_metadata
+from tomopipe.scans.exchange import RawScan
 
 N_ANGLES, N_ROWS, N_COLS = 7, 3, 5
 DATA, FLATS, DARKS, THETA = (
@@ -36,6 +37,14 @@ def replace(name, value):
             file[name] = value
 
     return change
+
+
+def read_metadata(path, *, options=None, **references):
+    texts = {
+        kind: [*map(str, source)] if isinstance(source, list | tuple) else str(source)
+        for kind, source in references.items()
+    }
+    return RawScan(path, InputBlock(**options or {}), PreprocessBlock(**texts)).metadata()
 
 
 def reason_of(path, **options):

@@ -10,6 +10,7 @@ import starfile
 import tifffile
 from PIL import Image
 
+from tests.exchange_files import read_metadata
 from tests.phantoms import sphere, write_scan
 from tests.step_calls import export_stack, export_star, predict_in, try_in, volume_of
 from tomopipe.config import PreprocessBlock, TryReconBlock
@@ -17,7 +18,7 @@ from tomopipe.errors import ScanError
 from tomopipe.prep.correct import corrections_of
 from tomopipe.report.thumbnails import in_grey
 from tomopipe.review.scan_images import Pictures
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 from tomopipe.steps.try_recon import try_grid
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume_read import read_provenance

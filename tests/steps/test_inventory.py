@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.exchange_files import read_metadata
 from tests.nxtomo_files import write_nxtomo
 from tests.step_calls import inventory
 from tomopipe.campaign.raw_files import split_name
@@ -18,7 +19,6 @@ from tomopipe.campaign.results import read_tsv
 from tomopipe.campaign.state import LOOK_AGAIN
 from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.scans.exchange import read_metadata
 from tomopipe.steps.inventory import COLUMNS
 
 N_ROWS, N_COLS = 2, 8

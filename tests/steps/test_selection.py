@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.exchange_files import read_metadata
 from tests.phantoms import write_scan
 from tests.step_calls import inventory, predict_in, try_in, volume_of
 from tomopipe.config import METHODS
@@ -13,7 +14,7 @@ from tomopipe.errors import ScanError
 from tomopipe.recon.angular_sampling import angle_weights
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 
 COR_PX = 61.3
 SIZE = {"n_cols": 128, "n_rows": 3, "cor_px": COR_PX}

@@ -40,36 +40,6 @@ Sources = Path | Sequence[Path] | None
 _ROUNDING_DEG = 1e-4
 
 
-def read_metadata(
-    path: Path,
-    *,
-    flats: Sources = None,
-    darks: Sources = None,
-    options: InputBlock | Mapping[str, Any] = InputBlock(),
-) -> Metadata:
-    """Read the metadata of a scan, without its pixels.
-
-    Parameters
-    ----------
-    path : path-like
-        An HDF5 or TIFF file, or a folder of TIFF files, whatever its name.
-    flats, darks : path-like, sequence of them, or None
-        Where the flats and darks are: None, in the scan itself; "none", declared absent; else
-        another scan that has them, or TIFF files of nothing else. Several were taken at even
-        distances, the first before the scan, the last after it.
-    options : InputBlock or mapping
-        Metadata that the configuration sets, where those of the file are missing or wrong.
-
-    Raises
-    ------
-    StillWrittenError
-        If another process is writing the file.
-    ScanError
-        If the scan cannot be used, for any cause; nothing else is raised.
-    """
-    return _raw_scan(path, flats, darks, options).metadata()
-
-
 def open_scan(
     path: Path,
     *,
@@ -83,9 +53,9 @@ def open_scan(
     Parameters
     ----------
     path : path
-        File, or folder of images.
+        An HDF5 or TIFF file, or a folder of TIFF files.
     flats, darks : path or sequence of paths, optional
-        Other files with them, as `preprocess.flats` and `darks`.
+        Other files with them, or "none", as `preprocess.flats` and `darks`.
     options : mapping
         Keys of the configuration's block `input`.
     partial : bool
@@ -101,12 +71,6 @@ def open_scan(
     ScanError
         If the scan cannot be used, or is incomplete without `partial`.
     """
-    return replace(_raw_scan(path, flats, darks, options), partial=partial).open()
-
-
-def _raw_scan(
-    path: Path, flats: Sources, darks: Sources, options: InputBlock | Mapping[str, Any]
-) -> "RawScan":
     options = options if isinstance(options, InputBlock) else InputBlock(**options)
     texts: dict[str, str | list[str]] = {}
     for kind, source in (("flats", flats), ("darks", darks)):
@@ -114,7 +78,8 @@ def _raw_scan(
             texts[kind] = os.fspath(source)
         elif source is not None:
             texts[kind] = [os.fspath(entry) for entry in source]
-    return RawScan(path, options, PreprocessBlock().model_copy(update=texts))
+    preprocess = PreprocessBlock().model_copy(update=texts)
+    return RawScan(path, options, preprocess, partial=partial).open()
 
 
 @dataclass(frozen=True)
@@ -149,7 +114,7 @@ class RawScan:
             yield Scan(metadata, projections, frames, *references)
 
     def metadata(self) -> Metadata:
-        """Read the metadata, as `read_metadata` does."""
+        """Read the metadata, without the pixels; any fault of the scan is a ScanError."""
         with ExitStack() as stack:
             return self._examine(stack)[0]
 

@@ -16,12 +16,13 @@ from tests.exchange_files import (
     N_ROWS,
     THETA,
     raw_values,
+    read_metadata,
     reason_of,
     replace,
     write,
 )
 from tomopipe.errors import ScanError
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.metadata import incomplete
 
 PIXEL_SIZE, DISTANCE, ENERGY = (

@@ -15,13 +15,14 @@ from tests.exchange_files import (
     N_ROWS,
     THETA,
     raw_values,
+    read_metadata,
     reason_of,
     replace,
     write,
 )
 from tests.nxtomo_files import write_nxtomo
 from tomopipe.errors import ScanError
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.metadata import incomplete
 
 

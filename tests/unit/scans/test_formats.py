@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.exchange_files import read_metadata
 from tests.phantoms import write_scan
 from tomopipe.commands.new_campaign import scan_entries
 from tomopipe.errors import ScanError
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.formats import FORMATS, TIFF, format_of
 
 N_ANGLES, N_ROWS, N_COLS = 31, 3, 32

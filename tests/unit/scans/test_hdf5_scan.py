@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.exchange_files import reason_of
+from tests.exchange_files import read_metadata, reason_of
 from tests.nxtomo_files import frames_of, write_nxtomo
 from tests.phantoms import write_scan
 from tomopipe.config import read_config
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.metadata import incomplete
 
 N_ANGLES, SHAPE = 31, {"n_angles": 31, "n_rows": 3, "n_cols": 32}

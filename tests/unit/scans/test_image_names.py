@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.exchange_files import read_metadata
 from tomopipe.errors import ScanError
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.formats import BY_ANGLE
 from tomopipe.scans.image_names import in_order, kinds_of, missing_counts, unclear_kinds
 from tomopipe.scans.metadata import incomplete

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.exchange_files import reason_of
+from tests.exchange_files import read_metadata, reason_of
 from tests.nxtomo_files import (
     ANGLES_DEG,
     DIAMOND,
@@ -18,7 +18,7 @@ from tests.nxtomo_files import (
     write_nxtomo,
 )
 from tomopipe.errors import ScanError
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.metadata import incomplete
 
 BOTH = pytest.mark.parametrize("entry", [ESRF, DIAMOND], ids=["esrf", "diamond"])

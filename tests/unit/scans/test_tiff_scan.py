@@ -9,11 +9,11 @@ import pytest
 import tifffile
 from pydantic import ValidationError
 
-from tests.exchange_files import reason_of
+from tests.exchange_files import read_metadata, reason_of
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, is_of_the_scan
 from tomopipe.scans.angle_lists import TILTS
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.formats import COMMAS
 from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_state import file_state

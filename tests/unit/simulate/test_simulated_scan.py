@@ -4,8 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.exchange_files import read_metadata
 from tests.phantoms import sphere, write_scan
-from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.metadata import incomplete
 from tomopipe.simulate.simulated_scan import OPEN_BEAM_ADU, Beam, Detector
 
