@@ -122,8 +122,8 @@ def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack)
 def _images(datasets: Sequence[DatasetEntry], kind: Kind) -> list[str]:
     """Name the only image of a kind, or all that a group has by number, in their order.
 
-    So nabu, of the ESRF, keeps means of flats and darks: entry0000/flats/10, entry0000/flats/371,
-    by the numbers of the first frames that they are of.
+    nabu, of the ESRF, stores means of flats and darks by number: entry0000/flats/371 is the mean of
+    flats of which frame 371 was the first.
     """
     names = [dataset.name for dataset in datasets if len(dataset.shape) == 2]
     names = [name for name in names if name.split("/")[-2] == kind] or names
@@ -263,7 +263,8 @@ class DxchangeReader(NamedReader):
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
         layout = super().layout()
-        return replace(layout, format="DXchange", location=DATA, theta_location=THETA)
+        theta = THETA if THETA in self._file else layout.theta_location
+        return replace(layout, format="DXchange", location=DATA, theta_location=theta)
 
     def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks."""
@@ -320,7 +321,7 @@ class DxchangeReader(NamedReader):
         return result._replace(warnings=warnings, positions=positions)
 
     def _of_data(self, n_frames: int) -> NDArray[np.bool_] | None:
-        """Tell which of all frames are projections, if the file does."""
+        """Return which of all frames are projections; None if the file does not state it."""
         locations = _locations(self._file)
         of_data = None if locations is None else locations == DATA
         return None if of_data is None or np.count_nonzero(of_data) != n_frames else of_data

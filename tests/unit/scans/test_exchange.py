@@ -140,6 +140,7 @@ def test_angles_elsewhere_in_the_file_are_found_by_name_unit_and_length(tmp_path
     found = write_with(omega=(np.deg2rad(turn_deg), "rad"))
     np.testing.assert_allclose(found.theta_deg, turn_deg)
     assert "angles of /process/omega, by its name and length" in found.warnings
+    assert "angles /process/omega, 360 degrees" in found.found
     assert write_with(position=(turn_deg, "deg")).theta_deg.tolist() == turn_deg.tolist()
     equal = write_with(rotation_set=(turn_deg, "deg"), rotation_is=(turn_deg + 2e-4, "deg"))
     assert equal.theta_deg is not None
