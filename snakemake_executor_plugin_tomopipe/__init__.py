@@ -111,7 +111,7 @@ class Executor(RemoteExecutor):
         self.run_jobs([job])
 
     async def sleep(self) -> None:
-        """Submit what is new until SLURM is to be asked again."""
+        """Submit new jobs until the next query of SLURM is due."""
         until_s = time.monotonic() + self.next_seconds_between_status_checks
         while self.wait:
             self._submit_waiting()
@@ -191,7 +191,7 @@ class Executor(RemoteExecutor):
         return bool(errors)
 
     def _drop(self) -> None:
-        """Return jobs that are not in SLURM, without reporting each."""
+        """Hand jobs that are not in SLURM back to Snakemake, without an error message for each."""
         with self.lock:
             jobs, self._new = self._new, []
         batches = [batch for batch in self._waiting if not batch.may_be_queued]

@@ -1,7 +1,7 @@
 """tomopipe in a notebook: arrays in, arrays out.
 
 `import tomopipe as tp` has these functions: `tp.open_scan`, `tp.correct`, `tp.find_cor`,
-`tp.reconstruct` and `tp.sweep`; those of `tomopipe.notebook` come beside. Angles are in degrees;
+`tp.reconstruct` and `tp.sweep`, and those of `tomopipe.notebook`. Angles are in degrees;
 CORs are columns of the detector, the centre of the first one is 0; values are attenuation per
 pixel. The workflow's steps use what lies below.
 """
@@ -154,7 +154,7 @@ def _check_levels(raw: NDArray[Any], flat: NDArray[np.float32], dark: NDArray[np
             "darks, and are their numbers finite?"
         )
     if bright < 0.5:
-        text = f"flats are brighter than darks at {100 * bright:.0f} % of the pixels alone"
+        text = f"flats are brighter than darks at only {100 * bright:.0f} % of the pixels"
         warnings.warn(f"{text}; others take their neighbours' values", stacklevel=3)
     _warn_not_finite("projections", raw, "they take their neighbours'")
 

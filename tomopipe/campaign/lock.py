@@ -83,7 +83,7 @@ def is_copy(directory: Path) -> bool:
 
 
 def under_way(directory: Path) -> Run | None:
-    """Return the run that holds the lock, unless it is proven dead."""
+    """Return the run that holds the lock; None if none does, or it is proven dead."""
     run = read(directory)
     return run if run and _is_alive(run) is not False else None
 

@@ -181,7 +181,7 @@ def time_limit_min(partition: str) -> int | None:
 
 
 def node_mb(partition: str) -> int | None:
-    """Return the memory of the largest node of partitions ("": of the default one), MB."""
+    """Return the memory of the largest node of partitions ("": the default one), MB; or None."""
     cells = _of_partition(sinfo(None, "--Node", "--format=%P|%m"), partition)
     return max((int(cell) for cell in cells if cell.isdecimal()), default=None)
 

@@ -179,7 +179,7 @@ class ScanFacts:
 
     @property
     def filled_from_one(self) -> str:
-        """Whether the COR is that of a single other scan of the series; empty if not."""
+        """The doubt of a COR that is that of a single other scan of the series; else empty."""
         is_one = self.fix is not None and FROM_ONE in self.fix.reason
         is_used = is_one and self._state is State.FILLED and self.shown[1] == "series-mean"
         return "filled from a single other scan" if is_used else ""
@@ -235,7 +235,7 @@ class ScanFacts:
 
     @property
     def of_another_series(self) -> str:
-        """Whether an outlier of its series has a confident prediction: it may belong elsewhere."""
+        """The hint that a confident outlier may belong to another series; empty for others."""
         is_outlier = self.fix is not None and self.fix.flagged
         if not is_outlier or self._confidence_before < _CONFIDENT:
             return ""

@@ -16,13 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from tomopipe.campaign.campaign import (
-    Campaign,
-    InventoryRows,
-    load_campaign,
-    read_inventory,
-    scans_of,
-)
+from tomopipe.campaign.campaign import Campaign, load_campaign, scans_of
 from tomopipe.campaign.cor_files import (
     Match,
     describe_junk,
@@ -33,7 +27,7 @@ from tomopipe.campaign.cor_files import (
 )
 from tomopipe.campaign.files import SIDECAR, history_of
 from tomopipe.campaign.history import last_act, record_changes, undoing
-from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.signs import SIGNS, State, source_label
 from tomopipe.campaign.state import not_selected, why_not_selected
 from tomopipe.campaign.table import Change, checked_cor, edit_table

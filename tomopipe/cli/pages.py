@@ -50,16 +50,15 @@ def sweep(
     Example: `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`
     """
     campaign = load_campaign(directory, config)
-    if scan is not None:
-        scan = scan_of(campaign, [scan])
     if scan is None:
         scan, known_px = first_with_cor(campaign)
         cor_px = known_px if cor_px is None else cor_px
         typer.echo(
             f"scan {scan}, the first with a COR, at {cor_px:g} px (choose another with --scan)"
         )
-    elif cor_px is None:
-        cor_px = cor_px_of(campaign, scan)
+    else:
+        scan = scan_of(campaign, [scan])
+        cor_px = cor_px_of(campaign, scan) if cor_px is None else cor_px
     page, slices = sweep_option(
         campaign, scan, key, values, cor_px=cor_px, row=row, dry_run=dry_run
     )

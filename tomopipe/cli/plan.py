@@ -18,6 +18,7 @@ from rich.text import Text
 from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign, scans_of
 from tomopipe.campaign.failures import forget
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.signs import SIGNS
 from tomopipe.campaign.state import why_not_selected
@@ -32,7 +33,7 @@ from tomopipe.cli.options import (
 from tomopipe.cli.run import possible_scans
 from tomopipe.cli.terminal import AS_WRITTEN, bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, folded, make_plan
-from tomopipe.commands.status import JobStatus, Status, read_status
+from tomopipe.commands.status import Status, read_status
 from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import withdraw_removed

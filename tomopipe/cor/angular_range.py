@@ -10,9 +10,9 @@ its likelihood.
 
 A sample that moves shifts rows, and a shift by as much as the rim moves in a step looks like a
 step. The power spectrum of a row depends neither on shifts nor on the axis, and repeats every 180
-degrees. So what is found over more than 180 degrees has to hold for the power spectra alone as
-well; within 180 degrees only the first and the last frames are compared, and their shift is one
-with the axis, which is fitted.
+degrees. So a result for more than 180 degrees must hold for the power spectra alone, too; within
+180 degrees only the first and the last frames are compared, and a shift between them is the same as
+another axis, which is fitted.
 
 The direction of rotation cannot be known: a mirrored sample that rotates the other way looks the
 same.
@@ -41,7 +41,7 @@ _REPEATED = 0.8  # of simulated scans false multiples explained 0.6 at most, tru
 _N_180 = (1, 2, 3, 4)  # ranges of 180 degrees in the scan
 _ENDS = np.array([0.0, 1.0])  # steps from the last frame to the end of the range
 _NEAR_ENDS = np.arange(-1.5, 2.6, 0.5)
-_FAR_PX = 0.25  # of the columns: so far the axis may be from the middle
+_FAR = 0.25  # share of the columns: largest distance of the axis from the middle
 _MARGIN = 3  # harmonics beyond w r
 _FILLED = 0.9  # parameters over frames
 _HARMONICS = 80  # at most
@@ -57,7 +57,7 @@ _PAIRS = 24  # of frames 180 degrees apart, to find the axis of a truncated samp
 # left counts from a hundredth on: below it symmetric objects without noise differ.
 _MUCH_WIDER, _STATED_SIGNIFICANCE, _STATED_EFFECT, _COUNTS = 1.15, 6.0, 0.08, 0.01
 _PARTIAL_BASIS = 12  # parameters that less than 180 degrees have beyond their share
-_SHIFTED = 0.1  # of the columns: so far another axis may be from the one of the stated angles
+_SHIFTED = 0.1  # share of the columns: largest distance of another axis from the stated angles' one
 
 Floats = NDArray[np.float64]
 
@@ -200,7 +200,7 @@ def _steps_to_end(view: _View, n_180: int, cor_px: float) -> int | None:
 
 
 def _decides(beyond: float, error: float, end: float, least: float = SIGNIFICANCE) -> bool:
-    """Tell whether a measured end is one of both, and by how much it is not the other."""
+    """Tell whether a measured end is `end`, 0 or 1, and certainly not the other of both."""
     near = max(error, abs(beyond - end)) <= _MAX_ERROR
     return near and abs(beyond - (1 - end)) >= least * error
 
@@ -224,7 +224,7 @@ def _window(view: _View, cor_px: float | None) -> Floats:
     """Return weights of the columns: the same on both sides of the axis, where that matters."""
     if not view.truncated or cor_px is None:
         return np.ones(view.n_cols)
-    half_px = (0.5 - _FAR_PX) * view.n_cols
+    half_px = (0.5 - _FAR) * view.n_cols
     half_px = max(half_px, min(cor_px, view.n_cols - 1 - cor_px))
     away = np.abs(np.arange(view.n_cols) - cor_px) / half_px
     return np.asarray(np.cos(np.clip((away - 0.55) / 0.45, 0, 1) * np.pi / 2) ** 2)
@@ -232,7 +232,7 @@ def _window(view: _View, cor_px: float | None) -> Floats:
 
 def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
     """Fit rows with both ends; first with the least possible reach, then about the axis."""
-    middle, far = (view.n_cols - 1) / 2, _FAR_PX * view.n_cols
+    middle, far = (view.n_cols - 1) / 2, _FAR * view.n_cols
     cors_px, cor_px = middle + np.arange(-far, far + 1), None
     if not view.truncated:
         # over 180 degrees a sample off the axis fills one side of it more, but not this much
@@ -255,7 +255,7 @@ def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
 
 
 def _registered(view: _View, n_180: int) -> float:
-    """Find the axis by registering frames 180 degrees apart."""
+    """Find the axis by registering frames 180 degrees apart; the middle if they do not overlap."""
     n_frames, n_cols = view.lines.shape[1:]
     apart = round((n_frames - 0.5) / n_180) if n_180 > 1 else n_frames - 1
     n_pairs = min(_PAIRS, n_frames - apart)
@@ -263,11 +263,11 @@ def _registered(view: _View, n_180: int) -> float:
     lines, partners = (view.lines[:, frame].reshape(-1, n_cols) for frame in (first, first + apart))
     group = np.zeros(len(lines), dtype=np.intp)
     scored = registration_score(OpposingLines(lines, partners[:, ::-1], group, 0.0))
-    cors_px = np.arange(2 * n_cols - 1) / 2
-    near = np.abs(cors_px - (n_cols - 1) / 2) <= _FAR_PX * n_cols
-    return (
-        (n_cols - 1) / 2 if scored is None else float(cors_px[near][scored[0][-1][near].argmax()])
-    )
+    middle_px, cors_px = (n_cols - 1) / 2, np.arange(2 * n_cols - 1) / 2
+    if scored is None:
+        return middle_px
+    near = np.abs(cors_px - middle_px) <= _FAR * n_cols
+    return float(cors_px[near][scored[0][-1][near].argmax()])
 
 
 def _channels(

@@ -155,7 +155,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
     )
 
 
-N_KEPT = 5  # rows kept, including those asked for
+N_KEPT = 5  # rows kept, including the requested ones
 N_PAIRS = 3
 MAX_PAIR_ROWS = 256
 _READ_BYTES = 256 * 2**20
@@ -238,7 +238,7 @@ def _bad_frames(
     raw_frames: Mapping[int, NDArray[Any]],
     recipe: PreprocessBlock,
 ) -> dict[str, tuple[int, ...]]:
-    """Numbers of the projections without an image, from the rows, or all rows, that were read."""
+    """Return the numbers of the projections without an image, by kind; log warnings of them."""
     has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not raw counts
     flat, dark = scan.flat, scan.dark
     if scan.stuck.any():  # they saturate no projection

@@ -232,7 +232,7 @@ class Curves:
 
     @cached_property
     def centre_of_mass(self) -> tuple[float, float] | None:
-        """COR by the centre of mass of binned columns, and its uncertainty, unbinned px."""
+        """COR by the centre of mass of binned columns and its uncertainty, unbinned px, or None."""
         prepared, binning = self.prepared, self.binning
         if not prepared.rows.minus_log or not prepared.shows_sample:
             return None

@@ -126,7 +126,7 @@ def _find_air(
 
 
 def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) -> NDArray[np.bool_]:
-    """Tell through which columns of air no structure passes; the outermost columns always count.
+    """Return the columns of air through which no structure passes; the outermost always count.
 
     A faint structure is far below the noise of a single angle. Counted as air, it would tilt the
     level of all columns. Fixed patterns of the flat field are constant and do not count.

@@ -36,8 +36,8 @@ def normalise(
       enhancement are real. Without `minus_log` it is not limited.
 
     Frames are (n, n_rows, n_cols) of any real type, flat and dark (n_rows, n_cols); ones and zeros
-    for data that are corrected already. `empty` is the transmission of a
-    row without any valid pixel, if not the one above. A ValueError says that shapes do not fit.
+    for data that are corrected already. `empty` is the transmission of a row without any valid
+    pixel, if not the one above. A ValueError says that shapes do not fit.
     """
     if raw.ndim != 3 or flat.shape != raw.shape[1:] or dark.shape != raw.shape[1:]:
         raise ValueError(

@@ -19,8 +19,8 @@ GPU_BATCH_BYTES = 128 * 2**20  # of float32 projections being corrected on a GPU
 STRIPE_BYTES = 512 * 2**20  # memory of stripe filters, unless one row needs more
 _GPU_COPIES = 10  # largest number of copies of a batch of projections
 _STRIPE_COPIES = 6  # largest number of copies of a float32 sinogram in a filter
-_GPU_STRIPES = 3  # the same on a GPU, and the least number of bytes
-_GPU_COLUMN_BYTES = 18_000  # for each column, of the blocks of angles of `stripes_gated`
+_GPU_STRIPES = 3  # the same on a GPU, where a sinogram takes at least the next number
+_GPU_COLUMN_BYTES = 18_000  # for each column: the blocks of angles of `stripes_gated`
 _GPU_STRIPE_BYTES = 2**31  # memory of stripe filters on a GPU
 
 

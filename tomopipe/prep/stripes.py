@@ -168,7 +168,7 @@ def _remove_large(sinogram: Any, snr: float, size_px: int) -> Any:
 
 
 def _outstanding(ratio: Any, snr: float) -> Any:
-    """Tell which columns lie outside a line fitted to the sorted ratios (algorithm 4 of [1])."""
+    """Return which columns lie outside a line fitted to the sorted ratios (algorithm 4 of [1])."""
     xp, n = module_of(ratio), ratio.shape[-1]
     if n < 8:
         return xp.zeros(ratio.shape, bool)

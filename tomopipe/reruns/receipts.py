@@ -48,10 +48,10 @@ def digest(statement: Statement) -> str:
 
 
 def state_of(path: str | os.PathLike[str]) -> State | None:
-    """Return size (bytes), modification time (ns) and inode of a result; of a folder see below.
+    """Return size (bytes), modification time (ns) and inode of a result; None if it is missing.
 
     RELION opens the files of tilt_series one by one, so the last number is a digest of the state of
-    each; it is 0 of others.
+    each; it is 0 for other results.
     """
     state = quick_state(path)
     if state is None:
@@ -63,7 +63,7 @@ def state_of(path: str | os.PathLike[str]) -> State | None:
 
 
 def raw_state_of(path: str | os.PathLike[str]) -> State | None:
-    """Return the state of a raw file, or of a folder of images."""
+    """Return the state of a raw file, or of a folder of images; None if it is missing."""
     return folder_state(path) if os.path.isdir(path) else quick_state(path)
 
 
@@ -217,7 +217,7 @@ class Receipts:
         return self._present[path]
 
     def last(self, step: str, key: str) -> Receipt | None:
-        """Return the receipt of a result, or else its last one."""
+        """Return the receipt of a result, else its last one; None if it never had one."""
         return self.of(step, key) or self._index[0].get(self.files.receipt(step, key))
 
     @cached_property

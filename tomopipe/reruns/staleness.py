@@ -233,7 +233,7 @@ def _in_hdf5(path: Path) -> Statement | None:
         return json.loads(text) if text else _in_volume(path)
 
 
-def only_metadata_differ(old: Statement | None, target: "Statement") -> bool:
+def only_metadata_differ(old: Statement | None, target: Statement) -> bool:
     """Tell whether two statements differ only in their metadata."""
     ours = ("maker", "metadata")
     return (

@@ -48,7 +48,7 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 
 
 class Target:
-    """Statements of up-to-date results (`of_<step>`), for `Staleness.why`.
+    """Statements of up-to-date results (`of_<step>`), for `Staleness.why_stale`.
 
     `why_<step>` is for steps of which more than the statement decides. `rows` is the inventory,
     empty before there is one.

@@ -130,7 +130,7 @@ class Guard:
         return RedirectResponse(f"{last}/" + (f"?{query}" if query else ""))
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Refuse foreign pages, and writes that do not come from our own page."""
+        """Return the refusal of a foreign page, or a write that is not of our own page, or None."""
         headers = Headers(scope=scope)
         writes = scope["method"] not in _SAFE_METHODS
         origin = headers.get("origin")
@@ -151,7 +151,7 @@ class Guard:
         return None
 
     def _data(self, scope: Scope) -> Response | None:
-        """Admit requests with the token of volumes; from pages only ours or the allowed one."""
+        """Return a refusal; None for the token of volumes, of no page, ours or the allowed one."""
         headers = Headers(scope=scope)
         origin = headers.get("origin", self.allow_origin)
         if origin != self.allow_origin and not self._is_own(origin, headers["host"]):
@@ -175,7 +175,7 @@ class Guard:
         return parts.netloc == host or _hostname(origin) in self.hosts - LOCAL_HOSTS
 
     def _sign_in(self, scope: Scope) -> Response | None:
-        """Exchange the token of a link for a cookie; refuse requests with neither."""
+        """Exchange the token of a link for a cookie, or refuse; None for requests with a cookie."""
         request = Request(scope)
         is_signed_in = self.keys.csrf_of(request.cookies.get(self.keys.cookie, "")) is not None
         token = request.query_params.get("token")

@@ -225,7 +225,7 @@ def _column(header: list[str], rows: list[tuple[int, str]], path: str | os.PathL
 
 
 def planned_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
-    """Tell which planned frames arrived, from 0, by `ids` that count dropped ones; None: unclear.
+    """Return which planned frames arrived, from 0, by `ids` that count dropped ones; None: unclear.
 
     The first is taken for the first one planned: a scan rotated by a step has the same COR.
     """

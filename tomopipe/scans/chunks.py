@@ -39,12 +39,12 @@ class Chunks(NamedTuple):
 
     @property
     def whole(self) -> tuple[int, ...] | None:
-        """What is read or decoded at least; None: only what is wanted."""
+        """What is read or decoded at least; None: only what is requested."""
         return None if self.in_parts else self.shape
 
 
 def chunks_of(dataset: "h5py.Dataset") -> Chunks:
-    """Tell how the frames of a 3-D dataset lie; of a virtual one, those of its first source."""
+    """Return how the frames of a 3-D dataset lie; of a virtual one, those of its first source."""
     if not dataset.is_virtual:
         return _like(dataset, dataset)
     with suppress(ScanError, *UNREADABLE):  # what is wrong with it is reported when it is read
@@ -57,7 +57,7 @@ def chunks_of(dataset: "h5py.Dataset") -> Chunks:
 
 
 def _like(source: "h5py.Dataset", dataset: "h5py.Dataset") -> Chunks:
-    """Tell how a source lies whose frames are those of the dataset."""
+    """Return how a source lies, if its frames have the shape of those of the dataset."""
     shape = getattr(source, "chunks", None)  # it may be a group
     if not shape or source.shape[1:] != dataset.shape[1:]:
         return Chunks()
@@ -179,7 +179,7 @@ def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
 
 
 def _of_external(dataset: "h5py.Dataset") -> NDArray[np.bool_]:
-    """Tell for which frames the files of values are long enough; HDF5 reads 0 beyond their ends."""
+    """Return which frames lie within the files of values; HDF5 reads 0 beyond their ends."""
     frame_bytes = dataset.dtype.itemsize * prod(dataset.shape[1:])
     result = np.ones(dataset.shape[0], bool)
     first = 0  # byte of the dataset that the file begins with

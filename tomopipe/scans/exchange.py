@@ -277,7 +277,7 @@ def _describe(
     columns: IndexRange,
     references: Sequence[References],
 ) -> str:
-    """Say what was found where, in a line; a number that differs from scan to scan is not in it."""
+    """Return where each quantity is in one line, without numbers that differ from scan to scan."""
     angles = "none"
     if layout.theta_deg is not None:
         finite = layout.theta_deg[np.isfinite(layout.theta_deg)]

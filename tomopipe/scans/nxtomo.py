@@ -257,7 +257,7 @@ class NxtomoReader:
         return None
 
     def _placed(self, n_frames: int) -> NDArray[np.intp] | None:
-        """Tell which planned frames arrived; None if all did, or if that is not known."""
+        """Return which planned frames arrived; None if all did, or if that is not known."""
         n_planned = len(self._planned_keys)
         if n_frames == n_planned:
             return None
@@ -353,7 +353,7 @@ def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
 def _read_notes(
     detector: "h5py.Group", mirrored: set[str], location: str, n_cols: int
 ) -> tuple[str, ...]:
-    """Say what else the file states, for people; `mirrored`, `location` are from `_read_mirror`."""
+    """Return what else the file states, for people; `mirrored`, `location`: of `_read_mirror`."""
     notes = []
     if mirrored:
         sides = " and ".join(sorted(mirrored, reverse=True))

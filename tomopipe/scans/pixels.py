@@ -48,7 +48,7 @@ class Pixels(Protocol):
         """Read rows of neighbouring frames into `out`, (n_frames, n_rows, n_cols), or ScanError."""
 
     def written(self) -> NDArray[np.bool_]:
-        """Tell which frames are really there, shape (n_frames,)."""
+        """Return which frames are really there, shape (n_frames,)."""
 
 
 class Boxes(Pixels, Protocol):
@@ -114,7 +114,7 @@ class Hdf5Pixels:
         return written_frames(self._dataset)
 
     def written(self) -> NDArray[np.bool_]:
-        """Tell which frames are really there, shape (n_frames,)."""
+        """Return which frames are really there, shape (n_frames,)."""
         frames = self._written.frames
         return np.array([frames.all()]) if self._dataset.ndim == 2 else frames
 
@@ -209,7 +209,7 @@ class PixelsView:
         return self._pixels.chunks
 
     def written(self) -> NDArray[np.bool_]:
-        """Tell which frames are really there, shape (n_frames,)."""
+        """Return which frames are really there, shape (n_frames,)."""
         return self._pixels.written()
 
 

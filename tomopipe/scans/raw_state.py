@@ -27,7 +27,7 @@ _DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
 
 
 def folder_kind(name: str) -> str | None:
-    """Tell whether a folder is one of flats or darks, by its name: `flats`, `darks` or None."""
+    """Return what the name of a folder says that it holds: `flats`, `darks`, or None for others."""
     match = _REFERENCE_FOLDER.fullmatch(name)
     return ("flats" if match[1] else "darks") if match else None
 

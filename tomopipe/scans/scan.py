@@ -118,7 +118,7 @@ def _as_the_scan(reference: Reference, projections: Pixels) -> Reference:
 
 
 def _as_images(reference: Reference, expected: tuple[int, ...]) -> Reference:
-    """Take flats or darks of sinograms as images where they have that shape only so."""
+    """Return flats or darks, read like sinograms, as stored if only then they have this shape."""
     pixels = reference.frames.pixels
     if not isinstance(pixels, TransposedPixels) or pixels.shape[1:] == expected:
         return reference
@@ -153,12 +153,12 @@ class Scan:
     first_col, detector_cols : int
         The first of these columns, and how many the detector has.
     numbers : ndarray of int, shape (n_angles,)
-        Of the projections in use: which of those recorded they are, the first is 0.
+        Index of each projection in use among those recorded, from 0.
     dtype : numpy.dtype
         Type of raw pixels, in the byte order of this machine.
     chunks : tuple of int or None
         What is read or decoded at least (frames, rows, columns): chunks of the dataset, or of the
-        first source of a virtual one; whole frames of TIFF files. None: only what is wanted.
+        first source of a virtual one; whole frames of TIFF files. None: only what is requested.
     stored_chunks : tuple of int or None
         Chunks of the file, also where parts of one can be read.
     threads : int

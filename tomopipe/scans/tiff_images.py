@@ -138,7 +138,7 @@ class ImageFiles(_Images):
         return np.array([_size(path) for path in self._files], np.int64)
 
     def written(self) -> NDArray[np.bool_]:
-        """Tell which files are long enough to hold their image, or are not empty."""
+        """Return which files are long enough to hold their image, or are not empty."""
         return np.asarray(self._sizes >= self._n_bytes)
 
     def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
@@ -202,7 +202,7 @@ class Pages(_Images):
         self.chunks = Chunks(None if in_parts else (1, n_rows, n_cols))
 
     def written(self) -> NDArray[np.bool_]:
-        """Tell which pages the files are long enough for."""
+        """Return which pages the files are long enough for."""
         return np.concatenate([self._written(file) for file in self._files])
 
     def _written(self, file: _Contents) -> NDArray[np.bool_]:

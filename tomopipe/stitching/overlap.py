@@ -109,8 +109,8 @@ def find_shift(
     if not results or results[0].quality < MIN_QUALITY:
         best = f"; the best correlation is {results[0].quality:.2f}" if results else ""
         raise TomopipeError(
-            f"{names[0]} and {names[1]}: found no overlap{where} in which they show the same"
-            f"{best}, expected at least {MIN_QUALITY}. Check "
+            f"{names[0]} and {names[1]}: found no overlap{where} in which they show the same "
+            f"structure{best}, expected at least {MIN_QUALITY}. Check "
             "the order of the stack and stitch.overlap_rows, or take the scans out of stitch."
         )
     best_shift, *others = results

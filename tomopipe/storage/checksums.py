@@ -5,7 +5,7 @@ hexadecimal. Layout `p20`: the file is cut into pieces of 2**20 bytes, and the d
 pieces' digests, one after the other; so pieces may be summed in any order, while the file is
 written. Layout `d12`: a folder of 12 files, and the digest is that of the lines of its manifest
 (`.tomopipe-manifest`, by which the folder is compared quickly, and different files are named),
-in order of name. Earlier versions wrote 16 marks behind it.
+in order of name. Earlier versions appended 16 marks.
 
 References
 ----------

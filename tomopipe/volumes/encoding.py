@@ -71,7 +71,7 @@ class Encoding:
         return (self.offset + self.scale * stored.astype(np.float64)).astype(np.float32)
 
     def beyond(self, values: Any) -> Any:
-        """Tell which values are more than half a step beyond the limits."""
+        """Return which values are more than half a step beyond the limits."""
         low, high = self.limits
         half = self.scale / 2 if self.is_whole else 0.0
         return (values < low - half) | (values > high + half)

@@ -40,7 +40,7 @@ except (TomopipeError, KeyboardInterrupt) as error:
 
 OUTPUTS = CAMPAIGN.outputs
 MAKES_ALL = []  # whether rule all is part of the run
-# of a run that `tomopipe run` starts what is right is no part: its graph is as large as the work
+# a run that `tomopipe run` starts omits what is up to date: its graph is as large as the work
 IS_LEAN = progress.is_read() and launch.executes() and not (launch.forces() or launch.cuts())
 
 
@@ -90,7 +90,7 @@ def needed(receipts):
 
 
 def refuse_unknown(wildcards, step):
-    """End this call if it asks for the result of a scan, series or stack that there is not."""
+    """End this call if it asks for the result of a scan, series or stack that does not exist."""
     for kind, name in wildcards.items():
         if name not in NAMES[kind]:
             sys.exit(f"tomopipe: no {kind} {name} in the campaign {Path.cwd()}")
@@ -99,7 +99,7 @@ def refuse_unknown(wildcards, step):
 
 
 def table_receipt(table, wildcards):
-    """The receipt of a table, of which a job uses what is of its scan."""
+    """The receipt of a table, of which a job uses the row of its scan."""
     if not IS_MAIN:
         return []
     refuse_unknown(wildcards, "try_recon" if table == "inventory" else "full_recon")
@@ -135,7 +135,7 @@ def asks(step, name):
 
 
 def cpu_ms(step):
-    """The CPU time of a job, for the executor of SLURM: it shares submissions out by it."""
+    """The CPU time of a job, by which the executor of SLURM packs submissions."""
     return lambda wildcards: job_resources.cpu_ms(SETTLED, step, wildcards[0]) if IS_MAIN else 0
 
 
