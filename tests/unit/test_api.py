@@ -250,9 +250,7 @@ def test_counts_that_cannot_be_corrected_are_refused_or_warned_of(page):
         tp.correct(raw[0], flat, dark)
     few = np.array(flat if flat.ndim == 2 else flat.mean(axis=0), float)
     few[:, : few.shape[1] * 2 // 3] = 0
-    with pytest.warns(
-        UserWarning, match="brighter than darks at only 3[0-9] % of the pixels"
-    ) as said:
+    with pytest.warns(UserWarning, match="than darks at only 3[0-9] % of the pixels") as said:
         tp.correct(raw, few, dark)
     assert said[0].filename == __file__
     lost = np.array(raw, float)

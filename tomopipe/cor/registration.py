@@ -52,7 +52,7 @@ class OpposingLines:
         """Band-pass both sides from 1 px and remove what does not rotate; rounding becomes 0."""
         sides = []
         for lines in (self.direct, self.flipped):
-            band = band_pass(lines, 1.0, long_px)
+            band = band_pass(lines, long_px)
             rounding = 1e-5 * max(float(np.max(np.abs(lines))), 1e-12)
             sides.append(band if np.std(band) > rounding else np.zeros_like(band))
         direct, flipped = sides

@@ -96,9 +96,9 @@ def rotating_share(sinogram: Image) -> float:
     return float(np.sum(rest[1:] * rest[:-1])) / energy
 
 
-def band_pass(lines: Image, short_px: float, long_px: float) -> Image:
-    """Difference of Gaussians along the columns; edge values are repeated beyond the detector."""
-    smooth = ndimage.gaussian_filter1d(lines, short_px, axis=-1, mode="nearest")
+def band_pass(lines: Image, long_px: float) -> Image:
+    """Difference of Gaussians of 1 px and `long_px` along the columns; edge values are repeated."""
+    smooth = ndimage.gaussian_filter1d(lines, 1.0, axis=-1, mode="nearest")
     return smooth - ndimage.gaussian_filter1d(lines, long_px, axis=-1, mode="nearest")
 
 

@@ -79,7 +79,7 @@ def _reading(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
     config = settled.campaign.for_scan(scan).config
     return {
         "raw": settled.campaign.scans[scan].path,
-        "raw_files": settled.target.raw_files(scan),
+        "raw_files": settled.staleness.raw_files(scan, settled.rows),
         "options": config.as_json("input", "preprocess", *blocks),
     }
 

@@ -104,12 +104,6 @@ class Target:
         source = cors[key]["source"] if step == "full_recon" else ""
         return self.staleness.why_stale(self.statement(step, key, cors), key, source=source)
 
-    # ---- raw files ---------------------------------------------------------------------------
-
-    def raw_files(self, scan: str) -> list[str]:
-        """Name a scan's raw files."""
-        return self.staleness.raw_files(scan, self.rows)
-
     # ---- up to cor.json ----------------------------------------------------------------------
 
     def of_inventory(self) -> Statement:

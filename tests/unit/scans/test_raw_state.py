@@ -128,7 +128,7 @@ def test_what_flats_link_to_and_values_stored_elsewhere_are_raw_files_too(elsewh
     assert names == {
         "own_1": ["camera/pixels.h5"], "link_1": ["camera/values.raw"], "virtual_1": [],
     }  # fmt: skip
-    assert os.path.relpath(wanted.raw_files(scan)[-1]) == target
+    assert os.path.relpath(staleness.raw_files(scan, rows)[-1]) == target
     before = wanted.of_try_recon(scan), wanted.of_predict_cor(scan)
     staleness.receipts.save()
     os.utime(target, (1, 1))
