@@ -84,10 +84,10 @@ def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
 
     Unfinished copies are skipped: names that begin with a dot, or have the ending of one.
     """
-    matches = (path for pattern in _patterns(config) for path in _expand(pattern, directory))
-    paths = dict.fromkeys(path.rstrip("/") for path in matches)
+    found = (path for pattern in _patterns(config) for path in _expand(pattern, directory))
+    paths = dict.fromkeys(path.rstrip("/") for path in found)
     names = ((path, os.path.basename(path)) for path in paths)
-    ready = [p for p, name in names if not name.startswith(".") | name.lower().endswith(_COPIES)]
+    ready = [p for p, name in names if not (name.startswith(".") or name.lower().endswith(_COPIES))]
     return ready, missing_folders(config, directory)
 
 

@@ -235,8 +235,8 @@ def read_tsv(path: str | os.PathLike[str], columns: Sequence[str]) -> list[dict[
 def _rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
     """Parse a table; a ValueError describes its fault."""
     if "\0" in text:
-        number = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"line {number}: contains a NUL character: it is damaged")
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"line {line}: contains a NUL character: it is damaged")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
     try:
         lines = [(reader.line_num, cells) for cells in reader]
@@ -245,14 +245,14 @@ def _rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
     header = lines[0][1] if lines else []
     if missing := [name for name in columns if name not in header]:
         raise ValueError(f"expected columns {', '.join(columns)}; missing {', '.join(missing)}")
-    rows = [(number, cells) for number, cells in lines[1:] if cells]
-    for number, cells in rows:
+    rows = [(line, cells) for line, cells in lines[1:] if cells]
+    for line, cells in rows:
         if len(cells) != len(header):
             got = f"expected {len(header)} cells, got {len(cells)}"
-            raise ValueError(f"line {number}: {got}: it was cut or edited")
+            raise ValueError(f"line {line}: {got}: it was cut or edited")
     if text and not text.endswith(("\n", "\r")):
-        number, _ = lines[-1]
-        raise ValueError(f"line {number}: expected a line end after it: it was cut or edited")
+        line, _ = lines[-1]
+        raise ValueError(f"line {line}: expected a line end after it: it was cut or edited")
     return [dict(zip(header, cells, strict=True)) for _, cells in rows]
 
 

@@ -110,8 +110,8 @@ def plan_conversions(
 def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices: None) -> None:
     """Write a volume in another format, atomically; `progress` is called with the slices done.
 
-    Memory: some slices, for OME-Zarr and MRC up to 1 GB. Errors: the volume changes meanwhile, the
-    file cannot be read back, or another conversion is writing it.
+    Memory: some slices, for OME-Zarr and MRC up to 1 GB. A TomopipeError if the volume changes
+    meanwhile, the file cannot be read back, or another conversion is writing it.
     """
     write = _write_mrc if conversion.output_format == MRC else _write_volume
     with locked(conversion.target):

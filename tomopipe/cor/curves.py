@@ -118,7 +118,7 @@ def _wedge_score(
     shifts: NDArray[np.intp],
     angle_sigma: float = _COARSE_SIGMA,
 ) -> NDArray[np.float64]:
-    """One less the metric over its mean, of 180 degrees, or twice of 360; the mean of sinograms."""
+    """Return 1 less the metric over its mean (n_shifts,), averaged over halves of sinograms."""
     starts = [0.0, np.pi] if angles.full_rotation else [0.0]
     scores = []
     for sinogram in sinograms:

@@ -224,10 +224,9 @@ def rotation_gain(prepared: Prepared, cor_px: float) -> tuple[float, float] | No
         return None
     others = []
     for apart_rad in np.deg2rad(_OTHER_DEG):
-        match = _match_with(
-            prepared, cor_px, np.linspace(0, angles.span_rad - apart_rad, _STARTS), apart_rad
-        )
-        others.append(np.zeros(0) if match is None else match)
+        starts_rad = np.linspace(0, angles.span_rad - apart_rad, _STARTS)
+        matches = _match_with(prepared, cor_px, starts_rad, apart_rad)
+        others.append(np.zeros(0) if matches is None else matches)
     other, half = np.concatenate(others), float(np.median(true))
     left = np.maximum(1 - other, 1e-6) / max(1 - half, 1e-6)
     return float(np.median(np.log(left))), float(np.mean(other >= half))
@@ -252,8 +251,8 @@ def _match_with(
         first = first - first.mean(axis=-1, keepdims=True)
         second = second - second.mean(axis=-1, keepdims=True)
         energy = np.sum(first**2, axis=(0, 2)) * np.sum(second**2, axis=(0, 2))
-        match = np.sum(first * second, axis=(0, 2)) / np.sqrt(np.maximum(energy, 1e-30))
-        best = match if best is None else np.maximum(best, match)
+        matches = np.sum(first * second, axis=(0, 2)) / np.sqrt(np.maximum(energy, 1e-30))
+        best = matches if best is None else np.maximum(best, matches)
     return best
 
 

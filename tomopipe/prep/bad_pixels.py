@@ -66,7 +66,7 @@ class Repair:
 
 
 def plan_repair(bad: NDArray[np.bool_]) -> Repair:
-    """Plan how to fill the bad pixels of a detector, ndarray of bool of shape (n_rows, n_cols)."""
+    """Plan how to fill the bad pixels of a detector, a mask (n_rows, n_cols)."""
     n_cols = bad.shape[1]
     left, right = valid_beside(bad)
     left, right = np.where(left < 0, right, left), np.where(right == n_cols, left, right)

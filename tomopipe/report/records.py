@@ -183,7 +183,7 @@ def off_line(cor_px: Sequence[float]) -> dict[int, OffLine]:
     `cor_px` (n,) are trusted CORs in the order of the series, pixels. Each is compared with the
     line through its 30 nearest neighbours in the series. It is returned if its residual is above
     max(0.2 px, 6 scatters) and no neighbour has a residual within half of that limit of it, as
-    those of a remounted sample, or of alternating samples, would. None of fewer than six scans.
+    those of a remounted sample, or of alternating samples, would. Fewer than six scans give none.
     """
     y, n = np.asarray(cor_px, float), len(cor_px)
     if n <= _LEAST_FOR_SPREAD:

@@ -204,19 +204,19 @@ class ScanReader:
 def _checked_in_series(records: list[ScanRecord]) -> list[ScanRecord]:
     """Mark predictions that the other trusted CORs of their series contradict."""
     trusted = [
-        (scan.series, (number, cor_px))
-        for number, scan in enumerate(records)
+        (scan.series, (index, cor_px))
+        for index, scan in enumerate(records)
         if scan.state in ACCEPTED and not (scan.fix and scan.fix.flagged)
         for cor_px in [scan.shown[0] if scan.manual_px is None else scan.manual_px]
         if cor_px is not None
     ]
     for points in grouped(trusted).values():
-        numbers, cors_px = zip(*points, strict=True)
+        indices, cors_px = zip(*points, strict=True)
         for position, off in off_line(cors_px).items():
-            text = f"{off.off_px:+.2f} px off the line of its series"
-            text += f" (scatter {off.spread_px:.2f} px)"
-            index = numbers[position]
-            records[index] = replace(records[index], off_series=text)
+            remark = f"{off.off_px:+.2f} px off the line of its series"
+            remark += f" (scatter {off.spread_px:.2f} px)"
+            index = indices[position]
+            records[index] = replace(records[index], off_series=remark)
     return records
 
 

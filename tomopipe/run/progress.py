@@ -33,7 +33,7 @@ _TARGETS = ("all", "predictions", "total")  # rules without work
 
 
 def is_read() -> bool:
-    """Whether the events of this run are read."""
+    """Tell whether the events of this run are read."""
     return bool(os.environ.get(VARIABLE))
 
 

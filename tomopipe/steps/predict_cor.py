@@ -208,8 +208,8 @@ def _with_tilt(
     result = _with(prediction, "doubts" if spoils else "warnings", [text] if text else [])
     # other rows may give another warning
     decides = bool(tilt_of(roll, UsedRows(used.roll_deg), n_rows)[0])
-    stated = {VOLUME_ROWS: used.rows if used.rows == "all" else list(used.rows)}
-    return result | {"roll_px_per_100_rows": round(roll[0], 4)} | (stated if decides else {})
+    of_rows = {VOLUME_ROWS: used.rows if used.rows == "all" else list(used.rows)}
+    return result | {"roll_px_per_100_rows": round(roll[0], 4)} | (of_rows if decides else {})
 
 
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:

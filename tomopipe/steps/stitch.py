@@ -181,7 +181,7 @@ def _match(placed: Sequence[Placed]) -> list[Placed]:
             max(first.rows.start, second.rows.start), min(first.rows.stop, second.rows.stop)
         )
         y, x = (_shared(first, second, axis) for axis in ("y_px", "x_px"))
-        means = [_block_means(part, rows, y, x) for part in (first, second)]
+        means = [_overlap_means(part, rows, y, x) for part in (first, second)]
         gain = float(means[0].std() / means[1].std())
         offset = float(means[0].mean() - gain * means[1].mean())
         before = matched[-1]
@@ -191,7 +191,7 @@ def _match(placed: Sequence[Placed]) -> list[Placed]:
     return matched
 
 
-def _block_means(part: Placed, rows: range, y: slice, x: slice) -> NDArray[np.floating]:
+def _overlap_means(part: Placed, rows: range, y: slice, x: slice) -> NDArray[np.floating]:
     """Average a part of the grid over its height and over blocks."""
     resampled = Resampled(part)
     blocks = range(rows.start, rows.stop, BLOCK_ROWS)

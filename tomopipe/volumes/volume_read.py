@@ -1,8 +1,8 @@
 """Volumes of any format: common parts of the formats, and reading.
 
 The module of a format (`tomopipe.volume_formats`) has `store`, which yields a `Store`;
-`read(path, stack)`, which opens one until `stack` closes: arrays, rows, attributes and provenance;
-`read_planes(path)`, its mid planes; and `read_provenance(path)`.
+`read(path, stack)`, which opens a volume until `stack` closes and returns its arrays, rows,
+attributes and provenance; `read_planes(path)`, its mid planes; and `read_provenance(path)`.
 """
 
 import math

@@ -82,15 +82,15 @@ def combined_px(inputs: Inputs, output: NetworkOutput, refinement: Refinement) -
     step_px, all_px = float(inputs.cor_px[1] - inputs.cor_px[0]), refinement.all_px
     near = {k: px for k, px in all_px.items() if abs(px - network_px) <= _TRUSTED * step_px}
     registered_px = [near[kind] for kind in _REGISTRATION if kind in near]
-    vote = dict.fromkeys(near, 1.0)
+    votes = dict.fromkeys(near, 1.0)
     if registered_px:
-        vote |= dict.fromkeys(_REGISTRATION, min(1.0, _REGISTRATION_VOTES / len(registered_px)))
-        vote[TOTAL_VARIATION] = _COARSE_VOTE
+        votes |= dict.fromkeys(_REGISTRATION, min(1.0, _REGISTRATION_VOTES / len(registered_px)))
+        votes[TOTAL_VARIATION] = _COARSE_VOTE
         agreeing = {k: all_px[k] for k in _ALL_ANGLES if k in all_px}
         if len(agreeing) == 2 and _agree([*agreeing.values()], registered_px, network_px, step_px):
             near |= agreeing
-            vote |= dict.fromkeys(agreeing, _AGREE_VOTES)
-    return _median([network_px, *near.values()], [1.0, *(vote[kind] for kind in near)])
+            votes |= dict.fromkeys(agreeing, _AGREE_VOTES)
+    return _median([network_px, *near.values()], [1.0, *(votes[kind] for kind in near)])
 
 
 def _agree(
