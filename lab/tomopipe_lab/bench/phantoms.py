@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -130,15 +127,3 @@ def _scaled(shapes: tuple[tuple[float, ...], ...], n_cols: int) -> NDArray[np.fl
     table = np.array(shapes)
     table[:, :-1] *= n_cols
     return table
-
-
-def scan_of_noise(path: Path, n_angles: int, n_rows: int, n_cols: int) -> None:
-    """Write a scan of random counts, of 180 degrees: where only the time counts."""
-    rng = np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset("exchange/data", (n_angles, n_rows, n_cols), np.uint16)
-        for i in range(n_angles):
-            data[i] = rng.integers(20000, 40000, (n_rows, n_cols))
-        file["exchange/data_white"] = np.full((5, n_rows, n_cols), 60000, np.uint16)
-        file["exchange/data_dark"] = np.zeros((5, n_rows, n_cols), np.uint16)
-        file["exchange/theta"] = np.linspace(0, 180, n_angles, endpoint=False)
