@@ -75,14 +75,14 @@ def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
     if tuple(options.axes) != AXES:
         if DATA not in file:
             raise ScanFaultError(
-                f"input.axes: {', '.join(options.axes)} is of TIFF files, DXchange files, or "
+                f"input.axes: {', '.join(options.axes)} is for TIFF files, DXchange files, or "
                 "datasets that input.paths names: set input.paths.data"
             )
         return NamedReader(file, options.model_copy(update={"paths": paths_of(file)}))
     if options.frames:
         raise ScanFaultError(
-            "input.frames is of TIFF files, or datasets that input.paths names: set "
-            "input.paths.data, or leave it to the file, which says of what kind its frames are"
+            "input.frames is for TIFF files, or datasets that input.paths names: set "
+            "input.paths.data, or leave it out: the file says of what kind its frames are"
         )
     if "exchange" not in file and (entries := nxtomo.find_entries(file)):
         return nxtomo.NxtomoReader(file, options, entries)

@@ -284,7 +284,7 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(tmp_path, phantom):
 def test_options_that_are_not_of_a_layout_are_refused(tmp_path, phantom):
     sinograms = {"axes": ["row", "angle", "col"]}
     reason = reason_of(phantom[0], options={"frames": ["900 projections"]})
-    assert "input.frames is of TIFF files, or datasets" in reason
+    assert "input.frames is for TIFF files, or datasets" in reason
     reason = incomplete(read_metadata(phantom[0], options=sinograms, flats="none", darks="none"))
     assert "is input.axes: [row, angle, col] right?" in reason
     reason = reason_of(write_nxtomo(tmp_path / "a.nxs"), options=sinograms)
