@@ -217,8 +217,8 @@ def test_targets(campaign):
     for options, jobs in (
         (["--until", "resolve_cor"], TABLES),
         (["--cores", "2", "results/made/resolve_cor/campaign.json", volume], {"full_recon:b_1"}),
-        (["--omit-from", "full_recon"], set()),
-        ([], {"full_recon:a_2", "sidecar", *TAIL}),
+        (["--omit-from", "full_recon"], {"sidecar", "export_star"}),
+        ([], {"full_recon:a_2", "report"}),
         (["--touch"], set()),
         (["-f", volume], {"full_recon:b_1"}),
         (["-R", "full_recon"], {*jobs_of("full_recon"), "report"}),

@@ -257,8 +257,8 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     if settled.pending and not made and launch.cuts():
         receipt = campaign.outputs.receipt
         _report(
-            f"{receipt(settled.pending)} is missing, and --until and --batch find no job after it. "
-            f"First type: snakemake --cores 4 {receipt('resolve_cor')}"
+            f"{receipt(settled.pending)} is missing, and --until, --omit-from and --batch find no job "
+            f"after it. First type: snakemake --cores 4 {receipt('resolve_cor')}"
         )
     for line in settled.staleness.damaged[:_MOST_LINES]:
         print(f"tomopipe: {line}: made again", file=sys.stderr)
@@ -294,7 +294,7 @@ def report_totals(settled: Settled, makes_all: Sequence[bool]) -> None:
 
 
 def is_cut(settled: Settled | None) -> bool:
-    """Tell whether a call with --until or --batch needs no checkpoint, after which it is blind."""
+    """Tell whether a call that `cuts` needs no checkpoint, after which Snakemake is blind."""
     return launch.cuts() and not launch.forces() and settled is not None and not settled.pending
 
 

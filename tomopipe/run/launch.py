@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
@@ -53,8 +53,8 @@ _NO_JOBS = (
     *("--list-input-changes", "--list-params-changes", "--lt", "--lc", "--li", "--lp", "--lu"),
     *("-n", "-S", "-D", "-l", "-t", "--cm"),
     *("--cleanup-metadata", "--cleanup-shadow", "--delete-all-output", "--delete-temp-output"),
-    *("--print-compilation", "--generate-unit-tests", "--containerize", "--export-cwl"),
-    *("--conda-create-envs-only", "--conda-cleanup-envs", "--draft-notebook", "--edit-notebook"),
+    *("--print-compilation", "--generate-unit-tests", "--containerize"),
+    *("--conda-create-envs-only", "--conda-cleanup-envs"),
 )
 
 
@@ -296,7 +296,8 @@ def is_dry() -> bool:
 
 def executes(command: Sequence[str] | None = None) -> bool:
     """Tell whether this call, or `command`, runs jobs, if any are pending."""
-    return not _has(_NO_JOBS, command)
+    after_run = {"--report"} if _has(["--report-after-run"], command) else set()
+    return not _has(set(_NO_JOBS) - after_run, command)
 
 
 def changes_receipts() -> bool:
@@ -305,17 +306,16 @@ def changes_receipts() -> bool:
 
 
 def forces() -> bool:
-    """Tell whether this call forces or omits rules or files."""
-    long = ("--force", "--forceall", "--forcerun", "--omit-from")
-    return _has((*long, "-f", "-F", "-R", "-O"))
+    """Tell whether this call forces rules or files."""
+    return _has(("--force", "--forceall", "--forcerun", "-f", "-F", "-R"))
 
 
 def cuts() -> bool:
-    """Tell whether this call ends at a rule, or makes one batch of the jobs."""
-    return _has(("--until", "--batch", "-U"))
+    """Tell whether this call ends at a rule, omits one, or makes one batch of the jobs."""
+    return _has(("--until", "-U", "--omit-from", "-O", "--batch"))
 
 
-def _has(names: Sequence[str], command: Sequence[str] | None = None) -> bool:
+def _has(names: Collection[str], command: Sequence[str] | None = None) -> bool:
     """Tell whether this call, or that command, has one of these options."""
     return not _options(command).keys().isdisjoint(names)
 
