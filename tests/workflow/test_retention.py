@@ -24,6 +24,7 @@ def test_a_run_removes_try_stacks_of_accepted_scans_and_nothing_runs_again(campa
     accepted = set(accepted_scans(load_campaign(campaign)))
     assert "b_2" not in accepted  # a COR by hand that no volume has yet
     assert accepted >= {"a_2"}
+    assert (succeeds(campaign, "--touch").status, try_stacks(campaign)) == (0, set(CORS_PX))
     run = succeeds(campaign)
     assert run.jobs == {"fix_cor:b", "resolve_cor", *changed("b_2"), *TAIL}
     assert "removed try stacks" in run.text

@@ -11,7 +11,8 @@ def everything(wildcards):
 
 
 onsuccess:
-    ending.after_success(CAMPAIGN, SETTLED, is_whole=bool(MAKES_ALL) and not launch.cuts())
+    is_whole = bool(MAKES_ALL) and launch.executes() and not launch.cuts()
+    ending.after_success(CAMPAIGN, SETTLED, is_whole=is_whole)
 
 
 onerror:
