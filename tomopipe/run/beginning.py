@@ -257,8 +257,8 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
     if settled.pending and not made and launch.cuts():
         receipt = campaign.outputs.receipt
         _report(
-            f"{receipt(settled.pending)} is missing, and --until, --omit-from and --batch find no job "
-            f"after it. First type: snakemake --cores 4 {receipt('resolve_cor')}"
+            f"{receipt(settled.pending)} is missing, and --until, --omit-from and --batch find no "
+            f"job after it. First type: snakemake --cores 4 {receipt('resolve_cor')}"
         )
     for line in settled.staleness.damaged[:_MOST_LINES]:
         print(f"tomopipe: {line}: made again", file=sys.stderr)
