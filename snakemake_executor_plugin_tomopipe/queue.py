@@ -50,6 +50,8 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
         if number := _queued(name, batch):
             return number
     text = slurm.one_line(done.stderr or done.stdout)
+    if done.returncode == 0:
+        text = f"sbatch gave no job number, and the job is not in the queue: {text}".rstrip(": ")
     batch.may_be_queued = bool(_AWAY.search(text))
     if is_temporary(text):
         raise TemporaryRefusalError(text)

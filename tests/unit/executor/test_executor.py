@@ -150,10 +150,10 @@ def test_a_submission_without_a_number_is_looked_for_in_the_queue(cluster):
     (cluster.slurm / "says").write_text("accepted")
     status, text = cluster.run("a")
     assert (status, cluster.n_submissions) == (0, 1), text
-    cluster.answer("sbatch", [0, "", False])  # accepted, and dropped
+    cluster.answer("sbatch", [0, "welcome", False])  # accepted, and dropped
     status, text = cluster.run("b")
     assert (status, cluster.n_submissions) == (1, 1)
-    assert "sbatch ended with 0 and no message" in text
+    assert "sbatch gave no job number, and the job is not in the queue: welcome" in text
 
 
 def test_an_earlier_job_of_the_same_number_is_another_one(cluster):
