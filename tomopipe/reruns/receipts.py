@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.raw_state import folder_state
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
-from tomopipe.storage.checksums import quick_state, states_digest
+from tomopipe.storage.checksums import is_checksum, quick_state, states_digest
 from tomopipe.storage.json_files import json_or
 
 if TYPE_CHECKING:
@@ -201,9 +202,10 @@ class Receipts:
         try:
             receipts = {path: _receipt(*entry) for path, entry in content["receipts"].items()}
             raw = {
-                path: Raw(_state(s), name, sums) for path, (s, name, sums) in content["raw"].items()
+                path: Raw(_state(s), _text(name), _text(sums))
+                for path, (s, name, sums) in content["raw"].items()
             }
-            sums = {path: (_state(state), text) for path, (state, text) in content["sums"].items()}
+            sums = {p: (_state(state), _text(text)) for p, (state, text) in content["sums"].items()}
         except (LookupError, TypeError, ValueError, AttributeError):
             raw = {path: Raw(*row) for path, row in self._before.items() if row[1].startswith(RAW)}
             return {}, raw, {}
@@ -257,13 +259,13 @@ class Receipts:
         if recorded is not None and recorded.stamp == stamp:
             return recorded
         try:
-            result = json.loads(Path(self.path_of(path)).read_text(encoding="utf-8"))
+            result = json_or(self.path_of(path), {})
             receipt = _receipt(stamp, digest(result["made_from"]), result["files"], result["sums"])
             for raw_path, (state, content) in result.get("raw", {}).items():
                 raw = self._index[1].get(raw_path)
                 if raw is not None and content and state and raw.state == tuple(state):
-                    self._put_raw(raw_path, Raw(raw.state, raw.name, content))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                    self._put_raw(raw_path, Raw(raw.state, raw.name, _text(content)))
+        except (ValueError, LookupError, TypeError, AttributeError):
             return None
         self._index[0][path] = receipt
         self.is_changed = True
@@ -471,12 +473,21 @@ def withdraw_removed(campaign: "Campaign", results: Iterable[tuple[str, str]]) -
 def _receipt(
     stamp: Sequence[int], text: str, files: Mapping[str, Any], sums: Mapping[str, str]
 ) -> Receipt:
+    if not all(map(is_checksum, filter(None, sums.values()))):
+        raise ValueError("not the checksums of a receipt")
     return Receipt(list(stamp), text, {path: _state(s) for path, s in files.items()}, dict(sums))
 
 
 def _state(numbers: Sequence[int]) -> State:
-    n_bytes, mtime_ns, inode, last = numbers
+    n_bytes, mtime_ns, inode, last = map(index, numbers)
     return n_bytes, mtime_ns, inode, last
+
+
+def _text(value: object) -> str:
+    """Return a text; TypeError if it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r}, a text expected")
+    return value
 
 
 def _new_name(state: State, before: Raw | None = None) -> str:

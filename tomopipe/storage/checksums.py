@@ -276,6 +276,11 @@ def files_below(folder: AnyPath, prefix: str = "") -> Iterator[tuple[str, os.sta
                 yield prefix + entry.name, entry.stat(follow_symlinks=False)
 
 
+def is_checksum(text: str) -> bool:
+    """Tell whether a text has the form of a checksum."""
+    return _CHECKSUM.fullmatch(text) is not None
+
+
 def _parse(checksum: str) -> tuple[int, str]:
     """Return the bytes and the layout in a checksum of `tomopipe.storage.checksums`."""
     match = _CHECKSUM.fullmatch(checksum)

@@ -1,5 +1,6 @@
 """Receipts: what a result has become since, and which raw file is which."""
 
+import json
 import os
 from pathlib import Path
 
@@ -87,11 +88,42 @@ def test_a_withdrawn_receipt_is_remembered(home):
     assert receipts_of(home).of(*KEY).files == again.last(*KEY).files
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"made_from": 3}'])
+DAMAGED = '{"made_from": {}, "files": {"results/a.json": %s}, "sums": {"results/a.json": %s}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"made_from": 3}', "[" * 200_000),
+        *(DAMAGED % ('["8", "1", "2", "0"]', '""'), DAMAGED % ("[8, 1, 2, 0]", '"xxh3:8"')),
+    ],
+)
 def test_a_damaged_receipt_is_none(home, text):
     put(home, "results/a.json")
     (home / "results/made/full_recon/a.json").write_text(text)
     assert receipts_of(home).of(*KEY) is None
+
+
+@pytest.mark.parametrize("part", ["receipts", "raw", "sums"])
+def test_an_index_with_values_of_other_types_is_none(home, part):
+    put(home, "results/a.json")
+    (home / "raw.h5").write_text("raw")
+    receipts = receipts_of(home)
+    receipts.raw("raw.h5")
+    assert receipts.of(*KEY)
+    assert receipts.content("results/a.json")
+    receipts.save()
+    index = home / "results/.settled.json"
+    content = json.loads(index.read_text())
+    content[part] = {
+        path: [entry[0], *([7] * (len(entry) - 1))] for path, entry in content[part].items()
+    }
+    index.write_text(json.dumps(content))
+    again = receipts_of(home)
+    assert again.of(*KEY).sums
+    os.utime(home / "raw.h5", (1, 1))
+    assert again.raw("raw.h5")
+    assert again.content("results/a.json") == checksums.checksum_of(home / "results/a.json")
 
 
 def test_a_receipt_is_not_younger_than_that_of_what_is_made_from_it(home):
