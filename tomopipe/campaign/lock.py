@@ -27,6 +27,10 @@ VARIABLE = "TOMOPIPE_LOCK"
 """Environment variable: id of the run for which the lock was taken before the run started."""
 
 
+_TYPES: Mapping[str, Any] = {"pid": int, "inode": int, "start_s": int | float, "watcher": dict}
+"""Types of the values of a lock; the others are texts."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run: its process, its log and its file of events."""
@@ -73,7 +77,14 @@ def read(directory: Path) -> Run | None:
         run = Run(**{name: value for name, value in json_or(path, {}).items() if name in names})
     except TypeError:  # none, or damaged
         return None
-    return None if is_copied(asdict(run), path.parent) else run
+    return run if _is_whole(asdict(run)) and not is_copied(asdict(run), path.parent) else None
+
+
+def _is_whole(values: Mapping[str, Any]) -> bool:
+    """Tell whether all values of a lock have their types; no process has a number below 1."""
+    has_types = all(isinstance(value, _TYPES.get(name, str)) for name, value in values.items())
+    pids = [each.get("pid") for each in (values, values["watcher"]) if each] if has_types else [0]
+    return all(isinstance(pid, int) and pid > 0 for pid in pids)
 
 
 def is_copy(directory: Path) -> bool:

@@ -186,3 +186,18 @@ def test_a_lock_is_read_by_all(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / LOGS.lock).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"pid": value} for value in ("1", None, 0, -1)),
+        *({"watcher": value} for value in ([1], {"pid": "1"}, {"pid": -1})),
+        *({"start_s": "yesterday"}, {"events": 5}, {"id": ["a"]}),
+    ],
+)
+def test_a_lock_with_values_of_other_types_is_none(tmp_path, changed):
+    run = put(tmp_path)
+    assert lock.read(tmp_path) == run
+    (tmp_path / LOGS.lock).write_text(json.dumps(asdict(run) | changed))
+    assert lock.read(tmp_path) is None
