@@ -190,7 +190,19 @@ def present_inventory(path: str | os.PathLike[str]) -> InventoryRows:
 
 @lru_cache(maxsize=4)
 def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
-    return {row["scan"]: row for row in read_tsv(path, INVENTORY_COLUMNS)}
+    rows = {row["scan"]: row for row in read_tsv(path, INVENTORY_COLUMNS)}
+    for scan, row in rows.items():
+        for name in ("linked", "also_read"):
+            if (cell := row.get(name)) and not _is_object(cell):
+                raise _fault(path, f"{scan}: expected a JSON object in the column {name}", cell)
+    return rows
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def app() -> None:
             raise
         if error.filename is None:
             _end(f"the output cannot be written ({error.strerror}).")
-        path = Path(os.fsdecode(error.filename)).absolute()
+        path = Path(os.fsdecode(error.filename2 or error.filename)).absolute()
         place = path.parent if path.name.startswith(".") else path  # not a temporary name
         # the uppermost folder that this user cannot enter
         place = next((f for f in reversed(path.parents) if not _may_enter(f)), place)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import grouped, room_for
+from tomopipe.errors import TomopipeError, grouped, room_for
 from tomopipe.paths import existing_folder
 from tomopipe.storage import checksums, run_folder
 from tomopipe.storage.checksums import names_of_others, write_manifest
@@ -66,6 +66,9 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         _remove(temporary)
         if isinstance(error, FileNotFoundError):
             run_folder.current()  # raises if the run has ended meanwhile
+        if isinstance(error, IsADirectoryError) and final.is_dir():
+            text = f"{final}: a folder, expected a file or nothing. Move it away, and run again."
+            raise TomopipeError(text) from error
         raise
 
 

@@ -9,6 +9,7 @@ import pytest
 from tomopipe.campaign.results import (
     other_cor_px,
     read_cor_json,
+    read_inventory,
     read_json,
     read_prediction,
     read_tsv,
@@ -107,6 +108,17 @@ def test_an_inventory_edited_by_hand_is_named(inventory, old, new, message):
     inventory.write_bytes(inventory.read_bytes().replace(old, new, 1))
     with pytest.raises(TomopipeError, match=rf"inventory\.tsv: .*{message}.*run again"):
         read_tsv(inventory, COLUMNS)
+
+
+@pytest.mark.parametrize("column", ["linked", "also_read"])
+@pytest.mark.parametrize("cell", ["raw/b.h5", "7", "[" * 20_000])
+def test_an_inventory_with_a_column_of_another_kind_is_named(tmp_path, column, cell):
+    path = tmp_path / "inventory.tsv"
+    write_tsv([ROW | {column: '{"raw/b.h5": null}'}], (*COLUMNS, column), path)
+    assert list(read_inventory(path)) == ["a"]
+    write_tsv([ROW | {column: cell}], (*COLUMNS, column), path)
+    with pytest.raises(TomopipeError, match=rf"inventory\.tsv: a: .*{column}.*run again"):
+        read_inventory(path)
 
 
 def test_the_cor_of_a_volume_is_that_of_its_receipt_only_as_long_as_both_belong_together(tmp_path):

@@ -162,6 +162,7 @@ def test_a_configuration_is_no_campaign_and_no_scan(words, tmp_path):
         (("report", "-o", "scans.tsv/new/x.html"), "scans.tsv: cannot be read or written ("),
         (("lab", "simulate", "scans.tsv/new"), "scans.tsv: cannot be read or written ("),
         (("init", "-C", "ab" * 200), "config.yaml: cannot be read or written (File name too long)"),
+        (("run",), "logs/run.lock: cannot be read or written (Is a directory)"),
         (("init", "new", "--from", "raw.h5"), "raw.h5: cannot be read as a nabu.conf"),
         (("status", "-c", "mine.yaml"), "mine.yaml: no such configuration file."),
         (("lab", "simulate", "new", "--cols", HUGE, "--rows", HUGE), "not enough memory."),
@@ -170,6 +171,7 @@ def test_a_configuration_is_no_campaign_and_no_scan(words, tmp_path):
 )
 def test_a_path_that_cannot_be_written_is_named_without_a_traceback(words, expected, tmp_path):
     (tmp_path / "scans.tsv").write_text("scan\n")
+    (tmp_path / "logs/run.lock").mkdir(parents=True)
     (tmp_path / "raw.h5").write_bytes(b"\x89HDF")
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     command = [sys.executable, "-m", "tomopipe", *words]
