@@ -159,4 +159,5 @@ def decide_binning(
 def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Read binning.json; None if it is missing or has another form."""
     content = json_or(path, {})
-    return content if content.get("binning", 0) >= 1 and "options" in content else None
+    is_number = isinstance(content.get("binning"), int)
+    return content if is_number and content["binning"] >= 1 and "options" in content else None

@@ -218,7 +218,7 @@ def _of_sweep(
 def _read_cache(path: Path) -> Mapping[str, Any]:
     try:
         cache = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if is_of_the_system(error):
             raise  # writing it again would lose the strips of removed try stacks
         return {}

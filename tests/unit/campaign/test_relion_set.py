@@ -102,6 +102,16 @@ def test_options_that_make_all_stacks_anew_decide_anew(folder):
         assert read_binning(binning_path(other))["binning"] == 1
 
 
+@pytest.mark.parametrize("binning", ["2", None, [2], 0])
+def test_a_damaged_binning_is_decided_again(folder, binning):
+    campaign = campaign_of(folder, WIDTHS)
+    make_stack(campaign, "a_1")
+    path = binning_path(campaign)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"binning": binning}))
+    assert read_binning(path) is None
+    assert make_stack(campaign, "a_1") == 3
+
+
 def test_a_given_binning_leaves_nothing_to_decide(folder):
     make_stack(campaign_of(folder, WIDTHS), "a_1")
     campaign = campaign_of(folder, WIDTHS, export_star={"binning": 2})
