@@ -137,7 +137,12 @@ def test_pictures_are_made_again_only_where_a_volume_or_a_cor_changed(tmp_path):
     made.resolve("bone_003", 513.05, "manual")
     again = marked(reported(made.write()))
     assert before - again == {"volume of bone_002", "strip of bone_003"}
-    for rubbish in ("{", "[]", "[" * 200_000, json.dumps({"bone_001": 1, "bone_002": {"stamp": None}})):
+    for rubbish in (
+        "{",
+        "[]",
+        "[" * 200_000,
+        json.dumps({"bone_001": 1, "bone_002": {"stamp": None}}),
+    ):
         (made.page.parent / "pictures.json").write_text(rubbish)
         html = reported(made)
         assert (html.count("<img "), marked(html)) == (n_pictures, set())

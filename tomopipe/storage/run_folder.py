@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tomopipe.errors import RunEndedError, room_for
+from tomopipe.errors import RunEndedError, on_os_error, room_for
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
@@ -32,7 +32,8 @@ def begin(results: Path, run_id: str = "") -> Path:
     """
     end_all(results)
     folder = of(results, run_id or new_id())
-    with room_for(results):
+    what, advice = f"{folder.parent}: cannot be made a folder", " Move away what is there."
+    with room_for(results), on_os_error(what, advice):
         folder.mkdir(parents=True)
     return folder
 

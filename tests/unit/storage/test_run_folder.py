@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import HOME, build
+from tomopipe.errors import TomopipeError
 from tomopipe.storage import run_folder as runs
 from tomopipe.storage.atomic import whole
 
@@ -30,6 +31,13 @@ def test_no_two_runs_have_the_same_folder(campaign):
     assert len(names) == 20
     assert [*Path(RESULTS, ".runs").iterdir()] == [path for path in names if path.exists()]
     assert len(os.listdir(RESULTS / ".runs")) == 1
+
+
+def test_a_file_in_place_of_the_folder_of_runs_is_kept_and_named(campaign):
+    Path(RESULTS, ".runs").write_text("mine")
+    with pytest.raises(TomopipeError, match=r"results/\.runs: cannot be made a folder .* Move"):
+        runs.begin(RESULTS)
+    assert Path(RESULTS, ".runs").read_text() == "mine"
 
 
 def test_no_temporary_file_stays_of_a_run_that_was_killed(campaign, monkeypatch):
