@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -192,17 +192,27 @@ def present_inventory(path: str | os.PathLike[str]) -> InventoryRows:
 def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
     rows = {row["scan"]: row for row in read_tsv(path, INVENTORY_COLUMNS)}
     for scan, row in rows.items():
-        for name in ("linked", "also_read"):
-            if (cell := row.get(name)) and not _is_object(cell):
-                raise _fault(path, f"{scan}: expected a JSON object in the column {name}", cell)
+        for name, (kind, parse) in _CELLS.items():
+            if cell := row.get(name):
+                try:
+                    parse(cell)
+                except (ValueError, RecursionError):
+                    expected = f"{scan}: expected {kind} in the column {name}"
+                    raise _fault(path, expected, cell) from None
     return rows
 
 
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+def _object(text: str) -> dict[str, Any]:
+    if not isinstance(result := json.loads(text), dict):
+        raise ValueError("no JSON object")
+    return result
+
+
+_CELLS: dict[str, tuple[str, Callable[[str], object]]] = {
+    **dict.fromkeys(("n_angles", "n_rows", "n_cols"), ("a whole number", int)),
+    **dict.fromkeys(("pixel_size_um", "energy_kev", "distance_mm"), ("a number", float)),
+    **dict.fromkeys(("linked", "also_read"), ("a JSON object", _object)),
+}
 
 
 def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:

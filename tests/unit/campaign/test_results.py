@@ -110,13 +110,19 @@ def test_an_inventory_edited_by_hand_is_named(inventory, old, new, message):
         read_tsv(inventory, COLUMNS)
 
 
-@pytest.mark.parametrize("column", ["linked", "also_read"])
-@pytest.mark.parametrize("cell", ["raw/b.h5", "7", "[" * 20_000])
-def test_an_inventory_with_a_column_of_another_kind_is_named(tmp_path, column, cell):
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(("linked", cell) for cell in ("raw/b.h5", "7", "[" * 20_000)),
+        *(("also_read", "raw/b.h5"), ("n_cols", "nan"), ("pixel_size_um", "0,5")),
+    ],
+)
+def test_an_inventory_with_a_cell_of_another_kind_is_named(tmp_path, column, cell):
     path = tmp_path / "inventory.tsv"
-    write_tsv([ROW | {column: '{"raw/b.h5": null}'}], (*COLUMNS, column), path)
+    more = {"linked": '{"raw/b.h5": null}', "also_read": None, "pixel_size_um": 0.5}
+    write_tsv([ROW | more], (*COLUMNS, *more), path)
     assert list(read_inventory(path)) == ["a"]
-    write_tsv([ROW | {column: cell}], (*COLUMNS, column), path)
+    write_tsv([ROW | more | {column: cell}], (*COLUMNS, *more), path)
     with pytest.raises(TomopipeError, match=rf"inventory\.tsv: a: .*{column}.*run again"):
         read_inventory(path)
 
