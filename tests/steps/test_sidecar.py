@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tomopipe.cor.outliers import EDITED, EMPTIED, Fix
-from tomopipe.steps.sidecar import sidecar, sidecar_content
+from tomopipe.steps.sidecar import is_campaign, owner, sidecar, sidecar_content
 
 FIX = Fix(
     *("a_3", 3, 1100.0, 1003.0, "outlier", True),
@@ -73,6 +73,12 @@ def test_one_in_the_results_of_when_the_data_were_read_only_is_removed(tmp_path)
     (tmp_path / "link").symlink_to("raw")  # the same file by another name
     sidecar(beside, content=content, parameters={}, in_results=tmp_path / "link" / "a_3.cor.json")
     assert beside.exists()
+
+
+@pytest.mark.parametrize("name", ["none", "\0", ""])
+def test_a_sidecar_that_names_no_folder_is_not_of_a_campaign(tmp_path, name):
+    (tmp_path / "a.cor.json").write_text(json.dumps({"campaign": name}))
+    assert not is_campaign(owner(tmp_path / "a.cor.json"), tmp_path)
 
 
 def test_file_holds_the_content_and_only_depends_on_it(tmp_path):

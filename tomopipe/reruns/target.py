@@ -41,7 +41,7 @@ from tomopipe.scans.formats import BY_ANGLE, COMMAS, NOT_SQUARE
 from tomopipe.steps import fix_cor, sidecar
 from tomopipe.storage.atomic import remove_stale, why_not_replaced
 from tomopipe.storage.checksums import changed_links
-from tomopipe.storage.json_files import json_or
+from tomopipe.storage.json_files import json_or, number
 
 _N_NAMED = 3  # scans in a reason
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
@@ -303,7 +303,7 @@ class Target:
         if not present:
             return UNREADABLE
         if "cor_px" in others:
-            before_px, source = present.get("cor_px"), facts.get("source", "")
+            before_px, source = number(present.get("cor_px")), facts.get("source", "")
             return of_cor("{scan}", before_px, facts["cor_px"], source)
         if others:
             return f"{', '.join(others)} of {{scan}} changed"

@@ -44,7 +44,7 @@ def is_campaign(folder: str, other: str | os.PathLike[str]) -> bool:
     """Tell whether a folder is a campaign other than `other`."""
     try:
         return not os.path.samefile(folder, other) and Path(folder, CONFIG).exists()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL character
         return False
 
 

@@ -106,6 +106,8 @@ def test_changes_of_sidecars_name_their_scans(folder):
     assert jobs(folder)["sidecar", ""].reason == (
         "before_px, source of 2 scans (a_1, a_4) changed; COR of a_5: 31.00 -> 32.00, by hand"
     )
+    write_json(json.loads(text) | {"cor_px": [32.0]}, folder / "raw" / "a_5.cor.json")
+    assert "COR of a_5: none -> 32.00, by hand" in jobs(folder)["sidecar", ""].reason
 
 
 def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):
