@@ -251,7 +251,11 @@ def read_document(path: Path) -> Any:
             "configuration file: -c)."
         ) from None
     except UnicodeDecodeError as error:
-        raise TomopipeError(f"{path}: cannot be read as YAML: {error}") from None
+        n_line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise TomopipeError(
+            f"{path}: line {n_line}: expected UTF-8 text, got the byte 0x{byte:02x}. Save it as "
+            "UTF-8."
+        ) from None
     except OSError as error:
         text = f"{path}: cannot be read ({error.strerror}); expected a YAML file."
         raise TomopipeError(text) from None

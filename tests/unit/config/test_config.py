@@ -151,6 +151,9 @@ def test_unreadable_file_is_named(tmp_path):
     (tmp_path / "config.yaml").write_text("just text")
     with pytest.raises(TomopipeError, match="expected blocks"):
         read_config(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("campaign:\n  name: Zähne\n", encoding="latin-1")
+    with pytest.raises(TomopipeError, match=r"config\.yaml: line 2: .*0xe4\. Save it as UTF-8"):
+        read_config(tmp_path / "config.yaml")
 
 
 @pytest.mark.parametrize(
