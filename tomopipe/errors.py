@@ -54,6 +54,13 @@ class NoRoomError(TomopipeError, OSError):
         return str(self.strerror)
 
 
+class FolderInPlaceError(TomopipeError, OSError):
+    """A folder in the place of a file that is to be written."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 @contextmanager
 def room_for(
     path: str | os.PathLike[str],

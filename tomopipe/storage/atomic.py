@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import TomopipeError, grouped, room_for
+from tomopipe.errors import FolderInPlaceError, grouped, room_for
 from tomopipe.paths import existing_folder
 from tomopipe.storage import checksums, run_folder
 from tomopipe.storage.checksums import names_of_others, write_manifest
@@ -42,7 +42,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     checksum is remembered (`tomopipe.storage.checksums`).
 
     Raises RunEndedError if the run of this job has ended, NoRoomError if the file system or a quota
-    is full.
+    is full, FolderInPlaceError if `path` is a folder and the new result a file.
     """
     final = Path(path)
     with room_for(final):
@@ -68,7 +68,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             run_folder.current()  # raises if the run has ended meanwhile
         if isinstance(error, IsADirectoryError) and final.is_dir():
             text = f"{final}: a folder, expected a file or nothing. Move it away, and run again."
-            raise TomopipeError(text) from error
+            raise FolderInPlaceError(error.errno, text) from error
         raise
 
 

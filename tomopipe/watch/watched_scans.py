@@ -124,7 +124,12 @@ class WatchedScans:
         for path in (self._log, self.files.live):
             path.parent.mkdir(parents=True, exist_ok=True)
         # by path: its state when it was accepted, and when; its verdict, if it `has_verdict`
-        self.entries: dict[str, dict[str, Any]] = json_or(self.files.taken, None) or self._earlier()
+        self.entries: dict[str, dict[str, Any]] = self._read() or self._earlier()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """Read the entries; none if the file is missing or damaged."""
+        entries = json_or(self.files.taken, {})
+        return entries if all(map(_is_entry, entries.values())) else {}
 
     def _earlier(self) -> dict[str, dict[str, Any]]:
         """Return the files whose CORs were predicted before watching began."""
@@ -210,6 +215,14 @@ def _entry(path: str, scan: str, state: tuple[int, ...]) -> dict[str, Any]:
     """Return the entry of a file without a verdict."""
     entry = {"path": path, "state": [*state], "at": time.time(), "has_verdict": False}
     return entry | asdict(Verdict(scan, ""))
+
+
+def _is_entry(entry: Any) -> bool:
+    """Tell whether an entry has what is compared with a new state and verdict."""
+    names = {"has_verdict", "scan_state", "cor_px", "doubtful"}
+    if not isinstance(entry, dict) or not names <= entry.keys():
+        return False
+    return isinstance(entry.get("state"), list) and isinstance(entry.get("at"), float)
 
 
 def _cor(cor_px: float | None) -> str:

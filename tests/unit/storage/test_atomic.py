@@ -10,7 +10,7 @@ import pytest
 
 from tests.rights import HEEDING
 from tests.waiting import ended
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import FolderInPlaceError
 from tomopipe.storage.atomic import (
     giving_rights,
     is_protected,
@@ -54,7 +54,7 @@ def test_an_error_leaves_the_old_result_and_nothing_else(tmp_path, is_folder):
 def test_a_folder_in_the_place_of_a_file_is_kept_and_named(tmp_path):
     (tmp_path / "rows.h5").mkdir()
     (tmp_path / "rows.h5/mine.txt").write_text("mine")
-    with pytest.raises(TomopipeError, match=r"rows\.h5: a folder, expected a file or nothing"):
+    with pytest.raises(FolderInPlaceError, match=r"rows\.h5: a folder, expected a file or nothing"):
         write_text("new", tmp_path / "rows.h5")
     assert os.listdir(tmp_path) == ["rows.h5"]
     assert os.listdir(tmp_path / "rows.h5") == ["mine.txt"]

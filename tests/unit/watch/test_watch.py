@@ -573,6 +573,23 @@ def test_raw_files_that_vanish_are_not_taken_for_removed(watcher, runs, said):
     assert runs.started[1:] == [A_1]
 
 
+@pytest.mark.parametrize("change", [5, {}, {"state": 7}, {"at": "now"}])
+def test_a_damaged_record_of_scans_is_made_again(watcher, runs, said, campaign, change):
+    watcher.step()
+    finish(watcher, runs)
+    path = campaign / "results" / "live" / "taken.json"
+    entries = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(
+            {name: change and entries[name] | change for name in entries}
+            if isinstance(change, dict)
+            else dict.fromkeys(entries, change)
+        )
+    )
+    begin(campaign, said).step()
+    assert isinstance(json.loads(path.read_text())["raw/a_1.h5"]["at"], float)
+
+
 def test_what_cannot_be_saved_is_said_once_and_scans_are_taken(watcher, runs, said, campaign):
     path = campaign / "results" / "live" / "taken.json"
     path.unlink()
