@@ -59,16 +59,13 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
                 _replace_folder(temporary, final)
             else:
                 flush(temporary)
-                temporary.replace(final)
+                _replace_file(temporary, final)
             checksums.remember(final, checksum)
     except BaseException as error:
         checksums.forget(temporary)
         _remove(temporary)
         if isinstance(error, FileNotFoundError):
             run_folder.current()  # raises if the run has ended meanwhile
-        if isinstance(error, IsADirectoryError) and final.is_dir():
-            text = f"{final}: a folder, expected a file or nothing. Move it away, and run again."
-            raise FolderInPlaceError(error.errno, text) from error
         raise
 
 
@@ -157,6 +154,14 @@ def _flush_below(folder: Path) -> None:
     with ThreadPoolExecutor(_N_FLUSHED) as pool:
         # hard links are on disk already
         list(pool.map(flush, [file for file in files if file.stat().st_nlink == 1]))
+
+
+def _replace_file(temporary: Path, final: Path) -> None:
+    try:
+        temporary.replace(final)
+    except IsADirectoryError as error:
+        text = f"{final}: a folder, expected a file or nothing. Move it away, and run again."
+        raise FolderInPlaceError(error.errno, text) from error
 
 
 def _replace_folder(temporary: Path, final: Path) -> None:
