@@ -8,7 +8,7 @@ node is shared: who can reach the port still needs the token of the printed link
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -83,9 +83,11 @@ class Guard:
     ) -> None:
         self.app = app
         self.keys = keys
-        self.hosts = LOCAL_HOSTS | {host.lower() for host in allow_hosts}
+        names = ((h.lower(), _hostname("//" + h.rpartition("//")[2])) for h in allow_hosts)
+        self.hosts = LOCAL_HOSTS.union(*names) - {""}
         self.allow_origin = allow_origin.rstrip("/").lower()
         self.prefix = clean_prefix(prefix)
+        self._path = unquote(self.prefix)  # as the server decodes it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -94,10 +96,10 @@ class Guard:
             return
         if scope["type"] != "http":
             return  # no web sockets
-        bare = bool(self.prefix) and scope["path"] == self.prefix
+        bare = bool(self._path) and scope["path"] == self._path
         path: str = scope["path"]
-        if bare or (self.prefix and path.startswith(self.prefix + "/")):
-            path = path[len(self.prefix) :]
+        if bare or (self._path and path.startswith(self._path + "/")):
+            path = path[len(self._path) :]
         path = path or "/"
         scope = {**scope, "path": path, "raw_path": path.encode(), "root_path": ""}
         headers = dict(_HEADERS)
@@ -202,8 +204,11 @@ class Guard:
 
 
 def clean_prefix(prefix: str) -> str:
-    """Return a path prefix with a slash at the start and none at the end; "" for none."""
-    parts = [part for part in prefix.split("/") if part]
+    """Return a path prefix with a slash at the start and none at the end; "" for none.
+
+    Characters that a link or a cookie cannot have are percent-encoded, unless they are already.
+    """
+    parts = [part for part in quote(prefix, safe="/%@:+,=&~!$'()*").split("/") if part]
     return "/" + "/".join(parts) if parts else ""
 
 

@@ -215,6 +215,21 @@ def test_a_proxy_needs_allow_host_and_may_keep_or_take_off_its_prefix(folder):
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("prefix", ["/user/jörg b/pr;1/", "user/j%C3%B6rg%20b/pr%3B1"])
+@pytest.mark.parametrize("host", ["hub.example.org:443", "https://Hub.Example.org/"])
+def test_a_prefix_may_be_encoded_and_a_host_may_be_an_address(folder, prefix, host):
+    keys, place = Keys(), "/user/j%C3%B6rg%20b/pr%3B1"
+    store = Store(folder, folder / "config.yaml")
+    app = make_app(store, keys, allow_hosts=[host, ""], prefix=prefix)
+    client = browser(app, "hub.example.org")
+    answer = client.get(f"{place}/?token={keys.token}")
+    assert f"Path={place};" in answer.headers["set-cookie"] + ";"
+    cookie = {"cookie": answer.headers["set-cookie"].split(";")[0]}
+    assert client.get(f"{place}/api/queue", headers=cookie).status_code == 200
+    assert client.get(place, headers=cookie).headers["location"] == "pr%3B1/"
+    assert client.get("/api/queue", headers=cookie | {"host": "[x"}).status_code == 403
+
+
 def test_a_place_that_is_taken_is_refused(folder, tmp_path):
     taken = tmp_path / "table.tsv"
     taken.write_text("precious")
