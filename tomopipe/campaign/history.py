@@ -81,13 +81,17 @@ def _append(path: Path, entries: Sequence[Entry], table: Path) -> None:
 
 
 def read_history(table: Path) -> list[Entry]:
-    """Return the history of a table, the oldest first, without incomplete lines; [] if none."""
+    """Return the history of a table, the oldest first; [] if none.
+
+    Incomplete lines, and those of columns that no table has, are skipped.
+    """
     path = history_of(table)
     with on_os_error(f"{path}: cannot be read"):
         content = path.read_bytes() if path.exists() else b""
     lines = content.decode("utf-8", "surrogateescape").split("\n")[:-1]
-    rows = [tuple(line.split("\t")) for line in lines]
-    return [Entry(*row) for row in rows if len(row) == len(_HEADER) and row != _HEADER]
+    rows = [line.removesuffix("\r").split("\t") for line in lines]
+    entries = [Entry(*row) for row in rows if len(row) == len(_HEADER)]
+    return [entry for entry in entries if entry.column in EMPTY_ROW]
 
 
 def last_act(

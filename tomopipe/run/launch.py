@@ -371,6 +371,9 @@ def _read_profile(name: str) -> dict[str, object]:
     )
     for path in (folder / file for folder in folders if name for file in _PROFILES):
         with suppress(OSError, yaml.YAMLError):
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            try:
+                content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            except UnicodeDecodeError:
+                raise TomopipeError(f"{path}: expected UTF-8 text. Save it as UTF-8.") from None
             return content if isinstance(content, dict) else {}
     return {}

@@ -85,6 +85,17 @@ for number in range(8):
 
 
 @pytest.mark.slow
+def test_lines_of_no_column_are_skipped_and_line_ends_of_windows_read(table):
+    edit(table, {"a_1": {"note": "axis"}})
+    history = history_of(table)
+    text = history.read_text()
+    history.write_text(text + text.splitlines()[1].replace("\tnote\t", "\tcolour\t") + "\n")
+    assert changes(table) == [("a_1", "note", "by eye", "axis")]
+    history.write_bytes(history.read_bytes().replace(b"\n", b"\r\n"))
+    assert undo(table) == ["a_1"]
+    assert cells(table)["a_1"]["note"] == "by eye"
+
+
 def test_two_writers_lose_no_line_and_their_lines_are_in_the_order_of_the_edits(table):
     start = [sys.executable, "-c", WRITER, str(table)]
     writers = [subprocess.Popen([*start, name]) for name in ("ada", "bob")]

@@ -317,6 +317,9 @@ def test_the_profile_is_that_of_init(campaign):
     assert command[command.index("--snakefile") + 1] == str(campaign / "Snakefile")
     assert "--configfile" not in command
     assert command[-2:] == ["--cores", "2"]
+    (campaign / "slurm" / "profile.yaml").write_bytes(b"# f\xfcr uns\n")
+    with pytest.raises(launch.TomopipeError, match=r"profile\.yaml: expected UTF-8 text"):
+        run_command(campaign, None, chosen_profile(campaign))
 
 
 def test_an_older_profile_for_slurm_is_read_as_one_of_ours(campaign, capsys):
