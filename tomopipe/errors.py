@@ -58,7 +58,8 @@ class FolderInPlaceError(TomopipeError, OSError):
     """A folder in the place of a file that is to be written."""
 
     def __str__(self) -> str:
-        return str(self.strerror)
+        text = f"{self.filename}: a folder, expected a file or nothing"
+        return f"{text}. Move it away, and run again."
 
 
 @contextmanager

@@ -160,8 +160,7 @@ def _replace_file(temporary: Path, final: Path) -> None:
     try:
         temporary.replace(final)
     except IsADirectoryError as error:
-        text = f"{final}: a folder, expected a file or nothing. Move it away, and run again."
-        raise FolderInPlaceError(error.errno, text) from error
+        raise FolderInPlaceError(error.errno, error.strerror, str(final)) from error
 
 
 def _replace_folder(temporary: Path, final: Path) -> None:
