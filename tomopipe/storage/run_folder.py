@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tomopipe.errors import RunEndedError, on_os_error, room_for
+from tomopipe.errors import RunEndedError, TomopipeError, on_os_error, room_for
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
@@ -51,6 +51,8 @@ def slurm_name(run_id: str) -> str:
 def end_all(results: Path) -> None:
     """Remove the folders of all runs: their jobs' later results are dropped."""
     runs = results / _RUNS
+    if runs.is_symlink():  # to a folder of others
+        raise TomopipeError(f"{runs}: a link, expected a folder of tomopipe. Remove the link.")
     for folder in set(runs.glob("*")) - set(runs.glob("ended-*")):
         with suppress(FileNotFoundError):  # renamed in one step, then removed
             folder.rename(runs / f"ended-{secrets.token_hex(8)}")

@@ -38,6 +38,13 @@ def test_a_file_in_place_of_the_folder_of_runs_is_kept_and_named(campaign):
     with pytest.raises(TomopipeError, match=r"results/\.runs: cannot be made a folder .* Move"):
         runs.begin(RESULTS)
     assert Path(RESULTS, ".runs").read_text() == "mine"
+    Path(RESULTS, ".runs").unlink()
+    Path("others").mkdir()
+    Path("others", "mine.txt").touch()
+    Path(RESULTS, ".runs").symlink_to(Path("others").absolute())
+    with pytest.raises(TomopipeError, match=r"results/\.runs: a link.* Remove the link"):
+        runs.begin(RESULTS)
+    assert Path("others", "mine.txt").exists()
 
 
 def test_no_temporary_file_stays_of_a_run_that_was_killed(campaign, monkeypatch):
