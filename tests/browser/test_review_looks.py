@@ -176,12 +176,13 @@ def test_everything_can_be_read_and_has_a_name(shown, visit, scheme):
         assert look(page, "nameless") == [], view
 
 
-@pytest.mark.parametrize(("width", "height"), [(2560, 1440), (820, 1180)])
-def test_nothing_sticks_out(shown, visit, width, height):
-    page = visit(shown, viewport={"width": width, "height": height})
+def test_nothing_sticks_out(shown, visit):
+    page = visit(shown)
     for view in views(page):
-        assert look(page, "tooWide") <= 0, view
-        assert look(page, "cut") == [], view
+        for width, height in ((2560, 1440), (820, 1180), (400, 800), (1280, 800)):
+            page.set_viewport_size({"width": width, "height": height})
+            assert look(page, "tooWide") <= 0, (view, width)
+            assert width == 400 or look(page, "cut") == [], (view, width)  # there a table scrolls
 
 
 def test_after_the_help_the_next_enter_is_for_the_scan(shown, visit):
