@@ -275,6 +275,7 @@ def test_a_look_at_what_others_changed_stops_no_scan_that_opens_slowly(page, fol
         page.wait_for_timeout(20)
     edit_table(folder / "scans.tsv", {"bone_006": {"cor_px": "513.05"}})
     expect(row(page, "bone_006")).to_contain_text("513.05")  # by the next look
+    assert banner.is_visible()  # other answers end no waiting
     assert {route.request.url.partition("=")[2] for route in held} == {"bone_005"}
     held.release()
     expect(page.locator("#facts h2")).to_have_text("bone_005")

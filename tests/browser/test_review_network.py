@@ -10,7 +10,10 @@ from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
 
-LOST = "No connection to tomopipe review."
+LOST = (
+    "No connection to tomopipe review. Retrying every second. "
+    "If it was started again, open the link that it printed."
+)
 
 
 @pytest.fixture

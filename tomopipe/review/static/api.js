@@ -2,7 +2,7 @@
 const SLOW_MS = 1500; // after which the page says that it waits
 const AGAIN_MS = 1000;
 const PING_MS = 5000;
-const NO_ANSWER = "No connection to tomopipe review. Retrying every second.";
+const NO_ANSWER = "No connection to tomopipe review. Retrying every second. If it was started again, open the link that it printed.";
 export const NOT_YET = "tomopipe review has not answered yet.";
 
 let csrf = "";
@@ -10,6 +10,7 @@ let fault = ""; // why nothing can be decided; empty while there is a connection
 let onFault = () => {};
 let timer = 0;
 let pending = new AbortController(); // ends the requests under way
+const slow = new Set(); // `isAwaited` of each request that has waited for SLOW_MS
 
 export class NoConnection extends Error {}
 
@@ -28,11 +29,18 @@ function setFault(text) {
   onFault(text);
 }
 
+// The page waits as long as an answer is late that the user waits for. Only a ping ends another fault: what is answered
+// may be a picture that the browser still has.
+function tellSlow() {
+  if (!fault || fault === NOT_YET) setFault([...slow].some((isAwaited) => isAwaited()) ? NOT_YET : "");
+}
+
 // Whether the server is there, by a file that needs no work.
 async function ping() {
   try {
     const response = await fetch("icon.svg", { cache: "no-store", signal: AbortSignal.timeout(PING_MS) });
     setFault(response.ok ? "" : "tomopipe review was started again: open the link that it prints.");
+    tellSlow();
   } catch {
     setFault(NO_ANSWER);
   }
@@ -64,7 +72,7 @@ async function refusal(response) {
 
 // `isAwaited`: whether the user still waits for the answer; without it nobody does.
 async function request(path, { query, options, read = (response) => response.json(), isAwaited = () => false }) {
-  const slow = setTimeout(() => isDown() || (isAwaited() && setFault(NOT_YET)), SLOW_MS);
+  const late = setTimeout(() => (slow.add(isAwaited), tellSlow()), SLOW_MS);
   try {
     const response = await fetch(address(path, query), { ...options, signal: pending.signal });
     const result = await (response.ok ? read(response) : refusal(response));
@@ -73,7 +81,6 @@ async function request(path, { query, options, read = (response) => response.jso
       if (!isDown()) setFault(result.message); // its link was opened beside: what waits gets the new key
       throw new NoConnection(fault);
     }
-    if (fault === NOT_YET) setFault(""); // a connection that was lost is back with a ping: a picture may be cached
     if (!response.ok) throw result;
     return result;
   } catch (error) {
@@ -81,7 +88,9 @@ async function request(path, { query, options, read = (response) => response.jso
     setFault(NO_ANSWER);
     throw new NoConnection(NO_ANSWER);
   } finally {
-    clearTimeout(slow);
+    clearTimeout(late);
+    slow.delete(isAwaited);
+    tellSlow();
   }
 }
 

@@ -46,7 +46,7 @@ export async function open(name, { onData = () => {}, calm = false } = {}) {
   now.name = name;
   let data = null;
   try {
-    data = await get("scan", { scan: name }, () => ticket === now.ticket);
+    data = await get("scan", { scan: name }, () => now.name === name && now.data?.scan !== name);
   } catch (error) {
     if (ticket !== now.ticket) return;
     stop();
