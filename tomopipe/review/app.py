@@ -146,10 +146,11 @@ class _Api:
         )
 
     def changes(self, _: Request) -> Response:
-        """Return two values that change when the queue must be loaded again."""
+        """Return values of which one changes when the queue must be loaded again."""
         self.store.record(wait=True)
-        sha256 = table_sha256(self.store.campaign.table_path)
-        return JSONResponse({"table_sha256": sha256, "read": self.store.read_number})
+        table, read = self.store.campaign.table_path, self.store.read_number
+        marks = {"table_sha256": table_sha256(table), "read": read, "closed": _closed(table)}
+        return JSONResponse(marks)
 
     def volume(self, request: Request) -> Response:
         """Return the facts of a volume, and its address for other programs."""

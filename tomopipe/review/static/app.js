@@ -27,7 +27,7 @@ async function load() {
   app.problem = found.problem;
   banner();
   setTimeout(nextRun.plan, app.marks.table_sha256 ? 0 : FIRST_MS);
-  app.marks = { table_sha256: found.table_sha256, read: found.read };
+  app.marks = { table_sha256: found.table_sha256, read: found.read, closed: found.closed };
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;
   $("report").hidden = !found.report;
@@ -342,7 +342,7 @@ async function look() {
   try {
     if (!document.hidden) {
       const marks = await api.get("changes");
-      if (marks.table_sha256 !== app.marks.table_sha256 || marks.read !== app.marks.read) {
+      if (Object.keys(marks).some((key) => marks[key] !== app.marks[key])) {
         await load();
         app.outdated = true;
         if (app.view === "series") series.refresh();
