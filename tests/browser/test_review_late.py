@@ -60,6 +60,27 @@ def test_a_note_is_not_lost_where_its_scan_is_read_again(page, folder):
     }  # fmt: skip
 
 
+def test_what_was_refused_is_sent_again_or_shown_as_before(page, folder):
+    def refuse(route):
+        decision = route.request.post_data_json["decisions"][0]
+        route.fulfill(status=422, json={"error": f"the disk is full: {decision['cells']}"})
+
+    go_to(page, "bone_007")
+    before = cells(folder, "bone_007")
+    toast, select = page.locator("#toast"), page.locator("#select")
+    page.route(DECIDE, refuse, times=2)
+    select.select_option("no")
+    expect(toast).to_contain_text("the disk is full: {'select'")
+    expect(select).to_have_value("auto")
+    page.keyboard.press("n")
+    page.keyboard.type(", two pores")
+    page.keyboard.press("Enter")
+    expect(toast).to_contain_text("the disk is full: {'note'")
+    with page.expect_response(DECIDE):
+        page.keyboard.press("Enter")
+    assert cells(folder, "bone_007") == before | {"note": "by eye, two pores"}
+
+
 def test_a_note_and_a_cor_that_is_removed_are_of_the_scan_in_sight(page, folder):
     edit_table(folder / "scans.tsv", {"bone_005": {"cor_px": "513.30", "note": "its own"}})
     page.reload()

@@ -272,7 +272,8 @@ function onKey(event) {
     } else if (event.key === "Enter" && field.id === "ticked-cor") {
       field.blur();
       setTicked();
-    } else if (event.key === "Enter" && field.id !== "note") field.blur();
+    } else if (field.id === "note" && ["Enter", "Escape"].includes(event.key)) saveNote(field);
+    else if (event.key === "Enter") field.blur();
     return;
   }
   // a button in focus keeps Enter and space
@@ -312,14 +313,21 @@ function wire() {
   $("keys").replaceChildren(...keys.flatMap(([key, words]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, words)]));
 }
 
-function onFact({ target }) {
-  if (target.id === "note") {
-    decide.write(factsOf(), { note: target.value }, { seen: { note: target.defaultValue } }); // the row of the queue may be newer
-    target.defaultValue = target.value;
-  }
+// A note that was refused is sent again on the next Enter or Esc.
+async function saveNote(field) {
+  const before = field.defaultValue;
+  if (field.value === before) return;
+  field.defaultValue = field.value;
+  const written = await decide.write(factsOf(), { note: field.value }, { seen: { note: before } }); // the row of the queue may be newer
+  if (written === null && !api.isDown()) field.defaultValue = before;
+}
+
+async function onFact({ target }) {
+  if (target.id === "note") saveNote(target);
   if (target.id === "select") {
     target.blur();
-    decide.write(factsOf(), { select: target.value });
+    const written = await decide.write(factsOf(), { select: target.value });
+    if (written === null && !api.isDown()) for (const option of target.options) option.selected = option.defaultSelected;
   }
   if (target.id === "stamp") localStorage.setItem("stamp", target.checked ? "yes" : "no");
 }
