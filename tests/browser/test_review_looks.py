@@ -1,5 +1,6 @@
 """The review page: what it shows, to everybody."""
 
+import json
 import re
 import time
 
@@ -36,6 +37,16 @@ def test_a_scan_named_as_a_script_tag_is_shown_harmlessly(folder, serve, visit):
     assert page.locator("script").count() == 1
 
 
+def test_a_character_that_turns_text_around_is_shown_instead(folder, serve, visit):
+    path = folder / "results/try_center/bone_006/prediction.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reason": "two\u202epeaks"}))
+    page = visit(serve(folder))
+    go_to(page, "bone_006")
+    expect(page.locator("#facts")).to_contain_text("two\ufffdpeaks")
+    page.goto(f"{page.url.partition('#')[0]}#scan=a%E2%80%AEb")
+    expect(page.locator("#toast")).to_contain_text("The address names a\ufffdb: there is no such")
+
+
 def test_a_cor_of_the_table_that_cannot_be_read_is_named_at_its_scan(folder, serve, visit):
     edit_table(folder / "scans.tsv", {"bone_006": {"cor_px": "513,45"}})
     page = visit(serve(folder))
@@ -51,6 +62,8 @@ def test_the_scores_fit_their_place_after_the_window_was_resized(folder, serve, 
     page = visit(serve(folder))
     go_to(page, "bone_006")
     page.wait_for_selector("#scores svg")
+    dashes = "(curves) => curves.map((curve) => getComputedStyle(curve).strokeDasharray)"
+    assert len(set(page.locator("#scores .curve").evaluate_all(dashes))) == 2  # without colour
     for width in (1900, 900):
         page.set_viewport_size({"width": width, "height": 800})
         page.wait_for_function(

@@ -9,6 +9,9 @@ function setTheme() {
 
 export const $ = (id) => document.getElementById(id);
 
+// Without the characters that turn around the text after them, such as U+202E in the name of a file.
+export const plain = (text) => text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+
 export function el(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
 }
@@ -37,7 +40,7 @@ function fill(node, props, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  node.append(...children.filter((child) => child !== null && child !== undefined).map((child) => (child.nodeType ? child : plain(`${child}`))));
   return node;
 }
 
@@ -74,8 +77,8 @@ let timer = 0;
 let errors = ""; // since the last key or press: what is said after them does not hide them
 for (const event of ["keydown", "pointerdown"]) addEventListener(event, () => (errors = ""), true);
 
-export function toast(text, bad = false) {
-  const node = $("toast");
+export function toast(message, bad = false) {
+  const [node, text] = [$("toast"), plain(message)];
   node.textContent = errors.includes(text) ? errors : `${errors} ${text}`.trim();
   if (bad) errors = node.textContent;
   node.classList.toggle("bad", errors !== "");
