@@ -92,7 +92,7 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     page.keyboard.type("50.25")
     page.keyboard.press("Enter")
     expect(page.locator("#next")).to_contain_text(
-        "Next run: 1 fix_cor · 1 resolve_cor · 1 full_recon", timeout=2000
+        "Next run: 1 fix_cor · 1 resolve_cor · 1 full_recon"
     )
     expect(row(page, "a_2")).to_contain_text("50.25 ✎")
 

@@ -64,7 +64,7 @@ def test_a_decision_and_a_note_of_when_the_network_went_are_sent_when_it_is_back
     mend = cut(page, "**/*")
     page.keyboard.press("Enter")
     banner = page.locator("#connection")
-    expect(banner).to_contain_text("Waiting to be sent: bone_006: cor_px 513.45", timeout=2000)
+    expect(banner).to_contain_text("Waiting to be sent: bone_006: cor_px 513.45")
     page.keyboard.press("n")
     page.keyboard.type("two pores")
     page.keyboard.press("Enter")
