@@ -161,6 +161,8 @@ def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_clic
     folder, serve, visit
 ):
     page = visit(serve(folder))
+    go_to(page, "wood_1")  # without a COR before and after
+    expect(page.locator("#facts")).not_to_contain_text("→")
     row(page, "bone_008").click()  # without a COR before
     expect(page.locator("#facts")).to_contain_text("– → 512.81 px")
     expect(page.locator("#facts")).not_to_contain_text("null")

@@ -78,7 +78,7 @@ function scores(data, go, cor) {
 
 function fixing(data, go) {
   const fix = data.fix;
-  if (!fix || (!fix.reason && fix.before_px === fix.after_px)) return [];
+  if (!fix || fix.before_px === fix.after_px) return [];
   return [el("h3", {}, "Fix"), el("p", {}, `${px(fix.before_px)} → ${px(fix.after_px)} px (${signs.sources[fix.source] || fix.source || "none"})`),
     fix.before_px === null ? null : el("button", { onclick: () => go(fix.before_px) }, `Use ${px(fix.before_px)}`)].filter(Boolean);
 }
