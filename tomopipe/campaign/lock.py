@@ -82,8 +82,9 @@ def read(directory: Path) -> Run | None:
 
 def _is_whole(values: Mapping[str, Any]) -> bool:
     """Tell whether all values of a lock have their types; no process has a number below 1."""
-    has_types = all(isinstance(value, _TYPES.get(name, str)) for name, value in values.items())
-    pids = [each.get("pid") for each in (values, values["watcher"]) if each] if has_types else [0]
+    if not all(isinstance(value, _TYPES.get(name, str)) for name, value in values.items()):
+        return False
+    pids = [each.get("pid") for each in (values, values["watcher"]) if each]
     return all(isinstance(pid, int) and pid > 0 for pid in pids)
 
 

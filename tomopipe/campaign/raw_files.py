@@ -84,9 +84,8 @@ def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
 
     Unfinished copies are skipped: names that begin with a dot, or have the ending of one.
     """
-    found = (path for pattern in _patterns(config) for path in _expand(pattern, directory))
-    paths = dict.fromkeys(path.rstrip("/") for path in found)
-    names = ((path, os.path.basename(path)) for path in paths)
+    paths = (path.rstrip("/") for each in _patterns(config) for path in _expand(each, directory))
+    names = ((path, os.path.basename(path)) for path in dict.fromkeys(paths))
     ready = [p for p, name in names if not (name.startswith(".") or name.lower().endswith(_COPIES))]
     return ready, missing_folders(config, directory)
 

@@ -191,15 +191,20 @@ def present_inventory(path: str | os.PathLike[str]) -> InventoryRows:
 @lru_cache(maxsize=4)
 def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
     rows = {row["scan"]: row for row in read_tsv(path, INVENTORY_COLUMNS)}
-    for scan, row in rows.items():
-        for name, (kind, parse) in _CELLS.items():
-            if cell := row.get(name):
-                try:
-                    parse(cell)
-                except (ValueError, RecursionError):
-                    expected = f"{scan}: expected {kind} in the column {name}"
-                    raise _fault(path, expected, cell) from None
+    for row in rows.values():
+        _check_cells(row, path)
     return rows
+
+
+def _check_cells(row: Mapping[str, str], path: str) -> None:
+    """Raise if a cell is of another kind than its column."""
+    for name, (kind, parse) in _CELLS.items():
+        try:
+            if cell := row.get(name):
+                parse(cell)
+        except (ValueError, RecursionError):
+            expected = f"{row['scan']}: expected {kind} in the column {name}"
+            raise _fault(path, expected, row[name]) from None
 
 
 def _object(text: str) -> dict[str, Any]:

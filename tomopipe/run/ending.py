@@ -274,8 +274,8 @@ def print_warnings(campaign: Campaign, rows: InventoryRows) -> None:
     """Report warnings on RELION's set, and clipped voxels; other warnings are in the table."""
     for line in note_lines(relion_notes(campaign, rows)):
         _print(line)
-    of_set = read_job(campaign.logs.status("export_star", "campaign"))
-    if campaign.makes_star and of_set and of_set.warning:
+    of_set = campaign.makes_star and read_job(campaign.logs.status("export_star", "campaign"))
+    if of_set and of_set.warning:
         _print(f"{of_set.warning}; see {of_set.log}")
     jobs = {
         scan: read_job(campaign.logs.status("full_recon", scan))
