@@ -1,7 +1,9 @@
 """Groups and datasets of HDF5 files: find them, check them, name them for people."""
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans.angle_lists import BY_NAME, DIFFER, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of, written_frames
-from tomopipe.scans.hdf5 import UNREADABLE, fault_of
+from tomopipe.scans.hdf5 import UNREADABLE, fault_of, open_hdf5, source_path
 
 if TYPE_CHECKING:
     import h5py
@@ -31,6 +33,20 @@ NOT_RECOGNISED = (
 _MOST_GROUPS = 2000  # of one file: beyond that something is wrong
 _DEEPEST = 10  # groups below the root that are looked into
 _N_NAMED = 6
+
+
+class Node(NamedTuple):
+    """A group with its path from the root of the file that was opened.
+
+    Behind an external link `group.name` is the path in another file.
+    """
+
+    path: str
+    group: "h5py.Group"
+
+    def below(self, name: str) -> str:
+        """Return the path of what the group has of a name."""
+        return f"{self.path.rstrip('/')}/{name}"
 
 
 class Angles(NamedTuple):
@@ -181,7 +197,7 @@ def angles_unless_given(options: InputBlock, read: "Callable[[], Angles]") -> "A
         return Angles()
 
 
-def find_angles(group: "h5py.Group", lengths: Collection[int], unit: str) -> Angles:
+def find_angles(node: Node, lengths: Collection[int], unit: str) -> Angles:
     """Find angles over more than 30 degrees by name, unit and number; none if several differ."""
     import h5py
 
@@ -189,10 +205,10 @@ def find_angles(group: "h5py.Group", lengths: Collection[int], unit: str) -> Ang
 
     def look(name: str, thing: Any) -> None:
         if isinstance(thing, h5py.Dataset) and _may_be_angles(name, thing, lengths):
-            result[f"{group.name.rstrip('/')}/{name}"] = thing
+            result[node.below(name)] = thing
 
     try:
-        group.visititems(look)
+        node.group.visititems(look)
     except UNREADABLE:  # a damaged group elsewhere must not cost the scan
         return Angles()
     values = {
@@ -248,20 +264,34 @@ def unit_of(dataset: "h5py.Dataset") -> str:
     return attribute_of(dataset, "units").lower()
 
 
-def why_closed(file: "h5py.File", name: str) -> str | None:
+def why_closed(group: "h5py.Group", name: str | bytes, deepest: int = 4) -> str | None:
     """Say why a name cannot be opened; None if it does not exist."""
     import h5py
 
-    for part in filter(None, (name.rpartition("/")[0], name)):
-        try:
-            link = file.get(part, getlink=True)
-        except (KeyError, OSError, RuntimeError):
-            return None
-        if isinstance(link, h5py.ExternalLink):
-            return f"is a link to {link.filename}:{link.path}, which cannot be opened"
-        if isinstance(link, h5py.SoftLink):
-            return f"is a link to {link.path}, which cannot be opened"
+    paths: list[Any] = [name]
+    if isinstance(name, str):
+        parts = name.strip("/").split("/")
+        paths = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+    closed = next((path for path in paths if _open_child(group, path) is None), paths[-1])
+    try:
+        link = group.get(closed, getlink=True)
+    except (KeyError, OSError, RuntimeError):
+        return None
+    if isinstance(link, h5py.ExternalLink):
+        fault = _why_not_there(source_path(link.filename, group.file.filename), link.path, deepest)
+        return f"is a link to {link.filename}:{link.path}, which {fault}"
+    if isinstance(link, h5py.SoftLink):
+        return f"is a link to {link.path}, which cannot be opened"
     return "is damaged; copy the file again" if link is not None else None
+
+
+def _why_not_there(path: str, name: str, deepest: int) -> str:
+    """Say why what a link leads to cannot be opened."""
+    with suppress(ScanError):
+        if deepest and os.path.exists(path):
+            with open_hdf5(path) as file:
+                return why_closed(file, name, deepest - 1) or "does not exist in that file"
+    return "cannot be opened"
 
 
 def _load_filters(dataset: "h5py.Dataset") -> None:
@@ -284,21 +314,22 @@ def _load_filters(dataset: "h5py.Dataset") -> None:
             )
 
 
-def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
+def groups_below(root: Node, deepest: int) -> list[Node]:
     """List the groups below a group, each once, without those that cannot be opened."""
     import h5py
 
-    results: list[h5py.Group] = []
-    addresses = {_address(root)}
+    results: list[Node] = []
+    addresses = {_address(root.group)}
     layer = [root]
     for _ in range(deepest):
         below = []
-        for group in layer:
-            for name in group:
-                child = _open_child(group, name)
+        for node in layer:
+            for name in node.group:
+                child = _open_child(node.group, name)
                 if isinstance(child, h5py.Group) and _address(child) not in addresses:
                     addresses.add(_address(child))
-                    below.append(child)
+                    # bytes, if it is not UTF-8
+                    below.append(Node(node.below(text_of(name)), child))
                 if len(addresses) > _MOST_GROUPS:
                     return results + below
         results += below
@@ -306,7 +337,7 @@ def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
     return results
 
 
-def _open_child(group: "h5py.Group", name: str) -> Any:
+def _open_child(group: "h5py.Group", name: str | bytes) -> Any:
     """Return what a group has of a name; None if it cannot be opened."""
     try:
         return group[name]
@@ -339,29 +370,30 @@ def datasets_in(file: "h5py.File") -> list[DatasetEntry]:
 
     entries = [
         DatasetEntry(
-            name, tuple((child.shape or ())[axis] for axis in shown_axes(child.shape or ()))
+            node.below(text_of(name)),
+            tuple((child.shape or ())[axis] for axis in shown_axes(child.shape or ())),
         )
-        for _, name, child in _children(file)
+        for node, name, child in _children(file)
         if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif"
     ]
     several = [entry for entry in entries if max(entry.shape, default=0) > 1]
     return sorted(several, key=lambda item: (-len(item.shape), [-n for n in item.shape], item.name))
 
 
-def _children(file: "h5py.File") -> Iterator[tuple["h5py.Group", str, Any]]:
-    """Yield all in a file: its group, its path, and what it is; None if it cannot be opened."""
-    for group in [file, *groups_below(file, _DEEPEST)]:
-        folder = text_of(group.name).rstrip("/")  # bytes, if it is not UTF-8
-        for name in group:
-            yield group, f"{folder}/{name}", _open_child(group, name)
+def _children(file: "h5py.File") -> Iterator[tuple[Node, str | bytes, Any]]:
+    """Yield all in a file: its group, its name in it, and what it is; None if it stays closed."""
+    root = Node("/", file)
+    for node in [root, *groups_below(root, _DEEPEST)]:
+        for name in node.group:
+            yield node, name, _open_child(node.group, name)
 
 
 def brief_tree(file: "h5py.File") -> str:
     """Name the datasets of a file with their shapes, and broken links, as a part of a sentence."""
     names = [f"{dataset.name} {dataset.shape}" for dataset in datasets_in(file)]
     links = [
-        f"{name} {why_closed(group.file, name)}"
-        for group, name, child in _children(file)
+        f"{node.below(text_of(name))} {why_closed(node.group, name)}"
+        for node, name, child in _children(file)
         if child is None
     ]
     return "; ".join([some_of(names, _N_NAMED) or "no dataset of numbers", *links[:_N_NAMED]])

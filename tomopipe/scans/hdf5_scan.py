@@ -23,6 +23,7 @@ from tomopipe.scans.datasets import (
     NOT_RECOGNISED,
     Angles,
     DatasetEntry,
+    Node,
     angles_unless_given,
     brief_tree,
     check_stack,
@@ -146,7 +147,7 @@ class NamedReader:
     """An open HDF5 file whose datasets the configuration names (`input.paths.data`)."""
 
     def __init__(self, file: "h5py.File", options: InputBlock) -> None:
-        self._file, self._options = file, options
+        self._file, self._options, self._root = file, options, Node("/", file)
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
@@ -183,7 +184,8 @@ class NamedReader:
         if name := getattr(self._options.paths, kind):
             dataset = self._find(kind, 2, 3)
             order = images_of if dataset.ndim == 2 else transposed
-            return [without_position(order(Hdf5Pixels(dataset), self._options.axes), name)]
+            pixels = order(Hdf5Pixels(dataset, self._file), self._options.axes)
+            return [without_position(pixels, name)]
         location = f"{self._stated_by} {KEYS[kind]}"
         result = frames_of_kind(kind, self._data, self._keys, location)
         if not result:
@@ -200,7 +202,7 @@ class NamedReader:
 
     @cached_property
     def _stack(self) -> Hdf5Pixels:
-        return Hdf5Pixels(self._find("data", 3))
+        return Hdf5Pixels(self._find("data", 3), self._file)
 
     @cached_property
     def _planned(self) -> NDArray[np.int64]:
@@ -228,7 +230,7 @@ class NamedReader:
         if self._options.paths.angles:
             result = degrees_of(self._find("angles", 1), unit)
         else:
-            result = find_angles(self._file, {len(self._planned), n_projections}, unit)
+            result = find_angles(self._root, {len(self._planned), n_projections}, unit)
         if result.theta_deg is None or len(result.theta_deg) != len(self._planned):
             return result
         return result._replace(theta_deg=result.theta_deg[self._planned == PROJECTION])
@@ -280,7 +282,7 @@ class DxchangeReader(NamedReader):
         if 0 in dataset.shape:
             raise ScanFaultError(f"{name} has no frames; {how_to_name(kind)}")
         check_stack(dataset, or_image=True)
-        frames = all_of(Hdf5Pixels(dataset))
+        frames = all_of(Hdf5Pixels(dataset, file))
         locations = _locations(file) if kind == "flats" else None
         if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
             n_before = np.cumsum(locations == DATA)[locations == name]
@@ -296,7 +298,8 @@ class DxchangeReader(NamedReader):
             # of the projections, or of all frames in a known order
             of_data = self._of_data(n_frames)
             of_data = np.ones(n_frames, bool) if of_data is None else of_data
-            result = find_angles(self._file, {n_frames, len(of_data)}, self._options.angle_unit)
+            lengths = {n_frames, len(of_data)}
+            result = find_angles(self._root, lengths, self._options.angle_unit)
             if result.theta_deg is None or len(result.theta_deg) == n_frames:
                 return result
             return result._replace(theta_deg=result.theta_deg[of_data])
@@ -334,7 +337,7 @@ class DxchangeReader(NamedReader):
                 f"no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has {brief_tree(self._file)}"
             )
         check_stack(data)
-        return Hdf5Pixels(data)
+        return Hdf5Pixels(data, self._file)
 
 
 def places(file: "h5py.File", kind: Kind) -> list[str]:

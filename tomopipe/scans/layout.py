@@ -30,7 +30,7 @@ from tomopipe.scans.angle_lists import (
     span_deg,
     unwrapped,
 )
-from tomopipe.scans.datasets import attribute_of, degrees_of, need_dataset, text_of
+from tomopipe.scans.datasets import Node, attribute_of, degrees_of, need_dataset, text_of
 from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.scans.pixels import Frames, Pixels
 
@@ -107,32 +107,33 @@ _PLAIN = Quantity({}, lambda _: 1.0)
 
 def read_numbers(file: "h5py.File") -> dict[str, Any]:
     """Read pixel size (in the sample), energy and distance of a DXchange file, by their keys."""
-    magnification = _read(file, _MAGNIFICATION, _PLAIN)
-    sensor = first_usable([([file], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
+    root = Node("/", file)
+    magnification = _read(root, _MAGNIFICATION, _PLAIN)
+    sensor = first_usable([([root], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
     if sensor and sensor.value and magnification and magnification.value:
         sensor = replace(sensor, value=sensor.value / magnification.value)
     return {
-        "pixel_size_um": first_usable([([file], _RESOLUTION)], PIXEL_SIZE_UM, sensor),
-        "energy_kev": first_usable([([file], _ENERGY)], ENERGY_KEV),
-        "distance_mm": first_usable([([file], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM),
+        "pixel_size_um": first_usable([([root], _RESOLUTION)], PIXEL_SIZE_UM, sensor),
+        "energy_kev": first_usable([([root], _ENERGY)], ENERGY_KEV),
+        "distance_mm": first_usable([([root], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM),
     }
 
 
 def first_usable(
-    places: Iterable[tuple[Iterable["h5py.Group"], str]],
+    places: Iterable[tuple[Iterable[Node], str]],
     quantity: Quantity,
     last: StatedNumber | None = None,
 ) -> StatedNumber | None:
     """Return the first number that can be used, of groups and a name in each, else the first."""
-    numbers = [_read(group, name, quantity) for groups, name in places for group in groups]
+    numbers = [_read(node, name, quantity) for nodes, name in places for node in nodes]
     present = [entry for entry in (*numbers, last) if entry is not None]
     return next((entry for entry in present if entry.value), next(iter(present), None))
 
 
-def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | None:
+def _read(node: Node, name: str, quantity: Quantity) -> StatedNumber | None:
     """Read an optional number and convert it; None on any error."""
     try:
-        dataset = group[name]
+        dataset = node.group[name]
         text = text_of(dataset[()])  # such as 0.65 um
         match = re.match(r"[-+.\d]+(e[-+]?\d+)?", text, re.IGNORECASE)
         end = match.end() if match else len(text)
@@ -144,14 +145,14 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | 
     factor = factors.get(unit, factors.get(unit.lower())) if has_unit else quantity.guess(number)
     if not isfinite(number) or number == 0:
         return None
-    location = name if name.startswith("/") else f"{group.name}/{name}"
+    location = name if name.startswith("/") else node.below(name)
     if factor is None or number < 0:
         why = "below 0" if number < 0 else "a unit that is not known"
         return StatedNumber(None, location, f"{number:g}{unit and f' {unit}'} ({why})")
     value = number * float(factor)
     # y_pixel_size beside x_pixel_size
     of_height = re.sub(r"(?<![a-z])x(?![a-z])(?=[^/]*$)", "y", name)
-    height = _read(group, of_height, quantity) if of_height != name else None
+    height = _read(node, of_height, quantity) if of_height != name else None
     return StatedNumber(value, location, ratio=(height.value or value) / value if height else 1.0)
 
 

@@ -28,6 +28,7 @@ from tomopipe.scans.angle_lists import DROPPED, is_angle, planned_frames, to_deg
 from tomopipe.scans.datasets import (
     NOT_RECOGNISED,
     Angles,
+    Node,
     angles_unless_given,
     attribute_of,
     check_stack,
@@ -79,7 +80,7 @@ HINT = re.compile(r"(?<=COR hint )(\S+) px.*?(?= \(not used\))")
 
 def find_entries(file: "h5py.File") -> list[str]:
     """List the paths of the NXtomo entries of a file, in order of name."""
-    return sorted(group.name for group in groups_below(file, 2) if _is_tomo(group))
+    return sorted(node.path for node in groups_below(Node("/", file), 2) if _is_tomo(node))
 
 
 class NxtomoReader:
@@ -88,25 +89,24 @@ class NxtomoReader:
     def __init__(self, file: "h5py.File", options: InputBlock, entries: list[str]) -> None:
         self._file, self._options = file, options
         entry, target = self._choose(entries)
-        self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
+        self._groups = [node := Node(entry, file[entry]), *groups_below(node, _DEEPEST)]
         # An entry within an entry: the beamline is described in the outer one.
-        outer = file[entry].parent
-        around = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
+        outer = entry.rpartition("/")[0]
+        around = groups_below(Node(outer, file[outer]), _DEEPEST) if outer else []
         self._everywhere = [*self._groups, *around]
         self._detector, key = self._find_detector(entry, target)
-        self._key_name = f"{self._detector.name}/{key}"
-        self._name = f"{self._detector.name}/{_signal_of(self._detector)}"
-        # a group that is a link to another file has the name that it has there
-        data = need_dataset(self._detector.file, self._name)
+        self._key_name = self._detector.below(key)
+        self._name = self._detector.below(_signal_of(self._detector.group))
+        data = need_dataset(file, self._name)
         check_stack(data)
-        self._stored = Hdf5Pixels(data)
+        self._stored = Hdf5Pixels(data, file)
         mirrored, location = set[str](), ""
         if options.mirrored == "file":
-            mirrored, location = _read_mirror(self._detector, file[entry])
+            mirrored, location = _read_mirror(self._detector, node.group)
         self._notes = _read_notes(self._detector, mirrored, location, data.shape[2])
         # mirrored back where the detector mirrored them
         self._pixels = MirroredPixels(self._stored, mirrored) if mirrored else self._stored
-        stated = values_of(need_dataset(self._detector.file, self._key_name))
+        stated = values_of(need_dataset(file, self._key_name))
         remedy = "complete it in a copy of the file, or leave the scan out (`select: no`)"
         planned = checked_keys(stated, len(data), self._key_name, remedy)
         self._planned_keys = planned
@@ -208,19 +208,20 @@ class NxtomoReader:
             raise ScanFaultError(f"{len(entries)} NXtomo entries; {listed}: set input.entry")
         raise ScanFaultError(f"no NXtomo entry {target} (input.entry); {listed}")
 
-    def _find_detector(self, entry: str, target: str) -> tuple["h5py.Group", str]:
+    def _find_detector(self, entry: str, target: str) -> tuple[Node, str]:
         """Return the group with frames and keys, and the name of the keys in it."""
         for nx_class in ("NXdetector", "NXdata"):
             keys = {
-                group.name: (group, key)
-                for group in _of(self._groups, nx_class)
+                node.path: (node, key)
+                for node in _of(self._groups, nx_class)
                 for key in ("image_key", "image_key_control")  # the second goes first
-                if key in group
+                if key in node.group
             }
             if target in keys:
                 return keys[target]
             if len(keys) > 1:  # of instruments besides the camera
-                keys = {name: item for name, item in keys.items() if _has_images(item[0])} or keys
+                images = {path: item for path, item in keys.items() if _has_images(item[0].group)}
+                keys = images or keys
             if len(keys) > 1:
                 raise ScanFaultError(
                     f"{len(keys)} {nx_class} groups with image_key in {entry}: "
@@ -236,22 +237,22 @@ class NxtomoReader:
         """Return the angles and where they stand, if there are any."""
         sample, data = (_of(self._groups, nx_class) for nx_class in ("NXsample", "NXdata"))
         candidates = [
-            (group, "rotation_angle")
-            for group in [*sample, *data, self._detector]
-            if "rotation_angle" in group
+            (node, "rotation_angle")
+            for node in [*sample, *data, self._detector]
+            if "rotation_angle" in node.group
         ]
-        candidates += [(group, name) for group in data for name in _angles_of(group)]
+        candidates += [(node, name) for node in data for name in _angles_of(node.group)]
         unusable: list[ScanError] = []
-        for group, name in candidates:
+        for node, name in candidates:
             try:
-                dataset = find_dataset(group.file, f"{group.name}/{name}")
+                dataset = find_dataset(self._file, node.below(name))
             except ScanError as error:
                 if name == "rotation_angle":
                     raise
                 unusable.append(error)  # a link to a file that is not there; another may be
                 continue
             if dataset is not None and dataset.size > 1:
-                return dataset, f"{group.name}/{name}"
+                return dataset, node.below(name)
         if unusable:
             raise unusable[0]
         return None
@@ -261,24 +262,24 @@ class NxtomoReader:
         n_planned = len(self._planned_keys)
         if n_frames == n_planned:
             return None
-        numbered = (list_in(group, _IDS) for group in self._groups)
+        numbered = (list_in(node.group, _IDS) for node in self._groups)
         fitting = (ids for ids in numbered if ids is not None and len(ids) == n_frames)
         results = (planned_frames(ids, n_planned) for ids in fitting)
         return next((planned for planned in results if planned is not None), None)
 
 
-def _of(groups: list["h5py.Group"], nx_class: str) -> list["h5py.Group"]:
+def _of(nodes: list[Node], nx_class: str) -> list[Node]:
     """List the groups of a NeXus class."""
-    return [group for group in groups if class_of(group) == nx_class]
+    return [node for node in nodes if class_of(node.group) == nx_class]
 
 
-def _is_tomo(group: "h5py.Group") -> bool:
+def _is_tomo(node: Node) -> bool:
     """Tell whether a group is declared an NXtomo, or has a detector with image_key."""
-    if definition := text_in(group, "definition"):
+    if definition := text_in(node.group, "definition"):
         return definition == "NXtomo"
-    if class_of(group) not in _ENTRIES:
+    if class_of(node.group) not in _ENTRIES:
         return False
-    below = groups_below(group, 2)
+    below = [inner.group for inner in groups_below(node, 2)]
     if any(class_of(inner) in _ENTRIES for inner in below):
         return False  # it is one of those
     return any(class_of(inner) == "NXdetector" and "image_key" in inner for inner in below)
@@ -316,28 +317,30 @@ def _angles_of(group: "h5py.Group") -> list[str]:
     return results
 
 
-def _read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], str]:
+def _read_mirror(detector: Node, entry: "h5py.Group") -> tuple[set[str], str]:
     """Read which axes a detector mirrored (`rows`, `columns`), and the location that states it."""
     mirrored = set[str]()
     locations = []
     system = attribute_of(entry, "NeXus_Coordinate_System").lower()
-    for group in (below for below in groups_below(detector, 1) if class_of(below) in _CLASSES):
+    for node in groups_below(detector, 1):
+        if class_of(node.group) not in _CLASSES:
+            continue
         # The ESRF did not name it at first, and put gravity among the transformations.
-        is_esrf = system == "esrf" or (not system and "gravity" in group)
-        for axis, location in _rotations_180(group):
+        is_esrf = system == "esrf" or (not system and "gravity" in node.group)
+        for axis, location in _rotations_180(node):
             mirrored ^= (_ESRF if is_esrf else _MCSTAS)[axis]
             locations.append(location)
     if not locations:  # before there were transformations
         for name, kind in (("x_flipped", "columns"), ("y_flipped", "rows")):
-            if _number(detector, name):
+            if _number(detector.group, name):
                 mirrored.add(kind)
-                locations.append(f"{detector.name}/{name}")
+                locations.append(detector.below(name))
     return mirrored, ", ".join(locations)
 
 
-def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
+def _rotations_180(node: Node) -> list[tuple[int, str]]:
     """List the rotations by 180 degrees: the axis, 0 to 2, and where it stands."""
-    results = []
+    results, group = [], node.group
     for name in group:
         value = _number(group, name)
         if value is None or attribute_of(group[name], "transformation_type") != "rotation":
@@ -346,29 +349,27 @@ def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
         vector = np.abs(np.asarray(group[name].attrs.get("vector", 0), dtype=float))
         along_axis = vector.shape == (3,) and vector.max() > 0.999 * vector.sum() > 0
         if along_axis and abs(abs(degrees) % 360 - 180) < 1:
-            results.append((int(vector.argmax()), f"{group.name}/{name}"))
+            results.append((int(vector.argmax()), node.below(name)))
     return results
 
 
-def _read_notes(
-    detector: "h5py.Group", mirrored: set[str], location: str, n_cols: int
-) -> tuple[str, ...]:
+def _read_notes(detector: Node, mirrored: set[str], location: str, n_cols: int) -> tuple[str, ...]:
     """Return what else the file states, for people; `mirrored`, `location`: of `_read_mirror`."""
     notes = []
     if mirrored:
         sides = " and ".join(sorted(mirrored, reverse=True))
         notes.append(f"{sides} mirrored back, {location}")
-    field_of_view = text_in(detector, "field_of_view").lower()
-    if field_of_view == "half" or _number(detector, "half_acquisition"):
+    field_of_view = text_in(detector.group, "field_of_view").lower()
+    if field_of_view == "half" or _number(detector.group, "half_acquisition"):
         notes.append("half acquisition, as the file says")
     for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
-        hint = _number(detector, name)
+        hint = _number(detector.group, name)
         if hint is not None:
             # not defined: nabu and tomoscan count from the middle of the frames as recorded [4]_
             cor_px = (n_cols - 1) / 2 + (-hint if "columns" in mirrored else hint)
             column = f" (column {cor_px:.1f} if from the middle, as nabu)"
             column *= 0 <= cor_px <= n_cols - 1
-            notes.append(f"COR hint {hint:.1f} px{column} (not used), {detector.name}/{name}")
+            notes.append(f"COR hint {hint:.1f} px{column} (not used), {detector.below(name)}")
             break
     return tuple(notes)
 

@@ -38,7 +38,7 @@ class Pixels(Protocol):
     name: str  # a path in the file, or the files
     shape: tuple[int, int, int]  # n_frames, n_rows, n_cols
     dtype: np.dtype  # in the byte order of this machine
-    file: "h5py.File | None"  # that they lie in; None: TIFF files
+    file: "h5py.File | None"  # of the scan; they may lie in one that it links; None: TIFF files
 
     @property
     def chunks(self) -> Chunks:
@@ -92,8 +92,8 @@ class Frames:
 class Hdf5Pixels:
     """Frames of an HDF5 dataset of two (a single frame) or three dimensions."""
 
-    def __init__(self, dataset: "h5py.Dataset") -> None:
-        self._dataset, self.file = dataset, dataset.file
+    def __init__(self, dataset: "h5py.Dataset", file: "h5py.File") -> None:
+        self._dataset, self.file = dataset, file
         self.name = dataset.name
         shape = (1, *dataset.shape) if dataset.ndim == 2 else dataset.shape
         self.shape: tuple[int, int, int] = shape
@@ -190,7 +190,7 @@ class Hdf5Pixels:
             return all(os.preadv(file.fileno(), [part], start) == part.size for part, start in few)
 
         with (
-            open(self.file.filename, "rb", buffering=0) as file,
+            open(self._dataset.file.filename, "rb", buffering=0) as file,
             ThreadPoolExecutor(threads) as pool,
         ):
             return all(pool.map(read, range(0, len(parts), _FRAMES)))

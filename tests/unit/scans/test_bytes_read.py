@@ -107,7 +107,7 @@ def test_frames_are_read_however_they_are_stored(tmp_path, options, threads):
                     data[number] = frame
     with h5py.File(path) as file:
         out = np.zeros((140, 3, 7), np.uint16)
-        Hdf5Pixels(file["data"]).read(out, (5, 145), (2, 5), threads=threads)
+        Hdf5Pixels(file["data"], file).read(out, (5, 145), (2, 5), threads=threads)
     np.testing.assert_array_equal(out, frames[5:145, 2:5])
 
 
@@ -117,6 +117,6 @@ def test_of_a_file_that_is_cut_meanwhile_hdf5_decides(tmp_path):
         file["data"] = np.ones((50, 64, 64), np.uint16)
     with h5py.File(path) as file:
         os.truncate(path, path.stat().st_size - 9000)
-        Hdf5Pixels(file["data"]).read(out, (0, 50), (0, 64), threads=3)
+        Hdf5Pixels(file["data"], file).read(out, (0, 50), (0, 64), threads=3)
         np.testing.assert_array_equal(out, file["data"])
     assert (out[-1] == 0).any()

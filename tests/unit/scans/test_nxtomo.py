@@ -20,6 +20,7 @@ from tests.nxtomo_files import (
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.metadata import incomplete
+from tomopipe.scans.raw_state import source_files
 
 BOTH = pytest.mark.parametrize("entry", [ESRF, DIAMOND], ids=["esrf", "diamond"])
 THETA_DEG = [0, 30, 60, 90, 120, 150]
@@ -492,3 +493,67 @@ def test_a_detector_and_a_sample_in_other_files(tmp_path):
     assert found.pixel_size_um == pytest.approx(0.65)
     with open_scan(path) as scan:
         assert np.array_equal(scan.read_rows(0, N_ROWS), frames_of()[PROJECTIONS])
+
+
+def linked(tmp_path, way):
+    """Write a file whose only entry is `entry0002` of another one, or a link to a link to it."""
+    (tmp_path / "raw").mkdir()
+    data = None
+    if way == "virtual":
+        with h5py.File(tmp_path / "raw" / "frames.h5", "w") as file:
+            file["frames"] = frames_of()
+        data = h5py.VirtualLayout(frames_of().shape, "u2")
+        data[:] = h5py.VirtualSource("frames.h5", "frames", frames_of().shape)
+
+    def change(entry):
+        entry["machine/current"] = np.arange(len(KEYS)) / 8
+        entry["instrument/detector/x_flipped"] = True
+
+    for name in ("/entry0001", "/entry0002"):
+        made = write_nxtomo(tmp_path / "raw" / "scan.nx", entry=name, data=data, change=change)
+    target = h5py.ExternalLink("raw/scan.nx", "/entry0002")
+    if way == "chain":
+        with h5py.File(tmp_path / "raw" / "middle.nx", "w") as file:
+            file["second"] = h5py.ExternalLink("scan.nx", "/entry0002")
+        target = h5py.ExternalLink("raw/middle.nx", "/second")
+    with h5py.File(tmp_path / "a.nx", "w") as file:
+        if way == "soft":
+            file["elsewhere"] = target
+            target = h5py.SoftLink("/elsewhere")
+        file["entry"] = target
+    return made
+
+
+@pytest.mark.parametrize("way", ["direct", "chain", "soft", "virtual"])
+def test_an_entry_in_another_file_by_another_name(tmp_path, way):
+    """Paths are those of the file that is given, and no other entry of its target is one."""
+    linked(tmp_path, way)
+    metadata = read_metadata(tmp_path / "a.nx")
+    name = "elsewhere" if way == "soft" else "entry"
+    assert metadata.theta_deg.tolist() == THETA_DEG
+    assert metadata.theta_location == f"/{name}/sample/rotation_angle"
+    assert metadata.pixel_size_um == pytest.approx(0.65)
+    for path in ("instrument/detector/data", "instrument/detector/x_flipped", "instrument/beam"):
+        assert f"/{name}/{path}" in metadata.found
+    assert "entry0002" not in metadata.found
+    for options in ({}, {"entry": "/entry"}, {"entry": "/entry/instrument/detector"}):
+        with open_scan(tmp_path / "a.nx", options=options) as scan:
+            assert np.array_equal(scan.read_rows(0, N_ROWS), frames_of()[PROJECTIONS, :, ::-1])
+            assert (
+                scan.read_monitor("/entry/machine/current").tolist() == (PROJECTIONS / 8).tolist()
+            )
+    sources = source_files(tmp_path / "a.nx")[0]
+    names = {"scan.nx"} | {"chain": {"middle.nx"}, "virtual": {"frames.h5"}}.get(way, set())
+    assert set(sources) == {str(tmp_path / "raw" / name) for name in names}
+
+
+def test_links_to_entries_that_are_not_there(tmp_path):
+    """The reason names the file that is missing, or what it lacks, also behind another link."""
+    path = linked(tmp_path, "chain")
+    path.rename(tmp_path / "raw" / "moved.nx")
+    reason = reason_of(tmp_path / "a.nx")
+    assert "/entry is a link to raw/middle.nx:/second, which is a link to scan.nx" in reason
+    assert reason.endswith(":/entry0002, which cannot be opened")
+    with h5py.File(tmp_path / "raw" / "scan.nx", "w") as file:
+        file["entry0001"] = 1
+    assert reason_of(tmp_path / "a.nx").endswith("/entry0002, which does not exist in that file")
