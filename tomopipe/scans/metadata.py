@@ -73,10 +73,21 @@ def _fault_of_angles(metadata: Metadata) -> str:
     chosen = metadata.chosen
     if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
         n = f"{len(bad)} of {n_angles}"
-        return f"{location}: {n} angles not finite or not written, the first is {bad[0]}"
+        return f"{location}: {n} angles not finite or not written{_without(bad, chosen)}"
     if n_angles > 1 and np.ptp(theta_deg) == 0:
         return f"{location}: all {n_angles} angles are {theta_deg[0]:g}"
     return ""
+
+
+def _without(bad: list[int], chosen: NDArray[np.intp]) -> str:
+    """Say how to use a scan without projections whose angles are unknown."""
+    first = f", the first is {bad[0]}"
+    if 2 * len(bad) >= len(chosen):
+        return f"{first}: set input.angles to {{start: 0, stop: 180}}, or to a list"
+    if len(runs_of(bad)) > _LISTED:
+        return f"{first}: `select: yes` in scans.tsv leaves them out, or set input.angles"
+    them = "it" if len(bad) == 1 else "them"
+    return f": {skipping(bad)} leaves {them} out, or set input.angles"
 
 
 def _fault_of_number(metadata: Metadata, theta_deg: NDArray[np.float64]) -> str:

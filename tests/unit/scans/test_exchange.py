@@ -6,6 +6,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+import yaml
 
 from tests.exchange_files import (
     DARKS,
@@ -167,6 +168,9 @@ def test_angles_that_begin_again_at_360_degrees_go_on(tmp_path):
     assert found.found.endswith("; a jump of the angles by 360 degrees taken out")
 
 
+NOT_FINITE = [0, 1, np.nan, 3, 4, np.inf, 6]
+
+
 @pytest.mark.parametrize(
     ("theta", "reason", "used"),
     [
@@ -174,7 +178,7 @@ def test_angles_that_begin_again_at_360_degrees_go_on(tmp_path):
         (np.arange(8.0), "8 angles in /exchange/theta; `select: yes` in scans.tsv takes", 7),
         (90 - np.arange(4.0) / 3, "{start: 0, stop: 180}, or to a file of 7 lines", 4),
         (np.zeros(0), "/exchange/theta has 0 angles for 7 frames, expected one for each: set ", 0),
-        ([0, 1, np.nan, 3, 4, np.inf, 6], "2 of 7 angles not finite or not written, the f", 5),
+        (NOT_FINITE, "2 of 7 angles not finite or not written: input: {skip_projections: [2, ", 5),
         (np.full(7, 90.0), "all 7 angles are 90", 7),
     ],
     ids=["longer", "by one", "shorter", "empty", "not finite", "constant"],
@@ -182,7 +186,8 @@ def test_angles_that_begin_again_at_360_degrees_go_on(tmp_path):
 def test_theta_that_does_not_fit_is_incomplete(tmp_path, theta, reason, used):
     path = write(tmp_path / "a.h5", replace(THETA, theta))
     assert reason in incomplete(read_metadata(path))
-    with pytest.raises(ScanError, match="select: yes"), open_scan(path):
+    remedy = "skip_projections" if theta is NOT_FINITE else "select: yes"
+    with pytest.raises(ScanError, match=remedy), open_scan(path):
         pass
     if used == 0:
         with pytest.raises(ScanError, match="no frame can be used"), open_scan(path, partial=True):
@@ -194,6 +199,38 @@ def test_theta_that_does_not_fit_is_incomplete(tmp_path, theta, reason, used):
         assert np.allclose(np.rad2deg(scan.theta_rad), np.asarray(theta)[good])
         assert np.array_equal(scan.read_rows(0, 2), raw_values()[good, :2])
         assert np.array_equal(scan.read_frames([used - 1]), raw_values()[good[-1:]])
+
+
+@pytest.mark.parametrize(
+    ("bad", "remedy"),
+    [
+        ([80, 81, 82, 83, 84, 85], "input: {skip_projections: [[80, 85]]} leaves them out, or set"),
+        ([89], "input: {skip_projections: [89]} leaves it out, or set input.angles"),
+        (np.arange(40, 90), ", the first is 40: set input.angles to {start: 0, stop: 180}"),
+        (np.arange(0, 44, 2), ", the first is 0: `select: yes` in scans.tsv leaves them out, or"),
+    ],
+    ids=["a run", "the last", "most", "many runs"],
+)
+def test_angles_that_are_unknown_and_the_line_that_leaves_them_out(tmp_path, bad, remedy):
+    """The option that the reason names makes the scan complete, with the other projections."""
+    theta = np.linspace(0, 180, 90)
+    theta[bad] = np.nan
+
+    def change(file):
+        for name, n in ((DATA, 90), (THETA, 90)):
+            del file[name]
+            file[name] = theta if name == THETA else np.ones((n, N_ROWS, N_COLS), "u2")
+
+    path = write(tmp_path / "a.h5", change)
+    reason = incomplete(read_metadata(path))
+    assert f"{len(bad)} of 90 angles not finite or not written" in reason
+    assert remedy in reason
+    if "skip_projections" in reason:
+        text = reason[reason.index("input: {") :].split("}")[0] + "}"
+        options = yaml.safe_load(text)["input"]
+        metadata = read_metadata(path, options=options)
+        assert incomplete(metadata) == ""
+        assert metadata.chosen.tolist() == np.delete(np.arange(90), bad).tolist()
 
 
 def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
