@@ -62,6 +62,13 @@ class FolderInPlaceError(TomopipeError, OSError):
         return f"{text}. Move it away, and run again."
 
 
+class PipeInPlaceError(TomopipeError, OSError):
+    """A pipe, a device or a socket in the place of a file: to open it may wait for ever."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
 @contextmanager
 def room_for(
     path: str | os.PathLike[str],

@@ -279,7 +279,7 @@ def test_any_file_is_a_row(tmp_path, caplog):
     assert [name for name, row in rows.items() if row["keep"]] == ["good_1"]
     starts = {
         "text": "not an HDF5 file", "empty": "empty file", "folder": "a folder",
-        "dangling": "dangling symbolic link to gone", "pipe": "not a regular file",
+        "dangling": "dangling symbolic link to gone", "pipe": "is a pipe, not a file",
         "cut": "truncated HDF5 file", "foreign": "no /exchange/data", "gone": "no such file",
     }  # fmt: skip
     for name, start in starts.items():

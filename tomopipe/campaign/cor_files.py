@@ -13,6 +13,7 @@ from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_json
 from tomopipe.cor.cor_value import CorText, format_cor, shown
 from tomopipe.errors import RETIRED, TomopipeError, grouped, on_os_error
+from tomopipe.paths import no_pipe
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.shared import update_file
 
@@ -89,7 +90,7 @@ def describe_junk(junk: Mapping[str, str]) -> str:
 def _add_entries(path: Path, result: FileCors) -> None:
     """Add the entries of rot_cen.json or batch_cor_values.csv, recognised by content."""
     with on_os_error(f"{path}: cannot be read"):
-        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = no_pipe(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     try:
         if text.lstrip().startswith(("{", "[")):
             entries = [(name, _as_text(value)) for name, value in _object(text, path).pairs]

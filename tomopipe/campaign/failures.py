@@ -20,6 +20,7 @@ from tomopipe.campaign.files import LOGS, VOLUMES, Files, Logs
 from tomopipe.campaign.log import JobStatus, end_of, read_jobs, status_in_run, status_path
 from tomopipe.campaign.results import center_by_hand, read_inventory
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or, text
 
@@ -225,7 +226,7 @@ def _error_in_result(campaign: "Campaign", job: JobStatus) -> str:
     if job.step != "predict_cor" or scan not in campaign.scans:
         return ""
     path, content = campaign.paths.prediction(scan), {}
-    with suppress(OSError), open(path, "rb") as stream:
+    with suppress(OSError), open(no_pipe(path), "rb") as stream:
         if b'"failed"' in stream.read():  # rare; parsing all files takes longer
             content = json_or(path, {})
     if content.get("verdict") != "failed":

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from tomopipe.paths import no_pipe
 from tomopipe.volume_formats import FORMATS
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
@@ -201,7 +202,7 @@ def find_campaign(start: Path) -> Path:
 
 def _is_campaign(config: Path) -> bool:
     try:
-        text = config.read_text(encoding="utf-8", errors="replace")
+        text = no_pipe(config).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     return re.search(r"""^\W*campaign\W*:""", text, re.MULTILINE) is not None

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tomopipe.campaign.files import history_of
 from tomopipe.campaign.table import EMPTY_ROW, Change
 from tomopipe.errors import on_os_error
+from tomopipe.paths import no_pipe
 from tomopipe.storage.run_folder import user_name
 from tomopipe.storage.shared import take_mode
 
@@ -62,7 +63,7 @@ def record_changes(
 
 def _append(path: Path, entries: Sequence[Entry], table: Path) -> None:
     text = "".join("\t".join(entry) + "\n" for entry in entries)
-    with path.open("a+b", buffering=0) as stream:
+    with no_pipe(path).open("a+b", buffering=0) as stream:
         size = stream.seek(0, os.SEEK_END)
         if not size:
             take_mode(table, path)  # who may change the table may append to its history
@@ -87,7 +88,7 @@ def read_history(table: Path) -> list[Entry]:
     """
     path = history_of(table)
     with on_os_error(f"{path}: cannot be read"):
-        content = path.read_bytes() if path.exists() else b""
+        content = no_pipe(path).read_bytes() if path.exists() else b""
     lines = content.decode("utf-8", "surrogateescape").split("\n")[:-1]
     rows = [line.removesuffix("\r").split("\t") for line in lines]
     entries = [Entry(*row) for row in rows if len(row) == len(_HEADER)]

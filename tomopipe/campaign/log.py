@@ -24,6 +24,7 @@ from tomopipe.errors import (
     reason_of,
     room_for,
 )
+from tomopipe.paths import no_pipe
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import why_not_replaced
 from tomopipe.storage.json_files import json_or, number, text
@@ -50,7 +51,7 @@ def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
     log = Path(path)
     log.parent.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [
-        logging.FileHandler(log, mode="w", encoding="utf-8", errors="backslashreplace"),
+        logging.FileHandler(no_pipe(log), mode="w", encoding="utf-8", errors="backslashreplace"),
         logging.StreamHandler(sys.stderr),
     ]
     handlers[1].setLevel(logging.WARNING)
@@ -254,7 +255,7 @@ def _parse(
 def end_of(log: Path) -> str:
     """Read the last lines of a log, without reading the rest of it; "" if it cannot be read."""
     try:
-        with open(log, "rb") as stream:
+        with open(no_pipe(log), "rb") as stream:
             stream.seek(0, os.SEEK_END)
             stream.seek(max(0, stream.tell() - _TAIL_BYTES))
             lines = stream.read().decode("utf-8", "replace").splitlines()

@@ -12,6 +12,7 @@ from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.errors import TomopipeError, scans_named
+from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
 
@@ -51,7 +52,7 @@ def campaign_binning(campaign: "Campaign") -> dict[str, Any] | None:
 def _proposed(campaign: "Campaign", *_mtimes_ns: int) -> dict[str, Any] | None:
     """Return the binning for all scans; cached, as every job needs it."""
     rows = read_inventory(campaign.files.inventory)
-    cors = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
+    cors = json.loads(no_pipe(campaign.files.cor_table).read_text(encoding="utf-8"))
     names = [scan for scan in sorted(cors) if scan in rows]
     needed = _needed(campaign, rows, [s for s in names if campaign.is_selected(s, rows[s])])
     if not needed:

@@ -19,6 +19,7 @@ from typing import Any
 from tomopipe.cor.cor_value import CorText, format_cor, same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, Fix, parse_fixes
 from tomopipe.errors import TomopipeError, on_os_error
+from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or, number, part
@@ -153,7 +154,7 @@ def _stated_cor_px(volume: Path, _mtime_ns: int) -> float:
 
 def read_center(center_txt: str | os.PathLike[str]) -> CorText:
     """Read center_of_rotation.txt."""
-    return CorText(Path(center_txt).read_bytes().decode("utf-8", "replace").strip())
+    return CorText(Path(no_pipe(center_txt)).read_bytes().decode("utf-8", "replace").strip())
 
 
 def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | None) -> str | None:
@@ -227,7 +228,7 @@ def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
     """
     try:
         with on_os_error(f"{path}: cannot be read"):
-            content = json.loads(Path(path).read_bytes().decode("utf-8"))
+            content = json.loads(Path(no_pipe(path)).read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
         fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise TomopipeError(
@@ -252,7 +253,7 @@ def read_tsv(path: str | os.PathLike[str], columns: Sequence[str]) -> list[dict[
     Raises TomopipeError if one of `columns` is missing (others are read too), the file is not text,
     or was cut: a row has more or fewer cells than there are columns, or the last line has no end.
     """
-    text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    text = Path(no_pipe(path)).read_bytes().decode("utf-8", "surrogateescape")
     try:
         return _rows(text, columns)
     except ValueError as error:

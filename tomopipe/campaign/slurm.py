@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import yaml
 
+from tomopipe.paths import no_pipe
 from tomopipe.storage.run_folder import user_name
 
 _SECONDS = 10.0  # time limit of calls for people
@@ -199,7 +200,7 @@ def _of_partition(rows: list[list[str]], partition: str) -> list[str]:
 def _requested(profile: Path, resource: str) -> set[str]:
     """Return the values of a resource in a profile; none if the file is not a profile."""
     try:
-        content = yaml.safe_load(profile.read_text(encoding="utf-8"))
+        content = yaml.safe_load(no_pipe(profile).read_text(encoding="utf-8"))
         of_rules = (content.get("set-resources") or {}).values()
         resources = [content.get("default-resources") or {}, *of_rules]
         cells = [str(keys.get(resource) or "") for keys in resources]

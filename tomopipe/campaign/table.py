@@ -17,6 +17,7 @@ from typing import NamedTuple
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, off_detector, shown
 from tomopipe.errors import RETIRED, TomopipeError, grouped, on_os_error
+from tomopipe.paths import no_pipe
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.shared import settled_content, update_file
 
@@ -274,7 +275,8 @@ def _same_number(name: str, other: str) -> bool:
 def table_sha256(path: str | os.PathLike[str]) -> str:
     """Return the hash of the table's content, of an empty one if there is no file."""
     with on_os_error(f"{path}: the campaign table cannot be read"):
-        return hashlib.sha256(Path(path).read_bytes() if os.path.exists(path) else b"").hexdigest()
+        content = Path(no_pipe(path)).read_bytes() if os.path.exists(path) else b""
+    return hashlib.sha256(content).hexdigest()
 
 
 def edit_table(

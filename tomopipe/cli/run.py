@@ -27,6 +27,7 @@ from tomopipe.cli.options import (
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
 from tomopipe.errors import TomopipeError, full_disk, scans_named
+from tomopipe.paths import no_pipe
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, write
 
@@ -235,7 +236,7 @@ def _follow(process: "subprocess.Popen[bytes]", progress: Progress, *, after_kil
 def _print_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
     """Print the outcome of a run; return the exit status."""
     stopped = bool(progress.facts.get("stopped"))
-    text = Path(started.log).read_text(encoding="utf-8", errors="replace")
+    text = Path(no_pipe(started.log)).read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines()
     if stopped and not progress.facts.get("executes"):
         say("stopped before it began.")

@@ -30,6 +30,7 @@ from tomopipe.commands.new_campaign import (
 )
 from tomopipe.config.parse import merged
 from tomopipe.errors import some_of
+from tomopipe.paths import no_pipe
 
 _MOST_FORMATS = 10  # shown
 _MOST_FILES = 10
@@ -156,7 +157,8 @@ def _write_profiles(
     for path, is_new in write_slurm_profile(directory, site, force=force, dry_run=dry_run):
         shown, wrote = near(path), "would write" if dry_run else "wrote"
         with suppress(OSError):
-            lacking = [text for text in site.values() if text and text not in path.read_text()]
+            present = no_pipe(path).read_text()
+            lacking = [text for text in site.values() if text and text not in present]
             shown += (
                 f", which does not name {some_of(lacking, 3)}" if lacking and not is_new else ""
             )
@@ -176,7 +178,7 @@ def _print_existing(config: Path, target: Mapping[str, Any], folder: Path) -> No
 def _not_in(config: Path, target: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the keys that a configuration does not have, or has with another value."""
     try:
-        present = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        present = yaml.safe_load(no_pipe(config).read_text(encoding="utf-8")) or {}
         lacking = {
             block: {k: v for k, v in keys.items() if (present.get(block) or {}).get(k) != v}
             for block, keys in target.items()

@@ -26,7 +26,7 @@ from tomopipe.campaign.raw_files import fixed_folder, matches
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.parse import merged, parse_config, read_config
 from tomopipe.errors import TomopipeError, grouped, on_os_error
-from tomopipe.paths import workflow_folder
+from tomopipe.paths import no_pipe, workflow_folder
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.atomic import write_text
 
@@ -169,7 +169,7 @@ def write_slurm_profile(
     for key in ("partition", "account"):
         if site[key]:
             lines.append(f"  slurm_{key}: {yaml.safe_dump(site[key]).splitlines()[0]}")
-    text = source.read_text(encoding="utf-8")
+    text = no_pipe(source).read_text(encoding="utf-8")
     text = text.replace("default-resources:\n", "\n".join([*lines, ""]))
     if site["gpu_partition"] and not dry_run:
         config = read_config(directory / CONFIG)
@@ -255,7 +255,7 @@ def translated(path: Path) -> Translation:
     with on_os_error(
         f"{path}: cannot be read", " --from takes nabu.conf or HTTomo's process list."
     ):
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = no_pipe(path).read_text(encoding="utf-8", errors="replace")
     result = Translation([], {}, [])
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
     try:

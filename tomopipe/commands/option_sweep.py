@@ -21,6 +21,7 @@ from tomopipe.config import OverrideBlock, load_yaml, problems_of
 from tomopipe.config.spans import check_place, first_and_last
 from tomopipe.cost import known_cors
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import no_pipe
 from tomopipe.reruns.foreign import refuse_foreign_sweep
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
@@ -163,7 +164,7 @@ def _slice(campaign: Campaign, scan: str, cor_px: float, rows: list[int]) -> Ima
             provenance=None,
             voxels_of=None,
         )
-        with h5py.File(volume) as file:
+        with h5py.File(no_pipe(volume)) as file:
             return np.asarray(file["exchange/data"][0], dtype=np.float32)
 
 

@@ -32,6 +32,7 @@ from tomopipe.config.blocks import (
 )
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.errors import RETIRED, TomopipeError
+from tomopipe.paths import no_pipe
 
 OVERRIDABLE = ("input", "preprocess", "try_recon", "full_recon")
 
@@ -236,7 +237,7 @@ def read_config(path: Path) -> Config:
 def read_document(path: Path) -> Any:
     """Read a YAML configuration file without checking keys; {} if it is empty."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = no_pipe(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         folder = path.absolute().parent
         if not folder.is_dir():

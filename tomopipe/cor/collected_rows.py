@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.paths import no_pipe
 from tomopipe.prep.bad_pixels import ConstantFrames, find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
@@ -126,7 +127,7 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
     if not Path(path).exists():
         raise TomopipeError(f"{path}: no such file. Run try_recon of this scan.")
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(no_pipe(path), "r") as file:
             return _read(file, path)
     except (OSError, KeyError) as error:
         raise TomopipeError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
 from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes.output_size import HEADER_BYTES, stack_bytes
@@ -93,13 +94,13 @@ class StackFile:
 def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
     """Raise a TomopipeError unless `path` is an MRC stack of float32 images of this shape."""
     expected_bytes = stack_bytes(shape)
-    with suppress(OSError), open(path, "rb") as stream:  # ten times as fast as mrcfile
+    with suppress(OSError), open(no_pipe(path), "rb") as stream:  # ten times as fast as mrcfile
         head, n_bytes = stream.read(HEADER_BYTES), os.fstat(stream.fileno()).st_size
         of_shape = struct.pack("<4i", *reversed(shape), 2)
         if (head[:16], head[208:214], n_bytes) == (of_shape, b"MAP DD", expected_bytes):
             return
     try:
-        with mrcfile.open(path, header_only=True, permissive=False) as mrc:
+        with mrcfile.open(no_pipe(path), header_only=True, permissive=False) as mrc:
             header = mrc.header
             results = [int(header.nz), int(header.ny), int(header.nx)]
             mode = int(header.mode)
@@ -117,14 +118,14 @@ def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
 
 def labels_of(path: str | os.PathLike[str]) -> list[str]:
     """Return the ten labels of an MRC file; errors of mrcfile are passed on."""
-    with mrcfile.open(path, header_only=True) as mrc:
+    with mrcfile.open(no_pipe(path), header_only=True) as mrc:
         return [label.decode("ascii", "replace").strip() for label in mrc.header.label]
 
 
 def images_of(path: str | os.PathLike[str], shape: Sequence[int]) -> Iterator[NDArray[np.float32]]:
     """Yield the images (n_rows, n_cols) of a stack of `StackFile`; `shape` is that of the stack."""
     n_images, n_rows, n_cols = shape
-    with open(path, "rb") as stream:
+    with open(no_pipe(path), "rb") as stream:
         stream.seek(HEADER_BYTES)
         for _ in range(n_images):
             yield np.fromfile(stream, "<f4", n_rows * n_cols).reshape(n_rows, n_cols)
@@ -138,7 +139,7 @@ def is_cut(path: str | os.PathLike[str]) -> bool:
 def has_statistics(path: str | os.PathLike[str], statistics: Mapping[str, float]) -> bool:
     """Tell whether a file is a whole stack with these `StackFile.statistics` in its header."""
     try:
-        with mrcfile.open(path, header_only=True) as mrc:
+        with mrcfile.open(no_pipe(path), header_only=True) as mrc:
             header = mrc.header
             n_bytes = stack_bytes([int(header.nx), int(header.ny), int(header.nz)])
             in_header = {
@@ -159,7 +160,7 @@ def read_volume_size(path: str | os.PathLike[str]) -> tuple[tuple[int, int, int]
     Raises TomopipeError if it is not an MRC file.
     """
     try:
-        with mrcfile.open(path, header_only=True, permissive=False) as mrc:
+        with mrcfile.open(no_pipe(path), header_only=True, permissive=False) as mrc:
             header = mrc.header
             return (int(header.nx), int(header.ny), int(header.nz)), float(mrc.voxel_size.x)
     except (OSError, ValueError) as error:

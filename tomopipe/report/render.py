@@ -21,6 +21,7 @@ from tomopipe.campaign.signs import SIGNS, State, signs_css, source_label
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
 from tomopipe.cor.cor_value import signed
 from tomopipe.errors import is_of_the_system
+from tomopipe.paths import no_pipe
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
 from tomopipe.report.records import (
@@ -217,7 +218,7 @@ def _of_sweep(
 
 def _read_cache(path: Path) -> Mapping[str, Any]:
     try:
-        cache = json.loads(path.read_bytes())
+        cache = json.loads(no_pipe(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         if is_of_the_system(error):
             raise  # writing it again would lose the strips of removed try stacks

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.files import ROWS, SWEEP
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import no_pipe
 from tomopipe.storage.json_files import number
 
 #: Side of a crop, in pixels of the try slices.
@@ -49,9 +50,9 @@ def open_stack(path: Path) -> NDArray[np.uint16]:
 
     pages: NDArray[np.uint16]
     try:
-        pages = tifffile.memmap(path, mode="r")
+        pages = tifffile.memmap(no_pipe(path), mode="r")
     except ValueError:  # compressed by another program
-        pages = tifffile.imread(path)
+        pages = tifffile.imread(no_pipe(path))
     if pages.ndim < 2 or pages.dtype != np.uint16:
         raise TomopipeError(f"{path}: expected a stack of 16-bit slices. Run try_recon again.")
     return pages.reshape(-1, *pages.shape[-2:])
@@ -89,7 +90,7 @@ def slices_around(
     max_size_px : int, optional
         Most columns of slices that are made; None: as in the stack, which must then exist.
     """
-    grid = json.loads(try_tif.with_name(SWEEP).read_bytes())
+    grid = json.loads(no_pipe(try_tif.with_name(SWEEP)).read_bytes())
     values_px = np.asarray(grid.get("cor_px", []), dtype=float)
     if not values_px.size:
         return None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomopipe.errors import ScanError
+from tomopipe.paths import no_pipe
 from tomopipe.scans.formats import HDF5
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
 from tomopipe.scans.raw_state import Path, companions, files_in, objects_in, source_files
@@ -51,7 +52,7 @@ def fingerprint(path: Path) -> str:
     total, n_all = xxhash.xxh3_128(), 0
     files = list(_files(os.fspath(path)))
     for number, (name, file) in enumerate(files):
-        with open(file, "rb", buffering=0) as stream:
+        with open(no_pipe(file), "rb", buffering=0) as stream:
             descriptor = stream.fileno()
             n_bytes = os.fstat(descriptor).st_size
             total.update(_text(name, n_bytes))
@@ -145,7 +146,7 @@ def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
     for file, first, n_bytes in data.external or ():
         yield _text(first, n_bytes)
         if os.path.exists(file):
-            with open(file, "rb", buffering=0) as stream:
+            with open(no_pipe(file), "rb", buffering=0) as stream:
                 yield from _plain(stream.fileno())
     if data.shape is None or data.external:
         return

@@ -13,6 +13,7 @@ from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.paths import no_pipe, what_is_no_file
 from tomopipe.reruns.receipts import Receipt, Receipts
 from tomopipe.reruns.staleness import statement_in
 from tomopipe.scans.formats import HDF5
@@ -71,14 +72,16 @@ def _is_in_place_of(receipts: Receipts, receipt: Receipt, path: str) -> bool:
     """Tell whether a foreign file has replaced a result.
 
     It has another inode, or is a complete file of another kind (file systems reuse inodes, and
-    copying onto a file keeps the inode), or it is a dangling link. Empty files are not foreign, nor
-    those that end too early to be read, as in a copy of the campaign, nor center_of_rotation.txt,
-    which everybody may edit.
+    copying onto a file keeps the inode), a pipe, or a dangling link. Empty files are not foreign,
+    nor those that end too early to be read, as in a copy of the campaign, nor
+    center_of_rotation.txt, which everybody may edit.
     """
     was, now, where = receipt.files[path], receipts.state(path), receipts.path_of(path)
     if now is None:
         return os.path.islink(where)  # its disk is not mounted, where the result may be complete
-    if now[0] == 0 or now[:2] == was[:2] or path.endswith(CENTER):
+    if now[0] == 0:
+        return bool(what_is_no_file(where))
+    if now[:2] == was[:2] or path.endswith(CENTER):
         return False
     if now[0] < was[0] and _is_cut(Path(where)):
         return False
@@ -101,13 +104,13 @@ def _has_sign(path: Path, signs: Mapping[str, Callable[[Path], bool]]) -> bool:
 def _opens(path: Path) -> bool:
     import h5py
 
-    with h5py.File(path, "r"):
+    with h5py.File(no_pipe(path), "r"):
         return True
 
 
 def _is_cut(path: Path) -> bool:
     """Tell whether a file begins as HDF5 or a JSON object does, and ends too early to be read."""
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError), no_pipe(path).open("rb") as file:
         if path.suffix == ".h5":
             return file.read(8) == HDF5.begins[0] and not _has_sign(path, _WHOLE)
         return path.suffix == ".json" and file.read(1) == b"{" and json_or(path, None) is None
@@ -124,9 +127,10 @@ def refuse_foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool =
             f"{some_of([str(path) for path in away], 3)}: a link to {os.readlink(away[0])}, which "
             "does not exist: mount its disk, or remove the link to have the result made again."
         )
+    kinds = {path: what_is_no_file(receipts.path_of(path)) for path in sorted(result)[:_N_NAMED]}
     lines = [
         f"results would overwrite files that tomopipe did not write ({len(result)}):",
-        *(f"  {path}" for path in sorted(result)[:_N_NAMED]),
+        *(f"  {path}{f': {kind}' if kind else ''}" for path, kind in kinds.items()),
         *(["  ..."] if len(result) > _N_NAMED else []),
         "Choose another folder (campaign.results, storage.sidecars), or move these away. "
         "`tomopipe cor import` imports CORs from rot_cen.json, CSV files and sidecars. "
@@ -196,7 +200,7 @@ def _is_sweep(path: Path) -> bool:
 
 
 def _head(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with no_pipe(path).open(encoding="utf-8", errors="replace") as file:
         return file.read(_HEAD)
 
 

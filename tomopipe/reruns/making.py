@@ -11,6 +11,7 @@ from typing import Any
 from tomopipe.campaign.files import PREDICTION, SWEEP
 from tomopipe.campaign.log import job
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import no_pipe
 from tomopipe.reruns.receipts import raw_content, raw_state_of, write_receipt
 from tomopipe.storage import atomic, run_folder
 
@@ -90,7 +91,7 @@ def _stated(products: list[str]) -> dict[str, Any]:
     """Return the statement in the sweep or prediction, {} if there is none."""
     for path in products:
         if Path(path).name in (SWEEP, PREDICTION):
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            record = json.loads(Path(no_pipe(path)).read_text(encoding="utf-8"))
             result: dict[str, Any] = record.get("made_from", {})
             return result
     return {}

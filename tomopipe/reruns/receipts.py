@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.files import CENTER, TILT_SERIES, Files
 from tomopipe.errors import ScanError
+from tomopipe.paths import no_pipe
 from tomopipe.scans.raw_state import folder_state
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
@@ -227,11 +228,11 @@ class Receipts:
         """State, statement's digest and checksum of files, as recorded by earlier versions."""
         record = Path(self.path_of(self.files.record))
         try:
-            lines = record.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
+            text = no_pipe(record).read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
             return {}
         result = {}
-        for line in lines:
+        for line in text.splitlines()[1:]:
             with suppress(ValueError):
                 path, *numbers, name, content = line.split("\t")
                 result[path] = _state([int(number) for number in numbers]), name, content
@@ -336,7 +337,7 @@ class Receipts:
         try:
             os.utime(where, ns=(at_ns, at_ns))
         except PermissionError:  # only its owner may set its time: replaced by a copy of our own
-            write_text(where.read_text(encoding="utf-8"), where)
+            write_text(no_pipe(where).read_text(encoding="utf-8"), where)
             os.utime(where, ns=(at_ns, at_ns))
         self._present.pop(path)
         self.of(step, key)

@@ -15,6 +15,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
 from tomopipe.campaign.relion_set import assumed_numbers
 from tomopipe.campaign.results import InventoryRows
+from tomopipe.paths import no_pipe
 from tomopipe.reruns.made_from import ALSO_READ, Statement, equal_statements
 from tomopipe.reruns.reasons import (
     CHANGED,
@@ -200,7 +201,7 @@ def statement_in(path: Path) -> Statement | None:
 
 
 def _in_json(path: Path) -> Statement | None:
-    return _stated_in(json.loads(path.read_text(encoding="utf-8")))
+    return _stated_in(json.loads(no_pipe(path).read_text(encoding="utf-8")))
 
 
 def _stated_in(record: object) -> Statement | None:
@@ -212,7 +213,7 @@ def _in_stack(path: Path) -> Statement | None:
     """Read the statement beside a stack; {}, which no result has, if it is that of another."""
     from tomopipe.relion.mrc import has_statistics
 
-    record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    record = json.loads(no_pipe(path.with_suffix(".json")).read_text(encoding="utf-8"))
     # none of a scan that failed
     statistics = record.get("statistics") if isinstance(record, dict) else None
     return {} if statistics and not has_statistics(path, statistics) else _stated_in(record)
@@ -228,7 +229,7 @@ def _in_volume(path: Path) -> Statement | None:
 def _in_hdf5(path: Path) -> Statement | None:
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(no_pipe(path), "r") as file:
         text = file.attrs.get("made_from")
         return json.loads(text) if text else _in_volume(path)
 

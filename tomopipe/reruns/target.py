@@ -24,6 +24,7 @@ from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.paths import no_pipe
 from tomopipe.reruns import made_from
 from tomopipe.reruns.made_from import ALSO_READ, METADATA, Statement
 from tomopipe.reruns.reasons import (
@@ -389,7 +390,7 @@ class Target:
 @cache  # called once per job, and predictions are large
 def _of_file(path: str, key: str, _mtime_ns: int) -> Any:
     """Return the value of a rare key of a JSON file; None if it does not have the key."""
-    with suppress(OSError), open(path, "rb") as file:
+    with suppress(OSError), open(no_pipe(path), "rb") as file:
         if f'"{key}"'.encode() in file.read():  # parsing takes longer
             return json_or(path, {}).get(key)
     return None
@@ -414,7 +415,7 @@ def _is(folder: str, other: os.PathLike[str]) -> bool:
 def _read(path: str, default: Any) -> Any:
     """Read a JSON file that may be missing; one that cannot be read now is an error."""
     try:
-        with open(path, "rb") as stream:
+        with open(no_pipe(path), "rb") as stream:
             return json.loads(stream.read())
     except FileNotFoundError:
         return default

@@ -31,6 +31,7 @@ from tomopipe.errors import (
     scans_named,
     some_of,
 )
+from tomopipe.paths import no_pipe
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.reasons import why_again
 from tomopipe.reruns.receipts import Receipts, digest
@@ -175,7 +176,8 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
     """Tell from Snakemake's logs whether a person stopped the run."""
     for log in logs:
         with suppress(OSError):
-            if _ENDED_BY_HAND.search(Path(log).read_text(encoding="utf-8", errors="replace")):
+            text = Path(no_pipe(log)).read_text(encoding="utf-8", errors="replace")
+            if _ENDED_BY_HAND.search(text):
                 return True
     return False
 

@@ -24,7 +24,7 @@ from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE, names_no_target
 from tomopipe.campaign.lock import FILES, Run
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.errors import TomopipeError
-from tomopipe.paths import workflow_folder
+from tomopipe.paths import no_pipe, workflow_folder
 from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
 from tomopipe.storage.atomic import write_text
@@ -264,7 +264,7 @@ def not_cancelled(run: Run) -> Counter[str]:
 def own_lines(run: Run) -> list[str]:
     """Return our own lines in the log of a run."""
     with suppress(OSError):
-        lines = Path(run.log).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path(no_pipe(run.log)).read_text(encoding="utf-8", errors="replace").splitlines()
         return [line for line in lines if line.startswith("tomopipe: ")]
     return []
 
@@ -372,7 +372,7 @@ def _read_profile(name: str) -> dict[str, object]:
     for path in (folder / file for folder in folders if name for file in _PROFILES):
         with suppress(OSError, yaml.YAMLError):
             try:
-                content = yaml.safe_load(path.read_text(encoding="utf-8"))
+                content = yaml.safe_load(no_pipe(path).read_text(encoding="utf-8"))
             except UnicodeDecodeError:
                 raise TomopipeError(f"{path}: expected UTF-8 text. Save it as UTF-8.") from None
             return content if isinstance(content, dict) else {}

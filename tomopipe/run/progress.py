@@ -20,6 +20,7 @@ from typing import Any
 from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import Logs
 from tomopipe.campaign.log import CLOCKS_S, position, read_job, status_path
+from tomopipe.paths import no_pipe
 
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are written nowhere."""
@@ -45,7 +46,7 @@ def tell(**event: Any) -> None:
 
 def write(events: Path, **event: Any) -> None:
     """Append an event of a run to its file."""
-    with open(events, "a", encoding="utf-8") as stream:
+    with open(no_pipe(events), "a", encoding="utf-8") as stream:
         stream.write(json.dumps({"at": time.time(), **event}) + "\n")
 
 
@@ -158,7 +159,7 @@ class Progress:
         the job is reported some moments later.
         """
         text, before = b"", self._offset
-        with suppress(OSError), open(self._path, "rb") as stream:
+        with suppress(OSError), open(no_pipe(self._path), "rb") as stream:
             stream.seek(self._offset)
             text = stream.read()
         for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):

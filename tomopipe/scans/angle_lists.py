@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.paths import no_pipe
 from tomopipe.scans.formats import COMMAS
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def read_angles(path: str | os.PathLike[str], stated_unit: str = "auto") -> NDAr
     header. A ScanError says why the numbers of the angles are ambiguous.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
+        text = Path(no_pipe(path)).read_text(encoding="utf-8-sig", errors="replace")
     except (OSError, ValueError) as error:
         raise ScanError(f"{path}: the list of angles cannot be read ({error})") from error
     if "\0" in text:
@@ -183,7 +184,7 @@ def read_angles(path: str | os.PathLike[str], stated_unit: str = "auto") -> NDAr
 
 def notes_on_list(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Note that a list of angles, which can be read, has decimal commas."""
-    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
+    text = Path(no_pipe(path)).read_text(encoding="utf-8-sig", errors="replace")
     return (COMMAS,) * any(_with_points(line) != line for line in text.splitlines())
 
 

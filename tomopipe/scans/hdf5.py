@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.errors import ScanError
+from tomopipe.paths import what_is_no_file
 
 if TYPE_CHECKING:
     import h5py
@@ -71,8 +72,8 @@ def check_file(path: str | os.PathLike[str]) -> bytes:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise ScanError(f"{path}: a folder, not an HDF5 file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ScanError(f"{path}: not a regular file")
+        if kind := what_is_no_file(path):
+            raise ScanError(f"{path}: {kind}")
         if status.st_size == 0:
             raise ScanError(f"{path}: empty file (0 bytes): copy it again, or delete it")
         with open(path, "rb") as stream:

@@ -14,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError, own_error
+from tomopipe.paths import no_pipe
 from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.image_names import in_order, kinds_of
@@ -52,7 +53,7 @@ class _Contents(NamedTuple):
 
 
 def _contents(path: FilePath) -> _Contents:
-    with _reading(path), tifffile.TiffFile(path) as file:
+    with _reading(path), tifffile.TiffFile(no_pipe(path)) as file:
         if not file.series:
             raise ScanError(f"{path}: the TIFF image cannot be read (no page)")
         first, n_series = file.series[0], len(file.series)
@@ -175,7 +176,7 @@ class ImageFiles(_Images):
         def read_image(number: int) -> None:
             path = self._files[frames[0] + number]
             with _reading(path):
-                image = tifffile.imread(path)
+                image = tifffile.imread(no_pipe(path))
                 if image.shape != self.shape[1:]:
                     raise ScanError(
                         f"{path}: image of {image.shape}; expected {self.shape[1:]} as in "
@@ -238,9 +239,9 @@ class Pages(_Images):
             if offset is not None:
                 start, shape = offset + first * self._page_bytes, (len(out), *self.shape[1:])
                 dtype = self.dtype.newbyteorder(contents.byteorder)
-                out[:] = np.memmap(path, dtype, "r", start, shape)[:, slice(*rows)]
+                out[:] = np.memmap(no_pipe(path), dtype, "r", start, shape)[:, slice(*rows)]
                 return
-            with tifffile.TiffFile(path) as file:
+            with tifffile.TiffFile(no_pipe(path)) as file:
                 for page in range(len(out)):
                     out[page] = file.asarray(key=first + page)[slice(*rows)]
 

@@ -34,6 +34,7 @@ from tomopipe.geometry import (
     relion4_matrices,
     relion5_alignment,
 )
+from tomopipe.paths import no_pipe
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.relion.mrc import check_stack, read_volume_size
 from tomopipe.relion.star import (
@@ -346,7 +347,7 @@ def _write_or_link(content: bytes, folder: Path, last: Path) -> None:
     """Write a file into `folder`, or link the file of the last set if it is equal."""
     path = folder / last.name
     with suppress(OSError):  # no last set, or no hard links on this file system
-        if not last.is_symlink() and last.read_bytes() == content:
+        if not last.is_symlink() and no_pipe(last).read_bytes() == content:
             path.hardlink_to(last)
             return
     path.write_bytes(content)

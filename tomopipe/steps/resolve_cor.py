@@ -12,6 +12,7 @@ from tomopipe.campaign.results import read_fixes
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.storage.json_files import json_or
 
@@ -59,7 +60,7 @@ def renew_paths(
 ) -> bool:
     """Rewrite the summary for TomoGUI if its paths are outdated; return whether it was."""
     try:
-        table = json.loads(Path(cor_json).read_text(encoding="utf-8"))
+        table = json.loads(Path(no_pipe(cor_json)).read_text(encoding="utf-8"))
         cors_px = _by_path({scan: table[scan] for scan in scans if scan in table}, scans)
         os.stat(rot_cen_json)
     except (OSError, ValueError, LookupError, TypeError):

@@ -23,6 +23,7 @@ from typing import Any
 import xxhash
 
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.paths import no_pipe
 
 _PIECE = 2**20  # bytes; must never change
 
@@ -213,7 +214,7 @@ def _of_file(
     path: AnyPath, progress: Progress | None = None, digests: Mapping[int, bytes] | None = None
 ) -> str:
     """Sum a file, without reading the pieces whose digests are given."""
-    with open(path, "rb") as stream:  # buffered: network drives may read a piece in parts
+    with open(no_pipe(path), "rb") as stream:  # buffered: network drives may read a piece in parts
         n_bytes = os.fstat(stream.fileno()).st_size
         total, buffer = xxhash.xxh3_128(), memoryview(bytearray(min(_PIECE, n_bytes)))
         for piece in range(-(-n_bytes // _PIECE)):
@@ -318,7 +319,7 @@ def read_manifest(folder: AnyPath) -> dict[str, str] | None:
     None if there is no manifest; empty if it is damaged.
     """
     try:
-        content = Path(folder, MANIFEST).read_bytes()
+        content = no_pipe(Path(folder, MANIFEST)).read_bytes()
     except FileNotFoundError:
         return None
     fields = [line.partition(b"\t") for line in content.split(b"\n")[1:-1]]
@@ -333,7 +334,7 @@ def _quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
     None if there is no manifest, or the names at the top are not those in it and files of others.
     """
     try:
-        with open(os.path.join(folder, MANIFEST), "rb", buffering=0) as stream:
+        with open(no_pipe(os.path.join(folder, MANIFEST)), "rb", buffering=0) as stream:
             head, status = _HEAD.match(stream.read(_LONGEST_HEAD)), os.fstat(stream.fileno())
     except FileNotFoundError:
         return None
@@ -365,7 +366,7 @@ def names_of_others(folder: AnyPath) -> list[str]:
     """
     recorded = read_manifest(folder)
     if recorded is None or (
-        not recorded and Path(folder, MANIFEST).read_bytes() != _content(recorded)
+        not recorded and no_pipe(Path(folder, MANIFEST)).read_bytes() != _content(recorded)
     ):
         return []
     return sorted(_of_others(recorded, os.listdir(folder)))

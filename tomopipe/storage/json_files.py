@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from tomopipe.paths import no_pipe
+
 
 def json_or(path: str | os.PathLike[str], default: Any) -> Any:
     """Read a JSON file; `default` if it is missing, damaged, or not of the type of `default`."""
     try:
-        with open(path, "rb") as stream:
+        with open(no_pipe(path), "rb") as stream:
             content = json.loads(stream.read())
     except (OSError, ValueError, RecursionError):
         return default

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import TomopipeError, room_for
+from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import flush, remove_stale, whole, why_not_replaced
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import is_alive, named
@@ -73,7 +74,7 @@ def settled_content(path: str | os.PathLike[str]) -> bytes:
     """
     deadline_s = time.monotonic() + _EMPTIED_S
     text = None
-    with open(path, "rb", buffering=0) as stream:
+    with open(no_pipe(path), "rb", buffering=0) as stream:
         while True:
             stream.seek(0)
             before, text = text, stream.read()
@@ -99,7 +100,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(FileNotFoundError):
-            if lock.read_bytes() == content:
+            if no_pipe(lock).read_bytes() == content:
                 lock.unlink()
 
 

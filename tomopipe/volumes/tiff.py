@@ -17,6 +17,7 @@ import numpy as np
 import tifffile
 from numpy.typing import ArrayLike, NDArray
 
+from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_json
 from tomopipe.storage.direct_io import direct_writer
@@ -116,7 +117,7 @@ def _natural(path: Path) -> list[float]:
 def is_ours(path: Path) -> bool:
     """Tell whether this program wrote a slice."""
     try:
-        with tifffile.TiffFile(path) as file:
+        with tifffile.TiffFile(no_pipe(path)) as file:
             return file.pages.first.software == _SOFTWARE
     except (OSError, tifffile.TiffFileError):
         return False
@@ -168,7 +169,7 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
 
 def read(path: Path, stack: ExitStack) -> Stored:
     """Open a volume."""
-    notes = json.loads((path / _PROVENANCE).read_text(encoding="utf-8"))
+    notes = json.loads(no_pipe(path / _PROVENANCE).read_text(encoding="utf-8"))
     averages = stored_averages(stack.enter_context(open_file(path)))
     rows = _Series(slice_paths(path))
     return {1: rows} | averages, rows, notes["attributes"], notes["provenance"]
@@ -184,7 +185,7 @@ class _Series:
         if not paths:
             raise ValueError("there are no slices")
         self._paths = paths
-        with tifffile.TiffFile(paths[0]) as file:
+        with tifffile.TiffFile(no_pipe(paths[0])) as file:
             page = file.pages.first
             self.dtype: np.dtype[Any] = np.dtype(page.dtype)
             self.shape = (len(paths), *page.shape)
@@ -193,7 +194,7 @@ class _Series:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         if not isinstance(key, tuple):
-            return np.asarray(tifffile.imread(self._paths[key]))
+            return np.asarray(tifffile.imread(no_pipe(self._paths[key])))
         rows, *rest = key
         if isinstance(rows, slice):
             return np.stack([self._image(path)[tuple(rest)] for path in self._paths[rows]])
@@ -201,8 +202,8 @@ class _Series:
 
     def _image(self, path: Path) -> NDArray[Any]:
         if self._offset is None:
-            return np.asarray(tifffile.imread(path))
-        return np.memmap(path, self.dtype, "r", self._offset, self.shape[1:])
+            return np.asarray(tifffile.imread(no_pipe(path)))
+        return np.memmap(no_pipe(path), self.dtype, "r", self._offset, self.shape[1:])
 
 
 def _resolution(layout: Layout) -> dict[str, Any]:

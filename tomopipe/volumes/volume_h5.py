@@ -15,6 +15,7 @@ import numpy as np
 
 from tomopipe.arrays import PAGE_BYTES
 from tomopipe.errors import file_limit
+from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
 from tomopipe.storage.direct_io import LEAST_BYTES, direct_writer
 from tomopipe.storage.hdf5_files import new_hdf5, put
@@ -111,7 +112,8 @@ def open_file(path: Path) -> "h5py.File":
     import h5py
 
     # Each slice is one chunk and read once: a cache would only need memory.
-    return h5py.File(path / MID_PLANES_FILE if path.is_dir() else path, "r", rdcc_nbytes=0)
+    name = path / MID_PLANES_FILE if path.is_dir() else path
+    return h5py.File(no_pipe(name), "r", rdcc_nbytes=0)
 
 
 def _provenance(file: "h5py.File") -> dict[str, Any]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomopipe.arrays import Reused
+from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
 from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes.encoding import Encoding
@@ -114,7 +115,8 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def _attributes(path: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+    content = json.loads(no_pipe(path / "zarr.json").read_text("utf-8"))
+    result: dict[str, Any] = content["attributes"]
     return result
 
 

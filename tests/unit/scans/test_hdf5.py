@@ -52,7 +52,7 @@ def left_open(path):
         (dangling, "dangling symbolic link to away/gone.h5: mount its disk"),
         (in_a_circle, "cannot be read (Too many levels of symbolic links)"),
         (lambda path: path.mkdir(), "a folder, not an HDF5 file"),
-        (os.mkfifo, "not a regular file"),
+        (os.mkfifo, "is a pipe, not a file: remove it"),
         (lambda path: path.touch(), "empty file (0 bytes): copy it again"),
         (lambda path: path.write_text("hello\n"), "not an HDF5 file (begins with b'hello"),
         (lambda path: path.write_bytes(b"\x89H"), "not an HDF5 file (begins with b'\\x89H')"),

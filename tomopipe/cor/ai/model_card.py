@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import no_pipe
 
 SHIPPED = Path(__file__).parent / "weights" / "shipped.safetensors"
 _ADVICE = (
@@ -37,7 +38,7 @@ def read_card(weights: Path) -> dict[str, Any]:
                 f"card (.json) beside them. {_ADVICE}"
             )
     try:
-        card = json.loads(path.read_text("utf-8"))
+        card = json.loads(no_pipe(path).read_text("utf-8"))
         missing = [key for key in _NEEDED if key not in card]
     except (ValueError, TypeError) as error:
         raise TomopipeError(f"{path}: expected a model card; got {error}. {_ADVICE}") from error
@@ -45,7 +46,7 @@ def read_card(weights: Path) -> dict[str, Any]:
         raise TomopipeError(
             f"{path}: expected {', '.join(_NEEDED)}; got no {', '.join(missing)}. {_ADVICE}"
         )
-    result = hashlib.sha256(weights.read_bytes()).hexdigest()
+    result = hashlib.sha256(no_pipe(weights).read_bytes()).hexdigest()
     if result != card["sha256"]:
         raise TomopipeError(
             f"{weights}: its sha256 is {result[:12]}..., its card names {card['sha256'][:12]}...: "

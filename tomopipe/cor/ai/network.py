@@ -25,6 +25,7 @@ from scipy.special import erf
 from tomopipe.cor.ai.model_card import card_path, read_card, weights_path
 from tomopipe.cor.curves import KINDS, Curves, CurveSet
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import no_pipe
 
 TOTAL_VARIATION = "variation"
 """Name of the curve of minimum total variation, which only the network uses: it takes seconds."""
@@ -313,7 +314,7 @@ def _pooled(hidden: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _read_weights(path: Path) -> Weights:
     """Read the arrays of a safetensors file: bytes of a JSON header, the header, float32 values."""
-    content = path.read_bytes()
+    content = no_pipe(path).read_bytes()
     first = 8 + int.from_bytes(content[:8], "little")
     body, weights = content[first:], {}
     for name, entry in json.loads(content[8:first]).items():

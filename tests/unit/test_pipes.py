@@ -1,0 +1,82 @@
+"""Files that others may have put in place are opened through `no_pipe` alone."""
+
+import ast
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+import tomopipe
+from tomopipe.errors import PipeInPlaceError, is_of_the_system
+from tomopipe.paths import no_pipe
+from tomopipe.storage.json_files import json_or
+
+PACKAGE = Path(tomopipe.__file__).parent
+READERS = {
+    *("open", "read_text", "read_bytes", "File", "TiffFile", "imread", "memmap", "fromfile"),
+    *("FileHandler", "open_group"),
+}
+# what opens nothing that others may have put there: its own new files, the package's, checked ones
+OWN = {
+    "campaign/files.py": {"path.read_bytes()"},  # a file, as is looked at before
+    "review/app.py": {"path.read_bytes()"},
+    "cli/__init__.py": {"open(os.devnull, 'r+', encoding='utf-8')"},
+    "steps/predict_cor.py": {"path.open('rb')"},
+    "scans/hdf5.py": {
+        "open(path, 'rb')",
+        "h5py.File(path, 'r', **options)",
+        "h5py.File(path, 'r', locking=False, **options)",
+    },
+    "scans/pixels.py": {"open(self.file.filename, 'rb', buffering=0)"},
+    "volumes/volume_zarr.py": {"zarr.open_group(path, mode='r')"},
+    "relion/mrc.py": {
+        "mrcfile.open(self.path, header_only=True)",
+        "np.fromfile(stream, '<f4', n_rows * n_cols)",
+    },
+    "storage/atomic.py": {"open(path, 'rb')"},
+    "storage/run_folder.py": {"path.read_text('utf-8')"},
+}
+# writers, in temporary places or made exclusively; and what is no file
+NOT_READ = ("'w'", "'wb'", "'x'", "'r+b'", "'ab'", "O_WRONLY", "O_CREAT", "flags")
+IN_PACKAGE = ("__file__", "/proc/", "workflow_folder()", "resources.files", "webbrowser.")
+NOT_FILES = ("raw.open()", "self.open()", "RawScan(", "replace(raw", "h5py.h5d.open", "urlopen")
+
+
+def calls_of(path: Path) -> list[str]:
+    """Return the calls of a module that open a file to read it."""
+    calls = [each for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.Call)]
+    names = [
+        each.func.attr if isinstance(each.func, ast.Attribute) else getattr(each.func, "id", "")
+        for each in calls
+    ]
+    return [ast.unparse(call) for call, name in zip(calls, names, strict=True) if name in READERS]
+
+
+def test_every_file_is_opened_through_no_pipe():
+    unguarded = [
+        f"{name}: {call}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if not (name := str(path.relative_to(PACKAGE))).startswith("simulate/")
+        for call in calls_of(path)
+        if "no_pipe(" not in call and call not in OWN.get(name, ())
+        if not any(part in call for part in (*NOT_READ, *IN_PACKAGE, *NOT_FILES))
+    ]
+    assert unguarded == []
+
+
+def test_a_pipe_a_socket_and_a_device_are_named_and_a_file_passes(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "s"))
+    names = {"pipe": "pipe", "link": "pipe", "s": "socket", "/dev/zero": "device"}
+    for name, kind in names.items():
+        with pytest.raises(PipeInPlaceError) as caught:
+            no_pipe(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}: is a {kind}, not a file: remove it"
+        assert not is_of_the_system(caught.value)  # nothing mends it but a person
+    (tmp_path / "file").touch()
+    for name in ("file", "nothing", "."):
+        assert no_pipe(tmp_path / name) == tmp_path / name
+    assert json_or(tmp_path / "pipe", {}) == {}
