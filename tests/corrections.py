@@ -1,23 +1,16 @@
-"""All corrections at once, and what they must know of a scan: the one list, for every test.
-
-A new key of `preprocess` that is a correction gets a value here (tests/unit/prep/test_correct.py).
-"""
+"""All corrections at once, by their examples, and what they must know of a scan."""
 
 from tomopipe.config import PreprocessBlock
+from tomopipe.config.preprocess import CORRECTIONS
 
+RING_CURRENT = {"ring_current": CORRECTIONS["ring_current"].example}
+"""Not among EVERYTHING: the scan must have this dataset."""
 EVERYTHING = {
     "flat_method": "interpolate",
-    "bad_pixels": {"threshold": 0.5},
-    "zingers": {"threshold": 0.2, "size_px": 5},
-    "air_px": 2,
-    "distortion": {"coefficients": [1.0, 5e-4]},
-    "roll_deg": 1.0,
-    "phase": {"method": "paganin", "delta_beta": 100.0},
-    "hardening": [1.0, 0.1],
+    **{key: entry.example for key, entry in CORRECTIONS.items()},
     "stripes": {"method": "fourier-wavelet"},
 }
-RING_CURRENT = {"ring_current": {"dataset": "/monitor/current"}}
-"""Not among EVERYTHING: the scan must have this dataset."""
+del EVERYTHING["ring_current"], EVERYTHING["minus_log"]
 KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}
 _NONE = {"flats", "darks", "minus_log", "half_acquisition"}  # no corrections to switch on
 

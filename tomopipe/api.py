@@ -30,10 +30,9 @@ from tomopipe.cor.methods import Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sample_motion import reject_jump
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair
 from tomopipe.prep.correct import Corrections, edge_slopes_of
 from tomopipe.prep.flats import Beam
-from tomopipe.prep.recipe import phase_strength, warp_of
+from tomopipe.prep.recipe import Detector, steps_of
 from tomopipe.recon import cuda, fbp
 from tomopipe.recon.array import FEW_SLICES, held_gpu
 from tomopipe.recon.plan import Plan, make_plan
@@ -104,23 +103,15 @@ def correct(
     flat = _frame("flats", flats, average, raw.shape)
     dark = _frame("darks", darks, average, raw.shape)
     _check_levels(raw, flat, dark)
+    n_angles, n_rows, n_cols = raw.shape
+    still = np.zeros((0, n_rows, n_cols), np.float32)
+    beam = Beam(flat, dark, still, np.zeros((n_angles, 0), np.float32))
     try:
-        strength = phase_strength(recipe, numbers)
+        steps = steps_of(recipe, Detector(n_rows, n_cols, **numbers), beam)
     except ScanError as error:  # there is no file, and no `input`
         needed = str(error).partition(", but")[0]
         raise ScanError(f"{needed}: give these as arguments, such as energy_kev=25") from None
-    n_angles, n_rows, n_cols = raw.shape
-    threshold = recipe.bad_pixels.threshold
-    still = np.zeros((0, n_rows, n_cols), np.float32)
-    corrections = Corrections(
-        recipe,
-        n_rows,
-        Beam(flat, dark, still, np.zeros((n_angles, 0), np.float32)),
-        None if threshold is None else plan_repair(find_bad_pixels(flat, dark, threshold)),
-        None,
-        warp_of(recipe, n_rows, n_cols),
-        strength,
-    )
+    corrections = Corrections(recipe, n_rows, beam, steps)
     return np.asarray(corrections.sinograms(raw, (0, n_rows), threads=threads))
 
 

@@ -34,7 +34,7 @@ from tomopipe_lab.suite._kernels import ELLIPSE, RECTANGLE
 from tomopipe_lab.suite.sample import Solid, View
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import STRIPE_FILTERS, StripesBlock
+from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, StripesBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.half_acquisition import HalfAcquisition
@@ -297,6 +297,11 @@ DEFAULTS = {
     "phase: paganin": ({"phase": {"method": "paganin"}}, "refraction"),
     "phase: generalised": ({"phase": {"method": "generalised"}}, "refraction, by steps"),
     **{f"stripes: {method}": ({"stripes": {"method": method}}, "") for method in STRIPE_FILTERS},
+}
+DEFAULTS |= {
+    key: ({key: entry.example}, "")
+    for key, entry in CORRECTIONS.items()
+    if not any(key in recipe for recipe, _ in DEFAULTS.values()) and key != "minus_log"
 }
 ONLY_MENDED = ("distortion, roll_deg", "hardening", "phase: paganin", "phase: generalised")
 

@@ -1,12 +1,35 @@
 """The block of corrections, with the blocks inside it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, option
+from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, effective, option
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Everything about a correction of projections except its function; it stands on its key.
+
+    Corrections are applied in the order of the keys of `PreprocessBlock`.
+    """
+
+    # module:name of its function: from projections (n_frames, n_rows, n_cols), float32 of NumPy or
+    # CuPy, which it may change, the value of the key, and a `Part` of the scan (`prep.recipe`), to
+    # the new ones; "": that of another key, which names this one in `together`
+    function: str
+    methods: str  # for the Methods paragraph; {0.key} is a value of the block
+    example: Any  # a value that has an effect, for the tests
+    # what is looked up once for each scan, module:name, (recipe, scan, beam) -> `Part.fit`
+    fit: str = ""
+    # rows that it needs, if these are more: module:name, (rows, value, fit) -> rows
+    rows_around: str = ""
+    gpu_copies: int = 10  # of a batch of projections that it holds on a GPU, at most
+    papers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by title, ": method" last
+    together: tuple[str, ...] = ()
+    moves: bool = False  # whether it moves pixels: finding the COR needs it, too
 
 
 class BadPixelsBlock(Block):
@@ -72,6 +95,7 @@ class PhaseBlock(Block):
 
 GATED_SIZE_PX = 21
 """Value of `preprocess.stripes.size_px: null` with the method gated."""
+_PAGANIN = "D. Paganin et al., J. Microsc. 206, 33 (2002), doi:10.1046/j.1365-2818.2002.01010.x"
 _VO = "N. T. Vo et al., Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396"
 _TITARENKO = "S. Titarenko et al., Appl. Math. Lett. 23, 1489 (2010), doi:10.1016/j.aml.2010.08.022"
 
@@ -204,34 +228,104 @@ class PreprocessBlock(Block):
         ge=2,
         only={"flat_method": ["interpolate"]},
     )
-    bad_pixels: BadPixelsBlock = option(
-        BadPixelsBlock(), "Hot and dead pixels, interpolated along their row."
-    )
-    ring_current: RingCurrentBlock = option(
-        RingCurrentBlock(), "Changes of the beam, from a monitor in the file."
-    )
-    zingers: ZingersBlock = option(
-        ZingersBlock(), "Bright spots of single projections, replaced by the median."
-    )
-    air_px: int = option(
+    bad_pixels: Annotated[
+        BadPixelsBlock,
+        Correction(
+            "tomopipe.prep.bad_pixels:fill_bad_pixels",
+            "bad detector pixels replaced by their neighbours",
+            example={"threshold": 0.5},
+            fit="tomopipe.prep.bad_pixels:repair_of",
+        ),
+    ] = option(BadPixelsBlock(), "Hot and dead pixels, interpolated along their row.")
+    ring_current: Annotated[
+        RingCurrentBlock,
+        Correction(
+            "tomopipe.prep.normalise:scale_by_monitor",
+            "scaled by the ring current",
+            example={"dataset": "/monitor/current"},
+            fit="tomopipe.prep.normalise:monitor_of",
+        ),
+    ] = option(RingCurrentBlock(), "Changes of the beam, from a monitor in the file.")
+    zingers: Annotated[
+        ZingersBlock,
+        Correction(
+            "tomopipe.prep.bad_pixels:replace_zingers",
+            "zingers brighter by {0.zingers.threshold:g} than the median of "
+            "{0.zingers.size_px} × {0.zingers.size_px} pixels removed",
+            example={"threshold": 0.2, "size_px": 5},
+            rows_around="tomopipe.prep.bad_pixels:rows_of_zingers",
+        ),
+    ] = option(ZingersBlock(), "Bright spots of single projections, replaced by the median.")
+    air_px: Annotated[
+        int,
+        Correction(
+            "tomopipe.prep.normalise:scale_by_air",
+            "normalised by {0.air_px} columns of air at both edges",
+            example=2,
+        ),
+    ] = option(
         0,
         "Columns of air at each side, which become 1 in each row of each projection; 0: off.",
         ge=0,
     )
-    distortion: DistortionBlock = option(
+    distortion: Annotated[
+        DistortionBlock,
+        Correction(
+            "tomopipe.prep.warp:straighten",
+            "distortion of the lens corrected",
+            example={"coefficients": [1.0, 5e-4]},
+            fit="tomopipe.prep.warp:warp_of",
+            rows_around="tomopipe.prep.warp:rows_of_warp",
+            papers={
+                "Distortion of the lens": (
+                    "N. T. Vo et al., Opt. Express 23, 32859 (2015), doi:10.1364/OE.23.032859",
+                )
+            },
+            together=("roll_deg",),
+            moves=True,
+        ),
+    ] = option(
         DistortionBlock(), "Radial distortion of the lens: r comes from r (k0 + k1 r + ...)."
     )
-    roll_deg: float = option(
+    roll_deg: Annotated[
+        float,
+        Correction("", "rotated by {0.roll_deg:g}° about the beam", example=1.0, moves=True),
+    ] = option(
         0.0,
         "Roll of the detector (degrees): atan(roll_px_per_100_rows / 100) of prediction.json.",
         gt=-45,
         lt=45,
     )
-    phase: PhaseBlock = option(PhaseBlock(), "Phase retrieval by Paganin's method.")
-    minus_log: bool = option(
-        True, "Take -log of the transmission; false for data that are line integrals."
-    )
-    hardening: list[float] = option(
+    phase: Annotated[
+        PhaseBlock,
+        Correction(
+            "tomopipe.prep.phase:filter_projections",
+            "phase retrieved ({0.phase.method} filter of Paganin, delta/beta "
+            "{0.phase.delta_beta:g})",
+            example={"method": "paganin", "delta_beta": 100.0},
+            fit="tomopipe.prep.phase:strength_of",
+            rows_around="tomopipe.prep.phase:rows_of_phase",
+            papers={
+                "Phase retrieval: paganin": (_PAGANIN,),
+                "Phase retrieval: generalised": (
+                    _PAGANIN,
+                    "D. M. Paganin et al., J. Opt. 22, 115607 (2020), doi:10.1088/2040-8986/abbab9",
+                ),
+            },
+        ),
+    ] = option(PhaseBlock(), "Phase retrieval by Paganin's method.")
+    minus_log: Annotated[
+        bool,
+        Correction("tomopipe.prep.normalise:take_log", "negative logarithm taken", example=True),
+    ] = option(True, "Take -log of the transmission; false for data that are line integrals.")
+    hardening: Annotated[
+        list[float],
+        Correction(
+            "tomopipe.prep.normalise:correct_hardening",
+            "beam hardening corrected by a polynomial",
+            example=[1.0, 0.1],
+        ),
+    ] = option(
         [], "Beam hardening: c1, c2, ... of c1 p + c2 p^2 + ... of the line integral p; []: off."
     )
     stripes: StripesBlock = option(
@@ -267,6 +361,22 @@ class PreprocessBlock(Block):
         """Return the non-default keys, except flat, dark, logarithm and width."""
         others = {"flats", "darks", "minus_log", "half_acquisition"}
         return self.model_dump(exclude=others, exclude_defaults=True)
+
+    @property
+    def switched_on(self) -> set[str]:
+        """The keys of `CORRECTIONS` that are on."""
+        values = {key: getattr(self, key) for key in CORRECTIONS}
+        stated = {key for key in effective(self) if values.get(key) is not False}
+        return stated & set(values) | {key for key, value in values.items() if value is True}
+
+
+CORRECTIONS: Mapping[str, Correction] = {
+    key: entry
+    for key, info in PreprocessBlock.model_fields.items()
+    for entry in info.metadata
+    if isinstance(entry, Correction)
+}
+"""The corrections of projections, by key, in their order."""
 
 
 def _listed(source: str | list[str] | None) -> list[str]:

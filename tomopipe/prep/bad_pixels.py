@@ -1,5 +1,6 @@
 """Bad pixels, zingers, and bad projections: saturated, dark, dim, constant, repeated."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, once
+from tomopipe.config import PreprocessBlock
+from tomopipe.config.preprocess import BadPixelsBlock, ZingersBlock
 from tomopipe.errors import ScanError
 from tomopipe.prep import kernels_of
 from tomopipe.prep.normalise import valid_beside
+from tomopipe.prep.recipe import IndexRange, Part
 from tomopipe.scans.metadata import skipping
+
+logger = logging.getLogger(__name__)
 
 _AROUND = 5  # pixels: width of the median that a pixel of the flat is compared with
 
@@ -76,6 +82,20 @@ def plan_repair(bad: NDArray[np.bool_]) -> Repair:
     return Repair(rows, cols, before, after, part)
 
 
+def repair_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Repair:
+    """Return how to fill the bad pixels of a scan."""
+    assert recipe.bad_pixels.threshold is not None
+    bad = find_bad_pixels(beam.flat, beam.dark, recipe.bad_pixels.threshold)
+    logger.info("%d bad pixels of %d", np.count_nonzero(bad), bad.size)
+    return plan_repair(bad)
+
+
+def fill_bad_pixels(projections: Any, options: BadPixelsBlock, part: Part) -> Any:
+    """Apply `preprocess.bad_pixels`."""
+    part.fit.apply(projections, part.rows)
+    return projections
+
+
 def interpolate_columns(sinograms: Any, lost: Any) -> None:
     """Fill lost columns of sinograms (..., n_angles, n_cols) as bad pixels are filled, in place."""
     xp, n_cols = module_of(sinograms), sinograms.shape[-1]
@@ -102,6 +122,18 @@ def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:
     less than half its area are detected.
     """
     return kernels_of(module_of(images)).replace_peaks(images, threshold, size_px)
+
+
+def replace_zingers(projections: Any, options: ZingersBlock, part: Part) -> Any:
+    """Apply `preprocess.zingers`."""
+    assert options.threshold is not None
+    values = remove_zingers(projections, threshold=options.threshold, size_px=options.size_px)
+    return values[:, part.inner]
+
+
+def rows_of_zingers(rows: IndexRange, options: ZingersBlock, fit: None) -> IndexRange:
+    """Return the rows that the median needs."""
+    return rows[0] - options.size_px // 2, rows[1] + options.size_px // 2
 
 
 BadFrames = Mapping[str, Sequence[int]]

@@ -1,7 +1,7 @@
 """The corrections of a scan in their order, for any rows: the result does not depend on the choice.
 
-Projections, frame by frame: flat and dark, bad pixels, ring current, zingers, air, distortion and
-roll, phase, logarithm, hardening. Then sinograms, row by row: stripes.
+Projections, frame by frame: flat and dark, then `CORRECTIONS` (`tomopipe.config.preprocess`) in
+their order. Then sinograms, row by row: stripes.
 
 Edge slopes of corrected rows, one number per side and scan, are for the truncation extrapolation
 (`tomopipe.recon.plan`): with one per row brightness would change between slices. They are measured
@@ -16,40 +16,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import evenly_spread, module_of, once, theil_sen
+from tomopipe.arrays import evenly_spread, module_of, theil_sen
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import STRIPE_FILTERS
-from tomopipe.prep.bad_pixels import Repair, find_bad_pixels, plan_repair, remove_zingers
 from tomopipe.prep.flats import Beam, read_beam
-from tomopipe.prep.normalise import (
-    MIN_TRANSMISSION,
-    correct_hardening,
-    current_factors,
-    device_normaliser,
-    normalise,
-    normalise_to_air,
-)
-from tomopipe.prep.phase import retrieve_phase
+from tomopipe.prep.normalise import device_normaliser, normalise
 from tomopipe.prep.recipe import (
     GPU_BATCH_BYTES,
     STRIPE_BYTES,
-    USUAL,
     IndexRange,
+    Part,
+    Step,
     halo_of,
-    phase_strength,
-    rows_around,
+    steps_of,
     stripe_bytes,
     stripe_rows,
-    warp_of,
 )
-from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.jit import Team
 from tomopipe.scans.scan import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
-
-# input rows and output rows of a correction
-_Rows = tuple[IndexRange, IndexRange]
 
 logger = logging.getLogger(__name__)
 
@@ -61,35 +47,34 @@ class Corrections:
     recipe: PreprocessBlock  # the options
     n_rows: int  # height of the detector
     beam: Beam  # flat and dark at each projection
-    repair: Repair | None  # of the bad pixels
-    # (n_angles,): factor of the transmission of each projection
-    current: NDArray[np.float32] | None
-    warp: Warp | None  # distortion and roll
-    alpha_px2: float  # strength of phase retrieval, 0 for none
-    # skip corrections that need neighbouring rows (see `recipe.rows_around`)
-    row_by_row: bool = False
+    steps: tuple[Step, ...]  # the corrections of projections, in their order
+    row_by_row: bool = False  # skip corrections that need neighbouring rows
     stripes_together: bool = False  # on a GPU: of all rows in one call, which takes more memory
 
     def rows_needed(self, rows: IndexRange) -> IndexRange:
         """Return the rows to read so that `rows` can be corrected, the last excluded."""
-        return self._rows_at(rows)[0]
+        return self._parts((0, 0), rows)[0]
 
-    def _rows_at(self, rows: IndexRange) -> tuple[IndexRange, dict[str, _Rows]]:
-        """Return the rows to read, and the rows at each correction that needs neighbouring ones."""
-        around = {} if self.row_by_row else rows_around(self.recipe, self.warp, self.alpha_px2)
-        row_ranges = {}
-        for name, needed in reversed(around.items()):
-            first, last = needed(rows)
+    def _parts(self, frames: IndexRange, rows: IndexRange) -> tuple[IndexRange, list[Part]]:
+        """Return the rows to read so that `rows` can be corrected, and what each step gets."""
+        parts = []
+        for step in reversed(self._steps):
+            first, last = step.rows_needed(rows)
             source = max(first, 0), min(last, self.n_rows)
-            row_ranges[name], rows = (source, rows), source
-        return rows, row_ranges
+            parts.append(Part(frames, source, rows, step.fit))
+            rows = source
+        return rows, parts[::-1]
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        if not self.row_by_row:
+            return self.steps
+        return tuple(step for step in self.steps if not step.entry.rows_around)
 
     @property
     def halo(self) -> int:
         """Largest number of further rows read on either side."""
-        if self.row_by_row:
-            return 0
-        return halo_of(self.recipe, self.n_rows, self.beam.flat.shape[1], self.alpha_px2)
+        return halo_of(self._steps, self.n_rows)
 
     def projections(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
         """Correct some rows of some projections.
@@ -99,31 +84,14 @@ class Corrections:
         integrals, or transmission without `minus_log`, of float32, (n_frames, rows[1] - rows[0],
         n_cols).
         """
-        read, row_ranges = self._rows_at(rows)
+        read, parts = self._parts(frames, rows)
         values = self._transmission(raw, frames, read)
-        xp, zingers = module_of(values), self.recipe.zingers
-        if "zingers" in row_ranges and zingers.threshold is not None:
-            values = remove_zingers(values, threshold=zingers.threshold, size_px=zingers.size_px)
-            values = values[:, slice(*_within(*row_ranges["zingers"]))]
-        if self.recipe.air_px:
-            values = normalise_to_air(values, self.recipe.air_px)
-        if "warp" in row_ranges and self.warp is not None:
-            source, target = row_ranges["warp"]
-            values = apply_warp(values, self.warp, target, source)
-        if "phase" in row_ranges:
-            target = _within(*row_ranges["phase"])
-            generalised = self.recipe.phase.method == "generalised"
-            values = retrieve_phase(
-                values, alpha_px2=self.alpha_px2, rows=target, generalised=generalised
-            )
-        if self.recipe.minus_log:
-            values = -xp.log(xp.maximum(values, xp.float32(MIN_TRANSMISSION)))
-        if self.recipe.hardening:
-            values = correct_hardening(values, self.recipe.hardening)
+        for step, part in zip(self._steps, parts, strict=True):
+            values = step(values, part)
         return values
 
     def _transmission(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
-        """Correct each pixel and each frame on its own."""
+        """Divide by the flat, less the dark."""
         xp, beam, row_slice = module_of(raw), self.beam, slice(*rows)
         empty = 1.0 if self.recipe.minus_log else 0.0
         if xp is np:
@@ -132,11 +100,6 @@ class Corrections:
         else:
             values = device_normaliser(xp, beam, row_slice, minus_log=False, empty=empty)(raw)
         self.beam.divide(values, frames, rows)
-        if self.repair is not None:
-            self.repair.apply(values, rows)
-        if self.current is not None:
-            (current,) = once(xp, _current_of, self)
-            values *= current[slice(*frames)][:, None, None]
         return values
 
     def remove_stripes(self, sinograms: Any, threads: int = 1) -> None:
@@ -189,44 +152,13 @@ class Corrections:
         return out
 
 
-def _current_of(corrections: Corrections) -> tuple[Any, ...]:
-    return (corrections.current,)
-
-
 def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     """Fit a recipe to a scan: read its flats, find its bad pixels, look up energy and pixel size.
 
     A ScanError names what the recipe needs and the scan does not have.
     """
     beam = read_beam(scan, recipe)
-    repair, current = None, None
-    if recipe.bad_pixels.threshold is not None:
-        bad = find_bad_pixels(beam.flat, beam.dark, recipe.bad_pixels.threshold)
-        logger.info("%d bad pixels of %d", np.count_nonzero(bad), bad.size)
-        repair = plan_repair(bad)
-    if recipe.ring_current.dataset is not None:
-        monitor = scan.read_monitor(recipe.ring_current.dataset)
-        current = current_factors(monitor, recipe.ring_current.flats_mean)
-    return Corrections(
-        recipe,
-        scan.n_rows,
-        beam,
-        repair,
-        current,
-        warp_of(
-            recipe,
-            scan.n_rows,
-            scan.n_cols,
-            first_col=scan.first_col,
-            detector_cols=scan.detector_cols,
-        ),
-        phase_strength(recipe, {key: getattr(scan, key) for key in USUAL}),
-    )
-
-
-def _within(source: IndexRange, target: IndexRange) -> IndexRange:
-    """Return the slice of the target rows within the source rows."""
-    return target[0] - source[0], target[1] - source[0]
+    return Corrections(recipe, scan.n_rows, beam, steps_of(recipe, scan, beam))
 
 
 _FRAMES = (8, 32)  # limits of the number of projections, a 16th of all; of each 8 blocks of 8 rows

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, once
+from tomopipe.config import PreprocessBlock
+from tomopipe.config.preprocess import RingCurrentBlock
 from tomopipe.errors import ScanError
 from tomopipe.prep import kernels_of
+from tomopipe.prep.recipe import Part
 from tomopipe.scans.metadata import listed, runs_of
 
 # Least transmission distinguished from zero: half a 16-bit count is 8e-6 of full scale. Lower
@@ -303,6 +307,11 @@ def normalise_to_air(transmission: Any, n_air_px: int) -> Any:
     return transmission / beam.astype(np.float32)
 
 
+def scale_by_air(projections: Any, n_air_px: int, part: Part) -> Any:
+    """Apply `preprocess.air_px`."""
+    return normalise_to_air(projections, n_air_px)
+
+
 def current_factors(
     current: NDArray[np.float64], flats_mean: float | None = None
 ) -> NDArray[np.float32]:
@@ -319,7 +328,37 @@ def current_factors(
     return ((flats_mean or float(np.mean(current))) / np.asarray(current)).astype(np.float32)
 
 
-def correct_hardening(line_integrals: Any, coefficients: Sequence[float]) -> Any:
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Factors of the transmission of each projection, (n_angles,)."""
+
+    values: NDArray[np.float32]
+
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """The factors, to be copied to a GPU once."""
+        return (self.values,)
+
+
+def monitor_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Factors:
+    """Return the factors of a scan by its monitor."""
+    monitor = scan.read_monitor(recipe.ring_current.dataset)
+    return Factors(current_factors(monitor, recipe.ring_current.flats_mean))
+
+
+def scale_by_monitor(projections: Any, options: RingCurrentBlock, part: Part) -> Any:
+    """Apply `preprocess.ring_current`."""
+    (factors,) = once(module_of(projections), Factors.arrays, part.fit)
+    projections *= factors[slice(*part.frames)][:, None, None]
+    return projections
+
+
+def take_log(projections: Any, options: bool, part: Part) -> Any:
+    """Apply `preprocess.minus_log`: -log of the transmission, of at least `MIN_TRANSMISSION`."""
+    xp = module_of(projections)
+    return -xp.log(xp.maximum(projections, xp.float32(MIN_TRANSMISSION)))
+
+
+def correct_hardening(line_integrals: Any, coefficients: Sequence[float], part: Any = None) -> Any:
     """Apply a polynomial to line integrals, c1 p + c2 p^2 + ...; no c0, as air stays air."""
     xp = module_of(line_integrals)
     result = xp.full_like(line_integrals, coefficients[-1])

@@ -14,6 +14,7 @@ References
 """
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of, module_of, once
+from tomopipe.config import PreprocessBlock
+from tomopipe.config.preprocess import PhaseBlock
+from tomopipe.errors import ScanError
+from tomopipe.prep.recipe import USUAL, IndexRange, Part
 
 TAIL = 1e-3  # share of the kernel neglected on either side
 _HC_KEV_NM = 1.2398419843
@@ -46,6 +51,43 @@ def kernel_halo(alpha_px2: float) -> int:
     if alpha_px2 <= 0:
         return 0
     return max(_LEAST_HALO, math.ceil(-math.log(TAIL) * math.sqrt(alpha_px2)))
+
+
+def phase_strength(recipe: PreprocessBlock, metadata: Mapping[str, float | None]) -> float:
+    """Return the strength of phase retrieval (squared pixels), 0 for none.
+
+    A ScanError names the numbers of `USUAL` that it needs and that are unknown.
+    """
+    if recipe.phase.method == "none":
+        return 0.0
+    numbers = {
+        key: float(value)
+        for key in USUAL
+        if (value := metadata.get(key)) and math.isfinite(value) and value > 0
+    }
+    if lacking := [key for key in USUAL if key not in numbers]:
+        raise ScanError(
+            f"phase retrieval needs {', '.join(lacking)}, but the file has no usable value: "
+            f"set {', '.join(f'input.{key}' for key in lacking)}"
+        )
+    return filter_strength(delta_beta=recipe.phase.delta_beta, **numbers)
+
+
+def strength_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> float:
+    """Return the strength (squared pixels) of a scan, by the numbers that it has."""
+    return phase_strength(recipe, {key: getattr(scan, key) for key in USUAL})
+
+
+def rows_of_phase(rows: IndexRange, options: PhaseBlock, alpha_px2: float) -> IndexRange:
+    """Return the rows that the cut kernel reaches."""
+    halo = kernel_halo(alpha_px2)
+    return rows[0] - halo, rows[1] + halo
+
+
+def filter_projections(projections: Any, options: PhaseBlock, part: Part) -> Any:
+    """Apply `preprocess.phase`."""
+    rows, generalised = (part.inner.start, part.inner.stop), options.method == "generalised"
+    return retrieve_phase(projections, alpha_px2=part.fit, rows=rows, generalised=generalised)
 
 
 def retrieve_phase(

@@ -1,23 +1,24 @@
-"""What corrections need, before a scan is opened: neighbouring rows, strength, memory."""
+"""The corrections of a recipe, fitted to a scan, and what they need: rows around, memory."""
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.errors import ScanError
-from tomopipe.prep.phase import filter_strength, kernel_halo
-from tomopipe.prep.warp import Warp
+from tomopipe.config.preprocess import CORRECTIONS, Correction
+
+if TYPE_CHECKING:
+    from tomopipe.prep.flats import Beam
+    from tomopipe.scans.scan import Scan
 
 # Typical micro-tomography values, to estimate the memory of a scan whose file is not open.
 USUAL = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
 
 IndexRange = tuple[int, int]
-RowsFor = Callable[[IndexRange], IndexRange]
 
 GPU_BATCH_BYTES = 128 * 2**20  # of float32 projections being corrected on a GPU
 STRIPE_BYTES = 512 * 2**20  # memory of stripe filters, unless one row needs more
-_GPU_COPIES = 10  # largest number of copies of a batch of projections
 _STRIPE_COPIES = 6  # largest number of copies of a float32 sinogram in a filter
 _GPU_STRIPES = 3  # the same on a GPU, where a sinogram takes at least the next number
 _GPU_COLUMN_BYTES = 18_000  # for each column: the blocks of angles of `stripes_gated`
@@ -25,8 +26,8 @@ _GPU_STRIPE_BYTES = 2**31  # memory of stripe filters on a GPU
 
 
 def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
-    """Return the recipe for COR finding: flat, dark, logarithm, distortion and roll only."""
-    keep = {"flats", "darks", "minus_log", "distortion", "roll_deg"}
+    """Return the recipe for COR finding: flat, dark, logarithm, and what moves pixels."""
+    keep = {"flats", "darks", "minus_log"} | {k for k, v in CORRECTIONS.items() if v.moves}
     return PreprocessBlock(**{key: getattr(recipe, key) for key in keep})
 
 
@@ -56,77 +57,86 @@ def gpu_correct_bytes(
     batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))
     if not stripes_together:
         n_rows = min(n_rows, stripe_rows(n_angles, n_cols))
-    return max(_GPU_COPIES * batch, n_rows * _gpu_stripe_bytes(n_angles, n_cols))
+    copies = max(entry.gpu_copies for entry in CORRECTIONS.values())
+    return max(copies * batch, n_rows * _gpu_stripe_bytes(n_angles, n_cols))
 
 
-def rows_around(recipe: PreprocessBlock, warp: Warp | None, alpha_px2: float) -> dict[str, RowsFor]:
-    """Return the corrections that need neighbouring rows, by name, in their order.
+@dataclass(frozen=True)
+class Part:
+    """The part of a scan that a correction gets; ranges without their end."""
 
-    Each is a function from a range of rows to the range that it needs (the last row excluded,
-    within the detector). What is read, the memory, and what edge slopes skip follow from this.
-    """
+    frames: IndexRange  # numbers of the projections
+    rows: IndexRange  # of the detector, that are given
+    target: IndexRange  # and those that are wanted, fewer where it needs rows around them
+    fit: Any  # what `Correction.fit` returned for the scan
 
-    def more(n: int) -> RowsFor:
-        return lambda rows: (rows[0] - n, rows[1] + n)
-
-    result: dict[str, RowsFor] = {}
-    if recipe.zingers.threshold is not None:
-        result["zingers"] = more(recipe.zingers.size_px // 2)
-    if warp is not None:
-        result["warp"] = warp.rows_needed
-    if alpha_px2:
-        result["phase"] = more(kernel_halo(alpha_px2))
-    return result
+    @property
+    def inner(self) -> slice:
+        """The target among the rows that are given."""
+        return slice(self.target[0] - self.rows[0], self.target[1] - self.rows[0])
 
 
-def halo_of(recipe: PreprocessBlock, n_rows: int, n_cols: int, alpha_px2: float) -> int:
-    """Return the largest number of further rows read on either side."""
-    around = rows_around(recipe, warp_of(recipe, n_rows, n_cols), alpha_px2)
+@dataclass(frozen=True)
+class Step:
+    """A correction that is on, fitted to a scan."""
+
+    entry: Correction
+    value: Any  # of its key
+    fit: Any
+
+    def rows_needed(self, rows: IndexRange) -> IndexRange:
+        """Return the rows that it needs, the last excluded; some may be outside the detector."""
+        if not self.entry.rows_around:
+            return rows
+        needed: IndexRange = resolve_name(self.entry.rows_around)(rows, self.value, self.fit)
+        return needed
+
+    def __call__(self, projections: Any, part: Part) -> Any:
+        """Apply it to projections (n_frames, n_rows, n_cols)."""
+        return resolve_name(self.entry.function)(projections, self.value, part)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The numbers of a scan that is not open, as far as corrections need them."""
+
+    n_rows: int
+    n_cols: int
+    first_col: ClassVar[int] = 0
+    detector_cols: ClassVar[int] = 0
+    energy_kev: float | None = None
+    distance_mm: float | None = None
+    pixel_size_um: float | None = None
+
+
+def steps_of(
+    recipe: PreprocessBlock, scan: "Scan | Detector", beam: "Beam | None" = None
+) -> tuple[Step, ...]:
+    """Return the corrections that are on, in their order; without a beam those of several rows."""
+    switched_on = recipe.switched_on
+    return tuple(
+        Step(
+            entry,
+            getattr(recipe, key),
+            resolve_name(entry.fit)(recipe, scan, beam) if entry.fit else None,
+        )
+        for key, entry in CORRECTIONS.items()
+        if entry.function
+        and switched_on & {key, *entry.together}
+        and (beam is not None or entry.rows_around)
+    )
+
+
+def halo_of(steps: Sequence[Step], n_rows: int) -> int:
+    """Return the largest number of further rows read on either side of rows of the detector."""
     return sum(
         max(
             max(row - first, last - row - 1)
             for row in {0, n_rows // 2, n_rows - 1}
-            for first, last in [needed((row, row + 1))]
+            for first, last in [step.rows_needed((row, row + 1))]
         )
-        for needed in around.values()
+        for step in steps
     )
-
-
-def warp_of(
-    recipe: PreprocessBlock,
-    n_rows: int,
-    n_cols: int,
-    *,
-    first_col: int = 0,
-    detector_cols: int = 0,
-) -> Warp | None:
-    """Return distortion and roll of a detector (see `Warp`); None if there is neither."""
-    coefficients, center_px = recipe.distortion.coefficients, recipe.distortion.center_px
-    if not coefficients and not recipe.roll_deg:
-        return None
-    centre_px = None if center_px is None else (center_px[0], center_px[1])
-    detector = first_col, detector_cols
-    return Warp(n_rows, n_cols, recipe.roll_deg, tuple(coefficients), centre_px, *detector)
-
-
-def phase_strength(recipe: PreprocessBlock, metadata: Mapping[str, float | None]) -> float:
-    """Return the strength of phase retrieval (squared pixels), 0 for none.
-
-    A ScanError names the numbers of `USUAL` that it needs and that are unknown.
-    """
-    if recipe.phase.method == "none":
-        return 0.0
-    numbers = {
-        key: float(value)
-        for key in USUAL
-        if (value := metadata.get(key)) and math.isfinite(value) and value > 0
-    }
-    if lacking := [key for key in USUAL if key not in numbers]:
-        raise ScanError(
-            f"phase retrieval needs {', '.join(lacking)}, but the file has no usable value: "
-            f"set {', '.join(f'input.{key}' for key in lacking)}"
-        )
-    return filter_strength(delta_beta=recipe.phase.delta_beta, **numbers)
 
 
 def expected_halo(
@@ -140,4 +150,4 @@ def expected_halo(
     if recipe.is_plain:
         return None
     numbers = {key: metadata.get(key) or usual for key, usual in USUAL.items()}
-    return halo_of(recipe, n_rows, n_cols, phase_strength(recipe, numbers))
+    return halo_of(steps_of(recipe, Detector(n_rows, n_cols, **numbers)), n_rows)

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import module_of
+from tomopipe.config import PreprocessBlock
+from tomopipe.config.preprocess import DistortionBlock
 from tomopipe.prep import kernels_of
+from tomopipe.prep.recipe import IndexRange, Part
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,30 @@ class Warp:
         y, _ = self.source(rows)
         first = int(y.min())
         return min(first, rows[0]), max(min(int(y.max()) + 2, self.n_rows), rows[1])
+
+
+def warp_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Warp:
+    """Return distortion and roll of a scan's detector."""
+    coefficients, center_px = recipe.distortion.coefficients, recipe.distortion.center_px
+    return Warp(
+        scan.n_rows,
+        scan.n_cols,
+        recipe.roll_deg,
+        tuple(coefficients),
+        None if center_px is None else (center_px[0], center_px[1]),
+        scan.first_col,
+        scan.detector_cols,
+    )
+
+
+def rows_of_warp(rows: IndexRange, options: DistortionBlock, warp: Warp) -> IndexRange:
+    """Return the rows that some rows come from."""
+    return warp.rows_needed(rows)
+
+
+def straighten(projections: Any, options: DistortionBlock, part: Part) -> Any:
+    """Apply `preprocess.distortion` and `preprocess.roll_deg`."""
+    return apply_warp(projections, part.fit, part.target, part.rows)
 
 
 def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], source_rows: tuple[int, int]) -> Any:

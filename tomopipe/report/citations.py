@@ -11,7 +11,7 @@ from typing import Any
 from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.blocks import ITERATIONS
-from tomopipe.config.preprocess import STRIPE_FILTERS
+from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, Correction
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.json_files import part
 
@@ -21,7 +21,6 @@ _BECK = (
 )
 _DONATH = "T. Donath et al., J. Opt. Soc. Am. A 23, 1048 (2006), doi:10.1364/JOSAA.23.001048"
 _MASKED = "D. Padfield, IEEE Trans. Image Process. 21, 2706 (2012), doi:10.1109/TIP.2011.2181402"
-_PAGANIN = "D. Paganin et al., J. Microsc. 206, 33 (2002), doi:10.1046/j.1365-2818.2002.01010.x"
 _WEDGE = "N. T. Vo et al., Opt. Express 22, 19078 (2014), doi:10.1364/OE.22.019078"
 
 REFERENCES: Mapping[str, tuple[str, ...]] = {
@@ -43,14 +42,7 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
         "C. Jailin et al., J. Synchrotron Rad. 24, 220 (2017), doi:10.1107/S1600577516015812",
     ),
     **{f"Stripes of sinograms: {name}": entry.papers for name, entry in STRIPE_FILTERS.items()},
-    "Phase retrieval: paganin": (_PAGANIN,),
-    "Phase retrieval: generalised": (
-        _PAGANIN,
-        "D. M. Paganin et al., J. Opt. 22, 115607 (2020), doi:10.1088/2040-8986/abbab9",
-    ),
-    "Distortion of the lens": (
-        "N. T. Vo et al., Opt. Express 23, 32859 (2015), doi:10.1364/OE.23.032859",
-    ),
+    **{title: papers for entry in CORRECTIONS.values() for title, papers in entry.papers.items()},
     "Outliers of a series": ('TomoGUI manual, "COR Management", "Fix COR Outliers", pass 1',),
     "Reconstruction": (
         "P. J. Beatty et al., IEEE Trans. Med. Imaging 24, 799 (2005), doi:10.1109/TMI.2005.848376",
@@ -97,12 +89,17 @@ def citations(
     for block in corrections if has_volume or any(scan.prediction for scan in scans) else ():
         used |= {"Dynamic flats"} if block.get("flat_method") == "pca" else set()
         used.add(f"Stripes of sinograms: {part(block, 'stripes').get('method')}")
-        used.add(f"Phase retrieval: {part(block, 'phase').get('method')}")
-        if part(block, "distortion").get("coefficients"):
-            used.add("Distortion of the lens")
+        recipe = PreprocessBlock(**block)
+        used |= {t for k in recipe.switched_on for t in _titles(CORRECTIONS[k], recipe, k)}
     if any(scan.fix is not None and scan.fix.flagged for scan in scans):
         used.add("Outliers of a series")
     return {name: texts for name, texts in REFERENCES.items() if name in used}
+
+
+def _titles(entry: Correction, block: PreprocessBlock, key: str) -> list[str]:
+    """Return the titles of the papers of a correction, with the method in use."""
+    method = getattr(getattr(block, key), "method", "")
+    return [t for t in entry.papers if not method or t.endswith(f": {method}")]
 
 
 Provenance = Mapping[str, Any]
@@ -225,42 +222,19 @@ def _data(
 def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
     """Describe the corrections of a volume's projections, in their order."""
     parameters = provenance["parameters"]
-    block = PreprocessBlock(**parameters["corrections"])
+    block = PreprocessBlock(**parameters["corrections"], minus_log=parameters["minus_log"])
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
     flats += cited.get("Dynamic flats", "") if block.flat_method == "pca" else ""
-    phase, stripes = block.phase.method, block.stripes.method
-    applied = (
-        (parameters["darks"] != "none", "dark field subtracted"),
-        (parameters["flats"] != "none", f"divided by {flats}"),
-        (
-            block.bad_pixels.threshold is not None,
-            "bad detector pixels replaced by their neighbours",
-        ),
-        (block.ring_current.dataset is not None, "scaled by the ring current"),
-        (
-            block.zingers.threshold is not None,
-            "zingers brighter by {0.zingers.threshold:g} than the median of "
-            "{0.zingers.size_px} × {0.zingers.size_px} pixels removed",
-        ),
-        (block.air_px, "normalised by {0.air_px} columns of air at both edges"),
-        (
-            block.distortion.coefficients,
-            "distortion of the lens corrected" + cited.get("Distortion of the lens", ""),
-        ),
-        (block.roll_deg, "rotated by {0.roll_deg:g}° about the beam"),
-        (
-            phase != "none",
-            "phase retrieved ({0.phase.method} filter of Paganin, delta/beta "
-            "{0.phase.delta_beta:g})" + cited.get(f"Phase retrieval: {phase}", ""),
-        ),
-        (parameters["minus_log"], "negative logarithm taken"),
-        (block.hardening, "beam hardening corrected by a polynomial"),
-        (
-            stripes != "none",
-            _STRIPES.get(stripes, "") + cited.get(f"Stripes of sinograms: {stripes}", ""),
-        ),
-    )
-    parts = [text.format(block) for applies, text in applied if applies]
+    stripes = block.stripes.method
+    parts = ["dark field subtracted"] * (parameters["darks"] != "none")
+    parts += [f"divided by {flats}"] * (parameters["flats"] != "none")
+    switched_on = block.switched_on
+    for key, entry in CORRECTIONS.items():
+        if key in switched_on:
+            titles = _titles(entry, block, key)
+            parts.append(entry.methods.format(block) + "".join(cited.get(t, "") for t in titles))
+    if stripes != "none":
+        parts.append(_STRIPES.get(stripes, "") + cited.get(f"Stripes of sinograms: {stripes}", ""))
     return ", ".join(parts) or "nothing was corrected"
 
 

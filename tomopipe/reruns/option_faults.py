@@ -30,7 +30,7 @@ def _fault(campaign: Campaign, step: str, row: Mapping[str, str]) -> str:
     try:
         columns = first_and_last("input.columns", config.input.columns, n_cols, "columns of")
         if config.preprocess.phase.method != "none":
-            from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
+            from tomopipe.prep.phase import phase_strength  # NumPy, which few campaigns need here
 
             phase_strength(config.preprocess, _numbers(row))
         is_half = config.preprocess.half_acquisition == "yes" and step != "export_stack"

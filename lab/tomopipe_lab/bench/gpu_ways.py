@@ -17,6 +17,7 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.normalise import device_normaliser
+from tomopipe.prep.recipe import Detector, steps_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.volumes.encoding import Encoding, encoding_of
@@ -31,7 +32,8 @@ CHAIN: dict[str, Any] = {
     "phase": {"method": "paganin"},
     "stripes": {"method": "sorting", "size_px": 9},
 }
-_ALPHA_PX2 = 1.0  # of Paganin's method
+# a strength of Paganin's method of 1 px²
+_PHASE = {"energy_kev": 25.0, "distance_mm": 0.2534, "pixel_size_um": 1.0}
 _DENSITY = 2.0  # attenuation along the longest chord, so that counts stay well above 0
 
 Compute = Callable[[Any], Any]  # from attenuation (n_rows, n_angles, n_cols) to slices
@@ -107,7 +109,8 @@ def _corrected(xp: ModuleType, scan: Scan, block_rows: int) -> Way:
     flat = np.full((block_rows, n_cols), COUNTS, np.float32)
     none = np.zeros((0, block_rows, n_cols), np.float32)
     beam = Beam(flat, np.zeros_like(flat), none, np.zeros((n_angles, 0), np.float32))
-    corrections = Corrections(recipe, block_rows, beam, None, None, None, _ALPHA_PX2)
+    steps = steps_of(recipe, Detector(block_rows, n_cols, **_PHASE), beam)
+    corrections = Corrections(recipe, block_rows, beam, steps)
     prepare = partial(corrections.sinograms, rows=(0, block_rows))
     return replace(_ours(xp, scan, block_rows), prepare=prepare)
 

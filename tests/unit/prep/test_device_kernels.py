@@ -85,7 +85,7 @@ def test_filters_take_rows_together_as_the_host_takes_each(monkeypatch, method, 
     rows[5] = 0.7
     rows = rows.astype(np.float32)
     recipe = PreprocessBlock(stripes={"method": method} | SENSITIVE.get(method, {}))
-    corrections = correct.Corrections(recipe, 6, None, None, None, None, 0.0)
+    corrections = correct.Corrections(recipe, 6, None, ())
     found, expected = xp.asarray(rows), rows.copy()
     corrections.remove_stripes(found)
     corrections.remove_stripes(expected)

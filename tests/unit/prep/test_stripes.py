@@ -65,7 +65,7 @@ def test_defaults_leave_a_sound_object_its_values(method, n_cols, centre_px):
     lines = -np.log(np.random.default_rng(0).poisson(counts) / 1e5).astype(np.float32)
     recipe = PreprocessBlock(stripes={"method": method})
     nothing = Beam(*np.zeros((2, 1, n_cols)), np.zeros((0, 1, n_cols)), np.zeros((300, 0)))
-    Corrections(recipe, 1, nothing, None, None, None, 0.0).remove_stripes(lines.swapaxes(0, 1))
+    Corrections(recipe, 1, nothing, ()).remove_stripes(lines.swapaxes(0, 1))
     image = reconstruct(lines.swapaxes(0, 1), make_plan(theta_rad, n_cols), cor_px)[0]
     y, x = np.indices(image.shape) - np.array([n_cols // 2 - 1, n_cols // 2])[:, None, None]
 

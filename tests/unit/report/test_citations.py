@@ -201,13 +201,12 @@ def test_what_was_done_is_named_and_that_alone(more, said):
     assert not others
 
 
-SAY_IT = "has no words: say it in _prepared, tomopipe/report/citations.py"
+SAY_IT = "has no words: `Correction.methods`, or _prepared in tomopipe/report/citations.py"
 
 
 @pytest.mark.parametrize("key", sorted(keys_of_corrections()))
 def test_every_correction_is_spoken_of(key):
-    value = (EVERYTHING | RING_CURRENT).get(key)
-    assert value is not None, f"give {key} a value in EVERYTHING, tests/corrections.py"
+    value = (EVERYTHING | RING_CURRENT)[key]
     text = paragraph(with_(corrections={key: value}))
     assert not text.startswith("Not written"), f"preprocess.{key} {SAY_IT}: {text}"
     assert text != paragraph(PLAIN), f"preprocess.{key} {SAY_IT}"

@@ -13,6 +13,7 @@ from tomopipe.campaign.relion_set import star_options
 from tomopipe.config import Config
 from tomopipe.config.base import effective
 from tomopipe.config.parse import merged
+from tomopipe.config.preprocess import CORRECTIONS
 from tomopipe.reruns import made_from
 from tomopipe.reruns.receipts import digest
 
@@ -50,19 +51,21 @@ OTHER = {
     "preprocess.flat_method": "median",
     "preprocess.flat_components": (4, {"flat_method": "pca"}),
     "preprocess.flat_sets": (3, {"flat_method": "interpolate"}),
+    **{
+        f"preprocess.{key}": entry.example
+        for key, entry in CORRECTIONS.items()
+        if not isinstance(entry.example, dict)
+    },
     "preprocess.bad_pixels.threshold": 0.3,
     "preprocess.ring_current.dataset": "/monitor",
     "preprocess.ring_current.flats_mean": (3.0, {"ring_current": {"dataset": "/monitor"}}),
     "preprocess.zingers.threshold": 0.2,
     "preprocess.zingers.size_px": (5, {"zingers": {"threshold": 0.2}}),
-    "preprocess.air_px": 3,
     "preprocess.distortion.coefficients": [1.0, 1e-5],
     "preprocess.distortion.center_px": ([30.0, 1.0], {"distortion": {"coefficients": [1.0, 1e-5]}}),
-    "preprocess.roll_deg": 0.1,
     "preprocess.phase.method": "paganin",
     "preprocess.phase.delta_beta": (200.0, {"phase": {"method": "paganin"}}),
     "preprocess.minus_log": False,
-    "preprocess.hardening": [1.0, 0.1],
     "preprocess.stripes.method": "sorting",
     "preprocess.stripes.threshold": (4.0, {"stripes": {"method": "gated"}}),
     "preprocess.stripes.size_px": (31, {"stripes": {"method": "sorting"}}),
@@ -189,9 +192,12 @@ def table() -> dict[str, set[str]]:
     text = TABLE.read_text().partition("## Which option remakes what")[2]
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        names = re.findall(r"`([a-z0-9_.]+)`", cells[0])
+        names = re.findall(r"`([a-z0-9_.*]+)`", cells[0])
         if line.startswith("| `") and len(cells) == 2:
             found |= {name: set(re.findall(r"[a-z_]+", cells[1])) & set(STEPS) for name in names}
+    for block in [name for name in found if name.endswith("*")]:
+        steps = found.pop(block)
+        found = {key: steps for key in OTHER if key.startswith(block[:-1])} | found
     return found
 
 
