@@ -42,6 +42,7 @@ _OPTIONAL: dict[str, tuple[Any, int]] = {
     "flat_levels": (np.float64, 1),
     "dark_levels": (np.float64, 1),
     "n_stuck": (np.int64, 0),
+    "dark_rows": (np.int64, 1),
     "numbers": (np.int64, 1),
 }
 
@@ -84,6 +85,7 @@ class Rows:
     n_stuck: int = 0  # pixels of the detector that are `tomopipe.scans.scan.Scan.stuck`
     # (n_angles,): numbers of the projections, as recorded; None: not known
     numbers: NDArray[np.int64] | None = None
+    dark_rows: NDArray[np.int64] | None = None  # rows of the detector without light; None: none
 
     def plain(self) -> "Rows":
         """Return the rows for COR finding: only with the corrections of `plain_sinograms`."""
@@ -165,22 +167,27 @@ logger = logging.getLogger(__name__)
 
 
 def collect_rows(
-    scan: Scan, requested_rows: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
+    scan: Scan,
+    requested_rows: Sequence[int],
+    recipe: PreprocessBlock,
+    *,
+    threads: int = 1,
+    lit: NDArray[np.bool_] | None = None,
 ) -> Rows:
     """Read the rows and opposing projections of an open scan, and correct them.
 
-    `requested_rows` come first, then a few more (`spread_rows`). The file is read once, or twice if
-    a correction needs the rows around those that are kept. A ScanError says that the data were
-    never written or hold no signal.
+    `requested_rows` come first, then a few more (`spread_rows`), of those that are `lit` (None:
+    all). The file is read once, or twice if a correction needs the rows around those that are kept.
+    A ScanError says that the data were never written or hold no signal.
     """
-    row_index = spread_rows(requested_rows, scan.n_rows)
+    row_index = spread_rows(requested_rows, scan.n_rows, lit=lit)
     pairs = opposing_pairs(scan.theta_rad)
     logger.info("reading rows %s and %d opposing pairs", row_index, len(pairs))
     raw_rows, raw_frames = _read_once(scan, row_index, sorted(set(pairs.ravel().tolist())))
     constant = ConstantFrames(len(raw_rows))
     constant.look(raw_rows)
     constant.refuse(scan.numbers)
-    bad_frames = _bad_frames(scan, row_index, raw_rows, raw_frames, recipe)
+    bad_frames = _bad_frames(scan, row_index, raw_rows, raw_frames, recipe, lit)
     geometry = geometry_only(recipe)
     plain = corrections = corrections_of(scan, geometry)
     plain_sinograms = sinograms = _correct_rows(scan, plain, row_index, raw_rows, threads)
@@ -211,11 +218,12 @@ def collect_rows(
         dark_levels=scan.dark_levels,
         n_stuck=int(np.count_nonzero(scan.stuck)),
         numbers=np.asarray(scan.numbers, dtype=np.int64),
+        dark_rows=None if lit is None or lit.all() else np.flatnonzero(~lit),
     )
 
 
 def _why_equal(scan: Scan, row: int, value: float) -> str:
-    if (scan.flat[row] <= scan.dark[row]).all():
+    if not (scan.flat > scan.dark).any():
         return (
             f"no signal: no pixel of row {row} is brighter in the flats than in the darks: are "
             "they exchanged (preprocess.flats, preprocess.darks)?"
@@ -238,8 +246,10 @@ def _bad_frames(
     raw_rows: NDArray[Any],
     raw_frames: Mapping[int, NDArray[Any]],
     recipe: PreprocessBlock,
+    lit: NDArray[np.bool_] | None,
 ) -> dict[str, tuple[int, ...]]:
     """Return the numbers of the projections without an image, by kind; log warnings of them."""
+    used = slice(None) if lit is None or not lit.any() else lit
     has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not raw counts
     flat, dark = scan.flat, scan.dark
     if scan.stuck.any():  # they saturate no projection
@@ -252,7 +262,8 @@ def _bad_frames(
     bad = {kind: set(frames.tolist()) for kind, frames in result.items()}
     for frame, image in raw_frames.items():
         if not any(frame in frames for frames in bad.values()):
-            in_image = find_bad_frames(image[None], flat, dark, has_flats=has_flats)
+            part = image[None, used]
+            in_image = find_bad_frames(part, flat[used], dark[used], has_flats=has_flats)
             for kind, numbers in in_image.items():
                 bad[kind] |= {frame} if len(numbers) else set()
     bad_numbers = {k: tuple(scan.numbers[sorted(frames)].tolist()) for k, frames in bad.items()}
@@ -297,19 +308,26 @@ def _correct_rows(
     return sinograms
 
 
-def spread_rows(requested_rows: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list[int]:
+def spread_rows(
+    requested_rows: Sequence[int],
+    n_rows: int,
+    n_kept: int = N_KEPT,
+    lit: NDArray[np.bool_] | None = None,
+) -> list[int]:
     """Add rows to those asked for until there are `n_kept`, each far from the others.
 
-    Those asked for are kept in any case, in their order, without repetition; the added ones lie in
-    the inner 80 % of the height while they can, as beams fade towards the edges.
+    Those asked for are kept in any case, in their order, without repetition; the added ones are
+    `lit` (None: all are) and lie in the inner 80 % of the height while they can, as beams fade
+    towards the edges.
     """
     row_index = list(dict.fromkeys(requested_rows))
     margin = n_rows // 10
-    inner = range(margin, n_rows - margin)
-    while len(row_index) < min(n_kept, n_rows):
-        free = [r for r in inner if r not in row_index] or [
-            r for r in range(n_rows) if r not in row_index
-        ]
+    usable = range(n_rows) if lit is None or not lit.any() else np.flatnonzero(lit).tolist()
+    while len(row_index) < n_kept:
+        others = [row for row in usable if row not in row_index]
+        free = [row for row in others if margin <= row < n_rows - margin] or others
+        if not free:
+            break
         row_index.append(max(free, key=lambda r: min(abs(r - other) for other in row_index)))
     return row_index
 

@@ -15,6 +15,7 @@ from tomopipe.campaign.results import VOLUME_ROWS, center_by_hand, read_json, re
 from tomopipe.config import PredictCorBlock
 from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.cor.cor_value import format_cor, shown
+from tomopipe.cor.illuminated_rows import warn_of_dark_rows
 from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
@@ -72,9 +73,9 @@ def predict_cor(
     `prediction_json`, which is returned, gets the statement `made_from` and best_cor_px, cor_px,
     confidence, verdict, method, reason, and all of `methods`; `evidence`, the curves of each kind,
     if ai used them; roll_px_per_100_rows if several rows show how the COR changes along them;
-    volume_rows, those of `used`, if a warning of a tilted axis depends on them; `warnings`:
-    sentences on projections without an image, unsuitable flats, a displaced sample, a tilted axis,
-    and a sample that slices will cut off; `doubts`: reasons to review an accepted COR.
+    volume_rows, those of `used`, if a warning of a tilted axis or of rows without light depends on
+    them; `warnings`: sentences on these, projections without an image, unsuitable flats, a
+    displaced sample, and one that slices will cut off; `doubts`: reasons to review an accepted COR.
     `center_txt` gets the accepted COR with two decimals, or is empty.
 
     A TomopipeError if ai cannot run, as its weights are missing or of another version.
@@ -137,6 +138,10 @@ def _predict(
         spoils = of_flats + bright * is_far_too_bright(corrected.sinograms)
         of_flats = of_flats + bright
     warnings += bad_frames + of_flats
+    volume_rows = used.rows if used else "all"
+    if dark := corrected.dark_rows is not None and not rows.failed:
+        text = warn_of_dark_rows(corrected.dark_rows, corrected.n_rows, volume_rows)
+        warnings += [text] if text else []
     grid = read_json(try_json, "the grid of try_recon")
     candidates_px = _candidates(grid, try_json)
     if rows.failed:
@@ -149,7 +154,12 @@ def _predict(
         prediction = _with(prediction, "doubts", reasons_to_review(bad, n_angles) + spoils)
     warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
     warnings += _cut_off(corrected, grid, prediction["cor_px"])
-    return prediction
+    # other rows may give another warning
+    return prediction | ({VOLUME_ROWS: _plain_rows(volume_rows)} if dark else {})
+
+
+def _plain_rows(rows: Sequence[int] | str) -> list[int] | str:
+    return rows if isinstance(rows, str) else [*rows]
 
 
 def _with_dim(rows: Rows) -> BadFrames:
@@ -208,7 +218,7 @@ def _with_tilt(
     result = _with(prediction, "doubts" if spoils else "warnings", [text] if text else [])
     # other rows may give another warning
     decides = bool(tilt_of(roll, UsedRows(used.roll_deg), n_rows)[0])
-    of_rows = {VOLUME_ROWS: used.rows if used.rows == "all" else list(used.rows)}
+    of_rows = {VOLUME_ROWS: _plain_rows(used.rows)}
     return result | {"roll_px_per_100_rows": round(roll[0], 4)} | (of_rows if decides else {})
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.results import N_STUCK
 from tomopipe.config import TryReconBlock
-from tomopipe.config.spans import middle_of_sweep, row_numbers
+from tomopipe.config.spans import middle_of_sweep
 from tomopipe.cor.collected_rows import Rows, collect_rows, failed_rows, write_rows
+from tomopipe.cor.illuminated_rows import choose_rows, illuminated_rows
 from tomopipe.errors import ScanError, is_of_the_system, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.array import of_the_device
@@ -83,8 +84,12 @@ def try_recon(
     with ExitStack() as stack:
         try:
             with raw.open() as scan:
-                row_index = row_numbers(options.row, scan.n_rows)
-                rows = collect_rows(scan, row_index, raw.preprocess, threads=thread_count(threads))
+                lit = illuminated_rows(scan)
+                row_index, notes = choose_rows(options.row, lit)
+                for note in notes:
+                    logger.warning("%s", note)
+                n_threads = thread_count(threads)
+                rows = collect_rows(scan, row_index, raw.preprocess, threads=n_threads, lit=lit)
             cor_px = try_grid(options, rows.sinograms.shape[2], first_col=rows.first_col)
             # size of the largest slices: full-size ones are also written
             largest_px = None if options.format == "tiff" else options.max_size_px
