@@ -28,7 +28,7 @@ OWN = {
         "h5py.File(path, 'r', **options)",
         "h5py.File(path, 'r', locking=False, **options)",
     },
-    "scans/pixels.py": {"open(self.file.filename, 'rb', buffering=0)"},
+    "scans/pixels.py": {"open(self._dataset.file.filename, 'rb', buffering=0)"},
     "volumes/volume_zarr.py": {"zarr.open_group(path, mode='r')"},
     "relion/mrc.py": {
         "mrcfile.open(self.path, header_only=True)",

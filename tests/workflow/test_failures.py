@@ -35,6 +35,7 @@ from tomopipe.cli.outcome import show
 from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
 from tomopipe.review.store import Store
+from tomopipe.run.progress import VARIABLE
 from tomopipe.storage import run_folder
 
 KILL = "os.kill(os.getpid(), 9)"
@@ -201,8 +202,17 @@ def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
     with h5py.File(campaign / "raw" / "d_1.h5", "r+") as file:
         file["exchange/data"][...] = 0  # as if never written
     configure(campaign, "resolve_cor", on_missing="block")
-    run = snakemake(campaign)
+    events = tmp_path / "events"
+    run = snakemake(
+        campaign, *("--retries", "2", "--logger", "tomopipe"), environment={VARIABLE: str(events)}
+    )
     assert run.status == 1
+    told = [event for line in events.open() if {"failed", "again"} & {*(event := json.loads(line))}]
+    assert len(told) == 1  # once, and it is not tried again
+    first, *scans, last = told[0]["error"].splitlines()
+    assert first == "2 scans have no centre of rotation; nothing is reconstructed:"
+    assert [line.split(":")[0] for line in scans] == ["  c_1", "  d_1"]
+    assert "tomopipe cor set" in last
     assert volumes(campaign) == set()
     log = (campaign / "logs/resolve_cor/campaign.log").read_text()
     assert "c_1" in log

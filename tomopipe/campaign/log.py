@@ -154,12 +154,19 @@ def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[di
                 raise TomopipeError(why)
             yield more
     except Exception as error:  # of the log, too: without an end the job would count as killed
-        failed = {"state": "failed", "end": time.time(), "error": reason_of(error)}
+        failed = {"state": "failed", "end": time.time(), "error": _lines_of(error)}
         failed |= {"type": type(error).__name__, "may_pass": not is_of_the_scan(error)}
         with suppress(RunEndedError):
             _write(status | failed, path)
         raise
     _write(status | more | {"state": "done", "end": time.time()}, path)
+
+
+def _lines_of(error: Exception) -> str:
+    """Return the text of an error; lines, such as one for each scan, stay lines."""
+    if not isinstance(error, TomopipeError):
+        return reason_of(error)
+    return "\n".join(line.rstrip() for line in str(error).strip().splitlines())
 
 
 def _write(status: dict[str, Any], path: Path) -> None:

@@ -29,6 +29,7 @@ FORCE = "TOMOPIPE_FORCE"
 _LOOK_S = 5.0
 _OPEN = ("queued", "running")
 _MOST_ERROR = 700  # characters
+_MOST_LINES = 40  # of an error that names a scan in each
 _LONG_S = 60.0  # a job of which compiling is a small part
 _TARGETS = ("all", "predictions", "total")  # rules without work
 
@@ -55,8 +56,15 @@ def error_of(log: Path, step: str, since_s: float) -> str:
     job = read_job(status_path(log))
     is_new = job and job.state == "failed" and (job.end_s or 0.0) > since_s - CLOCKS_S
     text = plain_error(job.error, step).rstrip(".") if job and is_new else ""
+    lines = text.splitlines()
+    if (more := len(lines) - _MOST_LINES) > 0:
+        lines[_MOST_LINES - 1 : -1] = [f"  ... and {more} more, in its log"]
+    return "\n".join(map(_shortened, lines))
+
+
+def _shortened(line: str) -> str:
     half = _MOST_ERROR // 2  # the remedy is at the end
-    return text if len(text) <= _MOST_ERROR else f"{text[:half]} ... {text[-half:]}"
+    return line if len(line) <= _MOST_ERROR else f"{line[:half]} ... {line[-half:]}"
 
 
 @dataclass

@@ -6,6 +6,7 @@ checkpoint resolve_cor:
         made("resolve_cor"),
     log:
         LOGS.log("resolve_cor"),
+    retries: 0  # what blocks it is in its inputs: another attempt would only say it again
     localrule: True
     params:
         product=CAMPAIGN.results_of("resolve_cor"),
