@@ -20,6 +20,7 @@ from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.campaign.signs import SIGNS, State, signs_css, source_label
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
 from tomopipe.cor.cor_value import signed
+from tomopipe.cor.series_line import robust_line
 from tomopipe.errors import is_of_the_system
 from tomopipe.paths import no_pipe
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
@@ -31,7 +32,6 @@ from tomopipe.report.records import (
     StackRecord,
     common_warnings,
     compared_px,
-    robust_line,
 )
 from tomopipe.report.thumbnails import (
     LARGE,

@@ -20,8 +20,9 @@ from tomopipe.campaign.raw_files import CampaignScan, encode_series
 from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px, read_json, read_tsv
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
+from tomopipe.cor.series_line import off_line
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
-from tomopipe.report.records import Note, ScanRecord, off_line
+from tomopipe.report.records import Note, ScanRecord
 from tomopipe.storage.json_files import number, part, text, texts
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")

@@ -17,9 +17,10 @@ from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Fix, finite_median, limit_source
+from tomopipe.cor.series_line import robust_line
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
-from tomopipe.report.records import CampaignRecord, ScanRecord, robust_line
+from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.reruns.reasons import why_again
 from tomopipe.review.queue import queue_entries, read_cells
 from tomopipe.review.scan_images import Pictures
