@@ -10,7 +10,10 @@ import pytest
 HOME = Path(__file__).parents[2]
 DOCS = HOME / "docs"
 MADE = {DOCS / "reference" / "cli.md": "cli.py", DOCS / "reference" / "api.md": "api.py"}
-FOLDERS = ((HOME, "*.md"), (HOME / "config", "*.md"), (DOCS, "**/*.md"), (HOME / "lab", "**/*.md"))
+FOLDERS = (
+    (HOME, "*.md"), (HOME / "config", "*.md"), (DOCS, "**/*.md"), (HOME / "lab", "**/*.md"),
+    (HOME / "examples", "*.md"),
+)  # fmt: skip
 PAGES = sorted(page for folder, pattern in FOLDERS for page in folder.glob(pattern))
 # those for users, written by hand
 FOR_USERS = [
