@@ -52,8 +52,13 @@ class _Contents(NamedTuple):
     byteorder: Literal["<", ">"]
 
 
+def _open(path: FilePath) -> tifffile.TiffFile:
+    """Open a file for its own pages: metadata of OME may count those of other files."""
+    return tifffile.TiffFile(no_pipe(path), is_ome=False, is_mmstack=False)
+
+
 def _contents(path: FilePath) -> _Contents:
-    with _reading(path), tifffile.TiffFile(no_pipe(path)) as file:
+    with _reading(path), _open(path) as file:
         if not file.series:
             raise ScanError(f"{path}: the TIFF image cannot be read (no page)")
         first, n_series = file.series[0], len(file.series)
@@ -175,8 +180,8 @@ class ImageFiles(_Images):
 
         def read_image(number: int) -> None:
             path = self._files[frames[0] + number]
-            with _reading(path):
-                image = tifffile.imread(no_pipe(path))
+            with _reading(path), _open(path) as file:
+                image = file.asarray()
                 if image.shape != self.shape[1:]:
                     raise ScanError(
                         f"{path}: image of {image.shape}; expected {self.shape[1:]} as in "
@@ -241,7 +246,7 @@ class Pages(_Images):
                 dtype = self.dtype.newbyteorder(contents.byteorder)
                 out[:] = np.memmap(no_pipe(path), dtype, "r", start, shape)[:, slice(*rows)]
                 return
-            with tifffile.TiffFile(no_pipe(path)) as file:
+            with _open(path) as file:
                 for page in range(len(out)):
                     out[page] = file.asarray(key=first + page)[slice(*rows)]
 

@@ -21,9 +21,20 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
-from tomopipe.errors import ScanError, ScanFaultError, grouped, some_of
+from tomopipe.errors import ScanError, ScanFaultError, some_of
 from tomopipe.scans.angle_lists import TILTS, notes_on_list, planned_by_range, read_angles
-from tomopipe.scans.formats import BY_ANGLE, HDF5, TIFF, Path
+from tomopipe.scans.folder_hints import (
+    first_part,
+    is_cut,
+    is_split,
+    kind_of,
+    other_files,
+    parts_of,
+    projections_in,
+    reference_lines,
+    unread_images,
+)
+from tomopipe.scans.formats import BY_ANGLE, TIFF, Path
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
     Placed,
@@ -48,7 +59,7 @@ from tomopipe.scans.layout import (
 )
 from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import AXES, Frames, images_of, transposed
-from tomopipe.scans.raw_state import LISTS, folder_kind, in_order_of_time, visible
+from tomopipe.scans.raw_state import LISTS, companions, folder_kind, in_order_of_time, visible
 from tomopipe.scans.tiff_images import ImageFiles, Pages, open_images
 
 _IS_LIST = re.compile("angle|theta", re.IGNORECASE)
@@ -126,6 +137,7 @@ class TiffReader:
                 *warnings,
                 *_missing(places),
                 *invalid_frames(self._keys),
+                *self._beside(),
             ),
             aborted=why_aborted(n_frames, len(planned), COUNTED),
             positions=places.positions if places else None,
@@ -135,6 +147,13 @@ class TiffReader:
                 *(BY_ANGLE,) * (bool(_missing(places)) or is_reordered),
             ),
         )
+
+    def _beside(self) -> tuple[str, ...]:
+        """Warn of other parts of a stack, and of images that are not read."""
+        if not self._path.is_dir():
+            parts = self._parts(sure=True).removeprefix("; ")
+            return (parts,) if parts else ()
+        return unread_images(self._path, len(tiff_files(self._path)))
 
     def _named_images(self) -> ImageFiles | None:
         """Return the images if there is a file for each whose name may tell its number or angle."""
@@ -200,9 +219,24 @@ class TiffReader:
             shown = folder.name
         if folder.is_dir():
             return [replace(_all_frames(folder, kind, self._axes), location=f"{shown}/")]
+        lines = reference_lines(self._path, kind)
+        how = f"if these are they, set {lines}; else {how_to_name(kind)}"
         raise ScanFaultError(
-            f"no folder {shown} beside the projections; {how_to_name(kind)}, or say in "
-            "input.frames which of the images they are"
+            f"no folder {shown} beside the projections; {how if lines else how_to_name(kind)}, or "
+            f"say in input.frames which of the images they are{self._parts(sure=False)}"
+        )
+
+    def _parts(self, *, sure: bool) -> str:
+        """Say that a file of pages may be a part of a stack (`sure`: is by its length), or ""."""
+        is_alone = self._path.is_dir() or companions(str(self._path))
+        parts = [] if is_alone else parts_of(self._path)
+        if len(parts) < 2 or (sure and not is_cut(parts)):
+            return ""
+        names = some_of([part.name for part in parts], _MOST_NAMED)
+        return (
+            f"; if {names} are parts of one stack: parts are joined only in a folder of their own, "
+            "which is the scan then: move or link them into one, and give it in campaign.scans, "
+            f"such as {self._path.parent}/*/"
         )
 
     def _find_angles(self) -> tuple[FilePath | None, NDArray[np.float64] | None, tuple[str, ...]]:
@@ -303,11 +337,13 @@ def _open_stack(
         return open_images(images)
     if len(below) != 1:
         names = some_of([folder.name for folder in below], 4) or "no subfolder either"
-        hint = _alone_in(path)
-        if len(below) > 1 and not hint:
+        hint = other_files(path) if not below else ""
+        if len(below) > 1:
             hint = f"; if each of these is a scan, give {path}/*/ in campaign.scans"
-        if len(below) > 1 and counts[below[0]] >= _BY_FAR * counts[below[1]]:
-            hint = _projections_in(below[0], counts[below[0]], [f.name for f in folders])
+        scans = [folder for folder in below if kind_of(folder.name) is None]
+        if len(scans) == 1 or (len(below) > 1 and counts[below[0]] >= _BY_FAR * counts[below[1]]):
+            folder = scans[0] if len(scans) == 1 else below[0]
+            hint = projections_in(folder, counts[folder], [f.name for f in folders])
         raise ScanError(f"{path}: a folder without TIFF files ({names} with any){hint}")
     images = tiff_files(below[0])
     _refuse_kinds(images, kind, counted=counted)
@@ -325,29 +361,10 @@ def _refuse_kinds(images: list[FilePath], kind: Kind | None, *, counted: bool) -
         "away, or count all images, in the order of their names, in input.frames, such as [10 "
         "darks, 181 projections]"
     )
+    if is_split(images):
+        before, after = first_part(images)
+        instead = (
+            f"if these are parts of one stack, rename {before} to {after}: numbers tell their "
+            f"order; else {instead}"
+        )
     raise ScanError(f"{images[0].parent}: {unclear}: {instead}")
-
-
-def _projections_in(folder: FilePath, n_images: int, beside: Iterable[str]) -> str:
-    """Say how to name projections in one of several subfolders, and flats and darks beside it."""
-    kinds = grouped((kind, name) for name in beside if (kind := folder_kind(name)))
-    parts = []
-    for kind, names in sorted(kinds.items(), reverse=True):
-        paths = ", ".join(f"{folder.parent}/{name}" for name in in_order_of_time(names))
-        parts.append(f"{kind}: [{paths}]" if len(names) > 1 else f"{kind}: {paths}")
-    references = f" and preprocess: {{{', '.join(parts)}}}" if parts else ""
-    return (
-        f"; the projections seem to be in {folder.name} ({n_images} images): give {folder}/ in "
-        f"campaign.scans{references}"
-    )
-
-
-def _alone_in(folder: FilePath) -> str:
-    """Say how to name scans in files, in a folder that was taken for one of images, or below it."""
-    paths = (
-        f"; for its HDF5 files give {folder}/{pattern}{path.suffix}"
-        for pattern in ("*", "*/*")
-        for path in folder.glob(pattern)
-        if path.suffix.lower() in HDF5.endings and not path.name.startswith(".")
-    )
-    return next(paths, "")

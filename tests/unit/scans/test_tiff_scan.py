@@ -544,7 +544,8 @@ def test_projections_in_one_of_several_folders_are_named(tmp_path):
     write_images(path / "180deg", values(1))
     assert reason_of(path).endswith(
         f"the projections seem to be in Tomo ({N} images): give {path}/Tomo/ in campaign.scans and "
-        f"preprocess: {{flats: [{path}/Flat_Before, {path}/Flat_After], darks: {path}/Dark_Before}}"
+        f'preprocess: {{flats: ["{path}/Flat_Before", "{path}/Flat_After"], darks: "{path}/Dark_Bef'
+        'ore"}'
     )
     flats = [str(path / "Flat_Before"), str(path / "Flat_After")]
     darks = str(path / "Dark_Before")
