@@ -28,6 +28,7 @@ from snakemake_executor_plugin_tomopipe.batches import (
     Batch,
     data_error,
     is_done,
+    look_again,
     members,
     missing_outputs,
     pack,
@@ -36,7 +37,7 @@ from snakemake_executor_plugin_tomopipe.batches import (
 _LOGS = Path(".snakemake", "slurm_logs")
 _SETTLE_S = 1.0  # jobs that come within this time, or between two checks, share submissions
 _TICK_S = 0.25
-_LATENCY_S = 5  # Snakemake's default
+_MOST_LATE = 4  # times latency-wait that outputs are waited for
 _N_UNKNOWN = 3  # answers without a job after which it counts as ended
 _CANCEL_S = 40.0  # longest wait of a cancellation for a call of sbatch
 
@@ -273,21 +274,35 @@ class Executor(RemoteExecutor):
                 text = f"SLURM job {batch.number} stays in the queue until somebody acts: {why}"
                 self._report_once(why, text)
             has_ended = state in slurm.ENDED or batch.n_unknown >= _N_UNKNOWN
-            if has_ended and not (state == "COMPLETED" and self._waits_for_outputs(batch)):
+            if has_ended and not self._waits_for_outputs(batch, state):
                 self._submitted.remove(batch)
                 try:
                     self._close(batch, state or "no longer known")
                 except Exception as error:
                     self._fail(batch.jobs, f"{type(error).__name__}: {error}")
 
-    def _waits_for_outputs(self, batch: Batch) -> bool:
-        """Tell whether outputs of a completed submission may yet appear on this host."""
-        now_s = time.monotonic()
+    def _waits_for_outputs(self, batch: Batch, state: str) -> bool:
+        """Tell whether outputs of jobs that have succeeded may yet appear on this host."""
+        from tomopipe.run import launch
+
+        is_all = state == "COMPLETED"
+        jobs = [job for job in batch.jobs if is_all or all(map(is_done, members(job)))]
+        if not (missing := [path for job in jobs for path in missing_outputs(job)]):
+            return False
+        look_again(missing)
+        now_s, latency_s = time.monotonic(), launch.latency_s()
         batch.completed_s = batch.completed_s or now_s
-        return now_s < batch.completed_s + _latency_s() and any(map(missing_outputs, batch.jobs))
+        if now_s > batch.completed_s + latency_s:
+            self._report_once(
+                f"late {batch.number}",
+                f"SLURM job {batch.number} has ended, and {missing[0]} is not here yet: it is "
+                f"waited for up to {_MOST_LATE * latency_s:.0f} s (latency-wait in the profile).",
+            )
+        return now_s < batch.completed_s + _MOST_LATE * latency_s
 
     def _close(self, batch: Batch, state: str) -> None:
         from tomopipe.campaign import slurm
+        from tomopipe.run import launch
 
         log = self._log(batch)
         if state == "COMPLETED":
@@ -306,10 +321,11 @@ class Executor(RemoteExecutor):
             elif state == "FAILED" and not _has_text(log):
                 why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
             if state == "COMPLETED":
+                late_s = _MOST_LATE * launch.latency_s()
                 why += (
-                    f", but {missing_outputs(jobs[0])[0]} is not here {_latency_s():.0f} s later "
-                    "(latency-wait): this host must see what nodes write; if it does so later, "
-                    "raise latency-wait in the profile"
+                    f", but {missing_outputs(jobs[0])[0]} is not here {late_s:.0f} s later "
+                    f"({_MOST_LATE} times latency-wait): this host must see what nodes write; if "
+                    "it does so later, raise latency-wait in the profile"
                 )
             self._fail(jobs, why, batch.number, log, is_killed=state != "FAILED")
         elif not self.workflow.executor_settings.keep_successful_logs:
@@ -360,10 +376,3 @@ def _by_cluster(batches: Sequence[Batch]) -> list[tuple[tuple[str, ...], list[Ba
 
 def _has_text(log: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
-
-
-def _latency_s() -> float:
-    """Return how long a file may take to appear on this host: Snakemake's --latency-wait."""
-    from tomopipe.run import launch
-
-    return float(launch.option("--latency-wait", "--output-wait", "-w") or _LATENCY_S)

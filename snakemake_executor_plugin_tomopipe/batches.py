@@ -11,6 +11,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,13 @@ def is_done(member: Any) -> bool:
 def missing_outputs(job: Any) -> list[str]:
     """Return the outputs of a job, or of the last one of a group, that are not there."""
     return [str(path) for path in members(job)[-1].output if not os.path.exists(path)]
+
+
+def look_again(paths: Iterable[str]) -> None:
+    """Open the folders of files that this host does not see yet: NFS then asks its server."""
+    for folder in {os.path.dirname(path) or "." for path in paths}:
+        with suppress(OSError):
+            os.listdir(folder)
 
 
 def data_error(member: Any) -> str:

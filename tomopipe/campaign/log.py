@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -90,14 +90,6 @@ def status_in_run(log: str | os.PathLike[str]) -> dict[str, Any]:
     return status if run and status.get("run") == run else {}
 
 
-def _has_made(log: str | os.PathLike[str], outputs: Iterable[str]) -> bool:
-    """Return whether this SLURM job made its results in this run, before SLURM requeued it."""
-    if not os.environ.get("SLURM_RESTART_COUNT"):
-        return False
-    this = {"state": "done", "slurm_job": os.environ.get("SLURM_JOB_ID")}
-    return status_in_run(log).items() >= this.items() and all(map(os.path.exists, outputs))
-
-
 def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
     """Return the error of an earlier attempt of a job in this run if no attempt can avoid it.
 
@@ -114,9 +106,8 @@ def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
 def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Run one job: log to `log`, and write its start, heartbeat and end beside it.
 
-    It fails at once if one of its `outputs`, or its folder, is write-protected. A job that SLURM
-    requeued after it made its `outputs` ends with success, and one that failed on its data and is
-    tried again by Snakemake fails as before: both compute nothing.
+    It fails at once if one of its `outputs`, or its folder, is write-protected. One that failed on
+    its data and is tried again by Snakemake fails as before, and computes nothing.
 
     A job that is killed leaves a status with a start and no end, by which `onerror` recognises it.
     `state` is running, done or failed; times are Unix seconds. While the job runs, `heartbeat` is
@@ -125,8 +116,6 @@ def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[di
 
     Yields a dict whose entries are added to the status at the end.
     """
-    if _has_made(log, outputs):
-        raise SystemExit
     path, earlier_error = status_path(log), data_error(log)
     more: dict[str, Any] = {}
     status: dict[str, Any] = {

@@ -2,8 +2,10 @@
 
 import gc
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ from tomopipe.campaign.files import PREDICTION, SWEEP
 from tomopipe.campaign.log import job
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
-from tomopipe.reruns.receipts import raw_content, raw_state_of, write_receipt
+from tomopipe.reruns.receipts import raw_content, raw_state_of, state_of, write_receipt
 from tomopipe.storage import atomic, run_folder
+from tomopipe.storage.json_files import json_or
 
 _READ_WHOLE = ("full_recon", "export_stack")
 _OF_ALL = ("resolve_cor", "sidecar", "export_star", "report")
@@ -45,7 +48,9 @@ def making(snakemake: Any) -> Iterator[Making]:
     makes it again.
 
     A job that belongs to no run, or to one that has ended, ends with TomopipeError and changes
-    nothing.
+    nothing. One that has made its results in this run, and is started again (by SLURM, after its
+    node failed; by the main process, which did not see the receipt in time), has its receipt again
+    and computes nothing.
     """
     parameters, log = snakemake.params.job, snakemake.log[0]
     if run_folder.current() is None:
@@ -67,6 +72,10 @@ def making(snakemake: Any) -> Iterator[Making]:
         gc.set_threshold(_N_NEW)
     # the step reports faults of single sidecars itself
     checked = products if step != "sidecar" else []
+    if _is_made(snakemake.output[0], json.loads(parameters.get("made_from", "{}"))):
+        with job(log):
+            logging.getLogger(__name__).info("made earlier in this run")
+        raise SystemExit
     with job(log, checked) as status:
         if "fault" in parameters:
             raise TomopipeError(parameters["fault"])
@@ -84,7 +93,34 @@ def making(snakemake: Any) -> Iterator[Making]:
             # only if the state before and after is the same
             read[path] = [state, content if raw_state_of(path) == state else ""]
         write_receipt(snakemake.output[0], statement, products, read)
+        _keep(snakemake.output[0])
     gc.freeze()  # no garbage collection at the end of the process
+
+
+def _kept(receipt: str) -> Path:
+    """Return the path of the copy of a receipt in the folder of the run."""
+    return Path(os.environ[run_folder.VARIABLE], "made", *Path(receipt).parts[-2:])
+
+
+def _keep(receipt: str) -> None:
+    """Keep a receipt for the case that this job is started again: Snakemake removes outputs."""
+    copy = _kept(receipt)
+    with suppress(OSError):  # no hard links on this file system, or no room
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.unlink(missing_ok=True)
+        copy.hardlink_to(receipt)
+
+
+def _is_made(receipt: str, statement: Mapping[str, Any]) -> bool:
+    """Put back the receipt of results that this run has made, unchanged since; tell whether."""
+    content = json_or(copy := _kept(receipt), {})
+    files = content.get("files", {})
+    is_of_this = content.get("made_from", {}).items() >= statement.items()
+    if not (files and is_of_this and all(state_of(path) == tuple(files[path]) for path in files)):
+        return False
+    with suppress(FileExistsError):
+        os.link(copy, receipt)
+    return True
 
 
 def _stated(products: list[str]) -> dict[str, Any]:

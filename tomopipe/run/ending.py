@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -38,7 +39,7 @@ from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.staleness import relion_notes, statement_in
 from tomopipe.reruns.target import Target
-from tomopipe.run import progress
+from tomopipe.run import launch, progress
 from tomopipe.steps.resolve_cor import renew_paths
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
@@ -46,6 +47,7 @@ from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 4  # scans in a line
+_LOOK_S = 0.5  # between two looks for a volume
 # lines of Snakemake's log if a person ended the run: then no scan has failed
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
 
@@ -83,6 +85,8 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
         _print(line)
     if not is_whole or settled is None:
         return
+    if launch.is_remote():
+        _wait_for_volumes(campaign, settled)
     _renew_report(settled)
     remove_temporary(campaign)
     print_skipped_stacks(campaign, settled.rows, settled.cors)
@@ -93,6 +97,21 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
         if not progress.is_read():  # else `tomopipe run` names it
             _print(f"see {campaign.outputs.report}")
         raise SystemExit(3)
+
+
+def _wait_for_volumes(campaign: Campaign, settled: Settled) -> None:
+    """Wait for volumes that nodes have made, by their receipts, and this host does not see yet."""
+    end_s = time.monotonic() + launch.latency_s()
+    while any(_is_late(campaign, scan) for scan in settled.cors) and time.monotonic() < end_s:
+        with suppress(OSError):
+            os.listdir(campaign.results)  # so NFS asks its server
+        time.sleep(_LOOK_S)
+
+
+def _is_late(campaign: Campaign, scan: str) -> bool:
+    """Tell whether a volume was made, by its receipt, and is not seen on this host yet."""
+    volume = campaign.directory / campaign.volume(scan)
+    return not volume.exists() and campaign.files.receipt("full_recon", scan).exists()
 
 
 def _renew_report(settled: Settled) -> None:
@@ -201,6 +220,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
         for scan in scans
         if scan not in without_cor
         and not os.path.exists(os.path.join(campaign.directory, campaign.volume(scan)))
+        and not _is_late(campaign, scan)
     ]
     lines = nothing_usable(campaign, inventory)
     if to_come := [scan for scan in without_cor if _is_to_come(campaign, scan)]:

@@ -33,6 +33,7 @@ from tomopipe.storage.processes import is_alive, machine, named
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 _N_LOGS = 20  # runs whose logs are kept: a watcher's are short
 _LOOK_S = 0.1
+_LATENCY_S = 5  # Snakemake's default
 _SLURM_S = 3.0  # time limit of each of two queries of SLURM before a run
 _EVENTS = ".jsonl"
 # resets the signals: a shell that runs this in the background makes it ignore Ctrl-C
@@ -345,6 +346,11 @@ def option(*names: str) -> str:
     """Return the value of an option, by its names, the long one first; "" if it is not given."""
     given = _argument(*names)
     return str(_profile().get(names[0].removeprefix("--"), "")) if given is None else given
+
+
+def latency_s() -> float:
+    """Return how long a file may take to appear on this host: Snakemake's --latency-wait."""
+    return float(option("--latency-wait", "--output-wait", "-w") or _LATENCY_S)
 
 
 def _argument(*names: str) -> str | None:

@@ -151,30 +151,3 @@ def test_the_next_run_tries_a_job_again_that_failed_on_its_data(path, run, monke
     with log.job(path):
         pass
     assert status_of(path)["state"] == "done"
-
-
-@pytest.mark.parametrize(
-    ("number", "restarts", "there", "is_made"),
-    [
-        ("37", "1", True, True),
-        ("38", "1", True, False),
-        ("37", "", True, False),
-        ("37", "1", False, False),
-    ],
-    ids=["again", "another job", "first time", "one is gone"],
-)
-def test_what_a_job_made_before_slurm_queued_it_again_is_not_made_twice(
-    tmp_path, path, run, monkeypatch, number, restarts, there, is_made
-):
-    monkeypatch.setenv("SLURM_JOB_ID", "37")
-    outputs = [str(tmp_path / name) for name in ("try.json", "try.tif")]
-    for _ in range(2):
-        with suppress(SystemExit), log.job(path, outputs=outputs):
-            for output in outputs:
-                with open(output, "a") as file:
-                    file.write("a sweep.")
-        if not there:
-            os.remove(outputs[1])
-        monkeypatch.setenv("SLURM_JOB_ID", number)
-        monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
-    assert Path(outputs[0]).read_text().count("a sweep.") == (1 if is_made else 2)

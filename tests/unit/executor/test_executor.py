@@ -190,13 +190,14 @@ def test_without_a_log_a_failure_says_what_is_not_there(cluster):
 
 
 def test_outputs_that_this_host_does_not_see_are_a_failure_that_says_so(cluster):
-    """As where its file system is not that of the nodes; one that comes late is waited for."""
+    """As where its file system is not that of the nodes; one later than latency-wait counts."""
     job = """echo COMPLETED > "$FAKE_SLURM/$SLURM_JOB_ID.state"
-if [ "$SCAN" = a ]; then sleep 1; else sleep 99; fi"""
-    options = ("--retries", "1", "--latency-wait", "3")
+if [ "$SCAN" = a ]; then sleep 5; else sleep 99; fi"""
+    options = ("--retries", "1", "--latency-wait", "2")
     status, text = cluster.run("a", "b", job=job, options=options)
     assert (status, cluster.made, cluster.n_submissions) == (1, {"a"}, 2)
-    why = "COMPLETED, but out/b is not here 3 s later (latency-wait): "
+    why = "COMPLETED, but out/b is not here 8 s later (4 times latency-wait): "
+    assert "SLURM job 1 has ended, and out/" in text
     for number in (1, 2):
         failure = f"a submission of volume failed: SLURM job {number}: {why}"
         assert text.count(failure) == 1, text

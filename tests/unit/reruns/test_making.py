@@ -1,6 +1,7 @@
 """The frame of every job: results whole, and last the receipt."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,6 +56,34 @@ def test_a_receipt_states_what_was_made_and_read(campaign):
     assert content.startswith("xxh3:6:")
 
 
+@pytest.mark.parametrize(
+    "case", ["again", "product gone", "product changed", "a newer run", "another"]
+)
+def test_what_a_job_made_in_this_run_is_not_made_twice(campaign, monkeypatch, case):
+    """SLURM queued it again, or the main process did not see its receipt in time."""
+    snakemake, n_made = job("full_recon", "results/a_rec.h5", **READ), 0
+    for _ in range(2):
+        with suppress(SystemExit), making(snakemake) as made:
+            n_made += 1
+            write_text(f"volume {n_made}", made.products[0])
+        receipt = receipt_of("full_recon")
+        Path(snakemake.output[0]).unlink()  # as Snakemake does before a job
+        if case == "product gone":
+            Path("results/a_rec.h5").unlink()
+        elif case == "product changed":
+            Path("results/a_rec.h5").write_text("half")
+        elif case == "a newer run":
+            begin(monkeypatch)
+        elif case == "another":
+            snakemake.params.job["made_from"] = json.dumps(STATEMENT | {"cor_px": 32.5})
+    if case != "again":
+        assert n_made == 2
+        return
+    assert n_made == 1
+    assert receipt["raw"]["a.h5"][1].startswith("xxh3:6:")
+    assert json.loads(Path("logs/status/full_recon/a.json").read_text())["state"] == "done"
+
+
 def test_a_raw_file_replaced_while_it_is_read_has_no_content(campaign):
     with making(job("try_recon", "results/rows.h5", **READ)) as made:
         write_text("rows", made.products[0])
@@ -92,8 +121,9 @@ def test_a_volume_of_a_raw_file_that_changes_meanwhile_is_not_written(campaign, 
     assert Path("results/a_rec.h5").exists()
 
 
-def test_a_job_that_fails_leaves_the_earlier_result_and_no_receipt(campaign):
+def test_a_job_that_fails_leaves_the_earlier_result_and_no_receipt(campaign, monkeypatch):
     full_recon(lambda path: None)
+    begin(monkeypatch)
     Path("results/made/full_recon/a.json").unlink()  # settled: it is to be made again
     before = Path("results/a_rec.h5").stat()
 

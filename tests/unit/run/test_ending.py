@@ -130,6 +130,9 @@ def test_scans_without_cor_or_volume_are_named(campaign):
     assert line.startswith("no COR, and so no volume: a_2. Set one with")
     (campaign / "results" / "a_1_rec.h5").unlink()
     assert unfinished_scans(load_campaign(campaign)) == [line, "no volume: a_1"]
+    # made on a node, by its receipt: only this host does not see it yet
+    write_json({}, load_campaign(campaign).files.receipt("full_recon", "a_1"))
+    assert unfinished_scans(load_campaign(campaign)) == [line]
 
 
 def test_a_scan_that_is_not_in_the_set_is_named_and_the_others_counted(campaign):
