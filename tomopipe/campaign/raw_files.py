@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 from tomopipe.campaign.files import SIDECAR
 from tomopipe.config import Config, ScanGlob, not_carried
 from tomopipe.config.base import endless_tail
+from tomopipe.config.blocks import SERIES_PATTERN
 from tomopipe.cor.cor_value import NO_TEXT, CorText
 from tomopipe.errors import TomopipeError, grouped
 from tomopipe.scans.formats import RAW_ENDINGS
@@ -29,6 +30,8 @@ SAME_SIZE = 0.005
 
 # Range of angles that a slice needs: 180 degrees, minus what may be missing at the ends.
 COVERS_DEG = 170.0
+
+_COUNTED = re.compile(r"(.*\d)_(\d{4})", re.DOTALL)  # a number of four digits after another one
 
 _LONGEST_NAME_BYTES = 200  # of the 255 bytes of a file name, leaving room for suffixes
 
@@ -71,7 +74,8 @@ def find_scans(
             key = os.path.abspath(os.path.join(directory, path)), name
             if key not in scans:  # raw/a.h5 and ./raw/a.h5 are the same file
                 scans[key] = _scan(path, name, config, directory)
-    everything = _apart(list(scans.values()), _patterns(config))
+    everything = _counted_from_0(list(scans.values()), config.inventory.series_pattern)
+    everything = _apart(everything, _patterns(config))
     names = grouped((scan.name, scan) for scan in everything)
     return [
         replace(scan, refused=why) if (why := _twice(scan, names[scan.name])) else scan
@@ -185,6 +189,27 @@ def matches(pattern: str, directory: Path) -> list[str]:
     return sorted(path for path in results if not path.endswith(SIDECAR))
 
 
+def _counted_from_0(scans: list[CampaignScan], pattern: str) -> list[CampaignScan]:
+    """Return run_12_0000 in the series of run_12_0001, if there is one like this in its folder.
+
+    Without one `_0000` is a suffix by the default pattern, and the scan number 12 of run.
+    """
+    if pattern != SERIES_PATTERN:
+        return scans
+    ends = [_COUNTED.fullmatch(scan.name) for scan in scans]
+    others = {
+        (os.path.dirname(scan.path), end[1])
+        for scan, end in zip(scans, ends, strict=True)
+        if end and int(end[2])
+    }
+    return [
+        replace(scan, series=end[1].rstrip("._-"), index=0)
+        if end and not int(end[2]) and (os.path.dirname(scan.path), end[1]) in others
+        else scan
+        for scan, end in zip(scans, ends, strict=True)
+    ]
+
+
 def _apart(scans: list[CampaignScan], patterns: list[str]) -> list[CampaignScan]:
     """Give the series of several folders different keys."""
     folders = {os.path.dirname(pattern.rstrip("/")) for pattern in patterns}
@@ -261,7 +286,7 @@ def split_name(stem: str, pattern: str) -> tuple[str, int]:
     """Split the name of a scan into series and index, by the pattern's groups 1 and 2.
 
     If the pattern does not match, the series is the whole stem and the index 0. The groups are as
-    in the TomoGUI manual, "COR Management".
+    in the TomoGUI manual, "COR Management", the default but for `_0000` after a number, too.
     """
     match = re.search(pattern, stem)
     if match is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.joined_series import warn_of_single_scans
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.relion_set import note_lines
 from tomopipe.campaign.results import InventoryRows, read_inventory
@@ -137,7 +138,7 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
 
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     texts: list[tuple[str, str]] = []  # warnings, each with a scan
-    names = (scan for scan in rows if scan in campaign.scans)
+    names = [scan for scan in rows if scan in campaign.scans]
     for name, scans in grouped((campaign.scans[scan].series, scan) for scan in names).items():
         shapes = {
             f"{rows[s]['n_angles']} x {rows[s]['n_rows']} x {rows[s]['n_cols']}"
@@ -166,6 +167,8 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
     findings.warnings += fault_lines(texts)
+    single = warn_of_single_scans(names, [campaign.scans[scan].series for scan in names])
+    findings.warnings += [single] if single else []
 
 
 def _likely_angles(campaign: Campaign, scan: str) -> str:

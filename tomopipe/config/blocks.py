@@ -295,11 +295,15 @@ class InputBlock(_Numbers):
         return value
 
 
+#: `_0000` after a number is of the ESRF, in bone_001_0000: scan 1 of bone.
+SERIES_PATTERN = r"^(.*?)[._-]*(\d+)(?:_0000)?$"
+
+
 class InventoryBlock(Block):
     """Which scans are valid, and which belong together."""
 
     series_pattern: str = option(
-        r"^(.*?)[._-]*(\d+)$",
+        SERIES_PATTERN,
         "Regular expression on the scan's name: group 1 the series, group 2 the index.",
     )
     min_fraction: Fraction = option(

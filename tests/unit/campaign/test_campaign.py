@@ -281,3 +281,20 @@ def test_flats_of_other_files_count_like_the_raw_file(tmp_path):
     third = contents(tmp_path, **options)
     for old, new in ((before, second), (second, third)):
         assert not any(a == b for a, b in zip(old, new, strict=True))
+
+
+def test_0000_of_the_esrf_is_no_number_of_a_scan(tmp_path):
+    """Unless others of the name have other numbers: there the scans are counted from 0."""
+    names = ["bone_001_0000", "bone_002_0000", "bone_010_0000", "run3_0000"]
+    raw(tmp_path, *(f"{name}.h5" for name in names))
+
+    def series():
+        return {name: (s.series, s.index) for name, s in campaign(tmp_path).scans.items()}
+
+    before = {
+        "bone_001_0000": ("bone", 1), "bone_002_0000": ("bone", 2), "bone_010_0000": ("bone", 10),
+    }  # fmt: skip
+    assert series() == before | {"run3_0000": ("run", 3)}
+    raw(tmp_path, "run3_0001.h5", "run3_0002.h5", "bone_1000_0001.h5")
+    run = {f"run3_000{n}": ("run3", n) for n in range(3)}
+    assert series() == before | run | {"bone_1000_0001": ("bone_1000", 1)}

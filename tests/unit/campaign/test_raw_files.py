@@ -15,6 +15,16 @@ from tomopipe.errors import TomopipeError
         ("scan_2024-05-01", "scan_2024-05", 1),
         ("", "", 0),
         ("tête à 3", "tête à ", 3),
+        ("sample1", "sample", 1),
+        ("S_1.5", "S_1", 5),
+        ("x_01_rec", "x_01_rec", 0),
+        ("bone_001_0000", "bone", 1),  # ESRF
+        ("bone_lumbar_12_0000", "bone_lumbar", 12),
+        ("sample_0000", "sample", 0),
+        ("x_12_0001", "x_12", 1),
+        ("x_12_000", "x_12", 0),
+        ("x_12-0000", "x_12", 0),
+        ("7_0000", "", 7),
     ],
 )
 def test_split_name(stem, series, index):

@@ -1,0 +1,55 @@
+"""A pattern of series that joins scans, where most series have a single one."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from tomopipe.campaign.raw_files import split_name
+
+_LEAST_SERIES = 3
+_NUMBER = re.compile(r"(\d+)")
+
+
+def warn_of_single_scans(names: Sequence[str], series: Sequence[str]) -> str:
+    """Say that most series have one scan, and the pattern that joins them; "" if none does.
+
+    `names` are of scans, `series` has the series of each.
+    """
+    counts = Counter(series)
+    n_single = sum(n == 1 for n in counts.values())
+    if len(counts) < _LEAST_SERIES or 2 * n_single <= len(counts):
+        return ""
+    patterns = dict.fromkeys(filter(None, map(_pattern_of, _kinds(names))))
+    results = {
+        pattern: len({split_name(name, pattern)[0] for name in names}) for pattern in patterns
+    }
+    best = min(results, key=lambda pattern: results[pattern], default="")
+    if not best or 2 * results[best] > len(names):
+        return ""
+    return (
+        f"{n_single} of {len(counts)} series have one scan, which no other can check or fill: "
+        f"inventory: {{series_pattern: '{best}'}} makes {results[best]} series of {len(names)} "
+        "scans"
+    )
+
+
+def _kinds(names: Sequence[str]) -> list[list[list[str]]]:
+    """Return names that are alike but for their numbers, each split into text, number, text, ..."""
+    kinds: dict[tuple[str, ...], list[list[str]]] = {}
+    for name in names:
+        parts = _NUMBER.split(name)
+        kinds.setdefault(tuple(parts[::2]), []).append(parts)
+    return list(kinds.values())
+
+
+def _pattern_of(alike: list[list[str]]) -> str:
+    """Return the pattern whose index is the first number in which names differ, "" if none does."""
+    n_parts = len(alike[0])
+    for at in range(1, n_parts, 2):
+        if len({parts[at] for parts in alike}) > 1:
+            rest = [
+                r"\d+" if number % 2 else re.escape(alike[0][number])
+                for number in range(at + 1, n_parts)
+            ]
+            return rf"^(.*?)[._-]*(\d+){''.join(rest)}$"
+    return ""
