@@ -277,6 +277,40 @@ def test_tilt_series_that_are_right_stay_the_files_that_they_are(campaign):
     assert all(file.read_bytes() != before[file.name][1] for file in folder.glob("*.star"))
 
 
+def test_only_tables_that_change_are_made_by_starfile(campaign, monkeypatch):
+    """A table of the last set that was damaged, cut or exchanged is made again, too."""
+    star, made = campaign / "results/relion/tomograms.star", []
+    to_string = starfile.to_string
+    monkeypatch.setattr(
+        starfile,
+        "to_string",
+        lambda tables, **more: made.extend(tables) or to_string(tables, **more),
+    )
+
+    def names_made(**changed):
+        made.clear()
+        export(["a", "b", "c"], each={"c": {"n_cols": 80}} | changed)
+        return [name for name in made if name != "global"]
+
+    assert names_made() == ["a", "a", "b", "b", "c", "c"]
+    right = star.read_bytes()
+    assert names_made() == []
+    assert names_made(b={"n_cols": 90}) == ["b", "b"]
+    assert names_made() == ["b", "b"]
+    assert star.read_bytes() == right
+    start = right.index(b"data_c\n")
+    exchanged = right.replace(b"data_b\n", b"data_x\n").replace(b"data_c\n", b"data_b\n")
+    for damaged, expected in (
+        (right[:start] + right[start:].replace(b"[1,", b"[2,", 1), "c"),
+        (right[:-300], "c"),
+        (exchanged, "bc"),
+        (b"", "abc"),
+    ):
+        star.write_bytes(damaged)
+        assert names_made() == sorted(2 * expected)
+        assert star.read_bytes() == right
+
+
 def test_the_same_campaign_gives_the_same_bytes(campaign):
     export(["a_1", "a 2"])
     files = [path for path in campaign.glob("results/relion/**/*") if path.is_file()]

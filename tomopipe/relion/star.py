@@ -1,23 +1,24 @@
-"""Star files of RELION: valid names, number formats, tables."""
+"""Star files of RELION: valid names, number formats, tables as starfile writes them."""
 
 import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.errors import TomopipeError
-from tomopipe.storage.atomic import whole
 
 # Valid rlnTomoName. RELION allows other first characters, but reads a row that begins with "_" as a
 # label, and the shell reads a name that begins with "-" as an option.
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _LEAST = 1e-12
-Table = tuple[str, dict[str, list[str]]]  # name, and columns from label to text
+Table = Mapping[str, Any]  # columns, of texts or numbers, by label
+_TABLE = re.compile(rb"^data_(\S+)\n\nloop_$", re.MULTILINE)
 _UNFIT = re.compile(r"[\"'#\n\r\t]")
 
 
@@ -63,52 +64,36 @@ def number_text(value: float) -> str:
     return f"{0 if abs(value) < _LEAST else value:.10g}"
 
 
-def number_texts(values: ArrayLike) -> list[str]:
-    """Format a column of numbers like `number_text`."""
-    return _row_texts("%.10g", np.asarray(values, float)[:, np.newaxis])
+def zeroed(values: ArrayLike) -> NDArray[np.float64]:
+    """Return numbers with those below 1e-12, which are rounding, as 0."""
+    values = np.asarray(values, float)
+    return np.where(abs(values) < _LEAST, 0, values)
 
 
 def matrix_rows_text(rows: ArrayLike) -> list[str]:
     """Format rows of matrices (n_images, 4) as fields `[a,b,c,d]` without blanks."""
-    return _row_texts("[%.10g,%.10g,%.10g,%.10g]", np.asarray(rows, float))
+    form = "[%.10g,%.10g,%.10g,%.10g]"
+    return [form % row for row in map(tuple, zeroed(rows).tolist())]
 
 
-def _row_texts(form: str, rows: NDArray[np.float64]) -> list[str]:
-    rows = np.where(abs(rows) < _LEAST, 0, rows)
-    if (rows == rows[:1]).all():  # true of two rows of each matrix, and of most shifts
-        return [form % tuple(row) for row in rows[:1]] * len(rows)
-    return [form % row for row in map(tuple, rows.tolist())]
-
-
-def write_star(tables: Iterable[Table], path: str | os.PathLike[str]) -> None:
-    """Write the tables of a star file atomically. Equal tables give equal files."""
-    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(table_text(*table, path) for table in tables)
-
-
-def table_text(name: str, columns: dict[str, list[str]], path: str | os.PathLike[str]) -> str:
+def table_text(name: str, columns: Table, path: str | os.PathLike[str]) -> str:
     """Return the text of a table of the star file `path`; labels have no leading "_"."""
-    values = set().union(*columns.values())
-    _check_fields(values, path)
-    columns_text = list(columns.values())
-    if "" in values or " " in "".join(values):
-        # an empty field, or one with blanks, is quoted
-        columns_text = [
-            [f'"{value}"' if " " in value or not value else value for value in column]
-            for column in columns_text
-        ]
-    labels = [f"_{label} #{number}" for number, label in enumerate(columns, 1)]
-    rows = map("\t".join, zip(*columns_text, strict=True))
-    return "\n".join([f"data_{name}", "", "loop_", *labels, *rows, "", "", ""])
+    import pandas as pd  # slow to load
+    import starfile
+
+    lists = [column for column in columns.values() if isinstance(column, list)]
+    texts = {value for column in lists for value in column if isinstance(value, str)}
+    if unfit := [text for text in texts if _UNFIT.search(text) or not text.isprintable()]:
+        raise TomopipeError(
+            f"{Path(path)}: {unfit[0]!r} cannot be written to a star file (quotes, #, tabs and "
+            "control characters). Choose another folder for the results of the campaign."
+        )
+    text = starfile.to_string({name: pd.DataFrame(columns)}, float_format="%.10g")
+    return text[text.index(f"data_{name}") :]  # without its comment, which has the time
 
 
-def _check_fields(values: set[str], path: str | os.PathLike[str]) -> None:
-    """Raise if a value has characters for which star files have no escape."""
-    together = "".join(values)
-    if together.isprintable() and not _UNFIT.search(together):
-        return
-    value = next(each for each in values if _UNFIT.search(each) or not each.isprintable())
-    raise TomopipeError(
-        f"{Path(path)}: {value!r} cannot be written to a star file (quotes, #, tabs and "
-        "control characters). Choose another folder for the results of the campaign."
-    )
+def table_places(content: Any) -> dict[str, slice]:
+    """Return where the tables of a star file are in its bytes, by name."""
+    starts = [(match.start(), match[1].decode()) for match in _TABLE.finditer(content)]
+    ends = [*(start for start, _ in starts[1:]), len(content)]
+    return {name: slice(start, end) for (start, name), end in zip(starts, ends, strict=False)}

@@ -15,15 +15,25 @@ as many for a half acquisition.
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
-from tomopipe.campaign.files import LINKS, MRC_VOLUME, NAMES, STACK, STAR, STAR5, TILT_SERIES
+from tomopipe.campaign.files import (
+    LINKS,
+    MRC_VOLUME,
+    NAMES,
+    STACK,
+    STAR,
+    STAR5,
+    TABLES,
+    TILT_SERIES,
+)
 from tomopipe.campaign.results import read_cor_json, read_json, write_tsv
 from tomopipe.errors import TomopipeError, grouped, some_of
 from tomopipe.geometry import (
@@ -38,14 +48,16 @@ from tomopipe.paths import no_pipe
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.relion.mrc import check_stack, read_volume_size
 from tomopipe.relion.star import (
+    Table,
     matrix_rows_text,
     number_text,
-    number_texts,
+    table_places,
     table_text,
     tomo_names,
-    write_star,
+    zeroed,
 )
-from tomopipe.storage.atomic import whole
+from tomopipe.storage.atomic import whole, write_json, write_text
+from tomopipe.storage.json_files import json_or
 from tomopipe.volumes.output_size import StackGeometry
 
 COLUMNS = ("scan", "rlnTomoName")
@@ -53,7 +65,14 @@ _OF_STACK = "the description of a stack by export_stack"
 _NO_FILE = "None"  # RELION's word
 _N_NAMED = 4  # scans in a warning
 _SAME_PX = 0.01
-Table = dict[str, list[str]]
+# columns that switch off effects of electron microscopy: defocus, dose, fading
+_NO_CTF = {
+    "rlnDefocusU": 0,
+    "rlnDefocusV": 0,
+    "rlnDefocusAngle": 0,
+    "rlnCtfScalefactor": 1,
+    "rlnMicrographPreExposure": 0,
+}
 
 log = logging.getLogger(__name__)
 
@@ -167,17 +186,12 @@ def export_star(
         log.warning(warning)
     linked |= {link: Path(stacks[scan]) for scan, link in links.items()}
     _write_links(linked, output / LINKS)
-    with whole(output / TILT_SERIES) as folder:
-        folder.mkdir()
-        for tomogram in tomograms:
-            text = table_text(tomogram.name, angle_table(tomogram), tomogram.tilt_series)
-            _write_or_link(text.encode(), folder, Path(tomogram.tilt_series))
+    overview = table_text("global", global_table(tomograms, hand), output / STAR)
+    digests = _write_tables(overview, tomograms, output)
+    write_text(overview, output / STAR5)
+    write_json(digests, output / TABLES)
     named = ({"scan": scan, "rlnTomoName": name} for scan, name in names.items())
     write_tsv(named, COLUMNS, output / NAMES)
-    matrices = ((tomogram.name, matrix_table(tomogram)) for tomogram in tomograms)
-    first = "global", global_table(tomograms, hand)
-    write_star([first], output / STAR5)
-    write_star(chain([first], matrices), output / STAR)  # in the order that RELION 4 expects
     log.info("%d tomograms in %s", len(tomograms), output / STAR)
     more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
     return warnings[0] + more if warnings else ""
@@ -191,23 +205,23 @@ def global_table(tomograms: list[Tomogram], hand: int) -> Table:
         "rlnTomoName": [t.name for t in tomograms],
         "rlnTomoTiltSeriesName": [t.stack for t in tomograms],
         "rlnTomoTiltSeriesStarFile": [t.tilt_series for t in tomograms],
-        "rlnTomoFrameCount": [str(t.theta_rad.size) for t in tomograms],
-        "rlnTomoSizeX": [str(size[0]) for size in sizes],
-        "rlnTomoSizeY": [str(size[1]) for size in sizes],
-        "rlnTomoSizeZ": [str(size[2]) for size in sizes],
-        "rlnTomoHand": [str(hand)] * constant,
+        "rlnTomoFrameCount": [t.theta_rad.size for t in tomograms],
+        "rlnTomoSizeX": [size[0] for size in sizes],
+        "rlnTomoSizeY": [size[1] for size in sizes],
+        "rlnTomoSizeZ": [size[2] for size in sizes],
+        "rlnTomoHand": [hand] * constant,
         # Without it RELION gives all particles the pixel size and voltage of the first tomogram.
         "rlnOpticsGroupName": [t.optics_group for t in tomograms],
-        "rlnTomoTiltSeriesPixelSize": [number_text(t.pixel_angstrom) for t in tomograms],
+        "rlnTomoTiltSeriesPixelSize": [t.pixel_angstrom for t in tomograms],
         "rlnMicrographOriginalPixelSize": [
-            number_text(t.pixel_angstrom / t.geometry.binning) for t in tomograms
+            t.pixel_angstrom / t.geometry.binning for t in tomograms
         ],
-        "rlnTomoTomogramBinning": [number_text(t.volume_binning) for t in tomograms],
-        "rlnVoltage": [number_text(t.energy_kev) for t in tomograms],
-        "rlnSphericalAberration": ["0"] * constant,
+        "rlnTomoTomogramBinning": [t.volume_binning for t in tomograms],
+        "rlnVoltage": [t.energy_kev for t in tomograms],
+        "rlnSphericalAberration": [0] * constant,
         # With amplitude contrast 1 the CTF is 1 at every frequency, so applying it has no effect.
-        "rlnAmplitudeContrast": ["1"] * constant,
-        "rlnTomoImportFractionalDose": ["0"] * constant,
+        "rlnAmplitudeContrast": [1] * constant,
+        "rlnTomoImportFractionalDose": [0] * constant,
     }
     if any(t.volume for t in tomograms):
         table["rlnTomoReconstructedTomogram"] = [t.volume or _NO_FILE for t in tomograms]
@@ -220,7 +234,7 @@ def matrix_table(tomogram: Tomogram) -> Table:
     projections = {
         f"rlnTomoProj{axis}": matrix_rows_text(matrices[:, row]) for row, axis in enumerate("XYZW")
     }
-    return projections | _no_ctf(tomogram)
+    return projections | _NO_CTF
 
 
 def angle_table(tomogram: Tomogram) -> Table:
@@ -236,29 +250,15 @@ def angle_table(tomogram: Tomogram) -> Table:
         image_size=(geometry.cols, geometry.rows),
         tomogram_size=tomogram.size,
     )
-    zero = ["0"] * tomogram.theta_rad.size
     angles = {
-        "rlnTomoXTilt": zero,
-        "rlnTomoYTilt": number_texts(y_tilt_deg),
-        "rlnTomoZRot": zero,
-        "rlnTomoXShiftAngst": number_texts(x_shift_px * tomogram.pixel_angstrom),
-        "rlnTomoYShiftAngst": number_texts(y_shift_px * tomogram.pixel_angstrom),
-        "rlnTomoNominalStageTiltAngle": number_texts(np.degrees(tomogram.theta_rad)),
+        "rlnTomoXTilt": 0,
+        "rlnTomoYTilt": zeroed(y_tilt_deg),
+        "rlnTomoZRot": 0,
+        "rlnTomoXShiftAngst": zeroed(x_shift_px * tomogram.pixel_angstrom),
+        "rlnTomoYShiftAngst": zeroed(y_shift_px * tomogram.pixel_angstrom),
+        "rlnTomoNominalStageTiltAngle": zeroed(np.degrees(tomogram.theta_rad)),
     }
-    return angles | _no_ctf(tomogram)
-
-
-def _no_ctf(tomogram: Tomogram) -> Table:
-    """Columns that switch off effects of electron microscopy: defocus, dose, fading."""
-    n_images = tomogram.theta_rad.size
-    zero = ["0"] * n_images
-    return {
-        "rlnDefocusU": zero,
-        "rlnDefocusV": zero,
-        "rlnDefocusAngle": zero,
-        "rlnCtfScalefactor": ["1"] * n_images,
-        "rlnMicrographPreExposure": zero,
-    }
+    return angles | _NO_CTF
 
 
 def _volume_cols(geometry: StackGeometry, *, is_half: bool) -> int:
@@ -343,11 +343,65 @@ def _several_groups(tomograms: list[Tomogram]) -> list[str]:
     ]
 
 
-def _write_or_link(content: bytes, folder: Path, last: Path) -> None:
-    """Write a file into `folder`, or link the file of the last set if it is equal."""
-    path = folder / last.name
-    with suppress(OSError):  # no last set, or no hard links on this file system
-        if not last.is_symlink() and no_pipe(last).read_bytes() == content:
+def _write_tables(overview: str, tomograms: list[Tomogram], output: Path) -> dict[str, str]:
+    """Write tomograms.star and tilt_series; return a digest for each tomogram, by name.
+
+    The digest is of what its tables are made from and of their text. Tables of the last set that
+    still have it are used again, since starfile needs milliseconds for each.
+    """
+    last_digests, digests = json_or(output / TABLES, {}), {}
+    with (
+        ExitStack() as stack,
+        whole(output / TILT_SERIES) as folder,
+        whole(output / STAR) as temporary,
+        open(temporary, "wb") as stream,
+    ):
+        folder.mkdir()
+        matrices = _mapped(output / STAR, stack)
+        places = table_places(matrices)
+        stream.write(overview.encode())
+        for tomogram in tomograms:  # in the order of `overview`, as RELION 4 expects
+            name, last = tomogram.name, Path(tomogram.tilt_series)
+            angles, matrix = _content(last), matrices[places.get(name, slice(0))]
+            digest = _digest(tomogram, angles, matrix)
+            is_last = digest == last_digests.get(name)
+            if not is_last:
+                angles = table_text(name, angle_table(tomogram), last).encode()
+                matrix = table_text(name, matrix_table(tomogram), output / STAR).encode()
+                digest = _digest(tomogram, angles, matrix)
+            digests[name] = digest
+            stream.write(matrix)
+            _write_or_link(angles, folder / last.name, last if is_last else None)
+    return digests
+
+
+def _digest(tomogram: Tomogram, *texts: bytes) -> str:
+    """Return a digest of what the tables of a tomogram are made from, and of their text."""
+    made_from = replace(tomogram, theta_rad=np.zeros(0), stack="", volume="", volume_binning=1.0)
+    parts = [repr(made_from).encode(), tomogram.theta_rad.tobytes(), *texts]
+    return xxhash.xxh3_128_hexdigest(b"".join(parts))
+
+
+def _content(path: Path) -> bytes:
+    """Return the content of a file of the last set; empty if it cannot be read, or is a link."""
+    with suppress(OSError):
+        if not path.is_symlink():
+            return no_pipe(path).read_bytes()
+    return b""
+
+
+def _mapped(path: Path, stack: ExitStack) -> Any:
+    """Open a star file of the last set as bytes; empty if it cannot be read."""
+    with suppress(OSError, ValueError):  # ValueError: it is empty
+        stream = stack.enter_context(no_pipe(path).open("rb"))
+        return stack.enter_context(mmap(stream.fileno(), 0, access=ACCESS_READ))
+    return b""
+
+
+def _write_or_link(content: bytes, path: Path, last: Path | None) -> None:
+    """Write a file, or link that of the last set."""
+    with suppress(OSError):  # no hard links on this file system
+        if last is not None:
             path.hardlink_to(last)
             return
     path.write_bytes(content)
