@@ -106,12 +106,17 @@ def other_files(folder: FilePath) -> str:
     return f"; it has {_named(counts)}, which are not read: {_CONVERT}"
 
 
-def unread_images(folder: FilePath, n_images: int) -> tuple[str, ...]:
+def unread_images(folder: FilePath, n_images: int) -> str:
     """Warn of images of other kinds beside those that are read, if they are no few."""
+    if 2 * n_unread(folder) < max(2, n_images):
+        return ""
     counts = {ending: n for ending, n in _endings(folder).items() if ending in UNREAD}
-    if 2 * sum(counts.values()) < max(2, n_images):
-        return ()
-    return (f"beside the TIFF images {_named(counts)}, which are not read: {_CONVERT}",)
+    return f"beside the TIFF images {_named(counts)}, which are not read: {_CONVERT}"
+
+
+def n_unread(folder: FilePath) -> int:
+    """Return the number of images of other kinds in a folder."""
+    return sum(n for ending, n in _endings(folder).items() if ending in UNREAD)
 
 
 def _endings(folder: FilePath) -> Counter[str]:

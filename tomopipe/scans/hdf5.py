@@ -131,8 +131,8 @@ def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:
     if "signature not found" in text:
         first = check_file(path)
         return ScanError(
-            f"{path}: not an HDF5 file (begins with {first!r}), nor TIFF: no other kind is read; "
-            "convert it"
+            f"{path}: not an HDF5 file (begins with {first!r}), nor TIFF: no other kind is read: "
+            "convert it to TIFF or HDF5"
         )
     if sizes := re.search(r"truncated file: eof = (\d+),.*stored_eof = (\d+)", text):
         return ScanError(

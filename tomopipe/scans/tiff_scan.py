@@ -28,6 +28,7 @@ from tomopipe.scans.folder_hints import (
     is_cut,
     is_split,
     kind_of,
+    n_unread,
     other_files,
     parts_of,
     projections_in,
@@ -137,7 +138,7 @@ class TiffReader:
                 *warnings,
                 *_missing(places),
                 *invalid_frames(self._keys),
-                *self._beside(),
+                *self._beside(sure=True),
             ),
             aborted=why_aborted(n_frames, len(planned), COUNTED),
             positions=places.positions if places else None,
@@ -148,12 +149,13 @@ class TiffReader:
             ),
         )
 
-    def _beside(self) -> tuple[str, ...]:
-        """Warn of other parts of a stack, and of images that are not read."""
-        if not self._path.is_dir():
-            parts = self._parts(sure=True).removeprefix("; ")
-            return (parts,) if parts else ()
-        return unread_images(self._path, len(tiff_files(self._path)))
+    def _beside(self, *, sure: bool = False) -> list[str]:
+        """Warn of images that are not read, and other parts of a stack (`sure`: by its length)."""
+        if self._path.is_dir():
+            warning = unread_images(self._path, len(tiff_files(self._path)))
+        else:
+            warning = self._parts(sure=sure)
+        return [warning] if warning else []
 
     def _named_images(self) -> ImageFiles | None:
         """Return the images if there is a file for each whose name may tell its number or angle."""
@@ -223,7 +225,7 @@ class TiffReader:
         how = f"if these are they, set {lines}; else {how_to_name(kind)}"
         raise ScanFaultError(
             f"no folder {shown} beside the projections; {how if lines else how_to_name(kind)}, or "
-            f"say in input.frames which of the images they are{self._parts(sure=False)}"
+            f"say in input.frames which of the images they are{'; '.join(['', *self._beside()])}"
         )
 
     def _parts(self, *, sure: bool) -> str:
@@ -234,7 +236,7 @@ class TiffReader:
             return ""
         names = some_of([part.name for part in parts], _MOST_NAMED)
         return (
-            f"; if {names} are parts of one stack: parts are joined only in a folder of their own, "
+            f"if {names} are parts of one stack: parts are joined only in a folder of their own, "
             "which is the scan then: move or link them into one, and give it in campaign.scans, "
             f"such as {self._path.parent}/*/"
         )
@@ -335,6 +337,13 @@ def _open_stack(
                 f" set input.frames: [{len(images)} projections]"
             )
         return open_images(images)
+    if len(below) == 1 and not (counted or kind):
+        (only,), n = below, counts[below[0]]
+        if kind_of(only.name) or n_unread(path) >= n:
+            raise ScanError(
+                f"{path}: a folder without TIFF files, but for {n} in {only.name}/"
+                f"{other_files(path)}; if those are the projections, give {only}/ in campaign.scans"
+            )
     if len(below) != 1:
         names = some_of([folder.name for folder in below], 4) or "no subfolder either"
         hint = other_files(path) if not below else ""

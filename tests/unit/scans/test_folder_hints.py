@@ -197,3 +197,30 @@ def test_a_stack_of_ome_in_two_files(tmp_path):
     path.rename(numbered)
     with open_scan(path.parent, **options) as scan:
         assert scan.read_rows(0, 1)[:, 0, 0].tolist() == list(range(N))
+
+
+@pytest.mark.parametrize(("name", "n_edf"), [("ob", 0), ("ob", 20), ("tif", 20), ("tif", 1)])
+def test_a_folder_whose_only_tiff_images_may_be_flats(tmp_path, name, n_edf):
+    """Images of another kind are the projections; a single preview is not."""
+    write_images(tmp_path / "scan" / name, frames())
+    for number in range(n_edf):
+        (tmp_path / "scan" / f"ct_{number}.edf").touch()
+    if (name, n_edf) == ("tif", 1):
+        metadata = read_metadata(tmp_path / "scan", options=ANGLES, flats="none", darks="none")
+        assert metadata.n_angles == N
+        return
+    reason = reason_of(tmp_path / "scan", options=ANGLES, flats="none", darks="none")
+    assert f"without TIFF files, but for {N} in {name}/" in reason
+    assert (".edf: 20 files, which are not read" in reason) == (n_edf > 0)
+
+
+def test_flats_beside_projections_that_are_not_read(tmp_path):
+    write_images(tmp_path, frames(), "ob_{}.tif")
+    for number in range(181):
+        (tmp_path / f"ct_{number}.edf").touch()
+    assert ".edf: 181 files, which are not read" in reason_of(tmp_path, options=ANGLES)
+
+
+def test_a_file_of_another_kind(tmp_path):
+    (tmp_path / "a.edf").write_bytes(b"{ HeaderID" + bytes(3000))
+    assert reason_of(tmp_path / "a.edf").endswith("is read: convert it to TIFF or HDF5")
