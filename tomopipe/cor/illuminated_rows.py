@@ -17,6 +17,7 @@ from tomopipe.scans.metadata import runs_of
 from tomopipe.scans.scan import Scan
 
 _LEAST_LIGHT = 0.01  # of that of the brightest row
+_DEEPEST = 32  # most projections of a chunk that is read for one of them
 _MOST_RUNS = 4  # named in a sentence
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ def illuminated_rows(scan: Scan) -> NDArray[np.bool_]:
     """
     signal = np.nan_to_num(scan.flat - scan.dark).mean(axis=1, dtype=np.float64)
     by_flats = signal > max(_LEAST_LIGHT * signal.max(), 0)
+    if scan.chunks and scan.chunks[0] > _DEEPEST:
+        return by_flats  # of sinograms: a projection costs the whole scan
     frames = scan.read_frames([scan.n_angles // 3, 2 * scan.n_angles // 3])
     low, high = np.fmin.reduce(frames, axis=(0, 2)), np.fmax.reduce(frames, axis=(0, 2))
     changes = low < high

@@ -267,3 +267,17 @@ def test_check_misses_files_that_the_config_names(tmp_path):
     small_campaign(tmp_path, options=options)
     errors = check.examine(load_campaign(tmp_path)).errors
     assert [error.partition(":")[0] for error in errors] == ["gone", "gone.txt"]
+
+
+def test_check_shows_the_pattern_that_joins_scans_of_series_of_one(site):
+    for n in range(4):
+        (site / f"rock_{n}_tomo.h5").write_bytes(b"")
+    assert init(site / "c", site / "rock_*.h5").exit_code == 0
+    (warning,) = warnings(site / "c", "series have one scan")
+    assert warning.startswith("4 of 4 series")
+    assert r"inventory: {series_pattern: '^(.*?)[._-]*(\d+)_tomo$'} makes 1 series" in warning
+    config = (site / "c" / "config.yaml").read_text()
+    line = warning[warning.index("inventory: {") : warning.index(" makes")]
+    (site / "c" / "config.yaml").write_text(f"{config}\n{line}\n")
+    assert warnings(site / "c", "series have one scan") == []
+    assert {scan.series for scan in load_campaign(site / "c").scans.values()} == {"rock"}

@@ -10,6 +10,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
 from tomopipe.cor.collected_rows import collect_rows
+from tomopipe.cor.illuminated_rows import illuminated_rows
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.pixels import Hdf5Pixels
 
@@ -55,6 +56,31 @@ def test_of_a_row_no_more_than_the_row(scan):
     before = bytes_read_so_far()
     scan.read_rows(20, 21)
     assert bytes_read_so_far() - before == pytest.approx(ROW_BYTES, rel=0.2)
+
+
+def test_of_two_frames_to_see_which_rows_get_light(scan):
+    """Or as many as their chunks hold."""
+    before = bytes_read_so_far()
+    assert illuminated_rows(scan).all()
+    deep = (scan.stored_chunks or (1,))[0]
+    assert bytes_read_so_far() - before <= 2.2 * deep * SCAN_BYTES / N_ANGLES
+
+
+@pytest.mark.parametrize("n_angles", [30, 61])
+def test_of_sinograms_none_to_see_which_rows_get_light(tmp_path, n_angles):
+    truth = write_scan(
+        tmp_path / "a.h5", n_angles=n_angles, n_rows=N_ROWS, n_cols=N_COLS,
+        chunks=(n_angles, 1, N_COLS), compression="gzip", counts=2e4,
+    )  # fmt: skip
+    with h5py.File(truth.path, "r+") as file:
+        file["exchange/data_white"][:, 40:] = file["exchange/data_dark"][:, 40:]
+        file["exchange/data"][:, :8] = 0
+    with open_scan(truth.path) as scan:
+        _ = scan.flat, scan.dark
+        before = bytes_read_so_far()
+        lit = np.flatnonzero(illuminated_rows(scan))
+        assert (bytes_read_so_far() - before < ROW_BYTES) == (n_angles > 32)
+    assert lit.tolist() == list(range(8 if n_angles <= 32 else 0, 40))
 
 
 def test_blocks_of_rows_are_the_scan_once(scan):
