@@ -125,9 +125,14 @@ def other_cor_px(
     """
     with suppress(OSError):
         if cor_px is not None and os.path.getmtime(volume) < os.path.getmtime(cor_table):
-            made_px = _receipt_cor_px(volume, receipt) or volume_cor_px(volume)
+            made_px = made_cor_px(volume, receipt)
             return None if same_cor(made_px, cor_px) else made_px
     return None
+
+
+def made_cor_px(volume: Path, receipt: str | os.PathLike[str]) -> float | None:
+    """Return the COR that a volume was made at; None if it is unknown."""
+    return _receipt_cor_px(volume, receipt) or volume_cor_px(volume)
 
 
 def _receipt_cor_px(volume: Path, receipt: str | os.PathLike[str]) -> float | None:

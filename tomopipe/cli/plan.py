@@ -30,7 +30,7 @@ from tomopipe.cli.options import (
     VolumesOf,
     campaign_and_scans,
 )
-from tomopipe.cli.run import possible_scans
+from tomopipe.cli.run import settled_for
 from tomopipe.cli.terminal import AS_WRITTEN, bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.status import Status, read_status
@@ -139,9 +139,9 @@ def show_plan(
     directory: Path, config: Path | None, names: Sequence[str] = (), *, as_json: bool = False
 ) -> None:
     """Print what the next run will do, or one for the volumes of the named scans; exit."""
-    settled = Settled(campaign := load_campaign(directory, config))
-    scans = possible_scans(settled, names, "full_recon") if names else ()
-    result = make_plan(campaign, settled=settled, volumes_of=scans)
+    campaign = load_campaign(directory, config)
+    settled = settled_for(campaign, names) if names else Settled(campaign)
+    result = make_plan(campaign, settled=settled)
     if as_json:
         typer.echo(json.dumps([asdict(job) for job in result.jobs], indent=1, ensure_ascii=False))
         for line in filter(None, (*result.faults, result.blocked)):

@@ -32,6 +32,7 @@ from tomopipe.run import launch
 from tomopipe.run.progress import Progress, write
 
 if TYPE_CHECKING:
+    from tomopipe.campaign.campaign import Campaign
     from tomopipe.reruns.settle import Settled
 
 _LOOK_S = 0.2
@@ -166,35 +167,47 @@ def _receipts(
     directory: Path, config: Path | None, predict: Sequence[str], words: Sequence[str]
 ) -> tuple[list[str], list[str], dict[str, int]]:
     """Return the scans that get a volume, the receipts to make, and the jobs of each step."""
-    from tomopipe.campaign.campaign import load_campaign  # slow to load
-    from tomopipe.commands.next_run import is_for_volume
+    from tomopipe.campaign.campaign import load_campaign, scans_of  # slow to load
     from tomopipe.reruns.settle import Settled
 
-    step = "predict_cor" if predict else "full_recon"
     campaign = load_campaign(directory, config)
-    scans = possible_scans(settled := Settled(campaign), predict or words, step)
-    receipts = [campaign.outputs.receipt(step, scan) for scan in scans]
+    receipt = campaign.outputs.receipt
     # Snakemake evaluates what follows a checkpoint only if that is a target, too
     if predict:
-        return [], [campaign.outputs.receipt("inventory"), *receipts], {}
-    jobs = [job for job in settled.jobs if job.certain and is_for_volume(job, scans)]
-    totals = Counter(job.rule for job in jobs)  # also of those that follow a checkpoint
-    return scans, [campaign.outputs.receipt("resolve_cor"), *receipts], totals
+        settled = Settled(campaign)
+        scans = possible_scans(settled, scans_of(campaign, predict), "predict_cor")
+        return [], [receipt("inventory"), *(receipt("predict_cor", scan) for scan in scans)], {}
+    settled = settled_for(campaign, words)
+    table = receipt("resolve_cor" if settled.needed.has_unknown_cors else "inventory")
+    scans = [*settled.volumes_of]
+    totals = Counter(job.rule for job in settled.jobs if job.certain)  # also after a checkpoint
+    return scans, [table, *(receipt("full_recon", scan) for scan in scans)], totals
 
 
-def possible_scans(settled: "Settled", words: Sequence[str], step: str) -> list[str]:
-    """Return the scans named by words for which `step` is possible; report the others."""
+def settled_for(campaign: "Campaign", words: Sequence[str]) -> "Settled":
+    """Return the decision on a run for the volumes of the scans that words name.
+
+    Scans that can have none are reported and left out.
+    """
     from tomopipe.campaign.campaign import scans_of  # slow to load
-    from tomopipe.reruns.parameters import why_none
+    from tomopipe.reruns.settle import Settled
 
-    scans = scans_of(settled.campaign, words)
+    scans = scans_of(campaign, words)
+    settled = Settled(campaign, volumes_of=scans)
+    possible = possible_scans(settled, scans, "full_recon")
+    return settled if possible == scans else Settled(campaign, volumes_of=possible)
+
+
+def possible_scans(settled: "Settled", scans: Sequence[str], step: str) -> list[str]:
+    """Return the scans for which `step` is possible; report the others."""
+    from tomopipe.reruns.parameters import why_none  # slow to load
+
     faults = {scan: fault for scan in scans if (fault := why_none(settled, step, scan))}
-    scans = [scan for scan in scans if scan not in faults]
-    if not scans:
+    if len(faults) == len(scans):
         raise TomopipeError("\n".join(faults.values()))
     for fault in faults.values():
         typer.echo(f"left out: {fault}", err=True)  # beside a plan as JSON
-    return scans
+    return [scan for scan in scans if scan not in faults]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """`tomopipe plan`: the jobs of the next run and their reasons, scan by scan, with their costs."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
@@ -59,17 +59,15 @@ def make_plan(
     record: CampaignRecord | None = None,
     *,
     settled: Settled | None = None,
-    volumes_of: Collection[str] = (),
 ) -> Plan:
     """Return the jobs of the next run, or why it cannot start.
 
-    `record` (results of the campaign) and `settled` may be passed if they exist already;
-    `volumes_of`: scans of which the run makes only the volumes; by default it makes all results.
+    `record` (results of the campaign) and `settled`, the decision on a run of everything or of some
+    volumes, may be passed if they exist already.
     """
     result = settled or Settled(campaign)
-    rows = result.rows
-    jobs = {job for job in result.jobs if not volumes_of or is_for_volume(job, volumes_of)}
-    planned = sorted(jobs, key=_order)
+    rows, volumes_of = result.rows, result.volumes_of
+    planned = sorted(set(result.jobs), key=_order)
     likely = [job for job in planned if job.is_likely]
     computed = [job for job in likely if METADATA_ALONE not in job.reason]
     failures = standing_failures(campaign, rows, record)
@@ -97,13 +95,6 @@ def make_plan(
             *(() if volumes_of else stack_notes(campaign, rows)),
         ),
     )
-
-
-def is_for_volume(job: PlannedJob, scans: Collection[str]) -> bool:
-    """Tell whether a job is needed for the volumes of scans: their own, or any up to cor.json."""
-    if job.rule == "full_recon":
-        return job.scan in scans
-    return position(job.rule) <= position("resolve_cor")
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:

@@ -17,8 +17,17 @@ from tomopipe.campaign.failures import OF_SCANS, Why, present_jobs
 from tomopipe.campaign.files import VOLUMES
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import CampaignScan, encode_series
-from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px, read_json, read_tsv
+from tomopipe.campaign.results import (
+    Curve,
+    Model,
+    Prediction,
+    made_cor_px,
+    other_cor_px,
+    read_json,
+    read_tsv,
+)
 from tomopipe.campaign.state import ACCEPTED
+from tomopipe.cor.cor_value import same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.cor.series_line import off_line
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
@@ -114,6 +123,9 @@ class ScanReader:
         outputs = (config.full_recon.output, *VOLUMES)
         volumes = (paths.volume(name, output) for output in outputs)
         volume = next((Path(volume) for volume in volumes if os.path.exists(volume)), None)
+        source = text(cor.get("source"))
+        if volume and self._is_applied(scan, volume, cor_px):
+            cor_px, source = scan.manual.px, "manual"
         volume_of = "" if volume is None else self._other_origin(name, volume, cor_px)
         grid = self._reader.json(paths.sweep(name)) or {}
         has_stack = os.path.exists(try_tif := paths.try_stack(name))
@@ -127,7 +139,7 @@ class ScanReader:
             row=row,
             shape=_shape(row),
             cor_px=cor_px,
-            source=text(cor.get("source")),
+            source=source,
             decided=self._cors is not None,
             has_default=config.resolve_cor.default_px is not None,
             min_confidence=config.predict_cor.min_confidence,
@@ -150,6 +162,13 @@ class ScanReader:
             *(note for note, scans in self._notes.items() if name in scans),
         )
         return replace(record, warnings=warnings, reached=self._reached(record))
+
+    def _is_applied(self, scan: CampaignScan, volume: Path, cor_px: float | None) -> bool:
+        """Tell whether a volume was made at a COR by hand that cor.json does not have yet."""
+        by_hand_px, receipt = scan.manual.px, self._files.receipt("full_recon", scan.name)
+        if by_hand_px is None or same_cor(by_hand_px, cor_px):  # nearly always
+            return False
+        return same_cor(made_cor_px(volume, receipt), by_hand_px)
 
     def _other_origin(self, name: str, volume: Path, cor_px: float | None) -> str:
         """Describe from what a stale volume was made; "" if it is not stale, or this is unknown."""

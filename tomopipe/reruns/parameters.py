@@ -115,11 +115,14 @@ def _fix_cor(settled: Settled, series: str) -> dict[str, Any]:
 
 
 def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
-    campaign, out = settled.campaign, settled.out
+    campaign, out, others = settled.campaign, settled.out, settled.others
+    to_resolve = {*others, *settled.needed.scans}
+    scans = campaign.to_resolve(settled.rows).items()
     return {
-        "tables": list(map(out.fix_table, settled.target.series())),
-        "scans": campaign.to_resolve(settled.rows),
+        "tables": list(map(out.fix_table, settled.needed.series)),
+        "scans": {scan: entry for scan, entry in scans if scan in to_resolve},
         "options": campaign.config.resolve_cor.model_dump(),
+        "others": others,
     }
 
 

@@ -181,17 +181,26 @@ def why_again(campaign: "Campaign") -> "Why":
     return why
 
 
+def _cors_of(target: "Target", cors: Callable[[], "Cors"], step: str, key: str) -> "Cors":
+    """Return cor.json; of a volume the COR by hand, which it may have before cor.json."""
+    scan = target.campaign.scans[key] if step == "full_recon" else None
+    if scan is None or scan.manual.px is None or not target.campaign.config.fix_cor.protect_manual:
+        return cors()
+    return {key: {"cor_px": round(scan.manual.px, 2), "source": "manual"}}
+
+
 def _why(target: "Target", cors: Callable[[], "Cors"], step: str, key: str) -> str:
     is_search, campaign = step in ("try_recon", "predict_cor"), target.campaign
     if step == "inventory":
         return target.why_inventory()
+    if step != "stitch" and (key not in campaign.scans or key not in target.rows):
+        return ""
+    present = {} if is_search else _cors_of(target, cors, step, key)
     if step == "stitch":
-        is_due = key in target.stacks(cors())
-    elif key not in campaign.scans or key not in target.rows:
-        is_due = False
+        is_due = key in target.stacks(present)
     elif step == "export_stack":
-        is_due = campaign.makes_star and key in cors()
+        is_due = campaign.makes_star and key in present
     else:
-        is_due = is_search or (step == "full_recon" and key in cors())
-    reason = target.why_step(step, key, {} if is_search else cors()) if is_due else ""
+        is_due = is_search or (step == "full_recon" and key in present)
+    reason = target.why_step(step, key, present) if is_due else ""
     return "another format" if (step, reason) == ("full_recon", MISSING) else reason

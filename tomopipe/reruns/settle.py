@@ -9,10 +9,11 @@ import gc
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tomopipe.campaign.stacks import find_stacks
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named
 from tomopipe.reruns.foreign import refuse_foreign
+from tomopipe.reruns.needed import Needed, needed_for
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.reruns.reasons import (
     CHANGED,
@@ -87,14 +89,22 @@ class Settled:
 
     `looks_ahead`: pending tables are computed in memory, and what follows them is included;
     otherwise `pending` names the table, `inventory` or `resolve_cor`, after which to settle again.
-    `made` are tables that this run has made: later changes count for the next run.
+    `made` are tables that this run has made: later changes count for the next run. `volumes_of`:
+    scans of which the run makes the volumes, and what they need; by default it makes everything.
+    `needed`, from the decision before a table was made, so that a run keeps to it.
     """
 
     def __init__(
-        self, campaign: Campaign, *, looks_ahead: bool = True, made: Collection[str] = ()
+        self,
+        campaign: Campaign,
+        *,
+        looks_ahead: bool = True,
+        made: Collection[str] = (),
+        volumes_of: Sequence[str] = (),
+        needed: Needed | None = None,
     ) -> None:
         self.campaign, self.out = campaign, campaign.outputs
-        self.looks_ahead, self.made = looks_ahead, made
+        self.looks_ahead, self.made, self.volumes_of = looks_ahead, made, volumes_of
         self.jobs: list[PlannedJob] = []  # in the order of the steps
         self.target = Target(campaign)
         self.staleness = self.target.staleness
@@ -110,6 +120,7 @@ class Settled:
         self._is_sure = False  # whether it changes with any prediction
         self._may_be_other = False  # whether a missing table may change
         self.rows: InventoryRows = {}  # the inventory after the run
+        self.needed = needed or Needed((), {})  # empty while the inventory is pending
         if looks_ahead:
             refuse_no_file(campaign)
         refuse_missing_files(campaign)
@@ -128,16 +139,21 @@ class Settled:
         self.rows = self.target.rows = self._inventory()
         if self.pending:
             return
-        files, selected = self.campaign.files, self.campaign.selected_scans(self.rows)
-        if "resolve_cor" in self.made:
-            self._fixes = read_fixes(map(files.fix_table, self.target.series()))
-            cors, present = read_cor_json(files.cor_table), set(selected)
+        files, needed = self.campaign.files, self.needed
+        if not (self.made and needed.scans):
+            needed = self.needed = needed_for(self.target, self.volumes_of)
+        scans = needed.scans
+        if not needed.has_unknown_cors:
+            self.cors, self.without_cor = needed.cors, [*needed.without_cor]
+        elif "resolve_cor" in self.made:
+            self._fixes = read_fixes(map(files.fix_table, needed.series))
+            cors, present = {**read_cor_json(files.cor_table), **needed.cors}, set(scans)
             self.cors = {scan: entry for scan, entry in cors.items() if scan in present}
-            self.without_cor = [scan for scan in selected if scan not in cors]
+            self.without_cor = [scan for scan in scans if scan not in cors]
         else:
-            for scan in self.target.to_search(selected):
+            for scan in self.target.to_search(chain.from_iterable(needed.series.values())):
                 self._predict(scan)
-            fixing = [self._fix(*item) for item in sorted(self.target.series().items())]
+            fixing = [self._fix(*item) for item in sorted(needed.series.items())]
             self._resolve(any(fixing))
         if not (self.blocked or self.pending):
             self._after_cor()
@@ -153,7 +169,7 @@ class Settled:
         for step, key in REASONS:
             receipts.withdraw(step, key)
         # scans that a run does not predict by default
-        selected = campaign.selected_scans(self.rows)
+        selected = self.needed.scans if self.needed.is_whole else ()
         for scan in sorted({*selected} - {*self.target.to_search(selected)}):
             for step in ("try_recon", "predict_cor"):
                 if receipts.of(step, scan) and self.target.why_step(step, scan, {}):
@@ -178,6 +194,15 @@ class Settled:
     def reasons(self) -> dict[tuple[str, str], str]:
         """Reasons of jobs, by step and key."""
         return {(job.rule, job.key): job.reason for job in self.jobs}
+
+    @property
+    def others(self) -> resolve_cor.CorTable:
+        """The entries of cor.json that a run for some volumes does not resolve: as they are."""
+        if self.needed.is_whole:
+            return {}
+        before = json_or(self.campaign.files.cor_table, {})
+        scans = {*self.campaign.selected_scans(self.rows)} - {*self.needed.scans}
+        return {scan: before[scan] for scan in scans if scan in before} | self.needed.cors
 
     @property
     def totals(self) -> dict[str, int]:
@@ -281,9 +306,12 @@ class Settled:
             self._add("resolve_cor", FOLLOWS_FIX)
             self.pending = "resolve_cor"
             return
+        before, known = json_or(campaign.files.cor_table, None), self.needed.cors
         scans = campaign.to_resolve(self.rows)
+        if not self.needed.is_whole:
+            scans = {scan: scans[scan] for scan in self.needed.scans if scan not in known}
+            before = before and {scan: before[scan] for scan in scans if scan in before}
         table, missing = resolve_cor.compute(self._fixes, scans, options.default_px)
-        before = json_or(campaign.files.cor_table, None)
         reason = self.staleness.why_stale(self.target.of_resolve_cor())
         if not reason and before != table:
             reason = resolve_cor.mismatch(self.out.cor_table)
@@ -301,7 +329,8 @@ class Settled:
                 "made. Set one with `tomopipe cor set SCAN VALUE`, give resolve_cor.default_px, "
                 "take the scan out (select: no), or set resolve_cor.on_missing: skip."
             )
-        self.cors = table | {scan: _PENDING_COR for scan in missing if scan in self.predicting}
+        guessed = {scan: _PENDING_COR for scan in missing if scan in self.predicting}
+        self.cors = {**table, **known, **guessed}
 
     # ---- after cor.json ----------------------------------------------------------------------
 
@@ -310,8 +339,8 @@ class Settled:
         campaign, target, cors = self.campaign, self.target, self.cors
         guessed = {scan for scan, entry in cors.items() if entry is _PENDING_COR}
         self._by_hand = {scan for scan in cors if cors[scan]["source"] == "manual"}
-        selected = campaign.selected_scans(self.rows) if self.waiting else []
-        pending = {scan for scan in selected if campaign.scans[scan].series in self.waiting}
+        scans = {*self.needed.scans} - self.needed.cors.keys() if self.waiting else set()
+        pending = {scan for scan in scans if campaign.scans[scan].series in self.waiting}
         made = set()
         for scan in sorted({*cors, *pending}):
             reason = ""
@@ -323,6 +352,8 @@ class Settled:
                 self._add_of_cor("full_recon", scan, reason, guessed)
             elif scan in pending:
                 self._add("full_recon", IF_OTHER_COR, scan=scan, certain=False)
+        if not self.needed.is_whole:
+            return
         made |= self._stitch(pending, made)
         self._sidecars(guessed)
         if campaign.makes_star:
@@ -361,7 +392,8 @@ class Settled:
 
     def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:
         """Add a job that a pending prediction of the series may make unnecessary."""
-        of_cor = rule == "full_recon" and is_of_cor(reason) and scan not in self._by_hand
+        is_known = scan in self._by_hand or scan in self.needed.cors
+        of_cor = rule == "full_recon" and is_of_cor(reason) and not is_known
         if scan in guessed:
             self._add(rule, IF_COR, scan=scan, certain=False)
         elif of_cor and self.campaign.scans[scan].series in self.waiting:

@@ -186,6 +186,11 @@ class Target:
         rows = self.campaign.for_scan(scan).config.full_recon.rows
         return "" if before in (None, rows) else f"rows {before} -> {rows}"
 
+    def why_search(self, scan: str) -> str:
+        """Say why the sweep or the prediction of a scan is made; "" if both are up to date."""
+        swept = self.staleness.why_stale(self.of_try_recon(scan), scan)
+        return swept or self.why_predict_cor(scan)
+
     def series(self) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
         # called once per job: grouping 5000 scans each time would be quadratic

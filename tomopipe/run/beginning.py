@@ -224,25 +224,32 @@ def check_disk(campaign: Campaign) -> None:
         sys.exit(1)
 
 
-def settle_again(campaign: Campaign, made: Sequence[str]) -> Settled:
-    """Decide again during a run, after the tables `made`; an error ends the run.
+def settle_again(settled: Settled, table: str) -> Settled:
+    """Decide again during a run, after another table was made; an error ends the run.
 
     Snakemake would print the traceback of an exception, and not the text of a SystemExit.
     """
     try:
-        return settle(campaign, made)
+        return settle(settled.campaign, (*settled.made, table), settled)
     except TomopipeError as error:
         _report(reason_of(error))
         sys.exit(1)
 
 
-def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
+def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None = None) -> Settled:
     """Decide on all results, and set the receipts, unless another run is in progress.
 
-    `made` are the tables, `inventory` and `resolve_cor`, that this run has made already. A run that
-    cannot set the receipts, and so would keep stale results, raises TomopipeError.
+    `made` are the tables, `inventory` and `resolve_cor`, that this run has made already, `before`
+    the decision of before. If all targets are volumes, it is on what they need. A run that cannot
+    set the receipts, and so would keep stale results, raises TomopipeError.
     """
-    settled = Settled(campaign, looks_ahead=False, made=made)
+    settled = Settled(
+        campaign,
+        looks_ahead=False,
+        made=made,
+        volumes_of=before.volumes_of if before else _volumes_asked_for(campaign),
+        needed=before.needed if before else None,
+    )
     gc.freeze()  # it lives as long as the process: no need to search it for garbage
     if launch.is_lint():
         return settled
@@ -260,7 +267,7 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
             f"{receipt(settled.pending)} is missing, and --until, --omit-from and --batch find no "
             f"job after it. First type: snakemake --cores 4 {receipt('resolve_cor')}"
         )
-    for line in settled.staleness.damaged[:_MOST_LINES]:
+    for line in [*dict.fromkeys(settled.staleness.damaged)][:_MOST_LINES]:
         print(f"tomopipe: {line}: made again", file=sys.stderr)
     try:
         settled.act()
@@ -279,6 +286,17 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
 
         renew_rot_cen(settled)
     return settled
+
+
+def _volumes_asked_for(campaign: Campaign) -> list[str]:
+    """Return the scans whose volumes are all that this call asks for; [] for any other call."""
+    out, words = campaign.outputs, {*sys.argv}
+    scans = {path: s for s in campaign.scans if (path := out.receipt("full_recon", s)) in words}
+    if not scans or launch.forces() or launch.cuts():
+        return []
+    # without these nothing after a checkpoint can be a target
+    tables = {out.receipt("inventory"), out.receipt("resolve_cor")}
+    return list(scans.values()) if launch.targets() <= tables | scans.keys() else []
 
 
 def _report(line: str) -> None:

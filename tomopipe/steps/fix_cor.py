@@ -39,8 +39,8 @@ def fix_cor(
     `predicted`: the center_of_rotation.txt and prediction.json of each scan, without scans whose
     prediction failed finally. `members`, the scans of the series: `scan`, `index`, `n_cols`,
     `manual` (cell of the campaign table), `select` ("in", or "donor" for a scan that is not
-    selected but may have a COR) and, for donors, `donor_px` (float or None). CORs are in unbinned
-    pixels, with two decimals.
+    selected but may have a COR) and, for donors, `donor_px` (float or None); perhaps
+    `no_cor_reason`, why there is no prediction. CORs are in unbinned pixels, with two decimals.
     """
     rows = [fix.cells() for fix in compute(predicted, members, options).values()]
     for row in rows:
@@ -70,6 +70,22 @@ def compute(
     return parse_fixes(fix.cells() for fix in fixes)
 
 
+def compute_protected(
+    files: tuple[str, str] | None, entry: Mapping[str, Any], options: "FixCorBlock"
+) -> Fix | None:
+    """Return the row of a scan whose COR no other one of its series can change; None if one can.
+
+    `files` is its element of `predicted`, `entry` that of `members`, as for `fix_cor`.
+    """
+    fix = compute({entry["scan"]: files} if files else {}, [entry], options)[entry["scan"]]
+    if fix.after_px is None or fix.source == "manual":
+        is_protected = fix.after_px is not None and options.protect_manual
+    else:
+        limit, member = options.protect_confident, _member(entry, files, options)
+        is_protected = limit is not None and member.confidence >= limit
+    return fix if is_protected else None
+
+
 def _member(
     entry: Mapping[str, Any], files: tuple[str, str] | None, options: "FixCorBlock"
 ) -> Member:
@@ -84,6 +100,8 @@ def _member(
         return replace(member, predicted_px=entry.get("donor_px"))
     if files is None:  # scans with a COR in the table have no prediction
         has_cor = member.manual.px_on(member.n_cols) is not None
+        if (reason := entry.get("no_cor_reason")) and not has_cor:
+            return replace(member, no_cor_reason=reason)
         return member if has_cor else replace(member, note="the prediction failed")
     return _with_prediction(member, *files, options)
 

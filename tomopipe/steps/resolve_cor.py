@@ -30,20 +30,25 @@ def resolve_cor(
     rot_cen_json: str | os.PathLike[str],
     scans: Mapping[str, Mapping[str, Any]],
     options: "ResolveCorBlock",
+    others: CorTable | None = None,
 ) -> None:
     """Write the COR of every scan, and TomoGUI's summary of them.
 
     `tables` are those of fix_cor, one per series; `scans`, the selected ones: name to `path` (as in
     the config) and `n_cols`. cor.json: scan to `cor_px` (unbinned pixels, rounded to 0.01) and
-    `source`; rot_cen.json: absolute path of the scan to "1024.50". A TomopipeError with "block", if
-    a scan has no COR; nothing is then written.
+    `source`; rot_cen.json: absolute path of the scan to "1024.50". `others` are the entries of
+    scans that a run for the volumes of some scans does not resolve. A TomopipeError with "block",
+    if a scan has no COR; nothing is then written.
     """
-    table, missing = compute(read_fixes(tables), scans, options.default_px)
+    others = others or {}
+    to_resolve = {scan: entry for scan, entry in scans.items() if scan not in others}
+    table, missing = compute(read_fixes(tables), to_resolve, options.default_px)
     if missing and options.on_missing == "block":
         raise TomopipeError(_refusal(missing))
     for scan, reason in missing.items():
         log.warning("%s: skipped, %s", scan, reason)
     log.info("%d scans with a COR, %d without", len(table), len(missing))
+    table = dict(sorted({**table, **others}.items()))
     write_json(table, cor_json)
     write_json(rot_cen(_by_path(table, scans)), rot_cen_json)
 

@@ -63,7 +63,7 @@ def after(table):
     if not beginning.is_cut(SETTLED):
         getattr(checkpoints, table).get()
     if SETTLED.pending == table and os.path.lexists(made(table)):  # 9.20 asks once too early
-        SETTLED = beginning.settle_again(CAMPAIGN, made=(*SETTLED.made, table))
+        SETTLED = beginning.settle_again(SETTLED, table)
         beginning.report_totals(SETTLED, MAKES_ALL)
     if MAKES_ALL:
         beginning.check_disk(CAMPAIGN)
@@ -76,7 +76,12 @@ def after_inventory():
 
 def after_cors():
     after("inventory")
-    return after("resolve_cor")
+    return after(table_of_cors())
+
+
+def table_of_cors():
+    """The table with all CORs that the run needs, once there is an inventory."""
+    return "resolve_cor" if SETTLED.needed.has_unknown_cors else "inventory"
 
 
 def made(step, key="campaign"):
@@ -103,7 +108,9 @@ def table_receipt(table, wildcards):
     if not IS_MAIN:
         return []
     refuse_unknown(wildcards, "try_recon" if table == "inventory" else "full_recon")
-    after_inventory() if table == "inventory" else after_cors()
+    after_inventory()
+    table = "inventory" if table == "inventory" else table_of_cors()
+    after(table)
     return [] if beginning.is_cut(SETTLED) else ancient(made(table))
 
 

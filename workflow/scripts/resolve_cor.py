@@ -9,4 +9,5 @@ with making(snakemake) as made:
         *made.products,
         made.job["scans"],
         SimpleNamespace(**made.job["options"]),
+        made.job["others"],
     )

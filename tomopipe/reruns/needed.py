@@ -1,0 +1,81 @@
+"""What a run is asked for, and what that needs: volumes, series to fix, and known CORs.
+
+A run of the whole campaign needs all of it. One for the volumes of some scans needs, besides them,
+only the series of those whose COR another scan, or a pending prediction, may still change.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tomopipe.cor.outliers import NOT_ASKED, Fix
+from tomopipe.reruns.target import Target
+from tomopipe.steps import fix_cor, resolve_cor
+
+
+@dataclass(frozen=True)
+class Needed:
+    """The results that a run needs; jobs for those of them that are missing or stale."""
+
+    scans: tuple[str, ...]  # scans whose volumes are made if they have a COR
+    series: Mapping[str, list[str]]  # scans of the series to fix, by encoded name
+    is_whole: bool = True  # whether all results are made, also those after the volumes
+    # CORs that no series can change, as in cor.json, and scans that certainly have none
+    cors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    without_cor: tuple[str, ...] = ()
+
+    @property
+    def has_unknown_cors(self) -> bool:
+        """Whether cor.json is needed: not if all CORs are known without it."""
+        return self.is_whole or bool(self.series)
+
+
+def needed_for(target: Target, volumes_of: Collection[str]) -> Needed:
+    """Return what the volumes of scans need; without scans, what a run of everything needs."""
+    campaign, series = target.campaign, target.series()
+    selected = campaign.selected_scans(target.rows)
+    if not volumes_of:
+        return Needed(tuple(selected), series)
+    asked, fixes = {*volumes_of}, dict[str, Fix]()
+    scans = tuple(scan for scan in selected if scan in asked)
+    of_series = {name: members for name, members in series.items() if not asked.isdisjoint(members)}
+    for name in of_series:
+        fixes |= known_fixes(target, name, asked)
+    to_resolve = {
+        scan: row for scan, row in campaign.to_resolve(target.rows).items() if scan in fixes
+    }
+    cors, missing = resolve_cor.compute(fixes, to_resolve, campaign.config.resolve_cor.default_px)
+    unknown = {
+        name: members
+        for name, members in of_series.items()
+        if any(scan in asked and scan not in fixes for scan in members)
+    }
+    return Needed(scans, unknown, False, cors, tuple(missing))
+
+
+def known_fixes(target: Target, series: str, scans: Collection[str]) -> dict[str, Fix]:
+    """Return the rows of fix_cor of those scans of a series that no pending job can change.
+
+    Their COR is by hand, or a protected prediction that is up to date; or nothing is predicted.
+    """
+    campaign, entries = target.campaign, target.members(series)
+    options, to_search = campaign.config.fix_cor, {*target.to_search(target.series()[series])}
+    path_of = campaign.paths.prediction
+    if not (
+        campaign.config.predict_cor.methods or any(os.path.exists(path_of(s)) for s in to_search)
+    ):
+        reasons = {scan: {"no_cor_reason": NOT_ASKED} for scan in to_search}
+        entries = [entry | reasons.get(entry["scan"], {}) for entry in entries]
+        fixes = fix_cor.compute({}, entries, options)
+        return {scan: fix for scan, fix in fixes.items() if scan in scans}
+    result = {}
+    for entry in entries:
+        scan, files = entry["scan"], None
+        if scan not in scans or entry["select"] == "donor":
+            continue
+        if scan in to_search and not target.why_search(scan):
+            files = campaign.predicted_files([scan]).get(scan)
+        if fix := fix_cor.compute_protected(files, entry, options):
+            result[scan] = fix
+    return result
