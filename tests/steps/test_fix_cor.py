@@ -1,6 +1,7 @@
 """fix_cor from files to table: what is read, how it is written, and that it settles."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tomopipe.cor.cor_value import format_cor
 from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED
 from tomopipe.errors import TomopipeError
 from tomopipe.steps import resolve_cor
-from tomopipe.steps.fix_cor import compute, fix_cor
+from tomopipe.steps.fix_cor import compute, compute_protected, fix_cor
 
 OPTIONS = FixCorBlock()
 
@@ -236,6 +237,58 @@ def test_a_scan_without_any_cor_tells_why_it_was_not_predicted(campaign):
     scans = {member["scan"]: member for member in last}
     _, missing = resolve_cor.compute(compute(predicted, last, OPTIONS), scans, None)
     assert "(prediction: ai: the pictures are empty)" in missing["größe 002"]
+
+
+def test_a_protected_cor_is_what_it_is_in_any_series(campaign):
+    """By hand, in the edited file, and of a high confidence; others are unknown."""
+    chance, n_known = random.Random(0), 0
+    for _ in range(60):
+        n = chance.randint(1, 9)
+        cors_px = [
+            chance.choice([1000, 1003, 1004.5, 1060, 1500]) + chance.random() for _ in range(n)
+        ]
+        manual = [
+            f"{chance.uniform(900, 1100):.2f}" if chance.random() < 0.3 else "" for _ in cors_px
+        ]
+        texts = [f"{px:.2f}" if chance.random() < 0.8 else "" for px in cors_px]
+        predicted, members = campaign(*zip(texts, manual, strict=True))
+        for text, (_, path) in zip(texts, predicted.values(), strict=True):
+            confidence = chance.choice([0.5, 0.89, 0.9, 0.99])
+            known_px = chance.choice([float(text), 1010.0]) if text else None
+            content = {"method": "ai", "cor_px": known_px, "confidence": confidence}
+            Path(path).write_text(json.dumps(content))
+        options = FixCorBlock(
+            protect_manual=chance.random() < 0.7,
+            protect_confident=chance.choice([None, 0.9]),
+            max_delta_px=chance.choice([1.0, 50.0]),
+        )
+        fixes = compute(predicted, members, options)
+        for entry in members:
+            if known := compute_protected(predicted[entry["scan"]], entry, options):
+                fix, n_known = fixes[entry["scan"]], n_known + 1
+                assert (known.after_px, known.source) == (fix.after_px, fix.source)
+    assert n_known > 60
+
+
+@pytest.mark.parametrize(
+    ("manual", "confidence", "options", "is_known"),
+    [
+        ("1000", 0.0, {}, True),
+        ("1000", 0.99, {"protect_manual": False, "protect_confident": 0.9}, False),
+        ("3000", 0.5, {}, False),  # off the detector
+        ("", 0.91, {"protect_confident": 0.9}, True),
+        ("", 0.89, {"protect_confident": 0.9}, False),
+        ("", 0.99, {"protect_confident": None}, False),
+        ("", 0.99, {}, False),  # not of the shipped network
+    ],
+)
+def test_what_protects_a_cor(campaign, manual, confidence, options, is_known):
+    predicted, (entry,) = campaign(("1000.00", manual))
+    content = {"method": "classical", "cor_px": 1000.0, "confidence": confidence}
+    Path(predicted[entry["scan"]][1]).write_text(json.dumps(content))
+    known = compute_protected(predicted[entry["scan"]], entry, FixCorBlock(**options))
+    assert (known is not None) == is_known
+    assert known is None or known.after_px == 1000.0
 
 
 def test_without_prediction_a_default_wins_over_the_series(campaign):

@@ -168,6 +168,8 @@ class Settled:
         REASONS.update(self.reasons)
         for step, key in REASONS:
             receipts.withdraw(step, key)
+        if self.jobs and not self.needed.is_whole:  # the page will be older than its volumes
+            receipts.withdraw("report", "campaign")
         # scans that a run does not predict by default
         selected = self.needed.scans if self.needed.is_whole else ()
         for scan in sorted({*selected} - {*self.target.to_search(selected)}):
