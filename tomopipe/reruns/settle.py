@@ -312,7 +312,8 @@ class Settled:
         scans = campaign.to_resolve(self.rows)
         if not self.needed.is_whole:
             scans = {scan: scans[scan] for scan in self.needed.scans if scan not in known}
-            before = before and {scan: before[scan] for scan in scans if scan in before}
+            present = json_or(campaign.files.cor_table, {})
+            before = {scan: present[scan] for scan in scans if scan in present}
         table, missing = resolve_cor.compute(self._fixes, scans, options.default_px)
         reason = self.staleness.why_stale(self.target.of_resolve_cor())
         if not reason and before != table:
