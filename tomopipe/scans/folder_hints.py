@@ -44,16 +44,19 @@ def kind_of(name: str) -> Kind | None:
     return next((kind for kind in _WORDS if folder_kind(name) == kind), likely_kind(name))
 
 
-def reference_lines(path: FilePath, kind: Kind) -> str:
-    """Return the lines for folders in, or beside, projections that may hold their flats and darks.
+def reference_lines(path: FilePath, images: FilePath, kind: Kind) -> str:
+    """Return the lines for folders that may hold flats and darks; "" if none of the `kind` does.
 
-    "" if none may hold those of the `kind` that is missing.
+    They lie in the folder of a scan, in the one below it that holds the `images`, or beside it.
     """
-    inside = _references(path, likely_kind) if path.is_dir() else {}
-    beside = _references(path.parent, kind_of) if kind not in inside else {}
-    if kind in inside:
-        return _lines(inside, f"{path.parent}/{{scan}}")
-    return _lines(beside, str(path.parent)) if kind in beside else ""
+    places = {path.parent: str(path.parent)}
+    if path.is_dir():
+        places = {path: f"{path.parent}/{{scan}}", images: str(images)} | places
+    for folder, shown in places.items():
+        references = _references(folder, likely_kind if folder == path else kind_of)
+        if kind in references:
+            return _lines(references, shown)
+    return ""
 
 
 def _references(folder: FilePath, kind_by: Callable[[str], Kind | None]) -> dict[Kind, list[str]]:

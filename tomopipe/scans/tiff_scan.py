@@ -221,7 +221,7 @@ class TiffReader:
             shown = folder.name
         if folder.is_dir():
             return [replace(_all_frames(folder, kind, self._axes), location=f"{shown}/")]
-        lines = reference_lines(self._path, kind)
+        lines = reference_lines(self._path, FilePath(self._stack.name), kind)
         how = f"if these are they, set {lines}; else {how_to_name(kind)}"
         raise ScanFaultError(
             f"no folder {shown} beside the projections; {how if lines else how_to_name(kind)}, or "

@@ -49,16 +49,17 @@ def test_what_names_of_folders_may_mean(name, kind):
     assert kind_of(name) == kind
 
 
-@pytest.mark.parametrize("where", ["in", "beside"])
+@pytest.mark.parametrize("where", ["in", "beside", "below"])
 @pytest.mark.parametrize(("flats", "darks"), [("ob", "dc"), ("Open_Beam", "dark_current")])
 def test_the_lines_for_open_beam_and_dark_current(tmp_path, where, flats, darks):
     """What the reason says to set gives the scan its flats and darks."""
-    scan = tmp_path / "psi" if where == "in" else tmp_path / "psi" / "ct"
+    scan = tmp_path / "psi" / "ct" if where == "beside" else tmp_path / "psi"
     write_images(scan, frames())
     write_images(tmp_path / "psi" / flats, frames(4, 500), "ob_{}.tif")
     write_images(tmp_path / "psi" / darks, frames(2, 7), "dc_{}.tif")
     if where == "in":  # several folders of flats, of which one is after the scan
         write_images(tmp_path / "psi" / f"{flats}_after", frames(3, 600), "ob_{}.tif")
+    scan = tmp_path if where == "below" else scan
     reason = reason_of(scan, options=ANGLES)
     text = reason[reason.index("preprocess: {") : reason.index("}; else") + 1]
     lines = yaml.safe_load(text)["preprocess"]
