@@ -21,8 +21,9 @@ from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.volumes.tiff import write_try_stack
 
 INVENTORY = (
-    "scan path series index n_angles n_rows n_cols bytes keep reason warnings".split()  # noqa: SIM905
-)
+    "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
+    "warnings", "pixel_size_um",
+)  # fmt: skip
 # in capitals: a <word> would be refused as a name
 NASTY = '"><SCRIPT>alert(1)<img src=x onerror=alert(2)>'
 USUAL = {"min_confidence": 0.5, "protect_manual": True}  # what the configuration says of a scan

@@ -44,6 +44,11 @@ class ScanRecord(ScanFacts):
     try_tif: Path | None = None
     swept: bool = False  # whether there are slices, or rows to make them from
 
+    @property
+    def layout(self) -> tuple[int | None, str]:
+        """What scans must have in common for their CORs to be compared: columns and binning."""
+        return self.n_cols, (self.row or {}).get("pixel_size_um", "")
+
 
 @dataclass(frozen=True)
 class SeriesRecord:

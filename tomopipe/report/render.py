@@ -21,7 +21,7 @@ from tomopipe.campaign.signs import SIGNS, State, signs_css, source_label
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
 from tomopipe.cor.cor_value import signed
 from tomopipe.cor.series_line import robust_line
-from tomopipe.errors import is_of_the_system
+from tomopipe.errors import grouped, is_of_the_system
 from tomopipe.paths import no_pipe
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
@@ -370,10 +370,14 @@ def _compared(campaign: CampaignRecord) -> dict[str, Compared]:
     """Return the CORs that are compared, of each scan that needs a decision."""
     result: dict[str, Compared] = {}
     for series in campaign.series:
-        trusted = [(s.index, cor_px) for s in series.scans if s.state in ACCEPTED
-                   if (cor_px := s.shown[0]) is not None]  # fmt: skip
-        line = robust_line(*zip(*trusted, strict=True)) if trusted else None
-        result |= {scan.name: compared_px(scan, line) for scan in series.scans}
+        trusted = grouped(
+            (scan.layout, (scan.index, cor_px))
+            for scan in series.scans
+            if scan.state in ACCEPTED
+            if (cor_px := scan.shown[0]) is not None
+        )
+        lines = {layout: robust_line(*zip(*s, strict=True)) for layout, s in trusted.items()}
+        result |= {s.name: compared_px(s, lines.get(s.layout)) for s in series.scans}
     return {name: cors for name, cors in result.items() if cors}
 
 

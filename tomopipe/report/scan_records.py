@@ -28,8 +28,8 @@ from tomopipe.campaign.results import (
 )
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
+from tomopipe.cor.off_line import off_line
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
-from tomopipe.cor.series_line import off_line
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import Note, ScanRecord
 from tomopipe.storage.json_files import number, part, text, texts
@@ -224,19 +224,19 @@ class ScanReader:
 def _checked_in_series(records: list[ScanRecord]) -> list[ScanRecord]:
     """Mark predictions that the other trusted CORs of their series contradict."""
     trusted = [
-        (scan.series, (index, cor_px))
-        for index, scan in enumerate(records)
+        ((scan.series, scan.layout), (scan.index, cor_px, position))
+        for position, scan in enumerate(records)
         if scan.state in ACCEPTED and not (scan.fix and scan.fix.flagged)
         for cor_px in [scan.shown[0] if scan.manual_px is None else scan.manual_px]
         if cor_px is not None
     ]
     for points in grouped(trusted).values():
-        indices, cors_px = zip(*points, strict=True)
-        for position, off in off_line(cors_px).items():
+        index, cors_px, positions = zip(*points, strict=True)
+        for point, off in off_line(index, cors_px).items():
             remark = f"{off.off_px:+.2f} px off the line of its series"
             remark += f" (scatter {off.spread_px:.2f} px)"
-            index = indices[position]
-            records[index] = replace(records[index], off_series=remark)
+            position = positions[point]
+            records[position] = replace(records[position], off_series=remark)
     return records
 
 

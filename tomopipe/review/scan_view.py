@@ -112,7 +112,7 @@ def _candidates(
         value = prediction.confidence
         confidence = "" if value is None else f"confidence {value:.2f}"
         sources.insert(0, ("measured", prediction.best_cor_px, prediction.method, confidence))
-    series_line = store.line(record.series)
+    series_line = store.line(record.series, record.layout)
     if line := series_line["line"]:
         line_px = line["start_px"] + line["slope_px"] * record.index
         spread = "" if line["spread_px"] is None else f"scatter {line['spread_px']:.2f} px"

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -160,13 +161,20 @@ class Store:
             if scan.series == key and scan.name in self._by_name and scan.state is not State.SKIPPED
         ]
 
-    def line(self, key: str) -> dict[str, Any]:
-        """Return the robust line through the trusted scans of a series: states ok and manual."""
+    def line(self, key: str, layout: tuple[int | None, str] | None = None) -> dict[str, Any]:
+        """Return the robust line through the trusted scans of a series: states ok and manual.
+
+        They are of one layout, without `layout` the one of most scans.
+        """
+        layouts = {scan.name: scan.layout for scan in self.record().scans if scan.series == key}
+        if layout is None and layouts:
+            layout = Counter(layouts.values()).most_common(1)[0][0]
         entries = queue_entries(self.record().scans, self.cells(), self.campaign.scans)
         trusted = [
             entry
             for entry in entries
             if entry["series"] == key and entry["state"] in ACCEPTED and entry["cor_px"] is not None
+            if layouts[entry["scan"]] == layout
         ]
         line = robust_line([e["index"] for e in trusted], [e["cor_px"] for e in trusted])
         names = [entry["scan"] for entry in sorted(trusted, key=lambda e: e["index"])]

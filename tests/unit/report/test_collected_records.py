@@ -76,6 +76,25 @@ def test_a_prediction_that_its_series_contradicts_is_doubtful(tmp_path, of_wrong
     assert (groups(record)["Doubtful predictions"]["bone_6"] == why) is (of_wrong == "auto")
 
 
+@pytest.mark.parametrize("other", [{"n_cols": 768}, {"pixel_size_um": 1.3}])
+def test_only_scans_of_one_width_and_pixel_size_are_compared(tmp_path, other):
+    """Every fourth of 24 scans is cropped, or binned otherwise; of both kinds one COR is wrong."""
+    made = report_campaign.Made(tmp_path)
+    for index in range(24):
+        row = {"n_cols": 1024, "pixel_size_um": 0.65}
+        cor_px = 512.0
+        if index % 4 == 0:
+            row |= other
+            cor_px = 505.0
+        name, cor_px = f"bone_{index:02d}", f"{cor_px + 7.0 * (index in (11, 12)):.2f}"
+        made.scan(name, index=index, **row)
+        made.predict(name, float(cor_px))
+        made.fix(name, cor_px, cor_px, "auto")
+        made.resolve(name, float(cor_px), "auto")
+    scans, _ = by_name(made.write())
+    assert [name for name, s in scans.items() if s.state == "doubtful"] == ["bone_11", "bone_12"]
+
+
 @pytest.mark.parametrize(("n_scans", "state"), [(6, "ok"), (7, "doubtful")])
 def test_a_cor_by_hand_outside_of_the_limit_is_no_point_of_the_line(tmp_path, n_scans, state):
     """Without it, six scans have five: too few."""
