@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
@@ -26,13 +26,20 @@ from snakemake_interface_executor_plugins.settings import CommonSettings, Execut
 from snakemake_executor_plugin_tomopipe import queue
 from snakemake_executor_plugin_tomopipe.batches import (
     Batch,
+    by_cluster,
     data_error,
+    excluding,
+    has_text,
     is_done,
     look_again,
     members,
     missing_outputs,
     pack,
+    status_in,
 )
+
+if TYPE_CHECKING:
+    from tomopipe.campaign.slurm import JobState
 
 _LOGS = Path(".snakemake", "slurm_logs")
 _SETTLE_S = 1.0  # jobs that come within this time, or between two checks, share submissions
@@ -86,6 +93,7 @@ class Executor(RemoteExecutor):
         self._is_stopping = self._is_cancelled = False
         self._submitting = threading.Lock()
         self._said: set[str] = set()
+        self._bad_nodes: set[str] = set()  # on which jobs could not begin, or load a library
         super().__init__(workflow, logger)
         self.logger.info(f"SLURM run ID: {self._name}")
 
@@ -138,7 +146,7 @@ class Executor(RemoteExecutor):
         try:
             texts = [
                 slurm.cancel([batch.number for batch in batches], *where)
-                for where, batches in _by_cluster(self._submitted)
+                for where, batches in by_cluster(self._submitted)
             ]
             name = self._name if any(batch.may_be_queued for batch in self._waiting) else ""
             of_run = [f"--name={name}", f"--user={os.getuid()}"] if name else []
@@ -208,6 +216,7 @@ class Executor(RemoteExecutor):
                 log = self._log(batch)
                 log.parent.mkdir(parents=True, exist_ok=True)
                 options = batch.options(self._name, log, self.workflow.workdir_init)
+                options = excluding(options, self._bad_nodes)
                 batch.number = queue.submit(self._name, options, self._script(batch), batch)
                 self._submitted.append(batch)
                 with suppress(OSError):
@@ -216,6 +225,9 @@ class Executor(RemoteExecutor):
             self._retry_s = time.monotonic() + self.next_seconds_between_status_checks
             self._report_once("submit", f"SLURM takes no submission now, it is sent again: {error}")
         except Exception as error:
+            if self._bad_nodes:  # perhaps no other node is left
+                self._bad_nodes.clear()
+                return
             self._waiting.remove(batch)
             self._fail(batch.jobs, str(error) or type(error).__name__)
         else:
@@ -255,7 +267,7 @@ class Executor(RemoteExecutor):
 
     def _look(self) -> None:
         """Ask SLURM for the states of all submissions, and report those that have ended."""
-        for where, batches in _by_cluster(self._submitted):
+        for where, batches in by_cluster(self._submitted):
             self._look_at(batches, where)
 
     def _look_at(self, batches: Sequence[Batch], where: Sequence[str]) -> None:
@@ -268,7 +280,8 @@ class Executor(RemoteExecutor):
             return
         self._said.discard("ask")
         for batch in batches:
-            state, why = states.get(batch.number, slurm.JobState())
+            job_state = states.get(batch.number, slurm.JobState())
+            state, why = job_state.state, job_state.why_stays
             batch.n_unknown = 0 if state else batch.n_unknown + 1
             if why:
                 text = f"SLURM job {batch.number} stays in the queue until somebody acts: {why}"
@@ -277,7 +290,7 @@ class Executor(RemoteExecutor):
             if has_ended and not self._waits_for_outputs(batch, state):
                 self._submitted.remove(batch)
                 try:
-                    self._close(batch, state or "no longer known")
+                    self._close(batch, job_state)
                 except Exception as error:
                     self._fail(batch.jobs, f"{type(error).__name__}: {error}")
 
@@ -300,12 +313,11 @@ class Executor(RemoteExecutor):
             )
         return now_s < batch.completed_s + _MOST_LATE * latency_s
 
-    def _close(self, batch: Batch, state: str) -> None:
+    def _close(self, batch: Batch, ended: "JobState") -> None:
         from tomopipe.campaign import slurm
-        from tomopipe.run import launch
 
-        log = self._log(batch)
-        if state == "COMPLETED":
+        is_complete, log = ended.state == "COMPLETED", self._log(batch)
+        if is_complete:
             jobs = [job for job in batch.jobs if missing_outputs(job)]
         else:
             jobs = [job for job in batch.jobs if not all(map(is_done, members(job)))]
@@ -315,22 +327,42 @@ class Executor(RemoteExecutor):
             if job not in jobs:
                 self.report_job_success(SubmittedJobInfo(job, external_jobid=batch.number))
         if jobs:
-            why = f"SLURM job {batch.number}: {state}"
-            if state == "FAILED" and not log.exists():
-                why += f" without a log: {log.parent} was removed meanwhile"
-            elif state == "FAILED" and not _has_text(log):
-                why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
-            if state == "COMPLETED":
-                late_s = _MOST_LATE * launch.latency_s()
-                why += (
-                    f", but {missing_outputs(jobs[0])[0]} is not here {late_s:.0f} s later "
-                    f"({_MOST_LATE} times latency-wait): this host must see what nodes write; if "
-                    "it does so later, raise latency-wait in the profile"
-                )
-            self._fail(jobs, why, batch.number, log, is_killed=state != "FAILED")
+            why = self._not_here(jobs[0], batch) if is_complete else self._why(jobs, batch, ended)
+            is_killed = ended.state != "FAILED" or "died with" in why or bool(ended.signal_name)
+            self._fail(jobs, why, batch.number, log, is_killed=is_killed)
         elif not self.workflow.executor_settings.keep_successful_logs:
             with suppress(OSError):
                 log.unlink()
+
+    def _not_here(self, job: Any, batch: Batch) -> str:
+        """Say that the outputs of a job that succeeded have not appeared on this host."""
+        from tomopipe.run import launch
+
+        late_s = _MOST_LATE * launch.latency_s()
+        return (
+            f"SLURM job {batch.number}: COMPLETED, but {missing_outputs(job)[0]} is not here "
+            f"{late_s:.0f} s later ({_MOST_LATE} times latency-wait): this host must see what "
+            "nodes write; if it does so later, raise latency-wait in the profile"
+        )
+
+    def _why(self, jobs: Sequence[Any], batch: Batch, ended: "JobState") -> str:
+        """Return how SLURM ended a submission; a node at fault gets no more of this run."""
+        log = self._log(batch)
+        lacking = [next(m for m in members(job) if not is_done(m)) for job in jobs]
+        statuses = [status_in(member, batch.number) for member in lacking]
+        has_begun = all(statuses)
+        text = log.read_text(encoding="utf-8", errors="replace") if has_text(log) else ""
+        why = f"SLURM job {batch.number}: {ended.described(text, has_begun=has_begun)}"
+        if ended.state == "FAILED" and not log.exists():
+            why += f" without a log: {log.parent} was removed meanwhile"
+        elif ended.state == "FAILED" and not text:
+            why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
+        of_node = not has_begun or any(status.get("of_machine") for status in statuses)
+        if of_node and ended.node and ended.state == "FAILED":
+            self._bad_nodes.add(ended.node)
+            text = f"{ended.node}: no more jobs of this run go there, while there are other nodes"
+            self._report_once(f"node {ended.node}", f"{text} ({why})")
+        return why
 
     def _fail(
         self,
@@ -345,7 +377,7 @@ class Executor(RemoteExecutor):
         from tomopipe.campaign.failures import record_end
         from tomopipe.errors import RunEndedError
 
-        logs = [str(log)] if log and _has_text(log) else []
+        logs = [str(log)] if log and has_text(log) else []
         reason = why
         why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
         names = ", ".join(sorted({member.rule.name for job in jobs for member in members(job)}))
@@ -366,13 +398,3 @@ class Executor(RemoteExecutor):
             self._said.add(about)
             self.logger.warning(f"tomopipe: {text}")
             progress.tell(says=text)
-
-
-def _by_cluster(batches: Sequence[Batch]) -> list[tuple[tuple[str, ...], list[Batch]]]:
-    """Group submissions by the options that name their cluster."""
-    wheres = dict.fromkeys(batch.where for batch in batches)
-    return [(where, [batch for batch in batches if batch.where == where]) for where in wheres]
-
-
-def _has_text(log: Path) -> bool:
-    return log.exists() and log.stat().st_size > 0

@@ -38,6 +38,22 @@ def is_done(member: Any) -> bool:
     return bool(member.log) and status_in_run(member.log[0]).get("state") == "done"
 
 
+def status_in(member: Any, number: str) -> dict[str, Any]:
+    """Return the status that a job wrote in a submission; {} if it did not begin there."""
+    from tomopipe.campaign.log import status_in_run
+
+    status = status_in_run(member.log[0]) if member.log else {}
+    # one with a process: others say how the cluster ended a job
+    return status if status.get("pid") and status.get("slurm_job") == number else {}
+
+
+def excluding(options: Sequence[str], nodes: Iterable[str]) -> list[str]:
+    """Return the options of sbatch for other nodes than these, and than those of the user."""
+    theirs = [option.partition("=")[2] for option in options if option.startswith("--exclude=")]
+    ours = sorted(nodes)
+    return [*options, *([f"--exclude={','.join([*theirs, *ours])}"] if ours else [])]
+
+
 def missing_outputs(job: Any) -> list[str]:
     """Return the outputs of a job, or of the last one of a group, that are not there."""
     return [str(path) for path in members(job)[-1].output if not os.path.exists(path)]
@@ -261,3 +277,14 @@ def _places(need: Need, settings: Any) -> Sequence[str]:
     }
     options = [f"--{key}={value}" for key, value in values.items() if value]
     return [*options, *shlex.split(str(texts.get("slurm_extra") or ""))]
+
+
+def by_cluster(batches: Sequence[Batch]) -> list[tuple[tuple[str, ...], list[Batch]]]:
+    """Group submissions by the options that name their cluster."""
+    wheres = dict.fromkeys(batch.where for batch in batches)
+    return [(where, [batch for batch in batches if batch.where == where]) for where in wheres]
+
+
+def has_text(log: Path) -> bool:
+    """Tell whether a log is there, and not empty."""
+    return log.exists() and log.stat().st_size > 0

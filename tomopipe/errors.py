@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import resource
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,10 @@ class ScanFaultError(ScanError):
 
 class DeviceError(TomopipeError):
     """A missing or unusable GPU: not the fault of a scan; another machine may have one."""
+
+
+class LibraryError(TomopipeError):
+    """A library that this machine cannot load: not the fault of a scan; another machine may."""
 
 
 class RunEndedError(TomopipeError):
@@ -167,15 +172,37 @@ def is_of_the_system(error: BaseException | None) -> bool:
 def is_of_the_scan(error: BaseException | None) -> bool:
     """Tell whether another attempt helps only after a change of the file or the options.
 
-    That excludes errors of the system or a GPU, lack of memory, and missing files.
+    That excludes errors of the system, a GPU or a library, lack of memory, and missing files.
     """
-    if is_of_the_system(error):
+    if is_of_the_system(error) or library_error(error):
         return False
     while error is not None:
         if isinstance(error, MemoryError | FileNotFoundError | DeviceError):
             return False
         error = error.__cause__
     return True
+
+
+# ctypes and llvmlite raise an OSError without a number
+_NOT_LOADED = re.compile(r"shared object|\.so\b|undefined symbol|GLIBC|static TLS block")
+
+
+def library_error(error: BaseException | None) -> LibraryError | None:
+    """Return the error of a library that this machine cannot load; None for any other.
+
+    An error that was worded for users, such as of a package to be installed, is another one.
+    """
+    while error is not None and not isinstance(error, TomopipeError):
+        is_bare = isinstance(error, OSError) and error.errno is None
+        if isinstance(error, ImportError) or (is_bare and _NOT_LOADED.search(str(error))):
+            text = " ".join(str(error).split())
+            return LibraryError(
+                f"{socket.gethostname()}: a library cannot be loaded ({type(error).__name__}: "
+                f"{text}). The scan is not at fault: install tomopipe again on this machine, or "
+                "leave it out."
+            )
+        error = error.__cause__
+    return error if isinstance(error, LibraryError) else None
 
 
 _SLIPS = (TypeError, AttributeError, NameError, LookupError)

@@ -17,6 +17,8 @@ from tests.workflow.conftest import (
     command,
     configure,
     job_names,
+    new_campaign,
+    package_with,
     plan,
     snakemake,
     succeeds,
@@ -24,6 +26,8 @@ from tests.workflow.conftest import (
     with_code_in_jobs,
 )
 from tests.workflow.test_slurm import cluster, init, run_slurm  # noqa: F401
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.commands.status import read_status
 from tomopipe.storage.json_files import json_or
 from tomopipe.volumes.volume_read import read_provenance
 
@@ -270,3 +274,58 @@ def test_a_job_of_a_node_that_failed_goes_on_and_none_starts_beside_it(campaign,
         run.kill()
     assert jobs_of_run(log) == [job]
     assert snakemake(campaign).jobs == frozenset()
+
+
+def test_a_library_that_one_node_cannot_load_is_tried_on_another(tmp_path, cluster, nodes):  # noqa: F811
+    campaign = new_campaign(tmp_path / "campaign", {"a_2": 48.5, "b_1": 49.0})
+    init(campaign, cluster)
+    first, line = tmp_path / "first", "rows = collect_rows("
+    text = (HOME / "tomopipe" / "steps" / "try_recon.py").read_text()
+    indent = re.search(rf"^( +){re.escape(line)}", text, re.M)[1]
+    lacking = f"""\
+import ctypes, os
+{indent}node, first = os.environ["SLURMD_NODENAME"], Path({str(first)!r})
+{indent}first.exists() or first.write_text(node)
+{indent}node == first.read_text() and ctypes.CDLL("libblosc2-lacking.so")
+{indent}{line}"""
+    run = run_slurm(campaign, cluster | package_with(tmp_path, "steps/try_recon.py", line, lacking))
+    assert run.status == 0, run.text
+    bad = first.read_text()
+    assert f"{bad}: no more jobs of this run go there, while there are other nodes" in run.text
+    assert "copy it again" not in run.text
+    rows = slurm(
+        *("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,NodeList"),
+        f"--jobs={','.join(re.findall(r'SLURM jobid ([0-9]+)', run.text))}",
+    ).splitlines()
+    where = [row.split("|")[1] for row in sorted(rows, key=lambda row: int(row.split("|")[0]))]
+    assert where[0] == bad
+    assert bad not in where[1:]
+    for scan in ("a_2", "b_1"):
+        prediction = campaign / "results" / "try_center" / scan / "prediction.json"
+        assert json.loads(prediction.read_text())["verdict"] == "resolved"
+
+
+def test_what_slurm_knows_of_killed_jobs_stands_in_status_and_report(campaign, cluster, tmp_path):  # noqa: F811
+    init(campaign, cluster, apart=True)
+    assert snakemake(campaign).status == 0
+    edit(campaign, {scan: COR_PX[scan] for scan in ("a_1", "a_2")})
+    killing = """\
+if status["step"] == "full_recon" and status["key"] == "a_1":
+    os.kill(os.getpid(), 9)
+if status["step"] == "full_recon":
+    pid = os.getppid()
+    while b"slurm_script" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(pid, 9)
+    time.sleep(60)
+"""
+    run = run_slurm(campaign, cluster | with_code_in_jobs(tmp_path, killing), "--retries", "0")
+    assert run.status == 1
+    says = {"a_1": "a process died with SIGKILL", "a_2": "exit code 0:9 (SIGKILL)"}
+    failed = read_status(load_campaign(campaign)).with_state("failed", "lost")
+    assert {job.key for job in failed} == says.keys()
+    page = (campaign / "results" / "report" / "index.html").read_text()
+    for job in failed:
+        assert says[job.key] in job.error
+        assert says[job.key] in run.text
+        assert says[job.key] in page

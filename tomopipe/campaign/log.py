@@ -21,6 +21,7 @@ from tomopipe.errors import (
     ScanError,
     TomopipeError,
     is_of_the_scan,
+    library_error,
     reason_of,
     room_for,
 )
@@ -143,8 +144,10 @@ def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[di
                 raise TomopipeError(why)
             yield more
     except Exception as error:  # of the log, too: without an end the job would count as killed
-        failed = {"state": "failed", "end": time.time(), "error": _lines_of(error)}
+        unloaded = library_error(error)
+        failed = {"state": "failed", "end": time.time(), "error": _lines_of(unloaded or error)}
         failed |= {"type": type(error).__name__, "may_pass": not is_of_the_scan(error)}
+        failed |= {"of_machine": True} if unloaded else {}
         with suppress(RunEndedError):
             _write(status | failed, path)
         raise

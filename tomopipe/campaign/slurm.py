@@ -5,8 +5,10 @@ All commands are called with a time limit.
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +22,9 @@ _SECONDS = 10.0  # time limit of calls for people
 _ASK_S = 30.0  # time limit of calls about jobs
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
-_SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T %r"]
-_SACCT = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"]
+_SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T %r||%N"]
+_SACCT = ["sacct", "--noheader", "--allocations", "--parsable2"]
+_SACCT += ["--format=JobID,State,ExitCode,NodeList"]
 _LIMITS = "--format=%P|%l"
 _BATCH = 500  # job numbers in one call: the length of a command is limited
 #: Final states: no job runs again under the same number.
@@ -43,6 +46,19 @@ _HAS_ENDED = re.compile(r"job id (\d+)\S*: (?:Invalid job id|Job/step already co
 # a user's filters and formats; of a job within which a run was started, all but what finds SLURM
 _OF_USER = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_")
 _OF_SITE = {"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT"}
+# lines of SLURM's log: what ended a process; why none of ours began
+_KILLED = re.compile(
+    "exceeded .*memory limit|oom.kill|out of memory|DUE TO .*|(?:died with <Signals[.])(SIG[A-Z]+)"
+    "|segmentation fault|bus error|illegal instruction",
+    re.IGNORECASE,
+)
+_NOT_BEGUN = re.compile(
+    "not found|no module named|no such file|cannot open shared object|permission denied"
+    "|ImportError|cannot execute|Stale file handle|Input/output error"
+)
+_BEFORE = re.compile(r"^(slurmstepd\S*: (error: )?|\S*slurm_script: (line )?(\d+: )?)+")
+_DIED = "a process died with"
+_MOST_LINE = 200  # characters of a line of a log
 NOT_CANCELLED = "SLURM jobs could not be cancelled"  # a line of a run's log begins with it
 
 
@@ -55,6 +71,27 @@ class JobState(NamedTuple):
 
     state: str = ""
     why_stays: str = ""  # in the queue until somebody acts
+    exit_code: str = ""  # status and signal, 0:9
+    node: str = ""
+
+    @property
+    def signal_name(self) -> str:
+        """The signal that ended it, SIGKILL; "" if none did."""
+        number = self.exit_code.partition(":")[2]
+        with suppress(ValueError):
+            return signal.Signals(int(number or 0)).name
+        return ""
+
+    def described(self, log: str, *, has_begun: bool) -> str:
+        """Return what SLURM knows of its end: state, exit code, node, and a line of its log."""
+        is_plain = self.exit_code in ("", "0:0", "1:0")  # Snakemake's, of a job that failed
+        code = "" if is_plain else f"exit code {self.exit_code}"
+        code += f" ({self.signal_name})" * bool(self.signal_name)
+        state = (self.state or "no longer known") + f" on {self.node}" * bool(self.node)
+        line = _line_in(log, has_begun=has_begun)
+        if self.state == "CANCELLED" and line.startswith(_DIED):  # of what cancelled it
+            line = ""
+        return ", ".join(filter(None, [state, code, line]))
 
 
 def call(
@@ -117,9 +154,23 @@ def _states(command: list[str], numbers: Sequence[str]) -> dict[str, JobState]:
         rows += _ask([*command, "--jobs", jobs], _ASK_S)
     result = {}
     for number, text in rows:  # "CANCELLED by 1000", "PENDING JobHeldUser"
-        state, _, reason = text.strip().partition(" ")
-        result[number] = JobState(state, reason if _STAYS_QUEUED.match(text) else "")
+        status, exit_code, nodes, *_ = [*text.strip().split("|"), "", ""]
+        state, _, reason = status.partition(" ")
+        reason = reason if _STAYS_QUEUED.match(status) else ""
+        result[number] = JobState(state, reason, exit_code, nodes)
     return result
+
+
+def _line_in(log: str, *, has_begun: bool) -> str:
+    """Return the line of SLURM's log that says what happened; "" if none does."""
+    for line in reversed(log.splitlines()):
+        if killed := _KILLED.search(line):
+            if killed[1]:
+                return f"{_DIED} {killed[1]}"
+        elif has_begun or not _NOT_BEGUN.search(line):
+            continue
+        return f"log: {_BEFORE.sub('', line.strip())[:_MOST_LINE]}"
+    return ""
 
 
 def _ask(command: list[str], within_s: float) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
-from tomopipe.errors import ScanError, some_of
+from tomopipe.errors import LibraryError, ScanError, some_of
 from tomopipe.scans.angle_lists import BY_NAME, DIFFER, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of, written_frames
 from tomopipe.scans.hdf5 import UNREADABLE, fault_of, open_hdf5, source_path
@@ -302,11 +303,16 @@ def _load_filters(dataset: "h5py.Dataset") -> None:
     filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
     if all(h5py.h5z.filter_avail(code) for code, *_ in filters):
         return
-    import hdf5plugin  # noqa: F401 - registers its filters
+    import hdf5plugin  # registers its filters
 
     for number, _, _, name in filters:
         if not h5py.h5z.filter_avail(number):
             what = f"HDF5 filter {number} ({name.decode(errors='replace')})"
+            if number in hdf5plugin.FILTERS.values():
+                raise LibraryError(
+                    f"{socket.gethostname()}: {what} of hdf5plugin cannot be loaded. The scan is "
+                    "not at fault: install hdf5plugin again on this machine, or leave it out."
+                )
             raise fault_of(
                 dataset,
                 f"{dataset.name} is compressed with {what}, which is not installed: upgrade "

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock, PreprocessBlock
 from tomopipe.config.blocks import NUMBERS, implausible
 from tomopipe.config.spans import first_and_last
-from tomopipe.errors import ScanError, ScanFaultError, naming, own_error
+from tomopipe.errors import (
+    LibraryError,
+    ScanError,
+    ScanFaultError,
+    library_error,
+    naming,
+    own_error,
+)
 from tomopipe.scans.angle_lists import UNIT_OF_FILE, other_unit, span_deg
 from tomopipe.scans.formats import NOT_SQUARE, Path, format_of
 from tomopipe.scans.hdf5 import one_line
@@ -125,9 +132,11 @@ class RawScan:
                 open_reader = format_of(self.path).load().open_reader
                 reader: Reader = open_reader(self.path, self.input, stack)
                 return _read_parts(reader, self.preprocess, self.input, stack)
-        except ScanError:
+        except (ScanError, LibraryError):
             raise
         except Exception as error:
+            if fault := library_error(error):
+                raise fault from error
             # Broken files raise nearly anything from nearly anywhere.
             fault_text = own_error(error) or f"broken file ({one_line(error)}): copy it again"
             raise ScanError(f"{self.path}: {fault_text}") from error

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from tomopipe.errors import ScanError, own_error
+from tomopipe.errors import LibraryError, ScanError, library_error, own_error
 from tomopipe.paths import no_pipe
 from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.hdf5 import one_line
@@ -31,13 +31,15 @@ def _reading(path: FilePath) -> Iterator[None]:
     """Translate any exception of a broken TIFF file into a reason."""
     try:
         yield
-    except (ScanError, MemoryError):
+    except (ScanError, LibraryError, MemoryError):
         raise
     except FileNotFoundError as error:
         # One of several is no cause to try again: the others would be taken for a scan.
         others = any(path.parent.glob("*"))
         raise ScanError(f"{path}: no longer exists") from (None if others else error)
     except Exception as error:
+        if unloaded := library_error(error):
+            raise unloaded from error
         fault = own_error(error) or f"the TIFF image cannot be read ({one_line(error)})"
         raise ScanError(f"{path}: {fault}") from error
 

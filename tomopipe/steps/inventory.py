@@ -18,7 +18,14 @@ from tomopipe.campaign.results import write_tsv
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.config.blocks import NUMBERS
-from tomopipe.errors import ScanError, TomopipeError, grouped, is_of_the_system, own_error
+from tomopipe.errors import (
+    ScanError,
+    TomopipeError,
+    grouped,
+    is_of_the_system,
+    library_error,
+    own_error,
+)
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
@@ -180,8 +187,10 @@ def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
         return _Look(STILL_WRITTEN)
     except Exception as error:
         reason = str(error).removeprefix(f"{raw.path}: ")
-        ours = own_error(error)
-        if not isinstance(error, ScanError):
+        ours, unloaded = own_error(error), library_error(error)
+        if unloaded:
+            reason = str(unloaded)
+        elif not isinstance(error, ScanError):
             reason = ours or f"cannot be read ({type(error).__name__}: {one_line(error)})"
         if ours:
             log.warning("%r: traceback, please report it", raw.path, exc_info=error)
@@ -189,7 +198,8 @@ def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
         with suppress(Exception):  # whatever a damaged file does to its reader
             if linked := source_files(raw.path)[0]:  # of which one may be missing, and come
                 cells = {"linked": json.dumps(linked, sort_keys=True)}
-        return _Look(reason + LOOK_AGAIN * is_of_the_system(error), cells)
+        is_passing = is_of_the_system(error) or unloaded is not None
+        return _Look(reason + LOOK_AGAIN * is_passing, cells)
 
 
 def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:

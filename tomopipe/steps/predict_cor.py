@@ -17,7 +17,7 @@ from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.cor.cor_value import format_cor, shown
 from tomopipe.cor.illuminated_rows import warn_of_dark_rows
 from tomopipe.cor.outliers import NOT_ASKED
-from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
+from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, library_error, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_pixels import (
     BadFrames,
@@ -96,6 +96,8 @@ def predict_cor(
     except MemoryError:
         raise
     except Exception as error:
+        if library_error(error):
+            raise
         reason = reason_of(error)
         logger.error("failed: %s", reason, exc_info=error)
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}

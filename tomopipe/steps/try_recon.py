@@ -16,7 +16,7 @@ from tomopipe.config import TryReconBlock
 from tomopipe.config.spans import middle_of_sweep
 from tomopipe.cor.collected_rows import Rows, collect_rows, failed_rows, write_rows
 from tomopipe.cor.illuminated_rows import choose_rows, illuminated_rows
-from tomopipe.errors import ScanError, is_of_the_system, reason_of
+from tomopipe.errors import ScanError, is_of_the_system, library_error, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.array import of_the_device
 from tomopipe.scans.exchange import RawScan
@@ -102,7 +102,8 @@ def try_recon(
                 _write_slices(rows, len(row_index), cor_px, sweep, folder)
         except Exception as error:
             is_of_writing = in_writing and isinstance(error, OSError)
-            if is_of_writing or isinstance(error, MemoryError) or of_the_device(error):
+            is_of_machine = isinstance(error, MemoryError) or library_error(error) is not None
+            if is_of_writing or is_of_machine or of_the_device(error):
                 raise
             return _fail(error, files, made_from)
     write_rows(rows, files.rows, made_from=made_from)

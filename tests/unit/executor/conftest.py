@@ -31,8 +31,9 @@ rule volume:
 """
 # as the steps do, it says beside its log how it ended
 JOB = """
-says() { printf '{"state": "%s", "start": %s, "run": "%s", "error": "%s", "type": "%s"}' \
-  "$1" "$(date +%s)" "$TOMOPIPE_RUN" "$2" "$3" > "logs/status/volume/$SCAN.json"; }
+says() { printf '{"state": "%s", "start": %s, "run": "%s", "error": "%s", "type": "%s",
+  "pid": %s, "slurm_job": "%s"%s}' "$1" "$(date +%s)" "$TOMOPIPE_RUN" "$2" "$3" $$ "$SLURM_JOB_ID" \
+  "$4" > "logs/status/volume/$SCAN.json"; }
 asked() { until [ "$(grep -c sacct "$FAKE_SLURM/calls")" -ge "$1" ]; do sleep 0.1; done; }
 SCAN=$1; mkdir -p logs/status/volume; says running
 { BODY

@@ -5,8 +5,10 @@ Installed as sbatch, squeue, sacct, scancel, sinfo and scontrol. The folder $FAK
 `N.state`, the state of job N whatever its script did; `N.again`, why it waits again for squeue;
 `N.options`, with which it was submitted; `bare`, if jobs get no variable of the main process;
 `earlier`, if sacct knows an earlier job of each number, that has completed, and not the new one;
-`says`, what sbatch prints, with {number}; `far`, if jobs go to this cluster; `apart`, if jobs do
-not see the folder of their logs.
+`broken`, the name of a node without Python (of node1 and node2 the first that is not excluded runs
+a job); `N.exit`, the exit code of job N, if not that of its script; `says`, what sbatch prints,
+with {number}; `far`, if jobs go to this cluster; `apart`, if jobs do not see the folder of their
+logs.
 """
 
 import json
@@ -31,7 +33,10 @@ def prepared_answer(tool: str) -> list:
 def submit(arguments: list[str]) -> int:
     number = len(list(FOLDER.glob("*.options"))) + 1
     (FOLDER / f"{number}.options").write_text(json.dumps(arguments))
-    (FOLDER / f"{number}.script").write_text(sys.stdin.read())
+    script, broken = sys.stdin.read(), FOLDER / "broken"
+    if broken.exists() and broken.read_text() == node_of(arguments):
+        script = "#!/bin/sh\npython9 -m snakemake\n"
+    (FOLDER / f"{number}.script").write_text(script)
     log = next(a for a in arguments if a.startswith("--output=")).split("=", 1)[1]
     passed = {name: os.environ[name] for name in ("PATH", "HOME", "FAKE_SLURM")}
     environment = passed if (FOLDER / "bare").exists() else os.environ
@@ -47,6 +52,19 @@ def submit(arguments: list[str]) -> int:
         )
     (FOLDER / f"{number}.pid").write_text(str(process.pid))
     return number
+
+
+def node_of(arguments: list[str]) -> str:
+    excluded = [each.split("=")[1].split(",") for each in arguments if "--exclude=" in each]
+    return next((n for n in ("node1", "node2") if n not in (excluded or [[]])[-1]), "")
+
+
+def facts_of(number: str) -> str:
+    """Return exit code and node of a job, as sacct does."""
+    rc, code = FOLDER / f"{number}.rc", FOLDER / f"{number}.exit"
+    exit_code = f"{rc.read_text().strip()}:0" if rc.exists() else "0:0"
+    node = node_of(json.loads((FOLDER / f"{number}.options").read_text()))
+    return f"{code.read_text() if code.exists() else exit_code}|{node}"
 
 
 def state_of(number: str) -> str:
@@ -72,6 +90,9 @@ def main() -> int:
     is_asked_elsewhere = (FOLDER / "far").exists() and "--clusters=far" not in arguments
     if not does_it or (is_asked_elsewhere and tool != "sbatch"):
         return status
+    if tool == "sbatch" and not node_of(arguments):
+        print("sbatch: error: Requested node configuration is not available", file=sys.stderr)
+        return 1
     if tool == "sbatch":
         number = submit(arguments)
         if not status:
@@ -87,7 +108,7 @@ def main() -> int:
             if tool == "squeue" and (path := FOLDER / f"{number}.again").exists():
                 print(f"{number}|PENDING {path.read_text()}")
             elif (FOLDER / f"{number}.options").exists() and state_of(number) != "FORGOTTEN":
-                print(f"{number}|{state_of(number)}")
+                print(f"{number}|{state_of(number)}|{facts_of(number)}")
         name = value_of(arguments, "--name")
         for path in FOLDER.glob("*.options") if name else ():
             options = dict(

@@ -52,7 +52,10 @@ esac"""
     assert [cluster.options(n)["mem"] for n in (1, 2)] == ["400", "200"]
     assert "volume:scan=b" in (cluster.slurm / "2.script").read_text()
     assert text.count("Finished jobid") == 2
-    assert "a submission of volume failed: SLURM job 2: FAILED; see .snakemake/slurm_logs/" in text
+    assert (
+        "a submission of volume failed: SLURM job 2: FAILED on node1; see .snakemake/slurm_logs/"
+        in text
+    )
     assert "every value is 0.0" in text
 
 
@@ -71,7 +74,7 @@ fi"""
     assert [cluster.targets(n) for n in (1, 2)] == [3, 1]
     assert cluster.n_submissions == 2
     assert text.count("a submission of volume failed") == 1
-    assert "failed: SLURM job 1: NODE_FAIL; see" in text
+    assert "failed: SLURM job 1: NODE_FAIL on node1; see" in text
     assert text.count("SLURM job 1 stays in the queue until somebody acts: JobHeldUser\n") == 1
     assert cluster.calls("scancel") == [["1"]]  # SLURM may have queued it again
 
@@ -178,13 +181,13 @@ mkdir "$here.one" """  # by one job of the first submission alone
 
 
 def test_without_a_log_a_failure_says_what_is_not_there(cluster):
-    says = "a submission of volume failed: SLURM job 1: FAILED without a log: "
+    says = "a submission of volume failed: SLURM job 1: FAILED on node1 without a log: "
     status, text = cluster.run("a", job="rm -r .snakemake; false")
     removed = f"{cluster.folder}/.snakemake/slurm_logs/volume was removed meanwhile\n"
     assert (status, says + removed in text) == (1, True), text
     (cluster.slurm / "apart").touch()
     status, text = cluster.run("a", job="false")
-    says = says.replace("1", "2")
+    says = says.replace("job 1", "job 2")
     lacking = f"{cluster.folder} must be there, under this path, on all nodes\n"
     assert (status, says + lacking in text) == (1, True), text
 
@@ -202,6 +205,55 @@ if [ "$SCAN" = a ]; then sleep 5; else sleep 99; fi"""
         failure = f"a submission of volume failed: SLURM job {number}: {why}"
         assert text.count(failure) == 1, text
     assert why in json.loads((cluster.folder / "logs/status/volume/b.json").read_text())["error"]
+
+
+def status_of(cluster, scan: str) -> dict:
+    return json.loads((cluster.folder / f"logs/status/volume/{scan}.json").read_text())
+
+
+def test_a_node_on_which_nothing_begins_gets_no_more_jobs_and_its_log_says_why(cluster):
+    (cluster.slurm / "broken").write_text("node1")
+    options = ("--default-resources", "slurm_extra='--exclude=node7'", "--retries", "1")
+    status, text = cluster.run("a", "b", options=options)
+    assert (status, cluster.made) == (0, {"a", "b"}), text
+    why = "SLURM job 1: FAILED on node1, exit code 127:0, log: "
+    assert f"a submission of volume failed: {why}" in text
+    assert "python9: not found; see " in text
+    assert text.count("node1: no more jobs of this run go there, while there are other nodes") == 1
+    excluded = [cluster.options(n).get("exclude") for n in range(1, cluster.n_submissions + 1)]
+    assert excluded == ["node7", *["node7,node1"] * (cluster.n_submissions - 1)]
+
+
+def test_a_library_that_a_node_cannot_load_is_tried_elsewhere_and_on_all_if_none_is_left(cluster):
+    job = """says failed "a library cannot be loaded" LibraryError ', "of_machine": true'; exit 1"""
+    status, text = cluster.run("a", job=job, options=("--retries", "2"))
+    assert (status, cluster.n_submissions) == (1, 3)
+    excluded = [cluster.options(n).get("exclude") for n in (1, 2, 3)]
+    assert excluded == [None, "node1", None]  # with both, SLURM refuses
+    assert text.count("no more jobs of this run go there") == 2
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "line", "says"),
+    [
+        (
+            "0:9",
+            "slurmstepd: error: Exceeded job memory limit",
+            "on node1, exit code 0:9 (SIGKILL), log: Exceed",
+        ),
+        ("1:0", "Command x died with <Signals.SIGSEGV: 11>", "on node1, a process died with SIGSE"),
+    ],
+)
+def test_how_slurm_ended_a_job_stands_in_its_status(cluster, exit_code, line, says):
+    """Its own status ends with its start, as that of any job that was killed."""
+    job = f"""here="$FAKE_SLURM/$SLURM_JOB_ID"
+echo "{line}" >> .snakemake/slurm_logs/volume/$SLURM_JOB_ID.log
+printf {exit_code} > "$here.exit"; echo FAILED > "$here.state"; sleep 1000"""
+    status, text = cluster.run("a", job=job)
+    assert status == 1
+    assert status_of(cluster, "a")["state"] == "running"
+    assert says in status_of(cluster, "a")["error"]
+    assert says in text
 
 
 def interrupt(process: subprocess.Popen) -> None:
