@@ -315,6 +315,26 @@ def test_a_beam_that_is_lost_for_a_while_makes_a_scan_doubtful(
     assert all(text in prediction["warnings"] for text in doubts)
 
 
+@pytest.mark.parametrize(
+    ("exposure", "corrections", "review"),
+    [(1, {}, False), (1.25, {}, False), (2, {}, True), (2, {"air_px": 8}, False)],
+)
+def test_flats_of_a_longer_exposure_are_named_with_the_transmission_of_the_air(
+    tmp_path, raw, exposure, corrections, review
+):
+    with h5py.File(raw.path, "r+") as file:
+        white, dark = file["exchange/data_white"], file["exchange/data_dark"][()].mean()
+        white[:] = np.minimum((white[()] - dark) * exposure + dark, 65535).astype(white.dtype)
+    _, prediction, _ = predicted(tmp_path, raw.path, corrections)
+    expected = [f"air beside the sample has transmission {1 / exposure:.2f} "]
+    if exposure == 1 or corrections:
+        expected = []
+    assert len(prediction["warnings"]) == len(expected)
+    assert all(map(str.startswith, prediction["warnings"], expected))
+    assert prediction.get("doubts", []) == (prediction["warnings"] if review else [])
+    assert prediction["cor_px"] == pytest.approx(raw.cor_px, abs=0.5)
+
+
 DARK_FLATS = "5 of 10 flats are dark (number 1 to 5)"
 
 

@@ -129,6 +129,8 @@ def _predict(
     warnings: list[str],
 ) -> dict[str, Any]:
     """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
+    from tomopipe.cor.air_level import warn_of_air
+
     corrected = read_rows(rows_h5)
     rows = corrected.plain()  # without corrections that the user may change
     bad, n_angles = _with_dim(corrected), rows.sinograms.shape[1]
@@ -138,7 +140,11 @@ def _predict(
     if corrected.minus_log:
         bright = warn_of_flats(corrected.sinograms, corrected.flat_levels)
         spoils = of_flats + bright * is_far_too_bright(corrected.sinograms)
-        of_flats = of_flats + bright
+        cause = of_flats + bright  # of air that is not 1
+        air = None if cause else _try_check(warnings, warn_of_air, corrected)
+        off, is_far_off = air or ([], False)
+        spoils = spoils + off * is_far_off
+        of_flats = of_flats + bright + off
     warnings += bad_frames + of_flats
     volume_rows = used.rows if used else "all"
     if dark := corrected.dark_rows is not None and not rows.failed:

@@ -1,0 +1,123 @@
+"""Transmission of the air beside the sample, which is 1 if the flats have the right exposure.
+
+Air is certain where columns at both edges show nothing that rotates, at the same level on both
+sides and in all projections, and where nothing in between is lighter. A container that fills the
+edges is thicker towards its middle, or rotates off its axis; a beam that decays is not steady. A
+window, or a tube whose walls are outside the field, cannot be distinguished from flats of another
+exposure, and makes values wrong by as much.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.arrays import evenly_spread
+from tomopipe.cor.collected_rows import Rows
+from tomopipe.cor.mass import subtract_air
+from tomopipe.cor.sinograms import (
+    Image,
+    bin_columns,
+    binning_to,
+    fill_dead_columns,
+    finite,
+    remove_zingers,
+)
+
+_MOST_ANGLES, _COLS, _PARTS = 400, 512, 16
+_LEAST_PX, _EDGE = 8, 4  # columns of air on each side; those that it is first looked for in
+# Largest differences of line integrals in the air, the median of the rows, where the line integral
+# is 0, and more per unit of it: between both sides; between parts of the scan; of that between both
+# sides; between the inner and the outer half of the columns, thicker inside or outside.
+_SIDES, _TIME, _TILT = (0.02, 0.03), (0.03, 0.08), (0.012, 0.005)
+_INSIDE, _OUTSIDE = (0.002, 0.0005), (0.003, 0.001)
+_LIGHTER = 0.15  # largest share of the height of the sample by which the mean row is below air
+_OFF = 0.05  # least deviation of the transmission from 1 for a warning
+_FAR_TOO_DARK = 1 / 1.4  # as for air that is too bright: a beam between refills decays by less
+
+
+@dataclass(frozen=True)
+class Air:
+    """Air on both sides of the sample."""
+
+    transmission: float  # median over the scan, then the rows
+    left_px: int  # columns of air on each side, of those in use
+    right_px: int
+
+
+def warn_of_air(rows: Rows) -> tuple[list[str], bool]:
+    """Return warnings, at most one, that air has another transmission than 1.
+
+    Also whether it is darker than by any decay of the beam, so that values need a review.
+    """
+    air = measure_air(rows.sinograms) if rows.minus_log and not rows.failed else None
+    if air is None or abs(air.transmission - 1) <= _OFF:
+        return [], False
+    off = -math.log(air.transmission)
+    first, last = rows.first_col, rows.first_col + rows.sinograms.shape[2] - 1
+    text = (
+        f"air beside the sample has transmission {air.transmission:.2f} instead of 1 (columns "
+        f"{first} to {first + air.left_px - 1} and {last - air.right_px + 1} to {last}, all "
+        f"projections), so values are too {'large' if off > 0 else 'small'} by {abs(off):.2f} per "
+        "line integral: flats of another exposure, or something around the sample that they lack "
+        f"(a window, a tube)? Set preprocess.air_px: {min(air.left_px, air.right_px)}, if no row "
+        "shows the sample there, or give flats of the right exposure (preprocess.flats)"
+    )
+    return [text], air.transmission < _FAR_TOO_DARK
+
+
+def measure_air(line_integrals: Image) -> Air | None:
+    """Measure the air beside the sample; None where it is not certain that there is any.
+
+    `line_integrals` is -log of the transmission in some rows, (n_rows, n_angles, n_cols), in the
+    order of acquisition. More than half of the rows must have air.
+    """
+    few = line_integrals[:, evenly_spread(line_integrals.shape[1], _MOST_ANGLES)]
+    with_air = [result for row in few if (result := _air_of_row(row)) is not None]
+    if 2 * len(with_air) <= len(few):
+        return None
+    mean, *differences = np.median([values for _, values in with_air], axis=0)
+    limits = (_SIDES, _TIME, _TILT, _INSIDE if differences[-1] > 0 else _OUTSIDE)
+    for difference, (least, more) in zip(differences, limits, strict=True):
+        if abs(difference) > least + more * abs(mean):
+            return None
+    left_px, right_px = np.min([sides for sides, _ in with_air], axis=0).tolist()
+    return Air(math.exp(-mean), left_px, right_px)
+
+
+def _air_of_row(row: Image) -> tuple[tuple[int, int], tuple[float, ...]] | None:
+    """Columns of air on both sides, its line integral, and the differences of `measure_air`."""
+    clean = fill_dead_columns(remove_zingers(np.asarray(finite(row), np.float32)))
+    n_cols, binning = clean.shape[1], binning_to(_COLS, clean.shape[1])
+    binned = bin_columns(clean, binning)
+    result = subtract_air(binned - np.median(binned[:, [*range(_EDGE), *range(-_EDGE, 0)]]))
+    if result is None:
+        return None
+    level, air = result
+    sample = np.flatnonzero(~air)
+    left_px, right_px = binning * int(sample[0]), n_cols - binning * int(sample[-1] + 1)
+    lighter = level.mean(axis=0).min() < -_LIGHTER * np.percentile(level, 98)
+    if lighter or min(left_px, right_px) < _LEAST_PX:
+        return None
+    light = np.exp(-clean.astype(np.float64))
+    sides = light[:, :left_px], light[:, n_cols - right_px :][:, ::-1]
+    left, right = (
+        np.array([_line_integral(part) for part in np.array_split(side, _PARTS)]) for side in sides
+    )
+    across = [
+        _line_integral(s[:, s.shape[1] // 2 :]) - _line_integral(s[:, : s.shape[1] // 2])
+        for s in sides
+    ]
+    return (left_px, right_px), (
+        float(np.mean([left, right])),
+        float(left.mean() - right.mean()),
+        float(max(np.ptp(left), np.ptp(right))),
+        float(np.ptp(left - right)),
+        float(np.mean(across)),
+    )
+
+
+def _line_integral(light: NDArray[np.float64]) -> float:
+    """Return minus the logarithm of the mean transmission, the median over projections."""
+    return -math.log(max(float(np.median(light.mean(axis=1))), np.finfo(float).tiny))
