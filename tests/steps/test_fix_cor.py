@@ -15,7 +15,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.steps import resolve_cor
 from tomopipe.steps.fix_cor import compute, compute_protected, fix_cor
 
-OPTIONS = FixCorBlock()
+OPTIONS = FixCorBlock(fill="series")
 
 
 def member(scan, index, manual="", **more):

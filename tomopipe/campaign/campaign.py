@@ -31,6 +31,7 @@ from tomopipe.campaign.results import (
     read_center,
     read_inventory,
 )
+from tomopipe.campaign.series import positions, series_around
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, has_table, read_table
 from tomopipe.config import Config, not_carried, parse_config, read_config
@@ -301,8 +302,40 @@ class Campaign:
         return [
             {"scan": scan, "manual": text, "select": select, "donor_px": donor_px}
             | {"index": self.scans[scan].index, "n_cols": int(inventory[scan]["n_cols"])}
+            | self._place(scan, inventory[scan])
             for scan, text, select, donor_px in cells
         ]
+
+    def _place(self, scan: str, row: Mapping[str, str]) -> dict[str, Any]:
+        """Return what scans have in common that `fix_cor.fill: best` compares."""
+        if self.config.fix_cor.fill == "series":
+            return {}
+        position, length = self._positions[scan]
+        return {
+            **{"position": position, "length": length},
+            **{"pixel_um": row.get("pixel_size_um", ""), "height": row.get("stage_height", "")},
+            "min_confidence": self.for_scan(scan).config.predict_cor.min_confidence,
+        }
+
+    @cached_property
+    def _positions(self) -> dict[str, tuple[int, int]]:
+        return positions(self.scans.values())
+
+    def series_around(
+        self, series: Mapping[str, Sequence[str]], inventory: InventoryRows
+    ) -> dict[str, list[tuple[int, str]]]:
+        """Return the series with which `fix_cor.fill: best` compares each of `series`.
+
+        They are of equal length, or have recorded heights of the stage, and are the nearest in file
+        order, with their distance in it.
+        """
+        if self.config.fix_cor.fill == "series":
+            return {}
+        kinds = {}
+        for key, scans in series.items():
+            has_height = any(inventory[scan].get("stage_height") for scan in scans)
+            kinds[key] = [self._positions[scans[0]][1], *(["height"] if has_height else [])]
+        return series_around(kinds)
 
     def to_resolve(self, inventory: InventoryRows) -> dict[str, dict[str, Any]]:
         """Return the input of resolve_cor for each selected scan: its path and its columns."""

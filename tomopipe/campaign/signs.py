@@ -80,11 +80,14 @@ SIGNS: Mapping[str, Sign] = {
     ),
     State.FIXED: Sign("outlying COR replaced from its neighbours", "M0-6 6 5H-6z", "▲", "fixed"),
     State.FILLED: Sign(
-        "no COR of its own: neighbours, series mean or default", "M-5-5H5V5H-5z", "■", "filled"
+        "no COR of its own: from neighbours, series, scans at the same place, or default",
+        "M-5-5H5V5H-5z",
+        "■",
+        "filled",
     ),
     State.DOUBTFUL: Sign(
         "low confidence, data in doubt, methods or series that disagree, a kept outlier, or filled "
-        "from a single scan",
+        "with an error above 1 px",
         "M-1.6-6h3.2v7.4h-3.2zM-1.6 3h3.2v3h-3.2z",
         "!",
         "eyes",
@@ -114,6 +117,8 @@ SOURCES: Mapping[str, tuple[str, State]] = {
     "outlier": ("replaced outlier", State.FIXED),
     "neighbours": ("from its neighbours", State.FILLED),
     "series-mean": ("mean of the series", State.FILLED),
+    "line": ("line of the series", State.FILLED),
+    "place": ("scans at the same place", State.FILLED),
     "default": ("default", State.FILLED),
 }
 

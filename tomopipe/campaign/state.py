@@ -13,8 +13,15 @@ from tomopipe.campaign.failures import STEPS
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Prediction
 from tomopipe.campaign.signs import SIGNS, State, state_of
-from tomopipe.cor.cor_value import NO_TEXT, CorText, format_confidence, format_cor, same_cor
-from tomopipe.cor.outliers import FROM_ONE, NOT_ASKED, Fix
+from tomopipe.cor.cor_value import (
+    NO_TEXT,
+    CorText,
+    format_confidence,
+    format_cor,
+    same_cor,
+    with_error,
+)
+from tomopipe.cor.outliers import FILLS, FROM_ONE, NOT_ASKED, Fix
 
 STILL_WRITTEN = "still written"
 #: End of the reason of a scan that could not be read for a system error: it will be retried.
@@ -127,15 +134,17 @@ class ScanFacts:
 
     @property
     def best_px(self) -> float | None:
-        """The COR that people are shown, else the best estimate."""
+        """The COR that people are shown, else that of its series, else the best estimate."""
         cor_px = self.shown[0]
+        if cor_px is None and self.fix is not None:
+            cor_px = self.fix.fill_px
         return self.prediction.best_cor_px if cor_px is None and self.prediction else cor_px
 
     @cached_property
     def state(self) -> State:
         """The state of the scan."""
         state = self._state
-        is_doubtful = self.doubts if state is State.OK else self.filled_from_one
+        is_doubtful = self.doubts if state is State.OK else self.doubtful_fill
         return State.DOUBTFUL if is_doubtful else state
 
     @property
@@ -175,14 +184,29 @@ class ScanFacts:
     @property
     def own_doubts(self) -> tuple[str, ...]:
         """Doubts of a COR that is no outlier, worst first; some may be ""."""
-        return self.filled_from_one, self.off_series, self.doubtful_prediction
+        return self.doubtful_fill, self.off_series, self.doubtful_prediction
 
     @property
-    def filled_from_one(self) -> str:
-        """The doubt of a COR that is that of a single other scan of the series; else empty."""
-        is_one = self.fix is not None and FROM_ONE in self.fix.reason
-        is_used = is_one and self._state is State.FILLED and self.shown[1] == "series-mean"
-        return "filled from a single other scan" if is_used else ""
+    def doubtful_fill(self) -> str:
+        """The doubt of a filled COR: a large error, or that it is of one other scan; else empty."""
+        if self.fix is None or self._state is not State.FILLED or self.shown[1] not in FILLS:
+            return ""
+        is_one = FROM_ONE in self.fix.reason and self.shown[1] == "series-mean"
+        return self.fix.fill_doubt or ("filled from a single other scan" if is_one else "")
+
+    @property
+    def error_px(self) -> float | None:
+        """The error of the COR that people are shown, if it is filled and the error is known."""
+        is_fixed = self.fix is not None and self.shown == (self.fix.after_px, self.fix.source)
+        return self.fix.error_px if self.fix is not None and is_fixed else None
+
+    @property
+    def shown_text(self) -> str:
+        """The COR that people are shown, in pixels, with its error if it is filled; "" if none."""
+        cor_px = self.shown[0]
+        if cor_px is None or self.error_px is None:
+            return format_cor(cor_px)
+        return with_error(cor_px, self.error_px).removesuffix(" px")
 
     @property
     def why(self) -> str:
@@ -258,21 +282,7 @@ class ScanFacts:
             return ""
         if prediction.cor_px is None:
             return not_accepted(prediction)
-        if prediction.doubts:
-            return "; ".join(prediction.doubts)
-        confidence = prediction.confidence
-        if confidence is not None and confidence < min(self.min_confidence + _BARELY, 1.0):
-            barely = format_confidence(confidence, self.min_confidence)
-            return f"accepted with confidence {barely}, limit {self.min_confidence:g}"
-        best = {
-            c.method: c.best_cor_px
-            for c in prediction.curves
-            if c.best_cor_px is not None and (c.confidence or 0.0) >= self.min_confidence
-        }
-        if best and max(best.values()) - min(best.values()) > _DISAGREE_PX:
-            listed = ", ".join(f"{name} {px:.2f}" for name, px in sorted(best.items()))
-            return f"methods disagree: {listed}"
-        return ""
+        return doubt_of(prediction, self.min_confidence)
 
     @property
     def reason(self) -> str:
@@ -333,6 +343,25 @@ class ScanFacts:
         if confidence < self.min_confidence or abs(off_px) <= _FAR_PX:
             return ""
         return f"{off_px:+.2f} px from the prediction, of confidence {confidence:.2f}"
+
+
+def doubt_of(prediction: Prediction, min_confidence: float) -> str:
+    """Return why an accepted prediction is doubtful; "" if it is not."""
+    if prediction.doubts:
+        return "; ".join(prediction.doubts)
+    confidence = prediction.confidence
+    if confidence is not None and confidence < min(min_confidence + _BARELY, 1.0):
+        barely = format_confidence(confidence, min_confidence)
+        return f"accepted with confidence {barely}, limit {min_confidence:g}"
+    best = {
+        c.method: c.best_cor_px
+        for c in prediction.curves
+        if c.best_cor_px is not None and (c.confidence or 0.0) >= min_confidence
+    }
+    if best and max(best.values()) - min(best.values()) > _DISAGREE_PX:
+        listed = ", ".join(f"{name} {px:.2f}" for name, px in sorted(best.items()))
+        return f"methods disagree: {listed}"
+    return ""
 
 
 def not_accepted(prediction: Prediction) -> str:

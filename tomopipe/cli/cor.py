@@ -59,7 +59,7 @@ app = typer.Typer(
 
 
 _SET, _IMPORT = "cor set", "cor import"  # in the history of the campaign table
-_KEYS = ("scan", "series", "cor_px", "source", "before_px", "confidence", "manual")
+_KEYS = ("scan", "series", "cor_px", "source", "before_px", "confidence", "manual", "error_px")
 
 
 class Form(StrEnum):
@@ -102,10 +102,12 @@ def list_cors(
         why_not = not_selected(scan.select, scan.row)
         reason = ": ".join(filter(None, (why_not, scan.reason * (why_not is State.SKIPPED))))
         values = (None, reason, None, None) if why_not else _values(scan)
-        cells = (scan.name, scan.series, *values, scan.manual.text)
+        cells = (scan.name, scan.series, *values, scan.manual.text, _rounded(scan.error_px))
         rows.append(dict(zip(_KEYS, cells, strict=True)))
-        texts = [cell if isinstance(cell, str) else format_cor(cell) for cell in cells]
+        texts = [cell if isinstance(cell, str) else format_cor(cell) for cell in cells[:-1]]
         texts[_KEYS.index("source")] = source_label(cells[3] or "")
+        if values[0] is not None:
+            texts[_KEYS.index("cor_px")] = scan.shown_text
         state = Text(state_text(scan.state), style=SIGNS[scan.state].style)
         table.add_row(*map(Text, texts), state)  # names may look like markup
         pending += not why_not and scan.is_edited

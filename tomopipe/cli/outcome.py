@@ -15,7 +15,7 @@ from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.signs import SIGNS, State, source_label
 from tomopipe.campaign.state import TO_REVIEW
 from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state_text
-from tomopipe.cor.cor_value import format_cor, signed
+from tomopipe.cor.cor_value import signed
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
@@ -84,7 +84,7 @@ def _table(
         remarks = (*records[scan].for_next_run, entry["why"], *warnings, entry["note"])
         remark = "; ".join(filter(None, remarks))
         cells = (
-            format_cor(cor_px),
+            records[scan].shown_text,
             source_label(source) if cor_px is not None else "",
             "" if confidence is None else f"{confidence:.2f}",
             state_text(entry["state"]) + " (warning)" * bool(warnings),

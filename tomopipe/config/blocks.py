@@ -437,6 +437,21 @@ class FixCorBlock(Block):
         "number for every method and network; null: all are replaced.",
     )
 
+    fill: Literal["best", "series"] = option(
+        "best",
+        "COR of a scan without one. series: by its neighbours, else the mean of its series. best: "
+        "that, the line of the series, or scans at the same place, whichever errs least when CORs "
+        "are left out; outliers are replaced only by something better.",
+        baseline="series",
+    )
+    max_fill_error_px: float | None = option(
+        None,
+        "A scan stays without COR if the error of a filled one is larger (pixels); null: all are "
+        "filled.",
+        gt=0,
+        only={"fill": ["best"]},
+    )
+
     @property
     def is_measured(self) -> bool:
         """Whether protect_confident is the default, which is measured for one network."""

@@ -7,6 +7,8 @@ from functools import cached_property
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
+_ROUNDING_PX = 1e-6
+
 
 def is_valid(cor_px: float | None, n_cols: int) -> bool:
     """Tell whether a COR is finite and on the detector, 0 <= cor_px <= n_cols - 1."""
@@ -52,6 +54,15 @@ def format_cor(cor_px: float | None) -> str:
     if cor_px is None or math.isnan(cor_px):
         return ""
     return f"{cor_px + 0.0:.2f}"  # + 0.0: no "-0.00"
+
+
+def with_error(cor_px: float, error_px: float | None) -> str:
+    """Write a COR with its error, both to the first digit of the error: 84.9 ± 7 px."""
+    if error_px is None:
+        return f"{format_cor(cor_px)} px, error unknown"
+    if error_px >= 1:
+        return f"{cor_px:.1f} ± {math.ceil(error_px - _ROUNDING_PX)} px"
+    return f"{cor_px:.2f} ± {math.ceil(10 * (error_px - _ROUNDING_PX)) / 10:.1f} px"
 
 
 def format_confidence(confidence: float, limit: float) -> str:

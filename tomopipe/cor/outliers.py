@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, is_valid, off_detector
+from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, is_valid, off_detector, with_error
 from tomopipe.storage.json_files import number
 
 # reasons that other modules look for
@@ -23,10 +23,15 @@ EDITED = "center_of_rotation.txt edited by hand"
 EMPTIED = "center_of_rotation.txt emptied by hand"
 NOT_ASKED = "no method was asked (predict_cor.methods is empty)"
 CONFIDENT_OUTLIER = "; kept (confidence "
+NO_NEIGHBOUR = "no good neighbour, kept"
 FROM_ONE = "mean of 1 of the series"
+JUDGED_BY_FEW = "fewer than 3 trusted CORs judge it"
+#: Sources of CORs for scans without one.
+FILLS = ("neighbours", "series-mean", "line", "place")
 MIN_LIMIT_PX = 10.0  # a tight series does not flag everything
 MAD_FACTOR = 5.0
 NEIGHBOURS_AGREE_PX = 10.0
+MAX_SURE_PX = 1.0  # a filled COR of a larger error is doubtful
 # CORs are stored to 0.01 px; the last bit of a difference of floats must not decide.
 _ROUNDING_PX = 1e-6
 
@@ -45,6 +50,17 @@ class Member:
     selected: bool = True  # False: `select: no`; only a donor in pass 2
     note: str = ""  # remark for the reason
     no_cor_reason: str = ""  # why there is no predicted COR, reported if there is no other one
+    # for `tomopipe.cor.fill` alone
+    is_trusted: bool = True  # the predicted COR is without doubt
+    position: int = 1  # in its series, from 1
+    length: int = 1  # scans of its series
+    pixel_um: str = ""  # size of a pixel, as in the inventory
+    height: float | None = None  # of the stage, as recorded
+
+    @property
+    def layout(self) -> tuple[int, str]:
+        """What scans must have in common to be compared: columns and binning."""
+        return self.n_cols, self.pixel_um
 
 
 @dataclass(frozen=True)
@@ -55,11 +71,14 @@ class Fix:
     index: int
     before_px: float | None
     after_px: float | None
-    source: str  # manual, ai, auto, outlier, neighbours, series-mean; "" without a COR
+    source: str  # manual, ai, auto, outlier, one of FILLS; "" without a COR
     flagged: bool  # further from the median than the limit, replaced or not
     reason: str
     limit_px: float | None  # None where the series has fewer than two CORs
     neighbours: tuple[str, ...] = ()
+    # of `fix_cor.fill: best`: the estimate, used or not, and its error (0.9)
+    fill_px: float | None = None
+    fill_error_px: float | None = None
 
     @property
     def is_by_file(self) -> bool:
@@ -80,7 +99,22 @@ class Fix:
 
         `default_px` then wins: a COR set by hand for one scan must not move all others.
         """
-        return self.source in ("neighbours", "series-mean") and NOT_ASKED in self.reason
+        return self.source in FILLS and NOT_ASKED in self.reason
+
+    @property
+    def error_px(self) -> float | None:
+        """The error of a COR that is not the scan's own; None if it is, or the error is unknown."""
+        return self.fill_error_px if self.source in (*FILLS, "outlier") else None
+
+    @property
+    def fill_doubt(self) -> str:
+        """Why a filled COR is doubtful; "" if it is not, or `fix_cor.fill` is series."""
+        if self.source not in FILLS or self.fill_px is None:
+            return ""
+        if JUDGED_BY_FEW in self.reason:
+            return f"filled with {with_error(self.fill_px, self.fill_error_px)}: {JUDGED_BY_FEW}"
+        is_far = self.fill_error_px is not None and self.fill_error_px > MAX_SURE_PX
+        return f"filled with {with_error(self.fill_px, self.fill_error_px)}" if is_far else ""
 
     def cells(self) -> dict[str, str]:
         """Return the cells of its row, CORs with two decimals."""
@@ -90,7 +124,7 @@ class Fix:
 
 
 FIX_COLUMNS = tuple(column.name for column in fields(Fix))
-_IN_PX = ("before_px", "after_px", "limit_px")
+_IN_PX = ("before_px", "after_px", "limit_px", "fill_px", "fill_error_px")
 
 
 def parse_fixes(rows: Iterable[Mapping[str, str]]) -> dict[str, Fix]:
@@ -162,14 +196,14 @@ def fix_series(
     least `protect_confident` are kept, too; where they are flagged they are no donors.
     """
     chosen = sorted((m for m in members if m.selected), key=lambda m: (m.index, m.scan))
-    before = _flagged([_start(member) for member in chosen], max_delta_px)
+    before = _flagged([start(member) for member in chosen], max_delta_px)
 
     def is_fixed(row: Fix) -> bool:
         return row.flagged and not (protect_manual and row.source == "manual")
 
     good = [row for row in before if row.before_px is not None and not is_fixed(row)]
     after: list[Fix] = []
-    donors_px = [_start(member).before_px for member in members if not member.selected]
+    donors_px = [start(member).before_px for member in members if not member.selected]
     for row, member in zip(before, chosen, strict=True):
         is_confident = (
             row.flagged
@@ -180,9 +214,9 @@ def fix_series(
         if is_fixed(row) or row.before_px is None:
             fixed = _by_neighbours(row, good, member.n_cols)
         else:
-            fixed = _noted(row, "manual, kept") if row.flagged else row
+            fixed = noted(row, "manual, kept") if row.flagged else row
         if is_confident:
-            fixed = _confident_outlier(_start(member), fixed, member.confidence)
+            fixed = confident_outlier(start(member), fixed, member.confidence)
         after.append(fixed)
         # Filled CORs are no donors: only those that existed before, as pass 1 left them.
         if not (row.before_px is None or is_confident):
@@ -191,7 +225,7 @@ def fix_series(
     return [_filled(row, finite_px, member) for row, member in zip(after, chosen, strict=True)]
 
 
-def _start(member: Member) -> Fix:
+def start(member: Member) -> Fix:
     """Start from the manual COR, else the predicted one; note values that cannot be used."""
     notes = [member.note] if member.note else []
     if fault := member.manual.fault(member.n_cols):
@@ -227,7 +261,7 @@ def _flagged(rows: list[Fix], max_delta_px: float) -> list[Fix]:
         away_px = 0.0 if row.before_px is None else abs(row.before_px - median_px)
         now = replace(row, limit_px=limit_px, flagged=away_px > limit_px + _ROUNDING_PX)
         why = f"{away_px:.2f} px from the median {median_px:.2f} of the series"
-        checked.append(_noted(now, f"{why}, limit {limit_px:.2f}") if now.flagged else now)
+        checked.append(noted(now, f"{why}, limit {limit_px:.2f}") if now.flagged else now)
     return checked
 
 
@@ -237,37 +271,35 @@ def _by_neighbours(row: Fix, good: list[Fix], n_cols: int) -> Fix:
     neighbours = good[max(0, right - 1) : right + 1]
     is_gap = row.before_px is None
     near_px = [other.before_px for other in neighbours if other.before_px is not None]
-    if is_gap and (
-        len(near_px) < 2 or max(near_px) - min(near_px) > NEIGHBOURS_AGREE_PX + _ROUNDING_PX
-    ):
+    if is_gap and not neighbours_agree(near_px):
         return row
     if not near_px:
-        return _noted(row, "no good neighbour, kept")
-    cor_px = _mean(near_px)
+        return noted(row, NO_NEIGHBOUR)
+    cor_px = mean_px(near_px)
     if not is_valid(cor_px, n_cols):  # scans of different widths in one series
         off = f"mean of neighbours {off_detector(cor_px, n_cols)}, kept"
-        return row if is_gap else _noted(row, off)
+        return row if is_gap else noted(row, off)
     fixed = replace(
         row,
         after_px=cor_px,
         source="neighbours" if is_gap else "outlier",
         neighbours=tuple(other.scan for other in neighbours),
     )
-    return _noted(fixed, "no COR, neighbours agree") if is_gap else fixed
+    return noted(fixed, "no COR, neighbours agree") if is_gap else fixed
 
 
-def _confident_outlier(start: Fix, replaced: Fix, confidence: float) -> Fix:
+def confident_outlier(own: Fix, replaced: Fix, confidence: float) -> Fix:
     """Keep a confident outlier, and report what would have replaced it."""
-    measured, series = format_cor(start.before_px), "no other COR"
+    measured, series = format_cor(own.before_px), "no other COR"
     where = f"{measured}, outside of the limit of its series"
     is_replaced = replaced.source == "outlier"
-    if is_replaced and start.before_px is not None and replaced.after_px is not None:
-        away_px, series = abs(start.before_px - replaced.after_px), format_cor(replaced.after_px)
+    if is_replaced and own.before_px is not None and replaced.after_px is not None:
+        away_px, series = abs(own.before_px - replaced.after_px), format_cor(replaced.after_px)
         where = f"{measured}, {away_px:.0f} px from its series"
     note = (
         f"Measured {where}{CONFIDENT_OUTLIER}{confidence:.2f}). The series gives {series}. Check."
     )
-    return _noted(replace(start, flagged=True, limit_px=replaced.limit_px), note)
+    return noted(replace(own, flagged=True, limit_px=replaced.limit_px), note)
 
 
 def _filled(row: Fix, donors_px: list[float], member: Member) -> Fix:
@@ -276,22 +308,28 @@ def _filled(row: Fix, donors_px: list[float], member: Member) -> Fix:
     is_without_method = why == NOT_ASKED  # resolve_cor has to know
     if row.after_px is not None:
         bridged = row.before_px is None
-        return _noted(row, NOT_ASKED) if bridged and is_without_method else row
+        return noted(row, NOT_ASKED) if bridged and is_without_method else row
     no_cor = f"no COR ({why})" if why else "no COR"
     if not donors_px:
-        return _noted(row, f"{no_cor}, and none in the series to fill it from")
-    cor_px = _mean(donors_px)
+        return noted(row, f"{no_cor}, and none in the series to fill it from")
+    cor_px = mean_px(donors_px)
     if not is_valid(cor_px, member.n_cols):
-        return _noted(row, f"{no_cor}, mean of the series {off_detector(cor_px, member.n_cols)}")
+        return noted(row, f"{no_cor}, mean of the series {off_detector(cor_px, member.n_cols)}")
     row = replace(row, after_px=cor_px, source="series-mean")
     remark = no_cor if is_without_method else "no COR"
-    return _noted(row, f"{remark}, mean of {len(donors_px)} of the series")
+    return noted(row, f"{remark}, mean of {len(donors_px)} of the series")
 
 
-def _mean(values_px: list[float]) -> float:
+def neighbours_agree(near_px: Sequence[float]) -> bool:
+    """Tell whether the CORs on both sides of a gap fill it: they differ by at most 10 px."""
+    return len(near_px) == 2 and abs(near_px[0] - near_px[1]) <= NEIGHBOURS_AGREE_PX + _ROUNDING_PX
+
+
+def mean_px(values_px: Sequence[float]) -> float:
     """Return the mean, the same to the last bit in any order."""
     return math.fsum(values_px) / len(values_px)
 
 
-def _noted(row: Fix, note: str) -> Fix:
+def noted(row: Fix, note: str) -> Fix:
+    """Return a row with one more remark."""
     return replace(row, reason=f"{row.reason}; {note}" if row.reason else note)

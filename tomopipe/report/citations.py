@@ -120,9 +120,11 @@ _SOURCES = {
     "ai": "found by a neural network",
     "auto": "found automatically",
     "manual": "set by hand",
-    "outlier": "replaced as outliers by the mean of their neighbours in the series",
+    "outlier": "replaced as outliers by estimates from their series",
     "neighbours": "filled with the mean of their neighbours in the series",
     "series-mean": "filled with the mean of the series",
+    "line": "filled from the robust line of the series",
+    "place": "filled with the mean of scans at the same place of the stage",
     "default": "set to a common default",
 }
 _PARTS = {"numpy": "NumPy", "scipy": "SciPy", "numba": "Numba", "h5py": "h5py", "python": "Python"}

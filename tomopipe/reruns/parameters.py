@@ -106,10 +106,12 @@ def _fix_cor(settled: Settled, series: str) -> dict[str, Any]:
     target, out, options = settled.target, settled.out, settled.campaign.config.fix_cor
     return {
         "members": target.members(series),
+        "around": target.members_around(series),
+        "stated_around": target.stated_around(series),
         "options": options.model_dump() | {"is_measured": options.is_measured},
         "predictions": {
             scan: [out.center(scan), out.prediction(scan)]
-            for scan in target.to_search(target.series()[series])
+            for scan in target.to_search([*target.series()[series], *target.scans_around(series)])
         },
     }
 

@@ -28,7 +28,7 @@ IF_OTHER_PAGE = "if a result shown changes"
 CHANGED = {
     "inventory": "files or options of the campaign changed",
     "resolve_cor": "options of resolve_cor changed",
-    "fix_cor": "a prediction, a COR or an option of the series changed",
+    "fix_cor": "a prediction, a COR or an option of the series, or a COR beside it, changed",
     "export_star": "follows CORs, stacks, MRC volumes and options",
     "report": "follows the results shown",
 }

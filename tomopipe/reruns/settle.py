@@ -111,6 +111,7 @@ class Settled:
         self.receipts = self.staleness.receipts
         self.pending = ""
         self.predicting: set[str] = set()  # scans whose prediction is pending
+        self._waiting_around: set[str] = set()  # series compared with those of such scans
         self.without_cor: list[str] = []  # scans that will have none
         self.blocked = ""  # why the run will stop before any volume
         self.cors: Mapping[str, Mapping[str, Any]] = {}  # cor.json after the run
@@ -225,7 +226,8 @@ class Settled:
         for result in self.staleness.up_to_date:
             self.receipts.lower(*result, now_ns)
         right: dict[str, list[str]] = grouped(self.staleness.up_to_date)
-        members = self.target.series() if "fix_cor" in right else {}
+        series = self.target.series() if "fix_cor" in right else {}
+        members = {key: self.scans_of_fix(key) for key in series}
         for step, source in _SOURCES.items():
             keys = right.get(source, [])
             for key in right.get(step, []):
@@ -237,11 +239,21 @@ class Settled:
             youngest_ns = max((receipt.stamp[1] for receipt in shown if receipt), default=0)
             self.receipts.lift("report", "campaign", youngest_ns)
 
+    def scans_of_fix(self, series: str) -> list[str]:
+        """Return the scans whose predictions fix_cor of a series waits for.
+
+        A table that stays, and has no estimated CORs, does not follow other series.
+        """
+        target = self.target
+        is_due = ("fix_cor", series) in self.reasons or target.uses_around(series)
+        return [*target.series().get(series, []), *(target.scans_around(series) if is_due else [])]
+
     @cached_property
     def waiting(self) -> set[str]:
-        """The series that have a pending prediction."""
+        """The series that have a pending prediction, or are filled from series that have one."""
         scans = self.campaign.scans
-        return {scans[scan].series for scan in self.predicting if scan in scans}
+        own = {scans[scan].series for scan in self.predicting if scan in scans}
+        return own | self._waiting_around
 
     def _add(self, rule: str, reason: str, *, scan: str = "", **more: Any) -> None:
         series = self.campaign.scans[scan].series if scan else ""
@@ -286,15 +298,21 @@ class Settled:
         except TomopipeError:  # damaged: made again, it counts as empty
             if not reason:
                 raise
-        if not self.predicting.isdisjoint(scans):
+        around = self.target.scans_around(series)
+        is_pending = not self.predicting.isdisjoint(around)
+        if not self.predicting.isdisjoint(scans) or (
+            is_pending and self.target.uses_around(series)
+        ):
             reason = reason or FOLLOWS
+        if reason and is_pending:
+            self._waiting_around.add(campaign.scans[scans[0]].series)
         fixes = before
         if reason:
             self._add("fix_cor", reason, series=series)
         if reason and self.looks_ahead:
-            files = campaign.predicted_files(self.target.to_search(scans))
-            members = self.target.members(series)
-            fixes = fix_cor.compute(files, members, campaign.config.fix_cor)
+            files = campaign.predicted_files(self.target.to_search([*scans, *around]))
+            members, beside = self.target.members(series), self.target.members_around(series)
+            fixes = fix_cor.compute(files, members, campaign.config.fix_cor, beside)
             is_whole = self._is_whole("fix_cor", self.out.fix_table(series))
             self._tables_change |= fixes != before and is_whole
             self._may_be_other |= not is_whole

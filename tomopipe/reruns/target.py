@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
@@ -201,14 +201,62 @@ class Target:
         replaced = self._once("replaced", lambda: self.staleness.replaced(self.rows))
         return self.campaign.members(self.series()[series], self.rows, replaced)
 
+    def _series_around(self, series: str) -> list[tuple[int, str]]:
+        """Return the series with which one is compared, and their distances in file order."""
+
+        def compute() -> dict[str, list[tuple[int, str]]]:
+            return self.campaign.series_around(self.series(), self.rows)
+
+        return self._once("around", compute).get(series, [])
+
+    def scans_around(self, series: str) -> list[str]:
+        """Return the scans with which fix_cor compares those of a series."""
+        return [scan for _, key in self._series_around(series) for scan in self.series()[key]]
+
+    def members_around(self, series: str) -> list[dict[str, Any]]:
+        """Return the input of fix_cor for the series around one, each scan with its distance."""
+
+        def selected(key: str) -> list[dict[str, Any]]:
+            return [entry for entry in self.members(key) if entry["select"] == "in"]
+
+        return [
+            entry | {"order": order}
+            for order, key in self._series_around(series)
+            for entry in self._once(("around", key), partial(selected, key))
+        ]
+
+    def stated_around(self, series: str) -> str:
+        """Return a digest of the scans with which those of a series are compared; "" for none."""
+        scans = self.with_prediction(self.scans_around(series))
+        entries = self.members_around(series)
+        stated = {"members": entries, "predictions": self._predictions(scans)}
+        return digest(stated) if entries else ""
+
+    def uses_around(self, series: str) -> bool:
+        """Tell whether the present table of a series depends on the series around it."""
+
+        def compute() -> bool:
+            try:
+                fixes = read_fixes([self.campaign.files.fix_table(series)])
+            except (OSError, TomopipeError):  # made again anyway
+                return False
+            return fix_cor.uses_estimates(fixes.values())
+
+        return self._once(("uses", series), compute)
+
+    def _predictions(self, scans: Iterable[str]) -> dict[str, list[str]]:
+        content = self.staleness.receipts.content
+        return {scan: [content(path) for path in self.out.of_predict_cor(scan)] for scan in scans}
+
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
         scans = self.with_prediction(self.series()[series])
-        predictions = {
-            scan: [self.staleness.receipts.content(path) for path in self.out.of_predict_cor(scan)]
-            for scan in scans
+        parts: dict[str, Any] = {
+            "members": self.members(series),
+            "predictions": self._predictions(scans),
         }
-        parts = {"members": self.members(series), "predictions": predictions}
+        if self.campaign.config.fix_cor.fill == "best":  # else as before there was a choice
+            parts["around"] = self.stated_around(series) if self.uses_around(series) else ""
         return made_from.of_step("fix_cor", self.campaign, **parts)
 
     def of_resolve_cor(self) -> Statement:
@@ -223,10 +271,11 @@ class Target:
         before, members = read_fixes([self.campaign.files.fix_table(series)]), self.members(series)
         if reason := of_series(before, members):
             return reason
-        scans = self.to_search(self.series()[series])
+        scans = self.to_search([*self.series()[series], *self.scans_around(series)])
         predicted = self.campaign.predicted_files(scans)
         with suppress(TomopipeError):  # the job says what it cannot read
-            after = fix_cor.compute(predicted, members, self.campaign.config.fix_cor)
+            around = self.members_around(series)
+            after = fix_cor.compute(predicted, members, self.campaign.config.fix_cor, around)
             if len(predicted) == len(scans) and (reason := of_fixes(before, after)):
                 return reason
         return CHANGED["fix_cor"]

@@ -87,7 +87,8 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "confidence": prediction.confidence if prediction else None,
         "predicted_px": prediction.cor_px if prediction else None,
         "confident_outlier": bool(scan.of_another_series),
-        "first": state is State.DOUBTFUL and scan.is_confident_outlier,
+        "first": state is State.DOUBTFUL and bool(scan.is_confident_outlier or scan.doubtful_fill),
+        "error_px": scan.error_px,
         "why": scan.why,
         "warnings": list(warnings),
         "select": scan.select,
@@ -105,6 +106,7 @@ def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     within = round(confidence, 2) if confidence is not None and by_confidence else 0.0
     return (
         not entry["first"],
+        -(entry["error_px"] or 0.0) if entry["first"] else 0.0,  # the least certain first
         _ORDER[entry["state"]],
         entry["cor_px"] is not None,
         entry["state"] is State.OK and not entry["warnings"],

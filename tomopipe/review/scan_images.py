@@ -399,12 +399,21 @@ def _check_row(scan: str, rows: Rows, row: int) -> None:
 
 
 def grid_around(
-    grid_px: Sequence[float], cor_px: float | None, columns: tuple[int, int]
+    grid_px: Sequence[float],
+    cor_px: float | None,
+    columns: tuple[int, int],
+    *,
+    is_centred: bool = False,
 ) -> Sequence[float]:
-    """Return CORs to browse, within `columns`: those of the sweep, or as many around `cor_px`."""
-    if cor_px is None or in_sweep(grid_px, cor_px):
+    """Return CORs to browse, within `columns`: those of the sweep, or as many around `cor_px`.
+
+    `is_centred`: around it also if the sweep has it, unless in its middle.
+    """
+    if cor_px is None:
         return grid_px
     half, step_px = len(grid_px) // 2, step_of(grid_px)
+    if in_sweep(grid_px, cor_px) and not (is_centred and abs(grid_px[half] - cor_px) > step_px):
+        return grid_px
     around = [round(cor_px + step_px * k, 4) for k in range(-half, half + 1)]
     return [value for value in around if columns[0] <= value <= columns[1]] or grid_px
 

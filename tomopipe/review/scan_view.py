@@ -31,7 +31,8 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     record = store.scan(name)
     cells = store.cells().get(name, {})
     cor_px = shown_cor(replace(record, manual=CorText(cells.get("cor_px", ""))))
-    grid, problem = _grid(store, name, cor_px)
+    is_filled = record.fix is not None and record.fix.before_px is None
+    grid, problem = _grid(store, name, cor_px, is_centred=is_filled)
     if grid is None and record.state is State.SKIPPED:
         problem = f"{name} is skipped and has no slices: {record.reason}"
     row = None if record.state in NOT_SELECTED else record.row
@@ -63,6 +64,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "cells": {**EMPTY_ROW, **cells},
         "cor_px": cor_px,
         "known_px": record.shown[0],
+        "known_text": record.shown_text,
         "source": record.shown[1],
         "fix": asdict(record.fix) if record.fix else None,
         "prediction": _prediction(store, record),
@@ -79,8 +81,13 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any] | None, str]:
-    """Return CORs to browse and detector rows, or why there are none."""
+def _grid(
+    store: Store, name: str, cor_px: float | None, *, is_centred: bool
+) -> tuple[dict[str, Any] | None, str]:
+    """Return CORs to browse and detector rows, or why there are none.
+
+    `is_centred`: whether they are centred on the COR, if there are rows to make the slices from.
+    """
     try:
         grid = store.pictures.grid(name)
         if "failed" in grid:
@@ -88,7 +95,8 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         result = {key: grid[key] for key in ("cor_px", "row", "binning")}
         details = store.pictures.details(name)
         columns = details["first_col"], details["first_col"] + details["n_cols"] - 1
-        around = grid_around(grid["cor_px"], cor_px, columns)
+        is_centred = is_centred and os.path.exists(store.campaign.files.rows(name))
+        around = grid_around(grid["cor_px"], cor_px, columns, is_centred=is_centred)
         swept = around is grid["cor_px"] and store.pictures.has_pages(name)
         return result | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
     except KeyError as error:
@@ -107,6 +115,8 @@ def _candidates(
     used_px, source = record.shown
     prediction, fix = record.prediction, record.fix
     near = ", ".join(fix.neighbours) if fix else ""
+    if record.error_px is not None:
+        near = ", ".join(filter(None, (near, f"{record.shown_text} px")))
     sources = [("used", used_px, source, near)]
     if prediction:
         value = prediction.confidence

@@ -23,6 +23,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.reruns.reasons import why_again
+from tomopipe.reruns.target import Target
 from tomopipe.review.queue import queue_entries, read_cells
 from tomopipe.review.scan_images import Pictures
 from tomopipe.steps import fix_cor
@@ -192,14 +193,16 @@ class Store:
         campaign = load_campaign(self.directory, self.config)
         path = campaign.files.inventory
         inventory = read_inventory(path) if path.is_file() else {}
-        if not (scans := campaign.selected_series(inventory).get(encode_series(key))):
+        target = Target(campaign, inventory)
+        if not (scans := target.series().get(encode_series(key))):
             return {"rows": [], "median_px": None, "limit_px": None, "limit_from": ""}
         fixes = fix_cor.compute(
-            campaign.predicted_files(scans),
+            campaign.predicted_files([*scans, *target.scans_around(encode_series(key))]),
             campaign.members(scans, inventory),
             campaign.config.fix_cor.model_copy(
                 update={"max_delta_px": max_delta_px, "protect_manual": protect_manual}
             ),
+            target.members_around(encode_series(key)),
         )
         results = [_trial_row(fix, self._by_name.get(scan)) for scan, fix in fixes.items()]
         limit_px = next((fix.limit_px for fix in fixes.values()), None)

@@ -11,7 +11,7 @@ REVISIONS = {
     "inventory": 7,
     "try_recon": 7,
     "predict_cor": 21,
-    "fix_cor": 2,
+    "fix_cor": 3,
     "resolve_cor": 1,
     "full_recon": 6,
     "stitch": 1,

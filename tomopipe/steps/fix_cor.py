@@ -2,12 +2,13 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.results import read_center, read_prediction, write_tsv
+from tomopipe.campaign.state import doubt_of
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import CorText, same_cor, shown
 from tomopipe.cor.outliers import (
@@ -19,8 +20,10 @@ from tomopipe.cor.outliers import (
     fix_series,
     parse_fixes,
 )
+from tomopipe.cor.series_fill import fix_best, point_of
 from tomopipe.errors import TomopipeError, on_os_error
-from tomopipe.storage.json_files import part
+from tomopipe.report.scan_records import parse_prediction
+from tomopipe.storage.json_files import number, part
 
 if TYPE_CHECKING:
     from tomopipe.config import FixCorBlock  # slow to load
@@ -33,40 +36,60 @@ def fix_cor(
     output: str | os.PathLike[str],
     members: Sequence[Mapping[str, Any]],
     options: "FixCorBlock",
-) -> None:
+    around: Sequence[Mapping[str, Any]] = (),
+) -> bool:
     """Write the table of fixed CORs of one series: `tomopipe.cor.outliers.FIX_COLUMNS`.
 
     `predicted`: the center_of_rotation.txt and prediction.json of each scan, without scans whose
     prediction failed finally. `members`, the scans of the series: `scan`, `index`, `n_cols`,
     `manual` (cell of the campaign table), `select` ("in", or "donor" for a scan that is not
     selected but may have a COR) and, for donors, `donor_px` (float or None); perhaps
-    `no_cor_reason`, why there is no prediction. CORs are in unbinned pixels, with two decimals.
+    `no_cor_reason`, why there is no prediction. With `fill: best` also `position` and `length` of
+    the series, `pixel_um` and stage `height` as in the inventory, and `min_confidence`. `around`
+    are scans of the series before and after it, each with its distance in file order (`order`);
+    `predicted` has their files, too. CORs are in unbinned pixels, with two decimals. Returns
+    whether the table depends on `around`.
     """
-    rows = [fix.cells() for fix in compute(predicted, members, options).values()]
+    fixes = compute(predicted, members, options, around)
+    rows = [fix.cells() for fix in fixes.values()]
     for row in rows:
         change = f"{row['before_px'] or 'none'} -> {row['after_px'] or 'none'}"
         log.info("%s: %s %s; %s", row["scan"], change, row["source"], row["reason"] or "kept")
     if noted := sum(bool(row["reason"]) for row in rows):
         log.warning("%d of %d scans replaced, filled or reported: %s", noted, len(rows), output)
     write_tsv(rows, FIX_COLUMNS, output)
+    return uses_estimates(fixes.values())
+
+
+def uses_estimates(fixes: Iterable[Fix]) -> bool:
+    """Tell whether a COR of a series was compared with estimates, or filled with one."""
+    return any(fix.fill_px is not None or fix.flagged or fix.before_px is None for fix in fixes)
 
 
 def compute(
     predicted: Mapping[str, tuple[str, str]],
     members: Sequence[Mapping[str, Any]],
     options: "FixCorBlock",
+    around: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Fix]:
     """Return the rows that `fix_cor` writes, by scan; arguments as for `fix_cor`.
 
     A TomopipeError if a file in `predicted` cannot be read.
     """
     series = [_member(entry, predicted.get(entry["scan"]), options) for entry in members]
-    fixes = fix_series(
-        series,
-        max_delta_px=options.max_delta_px,
-        protect_manual=options.protect_manual,
-        protect_confident=options.protect_confident,
-    )
+    if options.fill == "series":
+        fixes = fix_series(
+            series,
+            max_delta_px=options.max_delta_px,
+            protect_manual=options.protect_manual,
+            protect_confident=options.protect_confident,
+        )
+    else:
+        points = [
+            point_of(_member(entry, predicted.get(entry["scan"]), options), entry["order"])
+            for entry in around
+        ]
+        fixes = fix_best(series, points, options)
     return parse_fixes(fix.cells() for fix in fixes)
 
 
@@ -95,6 +118,7 @@ def _member(
         n_cols=int(entry["n_cols"]),
         manual=CorText(entry.get("manual") or ""),
         selected=entry["select"] != "donor",
+        **_place(entry),
     )
     if not member.selected:
         return replace(member, predicted_px=entry.get("donor_px"))
@@ -103,11 +127,21 @@ def _member(
         if (reason := entry.get("no_cor_reason")) and not has_cor:
             return replace(member, no_cor_reason=reason)
         return member if has_cor else replace(member, note="the prediction failed")
-    return _with_prediction(member, *files, options)
+    return _with_prediction(member, *files, options, entry.get("min_confidence", 0.0))
+
+
+def _place(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a scan is in its series, its pixels, and the height of the stage."""
+    place = {name: entry[name] for name in ("position", "length", "pixel_um") if name in entry}
+    return place | {"height": number(entry.get("height"))}
 
 
 def _with_prediction(
-    member: Member, center_path: str, prediction_path: str, options: "FixCorBlock"
+    member: Member,
+    center_path: str,
+    prediction_path: str,
+    options: "FixCorBlock",
+    min_confidence: float,
 ) -> Member:
     """Add the COR of the prediction, or of its edited file, and a note."""
     name = Path(center_path).name
@@ -136,7 +170,9 @@ def _with_prediction(
         return replace(member, predicted_px=cor_px, predicted_source="manual")
     if cor_px is not None:
         confidence = _confidence(prediction, options)
-        return replace(member, predicted_px=cor_px, note=note, confidence=confidence)
+        is_trusted = not doubt_of(parse_prediction(prediction, points=False), min_confidence)
+        member = replace(member, confidence=confidence, is_trusted=is_trusted)
+        return replace(member, predicted_px=cor_px, note=note)
     reason = prediction.get("reason") or ""
     prefix = "" if reason in ("", NOT_ASKED) else "prediction: "
     return replace(member, note=note, no_cor_reason=prefix + reason)

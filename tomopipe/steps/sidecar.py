@@ -61,7 +61,7 @@ def sidecar_content(
     `method`, `confidence`, `verdict` and `predicted_px` of the prediction, whether it was used or
     not (no method and no confidence if a person edited center_of_rotation.txt); `before_px`
     before fixing (None if there was none), `flagged`, `limit_px` (of a flagged COR), `neighbours`
-    and `reason` of fix_cor.
+    and `reason` of fix_cor; `fill_error_px` of a COR that is filled or replaced, if known.
     """
     result = prediction or {}
     by_file = fix is not None and fix.is_by_file
@@ -79,4 +79,6 @@ def sidecar_content(
         "limit_px": fix.limit_px if fix and fix.flagged else None,
         "neighbours": list(fix.neighbours) if fix else [],
         "reason": fix.reason if fix else "",
+        # only of filled and replaced CORs
+        **({"fill_error_px": fix.error_px} if fix and fix.error_px is not None else {}),
     }

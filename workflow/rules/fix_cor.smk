@@ -1,7 +1,7 @@
 def predictions_of_series(wildcards):
     refuse_unknown(wildcards, "fix_cor")
     after_inventory()
-    return predictions(SETTLED.target.series().get(wildcards.series, []))
+    return predictions(SETTLED.scans_of_fix(wildcards.series))
 
 
 def fix_tables(wildcards):

@@ -1,12 +1,16 @@
+import json
 from types import SimpleNamespace
 
 from tomopipe.reruns.making import making
 from tomopipe.steps.fix_cor import fix_cor
 
 with making(snakemake) as made:
-    fix_cor(
+    uses_around = fix_cor(
         made.job["predictions"],
         made.products[0],
         made.job["members"],
         SimpleNamespace(**made.job["options"]),
+        made.job["around"],
     )
+    if "around" in json.loads(made.job["made_from"]):
+        made.stated["around"] = made.job["stated_around"] if uses_around else ""

@@ -136,6 +136,7 @@ def test_list_as_json(campaign, results):
         "before_px": 1300.0,
         "confidence": 0.76,
         "manual": "",
+        "error_px": None,
     }
     assert (found[3]["cor_px"], found[3]["source"]) == (None, "skipped")
 

@@ -94,6 +94,8 @@ OTHER = {
     "fix_cor.max_delta_px": 30.0,
     "fix_cor.protect_manual": False,
     "fix_cor.protect_confident": 0.9,
+    "fix_cor.fill": "series",
+    "fix_cor.max_fill_error_px": 2.0,
     "resolve_cor.default_px": 31.0,
     "resolve_cor.on_missing": "block",
     "full_recon.device": "cpu",

@@ -249,6 +249,8 @@ def set_predicted(folder, values_px):
 def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
     values_px = dict(zip((f"bone_00{i}" for i in range(1, 7)), (512, 512, 512, 513, 513, 535)))  # noqa: B905
     set_predicted(folder, values_px)
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(f"{config}\nfix_cor: {{fill: series}}\n")
     (folder / "scans.tsv").write_text("scan\tselect\tcor_px\nbone_007\tauto\t560\nbone_010\tno\t\n")
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     small = "the smallest limit, as 5 MAD of the series is less"

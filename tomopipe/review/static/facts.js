@@ -31,7 +31,7 @@ function head(data) {
     el("p", { class: "quiet" }, `${data.series || "(no series)"} · ${data.index} · ${shape}`),
     Number(data.cells.cor_px)
       ? el("p", { class: "big" }, `${data.cells.cor_px} px`, el("small", {}, " by hand"))
-      : el("p", { class: "big" }, data.known_px === null ? "no COR" : `${px(data.known_px)} px`, el("small", {}, ` ${signs.sources[data.source] || data.source}`)),
+      : el("p", { class: "big" }, data.known_px === null ? "no COR" : `${data.known_text} px`, el("small", {}, ` ${signs.sources[data.source] || data.source}`)),
     data.volume ? el("p", {}, el("a", { href: `volume.html#${encodeURIComponent(data.scan)}`, target: "_blank" }, "Volume")) : null,
     data.reason ? el("p", { class: "why" }, data.reason) : null,
     ...data.warnings.map((text) => el("p", { class: "why" }, text)));
