@@ -84,6 +84,7 @@ def test_rows_and_table(tmp_path):
         "found": read_metadata(tmp_path / "b_10.h5").found,
         "full_turn": False, "linked": "",
         "pixel_size_um": None, "energy_kev": None, "distance_mm": None, "also_read": "",
+        "height_mm": None,
     }  # fmt: skip
     assert rows["b_9"]["reason"] == "no angles: set input.angles: {start: 0, stop: 180}"
     assert rows["b_1,5"]["reason"] == "the name has a ,"

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from tomopipe.scans.exchange import RawScan
 
 
+#: What `fix_cor.fill: best` compares scans by.
+PLACE = ("position", "length", "pixel_um", "height", "min_confidence")
+
+
 @dataclass(frozen=True, eq=False)
 class Campaign:
     """The files, the table and the configuration of one campaign."""
@@ -310,12 +314,10 @@ class Campaign:
         """Return what scans have in common that `fix_cor.fill: best` compares."""
         if self.config.fix_cor.fill == "series":
             return {}
-        position, length = self._positions[scan]
-        return {
-            **{"position": position, "length": length},
-            **{"pixel_um": row.get("pixel_size_um", ""), "height": row.get("stage_height", "")},
-            "min_confidence": self.for_scan(scan).config.predict_cor.min_confidence,
-        }
+        numbers = row.get("pixel_size_um", ""), row.get("height_mm", "")
+        min_confidence = self.for_scan(scan).config.predict_cor.min_confidence
+        values = (*self._positions[scan], *numbers, min_confidence)
+        return dict(zip(PLACE, values, strict=True))
 
     @cached_property
     def _positions(self) -> dict[str, tuple[int, int]]:
@@ -333,7 +335,7 @@ class Campaign:
             return {}
         kinds = {}
         for key, scans in series.items():
-            has_height = any(inventory[scan].get("stage_height") for scan in scans)
+            has_height = any(inventory[scan].get("height_mm") for scan in scans)
             kinds[key] = [self._positions[scans[0]][1], *(["height"] if has_height else [])]
         return series_around(kinds)
 

@@ -18,6 +18,7 @@ from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.base import without_effect
 from tomopipe.config.blocks import AngleRange
+from tomopipe.cor.series_fill import layouts_of
 from tomopipe.cost import lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
 from tomopipe.paths import existing_folder
@@ -150,6 +151,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
         findings.series.append(
             SeriesSummary(name, len(scans), n_selected, n_skipped, tuple(sorted(shapes)))
         )
+        findings.warnings += _other_layouts(campaign, rows, name, scans)
         paths = {scan: campaign.scans[scan].path for scan in scans}
         missing = {s: p for s, p in paths.items() if not os.path.lexists(campaign.directory / p)}
         for scan in scans:
@@ -169,6 +171,22 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
     findings.warnings += fault_lines(texts)
     single = warn_of_single_scans(names, [campaign.scans[scan].series for scan in names])
     findings.warnings += [single] if single else []
+
+
+def _other_layouts(
+    campaign: Campaign, rows: InventoryRows, series: str, scans: list[str]
+) -> list[str]:
+    """Return the warning, if any, that columns or pixels change within a series."""
+    selected = [rows[scan] for scan in scans if campaign.is_selected(scan, rows[scan])]
+    kinds = layouts_of([(int(row["n_cols"]), row.get("pixel_size_um", "")) for row in selected])
+    name = f"series {series}" if series else "the series without a name"
+    compared = campaign.config.fix_cor.fill == "best"
+    remedy = (
+        "CORs are compared with those of equal ones alone"
+        if compared
+        else "its CORs are compared all the same (fix_cor.fill: best compares equal ones alone)"
+    )
+    return [f"{name} has scans of {kinds}: {remedy}"] if kinds else []
 
 
 def _likely_angles(campaign: Campaign, scan: str) -> str:

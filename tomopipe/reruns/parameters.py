@@ -107,7 +107,7 @@ def _fix_cor(settled: Settled, series: str) -> dict[str, Any]:
     return {
         "members": target.members(series),
         "around": target.members_around(series),
-        "stated_around": target.stated_around(series),
+        "stated_around": target.stated_around(series) if options.fill == "best" else "",
         "options": options.model_dump() | {"is_measured": options.is_measured},
         "predictions": {
             scan: [out.center(scan), out.prediction(scan)]

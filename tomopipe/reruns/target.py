@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.campaign import PLACE, Campaign
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.relion_set import assumed_numbers, failed_stacks, star_options
@@ -226,11 +226,11 @@ class Target:
         ]
 
     def stated_around(self, series: str) -> str:
-        """Return a digest of the scans with which those of a series are compared; "" for none."""
+        """Return a digest of what estimates of CORs in a series depend on, beyond its CORs."""
         scans = self.with_prediction(self.scans_around(series))
-        entries = self.members_around(series)
-        stated = {"members": entries, "predictions": self._predictions(scans)}
-        return digest(stated) if entries else ""
+        own = [{key: entry[key] for key in PLACE} for entry in self.members(series)]
+        entries, predictions = self.members_around(series), self._predictions(scans)
+        return digest({"own": own, "members": entries, "predictions": predictions})
 
     def uses_around(self, series: str) -> bool:
         """Tell whether the present table of a series depends on the series around it."""
@@ -251,10 +251,11 @@ class Target:
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
         scans = self.with_prediction(self.series()[series])
-        parts: dict[str, Any] = {
-            "members": self.members(series),
-            "predictions": self._predictions(scans),
-        }
+        members = [
+            {key: value for key, value in entry.items() if key not in PLACE}
+            for entry in self.members(series)
+        ]
+        parts: dict[str, Any] = {"members": members, "predictions": self._predictions(scans)}
         if self.campaign.config.fix_cor.fill == "best":  # else as before there was a choice
             parts["around"] = self.stated_around(series) if self.uses_around(series) else ""
         return made_from.of_step("fix_cor", self.campaign, **parts)

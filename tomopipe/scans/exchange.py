@@ -202,6 +202,7 @@ def _read_parts(
         n_written=n_written,
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
         pixel_ratio=ratio,
+        height_mm=layout.height_mm,
         aborted=layout.aborted or missing,
         found=_describe(layout, chosen, columns, references),
         warnings=tuple(warnings),

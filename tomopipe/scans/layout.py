@@ -50,6 +50,10 @@ _PIXEL_SIZES = tuple(
     f"{_INSTRUMENT}/detector/{name}"
     for name in ("pixel_size", "pixel_size_x", "x_pixel_size", "actual_pixel_size_x")
 )
+# of the sample, y up
+_HEIGHTS = tuple(
+    f"{_INSTRUMENT}/sample_motor_stack/setup/{name}" for name in ("sample_y", "y", "sample_z", "z")
+)
 _ENERGY = f"{_INSTRUMENT}/monochromator/energy"
 _DISTANCES = tuple(
     f"{_INSTRUMENT}/{name}"
@@ -116,7 +120,25 @@ def read_numbers(file: "h5py.File") -> dict[str, Any]:
         "pixel_size_um": first_usable([([root], _RESOLUTION)], PIXEL_SIZE_UM, sensor),
         "energy_kev": first_usable([([root], _ENERGY)], ENERGY_KEV),
         "distance_mm": first_usable([([root], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM),
+        "height_mm": mean_height([([root], name) for name in _HEIGHTS]),
     }
+
+
+def mean_height(places: Iterable[tuple[Iterable[Node], str]]) -> float | None:
+    """Return the height of the stage in mm, of many the mean: the first that can be read.
+
+    Without a unit the number itself, as heights of one campaign are compared.
+    """
+    for node, name in ((node, name) for nodes, name in places for node in nodes):
+        try:
+            dataset = node.group[name]
+            heights = np.ravel(np.asarray(dataset[()], dtype=float))
+            factor = _MM.get(attribute_of(dataset, "units"), 1.0)
+        except UNREADABLE:
+            continue
+        if heights.size and np.isfinite(heights).all():
+            return float(heights.mean()) * factor
+    return None
 
 
 def first_usable(
@@ -178,6 +200,7 @@ class Layout:
     theta_location: str
     theta_listed: bool = False  # in a list apart from the frames, which may not fit to them
     theta_configured: bool = False  # in that of input.angles, which the reader has read
+    height_mm: float | None = None  # of the stage
     pixel_size_um: StatedNumber | None = None
     energy_kev: StatedNumber | None = None
     distance_mm: StatedNumber | None = None

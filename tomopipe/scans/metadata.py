@@ -38,6 +38,7 @@ class Metadata:
     pixel_ratio: float  # of its height to its width
     energy_kev: float | None  # of the photons
     distance_mm: float | None  # from sample to detector
+    height_mm: float | None  # of the stage, if recorded
     aborted: str  # why frames of any kind are missing, or ""
     found: str  # what was found where, for people; equal for scans recorded in the same way
     warnings: tuple[str, ...]  # what was assumed

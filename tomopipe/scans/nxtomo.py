@@ -59,6 +59,7 @@ from tomopipe.scans.layout import (
     frames_of_kind,
     how_to_name,
     invalid_frames,
+    mean_height,
 )
 from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels
@@ -149,6 +150,8 @@ class NxtomoReader:
             distance_mm=first_usable(
                 [(sample, "propagation_distance"), (detector, "distance")], NEXUS_DISTANCE_MM
             ),
+            # z is up at the ESRF, y in McStas's axes
+            height_mm=mean_height([(sample, f"{axis}_translation") for axis in "zy"]),
             missing_sources=self._stored.missing_sources,
             warnings=warnings + invalid_frames(self._keys),
             notes=self._notes,

@@ -35,6 +35,7 @@ from tomopipe.scans.raw_state import State, file_state, source_files
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
     "warnings", "found", "full_turn", "linked", *NUMBERS, "also_read",
+    "height_mm",
 )  # fmt: skip
 
 TakenFrom = Callable[[str], tuple[dict[str, State], dict[str, State]]]
@@ -85,8 +86,9 @@ def inventory(
     `full_turn` whether the angles in use cover 360 degrees, `linked` size and time of each file
     that an HDF5 file takes data from, as JSON, then pixel size, energy and distance if known;
     `also_read` is like `linked`, for raw files without metadata, and for files that flats and darks
-    named in the configuration take data from. Returns its rows; `keep` is a bool, shape and size
-    are int or None. Raises TomopipeError if all files are missing, as when a disk is not mounted.
+    named in the configuration take data from; `height_mm` is the recorded height of the stage.
+    Returns its rows; `keep` is a bool, shape and size are int or None. Raises TomopipeError if all
+    files are missing, as when a disk is not mounted.
     """
     overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
     paths = sorted(overrides)
@@ -169,6 +171,7 @@ def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
         cells = {name: getattr(metadata, name) for name in ("n_rows", "n_cols", "found", *NUMBERS)}
         cells |= {
             "n_angles": len(metadata.chosen),
+            "height_mm": metadata.height_mm,
             "bytes": metadata.data_bytes,
             "warnings": "; ".join(metadata.warnings + warnings),
             "full_turn": full_rotation,

@@ -1,4 +1,3 @@
-import json
 from types import SimpleNamespace
 
 from tomopipe.reruns.making import making
@@ -12,5 +11,5 @@ with making(snakemake) as made:
         SimpleNamespace(**made.job["options"]),
         made.job["around"],
     )
-    if "around" in json.loads(made.job["made_from"]):
-        made.stated["around"] = made.job["stated_around"] if uses_around else ""
+    if stated := made.job["stated_around"]:
+        made.stated["around"] = stated if uses_around else ""

@@ -267,6 +267,20 @@ def test_a_list_of_angles_that_does_not_fit_is_to_be_corrected(tmp_path, n, end)
     assert reason.endswith(end)
 
 
+@pytest.mark.parametrize(
+    ("values", "unit", "height_mm"),
+    [(12.5, "mm", 12.5), ([1250.0, 1250.0], "um", 1.25), (3.0, None, 3.0), ("up", "mm", None)],
+)
+def test_the_height_of_the_stage_is_read(tmp_path, values, unit, height_mm):
+    def change(file):
+        file["measurement/instrument/sample_motor_stack/setup/y"] = values
+        if unit:
+            file["measurement/instrument/sample_motor_stack/setup/y"].attrs["units"] = unit
+
+    assert read_metadata(write(tmp_path / "a.h5", change)).height_mm == height_mm
+    assert read_metadata(write(tmp_path / "b.h5")).height_mm is None
+
+
 def test_what_the_configuration_knows_comes_first(tmp_path):
     def change(file):
         file["measurement/instrument/monochromator/energy"] = 30.0

@@ -56,6 +56,13 @@ def test_frames_with_a_key_of_no_kind_are_skipped(tmp_path, odd):
         assert np.array_equal(scan.read_rows(0, N_ROWS), frames_of()[np.delete(PROJECTIONS, 2)])
 
 
+def test_the_height_of_the_stage_is_the_mean_of_its_translation(tmp_path):
+    heights_m = np.linspace(0.011, 0.013, len(KEYS))
+    change = put("sample/z_translation", heights_m, "m")
+    found = read_metadata(write_nxtomo(tmp_path / "a.nxs", change=change))
+    assert found.height_mm == pytest.approx(12.0)
+
+
 @BOTH
 def test_what_a_sound_file_says_and_pixels_of_each_kind(tmp_path, entry):
     path = write_nxtomo(tmp_path / "a.nxs", entry=entry)
