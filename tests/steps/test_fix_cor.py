@@ -10,7 +10,7 @@ from tomopipe.campaign.results import read_tsv
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import format_cor
-from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED
+from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, JUDGED_BY_FEW, NOT_ASKED
 from tomopipe.errors import TomopipeError
 from tomopipe.steps import resolve_cor
 from tomopipe.steps.fix_cor import compute, compute_protected, fix_cor
@@ -310,3 +310,28 @@ def test_without_prediction_a_default_wins_over_the_series(campaign):
         table, missing = resolve_cor.compute(fixes, scans, default_px)
         assert [entry["cor_px"] for entry in table.values()] == after
         assert missing == {}
+
+
+def test_doubtful_predictions_judge_no_fill(campaign):
+    """Of five scans around a gap two are doubtful: one barely accepted, one of bad data."""
+    predicted, members = campaign(*[(f"{1000 + n / 10}", "") for n in range(5)], ("", ""))
+    for n, (_, path) in enumerate(list(predicted.values())[:5]):
+        more = {0: {"confidence": 0.55}, 1: {"doubts": ["the sample moves"]}}.get(n, {})
+        content = {"cor_px": 1000 + n / 10, "confidence": 0.9} | more
+        Path(path).write_text(json.dumps(content))
+    members = [entry | {"min_confidence": 0.5} for entry in members]
+    row = compute(predicted, members, FixCorBlock())["größe 006"]
+    assert (row.after_px, row.fill_px) == (1000.2, 1000.2)  # of all, as by the rules
+    assert JUDGED_BY_FEW not in row.reason
+    members = [entry | {"min_confidence": 0.85} for entry in members]
+    assert JUDGED_BY_FEW in compute(predicted, members, FixCorBlock())["größe 006"].reason
+
+
+def test_an_unreadable_scan_of_another_series_costs_itself_alone(campaign, tmp_path):
+    predicted, members = campaign(("1000", ""), ("", ""))
+    around = [member(f"b_{n}", n, "", order=1) for n in (1, 2, 3)]
+    center = tmp_path / "b_1.txt"
+    center.mkdir()
+    files = str(center), str(tmp_path / "gone.json")
+    rows = compute(predicted | {"b_1": files, "b_2": files}, members, FixCorBlock(), around)
+    assert rows["größe 002"].after_px == 1000.0

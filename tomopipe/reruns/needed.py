@@ -67,7 +67,8 @@ def known_fixes(target: Target, series: str, scans: Collection[str]) -> dict[str
     ):
         reasons = {scan: {"no_cor_reason": NOT_ASKED} for scan in to_search}
         entries = [entry | reasons.get(entry["scan"], {}) for entry in entries]
-        fixes = fix_cor.compute({}, entries, options)
+        around = campaign.predicted_files(target.to_search(target.scans_around(series)))
+        fixes = fix_cor.compute(around, entries, options, target.members_around(series))
         return {scan: fix for scan, fix in fixes.items() if scan in scans}
     result = {}
     for entry in entries:

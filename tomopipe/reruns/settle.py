@@ -242,11 +242,14 @@ class Settled:
     def scans_of_fix(self, series: str) -> list[str]:
         """Return the scans whose predictions fix_cor of a series waits for.
 
-        A table that stays, and has no estimated CORs, does not follow other series.
+        A table that stays, and has no estimated CORs, does not follow other series. A run for some
+        volumes takes the other series as they are.
         """
-        target = self.target
-        is_due = ("fix_cor", series) in self.reasons or target.uses_around(series)
-        return [*target.series().get(series, []), *(target.scans_around(series) if is_due else [])]
+        target, own = self.target, self.target.series().get(series, [])
+        if not (("fix_cor", series) in self.reasons or target.uses_around(series)):
+            return own
+        in_run = {scan for scans in self.needed.series.values() for scan in scans}
+        return [*own, *(scan for scan in target.scans_around(series) if scan in in_run)]
 
     @cached_property
     def waiting(self) -> set[str]:

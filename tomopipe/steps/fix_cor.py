@@ -11,6 +11,7 @@ from tomopipe.campaign.results import read_center, read_prediction, write_tsv
 from tomopipe.campaign.state import doubt_of
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import CorText, same_cor, shown
+from tomopipe.cor.fill import Point
 from tomopipe.cor.outliers import (
     EMPTIED,
     FIX_COLUMNS,
@@ -85,10 +86,7 @@ def compute(
             protect_confident=options.protect_confident,
         )
     else:
-        points = [
-            point_of(_member(entry, predicted.get(entry["scan"]), options), entry["order"])
-            for entry in around
-        ]
+        points = [_point(entry, predicted.get(entry["scan"]), options) for entry in around]
         fixes = fix_best(series, points, options)
     return parse_fixes(fix.cells() for fix in fixes)
 
@@ -128,6 +126,17 @@ def _member(
             return replace(member, no_cor_reason=reason)
         return member if has_cor else replace(member, note="the prediction failed")
     return _with_prediction(member, *files, options, entry.get("min_confidence", 0.0))
+
+
+def _point(
+    entry: Mapping[str, Any], files: tuple[str, str] | None, options: "FixCorBlock"
+) -> Point:
+    """Return a scan of another series; without COR if its prediction is missing or unreadable."""
+    try:
+        member = _member(entry, files, options)
+    except TomopipeError:  # its own series says so
+        member = _member(entry, None, options)
+    return point_of(member, entry["order"])
 
 
 def _place(entry: Mapping[str, Any]) -> dict[str, Any]:

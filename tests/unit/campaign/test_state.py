@@ -9,7 +9,7 @@ from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.campaign.state import ScanFacts
 from tomopipe.cor.cor_value import CorText
-from tomopipe.cor.outliers import EDITED, Fix
+from tomopipe.cor.outliers import EDITED, JUDGED_BY_FEW, Fix
 
 ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
 BAD = ROW | {"keep": "false", "reason": "120 of 901 frames"}
@@ -161,6 +161,33 @@ def test_a_gap_filled_from_a_single_scan_is_doubtful(reason, source, state, deci
     assert found.state == state
     if state == "doubtful":
         assert found.why.startswith("filled from a single other scan; noise; not accepted")
+
+
+@pytest.mark.parametrize(
+    ("error_px", "remark", "state", "text", "why"),
+    [
+        (7.0, "", "doubtful", "512.0 ± 7", "filled with 512.0 ± 7 px"),
+        (1.01, "", "doubtful", "512.0 ± 2", "filled with 512.0 ± 2 px"),
+        (1.0, "", "filled", "512.0 ± 1", ""),
+        (0.24, "", "filled", "512.00 ± 0.3", ""),
+        (0.24, JUDGED_BY_FEW, "doubtful", "512.00 ± 0.3", f"± 0.3 px: {JUDGED_BY_FEW}"),
+        (None, JUDGED_BY_FEW, "doubtful", "512.00", f"error unknown: {JUDGED_BY_FEW}"),
+    ],
+)
+def test_a_filled_cor_says_how_sure_it_is(error_px, remark, state, text, why):
+    reason = f"no COR, mean of 5 of the series; {remark}"
+    fix = Fix("a", 1, None, 512.0, "series-mean", False, reason, None, (), 512.0, error_px)
+    found = facts(fix=fix, prediction=FLAT, decided=True, cor_px=512.0, source="series-mean")
+    assert (found.state, found.shown_text, found.error_px) == (state, text, error_px)
+    assert why in found.why
+    by_hand = replace(found, manual=CorText("513"))
+    assert (by_hand.state, by_hand.doubtful_fill) == ("manual", "")
+
+
+def test_a_scan_that_is_not_filled_is_shown_at_the_cor_of_its_series():
+    fix = Fix("a", 1, None, None, "", False, "no COR, not filled", None, (), 512.0, 7.0)
+    found = facts(fix=fix, prediction=FLAT, decided=True)
+    assert (found.state, found.shown, found.best_px) == ("unresolved", (None, ""), 512.0)
 
 
 @pytest.mark.parametrize(

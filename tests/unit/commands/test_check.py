@@ -281,3 +281,13 @@ def test_check_shows_the_pattern_that_joins_scans_of_series_of_one(site):
     (site / "c" / "config.yaml").write_text(f"{config}\n{line}\n")
     assert warnings(site / "c", "series have one scan") == []
     assert {scan.series for scan in load_campaign(site / "c").scans.values()} == {"rock"}
+
+
+def test_columns_that_change_within_a_series_are_named(site):
+    for n, n_cols in ((1, 48), (2, 48), (3, 32)):
+        write_scan(site / f"roi_{n}.h5", cor_px=20.0, n_cols=n_cols, n_rows=2, n_angles=40)
+    assert init(site / "c", site / "roi_*.h5").exit_code == 0
+    (line,) = warnings(site / "c", "series roi has scans of")
+    assert "48 columns (2), 32 columns (1): CORs are compared with those of equal ones" in line
+    (site / "c" / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\nroi_3\tno\t\t\n")
+    assert not warnings(site / "c", "series roi has scans of")
