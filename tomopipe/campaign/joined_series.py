@@ -10,18 +10,29 @@ _LEAST_SERIES = 3
 _NUMBER = re.compile(r"(\d+)")
 
 
-def warn_of_single_scans(names: Sequence[str], series: Sequence[str]) -> str:
+def warn_of_single_scans(names: Sequence[str], series: Sequence[str], present: str) -> str:
     """Say that most series have one scan, and the pattern that joins them; "" if none does.
 
-    `names` are of scans, `series` has the series of each.
+    `names` are of scans, `series` has the series of each by the `present` pattern, which may begin
+    with its folder: other folders are other series by any pattern.
     """
     counts = Counter(series)
     n_single = sum(n == 1 for n in counts.values())
     if len(counts) < _LEAST_SERIES or 2 * n_single <= len(counts):
         return ""
     patterns = dict.fromkeys(filter(None, map(_pattern_of, _kinds(names))))
+    folders = [
+        key.removesuffix(split_name(name, present)[0])
+        for name, key in zip(names, series, strict=True)
+    ]
     results = {
-        pattern: len({split_name(name, pattern)[0] for name in names}) for pattern in patterns
+        pattern: len(
+            {
+                (folder, split_name(name, pattern)[0])
+                for name, folder in zip(names, folders, strict=True)
+            }
+        )
+        for pattern in patterns
     }
     best = min(results, key=lambda pattern: results[pattern], default="")
     if not best or 2 * results[best] > len(names):

@@ -169,7 +169,8 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
     findings.warnings += fault_lines(texts)
-    single = warn_of_single_scans(names, [campaign.scans[scan].series for scan in names])
+    series = [campaign.scans[scan].series for scan in names]
+    single = warn_of_single_scans(names, series, campaign.config.inventory.series_pattern)
     findings.warnings += [single] if single else []
 
 

@@ -10,9 +10,12 @@ from tomopipe.campaign.raw_files import split_name
 from tomopipe.config import InventoryBlock
 
 
-def warning_of(names):
-    pattern = InventoryBlock().series_pattern
-    return warn_of_single_scans(names, [split_name(name, pattern)[0] for name in names])
+def warning_of(names, folders=None):
+    pattern, folders = InventoryBlock().series_pattern, folders or [""] * len(names)
+    series = [
+        folder + split_name(name, pattern)[0] for name, folder in zip(names, folders, strict=True)
+    ]
+    return warn_of_single_scans(names, series, pattern)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,11 @@ def test_the_pattern_makes_series_of_the_scans(names, n_series):
 )
 def test_series_that_are_right_or_cannot_be_joined(names):
     assert warning_of(names) == ""
+
+
+@pytest.mark.parametrize("suffix", ["_0000", "_tomo"])
+def test_no_pattern_joins_scans_of_different_folders(suffix):
+    names = [f"bone_{n}{suffix}" for n in range(6)]
+    assert warning_of(names, [f"bone_{n}/" for n in range(6)]) == ""
+    two_days = ["day1/"] * 3 + ["day2/"] * 3
+    assert ("makes 2 series" in warning_of(names, two_days)) == (suffix == "_tomo")
