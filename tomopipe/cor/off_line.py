@@ -21,7 +21,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
@@ -40,7 +39,10 @@ _ROUNDING_PX = 0.003  # least scatter: CORs are stored with two decimals
 # as likely at any of 130 px; a step is more likely.
 _EVENT, _LEAST_EVENT, _STEP = 8.5, 5.0, 2.0
 _WALK_PRICE, _BEND_PRICE, _CYCLE_PRICE, _POSITION_PRICE = 0.5, 1.0, 4.0, 2.0
-_CHANCE = 2e-3  # of an event as significant in scatter alone
+# Size of an event, in standard deviations, that scatter alone exceeds in 2 of 1000: Student's t by
+# degrees of freedom. (scipy.special, which has it, takes long to import.)
+_SIGNIFICANT = {1: 318.3, 2: 22.33, 3: 10.21, 4: 7.173, 5: 5.893, 6: 5.208, 7: 4.785, 8: 4.501,
+                10: 4.144, 15: 3.733, 30: 3.385, np.inf: 3.090}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def off_line(index: Sequence[int], cor_px: Sequence[float]) -> dict[int, OffLine
     -------
     dict of int to OffLine
         By position in the arguments: single CORs more than 0.2 px from what their series gives on
-        either side of a step, where scatter alone gives as much in one of a thousand. Not those
+        either side of a step, where scatter alone gives as much in 2 of 1000. Not those
         that share their distance with another one, as samples at another position do. Fewer than
         six scans give none.
     """
@@ -242,7 +244,8 @@ def _unshared(cor_px: Array, named: dict[int, OffLine]) -> dict[int, OffLine]:
 
 def _significant(n_free: NDArray[np.int64]) -> Array:
     """Return the size of significant events in units of their standard deviation."""
-    return np.asarray(-stdtrit(np.maximum(n_free, 1), _CHANCE / 2), float)
+    free, size = np.array([*_SIGNIFICANT.items()])[::-1].T
+    return np.asarray(np.interp(1 / np.maximum(n_free, 1), 1 / free, size))
 
 
 def _best_events(models: _Models, cor_px: Array) -> _Events:
