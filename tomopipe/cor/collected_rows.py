@@ -193,10 +193,12 @@ def collect_rows(
     plain_sinograms = sinograms = _correct_rows(scan, plain, row_index, raw_rows, threads)
     if np.ptp(sinograms[0]) == 0:
         raise ScanError(_why_equal(scan, row_index[0], float(sinograms[0, 0, 0])))
-    averaged = {
-        frame: _average_rows(plain.projections(raw[None], (frame, frame + 1), (0, scan.n_rows))[0])
-        for frame, raw in raw_frames.items()
-    }
+    averaged = {}
+    for frame, raw in raw_frames.items():
+        image = plain.projections(raw[None], (frame, frame + 1), (0, scan.n_rows))[0]
+        if lit is not None:  # noise over noise
+            image[~lit] = 0 if recipe.minus_log else 1
+        averaged[frame] = _average_rows(image)
     n_pair_rows = -(-scan.n_rows // -(-scan.n_rows // MAX_PAIR_ROWS))
     pair_images = [averaged[frame] for frame in pairs.ravel().tolist()]
     if recipe != geometry:

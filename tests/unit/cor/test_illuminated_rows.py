@@ -19,13 +19,13 @@ KINDS = ("data", "data_white", "data_dark")
 def darken(path, rows, how):
     """Take the light from rows as a camera does that did not write them, or as a detector's gap."""
     with h5py.File(path, "r+") as file:
-        for name in KINDS:
+        for seed, name in enumerate(KINDS):
             values = file[f"exchange/{name}"]
             if how == "projections alone" and name != "data":
                 continue
             if how == "noise":  # the level of the darks, as for a row out of the beam
                 shape = values[:, rows].shape
-                values[:, rows] = np.random.default_rng(3).normal(100, 4, shape).round()
+                values[:, rows] = np.random.default_rng(seed).normal(100, 4, shape).round()
             else:
                 values[:, rows] = {"largest": 65535, "nan": np.nan}.get(how, 0)
 
