@@ -401,3 +401,26 @@ def test_all_formats_are_judged_alike(tmp_path):
     assert rows["t_2"]["reason"].startswith("a folder without TIFF files")
     assert rows["n_0"]["found"] == rows["n_1"]["found"] != rows["t_1"]["found"]
     assert rows["t_1"]["found"].startswith("TIFF; projections images; angles angles.txt, 160 deg")
+
+
+@pytest.mark.parametrize(
+    ("theta_deg", "skip", "said"),
+    [
+        (
+            np.tile(np.arange(0, 180, 4.5), 4),
+            [],
+            "4 turns of 180 degrees in one file: a time series?",
+        ),
+        (np.tile(np.arange(0, 180, 4.5), 4), [[40, 159]], ""),
+        (np.arange(160) * 111.246 % 180, [], ""),
+        (np.linspace(0, 360, 160), [], ""),
+    ],
+    ids=["turns", "the first one alone", "golden ratio", "one turn"],
+)
+def test_turns_in_one_file_are_named_with_how_to_use_one(tmp_path, theta_deg, skip, said):
+    write(tmp_path / "s_1.h5", 160, theta=theta_deg)
+    row = take(tmp_path, known={"skip_projections": skip})["s_1"]
+    assert row["keep"]
+    assert row["warnings"].startswith(said)
+    assert bool(row["warnings"]) == bool(said)
+    assert ("{skip_projections: [[40, 159]]} uses the first turn" in row["warnings"]) == bool(said)

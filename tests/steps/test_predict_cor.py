@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from find_rows import THETA_180_DEG, rows_of, scan
-from phantoms import write_scan
+from phantoms import make_phantom, write_scan
 
 from tests.step_calls import predict_in, try_in
 from tomopipe.cor.answer import Answer
@@ -276,6 +276,31 @@ def test_where_the_sample_jumped_no_cor_is_accepted_and_the_jump_is_told(run):
     assert (prediction["verdict"], prediction["cor_px"]) == ("ambiguous", None)
     assert (prediction["confidence"], text) == (0.0, "")
     assert prediction["best_cor_px"] is not None
+
+
+def test_turns_that_differ_make_a_scan_doubtful(run):
+    theta_deg = np.tile(np.arange(180.0), 3)
+    still, other = (
+        scan(
+            COR_PX,
+            counts=5000,
+            theta_deg=theta_deg,
+            seed=seed,
+            phantom=make_phantom("rock", 160, 8),
+        )
+        for seed in (0, 1)
+    )  # other noise
+    changed = still.copy()
+    # a particle that comes with the third turn
+    away_px = np.arange(160) - COR_PX - 20 * np.cos(np.deg2rad(theta_deg[360:, None]))
+    changed[360:] += 0.2 * np.exp(-((away_px / 4) ** 2))[:, None]
+    for projections, doubts in ((other, 0), (changed, 1)):
+        prediction, _ = run(rows_of(projections, theta_deg))
+        assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.5)
+        assert len(prediction.get("doubts", [])) == doubts
+    (text,) = prediction["doubts"]
+    assert text.startswith("3 turns of 180 degrees in one file: turn 3 differs from the first")
+    assert "input: {skip_projections: [[180, 539]]} uses the first turn only" in text
 
 
 @pytest.mark.parametrize(("off_deg", "accepted"), [(-20, True), (20, False)])

@@ -31,6 +31,7 @@ from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
 from tomopipe.scans.raw_state import State, file_state, source_files
+from tomopipe.scans.turns import find_turns
 
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
@@ -173,7 +174,7 @@ def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
             "n_angles": len(metadata.chosen),
             "height_mm": metadata.height_mm,
             "bytes": metadata.data_bytes,
-            "warnings": "; ".join(metadata.warnings + warnings),
+            "warnings": "; ".join((*metadata.warnings, *warnings, *_turns(metadata))),
             "full_turn": full_rotation,
             "linked": json.dumps(linked, sort_keys=True) if linked else "",
             "also_read": json.dumps(also_read, sort_keys=True) if also_read else "",
@@ -218,6 +219,18 @@ def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
     gap_deg = np.degrees(largest_gap_rad(used))
     text = f"the angles cover 360 degrees except {gap_deg:.0f}; with the axis off the middle"
     return True, (f"{text}, data that only these would show are extrapolated",)
+
+
+def _turns(metadata: Metadata) -> list[str]:
+    """Warn, at most once, of turns of the stage that repeat the same angles."""
+    theta_deg = metadata.theta_deg
+    if theta_deg is None or len(theta_deg) != metadata.n_angles:
+        return []
+    turns = find_turns(theta_deg[metadata.chosen])
+    if turns is None:
+        return []
+    use = turns.first_alone(metadata.chosen)
+    return [f"{turns}: a time series? One volume is made of all of them; {use}"]
 
 
 def _reference_frames(looks: Sequence[_Look]) -> float:

@@ -271,6 +271,7 @@ def _find(
         warn_of_standstill,
     )
     from tomopipe.cor.stated_angles import warn_of_angles, warn_of_slips
+    from tomopipe.cor.turn_changes import warn_of_turns
 
     prepared = Prepared(rows)
     curves = Curves(prepared)
@@ -302,7 +303,8 @@ def _find(
     checks = (
         _try_check(warnings, warn_of_angles, prepared, in_use_px, accepted=accepted),
         _try_check(warnings, warn_of_slips, prepared),
-        _try_check(warnings, warn_of_changes, prepared),
+        _try_check(warnings, warn_of_changes, prepared)
+        or _try_check(warnings, warn_of_turns, prepared),
         _try_check(warnings, warn_of_standstill, prepared),
     )
     doubts = [doubt for doubt in checks if doubt]

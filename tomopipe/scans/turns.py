@@ -1,0 +1,112 @@
+"""Turns of the stage that a scan repeats, from its angles."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.scans.metadata import skipping
+
+_LEAST = 10  # projections in a turn
+_REGULAR = 3.0  # median steps: a longer one is a jump back, or a gap
+_LARGEST_STEP_DEG, _FINE_DEG = 20.0, 1.0  # golden ratio: 111; as fine as in a scan of one turn
+_LEAST_RANGE_DEG, _SAME_RANGE = 90.0, 0.05
+_SAME = 0.2  # steps: largest median distance of repeated angles; interlaced ones are further apart
+_MOST = 0.8  # share of the projections that the turns must have
+
+Numbers = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Turns:
+    """Turns with the same angles, in the order of acquisition."""
+
+    theta_deg: NDArray[np.float64]  # angles of all projections
+    members: tuple[Numbers, ...]  # of each turn the projections, ascending in angle
+    range_deg: float
+
+    def __str__(self) -> str:
+        return f"{len(self.members)} turns of {self.range_deg:.0f} degrees in one file"
+
+    def first_alone(self, numbers: Numbers) -> str:
+        """Return the option that uses only the first turn; `numbers` are those as recorded."""
+        return f"{skipping(np.delete(numbers, self.members[0]))} uses the first turn only"
+
+
+def find_turns(theta_deg: NDArray[np.float64]) -> Turns | None:
+    """Find turns: angles that start again, go back and forth, or pass 720 degrees; None: none.
+
+    Golden-ratio angles and interlaced ones do not repeat: each turn has angles of its own.
+    """
+    steps = np.diff(theta_deg)
+    step_deg = float(np.median(np.abs(steps))) if len(steps) else 0.0
+    if not np.isfinite(theta_deg).all() or not 0 < step_deg <= _LARGEST_STEP_DEG:
+        return None
+    turns = _repeated(theta_deg, _runs(theta_deg, step_deg), step_deg)
+    if turns is None:
+        straight_deg = np.unwrap(theta_deg, period=360)
+        runs = _runs(straight_deg, step_deg)
+        turns = _continuous(straight_deg, runs[0], step_deg) if len(runs) == 1 else None
+    n_used = sum(map(len, turns.members)) if turns else 0
+    return turns if n_used >= _MOST * len(theta_deg) else None
+
+
+def _runs(theta_deg: NDArray[np.float64], step_deg: float) -> list[Numbers]:
+    """Return runs of projections at regular steps of one sign, each ascending in angle."""
+    steps = np.diff(theta_deg)
+    signs = np.where(np.abs(steps) <= _REGULAR * step_deg, np.sign(steps), 0)
+    ends = np.flatnonzero(np.diff(signs)) + 1
+    runs = [
+        np.arange(first, last + 1)
+        for first, last in zip([0, *ends], [*ends, len(signs)], strict=True)
+        if signs[first] and last + 1 - first >= _LEAST
+    ]
+    return [run[np.argsort(theta_deg[run])] for run in runs]
+
+
+def _repeated(theta_deg: NDArray[np.float64], runs: list[Numbers], step_deg: float) -> Turns | None:
+    """Return the runs, at least two, with the angles of the longest one."""
+    ranges_deg = [float(np.ptp(theta_deg[run])) for run in runs]
+    longest_deg = max(ranges_deg, default=0.0)
+    if longest_deg < _LEAST_RANGE_DEG:
+        return None
+    whole = [
+        r for r, deg in zip(runs, ranges_deg, strict=True) if deg >= (1 - _SAME_RANGE) * longest_deg
+    ]
+    first_deg = theta_deg[whole[0]]
+    same = [run for run in whole if _apart(theta_deg[run], first_deg) <= _SAME * step_deg]
+    if len(same) < 2:
+        return None
+    return Turns(theta_deg, tuple(same), _nominal(longest_deg, step_deg))
+
+
+def _continuous(theta_deg: NDArray[np.float64], run: Numbers, step_deg: float) -> Turns | None:
+    """Return the whole turns of a run over 720 degrees and more."""
+    run = np.sort(run)
+    away_deg = np.abs(theta_deg[run] - theta_deg[run[0]])
+    n_turns = int((away_deg[-1] + 1.5 * step_deg) // 360)
+    if n_turns < 2:
+        return None
+    of_turn = np.minimum((away_deg + 1e-6) // 360, n_turns)
+    members = [run[of_turn == turn] for turn in range(n_turns)]
+    first_deg = away_deg[: len(members[0])]
+    is_repeated = _apart(away_deg[of_turn == 1] - 360, first_deg) <= _SAME * step_deg
+    closes = abs(away_deg[-1] - 360 * n_turns) <= 0.05 * step_deg
+    if not (is_repeated or closes or step_deg <= _FINE_DEG):
+        return None
+    return Turns(theta_deg, tuple(r[np.argsort(theta_deg[r])] for r in members), 360.0)
+
+
+def _apart(theta_deg: NDArray[np.float64], others_deg: NDArray[np.float64]) -> float:
+    """Return the median distance of angles to the nearest of others, ascending."""
+    after = np.clip(np.searchsorted(others_deg, theta_deg), 1, len(others_deg) - 1)
+    near = np.minimum(
+        np.abs(others_deg[after] - theta_deg), np.abs(others_deg[after - 1] - theta_deg)
+    )
+    return float(np.median(near))
+
+
+def _nominal(range_deg: float, step_deg: float) -> float:
+    """Return 180 degrees or a multiple if the range is that, or one step less."""
+    nominal_deg = 180.0 * round((range_deg + step_deg / 2) / 180)
+    return nominal_deg if abs(range_deg + step_deg / 2 - nominal_deg) <= step_deg else range_deg
