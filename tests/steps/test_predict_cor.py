@@ -17,6 +17,7 @@ from tomopipe.cor.answer import Answer
 from tomopipe.cor.collected_rows import failed_rows, read_rows, write_rows
 from tomopipe.cor.curves import KINDS
 from tomopipe.cor.roll import UsedRows
+from tomopipe.cor.row_profiles import RowProfiles
 from tomopipe.storage.atomic import write_json
 
 METHODS = ["classical"]
@@ -50,6 +51,19 @@ def test_an_accepted_cor_is_in_both_files(run):
     assert 0.5 <= prediction["confidence"] <= 1
     assert prediction["reason"] == ""
     assert text == f"{prediction['cor_px']:.2f}\n"
+
+
+def test_a_sample_that_moves_along_the_axis_is_doubtful(run):
+    rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
+    means = scan(COR_PX, n_rows=40, counts=5000).mean(axis=2)
+    means[100:] = np.roll(means[100:], 3, axis=1)
+    profiles = RowProfiles(means, np.arange(181), np.arange(40.0), np.zeros(40, np.float32))
+    prediction, _ = run(replace(rows, profiles=profiles))
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+    (doubt,) = prediction["doubts"]
+    numbers = r"the sample moves (\d\.\d) rows down between projections 99 and 100:"
+    assert float(re.match(numbers, doubt)[1]) == pytest.approx(3, abs=0.3)
+    assert doubt in prediction["warnings"]
 
 
 def test_each_method_leaves_its_estimate_and_curve(run):

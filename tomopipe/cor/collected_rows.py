@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
+from tomopipe.cor.row_profiles import RowProfiler, RowProfiles
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.prep.bad_pixels import ConstantFrames, find_bad_frames, warnings_of
@@ -86,6 +87,7 @@ class Rows:
     # (n_angles,): numbers of the projections, as recorded; None: not known
     numbers: NDArray[np.int64] | None = None
     dark_rows: NDArray[np.int64] | None = None  # rows of the detector without light; None: none
+    profiles: RowProfiles | None = None  # None: reading them would take too long
 
     def plain(self) -> "Rows":
         """Return the rows for COR finding: only with the corrections of `plain_sinograms`."""
@@ -114,6 +116,8 @@ def write_rows(
             values = getattr(rows, name)
             if values is not None and (name != "n_stuck" or values):
                 put(file, name, np.asarray(values, dtype=dtype))
+        for name, values in vars(rows.profiles).items() if rows.profiles else ():
+            put(file, f"profiles/{name}", values)
         put(file, "falls_per_px", np.asarray(rows.edge_slopes_per_px, dtype=np.float64))
         for kind, numbers in sorted((rows.bad_frames or {}).items()):
             put(file, f"bad_frames/{kind}", np.asarray(numbers, dtype=np.int64))
@@ -150,8 +154,11 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
         if name in _STORED or name in file:
             stored = file[name][()].astype(dtype, copy=False)
             values[name] = stored if ndim else stored.item()
+    stored_profiles = file.get("profiles") or {}
+    profiles = {name: stored[()] for name, stored in stored_profiles.items()}
     return Rows(
         **values,
+        profiles=RowProfiles(**profiles) if profiles else None,
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
         edge_slopes_per_px=(left, right),
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
@@ -183,7 +190,9 @@ def collect_rows(
     row_index = spread_rows(requested_rows, scan.n_rows, lit=lit)
     pairs = opposing_pairs(scan.theta_rad)
     logger.info("reading rows %s and %d opposing pairs", row_index, len(pairs))
-    raw_rows, raw_frames = _read_once(scan, row_index, sorted(set(pairs.ravel().tolist())))
+    profiler = RowProfiler(scan, minus_log=recipe.minus_log, threads=threads)
+    whole = sorted(set(pairs.ravel().tolist()))
+    raw_rows, raw_frames, profiles = _read_once(scan, row_index, whole, profiler)
     constant = ConstantFrames(len(raw_rows))
     constant.look(raw_rows)
     constant.refuse(scan.numbers)
@@ -221,6 +230,7 @@ def collect_rows(
         n_stuck=int(np.count_nonzero(scan.stuck)),
         numbers=np.asarray(scan.numbers, dtype=np.int64),
         dark_rows=None if lit is None or lit.all() else np.flatnonzero(~lit),
+        profiles=profiles,
     )
 
 
@@ -361,28 +371,31 @@ def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _read_once(
-    scan: Scan, rows: Sequence[int], frames: Sequence[int]
-) -> tuple[NDArray[Any], dict[int, NDArray[Any]]]:
-    """Read rows (n_angles, n_kept, n_cols) and whole frames, decompressing chunks rarely."""
+    scan: Scan, rows: Sequence[int], frames: Sequence[int], profiler: RowProfiler
+) -> tuple[NDArray[Any], dict[int, NDArray[Any]], RowProfiles | None]:
+    """Read rows (n_angles, n_kept, n_cols), whole frames and row profiles, with few decodings."""
     chunk = scan.chunks
     # how often reading row by row would decompress one chunk
     if chunk is None or chunk[0] >= np.bincount([row // chunk[1] for row in rows]).max():
         sinograms = [scan.read_rows(row, row + 1) for row in rows]
         images: Sequence[NDArray[Any]] = list(scan.read_frames(frames)) if frames else []
-        return np.concatenate(sinograms, axis=1), dict(zip(frames, images, strict=True))
+        raw_frames = dict(zip(frames, images, strict=True))
+        return np.concatenate(sinograms, axis=1), raw_frames, profiler.read(raw_frames)
     raw = np.empty((scan.n_angles, len(rows), scan.n_cols), dtype=scan.dtype)
     row_index: dict[int, NDArray[Any]] = {}
+    means = np.empty((scan.n_angles, scan.n_rows), np.float32)
     frame_bytes = scan.n_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
     n_read = max(1, _READ_BYTES // (frame_bytes * chunk[0])) * chunk[0]
     for first in range(0, scan.n_angles, n_read):
         last = min(first + n_read, scan.n_angles)
         block = scan.read_frames(range(first, last))
         raw[first:last] = block[:, rows]
+        means[first:last] = profiler.means(block, (0, scan.n_rows))
         row_index |= {
             frame: block[frame - first].copy() for frame in frames if first <= frame < last
         }
         logger.info("read %d of %d frames", last, scan.n_angles)
-    return raw, row_index
+    return raw, row_index, profiler.profiles(means, np.arange(scan.n_angles), (0, scan.n_rows))
 
 
 def _average_rows(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ from typing import Any
 #: Increased when the results of the step change in every campaign.
 REVISIONS = {
     "inventory": 8,
-    "try_recon": 7,
-    "predict_cor": 21,
+    "try_recon": 8,
+    "predict_cor": 22,
     "fix_cor": 3,
     "resolve_cor": 1,
     "full_recon": 6,

@@ -260,6 +260,7 @@ def _find(
     used: "UsedRows | None",
 ) -> dict[str, Any]:
     """Run the methods, decide, and look for effects that make the COR doubtful."""
+    from tomopipe.cor.axial_motion import warn_of_axial_motion
     from tomopipe.cor.curves import Curves
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
@@ -311,6 +312,8 @@ def _find(
     if not doubts:  # each of these would look like a drift, too
         drift = _try_check(warnings, warn_of_drift, prepared, in_use_px)
         doubts = [drift] if drift else []
+    if moves := _try_check(warnings, warn_of_axial_motion, rows):
+        doubts.append(moves)
     if not accepted:
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
     prediction = _with(prediction, "doubts", doubts)

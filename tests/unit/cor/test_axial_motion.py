@@ -1,0 +1,122 @@
+"""A sample that moves up or down during the scan is told, in rows; beam, tilt and noise are not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from find_rows import rows_of
+from phantoms import make_phantom
+
+from tomopipe.cor.axial_motion import find_axial_motion, warn_of_axial_motion
+from tomopipe.cor.row_profiles import RowProfiles
+from tomopipe.simulate.phantom import project
+
+N_ANGLES, N_ROWS, N_COLS, MARGIN = 120, 48, 128, 12
+TIME = np.linspace(0, 1, N_ANGLES)
+STILL = np.zeros(N_ANGLES)
+
+
+def moving(shift_rows, *, span_deg=180, counts=5000.0, scale=1.0, seed=0, beam=None):
+    """Profiles of a sample of more rows than are seen, in the noise of a beam of `counts`."""
+    theta_rad = np.deg2rad(np.linspace(0, span_deg, N_ANGLES))
+    n_rows = N_ROWS + 2 * MARGIN
+    phantom = make_phantom("rock", N_COLS, n_rows, 3)
+    lines = scale * project(phantom, theta_rad, 63.4, n_rows, N_COLS)
+    at = np.arange(N_ROWS) + MARGIN - np.asarray(shift_rows)[:, None]
+    low = np.floor(at).astype(int)
+    part = (at - low)[..., None]
+    frame = np.arange(N_ANGLES)[:, None]
+    seen = np.exp(-lines)
+    seen = (1 - part) * seen[frame, low] + part * seen[frame, low + 1]
+    if beam is not None:
+        seen = seen * beam[..., None]
+    photons = np.random.default_rng(seed).poisson(counts * seen)
+    values = -np.log(np.maximum(photons, 0.5) / counts).mean(axis=2)
+    log_flat = np.log(beam[0]) if beam is not None else np.zeros(N_ROWS)
+    if beam is not None:
+        values = values + log_flat  # divided by the flats, of the beam as it was at first
+    profiles = RowProfiles(
+        values.astype(np.float32),
+        np.arange(N_ANGLES),
+        np.arange(N_ROWS, dtype=float),
+        log_flat.astype(np.float32),
+    )
+    return profiles, theta_rad
+
+
+@pytest.mark.parametrize("span_deg", [180, 360])
+@pytest.mark.parametrize(("rows", "after"), [(1.0, 59), (-3.0, 20), (6.0, 90), (-8.0, 70)])
+def test_a_jump_is_told_between_its_projections(rows, after, span_deg):
+    shift_rows = rows * (np.arange(N_ANGLES) > after)
+    motion = find_axial_motion(*moving(shift_rows, span_deg=span_deg))
+    assert motion.between == (after, after + 1)
+    assert motion.shift_rows == pytest.approx(rows, abs=0.3)
+
+
+@pytest.mark.parametrize("span_deg", [180, 360])
+@pytest.mark.parametrize("rows", [1.0, -4.0, 10.0])
+def test_a_drift_is_told_without_projections(rows, span_deg):
+    motion = find_axial_motion(*moving(rows * TIME, span_deg=span_deg))
+    assert motion.between is None
+    assert motion.shift_rows == pytest.approx(rows, abs=0.3)
+
+
+@pytest.mark.parametrize("counts", [200.0, 2000.0, 20000.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_still_sample_is_not(counts, seed):
+    assert find_axial_motion(*moving(STILL, counts=counts, seed=seed)) is None
+
+
+def test_a_beam_that_moves_over_the_detector_is_no_motion_of_the_sample():
+    beam_rows = 3 * np.sin(7 * TIME) + 2 * (TIME > 0.6)
+
+    def beam(rows):
+        position = np.arange(N_ROWS) - rows[:, None]
+        return np.exp(-(((position - 24) / 20) ** 2)) * (1 + 0.1 * np.cos(position / 4))
+
+    assert find_axial_motion(*moving(STILL, beam=beam(beam_rows))) is None
+    motion = find_axial_motion(*moving(5.0 * (TIME > 0.3), beam=beam(0.3 * beam_rows)))
+    assert motion.shift_rows == pytest.approx(5, abs=0.3)
+
+
+@pytest.mark.parametrize("span_deg", [180, 360])
+def test_a_sample_about_a_tilted_axis_goes_up_and_down(span_deg):
+    swing_rows = 1.5 * np.cos(np.deg2rad(span_deg) * TIME)
+    assert find_axial_motion(*moving(swing_rows, span_deg=span_deg, counts=20000)) is None
+
+
+def test_a_beam_that_gets_brighter_in_steps_is_no_motion():
+    beam = np.broadcast_to((1 + 0.2 * (TIME > 0.4))[:, None], (N_ANGLES, N_ROWS))
+    assert find_axial_motion(*moving(STILL, beam=beam)) is None
+
+
+def test_nothing_is_said_without_features_along_the_axis():
+    assert find_axial_motion(*moving(5.0 * (TIME > 0.5), scale=0.0)) is None
+
+
+def test_nothing_is_said_of_a_sample_that_leaves_the_view():
+    profiles, theta_rad = moving(STILL)
+    profiles.values[60:] = profiles.values[60:, ::-1] * 0.01
+    assert find_axial_motion(profiles, theta_rad) is None
+
+
+def test_bad_projections_do_not_count():
+    profiles, theta_rad = moving(STILL)
+    bad = np.isin(np.arange(N_ANGLES), [50, 51, 52, 53])
+    profiles.values[bad] = np.roll(profiles.values[bad], 9, axis=1)
+    assert find_axial_motion(profiles, theta_rad, bad) is None
+
+
+def test_rows_without_signal_do_not_count():
+    profiles, theta_rad = moving(3.0 * (TIME > 0.5))
+    profiles.values[:, 20:24] = np.nan
+    assert find_axial_motion(profiles, theta_rad).shift_rows == pytest.approx(3, abs=0.3)
+
+
+def test_the_warning_names_numbers_as_recorded_and_the_direction():
+    profiles, theta_rad = moving(-3.0 * (np.arange(N_ANGLES) > 59))
+    flat = np.zeros((N_ANGLES, 3, 8), np.float32)
+    rows = rows_of(flat, np.rad2deg(theta_rad), pairs=False)
+    rows = replace(rows, profiles=profiles, numbers=2 * np.arange(N_ANGLES) + 1)
+    text = warn_of_axial_motion(rows)
+    assert text.startswith("the sample moves 3.0 rows up between projections 119 and 121")
