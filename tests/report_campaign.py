@@ -22,7 +22,7 @@ from tomopipe.volumes.tiff import write_try_stack
 
 INVENTORY = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
-    "warnings", "pixel_size_um",
+    "warnings", "pixel_size_um", "height_mm",
 )  # fmt: skip
 # in capitals: a <word> would be refused as a name
 NASTY = '"><SCRIPT>alert(1)<img src=x onerror=alert(2)>'

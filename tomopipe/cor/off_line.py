@@ -28,6 +28,7 @@ _LEAST_SCANS = 6
 _LEAST_PX = 0.2
 _WINDOW = 32  # scans that are compared: a series may change
 _POSITIONS = (2, 3)  # that alternate
+_SAME_HEIGHT = 0.02  # of the range of the heights
 _LONGEST_GAP = 5  # after more missing scans nothing more is forgotten
 # Variance per scan of a random walk, and of the bend of a smooth course, over that of the scatter.
 _WALKS = (1.0, 10.0, 100.0)
@@ -38,7 +39,8 @@ _ROUNDING_PX = 0.003  # least scatter: CORs are stored with two decimals
 # Prices in units of log likelihood. An event (a scan off, a step) is one scan of a hundred, and
 # as likely at any of 130 px; a step is more likely.
 _EVENT, _LEAST_EVENT, _STEP = 8.5, 5.0, 2.0
-_WALK_PRICE, _BEND_PRICE, _CYCLE_PRICE, _POSITION_PRICE = 0.5, 1.0, 4.0, 2.0
+_WALK_PRICE, _BEND_PRICE, _CYCLE_PRICE = 0.5, 1.0, 4.0
+_PLACE_PRICE, _POSITION_PRICE = 1.0, 2.0  # recorded, and for each one that alternates
 # Size of an event, in standard deviations, that scatter alone exceeds in 2 of 1000: Student's t by
 # degrees of freedom. (scipy.special, which has it, takes long to import.)
 _SIGNIFICANT = {1: 318.3, 2: 22.33, 3: 10.21, 4: 7.173, 5: 5.893, 6: 5.208, 7: 4.785, 8: 4.501,
@@ -56,7 +58,9 @@ class OffLine:
     spread_px: float
 
 
-def off_line(index: Sequence[int], cor_px: Sequence[float]) -> dict[int, OffLine]:
+def off_line(
+    index: Sequence[int], cor_px: Sequence[float], height_mm: Sequence[float | None] = ()
+) -> dict[int, OffLine]:
     """Find the CORs of a series that no model of the series, and no other scan, supports.
 
     Parameters
@@ -65,6 +69,8 @@ def off_line(index: Sequence[int], cor_px: Sequence[float]) -> dict[int, OffLine
         Numbers of the scans in the series, ascending; numbers may be missing, or repeated.
     cor_px : sequence of float, shape (n,)
         Their trusted CORs, pixels.
+    height_mm : sequence of float or None, shape (n,), optional
+        Heights of the stage, if they are recorded: the axis may follow the stage.
 
     Returns
     -------
@@ -75,14 +81,27 @@ def off_line(index: Sequence[int], cor_px: Sequence[float]) -> dict[int, OffLine
         six scans give none.
     """
     x, y = np.asarray(index, np.int64), np.asarray(cor_px, float)
+    place = _places(height_mm)
     result: dict[int, OffLine] = {}
     for window, judged in _windows(len(x)):
         apart = np.diff(x[window])
         near = apart // (np.gcd.reduce(apart) or 1)
-        events = _best_events(_models(tuple(near.tolist())), y[window])
+        events = _best_events(_models(tuple(near.tolist()), place[window]), y[window])
         named = _unshared(y[window], events.off(len(near) + 1))
         result |= {window.start + k: off for k, off in named.items() if k + window.start in judged}
     return result
+
+
+def _places(height_mm: Sequence[float | None]) -> tuple[int, ...]:
+    """Return a number for each height; none if a height is missing."""
+    heights = [height for height in height_mm if height is not None]
+    if not heights or len(heights) < len(height_mm):
+        return ()
+    order = np.argsort(heights)
+    apart = np.diff(np.sort(heights)) > _SAME_HEIGHT * np.ptp(heights)
+    place = np.zeros(len(heights), int)
+    place[order[1:]] = np.cumsum(apart)
+    return tuple(place.tolist())
 
 
 def _windows(n: int) -> Iterator[tuple[slice, range]]:
@@ -118,15 +137,15 @@ def _with_steps(values: NDArray) -> NDArray:
 
 
 @lru_cache(16)
-def _models(apart: tuple[int, ...]) -> _Models:
-    """Make the models of scans whose numbers are `apart`, one less than scans."""
+def _models(apart: tuple[int, ...], place: tuple[int, ...]) -> _Models:
+    """Make the models of scans whose numbers are `apart`, one less than scans, at these places."""
     n = len(apart) + 1
     time = np.cumsum([0, *np.minimum(apart, _LONGEST_GAP)]).astype(float)
     line = np.stack([np.ones(n), (time - time.mean()) / max(time.std(), 1.0)], axis=1)
     groups = [(line, _courses(time))]
     flat: list[tuple[float, Array | float]] = [(0.0, 0.0)]
     groups.append((line[:, :1], flat))
-    for positions, price in _positions(apart):
+    for positions, price in _positions(apart, place):
         few = [(price + extra, course) for extra, course in _courses(time, few=True)]
         groups.append((np.hstack([line, positions]), few))
         groups.append((np.hstack([line[:, :1], positions]), [(price, 0.0)]))
@@ -171,12 +190,15 @@ def _courses(time: Array, *, few: bool = False) -> list[tuple[float, Array | flo
     return courses
 
 
-def _positions(apart: tuple[int, ...]) -> Iterator[tuple[Array, float]]:
-    """Yield, for two and three alternating positions, which scan is at which, and the price.
+def _positions(apart: tuple[int, ...], place: tuple[int, ...]) -> Iterator[tuple[Array, float]]:
+    """Yield, for recorded places and two and three alternating ones, which scan is where.
 
-    They alternate with the number of a scan, or with its place in the series.
+    They alternate with the number of a scan, or with its order in the series. And the price.
     """
     n = len(apart) + 1
+    recorded, members = np.unique(place, return_counts=True)
+    if 2 <= len(recorded) <= n // 3 and members.min() >= 2:
+        yield np.equal.outer(place, recorded[1:]).astype(float), _PLACE_PRICE
     numbers, places = np.cumsum([0, *apart]), np.arange(n)
     for n_positions in _POSITIONS:
         if n < 3 * n_positions:

@@ -16,6 +16,7 @@ from tomopipe.campaign.results import Model
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.state import NOT_SELECTED, OWN_COR, TO_REVIEW, ScanFacts
 from tomopipe.cor.series_line import Line
+from tomopipe.storage.json_files import number
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class ScanRecord(ScanFacts):
     def layout(self) -> tuple[int | None, str]:
         """What scans must have in common for their CORs to be compared: columns and binning."""
         return self.n_cols, (self.row or {}).get("pixel_size_um", "")
+
+    @property
+    def height_mm(self) -> float | None:
+        """The recorded height of the stage; None if there is none."""
+        return number((self.row or {}).get("height_mm"))
 
 
 @dataclass(frozen=True)

@@ -224,15 +224,15 @@ class ScanReader:
 def _checked_in_series(records: list[ScanRecord]) -> list[ScanRecord]:
     """Mark predictions that the other trusted CORs of their series contradict."""
     trusted = [
-        ((scan.series, scan.layout), (scan.index, cor_px, position))
+        ((scan.series, scan.layout), (scan.index, cor_px, scan.height_mm, position))
         for position, scan in enumerate(records)
         if scan.state in ACCEPTED and not (scan.fix and scan.fix.flagged)
         for cor_px in [scan.shown[0] if scan.manual_px is None else scan.manual_px]
         if cor_px is not None
     ]
     for points in grouped(trusted).values():
-        index, cors_px, positions = zip(*points, strict=True)
-        for point, off in off_line(index, cors_px).items():
+        index, cors_px, heights_mm, positions = zip(*points, strict=True)
+        for point, off in off_line(index, cors_px, heights_mm).items():
             remark = f"{off.off_px:+.2f} px off the line of its series"
             remark += f" (scatter {off.spread_px:.2f} px)"
             position = positions[point]

@@ -65,6 +65,24 @@ def test_alternating_positions_of_a_stage_name_the_scan_at_none_of_them():
     assert [*off_line([0, 1, 2, 3, *range(5, 15)], cor_px)] == [6]
 
 
+def test_recorded_heights_of_the_stage_tell_where_a_scan_belongs():
+    """Three heights in no order, 10 px apart, with a jitter of 2 um: one COR is 5 px off."""
+    n_named = {"with": 0, "without": 0}
+    for seed in range(20):
+        rng = np.random.default_rng([9, seed])
+        place = rng.permutation(np.repeat([0, 1, 2], 5))
+        cor_px = 1212 + 10 * place + rng.normal(0, 0.2, 15)
+        wrong = int(rng.integers(15))
+        cor_px[wrong] += 5
+        heights_mm = 4 * place + rng.normal(0, 0.002, 15)
+        n_named["with"] += [*off_line(range(15), cor_px, heights_mm)] == [wrong]
+        n_named["without"] += wrong in off_line(range(15), cor_px)
+        missing = [None, *heights_mm[1:]]
+        assert off_line(range(15), cor_px, missing) == off_line(range(15), cor_px)
+    assert n_named["with"] >= 18
+    assert n_named["without"] <= 5
+
+
 def test_the_distance_is_that_from_the_others_and_least_0_2_px():
     cor_px = 80 + 0.1 * np.arange(9) + 0.01 * np.array([1, -1, 0, 0, 1, -1, -1, 1, 0])
     for error_px, is_named in ((0.23, True), (0.17, False)):

@@ -95,6 +95,19 @@ def test_only_scans_of_one_width_and_pixel_size_are_compared(tmp_path, other):
     assert [name for name, s in scans.items() if s.state == "doubtful"] == ["bone_11", "bone_12"]
 
 
+def test_scans_of_one_recorded_height_are_compared(tmp_path):
+    """Three heights in no order, 10 px apart: one COR is 5 px off those of its height."""
+    made = report_campaign.Made(tmp_path)
+    for index, place in enumerate((0, 2, 2, 1, 0, 1, 1, 2, 0, 0, 1, 2, 0, 2, 1)):
+        name, cor_px = f"bone_{index:02d}", f"{505 + 10 * place + 5 * (index == 6):.2f}"
+        made.scan(name, index=index, height_mm=4.0 * place)
+        made.predict(name, float(cor_px))
+        made.fix(name, cor_px, cor_px, "auto")
+        made.resolve(name, float(cor_px), "auto")
+    scans, _ = by_name(made.write())
+    assert [name for name, s in scans.items() if s.state == "doubtful"] == ["bone_06"]
+
+
 @pytest.mark.parametrize(("n_scans", "state"), [(6, "ok"), (7, "doubtful")])
 def test_a_cor_by_hand_outside_of_the_limit_is_no_point_of_the_line(tmp_path, n_scans, state):
     """Without it, six scans have five: too few."""
