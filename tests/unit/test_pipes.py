@@ -5,11 +5,16 @@ import os
 import socket
 from pathlib import Path
 
+import h5py
 import pytest
 
 import tomopipe
+from tests.phantoms import write_scan
+from tests.pipes import pipe_at
 from tomopipe.errors import PipeInPlaceError, is_of_the_system
 from tomopipe.paths import no_pipe
+from tomopipe.scans.exchange import RawScan
+from tomopipe.steps.inventory import _look
 from tomopipe.storage.json_files import json_or
 
 PACKAGE = Path(tomopipe.__file__).parent
@@ -80,3 +85,27 @@ def test_a_pipe_a_socket_and_a_device_are_named_and_a_file_passes(tmp_path):
     for name in ("file", "nothing", "."):
         assert no_pipe(tmp_path / name) == tmp_path / name
     assert json_or(tmp_path / "pipe", {}) == {}
+
+
+@pytest.mark.parametrize("kind", ["external link", "virtual", "external storage"])
+def test_what_a_raw_file_takes_from_a_pipe_is_named_and_not_opened(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    write_scan(tmp_path / "a.h5", n_rows=1, n_cols=64, n_angles=31)
+    with h5py.File("a.h5", "r+") as file:
+        data = file["exchange/data"]
+        shape, dtype = data.shape, data.dtype
+        del file["exchange/data"]
+        if kind == "external link":
+            file["exchange/data"] = h5py.ExternalLink("other.h5", "data")
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(shape, dtype)
+            layout[:] = h5py.VirtualSource("other.h5", "data", shape)
+            file.create_virtual_dataset("exchange/data", layout)
+        else:
+            file.create_dataset("exchange/data", shape, dtype, external=[("other.h5", 0, 2**30)])
+    Path("other.h5").touch()
+    opened = tmp_path / "opened"
+    with pipe_at(tmp_path / "other.h5", opened):
+        reason = _look(RawScan(Path("a.h5")), lambda path: []).reason
+    assert reason == "other.h5: is a pipe, not a file: remove it"
+    assert not opened.exists()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from tomopipe.errors import (
     library_error,
     own_error,
 )
+from tomopipe.paths import what_is_no_file
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
@@ -161,10 +163,16 @@ def _is_recent(path: str) -> bool:
 
 def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
     """Validate a single file; any error of reading is its reason."""
+    sources = None
+    with suppress(Exception):  # whatever a damaged file does to its reader
+        sources = source_files(raw.path)
     try:
+        for path in chain(*(sources or ())):  # before HDF5 opens one
+            if kind := what_is_no_file(path):
+                raise ScanError(f"{path}: {kind}")
         metadata = raw.metadata()
         full_rotation, warnings = _full_rotation(metadata)
-        linked, also_read = source_files(raw.path)
+        linked, also_read = sources or source_files(raw.path)
         for path in raw.preprocess.reference_files:
             also_read = also_read | {k: v for entry in sources_of(path) for k, v in entry.items()}
         also_read = {path: was for path, was in also_read.items() if path not in linked}
@@ -199,9 +207,8 @@ def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
         if ours:
             log.warning("%r: traceback, please report it", raw.path, exc_info=error)
         cells = {}
-        with suppress(Exception):  # whatever a damaged file does to its reader
-            if linked := source_files(raw.path)[0]:  # of which one may be missing, and come
-                cells = {"linked": json.dumps(linked, sort_keys=True)}
+        if sources and sources[0]:  # of which one may be missing, and come
+            cells = {"linked": json.dumps(sources[0], sort_keys=True)}
         is_passing = is_of_the_system(error) or unloaded is not None
         return _Look(reason + LOOK_AGAIN * is_passing, cells)
 
