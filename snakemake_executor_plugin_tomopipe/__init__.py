@@ -28,7 +28,6 @@ from snakemake_executor_plugin_tomopipe.batches import (
     Batch,
     by_cluster,
     data_error,
-    excluding,
     has_text,
     is_done,
     look_again,
@@ -93,7 +92,7 @@ class Executor(RemoteExecutor):
         self._is_stopping = self._is_cancelled = False
         self._submitting = threading.Lock()
         self._said: set[str] = set()
-        self._bad_nodes: set[str] = set()  # on which jobs could not begin, or load a library
+        self._avoided: set[str] = set()  # on which jobs could not begin, or load a library
         super().__init__(workflow, logger)
         self.logger.info(f"SLURM run ID: {self._name}")
 
@@ -215,18 +214,18 @@ class Executor(RemoteExecutor):
                     return
                 log = self._log(batch)
                 log.parent.mkdir(parents=True, exist_ok=True)
-                options = batch.options(self._name, log, self.workflow.workdir_init)
-                options = excluding(options, self._bad_nodes)
+                options = batch.options(self._name, log, self.workflow.workdir_init, self._avoided)
                 batch.number = queue.submit(self._name, options, self._script(batch), batch)
                 self._submitted.append(batch)
+                batch.note()
                 with suppress(OSError):
                     self._log(batch).touch()  # empty at the end: the node could not write it
         except queue.TemporaryRefusalError as error:
             self._retry_s = time.monotonic() + self.next_seconds_between_status_checks
             self._report_once("submit", f"SLURM takes no submission now, it is sent again: {error}")
         except Exception as error:
-            if self._bad_nodes:  # perhaps no other node is left
-                self._bad_nodes.clear()
+            if self._avoided:  # perhaps no other node is left
+                self._avoided.clear()
                 return
             self._waiting.remove(batch)
             self._fail(batch.jobs, str(error) or type(error).__name__)
@@ -348,18 +347,17 @@ class Executor(RemoteExecutor):
     def _why(self, jobs: Sequence[Any], batch: Batch, ended: "JobState") -> str:
         """Return how SLURM ended a submission; a node at fault gets no more of this run."""
         log = self._log(batch)
-        lacking = [next(m for m in members(job) if not is_done(m)) for job in jobs]
-        statuses = [status_in(member, batch.number) for member in lacking]
-        has_begun = all(statuses)
+        first = [next((m for m in members(job) if not is_done(m)), members(job)[0]) for job in jobs]
+        statuses = [status_in(member, batch.number) for member in first]
         text = log.read_text(encoding="utf-8", errors="replace") if has_text(log) else ""
-        why = f"SLURM job {batch.number}: {ended.described(text, has_begun=has_begun)}"
+        why = f"SLURM job {batch.number}: {ended.described(text, has_begun=all(statuses))}"
         if ended.state == "FAILED" and not log.exists():
             why += f" without a log: {log.parent} was removed meanwhile"
         elif ended.state == "FAILED" and not text:
             why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
-        of_node = not has_begun or any(status.get("of_machine") for status in statuses)
+        of_node = any(not status or status.get("of_machine") for status in statuses)
         if of_node and ended.node and ended.state == "FAILED":
-            self._bad_nodes.add(ended.node)
+            self._avoided.add(ended.node)
             text = f"{ended.node}: no more jobs of this run go there, while there are other nodes"
             self._report_once(f"node {ended.node}", f"{text} ({why})")
         return why

@@ -47,11 +47,11 @@ def status_in(member: Any, number: str) -> dict[str, Any]:
     return status if status.get("pid") and status.get("slurm_job") == number else {}
 
 
-def excluding(options: Sequence[str], nodes: Iterable[str]) -> list[str]:
-    """Return the options of sbatch for other nodes than these, and than those of the user."""
-    theirs = [option.partition("=")[2] for option in options if option.startswith("--exclude=")]
+def _excluding(places: Sequence[str], nodes: Iterable[str]) -> list[str]:
+    """Return the option of sbatch that excludes nodes, and those that the user excludes."""
+    theirs = [option.partition("=")[2] for option in places if option.startswith("--exclude=")]
     ours = sorted(nodes)
-    return [*options, *([f"--exclude={','.join([*theirs, *ours])}"] if ours else [])]
+    return [f"--exclude={','.join([*theirs, *ours])}"] if ours else []
 
 
 def missing_outputs(job: Any) -> list[str]:
@@ -195,7 +195,16 @@ class Batch:
         named = self.needs[0].texts.get("slurm_partition")
         return str(named or os.environ.get("SBATCH_PARTITION", ""))
 
-    def options(self, name: str, log: Path, folder: str | Path) -> list[str]:
+    def note(self) -> None:
+        """Note its jobs for the run after this one."""
+        from tomopipe.storage import run_folder
+
+        logs = (member.log[0] for member in self.members if member.log)
+        run_folder.note_submission(self.number, logs)
+
+    def options(
+        self, name: str, log: Path, folder: str | Path, bad_nodes: Iterable[str] = ()
+    ) -> list[str]:
         """Return the options of sbatch, with the name of the run in SLURM."""
         texts = self.needs[0].texts
         comment = f"{self.mark} {self.rules}: {' '.join(_subjects(self.members))}"
@@ -212,7 +221,8 @@ class Batch:
         }
         # of two the last counts: first the user's, but for those by which it is found
         requested = [f"--{key}={value}" for key, value in values.items() if value]
-        return [*requested, *self.places, f"--job-name={name}", f"--comment={comment[:_COMMENT]}"]
+        named = [f"--job-name={name}", f"--comment={comment[:_COMMENT]}"]
+        return [*requested, *self.places, *_excluding(self.places, bad_nodes), *named]
 
     def arguments(self, jobs: Iterable[Any]) -> list[str]:
         """Return the arguments with which Snakemake runs some of its jobs on a node."""

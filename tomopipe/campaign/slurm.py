@@ -23,6 +23,8 @@ _ASK_S = 30.0  # time limit of calls about jobs
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
 _SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T %r||%N"]
+_SQUEUE_AT_WORK = ["squeue", "--noheader", "--format=%A|%T"]
+_SQUEUE_AT_WORK += ["--states=RUNNING,CONFIGURING,SUSPENDED"]
 _SACCT = ["sacct", "--noheader", "--allocations", "--parsable2"]
 _SACCT += ["--format=JobID,State,ExitCode,NodeList"]
 _LIMITS = "--format=%P|%l"
@@ -171,6 +173,12 @@ def _line_in(log: str, *, has_begun: bool) -> str:
             continue
         return f"log: {_BEFORE.sub('', line.strip())[:_MOST_LINE]}"
     return ""
+
+
+def running(*options: str) -> set[str]:
+    """Return the numbers of the jobs that `options` select, without those that wait or end."""
+    rows = _ask([*_SQUEUE_AT_WORK, *options], _ASK_S)
+    return {number for number, _ in rows}
 
 
 def _ask(command: list[str], within_s: float) -> list[list[str]]:

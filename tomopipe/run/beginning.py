@@ -32,6 +32,7 @@ from tomopipe.storage.atomic import closed, giving_rights
 from tomopipe.storage.json_files import json_or
 
 _MOST_LINES = 20  # damaged results, or faults of the table, that are listed
+_N_NUMBERS = 10  # SLURM jobs that are named
 _ASK_AGAIN_S = 5.0  # between two queries of SLURM
 _CONFIG = "config.json"  # in the folder of a run, for its nodes
 
@@ -139,9 +140,6 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     progress.tell(executes=True, remote=launch.is_remote(), campaign=dict(config))
     # relative, as jobs on nodes may see the campaign under another path
     if run.before and launch.is_remote():
-        options = [f"--name={run_folder.slurm_name(run.before)}", f"--user={os.getuid()}"]
-        if fault := slurm.cancel([], *options, "--state=PENDING"):  # in the queue, and no others
-            print(f"tomopipe: {fault}", file=sys.stderr)
         _wait_for_running(campaign, run.before)
     if shut := closed([run_folder.of(campaign.results, "")]):
         raise TomopipeError(
@@ -172,9 +170,23 @@ def _enter(directory: Path) -> lock.Run:
 
 
 def _wait_for_running(campaign: Campaign, run_id: str) -> None:
-    """Wait for SLURM jobs of a run that was killed, if their results are still needed."""
+    """Wait for SLURM jobs of a run that was killed, if their results are needed; end the others.
+
+    Those in the queue are cancelled: this run submits again what is needed.
+    """
     folder = run_folder.of(Path(campaign.config.campaign.results), run_id)
+    of_run = [f"--name={run_folder.slurm_name(run_id)}", f"--user={os.getuid()}"]
+    faults = [slurm.cancel([], *of_run, "--state=PENDING")]
     numbers = job_resources.at_work(Settled(campaign), folder)
+    with suppress(slurm.NoAnswerError):  # then they end without a result
+        if others := sorted(slurm.running(*of_run) - numbers):
+            _report(
+                f"SLURM jobs of the run that was killed, of which nobody needs the results any "
+                f"more, are cancelled: {some_of(others, _N_NUMBERS)}"
+            )
+            faults.append(slurm.cancel(others))
+    for fault in filter(None, faults):
+        print(f"tomopipe: {fault}", file=sys.stderr)
     is_reported = False
     while numbers:
         with suppress(slurm.NoAnswerError):  # queried again

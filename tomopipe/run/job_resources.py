@@ -68,20 +68,30 @@ def sent(step: str, key: str) -> dict[str, Any]:
 
 
 def at_work(settled: Settled, run: Path) -> set[str]:
-    """Return the SLURM jobs of a killed run whose results are still needed.
+    """Return the submissions of a killed run whose results are still needed.
 
-    These have a job whose provenance statement, as written for the node, equals the present target.
+    These have a job without an end, whether it has begun or not, whose provenance statement, as
+    written for the node, equals the present target.
     """
-    numbers = set()
-    for path in run.glob(f"{_SENT}/*/*.json"):
-        step, key = path.parent.name, path.name.removesuffix(".json")
-        status = json_or(status_path(settled.campaign.logs.log(step, key)), {})
-        is_begun = status.get("state") == "running" and Path(status.get("run", "")).name == run.name
-        if is_begun and status.get("slurm_job") and is_open(settled, step, key):
-            statement = json_or(path, {}).get("job", {}).get("made_from")
-            if statement == as_text(settled.target.statement(step, key, settled.cors)):
-                numbers.add(status["slurm_job"])
-    return numbers
+    return {
+        number
+        for number, logs in run_folder.submissions(run).items()
+        if any(_is_needed(settled, run, status_path(log)) for log in logs)
+    }
+
+
+def _is_needed(settled: Settled, run: Path, path: Path) -> bool:
+    """Tell whether a job of a run, by its status file, is still to make what is needed."""
+    step, key = path.parent.name, path.name.removesuffix(".json")
+    status = json_or(settled.campaign.directory / path, {})
+    is_of_run = Path(status.get("run", "")).name == run.name
+    is_known = key in settled.campaign.scans or key in settled.campaign.config.stitch.stacks
+    if (is_of_run and status.get("state") != "running") or not is_known:
+        return False
+    statement = json_or(_sent_file(run, step, key), {}).get("job", {}).get("made_from")
+    return is_open(settled, step, key) and statement == as_text(
+        settled.target.statement(step, key, settled.cors)
+    )
 
 
 def _sent_file(run: Path, step: str, key: str) -> Path:

@@ -10,14 +10,16 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.errors import RunEndedError, TomopipeError, on_os_error, room_for
+from tomopipe.paths import no_pipe
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
-_RUNS = ".runs"
+_RUNS, _SUBMITTED = ".runs", "submitted"
 
 
 def new_id() -> str:
@@ -77,6 +79,22 @@ def current() -> Path | None:
             "is written. The newer run writes the results."
         )
     return folder
+
+
+def note_submission(number: str, logs: Iterable[str]) -> None:
+    """Note the jobs of a submission to a cluster, by their logs: the next run may need them."""
+    folder = Path(os.environ.get(VARIABLE) or os.devnull, _SUBMITTED)
+    with suppress(OSError):  # no run, or no room: then the next one makes their results again
+        folder.mkdir(exist_ok=True)
+        (folder / number).write_text("".join(f"{log}\n" for log in logs), encoding="utf-8")
+
+
+def submissions(run: Path) -> dict[str, list[str]]:
+    """Return the logs of the jobs of each submission of a run, by its number."""
+    return {
+        path.name: no_pipe(path).read_text(encoding="utf-8").splitlines()
+        for path in (run / _SUBMITTED).glob("*")
+    }
 
 
 def warn_once(key: str, text: str) -> bool:

@@ -51,6 +51,8 @@ esac"""
     assert cluster.n_submissions == 2
     assert [cluster.options(n)["mem"] for n in (1, 2)] == ["400", "200"]
     assert "volume:scan=b" in (cluster.slurm / "2.script").read_text()
+    submitted = cluster.folder / "results" / ".runs" / "1" / "submitted"
+    assert (submitted / "2").read_text() == "logs/volume/b.log\n"
     assert text.count("Finished jobid") == 2
     assert (
         "a submission of volume failed: SLURM job 2: FAILED on node1; see .snakemake/slurm_logs/"
