@@ -33,7 +33,7 @@ from tomopipe.reruns.option_faults import (
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.reruns.staleness import relion_notes
-from tomopipe.scans.angle_lists import LOOK_LIKE
+from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT
 from tomopipe.stream.source import check_scratch
@@ -166,6 +166,8 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
                 if campaign.is_selected(scan, rows[scan]):
                     how, reason = "selected in scans.tsv", reason.removesuffix(f"; {IN_ORDER}")
                 texts.append((f"{how}: {reason}", scan))
+            if other := CONTRADICTED.search(rows[scan].get("found") or ""):
+                texts.append((_contradiction(*other.groups()), scan))
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
     findings.warnings += fault_lines(texts)
@@ -188,6 +190,14 @@ def _other_layouts(
         else "its CORs are compared all the same (fix_cor.fill: best compares equal ones alone)"
     )
     return [f"{name} has scans of {kinds}: {remedy}"] if kinds else []
+
+
+def _contradiction(location: str, apart_deg: str) -> str:
+    return (
+        f"input.angles contradicts {location} of the file by up to {apart_deg} degrees: if the "
+        "file is right, leave input.angles out, or set it for the scans that need it alone, "
+        "overrides: [{scans: [NAME], input: {angles: ...}}]"
+    )
 
 
 def _likely_angles(campaign: Campaign, scan: str) -> str:

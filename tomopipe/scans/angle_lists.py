@@ -29,6 +29,8 @@ BY_NAME, DIFFER = "angles of ", "angles may be "  # warnings of a search for ang
 TILTS = "set input.angles to "  # a warning of a list of tilts begins so
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 OTHER_ANGLES = "other angles than those of the file"  # a note begins so
+CONTRADICTED = re.compile(re.escape(OTHER_ANGLES) + r", (.+?) \(up to (\d+) degrees apart\)")
+"""The same note if they differ by more than another start or end: where, and by how much."""
 UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning that becomes an error begins so
 LOOK_LIKE = "angles look like "  # an error begins so, after the file
@@ -77,6 +79,20 @@ def unwrapped(theta_deg: NDArray[np.float64]) -> NDArray[np.float64]:
     angles = theta_deg.copy()
     angles[finite] = straight
     return angles
+
+
+def contradiction_deg(theta_deg: NDArray[np.float64], others_deg: NDArray[np.float64]) -> float:
+    """Largest difference of two lists of angles, but for the start; 0 below one and a half steps.
+
+    A step may differ, as ranges end at the last projection or one step later.
+    """
+    apart_deg = unwrapped(theta_deg) - unwrapped(others_deg)
+    finite = apart_deg[np.isfinite(apart_deg)]
+    if len(finite) < 2:
+        return 0.0
+    largest_deg = float(np.abs(finite - finite[0]).max())
+    step_deg = float(np.nanmedian(np.abs(np.diff(others_deg))))
+    return largest_deg if largest_deg > max(1.5 * step_deg, 1.0) else 0.0
 
 
 def span_deg(theta_deg: NDArray[np.float64]) -> float:

@@ -25,6 +25,7 @@ from tomopipe.scans.angle_lists import (
     UNIT_OF_FILE,
     UNKNOWN_UNIT,
     angles_of_range,
+    contradiction_deg,
     notes_on_list,
     read_angles,
     span_deg,
@@ -325,6 +326,8 @@ def corrected(layout: Layout, options: InputBlock) -> Layout:
             and np.nanmax(np.abs(of_file - others), initial=0) > _SAME_ANGLE_DEG
         ):
             other = f"{OTHER_ANGLES}, {layout.theta_location}"
+            if apart_deg := contradiction_deg(of_file, others):
+                other += f" (up to {apart_deg:.0f} degrees apart)"
             changes["notes"] = (*changes.get("notes", layout.notes), other)
     layout = replace(layout, **changes)
     if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:

@@ -189,6 +189,32 @@ def test_check_says_which_angles_are_likely_where_there_are_none(tmp_path, theta
     assert ("likely" in line) == bool(said)
 
 
+@pytest.mark.parametrize(
+    ("angles", "named"),
+    [
+        ("{start: 0, stop: 360}", ("a_1", 180)),
+        ("{start: 0, stop: 180}", ("b_1", 180)),
+        ("{start: 10, stop: 190}", ("b_1", 180)),  # another start turns slices, and no more
+        ("{start: 180, stop: 0}", ("2 scans (a_1, b_1)", None)),
+    ],
+)
+def test_angles_of_the_config_that_contradict_those_of_a_file_are_named(tmp_path, angles, named):
+    small_campaign(tmp_path, "a_1", theta_deg=np.linspace(0, 180, 30, endpoint=False))
+    small_campaign(tmp_path, "b_1", theta_deg=np.linspace(0, 360, 30))
+    assert not warnings(tmp_path, "contradicts")
+    configure(tmp_path, f"input: {{angles: {angles}}}")
+    lines = warnings(tmp_path, "contradicts")
+    name, apart_deg = named
+    if apart_deg:
+        (line,) = lines
+        assert line.startswith(f"{name}: input.angles contradicts /exchange/theta")
+        said_deg = float(line.split(" by up to ")[1].split()[0])
+        assert said_deg == pytest.approx(apart_deg, abs=7)  # a step more or less
+        assert "overrides: [{scans: [NAME], input: {angles: ...}}]" in line
+    else:
+        assert [line.partition(":")[0] for line in lines] == ["a_1", "b_1"]
+
+
 def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     small_campaign(tmp_path)
     rows = ("a_2\t20.5", "a_01\t20.5", "b_1\t20.5")  # the next, a slip, another series
