@@ -352,6 +352,21 @@ def test_a_person_decides_between_measured_used_and_on_the_line_until_it_is_done
     assert candidates("bone_006") == {}
 
 
+def test_the_line_is_that_of_scans_as_wide_as_the_one_shown(folder):
+    inventory = folder / "results/inventory.tsv"
+    rows = inventory.read_text()
+    (row,) = [line for line in rows.splitlines() if line.startswith("bone_001\t")]
+    write_pictures(folder, "bone_006", 513.45)
+
+    def n_scans():
+        found = client_of(folder).get("/api/scan?scan=bone_006").json()["candidates"]
+        return {one["sources"][0][0] for one in found if one["names"] == ["line"]}
+
+    assert n_scans() == {"5 scans"}
+    inventory.write_text(rows.replace(row, row.replace("\t1024\t", "\t768\t")))
+    assert n_scans() == {"4 scans"}
+
+
 def test_many_decisions_are_one_write_and_rows_that_changed_are_left(client, folder):
     cors_px = {"bone_006": "513.65", "bone_007": "500", "bone_008": "513.65"}
     answer = decide(client, cors_px, stamp=False).json()["rows"]
