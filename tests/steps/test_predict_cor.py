@@ -58,9 +58,11 @@ def test_a_sample_that_moves_along_the_axis_is_doubtful(run):
     means = scan(COR_PX, n_rows=40, counts=5000).mean(axis=2)
     means[100:] = np.roll(means[100:], 3, axis=1)
     profiles = RowProfiles(means, np.arange(181), np.arange(40.0), np.zeros(40, np.float32))
-    prediction, _ = run(replace(rows, profiles=profiles))
+    stated = "/entry/sample/x_translation: the sample moves by 6.0 px (6 um)"
+    prediction, _ = run(replace(rows, profiles=profiles, stated_motion=(stated,)))
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
-    (doubt,) = prediction["doubts"]
+    doubt, last = prediction["doubts"]
+    assert last == stated
     numbers = r"the sample moves (\d\.\d) rows down between projections 99 and 100:"
     assert float(re.match(numbers, doubt)[1]) == pytest.approx(3, abs=0.3)
     assert doubt in prediction["warnings"]

@@ -88,6 +88,7 @@ class Rows:
     numbers: NDArray[np.int64] | None = None
     dark_rows: NDArray[np.int64] | None = None  # rows of the detector without light; None: none
     profiles: RowProfiles | None = None  # None: reading them would take too long
+    stated_motion: tuple[str, ...] = ()  # how far the sample moves, by the file
 
     def plain(self) -> "Rows":
         """Return the rows for COR finding: only with the corrections of `plain_sinograms`."""
@@ -121,6 +122,8 @@ def write_rows(
         put(file, "falls_per_px", np.asarray(rows.edge_slopes_per_px, dtype=np.float64))
         for kind, numbers in sorted((rows.bad_frames or {}).items()):
             put(file, f"bad_frames/{kind}", np.asarray(numbers, dtype=np.int64))
+        for number, text in enumerate(rows.stated_motion):
+            put(file, f"stated_motion/{number}", np.frombuffer(text.encode(), dtype=np.uint8))
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
         reason = rows.failed.encode("utf-8", "surrogateescape")
         put(file, "failed", np.frombuffer(reason, dtype=np.uint8))
@@ -155,10 +158,12 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             stored = file[name][()].astype(dtype, copy=False)
             values[name] = stored if ndim else stored.item()
     stored_profiles = file.get("profiles") or {}
+    moves = file.get("stated_motion") or {}
     profiles = {name: stored[()] for name, stored in stored_profiles.items()}
     return Rows(
         **values,
         profiles=RowProfiles(**profiles) if profiles else None,
+        stated_motion=tuple(moves[name][()].tobytes().decode() for name in moves),
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
         edge_slopes_per_px=(left, right),
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
@@ -231,6 +236,7 @@ def collect_rows(
         numbers=np.asarray(scan.numbers, dtype=np.int64),
         dark_rows=None if lit is None or lit.all() else np.flatnonzero(~lit),
         profiles=profiles,
+        stated_motion=scan.stated_motion,
     )
 
 

@@ -31,6 +31,7 @@ from tomopipe.scans.formats import NOT_SQUARE, Path, format_of
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.layout import (
     KEYS,
+    PIXEL_SIZE_UM,
     SAME_NUMBER,
     Layout,
     Reader,
@@ -40,6 +41,7 @@ from tomopipe.scans.layout import (
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES, Metadata, incomplete, skipping
 from tomopipe.scans.pixels import Frames, IndexRange, cut_columns, unsigned
 from tomopipe.scans.scan import ABSENT, References, Scan, find_references
+from tomopipe.scans.stated_motion import describe_motion
 
 Sources = Path | Sequence[Path] | None
 
@@ -182,6 +184,10 @@ def _read_parts(
             f"({width.location}): slices are as wide as that and as far apart, and RELION gets no "
             "stack. If they are square, set input.pixel_size_um"
         )
+    moves, moves_in_units = describe_motion(
+        layout.sample_positions, chosen, width.value if width else None, PIXEL_SIZE_UM.factors
+    )
+    warnings += [*moves, *moves_in_units]
     numbers = {name: getattr(layout, name) for name in NUMBERS}
     covered_deg = layout.covered_deg
     if layout.theta_deg is not None and not layout.is_spread:
@@ -206,6 +212,7 @@ def _read_parts(
         aborted=layout.aborted or missing,
         found=_describe(layout, chosen, columns, references),
         warnings=tuple(warnings),
+        stated_motion=moves,
         **{name: number and number.value for name, number in numbers.items()},
     )
     cut = partial(cut_columns, columns=columns)

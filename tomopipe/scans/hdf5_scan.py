@@ -56,6 +56,7 @@ from tomopipe.scans.layout import (
 )
 from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import AXES, Frames, Hdf5Pixels, Pixels, images_of, transposed
+from tomopipe.scans.stated_motion import Positions, is_position, read_positions
 
 if TYPE_CHECKING:
     import h5py
@@ -177,7 +178,15 @@ class NamedReader:
             aborted=why_aborted(n_frames, n_planned, counted),
             n_planned=n_projections,
             positions=positions,
+            sample_positions=self._sample_positions(index),
         )
+
+    def _sample_positions(self, index: NDArray[np.intp]) -> tuple[Positions, ...]:
+        """Return what the file states of the sample's position at each projection."""
+        selections = {len(index): np.arange(len(index)), len(self._keys): index}
+        names = [name for name, _ in datasets_in(self._file) if is_position(name)]
+        results = (read_positions(self._file, name, name, selections) for name in names)
+        return tuple(positions for each in results for positions in each)
 
     def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks: a dataset of their own goes before keys."""

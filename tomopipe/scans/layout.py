@@ -34,6 +34,7 @@ from tomopipe.scans.angle_lists import (
 from tomopipe.scans.datasets import Node, attribute_of, degrees_of, need_dataset, text_of
 from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.scans.pixels import Frames, Pixels
+from tomopipe.scans.stated_motion import Positions
 
 if TYPE_CHECKING:
     import h5py
@@ -218,6 +219,7 @@ class Layout:
     theta_counted: str = ""
     is_spread: bool = False
     covered_deg: float | None = None  # of spread angles, by the list; None: nothing tells
+    sample_positions: tuple[Positions, ...] = ()  # stated for each projection
 
 
 @dataclass(frozen=True, eq=False)

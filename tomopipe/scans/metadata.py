@@ -42,6 +42,7 @@ class Metadata:
     aborted: str  # why frames of any kind are missing, or ""
     found: str  # what was found where, for people; equal for scans recorded in the same way
     warnings: tuple[str, ...]  # what was assumed
+    stated_motion: tuple[str, ...] = ()  # of `warnings`: how far the sample moves, by the file
 
 
 def axes_hint(axes: Sequence[str]) -> str:

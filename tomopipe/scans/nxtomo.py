@@ -63,6 +63,7 @@ from tomopipe.scans.layout import (
 )
 from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels
+from tomopipe.scans.stated_motion import Positions, read_positions
 
 if TYPE_CHECKING:
     import h5py
@@ -158,6 +159,7 @@ class NxtomoReader:
             aborted=aborted if placed is None else "",  # else it is known which are missing
             n_planned=int(numbers[-1]) + 1,
             positions=None if placed is None else numbers[placed[index]],
+            sample_positions=self._sample_positions(index, sample),
         )
 
     def references(self, kind: Kind) -> list[Reference]:
@@ -197,6 +199,24 @@ class NxtomoReader:
         # more angles than keys: those beyond are of frames that were never taken
         theta_deg = np.concatenate([angles[:n][is_projection[:n]], angles[n:]])
         return Angles(theta_deg, location, warnings)
+
+    def _sample_positions(
+        self, index: NDArray[np.intp], sample: list[Node]
+    ) -> tuple[Positions, ...]:
+        """Return what the sample's translations state of each projection."""
+        placed = self._planned_index
+        selections = {
+            len(index): np.arange(len(index)),
+            len(self._planned_keys): index if placed is None else placed[index],
+            len(self._keys): index,
+        }
+        return tuple(
+            positions
+            for node in sample
+            for axis in "xyz"
+            for name in [f"{axis}_translation"]
+            for positions in read_positions(node.group, name, node.below(name), selections)
+        )
 
     def _choose(self, entries: list[str]) -> tuple[str, str]:
         """Return the entry to read, and the path that is asked for: of it, or a detector in it."""

@@ -170,7 +170,7 @@ class Scan:
     n_flats, n_darks : int
         Flats and darks that were written; 0 if declared absent.
     pixel_size_um, energy_kev, distance_mm : float or None
-        As in `Metadata`; `pixel_ratio`, too.
+        As in `Metadata`; `pixel_ratio` and `stated_motion`, too.
     """
 
     def __init__(
@@ -202,6 +202,7 @@ class Scan:
         self.n_flats, self.n_darks = len(flats.positions), len(darks.positions)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
         self.distance_mm, self.pixel_ratio = metadata.distance_mm, metadata.pixel_ratio
+        self.stated_motion = metadata.stated_motion
 
     def __repr__(self) -> str:
         """Return place, format, shape, angles, numbers of frames, and lengths in three lines."""

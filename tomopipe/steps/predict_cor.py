@@ -314,6 +314,7 @@ def _find(
         doubts = [drift] if drift else []
     if moves := _try_check(warnings, warn_of_axial_motion, rows):
         doubts.append(moves)
+    doubts += rows.stated_motion
     if not accepted:
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
     prediction = _with(prediction, "doubts", doubts)
