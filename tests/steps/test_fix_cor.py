@@ -261,6 +261,7 @@ def test_a_protected_cor_is_what_it_is_in_any_series(campaign):
             protect_manual=chance.random() < 0.7,
             protect_confident=chance.choice([None, 0.9]),
             max_delta_px=chance.choice([1.0, 50.0]),
+            fill=chance.choice(["best", "series"]),
         )
         fixes = compute(predicted, members, options)
         for entry in members:
