@@ -10,7 +10,7 @@ from tomopipe.campaign.results import read_tsv
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import format_cor
-from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, JUDGED_BY_FEW, NOT_ASKED
+from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, FIX_TABLE, JUDGED_BY_FEW, NOT_ASKED
 from tomopipe.errors import TomopipeError
 from tomopipe.steps import resolve_cor
 from tomopipe.steps.fix_cor import compute, compute_protected, fix_cor
@@ -57,7 +57,7 @@ def test_the_table_holds_every_rule_with_two_decimals(campaign, tmp_path):
     output = tmp_path / "größe.tsv"
     fix_cor(predicted, output, members, OPTIONS)
     rows = read_tsv(output, FIX_COLUMNS)
-    assert output.read_text(encoding="utf-8").splitlines()[0] == "\t".join(FIX_COLUMNS)
+    assert output.read_text(encoding="utf-8").splitlines()[0] == "\t".join(FIX_TABLE)
     # The means of 1000 and 1006.02; of 1006.02 and 1004; of 1000, 1006.02, 1005.01 and 1004.
     assert [(row["before_px"], row["after_px"], row["source"]) for row in rows] == [
         ("1000.00", "1000.00", "ai"),

@@ -36,6 +36,7 @@ _COVERAGE = 0.92  # more than 0.9, as the least of three errors is taken
 _GAP = "gap"  # the rules for a gap
 _LEAST_ERROR_PX = 0.1  # of the best CORs that judge
 _BETTER, _BETTER_PX = 0.9, 0.1  # another estimate than that of the rules must err so much less
+_NOISES = 1.0
 _N_PLACE = 2  # scans at the same place before and after that are averaged
 _REVERSED = 0.5  # a series is taken as reversed if it then fits so much better
 _SAME_HEIGHT = 0.02  # of the range of the heights
@@ -99,7 +100,7 @@ def _error_if_better(
         gains_px = np.array([by_rule[scan] - errors[scan] for scan in sorted(both)])
         rule_px = float(np.mean([by_rule[scan] for scan in sorted(both)]))
         noise_px = float(np.std(gains_px, ddof=1)) / math.sqrt(len(both))
-        if gains_px.mean() <= max((1 - _BETTER) * rule_px, _BETTER_PX, noise_px):
+        if gains_px.mean() <= max((1 - _BETTER) * rule_px, _BETTER_PX, _NOISES * noise_px):
             return None
     return float(np.mean(list(errors.values())))
 

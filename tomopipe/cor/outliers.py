@@ -123,7 +123,9 @@ class Fix:
         return vars(self) | numbers | texts | {"flagged": "true" if self.flagged else "false"}
 
 
-FIX_COLUMNS = tuple(column.name for column in fields(Fix))
+#: Columns of the table of a series; those of estimates are missing from older ones.
+FIX_TABLE = tuple(column.name for column in fields(Fix))
+FIX_COLUMNS = tuple(name for name in FIX_TABLE if not name.startswith("fill"))
 _IN_PX = ("before_px", "after_px", "limit_px", "fill_px", "fill_error_px")
 
 
@@ -137,7 +139,7 @@ def parse_fixes(rows: Iterable[Mapping[str, str]]) -> dict[str, Fix]:
             flagged=row["flagged"] == "true",
             reason=row["reason"],
             neighbours=tuple(filter(None, row["neighbours"].split(";"))),
-            **{name: CorText(row[name]).px for name in _IN_PX},
+            **{name: CorText(row.get(name, "")).px for name in _IN_PX},
         )
         for row in rows
     }

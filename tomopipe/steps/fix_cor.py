@@ -14,7 +14,7 @@ from tomopipe.cor.cor_value import CorText, same_cor, shown
 from tomopipe.cor.fill import Point
 from tomopipe.cor.outliers import (
     EMPTIED,
-    FIX_COLUMNS,
+    FIX_TABLE,
     NOT_ASKED,
     Fix,
     Member,
@@ -39,7 +39,7 @@ def fix_cor(
     options: "FixCorBlock",
     around: Sequence[Mapping[str, Any]] = (),
 ) -> bool:
-    """Write the table of fixed CORs of one series: `tomopipe.cor.outliers.FIX_COLUMNS`.
+    """Write the table of fixed CORs of one series: `tomopipe.cor.outliers.FIX_TABLE`.
 
     `predicted`: the center_of_rotation.txt and prediction.json of each scan, without scans whose
     prediction failed finally. `members`, the scans of the series: `scan`, `index`, `n_cols`,
@@ -58,7 +58,7 @@ def fix_cor(
         log.info("%s: %s %s; %s", row["scan"], change, row["source"], row["reason"] or "kept")
     if noted := sum(bool(row["reason"]) for row in rows):
         log.warning("%d of %d scans replaced, filled or reported: %s", noted, len(rows), output)
-    write_tsv(rows, FIX_COLUMNS, output)
+    write_tsv(rows, FIX_TABLE, output)
     return uses_estimates(fixes.values())
 
 

@@ -89,6 +89,12 @@ def test_the_grid_is_the_sweep_or_as_many_steps_about_a_cor_off_it():
     assert grid_around(GRID_PX, 600.3, columns) == [595.3 + step for step in range(11)]
     assert grid_around(GRID_PX, 2.0, columns) == [float(cor_px) for cor_px in range(8)]
     assert grid_around([500.0], 600.0, columns) == [600.0]
+    # of a scan without COR of its own also if the sweep has it
+    middle_px, inside_px = GRID_PX[len(GRID_PX) // 2], GRID_PX[1]
+    assert grid_around(GRID_PX, middle_px, columns, is_centred=True) is GRID_PX
+    centred = grid_around(GRID_PX, inside_px, columns, is_centred=True)
+    assert centred[len(centred) // 2] == inside_px
+    assert grid_around(GRID_PX, None, columns, is_centred=True) is GRID_PX
 
 
 def test_a_slice_at_the_true_cor_shows_the_bead_and_begins_in_the_window_of_the_sweep(pictures):
