@@ -75,7 +75,7 @@ def test_a_beam_that_moves_over_the_detector_is_no_motion_of_the_sample():
         return np.exp(-(((position - 24) / 20) ** 2)) * (1 + 0.1 * np.cos(position / 4))
 
     assert find_axial_motion(*moving(STILL, beam=beam(beam_rows))) is None
-    motion = find_axial_motion(*moving(5.0 * (TIME > 0.3), beam=beam(0.3 * beam_rows)))
+    motion = find_axial_motion(*moving(5.0 * (TIME > 0.3), beam=beam(0.1 * beam_rows)))
     assert motion.shift_rows == pytest.approx(5, abs=0.3)
 
 
