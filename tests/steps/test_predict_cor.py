@@ -179,16 +179,46 @@ def test_projections_that_spoil_the_volume_are_doubts_about_a_cor_that_is_right(
     assert float(text) == pytest.approx(raw.cor_px, abs=0.5)
 
 
-@pytest.mark.parametrize(("stated_deg", "shown"), [(180, ""), (90, "180")])
-def test_angles_of_the_wrong_scale_are_doubted(run, stated_deg, shown):
-    rows = rows_of(scan(COR_PX, counts=5000), np.linspace(0, stated_deg, 181))
+@pytest.mark.parametrize(
+    ("true_deg", "stated_deg"), [(180, 180), (180, 90), (360, 180), (180, 360), (360, 540)]
+)
+def test_with_angles_proven_to_be_of_the_wrong_scale_nothing_is_accepted(run, true_deg, stated_deg):
+    lines = scan(COR_PX, counts=5000, theta_deg=np.linspace(0, true_deg, 181))
+    prediction, text = run(rows_of(lines, np.linspace(0, stated_deg, 181)), methods=["ai"])
+    assert (prediction["cor_px"] is not None) == (text != "") == (true_deg == stated_deg)
+    assert "doubts" not in prediction
+    if true_deg == stated_deg:
+        assert prediction["warnings"] == []
+    else:
+        assert f"cover {stated_deg} degrees, the projections show" in prediction["reason"]
+
+
+@pytest.mark.parametrize("true_deg", [90, 135])
+def test_a_stage_that_turned_less_than_stated_is_doubted_or_refused(run, true_deg):
+    lines = scan(COR_PX, counts=5000, theta_deg=np.linspace(0, true_deg, 181))
+    prediction, text = run(rows_of(lines, THETA_180_DEG), methods=["ai"], min_confidence=0.0)
+    told = [prediction["reason"], *prediction.get("doubts", [])]
+    assert text == "" or any("do not mirror each other about the COR" in text for text in told)
+
+
+def test_a_sample_that_turns_on_its_holder_is_doubted(run):
+    true_deg = THETA_180_DEG + 10 * (np.arange(181) > 100)
+    rows = rows_of(scan(COR_PX, counts=5000, theta_deg=true_deg), THETA_180_DEG)
     prediction, text = run(rows, methods=["ai"])
-    assert float(text) == pytest.approx(COR_PX, abs=0.25)
-    expected = f"the angles cover 90 degrees, the projections show {shown}: if so, set input.angles"
-    assert prediction["warnings"] == prediction.get("doubts", [])
-    assert [warning[: len(expected)] for warning in prediction["warnings"]] == (
-        [expected] if shown else []
-    )
+    assert float(text) == pytest.approx(COR_PX, abs=3)
+    (doubt,) = prediction["doubts"]
+    assert doubt.startswith("projections 100 and 101 of those in use (100.00 and 101.00 degrees)")
+
+
+def test_jitter_is_a_doubt(run):
+    projections = scan(COR_PX, counts=20000)
+    off_px = np.random.default_rng(3).normal(0, 1.5, 181)
+    moved(projections, off_px[:, None] + np.zeros(projections.shape[1]))
+    prediction, text = run(rows_of(projections, THETA_180_DEG), methods=["ai"], min_confidence=0)
+    assert float(text) == pytest.approx(COR_PX, abs=3)
+    (doubt,) = prediction["doubts"]
+    measured_px = float(doubt.split(" by ")[1].split(" px")[0])
+    assert measured_px == pytest.approx(off_px.std(), rel=0.15)
 
 
 @pytest.mark.parametrize(("true_deg", "stated_deg"), [(180, 360), (360, 180)])
@@ -218,12 +248,13 @@ def test_a_helical_scan_is_doubted(run):
     assert prediction["warnings"] == [doubt]
 
 
-def test_a_stage_that_stood_still_is_doubted_or_refused_with_its_reason(run):
+@pytest.mark.parametrize("turned_deg", [0, 110])
+def test_a_stage_that_stood_still_gives_no_cor(run, turned_deg):
     theta_deg = np.linspace(0, 180, 181)
-    standing = scan(COR_PX, theta_deg=0 * theta_deg, counts=20000)
-    prediction, _ = run(rows_of(standing, theta_deg), methods=["ai"])
-    told = [prediction["reason"], *prediction.get("doubts", [])]
-    assert any("did the stage rotate?" in text for text in told)
+    standing = scan(COR_PX, theta_deg=np.minimum(theta_deg, turned_deg), counts=20000)
+    prediction, text = run(rows_of(standing, theta_deg), methods=["ai"], min_confidence=0.0)
+    assert (prediction["cor_px"], prediction.get("doubts"), text) == (None, None, "")
+    assert "did the stage rotate?" in prediction["reason"]
 
 
 def moved(projections, right_px):

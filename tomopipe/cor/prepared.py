@@ -86,10 +86,15 @@ class Prepared:
         return [remove_stripes(sinogram) for sinogram in self.plain]
 
     @cached_property
-    def lines_to_match(self) -> Image:
-        """The rows (n_rows, n_angles, n_cols), smoothed, binned and without their trend."""
+    def smooth_lines(self) -> Image:
+        """The rows (n_rows, n_angles, n_cols), binned and smoothed."""
         binned = bin_columns(np.array(self.sinograms, np.float32), self.match_binning)
-        lines = ndimage.gaussian_filter1d(binned, _SMOOTH_PX, mode="nearest")
+        return np.asarray(ndimage.gaussian_filter1d(binned, _SMOOTH_PX, mode="nearest"))
+
+    @cached_property
+    def lines_to_match(self) -> Image:
+        """As `smooth_lines`, without their trend."""
+        lines = self.smooth_lines
         width = max(9, round(_TREND * lines.shape[2]))
         return np.asarray(lines - ndimage.uniform_filter1d(lines, width, mode="nearest"))
 

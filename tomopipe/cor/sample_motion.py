@@ -63,7 +63,7 @@ class _Pairs(NamedTuple):
 
 def find_jump(prepared: Prepared) -> Jump | None:
     """Find where the sample jumps sideways by up to half of the columns; None if nowhere."""
-    pairs = _neighbours(prepared)
+    pairs = neighbours(prepared)
     if pairs is None:
         return None
     return _largest_jump(pairs, prepared) or _moved_since(pairs.near, prepared)
@@ -84,7 +84,7 @@ def reject_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[
     return doubted, [moved]
 
 
-def _neighbours(prepared: Prepared) -> _Pairs | None:
+def neighbours(prepared: Prepared) -> _Pairs | None:
     """Register each projection with the next one; None where they are too far apart, or few."""
     median_rad = prepared.median_step_rad
     steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
@@ -97,12 +97,12 @@ def _neighbours(prepared: Prepared) -> _Pairs | None:
 def _relative(matches: Floats, near: NDArray[np.bool_]) -> _Pairs:
     """Compare each pair with the pairs around it."""
     pair, reach = np.arange(len(matches)), matches.shape[1] // 2
-    best_px, misfit = _peaks(matches)
-    around_px = _median_around(best_px)
+    best_px, misfit = peaks(matches)
+    around_px = median_around(best_px)
     left = np.clip(np.floor(around_px).astype(int) + reach, 0, 2 * reach - 1)
     unmoved = 1 - np.maximum(matches[pair, left], matches[pair, left + 1])
     gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
-    explained = (unmoved - misfit) / np.maximum(unmoved - _median_around(misfit), 1e-9)
+    explained = (unmoved - misfit) / np.maximum(unmoved - median_around(misfit), 1e-9)
     return _Pairs(
         np.where(near, best_px - around_px, 0), np.where(near, gain, 0), misfit, explained, near
     )
@@ -142,7 +142,7 @@ def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
     if not len(first) or second[0] < scan[0]:
         return None
     matches = match(prepared.lines_by_time(_MAX_ROWS), first, second, _REACH)
-    best_px, misfit = _peaks(matches)
+    best_px, misfit = peaks(matches)
     unmoved = 1 - matches[:, matches.shape[1] // 2]
     gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
     moved = (np.abs(best_px) >= _SHIFT_PX) & (gain >= _GAIN) & (1 - misfit >= _MATCH)
@@ -151,7 +151,7 @@ def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
     return Jump(int(second[0]) - 1, float(np.median(best_px)) * prepared.match_binning)
 
 
-def _peaks(matches: Floats) -> tuple[Floats, Floats]:
+def peaks(matches: Floats) -> tuple[Floats, Floats]:
     """Return the best shift of each pair, to a fraction of a column, and the remaining misfit."""
     pair, reach = np.arange(len(matches)), matches.shape[1] // 2
     best = np.argmax(matches, axis=1)
@@ -162,7 +162,7 @@ def _peaks(matches: Floats) -> tuple[Floats, Floats]:
     return best + part - reach, 1 - matches[pair, best]
 
 
-def _median_around(values: Floats) -> Floats:
+def median_around(values: Floats) -> Floats:
     """Median of each value's neighbours, without the nearest two."""
     reach = max(_AROUND)
     padded = np.pad(values, reach, constant_values=np.nan)
@@ -182,11 +182,13 @@ _NEAR = 0.55  # steps: largest deviation from 360 degrees of projections compare
 # 0.42 (bench_turns.py at ef7c9bb8).
 _APART, _OVER_NEIGHBOURS = 0.5, 2.0
 
-_PARTS, _LEAST_IN_PART = 4, 8
+# Parts of a scan: more of them where each then has enough angles. An eighth is more than the bad
+# projections with which a COR is accepted (predict_cor.max_bad_frames).
+_PARTS, _MORE_PARTS, _LEAST_IN_PART, _ENOUGH = 4, 8, 8, 16
 # Change over half a part of the scan, relative to that between neighbours (noise and one step). A
 # part below the first number stood still if another part is above the second one; if the mean is
-# below the first, all of the scan did (bench_standing.py at ef7c9bb8).
-_CHANGES, _CLEARLY = 1.04, 5.0
+# below the third, all of the scan did.
+_CHANGES, _CLEARLY, _ALL_CHANGE = 1.15, 10.0, 1.04
 
 
 def warn_of_standstill(prepared: Prepared) -> str:
@@ -195,12 +197,12 @@ def warn_of_standstill(prepared: Prepared) -> str:
     if not len(changes):
         return ""
     still = np.flatnonzero(changes < _CHANGES)
-    if changes.mean() < _CHANGES:
-        still = np.arange(_PARTS)
+    if changes.mean() < _ALL_CHANGE:
+        still = np.arange(len(changes))
     elif not len(still) or changes.max() < _CLEARLY:
         return ""
     theta_deg = np.rad2deg(prepared.rows.theta_rad)[prepared.angles.order]
-    parts = np.array_split(theta_deg, _PARTS)
+    parts = np.array_split(theta_deg, len(changes))
     return (
         f"the projections do not change, but for noise, from {parts[still[0]][0]:.0f} to "
         f"{parts[still[-1]][-1]:.0f} degrees: did the stage rotate? Or the sample is round about "
@@ -209,8 +211,10 @@ def warn_of_standstill(prepared: Prepared) -> str:
 
 
 def change_in_parts(prepared: Prepared) -> np.ndarray:
-    """Change within each quarter of the angles, relative to neighbours; empty if too few angles."""
-    parts = np.array_split(prepared.lines_to_match[:_CHANGE_ROWS], _PARTS, axis=1)
+    """Change within parts of the angles, relative to neighbours; empty: too few angles."""
+    lines = prepared.lines_to_match[:_CHANGE_ROWS]
+    n_parts = _MORE_PARTS if lines.shape[1] >= _MORE_PARTS * _ENOUGH else _PARTS
+    parts = np.array_split(lines, n_parts, axis=1)
     if parts[-1].shape[1] < _LEAST_IN_PART:
         return np.array([])
     n_bad = sum(map(len, (prepared.rows.bad_frames or {}).values()))

@@ -36,6 +36,7 @@ from tomopipe.storage.json_files import json_or, part
 if TYPE_CHECKING:
     from tomopipe.cor.answer import Answer
     from tomopipe.cor.curves import Curves
+    from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import UsedRows
 
 
@@ -260,19 +261,14 @@ def _find(
     used: "UsedRows | None",
 ) -> dict[str, Any]:
     """Run the methods, decide, and look for effects that make the COR doubtful."""
+    from tomopipe.cor.adjacent import warn_of_break, warn_of_jitter
     from tomopipe.cor.axial_motion import warn_of_axial_motion
     from tomopipe.cor.curves import Curves
     from tomopipe.cor.methods import choose
+    from tomopipe.cor.opposing_misfit import warn_of_misfit
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
-    from tomopipe.cor.sample_motion import (
-        reject_jump,
-        warn_of_changes,
-        warn_of_drift,
-        warn_of_standstill,
-    )
-    from tomopipe.cor.stated_angles import warn_of_angles, warn_of_slips
-    from tomopipe.cor.turn_changes import warn_of_turns
+    from tomopipe.cor.sample_motion import reject_jump, warn_of_drift
 
     prepared = Prepared(rows)
     curves = Curves(prepared)
@@ -301,14 +297,13 @@ def _find(
         return prediction
     in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
     accepted = decision.cor_px is not None
-    checks = (
-        _try_check(warnings, warn_of_angles, prepared, in_use_px, accepted=accepted),
-        _try_check(warnings, warn_of_slips, prepared),
-        _try_check(warnings, warn_of_changes, prepared)
-        or _try_check(warnings, warn_of_turns, prepared),
-        _try_check(warnings, warn_of_standstill, prepared),
-    )
-    doubts = [doubt for doubt in checks if doubt]
+    misfit = _try_check(warnings, warn_of_misfit, prepared, in_use_px)
+    proofs, doubts = _check_angles(prepared, in_use_px, warnings, accepted and not misfit)
+    if accepted and proofs:
+        accepted, prediction["cor_px"], prediction["verdict"] = False, None, "ambiguous"
+    for check in (warn_of_break, warn_of_jitter):
+        doubts += filter(None, [_try_check(warnings, check, prepared)])
+    doubts = [*proofs, *doubts]
     if not doubts:  # each of these would look like a drift, too
         drift = _try_check(warnings, warn_of_drift, prepared, in_use_px)
         doubts = [drift] if drift else []
@@ -319,7 +314,28 @@ def _find(
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
     prediction = _with(prediction, "doubts", doubts)
     roll = _try_check(warnings, measure_roll, prepared, in_use_px)
-    return prediction if roll is None else _with_tilt(prediction, roll, rows.n_rows, used)
+    if roll is not None:
+        prediction = _with_tilt(prediction, roll, rows.n_rows, used)
+    # all of these explain why opposing projections do not match
+    explained = prediction.get("doubts") or VOLUME_ROWS in prediction or not misfit
+    return prediction if explained else _with(prediction, "doubts", [misfit])
+
+
+def _check_angles(
+    prepared: "Prepared", cor_px: float, warnings: list[str], accepted: bool
+) -> tuple[list[str], list[str]]:
+    """Return proofs that the angles are wrong: no COR is right then; and doubts about them."""
+    from tomopipe.cor.sample_motion import warn_of_changes, warn_of_standstill
+    from tomopipe.cor.stated_angles import warn_of_angles, warn_of_slips
+    from tomopipe.cor.turn_changes import warn_of_turns
+
+    wrong = _try_check(warnings, warn_of_angles, prepared, cor_px, accepted=accepted)
+    others = [_try_check(warnings, check, prepared) for check in (warn_of_slips, warn_of_changes)]
+    if not others[1]:
+        others[1] = _try_check(warnings, warn_of_turns, prepared)
+    # neighbours in angle are none in time then, and differ as much as others
+    still = "" if any(others) else _try_check(warnings, warn_of_standstill, prepared)
+    return [text for text in (wrong, still) if text], [text for text in others if text]
 
 
 def _try_check(warnings: list[str], check: Callable[..., Any], *args: Any, **more: Any) -> Any:

@@ -293,7 +293,7 @@ def recorded(turned_deg, *, theta_deg=DRIFT_THETA_DEG, counts=2000.0, **more):
     return Prepared(rows_of(scan(82.3, theta_deg=turned_deg, counts=counts, **more), theta_deg))
 
 
-@pytest.mark.parametrize(("stop_deg", "first_deg"), [(0, 0), (90, 91)])
+@pytest.mark.parametrize(("stop_deg", "first_deg"), [(0, 0), (90, 92), (150, 159)])
 def test_a_stage_that_stands_still_or_stops_is_told_with_the_angles(stop_deg, first_deg):
     told = warn_of_standstill(recorded(np.minimum(DRIFT_THETA_DEG, stop_deg)))
     assert f"from {first_deg} to 180 degrees" in told
@@ -328,6 +328,6 @@ def test_dark_projections_do_not_hide_whether_the_stage_rotates(turns, n_dark):
     shape = rows.sinograms[:, dark].shape
     rows.sinograms[:, dark] = np.random.default_rng(0).normal(5.3, 0.7, shape)  # 0.5 % of the beam
     prepared = Prepared(replace(rows, bad_frames={"dark": tuple(dark)}))
-    assert change_in_parts(prepared) == pytest.approx(change_in_parts(without), rel=0.25)
+    assert change_in_parts(prepared) == pytest.approx(change_in_parts(without), rel=0.5)
     told = warn_of_standstill(prepared)
     assert told.startswith("the projections do not change") == (not turns)
