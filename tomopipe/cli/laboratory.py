@@ -37,8 +37,8 @@ def simulate(
     """Write a campaign of simulated scans with known CORs.
 
     FOLDER gets `raw/*.h5` (NXtomo: `raw/*.nx`), config.yaml, and truth.json with true CORs and
-    objects, which the workflow never reads. The COR drifts along each series. One scan is aborted;
-    one misleads methods that compare mirrored projections.
+    objects, which the workflow never reads. The COR follows the height of the stage. One scan is
+    aborted; one misleads methods that compare mirrored projections.
 
     Example: `tomopipe lab simulate demo --series 3 --scans 5 --seed 1`
     """

@@ -1,6 +1,8 @@
 """Simulated campaigns with known truth: raw scans, a minimal config, and truth.json.
 
-The scans of a series show objects of one kind, and their COR drifts. Two scans are special:
+The scans of a series show objects of one kind, one above the other. The axis follows the stage: at
+each of its heights, which the files record, the COR is another one, and in the next series it comes
+back. Two scans are special:
 
 aborted
     An additional scan at the end of the last series, with few frames but all angles.
@@ -33,6 +35,7 @@ GEOMETRY = (
     "ellipsoids: x_px = x - n_cols // 2, y_px = y - (n_cols // 2 - 1), row = detector row"
 )
 SMALLEST = {"n_series": 1, "n_scans": 1, "n_cols": 64, "n_rows": 1, "n_angles": 20}
+_STEP_MM = 1.5  # of the stage, from one scan of a series to the next
 SMALLEST_STACKED = 20  # rows, of which 10 are shared
 ENDINGS = {"dxchange": ".h5", "nxtomo": ".nx"}
 
@@ -53,6 +56,7 @@ class ScanPlan:
     # planned angles, and projections written
     n_angles: int
     n_frames: int
+    height_mm: float | None = None  # of the stage
 
     @property
     def theta_deg(self) -> NDArray[np.float64]:
@@ -119,6 +123,7 @@ def simulate_campaign(
                 n_frames=scan.n_frames,
                 pixel_size_um=target.pixel_size_um,
                 energy_kev=target.energy_kev,
+                height_mm=scan.height_mm,
             ),
         )
     truth = {
@@ -148,7 +153,7 @@ def plan_scans(target: Simulation) -> list[ScanPlan]:
         series = kind if cycle == 0 else f"{kind}_{cycle + 1}_"
         # the last series ends with the aborted scan
         total = n_scans + (number == n_series - 1)
-        cors_px = _drift(n_cols, total, (target.seed, number))
+        cors_px = _cors(n_cols, total, target.seed, number)
         for index, cor_px in enumerate(cors_px, start=1):
             scan_seed = (target.seed, number, index)
             plans.append(
@@ -163,6 +168,7 @@ def plan_scans(target: Simulation) -> list[ScanPlan]:
                     beam=Beam(counts=target.counts),
                     n_angles=target.n_angles,
                     n_frames=target.n_angles,
+                    height_mm=_STEP_MM * (index - 1),
                 )
             )
     plans[-1] = replace(plans[-1], special=("aborted",), n_frames=max(1, target.n_angles // 6))
@@ -180,7 +186,7 @@ def plan_heights(target: Simulation) -> dict[float, ScanPlan]:
         )
     firsts = [round(k * (n_rows - max(10, n_rows // 3) + 0.4), 2) for k in range(n_heights)]
     tall = KINDS["foam"](n_cols, round(max(firsts, default=0)) + n_rows, _int_seed((seed, 5)))
-    cors_px = _drift(n_cols, max(1, n_heights), (seed, 5))
+    cors_px = _cors(n_cols, max(1, n_heights), seed, 5)
     plans = {}
     for index, (row, cor_px) in enumerate(zip(firsts, cors_px, strict=False), start=1):
         plans[row] = ScanPlan(
@@ -190,14 +196,18 @@ def plan_heights(target: Simulation) -> dict[float, ScanPlan]:
     return plans
 
 
-def _drift(n_cols: int, n_scans: int, seed: tuple[int, ...]) -> list[float]:
-    """Return CORs that drift steadily, up to 6 % of the width off the middle at the start."""
-    rng = np.random.default_rng([*seed, 7])
-    start_px = rng.choice([-1, 1]) * rng.uniform(0.02, 0.06) * n_cols
-    # towards the middle, by at most 6 px in total, so that outliers exceed the drift
-    step_px = -np.sign(start_px) * min(0.9, 6.0 / n_scans)
-    jitter_px = rng.uniform(-0.2, 0.2, n_scans)
-    cor_px = (n_cols - 1) / 2 + start_px + step_px * np.arange(n_scans) + jitter_px
+def _cors(n_cols: int, n_scans: int, seed: int, series: int) -> list[float]:
+    """Return the CORs of a series, at heights of the stage from the lowest on.
+
+    The axis is up to 6 % of the width off the middle, and up to 3 px more at each height, the same
+    in all series to 0.4 px: wrong CORs are farther off.
+    """
+    places = np.random.default_rng([seed, 7])
+    start_px = places.choice([-1, 1]) * places.uniform(0.02, 0.06) * n_cols
+    at_height_px = places.uniform(-3, 3, n_scans)
+    rng = np.random.default_rng([seed, series, 7])
+    jitter_px = rng.uniform(-0.2, 0.2) + rng.uniform(-0.2, 0.2, n_scans)
+    cor_px = (n_cols - 1) / 2 + start_px + at_height_px + jitter_px
     return [float(value) for value in np.round(cor_px, 3)]
 
 

@@ -4,7 +4,8 @@ Layout of DXchange files, as at the APS beamlines [1]_ [2]_: ``/exchange/data``,
 ``/exchange/data_white``, ``/exchange/data_dark`` (frame, row, column), ``/exchange/theta``
 (degrees); the effective pixel size at the sample in micrometres in
 ``/measurement/instrument/detection_system/objective/resolution`` and the energy in keV in
-``/measurement/instrument/monochromator/energy``, both of shape (1,) with the attribute ``units``.
+``/measurement/instrument/monochromator/energy``, both of shape (1,) with the attribute ``units``;
+so is the height of the stage, ``/measurement/instrument/sample_motor_stack/setup/sample_y``.
 ``/measurement/instrument/detector/pixel_size``, the pitch of the camera before magnification, is
 not written.
 
@@ -152,6 +153,7 @@ class ScanFile:
     # None: not written
     pixel_size_um: float | None = None
     energy_kev: float | None = None
+    height_mm: float | None = None  # of the stage
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,7 @@ def _write_exchange(path: str | os.PathLike[str], scan: _Exposure) -> None:
         for value, dataset, units in [
             (options.pixel_size_um, "detection_system/objective/resolution", "microns"),
             (options.energy_kev, "monochromator/energy", "keV"),
+            (options.height_mm, "sample_motor_stack/setup/sample_y", "mm"),
         ]:
             if value is not None:
                 _write_number(
@@ -270,7 +273,11 @@ def _write_nxtomo(path: str | os.PathLike[str], scan: _Exposure) -> None:
         if options.write_theta:
             at_frame = first + np.arange(n_planned)
             angles = np.interp(np.arange(len(keys)), at_frame, scan.theta_deg)
-            _write_number(_group(entry, "sample", "NXsample"), "rotation_angle", angles, "degree")
+            sample = _group(entry, "sample", "NXsample")
+            _write_number(sample, "rotation_angle", angles, "degree")
+            if options.height_mm is not None:
+                heights = np.full(len(keys), options.height_mm * 1e-3)
+                _write_number(sample, "z_translation", heights, "m")
         if options.pixel_size_um is not None:
             _write_number(detector, "x_pixel_size", options.pixel_size_um * 1e-6, "m")
         if options.energy_kev is not None:
