@@ -10,10 +10,10 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from tests.exchange_files import read_metadata
 from tests.unit.simulate.test_simulated_scan import attenuation
 from tomopipe.cli.laboratory import simulate
 from tomopipe.errors import TomopipeError
-from tomopipe.scans.exchange import read_metadata
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 from tomopipe.simulate.simulated_campaign import Simulation, plan_scans, simulate_campaign
 
