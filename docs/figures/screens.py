@@ -40,8 +40,8 @@ def review(browser, link):
     page.set_viewport_size({"width": 1366, "height": 768})
     page.wait_for_timeout(1000)  # until it is drawn anew
     shoot(page, "review-candidates.png")
-    page.locator("#cor").fill("85.01")
-    page.wait_for_selector("#stage[data-cor='85.01'][data-exact=yes]")
+    page.locator("#cor").fill("89.45")
+    page.wait_for_selector("#stage[data-cor='89.45'][data-exact=yes]")
     page.get_by_role("button", name="Accept").click()
     page.locator("#toast", has_text="in the table").wait_for()
     page.wait_for_timeout(6000)  # until the next scan is open, and the message has gone
@@ -57,7 +57,7 @@ def main():
     """Write the pictures beside this file."""
     demo = Path(sys.argv[1]).absolute()
     with sync_playwright() as playwright:
-        path = shutil.which("chromium")
+        path = shutil.which("chromium") or shutil.which("chromium-headless-shell")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 2160}, color_scheme="light")
         page.goto(f"file://{demo}/results/report/index.html")
