@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 PAGE_BYTES = 4096  # of memory, and of a file
 NORMAL_PER_MAD = 1.4826
@@ -89,12 +89,12 @@ def evenly_spread(n: int, n_most: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, n - 1, min(n, n_most)).round().astype(np.intp))
 
 
-def theil_sen(x: NDArray, y: NDArray, least: float = 0.0) -> tuple[float, float] | None:
+def theil_sen(x: ArrayLike, y: ArrayLike, least: float = 0.0) -> tuple[float, float] | None:
     """Return the median slope of all pairs at least `least` apart in x, and an intercept.
 
     As scipy.stats.theilslopes, which takes 0.6 s to import; None if there are no such pairs.
     """
-    y = np.asarray(y, dtype=float)
+    x, y = np.asarray(x), np.asarray(y, dtype=float)
     first, second = np.triu_indices(len(x), 1)
     run, rise = x[second] - x[first], y[second] - y[first]
     apart = (np.abs(run) >= least) & (run != 0)

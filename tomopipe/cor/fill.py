@@ -19,13 +19,11 @@ References
 """
 
 import math
+import statistics
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from tomopipe.arrays import theil_sen
 from tomopipe.cor.outliers import mean_px, neighbours_agree
 
 LEAST_JUDGES = 3
@@ -97,12 +95,12 @@ def _error_if_better(
         both = errors.keys() & by_rule.keys()
         if len(both) < LEAST_JUDGES:
             return None
-        gains_px = np.array([by_rule[scan] - errors[scan] for scan in sorted(both)])
-        rule_px = float(np.mean([by_rule[scan] for scan in sorted(both)]))
-        noise_px = float(np.std(gains_px, ddof=1)) / math.sqrt(len(both))
-        if gains_px.mean() <= max((1 - _BETTER) * rule_px, _BETTER_PX, _NOISES * noise_px):
+        gains_px = [by_rule[scan] - errors[scan] for scan in both]
+        rule_px = mean_px([by_rule[scan] for scan in both])
+        noise_px = statistics.stdev(gains_px) / math.sqrt(len(both))
+        if mean_px(gains_px) <= max((1 - _BETTER) * rule_px, _BETTER_PX, _NOISES * noise_px):
             return None
-    return float(np.mean(list(errors.values())))
+    return mean_px([*errors.values()])
 
 
 class Estimates:
@@ -217,12 +215,15 @@ class Estimates:
 
     def _on_line(self, point: Point, gap: int) -> _Estimate | None:
         """Return the COR on the robust line through the nearest scans."""
+        from tomopipe.arrays import theil_sen  # with NumPy, which few tables need
+
         near = [p for p in self._nearest(point) if _is_donor(p) and _is_apart(p, point, gap)]
-        index, cors_px = np.array([float(p.index) for p in near]), np.array(_cors_px(near))
-        line = theil_sen(index, cors_px) if len(near) >= LEAST_JUDGES else None
+        away, cors_px = [float(p.index - point.index) for p in near], _cors_px(near)
+        line = theil_sen(away, cors_px) if len(near) >= LEAST_JUDGES else None
         if line is None:
             return None
-        return float(np.median(cors_px - line[0] * (index - point.index))), ()
+        on_line_px = [px - line[0] * n for n, px in zip(away, cors_px, strict=True)]
+        return statistics.median(on_line_px), ()
 
     def _at_place(self, point: Point) -> _Estimate | None:
         """Return the mean of the nearest scans at the same place, two before and two after."""
@@ -270,7 +271,7 @@ def _misfit(own: dict[int, Point], other: dict[int, Point], *, reverse: bool) ->
     ]
     if len(away_px) < 2:
         return math.inf if reverse else 0.0
-    return float(np.std(away_px))
+    return statistics.pstdev(away_px)
 
 
 def _is_donor(point: Point) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tomopipe.campaign.files import SWEEP
 from tomopipe.campaign.history import read_history
+from tomopipe.campaign.prediction_json import parse_curves, parse_evidence
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.state import NOT_SELECTED, TO_REVIEW
@@ -15,7 +16,6 @@ from tomopipe.cor.cor_value import CorText
 from tomopipe.errors import TomopipeError
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
-from tomopipe.report.scan_records import parse_curves, parse_evidence
 from tomopipe.report.thumbnails import step_of
 from tomopipe.review.queue import shown_cor, with_cells
 from tomopipe.review.scan_images import grid_around

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.results import read_center, read_prediction, write_tsv
 from tomopipe.campaign.state import doubt_of
 from tomopipe.cor.ai.model_card import shipped_sha256
@@ -23,7 +24,6 @@ from tomopipe.cor.outliers import (
 )
 from tomopipe.cor.series_fill import fix_best, point_of
 from tomopipe.errors import TomopipeError, on_os_error
-from tomopipe.report.scan_records import parse_prediction
 from tomopipe.storage.json_files import number, part
 
 if TYPE_CHECKING:

@@ -1,0 +1,68 @@
+"""A prediction.json as the records that report, review page and fix_cor read."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tomopipe.campaign.results import Curve, Model, Prediction
+from tomopipe.storage.json_files import number, part, text, texts
+
+
+def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
+    """Make a Prediction from prediction.json, optionally without the points of curves."""
+    model = part(data, "model")
+    return Prediction(
+        best_cor_px=number(data.get("best_cor_px")),
+        cor_px=number(data.get("cor_px")),
+        confidence=number(data.get("confidence")),
+        verdict=text(data.get("verdict")),
+        method=text(data.get("method")),
+        reason=text(data.get("reason")),
+        curves=parse_curves(data, points=points),
+        model=Model(name, text(model.get("sha256"))) if (name := text(model.get("name"))) else None,
+        roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
+        warnings=texts(data.get("warnings")),
+        doubts=texts(data.get("doubts")),
+    )
+
+
+def parse_curves(data: Mapping[str, Any], *, points: bool = True) -> tuple[Curve, ...]:
+    """Return the curve of each method of a prediction.json."""
+    return tuple(
+        _parse_curve(name, method if points else method | {"curve": None})
+        for name, method in part(data, "methods").items()
+        if isinstance(method, dict)
+    )
+
+
+def parse_evidence(data: Mapping[str, Any]) -> tuple[Curve, ...]:
+    """Return the curves of evidence in a prediction.json (method ai)."""
+    evidence = part(data, "evidence")
+    return tuple(
+        _parse_curve(kind, {"curve": {"cor_px": evidence.get("cor_px"), "score": score}})
+        for kind, score in part(evidence, "score").items()
+    )
+
+
+def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
+    curve = part(method, "curve")
+    cor_px, score = curve.get("cor_px"), curve.get("score")
+    pairs: list[tuple[float, float]] = []
+    if isinstance(cor_px, list) and isinstance(score, list):
+        read = zip(_numbers(cor_px), _numbers(score), strict=False)
+        pairs = sorted((x, y) for x, y in read if x is not None and y is not None)
+    valid_px, scores = zip(*pairs, strict=True) if pairs else ((), ())
+    return Curve(
+        method=name,
+        best_cor_px=number(method.get("best_cor_px")),
+        confidence=number(method.get("confidence")),
+        cor_px=valid_px,
+        score=scores,
+    )
+
+
+def _numbers(values: list[Any]) -> list[float | None]:
+    """Read numbers, None for other values; lists of finite numbers are returned unchanged."""
+    if {*map(type, values)} == {float} and all(map(math.isfinite, values)):
+        return values
+    return list(map(number, values))
