@@ -18,6 +18,7 @@ import yaml
 from tomopipe.paths import no_pipe
 from tomopipe.storage.run_folder import user_name
 
+_NO_NODE = "None assigned"  # of sacct
 _SECONDS = 10.0  # time limit of calls for people
 _ASK_S = 30.0  # time limit of calls about jobs
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
@@ -159,7 +160,7 @@ def _states(command: list[str], numbers: Sequence[str]) -> dict[str, JobState]:
         status, exit_code, nodes, *_ = [*text.strip().split("|"), "", ""]
         state, _, reason = status.partition(" ")
         reason = reason if _STAYS_QUEUED.match(status) else ""
-        result[number] = JobState(state, reason, exit_code, nodes)
+        result[number] = JobState(state, reason, exit_code, "" if nodes == _NO_NODE else nodes)
     return result
 
 
