@@ -94,6 +94,6 @@ def table_text(name: str, columns: Table, path: str | os.PathLike[str]) -> str:
 
 def table_places(content: Any) -> dict[str, slice]:
     """Return where the tables of a star file are in its bytes, by name."""
-    starts = [(match.start(), match[1].decode()) for match in _TABLE.finditer(content)]
+    starts = [(m.start(), m[1].decode(errors="replace")) for m in _TABLE.finditer(content)]
     ends = [*(start for start, _ in starts[1:]), len(content)]
     return {name: slice(start, end) for (start, name), end in zip(starts, ends, strict=False)}

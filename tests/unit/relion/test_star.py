@@ -77,3 +77,5 @@ def test_tables_are_where_they_are_stated_to_be():
     places = star.table_places(content)
     assert {name: content[place].decode() for name, place in places.items()} == texts
     assert star.table_places(b"") == {}
+    damaged = content.replace(b"0042", b"\xff\xfe42")
+    assert "global" in star.table_places(damaged)
