@@ -12,7 +12,7 @@ import pytest
 from tests import cuda_on_cpu, pretend_cupy
 from tests.pretend_device import REAL, LoggedDevice, PretendDevice
 from tomopipe.recon import cuda
-from tomopipe.recon.array import array_module, gpu_fault
+from tomopipe.recon.device import array_module, gpu_fault
 from tomopipe.scans.scan import Scan
 from tomopipe.steps import export_stack
 from tomopipe.storage import shared

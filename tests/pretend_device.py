@@ -14,8 +14,9 @@ import pytest
 
 from tests import pretend_cupy
 from tests.pretend_cupy import OutOfMemoryError
-from tomopipe.recon import array, cuda
-from tomopipe.recon.array import CudaDevice, array_module, gpu_fault
+from tomopipe.recon import cuda, device
+from tomopipe.recon.device import array_module, gpu_fault
+from tomopipe.recon.gpu import CudaDevice
 
 __all__ = [
     "BOTH_ORDERS", "EVERY_MODULE", "REAL", "LoggedDevice", "OutOfMemoryError", "PretendDevice",
@@ -103,9 +104,9 @@ def in_place_of_cuda(monkeypatch, module, gpu):
     def chosen(device):
         return np if device == "cpu" else gpu.xp
 
-    for place in (module, array):
+    for place in (module, device):
         monkeypatch.setattr(place, "array_module", chosen, raising=False)
-    monkeypatch.setattr(array, "claimed_gpu", claimed)
+    monkeypatch.setattr(device, "claimed_gpu", claimed)
     try:
         yield gpu
     finally:

@@ -34,7 +34,7 @@ from tomopipe.prep.correct import Corrections, edge_slopes_of
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.recipe import Detector, steps_of
 from tomopipe.recon import cuda, fbp
-from tomopipe.recon.array import FEW_SLICES, held_gpu
+from tomopipe.recon.device import FEW_SLICES, held_gpu
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.scans.angle_lists import other_unit
 from tomopipe.scans.exchange import open_scan

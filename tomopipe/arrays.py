@@ -1,6 +1,6 @@
 """Functions for NumPy and CuPy arrays alike: their module, transforms and filters.
 
-The device is chosen in `tomopipe.recon.array`, the only import of CuPy.
+The device is chosen in `tomopipe.recon.device`, the only import of CuPy.
 """
 
 import functools

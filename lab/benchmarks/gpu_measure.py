@@ -23,8 +23,9 @@ from tomopipe_lab.bench.gpu_ways import MAKERS, simulated
 
 from tomopipe.arrays import fft_of
 from tomopipe.recon import cuda
-from tomopipe.recon.array import TOLERANCE, CudaDevice, array_module
+from tomopipe.recon.device import TOLERANCE, array_module
 from tomopipe.recon.fbp import reconstruct, sweep_batches
+from tomopipe.recon.gpu import CudaDevice
 from tomopipe.recon.plan import BATCH_SIZE, make_plan
 from tomopipe.stream.memory import MemoryInputs, gpu_bytes
 

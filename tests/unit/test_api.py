@@ -18,7 +18,7 @@ from tests.pretend_cupy import XP
 from tests.pretend_device import Watch, cupy_is
 from tests.step_calls import volume_of
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.recon.array import claimed_gpu
+from tomopipe.recon.gpu import claimed_gpu
 
 pytestmark = pytest.mark.slow
 

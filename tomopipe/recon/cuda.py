@@ -34,7 +34,9 @@ MAX_RUN = 512  # largest number of samples of a tile per block
 STRIPE = 32  # bins, rows or pixels transposed at a time
 _THREADS = 256  # threads per block
 
-is_plain = False  # whether to avoid our kernels; decided by `tomopipe.recon.array` once per process
+is_plain = (
+    False  # whether to avoid our kernels; decided by `tomopipe.recon.device` once per process
+)
 
 SOURCE = "".join(
     f"#define {name} {value}\n"

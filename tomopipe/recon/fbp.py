@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.recon import cuda, portable
-from tomopipe.recon.array import free_memory, out_of_memory
+from tomopipe.recon.gpu import free_memory, out_of_memory
 from tomopipe.recon.plan import Plan
 
 logger = logging.getLogger(__name__)

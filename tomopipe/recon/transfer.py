@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon.array import CudaDevice
+from tomopipe.recon.gpu import CudaDevice
 
 MOST_THREADS = 8  # threads that fill pinned memory: faster than the bus
 

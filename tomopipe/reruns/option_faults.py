@@ -222,7 +222,7 @@ def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
     ):
         return ""
     # in another process: one that has called CUDA cannot fork jobs that use it
-    code = "from tomopipe.recon.array import array_module; array_module('cuda')"
+    code = "from tomopipe.recon.device import array_module; array_module('cuda')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.strip().rpartition("\n")[2]
     return last.partition("Error: ")[2] or last if done.returncode else ""

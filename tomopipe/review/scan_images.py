@@ -25,8 +25,9 @@ from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
 from tomopipe.recon import cuda
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.array import CudaDevice, held_gpu
+from tomopipe.recon.device import held_gpu
 from tomopipe.recon.fbp import shared_spectra, sweep
+from tomopipe.recon.gpu import CudaDevice
 from tomopipe.recon.plan import make_plan
 from tomopipe.report.thumbnails import (
     CROP_PX,

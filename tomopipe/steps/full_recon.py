@@ -10,7 +10,7 @@ from typing import Any
 
 from tomopipe.config import FullReconBlock
 from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
-from tomopipe.recon.array import held_gpu
+from tomopipe.recon.device import held_gpu
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps import REVISIONS
 from tomopipe.storage.atomic import remove_stale

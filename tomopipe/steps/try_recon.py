@@ -18,7 +18,7 @@ from tomopipe.cor.collected_rows import Rows, collect_rows, failed_rows, write_r
 from tomopipe.cor.illuminated_rows import choose_rows, illuminated_rows
 from tomopipe.errors import ScanError, is_of_the_system, library_error, reason_of
 from tomopipe.geometry import axis_voxel
-from tomopipe.recon.array import of_the_device
+from tomopipe.recon.gpu import of_the_device
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps import not_read, stated
 from tomopipe.storage.atomic import remove_stale, write_json

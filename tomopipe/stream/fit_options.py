@@ -16,7 +16,8 @@ from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.array import FEW_SLICES, CudaDevice, free_memory
+from tomopipe.recon.device import FEW_SLICES
+from tomopipe.recon.gpu import CudaDevice, free_memory
 from tomopipe.recon.iterative import make_projector, solve_slices, solver
 from tomopipe.recon.plan import EdgeSlopes, binned_edge_slopes
 from tomopipe.recon.transfer import DeviceTransfer

@@ -14,7 +14,8 @@ from tomopipe.config import FullReconBlock
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.prep.recipe import STRIPE_BYTES, gpu_correct_bytes, stripe_bytes
 from tomopipe.recon import cuda
-from tomopipe.recon.array import FEW_SLICES, pinned_bytes
+from tomopipe.recon.device import FEW_SLICES
+from tomopipe.recon.gpu import pinned_bytes
 from tomopipe.recon.plan import BATCH_SIZE, angles_at_once, half_grid_shape, padded_and_grid_size
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writing_bytes

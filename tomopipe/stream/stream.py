@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import module_of, on_host
 from tomopipe.prep.bad_pixels import ConstantFrames
 from tomopipe.prep.recipe import IndexRange
-from tomopipe.recon.array import out_of_memory
+from tomopipe.recon.gpu import out_of_memory
 from tomopipe.recon.transfer import Download
 from tomopipe.stream.memory import Blocks
 from tomopipe.stream.recon_task import ReconTask, sinograms_of, slices_of

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.recon.array import CudaDevice, array_module, claimed_gpu
+from tomopipe.recon.device import array_module
+from tomopipe.recon.gpu import CudaDevice, claimed_gpu
 from tomopipe.recon.transfer import MOST_THREADS, DeviceTransfer, Download
 from tomopipe.scans.exchange import RawScan
 from tomopipe.stream.memory import MemoryInputs, Resources, gpu_bytes

@@ -21,8 +21,8 @@ import numpy as np
 
 from tomopipe.arrays import fft_of
 from tomopipe.recon import cuda
-from tomopipe.recon.array import CudaDevice
 from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.gpu import CudaDevice
 from tomopipe.recon.plan import WIDTH, Plan, make_plan
 from tomopipe_lab.bench.gpu_ways import Scan, normalised
 

@@ -9,8 +9,9 @@ from tests.pretend_cupy import XP
 from tests.pretend_device import BOTH_ORDERS
 from tests.unit.recon.test_fbp import GAP, even_angles
 from tomopipe.recon import cuda, fbp, portable
-from tomopipe.recon.array import CudaDevice, array_module, out_of_memory
+from tomopipe.recon.device import array_module
 from tomopipe.recon.fbp import reconstruct, sweep
+from tomopipe.recon.gpu import CudaDevice, out_of_memory
 from tomopipe.recon.plan import make_plan
 
 HALF = even_angles(50)

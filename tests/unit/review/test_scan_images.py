@@ -20,8 +20,8 @@ from tests.review_campaign import (
 )
 from tomopipe.cor.collected_rows import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.recon import array, cuda
-from tomopipe.recon.array import claimed_gpu
+from tomopipe.recon import cuda, device
+from tomopipe.recon.gpu import claimed_gpu
 from tomopipe.review.scan_images import STRIP_STEPS, Cache, Pictures, grey16, grid_around
 
 
@@ -112,7 +112,7 @@ def test_a_gpu_is_locked_for_a_picture_and_left_to_jobs(
     folder, pictures, tmp_path, monkeypatch, caplog, is_free
 ):
     """The picture is that of the CPU to a thousandth of the bead, and nothing stays on the GPU."""
-    array._report_that_all_are_held.cache_clear()
+    device._report_that_all_are_held.cache_clear()
 
     def on_gpu(device):
         return pictures_of(pictures.folder, device).slice("bone_001", TRUE_COR_PX, 0)

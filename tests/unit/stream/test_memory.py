@@ -17,8 +17,8 @@ from tomopipe.config import FullReconBlock
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.recipe import stripe_rows
 from tomopipe.recon.angular_sampling import unpaired
-from tomopipe.recon.array import pinned_bytes
 from tomopipe.recon.fbp import reconstruct, sweep_batches
+from tomopipe.recon.gpu import pinned_bytes
 from tomopipe.recon.plan import make_plan
 from tomopipe.stream.memory import (
     Blocks,

@@ -19,7 +19,7 @@ from tests.step_calls import full_recon as step_of
 from tests.step_calls import volume_of
 from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep import correct, recipe
-from tomopipe.recon.array import out_of_memory
+from tomopipe.recon.gpu import out_of_memory
 from tomopipe.steps import full_recon
 from tomopipe.stream.memory import (
     GPU_SHARE,

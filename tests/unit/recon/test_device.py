@@ -1,13 +1,9 @@
-import contextlib
-import errno
 import importlib
 import logging
 import os
 import stat
 import sys
-import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,19 +12,26 @@ from tests import cuda_on_cpu, pretend_cupy
 from tests.out_of_memory import errors
 from tests.pretend_cupy import XP
 from tomopipe.errors import DeviceError, is_of_the_scan
-from tomopipe.recon import array, cuda
-from tomopipe.recon.array import claimed_gpu
+from tomopipe.recon import cuda
+from tomopipe.recon.device import array_module, gpu_fault, held_gpu
+from tomopipe.recon.gpu import claimed_gpu, out_of_memory
 from tomopipe.storage import run_folder
 
 FFT = pretend_cupy.MODULES["cupyx.scipy.fft"]
 
 
+@pytest.fixture
+def driver(tmp_path_factory):
+    """What is there where a driver is."""
+    return tmp_path_factory.mktemp("driver")
+
+
 @pytest.fixture(autouse=True)
-def _choose_anew(monkeypatch, tmp_path, tmp_path_factory):
+def _choose_anew(monkeypatch, tmp_path, driver):
     pretend_cupy.install(monkeypatch)
     monkeypatch.setitem(sys.modules, "cupy", XP)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # of the locks
-    monkeypatch.setattr(array, "DRIVER", tmp_path_factory.mktemp("driver"))
+    monkeypatch.setattr("tomopipe.recon.device.DRIVER", driver)
     monkeypatch.setattr(cuda, "is_plain", False)
     _forget()
     yield
@@ -36,8 +39,8 @@ def _choose_anew(monkeypatch, tmp_path, tmp_path_factory):
 
 
 def _forget():
-    array.array_module.cache_clear()
-    array.gpu_fault.cache_clear()
+    array_module.cache_clear()
+    gpu_fault.cache_clear()
 
 
 def warnings_in(caplog):
@@ -87,7 +90,7 @@ def test_where_own_kernels_fail_plain_operations_take_their_place_with_one_warni
 ):
     monkeypatch.setattr(module, name, broken)
     for _ in range(2):
-        assert array.array_module(device) is XP
+        assert array_module(device) is XP
     (record,) = warnings_in(caplog)
     assert cause in record.message
     assert "ten times slower" in record.message
@@ -100,15 +103,15 @@ def test_a_gpu_that_cannot_reconstruct_is_left_with_one_warning(
 ):
     monkeypatch.setattr(module, name, broken)
     for _ in range(2):
-        assert array.array_module("auto") is np
+        assert array_module("auto") is np
     (record,) = warnings_in(caplog)
     with pytest.raises(DeviceError, match=f"{cause}.*gpu-cuda12.*device: cpu") as caught:
-        array.array_module("cuda")
+        array_module("cuda")
     assert not cuda.is_plain
     assert not is_of_the_scan(caught.value)
     text = str(caught.value).partition("no GPU can be used: ")[2]
     assert text in record.message
-    assert array.array_module("cpu") is np
+    assert array_module("cpu") is np
     assert (XP.ones(2) + 1).get().sum() == 4  # its first device is the current one
 
 
@@ -116,8 +119,8 @@ def test_a_gpu_that_cannot_reconstruct_is_left_with_one_warning(
 @pytest.mark.parametrize("factor", [1, 1.00008])
 def test_a_gpu_within_the_tolerance_is_taken(monkeypatch, caplog, device, factor):
     monkeypatch.setattr(FFT, "rfft", _times(factor))
-    assert array.array_module(device) is XP
-    assert array.array_module("cpu") is np
+    assert array_module(device) is XP
+    assert array_module("cpu") is np
     assert not warnings_in(caplog)
     assert not cuda.is_plain
 
@@ -137,7 +140,7 @@ def transformed(monkeypatch):
 
 def test_one_slice_is_made_once_per_process(transformed):
     for device in ("auto", "cuda", "auto"):
-        array.array_module(device)
+        array_module(device)
     assert transformed == [(1, 0)]
 
 
@@ -152,19 +155,21 @@ NONE = {
 
 
 @pytest.mark.parametrize(("module", "name", "broken"), NONE.values(), ids=NONE)
-def test_without_a_gpu_there_is_nothing_to_warn_of(monkeypatch, caplog, module, name, broken):
-    array.DRIVER.rmdir()
+def test_without_a_gpu_there_is_nothing_to_warn_of(
+    monkeypatch, caplog, driver, module, name, broken
+):
+    driver.rmdir()
     monkeypatch.setattr(module, name, broken)
-    assert array.array_module("auto") is np
+    assert array_module("auto") is np
     assert not warnings_in(caplog)
     with pytest.raises(DeviceError, match="device: cpu") as refused:
-        array.array_module("cuda")
+        array_module("cuda")
     assert "ModuleNotFound" not in str(refused.value)
 
 
 def test_a_gpu_without_room_is_busy_not_broken(monkeypatch):
     monkeypatch.setitem(pretend_cupy.MEMORY, 0, pretend_cupy.Memory(free_bytes=1000))
-    assert array.array_module("auto") is XP
+    assert array_module("auto") is XP
 
 
 @pytest.mark.parametrize("n_taken", [1, 2])
@@ -174,10 +179,10 @@ def test_the_slice_is_made_where_no_other_job_computes_and_waits_for_none(
     monkeypatch.setattr(XP.cuda.runtime, "getDeviceCount", lambda: 2)
     with claimed_gpu(XP):
         if n_taken == 1:
-            assert array.array_module("auto") is XP
+            assert array_module("auto") is XP
         else:
             with claimed_gpu(XP):
-                assert array.array_module("auto") is XP
+                assert array_module("auto") is XP
                 assert pretend_cupy.current_device() == 1  # as before
     pretend_cupy.use_device(0)
     assert transformed == [(1, n_taken % 2)]
@@ -188,85 +193,15 @@ def test_of_the_jobs_of_a_run_one_warns(monkeypatch, caplog, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(run_folder.VARIABLE, str(run_folder.begin(tmp_path)))
     for _ in range(3):  # jobs
-        array.array_module("auto")
+        array_module("auto")
         _forget()
     assert len(warnings_in(caplog)) == 1
-
-
-def _cupy(names):
-    used = []
-
-    class Device:
-        def __init__(self, number):
-            self.number = number
-
-        def use(self):
-            used.append(self.number)
-
-    runtime = SimpleNamespace(
-        getDeviceCount=lambda: len(names),
-        deviceGetPCIBusId=lambda number: names[number],
-        getDeviceProperties=lambda number: {"uuid": names[number].encode()},
-    )
-    cuda = SimpleNamespace(Device=Device, runtime=runtime)
-    return SimpleNamespace(cuda=cuda, used=used)
-
-
-def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch, caplog):
-    """Whatever the numbers are by which a job knows them, as CUDA_VISIBLE_DEVICES makes them."""
-    monkeypatch.setattr(array, "POLL_S", 0.01)
-    both, swapped = _cupy(["a", "b"]), _cupy(["b", "a"])
-    got = []
-
-    def third():
-        with claimed_gpu(both, tmp_path):
-            got.append(both.used[-1])
-
-    with claimed_gpu(both, tmp_path):
-        with claimed_gpu(swapped, tmp_path):
-            assert both.used == [0]
-            assert swapped.used == [0]
-            waiting = threading.Thread(target=third)
-            waiting.start()
-            waiting.join(0.1)
-            assert waiting.is_alive()
-            assert "hold all 2" in caplog.text
-        waiting.join(60)
-    assert got == [1]  # the one that was given back first
-
-
-def _names(tmp_path):
-    return sorted(path.name for path in tmp_path.iterdir())
-
-
-def test_locks_are_named_by_host_and_gpu(tmp_path, monkeypatch):
-    """Hosts may share the folder, and the instances of a card have one bus address."""
-    with contextlib.ExitStack() as stack:
-
-        def claim(host, uuid):
-            monkeypatch.setattr("socket.gethostname", lambda: host)
-            cupy = _cupy(["0000:01:00.0"])
-            cupy.cuda.runtime.getDeviceProperties = lambda _: {"uuid": uuid}
-            stack.enter_context(claimed_gpu(cupy, tmp_path, wait=False))
-
-        for uuid in (b"\x01\x02", b"\x01\x03", bytes(range(1, 21))):
-            claim("node/1", uuid)
-        claim("node2", b"\x01\x02")
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-GPU-5c/1/0")
-        claim("node2", b"\x01\x02")
-    assert _names(tmp_path) == [
-        "tomopipe-gpu-node-1-0102.lock",
-        "tomopipe-gpu-node-1-0102030405060708090a0b0c0d0e0f10.lock",
-        "tomopipe-gpu-node-1-0103.lock",
-        "tomopipe-gpu-node2-0102-MIG-GPU-5c-1-0.lock",
-        "tomopipe-gpu-node2-0102.lock",
-    ]
 
 
 @pytest.mark.parametrize("where", ["memGetInfo", "use"])
 @pytest.mark.parametrize("error", [errors()["runtime"], RuntimeError("another fault")], ids=str)
 def test_auto_takes_the_cpu_where_cuda_itself_has_no_room(monkeypatch, caplog, where, error):
-    array.array_module("auto")  # there was room when the process began
+    array_module("auto")  # there was room when the process began
     module = {"memGetInfo": XP.cuda.runtime, "use": pretend_cupy.Device}[where]
 
     def fail(*_):
@@ -274,44 +209,13 @@ def test_auto_takes_the_cpu_where_cuda_itself_has_no_room(monkeypatch, caplog, w
 
     monkeypatch.setattr(module, where, fail)
     for device in ("auto", "cuda"):
-        if device == "auto" and array.out_of_memory(error):
-            with array.held_gpu(device, 10**9) as gpu:
+        if device == "auto" and out_of_memory(error):
+            with held_gpu(device, 10**9) as gpu:
                 assert gpu is None
             continue
-        with pytest.raises(RuntimeError, match=str(error)), array.held_gpu(device, 10**9):
+        with pytest.raises(RuntimeError, match=str(error)), held_gpu(device, 10**9):
             pass
-    assert len(warnings_in(caplog)) == array.out_of_memory(error)
-
-
-def test_a_planted_link_is_not_followed(tmp_path):
-    with claimed_gpu(_cupy(["a"]), tmp_path):
-        (lock,) = tmp_path.iterdir()
-    lock.unlink()
-    lock.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match=r"gpu-.*\.lock"), claimed_gpu(_cupy(["a"]), tmp_path):
-        pass
-    assert not (tmp_path / "elsewhere").exists()
-
-
-@pytest.mark.parametrize("where", ["fcntl.flock", "os.open"])
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EROFS])
-def test_without_locks_a_job_goes_on(tmp_path, monkeypatch, caplog, where, number):
-    def fail(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(where, fail)
-    array._warn_of_no_locks.cache_clear()
-    taken = []
-    for pid in (40, 41, 42):  # of three jobs not all take the same
-        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
-        cupy = _cupy(["a", "b"])
-        with claimed_gpu(cupy, tmp_path) as gpu:
-            taken.append(gpu.name)
-        assert cupy.used[-1] == pid % 2
-    assert taken == ["GPU a", "GPU b", "GPU a"]
-    (record,) = warnings_in(caplog)
-    assert os.strerror(number) in record.getMessage()
-    assert "TMPDIR" in record.getMessage()
+    assert len(warnings_in(caplog)) == out_of_memory(error)
 
 
 @pytest.mark.parametrize(
@@ -323,12 +227,12 @@ def test_a_v100_is_said_to_need_cuda_12(monkeypatch, caplog, cuda, capability, n
     gpu |= dict(zip(("major", "minor"), capability, strict=True))
     monkeypatch.setattr(XP.cuda.runtime, "getDeviceProperties", lambda _: gpu)
     monkeypatch.setattr(XP.cuda.runtime, "runtimeGetVersion", lambda: cuda)
-    assert array.array_module("auto") is (np if needs else XP)
+    assert array_module("auto") is (np if needs else XP)
     assert bool(warnings_in(caplog)) == needs
     if needs:
         words = r"Tesla V100-SXM2-32GB \(sm_\d\d\) needs CUDA 12.*gpu-cuda12"
         with pytest.raises(DeviceError, match=words):
-            array.array_module("cuda")
+            array_module("cuda")
 
 
 CUPY = """
@@ -361,7 +265,7 @@ def test_a_home_that_cannot_be_written_is_no_fault_of_the_gpu(tmp_path, monkeypa
         usual.chmod(0o777 if planted == "open folder" else 0o700)
     monkeypatch.setenv("CUPY_CACHE_DIR", "")  # to be restored
     monkeypatch.delenv("CUPY_CACHE_DIR")
-    assert array.gpu_fault() == ("CuPy found no device", False)
+    assert gpu_fault() == ("CuPy found no device", False)
     folder = Path(os.environ["CUPY_CACHE_DIR"])
     assert folder.parent == tmp_path
     assert (folder == usual) == (planted is None)
@@ -375,7 +279,7 @@ def test_kernels_are_kept_where_the_user_has_them(tmp_path, monkeypatch, is_set)
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "own"))
     if not is_set:
         monkeypatch.delenv("CUPY_CACHE_DIR")
-    array.gpu_fault()
+    gpu_fault()
     assert (tmp_path / "own").exists() == is_set
     assert (tmp_path / "home/.cupy/kernel_cache").exists() != is_set
     assert ("CUPY_CACHE_DIR" in os.environ) == is_set

@@ -1,21 +1,17 @@
-"""The array module, NumPy or CuPy with a working CUDA device, and the choice of a device.
+"""The choice of what computes: the CPU with NumPy, or a GPU that reconstructs as the CPU does.
 
-The only import of CuPy.
+The only import of CuPy. `gpu` has what is done with one GPU: its lock, memory and copies.
 """
 
 import contextlib
-import errno
-import fcntl
 import functools
 import importlib.util
 import logging
 import os
-import re
 import socket
 import stat
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,20 +19,15 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tomopipe.arrays import forget_copies
 from tomopipe.errors import DeviceError
+from tomopipe.recon.gpu import CudaDevice, claimed_gpu, free_memory, out_of_memory
 from tomopipe.storage import run_folder
 
 # largest difference of a slice on a GPU from one on the CPU, relative to its largest value
 TOLERANCE = 1e-4
 DRIVER = Path("/proc/driver/nvidia")  # exists where there is a driver
-POLL_S = 2.0
 FEW_SLICES = 4  # slices: fewer at a time do not pay on a GPU
-# attribute of CuPy's errors with CUDA's number; OutOfMemoryError is a MemoryError
-_CODES = {"CUDARuntimeError": "status", "CUDADriverError": "status", "CuFFTError": "result"}
-_NO_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY, CUFFT_ALLOC_FAILED
 # its version, and the compute capability of the oldest supported GPUs
 _CUDA_13, _LEAST_OF_CUDA_13 = 13000, (7, 5)
 _N = 64  # columns and projections of the test slice
@@ -210,87 +201,6 @@ def _is_in_use(error: BaseException) -> bool:
     return out_of_memory(error) or "DevicesUnavailable" in str(error)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out: of the host, a GPU, or pinned memory."""
-    code = getattr(error, _CODES.get(type(error).__name__, ""), None)
-    return isinstance(error, MemoryError) or code == _NO_MEMORY
-
-
-def of_the_device(error: BaseException) -> bool:
-    """Tell whether an error is from CuPy or the driver, and not about the data."""
-    return type(error).__module__.partition(".")[0] in ("cupy", "cupy_backends", "cupyx")
-
-
-def free_memory(xp: ModuleType) -> None:
-    """Free the memory of `once`, CuPy's pools and transform plans; nothing for NumPy."""
-    if xp is not np:
-        forget_copies()
-        xp.fft.config.get_plan_cache().clear()
-        xp.get_default_memory_pool().free_all_blocks()
-        xp.get_default_pinned_memory_pool().free_all_blocks()
-
-
-def pinned_bytes(n_bytes: int) -> int:
-    """Return the size of a pinned allocation of CuPy's pool: a power of two, at least 512."""
-    return 1 << max((n_bytes - 1).bit_length(), 9) if n_bytes else 0
-
-
-class CudaDevice:
-    """One device with memory of its own."""
-
-    is_shared = False  # whether other jobs hold all GPUs, and this one is used beside them
-
-    def __init__(self, xp: ModuleType, device: int) -> None:
-        self.xp, self._device = xp, xp.cuda.Device(device)
-        self.name = f"GPU {xp.cuda.runtime.deviceGetPCIBusId(device)}"
-
-    def use(self) -> None:
-        """Make it the current device of this thread, which starts with the first one."""
-        self._device.use()
-
-    def stream(self) -> Any:
-        """Make a stream that does not wait for the null stream; a context makes it current."""
-        self.use()
-        return self.xp.cuda.Stream(non_blocking=True)
-
-    def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Return pinned memory, of `pinned_bytes`; CuPy reuses freed memory for the next call."""
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        return np.asarray(importlib.import_module("cupyx").empty_pinned(shape, dtype))
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return memory of the device, from the current stream's pool."""
-        return self.xp.empty(shape, dtype)
-
-    def upload(self, host: NDArray[Any], target: Any) -> None:
-        """Copy pinned memory to the device in the current stream; CuPy does not wait for it."""
-        if host.size:
-            target.set(host)
-
-    def download(self, source: Any, host: NDArray[Any]) -> None:
-        """Copy to pinned memory in the current stream, without waiting."""
-        if host.size:
-            source.get(out=host, blocking=False)
-
-    def free_bytes(self) -> int:
-        """Return the free memory of the driver and of CuPy's pool."""
-        self.use()
-        free, _ = self.xp.cuda.runtime.memGetInfo()
-        return int(free + self.xp.get_default_memory_pool().free_bytes())
-
-    def used_bytes(self) -> int:
-        """Return the memory in use on the device (bytes): its peak since the last `release`."""
-        self.use()
-        free, total = self.xp.cuda.runtime.memGetInfo()
-        return int(total - free)
-
-    def release(self) -> None:
-        """Free CuPy's pool."""
-        self.use()
-        free_memory(self.xp)
-
-
 @contextlib.contextmanager
 def held_gpu(
     device: str, least_bytes: int, *, n_slices: int = FEW_SLICES, wait: bool = True
@@ -336,101 +246,3 @@ def held_gpu(
 def _report_that_all_are_held() -> None:
     """Report it once, as pictures and calls of a notebook are many."""
     _report_that_the_cpu_computes("other jobs hold all GPUs", "held", warn=True)
-
-
-@contextlib.contextmanager
-def claimed_gpu(
-    xp: ModuleType, folder: str | os.PathLike[str] | None = None, *, wait: bool = True
-) -> Iterator[CudaDevice]:
-    """Hold a GPU this process may use, and make it this thread's device; wait if all are taken.
-
-    Jobs on one machine take different GPUs: each is locked by a file, named after host and GPU, in
-    `folder` (None: the system's for temporary files). The system releases the lock when the process
-    ends, in whatever way. Only GPUs allotted by the scheduler (CUDA_VISIBLE_DEVICES) are
-    considered. Without `wait`, if all are held, the first GPU `is_shared`. If files cannot be
-    locked, any GPU is used, with one warning.
-    """
-    runtime = xp.cuda.runtime
-    n = runtime.getDeviceCount()
-    locks = Path(folder or tempfile.gettempdir())
-    free = _first_free([locks / _lock_name(runtime, i) for i in range(n)], wait=wait)
-    device, descriptor = free or (0, None)
-    try:
-        gpu = CudaDevice(xp, device)
-        gpu.is_shared = free is None
-        logger.info("%s, number %d of %d", gpu.name, device, n)
-        gpu.use()
-        yield gpu
-    finally:
-        forget_copies()
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _lock_name(runtime: Any, device: int) -> str:
-    """Return the name of a GPU's lock: temporary folders are shared by hosts, bus addresses by MIG.
-
-    CuPy truncates the UUID at the first zero byte. For a MIG instance that was allotted by name, as
-    the only GPU, its name is part of the lock's name as well.
-    """
-    uuid, allotted = runtime.getDeviceProperties(device)["uuid"][:16].hex(), ""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES", "")).startswith("MIG-"):
-        allotted = "-" + visible.partition(",")[0]
-    return re.sub(r"[^\w.-]", "-", f"tomopipe-gpu-{socket.gethostname()}-{uuid}{allotted}.lock")
-
-
-def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int | None] | None:
-    """Lock the first file that is not locked, waiting for one; return its number and descriptor.
-
-    None without `wait` if all are held; no descriptor where files cannot be locked.
-    """
-    waiting = False
-    while True:
-        for number, path in enumerate(paths):
-            try:
-                if (descriptor := _locked(path)) is not None:
-                    return number, descriptor
-            except OSError as error:
-                if error.errno == errno.ELOOP:  # a symbolic link planted by somebody else
-                    raise
-                _warn_of_no_locks(f"{path.parent}: {error.strerror}")
-                return os.getpid() % len(paths), None  # spreads jobs over the GPUs
-        if not wait:
-            return None
-        if not waiting:
-            logger.warning("waiting for a GPU: other jobs hold all %d", len(paths))
-            waiting = True
-        time.sleep(POLL_S)
-
-
-@functools.cache
-def _warn_of_no_locks(reason: str) -> None:
-    """Log the consequence and the remedy, once."""
-    logger.warning(
-        "no GPU can be locked (%s), and jobs may share one: set TMPDIR to a folder of this machine",
-        reason,
-    )
-
-
-def _locked(path: Path) -> int | None:
-    """Lock a file; None if another job holds it."""
-    descriptor = _open(path)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise
-    return descriptor
-
-
-def _open(path: Path) -> int:
-    """Open or create a file that every user can lock, without following symbolic links."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(path, flags)  # some systems refuse O_CREAT of a file of somebody else
-    except FileNotFoundError:
-        descriptor = os.open(path, flags | os.O_CREAT, 0o644)
-        os.fchmod(descriptor, 0o644)  # regardless of the umask
-        return descriptor
