@@ -26,7 +26,7 @@ from tomopipe.campaign.table import (
     has_table,
     read_table,
 )
-from tomopipe.cor.cor_value import CorText, shown
+from tomopipe.cor.cor_value import CorText, format_cor, shown
 from tomopipe.errors import TomopipeError
 from tomopipe.report.records import ScanRecord
 
@@ -77,12 +77,15 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
     scan = with_cells(scan, cells)
     state, prediction = scan.state, scan.prediction
     warnings = () if state in NOT_SELECTED else (*scan.ignored_manual, *scan.warnings_beside)
+    cor_px = shown_cor(scan)
+    is_estimate = scan.manual_px is None and scan.error_px is not None
     return {
         "scan": scan.name,
         "series": scan.series,
         "index": scan.index,
         "state": state,
-        "cor_px": shown_cor(scan),
+        "cor_px": cor_px,
+        "cor_text": scan.shown_text if is_estimate else format_cor(cor_px),
         "source": scan.source if scan.manual_px is None else "manual",
         "confidence": prediction.confidence if prediction else None,
         "predicted_px": prediction.cor_px if prediction else None,

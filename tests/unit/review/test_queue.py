@@ -66,6 +66,21 @@ def test_a_confident_outlier_that_was_kept_comes_first(tmp_path):
     assert entries(collect(made.campaign()), by_hand)[0]["scan"] == "wood_1"
 
 
+def test_a_filled_cor_shows_its_error(record):
+    scans = {scan.name: scan for scan in record.scans}
+    fix = dataclasses.replace(scans["bone_008"].fix, fill_px=512.81, fill_error_px=6.3)
+    scans["bone_008"] = dataclasses.replace(scans["bone_008"], fix=fix)
+
+    def text_of(scan, cor_px=""):
+        cells = {scan: {"select": "auto", "cor_px": cor_px, "note": ""}}
+        (entry,) = queue_entries([scans[scan]], cells, scans)
+        return entry["cor_text"]
+
+    assert text_of("bone_008") == "512.8 ± 7"
+    assert text_of("bone_008", "514") == "514.00"
+    assert (text_of("bone_001"), text_of("Knochen größe 三_1")) == ("511.65", "")
+
+
 @pytest.mark.parametrize("scan", ["bone_001", "bone_005", "bone_006", "bone_008"])
 def test_a_cor_of_the_table_that_cannot_be_read_is_said_once(record, scan):
     cells = CELLS | {scan: {"select": "auto", "cor_px": "513,6", "note": ""}}

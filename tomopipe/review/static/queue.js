@@ -154,7 +154,7 @@ function line(entry) {
   const mark = scan.rerun ? " ✎" : "";
   const about = [scan.why, ...scan.warnings].filter(Boolean);
   return el("div", { class: "row", role: "option", id: isSelected ? "here" : null, "aria-selected": isSelected ? "true" : "false", "data-scan": scan.scan,
-    title: [scan.scan, ...about].join(": "), "aria-label": [scan.scan, scan.state, `${px(scan.cor_px)} px`, ...about].join(", "),
+    title: [scan.scan, ...about].join(": "), "aria-label": [scan.scan, scan.state, `${scan.cor_text || "–"} px`, ...about].join(", "),
     onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
     sign(scan.state, scan.warnings.length ? "warned" : ""),
     scan.refused ? null : el("input", { type: "checkbox", class: "tick", tabindex: -1, "aria-label": `tick ${scan.scan}`, checked: state.ticked.has(scan.scan),
@@ -165,7 +165,7 @@ function line(entry) {
       } }),
     thumbnail(scan),
     named(scan.scan),
-    el("span", { class: "cor" }, px(scan.cor_px) + mark),
+    el("span", { class: "cor" }, (scan.cor_text || "–") + mark),
     el("span", { class: "why" }, [scan.why || scan.state, ...scan.warnings].join("; ")),
     el("span", { class: "confidence" }, scan.confidence === null ? "" : scan.confidence.toFixed(2)));
 }
