@@ -149,7 +149,7 @@ class Campaign:
 
     def has_other_links(self, inventory: InventoryRows) -> bool:
         """Tell whether a file to which raw files link has changed since the inventory."""
-        from tomopipe.scans.raw_state import link_state
+        from tomopipe.scans.raw_identity import link_state
 
         states: dict[str, list[int] | None] = {}
         columns = ("linked", "also_read")

@@ -14,7 +14,8 @@ from tomopipe.campaign.files import PREDICTION, SWEEP
 from tomopipe.campaign.log import job
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
-from tomopipe.reruns.receipts import raw_content, raw_state_of, state_of, write_receipt
+from tomopipe.reruns.receipts import state_of, write_receipt
+from tomopipe.scans.raw_identity import raw_content, raw_state
 from tomopipe.storage import atomic, run_folder
 from tomopipe.storage.json_files import json_or
 
@@ -60,11 +61,11 @@ def making(snakemake: Any) -> Iterator[Making]:
             f"must pass the environment variable {run_folder.VARIABLE} to its jobs."
         )
     products = parameters.get("products", [])
-    raw = {path: raw_state_of(path) for path in parameters.get("raw_files", [])}
+    raw = {path: raw_state(path) for path in parameters.get("raw_files", [])}
 
     def check_raw_files() -> None:
         for path, state in raw.items():
-            if raw_state_of(path) not in (state, None):  # missing files are reported elsewhere
+            if raw_state(path) not in (state, None):  # missing files are reported elsewhere
                 raise TomopipeError(f"{path}: changed while it was read. Run again.")
 
     step = Path(log).parent.name
@@ -89,9 +90,9 @@ def making(snakemake: Any) -> Iterator[Making]:
         read = {}
         for path in parameters.get("unsummed", ()):
             state = raw[path]
-            content = raw_content(path) if raw_state_of(path) == state else ""
+            content = raw_content(path) if raw_state(path) == state else ""
             # only if the state before and after is the same
-            read[path] = [state, content if raw_state_of(path) == state else ""]
+            read[path] = [state, content if raw_state(path) == state else ""]
         write_receipt(snakemake.output[0], statement, products, read)
         _keep(snakemake.output[0])
     gc.freeze()  # no garbage collection at the end of the process

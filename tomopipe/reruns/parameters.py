@@ -88,7 +88,7 @@ def _summing(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
     """Return the parameters of a step that also sums the raw files whose content is not known."""
     result, receipts = _reading(settled, scan, *blocks), settled.receipts
     receipts.of("try_recon", scan)  # which may have the sums
-    unsummed = [path for path in result["raw_files"] if not receipts.has_content(path)]
+    unsummed = [path for path in result["raw_files"] if not receipts.raw.has_content(path)]
     return result | {"unsummed": unsummed}
 
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.files import CENTER, TILT_SERIES, Files
-from tomopipe.errors import ScanError
 from tomopipe.paths import no_pipe
-from tomopipe.scans.raw_state import folder_state
+from tomopipe.scans.raw_identity import RawFiles
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.checksums import is_checksum, quick_state, states_digest
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 1_000_000
 """Up to this size the content of a result is compared, above only size, time and inode."""
-SUMMED_BYTES = 16_000_000
-"""Up to this size a checksum covers a whole raw file, above a sample of it."""
-RAW = "raw "
-"""Prefix of the name of a raw file's content."""
 
 _ENCODE = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 
@@ -64,11 +59,6 @@ def state_of(path: str | os.PathLike[str]) -> State | None:
         return None
 
 
-def raw_state_of(path: str | os.PathLike[str]) -> State | None:
-    """Return the state of a raw file, or of a folder of images; None if it is missing."""
-    return folder_state(path) if os.path.isdir(path) else quick_state(path)
-
-
 def is_followed_within(path: str | os.PathLike[str]) -> bool:
     """Tell whether a result is a folder whose every file is checked for changes."""
     text = os.fspath(path)
@@ -81,33 +71,6 @@ def content_of(path: str | os.PathLike[str]) -> str:
         return checksums.checksum_of(path)
     except OSError:
         return ""
-
-
-def raw_content(path: str | os.PathLike[str]) -> str:
-    """Return a checksum of a raw file, or a fingerprint if it is large or a folder; "" on failure.
-
-    A fingerprint (`tomopipe.reruns.fingerprint`) reads a small part of the file.
-    """
-    try:
-        if os.path.isdir(path) or os.path.getsize(path) > SUMMED_BYTES:
-            from tomopipe.reruns.fingerprint import fingerprint
-
-            return fingerprint(path)
-        return checksums.checksum_of(path)
-    except (OSError, ScanError):
-        return ""
-
-
-def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
-    """Tell whether a raw file has changed since `raw_content`; None if it cannot be read."""
-    try:
-        if content.startswith("sample:"):
-            from tomopipe.reruns.fingerprint import fingerprint
-
-            return fingerprint(path) != content
-        return checksums.checksum_of(path) != checksums.without_marks(content)
-    except (OSError, ScanError):
-        return None
 
 
 def write_receipt(
@@ -155,15 +118,6 @@ class Receipt:
     sums: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass
-class Raw:
-    """Identity of a raw file: a name of its content, and a checksum or fingerprint, or ""."""
-
-    state: State
-    name: str
-    content: str = ""
-
-
 class Receipts:
     """The receipts of a campaign, its index, and the present states of files."""
 
@@ -198,19 +152,22 @@ class Receipts:
     # ---- receipts ----------------------------------------------------------------------------
 
     @cached_property
-    def _index(self) -> tuple[dict[str, Receipt], dict[str, Raw], dict[str, tuple[State, str]]]:
+    def _index(self) -> tuple[dict[str, Receipt], RawFiles, dict[str, tuple[State, str]]]:
         content = json_or(self.path_of(self.files.index), {})
         try:
             receipts = {path: _receipt(*entry) for path, entry in content["receipts"].items()}
-            raw = {
-                path: Raw(_state(s), _text(name), _text(sums))
-                for path, (s, name, sums) in content["raw"].items()
-            }
-            sums = {p: (_state(state), _text(text)) for p, (state, text) in content["sums"].items()}
+            raw = RawFiles(self._folder, content["raw"])
+            sums = {path: (_state(state), text) for path, (state, text) in content["sums"].items()}
+            if not all(is_checksum(text) for _, text in sums.values() if text):
+                raise ValueError("not the checksums of files")
         except (LookupError, TypeError, ValueError, AttributeError):
-            raw = {path: Raw(*row) for path, row in self._before.items() if row[1].startswith(RAW)}
-            return {}, raw, {}
+            return {}, RawFiles(self._folder), {}
         return receipts, raw, sums
+
+    @property
+    def raw(self) -> RawFiles:
+        """The raw files of the campaign, whose identities are in the index."""
+        return self._index[1]
 
     def of(self, step: str, key: str) -> Receipt | None:
         """Return the receipt of a result; None if there is none."""
@@ -263,9 +220,7 @@ class Receipts:
             result = json_or(self.path_of(path), {})
             receipt = _receipt(stamp, digest(result["made_from"]), result["files"], result["sums"])
             for raw_path, (state, content) in result.get("raw", {}).items():
-                raw = self._index[1].get(raw_path)
-                if raw is not None and content and state and raw.state == tuple(state):
-                    self._put_raw(raw_path, Raw(raw.state, raw.name, _text(content)))
+                self.raw.add_content(raw_path, state, content)
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
         self._index[0][path] = receipt
@@ -344,18 +299,18 @@ class Receipts:
 
     def save(self) -> None:
         """Write the index if it has changed."""
-        if not self.is_changed:
+        if not (self.is_changed or self.raw.is_changed):
             return
         receipts, raw, sums = self._index
         content = {
             "receipts": {p: (r.stamp, r.digest, r.files, r.sums) for p, r in receipts.items()},
-            "raw": {path: (entry.state, entry.name, entry.content) for path, entry in raw.items()},
+            "raw": raw.as_json(),
             "sums": sums,
         }
         path = Path(self.path_of(self.files.index))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(json.dumps(content), path)
-        self.is_changed = False
+        self.is_changed = raw.is_changed = False
 
     # ---- results -----------------------------------------------------------------------------
 
@@ -406,61 +361,6 @@ class Receipts:
             self.is_changed = True
         return sums[path][1]
 
-    # ---- raw files ---------------------------------------------------------------------------
-
-    def has_content(self, path: str) -> bool:
-        """Tell whether the content of a raw file in its present state is known."""
-        result = self._index[1].get(path)
-        return result is not None and bool(result.content)
-
-    def raw(self, path: str) -> str:
-        """Return a text that identifies the content of a raw file.
-
-        A file with another time or inode but equal size is unchanged if its checksum or fingerprint
-        is equal; without one, another time means another content.
-        """
-        now = raw_state_of(self.path_of(path))
-        if now is None:
-            return f"{RAW}none"
-        raw = self._index[1]
-        before = raw.get(path)
-        if before is None:
-            # the state is known: the same file under another name
-            same = self._by_state.get(now)
-            self._put_raw(path, same or Raw(now, _new_name(now), self._content_now(path, now)))
-        elif before.state != now:
-            is_same = self._is_same(path, before, now) if now[0] == before.state[0] else False
-            if is_same:
-                self._put_raw(path, Raw(now, before.name, before.content))
-            elif is_same is not None:
-                self._put_raw(path, Raw(now, _new_name(now, before), self._content_now(path, now)))
-        return raw[path].name
-
-    def _content_now(self, path: str, state: State) -> str:
-        """Return the checksum of a small file; large ones are summed by the job that reads them."""
-        return raw_content(self.path_of(path)) if state[0] <= SMALL_BYTES else ""
-
-    def _is_same(self, path: str, before: Raw, now: State) -> bool | None:
-        """Tell whether a file of equal size is the same; None if it cannot be read now."""
-        if not before.content:
-            return _new_name(now) == _new_name(before.state)
-        differs = raw_differs(self.path_of(path), before.content)
-        return None if differs is None else not differs
-
-    def _put_raw(self, path: str, raw: Raw) -> None:
-        self._index[1][path] = raw
-        self.is_changed = True
-
-    @cached_property
-    def _by_state(self) -> dict[State, Raw]:
-        """The raw files by their state, which is unique."""
-        return {raw.state: raw for raw in self._index[1].values()}
-
-    @cached_property
-    def raw_paths(self) -> dict[tuple[str, str], str]:
-        """The paths of the raw files by name and content."""
-        return {(os.path.basename(p), raw.name): p for p, raw in self._index[1].items()}
-
 
 def withdraw_removed(campaign: "Campaign", results: Iterable[tuple[str, str]]) -> None:
     """Withdraw the receipts of those results, by step and key, of which a command removed files."""
@@ -482,23 +382,3 @@ def _receipt(
 def _state(numbers: Sequence[int]) -> State:
     n_bytes, mtime_ns, inode, last = map(index, numbers)
     return n_bytes, mtime_ns, inode, last
-
-
-def _text(value: object) -> str:
-    """Return a text; TypeError if it is none."""
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r}, a text expected")
-    return value
-
-
-def _new_name(state: State, before: Raw | None = None) -> str:
-    """Return a name for the content of a raw file that it has not had before."""
-    # size and time suffice while the time increases: results of an earlier content of equal size
-    # and time may still exist
-    is_folder = state[2] <= 0
-    name = f"{RAW}{state[0]}:{state[1]}" + (f":{state[3]}" if is_folder else "")
-    # whether size and time sufficed to name the content so far
-    is_like = before is None or before.name.count(":") <= 1 + (before.state[2] <= 0)
-    if before is None or (state[1] > before.state[1] and is_like):
-        return name
-    return f"{name}:{-state[2] if is_folder else state[3]}"

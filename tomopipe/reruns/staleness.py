@@ -27,7 +27,7 @@ from tomopipe.reruns.reasons import (
     of_raw,
 )
 from tomopipe.reruns.receipts import Receipts, digest
-from tomopipe.scans.raw_state import companions
+from tomopipe.scans.scan_files import companions
 
 # tables contain no statement; to make them again does no harm
 _TABLES = ("inventory", "fix_cor", "resolve_cor", "export_star", "report")
@@ -55,14 +55,14 @@ class Staleness:
         linked = _text_in(inventory, scan, "linked")
         if (scan, linked) not in self._raw:
             files = self._raw_files(scan, linked)
-            self._raw[scan, linked] = [self.receipts.raw(path) for path in files]
+            self._raw[scan, linked] = [self.receipts.raw.name(path) for path in files]
         return self._raw[scan, linked]
 
     def also_read(self, scan: str, inventory: Mapping[str, Any]) -> list[str]:
         """Identify the further files of a scan that the inventory names (`made_from.ALSO_READ`)."""
         key = ALSO_READ, (text := _text_in(inventory, scan, ALSO_READ))  # of many scans the same
         if key not in self._raw:
-            self._raw[key] = [self.receipts.raw(path) for path in _names(text)]
+            self._raw[key] = [self.receipts.raw.name(path) for path in _names(text)]
         return self._raw[key]
 
     def raw_files(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
@@ -167,7 +167,7 @@ class Staleness:
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
         entry = self.campaign.scans[scan]
         name, before = os.path.basename(entry.path), old[0] if old else ""
-        was = self.receipts.raw_paths.get((name, before), "")
+        was = self.receipts.raw.path_of(name, before)
         if was and os.path.abspath(self.receipts.path_of(was)) != entry.abspath:
             return f"raw file is another one: {entry.path}, was {was}"
         paths = [self.receipts.path_of(path) for path in self.raw_files(scan)]

@@ -112,7 +112,7 @@ class Target:
         campaign, receipts = self.campaign, self.staleness.receipts
         scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
         shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
-        content = {path: receipts.raw(path) for path in {*scans, *shared}}
+        content = {path: receipts.raw.name(path) for path in {*scans, *shared}}
         return made_from.of_inventory(campaign, content)
 
     def why_inventory(self) -> str:
@@ -172,7 +172,7 @@ class Target:
                 "predict_cor",
                 self.campaign,
                 rows=digest(stated),
-                networks={path: receipts.raw(path) for path in networks},
+                networks={path: receipts.raw.name(path) for path in networks},
             )
 
         return self._once(("predict_cor", scan), compute)

@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 from tomopipe.errors import grouped, some_of
 from tomopipe.scans.formats import HDF5, RAW_ENDINGS
 from tomopipe.scans.layout import Kind
-from tomopipe.scans.raw_state import LISTS, folder_kind, in_order_of_time, visible
+from tomopipe.scans.scan_files import LISTS, folder_kind, in_order_of_time, visible
 
 # Words that the names of folders of flats and darks may have, besides those of `folder_kind`; at
 # neutron beam lines open beam and dark current, with x or n at an end.

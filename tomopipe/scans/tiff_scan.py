@@ -60,7 +60,7 @@ from tomopipe.scans.layout import (
 )
 from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import AXES, Frames, images_of, transposed
-from tomopipe.scans.raw_state import LISTS, companions, folder_kind, in_order_of_time, visible
+from tomopipe.scans.scan_files import LISTS, companions, folder_kind, in_order_of_time, visible
 from tomopipe.scans.tiff_images import ImageFiles, Pages, open_images
 
 _IS_LIST = re.compile("angle|theta", re.IGNORECASE)

@@ -25,7 +25,7 @@ from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.exchange import RawScan
-from tomopipe.scans.raw_state import file_state
+from tomopipe.scans.raw_identity import file_state
 from tomopipe.scans.scan import Scan
 from tomopipe.steps import not_read, stated
 from tomopipe.storage.atomic import before_rename, remove_stale, whole, write_json, write_text

@@ -32,7 +32,8 @@ from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, u
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
-from tomopipe.scans.raw_state import State, file_state, source_files
+from tomopipe.scans.raw_identity import file_state, link_state
+from tomopipe.scans.scan_files import source_files
 from tomopipe.scans.turns import find_turns
 
 COLUMNS = (
@@ -41,7 +42,7 @@ COLUMNS = (
     "height_mm",
 )  # fmt: skip
 
-TakenFrom = Callable[[str], tuple[dict[str, State], dict[str, State]]]
+States = dict[str, list[int] | None]  # size and time of files
 
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0
@@ -101,7 +102,7 @@ def inventory(
         own = options if override is None else StepOptions(**override)
         return RawScan(path, own.input, own.preprocess)
 
-    sources_of = cache(source_files)  # many scans have the same flats
+    sources_of = cache(_sources)  # many scans have the same flats
     looks = _look_at_all(paths, lambda path: _look(raw(path), sources_of))
     if paths and not any(map(os.path.lexists, paths)):
         raise TomopipeError(
@@ -161,18 +162,24 @@ def _is_recent(path: str) -> bool:
     return state is not None and time.time() - state[1] / 1e9 < _RECENT_S
 
 
-def _look(raw: RawScan, sources_of: TakenFrom) -> _Look:
+def _sources(path: str | os.PathLike[str]) -> tuple[States, States]:
+    """Return the files that a file takes data from, and those that hold values of its datasets."""
+    linked, stored = source_files(path)
+    return {each: link_state(each) for each in linked}, {each: link_state(each) for each in stored}
+
+
+def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _Look:
     """Validate a single file; any error of reading is its reason."""
     sources = None
     with suppress(Exception):  # whatever a damaged file does to its reader
-        sources = source_files(raw.path)
+        sources = _sources(raw.path)
     try:
         for path in chain(*(sources or ())):  # before HDF5 opens one
             if kind := what_is_no_file(path):
                 raise ScanError(f"{path}: {kind}")
         metadata = raw.metadata()
         full_rotation, warnings = _full_rotation(metadata)
-        linked, also_read = sources or source_files(raw.path)
+        linked, also_read = sources or _sources(raw.path)
         for path in raw.preprocess.reference_files:
             also_read = also_read | {k: v for entry in sources_of(path) for k, v in entry.items()}
         also_read = {path: was for path, was in also_read.items() if path not in linked}

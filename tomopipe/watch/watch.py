@@ -30,7 +30,7 @@ from tomopipe.run import launch
 from tomopipe.run.progress import Progress, Step
 from tomopipe.scans.hdf5 import StillWrittenError
 from tomopipe.scans.metadata import incomplete
-from tomopipe.scans.raw_state import file_state
+from tomopipe.scans.raw_identity import file_state
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import is_alive, named
 from tomopipe.watch.watched_scans import Verdict, WatchedScans, present_verdicts

@@ -28,7 +28,7 @@ from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.thumbnails import encode, picture_stem, slices_around, to_grey
-from tomopipe.scans.raw_state import file_state
+from tomopipe.scans.raw_identity import file_state
 from tomopipe.storage.atomic import whole, write_json, write_text
 from tomopipe.storage.json_files import json_or
 

@@ -20,7 +20,7 @@ from tests.nxtomo_files import (
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.metadata import incomplete
-from tomopipe.scans.raw_state import source_files
+from tomopipe.scans.scan_files import source_files
 
 BOTH = pytest.mark.parametrize("entry", [ESRF, DIAMOND], ids=["esrf", "diamond"])
 THETA_DEG = [0, 30, 60, 90, 120, 150]

@@ -16,7 +16,7 @@ from tomopipe.scans.angle_lists import TILTS
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.formats import COMMAS
 from tomopipe.scans.metadata import incomplete
-from tomopipe.scans.raw_state import file_state
+from tomopipe.scans.raw_identity import file_state
 
 N, N_ROWS, N_COLS = 12, 3, 5
 ANGLES_DEG = np.linspace(0, 165, N)

@@ -13,7 +13,7 @@ from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import find_scans, raw_paths
 from tomopipe.config import Config, parse_config
 from tomopipe.errors import TomopipeError
-from tomopipe.scans.raw_state import file_state
+from tomopipe.scans.raw_identity import file_state
 from tomopipe.watch.watch import Arrivals
 
 

@@ -1,9 +1,7 @@
-"""State of a raw scan in the file system: a file or folder, and the files linked from it."""
+"""The files of a raw scan: those of its folder, beside it, and linked from it."""
 
-import hashlib
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path as FilePath
@@ -16,7 +14,6 @@ from tomopipe.scans.hdf5 import open_hdf5, source_path
 if TYPE_CHECKING:
     import h5py
 
-State = list[int] | None
 LISTS = (".txt", ".csv", ".dat", ".tsv")
 REFERENCES = ("flats", "darks")
 _WHEN = "([ _.-]*(before|after|pre|post|start|end))?"
@@ -41,43 +38,6 @@ def in_order_of_time(folders: Iterable[str]) -> list[str]:
 def visible(folder: str | os.PathLike[str]) -> list[FilePath]:
     """List what is in a folder, in order, without hidden files, such as those of macOS."""
     return sorted(path for path in FilePath(folder).iterdir() if not path.name.startswith("."))
-
-
-def file_state(path: Path) -> tuple[int, int, int] | None:
-    """Return size in bytes, time of the last change (ns) and inode.
-
-    Of a folder, the size of all its images and lists, the latest time of any, and 0; None if there
-    is nothing.
-    """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISDIR(status.st_mode):
-            return status.st_size, status.st_mtime_ns, status.st_ino
-    except (OSError, ValueError):  # ValueError: a NUL character in the path
-        return None
-    result = folder_state(path)
-    return result and (result[0], result[1], 0)
-
-
-def folder_state(path: Path) -> tuple[int, int, int, int] | None:
-    """Return the state of all images and lists in a folder.
-
-    Size in bytes and latest time (ns) as `file_state` does; minus a digest of their inodes and
-    times of the inodes' change, which a copy has, too; a digest of their names, sizes and times,
-    which changes when one comes, goes or changes. None if there is no folder.
-    """
-    names, inodes, n_bytes, latest_ns = hashlib.sha256(), hashlib.sha256(), 0, 0
-    for name, status in sorted(files_in(os.fspath(path)), key=lambda item: item[0]):
-        line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
-        names.update(line.encode("utf-8", "surrogateescape"))
-        inodes.update(f"{status.st_ino}\0{status.st_ctime_ns}\n".encode())
-        n_bytes, latest_ns = n_bytes + status.st_size, max(latest_ns, status.st_mtime_ns)
-    try:
-        latest_ns = latest_ns or os.stat(path).st_mtime_ns
-    except OSError:
-        return None
-    by_inode, by_name = (int(digest.hexdigest()[:16], 16) >> 2 for digest in (inodes, names))
-    return n_bytes, latest_ns, -1 - by_inode, by_name
 
 
 def companions(path: str, directory: Path = ".") -> list[str]:
@@ -108,29 +68,20 @@ def files_in(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[st
                 yield from files_in(entry.path, f"{prefix}{entry.name}/", depth + 1)
 
 
-def source_files(path: str | os.PathLike[str]) -> tuple[dict[str, State], dict[str, State]]:
-    """Return the `link_state` of each file that an HDF5 file takes data from, directly or not.
+def source_files(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
+    """Return the files that an HDF5 file takes data from, directly or not.
 
-    By path, which is relative if `path` is; separately those that hold nothing but the values of
-    its datasets (external storage). Files of other formats, and folders, take none.
+    Their paths are relative if `path` is. Separately those that hold nothing but the values of its
+    datasets (external storage). Files of other formats, and folders, take none.
     """
-    linked: dict[str, State] = {}
-    stored: dict[str, State] = {}
-    waiting = [os.fspath(path)]
+    linked, stored, waiting = set[str](), set[str](), [os.fspath(path)]
     while waiting:
         targets, external = _targets(waiting.pop())
-        stored |= {target: link_state(target) for target in external}
-        for target in targets:
-            if target not in linked and target != os.fspath(path):
-                linked[target] = link_state(target)
-                waiting.append(target)
-    return dict(sorted(linked.items())), dict(sorted(stored.items()))
-
-
-def link_state(path: str | os.PathLike[str]) -> State:
-    """Return size in bytes and time of change (ns) of a file, None where there is none."""
-    result = file_state(path)
-    return None if result is None else list(result[:2])
+        stored |= {*external}
+        new = {*targets} - linked - {os.fspath(path)}
+        linked |= new
+        waiting += new
+    return sorted(linked), sorted(stored)
 
 
 def _targets(path: str) -> tuple[list[str], list[str]]:
