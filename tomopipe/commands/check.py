@@ -16,6 +16,7 @@ from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
+from tomopipe.config import override_for
 from tomopipe.config.base import without_effect
 from tomopipe.config.blocks import AngleRange
 from tomopipe.cor.series_fill import layouts_of
@@ -140,6 +141,8 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     texts: list[tuple[str, str]] = []  # warnings, each with a scan
     names = [scan for scan in rows if scan in campaign.scans]
+    others = {s: CONTRADICTED.search(rows[s].get("found") or "") for s in names}
+    some_agree = not all(others.values())
     for name, scans in grouped((campaign.scans[scan].series, scan) for scan in names).items():
         shapes = {
             f"{rows[s]['n_angles']} x {rows[s]['n_rows']} x {rows[s]['n_cols']}"
@@ -166,8 +169,8 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
                 if campaign.is_selected(scan, rows[scan]):
                     how, reason = "selected in scans.tsv", reason.removesuffix(f"; {IN_ORDER}")
                 texts.append((f"{how}: {reason}", scan))
-            if other := CONTRADICTED.search(rows[scan].get("found") or ""):
-                texts.append((_contradiction(*other.groups()), scan))
+            if other := others[scan]:
+                texts.append((_contradiction(*other.groups(), scan if some_agree else ""), scan))
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
     findings.warnings += fault_lines(texts)
@@ -192,11 +195,12 @@ def _other_layouts(
     return [f"{name} has scans of {kinds}: {remedy}"] if kinds else []
 
 
-def _contradiction(location: str, apart_deg: str) -> str:
+def _contradiction(location: str, apart_deg: str, scan: str) -> str:
+    """Say that `input.angles` is not what the file states; `scan`: its name if others agree."""
+    of_one = f"take its angles, {override_for(scan, 'input: {angles: null}')}"
     return (
         f"input.angles contradicts {location} of the file by up to {apart_deg} degrees: if the "
-        "file is right, leave input.angles out, or set it for the scans that need it alone, "
-        "overrides: [{scans: [NAME], input: {angles: ...}}]"
+        f"file is right, {of_one if scan else 'leave input.angles out'}"
     )
 
 

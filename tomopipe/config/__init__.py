@@ -23,6 +23,7 @@ from tomopipe.config.parse import (
     OverrideBlock,
     StepOptions,
     load_yaml,
+    override_for,
     parse_config,
     problems_of,
     read_config,

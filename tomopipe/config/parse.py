@@ -1,6 +1,7 @@
 """The whole configuration, with overrides for some scans; reads it, reports problems by key."""
 
 import difflib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -262,6 +263,11 @@ def read_document(path: Path) -> Any:
         raise TomopipeError(text) from None
     data = load_yaml(text, str(path))
     return {} if data is None else data
+
+
+def override_for(scan: str, options: str) -> str:
+    """Return the line of a configuration that sets options, in YAML, for one scan."""
+    return f"overrides: [{{scans: [{json.dumps(scan, ensure_ascii=False)}], {options}}}]"
 
 
 def load_yaml(text: str, source: str) -> Any:

@@ -29,10 +29,6 @@ _ALL_ROWS = 5
 _BESIDE, _DIFFER, _GOES_ON = 2, 0.5, 0.65
 _ACROSS = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 2), (-1, 0), (0, -1))  # before and after its ends
 
-_FOR_ONE = (
-    "; where other scans agree with their angles, in overrides: [{scans: [NAME], input: ...}]"
-)
-
 
 def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) -> str:
     """Return a warning that the projections show another range than the angles, or "".
@@ -58,7 +54,6 @@ def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) 
     return (
         f"the angles cover {stated_deg:.0f} degrees, the projections show {shown_deg:g}: if so, "
         f"set input.angles: {{start: 0, stop: {shown_deg:g}}} (stop: of the last projection)"
-        f"{_FOR_ONE}"
     )
 
 
@@ -101,7 +96,6 @@ def warn_of_slips(prepared: Prepared) -> str:
         remedy = (
             f"if all steps are equal, set input.angles: {{start: {start_deg:.6g}, "
             f"stop: {start_deg + step_deg * (len(theta_rad) - 1):.6g}}} (stop: of the last one)"
-            f"{_FOR_ONE}"
         )
     return f"the angles {listed(where)} of those in use, and the projections go on evenly: {remedy}"
 

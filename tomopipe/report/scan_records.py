@@ -4,6 +4,7 @@ A broken file gives a note, never an exception.
 """
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ from tomopipe.campaign.results import (
     read_tsv,
 )
 from tomopipe.campaign.state import ACCEPTED
+from tomopipe.config import override_for
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
@@ -32,6 +34,7 @@ from tomopipe.report.records import Note, ScanRecord
 from tomopipe.storage.json_files import number, part, text, texts
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
+_SET_ANGLES = re.compile(r"set input\.angles: (\{start: [^}]*\})")  # advice of predict_cor
 T = TypeVar("T")
 _IS_HALF = "half acquisition: slices twice as wide as the detector"
 
@@ -102,9 +105,8 @@ class ScanReader:
         """Return the records of all scans, by series and index, refused ones included."""
         records = [self._record(scan) for scan in self._campaign.scans.values()]
         records += self._refused()
-        return _checked_in_series(
-            sorted(records, key=lambda s: (s.series, s.index, s.name, s.path))
-        )
+        records.sort(key=lambda s: (s.series, s.index, s.name, s.path))
+        return _checked_in_series(_with_angles_of_one(records))
 
     def _record(self, scan: CampaignScan) -> ScanRecord:
         name, paths, config = scan.name, self._paths, self._campaign.config
@@ -216,6 +218,38 @@ class ScanReader:
                     min_confidence=config.predict_cor.min_confidence,
                     protect_manual=config.fix_cor.protect_manual,
                 )
+
+
+def _with_angles_of_one(records: list[ScanRecord]) -> list[ScanRecord]:
+    """Name the scan in the advice to set angles, where other scans agree with their angles."""
+    accepted = [s for s in records if s.prediction and s.prediction.cor_px is not None]
+    if all(map(_needs_angles, accepted)):
+        return records
+    return [_with_own_angles(scan) if _needs_angles(scan) else scan for scan in records]
+
+
+def _needs_angles(scan: ScanRecord) -> bool:
+    prediction = scan.prediction
+    return any(
+        map(_SET_ANGLES.search, (prediction.reason, *prediction.doubts) if prediction else ())
+    )
+
+
+def _with_own_angles(scan: ScanRecord) -> ScanRecord:
+    assert scan.prediction
+
+    def named(text: str) -> str:
+        return _SET_ANGLES.sub(
+            lambda said: "set " + override_for(scan.name, f"input: {{angles: {said[1]}}}"), text
+        )
+
+    prediction = replace(
+        scan.prediction,
+        reason=named(scan.prediction.reason),
+        doubts=tuple(map(named, scan.prediction.doubts)),
+        warnings=tuple(map(named, scan.prediction.warnings)),
+    )
+    return replace(scan, prediction=prediction, warnings=tuple(map(named, scan.warnings)))
 
 
 def _checked_in_series(records: list[ScanRecord]) -> list[ScanRecord]:

@@ -210,9 +210,13 @@ def test_angles_of_the_config_that_contradict_those_of_a_file_are_named(tmp_path
         assert line.startswith(f"{name}: input.angles contradicts /exchange/theta")
         said_deg = float(line.split(" by up to ")[1].split()[0])
         assert said_deg == pytest.approx(apart_deg, abs=7)  # a step more or less
-        assert "overrides: [{scans: [NAME], input: {angles: ...}}]" in line
+        remedy = f'overrides: [{{scans: ["{name}"], input: {{angles: null}}}}]'
+        assert line.endswith(remedy)
+        configure(tmp_path, f"input: {{angles: {angles}}}\n{remedy}")
+        assert not warnings(tmp_path, "contradicts")
     else:
         assert [line.partition(":")[0] for line in lines] == ["a_1", "b_1"]
+        assert all(line.endswith("leave input.angles out") for line in lines)
 
 
 def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):

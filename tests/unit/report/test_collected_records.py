@@ -76,6 +76,23 @@ def test_a_prediction_that_its_series_contradicts_is_doubtful(tmp_path, of_wrong
     assert (groups(record)["Doubtful predictions"]["bone_6"] == why) is (of_wrong == "auto")
 
 
+@pytest.mark.parametrize("others_agree", [True, False])
+def test_advice_on_angles_names_the_scan_where_others_agree_with_theirs(tmp_path, others_agree):
+    advice = "the angles cover 360 degrees, the projections show 180: if so, set {}"
+    of_all = advice.format("input.angles: {start: 0, stop: 180} (stop: of the last projection)")
+    made = report_campaign.Made(tmp_path)
+    for index in range(3):
+        is_wrong = index == 1 or not others_agree
+        verdict = ("ambiguous", of_all) if is_wrong else ()
+        made.scan(f"bone_{index}", index=index)
+        made.predict(f"bone_{index}", 512.0, 0.9, *verdict)
+    scans, _ = by_name(made.write(fixes=False, cor=False))
+    of_one = 'overrides: [{scans: ["bone_1"], input: {angles: {start: 0, stop: 180}}}]'
+    of_one = advice.format(f"{of_one} (stop: of the last projection)")
+    assert scans["bone_1"].prediction.reason == (of_one if others_agree else of_all)
+    assert scans["bone_0"].prediction.reason == ("" if others_agree else of_all)
+
+
 @pytest.mark.parametrize("other", [{"n_cols": 768}, {"pixel_size_um": 1.3}])
 def test_only_scans_of_one_width_and_pixel_size_are_compared(tmp_path, other):
     """Every fourth of 24 scans is cropped, or binned otherwise; of both kinds one COR is wrong."""
