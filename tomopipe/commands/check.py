@@ -170,7 +170,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
                     how, reason = "selected in scans.tsv", reason.removesuffix(f"; {IN_ORDER}")
                 texts.append((f"{how}: {reason}", scan))
             if other := others[scan]:
-                texts.append((_contradiction(*other.groups(), scan if some_agree else ""), scan))
+                texts.append((_contradiction(other[1], other[2], scan if some_agree else ""), scan))
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
     findings.warnings += fault_lines(texts)
@@ -195,12 +195,14 @@ def _other_layouts(
     return [f"{name} has scans of {kinds}: {remedy}"] if kinds else []
 
 
-def _contradiction(location: str, apart_deg: str, scan: str) -> str:
-    """Say that `input.angles` is not what the file states; `scan`: its name if others agree."""
-    of_one = f"take its angles, {override_for(scan, 'input: {angles: null}')}"
+def _contradiction(location: str, apart_deg: str, of_one: str) -> str:
+    """Say that `input.angles` is not what the file states; `of_one`: the scan if others agree."""
+    remedy = "leave input.angles out"
+    if of_one:
+        remedy = f"take its angles, {override_for(of_one, 'input: {angles: null}')}"
     return (
         f"input.angles contradicts {location} of the file by up to {apart_deg} degrees: if the "
-        f"file is right, {of_one if scan else 'leave input.angles out'}"
+        f"file is right, {remedy}"
     )
 
 
