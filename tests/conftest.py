@@ -13,11 +13,11 @@ from tests import cuda_on_cpu, pretend_cupy
 from tests.pretend_device import REAL, LoggedDevice, PretendDevice
 from tomopipe.recon import cuda
 from tomopipe.recon.device import array_module, gpu_fault
+from tomopipe.resources.memory import Blocks
 from tomopipe.scans.scan import Scan
 from tomopipe.steps import export_stack
 from tomopipe.storage import shared
 from tomopipe.stream import fit_options
-from tomopipe.stream.memory import Blocks
 
 # As in a job of the workflow: the workers of pytest-xdist share the cores already.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

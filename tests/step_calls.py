@@ -17,6 +17,7 @@ from tomopipe.config import (
     StitchBlock,
     TryReconBlock,
 )
+from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.export_stack import export_stack as _export_stack
 from tomopipe.steps.export_star import export_star as _export_star
@@ -26,7 +27,6 @@ from tomopipe.steps.predict_cor import predict_cor as _predict_cor
 from tomopipe.steps.stitch import stitch as _stitch
 from tomopipe.steps.try_recon import TryFiles
 from tomopipe.steps.try_recon import try_recon as _try_recon
-from tomopipe.stream.memory import Resources
 
 TRY_FILES = ("try.tif", "try.json", "rows.h5")
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tomopipe.campaign.campaign import Campaign, load_campaign, scan_of
 from tomopipe.campaign.files import find_campaign
 from tomopipe.commands.conversion import find_volumes
-from tomopipe.cost import known_cors
+from tomopipe.resources.disk import known_cors
 from tomopipe.volumes.volume_read import open_volume
 
 __all__ = ["open_campaign", "show"]

@@ -26,9 +26,9 @@ import numpy as np
 
 from tomopipe.arrays import Reused, aligned
 from tomopipe.recon.transfer import DeviceTransfer
+from tomopipe.resources.memory import Blocks
 from tomopipe.scans.exchange import open_scan
 from tomopipe.stream import stream as stream_module
-from tomopipe.stream.memory import Blocks
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.stream import run
 from tomopipe.volumes.encoding import Encoding, SliceStatistics

@@ -46,9 +46,9 @@ def ours(raw, volume, cor_px, threads):
     from tomopipe_lab.bench.jobs import volume_job
 
     from tomopipe.config import FullReconBlock
+    from tomopipe.resources.memory import Resources
     from tomopipe.scans.exchange import RawScan
     from tomopipe.stream import recon_task
-    from tomopipe.stream.memory import Resources
 
     spent = {"loading": time.process_time()}
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import h5py
 
 from tomopipe.config import InputBlock, PredictCorBlock, PreprocessBlock, TryReconBlock
+from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.steps.try_recon import TryFiles, try_recon
-from tomopipe.stream.memory import Resources
 
 COUNTS = ("scans", "accepted", "doubtful", "wrong", "wrong without a doubt")
 

@@ -27,7 +27,7 @@ from tomopipe.recon.device import TOLERANCE, array_module
 from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.gpu import CudaDevice
 from tomopipe.recon.plan import BATCH_SIZE, make_plan
-from tomopipe.stream.memory import MemoryInputs, gpu_bytes
+from tomopipe.resources.memory import MemoryInputs, gpu_bytes
 
 N_COR = 101
 CHILD_S = 120  # that a forked process may take

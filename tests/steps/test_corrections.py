@@ -16,15 +16,15 @@ from tomopipe.cor.collected_rows import collect_rows, read_rows
 from tomopipe.prep.correct import corrections_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.scans.exchange import open_scan
-from tomopipe.steps.export_stack import choose_tilts
-from tomopipe.stream.memory import (
+from tomopipe.resources.jobs import full_recon_mb
+from tomopipe.resources.memory import (
     MemoryInputs,
     choose_blocks,
-    full_recon_mb,
     job_bytes,
     standard_blocks,
 )
+from tomopipe.scans.exchange import open_scan
+from tomopipe.steps.export_stack import choose_tilts
 
 N_ROWS, N_COLS, N_ANGLES = 40, 48, 61
 COR_PX = 24.7

@@ -9,7 +9,8 @@ from tests.phantoms import sphere, write_scan
 from tests.step_calls import full_recon, volume_of
 from tomopipe.config import FullReconBlock
 from tomopipe.recon.iterative import make_projector, solve_slices, solver
-from tomopipe.stream.memory import Blocks, MemoryInputs, full_recon_mb, job_bytes
+from tomopipe.resources.jobs import full_recon_mb
+from tomopipe.resources.memory import Blocks, MemoryInputs, job_bytes
 
 BEADS = [sphere(12, -9, 1, 8, 0.02), sphere(-10, 13, 1, 7, 0.02), sphere(3, 20, 1, 5, 0.03)]
 

@@ -11,7 +11,8 @@ from tests.phantoms import make_phantom, write_scan
 from tests.step_calls import full_recon, stitch
 from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.stitching.blending import Placed, Resampled, blended, ramps, stitch_mb
+from tomopipe.resources.jobs import stitch_mb
+from tomopipe.stitching.blending import Placed, Resampled, blended, ramps
 from tomopipe.stitching.overlap import Part, block_means, find_shift
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume

@@ -18,11 +18,11 @@ from tomopipe.errors import (
     is_of_the_scan,
     library_error,
 )
+from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.inventory import _look
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.storage.json_files import json_or
-from tomopipe.stream.memory import Resources
 
 
 def unloaded() -> OSError:

@@ -64,7 +64,7 @@ def test_a_run_says_why_and_what_came_out(campaign):
     assert "Everything is up to date." in CliRunner().invoke(cli, ["check", str(within)]).output
 
 
-TOO_SMALL = ("cost.py", "shutil.disk_usage(existing).free", "1000")
+TOO_SMALL = ("resources/disk.py", "shutil.disk_usage(existing).free", "1000")
 
 
 def test_snakemake_says_once_that_the_disk_will_not_do_and_goes_on(campaign, tmp_path):

@@ -33,9 +33,9 @@ from tests.workflow.test_reruns import TAIL, expect, jobs_of
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import make_plan
-from tomopipe.cost import START_S
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import SMALL_BYTES
+from tomopipe.resources.jobs import START_S
 from tomopipe.storage.processes import is_alive, named
 
 CAMPAIGNS = HOME / "tests" / "campaigns"

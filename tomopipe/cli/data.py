@@ -22,9 +22,9 @@ from tomopipe.campaign.state import not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near, progress_bar
 from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan_conversions
-from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of, withdraw_removed
+from tomopipe.resources.disk import shown_size
 from tomopipe.run.ending import accepted_scans, of_removed_scans, removable, remove
 from tomopipe.storage.checksums import Progress, matches, sizes_match
 from tomopipe.volume_formats import FORMATS

@@ -34,10 +34,10 @@ from tomopipe.cli.run import settled_for
 from tomopipe.cli.terminal import AS_WRITTEN, bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.status import Status, read_status
-from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import withdraw_removed
 from tomopipe.reruns.settle import Settled
+from tomopipe.resources.disk import shown_size
 from tomopipe.run.ending import set_remarks, unfinished_scans
 
 _WIDE = 100  # columns of the terminal from which details are shown

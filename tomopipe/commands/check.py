@@ -20,7 +20,6 @@ from tomopipe.config import override_for
 from tomopipe.config.base import without_effect
 from tomopipe.config.blocks import AngleRange
 from tomopipe.cor.series_fill import layouts_of
-from tomopipe.cost import lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.foreign import refuse_foreign
@@ -34,6 +33,7 @@ from tomopipe.reruns.option_faults import (
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.reruns.staleness import relion_notes
+from tomopipe.resources.disk import lack_of_disk, shown_size, still_to_make
 from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT

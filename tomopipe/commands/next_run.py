@@ -11,13 +11,14 @@ from tomopipe.campaign.log import JobStatus, position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.stacks import stack_notes
-from tomopipe.cost import START_S, cpu_s, disk_needed
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
 from tomopipe.reruns.reasons import METADATA_ALONE, is_news, why_again
 from tomopipe.reruns.settle import PlannedJob, Settled
+from tomopipe.resources.disk import disk_needed
+from tomopipe.resources.jobs import START_S, cpu_s
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.config import OverrideBlock, load_yaml, problems_of
 from tomopipe.config.spans import check_place, first_and_last
-from tomopipe.cost import known_cors
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.foreign import refuse_foreign_sweep
+from tomopipe.resources.disk import known_cors
+from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_text
-from tomopipe.stream.memory import Resources
 from tomopipe.volumes.tiff import write_stack
 
 _WINDOW_PERCENT = (0.5, 99.5)

@@ -62,7 +62,7 @@ def _check_volume(campaign: Campaign, row: Mapping[str, str], columns: tuple[int
     if n_cols < full.binning:
         raise ScanError(f"full_recon.binning: {full.binning} is more than the {n_cols} columns")
     if full.crop_x != "all" or full.crop_y != "all":
-        from tomopipe.cost import slice_cols
+        from tomopipe.resources.disk import slice_cols
 
         n_voxels = slice_cols(campaign, row, None, is_most=True)
         for key, crop in (("crop_x", full.crop_x), ("crop_y", full.crop_y)):

@@ -226,7 +226,7 @@ def check_disk(campaign: Campaign) -> None:
     """
     if not os.environ.get(run_folder.VARIABLE):
         return
-    from tomopipe.cost import disk_refusal  # slow to load
+    from tomopipe.resources.disk import disk_refusal  # slow to load
 
     lines = disk_refusal(campaign)
     for line in lines:

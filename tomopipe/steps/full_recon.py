@@ -11,6 +11,7 @@ from typing import Any
 from tomopipe.config import FullReconBlock
 from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
 from tomopipe.recon.device import held_gpu
+from tomopipe.resources.memory import Blocks, Resources, usable_bytes
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps import REVISIONS
 from tomopipe.storage.atomic import remove_stale
@@ -24,7 +25,6 @@ from tomopipe.stream.fit_options import (
     least_gpu_bytes,
     needs_range,
 )
-from tomopipe.stream.memory import Blocks, Resources, usable_bytes
 from tomopipe.stream.provenance import geometry, origin_of, package_versions, parameters
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import CorrectedSource, Source, check_scratch, open_source

@@ -19,10 +19,10 @@ from tomopipe.cor.illuminated_rows import choose_rows, illuminated_rows
 from tomopipe.errors import ScanError, is_of_the_system, library_error, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.gpu import of_the_device
+from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps import not_read, stated
 from tomopipe.storage.atomic import remove_stale, write_json
-from tomopipe.stream.memory import Resources
 from tomopipe.stream.try_sweep import (
     FILTER,
     Sweep,

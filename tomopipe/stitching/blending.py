@@ -14,13 +14,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config import FullReconBlock
-from tomopipe.prep.half_acquisition import FACTOR
-from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writing_bytes
-
 HALO_ROWS = 8  # rows further away contribute less than 3e-5 to the cubic spline of a row
 BLOCK_ROWS = 8
-_REGISTER_BYTES = 512 * 2**20  # bytes for finding the overlap of volumes
 _STRIP_BYTES = 64 * 2**20
 _BEYOND_ROWS = 0.05  # error of shifts: a row outside by less than this counts as inside
 
@@ -140,17 +135,3 @@ def blended(parts: Sequence[Resampled], rows: range) -> Array:
         total[low:high] += result
     assert total is not None
     return total
-
-
-def stitch_mb(
-    n_cols: int, options: FullReconBlock = FullReconBlock(), *, is_half: bool = False
-) -> int:
-    """Return the memory request (10^6 bytes) for stitching volumes of `n_cols` columns.
-
-    It covers slices of two volumes with their halo, and a block being blended and written.
-    """
-    n_x = binned(FACTOR * n_cols if is_half else n_cols, options.binning)
-    n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6
-    stitching = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes(n_x)
-    total = stitching + writing_bytes(n_x, options.output, options.compression)
-    return math.ceil(1.2 * total / 1e6)

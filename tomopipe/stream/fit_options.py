@@ -21,9 +21,7 @@ from tomopipe.recon.gpu import CudaDevice, free_memory
 from tomopipe.recon.iterative import make_projector, solve_slices, solver
 from tomopipe.recon.plan import EdgeSlopes, binned_edge_slopes
 from tomopipe.recon.transfer import DeviceTransfer
-from tomopipe.scans.chunks import DECODE_BYTES
-from tomopipe.scans.scan import Scan
-from tomopipe.stream.memory import (
+from tomopipe.resources.memory import (
     GPU_SHARE,
     Blocks,
     MemoryInputs,
@@ -33,6 +31,8 @@ from tomopipe.stream.memory import (
     gpu_bytes,
     job_bytes,
 )
+from tomopipe.scans.chunks import DECODE_BYTES
+from tomopipe.scans.scan import Scan
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source
 from tomopipe.stream.stream import sample_slices

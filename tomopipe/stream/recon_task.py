@@ -16,8 +16,8 @@ from tomopipe.prep.recipe import IndexRange
 from tomopipe.recon.fbp import Rows, reconstruct
 from tomopipe.recon.plan import BATCH_SIZE, Plan
 from tomopipe.recon.transfer import DeviceTransfer
+from tomopipe.resources.memory import GPU_CORRECT_BYTES
 from tomopipe.scans.scan import Scan
-from tomopipe.stream.memory import GPU_CORRECT_BYTES
 from tomopipe.volumes.encoding import Encoding
 
 _BATCH_BYTES = 2**20  # bytes of float32 that the host corrects at a time

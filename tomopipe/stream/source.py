@@ -27,9 +27,9 @@ from tomopipe.errors import NoRoomError, TomopipeError, room_for
 from tomopipe.prep.bad_pixels import ConstantFrames
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.recipe import IndexRange
+from tomopipe.resources.memory import TALL, Blocks
 from tomopipe.scans.chunks import ranges
 from tomopipe.scans.scan import Scan
-from tomopipe.stream.memory import TALL, Blocks
 
 # Decodings of the whole scan, above which a scratch file is used if there is room: writing and
 # reading it takes about as long as decoding once.

@@ -21,7 +21,7 @@ from tomopipe.prep.bad_pixels import ConstantFrames
 from tomopipe.prep.recipe import IndexRange
 from tomopipe.recon.gpu import out_of_memory
 from tomopipe.recon.transfer import Download
-from tomopipe.stream.memory import Blocks
+from tomopipe.resources.memory import Blocks
 from tomopipe.stream.recon_task import ReconTask, sinograms_of, slices_of
 from tomopipe.stream.source import (
     CorrectedSource,

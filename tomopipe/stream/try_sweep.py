@@ -25,7 +25,7 @@ from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.device import FEW_SLICES, array_module, held_gpu
 from tomopipe.recon.fbp import in_batches, reconstruct, sweep_batches
 from tomopipe.recon.plan import EdgeSlopes, Plan, binned_edge_slopes, make_plan
-from tomopipe.stream.memory import largest_batch, sweep_bytes
+from tomopipe.resources.memory import largest_batch, sweep_bytes
 from tomopipe.volumes.output_size import try_binning
 
 FILTER = "ramp"

@@ -1,21 +1,19 @@
-"""Sizes of outputs: columns, rows and bytes of volumes, try stacks and stacks for RELION.
+"""Sizes of outputs: columns, rows and bytes of volumes and of stacks for RELION.
 
 An incomplete block of binned pixels at an edge is dropped; an axis shorter than a block becomes one
-pixel. Spans are "all" or [first, last], both included, in unbinned pixels. The memory that jobs ask
-for is in `tomopipe.stream.memory`.
+pixel. Spans are "all" or [first, last], both included, in unbinned pixels. What a job takes is in
+`tomopipe.resources`.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.preview import preview_bytes
 
-BASE_BYTES = 400 * 2**20  # memory of a job: interpreter, libraries, compiled code
 HEADER_BYTES = 1024  # bytes of an MRC file without extended header
 BUFFER_BYTES = 256 * 2**20  # OME-Zarr: float32 slices that wait until a layer of chunks is complete
 # largest size of slices being compressed at a time; but at least one slice
@@ -35,24 +33,6 @@ def binned(n: int, binning: int) -> int:
     return max(1, n // binning)
 
 
-def volume_shape(
-    n_rows: int,
-    n_voxels: int,
-    binning: int = 1,
-    *,
-    rows: Extent = "all",
-    crop_y: Extent = "all",
-    crop_x: Extent = "all",
-) -> tuple[int, int, int]:
-    """Return the shape (n_rows, n_y, n_x) of a volume.
-
-    `n_voxels` is the width of an unbinned slice: the columns in use, in half acquisition twice as
-    many. `rows` is the extent of the detector's `n_rows`, `crop_y` and `crop_x` those of the slice.
-    """
-    n_z, n_y, n_x = extent(rows, n_rows), extent(crop_y, n_voxels), extent(crop_x, n_voxels)
-    return binned(n_z, binning), binned(n_y, binning), binned(n_x, binning)
-
-
 def volume_bytes(shape: tuple[int, int, int], dtype: str, output: str = "h5") -> int:
     """Return the size of a volume (bytes), uncompressed, its averages or levels included."""
     itemsize = np.dtype(dtype).itemsize
@@ -62,28 +42,9 @@ def volume_bytes(shape: tuple[int, int, int], dtype: str, output: str = "h5") ->
     return n_bytes + preview_bytes(shape, itemsize)
 
 
-def slice_bytes(n_cols: int) -> int:
-    """Return the size of a float32 slice (bytes)."""
-    return 4 * n_cols**2
-
-
-def writing_bytes(n_cols: int, output: str, compression: str) -> int:
-    """Return the memory (bytes) of slices that wait to be written, or are being compressed."""
-    volume_format = FORMATS[output]
-    waiting = 4 * min(BUFFER_BYTES, 16 * slice_bytes(n_cols)) if volume_format.has_levels else 0
-    deflated = DEFLATE_BYTES if volume_format.deflates and compression == "gzip" else 0
-    return waiting + deflated
-
-
 def try_binning(n_voxels: int, max_size_px: int) -> int:
     """Return the least binning that makes slices of `n_voxels` columns fit `max_size_px`."""
     return -(-n_voxels // max_size_px)
-
-
-def try_bytes(n_cor: int, n_voxels: int, max_size_px: int, n_full_rows: int = 0) -> int:
-    """Return the size (bytes) of try.tif (uint16), and full-size slices of `n_full_rows` rows."""
-    size = n_voxels // try_binning(n_voxels, max_size_px)
-    return n_cor * (2 * size**2 + n_full_rows * slice_bytes(n_voxels))
 
 
 @dataclass(frozen=True)
@@ -122,14 +83,6 @@ class StackGeometry:
 def stack_bytes(shape: Sequence[int]) -> int:
     """Return the size (bytes) of an MRC stack of float32, shape (n_images, n_rows, n_cols)."""
     return HEADER_BYTES + 4 * math.prod(shape)
-
-
-def stack_estimate_bytes(
-    shape: Sequence[int], binning: int | Literal["auto"], limit_bytes: int
-) -> int:
-    """Estimate the size (bytes) of a stack, from the shape before binning."""
-    plain = 4 * math.prod(shape)
-    return min(plain, limit_bytes) if binning == "auto" else plain // binning**2
 
 
 def smallest_binning(n_images: int, n_rows: int, n_cols: int, limit_bytes: int) -> int:

@@ -1,8 +1,8 @@
 from tomopipe.config import StepOptions
 from tomopipe.reruns.making import making
+from tomopipe.resources.memory import Resources, bytes_to_use
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
-from tomopipe.stream.memory import Resources, bytes_to_use
 
 with making(snakemake) as made:
     scan = snakemake.wildcards.scan

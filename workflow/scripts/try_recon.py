@@ -2,9 +2,9 @@ import json
 
 from tomopipe.config import StepOptions
 from tomopipe.reruns.making import making
+from tomopipe.resources.memory import Resources, bytes_to_use
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.try_recon import TryFiles, try_recon
-from tomopipe.stream.memory import Resources, bytes_to_use
 
 with making(snakemake) as made:
     options = StepOptions.model_validate_json(made.job["options"])

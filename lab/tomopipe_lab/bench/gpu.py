@@ -29,8 +29,8 @@ from tomopipe.errors import TomopipeError
 from tomopipe.recon.device import array_module
 from tomopipe.recon.gpu import CudaDevice, claimed_gpu
 from tomopipe.recon.transfer import MOST_THREADS, DeviceTransfer, Download
+from tomopipe.resources.memory import MemoryInputs, Resources, gpu_bytes
 from tomopipe.scans.exchange import RawScan
-from tomopipe.stream.memory import MemoryInputs, Resources, gpu_bytes
 from tomopipe.volumes.encoding import with_statistics
 from tomopipe_lab.bench.gpu_ways import COUNTS, MAKERS, Scan, Way
 from tomopipe_lab.bench.jobs import volume_job

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tomopipe.config import FullReconBlock
+from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
-from tomopipe.stream.memory import Resources
 
 
 def volume_job(

@@ -13,9 +13,9 @@ from tomopipe.cli import cli
 from tomopipe.commands.check import examine
 from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
-from tomopipe.cost import disk_needed
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
+from tomopipe.resources.disk import disk_needed
 from tomopipe.run.ending import print_skipped_stacks, report_campaign
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume import new_volume

@@ -13,12 +13,13 @@ from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import Plan, folded, make_plan, standing_failures
-from tomopipe.cost import START_S, cpu_s, disk_needed, output_bytes
 from tomopipe.reruns.reasons import IF_COR, IF_OTHER_COR
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
+from tomopipe.resources.disk import disk_needed, output_bytes
+from tomopipe.resources.jobs import START_S, cpu_s
+from tomopipe.resources.memory import Resources
 from tomopipe.steps.try_recon import TryFiles, try_recon
-from tomopipe.stream.memory import Resources
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 
 from tomopipe.campaign.campaign import campaign_from_data, load_campaign
 from tomopipe.config import parse_config
-from tomopipe.cost import output_bytes
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.staleness import Staleness
+from tomopipe.resources.disk import output_bytes
 
 NAMES = ("tooth_1", "tooth_2", "foam_1")
 

@@ -20,14 +20,14 @@ from tests.step_calls import volume_of
 from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep import correct, recipe
 from tomopipe.recon.gpu import out_of_memory
-from tomopipe.steps import full_recon
-from tomopipe.stream.memory import (
+from tomopipe.resources.memory import (
     GPU_SHARE,
     MemoryInputs,
     batches_pinned_bytes,
     gpu_batch,
     gpu_bytes,
 )
+from tomopipe.steps import full_recon
 from tomopipe.volumes.volume_read import read_mid_planes
 
 pytestmark = pytest.mark.slow

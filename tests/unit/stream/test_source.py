@@ -10,9 +10,9 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.errors import TomopipeError
+from tomopipe.resources.memory import Blocks
 from tomopipe.scans.exchange import open_scan
 from tomopipe.stream import source as _source
-from tomopipe.stream.memory import Blocks
 from tomopipe.stream.source import (
     Scratch,
     count_decodes,

@@ -1,6 +1,7 @@
-"""Memory of slices, batches and jobs: the blocks that fit, and the request of each job.
+"""Memory of slices and batches: peak memory of a volume or a sweep, and the blocks that fit.
 
 `job_bytes` is the peak memory of full_recon, which does not depend on the height of the volume.
+What the job of each step requests is in `jobs`.
 """
 
 import math
@@ -8,18 +9,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from tomopipe.config import FullReconBlock
-from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.prep.recipe import STRIPE_BYTES, gpu_correct_bytes, stripe_bytes
 from tomopipe.recon import cuda
 from tomopipe.recon.device import FEW_SLICES
 from tomopipe.recon.gpu import pinned_bytes
 from tomopipe.recon.plan import BATCH_SIZE, angles_at_once, half_grid_shape, padded_and_grid_size
 from tomopipe.scans.chunks import DECODE_BYTES
-from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writing_bytes
+from tomopipe.volume_formats import FORMATS
+from tomopipe.volumes.output_size import BUFFER_BYTES, DEFLATE_BYTES, binned
 
+BASE_BYTES = 400 * 2**20  # of any job: interpreter, libraries, compiled code
 TALL = 32  # slices read at a time where memory allows
 CORRECT_BYTES = 64 * 2**20
 CUDA_BYTES = 2**27  # of the host: driver and libraries of a GPU (an estimate)
@@ -81,6 +80,19 @@ class Resources:
     # exceeded only if the smallest blocks need more; None: what suits a small machine
     memory_bytes: int | None = None
     scratch: str | None = None  # folder for a large temporary file; None: the system's
+
+
+def slice_bytes(n_cols: int) -> int:
+    """Return the size of a float32 slice (bytes)."""
+    return 4 * n_cols**2
+
+
+def writing_bytes(n_cols: int, output: str, compression: str) -> int:
+    """Return the memory (bytes) of slices that wait to be written, or are being compressed."""
+    volume_format = FORMATS[output]
+    waiting = 4 * min(BUFFER_BYTES, 16 * slice_bytes(n_cols)) if volume_format.has_levels else 0
+    deflated = DEFLATE_BYTES if volume_format.deflates and compression == "gzip" else 0
+    return waiting + deflated
 
 
 def engine_bytes(
@@ -314,7 +326,7 @@ def _with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_row
     return blocks
 
 
-# Memory requests of jobs, in megabytes (10^6 bytes); the rules multiply them by the attempt number.
+# Jobs request megabytes (10^6 bytes); the rules multiply them by the attempt number.
 
 
 def bytes_to_use(requested_mb: int) -> int:
@@ -322,49 +334,6 @@ def bytes_to_use(requested_mb: int) -> int:
     return int(_USED * 1e6 * requested_mb)
 
 
-def try_recon_mb(n_bytes: int | None, *, is_corrected: bool) -> int:
-    """Return the memory (MB) of rows and one sweep of a raw file of `n_bytes`."""
-    raw_mb = 100.0 if n_bytes is None else n_bytes / 1e6
-    return int(min(1500, 600 + 9 * raw_mb) + 0.1 * raw_mb + 1000 * is_corrected)
-
-
-def predict_cor_mb(rows_mb: float) -> int:
-    """Return the memory (MB) for finding the COR, from the size of rows.h5."""
-    return int(min(1000, 600 + 20 * rows_mb) + 8 * rows_mb)
-
-
-def full_recon_mb(
-    shape: tuple[int, int, int],
-    options: FullReconBlock = FullReconBlock(),
-    *,
-    is_half: bool = False,
-    halo: int | None = None,
-    threads: int = 1,
-) -> int:
-    """Return the memory (MB) for a volume with the standard blocks.
-
-    `shape` is projections, rows and columns; `halo` is the number of rows that corrections need on
-    either side of a block, None without corrections. The file, which is not open, is assumed to
-    need decoding in blocks.
-    """
-    inputs = MemoryInputs(
-        *shape,
-        binning=options.binning,
-        output=options.output,
-        compression=options.compression,
-        stored_itemsize=np.dtype(options.dtype).itemsize,
-        on_gpu=options.device == "cuda",
-        iterative=options.algorithm != "fbp",
-        widening=FACTOR if is_half else 1,
-        halo=halo,
-        threads=1 if options.device == "cuda" else threads,
-    )
-    return math.ceil(job_bytes(inputs, standard_blocks(inputs)) / (_USED * 1e6))
-
-
-def export_stack_mb(n_angles: int = 0, n_cols: int = 0, *, halo: int | None = None) -> int:
-    """Return the memory (MB) for a stack: two blocks of 256 MiB, and the interpreter.
-
-    With corrections also a block of all angles with `halo` rows around; None: no corrections.
-    """
-    return 900 if halo is None else int(2100 + 8e-6 * halo * n_angles * n_cols)
+def requested_mb(n_bytes: int) -> int:
+    """Return the memory (MB) that a job requests to plan with `n_bytes`."""
+    return math.ceil(n_bytes / (_USED * 1e6))

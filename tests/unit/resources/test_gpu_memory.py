@@ -17,9 +17,9 @@ from tomopipe.recon import cuda
 from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import sweep_batches
 from tomopipe.recon.plan import make_plan
+from tomopipe.resources.memory import MemoryInputs, gpu_bytes
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
-from tomopipe.stream.memory import MemoryInputs, gpu_bytes
 from tomopipe.stream.try_sweep import plan_of, sweep_slices
 
 pytestmark = pytest.mark.slow

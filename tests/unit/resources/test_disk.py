@@ -13,8 +13,9 @@ from tests.phantoms import write_scan
 from tests.step_calls import volume_of
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.config import Config, FullReconBlock
-from tomopipe.cost import KINDS, disk_needed, lack_of_disk, still_to_make, volume_s
 from tomopipe.reruns.settle import expected_inventory
+from tomopipe.resources.disk import KINDS, disk_needed, lack_of_disk, still_to_make
+from tomopipe.resources.jobs import volume_s
 
 SMALL, LARGE = (900, 64, 1024), (3000, 2048, 2048)
 

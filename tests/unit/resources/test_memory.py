@@ -20,25 +20,27 @@ from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.gpu import pinned_bytes
 from tomopipe.recon.plan import make_plan
-from tomopipe.stream.memory import (
+from tomopipe.resources.jobs import (
+    export_stack_mb,
+    full_recon_mb,
+    predict_cor_mb,
+    try_recon_mb,
+)
+from tomopipe.resources.memory import (
+    BASE_BYTES,
     Blocks,
     MemoryInputs,
     are_stripes_together,
     bytes_to_use,
     choose_blocks,
     engine_bytes,
-    export_stack_mb,
-    full_recon_mb,
     gpu_batch,
     job_bytes,
-    predict_cor_mb,
     standard_blocks,
     sweep_bytes,
-    try_recon_mb,
     usable_bytes,
 )
 from tomopipe.stream.try_sweep import plan_of, sweep_slices
-from tomopipe.volumes.output_size import BASE_BYTES
 
 SCAN = MemoryInputs(3072, 2048, 2048, itemsize=2, full_rotation=False, decode_bytes=0)
 USUAL = (3072, 2048, 2048)
@@ -188,7 +190,8 @@ _RUN = """
 import json, logging, resource, sys, warnings
 from tests.step_calls import full_recon
 from tomopipe.stream.stream import logger
-from tomopipe.stream import fit_options as _fit, memory as _memory
+from tomopipe.stream import fit_options as _fit
+from tomopipe.resources import memory as _memory
 path, out, limit_bytes, options = sys.argv[1:]
 limit_bytes = int(limit_bytes)
 # what is allocated, not what address space is reserved

@@ -1,8 +1,4 @@
-"""Costs of jobs, estimated from the sizes of their scans: disk, CPU time, cores.
-
-Used for the costs that `plan` shows, and by the executor for SLURM, which packs submissions by CPU
-time (decision 24).
-"""
+"""Disk that results take, estimated from the sizes of their scans, and whether it is free."""
 
 import math
 import os
@@ -10,61 +6,16 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.relion_set import stack_shape
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
-from tomopipe.config import FullReconBlock
-from tomopipe.config.blocks import ITERATIONS
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
-from tomopipe.volumes.output_size import (
-    extent,
-    stack_estimate_bytes,
-    try_bytes,
-    volume_bytes,
-    volume_shape,
-)
-
-_SLICE_S = 0.015  # CPU time of a slice of 1024 columns
-_ITERATION_S = 7e-8  # of one iteration of a slice: for each column, by columns and angles
-_CORE_S = 4.0  # CPU time that justifies starting another core
-START_S = 2.0
-"""CPU time in which Snakemake starts a job: 28 jobs of the demonstration took a minute."""
-# CPU time of a job: of any job, and of some per byte of the frames (two bytes a pixel)
-_JOB_S = 0.4
-_BYTE_S = {"try_recon": 8e-8, "predict_cor": 3e-8, "export_stack": 3e-9}
-MOST_CORES = 16
-
-
-def volume_cores(shape: tuple[int, int, int], options: FullReconBlock) -> int:
-    """Return the cores that a volume can use; `shape` is (n_angles, n_rows, n_cols)."""
-    if options.device == "cuda":
-        return MOST_CORES
-    return max(1, math.ceil(min(MOST_CORES, volume_s(shape, options) / _CORE_S)))
-
-
-def volume_s(shape: tuple[int, int, int], options: FullReconBlock) -> float:
-    """Estimate the CPU time of a volume (s); on a GPU it takes less."""
-    n_angles, (n_rows, n_cols) = shape[0], (number / options.binning for number in shape[1:])
-    if options.algorithm == "fbp":
-        return _JOB_S + n_rows * _SLICE_S * (n_cols / 1024) ** 2.2
-    n_iterations = options.iterations or ITERATIONS[options.algorithm]
-    return _JOB_S + n_rows * n_iterations * _ITERATION_S * n_cols * (n_cols + n_angles)
-
-
-def cpu_s(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> float:
-    """Estimate the CPU time (s) of a job; 0 for tables, and for stitching, which copies."""
-    if step not in ("full_recon", *_BYTE_S):
-        return 0.0
-    n_angles, n_rows, n_cols = (int(rows[key][name]) for name in ("n_angles", "n_rows", "n_cols"))
-    if step == "full_recon":
-        return volume_s((n_angles, n_rows, n_cols), campaign.for_scan(key).config.full_recon)
-    return _JOB_S + _BYTE_S[step] * 2 * n_angles * n_rows * n_cols
-
+from tomopipe.volumes.output_size import Extent, binned, extent, try_binning, volume_bytes
 
 #: Names of the files of each rule.
 KINDS = {
@@ -242,6 +193,38 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     n_values += 2 * N_PAIRS * min(MAX_PAIR_ROWS, n_rows)
     rows_bytes = 4 * n_values * n_cols * (1 + campaign.is_corrected)
     return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
+
+
+def volume_shape(
+    n_rows: int,
+    n_voxels: int,
+    binning: int = 1,
+    *,
+    rows: Extent = "all",
+    crop_y: Extent = "all",
+    crop_x: Extent = "all",
+) -> tuple[int, int, int]:
+    """Return the shape (n_rows, n_y, n_x) of a volume.
+
+    `n_voxels` is the width of an unbinned slice: the columns in use, in half acquisition twice as
+    many. `rows` is the extent of the detector's `n_rows`, `crop_y` and `crop_x` those of the slice.
+    """
+    n_z, n_y, n_x = extent(rows, n_rows), extent(crop_y, n_voxels), extent(crop_x, n_voxels)
+    return binned(n_z, binning), binned(n_y, binning), binned(n_x, binning)
+
+
+def try_bytes(n_cor: int, n_voxels: int, max_size_px: int, n_full_rows: int = 0) -> int:
+    """Return the size (bytes) of try.tif (uint16), and float32 slices of `n_full_rows` rows."""
+    size = n_voxels // try_binning(n_voxels, max_size_px)
+    return n_cor * (2 * size**2 + n_full_rows * 4 * n_voxels**2)
+
+
+def stack_estimate_bytes(
+    shape: Sequence[int], binning: int | Literal["auto"], limit_bytes: int
+) -> int:
+    """Estimate the size (bytes) of a stack, from the shape before binning."""
+    plain = 4 * math.prod(shape)
+    return min(plain, limit_bytes) if binning == "auto" else plain // binning**2
 
 
 def _columns_in_use(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int]:
