@@ -10,23 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-RETIRED = {
-    "a value as text": "write it into config.yaml, without quotes; Snakemake turns values in "
-    "braces in --config into text",
-    "an option as a column": "write it into config.yaml, as in overrides: "
-    "[{scans: [a_1], full_recon: {filter: hann}}], and remove the column",
-    "an import of a folder": "name its files, such as rot_cen.json or FOLDER/*.cor.json",
-    "convert --one-range": "write --range LOW HIGH, which applies to all volumes of the command",
-    "init --scans": "write files or patterns after the campaign folder",
-    "--allow-run": "start the run with `tomopipe run`; the page shows its progress",
-    "predict_cor.methods: sum": "write ai, or classical (without a network)",
-    "predict_cor.methods: registration": "write classical, which compares opposing lines, too",
-    "preprocess.stripes.method: titarenko": "write gated, or fourier-wavelet",
-    "watch.every": "remove the key: each run makes everything, the CORs of new scans first",
-    "preprocess.stripes.alpha": "remove the key: it belonged to the method titarenko",
-}
-"""Keys, `key: value`, ways to write them, options: each the end of a sentence."""
-
 
 class TomopipeError(Exception):
     """An error the user can act on; the command line prints it without a traceback."""

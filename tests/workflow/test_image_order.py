@@ -1,22 +1,18 @@
-"""Runs of TIFF scans whose names hold signed or decimal angles; those of earlier versions."""
+"""Runs of TIFF scans whose names hold signed or decimal angles."""
 
 import json
-import shutil
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
-from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
-from tests.workflow.conftest import plan, snakemake
-from tomopipe.cli import cli
+from tests.workflow.conftest import snakemake
 
 COR_PX, N_COLS, ROW = 44.3, 96, 1
 # names, and the angle of the first projection, from which all go over 180 degrees
 FORMS = {"signed": ("tilt_{:.0f}", -90), "printed": ("p_{:g}", 0), "plain": ("img_{:05.1f}", 0)}
-READING = {"try_recon", "predict_cor", "full_recon"}
 
 
 @pytest.fixture(scope="module")
@@ -61,41 +57,3 @@ def test_volumes_are_right(made, scan):
     y, x = np.mgrid[:N_COLS, :N_COLS] - N_COLS / 2
     within = np.hypot(x, y) < 0.36 * N_COLS
     assert np.corrcoef(volume[within], slices[scan][within])[0, 1] > 0.95
-
-
-def test_scans_of_earlier_versions_whose_order_changes_are_made_again(made):
-    folder, _ = made
-    assert plan(folder) == (0, frozenset())
-    for scan in FORMS:
-        state_as_before(folder / "results", scan)
-    shutil.rmtree(folder / "results" / "made")
-    (folder / "results" / ".settled.json").unlink()
-    jobs = plan(folder)[1]
-    reading = {job for job in jobs if job.split(":")[0] in READING}
-    assert reading == {f"{step}:{scan}" for step in READING for scan in ("signed", "printed")}
-    shown = CliRunner().invoke(cli, ["plan", "--json", str(folder)]).stdout
-    reasons = {(job["rule"], job["scan"]): job["reason"] for job in json.loads(shown)}
-    for scan in ("signed", "printed"):
-        assert reasons["try_recon", scan] == "this version orders their images differently"
-        assert reasons["full_recon", scan] == "this version orders their images differently"
-    assert {f"try_recon:{scan}" for scan in ("signed", "printed")} <= snakemake(folder).jobs
-    assert plan(folder) == (0, frozenset())
-
-
-def state_as_before(results, scan):
-    """State nothing of the order, as earlier versions."""
-    with h5py.File(results / "try_center" / scan / "rows.h5", "r+") as file:
-        file.attrs["made_from"] = without_order(file.attrs["made_from"])
-    sweep = results / "try_center" / scan / "try.json"
-    record = json.loads(sweep.read_text())
-    record["made_from"] = json.loads(without_order(json.dumps(record["made_from"])))
-    sweep.write_text(json.dumps(record))
-    with h5py.File(results / f"{scan}_rec.h5", "r+") as file:
-        record = json.loads(file["provenance/json"][()])
-        record["made_from"] = without_order(record["made_from"])
-        del file["provenance/json"]
-        file["provenance/json"] = json.dumps(record)
-
-
-def without_order(text):
-    return json.dumps({key: value for key, value in json.loads(text).items() if key != "order"})

@@ -16,7 +16,6 @@ from tests.workflow import conftest
 from tests.workflow.conftest import HOME, Run, configure, job_names, plan
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
-from tomopipe.run.launch import run_command
 
 MODULE = """
 configfile: "config.yaml"
@@ -208,31 +207,6 @@ def test_a_rule_of_ones_own_does_not_replace_the_default_target(
     run = snakemake(clone, campaign, "--cores", "1")
     assert run.status == 0, run.text
     assert (volume.exists(), (campaign / "mine.txt").exists()) == (not makes_mine, makes_mine)
-
-
-OLD = """\
-# `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
-from tomopipe.paths import workflow_folder
-
-
-include: str(workflow_folder() / "Snakefile")
-"""
-
-
-def test_a_snakefile_of_an_earlier_init_is_replaced(clone, campaign):
-    """It only includes ours, and what is only included has no target in Snakemake."""
-    volume = campaign / "results" / "a_1_rec.h5"
-    volume.unlink()
-    (campaign / "Snakefile").write_text(OLD)
-    run = snakemake(clone, campaign, "--cores", "1")
-    assert run.status == 1
-    assert "Snakefile: written by an earlier version" in run.text
-    assert "Nothing to be done" not in run.text
-    assert str(HOME / "Snakefile") in run_command(campaign, None, "workstation")
-    of_init(clone, campaign)
-    run = snakemake(clone, campaign, "--cores", "1")
-    assert run.status == 0, run.text
-    assert volume.exists()
 
 
 def test_a_fresh_clone_says_what_to_type(clone):

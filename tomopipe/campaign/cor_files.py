@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_json
 from tomopipe.cor.cor_value import CorText, format_cor, shown
-from tomopipe.errors import RETIRED, TomopipeError, grouped, on_os_error
+from tomopipe.errors import TomopipeError, grouped, on_os_error
 from tomopipe.paths import no_pipe
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.shared import update_file
@@ -21,7 +21,6 @@ _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+\s*,\d+\s*", re.ASCII)
 _READ = "Accepted: rot_cen.json, a CSV file Filename,COR, and sidecars."
 _PREDICTED = "predicted; the next run predicts them again (--predicted imports them)"
 _FILLED = "filled or replaced in their series; the next run does so again"
-_FOLDER = "an import of a folder"  # in RETIRED
 
 
 class Match(NamedTuple):
@@ -51,7 +50,9 @@ def read_cors(paths: Iterable[Path], *, predicted: bool = False) -> FileCors:
     result = FileCors({}, {}, {})
     for path in paths:
         if path.is_dir():
-            raise TomopipeError(f"{path}: {_FOLDER} is no longer supported: {RETIRED[_FOLDER]}.")
+            raise TomopipeError(
+                f"{path}: a folder; name its files, such as rot_cen.json or FOLDER/*.cor.json."
+            )
         if path.name.endswith(SIDECAR):
             _add_sidecar(path, result, predicted=predicted)
         else:

@@ -17,13 +17,6 @@ from tomopipe.volume_formats import FORMATS
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
 SNAKEFILE = "Snakefile"
-_OLD_SNAKEFILE = """\
-# `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
-from tomopipe.paths import workflow_folder
-
-
-include: str(workflow_folder() / "Snakefile")
-"""  # as earlier versions wrote it
 SNAKEMAKE = ".snakemake"  # Snakemake's own folder
 COR_TABLE, ROT_CEN = "cor.json", "rot_cen.json"
 
@@ -99,7 +92,6 @@ class Files(_Folder[P]):
     cor_table = _One(COR_TABLE)
     rot_cen = _One(ROT_CEN)
     index = _One(".settled.json")  # content of the last receipts
-    record = _One("products.tsv")  # of versions without receipts
     report = _One("report/index.html")
     live = _One("live/index.html")  # scans and verdicts of `run --watch`
     taken = _One("live/taken.json")
@@ -207,8 +199,3 @@ def _is_campaign(config: Path) -> bool:
     except OSError:
         return False
     return re.search(r"""^\W*campaign\W*:""", text, re.MULTILINE) is not None
-
-
-def names_no_target(path: Path) -> bool:
-    """Tell whether a Snakefile is that of an earlier version, unchanged."""
-    return path.is_file() and path.read_bytes() == _OLD_SNAKEFILE.encode()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, off_detector, shown
-from tomopipe.errors import RETIRED, TomopipeError, grouped, on_os_error
+from tomopipe.errors import TomopipeError, grouped, on_os_error
 from tomopipe.paths import no_pipe
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.shared import settled_content, update_file
@@ -164,9 +164,10 @@ class _Table:
             )
         for name in self.names:
             if "." in name and name.partition(".")[0] in Config.model_fields:
-                kind = "an option as a column"
                 raise TomopipeError(
-                    f"{self.at_header} {name}: {kind} is no longer supported: {RETIRED[kind]}."
+                    f"{self.at_header} {name}: an option is no column: write it into config.yaml, "
+                    "as in overrides: [{scans: [a_1], full_recon: {filter: hann}}], and remove the "
+                    "column."
                 )
         misspelt = {name: ours for name in self.names if (ours := _misspelt(name))}
         if misspelt:

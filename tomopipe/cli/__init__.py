@@ -21,7 +21,6 @@ from tomopipe.cli.options import (
     CommandWithRest,
     Group,
     campaign_after,
-    refuse_retired,
 )
 from tomopipe.errors import TomopipeError
 
@@ -70,9 +69,7 @@ class _Commands(Group):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept `-C CAMPAIGN` before the command, too."""
-        args = campaign_after(args)
-        refuse_retired(args)
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, campaign_after(args))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Name all commands, in the order of the first page."""

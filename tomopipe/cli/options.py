@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tomopipe.campaign.files import CONFIG, find_campaign
-from tomopipe.errors import RETIRED, TomopipeError
+from tomopipe.errors import TomopipeError
 
 _CAMPAIGN = ("-C", "--campaign")
 _REST = "tomopipe.rest"
@@ -127,16 +127,6 @@ def campaign_after(args: Sequence[str]) -> list[str]:
         return rest  # no command, such as --help
     end = rest.index("--") if "--" in rest else len(rest)
     return [*rest[:end], *first, *rest[end:]]
-
-
-def refuse_retired(args: Sequence[str]) -> None:
-    """Raise if an option, of one command or of all, is a name that tomopipe no longer has."""
-    ours = list(itertools.takewhile(lambda arg: arg != "--", args))
-    options = [arg.partition("=")[0] for arg in ours if arg.startswith("-")]
-    of_command = (f"{name} {option}" for name in ours[:1] for option in options)
-    for name in (*options, *of_command):
-        if name in RETIRED:
-            raise typer.BadParameter(f"{name} is no longer supported: {RETIRED[name]}.")
 
 
 def rest_of(context: typer.Context) -> Sequence[str]:

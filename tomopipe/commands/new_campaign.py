@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE, names_no_target
+from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
 from tomopipe.campaign.raw_files import fixed_folder, matches
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.parse import merged, parse_config, read_config
@@ -123,9 +123,8 @@ def write_campaign(
 ) -> list[Path]:
     """Write config.yaml, scans.tsv, Snakefile and its profile; return those that did not exist.
 
-    Files that exist are kept, except a Snakefile that an earlier version wrote. Snakemake loads the
-    profile by itself. `scans` are the entries of `campaign.scans`, `options` further blocks of the
-    configuration, `notes` comments there.
+    Files that exist are kept. Snakemake loads the profile by itself. `scans` are the entries of
+    `campaign.scans`, `options` further blocks of the configuration, `notes` comments there.
     """
     if not dry_run:
         with on_os_error(f"{directory}: the campaign folder cannot be created", " Name another."):
@@ -141,11 +140,7 @@ def write_campaign(
         SNAKEFILE: _SNAKEFILE,
         _PROFILE: (workflow_folder() / _PROFILE).read_text(encoding="utf-8"),
     }
-    files = {
-        name: text
-        for name, text in files.items()
-        if not (directory / name).exists() or names_no_target(directory / name)
-    }
+    files = {name: text for name, text in files.items() if not (directory / name).exists()}
     for name, text in files.items() if not dry_run else ():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         write_text(text, directory / name)

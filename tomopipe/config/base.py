@@ -1,6 +1,6 @@
 """The base class of all blocks of the configuration, and which of their options are in effect.
 
-Results state only options that differ from their baseline and have an effect: so a new key with a
+Results state only options that differ from their default and have an effect: so a new key with a
 default, an option of an unused method, or an explicit default value does not remake anything.
 """
 
@@ -27,7 +27,7 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def in_effect(self) -> Self:
-        """Return the block with nulls replaced by the fixed values that they mean."""
+        """Return the block with one spelling of what means the same."""
         return self
 
     @field_validator("*", mode="before")
@@ -41,7 +41,7 @@ class Block(BaseModel):
 
 
 T = TypeVar("T")
-_STATED = ("only", "baseline", "remade", "typed")
+_STATED = ("only", "typed")
 
 
 def option(default: T, meaning: str, **more: Any) -> T:
@@ -99,12 +99,10 @@ FilePattern = Annotated[str, AfterValidator(_file_pattern)]
 
 
 def effective(block: Block) -> dict[str, Any]:
-    """Return the options of a block that change the result; empty if all have their baselines.
+    """Return the options of a block that change the result; empty if all have their defaults.
 
-    The block's schema gives for each key the `baseline` (the default when the key first appeared;
-    if absent, the present default), the values of other keys with which it has an effect (`only`;
-    False: never), the values whose results a fix has changed (`remade`: value to number), and
-    whether 1.0 and 1 are different values (`typed`).
+    The block's schema gives for each key the values of other keys with which it has an effect
+    (`only`; False: never), and whether 1.0 and 1 are different values (`typed`).
     """
     block = block.in_effect()
     result = {}
@@ -115,10 +113,8 @@ def effective(block: Block) -> dict[str, Any]:
         if isinstance(value, Block):
             if inner := effective(value):
                 result[key] = inner
-        elif value != _extra(field).get("baseline", field.default):
+        elif value != field.default:
             result[key] = (_typed if _extra(field).get("typed") else plain)(value)
-        if number := _extra(field).get("remade", {}).get(str(value)):
-            result[f"{key} since"] = number
     return result
 
 
@@ -132,7 +128,7 @@ def when_absent(key: str) -> Any:
             return None
         field = model.model_fields[name]
         model = field.annotation
-    value = _extra(field).get("baseline", None if field.is_required() else field.default)
+    value = None if field.is_required() else field.default
     return None if isinstance(value, Block) else plain(value)
 
 

@@ -403,14 +403,6 @@ class PredictCorBlock(Block):
         """Return the block without duplicates of methods."""
         return self.model_copy(update={"methods": list(dict.fromkeys(self.methods))})
 
-    @field_validator("methods", mode="before")
-    @classmethod
-    def _without_sum(cls, methods: Any) -> Any:
-        """Read `[ai, sum]`, the former default, as `[ai]`."""
-        if isinstance(methods, list) and "ai" in methods:
-            return [name for name in methods if name != "sum"]
-        return methods
-
     @model_validator(mode="after")
     def _a_checkpoint_for_dinov2(self) -> "PredictCorBlock":
         if "dinov2" in self.methods and self.dinov2_checkpoint is None:
@@ -442,7 +434,6 @@ class FixCorBlock(Block):
         "COR of a scan without one. series: by its neighbours, else the mean of its series. best: "
         "that, the line of the series, or scans at the same place, whichever errs least when CORs "
         "are left out; outliers are replaced only by something better.",
-        baseline="series",
     )
     max_fill_error_px: float | None = option(
         None,

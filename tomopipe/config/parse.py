@@ -32,7 +32,7 @@ from tomopipe.config.blocks import (
     WatchBlock,
 )
 from tomopipe.config.preprocess import PreprocessBlock
-from tomopipe.errors import RETIRED, TomopipeError
+from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 
 OVERRIDABLE = ("input", "preprocess", "try_recon", "full_recon")
@@ -180,8 +180,6 @@ _ELSEWHERE = {
     "fw": "fourier-wavelet",  # TomoGUI
     "vo-all": "vo",
 }
-
-_AS_TEXT = "a value as text"  # in RETIRED
 
 # position of a value in the configuration: keys, and numbers of items
 KeyPath = tuple[int | str, ...]
@@ -332,10 +330,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
         key, message = _label(key_path), problem["msg"].removeprefix("Value error, ")
         if kind == "string_type" and isinstance(value, Mapping) and _fields_at(key_path):
             continue  # a block was meant, whose own problems are reported
-        names = (key, f"{key}: {value}", f"{_label(key_path[:-1])}: {value}")  # of a list
-        if retired := next((name for name in names if name in RETIRED), ""):
-            yield f"{retired} is no longer supported: {RETIRED[retired]}"
-        elif kind == "extra_forbidden" and str(problem["loc"][-1]).isdigit():  # of 0,08
+        if kind == "extra_forbidden" and str(problem["loc"][-1]).isdigit():  # of 0,08
             yield f"{_label(key_path[:-1])}: got {problem['loc'][-1]}; {_SHOULD_BE['invalid_key']}"
         elif kind == "extra_forbidden":
             keys = list(_fields_at(key_path[:-1]))
@@ -363,7 +358,10 @@ def _as_value(text: Any) -> str:
     """Return a hint for a number, list or block given as text, as by `--config`."""
     with suppress(TomopipeError):
         if isinstance(text, str) and isinstance(load_yaml(text, ""), int | float | list | dict):
-            return f"{_AS_TEXT} is no longer supported: {RETIRED[_AS_TEXT]}; "
+            return (
+                "write it into config.yaml, without quotes: Snakemake turns values in braces in "
+                "--config into text; "
+            )
     return ""
 
 

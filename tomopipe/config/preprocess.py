@@ -167,14 +167,12 @@ class StripesBlock(Block):
         "Median of gated, sorting and vo (pixels): stripes up to half of it go; null: "
         "gated 21, the others a 40th of the columns, 3 to 21.",
         only=_with_filters_of("size_px"),
-        baseline=21,
     )
     large_px: Annotated[int, Field(ge=3)] | None = option(
         None,
         "Median for dead and large stripes of vo (pixels); null: 9 for dead ones, for "
         "large ones a 40th of the columns, 3 to 51.",
         only=_with_filters_of("large_px"),
-        baseline=51,
     )
     snr: float = option(
         3.0, "vo: larger finds fewer large and dead stripes.", gt=1, only=_with_filters_of("snr")
@@ -186,16 +184,15 @@ class StripesBlock(Block):
         None,
         "fourier-wavelet: more for wide stripes; null: log2(columns / 64), 1 to 5.",
         only=_with_filters_of("level"),
-        baseline=5,
     )
     wavelet: Text = option(
         "db9", "fourier-wavelet: name of the wavelet.", only=_with_filters_of("wavelet")
     )
 
     def in_effect(self) -> Self:
-        """Return the block with null replaced, unless the value depends on the columns."""
-        if self.method == "gated" and self.size_px is None:
-            return self.model_copy(update={"size_px": GATED_SIZE_PX})
+        """Return the block with null for the size that it stands for."""
+        if self.method == "gated" and self.size_px == GATED_SIZE_PX:
+            return self.model_copy(update={"size_px": None})
         return self
 
 
@@ -216,7 +213,6 @@ class PreprocessBlock(Block):
         "mean or median of all flats; interpolate: between the means of sets of flats, "
         "for each projection; pca: their principal components, weighted for each projection by "
         "its air (reads the whole scan twice).",
-        remade={"pca": 2},
     )
     flat_components: int = option(
         3, "pca: largest number of components.", ge=1, only={"flat_method": ["pca"]}

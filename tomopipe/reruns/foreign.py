@@ -55,7 +55,7 @@ def foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool = False)
     for step, of_step in keys.items():
         for key in of_step:
             paths = campaign.results_of(step, key)
-            receipt = receipts.last(step, key) or receipts.of_before(paths)
+            receipt = receipts.last(step, key)
             items += [path for path in paths if _is_foreign(receipts, receipt, path)]
     links = campaign.outputs.in_relion(LINKS)
     return items + [links] * (campaign.makes_star and _is_foreign(receipts, None, links))

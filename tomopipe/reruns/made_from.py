@@ -88,15 +88,12 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
         name: {scan: volume[name] for scan, volume in volumes.items() if volume.get(name)}
         for name in ("metadata", ALSO_READ)
     }
-    # since revision 2, gains take lateral shifts into account
-    revision = {"revision": 2} if options.get("match_intensity") else {}
     return _statement(
         "stitch",
         scans=list(volumes),
         volumes=[digest(without_also_read(v) | {"metadata": {}}) for v in volumes.values()],
         options=({"stitch": options} if options else {}) | stored,
         **_without_empty(parts),
-        **revision,
     )
 
 
@@ -133,18 +130,6 @@ def options_of(step: str, config: Config) -> dict[str, Any]:
 
 def _without_empty(blocks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {name: block for name, block in blocks.items() if block}
-
-
-def equal_statements(statement: Statement) -> list[Statement]:
-    """Return all statements of equal results, the given one first.
-
-    While the default was `[ai, sum]`, `[ai]` was stated; it is the default now.
-    """
-    options = statement.get("options", {})
-    own = options.get("predict_cor", {})
-    if statement["step"] != "predict_cor" or "methods" in own:
-        return [statement]
-    return [statement, statement | {"options": {"predict_cor": own | {"methods": ["ai"]}}}]
 
 
 def block_of(step: str) -> str:

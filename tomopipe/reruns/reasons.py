@@ -38,8 +38,6 @@ _PLAIN = {
     "networks": "another network file",
     "volumes": "follows full_recon",
     "also_read": "a file that it takes data from was replaced",
-    "angle_list": "this version reads the decimal commas of their angles",
-    "order": "this version orders their images differently",
     "n_stuck": "pixels at the largest number are interpolated",
     "not_read": "could not be read",
     "members": "a scan of the series, or a COR by hand, changed",
@@ -73,8 +71,6 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
             lines.append(_PLAIN[key])
         elif key == "revision":
             lines.append("this version of tomopipe makes it differently")
-        elif key.endswith(" since"):
-            lines.append(f"{key.removesuffix(' since')} is fixed in this version of tomopipe")
         elif isinstance(before, Mapping) or isinstance(after, Mapping):
             inner = "" if key in ("options", "metadata") else f"{key}."
             lines += of_difference(before or {}, after or {}, prefix + inner)

@@ -180,33 +180,6 @@ class Receipts:
         """Return the receipt of a result, else its last one; None if it never had one."""
         return self.of(step, key) or self._index[0].get(self.files.receipt(step, key))
 
-    @cached_property
-    def _before(self) -> dict[str, tuple[State, str, str]]:
-        """State, statement's digest and checksum of files, as recorded by earlier versions."""
-        record = Path(self.path_of(self.files.record))
-        try:
-            text = no_pipe(record).read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError:
-            return {}
-        result = {}
-        for line in text.splitlines()[1:]:
-            with suppress(ValueError):
-                path, *numbers, name, content = line.split("\t")
-                result[path] = _state([int(number) for number in numbers]), name, content
-        return result
-
-    def of_before(self, outputs: Sequence[str]) -> Receipt | None:
-        """Return the record of results by earlier versions, or None."""
-        rows = {path: self._before[path] for path in outputs if path in self._before}
-        if not rows:
-            return None
-        files = {
-            path: (*state[:3], state[3] if path.endswith(TILT_SERIES) else 0)
-            for path, (state, _, _) in rows.items()
-        }
-        sums = {path: content for path, (_, _, content) in rows.items() if content}
-        return Receipt([], next(iter(rows.values()))[1], files, sums)
-
     def _read(self, path: str) -> Receipt | None:
         try:
             status = os.stat(self.path_of(path))

@@ -16,7 +16,7 @@ from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
 from tomopipe.campaign.relion_set import assumed_numbers
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.paths import no_pipe
-from tomopipe.reruns.made_from import ALSO_READ, Statement, equal_statements
+from tomopipe.reruns.made_from import ALSO_READ, Statement
 from tomopipe.reruns.reasons import (
     CHANGED,
     METADATA_ALONE,
@@ -104,26 +104,25 @@ class Staleness:
             temporary = outputs[1:]
         self.up_to_date.pop((step, key), None)
         self.confirmed.discard((step, key))
-        digests = list(map(digest, equal_statements(target)))
-        receipt = self.receipts.of(step, key)
-        is_same = receipt is not None and receipt.digest in digests
+        expected, receipt = digest(target), self.receipts.of(step, key)
+        is_same = receipt is not None and receipt.digest == expected
         # as nearly all of thousands are
         if receipt and is_same and all(self.receipts.is_unchanged(receipt, p) for p in outputs):
             self.up_to_date[step, key] = target
-            if receipt.digest == digests[0] and len(receipt.files) == len(outputs):
+            if len(receipt.files) == len(outputs):
                 self.confirmed.add((step, key))
             return ""
         present = [path for path in outputs if os.path.lexists(self.receipts.path_of(path))]
         if any(path not in present and path not in temporary for path in outputs):
             return MISSING
-        receipt = self.receipts.last(step, key) or self.receipts.of_before(outputs)
+        receipt = self.receipts.last(step, key)
         is_same = receipt is not None
         for path in present:
             if receipt is None:
                 break
             damage = self.receipts.damage(receipt, path) if path in receipt.files else None
             # what a killed job has made from other inputs since shows in its statement
-            is_ours = self.receipts.of(step, key) or receipt.digest in digests
+            is_ours = self.receipts.of(step, key) or receipt.digest == expected
             if damage and (is_ours or step in _TABLES):
                 self.damaged.append(f"{path}: {damage}")
                 return self.damaged[-1]
@@ -135,7 +134,7 @@ class Staleness:
             others = {digest(statement) for statement in statements if statement is not None}
             # nothing, if the first states nothing, or others state something else
             made_from = others.pop() if statements and statements[0] and len(others) == 1 else ""
-        if made_from in digests:
+        if made_from == expected:
             self.up_to_date[step, key] = target
             return ""
         if not made_from:

@@ -38,7 +38,7 @@ from tomopipe.reruns.reasons import (
 )
 from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.staleness import Staleness, source_of
-from tomopipe.scans.formats import BY_ANGLE, COMMAS, NOT_SQUARE
+from tomopipe.scans.formats import NOT_SQUARE
 from tomopipe.steps import fix_cor, sidecar
 from tomopipe.storage.atomic import remove_stale, why_not_replaced
 from tomopipe.storage.checksums import changed_links
@@ -144,10 +144,7 @@ class Target:
             warnings = row.get("warnings", "").split("; ") if METADATA.get(step) else ()
             if text := next((text for text in warnings if text.startswith(NOT_SQUARE)), ""):
                 target["metadata"] = target["metadata"] | {"pixels": text}
-            # earlier versions ordered images differently, and dropped decimals of angles
-            result = row.get("found") or ""
-            target |= {"order": "by angle"} if BY_ANGLE in result else {}
-            return target | ({"angle_list": COMMAS} if COMMAS in result else {})
+            return target
 
         return self._once((step, scan), compute)
 
@@ -256,7 +253,7 @@ class Target:
             for entry in self.members(series)
         ]
         parts: dict[str, Any] = {"members": members, "predictions": self._predictions(scans)}
-        if self.campaign.config.fix_cor.fill == "best":  # else as before there was a choice
+        if self.campaign.config.fix_cor.fill == "best":  # else no other series counts
             parts["around"] = self.stated_around(series) if self.uses_around(series) else ""
         return made_from.of_step("fix_cor", self.campaign, **parts)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from tomopipe.campaign import lock, slurm
 from tomopipe.campaign.campaign import Campaign, campaign_from_data, refuse_vanished
-from tomopipe.campaign.files import CONFIG, SNAKEFILE, SNAKEMAKE, VOLUMES, names_no_target
+from tomopipe.campaign.files import CONFIG, SNAKEMAKE, VOLUMES
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import read_inventory
@@ -60,12 +60,6 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
         raise TomopipeError(
             f"{sys.executable}: Snakemake cannot start a Python whose path contains a space. "
             "Install tomopipe in a folder without spaces (campaign folders may have them)."
-        )
-    is_named = any(argument.startswith(("-s", "--snakefile")) for argument in sys.argv)
-    if names_no_target(Path(SNAKEFILE)) and not is_named:
-        raise TomopipeError(
-            f"{SNAKEFILE}: written by an earlier version, it has no default target. Type "
-            "tomopipe init . to replace it, or tomopipe run."
         )
     given = launch.option("--configfile", "--configfiles")
     if not given and Path(CONFIG).exists():

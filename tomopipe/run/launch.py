@@ -20,14 +20,13 @@ from pathlib import Path
 import yaml
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE, names_no_target
+from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
 from tomopipe.campaign.lock import FILES, Run
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe, workflow_folder
 from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
-from tomopipe.storage.atomic import write_text
 from tomopipe.storage.processes import is_alive, machine, named
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
@@ -65,7 +64,6 @@ def snakefile(directory: Path, config: Path | None) -> Path:
     `config` is its configuration, if not config.yaml.
     """
     paths = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
-    paths = [path for path in paths if not names_no_target(path)]
     if not (directory.is_dir() and (paths or config or (directory / CONFIG).is_file())):
         from tomopipe.config.parse import read_document  # slow to load
 
@@ -98,8 +96,7 @@ def run_command(
         for name in _PROFILES:
             if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
                 raise TomopipeError(unknown[0])
-        if (settings := _read_profile(profile)).get("executor") == "slurm":
-            profile = _renewed(directory, yaml.safe_dump(_translated(settings)))
+        _read_profile(profile)  # raises, if it cannot be read
     if profile == "workstation":
         profile = str(workflow_folder() / "profiles" / profile)
     return [
@@ -111,30 +108,6 @@ def run_command(
         *("--directory", str(directory)),
         *options,
     ]
-
-
-def _translated(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return our SLURM profile, with the settings of one for the plugin `slurm` that both have."""
-    left_out = ("executor", "jobs", "groups", "group-components")  # `jobs` were submissions
-    same = {
-        key: value
-        for key, value in settings.items()
-        if key not in left_out and not key.startswith("slurm-")
-    }
-    return _read_profile(str(workflow_folder() / "profiles" / "slurm")) | same
-
-
-@cache  # reported once, also by a watcher
-def _renewed(directory: Path, text: str) -> str:
-    """Write the profile by which runs read an older one of the campaign; return its folder."""
-    path = directory / LOGS.of_runs / "slurm" / "profile.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(text, path)
-    print(
-        f"tomopipe: {directory / 'slurm'}: its profile has executor: slurm; read as executor: "
-        "tomopipe, without jobs, groups and slurm- keys. `tomopipe init --force` writes a new one."
-    )
-    return str(path.parent)
 
 
 def _refuse_dots(options: Sequence[str]) -> None:

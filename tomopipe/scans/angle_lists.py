@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.paths import no_pipe
-from tomopipe.scans.formats import COMMAS
 
 if TYPE_CHECKING:
     from tomopipe.config.blocks import AngleRange  # slow to load
@@ -196,12 +195,6 @@ def read_angles(path: str | os.PathLike[str], stated_unit: str = "auto") -> NDAr
             )
     in_radians = bool(header) and _RADIANS.search(header[column]) is not None
     return to_degrees(values, "rad" if in_radians else "deg", stated_unit)[0]
-
-
-def notes_on_list(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Note that a list of angles, which can be read, has decimal commas."""
-    text = Path(no_pipe(path)).read_text(encoding="utf-8-sig", errors="replace")
-    return (COMMAS,) * any(_with_points(line) != line for line in text.splitlines())
 
 
 def _with_points(line: str) -> str:

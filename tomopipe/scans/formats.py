@@ -1,4 +1,4 @@
-"""The formats of raw scans: how files are named and begin, who reads them; notes on angles.
+"""The formats of raw scans: how files are named and begin, and who reads them.
 
 What init and patterns look for, and which module reads a scan, or flats and darks elsewhere. The
 readers are imported when they are used.
@@ -11,8 +11,6 @@ from types import ModuleType
 
 from tomopipe.scans.hdf5 import check_file
 
-BY_ANGLE = "images ordered by the angles in their names"  # earlier versions did not
-COMMAS = "angles with decimal commas"  # earlier versions left out the decimals
 NOT_SQUARE = "pixels are not square: "
 
 

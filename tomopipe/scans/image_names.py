@@ -78,15 +78,13 @@ def unclear_kinds(stems: Sequence[str]) -> str:
     return ""
 
 
-def in_order(
-    names: Sequence[str], spell: Callable[[Sequence[str]], Sequence[str]] = _spelled
-) -> list[str]:
+def in_order(names: Sequence[str]) -> list[str]:
     """Return names of files in the order of their numbers, kinds that count for themselves apart.
 
     So of s_0000_dar, s_0000_img, s_0001_dar, ...; names that count through stay.
     """
     split = [os.path.splitext(name) for name in names]
-    stems = spell([stem for stem, _ in split])
+    stems = _spelled([stem for stem, _ in split])
     kinds = [_SPELLED.sub("#", stem) for stem in stems]
     n_again = len(stems) - len({_numbers_in(stem) for stem in stems})
     by_kind = n_again > max(1, _MOST_JUMPING * len(stems)) and len({*kinds}) <= _MOST_KINDS

@@ -26,7 +26,6 @@ from tomopipe.scans.angle_lists import (
     UNKNOWN_UNIT,
     angles_of_range,
     contradiction_deg,
-    notes_on_list,
     read_angles,
     span_deg,
     unwrapped,
@@ -357,7 +356,7 @@ def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> d
         theta_deg, _, notes, _ = degrees_of(dataset, unit)
         refuse_unknown_unit(angles, notes)
     else:
-        theta_deg, notes = read_angles(angles, unit), notes_on_list(angles)
+        theta_deg, notes = read_angles(angles, unit), ()
     return {
         "theta_deg": theta_deg,
         "theta_location": angles,

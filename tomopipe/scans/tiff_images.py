@@ -17,7 +17,7 @@ from tomopipe.errors import LibraryError, ScanError, library_error, own_error
 from tomopipe.paths import no_pipe
 from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.hdf5 import one_line
-from tomopipe.scans.image_names import in_order, kinds_of
+from tomopipe.scans.image_names import kinds_of
 from tomopipe.scans.pixels import IndexRange, Pixels
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
@@ -134,12 +134,6 @@ class ImageFiles(_Images):
         """Take the images in another order."""
         self._files = [self._files[n] for n in order]
         self.stems, self._kinds = ([names[n] for n in order] for names in (self.stems, self._kinds))
-
-    @property
-    def is_reordered(self) -> bool:
-        """Whether earlier versions, without signs and decimals, had the images in another order."""
-        names = [path.name for path in self._files]
-        return names != in_order(names, spell=lambda stems: stems)
 
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:

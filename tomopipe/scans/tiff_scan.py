@@ -22,7 +22,7 @@ from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError, ScanFaultError, some_of
-from tomopipe.scans.angle_lists import TILTS, notes_on_list, planned_by_range, read_angles
+from tomopipe.scans.angle_lists import TILTS, planned_by_range, read_angles
 from tomopipe.scans.folder_hints import (
     first_part,
     is_cut,
@@ -35,7 +35,7 @@ from tomopipe.scans.folder_hints import (
     reference_lines,
     unread_images,
 )
-from tomopipe.scans.formats import BY_ANGLE, TIFF, Path
+from tomopipe.scans.formats import TIFF, Path
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
     Placed,
@@ -65,6 +65,7 @@ from tomopipe.scans.tiff_images import ImageFiles, Pages, open_images
 
 _IS_LIST = re.compile("angle|theta", re.IGNORECASE)
 _TILTS = (".rawtlt", ".tlt")  # of IMOD: as recorded, as aligned
+_BY_ANGLE = "images ordered by the angles in their names"
 _MOST_NAMED = 4  # missing images
 _BY_FAR = 3  # times as many images as in the next folder
 
@@ -123,7 +124,6 @@ class TiffReader:
                 theta_deg = theta_deg[places.positions]
         if places is None and (theta_deg is None or len(theta_deg) != n_frames):
             self._refuse_gaps()
-        is_reordered = isinstance(self._stack, ImageFiles) and self._stack.is_reordered
         return Layout(
             file=None,
             format="TIFF",
@@ -143,10 +143,7 @@ class TiffReader:
             aborted=why_aborted(n_frames, len(planned), COUNTED),
             positions=places.positions if places else None,
             n_planned=len(places.theta_deg) if places else n_planned,
-            notes=(
-                *(() if source is None or self._range else notes_on_list(source)),
-                *(BY_ANGLE,) * (bool(_missing(places)) or is_reordered),
-            ),
+            notes=(_BY_ANGLE,) * (places is not None),
         )
 
     def _beside(self, *, sure: bool = False) -> list[str]:

@@ -5,7 +5,7 @@ hexadecimal. Layout `p20`: the file is cut into pieces of 2**20 bytes, and the d
 pieces' digests, one after the other; so pieces may be summed in any order, while the file is
 written. Layout `d12`: a folder of 12 files, and the digest is that of the lines of its manifest
 (`.tomopipe-manifest`, by which the folder is compared quickly, and different files are named),
-in order of name. Earlier versions appended 16 marks.
+in order of name.
 
 References
 ----------
@@ -35,7 +35,7 @@ DAMAGED = f"its {MANIFEST} is damaged"
 _NOT_RESULTS = (MANIFEST, ".snakemake_timestamp")
 _HEAD = re.compile(rb"tomopipe-manifest-1\t(\d+) bytes\t(\d+) names\n")
 _LONGEST_HEAD = 100
-_CHECKSUM = re.compile(r"(?:xxh3|link):(\d+):([pdl]\d+):[0-9a-f]{32}(?::[\w-]{16})?", re.A)
+_CHECKSUM = re.compile(r"(?:xxh3|link):(\d+):([pdl]\d+):[0-9a-f]{32}", re.A)
 _N_NAMED = 3  # files that differ
 
 
@@ -64,7 +64,7 @@ def matches(path: AnyPath, checksum: str, progress: Progress | None = None) -> s
             return _folder_differs(path, checksum, progress)
         if status.st_size != n_bytes:
             return f"{status.st_size} bytes, {n_bytes} expected"
-        return "" if _of_file(path, progress) == without_marks(checksum) else "its content differs"
+        return "" if _of_file(path, progress) == checksum else "its content differs"
     except FileNotFoundError:
         return "missing"
     except OSError as error:
@@ -257,8 +257,7 @@ def _folder_differs(folder: AnyPath, checksum: str, progress: Progress | None) -
     """Say what changed in a folder, by its manifest if that is unchanged."""
     each, recorded = _each_below(folder, progress), read_manifest(folder)
     if recorded is not None and _of_all(recorded) == checksum:
-        expected = {name: without_marks(text) for name, text in recorded.items()}
-        return _difference(expected, each, "other content")
+        return _difference(recorded, each, "other content")
     if _of_all(each) == checksum:
         return "" if recorded is None else DAMAGED
     return "its content differs"
@@ -291,11 +290,6 @@ def _parse(checksum: str) -> tuple[int, str]:
             "Run again what made the file, or correct the record."
         )
     return int(match[1]), match[2]
-
-
-def without_marks(checksum: str) -> str:
-    """Return a checksum without the marks that earlier versions wrote behind it."""
-    return ":".join(checksum.split(":")[:4])
 
 
 def _lines_of(checksums: Mapping[str, str]) -> bytes:

@@ -215,5 +215,5 @@ def test_a_sidecar_without_a_number_is_junk(tmp_path):
 
 
 def test_a_folder_says_what_to_name_instead(tmp_path):
-    with pytest.raises(TomopipeError, match="a folder is no longer supported: name its files"):
+    with pytest.raises(TomopipeError, match="a folder; name its files"):
         read_cors([tmp_path])

@@ -89,18 +89,6 @@ def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, 
             assert str(tmp_path) in str(done.exception), done.output
 
 
-@pytest.mark.parametrize(
-    ("typed", "said"),
-    [
-        (["init", "c", "--scans=x"], "init --scans is no longer supported: write files or patt"),
-        (["convert", "tiff", "--one-range"], "convert --one-range is no longer supported: write"),
-    ],
-)
-def test_a_retired_name_says_what_to_write_instead(typed, said):
-    done = CliRunner().invoke(cli, typed, env={"COLUMNS": "200"})
-    assert (done.exit_code, said in done.output) == (2, True), done.output
-
-
 def test_what_follows_two_dashes_stays_there_with_a_campaign_before_the_command():
     typed = ["-C", "X", "run", "-n", "--", "--cores", "8"]
     assert campaign_after(typed) == ["run", "-n", "-C", "X", "--", "--cores", "8"]

@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
@@ -21,7 +20,6 @@ from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.errors import NoRoomError
-from tomopipe.paths import workflow_folder
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Job, Progress, Step, tell
@@ -320,24 +318,6 @@ def test_the_profile_is_that_of_init(campaign):
     (campaign / "slurm" / "profile.yaml").write_bytes(b"# f\xfcr uns\n")
     with pytest.raises(launch.TomopipeError, match=r"profile\.yaml: expected UTF-8 text"):
         run_command(campaign, None, chosen_profile(campaign))
-
-
-def test_an_older_profile_for_slurm_is_read_as_one_of_ours(campaign, capsys):
-    path = campaign / "slurm" / "profile.yaml"
-    path.parent.mkdir()
-    path.write_text("executor: tomopipe\n")
-    assert str(path.parent) in run_command(campaign, None, chosen_profile(campaign))
-    path.write_text(
-        "executor: slurm\njobs: 9\ncores: 6\nslurm-init-seconds-before-status-checks: 20\n"
-        "group-components: [try=20]\nset-resources: {full_recon: {gpu: 1}}\n"
-    )
-    for _ in range(2):  # as a watcher does
-        command = run_command(campaign, None, chosen_profile(campaign))
-    profile = Path(command[command.index("--profile") + 1], "profile.yaml")
-    ours = Path(workflow_folder(), "profiles", "slurm", "profile.yaml")
-    expected = {"cores": 6, "set-resources": {"full_recon": {"gpu": 1}}}
-    assert yaml.safe_load(profile.read_text()) == yaml.safe_load(ours.read_text()) | expected
-    assert capsys.readouterr().out.count("its profile has executor: slurm; read as") == 1
 
 
 def test_logs_of_old_runs_go(campaign, does):

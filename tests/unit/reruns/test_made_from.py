@@ -229,23 +229,17 @@ def test_values_written_out_that_are_the_defaults_change_nothing(folder):
     assert statements(campaign_from_data(everything, folder)) == statements(plain(folder))
 
 
-def test_changed_defaults_and_values_that_give_other_results_since_a_correction_are_stated():
-    model = create_model(
-        "Newer",
-        __base__=Config.model_fields["resolve_cor"].annotation,
-        key=(int, Field(3, json_schema_extra={"baseline": 2})),
-        method=(str, Field("mean", json_schema_extra={"remade": {"pca": 2}})),
-    )
-    assert effective(model()) == {"key": 3}
-    assert effective(model(key=2)) == {}
-    assert effective(model(key=2, method="pca")) == {"method": "pca", "method since": 2}
-
-
 def test_gated_keeps_the_size_that_null_stands_for():
     block = Config.model_fields["preprocess"].annotation
     assert effective(block(stripes={"method": "gated"})) == {"stripes": {"method": "gated"}}
-    sorting = effective(block(stripes={"method": "sorting"}))
-    assert sorting == {"stripes": {"method": "sorting", "size_px": None}}
+    sizes = {
+        size_px: effective(block(stripes={"method": "gated", "size_px": size_px}))
+        for size_px in (21, 23)
+    }
+    assert sizes[21] == {"stripes": {"method": "gated"}}
+    assert sizes[23] == {"stripes": {"method": "gated", "size_px": 23}}
+    sorting = effective(block(stripes={"method": "sorting", "size_px": 21}))
+    assert sorting == {"stripes": {"method": "sorting", "size_px": 21}}
 
 
 def test_options_without_effect_are_not_stated(folder):

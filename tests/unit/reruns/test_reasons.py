@@ -20,11 +20,6 @@ def test_an_option_that_is_not_named_has_its_default():
     [
         ({"rows": "1f"}, {"rows": "2e"}, "follows try_recon"),
         ({"revision": 1}, {"revision": 2}, "this version of tomopipe makes it differently"),
-        (
-            {"options": {}},
-            {"options": {"full_recon": {"filter since": 2}}},
-            "filter is fixed in this version of tomopipe",
-        ),
     ],
 )
 def test_digests_and_numbers_of_ours_are_not_shown(old, new, line):

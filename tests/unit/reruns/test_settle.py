@@ -9,10 +9,9 @@ from tests.phantoms import write_scan
 from tests.unit.conftest import configure
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
-from tomopipe.reruns.reasons import IF_COR, MISSING, of_difference
+from tomopipe.reruns.reasons import IF_COR, MISSING
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.staleness import only_metadata_differ
-from tomopipe.scans.formats import COMMAS
 from tomopipe.storage.atomic import write_json
 
 SIZE = {"n_rows": 4, "n_cols": 64, "n_angles": 31}
@@ -44,22 +43,6 @@ def test_only_scans_that_are_good_have_a_chain_and_volumes_wait_for_a_cor(folder
     for rule, scan in (("full_recon", "a_1"), ("sidecar", ""), ("export_stack", "a_1")):
         job = found[rule, scan]
         assert (job.certain, job.reason) == (False, IF_COR)
-
-
-def test_scans_that_earlier_versions_read_otherwise_state_so(folder):
-    angles_deg = [6.5 * n for n in range(31)]
-    lines = [f"{n};{angle}" for n, angle in enumerate(angles_deg)]
-    (folder / "plain.csv").write_text("\n".join(["n;angle", *lines]))
-    (folder / "commas.csv").write_text("\n".join(["n;angle", *lines]).replace(".", ","))
-    wanted = {}
-    for name in ("plain", "commas"):
-        configure(folder, f"input: {{angles: {name}.csv}}")
-        wanted[name] = expected(folder).target
-    before, now = (wanted[name].of_full_recon("a_1", 30.0) for name in ("plain", "commas"))
-    assert now["angle_list"] == COMMAS
-    assert "angle_list" not in before
-    said = of_difference(before, before | {"angle_list": COMMAS})
-    assert said == ["this version reads the decimal commas of their angles"]
 
 
 @pytest.mark.parametrize(("stated", "reason"), [("all", "rows all -> [1, 2]"), (None, "")])

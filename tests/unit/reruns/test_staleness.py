@@ -36,11 +36,8 @@ def put_prediction(campaign: Campaign, made_from: dict) -> None:
 
 
 @pytest.mark.parametrize("has_receipt", [True, False])
-@pytest.mark.parametrize(
-    ("stated", "is_current"), [({}, True), ({"methods": ["ai"]}, True), ({"methods": ["a"]}, False)]
-)
-def test_a_prediction_of_ai_is_that_of_the_default(home, has_receipt, stated, is_current):
-    """It stated [ai] as long as the default was [ai, sum]."""
+@pytest.mark.parametrize(("stated", "is_current"), [({}, True), ({"methods": ["a"]}, False)])
+def test_a_prediction_of_other_methods_is_stale(home, has_receipt, stated, is_current):
     (home / "a.h5").write_text("frames")
     campaign = campaign_of(home, "a.h5")
     target = {"step": STEP, "rows": "x", "options": {STEP: {"model": "m"}}}

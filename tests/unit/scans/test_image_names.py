@@ -7,10 +7,10 @@ import tifffile
 from tests.exchange_files import read_metadata
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan
-from tomopipe.scans.formats import BY_ANGLE
 from tomopipe.scans.image_names import in_order, kinds_of, missing_counts, unclear_kinds
 from tomopipe.scans.metadata import incomplete
 
+BY_ANGLE = "images ordered by the angles in their names"
 GOLDEN = np.arange(60) * 180 * (np.sqrt(5) - 1) / 2 % 180
 TILTS = np.linspace(-90, 90, 61)
 QUARTERS = np.arange(0, 15.1, 0.25)
@@ -45,7 +45,7 @@ def evenly(start, stop):
 
 
 # names in the order in which the images were taken, angles, range (None: a list), and whether
-# earlier versions took another order
+# the numbers in the names are the angles
 TAKEN = {
     "signed": (named("tilt_{a:.0f}", TILTS), TILTS, evenly(-90, 90), True),
     "signed, listed": (named("tilt_{a:.0f}", TILTS), TILTS + JITTER, None, True),
@@ -55,17 +55,17 @@ TAKEN = {
     "all negative": (named("tilt_{a:.0f}", DEGREES - 181), DEGREES - 181, None, True),
     "as printed": (named("p_{a:g}", QUARTERS), QUARTERS, evenly(0, 15), True),
     "negative decimals": (named("p_{a:g}", QUARTERS - 8), QUARTERS - 8, None, True),
-    "the other sense": (named("p_{a:g}", QUARTERS), -QUARTERS, evenly(0, -15), True),
-    "another zero": (named("p_{a:g}", QUARTERS), QUARTERS + 90, None, True),
+    "the other sense": (named("p_{a:g}", QUARTERS), -QUARTERS, evenly(0, -15), False),
+    "another zero": (named("p_{a:g}", QUARTERS), QUARTERS + 90, None, False),
     "backwards": (named("p_{a:.2f}", QUARTERS[::-1]), QUARTERS[::-1], evenly(15, 0), True),
     "golden, number": (named("Lego_{a:.4f}_{i:03d}", GOLDEN), GOLDEN, None, True),
     "golden, rounded": (named("Lego_{a:.0f}_{i:03d}", GOLDEN), GOLDEN, None, True),
     "golden, step": (named("L_{a:.4f}_{i}", GOLDEN), GOLDEN, {"step": 180 * (5**0.5 - 1) / 2}, 1),
     "golden, the other sense": (named("L_{a:.4f}_{i:03d}", GOLDEN), -GOLDEN, None, True),
     "golden, angle alone": (named("p_{a:.4f}", GOLDEN), GOLDEN, None, True),
-    "number, angle": (named("img_{i:04d}_{a:.2f}deg", QUARTERS), QUARTERS, evenly(0, 15), False),
+    "number, angle": (named("img_{i:04d}_{a:.2f}deg", QUARTERS), QUARTERS, evenly(0, 15), True),
     "rounds": (named("p_{a:.1f}_{i}", DEGREES * 5 % 360), DEGREES * 5, {"step": 5}, True),
-    "rounds, no number": (named("p_{a:.1f}", DEGREES * 5), DEGREES * 5, {"step": 5}, False),
+    "rounds, no number": (named("p_{a:.1f}", DEGREES * 5), DEGREES * 5, {"step": 5}, True),
     "rounds begin elsewhere": (named("p_{a:.1f}_{i}", WRAPPED % 360), WRAPPED, None, True),
     "one round, no number": (named("p_{a:.1f}", WRAPPED % 360), WRAPPED, None, True),
     "decimal comma": ([f"p_{a:g}".replace(".", ",") for a in QUARTERS], QUARTERS, None, True),
@@ -84,7 +84,7 @@ TAKEN = {
 
 @pytest.mark.parametrize("case", TAKEN.values(), ids=TAKEN)
 def test_each_image_has_its_own_angle(tmp_path, case):
-    names, angles_deg, in_range, is_other = case
+    names, angles_deg, in_range, by_angle = case
     path = write_scan(tmp_path / "scan", names, None if in_range else angles_deg)
     order, theta_deg = order_of(path, in_range)
     placed = np.empty(len(order))
@@ -93,7 +93,7 @@ def test_each_image_has_its_own_angle(tmp_path, case):
     if not in_range:
         assert placed == pytest.approx(angles_deg, abs=1e-5)
     found = read_metadata(path, flats="none", darks="none", options={"angles": in_range}).found
-    assert found.endswith(BY_ANGLE) == is_other
+    assert found.endswith(BY_ANGLE) == by_angle
 
 
 @pytest.mark.parametrize("angles", [evenly(-90, 90), {"start": -90, "step": 3}, "a list"], ids=str)

@@ -14,7 +14,6 @@ from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, is_of_the_scan
 from tomopipe.scans.angle_lists import TILTS
 from tomopipe.scans.exchange import open_scan
-from tomopipe.scans.formats import COMMAS
 from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_identity import file_state
 
@@ -127,19 +126,6 @@ def test_a_list_of_tilts_beside_the_images_is_named(tmp_path, file, pattern):
     assert named == f"{tmp_path}/{pattern}"
     known = {"angles": named.replace("{scan}", "scan")}
     assert read_metadata(path, options=known).theta_deg.tolist() == ANGLES_DEG.tolist()
-
-
-def test_decimal_commas_in_a_list_are_noted(tmp_path):
-    """Earlier versions left the decimals out."""
-    path = write_folder(tmp_path / "scan")
-    lines = [f"{n};{angle + 0.5:.2f}".replace(".", ",") for n, angle in enumerate(ANGLES_DEG)]
-    (path / "angles.txt").write_text("\n".join(["Nr;Angle", *lines]))
-    found = read_metadata(path)
-    assert found.theta_deg == pytest.approx(ANGLES_DEG + 0.5)
-    assert found.found.endswith(COMMAS)
-    assert not read_metadata(path, options={"angles": {"stop": 165}}).found.endswith(COMMAS)
-    (path / "angles.txt").write_text("\n".join(["Nr;Angle", *lines]).replace(",", "."))
-    assert not read_metadata(path).found.endswith(COMMAS)
 
 
 @pytest.mark.parametrize("step", [1, 500])

@@ -18,7 +18,6 @@ def test_a_copy_of_a_file_is_told_from_a_folder_with_a_new_name_or_new_inodes(tm
     assert [is_copied(about, path) for path in (folder, link, copy)] == [False, False, True]
     assert not is_copied(about | {"inode": 1}, folder)  # mounted anew
     assert not is_copied(about | {"machine": "another"}, copy)  # which may have other inodes
-    assert not is_copied(named(os.getpid()), copy)  # of an earlier version
     folder.rename(moved)
     assert not is_copied(about, moved)
 
