@@ -10,7 +10,8 @@ from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
 from tomopipe.errors import TomopipeError
 from tomopipe.review.store import Store
-from tomopipe.run.ending import report_campaign, set_remarks, unfinished_scans
+from tomopipe.run.page import report_campaign
+from tomopipe.run.unfinished import set_remarks, unfinished_scans
 
 SAYS = "is a pipe, not a file: remove it"
 PRODUCTS = ("_rec.h5", "rows.h5", "try.tif", "try.json", "prediction.json", "cor.json", ".mrcs")

@@ -8,7 +8,7 @@ from tests.workflow.conftest import configure, failing, make_scan, plan, snakema
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.cli.outcome import show
-from tomopipe.run.ending import set_remarks
+from tomopipe.run.unfinished import set_remarks
 
 META = "results/relion/stacks/{}.json"
 

@@ -7,7 +7,8 @@ from tests.workflow.conftest import CORS_PX, configure, plan, plan_all, snakemak
 from tests.workflow.test_reruns import TAIL, changed
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
-from tomopipe.run.ending import accepted_scans, removable, remove, set_remarks
+from tomopipe.run.temporary_files import accepted_scans, removable, remove
+from tomopipe.run.unfinished import set_remarks
 
 
 def try_stacks(campaign):

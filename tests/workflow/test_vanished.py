@@ -20,7 +20,7 @@ from tests.workflow.conftest import (
 from tests.workflow.test_reruns import TAIL
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import read_tsv
-from tomopipe.run.ending import set_remarks
+from tomopipe.run.unfinished import set_remarks
 
 
 def inventory(campaign):

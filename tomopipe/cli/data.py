@@ -1,37 +1,26 @@
 """`tomopipe clean`, `convert` and `verify`: the files that a campaign has made."""
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import StrEnum
-from itertools import product
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import DownloadColumn
 
-from tomopipe.campaign.campaign import Campaign, load_campaign, scans_of
-from tomopipe.campaign.files import CENTER, SIDECAR, STACK, STAR, TRY_STACK, VOLUMES
-from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.campaign import load_campaign, scans_of
+from tomopipe.campaign.files import STAR
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import present_inventory
-from tomopipe.campaign.state import not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near, progress_bar
+from tomopipe.commands.clean import clean_files, files_to_clean
 from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan_conversions
-from tomopipe.errors import TomopipeError, some_of
-from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of, withdraw_removed
+from tomopipe.commands.verify import OTHER_TIME, damaged, recorded
+from tomopipe.errors import some_of
 from tomopipe.resources.disk import shown_size
-from tomopipe.run.ending import accepted_scans, of_removed_scans, removable, remove
-from tomopipe.storage.checksums import Progress, matches, sizes_match
+from tomopipe.run.temporary_files import accepted_scans
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.volume_read import clipped_text
-
-_OTHER_TIME = "modified at another time than recorded, as in a copy; --deep compares the content"
-_ENDINGS = (*VOLUMES.values(), STACK)  # of what `tomopipe clean --gone` removes
 
 
 def verify(
@@ -59,14 +48,14 @@ def verify(
     with progress_bar(n_bytes, DownloadColumn()) as advance:
         changed = damaged(campaign.directory, products, advance, deep=deep, threads=threads)
         for product, what in changed:
-            if what == _OTHER_TIME:
+            if what == OTHER_TIME:
                 of_other_time.append(product.path)
                 continue
             typer.echo(f"{product.path}: {what}")
             n_damaged += 1
     if of_other_time:
         n_others = f"{len(of_other_time)} results, " * (len(of_other_time) > 1)
-        typer.echo(f"{n_others}{some_of(of_other_time, 3)}: {_OTHER_TIME}")
+        typer.echo(f"{n_others}{some_of(of_other_time, 3)}: {OTHER_TIME}")
     how = "read and compared" if deep else "compared by size and time (TIFF and OME-Zarr by size)"
     and_times = f", {len(of_other_time)} have another time" * bool(of_other_time)
     typer.echo(
@@ -103,19 +92,12 @@ def clean(
     Example: `tomopipe clean mycampaign -n`
     """
     campaign = load_campaign(directory, config)
-    storage = campaign.config.storage
-    if storage.keep_try and storage.keep_stacks and not gone:
-        raise TomopipeError(
-            "this campaign has no temporary files: set storage.keep_try or storage.keep_stacks to "
-            "no."
-        )
-    files = of_removed_scans(campaign) if gone else removable(campaign)
+    files = files_to_clean(campaign, gone=gone)
     for file in files:
         typer.echo(file.path.relative_to(campaign.directory))
-    n_bytes = sum(file.n_bytes for file in files) if dry_run else remove(files)
-    if gone and not dry_run:
-        scans = {file.path.name.removesuffix(end) for file in files for end in _ENDINGS}
-        withdraw_removed(campaign, product(("full_recon", "export_stack"), scans))
+    n_bytes = (
+        sum(file.n_bytes for file in files) if dry_run else clean_files(campaign, files, gone=gone)
+    )
     kinds = Counter(file.kind for file in files)
     counts = (f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items()))
     did = "would be removed" if dry_run else "removed"
@@ -199,91 +181,3 @@ def convert(
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
         typer.echo("The next `tomopipe run` adds them to the set for RELION.")
-
-
-@dataclass(frozen=True)
-class Product:
-    """A file of a result, as in its receipt."""
-
-    path: str  # relative to the campaign folder, or absolute
-    state: State
-    checksum: str  # taken while it was written; "" if unknown
-    is_of_run: bool = True  # whether a run makes it, and records the new times of a copy
-
-    @property
-    def n_bytes(self) -> int:
-        """Its size."""
-        return self.state[0]
-
-
-def recorded(campaign: Campaign) -> list[Product]:
-    """Return the results that have a receipt, in order of path.
-
-    Without editable files, the report, which `tomopipe report` makes at any time, and what has gone
-    of scans that are not selected, which no run makes.
-    """
-    storage, scans = campaign.config.storage, campaign.scans
-    rows = present_inventory(campaign.files.inventory)
-    unselected = {s for s, entry in scans.items() if not_selected(entry.select, rows.get(s))}
-    selected = scans.keys() - unselected
-    series = {encode_series(scans[scan].series) for scan in selected}
-    of_run = {"campaign", *campaign.config.stitch.stacks, *series, *selected}
-    sidecars = {where(s) for where in (campaign.sidecar, campaign.outputs.sidecar) for s in scans}
-    temporary = [f"/{TRY_STACK}"] + [STACK] * (not storage.keep_stacks)
-    receipts = Receipts(campaign.directory, campaign.outputs)
-    products = [
-        Product(path, state, receipt.sums.get(path, ""), key in of_run)
-        for (_, key), receipt in receipts.present().items()
-        for path, state in receipt.files.items()
-        if key not in unselected or os.path.lexists(campaign.directory / path)
-    ]
-    return [
-        product
-        for product in sorted(products, key=lambda product: product.path)
-        if not (path := product.path).endswith((CENTER, campaign.outputs.report))
-        # without those in former folders, before a move
-        and (path in sidecars or not path.endswith(SIDECAR))
-        and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
-    ]
-
-
-def damaged(
-    directory: Path, products: Sequence[Product], progress: Progress, *, deep: bool, threads: int
-) -> Iterator[tuple[Product, str]]:
-    """Yield changed results and their differences as they are found.
-
-    `deep`: read all content and compare checksums, regardless of times; else compare only sizes and
-    times, of volumes that are folders the names and sizes of all files. Each thread looks at one
-    result; `progress` is called with the number of bytes done since the last call, from any of
-    them.
-    """
-
-    def difference(product: Product) -> str:
-        path = directory / product.path
-        if deep and product.checksum:
-            return matches(path, product.checksum, progress)
-        progress(product.n_bytes)
-        return _differs(path, product, deep)
-
-    with ThreadPoolExecutor(threads) as pool:
-        for product, what in zip(products, pool.map(difference, products), strict=True):
-            if what:
-                yield product, what
-
-
-def _differs(path: Path, product: Product, deep: bool) -> str:
-    result = state_of(path)
-    if result is None:
-        return "cannot be read" if os.path.lexists(path) else "missing"
-    if result != product.state and product.checksum and is_followed_within(path):
-        return matches(path, product.checksum)  # small files, without recorded times
-    try:
-        if path.is_dir() and (what := sizes_match(path)):
-            return what
-    except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
-    what = f"{result[0]} bytes, {product.n_bytes} expected" * (result[0] != product.n_bytes)
-    if not (what or deep or result[1] == product.state[1]):
-        is_read = product.checksum and not product.is_of_run
-        what = matches(path, product.checksum) if is_read else _OTHER_TIME
-    return what

@@ -21,7 +21,7 @@ from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.reasons import why_again
 from tomopipe.review.queue import queue_entries
-from tomopipe.run.ending import set_remarks
+from tomopipe.run.unfinished import set_remarks
 from tomopipe.storage.json_files import json_or, number, part
 
 _EYES = (*TO_REVIEW, State.FAILED)

@@ -18,7 +18,7 @@ from tomopipe.config.base import why_no_effect
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.foreign import refuse_foreign_page
 from tomopipe.reruns.settle import Settled
-from tomopipe.run.ending import has_ended, record_page, report_campaign
+from tomopipe.run.page import has_ended, record_page, report_campaign
 
 
 def sweep(

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.campaign import load_campaign, scans_of
-from tomopipe.campaign.failures import forget
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.log import JobStatus
-from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.signs import SIGNS
-from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import (
     CampaignOption,
     ConfigFile,
@@ -33,12 +29,11 @@ from tomopipe.cli.options import (
 from tomopipe.cli.run import settled_for
 from tomopipe.cli.terminal import AS_WRITTEN, bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, folded, make_plan
+from tomopipe.commands.retry import forget_failures
 from tomopipe.commands.status import Status, read_status
-from tomopipe.errors import TomopipeError
-from tomopipe.reruns.receipts import withdraw_removed
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources.disk import shown_size
-from tomopipe.run.ending import set_remarks, unfinished_scans
+from tomopipe.run.unfinished import set_remarks, unfinished_scans
 
 _WIDE = 100  # columns of the terminal from which details are shown
 _TAIL_LINES = 12
@@ -204,19 +199,9 @@ def retry(
     if bool(names) == every:
         raise typer.BadParameter("name the scans to try again, or give --all instead")
     campaign = load_campaign(directory, config)
-    if stacks := sorted({*names} & {*campaign.config.stitch.stacks} - {*campaign.scans}):
-        raise TomopipeError(
-            f"{stacks[0]} is a stack; expected names of scans. The next run retries a failed "
-            "stack: `tomopipe run`."
-        )
-    scans = scans_of(campaign, names)
-    forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
-    if not dry_run:
-        withdraw_removed(campaign, product(("try_recon", "predict_cor", "export_stack"), forgotten))
-    rows = present_inventory(campaign.files.inventory)
-    for scan in scans:
-        if why := why_not_selected(campaign.scans[scan].select, rows.get(scan)):
-            typer.echo(f"{scan} is not selected: {why}")
+    forgotten, remarks = forget_failures(campaign, names, dry_run=dry_run)
+    for remark in remarks:
+        typer.echo(remark)
     verb = "Would be" if dry_run else "Will be"
     again = f"{verb} tried again: {', '.join(forgotten)}"
     typer.echo(again if forgotten else "No scan is held back by a failure.")

@@ -26,6 +26,7 @@ from tomopipe.cli.options import (
     rest_of,
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
+from tomopipe.commands.stop import run_under_way, stop_run
 from tomopipe.errors import TomopipeError, full_disk, scans_named
 from tomopipe.paths import no_pipe
 from tomopipe.run import launch
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.2
 _PAUSE_S = 2.0  # by then Snakemake has said whether what failed is tried again
-_STOP_S = 60.0
 _MOST_SAID = 20
 _TAIL_LINES = 25
 _AFTER_HEADER = "Building DAG of jobs..."  # of Snakemake, below its versions and paths
@@ -142,7 +142,8 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
         return None
     for fault in campaign.table_faults():
         say(f"tomopipe: {fault}")
-    from tomopipe.run.ending import at_exit, renew_rot_cen, unfinished_scans
+    from tomopipe.run.ending import at_exit, renew_rot_cen
+    from tomopipe.run.unfinished import unfinished_scans
 
     with suppress(OSError):  # somebody else's campaign
         unconfirmed = settled.staleness.up_to_date.keys() - settled.staleness.confirmed
@@ -266,7 +267,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     from tomopipe.cli import outcome
     from tomopipe.commands.next_run import retry_hint
     from tomopipe.reruns.reasons import why_again
-    from tomopipe.run.ending import unfinished_scans
+    from tomopipe.run.unfinished import unfinished_scans
 
     (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))
     campaign = campaign_from_data(progress.facts["campaign"], directory)
@@ -343,25 +344,18 @@ def stop(
     """
     if finish and now:
         raise typer.BadParameter("--finish and --now exclude each other")
-    if (run := lock.under_way(directory)) is None:
-        from tomopipe.campaign.campaign import load_campaign  # slow to load
-
-        load_campaign(directory, needs_raw=False)  # raises if this is no campaign
-        raise TomopipeError(f"{directory}: no run is under way.")
-    sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
-    before = launch.not_cancelled(run)
+    run = run_under_way(directory)
     typer.echo(f"Stopping the run {run}.")
-    launch.interrupt(run, sending=sending)
+    stopped = stop_run(run, finish=finish, now=now)
     if finish:
         typer.echo("What runs, or is in SLURM's queue, finishes; `tomopipe status` shows it.")
-    elif not launch.has_ended(run, within_s=_STOP_S):
+    elif not stopped.has_ended:
         typer.echo("It is still ending its jobs; `tomopipe stop --now` kills it.")
     elif now:
         typer.echo(f"Killed; {_GOES_ON} On SLURM, scancel what squeue still shows.")
     else:
         typer.echo(f"Stopped; {_GOES_ON}")
-    left = list(launch.not_cancelled(run) - before)
-    for line in left:
+    for line in stopped.not_cancelled:
         say(line)
-    if left:
+    if stopped.not_cancelled:
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
@@ -43,6 +43,8 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 _PROFILES = ("profile.yaml", "config.yaml")
+# lines of Snakemake's log if a person ended the run: then no scan has failed
+_ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
 # short options of Snakemake, of which the last may have a value
 _SHORT = re.compile("-([A-Za-z]*?)(?:([CORPTUcdejqsw])=?(.*))?")
 # options with which Snakemake runs no jobs
@@ -241,6 +243,16 @@ def own_lines(run: Run) -> list[str]:
         lines = Path(no_pipe(run.log)).read_text(encoding="utf-8", errors="replace").splitlines()
         return [line for line in lines if line.startswith("tomopipe: ")]
     return []
+
+
+def ended_by_hand(logs: Iterable[str]) -> bool:
+    """Tell from Snakemake's logs whether a person stopped the run."""
+    for log in logs:
+        with suppress(OSError):
+            text = Path(no_pipe(log)).read_text(encoding="utf-8", errors="replace")
+            if _ENDED_BY_HAND.search(text):
+                return True
+    return False
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:

@@ -3,7 +3,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import campaign_from_data, refuse_vanished
 from tomopipe.reruns.made_from import table_shown
 from tomopipe.reruns.making import making
-from tomopipe.run.ending import report_campaign
+from tomopipe.run.page import report_campaign
 
 with making(snakemake) as made:
     campaign = campaign_from_data(snakemake.config, Path.cwd())

@@ -16,7 +16,8 @@ from tomopipe.commands.status import read_status
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.resources.disk import disk_needed
-from tomopipe.run.ending import print_skipped_stacks, report_campaign
+from tomopipe.run.page import report_campaign
+from tomopipe.run.unfinished import skipped_stacks
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume import new_volume
 
@@ -74,7 +75,7 @@ def test_check_looks_into_the_files(folder, other, words):
     assert examine(campaign_of(folder, PAIR)).errors == []
 
 
-def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, capsys):
+def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder):
     (folder / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
     campaign = campaign_of(folder, {"t": ["a_1", "a_2"], "u": ["a_10", "b_1"]})
     rows = expected_inventory(campaign, folder)
@@ -86,10 +87,9 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
     findings = examine(campaign)
     assert findings.errors == []
     assert f"stack t will not be stitched: {reason}" in findings.warnings
-    print_skipped_stacks(campaign, rows, without)
-    said = capsys.readouterr().err
-    assert f"stack t is not stitched: {reason}" in said
-    assert "stack u is not stitched: b_1 has no COR\n" in said
+    skipped = [*skipped_stacks(campaign, rows, without)]
+    assert f"stack t is not stitched: {reason}" in skipped
+    assert "stack u is not stitched: b_1 has no COR" in skipped
 
 
 def test_disk_of_a_stack_is_at_most_that_of_its_volumes(folder):

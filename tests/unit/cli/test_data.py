@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
-from tomopipe.cli.data import recorded
+from tomopipe.commands.verify import recorded
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.storage.atomic import whole, write_json
 from tomopipe.storage.checksums import made

@@ -1,0 +1,130 @@
+"""What a run has left open: scans without COR, volume or stack, and warnings; a line for each."""
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.failures import STEPS
+from tomopipe.campaign.files import STAR
+from tomopipe.campaign.log import read_job
+from tomopipe.campaign.relion_set import failed_stacks, note_lines
+from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
+from tomopipe.campaign.stacks import find_stacks
+from tomopipe.errors import TomopipeError, fault_lines, scans_named, some_of
+from tomopipe.reruns.option_faults import nothing_usable, unused_cors
+from tomopipe.reruns.staleness import relion_notes
+from tomopipe.reruns.target import Target
+from tomopipe.storage.json_files import json_or
+
+_N_NAMED = 4  # scans in a line
+
+
+def unfinished_scans(campaign: Campaign) -> list[str]:
+    """List the selected scans without COR, volume or stack; a line for each kind.
+
+    The campaign is as read when the run began.
+    """
+    files = campaign.files
+    if not (files.inventory.exists() and files.cor_table.exists()):
+        return []
+    try:
+        inventory, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
+    except TomopipeError as error:
+        return [str(error)]
+    scans = campaign.selected_scans(inventory)
+    without_cor = [scan for scan in scans if scan not in resolved]
+    without_volume = [
+        scan
+        for scan in scans
+        if scan not in without_cor
+        and not os.path.exists(os.path.join(campaign.directory, campaign.volume(scan)))
+        and not is_late(campaign, scan)
+    ]
+    lines = nothing_usable(campaign, inventory)
+    if to_come := [scan for scan in without_cor if _is_to_come(campaign, scan)]:
+        lines.append(f"no COR yet, the next run makes it: {scans_named(to_come)}")
+        without_cor = [scan for scan in without_cor if scan not in to_come]
+    if without_cor:
+        default = " set resolve_cor.default_px," * (campaign.config.resolve_cor.default_px is None)
+        lines.append(
+            f"no COR, and so no volume: {scans_named(without_cor)}. Set one with `tomopipe cor set "
+            f"SCAN VALUE`,{default} or take the scan out (select: no)."
+        )
+        lines += unused_cors(campaign, inventory)
+    if without_volume:
+        lines.append(f"no volume: {scans_named(without_volume)}")
+    return lines + _not_in_set(campaign, [scan for scan in scans if scan in resolved])
+
+
+def _is_to_come(campaign: Campaign, scan: str) -> bool:
+    """Tell whether a scan lacks a COR only because the run ended too early."""
+    files = campaign.files
+    if any(files.failure(step, scan).exists() for step in STEPS):
+        return False
+    prediction = json_or(files.prediction(scan), None)
+    return prediction is None or prediction.get("cor_px") is not None
+
+
+def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
+    """Return a line with the scans that have no stack for RELION, and the reasons; [] if none."""
+    failed = failed_stacks(campaign, scans)
+    if not failed:
+        return []
+    why = some_of(fault_lines((reason, scan) for scan, reason in failed.items()), _N_NAMED)
+    return [
+        f"RELION's set has {len(scans) - len(failed)} of {len(scans)} tomograms, not {why}. "
+        "Correct its file or options, exclude it (select: no), or `tomopipe retry SCAN`."
+    ]
+
+
+def set_remarks(campaign: Campaign) -> list[str]:
+    """Return a line if RELION's set is missing or outdated; not for the process of a run."""
+    files = campaign.files
+    try:
+        rows, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
+    except (OSError, TomopipeError):
+        return []
+    cors = {scan: resolved[scan] for scan in campaign.selected_scans(rows) if scan in resolved}
+    if not (campaign.makes_star and cors):
+        return []
+    star = files.in_relion(STAR)
+    target = Target(campaign, rows)
+    no_stack = [scan for scan in cors if target.why_step("export_stack", scan, cors)]
+    if not star.exists():
+        fault = "not made yet"
+    elif no_stack or target.why_export_star(cors):
+        fault = "of earlier stacks"
+    else:
+        return []
+    missing = f": missing {some_of(no_stack, _N_NAMED)}" if no_stack else ""
+    n = len(cors)
+    return [f"{fault}; `tomopipe run` makes it once all {n} scans have stacks{missing}"]
+
+
+def skipped_stacks(campaign: Campaign, rows: InventoryRows, cors: Collection[str]) -> Iterator[str]:
+    """Yield the stacks that were not stitched because a scan has no volume, and why."""
+    for stack in find_stacks(campaign, rows, cors):
+        if stack.problem:
+            made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
+            before = f"; {made} is of an earlier run" if made.exists() else ""
+            yield (f"stack {stack.name} is not stitched: {stack.problem}{before}")
+
+
+def warnings_of(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
+    """Yield warnings on RELION's set, and clipped voxels; other warnings are in the table."""
+    yield from note_lines(relion_notes(campaign, rows))
+    of_set = campaign.makes_star and read_job(campaign.logs.status("export_star", "campaign"))
+    if of_set and of_set.warning:
+        yield f"{of_set.warning}; see {of_set.log}"
+    jobs = {
+        scan: read_job(campaign.logs.status("full_recon", scan))
+        for scan in campaign.selected_scans(rows)
+    }
+    if clipped := [scan for scan, job in jobs.items() if job and job.warning]:
+        yield f"voxels outside full_recon.value_range, see the report: {scans_named(clipped)}"
+
+
+def is_late(campaign: Campaign, scan: str) -> bool:
+    """Tell whether a volume was made, by its receipt, and is not seen on this host yet."""
+    volume = campaign.directory / campaign.volume(scan)
+    return not volume.exists() and campaign.files.receipt("full_recon", scan).exists()
