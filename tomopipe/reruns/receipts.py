@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.files import CENTER, TILT_SERIES, Files
-from tomopipe.paths import no_pipe
 from tomopipe.scans.raw_identity import RawFiles
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
@@ -242,33 +241,6 @@ class Receipts:
         with suppress(FileNotFoundError):
             os.unlink(self.path_of(path))
         self._present[path] = None
-
-    def order_times(self, step: str, key: str, sources: Iterable[tuple[str, str]]) -> None:
-        """Make the receipts of `sources` no younger than that of the result made from them."""
-        if receipt := self.of(step, key):
-            for source in sources:
-                self.lower(*source, receipt.stamp[1])
-
-    def lower(self, step: str, key: str, at_ns: int) -> None:
-        """Make a receipt no younger than this time."""
-        if (receipt := self.of(step, key)) and receipt.stamp[1] > at_ns:
-            self._set_time(step, key, at_ns)
-
-    def lift(self, step: str, key: str, at_ns: int) -> None:
-        """Make a receipt no older than this time."""
-        if (receipt := self.of(step, key)) and receipt.stamp[1] < at_ns:
-            self._set_time(step, key, at_ns)
-
-    def _set_time(self, step: str, key: str, at_ns: int) -> None:
-        path = self.files.receipt(step, key)
-        where = Path(self.path_of(path))
-        try:
-            os.utime(where, ns=(at_ns, at_ns))
-        except PermissionError:  # only its owner may set its time: replaced by a copy of our own
-            write_text(no_pipe(where).read_text(encoding="utf-8"), where)
-            os.utime(where, ns=(at_ns, at_ns))
-        self._present.pop(path)
-        self.of(step, key)
 
     def save(self) -> None:
         """Write the index if it has changed."""

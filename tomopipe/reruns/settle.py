@@ -6,7 +6,6 @@ the predictions and the campaign table. A pending prediction is assumed to give 
 """
 
 import gc
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -72,16 +71,6 @@ class PlannedJob:
 FOLLOWS_FIX = "follows fix_cor"
 REASONS: dict[tuple[str, str], str] = {}
 """Reasons of jobs by step and key, as last settled in this process."""
-
-# input step of each step, except tables of CORs; from the last step to the first
-_SOURCES = {
-    "report": "full_recon",
-    "export_star": "export_stack",
-    "stitch": "full_recon",
-    "resolve_cor": "fix_cor",
-    "fix_cor": "predict_cor",
-    "predict_cor": "try_recon",
-}
 
 
 class Settled:
@@ -185,7 +174,6 @@ class Settled:
             for key in receipts.keys("fix_cor"):
                 receipts.withdraw("fix_cor", key)
         if campaign.results.is_dir():
-            self._order_times()
             receipts.save()
 
     def others_sidecars(self) -> list[str]:
@@ -217,27 +205,6 @@ class Settled:
         if step == "sidecar":
             return [self.target.sidecar(scan) for scan in self.cors]
         return self.campaign.results_of(step, key)
-
-    def _order_times(self) -> None:
-        """Make no receipt of the future, or younger than that of a result made from its result."""
-        # by the clock of its file system
-        with tempfile.TemporaryFile(dir=self.campaign.results) as file:
-            now_ns = os.fstat(file.fileno()).st_mtime_ns
-        for result in self.staleness.up_to_date:
-            self.receipts.lower(*result, now_ns)
-        right: dict[str, list[str]] = grouped(self.staleness.up_to_date)
-        series = self.target.series() if "fix_cor" in right else {}
-        members = {key: self.scans_of_fix(key) for key in series}
-        for step, source in _SOURCES.items():
-            keys = right.get(source, [])
-            for key in right.get(step, []):
-                uses = {"predict_cor": [key], "fix_cor": members.get(key, [])}.get(step, keys)
-                sources = [(source, k) for k in uses if (source, k) in self.staleness.up_to_date]
-                self.receipts.order_times(step, key, sources)
-        if "report" in right:  # predictions of this run may be unchanged
-            shown = [self.receipts.of("predict_cor", k) for k in self.receipts.keys("predict_cor")]
-            youngest_ns = max((receipt.stamp[1] for receipt in shown if receipt), default=0)
-            self.receipts.lift("report", "campaign", youngest_ns)
 
     def scans_of_fix(self, series: str) -> list[str]:
         """Return the scans whose predictions fix_cor of a series waits for.

@@ -27,6 +27,7 @@ from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
+from tomopipe.steps import REVISIONS
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import closed, giving_rights
 from tomopipe.storage.json_files import json_or
@@ -35,6 +36,14 @@ _MOST_LINES = 20  # damaged results, or faults of the table, that are listed
 _N_NUMBERS = 10  # SLURM jobs that are named
 _ASK_AGAIN_S = 5.0  # between two queries of SLURM
 _CONFIG = "config.json"  # in the folder of a run, for its nodes
+# steps that use the results of another without a table in between, from the first to the last
+_FOLLOWING = {
+    "try_recon": "predict_cor",
+    "predict_cor": "fix_cor",
+    "fix_cor": "resolve_cor",
+    "full_recon": "stitch",
+    "export_stack": "export_star",
+}
 
 
 def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign:
@@ -315,6 +324,15 @@ def report_totals(settled: Settled, makes_all: Sequence[bool]) -> None:
     """Write the number of jobs of each step of a run of everything, also of those after a table."""
     if makes_all and launch.executes() and not launch.cuts():
         progress.tell(totals=settled.totals)
+
+
+def followed_steps() -> set[str]:
+    """Return the steps that this call may force, and those that follow them."""
+    words = sys.argv if launch.forces() else []
+    steps = {step for step in REVISIONS if any(step in word for word in words)}
+    for step, following in _FOLLOWING.items():
+        steps |= {following} if step in steps else set()
+    return steps
 
 
 def is_cut(settled: Settled | None) -> bool:

@@ -50,6 +50,9 @@ wildcard_constraints:
     stack=r"[^/]+",
 
 
+# Snakemake follows a forced job through no ancient input that exists
+FOLLOWED = beginning.followed_steps()
+
 NAMES = {
     "scan": CAMPAIGN.scans,
     "series": {encode_series(scan.series) for scan in CAMPAIGN.scans.values()},
@@ -89,9 +92,14 @@ def made(step, key="campaign"):
     return OUTPUTS.receipt(step, key)
 
 
-def needed(receipts):
-    """All of them; for `tomopipe run` those that are missing."""
-    return [path for path in receipts if not (IS_LEAN and os.path.lexists(path))]
+def used(step, key):
+    """The receipt of a result that a job uses: its time says nothing, as what is due has none."""
+    return made(step, key) if step in FOLLOWED else ancient(made(step, key))
+
+
+def needed(step, keys=("campaign",)):
+    """The receipts of results that a job uses; for `tomopipe run` those that are missing."""
+    return [used(step, key) for key in keys if not (IS_LEAN and os.path.lexists(made(step, key)))]
 
 
 def refuse_unknown(wildcards, step):

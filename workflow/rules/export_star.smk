@@ -1,10 +1,9 @@
 def stacks_of_set(wildcards):
-    is_wanted = CAMPAIGN.makes_star
-    return needed(made("export_stack", scan) for scan in after_cors().cors) if is_wanted else []
+    return needed("export_stack", after_cors().cors) if CAMPAIGN.makes_star else []
 
 
 def star_set(wildcards):
-    return needed([made("export_star")] if CAMPAIGN.makes_star else [])
+    return needed("export_star") if CAMPAIGN.makes_star else []
 
 
 rule export_star:

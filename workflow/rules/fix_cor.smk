@@ -6,7 +6,7 @@ def predictions_of_series(wildcards):
 
 def fix_tables(wildcards):
     after_inventory()
-    return needed(made("fix_cor", series) for series in SETTLED.needed.series)
+    return needed("fix_cor", SETTLED.needed.series)
 
 
 rule fix_cor:

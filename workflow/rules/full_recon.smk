@@ -1,5 +1,5 @@
 def volumes(wildcards):
-    return needed(made("full_recon", scan) for scan in after_cors().cors)
+    return needed("full_recon", after_cors().cors)
 
 
 rule full_recon:

@@ -1,6 +1,6 @@
 def predictions(scans):
     """The receipts of predict_cor of the scans of which the run makes predictions."""
-    return needed(made("predict_cor", scan) for scan in SETTLED.target.to_search(scans))
+    return needed("predict_cor", SETTLED.target.to_search(scans))
 
 
 def predictions_of_all(wildcards):
@@ -11,7 +11,7 @@ rule predict_cor:
     """Find the COR by the configured methods; accept it only if one of them is confident."""
     input:
         partial(table_receipt, "inventory"),
-        made("try_recon", "{scan}"),
+        used("try_recon", "{scan}"),
     output:
         made("predict_cor", "{scan}"),
     log:

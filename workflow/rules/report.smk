@@ -1,6 +1,6 @@
 def page(wildcards):
     after_cors()
-    return needed([made("report")] if CAMPAIGN.config.report.enabled else [])
+    return needed("report") if CAMPAIGN.config.report.enabled else []
 
 
 def report_inputs(wildcards):

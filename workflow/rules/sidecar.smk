@@ -1,5 +1,5 @@
 def sidecars(wildcards):
-    return needed([made("sidecar")] if after_cors().cors else [])
+    return needed("sidecar") if after_cors().cors else []
 
 
 rule sidecar:

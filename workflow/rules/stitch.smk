@@ -1,5 +1,5 @@
 def stitched(wildcards):
-    return needed(made("stitch", name) for name in stacks())
+    return needed("stitch", stacks())
 
 
 def stacks():
@@ -13,7 +13,7 @@ def stitch_inputs(wildcards):
         return []
     refuse_unknown(wildcards, "stitch")
     stack = stacks().get(wildcards.stack)
-    return needed(made("full_recon", scan) for scan in stack.scans) if stack else []
+    return needed("full_recon", stack.scans) if stack else []
 
 
 rule stitch:

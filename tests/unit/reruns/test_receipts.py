@@ -123,35 +123,6 @@ def test_an_index_with_values_of_other_types_is_none(home, part):
     assert again.content("results/a.json") == checksums.checksum_of(home / "results/a.json")
 
 
-def test_a_receipt_is_not_younger_than_that_of_what_is_made_from_it(home):
-    put(home, "results/a.json")
-    write_receipt("results/made/report/campaign.json", STATEMENT, [], directory=home)
-    volume, page = home / "results/made/full_recon/a.json", home / "results/made/report"
-    os.utime(page / "campaign.json", (100, 100))
-    receipts_of(home).order_times("report", "campaign", [KEY])
-    assert volume.stat().st_mtime == 100
-    os.utime(volume, (50, 50))
-    receipts_of(home).order_times("report", "campaign", [KEY])
-    assert volume.stat().st_mtime == 50
-
-
-def test_a_receipt_of_another_user_gets_its_time_as_a_copy(home, monkeypatch):
-    put(home, "results/a.json")
-    volume = home / "results/made/full_recon/a.json"
-    before, inode, set_time = volume.read_bytes(), volume.stat().st_ino, os.utime
-
-    def by_the_owner(path, *args, **options):  # as the system has it
-        if Path(path).stat().st_ino == inode:
-            raise PermissionError(1, "Operation not permitted", str(path))
-        set_time(path, *args, **options)
-
-    monkeypatch.setattr(os, "utime", by_the_owner)
-    receipts = receipts_of(home)
-    receipts.lower(*KEY, 100)
-    assert (volume.stat().st_mtime_ns, volume.read_bytes()) == (100, before)
-    assert receipts.of(*KEY).stamp[1] == 100
-
-
 def put_tilt_series(home: Path, monkeypatch) -> Path:
     monkeypatch.chdir(home)
     with whole(TILT_SERIES) as folder:
