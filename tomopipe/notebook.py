@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from tomopipe.campaign.campaign import Campaign, load_campaign, scan_of
+from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.files import find_campaign
+from tomopipe.campaign.selection import scan_of
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.resources.disk import known_cors
 from tomopipe.volumes.volume_read import open_volume

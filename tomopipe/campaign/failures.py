@@ -180,11 +180,13 @@ def present_jobs(
     stacks that are not selected, or no longer in the campaign, are omitted, and those of COR
     finding if the campaign table has the COR. `read` reads the status files.
     """
+    from tomopipe.campaign.series import needs_search  # slow to load
+
     omitted, selected, result = set[tuple[str, str]](), list[str](), []
     with suppress(OSError, TomopipeError):
         rows = read_inventory(campaign.files.inventory)
         selected = campaign.selected_scans(rows)
-        with_cor = [scan for scan in selected if not campaign.needs_search(scan, rows[scan])]
+        with_cor = [scan for scan in selected if not needs_search(campaign, scan, rows[scan])]
         omitted = {*product(OF_SCANS, {*rows} - {*selected}), *product(STEPS, with_cor)}
     # results may be errors even if the status of their job was removed
     jobs = {key: JobStatus(*key, "") for key in product(_MAY_BE_ERRORS, selected)}

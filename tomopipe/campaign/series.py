@@ -1,14 +1,126 @@
-"""The series of a campaign in file order, and which of them are compared with each other."""
+"""The series of a campaign, and what the steps from prediction to resolved CORs get of them.
+
+Functions that need the inventory take its rows, or the scan's `row`.
+"""
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.results import InventoryRows, read_center
+from tomopipe.cor.cor_value import format_cor
 from tomopipe.cor.fill import N_SERIES
 from tomopipe.errors import grouped
 
 if TYPE_CHECKING:
+    from tomopipe.campaign.campaign import Campaign
     from tomopipe.campaign.raw_files import CampaignScan
+
+#: What `fix_cor.fill: best` compares scans by.
+PLACE = ("position", "length", "pixel_um", "height", "min_confidence")
+
+
+def needs_search(campaign: "Campaign", scan: str, row: Mapping[str, str]) -> bool:
+    """Tell whether runs find the COR of a scan: it is not in the table, or always predicted."""
+    is_unknown = campaign.scans[scan].manual.px_on(int(row["n_cols"])) is None
+    return is_unknown or campaign.config.predict_cor.when == "always"
+
+
+def predicted_files(campaign: "Campaign", scans: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return the accepted COR's file and the prediction of each scan that has both."""
+    center, prediction = campaign.files.center, campaign.files.prediction
+    return {
+        scan: (str(center(scan)), str(prediction(scan)))
+        for scan in scans
+        if scan not in campaign.failures and center(scan).exists() and prediction(scan).exists()
+    }
+
+
+def selected_series(campaign: "Campaign", inventory: InventoryRows) -> dict[str, list[str]]:
+    """Return the selected scans by encoded series name."""
+    selected = campaign.selected_scans(inventory)
+    return grouped((encode_series(campaign.scans[scan].series), scan) for scan in selected)
+
+
+def members_of(
+    campaign: "Campaign",
+    selected: Sequence[str],
+    inventory: InventoryRows,
+    replaced: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """Return the input of fix_cor for the selected scans of a series, without predictions.
+
+    `replaced` are scans whose raw file changed after their prediction.
+    """
+    scans = campaign.scans
+    donors_px = donors(campaign, scans[selected[0]].series, inventory, replaced)
+    cells: list[tuple[str, str, str, float | None]] = [
+        (scan, format_cor(cor.px) or cor.text.strip(), "in", None)
+        for scan, cor in ((scan, scans[scan].manual) for scan in selected)
+    ]
+    cells += [(scan, "", "donor", round(cor_px, 2)) for scan, cor_px in donors_px.items()]
+    return [
+        {"scan": scan, "manual": text, "select": select, "donor_px": donor_px}
+        | {"index": scans[scan].index, "n_cols": int(inventory[scan]["n_cols"])}
+        | _place(campaign, scan, inventory[scan])
+        for scan, text, select, donor_px in cells
+    ]
+
+
+def donors(
+    campaign: "Campaign", series: str, inventory: InventoryRows, replaced: Collection[str] = ()
+) -> dict[str, float]:
+    """Return the CORs of valid scans of a series that are `select: no`.
+
+    Predictions do not count for scans in `replaced`, whose raw file changed afterwards.
+    """
+    cors_px: dict[str, float] = {}
+    for scan in campaign.unselected:
+        name, row = scan.name, inventory.get(scan.name, {})
+        if scan.series != series or row.get("keep") != "true":
+            continue
+        cor_px, path = scan.manual.px_on(int(row["n_cols"])), campaign.files.center(name)
+        if cor_px is None and name not in replaced and path.is_file():
+            cor_px = read_center(path).px_on(int(row["n_cols"]))
+        if cor_px is not None:
+            cors_px[name] = cor_px
+    return cors_px
+
+
+def _place(campaign: "Campaign", scan: str, row: Mapping[str, str]) -> dict[str, Any]:
+    """Return what scans have in common that `fix_cor.fill: best` compares."""
+    if campaign.config.fix_cor.fill == "series":
+        return {}
+    numbers = row.get("pixel_size_um", ""), row.get("height_mm", "")
+    min_confidence = campaign.for_scan(scan).config.predict_cor.min_confidence
+    values = (*campaign.positions[scan], *numbers, min_confidence)
+    return dict(zip(PLACE, values, strict=True))
+
+
+def compared_series(
+    campaign: "Campaign", series: Mapping[str, Sequence[str]], inventory: InventoryRows
+) -> dict[str, list[tuple[int, str]]]:
+    """Return the series with which `fix_cor.fill: best` compares each of `series`.
+
+    They are of equal length, or have recorded heights of the stage, and are the nearest in file
+    order, with their distance in it.
+    """
+    if campaign.config.fix_cor.fill == "series":
+        return {}
+    kinds = {}
+    for key, scans in series.items():
+        has_height = any(inventory[scan].get("height_mm") for scan in scans)
+        kinds[key] = [campaign.positions[scans[0]][1], *(["height"] if has_height else [])]
+    return series_around(kinds)
+
+
+def to_resolve(campaign: "Campaign", inventory: InventoryRows) -> dict[str, dict[str, Any]]:
+    """Return the input of resolve_cor for each selected scan: its path and its columns."""
+    return {
+        scan: {"path": campaign.scans[scan].path, "n_cols": int(inventory[scan]["n_cols"])}
+        for scan in campaign.selected_scans(inventory)
+    }
 
 
 def positions(scans: Iterable["CampaignScan"]) -> dict[str, tuple[int, int]]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from tomopipe.campaign.campaign import Campaign, load_campaign, scans_of
+from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.cor_files import (
     Match,
     describe_junk,
@@ -27,7 +27,9 @@ from tomopipe.campaign.cor_files import (
 )
 from tomopipe.campaign.files import SIDECAR, history_of
 from tomopipe.campaign.history import last_act, record_changes, undoing
+from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
+from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.signs import SIGNS, State, source_label
 from tomopipe.campaign.state import not_selected, why_not_selected
 from tomopipe.campaign.table import Change, checked_cor, edit_table
@@ -410,7 +412,7 @@ def _widths(campaign: Campaign, inventory: InventoryRows, scans: Iterable[str]) 
     with chdir(campaign.directory):  # the paths in the config are relative to it
         for scan in set(scans) - set(n_cols):
             with suppress(ScanError):  # the run reports it
-                n_cols[scan] = campaign.raw_scan(scan).metadata().n_cols
+                n_cols[scan] = raw_scan(campaign, scan).metadata().n_cols
     return n_cols
 
 

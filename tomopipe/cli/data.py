@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.progress import DownloadColumn
 
-from tomopipe.campaign.campaign import load_campaign, scans_of
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.relion_set import failed_stacks
+from tomopipe.campaign.selection import scans_of
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near, progress_bar
 from tomopipe.commands.clean import clean_files, files_to_clean

@@ -14,6 +14,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.signs import SIGNS, State, source_label
 from tomopipe.campaign.state import TO_REVIEW
+from tomopipe.campaign.step_files import volume_of
 from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state_text
 from tomopipe.cor.cor_value import signed
 from tomopipe.errors import grouped, scans_named
@@ -108,7 +109,7 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
 def _places(campaign: Campaign, scans: Collection[str], remarks: Sequence[str]) -> str:
     """Name the results that are there; volumes if one of these scans has one."""
     files, output = campaign.files, campaign.config.full_recon.output
-    has_volume = any((campaign.directory / campaign.volume(scan)).exists() for scan in scans)
+    has_volume = any((campaign.directory / volume_of(campaign, scan)).exists() for scan in scans)
     places = {
         "report": files.report,
         "volumes": files.volume("<scan>", output),

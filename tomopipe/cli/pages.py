@@ -6,9 +6,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from tomopipe.campaign.campaign import load_campaign, scan_of
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.lock import under_way
+from tomopipe.campaign.selection import scan_of
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near
 from tomopipe.commands.conversion import find_volumes

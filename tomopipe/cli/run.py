@@ -128,6 +128,7 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     if lock.read(directory):
         return None
     from tomopipe.campaign.campaign import load_campaign
+    from tomopipe.campaign.selection import table_faults
     from tomopipe.reruns.option_faults import closed_folders
     from tomopipe.reruns.settle import Settled
 
@@ -140,7 +141,7 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
         if fault := closed_folders(campaign):
             raise TomopipeError(fault)
         return None
-    for fault in campaign.table_faults():
+    for fault in table_faults(campaign):
         say(f"tomopipe: {fault}")
     from tomopipe.run.ending import at_exit, renew_rot_cen
     from tomopipe.run.unfinished import unfinished_scans
@@ -168,7 +169,8 @@ def _receipts(
     directory: Path, config: Path | None, predict: Sequence[str], words: Sequence[str]
 ) -> tuple[list[str], list[str], dict[str, int]]:
     """Return the scans that get a volume, the receipts to make, and the jobs of each step."""
-    from tomopipe.campaign.campaign import load_campaign, scans_of  # slow to load
+    from tomopipe.campaign.campaign import load_campaign  # slow to load
+    from tomopipe.campaign.selection import scans_of
     from tomopipe.reruns.settle import Settled
 
     campaign = load_campaign(directory, config)
@@ -190,7 +192,7 @@ def settled_for(campaign: "Campaign", words: Sequence[str]) -> "Settled":
 
     Scans that can have none are reported and left out.
     """
-    from tomopipe.campaign.campaign import scans_of  # slow to load
+    from tomopipe.campaign.selection import scans_of  # slow to load
     from tomopipe.reruns.settle import Settled
 
     scans = scans_of(campaign, words)
@@ -264,6 +266,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         return 1
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.campaign.failures import present_jobs
+    from tomopipe.campaign.selection import table_faults
     from tomopipe.cli import outcome
     from tomopipe.commands.next_run import retry_hint
     from tomopipe.reruns.reasons import why_again
@@ -272,7 +275,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))
     campaign = campaign_from_data(progress.facts["campaign"], directory)
     said = progress.facts.get("said", [])
-    if status == 0 and not n_all and (of_all or {*said} <= {*campaign.table_faults()}):
+    if status == 0 and not n_all and (of_all or {*said} <= {*table_faults(campaign)}):
         what = "every result" if of_all else "what was asked for"
         say(f"Nothing to do: {what} is up to date.")
     shown = {f"tomopipe: {line}" for line in said}

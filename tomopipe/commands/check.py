@@ -11,10 +11,13 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.joined_series import warn_of_single_scans
 from tomopipe.campaign.raw_files import path_problems
+from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.relion_set import note_lines
 from tomopipe.campaign.results import InventoryRows, read_inventory
+from tomopipe.campaign.selection import table_faults, unmatched_overrides
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
+from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config import override_for
 from tomopipe.config.base import without_effect
@@ -128,9 +131,9 @@ def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
 def _check_table(campaign: Campaign, findings: Findings) -> None:
     """Check the table; rows and overrides of scans that may come later are warnings."""
     rows = [row for row in campaign.table_rows if row.scan and row.scan not in campaign.scans]
-    for lines in campaign.unmatched_overrides():
+    for lines in unmatched_overrides(campaign):
         findings.warnings += lines
-    findings.errors += campaign.table_faults({row.scan for row in rows})
+    findings.errors += table_faults(campaign, {row.scan for row in rows})
     findings.warnings += (
         f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the "
         f"campaign yet{did_you_mean(row.scan, campaign.scans)}"
@@ -211,7 +214,7 @@ def _likely_angles(campaign: Campaign, scan: str) -> str:
     from tomopipe.cor.stated_angles import likely_range  # slow to load
     from tomopipe.prep.normalise import normalise
 
-    raw = campaign.raw_scan(scan)
+    raw = raw_scan(campaign, scan)
     half = raw.input.model_copy(update={"angles": AngleRange(start=0, stop=180)})
     try:
         with chdir(campaign.directory), replace(raw, input=half).open() as opened:
@@ -267,7 +270,7 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
         findings.errors.append(fault)
     if campaign.config.storage.sidecars != "beside":
         return
-    folders = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}
+    folders = {os.path.dirname(sidecar_of(campaign, scan)) for scan in campaign.scans}
     sidecars = os.path.dirname(campaign.outputs.sidecar(""))
     if sidecars in folders:
         findings.warnings.append(

@@ -6,6 +6,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
+from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import withdraw_removed
 from tomopipe.run.temporary_files import Temporary, removable, remove
@@ -45,7 +46,7 @@ def _of_removed_scans(campaign: Campaign) -> list[Temporary]:
         scan = path.name.removesuffix(ending)
         if kind != "volume" or scan not in campaign.scans:
             return scan not in scans
-        target = campaign.directory / campaign.volume(scan)
+        target = campaign.directory / volume_of(campaign, scan)
         return path != target and target.exists()
 
     folders = [(campaign.results, ending, "volume") for ending in VOLUMES.values()]

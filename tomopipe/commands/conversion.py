@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.campaign.campaign import Campaign, refuse_unknown
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
+from tomopipe.campaign.selection import refuse_unknown
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of

@@ -10,6 +10,7 @@ from tomopipe.campaign.failures import forget
 from tomopipe.campaign.log import JobStatus, position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import InventoryRows
+from tomopipe.campaign.selection import table_faults, unmatched_overrides
 from tomopipe.campaign.stacks import stack_notes
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect
@@ -82,10 +83,10 @@ def make_plan(
         cpu_s=START_S * len(likely)
         + sum(cpu_s(campaign, job.rule, job.key, rows) for job in computed),
         n_bytes=sum(disk_needed(campaign, [(j.rule, j.key) for j in likely], rows).values()),
-        faults=tuple(campaign.table_faults()),
+        faults=tuple(table_faults(campaign)),
         notes=(
             *unread_folders(campaign.config, campaign.directory),
-            *campaign.unmatched_overrides()[1],
+            *unmatched_overrides(campaign)[1],
             *(
                 f"no COR, and so no volume: {scan}"
                 for scan in result.without_cor

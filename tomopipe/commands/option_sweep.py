@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.campaign import Campaign, refuse_unknown
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.selection import refuse_unknown
 from tomopipe.config import OverrideBlock, load_yaml, problems_of
 from tomopipe.config.spans import check_place, first_and_last
 from tomopipe.errors import TomopipeError

@@ -11,6 +11,7 @@ from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.state import not_selected
+from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of
 from tomopipe.storage.checksums import Progress, matches, sizes_match
 
@@ -44,7 +45,7 @@ def recorded(campaign: Campaign) -> list[Product]:
     selected = scans.keys() - unselected
     series = {encode_series(scans[scan].series) for scan in selected}
     of_run = {"campaign", *campaign.config.stitch.stacks, *series, *selected}
-    sidecars = {where(s) for where in (campaign.sidecar, campaign.outputs.sidecar) for s in scans}
+    sidecars = {sidecar_of(campaign, s) for s in scans} | {*map(campaign.outputs.sidecar, scans)}
     temporary = [f"/{TRY_STACK}"] + [STACK] * (not storage.keep_stacks)
     receipts = Receipts(campaign.directory, campaign.outputs)
     products = [

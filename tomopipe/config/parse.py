@@ -114,7 +114,9 @@ class Config(StepOptions):
     )
 
     def for_scan(self, scan: str, series: str) -> "Config":
-        """Return the configuration of one scan: the overrides that match are applied in order."""
+        """Return the configuration of one scan, itself where nothing differs: with the overrides
+        that match, in their order, and its name in the names of files.
+        """
         applied = [override for override in self.overrides if override.applies(scan, series)]
         return self.with_options(*applied).named_for(scan, series)
 
@@ -151,6 +153,8 @@ class Config(StepOptions):
 
         Raises TomopipeError if overrides that are valid one by one are invalid together.
         """
+        if not overrides:
+            return self
         blocks = {block: getattr(self, block) for block in OVERRIDABLE}
         for override, (block, before) in product(overrides, blocks.items()):
             if changes := getattr(override, block):

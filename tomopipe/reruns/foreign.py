@@ -11,6 +11,7 @@ from tomopipe.campaign.cor_files import is_rot_cen_of
 from tomopipe.campaign.files import CENTER, LINKS, ROWS, STACK, TRY_STACK
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
+from tomopipe.campaign.step_files import results_of
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.paths import no_pipe, what_is_no_file
@@ -54,7 +55,7 @@ def foreign(campaign: Campaign, receipts: Receipts, *, after_cors: bool = False)
     items = []
     for step, of_step in keys.items():
         for key in of_step:
-            paths = campaign.results_of(step, key)
+            paths = results_of(campaign, step, key)
             receipt = receipts.last(step, key)
             items += [path for path in paths if _is_foreign(receipts, receipt, path)]
     links = campaign.outputs.in_relion(LINKS)

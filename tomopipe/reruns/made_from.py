@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.reading import inventory_entries
 from tomopipe.config import Config
 from tomopipe.config.base import effective, plain
 from tomopipe.config.blocks import NUMBERS
@@ -45,7 +46,7 @@ def of_step(step: str, campaign: Campaign, **parts: Any) -> Statement:
 def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
     """State what the inventory is made from; `raw` identifies the content of each file."""
     keys, entries = ("scan", "path", "series", "index", "reason"), []
-    for entry in campaign.inventory_entries():
+    for entry in inventory_entries(campaign):
         entries.append({key: entry[key] for key in keys})
         for_scan = campaign if entry["reason"] else campaign.for_scan(entry["scan"])
         if for_scan is not campaign:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.cor.outliers import NOT_ASKED, Fix
 from tomopipe.reruns.target import Target
 from tomopipe.steps import fix_cor, resolve_cor
@@ -42,10 +43,10 @@ def needed_for(target: Target, volumes_of: Collection[str]) -> Needed:
     of_series = {name: members for name, members in series.items() if not asked.isdisjoint(members)}
     for name in of_series:
         fixes |= known_fixes(target, name, asked)
-    to_resolve = {
-        scan: row for scan, row in campaign.to_resolve(target.rows).items() if scan in fixes
+    entries = {
+        scan: row for scan, row in to_resolve(campaign, target.rows).items() if scan in fixes
     }
-    cors, missing = resolve_cor.compute(fixes, to_resolve, campaign.config.resolve_cor.default_px)
+    cors, missing = resolve_cor.compute(fixes, entries, campaign.config.resolve_cor.default_px)
     unknown = {
         name: members
         for name, members in of_series.items()
@@ -67,7 +68,7 @@ def known_fixes(target: Target, series: str, scans: Collection[str]) -> dict[str
     ):
         reasons = {scan: {"no_cor_reason": NOT_ASKED} for scan in to_search}
         entries = [entry | reasons.get(entry["scan"], {}) for entry in entries]
-        around = campaign.predicted_files(target.to_search(target.scans_around(series)))
+        around = predicted_files(campaign, target.to_search(target.scans_around(series)))
         fixes = fix_cor.compute(around, entries, options, target.members_around(series))
         return {scan: fix for scan, fix in fixes.items() if scan in scans}
     result = {}
@@ -76,7 +77,7 @@ def known_fixes(target: Target, series: str, scans: Collection[str]) -> dict[str
         if scan not in scans or entry["select"] == "donor":
             continue
         if scan in to_search and not target.why_search(scan):
-            files = campaign.predicted_files([scan]).get(scan)
+            files = predicted_files(campaign, [scan]).get(scan)
         if fix := fix_cor.compute_protected(files, entry, options):
             result[scan] = fix
     return result

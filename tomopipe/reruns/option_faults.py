@@ -11,6 +11,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import SNAKEMAKE, STAR
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.results import InventoryRows
+from tomopipe.campaign.step_files import results_of, volume_of
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector
@@ -200,7 +201,7 @@ def closed_folders(campaign: Campaign) -> str:
 
 def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> list[str]:
     """Name the write-protected results of `jobs` (step and key) in one line."""
-    paths = dict.fromkeys(path for job in jobs for path in campaign.results_of(*job))
+    paths = dict.fromkeys(path for job in jobs for path in results_of(campaign, *job))
     results = [path for path in paths if is_protected(campaign.directory / path)]
     if not results:
         return []
@@ -217,7 +218,7 @@ def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
     configs = ((scan, campaign.for_scan(scan).config) for scan in scans)
     if not any(
         "cuda" in (config.full_recon.device, config.try_recon.device)
-        and not (campaign.directory / campaign.volume(scan)).exists()
+        and not (campaign.directory / volume_of(campaign, scan)).exists()
         for scan, config in configs
     ):
         return ""

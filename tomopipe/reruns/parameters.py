@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.relion_set import campaign_binning
+from tomopipe.campaign.series import to_resolve
 from tomopipe.campaign.state import why_not_selected
+from tomopipe.campaign.step_files import volume_of
 from tomopipe.reruns.made_from import as_text, table_shown
 from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.settle import Settled
@@ -69,7 +72,7 @@ _AFTER_CORS = ("full_recon", "stitch", "sidecar", "export_stack", "export_star",
 def _inventory(settled: Settled, _: str) -> dict[str, Any]:
     campaign = settled.campaign
     return {
-        "entries": campaign.inventory_entries(),
+        "entries": inventory_entries(campaign),
         "options": campaign.config.as_json("inventory", "input", "preprocess"),
     }
 
@@ -118,11 +121,11 @@ def _fix_cor(settled: Settled, series: str) -> dict[str, Any]:
 
 def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
     campaign, out, others = settled.campaign, settled.out, settled.others
-    to_resolve = {*others, *settled.needed.scans}
-    scans = campaign.to_resolve(settled.rows).items()
+    needed = {*others, *settled.needed.scans}
+    scans = to_resolve(campaign, settled.rows).items()
     return {
         "tables": list(map(out.fix_table, settled.needed.series)),
-        "scans": {scan: entry for scan, entry in scans if scan in to_resolve},
+        "scans": {scan: entry for scan, entry in scans if scan in needed},
         "options": campaign.config.resolve_cor.model_dump(),
         "others": others,
     }
@@ -135,7 +138,7 @@ def _full_recon(settled: Settled, scan: str) -> dict[str, Any]:
 def _stitch(settled: Settled, name: str) -> dict[str, Any]:
     scans = settled.target.stacks(settled.cors)[name].scans
     return {
-        "volumes": {scan: settled.campaign.volume(scan) for scan in scans},
+        "volumes": {scan: volume_of(settled.campaign, scan) for scan in scans},
         "options": settled.campaign.config.as_json("stitch", "full_recon"),
     }
 

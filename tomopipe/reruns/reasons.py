@@ -100,7 +100,7 @@ def of_raw(paths: Sequence[str], raw_path: str) -> str:
 def of_series(fixes: Mapping[str, Fix], members: Iterable[Mapping[str, Any]]) -> str:
     """Say what scans and CORs by hand of a series changed; "" if none.
 
-    `fixes` is the present table of fix_cor, by scan; `members` are as `Campaign.members` returns
+    `fixes` is the present table of fix_cor, by scan; `members` are as `members_of` returns
     them.
     """
     now = {member["scan"]: member for member in members if member["select"] == "in"}

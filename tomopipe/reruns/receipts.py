@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.files import CENTER, TILT_SERIES, Files
+from tomopipe.campaign.step_files import results_of
 from tomopipe.scans.raw_identity import RawFiles
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
@@ -311,7 +312,7 @@ def withdraw_removed(campaign: "Campaign", results: Iterable[tuple[str, str]]) -
     """Withdraw the receipts of those results, by step and key, of which a command removed files."""
     receipts = Receipts(campaign.directory, campaign.outputs)
     for step, key in results:
-        if not all(map(os.path.lexists, map(receipts.path_of, campaign.results_of(step, key)))):
+        if not all(map(os.path.lexists, map(receipts.path_of, results_of(campaign, step, key)))):
             receipts.withdraw(step, key)
     receipts.save()
 

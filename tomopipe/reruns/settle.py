@@ -11,15 +11,18 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import Files
+from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
+from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.campaign.stacks import find_stacks
+from tomopipe.campaign.step_files import results_of, sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named
 from tomopipe.reruns.foreign import refuse_foreign
@@ -178,7 +181,7 @@ class Settled:
 
     def others_sidecars(self) -> list[str]:
         """Return the sidecars beside raw files that another campaign has written."""
-        own = self.campaign.sidecar
+        own = partial(sidecar_of, self.campaign)
         return [own(scan) for scan in self.cors if self.target.sidecar(scan) != own(scan)]
 
     @cached_property
@@ -204,7 +207,7 @@ class Settled:
         """Return the files of a result, relative to the campaign."""
         if step == "sidecar":
             return [self.target.sidecar(scan) for scan in self.cors]
-        return self.campaign.results_of(step, key)
+        return results_of(self.campaign, step, key)
 
     def scans_of_fix(self, series: str) -> list[str]:
         """Return the scans whose predictions fix_cor of a series waits for.
@@ -280,7 +283,7 @@ class Settled:
         if reason:
             self._add("fix_cor", reason, series=series)
         if reason and self.looks_ahead:
-            files = campaign.predicted_files(self.target.to_search([*scans, *around]))
+            files = predicted_files(campaign, self.target.to_search([*scans, *around]))
             members, beside = self.target.members(series), self.target.members_around(series)
             fixes = fix_cor.compute(files, members, campaign.config.fix_cor, beside)
             is_whole = self._is_whole("fix_cor", self.out.fix_table(series))
@@ -297,7 +300,7 @@ class Settled:
             self.pending = "resolve_cor"
             return
         before, known = json_or(campaign.files.cor_table, None), self.needed.cors
-        scans = campaign.to_resolve(self.rows)
+        scans = to_resolve(campaign, self.rows)
         if not self.needed.is_whole:
             scans = {scan: scans[scan] for scan in self.needed.scans if scan not in known}
             present = json_or(campaign.files.cor_table, {})
@@ -443,7 +446,7 @@ def expected_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
     """Write the inventory of the present raw files into `folder`, and return its rows."""
     from tomopipe.steps import inventory  # slow to load
 
-    entries = campaign.inventory_entries()
+    entries = inventory_entries(campaign)
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
         inventory.inventory(entries, Files(folder).inventory, campaign.config)
     return read_inventory(Files(folder).inventory)

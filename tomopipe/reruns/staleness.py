@@ -15,6 +15,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
 from tomopipe.campaign.relion_set import assumed_numbers
 from tomopipe.campaign.results import InventoryRows
+from tomopipe.campaign.step_files import results_of, volume_of
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.made_from import ALSO_READ, Statement
 from tomopipe.reruns.reasons import (
@@ -97,7 +98,7 @@ class Staleness:
         of the scan's COR at present.
         """
         step = target["step"]
-        outputs, temporary = self.campaign.results_of(step, key), list[str]()
+        outputs, temporary = results_of(self.campaign, step, key), list[str]()
         if step == "try_recon":
             temporary = outputs[2:]
         elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
@@ -268,9 +269,9 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
     """Return warnings about the set for RELION, and the scans that each concerns."""
     result = assumed_numbers(campaign, rows)
     for scan in campaign.selected_scans(rows) if campaign.makes_star else []:
-        path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
+        path, volume = campaign.outputs.mrc_volume(scan), volume_of(campaign, scan)
         source = source_of(campaign.directory / path)
-        stated = None if source is None else statement_in(volume)
+        stated = None if source is None else statement_in(campaign.directory / volume)
         if stated is not None and source != digest(stated):
             result[
                 f"{path} is not whole or not of the volume there is now: RELION's set does not "

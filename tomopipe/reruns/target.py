@@ -7,9 +7,10 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
-from tomopipe.campaign.campaign import PLACE, Campaign
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.reading import has_other_links
 from tomopipe.campaign.relion_set import assumed_numbers, failed_stacks, star_options
 from tomopipe.campaign.results import (
     N_STUCK,
@@ -20,8 +21,17 @@ from tomopipe.campaign.results import (
     read_inventory,
     read_tsv,
 )
+from tomopipe.campaign.series import (
+    PLACE,
+    compared_series,
+    members_of,
+    needs_search,
+    predicted_files,
+    selected_series,
+)
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
+from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.paths import no_pipe
@@ -74,7 +84,7 @@ class Target:
     def to_search(self, scans: Iterable[str]) -> list[str]:
         """Return the scans for which the next run makes a sweep and a prediction."""
         rows = self.rows
-        return [s for s in self.not_failed(scans) if self.campaign.needs_search(s, rows[s])]
+        return [s for s in self.not_failed(scans) if needs_search(self.campaign, s, rows[s])]
 
     def with_prediction(self, scans: Iterable[str]) -> list[str]:
         """Return the scans to search, and those that keep an earlier prediction."""
@@ -122,7 +132,7 @@ class Target:
         if reason not in ("", CHANGED["inventory"]):
             return reason
         rows = read_inventory(where)
-        if not reason and not is_looked_at_again(rows) and not campaign.has_other_links(rows):
+        if not reason and not is_looked_at_again(rows) and not has_other_links(campaign, rows):
             return ""
         refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
         times = refused | {name: scan.mtime_ns for name, scan in campaign.scans.items()}
@@ -191,18 +201,18 @@ class Target:
     def series(self) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
         # called once per job: grouping 5000 scans each time would be quadratic
-        return self._once("series", lambda: self.campaign.selected_series(self.rows))
+        return self._once("series", lambda: selected_series(self.campaign, self.rows))
 
     def members(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the scans of a series, without predictions."""
         replaced = self._once("replaced", lambda: self.staleness.replaced(self.rows))
-        return self.campaign.members(self.series()[series], self.rows, replaced)
+        return members_of(self.campaign, self.series()[series], self.rows, replaced)
 
     def _series_around(self, series: str) -> list[tuple[int, str]]:
         """Return the series with which one is compared, and their distances in file order."""
 
         def compute() -> dict[str, list[tuple[int, str]]]:
-            return self.campaign.series_around(self.series(), self.rows)
+            return compared_series(self.campaign, self.series(), self.rows)
 
         return self._once("around", compute).get(series, [])
 
@@ -270,7 +280,7 @@ class Target:
         if reason := of_series(before, members):
             return reason
         scans = self.to_search([*self.series()[series], *self.scans_around(series)])
-        predicted = self.campaign.predicted_files(scans)
+        predicted = predicted_files(self.campaign, scans)
         with suppress(TomopipeError):  # the job says what it cannot read
             around = self.members_around(series)
             after = fix_cor.compute(predicted, members, self.campaign.config.fix_cor, around)
@@ -307,7 +317,7 @@ class Target:
         return self._once(("sidecar", scan), lambda: self._sidecar(scan))
 
     def _sidecar(self, scan: str) -> str:
-        path, in_results = self.campaign.sidecar(scan), self.out.sidecar(scan)
+        path, in_results = sidecar_of(self.campaign, scan), self.out.sidecar(scan)
         folder = self.campaign.directory
         owner = sidecar.owner(folder / path) if _is_outside(path) else None
         if path == in_results or owner is None or _is(owner, folder):

@@ -11,7 +11,9 @@ from typing import Any, Literal
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.relion_set import stack_shape
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
+from tomopipe.campaign.series import needs_search
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
+from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
@@ -60,9 +62,9 @@ def disk_needed(
 def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stack]) -> Counter[str]:
     """Estimate the size (bytes) of pending results of selected scans, by kind of file."""
     scans, of = campaign.selected_scans(rows), campaign.outputs
-    outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
+    outputs = [("full_recon", scan, volume_of(campaign, scan)) for scan in scans]
     # for removable files, the permanent ones beside them count
-    searched = [scan for scan in scans if campaign.needs_search(scan, rows[scan])]
+    searched = [scan for scan in scans if needs_search(campaign, scan, rows[scan])]
     outputs += [("try_recon", scan, of.rows(scan)) for scan in searched]
     if campaign.makes_star:
         outputs += [("export_stack", scan, of.stack_meta(scan)) for scan in scans]
@@ -191,7 +193,7 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     n_full = n_asked if block.format == "tiff" else 0
     n_values = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs
     n_values += 2 * N_PAIRS * min(MAX_PAIR_ROWS, n_rows)
-    rows_bytes = 4 * n_values * n_cols * (1 + campaign.is_corrected)
+    rows_bytes = 4 * n_values * n_cols * (2 - campaign.config.preprocess.is_plain)
     return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
 
 

@@ -6,7 +6,7 @@ shows the CPU time, and the executor for SLURM packs submissions by it (decision
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class Job(NamedTuple):
     @property
     def halo(self) -> int | None:
         """Rows that corrections need on either side of a block; None without corrections."""
-        return self.of_scan.correction_halo(self.rows[self.scan])
+        return correction_halo(self.of_scan, self.rows[self.scan])
 
     @property
     def is_half(self) -> bool:
@@ -97,6 +97,20 @@ class Job(NamedTuple):
         )
 
 
+def correction_halo(campaign: Campaign, row: Mapping[str, Any]) -> int | None:
+    """Return the rows that corrections need around a block; None if there are no corrections.
+
+    `row` is the scan's row of the inventory; without energy, distance or pixel size there and
+    in the configuration, typical values are used.
+    """
+    from tomopipe.prep.recipe import USUAL, expected_halo  # slow to load
+
+    result = {name: float(row[name]) for name in USUAL if row.get(name)}
+    config = campaign.config
+    numbers = result | config.input.model_dump(exclude_defaults=True)
+    return expected_halo(config.preprocess, int(row["n_rows"]), int(row["n_cols"]), numbers)
+
+
 class Need(NamedTuple):
     """What a job requests; `mem_mb` in its first attempt."""
 
@@ -110,8 +124,9 @@ class Need(NamedTuple):
 
 def _try_recon(job: Job) -> Need:
     campaign = job.of_scan
+    is_corrected = not campaign.config.preprocess.is_plain
     return Need(
-        try_recon_mb(job.campaign.scans[job.scan].n_bytes, is_corrected=campaign.is_corrected),
+        try_recon_mb(job.campaign.scans[job.scan].n_bytes, is_corrected=is_corrected),
         threads=1 + (job.raw_bytes >= _TRY_BYTES),
         # with device: auto jobs on one machine share its GPUs by themselves
         gpu=int(campaign.config.try_recon.device == "cuda"),
@@ -205,7 +220,7 @@ def stitch_mb(
 
 
 def _export_stack(job: Job) -> Need:
-    if not job.of_scan.is_corrected:
+    if job.of_scan.config.preprocess.is_plain:
         return Need(export_stack_mb())
     n_angles, _, n_cols = job.shape
     return Need(export_stack_mb(n_angles, n_cols, halo=job.halo or 0))

@@ -9,8 +9,10 @@ from tomopipe.campaign.files import SWEEP
 from tomopipe.campaign.history import read_history
 from tomopipe.campaign.prediction_json import parse_curves, parse_evidence
 from tomopipe.campaign.results import Curve
+from tomopipe.campaign.series import needs_search
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.state import NOT_SELECTED, TO_REVIEW
+from tomopipe.campaign.step_files import volume_of
 from tomopipe.campaign.table import EMPTY_ROW
 from tomopipe.cor.cor_value import CorText
 from tomopipe.errors import TomopipeError
@@ -37,7 +39,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         problem = f"{name} is skipped and has no slices: {record.reason}"
     row = None if record.state in NOT_SELECTED else record.row
     # runs do not renew an outdated sweep if the COR is in the table
-    is_not_renewed = row is not None and not store.campaign.needs_search(name, row)
+    is_not_renewed = row is not None and not needs_search(store.campaign, name, row)
     why_old = store.why("try_recon", name) if is_not_renewed else ""
     if grid is None and why_old:
         problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
@@ -77,7 +79,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "grid": grid,
         "candidates": _candidates(store, record, cells, grid) if grid else [],
         "problem": problem,
-        "volume": os.path.exists(store.directory / store.campaign.volume(name)),
+        "volume": os.path.exists(store.directory / volume_of(store.campaign, name)),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_inventory
+from tomopipe.campaign.series import members_of, predicted_files
 from tomopipe.campaign.signs import State, state_of
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import folded, make_plan
@@ -197,8 +198,8 @@ class Store:
         if not (scans := target.series().get(encode_series(key))):
             return {"rows": [], "median_px": None, "limit_px": None, "limit_from": ""}
         fixes = fix_cor.compute(
-            campaign.predicted_files([*scans, *target.scans_around(encode_series(key))]),
-            campaign.members(scans, inventory),
+            predicted_files(campaign, [*scans, *target.scans_around(encode_series(key))]),
+            members_of(campaign, scans, inventory),
             campaign.config.fix_cor.model_copy(
                 update={"max_delta_px": max_delta_px, "protect_manual": protect_manual}
             ),

@@ -21,6 +21,8 @@ from tomopipe.campaign.files import CONFIG, SNAKEMAKE, VOLUMES
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import read_inventory
+from tomopipe.campaign.selection import table_faults, unmatched_overrides
+from tomopipe.campaign.step_files import volume_of
 from tomopipe.config import with_file
 from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
@@ -100,9 +102,9 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
 
 def _say_faults(campaign: Campaign) -> None:
     """Name faults of the configuration and the campaign table with which a run begins."""
-    of_table = campaign.table_faults()
+    of_table = table_faults(campaign)
     folders = unread_folders(campaign.config, campaign.directory)
-    for fault in (*folders, *of_table, *campaign.unmatched_overrides()[1]):
+    for fault in (*folders, *of_table, *unmatched_overrides(campaign)[1]):
         print(f"tomopipe: {fault}", file=sys.stderr)
     for fault in of_table[:_MOST_LINES]:  # `tomopipe run` shows it at once
         progress.tell(says=fault)
@@ -113,7 +115,7 @@ def _refuse_volumes(campaign: Campaign) -> None:
     for target in sys.argv[1:]:
         path = os.path.relpath(target) if target.endswith(tuple(VOLUMES.values())) else ""
         for scan in campaign.scans if path else ():
-            if campaign.volume(scan) == path:
+            if volume_of(campaign, scan) == path:
                 receipt = campaign.outputs.receipt
                 raise TomopipeError(
                     f"{target}: expected the receipt of the volume as a target of Snakemake. Type: "

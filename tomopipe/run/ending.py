@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from tomopipe.campaign.campaign import Campaign, stats_of
 from tomopipe.campaign.failures import record_failures
+from tomopipe.campaign.series import to_resolve
 from tomopipe.errors import TomopipeError, fault_lines, full_disk, scans_named
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled
@@ -93,7 +94,7 @@ def renew_rot_cen(settled: Settled) -> None:
     campaign, files, key = settled.campaign, settled.campaign.files, ("resolve_cor", "campaign")
     statement = None if key in settled.reasons else settled.staleness.up_to_date.get(key)
     with suppress(OSError, TomopipeError):
-        scans = campaign.to_resolve(settled.rows) if statement else {}
+        scans = to_resolve(campaign, settled.rows) if statement else {}
         if statement and renew_paths(files.cor_table, files.rot_cen, scans):
             settled.receipts.write(*key, statement, settled.outputs(*key))
 

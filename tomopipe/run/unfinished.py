@@ -10,6 +10,7 @@ from tomopipe.campaign.log import read_job
 from tomopipe.campaign.relion_set import failed_stacks, note_lines
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.stacks import find_stacks
+from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError, fault_lines, scans_named, some_of
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.staleness import relion_notes
@@ -37,7 +38,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
         scan
         for scan in scans
         if scan not in without_cor
-        and not os.path.exists(os.path.join(campaign.directory, campaign.volume(scan)))
+        and not os.path.exists(os.path.join(campaign.directory, volume_of(campaign, scan)))
         and not is_late(campaign, scan)
     ]
     lines = nothing_usable(campaign, inventory)
@@ -126,5 +127,5 @@ def warnings_of(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
 
 def is_late(campaign: Campaign, scan: str) -> bool:
     """Tell whether a volume was made, by its receipt, and is not seen on this host yet."""
-    volume = campaign.directory / campaign.volume(scan)
+    volume = campaign.directory / volume_of(campaign, scan)
     return not volume.exists() and campaign.files.receipt("full_recon", scan).exists()

@@ -22,6 +22,7 @@ from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
 from tomopipe.campaign.lock import Run
 from tomopipe.campaign.raw_files import CampaignScan, raw_paths
+from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.signs import State as ScanState
 from tomopipe.config import Config, read_config
 from tomopipe.errors import RunEndedError, TomopipeError
@@ -102,7 +103,7 @@ class Arrivals:
 def _fault_of(campaign: Campaign, scan: CampaignScan) -> str:
     """Return why a scan cannot be read, or lacks frames; "" if it is complete."""
     try:
-        return incomplete(campaign.raw_scan(scan.name).metadata())
+        return incomplete(raw_scan(campaign, scan.name).metadata())
     except StillWrittenError:
         return _OPEN
     except (TomopipeError, OSError) as error:

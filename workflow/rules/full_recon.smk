@@ -1,3 +1,6 @@
+from tomopipe.campaign.step_files import volume_of
+
+
 def volumes(wildcards):
     return needed("full_recon", after_cors().cors)
 
@@ -19,7 +22,7 @@ rule full_recon:
         batch=10,
         cpu_ms=cpu_ms("full_recon"),
     params:
-        product=CAMPAIGN.volume("{scan}"),
+        product=volume_of(CAMPAIGN, "{scan}"),
         job=job("full_recon"),
     script:
         "../scripts/full_recon.py"

@@ -1,3 +1,6 @@
+from tomopipe.campaign.step_files import results_of
+
+
 checkpoint resolve_cor:
     """Determine the COR of every selected scan; without one, block or skip the scan."""
     input:
@@ -9,7 +12,7 @@ checkpoint resolve_cor:
     retries: 0  # what blocks it is in its inputs: another attempt would only say it again
     localrule: True
     params:
-        product=CAMPAIGN.results_of("resolve_cor"),
+        product=results_of(CAMPAIGN, "resolve_cor"),
         job=job("resolve_cor"),
     script:
         "../scripts/resolve_cor.py"

@@ -1,3 +1,6 @@
+from tomopipe.campaign.step_files import results_of
+
+
 def stitched(wildcards):
     return needed("stitch", stacks())
 
@@ -28,7 +31,7 @@ rule stitch:
         mem_mb=asks("stitch", "mem_mb"),
         runtime=takes(job_resources.runtime_min, "stitch"),
     params:
-        product=CAMPAIGN.results_of("stitch", "{stack}"),
+        product=results_of(CAMPAIGN, "stitch", "{stack}"),
         job=job("stitch"),
     script:
         "../scripts/stitch.py"

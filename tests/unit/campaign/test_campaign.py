@@ -5,7 +5,10 @@ import os
 import pytest
 
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import read_inventory, write_tsv
+from tomopipe.campaign.series import donors, members_of, selected_series
+from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.campaign.table import edit_table
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.staleness import Staleness
@@ -96,7 +99,7 @@ def test_names_no_wildcard_carries_are_refused_and_the_others_run(tmp_path, name
     raw(tmp_path, f"{name}.h5", f"{good}.h5")
     found = campaign(tmp_path)
     assert list(found.scans) == [good]
-    (entry,) = [entry for entry in found.inventory_entries() if entry["scan"] != good]
+    (entry,) = [entry for entry in inventory_entries(found) if entry["scan"] != good]
     assert said in entry["reason"]
     assert said in found.refused[0].refused
 
@@ -169,7 +172,7 @@ def test_who_is_in(tmp_path):
         tmp_path, found, s_2="undersized", s_3="broken file", s_4="undersized", s_5="still written"
     )
     assert found.selected_scans(rows) == ["s_0", "s_2"]
-    assert found.selected_series(rows) == {"s": ["s_0", "s_2"]}
+    assert selected_series(found, rows) == {"s": ["s_0", "s_2"]}
 
 
 def predicted(folder, scan):
@@ -186,7 +189,7 @@ def test_members_have_manual_cors_and_donors(tmp_path):
     predicted(tmp_path, "s_3").write_text("14.25\n")
     found = campaign(tmp_path)
     rows = inventory(tmp_path, found)
-    members = found.members(found.selected_series(rows)["s"], rows)
+    members = members_of(found, selected_series(found, rows)["s"], rows)
     assert [(m["scan"], m["select"], m["manual"], m["donor_px"]) for m in members] == [
         ("s_1", "in", "12.50", None),
         ("s_2", "donor", "", 13.0),
@@ -200,23 +203,24 @@ def test_junk_in_the_cell_of_a_donor_does_not_hide_its_prediction(tmp_path):
     text = predicted(tmp_path, "s_2")
     text.write_bytes(b"14.25\n")
     found = campaign(tmp_path)
-    assert found.donors("s", inventory(tmp_path, found)) == {"s_2": 14.25}
+    assert donors(found, "s", inventory(tmp_path, found)) == {"s_2": 14.25}
     text.write_bytes(b"\xff")
-    assert found.donors("s", inventory(tmp_path, found)) == {}
+    assert donors(found, "s", inventory(tmp_path, found)) == {}
 
 
 def test_sidecars_go_beside_the_data_or_to_the_results(tmp_path):
     raw(tmp_path, "s_1.h5")
-    assert campaign(tmp_path).sidecar("s_1") == "raw/s_1.cor.json"
+    assert sidecar_of(campaign(tmp_path), "s_1") == "raw/s_1.cor.json"
     (tmp_path / "raw").chmod(0o555)  # also for root
-    assert campaign(tmp_path).sidecar("s_1") == "results/sidecars/s_1.cor.json"
+    assert sidecar_of(campaign(tmp_path), "s_1") == "results/sidecars/s_1.cor.json"
     (tmp_path / "raw").chmod(0o755)
 
 
 @pytest.mark.parametrize("folder", ["Smith, J", "day<one>", "x" * 20])
 def test_sidecars_of_a_folder_no_wildcard_carries_go_to_the_results(tmp_path, folder):
     raw(tmp_path, "s_1.h5", under=folder)
-    assert campaign(tmp_path, [f"{folder}/*.h5"]).sidecar("s_1") == "results/sidecars/s_1.cor.json"
+    found = campaign(tmp_path, [f"{folder}/*.h5"])
+    assert sidecar_of(found, "s_1") == "results/sidecars/s_1.cor.json"
 
 
 def tiff_folder(folder, name):
@@ -231,7 +235,7 @@ def test_folders_are_scans_named_like_folders(tmp_path):
     assert sorted(found) == ["s_1", "s_2", "s_4", "v1.5_3"]
     assert found["s_1"].path == "tiff/s_1"
     assert (found["s_2"].series, found["s_2"].index) == ("s", 2)
-    assert campaign(tmp_path, ["tiff/*/"]).sidecar("s_1") == "tiff/s_1.cor.json"
+    assert sidecar_of(campaign(tmp_path, ["tiff/*/"]), "s_1") == "tiff/s_1.cor.json"
 
 
 def contents(folder, **preprocess):

@@ -3,7 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from tomopipe.campaign.campaign import load_campaign, scans_of
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.table import edit_table
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from tests.phantoms import write_scan
 from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.reading import raw_scan
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import Plan, folded, make_plan, standing_failures
 from tomopipe.reruns.reasons import IF_COR, IF_OTHER_COR
@@ -137,7 +138,7 @@ def test_size_of_a_sweep_is_that_of_its_files(tmp_path, options):
     expected = output_bytes(found, "try_recon", rows_of(tmp_path)["a_1"])
     files = [tmp_path / "sweep" / name for name in ("try.tif", "try.json", "rows.h5")]
     files[0].parent.mkdir()
-    raw = replace(found.raw_scan("a_1"), path=tmp_path / "raw/a_1.h5")
+    raw = replace(raw_scan(found, "a_1"), path=tmp_path / "raw/a_1.h5")
     record = try_recon(
         raw, TryFiles(*files), found.config.try_recon, resources=Resources(), made_from=None
     )

@@ -13,6 +13,7 @@ from tests.step_calls import export_stack, full_recon
 from tomopipe.campaign.campaign import campaign_from_data, load_campaign
 from tomopipe.campaign.files import VOLUMES, Files
 from tomopipe.campaign.results import INVENTORY_COLUMNS
+from tomopipe.campaign.step_files import results_of
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.made_from import as_text
@@ -227,7 +228,7 @@ def tables(tmp_path):
     for step, keys in STEPS.items():
         for key in keys:
             receipt = campaign.outputs.receipt(step, key)
-            write_receipt(receipt, {}, campaign.results_of(step, key), directory=tmp_path)
+            write_receipt(receipt, {}, results_of(campaign, step, key), directory=tmp_path)
 
     def of_others():
         items = foreign(campaign, Receipts(tmp_path, campaign.outputs))

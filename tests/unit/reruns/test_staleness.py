@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
+from tomopipe.campaign.step_files import results_of
 from tomopipe.relion.mrc import StackFile
 from tomopipe.reruns.receipts import SMALL_BYTES, write_receipt
 from tomopipe.reruns.staleness import Staleness
@@ -44,7 +45,7 @@ def test_a_prediction_of_other_methods_is_stale(home, has_receipt, stated, is_cu
     made_from = target | {"options": {STEP: {"model": "m", **stated}}}
     put_prediction(campaign, made_from)
     if has_receipt:
-        receipt, products = campaign.outputs.receipt(STEP, "a"), campaign.results_of(STEP, "a")
+        receipt, products = campaign.outputs.receipt(STEP, "a"), results_of(campaign, STEP, "a")
         write_receipt(receipt, made_from, products, directory=home)
     assert (Staleness(campaign).why_stale(target, "a") == "") == is_current
 
@@ -58,7 +59,7 @@ def put_stack(campaign: Campaign, scan: str, made_from: dict, value: float) -> P
     file.finish()
     meta = {"statistics": file.statistics, "made_from": made_from}
     write_json(meta, campaign.files.stack_meta(scan))
-    receipt, products = campaign.outputs.receipt(step, scan), campaign.results_of(step, scan)
+    receipt, products = campaign.outputs.receipt(step, scan), results_of(campaign, step, scan)
     write_receipt(receipt, made_from, products, directory=campaign.directory)
     return path
 

@@ -9,6 +9,7 @@ import tifffile
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.reading import raw_scan
 from tomopipe.commands.check import examine
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
@@ -53,7 +54,7 @@ def flat_levels(campaign):
     """What each scan's flats are when it is opened with the options of its steps."""
     levels = {}
     for scan in SCANS:
-        with campaign.raw_scan(scan).open() as found:
+        with raw_scan(campaign, scan).open() as found:
             levels[scan] = float(found.flat.mean())
     return levels
 

@@ -5,10 +5,13 @@ import re
 import pytest
 
 from tomopipe.campaign.campaign import campaign_from_data, load_campaign
+from tomopipe.campaign.reading import inventory_entries, raw_scan
+from tomopipe.campaign.selection import unmatched_overrides
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.resources.disk import output_bytes
+from tomopipe.resources.jobs import correction_halo
 
 NAMES = ("tooth_1", "tooth_2", "foam_1")
 
@@ -60,7 +63,7 @@ def test_flats_of_one_scan_are_its_own_input_and_known_to_the_inventory(tmp_path
     found = found_now()
     assert found.for_scan("foam_1").shared_files == ["other.h5"]
     assert found.for_scan("tooth_1").shared_files == ["shared.h5"]
-    entries = {entry["scan"]: entry for entry in found.inventory_entries()}
+    entries = {entry["scan"]: entry for entry in inventory_entries(found)}
     assert entries["foam_1"]["own"] == own
     assert "own" not in entries["tooth_1"]
     staleness = Staleness(found)
@@ -80,9 +83,9 @@ def test_projections_of_one_scan_are_left_out_in_all_steps(tmp_path):
         {"scans": ["tooth_*"], "input": {"energy_kev": 30.0}},
     )
     skipped = {"skip_angles": [[80.0, 90.0]]}
-    assert found.raw_scan("foam_1").input.model_dump(exclude_defaults=True) == skipped
+    assert raw_scan(found, "foam_1").input.model_dump(exclude_defaults=True) == skipped
     assert found.config.reading() == plain.config.reading() == {}
-    entries = {entry["scan"]: entry["own"] for entry in found.inventory_entries()}
+    entries = {entry["scan"]: entry["own"] for entry in inventory_entries(found)}
     assert entries["foam_1"] == {"input": skipped}
     assert entries["tooth_1"] == {"input": {"energy_kev": 30.0}}
 
@@ -96,11 +99,11 @@ def test_half_acquisition_and_memory_may_differ_too(tmp_path):
             "full_recon": {"binning": 2},
         },
     )
-    assert found.raw_scan("tooth_1").preprocess.half_acquisition == "yes"
+    assert raw_scan(found, "tooth_1").preprocess.half_acquisition == "yes"
     assert found.config.preprocess.half_acquisition == "auto"
     row = {"n_rows": "100", "n_cols": "100"}
-    assert found.for_scan("tooth_1").correction_halo(row) is not None
-    assert found.correction_halo(row) is None
+    assert correction_halo(found.for_scan("tooth_1"), row) is not None
+    assert correction_halo(found, row) is None
     shape = {"n_angles": "10", "n_rows": "100", "n_cols": "100"}
     sizes = {
         scan: output_bytes(found, "full_recon", shape | {"scan": scan})
@@ -152,7 +155,7 @@ def test_a_scan_or_series_that_is_not_there_is_an_error(tmp_path):
     for known in ("results/try_center/tooth_7", "results/fix_cor/raw%2Fb.tsv"):  # of before
         (tmp_path / known).mkdir(parents=True)
     gone = {"scans": ["tooth_7"], "series": ["raw/b"]}
-    assert campaign(tmp_path, gone).unmatched_overrides()[1] == [
+    assert unmatched_overrides(campaign(tmp_path, gone))[1] == [
         "overrides 1: scans: tooth_7 is no longer in the campaign",
         "overrides 1: series: raw/b is no longer in the campaign",
     ]

@@ -1,0 +1,99 @@
+"""Scans that people name: by patterns, in overrides, in rows of the campaign table."""
+
+import fnmatch
+import glob
+import os
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.results import present_inventory
+from tomopipe.campaign.table import check_table, did_you_mean
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.scans.formats import RAW_ENDINGS
+
+if TYPE_CHECKING:
+    from tomopipe.campaign.campaign import Campaign
+
+
+def scans_of(
+    campaign: "Campaign", patterns: Iterable[str], among: Collection[str] | None = None
+) -> list[str]:
+    """Return the scans, or names in `among`, that match patterns, each once, in their order.
+
+    A pattern is a name, a raw file, or has wildcards (rock_*), with or without the ending.
+    TomopipeError for a pattern without a match.
+    """
+    among = campaign.scans if among is None else among
+    files = {scan.abspath: name for name, scan in campaign.scans.items()}
+    scans: dict[str, None] = {}
+    for pattern in patterns:
+        stem, ending = os.path.splitext(pattern)
+        bare = stem if ending.lower() in RAW_ENDINGS else pattern
+        exact = (pattern, files.get(os.path.abspath(pattern), pattern), bare)
+        names = [name for name in exact if name in among][:1] or fnmatch.filter(among, bare)
+        if not names:
+            refuse_unknown(campaign, [pattern], among)
+        scans |= dict.fromkeys(names)
+    return list(scans)
+
+
+def scan_of(
+    campaign: "Campaign", patterns: Iterable[str], among: Collection[str] | None = None
+) -> str:
+    """Return the one scan that patterns name, as `scans_of`; raise TomopipeError for several."""
+    scans = scans_of(campaign, patterns, among)
+    if len(scans) != 1:
+        raise TomopipeError(f"expected one scan, got {some_of(scans, 4) or 'none'}.")
+    return scans[0]
+
+
+def refuse_unknown(
+    campaign: "Campaign", names: Iterable[str], among: Collection[str] | None = None
+) -> None:
+    """Raise if a name is not a scan of the campaign, or not in `among`."""
+    among = campaign.scans if among is None else among
+    for name in names:
+        if name not in among:
+            raise TomopipeError(
+                f"no scan {name} in {campaign.directory}, which has "
+                f"{some_of(sorted(among), 4) or 'none'}{did_you_mean(name, among)}"
+            )
+
+
+def table_faults(campaign: "Campaign", to_come: Iterable[str] = ()) -> list[str]:
+    """Describe rows without a scan (present or in `to_come`), and cells that are not a COR."""
+    faults = check_table(campaign.table_rows, {*campaign.scans, *to_come})
+    return [f"{campaign.table_name}: {fault}" for fault in faults]
+
+
+def unmatched_overrides(campaign: "Campaign") -> tuple[list[str], list[str]]:
+    """Describe overrides that name, without a pattern, missing scans or series.
+
+    First unknown ones, then those that have results, and so are no longer in the campaign.
+    """
+    files, scans = campaign.files, [*campaign.scans.values(), *campaign.refused]
+    present = {"scans": {scan.name for scan in scans}, "series": {scan.series for scan in scans}}
+    missing = [
+        (f"overrides {number}: {key}: ", key, name)
+        for number, override in enumerate(campaign.config.overrides, start=1)
+        for key, names in present.items()
+        for name in getattr(override, key)
+        if not glob.has_magic(name) and name not in names
+    ]
+    rows = present_inventory(files.inventory) if missing else {}
+    series = {row["series"] for row in rows.values()}
+    has_results = {
+        "scans": lambda scan: scan in rows or files.of_scan(scan).is_dir(),
+        "series": lambda name: name in series or files.fix_table(encode_series(name)).exists(),
+    }
+    unknown, former = list[str](), list[str]()
+    for where, key, name in missing:
+        if has_results[key](name):
+            former.append(f"{where}{name} is no longer in the campaign")
+        else:
+            unknown.append(
+                f"{where}there is no {name}{did_you_mean(name, present[key])}; expected a pattern, "
+                f"or one of {some_of(sorted(present[key]), 4) or 'none'}"
+            )
+    return unknown, former

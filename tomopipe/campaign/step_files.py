@@ -1,0 +1,61 @@
+"""The files that each step makes of a campaign, relative to its folder."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tomopipe.campaign.files import SIDECAR
+
+if TYPE_CHECKING:
+    from tomopipe.campaign.campaign import Campaign
+
+
+def results_of(campaign: "Campaign", step: str, key: str = "campaign") -> list[str]:
+    """Return the paths of a step's results for a scan, series or stack.
+
+    The first one has the provenance statement.
+    """
+    out, output = campaign.outputs, campaign.config.full_recon.output
+    if step == "full_recon":
+        return [out.volume(key, output)]
+    if step in ("try_recon", "predict_cor", "export_stack"):
+        result: list[str] = getattr(out, f"of_{step}")(key)
+        return result
+    paths: dict[str, Callable[[str], list[str]]] = {
+        "inventory": lambda _: [out.inventory],
+        "fix_cor": lambda series: [out.fix_table(series)],
+        "resolve_cor": lambda _: [out.cor_table, out.rot_cen],
+        "stitch": lambda stack: [out.shifts(stack), out.stitched(stack, output)],
+        "sidecar": lambda _: [sidecar_of(campaign, scan) for scan in campaign.scans],
+        "export_star": lambda _: out.of_export_star(),
+        "report": lambda _: [out.report],
+    }
+    return paths[step](key)
+
+
+def volume_of(campaign: "Campaign", scan: str) -> str:
+    """Return the path of a scan's volume."""
+    return campaign.outputs.volume(scan, campaign.config.full_recon.output)
+
+
+def sidecar_of(campaign: "Campaign", scan: str) -> str:
+    """Return the path of a scan's sidecar, in a writable folder."""
+    where = campaign.config.storage.sidecars
+    if where != "beside":
+        return f"{where.rstrip('/')}/{scan}{SIDECAR}"
+    folder = os.path.dirname(campaign.scans[scan].path) or "."
+    if folder not in campaign.writable:
+        campaign.writable[folder] = _is_writable(campaign, folder)
+    is_beside = campaign.writable[folder]
+    return f"{folder}/{scan}{SIDECAR}" if is_beside else campaign.outputs.sidecar(scan)
+
+
+def _is_writable(campaign: "Campaign", folder: str) -> bool:
+    from tomopipe.config import not_carried  # slow to load
+    from tomopipe.config.base import endless_tail
+
+    absolute = campaign.directory / folder
+    is_closed = not os.access(absolute, os.W_OK | os.X_OK)
+    if is_closed or not_carried(folder) or endless_tail(folder):
+        return False
+    return bool(absolute.stat().st_mode & 0o222)  # which root may ignore
