@@ -10,7 +10,7 @@ from tomopipe.campaign.files import Files
 @pytest.mark.parametrize("folder", ["results", "results/", "./a b", "/data/raw_rec"])
 def test_texts_and_paths_are_the_same_places(folder):
     texts_of, paths = Files(folder), Files(Path(folder))
-    for name in ("inventory", "cor_table", "rot_cen", "record", "index", "report"):
+    for name in ("inventory", "cor_table", "rot_cen", "index", "report"):
         assert Path(getattr(texts_of, name)) == getattr(paths, name)
     assert texts_of.rows("s.1") == f"{folder.rstrip('/')}/try_center/s.1/rows.h5"
     assert paths.rows("s.1") == Path(folder, "try_center", "s.1", "rows.h5")
