@@ -28,8 +28,8 @@ from tests.workflow.conftest import (
     table,
 )
 from tests.workflow.test_reruns import SEARCH, TAIL, changed, jobs_of
-from tomopipe.campaign import lock
 from tomopipe.cli import cli
+from tomopipe.storage import lock
 
 TABLES = {"fix_cor:a", "fix_cor:b", "resolve_cor"}
 RECEIPT = "results/made/full_recon/{}.json"

@@ -5,13 +5,13 @@ from pathlib import Path
 from tests.pipes import pipe_at
 from tests.workflow.conftest import snakemake
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.lock import under_way
 from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
 from tomopipe.errors import TomopipeError
 from tomopipe.review.store import Store
 from tomopipe.run.page import report_campaign
 from tomopipe.run.unfinished import set_remarks, unfinished_scans
+from tomopipe.storage.lock import under_way
 
 SAYS = "is a pipe, not a file: remove it"
 PRODUCTS = ("_rec.h5", "rows.h5", "try.tif", "try.json", "prediction.json", "cor.json", ".mrcs")

@@ -30,9 +30,9 @@ from tests.workflow.conftest import (
     snakemake,
     table,
 )
-from tomopipe.campaign import lock
 from tomopipe.campaign.files import Files
 from tomopipe.cli import cli
+from tomopipe.storage import lock
 
 CORES = ("--", "--cores", "2")
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from tomopipe.campaign.failures import Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, NAMES, TABLE, Files, Logs
-from tomopipe.campaign.lock import complete_files, has_watcher
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
 from tomopipe.campaign.results import InventoryRows, read_inventory
@@ -23,6 +22,7 @@ from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, has_table, read_table
 from tomopipe.config import Config, parse_config, read_config
 from tomopipe.errors import TomopipeError, grouped
+from tomopipe.storage.lock import complete_files, has_watcher
 
 
 @dataclass(frozen=True, eq=False)

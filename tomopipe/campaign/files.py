@@ -1,8 +1,8 @@
 """Paths of all files in a campaign folder, which are defined in no other module.
 
 Exceptions are the names of other programs (files in Snakemake's folder; a Snakefile or profile
-outside the campaign; TomoGUI's folders of results), and the cache of kernels in
-`tomopipe.recon.jit`.
+outside the campaign; TomoGUI's folders of results), the cache of kernels in `tomopipe.recon.jit`,
+and what says who may write in `tomopipe.storage`: the lock, and the folder of a run.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tomopipe.paths import no_pipe
+from tomopipe.storage import lock
 from tomopipe.volume_formats import FORMATS
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
@@ -154,7 +155,6 @@ class Logs(_Folder[P]):
     """The folder of logs of a campaign."""
 
     status_folder = _One("status")  # with <step>/<key>.json of every job
-    lock = _One("run.lock")  # of the run under way, or of the watcher
     of_runs = _One("run")  # Snakemake's logs of the last runs
     watched_files = _One("watch/files.json")  # the raw files that its present run sees
     of_hooks = _One("watch/hook.log")
@@ -168,7 +168,7 @@ class Logs(_Folder[P]):
         return self.at(f"status/{step}/{key}.json")
 
 
-LOGS = Logs("logs")
+LOGS = Logs(lock.LOGS)
 
 
 def converted(volume: Path, output_format: str) -> Path:

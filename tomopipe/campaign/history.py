@@ -16,7 +16,7 @@ from tomopipe.campaign.files import history_of
 from tomopipe.campaign.table import EMPTY_ROW, Change
 from tomopipe.errors import on_os_error
 from tomopipe.paths import no_pipe
-from tomopipe.storage.run_folder import user_name
+from tomopipe.storage.processes import user_name
 from tomopipe.storage.shared import take_mode
 
 _HEADER = ("time", "who", "by", "act", "undoes", "scan", "column", "from", "to")

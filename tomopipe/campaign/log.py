@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import LOGS, Logs
-from tomopipe.campaign.lock import is_copy
 from tomopipe.errors import (
     RunEndedError,
     ScanError,
@@ -29,6 +28,7 @@ from tomopipe.paths import no_pipe
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import why_not_replaced
 from tomopipe.storage.json_files import json_or, number, text
+from tomopipe.storage.lock import is_copy
 from tomopipe.storage.processes import sign_of_life
 
 #: Seconds between two heartbeats of a job.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import yaml
 
 from tomopipe.paths import no_pipe
-from tomopipe.storage.run_folder import user_name
+from tomopipe.storage.processes import user_name
 
 _NO_NODE = "None assigned"  # of sacct
 _SECONDS = 10.0  # time limit of calls for people

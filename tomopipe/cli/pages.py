@@ -8,7 +8,6 @@ import typer
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG
-from tomopipe.campaign.lock import under_way
 from tomopipe.campaign.selection import scan_of
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near
@@ -20,6 +19,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns.foreign import refuse_foreign_page
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.page import has_ended, record_page, report_campaign
+from tomopipe.storage.lock import under_way
 
 
 def sweep(

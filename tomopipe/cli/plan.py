@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.signs import SIGNS
@@ -34,6 +33,7 @@ from tomopipe.commands.status import Status, read_status
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources.disk import shown_size
 from tomopipe.run.unfinished import set_remarks, unfinished_scans
+from tomopipe.storage import lock
 
 _WIDE = 100  # columns of the terminal from which details are shown
 _TAIL_LINES = 12

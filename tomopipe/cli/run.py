@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tomopipe.campaign import lock
 from tomopipe.campaign.files import LOGS, Logs
-from tomopipe.campaign.lock import Run
 from tomopipe.cli.options import (
     CampaignOption,
     ConfigFile,
@@ -31,6 +29,8 @@ from tomopipe.errors import TomopipeError, full_disk, scans_named
 from tomopipe.paths import no_pipe
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, write
+from tomopipe.storage import lock
+from tomopipe.storage.lock import Run
 
 if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign

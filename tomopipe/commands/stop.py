@@ -4,10 +4,10 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
-from tomopipe.campaign import lock
-from tomopipe.campaign.lock import Run
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
+from tomopipe.storage import lock
+from tomopipe.storage.lock import Run
 
 _STOP_S = 60.0
 

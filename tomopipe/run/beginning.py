@@ -15,10 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign import lock, slurm
+from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, campaign_from_data, refuse_vanished
 from tomopipe.campaign.files import CONFIG, SNAKEMAKE, VOLUMES
-from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import read_inventory
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
@@ -30,9 +29,10 @@ from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
 from tomopipe.steps import REVISIONS
-from tomopipe.storage import run_folder
+from tomopipe.storage import lock, run_folder
 from tomopipe.storage.atomic import closed, giving_rights
 from tomopipe.storage.json_files import json_or
+from tomopipe.storage.lock import FILES
 
 _MOST_LINES = 20  # damaged results, or faults of the table, that are listed
 _N_NUMBERS = 10  # SLURM jobs that are named

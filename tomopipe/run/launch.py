@@ -1,7 +1,7 @@
 """Start and stop Snakemake on a campaign; options on its command line and in its profile.
 
 A run has its own session, so that it outlives the terminal. The lock of the campaign
-(`campaign.lock`) names its process and decides whether another one may begin.
+(`tomopipe.storage.lock`) names its process and decides whether another one may begin.
 """
 
 import os
@@ -19,14 +19,14 @@ from pathlib import Path
 
 import yaml
 
-from tomopipe.campaign import lock
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
-from tomopipe.campaign.lock import FILES, Run
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe, workflow_folder
 from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
+from tomopipe.storage import lock
+from tomopipe.storage.lock import FILES, Run
 from tomopipe.storage.processes import is_alive, machine, named
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")

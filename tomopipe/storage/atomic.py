@@ -24,7 +24,7 @@ from tomopipe.errors import FolderInPlaceError, grouped, room_for
 from tomopipe.paths import existing_folder
 from tomopipe.storage import checksums, run_folder
 from tomopipe.storage.checksums import names_of_others, write_manifest
-from tomopipe.storage.run_folder import user_name
+from tomopipe.storage.processes import user_name
 
 _MAY_WRITE = 0o200  # of the owner
 _N_FLUSHED = 8  # files flushed at a time

@@ -1,9 +1,10 @@
 """Whether a process named by a lock, a record or the folder of a run is alive, dead or unknown.
 
 Processes of other machines and containers (which may share our hostname) are unknown, and those of
-other users where Linux hides them (hidepid).
+other users where Linux hides them (hidepid). What psutil does not give: decision 39.
 """
 
+import getpass
 import os
 import socket
 import threading
@@ -17,14 +18,14 @@ from typing import Any
 def named(pid: int) -> dict[str, Any]:
     """Return the identity of a process of this machine, to be stored; `is_alive` reads it.
 
-    `born` is its start in Linux's clock ticks, "" if it has ended or is hidden.
+    `born` is its start in seconds after boot, "" if it has ended or is hidden.
     """
-    cells = _cells(pid)
     return {
         "host": socket.gethostname(),
         "machine": machine(),
+        "user": user_name(),
         "pid": pid,
-        "born": "" if cells[:1] in ([], ["Z"]) else cells[19],
+        "born": _born(pid) or "",
         "start_s": time.time(),
     }
 
@@ -44,9 +45,9 @@ def is_alive(name: Mapping[str, Any]) -> bool | None:
         return False
     except OSError:
         pass  # of another user
-    if cells := _cells(pid):
-        return cells[0] != "Z" and since in (None, "", cells[19])
-    return None if since else True  # its number may have been reused
+    if (born := _born(pid)) is None:
+        return None if since else True  # its number may have been reused
+    return born != "" and since in (None, "", born)
 
 
 def in_folder(folder: Path) -> dict[str, Any]:
@@ -103,10 +104,28 @@ def _is_before_boot(name: Mapping[str, Any]) -> bool:
     return start_s < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _cells(pid: int) -> list[str]:
-    """Return the fields after the name in Linux's /proc/PID/stat: state, ..., start time."""
+def _born(pid: int) -> str | None:
+    """Return the start of a process in seconds after boot, "" if it has ended, None if hidden.
+
+    Not in Unix seconds, which psutil computes from the clock: it may be set meanwhile.
+    """
+    import psutil  # not for commands that look at no lock
+
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
+        boot_s = psutil.boot_time()  # first: psutil before 7 keeps it for create_time
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return f"{process.create_time() - boot_s:.2f}"
+    except psutil.ZombieProcess:
+        return ""
+    except (psutil.Error, OSError):
+        return None
+
+
+def user_name() -> str:
+    """Return the name of the user, or the number if there is no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, in a container
+        return str(os.getuid())

@@ -5,7 +5,6 @@ jobs. A later run renames it before it looks at any result. So a job that outliv
 or waited in a queue meanwhile, cannot replace a newer result, on any file system.
 """
 
-import getpass
 import os
 import secrets
 import shutil
@@ -115,11 +114,3 @@ def warnings() -> list[str]:
     """Return the warnings that the jobs of this run have stored."""
     name = os.environ.get(VARIABLE, "")
     return [path.read_text("utf-8") for path in Path(name).glob("warning-*")] if name else []
-
-
-def user_name() -> str:
-    """Return the name of the user, or the number if there is no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, in a container
-        return str(os.getuid())

@@ -22,7 +22,6 @@ from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import flush, remove_stale, whole, why_not_replaced
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import is_alive, named
-from tomopipe.storage.run_folder import user_name
 
 WAIT_S = 10.0
 _SETTLED_S = 0.03  # longer than an editor takes to write a small file it has begun to write
@@ -93,7 +92,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     lock = path.with_name(f"{path.name}.lock")
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    content = json.dumps(named(os.getpid()) | {"user": user_name(), "since": since}).encode()
+    content = json.dumps(named(os.getpid()) | {"since": since}).encode()
     with room_for(path):
         _acquire(path, lock, content)
     try:

@@ -294,17 +294,14 @@ def free_bytes(folder: str | None) -> int:
 
 def _is_ram(folder: str) -> bool:
     """Tell whether a folder's file system is kept in memory."""
-    path, result = os.path.realpath(folder), ("", "")
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
-            for line in mounts:
-                _, point, kind, *_ = line.split(" ")
-                inside = os.path.join(path, "").startswith(os.path.join(point, ""))
-                if inside and len(point) >= len(result[0]):
-                    result = (point, kind)
-    except OSError:
-        return False
-    return result[1] in _RAM
+    import psutil  # for a scratch file alone
+
+    path, kind = os.path.join(os.path.realpath(folder), ""), ""
+    mounts = sorted(psutil.disk_partitions(all=True), key=lambda mount: len(mount.mountpoint))
+    for mount in mounts:  # the innermost one, and of these the last
+        if path.startswith(os.path.join(mount.mountpoint, "")):
+            kind = mount.fstype
+    return kind in _RAM
 
 
 def check_scratch(folder: str | None) -> None:

@@ -17,10 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
-from tomopipe.campaign.lock import Run
 from tomopipe.campaign.raw_files import CampaignScan, raw_paths
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.signs import State as ScanState
@@ -32,7 +30,9 @@ from tomopipe.run.progress import Progress, Step
 from tomopipe.scans.hdf5 import StillWrittenError
 from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_identity import file_state
+from tomopipe.storage import lock
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.lock import Run
 from tomopipe.storage.processes import is_alive, named
 from tomopipe.watch.watched_scans import Verdict, WatchedScans, present_verdicts
 

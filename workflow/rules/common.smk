@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
 except KeyboardInterrupt:
     sys.exit("tomopipe: stopped before the run began.")
 from tomopipe.campaign.files import LOGS
-from tomopipe.campaign.lock import FILES
+from tomopipe.storage.lock import FILES
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.parameters import parameters, why_none

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tests.rights import heeding
-from tomopipe.campaign import lock
 from tomopipe.campaign.files import Files, Logs
 from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.cli import cli
@@ -23,6 +22,7 @@ from tomopipe.errors import NoRoomError
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Job, Progress, Step, tell
+from tomopipe.storage import lock
 from tomopipe.storage.atomic import write_json
 
 pytestmark = pytest.mark.slow

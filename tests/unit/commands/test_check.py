@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 from tests.phantoms import write_scan
 from tests.rights import heeding
 from tests.unit.conftest import configure, init, small_campaign
-from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import sinfo
 from tomopipe.cli import cli
@@ -18,6 +17,7 @@ from tomopipe.commands import check
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.run import launch
+from tomopipe.storage import lock
 from tomopipe.storage.processes import named
 
 

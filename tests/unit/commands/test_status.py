@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from tests.report_campaign import INVENTORY
 from tests.unit.conftest import configure, small_campaign
-from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import read_inventory, write_tsv
 from tomopipe.cli import cli
@@ -17,6 +16,7 @@ from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
 from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.run import progress
+from tomopipe.storage import lock
 
 
 @pytest.fixture

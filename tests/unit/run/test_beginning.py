@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tomopipe.campaign import lock
+from tomopipe.storage import lock
 
 pytestmark = pytest.mark.slow
 
@@ -136,7 +136,7 @@ def test_a_second_snakemake_is_refused_and_changes_nothing(campaign):
 
 def test_a_run_that_was_taken_over_leaves_what_the_newer_one_has(campaign):
     """It was said to be dead, from another host, and was only asleep."""
-    newer = "from tomopipe.campaign import lock\nlock.take(Path.cwd(), lock.new_run(Path.cwd()))\n"
+    newer = "from tomopipe.storage import lock\nlock.take(Path.cwd(), lock.new_run(Path.cwd()))\n"
     forget = '(Path.cwd() / "logs" / "run.lock").unlink()\n'
     asleep = begin(campaign, forget + newer)
     assert asleep.returncode == 0, asleep.stderr

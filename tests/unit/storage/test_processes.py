@@ -37,6 +37,13 @@ def test_this_process_and_that_of_another_user_live():
     assert named(os.getpid())["born"] == named(os.getpid())["born"] != ""
 
 
+def test_the_start_of_a_process_does_not_depend_on_the_clock():
+    """It is that of the kernel, in seconds after boot."""
+    with open("/proc/1/stat") as stat:
+        ticks = int(stat.read().rpartition(")")[2].split()[19])
+    assert float(named(1)["born"]) == pytest.approx(ticks / os.sysconf("SC_CLK_TCK"), abs=0.006)
+
+
 def test_an_ended_process(zombie):
     os.kill(zombie, 0)  # nobody has waited for it: no error
     process = subprocess.Popen([sys.executable, "-c", ""])

@@ -9,11 +9,11 @@ import pytest
 
 from tests.exchange_files import THETA, replace, write
 from tomopipe.campaign.campaign import make_campaign
-from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import find_scans, raw_paths
 from tomopipe.config import Config, parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_identity import file_state
+from tomopipe.storage.lock import FILES
 from tomopipe.watch.watch import Arrivals
 
 

@@ -16,12 +16,12 @@ import pytest
 
 from tests.exchange_files import N_ANGLES, THETA, write
 from tests.exchange_files import replace as replaced
-from tomopipe.campaign import lock
 from tomopipe.campaign.files import Files
-from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.results import write_tsv
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch, progress
+from tomopipe.storage import lock
+from tomopipe.storage.lock import FILES
 from tomopipe.storage.processes import named
 from tomopipe.volumes.tiff import write_try_stack
 from tomopipe.watch import watch as module

@@ -10,16 +10,15 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from tomopipe.campaign import lock
-from tomopipe.campaign.files import LOGS
 from tomopipe.errors import RunEndedError, TomopipeError
+from tomopipe.storage import lock
 from tomopipe.storage.processes import machine, named
 
 ELSEWHERE = {"host": "elsewhere", "machine": "another"}
 HOLD = """
 import sys, time
 from pathlib import Path
-from tomopipe.campaign import lock
+from tomopipe.storage import lock
 lock.take(Path.cwd(), lock.new_run(Path.cwd()))
 print("held", flush=True)
 time.sleep(60)
@@ -29,7 +28,7 @@ time.sleep(60)
 def put(campaign, **changed):
     """Lock a campaign with a run that differs from one of this process."""
     run = lock.new_run(campaign, **changed)
-    (campaign / LOGS.lock).write_text(json.dumps(asdict(run)))
+    (campaign / lock.LOCK).write_text(json.dumps(asdict(run)))
     return run
 
 
@@ -57,7 +56,7 @@ def test_a_killed_run_is_taken_over(tmp_path, holder):
     run = lock.take(tmp_path, lock.new_run(tmp_path))
     assert run.before == killed.id
     assert lock.under_way(tmp_path) == run
-    (tmp_path / LOGS.lock).write_text(json.dumps(asdict(run) | {"of": "a later version"}))
+    (tmp_path / lock.LOCK).write_text(json.dumps(asdict(run) | {"of": "a later version"}))
     assert lock.under_way(tmp_path) == run
     lock.release(tmp_path, run)  # it has not begun: the next one ends the jobs of the killed one
     put(tmp_path, **asdict(lock.read(tmp_path)) | {"born": "1"})
@@ -73,14 +72,14 @@ def test_a_killed_run_is_taken_over(tmp_path, holder):
 def test_a_run_elsewhere_is_taken_over_when_somebody_says_so_however_old(tmp_path, changed):
     """Of another host, or of a container on this one."""
     other = put(tmp_path, pid=dead_pid(), start_s=time.time(), **changed)
-    os.utime(tmp_path / LOGS.lock, (1, 1))
+    os.utime(tmp_path / lock.LOCK, (1, 1))
     run = lock.new_run(tmp_path)
     with pytest.raises(TomopipeError) as refused:
         lock.take(tmp_path, run)
     said = str(refused.value)
     assert f"on {other.host}, process {other.pid}, last sign of life" in said
     assert "type tomopipe run --take-over (" in said
-    assert f"(for snakemake alone, remove {tmp_path / LOGS.lock})" in said
+    assert f"(for snakemake alone, remove {tmp_path / lock.LOCK})" in said
     assert lock.under_way(tmp_path) == other
     run = lock.take(tmp_path, run, take_over=True)
     assert run.before == other.id
@@ -114,11 +113,11 @@ def test_of_several_that_take_it_at_once_one_does(tmp_path, before):
     (tmp_path / "logs").mkdir()
     context = multiprocessing.get_context("fork")
     for _ in range(5):
-        (tmp_path / LOGS.lock).unlink(missing_ok=True)
+        (tmp_path / lock.LOCK).unlink(missing_ok=True)
         if before == "dead":
             put(tmp_path, pid=dead_pid())
         elif before == "damaged":
-            (tmp_path / LOGS.lock).write_text("{")
+            (tmp_path / lock.LOCK).write_text("{")
         barrier, answers = context.Barrier(n), context.Queue()
         processes = [
             context.Process(target=take_at_once, args=(tmp_path, barrier, answers))
@@ -163,7 +162,7 @@ def test_between_the_runs_of_a_watcher_nobody_takes_it(tmp_path):
 def test_it_shows_life_and_is_released_in_the_end(tmp_path, part):
     watcher = {"run": {}, "watcher": named(os.getpid()), "run of a watcher": named(os.getppid())}
     run = put(tmp_path, watcher=watcher[part])
-    path = tmp_path / LOGS.lock
+    path = tmp_path / lock.LOCK
     assert lock.has_watcher(tmp_path) == (part != "run")
     with lock.held(tmp_path, run, beat_s=0.01):
         os.utime(path, (1, 1))
@@ -185,7 +184,7 @@ def test_a_lock_is_read_by_all(tmp_path):
         lock.hand_over(tmp_path, run, run)
     finally:
         os.umask(before)
-    assert (tmp_path / LOGS.lock).stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / lock.LOCK).stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(
@@ -199,5 +198,5 @@ def test_a_lock_is_read_by_all(tmp_path):
 def test_a_lock_with_values_of_other_types_is_none(tmp_path, changed):
     run = put(tmp_path)
     assert lock.read(tmp_path) == run
-    (tmp_path / LOGS.lock).write_text(json.dumps(asdict(run) | changed))
+    (tmp_path / lock.LOCK).write_text(json.dumps(asdict(run) | changed))
     assert lock.read(tmp_path) is None

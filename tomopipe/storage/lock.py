@@ -14,13 +14,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.files import LOGS
 from tomopipe.errors import RunEndedError, TomopipeError, room_for
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import in_folder, is_alive, is_copied, named, sign_of_life
-from tomopipe.storage.run_folder import new_id, user_name
+from tomopipe.storage.run_folder import new_id
 from tomopipe.storage.shared import locked, make_lock
 
+LOGS, NAME = "logs", "run.lock"
+LOCK = Path(LOGS, NAME)
+"""Path of the lock in the folder of a campaign."""
 FILES = "TOMOPIPE_FILES"
 """Environment variable of a watcher's run: a JSON list of raw files, the only ones that it sees."""
 VARIABLE = "TOMOPIPE_LOCK"
@@ -64,15 +66,15 @@ class Run:
 
 def new_run(directory: Path, **more: Any) -> Run:
     """Return a new run of this process, without a lock yet."""
-    folder = directory / LOGS.folder
+    folder = directory / LOGS
     folder.mkdir(parents=True, exist_ok=True)
-    process = named(os.getpid()) | in_folder(folder) | {"user": user_name()}
+    process = named(os.getpid()) | in_folder(folder)
     return Run(**{"id": new_id()} | process | more)
 
 
 def read(directory: Path) -> Run | None:
     """Return the run that holds the lock, dead or alive; None if none does."""
-    path, names = directory / LOGS.lock, {each.name for each in fields(Run)}
+    path, names = directory / LOCK, {each.name for each in fields(Run)}
     try:  # another version may have more fields
         run = Run(**{name: value for name, value in json_or(path, {}).items() if name in names})
     except TypeError:  # none, or damaged
@@ -90,7 +92,7 @@ def _is_whole(values: Mapping[str, Any]) -> bool:
 
 def is_copy(directory: Path) -> bool:
     """Tell whether the lock came with a copy of the campaign that it locks."""
-    path = directory / LOGS.lock
+    path = directory / LOCK
     return is_copied(json_or(path, {}), path.parent)
 
 
@@ -117,7 +119,7 @@ def take(directory: Path, run: Run, *, take_over: bool = False) -> Run:
 
     `take_over`: also from a run of another host that may be alive.
     """
-    path = directory / LOGS.lock
+    path = directory / LOCK
     with locked(path):  # only one process takes it over
         if other := read(directory):
             alive = _is_alive(other)
@@ -132,7 +134,7 @@ def take(directory: Path, run: Run, *, take_over: bool = False) -> Run:
 
 def hand_over(directory: Path, run: Run, after: Run) -> None:
     """Pass the lock on, from one run or process to another; RunEndedError if it was taken over."""
-    path = directory / LOGS.lock
+    path = directory / LOCK
     with locked(path):
         _refuse_lost(directory, run.id)
         _put(path, after)
@@ -154,7 +156,7 @@ def held(directory: Path, run: Run, *, beat_s: float = 30.0) -> Iterator[None]:
     def beat() -> None:
         if is_held(directory, run):
             with suppress(OSError):
-                os.utime(directory / LOGS.lock)
+                os.utime(directory / LOCK)
 
     try:
         with sign_of_life(beat, every_s=beat_s, name="lock"):
@@ -174,7 +176,7 @@ def release(directory: Path, run: Run) -> None:
     """Remove the lock if it is that of this run, and there are no jobs of another to be ended."""
     now = read(directory)
     if now and now.id == run.id and not now.before:
-        (directory / LOGS.lock).unlink(missing_ok=True)
+        (directory / LOCK).unlink(missing_ok=True)
 
 
 def complete_files(directory: Path) -> frozenset[str] | None:
@@ -199,7 +201,7 @@ def _refuse_lost(directory: Path, run_id: str) -> Run:
     """Return the run with this id, which holds the lock; RunEndedError if it does not."""
     run = read(directory)
     if run is None or run.id != run_id:
-        path = directory / LOGS.lock
+        path = directory / LOCK
         why = f"a newer run has begun ({run})" if run else "the lock was removed"
         raise RunEndedError(f"{path}: {why}; this run ends.")
     return run
