@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tomopipe.campaign.signs import SIGNS, State
+from tomopipe.campaign.state.signs import SIGNS, State
 
 PAGE = Path(__file__).parent / "reference" / "conventions.md"
 HEAD = "| state | | colour | meaning |\n|---|---|---|---|\n"

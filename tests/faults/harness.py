@@ -26,7 +26,7 @@ import yaml
 from tests import warm
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.failures import STEPS
-from tomopipe.campaign.state import LOOK_AGAIN
+from tomopipe.campaign.state.facts import LOOK_AGAIN
 from tomopipe.reruns.settle import Settled
 
 HOME = Path(__file__).parents[2]

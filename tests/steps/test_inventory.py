@@ -16,7 +16,7 @@ from tests.nxtomo_files import write_nxtomo
 from tests.step_calls import inventory
 from tomopipe.campaign.raw_files import split_name
 from tomopipe.campaign.results import read_tsv
-from tomopipe.campaign.state import LOOK_AGAIN
+from tomopipe.campaign.state.facts import LOOK_AGAIN
 from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.inventory import COLUMNS

@@ -8,7 +8,7 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.log import job
-from tomopipe.campaign.state import LOOK_AGAIN
+from tomopipe.campaign.state.facts import LOOK_AGAIN
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.blocks import TryReconBlock
 from tomopipe.errors import (

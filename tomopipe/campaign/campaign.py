@@ -18,7 +18,7 @@ from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missi
 from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.selection import unmatched_overrides
 from tomopipe.campaign.series import positions
-from tomopipe.campaign.state import not_selected
+from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.table import Row, has_table, read_table
 from tomopipe.config import Config, parse_config, read_config
 from tomopipe.errors import TomopipeError, grouped

@@ -69,11 +69,6 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()  # why an accepted COR needs review
 
-    @property
-    def shown_verdict(self) -> str:
-        """The verdict as shown: a verdict "flat" could be taken for a flat field."""
-        return "no clear COR" if self.verdict == "flat" else self.verdict or "unknown"
-
 
 def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Read cor.json: scan to `cor_px` (float, unbinned pixels) and `source` (str).

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import InventoryRows
-from tomopipe.campaign.state import not_selected, why_not_selected
+from tomopipe.campaign.state.facts import not_selected
+from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.table import did_you_mean
 
 # Options that must be equal for all volumes of a stack.

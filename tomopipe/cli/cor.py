@@ -30,8 +30,9 @@ from tomopipe.campaign.history import last_act, record_changes, undoing
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.selection import scans_of
-from tomopipe.campaign.signs import SIGNS, State, source_label
-from tomopipe.campaign.state import not_selected, why_not_selected
+from tomopipe.campaign.state.facts import not_selected
+from tomopipe.campaign.state.sentences import why_not_selected
+from tomopipe.campaign.state.signs import SIGNS, State, source_label
 from tomopipe.campaign.table import Change, checked_cor, edit_table
 from tomopipe.cli.options import (
     CampaignCommand,

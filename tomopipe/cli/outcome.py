@@ -12,8 +12,8 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
-from tomopipe.campaign.signs import SIGNS, State, source_label
-from tomopipe.campaign.state import TO_REVIEW
+from tomopipe.campaign.state.facts import TO_REVIEW
+from tomopipe.campaign.state.signs import SIGNS, State, source_label
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state_text
 from tomopipe.cor.cor_value import signed

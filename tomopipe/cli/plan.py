@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.log import JobStatus
-from tomopipe.campaign.signs import SIGNS
+from tomopipe.campaign.state.signs import SIGNS
 from tomopipe.cli.options import (
     CampaignOption,
     ConfigFile,

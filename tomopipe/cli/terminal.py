@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from tomopipe.campaign.signs import SIGNS
+from tomopipe.campaign.state.signs import SIGNS
 from tomopipe.errors import grouped, some_of
 from tomopipe.reruns.reasons import is_news
 from tomopipe.run.progress import Progress, Step

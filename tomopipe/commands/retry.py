@@ -7,7 +7,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import forget
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.selection import scans_of
-from tomopipe.campaign.state import why_not_selected
+from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import withdraw_removed
 

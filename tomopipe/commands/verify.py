@@ -10,7 +10,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import present_inventory
-from tomopipe.campaign.state import not_selected
+from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of
 from tomopipe.storage.checksums import Progress, matches, sizes_match

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tomopipe.campaign.state import NOT_SELECTED
+from tomopipe.campaign.state.facts import NOT_SELECTED
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.blocks import ITERATIONS
 from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, Correction

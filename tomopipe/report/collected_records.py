@@ -18,8 +18,8 @@ from tomopipe.campaign.files import TRUTH, VOLUMES
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_cor_json, read_inventory
-from tomopipe.campaign.signs import State
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
+from tomopipe.campaign.state.signs import State
 from tomopipe.cor.outliers import finite_median
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import (

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tomopipe.campaign.results import Curve
-from tomopipe.campaign.signs import State, source_label
-from tomopipe.campaign.state import NOT_SELECTED
+from tomopipe.campaign.state.facts import NOT_SELECTED
+from tomopipe.campaign.state.signs import State, source_label
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.records import ScanRecord, SeriesRecord
 

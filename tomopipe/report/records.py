@@ -5,7 +5,7 @@ A column of the report: its title in `COLUMNS` of `render.py`, its cell in
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any
 
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Model
-from tomopipe.campaign.signs import State
-from tomopipe.campaign.state import NOT_SELECTED, OWN_COR, TO_REVIEW, ScanFacts
+from tomopipe.campaign.state.facts import NOT_SELECTED, TO_REVIEW
+from tomopipe.campaign.state.sentences import KINDS, ScanState, warnings_of
+from tomopipe.campaign.state.signs import State
 from tomopipe.cor.series_line import Line
 from tomopipe.storage.json_files import number
 
@@ -32,7 +33,7 @@ class Note:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanRecord(ScanFacts):
+class ScanRecord(ScanState):
     """All data of the report about one scan."""
 
     name: str
@@ -41,7 +42,6 @@ class ScanRecord(ScanFacts):
     index: int
     reached: str = ""
     shape: tuple[int, int, int] | None = None
-    warnings: tuple[str, ...] = ()
     try_tif: Path | None = None
     swept: bool = False  # whether there are slices, or rows to make them from
 
@@ -137,26 +137,13 @@ class CampaignRecord:
 _ALIKE_PX = 0.25
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """One kind of alert: `lines` returns the line (or lines) for a scan, or ""."""
-
-    title: str
-    level: str
-    advice: str
-    lines: Callable[[ScanRecord], str | tuple[str, ...]]
-    once: bool = True  # only for scans not listed under a worse kind
-    order: Callable[[ScanRecord], float] | None = None
-    rare_first: bool = False  # so that rare lines are not lost among common ones
-
-
 def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
     """List alerts, the worst kind first, with equal lines combined."""
     scans = list(scans)
     common = common_warnings(scans)
     listed: set[int] = set()
     groups = []
-    for kind in _KINDS:
+    for kind in KINDS:
         lines: dict[str, list[ScanRecord]] = defaultdict(list)
         for scan in sorted(scans, key=kind.order) if kind.order else scans:
             if kind.once and id(scan) in listed:
@@ -199,81 +186,6 @@ def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float],
 
 def common_warnings(scans: Iterable[ScanRecord]) -> frozenset[str]:
     """Return the warnings that most scans share, which do not characterise single ones."""
-    results = [_warnings_of(scan) for scan in scans if scan.state not in NOT_SELECTED]
+    results = [warnings_of(scan) for scan in scans if scan.state not in NOT_SELECTED]
     counts = Counter(warning for warnings in results for warning in warnings)
     return frozenset(text for text, n in counts.items() if n > max(1, len(results) / 2))
-
-
-def _reason(state: State, otherwise: str) -> Callable[[ScanRecord], str]:
-    return lambda scan: (scan.reason or otherwise) if scan.state is state else ""
-
-
-def _warnings_of(scan: ScanRecord) -> tuple[str, ...]:
-    return () if scan.state in NOT_SELECTED else tuple(dict.fromkeys(scan.warnings))
-
-
-def _outdated_volume(scan: ScanRecord) -> str:
-    """Describe a volume that runs do not make any more."""
-    source = {State.SKIPPED: "file", State.UNRESOLVED: "COR"}.get(scan.state)
-    if source is None or scan.volume is None:
-        return ""
-    return f"{scan.volume.name} was made from an earlier {source}: {scan.reason}"
-
-
-_KINDS = (
-    _Kind(
-        "Outdated volumes",
-        "bad",
-        "The file or the COR has changed: correct it, or remove the volume, its stack and sidecar.",
-        _outdated_volume,
-        once=False,
-    ),
-    _Kind(
-        "Failed",
-        "bad",
-        "Read the log below, then tomopipe retry, or tomopipe run again.",
-        _reason(State.FAILED, "no reason given"),
-    ),
-    _Kind(
-        "No COR",
-        "bad",
-        "Set a COR in the campaign table, or resolve_cor: default_px in the config.",
-        _reason(State.UNRESOLVED, "no COR found"),
-    ),
-    _Kind(
-        "Ignored values of the campaign table",
-        "bad",
-        "Correct the cell: a column of the detector, counted from 0, with a decimal point.",
-        lambda scan: scan.unused_manual,
-        once=False,
-    ),
-    _Kind(
-        "Pending changes",
-        "look",
-        "Type tomopipe run.",
-        lambda scan: scan.for_next_run,
-        once=False,
-    ),
-    _Kind(
-        "Filled",
-        "look",
-        "These CORs are not measured: check the volumes.",
-        lambda scan: _reason(State.FILLED, f"from {scan.source}")(scan),
-    ),
-    _Kind(
-        "Outliers",
-        "look",
-        "Farther from the median than the limit.",
-        lambda scan: (
-            scan.kept_outlier if scan.state in OWN_COR else _reason(State.FIXED, "replaced")(scan)
-        ),
-    ),
-    _Kind(
-        "Doubtful predictions",
-        "look",
-        "Look at the try slices; set the COR by hand if it is wrong.",
-        lambda scan: "; ".join(filter(None, scan.own_doubts * (scan.state is State.DOUBTFUL))),
-        order=lambda scan: (scan.prediction and scan.prediction.confidence) or 0.0,
-    ),
-    _Kind("Warnings", "info", "Processing continued.", _warnings_of, once=False, rare_first=True),
-)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
-from tomopipe.campaign.signs import SIGNS, State, signs_css, source_label
-from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
+from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
+from tomopipe.campaign.state.signs import SIGNS, State, signs_css, source_label
 from tomopipe.cor.cor_value import signed
 from tomopipe.cor.series_line import robust_line
 from tomopipe.errors import grouped, is_of_the_system

@@ -25,7 +25,9 @@ from tomopipe.campaign.results import (
     read_json,
     read_tsv,
 )
-from tomopipe.campaign.state import ACCEPTED
+from tomopipe.campaign.state import sentences
+from tomopipe.campaign.state.facts import ACCEPTED
+from tomopipe.campaign.state.sentences import IS_HALF, earlier_options
 from tomopipe.config import override_for
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
@@ -36,7 +38,6 @@ from tomopipe.storage.json_files import number, part, text, texts
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 _SET_ANGLES = re.compile(r"set input\.angles: (\{start: [^}]*\})")  # advice of predict_cor
 T = TypeVar("T")
-_IS_HALF = "half acquisition: slices twice as wide as the detector"
 
 
 class Reader:
@@ -155,7 +156,7 @@ class ScanReader:
         warnings = (
             *_split((row or {}).get("warnings", "")),
             *texts(grid.get("notes")),
-            *([_IS_HALF] if grid.get("half_acquisition") is True else []),
+            *([IS_HALF] if grid.get("half_acquisition") is True else []),
             *record.warnings_beside,
             *((job.warning,) if job and job.warning and volume else ()),
             *(note for note, scans in self._notes.items() if name in scans),
@@ -178,7 +179,7 @@ class ScanReader:
                 return f"COR {other_px:.2f}"
         job = self._jobs[name].get("full_recon")
         why = self._why("full_recon", name) if job and job.state in ("failed", "lost") else ""
-        return f"earlier options or files ({why})" if why else ""
+        return earlier_options(why) if why else ""
 
     def _failures(self, name: str, prediction: Prediction | None) -> tuple[JobStatus, ...]:
         """Return the failed jobs of a scan, without a prediction whose verdict is failed."""
@@ -266,9 +267,7 @@ def _checked_in_series(records: list[ScanRecord]) -> list[ScanRecord]:
     for points in grouped(trusted).values():
         index, cors_px, heights_mm, positions = zip(*points, strict=True)
         for point, off in off_line(index, cors_px, heights_mm).items():
-            remark = f"{off.off_px:+.2f} px off the line of its series"
-            remark += f" (scatter {off.spread_px:.2f} px)"
-            position = positions[point]
+            position, remark = positions[point], sentences.off_line(off.off_px, off.spread_px)
             records[position] = replace(records[position], off_series=remark)
     return records
 

@@ -6,7 +6,7 @@ from typing import Any
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.relion_set import campaign_binning
 from tomopipe.campaign.series import to_resolve
-from tomopipe.campaign.state import why_not_selected
+from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.reruns.made_from import as_text, table_shown
 from tomopipe.reruns.reasons import METADATA_ALONE

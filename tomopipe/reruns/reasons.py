@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.results import read_cor_json, read_inventory
-from tomopipe.campaign.signs import source_label
+from tomopipe.campaign.state.signs import source_label
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError

@@ -30,7 +30,7 @@ from tomopipe.campaign.series import (
     selected_series,
 )
 from tomopipe.campaign.stacks import Stack, find_stacks
-from tomopipe.campaign.state import is_looked_at_again, not_selected
+from tomopipe.campaign.state.facts import is_looked_at_again, not_selected
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, some_of

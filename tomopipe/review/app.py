@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
 from tomopipe.campaign.history import last_act, undoing
-from tomopipe.campaign.signs import signs_css, signs_for_page
+from tomopipe.campaign.state.signs import signs_css, signs_for_page
 from tomopipe.campaign.table import table_sha256
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.status import read_status

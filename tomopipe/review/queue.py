@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.history import record_changes
-from tomopipe.campaign.signs import SIGNS, State
-from tomopipe.campaign.state import DECIDED, NOT_SELECTED, TO_REVIEW
+from tomopipe.campaign.state.facts import DECIDED, NOT_SELECTED, TO_REVIEW
+from tomopipe.campaign.state.signs import SIGNS, State
 from tomopipe.campaign.table import (
     EMPTY_ROW,
     SELECT,

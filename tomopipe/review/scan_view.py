@@ -10,8 +10,9 @@ from tomopipe.campaign.history import read_history
 from tomopipe.campaign.prediction_json import parse_curves, parse_evidence
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.series import needs_search
-from tomopipe.campaign.signs import State
-from tomopipe.campaign.state import NOT_SELECTED, TO_REVIEW
+from tomopipe.campaign.state.facts import NOT_SELECTED, TO_REVIEW
+from tomopipe.campaign.state.sentences import earlier_options, shown_verdict
+from tomopipe.campaign.state.signs import State
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.campaign.table import EMPTY_ROW
 from tomopipe.cor.cor_value import CorText
@@ -58,7 +59,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "warnings": [
             *record.ignored_manual,
             *record.warnings,
-            *([f"sweep of earlier options or files ({why_old})"] if grid and why_old else ()),
+            *([f"sweep of {earlier_options(why_old)}"] if grid and why_old else ()),
             *(_narrow_slices(store, name, cor_px) if grid else ()),
             *unreadable,
         ],
@@ -158,7 +159,7 @@ def _prediction(store: Store, record: ScanRecord) -> dict[str, Any] | None:
         return None
     data = json_or(store.campaign.files.prediction(record.name), {})
     return vars(prediction) | {
-        "verdict": prediction.shown_verdict,
+        "verdict": shown_verdict(prediction),
         "model": asdict(prediction.model) if prediction.model else None,
         "curves": [_curve(curve) for curve in parse_curves(data)],
         "evidence": [_curve(curve) for curve in parse_evidence(data)],

@@ -13,8 +13,8 @@ from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_inventory
 from tomopipe.campaign.series import members_of, predicted_files
-from tomopipe.campaign.signs import State, state_of
-from tomopipe.campaign.state import ACCEPTED
+from tomopipe.campaign.state.facts import ACCEPTED
+from tomopipe.campaign.state.signs import State, state_of
 from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.cor_value import CorText

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import volume_cor_px
-from tomopipe.campaign.state import ACCEPTED
+from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.reasons import why_again

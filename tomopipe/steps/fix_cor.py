@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.results import read_center, read_prediction, write_tsv
-from tomopipe.campaign.state import doubt_of
+from tomopipe.campaign.state.sentences import doubt_of
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import CorText, same_cor, shown
 from tomopipe.cor.fill import Point

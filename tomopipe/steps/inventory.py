@@ -16,7 +16,7 @@ import numpy as np
 
 from tomopipe.campaign.raw_files import SAME_SIZE, reference_size, undersized
 from tomopipe.campaign.results import write_tsv
-from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
+from tomopipe.campaign.state.facts import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.errors import (

@@ -21,7 +21,7 @@ from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
 from tomopipe.campaign.raw_files import CampaignScan, raw_paths
 from tomopipe.campaign.reading import raw_scan
-from tomopipe.campaign.signs import State as ScanState
+from tomopipe.campaign.state.signs import State as ScanState
 from tomopipe.config import Config, read_config
 from tomopipe.errors import RunEndedError, TomopipeError
 from tomopipe.reruns.foreign import refuse_foreign_live

@@ -22,8 +22,8 @@ from jinja2 import Environment, PackageLoader
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import LOGS, Files
 from tomopipe.campaign.raw_files import find_scans
-from tomopipe.campaign.signs import State
-from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
+from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
+from tomopipe.campaign.state.signs import State
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.collected_records import collect_scans

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tomopipe.campaign.signs import COLOURS, SIGNS
+from tomopipe.campaign.state.signs import COLOURS, SIGNS
 
 # Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision
 # deficiency", 2009, at full severity: of linear RGB

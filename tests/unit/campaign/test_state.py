@@ -7,7 +7,7 @@ import pytest
 from tests.report_campaign import USUAL
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Curve, Prediction
-from tomopipe.campaign.state import ScanFacts
+from tomopipe.campaign.state.sentences import ScanState
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import EDITED, JUDGED_BY_FEW, Fix
 
@@ -26,7 +26,7 @@ USED = {"decided": True, "cor_px": 512.0, "source": "auto", "prediction": GOOD}
 
 
 def facts(manual="", **given):
-    return ScanFacts(manual=CorText(manual), **USUAL | {"row": ROW} | given)
+    return ScanState(manual=CorText(manual), **USUAL | {"row": ROW} | given)
 
 
 OUTLIER = USED | {"source": "outlier", "fix": REPLACED}

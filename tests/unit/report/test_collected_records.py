@@ -13,7 +13,7 @@ from tests import report_campaign
 from tests.report_campaign import NASTY, write_json
 from tomopipe.campaign.failures import read_failures
 from tomopipe.campaign.results import Model
-from tomopipe.campaign.signs import State
+from tomopipe.campaign.state.signs import State
 from tomopipe.report.collected_records import collect, collect_scans, commit
 from tomopipe.steps.report import report
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.report_campaign import NASTY, every_state, half_finished
-from tomopipe.campaign.signs import State
+from tomopipe.campaign.state.signs import State
 from tomopipe.report.collected_records import collect
 from tomopipe.report.render import render
 from tomopipe.steps.report import report

@@ -20,7 +20,7 @@ export function svg(tag, props = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), props, children);
 }
 
-// Shapes of states and words of sources, as tomopipe/campaign/signs.py has them; colours are in signs.css.
+// Shapes of states and words of sources, as tomopipe/campaign/state/signs.py has them; colours are in signs.css.
 export const signs = { paths: {}, sources: {} };
 
 export const sign = (state, more = "") =>

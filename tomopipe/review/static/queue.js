@@ -22,7 +22,7 @@ export function setScans({ scans, states, sets }) {
 
 export const all = () => state.scans;
 export const find = (name) => state.scans.find((scan) => scan.scan === name && !scan.refused);
-// Whether the state of a scan is one of a set, as tomopipe/campaign/state.py names them.
+// Whether the state of a scan is one of a set, as tomopipe/campaign/state/facts.py names them.
 export const isIn = (scan, set) => state.sets[set].includes(scan.state);
 export const selected = () => state.selected;
 

@@ -1,70 +1,26 @@
-"""The state of a scan, and its reason; decided nowhere else.
+"""All that is said of the state of a scan: doubts, reasons, pending changes, alerts.
 
-A state follows from the present campaign table and the results of the last run, so that a person's
-decision counts before the next run.
+Report, review page and terminal take their words from here, and the words of states from `signs`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from tomopipe.campaign.failures import STEPS
-from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Prediction
-from tomopipe.campaign.signs import SIGNS, State, state_of
-from tomopipe.cor.cor_value import (
-    NO_TEXT,
-    CorText,
-    format_confidence,
-    format_cor,
-    same_cor,
-    with_error,
-)
-from tomopipe.cor.outliers import FILLS, FROM_ONE, NOT_ASKED, Fix
+from tomopipe.campaign.state.facts import NOT_SELECTED, OWN_COR, ScanFacts, not_selected
+from tomopipe.campaign.state.signs import SIGNS, State
+from tomopipe.cor.cor_value import format_confidence, format_cor, same_cor
+from tomopipe.cor.outliers import FILLS, FROM_ONE, NOT_ASKED
 
-STILL_WRITTEN = "still written"
-#: End of the reason of a scan that could not be read for a system error: it will be retried.
-LOOK_AGAIN = "; the next run looks again"
 #: A confidence above the limit by less than this is doubtful.
 _BARELY = 0.1
 #: Confident methods further apart than this are doubtful, in pixels.
 _DISAGREE_PX = 2.0
-
-
-def is_looked_at_again(rows: Mapping[str, Mapping[str, str]]) -> bool:
-    """Tell whether a file of the inventory will be read again: incomplete, or not readable."""
-    texts = [row["reason"] for row in rows.values()]
-    return any(text.startswith(STILL_WRITTEN) or text.endswith(LOOK_AGAIN) for text in texts)
-
-
-#: No job runs for scans in these states.
-NOT_SELECTED = (State.UNSELECTED, State.SKIPPED)
-#: The COR is the scan's own, and nothing speaks against it.
-ACCEPTED = (State.OK, State.MANUAL)
-#: The COR may be the scan's own, predicted or set by hand.
-OWN_COR = (*ACCEPTED, State.DOUBTFUL)
-#: A person has to look at the COR.
-TO_REVIEW = (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.FILLED)
-#: A person or the inventory has decided; nothing is asked.
-DECIDED = (State.MANUAL, *NOT_SELECTED)
 #: A prediction of this confidence is hardly ever wrong.
 _CONFIDENT = 0.9
 _FAR_PX = 1.0  # correct predictions are closer to the truth
-
-
-def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
-    """Return why no job runs for a scan: UNSELECTED or SKIPPED; None if it is selected.
-
-    `select`, the cell of the campaign table: yes overrides all but a file whose shape cannot be
-    read or that is still growing. `row` is the scan's of the inventory; None if there is none yet.
-    """
-    if select == "no":
-        return State.UNSELECTED
-    if row is None or row["keep"] == "true":
-        return None
-    usable = row["n_cols"] != "" and not row.get("reason", "").startswith(STILL_WRITTEN)
-    return None if select == "yes" and usable else State.SKIPPED
+IS_HALF = "half acquisition: slices twice as wide as the detector"
 
 
 def why_not_selected(select: str, row: Mapping[str, str] | None) -> str:
@@ -75,105 +31,17 @@ def why_not_selected(select: str, row: Mapping[str, str] | None) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanFacts:
-    """Content of a campaign's files about one scan; CORs in unbinned pixels."""
+class ScanState(ScanFacts):
+    """The state of a scan, and why."""
 
-    # cells of the campaign table
-    select: str = "auto"
-    manual: CorText = NO_TEXT
-    row: Mapping[str, str] | None = None  # its row of the inventory
-    # its entry in cor.json
-    cor_px: float | None = None
-    source: str = ""
-    decided: bool = False  # whether cor.json exists
-    has_default: bool = False  # whether the config has a default COR
-    min_confidence: float  # confidence from which a prediction is accepted, 0 to 1
-    protect_manual: bool  # whether a COR set by hand is never replaced
-    # results of fix_cor and predict_cor
-    fix: Fix | None = None
-    prediction: Prediction | None = None
-    off_series: str = ""  # how far its COR is off those of its series, if it is
-    failures: tuple[JobStatus, ...] = ()  # those that still count: the result is missing
-    volume: Path | None = None  # its volume, if there is one
-    volume_of: str = ""  # from what a volume was made that the next run makes again
-
-    @property
-    def n_cols(self) -> int | None:
-        """Width of the detector; None if the inventory does not have it."""
-        cell = (self.row or {}).get("n_cols", "")
-        return int(cell) if cell.isdecimal() else None
-
-    @property
-    def manual_px(self) -> float | None:
-        """The COR of the campaign table; None if it is missing or off the detector."""
-        return self.manual.px_on(self.n_cols)
-
-    @property
-    def is_edited(self) -> bool:
-        """Whether a COR was typed or removed after the results were made."""
-        if self.manual_px is None:
-            return self.source == "manual" and not (self.fix and self.fix.is_by_file)
-        if self.source == "outlier" and self.fix and not self.protect_manual:
-            return not same_cor(self.fix.before_px, self.manual_px)
-        return self.source != "manual" or not same_cor(self.cor_px, self.manual_px)
-
-    @property
-    def shown(self) -> tuple[float | None, str]:
-        """The COR that people are shown, and its source: resolved, else fixed, set or predicted."""
-        if self.cor_px is not None:
-            return self.cor_px, self.source
-        if self.fix is not None:
-            return self.fix.after_px, self.fix.source
-        if self.state in (*NOT_SELECTED, State.UNRESOLVED, State.FAILED):
-            return None, ""
-        if self.manual_px is not None:
-            return self.manual_px, "manual"
-        if self.prediction is None or self.prediction.cor_px is None:
-            return None, ""
-        return self.prediction.cor_px, "ai" if self.prediction.method == "ai" else "auto"
-
-    @property
-    def best_px(self) -> float | None:
-        """The COR that people are shown, else that of its series, else the best estimate."""
-        cor_px = self.shown[0]
-        if cor_px is None and self.fix is not None:
-            cor_px = self.fix.fill_px
-        return self.prediction.best_cor_px if cor_px is None and self.prediction else cor_px
+    warnings: tuple[str, ...] = ()  # of its file, sweep, prediction and volume
 
     @cached_property
     def state(self) -> State:
         """The state of the scan."""
-        state = self._state
+        state = self.plain_state
         is_doubtful = self.doubts if state is State.OK else self.doubtful_fill
         return State.DOUBTFUL if is_doubtful else state
-
-    @property
-    def _state(self) -> State:
-        """The state, without thresholds."""
-        if state := not_selected(self.select, self.row):
-            return state
-        if not {job.step for job in self.failures} <= set(STEPS):
-            return State.FAILED
-        if self.is_edited and self.manual_px is not None:
-            return State.MANUAL
-        if self.cor_px is not None and not self.is_edited:
-            state = state_of(self.source)
-            return State.FAILED if state is State.OK and self.failures else state  # of before
-        return self._state_without_cor
-
-    @property
-    def _state_without_cor(self) -> State:
-        # With `on_missing: block` there is no cor.json; the tables of fix_cor show it.
-        without = self.cor_px is None and self.fix is not None and self.fix.after_px is None
-        without = without and (self.decided or not self.has_default)
-        if self.failures or (without and self.prediction and self.prediction.verdict == "failed"):
-            return State.FAILED
-        if without:
-            return State.UNRESOLVED
-        of_fix = state_of(self.fix.source) if self.fix and self.cor_px is None else State.OK
-        if of_fix is not State.OK:
-            return of_fix  # the run ended before cor.json
-        return State.OK if self.prediction else State.PENDING
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -189,24 +57,10 @@ class ScanFacts:
     @property
     def doubtful_fill(self) -> str:
         """The doubt of a filled COR: a large error, or that it is of one other scan; else empty."""
-        if self.fix is None or self._state is not State.FILLED or self.shown[1] not in FILLS:
+        if self.fix is None or self.plain_state is not State.FILLED or self.shown[1] not in FILLS:
             return ""
         is_one = FROM_ONE in self.fix.reason and self.shown[1] == "series-mean"
         return self.fix.fill_doubt or ("filled from a single other scan" if is_one else "")
-
-    @property
-    def error_px(self) -> float | None:
-        """The error of the COR that people are shown, if it is filled and the error is known."""
-        is_fixed = self.fix is not None and self.shown == (self.fix.after_px, self.fix.source)
-        return self.fix.error_px if self.fix is not None and is_fixed else None
-
-    @property
-    def shown_text(self) -> str:
-        """The COR that people are shown, in pixels, with its error if it is filled; "" if none."""
-        cor_px = self.shown[0]
-        if cor_px is None or self.error_px is None:
-            return format_cor(cor_px)
-        return with_error(cor_px, self.error_px).removesuffix(" px")
 
     @property
     def why(self) -> str:
@@ -222,20 +76,18 @@ class ScanFacts:
         if self.decided and self.is_edited:
             edit = format_cor(self.manual_px) or "removal of the COR"
             results.append(f"{edit} by hand, applied by the next run")
-        if self.volume_of:
-            results.append(f"volume of {self.volume_of}, made again by the next run")
-        return tuple(results)
+        return tuple(filter(None, (*results, self.stale_volume)))
+
+    @property
+    def stale_volume(self) -> str:
+        """What the volume was made from that the next run makes again; "" if it is up to date."""
+        return f"volume of {self.volume_of}, made again by the next run" if self.volume_of else ""
 
     @property
     def warnings_beside(self) -> tuple[str, ...]:
         """Warnings of the prediction that are not part of `why`."""
         result = self.prediction.warnings if self.prediction else ()
         return tuple(text for text in result if text not in self.why)
-
-    @property
-    def unused_manual(self) -> str:
-        """Why the COR of the campaign table is not used; empty if it is used."""
-        return self.manual.fault(self.n_cols)
 
     @property
     def ignored_manual(self) -> tuple[str, ...]:
@@ -251,11 +103,6 @@ class ScanFacts:
             return ""
         hint = "" if self.is_confident_outlier else self.of_another_series
         return "; ".join(filter(None, (fix.reason or "flagged", hint)))
-
-    @property
-    def is_confident_outlier(self) -> bool:
-        """Whether the COR is a confident outlier of its series that was kept."""
-        return self.fix is not None and self.fix.is_confident_outlier
 
     @property
     def of_another_series(self) -> str:
@@ -370,10 +217,118 @@ def not_accepted(prediction: Prediction) -> str:
         return NOT_ASKED
     if prediction.verdict == "failed":
         return ": ".join(filter(None, ("prediction failed", prediction.reason)))
-    details = [prediction.shown_verdict]
+    details = [shown_verdict(prediction)]
     if prediction.best_cor_px is not None:
         details.append(f"best {prediction.best_cor_px:.2f}")
     if prediction.confidence is not None:
         details.append(f"confidence {prediction.confidence:.2f}")
     text = f"{prediction.reason}; not accepted" if prediction.reason else "prediction not accepted"
     return f"{text} ({', '.join(details)})"
+
+
+def shown_verdict(prediction: Prediction) -> str:
+    """Return the verdict as shown: a verdict "flat" could be taken for a flat field."""
+    return "no clear COR" if prediction.verdict == "flat" else prediction.verdict or "unknown"
+
+
+def off_line(off_px: float, spread_px: float) -> str:
+    """Return how far a COR is off the line of its series."""
+    return f"{off_px:+.2f} px off the line of its series (scatter {spread_px:.2f} px)"
+
+
+def earlier_options(why: str) -> str:
+    """Return from what a stale result was made: `why` is the reason of its next job."""
+    return f"earlier options or files ({why})"
+
+
+# ---- alerts of the report --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of alert: `lines` returns the line (or lines) for a scan, or ""."""
+
+    title: str
+    level: str
+    advice: str
+    lines: Callable[[ScanState], str | tuple[str, ...]]
+    once: bool = True  # only for scans not listed under a worse kind
+    order: Callable[[ScanState], float] | None = None
+    rare_first: bool = False  # so that rare lines are not lost among common ones
+
+
+def _reason(state: State, otherwise: str) -> Callable[[ScanState], str]:
+    return lambda scan: (scan.reason or otherwise) if scan.state is state else ""
+
+
+def warnings_of(scan: ScanState) -> tuple[str, ...]:
+    """Return the warnings of a scan, each once; none if it is not selected."""
+    return () if scan.state in NOT_SELECTED else tuple(dict.fromkeys(scan.warnings))
+
+
+def _outdated_volume(scan: ScanState) -> str:
+    """Describe a volume that runs do not make any more."""
+    source = {State.SKIPPED: "file", State.UNRESOLVED: "COR"}.get(scan.state)
+    if source is None or scan.volume is None:
+        return ""
+    return f"{scan.volume.name} was made from an earlier {source}: {scan.reason}"
+
+
+#: The worst first.
+KINDS = (
+    Kind(
+        "Outdated volumes",
+        "bad",
+        "The file or the COR has changed: correct it, or remove the volume, its stack and sidecar.",
+        _outdated_volume,
+        once=False,
+    ),
+    Kind(
+        "Failed",
+        "bad",
+        "Read the log below, then tomopipe retry, or tomopipe run again.",
+        _reason(State.FAILED, "no reason given"),
+    ),
+    Kind(
+        "No COR",
+        "bad",
+        "Set a COR in the campaign table, or resolve_cor: default_px in the config.",
+        _reason(State.UNRESOLVED, "no COR found"),
+    ),
+    Kind(
+        "Ignored values of the campaign table",
+        "bad",
+        "Correct the cell: a column of the detector, counted from 0, with a decimal point.",
+        lambda scan: scan.unused_manual,
+        once=False,
+    ),
+    Kind(
+        "Pending changes",
+        "look",
+        "Type tomopipe run.",
+        lambda scan: scan.for_next_run,
+        once=False,
+    ),
+    Kind(
+        "Filled",
+        "look",
+        "These CORs are not measured: check the volumes.",
+        lambda scan: _reason(State.FILLED, f"from {scan.source}")(scan),
+    ),
+    Kind(
+        "Outliers",
+        "look",
+        "Farther from the median than the limit.",
+        lambda scan: (
+            scan.kept_outlier if scan.state in OWN_COR else _reason(State.FIXED, "replaced")(scan)
+        ),
+    ),
+    Kind(
+        "Doubtful predictions",
+        "look",
+        "Look at the try slices; set the COR by hand if it is wrong.",
+        lambda scan: "; ".join(filter(None, scan.own_doubts * (scan.state is State.DOUBTFUL))),
+        order=lambda scan: (scan.prediction and scan.prediction.confidence) or 0.0,
+    ),
+    Kind("Warnings", "info", "Processing continued.", warnings_of, once=False, rare_first=True),
+)
