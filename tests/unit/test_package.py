@@ -1,10 +1,12 @@
 """The package that `pip install .` makes: it brings the workflow along."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -108,6 +110,28 @@ def test_names_of_modules_are_unique():
     paths = (HOME / "tomopipe").rglob("*.py")
     names = [path.stem for path in paths if path.parent.name != "cli" and path.stem[0] != "_"]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_functions_that_other_rooms_share_state_what_they_take_and_return():
+    """Of the rooms of arrays: each that three modules of other rooms import."""
+    rooms = {"scans", "prep", "cor", "recon", "volumes", "stream", "stitching", "relion"}
+    functions, users = {}, Counter()
+    for path in (HOME / "tomopipe").rglob("*.py"):
+        module = ".".join(path.relative_to(HOME).with_suffix("").parts)
+        others = {f"tomopipe.{room}." for room in rooms - {module.split(".")[1]}}
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                functions[module, node.name] = node
+            elif isinstance(node, ast.ImportFrom) and str(node.module).startswith((*others,)):
+                users.update((node.module, alias.name) for alias in node.names)
+    shared = {key: functions[key] for key, n in users.items() if n >= 3 and key in functions}
+    assert len(shared) >= 20
+    for (module, name), node in shared.items():
+        sections = {"Parameters": node.args.args or node.args.kwonlyargs}
+        sections["(Returns|Yields)"] = ast.unparse(node.returns) != "None"
+        text = ast.get_docstring(node)
+        lacking = [s for s, has in sections.items() if has and not re.search(f"{s}\n---", text)]
+        assert not lacking, f"{module}.{name}: {lacking}"
 
 
 @pytest.mark.parametrize("kind", PLUGINS)

@@ -108,7 +108,17 @@ def failed_rows(reason: str) -> Rows:
 def write_rows(
     rows: Rows, path: str | os.PathLike[str], *, made_from: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `rows` whole to an HDF5 file, with its statement; equal rows give equal content."""
+    """Write rows whole to an HDF5 file; equal rows give equal content.
+
+    Parameters
+    ----------
+    rows : Rows
+        As `collect_rows` returns them.
+    path : path
+        The file, which is replaced.
+    made_from : mapping, optional
+        The statement of what they were made from.
+    """
     with whole(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["format"] = FORMAT
         if made_from:
@@ -130,7 +140,18 @@ def write_rows(
 
 
 def read_rows(path: str | os.PathLike[str]) -> Rows:
-    """Read a file of `write_rows` into memory."""
+    """Read a file of `write_rows` into memory.
+
+    Parameters
+    ----------
+    path : path
+        rows.h5 of try_recon.
+
+    Returns
+    -------
+    Rows
+        Detector rows as sinograms (n_kept, n_angles, n_cols), with their angles.
+    """
     import h5py
 
     if not Path(path).exists():
@@ -334,9 +355,22 @@ def spread_rows(
 ) -> list[int]:
     """Add rows to those asked for until there are `n_kept`, each far from the others.
 
-    Those asked for are kept in any case, in their order, without repetition; the added ones are
-    `lit` (None: all are) and lie in the inner 80 % of the height while they can, as beams fade
-    towards the edges.
+    Parameters
+    ----------
+    requested_rows : sequence of int
+        Detector rows that are kept in any case, in their order, without repetition.
+    n_rows : int
+        Rows of the detector.
+    n_kept : int
+        Rows to return, if the detector has so many.
+    lit : ndarray of bool, shape (n_rows,), optional
+        Rows that may be added; None: all.
+
+    Returns
+    -------
+    list of int
+        The added ones lie in the inner 80 % of the height while they can, as beams fade towards the
+        edges.
     """
     row_index = list(dict.fromkeys(requested_rows))
     margin = n_rows // 10
@@ -351,10 +385,18 @@ def spread_rows(
 
 
 def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Find opposing projections, 180 degrees apart to within half a step: frames (n_found, 2).
+    """Find opposing projections, 180 degrees apart to within half a step.
 
-    Angles (n_angles,) are in any order; the second frame is at the larger angle. There are at most
-    `N_PAIRS`, spread over the scan.
+    Parameters
+    ----------
+    theta_rad : array_like of float, shape (n_angles,)
+        In any order.
+
+    Returns
+    -------
+    ndarray of int, shape (n_found, 2)
+        Numbers of frames; the second is at the larger angle. At most `N_PAIRS`, spread over the
+        scan.
     """
     theta_rad = np.asarray(theta_rad, dtype=np.float64)
     if theta_rad.size < 2:

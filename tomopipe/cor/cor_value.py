@@ -11,7 +11,20 @@ _ROUNDING_PX = 1e-6
 
 
 def is_valid(cor_px: float | None, n_cols: int) -> bool:
-    """Tell whether a COR is finite and on the detector, 0 <= cor_px <= n_cols - 1."""
+    """Tell whether a COR is finite and on the detector, 0 <= cor_px <= n_cols - 1.
+
+    Parameters
+    ----------
+    cor_px : float or None
+        Column of the unbinned detector, counted from 0.
+    n_cols : int
+        Columns of the detector.
+
+    Returns
+    -------
+    bool
+        False for None, too.
+    """
     return cor_px is not None and math.isfinite(cor_px) and 0 <= cor_px <= n_cols - 1
 
 
@@ -50,7 +63,18 @@ NO_TEXT = CorText()
 
 
 def format_cor(cor_px: float | None) -> str:
-    """Write a COR with two decimals; an empty text for None and NaN."""
+    """Write a COR with two decimals.
+
+    Parameters
+    ----------
+    cor_px : float or None
+        Column of the whole, unbinned detector, counted from 0.
+
+    Returns
+    -------
+    str
+        Such as "1024.50"; empty for None and NaN.
+    """
     if cor_px is None or math.isnan(cor_px):
         return ""
     return f"{cor_px + 0.0:.2f}"  # + 0.0: no "-0.00"
@@ -75,7 +99,18 @@ def format_confidence(confidence: float, limit: float) -> str:
 
 
 def same_cor(first_px: float | None, second_px: float | None) -> bool:
-    """Tell whether two CORs are the same as results write them, with two decimals."""
+    """Tell whether two CORs are the same as results write them, with two decimals.
+
+    Parameters
+    ----------
+    first_px, second_px : float or None
+        Columns of the whole, unbinned detector.
+
+    Returns
+    -------
+    bool
+        True if their texts are equal: so are None and NaN.
+    """
     return format_cor(first_px) == format_cor(second_px)
 
 
@@ -85,10 +120,34 @@ def signed(shift_px: float) -> str:
 
 
 def off_detector(cor_px: float, n_cols: int) -> str:
-    """Describe a COR that is not on the detector."""
+    """Describe a COR that is not on the detector.
+
+    Parameters
+    ----------
+    cor_px : float
+        Column of the unbinned detector, counted from 0.
+    n_cols : int
+        Columns of the detector.
+
+    Returns
+    -------
+    str
+        The value, and the columns that there are.
+    """
     return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"
 
 
 def shown(text: str) -> str:
-    """Quote invalid text for a message, on one line and not too long."""
+    """Quote invalid text for a message, on one line and not too long.
+
+    Parameters
+    ----------
+    text : str
+        As a person typed it.
+
+    Returns
+    -------
+    str
+        In quotation marks, without line breaks; what follows 40 characters is "...".
+    """
     return repr(text if len(text) <= 40 else text[:40] + "...")

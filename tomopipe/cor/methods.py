@@ -120,10 +120,23 @@ def ask(
     candidates_px: NDArray[np.float64],
     weights: str | os.PathLike[str] | None = None,
 ) -> Answer:
-    """Ask one method, of `METHODS` or "dinov2", about a scan.
+    """Ask one method about the COR of a scan.
 
-    Candidates (n_candidates,) are the try grid, unbinned px, ascending. `weights`: the network of
-    "ai", by default the shipped one, or the checkpoint of "dinov2".
+    Parameters
+    ----------
+    name : str
+        One of `METHODS`, or "dinov2".
+    curves : Curves
+        The rows of the scan, and what all methods derive from them.
+    candidates_px : ndarray of float64, shape (n_candidates,)
+        The try grid, unbinned pixels, ascending.
+    weights : str or path, optional
+        The network of "ai", by default the shipped one, or the checkpoint of "dinov2".
+
+    Returns
+    -------
+    Answer
+        COR (unbinned pixels), confidence from 0 to 1, and the score at each candidate.
     """
     if name == "ai":
         return find_ai(curves, candidates_px, weights or "shipped")

@@ -130,7 +130,18 @@ _IN_PX = ("before_px", "after_px", "limit_px", "fill_px", "fill_error_px")
 
 
 def parse_fixes(rows: Iterable[Mapping[str, str]]) -> dict[str, Fix]:
-    """Return the rows of tables of fix_cor by scan."""
+    """Return the rows of tables of fix_cor by scan.
+
+    Parameters
+    ----------
+    rows : iterable of mappings
+        Cells by column (`FIX_COLUMNS`), as text.
+
+    Returns
+    -------
+    dict of str to Fix
+        CORs in unbinned pixels; None where a cell is empty.
+    """
     return {
         row["scan"]: Fix(
             scan=row["scan"],
@@ -185,17 +196,28 @@ def fix_series(
     protect_manual: bool,
     protect_confident: float | None = None,
 ) -> list[Fix]:
-    """Replace outlying CORs of one series and fill missing ones; rows by index, then by name.
+    """Replace outlying CORs of one series and fill missing ones.
 
     Pass 1 replaces each flagged COR by the mean of its nearest good neighbours, one on each side
     (at an end the only one there is), and fills a gap whose two neighbours agree within 10 px. Pass
     2 fills what is still missing with the mean of the series. Neither a replaced nor a filled value
     serves as a neighbour, nor a filled one as a donor, so the order of work does not matter.
 
-    Members are all scans of the series, in any order; only selected ones are checked and changed.
-    `max_delta_px` is the largest distance from the median ever kept. With `protect_manual` manual
-    CORs are kept, and trusted as neighbours, wherever they lie. Predictions of a confidence of at
-    least `protect_confident` are kept, too; where they are flagged they are no donors.
+    Parameters
+    ----------
+    members : sequence of Member
+        All scans of the series, in any order; only selected ones are checked and changed.
+    max_delta_px : float
+        Largest distance from the median ever kept, unbinned pixels.
+    protect_manual : bool
+        Whether manual CORs are kept, and trusted as neighbours, wherever they lie.
+    protect_confident : float, optional
+        Confidence, 0 to 1, from which predictions are kept, too; flagged ones are no donors.
+
+    Returns
+    -------
+    list of Fix
+        One for each selected scan, by index, then by name.
     """
     chosen = sorted((m for m in members if m.selected), key=lambda m: (m.index, m.scan))
     before = _flagged([start(member) for member in chosen], max_delta_px)

@@ -32,8 +32,17 @@ class Line:
 def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
     """Return the line whose slope is the median of those of all pairs (Theil and Sen) [1]_.
 
-    Positions in the series and CORs, pixels, are (n,). None for fewer than three CORs, or if all
-    are of one index.
+    Parameters
+    ----------
+    index : sequence of float, shape (n,)
+        Positions in the series.
+    cor_px : sequence of float, shape (n,)
+        Their CORs, unbinned pixels.
+
+    Returns
+    -------
+    Line or None
+        None for fewer than three CORs, or if all are of one index.
     """
     x, y = np.asarray(index, float), np.asarray(cor_px, float)
     line = theil_sen(x, y)

@@ -155,7 +155,22 @@ class Corrections:
 def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     """Fit a recipe to a scan: read its flats, find its bad pixels, look up energy and pixel size.
 
-    A ScanError names what the recipe needs and the scan does not have.
+    Parameters
+    ----------
+    scan : Scan
+        An open scan.
+    recipe : PreprocessBlock
+        The options `preprocess`.
+
+    Returns
+    -------
+    Corrections
+        Flat and dark at each projection, and the corrections of projections in their order.
+
+    Raises
+    ------
+    ScanError
+        If the recipe needs what the scan does not have, which is named.
     """
     beam = read_beam(scan, recipe)
     return Corrections(recipe, scan.n_rows, beam, steps_of(recipe, scan, beam))

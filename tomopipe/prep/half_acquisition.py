@@ -35,11 +35,30 @@ _FILLED, _AIR = 0.75, 0.05
 def is_half_acquisition(
     mode: str, *, full_rotation: bool, cor_px: float, n_cols: int, first_col: int
 ) -> bool:
-    """Tell whether slices are to have twice the width, by the mode auto, yes or no.
+    """Tell whether slices are to have twice the width of the detector.
 
-    auto: where the angles cover 360 degrees (`full_rotation`) and the axis is in an outer quarter
-    of the `n_cols` columns in use. `cor_px` and `first_col` are columns of the detector, unbinned.
-    A ScanError says that the mode is yes and the angles do not cover 360 degrees.
+    Parameters
+    ----------
+    mode : {"auto", "yes", "no"}
+        auto: where the angles cover 360 degrees and the axis is in an outer quarter of the columns.
+    full_rotation : bool
+        Whether the angles cover 360 degrees (`is_full_rotation`).
+    cor_px : float
+        Column of the detector, unbinned.
+    n_cols : int
+        Columns in use.
+    first_col : int
+        The first of them, a column of the detector.
+
+    Returns
+    -------
+    bool
+        Whether rows are widened about the axis.
+
+    Raises
+    ------
+    ScanError
+        If the mode is yes and the angles do not cover 360 degrees.
     """
     if mode == "yes" and not full_rotation:
         raise ScanError(

@@ -39,9 +39,26 @@ def normalise(
     - with `minus_log` a transmission below 1e-5 counts as 1e-5. Above 1 it is kept: noise and edge
       enhancement are real. Without `minus_log` it is not limited.
 
-    Frames are (n, n_rows, n_cols) of any real type, flat and dark (n_rows, n_cols); ones and zeros
-    for data that are corrected already. `empty` is the transmission of a row without any valid
-    pixel, if not the one above. A ValueError says that shapes do not fit.
+    Parameters
+    ----------
+    raw : array of any real type, shape (n, n_rows, n_cols)
+        Frames, of NumPy or CuPy.
+    flat, dark : array of any real type, shape (n_rows, n_cols)
+        Ones and zeros for data that are corrected already.
+    minus_log : bool
+        Whether to take the logarithm.
+    empty : float or None
+        Transmission of a row without any valid pixel, if not the one above.
+
+    Returns
+    -------
+    array of float32, shape (n, n_rows, n_cols)
+        Attenuation along the rays, or the transmission.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit.
     """
     if raw.ndim != 3 or flat.shape != raw.shape[1:] or dark.shape != raw.shape[1:]:
         raise ValueError(

@@ -35,14 +35,40 @@ _SAFE_SIZE, _MOST_LEVELS = 64, 5
 
 
 def remove_by_sorting(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
-    """Smooth across columns the values of equal rank (algorithm 3 of [1])."""
+    """Smooth across columns the values of equal rank (algorithm 3 of [1]).
+
+    Parameters
+    ----------
+    sinogram : array of float32, shape (n_angles, n_cols) or, of CuPy, (n_rows, n_angles, n_cols)
+        Detector rows, after the logarithm.
+    options : StripesBlock
+        Sizes and thresholds, `preprocess.stripes`.
+
+    Returns
+    -------
+    array of float32, of the same shape
+        Rows without stripes.
+    """
     ranked, order = _sort_columns(sinogram)
     size_px = options.size_px or _safe_size(sinogram, _MOST_SMALL_PX)
     return _unsort_columns(_smooth(ranked, size_px), order)
 
 
 def remove_by_combination(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
-    """Remove dead, large and small stripes in this order (algorithms 6, 5 and 3 of [1])."""
+    """Remove dead, large and small stripes in this order (algorithms 6, 5 and 3 of [1]).
+
+    Parameters
+    ----------
+    sinogram : array of float32, shape (n_angles, n_cols) or, of CuPy, (n_rows, n_angles, n_cols)
+        Detector rows, after the logarithm.
+    options : StripesBlock
+        Sizes and thresholds, `preprocess.stripes`.
+
+    Returns
+    -------
+    array of float32, of the same shape
+        Rows without stripes.
+    """
     snr, large_px = options.snr, options.large_px
     sinogram = _remove_dead(sinogram, snr, large_px or _DEAD_PX)
     sinogram = _remove_large(sinogram, snr, large_px or _safe_size(sinogram, _MOST_LARGE_PX))

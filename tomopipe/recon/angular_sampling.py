@@ -65,14 +65,34 @@ def is_full_rotation(theta_rad: NDArray[np.float64]) -> bool:
     """Tell whether the angles cover 360 degrees, so that each ray is measured from both ends.
 
     Up to 60 degrees may be missing, and projections dropped by the camera (`unpaired`).
+
+    Parameters
+    ----------
+    theta_rad : ndarray of float64, shape (n_angles,)
+        In any order.
+
+    Returns
+    -------
+    bool
+        Whether no gap between neighbouring angles, modulo 360 degrees, is larger.
     """
     return largest_gap_rad(theta_rad) < max(_NEARLY_ROUND_RAD, _gap_rad(len(theta_rad)))
 
 
 def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return the mask of projections over 360 degrees, in any order, without an opposing one.
+    """Find projections over 360 degrees without an opposing one.
 
     Their rays are measured from one side only.
+
+    Parameters
+    ----------
+    theta_rad : ndarray of float64, shape (n_angles,)
+        In any order.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_angles,)
+        True where there is no projection half a turn away.
     """
     folded = np.sort(np.mod(theta_rad, 2 * np.pi))
     opposing = np.mod(theta_rad + np.pi, 2 * np.pi)

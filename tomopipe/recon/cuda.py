@@ -98,10 +98,23 @@ def engine_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
 
 
 def sweep_gpu_bytes(n_angles: int, n_cols: int, batch_size: int, *, is_half: bool = False) -> int:
-    """Return the GPU memory (bytes) of a sweep: sinograms, sample order, two batches of slices.
+    """Return the GPU memory of a sweep: sinograms, sample order, two batches of slices.
 
-    Sinograms are the spectra that all CORs share; of half acquisition (`is_half`), where slices
-    have twice the columns of the detector, a widened one for each slice.
+    Sinograms are the spectra that all CORs share; of half acquisition a widened one for each slice.
+
+    Parameters
+    ----------
+    n_angles, n_cols : int
+        Projections, and columns of the detector.
+    batch_size : int
+        Slices computed at a time.
+    is_half : bool
+        Whether slices have twice the columns of the detector.
+
+    Returns
+    -------
+    int
+        Bytes.
     """
     n_bins = padded_and_grid_size(n_cols)[0] // 2 + 1
     row = 4 * (batch_size + 2) * n_cols if is_half else 32 * n_bins

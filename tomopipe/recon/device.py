@@ -41,11 +41,25 @@ logger = logging.getLogger(__name__)
 
 @functools.cache
 def array_module(device: str = "auto") -> ModuleType:
-    """Return CuPy for the device "cuda", NumPy for "cpu"; chosen once per process.
+    """Return the module of arrays for a device; chosen once per process.
 
-    "auto" chooses CuPy if it is installed and a device reconstructs a small slice as the CPU does,
-    else NumPy; if there is a GPU, one job of a run then warns. Raises DeviceError for "cuda"
-    without a usable GPU, ValueError for another device.
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        auto chooses CuPy if it is installed and a device reconstructs a small slice as the CPU
+        does; if not, and there is a GPU, one job of a run warns.
+
+    Returns
+    -------
+    module
+        CuPy or NumPy.
+
+    Raises
+    ------
+    DeviceError
+        For cuda without a usable GPU.
+    ValueError
+        For another device.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device: expected auto, cpu or cuda, got {device!r}")
@@ -205,11 +219,24 @@ def _is_in_use(error: BaseException) -> bool:
 def held_gpu(
     device: str, least_bytes: int, *, n_slices: int = FEW_SLICES, wait: bool = True
 ) -> Iterator[CudaDevice | None]:
-    """Hold the GPU that computes; None if the CPU does.
+    """Hold the GPU that computes.
 
-    `auto` releases a GPU with less than `least_bytes` free, the need of `n_slices`. `wait` is as
-    for `claimed_gpu`; at the end the pools are freed. Without `wait`, if other jobs hold all GPUs,
-    `auto` uses the CPU, as the batches of these jobs fill the free memory.
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        auto releases a GPU with less than `least_bytes` free.
+    least_bytes : int
+        GPU memory that `n_slices` need.
+    n_slices : int
+        Slices computed at a time, for the message.
+    wait : bool
+        Whether to wait if other jobs hold all GPUs. Else auto uses the CPU, as the batches of these
+        jobs fill the free memory.
+
+    Yields
+    ------
+    CudaDevice or None
+        None: the CPU computes. At the end CuPy's pools are freed.
     """
     if (xp := array_module(device)) is np:
         yield None

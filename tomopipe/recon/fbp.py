@@ -120,10 +120,26 @@ def in_batches(plan: Plan, n: int, make: Callable[[slice], Any]) -> Iterator[tup
 
 
 def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None) -> Any:
-    """Reconstruct one sinogram with each of many CORs: (n_cor, n_cols, n_cols), [y, x].
+    """Reconstruct one sinogram with each of many CORs.
 
-    Slices, parameters and errors are as for `reconstruct`; padding, transform, order of the samples
-    and kernel weights, which do not depend on the COR, are computed once.
+    Slices and errors are as for `reconstruct`; padding, transform, order of the samples and kernel
+    weights, which do not depend on the COR, are computed once.
+
+    Parameters
+    ----------
+    sinogram : array of float32, shape (n_angles, n_cols)
+        One detector row, of the array module of the plan.
+    plan : Plan
+        Of `make_plan`.
+    cor_px : array_like of float, shape (n_cor,)
+        Columns of the sinogram.
+    threads : int, optional
+        Threads of the CPU; None: one for each core.
+
+    Returns
+    -------
+    array of float32, shape (n_cor, n_cols, n_cols)
+        Slices [y, x], attenuation per pixel.
     """
     shape = (np.size(cor_px), plan.n_cols, plan.n_cols)
     images = plan.xp.empty(shape, dtype=plan.xp.float32)
@@ -151,11 +167,30 @@ def sweep_batches(
     out: Any = None,
     spectra: Any = None,
 ) -> Iterator[tuple[slice, Any]]:
-    """Yield the slices of a sweep, `plan.batch_size` at a time: which CORs, and their slices.
+    """Yield the slices of a sweep, `plan.batch_size` at a time.
 
-    They are stored in `out` (n_cor, n_cols, n_cols); None: in memory that later batches overwrite,
-    so that it does not grow with the number of CORs. `spectra`: from `shared_spectra`, if
-    available. If memory runs out, the rest is computed with fewer slices at a time.
+    If memory runs out, the rest is computed with fewer slices at a time.
+
+    Parameters
+    ----------
+    sinogram : array of float32, shape (n_angles, n_cols)
+        One detector row, of the array module of the plan.
+    plan : Plan
+        Of `make_plan`.
+    cor_px : array_like of float, shape (n_cor,)
+        Columns of the sinogram.
+    threads : int, optional
+        Threads of the CPU; None: one for each core.
+    out : array of float32, shape (n_cor, n_cols, n_cols), optional
+        Where slices are stored. None: in memory that later batches overwrite, so that it does not
+        grow with the number of CORs.
+    spectra : array, optional
+        From `shared_spectra`.
+
+    Yields
+    ------
+    (slice, array of float32, shape (n, n_cols, n_cols))
+        Which CORs, and their slices, [y, x].
     """
     if sinogram.shape != (plan.n_angles, plan.n_cols):
         raise ValueError(

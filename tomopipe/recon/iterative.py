@@ -77,7 +77,22 @@ Solve = Callable[[Array, Projector], Array]
 
 
 def make_projector(theta_rad: ArrayLike, n_cols: int, cor_px: float) -> Projector:
-    """Plan projections of slices about a COR; takes 200 bytes per angle and column."""
+    """Plan projections of slices about a COR; takes 200 bytes per angle and column.
+
+    Parameters
+    ----------
+    theta_rad : array_like of float, shape (n_angles,)
+        In any order.
+    n_cols : int
+        Columns of the sinogram, and of the slices.
+    cor_px : float
+        Column of the sinogram.
+
+    Returns
+    -------
+    Projector
+        Forward and back projection, exact adjoints of each other.
+    """
     plan = make_plan(theta_rad, n_cols)
     spreading = spreading_matrix(plan, slice(0, plan.n_angles)).tocsr()
     return Projector(plan, spreading, _phase(plan, cor_px))

@@ -47,7 +47,20 @@ class _Dispatcher(CPUDispatcher):
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile a function on its first call, without the GIL; keep the code where it can be."""
+    """Compile a function on its first call, without the GIL; keep the code where it can be.
+
+    Parameters
+    ----------
+    function : callable
+        Of arrays and numbers, in the part of Python that numba compiles.
+    **options
+        Of `numba.njit`, such as `fastmath`.
+
+    Returns
+    -------
+    callable
+        With the parameters and results of `function`.
+    """
     dispatcher = _Dispatcher(function, targetoptions={"nopython": True, "nogil": True, **options})
     if folder := _cache_folder():
         of_others, _config.CACHE_DIR = _config.CACHE_DIR, folder

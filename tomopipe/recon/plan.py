@@ -166,6 +166,11 @@ def make_plan(
     batch_size : {4, 8, 16}
         Slices computed at a time; memory is proportional to it.
 
+    Returns
+    -------
+    Plan
+        All that does not depend on sinogram and COR: filter, angles, order of the samples.
+
     References
     ----------
     .. [1] After B. Ohnesorge et al., "Efficient correction for CT image artifacts caused by
@@ -230,10 +235,24 @@ def ramp_response(n_padded: int) -> NDArray[np.float64]:
 
 
 def filter_response(name: str, n_padded: int) -> NDArray[np.float64]:
-    """Return ramp times window, one of `FILTERS`, at the bins of a padded row.
+    """Return ramp times window at the bins of a padded row.
 
-    In cycles per pixel, (n_padded // 2 + 1,); `n_padded` is even. A ValueError says that the filter
-    is unknown.
+    Parameters
+    ----------
+    name : str
+        One of `FILTERS`.
+    n_padded : int
+        Columns of a padded row; even.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_padded // 2 + 1,)
+        The filter at the frequencies of `numpy.fft.rfft`, in cycles per pixel.
+
+    Raises
+    ------
+    ValueError
+        If the filter is unknown.
     """
     if name not in _WINDOWS:
         raise ValueError(f"filter: expected one of {', '.join(FILTERS)}, got {name!r}")

@@ -92,7 +92,21 @@ class StackFile:
 
 
 def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
-    """Raise a TomopipeError unless `path` is an MRC stack of float32 images of this shape."""
+    """Raise unless a file is an MRC stack of float32 images of this shape.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    shape : sequence of int
+        Images, rows and columns.
+
+
+    Raises
+    ------
+    TomopipeError
+        If they are not.
+    """
     expected_bytes = stack_bytes(shape)
     with suppress(OSError), open(no_pipe(path), "rb") as stream:  # ten times as fast as mrcfile
         head, n_bytes = stream.read(HEADER_BYTES), os.fstat(stream.fileno()).st_size
@@ -117,7 +131,18 @@ def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
 
 
 def labels_of(path: str | os.PathLike[str]) -> list[str]:
-    """Return the ten labels of an MRC file; errors of mrcfile are passed on."""
+    """Return the ten labels of an MRC file; errors of mrcfile are passed on.
+
+    Parameters
+    ----------
+    path : path
+        The file, of which only the header is read.
+
+    Returns
+    -------
+    list of str
+        Ten texts, without blanks around.
+    """
     with mrcfile.open(no_pipe(path), header_only=True) as mrc:
         return [label.decode("ascii", "replace").strip() for label in mrc.header.label]
 

@@ -62,7 +62,19 @@ def raw_state(path: Path) -> RawState | None:
 
 
 def file_state(path: Path) -> tuple[int, int, int] | None:
-    """Return size (bytes), time of the last change (ns) and inode (of a folder 0), or None."""
+    """Return what tells in a moment whether a raw file was changed.
+
+    Parameters
+    ----------
+    path : path
+        A file, or a folder of images.
+
+    Returns
+    -------
+    (int, int, int) or None
+        Size (bytes), time of the last change (ns) and inode, of a folder 0; None if there is
+        nothing.
+    """
     state = raw_state(path)
     return state and (*state[:2], max(0, state[2]))
 

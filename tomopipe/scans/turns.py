@@ -34,9 +34,19 @@ class Turns:
 
 
 def find_turns(theta_deg: NDArray[np.float64]) -> Turns | None:
-    """Find turns: angles that start again, go back and forth, or pass 720 degrees; None: none.
+    """Find turns: angles that start again, go back and forth, or pass 720 degrees.
 
     Golden-ratio angles and interlaced ones do not repeat: each turn has angles of its own.
+
+    Parameters
+    ----------
+    theta_deg : ndarray of float64, shape (n_angles,)
+        In the order of acquisition.
+
+    Returns
+    -------
+    Turns or None
+        The frames of each turn, and its range in degrees; None: one turn.
     """
     steps = np.diff(theta_deg)
     step_deg = float(np.median(np.abs(steps))) if len(steps) else 0.0

@@ -86,7 +86,13 @@ def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that affect volumes, if installed."""
+    """Return the versions of the packages that affect volumes, if installed.
+
+    Returns
+    -------
+    dict of str to str
+        By name of the package, with python and tomopipe.
+    """
     result = {"python": platform.python_version(), "tomopipe": __version__}
     for package in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):  # optional package

@@ -78,10 +78,24 @@ class Encoding:
 
 
 def encoding_of(dtype: str, value_range: Sequence[float] | None = None) -> Encoding:
-    """Return the encoding of a number type, one of `DTYPES`.
+    """Return the encoding of a number type.
 
-    `value_range` are the values of the smallest and of the largest integer; not needed for floating
-    point. A ValueError if the type is unknown, or an integer type has no range.
+    Parameters
+    ----------
+    dtype : str
+        One of `DTYPES`.
+    value_range : (float, float), optional
+        Values of the smallest and of the largest integer; not needed for floating point.
+
+    Returns
+    -------
+    Encoding
+        Type, offset and scale of the stored numbers.
+
+    Raises
+    ------
+    ValueError
+        If the type is unknown, or an integer type has no range.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}; got {dtype!r}")

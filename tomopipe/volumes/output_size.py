@@ -29,7 +29,20 @@ def extent(target: Extent, n: int) -> int:
 
 
 def binned(n: int, binning: int) -> int:
-    """Return the number of pixels after block averaging of `n` pixels."""
+    """Return the number of pixels after block averaging.
+
+    Parameters
+    ----------
+    n : int
+        Pixels before.
+    binning : int
+        Pixels averaged into one.
+
+    Returns
+    -------
+    int
+        At least 1; a remainder is dropped.
+    """
     return max(1, n // binning)
 
 

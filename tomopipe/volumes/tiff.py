@@ -57,8 +57,18 @@ def write_stack(
 ) -> None:
     """Write one TIFF, atomically, that ImageJ opens as a stack with a label for each page.
 
-    Pages, of `shape` (n_y, n_x), are written as they come; those of uint16 are shown from 0 to
-    65535.
+    Parameters
+    ----------
+    images : iterable of ndarray, shape (n_y, n_x)
+        Pages, which are written as they come; those of uint16 are shown from 0 to 65535.
+    labels : sequence of str
+        One for each page.
+    path : path
+        The file.
+    shape : (int, int)
+        Rows and columns of a page.
+    dtype : numpy type
+        Of the pages.
     """
     window = {"min": 0.0, "max": 65535.0} if dtype == np.uint16 else {}
     with whole(path) as temporary:

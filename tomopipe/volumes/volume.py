@@ -34,16 +34,41 @@ def new_volume(
 ) -> Iterator[PutSlices]:
     """Yield a function that stores slices; the volume appears under `path` once it is verified.
 
-    `path` is an HDF5 file, a folder of TIFFs or an OME-Zarr folder, `shape` (n_rows, n_y, n_x).
-    `attributes` describe the values (unit, voxel size): attributes of /exchange/data, the
-    description of each TIFF, or the OME-Zarr group; offset and scale, min and max of the values,
-    and the number of clipped ones are added. `provenance` says how the volume was made: text,
-    numbers, lists and mappings of these. `origin` is the position of a cropped volume.
-
     put(first, slices, each) stores slices (n, n_y, n_x) of float32, or their `SliceStatistics`,
     which are encoded already, from row `first` on, each row once. If `each` is the `map` of a
-    thread pool, its threads write; the bytes are the same. A TomopipeError if a slice was not
-    stored, a value is not finite, all values are equal, or the written file does not read back.
+    thread pool, its threads write; the bytes are the same.
+
+    Parameters
+    ----------
+    path : path
+        An HDF5 file, a folder of TIFFs, or an OME-Zarr folder.
+    shape : (int, int, int)
+        Voxels (n_rows, n_y, n_x).
+    output_format : str
+        One of `tomopipe.volume_formats.FORMATS`.
+    encoding : Encoding, optional
+        Type of the stored numbers, by default float32.
+    compression : str
+        One of `tomopipe.volume_formats.COMPRESSIONS` of the format.
+    attributes : mapping, optional
+        Of the values (unit, voxel size): attributes of /exchange/data, the description of each
+        TIFF, or the OME-Zarr group; offset and scale, min and max of the values, and the number of
+        clipped ones are added.
+    provenance : mapping, optional
+        How the volume was made: text, numbers, lists and mappings of these.
+    origin : Origin
+        Position of a cropped volume.
+
+    Yields
+    ------
+    callable
+        put, as above.
+
+    Raises
+    ------
+    TomopipeError
+        If a slice was not stored, a value is not finite, all values are equal, or the written file
+        does not read back.
     """
     layout = Layout(
         Path(path).name, shape, encoding or Encoding(), compression,

@@ -161,8 +161,22 @@ class Volume:
 def open_volume(path: str | os.PathLike[str], *, check_sizes: bool = True) -> Iterator[Volume]:
     """Yield a volume that `tomopipe.volumes.volume.new_volume` wrote, of any format.
 
-    With `check_sizes` all files of a folder must have their recorded size. A TomopipeError if the
-    volume cannot be read.
+    Parameters
+    ----------
+    path : path
+        An HDF5 file, a folder of TIFFs, or an OME-Zarr folder.
+    check_sizes : bool
+        Whether all files of a folder must have their recorded size.
+
+    Yields
+    ------
+    Volume
+        Its shape (n_rows, n_y, n_x), and slices as they are asked for.
+
+    Raises
+    ------
+    TomopipeError
+        If the volume cannot be read.
     """
     if check_sizes and os.path.isdir(path) and (what := sizes_match(path)):
         raise TomopipeError(f"{path}: {what}. Remove it and run again: it is made again.")
@@ -199,7 +213,18 @@ def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read how a volume of any format was made."""
+    """Read how a volume of any format was made.
+
+    Parameters
+    ----------
+    path : path
+        An HDF5 file, a folder of TIFFs, or an OME-Zarr folder.
+
+    Returns
+    -------
+    dict
+        As it was given to `tomopipe.volumes.volume.new_volume`: COR, options, versions.
+    """
     provenance: dict[str, Any] = _format_of(path).load().read_provenance(Path(path))
     return provenance
 
@@ -228,7 +253,12 @@ def clipped_text(path: str | os.PathLike[str]) -> str:
 def copy_voxels(volume: Volume, put: PutSlices) -> None:
     """Copy the stored voxels of a volume into another one, with their statistics.
 
-    `put` is from `tomopipe.volumes.volume.new_volume`, for the same shape and encoding.
+    Parameters
+    ----------
+    volume : Volume
+        An open volume.
+    put : callable
+        From `tomopipe.volumes.volume.new_volume`, for the same shape and encoding.
     """
     planes, about = read_mid_planes(volume.path), volume.attributes
     extremes = np.array([about["min"], about["max"]], np.float32)

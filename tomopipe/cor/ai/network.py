@@ -230,7 +230,15 @@ def predict(weights: Weights, inputs: Inputs) -> NetworkOutput:
 def load_model(name: str | os.PathLike[str] = "shipped") -> Model:
     """Load a network, having checked that it belongs to its card and to this recipe.
 
-    "shipped", or the path of weights with their card beside them; kept in memory for the next call.
+    Parameters
+    ----------
+    name : str or path
+        "shipped", or weights with their card beside them.
+
+    Returns
+    -------
+    Model
+        Kept in memory for the next call.
     """
     path = weights_path(name)
     return _load(path, path.stat().st_mtime_ns if path.is_file() else 0)
