@@ -36,6 +36,7 @@ from tomopipe.reruns.option_faults import (
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.reruns.staleness import relion_notes
+from tomopipe.reruns.target import Target
 from tomopipe.resources.disk import lack_of_disk, shown_size, still_to_make
 from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
@@ -76,8 +77,7 @@ def examine(campaign: Campaign) -> Findings:
     else:
         findings.errors += odd_paths
     _check_table(campaign, findings)
-    with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
-        rows = expected_inventory(campaign, Path(folder))
+    rows = _next_inventory(campaign)
     _summarise(campaign, rows, findings)
     findings.formats = sorted(_recorded(rows), key=lambda item: -len(item[1]))
     for_some = {block for part in campaign.config.overrides for block in part.model_fields_set}
@@ -115,6 +115,15 @@ def examine(campaign: Campaign) -> Findings:
     if not findings.errors and campaign.files.inventory.exists():
         findings.is_done = not Settled(campaign).jobs
     return findings
+
+
+def _next_inventory(campaign: Campaign) -> InventoryRows:
+    """Return the present inventory if it is up to date; else read all raw files."""
+    with suppress(OSError, TomopipeError, LookupError, ValueError):  # then it is made again
+        if not Target(campaign).why_inventory():
+            return read_inventory(campaign.files.inventory)
+    with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
+        return expected_inventory(campaign, Path(folder))
 
 
 def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:

@@ -331,7 +331,7 @@ def groups_below(root: Node, deepest: int) -> list[Node]:
         below = []
         for node in layer:
             for name in node.group:
-                child = _open_child(node.group, name)
+                child = None if _is_dataset(node.group, name) else _open_child(node.group, name)
                 if isinstance(child, h5py.Group) and _address(child) not in addresses:
                     addresses.add(_address(child))
                     # bytes, if it is not UTF-8
@@ -341,6 +341,18 @@ def groups_below(root: Node, deepest: int) -> list[Node]:
         results += below
         layer = below
     return results
+
+
+def _is_dataset(group: "h5py.Group", name: str | bytes) -> bool:
+    """Tell whether a group has a dataset of a name, not behind a link, without opening it."""
+    import h5py
+
+    key = os.fsencode(name)
+    if group.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
+        return False
+    with suppress(*UNREADABLE):
+        return bool(h5py.h5o.get_info(group.id, key).type == h5py.h5o.TYPE_DATASET)
+    return False
 
 
 def _open_child(group: "h5py.Group", name: str | bytes) -> Any:
@@ -370,28 +382,34 @@ class DatasetEntry(NamedTuple):
     shape: tuple[int, ...]  # as it is read
 
 
-def datasets_in(file: "h5py.File") -> list[DatasetEntry]:
-    """List the datasets of numbers that are more than one, stacks of frames first, then by size."""
+def datasets_in(
+    file: "h5py.File", is_shown: Callable[[str], bool] = lambda path: True
+) -> list[DatasetEntry]:
+    """List the datasets of numbers that are more than one, stacks of frames first, then by size.
+
+    `is_shown` tells from its path whether a dataset is looked at.
+    """
     import h5py
 
     entries = [
         DatasetEntry(
-            node.below(text_of(name)),
-            tuple((child.shape or ())[axis] for axis in shown_axes(child.shape or ())),
+            path, tuple((child.shape or ())[axis] for axis in shown_axes(child.shape or ()))
         )
-        for node, name, child in _children(file)
-        if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif"
+        for node, name in _names(file)
+        if is_shown(path := node.below(text_of(name)))
+        and isinstance(child := _open_child(node.group, name), h5py.Dataset)
+        and child.dtype.kind in "uif"
     ]
     several = [entry for entry in entries if max(entry.shape, default=0) > 1]
     return sorted(several, key=lambda item: (-len(item.shape), [-n for n in item.shape], item.name))
 
 
-def _children(file: "h5py.File") -> Iterator[tuple[Node, str | bytes, Any]]:
-    """Yield all in a file: its group, its name in it, and what it is; None if it stays closed."""
+def _names(file: "h5py.File") -> Iterator[tuple[Node, str | bytes]]:
+    """Yield all names in a file: group, and name in it."""
     root = Node("/", file)
     for node in [root, *groups_below(root, _DEEPEST)]:
         for name in node.group:
-            yield node, name, _open_child(node.group, name)
+            yield node, name
 
 
 def brief_tree(file: "h5py.File") -> str:
@@ -399,7 +417,7 @@ def brief_tree(file: "h5py.File") -> str:
     names = [f"{dataset.name} {dataset.shape}" for dataset in datasets_in(file)]
     links = [
         f"{node.below(text_of(name))} {why_closed(node.group, name)}"
-        for node, name, child in _children(file)
-        if child is None
+        for node, name in _names(file)
+        if _open_child(node.group, name) is None
     ]
     return "; ".join([some_of(names, _N_NAMED) or "no dataset of numbers", *links[:_N_NAMED]])

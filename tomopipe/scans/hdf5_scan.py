@@ -184,7 +184,7 @@ class NamedReader:
     def _sample_positions(self, index: NDArray[np.intp]) -> tuple[Positions, ...]:
         """Return what the file states of the sample's position at each projection."""
         selections = {len(index): np.arange(len(index)), len(self._keys): index}
-        names = [name for name, _ in datasets_in(self._file) if is_position(name)]
+        names = [entry.name for entry in datasets_in(self._file, is_position)]
         results = (read_positions(self._file, name, name, selections) for name in names)
         return tuple(positions for each in results for positions in each)
 

@@ -123,8 +123,9 @@ def objects_in(file: "h5py.File") -> "Iterator[tuple[str, Any, h5py.HLObject | N
         # h5py returns a link of a name in UTF-8 alone
         link, result = h5py.HardLink() if is_hard else group.get(name, getlink=True), None
         if is_hard:
-            address = h5py.h5o.get_info(group[name].id).addr
-            result = None if address in visited else group[name]
+            entry = group[name]
+            address = h5py.h5o.get_info(entry.id).addr
+            result = None if address in visited else entry
             visited.add(address)
         yield os.path.join(*map(os.fsdecode, (group.name, name))), link, result
         if isinstance(result, h5py.Group):

@@ -15,7 +15,9 @@ from tomopipe.campaign.slurm import sinfo
 from tomopipe.cli import cli
 from tomopipe.commands import check
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import expected_inventory
+from tomopipe.reruns.target import Target
 from tomopipe.run import launch
 from tomopipe.storage import lock
 from tomopipe.storage.processes import named
@@ -47,6 +49,25 @@ def test_a_reason_is_named_once_though_datasets_differ_in_size(site):
     assert (status, shown.count("no /exchange/data and no NXtomo entry")) == (1, 1), shown
     assert "warning: 3 scans (odd_1, odd_2, odd_3): skipped: no /exchange/data" in shown
     assert "it has /entry/frames error: none of 3 scans" in shown
+
+
+def test_raw_files_are_read_once_the_inventory_is_out_of_date(site):
+    """As in a run, which reads a file of another time again."""
+    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=32, n_angles=20)
+    assert init(site / "c", site / "raw" / "a_1.h5").exit_code == 0
+    campaign = load_campaign(site / "c")
+    campaign.results.mkdir(exist_ok=True)
+    expected_inventory(campaign, campaign.results)
+    receipts = Receipts(campaign.directory, campaign.outputs)
+    statement = Target(campaign).of_inventory()
+    receipts.write("inventory", "campaign", statement, [campaign.outputs.inventory])
+    receipts.save()
+    raw, state = site / "raw" / "a_1.h5", os.stat(site / "raw" / "a_1.h5")
+    raw.write_bytes(bytes(state.st_size))
+    os.utime(raw, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert warnings(site / "c", "skipped") == []
+    os.utime(raw, (1, 1))
+    assert len(warnings(site / "c", "skipped")) == 1
 
 
 def run_check(folder):
