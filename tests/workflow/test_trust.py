@@ -211,37 +211,57 @@ def test_results_and_raw_files_from_the_future(campaign):
     assert snakemake(campaign).jobs == frozenset()
 
 
-def test_what_others_made_is_never_overwritten(campaign, tmp_path):
-    """A results folder of TomoGUI, without anything that tomopipe has made."""
-    tree = campaign / "raw_rec" / "try_center" / "a_1"
-    tree.mkdir(parents=True)
-    (tree / "center_of_rotation.txt").write_text("77.77")
-    (campaign / "raw_rec" / "a_2_rec.h5").write_bytes(b"a volume of somebody else")
+def put(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_text(content)
+    return path
+
+
+def test_what_others_put_in_the_places_of_results_is_kept_and_the_run_goes_on(campaign):
+    """A results folder of TomoGUI without anything that tomopipe has made; a pipe, a folder."""
+    results, sidecar = campaign / "raw_rec", campaign / "raw" / "a_1.cor.json"
+    names = "cor.json rot_cen.json inventory.tsv fix_cor/a.tsv a_2_rec.h5 report/index.html"
+    names += " relion/tomograms.star relion/tilt_series/a.star relion/stacks/a_3.mrcs"
+    in_scan = ("center_of_rotation.txt", "rows.h5", "try.json", "try.tif", "prediction.json")
+    names += "".join(f" try_center/a_1/{name}" for name in in_scan)
+    theirs = {results / name: f"77.77 {name}" for name in names.split()} | {sidecar: "77.77"}
+    for path, text in theirs.items():
+        put(path, text)
+    os.mkfifo(results / "b_1_rec.h5")
     configure(campaign, "campaign", results="raw_rec")
-    run = snakemake(campaign)
-    assert run.status != 0
-    assert run.jobs == frozenset()
-    assert "raw_rec/try_center/a_1/center_of_rotation.txt" in run.text
-    assert "raw_rec/a_2_rec.h5" in run.text
-    assert (tree / "center_of_rotation.txt").read_text() == "77.77"
-    checked = CliRunner().invoke(cli, ["check", str(campaign)])
-    assert checked.exit_code == 1
-    assert "raw_rec/a_2_rec.h5" in checked.output
+    configure(campaign, "export_star", enabled=True)
+    planned = CliRunner().invoke(cli, ["plan", str(campaign)], env={"COLUMNS": "300"}).output
+    name = "center_of_rotation.txt"
+    assert f"raw_rec/try_center/a_1/{name} is not tomopipe's: kept as {name}.before-D" in planned
+    assert "and 6 more files that are not tomopipe's" in planned
+    assert all(path.read_text() == text for path, text in theirs.items())
+    run = succeeds(campaign)
+    for path, text in theirs.items():
+        folder = path.parent if path.parent.name == "tilt_series" else path
+        (kept,) = folder.parent.glob(f"{folder.name}.before-*")
+        assert (kept / path.name if kept.is_dir() else kept).read_text() == text
+        shown = folder.relative_to(campaign)
+        assert f"tomopipe: {shown} is not tomopipe's: kept as {kept.name}" in run.text
+    (kept,) = results.glob("b_1_rec.h5.before-*")
+    assert kept.is_fifo()
+    assert (results / "b_1_rec.h5").is_file()
+    assert snakemake(campaign).jobs == frozenset()
+    assert "before-" not in CliRunner().invoke(cli, ["clean", str(campaign), "--dry-run"]).output
 
 
-def test_a_run_ends_with_a_sentence_where_somebody_writes_onto_a_result_meanwhile(
-    campaign, tmp_path
-):
-    volume = campaign / "results" / "a_1_rec.h5"
+def test_what_somebody_writes_onto_results_of_a_run_is_kept(campaign, tmp_path):
+    """With receipts of ours; one is written while the run goes on, one twice in a minute."""
+    volume, star = campaign / "results" / "a_1_rec.h5", campaign / "results" / "rot_cen.json"
     for path in (volume, campaign / "results" / "cor.json"):
         path.unlink()
+    star.write_text('{"/somewhere/a_1.h5": "12.25"}')
     mine = f"Path({str(volume)!r}).write_text('mine')"
     run = snakemake(campaign, environment=failing(tmp_path, "resolve_cor", "campaign", mine))
-    assert (run.status, run.jobs, volume.read_text()) == (1, {"resolve_cor"}, "mine"), run.text
-    assert "tomopipe: results would overwrite" in run.text
-    assert "Traceback" not in run.text
-    volume.unlink()
-    assert snakemake(campaign).jobs >= {"full_recon:a_1"}
+    assert run.status == 0, run.text
+    for path, text in {volume: "mine", star: '{"/somewhere/a_1.h5": "12.25"}'}.items():
+        (kept,) = path.parent.glob(f"{path.name}.before-*")
+        assert kept.read_text() == text
     assert plan(campaign) == (0, frozenset())
 
 

@@ -16,7 +16,6 @@ from tomopipe.commands.option_sweep import cor_px_of, first_with_cor, sweep_opti
 from tomopipe.commands.status import read_status
 from tomopipe.config.base import why_no_effect
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.foreign import refuse_foreign_page
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.page import has_ended, record_page, report_campaign
 from tomopipe.storage.lock import under_way
@@ -97,7 +96,6 @@ def report(
         raise TomopipeError(
             f"{page}: expected an HTML file. Give one with -o, such as {near(page / 'index.html')}."
         )
-    refuse_foreign_page(campaign, page)
     unread = report_campaign(campaign, page)
     if page == campaign.files.report and under_way(campaign.directory) is None:
         # the next run may change unfinished and pending results

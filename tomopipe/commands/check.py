@@ -25,7 +25,7 @@ from tomopipe.config.blocks import AngleRange
 from tomopipe.cor.series_fill import layouts_of
 from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
 from tomopipe.paths import existing_folder
-from tomopipe.reruns.foreign import refuse_foreign
+from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.option_faults import (
     closed_folders,
     missing_files,
@@ -33,7 +33,6 @@ from tomopipe.reruns.option_faults import (
     nothing_usable,
     option_faults,
 )
-from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.reruns.staleness import relion_notes
 from tomopipe.reruns.target import Target
@@ -108,12 +107,14 @@ def examine(campaign: Campaign) -> Findings:
     if not on_nodes and (fault := missing_gpu(campaign, campaign.selected_scans(rows))):
         findings.errors.append(fault)
     findings.errors += unknown_names(profile)
-    try:
-        refuse_foreign(campaign, Receipts(campaign.directory, campaign.outputs))
-    except TomopipeError as error:
-        findings.errors.append(str(error))
     if not findings.errors and campaign.files.inventory.exists():
-        findings.is_done = not Settled(campaign).jobs
+        try:
+            settled = Settled(campaign)
+        except TomopipeError as error:
+            findings.errors.append(str(error))
+        else:
+            findings.is_done = not settled.jobs
+            findings.warnings += to_keep(settled.of_others)
     return findings
 
 

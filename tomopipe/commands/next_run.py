@@ -15,6 +15,7 @@ from tomopipe.campaign.stacks import stack_notes
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
+from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
 from tomopipe.reruns.reasons import METADATA_ALONE, is_news, why_again
 from tomopipe.reruns.settle import PlannedJob, Settled
@@ -92,6 +93,7 @@ def make_plan(
                 for scan in result.without_cor
                 if not (result.blocked or volumes_of)
             ),
+            *to_keep(result.of_others),
             *option_faults(campaign, rows),
             *protected_results(campaign, [(job.rule, job.key) for job in planned]),
             *(() if volumes_of else stack_notes(campaign, rows)),

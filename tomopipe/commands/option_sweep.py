@@ -22,7 +22,7 @@ from tomopipe.config import OverrideBlock, load_yaml, problems_of
 from tomopipe.config.spans import check_place, first_and_last
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
-from tomopipe.reruns.foreign import refuse_foreign_sweep
+from tomopipe.reruns.foreign import keep_others
 from tomopipe.resources.disk import known_cors
 from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
@@ -59,7 +59,6 @@ def sweep_option(
     refuse_unknown(campaign, [scan])
     variants = [_with(campaign, scan, key, value) for value in values]
     page, stack = campaign.files.option_sweep(scan, key)
-    refuse_foreign_sweep(page, stack)
     with chdir(campaign.directory):
         if row is None:
             # the same for all variants, also if the option is full_recon.rows
@@ -80,6 +79,10 @@ def sweep_option(
             "size."
         )
     labels = [f"{key}={value}" for value in values]
+    keep_others(
+        page, is_made_here=lambda path: stack.name in no_pipe(path).read_text(errors="replace")
+    )
+    keep_others(stack)
     write_stack(slices, labels, stack, shape=slices[0].shape, dtype=np.float32)
     title = f"{scan}, row {row}, COR {cor_px:g} px: {key}"
     write_text(_page(title, labels, slices), page)

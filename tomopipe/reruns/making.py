@@ -4,7 +4,7 @@ import gc
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,9 +42,11 @@ class Making:
 def making(snakemake: Any) -> Iterator[Making]:
     """Run the body of a job; when it has succeeded, write the receipt, its declared output.
 
-    It uses four of the parameters in `snakemake.params.job`: `products`, the files to make
-    (relative to the campaign); `made_from`, their statement as JSON; `raw_files`, the files that
-    the job reads; and `unsummed`, those of which it sums the content. If a raw file changes
+    It uses five of the parameters in `snakemake.params.job`: `products`, the files to make
+    (relative to the campaign); `made_from`, their statement as JSON; `recorded`, their states by
+    the last receipt, without which a file there may be somebody else's, and is kept aside;
+    `raw_files`, the files that the job reads; and `unsummed`, those of which it sums the content.
+    If a raw file changes
     meanwhile, a volume or a stack is not written; the result of try_recon is kept, and the next run
     makes it again.
 
@@ -80,6 +82,7 @@ def making(snakemake: Any) -> Iterator[Making]:
     with job(log, checked) as status:
         if "fault" in parameters:
             raise TomopipeError(parameters["fault"])
+        _keep_others(parameters.get("recorded", {}))
         atomic.before_rename.extend([check_raw_files] if step in _READ_WHOLE else [])
         made = Making(parameters, status)
         try:
@@ -96,6 +99,16 @@ def making(snakemake: Any) -> Iterator[Making]:
         write_receipt(snakemake.output[0], statement, products, read)
         _keep(snakemake.output[0])
     gc.freeze()  # no garbage collection at the end of the process
+
+
+def _keep_others(recorded: Mapping[str, Sequence[int] | None]) -> None:
+    """Keep files of others aside that are in the places of what this job makes."""
+    for path, state in recorded.items():
+        if state_of(path) not in (None, state and tuple(state)):
+            from tomopipe.reruns.foreign import keep_others  # few jobs need it
+
+            if line := keep_others(path, state):
+                logging.getLogger(__name__).info(line)
 
 
 def _kept(receipt: str) -> Path:

@@ -17,9 +17,9 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     """Return the parameters of a job; `key` is its scan, series or stack, else "campaign".
 
     The mapping always has `products`, the files to make (the first contains the statement of all),
-    and `made_from`, that statement as JSON. It is empty as long as a table that it depends on is
-    missing: Snakemake asks for parameters before it knows all inputs of a job. It has only `fault`
-    if the tables say that there is no such result.
+    `made_from`, that statement as JSON, and `recorded` (`Settled.recorded`). It is empty as long as
+    a table that it depends on is missing: Snakemake asks for parameters before it knows all inputs
+    of a job. It has only `fault` if the tables say that there is no such result.
     """
     if not is_open(settled, step, key):
         fault = why_none(settled, step, key)
@@ -27,6 +27,7 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     statement = settled.target.statement(step, key, settled.cors)
     result: dict[str, Any] = {
         "products": settled.outputs(step, key),
+        "recorded": settled.recorded(step, key),
         "made_from": as_text(statement),
     }
     if step in ("full_recon", "stitch", "export_stack"):

@@ -6,9 +6,10 @@ the predictions and the campaign table. A pending prediction is assumed to give 
 """
 
 import gc
+import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import Files
+from tomopipe.campaign.files import LINKS, Files
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.series import predicted_files, to_resolve
@@ -25,7 +26,7 @@ from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import results_of, sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named
-from tomopipe.reruns.foreign import refuse_foreign
+from tomopipe.reruns.foreign import is_foreign
 from tomopipe.reruns.needed import Needed, needed_for
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.reruns.reasons import (
@@ -38,7 +39,7 @@ from tomopipe.reruns.reasons import (
     UNREADABLE,
     is_of_cor,
 )
-from tomopipe.reruns.receipts import content_of, digest
+from tomopipe.reruns.receipts import State, content_of, digest
 from tomopipe.reruns.target import Target
 from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
@@ -113,6 +114,7 @@ class Settled:
         self._is_sure = False  # whether it changes with any prediction
         self._may_be_other = False  # whether a missing table may change
         self.rows: InventoryRows = {}  # the inventory after the run
+        self.of_others: list[str] = []  # files of others in the places of what the jobs make
         self.needed = needed or Needed((), {})  # empty while the inventory is pending
         if looks_ahead:
             refuse_no_file(campaign)
@@ -121,8 +123,8 @@ class Settled:
         gc.disable()  # garbage collection would take a third of the time, and find nothing
         try:
             with self.receipts.looking():
-                refuse_foreign(campaign, self.receipts, after_cors="resolve_cor" in made)
                 self._visit()
+                self.of_others = list(self._of_others())
         finally:
             if collects:
                 gc.enable()
@@ -150,6 +152,25 @@ class Settled:
             self._resolve(any(fixing))
         if not (self.blocked or self.pending):
             self._after_cor()
+
+    def recorded(self, step: str, key: str) -> dict[str, State | None]:
+        """Return the files that a job replaces, and their states by its last receipt."""
+        receipt = self.receipts.last(step, key)
+        paths = [*self.outputs(step, key), *[self.out.in_relion(LINKS)] * (step == "export_star")]
+        return {path: receipt.files.get(path) if receipt else None for path in paths}
+
+    def _of_others(self) -> Iterator[str]:
+        """Yield files of others that jobs will keep aside; raise for a link to nothing."""
+        for step, key in self.reasons:
+            for path, state in self.recorded(step, key).items():
+                where, now = self.receipts.path_of(path), self.receipts.state(path)
+                if now is None and os.path.islink(where):
+                    raise TomopipeError(
+                        f"{where}: a link to {os.readlink(where)}, which does not exist: mount its "
+                        "disk, or remove the link to have the result made again."
+                    )
+                if now not in (None, state) and is_foreign(where, state):
+                    yield path
 
     def act(self) -> None:
         """Withdraw the receipts of results to be made, and write those of up-to-date results.
@@ -285,7 +306,11 @@ class Settled:
         if reason and self.looks_ahead:
             files = predicted_files(campaign, self.target.to_search([*scans, *around]))
             members, beside = self.target.members(series), self.target.members_around(series)
-            fixes = fix_cor.compute(files, members, campaign.config.fix_cor, beside)
+            try:
+                fixes = fix_cor.compute(files, members, campaign.config.fix_cor, beside)
+            except TomopipeError:  # of a prediction that is made again
+                if self.predicting.isdisjoint([*scans, *around]):
+                    raise
             is_whole = self._is_whole("fix_cor", self.out.fix_table(series))
             self._tables_change |= fixes != before and is_whole
             self._may_be_other |= not is_whole

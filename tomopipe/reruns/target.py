@@ -131,7 +131,10 @@ class Target:
         reason = self.staleness.why_stale(self.of_inventory())
         if reason not in ("", CHANGED["inventory"]):
             return reason
-        rows = read_inventory(where)
+        try:
+            rows = read_inventory(where)
+        except TomopipeError:
+            return f"{self.out.inventory}: {UNREADABLE}"
         if not reason and not is_looked_at_again(rows) and not has_other_links(campaign, rows):
             return ""
         refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
@@ -276,7 +279,11 @@ class Target:
         reason = self.staleness.why_stale(self.of_fix_cor(series), series)
         if reason != CHANGED["fix_cor"]:
             return reason
-        before, members = read_fixes([self.campaign.files.fix_table(series)]), self.members(series)
+        try:
+            before = read_fixes([self.campaign.files.fix_table(series)])
+        except TomopipeError:
+            return f"{self.out.fix_table(series)}: {UNREADABLE}"
+        members = self.members(series)
         if reason := of_series(before, members):
             return reason
         scans = self.to_search([*self.series()[series], *self.scans_around(series)])

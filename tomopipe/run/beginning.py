@@ -25,6 +25,7 @@ from tomopipe.campaign.step_files import volume_of
 from tomopipe.config import with_file
 from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
+from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
@@ -278,6 +279,8 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
         folder = os.path.dirname(campaign.outputs.sidecar(""))
         text = f"{some_of(others, 1)}: sidecars of another campaign; ours are written to {folder}"
         print(f"tomopipe: {text}", file=sys.stderr)
+    for line in to_keep(settled.of_others) if is_ours and launch.is_remote() else ():
+        print(f"tomopipe: {line}", file=sys.stderr)  # of jobs on this machine each says so
     if settled.pending and not made and launch.cuts():
         receipt = campaign.outputs.receipt
         _report(

@@ -7,6 +7,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_inventory
 from tomopipe.errors import TomopipeError, is_of_the_system
+from tomopipe.reruns.foreign import keep_others
 from tomopipe.reruns.reasons import why_again
 from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.reruns.settle import Settled
@@ -63,6 +64,7 @@ def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
     """Write the report of the existing results; return the files that could not be read."""
     from tomopipe.steps.report import report
 
+    keep_others(output)
     notes, unread = {}, set[str]()
     try:
         notes = relion_notes(campaign, read_inventory(campaign.files.inventory))

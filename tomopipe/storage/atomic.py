@@ -14,13 +14,15 @@ import secrets
 import shlex
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import FolderInPlaceError, grouped, room_for
+from tomopipe.errors import FolderInPlaceError, grouped, on_os_error, room_for
 from tomopipe.paths import existing_folder
 from tomopipe.storage import checksums, run_folder
 from tomopipe.storage.checksums import names_of_others, write_manifest
@@ -108,6 +110,21 @@ def take_away(path: str | os.PathLike[str]) -> None:
         write_manifest(final, {})  # marks the remaining files as foreign
         _move(others, aside, final)
     _remove(aside)
+
+
+def keep_aside(path: str | os.PathLike[str]) -> Path:
+    """Rename a file or folder of others to NAME.before-DATE beside it, a new name; return that.
+
+    Nothing is opened or overwritten. RunEndedError in a job of an ended run.
+    """
+    final = Path(path)
+    run_folder.current()
+    start = f"{final.name}.before-{time.strftime('%Y%m%d-%H%M')}"
+    names = (f"{start}-{number}" if number > 1 else start for number in count(1))
+    kept = next(place for name in names if not os.path.lexists(place := final.with_name(name)))
+    with on_os_error(f"{path}: is not tomopipe's, and cannot be renamed", " Move it away."):
+        final.rename(kept)
+    return kept
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> None:

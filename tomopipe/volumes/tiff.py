@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
-from tomopipe.storage.atomic import whole, write_json
+from tomopipe.storage.atomic import keep_aside, whole, write_json
 from tomopipe.storage.direct_io import direct_writer
 from tomopipe.volumes import volume_h5
 from tomopipe.volumes.preview import stored_averages
@@ -97,11 +97,13 @@ def try_slice_paths(folder: str | os.PathLike[str]) -> list[Path]:
 def remove_try_slices(folder: str | os.PathLike[str], *, foreign: bool) -> None:
     """Remove the slices of an earlier sweep, which would stand beside the new ones.
 
-    With `foreign` also slices of these names that another program wrote.
+    With `foreign` slices of these names that another program wrote are kept under other names.
     """
     for path in try_slice_paths(folder):
-        if foreign or is_ours(path):
+        if is_ours(path):
             path.unlink(missing_ok=True)
+        elif foreign:
+            keep_aside(path)
 
 
 def write_slice(image: ArrayLike, path: str | os.PathLike[str]) -> None:

@@ -24,7 +24,7 @@ from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.state.signs import State as ScanState
 from tomopipe.config import Config, read_config
 from tomopipe.errors import RunEndedError, TomopipeError
-from tomopipe.reruns.foreign import refuse_foreign_live
+from tomopipe.reruns.foreign import keep_others
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, Step
 from tomopipe.scans.hdf5 import StillWrittenError
@@ -203,7 +203,7 @@ class Watcher:
         self._config = read_config(self._config_path)
         edited = self._state_of_edits()
         scans = WatchedScans(self._config, self.directory, self._print, self._once)
-        refuse_foreign_live(scans.files.live, scans.files.taken)
+        keep_others(scans.files.live, is_made_here=lambda _: scans.files.taken.exists())
         make_campaign(self._config, self.directory, only=scans.entries)
         self._scans, self._edited = scans, edited
         self._is_due, self._next_s, self._n_failed = True, 0.0, 0

@@ -180,12 +180,14 @@ def test_without_a_scan_the_command_takes_the_first_with_a_cor(campaign):
 
 
 @pytest.mark.parametrize("name", ["index.html", "sweep.tif"])
-def test_a_file_of_somebody_else_is_not_overwritten(campaign, name):
+def test_a_file_of_somebody_else_is_kept(campaign, name):
     page, _ = _sweep(campaign, "full_recon.filter", ["ramp"], row=9)
     _sweep(campaign, "full_recon.filter", ["ramp"], row=9)  # ours is
-    (page.parent / name).write_text("<html>of somebody else</html>")
-    before = {path: path.read_bytes() for path in page.parent.iterdir()}
-    for dry_run in (True, False):
-        with pytest.raises(TomopipeError, match=f"{name}: expected a file that `tomopipe sweep`"):
-            _sweep(campaign, "full_recon.filter", ["ramp"], row=9, dry_run=dry_run)
-    assert {path: path.read_bytes() for path in page.parent.iterdir()} == before
+    ours, text = {"index.html", "sweep.tif"}, "<html>of somebody else</html>"
+    (page.parent / name).write_text(text)
+    _sweep(campaign, "full_recon.filter", ["ramp"], row=9, dry_run=True)
+    assert len(list(page.parent.iterdir())) == 2
+    _sweep(campaign, "full_recon.filter", ["ramp"], row=9)
+    assert {path.name.partition(".before-")[0] for path in page.parent.iterdir()} == ours
+    (kept,) = page.parent.glob("*.before-*")
+    assert (kept.name.startswith(name), kept.read_text()) == (True, text)

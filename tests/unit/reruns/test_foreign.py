@@ -15,7 +15,7 @@ from tomopipe.campaign.files import VOLUMES, Files
 from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.step_files import results_of
 from tomopipe.cor.outliers import FIX_COLUMNS
-from tomopipe.reruns.foreign import foreign
+from tomopipe.reruns.foreign import is_foreign
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.receipts import Receipts, write_receipt
 from tomopipe.storage.atomic import whole
@@ -26,6 +26,22 @@ from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_prov
 def stated(pixel_size_um: float, **more: object) -> dict:
     metadata = {"metadata": {"input.pixel_size_um": pixel_size_um}}
     return {"maker": "tomopipe", "step": "full_recon", "options": {}} | metadata | more
+
+
+def foreign(campaign, receipts):
+    """Name the files of others at the paths of results, as the jobs see them."""
+    scans = list(campaign.scans)
+    keys = dict.fromkeys(("try_recon", "predict_cor", "full_recon", "export_stack"), scans)
+    keys |= {"inventory": ["campaign"], "fix_cor": ["a"], "resolve_cor": ["campaign"]}
+    keys |= {"export_star": ["campaign"], "report": ["campaign"]}
+    items = []
+    for step, of_step in keys.items():
+        for key in of_step:
+            receipt, paths = receipts.last(step, key), results_of(campaign, step, key)
+            paths += [campaign.outputs.in_relion("links")] * (step == "export_star")
+            states = {path: receipt.files.get(path) if receipt else None for path in paths}
+            items += [p for p, state in states.items() if is_foreign(receipts.path_of(p), state)]
+    return items
 
 
 @pytest.fixture
@@ -188,13 +204,13 @@ def test_whose_a_changed_result_is(raw, tmp_path, change, names):
 COR = '{"a_1": {"cor_px": 48.5, "source": "auto"}, "a_2": {"cor_px": 49, "source": "auto"}}'
 STAR = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesName #2\n" + 99 * "a_1\ta_1.mrcs\n"
 TABLES = {  # as steps write them
-    "inventory.tsv": "\t".join(INVENTORY_COLUMNS) + "\n",
-    "fix_cor/a.tsv": "\t".join(FIX_COLUMNS) + "\n",
+    "inventory.tsv": "\t".join(INVENTORY_COLUMNS) + "\n" + 99 * "a_1\n",
+    "fix_cor/a.tsv": "\t".join(FIX_COLUMNS) + "\n" + 99 * "a_1\n",
     "cor.json": COR,
     "rot_cen.json": '{"/old/raw/a_1.h5": "48.50", "/old/raw/a_2.h5": "49.00"}',
     "relion/tomograms.star": STAR,
     "relion/tomograms_relion5.star": STAR,
-    "relion/names.tsv": "scan\trlnTomoName\na_1\ta_1\n",
+    "relion/names.tsv": "scan\trlnTomoName\n" + 99 * "a_1\ta_1\n",
     "relion/tilt_series": "a_1.star",
     "relion/links": "",
     "report/index.html": "<html><title>name · tomopipe report</title>" + 99 * "<p>",
@@ -240,13 +256,13 @@ def tables(tmp_path):
 def put(path, text):
     """Write a result; of a folder, a link or a file in it with the manifest of tomopipe."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.name == "links":
-        path.mkdir()
-        (path / "a.mrcs").symlink_to("../stacks/a_1.mrcs")
-    elif path.name == "tilt_series":
+    if path.name in ("links", "tilt_series"):
         with whole(path) as folder:
             folder.mkdir()
-            (folder / text).write_text("data_a_1")
+            if text:
+                (folder / text).write_text("data_a_1")
+            else:
+                (folder / "a.mrcs").symlink_to("../stacks/a_1.mrcs")
     else:
         path.write_text(text)
 

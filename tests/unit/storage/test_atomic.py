@@ -4,16 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.rights import HEEDING
 from tests.waiting import ended
-from tomopipe.errors import FolderInPlaceError
+from tomopipe.errors import FolderInPlaceError, TomopipeError
 from tomopipe.storage.atomic import (
     giving_rights,
     is_protected,
+    keep_aside,
     remove_stale,
     whole,
     why_not_replaced,
@@ -199,3 +201,25 @@ def test_whose_right_it_is_to_give(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     monkeypatch.setenv("LOGNAME", "ann")
     assert giving_rights([tmp_path]) == f"`sudo chown -R ann {tmp_path}`"
+
+
+def test_files_of_others_are_kept_under_new_names(tmp_path, monkeypatch):
+    """Two in a minute, a folder and a pipe; nothing is overwritten, or opened."""
+    monkeypatch.setattr(time, "strftime", lambda _: "20261129-0530")
+    path = tmp_path / "x.h5"
+    for text in ("one", "two"):
+        path.write_text(text)
+        keep_aside(path)
+    os.mkfifo(path)
+    assert keep_aside(path).is_fifo()
+    path.mkdir()
+    (path / "notes").write_text("four")
+    keep_aside(path)
+    names = [f"x.h5.before-20261129-0530{end}" for end in ("", "-2", "-3", "-4")]
+    assert sorted(os.listdir(tmp_path)) == names
+    texts = [(tmp_path / name).read_text() for name in (*names[:2], f"{names[3]}/notes")]
+    assert texts == ["one", "two", "four"]
+    long = tmp_path / ("x" * 240)
+    long.touch()
+    with pytest.raises(TomopipeError, match=r"cannot be renamed .* Move it away"):
+        keep_aside(long)

@@ -52,7 +52,7 @@ def test_try_slices_are_listed_by_cor_as_a_number(tmp_path):
     assert listed == [tiff.try_slice_name(row, cor_px) for row, cor_px in expected]
 
 
-def test_stale_try_slices_are_removed_foreign_ones_on_request(tmp_path):
+def test_stale_try_slices_are_removed_foreign_ones_kept_on_request(tmp_path):
     tiff.write_slice(np.zeros((2, 2)), tmp_path / tiff.try_slice_name(1, 5))
     tifffile.imwrite(tmp_path / tiff.try_slice_name(1, 6), np.zeros((2, 2)), software="TomoCuPy")
     (tmp_path / tiff.try_slice_name(1, 7)).write_text("no TIFF")
@@ -61,7 +61,9 @@ def test_stale_try_slices_are_removed_foreign_ones_on_request(tmp_path):
     names = [tiff.try_slice_name(1, cor_px) for cor_px in (6, 7)]
     assert sorted(os.listdir(tmp_path)) == [*names, "try.json"]
     tiff.remove_try_slices(tmp_path, foreign=True)
-    assert os.listdir(tmp_path) == ["try.json"]
+    kept = [path.name.partition(".before-")[0] for path in sorted(tmp_path.iterdir())]
+    assert kept == [*names, "try.json"]
+    assert tiff.try_slice_paths(tmp_path) == []
 
 
 def test_volume_slices_are_float32_zero_padded_and_in_order(tmp_path):
