@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.cor_files import (
@@ -42,7 +41,7 @@ from tomopipe.cli.options import (
     Group,
     campaign_and_scans,
 )
-from tomopipe.cli.terminal import console, folding_table, near, state_text
+from tomopipe.cli.terminal import near, print_columns, state_text
 from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.report.collected_records import collect_scans
@@ -63,6 +62,8 @@ app = typer.Typer(
 
 _SET, _IMPORT = "cor set", "cor import"  # in the history of the campaign table
 _KEYS = ("scan", "series", "cor_px", "source", "before_px", "confidence", "manual", "error_px")
+_HEADS = ("scan", "series", "COR", "source", "before", "confidence", "manual", "state")
+_OPTIONAL = ("series", "before", "confidence", "manual")
 
 
 class Form(StrEnum):
@@ -96,11 +97,8 @@ def list_cors(
     directory, names = campaign_and_scans(context, words or [], directory, config)
     campaign = load_campaign(directory, config)
     scans = set(scans_of(campaign, names)) if names else campaign.scans
-    table = folding_table(
-        "scan", "series", "COR", "source", "before", "confidence", "manual", "state"
-    )
     reader = Reader(campaign.directory)
-    pending, rows = 0, list[dict[str, Any]]()
+    pending, rows, shown_rows, styles = 0, list[dict[str, Any]](), list[list[str]](), list[str]()
     for scan in (record for record in _records(campaign, reader) if record.name in scans):
         why_not = not_selected(scan.select, scan.row)
         reason = ": ".join(filter(None, (why_not, scan.reason * (why_not is State.SKIPPED))))
@@ -111,13 +109,13 @@ def list_cors(
         texts[_KEYS.index("source")] = source_label(cells[3] or "")
         if values[0] is not None:
             texts[_KEYS.index("cor_px")] = scan.shown_text
-        state = Text(state_text(scan.state), style=SIGNS[scan.state].style)
-        table.add_row(*map(Text, texts), state)  # names may look like markup
+        shown_rows.append([*texts, state_text(scan.state)])
+        styles.append(SIGNS[scan.state].style)
         pending += not why_not and scan.is_edited
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        console(240).print(table)
+        print_columns(_HEADS, shown_rows, styles, optional=_OPTIONAL)
     if pending and not as_json:
         typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
     if reader.notes:

@@ -3,10 +3,12 @@
 import os
 import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from tomopipe.campaign.state.signs import SIGNS
@@ -23,6 +25,8 @@ _PLAIN_S = 10.0
 _PLAIN_PART = 0.01
 _MOST_REASONS = 20
 _N_NAMED = 3  # jobs in a line
+_GAP = "  "  # between columns
+_LEAST_COLUMNS = 12  # width to which a column may be folded
 _FAILED = {"failed": "failed", "again": "tried again"}
 
 
@@ -112,6 +116,42 @@ def folding_table(*heads: str, **options: Any) -> Any:
     from rich.table import Column, Table
 
     return Table(*(Column(head, overflow="fold") for head in heads), **options)
+
+
+def print_columns(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    styles: Sequence[str],
+    optional: Collection[str] = (),
+) -> None:
+    """Print rows in aligned columns, without `optional` ones that are empty.
+
+    `styles` are those of the last cell of each row. In a terminal that is too narrow, the widest
+    column is folded. A table of rich takes a millisecond a row, this a tenth.
+    """
+    from rich.cells import cell_len, set_cell_size
+    from rich.text import Text
+
+    in_use = [n for n, head in enumerate(heads) if head not in optional or any(r[n] for r in rows)]
+    lines = [[row[n] for n in in_use] for row in (heads, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    screen = console()
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - screen.width
+    if sys.stdout.isatty() and excess > 0:
+        widest = widths.index(max(widths))
+        widths[widest] = max(widths[widest] - excess, _LEAST_COLUMNS)
+    text = Text()
+    for cells, style in zip(lines, ("", *styles), strict=True):
+        folded = [_folded(cell, width) for cell, width in zip(cells, widths, strict=True)]
+        for part in zip_longest(*folded, fillvalue=""):
+            padded = [set_cell_size(cell, n) for cell, n in zip(part, widths, strict=True)]
+            text.append(_GAP.join(padded[:-1]) + _GAP)
+            text.append(f"{part[-1]}\n", style=style)
+    screen.print(text, end="", highlight=False, soft_wrap=True)
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, width, break_on_hyphens=False) if len(cell) > width else [cell]
 
 
 def state_text(state: str) -> str:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shlex
+from itertools import pairwise
 
 import pytest
 from typer.testing import CliRunner
@@ -12,7 +14,7 @@ from tests.rights import heeding
 from tomopipe.campaign.results import read_tsv, write_tsv
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
-from tomopipe.cli.terminal import near
+from tomopipe.cli.terminal import near, print_columns
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.inventory import COLUMNS
@@ -74,8 +76,9 @@ def table(campaign):
 
 def rows(output):
     """Return the cells of each line of the table printed by `list`."""
-    lines = [line for line in output.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    head, *lines = [line for line in output.splitlines() if "since the last run" not in line]
+    starts = [word.start() for word in re.finditer(r"\S+", head)]
+    return [[line[slice(*ends)].strip() for ends in pairwise([*starts, None])] for line in lines]
 
 
 @pytest.mark.parametrize("command", ["cor list", "cor set a_1 1000.5", "report", "plan"])
@@ -112,6 +115,26 @@ def test_list_shows_results_as_far_as_they_go(campaign, results):
     assert "set or removed by hand" not in output
     some = call(campaign, "list", "b*", "a_2.h5")
     assert [row[0] for row in rows(some)] == ["a_2", "b [red] 1", "b [red] 2"]
+
+
+def test_list_leaves_out_empty_columns_and_fits_a_narrow_terminal(
+    campaign, results, monkeypatch, capsys
+):
+    (campaign / "scans.tsv").unlink()
+    (results / "try_center" / "a_1" / "prediction.json").unlink()
+    lines = call(campaign, "list", "b*").splitlines()
+    assert lines[0].split() == ["scan", "series", "COR", "source", "state"]
+    rows = [
+        ("rock_0001", "the angles do not cover 180 degrees", "– skipped"),
+        ("rock_0002", "", ""),
+    ]
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_columns(("scan", "source", "state"), rows, ["", ""])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 40
+    assert [line[:9].strip() for line in lines[1:]] == ["rock_0001", "", "rock_0002"]
+    assert " ".join(line[11:28].strip() for line in lines[1:3]) == rows[0][1]
 
 
 def test_list_says_why_a_scan_is_skipped(campaign, results):
@@ -279,7 +302,8 @@ def test_the_last_line_of_an_import_takes_it_back(campaign, has_table):
     call(campaign, words[0])
     assert "1000.50" not in table(campaign)
     assert "\t7.00" not in table(campaign)
-    assert rows(call(campaign, "list"))[0][-2] == ""
+    (first, _, _, _) = json.loads(call(campaign, "list", "--json"))
+    assert first["manual"] == ""
 
 
 def test_import_refuses_junk_and_values_off_the_detector_whole(campaign, results):
