@@ -4,10 +4,14 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tomopipe.campaign.files import SIDECAR
+from tomopipe.campaign.files import SIDECAR, SNAKEMAKE, STAR
+from tomopipe.errors import some_of
+from tomopipe.storage.atomic import closed, giving_rights
 
 if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
+
+_N_NAMED = 4  # folders in an error
 
 
 def results_of(campaign: "Campaign", step: str, key: str = "campaign") -> list[str]:
@@ -59,3 +63,26 @@ def _is_writable(campaign: "Campaign", folder: str) -> bool:
     if is_closed or not_carried(folder) or endless_tail(folder):
         return False
     return bool(absolute.stat().st_mode & 0o222)  # which root may ignore
+
+
+def closed_folders(campaign: "Campaign") -> str:
+    """Say which folders a run cannot write; "" if it can."""
+    written = (campaign.directory / SNAKEMAKE, campaign.results, campaign.logs.folder)
+    files = campaign.files
+    below = files.in_relion(STAR), files.stack(""), files.report, files.shifts("")
+    for folder in (*written, files.try_center, *(path.parent for path in below)):
+        if folder.is_symlink() and not folder.exists():
+            return (
+                f"{folder}: a link to {os.readlink(folder)}, which does not exist: mount its disk, "
+                "or remove the link"
+            )
+    # jobs of another user may have made the folders of some steps, for this user alone
+    made, logs = files.receipt("step").parents[1], campaign.logs
+    folders = (made, logs.folder, logs.status_folder)
+    steps = [folder / path.name for path in made.glob("*/") for folder in folders]
+    if not (shut := closed(written) or closed(steps)):
+        return ""
+    return (
+        f"{some_of([*map(str, shut)], _N_NAMED)}: cannot be written, and a run does. Give yourself "
+        f"the right to: {giving_rights(shut)}; or copy the campaign to a folder of your own"
+    )

@@ -129,7 +129,7 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
         return None
     from tomopipe.campaign.campaign import load_campaign
     from tomopipe.campaign.selection import table_faults
-    from tomopipe.reruns.option_faults import closed_folders
+    from tomopipe.campaign.step_files import closed_folders
     from tomopipe.reruns.settle import Settled
 
     gc.disable()

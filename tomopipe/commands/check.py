@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.joined_series import warn_of_single_scans
+from tomopipe.campaign.needed_files import missing_files
+from tomopipe.campaign.option_fit import option_faults
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.relion_set import note_lines
@@ -17,7 +19,7 @@ from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
-from tomopipe.campaign.step_files import sidecar_of
+from tomopipe.campaign.step_files import closed_folders, sidecar_of
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config import override_for
 from tomopipe.config.base import without_effect
@@ -26,17 +28,12 @@ from tomopipe.cor.series_fill import layouts_of
 from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.foreign import to_keep
-from tomopipe.reruns.option_faults import (
-    closed_folders,
-    missing_files,
-    missing_gpu,
-    nothing_usable,
-    option_faults,
-)
 from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.reruns.staleness import relion_notes
 from tomopipe.reruns.target import Target
 from tomopipe.resources.disk import lack_of_disk, shown_size, still_to_make
+from tomopipe.run.beginning import missing_gpu
+from tomopipe.run.unfinished import nothing_usable, unused_cors
 from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT
@@ -86,7 +83,7 @@ def examine(campaign: Campaign) -> Findings:
         if line.partition(".")[0] not in for_some  # an override may make use of it
     ]
     findings.errors += missing_files(campaign)
-    findings.errors += option_faults(campaign, rows)
+    findings.errors += [*option_faults(campaign, rows), *unused_cors(campaign, rows)]
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows, with_reason=False)  # in the warnings
     with suppress(FileNotFoundError, TomopipeError):  # missing or damaged: a run makes it

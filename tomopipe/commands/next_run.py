@@ -12,15 +12,19 @@ from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
 from tomopipe.campaign.stacks import stack_notes
-from tomopipe.errors import grouped, scans_named
+from tomopipe.campaign.step_files import closed_folders, results_of
+from tomopipe.errors import grouped, scans_named, some_of
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.foreign import to_keep
-from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
 from tomopipe.reruns.reasons import METADATA_ALONE, is_news, why_again
 from tomopipe.reruns.settle import PlannedJob, Settled
 from tomopipe.resources.disk import disk_needed
 from tomopipe.resources.jobs import START_S, cpu_s
+from tomopipe.run.unfinished import unused_cors
+from tomopipe.storage.atomic import giving_rights, is_protected
+
+_N_NAMED = 4  # files in a line
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ def make_plan(
                 if not (result.blocked or volumes_of)
             ),
             *to_keep(result.of_others),
-            *option_faults(campaign, rows),
-            *protected_results(campaign, [(job.rule, job.key) for job in planned]),
+            *unused_cors(campaign, rows),
+            *_protected_results(campaign, [(job.rule, job.key) for job in planned]),
             *(() if volumes_of else stack_notes(campaign, rows)),
         ),
     )
@@ -164,3 +168,17 @@ def standing_failures(
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
     record = record or collect(campaign, why=why_again(campaign))
     return [failure for failure in record.failures if failure.key in concerned]
+
+
+def _protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> list[str]:
+    """Name the write-protected results of `jobs` (step and key) in one line."""
+    paths = dict.fromkeys(path for job in jobs for path in results_of(campaign, *job))
+    results = [path for path in paths if is_protected(campaign.directory / path)]
+    if not results:
+        return []
+    shown = [campaign.directory / path for path in results[:_N_NAMED]]
+    how_many = f" ({len(results)})" if len(results) > _N_NAMED else ""
+    return [
+        f"{some_of(results, _N_NAMED)}{how_many}: write-protected, and kept: a job that is to make "
+        f"it again fails, the others run. To have it made: {giving_rights(shown)}"
+    ]

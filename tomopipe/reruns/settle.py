@@ -19,6 +19,8 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import LINKS, Files
+from tomopipe.campaign.needed_files import refuse_missing_files, refuse_no_file
+from tomopipe.campaign.option_fit import refuse_option_faults
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.series import predicted_files, to_resolve
@@ -28,7 +30,6 @@ from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named
 from tomopipe.reruns.foreign import is_foreign
 from tomopipe.reruns.needed import Needed, needed_for
-from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.reruns.reasons import (
     CHANGED,
     FOLLOWS,

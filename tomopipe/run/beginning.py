@@ -6,9 +6,10 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache
@@ -18,15 +19,15 @@ from typing import Any
 from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, campaign_from_data, refuse_vanished
 from tomopipe.campaign.files import CONFIG, SNAKEMAKE, VOLUMES
+from tomopipe.campaign.needed_files import refuse_no_file
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import read_inventory
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
-from tomopipe.campaign.step_files import volume_of
+from tomopipe.campaign.step_files import closed_folders, volume_of
 from tomopipe.config import with_file
 from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
 from tomopipe.reruns.foreign import to_keep
-from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import job_resources, launch, progress
 from tomopipe.steps import REVISIONS
@@ -354,3 +355,19 @@ def _refuse_no_gpu(campaign: Campaign) -> None:
         scans = campaign.selected_scans(read_inventory(campaign.files.inventory)) or scans
     if fault := missing_gpu(campaign, scans):
         raise TomopipeError(fault)
+
+
+def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
+    """Say that pending volumes or sweeps need a GPU and there is none; "" otherwise."""
+    configs = ((scan, campaign.for_scan(scan).config) for scan in scans)
+    if not any(
+        "cuda" in (config.full_recon.device, config.try_recon.device)
+        and not (campaign.directory / volume_of(campaign, scan)).exists()
+        for scan, config in configs
+    ):
+        return ""
+    # in another process: one that has called CUDA cannot fork jobs that use it
+    code = "from tomopipe.recon.device import array_module; array_module('cuda')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().rpartition("\n")[2]
+    return last.partition("Error: ")[2] or last if done.returncode else ""

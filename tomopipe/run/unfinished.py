@@ -11,8 +11,8 @@ from tomopipe.campaign.relion_set import failed_stacks, note_lines
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import volume_of
+from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import TomopipeError, fault_lines, scans_named, some_of
-from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.staleness import relion_notes
 from tomopipe.reruns.target import Target
 from tomopipe.storage.json_files import json_or
@@ -129,3 +129,44 @@ def is_late(campaign: Campaign, scan: str) -> bool:
     """Tell whether a volume was made, by its receipt, and is not seen on this host yet."""
     volume = campaign.directory / volume_of(campaign, scan)
     return not volume.exists() and campaign.files.receipt("full_recon", scan).exists()
+
+
+def unused_cors(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Name the CORs by hand, and the default, that are off the detector: they are not used."""
+    n_cols = {scan: int(rows[scan]["n_cols"]) for scan in campaign.selected_scans(rows)}
+    by_hand = {scan: campaign.scans[scan].manual for scan in n_cols}
+    line = {row.scan: row.line for row in campaign.table_rows}
+    lines = [
+        f"{campaign.table_name}: line {line[scan]}: cor_px of {scan}: {fault} and is not used"
+        for scan, cor in by_hand.items()
+        if cor.px is not None and (fault := cor.fault(n_cols[scan]))
+    ]
+    default_px = campaign.config.resolve_cor.default_px
+    off = [scan for scan, n in n_cols.items() if not is_valid(default_px, n)]
+    if default_px is not None and off:
+        lines.append(
+            f"resolve_cor.default_px: {off_detector(default_px, n_cols[off[0]])} and is not used "
+            f"for {scans_named(off)}"
+        )
+    return lines
+
+
+def nothing_usable(
+    campaign: Campaign, rows: InventoryRows, *, with_reason: bool = True
+) -> list[str]:
+    """Report if no scan would be processed, with the first reason."""
+    everything = [*campaign.scans, *(scan.name for scan in campaign.refused)]
+    if not everything or campaign.selected_scans(rows):
+        return []
+    unselected = sum(scan.select == "no" for scan in campaign.scans.values())
+    reasons = [
+        *(rows[s]["reason"] for s in campaign.scans if s in rows and rows[s]["reason"]),
+        *(scan.refused for scan in campaign.refused),
+    ]
+    why = f"; the first reason: {reasons[0]}" if reasons and with_reason else ""
+    takes_in = "; select: yes in scans.tsv includes a scan that is only incomplete or undersized"
+    takes_in *= any(scan.select != "yes" for scan in campaign.scans.values())
+    return [
+        f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. Repair "
+        f"the files, or name others in campaign.scans{takes_in}"
+    ]

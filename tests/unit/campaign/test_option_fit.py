@@ -1,4 +1,4 @@
-"""Options that do not fit a scan, as check and plan say them."""
+"""Options, files and packages that do not fit a scan, as runs and check say them."""
 
 import sys
 from types import SimpleNamespace
@@ -7,17 +7,14 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.needed_files import missing_files, refuse_missing_files
+from tomopipe.campaign.option_fit import option_faults, refuse_option_faults
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.commands.check import examine
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.option_faults import (
-    missing_files,
-    missing_gpu,
-    option_faults,
-    refuse_missing_files,
-    refuse_option_faults,
-)
 from tomopipe.reruns.settle import expected_inventory
+from tomopipe.run.beginning import missing_gpu
+from tomopipe.run.unfinished import unused_cors
 
 
 @pytest.fixture
@@ -91,7 +88,7 @@ def test_an_option_that_fits_some_scans_is_for_the_jobs_of_the_others(campaign):
 def test_cors_off_the_detector_are_named(campaign):
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t640.5\t\n")
     found, rows = loaded(campaign, "resolve_cor: {default_px: 63.5}")
-    assert option_faults(found, rows) == [
+    assert unused_cors(found, rows) == [
         "scans.tsv: line 2: cor_px of a_1: 640.50 is off the detector (0 to 63) and is not used",
         "resolve_cor.default_px: 63.50 is off the detector (0 to 63) and is not used for 2 scans "
         "(a_1, a_2)",
