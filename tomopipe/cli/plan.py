@@ -25,10 +25,11 @@ from tomopipe.cli.options import (
     VolumesOf,
     campaign_and_scans,
 )
-from tomopipe.cli.run import settled_for
+from tomopipe.cli.run import print_left_out
 from tomopipe.cli.terminal import AS_WRITTEN, bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.retry import forget_failures
+from tomopipe.commands.run_request import settled_for
 from tomopipe.commands.status import Status, read_status
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources.disk import shown_size
@@ -135,7 +136,8 @@ def show_plan(
 ) -> None:
     """Print what the next run will do, or one for the volumes of the named scans; exit."""
     campaign = load_campaign(directory, config)
-    settled = settled_for(campaign, names) if names else Settled(campaign)
+    settled, left_out = settled_for(campaign, names) if names else (Settled(campaign), [])
+    print_left_out(left_out)
     result = make_plan(campaign, settled=settled)
     if as_json:
         typer.echo(json.dumps([asdict(job) for job in result.jobs], indent=1, ensure_ascii=False))

@@ -1,15 +1,13 @@
 """`tomopipe run` and `tomopipe stop`."""
 
-import gc
 import re
 import shlex
 import signal
 import subprocess
-from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,16 +23,12 @@ from tomopipe.cli.options import (
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
 from tomopipe.commands.stop import run_under_way, stop_run
-from tomopipe.errors import TomopipeError, full_disk, scans_named
+from tomopipe.errors import full_disk, scans_named
 from tomopipe.paths import no_pipe
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, write
 from tomopipe.storage import lock
 from tomopipe.storage.lock import Run
-
-if TYPE_CHECKING:
-    from tomopipe.campaign.campaign import Campaign
-    from tomopipe.reruns.settle import Settled
 
 _LOOK_S = 0.2
 _PAUSE_S = 2.0  # by then Snakemake has said whether what failed is tried again
@@ -102,8 +96,12 @@ def run(
     profile, rest = launch.chosen_profile(directory), rest_of(context)
     totals: dict[str, int] = {}
     if predict or scans:
-        scans, receipts, totals = _receipts(directory, config, predict or [], scans)
-        rest = [*receipts, *rest]
+        from tomopipe.campaign.campaign import load_campaign  # slow to load
+        from tomopipe.commands.run_request import request_of
+
+        request = request_of(load_campaign(directory, config), scans, predict or [])
+        print_left_out(request.left_out)
+        scans, totals, rest = request.scans, request.totals, [*request.receipts, *rest]
     elif not rest and (status := _nothing_to_do(directory, config)) is not None:
         raise typer.Exit(status)
     command = launch.run_command(directory, config_path, profile, rest)
@@ -127,31 +125,15 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     """Return the exit status of a run for which nothing is missing; None if a job is to run."""
     if lock.read(directory):
         return None
-    from tomopipe.campaign.campaign import load_campaign
-    from tomopipe.campaign.selection import table_faults
-    from tomopipe.campaign.step_files import closed_folders
-    from tomopipe.reruns.settle import Settled
+    from tomopipe.commands.run_request import finished_campaign  # slow to load
 
-    gc.disable()
-    campaign = load_campaign(directory, config)
-    settled = Settled(campaign, looks_ahead=False)
-    gc.freeze()  # no garbage collection of what stays, also at the end of the process
-    gc.enable()
-    if not campaign.scans or settled.jobs:
-        if fault := closed_folders(campaign):
-            raise TomopipeError(fault)
+    if (campaign := finished_campaign(directory, config)) is None:
         return None
-    for fault in table_faults(campaign):
-        say(f"tomopipe: {fault}")
-    from tomopipe.run.ending import at_exit, renew_rot_cen
+    from tomopipe.campaign.selection import table_faults
     from tomopipe.run.unfinished import unfinished_scans
 
-    with suppress(OSError):  # somebody else's campaign
-        unconfirmed = settled.staleness.up_to_date.keys() - settled.staleness.confirmed
-        if not all(settled.receipts.is_recorded(*result) for result in unconfirmed):
-            settled.act()  # restore removed receipts, record the new times of a copy
-    renew_rot_cen(settled)
-    at_exit(campaign, settled.receipts)
+    for fault in table_faults(campaign):
+        say(f"tomopipe: {fault}")
     say("Nothing to do: every result is up to date.")
     if len(campaign.scans) <= MOST_ROWS:
         from tomopipe.cli import outcome  # slow to load
@@ -165,52 +147,10 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     return 3 if unfinished else 0
 
 
-def _receipts(
-    directory: Path, config: Path | None, predict: Sequence[str], words: Sequence[str]
-) -> tuple[list[str], list[str], dict[str, int]]:
-    """Return the scans that get a volume, the receipts to make, and the jobs of each step."""
-    from tomopipe.campaign.campaign import load_campaign  # slow to load
-    from tomopipe.campaign.selection import scans_of
-    from tomopipe.reruns.settle import Settled
-
-    campaign = load_campaign(directory, config)
-    receipt = campaign.outputs.receipt
-    # Snakemake evaluates what follows a checkpoint only if that is a target, too
-    if predict:
-        settled = Settled(campaign)
-        scans = possible_scans(settled, scans_of(campaign, predict), "predict_cor")
-        return [], [receipt("inventory"), *(receipt("predict_cor", scan) for scan in scans)], {}
-    settled = settled_for(campaign, words)
-    table = receipt("resolve_cor" if settled.needed.has_unknown_cors else "inventory")
-    scans = [*settled.volumes_of]
-    totals = Counter(job.rule for job in settled.jobs if job.certain)  # also after a checkpoint
-    return scans, [table, *(receipt("full_recon", scan) for scan in scans)], totals
-
-
-def settled_for(campaign: "Campaign", words: Sequence[str]) -> "Settled":
-    """Return the decision on a run for the volumes of the scans that words name.
-
-    Scans that can have none are reported and left out.
-    """
-    from tomopipe.campaign.selection import scans_of  # slow to load
-    from tomopipe.reruns.settle import Settled
-
-    scans = scans_of(campaign, words)
-    settled = Settled(campaign, volumes_of=scans)
-    possible = possible_scans(settled, scans, "full_recon")
-    return settled if possible == scans else Settled(campaign, volumes_of=possible)
-
-
-def possible_scans(settled: "Settled", scans: Sequence[str], step: str) -> list[str]:
-    """Return the scans for which `step` is possible; report the others."""
-    from tomopipe.reruns.parameters import why_none  # slow to load
-
-    faults = {scan: fault for scan in scans if (fault := why_none(settled, step, scan))}
-    if len(faults) == len(scans):
-        raise TomopipeError("\n".join(faults.values()))
-    for fault in faults.values():
-        typer.echo(f"left out: {fault}", err=True)  # beside a plan as JSON
-    return [scan for scan in scans if scan not in faults]
+def print_left_out(faults: Sequence[str]) -> None:
+    """Print why scans are left out; beside a plan as JSON."""
+    for fault in faults:
+        typer.echo(f"left out: {fault}", err=True)
 
 
 @contextmanager

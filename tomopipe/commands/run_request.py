@@ -1,0 +1,84 @@
+"""What `tomopipe run` asks Snakemake for: volumes of some scans, predictions, or nothing."""
+
+import gc
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from tomopipe.campaign.campaign import Campaign, load_campaign
+from tomopipe.campaign.selection import scans_of
+from tomopipe.campaign.step_files import closed_folders
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.parameters import why_none
+from tomopipe.reruns.settle import Settled
+
+
+class Request(NamedTuple):
+    """What a run makes."""
+
+    scans: list[str]  # scans that get a volume; none: predictions alone
+    receipts: list[str]  # targets of Snakemake
+    totals: dict[str, int]  # jobs of each step
+    left_out: list[str]  # why other scans can have no result
+
+
+def request_of(campaign: Campaign, words: Sequence[str], predict: Sequence[str] = ()) -> Request:
+    """Return what a run makes for the scans that `words` name, or that `predict` names."""
+    receipt = campaign.outputs.receipt
+    # Snakemake evaluates what follows a checkpoint only if that is a target, too
+    if predict:
+        scans, left_out = _possible(Settled(campaign), scans_of(campaign, predict), "predict_cor")
+        receipts = [receipt("inventory"), *(receipt("predict_cor", scan) for scan in scans)]
+        return Request([], receipts, {}, left_out)
+    settled, left_out = settled_for(campaign, words)
+    table = receipt("resolve_cor" if settled.needed.has_unknown_cors else "inventory")
+    scans = [*settled.volumes_of]
+    totals = Counter(job.rule for job in settled.jobs if job.certain)  # also after a checkpoint
+    receipts = [table, *(receipt("full_recon", scan) for scan in scans)]
+    return Request(scans, receipts, totals, left_out)
+
+
+def settled_for(campaign: Campaign, words: Sequence[str]) -> tuple[Settled, list[str]]:
+    """Return the decision on a run for the volumes of the scans that words name.
+
+    Also why some of them can have none: these are left out. TomopipeError if none can.
+    """
+    scans = scans_of(campaign, words)
+    settled = Settled(campaign, volumes_of=scans)
+    possible, left_out = _possible(settled, scans, "full_recon")
+    return Settled(campaign, volumes_of=possible) if left_out else settled, left_out
+
+
+def _possible(settled: Settled, scans: Sequence[str], step: str) -> tuple[list[str], list[str]]:
+    """Return the scans for which a step is possible, and why it is not for the others."""
+    faults = {scan: fault for scan in scans if (fault := why_none(settled, step, scan))}
+    if len(faults) == len(scans):
+        raise TomopipeError("\n".join(faults.values()))
+    return [scan for scan in scans if scan not in faults], [*faults.values()]
+
+
+def finished_campaign(directory: Path, config: Path | None) -> Campaign | None:
+    """Return the campaign if nothing is missing; None if a job is to run.
+
+    Removed receipts of results are restored, and the new times of a copy recorded.
+    """
+    gc.disable()
+    campaign = load_campaign(directory, config)
+    settled = Settled(campaign, looks_ahead=False)
+    gc.freeze()  # no garbage collection of what stays, also at the end of the process
+    gc.enable()
+    if not campaign.scans or settled.jobs:
+        if fault := closed_folders(campaign):
+            raise TomopipeError(fault)
+        return None
+    from tomopipe.run.ending import at_exit, renew_rot_cen
+
+    with suppress(OSError):  # somebody else's campaign
+        unconfirmed = settled.staleness.up_to_date.keys() - settled.staleness.confirmed
+        if not all(settled.receipts.is_recorded(*result) for result in unconfirmed):
+            settled.act()
+    renew_rot_cen(settled)
+    at_exit(campaign, settled.receipts)
+    return campaign
