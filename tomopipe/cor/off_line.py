@@ -35,10 +35,12 @@ _WALKS = (1.0, 10.0, 100.0)
 _BENDS = (1e-3, 0.03, 1.0, 30.0)
 _CYCLE = 300.0  # variance of a cycle over that of the scatter
 _SHORTEST_CYCLE, _LONGEST_CYCLE = 2.9, 12.0  # in scans; smooth courses are longer ones
+# Of fewer scans a cycle is steady: one that changes describes any course, wrong CORs included.
+_FEW_SCANS, _SHORTEST_STEADY = 24, 3.7
 _ROUNDING_PX = 0.003  # least scatter: CORs are stored with two decimals
 # Prices in units of log likelihood. An event (a scan off, a step) is one scan of a hundred, and
 # as likely at any of 130 px; a step is more likely.
-_EVENT, _LEAST_EVENT, _STEP = 8.5, 5.0, 2.0
+_EVENT, _LEAST_EVENT, _STEP = 8.5, 5.0, 3.5
 _WALK_PRICE, _BEND_PRICE, _CYCLE_PRICE = 0.5, 1.0, 4.0
 _PLACE_PRICE, _POSITION_PRICE = 1.0, 2.0  # recorded, and for each one that alternates
 # Size of an event, in standard deviations, that scatter alone exceeds in 2 of 1000: Student's t by
@@ -183,9 +185,14 @@ def _courses(time: Array, *, few: bool = False) -> list[tuple[float, Array | flo
     courses += [(_BEND_PRICE, ratio * near**2 * (3 * far - near) / 6) for ratio in bends]
     if few or n < 10:
         return courses
-    lag, coherent = far - near, max(n / 2, 8.0)
+    lag, coherent, per_scan = far - near, max(n / 2, 8.0), 1 / n
+    longest, shortest = _LONGEST_CYCLE, _SHORTEST_CYCLE
+    if n < _FEW_SCANS:
+        length = far.max() + 1
+        coherent, per_scan = 1.5 * length, 1 / (3 * length)
+        longest, shortest = max(length, longest), _SHORTEST_STEADY
     fade = _CYCLE * np.exp(-((lag / coherent) ** 2) / 2)
-    for frequency in np.arange(1 / _LONGEST_CYCLE, 1 / _SHORTEST_CYCLE, 1 / n):
+    for frequency in np.arange(1 / longest, 1 / shortest, per_scan):
         courses.append((_CYCLE_PRICE, fade * np.cos(2 * np.pi * frequency * lag)))
     return courses
 

@@ -27,6 +27,13 @@ def test_a_cor_off_by_5_px_is_named_whatever_the_course_of_the_series(kind):
 
 
 @pytest.mark.slow
+def test_twelve_scans_of_a_sine_are_enough():
+    n_named, n_false, n_wrong, n_right = sum(named("sine", 20_000 + k, n=12) for k in range(150))
+    assert n_named / n_wrong >= 0.92
+    assert n_false / n_right <= 0.005
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_right_cors_are_hardly_ever_named(kind):
     cases = [{"n": 6 + k} for k in range(6)] + [{}] * N_SERIES
