@@ -38,8 +38,9 @@ _NOISES = 1.0
 _N_PLACE = 2  # scans at the same place before and after that are averaged
 _REVERSED = 0.5  # a series is taken as reversed if it then fits so much better
 _SAME_HEIGHT = 0.02  # of the range of the heights
-# limits of Student's distribution for 0.9 (two-sided), by degrees of freedom from 1
-_STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
+# limits of Student's distribution for 0.95 (two-sided), by degrees of freedom from 1: of few scans
+# the least of three errors is so by chance more often
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
