@@ -1,7 +1,6 @@
-"""The files that each step makes of a campaign, relative to its folder."""
+"""Where volumes and sidecars of a campaign lie, relative to its folder."""
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tomopipe.campaign.files import SIDECAR, SNAKEMAKE, STAR
@@ -12,29 +11,6 @@ if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
 
 _N_NAMED = 4  # folders in an error
-
-
-def results_of(campaign: "Campaign", step: str, key: str = "campaign") -> list[str]:
-    """Return the paths of a step's results for a scan, series or stack.
-
-    The first one has the provenance statement.
-    """
-    out, output = campaign.outputs, campaign.config.full_recon.output
-    if step == "full_recon":
-        return [out.volume(key, output)]
-    if step in ("try_recon", "predict_cor", "export_stack"):
-        result: list[str] = getattr(out, f"of_{step}")(key)
-        return result
-    paths: dict[str, Callable[[str], list[str]]] = {
-        "inventory": lambda _: [out.inventory],
-        "fix_cor": lambda series: [out.fix_table(series)],
-        "resolve_cor": lambda _: [out.cor_table, out.rot_cen],
-        "stitch": lambda stack: [out.shifts(stack), out.stitched(stack, output)],
-        "sidecar": lambda _: [sidecar_of(campaign, scan) for scan in campaign.scans],
-        "export_star": lambda _: out.of_export_star(),
-        "report": lambda _: [out.report],
-    }
-    return paths[step](key)
 
 
 def volume_of(campaign: "Campaign", scan: str) -> str:

@@ -20,7 +20,7 @@ from tomopipe.cor.cor_value import signed
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
-from tomopipe.reruns.reasons import why_again
+from tomopipe.reruns.staleness import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.unfinished import set_remarks
 from tomopipe.storage.json_files import json_or, number, part

@@ -29,8 +29,7 @@ from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.settle import Settled, expected_inventory
-from tomopipe.reruns.staleness import relion_notes
-from tomopipe.reruns.target import Target
+from tomopipe.reruns.staleness import Staleness, relion_notes
 from tomopipe.resources.disk import lack_of_disk, shown_size, still_to_make
 from tomopipe.run.beginning import missing_gpu
 from tomopipe.run.unfinished import nothing_usable, unused_cors
@@ -118,7 +117,7 @@ def examine(campaign: Campaign) -> Findings:
 def _next_inventory(campaign: Campaign) -> InventoryRows:
     """Return the present inventory if it is up to date; else read all raw files."""
     with suppress(OSError, TomopipeError, LookupError, ValueError):  # then it is made again
-        if not Target(campaign).why_inventory():
+        if not Staleness(campaign).why("inventory"):
             return read_inventory(campaign.files.inventory)
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         return expected_inventory(campaign, Path(folder))

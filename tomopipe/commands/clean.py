@@ -8,7 +8,7 @@ from tomopipe.campaign.files import STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.receipts import withdraw_removed
+from tomopipe.reruns.target import withdraw_removed
 from tomopipe.run.temporary_files import Temporary, removable, remove
 from tomopipe.storage.checksums import quick_state
 

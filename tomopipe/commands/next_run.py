@@ -12,13 +12,15 @@ from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
 from tomopipe.campaign.stacks import stack_notes
-from tomopipe.campaign.step_files import closed_folders, results_of
+from tomopipe.campaign.step_files import closed_folders
 from tomopipe.errors import grouped, scans_named, some_of
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.foreign import to_keep
-from tomopipe.reruns.reasons import METADATA_ALONE, is_news, why_again
+from tomopipe.reruns.reasons import METADATA_ALONE, is_news
 from tomopipe.reruns.settle import PlannedJob, Settled
+from tomopipe.reruns.staleness import why_again
+from tomopipe.reruns.target import Target
 from tomopipe.resources.disk import disk_needed
 from tomopipe.resources.jobs import START_S, cpu_s
 from tomopipe.run.unfinished import unused_cors
@@ -172,7 +174,8 @@ def standing_failures(
 
 def _protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> list[str]:
     """Name the write-protected results of `jobs` (step and key) in one line."""
-    paths = dict.fromkeys(path for job in jobs for path in results_of(campaign, *job))
+    target = Target(campaign)
+    paths = dict.fromkeys(path for job in jobs for path in target.outputs(*job))
     results = [path for path in paths if is_protected(campaign.directory / path)]
     if not results:
         return []

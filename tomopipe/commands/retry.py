@@ -9,7 +9,7 @@ from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.receipts import withdraw_removed
+from tomopipe.reruns.target import withdraw_removed
 
 
 def forget_failures(

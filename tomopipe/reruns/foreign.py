@@ -12,8 +12,7 @@ from tomopipe.campaign.files import CENTER, STACK
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.paths import no_pipe, what_is_no_file
-from tomopipe.reruns.receipts import state_of
-from tomopipe.reruns.staleness import statement_in
+from tomopipe.reruns.receipts import state_of, statement_in
 from tomopipe.scans.formats import HDF5
 from tomopipe.storage.atomic import keep_aside
 from tomopipe.storage.checksums import MANIFEST

@@ -11,8 +11,10 @@ from typing import Any
 
 from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.cor.outliers import NOT_ASKED, Fix
-from tomopipe.reruns.target import Target
+from tomopipe.reruns.staleness import Staleness
 from tomopipe.steps import fix_cor, resolve_cor
+
+_SEARCH = ("try_recon", "predict_cor")
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class Needed:
         return self.is_whole or bool(self.series)
 
 
-def needed_for(target: Target, volumes_of: Collection[str]) -> Needed:
+def needed_for(staleness: Staleness, volumes_of: Collection[str]) -> Needed:
     """Return what the volumes of scans need; without scans, what a run of everything needs."""
-    campaign, series = target.campaign, target.series()
+    target, campaign = staleness.target, staleness.campaign
+    series = target.series()
     selected = campaign.selected_scans(target.rows)
     if not volumes_of:
         return Needed(tuple(selected), series)
@@ -42,7 +45,7 @@ def needed_for(target: Target, volumes_of: Collection[str]) -> Needed:
     scans = tuple(scan for scan in selected if scan in asked)
     of_series = {name: members for name, members in series.items() if not asked.isdisjoint(members)}
     for name in of_series:
-        fixes |= known_fixes(target, name, asked)
+        fixes |= known_fixes(staleness, name, asked)
     entries = {
         scan: row for scan, row in to_resolve(campaign, target.rows).items() if scan in fixes
     }
@@ -55,12 +58,13 @@ def needed_for(target: Target, volumes_of: Collection[str]) -> Needed:
     return Needed(scans, unknown, False, cors, tuple(missing))
 
 
-def known_fixes(target: Target, series: str, scans: Collection[str]) -> dict[str, Fix]:
+def known_fixes(staleness: Staleness, series: str, scans: Collection[str]) -> dict[str, Fix]:
     """Return the rows of fix_cor of those scans of a series that no pending job can change.
 
     Their COR is by hand, or a protected prediction that is up to date; or nothing is predicted.
     """
-    campaign, entries = target.campaign, target.members(series)
+    target, campaign = staleness.target, staleness.campaign
+    entries = target.members(series)
     options, to_search = campaign.config.fix_cor, {*target.to_search(target.series()[series])}
     path_of = campaign.paths.prediction
     if not (
@@ -76,7 +80,7 @@ def known_fixes(target: Target, series: str, scans: Collection[str]) -> dict[str
         scan, files = entry["scan"], None
         if scan not in scans or entry["select"] == "donor":
             continue
-        if scan in to_search and not target.why_search(scan):
+        if scan in to_search and not any(staleness.why(step, scan) for step in _SEARCH):
             files = predicted_files(campaign, [scan]).get(scan)
         if fix := fix_cor.compute_protected(files, entry, options):
             result[scan] = fix

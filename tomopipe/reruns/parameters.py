@@ -8,27 +8,27 @@ from tomopipe.campaign.relion_set import campaign_binning
 from tomopipe.campaign.series import to_resolve
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.step_files import volume_of
-from tomopipe.reruns.made_from import as_text, table_shown
 from tomopipe.reruns.reasons import METADATA_ALONE
+from tomopipe.reruns.receipts import as_text
 from tomopipe.reruns.settle import Settled
+from tomopipe.reruns.target import table_shown
 
 
 def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     """Return the parameters of a job; `key` is its scan, series or stack, else "campaign".
 
     The mapping always has `products`, the files to make (the first contains the statement of all),
-    `made_from`, that statement as JSON, and `recorded` (`Settled.recorded`). It is empty as long as
-    a table that it depends on is missing: Snakemake asks for parameters before it knows all inputs
-    of a job. It has only `fault` if the tables say that there is no such result.
+    and `made_from`, that statement as JSON. It is empty as long as a table that it depends on is
+    missing: Snakemake asks for parameters before it knows all inputs of a job. It has only `fault`
+    if the tables say that there is no such result.
     """
     if not is_open(settled, step, key):
         fault = why_none(settled, step, key)
         return {"fault": fault} if fault else {}
-    statement = settled.target.statement(step, key, settled.cors)
     result: dict[str, Any] = {
-        "products": settled.outputs(step, key),
+        "products": settled.target.outputs(step, key),
         "recorded": settled.recorded(step, key),
-        "made_from": as_text(statement),
+        "made_from": as_text(settled.target.statement(step, key)),
     }
     if step in ("full_recon", "stitch", "export_stack"):
         # the result is unchanged on disk, and only its metadata are to change
@@ -43,7 +43,7 @@ def is_open(settled: Settled, step: str, key: str) -> bool:
     if step not in _AFTER_CORS:
         return True
     cors = settled.cors
-    keys = settled.target.stacks(cors) if step == "stitch" else cors
+    keys = settled.target.stacks() if step == "stitch" else cors
     return not settled.pending and (key == "campaign" or key in keys)
 
 
@@ -55,7 +55,7 @@ def why_none(settled: Settled, step: str, key: str) -> str:
     if step == "fix_cor" and key not in settled.target.series():
         fault = f"series {key}: no scan is selected"
     elif step == "stitch" and not settled.pending:
-        stacks = settled.target.declared(settled.cors)
+        stacks = settled.target.declared()
         problems = {stack.name: stack.problem for stack in stacks}
         fault = f"stack {key} is not stitched: {problems[key]}" if problems.get(key) else ""
     elif step in _OF_SCAN and (why := why_not_selected(campaign.scans[key].select, rows.get(key))):
@@ -83,7 +83,7 @@ def _reading(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
     config = settled.campaign.for_scan(scan).config
     return {
         "raw": settled.campaign.scans[scan].path,
-        "raw_files": settled.staleness.raw_files(scan, settled.rows),
+        "raw_files": settled.target.raw_files(scan),
         "options": config.as_json("input", "preprocess", *blocks),
     }
 
@@ -137,7 +137,7 @@ def _full_recon(settled: Settled, scan: str) -> dict[str, Any]:
 
 
 def _stitch(settled: Settled, name: str) -> dict[str, Any]:
-    scans = settled.target.stacks(settled.cors)[name].scans
+    scans = settled.target.stacks()[name].scans
     return {
         "volumes": {scan: volume_of(settled.campaign, scan) for scan in scans},
         "options": settled.campaign.config.as_json("stitch", "full_recon"),
@@ -156,7 +156,7 @@ def _export_star(settled: Settled, _: str) -> dict[str, Any]:
     return {
         "cor": settled.out.cor_table,
         "metas": {scan: settled.out.stack_meta(scan) for scan in settled.cors},
-        "options": settled.target.star_options(settled.cors),
+        "options": settled.target.star_options(),
     }
 
 

@@ -2,20 +2,15 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.campaign.state.signs import source_label
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import Fix
-from tomopipe.errors import TomopipeError
 
 if TYPE_CHECKING:
-    from tomopipe.campaign.campaign import Campaign
-    from tomopipe.campaign.failures import Why
-    from tomopipe.reruns.target import Cors, Target
+    pass
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
@@ -24,14 +19,6 @@ METADATA_ALONE = "metadata alone, nothing is computed"
 IF_COR = "if a COR is found for it"
 IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
 IF_OTHER_PAGE = "if a result shown changes"
-#: For results that contain no statement.
-CHANGED = {
-    "inventory": "files or options of the campaign changed",
-    "resolve_cor": "options of resolve_cor changed",
-    "fix_cor": "a prediction, a COR or an option of the series, or a COR beside it, changed",
-    "export_star": "follows CORs, stacks, MRC volumes and options",
-    "report": "follows the results shown",
-}
 #: Reasons for keys of statements whose values are digests, or otherwise unreadable.
 _PLAIN = {
     "rows": "follows try_recon",
@@ -127,7 +114,7 @@ def of_fixes(before: Mapping[str, Fix], after: Mapping[str, Fix]) -> str:
 
 
 def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], checked_ns: int) -> str:
-    """Say why files are checked again.
+    """Say why files are checked again; "" if that is not known.
 
     `rows` are the scans in the inventory, which was written at `checked_ns`; `scans` those of the
     campaign, with the modification time (ns) of each file.
@@ -136,7 +123,7 @@ def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], checked_ns: i
     newer = [scan for scan in old & now if (scans[scan] or 0) > checked_ns]
     result = {"new": now - old, "gone": old - now, "raw file replaced": newer}
     lines = [f"{what}: {', '.join(sorted(names))}" for what, names in result.items() if names]
-    return "; ".join(lines) or CHANGED["inventory"]
+    return "; ".join(lines)
 
 
 def is_news(reason: str) -> bool:
@@ -149,54 +136,3 @@ def of_snakemake(reason: str) -> str:
     if reason.startswith(("Missing output files", "Forced execution")):
         return MISSING
     return FOLLOWS if reason.startswith("Input files updated") else " ".join(reason.split())
-
-
-def why_again(campaign: "Campaign") -> "Why":
-    """Return a function that says why an existing result is stale, or "" if it is not.
-
-    To be called only for failed jobs, as its first call takes time.
-    """
-
-    @cache
-    def target() -> "Target":
-        from tomopipe.reruns.target import Target  # slow to load, and reads this module
-
-        return Target(campaign, read_inventory(campaign.files.inventory))
-
-    cors = cache(lambda: read_cor_json(campaign.files.cor_table))
-
-    @cache
-    def why(step: str, key: str) -> str:
-        try:
-            return _why(target(), cors, step, key)
-        except FileNotFoundError:  # the tables are to be made first
-            return ""
-        except (OSError, TomopipeError):
-            return UNREADABLE
-
-    return why
-
-
-def _cors_of(target: "Target", cors: Callable[[], "Cors"], step: str, key: str) -> "Cors":
-    """Return cor.json; of a volume the COR by hand, which it may have before cor.json."""
-    scan = target.campaign.scans[key] if step == "full_recon" else None
-    if scan is None or scan.manual.px is None or not target.campaign.config.fix_cor.protect_manual:
-        return cors()
-    return {key: {"cor_px": round(scan.manual.px, 2), "source": "manual"}}
-
-
-def _why(target: "Target", cors: Callable[[], "Cors"], step: str, key: str) -> str:
-    is_search, campaign = step in ("try_recon", "predict_cor"), target.campaign
-    if step == "inventory":
-        return target.why_inventory()
-    if step != "stitch" and (key not in campaign.scans or key not in target.rows):
-        return ""
-    present = {} if is_search else _cors_of(target, cors, step, key)
-    if step == "stitch":
-        is_due = key in target.stacks(present)
-    elif step == "export_stack":
-        is_due = campaign.makes_star and key in present
-    else:
-        is_due = is_search or (step == "full_recon" and key in present)
-    reason = target.why_step(step, key, present) if is_due else ""
-    return "another format" if (step, reason) == ("full_recon", MISSING) else reason

@@ -9,24 +9,21 @@ identity of the raw files.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tomopipe.campaign.files import CENTER, TILT_SERIES, Files
-from tomopipe.campaign.step_files import results_of
+from tomopipe.campaign.files import CENTER, PREDICTION, STACK, TILT_SERIES, VOLUMES, Files
+from tomopipe.paths import no_pipe
 from tomopipe.scans.raw_identity import RawFiles
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.checksums import is_checksum, quick_state, states_digest
 from tomopipe.storage.json_files import json_or
-
-if TYPE_CHECKING:
-    from tomopipe.campaign.campaign import Campaign
 
 SMALL_BYTES = 1_000_000
 """Up to this size the content of a result is compared, above only size, time and inode."""
@@ -35,6 +32,11 @@ _ENCODE = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 
 State = tuple[int, int, int, int]
 Statement = Mapping[str, Any]
+
+
+def as_text(statement: Statement) -> str:
+    """Return a statement as stored in a result."""
+    return json.dumps({"maker": "tomopipe", **statement}, sort_keys=True, allow_nan=False)
 
 
 def digest(statement: Statement) -> str:
@@ -308,13 +310,74 @@ class Receipts:
         return sums[path][1]
 
 
-def withdraw_removed(campaign: "Campaign", results: Iterable[tuple[str, str]]) -> None:
-    """Withdraw the receipts of those results, by step and key, of which a command removed files."""
-    receipts = Receipts(campaign.directory, campaign.outputs)
-    for step, key in results:
-        if not all(map(os.path.lexists, map(receipts.path_of, results_of(campaign, step, key)))):
-            receipts.withdraw(step, key)
-    receipts.save()
+def statement_in(path: Path) -> Statement | None:
+    """Return the statement in a result; None if there is none or it cannot be read."""
+    readers: dict[str, Callable[[Path], Statement | None]] = {
+        ".json": _in_json,
+        ".h5": _in_hdf5,
+        STACK: _in_stack,
+        ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
+        ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
+    }
+    is_volume = path.name.endswith(tuple(VOLUMES.values()))
+    read = _in_volume if is_volume else readers.get(path.suffix, lambda _: None)
+    with suppress(Exception):  # of a damaged file
+        return read(path)
+    return None
+
+
+def _in_json(path: Path) -> Statement | None:
+    return _stated_in(json.loads(no_pipe(path).read_text(encoding="utf-8")))
+
+
+def _stated_in(record: object) -> Statement | None:
+    result = record.get("made_from") if isinstance(record, dict) else None
+    return result if isinstance(result, dict) else None
+
+
+def _in_stack(path: Path) -> Statement | None:
+    """Read the statement beside a stack; {}, which no result has, if it is that of another."""
+    from tomopipe.relion.mrc import has_statistics
+
+    record = json.loads(no_pipe(path.with_suffix(".json")).read_text(encoding="utf-8"))
+    # none of a scan that failed
+    statistics = record.get("statistics") if isinstance(record, dict) else None
+    return {} if statistics and not has_statistics(path, statistics) else _stated_in(record)
+
+
+def _in_volume(path: Path) -> Statement | None:
+    from tomopipe.volumes.volume_read import read_provenance
+
+    text = read_provenance(path).get("made_from")
+    return json.loads(text) if text else None
+
+
+def _in_hdf5(path: Path) -> Statement | None:
+    import h5py
+
+    with h5py.File(no_pipe(path), "r") as file:
+        text = file.attrs.get("made_from")
+        return json.loads(text) if text else _in_volume(path)
+
+
+MADE_FROM = "made from "
+"""Prefix of the label of an MRC volume, followed by a digest of the statement of its source."""
+
+
+def source_of(path: str | Path) -> str | None:
+    """Return the digest of the statement of the volume that an MRC volume was converted from.
+
+    "" if `tomopipe convert` has not made it, or it is damaged; None if there is none.
+    """
+    if not os.path.exists(path):
+        return None
+    from tomopipe.relion.mrc import is_cut, labels_of  # few campaigns have such volumes
+
+    try:
+        label = "" if is_cut(path) else labels_of(path)[2]
+    except Exception:  # of a damaged file
+        return ""
+    return label.removeprefix(MADE_FROM) if label.startswith(MADE_FROM) else ""
 
 
 def _receipt(

@@ -9,13 +9,12 @@ import gc
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import LINKS, Files
@@ -24,14 +23,14 @@ from tomopipe.campaign.option_fit import refuse_option_faults
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.series import predicted_files, to_resolve
-from tomopipe.campaign.stacks import find_stacks
-from tomopipe.campaign.step_files import results_of, sidecar_of
+from tomopipe.campaign.stacks import Stack, find_stacks
+from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named
+from tomopipe.reruns import sidecars
 from tomopipe.reruns.foreign import is_foreign
 from tomopipe.reruns.needed import Needed, needed_for
 from tomopipe.reruns.reasons import (
-    CHANGED,
     FOLLOWS,
     IF_COR,
     IF_OTHER_COR,
@@ -41,11 +40,13 @@ from tomopipe.reruns.reasons import (
     is_of_cor,
 )
 from tomopipe.reruns.receipts import State, content_of, digest
-from tomopipe.reruns.target import Target
+from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import STEPS, Cors, Step
 from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 3  # differences in a reason
+_TO_CORS = ("try_recon", "predict_cor", "fix_cor", "resolve_cor")
 _PENDING_COR = {"cor_px": -1.0, "source": "default"}  # entry of a scan whose COR is pending
 
 
@@ -100,23 +101,24 @@ class Settled:
         self.campaign, self.out = campaign, campaign.outputs
         self.looks_ahead, self.made, self.volumes_of = looks_ahead, made, volumes_of
         self.jobs: list[PlannedJob] = []  # in the order of the steps
-        self.target = Target(campaign)
-        self.staleness = self.target.staleness
-        self.receipts = self.staleness.receipts
+        self.staleness = Staleness(campaign)
+        self.target, self.receipts = self.staleness.target, self.staleness.receipts
+        self.target.looks_ahead = looks_ahead
+        self.reasons: dict[tuple[str, str], str] = {}  # of jobs, by step and key
         self.pending = ""
-        self.predicting: set[str] = set()  # scans whose prediction is pending
-        self._waiting_around: set[str] = set()  # series compared with those of such scans
         self.without_cor: list[str] = []  # scans that will have none
         self.blocked = ""  # why the run will stop before any volume
-        self.cors: Mapping[str, Mapping[str, Any]] = {}  # cor.json after the run
+        self.of_others: list[str] = []  # files of others in the places of what the jobs make
+        self.needed = needed or Needed((), {})  # empty while the inventory is pending
+        self._due: set[tuple[str, str]] = set()  # results that are made, as far as is known
+        self._in_doubt: set[str] = set()  # scans whose volumes may be made
+        self._waiting_around: set[str] = set()  # series compared with those of pending scans
+        self._missing: Collection[str] = ()  # scans without a COR
+        self._guessed: set[str] = set()  # those of them that are predicted
         self._fixes: dict[str, Fix] = {}
-        self._by_hand: set[str] = set()  # scans with a COR by hand
         self._tables_change = False  # whether a table shown in the report changes
         self._is_sure = False  # whether it changes with any prediction
         self._may_be_other = False  # whether a missing table may change
-        self.rows: InventoryRows = {}  # the inventory after the run
-        self.of_others: list[str] = []  # files of others in the places of what the jobs make
-        self.needed = needed or Needed((), {})  # empty while the inventory is pending
         if looks_ahead:
             refuse_no_file(campaign)
         refuse_missing_files(campaign)
@@ -131,33 +133,116 @@ class Settled:
                 gc.enable()
 
     def _visit(self) -> None:
-        """Visit the steps in their order."""
-        self.rows = self.target.rows = self._inventory()
-        if self.pending:
+        """Visit the steps in their order, and each result that the run needs."""
+        tables = {
+            "inventory": self._read_inventory,
+            "fix_cor": self._read_fixes,
+            "resolve_cor": self._read_cors,
+        }
+        for step in STEPS.values():
+            for key in self._keys(step):
+                self._decide(step, key)
+            if step.name in tables:  # what follows depends on its content
+                tables[step.name]()
+            if self.pending or self.blocked:
+                return
+
+    def _keys(self, step: Step) -> Collection[str]:
+        """Return the scans, series or stacks of which the run needs a result; or `campaign`."""
+        needed, config, name = self.needed, self.campaign.config, step.name
+        if name == "inventory":
+            return () if name in self.made else ("campaign",)
+        if name in _TO_CORS:
+            if not needed.has_unknown_cors or "resolve_cor" in self.made:
+                return ()
+            scans = chain.from_iterable(needed.series.values())
+            keys = {"scan": self.target.to_search(scans), "series": sorted(needed.series)}
+            return keys.get(step.key, ("campaign",))
+        if name == "full_recon":
+            return sorted({*self.cors, *self._pending_scans})
+        is_enabled = self.campaign.makes_star if name.startswith("export_") else True
+        if not (needed.is_whole and is_enabled) or (name == "report" and not config.report.enabled):
+            return ()
+        return {"scan": sorted(self.cors), "stack": self._stacks}.get(step.key, ("campaign",))
+
+    def _decide(self, step: Step, key: str) -> None:
+        """Add the job of a result that is stale or made from results to be made."""
+        if step.name == "sidecar":
+            self._sidecars(step)
             return
-        files, needed = self.campaign.files, self.needed
-        if not (self.made and needed.scans):
-            needed = self.needed = needed_for(self.target, self.volumes_of)
-        scans = needed.scans
-        if not needed.has_unknown_cors:
-            self.cors, self.without_cor = needed.cors, [*needed.without_cor]
-        elif "resolve_cor" in self.made:
-            self._fixes = read_fixes(map(files.fix_table, needed.series))
-            cors, present = {**read_cor_json(files.cor_table), **needed.cors}, set(scans)
-            self.cors = {scan: entry for scan, entry in cors.items() if scan in present}
-            self.without_cor = [scan for scan in scans if scan not in cors]
-        else:
-            for scan in self.target.to_search(chain.from_iterable(needed.series.values())):
-                self._predict(scan)
-            fixing = [self._fix(*item) for item in sorted(needed.series.items())]
-            self._resolve(any(fixing))
-        if not (self.blocked or self.pending):
-            self._after_cor()
+        reason = self._why(step, key)
+        if reason:
+            self._due.add((step.name, key))
+        doubt = self._doubt(step, key, reason)
+        if doubt or reason:
+            self._add(step, key, doubt or reason, certain=not doubt)
+
+    def _why(self, step: Step, key: str) -> str:
+        """Say why a result is made; "" if not, as far as that is known."""
+        if step.name == "full_recon" and key not in self.cors:
+            return ""
+        if step.name == "stitch" and not self.cors.keys() >= {*self._stacks[key].scans}:
+            return ""
+        reason = self.staleness.why(step.name, key)
+        if step.name == "resolve_cor":
+            return self._why_cors(reason)
+        return reason or self._follows(step, key)
+
+    def _follows(self, step: Step, key: str) -> str:
+        """Say that a result is made again because a result of an input step is."""
+        if step.key == "campaign":
+            is_due = any(name in step.inputs for name, _ in self._due)
+            return step.changed if is_due or (step.name == "report" and self._tables_change) else ""
+        keys: Collection[str] = [key]
+        if step.key == "stack":
+            keys = self._stacks[key].scans
+        elif step.key == "series":
+            keys = self.target.series()[key]
+            if self.target.uses_around(key):
+                keys = [*keys, *self.target.scans_around(key)]
+        return FOLLOWS if any((name, k) in self._due for name in step.inputs for k in keys) else ""
+
+    def _doubt(self, step: Step, key: str, reason: str) -> str:
+        """Return the reason of a job that a pending prediction may make unnecessary; else ""."""
+        if step.name in ("full_recon", "export_stack"):
+            return self._doubt_of_scan(step.name, key, reason)
+        if step.name == "stitch" and not reason:
+            return IF_OTHER_COR if self._pending_scans.intersection(self._stacks[key].scans) else ""
+        is_sure = True
+        if step.name == "stitch":
+            is_sure = self._in_doubt.isdisjoint(self._stacks[key].scans)
+        elif step.name in ("export_star", "report"):
+            is_report = step.name == "report"
+            is_sure = not self.waiting or (is_report and self._is_sure)
+            if not reason and (self.waiting or (is_report and self._may_be_other)):
+                return IF_OTHER_PAGE
+        return "" if is_sure or reason == MISSING else reason
+
+    def _doubt_of_scan(self, step: str, scan: str, reason: str) -> str:
+        if scan in self._guessed:
+            return IF_COR if reason else ""
+        if step == "export_stack":
+            return ""
+        if not reason:
+            return IF_OTHER_COR if scan in self._pending_scans else ""
+        is_known = scan in self.needed.cors or self.cors[scan]["source"] == "manual"
+        # a COR without the prediction is not the next one
+        is_open = scan in self._pending_scans and is_of_cor(reason) and not is_known
+        return IF_OTHER_COR if is_open else ""
+
+    def _add(self, step: Step, key: str, reason: str, *, certain: bool = True) -> None:
+        scan, stack = (key if step.key == of else "" for of in ("scan", "stack"))
+        series = key if step.key == "series" else self.campaign.scans[key].series if scan else ""
+        job = PlannedJob(step.name, scan, series, reason, certain, stack)
+        self.jobs.append(job)
+        self.reasons[step.name, job.key] = reason
+        if step.name == "full_recon" and not certain:
+            self._in_doubt.add(key)
 
     def recorded(self, step: str, key: str) -> dict[str, State | None]:
         """Return the files that a job replaces, and their states by its last receipt."""
-        receipt = self.receipts.last(step, key)
-        paths = [*self.outputs(step, key), *[self.out.in_relion(LINKS)] * (step == "export_star")]
+        receipt, links = self.receipts.last(step, key), self.out.in_relion(LINKS)
+        paths = [*self.target.outputs(step, key), *[links] * (step == "export_star")]
         return {path: receipt.files.get(path) if receipt else None for path in paths}
 
     def _of_others(self) -> Iterator[str]:
@@ -172,6 +257,16 @@ class Settled:
                     )
                 if now not in (None, state) and is_foreign(where, state):
                     yield path
+
+    @property
+    def rows(self) -> InventoryRows:
+        """The inventory after the run."""
+        return self.target.rows
+
+    @property
+    def cors(self) -> Cors:
+        """The content of cor.json after the run."""
+        return self.target.cors
 
     def act(self) -> None:
         """Withdraw the receipts of results to be made, and write those of up-to-date results.
@@ -189,11 +284,11 @@ class Settled:
         selected = self.needed.scans if self.needed.is_whole else ()
         for scan in sorted({*selected} - {*self.target.to_search(selected)}):
             for step in ("try_recon", "predict_cor"):
-                if receipts.of(step, scan) and self.target.why_step(step, scan, {}):
+                if receipts.of(step, scan) and self.staleness.why(step, scan):
                     receipts.withdraw(step, scan)
         for (step, key), statement in self.staleness.up_to_date.items():
             if (step, key) not in REASONS and (step, key) not in self.staleness.confirmed:
-                receipts.confirm(step, key, statement, self.outputs(step, key))
+                receipts.confirm(step, key, statement, self.target.outputs(step, key))
         if self.pending == "inventory":
             receipts.withdraw("resolve_cor", "campaign")
             for key in receipts.keys("fix_cor"):
@@ -205,11 +300,6 @@ class Settled:
         """Return the sidecars beside raw files that another campaign has written."""
         own = partial(sidecar_of, self.campaign)
         return [own(scan) for scan in self.cors if self.target.sidecar(scan) != own(scan)]
-
-    @cached_property
-    def reasons(self) -> dict[tuple[str, str], str]:
-        """Reasons of jobs, by step and key."""
-        return {(job.rule, job.key): job.reason for job in self.jobs}
 
     @property
     def others(self) -> resolve_cor.CorTable:
@@ -224,12 +314,6 @@ class Settled:
     def totals(self) -> dict[str, int]:
         """The number of jobs of each step, as far as they are known."""
         return dict(Counter(job.rule for job in self.jobs))
-
-    def outputs(self, step: str, key: str) -> list[str]:
-        """Return the files of a result, relative to the campaign."""
-        if step == "sidecar":
-            return [self.target.sidecar(scan) for scan in self.cors]
-        return results_of(self.campaign, step, key)
 
     def scans_of_fix(self, series: str) -> list[str]:
         """Return the scans whose predictions fix_cor of a series waits for.
@@ -250,188 +334,132 @@ class Settled:
         own = {scans[scan].series for scan in self.predicting if scan in scans}
         return own | self._waiting_around
 
-    def _add(self, rule: str, reason: str, *, scan: str = "", **more: Any) -> None:
-        series = self.campaign.scans[scan].series if scan else ""
-        self.jobs.append(PlannedJob(rule, scan, **{"series": series} | more, reason=reason))
+    @property
+    def predicting(self) -> set[str]:
+        """The scans whose prediction is pending."""
+        return {key for step, key in self._due if step == "predict_cor"}
 
-    # ---- up to cor.json ----------------------------------------------------------------------
+    @cached_property
+    def _pending_scans(self) -> set[str]:
+        """The scans whose COR a pending prediction may change."""
+        scans = {*self.needed.scans} - self.needed.cors.keys() if self.waiting else set()
+        return {scan for scan in scans if self.campaign.scans[scan].series in self.waiting}
 
-    def _inventory(self) -> InventoryRows:
-        """Return the inventory after the run."""
-        campaign = self.campaign
-        reason = "" if "inventory" in self.made else self.target.why_inventory()
+    @cached_property
+    def _stacks(self) -> dict[str, Stack]:
+        """The stacks whose scans have a COR, or may get one."""
+        resolved = {*self.cors, *self._pending_scans}
+        stacks = find_stacks(self.campaign, self.rows, resolved)
+        return {stack.name: stack for stack in stacks if not stack.problem}
+
+    # ---- tables that decide what follows -----------------------------------------------------
+
+    def _read_inventory(self) -> None:
+        """Keep the inventory after the run, what the run needs, and CORs that are known now."""
+        campaign, files = self.campaign, self.campaign.files
+        reason = self.reasons.get(("inventory", "campaign"), "")
         if not reason:
-            rows = read_inventory(campaign.files.inventory)
-            refuse_option_faults(campaign, rows)
-            return rows
-        self._add("inventory", reason)
-        self._is_sure = not reason.startswith((MISSING, self.out.inventory))
-        if not self.looks_ahead:
+            self.target.rows = read_inventory(files.inventory)
+            refuse_option_faults(campaign, self.rows)
+        elif not self.looks_ahead:
             self.pending = "inventory"
-            return {}
-        with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
-            rows = expected_inventory(campaign, Path(name))
-            before = self._content(self.out.inventory)
-            self._tables_change = content_of(Files(Path(name)).inventory) != before
-        return rows
-
-    def _predict(self, scan: str) -> None:
-        if tried := self.staleness.why_stale(self.target.of_try_recon(scan), scan):
-            self._add("try_recon", tried, scan=scan)
-        reason = self.target.why_predict_cor(scan)
-        if tried or reason:
-            self.predicting.add(scan)
-            self._tables_change = True
-            self._add("predict_cor", reason or FOLLOWS, scan=scan)
-
-    def _fix(self, series: str, scans: list[str]) -> bool:
-        """Decide on the table of a series, and keep its future rows."""
-        campaign, path = self.campaign, self.campaign.files.fix_table(series)
-        reason, before = self.target.why_fix_cor(series), dict[str, Fix]()
-        try:
-            before |= read_fixes([path]) if path.is_file() else {}
-        except TomopipeError:  # damaged: made again, it counts as empty
-            if not reason:
-                raise
-        around = self.target.scans_around(series)
-        is_pending = not self.predicting.isdisjoint(around)
-        if not self.predicting.isdisjoint(scans) or (
-            is_pending and self.target.uses_around(series)
-        ):
-            reason = reason or FOLLOWS
-        if reason and is_pending:
-            self._waiting_around.add(campaign.scans[scans[0]].series)
-        fixes = before
-        if reason:
-            self._add("fix_cor", reason, series=series)
-        if reason and self.looks_ahead:
-            files = predicted_files(campaign, self.target.to_search([*scans, *around]))
-            members, beside = self.target.members(series), self.target.members_around(series)
-            try:
-                fixes = fix_cor.compute(files, members, campaign.config.fix_cor, beside)
-            except TomopipeError:  # of a prediction that is made again
-                if self.predicting.isdisjoint([*scans, *around]):
-                    raise
-            is_whole = self._is_whole("fix_cor", self.out.fix_table(series))
-            self._tables_change |= fixes != before and is_whole
-            self._may_be_other |= not is_whole
-        self._fixes |= fixes
-        return bool(reason)
-
-    def _resolve(self, follows: bool) -> None:
-        """Decide on cor.json, and keep its future content, with stand-ins for pending CORs."""
-        campaign, options = self.campaign, self.campaign.config.resolve_cor
-        if follows and not self.looks_ahead:
-            self._add("resolve_cor", FOLLOWS_FIX)
-            self.pending = "resolve_cor"
             return
+        else:
+            self._is_sure = not reason.startswith((MISSING, self.out.inventory))
+            with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
+                self.target.rows = expected_inventory(campaign, Path(name))
+                before = self.target.content(self.out.inventory)
+                self._tables_change = content_of(Files(Path(name)).inventory) != before
+        if not (self.made and self.needed.scans):
+            self.needed = needed_for(self.staleness, self.volumes_of)
+        needed = self.needed
+        if not needed.has_unknown_cors:
+            self.target.cors, self.without_cor = needed.cors, [*needed.without_cor]
+        elif "resolve_cor" in self.made:
+            self._fixes = read_fixes(map(files.fix_table, needed.series))
+            cors, present = {**read_cor_json(files.cor_table), **needed.cors}, set(needed.scans)
+            self.target.cors = {scan: entry for scan, entry in cors.items() if scan in present}
+            self.without_cor = [scan for scan in needed.scans if scan not in cors]
+
+    def _read_fixes(self) -> None:
+        """Keep the rows of the tables of the series after the run."""
+        if "resolve_cor" in self.made or not self.needed.has_unknown_cors:
+            return
+        predicting = self.predicting
+        for series, scans in self.needed.series.items():
+            around, path = self.target.scans_around(series), self.campaign.files.fix_table(series)
+            is_made, fixes = ("fix_cor", series) in self.reasons, dict[str, Fix]()
+            if is_made and not predicting.isdisjoint(around):
+                self._waiting_around.add(self.campaign.scans[scans[0]].series)
+            try:
+                fixes |= read_fixes([path]) if path.is_file() else {}
+            except TomopipeError:  # damaged: made again, it counts as empty
+                if not is_made:
+                    raise
+            if is_made and self.looks_ahead:
+                before, target = fixes, self.target
+                files = predicted_files(self.campaign, target.to_search([*scans, *around]))
+                beside, options = target.members_around(series), self.campaign.config.fix_cor
+                try:
+                    fixes = fix_cor.compute(files, target.members(series), options, beside)
+                except TomopipeError:  # of a prediction that is made again
+                    if predicting.isdisjoint([*scans, *around]):
+                        raise
+                is_whole = self._is_whole("fix_cor", series)
+                self._tables_change |= fixes != before and is_whole
+                self._may_be_other |= not is_whole
+            self._fixes |= fixes
+        self._tables_change |= bool(predicting)
+
+    def _why_cors(self, reason: str) -> str:
+        """Say why cor.json is made; keep its future content and the scans without a COR."""
+        campaign, options = self.campaign, self.campaign.config.resolve_cor
+        follows = any(step == "fix_cor" for step, _ in self._due)
+        if follows and not self.looks_ahead:
+            return FOLLOWS_FIX
         before, known = json_or(campaign.files.cor_table, None), self.needed.cors
         scans = to_resolve(campaign, self.rows)
         if not self.needed.is_whole:
             scans = {scan: scans[scan] for scan in self.needed.scans if scan not in known}
-            present = json_or(campaign.files.cor_table, {})
-            before = {scan: present[scan] for scan in scans if scan in present}
-        table, missing = resolve_cor.compute(self._fixes, scans, options.default_px)
-        reason = self.staleness.why_stale(self.target.of_resolve_cor())
+            before = {scan: before[scan] for scan in scans if scan in (before or {})}
+        table, self._missing = resolve_cor.compute(self._fixes, scans, options.default_px)
         if not reason and before != table:
             reason = resolve_cor.mismatch(self.out.cor_table)
-        if missing and options.on_missing == "block":
-            reason = reason or f"no COR for {', '.join(missing)}"
-        if follows or reason:
-            self._add("resolve_cor", FOLLOWS_FIX if follows else reason)
-            self.pending = "" if self.looks_ahead else "resolve_cor"
+        if self._missing and options.on_missing == "block":
+            reason = reason or f"no COR for {', '.join(self._missing)}"
         # a missing or damaged one is assumed to come out as before
-        self._tables_change |= self._is_whole("resolve_cor", self.out.cor_table) and before != table
-        self.without_cor = [s for s in missing if campaign.scans[s].series not in self.waiting]
-        if self.without_cor and options.on_missing == "block":
+        self._tables_change |= self._is_whole("resolve_cor", "campaign") and before != table
+        self.target.cors = {**table, **known}
+        return FOLLOWS_FIX if follows else reason
+
+    def _read_cors(self) -> None:
+        """Keep the CORs after the run, with stand-ins for pending ones."""
+        if ("resolve_cor", "campaign") in self.reasons and not self.looks_ahead:
+            self.pending, self.target.cors = "resolve_cor", {}
+            return
+        scans = self.campaign.scans
+        if self._missing:
+            self.without_cor = [s for s in self._missing if scans[s].series not in self.waiting]
+            self._guessed = self.predicting & {*self._missing}
+        if self.without_cor and self.campaign.config.resolve_cor.on_missing == "block":
             self.blocked = (
                 f"no COR for {', '.join(self.without_cor)}: the run will stop before any volume is "
                 "made. Set one with `tomopipe cor set SCAN VALUE`, give resolve_cor.default_px, "
                 "take the scan out (select: no), or set resolve_cor.on_missing: skip."
             )
-        guessed = {scan: _PENDING_COR for scan in missing if scan in self.predicting}
-        self.cors = {**table, **known, **guessed}
+        self.target.cors = {**self.cors, **dict.fromkeys(self._guessed, _PENDING_COR)}
+        self.target.unknown = self._guessed
 
-    # ---- after cor.json ----------------------------------------------------------------------
-
-    def _after_cor(self) -> None:
-        """Go through volumes, sidecars, stacks, star and report; what may run is not certain."""
-        campaign, target, cors = self.campaign, self.target, self.cors
-        guessed = {scan for scan, entry in cors.items() if entry is _PENDING_COR}
-        self._by_hand = {scan for scan in cors if cors[scan]["source"] == "manual"}
-        scans = {*self.needed.scans} - self.needed.cors.keys() if self.waiting else set()
-        pending = {scan for scan in scans if campaign.scans[scan].series in self.waiting}
-        made = set()
-        for scan in sorted({*cors, *pending}):
-            reason = ""
-            if scan in cors:
-                statement = target.of_full_recon(scan, cors[scan]["cor_px"])
-                reason = self.staleness.why_stale(statement, scan, source=cors[scan]["source"])
-            if reason:
-                made.add(scan)
-                self._add_of_cor("full_recon", scan, reason, guessed)
-            elif scan in pending:
-                self._add("full_recon", IF_OTHER_COR, scan=scan, certain=False)
-        if not self.needed.is_whole:
-            return
-        made |= self._stitch(pending, made)
-        self._sidecars(guessed)
-        if campaign.makes_star:
-            self._star(guessed)
-        if campaign.config.report.enabled:
-            statement = target.of_report(cors, self._content, unknown=guessed)
-            reason = self.staleness.why_stale(statement)
-            reason = reason or (CHANGED["report"] if self._tables_change or made else "")
-            self._add_of_all("report", reason, is_sure=self._is_sure, may_run=self._may_be_other)
-
-    def _stitch(self, pending: Collection[str], made: Collection[str]) -> set[str]:
-        """Decide on stitched volumes; return those that follow volumes that are made."""
-        cors = self.cors
-        perhaps = {job.scan for job in self.jobs if job.rule == "full_recon" and not job.certain}
-        result = set()
-        for stack in find_stacks(self.campaign, self.rows, {*cors, *pending}):
-            scans, reason = set(stack.scans), ""
-            if not stack.problem and scans <= cors.keys():
-                reason = self.staleness.why_stale(self.target.of_stitch(stack, cors), stack.name)
-                reason = reason or (FOLLOWS if scans.intersection(made) else "")
-            if reason:
-                result.add(stack.name)
-                certain = reason == MISSING or scans.isdisjoint(perhaps)
-                self._add("stitch", reason, stack=stack.name, certain=certain)
-            elif not stack.problem and scans.intersection(pending):
-                self._add("stitch", IF_OTHER_COR, stack=stack.name, certain=False)
-        return result
-
-    def _add_of_all(
-        self, rule: str, reason: str, *, is_sure: bool = False, may_run: bool = False
-    ) -> None:
-        """Add a job of the whole campaign, which a pending prediction may make necessary."""
-        if reason or may_run or self.waiting:
-            certain = reason == MISSING or (bool(reason) and (is_sure or not self.waiting))
-            self._add(rule, reason or IF_OTHER_PAGE, certain=certain)
-
-    def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:
-        """Add a job that a pending prediction of the series may make unnecessary."""
-        is_known = scan in self._by_hand or scan in self.needed.cors
-        of_cor = rule == "full_recon" and is_of_cor(reason) and not is_known
-        if scan in guessed:
-            self._add(rule, IF_COR, scan=scan, certain=False)
-        elif of_cor and self.campaign.scans[scan].series in self.waiting:
-            # a COR without the prediction is not the next one
-            self._add(rule, IF_OTHER_COR, scan=scan, certain=False)
-        else:
-            self._add(rule, reason, scan=scan)
-
-    def _sidecars(self, guessed: Collection[str]) -> None:
+    def _sidecars(self, step: Step) -> None:
         """Decide on the sidecars, which one job writes."""
-        step, key, statement = "sidecar", "campaign", self.target.of_sidecars(self.cors)
-        receipt = self.receipts.of(step, key)
+        name, key, guessed = step.name, "campaign", self._guessed
+        statement, receipt = self.target.statement(name), self.receipts.of(name, key)
         is_right = receipt is not None and receipt.digest == digest(statement)
         if receipt and is_right:
             is_right = all(self.receipts.damage(receipt, path) == "" for path in receipt.files)
-        texts = {} if is_right else self.target.sidecars(self.cors, self._fixes)
-        why, scans = self.target.why_sidecar, self.campaign.scans
-        reasons = {scan: reason for scan, text in texts.items() if (reason := why(scan, text))}
+        texts = {} if is_right else sidecars.contents(self.target, self._fixes)
+        scans, written = self.campaign.scans, sidecars.why_written
+        reasons = {s: why for s, text in texts.items() if (why := written(self.target, s, text))}
         damaged = [self.target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
         self.staleness.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
         due = {
@@ -442,29 +470,15 @@ class Settled:
         sure = grouped((reason, scan) for scan, reason in due.items() if scan not in guessed)
         if sure:
             named = [text.replace("{scan}", scans_named(each)) for text, each in sure.items()]
-            self._add(step, "; ".join(named[:_N_NAMED]))
+            self._add(step, key, "; ".join(named[:_N_NAMED]))
         elif reasons or self.waiting:
-            self._add(step, IF_COR if due else IF_OTHER_COR, certain=False)
+            self._add(step, key, IF_COR if due else IF_OTHER_COR, certain=False)
         else:
-            self.staleness.up_to_date[step, key] = statement
+            self.staleness.up_to_date[name, key] = statement
 
-    def _star(self, guessed: Collection[str]) -> None:
-        follows = ""
-        for scan in sorted(self.cors):
-            if reason := self.staleness.why_stale(self.target.of_export_stack(scan), scan):
-                follows = CHANGED["export_star"]
-                self._add_of_cor("export_stack", scan, reason, guessed)
-        self._add_of_all("export_star", self.target.why_export_star(self.cors) or follows)
-
-    def _content(self, path: str) -> str:
-        """Return the checksum of a file; the last known one if it is missing or damaged."""
-        receipts = self.receipts
-        return receipts.last_content(path) if self.looks_ahead else receipts.content(path)
-
-    def _is_whole(self, step: str, path: str) -> bool:
+    def _is_whole(self, step: str, key: str) -> bool:
         """Tell whether a table is present and unchanged."""
-        key = "campaign" if step != "fix_cor" else Path(path).stem
-        receipt = self.receipts.last(step, key)
+        receipt, path = self.receipts.last(step, key), self.target.outputs(step, key)[0]
         return bool(receipt and path in receipt.files and not self.receipts.damage(receipt, path))
 
 

@@ -1,237 +1,222 @@
-"""Whether a result is stale, and why: what it was made from is not what it should be made from.
+"""Whether a result is stale, and why: what it is made from is not what it should be made from.
 
-A result states what it was made from, and so does its receipt (`tomopipe.reruns.receipts`); what
-it should be made from is in `tomopipe.reruns.target`.
+A result states what it is made from, and so does its receipt (`tomopipe.reruns.receipts`); what it
+should be made from is its target (`tomopipe.reruns.target`).
 """
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
+from tomopipe.campaign.files import LINKS, NAMES, STACK
+from tomopipe.campaign.reading import has_other_links
 from tomopipe.campaign.relion_set import assumed_numbers
-from tomopipe.campaign.results import InventoryRows
-from tomopipe.campaign.step_files import results_of, volume_of
-from tomopipe.paths import no_pipe
-from tomopipe.reruns.made_from import ALSO_READ, Statement
+from tomopipe.campaign.results import (
+    VOLUME_ROWS,
+    InventoryRows,
+    read_cor_json,
+    read_fixes,
+    read_inventory,
+    read_tsv,
+)
+from tomopipe.campaign.series import predicted_files
+from tomopipe.campaign.state.facts import is_looked_at_again
+from tomopipe.campaign.step_files import volume_of
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns.reasons import (
-    CHANGED,
     METADATA_ALONE,
     MISSING,
     UNREADABLE,
     of_cor,
     of_difference,
+    of_fixes,
     of_raw,
+    of_scans,
+    of_series,
 )
-from tomopipe.reruns.receipts import Receipts, digest
-from tomopipe.scans.scan_files import companions
+from tomopipe.reruns.receipts import Receipt, Statement, digest, source_of, statement_in
+from tomopipe.reruns.target import STEPS, Cors, Target, in_file
+from tomopipe.steps import fix_cor
+from tomopipe.storage.checksums import changed_links
 
-# tables contain no statement; to make them again does no harm
-_TABLES = ("inventory", "fix_cor", "resolve_cor", "export_star", "report")
+if TYPE_CHECKING:
+    from tomopipe.campaign.failures import Why
+
+_N_NAMED = 3  # files in a reason
 
 
 class Staleness:
-    """Compares the results of a campaign with their target statements."""
+    """Compares the results of a campaign with their targets."""
 
-    def __init__(self, campaign: Campaign) -> None:
-        self.campaign = campaign
-        self.receipts = Receipts(campaign.directory, campaign.outputs)
+    def __init__(
+        self, campaign: Campaign, rows: InventoryRows | None = None, cors: Cors | None = None
+    ) -> None:
+        self.campaign, self.target = campaign, Target(campaign, rows, cors)
+        self.receipts = self.target.receipts
         self.up_to_date: dict[tuple[str, str], Statement] = {}
         """Statements of the results that are up to date, by step and key."""
         self.confirmed: set[tuple[str, str]] = set()  # those whose receipts state the same
         self.damaged: list[str] = []  # files changed after they were written, and how
-        self._raw: dict[tuple[str, str], list[str]] = {}
 
-    # ---- raw files ---------------------------------------------------------------------------
+    def why(self, step: str, key: str = "campaign") -> str:
+        """Say why the results of a scan, series or stack are made; "" if they are up to date."""
+        reason = self.why_stale(self.target.statement(step, key), key)
+        more: dict[str, Callable[[str, str], str]] = {
+            "inventory": lambda reason, _: self._why_inventory(reason),
+            "predict_cor": self._why_predict_cor,
+            "fix_cor": self._why_fix_cor,
+            "export_star": lambda reason, _: reason or self._why_links(),
+        }
+        return more[step](reason, key) if step in more else reason
 
-    def raw(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
-        """Identify the content of all raw files of a scan, including linked and shared ones.
+    # ---- what a result states, and what it should ----------------------------------------------
 
-        Determined once: changes during a run count for the next.
-        """
-        linked = _text_in(inventory, scan, "linked")
-        if (scan, linked) not in self._raw:
-            files = self._raw_files(scan, linked)
-            self._raw[scan, linked] = [self.receipts.raw.name(path) for path in files]
-        return self._raw[scan, linked]
-
-    def also_read(self, scan: str, inventory: Mapping[str, Any]) -> list[str]:
-        """Identify the further files of a scan that the inventory names (`made_from.ALSO_READ`)."""
-        key = ALSO_READ, (text := _text_in(inventory, scan, ALSO_READ))  # of many scans the same
-        if key not in self._raw:
-            self._raw[key] = [self.receipts.raw.name(path) for path in _names(text)]
-        return self._raw[key]
-
-    def raw_files(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
-        """Name the files that a scan is read from; linked ones as in the inventory."""
-        files = self._raw_files(scan, _text_in(inventory, scan, "linked"))
-        return files + _names(_text_in(inventory, scan, ALSO_READ))
-
-    def _raw_files(self, scan: str, linked: str) -> list[str]:
-        raw_path = self.campaign.scans[scan].path
-        shared = self.campaign.for_scan(scan).shared_files
-        beside = companions(raw_path, self.campaign.directory)
-        return [raw_path, *beside, *shared, *_names(linked)]
-
-    def replaced(self, inventory: Mapping[str, Any]) -> set[str]:
-        """Name the scans with `select: no` whose raw file changed after their sweep."""
-        results = set()
-        for scan, entry in self.campaign.scans.items():
-            if entry.select != "no" or scan not in inventory:
-                continue
-            swept = statement_in(self.campaign.files.sweep(scan))
-            now = self.raw(scan, inventory), self.also_read(scan, inventory)
-            if swept and (swept.get("raw"), swept.get(ALSO_READ, now[1])) != now:
-                results.add(scan)
-        return results
-
-    # ---- why a job runs ----------------------------------------------------------------------
-
-    def why_stale(self, target: Statement, key: str = "campaign", *, source: str = "") -> str:
-        """Say why the results of a scan, series or stack are made; "" if they are up to date.
-
-        The first of them has the statement of all; temporary ones may be missing. `source` is that
-        of the scan's COR at present.
-        """
+    def why_stale(self, target: Statement, key: str = "campaign") -> str:
+        """Say why results do not agree with a statement; temporary ones may be missing."""
         step = target["step"]
-        outputs, temporary = results_of(self.campaign, step, key), list[str]()
-        if step == "try_recon":
-            temporary = outputs[2:]
-        elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
-            temporary = outputs[1:]
+        outputs = self.target.outputs(step, key)
+        lasting = outputs[: STEPS[step].n_lasting(self.campaign)]
         self.up_to_date.pop((step, key), None)
         self.confirmed.discard((step, key))
         expected, receipt = digest(target), self.receipts.of(step, key)
-        is_same = receipt is not None and receipt.digest == expected
         # as nearly all of thousands are
+        is_same = receipt is not None and receipt.digest == expected
         if receipt and is_same and all(self.receipts.is_unchanged(receipt, p) for p in outputs):
             self.up_to_date[step, key] = target
             if len(receipt.files) == len(outputs):
                 self.confirmed.add((step, key))
             return ""
         present = [path for path in outputs if os.path.lexists(self.receipts.path_of(path))]
-        if any(path not in present and path not in temporary for path in outputs):
+        if any(path not in present for path in lasting):
             return MISSING
         receipt = self.receipts.last(step, key)
-        is_same = receipt is not None
-        for path in present:
-            if receipt is None:
-                break
-            damage = self.receipts.damage(receipt, path) if path in receipt.files else None
-            # what a killed job has made from other inputs since shows in its statement
-            is_ours = self.receipts.of(step, key) or receipt.digest == expected
-            if damage and (is_ours or step in _TABLES):
-                self.damaged.append(f"{path}: {damage}")
-                return self.damaged[-1]
-            is_same = is_same and damage == ""
+        damage = self._damage(step, key, receipt, present, expected) if receipt else None
+        if damage:
+            self.damaged.append(damage)
+            return damage
         # copied, touched, or without a receipt: the statement in the result itself counts
-        made_from = receipt.digest if receipt and is_same else ""
-        if not made_from:
-            statements = list(map(self._statement, present))
+        is_whole = damage == ""
+        stated = receipt.digest if receipt and is_whole else ""
+        statements = [] if stated else list(map(self._statement, present))
+        if statements and statements[0]:
             others = {digest(statement) for statement in statements if statement is not None}
-            # nothing, if the first states nothing, or others state something else
-            made_from = others.pop() if statements and statements[0] and len(others) == 1 else ""
-        if made_from == expected:
+            # nothing, if others state something else
+            stated = others.pop() if len(others) == 1 else ""
+        if stated == expected:
             self.up_to_date[step, key] = target
             return ""
-        if not made_from:
+        if not stated:
             first, *further = zip(present, statements, strict=True)
-            odd = [path for path, stated in further if first[1] and stated not in (None, first[1])]
+            odd = [path for path, other in further if first[1] and other not in (None, first[1])]
             other = f"{odd[0]}: was not made with {first[0]}" if odd else ""
-            return CHANGED.get(step) or other or f"{outputs[0]}: {UNREADABLE}"
-        return self._difference(step, key, outputs[0], target, source, is_whole=is_same)
+            return STEPS[step].changed or other or f"{outputs[0]}: {UNREADABLE}"
+        return self._difference(step, key, outputs[0], target, is_whole=is_whole)
+
+    def _damage(
+        self, step: str, key: str, receipt: Receipt, present: Iterable[str], expected: str
+    ) -> str | None:
+        """Describe the damage of a file; "" if all are as in the receipt, None if that is open."""
+        # what a killed job has made from other inputs since shows in its statement
+        is_ours = self.receipts.of(step, key) or receipt.digest == expected
+        result: str | None = ""
+        for path in present:
+            damage = self.receipts.damage(receipt, path) if path in receipt.files else None
+            if damage and (is_ours or STEPS[step].changed):
+                return f"{path}: {damage}"
+            result = result if damage == "" else None
+        return result
 
     def _statement(self, path: str) -> Statement | None:
         return statement_in(Path(self.receipts.path_of(path)))
 
     def _difference(
-        self, step: str, key: str, path: str, target: Statement, source: str, *, is_whole: bool
+        self, step: str, key: str, path: str, target: Statement, *, is_whole: bool
     ) -> str:
-        old = self._statement(path)
+        old, changed = self._statement(path), STEPS[step].changed
         if not old:
-            return CHANGED.get(step, "made from other inputs")
+            return changed or "made from other inputs"
         lines = []
         if old.get("cor_px") != target.get("cor_px"):
+            source = self.target.cors.get(key, {}).get("source", "")
             lines.append(of_cor(key, old.get("cor_px"), target.get("cor_px"), source))
         if old.get("raw") != target.get("raw"):
             lines.append(self._replaced_files(key, old.get("raw") or (), target.get("raw") or ()))
         lines += of_difference(old, target)
         # only unchanged results are read again
         only = f" ({METADATA_ALONE})" if is_whole and only_metadata_differ(old, target) else ""
-        return "; ".join(dict.fromkeys(lines)) + only or CHANGED.get(step, "written by no job")
+        return "; ".join(dict.fromkeys(lines)) + only or changed or "written by no job"
 
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
-        entry = self.campaign.scans[scan]
-        name, before = os.path.basename(entry.path), old[0] if old else ""
-        was = self.receipts.raw.path_of(name, before)
-        if was and os.path.abspath(self.receipts.path_of(was)) != entry.abspath:
+        entry, receipts = self.campaign.scans[scan], self.receipts
+        was = receipts.raw.path_of(os.path.basename(entry.path), old[0] if old else "")
+        if was and os.path.abspath(receipts.path_of(was)) != entry.abspath:
             return f"raw file is another one: {entry.path}, was {was}"
-        paths = [self.receipts.path_of(path) for path in self.raw_files(scan)]
+        paths = [receipts.path_of(path) for path in self.target.raw_files(scan)]
         others = [path for path, was, now in zip(paths, old, new, strict=False) if was != now]
         return of_raw(others, paths[0])
 
+    # ---- what more than the statement decides --------------------------------------------------
 
-def _text_in(inventory: Mapping[str, Any] | None, scan: str, column: str) -> str:
-    """Return a cell of the inventory; "" if it is empty or missing."""
-    return (inventory or {}).get(scan, {}).get(column) or ""
+    def _why_inventory(self, reason: str) -> str:
+        """Say why the inventory is made; also for files still being written, and changed links."""
+        campaign, where = self.campaign, self.campaign.files.inventory
+        if reason not in ("", STEPS["inventory"].changed):
+            return reason
+        try:
+            rows = read_inventory(where)
+        except TomopipeError:
+            return f"{self.target.out.inventory}: {UNREADABLE}"
+        if not reason and not is_looked_at_again(rows) and not has_other_links(campaign, rows):
+            return ""
+        refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
+        times = refused | {name: scan.mtime_ns for name, scan in campaign.scans.items()}
+        return of_scans(rows, times, where.stat().st_mtime_ns) or STEPS["inventory"].changed
 
+    def _why_predict_cor(self, reason: str, scan: str) -> str:
+        """Say why a prediction is made; also if its verdict on a tilted axis is for other rows."""
+        path = self.receipts.path_of(self.target.out.prediction(scan))
+        before = None if reason else in_file(path, VOLUME_ROWS)
+        rows = self.campaign.for_scan(scan).config.full_recon.rows
+        return reason if before in (None, rows) else f"rows {before} -> {rows}"
 
-def _names(text: str) -> list[str]:
-    return sorted(json.loads(text)) if text else []
+    def _why_fix_cor(self, reason: str, series: str) -> str:
+        """Say why the table of a series is made: the scans and CORs that changed."""
+        if reason != STEPS["fix_cor"].changed:
+            return reason
+        target, campaign = self.target, self.campaign
+        try:
+            before = read_fixes([campaign.files.fix_table(series)])
+        except TomopipeError:
+            return f"{target.out.fix_table(series)}: {UNREADABLE}"
+        members = target.members(series)
+        if why := of_series(before, members):
+            return why
+        scans = target.to_search([*target.series()[series], *target.scans_around(series)])
+        predicted = predicted_files(campaign, scans)
+        with suppress(TomopipeError):  # the job says what it cannot read
+            around = target.members_around(series)
+            after = fix_cor.compute(predicted, members, campaign.config.fix_cor, around)
+            if len(predicted) == len(scans) and (why := of_fixes(before, after)):
+                return why
+        return reason
 
-
-def statement_in(path: Path) -> Statement | None:
-    """Return the statement in a result; None if there is none or it cannot be read."""
-    readers: dict[str, Callable[[Path], Statement | None]] = {
-        ".json": _in_json,
-        ".h5": _in_hdf5,
-        STACK: _in_stack,
-        ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
-        ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
-    }
-    is_volume = path.name.endswith(tuple(VOLUMES.values()))
-    read = _in_volume if is_volume else readers.get(path.suffix, lambda _: None)
-    with suppress(Exception):  # of a damaged file
-        return read(path)
-    return None
-
-
-def _in_json(path: Path) -> Statement | None:
-    return _stated_in(json.loads(no_pipe(path).read_text(encoding="utf-8")))
-
-
-def _stated_in(record: object) -> Statement | None:
-    result = record.get("made_from") if isinstance(record, dict) else None
-    return result if isinstance(result, dict) else None
-
-
-def _in_stack(path: Path) -> Statement | None:
-    """Read the statement beside a stack; {}, which no result has, if it is that of another."""
-    from tomopipe.relion.mrc import has_statistics
-
-    record = json.loads(no_pipe(path.with_suffix(".json")).read_text(encoding="utf-8"))
-    # none of a scan that failed
-    statistics = record.get("statistics") if isinstance(record, dict) else None
-    return {} if statistics and not has_statistics(path, statistics) else _stated_in(record)
-
-
-def _in_volume(path: Path) -> Statement | None:
-    from tomopipe.volumes.volume_read import read_provenance
-
-    text = read_provenance(path).get("made_from")
-    return json.loads(text) if text else None
-
-
-def _in_hdf5(path: Path) -> Statement | None:
-    import h5py
-
-    with h5py.File(no_pipe(path), "r") as file:
-        text = file.attrs.get("made_from")
-        return json.loads(text) if text else _in_volume(path)
+    def _why_links(self) -> str:
+        """Say which links, through which RELION reads scans of other names, are missing."""
+        try:
+            names = read_tsv(self.campaign.files.in_relion(NAMES), ["scan", "rlnTomoName"])
+        except (OSError, TomopipeError):
+            return MISSING
+        links = self.campaign.files.in_relion(LINKS)
+        renamed = [row["rlnTomoName"] for row in names if row["rlnTomoName"] != row["scan"]]
+        if any(not os.path.lexists(links / f"{name}{STACK}") for name in renamed):
+            return MISSING
+        changed = changed_links(links) if renamed else []
+        path = self.target.out.in_relion(LINKS)
+        return f"{path}: gone or changed: {some_of(changed, _N_NAMED)}" if changed else ""
 
 
 def only_metadata_differ(old: Statement | None, target: Statement) -> bool:
@@ -243,26 +228,6 @@ def only_metadata_differ(old: Statement | None, target: Statement) -> bool:
         and {key: value for key, value in old.items() if key not in ours}
         == {key: value for key, value in target.items() if key not in ours}
     )
-
-
-MADE_FROM = "made from "
-"""Prefix of the label of an MRC volume, followed by a digest of the statement of its source."""
-
-
-def source_of(path: str | Path) -> str | None:
-    """Return the digest of the statement of the volume that an MRC volume was converted from.
-
-    "" if `tomopipe convert` has not made it, or it is damaged; None if there is none.
-    """
-    if not os.path.exists(path):
-        return None
-    from tomopipe.relion.mrc import is_cut, labels_of  # few campaigns have such volumes
-
-    try:
-        label = "" if is_cut(path) else labels_of(path)[2]
-    except Exception:  # of a damaged file
-        return ""
-    return label.removeprefix(MADE_FROM) if label.startswith(MADE_FROM) else ""
 
 
 def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
@@ -278,3 +243,51 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
                 f"name it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
             ] = [scan]
     return result
+
+
+# ---- failed jobs ------------------------------------------------------------------------------
+
+
+def why_again(campaign: Campaign) -> "Why":
+    """Return a function that says why an existing result is stale, or "" if it is not.
+
+    To be called only for failed jobs, as its first call takes time.
+    """
+
+    @cache
+    def staleness() -> Staleness:
+        return Staleness(campaign, read_inventory(campaign.files.inventory))
+
+    @cache
+    def why(step: str, key: str) -> str:
+        try:
+            return _why_failed(staleness(), step, key)
+        except FileNotFoundError:  # the tables are to be made first
+            return ""
+        except (OSError, TomopipeError):
+            return UNREADABLE
+
+    return why
+
+
+def _cors_for(campaign: Campaign, step: str, key: str) -> Cors:
+    """Return cor.json; of a volume the COR by hand, which it may have before cor.json."""
+    scan = campaign.scans[key] if step == "full_recon" else None
+    if scan is None or scan.manual.px is None or not campaign.config.fix_cor.protect_manual:
+        return read_cor_json(campaign.files.cor_table)
+    return {key: {"cor_px": round(scan.manual.px, 2), "source": "manual"}}
+
+
+def _why_failed(staleness: Staleness, step: str, key: str) -> str:
+    campaign, target = staleness.campaign, staleness.target
+    if step == "inventory":
+        return staleness.why(step)
+    if step != "stitch" and (key not in campaign.scans or key not in target.rows):
+        return ""
+    is_due = step in ("try_recon", "predict_cor")
+    if step in ("full_recon", "stitch", "export_stack"):
+        target.cors = _cors_for(campaign, step, key)
+        keys = target.stacks() if step == "stitch" else target.cors
+        is_due = key in keys and (step != "export_stack" or campaign.makes_star)
+    reason = staleness.why(step, key) if is_due else ""
+    return "another format" if (step, reason) == ("full_recon", MISSING) else reason

@@ -1,81 +1,99 @@
-"""Target statements: what each result must be made from now."""
+"""Targets: what each result should be made from now, and the table of all steps.
+
+A statement, of a result or as its target, is a mapping of JSON values: the step, its revision, the
+content of the raw files, the results of earlier steps, and the options in effect
+(`tomopipe.config.base`).
+"""
 
 import json
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import suppress
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.raw_files import encode_series
-from tomopipe.campaign.reading import has_other_links
+from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.relion_set import assumed_numbers, failed_stacks, star_options
-from tomopipe.campaign.results import (
-    N_STUCK,
-    VOLUME_ROWS,
-    InventoryRows,
-    read_cor_json,
-    read_fixes,
-    read_inventory,
-    read_tsv,
-)
+from tomopipe.campaign.results import N_STUCK, InventoryRows, read_fixes
 from tomopipe.campaign.series import (
     PLACE,
     compared_series,
     members_of,
     needs_search,
-    predicted_files,
     selected_series,
 )
 from tomopipe.campaign.stacks import Stack, find_stacks
-from tomopipe.campaign.state.facts import is_looked_at_again, not_selected
-from tomopipe.campaign.step_files import sidecar_of
-from tomopipe.cor.outliers import Fix
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.campaign.state.facts import not_selected
+from tomopipe.campaign.step_files import sidecar_of, volume_of
+from tomopipe.config import Config
+from tomopipe.config.base import effective, plain
+from tomopipe.config.blocks import NUMBERS
+from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
-from tomopipe.reruns import made_from
-from tomopipe.reruns.made_from import ALSO_READ, METADATA, Statement
-from tomopipe.reruns.reasons import (
-    CHANGED,
-    MISSING,
-    UNREADABLE,
-    of_cor,
-    of_fixes,
-    of_scans,
-    of_series,
-)
-from tomopipe.reruns.receipts import digest
-from tomopipe.reruns.staleness import Staleness, source_of
+from tomopipe.reruns.receipts import Receipts, digest, source_of, statement_in
 from tomopipe.scans.formats import NOT_SQUARE
-from tomopipe.steps import fix_cor, sidecar
-from tomopipe.storage.atomic import remove_stale, why_not_replaced
-from tomopipe.storage.checksums import changed_links
-from tomopipe.storage.json_files import json_or, number
+from tomopipe.scans.scan_files import companions
+from tomopipe.steps import REVISIONS, fix_cor, sidecar
+from tomopipe.storage.json_files import json_or
 
-_N_NAMED = 3  # scans in a reason
+Statement = dict[str, Any]
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
+
+ALSO_READ = "also_read"
+"""External raw-data files of HDF5 datasets, and the files that flats and darks elsewhere take data
+from."""
+METADATA: dict[str, tuple[str, ...]] = {
+    "try_recon": (),
+    "full_recon": ("pixel_size_um",),
+    "export_stack": ("pixel_size_um", "energy_kev"),
+}
+"""The steps that read scans, and their keys that are only metadata."""
 
 
 class Target:
-    """Statements of up-to-date results (`of_<step>`), for `Staleness.why_stale`.
+    """What each result of a campaign should be made from: `statement` of a step and key.
 
-    `why_<step>` is for steps of which more than the statement decides. `rows` is the inventory,
-    empty before there is one.
+    `rows` is the inventory, `cors` are the resolved CORs; empty before there are any.
     """
 
-    def __init__(self, campaign: Campaign, rows: InventoryRows | None = None) -> None:
+    def __init__(
+        self, campaign: Campaign, rows: InventoryRows | None = None, cors: Cors | None = None
+    ) -> None:
         self.campaign, self.out = campaign, campaign.outputs
         self.rows: InventoryRows = rows or {}
-        self.staleness = Staleness(campaign)
+        self.cors: Cors = cors or {}
+        self.unknown: Collection[str] = ()  # scans in `cors` whose volumes are not stated
+        self.looks_ahead = False  # tables that are missing or damaged count as they were
         self._cache: dict[Hashable, Any] = {}
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        """The receipts of the campaign."""
+        return Receipts(self.campaign.directory, self.out)
+
+    def statement(self, step: str, key: str = "campaign") -> Statement:
+        """State what the result of a step for a scan, series or stack should be made from."""
+        return STEPS[step].statement(self, key)
+
+    def outputs(self, step: str, key: str = "campaign") -> list[str]:
+        """Return the files of a result, relative to the campaign; the first has the statement."""
+        return STEPS[step].outputs(self, key)
+
+    def content(self, path: str) -> str:
+        """Return the checksum of a table; looking ahead the last one if it is gone or damaged."""
+        receipts = self.receipts
+        return receipts.last_content(path) if self.looks_ahead else receipts.content(path)
 
     def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Compute a value once for this object, which is for one inventory."""
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
+
+    # ---- scans, series, stacks ---------------------------------------------------------------
 
     def not_failed(self, scans: Iterable[str]) -> list[str]:
         """Return the scans whose jobs did not fail finally."""
@@ -91,116 +109,6 @@ class Target:
         path_of, to_search = self.campaign.paths.prediction, set(self.to_search(scans))
         return [s for s in self.not_failed(scans) if s in to_search or os.path.exists(path_of(s))]
 
-    def statement(self, step: str, key: str, cors: Cors) -> Statement:
-        """State what the result of a step for a scan, series or stack must be made from."""
-        of: dict[str, Callable[[], Statement]] = {
-            "inventory": self.of_inventory,
-            "try_recon": lambda: self.of_try_recon(key),
-            "predict_cor": lambda: self.of_predict_cor(key),
-            "fix_cor": lambda: self.of_fix_cor(key),
-            "resolve_cor": self.of_resolve_cor,
-            "full_recon": lambda: self.of_full_recon(key, cors[key]["cor_px"]),
-            "stitch": lambda: self.of_stitch(self.stacks(cors)[key], cors),
-            "sidecar": lambda: self.of_sidecars(cors),
-            "export_stack": lambda: self.of_export_stack(key),
-            "export_star": lambda: self.of_export_star(cors),
-            "report": lambda: self.of_report(cors, self.staleness.receipts.content),
-        }
-        return of[step]()
-
-    def why_step(self, step: str, key: str, cors: Cors) -> str:
-        """Say why the result of a step that reads scans or volumes is made; "" if not."""
-        if step == "predict_cor":
-            return self.why_predict_cor(key)
-        source = cors[key]["source"] if step == "full_recon" else ""
-        return self.staleness.why_stale(self.statement(step, key, cors), key, source=source)
-
-    # ---- up to cor.json ----------------------------------------------------------------------
-
-    def of_inventory(self) -> Statement:
-        """State what inventory.tsv must be made from."""
-        campaign, receipts = self.campaign, self.staleness.receipts
-        scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
-        shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
-        content = {path: receipts.raw.name(path) for path in {*scans, *shared}}
-        return made_from.of_inventory(campaign, content)
-
-    def why_inventory(self) -> str:
-        """Say why the inventory is made; also for files still being written, and changed links."""
-        campaign, where = self.campaign, self.campaign.files.inventory
-        reason = self.staleness.why_stale(self.of_inventory())
-        if reason not in ("", CHANGED["inventory"]):
-            return reason
-        try:
-            rows = read_inventory(where)
-        except TomopipeError:
-            return f"{self.out.inventory}: {UNREADABLE}"
-        if not reason and not is_looked_at_again(rows) and not has_other_links(campaign, rows):
-            return ""
-        refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
-        times = refused | {name: scan.mtime_ns for name, scan in campaign.scans.items()}
-        return of_scans(rows, times, where.stat().st_mtime_ns)
-
-    def of_try_recon(self, scan: str) -> Statement:
-        """State what the sweep and rows of a scan must be made from."""
-        return self._of_reading("try_recon", scan)
-
-    def _of_reading(self, step: str, scan: str) -> Statement:
-        """State what the results of a step that reads a scan must be made from."""
-
-        def compute() -> Statement:
-            raw = self.staleness.raw(scan, self.rows)
-            target = made_from.of_reading(step, self.campaign, scan, raw)
-            if also_read := self.staleness.also_read(scan, self.rows):
-                target[ALSO_READ] = also_read
-            row = self.rows.get(scan, {})
-            warnings = row.get("warnings", "").split("; ") if METADATA.get(step) else ()
-            if text := next((text for text in warnings if text.startswith(NOT_SQUARE)), ""):
-                target["metadata"] = target["metadata"] | {"pixels": text}
-            return target
-
-        return self._once((step, scan), compute)
-
-    def _of_reading_stuck(self, step: str, scan: str) -> Statement:
-        """As `_of_reading`, for steps that also depend on the stuck pixels that try_recon found."""
-
-        def compute() -> Statement:
-            target = self._of_reading(step, scan)
-            sweep = self.staleness.receipts.path_of(self.out.sweep(scan))
-            n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
-            return target | ({N_STUCK: n_stuck} if n_stuck else {})
-
-        return self._once((step, scan, N_STUCK), compute)
-
-    def of_predict_cor(self, scan: str) -> Statement:
-        """State what a scan's prediction must be made from."""
-
-        def compute() -> Statement:
-            stated, receipts = self.of_try_recon(scan), self.staleness.receipts
-            networks = self.campaign.config.predict_cor.own_networks
-            return made_from.of_step(
-                "predict_cor",
-                self.campaign,
-                rows=digest(stated),
-                networks={path: receipts.raw.name(path) for path in networks},
-            )
-
-        return self._once(("predict_cor", scan), compute)
-
-    def why_predict_cor(self, scan: str) -> str:
-        """Say why a prediction is made; also if its verdict on a tilted axis is for other rows."""
-        if reason := self.staleness.why_stale(self.of_predict_cor(scan), scan):
-            return reason
-        path = self.staleness.receipts.path_of(self.out.prediction(scan))
-        before = _of_file(path, VOLUME_ROWS, _mtime_ns(path))
-        rows = self.campaign.for_scan(scan).config.full_recon.rows
-        return "" if before in (None, rows) else f"rows {before} -> {rows}"
-
-    def why_search(self, scan: str) -> str:
-        """Say why the sweep or the prediction of a scan is made; "" if both are up to date."""
-        swept = self.staleness.why_stale(self.of_try_recon(scan), scan)
-        return swept or self.why_predict_cor(scan)
-
     def series(self) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
         # called once per job: grouping 5000 scans each time would be quadratic
@@ -208,8 +116,20 @@ class Target:
 
     def members(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the scans of a series, without predictions."""
-        replaced = self._once("replaced", lambda: self.staleness.replaced(self.rows))
+        replaced = self._once("replaced", self._replaced)
         return members_of(self.campaign, self.series()[series], self.rows, replaced)
+
+    def _replaced(self) -> set[str]:
+        """Name the scans with `select: no` whose raw file changed after their sweep."""
+        results = set()
+        for scan, entry in self.campaign.scans.items():
+            if entry.select != "no" or scan not in self.rows:
+                continue
+            swept = statement_in(self.campaign.files.sweep(scan))
+            now = self.raw(scan), self._also_read(scan)
+            if swept and (swept.get("raw"), swept.get(ALSO_READ, now[1])) != now:
+                results.add(scan)
+        return results
 
     def _series_around(self, series: str) -> list[tuple[int, str]]:
         """Return the series with which one is compared, and their distances in file order."""
@@ -235,13 +155,6 @@ class Target:
             for entry in self._once(("around", key), partial(selected, key))
         ]
 
-    def stated_around(self, series: str) -> str:
-        """Return a digest of what estimates of CORs in a series depend on, beyond its CORs."""
-        scans = self.with_prediction(self.scans_around(series))
-        own = [{key: entry[key] for key in PLACE} for entry in self.members(series)]
-        entries, predictions = self.members_around(series), self._predictions(scans)
-        return digest({"own": own, "members": entries, "predictions": predictions})
-
     def uses_around(self, series: str) -> bool:
         """Tell whether the present table of a series depends on the series around it."""
 
@@ -254,70 +167,14 @@ class Target:
 
         return self._once(("uses", series), compute)
 
-    def _predictions(self, scans: Iterable[str]) -> dict[str, list[str]]:
-        content = self.staleness.receipts.content
-        return {scan: [content(path) for path in self.out.of_predict_cor(scan)] for scan in scans}
-
-    def of_fix_cor(self, series: str) -> Statement:
-        """State what the table of a series must be made from."""
-        scans = self.with_prediction(self.series()[series])
-        members = [
-            {key: value for key, value in entry.items() if key not in PLACE}
-            for entry in self.members(series)
-        ]
-        parts: dict[str, Any] = {"members": members, "predictions": self._predictions(scans)}
-        if self.campaign.config.fix_cor.fill == "best":  # else no other series counts
-            parts["around"] = self.stated_around(series) if self.uses_around(series) else ""
-        return made_from.of_step("fix_cor", self.campaign, **parts)
-
-    def of_resolve_cor(self) -> Statement:
-        """State the options of cor.json; its content is compared directly with the fix tables."""
-        return made_from.of_step("resolve_cor", self.campaign)
-
-    def why_fix_cor(self, series: str) -> str:
-        """Say why the table of a series is made; "" if not."""
-        reason = self.staleness.why_stale(self.of_fix_cor(series), series)
-        if reason != CHANGED["fix_cor"]:
-            return reason
-        try:
-            before = read_fixes([self.campaign.files.fix_table(series)])
-        except TomopipeError:
-            return f"{self.out.fix_table(series)}: {UNREADABLE}"
-        members = self.members(series)
-        if reason := of_series(before, members):
-            return reason
-        scans = self.to_search([*self.series()[series], *self.scans_around(series)])
-        predicted = predicted_files(self.campaign, scans)
-        with suppress(TomopipeError):  # the job says what it cannot read
-            around = self.members_around(series)
-            after = fix_cor.compute(predicted, members, self.campaign.config.fix_cor, around)
-            if len(predicted) == len(scans) and (reason := of_fixes(before, after)):
-                return reason
-        return CHANGED["fix_cor"]
-
-    # ---- after cor.json ----------------------------------------------------------------------
-
-    def of_full_recon(self, scan: str, cor_px: float) -> Statement:
-        """State what a volume must be made from."""
-        return self._of_reading_stuck("full_recon", scan) | {"cor_px": cor_px}
-
-    def _digest_of_full_recon(self, scan: str, cor_px: float) -> str:
-        key = "full_recon", scan, cor_px
-        return self._once(key, lambda: digest(self.of_full_recon(scan, cor_px)))
-
-    def stacks(self, cors: Cors) -> dict[str, Stack]:
+    def stacks(self) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
-        return {stack.name: stack for stack in self.declared(cors) if not stack.problem}
+        return {stack.name: stack for stack in self.declared() if not stack.problem}
 
-    def declared(self, cors: Cors) -> list[Stack]:
+    def declared(self) -> list[Stack]:
         """Return all stacks, with the problems that prevent stitching."""
         declared = self.campaign.config.stitch.stacks
-        return find_stacks(self.campaign, self.rows, cors) if declared else []
-
-    def of_stitch(self, stack: Stack, cors: Cors) -> Statement:
-        """State what a stitched volume must be made from."""
-        volumes = {scan: self.of_full_recon(scan, cors[scan]["cor_px"]) for scan in stack.scans}
-        return made_from.of_stitch(self.campaign, volumes)
+        return find_stacks(self.campaign, self.rows, self.cors) if declared else []
 
     def sidecar(self, scan: str) -> str:
         """Return the sidecar's path: beside the data, unless another campaign wrote one there."""
@@ -326,20 +183,170 @@ class Target:
     def _sidecar(self, scan: str) -> str:
         path, in_results = sidecar_of(self.campaign, scan), self.out.sidecar(scan)
         folder = self.campaign.directory
-        owner = sidecar.owner(folder / path) if _is_outside(path) else None
-        if path == in_results or owner is None or _is(owner, folder):
+        owner = sidecar.owner(folder / path) if is_outside(path) else None
+        if path == in_results or owner is None or is_folder(owner, folder):
             return path
         # of another campaign, or of this one before it was moved; ours may be in results
         is_theirs = sidecar.is_campaign(owner, folder) or (folder / in_results).exists()
         return in_results if is_theirs else path
 
-    def of_sidecars(self, cors: Cors) -> Statement:
-        """State what the sidecars must be made from."""
-        content, scans = self.staleness.receipts.content, self.campaign.scans
+    # ---- raw files ---------------------------------------------------------------------------
+
+    def raw_files(self, scan: str) -> list[str]:
+        """Name the files that a scan is read from; linked ones as in the inventory."""
+        return self._raw_files(scan) + _names(self._cell(scan, ALSO_READ))
+
+    def _raw_files(self, scan: str) -> list[str]:
+        raw_path = self.campaign.scans[scan].path
+        shared = self.campaign.for_scan(scan).shared_files
+        beside = companions(raw_path, self.campaign.directory)
+        return [raw_path, *beside, *shared, *_names(self._cell(scan, "linked"))]
+
+    def raw(self, scan: str) -> list[str]:
+        """Identify the content of all raw files of a scan, including linked and shared ones.
+
+        Determined once: changes during a run count for the next.
+        """
+        key = "raw", scan, self._cell(scan, "linked")
+        return self._once(key, lambda: [self.receipts.raw.name(p) for p in self._raw_files(scan)])
+
+    def _also_read(self, scan: str) -> list[str]:
+        """Identify the further files of a scan that the inventory names (`ALSO_READ`)."""
+        text = self._cell(scan, ALSO_READ)  # of many scans the same
+        return self._once((ALSO_READ, text), lambda: [*map(self.receipts.raw.name, _names(text))])
+
+    def _cell(self, scan: str, column: str) -> str:
+        """Return a cell of the inventory; "" if it is empty or missing."""
+        return self.rows.get(scan, {}).get(column) or ""
+
+    # ---- statements, up to cor.json ----------------------------------------------------------
+
+    def _with_options(self, step: str, **parts: Any) -> Statement:
+        """Return the statement of a step of all scans: these parts, and its options."""
+        return _statement(step, **parts, **_options_once(step, self.campaign))
+
+    def of_inventory(self, _: str) -> Statement:
+        """State what inventory.tsv should be made from."""
+        campaign, keys, entries = self.campaign, ("scan", "path", "series", "index", "reason"), []
+        for entry in inventory_entries(campaign):
+            entries.append({key: entry[key] for key in keys})
+            for_scan = campaign if entry["reason"] else campaign.for_scan(entry["scan"])
+            if for_scan is not campaign:
+                extra = _inventory_options(for_scan.config)
+                if extra != _inventory_options(campaign.config):
+                    entries[-1]["options"] = extra
+        scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
+        shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
+        raw = {path: self.receipts.raw.name(path) for path in {*scans, *shared}}
+        return self._with_options("inventory", entries=entries, raw=raw)
+
+    def of_try_recon(self, scan: str) -> Statement:
+        """State what the sweep and rows of a scan should be made from."""
+        return self._of_reading("try_recon", scan)
+
+    def _of_reading(self, step: str, scan: str) -> Statement:
+        """State what the results of a step that reads a scan should be made from."""
+
+        def compute() -> Statement:
+            options = _options_once(step, self.campaign.for_scan(scan))
+            target = _statement(step, raw=list(self.raw(scan)), **options)
+            if also_read := self._also_read(scan):
+                target[ALSO_READ] = also_read
+            row = self.rows.get(scan, {})
+            warnings = row.get("warnings", "").split("; ") if METADATA[step] else ()
+            if text := next((text for text in warnings if text.startswith(NOT_SQUARE)), ""):
+                target["metadata"] = target["metadata"] | {"pixels": text}
+            return target
+
+        return self._once((step, scan), compute)
+
+    def _of_reading_stuck(self, step: str, scan: str) -> Statement:
+        """As `_of_reading`, for steps that also depend on the stuck pixels that try_recon found."""
+
+        def compute() -> Statement:
+            target = self._of_reading(step, scan)
+            n_stuck = in_file(self.receipts.path_of(self.out.sweep(scan)), N_STUCK)
+            return target | ({N_STUCK: n_stuck} if n_stuck else {})
+
+        return self._once((step, scan, N_STUCK), compute)
+
+    def of_predict_cor(self, scan: str) -> Statement:
+        """State what a scan's prediction should be made from."""
+
+        def compute() -> Statement:
+            networks = self.campaign.config.predict_cor.own_networks
+            return self._with_options(
+                "predict_cor",
+                rows=digest(self.of_try_recon(scan)),
+                networks={path: self.receipts.raw.name(path) for path in networks},
+            )
+
+        return self._once(("predict_cor", scan), compute)
+
+    def of_fix_cor(self, series: str) -> Statement:
+        """State what the table of a series should be made from."""
+        scans = self.with_prediction(self.series()[series])
+        members = [
+            {key: value for key, value in entry.items() if key not in PLACE}
+            for entry in self.members(series)
+        ]
+        parts: dict[str, Any] = {"members": members, "predictions": self._predictions(scans)}
+        if self.campaign.config.fix_cor.fill == "best":  # else no other series counts
+            parts["around"] = self.stated_around(series) if self.uses_around(series) else ""
+        return self._with_options("fix_cor", **parts)
+
+    def stated_around(self, series: str) -> str:
+        """Return a digest of what estimates of CORs in a series depend on, beyond its CORs."""
+        scans = self.with_prediction(self.scans_around(series))
+        own = [{key: entry[key] for key in PLACE} for entry in self.members(series)]
+        entries, predictions = self.members_around(series), self._predictions(scans)
+        return digest({"own": own, "members": entries, "predictions": predictions})
+
+    def _predictions(self, scans: Iterable[str]) -> dict[str, list[str]]:
+        content = self.receipts.content
+        return {scan: [content(path) for path in self.out.of_predict_cor(scan)] for scan in scans}
+
+    def of_resolve_cor(self, _: str) -> Statement:
+        """State the options of cor.json; its content is compared directly with the fix tables."""
+        return self._with_options("resolve_cor")
+
+    # ---- statements, after cor.json ----------------------------------------------------------
+
+    def of_full_recon(self, scan: str) -> Statement:
+        """State what a volume should be made from."""
+        return self._of_reading_stuck("full_recon", scan) | {"cor_px": self.cors[scan]["cor_px"]}
+
+    def _digest_of_full_recon(self, scan: str) -> str:
+        key = "full_recon", scan, self.cors[scan]["cor_px"]
+        return self._once(key, lambda: digest(self.of_full_recon(scan)))
+
+    def of_stitch(self, name: str) -> Statement:
+        """State what a stitched volume should be made from: its volumes, in order."""
+        config = self.campaign.config
+        volumes = {scan: self.of_full_recon(scan) for scan in self.stacks()[name].scans}
+        options, full = effective(config.stitch), effective(config.full_recon)
+        options.pop("stacks", None)
+        stored = ("output", "compression", "dtype", "value_range")
+        parts = {
+            part: {scan: volume[part] for scan, volume in volumes.items() if volume.get(part)}
+            for part in ("metadata", ALSO_READ)
+        }
+        return _statement(
+            "stitch",
+            scans=list(volumes),
+            volumes=[digest(without_also_read(v) | {"metadata": {}}) for v in volumes.values()],
+            options=({"stitch": options} if options else {})
+            | {key: full[key] for key in stored if key in full},
+            **_without_empty(parts),
+        )
+
+    def of_sidecar(self, _: str) -> Statement:
+        """State what the sidecars should be made from."""
+        cors, scans, content = self.cors, self.campaign.scans, self.receipts.content
         predictions = {scan: content(self.out.prediction(scan)) for scan in self.not_failed(cors)}
         series = {encode_series(scans[scan].series) for scan in cors}
         paths = {scan: self.sidecar(scan) for scan in cors}
-        is_elsewhere = any(map(_is_outside, paths.values()))
+        is_elsewhere = any(map(is_outside, paths.values()))
         return {
             # sidecars outside the campaign name its folder
             **({"campaign": str(self.campaign.directory)} if is_elsewhere else {}),
@@ -349,99 +356,46 @@ class Target:
             "predictions": predictions,
         }
 
-    def sidecars(
-        self,
-        cors: Cors,
-        fixes: Mapping[str, Fix],
-        read: Callable[[str, Any], Any] = json_or,
-    ) -> dict[str, str]:
-        """Return the content of each scan's sidecar as JSON; `fixes` are rows of the fix tables."""
-        result, path_of = {}, self.campaign.paths.prediction
-        for scan, entry in cors.items():
-            predicted = read(path_of(scan), None) if self.not_failed([scan]) else None
-            content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
-            result[scan] = json.dumps(content, sort_keys=True)  # compared as text
-        return result
-
-    def why_sidecar(self, scan: str, content: str) -> str:
-        """Say why the sidecar of {scan} is written; "" if it is ours and has these facts."""
-        path, folder = self.sidecar(scan), self.campaign.directory
-        if not os.path.exists(where := self.staleness.receipts.path_of(path)):
-            return MISSING
-        present, facts = json_or(where, {}), json.loads(content)
-        others = [key for key, value in facts.items() if present.get(key, facts) != value]
-        if not present:
-            return UNREADABLE
-        if "cor_px" in others:
-            before_px, source = number(present.get("cor_px")), facts.get("source", "")
-            return of_cor("{scan}", before_px, facts["cor_px"], source)
-        if others:
-            return f"{', '.join(others)} of {{scan}} changed"
-        owner = sidecar.owner(where) if _is_outside(path) else None
-        return "" if owner is None or _is(owner, folder) else f"the campaign was moved from {owner}"
-
     def of_export_stack(self, scan: str) -> Statement:
-        """State what a stack for RELION must be made from."""
+        """State what a stack for RELION should be made from."""
         return self._of_reading_stuck("export_stack", scan)
 
-    def of_export_star(self, cors: Cors) -> Statement:
-        """State what the tomogram set must be made from."""
-        metas = {scan: self.staleness.receipts.content(self.out.stack_meta(scan)) for scan in cors}
-        return made_from.of_export_star(self.star_options(cors), cors, metas)
+    def of_export_star(self, _: str) -> Statement:
+        """State what the tomogram set should be made from."""
+        metas = {scan: self.receipts.content(self.out.stack_meta(scan)) for scan in self.cors}
+        options = self.star_options()
+        return _statement("export_star", cor=dict(self.cors), metas=metas, options=options)
 
-    def star_options(self, cors: Cors) -> dict[str, Any]:
+    def star_options(self) -> dict[str, Any]:
         """Return the options of the set, and the MRC volumes: it names those with a digest."""
-        volumes = self._mrc_volumes(cors)
-        return star_options(self.campaign, cors) | ({"volumes": volumes} if volumes else {})
+        volumes = self._mrc_volumes()
+        return star_options(self.campaign, self.cors) | ({"volumes": volumes} if volumes else {})
 
-    def _mrc_volumes(self, cors: Cors) -> dict[str, str]:
+    def _mrc_volumes(self) -> dict[str, str]:
         """Return the target digest of each MRC volume's source; "" if its source differs."""
         result = {}
-        for scan, entry in cors.items():
-            path = self.staleness.receipts.path_of(self.out.mrc_volume(scan))
-            if (source := source_of(path)) is not None:
-                target = self._digest_of_full_recon(scan, entry["cor_px"])
+        for scan in self.cors:
+            source = source_of(self.receipts.path_of(self.out.mrc_volume(scan)))
+            if source is not None:
+                target = self._digest_of_full_recon(scan)
                 result[scan] = target if source == target else ""
         return result
 
-    def why_export_star(self, cors: Cors) -> str:
-        """Say why the tomogram set is made; "" if not."""
-        if reason := self.staleness.why_stale(self.of_export_star(cors)):
-            return reason
-        # the links through which RELION reads scans of other names
-        try:
-            names = read_tsv(self.campaign.files.in_relion(NAMES), ["scan", "rlnTomoName"])
-        except (OSError, TomopipeError):
-            return MISSING
-        links = self.campaign.files.in_relion(LINKS)
-        renamed = [row["rlnTomoName"] for row in names if row["rlnTomoName"] != row["scan"]]
-        if any(not os.path.lexists(links / f"{name}{STACK}") for name in renamed):
-            return MISSING
-        changed = changed_links(links) if renamed else []
-        path = self.out.in_relion(LINKS)
-        return f"{path}: gone or changed: {some_of(changed, _N_NAMED)}" if changed else ""
-
-    def of_report(
-        self, cors: Cors, content: Callable[[str], str], unknown: Collection[str] = ()
-    ) -> Statement:
-        """State what the report shows: by `content`, volumes (except `unknown`) by statement."""
+    def of_report(self, _: str) -> Statement:
+        """State what the report shows: tables and predictions by content, volumes by statement."""
         campaign, out = self.campaign, self.out
         files = [out.inventory, out.cor_table]
         files += map(out.fix_table, self.series())
         files += map(out.prediction, self.with_prediction(campaign.selected_scans(self.rows)))
-        files += map(out.shifts, self.stacks(cors))
-        volumes = {
-            scan: self._digest_of_full_recon(scan, entry["cor_px"])
-            for scan, entry in cors.items()
-            if scan not in unknown
-        }
-        shown = {path: content(path) for path in files} | volumes
+        files += map(out.shifts, self.stacks())
+        volumes = {s: self._digest_of_full_recon(s) for s in self.cors if s not in self.unknown}
+        shown = {path: self.content(path) for path in files} | volumes
         if campaign.makes_star:
-            notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
+            notes = assumed_numbers(campaign, self.rows), self._mrc_volumes()
             shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
-        if failed := failed_stacks(campaign, cors):
+        if failed := failed_stacks(campaign, self.cors):
             shown |= {"failed_stacks": digest({"reasons": failed})}
-        problems = {stack.name: stack.problem for stack in self.declared(cors) if stack.problem}
+        problems = {stack.name: stack.problem for stack in self.declared() if stack.problem}
         if problems:  # which no file has
             shown |= {"stacks": digest({"problems": problems})}
         # `select: no` on scans that are skipped anyway shows in no result
@@ -453,12 +407,167 @@ class Target:
         ]
         if unselected:
             shown |= {"unselected": digest({"scans": unselected})}
-        return made_from.of_report(campaign, shown)
+        return self._with_options("report", name=campaign.config.campaign.name, shown=shown)
+
+
+# ---- the steps --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the workflow: what its results are, and what they are made from."""
+
+    name: str
+    key: str  # of what each result is: a scan, series or stack, or the campaign
+    inputs: tuple[str, ...]  # the steps whose results it reads
+    outputs: Callable[[Target, str], list[str]]  # relative to the campaign
+    statement: Callable[[Target, str], Statement]
+    changed: str = ""  # reason of a result that contains no statement: to make it again is cheap
+    n_lasting: Callable[[Campaign], int] = lambda _: 9  # outputs after these may be removed
+
+
+def _outputs_of_stitch(target: Target, stack: str) -> list[str]:
+    output = target.campaign.config.full_recon.output
+    return [target.out.shifts(stack), target.out.stitched(stack, output)]
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step(
+            "inventory", "campaign", (),
+            lambda target, _: [target.out.inventory], Target.of_inventory,
+            "files or options of the campaign changed",
+        ),
+        Step(
+            "try_recon", "scan", ("inventory",),
+            lambda target, scan: target.out.of_try_recon(scan), Target.of_try_recon,
+            n_lasting=lambda _: 2,
+        ),
+        Step(
+            "predict_cor", "scan", ("try_recon",),
+            lambda target, scan: target.out.of_predict_cor(scan), Target.of_predict_cor,
+        ),
+        Step(
+            "fix_cor", "series", ("predict_cor",),
+            lambda target, series: [target.out.fix_table(series)], Target.of_fix_cor,
+            "a prediction, a COR or an option of the series, or a COR beside it, changed",
+        ),
+        Step(
+            "resolve_cor", "campaign", ("fix_cor",),
+            lambda target, _: [target.out.cor_table, target.out.rot_cen], Target.of_resolve_cor,
+            "options of resolve_cor changed",
+        ),
+        Step(
+            "full_recon", "scan", ("resolve_cor",),
+            lambda target, scan: [volume_of(target.campaign, scan)], Target.of_full_recon,
+        ),
+        Step(
+            "stitch", "stack", ("full_recon",),
+            _outputs_of_stitch, Target.of_stitch,
+        ),
+        Step(
+            "sidecar", "campaign", ("resolve_cor",),
+            lambda target, _: [target.sidecar(s) for s in target.cors or target.campaign.scans],
+            Target.of_sidecar,
+        ),
+        Step(
+            "export_stack", "scan", ("resolve_cor",),
+            lambda target, scan: target.out.of_export_stack(scan), Target.of_export_stack,
+            n_lasting=lambda campaign: 9 if campaign.config.storage.keep_stacks else 1,
+        ),
+        Step(
+            "export_star", "campaign", ("export_stack",),
+            lambda target, _: target.out.of_export_star(), Target.of_export_star,
+            "follows CORs, stacks, MRC volumes and options",
+        ),
+        Step(
+            "report", "campaign", ("full_recon", "stitch", "predict_cor"),
+            lambda target, _: [target.out.report], Target.of_report,
+            "follows the results shown",
+        ),
+    )
+}  # fmt: skip
+"""The steps, in the order of the work."""
+
+
+# ---- options in statements --------------------------------------------------------------------
+
+
+def _statement(step: str, **parts: Any) -> Statement:
+    return {"step": step, "revision": REVISIONS[step], **parts}
+
+
+def without_also_read(statement: Mapping[str, Any]) -> Statement:
+    """Return a statement without `also_read`, which a stitched volume lists separately."""
+    return {key: value for key, value in statement.items() if key != ALSO_READ}
+
+
+def _options_once(step: str, campaign: Campaign) -> dict[str, Any]:
+    """Return the `options_of` a step, computed once for all scans of one configuration."""
+    if step not in campaign.effective:
+        campaign.effective[step] = options_of(step, campaign.config)
+    return campaign.effective[step]
+
+
+def options_of(step: str, config: Config) -> dict[str, Any]:
+    """Return the `options` of a step by block; for steps that read scans also the `metadata`."""
+    if step in METADATA:
+        return _reading_options(step, config)
+    options = effective(getattr(config, step))
+    if step == "predict_cor":  # without those of unused methods
+        for key, method in {"model": "ai", "dinov2_checkpoint": "dinov2"}.items():
+            if method not in config.predict_cor.methods:
+                options.pop(key, None)
+    extra = _inventory_options(config) if step == "inventory" else {}
+    return {"options": extra | _without_empty({step: options})}
+
+
+def _inventory_options(config: Config) -> dict[str, Any]:
+    preprocess = effective(config.preprocess)
+    files = {key: value for key, value in preprocess.items() if key in ("flats", "darks")}
+    return _without_empty({"input": effective(config.input), "preprocess": files})
+
+
+def block_of(step: str) -> str:
+    """Return the block with the options of a step."""
+    return "export_star" if step == "export_stack" else step
+
+
+def _reading_options(step: str, config: Config) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    read, preprocess = effective(config.input), effective(config.preprocess)
+    options = effective(getattr(config, block_of(step)))
+    per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
+    for key in NUMBERS if config.preprocess.phase.method == "none" else ():
+        if key in read and not (per_cm and key == "pixel_size_um"):
+            value = read.pop(key)
+            metadata |= {f"input.{key}": value} if key in METADATA[step] else {}
+    if step == "export_stack":
+        # half acquisition widens slices, not projections; the other keys belong to the star file
+        preprocess.pop("half_acquisition", None)
+        if config.export_star.binning != "auto":
+            options.pop("max_stack_gb", None)
+        options.pop("enabled", None)
+        options.pop("hand", None)
+        metadata |= {f"export_star.{k}": options.pop(k) for k in METADATA[step] if k in options}
+    blocks = {"input": read, "preprocess": preprocess, block_of(step): options}
+    if per_cm and config.export_star.pixel_size_um is not None:
+        blocks["export_star"] = {"pixel_size_um": plain(config.export_star.pixel_size_um)}
+    return {"options": _without_empty(blocks), "metadata": metadata}
+
+
+def _without_empty(blocks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    return {name: block for name, block in blocks.items() if block}
+
+
+def in_file(path: str, key: str) -> Any:
+    """Return the value of a rare key of a JSON file; None if it does not have the key."""
+    return _in_file(path, key, _mtime_ns(path))
 
 
 @cache  # called once per job, and predictions are large
-def _of_file(path: str, key: str, _mtime_ns: int) -> Any:
-    """Return the value of a rare key of a JSON file; None if it does not have the key."""
+def _in_file(path: str, key: str, _mtime_ns: int) -> Any:
     with suppress(OSError), open(no_pipe(path), "rb") as file:
         if f'"{key}"'.encode() in file.read():  # parsing takes longer
             return json_or(path, {}).get(key)
@@ -472,47 +581,31 @@ def _mtime_ns(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-def _is_outside(path: str) -> bool:
+def is_outside(path: str) -> bool:
     """Tell whether a file does not lie in the campaign folder."""
     return os.path.isabs(path) or os.path.normpath(path).startswith("..")
 
 
-def _is(folder: str, other: os.PathLike[str]) -> bool:
+def is_folder(folder: str, other: os.PathLike[str]) -> bool:
+    """Tell whether a path is that of a folder which exists."""
     return os.path.exists(folder) and os.path.samefile(folder, other)
 
 
-def _read(path: str, default: Any) -> Any:
-    """Read a JSON file that may be missing; one that cannot be read now is an error."""
-    try:
-        with open(no_pipe(path), "rb") as stream:
-            return json.loads(stream.read())
-    except FileNotFoundError:
-        return default
+def _names(text: str) -> list[str]:
+    return sorted(json.loads(text)) if text else []
 
 
-def write_sidecars(campaign: Campaign) -> None:
-    """Write the sidecars that are out of date; the others are not touched.
+def table_shown(campaign: Campaign) -> str:
+    """Return a digest of the cells of the campaign table that the report shows."""
+    rows = [(row.scan, row.select, row.cor.text) for row in campaign.table_rows]
+    return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})
 
-    Raises TomopipeError at the end if some cannot be written.
-    """
-    rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
-    target = Target(campaign, rows)
-    selected = set(campaign.selected_scans(rows))
-    cors = {scan: cor for scan, cor in cors.items() if scan in selected}
-    faults = []
-    steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
-    tables = map(campaign.files.fix_table, target.series())
-    contents = target.sidecars(cors, read_fixes(tables), _read)
-    due = [scan for scan, content in contents.items() if target.why_sidecar(scan, content)]
-    # beside the data they are not removed with a run
-    remove_stale(*(campaign.directory / target.sidecar(scan) for scan in due))
-    for scan in due:
-        path, content = target.sidecar(scan), contents[scan]
-        if fault := why_not_replaced(campaign.directory / path):
-            faults.append(fault)
-            continue
-        parameters = json.loads(campaign.for_scan(scan).config.model_dump_json(include=steps))
-        in_results = campaign.outputs.sidecar(scan)
-        sidecar.sidecar(path, content=content, parameters=parameters, in_results=in_results)
-    if faults:
-        raise TomopipeError(some_of(faults, _N_NAMED))
+
+def withdraw_removed(campaign: Campaign, results: Iterable[tuple[str, str]]) -> None:
+    """Withdraw the receipts of those results, by step and key, of which a command removed files."""
+    target = Target(campaign)
+    for result in results:
+        paths = map(target.receipts.path_of, target.outputs(*result))
+        if not all(map(os.path.lexists, paths)):
+            target.receipts.withdraw(*result)
+    target.receipts.save()

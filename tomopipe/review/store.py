@@ -23,7 +23,7 @@ from tomopipe.cor.series_line import robust_line
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
-from tomopipe.reruns.reasons import why_again
+from tomopipe.reruns.staleness import why_again
 from tomopipe.reruns.target import Target
 from tomopipe.review.queue import queue_entries, read_cells
 from tomopipe.review.scan_images import Pictures

@@ -96,7 +96,7 @@ def renew_rot_cen(settled: Settled) -> None:
     with suppress(OSError, TomopipeError):
         scans = to_resolve(campaign, settled.rows) if statement else {}
         if statement and renew_paths(files.cor_table, files.rot_cen, scans):
-            settled.receipts.write(*key, statement, settled.outputs(*key))
+            settled.receipts.write(*key, statement, settled.target.outputs(*key))
 
 
 def _remove_temporary(campaign: Campaign) -> None:

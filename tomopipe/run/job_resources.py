@@ -15,8 +15,8 @@ from typing import Any
 
 from tomopipe.campaign.log import read_job, status_path
 from tomopipe.errors import RunEndedError
-from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.parameters import is_open, parameters
+from tomopipe.reruns.receipts import as_text
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources import jobs
 from tomopipe.run import launch
@@ -83,9 +83,7 @@ def _is_needed(settled: Settled, run: Path, path: Path) -> bool:
     if (is_of_run and status.get("state") != "running") or not is_known:
         return False
     statement = json_or(_sent_file(run, step, key), {}).get("job", {}).get("made_from")
-    return is_open(settled, step, key) and statement == as_text(
-        settled.target.statement(step, key, settled.cors)
-    )
+    return is_open(settled, step, key) and statement == as_text(settled.target.statement(step, key))
 
 
 def _sent_file(run: Path, step: str, key: str) -> Path:
@@ -121,6 +119,6 @@ def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
 
 
 def _job(settled: Settled, step: str, key: str) -> jobs.Job:
-    scans = settled.target.stacks(settled.cors)[key].scans if step == "stitch" else (key,)
+    scans = settled.target.stacks()[key].scans if step == "stitch" else (key,)
     cors = {scan: float(settled.cors[scan]["cor_px"]) for scan in scans if scan in settled.cors}
     return jobs.Job(settled.campaign, step, scans, settled.rows, cors)

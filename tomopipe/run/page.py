@@ -8,10 +8,9 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_inventory
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.reruns.foreign import keep_others
-from tomopipe.reruns.reasons import why_again
-from tomopipe.reruns.receipts import Receipts, digest
+from tomopipe.reruns.receipts import Receipts, digest, statement_in
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.staleness import relion_notes, statement_in
+from tomopipe.reruns.staleness import relion_notes, why_again
 
 
 def renew_page(settled: Settled) -> None:
@@ -19,7 +18,7 @@ def renew_page(settled: Settled) -> None:
     campaign = settled.campaign
     if not campaign.config.report.enabled or settled.pending:
         return
-    target = settled.target.statement("report", "campaign", settled.cors)
+    target = settled.target.statement("report")
     stated = statement_in(campaign.directory / campaign.outputs.receipt("report"))
     if stated is None or digest(stated) != digest(target):
         write_page(campaign, settled)
@@ -34,7 +33,7 @@ def record_page(campaign: Campaign, settled: Settled | None = None) -> None:
         if not campaign.files.report.exists():
             return
         if settled and not settled.pending:
-            stated = settled.target.statement("report", "campaign", settled.cors)
+            stated = settled.target.statement("report")
         else:
             stated = {"step": "report"}
         receipts = settled.receipts if settled else Receipts(campaign.directory, campaign.outputs)

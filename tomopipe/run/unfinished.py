@@ -13,8 +13,7 @@ from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import TomopipeError, fault_lines, scans_named, some_of
-from tomopipe.reruns.staleness import relion_notes
-from tomopipe.reruns.target import Target
+from tomopipe.reruns.staleness import Staleness, relion_notes
 from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 4  # scans in a line
@@ -89,11 +88,11 @@ def set_remarks(campaign: Campaign) -> list[str]:
     if not (campaign.makes_star and cors):
         return []
     star = files.in_relion(STAR)
-    target = Target(campaign, rows)
-    no_stack = [scan for scan in cors if target.why_step("export_stack", scan, cors)]
+    staleness = Staleness(campaign, rows, cors)
+    no_stack = [scan for scan in cors if staleness.why("export_stack", scan)]
     if not star.exists():
         fault = "not made yet"
-    elif no_stack or target.why_export_star(cors):
+    elif no_stack or staleness.why("export_star"):
         fault = "of earlier stacks"
     else:
         return []

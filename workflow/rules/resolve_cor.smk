@@ -1,6 +1,3 @@
-from tomopipe.campaign.step_files import results_of
-
-
 checkpoint resolve_cor:
     """Determine the COR of every selected scan; without one, block or skip the scan."""
     input:
@@ -12,7 +9,7 @@ checkpoint resolve_cor:
     retries: 0  # what blocks it is in its inputs: another attempt would only say it again
     localrule: True
     params:
-        product=results_of(CAMPAIGN, "resolve_cor"),
+        product=[OUTPUTS.cor_table, OUTPUTS.rot_cen],
         job=job("resolve_cor"),
     script:
         "../scripts/resolve_cor.py"

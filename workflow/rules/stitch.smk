@@ -1,6 +1,3 @@
-from tomopipe.campaign.step_files import results_of
-
-
 def stitched(wildcards):
     return needed("stitch", stacks())
 
@@ -8,7 +5,7 @@ def stitched(wildcards):
 def stacks():
     """The stacks whose scans all have a COR, by name."""
     settled = after_cors()
-    return settled.target.stacks(settled.cors) if CAMPAIGN.config.stitch.stacks else {}
+    return settled.target.stacks() if CAMPAIGN.config.stitch.stacks else {}
 
 
 def stitch_inputs(wildcards):
@@ -31,7 +28,10 @@ rule stitch:
         mem_mb=asks("stitch", "mem_mb"),
         runtime=takes(job_resources.runtime_min, "stitch"),
     params:
-        product=results_of(CAMPAIGN, "stitch", "{stack}"),
+        product=[
+            OUTPUTS.shifts("{stack}"),
+            OUTPUTS.stitched("{stack}", CAMPAIGN.config.full_recon.output),
+        ],
         job=job("stitch"),
     script:
         "../scripts/stitch.py"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.reruns.making import making
-from tomopipe.reruns.target import write_sidecars
+from tomopipe.reruns.sidecars import write_sidecars
 
 with making(snakemake):
     write_sidecars(campaign_from_data(snakemake.config, Path.cwd()))

@@ -11,7 +11,7 @@ from tomopipe.campaign.series import donors, members_of, selected_series
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.campaign.table import edit_table
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import Target
 
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 
@@ -243,9 +243,9 @@ def contents(folder, **preprocess):
     data = {"campaign": {"scans": ["tiff/*/", "pages/*.tif"]}, "preprocess": preprocess}
     found = campaign_from_data(data, folder)
     (folder / found.config.campaign.results).mkdir(exist_ok=True)
-    staleness = Staleness(found)
-    raw = [staleness.raw(scan) for scan in ("s_1", "p_1")]
-    staleness.receipts.save()
+    target = Target(found)
+    raw = [target.raw(scan) for scan in ("s_1", "p_1")]
+    target.receipts.save()
     return raw
 
 

@@ -14,8 +14,8 @@ from tomopipe.campaign.relion_set import (
     read_binning,
     star_options,
 )
-from tomopipe.reruns.made_from import of_reading
 from tomopipe.reruns.settle import expected_inventory
+from tomopipe.reruns.target import Target
 from tomopipe.storage.atomic import write_json
 
 N_ANGLES, N_ROWS = 9, 4
@@ -53,7 +53,7 @@ def make_stack(campaign, scan, *, alone=False):
     decided = campaign_binning(campaign)
     least = None if alone else decide_binning(binning_path(campaign), star.binning, decided)
     options = star.model_dump(include={"binning", "max_stack_gb", "rows", "max_tilts"})
-    stated = of_reading("export_stack", campaign, scan, [])
+    stated = Target(campaign).statement("export_stack", scan)
     meta = export_stack(
         campaign.scans[scan].path, place / f"{scan}.mrcs", place / f"{scan}.json",
         least_binning=least, made_from=stated, **options,

@@ -59,7 +59,7 @@ def test_raw_files_are_read_once_the_inventory_is_out_of_date(site):
     campaign.results.mkdir(exist_ok=True)
     expected_inventory(campaign, campaign.results)
     receipts = Receipts(campaign.directory, campaign.outputs)
-    statement = Target(campaign).of_inventory()
+    statement = Target(campaign).statement("inventory")
     receipts.write("inventory", "campaign", statement, [campaign.outputs.inventory])
     receipts.save()
     raw, state = site / "raw" / "a_1.h5", os.stat(site / "raw" / "a_1.h5")

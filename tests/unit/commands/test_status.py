@@ -64,7 +64,7 @@ def test_an_inventory_that_failed_and_is_right_now_has_not_failed(tmp_path):
     assert failed.error == "raw/x.h5: no such file"
     settled = Settled(campaign)
     settled.receipts.write(
-        "inventory", "campaign", settled.target.of_inventory(), [campaign.outputs.inventory]
+        "inventory", "campaign", settled.target.statement("inventory"), [campaign.outputs.inventory]
     )
     settled.receipts.save()
     assert not read_status(load_campaign(tmp_path)).with_state("failed")

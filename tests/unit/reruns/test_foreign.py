@@ -13,11 +13,10 @@ from tests.step_calls import export_stack, full_recon
 from tomopipe.campaign.campaign import campaign_from_data, load_campaign
 from tomopipe.campaign.files import VOLUMES, Files
 from tomopipe.campaign.results import INVENTORY_COLUMNS
-from tomopipe.campaign.step_files import results_of
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.reruns.foreign import is_foreign
-from tomopipe.reruns.made_from import as_text
-from tomopipe.reruns.receipts import Receipts, write_receipt
+from tomopipe.reruns.receipts import Receipts, as_text, write_receipt
+from tomopipe.reruns.target import Target
 from tomopipe.storage.atomic import whole
 from tomopipe.volumes.tiff import write_stack
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
@@ -37,7 +36,7 @@ def foreign(campaign, receipts):
     items = []
     for step, of_step in keys.items():
         for key in of_step:
-            receipt, paths = receipts.last(step, key), results_of(campaign, step, key)
+            receipt, paths = receipts.last(step, key), Target(campaign).outputs(step, key)
             paths += [campaign.outputs.in_relion("links")] * (step == "export_star")
             states = {path: receipt.files.get(path) if receipt else None for path in paths}
             items += [p for p, state in states.items() if is_foreign(receipts.path_of(p), state)]
@@ -244,7 +243,7 @@ def tables(tmp_path):
     for step, keys in STEPS.items():
         for key in keys:
             receipt = campaign.outputs.receipt(step, key)
-            write_receipt(receipt, {}, results_of(campaign, step, key), directory=tmp_path)
+            write_receipt(receipt, {}, Target(campaign).outputs(step, key), directory=tmp_path)
 
     def of_others():
         items = foreign(campaign, Receipts(tmp_path, campaign.outputs))

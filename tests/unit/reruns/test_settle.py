@@ -9,6 +9,7 @@ from tests.phantoms import write_scan
 from tests.unit.conftest import configure
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
+from tomopipe.reruns import sidecars
 from tomopipe.reruns.reasons import IF_COR, MISSING
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.staleness import only_metadata_differ
@@ -54,7 +55,7 @@ def test_other_rows_of_the_volume_renew_a_verdict_on_a_tilted_axis(folder, state
     content = {"made_from": wanted, "cor_px": 31.5} | ({"volume_rows": stated} if stated else {})
     write_json(content, files.prediction("a_1"))
     files.center("a_1").write_text("31.50\n")
-    assert expected(folder).target.why_predict_cor("a_1") == reason
+    assert expected(folder).staleness.why("predict_cor", "a_1") == reason
 
 
 @pytest.mark.parametrize("on_missing", ["block", "skip"])
@@ -83,7 +84,7 @@ def test_changes_of_sidecars_name_their_scans(folder):
     rows = [f"{name}\tauto\t32.00\t\n" for name in scans]
     (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\n" + "".join(rows))
     found = expected(folder)
-    for scan, text in found.target.sidecars(found.cors, {}).items():
+    for scan, text in sidecars.contents(found.target, {}).items():
         other = {"cor_px": 31.0} if scan == "a_5" else {"source": "ai"}
         write_json(json.loads(text) | other, folder / "raw" / f"{scan}.cor.json")
     assert jobs(folder)["sidecar", ""].reason == (
@@ -99,7 +100,7 @@ def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder)
         detector = file.require_group("measurement/instrument/detector")
         detector["x_pixel_size"], detector["y_pixel_size"] = "5 um", "10 um"
     after = expected(folder).target
-    for step in ("of_try_recon", "of_full_recon"):
-        cor = (32.0,) if step == "of_full_recon" else ()
-        old, new = (getattr(wanted, step)("a_1", *cor) for wanted in (before, after))
-        assert only_metadata_differ(old, new | {"raw": old["raw"]}) == bool(cor)
+    for step in ("try_recon", "full_recon"):
+        old, new = (target.statement(step, "a_1") for target in (before, after))
+        is_metadata = only_metadata_differ(old, new | {"raw": old["raw"]})
+        assert is_metadata == (step == "full_recon")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
-from tomopipe.campaign.step_files import results_of
 from tomopipe.relion.mrc import StackFile
 from tomopipe.reruns.receipts import SMALL_BYTES, write_receipt
 from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import Target
 from tomopipe.storage.atomic import write_json, write_text
 
 STEP = "predict_cor"
@@ -45,7 +45,7 @@ def test_a_prediction_of_other_methods_is_stale(home, has_receipt, stated, is_cu
     made_from = target | {"options": {STEP: {"model": "m", **stated}}}
     put_prediction(campaign, made_from)
     if has_receipt:
-        receipt, products = campaign.outputs.receipt(STEP, "a"), results_of(campaign, STEP, "a")
+        receipt, products = campaign.outputs.receipt(STEP, "a"), Target(campaign).outputs(STEP, "a")
         write_receipt(receipt, made_from, products, directory=home)
     assert (Staleness(campaign).why_stale(target, "a") == "") == is_current
 
@@ -59,7 +59,7 @@ def put_stack(campaign: Campaign, scan: str, made_from: dict, value: float) -> P
     file.finish()
     meta = {"statistics": file.statistics, "made_from": made_from}
     write_json(meta, campaign.files.stack_meta(scan))
-    receipt, products = campaign.outputs.receipt(step, scan), results_of(campaign, step, scan)
+    receipt, products = campaign.outputs.receipt(step, scan), Target(campaign).outputs(step, scan)
     write_receipt(receipt, made_from, products, directory=campaign.directory)
     return path
 
@@ -100,12 +100,12 @@ def test_results_of_another_raw_file_say_which_it_was(home):
     def reason(pattern: str) -> str:
         """Return the reason as the next run does."""
         staleness = Staleness(campaign_of(home, pattern))
-        why = staleness.why_stale({"step": STEP, "raw": staleness.raw("a")}, "a")
+        why = staleness.why_stale({"step": STEP, "raw": staleness.target.raw("a")}, "a")
         staleness.receipts.save()
         return why
 
     first = campaign_of(home, "day1/*.h5")
-    put_prediction(first, {"step": STEP, "raw": Staleness(first).raw("a")})
+    put_prediction(first, {"step": STEP, "raw": Target(first).raw("a")})
     assert reason("day1/*.h5") == ""
     os.utime(home / "day2/a.h5", (1, 1))
     assert reason("day2/*.h5") == "raw file is another one: day2/a.h5, was day1/a.h5"

@@ -34,7 +34,7 @@ def settled(folder: Path, config: str = "", **row: str) -> Settled:
     """Decide on a campaign in which a_2 has another size."""
     (folder / "config.yaml").write_text(f"campaign: {{scans: [raw/*.h5]}}\n{config}\n")
     found = Settled(load_campaign(folder))
-    found.rows = {**found.rows, "a_2": found.rows["a_2"] | row}
+    found.target.rows = {**found.rows, "a_2": found.rows["a_2"] | row}
     return found
 
 

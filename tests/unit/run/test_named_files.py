@@ -14,7 +14,7 @@ from tomopipe.commands.check import examine
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.settle import expected_inventory
-from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import Target
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 SCANS = ("a_1", "a_2", "b_1")
@@ -98,8 +98,8 @@ def test_darks_and_angles_too_and_by_an_override(folder, monkeypatch):
 
 def test_one_file_that_changes_concerns_its_scans_alone(folder):
     def contents():
-        staleness = Staleness(look(folder, "series/{series}.tif"))
-        return [staleness.raw(scan) for scan in SCANS]
+        target = Target(look(folder, "series/{series}.tif"))
+        return [target.raw(scan) for scan in SCANS]
 
     before = contents()
     tifffile.imwrite(folder / "series" / "b.tif", np.ones((4, 16), "f4"))

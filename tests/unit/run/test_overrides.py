@@ -9,7 +9,7 @@ from tomopipe.campaign.reading import inventory_entries, raw_scan
 from tomopipe.campaign.selection import unmatched_overrides
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import Target
 from tomopipe.resources.disk import output_bytes
 from tomopipe.resources.jobs import correction_halo
 
@@ -66,12 +66,12 @@ def test_flats_of_one_scan_are_its_own_input_and_known_to_the_inventory(tmp_path
     entries = {entry["scan"]: entry for entry in inventory_entries(found)}
     assert entries["foam_1"]["own"] == own
     assert "own" not in entries["tooth_1"]
-    staleness = Staleness(found)
-    before = {scan: staleness.raw(scan) for scan in NAMES}
-    staleness.receipts.save()
+    target = Target(found)
+    before = {scan: target.raw(scan) for scan in NAMES}
+    target.receipts.save()
     (tmp_path / "other.h5").write_bytes(b"new")
-    staleness = Staleness(found_now())
-    assert [scan for scan in NAMES if staleness.raw(scan) != before[scan]] == ["foam_1"]
+    target = Target(found_now())
+    assert [scan for scan in NAMES if target.raw(scan) != before[scan]] == ["foam_1"]
 
 
 def test_projections_of_one_scan_are_left_out_in_all_steps(tmp_path):

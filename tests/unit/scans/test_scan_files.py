@@ -9,9 +9,8 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.reading import has_other_links
-from tomopipe.reruns.made_from import without_also_read
 from tomopipe.reruns.settle import expected_inventory
-from tomopipe.reruns.target import Target
+from tomopipe.reruns.target import Target, without_also_read
 from tomopipe.scans.raw_identity import fingerprint
 from tomopipe.scans.scan_files import source_files
 
@@ -109,34 +108,33 @@ def elsewhere(folder):
 
 
 def wanted_in(folder):
-    """Return the campaign, its decisions and what it wants."""
+    """Return the campaign, its inventory and what its results should be made from."""
     data = {"scans": ["raw/*.h5"]}
     overrides = [{"scans": ["own_1"], "preprocess": {"flats": "camera/flats.h5"}}]
     campaign = campaign_from_data({"campaign": data, "overrides": overrides}, folder)
     rows = dict(expected_inventory(campaign, folder / "seen"))
-    target = Target(campaign, rows)
-    return campaign, rows, target, target.staleness
+    return campaign, rows, Target(campaign, rows)
 
 
 @pytest.mark.parametrize(
     ("scan", "target"), [("own_1", "camera/pixels.h5"), ("link_1", "camera/values.raw")]
 )
 def test_what_flats_link_to_and_values_stored_elsewhere_are_raw_files_too(elsewhere, scan, target):
-    campaign, rows, wanted, staleness = wanted_in(elsewhere)
+    campaign, rows, wanted = wanted_in(elsewhere)
     names = {name: [os.path.relpath(p) for p in json.loads(row["also_read"] or "{}")]
              for name, row in rows.items()}  # fmt: skip
     assert names == {
         "own_1": ["camera/pixels.h5"], "link_1": ["camera/values.raw"], "virtual_1": [],
     }  # fmt: skip
-    assert os.path.relpath(staleness.raw_files(scan, rows)[-1]) == target
+    assert os.path.relpath(wanted.raw_files(scan)[-1]) == target
     before = wanted.of_try_recon(scan), wanted.of_predict_cor(scan)
-    staleness.receipts.save()
+    wanted.receipts.save()
     os.utime(target, (1, 1))
     assert has_other_links(campaign, rows)
     with open(target, "r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\7")
-    _, _, wanted, _ = wanted_in(elsewhere)
+    *_, wanted = wanted_in(elsewhere)
     after = wanted.of_try_recon(scan), wanted.of_predict_cor(scan)
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert without_also_read(before[0]) == without_also_read(after[0])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,14 @@ from pydantic import BaseModel, Field, create_model
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
-from tomopipe.campaign.relion_set import star_options
 from tomopipe.config import Config
 from tomopipe.config.base import effective
 from tomopipe.config.parse import merged
 from tomopipe.config.preprocess import CORRECTIONS
-from tomopipe.reruns import made_from
 from tomopipe.reruns.receipts import digest
+from tomopipe.reruns.target import STEPS, Target
 
 TABLE = Path(__file__).parents[3] / "docs" / "explanation" / "reruns.md"
-STEPS = (
-    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor"),
-    *("full_recon", "stitch", "export_stack", "export_star", "report", "sidecar"),
-)
 # another value of each key, and where it needs others to have an effect, these
 OTHER = {
     "campaign.name": "another",
@@ -144,23 +140,28 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
+# parts of statements that are results of earlier steps
+OF_EARLIER = {
+    "predict_cor": ("rows",), "stitch": ("volumes", "metadata"), "report": ("shown",),
+    "sidecar": ("campaign", "cors", "tables", "predictions"),
+}  # fmt: skip
+
+
 def statements(campaign: Campaign) -> dict[str, str]:
-    """Return the digest of each step's statement, results of earlier steps taken as they were."""
-    raw, cors = ["raw 1:1"], {"a_1": {"cor_px": 31.0, "source": "auto"}}
-    plain_volume = made_from.of_reading("full_recon", plain(campaign.directory), "a_1", raw)
-    return {
-        "inventory": digest(made_from.of_inventory(campaign, {})),
-        "predict_cor": digest(made_from.of_step("predict_cor", campaign, rows="rows", networks={})),
-        "fix_cor": digest(made_from.of_step("fix_cor", campaign, members=[], predictions={})),
-        "resolve_cor": digest(made_from.of_step("resolve_cor", campaign)),
-        "stitch": digest(made_from.of_stitch(campaign, {"a_1": plain_volume})),
-        "export_star": digest(made_from.of_export_star(star_options(campaign, cors), cors, {})),
-        "report": digest(made_from.of_report(campaign, {})),
-        "sidecar": "",
-    } | {
-        step: digest(made_from.of_reading(step, campaign, "a_1", raw))
-        for step in ("try_recon", "full_recon", "export_stack")
-    }
+    """Return the digest of each step's statement, without results of earlier steps."""
+    stitch = campaign.config.stitch.model_copy(update={"stacks": {"tall": ["a_1", "a_2"]}})
+    config = campaign.config.model_copy(update={"stitch": stitch})
+    cells = {"n_rows": "2", "n_cols": "64", "n_angles": "9", "keep": "true"}
+    rows = {scan: {"scan": scan, **cells} for scan in ("a_1", "a_2")}
+    cors = {scan: {"cor_px": 31.0, "source": "auto"} for scan in rows}
+    target = Target(replace(campaign, config=config), rows, cors)
+    keys = {"scan": "a_1", "series": "a", "stack": "tall", "campaign": "campaign"}
+    result = {}
+    for name, step in STEPS.items():
+        stated = target.statement(name, keys[step.key])
+        own = {key: value for key, value in stated.items() if key not in OF_EARLIER.get(name, ())}
+        result[name] = digest(own)
+    return result
 
 
 def plain(folder: Path) -> Campaign:
@@ -170,7 +171,8 @@ def plain(folder: Path) -> Campaign:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("campaign")
-    write_scan(path / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=9)
+    for scan in ("a_1", "a_2"):
+        write_scan(path / "raw" / f"{scan}.h5", n_rows=2, n_cols=64, n_angles=9)
     (path / "angles.txt").write_text("0\n")
     return path
 

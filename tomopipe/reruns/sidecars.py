@@ -1,0 +1,86 @@
+"""The sidecars beside the data: what they should contain, why one is written, and writing them."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.results import read_cor_json, read_fixes, read_inventory
+from tomopipe.cor.outliers import Fix
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.paths import no_pipe
+from tomopipe.reruns.reasons import MISSING, UNREADABLE, of_cor
+from tomopipe.reruns.target import Target, is_folder, is_outside
+from tomopipe.steps import sidecar
+from tomopipe.storage.atomic import remove_stale, why_not_replaced
+from tomopipe.storage.json_files import json_or, number
+
+_N_NAMED = 3  # faults in an error
+
+
+def contents(
+    target: Target, fixes: Mapping[str, Fix], read: Callable[[str, Any], Any] = json_or
+) -> dict[str, str]:
+    """Return the content of each scan's sidecar as JSON; `fixes` are rows of the fix tables."""
+    result, path_of = {}, target.campaign.paths.prediction
+    for scan, entry in target.cors.items():
+        predicted = read(path_of(scan), None) if target.not_failed([scan]) else None
+        content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
+        result[scan] = json.dumps(content, sort_keys=True)  # compared as text
+    return result
+
+
+def why_written(target: Target, scan: str, content: str) -> str:
+    """Say why the sidecar of {scan} is written; "" if it is ours and has these facts."""
+    path, folder = target.sidecar(scan), target.campaign.directory
+    if not os.path.exists(where := target.receipts.path_of(path)):
+        return MISSING
+    present, facts = json_or(where, {}), json.loads(content)
+    others = [key for key, value in facts.items() if present.get(key, facts) != value]
+    if not present:
+        return UNREADABLE
+    if "cor_px" in others:
+        before_px, source = number(present.get("cor_px")), facts.get("source", "")
+        return of_cor("{scan}", before_px, facts["cor_px"], source)
+    if others:
+        return f"{', '.join(others)} of {{scan}} changed"
+    owner = sidecar.owner(where) if is_outside(path) else None
+    return (
+        "" if owner is None or is_folder(owner, folder) else f"the campaign was moved from {owner}"
+    )
+
+
+def write_sidecars(campaign: Campaign) -> None:
+    """Write the sidecars that are out of date; the others are not touched.
+
+    Raises TomopipeError at the end if some cannot be written.
+    """
+    rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
+    selected = set(campaign.selected_scans(rows))
+    target = Target(campaign, rows, {scan: cors[scan] for scan in cors if scan in selected})
+    faults = []
+    steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
+    texts = contents(target, read_fixes(map(campaign.files.fix_table, target.series())), _read)
+    due = [scan for scan, content in texts.items() if why_written(target, scan, content)]
+    # beside the data they are not removed with a run
+    remove_stale(*(campaign.directory / target.sidecar(scan) for scan in due))
+    for scan in due:
+        path, content = target.sidecar(scan), texts[scan]
+        if fault := why_not_replaced(campaign.directory / path):
+            faults.append(fault)
+            continue
+        parameters = json.loads(campaign.for_scan(scan).config.model_dump_json(include=steps))
+        in_results = campaign.outputs.sidecar(scan)
+        sidecar.sidecar(path, content=content, parameters=parameters, in_results=in_results)
+    if faults:
+        raise TomopipeError(some_of(faults, _N_NAMED))
+
+
+def _read(path: str, default: Any) -> Any:
+    """Read a JSON file that may be missing; one that cannot be read now is an error."""
+    try:
+        with open(no_pipe(path), "rb") as stream:
+            return json.loads(stream.read())
+    except FileNotFoundError:
+        return default
