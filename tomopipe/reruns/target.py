@@ -28,9 +28,8 @@ from tomopipe.campaign.series import (
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.step_files import sidecar_of, volume_of
-from tomopipe.config import Config
-from tomopipe.config.base import effective, plain
-from tomopipe.config.blocks import NUMBERS
+from tomopipe.config.base import effective
+from tomopipe.config.step_options import METADATA, inventory_options, options_of, without_empty
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.receipts import Receipts, digest, source_of, statement_in
@@ -45,12 +44,6 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 ALSO_READ = "also_read"
 """External raw-data files of HDF5 datasets, and the files that flats and darks elsewhere take data
 from."""
-METADATA: dict[str, tuple[str, ...]] = {
-    "try_recon": (),
-    "full_recon": ("pixel_size_um",),
-    "export_stack": ("pixel_size_um", "energy_kev"),
-}
-"""The steps that read scans, and their keys that are only metadata."""
 
 
 class Target:
@@ -232,8 +225,8 @@ class Target:
             entries.append({key: entry[key] for key in keys})
             for_scan = campaign if entry["reason"] else campaign.for_scan(entry["scan"])
             if for_scan is not campaign:
-                extra = _inventory_options(for_scan.config)
-                if extra != _inventory_options(campaign.config):
+                extra = inventory_options(for_scan.config)
+                if extra != inventory_options(campaign.config):
                     entries[-1]["options"] = extra
         scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
         shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
@@ -337,7 +330,7 @@ class Target:
             volumes=[digest(without_also_read(v) | {"metadata": {}}) for v in volumes.values()],
             options=({"stitch": options} if options else {})
             | {key: full[key] for key in stored if key in full},
-            **_without_empty(parts),
+            **without_empty(parts),
         )
 
     def of_sidecar(self, _: str) -> Statement:
@@ -426,72 +419,40 @@ class Step:
     n_lasting: Callable[[Campaign], int] = lambda _: 9  # outputs after these may be removed
 
 
-def _outputs_of_stitch(target: Target, stack: str) -> list[str]:
-    output = target.campaign.config.full_recon.output
-    return [target.out.shifts(stack), target.out.stitched(stack, output)]
+def _volume_of_stack(target: Target, stack: str) -> str:
+    return target.out.stitched(stack, target.campaign.config.full_recon.output)
 
 
-STEPS = {
-    step.name: step
-    for step in (
-        Step(
-            "inventory", "campaign", (),
-            lambda target, _: [target.out.inventory], Target.of_inventory,
-            "files or options of the campaign changed",
-        ),
-        Step(
-            "try_recon", "scan", ("inventory",),
-            lambda target, scan: target.out.of_try_recon(scan), Target.of_try_recon,
-            n_lasting=lambda _: 2,
-        ),
-        Step(
-            "predict_cor", "scan", ("try_recon",),
-            lambda target, scan: target.out.of_predict_cor(scan), Target.of_predict_cor,
-        ),
-        Step(
-            "fix_cor", "series", ("predict_cor",),
-            lambda target, series: [target.out.fix_table(series)], Target.of_fix_cor,
-            "a prediction, a COR or an option of the series, or a COR beside it, changed",
-        ),
-        Step(
-            "resolve_cor", "campaign", ("fix_cor",),
-            lambda target, _: [target.out.cor_table, target.out.rot_cen], Target.of_resolve_cor,
-            "options of resolve_cor changed",
-        ),
-        Step(
-            "full_recon", "scan", ("resolve_cor",),
-            lambda target, scan: [volume_of(target.campaign, scan)], Target.of_full_recon,
-        ),
-        Step(
-            "stitch", "stack", ("full_recon",),
-            _outputs_of_stitch, Target.of_stitch,
-        ),
-        Step(
-            "sidecar", "campaign", ("resolve_cor",),
-            lambda target, _: [target.sidecar(s) for s in target.cors or target.campaign.scans],
-            Target.of_sidecar,
-        ),
-        Step(
-            "export_stack", "scan", ("resolve_cor",),
-            lambda target, scan: target.out.of_export_stack(scan), Target.of_export_stack,
-            n_lasting=lambda campaign: 9 if campaign.config.storage.keep_stacks else 1,
-        ),
-        Step(
-            "export_star", "campaign", ("export_stack",),
-            lambda target, _: target.out.of_export_star(), Target.of_export_star,
-            "follows CORs, stacks, MRC volumes and options",
-        ),
-        Step(
-            "report", "campaign", ("full_recon", "stitch", "predict_cor"),
-            lambda target, _: [target.out.report], Target.of_report,
-            "follows the results shown",
-        ),
-    )
-}  # fmt: skip
-"""The steps, in the order of the work."""
+def _sidecars(target: Target) -> list[str]:
+    return [target.sidecar(scan) for scan in target.cors or target.campaign.scans]
 
 
-# ---- options in statements --------------------------------------------------------------------
+_STEPS = (
+    Step("inventory", "campaign", (), lambda t, _: [t.out.inventory], Target.of_inventory,
+         "files or options of the campaign changed"),
+    Step("try_recon", "scan", ("inventory",), lambda t, scan: t.out.of_try_recon(scan),
+         Target.of_try_recon, n_lasting=lambda _: 2),
+    Step("predict_cor", "scan", ("try_recon",), lambda t, scan: t.out.of_predict_cor(scan),
+         Target.of_predict_cor),
+    Step("fix_cor", "series", ("predict_cor",), lambda t, series: [t.out.fix_table(series)],
+         Target.of_fix_cor,
+         "a prediction, a COR or an option of the series, or a COR beside it, changed"),
+    Step("resolve_cor", "campaign", ("fix_cor",), lambda t, _: [t.out.cor_table, t.out.rot_cen],
+         Target.of_resolve_cor, "options of resolve_cor changed"),
+    Step("full_recon", "scan", ("resolve_cor",), lambda t, scan: [volume_of(t.campaign, scan)],
+         Target.of_full_recon),
+    Step("stitch", "stack", ("full_recon",),
+         lambda t, stack: [t.out.shifts(stack), _volume_of_stack(t, stack)], Target.of_stitch),
+    Step("sidecar", "campaign", ("resolve_cor",), lambda t, _: _sidecars(t), Target.of_sidecar),
+    Step("export_stack", "scan", ("resolve_cor",), lambda t, scan: t.out.of_export_stack(scan),
+         Target.of_export_stack, n_lasting=lambda c: 9 if c.config.storage.keep_stacks else 1),
+    Step("export_star", "campaign", ("export_stack",), lambda t, _: t.out.of_export_star(),
+         Target.of_export_star, "follows CORs, stacks, MRC volumes and options"),
+    Step("report", "campaign", ("full_recon", "stitch", "predict_cor"),
+         lambda t, _: [t.out.report], Target.of_report, "follows the results shown"),
+)  # fmt: skip
+STEPS = {step.name: step for step in _STEPS}
+"""The steps by name, in the order of the work."""
 
 
 def _statement(step: str, **parts: Any) -> Statement:
@@ -508,57 +469,6 @@ def _options_once(step: str, campaign: Campaign) -> dict[str, Any]:
     if step not in campaign.effective:
         campaign.effective[step] = options_of(step, campaign.config)
     return campaign.effective[step]
-
-
-def options_of(step: str, config: Config) -> dict[str, Any]:
-    """Return the `options` of a step by block; for steps that read scans also the `metadata`."""
-    if step in METADATA:
-        return _reading_options(step, config)
-    options = effective(getattr(config, step))
-    if step == "predict_cor":  # without those of unused methods
-        for key, method in {"model": "ai", "dinov2_checkpoint": "dinov2"}.items():
-            if method not in config.predict_cor.methods:
-                options.pop(key, None)
-    extra = _inventory_options(config) if step == "inventory" else {}
-    return {"options": extra | _without_empty({step: options})}
-
-
-def _inventory_options(config: Config) -> dict[str, Any]:
-    preprocess = effective(config.preprocess)
-    files = {key: value for key, value in preprocess.items() if key in ("flats", "darks")}
-    return _without_empty({"input": effective(config.input), "preprocess": files})
-
-
-def block_of(step: str) -> str:
-    """Return the block with the options of a step."""
-    return "export_star" if step == "export_stack" else step
-
-
-def _reading_options(step: str, config: Config) -> dict[str, Any]:
-    metadata: dict[str, Any] = {}
-    read, preprocess = effective(config.input), effective(config.preprocess)
-    options = effective(getattr(config, block_of(step)))
-    per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
-    for key in NUMBERS if config.preprocess.phase.method == "none" else ():
-        if key in read and not (per_cm and key == "pixel_size_um"):
-            value = read.pop(key)
-            metadata |= {f"input.{key}": value} if key in METADATA[step] else {}
-    if step == "export_stack":
-        # half acquisition widens slices, not projections; the other keys belong to the star file
-        preprocess.pop("half_acquisition", None)
-        if config.export_star.binning != "auto":
-            options.pop("max_stack_gb", None)
-        options.pop("enabled", None)
-        options.pop("hand", None)
-        metadata |= {f"export_star.{k}": options.pop(k) for k in METADATA[step] if k in options}
-    blocks = {"input": read, "preprocess": preprocess, block_of(step): options}
-    if per_cm and config.export_star.pixel_size_um is not None:
-        blocks["export_star"] = {"pixel_size_um": plain(config.export_star.pixel_size_um)}
-    return {"options": _without_empty(blocks), "metadata": metadata}
-
-
-def _without_empty(blocks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    return {name: block for name, block in blocks.items() if block}
 
 
 def in_file(path: str, key: str) -> Any:
