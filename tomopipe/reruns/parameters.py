@@ -11,7 +11,7 @@ from tomopipe.campaign.step_files import volume_of
 from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.receipts import as_text
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.target import table_shown
+from tomopipe.reruns.target import STEPS, table_shown
 
 
 def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def is_open(settled: Settled, step: str, key: str) -> bool:
     if step not in _AFTER_CORS:
         return True
     cors = settled.cors
-    keys = settled.target.stacks() if step == "stitch" else cors
+    keys = settled.target.stacks() if STEPS[step].key == "stack" else cors
     return not settled.pending and (key == "campaign" or key in keys)
 
 
@@ -66,8 +66,8 @@ def why_none(settled: Settled, step: str, key: str) -> str:
     return fault
 
 
-_OF_SCAN = ("try_recon", "predict_cor", "full_recon", "export_stack")
-_AFTER_CORS = ("full_recon", "stitch", "sidecar", "export_stack", "export_star", "report")
+_OF_SCAN = [name for name, step in STEPS.items() if step.key == "scan"]
+_AFTER_CORS = [*STEPS][[*STEPS].index("resolve_cor") + 1 :]
 
 
 def _inventory(settled: Settled, _: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, create_model
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
+from tomopipe.campaign.log import STEP_ORDER
 from tomopipe.config import Config
 from tomopipe.config.base import effective
 from tomopipe.config.parse import merged
@@ -203,6 +204,15 @@ def table() -> dict[str, set[str]]:
         steps = found.pop(block)
         found = {key: steps for key in OTHER if key.startswith(block[:-1])} | found
     return found
+
+
+def test_the_table_of_steps_has_every_rule_in_the_order_of_the_work():
+    names, rules = list(STEPS), Path(__file__).parents[3] / "workflow" / "rules"
+    assert tuple(names) == STEP_ORDER
+    for number, (name, step) in enumerate(STEPS.items()):
+        assert {*step.inputs} <= {*names[:number]}
+        receipt = f'"{name}"' if step.key == "campaign" else f'"{name}", "{{{step.key}}}"'
+        assert f"({receipt})" in (rules / f"{name}.smk").read_text()
 
 
 def test_every_key_stands_in_the_table_of_the_docs():
