@@ -12,6 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from tests.tutorials import TUTORIALS, is_as_shown, not_printed, rows, shown
 from tests.waiting import ended
 from tests.workflow.conftest import HOME
 
@@ -60,6 +61,13 @@ def test_the_demo_runs_from_the_wheels_of_the_bundle_without_a_network(bundle, u
     ):
         status, text = without_anything(*command, **options)
         assert status == 0, text
+    printed, own = rows(text), rows("\n".join(shown("own-data.md", "tomopipe run")))
+    assert printed.keys() == own.keys()
+    for scan, cells in own.items():
+        differing = {name for name in cells if not is_as_shown(cells[name], printed[scan][name])}
+        assert not differing, f"docs/tutorial/own-data.md: {scan}: {differing}"
+    of_demo = rows((TUTORIALS / "demo.md").read_text("utf-8"))
+    assert {*of_demo["rock_003"]} == {*printed["rock_002"]}
     assert len(list(unpacked.glob("demo/results/*_rec.h5"))) >= 2
     where = "import tomopipe, tomopipe.paths as p; print(p.workflow_folder())"
     found = without_anything(".venv/bin/python", "-c", where, **options)[1]
@@ -71,6 +79,26 @@ def test_the_demo_runs_from_the_wheels_of_the_bundle_without_a_network(bundle, u
     again = "tomopipe init demo --no-slurm && cd demo && snakemake --cores all"
     _, text = without_anything("sh", "-c", again, **options)
     assert "Nothing to be done" in text, text
+    for page, command, typed in AS_IN_TUTORIALS:
+        text = without_anything("sh", "-c", typed, **options)[1].replace(str(unpacked), "/data")
+        assert not_printed(shown(page, command), text) == [], f"docs/tutorial/{page}: {text}"
+
+
+# in their order: the page, what it types, and the same with the scans of this demonstration
+AS_IN_TUTORIALS = (
+    (
+        "own-data.md",
+        "tomopipe init mycampaign /data/2026-11/*.h5 --no-slurm",
+        "cp -r demo/raw 2026-11; tomopipe init mycampaign $PWD/2026-11/*.h5 --no-slurm",
+    ),
+    ("own-data.md", "tomopipe check", "tomopipe check mycampaign"),
+    (
+        "demo.md",
+        'tomopipe cor set rock_003 89.45 --note "by eye" -C demo',
+        'tomopipe cor set rock_002 87.51 --note "by eye" -C demo',
+    ),
+    ("demo.md", "tomopipe plan demo", "tomopipe plan demo"),
+)
 
 
 def container_lines(bundle: Path) -> list[str]:

@@ -145,7 +145,6 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     _refuse_no_gpu(campaign)
     run = _enter(campaign.directory)
     progress.tell(executes=True, remote=launch.is_remote(), campaign=dict(config))
-    # relative, as jobs on nodes may see the campaign under another path
     if run.before and launch.is_remote():
         _wait_for_running(campaign, run.before)
     if shut := closed([run_folder.of(campaign.results, "")]):
@@ -154,6 +153,7 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
             f"the right to: {giving_rights(shut)}; or ask that user to run tomopipe."
         )
     with room_for(campaign.results):
+        # relative, as jobs on nodes may see the campaign under another path
         folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
         (folder / _CONFIG).write_text(json.dumps(config), "utf-8")
     lock.hand_over(campaign.directory, run, replace(run, before=""))
