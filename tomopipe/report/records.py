@@ -1,7 +1,7 @@
 """The records of a report: content of a campaign, and its alerts.
 
-A column of the report: its title in `COLUMNS` of `render.py`, its cell in
-`templates/parts.html.j2`, its field in `ScanRecord`, which `scan_records.py` fills.
+A column of the table of scans: its title and its cell in `templates/scan_table.html.j2`, and, if no
+record has it, its field in `ScanRecord`, which `scan_records.py` fills.
 """
 
 from collections import Counter, defaultdict

@@ -243,19 +243,6 @@ def _tidy(folder: Path, pictures: Sequence[Pictures]) -> None:
 
 #: Number of lines of a group of alerts that are shown unfolded.
 OPEN_ALERTS = 8
-#: Columns of the table of scans: title, whether it holds numbers.
-COLUMNS = (
-    ("State", False),
-    ("Scan", False),
-    ("COR px", True),
-    ("Source", False),
-    ("Confidence", True),
-    ("Method", False),
-    ("Before px", True),
-    ("After px", True),
-    ("Reached", False),
-    ("Reason", False),
-)
 
 
 def write_page(
@@ -300,7 +287,6 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, Pictures]) -> str:
             names={scan.name: f"s{number}" for number, scan in enumerate(campaign.scans)},
             worst={state: number for number, state in enumerate(reversed(State))},
             open_alerts=OPEN_ALERTS,
-            columns=COLUMNS,
             references=reference_lists(campaign.citations),
             methods=methods_paragraph(campaign, _provenances(pictures)),
             config_text=_config_text(campaign.config),
