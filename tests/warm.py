@@ -41,6 +41,7 @@ MODULES = [
     *("tomopipe.steps.export_star", "tomopipe.steps.report", "tomopipe.reruns.making"),
     # what is imported on first use
     *("tomopipe.scans.datasets", "tomopipe.scans.nxtomo", "tomopipe.cor.methods", "scipy.linalg"),
+    *("tomopipe.cor.ai.finder", "tomopipe.cor.classical"),
     *("snakemake_logger_plugin_tomopipe", "snakemake.report.html_reporter", "smart_open"),
     *("snakemake.profiles", "snakemake.storage", "nbformat", "tomopipe.run.beginning"),
     *("tomopipe.cor.sample_motion", "tomopipe.cor.angular_range", "pandas", "platformdirs"),

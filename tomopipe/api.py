@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import on_host
 from tomopipe.config import (
-    METHODS,
     FullReconBlock,
     PredictCorBlock,
     PreprocessBlock,
@@ -29,6 +28,7 @@ from tomopipe.cor.curves import Curves
 from tomopipe.cor.methods import Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sample_motion import reject_jump
+from tomopipe.cor_methods import METHODS
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.prep.correct import Corrections, edge_slopes_of
 from tomopipe.prep.flats import Beam

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from find_rows import THETA_180_DEG, curves_of, grid, rows_of
 
-from tomopipe.config import METHODS
 from tomopipe.cor import methods
 from tomopipe.cor.answer import Answer
 from tomopipe.cor.methods import ask
+from tomopipe.cor_methods import METHODS
 
 CANDIDATES = np.arange(40.0, 60.5, 0.5)
 APART_PX = 4.0

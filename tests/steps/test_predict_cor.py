@@ -514,7 +514,7 @@ def test_of_rows_that_the_disk_did_not_give_the_prediction_is_not_the_wanted_one
 @pytest.fixture
 def classical(monkeypatch):
     """Call it with what that method then does."""
-    return lambda find: monkeypatch.setattr("tomopipe.cor.methods.find_classical", find)
+    return lambda find: monkeypatch.setattr("tomopipe.cor.classical.find_classical", find)
 
 
 def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, classical, caplog):

@@ -9,7 +9,7 @@ import pytest
 from tests.exchange_files import read_metadata
 from tests.phantoms import write_scan
 from tests.step_calls import inventory, predict_in, try_in, volume_of
-from tomopipe.config import METHODS
+from tomopipe.cor_methods import METHODS
 from tomopipe.errors import ScanError
 from tomopipe.recon.angular_sampling import angle_weights
 from tomopipe.recon.fbp import reconstruct

@@ -6,7 +6,6 @@ Defaults are defined only here; `make docs` writes config/config.yaml and config
 # ruff: noqa: F401 - names for the other rooms
 from tomopipe.config.base import not_carried
 from tomopipe.config.blocks import (
-    METHODS,
     ExportStarBlock,
     FixCorBlock,
     FullReconBlock,

@@ -15,11 +15,9 @@ from tomopipe.config.base import (
     not_carried,
     option,
 )
+from tomopipe.cor_methods import COR_METHODS
 from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, FORMATS
 
-METHODS = ("ai", "classical")
-CHECKPOINT_METHODS = ("dinov2",)
-"""Methods that need a file of the user."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 
 
@@ -371,7 +369,7 @@ class PredictCorBlock(Block):
         "of every scan.",
         only=False,
     )
-    methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS)]] = option(  # type: ignore[valid-type]
+    methods: list[Literal[(*COR_METHODS,)]] = option(  # type: ignore[valid-type]
         ["ai"],
         "Methods in order: the first confident one wins, unless another contradicts "
         "it. []: none, CORs are set by hand or resolve_cor: default_px.",

@@ -19,7 +19,7 @@ REASON_BELOW = 0.6  # confidence under which an answer names its largest penalty
 class Answer:
     """One method's answer for one scan."""
 
-    method: str  # name in `tomopipe.config.METHODS`
+    method: str  # name in `tomopipe.cor_methods.COR_METHODS`
     best_cor_px: float | None  # best estimate, unbinned px; None only for verdicts flat and failed
     # 0 to 1; above 0.5 the estimate was right within 1 px in all but a few simulated scans
     confidence: float

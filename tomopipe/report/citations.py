@@ -12,16 +12,9 @@ from tomopipe.campaign.state.facts import NOT_SELECTED
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.blocks import ITERATIONS
 from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, Correction
+from tomopipe.cor_methods import BECK, COR_METHODS
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.json_files import part
-
-_AZEVEDO = "S. G. Azevedo et al., IEEE Trans. Nucl. Sci. 37, 1525 (1990), doi:10.1109/23.55866"
-_BECK = (
-    "A. Beck, M. Teboulle, IEEE Trans. Image Process. 18, 2419 (2009), doi:10.1109/TIP.2009.2028250"
-)
-_DONATH = "T. Donath et al., J. Opt. Soc. Am. A 23, 1048 (2006), doi:10.1364/JOSAA.23.001048"
-_MASKED = "D. Padfield, IEEE Trans. Image Process. 21, 2706 (2012), doi:10.1109/TIP.2011.2181402"
-_WEDGE = "N. T. Vo et al., Opt. Express 22, 19078 (2014), doi:10.1364/OE.22.019078"
 
 REFERENCES: Mapping[str, tuple[str, ...]] = {
     "tomopipe": (
@@ -31,12 +24,7 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
     "Workflow": (
         "F. Mölder et al., F1000Research 10, 33 (2021), doi:10.12688/f1000research.29032.2",
     ),
-    "COR: ai": (_MASKED, _WEDGE, _DONATH, _AZEVEDO),
-    "COR: dinov2": (
-        "M. Ilse et al., ICML (2018), arXiv:1802.04712",
-        "X. Tang et al., tomo-center, github.com/xray-imaging/tomo-center",
-    ),
-    "COR: classical": (_BECK, _MASKED, _DONATH),
+    **{f"COR: {name}": method.papers for name, method in COR_METHODS.items()},
     "Dynamic flats": (
         "V. Van Nieuwenhove et al., Opt. Express 23, 27975 (2015), doi:10.1364/OE.23.027975",
         "C. Jailin et al., J. Synchrotron Rad. 24, 220 (2017), doi:10.1107/S1600577516015812",
@@ -57,7 +45,7 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
         "M. R. Hestenes, E. Stiefel, J. Res. Natl. Bur. Stand. 49, 409 (1952), "
         "doi:10.6028/jres.049.044",
     ),
-    "Reconstruction: tv": (_BECK,),
+    "Reconstruction: tv": (BECK,),
     "Half acquisition": ("P. S. Cho et al., Phys. Med. Biol. 40, 1863 (1995)",),
 }
 

@@ -169,7 +169,7 @@ def _from(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def _methods(asked: Sequence[str] | None, configured: Sequence[str]) -> list[str]:
     """Return the methods asked for; by default all that need no file, and those configured."""
-    from tomopipe.config import METHODS
+    from tomopipe.cor_methods import METHODS
     from tomopipe_lab.evaluate.answers import DECISION
 
     known = (*METHODS, *configured, DECISION)

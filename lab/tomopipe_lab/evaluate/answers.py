@@ -29,7 +29,7 @@ class Answer:
     grid_px : (float, float)
         Ends of the try grid.
     method : str
-        Name in `tomopipe.config.METHODS`, or "decision".
+        Name in `tomopipe.cor_methods.COR_METHODS`, or "decision".
     best_cor_px, cor_px : float or None
         Best estimate and accepted value, as in prediction.json.
     confidence : float

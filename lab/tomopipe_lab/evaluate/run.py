@@ -36,7 +36,7 @@ def ask(case: Case, methods: Sequence[str], options: Mapping[str, Any]) -> list[
     case : Case
         The scan and its truth.
     methods : sequence of str
-        Names in `tomopipe.config.METHODS`, and "decision" for all configured ones together.
+        Names in `tomopipe.cor_methods.COR_METHODS`, and "decision" for all configured together.
     options : mapping
         The block predict_cor of a configuration.
 

@@ -12,8 +12,9 @@ from tests.corrections import EVERYTHING, RING_CURRENT, keys_of_corrections
 from tests.report_campaign import CONFIG, USUAL, every_state
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.blocks import CHECKPOINT_METHODS, METHODS, FullReconBlock
+from tomopipe.config.blocks import FullReconBlock
 from tomopipe.config.preprocess import PhaseBlock, StripesBlock
+from tomopipe.cor_methods import COR_METHODS
 from tomopipe.report.citations import (
     REFERENCES,
     citations,
@@ -64,7 +65,7 @@ def test_tomopipe_is_cited_as_it_asks_to_be():
 @pytest.mark.parametrize(
     "name",
     [
-        *(f"COR: {name}" for name in (*METHODS, *CHECKPOINT_METHODS)),
+        *(f"COR: {name}" for name in COR_METHODS),
         *(f"Stripes of sinograms: {name}" for name in choices(StripesBlock, "method")),
         *(f"Phase retrieval: {name}" for name in choices(PhaseBlock, "method")),
         *(f"Reconstruction: {name}" for name in choices(FullReconBlock, "algorithm")),

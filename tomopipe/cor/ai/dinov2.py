@@ -213,9 +213,13 @@ logger = logging.getLogger(__name__)
 
 
 def find_dinov2(
-    curves: Curves, candidates_px: NDArray[np.float64], checkpoint: Checkpoint
+    curves: Curves,
+    candidates_px: NDArray[np.float64],
+    checkpoint: Checkpoint | str | os.PathLike[str],
 ) -> Answer:
     """Score the slices of the first sinogram; the curve has the candidates that were scored."""
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint)
     n = curves.prepared.n_cols
     window_px = min(checkpoint.window_px, (n - 1) // PATCH_PX * PATCH_PX)
     if window_px < min(MIN_WINDOW_PX, checkpoint.window_px):

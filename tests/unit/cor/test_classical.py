@@ -7,7 +7,7 @@ import pytest
 from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 from phantoms import make_phantom, sphere
 
-from tomopipe.cor.methods import find_classical
+from tomopipe.cor.classical import find_classical
 from tomopipe.simulate.phantom import Phantom
 
 pytestmark = pytest.mark.slow
