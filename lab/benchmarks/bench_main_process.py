@@ -39,8 +39,9 @@ def make(folder: Path, names: list[str], raw: Path | None, home: Path) -> None:
     (folder / "raw").mkdir(parents=True)
     config = "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
     # the method without a network, which had another name
-    options = home / "tomopipe" / "config" / "blocks.py"
-    method = "classical" if options.exists() and '"classical"' in options.read_text() else "sum"
+    places = (home / "tomopipe" / name for name in ("cor_methods.py", "config/blocks.py"))
+    is_known = any('"classical"' in path.read_text() for path in places if path.exists())
+    method = "classical" if is_known else "sum"
     config += f"predict_cor: {{methods: [{method}], when: always}}\n"
     (folder / "config.yaml").write_text(config)
     edit(folder, dict.fromkeys(names, 33.0))

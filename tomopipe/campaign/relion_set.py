@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tomopipe.campaign.failures import failed_stack
 from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.results import InventoryRows, read_inventory
-from tomopipe.config.blocks import ASSUMED
+from tomopipe.config.step_blocks import ASSUMED
 from tomopipe.errors import TomopipeError, scans_named
 from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_json

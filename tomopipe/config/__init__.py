@@ -5,18 +5,7 @@ Defaults are defined only here; `make docs` writes config/config.yaml and config
 
 # ruff: noqa: F401 - names for the other rooms
 from tomopipe.config.base import not_carried
-from tomopipe.config.blocks import (
-    ExportStarBlock,
-    FixCorBlock,
-    FullReconBlock,
-    InputBlock,
-    InventoryBlock,
-    PredictCorBlock,
-    ResolveCorBlock,
-    ScanGlob,
-    StitchBlock,
-    TryReconBlock,
-)
+from tomopipe.config.blocks import InputBlock, InventoryBlock, ScanGlob
 from tomopipe.config.parse import (
     Config,
     OverrideBlock,
@@ -29,3 +18,12 @@ from tomopipe.config.parse import (
     with_file,
 )
 from tomopipe.config.preprocess import PreprocessBlock
+from tomopipe.config.step_blocks import (
+    ExportStarBlock,
+    FixCorBlock,
+    FullReconBlock,
+    PredictCorBlock,
+    ResolveCorBlock,
+    StitchBlock,
+    TryReconBlock,
+)

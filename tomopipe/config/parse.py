@@ -15,23 +15,20 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from tomopipe.config.base import Block, is_dataset, option
-from tomopipe.config.blocks import (
-    CampaignBlock,
+from tomopipe.config.blocks import CampaignBlock, InputBlock, InventoryBlock, StorageBlock
+from tomopipe.config.preprocess import PreprocessBlock
+from tomopipe.config.step_blocks import (
     ExportStarBlock,
     FixCorBlock,
     FullReconBlock,
     HooksBlock,
-    InputBlock,
-    InventoryBlock,
     PredictCorBlock,
     ReportBlock,
     ResolveCorBlock,
     StitchBlock,
-    StorageBlock,
     TryReconBlock,
     WatchBlock,
 )
-from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 

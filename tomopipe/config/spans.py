@@ -6,7 +6,7 @@ Does not import NumPy: the main process of a run imports this module.
 import math
 from collections.abc import Sequence
 
-from tomopipe.config.blocks import TryReconBlock
+from tomopipe.config.step_blocks import TryReconBlock
 from tomopipe.errors import ScanError, ScanFaultError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from tomopipe.campaign.state.facts import NOT_SELECTED
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.blocks import ITERATIONS
 from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, Correction
+from tomopipe.config.step_blocks import ITERATIONS
 from tomopipe.cor_methods import BECK, COR_METHODS
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.json_files import part

@@ -13,7 +13,7 @@ import numpy as np
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.config import FullReconBlock
-from tomopipe.config.blocks import ITERATIONS
+from tomopipe.config.step_blocks import ITERATIONS
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.resources.disk import is_half_volume, output_bytes
 from tomopipe.resources.memory import (

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import evenly_spread
 from tomopipe.config import ExportStarBlock, PreprocessBlock
-from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
+from tomopipe.config.step_blocks import ASSUMED
 from tomopipe.errors import ScanError, ScanFaultError, is_of_the_scan, naming, reason_of
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.prep import block_average

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tomopipe.config import FullReconBlock, PreprocessBlock
-from tomopipe.config.blocks import ITERATIONS
 from tomopipe.config.spans import check_place, first_and_last
+from tomopipe.config.step_blocks import ITERATIONS
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.correct import Corrections

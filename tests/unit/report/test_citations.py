@@ -12,8 +12,8 @@ from tests.corrections import EVERYTHING, RING_CURRENT, keys_of_corrections
 from tests.report_campaign import CONFIG, USUAL, every_state
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.blocks import FullReconBlock
 from tomopipe.config.preprocess import PhaseBlock, StripesBlock
+from tomopipe.config.step_blocks import FullReconBlock
 from tomopipe.cor_methods import COR_METHODS
 from tomopipe.report.citations import (
     REFERENCES,
