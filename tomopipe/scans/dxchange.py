@@ -1,0 +1,184 @@
+"""DXchange [1]_: projections, flats, darks and angles in /exchange.
+
+References
+----------
+.. [1] F. De Carlo et al., J. Synchrotron Rad. 21, 1224-1230 (2014), doi:10.1107/S160057751401604X.
+"""
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.config import InputBlock
+from tomopipe.config.blocks import PathsBlock
+from tomopipe.errors import ScanFaultError
+from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames
+from tomopipe.scans.datasets import (
+    NOT_RECOGNISED,
+    Angles,
+    brief_tree,
+    check_stack,
+    degrees_of,
+    find_angles,
+    find_dataset,
+    list_in,
+    shown_axes,
+)
+from tomopipe.scans.hdf5 import UNREADABLE
+from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name
+from tomopipe.scans.named_datasets import NamedReader
+from tomopipe.scans.pixels import Hdf5Pixels
+
+if TYPE_CHECKING:
+    import h5py
+
+DATA, THETA = "/exchange/data", "/exchange/theta"
+_PLACES: dict[Kind, str] = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
+# Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
+_LOCATIONS, _IDS, _TIMES = (
+    f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
+)
+
+
+class DxchangeReader(NamedReader):
+    """An open DXchange file."""
+
+    def __init__(self, file: "h5py.File", options: InputBlock) -> None:
+        super().__init__(file, options.model_copy(update={"paths": PathsBlock()}))
+
+    def layout(self) -> Layout:
+        """Find projections, angles and instrument."""
+        layout = super().layout()
+        theta = THETA if THETA in self._file else layout.theta_location
+        return replace(layout, format="DXchange", location=DATA, theta_location=theta)
+
+    def references(self, kind: Kind) -> list[Reference]:
+        """Find the flats or darks."""
+        return [self._reference(kind, name) for name in places(self._file, kind) or [_PLACES[kind]]]
+
+    def _reference(self, kind: Kind, name: str) -> Reference:
+        file, dataset = self._file, find_dataset(self._file, name)
+        if dataset is None:
+            raise ScanFaultError(
+                f"no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: input.paths "
+                "names other datasets"
+            )
+        if 0 in dataset.shape:
+            raise ScanFaultError(f"{name} has no frames; {how_to_name(kind)}")
+        check_stack(dataset, or_image=True)
+        frames = all_of(Hdf5Pixels(dataset, file))
+        locations = _locations(file) if kind == "flats" else None
+        if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
+            n_before = np.cumsum(locations == DATA)[locations == name]
+            return Reference(frames, name, n_before.astype(float))
+        n_angles = _count_in(file, DATA) if DATA in file else np.nan
+        before = {"pre": 0, "post": n_angles}.get(name.rpartition("_")[2], np.nan)
+        return Reference(frames, name, np.full(len(frames.index), before))
+
+    def _theta_deg(self, n_frames: int) -> Angles:
+        """Read the planned angles, and which are of the frames, if the camera dropped others."""
+        theta = find_dataset(self._file, THETA)
+        if theta is None:
+            # of the projections, or of all frames in a known order
+            of_data = self._of_data(n_frames)
+            of_data = np.ones(n_frames, bool) if of_data is None else of_data
+            lengths = {n_frames, len(of_data)}
+            result = find_angles(self._root, lengths, self._options.angle_unit)
+            if result.theta_deg is None or len(result.theta_deg) == n_frames:
+                return result
+            return result._replace(theta_deg=result.theta_deg[of_data])
+        result = degrees_of(theta, self._options.angle_unit)
+        angles, _, warnings, _ = result
+        if angles is None or len(angles) <= n_frames:
+            return result
+        parts = (DATA, *places(self._file, "flats"), *places(self._file, "darks"))
+        n_all = sum(_count_in(self._file, name) for name in parts)
+        if len(angles) == n_all and not _are_even(angles):
+            of_data = self._of_data(n_frames)
+            if of_data is None or len(of_data) != len(angles):
+                raise ScanFaultError(
+                    f"{THETA} has {len(angles)} angles, as many as there are "
+                    f"projections ({n_frames}), flats and darks, and the file does not tell which "
+                    "are of the projections: give these alone, input.angles"
+                )
+            return result._replace(theta_deg=angles[of_data])
+        positions = _planned_frames(self._file, n_frames, len(angles))
+        if positions is not None:
+            warnings = (*warnings, f"{DROPPED}{len(angles) - n_frames}")
+        return result._replace(warnings=warnings, positions=positions)
+
+    def _of_data(self, n_frames: int) -> NDArray[np.bool_] | None:
+        """Return which of all frames are projections; None if the file does not state it."""
+        locations = _locations(self._file)
+        of_data = None if locations is None else locations == DATA
+        return None if of_data is None or np.count_nonzero(of_data) != n_frames else of_data
+
+    @cached_property
+    def _stack(self) -> Hdf5Pixels:
+        data = find_dataset(self._file, DATA)
+        if data is None:
+            raise ScanFaultError(
+                f"no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has {brief_tree(self._file)}"
+            )
+        check_stack(data)
+        return Hdf5Pixels(data, self._file)
+
+
+def places(file: "h5py.File", kind: Kind) -> list[str]:
+    """Name the flats or darks of a file: one dataset, or those before and after the scan."""
+    name = _PLACES[kind]
+    parts = [name] if name in file else [f"{name}_pre", f"{name}_post"]
+    present = [part for part in parts if part in file]
+    return [part for part in present if _count_in(file, part)] or present
+
+
+def paths_of(file: "h5py.File") -> PathsBlock:
+    """Name the datasets of a file."""
+    names = {kind: parts[0] for kind in _PLACES if len(parts := places(file, kind)) == 1}
+    return PathsBlock(data=DATA, angles=THETA if THETA in file else None, **names)
+
+
+def _count_in(file: "h5py.File", name: str) -> int:
+    """Return the number of frames in a dataset; what cannot be opened counts as one."""
+    try:
+        shape = file[name].shape
+        axes = shown_axes(shape)
+    except (AttributeError, *UNREADABLE):
+        return 1
+    return shape[axes[0]] if len(axes) > 2 else 1
+
+
+def _are_even(angles: NDArray[np.float64]) -> bool:
+    """Tell whether steps are equal to a half; they are not where flats or darks were taken."""
+    steps = np.diff(angles)
+    return bool((np.abs(steps - np.median(steps)) < np.abs(np.median(steps)) / 2).all())
+
+
+def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp] | None:
+    """Return which of the planned frames exist, from their numbers or their times."""
+    locations = _locations(file)
+    for name in (_IDS, _TIMES):
+        values = list_in(file, name)
+        if values is None:
+            continue
+        if locations is not None and len(locations) == len(values):
+            values = values[locations == DATA]
+        if len(values) != n_frames:
+            continue
+        ids = values if name == _IDS else count_periods(values)
+        planned = None if ids is None else planned_frames(ids, n_planned)
+        if planned is not None:
+            return planned
+    return None
+
+
+def _locations(file: "h5py.File") -> NDArray[np.str_] | None:
+    """Return the dataset that each frame went to, in the order in which they were taken."""
+    values = list_in(file, _LOCATIONS)
+    if values is None:
+        return None
+    texts = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values]
+    return np.array(["/" + text.strip("\0 /") for text in texts])
