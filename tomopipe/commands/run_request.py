@@ -73,7 +73,7 @@ def finished_campaign(directory: Path, config: Path | None) -> Campaign | None:
         if fault := closed_folders(campaign):
             raise TomopipeError(fault)
         return None
-    from tomopipe.run.ending import at_exit, renew_rot_cen
+    from tomopipe.run.upkeep import at_exit, renew_rot_cen
 
     with suppress(OSError):  # somebody else's campaign
         unconfirmed = settled.staleness.up_to_date.keys() - settled.staleness.confirmed

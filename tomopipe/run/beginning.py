@@ -212,7 +212,7 @@ def _wait_for_running(campaign: Campaign, run_id: str) -> None:
 
 
 def _end_run(campaign: Campaign, run: lock.Run) -> None:
-    from tomopipe.run.ending import at_exit
+    from tomopipe.run.upkeep import at_exit
 
     if lock.is_held(campaign.directory, run):
         at_exit(campaign)
@@ -303,7 +303,7 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
             ) from error
         print(f"tomopipe: {error}: results are shown as they are", file=sys.stderr)
     if is_ours:
-        from tomopipe.run.ending import renew_rot_cen
+        from tomopipe.run.upkeep import renew_rot_cen
 
         renew_rot_cen(settled)
     return settled

@@ -9,15 +9,12 @@ from dataclasses import replace
 
 from tomopipe.campaign.campaign import Campaign, stats_of
 from tomopipe.campaign.failures import record_failures
-from tomopipe.campaign.series import to_resolve
-from tomopipe.errors import TomopipeError, fault_lines, full_disk, scans_named
-from tomopipe.reruns.receipts import Receipts
+from tomopipe.errors import fault_lines, full_disk, scans_named
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import launch, progress
 from tomopipe.run.page import renew_page, write_page
 from tomopipe.run.temporary_files import removable, remove
 from tomopipe.run.unfinished import is_late, skipped_stacks, unfinished_scans, warnings_of
-from tomopipe.steps.resolve_cor import renew_paths
 from tomopipe.storage import run_folder
 
 _LOOK_S = 0.5  # between two looks for a volume
@@ -78,25 +75,6 @@ def _wait_for_volumes(campaign: Campaign, settled: Settled) -> None:
         with suppress(OSError):
             os.listdir(campaign.results)  # so NFS asks its server
         time.sleep(_LOOK_S)
-
-
-def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
-    """Save the receipts at the end of a run; `receipts`, if they have been read already."""
-    with suppress(OSError, TomopipeError):
-        if receipts is None:
-            receipts = Receipts(campaign.directory, campaign.outputs)
-            receipts.present()  # adds those that jobs have written
-        receipts.save()
-
-
-def renew_rot_cen(settled: Settled) -> None:
-    """Write rot_cen.json again for a campaign that was moved, unless a job writes it."""
-    campaign, files, key = settled.campaign, settled.campaign.files, ("resolve_cor", "campaign")
-    statement = None if key in settled.reasons else settled.staleness.up_to_date.get(key)
-    with suppress(OSError, TomopipeError):
-        scans = to_resolve(campaign, settled.rows) if statement else {}
-        if statement and renew_paths(files.cor_table, files.rot_cen, scans):
-            settled.receipts.write(*key, statement, settled.target.outputs(*key))
 
 
 def _remove_temporary(campaign: Campaign) -> None:

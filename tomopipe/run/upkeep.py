@@ -1,0 +1,29 @@
+"""What a run keeps up to date beside its jobs: receipts, and rot_cen.json of a moved campaign."""
+
+from contextlib import suppress
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.series import to_resolve
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.receipts import Receipts
+from tomopipe.reruns.settle import Settled
+from tomopipe.steps.resolve_cor import renew_paths
+
+
+def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
+    """Save the receipts at the end of a run; `receipts`, if they have been read already."""
+    with suppress(OSError, TomopipeError):
+        if receipts is None:
+            receipts = Receipts(campaign.directory, campaign.outputs)
+            receipts.present()  # adds those that jobs have written
+        receipts.save()
+
+
+def renew_rot_cen(settled: Settled) -> None:
+    """Write rot_cen.json again for a campaign that was moved, unless a job writes it."""
+    campaign, files, key = settled.campaign, settled.campaign.files, ("resolve_cor", "campaign")
+    statement = None if key in settled.reasons else settled.staleness.up_to_date.get(key)
+    with suppress(OSError, TomopipeError):
+        scans = to_resolve(campaign, settled.rows) if statement else {}
+        if statement and renew_paths(files.cor_table, files.rot_cen, scans):
+            settled.receipts.write(*key, statement, settled.target.outputs(*key))
