@@ -124,7 +124,7 @@ def _copy_instead(template: Path) -> None:
 
     def copy(*_: object, **__: object) -> dict:
         job = now["snakemake"]
-        scan, products = job.wildcards.scan, getattr(job.params, "job", {}).get("products")
+        scan, products = job.wildcards.scan, getattr(job.params, "provenance", {}).get("products")
         for path in map(str, products or job.output):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(template / path.replace(scan, TEMPLATE), path)

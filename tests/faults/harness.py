@@ -419,7 +419,8 @@ class Bench:
 def _outputs(script: Path, campaign: Path) -> list[str]:
     """Return what a script that was kept makes, as its first lines, which Snakemake wrote, say."""
     preamble, _, _ = script.read_text().partition(PREAMBLE_END)
-    says = "import json; print(json.dumps([*snakemake.params.job['products'], *snakemake.output]))"
+    made = "[*snakemake.params.provenance['products'], *snakemake.output]"
+    says = f"import json; print(json.dumps({made}))"
     asks = script.with_name("outputs")
     asks.write_text(f"{preamble}\n{says}")
     done = subprocess.run([sys.executable, asks], cwd=campaign, stdout=subprocess.PIPE, check=True)

@@ -28,25 +28,16 @@ _N_NEW = 100_000  # garbage collection threshold of these steps, which keep what
 class Making:
     """What the body of a job may add to its status and its statement."""
 
-    job: dict[str, Any]  # its parameters (`tomopipe.reruns.parameters`)
-    status: dict[str, Any]
+    made_from: dict[str, Any]  # the statement of its results
+    status: dict[str, Any] = field(default_factory=dict)
     stated: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def products(self) -> list[str]:
-        """The files to make, the first with the statement of all."""
-        return list(self.job["products"])
 
 
 @contextmanager
 def making(snakemake: Any) -> Iterator[Making]:
     """Run the body of a job; when it has succeeded, write the receipt, its declared output.
 
-    It uses five of the parameters in `snakemake.params.job`: `products`, the files to make
-    (relative to the campaign); `made_from`, their statement as JSON; `recorded`, their states by
-    the last receipt, without which a file there may be somebody else's, and is kept aside;
-    `raw_files`, the files that the job reads; and `unsummed`, those of which it sums the content.
-    If a raw file changes
+    `snakemake.params.provenance` is from `tomopipe.reruns.parameters`. If a raw file changes
     meanwhile, a volume or a stack is not written; the result of try_recon is kept, and the next run
     makes it again.
 
@@ -55,15 +46,15 @@ def making(snakemake: Any) -> Iterator[Making]:
     node failed; by the main process, which did not see the receipt in time), has its receipt again
     and computes nothing.
     """
-    parameters, log = snakemake.params.job, snakemake.log[0]
-    if run_folder.current() is None:
+    provenance, log = snakemake.params.provenance, snakemake.log[0]
+    if run_folder.current() is None or provenance is None:
         raise TomopipeError(
             f"{snakemake.output[0]}: this job belongs to no run of the campaign: nothing is "
             "written. Start `tomopipe run`, or snakemake, in the campaign's folder; an executor "
             f"must pass the environment variable {run_folder.VARIABLE} to its jobs."
         )
-    products = parameters.get("products", [])
-    raw = {path: raw_state(path) for path in parameters.get("raw_files", [])}
+    products, made_from = provenance.get("products", []), provenance.get("made_from", "{}")
+    raw = {path: raw_state(path) for path in provenance.get("raw_files", [])}
 
     def check_raw_files() -> None:
         for path, state in raw.items():
@@ -75,23 +66,24 @@ def making(snakemake: Any) -> Iterator[Making]:
         gc.set_threshold(_N_NEW)
     # the step reports faults of single sidecars itself
     checked = products if step != "sidecar" else []
-    if _is_made(snakemake.output[0], json.loads(parameters.get("made_from", "{}"))):
+    made = Making(json.loads(made_from))
+    if _is_made(snakemake.output[0], made.made_from):
         with job(log):
             logging.getLogger(__name__).info("made earlier in this run")
         raise SystemExit
     with job(log, checked) as status:
-        if "fault" in parameters:
-            raise TomopipeError(parameters["fault"])
-        _keep_others(parameters.get("recorded", {}))
+        if "fault" in provenance:
+            raise TomopipeError(provenance["fault"])
+        _keep_others(provenance.get("recorded", {}))
         atomic.before_rename.extend([check_raw_files] if step in _READ_WHOLE else [])
-        made = Making(parameters, status)
+        made.status = status
         try:
             yield made
         finally:
             atomic.before_rename.clear()
-        statement = (_stated(products) or json.loads(parameters["made_from"])) | made.stated
+        statement = (_stated(products) or made.made_from) | made.stated
         read = {}
-        for path in parameters.get("unsummed", ()):
+        for path in provenance.get("unsummed", ()):
             state = raw[path]
             content = raw_content(path) if raw_state(path) == state else ""
             # only if the state before and after is the same

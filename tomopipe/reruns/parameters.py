@@ -1,4 +1,4 @@
-"""Parameters of jobs: one mapping for each job, computed in the main process."""
+"""Parameters of jobs, computed in the main process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,23 +17,28 @@ from tomopipe.reruns.target import STEPS, table_shown
 def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     """Return the parameters of a job; `key` is its scan, series or stack, else "campaign".
 
-    The mapping always has `products`, the files to make (the first contains the statement of all),
-    and `made_from`, that statement as JSON. It is empty as long as a table that it depends on is
-    missing: Snakemake asks for parameters before it knows all inputs of a job. It has only `fault`
-    if the tables say that there is no such result.
+    They are the params of its rule, of the same names, that are more than a path.
     """
-    if not is_open(settled, step, key):
-        fault = why_none(settled, step, key)
-        return {"fault": fault} if fault else {}
-    result: dict[str, Any] = {
-        "products": settled.target.outputs(step, key),
-        "recorded": settled.recorded(step, key),
-        "made_from": as_text(settled.target.statement(step, key)),
-    }
-    if step in ("full_recon", "stitch", "export_stack"):
-        # the result is unchanged on disk, and only its metadata are to change
-        result["metadata_alone"] = METADATA_ALONE in settled.reasons.get((step, key), "")
-    return result | _OWN[step](settled, key)
+    return {name: parameter(settled, step, key, name) for name in ("provenance", *_OWN[step])}
+
+
+def parameter(settled: Settled, step: str, key: str, name: str) -> Any:
+    """Return a parameter of a job.
+
+    `provenance` is for its receipt: `products`, the files to make, of which the first contains the
+    statement of all; `recorded` (`Settled.recorded`), without which a file there may be somebody
+    else's, and is kept aside; `made_from`, that statement as JSON; `raw_files`, which the job
+    reads, and `unsummed`, those whose content is not known yet. It has only the `fault` if the
+    tables say that there is no such result.
+
+    A parameter is None as long as a table that the job depends on is missing: Snakemake asks for
+    parameters before it knows all inputs of a job.
+    """
+    if is_open(settled, step, key):
+        value_of = _provenance if name == "provenance" else _OWN[step][name]
+        return value_of(settled, step, key)
+    fault = why_none(settled, step, key) if name == "provenance" else ""
+    return {"fault": fault} if fault else None
 
 
 def is_open(settled: Settled, step: str, key: str) -> bool:
@@ -70,106 +75,120 @@ _OF_SCAN = [name for name, step in STEPS.items() if step.key == "scan"]
 _AFTER_CORS = [*STEPS][[*STEPS].index("resolve_cor") + 1 :]
 
 
-def _inventory(settled: Settled, _: str) -> dict[str, Any]:
-    campaign = settled.campaign
-    return {
-        "entries": inventory_entries(campaign),
-        "options": campaign.config.as_json("inventory", "input", "preprocess"),
+def _provenance(settled: Settled, step: str, key: str) -> dict[str, Any]:
+    receipts, statement = settled.receipts, settled.target.statement(step, key)
+    result: dict[str, Any] = {
+        "products": settled.target.outputs(step, key),
+        "recorded": settled.recorded(step, key),
+        "made_from": as_text(statement),
     }
+    if step in ("try_recon", "full_recon", "export_stack"):
+        result["raw_files"] = settled.target.raw_files(key)
+    if step in ("try_recon", "full_recon"):
+        receipts.of("try_recon", key)  # which may have the sums
+        raw_files = result["raw_files"]
+        result["unsummed"] = [path for path in raw_files if not receipts.raw.has_content(path)]
+    return result
 
 
-def _reading(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
-    """Return the raw file, the options of a step that reads a scan, and its raw files."""
-    config = settled.campaign.for_scan(scan).config
-    return {
-        "raw": settled.campaign.scans[scan].path,
-        "raw_files": settled.target.raw_files(scan),
-        "options": config.as_json("input", "preprocess", *blocks),
-    }
+def _metadata_alone(settled: Settled, step: str, key: str) -> bool:
+    """Tell whether the result is unchanged on disk, and only its metadata are to change."""
+    return METADATA_ALONE in settled.reasons.get((step, key), "")
 
 
-def _summing(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
-    """Return the parameters of a step that also sums the raw files whose content is not known."""
-    result, receipts = _reading(settled, scan, *blocks), settled.receipts
-    receipts.of("try_recon", scan)  # which may have the sums
-    unsummed = [path for path in result["raw_files"] if not receipts.raw.has_content(path)]
-    return result | {"unsummed": unsummed}
+def _raw(settled: Settled, _: str, scan: str) -> str:
+    return settled.campaign.scans[scan].path
 
 
-def _predict_cor(settled: Settled, scan: str) -> dict[str, Any]:
-    config, out = settled.campaign.for_scan(scan).config, settled.out
-    last = settled.receipts.last("predict_cor", scan)
-    return {
-        "rows": out.of_try_recon(scan)[:2],
-        "options": config.as_json("predict_cor", "preprocess", "full_recon"),
-        "center_sum": last.sums.get(out.center(scan), "") if last else "",
-    }
+def _options(*blocks: str) -> "Value":
+    """Return the function that returns options of a scan as JSON."""
+    return lambda settled, _, scan: settled.campaign.for_scan(scan).config.as_json(*blocks)
 
 
-def _fix_cor(settled: Settled, series: str) -> dict[str, Any]:
-    target, out, options = settled.target, settled.out, settled.campaign.config.fix_cor
-    return {
-        "members": target.members(series),
-        "around": target.members_around(series),
-        "stated_around": target.stated_around(series) if options.fill == "best" else "",
-        "options": options.model_dump() | {"is_measured": options.is_measured},
-        "predictions": {
-            scan: [out.center(scan), out.prediction(scan)]
-            for scan in target.to_search([*target.series()[series], *target.scans_around(series)])
-        },
-    }
+def _options_of_all(*blocks: str) -> "Value":
+    return lambda settled, *_: settled.campaign.config.as_json(*blocks)
 
 
-def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
-    campaign, out, others = settled.campaign, settled.out, settled.others
-    needed = {*others, *settled.needed.scans}
-    scans = to_resolve(campaign, settled.rows).items()
-    return {
-        "tables": list(map(out.fix_table, settled.needed.series)),
-        "scans": {scan: entry for scan, entry in scans if scan in needed},
-        "options": campaign.config.resolve_cor.model_dump(),
-        "others": others,
-    }
+def _last_center_checksum(settled: Settled, step: str, scan: str) -> str:
+    last = settled.receipts.last(step, scan)
+    return last.sums.get(settled.out.center(scan), "") if last else ""
 
 
-def _full_recon(settled: Settled, scan: str) -> dict[str, Any]:
-    return {**_summing(settled, scan, "full_recon", "export_star"), **settled.cors[scan]}
+def _predictions(settled: Settled, _: str, series: str) -> dict[str, list[str]]:
+    target, out = settled.target, settled.out
+    scans = target.to_search([*target.series()[series], *target.scans_around(series)])
+    return {scan: [out.center(scan), out.prediction(scan)] for scan in scans}
 
 
-def _stitch(settled: Settled, name: str) -> dict[str, Any]:
-    scans = settled.target.stacks()[name].scans
-    return {
-        "volumes": {scan: volume_of(settled.campaign, scan) for scan in scans},
-        "options": settled.campaign.config.as_json("stitch", "full_recon"),
-    }
+def _stated_around(settled: Settled, _: str, series: str) -> str:
+    is_best = settled.campaign.config.fix_cor.fill == "best"
+    return settled.target.stated_around(series) if is_best else ""
 
 
-def _export_stack(settled: Settled, scan: str) -> dict[str, Any]:
-    return {
-        **_reading(settled, scan, "export_star"),
+def _fix_options(settled: Settled, *_: str) -> dict[str, Any]:
+    options = settled.campaign.config.fix_cor
+    return options.model_dump() | {"is_measured": options.is_measured}
+
+
+def _scans_to_resolve(settled: Settled, *_: str) -> dict[str, Any]:
+    needed = {*settled.others, *settled.needed.scans}
+    scans = to_resolve(settled.campaign, settled.rows).items()
+    return {scan: entry for scan, entry in scans if scan in needed}
+
+
+def _volumes(settled: Settled, _: str, stack: str) -> dict[str, str]:
+    scans = settled.target.stacks()[stack].scans
+    return {scan: volume_of(settled.campaign, scan) for scan in scans}
+
+
+Value = Callable[[Settled, str, str], Any]
+"""Returns a parameter of the job of a step and a key."""
+
+_OWN: dict[str, dict[str, Value]] = {
+    "inventory": {
+        "entries": lambda settled, *_: inventory_entries(settled.campaign),
+        "options": _options_of_all("inventory", "input", "preprocess"),
+    },
+    "try_recon": {"raw": _raw, "options": _options("input", "preprocess", "try_recon")},
+    "predict_cor": {
+        "options": _options("predict_cor", "preprocess", "full_recon"),
+        "last_center_checksum": _last_center_checksum,
+    },
+    "fix_cor": {
+        "predictions": _predictions,
+        "members": lambda settled, _, series: settled.target.members(series),
+        "around": lambda settled, _, series: settled.target.members_around(series),
+        "stated_around": _stated_around,
+        "options": _fix_options,
+    },
+    "resolve_cor": {
+        "tables": lambda settled, *_: [*map(settled.out.fix_table, settled.needed.series)],
+        "scans": _scans_to_resolve,
+        "others": lambda settled, *_: settled.others,
+        "options": lambda settled, *_: settled.campaign.config.resolve_cor.model_dump(),
+    },
+    "full_recon": {
+        "raw": _raw,
+        "cor": lambda settled, _, scan: settled.cors[scan],
+        "options": _options("input", "preprocess", "full_recon", "export_star"),
+        "metadata_alone": _metadata_alone,
+    },
+    "stitch": {
+        "volumes": _volumes,
+        "options": _options_of_all("stitch", "full_recon"),
+        "metadata_alone": _metadata_alone,
+    },
+    "sidecar": {},
+    "export_stack": {
+        "raw": _raw,
+        "options": _options("input", "preprocess", "export_star"),
         # decided once from all scans; the job stores it
-        "binning": campaign_binning(settled.campaign),
-    }
-
-
-def _export_star(settled: Settled, _: str) -> dict[str, Any]:
-    return {
-        "cor": settled.out.cor_table,
-        "metas": {scan: settled.out.stack_meta(scan) for scan in settled.cors},
-        "options": settled.target.star_options(),
-    }
-
-
-_OWN: dict[str, Callable[[Settled, str], dict[str, Any]]] = {
-    "inventory": _inventory,
-    "try_recon": lambda settled, scan: _summing(settled, scan, "try_recon"),
-    "predict_cor": _predict_cor,
-    "fix_cor": _fix_cor,
-    "resolve_cor": _resolve_cor,
-    "full_recon": _full_recon,
-    "stitch": _stitch,
-    "sidecar": lambda *_: {},
-    "export_stack": _export_stack,
-    "export_star": _export_star,
-    "report": lambda settled, _: {"table": table_shown(settled.campaign)},
+        "binning": lambda settled, *_: campaign_binning(settled.campaign),
+        "metadata_alone": _metadata_alone,
+    },
+    "export_star": {
+        "stacks": lambda settled, *_: {scan: settled.out.stack_meta(scan) for scan in settled.cors},
+        "options": lambda settled, *_: settled.target.star_options(),
+    },
+    "report": {"table": lambda settled, *_: table_shown(settled.campaign)},
 }

@@ -4,7 +4,6 @@ import atexit
 import gc
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 
 from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, campaign_from_data, refuse_vanished
-from tomopipe.campaign.files import CONFIG, SNAKEMAKE, VOLUMES
+from tomopipe.campaign.files import CONFIG, SNAKEMAKE
 from tomopipe.campaign.needed_files import refuse_no_file
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import read_inventory
@@ -29,25 +28,33 @@ from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import job_resources, launch, progress
-from tomopipe.steps import REVISIONS
+from tomopipe.run import job_resources, launch, progress, targets
 from tomopipe.storage import lock, run_folder
 from tomopipe.storage.atomic import closed, giving_rights
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.lock import FILES
 
+VARIABLES = (run_folder.VARIABLE, FILES)
+"""Environment variables that jobs on nodes need."""
 _MOST_LINES = 20  # damaged results, or faults of the table, that are listed
 _N_NUMBERS = 10  # SLURM jobs that are named
 _ASK_AGAIN_S = 5.0  # between two queries of SLURM
 _CONFIG = "config.json"  # in the folder of a run, for its nodes
-# steps that use the results of another without a table in between, from the first to the last
-_FOLLOWING = {
-    "try_recon": "predict_cor",
-    "predict_cor": "fix_cor",
-    "fix_cor": "resolve_cor",
-    "full_recon": "stitch",
-    "export_stack": "export_star",
-}
+
+
+def begin_or_exit(config: dict[str, Any]) -> tuple[Campaign, Settled | None]:
+    """Return the campaign of a call, and the decision on its results; None in a job's process.
+
+    A fault, or Ctrl-C, ends the process with one sentence.
+    """
+    for name in VARIABLES:
+        os.environ.setdefault(name, "")
+    is_main = not launch.is_job()
+    try:
+        campaign = begin(config, Path.cwd(), is_main=is_main)
+        return campaign, settle(campaign) if is_main else None
+    except (TomopipeError, KeyboardInterrupt) as error:
+        sys.exit(f"tomopipe: {str(error) or 'stopped before the run began.'}")
 
 
 def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign:
@@ -82,7 +89,7 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
     elif not config:
         read_document(directory / CONFIG)  # raises: it is missing
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
-    _refuse_volumes(campaign)
+    targets.refuse_volumes(campaign)
     if launch.is_dry() and (shut := closed([directory / SNAKEMAKE])):
         raise TomopipeError(
             f"{shut[0]}: cannot be written, as a dry run of Snakemake requires. Type: tomopipe plan"
@@ -110,20 +117,6 @@ def _say_faults(campaign: Campaign) -> None:
         print(f"tomopipe: {fault}", file=sys.stderr)
     for fault in of_table[:_MOST_LINES]:  # `tomopipe run` shows it at once
         progress.tell(says=fault)
-
-
-def _refuse_volumes(campaign: Campaign) -> None:
-    """Raise if a target is a volume, of which Snakemake would say only that no rule makes it."""
-    for target in sys.argv[1:]:
-        path = os.path.relpath(target) if target.endswith(tuple(VOLUMES.values())) else ""
-        for scan in campaign.scans if path else ():
-            if volume_of(campaign, scan) == path:
-                receipt = campaign.outputs.receipt
-                raise TomopipeError(
-                    f"{target}: expected the receipt of the volume as a target of Snakemake. Type: "
-                    f"tomopipe run {shlex.quote(scan)}; or give snakemake the targets "
-                    f"{receipt('resolve_cor')} and {receipt('full_recon', scan)}"
-                )
 
 
 def _refuse_change(directory: Path) -> None:
@@ -266,7 +259,7 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
         campaign,
         looks_ahead=False,
         made=made,
-        volumes_of=before.volumes_of if before else _volumes_asked_for(campaign),
+        volumes_of=before.volumes_of if before else targets.volumes_asked_for(campaign),
         needed=before.needed if before else None,
     )
     gc.freeze()  # it lives as long as the process: no need to search it for garbage
@@ -309,41 +302,16 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
     return settled
 
 
-def _volumes_asked_for(campaign: Campaign) -> list[str]:
-    """Return the scans whose volumes are all that this call asks for; [] for any other call."""
-    out, words = campaign.outputs, {*sys.argv}
-    scans = {path: s for s in campaign.scans if (path := out.receipt("full_recon", s)) in words}
-    if not scans or launch.forces() or launch.cuts():
-        return []
-    # without these nothing after a checkpoint can be a target
-    tables = {out.receipt("inventory"), out.receipt("resolve_cor")}
-    return list(scans.values()) if launch.targets() <= tables | scans.keys() else []
-
-
 def _report(line: str) -> None:
     """Print a line, and show it in `tomopipe run`."""
     print(f"tomopipe: {line}", file=sys.stderr)
     progress.tell(says=line)
 
 
-def report_totals(settled: Settled, makes_all: Sequence[bool]) -> None:
+def report_totals(settled: Settled, *, is_whole: bool) -> None:
     """Write the number of jobs of each step of a run of everything, also of those after a table."""
-    if makes_all and launch.executes() and not launch.cuts():
+    if is_whole and launch.executes() and not launch.cuts():
         progress.tell(totals=settled.totals)
-
-
-def followed_steps() -> set[str]:
-    """Return the steps that this call may force, and those that follow them."""
-    words = sys.argv if launch.forces() else []
-    steps = {step for step in REVISIONS if any(step in word for word in words)}
-    for step, following in _FOLLOWING.items():
-        steps |= {following} if step in steps else set()
-    return steps
-
-
-def is_cut(settled: Settled | None) -> bool:
-    """Tell whether a call that `cuts` needs no checkpoint, after which Snakemake is blind."""
-    return launch.cuts() and not launch.forces() and settled is not None and not settled.pending
 
 
 def _refuse_no_gpu(campaign: Campaign) -> None:

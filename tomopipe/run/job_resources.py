@@ -1,6 +1,6 @@
 """The memory, time, cores and GPU that a job of a run requests, and how a node gets them.
 
-The rules have them as `resources` (`asks` and `takes` of workflow/rules/common.smk), the executor
+The rules have them as `resources` (`requests` of workflow/rules/common.smk), the executor
 for SLURM passes them to sbatch; what a job of each step takes is in `tomopipe.resources.jobs`.
 
 A node gets these numbers and the parameters of its jobs from a file for each job in the folder of
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.log import read_job, status_path
-from tomopipe.errors import RunEndedError
-from tomopipe.reruns.parameters import is_open, parameters
+from tomopipe.reruns.parameters import is_open, parameter, parameters
 from tomopipe.reruns.receipts import as_text
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources import jobs
@@ -51,13 +50,34 @@ def request(settled: Settled, step: str, key: str, attempt: int) -> dict[str, in
     return result
 
 
+def number(settled: Settled | None, step: str, key: str, attempt: int, name: str) -> int:
+    """Return a number of the request of a job; on a node (`settled` is None) the one it was sent.
+
+    While a table is missing on which it depends, and if it was not sent, 1 thread and 0 of others.
+    """
+    numbers = request(settled, step, key, attempt) if settled else sent(step, key)
+    return int(numbers.get(name, name == "threads"))
+
+
+def param(settled: Settled | None, receipt: str, name: str) -> Any:
+    """Return a parameter of the job that writes a receipt; on a node the one it was sent.
+
+    None while a table is missing on which it depends, and for a job that was not sent.
+    """
+    step, key = Path(receipt).parent.name, Path(receipt).name.removesuffix(".json")
+    if settled is None:
+        return sent(step, key).get("job", {}).get(name)
+    return parameter(settled, step, key, name)
+
+
 @lru_cache(maxsize=64)
 def sent(step: str, key: str) -> dict[str, Any]:
-    """Return on a node the request of a job, with its parameters as `job`."""
+    """Return on a node the request of a job, with its parameters as `job`.
+
+    Empty for another job than was sent, of which Snakemake asks because its result is used.
+    """
     run = run_folder.current()
     content: dict[str, Any] = json_or(_sent_file(run, step, key), {}) if run else {}
-    if not content:
-        raise RunEndedError(f"{run}: no request for {step} of {key} there; nothing was made.")
     return content
 
 
@@ -82,7 +102,8 @@ def _is_needed(settled: Settled, run: Path, path: Path) -> bool:
     is_known = key in settled.campaign.scans or key in settled.campaign.config.stitch.stacks
     if (is_of_run and status.get("state") != "running") or not is_known:
         return False
-    statement = json_or(_sent_file(run, step, key), {}).get("job", {}).get("made_from")
+    of_job = json_or(_sent_file(run, step, key), {}).get("job", {})
+    statement = of_job.get("provenance", {}).get("made_from")
     return is_open(settled, step, key) and statement == as_text(settled.target.statement(step, key))
 
 
@@ -90,9 +111,9 @@ def _sent_file(run: Path, step: str, key: str) -> Path:
     return run / _SENT / step / f"{key}.json"
 
 
-def cpu_ms(settled: Settled, step: str, key: str) -> int:
+def cpu_ms(settled: Settled | None, step: str, key: str) -> int:
     """Return the CPU time by which the executor for SLURM groups jobs; 0 without SLURM."""
-    if not (launch.is_remote() and is_open(settled, step, key)):
+    if not (settled and launch.is_remote() and is_open(settled, step, key)):
         return 0
     is_large = step == "full_recon" and _job(settled, step, key).raw_bytes >= _LARGE_BYTES
     if is_large or _was_killed_before(settled, step, key):
@@ -100,14 +121,14 @@ def cpu_ms(settled: Settled, step: str, key: str) -> int:
     return int(min(1000 * jobs.cpu_s(settled.campaign, step, key, settled.rows), _ALONE_MS))
 
 
-def runtime_min(settled: Settled, step: str, key: str, threads: int) -> int:
+def runtime_min(settled: Settled | None, step: str, key: str, threads: int) -> int:
     """Return the time that a submitted job requests in its first attempt, in minutes."""
     return max(_LEAST_MIN, math.ceil(wall_s(settled, step, key, threads) / 60))
 
 
-def wall_s(settled: Settled, step: str, key: str, threads: int) -> int:
+def wall_s(settled: Settled | None, step: str, key: str, threads: int) -> int:
     """Return three times the expected time of a submitted job; 0 for a job that is not."""
-    if not (launch.is_remote() and is_open(settled, step, key)):
+    if not (settled and launch.is_remote() and is_open(settled, step, key)):
         return 0
     return jobs.wall_s(_job(settled, step, key), threads)
 

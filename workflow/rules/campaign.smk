@@ -20,11 +20,11 @@ include: "end.smk"
 
 
 EVERYTHING = [
-    everything,
-    [made("inventory"), made("resolve_cor")],
+    whole_run,
+    [receipt("inventory"), receipt("resolve_cor")],
     predictions_of_all,
     volumes,
-    stitched,
+    stitched_volumes,
     sidecars,
     stacks_of_set,
     star_set,
@@ -35,6 +35,6 @@ EVERYTHING = [
 rule predictions:
     """Stop after predict_cor: predicted CORs, without fixing and volumes."""
     input:
-        made("inventory"),
+        receipt("inventory"),
         predictions_of_all,
     localrule: True

@@ -1,18 +1,23 @@
+import time
+
 from tomopipe.run import ending
 
+START_TIME = time.time()
 
-def everything(wildcards):
-    """Nothing; notes that this run is of the whole campaign."""
-    if not MAKES_ALL:
-        MAKES_ALL.append(True)
+
+def whole_run(wildcards):
+    """Nothing; notes that the targets are all results."""
+    global is_whole_run
+    if not is_whole_run:
+        is_whole_run = True
         progress.tell(is_whole=not launch.cuts())
-        beginning.report_totals(SETTLED, MAKES_ALL)
+        beginning.report_totals(SETTLED, is_whole=True)
     return []
 
 
 onsuccess:
-    is_whole = bool(MAKES_ALL) and launch.executes() and not launch.cuts()
-    ending.after_success(CAMPAIGN, SETTLED, is_whole=is_whole)
+    is_finished = is_whole_run and launch.executes() and not launch.cuts()
+    ending.after_success(CAMPAIGN, SETTLED, is_whole=is_finished)
 
 
 onerror:

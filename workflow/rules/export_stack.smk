@@ -1,21 +1,21 @@
 rule export_stack:
     """Write a scan's projections as the image stack that RELION reads."""
     input:
-        partial(table_receipt, "resolve_cor"),
+        cors=table("resolve_cor"),
     output:
-        made("export_stack", "{scan}"),
+        receipt=receipt("export_stack", "{scan}"),
     log:
         LOGS.log("export_stack", "{scan}"),
     threads: 1
     resources:
-        mem_mb=asks("export_stack", "mem_mb"),
-        runtime=takes(job_resources.runtime_min, "export_stack"),
-        wall_s=takes(job_resources.wall_s, "export_stack"),
-        batch=10,
-        cpu_ms=cpu_ms("export_stack"),
-        attempts_left=asks("export_stack", "attempts_left"),
+        **requests("export_stack", batch=10, attempts_left=True),
     params:
-        product=OUTPUTS.of_export_stack("{scan}"),
-        job=job("export_stack"),
+        raw=param("raw"),
+        options=param("options"),
+        binning=param("binning"),
+        metadata_alone=param("metadata_alone"),
+        metadata=OUTPUTS.stack_meta("{scan}"),
+        stack=OUTPUTS.stack("{scan}"),
+        provenance=param("provenance"),
     script:
         "../scripts/export_stack.py"

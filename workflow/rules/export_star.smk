@@ -1,23 +1,27 @@
 def stacks_of_set(wildcards):
-    return needed("export_stack", after_cors().cors) if CAMPAIGN.makes_star else []
+    cors = settled_after("resolve_cor").cors if CAMPAIGN.makes_star else []
+    return receipts("export_stack", cors)
 
 
 def star_set(wildcards):
-    return needed("export_star") if CAMPAIGN.makes_star else []
+    return receipts("export_star") if CAMPAIGN.makes_star else []
 
 
 rule export_star:
     """Write the tomogram set that RELION 4 and 5 read: matrices and angles of every stack."""
     input:
-        partial(table_receipt, "resolve_cor"),
-        stacks_of_set,
+        cors=table("resolve_cor"),
+        stacks=stacks_of_set,
     output:
-        made("export_star"),
+        receipt=receipt("export_star"),
     log:
         LOGS.log("export_star"),
     localrule: True
     params:
-        product=OUTPUTS.of_export_star(),
-        job=job("export_star"),
+        cors=OUTPUTS.cor_table,
+        stacks=param("stacks"),
+        options=param("options"),
+        star_set=OUTPUTS.of_export_star(),
+        provenance=param("provenance"),
     script:
         "../scripts/export_star.py"

@@ -1,25 +1,24 @@
 def predictions_of_series(wildcards):
-    refuse_unknown(wildcards, "fix_cor")
-    after_inventory()
-    return predictions(SETTLED.scans_of_fix(wildcards.series))
-
-
-def fix_tables(wildcards):
-    after_inventory()
-    return needed("fix_cor", SETTLED.needed.series)
+    targets.refuse_unknown(SETTLED, "fix_cor", wildcards)
+    return predictions(settled_after("inventory").scans_of_fix(wildcards.series))
 
 
 rule fix_cor:
     """Replace outlying CORs and fill missing ones, one filename series at a time."""
     input:
-        predictions_of_series,
+        predictions=predictions_of_series,
     output:
-        made("fix_cor", "{series}"),
+        receipt=receipt("fix_cor", "{series}"),
     log:
         LOGS.log("fix_cor", "{series}"),
     localrule: True
     params:
-        product=OUTPUTS.fix_table("{series}"),
-        job=job("fix_cor"),
+        predictions=param("predictions"),
+        members=param("members"),
+        around=param("around"),
+        stated_around=param("stated_around"),
+        options=param("options"),
+        table=OUTPUTS.fix_table("{series}"),
+        provenance=param("provenance"),
     script:
         "../scripts/fix_cor.py"

@@ -1,28 +1,24 @@
-from tomopipe.campaign.step_files import volume_of
-
-
 def volumes(wildcards):
-    return needed("full_recon", after_cors().cors)
+    return receipts("full_recon", settled_after("resolve_cor").cors)
 
 
 rule full_recon:
     """Reconstruct the whole volume at the resolved COR."""
     input:
-        partial(table_receipt, "resolve_cor"),
+        cors=table("resolve_cor"),
     output:
-        made("full_recon", "{scan}"),
+        receipt=receipt("full_recon", "{scan}"),
     log:
         LOGS.log("full_recon", "{scan}"),
-    threads: asks("full_recon", "threads")
+    threads: requested("full_recon", "threads")
     resources:
-        mem_mb=asks("full_recon", "mem_mb"),
-        gpu=asks("full_recon", "gpu"),
-        runtime=takes(job_resources.runtime_min, "full_recon"),
-        wall_s=takes(job_resources.wall_s, "full_recon"),
-        batch=10,
-        cpu_ms=cpu_ms("full_recon"),
+        **requests("full_recon", batch=10, gpu=True),
     params:
-        product=volume_of(CAMPAIGN, "{scan}"),
-        job=job("full_recon"),
+        raw=param("raw"),
+        cor=param("cor"),
+        options=param("options"),
+        metadata_alone=param("metadata_alone"),
+        volume=OUTPUTS.volume("{scan}", CAMPAIGN.config.full_recon.output),
+        provenance=param("provenance"),
     script:
         "../scripts/full_recon.py"

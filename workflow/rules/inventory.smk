@@ -1,12 +1,14 @@
 checkpoint inventory:
     """Open every file once: series, index, shape, and whether the scan is valid."""
     output:
-        made("inventory"),
+        receipt=receipt("inventory"),
     log:
         LOGS.log("inventory"),
     localrule: True
     params:
-        product=OUTPUTS.inventory,
-        job=job("inventory"),
+        entries=param("entries"),
+        options=param("options"),
+        inventory=OUTPUTS.inventory,
+        provenance=param("provenance"),
     script:
         "../scripts/inventory.py"

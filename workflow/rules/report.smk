@@ -1,27 +1,28 @@
 def page(wildcards):
-    after_cors()
-    return needed("report") if CAMPAIGN.config.report.enabled else []
+    settled_after("resolve_cor")
+    return receipts("report") if CAMPAIGN.config.report.enabled else []
 
 
-def report_inputs(wildcards):
+def results_on_page(wildcards):
     """What is on the page; one to be made comes last in a run, as it names what failed."""
-    shown = [*predictions_of_all(wildcards), *volumes(wildcards), *stitched(wildcards)]
-    is_last = MAKES_ALL and not os.path.lexists(made("report"))
+    shown = [*predictions_of_all(wildcards), *volumes(wildcards), *stitched_volumes(wildcards)]
+    is_last = is_whole_run and not os.path.lexists(receipt("report"))
     return shown + (star_set(wildcards) + sidecars(wildcards) if is_last else [])
 
 
 rule report:
     """One page on the whole campaign."""
     input:
-        partial(table_receipt, "resolve_cor"),
-        report_inputs,
+        cors=table("resolve_cor"),
+        results=results_on_page,
     output:
-        made("report"),
+        receipt=receipt("report"),
     log:
         LOGS.log("report"),
     localrule: True
     params:
-        product=OUTPUTS.report,
-        job=job("report"),
+        table=param("table"),
+        page=OUTPUTS.report,
+        provenance=param("provenance"),
     script:
         "../scripts/report.py"

@@ -1,17 +1,17 @@
 def sidecars(wildcards):
-    return needed("sidecar") if after_cors().cors else []
+    return receipts("sidecar") if settled_after("resolve_cor").cors else []
 
 
 rule sidecar:
     """Write the resolved COR of each scan, and its source, beside its raw file."""
     input:
-        partial(table_receipt, "resolve_cor"),
+        cors=table("resolve_cor"),
     output:
-        made("sidecar"),
+        receipt=receipt("sidecar"),
     log:
         LOGS.log("sidecar"),
     localrule: True
     params:
-        job=job("sidecar"),
+        provenance=param("provenance"),
     script:
         "../scripts/sidecar.py"

@@ -1,37 +1,37 @@
-def stitched(wildcards):
-    return needed("stitch", stacks())
-
-
 def stacks():
     """The stacks whose scans all have a COR, by name."""
-    settled = after_cors()
+    settled = settled_after("resolve_cor")
     return settled.target.stacks() if CAMPAIGN.config.stitch.stacks else {}
 
 
-def stitch_inputs(wildcards):
-    if not IS_MAIN:
+def stitched_volumes(wildcards):
+    return receipts("stitch", stacks())
+
+
+def volumes_of_stack(wildcards):
+    if launch.is_job():
         return []
-    refuse_unknown(wildcards, "stitch")
+    targets.refuse_unknown(SETTLED, "stitch", wildcards)
     stack = stacks().get(wildcards.stack)
-    return needed("full_recon", stack.scans) if stack else []
+    return receipts("full_recon", stack.scans) if stack else []
 
 
 rule stitch:
     """Stitch the volumes of scans at several heights into one, where they overlap."""
     input:
-        volumes=stitch_inputs,
+        volumes=volumes_of_stack,
     output:
-        made("stitch", "{stack}"),
+        receipt=receipt("stitch", "{stack}"),
     log:
         LOGS.log("stitch", "{stack}"),
     resources:
-        mem_mb=asks("stitch", "mem_mb"),
-        runtime=takes(job_resources.runtime_min, "stitch"),
+        **requests("stitch"),
     params:
-        product=[
-            OUTPUTS.shifts("{stack}"),
-            OUTPUTS.stitched("{stack}", CAMPAIGN.config.full_recon.output),
-        ],
-        job=job("stitch"),
+        volumes=param("volumes"),
+        options=param("options"),
+        metadata_alone=param("metadata_alone"),
+        shifts=OUTPUTS.shifts("{stack}"),
+        stitched=OUTPUTS.stitched("{stack}", CAMPAIGN.config.full_recon.output),
+        provenance=param("provenance"),
     script:
         "../scripts/stitch.py"

@@ -3,13 +3,15 @@ from types import SimpleNamespace
 from tomopipe.reruns.making import making
 from tomopipe.steps.fix_cor import fix_cor
 
+params = snakemake.params
+
 with making(snakemake) as made:
     uses_around = fix_cor(
-        made.job["predictions"],
-        made.products[0],
-        made.job["members"],
-        SimpleNamespace(**made.job["options"]),
-        made.job["around"],
+        params.predictions,
+        params.table,
+        params.members,
+        SimpleNamespace(**params.options),
+        params.around,
     )
-    if stated := made.job["stated_around"]:
-        made.stated["around"] = stated if uses_around else ""
+    if params.stated_around:
+        made.stated["around"] = params.stated_around if uses_around else ""

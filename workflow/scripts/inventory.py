@@ -2,9 +2,11 @@ from tomopipe.config import StepOptions
 from tomopipe.reruns.making import making
 from tomopipe.steps.inventory import inventory
 
-with making(snakemake) as made:
+params = snakemake.params
+
+with making(snakemake):
     inventory(
-        made.job["entries"],
-        made.products[0],
-        StepOptions.model_validate_json(made.job["options"]),
+        params.entries,
+        params.inventory,
+        StepOptions.model_validate_json(params.options),
     )

@@ -8,7 +8,7 @@ from tomopipe.run.page import report_campaign
 with making(snakemake) as made:
     campaign = campaign_from_data(snakemake.config, Path.cwd())
     refuse_vanished(campaign)  # also where its folders went during the run
-    if unread := report_campaign(campaign, made.products[0]):
+    if unread := report_campaign(campaign, snakemake.params.page):
         made.stated["not_read"] = unread
-    if (table := table_shown(campaign)) != made.job["table"]:
+    if (table := table_shown(campaign)) != snakemake.params.table:
         made.stated["table"] = table  # edited during the run, which went by the earlier one

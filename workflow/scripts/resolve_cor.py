@@ -3,11 +3,14 @@ from types import SimpleNamespace
 from tomopipe.reruns.making import making
 from tomopipe.steps.resolve_cor import resolve_cor
 
-with making(snakemake) as made:
+params = snakemake.params
+
+with making(snakemake):
     resolve_cor(
-        made.job["tables"],
-        *made.products,
-        made.job["scans"],
-        SimpleNamespace(**made.job["options"]),
-        made.job["others"],
+        params.tables,
+        params.cors,
+        params.rot_cen,
+        params.scans,
+        SimpleNamespace(**params.options),
+        params.others,
     )

@@ -33,9 +33,9 @@ def campaign(tmp_path, monkeypatch) -> Path:
 
 def job(step: str, *products: str, **more) -> SimpleNamespace:
     """Return what Snakemake hands to a script."""
-    parameters = {"products": list(products), "made_from": json.dumps(STATEMENT)} | more
+    provenance = {"products": list(products), "made_from": json.dumps(STATEMENT)} | more
     return SimpleNamespace(
-        params=SimpleNamespace(job=parameters),
+        params=SimpleNamespace(provenance=provenance),
         log=[f"logs/{step}/a.log"],
         output=[f"results/made/{step}/a.json"],
     )
@@ -46,8 +46,8 @@ def receipt_of(step: str) -> dict:
 
 
 def test_a_receipt_states_what_was_made_and_read(campaign):
-    with making(job("try_recon", "results/rows.h5", **READ)) as made:
-        write_text("rows", made.products[0])
+    with making(job("try_recon", "results/rows.h5", **READ)):
+        write_text("rows", "results/rows.h5")
     receipt = receipt_of("try_recon")
     assert receipt["made_from"] == STATEMENT
     assert receipt["files"]["results/rows.h5"][0] == 4
@@ -63,9 +63,9 @@ def test_what_a_job_made_in_this_run_is_not_made_twice(campaign, monkeypatch, ca
     """SLURM queued it again, or the main process did not see its receipt in time."""
     snakemake, n_made = job("full_recon", "results/a_rec.h5", **READ), 0
     for _ in range(2):
-        with suppress(SystemExit), making(snakemake) as made:
+        with suppress(SystemExit), making(snakemake):
             n_made += 1
-            write_text(f"volume {n_made}", made.products[0])
+            write_text(f"volume {n_made}", "results/a_rec.h5")
         receipt = receipt_of("full_recon")
         Path(snakemake.output[0]).unlink()  # as Snakemake does before a job
         if case == "product gone":
@@ -75,7 +75,7 @@ def test_what_a_job_made_in_this_run_is_not_made_twice(campaign, monkeypatch, ca
         elif case == "a newer run":
             begin(monkeypatch)
         elif case == "another":
-            snakemake.params.job["made_from"] = json.dumps(STATEMENT | {"cor_px": 32.5})
+            snakemake.params.provenance["made_from"] = json.dumps(STATEMENT | {"cor_px": 32.5})
     if case != "again":
         assert n_made == 2
         return
@@ -85,30 +85,30 @@ def test_what_a_job_made_in_this_run_is_not_made_twice(campaign, monkeypatch, ca
 
 
 def test_a_raw_file_replaced_while_it_is_read_has_no_content(campaign):
-    with making(job("try_recon", "results/rows.h5", **READ)) as made:
-        write_text("rows", made.products[0])
+    with making(job("try_recon", "results/rows.h5", **READ)):
+        write_text("rows", "results/rows.h5")
         Path("other.h5").write_text("FRAMES")
         Path("other.h5").replace("a.h5")
     assert receipt_of("try_recon")["raw"]["a.h5"][1] == ""
 
 
 def test_a_sweep_that_the_disk_did_not_give_is_not_what_was_wanted(campaign):
-    with making(job("try_recon", "results/try.json")) as made:
-        write_json({"made_from": STATEMENT | {"not_read": "EIO"}}, made.products[0])
+    with making(job("try_recon", "results/try.json")):
+        write_json({"made_from": STATEMENT | {"not_read": "EIO"}}, "results/try.json")
     assert digest(receipt_of("try_recon")["made_from"]) != digest(STATEMENT)
 
 
 def test_a_page_that_lacks_what_the_disk_did_not_give_is_not_what_was_wanted(campaign):
     with making(job("report", "results/index.html")) as made:
-        write_text("page", made.products[0])
+        write_text("page", "results/index.html")
         made.stated["not_read"] = ["results/cor.json"]
     assert digest(receipt_of("report")["made_from"]) != digest(STATEMENT)
 
 
 def full_recon(change) -> None:
-    with making(job("full_recon", "results/a_rec.h5", raw_files=["a.h5"])) as made:
+    with making(job("full_recon", "results/a_rec.h5", raw_files=["a.h5"])):
         change(Path("a.h5"))
-        write_text("volume", made.products[0])
+        write_text("volume", "results/a_rec.h5")
 
 
 def test_a_volume_of_a_raw_file_that_changes_meanwhile_is_not_written(campaign, monkeypatch):
@@ -134,6 +134,14 @@ def test_a_job_that_fails_leaves_the_earlier_result_and_no_receipt(campaign, mon
         full_recon(broken)
     assert Path("results/a_rec.h5").stat().st_ino == before.st_ino
     assert not Path("results/made/full_recon/a.json").exists()
+
+
+def test_a_job_that_was_not_sent_changes_nothing(campaign):
+    snakemake = job("full_recon", "results/a_rec.h5")
+    snakemake.params.provenance = None
+    with pytest.raises(TomopipeError, match="this job belongs to no run"), making(snakemake):
+        write_text("volume", "results/a_rec.h5")
+    assert not Path("results").joinpath("a_rec.h5").exists()
 
 
 @pytest.mark.parametrize("run", ["", "results/.runs/gone"])

@@ -1,6 +1,7 @@
 """What jobs ask for, and what of it, and of their parameters, a node finds in the run's folder."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.parameters import parameters
 from tomopipe.reruns.settle import Settled
-from tomopipe.run.job_resources import request, runtime_min, sent
+from tomopipe.run.job_resources import number, param, request, runtime_min, sent
+from tomopipe.steps import REVISIONS
 from tomopipe.storage import run_folder
 
 LARGE = {"n_angles": "3000", "n_rows": "2048", "n_cols": "2048"}
@@ -61,9 +63,24 @@ def test_a_node_finds_what_the_main_process_asked_for_and_the_parameters(campaig
     assert second["mem_mb"] == 2 * first["mem_mb"] > 0
     assert (first["attempts_left"], second["attempts_left"]) == (2, 1)
     (campaign / "scans.tsv").write_text("scan\tcor_px\na_1\t30\n")  # of no concern to a node
+    receipt = "results/made/full_recon/a_1.json"
+    assert param(None, receipt, "cor") == param(found, receipt, "cor")
+    assert param(None, receipt, "raw") == "raw/a_1.h5"
+    assert number(None, "full_recon", "a_1", 1, "mem_mb") == second["mem_mb"]
     assert sent("full_recon", "a_1") == second | {"job": parameters(found, "full_recon", "a_1")}
-    with pytest.raises(RunEndedError, match="full_recon of a_2"):
-        sent("full_recon", "a_2")
+    assert number(None, "full_recon", "a_2", 1, "mem_mb") == 0  # on that node
+    assert param(None, receipt.replace("a_1", "a_2"), "provenance") is None
+
+
+def test_the_params_of_a_rule_are_those_that_are_computed(campaign):
+    stacks = "stitch: {stacks: {tall: [a_*]}}\nexport_star: {enabled: true}"
+    found, rules = settled(campaign, stacks), Path(__file__).parents[3] / "workflow/rules"
+    scans = dict.fromkeys(("try_recon", "predict_cor", "full_recon", "export_stack"), "a_1")
+    keys = dict.fromkeys(REVISIONS, "campaign") | scans | {"fix_cor": "a", "stitch": "tall"}
+    for step, key in keys.items():
+        named = re.findall(r'(\w+)=param\("(\w+)"\)', (rules / f"{step}.smk").read_text())
+        assert all(name == text for name, text in named), step
+        assert {name for name, _ in named} == parameters(found, step, key).keys(), step
 
 
 @pytest.mark.parametrize("folder", ["results", "results/.runs/1"])

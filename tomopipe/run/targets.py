@@ -1,0 +1,83 @@
+"""What the command line of a run asks for: its targets, and the steps that it forces or cuts."""
+
+import os
+import shlex
+import sys
+from collections.abc import Collection, Mapping
+from functools import cache
+from pathlib import Path
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import VOLUMES
+from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.step_files import volume_of
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.parameters import why_none
+from tomopipe.reruns.settle import Settled
+from tomopipe.reruns.target import STEPS
+from tomopipe.run import launch
+
+_TABLES = {"inventory", "resolve_cor"}  # inputs that a job never follows: it uses a row
+
+
+def refuse_volumes(campaign: Campaign) -> None:
+    """Raise if a target is a volume, of which Snakemake would say only that no rule makes it."""
+    for target in sys.argv[1:]:
+        path = os.path.relpath(target) if target.endswith(tuple(VOLUMES.values())) else ""
+        for scan in campaign.scans if path else ():
+            if volume_of(campaign, scan) == path:
+                receipt = campaign.outputs.receipt
+                raise TomopipeError(
+                    f"{target}: expected the receipt of the volume as a target of Snakemake. Type: "
+                    f"tomopipe run {shlex.quote(scan)}; or give snakemake the targets "
+                    f"{receipt('resolve_cor')} and {receipt('full_recon', scan)}"
+                )
+
+
+def volumes_asked_for(campaign: Campaign) -> list[str]:
+    """Return the scans whose volumes are all that this call asks for; [] for any other call."""
+    out, words = campaign.outputs, {*sys.argv}
+    scans = {path: s for s in campaign.scans if (path := out.receipt("full_recon", s)) in words}
+    if not scans or launch.forces() or launch.cuts():
+        return []
+    # without these nothing after a checkpoint can be a target
+    tables = {out.receipt("inventory"), out.receipt("resolve_cor")}
+    return list(scans.values()) if launch.targets() <= tables | scans.keys() else []
+
+
+def refuse_unknown(settled: Settled, step: str, wildcards: Mapping[str, str]) -> None:
+    """End a call that asks for the result of a scan, series or stack of which there is none.
+
+    `step` makes it, or is the table that it needs.
+    """
+    step = {"inventory": "try_recon", "resolve_cor": "full_recon"}.get(step, step)
+    for kind, name in wildcards.items():
+        if name not in _names(settled.campaign)[kind]:
+            sys.exit(f"tomopipe: no {kind} {name} in the campaign {Path.cwd()}")
+        if not settled.made and (fault := why_none(settled, step, name)):
+            sys.exit(f"tomopipe: {fault}")
+
+
+@cache
+def _names(campaign: Campaign) -> dict[str, Collection[str]]:
+    """Return the values that the wildcards of rules may have."""
+    return {
+        "scan": campaign.scans,
+        "series": {encode_series(scan.series) for scan in campaign.scans.values()},
+        "stack": campaign.config.stitch.stacks,
+    }
+
+
+def followed_steps() -> set[str]:
+    """Return the steps that this call may force, and those that follow them."""
+    words = sys.argv if launch.forces() else []
+    steps = {name for name in STEPS if any(name in word for word in words)}
+    for name, step in STEPS.items():  # in their order
+        if not steps.isdisjoint({*step.inputs} - _TABLES):
+            steps.add(name)
+    return steps
+
+
+def is_cut(settled: Settled | None) -> bool:
+    """Tell whether a call that `cuts` needs no checkpoint, after which Snakemake is blind."""
+    return launch.cuts() and not launch.forces() and settled is not None and not settled.pending
