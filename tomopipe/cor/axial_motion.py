@@ -1,48 +1,41 @@
 """Motion of the sample along the axis (up or down the rows) during a scan: a jump, or a drift.
 
 Rows are then mixed in every slice, while the COR stays right. The row profiles of a scan
-(`tomopipe.cor.row_profiles`) are registered with their common template. In a parallel beam a
-profile keeps its form while a sample within the field of view rotates; of a sample beyond it the
-profile changes slowly, which counts as noise: a shift must explain what changes.
+(`tomopipe.cor.row_profiles`) are registered with their common template
+(`tomopipe.cor.row_registration`). In a parallel beam a profile keeps its form while a sample within
+the field of view rotates; of a sample beyond it the profile changes slowly, which counts as noise:
+a shift must explain what changes.
 
-Not taken for motion: a beam that gets brighter, that tilts, or that moves over the detector (its
-gradient and curvature, by the flats, are fitted), a sample that absorbs more, and a tilted axis,
-about which a sample goes up and down once per rotation.
+Not taken for motion: a beam that gets brighter, that tilts, or that moves over the detector, a
+sample that absorbs more, and a tilted axis, about which a sample goes up and down once per
+rotation, by a small share of what it goes to the sides.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.cor.collected_rows import Rows
+from tomopipe.cor.mass import swing_px
 from tomopipe.cor.row_profiles import RowProfiles
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from tomopipe.cor.row_registration import Floats, Mask, Stack, Template, measure, register
 
 # Least shift (rows), in units of its error, and share of the change that it explains.
 _LEAST_ROWS, _SIGNIFICANCE, _EXPLAINED = 0.5, 5.0, 0.5
 # Far shifts (bins) must explain more; least decrease of the misfit (squared errors).
-_FAR, _FAR_EXPLAINED, _FAR_GAIN, _GAIN = 2.0, 0.7, 100.0, 25.0
+_FAR, _FAR_EXPLAINED, _FAR_GAIN, _GAIN = 2.0, 0.8, 100.0, 25.0
 _MOST_ERROR_ROWS = 0.4
 # Share of a jump that the profiles beside it may lack; a drift that is so much larger counts.
 _SUDDEN, _MAINLY = 0.4, 2.0
-_LEAST_FRAMES, _LEAST_BINS = 16, 10
-_MOST_GROUPS, _PARTS = 64, 16
-_SMOOTH_BINS = 1.0
-_WEAK = 4.0  # bins whose noise is so many times the median do not count
-_OVERLAP, _OVERLAP_BINS = 0.5, 16  # least share, and number, of the bins that a far shift leaves
-# Of far shifts the nearest counts whose misfit is at most so many times the least, or the best one
-# within some bins of it: where little overlaps, much matches by chance.
-_NEARLY, _NEARBY = 2.0, 3.0
+_LEAST_FRAMES, _PARTS = 16, 16
 _MOST_KNOWN = 0.7  # least share of the profiles that can be registered
-# Drifts: scatter about a line, and net shift, as shares of the whole.
-_STRAIGHT, _ONE_WAY = 0.05, 0.7
+# Net shift of a drift, as a share of the whole; order of the polynomial that is its course.
+_ONE_WAY, _ORDER = 0.7, 3
+_MOST_TILT_DEG = 1.0  # of the axis
+_MOST_BEAM_BINS = 12.0
 _HALF_OTHERS = 2  # changes fitted in half of the rows: brighter, tilted
-_FADING = 0.75  # weight of earlier groups in the template while a shift is followed
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,8 @@ def warn_of_axial_motion(rows: Rows) -> str:
         return ""
     numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
     bad = np.isin(numbers, np.concatenate([*(rows.bad_frames or {}).values(), []]))
-    motion = find_axial_motion(profiles, rows.theta_rad, bad)
+    swing = swing_px(rows.plain().sinograms, rows.theta_rad)
+    motion = find_axial_motion(profiles, rows.theta_rad, swing, bad)
     if motion is None:
         return ""
     when = "during the scan"
@@ -76,240 +70,39 @@ def warn_of_axial_motion(rows: Rows) -> str:
 
 
 def find_axial_motion(
-    profiles: RowProfiles, theta_rad: Floats, bad: Mask | None = None
+    profiles: RowProfiles, theta_rad: Floats, swing: float, bad: Mask | None = None
 ) -> AxialMotion | None:
     """Find the largest jump, or the drift, along the axis; None if there is none, or no telling.
 
     `theta_rad` are the angles of all projections in use, `bad` which of them hold no picture.
+    `swing` is how far the sample goes to the sides (px) as it turns: about a tilted axis it goes up
+    and down by a share of that.
     """
     kept = np.ones(len(profiles.frames), bool) if bad is None else ~bad[profiles.frames]
     kept &= np.isfinite(profiles.values).any(axis=1)
     frames = profiles.frames[kept]
     if len(frames) < _LEAST_FRAMES:
         return None
-    stack = _Stack.of(profiles, kept)
+    stack = Stack.of(profiles, kept)
     if stack is None:
         return None
-    shifts = _follow(stack)
-    return _judge(stack, _measure(stack, shifts), frames, theta_rad[frames])
-
-
-@dataclass(frozen=True, eq=False)
-class _Stack:
-    """Profiles, smoothed along the axis, and how they may change without motion."""
-
-    values: Floats  # (n_kept, n_bins)
-    groups: list[NDArray[np.intp]]  # neighbours in time that are averaged to be registered
-    roots: Floats  # (n_bins,): square root of the weight of each bin; 0: not used
-    variance: Floats  # (n_bins,): noise of a profile
-    others: Floats  # (n_bins, n): changes that are no motion
-    height: float  # rows of a bin
-
-    @classmethod
-    def of(cls, profiles: RowProfiles, kept: Mask) -> "_Stack | None":
-        """Prepare profiles; None where too few rows have a signal."""
-        values = profiles.values[kept].astype(np.float64)
-        valid: Mask = np.asarray(np.isfinite(values).all(axis=0))
-        if valid.sum() < _LEAST_BINS:
-            return None
-        bins = np.arange(len(valid))
-        for profile in values:
-            profile[~valid] = np.interp(bins[~valid], bins[valid], profile[valid])
-        values = ndimage.gaussian_filter1d(values, _SMOOTH_BINS, axis=1, mode="nearest")
-        level = values - np.median(values[:, valid], axis=1, keepdims=True)
-        scatter = np.median(np.abs(np.diff(level, 2, axis=0)), axis=0) * NORMAL_PER_MAD / np.sqrt(6)
-        typical = np.median(scatter[valid])
-        usable: Mask = valid & (scatter <= _WEAK * typical)
-        if usable.sum() < _LEAST_BINS or typical <= 0:
-            return None
-        variance = np.maximum(scatter, 0.5 * typical) ** 2
-        along = np.linspace(-1, 1, len(bins))
-        beam = ndimage.gaussian_filter1d(profiles.beam.astype(float), _SMOOTH_BINS, mode="nearest")
-        slope = np.gradient(beam)
-        others = np.stack([np.ones_like(along), along, along**2, slope, np.gradient(slope)], axis=1)
-        others /= np.maximum(np.sqrt(np.mean(others**2, axis=0)), 1e-12)
-        n_groups = min(_MOST_GROUPS, len(values))
-        rows = profiles.rows
-        return cls(
-            values,
-            np.array_split(np.arange(len(values)), n_groups),
-            usable / np.sqrt(variance),
-            variance,
-            others,
-            float(np.median(np.diff(rows))),
-        )
-
-    def mean_of(self, which: NDArray[np.intp]) -> Floats:
-        """Return the mean profile of some."""
-        return np.asarray(self.values[which].mean(axis=0))
-
-
-@dataclass(frozen=True, eq=False)
-class _Template:
-    """What the sample looks like along the axis: sums and weights at positions of the sample."""
-
-    at: Floats
-    total: Floats
-    weight: Floats
-
-    @classmethod
-    def empty(cls, n_bins: int) -> "_Template":
-        at = np.arange(-n_bins, 2 * n_bins, dtype=float)
-        return cls(at, np.zeros(len(at)), np.zeros(len(at)))
-
-    def add(self, profile: Floats, roots: Floats, shift: float) -> None:
-        """Add a profile that is shifted by some bins."""
-        bins = np.arange(len(profile))
-        inside = np.interp(self.at + shift, bins, roots > 0, 0, 0) > 0.99
-        self.total[inside] += np.interp(self.at[inside] + shift, bins, profile)
-        self.weight[inside] += 1
-
-    def fade(self) -> None:
-        self.total[...] *= _FADING
-        self.weight[...] *= _FADING
-
-    def shifted(self, n_bins: int, shift: float | Floats) -> tuple[Floats, Floats, Mask]:
-        """Return the profile at a shift, its slope, and in which bins it is known."""
-        seen = self.weight > 1e-9
-        mean = self.total / np.where(seen, self.weight, 1)
-        slope = np.gradient(mean)
-        seen_around = seen & np.roll(seen, 1) & np.roll(seen, -1)
-        at = np.arange(n_bins) - np.asarray(shift)[..., None]
-        index = np.clip(np.floor(at - self.at[0]).astype(int), 0, len(mean) - 2)
-        part = at - self.at[0] - index
-        both = [(1 - part) * v[index] + part * v[index + 1] for v in (mean, slope)]
-        inside = (at >= self.at[0]) & (at <= self.at[-1] - 1)
-        return both[0], both[1], seen_around[index] & seen_around[index + 1] & inside
-
-
-@dataclass(frozen=True, eq=False)
-class _Fit:
-    """A profile registered with a template."""
-
-    shift: float  # bins
-    misfit: float  # mean square of what remains, in units of the noise
-    profile: Floats  # without changes that are no motion
-    expected: Floats  # (n_bins,): the template at the shift
-    design: Floats  # (n_bins, n): changes by a shift of a bin, by more absorption, by others
-    inverse: Floats  # (n, n_bins)
-    roots: Floats
-
-    def of(self, profiles: Floats) -> tuple[Floats, Floats]:
-        """Return shift and misfit of profiles (n, n_bins) like this one."""
-        change = profiles - self.expected
-        solution = change @ self.inverse.T
-        remains = (change - solution @ self.design.T) * self.roots
-        dof = max(1, np.count_nonzero(self.roots) - self.design.shape[1])
-        return self.shift + solution[:, 0], np.sum(remains**2, axis=1) / dof
-
-
-def _register(stack: _Stack, profile: Floats, template: _Template, shift: float) -> _Fit | None:
-    """Register a profile near a shift; None where too little overlaps."""
-    n_bins = len(profile)
-    step = 0.0
-    for _ in range(4):
-        shift += step
-        expected, slope, known = template.shifted(n_bins, shift)
-        roots = stack.roots * known
-        if np.count_nonzero(roots) < max(_LEAST_BINS, _OVERLAP * np.count_nonzero(stack.roots)):
-            return None
-        gain = expected - np.average(expected, weights=roots)
-        design = np.column_stack([-slope, gain, stack.others])
-        weighted = (design * (roots**2)[:, None]).T
-        normal = weighted @ design
-        ridge = 1e-9 * np.diag(np.diag(normal)) + 1e-300 * np.eye(len(normal))
-        inverse: Floats = np.asarray(np.linalg.solve(normal + ridge, weighted))
-        solution = inverse @ (profile - expected)
-        step = float(np.clip(solution[0], -1.0, 1.0))
-        if abs(step) < 0.01:
-            break
-    others = stack.others @ solution[2:]
-    fit = _Fit(shift, 0.0, profile - others, expected, design, inverse, roots)
-    return replace(fit, misfit=float(fit.of(profile[None])[1][0]))
-
-
-def _search(stack: _Stack, profile: Floats, template: _Template, shift: float) -> float:
-    """Return the shift by whole bins at which a profile matches a template best."""
-    n_bins = len(profile)
-    reach = int((1 - _OVERLAP) * n_bins)
-    shifts = np.arange(-reach, reach + 1, dtype=float)
-    seen = np.flatnonzero(template.weight > 1e-9)
-    shifts -= template.at[seen].mean() - (n_bins - 1) / 2
-    expected, _, known = template.shifted(n_bins, shifts)
-    roots = stack.roots * known
-    n_used = np.count_nonzero(roots, axis=1)
-    design = stack.others[None] * roots[:, :, None]
-    change = (profile - expected) * roots
-    normal = np.einsum("zrm,zrk->zmk", design, design) + 1e-6 * np.eye(design.shape[2])
-    moment = np.einsum("zrm,zr->zm", design, change)
-    explained = np.einsum("zm,zm->z", moment, np.linalg.solve(normal, moment[..., None])[..., 0])
-    misfit = (np.sum(change**2, axis=1) - explained) / np.maximum(n_used - design.shape[2], 1)
-    n_all = np.count_nonzero(stack.roots)
-    enough = n_used >= min(n_all, max(_OVERLAP_BINS, _OVERLAP * n_all))
-    misfit = np.where(enough, misfit, np.inf)
-    good = np.flatnonzero(misfit <= _NEARLY * misfit.min())
-    near = shifts[good[np.argmin(np.abs(shifts[good] - shift))]]
-    around = np.abs(shifts - near) <= _NEARBY
-    return float(shifts[np.argmin(np.where(around, misfit, np.inf))])
-
-
-def _follow(stack: _Stack) -> Floats:
-    """Follow the shift of the groups (n_groups,), bins, each registered with those before it."""
-    means = [stack.mean_of(group) for group in stack.groups]
-    template = _Template.empty(len(means[0]))
-    template.add(means[0], stack.roots, 0.0)
-    shifts, misfits = [0.0], list[float]()
-    for mean in means[1:]:
-        fit = _register(stack, mean, template, shifts[-1])
-        usual = np.median(misfits[-8:]) if misfits else np.inf
-        if fit is None or fit.misfit > 4 * usual:
-            other = _register(stack, mean, template, _search(stack, mean, template, shifts[-1]))
-            if other is not None and (fit is None or other.misfit < 0.5 * fit.misfit):
-                fit = other
-        template.fade()
-        if fit is None:
-            shifts.append(shifts[-1])
-            continue
-        shifts.append(fit.shift)
-        misfits.append(fit.misfit)
-        template.add(fit.profile, stack.roots, fit.shift)
-    return np.array(shifts)
-
-
-@dataclass(frozen=True, eq=False)
-class _Course:
-    """Shift of each profile along the axis."""
-
-    shift: Floats  # (n_kept,), bins
-    error: Floats  # (n_kept,): by noise; infinite where it is not known
-
-
-def _measure(stack: _Stack, shifts: Floats) -> _Course:
-    """Register all profiles with the template of all, from the shifts of their groups on."""
-    means = [stack.mean_of(group) for group in stack.groups]
-    profiles = means
-    for _ in range(3):
-        template = _Template.empty(len(means[0]))
-        for profile, shift in zip(profiles, shifts, strict=True):
-            template.add(profile, stack.roots, shift)
-        fits = [
-            _register(stack, mean, template, shift)
-            for mean, shift in zip(means, shifts, strict=True)
-        ]
-        shifts = np.array([s if f is None else f.shift for s, f in zip(shifts, fits, strict=True)])
-        profiles = [p if f is None else f.profile for p, f in zip(means, fits, strict=True)]
-    course, errors, misfits = np.full((3, len(stack.values)), np.inf)
-    for number, group in enumerate(stack.groups):
-        # within the group of a jump some profiles are like the one before, or the next one
-        for fit in fits[max(number - 1, 0) : number + 2]:
-            if fit is None:
-                continue
-            shift, misfit = fit.of(stack.values[group])
-            better = misfit < misfits[group]
-            error = np.sqrt(fit.inverse[0] ** 2 @ (stack.variance * (stack.roots > 0)))
-            for values, new in ((course, shift), (errors, error), (misfits, misfit)):
-                values[group] = np.where(better, new, values[group])
-    return _Course(course, errors)
+    shift, error, stack = measure(stack)
+    known = np.isfinite(error)
+    if known.mean() < _MOST_KNOWN:
+        return None
+    index = np.flatnonzero(known)
+    shift, theta_rad = shift[index], theta_rad[frames[index]]
+    noise = max(float(np.median(error[index])), _white_noise(shift))
+    jump = _jump(stack, index, shift, noise, theta_rad)
+    most_tilt = np.tan(np.deg2rad(_MOST_TILT_DEG)) * swing / stack.height
+    drift = _drift(stack, index, _find_drift(shift, noise, theta_rad, most_tilt))
+    if jump is not None and (drift is None or abs(drift[0]) < _MAINLY * abs(jump[0])):
+        size, error_bins, k = jump
+        between = int(frames[index[k - 1]]), int(frames[index[k]])
+        return AxialMotion(size * stack.height, error_bins * stack.height, between)
+    if drift is None:
+        return None
+    return AxialMotion(drift[0] * stack.height, drift[1] * stack.height, None)
 
 
 @dataclass(frozen=True)
@@ -322,34 +115,14 @@ class _Step:
     wide: int  # profiles on each side that show it
 
 
-def _judge(
-    stack: _Stack, course: _Course, frames: NDArray[np.int64], theta_rad: Floats
-) -> AxialMotion | None:
-    known = np.isfinite(course.error)
-    if known.mean() < _MOST_KNOWN:
-        return None
-    index = np.flatnonzero(known)
-    shift, theta_rad = course.shift[index], theta_rad[index]
-    noise = max(float(np.median(course.error[index])), _white_noise(shift))
-    jump = _jump(stack, index, shift, noise, theta_rad)
-    drift = _drift(stack, index, shift, noise, theta_rad)
-    if jump is not None and (drift is None or abs(drift[0]) < _MAINLY * abs(jump[0])):
-        size, error, k = jump
-        between = int(frames[index[k - 1]]), int(frames[index[k]])
-        return AxialMotion(size * stack.height, error * stack.height, between)
-    if drift is None:
-        return None
-    return AxialMotion(drift[0] * stack.height, drift[1] * stack.height, None)
-
-
-def _is_clear(size: float, error: float, stack: _Stack) -> bool:
+def _is_clear(size: float, error: float, stack: Stack) -> bool:
     """Tell whether a shift (bins) is large enough, and known well enough."""
     rows, error_rows = abs(size) * stack.height, error * stack.height
     return rows >= max(_LEAST_ROWS, _SIGNIFICANCE * error_rows) and error_rows <= _MOST_ERROR_ROWS
 
 
 def _jump(
-    stack: _Stack, index: NDArray[np.intp], shift: Floats, noise: float, theta_rad: Floats
+    stack: Stack, index: NDArray[np.intp], shift: Floats, noise: float, theta_rad: Floats
 ) -> tuple[float, float, int] | None:
     """Return size and error of the clearest jump, bins, and the number of the profile after it."""
     step = _find_step(shift, noise, theta_rad)
@@ -368,14 +141,17 @@ def _jump(
 
 
 def _drift(
-    stack: _Stack, index: NDArray[np.intp], shift: Floats, noise: float, theta_rad: Floats
+    stack: Stack, index: NDArray[np.intp], drift: tuple[float, float] | None
 ) -> tuple[float, float] | None:
-    """Return size and error of a drift, bins."""
-    drift = _find_drift(shift, noise, theta_rad)
+    """Return size and error of a drift, bins, if the last projections show it."""
     if drift is None or not _is_clear(*drift, stack):
         return None
+    size, error = drift
     parts = np.array_split(index, _PARTS)
-    return drift if _explained_shift(stack, parts[0], parts[-1], drift[0]) is not None else None
+    of_ends = _explained_shift(stack, parts[0], parts[-1], size)
+    if of_ends is None or abs(of_ends - size) > _LEAST_ROWS + 3 * error + abs(size) / _PARTS:
+        return None
+    return drift
 
 
 def _white_noise(shift: Floats) -> float:
@@ -467,68 +243,101 @@ def _inflation(remains: Floats, noise: float) -> float:
     return float(max(1.0, np.std([p.mean() for p in parts]) * np.sqrt(len(parts[0])) / noise))
 
 
-def _find_drift(shift: Floats, noise: float, theta_rad: Floats) -> tuple[float, float] | None:
+def _find_drift(
+    shift: Floats, noise: float, theta_rad: Floats, most_tilt: float
+) -> tuple[float, float] | None:
     """Return size and error of a drift from the begin to the end; None: a tilted axis, or none."""
     n = len(shift)
     time = np.linspace(-0.5, 0.5, n)
     line = np.stack([np.ones(n), time], axis=1)
     slope = float(np.linalg.lstsq(line, shift)[0][1])
-    of_line, of_tilt = (
-        shift - basis @ np.linalg.lstsq(basis, shift)[0] for basis in (line, _tilt(theta_rad))
-    )
-    in_parts = [np.array_split(values, _PARTS) for values in (shift, of_line, of_tilt)]
-    course, left, tilted = ([float(np.median(part)) for part in parts] for parts in in_parts)
+    swing = np.linalg.lstsq(_tilt(theta_rad), shift)[0]
+    of_line = shift - line @ np.linalg.lstsq(line, shift)[0]
+    of_tilt = shift - _tilt(theta_rad) @ swing
     error = noise * np.sqrt(2 * _PARTS / n)
-    if np.ptp(tilted) < max(_LEAST_ROWS, _SIGNIFICANCE * error):
+    least = max(_LEAST_ROWS, _SIGNIFICANCE * error)
+    if np.ptp(_in_parts(of_tilt)) < least and np.hypot(*swing[1:]) <= most_tilt:
         # a tilted axis may look like it: a line must fit no worse
         if of_line @ of_line > of_tilt @ of_tilt + 4 * noise**2:
             return None
         return slope, _inflation(of_line, noise) * noise / float(np.sqrt(np.sum(time**2)))
-    if np.std(left) <= max(_STRAIGHT * abs(slope), error):
+    course = _in_parts(shift)
+    ends = np.polyval(np.polyfit(time, shift, _ORDER), time[[0, -1]])
+    size = float(ends[1] - ends[0])
+    if abs(size - slope) <= 2 * error and np.std(_in_parts(of_line)) <= error:
         return slope, error
-    size = course[-1] - course[0]
-    return (size, error) if abs(size) >= _ONE_WAY * np.ptp(course) else None
+    return (size, error) if abs(course[-1] - course[0]) >= _ONE_WAY * np.ptp(course) else None
+
+
+def _in_parts(values: Floats) -> Floats:
+    return np.array([np.median(part) for part in np.array_split(values, _PARTS)])
 
 
 def _explained_shift(
-    stack: _Stack, first: NDArray[np.intp], last: NDArray[np.intp], shift: float
+    stack: Stack, first: NDArray[np.intp], last: NDArray[np.intp], shift: float
 ) -> float | None:
     """Return the shift from some profiles to others; None where it does not explain the change.
 
-    It must explain most of what differs, but for noise, and be alike in the upper and lower half.
+    It must explain most of what differs, but for noise and what the beam changes where it may be;
+    more than it explains of any change as smooth as this one by chance; and be alike in the upper
+    and lower half.
     """
     before, after = stack.mean_of(first), stack.mean_of(last)
-    template = _Template.empty(len(before))
+    template = Template.empty(len(before))
     template.add(before, stack.roots, 0.0)
-    fit = _register(stack, after, template, shift)
+    fit = register(stack, after, template, shift)
     if fit is None:
         return None
     roots = fit.roots
     design = fit.design * roots[:, None]
 
-    def energy(change: Floats, basis: Floats) -> float:
+    def without(change: Floats, basis: Floats) -> Floats:
         q = np.linalg.qr(basis)[0]
-        change = change * roots
-        change = change - q @ (q.T @ change)
-        return float(change @ change)
+        return np.asarray(change - q @ (q.T @ change))
 
-    dof = np.count_nonzero(roots) - design.shape[1]
     per_dof = 1 / len(first) + 1 / len(last)
-    unmoved = energy(after - before, design[:, 1:]) / per_dof - dof
-    moved = energy(after - fit.expected, design) / per_dof - dof
-    if abs(fit.shift) > _FAR:
-        least, allowed = _FAR_GAIN, (1 - _FAR_EXPLAINED) * unmoved
-    else:
-        least, allowed = _GAIN, max((1 - _EXPLAINED) * unmoved, 3 * np.sqrt(2 * dof))
-    if moved > allowed or unmoved - moved < least:
+    others = np.column_stack([design[:, 1:], _beam_changes(stack, design[:, 1:], roots, per_dof)])
+    dof = np.count_nonzero(roots) - others.shape[1] - 1
+    slope, change = without(design[:, 0], others), without((after - before) * roots, others)
+    left = without((after - fit.expected) * roots, np.column_stack([design[:, 0], others]))
+    unmoved, moved = change @ change / per_dof - dof, left @ left / per_dof - dof
+    is_far = abs(fit.shift) > _FAR
+    by_chance = _by_chance(change, slope)
+    explained = max(_FAR_EXPLAINED if is_far else _EXPLAINED, by_chance)
+    allowed = (1 - explained) * unmoved
+    if not is_far:
+        allowed = max(allowed, 3 * np.sqrt(2 * dof))
+    if moved > allowed or unmoved - moved < (_FAR_GAIN if is_far else _GAIN):
         return None
     upper = np.cumsum(roots > 0) <= np.count_nonzero(roots) / 2
-    change = (after - fit.expected) * roots
+    solution = fit.inverse @ (after - fit.expected)
+    left = (after - fit.expected) * roots - design[:, 1:] @ solution[1:]
     halves = []
     for half in (upper, ~upper):
         inverse = np.linalg.pinv(design[half][:, [0, *range(2, 2 + _HALF_OTHERS)]])
-        halves.append(((inverse @ change[half])[0], np.sqrt(per_dof * (inverse[0] @ inverse[0]))))
+        halves.append(((inverse @ left[half])[0], np.sqrt(per_dof * (inverse[0] @ inverse[0]))))
     (above, error_above), (below, error_below) = halves
     if abs(above - below) > 0.5 * abs(fit.shift) + 3 * np.hypot(error_above, error_below):
         return None
     return fit.shift
+
+
+def _beam_changes(stack: Stack, others: Floats, roots: Floats, noise: float) -> Floats:
+    """Return directions (n_bins, n), above the noise, of what the beam adds where it may be."""
+    first, last = np.clip(stack.beam_bins, -_MOST_BEAM_BINS, _MOST_BEAM_BINS)
+    positions = np.arange(np.floor(first) - 1, np.ceil(last) + 2)
+    changes = np.stack([stack.beam_change(bins)[0] for bins in positions], axis=1) * roots[:, None]
+    q = np.linalg.qr(others)[0]
+    u, size, _ = np.linalg.svd(changes - q @ (q.T @ changes), full_matrices=False)
+    return np.asarray(u[:, size > _SIGNIFICANCE * np.sqrt(noise)])
+
+
+def _by_chance(change: Floats, slope: Floats) -> float:
+    """Return the share of a change that a shift explains by chance once in many (5 sigma).
+
+    Of n independent values a random slope explains 1 / n; bins next to each other are alike, and
+    their correlations give n (Bartlett).
+    """
+    alike = [np.correlate(v, v, "full") / max(float(v @ v), 1e-300) for v in (change, slope)]
+    n = max(len(change) / float(alike[0] @ alike[1]), 1.0)
+    return float(_SIGNIFICANCE**2 / (_SIGNIFICANCE**2 + n - 1))

@@ -178,6 +178,21 @@ def mass_and_centre(
     return None if spread > _MAX_SUM_SPREAD else (mass, level @ column / mass)
 
 
+def swing_px(sinograms: Image, theta_rad: NDArray[np.float64]) -> float:
+    """Return how far the centre of mass of rows (n_rows, n_angles, n_cols) goes to the sides.
+
+    Half of the field of view where the sample leaves it.
+    """
+    design = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
+    swings_px = []
+    for sinogram in sinograms:
+        result = subtract_air(sinogram)
+        moments = None if result is None else mass_and_centre(result[0])
+        if moments is not None:
+            swings_px.append(np.hypot(*np.linalg.lstsq(design, moments[1])[0][1:]))
+    return float(np.median(swings_px)) if swings_px else sinograms.shape[2] / 2
+
+
 def _fit(sinogram: Image, theta_rad: NDArray[np.float64]) -> tuple[float, float] | None:
     """COR and its uncertainty from one sinogram; None if it fails a test."""
     result = subtract_air(sinogram)

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from find_rows import rows_of
 from phantoms import make_phantom
+from scipy import ndimage
 
 from tomopipe.cor.axial_motion import find_axial_motion, warn_of_axial_motion
 from tomopipe.cor.row_profiles import RowProfiles
 from tomopipe.simulate.phantom import project
 
 N_ANGLES, N_ROWS, N_COLS, MARGIN = 120, 48, 128, 12
+SWING_PX = 20.0  # of the sample to the sides
 TIME = np.linspace(0, 1, N_ANGLES)
 STILL = np.zeros(N_ANGLES)
 
@@ -41,7 +43,7 @@ def moving(shift_rows, *, span_deg=180, counts=5000.0, scale=1.0, seed=0, beam=N
         np.arange(N_ROWS, dtype=float),
         log_flat.astype(np.float32),
     )
-    return profiles, theta_rad
+    return profiles, theta_rad, SWING_PX
 
 
 @pytest.mark.parametrize("span_deg", [180, 360])
@@ -67,22 +69,66 @@ def test_a_still_sample_is_not(counts, seed):
     assert find_axial_motion(*moving(STILL, counts=counts, seed=seed)) is None
 
 
-def test_a_beam_that_moves_over_the_detector_is_no_motion_of_the_sample():
-    beam_rows = 3 * np.sin(7 * TIME) + 2 * (TIME > 0.6)
+@pytest.mark.parametrize("rows", [2.0, -6.0])
+def test_a_sample_that_sinks_ever_more_slowly_is_told_over_less_than_180_degrees(rows):
+    course = (1 - np.exp(-2 * TIME)) / (1 - np.exp(-2))
+    motion = find_axial_motion(*moving(rows * course, span_deg=150))
+    assert motion.between is None
+    assert motion.shift_rows == pytest.approx(rows, abs=0.3)
 
+
+# how far the beam moves, rows from the lowest to the highest place, and how exact the size is then
+@pytest.mark.parametrize(("beam_rows", "exact_rows"), [(0.6, 0.3), (2.0, 0.3), (6.0, 0.5)])
+def test_a_beam_that_moves_over_the_detector_is_no_motion_of_the_sample(beam_rows, exact_rows):
+    course = 3 * np.sin(7 * TIME) + 2 * (TIME > 0.6)
+    position = np.arange(N_ROWS) - (course * beam_rows / np.ptp(course))[:, None]
+    beam = np.exp(-(((position - 24) / 20) ** 2)) * (1 + 0.1 * np.cos(position / 4))
+    assert find_axial_motion(*moving(STILL, beam=beam)) is None
+    motion = find_axial_motion(*moving(5.0 * (TIME > 0.3), beam=beam))
+    assert motion.between == (35, 36)
+    assert motion.shift_rows == pytest.approx(5, abs=exact_rows)
+
+
+def test_flats_with_a_slope_in_half_of_the_rows_hide_no_motion_in_a_beam_that_moves():
     def beam(rows):
         position = np.arange(N_ROWS) - rows[:, None]
-        return np.exp(-(((position - 24) / 20) ** 2)) * (1 + 0.1 * np.cos(position / 4))
+        return np.exp(-np.maximum(position - 24, 0) / 8)
 
-    assert find_axial_motion(*moving(STILL, beam=beam(beam_rows))) is None
-    motion = find_axial_motion(*moving(5.0 * (TIME > 0.3), beam=beam(0.1 * beam_rows)))
-    assert motion.shift_rows == pytest.approx(5, abs=0.3)
+    assert find_axial_motion(*moving(STILL, beam=beam(2.0 * (TIME > 0.5)))) is None
+    motion = find_axial_motion(*moving(2.0 * (TIME > 0.5), beam=beam(2.0 * (TIME > 0.5))))
+    assert motion.shift_rows == pytest.approx(2, abs=0.3)
 
 
 @pytest.mark.parametrize("span_deg", [180, 360])
 def test_a_sample_about_a_tilted_axis_goes_up_and_down(span_deg):
-    swing_rows = 1.5 * np.cos(np.deg2rad(span_deg) * TIME)
-    assert find_axial_motion(*moving(swing_rows, span_deg=span_deg, counts=20000)) is None
+    tilt_deg, swing_px = 1.0, 80.0
+    swing_rows = np.tan(np.deg2rad(tilt_deg)) * swing_px * np.cos(np.deg2rad(span_deg) * TIME)
+    profiles, theta_rad, _ = moving(swing_rows, span_deg=span_deg, counts=20000)
+    assert find_axial_motion(profiles, theta_rad, swing_px + 5) is None
+    if span_deg == 180:  # about an axis that it hardly leaves it would not
+        motion = find_axial_motion(profiles, theta_rad, 10.0)
+        assert motion.shift_rows == pytest.approx(np.ptp(swing_rows) * -1, abs=0.3)
+
+
+def test_a_change_that_a_shift_explains_as_well_as_any_other_is_no_motion():
+    bins = np.arange(64)
+    sample, other = (
+        ndimage.gaussian_filter1d(np.random.default_rng(seed).standard_normal(64), 5)
+        for seed in (1, 3)
+    )
+    slope = -np.gradient(sample)
+    change = slope + 0.6 * other * np.linalg.norm(slope) / np.linalg.norm(other)
+    noise = 3e-4 * np.random.default_rng(5).standard_normal((N_ANGLES, 64))
+    after = (TIME > 0.5)[:, None]
+
+    def told(what):
+        values = (sample + after * what + noise).astype(np.float32)
+        flat = np.zeros(64, np.float32)
+        profiles = RowProfiles(values, np.arange(N_ANGLES), bins.astype(float), flat)
+        return find_axial_motion(profiles, np.pi * TIME, SWING_PX)
+
+    assert told(slope).shift_rows == pytest.approx(1, abs=0.3)
+    assert told(change) is None
 
 
 def test_a_beam_that_gets_brighter_in_steps_is_no_motion():
@@ -95,26 +141,26 @@ def test_nothing_is_said_without_features_along_the_axis():
 
 
 def test_nothing_is_said_of_a_sample_that_leaves_the_view():
-    profiles, theta_rad = moving(STILL)
+    profiles, theta_rad, _ = moving(STILL)
     profiles.values[60:] = profiles.values[60:, ::-1] * 0.01
-    assert find_axial_motion(profiles, theta_rad) is None
+    assert find_axial_motion(profiles, theta_rad, SWING_PX) is None
 
 
 def test_bad_projections_do_not_count():
-    profiles, theta_rad = moving(STILL)
+    profiles, theta_rad, _ = moving(STILL)
     bad = np.isin(np.arange(N_ANGLES), [50, 51, 52, 53])
     profiles.values[bad] = np.roll(profiles.values[bad], 9, axis=1)
-    assert find_axial_motion(profiles, theta_rad, bad) is None
+    assert find_axial_motion(profiles, theta_rad, SWING_PX, bad) is None
 
 
 def test_rows_without_signal_do_not_count():
-    profiles, theta_rad = moving(3.0 * (TIME > 0.5))
+    profiles, theta_rad, _ = moving(3.0 * (TIME > 0.5))
     profiles.values[:, 20:24] = np.nan
-    assert find_axial_motion(profiles, theta_rad).shift_rows == pytest.approx(3, abs=0.3)
+    assert find_axial_motion(profiles, theta_rad, SWING_PX).shift_rows == pytest.approx(3, abs=0.3)
 
 
 def test_the_warning_names_numbers_as_recorded_and_the_direction():
-    profiles, theta_rad = moving(-3.0 * (np.arange(N_ANGLES) > 59))
+    profiles, theta_rad, _ = moving(-3.0 * (np.arange(N_ANGLES) > 59))
     flat = np.zeros((N_ANGLES, 3, 8), np.float32)
     rows = rows_of(flat, np.rad2deg(theta_rad), pairs=False)
     rows = replace(rows, profiles=profiles, numbers=2 * np.arange(N_ANGLES) + 1)

@@ -6,7 +6,7 @@ from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
 from scipy.ndimage import gaussian_filter1d
 
-from tomopipe.cor.mass import centre_of_mass, subtract_air, subtract_drift
+from tomopipe.cor.mass import centre_of_mass, subtract_air, subtract_drift, swing_px
 from tomopipe.cor.prepared import Prepared
 
 pytestmark = pytest.mark.slow
@@ -148,3 +148,17 @@ def test_dust_as_wide_as_ten_columns_lowers_the_precision():
     share = np.abs(errors) / np.array(stated)
     assert np.sqrt(np.mean(np.square(errors))) > 0.5  # the dust matters
     assert 0.3 < np.sqrt(np.mean(share**2)) < 1.2
+
+
+def test_the_swing_is_how_far_the_centre_of_mass_is_from_the_axis():
+    theta_rad = np.deg2rad(THETA_180_DEG)
+    column = np.arange(160)
+    centre_px = 75 + 13 * np.cos(theta_rad + 0.4)
+    row = np.exp(-(((column - centre_px[:, None]) / 9) ** 2)).astype(np.float32)
+    assert swing_px(np.stack([row, row]), theta_rad) == pytest.approx(13, abs=0.2)
+
+
+def test_the_swing_of_a_sample_that_leaves_the_field_of_view_is_half_of_the_field():
+    theta_rad = np.deg2rad(THETA_180_DEG)
+    everywhere = 1 + 0.1 * np.sin(np.arange(160) / 5 + theta_rad[:, None])
+    assert swing_px(everywhere[None].astype(np.float32), theta_rad) == 80
