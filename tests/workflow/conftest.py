@@ -103,19 +103,12 @@ def job_names(text: str) -> list[str]:
 
 
 def plan(campaign: Path, *scans: str) -> tuple[int, frozenset[str]]:
-    """Call `tomopipe plan --json`; return its status and the certain jobs, named as in a run."""
-    status, jobs = plan_all(campaign, *scans)
-    return status, frozenset(name for name, certain in jobs.items() if certain)
-
-
-def plan_all(campaign: Path, *scans: str) -> tuple[int, dict[str, bool]]:
-    """Call `tomopipe plan --json`; return its status and all jobs with their certainty."""
+    """Call `tomopipe plan --json`; return its status and the jobs, named as in a run."""
     done = CliRunner().invoke(cli, ["plan", "--json", str(campaign), *scans])
     assert done.stdout, done.stderr
     jobs = json.loads(done.stdout)
-    return done.exit_code, {
-        job["rule"] + (f":{name}" if (name := _name(job)) else ""): job["certain"] for job in jobs
-    }
+    names = ((job["rule"], _name(job)) for job in jobs)
+    return done.exit_code, frozenset(f"{rule}:{name}" if name else rule for rule, name in names)
 
 
 def _name(job: dict) -> str:

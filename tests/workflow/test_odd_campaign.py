@@ -11,7 +11,7 @@ import starfile
 import tifffile
 
 from tests.phantoms import sphere, write_scan
-from tests.workflow.conftest import plan, plan_all, snakemake, succeeds, table
+from tests.workflow.conftest import plan, snakemake, succeeds, table
 from tests.workflow.test_reruns import TAIL
 from tests.workflow.test_vanished import inventory
 from tomopipe.campaign.results import read_tsv
@@ -92,10 +92,9 @@ def test_a_scan_without_angles_is_planned_once_they_are_given(odd):
     before = config.read_text()
     given = "overrides: [{scans: [none_1], input: {angles: {start: 0, stop: 180}}}]\n"
     config.write_text(before + given)
-    jobs = plan_all(odd[0])[1]
+    jobs = plan(odd[0])[1]
     config.write_text(before)
-    assert jobs["try_recon:none_1"]
-    assert "full_recon:none_1" in jobs
+    assert {"try_recon:none_1", "predict_cor:none_1"} <= jobs
     # `noise` has no COR, and might take that of this one
     assert {job.partition(":")[2] for job in jobs} <= {
         *("", "none_1", "none", "noise_1", "noise"),

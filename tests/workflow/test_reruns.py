@@ -20,7 +20,6 @@ from tests.workflow.conftest import (
     new_campaign,
     package_with,
     plan,
-    plan_all,
     snakemake,
     succeeds,
     table,
@@ -40,14 +39,13 @@ def jobs_of(rule: str, scans=CORS_PX) -> set[str]:
 
 def expect(campaign: Path, jobs: set[str], *, pending: bool = False) -> None:
     """Check plan and run against the jobs, and that the next call finds nothing to do."""
-    status, planned = plan_all(campaign)
-    certain = {job for job, sure in planned.items() if sure}
+    status, planned = plan(campaign)
     assert succeeds(campaign).jobs == jobs
     assert status == (2 if jobs else 0)
     if pending:  # what hangs on a prediction is not certain beforehand
-        assert certain <= jobs <= set(planned)
+        assert planned <= jobs
     else:
-        assert certain == jobs == set(planned)
+        assert planned == jobs
     again = snakemake(campaign)
     assert (again.status, again.jobs) == (0, frozenset()), again.text
 
@@ -71,12 +69,10 @@ def test_no_cor_is_foretold_while_a_prediction_is_pending(campaign):
     (campaign / "results/try_center/a_1/prediction.json").unlink()
     table(campaign, "a_2\tauto\t50.25\t")
     told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
-    told = {(job["rule"], job["scan"]): (job["certain"], job["reason"]) for job in told}
-    assert told["predict_cor", "a_1"] == (True, "not there yet")
-    pending = (False, "if its COR changes: a prediction of its series is pending")
-    assert told["full_recon", "a_1"] == pending
-    certain, reason = told["full_recon", "a_2"]
-    assert certain
+    told = {(job["rule"], job["scan"]): job["reason"] for job in told}
+    assert told["predict_cor", "a_1"] == "not there yet"
+    assert [scan for rule, scan in told if rule == "full_recon"] == ["a_2"]
+    reason = told["full_recon", "a_2"]
     assert reason.startswith("COR of a_2: ")
     assert reason.endswith(" -> 50.25, by hand")
     # a_1 comes out as it was

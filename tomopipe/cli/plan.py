@@ -122,8 +122,9 @@ def plan(
 ) -> None:
     """Show what the next run will redo, and why, scan by scan.
 
-    Some jobs are conditional: while a prediction is pending, or until a large raw file with a new
-    time stamp has been compared. Exit status: 1 failed jobs, else 2 pending jobs, 0 nothing to do.
+    While predictions are pending, their CORs are not known: the volumes that may follow are
+    counted, and count in the costs. Exit status: 1 failed jobs, else 2 pending jobs, 0 nothing to
+    do.
 
     Examples: `tomopipe plan mycampaign`, `tomopipe plan 'sandA_*'`
     """
@@ -155,15 +156,14 @@ def _show(result: Plan) -> None:
     if result.jobs:
         table = folding_table("scan", "what runs", "why", box=box.SIMPLE)
         for row in folded(result.jobs):
-            perhaps = f"perhaps {', '.join(row.perhaps)}" if row.perhaps else ""
-            what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))
-            table.add_row(*map(Text, (row.of, what, row.why)))
+            table.add_row(*map(Text, (row.of, ", ".join(row.steps), row.why)))
         screen.print(table)
         screen.print(", ".join(result.counts))
         n_cores = len(os.sched_getaffinity(0))
         here = f"{duration(result.cpu_s / n_cores)} on the {n_cores} cores here"
         size = f"{shown_size(result.n_bytes)} of disk"
-        screen.print(f"about {duration(result.cpu_s)} of one core ({here}), {size}")
+        about = "up to" if result.n_open else "about"
+        screen.print(f"{about} {duration(result.cpu_s)} of one core ({here}), {size}")
     elif not result.blocked:
         screen.print("Nothing to do.")
     for line in result.notes:

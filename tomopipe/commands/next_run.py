@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product
 from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign
@@ -31,23 +32,25 @@ _N_NAMED = 4  # files in a line
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of the next run, its obstacles, and its costs without uncertain jobs."""
+    """The jobs of the next run, its obstacles, and its costs."""
 
     jobs: tuple[PlannedJob, ...]
     failures: tuple[str, ...]
     blocked: str = ""
     cpu_s: float = 0.0  # of computing, and of starting each job
     n_bytes: int = 0  # of the results
+    n_open: int = 0  # volumes that may follow, and count in the costs
     faults: tuple[str, ...] = ()  # of the campaign table
     notes: tuple[str, ...] = ()
     retry: str = ""  # the scans that failures keep out of runs, and what to type
 
     @property
     def counts(self) -> list[str]:
-        """The number of jobs of each rule, with its upper limit."""
-        most = Counter(job.rule for job in self.jobs)
-        likely = Counter(job.rule for job in self.jobs if job.is_likely)
-        return [_count(likely[rule], n, rule) for rule, n in most.items()]
+        """The number of jobs of each rule, and of volumes that may follow."""
+        numbers = Counter(job.rule for job in self.jobs)
+        what = "volumes, whose CORs are" if self.n_open > 1 else "volume, whose COR is"
+        may_follow = [f"up to {self.n_open} {what} not known yet"] * bool(self.n_open)
+        return [f"{n} {rule}" for rule, n in numbers.items()] + may_follow
 
     @property
     def exit_status(self) -> int:
@@ -55,12 +58,6 @@ class Plan:
         if self.failures or self.blocked:
             return 1
         return 2 if self.jobs else 0
-
-
-def _count(n_likely: int, n_most: int, rule: str) -> str:
-    if n_likely == n_most:
-        return f"{n_most} {rule}"
-    return f"{n_likely} (up to {n_most}) {rule}" if n_likely else f"up to {n_most} {rule}"
 
 
 def make_plan(
@@ -77,8 +74,10 @@ def make_plan(
     result = settled or Settled(campaign)
     rows, volumes_of = result.rows, result.volumes_of
     planned = sorted(set(result.jobs), key=_order)
-    likely = [job for job in planned if job.is_likely]
-    computed = [job for job in likely if METADATA_ALONE not in job.reason]
+    steps = ("full_recon", "export_stack") if campaign.makes_star else ("full_recon",)
+    may_follow = list(product(steps, sorted(result.open_scans)))
+    jobs = [(job.rule, job.key) for job in planned] + may_follow
+    computed = [(j.rule, j.key) for j in planned if METADATA_ALONE not in j.reason] + may_follow
     failures = standing_failures(campaign, rows, record)
     if volumes_of:
         failures = [failure for failure in failures if failure.key in volumes_of]
@@ -87,9 +86,9 @@ def make_plan(
         failures=tuple(f"{each.key}: {each.step}: {each.error}" for each in failures),
         retry=retry_hint(campaign, failures),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
-        cpu_s=START_S * len(likely)
-        + sum(cpu_s(campaign, job.rule, job.key, rows) for job in computed),
-        n_bytes=sum(disk_needed(campaign, [(j.rule, j.key) for j in likely], rows).values()),
+        cpu_s=START_S * len(jobs) + sum(cpu_s(campaign, *job, rows) for job in computed),
+        n_bytes=sum(disk_needed(campaign, jobs, rows).values()),
+        n_open=len(result.open_scans),
         faults=tuple(table_faults(campaign)),
         notes=(
             *unread_folders(campaign.config, campaign.directory),
@@ -116,31 +115,17 @@ class PlanRow:
     """All jobs of one scan, stack or series, or of the campaign as a whole, and their reasons."""
 
     of: str  # name of the scan, stack or series
-    steps: tuple[str, ...]  # steps that run for certain
-    perhaps: tuple[str, ...]  # steps that run only if the COR changes
+    steps: tuple[str, ...]
     why: str  # the reasons
 
 
 def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
-    """Combine jobs into one row for each scan; scans with only the same possible jobs share a row.
-
-    A pending prediction may change all CORs of its series.
-    """
+    """Combine jobs into one row for each scan."""
     groups = grouped((_of(job), job) for job in sorted(jobs, key=_order))
-    rows = {
-        key: PlanRow(
-            key[1],
-            tuple(job.rule for job in group if job.certain),
-            tuple(job.rule for job in group if not job.certain),
-            "; ".join(_reasons(group)),
-        )
+    return [
+        PlanRow(key[1], tuple(job.rule for job in group), "; ".join(_reasons(group)))
         for key, group in sorted(groups.items())
-    }
-    alike = grouped(
-        ((row.perhaps, row.why) if row.perhaps and not row.steps else key, row)
-        for key, row in rows.items()
-    )
-    return [replace(same[0], of=scans_named([row.of for row in same])) for same in alike.values()]
+    ]
 
 
 def _of(job: PlannedJob) -> tuple[int, str]:

@@ -35,7 +35,7 @@ def request_of(campaign: Campaign, words: Sequence[str], predict: Sequence[str] 
     settled, left_out = settled_for(campaign, words)
     table = receipt("resolve_cor" if settled.needed.has_unknown_cors else "inventory")
     scans = [*settled.volumes_of]
-    totals = Counter(job.rule for job in settled.jobs if job.certain)  # also after a checkpoint
+    totals = Counter(job.rule for job in settled.jobs)  # also after a checkpoint
     receipts = [table, *(receipt("full_recon", scan) for scan in scans)]
     return Request(scans, receipts, totals, left_out)
 

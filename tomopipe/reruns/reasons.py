@@ -1,7 +1,6 @@
 """Why a job runs, in the user's words, for plan, page, terminal and Snakemake's log."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,6 @@ MISSING = "not there yet"
 UNREADABLE = "cannot be read"
 FOLLOWS = "its inputs are made again"
 METADATA_ALONE = "metadata alone, nothing is computed"
-IF_COR = "if a COR is found for it"
-IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
-IF_OTHER_PAGE = "if a result shown changes"
 #: Reasons for keys of statements whose values are digests, or otherwise unreadable.
 _PLAIN = {
     "rows": "follows try_recon",
@@ -32,7 +28,6 @@ _PLAIN = {
     "entries": "the scans of the campaign changed",
     "scans": "the scans of the stack changed",
 }
-_COR = re.compile(r"COR of [^;]*")
 
 
 def of_cor(scan: str, old_px: float | None, new_px: float | None, source: str) -> str:
@@ -40,11 +35,6 @@ def of_cor(scan: str, old_px: float | None, new_px: float | None, source: str) -
     old, new = (format_cor(cor_px) or "none" for cor_px in (old_px, new_px))
     by, was = source_label(source), f"{old} -> " * (old != new)
     return f"COR of {scan}: {was}{new}" + (f", {by}" if by else "")
-
-
-def is_of_cor(reason: str) -> bool:
-    """Tell whether a job runs only because of a COR."""
-    return _COR.fullmatch(reason) is not None
 
 
 def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -128,7 +118,7 @@ def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], checked_ns: i
 
 def is_news(reason: str) -> bool:
     """Tell whether a reason is other than a missing result or one that follows another."""
-    return reason not in ("", MISSING, FOLLOWS) and not reason.startswith(("follows ", "if "))
+    return reason not in ("", MISSING, FOLLOWS) and not reason.startswith("follows ")
 
 
 def of_snakemake(reason: str) -> str:

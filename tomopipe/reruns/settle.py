@@ -2,7 +2,8 @@
 
 The steps are visited in their order (docs/explanation/reruns.md). `plan` looks ahead: tables that
 decide what follows are computed as the steps do, the inventory from the raw files, the CORs from
-the predictions and the campaign table. A pending prediction is assumed to give the same COR.
+the predictions and the campaign table. CORs that hang on a pending prediction are not known yet:
+what they may make is counted, and no job.
 """
 
 import gc
@@ -29,15 +30,11 @@ from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named
 from tomopipe.reruns import sidecars
 from tomopipe.reruns.foreign import is_foreign
-from tomopipe.reruns.needed import Needed, needed_for
+from tomopipe.reruns.needed import Needed, known_fixes, needed_for
 from tomopipe.reruns.reasons import (
     FOLLOWS,
-    IF_COR,
-    IF_OTHER_COR,
-    IF_OTHER_PAGE,
     MISSING,
     UNREADABLE,
-    is_of_cor,
 )
 from tomopipe.reruns.receipts import State, content_of, digest
 from tomopipe.reruns.staleness import Staleness
@@ -47,31 +44,23 @@ from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 3  # differences in a reason
 _TO_CORS = ("try_recon", "predict_cor", "fix_cor", "resolve_cor")
-_PENDING_COR = {"cor_px": -1.0, "source": "default"}  # entry of a scan whose COR is pending
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job that the next run executes, or may execute."""
+    """A job that the next run executes."""
 
     rule: str
     # empty if the job is not of a scan or series
     scan: str
     series: str
     reason: str  # why it runs
-    # False: it runs only if the COR of the scan changes, or if a comparison finds a difference
-    certain: bool = True
     stack: str = ""
 
     @property
     def key(self) -> str:
         """The scan, stack or encoded series; `campaign` if the job has none."""
         return self.scan or self.stack or self.series or "campaign"
-
-    @property
-    def is_likely(self) -> bool:
-        """Whether it is certain, or depends only on the first COR of a scan."""
-        return self.certain or self.reason == IF_COR
 
 
 FOLLOWS_FIX = "follows fix_cor"
@@ -110,15 +99,11 @@ class Settled:
         self.blocked = ""  # why the run will stop before any volume
         self.of_others: list[str] = []  # files of others in the places of what the jobs make
         self.needed = needed or Needed((), {})  # empty while the inventory is pending
-        self._due: set[tuple[str, str]] = set()  # results that are made, as far as is known
-        self._in_doubt: set[str] = set()  # scans whose volumes may be made
-        self._waiting_around: set[str] = set()  # series compared with those of pending scans
+        self.open_scans: set[str] = set()  # scans whose CORs hang on a pending prediction
         self._missing: Collection[str] = ()  # scans without a COR
-        self._guessed: set[str] = set()  # those of them that are predicted
         self._fixes: dict[str, Fix] = {}
         self._tables_change = False  # whether a table shown in the report changes
         self._is_sure = False  # whether it changes with any prediction
-        self._may_be_other = False  # whether a missing table may change
         if looks_ahead:
             refuse_no_file(campaign)
         refuse_missing_files(campaign)
@@ -159,7 +144,7 @@ class Settled:
             keys = {"scan": self.target.to_search(scans), "series": sorted(needed.series)}
             return keys.get(step.key, ("campaign",))
         if name == "full_recon":
-            return sorted({*self.cors, *self._pending_scans})
+            return sorted(self.cors)
         is_enabled = self.campaign.makes_star if name.startswith("export_") else True
         if not (needed.is_whole and is_enabled) or (name == "report" and not config.report.enabled):
             return ()
@@ -170,28 +155,22 @@ class Settled:
         if step.name == "sidecar":
             self._sidecars(step)
             return
-        reason = self._why(step, key)
-        if reason:
-            self._due.add((step.name, key))
-        doubt = self._doubt(step, key, reason)
-        if doubt or reason:
-            self._add(step, key, doubt or reason, certain=not doubt)
-
-    def _why(self, step: Step, key: str) -> str:
-        """Say why a result is made; "" if not, as far as that is known."""
-        if step.name == "full_recon" and key not in self.cors:
-            return ""
-        if step.name == "stitch" and not self.cors.keys() >= {*self._stacks[key].scans}:
-            return ""
         reason = self.staleness.why(step.name, key)
         if step.name == "resolve_cor":
-            return self._why_cors(reason)
-        return reason or self._follows(step, key)
+            reason = self._why_cors(reason)
+        reason = reason or self._follows(step, key)
+        if reason and (reason == MISSING or not self._is_open(step.name)):
+            self._add(step, key, reason)
+
+    def _is_open(self, step: str) -> bool:
+        """Tell whether the outcome of pending predictions may save a job of the whole campaign."""
+        is_sure = step == "report" and self._is_sure
+        return step in ("export_star", "report") and bool(self.predicting) and not is_sure
 
     def _follows(self, step: Step, key: str) -> str:
         """Say that a result is made again because a result of an input step is."""
         if step.key == "campaign":
-            is_due = any(name in step.inputs for name, _ in self._due)
+            is_due = any(name in step.inputs for name, _ in self.reasons)
             return step.changed if is_due or (step.name == "report" and self._tables_change) else ""
         keys: Collection[str] = [key]
         if step.key == "stack":
@@ -200,44 +179,16 @@ class Settled:
             keys = self.target.series()[key]
             if self.target.uses_around(key):
                 keys = [*keys, *self.target.scans_around(key)]
-        return FOLLOWS if any((name, k) in self._due for name in step.inputs for k in keys) else ""
+        return (
+            FOLLOWS if any((name, k) in self.reasons for name in step.inputs for k in keys) else ""
+        )
 
-    def _doubt(self, step: Step, key: str, reason: str) -> str:
-        """Return the reason of a job that a pending prediction may make unnecessary; else ""."""
-        if step.name in ("full_recon", "export_stack"):
-            return self._doubt_of_scan(step.name, key, reason)
-        if step.name == "stitch" and not reason:
-            return IF_OTHER_COR if self._pending_scans.intersection(self._stacks[key].scans) else ""
-        is_sure = True
-        if step.name == "stitch":
-            is_sure = self._in_doubt.isdisjoint(self._stacks[key].scans)
-        elif step.name in ("export_star", "report"):
-            is_report = step.name == "report"
-            is_sure = not self.waiting or (is_report and self._is_sure)
-            if not reason and (self.waiting or (is_report and self._may_be_other)):
-                return IF_OTHER_PAGE
-        return "" if is_sure or reason == MISSING else reason
-
-    def _doubt_of_scan(self, step: str, scan: str, reason: str) -> str:
-        if scan in self._guessed:
-            return IF_COR if reason else ""
-        if step == "export_stack":
-            return ""
-        if not reason:
-            return IF_OTHER_COR if scan in self._pending_scans else ""
-        is_known = scan in self.needed.cors or self.cors[scan]["source"] == "manual"
-        # a COR without the prediction is not the next one
-        is_open = scan in self._pending_scans and is_of_cor(reason) and not is_known
-        return IF_OTHER_COR if is_open else ""
-
-    def _add(self, step: Step, key: str, reason: str, *, certain: bool = True) -> None:
+    def _add(self, step: Step, key: str, reason: str) -> None:
         scan, stack = (key if step.key == of else "" for of in ("scan", "stack"))
         series = key if step.key == "series" else self.campaign.scans[key].series if scan else ""
-        job = PlannedJob(step.name, scan, series, reason, certain, stack)
+        job = PlannedJob(step.name, scan, series, reason, stack)
         self.jobs.append(job)
         self.reasons[step.name, job.key] = reason
-        if step.name == "full_recon" and not certain:
-            self._in_doubt.add(key)
 
     def recorded(self, step: str, key: str) -> dict[str, State | None]:
         """Return the files that a job replaces, and their states by its last receipt."""
@@ -327,29 +278,15 @@ class Settled:
         in_run = {scan for scans in self.needed.series.values() for scan in scans}
         return [*own, *(scan for scan in target.scans_around(series) if scan in in_run)]
 
-    @cached_property
-    def waiting(self) -> set[str]:
-        """The series that have a pending prediction, or are filled from series that have one."""
-        scans = self.campaign.scans
-        own = {scans[scan].series for scan in self.predicting if scan in scans}
-        return own | self._waiting_around
-
     @property
     def predicting(self) -> set[str]:
         """The scans whose prediction is pending."""
-        return {key for step, key in self._due if step == "predict_cor"}
-
-    @cached_property
-    def _pending_scans(self) -> set[str]:
-        """The scans whose COR a pending prediction may change."""
-        scans = {*self.needed.scans} - self.needed.cors.keys() if self.waiting else set()
-        return {scan for scan in scans if self.campaign.scans[scan].series in self.waiting}
+        return {key for step, key in self.reasons if step == "predict_cor"}
 
     @cached_property
     def _stacks(self) -> dict[str, Stack]:
-        """The stacks whose scans have a COR, or may get one."""
-        resolved = {*self.cors, *self._pending_scans}
-        stacks = find_stacks(self.campaign, self.rows, resolved)
+        """The stacks whose scans all have a COR."""
+        stacks = find_stacks(self.campaign, self.rows, self.cors)
         return {stack.name: stack for stack in stacks if not stack.problem}
 
     # ---- tables that decide what follows -----------------------------------------------------
@@ -389,38 +326,36 @@ class Settled:
         for series, scans in self.needed.series.items():
             around, path = self.target.scans_around(series), self.campaign.files.fix_table(series)
             is_made, fixes = ("fix_cor", series) in self.reasons, dict[str, Fix]()
-            if is_made and not predicting.isdisjoint(around):
-                self._waiting_around.add(self.campaign.scans[scans[0]].series)
             try:
                 fixes |= read_fixes([path]) if path.is_file() else {}
             except TomopipeError:  # damaged: made again, it counts as empty
                 if not is_made:
                     raise
-            if is_made and self.looks_ahead:
+            is_next = is_made and self.looks_ahead
+            if is_next and not predicting.isdisjoint([*scans, *around]):
+                fixes = known_fixes(self.staleness, series, scans)
+                self.open_scans |= {*scans} - {*fixes}
+            elif is_next:
                 before, target = fixes, self.target
                 files = predicted_files(self.campaign, target.to_search([*scans, *around]))
                 beside, options = target.members_around(series), self.campaign.config.fix_cor
-                try:
-                    fixes = fix_cor.compute(files, target.members(series), options, beside)
-                except TomopipeError:  # of a prediction that is made again
-                    if predicting.isdisjoint([*scans, *around]):
-                        raise
-                is_whole = self._is_whole("fix_cor", series)
-                self._tables_change |= fixes != before and is_whole
-                self._may_be_other |= not is_whole
+                fixes = fix_cor.compute(files, target.members(series), options, beside)
+                self._tables_change |= fixes != before and self._is_whole("fix_cor", series)
             self._fixes |= fixes
         self._tables_change |= bool(predicting)
 
     def _why_cors(self, reason: str) -> str:
         """Say why cor.json is made; keep its future content and the scans without a COR."""
         campaign, options = self.campaign, self.campaign.config.resolve_cor
-        follows = any(step == "fix_cor" for step, _ in self._due)
+        follows = any(step == "fix_cor" for step, _ in self.reasons)
         if follows and not self.looks_ahead:
             return FOLLOWS_FIX
         before, known = json_or(campaign.files.cor_table, None), self.needed.cors
         scans = to_resolve(campaign, self.rows)
-        if not self.needed.is_whole:
-            scans = {scan: scans[scan] for scan in self.needed.scans if scan not in known}
+        self.open_scans &= {*self.needed.scans} - known.keys()
+        if self.open_scans or not self.needed.is_whole:
+            others = self.open_scans | known.keys()
+            scans = {scan: scans[scan] for scan in self.needed.scans if scan not in others}
             before = {scan: before[scan] for scan in scans if scan in (before or {})}
         table, self._missing = resolve_cor.compute(self._fixes, scans, options.default_px)
         if not reason and before != table:
@@ -433,47 +368,39 @@ class Settled:
         return FOLLOWS_FIX if follows else reason
 
     def _read_cors(self) -> None:
-        """Keep the CORs after the run, with stand-ins for pending ones."""
+        """Keep which scans have no COR after the run, and whether that stops it."""
         if ("resolve_cor", "campaign") in self.reasons and not self.looks_ahead:
             self.pending, self.target.cors = "resolve_cor", {}
             return
-        scans = self.campaign.scans
-        if self._missing:
-            self.without_cor = [s for s in self._missing if scans[s].series not in self.waiting]
-            self._guessed = self.predicting & {*self._missing}
+        self.without_cor = self.without_cor or [*self._missing]
         if self.without_cor and self.campaign.config.resolve_cor.on_missing == "block":
             self.blocked = (
                 f"no COR for {', '.join(self.without_cor)}: the run will stop before any volume is "
                 "made. Set one with `tomopipe cor set SCAN VALUE`, give resolve_cor.default_px, "
                 "take the scan out (select: no), or set resolve_cor.on_missing: skip."
             )
-        self.target.cors = {**self.cors, **dict.fromkeys(self._guessed, _PENDING_COR)}
-        self.target.unknown = self._guessed
 
     def _sidecars(self, step: Step) -> None:
         """Decide on the sidecars, which one job writes."""
-        name, key, guessed = step.name, "campaign", self._guessed
+        name, key = step.name, "campaign"
         statement, receipt = self.target.statement(name), self.receipts.of(name, key)
         is_right = receipt is not None and receipt.digest == digest(statement)
         if receipt and is_right:
             is_right = all(self.receipts.damage(receipt, path) == "" for path in receipt.files)
         texts = {} if is_right else sidecars.contents(self.target, self._fixes)
-        scans, written = self.campaign.scans, sidecars.why_written
+        written, predicting = sidecars.why_written, self.predicting
         reasons = {s: why for s, text in texts.items() if (why := written(self.target, s, text))}
         damaged = [self.target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
         self.staleness.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
-        due = {
-            scan: reason
+        certain = grouped(
+            (reason, scan)
             for scan, reason in reasons.items()
-            if reason in (MISSING, UNREADABLE) or scans[scan].series not in self.waiting
-        }
-        sure = grouped((reason, scan) for scan, reason in due.items() if scan not in guessed)
-        if sure:
-            named = [text.replace("{scan}", scans_named(each)) for text, each in sure.items()]
-            self._add(step, key, "; ".join(named[:_N_NAMED]))
-        elif reasons or self.waiting:
-            self._add(step, key, IF_COR if due else IF_OTHER_COR, certain=False)
-        else:
+            if scan not in predicting or reason in (MISSING, UNREADABLE)
+        )
+        if certain:
+            lines = [text.replace("{scan}", scans_named(each)) for text, each in certain.items()]
+            self._add(step, key, "; ".join(lines[:_N_NAMED]))
+        elif not reasons:
             self.staleness.up_to_date[name, key] = statement
 
     def _is_whole(self, step: str, key: str) -> bool:

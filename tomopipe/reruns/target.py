@@ -7,7 +7,7 @@ content of the raw files, the results of earlier steps, and the options in effec
 
 import json
 import os
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -58,7 +58,6 @@ class Target:
         self.campaign, self.out = campaign, campaign.outputs
         self.rows: InventoryRows = rows or {}
         self.cors: Cors = cors or {}
-        self.unknown: Collection[str] = ()  # scans in `cors` whose volumes are not stated
         self.looks_ahead = False  # tables that are missing or damaged count as they were
         self._cache: dict[Hashable, Any] = {}
 
@@ -381,7 +380,7 @@ class Target:
         files += map(out.fix_table, self.series())
         files += map(out.prediction, self.with_prediction(campaign.selected_scans(self.rows)))
         files += map(out.shifts, self.stacks())
-        volumes = {s: self._digest_of_full_recon(s) for s in self.cors if s not in self.unknown}
+        volumes = {s: self._digest_of_full_recon(s) for s in self.cors}
         shown = {path: self.content(path) for path in files} | volumes
         if campaign.makes_star:
             notes = assumed_numbers(campaign, self.rows), self._mrc_volumes()

@@ -152,6 +152,7 @@ class Store:
             "blocked": plan.blocked,
             "seconds": plan.cpu_s,
             "bytes": plan.n_bytes,
+            "n_open": plan.n_open,
         }
 
     def series(self, key: str) -> list[dict[str, Any]]:

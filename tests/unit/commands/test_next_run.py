@@ -13,8 +13,7 @@ from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.cli import cli
-from tomopipe.commands.next_run import Plan, folded, make_plan, standing_failures
-from tomopipe.reruns.reasons import IF_COR, IF_OTHER_COR
+from tomopipe.commands.next_run import folded, make_plan, standing_failures
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.resources.disk import disk_needed, output_bytes
@@ -40,11 +39,16 @@ def lines(folder, rows):
     return [f"{each.key}: {each.step}: {each.error}" for each in found]
 
 
-def test_what_may_run_is_no_part_of_the_number():
-    """A new scan in a series of seven: one volume is made, the others if their COR changes."""
-    jobs = [PlannedJob("full_recon", "a_7", "a", IF_COR, certain=False)]
-    jobs += [PlannedJob("full_recon", f"a_{i}", "a", IF_OTHER_COR, certain=False) for i in range(6)]
-    assert Plan(tuple(jobs), ()).counts == ["1 (up to 7) full_recon"]
+def test_volumes_whose_cors_are_not_known_yet_are_one_number_and_count_in_the_costs(campaign):
+    plan = make_plan(load_campaign(campaign))
+    assert plan.counts[-1] == "up to 1 volume, whose COR is not known yet"
+    assert not [job for job in plan.jobs if job.rule in ("full_recon", "sidecar")]
+    said = " ".join(CliRunner().invoke(cli, ["plan", str(campaign)]).output.split())
+    assert "1 report, up to 1 volume, whose COR is not known yet up to " in said
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t32.00\t\n")
+    by_hand = make_plan(load_campaign(campaign))
+    assert [job.scan for job in by_hand.jobs if job.rule == "full_recon"] == ["a_1"]
+    assert (by_hand.n_open, by_hand.n_bytes < plan.n_bytes) == (0, True)  # of the sweep
 
 
 @pytest.mark.slow
@@ -150,11 +154,11 @@ def test_size_of_a_sweep_is_that_of_its_files(tmp_path, options):
 def test_the_first_plan_estimates_the_time_from_the_pixels(campaign):
     found, rows = load_campaign(campaign), rows_of(campaign)
     plan = make_plan(found)
-    n_jobs = sum(job.is_likely for job in plan.jobs)
+    n_jobs = len(plan.jobs) + plan.n_open
     assert n_jobs >= 6  # inventory, sweep, prediction, series, CORs, volume
     assert plan.cpu_s > START_S * n_jobs
     said = " ".join(CliRunner().invoke(cli, ["plan", str(campaign)]).output.split())
-    assert f"about {plan.cpu_s:.0f} s of one core (" in said
+    assert f"up to {plan.cpu_s:.0f} s of one core (" in said
     large = {"a_1": rows["a_1"] | {"n_angles": 2 * 31, "n_rows": 2048, "n_cols": 2048}}
     twice = {"a_1": large["a_1"] | {"n_rows": 4096}}
     for step in ("try_recon", "predict_cor", "export_stack"):

@@ -10,7 +10,7 @@ from tests.unit.conftest import configure
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.reruns import sidecars
-from tomopipe.reruns.reasons import IF_COR, MISSING
+from tomopipe.reruns.reasons import MISSING
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.staleness import only_metadata_differ
 from tomopipe.storage.atomic import write_json
@@ -37,13 +37,16 @@ def jobs(folder):
 
 def test_only_scans_that_are_good_have_a_chain_and_volumes_wait_for_a_cor(folder):
     found = jobs(folder)
-    assert {scan for _, scan in found} == {"", "a_1"}
+    assert {rule for rule, scan in found if scan == "a_1"} == {"try_recon", "predict_cor"}
     for rule in ("try_recon", "predict_cor"):
         job = found[rule, "a_1"]
-        assert (job.certain, job.reason, job.series) == (True, MISSING, "a")
-    for rule, scan in (("full_recon", "a_1"), ("sidecar", ""), ("export_stack", "a_1")):
-        job = found[rule, scan]
-        assert (job.certain, job.reason) == (False, IF_COR)
+        assert (job.reason, job.series) == (MISSING, "a")
+    tables = {"inventory", "fix_cor", "resolve_cor", "export_star", "report"}
+    assert {rule for rule, scan in found if not scan} == tables
+    assert expected(folder).open_scans == {"a_1"}
+    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t32.00\t\n")
+    assert {"full_recon", "export_stack"} <= {rule for rule, scan in jobs(folder) if scan}
+    assert expected(folder).open_scans == set()
 
 
 @pytest.mark.parametrize(("stated", "reason"), [("all", "rows all -> [1, 2]"), (None, "")])
@@ -95,6 +98,7 @@ def test_changes_of_sidecars_name_their_scans(folder):
 
 
 def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):
+    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t32.00\t\n")
     before = expected(folder).target
     with h5py.File(folder / "raw" / "a_1.h5", "a") as file:
         detector = file.require_group("measurement/instrument/detector")

@@ -37,7 +37,7 @@ function body(nodes) {
 
 function planned(found) {
   const sums = [counts(found)];
-  if (found.seconds >= 1) sums.push(`about ${time(found.seconds)} of one core`);
+  if (found.seconds >= 1) sums.push(`${found.n_open ? "up to" : "about"} ${time(found.seconds)} of one core`);
   if (found.bytes >= 5e6) sums.push(`${(found.bytes / 1e9).toFixed(2)} GB of disk`);
   return [
     el("p", { id: "plan-state" }, found.blocked ? "The run will stop." : sums.join(" · ")),
@@ -50,8 +50,6 @@ function planned(found) {
 
 // A row for each scan.
 function table(rows) {
-  const unsure = rows.some((row) => row.perhaps.length);
-  return el("table", {}, el("tr", {}, ...["scan", "what runs", unsure && "perhaps", "why"].filter(Boolean).map((text) => el("th", {}, text))),
-    ...rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")),
-      unsure ? el("td", { class: "quiet" }, row.perhaps.join(", ")) : null, el("td", { class: "quiet" }, row.why))));
+  return el("table", {}, el("tr", {}, ...["scan", "what runs", "why"].map((text) => el("th", {}, text))),
+    ...rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")), el("td", { class: "quiet" }, row.why))));
 }
