@@ -27,7 +27,6 @@ from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Settings, base
 from tomopipe_lab.suite.solids import Body
 
 from tomopipe.cor.axial_motion import AxialMotion, find_axial_motion
-from tomopipe.cor.mass import swing_px
 from tomopipe.cor.row_profiles import RowProfiler, RowProfiles
 
 KINDS = ("jump", "drift", "sink")
@@ -104,8 +103,8 @@ def make_scan(seed: int, kind: str) -> Scan:
         f"{width_px} px, {s.n_rows} rows, {len(theta_rad)} angles over {s.span_deg:.0f} degrees, "
         f"{s.counts * s.n_cols / width_px:.0f} photons"
     )
-    swing = swing_px(lines[None, :, s.n_rows // 2], theta_rad) * width_px / s.n_cols
     is_truncated = s.fill * s.reach_px > s.n_cols * (0.5 - abs(s.off))
+    swing = width_px / 2 if is_truncated else _swing_px(lines, theta_rad) * width_px / s.n_cols
     noise_rows = 0.0 if kind == "still" else _noise_rows(scale * truth, profiles)
     motion_of = kind, shift_rows, contrast, swing, noise_rows
     return Scan(profiles, theta_rad, name, is_truncated, *motion_of)
@@ -222,6 +221,14 @@ def _profiles(raw: NDArray[np.float32], instrument: Instrument) -> RowProfiles:
     profiler = RowProfiler(SimpleNamespace(flat=flat, dark=dark, n_cols=n_cols), minus_log=True)
     means = profiler.means(raw, (0, n_rows))
     return profiler.profiles(means, np.arange(n_frames), (0, n_rows))
+
+
+def _swing_px(lines: NDArray[np.float32], theta_rad: Floats) -> float:
+    """Return how far the centre of mass goes to the sides; few columns have too little air."""
+    mass = lines.mean(axis=1, dtype=float)
+    centre = mass @ np.arange(lines.shape[2]) / mass.sum(axis=1)
+    design = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
+    return float(np.hypot(*np.linalg.lstsq(design, centre)[0][1:]))
 
 
 def _contrast(profile: Floats) -> float:
