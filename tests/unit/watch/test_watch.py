@@ -549,13 +549,13 @@ def test_another_results_folder_is_used_from_the_next_run_on(watcher, runs, camp
     assert ">a_1" in watcher.page.read_text()
 
 
-def test_a_page_of_others_is_left_as_it_is(campaign, said):
+def test_a_page_of_others_is_kept_aside(campaign, said):
     page = campaign / "results" / "live" / "index.html"
     page.parent.mkdir(parents=True)
     page.write_text("<p>of others</p>")
-    with pytest.raises(TomopipeError, match=r"live/index\.html: expected .* Move it away"):
-        begin(campaign, said)
-    assert page.read_text() == "<p>of others</p>"
+    begin(campaign, said)
+    (aside,) = page.parent.glob("index.html.before-*")
+    assert aside.read_text() == "<p>of others</p>"
 
 
 def test_raw_files_that_vanish_are_not_taken_for_removed(watcher, runs, said):
