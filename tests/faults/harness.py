@@ -373,7 +373,7 @@ class Bench:
         settled = Settled(load_campaign(self.campaign), looks_ahead=False)
         jobs = [(job.rule, job.key) for job in settled.jobs]
         receipt = settled.out.receipt
-        return any(path in (*settled.outputs(*job), receipt(*job)) for job in jobs)
+        return any(path in (*settled.target.outputs(*job), receipt(*job)) for job in jobs)
 
     # ---- through Snakemake
 

@@ -67,7 +67,7 @@ def to_keep(paths: Sequence[str]) -> list[str]:
     """Say that jobs will keep files of others, a line each; names at most ten."""
     lines = [f"{path} {_KEPT} {os.path.basename(path)}.before-DATE" for path in paths[:_N_NAMED]]
     more = len(paths) - len(lines)
-    return lines + [f"and {more} more files that are not tomopipe's, each in this way"] * (more > 0)
+    return lines + [f"and {more} more, kept in the same way"] * (more > 0)
 
 
 def is_ours(path: Path) -> bool:
