@@ -152,6 +152,7 @@ function line(entry) {
   const scan = entry.scan;
   const isSelected = scan.scan === state.selected;
   const mark = scan.rerun ? " ✎" : "";
+  const [corText, error] = (scan.cor_text || "–").split(" ± ");
   const about = [scan.why, ...scan.warnings].filter(Boolean);
   return el("div", { class: "row", role: "option", id: isSelected ? "here" : null, "aria-selected": isSelected ? "true" : "false", "data-scan": scan.scan,
     title: [scan.scan, ...about].join(": "), "aria-label": [scan.scan, scan.state, `${scan.cor_text || "–"} px`, ...about].join(", "),
@@ -165,9 +166,9 @@ function line(entry) {
       } }),
     thumbnail(scan),
     named(scan.scan),
-    el("span", { class: "cor" }, (scan.cor_text || "–") + mark),
+    el("span", { class: "cor" }, corText + mark),
     el("span", { class: "why" }, [scan.why || scan.state, ...scan.warnings].join("; ")),
-    el("span", { class: "confidence" }, scan.confidence === null ? "" : scan.confidence.toFixed(2)));
+    el("span", { class: "confidence" }, error ? `± ${error}` : scan.confidence === null ? "" : scan.confidence.toFixed(2)));
 }
 
 function thumbnail(scan) {
