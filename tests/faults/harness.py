@@ -25,7 +25,7 @@ import yaml
 
 from tests import warm
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.failures import STEPS
+from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.state.facts import LOOK_AGAIN
 from tomopipe.reruns.settle import Settled
 
@@ -393,7 +393,7 @@ class Bench:
         options = {"roots": [self.campaign]}
         try:
             # one that is killed for good leaves its scan out, until `tomopipe retry`
-            is_retried = point.action == "KILL" and point.who in STEPS
+            is_retried = point.action == "KILL" and point.who in SEARCH_STEPS
             self.snakemake(*["--retries", "1"] * is_retried, point=point, **options)
         except TimeoutError:
             return ["stuck: the run with the fault does not end"]

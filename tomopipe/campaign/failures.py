@@ -27,7 +27,7 @@ from tomopipe.storage.json_files import json_or, text
 if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
 
-STEPS = ("try_recon", "predict_cor")
+SEARCH_STEPS = ("try_recon", "predict_cor")  # they search for the COR of a scan
 Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 Why = Callable[[str, str], str]
 """Returns why the next run makes the result of a step and a scan or stack again, or ""."""
@@ -43,7 +43,7 @@ def all_right(_step: str, _key: str) -> str:
 def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, JobStatus]:
     """Return the failures that still count, by scan; `files`: size and time of raw files."""
     failures, paths_of = {}, Files(results)
-    for step in STEPS:
+    for step in SEARCH_STEPS:
         for path in sorted(paths_of.failure(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
             # without a readable record the job is tried again
@@ -66,13 +66,15 @@ def record_failures(
     jobs = read_jobs(of_logs.status_folder)
     ended = [(job, reason) for job in jobs if (reason := _reason(job, since))]
     for job, reason in ended:
-        if job.step not in STEPS and job.state != "failed":
+        if job.step not in SEARCH_STEPS and job.state != "failed":
             path = of_logs.status(job.step, job.key)
             write_json(json_or(path, {}) | {"state": "failed", "error": reason}, path)
     unfinished = [
         (job, reason)
         for job, reason in ended
-        if job.step in STEPS and job.key in files and not is_made(paths_of, job.step, job.key)
+        if job.step in SEARCH_STEPS
+        and job.key in files
+        and not is_made(paths_of, job.step, job.key)
     ]
     killed = Counter(
         job.slurm_job for job, _ in unfinished if job.slurm_job and job.state != "failed"
@@ -152,7 +154,7 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
     """
     forgotten, paths_of = [], Files(results)
     for scan in scans:
-        paths = [paths_of.failure(step, scan) for step in STEPS]
+        paths = [paths_of.failure(step, scan) for step in SEARCH_STEPS]
         prediction = json_or(paths_of.prediction(scan), {})
         if prediction.get("verdict") == "failed":
             paths += [paths_of.prediction(scan), *paths_of.of_try_recon(scan)]
@@ -187,10 +189,10 @@ def present_jobs(
         rows = read_inventory(campaign.files.inventory)
         selected = campaign.selected_scans(rows)
         with_cor = [scan for scan in selected if not needs_search(campaign, scan, rows[scan])]
-        omitted = {*product(OF_SCANS, {*rows} - {*selected}), *product(STEPS, with_cor)}
+        omitted = {*product(OF_SCANS, {*rows} - {*selected}), *product(SEARCH_STEPS, with_cor)}
     # results may be errors even if the status of their job was removed
     jobs = {key: JobStatus(*key, "") for key in product(_MAY_BE_ERRORS, selected)}
-    names = {step: {*campaign.scans} for step in (*STEPS, "full_recon", "export_stack")}
+    names = {step: {*campaign.scans} for step in (*SEARCH_STEPS, "full_recon", "export_stack")}
     names["stitch"] = {*campaign.config.stitch.stacks}
     for job in (*read_jobs(campaign.logs.status_folder, read), *campaign.failures.values()):
         jobs[job.step, job.key] = job

@@ -6,9 +6,8 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import first_and_last, middle_of_sweep, row_numbers
+from tomopipe.config.step_options import METADATA
 from tomopipe.errors import ScanError, TomopipeError, grouped, scans_named
-
-STEPS = ("try_recon", "full_recon", "export_stack")
 
 
 def fault(campaign: Campaign, step: str, row: Mapping[str, str]) -> str:
@@ -41,6 +40,11 @@ def fault(campaign: Campaign, step: str, row: Mapping[str, str]) -> str:
     return ""
 
 
+def _steps(campaign: Campaign) -> list[str]:
+    """Return the steps that read scans in this campaign."""
+    return [step for step in METADATA if step != "export_stack" or campaign.makes_star]
+
+
 def _numbers(row: Mapping[str, str]) -> dict[str, float | None]:
     return {name: float(row.get(name) or 0) or None for name in NUMBERS}
 
@@ -63,8 +67,8 @@ def _check_volume(campaign: Campaign, row: Mapping[str, str], columns: tuple[int
 
 def option_faults(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Name the scans whose options do not fit, a line for each reason."""
-    scans, steps = campaign.selected_scans(rows), STEPS if campaign.makes_star else STEPS[:-1]
-    found = grouped((fault(campaign, step, rows[s]), s) for step in steps for s in scans)
+    scans = campaign.selected_scans(rows)
+    found = grouped((fault(campaign, step, rows[s]), s) for step in _steps(campaign) for s in scans)
     return [f"{scans_named([*dict.fromkeys(of)])}: {why}" for why, of in found.items() if why]
 
 
@@ -73,8 +77,8 @@ def refuse_option_faults(campaign: Campaign, rows: InventoryRows) -> None:
 
     If one fits, the jobs of the others report it.
     """
-    scans, steps = campaign.selected_scans(rows), STEPS if campaign.makes_star else STEPS[:-1]
-    for step in steps:
+    scans = campaign.selected_scans(rows)
+    for step in _steps(campaign):
         if scans and all(fault(campaign, step, rows[scan]) for scan in scans):
             found = grouped((fault(campaign, step, rows[scan]), scan) for scan in scans)
             reason, named = max(found.items(), key=lambda item: len(item[1]))

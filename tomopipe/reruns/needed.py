@@ -9,12 +9,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.cor.outliers import NOT_ASKED, Fix
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.steps import fix_cor, resolve_cor
-
-_SEARCH = ("try_recon", "predict_cor")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def known_fixes(staleness: Staleness, series: str, scans: Collection[str]) -> di
         scan, files = entry["scan"], None
         if scan not in scans or entry["select"] == "donor":
             continue
-        if scan in to_search and not any(staleness.why(step, scan) for step in _SEARCH):
+        if scan in to_search and not any(staleness.why(step, scan) for step in SEARCH_STEPS):
             files = predicted_files(campaign, [scan]).get(scan)
         if fix := fix_cor.compute_protected(files, entry, options):
             result[scan] = fix

@@ -8,6 +8,7 @@ from tomopipe.campaign.relion_set import campaign_binning
 from tomopipe.campaign.series import to_resolve
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.step_files import volume_of
+from tomopipe.config.step_options import METADATA
 from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.receipts import as_text
 from tomopipe.reruns.settle import Settled
@@ -82,7 +83,7 @@ def _provenance(settled: Settled, step: str, key: str) -> dict[str, Any]:
         "recorded": settled.recorded(step, key),
         "made_from": as_text(statement),
     }
-    if step in ("try_recon", "full_recon", "export_stack"):
+    if step in METADATA:  # it reads a scan
         result["raw_files"] = settled.target.raw_files(key)
     if step in ("try_recon", "full_recon"):
         receipts.of("try_recon", key)  # which may have the sums

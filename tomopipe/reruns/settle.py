@@ -18,24 +18,21 @@ from itertools import chain
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.files import LINKS, Files
 from tomopipe.campaign.needed_files import refuse_missing_files, refuse_no_file
 from tomopipe.campaign.option_fit import refuse_option_faults
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.series import predicted_files, to_resolve
-from tomopipe.campaign.stacks import Stack, find_stacks
+from tomopipe.campaign.stacks import Stack
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named
 from tomopipe.reruns import sidecars
 from tomopipe.reruns.foreign import is_foreign
 from tomopipe.reruns.needed import Needed, known_fixes, needed_for
-from tomopipe.reruns.reasons import (
-    FOLLOWS,
-    MISSING,
-    UNREADABLE,
-)
+from tomopipe.reruns.reasons import FOLLOWS, MISSING, UNREADABLE
 from tomopipe.reruns.receipts import State, content_of, digest
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import STEPS, Cors, Step
@@ -43,7 +40,7 @@ from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
 
 _N_NAMED = 3  # differences in a reason
-_TO_CORS = ("try_recon", "predict_cor", "fix_cor", "resolve_cor")
+_TO_CORS = (*SEARCH_STEPS, "fix_cor", "resolve_cor")
 
 
 @dataclass(frozen=True)
@@ -234,7 +231,7 @@ class Settled:
         # scans that a run does not predict by default
         selected = self.needed.scans if self.needed.is_whole else ()
         for scan in sorted({*selected} - {*self.target.to_search(selected)}):
-            for step in ("try_recon", "predict_cor"):
+            for step in SEARCH_STEPS:
                 if receipts.of(step, scan) and self.staleness.why(step, scan):
                     receipts.withdraw(step, scan)
         for (step, key), statement in self.staleness.up_to_date.items():
@@ -286,8 +283,7 @@ class Settled:
     @cached_property
     def _stacks(self) -> dict[str, Stack]:
         """The stacks whose scans all have a COR."""
-        stacks = find_stacks(self.campaign, self.rows, self.cors)
-        return {stack.name: stack for stack in stacks if not stack.problem}
+        return self.target.stacks()
 
     # ---- tables that decide what follows -----------------------------------------------------
 

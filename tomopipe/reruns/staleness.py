@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.reading import has_other_links
 from tomopipe.campaign.relion_set import assumed_numbers
@@ -284,7 +285,7 @@ def _why_failed(staleness: Staleness, step: str, key: str) -> str:
         return staleness.why(step)
     if step != "stitch" and (key not in campaign.scans or key not in target.rows):
         return ""
-    is_due = step in ("try_recon", "predict_cor")
+    is_due = step in SEARCH_STEPS
     if step in ("full_recon", "stitch", "export_stack"):
         target.cors = _cors_for(campaign, step, key)
         keys = target.stacks() if step == "stitch" else target.cors

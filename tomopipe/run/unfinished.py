@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import STEPS
+from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.log import read_job
 from tomopipe.campaign.relion_set import failed_stacks, note_lines
@@ -59,7 +59,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
 def _is_to_come(campaign: Campaign, scan: str) -> bool:
     """Tell whether a scan lacks a COR only because the run ended too early."""
     files = campaign.files
-    if any(files.failure(step, scan).exists() for step in STEPS):
+    if any(files.failure(step, scan).exists() for step in SEARCH_STEPS):
         return False
     prediction = json_or(files.prediction(scan), None)
     return prediction is None or prediction.get("cor_px") is not None

@@ -1,7 +1,6 @@
 def stacks():
     """The stacks whose scans all have a COR, by name."""
-    settled = settled_after("resolve_cor")
-    return settled.target.stacks() if CAMPAIGN.config.stitch.stacks else {}
+    return settled_after("resolve_cor").target.stacks()
 
 
 def stitched_volumes(wildcards):

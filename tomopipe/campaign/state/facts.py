@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tomopipe.campaign.failures import STEPS
+from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Prediction
 from tomopipe.campaign.state.signs import State, state_of
@@ -122,7 +122,7 @@ class ScanFacts:
         """The state without doubts."""
         if state := not_selected(self.select, self.row):
             return state
-        if not {job.step for job in self.failures} <= set(STEPS):
+        if not {job.step for job in self.failures} <= set(SEARCH_STEPS):
             return State.FAILED
         if self.is_edited and self.manual_px is not None:
             return State.MANUAL
