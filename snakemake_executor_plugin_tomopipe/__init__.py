@@ -281,11 +281,13 @@ class Executor(RemoteExecutor):
         for batch in batches:
             job_state = states.get(batch.number, slurm.JobState())
             state, why = job_state.state, job_state.why_stays
-            batch.n_unknown = 0 if state else batch.n_unknown + 1
+            # the accounting, which may be late, alone knows the exit code of what has failed
+            is_known = state and (state != "FAILED" or job_state.exit_code)
+            batch.n_unknown = 0 if is_known else batch.n_unknown + 1
             if why:
                 text = f"SLURM job {batch.number} stays in the queue until somebody acts: {why}"
                 self._report_once(why, text)
-            has_ended = state in slurm.ENDED or batch.n_unknown >= _N_UNKNOWN
+            has_ended = (is_known and state in slurm.ENDED) or batch.n_unknown >= _N_UNKNOWN
             if has_ended and not self._waits_for_outputs(batch, state):
                 self._submitted.remove(batch)
                 try:

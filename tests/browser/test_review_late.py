@@ -199,6 +199,8 @@ def test_an_answer_of_before_a_decision_makes_the_next_one_no_conflict(page, fol
 
 
 def test_a_scan_is_skipped_once_where_x_is_pressed_again_before_the_next_one_opens(page, folder):
+    decisions = []
+    page.on("request", lambda request: decisions.append(1) if "decide" in request.url else None)
     go_to(page, "bone_006")
     held = hold(page, "**/api/queue")
     with page.expect_response(DECIDE):
@@ -210,6 +212,7 @@ def test_a_scan_is_skipped_once_where_x_is_pressed_again_before_the_next_one_ope
     go_to(page, "bone_006")
     expect(page.locator("#select")).to_have_value("no")
     assert cells(folder, "bone_006")["select"] == "no"
+    assert len(decisions) == 1
 
 
 def test_two_decisions_on_one_scan_in_quick_succession_are_no_conflict(page, folder):

@@ -59,12 +59,13 @@ def node_of(arguments: list[str]) -> str:
     return next((n for n in ("node1", "node2") if n not in (excluded or [[]])[-1]), "")
 
 
-def facts_of(number: str) -> str:
-    """Return exit code and node of a job, as sacct does."""
+def facts_of(number: str, tool: str) -> str:
+    """Return exit code and node of a job, as sacct does; of the exit code squeue says nothing."""
     rc, code = FOLDER / f"{number}.rc", FOLDER / f"{number}.exit"
     exit_code = f"{rc.read_text().strip()}:0" if rc.exists() else "0:0"
     node = node_of(json.loads((FOLDER / f"{number}.options").read_text()))
-    return f"{code.read_text() if code.exists() else exit_code}|{node}"
+    exit_code = code.read_text() if code.exists() else exit_code
+    return f"{exit_code * (tool == 'sacct')}|{node}"
 
 
 def state_of(number: str) -> str:
@@ -108,7 +109,7 @@ def main() -> int:
             if tool == "squeue" and (path := FOLDER / f"{number}.again").exists():
                 print(f"{number}|PENDING {path.read_text()}")
             elif (FOLDER / f"{number}.options").exists() and state_of(number) != "FORGOTTEN":
-                print(f"{number}|{state_of(number)}|{facts_of(number)}")
+                print(f"{number}|{state_of(number)}|{facts_of(number, tool)}")
         name = value_of(arguments, "--name")
         for path in FOLDER.glob("*.options") if name else ():
             options = dict(

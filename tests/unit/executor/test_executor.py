@@ -247,7 +247,8 @@ def test_a_library_that_a_node_cannot_load_is_tried_elsewhere_and_on_all_if_none
     ],
 )
 def test_how_slurm_ended_a_job_stands_in_its_status(cluster, exit_code, line, says):
-    """Its own status ends with its start, as that of any job that was killed."""
+    """Its own status ends with its start; the accounting knows of its end later than squeue."""
+    cluster.answer("sacct", [0, "", False])
     job = f"""here="$FAKE_SLURM/$SLURM_JOB_ID"
 echo "{line}" >> .snakemake/slurm_logs/volume/$SLURM_JOB_ID.log
 printf {exit_code} > "$here.exit"; echo FAILED > "$here.state"; sleep 1000"""

@@ -14,7 +14,7 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fault: "", closed: "", problem: "", outdated: false, fixCor: {}, marks: {}, loads: 0, loaded: 0, asking: false };
+const app = { view: "scan", fault: "", closed: "", problem: "", outdated: false, fixCor: {}, marks: {}, loads: 0, loaded: 0, asking: false, skipping: new Set() };
 
 async function load() {
   const mine = ++app.loads;
@@ -181,11 +181,14 @@ async function undo() {
 
 async function skip() {
   const data = scan.current();
-  if (!data || data.scan !== queue.selected()) return;
+  if (!data || data.scan !== queue.selected() || app.skipping.has(data.scan)) return;
   const taken = data.cells.select === "no";
   const next = taken ? null : queue.undecided(); // a skipped scan goes to the end of the queue
   if (next) scan.forget();
-  if (!(await decide.write(data.scan, { select: taken ? "auto" : "no" }, { stay: !next }))) return;
+  app.skipping.add(data.scan); // pressed again meanwhile it would lead away whoever came back
+  const isWritten = await decide.write(data.scan, { select: taken ? "auto" : "no" }, { stay: !next });
+  app.skipping.delete(data.scan);
+  if (!isWritten) return;
   toast(`${data.scan}: ${taken ? "taken again" : "skipped"}`);
   if (next && queue.selected() === data.scan) open(next, { ahead: true });
 }
