@@ -68,6 +68,7 @@ class LogHandler(LogHandlerBase):
                     step=fields["rule_name"],
                     name=_name(fields["wildcards"] or {}),
                     reason=fields["reason"],
+                    threads=fields.get("threads") or 1,
                 )
             case LogEvent.JOB_FINISHED:
                 progress.tell(at=at, ended=fields["job_id"])

@@ -113,7 +113,7 @@ def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[di
     A job that is killed leaves a status with a start and no end, by which `onerror` recognises it.
     `state` is running, done or failed; times are Unix seconds. While the job runs, `heartbeat` is
     at most `HEARTBEAT_S` old: if it is much older, or the folder of its `run` has been removed, the
-    job is lost.
+    job is lost. `cpu_s` is the CPU time of a job that is done.
 
     Yields a dict whose entries are added to the status at the end.
     """
@@ -129,6 +129,7 @@ def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[di
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "run": os.environ.get(run_folder.VARIABLE, ""),
     }
+    before_s = _cpu_s()
     _write(status | {"heartbeat": status["start"]}, path)
 
     def beat() -> None:
@@ -151,7 +152,13 @@ def job(log: str | os.PathLike[str], outputs: Sequence[str] = ()) -> Iterator[di
         with suppress(RunEndedError):
             _write(status | failed, path)
         raise
-    _write(status | more | {"state": "done", "end": time.time()}, path)
+    end = {"state": "done", "end": time.time(), "cpu_s": round(_cpu_s() - before_s, 2)}
+    _write(status | more | end, path)
+
+
+def _cpu_s() -> float:
+    """Return the CPU time of this process and of its ended children."""
+    return sum(os.times()[:4])
 
 
 def _lines_of(error: Exception) -> str:
@@ -186,6 +193,7 @@ class JobStatus:
     state: str
     start_s: float = 0.0
     end_s: float | None = None
+    cpu_s: float | None = None  # of its computing; None before its end
     # where it runs
     host: str = ""
     slurm_job: str = ""
@@ -244,6 +252,7 @@ def _parse(
         state=state,
         start_s=start_s,
         end_s=number(data.get("end")),
+        cpu_s=number(data.get("cpu_s")),
         host=text(data.get("host")),
         slurm_job=text(data.get("slurm_job")),
         error=text(data.get("error")),

@@ -26,13 +26,14 @@ from tomopipe.cli.options import (
     campaign_and_scans,
 )
 from tomopipe.cli.run import print_left_out
-from tomopipe.cli.terminal import AS_WRITTEN, bar, console, duration, folding_table, state_text
+from tomopipe.cli.terminal import AS_WRITTEN, bar, console, folding_table, state_text
 from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.retry import forget_failures
 from tomopipe.commands.run_request import settled_for
 from tomopipe.commands.status import Status, read_status
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources.disk import shown_size
+from tomopipe.run.forecast import duration
 from tomopipe.run.unfinished import set_remarks, unfinished_scans
 from tomopipe.storage import lock
 
@@ -48,8 +49,8 @@ def status(
     """Show the jobs of a campaign: to do, running, done, failed, lost.
 
     A job is lost after three minutes without a sign of life, or when its run or SLURM has ended
-    it. Only status files are read, so this also works outside the cluster. The time left is
-    estimated from the finished jobs of this run.
+    it. Only status files are read, so this also works outside the cluster. The time left is that of
+    the plan until jobs of this run have finished, and then follows from their CPU time.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
@@ -79,7 +80,7 @@ def _show_jobs(result: Status, screen: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=wide, padding=(0, 1 if wide else 0))
     table.add_column("step", no_wrap=True)
     table.add_column("progress", no_wrap=True)
-    for column in ("to do", "running", "done", "failed", "lost", "time left"):
+    for column in ("to do", "running", "done", "failed", "lost"):
         table.add_column(column, justify="right", no_wrap=True)
     for step in result.steps:
         total = step.queued + step.running + step.done + step.failed + step.lost
@@ -89,9 +90,10 @@ def _show_jobs(result: Status, screen: Console) -> None:
             *(str(n) if n else "" for n in (step.queued, step.running, step.done)),
             Text(str(step.failed or ""), style=SIGNS["failed"].style),
             Text(str(step.lost or ""), style=SIGNS["lost"].style),
-            duration(step.left_s),
         )
     screen.print(table)
+    for line in filter(None, (result.time.get("sentence"), result.time.get("remark"))):
+        screen.print(Text(line))
     for job in result.with_state("running", "lost", "failed"):
         _print_job(job, screen)
 
@@ -160,7 +162,7 @@ def _show(result: Plan) -> None:
         screen.print(table)
         screen.print(", ".join(result.counts))
         n_cores = len(os.sched_getaffinity(0))
-        here = f"{duration(result.cpu_s / n_cores)} on the {n_cores} cores here"
+        here = f"{duration(result.wall_s)} on the {n_cores} cores here"
         size = f"{shown_size(result.n_bytes)} of disk"
         about = "up to" if result.n_open else "about"
         screen.print(f"{about} {duration(result.cpu_s)} of one core ({here}), {size}")

@@ -94,14 +94,14 @@ def run(
 
         return watch_campaign(directory, config_path, rest_of(context), say, take_over=take_over)
     profile, rest = launch.chosen_profile(directory), rest_of(context)
-    totals: dict[str, int] = {}
+    planned: dict[str, Any] = {}
     if predict or scans:
         from tomopipe.campaign.campaign import load_campaign  # slow to load
         from tomopipe.commands.run_request import request_of
 
         request = request_of(load_campaign(directory, config), scans, predict or [])
         print_left_out(request.left_out)
-        scans, totals, rest = request.scans, request.totals, [*request.receipts, *rest]
+        scans, planned, rest = request.scans, request.event, [*request.receipts, *rest]
     elif not rest and (status := _nothing_to_do(directory, config)) is not None:
         raise typer.Exit(status)
     command = launch.run_command(directory, config_path, profile, rest)
@@ -111,8 +111,8 @@ def run(
         f"Running {what if scans else ''}{directory.name}; what Snakemake says: {near(started.log)}"
     )
     progress = Progress(started.events, Logs(directory / LOGS.folder))
-    if totals:
-        write(Path(started.events), totals=totals)
+    if planned:
+        write(Path(started.events), **planned)
     with _forward_signals(started, progress):
         _follow(process, progress, after_killed=bool(started.before))
     status = process.wait()

@@ -14,6 +14,7 @@ from typing import Any
 from tomopipe.campaign.state.signs import SIGNS
 from tomopipe.errors import grouped, some_of
 from tomopipe.reruns.reasons import is_news
+from tomopipe.run.forecast import Forecast, duration, forecast
 from tomopipe.run.progress import Progress, Step
 
 WIDTH = 160  # width of tables in a pipe or a file
@@ -23,6 +24,7 @@ MOST_ROWS = 40  # scans in a table
 # between two looks where there is no terminal; of long runs a hundredth of the time they have taken
 _PLAIN_S = 10.0
 _PLAIN_PART = 0.01
+_QUIET = 6  # of that time, after which the time alone is printed
 _MOST_REASONS = 20
 _N_NAMED = 3  # jobs in a line
 _GAP = "  "  # between columns
@@ -46,18 +48,22 @@ class Screen:
         news = list(self._news(progress))
         width = 20 * self._is_live
         lines = {name: step_line(name, step, width) for name, step in progress.steps.items()}
-        changed = [line for name, line in lines.items() if line != self._shown.get(name)]
+        times = time_lines(forecast(progress), at_end=at_end)
         if self._is_live:
-            if news or changed:
+            lines |= {f"time {n}": line for n, line in enumerate(times)}
+            if news or lines != self._shown:
                 self._draw(news, list(lines.values()))
                 self._shown = lines
             return
+        changed = [line for name, line in lines.items() if line != self._shown.get(name)]
         now_s = time.monotonic()
         pause_s = max(_PLAIN_S, _PLAIN_PART * (now_s - self._start_s))
-        is_time = at_end or now_s - self._plain_at_s > pause_s
-        for line in (*news, *(f"{time.strftime('%H:%M:%S')} {line}" for line in changed * is_time)):
+        quiet_s = now_s - self._plain_at_s
+        is_time = at_end or quiet_s > (pause_s if changed else _QUIET * pause_s)
+        shown = [f"{time.strftime('%H:%M:%S')} {line}" for line in (*changed, *times)]
+        for line in (*news, *shown * is_time):
             say(line)
-        if changed and is_time:
+        if is_time:
             self._shown, self._plain_at_s = lines, now_s
 
     def _news(self, progress: Progress) -> Iterator[str]:
@@ -180,25 +186,25 @@ def near(path: str | os.PathLike[str]) -> str:
 
 
 def step_line(name: str, step: Step, width: int = 0) -> str:
-    """Return a step's progress: bar of that width, then done, running, failed, time left."""
+    """Return a step's progress: bar of that width, then done, running, failed."""
     shown = {"running": "running", "queued": "in the queue", "failed": "failed"}
     parts = [f"{step.n[state]} {words}" for state, words in shown.items() if step.n[state]]
-    parts += [f"{duration(step.left_s)} left"] * (step.left_s is not None)
     drawn = f"{bar(step.done, step.total, width)} " if width else ""
-    more = "; then the steps of each scan" * (name == "inventory" and not step.done)
-    return f"{name:12} {drawn}{', '.join([f'{step.done} of {step.total}', *parts])}{more}"
+    is_later = step.is_about and {*step.planned} <= {"campaign"}
+    n_done = "later" if is_later else f"{step.done} of {'about ' * step.is_about}{step.total}"
+    return f"{name:12} {drawn}{', '.join([n_done, *parts])}"
+
+
+def time_lines(times: Forecast | None, *, at_end: bool = False) -> list[str]:
+    """Return the time of a run, and below it why it is longer than planned."""
+    if times is None:
+        return []
+    if at_end:
+        return [f"{'time':12} {duration(times.elapsed_s)} in total"]
+    return [f"{'time':12} {times.sentence}", *[f"{'':12} {times.remark}"] * bool(times.remark)]
 
 
 def bar(done: int, total: int, width: int) -> str:
     """Draw a progress bar."""
     full = width * done // total if total else 0
     return "━" * full + "╌" * (width - full)
-
-
-def duration(seconds: float | None) -> str:
-    """Write a duration for people: 12 s, 3.5 min, 2.1 h."""
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

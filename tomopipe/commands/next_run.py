@@ -1,5 +1,6 @@
 """`tomopipe plan`: the jobs of the next run and their reasons, scan by scan, with their costs."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ from tomopipe.reruns.settle import PlannedJob, Settled
 from tomopipe.reruns.staleness import why_again
 from tomopipe.reruns.target import Target
 from tomopipe.resources.disk import disk_needed
-from tomopipe.resources.jobs import START_S, cpu_s
+from tomopipe.resources.jobs import START_S
+from tomopipe.resources.jobs import planned as planned_work
+from tomopipe.run.forecast import duration, planned_s
+from tomopipe.run.progress import Step
 from tomopipe.run.unfinished import unused_cors
 from tomopipe.storage.atomic import giving_rights, is_protected
 
@@ -38,6 +42,7 @@ class Plan:
     failures: tuple[str, ...]
     blocked: str = ""
     cpu_s: float = 0.0  # of computing, and of starting each job
+    wall_s: float = 0.0  # on the cores of this machine
     n_bytes: int = 0  # of the results
     n_open: int = 0  # volumes that may follow, and count in the costs
     faults: tuple[str, ...] = ()  # of the campaign table
@@ -51,6 +56,23 @@ class Plan:
         what = "volumes, whose CORs are" if self.n_open > 1 else "volume, whose COR is"
         may_follow = [f"up to {self.n_open} {what} not known yet"] * bool(self.n_open)
         return [f"{n} {rule}" for rule, n in numbers.items()] + may_follow
+
+    @property
+    def summary(self) -> str:
+        """The CORs and volumes to make, and the time: a line without names of rules."""
+        if not self.jobs:
+            return "Nothing to do."
+        n, n_alone = Counter(job.rule for job in self.jobs), sum(map(_is_metadata, self.jobs))
+        numbers = {
+            "COR": n["predict_cor"],
+            "volume": n["full_recon"] - n_alone + self.n_open,
+            "stitched volume": n["stitch"],
+            "stack": n["export_stack"],
+        }
+        parts = [f"{n} {what}{'s' * (n > 1)}" for what, n in numbers.items() if n]
+        parts += [f"metadata of {n_alone} volume{'s' * (n_alone > 1)}"] * bool(n_alone)
+        made = ", ".join(parts) or "tables" + " and report" * bool(n["report"])
+        return f"{made} to make, about {duration(self.wall_s)}"
 
     @property
     def exit_status(self) -> int:
@@ -77,7 +99,11 @@ def make_plan(
     steps = ("full_recon", "export_stack") if campaign.makes_star else ("full_recon",)
     may_follow = list(product(steps, sorted(result.open_scans)))
     jobs = [(job.rule, job.key) for job in planned] + may_follow
-    computed = [(j.rule, j.key) for j in planned if METADATA_ALONE not in j.reason] + may_follow
+    work = {name: Step() for name, _ in jobs}
+    for step, key in jobs:
+        work[step].planned[key] = planned_work(campaign, step, key, rows)
+    for job in filter(_is_metadata, planned):
+        work[job.rule].planned[job.key] = START_S, 1
     failures = standing_failures(campaign, rows, record)
     if volumes_of:
         failures = [failure for failure in failures if failure.key in volumes_of]
@@ -86,7 +112,8 @@ def make_plan(
         failures=tuple(f"{each.key}: {each.step}: {each.error}" for each in failures),
         retry=retry_hint(campaign, failures),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
-        cpu_s=START_S * len(jobs) + sum(cpu_s(campaign, *job, rows) for job in computed),
+        cpu_s=sum(seconds or 0.0 for step in work.values() for seconds, _ in step.planned.values()),
+        wall_s=planned_s(work, len(os.sched_getaffinity(0))),
         n_bytes=sum(disk_needed(campaign, jobs, rows).values()),
         n_open=len(result.open_scans),
         faults=tuple(table_faults(campaign)),
@@ -104,6 +131,10 @@ def make_plan(
             *(() if volumes_of else stack_notes(campaign, rows)),
         ),
     )
+
+
+def _is_metadata(job: PlannedJob) -> bool:
+    return METADATA_ALONE in job.reason
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:

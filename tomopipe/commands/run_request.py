@@ -1,11 +1,10 @@
 """What `tomopipe run` asks Snakemake for: volumes of some scans, predictions, or nothing."""
 
 import gc
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.selection import scans_of
@@ -13,6 +12,7 @@ from tomopipe.campaign.step_files import closed_folders
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.parameters import why_none
 from tomopipe.reruns.settle import Settled
+from tomopipe.run.job_resources import planned_work
 
 
 class Request(NamedTuple):
@@ -20,7 +20,7 @@ class Request(NamedTuple):
 
     scans: list[str]  # scans that get a volume; none: predictions alone
     receipts: list[str]  # targets of Snakemake
-    totals: dict[str, int]  # jobs of each step
+    event: dict[str, Any]  # its jobs, for those who follow it (`planned_work`)
     left_out: list[str]  # why other scans can have no result
 
 
@@ -35,9 +35,8 @@ def request_of(campaign: Campaign, words: Sequence[str], predict: Sequence[str] 
     settled, left_out = settled_for(campaign, words)
     table = receipt("resolve_cor" if settled.needed.has_unknown_cors else "inventory")
     scans = [*settled.volumes_of]
-    totals = Counter(job.rule for job in settled.jobs)  # also after a checkpoint
     receipts = [table, *(receipt("full_recon", scan) for scan in scans)]
-    return Request(scans, receipts, totals, left_out)
+    return Request(scans, receipts, planned_work(settled), left_out)
 
 
 def settled_for(campaign: Campaign, words: Sequence[str]) -> tuple[Settled, list[str]]:

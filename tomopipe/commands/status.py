@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import present_jobs, with_log
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.log import JobStatus, position, read_jobs
 from tomopipe.reruns.staleness import why_again
+from tomopipe.run.forecast import Forecast, forecast
 from tomopipe.run.progress import Progress, Step
 from tomopipe.storage.lock import under_way
 
@@ -27,7 +29,6 @@ class StepStatus:
     done: int
     failed: int
     lost: int
-    left_s: float | None = None  # until the current run has finished this step
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Status:
 
     steps: tuple[StepStatus, ...]
     jobs: tuple[JobStatus, ...]
+    time: dict[str, Any] = field(default_factory=dict)  # of the current run, as `Forecast`
 
     def with_state(self, *states: str) -> list[JobStatus]:
         """Return the jobs in one of these states."""
@@ -49,13 +51,14 @@ def read_status(campaign: Campaign) -> Status:
     returned; `tomopipe plan` shows those of the next one.
     """
     run, of_run, failed = under_way(campaign.directory), dict[str, Step](), set[tuple[str, str]]()
+    times: Forecast | None = None
     if run and run.events:
         progress = Progress(
             campaign.directory / LOGS.of_runs / Path(run.events).name, campaign.logs
         )
         progress.read()
-        of_run = progress.steps
-        failed = {(job.step, job.name or "campaign") for job in progress.failed}
+        of_run, times = progress.steps, forecast(progress)
+        failed = {(job.step, job.key) for job in progress.failed}
     if run is None:
         jobs = present_jobs(campaign, why_again(campaign))
     else:  # one that failed may be tried again
@@ -66,12 +69,13 @@ def read_status(campaign: Campaign) -> Status:
             if job.state != "failed" or not of_run or (job.step, job.key) in failed
         ]
     names = sorted(of_run or {job.step for job in jobs}, key=lambda step: (position(step), step))
-    return Status(tuple(_summary(step, jobs, of_run.get(step)) for step in names), tuple(jobs))
+    steps = tuple(_summary(step, jobs, of_run.get(step)) for step in names)
+    return Status(steps, tuple(jobs), times.facts() if times else {})
 
 
 def _summary(step: str, jobs: Sequence[JobStatus], of_run: Step | None) -> StepStatus:
     """Count the jobs of a step; while a run is under way, as it counts them."""
     states = Counter(job.state for job in jobs if job.step == step)
     n = of_run.n if of_run else states
-    waiting, left_s = (of_run.waiting, of_run.left_s) if of_run else (0, None)
-    return StepStatus(step, waiting, n["running"], n["done"], n["failed"], states["lost"], left_s)
+    waiting = of_run.waiting if of_run else 0
+    return StepStatus(step, waiting, n["running"], n["done"], n["failed"], states["lost"])

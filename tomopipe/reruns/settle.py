@@ -9,7 +9,6 @@ what they may make is counted, and no job.
 import gc
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
@@ -257,11 +256,6 @@ class Settled:
         before = json_or(self.campaign.files.cor_table, {})
         scans = {*self.campaign.selected_scans(self.rows)} - {*self.needed.scans}
         return {scan: before[scan] for scan in scans if scan in before} | self.needed.cors
-
-    @property
-    def totals(self) -> dict[str, int]:
-        """The number of jobs of each step, as far as they are known."""
-        return dict(Counter(job.rule for job in self.jobs))
 
     def scans_of_fix(self, series: str) -> list[str]:
         """Return the scans whose predictions fix_cor of a series waits for.

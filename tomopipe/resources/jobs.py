@@ -127,10 +127,14 @@ def _try_recon(job: Job) -> Need:
     is_corrected = not campaign.config.preprocess.is_plain
     return Need(
         try_recon_mb(job.campaign.scans[job.scan].n_bytes, is_corrected=is_corrected),
-        threads=1 + (job.raw_bytes >= _TRY_BYTES),
+        threads=_sweep_cores(job),
         # with device: auto jobs on one machine share its GPUs by themselves
         gpu=int(campaign.config.try_recon.device == "cuda"),
     )
+
+
+def _sweep_cores(job: Job) -> int:
+    return 1 + (job.raw_bytes >= _TRY_BYTES)
 
 
 def try_recon_mb(n_bytes: int | None, *, is_corrected: bool) -> int:
@@ -237,6 +241,7 @@ def export_stack_mb(n_angles: int = 0, n_cols: int = 0, *, halo: int | None = No
 class _Step(NamedTuple):
     need: Callable[[Job], Need]
     cpu_s: Callable[[Job], float] = lambda job: 0.0
+    cores: Callable[[Job], int] = lambda job: 1
 
 
 def _by_frames(byte_s: float) -> Callable[[Job], float]:
@@ -245,9 +250,13 @@ def _by_frames(byte_s: float) -> Callable[[Job], float]:
 
 
 _STEPS = {
-    "try_recon": _Step(_try_recon, _by_frames(8e-8)),
+    "try_recon": _Step(_try_recon, _by_frames(8e-8), _sweep_cores),
     "predict_cor": _Step(_predict_cor, _by_frames(3e-8)),
-    "full_recon": _Step(_full_recon, lambda job: volume_s(job.shape, job.options)),
+    "full_recon": _Step(
+        _full_recon,
+        lambda job: volume_s(job.shape, job.options),
+        lambda job: volume_cores(job.shape, job.options),
+    ),
     "stitch": _Step(_stitch),  # it copies
     "export_stack": _Step(_export_stack, _by_frames(3e-9)),
 }
@@ -261,6 +270,13 @@ def need(job: Job) -> Need:
 def cpu_s(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> float:
     """Estimate the CPU time (s) of a job; 0 for tables, and for stitching, which copies."""
     return _STEPS[step].cpu_s(Job(campaign, step, (key,), rows, {})) if step in _STEPS else 0.0
+
+
+def planned(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> tuple[float, int]:
+    """Return the CPU time of a job (s), with its start, and its cores."""
+    job = Job(campaign, step, (key,), rows, {})
+    cores = _STEPS[step].cores(job) if step in _STEPS else 1
+    return START_S + cpu_s(campaign, step, key, rows), cores
 
 
 def wall_s(job: Job, threads: int) -> int:

@@ -146,6 +146,7 @@ class Store:
             plan = make_plan(load_campaign(self.directory, self.config), self.record())
         return {
             "jobs": [asdict(job) for job in plan.jobs],
+            "summary": plan.summary,
             "counts": plan.counts,
             "rows": [asdict(row) for row in folded(plan.jobs)],
             "failures": list(plan.failures),

@@ -28,6 +28,7 @@ from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.settle import Settled
+from tomopipe.resources.jobs import START_S
 from tomopipe.run import job_resources, launch, progress, targets
 from tomopipe.storage import lock, run_folder
 from tomopipe.storage.atomic import closed, giving_rights
@@ -137,7 +138,9 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
         raise TomopipeError(reason)
     _refuse_no_gpu(campaign)
     run = _enter(campaign.directory)
-    progress.tell(executes=True, remote=launch.is_remote(), campaign=dict(config))
+    is_remote = launch.is_remote()
+    facts = {"remote": is_remote, "cores": 0 if is_remote else launch.cores(), "start_s": START_S}
+    progress.tell(executes=True, campaign=dict(config), **facts)
     if run.before and launch.is_remote():
         _wait_for_running(campaign, run.before)
     if shut := closed([run_folder.of(campaign.results, "")]):
@@ -309,9 +312,9 @@ def _report(line: str) -> None:
 
 
 def report_totals(settled: Settled, *, is_whole: bool) -> None:
-    """Write the number of jobs of each step of a run of everything, also of those after a table."""
+    """Write the jobs of each step of a run of everything, also of those after a table."""
     if is_whole and launch.executes() and not launch.cuts():
-        progress.tell(totals=settled.totals)
+        progress.tell(**job_resources.planned_work(settled))
 
 
 def _refuse_no_gpu(campaign: Campaign) -> None:

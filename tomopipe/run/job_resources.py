@@ -15,6 +15,7 @@ from typing import Any
 
 from tomopipe.campaign.log import read_job, status_path
 from tomopipe.reruns.parameters import is_open, parameter, parameters
+from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.receipts import as_text
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources import jobs
@@ -26,6 +27,7 @@ _SENT = "sent"  # in the folder of a run
 _LARGE_BYTES = 1_000_000_000  # a volume of a raw file of this size has a submission of its own
 _ALONE_MS = 10**9  # CPU time with which a job has a submission of its own
 _LEAST_MIN = 10
+_PER_SCAN = ("try_recon", "predict_cor", "full_recon")
 
 
 @lru_cache(maxsize=8)  # Snakemake asks for one number after the other
@@ -131,6 +133,47 @@ def wall_s(settled: Settled | None, step: str, key: str, threads: int) -> int:
     if not (settled and launch.is_remote() and is_open(settled, step, key)):
         return 0
     return jobs.wall_s(_job(settled, step, key), threads)
+
+
+def planned_work(settled: Settled) -> dict[str, Any]:
+    """Return the event with the CPU time (s) and cores of the jobs of a run, and the open steps.
+
+    Of these a pending table decides what is made: the scans for which most likely there is a job
+    are listed, without a CPU time while there is no inventory.
+    """
+    campaign, rows = settled.campaign, settled.rows
+    plan: dict[str, dict[str, tuple[float | None, int]]] = {}
+    for job in settled.jobs:
+        seconds, cores = jobs.planned(campaign, job.rule, job.key, rows)
+        seconds = jobs.START_S if METADATA_ALONE in job.reason else seconds
+        plan.setdefault(job.rule, {})[job.key] = seconds, cores
+    if not (settled.pending or settled.open_scans):
+        return {"planned": plan, "about": []}
+    if settled.pending == "inventory":
+        is_first = not campaign.files.inventory.exists()
+        scans = [scan.name for scan in campaign.scans.values() if scan.select != "no" and is_first]
+        open_steps: dict[str, dict[str, tuple[float | None, int]]]
+        open_steps = {step: dict.fromkeys(scans, (None, 1)) for step in _PER_SCAN}
+    else:
+        is_made = campaign.files.receipt
+        scans = sorted(settled.open_scans) or [
+            scan
+            for scan in settled.needed.scans
+            if scan in settled.predicting or not is_made("full_recon", scan).exists()
+        ]
+        open_steps = {
+            "full_recon": {s: jobs.planned(campaign, "full_recon", s, rows) for s in scans}
+        }
+    if settled.needed.is_whole or settled.pending == "inventory":
+        last = {
+            "sidecar": True,
+            "report": campaign.config.report.enabled,
+            "export_star": campaign.makes_star,
+        }
+        open_steps |= {
+            step: {"campaign": (jobs.START_S, 1)} for step, is_made in last.items() if is_made
+        }
+    return {"planned": plan | open_steps, "about": [*open_steps]}
 
 
 def _was_killed_before(settled: Settled, step: str, key: str) -> bool:

@@ -334,6 +334,12 @@ def is_remote() -> bool:
     return option("--executor", "-e") not in ("", "local", "dryrun", "touch")
 
 
+def cores() -> int:
+    """Return the cores of this call, on this machine: Snakemake's --cores."""
+    text = option("--cores", "-c")
+    return int(text) if text.isdecimal() else len(os.sched_getaffinity(0))
+
+
 def option(*names: str) -> str:
     """Return the value of an option, by its names, the long one first; "" if it is not given."""
     given = _argument(*names)

@@ -2,16 +2,16 @@
 
 The logger plugin and the Snakefile write the events to a file that the environment names, a line of
 JSON each: of jobs, by number, `began` (with step, name, reason), `ended`, `failed` (with error) and
-`again` (another attempt); `totals`, the number of jobs of each step; `says`, a message; and facts
-about the run.
+`again` (another attempt); `totals`, the number of jobs of each step; `planned`, for each step the
+CPU time (s, null: unknown) and cores of its jobs, with the steps whose number of jobs is open as
+`about`; `says`, a message; and facts about the run.
 """
 
 import json
 import os
-import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import Logs
-from tomopipe.campaign.log import CLOCKS_S, position, read_job, status_path
+from tomopipe.campaign.log import CLOCKS_S, JobStatus, position, read_job, status_path
 from tomopipe.paths import no_pipe
 
 VARIABLE = "TOMOPIPE_EVENTS"
@@ -30,7 +30,8 @@ _LOOK_S = 5.0
 _OPEN = ("queued", "running")
 _MOST_ERROR = 700  # characters
 _MOST_LINES = 40  # of an error that names a scan in each
-_LONG_S = 60.0  # a job of which compiling is a small part
+_OVER = ("done", "failed", "stopped")
+_UNPLANNED: tuple[float | None, int] = (1.0, 1)  # of jobs without a plan: they are alike
 _TARGETS = ("all", "predictions", "total")  # rules without work
 
 
@@ -77,6 +78,13 @@ class Job:
     state: str = ""
     wall_s: float = 0.0
     error: str = ""
+    threads: int = 1
+    cpu_s: float | None = None  # with its start; None: not measured
+
+    @property
+    def key(self) -> str:
+        """Its scan, stack or series; `campaign` if it has none."""
+        return self.name or "campaign"
 
 
 @dataclass
@@ -86,6 +94,9 @@ class Step:
     total: int = 0  # including those that have not begun
     jobs: dict[int, Job] = field(default_factory=dict)
     n: Counter[str] = field(default_factory=Counter)
+    # CPU time (s; None: unknown) and cores of its jobs, by key, as planned
+    planned: dict[str, tuple[float | None, int]] = field(default_factory=dict)
+    is_about: bool = False  # whether a table that is not made yet decides on its jobs
 
     @property
     def done(self) -> int:
@@ -98,19 +109,20 @@ class Step:
         return max(0, self.total - self.done - self.n["failed"] - self.n["running"])
 
     @property
-    def left_s(self) -> float | None:
-        """Seconds until the step is done with as many jobs at a time as now; None: unknown.
+    def running(self) -> dict[str, Job]:
+        """The jobs at work, by key."""
+        return {job.key: job for job in self.jobs.values() if job.state == "running"}
 
-        Estimated from long jobs, and from those that began after the first one had ended: the first
-        jobs also compile and load the program, which takes several times as long as a small job.
-        """
-        done = [job for job in self.jobs.values() if job.state == "done"]
-        first_s = min((job.begun_s + job.wall_s for job in done), default=0.0)
-        walls_s = [j.wall_s for j in done if j.begun_s >= first_s or j.wall_s >= _LONG_S]
-        if not (walls_s and self.n["running"]):
-            return None
-        # running jobs are half done on average
-        return statistics.median(walls_s) * (self.waiting / self.n["running"] + 0.5)
+    def plan_of(self, key: str) -> tuple[float | None, int]:
+        """Return the CPU time and the cores that are planned for a job."""
+        return self.planned.get(key, _UNPLANNED)
+
+    def to_do(self, *, also_over: bool = False) -> list[tuple[str, tuple[float | None, int]]]:
+        """Return the jobs that are not over, by key, and what is planned for them."""
+        states = {job.key: job.state for job in self.jobs.values()}
+        keys = dict.fromkeys([*self.planned, *states])
+        left = [key for key in keys if also_over or states.get(key) not in _OVER]
+        return [(key, self.plan_of(key)) for key in [*left, *[""] * (self.total - len(keys))]]
 
 
 class Progress:
@@ -126,8 +138,10 @@ class Progress:
         self.logs, self._looked_at_s = logs, 0.0
         self._steps: dict[str, Step] = {}
         self._jobs: dict[int, Job] = {}
+        self.begun_s: float | None = None  # of the run, Unix seconds
         # the configuration (`campaign`), whether Snakemake `executes` jobs, on a cluster
-        # (`remote`), whether the run `is_whole`, or was `stopped` or `refused`; messages (`said`)
+        # (`remote`), its `cores` on one machine, the CPU time in which a job starts (`start_s`),
+        # whether the run `is_whole`, or was `stopped` or `refused`; messages (`said`)
         self.facts: dict[str, Any] = {}
         # kind (began, failed, again, says), step, name, and reason or error; the reader empties it
         self.news: list[tuple[str, str, str, str]] = []
@@ -135,7 +149,11 @@ class Progress:
     @property
     def steps(self) -> dict[str, Step]:
         """The steps with jobs, in the order of the work."""
-        result = {name: step for name, step in self._steps.items() if name not in _TARGETS}
+        result = {
+            name: step
+            for name, step in self._steps.items()
+            if name not in _TARGETS and (step.total or step.is_about)
+        }
         return dict(sorted(result.items(), key=lambda item: position(item[0])))
 
     @property
@@ -187,11 +205,11 @@ class Progress:
 
     def _update(self, job: Job) -> bool:
         """Read the status file of a job; tell whether it has begun or ended since."""
-        status = read_job(self.logs.status(job.step, job.name or "campaign"))
+        status = read_job(self.logs.status(job.step, job.key))
         if status is None or status.start_s < job.begun_s - CLOCKS_S:
             return False  # of an earlier run or attempt
         if status.state == "done" and status.wall_s is not None:
-            job.wall_s = status.wall_s
+            job.wall_s, job.cpu_s = status.wall_s, self._cpu_s(status)
             self._set(job, "done")
         elif job.state == "queued":
             job.begun_s = status.start_s
@@ -200,6 +218,10 @@ class Progress:
             return False
         return True
 
+    def _cpu_s(self, status: JobStatus) -> float | None:
+        start_s: float = self.facts.get("start_s", 0.0)
+        return None if status.cpu_s is None else start_s + status.cpu_s
+
     def _set(self, job: Job, state: str) -> None:
         n = self._steps[job.step].n
         n[job.state] -= 1
@@ -207,7 +229,11 @@ class Progress:
         job.state = state
 
     def _apply(self, event: Mapping[str, Any]) -> None:
-        if "totals" in event:
+        if self.begun_s is None:
+            self.begun_s = event.get("at")
+        if "planned" in event:
+            self._plan(event["planned"], event.get("about", ()))
+        elif "totals" in event:
             for name, total in event["totals"].items():
                 step = self._steps.setdefault(name, Step())
                 step.total = max(total, len(step.jobs))
@@ -221,10 +247,21 @@ class Progress:
         else:
             self.facts |= event
 
+    def _plan(self, planned: Mapping[str, Mapping[str, Any]], about: Collection[str]) -> None:
+        """Take over a plan; steps whose number was open follow it alone."""
+        for name in {*self._steps, *planned, *about}:
+            step, jobs = self._steps.setdefault(name, Step()), planned.get(name, {})
+            was_about, step.is_about = step.is_about, name in about
+            if was_about:
+                step.planned, step.total = {}, 0
+            step.planned |= {key: (seconds, threads) for key, (seconds, threads) in jobs.items()}
+            step.total = max(step.total, len(step.jobs), len(jobs))
+
     def _begin(self, event: Mapping[str, Any]) -> None:
         number, step = event["began"], self._steps.setdefault(event["step"], Step())
         job = self._jobs.setdefault(number, Job(event["step"], event["name"]))
         step.jobs[number], job.begun_s = job, event["at"]
+        job.threads = event.get("threads", 1)
         step.total = max(step.total, len(step.jobs))  # a checkpoint adds jobs
         # on a cluster jobs wait in its queue, or for one of the main process's few cores
         self._set(job, "queued" if self.facts.get("remote") else "running")
@@ -236,6 +273,9 @@ class Progress:
         if kind == "ended":
             if job.state != "done":  # else its status file has its time
                 job.wall_s = event["at"] - job.begun_s
+                status = read_job(self.logs.status(job.step, job.key))
+                if status and status.start_s > job.begun_s - CLOCKS_S:
+                    job.cpu_s = self._cpu_s(status)
             self._set(job, "done")
         elif self.facts.get("stopped"):
             self._set(job, "stopped")

@@ -21,7 +21,7 @@ from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.errors import NoRoomError
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
-from tomopipe.run.progress import VARIABLE, Job, Progress, Step, tell
+from tomopipe.run.progress import VARIABLE, Progress, Step, tell
 from tomopipe.storage import lock
 from tomopipe.storage.atomic import write_json
 
@@ -609,19 +609,31 @@ def test_a_half_written_event_waits_for_its_end(tmp_path):
     assert progress.counts == (0, 2)
 
 
-def test_a_line_says_done_running_failed_and_the_time_left():
+def test_a_line_says_done_running_and_failed():
     step = Step(total=10, n=Counter(running=2, failed=1))
     assert step_line("full_recon", step).endswith("0 of 10, 2 running, 1 failed")
-    times = ((0, 30), (0, 31), (31, 6))  # the first ones compile: they tell nothing
-    for n, (begun_s, wall_s) in enumerate(times):
-        assert step.left_s is None
-        step.jobs[n] = Job("full_recon", str(n), begun_s, "done", wall_s)
-        step.n["done"] += 1
-    # four wait, two at a time, and those that run are half done
-    assert step.left_s == 6 * (4 / 2 + 0.5)
-    assert step_line("full_recon", step).endswith("3 of 10, 2 running, 1 failed, 15 s left")
-    step.jobs = {n: Job("full_recon", str(n), 0, "done", 600) for n in range(3)}  # not a large part
-    assert step.left_s == 600 * (4 / 2 + 0.5)
+    volumes = Step(total=1, planned={"a_1": (9.0, 1)}, is_about=True)
+    assert step_line("full_recon", volumes) == "full_recon   0 of about 1"
+    page = Step(total=1, planned={"campaign": (2.0, 1)}, is_about=True)
+    assert step_line("report", page) == step_line("report", Step(is_about=True))
+    assert step_line("report", page) == "report       later"
+
+
+def test_the_time_of_a_run_is_below_its_steps_and_at_last_in_total(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    progress, began_s = Progress(tmp_path / "events", Logs(tmp_path)), time.time() - 30
+    tell(at=began_s, executes=True, cores=1)
+    tell(planned={"try_recon": {"a_1": [90, 1]}}, about=["full_recon"])
+    progress.read()
+    Screen().show(progress)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[1].partition(",")[0] for line in lines] == [
+        "try_recon    0 of 1",
+        "full_recon   later",
+        "time         30 s so far",
+    ]
+    Screen().show(progress, at_end=True)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" time         30 s in total")
 
 
 def test_a_plan_as_json_reports_faults_beside_it(campaign):

@@ -1,6 +1,7 @@
 """What `plan` and `check` say without a run; that plan equals runs is tested on real ones."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -42,11 +43,15 @@ def lines(folder, rows):
 def test_volumes_whose_cors_are_not_known_yet_are_one_number_and_count_in_the_costs(campaign):
     plan = make_plan(load_campaign(campaign))
     assert plan.counts[-1] == "up to 1 volume, whose COR is not known yet"
+    assert plan.summary == f"1 COR, 1 volume to make, about {plan.wall_s:.0f} s"
+    n_cores = len(os.sched_getaffinity(0))
+    assert plan.cpu_s / n_cores <= plan.wall_s <= plan.cpu_s  # steps follow each other
     assert not [job for job in plan.jobs if job.rule in ("full_recon", "sidecar")]
     said = " ".join(CliRunner().invoke(cli, ["plan", str(campaign)]).output.split())
     assert "1 report, up to 1 volume, whose COR is not known yet up to " in said
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t32.00\t\n")
     by_hand = make_plan(load_campaign(campaign))
+    assert by_hand.summary.startswith("1 volume to make, about ")
     assert [job.scan for job in by_hand.jobs if job.rule == "full_recon"] == ["a_1"]
     assert (by_hand.n_open, by_hand.n_bytes < plan.n_bytes) == (0, True)  # of the sweep
 

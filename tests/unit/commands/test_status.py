@@ -165,7 +165,7 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     assert [row.step for row in found.steps] == ["full_recon"]
     assert (step.queued, step.running, step.done, step.failed) == (1, 1, 1, 0)
     assert not found.with_state("failed")
-    assert step.left_s is None  # no job yet that began when another had ended
+    assert found.time["why"] == "time left: known once jobs are done"
     # until its second attempt ends a job has not failed, though its first says so
     now = {"start": began, "end": time.time() - 1}
     status(folder, "bone_2", "failed", **now, error="OSError: no room")

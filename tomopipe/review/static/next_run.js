@@ -16,7 +16,7 @@ export async function plan() {
     try {
       const found = await get("plan");
       if (again) continue;
-      $("next").textContent = `Next run: ${counts(found)}`;
+      $("next").textContent = `Next run: ${found.summary}`;
       $("next").title = found.jobs.map((job) => `${job.rule} ${job.scan || job.series || job.stack}`).join("\n");
       body(planned(found));
     } catch (error) {

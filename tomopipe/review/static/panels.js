@@ -1,6 +1,6 @@
 // What runs now.
 import { get } from "./api.js";
-import { $, drawIn, el, sign, time, toast } from "./dom.js";
+import { $, drawIn, el, sign, toast } from "./dom.js";
 
 const opened = new Set(); // jobs whose error and log are in sight
 
@@ -25,15 +25,15 @@ export async function jobs() {
       const total = step.queued + step.running + step.done + step.failed + step.lost;
       return el("tr", {}, el("td", {}, step.step),
         el("td", {}, el("progress", { max: total || 1, value: step.done, "aria-label": `${step.step}: ${step.done} of ${total}` })),
-        ...["queued", "running", "done", "failed", "lost"].map((state) => el("td", { class: `num ${step[state] && (state === "failed" || state === "lost") ? "bad" : ""}` }, step[state] ? String(step[state]) : "")),
-        el("td", { class: "num" }, time(step.left_s)));
+        ...["queued", "running", "done", "failed", "lost"].map((state) => el("td", { class: `num ${step[state] && (state === "failed" || state === "lost") ? "bad" : ""}` }, step[state] ? String(step[state]) : "")));
     });
     const order = { lost: 0, failed: 1, running: 2 };
     const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]).map(shownJob);
     drawIn($("jobs"), () => replace($("jobs"), el("h2", {}, "Jobs"),
       found.steps.length
-        ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost", "left, about"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
-        : el("p", { class: "quiet" }, "No job has run yet."), ...each));
+        ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
+        : el("p", { class: "quiet" }, "No job has run yet."),
+      ...[found.time.sentence, found.time.remark].filter(Boolean).map((text) => el("p", {}, text)), ...each));
     return found;
   } catch (error) {
     toast(error.message, true);
