@@ -192,6 +192,7 @@ def make_plan(
     # one-sided rows are weighted already
     full_rotation = is_full_rotation(theta) and not one_sided
     weights = full_rotation_weights if full_rotation else angle_weights
+    weight = (rotation_weights if one_sided else weights)(theta)[order]
     return Plan(
         theta_rad=theta,
         filter=filter,
@@ -205,7 +206,7 @@ def make_plan(
         angle_order=order,
         direction=direction[order],
         flipped=flipped[order],
-        weight=(rotation_weights if one_sided else weights)(theta)[order],
+        weight=weight,
         full_rotation=full_rotation,
         unpaired=unpaired(theta),
         correction=_correction(n_cols, n_grid, beta),

@@ -4,7 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -188,14 +188,14 @@ def text_in(group: "h5py.Group", name: str) -> str:
     return "" if value is None else text_of(value)
 
 
-def angles_unless_given(options: InputBlock, read: "Callable[[], Angles]") -> "Angles":
-    """Read the angles of a file; none where they cannot be, and the configuration has some."""
+@contextmanager
+def unless_configured(options: InputBlock) -> Iterator[None]:
+    """Let angles of a file that cannot be used pass where the configuration has some."""
     try:
-        return read()
+        yield
     except ScanError:
         if options.angles is None:
             raise
-        return Angles()
 
 
 def find_angles(node: Node, lengths: Collection[int], unit: str) -> Angles:

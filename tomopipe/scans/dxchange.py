@@ -5,8 +5,6 @@ References
 .. [1] F. De Carlo et al., J. Synchrotron Rad. 21, 1224-1230 (2014), doi:10.1107/S160057751401604X.
 """
 
-from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +17,7 @@ from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames
 from tomopipe.scans.datasets import (
     NOT_RECOGNISED,
     Angles,
+    Node,
     brief_tree,
     check_stack,
     degrees_of,
@@ -26,11 +25,12 @@ from tomopipe.scans.datasets import (
     find_dataset,
     list_in,
     shown_axes,
+    unless_configured,
 )
 from tomopipe.scans.hdf5 import UNREADABLE
-from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name
-from tomopipe.scans.named_datasets import NamedReader
+from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name, read_numbers
 from tomopipe.scans.pixels import Hdf5Pixels
+from tomopipe.scans.stated_motion import named_positions
 
 if TYPE_CHECKING:
     import h5py
@@ -43,17 +43,41 @@ _LOCATIONS, _IDS, _TIMES = (
 )
 
 
-class DxchangeReader(NamedReader):
+class DxchangeReader:
     """An open DXchange file."""
 
     def __init__(self, file: "h5py.File", options: InputBlock) -> None:
-        super().__init__(file, options.model_copy(update={"paths": PathsBlock()}))
+        self._file, self._options = file, options
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
-        layout = super().layout()
-        theta = THETA if THETA in self._file else layout.theta_location
-        return replace(layout, format="DXchange", location=DATA, theta_location=theta)
+        file, data = self._file, find_dataset(self._file, DATA)
+        if data is None:
+            raise ScanFaultError(
+                f"no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has {brief_tree(file)}"
+            )
+        check_stack(data)
+        pixels, angles, n_frames = Hdf5Pixels(data, file), Angles(), len(data)
+        with unless_configured(self._options):
+            angles = self._theta_deg(n_frames)
+        theta_deg, location, warnings, positions = angles
+        n_planned = n_frames
+        if theta_deg is not None and positions is not None:
+            n_planned, theta_deg = len(theta_deg), theta_deg[positions]
+        return Layout(
+            file=file,
+            format="DXchange",
+            projections=all_of(pixels),
+            location=DATA,
+            theta_deg=theta_deg,
+            theta_location=THETA if THETA in file else location,
+            **read_numbers(file),
+            missing_sources=pixels.missing_sources,
+            warnings=warnings,
+            n_planned=n_planned,
+            positions=positions,
+            sample_positions=named_positions(file, {n_frames: np.arange(n_frames)}),
+        )
 
     def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks."""
@@ -86,7 +110,7 @@ class DxchangeReader(NamedReader):
             of_data = self._of_data(n_frames)
             of_data = np.ones(n_frames, bool) if of_data is None else of_data
             lengths = {n_frames, len(of_data)}
-            result = find_angles(self._root, lengths, self._options.angle_unit)
+            result = find_angles(Node("/", self._file), lengths, self._options.angle_unit)
             if result.theta_deg is None or len(result.theta_deg) == n_frames:
                 return result
             return result._replace(theta_deg=result.theta_deg[of_data])
@@ -115,16 +139,6 @@ class DxchangeReader(NamedReader):
         locations = _locations(self._file)
         of_data = None if locations is None else locations == DATA
         return None if of_data is None or np.count_nonzero(of_data) != n_frames else of_data
-
-    @cached_property
-    def _stack(self) -> Hdf5Pixels:
-        data = find_dataset(self._file, DATA)
-        if data is None:
-            raise ScanFaultError(
-                f"no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has {brief_tree(self._file)}"
-            )
-        check_stack(data)
-        return Hdf5Pixels(data, self._file)
 
 
 def places(file: "h5py.File", kind: Kind) -> list[str]:

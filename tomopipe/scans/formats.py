@@ -5,11 +5,12 @@ readers are imported when they are used.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
-from tomopipe.scans.hdf5 import check_file
+from tomopipe.paths import no_pipe
 
 NOT_SQUARE = "pixels are not square: "
 
@@ -51,5 +52,7 @@ def format_of(path: Path) -> Format:
     """Recognise the format of a scan; HDF5 where none is: its reader explains what the file is."""
     if os.path.isdir(path):
         return TIFF
-    first = check_file(path)
+    first = b""
+    with suppress(OSError, ValueError), open(no_pipe(path), "rb") as stream:
+        first = stream.read(8)
     return next((format_ for format_ in FORMATS if first.startswith(format_.begins)), HDF5)

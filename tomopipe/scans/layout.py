@@ -1,4 +1,4 @@
-"""The layout of a file: where its reader finds frames, angles and instrument; what replaces them.
+"""The layout of a file: where its reader finds frames, angles and instrument.
 
 A new HDF5 layout is a reader that fills `Layout`, as in `dxchange.py` and `nxtomo.py`, and a branch
 in `hdf5_scan.py`; a new format is a row of `formats.py`.
@@ -13,24 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config import InputBlock
-from tomopipe.config.base import is_dataset
-from tomopipe.config.blocks import NUMBERS, AngleRange
 from tomopipe.errors import ScanFaultError
-from tomopipe.scans.angle_lists import (
-    BY_NAME,
-    DIFFER,
-    OTHER_ANGLES,
-    TILTS,
-    UNIT_OF_FILE,
-    UNKNOWN_UNIT,
-    angles_of_range,
-    contradiction_deg,
-    read_angles,
-    span_deg,
-    unwrapped,
-)
-from tomopipe.scans.datasets import Node, attribute_of, degrees_of, need_dataset, text_of
+from tomopipe.scans.datasets import Node, attribute_of, text_of
 from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.scans.pixels import Frames, Pixels
 from tomopipe.scans.stated_motion import Positions
@@ -38,11 +22,6 @@ from tomopipe.scans.stated_motion import Positions
 if TYPE_CHECKING:
     import h5py
 
-_CONFIGURATION = "the configuration"
-_IF_NONE_IS_MISSING = " (if no frame is missing, input.angles: {start, step})"
-# warnings of angles that are not used
-_OF_ANGLES = (TILTS, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
-_SAME_ANGLE_DEG = 0.05
 SAME_NUMBER = 0.01  # relative
 _INSTRUMENT = "/measurement/instrument"
 _RESOLUTION = f"{_INSTRUMENT}/detection_system/objective/resolution"
@@ -251,6 +230,18 @@ def how_to_name(kind: Kind) -> str:
     return f"set preprocess.{kind} to a file that has them, or to none {unless}"
 
 
+def axes_hint(axes: Sequence[str]) -> str:
+    """Return a hint for the end of an error: the order of the axes may be another one."""
+    if axes[0] == "angle":
+        return "; are the projections sinograms? Set input.axes: [row, angle, col]"
+    return f"; is input.axes: [{', '.join(axes)}] right?"
+
+
+def why_aborted(n_frames: int, n_expected: int, of_what: str) -> str:
+    """Say that a scan was aborted, which has fewer frames than it should; "" if it has not."""
+    return f"aborted: {n_frames} frames for {n_expected} {of_what}" * (n_frames < n_expected)
+
+
 class Reader(Protocol):
     """An open file, or folder, of one format."""
 
@@ -305,87 +296,3 @@ def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:
     """Warn of frames that keys mark as invalid, if there are any."""
     n_invalid = int(np.count_nonzero(keys == INVALID))
     return (f"frames marked as invalid, and skipped: {n_invalid}",) if n_invalid else ()
-
-
-def corrected(layout: Layout, options: InputBlock) -> Layout:
-    """Replace metadata of the file by those of the configuration."""
-    changes: dict[str, Any] = {
-        name: StatedNumber(value, _configured_location(getattr(layout, name), value))
-        for name in NUMBERS
-        if (value := getattr(options, name)) is not None
-    }
-    if options.angles is not None:
-        changes |= _configured_angles(layout, options.angles, options.angle_unit)
-        changes["warnings"] = tuple(
-            text for text in layout.warnings if not text.startswith(_OF_ANGLES)
-        )
-        of_file, others = layout.theta_deg, changes.get("theta_deg")
-        if (
-            of_file is not None
-            and others is not None
-            and len(of_file) == len(others)
-            and np.nanmax(np.abs(of_file - others), initial=0) > _SAME_ANGLE_DEG
-        ):
-            other = f"{OTHER_ANGLES}, {layout.theta_location}"
-            if apart_deg := contradiction_deg(of_file, others):
-                other += f" (up to {apart_deg:.0f} degrees apart)"
-            changes["notes"] = (*changes.get("notes", layout.notes), other)
-    layout = replace(layout, **changes)
-    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
-        return layout
-    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
-    return replace(layout, theta_deg=theta_deg, notes=notes)
-
-
-def _configured_location(of_file: StatedNumber | None, value: float) -> str:
-    """Locate a number of the configuration, with the number of the file if it differs."""
-    if of_file is None or not of_file.value:
-        return _CONFIGURATION
-    other = abs(value - of_file.value) > SAME_NUMBER * of_file.value
-    return f"{_CONFIGURATION}, where the file has {of_file.value:.4g}" if other else _CONFIGURATION
-
-
-def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:
-    """Return the angles that the configuration gives, and where they stand."""
-    if not isinstance(angles, str):
-        return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
-    if layout.theta_configured:
-        return {}
-    if is_dataset(angles) and layout.file is not None:  # TIFF files refuse it
-        dataset = need_dataset(layout.file, angles, " (input.angles)")
-        theta_deg, _, notes, _ = degrees_of(dataset, unit)
-        refuse_unknown_unit(angles, notes)
-    else:
-        theta_deg, notes = read_angles(angles, unit), ()
-    return {
-        "theta_deg": theta_deg,
-        "theta_location": angles,
-        "theta_listed": not is_dataset(angles),
-        "notes": layout.notes + notes,
-    }
-
-
-def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
-    """Return an angle for each frame, or, of a scan that stopped early, for each planned one."""
-    of_file, n_frames = layout.theta_deg, len(layout.projections.index)
-    n_listed = 0 if of_file is None else len(of_file)
-    n_planned = max(n_frames, layout.n_planned, n_listed)
-    theta_deg = angles_of_range(angles, n_planned)
-    if angles.stop is not None and n_listed > n_frames:
-        otherwise = "" if layout.theta_listed else _IF_NONE_IS_MISSING
-        return {"theta_deg": theta_deg, "theta_counted": layout.theta_location + otherwise}
-    listed = None if n_listed != n_frames else of_file
-    return {
-        "theta_deg": theta_deg[
-            np.arange(n_frames) if layout.positions is None else layout.positions
-        ],
-        "is_spread": angles.stop is not None,
-        "covered_deg": None if listed is None else span_deg(listed),
-    }
-
-
-def refuse_unknown_unit(location: str, warnings: Sequence[str]) -> None:
-    """Raise if a warning reports an unknown unit of the angles."""
-    for text in warnings:
-        if text.startswith(UNKNOWN_UNIT):
-            raise ScanFaultError(f"{text} ({location})")

@@ -10,9 +10,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import InputBlock
+from tomopipe.config.blocks import NUMBERS, implausible
+from tomopipe.config.spans import first_and_last
+from tomopipe.errors import ScanFaultError
+from tomopipe.scans.angle_lists import UNIT_OF_FILE, other_unit, span_deg
+from tomopipe.scans.chunks import IndexRange
+from tomopipe.scans.formats import NOT_SQUARE
+from tomopipe.scans.layout import (
+    KEYS,
+    PIXEL_SIZE_UM,
+    SAME_NUMBER,
+    Layout,
+    axes_hint,
+    why_aborted,
+)
+from tomopipe.scans.layout_options import refuse_unknown_unit
+from tomopipe.scans.references import ABSENT, References
+from tomopipe.scans.stated_motion import describe_motion
+
 NO_ANGLES = "no angles: set input.angles: {start: 0, stop: 180}"  # a reason begins so
 IN_ORDER = "`select: yes` in scans.tsv takes the frames in order, with the first of the angles"
 _FEW = 0.01
+# Angles in single precision, or from a text, miss the end of a range by no more than this.
+_ROUNDING_DEG = 1e-4
 _LISTED = 20  # ranges of numbers in a sentence
 
 
@@ -45,16 +66,168 @@ class Metadata:
     stated_motion: tuple[str, ...] = ()  # of `warnings`: how far the sample moves, by the file
 
 
-def axes_hint(axes: Sequence[str]) -> str:
-    """Return a hint for the end of an error: the order of the axes may be another one."""
-    if axes[0] == "angle":
-        return "; are the projections sinograms? Set input.axes: [row, angle, col]"
-    return f"; is input.axes: [{', '.join(axes)}] right?"
+def metadata_of(layout: Layout, references: Sequence[References], options: InputBlock) -> Metadata:
+    """Return the metadata of a scan; a ScanFaultError if they cannot be right."""
+    _refuse_implausible(layout)
+    warnings = [*layout.warnings, *_check_unit(layout, options)]
+    _, dark = references
+    pixels = layout.projections.pixels
+    n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
+    if dark.location != ABSENT and not len(dark.positions):
+        warnings.append("darks never written: 0 assumed")
+    chosen = _choose(layout, options)
+    if beyond := [span for span in options.skip_projections if np.min(span) >= n_angles]:
+        spans, last = ", ".join(map(str, beyond)), n_angles - 1
+        warnings.append(f"input.skip_projections: {spans}: the scan has projections 0 to {last}")
+    first, last = first_and_last("input.columns", options.columns, n_cols, "columns of")
+    columns = first, last + 1
+    n_written, missing = _count_written(layout, chosen)
+    if missing and n_written == n_angles:
+        warnings.append(missing)
+        missing = ""
+    width, ratio = layout.pixel_size_um, 1.0
+    if width and width.value and abs(width.ratio - 1) > SAME_NUMBER:
+        ratio = width.ratio
+        warnings.append(
+            f"{NOT_SQUARE}{width.value:.4g} um wide, {ratio * width.value:.4g} um high "
+            f"({width.location}): slices are as wide as that and as far apart, and RELION gets no "
+            "stack. If they are square, set input.pixel_size_um"
+        )
+    moves, moves_in_units = describe_motion(
+        layout.sample_positions, chosen, width.value if width else None, PIXEL_SIZE_UM.factors
+    )
+    warnings += [*moves, *moves_in_units]
+    numbers = {name: getattr(layout, name) for name in NUMBERS}
+    covered_deg = layout.covered_deg
+    if layout.theta_deg is not None and not layout.is_spread:
+        covered_deg = span_deg(layout.theta_deg)
+    return Metadata(
+        format=layout.format,
+        n_angles=n_angles,
+        n_rows=n_rows,
+        n_cols=n_cols,
+        columns=columns,
+        chosen=chosen,
+        dtype=str(pixels.dtype),
+        theta_deg=layout.theta_deg,
+        theta_location=layout.theta_counted or layout.theta_location,
+        theta_listed=layout.theta_listed,
+        axes=options.axes,
+        covered_deg=covered_deg,
+        n_written=n_written,
+        data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
+        pixel_ratio=ratio,
+        height_mm=layout.height_mm,
+        aborted=layout.aborted or missing,
+        found=_describe(layout, chosen, columns, references),
+        warnings=tuple(warnings),
+        stated_motion=moves,
+        **{name: number and number.value for name, number in numbers.items()},
+    )
 
 
-def why_aborted(n_frames: int, n_expected: int, of_what: str) -> str:
-    """Say that a scan was aborted, which has fewer frames than it should; "" if it has not."""
-    return f"aborted: {n_frames} frames for {n_expected} {of_what}" * (n_frames < n_expected)
+def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
+    """Raise where angles cannot be degrees; return a warning where they may not be."""
+    refuse_unknown_unit(layout.theta_location, layout.warnings)
+    if layout.theta_deg is None or options.angle_unit != "auto":
+        return []
+    in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in layout.warnings)
+    fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
+    if fault:
+        raise ScanFaultError(f"{fault} ({layout.theta_location})")
+    return [warning] if warning else []
+
+
+def _count_written(layout: Layout, chosen: NDArray[np.intp]) -> tuple[int, str]:
+    """Count the leading projections written, but for those not in use; name what is missing."""
+    written, sources = layout.projections.written, layout.missing_sources
+    n, missing = len(written), chosen[~written[chosen]]
+    before = np.flatnonzero(written[: missing[0]] if len(missing) else np.ones(n))
+    n_leading = int(np.max(before, initial=-1)) + 1
+    if sources:
+        more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+        n_missing = int(np.count_nonzero(~written))
+        frames = f": {n_missing} of {n} frames are missing; copy it there" * (n_missing > 0)
+        return n_leading, f"{sources[0]}{more} cannot be opened{frames}"
+    # a few among others: an aborted scan has none after the first missing one
+    are_few = 0 < 2 * len(missing) < len(chosen)
+    if not are_few or not written[chosen[chosen > missing[0]]].any():
+        return n_leading, ""
+    if len(missing) == 1:
+        which, them = f"frame {missing[0]} of {n} was", "it"
+    else:
+        which, them = f"{len(missing)} of {n} frames were", "them"
+    return n_leading, f"{which} not written: {skipping(missing)} leaves {them} out"
+
+
+def _refuse_implausible(layout: Layout) -> None:
+    """Raise if numbers of the file are out of range, each with the key that replaces it."""
+    faults = [
+        f"{number.label} {fault} ({result.location}); set input.{name}"
+        for name, number in NUMBERS.items()
+        if (result := getattr(layout, name))
+        and result.value
+        and (fault := implausible(name, result.value))
+    ]
+    if faults:
+        raise ScanFaultError("; ".join(faults))
+
+
+def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
+    """Return the projections in use, by number; `skip_angles` count modulo 360."""
+    n_angles = len(layout.projections.index)
+    in_use = np.arange(n_angles) % options.every == 0
+    for span in options.skip_projections:
+        first, last = span if isinstance(span, Sequence) else (span, span)
+        in_use[first : last + 1] = False
+    theta_deg = np.full(n_angles, np.nan)
+    if layout.theta_deg is not None:
+        angles = layout.theta_deg[:n_angles]
+        theta_deg[: len(angles)] = angles
+    for first_deg, last_deg in options.skip_angles:
+        beyond = np.mod(theta_deg - (first_deg - _ROUNDING_DEG), 360)
+        in_use &= ~(beyond <= last_deg - first_deg + 2 * _ROUNDING_DEG)
+    if n_angles and not in_use.any():
+        raise ScanFaultError(
+            f"none of {n_angles} projections is in use: input.every, "
+            "input.skip_angles and input.skip_projections skip all of them"
+        )
+    return np.flatnonzero(in_use)
+
+
+def _describe(
+    layout: Layout,
+    chosen: NDArray[np.intp],
+    columns: IndexRange,
+    references: Sequence[References],
+) -> str:
+    """Return where each quantity is in one line, without numbers that differ from scan to scan."""
+    angles = "none"
+    if layout.theta_deg is not None:
+        finite = layout.theta_deg[np.isfinite(layout.theta_deg)]
+        angles = f"{layout.theta_location}, {np.ptp(finite) if len(finite) else 0:.0f} degrees"
+    parts = [layout.format, f"projections {layout.location}", f"angles {angles}"]
+    if len(chosen) < (n_angles := len(layout.projections.index)):
+        parts.append(f"{len(chosen)} of {n_angles} projections in use")
+    if columns != (0, n_cols := layout.projections.pixels.shape[2]):
+        parts.append(f"columns {columns[0]} to {columns[1] - 1} of {n_cols} in use")
+    for kind, part in zip(KEYS, references, strict=True):
+        n_sets = len(np.unique(part.positions)) if kind == "flats" else 1
+        sets = f" in {n_sets} sets" if n_sets > 1 else ""
+        n = len(part.positions)
+        frames = f", {n} frame{'s' * (n != 1)}{sets}" * (part.location != ABSENT)
+        parts.append(f"{kind} {part.location}{frames}")
+    missing = []
+    for name, number in NUMBERS.items():
+        if result := getattr(layout, name):
+            value = result.fault or f"{result.value:.4g} {number.unit}"
+            parts.append(f"{number.label} {value}, {result.location}")
+        else:
+            missing.append(number.label)
+    if missing:
+        parts.append(f"not found: {', '.join(missing)}")
+    parts += layout.notes
+    return "; ".join(parts)
 
 
 def incomplete(metadata: Metadata) -> str:

@@ -11,12 +11,11 @@ from tomopipe.errors import ScanFaultError
 from tomopipe.scans.datasets import (
     Angles,
     Node,
-    angles_unless_given,
     brief_tree,
-    datasets_in,
     degrees_of,
     find_angles,
     find_dataset,
+    unless_configured,
     values_of,
 )
 from tomopipe.scans.layout import (
@@ -32,11 +31,11 @@ from tomopipe.scans.layout import (
     how_to_name,
     invalid_frames,
     read_numbers,
+    why_aborted,
     without_position,
 )
-from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels, images_of, transposed
-from tomopipe.scans.stated_motion import Positions, is_position, read_positions
+from tomopipe.scans.stated_motion import named_positions
 
 if TYPE_CHECKING:
     import h5py
@@ -55,12 +54,9 @@ class NamedReader:
             raise ScanFaultError(
                 f"{self._stated_by} marks no projection (0); correct input.paths.image_key"
             )
-        theta_deg, location, warnings, positions = angles_unless_given(
-            self._options, lambda: self._theta_deg(len(index))
-        )
-        n_projections = int(np.count_nonzero(self._planned == PROJECTION))
-        if theta_deg is not None and positions is not None:
-            n_projections, theta_deg = len(theta_deg), theta_deg[positions]
+        angles = Angles()
+        with unless_configured(self._options):
+            angles = self._theta_deg(len(index))
         n_frames, n_planned = len(self._keys), len(self._planned)
         counted = COUNTED if self._options.frames else f"keys in {self._stated_by}"
         return Layout(
@@ -68,23 +64,17 @@ class NamedReader:
             format="HDF5",
             projections=Frames(self._data, index),
             location=self._data.name,
-            theta_deg=theta_deg,
-            theta_location=location,
+            theta_deg=angles.theta_deg,
+            theta_location=angles.location,
             **read_numbers(self._file),
             missing_sources=self._stack.missing_sources,
-            warnings=warnings + invalid_frames(self._keys),
+            warnings=angles.warnings + invalid_frames(self._keys),
             aborted=why_aborted(n_frames, n_planned, counted),
-            n_planned=n_projections,
-            positions=positions,
-            sample_positions=self._sample_positions(index),
+            n_planned=int(np.count_nonzero(self._planned == PROJECTION)),
+            sample_positions=named_positions(
+                self._file, {len(index): np.arange(len(index)), n_frames: index}
+            ),
         )
-
-    def _sample_positions(self, index: NDArray[np.intp]) -> tuple[Positions, ...]:
-        """Return what the file states of the sample's position at each projection."""
-        selections = {len(index): np.arange(len(index)), len(self._keys): index}
-        names = [entry.name for entry in datasets_in(self._file, is_position)]
-        results = (read_positions(self._file, name, name, selections) for name in names)
-        return tuple(positions for each in results for positions in each)
 
     def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks: a dataset of their own goes before keys."""

@@ -29,7 +29,6 @@ from tomopipe.scans.datasets import (
     NOT_RECOGNISED,
     Angles,
     Node,
-    angles_unless_given,
     attribute_of,
     check_stack,
     class_of,
@@ -41,6 +40,7 @@ from tomopipe.scans.datasets import (
     need_dataset,
     text_in,
     unit_of,
+    unless_configured,
     value_in,
     values_of,
 )
@@ -60,8 +60,8 @@ from tomopipe.scans.layout import (
     how_to_name,
     invalid_frames,
     mean_height,
+    why_aborted,
 )
-from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels
 from tomopipe.scans.stated_motion import Positions, read_positions
 
@@ -125,7 +125,9 @@ class NxtomoReader:
                 f"{self._key_name} marks no projection (0) in {self._name}: leave the scan out "
                 "(`select: no`), or name its datasets in input.paths"
             )
-        theta_deg, location, warnings, _ = angles_unless_given(self._options, self._theta_deg)
+        angles = Angles()
+        with unless_configured(self._options):
+            angles = self._theta_deg()
         numbers = np.cumsum(self._planned_keys == PROJECTION) - 1
         placed = self._planned_index
         listed = f"keys in {self._key_name}"
@@ -137,8 +139,8 @@ class NxtomoReader:
             format="NXtomo",
             projections=Frames(self._pixels, index),
             location=self._location_of(PROJECTION),
-            theta_deg=theta_deg,
-            theta_location=location,
+            theta_deg=angles.theta_deg,
+            theta_location=angles.location,
             pixel_size_um=first_usable(
                 [
                     (sample, "x_pixel_size"),
@@ -154,7 +156,7 @@ class NxtomoReader:
             # z is up at the ESRF, y in McStas's axes
             height_mm=mean_height([(sample, f"{axis}_translation") for axis in "zy"]),
             missing_sources=self._stored.missing_sources,
-            warnings=warnings + invalid_frames(self._keys),
+            warnings=angles.warnings + invalid_frames(self._keys),
             notes=self._notes,
             aborted=aborted if placed is None else "",  # else it is known which are missing
             n_planned=int(numbers[-1]) + 1,

@@ -1,8 +1,7 @@
 """Pixels of an open scan of any format, with its flats and darks and their locations."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -10,121 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config import InputBlock
-from tomopipe.errors import ScanError, ScanFaultError, naming
+from tomopipe.errors import ScanError
 from tomopipe.scans.datasets import need_dataset
-from tomopipe.scans.formats import format_of
-from tomopipe.scans.layout import (
-    Kind,
-    Layout,
-    Reader,
-    Reference,
-    how_to_name,
-    without_position,
-)
-from tomopipe.scans.metadata import Metadata, axes_hint
-from tomopipe.scans.pixels import (
-    Frames,
-    MirroredPixels,
-    Pixels,
-    TransposedPixels,
-)
-
-ABSENT = "declared absent"
-
-
-@dataclass(frozen=True, eq=False)
-class References:
-    """Flats or darks of a scan that were really written; none if they are declared absent."""
-
-    frames: tuple[Frames, ...]  # in one or several files, in the order in which they were taken
-    # (n_frames in all,): projections taken before each; NaN: unknown
-    positions: NDArray[np.float64]
-    location: str
-
-    def each(self, view: Callable[[Frames], Frames]) -> "References":
-        """Return all frames as seen through a view."""
-        return replace(self, frames=tuple(map(view, self.frames)))
-
-
-def find_references(
-    reader: Reader,
-    kind: Kind,
-    source: str | Sequence[str] | None,
-    layout: Layout,
-    options: InputBlock,
-    stack: ExitStack,
-) -> References:
-    """Find the flats or darks, in the scan or elsewhere; `stack` closes other files."""
-    pixels = layout.projections.pixels
-    # frames elsewhere have the path of their file in their location
-    fault = ScanFaultError if source is None else ScanError
-    if source is None:
-        if options.paths.data is None and (name := getattr(options.paths, kind)):
-            raise ScanFaultError(
-                f"input.paths.{kind}: {name} is of the file that preprocess.{kind} names: "
-                f"set preprocess.{kind}; where it is of the scan, input.paths.data"
-            )
-        parts = reader.references(kind)
-    elif source == "none":
-        return References((Frames(pixels, np.arange(0)),), np.zeros(0), ABSENT)
-    else:
-        parts = []
-        for path in [source] if isinstance(source, str) else source:
-            with naming(path):
-                references = format_of(path).load().references_in(path, kind, options, stack)
-            parts += [replace(part, location=f"{path}: {part.location}") for part in references]
-    expected = pixels.shape[1:]
-    parts = [_as_images(_as_the_scan(part, pixels), expected) for part in parts]
-    for part in parts:
-        shape = part.frames.pixels.shape[1:]
-        if shape != expected:
-            n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
-            is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
-            other = f"; set preprocess.{kind} to frames of that size"
-            raise fault(
-                f"{part.location} has frames of {shape}; expected {expected} as in "
-                f"{pixels.name}{axes_hint(options.axes) if is_sinogram else other}"
-            )
-    if kind == "flats" and not any(part.frames.written.any() for part in parts):
-        unread = " was never written"
-        if source is None and layout.missing_sources:
-            unread = f": {layout.missing_sources[0]} cannot be opened"
-        raise fault(f"{parts[0].location}{unread}; {how_to_name(kind)}")
-    if source is not None:
-        n_angles, n_parts = len(layout.projections.index), len(parts)
-        positions = np.linspace(0, n_angles, n_parts) if n_parts > 1 else np.array([np.nan])
-        n_before = [part.n_before for part in parts if part.n_before is not None]
-        if isinstance(source, str) and len(n_before) == n_parts > 1:
-            positions = np.searchsorted(layout.projections.index, n_before)
-        parts = [
-            replace(part, positions=np.full(len(part.positions), before, float))
-            for part, before in zip(parts, positions, strict=True)
-        ]
-    return References(
-        tuple(Frames(part.frames.pixels, part.frames.index[part.frames.written]) for part in parts),
-        np.concatenate([part.positions[part.frames.written] for part in parts]),
-        ", ".join(dict.fromkeys(part.location for part in parts)),
-    )
-
-
-def _as_the_scan(reference: Reference, projections: Pixels) -> Reference:
-    """Mirror images as the frames of a scan, unless their own file states the orientation."""
-    if reference.states_mirror or not isinstance(projections, MirroredPixels):
-        return reference
-    frames = reference.frames
-    mirrored = MirroredPixels(frames.pixels, projections.sides)
-    return replace(reference, frames=replace(frames, pixels=mirrored))
-
-
-def _as_images(reference: Reference, expected: tuple[int, ...]) -> Reference:
-    """Return flats or darks, read like sinograms, as stored if only then they have this shape."""
-    pixels = reference.frames.pixels
-    if not isinstance(pixels, TransposedPixels) or pixels.shape[1:] == expected:
-        return reference
-    images = without_position(pixels.as_stored, reference.location)
-    return images if images.frames.pixels.shape[1:] == expected else reference
-
+from tomopipe.scans.metadata import Metadata
+from tomopipe.scans.pixels import Frames
+from tomopipe.scans.references import References
 
 _LEVEL_ROWS = 256  # rows that the mean of a flat or dark is taken from
 _MOST_STUCK = 0.25  # largest share of stuck pixels

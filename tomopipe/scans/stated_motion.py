@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.datasets import attribute_of, values_of
+from tomopipe.scans.datasets import attribute_of, datasets_in, values_of
 from tomopipe.scans.hdf5 import UNREADABLE
 
 if TYPE_CHECKING:
@@ -31,7 +31,16 @@ class Positions:
     unit: str  # as the file has it, or ""
 
 
-def is_position(path: str) -> bool:
+def named_positions(
+    file: "h5py.File", selections: Mapping[int, NDArray[Any]]
+) -> tuple[Positions, ...]:
+    """Read what the file has by the names of positions of a sample, as `read_positions` does."""
+    names = [entry.name for entry in datasets_in(file, _is_position)]
+    results = (read_positions(file, name, name, selections) for name in names)
+    return tuple(positions for each in results for positions in each)
+
+
+def _is_position(path: str) -> bool:
     """Tell whether a dataset of numbers for each frame may be of the sample's position."""
     folder, _, name = path.rpartition("/")
     return bool(_NAME.search(name)) and "sample" in f"{folder}/{name}".lower()

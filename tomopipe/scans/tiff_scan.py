@@ -56,9 +56,9 @@ from tomopipe.scans.layout import (
     frames_of_kind,
     how_to_name,
     invalid_frames,
+    why_aborted,
     without_position,
 )
-from tomopipe.scans.metadata import why_aborted
 from tomopipe.scans.pixels import AXES, Frames, images_of, transposed
 from tomopipe.scans.scan_files import LISTS, companions, folder_kind, in_order_of_time, visible
 from tomopipe.scans.tiff_images import ImageFiles, Pages, open_images

@@ -5,30 +5,18 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from tomopipe.config import FullReconBlock
-from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
-from tomopipe.recon.device import held_gpu
-from tomopipe.resources.memory import Blocks, Resources, usable_bytes
+from tomopipe.prep.correct import corrections_of, measure_edge_slopes
+from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps import REVISIONS
 from tomopipe.storage.atomic import remove_stale
-from tomopipe.stream.fit_options import (
-    VolumeOptions,
-    check_options,
-    choose_encoding,
-    describe,
-    fit_blocks,
-    fit_task,
-    least_gpu_bytes,
-    needs_range,
-)
-from tomopipe.stream.provenance import geometry, origin_of, package_versions, parameters
-from tomopipe.stream.recon_task import ReconTask
-from tomopipe.stream.source import CorrectedSource, Source, check_scratch, open_source
-from tomopipe.stream.stream import run
+from tomopipe.stream.fit_options import VolumeOptions, check_options, fit_task
+from tomopipe.stream.provenance import describe, notes_of, origin_of
+from tomopipe.stream.source import check_scratch, source_of
+from tomopipe.stream.stream import choose_encoding, run
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import clipped_text, copy_voxels, open_volume
 
@@ -69,38 +57,34 @@ def full_recon(
     check_scratch(resources.scratch)
     for leftover in remove_stale(volume):
         logger.info("removed %s, left by a killed job", leftover.name)
-    notes = {
-        "raw": os.path.abspath(raw.path),
-        "scan": raw.name or Path(raw.path).stem,
-        "cor": {"cor_px": target.cor_px, "source": cor.get("source")},
-        "parameters": parameters(target, raw.input, partial=raw.partial)
-        | {"revision": REVISIONS["full_recon"]},
-    }
     with ExitStack() as stack:
         scan = stack.enter_context(raw.open())
         scan.threads = thread_count(resources.threads)
         _ = scan.flat, scan.dark  # averaged before memory is allocated for blocks
         earlier = stack.enter_context(open_volume(voxels_of)) if voxels_of else None
-        fit = corrections_of(scan, raw.preprocess)
-        fitted = None if raw.preprocess.is_plain else fit
-        halo = fitted.halo if fitted else None
-        device = "cpu" if earlier or options.algorithm != "fbp" else options.device
-        gpu = stack.enter_context(held_gpu(device, least_gpu_bytes(scan, target, halo)))
-        memory_bytes = usable_bytes(resources.memory_bytes or _MEMORY_BYTES)
-        both_blocks = fit_blocks(scan, target, memory_bytes, on_gpu=gpu is not None, halo=halo)
-        edge_slopes_per_px = measure_edge_slopes(scan, fit)
-        batch_size = both_blocks[0].batch_size
-        task = fit_task(
-            scan, target, batch_size, gpu, corrections=fitted, edge_slopes_per_px=edge_slopes_per_px
+        corrections = corrections_of(scan, raw.preprocess)
+        task, both_blocks = fit_task(
+            scan,
+            target,
+            corrections,
+            measure_edge_slopes(scan, corrections),
+            device="cpu" if earlier else options.device,
+            memory_bytes=resources.memory_bytes or _MEMORY_BYTES,
+            stack=stack,
         )
+        versions = None  # of this process
         if earlier is None:
-            source, blocks = _source(stack, task, fitted, both_blocks, target, resources.scratch)
+            samples, scratch = target.needs_range, resources.scratch
+            source, blocks = source_of(
+                task, both_blocks, samples=samples, scratch=scratch, stack=stack
+            )
             encoding = choose_encoding(task, source, target)
-            make_room(volume, task.shape, encoding.dtype, options.output)
-            made_by = package_versions() | {"array_module": task.plan.xp.__name__}
         else:
-            encoding, made_by = earlier.encoding, earlier.provenance["versions"]
-        notes |= {"geometry": geometry(task), "versions": made_by}
+            encoding, versions = earlier.encoding, earlier.provenance["versions"]
+        revision = REVISIONS["full_recon"]
+        notes = notes_of(raw, target, task, cor.get("source"), revision=revision, versions=versions)
+        if earlier is None:
+            make_room(volume, task.shape, encoding.dtype, options.output)
         put = stack.enter_context(
             new_volume(
                 volume,
@@ -114,7 +98,7 @@ def full_recon(
             )
         )
         if earlier is None:
-            run(replace(task, encoding=encoding) if gpu else task, source, blocks, put)
+            run(replace(task, encoding=encoding) if task.transfer else task, source, blocks, put)
         else:
             logger.info("only metadata changed: the voxels of the existing volume are copied")
             copy_voxels(earlier, put)
@@ -124,24 +108,3 @@ def full_recon(
     warning = f"volume: {clipped} (full_recon.value_range)"
     logger.warning(warning)
     return warning
-
-
-def _source(
-    stack: ExitStack,
-    task: ReconTask,
-    fitted: Corrections | None,
-    both_blocks: tuple[Blocks, Blocks],
-    target: VolumeOptions,
-    scratch: str | None,
-) -> tuple[Source, Blocks]:
-    """Return the source of rows, corrected if the host corrects, and its blocks."""
-    if task.in_place:
-        return task.scan, both_blocks[0]
-    used = (task.first_row, task.last_row)
-    used = fitted.rows_needed(used) if fitted else used
-    samples = needs_range(target)
-    opened = open_source(task.scan, used, *both_blocks, samples=samples, scratch=scratch)
-    source, blocks = stack.enter_context(opened)
-    if task.corrected and fitted is not None:
-        source = CorrectedSource(source, fitted, task.scan)
-    return source, blocks

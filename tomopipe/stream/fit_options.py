@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,8 +18,7 @@ from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.device import FEW_SLICES
-from tomopipe.recon.gpu import CudaDevice, free_memory
+from tomopipe.recon.device import FEW_SLICES, held_gpu
 from tomopipe.recon.iterative import make_projector, solve_slices, solver
 from tomopipe.recon.plan import EdgeSlopes, binned_edge_slopes
 from tomopipe.recon.transfer import DeviceTransfer
@@ -30,19 +31,14 @@ from tomopipe.resources.memory import (
     gpu_batch,
     gpu_bytes,
     job_bytes,
+    usable_bytes,
 )
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.recon_task import ReconTask
-from tomopipe.stream.source import Source
-from tomopipe.stream.stream import sample_slices
 from tomopipe.stream.try_sweep import plan_of
 from tomopipe.volume_formats import FORMATS
-from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
-from tomopipe.volumes.volume_read import HEIGHT
-
-UNITS = {"per_pixel": "1/pixel", "per_cm": "1/cm"}
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +52,16 @@ class VolumeOptions:
     preprocess: PreprocessBlock
     pixel_size_um: float | None
 
+    @property
+    def unit(self) -> str:
+        """Unit of the values of the volume."""
+        return {"per_pixel": "1/pixel", "per_cm": "1/cm"}[self.full.unit]
+
+    @property
+    def needs_range(self) -> bool:
+        """Whether the range of an integer type has to be measured on sample slices."""
+        return np.dtype(self.full.dtype).kind == "u" and isinstance(self.full.value_range, str)
+
 
 def check_options(target: VolumeOptions) -> None:
     """Raise for options that do not go together, and for what is not installed."""
@@ -67,18 +73,89 @@ def check_options(target: VolumeOptions) -> None:
     FORMATS[full.output].check_package()
 
 
-def fit_blocks(
+def fit_task(
     scan: Scan,
     target: VolumeOptions,
-    memory_bytes: int,
+    corrections: Corrections,
+    edge_slopes_per_px: EdgeSlopes,
     *,
-    on_gpu: bool,
-    halo: int | None,
+    device: str,
+    memory_bytes: int,
+    stack: ExitStack,
+) -> tuple[ReconTask, tuple[Blocks, Blocks]]:
+    """Fit the options to the scan, to the memory, and to a GPU, which `stack` lets go.
+
+    Returns what all batches share, and the blocks: to read the scan, and to read a scratch file. A
+    GPU corrects raw rows itself; the host gets corrected rows.
+    """
+    full, binning = target.full, target.full.binning
+    last_col = scan.first_col + scan.n_cols - 1
+    check_place(target.cor_px, scan.first_col, last_col, scan.detector_cols)
+    if scan.n_cols < binning:
+        raise ScanError(f"full_recon.binning: {binning} is more than the {scan.n_cols} columns")
+    rows = first, last = first_and_last("full_recon.rows", full.rows, scan.n_rows)
+    used = None if target.preprocess.is_plain else corrections
+    inputs = _memory_inputs(scan, target, halo=used.halo if used else None)
+    # fewer slices at a time do not pay
+    least_bytes = int(gpu_bytes(replace(inputs, on_gpu=True), FEW_SLICES) / GPU_SHARE)
+    gpu = stack.enter_context(held_gpu(device if full.algorithm == "fbp" else "cpu", least_bytes))
+    if gpu:
+        inputs = replace(inputs, on_gpu=True, in_place=scan.chunks is None)
+    both_blocks = _fit_blocks(scan, inputs, rows, usable_bytes(memory_bytes))
+    batch_size, size = (
+        both_blocks[0].batch_size,
+        StackGeometry(scan.n_cols, last + 1 - first, binning),
+    )
+    # incomplete blocks of columns are dropped before the width is doubled
+    is_half = inputs.widening > 1
+    n_voxels = inputs.widening * size.volume_cols * binning if is_half else scan.n_cols
+    cor_px = float(bin_cor(target.cor_px, x0=scan.first_col, binning=binning))
+    slopes = binned_edge_slopes(edge_slopes_per_px, binning)
+    half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), slopes)
+    plan = plan_of(
+        scan.theta_rad,
+        half,
+        is_half,
+        filter=full.filter,
+        xp=gpu.xp if gpu else np,
+        batch_size=batch_size,
+    )
+    if gpu:
+        free = gpu.free_bytes()
+        batch_size = min(batch_size, gpu_batch(inputs, free))
+        logger.info("%.3g GB of the GPU are free: %d slices at a time", free / 1e9, batch_size)
+        together = are_stripes_together(inputs, batch_size, free)
+        used = replace(used, stripes_together=together) if used else None
+    task = ReconTask(
+        scan=scan,
+        plan=plan,
+        cor_px=cor_px,
+        scale=_per_pixel(scan, target) / binning,
+        first_row=first,
+        last_row=first + size.rows * size.binning_rows,
+        crop=(
+            _crop("crop_y", full.crop_y, n_voxels, binning),
+            _crop("crop_x", full.crop_x, n_voxels, binning),
+        ),
+        binning=binning,
+        binning_rows=size.binning_rows,
+        minus_log=target.preprocess.minus_log,
+        corrections=used,
+        corrected=used is not None and gpu is None,
+        threads=scan.threads,
+        transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else None,
+        batch_size=batch_size,
+        half=half if is_half else None,
+        iterative=_iterations(scan, full, size.volume_cols, cor_px, batch_size),
+    )
+    return task, both_blocks
+
+
+def _fit_blocks(
+    scan: Scan, inputs: MemoryInputs, rows: tuple[int, int], memory_bytes: int
 ) -> tuple[Blocks, Blocks]:
     """Choose the blocks that fit in memory: to read the scan, and to read a scratch file."""
-    inputs = _memory_inputs(scan, target, on_gpu=on_gpu, halo=halo)
-    first, last = first_and_last("full_recon.rows", target.full.rows, scan.n_rows)
-    chunk_rows, n_rows = scan.chunks[1] if scan.chunks else 1, last + 1 - first
+    chunk_rows, n_rows = scan.chunks[1] if scan.chunks else 1, rows[1] + 1 - rows[0]
     blocks = choose_blocks(inputs, memory_bytes, chunk_rows=chunk_rows, n_rows=n_rows)
     logger.info(
         "%s: %.3g GB of %.3g GB", blocks, job_bytes(inputs, blocks) / 1e9, memory_bytes / 1e9
@@ -86,15 +163,28 @@ def fit_blocks(
     return blocks, choose_blocks(inputs, memory_bytes, n_rows=n_rows)
 
 
-def least_gpu_bytes(scan: Scan, target: VolumeOptions, halo: int | None) -> int:
-    """Return the least free memory (bytes) of a GPU, for a few slices: fewer do not pay."""
-    inputs = _memory_inputs(scan, target, on_gpu=True, halo=halo)
-    return int(gpu_bytes(inputs, FEW_SLICES) / GPU_SHARE)
+def _iterations(
+    scan: Scan, full: FullReconBlock, n_cols: int, cor_px: float, batch_size: int
+) -> Callable[[Any], Any] | None:
+    """Return what reconstructs sinograms iteratively; None: filtered backprojection."""
+    if full.algorithm == "fbp":
+        return None
+    projector = make_projector(scan.theta_rad, n_cols, cor_px)
+    n_iterations = full.iterations or ITERATIONS[full.algorithm]
+    solve = solver(full.algorithm, projector, n_iterations, full.tv_strength)
+    threads = min(scan.threads, batch_size)
+    return partial(solve_slices, projector=projector, solve=solve, threads=threads)
 
 
-def _memory_inputs(
-    scan: Scan, target: VolumeOptions, *, on_gpu: bool, halo: int | None
-) -> MemoryInputs:
+def _per_pixel(scan: Scan, target: VolumeOptions) -> float:
+    """Return the factor from attenuation per unbinned pixel to the unit of the volume."""
+    if target.full.unit == "per_pixel":
+        return 1.0
+    return pixels_per_cm(target.pixel_size_um or scan.pixel_size_um)
+
+
+def _memory_inputs(scan: Scan, target: VolumeOptions, *, halo: int | None) -> MemoryInputs:
+    """Return what determines the memory where the host computes."""
     full, decode_bytes = target.full, 0
     if scan.chunks and scan.threads > 1:
         one_bytes = 3 * math.prod(scan.chunks) * scan.dtype.itemsize
@@ -110,8 +200,6 @@ def _memory_inputs(
         stored_itemsize=np.dtype(full.dtype).itemsize,
         full_rotation=is_full_rotation(scan.theta_rad),
         decode_bytes=decode_bytes,
-        on_gpu=on_gpu,
-        in_place=on_gpu and scan.chunks is None,
         iterative=full.algorithm != "fbp",
         widening=_widening(scan, target),
         halo=halo,
@@ -138,106 +226,3 @@ def _crop(name: str, crop: str | list[int], n_cols: int, binning: int) -> slice:
     first, _ = first_and_last(f"full_recon.{name}", crop, n_cols, "within the slices of")
     start = min(first // binning, n_cols // binning - 1)
     return slice(start, start + binned(extent(crop, n_cols), binning))
-
-
-def fit_task(
-    scan: Scan,
-    target: VolumeOptions,
-    batch_size: int,
-    gpu: CudaDevice | None,
-    *,
-    corrections: Corrections | None,
-    edge_slopes_per_px: EdgeSlopes,
-) -> ReconTask:
-    """Fit the options to the scan, and the batches to the GPU that computes, if one does.
-
-    A GPU corrects raw rows itself; the host gets corrected rows.
-    """
-    last_col = scan.first_col + scan.n_cols - 1
-    check_place(target.cor_px, scan.first_col, last_col, scan.detector_cols)
-    if scan.n_cols < target.full.binning:
-        raise ScanError(
-            f"full_recon.binning: {target.full.binning} is more than the {scan.n_cols} columns"
-        )
-    first, last = first_and_last("full_recon.rows", target.full.rows, scan.n_rows)
-    binning = target.full.binning
-    size = StackGeometry(scan.n_cols, last + 1 - first, binning)
-    widening = _widening(scan, target)
-    # incomplete blocks of columns are dropped before the width is doubled
-    n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
-    cor_px = float(bin_cor(target.cor_px, x0=scan.first_col, binning=binning))
-    slopes = binned_edge_slopes(edge_slopes_per_px, binning)
-    half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), slopes)
-    plan = plan_of(
-        scan.theta_rad,
-        half,
-        widening > 1,
-        filter=target.full.filter,
-        xp=gpu.xp if gpu else np,
-        batch_size=batch_size,
-    )
-    if gpu:
-        halo = corrections.halo if corrections else None
-        inputs, free = _memory_inputs(scan, target, on_gpu=True, halo=halo), gpu.free_bytes()
-        batch_size = min(batch_size, gpu_batch(inputs, free))
-        logger.info("%.3g GB of the GPU are free: %d slices at a time", free / 1e9, batch_size)
-        if corrections:
-            together = are_stripes_together(inputs, batch_size, free)
-            corrections = replace(corrections, stripes_together=together)
-    iterative = None
-    if (full := target.full).algorithm != "fbp":
-        projector = make_projector(scan.theta_rad, size.volume_cols, cor_px)
-        n_iterations = full.iterations or ITERATIONS[full.algorithm]
-        solve = solver(full.algorithm, projector, n_iterations, full.tv_strength)
-        threads = min(scan.threads, batch_size)
-        iterative = partial(solve_slices, projector=projector, solve=solve, threads=threads)
-    per_pixel = 1.0
-    if full.unit != "per_pixel":
-        per_pixel = pixels_per_cm(target.pixel_size_um or scan.pixel_size_um)
-    return ReconTask(
-        scan=scan,
-        plan=plan,
-        cor_px=cor_px,
-        scale=per_pixel / binning,
-        first_row=first,
-        last_row=first + size.rows * size.binning_rows,
-        crop=(
-            _crop("crop_y", target.full.crop_y, n_voxels, binning),
-            _crop("crop_x", target.full.crop_x, n_voxels, binning),
-        ),
-        binning=binning,
-        binning_rows=size.binning_rows,
-        minus_log=target.preprocess.minus_log,
-        corrected=corrections is not None and gpu is None,
-        corrections=corrections if gpu else None,
-        threads=scan.threads,
-        transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else None,
-        batch_size=batch_size,
-        half=half if widening > 1 else None,
-        iterative=iterative,
-    )
-
-
-def needs_range(target: VolumeOptions) -> bool:
-    """Tell whether the range of an integer type has to be measured on sample slices."""
-    return np.dtype(target.full.dtype).kind == "u" and isinstance(target.full.value_range, str)
-
-
-def choose_encoding(task: ReconTask, source: Source, target: VolumeOptions) -> Encoding:
-    """Return the encoding of values; the range of an integer type is measured on sample slices."""
-    if not needs_range(target):
-        fixed = None if isinstance(target.full.value_range, str) else target.full.value_range
-        return encoding_of(target.full.dtype, fixed)
-    low, high = robust_range(sample_slices(task, source), target.full.dtype)
-    free_memory(task.plan.xp)  # above all pinned memory, which the volume needs in other sizes
-    logger.info("%s stores %g to %g %s", target.full.dtype, low, high, UNITS[target.full.unit])
-    return encoding_of(target.full.dtype, (low, high))
-
-
-def describe(task: ReconTask, target: VolumeOptions) -> dict[str, Any]:
-    """Describe the values and voxels of the volume."""
-    size_um = target.pixel_size_um or task.scan.pixel_size_um
-    voxel = {"voxel_size_um": size_um * task.binning} if size_um else {}
-    if size_um and task.scan.pixel_ratio != 1:
-        voxel[HEIGHT] = voxel["voxel_size_um"] * task.scan.pixel_ratio
-    return {"units": UNITS[target.full.unit], "binning": task.binning, **voxel}

@@ -1,9 +1,11 @@
 """Provenance of a volume: parameters, geometry, origin and package versions."""
 
+import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,39 @@ from tomopipe import __version__
 from tomopipe.config import InputBlock
 from tomopipe.geometry import axis_voxel
 from tomopipe.prep.half_acquisition import FACTOR
+from tomopipe.scans.exchange import RawScan
 from tomopipe.stream.fit_options import VolumeOptions
 from tomopipe.stream.recon_task import ReconTask
-from tomopipe.volumes.volume_read import Origin
+from tomopipe.volumes.volume_read import HEIGHT, Origin
 
 _PACKAGES = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
 
 
-def parameters(target: VolumeOptions, options: InputBlock, *, partial: bool) -> dict[str, Any]:
+def notes_of(
+    raw: RawScan,
+    target: VolumeOptions,
+    task: ReconTask,
+    cor_source: Any,
+    *,
+    revision: int,
+    versions: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """Return how a volume was made: of what, with which options, where it lies, by what.
+
+    `versions` are those by which its voxels were made; None: those of this process.
+    """
+    present = package_versions() | {"array_module": task.plan.xp.__name__}
+    return {
+        "raw": os.path.abspath(raw.path),
+        "scan": raw.name or Path(raw.path).stem,
+        "cor": {"cor_px": target.cor_px, "source": cor_source},
+        "parameters": _parameters(target, raw.input, partial=raw.partial) | {"revision": revision},
+        "geometry": _geometry(task),
+        "versions": present if versions is None else versions,
+    }
+
+
+def _parameters(target: VolumeOptions, options: InputBlock, *, partial: bool) -> dict[str, Any]:
     """Return all options: of the volume, and of how its scan was read."""
     full, block = target.full.model_dump(), target.preprocess
     device = full.pop("device")
@@ -45,7 +72,7 @@ def _sorted(value: Any) -> Any:
     return {key: _sorted(value[key]) for key in sorted(value)}
 
 
-def geometry(task: ReconTask) -> dict[str, Any]:
+def _geometry(task: ReconTask) -> dict[str, Any]:
     """Describe the reconstructed region, and the position of the axis in the volume."""
     theta_deg = np.rad2deg(task.scan.theta_rad)
     y, x = task.crop
@@ -62,6 +89,15 @@ def geometry(task: ReconTask) -> dict[str, Any]:
         "axis_voxel_xy": [axis_x - x.start, axis_y - y.start],
         "theta_deg": [float(theta_deg[0]), float(theta_deg[-1])],
     }
+
+
+def describe(task: ReconTask, target: VolumeOptions) -> dict[str, Any]:
+    """Describe the values and voxels of the volume."""
+    size_um = target.pixel_size_um or task.scan.pixel_size_um
+    voxel = {"voxel_size_um": size_um * task.binning} if size_um else {}
+    if size_um and task.scan.pixel_ratio != 1:
+        voxel[HEIGHT] = voxel["voxel_size_um"] * task.scan.pixel_ratio
+    return {"units": target.unit, "binning": task.binning, **voxel}
 
 
 def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:

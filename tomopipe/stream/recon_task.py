@@ -47,11 +47,9 @@ class ReconTask:
     iterative: Callable[[Any], Any] | None = None
     # extends binned sinograms to twice the width; None: not half acquisition
     half: HalfAcquisition | None = None
+    corrections: Corrections | None = None  # None: only flat, dark and logarithm
     # whether rows come corrected (`CorrectedSource`) and are not normalised again
     corrected: bool = False
-    # corrections applied where slices are computed; None: rows come corrected, or need only flat,
-    # dark and logarithm
-    corrections: Corrections | None = None
     # encoding of slices on the GPU, before their download; None: they are encoded when written
     encoding: Encoding | None = None
     reused: Reused = field(default_factory=Reused)  # memory of raw rows and of slices
@@ -69,20 +67,26 @@ class ReconTask:
         return self.transfer is not None and self.scan.chunks is None
 
     def rows_needed(self, rows: IndexRange) -> IndexRange:
-        """Return the raw rows that these rows are computed from."""
-        return rows if self.corrections is None else self.corrections.rows_needed(rows)
+        """Return the rows, raw unless they come corrected, that these are computed from."""
+        corrections = self.corrections_of_raw
+        return rows if corrections is None else corrections.rows_needed(rows)
+
+    @property
+    def corrections_of_raw(self) -> Corrections | None:
+        """Corrections applied where slices are computed; None: rows come corrected, or plain."""
+        return None if self.corrected else self.corrections
 
 
 def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Correct, bin and transpose raw values to (n_slices, n_angles, n_cols'), in bounded memory.
 
     For filtered backprojection on the host the result is a `Rows`, computed on demand. `raw`
-    (n_angles, n_read, n_cols) are the values of the detector rows `rows`, or with `corrections` of
-    the rows that these need; `rows` are then consecutive.
+    (n_angles, n_read, n_cols) are the values of the detector rows `rows`, or with
+    `corrections_of_raw` of the rows that these need; `rows` are then consecutive.
     """
     xp, corrected = task.plan.xp, task.corrected
-    if task.corrections is not None:
-        raw = task.corrections.sinograms(raw, (int(rows[0]), int(rows[-1]) + 1))
+    if (corrections := task.corrections_of_raw) is not None:
+        raw = corrections.sinograms(raw, (int(rows[0]), int(rows[-1]) + 1))
         if task.binning == task.binning_rows == 1:
             return raw
         raw, corrected = raw.transpose(1, 0, 2), True

@@ -30,6 +30,7 @@ from tomopipe.prep.recipe import IndexRange
 from tomopipe.resources.memory import TALL, Blocks
 from tomopipe.scans.chunks import ranges
 from tomopipe.scans.scan import Scan
+from tomopipe.stream.recon_task import ReconTask
 
 # Decodings of the whole scan, above which a scratch file is used if there is room: writing and
 # reading it takes about as long as decoding once.
@@ -118,6 +119,26 @@ class Scratch:
         n_angles, _, n_cols = self.shape
         row_bytes = n_cols * self.dtype.itemsize
         self.file.seek((start * n_angles + angle * n_there + row) * row_bytes)
+
+
+def source_of(
+    task: ReconTask,
+    both_blocks: tuple[Blocks, Blocks],
+    *,
+    samples: bool,
+    scratch: str | None,
+    stack: ExitStack,
+) -> tuple[Source, Blocks]:
+    """Return the source of the rows of a task, corrected if the host corrects, and its blocks."""
+    if task.in_place:
+        return task.scan, both_blocks[0]
+    used = task.first_row, task.last_row
+    used = task.corrections.rows_needed(used) if task.corrections else used
+    opened = open_source(task.scan, used, *both_blocks, samples=samples, scratch=scratch)
+    source, blocks = stack.enter_context(opened)
+    if task.corrected and task.corrections:
+        source = CorrectedSource(source, task.corrections, task.scan)
+    return source, blocks
 
 
 @contextmanager

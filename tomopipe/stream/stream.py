@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from tomopipe.arrays import module_of, on_host
 from tomopipe.prep.bad_pixels import ConstantFrames
 from tomopipe.prep.recipe import IndexRange
-from tomopipe.recon.gpu import out_of_memory
+from tomopipe.recon.gpu import free_memory, out_of_memory
 from tomopipe.recon.transfer import Download
 from tomopipe.resources.memory import Blocks
+from tomopipe.stream.fit_options import VolumeOptions
 from tomopipe.stream.recon_task import ReconTask, sinograms_of, slices_of
 from tomopipe.stream.source import (
     CorrectedSource,
@@ -30,7 +31,13 @@ from tomopipe.stream.source import (
     read_spread,
     some_threads,
 )
-from tomopipe.volumes.encoding import SliceStatistics, with_statistics
+from tomopipe.volumes.encoding import (
+    Encoding,
+    SliceStatistics,
+    encoding_of,
+    robust_range,
+    with_statistics,
+)
 from tomopipe.volumes.volume_read import PutSlices
 
 N_SAMPLES = 8  # sample slices for the range of an integer type
@@ -225,7 +232,18 @@ def _handed_over(arrays: list[Any]) -> list[Any]:
     return result
 
 
-def sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float32]]:
+def choose_encoding(task: ReconTask, source: Source, target: VolumeOptions) -> Encoding:
+    """Return the encoding of values; the range of an integer type is measured on sample slices."""
+    if not target.needs_range:
+        fixed = None if isinstance(target.full.value_range, str) else target.full.value_range
+        return encoding_of(target.full.dtype, fixed)
+    low, high = robust_range(_sample_slices(task, source), target.full.dtype)
+    free_memory(task.plan.xp)  # above all pinned memory, which the volume needs in other sizes
+    logger.info("%s stores %g to %g %s", target.full.dtype, low, high, target.unit)
+    return encoding_of(target.full.dtype, (low, high))
+
+
+def _sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float32]]:
     """Yield slices spread evenly over the volume, as they will be in it."""
     if task.transfer:
         task.transfer.use()
@@ -235,7 +253,7 @@ def sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float3
     for first in range(0, n, task.plan.batch_size):
         batch = starts[first : first + task.plan.batch_size]
         index = (np.asarray(batch)[:, None] + np.arange(rows)).ravel()
-        if task.corrections is None:
+        if task.corrections_of_raw is None:
             sinograms = sinograms_of(task, read_spread(source, task.scan, batch, rows), index)
         else:
             sinograms = xp.concatenate([_corrected(task, source, (s, s + rows)) for s in batch])
