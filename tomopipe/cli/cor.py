@@ -16,7 +16,7 @@ from tomopipe.campaign.files import history_of
 from tomopipe.campaign.history import last_act, undoing
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.state.facts import not_selected
-from tomopipe.campaign.state.signs import SIGNS, State, source_label
+from tomopipe.campaign.state.signs import SIGNS, State, short_label
 from tomopipe.cli.options import (
     CampaignCommand,
     CampaignOption,
@@ -46,8 +46,8 @@ app = typer.Typer(
 
 
 _KEYS = ("scan", "series", "cor_px", "source", "before_px", "confidence", "manual", "error_px")
-_HEADS = ("scan", "series", "COR", "source", "before", "confidence", "manual", "state")
-_OPTIONAL = ("series", "before", "confidence", "manual")
+_HEADS = ("scan", "series", "COR", "source", "before", "confidence", "manual", "state", "remark")
+_OPTIONAL = ("series", "before", "confidence", "manual", "remark")
 
 
 @app.command("list", cls=CampaignCommand)
@@ -83,16 +83,19 @@ def list_cors(
         cells = (scan.name, scan.series, *values, scan.manual.text, _rounded(scan.error_px))
         rows.append(dict(zip(_KEYS, cells, strict=True)))
         texts = [cell if isinstance(cell, str) else format_cor(cell) for cell in cells[:-1]]
-        texts[_KEYS.index("source")] = source_label(cells[3] or "")
+        texts[_KEYS.index("source")] = "" if why_not else short_label(cells[3] or "")
+        if cells[3] == "manual":
+            texts[_KEYS.index("confidence")] = ""
         if values[0] is not None:
             texts[_KEYS.index("cor_px")] = scan.shown_text
-        shown_rows.append([*texts, state_text(scan.state)])
+        remark = scan.reason * (why_not is State.SKIPPED)
+        shown_rows.append([*texts, state_text(scan.state), " ".join(remark.split())])
         styles.append(SIGNS[scan.state].style)
         pending += not why_not and scan.is_edited
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        print_columns(_HEADS, shown_rows, styles, optional=_OPTIONAL)
+        print_columns(_HEADS, shown_rows, styles, _OPTIONAL, remark="remark")
     if pending and not as_json:
         typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
     if reader.notes:

@@ -6,16 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.table import Table
-from rich.text import Text
-
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.state.facts import TO_REVIEW
-from tomopipe.campaign.state.signs import SIGNS, State, source_label
+from tomopipe.campaign.state.sentences import NOT_CHECKED
+from tomopipe.campaign.state.signs import SIGNS, State, short_label
 from tomopipe.campaign.step_files import volume_of
-from tomopipe.cli.terminal import MOST_ROWS, console, folding_table, near, state_text
+from tomopipe.cli.terminal import MOST_ROWS, console, near, print_columns, say, state_text
 from tomopipe.cor.cor_value import signed
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
@@ -45,7 +42,8 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
     remarked = [e for e in rest if e["warnings"] or records[e["scan"]].for_next_run]
     shown = entries if len(entries) <= MOST_ROWS else (eyes + remarked)[:MOST_ROWS]
     if shown:
-        screen.print(_table(shown, records, _truth(campaign.directory)))
+        _print_table(shown, records, _truth(campaign.directory))
+        say("")
     if more := len(entries) - len(shown):
         screen.print(f"{more} more scan{'s' * (more > 1)}: tomopipe cor list")
     if eyes:
@@ -71,32 +69,35 @@ def _truth(directory: Path) -> Mapping[str, Any]:
     return {name: each for name, each in parts.items() if number(each.get("cor_px")) is not None}
 
 
-def _table(
+def _print_table(
     entries: list[dict[str, Any]], records: Mapping[str, ScanRecord], truth: Mapping[str, Any]
-) -> Table:
+) -> None:
     heads = ["scan", "COR", "source", "confidence", "state"]
     heads += ["true COR", "error"] if truth else []
-    table = folding_table(*heads, "remark", box=SIMPLE)
     rows = []  # the style and the cells of a scan, and its name, in both where nothing is remarked
     for entry in entries:
         scan, confidence, needs_eyes = entry["scan"], entry["confidence"], entry["state"] in _EYES
         (cor_px, source), true = records[scan].shown, truth.get(scan)
         warnings = [] if needs_eyes else entry["warnings"]
-        remarks = (*records[scan].for_next_run, entry["why"], *warnings, entry["note"])
-        remark = "; ".join(filter(None, remarks))
+        why = "; ".join(part for part in entry["why"].split("; ") if part != NOT_CHECKED)
+        remarks = (*records[scan].for_next_run, why, *warnings, entry["note"])
+        remark = " ".join("; ".join(filter(None, remarks)).split())
         cells = (
             records[scan].shown_text,
-            source_label(source) if cor_px is not None else "",
-            "" if confidence is None else f"{confidence:.2f}",
+            short_label(source) if cor_px is not None else "",
+            "" if confidence is None or source == "manual" else f"{confidence:.2f}",
             state_text(entry["state"]) + " (warning)" * bool(warnings),
             *(_error(cor_px, true) if truth else ()),
             remark,
         )
         style = SIGNS[entry["state"]].style if needs_eyes else ""
         rows.append(((style, "" if remark else scan, cells), scan))
-    for (style, _, cells), scans in grouped(rows).items():
-        table.add_row(*map(Text, (scans_named(scans), *cells)), style=style)
-    return table
+    groups = grouped(rows)
+    table = [[scans_named(scans), *cells] for (_, _, cells), scans in groups.items()]
+    styles = [style for style, *_ in groups]
+    print_columns(
+        [*heads, "remark"], table, styles, optional=("confidence", "remark"), remark="remark"
+    )
 
 
 def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -4,34 +4,37 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.log import JobStatus
-from tomopipe.campaign.state.signs import SIGNS
+from tomopipe.campaign.selection import scans_of
+from tomopipe.campaign.state.signs import SIGNS, source_label
 from tomopipe.cli.options import (
     CampaignOption,
     ConfigFile,
-    Directory,
     DryRun,
     VolumesOf,
     campaign_and_scans,
 )
 from tomopipe.cli.run import print_left_out
-from tomopipe.cli.terminal import AS_WRITTEN, bar, console, folding_table, state_text
+from tomopipe.cli.terminal import AS_WRITTEN, bar, console, print_columns, say, state_text
 from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.retry import forget_failures
 from tomopipe.commands.run_request import settled_for
 from tomopipe.commands.status import Status, read_status
+from tomopipe.report.collected_records import collect_scans
 from tomopipe.reruns.settle import Settled
+from tomopipe.reruns.staleness import why_again
 from tomopipe.resources.disk import shown_size
 from tomopipe.run.forecast import duration
 from tomopipe.run.unfinished import set_remarks, unfinished_scans
@@ -42,24 +45,41 @@ _TAIL_LINES = 12
 
 
 def status(
-    directory: Directory = Path("."),
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Campaign folder, scans (names or 'patterns') of which to show everything.",
+            metavar="CAMPAIGN SCAN",
+            show_default="this folder, no scan",
+        ),
+    ] = None,
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the jobs of a campaign: to do, running, done, failed, lost.
+    """Show the jobs of a campaign: to do, running, done, failed, lost; or all about some scans.
 
     A job is lost after three minutes without a sign of life, or when its run or SLURM has ended
     it. Only status files are read, so this also works outside the cluster. The time left is that of
     the plan until jobs of this run have finished, and then follows from their CPU time.
 
-    Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
+    Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`,
+    `tomopipe status rock_003`
     """
+    directory, names = campaign_and_scans(context, words or [], directory, config)
     campaign = load_campaign(directory, config, needs_raw=False)
     result = read_status(campaign)
+    if names:
+        scans = scans_of(campaign, names)
+        result = replace(result, jobs=tuple(job for job in result.jobs if job.key in scans))
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=1, ensure_ascii=False))
         return
     screen = Console(**AS_WRITTEN)
+    if names:
+        _show_scans(campaign, scans, result, screen)
+        return
     if run := lock.under_way(campaign.directory):
         screen.print(Text(f"A run is under way: {run}."))
     elif lock.read(campaign.directory):
@@ -70,6 +90,26 @@ def status(
             screen.print(Text(line, style=SIGNS["failed"].style))
         for remark in set_remarks(campaign):
             screen.print(f"for RELION: {remark}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_scans(campaign: Campaign, scans: Sequence[str], result: Status, screen: Console) -> None:
+    """Print state, COR, remarks and jobs of scans, whole."""
+    for scan in collect_scans(campaign, why=why_again(campaign)):
+        if scan.name not in scans or scan.name not in campaign.scans:
+            continue
+        cor = (
+            f"{scan.shown_text} px, {source_label(scan.shown[1])}" if scan.shown_text else "no COR"
+        )
+        screen.print(Text(f"{scan.name}  ").append(state_text(scan.state), SIGNS[scan.state].style))
+        screen.print(Text(f"  {cor if scan.shown_text else 'no COR'}"))
+        remarks = (*scan.for_next_run, *scan.why.split("; "), *scan.warnings_beside)
+        for text in filter(None, (*remarks, campaign.scans[scan.name].note)):
+            screen.print(Padding(Text(text), (0, 0, 0, 2)))
+        for job in (job for job in result.jobs if job.key == scan.name):
+            if job.state == "done":
+                screen.print(Text(f"  {job.step} done in {duration(job.wall_s)}"))
+            else:
+                _print_job(job, screen)
 
 
 def _show_jobs(result: Status, screen: Console) -> None:
@@ -156,10 +196,9 @@ def _show(result: Plan) -> None:
     for line in result.faults:
         screen.print(line, style="red", markup=False, soft_wrap=True)
     if result.jobs:
-        table = folding_table("scan", "what runs", "why", box=box.SIMPLE)
-        for row in folded(result.jobs):
-            table.add_row(*map(Text, (row.of, ", ".join(row.steps), row.why)))
-        screen.print(table)
+        rows = [(row.of, ", ".join(row.steps), row.why) for row in folded(result.jobs)]
+        print_columns(("scan", "what runs", "why"), rows, remark="why")
+        say("")
         screen.print(", ".join(result.counts))
         n_cores = len(os.sched_getaffinity(0))
         here = f"{duration(result.wall_s)} on the {n_cores} cores here"

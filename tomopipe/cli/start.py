@@ -12,13 +12,12 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG, find_campaign
 from tomopipe.campaign.raw_files import matches, why_no_match
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
-from tomopipe.cli.terminal import AS_WRITTEN, near
+from tomopipe.cli.terminal import AS_WRITTEN, near, print_columns
 from tomopipe.commands.check import Findings, examine
 from tomopipe.commands.new_campaign import (
     Translation,
@@ -203,16 +202,20 @@ def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:
 
 def _show(findings: Findings) -> None:
     console = Console(soft_wrap=True, **AS_WRITTEN)  # lines to copy paths from
-    table = Table("series", "scans", "selected", "skipped", "angles x rows x columns")
-    for series in findings.series:
-        table.add_row(
-            series.name or "(empty)",
-            str(series.n_scans),
-            str(series.n_selected),
-            str(series.n_skipped),
-            ", ".join(series.shapes),
-        )
-    console.print(table)
+    heads = ("series", "scans", "selected", "skipped", "angles x rows x columns")
+    print_columns(
+        heads,
+        [
+            (
+                series.name or "(empty)",
+                *map(str, (series.n_scans, series.n_selected, series.n_skipped)),
+                ", ".join(series.shapes),
+            )
+            for series in findings.series
+        ],
+        remark=heads[-1],
+    )
+    typer.echo()
     for entry, scans in findings.formats[:_MOST_FORMATS]:
         n, names = len(scans), some_of(scans, 3)
         format_, *parts = entry.split("; ")

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Any
 
 from tomopipe.campaign.state.signs import SIGNS
-from tomopipe.errors import grouped, some_of
+from tomopipe.errors import grouped, scans_named, some_of
 from tomopipe.reruns.reasons import is_news
 from tomopipe.run.forecast import Forecast, duration, forecast
 from tomopipe.run.progress import Progress, Step
@@ -28,7 +28,8 @@ _QUIET = 6  # of that time, after which the time alone is printed
 _MOST_REASONS = 20
 _N_NAMED = 3  # jobs in a line
 _GAP = "  "  # between columns
-_LEAST_COLUMNS = 12  # width to which a column may be folded
+_LEAST_COLUMNS = 12  # width to which a column may be folded, and of a remark
+_MOST_RESTS = 20  # texts below a table
 _FAILED = {"failed": "failed", "again": "tried again"}
 
 
@@ -117,43 +118,69 @@ def console(width: int = WIDTH) -> Any:
     return Console(width=None if sys.stdout.isatty() else width, **AS_WRITTEN)
 
 
-def folding_table(*heads: str, **options: Any) -> Any:
-    """Return a table in which long cells are folded, not cut."""
-    from rich.table import Column, Table
-
-    return Table(*(Column(head, overflow="fold") for head in heads), **options)
-
-
 def print_columns(
     heads: Sequence[str],
     rows: Sequence[Sequence[str]],
-    styles: Sequence[str],
+    styles: Sequence[str] = (),
     optional: Collection[str] = (),
+    remark: str = "",
 ) -> None:
     """Print rows in aligned columns, without `optional` ones that are empty.
 
-    `styles` are those of the last cell of each row. In a terminal that is too narrow, the widest
-    column is folded. A table of rich takes a millisecond a row, this a tenth.
+    `styles` are those of the column `state` of each row. In a terminal the column `remark`, the
+    last one, is cut at a word, and its cut texts follow below the table; if the others are too
+    wide, the widest is folded. A table of rich takes a millisecond a row, this a tenth.
     """
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
     in_use = [n for n, head in enumerate(heads) if head not in optional or any(r[n] for r in rows)]
     lines = [[row[n] for n in in_use] for row in (heads, *rows)]
+    screen, cut = console(), list[str]()
+    if sys.stdout.isatty():
+        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+        room = screen.width - sum(n + len(_GAP) for n in widths[: -1 if remark else None])
+        if remark and lines[0][-1] == remark and room < widths[-1]:
+            lines, cut = _without_rest(lines, room)
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    screen = console()
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - screen.width
     if sys.stdout.isatty() and excess > 0:
         widest = widths.index(max(widths))
         widths[widest] = max(widths[widest] - excess, _LEAST_COLUMNS)
-    text = Text()
-    for cells, style in zip(lines, ("", *styles), strict=True):
+    text, at = Text(), lines[0].index("state") if "state" in lines[0] else 0
+    for cells, style in zip_longest(lines, ("", *styles), fillvalue=""):
         folded = [_folded(cell, width) for cell, width in zip(cells, widths, strict=True)]
         for part in zip_longest(*folded, fillvalue=""):
             padded = [set_cell_size(cell, n) for cell, n in zip(part, widths, strict=True)]
-            text.append(_GAP.join(padded[:-1]) + _GAP)
-            text.append(f"{part[-1]}\n", style=style)
+            padded[-1] = part[-1]
+            text.append("".join(f"{cell}{_GAP}" for cell in padded[:at]))
+            text.append(padded[at], style=style)
+            text.append("".join(f"{_GAP}{cell}" for cell in padded[at + 1 :]).rstrip() + "\n")
     screen.print(text, end="", highlight=False, soft_wrap=True)
+    for line in cut:
+        say(textwrap.fill(line, screen.width, subsequent_indent=_GAP, break_on_hyphens=False))
+
+
+def _without_rest(lines: list[list[str]], room: int) -> tuple[list[list[str]], list[str]]:
+    """Cut the last cells of lines at a word; also return the texts that were cut, by first cell.
+
+    Where there is no room for a few words, the column goes as a whole.
+    """
+    rest = [(row[-1], row[0]) for row in lines[1:] if len(row[-1]) > max(room, 0)]
+    if room < _LEAST_COLUMNS:
+        rest = [(row[-1], row[0]) for row in lines[1:] if row[-1]]
+        lines = [row[:-1] for row in lines]
+    else:
+        lines = [[*row[:-1], shortened(row[-1], room)] for row in lines]
+    texts = [f"{scans_named(names)}: {text}" for text, names in grouped(rest).items()]
+    if (more := len(texts) - _MOST_RESTS) > 0:
+        texts[_MOST_RESTS:] = [f"{more} more texts are cut; whole: tomopipe status SCAN"]
+    return lines, ["", *texts]
+
+
+def shortened(text: str, width: int) -> str:
+    """Cut a text at a word."""
+    return textwrap.shorten(text, width, placeholder=" ...") if len(text) > width else text
 
 
 def _folded(cell: str, width: int) -> list[str]:

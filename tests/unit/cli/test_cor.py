@@ -107,10 +107,10 @@ def test_results_alone_can_be_looked_at_elsewhere(campaign, results, command, mo
 def test_list_shows_results_as_far_as_they_go(campaign, results):
     output = call(campaign, "list")
     assert rows(output) == [
-        ["a_1", "a", "1010.00", "replaced outlier", "1300.00", "0.76", "", "▲ fixed"],
+        ["a_1", "a", "1010.00", "replaced", "1300.00", "0.76", "", "▲ fixed"],
         ["a_2", "a", "1010.00", "by hand", "1010.00", "", "1010", "◆ manual"],
         ["b [red] 1", "b [red]", "", "", "", "", "", "… pending"],
-        ["b [red] 2", "b [red]", "", "skipped", "", "", "", "– skipped"],
+        ["b [red] 2", "b [red]", "", "", "", "", "", "– skipped"],
     ]
     assert "set or removed by hand" not in output
     some = call(campaign, "list", "b*", "a_2.h5")
@@ -143,9 +143,9 @@ def test_list_says_why_a_scan_is_skipped(campaign, results):
     lines[-1] = lines[-1].replace("\tfalse\t", "\tfalse\tcannot be opened", 1)
     inventory.write_text("\n".join(lines) + "\n")
     assert "cannot be opened" in read_tsv(inventory, COLUMNS)[-1]["reason"]
-    assert rows(call(campaign, "list"))[-1][3] == "skipped: cannot be opened"
+    assert rows(call(campaign, "list"))[-1][-2:] == ["– skipped", "cannot be opened"]
     (campaign / "scans.tsv").write_text("scan\tselect\nb [red] 2\tno\n")
-    assert rows(call(campaign, "list"))[-1][3] == "unselected"
+    assert rows(call(campaign, "list"))[-1][-1] == "○ unselected"
 
 
 def test_list_as_json(campaign, results):
@@ -407,6 +407,6 @@ def test_export_replaces_no_pipe_and_no_device(campaign, results):
 
 def test_list_shows_fixed_and_predicted_values_before_they_are_resolved(campaign, results):
     (results / "cor.json").unlink()
-    assert rows(call(campaign, "list"))[0][2:5] == ["1010.00", "replaced outlier", "1300.00"]
+    assert rows(call(campaign, "list"))[0][2:5] == ["1010.00", "replaced", "1300.00"]
     (results / "fix_cor" / "a.tsv").unlink()
     assert rows(call(campaign, "list"))[0][2:5] == ["", "predicted", "1300.00"]

@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 
@@ -32,8 +33,8 @@ def test_a_run_that_ended_before_cor_json_shows_its_cors_as_they_are(tmp_path, c
     said = [line.split() for line in capsys.readouterr().out.splitlines()]
     found = {cells[0]: cells[1:5] for cells in said if cells[:1] != []}
     assert found["a_1"] == ["50.00", "predicted", "0.93", "●"]
-    assert found["a_2"] == ["50.00", "replaced", "outlier", "0.93"]
-    assert found["b_1"] == ["55.00", "by", "hand", "0.93"]
+    assert found["a_2"] == ["50.00", "replaced", "0.93", "▲"]
+    assert found["b_1"] == ["55.00", "by", "hand", "◆"]  # the confidence is of another COR
     assert found["1"][:3] == ["scan", "needs", "review:"]
 
 
@@ -79,4 +80,30 @@ def test_the_note_of_a_scan_is_its_last_remark(tmp_path, said):
     made.scan("a_1", series="a", manual="50.5", note="by eye")
     made.predict("a_1", 50.0)
     made.resolve("a_1", 50.5, "manual")
-    assert "a_1 50.50 by hand 0.93 ◆ manual by eye" in said(made)
+    assert "a_1 50.50 by hand ◆ manual by eye" in said(made)
+
+
+def test_a_cor_by_hand_without_a_prediction_needs_no_remark(tmp_path, said):
+    made = Made(tmp_path)
+    made.scan("a_1", series="a", manual="50.5")
+    made.resolve("a_1", 50.5, "manual")
+    text = said(made)
+    assert ("a_1 50.50 by hand ◆ manual" in text, "not checked" in text) == (True, False), text
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_remarks_are_cut_at_a_word_and_whole_below_the_table(tmp_path, capsys, monkeypatch, width):
+    made, note = Made(tmp_path), "seen by eye in the sinogram of row 12 and in that of row 99 " * 3
+    made.scan("a_1", series="a", manual="50.5", note=note.strip())
+    made.resolve("a_1", 50.5, "manual")
+    made.write()
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    show(made.campaign(), is_whole=False)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).partition("\nCORs ")[0]
+    head, row, _, *below = text.splitlines()
+    assert max(map(len, (head, row, *below))) <= width
+    assert head.split() == ["scan", "COR", "source", "state", "remark"]
+    beginning = row.partition("manual")[2].removesuffix(" ...").strip()
+    assert note.startswith(f"{beginning} ")
+    assert " ".join(" ".join(below).split()) == f"a_1: {note.strip()}"

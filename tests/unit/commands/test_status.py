@@ -190,6 +190,24 @@ def test_a_job_that_slurm_has_ended_is_lost_with_its_reason(folder):
     assert (lost.key, lost.error) == ("bone_4", "SLURM job 42: TIMEOUT")
 
 
+def test_of_some_scans_everything_is_shown(folder):
+    kept = {"warnings": "", "reason": "", "keep": "true"}
+    row = {"scan": "bone_3", "path": "raw/bone_3.h5", "series": "bone", "n_cols": 8}
+    write_tsv([row | kept], [*row, *kept], folder / "results" / "inventory.tsv")
+    (folder / "scans.tsv").write_text("scan\tcor_px\tnote\nbone_3\t4.5\tby eye\n")
+    for scan in ("bone_3", "bone_4"):
+        status(
+            folder, scan, "failed", start=time.time() - 50, error=f"OSError: {scan} " + 50 * "x "
+        )
+    shown = CliRunner().invoke(cli, ["status", str(folder), "bone_3"]).output
+    words = " ".join(shown.split())
+    assert words.startswith("bone_3 × failed no COR"), shown
+    assert "by eye" in words
+    assert "OSError: bone_3 " + " ".join(50 * "x") in words
+    assert "bone_4" not in words
+    assert CliRunner().invoke(cli, ["status", str(folder), "bone_9"]).exit_code == 1
+
+
 def test_the_command_prints_a_table_and_json(folder):
     now = time.time()
     status(folder, "bone_3", "running", start=now - 30, heartbeat=now - 5)

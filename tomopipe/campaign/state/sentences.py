@@ -13,6 +13,8 @@ from tomopipe.campaign.state.signs import SIGNS, State
 from tomopipe.cor.cor_value import format_confidence, format_cor, same_cor
 from tomopipe.cor.outliers import FILLS, FROM_ONE, NOT_ASKED
 
+#: Of a COR by hand: there is no prediction to compare it with.
+NOT_CHECKED = "not checked"
 #: A confidence above the limit by less than this is doubtful.
 _BARELY = 0.1
 #: Confident methods further apart than this are doubtful, in pixels.
@@ -156,7 +158,7 @@ class ScanState(ScanFacts):
             parts.append(self.of_another_series)
         parts.append(self._far_by_hand)
         if state is State.MANUAL and prediction is None:
-            parts.append("not checked")
+            parts.append(NOT_CHECKED)
         why = "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
         return ": ".join(filter(None, (self._replaced, why)))
 

@@ -133,6 +133,22 @@ def source_label(source: str) -> str:
     return SOURCES[source][0] if source in SOURCES else source
 
 
+#: Labels of sources in tables of a terminal, where they are shorter.
+_SHORT = {
+    "ai": "predicted",
+    "outlier": "replaced",
+    "neighbours": "neighbours",
+    "series-mean": "series mean",
+    "line": "series line",
+    "place": "same place",
+}
+
+
+def short_label(source: str) -> str:
+    """Return the label of the source of a COR in a table of a terminal."""
+    return _SHORT.get(source) or source_label(source)
+
+
 def signs_css(*, dark_first: bool) -> str:
     """Return the colours as a style sheet: `--ok` and so on, and the class of each state.
 
