@@ -10,6 +10,7 @@ import pytest
 
 from tests import report_campaign
 from tests.report_campaign import break_files, every_state, large
+from tomopipe.report import fragments, render
 from tomopipe.steps.report import report
 from tomopipe.volumes.volume import new_volume
 
@@ -181,6 +182,65 @@ def test_many_scans_have_their_pictures_beside_the_page(tmp_path):
     made.inventory = [row for row in made.inventory if row["scan"] != name]
     assert reported(made.write()).count("data:image/webp") == 3 * 2
     assert not folder.exists()
+
+
+@pytest.fixture
+def n_made(monkeypatch):
+    """Give the number of rows and cards that were made since it was last asked."""
+    pages = []
+
+    class Counted(fragments.Fragments):
+        def __init__(self, path=None):
+            super().__init__(path)
+            pages.append(self)
+
+    monkeypatch.setattr(render, "Fragments", Counted)
+    return lambda: sum(pages.pop().n_made for _ in pages[:])
+
+
+def test_a_row_and_a_card_are_made_again_only_where_something_on_them_changed(tmp_path, n_made):
+    made = large(tmp_path, n_scans=201, n_volumes=1).write()
+    prediction = made.results / "try_center" / "run0_0003" / "prediction.json"
+    html = reported(made)
+    assert n_made() == 2 * 201  # a row and a card each
+    assert reported(made) == html
+    assert n_made() == 0
+    made.resolve("run0_0002", 1234.56, "manual")
+    edited = reported(made.write())
+    assert (n_made(), "1234.56" in edited) == (2, True)
+    content = json.loads(prediction.read_text())
+    next(iter(content["methods"].values()))["curve"]["score"][1] += 0.25
+    prediction.write_text(json.dumps(content))
+    bent = reported(made)
+    assert (n_made(), bent != edited) == (1, True)  # the card, which shows the curve
+    made.page.with_name("rows.txt").unlink()
+    assert reported(made) == bent
+    assert n_made() == 2 * 201
+    (tmp_path / "elsewhere").mkdir()
+    report(tmp_path / "elsewhere" / "index.html", made.campaign())  # it has its own beside it
+    assert n_made() == 2 * 201
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "rubbish", "another version"])
+def test_rows_of_a_damaged_file_or_another_version_are_made_again(
+    damage, tmp_path, n_made, monkeypatch
+):
+    made = large(tmp_path, n_scans=201, n_volumes=0).write()
+    html, rows = reported(made), made.page.with_name("rows.txt")
+    n_all, content = n_made(), rows.read_bytes()
+    damaged = {
+        "cut": content[:-9],
+        "changed": content.replace(b"run0_0001", b"run0_9999"),
+        "rubbish": b"\xff[" * 9,
+        "another version": content,
+    }
+    rows.write_bytes(damaged[damage])
+    if damage == "another version":
+        monkeypatch.setattr(fragments, "_code", lambda: b"of another version")
+    assert reported(made) == html
+    assert n_made() == n_all
+    assert reported(made) == html
+    assert n_made() == 0
 
 
 def test_pictures_of_others_in_the_folder_of_pictures_stay(tmp_path):

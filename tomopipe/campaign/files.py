@@ -39,7 +39,7 @@ TABLES = ".tables.json"  # digests of the tables of each tomogram
 TILT_SERIES, LINKS = "tilt_series", "links"
 
 # beside the page of the report
-PICTURES, PICTURES_MADE = "pictures", "pictures.json"
+PICTURES, PICTURES_MADE, FRAGMENTS = "pictures", "pictures.json", "rows.txt"
 
 P = TypeVar("P", str, Path)
 

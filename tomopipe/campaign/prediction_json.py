@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from operator import lt
 from typing import Any
 
 from tomopipe.campaign.results import Curve, Model, Prediction
@@ -47,11 +48,7 @@ def parse_evidence(data: Mapping[str, Any]) -> tuple[Curve, ...]:
 def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
     curve = part(method, "curve")
     cor_px, score = curve.get("cor_px"), curve.get("score")
-    pairs: list[tuple[float, float]] = []
-    if isinstance(cor_px, list) and isinstance(score, list):
-        read = zip(_numbers(cor_px), _numbers(score), strict=False)
-        pairs = sorted((x, y) for x, y in read if x is not None and y is not None)
-    valid_px, scores = zip(*pairs, strict=True) if pairs else ((), ())
+    valid_px, scores = _points(cor_px, score)
     return Curve(
         method=name,
         best_cor_px=number(method.get("best_cor_px")),
@@ -61,8 +58,18 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
     )
 
 
-def _numbers(values: list[Any]) -> list[float | None]:
-    """Read numbers, None for other values; lists of finite numbers are returned unchanged."""
-    if {*map(type, values)} == {float} and all(map(math.isfinite, values)):
-        return values
-    return list(map(number, values))
+def _points(cor_px: object, score: object) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the points that are numbers, in order of COR, as nearly all lists are."""
+    if not isinstance(cor_px, list) or not isinstance(score, list):
+        return (), ()
+    are_numbers = len(cor_px) == len(score) and _are_finite(cor_px) and _are_finite(score)
+    if are_numbers and all(map(lt, cor_px, cor_px[1:])):
+        return tuple(cor_px), tuple(score)
+    read = zip(map(number, cor_px), map(number, score), strict=False)
+    pairs = sorted((x, y) for x, y in read if x is not None and y is not None)
+    valid_px, scores = zip(*pairs, strict=True) if pairs else ((), ())
+    return valid_px, scores
+
+
+def _are_finite(values: list[Any]) -> bool:
+    return {*map(type, values)} == {float} and all(map(math.isfinite, values))

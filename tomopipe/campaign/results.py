@@ -11,14 +11,14 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from tomopipe.cor.cor_value import CorText, format_cor, same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, Fix, parse_fixes
-from tomopipe.errors import TomopipeError, on_os_error
+from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.checksums import quick_state
@@ -41,8 +41,8 @@ class Curve:
     method: str
     best_cor_px: float | None
     confidence: float | None
-    cor_px: tuple[float, ...]
-    score: tuple[float, ...]
+    cor_px: tuple[float, ...] = field(repr=False)
+    score: tuple[float, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -229,8 +229,10 @@ def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
     Raises TomopipeError if the file cannot be read or is no JSON object.
     """
     try:
-        with on_os_error(f"{path}: cannot be read"):
-            content = json.loads(Path(no_pipe(path)).read_bytes().decode("utf-8"))
+        with open(no_pipe(path), "rb", buffering=0) as stream:
+            content = json.loads(stream.readall().decode("utf-8"))
+    except OSError as error:
+        raise TomopipeError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
         fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise TomopipeError(

@@ -150,7 +150,7 @@ def parse_fixes(rows: Iterable[Mapping[str, str]]) -> dict[str, Fix]:
             flagged=row["flagged"] == "true",
             reason=row["reason"],
             neighbours=tuple(filter(None, row["neighbours"].split(";"))),
-            **{name: CorText(row.get(name, "")).px for name in _IN_PX},
+            **{name: CorText(cell).px if (cell := row.get(name)) else None for name in _IN_PX},
         )
         for row in rows
     }

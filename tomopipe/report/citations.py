@@ -5,7 +5,7 @@ the present config. If values differ between scans, each is given with its numbe
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tomopipe.campaign.state.facts import NOT_SELECTED
@@ -74,7 +74,8 @@ def citations(
         geometries = [part(volume, "geometry") for volume in (volumes or {}).values()]
         is_half = any(geometry.get("half_acquisition") for geometry in geometries)
         used |= {"Reconstruction", *(["Half acquisition"] if is_half else [])}
-    for block in corrections if has_volume or any(scan.prediction for scan in scans) else ():
+    is_made = has_volume or any(scan.prediction for scan in scans)
+    for block in {repr(block): block for block in corrections * is_made}.values():
         used |= {"Dynamic flats"} if block.get("flat_method") == "pca" else set()
         used.add(f"Stripes of sinograms: {part(block, 'stripes').get('method')}")
         recipe = PreprocessBlock(**block)
@@ -136,7 +137,7 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     try:
         sentences = [
             _data(campaign, scans, made, cited),
-            f"Projections were prepared as follows: {_some(_prepared(v, cited) for v in made)}.",
+            f"Projections were prepared as follows: {_some(_all_prepared(made, cited))}.",
             _centres(scans, cited),
             f"Slices were reconstructed by {_some(_reconstructed(v, cited) for v in made)}.",
             _versions(made, campaign.versions),
@@ -209,9 +210,17 @@ def _data(
     return f"{text} were processed {how}{skipped}."
 
 
-def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
+def _all_prepared(made: Iterable[Provenance], cited: Mapping[str, str]) -> Iterator[str]:
+    """Yield the corrections of each volume; equal parameters, as nearly all, are read once."""
+    texts: dict[str, str] = {}
+    for parameters in (provenance["parameters"] for provenance in made):
+        if (key := repr(parameters)) not in texts:
+            texts[key] = _prepared(parameters, cited)
+        yield texts[key]
+
+
+def _prepared(parameters: Mapping[str, Any], cited: Mapping[str, str]) -> str:
     """Describe the corrections of a volume's projections, in their order."""
-    parameters = provenance["parameters"]
     block = PreprocessBlock(**parameters["corrections"], minus_log=parameters["minus_log"])
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
     flats += cited.get("Dynamic flats", "") if block.flat_method == "pca" else ""

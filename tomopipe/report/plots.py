@@ -153,18 +153,28 @@ def _round_step(step: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step * (1 - 1e-9))
 
 
+def curve_range(curves: Sequence[Curve]) -> tuple[float, float] | None:
+    """Return the lowest and highest COR (px) of the curves of a scan; None if there are none."""
+    drawn = [c.cor_px for c in curves if len(c.cor_px) > 1]
+    low, high = (
+        min((px[0] for px in drawn), default=0.0),
+        max((px[-1] for px in drawn), default=0.0),
+    )
+    return (low, high) if high > low else None
+
+
 def curve_plot(curves: Sequence[Curve], cor_px: float | None) -> CurvePlot | None:
     """Lay out the score curves of a scan on one axis of COR; None if there are none."""
-    curves = [c for c in curves if len(c.cor_px) > 1]
-    if not curves:
+    limits_px = curve_range(curves)
+    if limits_px is None:
         return None
-    low, high = min(c.cor_px[0] for c in curves), max(c.cor_px[-1] for c in curves)
-    if high <= low:
-        return None
+    low, high = limits_px
     x = make_axis(low, high, 4, CurvePlot.width - 4, n_ticks=6, pad=0.0)
     beyond_px = cor_px if cor_px is not None and not low <= cor_px <= high else None
     return CurvePlot(
-        lines=tuple((c.method, _points(c, x, CurvePlot.height)) for c in curves),
+        lines=tuple(
+            (c.method, _points(c, x, CurvePlot.height)) for c in curves if len(c.cor_px) > 1
+        ),
         chosen_x=None if cor_px is None or beyond_px is not None else x(cor_px),
         ticks=x.ticks,
         beyond="" if beyond_px is None else f"COR {beyond_px:.2f}: beyond the sweep and its curves",

@@ -165,7 +165,7 @@ class ScanReader:
 
     def _is_applied(self, scan: CampaignScan, volume: Path, cor_px: float | None) -> bool:
         """Tell whether a volume was made at a COR by hand that cor.json does not have yet."""
-        by_hand_px, receipt = scan.manual.px, self._files.receipt("full_recon", scan.name)
+        by_hand_px, receipt = scan.manual.px, self._paths.receipt("full_recon", scan.name)
         if by_hand_px is None or same_cor(by_hand_px, cor_px):  # nearly always
             return False
         return same_cor(made_cor_px(volume, receipt), by_hand_px)
@@ -173,7 +173,7 @@ class ScanReader:
     def _other_origin(self, name: str, volume: Path, cor_px: float | None) -> str:
         """Describe from what a stale volume was made; "" if it is not stale, or this is unknown."""
         if self._volumes:
-            receipt = self._files.receipt("full_recon", name)
+            receipt = self._paths.receipt("full_recon", name)
             other_px = other_cor_px(volume, cor_px, self._files.cor_table, receipt)
             if other_px is not None:
                 return f"COR {other_px:.2f}"
@@ -200,7 +200,7 @@ class ScanReader:
             return "COR"
         if scan.prediction is not None:
             return "prediction"
-        return "try" if self._files.rows(scan.name).exists() else ""
+        return "try" if os.path.exists(self._paths.rows(scan.name)) else ""
 
     def _refused(self) -> Iterable[ScanRecord]:
         """Yield the files that are not scans of the campaign: invalid or repeated names."""

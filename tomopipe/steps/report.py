@@ -18,8 +18,9 @@ def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> l
     never a volume. `more` is as for `tomopipe.report.collected_records.collect`.
 
     Beside the campaign's own page are pictures.json (the list of pictures, to reuse them) and,
-    above 200 scans, the folder of pictures; a page elsewhere has both only above 200. Returns the
-    files missing from it because of system errors, which may be temporary.
+    above 200 scans, the folder of pictures and rows.txt (rows and cards, to reuse them); a page
+    elsewhere has them only above 200. Returns the files missing from it because of system errors,
+    which may be temporary.
     """
     record = collect(campaign, points=True, **more)
     for note in record.notes:

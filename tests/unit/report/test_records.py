@@ -1,12 +1,13 @@
 """What the report asks people to look at."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from tests.report_campaign import USUAL
-from tomopipe.campaign.results import Curve, Prediction
+from tomopipe.campaign.log import JobStatus
+from tomopipe.campaign.results import Curve, Model, Prediction
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Fix
 from tomopipe.cor.series_line import Line
@@ -95,3 +96,10 @@ def test_two_cors_are_compared_where_a_person_decides():
     assert compared(34.1) == (("used", 34.0),)
     assert compared(41.5, source="auto", cor_px=41.5)[0] == ("used", 41.5)  # doubtful
     assert compared(41.5, source="manual", manual="34") == ()
+
+
+def test_all_of_a_record_but_the_points_of_curves_tells_its_row_apart():
+    # rows of the page are used again by the text of the record (tomopipe/report/fragments.py)
+    parts = (ScanRecord, Prediction, Curve, Model, Fix, JobStatus, CorText)
+    silent = [(each, field.name) for each in parts for field in fields(each) if not field.repr]
+    assert silent == [(Curve, "cor_px"), (Curve, "score")]

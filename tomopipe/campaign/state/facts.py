@@ -74,18 +74,18 @@ class ScanFacts:
     volume: Path | None = None  # its volume, if there is one
     volume_of: str = ""  # from what a volume was made that the next run makes again
 
-    @property
+    @cached_property
     def n_cols(self) -> int | None:
         """Width of the detector; None if the inventory does not have it."""
         cell = (self.row or {}).get("n_cols", "")
         return int(cell) if cell.isdecimal() else None
 
-    @property
+    @cached_property
     def manual_px(self) -> float | None:
         """The COR of the campaign table; None if it is missing or off the detector."""
         return self.manual.px_on(self.n_cols)
 
-    @property
+    @cached_property
     def is_edited(self) -> bool:
         """Whether a COR was typed or removed after the results were made."""
         if self.manual_px is None:
@@ -94,7 +94,7 @@ class ScanFacts:
             return not same_cor(self.fix.before_px, self.manual_px)
         return self.source != "manual" or not same_cor(self.cor_px, self.manual_px)
 
-    @property
+    @cached_property
     def shown(self) -> tuple[float | None, str]:
         """The COR that people are shown, and its source: resolved, else fixed, set or predicted."""
         if self.cor_px is not None:
