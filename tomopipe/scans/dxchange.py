@@ -57,7 +57,8 @@ class DxchangeReader:
                 f"no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has {brief_tree(file)}"
             )
         check_stack(data)
-        pixels, angles, n_frames = Hdf5Pixels(data, file), Angles(), len(data)
+        pixels, n_frames = Hdf5Pixels(data, file), len(data)
+        missing_sources, angles = pixels.missing_sources, Angles()
         with unless_configured(self._options):
             angles = self._theta_deg(n_frames)
         theta_deg, location, warnings, positions = angles
@@ -72,7 +73,7 @@ class DxchangeReader:
             theta_deg=theta_deg,
             theta_location=THETA if THETA in file else location,
             **read_numbers(file),
-            missing_sources=pixels.missing_sources,
+            missing_sources=missing_sources,
             warnings=warnings,
             n_planned=n_planned,
             positions=positions,

@@ -19,6 +19,7 @@ from tomopipe.scans.angle_lists import (
     UNKNOWN_UNIT,
     angles_of_range,
     contradiction_deg,
+    other_unit,
     read_angles,
     span_deg,
     unwrapped,
@@ -34,7 +35,10 @@ _SAME_ANGLE_DEG = 0.05
 
 
 def with_options(layout: Layout, options: InputBlock) -> Layout:
-    """Replace metadata of the file by those of the configuration."""
+    """Replace metadata of the file by those of the configuration; a ScanFaultError for odd angles.
+
+    A warning where angles may be of another unit; jumps by 360 degrees are taken out.
+    """
     changes: dict[str, Any] = {
         name: StatedNumber(value, _configured_location(getattr(layout, name), value))
         for name in NUMBERS
@@ -57,10 +61,12 @@ def with_options(layout: Layout, options: InputBlock) -> Layout:
                 other += f" (up to {apart_deg:.0f} degrees apart)"
             changes["notes"] = (*changes.get("notes", layout.notes), other)
     layout = replace(layout, **changes)
-    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
-        return layout
-    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
-    return replace(layout, theta_deg=theta_deg, notes=notes)
+    notes = layout.notes
+    theta_deg = None if layout.theta_deg is None else unwrapped(layout.theta_deg)
+    if theta_deg is not layout.theta_deg:
+        notes = (*notes, "a jump of the angles by 360 degrees taken out")
+    layout = replace(layout, theta_deg=theta_deg, notes=notes)
+    return replace(layout, warnings=(*layout.warnings, *_check_unit(layout, options)))
 
 
 def _configured_location(of_file: StatedNumber | None, value: float) -> str:
@@ -80,7 +86,7 @@ def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> d
     if is_dataset(angles) and layout.file is not None:  # TIFF files refuse it
         dataset = need_dataset(layout.file, angles, " (input.angles)")
         theta_deg, _, notes, _ = degrees_of(dataset, unit)
-        refuse_unknown_unit(angles, notes)
+        _refuse_unknown_unit(angles, notes)
     else:
         theta_deg, notes = read_angles(angles, unit), ()
     return {
@@ -110,7 +116,19 @@ def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
     }
 
 
-def refuse_unknown_unit(location: str, warnings: Sequence[str]) -> None:
+def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
+    """Raise where angles cannot be degrees; return a warning where they may not be."""
+    _refuse_unknown_unit(layout.theta_location, layout.warnings)
+    if layout.theta_deg is None or options.angle_unit != "auto":
+        return []
+    in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in layout.warnings)
+    fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
+    if fault:
+        raise ScanFaultError(f"{fault} ({layout.theta_location})")
+    return [warning] if warning else []
+
+
+def _refuse_unknown_unit(location: str, warnings: Sequence[str]) -> None:
     """Raise if a warning reports an unknown unit of the angles."""
     for text in warnings:
         if text.startswith(UNKNOWN_UNIT):

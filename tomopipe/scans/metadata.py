@@ -14,7 +14,7 @@ from tomopipe.config import InputBlock
 from tomopipe.config.blocks import NUMBERS, implausible
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanFaultError
-from tomopipe.scans.angle_lists import UNIT_OF_FILE, other_unit, span_deg
+from tomopipe.scans.angle_lists import span_deg
 from tomopipe.scans.chunks import IndexRange
 from tomopipe.scans.formats import NOT_SQUARE
 from tomopipe.scans.layout import (
@@ -25,7 +25,6 @@ from tomopipe.scans.layout import (
     axes_hint,
     why_aborted,
 )
-from tomopipe.scans.layout_options import refuse_unknown_unit
 from tomopipe.scans.references import ABSENT, References
 from tomopipe.scans.stated_motion import describe_motion
 
@@ -69,7 +68,7 @@ class Metadata:
 def metadata_of(layout: Layout, references: Sequence[References], options: InputBlock) -> Metadata:
     """Return the metadata of a scan; a ScanFaultError if they cannot be right."""
     _refuse_implausible(layout)
-    warnings = [*layout.warnings, *_check_unit(layout, options)]
+    warnings = [*layout.warnings]
     _, dark = references
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
@@ -93,6 +92,7 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
             f"({width.location}): slices are as wide as that and as far apart, and RELION gets no "
             "stack. If they are square, set input.pixel_size_um"
         )
+    found = _describe(layout, chosen, columns, references)
     moves, moves_in_units = describe_motion(
         layout.sample_positions, chosen, width.value if width else None, PIXEL_SIZE_UM.factors
     )
@@ -119,23 +119,11 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
         pixel_ratio=ratio,
         height_mm=layout.height_mm,
         aborted=layout.aborted or missing,
-        found=_describe(layout, chosen, columns, references),
+        found=found,
         warnings=tuple(warnings),
         stated_motion=moves,
         **{name: number and number.value for name, number in numbers.items()},
     )
-
-
-def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
-    """Raise where angles cannot be degrees; return a warning where they may not be."""
-    refuse_unknown_unit(layout.theta_location, layout.warnings)
-    if layout.theta_deg is None or options.angle_unit != "auto":
-        return []
-    in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in layout.warnings)
-    fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
-    if fault:
-        raise ScanFaultError(f"{fault} ({layout.theta_location})")
-    return [warning] if warning else []
 
 
 def _count_written(layout: Layout, chosen: NDArray[np.intp]) -> tuple[int, str]:

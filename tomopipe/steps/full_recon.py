@@ -15,7 +15,7 @@ from tomopipe.steps import REVISIONS
 from tomopipe.storage.atomic import remove_stale
 from tomopipe.stream.fit_options import VolumeOptions, check_options, fit_task
 from tomopipe.stream.provenance import describe, notes_of, origin_of
-from tomopipe.stream.source import check_scratch, source_of
+from tomopipe.stream.source import source_of
 from tomopipe.stream.stream import choose_encoding, run
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import clipped_text, copy_voxels, open_volume
@@ -53,8 +53,7 @@ def full_recon(
     from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
 
     target = VolumeOptions(float(cor["cor_px"]), options, raw.preprocess, pixel_size_um)
-    check_options(target)
-    check_scratch(resources.scratch)
+    check_options(target, resources.scratch)
     for leftover in remove_stale(volume):
         logger.info("removed %s, left by a killed job", leftover.name)
     with ExitStack() as stack:

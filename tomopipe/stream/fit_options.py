@@ -36,6 +36,7 @@ from tomopipe.resources.memory import (
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.recon_task import ReconTask
+from tomopipe.stream.source import check_scratch
 from tomopipe.stream.try_sweep import plan_of
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
@@ -63,14 +64,15 @@ class VolumeOptions:
         return np.dtype(self.full.dtype).kind == "u" and isinstance(self.full.value_range, str)
 
 
-def check_options(target: VolumeOptions) -> None:
-    """Raise for options that do not go together, and for what is not installed."""
+def check_options(target: VolumeOptions, scratch: str | None) -> None:
+    """Raise for options that do not go together, what is not installed, an unusable folder."""
     full = target.full
     if full.algorithm != "fbp" and full.device == "cuda":
         raise ValueError(f"device: cuda does fbp only; set auto or cpu for {full.algorithm}")
     if full.algorithm != "fbp" and target.preprocess.half_acquisition == "yes":
         raise ValueError(f"half_acquisition: yes needs fbp; set auto or no for {full.algorithm}")
     FORMATS[full.output].check_package()
+    check_scratch(scratch)
 
 
 def fit_task(
