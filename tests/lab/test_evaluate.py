@@ -14,10 +14,10 @@ from tomopipe_lab.evaluate.tables import markdown
 from tomopipe_lab.suite import NULLS, Case
 from typer.testing import CliRunner
 
-from tomopipe.campaign.cor_files import rot_cen
 from tomopipe.cli import cli
 from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
+from tomopipe.steps.resolve_cor import rot_cen
 from tomopipe.storage.atomic import write_json
 
 COR_PX = 82.4

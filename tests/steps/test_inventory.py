@@ -19,7 +19,7 @@ from tomopipe.campaign.results import read_tsv
 from tomopipe.campaign.state.facts import LOOK_AGAIN
 from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.steps.inventory import COLUMNS
+from tomopipe.steps.inventory import COLUMNS, reference_size, undersized
 
 N_ROWS, N_COLS = 2, 8
 LONG_AGO = (1e9, 1e9)
@@ -424,3 +424,38 @@ def test_turns_in_one_file_are_named_with_how_to_use_one(tmp_path, theta_deg, sk
     assert row["warnings"].startswith(said)
     assert bool(row["warnings"]) == bool(said)
     assert ("{skip_projections: [[40, 159]]} uses the first turn" in row["warnings"]) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "reference"),
+    [
+        ([], 0),
+        ([70], 70),
+        ([100, 40], 100),
+        ([100, 100, 100, 100], 100),
+        ([100, 100, 12, 30, 45, 7, 60], 100),
+        ([120, 1500, 300, 1497, 450, 70], 1500),
+        ([100, 12, 30, 45, 7], 100),
+        ([900, 500, 100, 100, 20, 30, 40], 100),
+        ([100.0] * 50 + [210.0] * 2, 100),  # two long ones in a large series
+        ([30.0, 40.0, 55.0] * 13 + [100.0] * 6, 100),
+        ([*range(10, 60), 100, 100, 100], 100),  # many aborted at random
+    ],
+)
+def test_reference_size(sizes, reference):
+    assert reference_size(sizes) == reference
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "covered_deg", "expected"),
+    [
+        (499, 80.0, True),
+        (500, 80.0, False),  # half of them is kept
+        (500, None, False),
+        (20, 180.0, False),
+    ],
+)
+def test_undersized_takes_few_projections_over_less_than_180_degrees(
+    n_frames, covered_deg, expected
+):
+    assert undersized(n_frames, covered_deg, reference=1000.0, min_fraction=0.5) is expected

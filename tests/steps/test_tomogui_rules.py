@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from tomopipe.campaign.raw_files import reference_size, undersized
 from tomopipe.config import parse_config
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.fix_cor import compute, fix_cor
+from tomopipe.steps.inventory import reference_size, undersized
 from tomopipe.steps.resolve_cor import resolve_cor
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "other-programs.md"

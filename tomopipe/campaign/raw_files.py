@@ -24,13 +24,6 @@ from tomopipe.scans.formats import RAW_ENDINGS
 
 MAX_NAME_BYTES = 230  # of the 255 bytes of a file name, leaving room for our longest ending
 _COPIES = (".part", ".partial", ".filepart", ".tmp", ".temp", ".done", "~")
-# Complete scans of a series differ at most by a few dropped frames in thousands; two scans aborted
-# at random times are rarely this close.
-SAME_SIZE = 0.005
-
-# Range of angles that a slice needs: 180 degrees, minus what may be missing at the ends.
-COVERS_DEG = 170.0
-
 _COUNTED = re.compile(r"(.*\d)_(\d{4})", re.DOTALL)  # a number of four digits after another one
 
 _LONGEST_NAME_BYTES = 200  # of the 255 bytes of a file name, leaving room for suffixes
@@ -359,44 +352,3 @@ def encode_series(key: str) -> str:
         return name
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{name[: _LONGEST_NAME_BYTES - 17]}@{digest}"
-
-
-def reference_size(sizes: Iterable[float]) -> float:
-    """Return the size of a complete scan of a series: the largest size that several scans share.
-
-    A size is a number of projections. Complete scans of a series follow one protocol and have the
-    same size (here: within 0.5 %); aborted ones are smaller and end anywhere. The median is wrong
-    as soon as half of the scans are aborted, and the largest if one scan is oversized (another
-    protocol).
-
-    The largest size shared by a tenth of the series (at least two scans) is right even with a
-    majority of aborted scans, or a few long scans of another protocol in a large series. If no size
-    is that frequent, two scans suffice; if no two agree, the largest is used, as aborted scans are
-    never larger. Sizes alone cannot identify one complete scan among several aborted at the same
-    frame; the caller omits scans known to be aborted. Sizes must be positive; 0 without sizes.
-    """
-    descending = sorted((float(size) for size in sizes if size > 0), reverse=True)
-    if not descending:
-        return 0.0
-    for others in (max(1, len(descending) // 10), 1):
-        for larger, smaller in zip(descending, descending[others:], strict=False):
-            if smaller >= (1 - SAME_SIZE) * larger:
-                return larger
-    return descending[0]
-
-
-def undersized(
-    n_frames: int, covered_deg: float | None, *, reference: float, min_fraction: float
-) -> bool:
-    """Tell whether a scan looks aborted in comparison with its series.
-
-    That is, if it has few projections, and they do not cover the angles that a slice needs. Both
-    are necessary: a coarse scan over 180 degrees is complete, and so is one over fewer degrees with
-    as many projections as the others. Rows, columns and pixel type are not considered.
-
-    `covered_deg` is the range of its angles, the last step included; None: there are no angles.
-    `reference` is from `reference_size`; `min_fraction`, 0 to 1, is the least accepted fraction of
-    it.
-    """
-    few = n_frames < min_fraction * reference
-    return few and (covered_deg is None or covered_deg < COVERS_DEG)

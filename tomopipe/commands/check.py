@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.joined_series import warn_of_single_scans
 from tomopipe.campaign.needed_files import missing_files
 from tomopipe.campaign.option_fit import option_faults
 from tomopipe.campaign.raw_files import path_problems
@@ -21,6 +20,7 @@ from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.step_files import closed_folders, sidecar_of
 from tomopipe.campaign.table import did_you_mean
+from tomopipe.commands.joined_series import warn_of_single_scans
 from tomopipe.config import override_for
 from tomopipe.config.base import without_effect
 from tomopipe.config.blocks import AngleRange

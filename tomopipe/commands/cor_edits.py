@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.cor_files import (
+from tomopipe.campaign.files import SIDECAR, history_of
+from tomopipe.campaign.history import record_changes
+from tomopipe.campaign.reading import raw_scan
+from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
+from tomopipe.campaign.selection import scans_of
+from tomopipe.campaign.state.sentences import why_not_selected
+from tomopipe.campaign.table import checked_cor, edit_table
+from tomopipe.commands.cor_files import (
     FileCors,
     Match,
     describe_junk,
@@ -19,13 +26,6 @@ from tomopipe.campaign.cor_files import (
     merge_rot_cen,
     read_cors,
 )
-from tomopipe.campaign.files import SIDECAR, history_of
-from tomopipe.campaign.history import record_changes
-from tomopipe.campaign.reading import raw_scan
-from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
-from tomopipe.campaign.selection import scans_of
-from tomopipe.campaign.state.sentences import why_not_selected
-from tomopipe.campaign.table import checked_cor, edit_table
 from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown
 from tomopipe.errors import ScanError, TomopipeError, some_of
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
-from tomopipe.storage.direct_io import direct_writer
+from tomopipe.volumes.direct_io import direct_writer
 from tomopipe.volumes.output_size import HEADER_BYTES, stack_bytes
 
 LABEL = "tomopipe"

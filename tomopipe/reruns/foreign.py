@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.campaign import files
-from tomopipe.campaign.cor_files import is_rot_cen_of
 from tomopipe.campaign.files import CENTER, STACK
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.paths import no_pipe, what_is_no_file
 from tomopipe.reruns.receipts import state_of, statement_in
 from tomopipe.scans.formats import HDF5
+from tomopipe.steps.resolve_cor import is_rot_cen_of
 from tomopipe.storage.atomic import keep_aside
 from tomopipe.storage.checksums import MANIFEST
 from tomopipe.storage.json_files import json_or

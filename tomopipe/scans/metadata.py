@@ -1,7 +1,7 @@
 """Metadata of a scan, and whether it was aborted: the frames or angles that it lacks.
 
-`incomplete` judges one scan by its metadata; `undersized` of `tomopipe.campaign.raw_files` compares
-the size of its file with others of its series.
+`incomplete` judges one scan by its metadata; `undersized` of `tomopipe.steps.inventory` compares
+its size with others of its series.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.campaign.raw_files import SAME_SIZE, reference_size, undersized
 from tomopipe.campaign.results import write_tsv
 from tomopipe.campaign.state.facts import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
@@ -43,6 +42,12 @@ COLUMNS = (
 )  # fmt: skip
 
 States = dict[str, list[int] | None]  # size and time of files
+
+# Complete scans of a series differ at most by a few dropped frames in thousands; two scans aborted
+# at random times are rarely this close.
+_SAME_SIZE = 0.005
+# Range of angles that a slice needs: 180 degrees, minus what may be missing at the ends.
+_COVERS_DEG = 170.0
 
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0
@@ -277,7 +282,7 @@ def _row(
             f"{reference:.0f} of its series"
         )
     warnings = [look.cells["warnings"]] if look.cells.get("warnings") else []
-    if not reason and look.is_spread and look.n_frames < (1 - SAME_SIZE) * reference:
+    if not reason and look.is_spread and look.n_frames < (1 - _SAME_SIZE) * reference:
         warnings.append(
             f"{look.n_frames} projections, the series has {reference:.0f}: if the scan was "
             "aborted, use input.angles: {start, step} instead of {start, stop}"
@@ -290,3 +295,44 @@ def _row(
         "keep": not reason,
         "reason": reason,
     }
+
+
+def reference_size(sizes: Iterable[float]) -> float:
+    """Return the size of a complete scan of a series: the largest size that several scans share.
+
+    A size is a number of projections. Complete scans of a series follow one protocol and have the
+    same size (here: within 0.5 %); aborted ones are smaller and end anywhere. The median is wrong
+    as soon as half of the scans are aborted, and the largest if one scan is oversized (another
+    protocol).
+
+    The largest size shared by a tenth of the series (at least two scans) is right even with a
+    majority of aborted scans, or a few long scans of another protocol in a large series. If no size
+    is that frequent, two scans suffice; if no two agree, the largest is used, as aborted scans are
+    never larger. Sizes alone cannot identify one complete scan among several aborted at the same
+    frame; the caller omits scans known to be aborted. Sizes must be positive; 0 without sizes.
+    """
+    descending = sorted((float(size) for size in sizes if size > 0), reverse=True)
+    if not descending:
+        return 0.0
+    for others in (max(1, len(descending) // 10), 1):
+        for larger, smaller in zip(descending, descending[others:], strict=False):
+            if smaller >= (1 - _SAME_SIZE) * larger:
+                return larger
+    return descending[0]
+
+
+def undersized(
+    n_frames: int, covered_deg: float | None, *, reference: float, min_fraction: float
+) -> bool:
+    """Tell whether a scan looks aborted in comparison with its series.
+
+    That is, if it has few projections, and they do not cover the angles that a slice needs. Both
+    are necessary: a coarse scan over 180 degrees is complete, and so is one over fewer degrees with
+    as many projections as the others. Rows, columns and pixel type are not considered.
+
+    `covered_deg` is the range of its angles, the last step included; None: there are no angles.
+    `reference` is from `reference_size`; `min_fraction`, 0 to 1, is the least accepted fraction of
+    it.
+    """
+    few = n_frames < min_fraction * reference
+    return few and (covered_deg is None or covered_deg < _COVERS_DEG)

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomopipe.campaign.cor_files import rot_cen
 from tomopipe.campaign.results import read_fixes
-from tomopipe.cor.cor_value import is_valid, off_detector
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
@@ -75,6 +74,23 @@ def renew_paths(
     if not same:
         write_json(content, rot_cen_json)
     return not same
+
+
+def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
+    """Return TomoGUI's rot_cen.json: absolute path of each scan to its COR as "1024.50"."""
+    return {name: format_cor(cor_px) for name, cor_px in cors.items()}
+
+
+def is_rot_cen_of(cors: Mapping[str, Mapping[str, Any]], content: Mapping[str, Any]) -> bool:
+    """Tell whether a rot_cen.json has the CORs of a cor.json, in any folder."""
+    texts = {scan: format_cor(entry["cor_px"]) for scan, entry in cors.items()}
+    values = set(texts.values())
+
+    def is_equal(path: str, text: Any) -> bool:
+        name = os.path.splitext(os.path.basename(path))[0]
+        return text == texts.get(name, text) and text in values
+
+    return all(is_equal(path, text) for path, text in content.items())
 
 
 def _by_path(table: CorTable, scans: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

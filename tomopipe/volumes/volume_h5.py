@@ -17,8 +17,8 @@ from tomopipe.arrays import PAGE_BYTES
 from tomopipe.errors import file_limit
 from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
-from tomopipe.storage.direct_io import LEAST_BYTES, direct_writer
 from tomopipe.storage.hdf5_files import new_hdf5, put
+from tomopipe.volumes.direct_io import LEAST_BYTES, direct_writer
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import DEFLATE_BYTES
 from tomopipe.volumes.preview import Preview, stored_averages

@@ -27,7 +27,7 @@ import numpy as np
 from tomopipe.arrays import Reused
 from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
-from tomopipe.storage.direct_io import direct_writer
+from tomopipe.volumes.direct_io import direct_writer
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import BUFFER_BYTES
 from tomopipe.volumes.volume_read import (

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.cor_files import describe_junk, match, read_cors
 from tomopipe.campaign.files import ROWS, SWEEP
+from tomopipe.commands.cor_files import describe_junk, match, read_cors
 from tomopipe.cor.collected_rows import read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe_lab.suite import CONDITIONS, NULLS, OUTSIDE_GRID, Case, case_name, make_case

@@ -1,8 +1,8 @@
-"""Series and index of a name; the reference size of a series."""
+"""Series and index of a name."""
 
 import pytest
 
-from tomopipe.campaign.raw_files import encode_series, reference_size, split_name, undersized
+from tomopipe.campaign.raw_files import encode_series, split_name
 from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError
 
@@ -52,38 +52,3 @@ def test_encode_series_is_a_file_name_and_one_to_one():
         assert not name.startswith(".")
         assert 0 < len(name.encode()) <= 200
     assert names[:5] == ["_", "%5F", "%255F", "a", "a%2Fb"]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "reference"),
-    [
-        ([], 0),
-        ([70], 70),
-        ([100, 40], 100),
-        ([100, 100, 100, 100], 100),
-        ([100, 100, 12, 30, 45, 7, 60], 100),
-        ([120, 1500, 300, 1497, 450, 70], 1500),
-        ([100, 12, 30, 45, 7], 100),
-        ([900, 500, 100, 100, 20, 30, 40], 100),
-        ([100.0] * 50 + [210.0] * 2, 100),  # two long ones in a large series
-        ([30.0, 40.0, 55.0] * 13 + [100.0] * 6, 100),
-        ([*range(10, 60), 100, 100, 100], 100),  # many aborted at random
-    ],
-)
-def test_reference_size(sizes, reference):
-    assert reference_size(sizes) == reference
-
-
-@pytest.mark.parametrize(
-    ("n_frames", "covered_deg", "expected"),
-    [
-        (499, 80.0, True),
-        (500, 80.0, False),  # half of them is kept
-        (500, None, False),
-        (20, 180.0, False),
-    ],
-)
-def test_undersized_takes_few_projections_over_less_than_180_degrees(
-    n_frames, covered_deg, expected
-):
-    assert undersized(n_frames, covered_deg, reference=1000.0, min_fraction=0.5) is expected

@@ -104,23 +104,6 @@ def _add_entries(path: Path, result: FileCors) -> None:
     result.junk.update(junk)
 
 
-def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
-    """Return TomoGUI's rot_cen.json: absolute path of each scan to its COR as "1024.50"."""
-    return {name: format_cor(cor_px) for name, cor_px in cors.items()}
-
-
-def is_rot_cen_of(cors: Mapping[str, Mapping[str, Any]], content: Mapping[str, Any]) -> bool:
-    """Tell whether a rot_cen.json has the CORs of a cor.json, in any folder."""
-    texts = {scan: format_cor(entry["cor_px"]) for scan, entry in cors.items()}
-    values = set(texts.values())
-
-    def is_equal(path: str, text: Any) -> bool:
-        name = os.path.splitext(os.path.basename(path))[0]
-        return text == texts.get(name, text) and text in values
-
-    return all(is_equal(path, text) for path, text in content.items())
-
-
 def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
     """Write CORs into TomoGUI's rot_cen.json, new or existing; return its other entries.
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.conftest import limited
 from tomopipe.arrays import PAGE_BYTES, aligned
-from tomopipe.storage import direct_io
+from tomopipe.volumes import direct_io
 
 MIB = 2**20  # smaller arrays go through the cache
 

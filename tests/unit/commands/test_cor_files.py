@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from tomopipe.campaign.cor_files import (
+from tomopipe.commands.cor_files import (
     match,
     merge_batch_csv,
     merge_rot_cen,
     read_cors,
-    rot_cen,
 )
 from tomopipe.errors import TomopipeError
+from tomopipe.steps.resolve_cor import rot_cen
 from tomopipe.storage.atomic import write_json
 
 

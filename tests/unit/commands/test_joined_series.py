@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from tomopipe.campaign.joined_series import warn_of_single_scans
 from tomopipe.campaign.raw_files import split_name
+from tomopipe.commands.joined_series import warn_of_single_scans
 from tomopipe.config import InventoryBlock
 
 
