@@ -1,6 +1,7 @@
 """Write docs/reference/api.md, the functions for notebooks: python docs/api.py."""
 
 import inspect
+import textwrap
 from pathlib import Path
 
 import tomopipe as tp
@@ -26,7 +27,7 @@ def _section(name: str) -> str:
     keywords = [parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters]
     if True in keywords:
         shown.insert(keywords.index(True), "*")
-    call = f"tp.{name}({', '.join(shown)})"
+    call = textwrap.fill(f"tp.{name}({', '.join(shown)})", 100, subsequent_indent="    ")
     text = (inspect.getdoc(function) or "").partition("\n\nRaises\n")[0]
     return f"\n## tp.{name}\n\n```text\n{call}\n\n{text}\n```\n"
 

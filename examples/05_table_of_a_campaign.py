@@ -1,4 +1,4 @@
-"""Print the scans of a campaign with their CORs and the mean of each volume."""
+"""Print the table of a campaign, and the mean of each volume."""
 
 import sys
 
@@ -6,14 +6,13 @@ import tomopipe as tp
 
 campaign = tp.open_campaign(sys.argv[1])
 print(campaign)
+table = campaign.table()  # a pandas DataFrame
+print(table[["scan", "state", "cor_px", "source", "confidence", "reason"]].to_string(index=False))
 for name in campaign:
-    scan = campaign[name]
-    if scan.cor_px is None:
-        print(f"{name}\tno COR")
-        continue
     try:
-        middle = scan.volume[scan.volume.shape[0] // 2]  # only this slice is read
-    except Exception as error:  # no volume yet
-        print(f"{name}\t{scan.cor_px:.2f} px\t{error}")
+        volume = campaign[name].volume
+    except Exception as error:  # no volume: why, and what to do
+        print(f"{name}\t{error}")
         continue
-    print(f"{name}\t{scan.cor_px:.2f} px\tmean {middle.mean():.3g} per pixel")
+    middle = volume[volume.shape[0] // 2]  # only this slice is read
+    print(f"{name}\tmean {middle.mean():.3g} per pixel")

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 #: The functions for notebooks, and the module of each.
 _API = dict.fromkeys(("correct", "find_cor", "open_scan", "reconstruct", "sweep"), "api")
-_API |= dict.fromkeys(("open_campaign", "show"), "notebook")
+_API |= dict.fromkeys(("open_campaign", "save_volume", "show"), "notebook")
 
 
 def __getattr__(name: str) -> Any:

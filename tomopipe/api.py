@@ -22,7 +22,7 @@ from tomopipe.config import (
     TryReconBlock,
     parse_config,
 )
-from tomopipe.cor.answer import MIN_ANGLES
+from tomopipe.cor.answer import MIN_ANGLES, Answer
 from tomopipe.cor.collected_rows import Rows, opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.methods import Decision, ask, choose
@@ -164,6 +164,7 @@ def find_cor(
     width_px: float = _TRY.width_px,
     methods: Sequence[str] = tuple(_PREDICT.methods),
     min_confidence: float = _PREDICT.min_confidence,
+    progress: Callable[[str], object] | None = None,
 ) -> Decision:
     """Find the centre of rotation, with a confidence.
 
@@ -182,6 +183,9 @@ def find_cor(
         As `predict_cor.methods`.
     min_confidence : float
         Least confidence of an accepted COR.
+    progress : callable, optional
+        Called with a line of text before each part of the work, and after it with its answer:
+        `progress=print` shows them.
 
     Returns
     -------
@@ -208,9 +212,21 @@ def find_cor(
     middle_px = last_px / 2 if center_px is None else center_px
     _check_cor("center_px", middle_px, every.shape[2])
     grid_px = np.arange(max(0.0, middle_px - width_px), min(last_px, middle_px + width_px), 0.5)
-    curves = Curves(Prepared(rows))
-    answers = [ask(method, curves, grid_px) for method in methods]
+    tell, n = progress or (lambda text: None), len(methods) + 2
+    tell(f"1 of {n}: {len(rows.sinograms)} of {rows.n_rows} rows, {len(rows.pairs)} opposing pairs")
+    curves, answers = Curves(Prepared(rows)), []
+    for number, method in enumerate(methods, start=2):
+        tell(f"{number} of {n}: method {method}, {len(grid_px)} CORs")
+        answers.append(ask(method, curves, grid_px))
+        tell(f"{method}: {_in_words(answers[-1])}")
+    tell(f"{n} of {n}: whether the sample has moved")
     return reject_jump(choose(answers, min_confidence, curves.reach_px), curves.prepared)[0]
+
+
+def _in_words(answer: Answer) -> str:
+    if answer.best_cor_px is None:
+        return answer.reason or answer.verdict
+    return f"{answer.best_cor_px:.2f} px, confidence {answer.confidence:.2f}, {answer.verdict}"
 
 
 def _rows(every: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Rows:

@@ -16,9 +16,12 @@ from tests import pretend_cupy
 from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
 from tests.pretend_device import Watch, cupy_is
+from tests.report_campaign import Made
 from tests.step_calls import volume_of
 from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.notebook import VolumeOnDisk
 from tomopipe.recon.gpu import claimed_gpu
+from tomopipe.volumes.volume_read import open_volume
 
 pytestmark = pytest.mark.slow
 
@@ -81,9 +84,9 @@ def test_a_campaign_has_cor_and_volume_of_each_scan(truth):
     assert (list(campaign), len(campaign)) == (["tooth_001", "tooth_002"], 2)
     assert repr(campaign) == f"{folder}: 2 scans, 1 with a COR"
     scan = campaign["tooth_001.h5"]
-    assert (repr(scan), scan.cor_px) == ("tooth_001: 66.20 px", COR_PX)  # of the table
+    assert (repr(scan), scan.cor_px) == ("tooth_001: 66.20 px, manual", COR_PX)  # of the table
     empty = campaign["tooth_002"]
-    assert (empty.cor_px, repr(empty)) == (None, "tooth_002: no COR")
+    assert (empty.cor_px, repr(empty)) == (None, "tooth_002: no COR, pending")
     with h5py.File(folder / "results" / "tooth_001_rec.h5") as file:
         expected = file["exchange/data"][()]
     volume = scan.volume
@@ -99,6 +102,100 @@ def test_a_campaign_has_cor_and_volume_of_each_scan(truth):
         campaign["tooth_01"]
     with pytest.raises(TomopipeError, match="expected one scan, got tooth_001, tooth_002"):
         campaign["tooth_*"]
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """A campaign: a COR of the network, one by hand, an aborted scan, and one without a COR."""
+    made = Made(tmp_path)
+    made.results.mkdir(exist_ok=True)
+    (tmp_path / "raw").mkdir()
+    for number in range(1, 5):
+        (tmp_path / "raw" / f"a_{number}.h5").touch()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\tnote\na_2\t51.5\tby eye\n")
+    made.scan("a_1", series="a", index=1)
+    made.predict("a_1", 50.12, confidence=0.93)
+    made.resolve("a_1", 50.12, "ai")
+    made.volume("a_1")
+    made.scan("a_2", series="a", index=2, manual="51.5", note="by eye")
+    made.predict("a_2", 50.4, confidence=0.97)
+    made.resolve("a_2", 51.5, "manual")
+    made.scan("a_3", series="a", index=3, keep=False, reason="aborted: 30 frames for 181 angles")
+    made.scan("a_4", series="a", index=4)
+    made.predict("a_4", 49.0, confidence=0.2, reason="second candidate")
+    made.write()
+    return tp.open_campaign(tmp_path)
+
+
+def test_a_scan_of_a_campaign_has_state_source_confidence_and_reason(judged):
+    found = {name: judged[name] for name in judged}
+    first, by_hand, aborted, without = found.values()
+    assert (first.state, first.source, first.confidence) == ("ok", "ai", 0.93)
+    assert (by_hand.state, by_hand.source, by_hand.confidence) == ("manual", "manual", None)
+    assert (aborted.state, aborted.reason) == ("skipped", "aborted: 30 frames for 181 angles")
+    assert (without.state, without.cor_px) == ("doubtful", None)
+    assert "second candidate" in without.reason
+    with pytest.raises(TomopipeError, match=r"a_3: .*skipped \(aborted: 30 .*Repair or complete"):
+        aborted.volume  # noqa: B018
+    with pytest.raises(TomopipeError, match=r"doubtful .*tomopipe cor set a_4 VALUE"):
+        without.volume  # noqa: B018
+    with pytest.raises(TomopipeError, match=r"no volume yet\. Run: tomopipe run"):
+        by_hand.volume  # noqa: B018
+
+
+def test_a_campaign_is_a_table_with_pandas_and_without(judged, monkeypatch):
+    table = judged.table()
+    assert list(table.scan) == ["a_1", "a_2", "a_3", "a_4"]
+    assert list(table.state) == ["ok", "manual", "skipped", "doubtful"]
+    assert table.cor_px[:2].tolist() == [50.12, 51.5]
+    assert (table.cor_px.isna().tolist(), table.note[1]) == ([False, False, True, True], "by eye")
+    assert [bool(path) for path in table.volume] == [True, False, False, False]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    rows = judged.table()
+    assert [row["scan"] for row in rows] == list(table.scan)
+    assert list(rows[0]) == list(table.columns)
+
+
+def test_a_search_tells_its_parts_and_their_answers(truth):
+    with tp.open_scan(truth.path) as scan:
+        sinograms = tp.correct(scan.read_rows(0, scan.n_rows), scan.flat, scan.dark)
+        lines = []
+        cor = tp.find_cor(sinograms, scan.theta_deg, methods=["classical"], progress=lines.append)
+    assert [line.partition(":")[0] for line in lines] == ["1 of 3", "2 of 3", "classical", "3 of 3"]
+    assert lines[2].startswith(f"classical: {cor.cor_px:.2f} px, confidence ")
+
+
+@pytest.mark.parametrize("name", ["v.h5", "v.zarr", "v"])
+def test_slices_that_are_saved_are_read_as_they_were(tmp_path, name):
+    volume = np.random.default_rng(5).normal(size=(5, 12, 14)).astype(np.float32)
+    path = tp.save_volume(volume, tmp_path / name, voxel_size_um=0.65)
+    with open_volume(path) as written:
+        assert (written.shape, written.attributes["voxel_size_um"]) == (volume.shape, 0.65)
+        np.testing.assert_array_equal(
+            np.stack([written.read_slice(row) for row in range(5)]), volume
+        )
+    with pytest.raises(TomopipeError, match=r"exists\. Give another name, or overwrite=True"):
+        tp.save_volume(volume, path)
+    on_disk = VolumeOnDisk(path, volume.shape)  # one that is read slice by slice
+    other = tp.save_volume(on_disk, tmp_path / f"8{name}", dtype="uint8", value_range=(-4, 4))
+    with open_volume(other) as written:  # to half a step
+        assert np.abs(written.read_slice(3) - volume[3].clip(-4, 4)).max() <= 0.51 * 8 / 255
+    tp.save_volume(2 * volume, path, overwrite=True)
+    np.testing.assert_array_equal(VolumeOnDisk(path, volume.shape)[2], 2 * volume[2])
+
+
+def test_what_is_no_volume_is_not_saved(tmp_path):
+    for volume, options, says in (
+        (np.zeros((3, 3)), {}, "volume: expected shape"),
+        (np.eye(4)[None], {"dtype": "int4"}, "dtype"),
+        (np.eye(4)[None], {"compression": "rar"}, "compression: expected one of"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=says):
+            tp.save_volume(volume, tmp_path / "v.h5", **options)
+    with pytest.raises(TomopipeError, match="finite"):
+        tp.save_volume(np.full((2, 3, 3), np.nan), tmp_path / "v.h5")
+    assert not (tmp_path / "v.h5").exists()
 
 
 def test_many_large_slices_are_one_small_picture():

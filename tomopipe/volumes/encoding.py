@@ -112,8 +112,24 @@ def robust_range(slices: Iterable[NDArray[np.float32]], dtype: str) -> tuple[flo
 
     The 0.05 % and 99.95 % quantiles of the values within the largest circle, widened on each side
     by `MARGINS` of their span, and rounded outwards to three digits of it, so that rounding errors
-    of another block size change nothing. Every k-th pixel of a slice is used. A TomopipeError if
-    the slices hold a single value.
+    of another block size change nothing. Every k-th pixel of a slice is used.
+
+    Parameters
+    ----------
+    slices : iterable of ndarray of float32, shape (n_y, n_x)
+        Sample slices.
+    dtype : str
+        "uint16" or "uint8".
+
+    Returns
+    -------
+    (float, float)
+        Values of the smallest and of the largest integer.
+
+    Raises
+    ------
+    TomopipeError
+        If the slices hold a single value.
     """
     images = list(map(_inside_circle, slices))
     values = np.concatenate(images)

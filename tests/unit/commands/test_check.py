@@ -125,7 +125,7 @@ def test_names_are_shown_as_they_are(tmp_path):
     status, shown = run_check(tmp_path)
     assert status == 0
     assert "a:b: skipped: empty file" in shown
-    assert "│ a[b]" in shown
+    assert " a[b] 1 1 0 " in shown
 
 
 def test_a_folder_for_scratch_files_that_is_not_there_is_an_error(site):
