@@ -131,34 +131,54 @@ def print_columns(
     last one, is cut at a word, and its cut texts follow below the table; if the others are too
     wide, the widest is folded. A table of rich takes a millisecond a row, this a tenth.
     """
-    from rich.cells import cell_len, set_cell_size
-    from rich.text import Text
-
     in_use = [n for n, head in enumerate(heads) if head not in optional or any(r[n] for r in rows)]
     lines = [[row[n] for n in in_use] for row in (heads, *rows)]
     screen, cut = console(), list[str]()
     if sys.stdout.isatty():
-        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+        widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
         room = screen.width - sum(n + len(_GAP) for n in widths[: -1 if remark else None])
         if remark and lines[0][-1] == remark and room < widths[-1]:
             lines, cut = _without_rest(lines, room)
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - screen.width
     if sys.stdout.isatty() and excess > 0:
         widest = widths.index(max(widths))
         widths[widest] = max(widths[widest] - excess, _LEAST_COLUMNS)
-    text, at = Text(), lines[0].index("state") if "state" in lines[0] else 0
+    text, at = list[str](), lines[0].index("state") if "state" in lines[0] else 0
+    paint = {style: _paint(screen, style) for style in {*styles, ""}}
     for cells, style in zip_longest(lines, ("", *styles), fillvalue=""):
         folded = [_folded(cell, width) for cell, width in zip(cells, widths, strict=True)]
         for part in zip_longest(*folded, fillvalue=""):
-            padded = [set_cell_size(cell, n) for cell, n in zip(part, widths, strict=True)]
+            padded = list(map(_padded, part, widths))
             padded[-1] = part[-1]
-            text.append("".join(f"{cell}{_GAP}" for cell in padded[:at]))
-            text.append(padded[at], style=style)
-            text.append("".join(f"{_GAP}{cell}" for cell in padded[at + 1 :]).rstrip() + "\n")
-    screen.print(text, end="", highlight=False, soft_wrap=True)
+            padded[at] = padded[at].join(paint[style])
+            text.append(_GAP.join(padded).rstrip())
+    say("\n".join(text))
     for line in cut:
         say(textwrap.fill(line, screen.width, subsequent_indent=_GAP, break_on_hyphens=False))
+
+
+def _width(cell: str) -> int:
+    from rich.cells import cell_len
+
+    return len(cell) if cell.isascii() else cell_len(cell)
+
+
+def _padded(cell: str, width: int) -> str:
+    from rich.cells import set_cell_size
+
+    is_plain = cell.isascii() and len(cell) <= width
+    return cell.ljust(width) if is_plain else set_cell_size(cell, width)
+
+
+def _paint(screen: Any, style: str) -> tuple[str, str]:
+    """Return what a terminal is sent before and after a text of a style."""
+    from rich.text import Text
+
+    with screen.capture() as capture:
+        screen.print(Text("|", style), end="")
+    before, _, after = capture.get().partition("|")
+    return before, after
 
 
 def _without_rest(lines: list[list[str]], room: int) -> tuple[list[list[str]], list[str]]:
