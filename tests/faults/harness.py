@@ -25,9 +25,9 @@ import yaml
 
 from tests import warm
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.state.facts import LOOK_AGAIN
 from tomopipe.reruns.settle import Settled
+from tomopipe.workflow_steps import SEARCH_STEPS
 
 HOME = Path(__file__).parents[2]
 SHIM = Path(__file__).with_name("shim.c")

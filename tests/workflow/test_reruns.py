@@ -144,7 +144,9 @@ def test_revision_bumped_and_touched_code(campaign, tmp_path):
     with (campaign / "config.yaml").open("a") as stream:
         stream.write("# a comment\n")
     package_with(tmp_path, "steps/fix_cor.py", "log = logging", "NEW_NAME = 1\nlog = logging")
-    new = package_with(tmp_path, "steps/__init__.py", '"export_star": ', '"export_star": 10 + ')
+    new = package_with(
+        tmp_path, "workflow_steps.py", '"star5"), revision=', '"star5"), revision=10 + '
+    )
     home, site = Path(__file__).parents[2], tmp_path / "site"
     # Snakemake looks for packages beside the Snakefile first
     shutil.copy(home / "Snakefile", site)

@@ -23,16 +23,15 @@ from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or, text
+from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
 
-SEARCH_STEPS = ("try_recon", "predict_cor")  # they search for the COR of a scan
 Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 Why = Callable[[str, str], str]
 """Returns why the next run makes the result of a step and a scan or stack again, or ""."""
-OF_SCANS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
-_MAY_BE_ERRORS = ("predict_cor", "export_stack")
+OF_SCANS = tuple(step.name for step in STEPS.values() if step.key == "scan")
 
 
 def all_right(_step: str, _key: str) -> str:
@@ -127,16 +126,9 @@ def _reason(job: JobStatus, since: float) -> str:
 
 
 def is_made(files: Files[Path], step: str, key: str) -> bool:
-    """Tell whether a result, or the inventory, exists; a volume counts in any format."""
-    results_of = {
-        "inventory": [files.inventory],
-        "try_recon": [files.sweep(key)],  # the last file that it writes
-        "predict_cor": [files.prediction(key)],
-        "full_recon": [files.volume(key, output) for output in VOLUMES],
-        "stitch": [files.stitched(key, output) for output in VOLUMES],
-        "export_stack": [files.stack(key)],
-    }
-    return any(path.exists() for path in results_of.get(step, ()))
+    """Tell whether a result exists, by its `last` file; a volume counts in any format."""
+    last = STEPS[step].last if step in STEPS else ""
+    return bool(last) and any(files.named(last, key, output).exists() for output in VOLUMES)
 
 
 def failed_stack(files: Files[str], scan: str) -> str:
@@ -157,11 +149,11 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
         paths = [paths_of.failure(step, scan) for step in SEARCH_STEPS]
         prediction = json_or(paths_of.prediction(scan), {})
         if prediction.get("verdict") == "failed":
-            paths += [paths_of.prediction(scan), *paths_of.of_try_recon(scan)]
+            paths += [paths_of.prediction(scan), *paths_of.outputs("try_recon", scan)]
             if center_by_hand(paths_of.center(scan), prediction.get("cor_px")) is None:
                 paths.append(paths_of.center(scan))
         if failed_stack(Files(str(results)), scan):
-            paths += paths_of.of_export_stack(scan)
+            paths += paths_of.outputs("export_stack", scan)
         present = [path for path in paths if os.path.lexists(path)]
         for path in present if not dry_run else ():
             path.unlink()
@@ -192,17 +184,18 @@ def present_jobs(
         omitted = {*product(OF_SCANS, {*rows} - {*selected}), *product(SEARCH_STEPS, with_cor)}
     # results may be errors even if the status of their job was removed
     jobs = {key: JobStatus(*key, "") for key in product(_MAY_BE_ERRORS, selected)}
-    names = {step: {*campaign.scans} for step in (*SEARCH_STEPS, "full_recon", "export_stack")}
-    names["stitch"] = {*campaign.config.stitch.stacks}
+    names = {"scan": {*campaign.scans}, "stack": {*campaign.config.stitch.stacks}}
     for job in (*read_jobs(campaign.logs.status_folder, read), *campaign.failures.values()):
         jobs[job.step, job.key] = job
     for (step, key), job in jobs.items():
         has_failed, is_selected = job.state in ("failed", "lost"), (step, key) not in omitted
-        is_gone = key not in names.get(step, (key,))
+        kind = STEPS[step].key if step in STEPS else ""
+        is_gone = key not in names.get(kind, (key,))
         if has_failed and (is_gone or not is_selected):  # its result is not needed
             continue
         is_done = job.state in ("done", "") and is_selected
-        if is_done and (error := _error_in_result(campaign, job)):
+        error_in = _MAY_BE_ERRORS.get(step)
+        if is_done and error_in and (error := error_in(campaign, key)):
             result.append(with_log(replace(job, state="failed", error=error), campaign.logs))
         elif has_failed and is_made(campaign.files, step, key) and not why(step, key):
             result.append(replace(job, state="done", end_s=None, error=""))
@@ -222,12 +215,13 @@ def with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
     return replace(job, error=error, log_tail=tail)
 
 
-def _error_in_result(campaign: "Campaign", job: JobStatus) -> str:
-    """Return the error that a job wrote as its result; "" if none, or if a COR was set by hand."""
-    files, scan = campaign.files, job.key
-    if job.step == "export_stack":
-        return failed_stack(campaign.paths, scan) if campaign.makes_star else ""
-    if job.step != "predict_cor" or scan not in campaign.scans:
+def _error_in_stack(campaign: "Campaign", scan: str) -> str:
+    return failed_stack(campaign.paths, scan) if campaign.makes_star else ""
+
+
+def _error_in_prediction(campaign: "Campaign", scan: str) -> str:
+    """Return why a prediction failed; "" if it did not, or if a COR was set by hand."""
+    if scan not in campaign.scans:
         return ""
     path, content = campaign.paths.prediction(scan), {}
     with suppress(OSError), open(no_pipe(path), "rb") as stream:
@@ -235,6 +229,13 @@ def _error_in_result(campaign: "Campaign", job: JobStatus) -> str:
             content = json_or(path, {})
     if content.get("verdict") != "failed":
         return ""
-    by_hand = campaign.scans[scan].manual.px, center_by_hand(files.center(scan), None)
+    by_hand = campaign.scans[scan].manual.px, center_by_hand(campaign.files.center(scan), None)
     is_replaced = by_hand != (None, None)
     return "" if is_replaced else text(content.get("reason")) or "prediction failed"
+
+
+_MAY_BE_ERRORS: dict[str, Callable[["Campaign", str], str]] = {
+    "predict_cor": _error_in_prediction,
+    "export_stack": _error_in_stack,
+}
+"""The steps whose result may be an error, and what reads it."""

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from tomopipe.paths import no_pipe
 from tomopipe.storage import lock
 from tomopipe.volume_formats import FORMATS
+from tomopipe.workflow_steps import STEPS
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
 SNAKEFILE = "Snakefile"
@@ -41,6 +42,7 @@ TILT_SERIES, LINKS = "tilt_series", "links"
 # beside the page of the report
 PICTURES, PICTURES_MADE, FRAGMENTS = "pictures", "pictures.json", "rows.txt"
 
+IN_FORMATS = ("volume", "stitched")  # names of files, of which each format has its own
 P = TypeVar("P", str, Path)
 
 
@@ -109,6 +111,11 @@ class Files(_Folder[P]):
 
     shifts = _Each("stitched/{}.json")  # overlaps of stitched volumes
     in_relion = _Each("relion/{}")
+    star = _One(f"relion/{STAR}")
+    star5 = _One(f"relion/{STAR5}")
+    tomogram_names = _One(f"relion/{NAMES}")
+    tilt_series = _One(f"relion/{TILT_SERIES}")
+    links = _One(f"relion/{LINKS}")
     stack = _Each(f"relion/stacks/{{}}{STACK}")
     stack_meta = _Each("relion/stacks/{}.json")
     mrc_volume = _Each(f"{{}}{MRC_VOLUME}")  # of `tomopipe convert mrc`
@@ -117,21 +124,18 @@ class Files(_Folder[P]):
         """Receipt of the result of a step for a scan, series or stack."""
         return self.at(f"made/{step}/{key}.json")
 
-    def of_try_recon(self, scan: str) -> list[P]:
-        """Results of try_recon; those after the first two may be removed later."""
-        return [self.rows(scan), self.sweep(scan), self.try_stack(scan)]
+    def outputs(self, step: str, key: str = "campaign", output: str = "") -> list[P]:
+        """Results of a step for a scan, series or stack; `output` is the format of volumes."""
+        return [self.named(name, key, output) for name in STEPS[step].outputs]
 
-    def of_predict_cor(self, scan: str) -> list[P]:
-        """Results of predict_cor."""
-        return [self.prediction(scan), self.center(scan)]
-
-    def of_export_stack(self, scan: str) -> list[P]:
-        """Results of export_stack; the stack itself may be removed later."""
-        return [self.stack_meta(scan), self.stack(scan)]
-
-    def of_export_star(self) -> list[P]:
-        """Results of export_star, the third one a folder."""
-        return [self.in_relion(name) for name in (STAR, NAMES, TILT_SERIES, STAR5)]
+    def named(self, name: str, key: str, output: str = "") -> P:
+        """File of a name here, of a scan, series or stack, or of the campaign."""
+        file: Any = getattr(self, name)
+        if not callable(file):
+            path: P = file
+        else:
+            path = file(key, output) if name in IN_FORMATS else file(key)
+        return path
 
     def volume(self, scan: str, output: str) -> P:
         """Volume of a scan in the format `full_recon.output`."""

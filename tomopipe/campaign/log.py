@@ -30,6 +30,7 @@ from tomopipe.storage.atomic import why_not_replaced
 from tomopipe.storage.json_files import json_or, number, text
 from tomopipe.storage.lock import is_copy
 from tomopipe.storage.processes import sign_of_life
+from tomopipe.workflow_steps import STEPS
 
 #: Seconds between two heartbeats of a job.
 HEARTBEAT_S = 60.0
@@ -38,11 +39,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LOST_S = 180.0
 #: Difference between the clocks of nodes and file servers.
 CLOCKS_S = 5.0
-#: Every step, in the order of the work.
-STEP_ORDER = (
-    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
-    *("stitch", "sidecar", "export_stack", "export_star", "report"),
-)
+_POSITIONS = {step: number for number, step in enumerate(STEPS)}
 _TAIL_BYTES, _TAIL_LINES = 8192, 25
 
 
@@ -214,7 +211,7 @@ class JobStatus:
 
 def position(step: str) -> int:
     """Return the position of a step in the order of the work; others come last."""
-    return STEP_ORDER.index(step) if step in STEP_ORDER else len(STEP_ORDER)
+    return _POSITIONS.get(step, len(_POSITIONS))
 
 
 def read_job(path: Path) -> JobStatus | None:

@@ -6,8 +6,8 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import first_and_last, middle_of_sweep, row_numbers
-from tomopipe.config.step_options import METADATA
 from tomopipe.errors import ScanError, TomopipeError, grouped, scans_named
+from tomopipe.workflow_steps import READING_STEPS, STEPS
 
 
 def fault(campaign: Campaign, step: str, row: Mapping[str, str]) -> str:
@@ -42,7 +42,7 @@ def fault(campaign: Campaign, step: str, row: Mapping[str, str]) -> str:
 
 def _steps(campaign: Campaign) -> list[str]:
     """Return the steps that read scans in this campaign."""
-    return [step for step in METADATA if step != "export_stack" or campaign.makes_star]
+    return [step for step in READING_STEPS if STEPS[step].is_enabled(campaign)]
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float | None]:

@@ -6,18 +6,12 @@ from typing import Any
 from tomopipe.config.base import effective, plain
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.parse import Config
-
-METADATA: dict[str, tuple[str, ...]] = {
-    "try_recon": (),
-    "full_recon": ("pixel_size_um",),
-    "export_stack": ("pixel_size_um", "energy_kev"),
-}
-"""The steps that read scans, and their keys that are only metadata."""
+from tomopipe.workflow_steps import READING_STEPS, STEPS
 
 
 def options_of(step: str, config: Config) -> dict[str, Any]:
     """Return the `options` of a step by block; for steps that read scans also the `metadata`."""
-    if step in METADATA:
+    if step in READING_STEPS:
         return _reading_options(step, config)
     options = effective(getattr(config, step))
     if step == "predict_cor":  # without those of unused methods
@@ -35,20 +29,16 @@ def inventory_options(config: Config) -> dict[str, Any]:
     return without_empty({"input": effective(config.input), "preprocess": files})
 
 
-def _block_of(step: str) -> str:
-    """Return the block with the options of a step."""
-    return "export_star" if step == "export_stack" else step
-
-
 def _reading_options(step: str, config: Config) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
+    block, only_metadata = STEPS[step].block, STEPS[step].metadata
     read, preprocess = effective(config.input), effective(config.preprocess)
-    options = effective(getattr(config, _block_of(step)))
+    options = effective(getattr(config, block))
     per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
     for key in NUMBERS if config.preprocess.phase.method == "none" else ():
         if key in read and not (per_cm and key == "pixel_size_um"):
             value = read.pop(key)
-            metadata |= {f"input.{key}": value} if key in METADATA[step] else {}
+            metadata |= {f"input.{key}": value} if key in only_metadata else {}
     if step == "export_stack":
         # half acquisition widens slices, not projections; the other keys belong to the star file
         preprocess.pop("half_acquisition", None)
@@ -56,8 +46,8 @@ def _reading_options(step: str, config: Config) -> dict[str, Any]:
             options.pop("max_stack_gb", None)
         options.pop("enabled", None)
         options.pop("hand", None)
-        metadata |= {f"export_star.{k}": options.pop(k) for k in METADATA[step] if k in options}
-    blocks = {"input": read, "preprocess": preprocess, _block_of(step): options}
+        metadata |= {f"export_star.{k}": options.pop(k) for k in only_metadata if k in options}
+    blocks = {"input": read, "preprocess": preprocess, block: options}
     if per_cm and config.export_star.pixel_size_um is not None:
         blocks["export_star"] = {"pixel_size_um": plain(config.export_star.pixel_size_um)}
     return {"options": without_empty(blocks), "metadata": metadata}

@@ -18,10 +18,9 @@ from tomopipe.reruns.receipts import state_of, write_receipt
 from tomopipe.scans.raw_identity import raw_content, raw_state
 from tomopipe.storage import atomic, run_folder
 from tomopipe.storage.json_files import json_or
+from tomopipe.workflow_steps import STEPS
 
-_READ_WHOLE = ("full_recon", "export_stack")
-_OF_ALL = ("resolve_cor", "sidecar", "export_star", "report")
-_N_NEW = 100_000  # garbage collection threshold of these steps, which keep what they read
+_N_NEW = 100_000  # garbage collection threshold of steps that keep what they read of all scans
 
 
 @dataclass
@@ -34,12 +33,13 @@ class Making:
 
 
 @contextmanager
-def making(snakemake: Any) -> Iterator[Making]:
+def making(snakemake: Any, *, checks_outputs: bool = True) -> Iterator[Making]:
     """Run the body of a job; when it has succeeded, write the receipt, its declared output.
 
     `snakemake.params.provenance` is from `tomopipe.reruns.parameters`. If a raw file changes
-    meanwhile, a volume or a stack is not written; the result of try_recon is kept, and the next run
-    makes it again.
+    meanwhile, the result of a step with `refuses_changes` is not written; that of another is kept,
+    and the next run makes it again. `checks_outputs`: whether a write-protected output ends the job
+    before it begins.
 
     A job that belongs to no run, or to one that has ended, ends with TomopipeError and changes
     nothing. One that has made its results in this run, and is started again (by SLURM, after its
@@ -61,21 +61,19 @@ def making(snakemake: Any) -> Iterator[Making]:
             if raw_state(path) not in (state, None):  # missing files are reported elsewhere
                 raise TomopipeError(f"{path}: changed while it was read. Run again.")
 
-    step = Path(log).parent.name
-    if step in _OF_ALL:
+    step = STEPS[Path(log).parent.name]
+    if step.key == "campaign" and step.inputs:
         gc.set_threshold(_N_NEW)
-    # the step reports faults of single sidecars itself
-    checked = products if step != "sidecar" else []
     made = Making(json.loads(made_from))
     if _is_made(snakemake.output[0], made.made_from):
         with job(log):
             logging.getLogger(__name__).info("made earlier in this run")
         raise SystemExit
-    with job(log, checked) as status:
+    with job(log, products if checks_outputs else []) as status:
         if "fault" in provenance:
             raise TomopipeError(provenance["fault"])
         _keep_others(provenance.get("recorded", {}))
-        atomic.before_rename.extend([check_raw_files] if step in _READ_WHOLE else [])
+        atomic.before_rename.extend([check_raw_files] if step.refuses_changes else [])
         made.status = status
         try:
             yield made

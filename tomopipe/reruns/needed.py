@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.cor.outliers import NOT_ASKED, Fix
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.steps import fix_cor, resolve_cor
+from tomopipe.workflow_steps import SEARCH_STEPS
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from tomopipe.campaign.relion_set import campaign_binning
 from tomopipe.campaign.series import to_resolve
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.step_files import volume_of
-from tomopipe.config.step_options import METADATA
 from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.receipts import as_text
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.target import STEPS, table_shown
+from tomopipe.reruns.target import table_shown
+from tomopipe.workflow_steps import STEPS, SUMMING_STEPS
 
 
 def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
@@ -20,7 +20,8 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
 
     They are the params of its rule, of the same names, that are more than a path.
     """
-    return {name: parameter(settled, step, key, name) for name in ("provenance", *_OWN[step])}
+    names = ("provenance", *STEPS[step].params)
+    return {name: parameter(settled, step, key, name) for name in names}
 
 
 def parameter(settled: Settled, step: str, key: str, name: str) -> Any:
@@ -36,17 +37,17 @@ def parameter(settled: Settled, step: str, key: str, name: str) -> Any:
     parameters before it knows all inputs of a job.
     """
     if is_open(settled, step, key):
-        value_of = _provenance if name == "provenance" else _OWN[step][name]
-        return value_of(settled, step, key)
+        return _PARAMETERS[name](settled, step, key)
     fault = why_none(settled, step, key) if name == "provenance" else ""
     return {"fault": fault} if fault else None
 
 
 def is_open(settled: Settled, step: str, key: str) -> bool:
     """Tell whether all tables that a job depends on exist, and whether it has its COR."""
-    if (settled.pending == "inventory" and step != "inventory") or why_none(settled, step, key):
+    inputs = STEPS[step].inputs
+    if (settled.inventory_pending and inputs) or why_none(settled, step, key):
         return False
-    if step not in _AFTER_CORS:
+    if not STEPS[step].is_after_cors:
         return True
     cors = settled.cors
     keys = settled.target.stacks() if STEPS[step].key == "stack" else cors
@@ -56,24 +57,21 @@ def is_open(settled: Settled, step: str, key: str) -> bool:
 def why_none(settled: Settled, step: str, key: str) -> str:
     """Say why no run makes a result of a scan, series or stack; "" if a run may."""
     campaign, rows, fault = settled.campaign, settled.rows, ""
-    if settled.pending == "inventory":
+    kind, is_after_cors = STEPS[step].key, STEPS[step].is_after_cors
+    if settled.inventory_pending:
         return ""
-    if step == "fix_cor" and key not in settled.target.series():
+    if kind == "series" and key not in settled.target.series():
         fault = f"series {key}: no scan is selected"
-    elif step == "stitch" and not settled.pending:
+    elif kind == "stack" and not settled.pending:
         stacks = settled.target.declared()
         problems = {stack.name: stack.problem for stack in stacks}
         fault = f"stack {key} is not stitched: {problems[key]}" if problems.get(key) else ""
-    elif step in _OF_SCAN and (why := why_not_selected(campaign.scans[key].select, rows.get(key))):
+    elif kind == "scan" and (why := why_not_selected(campaign.scans[key].select, rows.get(key))):
         remedy = f"`select: yes` in {campaign.table_name} selects it."
         fault = f"{key}: it is not selected ({why}). {remedy}"
-    elif step in _OF_SCAN and step in _AFTER_CORS and key in settled.without_cor:
+    elif kind == "scan" and is_after_cors and key in settled.without_cor:
         fault = f"{key} has no COR, and so no volume. Type: tomopipe cor set {key} VALUE"
     return fault
-
-
-_OF_SCAN = [name for name, step in STEPS.items() if step.key == "scan"]
-_AFTER_CORS = [*STEPS][[*STEPS].index("resolve_cor") + 1 :]
 
 
 def _provenance(settled: Settled, step: str, key: str) -> dict[str, Any]:
@@ -83,10 +81,11 @@ def _provenance(settled: Settled, step: str, key: str) -> dict[str, Any]:
         "recorded": settled.recorded(step, key),
         "made_from": as_text(statement),
     }
-    if step in METADATA:  # it reads a scan
+    if STEPS[step].reads_scan:
         result["raw_files"] = settled.target.raw_files(key)
-    if step in ("try_recon", "full_recon"):
-        receipts.of("try_recon", key)  # which may have the sums
+    if STEPS[step].sums_raw:
+        for earlier in SUMMING_STEPS:
+            receipts.of(earlier, key)  # which may have the sums
         raw_files = result["raw_files"]
         result["unsummed"] = [path for path in raw_files if not receipts.raw.has_content(path)]
     return result
@@ -97,17 +96,11 @@ def _metadata_alone(settled: Settled, step: str, key: str) -> bool:
     return METADATA_ALONE in settled.reasons.get((step, key), "")
 
 
-def _raw(settled: Settled, _: str, scan: str) -> str:
-    return settled.campaign.scans[scan].path
-
-
-def _options(*blocks: str) -> "Value":
-    """Return the function that returns options of a scan as JSON."""
-    return lambda settled, _, scan: settled.campaign.for_scan(scan).config.as_json(*blocks)
-
-
-def _options_of_all(*blocks: str) -> "Value":
-    return lambda settled, *_: settled.campaign.config.as_json(*blocks)
+def _options(settled: Settled, step: str, key: str) -> str:
+    """Return the options of a job as JSON, those of its scan if it has one."""
+    of_scan = STEPS[step].key == "scan"
+    campaign = settled.campaign.for_scan(key) if of_scan else settled.campaign
+    return campaign.config.as_json(*STEPS[step].blocks)
 
 
 def _last_center_checksum(settled: Settled, step: str, scan: str) -> str:
@@ -142,54 +135,28 @@ def _volumes(settled: Settled, _: str, stack: str) -> dict[str, str]:
     return {scan: volume_of(settled.campaign, scan) for scan in scans}
 
 
-Value = Callable[[Settled, str, str], Any]
-"""Returns a parameter of the job of a step and a key."""
-
-_OWN: dict[str, dict[str, Value]] = {
-    "inventory": {
-        "entries": lambda settled, *_: inventory_entries(settled.campaign),
-        "options": _options_of_all("inventory", "input", "preprocess"),
-    },
-    "try_recon": {"raw": _raw, "options": _options("input", "preprocess", "try_recon")},
-    "predict_cor": {
-        "options": _options("predict_cor", "preprocess", "full_recon"),
-        "last_center_checksum": _last_center_checksum,
-    },
-    "fix_cor": {
-        "predictions": _predictions,
-        "members": lambda settled, _, series: settled.target.members(series),
-        "around": lambda settled, _, series: settled.target.members_around(series),
-        "stated_around": _stated_around,
-        "options": _fix_options,
-    },
-    "resolve_cor": {
-        "tables": lambda settled, *_: [*map(settled.out.fix_table, settled.needed.series)],
-        "scans": _scans_to_resolve,
-        "others": lambda settled, *_: settled.others,
-        "options": lambda settled, *_: settled.campaign.config.resolve_cor.model_dump(),
-    },
-    "full_recon": {
-        "raw": _raw,
-        "cor": lambda settled, _, scan: settled.cors[scan],
-        "options": _options("input", "preprocess", "full_recon", "export_star"),
-        "metadata_alone": _metadata_alone,
-    },
-    "stitch": {
-        "volumes": _volumes,
-        "options": _options_of_all("stitch", "full_recon"),
-        "metadata_alone": _metadata_alone,
-    },
-    "sidecar": {},
-    "export_stack": {
-        "raw": _raw,
-        "options": _options("input", "preprocess", "export_star"),
-        # decided once from all scans; the job stores it
-        "binning": lambda settled, *_: campaign_binning(settled.campaign),
-        "metadata_alone": _metadata_alone,
-    },
-    "export_star": {
-        "stacks": lambda settled, *_: {scan: settled.out.stack_meta(scan) for scan in settled.cors},
-        "options": lambda settled, *_: settled.target.star_options(),
-    },
-    "report": {"table": lambda settled, *_: table_shown(settled.campaign)},
+_PARAMETERS: dict[str, Callable[[Settled, str, str], Any]] = {
+    "provenance": _provenance,
+    "raw": lambda settled, _, scan: settled.campaign.scans[scan].path,
+    "options": _options,
+    "metadata_alone": _metadata_alone,
+    "entries": lambda settled, *_: inventory_entries(settled.campaign),
+    "last_center_checksum": _last_center_checksum,
+    "predictions": _predictions,
+    "members": lambda settled, _, series: settled.target.members(series),
+    "around": lambda settled, _, series: settled.target.members_around(series),
+    "stated_around": _stated_around,
+    "fix_options": _fix_options,
+    "tables": lambda settled, *_: [*map(settled.out.fix_table, settled.needed.series)],
+    "scans": _scans_to_resolve,
+    "others": lambda settled, *_: settled.others,
+    "resolve_options": lambda settled, *_: settled.campaign.config.resolve_cor.model_dump(),
+    "cor": lambda settled, _, scan: settled.cors[scan],
+    "volumes": _volumes,
+    # decided once from all scans; the job stores it
+    "binning": lambda settled, *_: campaign_binning(settled.campaign),
+    "stacks": lambda settled, *_: {scan: settled.out.stack_meta(scan) for scan in settled.cors},
+    "star_options": lambda settled, *_: settled.target.star_options(),
+    "table": lambda settled, *_: table_shown(settled.campaign),
 }
+"""A parameter by its name, from the decision, the step and its key."""

@@ -24,6 +24,7 @@ from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.checksums import is_checksum, quick_state, states_digest
 from tomopipe.storage.json_files import json_or
+from tomopipe.workflow_steps import Step
 
 SMALL_BYTES = 1_000_000
 """Up to this size the content of a result is compared, above only size, time and inode."""
@@ -118,6 +119,18 @@ class Receipt:
     digest: str  # of the statement
     files: dict[str, State] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the files of a result are made from, by its receipt or their own statements."""
+
+    digest: str = ""  # of the statement; "" if there is none, or files state different ones
+    is_missing: bool = False  # whether a file is
+    damage: str = ""  # of a file, and which
+    is_whole: bool = False  # whether all files are as in the receipt
+    is_confirmed: bool = False  # whether the present receipt names all files
+    odd: str = ""  # a file that states something else than the first one
 
 
 class Receipts:
@@ -262,10 +275,40 @@ class Receipts:
 
     # ---- results -----------------------------------------------------------------------------
 
-    def is_unchanged(self, receipt: Receipt, path: str) -> bool:
-        """Tell whether a file has the state recorded in its receipt."""
-        was = receipt.files.get(path)
-        return was is not None and was == self.state(path)
+    def made(
+        self, step: Step, key: str, outputs: Sequence[str], lasting: Sequence[str], expected: str
+    ) -> Made:
+        """Return what a result is made from; nearly always it is the digest that is `expected`."""
+        receipt = self.of(step.name, key)
+        if receipt and receipt.digest == expected:
+            was, now = map(receipt.files.get, outputs), map(self.state, outputs)
+            if all(a is not None and a == b for a, b in zip(was, now, strict=True)):
+                return Made(expected, is_confirmed=len(receipt.files) == len(outputs))
+        present = [path for path in outputs if os.path.lexists(self.path_of(path))]
+        if any(path not in present for path in lasting):
+            return Made(is_missing=True)
+        if last := self.last(step.name, key):
+            # what a killed job has made from other inputs since shows in its statement
+            is_ours, is_whole = receipt or last.digest == expected or step.changed, True
+            for path in present:
+                damage = self.damage(last, path) if path in last.files else None
+                if damage and is_ours:
+                    return Made(damage=f"{path}: {damage}")
+                is_whole &= damage == ""
+            if is_whole:
+                return Made(last.digest, is_whole=True)
+        # copied, touched, or without a receipt: the statement in the result itself counts
+        first, *further = map(self.statement, present)
+        others = {path: s for path, s in zip(present[1:], further, strict=True) if s is not None}
+        digests = {digest(first), *map(digest, others.values())} if first else set()
+        if len(digests) == 1:
+            return Made(digests.pop())
+        odd = next((path for path, other in others.items() if first and other != first), "")
+        return Made(odd=f"{odd}: was not made with {present[0]}" if odd else "")
+
+    def statement(self, path: str) -> Statement | None:
+        """Return the statement in a file of the campaign."""
+        return statement_in(Path(self.path_of(path)))
 
     def is_recorded(self, step: str, key: str) -> bool:
         """Tell whether the present files of a result have the states recorded in its receipt."""

@@ -17,8 +17,7 @@ from itertools import chain
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import SEARCH_STEPS
-from tomopipe.campaign.files import LINKS, Files
+from tomopipe.campaign.files import Files
 from tomopipe.campaign.needed_files import refuse_missing_files, refuse_no_file
 from tomopipe.campaign.option_fit import refuse_option_faults
 from tomopipe.campaign.reading import inventory_entries
@@ -27,19 +26,17 @@ from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.campaign.stacks import Stack
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
-from tomopipe.errors import TomopipeError, grouped, scans_named
+from tomopipe.errors import TomopipeError
 from tomopipe.reruns import sidecars
 from tomopipe.reruns.foreign import is_foreign
 from tomopipe.reruns.needed import Needed, known_fixes, needed_for
-from tomopipe.reruns.reasons import FOLLOWS, MISSING, UNREADABLE
-from tomopipe.reruns.receipts import State, content_of, digest
+from tomopipe.reruns.reasons import FOLLOWS, MISSING
+from tomopipe.reruns.receipts import State, content_of
 from tomopipe.reruns.staleness import Staleness
-from tomopipe.reruns.target import STEPS, Cors, Step
+from tomopipe.reruns.target import Cors
 from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
-
-_N_NAMED = 3  # differences in a reason
-_TO_CORS = (*SEARCH_STEPS, "fix_cor", "resolve_cor")
+from tomopipe.workflow_steps import SEARCH_STEPS, STEPS, Step
 
 
 @dataclass(frozen=True)
@@ -114,60 +111,61 @@ class Settled:
                 gc.enable()
 
     def _visit(self) -> None:
-        """Visit the steps in their order, and each result that the run needs."""
-        tables = {
-            "inventory": self._read_inventory,
-            "fix_cor": self._read_fixes,
-            "resolve_cor": self._read_cors,
-        }
+        """Visit the steps in their order, and each result that the run needs.
+
+        `_why_<step>` decides what more than its statement does, `_after_<step>` reads a table.
+        """
         for step in STEPS.values():
             for key in self._keys(step):
                 self._decide(step, key)
-            if step.name in tables:  # what follows depends on its content
-                tables[step.name]()
+            if read := getattr(self, f"_after_{step.name}", None):
+                read()  # what follows depends on its content
             if self.pending or self.blocked:
                 return
 
+    @property
+    def _has_cors(self) -> bool:
+        """Whether the CORs that the run needs are known, or made."""
+        return "resolve_cor" in self.made or not self.needed.has_unknown_cors
+
     def _keys(self, step: Step) -> Collection[str]:
         """Return the scans, series or stacks of which the run needs a result; or `campaign`."""
-        needed, config, name = self.needed, self.campaign.config, step.name
-        if name == "inventory":
-            return () if name in self.made else ("campaign",)
-        if name in _TO_CORS:
-            if not needed.has_unknown_cors or "resolve_cor" in self.made:
+        needed, keys = self.needed, dict[str, Collection[str]]()
+        if step.of_runs == "all":
+            return () if step.name in self.made else ("campaign",)
+        if step.of_runs == "cors":
+            if self._has_cors:
                 return ()
             scans = chain.from_iterable(needed.series.values())
             keys = {"scan": self.target.to_search(scans), "series": sorted(needed.series)}
-            return keys.get(step.key, ("campaign",))
-        if name == "full_recon":
-            return sorted(self.cors)
-        is_enabled = self.campaign.makes_star if name.startswith("export_") else True
-        if not (needed.is_whole and is_enabled) or (name == "report" and not config.report.enabled):
+        elif not step.is_enabled(self.campaign) or (
+            step.of_runs == "whole" and not needed.is_whole
+        ):
             return ()
-        return {"scan": sorted(self.cors), "stack": self._stacks}.get(step.key, ("campaign",))
+        elif step.key == "scan":
+            return sorted(self.cors)
+        elif step.key == "stack":
+            return self._stacks
+        return keys.get(step.key, ("campaign",))
 
     def _decide(self, step: Step, key: str) -> None:
         """Add the job of a result that is stale or made from results to be made."""
-        if step.name == "sidecar":
-            self._sidecars(step)
-            return
-        reason = self.staleness.why(step.name, key)
-        if step.name == "resolve_cor":
-            reason = self._why_cors(reason)
+        why = getattr(self, f"_why_{step.name}", None)
+        reason = why(step) if why else self.staleness.why(step.name, key)
         reason = reason or self._follows(step, key)
-        if reason and (reason == MISSING or not self._is_open(step.name)):
+        if reason and (reason == MISSING or not self._is_open(step)):
             self._add(step, key, reason)
 
-    def _is_open(self, step: str) -> bool:
+    def _is_open(self, step: Step) -> bool:
         """Tell whether the outcome of pending predictions may save a job of the whole campaign."""
-        is_sure = step == "report" and self._is_sure
-        return step in ("export_star", "report") and bool(self.predicting) and not is_sure
+        is_sure = step.shows_tables and self._is_sure
+        return bool(step.changed and step.is_after_cors and self.predicting) and not is_sure
 
     def _follows(self, step: Step, key: str) -> str:
         """Say that a result is made again because a result of an input step is."""
         if step.key == "campaign":
             is_due = any(name in step.inputs for name, _ in self.reasons)
-            return step.changed if is_due or (step.name == "report" and self._tables_change) else ""
+            return step.changed if is_due or (step.shows_tables and self._tables_change) else ""
         keys: Collection[str] = [key]
         if step.key == "stack":
             keys = self._stacks[key].scans
@@ -188,8 +186,8 @@ class Settled:
 
     def recorded(self, step: str, key: str) -> dict[str, State | None]:
         """Return the files that a job replaces, and their states by its last receipt."""
-        receipt, links = self.receipts.last(step, key), self.out.in_relion(LINKS)
-        paths = [*self.target.outputs(step, key), *[links] * (step == "export_star")]
+        receipt, further = self.receipts.last(step, key), STEPS[step].replaces
+        paths = self.target.outputs(step, key) + [self.out.named(name, key) for name in further]
         return {path: receipt.files.get(path) if receipt else None for path in paths}
 
     def _of_others(self) -> Iterator[str]:
@@ -204,6 +202,11 @@ class Settled:
                     )
                 if now not in (None, state) and is_foreign(where, state):
                     yield path
+
+    @property
+    def inventory_pending(self) -> bool:
+        """Whether the inventory is to be made first, and so nothing else is known."""
+        return self.pending == "inventory"
 
     @property
     def rows(self) -> InventoryRows:
@@ -223,23 +226,24 @@ class Settled:
         receipts, campaign = self.receipts, self.campaign
         REASONS.clear()
         REASONS.update(self.reasons)
-        for step, key in REASONS:
-            receipts.withdraw(step, key)
-        if self.jobs and not self.needed.is_whole:  # the page will be older than its volumes
-            receipts.withdraw("report", "campaign")
+        for result in REASONS:
+            receipts.withdraw(*result)
+        for step in STEPS.values() if self.jobs and not self.needed.is_whole else ():
+            if step.shows_tables:  # the page will be older than its volumes
+                receipts.withdraw(step.name, "campaign")
         # scans that a run does not predict by default
         selected = self.needed.scans if self.needed.is_whole else ()
         for scan in sorted({*selected} - {*self.target.to_search(selected)}):
-            for step in SEARCH_STEPS:
-                if receipts.of(step, scan) and self.staleness.why(step, scan):
-                    receipts.withdraw(step, scan)
-        for (step, key), statement in self.staleness.up_to_date.items():
-            if (step, key) not in REASONS and (step, key) not in self.staleness.confirmed:
-                receipts.confirm(step, key, statement, self.target.outputs(step, key))
-        if self.pending == "inventory":
-            receipts.withdraw("resolve_cor", "campaign")
-            for key in receipts.keys("fix_cor"):
-                receipts.withdraw("fix_cor", key)
+            for name in SEARCH_STEPS:
+                if receipts.of(name, scan) and self.staleness.why(name, scan):
+                    receipts.withdraw(name, scan)
+        for result, statement in self.staleness.up_to_date.items():
+            if result not in REASONS and result not in self.staleness.confirmed:
+                receipts.confirm(*result, statement, self.target.outputs(*result))
+        for step in STEPS.values() if self.inventory_pending else ():
+            if step.of_runs == "cors" and not step.is_search:
+                for key in receipts.keys(step.name):
+                    receipts.withdraw(step.name, key)
         if campaign.results.is_dir():
             receipts.save()
 
@@ -272,16 +276,16 @@ class Settled:
     @property
     def predicting(self) -> set[str]:
         """The scans whose prediction is pending."""
-        return {key for step, key in self.reasons if step == "predict_cor"}
+        return {key for step, key in self.reasons if step in SEARCH_STEPS}
 
     @cached_property
     def _stacks(self) -> dict[str, Stack]:
         """The stacks whose scans all have a COR."""
         return self.target.stacks()
 
-    # ---- tables that decide what follows -----------------------------------------------------
+    # ---- steps that decide what follows ------------------------------------------------------
 
-    def _read_inventory(self) -> None:
+    def _after_inventory(self) -> None:
         """Keep the inventory after the run, what the run needs, and CORs that are known now."""
         campaign, files = self.campaign, self.campaign.files
         reason = self.reasons.get(("inventory", "campaign"), "")
@@ -308,9 +312,9 @@ class Settled:
             self.target.cors = {scan: entry for scan, entry in cors.items() if scan in present}
             self.without_cor = [scan for scan in needed.scans if scan not in cors]
 
-    def _read_fixes(self) -> None:
+    def _after_fix_cor(self) -> None:
         """Keep the rows of the tables of the series after the run."""
-        if "resolve_cor" in self.made or not self.needed.has_unknown_cors:
+        if self._has_cors:
             return
         predicting = self.predicting
         for series, scans in self.needed.series.items():
@@ -334,10 +338,11 @@ class Settled:
             self._fixes |= fixes
         self._tables_change |= bool(predicting)
 
-    def _why_cors(self, reason: str) -> str:
+    def _why_resolve_cor(self, step: Step) -> str:
         """Say why cor.json is made; keep its future content and the scans without a COR."""
         campaign, options = self.campaign, self.campaign.config.resolve_cor
-        follows = any(step == "fix_cor" for step, _ in self.reasons)
+        reason = self.staleness.why(step.name)
+        follows = any(name in step.inputs for name, _ in self.reasons)
         if follows and not self.looks_ahead:
             return FOLLOWS_FIX
         before, known = json_or(campaign.files.cor_table, None), self.needed.cors
@@ -353,11 +358,11 @@ class Settled:
         if self._missing and options.on_missing == "block":
             reason = reason or f"no COR for {', '.join(self._missing)}"
         # a missing or damaged one is assumed to come out as before
-        self._tables_change |= self._is_whole("resolve_cor", "campaign") and before != table
+        self._tables_change |= self._is_whole(step.name, "campaign") and before != table
         self.target.cors = {**table, **known}
         return FOLLOWS_FIX if follows else reason
 
-    def _read_cors(self) -> None:
+    def _after_resolve_cor(self) -> None:
         """Keep which scans have no COR after the run, and whether that stops it."""
         if ("resolve_cor", "campaign") in self.reasons and not self.looks_ahead:
             self.pending, self.target.cors = "resolve_cor", {}
@@ -370,28 +375,9 @@ class Settled:
                 "take the scan out (select: no), or set resolve_cor.on_missing: skip."
             )
 
-    def _sidecars(self, step: Step) -> None:
-        """Decide on the sidecars, which one job writes."""
-        name, key = step.name, "campaign"
-        statement, receipt = self.target.statement(name), self.receipts.of(name, key)
-        is_right = receipt is not None and receipt.digest == digest(statement)
-        if receipt and is_right:
-            is_right = all(self.receipts.damage(receipt, path) == "" for path in receipt.files)
-        texts = {} if is_right else sidecars.contents(self.target, self._fixes)
-        written, predicting = sidecars.why_written, self.predicting
-        reasons = {s: why for s, text in texts.items() if (why := written(self.target, s, text))}
-        damaged = [self.target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
-        self.staleness.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
-        certain = grouped(
-            (reason, scan)
-            for scan, reason in reasons.items()
-            if scan not in predicting or reason in (MISSING, UNREADABLE)
-        )
-        if certain:
-            lines = [text.replace("{scan}", scans_named(each)) for text, each in certain.items()]
-            self._add(step, key, "; ".join(lines[:_N_NAMED]))
-        elif not reasons:
-            self.staleness.up_to_date[name, key] = statement
+    def _why_sidecar(self, _: Step) -> str:
+        """Say why sidecars are written, which one job does."""
+        return sidecars.why(self.staleness, self._fixes, self.predicting)
 
     def _is_whole(self, step: str, key: str) -> bool:
         """Tell whether a table is present and unchanged."""

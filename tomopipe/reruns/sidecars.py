@@ -2,21 +2,23 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_cor_json, read_fixes, read_inventory
 from tomopipe.cor.outliers import Fix
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import TomopipeError, grouped, scans_named, some_of
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.reasons import MISSING, UNREADABLE, of_cor
-from tomopipe.reruns.target import Target, is_folder, is_outside
+from tomopipe.reruns.receipts import digest
+from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import Target
 from tomopipe.steps import sidecar
 from tomopipe.storage.atomic import remove_stale, why_not_replaced
 from tomopipe.storage.json_files import json_or, number
 
-_N_NAMED = 3  # faults in an error
+_N_NAMED = 3  # faults in an error, differences in a reason
 
 
 def contents(
@@ -29,6 +31,33 @@ def contents(
         content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
         result[scan] = json.dumps(content, sort_keys=True)  # compared as text
     return result
+
+
+def why(staleness: Staleness, fixes: Mapping[str, Fix], predicting: Collection[str]) -> str:
+    """Say why sidecars are written; not of scans whose prediction is pending: it may confirm them.
+
+    `fixes` are rows of the fix tables.
+    """
+    name, key, target = "sidecar", "campaign", staleness.target
+    statement, receipt = target.statement(name), staleness.receipts.of(name, key)
+    is_right = receipt is not None and receipt.digest == digest(statement)
+    if receipt and is_right:
+        is_right = all(staleness.receipts.damage(receipt, path) == "" for path in receipt.files)
+    texts = {} if is_right else contents(target, fixes)
+    reasons = {
+        scan: why for scan, text in texts.items() if (why := why_written(target, scan, text))
+    }
+    damaged = [target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
+    staleness.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
+    if not reasons:
+        staleness.up_to_date[name, key] = statement
+    certain = grouped(
+        (reason, scan)
+        for scan, reason in reasons.items()
+        if scan not in predicting or reason in (MISSING, UNREADABLE)
+    )
+    lines = [text.replace("{scan}", scans_named(each)) for text, each in certain.items()]
+    return "; ".join(lines[:_N_NAMED])
 
 
 def why_written(target: Target, scan: str, content: str) -> str:
@@ -45,10 +74,8 @@ def why_written(target: Target, scan: str, content: str) -> str:
         return of_cor("{scan}", before_px, facts["cor_px"], source)
     if others:
         return f"{', '.join(others)} of {{scan}} changed"
-    owner = sidecar.owner(where) if is_outside(path) else None
-    return (
-        "" if owner is None or is_folder(owner, folder) else f"the campaign was moved from {owner}"
-    )
+    other = sidecar.other_owner(path, folder)
+    return "" if other is None else f"the campaign was moved from {other}"
 
 
 def write_sidecars(campaign: Campaign) -> None:

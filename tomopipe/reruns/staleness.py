@@ -5,15 +5,13 @@ should be made from is its target (`tomopipe.reruns.target`).
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import SEARCH_STEPS
-from tomopipe.campaign.files import LINKS, NAMES, STACK
+from tomopipe.campaign.files import IN_FORMATS, STACK
 from tomopipe.campaign.reading import has_other_links
 from tomopipe.campaign.relion_set import assumed_numbers
 from tomopipe.campaign.results import (
@@ -39,10 +37,11 @@ from tomopipe.reruns.reasons import (
     of_scans,
     of_series,
 )
-from tomopipe.reruns.receipts import Receipt, Statement, digest, source_of, statement_in
-from tomopipe.reruns.target import STEPS, Cors, Target, in_file
+from tomopipe.reruns.receipts import Statement, digest, source_of, statement_in
+from tomopipe.reruns.target import Cors, Target, in_file
 from tomopipe.steps import fix_cor
 from tomopipe.storage.checksums import changed_links
+from tomopipe.workflow_steps import STEPS, Step
 
 if TYPE_CHECKING:
     from tomopipe.campaign.failures import Why
@@ -66,78 +65,37 @@ class Staleness:
     def why(self, step: str, key: str = "campaign") -> str:
         """Say why the results of a scan, series or stack are made; "" if they are up to date."""
         reason = self.why_stale(self.target.statement(step, key), key)
-        more: dict[str, Callable[[str, str], str]] = {
-            "inventory": lambda reason, _: self._why_inventory(reason),
-            "predict_cor": self._why_predict_cor,
-            "fix_cor": self._why_fix_cor,
-            "export_star": lambda reason, _: reason or self._why_links(),
-        }
-        return more[step](reason, key) if step in more else reason
+        more = getattr(self, f"_why_{step}", None)
+        return more(reason, key) if more else reason
 
     # ---- what a result states, and what it should ----------------------------------------------
 
     def why_stale(self, target: Statement, key: str = "campaign") -> str:
         """Say why results do not agree with a statement; temporary ones may be missing."""
-        step = target["step"]
-        outputs = self.target.outputs(step, key)
-        lasting = outputs[: STEPS[step].n_lasting(self.campaign)]
-        self.up_to_date.pop((step, key), None)
-        self.confirmed.discard((step, key))
-        expected, receipt = digest(target), self.receipts.of(step, key)
-        # as nearly all of thousands are
-        is_same = receipt is not None and receipt.digest == expected
-        if receipt and is_same and all(self.receipts.is_unchanged(receipt, p) for p in outputs):
-            self.up_to_date[step, key] = target
-            if len(receipt.files) == len(outputs):
-                self.confirmed.add((step, key))
+        step = STEPS[target["step"]]
+        outputs = self.target.outputs(step.name, key)
+        lasting, expected = outputs[: step.n_lasting(self.campaign)], digest(target)
+        self.up_to_date.pop((step.name, key), None)
+        self.confirmed.discard((step.name, key))
+        made = self.receipts.made(step, key, outputs, lasting, expected)
+        if made.digest == expected:
+            self.up_to_date[step.name, key] = target
+            if made.is_confirmed:
+                self.confirmed.add((step.name, key))
             return ""
-        present = [path for path in outputs if os.path.lexists(self.receipts.path_of(path))]
-        if any(path not in present for path in lasting):
+        if made.is_missing:
             return MISSING
-        receipt = self.receipts.last(step, key)
-        damage = self._damage(step, key, receipt, present, expected) if receipt else None
-        if damage:
-            self.damaged.append(damage)
-            return damage
-        # copied, touched, or without a receipt: the statement in the result itself counts
-        is_whole = damage == ""
-        stated = receipt.digest if receipt and is_whole else ""
-        statements = [] if stated else list(map(self._statement, present))
-        if statements and statements[0]:
-            others = {digest(statement) for statement in statements if statement is not None}
-            # nothing, if others state something else
-            stated = others.pop() if len(others) == 1 else ""
-        if stated == expected:
-            self.up_to_date[step, key] = target
-            return ""
-        if not stated:
-            first, *further = zip(present, statements, strict=True)
-            odd = [path for path, other in further if first[1] and other not in (None, first[1])]
-            other = f"{odd[0]}: was not made with {first[0]}" if odd else ""
-            return STEPS[step].changed or other or f"{outputs[0]}: {UNREADABLE}"
-        return self._difference(step, key, outputs[0], target, is_whole=is_whole)
-
-    def _damage(
-        self, step: str, key: str, receipt: Receipt, present: Iterable[str], expected: str
-    ) -> str | None:
-        """Describe the damage of a file; "" if all are as in the receipt, None if that is open."""
-        # what a killed job has made from other inputs since shows in its statement
-        is_ours = self.receipts.of(step, key) or receipt.digest == expected
-        result: str | None = ""
-        for path in present:
-            damage = self.receipts.damage(receipt, path) if path in receipt.files else None
-            if damage and (is_ours or STEPS[step].changed):
-                return f"{path}: {damage}"
-            result = result if damage == "" else None
-        return result
-
-    def _statement(self, path: str) -> Statement | None:
-        return statement_in(Path(self.receipts.path_of(path)))
+        if made.damage:
+            self.damaged.append(made.damage)
+            return made.damage
+        if not made.digest:
+            return step.changed or made.odd or f"{outputs[0]}: {UNREADABLE}"
+        return self._difference(step.name, key, outputs[0], target, is_whole=made.is_whole)
 
     def _difference(
         self, step: str, key: str, path: str, target: Statement, *, is_whole: bool
     ) -> str:
-        old, changed = self._statement(path), STEPS[step].changed
+        old, changed = self.receipts.statement(path), STEPS[step].changed
         if not old:
             return changed or "made from other inputs"
         lines = []
@@ -160,9 +118,9 @@ class Staleness:
         others = [path for path, was, now in zip(paths, old, new, strict=False) if was != now]
         return of_raw(others, paths[0])
 
-    # ---- what more than the statement decides --------------------------------------------------
+    # ---- what more than the statement decides: `_why_<step>`, from its reason and the key --------
 
-    def _why_inventory(self, reason: str) -> str:
+    def _why_inventory(self, reason: str, _: str) -> str:
         """Say why the inventory is made; also for files still being written, and changed links."""
         campaign, where = self.campaign, self.campaign.files.inventory
         if reason not in ("", STEPS["inventory"].changed):
@@ -205,18 +163,20 @@ class Staleness:
                 return why
         return reason
 
-    def _why_links(self) -> str:
-        """Say which links, through which RELION reads scans of other names, are missing."""
+    def _why_export_star(self, reason: str, _: str) -> str:
+        """Say why the set is made; also if links, by which RELION reads scans, are missing."""
+        if reason:
+            return reason
+        files = self.campaign.files
         try:
-            names = read_tsv(self.campaign.files.in_relion(NAMES), ["scan", "rlnTomoName"])
+            names = read_tsv(files.tomogram_names, ["scan", "rlnTomoName"])
         except (OSError, TomopipeError):
             return MISSING
-        links = self.campaign.files.in_relion(LINKS)
         renamed = [row["rlnTomoName"] for row in names if row["rlnTomoName"] != row["scan"]]
-        if any(not os.path.lexists(links / f"{name}{STACK}") for name in renamed):
+        if any(not os.path.lexists(files.links / f"{name}{STACK}") for name in renamed):
             return MISSING
-        changed = changed_links(links) if renamed else []
-        path = self.target.out.in_relion(LINKS)
+        changed = changed_links(files.links) if renamed else []
+        path = self.target.out.links
         return f"{path}: gone or changed: {some_of(changed, _N_NAMED)}" if changed else ""
 
 
@@ -271,24 +231,25 @@ def why_again(campaign: Campaign) -> "Why":
     return why
 
 
-def _cors_for(campaign: Campaign, step: str, key: str) -> Cors:
+def _why_failed(staleness: Staleness, name: str, key: str) -> str:
+    """Say why a result is stale; of series and of the campaign only for the inventory."""
+    campaign, target, step = staleness.campaign, staleness.target, STEPS[name]
+    if step.key in ("series", "campaign"):
+        return "" if step.inputs else staleness.why(name)
+    if step.key == "scan" and not (key in campaign.scans and key in target.rows):
+        return ""
+    if step.is_after_cors:
+        target.cors = _cors_for(campaign, step, key)
+        keys = target.stacks() if step.key == "stack" else target.cors
+        if not (key in keys and step.is_enabled(campaign)):
+            return ""
+    reason = staleness.why(name, key)
+    return "another format" if step.last in IN_FORMATS and reason == MISSING else reason
+
+
+def _cors_for(campaign: Campaign, step: Step, key: str) -> Cors:
     """Return cor.json; of a volume the COR by hand, which it may have before cor.json."""
-    scan = campaign.scans[key] if step == "full_recon" else None
+    scan = campaign.scans[key] if step.of_runs == "volumes" else None
     if scan is None or scan.manual.px is None or not campaign.config.fix_cor.protect_manual:
         return read_cor_json(campaign.files.cor_table)
     return {key: {"cor_px": round(scan.manual.px, 2), "source": "manual"}}
-
-
-def _why_failed(staleness: Staleness, step: str, key: str) -> str:
-    campaign, target = staleness.campaign, staleness.target
-    if step == "inventory":
-        return staleness.why(step)
-    if step != "stitch" and (key not in campaign.scans or key not in target.rows):
-        return ""
-    is_due = step in SEARCH_STEPS
-    if step in ("full_recon", "stitch", "export_stack"):
-        target.cors = _cors_for(campaign, step, key)
-        keys = target.stacks() if step == "stitch" else target.cors
-        is_due = key in keys and (step != "export_stack" or campaign.makes_star)
-    reason = staleness.why(step, key) if is_due else ""
-    return "another format" if (step, reason) == ("full_recon", MISSING) else reason

@@ -1,4 +1,4 @@
-"""Targets: what each result should be made from now, and the table of all steps.
+"""Targets: what each result of the steps should be made from now.
 
 A statement, of a result or as its target, is a mapping of JSON values: the step, its revision, the
 content of the raw files, the results of earlier steps, and the options in effect
@@ -9,9 +9,8 @@ import json
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache, cached_property, partial
-from typing import Any
+from functools import cache, cached_property, wraps
+from typing import Any, TypeVar, TypeVarTuple
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import encode_series
@@ -27,16 +26,17 @@ from tomopipe.campaign.series import (
 )
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state.facts import not_selected
-from tomopipe.campaign.step_files import sidecar_of, volume_of
+from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.config.base import effective
-from tomopipe.config.step_options import METADATA, inventory_options, options_of, without_empty
+from tomopipe.config.step_options import inventory_options, options_of, without_empty
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.receipts import Receipts, digest, source_of, statement_in
 from tomopipe.scans.formats import NOT_SQUARE
 from tomopipe.scans.scan_files import companions
-from tomopipe.steps import REVISIONS, fix_cor, sidecar
+from tomopipe.steps import fix_cor, sidecar
 from tomopipe.storage.json_files import json_or
+from tomopipe.workflow_steps import STEPS
 
 Statement = dict[str, Any]
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
@@ -44,6 +44,24 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 ALSO_READ = "also_read"
 """External raw-data files of HDF5 datasets, and the files that flats and darks elsewhere take data
 from."""
+
+
+Args = TypeVarTuple("Args")
+R = TypeVar("R")
+
+
+def _once(method: Callable[["Target", *Args], R]) -> Callable[["Target", *Args], R]:
+    """Compute each value of a method once for an object, which is for one inventory."""
+
+    @wraps(method)
+    def computed(self: "Target", *args: *Args) -> R:
+        key = (method.__name__, *args)
+        if key not in self.cache:
+            self.cache[key] = method(self, *args)
+        value: R = self.cache[key]
+        return value
+
+    return computed
 
 
 class Target:
@@ -59,7 +77,7 @@ class Target:
         self.rows: InventoryRows = rows or {}
         self.cors: Cors = cors or {}
         self.looks_ahead = False  # tables that are missing or damaged count as they were
-        self._cache: dict[Hashable, Any] = {}
+        self.cache: dict[Hashable, Any] = {}  # of methods that compute their values once
 
     @cached_property
     def receipts(self) -> Receipts:
@@ -68,22 +86,20 @@ class Target:
 
     def statement(self, step: str, key: str = "campaign") -> Statement:
         """State what the result of a step for a scan, series or stack should be made from."""
-        return STEPS[step].statement(self, key)
+        of_step: Callable[[str], Statement] = getattr(self, f"of_{step}")
+        return of_step(key)
 
     def outputs(self, step: str, key: str = "campaign") -> list[str]:
         """Return the files of a result, relative to the campaign; the first has the statement."""
-        return STEPS[step].outputs(self, key)
+        output = self.campaign.config.full_recon.output
+        return self.out.outputs(step, key, output) or [
+            self.sidecar(scan) for scan in self.cors or self.campaign.scans
+        ]
 
     def content(self, path: str) -> str:
         """Return the checksum of a table; looking ahead the last one if it is gone or damaged."""
         receipts = self.receipts
         return receipts.last_content(path) if self.looks_ahead else receipts.content(path)
-
-    def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Compute a value once for this object, which is for one inventory."""
-        if key not in self._cache:
-            self._cache[key] = compute()
-        return self._cache[key]
 
     # ---- scans, series, stacks ---------------------------------------------------------------
 
@@ -101,16 +117,16 @@ class Target:
         path_of, to_search = self.campaign.paths.prediction, set(self.to_search(scans))
         return [s for s in self.not_failed(scans) if s in to_search or os.path.exists(path_of(s))]
 
+    @_once  # called once per job: grouping 5000 scans each time would be quadratic
     def series(self) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
-        # called once per job: grouping 5000 scans each time would be quadratic
-        return self._once("series", lambda: selected_series(self.campaign, self.rows))
+        return selected_series(self.campaign, self.rows)
 
     def members(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the scans of a series, without predictions."""
-        replaced = self._once("replaced", self._replaced)
-        return members_of(self.campaign, self.series()[series], self.rows, replaced)
+        return members_of(self.campaign, self.series()[series], self.rows, self._replaced())
 
+    @_once
     def _replaced(self) -> set[str]:
         """Name the scans with `select: no` whose raw file changed after their sweep."""
         results = set()
@@ -123,41 +139,35 @@ class Target:
                 results.add(scan)
         return results
 
-    def _series_around(self, series: str) -> list[tuple[int, str]]:
-        """Return the series with which one is compared, and their distances in file order."""
-
-        def compute() -> dict[str, list[tuple[int, str]]]:
-            return compared_series(self.campaign, self.series(), self.rows)
-
-        return self._once("around", compute).get(series, [])
+    @_once
+    def _compared(self) -> dict[str, list[tuple[int, str]]]:
+        """Return the series with which each is compared, and their distances in file order."""
+        return compared_series(self.campaign, self.series(), self.rows)
 
     def scans_around(self, series: str) -> list[str]:
         """Return the scans with which fix_cor compares those of a series."""
-        return [scan for _, key in self._series_around(series) for scan in self.series()[key]]
+        return [scan for _, key in self._compared().get(series, ()) for scan in self.series()[key]]
 
     def members_around(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the series around one, each scan with its distance."""
-
-        def selected(key: str) -> list[dict[str, Any]]:
-            return [entry for entry in self.members(key) if entry["select"] == "in"]
-
         return [
             entry | {"order": order}
-            for order, key in self._series_around(series)
-            for entry in self._once(("around", key), partial(selected, key))
+            for order, key in self._compared().get(series, ())
+            for entry in self._selected_members(key)
         ]
 
+    @_once
+    def _selected_members(self, series: str) -> list[dict[str, Any]]:
+        return [entry for entry in self.members(series) if entry["select"] == "in"]
+
+    @_once
     def uses_around(self, series: str) -> bool:
         """Tell whether the present table of a series depends on the series around it."""
-
-        def compute() -> bool:
-            try:
-                fixes = read_fixes([self.campaign.files.fix_table(series)])
-            except (OSError, TomopipeError):  # made again anyway
-                return False
-            return fix_cor.uses_estimates(fixes.values())
-
-        return self._once(("uses", series), compute)
+        try:
+            fixes = read_fixes([self.campaign.files.fix_table(series)])
+        except (OSError, TomopipeError):  # made again anyway
+            return False
+        return fix_cor.uses_estimates(fixes.values())
 
     def stacks(self) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
@@ -168,19 +178,11 @@ class Target:
         declared = self.campaign.config.stitch.stacks
         return find_stacks(self.campaign, self.rows, self.cors) if declared else []
 
+    @_once
     def sidecar(self, scan: str) -> str:
         """Return the sidecar's path: beside the data, unless another campaign wrote one there."""
-        return self._once(("sidecar", scan), lambda: self._sidecar(scan))
-
-    def _sidecar(self, scan: str) -> str:
-        path, in_results = sidecar_of(self.campaign, scan), self.out.sidecar(scan)
-        folder = self.campaign.directory
-        owner = sidecar.owner(folder / path) if is_outside(path) else None
-        if path == in_results or owner is None or is_folder(owner, folder):
-            return path
-        # of another campaign, or of this one before it was moved; ours may be in results
-        is_theirs = sidecar.is_campaign(owner, folder) or (folder / in_results).exists()
-        return in_results if is_theirs else path
+        path, campaign = sidecar_of(self.campaign, scan), self.campaign
+        return sidecar.place(path, self.out.sidecar(scan), campaign.directory)
 
     # ---- raw files ---------------------------------------------------------------------------
 
@@ -199,13 +201,19 @@ class Target:
 
         Determined once: changes during a run count for the next.
         """
-        key = "raw", scan, self._cell(scan, "linked")
-        return self._once(key, lambda: [self.receipts.raw.name(p) for p in self._raw_files(scan)])
+        return self._contents(scan, self._cell(scan, "linked"))
+
+    @_once
+    def _contents(self, scan: str, _linked: str) -> list[str]:
+        return [*map(self.receipts.raw.name, self._raw_files(scan))]
 
     def _also_read(self, scan: str) -> list[str]:
         """Identify the further files of a scan that the inventory names (`ALSO_READ`)."""
-        text = self._cell(scan, ALSO_READ)  # of many scans the same
-        return self._once((ALSO_READ, text), lambda: [*map(self.receipts.raw.name, _names(text))])
+        return self._contents_of(self._cell(scan, ALSO_READ))
+
+    @_once
+    def _contents_of(self, text: str) -> list[str]:  # of many scans the same
+        return [*map(self.receipts.raw.name, _names(text))]
 
     def _cell(self, scan: str, column: str) -> str:
         """Return a cell of the inventory; "" if it is empty or missing."""
@@ -236,44 +244,35 @@ class Target:
         """State what the sweep and rows of a scan should be made from."""
         return self._of_reading("try_recon", scan)
 
+    @_once
     def _of_reading(self, step: str, scan: str) -> Statement:
         """State what the results of a step that reads a scan should be made from."""
+        options = _options_once(step, self.campaign.for_scan(scan))
+        target = _statement(step, raw=list(self.raw(scan)), **options)
+        if also_read := self._also_read(scan):
+            target[ALSO_READ] = also_read
+        row = self.rows.get(scan, {})
+        warnings = row.get("warnings", "").split("; ") if STEPS[step].metadata else ()
+        if text := next((text for text in warnings if text.startswith(NOT_SQUARE)), ""):
+            target["metadata"] = target["metadata"] | {"pixels": text}
+        return target
 
-        def compute() -> Statement:
-            options = _options_once(step, self.campaign.for_scan(scan))
-            target = _statement(step, raw=list(self.raw(scan)), **options)
-            if also_read := self._also_read(scan):
-                target[ALSO_READ] = also_read
-            row = self.rows.get(scan, {})
-            warnings = row.get("warnings", "").split("; ") if METADATA[step] else ()
-            if text := next((text for text in warnings if text.startswith(NOT_SQUARE)), ""):
-                target["metadata"] = target["metadata"] | {"pixels": text}
-            return target
-
-        return self._once((step, scan), compute)
-
+    @_once
     def _of_reading_stuck(self, step: str, scan: str) -> Statement:
         """As `_of_reading`, for steps that also depend on the stuck pixels that try_recon found."""
+        target = self._of_reading(step, scan)
+        n_stuck = in_file(self.receipts.path_of(self.out.sweep(scan)), N_STUCK)
+        return target | ({N_STUCK: n_stuck} if n_stuck else {})
 
-        def compute() -> Statement:
-            target = self._of_reading(step, scan)
-            n_stuck = in_file(self.receipts.path_of(self.out.sweep(scan)), N_STUCK)
-            return target | ({N_STUCK: n_stuck} if n_stuck else {})
-
-        return self._once((step, scan, N_STUCK), compute)
-
+    @_once
     def of_predict_cor(self, scan: str) -> Statement:
         """State what a scan's prediction should be made from."""
-
-        def compute() -> Statement:
-            networks = self.campaign.config.predict_cor.own_networks
-            return self._with_options(
-                "predict_cor",
-                rows=digest(self.of_try_recon(scan)),
-                networks={path: self.receipts.raw.name(path) for path in networks},
-            )
-
-        return self._once(("predict_cor", scan), compute)
+        networks = self.campaign.config.predict_cor.own_networks
+        return self._with_options(
+            "predict_cor",
+            rows=digest(self.of_try_recon(scan)),
+            networks={path: self.receipts.raw.name(path) for path in networks},
+        )
 
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series should be made from."""
@@ -296,7 +295,9 @@ class Target:
 
     def _predictions(self, scans: Iterable[str]) -> dict[str, list[str]]:
         content = self.receipts.content
-        return {scan: [content(path) for path in self.out.of_predict_cor(scan)] for scan in scans}
+        return {
+            scan: [content(path) for path in self.outputs("predict_cor", scan)] for scan in scans
+        }
 
     def of_resolve_cor(self, _: str) -> Statement:
         """State the options of cor.json; its content is compared directly with the fix tables."""
@@ -308,9 +309,9 @@ class Target:
         """State what a volume should be made from."""
         return self._of_reading_stuck("full_recon", scan) | {"cor_px": self.cors[scan]["cor_px"]}
 
-    def _digest_of_full_recon(self, scan: str) -> str:
-        key = "full_recon", scan, self.cors[scan]["cor_px"]
-        return self._once(key, lambda: digest(self.of_full_recon(scan)))
+    @_once
+    def _digest_at(self, cor_px: float, scan: str) -> str:
+        return digest(self._of_reading_stuck("full_recon", scan) | {"cor_px": cor_px})
 
     def of_stitch(self, name: str) -> Statement:
         """State what a stitched volume should be made from: its volumes, in order."""
@@ -338,7 +339,7 @@ class Target:
         predictions = {scan: content(self.out.prediction(scan)) for scan in self.not_failed(cors)}
         series = {encode_series(scans[scan].series) for scan in cors}
         paths = {scan: self.sidecar(scan) for scan in cors}
-        is_elsewhere = any(map(is_outside, paths.values()))
+        is_elsewhere = any(map(sidecar.is_outside, paths.values()))
         return {
             # sidecars outside the campaign name its folder
             **({"campaign": str(self.campaign.directory)} if is_elsewhere else {}),
@@ -366,10 +367,10 @@ class Target:
     def _mrc_volumes(self) -> dict[str, str]:
         """Return the target digest of each MRC volume's source; "" if its source differs."""
         result = {}
-        for scan in self.cors:
+        for scan, cor in self.cors.items():
             source = source_of(self.receipts.path_of(self.out.mrc_volume(scan)))
             if source is not None:
-                target = self._digest_of_full_recon(scan)
+                target = self._digest_at(cor["cor_px"], scan)
                 result[scan] = target if source == target else ""
         return result
 
@@ -380,7 +381,7 @@ class Target:
         files += map(out.fix_table, self.series())
         files += map(out.prediction, self.with_prediction(campaign.selected_scans(self.rows)))
         files += map(out.shifts, self.stacks())
-        volumes = {s: self._digest_of_full_recon(s) for s in self.cors}
+        volumes = {s: self._digest_at(cor["cor_px"], s) for s, cor in self.cors.items()}
         shown = {path: self.content(path) for path in files} | volumes
         if campaign.makes_star:
             notes = assumed_numbers(campaign, self.rows), self._mrc_volumes()
@@ -402,60 +403,8 @@ class Target:
         return self._with_options("report", name=campaign.config.campaign.name, shown=shown)
 
 
-# ---- the steps --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of the workflow: what its results are, and what they are made from."""
-
-    name: str
-    key: str  # of what each result is: a scan, series or stack, or the campaign
-    inputs: tuple[str, ...]  # the steps whose results it reads
-    outputs: Callable[[Target, str], list[str]]  # relative to the campaign
-    statement: Callable[[Target, str], Statement]
-    changed: str = ""  # reason of a result that contains no statement: to make it again is cheap
-    n_lasting: Callable[[Campaign], int] = lambda _: 9  # outputs after these may be removed
-
-
-def _volume_of_stack(target: Target, stack: str) -> str:
-    return target.out.stitched(stack, target.campaign.config.full_recon.output)
-
-
-def _sidecars(target: Target) -> list[str]:
-    return [target.sidecar(scan) for scan in target.cors or target.campaign.scans]
-
-
-_STEPS = (
-    Step("inventory", "campaign", (), lambda t, _: [t.out.inventory], Target.of_inventory,
-         "files or options of the campaign changed"),
-    Step("try_recon", "scan", ("inventory",), lambda t, scan: t.out.of_try_recon(scan),
-         Target.of_try_recon, n_lasting=lambda _: 2),
-    Step("predict_cor", "scan", ("try_recon",), lambda t, scan: t.out.of_predict_cor(scan),
-         Target.of_predict_cor),
-    Step("fix_cor", "series", ("predict_cor",), lambda t, series: [t.out.fix_table(series)],
-         Target.of_fix_cor,
-         "a prediction, a COR or an option of the series, or a COR beside it, changed"),
-    Step("resolve_cor", "campaign", ("fix_cor",), lambda t, _: [t.out.cor_table, t.out.rot_cen],
-         Target.of_resolve_cor, "options of resolve_cor changed"),
-    Step("full_recon", "scan", ("resolve_cor",), lambda t, scan: [volume_of(t.campaign, scan)],
-         Target.of_full_recon),
-    Step("stitch", "stack", ("full_recon",),
-         lambda t, stack: [t.out.shifts(stack), _volume_of_stack(t, stack)], Target.of_stitch),
-    Step("sidecar", "campaign", ("resolve_cor",), lambda t, _: _sidecars(t), Target.of_sidecar),
-    Step("export_stack", "scan", ("resolve_cor",), lambda t, scan: t.out.of_export_stack(scan),
-         Target.of_export_stack, n_lasting=lambda c: 9 if c.config.storage.keep_stacks else 1),
-    Step("export_star", "campaign", ("export_stack",), lambda t, _: t.out.of_export_star(),
-         Target.of_export_star, "follows CORs, stacks, MRC volumes and options"),
-    Step("report", "campaign", ("full_recon", "stitch", "predict_cor"),
-         lambda t, _: [t.out.report], Target.of_report, "follows the results shown"),
-)  # fmt: skip
-STEPS = {step.name: step for step in _STEPS}
-"""The steps by name, in the order of the work."""
-
-
 def _statement(step: str, **parts: Any) -> Statement:
-    return {"step": step, "revision": REVISIONS[step], **parts}
+    return {"step": step, "revision": STEPS[step].revision, **parts}
 
 
 def without_also_read(statement: Mapping[str, Any]) -> Statement:
@@ -488,16 +437,6 @@ def _mtime_ns(path: str | os.PathLike[str]) -> int:
         return os.stat(path).st_mtime_ns
     except OSError:
         return 0
-
-
-def is_outside(path: str) -> bool:
-    """Tell whether a file does not lie in the campaign folder."""
-    return os.path.isabs(path) or os.path.normpath(path).startswith("..")
-
-
-def is_folder(folder: str, other: os.PathLike[str]) -> bool:
-    """Tell whether a path is that of a folder which exists."""
-    return os.path.exists(folder) and os.path.samefile(folder, other)
 
 
 def _names(text: str) -> list[str]:

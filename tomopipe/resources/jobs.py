@@ -249,7 +249,7 @@ def _by_frames(byte_s: float) -> Callable[[Job], float]:
     return lambda job: _JOB_S + byte_s * 2 * math.prod(job.shape)
 
 
-_STEPS = {
+NEEDS = {
     "try_recon": _Step(_try_recon, _by_frames(8e-8), _sweep_cores),
     "predict_cor": _Step(_predict_cor, _by_frames(3e-8)),
     "full_recon": _Step(
@@ -260,22 +260,23 @@ _STEPS = {
     "stitch": _Step(_stitch),  # it copies
     "export_stack": _Step(_export_stack, _by_frames(3e-9)),
 }
+"""The steps whose rules have `requests`: those of scans and stacks."""
 
 
 def need(job: Job) -> Need:
     """Return what a job requests."""
-    return _STEPS[job.step].need(job)
+    return NEEDS[job.step].need(job)
 
 
 def cpu_s(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> float:
     """Estimate the CPU time (s) of a job; 0 for tables, and for stitching, which copies."""
-    return _STEPS[step].cpu_s(Job(campaign, step, (key,), rows, {})) if step in _STEPS else 0.0
+    return NEEDS[step].cpu_s(Job(campaign, step, (key,), rows, {})) if step in NEEDS else 0.0
 
 
 def planned(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> tuple[float, int]:
     """Return the CPU time of a job (s), with its start, and its cores."""
     job = Job(campaign, step, (key,), rows, {})
-    cores = _STEPS[step].cores(job) if step in _STEPS else 1
+    cores = NEEDS[step].cores(job) if step in NEEDS else 1
     return START_S + cpu_s(campaign, step, key, rows), cores
 
 

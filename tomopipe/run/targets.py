@@ -14,10 +14,8 @@ from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.parameters import why_none
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.target import STEPS
 from tomopipe.run import launch
-
-_TABLES = {"inventory", "resolve_cor"}  # inputs that a job never follows: it uses a row
+from tomopipe.workflow_steps import STEPS, TABLES
 
 
 def refuse_volumes(campaign: Campaign) -> None:
@@ -41,7 +39,7 @@ def volumes_asked_for(campaign: Campaign) -> list[str]:
     if not scans or launch.forces() or launch.cuts():
         return []
     # without these nothing after a checkpoint can be a target
-    tables = {out.receipt("inventory"), out.receipt("resolve_cor")}
+    tables = {*map(out.receipt, TABLES)}
     return list(scans.values()) if launch.targets() <= tables | scans.keys() else []
 
 
@@ -50,7 +48,8 @@ def refuse_unknown(settled: Settled, step: str, wildcards: Mapping[str, str]) ->
 
     `step` makes it, or is the table that it needs.
     """
-    step = {"inventory": "try_recon", "resolve_cor": "full_recon"}.get(step, step)
+    if step in TABLES:
+        step = next(n for n, each in STEPS.items() if each.key == "scan" and step in each.inputs)
     for kind, name in wildcards.items():
         if name not in _names(settled.campaign)[kind]:
             sys.exit(f"tomopipe: no {kind} {name} in the campaign {Path.cwd()}")
@@ -73,7 +72,7 @@ def followed_steps() -> set[str]:
     words = sys.argv if launch.forces() else []
     steps = {name for name in STEPS if any(name in word for word in words)}
     for name, step in STEPS.items():  # in their order
-        if not steps.isdisjoint({*step.inputs} - _TABLES):
+        if not steps.isdisjoint({*step.inputs} - TABLES):
             steps.add(name)
     return steps
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.log import read_job
 from tomopipe.campaign.relion_set import failed_stacks, note_lines
@@ -15,6 +14,7 @@ from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import TomopipeError, fault_lines, scans_named, some_of
 from tomopipe.reruns.staleness import Staleness, relion_notes
 from tomopipe.storage.json_files import json_or
+from tomopipe.workflow_steps import SEARCH_STEPS
 
 _N_NAMED = 4  # scans in a line
 

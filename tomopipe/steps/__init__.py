@@ -1,24 +1,10 @@
 """One module per step of the workflow; a function of the same name reads, computes, writes.
 
-Also the revisions of the steps, and how a result states what it was made from.
+Also how a result states what it was made from; the table of all steps is `tomopipe.workflow_steps`.
 """
 
 from collections.abc import Mapping
 from typing import Any
-
-#: Increased when the results of the step change in every campaign.
-REVISIONS = {
-    "inventory": 8,
-    "try_recon": 8,
-    "predict_cor": 22,
-    "fix_cor": 3,
-    "resolve_cor": 1,
-    "full_recon": 6,
-    "stitch": 1,
-    "export_stack": 5,
-    "export_star": 2,
-    "report": 1,
-}
 
 
 def not_read(made_from: Mapping[str, Any] | None, reason: str) -> dict[str, Any] | None:

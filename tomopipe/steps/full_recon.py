@@ -11,7 +11,6 @@ from tomopipe.config import FullReconBlock
 from tomopipe.prep.correct import corrections_of, measure_edge_slopes
 from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
-from tomopipe.steps import REVISIONS
 from tomopipe.storage.atomic import remove_stale
 from tomopipe.stream.fit_options import VolumeOptions, check_options, fit_task
 from tomopipe.stream.provenance import describe, notes_of, origin_of
@@ -19,6 +18,7 @@ from tomopipe.stream.source import source_of
 from tomopipe.stream.stream import choose_encoding, run
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import clipped_text, copy_voxels, open_volume
+from tomopipe.workflow_steps import STEPS
 
 _MEMORY_BYTES = 3_200_000_000  # by default: a machine of 4 GB
 
@@ -80,7 +80,7 @@ def full_recon(
             encoding = choose_encoding(task, source, target)
         else:
             encoding, versions = earlier.encoding, earlier.provenance["versions"]
-        revision = REVISIONS["full_recon"]
+        revision = STEPS["full_recon"].revision
         notes = notes_of(raw, target, task, cor.get("source"), revision=revision, versions=versions)
         if earlier is None:
             make_room(volume, task.shape, encoding.dtype, options.output)

@@ -40,6 +40,27 @@ def owner(path: str | os.PathLike[str]) -> str | None:
     return str(content["campaign"]) if "campaign" in content else None
 
 
+def other_owner(path: str, folder: Path) -> str | None:
+    """Return the folder that a sidecar outside the campaign's `folder` names, if it is another."""
+    named = owner(folder / path) if is_outside(path) else None
+    is_ours = named is None or (os.path.exists(named) and os.path.samefile(named, folder))
+    return None if is_ours else named
+
+
+def is_outside(path: str) -> bool:
+    """Tell whether a file does not lie in the campaign folder."""
+    return os.path.isabs(path) or os.path.normpath(path).startswith("..")
+
+
+def place(path: str, in_results: str, folder: Path) -> str:
+    """Return `path`, beside the data, unless another campaign wrote a sidecar there."""
+    if path == in_results or (other := other_owner(path, folder)) is None:
+        return path
+    # of another campaign, or of this one before it was moved; ours may be in results
+    is_theirs = is_campaign(other, folder) or (folder / in_results).exists()
+    return in_results if is_theirs else path
+
+
 def is_campaign(folder: str, other: str | os.PathLike[str]) -> bool:
     """Tell whether a folder is a campaign other than `other`."""
     try:

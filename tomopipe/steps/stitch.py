@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import FullReconBlock, StitchBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.steps import REVISIONS, stated
+from tomopipe.steps import stated
 from tomopipe.stitching.blending import BLOCK_ROWS, Placed, Resampled, blended
 from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json
@@ -24,6 +24,7 @@ from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import DESCRIBED, PutSlices, Volume, copy_voxels, open_volume
+from tomopipe.workflow_steps import STEPS
 
 _TOLERANCE = 0.1  # share of a declared overlap
 _TOLERANCE_ROWS = 10
@@ -80,7 +81,7 @@ def stitch(
             attributes=members[0].described,
             provenance=result
             | {
-                "parameters": parameters | {"revision": REVISIONS["stitch"]},
+                "parameters": parameters | {"revision": STEPS["stitch"].revision},
                 "made_of": {
                     scan: dict(volume.provenance)
                     for scan, volume in zip(scans, members, strict=True)

@@ -35,6 +35,7 @@ from tomopipe.storage.atomic import write_json
 from tomopipe.storage.lock import Run
 from tomopipe.storage.processes import is_alive, named
 from tomopipe.watch.watched_scans import Verdict, WatchedScans, present_verdicts
+from tomopipe.workflow_steps import STEPS
 
 State = tuple[int, ...]
 """State of a file: size, time of change (ns), inode."""
@@ -46,7 +47,9 @@ _AGAIN_S, _MOST_AGAIN_S = 5.0, 300.0  # pause after a failed run, which grows wi
 _PAUSE = 60.0  # pause between two checks, as a multiple of the CPU time of one
 _PAGE_S = 60.0  # largest interval between two writings of the page
 _MOST_LINES = 8
-_LONG = {"full_recon", "stitch", "export_stack"}  # steps for which a new scan does not wait
+_LONG = {  # steps for which a new scan does not wait
+    name for name, step in STEPS.items() if step.is_after_cors and step.key != "campaign"
+}
 _SUCCESS = (0, 3)  # exit statuses
 
 

@@ -20,8 +20,8 @@ rule export_star:
     params:
         cors=OUTPUTS.cor_table,
         stacks=param("stacks"),
-        options=param("options"),
-        star_set=OUTPUTS.of_export_star(),
+        star_options=param("star_options"),
+        star_set=OUTPUTS.outputs("export_star"),
         provenance=param("provenance"),
     script:
         "../scripts/export_star.py"

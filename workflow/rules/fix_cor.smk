@@ -17,7 +17,7 @@ rule fix_cor:
         members=param("members"),
         around=param("around"),
         stated_around=param("stated_around"),
-        options=param("options"),
+        fix_options=param("fix_options"),
         table=OUTPUTS.fix_table("{series}"),
         provenance=param("provenance"),
     script:

@@ -16,7 +16,7 @@ checkpoint resolve_cor:
         tables=param("tables"),
         scans=param("scans"),
         others=param("others"),
-        options=param("options"),
+        resolve_options=param("resolve_options"),
         cors=OUTPUTS.cor_table,
         rot_cen=OUTPUTS.rot_cen,
         provenance=param("provenance"),

@@ -7,7 +7,7 @@ from tomopipe.steps.export_star import export_star
 params, folder = snakemake.params, Path(snakemake.params.star_set[0]).parent
 
 with making(snakemake) as made:
-    named = [scan for scan, digest in params.options.get("volumes", {}).items() if digest]
+    named = [scan for scan, digest in params.star_options.get("volumes", {}).items() if digest]
     made.status["warning"] = export_star(
         params.stacks,
         # by name: a temporary stack may have been removed
@@ -15,7 +15,7 @@ with making(snakemake) as made:
         params.cors,
         folder,
         volumes={scan: folder.parent / f"{scan}{MRC_VOLUME}" for scan in named},
-        hand=params.options["hand"],
-        half_acquisition=params.options.get("half_acquisition", {}),
-        other_rows=params.options.get("other_rows", ()),
+        hand=params.star_options["hand"],
+        half_acquisition=params.star_options.get("half_acquisition", {}),
+        other_rows=params.star_options.get("other_rows", ()),
     )

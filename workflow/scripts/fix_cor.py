@@ -10,7 +10,7 @@ with making(snakemake) as made:
         params.predictions,
         params.table,
         params.members,
-        SimpleNamespace(**params.options),
+        SimpleNamespace(**params.fix_options),
         params.around,
     )
     if params.stated_around:

@@ -11,6 +11,6 @@ with making(snakemake):
         params.cors,
         params.rot_cen,
         params.scans,
-        SimpleNamespace(**params.options),
+        SimpleNamespace(**params.resolve_options),
         params.others,
     )

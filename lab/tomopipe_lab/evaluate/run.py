@@ -15,9 +15,9 @@ from tomopipe.campaign.files import CENTER, PREDICTION, ROWS, SWEEP
 from tomopipe.config import PredictCorBlock
 from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.steps import REVISIONS
 from tomopipe.steps.predict_cor import predict_cor
 from tomopipe.storage.atomic import write_json
+from tomopipe.workflow_steps import STEPS
 from tomopipe_lab.evaluate.answers import DECISION, Answer, append, read_answers
 from tomopipe_lab.evaluate.suites import Item
 from tomopipe_lab.suite import Case
@@ -140,7 +140,7 @@ def evaluate(
 
 def _resume(folder: Path, options: Mapping[str, Any]) -> dict[str, dict[str, Answer]]:
     """Read the answers of a folder, or begin it; say if they are not of this question."""
-    asked = {"options": dict(options), "revision": REVISIONS["predict_cor"]}
+    asked = {"options": dict(options), "revision": STEPS["predict_cor"].revision}
     path = folder / ASKED
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))

@@ -14,5 +14,5 @@ def test_texts_and_paths_are_the_same_places(folder):
         assert Path(getattr(texts_of, name)) == getattr(paths, name)
     assert texts_of.rows("s.1") == f"{folder.rstrip('/')}/try_center/s.1/rows.h5"
     assert paths.rows("s.1") == Path(folder, "try_center", "s.1", "rows.h5")
-    assert isinstance(texts_of.of_try_recon("s")[2], str)
-    assert isinstance(paths.of_export_stack("s")[1], Path)
+    assert isinstance(texts_of.outputs("try_recon", "s")[2], str)
+    assert isinstance(paths.outputs("export_stack", "s")[1], Path)

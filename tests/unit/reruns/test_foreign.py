@@ -169,9 +169,9 @@ def test_whose_a_changed_result_is(raw, tmp_path, change, names):
     (campaign / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     results = {
         "full_recon": [here.volume("a_1", "h5")],
-        "try_recon": here.of_try_recon("a_1")[:2],
-        "predict_cor": here.of_predict_cor("a_1"),
-        "export_stack": here.of_export_stack("a_1"),
+        "try_recon": here.outputs("try_recon", "a_1")[:2],
+        "predict_cor": here.outputs("predict_cor", "a_1"),
+        "export_stack": here.outputs("export_stack", "a_1"),
     }
     made_from, scan = as_text(stated(1.0)), campaign / "raw" / "a_1.h5"
     options = {"known": {}, "cor_px": 31.5, "provenance": {"made_from": made_from}}

@@ -10,13 +10,16 @@ from pydantic import BaseModel, Field, create_model
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
-from tomopipe.campaign.log import STEP_ORDER
 from tomopipe.config import Config
 from tomopipe.config.base import effective
 from tomopipe.config.parse import merged
 from tomopipe.config.preprocess import CORRECTIONS
 from tomopipe.reruns.receipts import digest
-from tomopipe.reruns.target import STEPS, Target
+from tomopipe.reruns.settle import Settled
+from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import Target
+from tomopipe.resources import jobs
+from tomopipe.workflow_steps import STEPS, TABLES
 
 TABLE = Path(__file__).parents[3] / "docs" / "explanation" / "reruns.md"
 # another value of each key, and where it needs others to have an effect, these
@@ -207,12 +210,30 @@ def table() -> dict[str, set[str]]:
 
 
 def test_the_table_of_steps_has_every_rule_in_the_order_of_the_work():
-    names, rules = list(STEPS), Path(__file__).parents[3] / "workflow" / "rules"
-    assert tuple(names) == STEP_ORDER
+    names, home = list(STEPS), Path(__file__).parents[3]
+    texts = {name: (home / f"workflow/rules/{name}.smk").read_text() for name in names}
     for number, (name, step) in enumerate(STEPS.items()):
         assert {*step.inputs} <= {*names[:number]}
         receipt = f'"{name}"' if step.key == "campaign" else f'"{name}", "{{{step.key}}}"'
-        assert f"({receipt})" in (rules / f"{name}.smk").read_text()
+        assert f"({receipt})" in texts[name]
+        assert (home / f"workflow/scripts/{name}.py").is_file()
+        assert (home / f"tomopipe/steps/{name}.py").is_file()
+    assert {name for name in names if f"checkpoint {name}:" in texts[name]} == TABLES
+    needs = {name for name in names if f'**requests("{name}"' in texts[name]}
+    assert needs == {*jobs.NEEDS}, "what a job takes is in tomopipe/resources/jobs.py"
+
+
+def test_what_more_decides_on_a_step_bears_its_name():
+    """A statement for each step; further reasons, and what reads a table, for some."""
+    for of, prefix, all_of_them in (
+        (Target, "of_", True),
+        (Staleness, "_why_", False),
+        (Settled, "_why_", False),
+        (Settled, "_after_", False),
+    ):
+        named = {name.removeprefix(prefix) for name in vars(of) if name.startswith(prefix)}
+        assert named <= {*STEPS}, of
+        assert not all_of_them or named == {*STEPS}, of
 
 
 def test_every_key_stands_in_the_table_of_the_docs():

@@ -13,8 +13,8 @@ from tomopipe.errors import RunEndedError
 from tomopipe.reruns.parameters import parameters
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.job_resources import number, param, request, runtime_min, sent
-from tomopipe.steps import REVISIONS
 from tomopipe.storage import run_folder
+from tomopipe.workflow_steps import STEPS
 
 LARGE = {"n_angles": "3000", "n_rows": "2048", "n_cols": "2048"}
 
@@ -76,7 +76,7 @@ def test_the_params_of_a_rule_are_those_that_are_computed(campaign):
     stacks = "stitch: {stacks: {tall: [a_*]}}\nexport_star: {enabled: true}"
     found, rules = settled(campaign, stacks), Path(__file__).parents[3] / "workflow/rules"
     scans = dict.fromkeys(("try_recon", "predict_cor", "full_recon", "export_stack"), "a_1")
-    keys = dict.fromkeys(REVISIONS, "campaign") | scans | {"fix_cor": "a", "stitch": "tall"}
+    keys = dict.fromkeys(STEPS, "campaign") | scans | {"fix_cor": "a", "stitch": "tall"}
     for step, key in keys.items():
         named = re.findall(r'(\w+)=param\("(\w+)"\)', (rules / f"{step}.smk").read_text())
         assert all(name == text for name, text in named), step

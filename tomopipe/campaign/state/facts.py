@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tomopipe.campaign.failures import SEARCH_STEPS
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Prediction
 from tomopipe.campaign.state.signs import State, state_of
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, same_cor, with_error
 from tomopipe.cor.outliers import Fix
+from tomopipe.workflow_steps import SEARCH_STEPS
 
 STILL_WRITTEN = "still written"
 #: End of the reason of a scan that could not be read for a system error: it will be retried.
