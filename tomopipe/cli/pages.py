@@ -15,6 +15,7 @@ from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.option_sweep import cor_px_of, first_with_cor, sweep_option
 from tomopipe.commands.status import read_status
 from tomopipe.config.base import why_no_effect
+from tomopipe.config.spans import with_spans
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.page import has_ended, record_page, report_campaign
@@ -23,7 +24,12 @@ from tomopipe.storage.lock import under_way
 
 def sweep(
     key: Annotated[str, typer.Argument(help="Option, such as full_recon.filter.")],
-    values: Annotated[list[str], typer.Argument(help="Values, as in config.yaml.")],
+    values: Annotated[
+        list[str],
+        typer.Argument(
+            help="Values, as in config.yaml; 10..150 20: from 10 to 150 in steps of 20."
+        ),
+    ],
     scan: Annotated[
         str | None,
         typer.Option("--scan", "-s", help="Scan.", show_default="the first with a COR"),
@@ -49,7 +55,7 @@ def sweep(
 
     Example: `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`
     """
-    campaign = load_campaign(directory, config)
+    campaign, values = load_campaign(directory, config), with_spans(values)
     if scan is None:
         scan, known_px = first_with_cor(campaign)
         cor_px = known_px if cor_px is None else cor_px

@@ -25,6 +25,7 @@ from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
 from tomopipe.campaign.raw_files import fixed_folder, matches
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.parse import merged, parse_config, read_config
+from tomopipe.config.spans import as_span
 from tomopipe.errors import TomopipeError, grouped, on_os_error
 from tomopipe.paths import no_pipe, workflow_folder
 from tomopipe.scans.formats import RAW_ENDINGS
@@ -202,7 +203,7 @@ class Translation(NamedTuple):
         if default == "any" or (word in _EMPTY and not rule.startswith("=")):
             return
         if key and isinstance(value, _Sweep):
-            self.notes.append(f"{name}: tomopipe sweep {key} {' '.join(map(str, value))}")
+            self.notes.append(f"{name}: tomopipe sweep {key} {value}")
         elif key:
             try:
                 self.put(key, _converted(value, rule))
@@ -214,6 +215,9 @@ class Translation(NamedTuple):
 
 class _Sweep(list[Any]):
     """Several values of one parameter, which HTTomo compares."""
+
+    def __str__(self) -> str:
+        return as_span(self)
 
 
 def _is_default(value: str, default: str) -> bool:

@@ -1,13 +1,18 @@
-"""Options that count rows, columns or voxels, applied to a scan of known size.
+"""Options that count rows, columns or voxels, applied to a scan of known size; values of a sweep.
 
 Does not import NumPy: the main process of a run imports this module.
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 from tomopipe.config.step_blocks import TryReconBlock
-from tomopipe.errors import ScanError, ScanFaultError
+from tomopipe.errors import ScanError, ScanFaultError, TomopipeError
+
+_SPAN = re.compile(r"([-+.\de]*\d)\.\.([-+.\de]*\d)", re.IGNORECASE)
+_MOST_VALUES = 1000  # of a sweep
+_FEW_VALUES = 4  # they are listed
 
 
 def first_and_last(
@@ -63,3 +68,36 @@ def check_place(cor_px: float, first_col: int, last_col: int, detector_cols: int
         raise ScanError(
             f"COR {cor_px:g} px is off the {what} ({first_col} to {last_col}); set another"
         )
+
+
+def with_spans(words: Sequence[str]) -> list[str]:
+    """Write out spans among the values of a sweep: `10..150 20` are 10, 30 and so on up to 150."""
+    values, rest = list[str](), list(words)
+    while rest:
+        word = rest.pop(0)
+        if (span := _SPAN.fullmatch(word)) is None:
+            values.append(word)
+            continue
+        try:
+            first, last, step = float(span[1]), float(span[2]), float(rest.pop(0))
+            n = math.floor((last - first) / step + 1e-6) + 1
+        except (ValueError, IndexError, ZeroDivisionError):
+            raise TomopipeError(f"{word}: expected START..STOP STEP, such as 10..150 20") from None
+        if not 1 <= n <= _MOST_VALUES:
+            raise TomopipeError(f"{word} {step:g}: expected 1 to {_MOST_VALUES} values, got {n}")
+        values += [f"{first + step * i:.9g}" for i in range(n)]
+    return values
+
+
+def as_span(values: Sequence[object]) -> str:
+    """Write values as `with_spans` reads them: many at equal steps as START..STOP STEP."""
+    listed = [f"{each:.9g}" if isinstance(each, float) else str(each) for each in values]
+    if len(values) > _FEW_VALUES:
+        try:
+            step = f"{float(listed[1]) - float(listed[0]):.9g}"
+            span = f"{listed[0]}..{listed[-1]} {step}"
+            if with_spans(span.split()) == listed:
+                return span
+        except (ValueError, TomopipeError):
+            pass
+    return " ".join(listed)

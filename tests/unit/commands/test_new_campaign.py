@@ -358,12 +358,14 @@ def test_what_nabu_has_and_we_have_not_is_said(tmp_path, old, new, options, note
     [
         ("_delta_beta: 250", "_delta_beta: !Sweep [10, 150]", {"method": "paganin"},
          "paganin_filter.ratio_delta_beta: tomopipe sweep preprocess.phase.delta_beta 10 150"),
+        ("_delta_beta: 250", "_delta_beta: !SweepRange {start: 10, stop: 160, step: 20}", {},
+         "paganin_filter.ratio_delta_beta: tomopipe sweep preprocess.phase.delta_beta 10..150 20"),
         ("paganin_filter\n", "paganin_filter_savu_legacy\n", {"delta_beta": 62.5}, ""),
         ("ratio_delta_beta: 250", "alpha: 0.001", None, "paganin_filter: docs/how-to/phase.md"),
         ("${{centering.side_outputs.centre_of_rotation}}", "81.5", {}, "FBP2d_astra.center 81.5"),
         ("start: 1, stop: 3", "start: mid, stop: end", {}, "preview.detector_y {'start': 'mid'"),
         ("${{centering.side_outputs.centre_of_rotation}}",
-         "!SweepRange {start: 75, stop: 90, step: 5}", {}, "FBP2d_astra.center [75, 80, 85]: "),
+         "!SweepRange {start: 75, stop: 90, step: 5}", {}, "FBP2d_astra.center 75 80 85: "),
     ],
 )  # fmt: skip
 def test_what_httomo_has_and_we_have_not_is_said(tmp_path, old, new, options, note):
