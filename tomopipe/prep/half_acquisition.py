@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import ellipse, fade, module_of, once
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
+from tomopipe.recon.plan import Plan, make_plan
 
 FACTOR = 2  # width of the slices over that of the detector
 _NEAR_EDGE = 0.25  # share of the columns: auto is yes for an axis in these outer parts
@@ -200,3 +201,33 @@ def widen_for_each(
     for out, half in zip(wide, halves, strict=True):
         out[...] = half.widen(sinogram[None])[0]
     return wide, np.array([half.wide_cor_px for half in halves])
+
+
+def plan_of(
+    theta_rad: NDArray[np.float64], half: HalfAcquisition, is_half: bool, **engine: Any
+) -> Plan:
+    """Plan slices as wide as the sinograms, or of half acquisition.
+
+    Parameters
+    ----------
+    theta_rad : ndarray of float64, shape (n_angles,)
+        Angles of the projections (rad).
+    half : HalfAcquisition
+        Width, axis and edge slopes of the sinograms.
+    is_half : bool
+        Whether slices are twice as wide as the sinograms.
+    **engine
+        Further parameters of `tomopipe.recon.plan.make_plan`.
+
+    Returns
+    -------
+    Plan
+        For `reconstruct`, of sinograms that are widened if `is_half`.
+    """
+    return make_plan(
+        theta_rad,
+        (FACTOR if is_half else 1) * half.n_cols,
+        one_sided=is_half,
+        edge_slopes_per_px=half.wide_edge_slopes() if is_half else half.edge_slopes_per_px,
+        **engine,
+    )

@@ -125,7 +125,7 @@ def output_bytes(
         return _sweep_bytes(for_scan, row)
     if rule == "full_recon":
         full = for_scan.config.full_recon
-        n_voxels = slice_cols(campaign, row, cor_px)
+        n_voxels = _slice_cols(campaign, row, cor_px)
         spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
         shape = volume_shape(int(row["n_rows"]), n_voxels, full.binning, **spans)
         return volume_bytes(shape, full.dtype, full.output)
@@ -134,15 +134,11 @@ def output_bytes(
     return stack_estimate_bytes(shape, star.binning, int(star.max_stack_gb * 1e9))
 
 
-def slice_cols(
-    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, *, is_most: bool = False
-) -> int:
-    """Return the width of a scan's unbinned slices (pixels).
-
-    `is_most`: assume half acquisition if only the COR is missing to decide.
-    """
-    half = is_half_volume(campaign, row, cor_px, unless_known=is_most)
-    return (FACTOR if half else 1) * _columns_in_use(campaign.for_scan(row["scan"]), row)[1]
+def _slice_cols(campaign: Campaign, row: Mapping[str, str], cor_px: float | None) -> int:
+    """Return the width of a scan's unbinned slices (pixels)."""
+    return (FACTOR if is_half_volume(campaign, row, cor_px) else 1) * _columns_in_use(
+        campaign.for_scan(row["scan"]), row
+    )[1]
 
 
 def is_half_volume(
@@ -150,7 +146,6 @@ def is_half_volume(
     row: Mapping[str, str],
     cor_px: float | None,
     *,
-    unless_known: bool = False,
     mode: str = "",
 ) -> bool:
     """Tell whether the slices of a scan are twice as wide as the columns in use.
@@ -163,7 +158,7 @@ def is_half_volume(
     if mode != "auto":
         return mode == "yes" and full_turn != "false"
     if cor_px is None:
-        return full_turn == "true" and unless_known
+        return False
     first_col, n_cols = _columns_in_use(campaign, row)
     return is_half_acquisition(
         mode,

@@ -22,7 +22,7 @@ from tomopipe.campaign.results import read_json
 from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import bin_cor
-from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
+from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition, plan_of
 from tomopipe.recon import cuda
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.device import held_gpu
@@ -40,7 +40,7 @@ from tomopipe.report.thumbnails import (
     step_of,
     to_grey,
 )
-from tomopipe.stream.try_sweep import plan_of, sweep_slices
+from tomopipe.stream.try_sweep import sweep_slices
 
 USUAL_PERCENT = (0.1, 99.9)
 _WIDER = 2  # a window may extend this many times the usual one on each side

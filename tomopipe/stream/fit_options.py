@@ -16,7 +16,12 @@ from tomopipe.config.step_blocks import ITERATIONS
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.correct import Corrections
-from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
+from tomopipe.prep.half_acquisition import (
+    FACTOR,
+    HalfAcquisition,
+    is_half_acquisition,
+    plan_of,
+)
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.device import FEW_SLICES, held_gpu
 from tomopipe.recon.iterative import make_projector, solve_slices, solver
@@ -37,7 +42,6 @@ from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import check_scratch
-from tomopipe.stream.try_sweep import plan_of
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
 

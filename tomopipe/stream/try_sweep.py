@@ -18,13 +18,14 @@ from tomopipe.prep.half_acquisition import (
     FACTOR,
     HalfAcquisition,
     is_half_acquisition,
+    plan_of,
     widen_for_each,
 )
 from tomopipe.recon import cuda
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.device import FEW_SLICES, array_module, held_gpu
 from tomopipe.recon.fbp import in_batches, reconstruct, sweep_batches
-from tomopipe.recon.plan import EdgeSlopes, Plan, binned_edge_slopes, make_plan
+from tomopipe.recon.plan import EdgeSlopes, Plan, binned_edge_slopes
 from tomopipe.resources.memory import largest_batch, sweep_bytes
 from tomopipe.volumes.output_size import try_binning
 
@@ -123,19 +124,6 @@ def sweep_of(
         half = HalfAcquisition(binned.shape[1], middle_px, alone, edge_slopes_per_px)
         plan = plan_of(rows.theta_rad, half, is_half, filter=FILTER, xp=xp, batch_size=batch_size)
     return Sweep(binned, plan, cor_px, binning, rows.first_col, edge_slopes_per_px)
-
-
-def plan_of(
-    theta_rad: NDArray[np.float64], half: HalfAcquisition, is_half: bool, **engine: Any
-) -> Plan:
-    """Plan slices as wide as the sinograms, or of half acquisition; `engine` as of `make_plan`."""
-    return make_plan(
-        theta_rad,
-        (FACTOR if is_half else 1) * half.n_cols,
-        one_sided=is_half,
-        edge_slopes_per_px=half.wide_edge_slopes() if is_half else half.edge_slopes_per_px,
-        **engine,
-    )
 
 
 def sweep_slices(

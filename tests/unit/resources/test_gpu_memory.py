@@ -12,7 +12,7 @@ from tests.phantoms import write_scan
 from tests.pretend_cupy import ERRORS, CUDADriverError, CUDARuntimeError, CuFFTError, failing
 from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
-from tomopipe.prep.half_acquisition import HalfAcquisition
+from tomopipe.prep.half_acquisition import HalfAcquisition, plan_of
 from tomopipe.recon import cuda
 from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import sweep_batches
@@ -20,7 +20,7 @@ from tomopipe.recon.plan import make_plan
 from tomopipe.resources.memory import MemoryInputs, gpu_bytes
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
-from tomopipe.stream.try_sweep import plan_of, sweep_slices
+from tomopipe.stream.try_sweep import sweep_slices
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tomopipe.config import FullReconBlock
-from tomopipe.prep.half_acquisition import HalfAcquisition
+from tomopipe.prep.half_acquisition import HalfAcquisition, plan_of
 from tomopipe.prep.recipe import stripe_rows
 from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import reconstruct, sweep_batches
@@ -40,7 +40,7 @@ from tomopipe.resources.memory import (
     sweep_bytes,
     usable_bytes,
 )
-from tomopipe.stream.try_sweep import plan_of, sweep_slices
+from tomopipe.stream.try_sweep import sweep_slices
 
 SCAN = MemoryInputs(3072, 2048, 2048, itemsize=2, full_rotation=False, decode_bytes=0)
 USUAL = (3072, 2048, 2048)
