@@ -2,14 +2,11 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tomopipe.campaign.state.signs import source_label
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import Fix
-
-if TYPE_CHECKING:
-    pass
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
@@ -35,6 +32,16 @@ def of_cor(scan: str, old_px: float | None, new_px: float | None, source: str) -
     old, new = (format_cor(cor_px) or "none" for cor_px in (old_px, new_px))
     by, was = source_label(source), f"{old} -> " * (old != new)
     return f"COR of {scan}: {was}{new}" + (f", {by}" if by else "")
+
+
+def of_statements(
+    old: Mapping[str, Any], new: Mapping[str, Any], scan: str, source: str, files: str
+) -> str:
+    """Say how two statements differ: the COR, now from `source`, raw `files`, and all else."""
+    lines = [files] if files else []
+    if old.get("cor_px") != new.get("cor_px"):
+        lines.insert(0, of_cor(scan, old.get("cor_px"), new.get("cor_px"), source))
+    return "; ".join(dict.fromkeys([*lines, *of_difference(old, new)]))
 
 
 def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

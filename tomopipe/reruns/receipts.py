@@ -125,11 +125,13 @@ class Receipt:
 class Made:
     """What the files of a result are made from, by its receipt or their own statements."""
 
-    digest: str = ""  # of the statement; "" if there is none, or files state different ones
+    agrees: bool = False  # whether they are made from its target
+    is_confirmed: bool = False  # whether the present receipt says so of all files
     is_missing: bool = False  # whether a file is
     damage: str = ""  # of a file, and which
     is_whole: bool = False  # whether all files are as in the receipt
-    is_confirmed: bool = False  # whether the present receipt names all files
+    is_stated: bool = False  # whether it is known what they are made from
+    statement: Statement | None = None  # if they do not agree, that of the first one
     odd: str = ""  # a file that states something else than the first one
 
 
@@ -276,16 +278,16 @@ class Receipts:
     # ---- results -----------------------------------------------------------------------------
 
     def made(
-        self, step: Step, key: str, outputs: Sequence[str], lasting: Sequence[str], expected: str
+        self, target: Statement, step: Step, key: str, outputs: Sequence[str], lasting: int
     ) -> Made:
-        """Return what a result is made from; nearly always it is the digest that is `expected`."""
-        receipt = self.of(step.name, key)
-        if receipt and receipt.digest == expected:
+        """Return what a result is made from; the first `lasting` outputs must be there."""
+        receipt, expected = self.of(step.name, key), digest(target)
+        if receipt and receipt.digest == expected:  # as nearly all of thousands are
             was, now = map(receipt.files.get, outputs), map(self.state, outputs)
             if all(a is not None and a == b for a, b in zip(was, now, strict=True)):
-                return Made(expected, is_confirmed=len(receipt.files) == len(outputs))
+                return Made(agrees=True, is_confirmed=len(receipt.files) == len(outputs))
         present = [path for path in outputs if os.path.lexists(self.path_of(path))]
-        if any(path not in present for path in lasting):
+        if any(path not in present for path in outputs[:lasting]):
             return Made(is_missing=True)
         if last := self.last(step.name, key):
             # what a killed job has made from other inputs since shows in its statement
@@ -296,19 +298,17 @@ class Receipts:
                     return Made(damage=f"{path}: {damage}")
                 is_whole &= damage == ""
             if is_whole:
-                return Made(last.digest, is_whole=True)
+                agrees = last.digest == expected
+                statement = None if agrees else statement_in(Path(self.path_of(outputs[0])))
+                return Made(agrees, is_whole=True, is_stated=True, statement=statement)
         # copied, touched, or without a receipt: the statement in the result itself counts
-        first, *further = map(self.statement, present)
+        first, *further = (statement_in(Path(self.path_of(path))) for path in present)
         others = {path: s for path, s in zip(present[1:], further, strict=True) if s is not None}
         digests = {digest(first), *map(digest, others.values())} if first else set()
         if len(digests) == 1:
-            return Made(digests.pop())
+            return Made(expected in digests, is_stated=True, statement=first)
         odd = next((path for path, other in others.items() if first and other != first), "")
         return Made(odd=f"{odd}: was not made with {present[0]}" if odd else "")
-
-    def statement(self, path: str) -> Statement | None:
-        """Return the statement in a file of the campaign."""
-        return statement_in(Path(self.path_of(path)))
 
     def is_recorded(self, step: str, key: str) -> bool:
         """Tell whether the present files of a result have the states recorded in its receipt."""

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.campaign.stacks import Stack
-from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns import sidecars
@@ -246,11 +245,6 @@ class Settled:
                     receipts.withdraw(step.name, key)
         if campaign.results.is_dir():
             receipts.save()
-
-    def others_sidecars(self) -> list[str]:
-        """Return the sidecars beside raw files that another campaign has written."""
-        own = partial(sidecar_of, self.campaign)
-        return [own(scan) for scan in self.cors if self.target.sidecar(scan) != own(scan)]
 
     @property
     def others(self) -> resolve_cor.CorTable:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_cor_json, read_fixes, read_inventory
+from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named, some_of
 from tomopipe.paths import no_pipe
@@ -58,6 +59,12 @@ def why(staleness: Staleness, fixes: Mapping[str, Fix], predicting: Collection[s
     )
     lines = [text.replace("{scan}", scans_named(each)) for text, each in certain.items()]
     return "; ".join(lines[:_N_NAMED])
+
+
+def of_others(target: Target) -> list[str]:
+    """Return the sidecars beside raw files that another campaign has written."""
+    beside = {scan: sidecar_of(target.campaign, scan) for scan in target.cors}
+    return [path for scan, path in beside.items() if target.sidecar(scan) != path]
 
 
 def why_written(target: Target, scan: str, content: str) -> str:

@@ -30,14 +30,13 @@ from tomopipe.reruns.reasons import (
     METADATA_ALONE,
     MISSING,
     UNREADABLE,
-    of_cor,
-    of_difference,
     of_fixes,
     of_raw,
     of_scans,
     of_series,
+    of_statements,
 )
-from tomopipe.reruns.receipts import Statement, digest, source_of, statement_in
+from tomopipe.reruns.receipts import Made, Statement, digest, source_of, statement_in
 from tomopipe.reruns.target import Cors, Target, in_file
 from tomopipe.steps import fix_cor
 from tomopipe.storage.checksums import changed_links
@@ -73,12 +72,11 @@ class Staleness:
     def why_stale(self, target: Statement, key: str = "campaign") -> str:
         """Say why results do not agree with a statement; temporary ones may be missing."""
         step = STEPS[target["step"]]
-        outputs = self.target.outputs(step.name, key)
-        lasting, expected = outputs[: step.n_lasting(self.campaign)], digest(target)
+        outputs, lasting = self.target.outputs(step.name, key), step.n_lasting(self.campaign)
+        made = self.receipts.made(target, step, key, outputs, lasting)
         self.up_to_date.pop((step.name, key), None)
         self.confirmed.discard((step.name, key))
-        made = self.receipts.made(step, key, outputs, lasting, expected)
-        if made.digest == expected:
+        if made.agrees:
             self.up_to_date[step.name, key] = target
             if made.is_confirmed:
                 self.confirmed.add((step.name, key))
@@ -88,26 +86,20 @@ class Staleness:
         if made.damage:
             self.damaged.append(made.damage)
             return made.damage
-        if not made.digest:
+        if not made.is_stated:
             return step.changed or made.odd or f"{outputs[0]}: {UNREADABLE}"
-        return self._difference(step.name, key, outputs[0], target, is_whole=made.is_whole)
+        return self._difference(made, target, key) or step.changed or "written by no job"
 
-    def _difference(
-        self, step: str, key: str, path: str, target: Statement, *, is_whole: bool
-    ) -> str:
-        old, changed = self.receipts.statement(path), STEPS[step].changed
+    def _difference(self, made: Made, target: Statement, key: str) -> str:
+        """Say how a result differs from its target, as far as it states what it is made from."""
+        old, source = made.statement, self.target.cors.get(key, {}).get("source", "")
         if not old:
-            return changed or "made from other inputs"
-        lines = []
-        if old.get("cor_px") != target.get("cor_px"):
-            source = self.target.cors.get(key, {}).get("source", "")
-            lines.append(of_cor(key, old.get("cor_px"), target.get("cor_px"), source))
-        if old.get("raw") != target.get("raw"):
-            lines.append(self._replaced_files(key, old.get("raw") or (), target.get("raw") or ()))
-        lines += of_difference(old, target)
+            return STEPS[target["step"]].changed or "made from other inputs"
+        before, now = old.get("raw") or (), target.get("raw") or ()
+        files = self._replaced_files(key, before, now) if before != now else ""
         # only unchanged results are read again
-        only = f" ({METADATA_ALONE})" if is_whole and only_metadata_differ(old, target) else ""
-        return "; ".join(dict.fromkeys(lines)) + only or changed or "written by no job"
+        only = f" ({METADATA_ALONE})" if made.is_whole and only_metadata_differ(old, target) else ""
+        return of_statements(old, target, key, source, files) + only
 
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
         entry, receipts = self.campaign.scans[scan], self.receipts

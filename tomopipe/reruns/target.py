@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
-from functools import cache, cached_property, wraps
+from functools import cache, wraps
 from typing import Any, TypeVar, TypeVarTuple
 
 from tomopipe.campaign.campaign import Campaign
@@ -35,6 +35,7 @@ from tomopipe.reruns.receipts import Receipts, digest, source_of, statement_in
 from tomopipe.scans.formats import NOT_SQUARE
 from tomopipe.scans.scan_files import companions
 from tomopipe.steps import fix_cor, sidecar
+from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or
 from tomopipe.workflow_steps import STEPS
 
@@ -74,15 +75,11 @@ class Target:
         self, campaign: Campaign, rows: InventoryRows | None = None, cors: Cors | None = None
     ) -> None:
         self.campaign, self.out = campaign, campaign.outputs
+        self.receipts = Receipts(campaign.directory, self.out)
         self.rows: InventoryRows = rows or {}
         self.cors: Cors = cors or {}
         self.looks_ahead = False  # tables that are missing or damaged count as they were
         self.cache: dict[Hashable, Any] = {}  # of methods that compute their values once
-
-    @cached_property
-    def receipts(self) -> Receipts:
-        """The receipts of the campaign."""
-        return Receipts(self.campaign.directory, self.out)
 
     def statement(self, step: str, key: str = "campaign") -> Statement:
         """State what the result of a step for a scan, series or stack should be made from."""
@@ -261,7 +258,7 @@ class Target:
     def _of_reading_stuck(self, step: str, scan: str) -> Statement:
         """As `_of_reading`, for steps that also depend on the stuck pixels that try_recon found."""
         target = self._of_reading(step, scan)
-        n_stuck = in_file(self.receipts.path_of(self.out.sweep(scan)), N_STUCK)
+        n_stuck = in_file(self.campaign.paths.sweep(scan), N_STUCK)
         return target | ({N_STUCK: n_stuck} if n_stuck else {})
 
     @_once
@@ -421,22 +418,15 @@ def _options_once(step: str, campaign: Campaign) -> dict[str, Any]:
 
 def in_file(path: str, key: str) -> Any:
     """Return the value of a rare key of a JSON file; None if it does not have the key."""
-    return _in_file(path, key, _mtime_ns(path))
+    return _in_file(path, key, quick_state(path))
 
 
 @cache  # called once per job, and predictions are large
-def _in_file(path: str, key: str, _mtime_ns: int) -> Any:
+def _in_file(path: str, key: str, _state: object) -> Any:
     with suppress(OSError), open(no_pipe(path), "rb") as file:
         if f'"{key}"'.encode() in file.read():  # parsing takes longer
             return json_or(path, {}).get(key)
     return None
-
-
-def _mtime_ns(path: str | os.PathLike[str]) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _names(text: str) -> list[str]:

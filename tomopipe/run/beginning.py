@@ -26,6 +26,7 @@ from tomopipe.campaign.step_files import closed_folders, volume_of
 from tomopipe.config import with_file
 from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
+from tomopipe.reruns import sidecars
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources.jobs import START_S
@@ -272,7 +273,7 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
     if not is_ours and lock.read(campaign.directory):
         print("tomopipe: another run is in progress, or was killed", file=sys.stderr)
         return settled
-    if others := settled.others_sidecars():
+    if others := sidecars.of_others(settled.target):
         folder = os.path.dirname(campaign.outputs.sidecar(""))
         text = f"{some_of(others, 1)}: sidecars of another campaign; ours are written to {folder}"
         print(f"tomopipe: {text}", file=sys.stderr)
