@@ -35,6 +35,7 @@ _GAP = "gap"  # the rules for a gap
 _LEAST_ERROR_PX = 0.1  # of the best CORs that judge
 _BETTER, _BETTER_PX = 0.5, 0.1  # another estimate than that of the rules errs at most half as much
 _NOISES = 1.0
+_BEYOND = 1.6  # a line errs so much more beyond its scans than at those left out, if they bend
 _N_PLACE = 2  # scans at the same place before and after that are averaged
 _REVERSED = 0.5  # a series is taken as reversed if it then fits so much better
 _SAME_HEIGHT = 0.02  # of the range of the heights
@@ -87,9 +88,12 @@ def stated_error(errors_px: Sequence[float]) -> float | None:
 
 
 def _error_if_better(
-    errors: Mapping[str, float], rules: Sequence[Mapping[str, float]]
+    errors: Mapping[str, float], rules: Sequence[Mapping[str, float]], times: float
 ) -> float | None:
-    """Return the mean error of an estimate if it is smaller than that of each of the rules."""
+    """Return the mean error of an estimate if it is smaller than that of each of the rules.
+
+    So must its stated error be, `times` as large.
+    """
     if len(errors) < LEAST_JUDGES:
         return None
     for by_rule in rules:
@@ -100,6 +104,8 @@ def _error_if_better(
         rule_px = mean_px([by_rule[scan] for scan in both])
         noise_px = statistics.stdev(gains_px) / math.sqrt(len(both))
         if mean_px(gains_px) <= max((1 - _BETTER) * rule_px, _BETTER_PX, _NOISES * noise_px):
+            return None
+        if times * (stated_error([errors[scan] for scan in both]) or 0.0) >= rule_px:
             return None
     return mean_px([*errors.values()])
 
@@ -130,7 +136,7 @@ class Estimates:
         `rule`: outlier, the mean of the nearest good scans; "" for that of a gap, by
         `tomopipe.cor.outliers`: neighbours that agree, else the mean of the series. Another
         estimate must err less than the rule, and than the rules for gaps where each applies; it
-        needs three trusted CORs that judge it.
+        needs three trusted CORs that judge it. Even the stated error of a line must be less.
         """
         good = [p for p in self._of.get(point.order, []) if p.is_good and p.scan != point.scan]
         gap = min((abs(p.index - point.index) for p in good), default=1)
@@ -141,17 +147,24 @@ class Estimates:
             # of few scans the neighbours agree, as those of the one to fill do by chance
             errors = self._errors(judges, "outlier", gap)
         rules = [errors, self._errors(judges, in_gaps, gap)] if own else []
-        result, least_px = (own, rule, errors) if own else None, math.inf
+        result, least_px = (own, rule, errors, 1.0) if own else None, math.inf
         for source in ("line", "place"):
             estimate, errors = self._estimate(point, source, gap), self._errors(judges, source, gap)
-            error_px = _error_if_better(errors, rules) if estimate else None
+            times = _BEYOND if source == "line" and self._is_beyond(point) else 1.0
+            sure = times if source == "line" else 0.0
+            error_px = _error_if_better(errors, rules, sure) if estimate else None
             if estimate and error_px is not None and error_px < least_px:
-                result, least_px = (estimate, source, errors), error_px
+                result, least_px = (estimate, source, errors, times), error_px
         if result is None:
             return None
-        (cor_px, scans), source, errors = result
-        n_mean = len(self._in_mean.get(point.order, {}))
-        return Fill(cor_px, source, stated_error([*errors.values()]), len(errors), scans, n_mean)
+        (cor_px, scans), source, errors, times = result
+        error_px, n_mean = stated_error([*errors.values()]), len(self._in_mean.get(point.order, {}))
+        stated_px = None if error_px is None else times * error_px
+        return Fill(cor_px, source, stated_px, len(errors), scans, n_mean)
+
+    def _is_beyond(self, point: Point) -> bool:
+        """Tell whether all scans that serve for the line are on one side of a scan."""
+        return len({_rank(p) > _rank(point) for p in self._nearest(point) if _is_donor(p)}) < 2
 
     def _judges(self, point: Point) -> list[Point]:
         """Return the trusted scans nearest to one; of other series if its own has few."""

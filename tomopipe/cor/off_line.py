@@ -29,11 +29,13 @@ _LEAST_PX = 0.2
 _WINDOW = 32  # scans that are compared: a series may change
 _POSITIONS = (2, 3)  # that alternate
 _SAME_HEIGHT = 0.02  # of the range of the heights
+_AS_FAR = 1.2  # distances within this factor are about the same
 _LONGEST_GAP = 5  # after more missing scans nothing more is forgotten
 # Variance per scan of a random walk, and of the bend of a smooth course, over that of the scatter.
 _WALKS = (1.0, 10.0, 100.0)
 _BENDS = (1e-3, 0.03, 1.0, 30.0)
 _CYCLE = 300.0  # variance of a cycle over that of the scatter
+_IN_CYCLE = 4  # parameters of a cycle: size, phase, frequency and how it changes
 _SHORTEST_CYCLE, _LONGEST_CYCLE = 2.9, 12.0  # in scans; smooth courses are longer ones
 # Of fewer scans a cycle is steady: one that changes describes any course, wrong CORs included.
 _FEW_SCANS, _SHORTEST_STEADY = 24, 3.7
@@ -144,23 +146,22 @@ def _models(apart: tuple[int, ...], place: tuple[int, ...]) -> _Models:
     n = len(apart) + 1
     time = np.cumsum([0, *np.minimum(apart, _LONGEST_GAP)]).astype(float)
     line = np.stack([np.ones(n), (time - time.mean()) / max(time.std(), 1.0)], axis=1)
-    groups = [(line, _courses(time))]
     flat: list[tuple[float, Array | float]] = [(0.0, 0.0)]
-    groups.append((line[:, :1], flat))
+    groups = [(line, _courses(time), 0.0), (line[:, :1], flat, 0.0)]
     for positions, price in _positions(apart, place):
-        few = [(price + extra, course) for extra, course in _courses(time, few=True)]
-        groups.append((np.hstack([line, positions]), few))
-        groups.append((np.hstack([line[:, :1], positions]), [(price, 0.0)]))
+        groups.append((np.hstack([line, positions]), _courses(time, few=True), price))
+        groups.append((np.hstack([line[:, :1], positions]), flat, price))
     inverses, n_free, prices = [], [], []
-    for parts, courses in groups:
+    for parts, courses, price in groups:
         fixed = _independent(parts)
         inverse = np.linalg.inv(np.stack([np.eye(n) + course for _, course in courses]))
         product = inverse @ fixed
         inverses.append(
             inverse - product @ np.linalg.solve(fixed.T @ product, product.transpose(0, 2, 1))
         )
-        n_free += [n - fixed.shape[1]] * len(courses)
-        prices += [price for price, _ in courses]
+        for extra, _ in courses:
+            n_free.append(n - fixed.shape[1] - _IN_CYCLE * (extra >= _CYCLE_PRICE))
+            prices.append(price + extra)
     precision = np.concatenate(inverses)
     events = np.concatenate([precision, precision[:, ::-1].cumsum(1)[:, ::-1]], axis=1)
     own = np.arange(2 * n)
@@ -228,29 +229,55 @@ class _Events:
 
     def off(self, n: int) -> dict[int, OffLine]:
         """Return the scans that no other scan supports."""
-        own = {int(event): k for k, event in enumerate(self.event)}
         limit = _significant(np.array(self.n_free))
         result: dict[int, OffLine] = {}
-        for scan in range(n):
-            # both sides of a step at the scan, and of one after it
-            off, step, step_after = (own.get(k) for k in (scan, n + scan, n + scan + 1))
-            sides = np.zeros((2, len(self.event)))
-            if off is not None:
-                sides[:, off] = 1.0
-                if step is not None:
-                    sides[1, step] = 1.0
-                if step_after is not None:
-                    sides[0, step_after] = -1.0
-            elif step is not None and step_after is not None:
-                sides[0, step], sides[1, step_after] = 1.0, -1.0
-            else:
-                continue
+        for scan, sides in (self._sides(n) | self._sides_at_ends(n)).items():
             off_px = sides @ self.size_px
             spread_px = np.sqrt(np.einsum("si,ij,sj->s", sides, self.covariance, sides))
             near = int(np.abs(off_px).argmin())
             if np.all(np.abs(off_px) > np.maximum(_LEAST_PX, limit * spread_px)):
                 result[scan] = OffLine(float(off_px[near]), float(spread_px[near]))
         return result
+
+    def _sides(self, n: int) -> dict[int, Array]:
+        """Return the events (2, n_events) between a single scan and either side of it."""
+        own, unit = self._units()
+        result: dict[int, Array] = {}
+        for scan in range(n):
+            # both sides of a step at the scan, and of one after it
+            off, step, step_after = (own.get(k) for k in (scan, n + scan, n + scan + 1))
+            if off is not None:
+                result[scan] = np.stack([unit[off], unit[off]])
+                if step is not None:
+                    result[scan][1] += unit[step]
+                if step_after is not None:
+                    result[scan][0] -= unit[step_after]
+            elif step is not None and step_after is not None:
+                result[scan] = np.stack([unit[step], -unit[step_after]])
+        return result
+
+    def _sides_at_ends(self, n: int) -> dict[int, Array]:
+        """Return the same for two scans at an end that differ, beside a step.
+
+        Either may be off: the one farther from the rest, as steps are small more often than large;
+        both if they are about as far. The other one is not off: all its sides are 0.
+        """
+        own, unit = self._units()
+        result: dict[int, Array] = {}
+        for pair, step, sign in (({n - 2, n - 1}, n - 2, 1.0), ({0, 1}, 2, -1.0)):
+            off = pair & own.keys()
+            if len(off) == 1 and n + step in own:
+                scan, level = off.pop(), sign * unit[own[n + step]]
+                (other,), apart = pair - {scan}, unit[own[scan]]
+                two = {scan: np.stack([level + apart, apart]), other: np.stack([level, -apart])}
+                far_px = {scan: abs(sides[0] @ self.size_px) for scan, sides in two.items()}
+                least_px = max(far_px.values()) / _AS_FAR
+                result |= {scan: sides * (far_px[scan] > least_px) for scan, sides in two.items()}
+        return result
+
+    def _units(self) -> tuple[dict[int, int], Array]:
+        """Return the number of each event, and its unit vector."""
+        return {int(event): k for k, event in enumerate(self.event)}, np.eye(len(self.event))
 
 
 def _unshared(cor_px: Array, named: dict[int, OffLine]) -> dict[int, OffLine]:

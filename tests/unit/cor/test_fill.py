@@ -96,6 +96,31 @@ def test_the_line_of_a_drift_is_better_than_its_mean(missing):
     assert 0.1 <= fill.error_px < 0.6
 
 
+def test_a_line_through_a_short_walk_is_not_chosen():
+    """Its mean error is a third of that of the rules; but four judges cannot tell it so well."""
+    point, others = hide(series([2000.4, 1998.7, 1998.3, 1996.6, 1996.2, 1997.6]), "s_006")
+    fill = Estimates(others).fill(point)
+    assert (fill.source, round(fill.cor_px, 2)) == ("series-mean", 1998.04)
+    assert abs(fill.cor_px - 1997.6) <= fill.error_px
+
+
+@pytest.mark.slow
+def test_the_line_beyond_its_scans_states_an_error_that_covers_a_course_that_bends():
+    """Six scans of a sine of 1 to 40 px: the first and the last one are estimated."""
+    covers = []
+    for seed in range(100):
+        rng = np.random.default_rng([6, seed])
+        phase = np.arange(6) * 2 * np.pi / rng.uniform(4, 60)
+        cors_px = 2000 + rng.uniform(1, 40) * np.sin(phase) + rng.normal(0, 0.1, 6)
+        for scan, cor_px in (("s_001", cors_px[0]), ("s_006", cors_px[-1])):
+            point, others = hide(series(cors_px.tolist()), scan)
+            fill = Estimates(others).fill(point)
+            if fill.source == "line":
+                covers.append(abs(fill.cor_px - cor_px) <= fill.error_px)
+    assert len(covers) > 40
+    assert np.mean(covers) >= 0.9
+
+
 def test_still_series_keep_the_rules():
     """On a tie, and where another estimate is hardly better."""
     rng = np.random.default_rng(3)

@@ -138,3 +138,17 @@ def test_numbers_may_be_dates_or_repeat_and_cors_may_be_equal():
     assert [*off_line(index, cor_px)] == [3]
     assert [*off_line([1, 1, 2, 3, 3, 4, 5, 6], cor_px)] == [3]
     assert [*off_line([4] * 8, cor_px)] == [3]
+
+
+def test_of_two_scans_at_an_end_the_farther_is_named_and_both_if_they_are_as_far():
+    """A step before the last two, one of which is wrong: nothing tells which."""
+    rng = np.random.default_rng(12)
+    scatter_px = rng.normal(0, 0.1, 14)
+    for step_px, is_last, named in ((3, True, [13]), (3, False, [12]), (60, True, [12, 13])):
+        cor_px = 900 + scatter_px + step_px * (np.arange(14) >= 12)
+        cor_px[12 + is_last] += 5
+        assert sorted(off_line(range(14), cor_px)) == named
+        mirrored = off_line(range(14), cor_px[::-1])
+        assert sorted(13 - scan for scan in mirrored) == named
+    off = off_line(range(14), cor_px)
+    assert (off[12].off_px, off[13].off_px) == pytest.approx((-5, 5), abs=0.4)
