@@ -5,10 +5,11 @@
 One scan is processed for real; in the campaign its raw file and its results stand for those of all
 scans, copied inside the main process where a job would be started. What is measured is Snakemake
 and the Snakefile: the first run, three calls with nothing to do. Then, with all processes and jobs:
-`tomopipe plan` and `tomopipe run`, with nothing to do and with one COR edited. In alternation the
-same jobs with rules that do nothing (`trivial/`), which is what Snakemake itself costs, and with
-`--against` another version, each on a campaign of its own. `--finished` leaves out the first run:
-the results of all scans are copied, as a folder that was moved, and `tomopipe` alone is measured.
+`tomopipe plan` and `tomopipe run`, with nothing to do and with one COR edited, `tomopipe cor list`
+and `tomopipe check`. In alternation the same jobs with rules that do nothing (`trivial/`), which is
+what Snakemake itself costs, and with `--against` another version, each on a campaign of its own.
+`--finished` leaves out the first run: the results of all scans are copied, as a folder that was
+moved, and `tomopipe` alone is measured.
 """
 
 import argparse
@@ -184,7 +185,7 @@ def call_tomopipe(home: Path, folder: Path, command: str) -> dict:
     python = home / ".venv" / "bin" / "python"
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [str(python if python.exists() else sys.executable), "-m", "tomopipe", command],
+        [str(python if python.exists() else sys.executable), "-m", "tomopipe", *command.split()],
         env=_environment(home),
         cwd=folder,
         capture_output=True,
@@ -222,6 +223,7 @@ def measure(n_scans: int, homes: dict[str, Path], folder: Path, *, is_finished: 
     parts = [] if is_finished else ["first run", *["snakemake, nothing to do"] * 3]
     n_rounds = 3 if is_finished else 1
     parts += ["tomopipe run, nothing to do", "tomopipe plan, nothing to do"] * n_rounds
+    parts += ["tomopipe cor list, nothing to do", "tomopipe check, nothing to do"] * n_rounds
     parts += ["tomopipe plan, one COR edited", "tomopipe run, one COR edited"] * n_rounds
     results: dict[tuple[str, str], list[dict]] = {}
     for number, part in enumerate(parts):
@@ -231,7 +233,8 @@ def measure(n_scans: int, homes: dict[str, Path], folder: Path, *, is_finished: 
             if part.startswith("tomopipe"):
                 if home == TRIVIAL:
                     continue
-                found = call_tomopipe(home, campaigns[version], part.split(",")[0].split()[1])
+                command = part.split(",")[0].removeprefix("tomopipe ")
+                found = call_tomopipe(home, campaigns[version], command)
             else:
                 found = call(home, campaigns[version], templates[version])
             results.setdefault((part, version), []).append(found)
