@@ -16,7 +16,7 @@ from tomopipe.campaign.selection import table_faults, unmatched_overrides
 from tomopipe.campaign.stacks import stack_notes
 from tomopipe.campaign.step_files import closed_folders
 from tomopipe.errors import grouped, scans_named, some_of
-from tomopipe.report.collected_records import collect
+from tomopipe.report.collected_records import collect_failures
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.reasons import METADATA_ALONE, is_news
@@ -184,8 +184,8 @@ def standing_failures(
 ) -> list[JobStatus]:
     """Return the remaining failures of selected scans and of stacks."""
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
-    record = record or collect(campaign, why=why_again(campaign))
-    return [failure for failure in record.failures if failure.key in concerned]
+    failures = record.failures if record else collect_failures(campaign, why_again(campaign))
+    return [failure for failure in failures if failure.key in concerned]
 
 
 def _protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> list[str]:

@@ -29,7 +29,7 @@ from tomopipe.report.records import (
     StackRecord,
     alert_groups,
 )
-from tomopipe.report.scan_records import Reader, ScanReader
+from tomopipe.report.scan_records import Reader, ScanReader, jobs_on_page
 from tomopipe.storage.json_files import json_or, number, part, text, texts
 
 _NOT_YET = "not stitched yet"
@@ -84,6 +84,13 @@ def collect_scans(
     """
     reader = reader or Reader(campaign.directory)
     return ScanReader(campaign, reader, why, volumes=volumes).records()
+
+
+def collect_failures(campaign: Campaign, why: Why = all_right) -> tuple[JobStatus, ...]:
+    """Return the failed jobs that `collect` has, without reading results of scans."""
+    reader = Reader(campaign.directory)
+    jobs = jobs_on_page(campaign, why, reader)
+    return _failures(campaign, jobs, _read_stacks(reader, campaign, jobs))
 
 
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:

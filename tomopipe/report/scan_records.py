@@ -69,6 +69,11 @@ class Reader:
             return None
 
 
+def jobs_on_page(campaign: Campaign, why: Why, reader: Reader) -> list[JobStatus]:
+    """Return the jobs of a campaign by their present results, all but that of the page."""
+    return [job for job in present_jobs(campaign, why, reader.json) if job.step != "report"]
+
+
 class ScanReader:
     """Reads everything about the scans of a campaign; `reader` notes the files that are broken."""
 
@@ -97,8 +102,7 @@ class ScanReader:
             for row in reader.tsv(campaign.files.fix_table(table), FIX_COLUMNS)
         )
         self._jobs: dict[str, dict[str, JobStatus]] = defaultdict(dict)
-        jobs = present_jobs(campaign, why, reader.json)
-        self.jobs = [job for job in jobs if job.step != "report"]
+        self.jobs = jobs_on_page(campaign, why, reader)
         for job in self.jobs:
             self._jobs[job.key][job.step] = job
 

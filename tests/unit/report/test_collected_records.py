@@ -14,7 +14,7 @@ from tests.report_campaign import NASTY, write_json
 from tomopipe.campaign.failures import read_failures
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.state.signs import State
-from tomopipe.report.collected_records import collect, collect_scans, commit
+from tomopipe.report.collected_records import collect, collect_failures, collect_scans, commit
 from tomopipe.steps.report import report
 
 
@@ -256,6 +256,16 @@ def test_a_failed_job_that_is_no_longer_wanted_is_not_told(tmp_path, is_wanted):
     )
     told = {f.step for f in record.failures if f.error == "x"}
     assert told == ({"stitch", "fix_cor", "export_star"} if is_wanted else set())
+
+
+def test_failures_alone_are_those_of_the_whole_record_and_need_no_result_of_a_scan(tmp_path):
+    campaign = every_state(tmp_path).write().campaign()
+    told = collect(campaign).failures
+    assert len(told) > 1
+    for path in (tmp_path / "results" / "try_center").glob("*/try.json"):
+        path.unlink()
+        path.mkdir()  # reading it fails
+    assert collect_failures(campaign) == told
 
 
 def test_refused_names_are_skipped_with_their_reason(tmp_path):
