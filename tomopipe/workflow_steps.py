@@ -4,8 +4,8 @@ What a step's results should be made from, `Target.of_<step>` of `tomopipe/rerun
 Its rule, script and module have its name, too; what a job takes is in `tomopipe/resources/jobs.py`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 
@@ -17,24 +17,35 @@ class Step:
     key: Literal["scan", "series", "stack", "campaign"]  # of what each result is
     inputs: tuple[str, ...]  # the steps whose results it reads
     outputs: tuple[str, ...]  # names of files (`Files`); the first contains the statement
-    revision: int  # raised when its results change in every campaign
+    revision: int  # raised when its results change in every campaign; 0: they do not state it
     # the runs that need it: all; those for which not all CORs are known; those of everything
     of_runs: Literal["all", "cors", "volumes", "whole"]
     params: tuple[str, ...] = ()  # of its rule, computed by `tomopipe.reruns.parameters`
-    blocks: tuple[str, ...] = ()  # of the configuration, which its jobs get as `options`
+    job_blocks: tuple[str, ...] = ()  # of the configuration, which its jobs get as `options`
     # of a step that reads scans: the block of its options, and keys that are only metadata
     block: str = ""
     metadata: tuple[str, ...] = ()
     # reason of a result that contains no statement: to make it again is cheap
     changed: str = ""
     last: str = ""  # the output that tells that it was made, of jobs that later failed
-    # of the campaign: whether the results are made at all; how many outputs are not removed
-    is_enabled: Callable[[Any], bool] = lambda campaign: True
-    n_lasting: Callable[[Any], int] = lambda campaign: 9
+    # values of the campaign: whether the results are made; whether no output is ever removed, else
+    # those after the first `n_lasting` may be
+    made_if: str = ""
+    kept_if: str = ""
+    n_lasting: int = 9
     refuses_changes: bool = False  # whether nothing is written if a raw file changes meanwhile
     sums_raw: bool = False  # whether its jobs read raw files whole, and so know their checksums
     shows_tables: bool = False  # whether it follows the content of all tables
     replaces: tuple[str, ...] = ()  # what a job replaces besides its outputs
+
+    def is_enabled(self, campaign: Any) -> bool:
+        """Tell whether a campaign has such results."""
+        return not self.made_if or attrgetter(self.made_if)(campaign)
+
+    def lasting(self, campaign: Any) -> int:
+        """Return how many of the outputs must be there."""
+        is_kept = bool(self.kept_if) and attrgetter(self.kept_if)(campaign)
+        return len(self.outputs) if is_kept else self.n_lasting
 
     @property
     def reads_scan(self) -> bool:
@@ -55,18 +66,18 @@ class Step:
 _STEPS = (
     Step(
         "inventory", "campaign", (), ("inventory",), revision=8, of_runs="all",
-        params=("entries", "options"), blocks=("inventory", "input", "preprocess"),
+        params=("entries", "options"), job_blocks=("inventory", "input", "preprocess"),
         changed="files or options of the campaign changed", last="inventory",
     ),
     Step(
         "try_recon", "scan", ("inventory",), ("rows", "sweep", "try_stack"), revision=8,
-        of_runs="cors", params=("raw", "options"), blocks=("input", "preprocess", "try_recon"),
-        block="try_recon", last="sweep", n_lasting=lambda campaign: 2, sums_raw=True,
+        of_runs="cors", params=("raw", "options"), job_blocks=("input", "preprocess", "try_recon"),
+        block="try_recon", last="sweep", n_lasting=2, sums_raw=True,
     ),
     Step(
         "predict_cor", "scan", ("try_recon",), ("prediction", "center"), revision=22,
         of_runs="cors", params=("options", "last_center_checksum"),
-        blocks=("predict_cor", "preprocess", "full_recon"), last="prediction",
+        job_blocks=("predict_cor", "preprocess", "full_recon"), last="prediction",
     ),
     Step(
         "fix_cor", "series", ("predict_cor",), ("fix_table",), revision=3, of_runs="cors",
@@ -81,34 +92,33 @@ _STEPS = (
     Step(
         "full_recon", "scan", ("resolve_cor",), ("volume",), revision=6, of_runs="volumes",
         params=("raw", "cor", "options", "metadata_alone"),
-        blocks=("input", "preprocess", "full_recon", "export_star"),
+        job_blocks=("input", "preprocess", "full_recon", "export_star"),
         block="full_recon", metadata=("pixel_size_um",), last="volume", refuses_changes=True,
         sums_raw=True,
     ),
     Step(
         "stitch", "stack", ("full_recon",), ("shifts", "stitched"), revision=1, of_runs="whole",
-        params=("volumes", "options", "metadata_alone"), blocks=("stitch", "full_recon"),
+        params=("volumes", "options", "metadata_alone"), job_blocks=("stitch", "full_recon"),
         last="stitched",
     ),
     Step("sidecar", "campaign", ("resolve_cor",), (), revision=0, of_runs="whole"),
     Step(
         "export_stack", "scan", ("resolve_cor",), ("stack_meta", "stack"), revision=5,
         of_runs="whole", params=("raw", "options", "binning", "metadata_alone"),
-        blocks=("input", "preprocess", "export_star"), block="export_star",
+        job_blocks=("input", "preprocess", "export_star"), block="export_star",
         metadata=("pixel_size_um", "energy_kev"), last="stack", refuses_changes=True,
-        is_enabled=lambda campaign: campaign.makes_star,
-        n_lasting=lambda campaign: 9 if campaign.config.storage.keep_stacks else 1,
+        made_if="makes_star", n_lasting=1, kept_if="config.storage.keep_stacks",
     ),
     Step(
         "export_star", "campaign", ("export_stack",),
         ("star", "tomogram_names", "tilt_series", "star5"), revision=2, of_runs="whole",
         params=("stacks", "star_options"), changed="follows CORs, stacks, MRC volumes and options",
-        is_enabled=lambda campaign: campaign.makes_star, replaces=("links",),
+        made_if="makes_star", replaces=("links",),
     ),
     Step(
         "report", "campaign", ("full_recon", "stitch", "predict_cor"), ("report",), revision=1,
         of_runs="whole", params=("table",), changed="follows the results shown",
-        is_enabled=lambda campaign: campaign.config.report.enabled, shows_tables=True,
+        made_if="config.report.enabled", shows_tables=True,
     ),
 )  # fmt: skip
 STEPS = {step.name: step for step in _STEPS}

@@ -30,6 +30,7 @@ from tomopipe.run.forecast import duration, planned_s
 from tomopipe.run.progress import Step
 from tomopipe.run.unfinished import unused_cors
 from tomopipe.storage.atomic import giving_rights, is_protected
+from tomopipe.workflow_steps import STEPS
 
 _N_NAMED = 4  # files in a line
 
@@ -96,7 +97,8 @@ def make_plan(
     result = settled or Settled(campaign)
     rows, volumes_of = result.rows, result.volumes_of
     planned = sorted(set(result.jobs), key=_order)
-    steps = ("full_recon", "export_stack") if campaign.makes_star else ("full_recon",)
+    after = (s for s in STEPS.values() if s.key == "scan" and s.is_after_cors)
+    steps = [step.name for step in after if step.is_enabled(campaign)]
     may_follow = list(product(steps, sorted(result.open_scans)))
     jobs = [(job.rule, job.key) for job in planned] + may_follow
     work = {name: Step() for name, _ in jobs}

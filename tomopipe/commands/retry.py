@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import forget
+from tomopipe.campaign.failures import OF_SCANS, forget
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.state.sentences import why_not_selected
@@ -28,7 +28,7 @@ def forget_failures(
     scans = scans_of(campaign, names)
     forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
     if not dry_run:
-        withdraw_removed(campaign, product(("try_recon", "predict_cor", "export_stack"), forgotten))
+        withdraw_removed(campaign, product(OF_SCANS, forgotten))
     rows = present_inventory(campaign.files.inventory)
     why = {scan: why_not_selected(campaign.scans[scan].select, rows.get(scan)) for scan in scans}
     return forgotten, [f"{scan} is not selected: {text}" for scan, text in why.items() if text]

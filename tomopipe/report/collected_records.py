@@ -31,6 +31,7 @@ from tomopipe.report.records import (
 )
 from tomopipe.report.scan_records import Reader, ScanReader, jobs_on_page
 from tomopipe.storage.json_files import json_or, number, part, text, texts
+from tomopipe.workflow_steps import STEPS
 
 _NOT_YET = "not stitched yet"
 _PACKAGES = ("snakemake", "numpy", "scipy", "numba", "h5py", "pillow")
@@ -118,11 +119,12 @@ def _failures(
     problems = {stack.name: stack.problem for stack in stacks}
 
     def is_needed(job: JobStatus) -> bool:
-        if job.step == "stitch":
+        step = STEPS.get(job.step)
+        if step and step.key == "stack":
             return problems.get(job.key, "").startswith(job.error)
-        if job.step == "fix_cor":
+        if step and step.key == "series":
             return any(encode_series(scan.series) == job.key for scan in campaign.scans.values())
-        return job.step != "export_star" or campaign.makes_star
+        return step is None or step.is_enabled(campaign)
 
     return tuple(job for job in jobs if job.state == "failed" and is_needed(job))
 

@@ -100,7 +100,7 @@ def _options(settled: Settled, step: str, key: str) -> str:
     """Return the options of a job as JSON, those of its scan if it has one."""
     of_scan = STEPS[step].key == "scan"
     campaign = settled.campaign.for_scan(key) if of_scan else settled.campaign
-    return campaign.config.as_json(*STEPS[step].blocks)
+    return campaign.config.as_json(*STEPS[step].job_blocks)
 
 
 def _last_center_checksum(settled: Settled, step: str, scan: str) -> str:

@@ -72,7 +72,7 @@ class Staleness:
     def why_stale(self, target: Statement, key: str = "campaign") -> str:
         """Say why results do not agree with a statement; temporary ones may be missing."""
         step = STEPS[target["step"]]
-        outputs, lasting = self.target.outputs(step.name, key), step.n_lasting(self.campaign)
+        outputs, lasting = self.target.outputs(step.name, key), step.lasting(self.campaign)
         made = self.receipts.made(target, step, key, outputs, lasting)
         self.up_to_date.pop((step.name, key), None)
         self.confirmed.discard((step.name, key))

@@ -12,18 +12,27 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from tomopipe.run.progress import Job, Progress, Step
+from tomopipe.workflow_steps import STEPS
 
 _LONG_S = 60.0  # planned time of a job of which compiling is a small part
 _N_RECENT = 8  # finished jobs that tell how busy the machine is
 _BUSY = 3.0  # time on the clock / CPU time of a job, from which the machine is busy
 _SLOWER = 2.0  # ... / time planned, from which that is shown
 _LEAST_LEFT = 0.1  # of the time of a job that should have ended
-# steps of one number run at the same time, after all of the number before
-_STAGES = {
-    **{"inventory": 0, "try_recon": 1, "predict_cor": 1, "fix_cor": 2, "resolve_cor": 3},
-    **{"full_recon": 4, "export_stack": 4, "stitch": 5, "sidecar": 5, "export_star": 5},
-}
-_LAST = 6
+
+
+def _stages() -> dict[str, int]:
+    """Number the steps: those of one number run at the same time, after all of the one before."""
+    stages: dict[str, int] = {}
+    for name, step in STEPS.items():
+        # jobs of a scan follow those of the same scan at once
+        waits = {each: (STEPS[each].key, step.key) != ("scan", "scan") for each in step.inputs}
+        stages[name] = max((stages[each] + waits[each] for each in waits), default=0)
+    return stages
+
+
+_STAGES = _stages()
+_LAST = max(_STAGES.values())
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,13 @@ from tomopipe.resources import jobs
 from tomopipe.run import launch
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
+from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _SENT = "sent"  # in the folder of a run
 _LARGE_BYTES = 1_000_000_000  # a volume of a raw file of this size has a submission of its own
 _ALONE_MS = 10**9  # CPU time with which a job has a submission of its own
 _LEAST_MIN = 10
-_PER_SCAN = ("try_recon", "predict_cor", "full_recon")
+_PER_SCAN = (*SEARCH_STEPS, "full_recon")
 
 
 @lru_cache(maxsize=8)  # Snakemake asks for one number after the other
@@ -149,7 +150,7 @@ def planned_work(settled: Settled) -> dict[str, Any]:
         plan.setdefault(job.rule, {})[job.key] = seconds, cores
     if not (settled.pending or settled.open_scans):
         return {"planned": plan, "about": []}
-    if settled.pending == "inventory":
+    if settled.inventory_pending:
         is_first = not campaign.files.inventory.exists()
         scans = [scan.name for scan in campaign.scans.values() if scan.select != "no" and is_first]
         open_steps: dict[str, dict[str, tuple[float | None, int]]]
@@ -164,14 +165,11 @@ def planned_work(settled: Settled) -> dict[str, Any]:
         open_steps = {
             "full_recon": {s: jobs.planned(campaign, "full_recon", s, rows) for s in scans}
         }
-    if settled.needed.is_whole or settled.pending == "inventory":
-        last = {
-            "sidecar": True,
-            "report": campaign.config.report.enabled,
-            "export_star": campaign.makes_star,
-        }
+    if settled.needed.is_whole or settled.inventory_pending:
         open_steps |= {
-            step: {"campaign": (jobs.START_S, 1)} for step, is_made in last.items() if is_made
+            step.name: {"campaign": (jobs.START_S, 1)}
+            for step in STEPS.values()
+            if (step.of_runs, step.key) == ("whole", "campaign") and step.is_enabled(campaign)
         }
     return {"planned": plan | open_steps, "about": [*open_steps]}
 
@@ -183,6 +181,6 @@ def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
 
 
 def _job(settled: Settled, step: str, key: str) -> jobs.Job:
-    scans = settled.target.stacks()[key].scans if step == "stitch" else (key,)
+    scans = settled.target.stacks()[key].scans if STEPS[step].key == "stack" else (key,)
     cors = {scan: float(settled.cors[scan]["cor_px"]) for scan in scans if scan in settled.cors}
     return jobs.Job(settled.campaign, step, scans, settled.rows, cors)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, create_model
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
+from tomopipe.campaign.files import Files
 from tomopipe.config import Config
 from tomopipe.config.base import effective
 from tomopipe.config.parse import merged
@@ -216,6 +217,7 @@ def test_the_table_of_steps_has_every_rule_in_the_order_of_the_work():
         assert {*step.inputs} <= {*names[:number]}
         receipt = f'"{name}"' if step.key == "campaign" else f'"{name}", "{{{step.key}}}"'
         assert f"({receipt})" in texts[name]
+        assert len(Files("results").outputs(name, "key", "h5")) == len(step.outputs)
         assert (home / f"workflow/scripts/{name}.py").is_file()
         assert (home / f"tomopipe/steps/{name}.py").is_file()
     assert {name for name in names if f"checkpoint {name}:" in texts[name]} == TABLES
