@@ -121,6 +121,8 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
             page.get_by_role("button", name="Jobs").click()
             expect(page.get_by_label("inventory: 1 of 1")).to_be_visible()
             expect(page.get_by_label("try_recon: 0 of 1")).to_be_visible()
+            expect(page.get_by_label("full_recon: 0 of 1")).to_be_visible()
+            expect(page.locator("#jobs")).to_contain_text(" so far, ")
             expect(page.locator("#jobs details")).to_contain_text("running  try_recon  a_1")
             page.locator("#jobs summary").click()
             page.evaluate("heading = document.querySelector('#jobs h2')")

@@ -19,6 +19,8 @@ _N_RECENT = 8  # finished jobs that tell how busy the machine is
 _BUSY = 3.0  # time on the clock / CPU time of a job, from which the machine is busy
 _SLOWER = 2.0  # ... / time planned, from which that is shown
 _LEAST_LEFT = 0.1  # of the time of a job that should have ended
+_AS_LATE = 0.5  # of the time by which it is late
+_LATE_S = 20.0  # by which a job is late, so that it is mentioned
 
 
 def _stages() -> dict[str, int]:
@@ -44,6 +46,7 @@ class Forecast:
     planned_s: float | None = None  # of all jobs; None while the scans are not read
     is_plan: bool = True  # whether no CPU time of this run counts yet
     slower: float | None = None  # how many times slower than planned, on a busy machine
+    is_late: bool = False  # whether the first job of a step takes longer than planned
     why: str = ""
 
     @property
@@ -58,12 +61,10 @@ class Forecast:
 
     @property
     def remark(self) -> str:
-        """That the machine is busy; "" if it is not."""
-        return (
-            f"the machine is busy: {self.slower:.0f} times slower than planned"
-            if self.slower
-            else ""
-        )
+        """Why it takes longer than planned; "" if it does not."""
+        if self.slower:
+            return f"the machine is busy: {self.slower:.0f} times slower than planned"
+        return "first jobs are late: they compile, or the machine is busy" * self.is_late
 
     def facts(self) -> dict[str, Any]:
         """Return the times and their words, for JSON."""
@@ -100,15 +101,19 @@ def forecast(progress: Progress, now_s: float | None = None) -> Forecast | None:
     if not cores:
         return Forecast(elapsed_s, why="time left: known once jobs have left the queue")
     plan_s = planned_s(steps, cores)
-    is_late = not every_done and elapsed_s > _SLOWER * plan_s
-    if is_late or not (every or any(step.planned for step in steps.values())):
-        why = f"planned {duration(plan_s)}" if is_late else "time left: known once jobs are done"
-        return Forecast(elapsed_s, planned_s=plan_s, why=why)
+    is_over = not every_done and elapsed_s > _SLOWER * plan_s
+    if is_over or not (every or any(step.planned for step in steps.values())):
+        why = f"planned {duration(plan_s)}" if is_over else "time left: known once jobs are done"
+        return Forecast(elapsed_s, planned_s=plan_s, why=why, is_late=is_over)
+    is_late = False
     stages: dict[int, list[_Work]] = {}
     late: list[_Spent] = []
     for name, step in steps.items():
         cpu_scale = _cpu_scale(samples[name] or every, steps)
-        of_step = list(_late(step, cpu_scale, now_s)) if samples[name] else []
+        of_step = list(_late(step, cpu_scale, now_s))
+        first_s = [job.core_s - job.cpu_s for job in of_step if not samples[name]]
+        is_late |= max(first_s, default=0.0) > _LATE_S
+        of_step = of_step if samples[name] else []  # the first ones compile
         scale = cpu_scale * _occupancy(done[name] or every_done, of_step)
         stages.setdefault(_STAGES.get(name, _LAST), []).extend(_to_do(step, scale, now_s))
         late += of_step
@@ -116,7 +121,7 @@ def forecast(progress: Progress, now_s: float | None = None) -> Forecast | None:
     slower = occupancy * _cpu_scale(every, steps)
     is_busy = occupancy >= _BUSY and slower >= _SLOWER
     left_s = _span_s(stages, cores)
-    return Forecast(elapsed_s, left_s, plan_s, not every, slower if is_busy else None)
+    return Forecast(elapsed_s, left_s, plan_s, not every, slower if is_busy else None, is_late)
 
 
 def _done(step: Step) -> list[Job]:
@@ -169,7 +174,8 @@ def _to_do(step: Step, scale: float, now_s: float) -> Iterator[_Work]:
         core_s = scale * (seconds or 0.0)
         if job := running.get(key):
             spent_s = job.threads * max(0.0, now_s - job.begun_s)
-            core_s = max(core_s - spent_s, _LEAST_LEFT * core_s)
+            late_s = _AS_LATE * (spent_s - core_s)
+            core_s = max(core_s - spent_s, _LEAST_LEFT * core_s, late_s)
         yield _Work(core_s, job.threads if job else threads)
 
 

@@ -46,6 +46,15 @@ def test_a_job_leaves_start_and_end(path):
     assert "half of it" in path.read_text()
 
 
+def test_a_job_that_is_done_leaves_its_cpu_time(path):
+    began_s = time.process_time()
+    with log.job(path):
+        while time.process_time() - began_s < 0.2:
+            pass
+    spent_s = time.process_time() - began_s
+    assert 0.18 <= log.read_job(log.status_path(path)).cpu_s <= spent_s + 0.02  # in steps of 0.01 s
+
+
 def test_a_failure_is_told_on_one_line(path):
     with pytest.raises(ValueError, match="two"), log.job(path):
         raise ValueError("two\nlines")

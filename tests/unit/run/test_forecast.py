@@ -142,6 +142,17 @@ def test_the_time_left_grows_while_jobs_do_not_end(run):
     assert late.slower > 3
 
 
+def test_the_first_job_of_a_step_that_is_late_is_mentioned_and_its_time_grows(run):
+    run.plan(fix_cor={"a": (2.0, 1)}, full_recon=sweeps(1, 4.0))
+    run.job("fix_cor", "a", 0, 2, cpu_s=2.0)
+    run.job("full_recon", "a_0", 2)
+    early, late = run.at(4), run.at(86)
+    assert (early.left_s, early.remark) == (pytest.approx(2), "")
+    # 80 s late: half as long again
+    assert (late.left_s, late.is_plan) == (pytest.approx(40), True)
+    assert late.remark == "first jobs are late: they compile, or the machine is busy"
+
+
 def test_a_plan_that_is_long_over_is_not_repeated(run):
     run.plan(try_recon=sweeps(8, 16.0))
     run.job("try_recon", "a_0", 0)

@@ -11,8 +11,8 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.parameters import parameters
-from tomopipe.reruns.settle import Settled
-from tomopipe.run.job_resources import number, param, request, runtime_min, sent
+from tomopipe.reruns.settle import Settled, expected_inventory
+from tomopipe.run.job_resources import number, param, planned_work, request, runtime_min, sent
 from tomopipe.storage import run_folder
 from tomopipe.workflow_steps import STEPS
 
@@ -52,6 +52,38 @@ def test_time_is_thrice_the_estimate_and_at_least_ten_minutes(campaign, monkeypa
     assert runtime_min(few, "full_recon", "a_2", threads=16) == pytest.approx(210, rel=0.3)
     sys.argv[1:] = ["--cores", "4"]
     assert runtime_min(found, "full_recon", "a_2", threads=1) == 10
+
+
+def test_all_steps_are_planned_from_the_start_as_far_as_tables_allow(campaign):
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\na_2\tno\t\n")
+
+    def plan(**options):
+        found = planned_work(Settled(load_campaign(campaign), **options))
+        return {step: [*jobs] for step, jobs in found["planned"].items()}, found
+
+    keys, found = plan(looks_ahead=False)  # as a run begins: nothing is read yet
+    per_scan = ("try_recon", "predict_cor", "full_recon")
+    assert keys == {"inventory": ["campaign"], **{key: ["a_1"] for key in per_scan}} | {
+        "sidecar": ["campaign"],
+        "report": ["campaign"],
+    }
+    assert found["about"] == [*per_scan, "sidecar", "report"]
+    assert found["planned"]["full_recon"] == {"a_1": (None, 1)}
+    seen, _ = plan()  # as `tomopipe plan` looks ahead
+    assert seen["full_recon"] == ["a_1"]
+    expected_inventory(load_campaign(campaign), campaign / "results")
+    settled = Settled(load_campaign(campaign))
+    receipts, statement = settled.receipts, settled.target.statement("inventory")
+    receipts.write("inventory", "campaign", statement, [settled.out.inventory])
+    receipts.save()
+    keys, found = plan(looks_ahead=False)  # after the inventory
+    assert keys["try_recon"] == keys["full_recon"] == ["a_1"]
+    assert found["about"] == ["full_recon", "sidecar", "report"]
+    seconds, cores = found["planned"]["full_recon"]["a_1"]
+    assert (2.0 < seconds < 3.0, cores) == (True, 1)  # its start, and two slices of 64 pixels
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\na_1\t\t32\na_2\tno\t\n")
+    keys, found = plan(volumes_of=["a_1"])
+    assert (keys, found["about"]) == ({"full_recon": ["a_1"]}, [])
 
 
 def test_a_node_finds_what_the_main_process_asked_for_and_the_parameters(campaign, monkeypatch):
