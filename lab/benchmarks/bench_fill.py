@@ -5,9 +5,9 @@
 `--cors` is a table of CORs picked by hand, with the columns scan and cor_px; its series are those
 of the default `inventory.series_pattern`. Without it lists of the same kind are simulated: stacks
 of two to four heights, of which some were recorded in reversed order, single scans, and a series
-that is no stack. Then come single series: lines, steps, walks, interleaved positions, sines. The
-last table is about outliers: right CORs of little confidence in series that step or alternate, and
-wrong ones in series that do not.
+that is no stack. Then come single series: lines, steps, walks, interleaved positions, sines; those
+of few scans once more, as many of each number. The last table is about outliers: right CORs of
+little confidence in series that step or alternate, and wrong ones in series that do not.
 """
 
 import argparse
@@ -47,6 +47,7 @@ def main() -> None:
     lists = [beamtime(rng) for _ in range(options.series // 20)]
     print_list(f"{len(lists)} simulated beamtimes", lists)
     print_series(options.seed, options.series)
+    print_short(options.seed, options.series)
     print_outliers(options.seed, options.series)
 
 
@@ -84,9 +85,9 @@ def beamtime(rng: RNG) -> dict[str, Scans]:
     return result
 
 
-def series_of(kind: str, rng: RNG) -> Scans:
+def series_of(kind: str, rng: RNG, n: int | None = None) -> Scans:
     """Simulate the CORs of one series; some numbers are missing in a third of them."""
-    n = int(rng.integers(4, 40))
+    n = n or int(rng.integers(4, 40))
     index = np.arange(n)
     if rng.random() < 1 / 3:
         index = np.cumsum(rng.integers(1, 3, n))
@@ -197,6 +198,28 @@ def print_series(seed: int, n_series: int) -> None:
             f"  {kind:12} best {means[0]:6.2f}, series {means[1]:6.2f}; better in {better}, worse "
             f"in {worse} of {len(pairs)}; {summary(rows)}"
         )
+
+
+def print_short(seed: int, n_series: int) -> None:
+    """Print how many of the stated errors cover, by kind and number of scans, all left out."""
+    numbers = range(3, 9)
+    print(f"\n{n_series // 20} series of each kind and number of scans: stated error covers")
+    print(f"  {'scans':12}" + "".join(f"{n:8}" for n in numbers))
+    for kind in KINDS:
+        shares = []
+        for n in numbers:
+            rng = np.random.default_rng([seed, 4, KINDS.index(kind), n])
+            rows = [
+                each
+                for _ in range(n_series // 20)
+                for each in left_out({"s": series_of(kind, rng, n)}, "s")
+            ]
+            is_covered = [
+                row.fill_error_px is not None and abs(row.after_px - px) <= row.fill_error_px + 1e-9
+                for px, row, _ in rows
+            ]
+            shares.append(sum(is_covered) / len(is_covered))
+        print(f"  {kind:12}" + "".join(f"{share:8.3f}" for share in shares))
 
 
 def print_outliers(seed: int, n_series: int) -> None:

@@ -1,8 +1,9 @@
 """Fix one series with the best estimates (`fix_cor.fill: best`): outliers, then scans without COR.
 
 Outliers are those of `tomopipe.cor.outliers`. One is replaced only by something better: its
-distance from the estimate must be three times the error of the estimate. What is not contradicted
-so counts as a good scan of the series. Scans are compared with those of equal columns and pixels.
+distance from the estimate must be three times the error of the estimate, and no outlier beside it
+may agree with it, as two scans after a step do. What is not contradicted so counts as a good scan
+of the series. Scans are compared with those of equal columns and pixels.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from tomopipe.cor.cor_value import is_valid, with_error
 from tomopipe.cor.fill import LEAST_JUDGES, Estimates, Point
 from tomopipe.cor.outliers import (
     JUDGED_BY_FEW,
+    MAX_SURE_PX,
     NO_NEIGHBOUR,
     NOT_ASKED,
     Fix,
@@ -124,7 +126,8 @@ class _Alike:
         """Return a scan as it serves to fill others: not if the others contradict it."""
         if row.source == "outlier":  # as by the rules, its replacement counts in the mean
             return replace(point, cor_px=row.after_px, is_good=False, is_trusted=False)
-        if not self._is_suspect(row) or (row.fill_px is not None and not _is_contradicted(row)):
+        is_kept = not (row.is_confident_outlier and _is_contradicted(row))
+        if not self._is_suspect(row) or (row.fill_px is not None and is_kept):
             return point
         cor_px = None if row.is_confident_outlier else row.after_px
         return replace(point, cor_px=cor_px, is_good=False, is_trusted=False)
@@ -142,9 +145,21 @@ class _Alike:
         if row.is_confident_outlier:
             return confident_outlier(own, used, member.confidence)
         if _is_contradicted(own):
-            return replace(used, neighbours=fill.scans)
+            if not (twin := self._twin(row)):
+                return replace(used, neighbours=fill.scans)
+            return noted(replace(own, reason=reason), f"kept: {twin} beside it agrees")
         text = f"kept: {with_error(fill.cor_px, fill.error_px)} of its series is no better"
         return noted(replace(own, reason=reason), text)
+
+    def _twin(self, row: Fix) -> str:
+        """Return the scan beside a suspect whose COR is also flagged, and the same; "" if none."""
+        rows = [each for each in self._rules if each.before_px is not None]
+        at = rows.index(row)
+        for other in (*rows[max(0, at - 1) : at], *rows[at + 1 : at + 2]):
+            away_px = (other.before_px or 0.0) - (row.before_px or 0.0)
+            if other.flagged and abs(away_px) <= MAX_SURE_PX:
+                return other.scan
+        return ""
 
     def _filled(self, row: Fix, estimates: Estimates) -> Fix:
         """Give a scan without COR the best estimate, or say why it stays without."""

@@ -66,6 +66,19 @@ def test_a_wrong_cor_of_a_still_series_is_replaced():
     assert rows[5].error_px == rows[5].fill_error_px
 
 
+@pytest.mark.parametrize("last_px", [[1030.0, 1030.4], [1030.0, 1041.0]])
+def test_two_outliers_side_by_side_that_agree_are_a_step(last_px):
+    """And what they agree on fills the scan between them."""
+    rng = np.random.default_rng(6)
+    cors_px = (1000 + rng.normal(0, 0.1, 30)).round(2).tolist()
+    *_, before, gap, after = best(members(*cors_px, last_px[0], None, last_px[1]))
+    is_step = last_px[1] - last_px[0] < 1
+    assert [before.source, after.source] == ["auto" if is_step else "outlier"] * 2
+    assert [before.flagged, after.flagged] == [True, True]  # kept ones are doubtful
+    assert ("kept: s_033 beside it agrees" in before.reason) == is_step
+    assert gap.after_px == pytest.approx(1030.2 if is_step else 1000.0, abs=0.1)
+
+
 @pytest.mark.parametrize("source", ["manual", "confident"])
 def test_what_is_protected_never_moves(source):
     rng = np.random.default_rng(6)
