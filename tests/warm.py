@@ -47,6 +47,13 @@ MODULES = [
     *("tomopipe.cor.sample_motion", "tomopipe.cor.angular_range", "pandas", "platformdirs"),
     *("tomopipe.cor.stated_angles", "tomopipe.recon.compiled", "tomopipe.scans.hdf5_scan"),
     *("tomopipe.volumes.slice_kernels", "scipy.signal.windows"),
+    *("tomopipe.cli.run", "tomopipe.cli.pages", "tomopipe.review.app", "tomopipe.review.serve"),
+    *("uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.loops.auto"),
+    *("uvicorn.lifespan.on", "rich.console", "rich.table", "argparse_dataclass", "starfile"),
+    *("tomopipe.run.upkeep", "tomopipe.commands.run_request", "tomopipe.commands.stop"),
+    *("tomopipe.cor.off_line", "tomopipe.cor.roll", "tomopipe.cor.air_level"),
+    *("tomopipe.cor.adjacent", "tomopipe.cor.axial_motion", "tomopipe.cor.opposing_misfit"),
+    *("tomopipe.cor.turn_changes", "tomopipe.cor.row_kernels"),
 ]
 
 _servers: list[subprocess.Popen] = []
@@ -79,12 +86,16 @@ os._exit(status)
 """
 
 
-@cache
-def python(by: tuple[str, ...] = ()) -> str:
+def python(by: Sequence[str] = ()) -> str:
     """Return the path of the interpreter; the server ends with this process.
 
     `by` is a command that starts the server, such as one that gives rights away.
     """
+    return _python(tuple(by))
+
+
+@cache
+def _python(by: tuple[str, ...]) -> str:
     if not hasattr(os, "pidfd_open"):
         return sys.executable
     folder = tempfile.TemporaryDirectory(prefix="warm-")  # whose path is short

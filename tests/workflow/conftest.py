@@ -66,7 +66,7 @@ def snakemake(
     """
     if "--cores" not in arguments and "--profile" not in arguments:
         arguments += ("--cores", "2")
-    python = warm.python(tuple(by))
+    python = warm.python(by)
     output = campaign / "snakemake.out"
     with output.open("w") as stream:
         status = subprocess.run(

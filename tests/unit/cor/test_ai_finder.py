@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ai_scans import COR_PX, inputs_of, output_with_peak, rows_with, write_model
+from ai_scans import COR_PX, output_with_peak, rows_with, write_model
 from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 from tomopipe_lab.train.calibrate import calibrate
 
@@ -18,7 +18,13 @@ from tomopipe.cor.ai.finder import (
     find_ai,
 )
 from tomopipe.cor.ai.model_card import SHIPPED, read_card
-from tomopipe.cor.ai.network import RECIPE, TOTAL_VARIATION, NetworkOutput, recipe_hash
+from tomopipe.cor.ai.network import (
+    RECIPE,
+    TOTAL_VARIATION,
+    NetworkOutput,
+    make_inputs,
+    recipe_hash,
+)
 from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
@@ -78,8 +84,14 @@ def test_the_networks_estimate_lies_between_equally_probable_ones(inputs):
 
 
 @pytest.fixture(scope="module")
-def inputs():
-    return inputs_of(rows_with())
+def undamaged():
+    """The curves of a scan, whose evidence takes seconds: made once."""
+    return curves_of(rows_with())
+
+
+@pytest.fixture(scope="module")
+def inputs(undamaged):
+    return make_inputs(undamaged)
 
 
 def features(inputs, chosen, refinement):
@@ -164,8 +176,8 @@ pytestmark = pytest.mark.slow
 CANDIDATES = grid(128)
 
 
-def found(rows, model="shipped"):
-    return find_ai(curves_of(rows), CANDIDATES, model)
+def found(rows):
+    return find_ai(curves_of(rows), CANDIDATES, "shipped")
 
 
 def test_the_shipped_card_is_of_the_shipped_weights_and_of_this_recipe():
@@ -176,8 +188,9 @@ def test_the_shipped_card_is_of_the_shipped_weights_and_of_this_recipe():
 
 
 @pytest.mark.parametrize("cor_px", [COR_PX, 52.0, 71.6])
-def test_the_shipped_network_finds_the_axis_and_is_sure(cor_px):
-    evidence = found(rows_with(cor_px))
+def test_the_shipped_network_finds_the_axis_and_is_sure(cor_px, undamaged):
+    curves = undamaged if cor_px == COR_PX else curves_of(rows_with(cor_px))
+    evidence = find_ai(curves, CANDIDATES, "shipped")
     assert evidence.best_cor_px == pytest.approx(cor_px, abs=0.25)
     assert evidence.verdict == "resolved"
     assert 0.5 <= evidence.confidence <= 1
@@ -232,12 +245,11 @@ def test_too_few_or_equal_angles_are_flat():
     assert found(still).verdict == "flat"
 
 
-def test_a_network_of_ones_own_is_asked(tmp_path):
-    rows = rows_with()
-    write_model(tmp_path / "own.safetensors", inputs_of(rows))
-    evidence = found(rows, tmp_path / "own.safetensors")
+def test_a_network_of_ones_own_is_asked(tmp_path, undamaged, inputs):
+    write_model(tmp_path / "own.safetensors", inputs)
+    evidence = find_ai(undamaged, CANDIDATES, tmp_path / "own.safetensors")
     assert evidence.method == "ai"
-    assert evidence.confidence != found(rows).confidence
+    assert evidence.confidence != find_ai(undamaged, CANDIDATES, "shipped").confidence
 
 
 def asked(tmp_path, **options):

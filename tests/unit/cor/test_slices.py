@@ -86,8 +86,11 @@ def cut(cor_px, *, n_cols=128, counts=5000, theta_deg=SHORT_DEG, seed=0):
     return rows_of(whole[..., n_cols // 2 : -(n_cols // 2)], theta_deg, pairs=False)
 
 
-@pytest.mark.parametrize("cor_px", [49.3, 63.5, 80.8])
-@pytest.mark.parametrize(("range_deg", "within_px"), [(140, 1.5), (180, 1.0)])
+# 63.5 over 140 degrees: test_the_excess_tells_how_much_worse_other_axes_are
+@pytest.mark.parametrize(
+    ("range_deg", "within_px", "cor_px"),
+    [(140, 1.5, 49.3), (140, 1.5, 80.8), (180, 1.0, 49.3), (180, 1.0, 63.5), (180, 1.0, 80.8)],
+)
 def test_the_minimum_is_at_the_axis(cor_px, range_deg, within_px):
     theta_deg = np.arange(range_deg + 1.0)
     minimum = minimum_total_variation(Prepared(cut(cor_px, theta_deg=theta_deg)))
@@ -134,6 +137,7 @@ def test_dust_is_measured_in_the_air():
 
 def test_the_excess_tells_how_much_worse_other_axes_are():
     minimum = minimum_total_variation(Prepared(cut(63.5)))
+    assert minimum.best_px == pytest.approx(63.5, abs=1.5)
     assert (np.diff(minimum.cor_px) >= 0).all()
     assert minimum.cor_px[0] == pytest.approx(0.2 * 127)
     assert minimum.cor_px[-1] == pytest.approx(0.8 * 127)
