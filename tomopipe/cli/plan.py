@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -27,7 +29,15 @@ from tomopipe.cli.options import (
     campaign_and_scans,
 )
 from tomopipe.cli.run import print_left_out
-from tomopipe.cli.terminal import AS_WRITTEN, bar, console, print_columns, say, state_text
+from tomopipe.cli.terminal import (
+    AS_WRITTEN,
+    bar,
+    console,
+    print_columns,
+    say,
+    shortened,
+    state_text,
+)
 from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.retry import forget_failures
 from tomopipe.commands.run_request import settled_for
@@ -97,15 +107,16 @@ def _show_scans(campaign: Campaign, scans: Sequence[str], result: Status, screen
     for scan in collect_scans(campaign, why=why_again(campaign)):
         if scan.name not in scans or scan.name not in campaign.scans:
             continue
-        cor = (
-            f"{scan.shown_text} px, {source_label(scan.shown[1])}" if scan.shown_text else "no COR"
-        )
+        cor = f"COR {scan.shown_text} px, {source_label(scan.shown[1])}"
         screen.print(Text(f"{scan.name}  ").append(state_text(scan.state), SIGNS[scan.state].style))
         screen.print(Text(f"  {cor if scan.shown_text else 'no COR'}"))
+        jobs = [job for job in result.jobs if job.key == scan.name]
+        errors = {f"{job.step}: {job.error}" for job in jobs}  # below
         remarks = (*scan.for_next_run, *scan.why.split("; "), *scan.warnings_beside)
         for text in filter(None, (*remarks, campaign.scans[scan.name].note)):
-            screen.print(Padding(Text(text), (0, 0, 0, 2)))
-        for job in (job for job in result.jobs if job.key == scan.name):
+            if text not in errors:
+                screen.print(Padding(Text(text), (0, 0, 0, 2)))
+        for job in jobs:
             if job.state == "done":
                 screen.print(Text(f"  {job.step} done in {duration(job.wall_s)}"))
             else:
@@ -134,25 +145,28 @@ def _show_jobs(result: Status, screen: Console) -> None:
     screen.print(table)
     for line in filter(None, (result.time.get("sentence"), result.time.get("remark"))):
         screen.print(Text(line))
-    for job in result.with_state("running", "lost", "failed"):
-        _print_job(job, screen)
+    jobs = result.with_state("running", "lost", "failed")
+    room = screen.width if sys.stdout.isatty() else 0
+    cut = [job.key for job in jobs if _print_job(job, screen, room)]
+    if cut:
+        screen.print(Text(f"The whole text: tomopipe status {shlex.quote(cut[0])}"))
 
 
-def _print_job(job: JobStatus, screen: Console) -> None:
+def _print_job(job: JobStatus, screen: Console, room: int = 0) -> bool:
+    """Print a job, in a line of `room` columns unless it is 0; tell whether it was cut."""
     where = f"{job.host} {f'job {job.slurm_job}' if job.slurm_job else ''}".strip()
     is_running = job.state == "running"
     parts = [f"{job.step} {job.key}", where]
     parts += [f"for {duration(time.time() - job.start_s)}"] * is_running
     parts += [job.error] * bool(job.error)
-    screen.print(
-        Text(f"{state_text(job.state):10}", SIGNS[job.state].style).append(
-            "  ".join(parts), "default"
-        )
-    )
+    text, sign = " ".join("  ".join(parts).splitlines()), f"{state_text(job.state):10}"
+    shown = shortened(text, room - len(sign)) if room else text
+    screen.print(Text(sign, SIGNS[job.state].style).append(shown, "default"))
     # names, errors and logs may look like markup
     tail = [f"see {job.log}"] if job.error else job.log_tail.splitlines()[-_TAIL_LINES:]
-    for text in () if is_running else tail:
-        screen.print(Text(f"    {text}", style="dim"))
+    for line in () if is_running else tail:
+        screen.print(Text(f"    {line}", style="dim"))
+    return shown != text
 
 
 def plan(

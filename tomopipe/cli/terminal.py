@@ -28,6 +28,7 @@ _QUIET = 6  # of that time, after which the time alone is printed
 _MOST_REASONS = 20
 _N_NAMED = 3  # jobs in a line
 _GAP = "  "  # between columns
+_CUT = " ..."  # after a text that is cut
 _LEAST_COLUMNS = 12  # width to which a column may be folded, and of a remark
 _MOST_RESTS = 20  # texts below a table
 _FAILED = {"failed": "failed", "again": "tried again"}
@@ -200,7 +201,10 @@ def _without_rest(lines: list[list[str]], room: int) -> tuple[list[list[str]], l
 
 def shortened(text: str, width: int) -> str:
     """Cut a text at a word."""
-    return textwrap.shorten(text, width, placeholder=" ...") if len(text) > width else text
+    if len(text) <= width:
+        return text
+    room = max(width - len(_CUT), 0)
+    return (text[: room + 1].rpartition(" ")[0].rstrip() or text[:room]) + _CUT
 
 
 def _folded(cell: str, width: int) -> list[str]:

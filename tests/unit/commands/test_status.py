@@ -1,6 +1,7 @@
 """`tomopipe status`: jobs by step and state, from the files they leave."""
 
 import json
+import re
 import shutil
 import time
 
@@ -204,8 +205,26 @@ def test_of_some_scans_everything_is_shown(folder):
     assert words.startswith("bone_3 × failed no COR"), shown
     assert "by eye" in words
     assert "OSError: bone_3 " + " ".join(50 * "x") in words
+    assert words.count("OSError") == 1
     assert "bone_4" not in words
     assert CliRunner().invoke(cli, ["status", str(folder), "bone_9"]).exit_code == 1
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_in_a_terminal_an_error_is_one_line_that_says_where_the_rest_is(
+    folder, width, capsys, monkeypatch
+):
+    error = "OSError: " + " ".join(f"word{number}" for number in range(40))
+    status(folder, "bone_4", "failed", start=time.time() - 50, error=error)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with pytest.raises(SystemExit):
+        cli(["status", str(folder)])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width
+    (line,) = [line for line in lines if "failed  full_recon bone_4" in line]
+    assert re.search(r"OSError: .*word\d+ \.\.\.$", line)
+    assert "The whole text: tomopipe status bone_4" in lines
 
 
 def test_the_command_prints_a_table_and_json(folder):
