@@ -180,8 +180,10 @@ def test_many_scans_have_their_pictures_beside_the_page(tmp_path):
     assert len(list(folder.iterdir())) == 3 * 2  # what is not shown does not stay
     name, _ = made.scans.popitem()
     made.inventory = [row for row in made.inventory if row["scan"] != name]
+    assert made.page.with_name("rows.txt").exists()
     assert reported(made.write()).count("data:image/webp") == 3 * 2
     assert not folder.exists()
+    assert not made.page.with_name("rows.txt").exists()
 
 
 @pytest.fixture
