@@ -31,9 +31,9 @@ demo: $(VENV)/.installed
 	test -e $(DEMO)/truth.json || $(BIN)/tomopipe lab simulate $(DEMO)
 	$(BIN)/tomopipe run $(DEMO) -- --cores $(CORES)
 
-# one worker more than cores: tests that wait for SLURM leave theirs to others
+# two workers more than cores: tests of SLURM, and of runs of Snakemake, wait most of their time
 test: $(VENV)/.developed
-	$(BIN)/python -m pytest -n $$(($(CORES) + 1))
+	$(BIN)/python -m pytest -n $$(($(CORES) + 2))
 
 # three fifths of all tests, in less than a minute
 test-fast: $(VENV)/.developed
