@@ -14,7 +14,7 @@ from tests.pipes import pipe_at
 from tomopipe.errors import PipeInPlaceError, is_of_the_system
 from tomopipe.paths import no_pipe
 from tomopipe.scans.exchange import RawScan
-from tomopipe.steps.inventory import _look
+from tomopipe.steps.inventory import _look, _sources
 from tomopipe.storage.json_files import json_or
 
 PACKAGE = Path(tomopipe.__file__).parent
@@ -106,6 +106,6 @@ def test_what_a_raw_file_takes_from_a_pipe_is_named_and_not_opened(tmp_path, mon
     Path("other.h5").touch()
     opened = tmp_path / "opened"
     with pipe_at(tmp_path / "other.h5", opened):
-        reason = _look(RawScan(Path("a.h5")), lambda path: []).reason
+        reason = _look(RawScan(Path("a.h5")), _sources).reason
     assert reason == "other.h5: is a pipe, not a file: remove it"
     assert not opened.exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.failures import Stat, read_failures
-from tomopipe.campaign.files import CONFIG, LOGS, NAMES, TABLE, Files, Logs
+from tomopipe.campaign.files import CONFIG, LOGS, NAMES, TABLE, VIEWS, Files, Logs
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
 from tomopipe.campaign.results import InventoryRows, read_inventory
@@ -20,6 +20,7 @@ from tomopipe.campaign.selection import unmatched_overrides
 from tomopipe.campaign.series import positions
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.table import Row, has_table, read_table
+from tomopipe.campaign.views import Views
 from tomopipe.config import Config, parse_config, read_config
 from tomopipe.errors import TomopipeError, grouped
 from tomopipe.storage.lock import complete_files, has_watcher
@@ -35,6 +36,7 @@ class Campaign:
     refused: tuple[CampaignScan, ...] = ()
     table_rows: tuple[Row, ...] = ()
     failures: dict[str, JobStatus] = field(default_factory=dict)
+    views: Views = field(default_factory=Views)
     # not copied by `replace`: they belong to this configuration
     _for_scans: dict[str, "Campaign"] = field(default_factory=dict, init=False, repr=False)
     writable: dict[str, bool] = field(default_factory=dict, init=False, repr=False)
@@ -98,7 +100,8 @@ class Campaign:
     def for_scan(self, scan: str) -> "Campaign":
         """Return the campaign with the configuration of one scan: overrides and its own files."""
         if scan not in self._for_scans:
-            config = self.config.for_scan(scan, self.scans[scan].series)
+            entry = self.scans[scan]
+            config = self.config.for_scan(scan, entry.series).of_entry(entry.entry)
             is_own = config is not self.config
             self._for_scans[scan] = replace(self, config=config) if is_own else self
         return self._for_scans[scan]
@@ -156,7 +159,8 @@ def make_campaign(
     `only`: paths of the raw files that count; None: all, or in a watcher's run the complete ones.
     """
     only = complete_files(directory) if only is None else only
-    result = find_scans(config, directory, only)
+    views = Views(directory / config.campaign.results / VIEWS, directory)
+    result = find_scans(config, directory, only, views)
     table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if has_table(table) or config.campaign.table else []
     lines = grouped((row.scan, str(row.line)) for row in rows)
@@ -180,6 +184,7 @@ def make_campaign(
         refused=tuple(scan for scan in result if scan.refused),
         table_rows=tuple(rows),
         failures=read_failures(directory / config.campaign.results, stats_of(scans.values())),
+        views=views,
     )
     if only is None and not has_watcher(directory):  # a named scan may not have arrived yet
         for fault in unmatched_overrides(campaign)[0]:

@@ -20,7 +20,7 @@ from tomopipe.workflow_steps import STEPS
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
 SNAKEFILE = "Snakefile"
 SNAKEMAKE = ".snakemake"  # Snakemake's own folder
-COR_TABLE, ROT_CEN = "cor.json", "rot_cen.json"
+COR_TABLE, ROT_CEN, VIEWS = "cor.json", "rot_cen.json", "views.json"
 
 # in the folder of a scan
 TRY_CENTER = "try_center"
@@ -95,6 +95,7 @@ class Files(_Folder[P]):
     cor_table = _One(COR_TABLE)
     rot_cen = _One(ROT_CEN)
     index = _One(".settled.json")  # content of the last receipts
+    views = _One(VIEWS)  # names of the entries of files that are scans of their own
     report = _One("report/index.html")
     live = _One("live/index.html")  # scans and verdicts of `run --watch`
     taken = _One("live/taken.json")

@@ -14,7 +14,8 @@ from pathlib import Path, PurePath
 from unicodedata import category
 from urllib.parse import quote, unquote
 
-from tomopipe.campaign.files import SIDECAR
+from tomopipe.campaign.files import SIDECAR, VIEWS
+from tomopipe.campaign.views import View, Views
 from tomopipe.config import Config, ScanGlob, not_carried
 from tomopipe.config.base import endless_tail
 from tomopipe.config.blocks import SERIES_PATTERN
@@ -35,7 +36,7 @@ class CampaignScan:
 
     name: str  # file stem with the entry's prefix: `<scan>` in every path
     path: str  # as in the config: relative to the campaign folder, or absolute
-    abspath: str  # absolute, symbolic links kept
+    abspath: str  # absolute, symbolic links kept; of a view with its suffix
     # series key; if the config names several folders, it begins with a prefix of the folder
     series: str
     index: int  # number within the series
@@ -47,26 +48,35 @@ class CampaignScan:
     n_bytes: int | None = None
     mtime_ns: int | None = None
     refused: str = ""  # why the name cannot be used at all, or empty
+    entry: str = ""  # of a view: the entry of the file that it is
+    suffix: str = ""  # of a view: what follows the name of the file, such as @0003
+    content: str = ""  # of a view: a fingerprint of its entry
 
 
 def find_scans(
-    config: Config, directory: Path, only: Collection[str] | None = None
+    config: Config,
+    directory: Path,
+    only: Collection[str] | None = None,
+    views: Views | None = None,
 ) -> list[CampaignScan]:
     """Find the raw files of a campaign, with series and index from their names.
 
     A name of two files, or one that cannot be a file name, is refused, with the reason in
-    `refused`. `only` are the paths that count (None: all).
+    `refused`. `only` are the paths that count (None: all); `views` names the views in files.
     """
     scans: dict[tuple[str, str], CampaignScan] = {}
-    for pattern, prefix in _entries(config):
-        for entry in _expand(os.path.expanduser(pattern), directory):
-            path = entry.rstrip("/")  # a pattern that ends in / finds folders only
+    views = views or Views(directory / config.campaign.results / VIEWS, directory)
+    for each in _globs(config):
+        for found in _expand(os.path.expanduser(each.glob), directory):
+            path = found.rstrip("/")  # a pattern that ends in / finds folders only
             if only is not None and path not in only:
                 continue
-            name = prefix + scan_stem(path, directory)
-            key = os.path.abspath(os.path.join(directory, path)), name
-            if key not in scans:  # raw/a.h5 and ./raw/a.h5 are the same file
-                scans[key] = _scan(path, name, config, directory)
+            name = each.prefix + scan_stem(path, directory)
+            scan = _scan(path, name, config, directory)
+            parts = views.of(path, each.entries) if each.entries else None
+            for part in [scan] if parts is None else [_part(scan, view) for view in parts]:
+                # raw/a.h5 and ./raw/a.h5 are the same file
+                scans.setdefault((part.abspath, part.name), part)
     everything = _counted_from_0(list(scans.values()), config.inventory.series_pattern)
     everything = _apart(everything, _patterns(config))
     names = grouped((scan.name, scan) for scan in everything)
@@ -97,16 +107,14 @@ def folders(config: Config) -> list[str]:
     return list(dict.fromkeys(map(fixed_folder, _patterns(config))))
 
 
-def _entries(config: Config) -> list[tuple[str, str]]:
-    """Return pattern and prefix of each entry of campaign.scans."""
-    return [
-        (entry.glob, entry.prefix) if isinstance(entry, ScanGlob) else (entry, "")
-        for entry in config.campaign.scans
-    ]
+def _globs(config: Config) -> list[ScanGlob]:
+    """Return each entry of campaign.scans as a pattern with its options."""
+    entries = config.campaign.scans
+    return [each if isinstance(each, ScanGlob) else ScanGlob(glob=each) for each in entries]
 
 
 def _patterns(config: Config) -> list[str]:
-    return [os.path.expanduser(pattern) for pattern, _ in _entries(config)]
+    return [os.path.expanduser(each.glob) for each in _globs(config)]
 
 
 def path_problems(config: Config, directory: Path) -> list[str]:
@@ -116,7 +124,8 @@ def path_problems(config: Config, directory: Path) -> list[str]:
     """
     problems = []
     uses: list[tuple[str, str]] = []  # path of a file, name of the scan
-    for pattern, prefix in _entries(config):
+    for each in _globs(config):
+        pattern, prefix = each.glob, each.prefix
         expanded = os.path.expanduser(pattern)
         unreadable = _unreadable(pattern, directory)
         problems += unreadable
@@ -135,7 +144,7 @@ def path_problems(config: Config, directory: Path) -> list[str]:
 
 def unread_folders(config: Config, directory: Path) -> list[str]:
     """Describe the folders of campaign.scans that this user cannot read, one sentence each."""
-    return [text for pattern, _ in _entries(config) for text in _unreadable(pattern, directory)]
+    return [text for each in _globs(config) for text in _unreadable(each.glob, directory)]
 
 
 def _unreadable(pattern: str, directory: Path) -> list[str]:
@@ -233,6 +242,22 @@ def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan
         mtime_ns=result and result.st_mtime_ns,
         refused=_refusal(name, path, series),
     )
+
+
+def _part(file: CampaignScan, view: View) -> CampaignScan:
+    """Return the scan of a view of a file; several are a series, in their order."""
+    result = replace(
+        file,
+        name=file.name + view.suffix,
+        abspath=file.abspath + view.suffix,
+        entry=view.entry,
+        suffix=view.suffix,
+        content=view.content,
+    )
+    if view.is_only:
+        return result
+    refused = _refusal(result.name, file.path, file.name)
+    return replace(result, series=file.name, index=view.number, refused=refused)
 
 
 def scan_stem(path: str, directory: Path) -> str:

@@ -24,6 +24,7 @@ from tomopipe.commands.new_campaign import (
     campaign_and_scans,
     scan_entries,
     translated,
+    with_entries,
     write_campaign,
     write_slurm_profile,
 )
@@ -116,7 +117,8 @@ def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: boo
     """Write a campaign; print how the arguments were read, existing files, and the next command."""
     words, options, notes = campaign
     entries = scan_entries(words, directory) or ["raw/*.h5"]
-    written = write_campaign(directory, entries, options, notes=notes, dry_run=dry_run)
+    scans = with_entries(entries, directory)
+    written = write_campaign(directory, scans, options, notes=notes, dry_run=dry_run)
     for path in written:
         typer.echo(f"{'would write' if dry_run else 'wrote'} {near(path)}")
     is_new = directory / CONFIG in written
@@ -125,8 +127,10 @@ def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: boo
         for entry in filter(glob.has_magic, entries):
             if n := len(matches(entry, directory)):
                 typer.echo(f"{entry} is a pattern: {n} files match now, later ones are added")
+        for entry in (each["glob"] for each in scans if isinstance(each, dict)):
+            typer.echo(f"{entry}: several NXtomo entries in a file; each is a scan (entries: all)")
     else:
-        target = {"campaign": {"scans": entries}, **options} if words else options
+        target = {"campaign": {"scans": scans}, **options} if words else options
         _print_existing(directory / CONFIG, target, folder)
     for note in notes:
         typer.echo(note)

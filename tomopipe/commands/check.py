@@ -74,7 +74,7 @@ def examine(campaign: Campaign) -> Findings:
     _check_table(campaign, findings)
     rows = _next_inventory(campaign)
     _summarise(campaign, rows, findings)
-    findings.formats = sorted(_recorded(rows), key=lambda item: -len(item[1]))
+    findings.formats = sorted(_recorded(campaign, rows), key=lambda item: -len(item[1]))
     for_some = {block for part in campaign.config.overrides for block in part.model_fields_set}
     findings.warnings += [
         line
@@ -123,9 +123,13 @@ def _next_inventory(campaign: Campaign) -> InventoryRows:
         return expected_inventory(campaign, Path(folder))
 
 
-def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
+def _recorded(campaign: Campaign, rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
     """Yield each description of how scans were recorded, with these scans; COR hints may differ."""
+    entries = {scan: campaign.scans[scan].entry for scan in rows if scan in campaign.scans}
     result = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
+    for scan, text in result.items():
+        if entry := entries.get(scan):
+            result[scan] = text.replace(f"{entry}/", "*/")
     for scans in grouped((HINT.sub("", text), scan) for scan, text in result.items()).values():
         texts = [result[scan] for scan in scans]
         hints_px = [float(hint[1]) for text in texts for hint in HINT.finditer(text)]

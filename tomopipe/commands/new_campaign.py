@@ -26,9 +26,10 @@ from tomopipe.campaign.raw_files import fixed_folder, matches
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.parse import merged, parse_config, read_config
 from tomopipe.config.spans import as_span
-from tomopipe.errors import TomopipeError, grouped, on_os_error
+from tomopipe.errors import ScanError, TomopipeError, grouped, on_os_error
 from tomopipe.paths import no_pipe, workflow_folder
 from tomopipe.scans.formats import RAW_ENDINGS
+from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.storage.atomic import write_text
 
 _PROFILE = "profiles/default/profile.yaml"  # which Snakemake loads with the Snakefile beside it
@@ -46,6 +47,7 @@ rule all:
         EVERYTHING,
     localrule: True
 """
+_LOOKED_AT = 3  # files of a pattern that are opened
 _EMPTY = ("", "none", "auto")
 _FILTERS = (
     "ramlak=ramp ram-lak=ramp ramp=ramp shepp=shepp-logan shepp-logan=shepp-logan "
@@ -101,6 +103,26 @@ def scan_entries(arguments: Iterable[str], directory: Path) -> list[str]:
     return results
 
 
+def with_entries(patterns: Sequence[str], directory: Path) -> list[str | dict[str, str]]:
+    """Return entries of `campaign.scans`; where files have several NXtomo entries, of each one.
+
+    The first files of a pattern decide.
+    """
+    from tomopipe.scans.hdf5_scan import find_entries  # h5py
+
+    def are_several(path: str) -> bool:
+        with suppress(ScanError, *UNREADABLE):
+            return len(find_entries(directory / path)) > 1
+        return False
+
+    return [
+        {"glob": pattern, "entries": "all"}
+        if any(map(are_several, matches(pattern, directory)[:_LOOKED_AT]))
+        else pattern
+        for pattern in patterns
+    ]
+
+
 def _from_campaign(path: str, directory: Path) -> str:
     """Return a path as written in the configuration; of future files the folder decides."""
     base = fixed_folder(path)
@@ -116,7 +138,7 @@ def _from_campaign(path: str, directory: Path) -> str:
 
 def write_campaign(
     directory: Path,
-    scans: Sequence[str],
+    scans: Sequence[str | dict[str, str]],
     options: Mapping[str, Any],
     *,
     notes: Iterable[str] = (),

@@ -81,6 +81,11 @@ class ScanGlob(Block):
 
     glob: str = Field(min_length=1, description="File name pattern, relative to the campaign.")
     prefix: str = option("", "Put before the file stem to make the scan's name.")
+    entries: Literal["all"] | Annotated[list[Text], Field(min_length=1)] | None = option(
+        None,
+        "Entries of each NXtomo file that are scans of their own, sample@0003: all, or their names "
+        "or patterns; null: a file is one scan.",
+    )
 
 
 class CampaignBlock(Block):
@@ -89,7 +94,8 @@ class CampaignBlock(Block):
     scans: list[str | ScanGlob] = Field(
         min_length=1,
         description="Files, folders of TIFF files (tiff/*/), or patterns, or `{glob: day1/*.h5, "
-        "prefix: day1_}`; relative to the campaign folder. Required.",
+        "prefix: day1_}`, or `{glob: in_situ/*.nx, entries: all}`; relative to the campaign "
+        "folder. Required.",
     )
     table: str | None = option(None, "The campaign table; null: scans.tsv if it exists.")
     results: Text = option("results", "Folder of all results.")

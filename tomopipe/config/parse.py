@@ -117,6 +117,12 @@ class Config(StepOptions):
         applied = [override for override in self.overrides if override.applies(scan, series)]
         return self.with_options(*applied).named_for(scan, series)
 
+    def of_entry(self, entry: str) -> "Config":
+        """Return the configuration that reads an entry of a file; itself without one."""
+        if not entry:
+            return self
+        return self.model_copy(update={"input": self.input.model_copy(update={"entry": entry})})
+
     def named_files(self) -> list[str]:
         """Return the files of flats, darks or angles as configured, with patterns."""
         angles = self.input.angles

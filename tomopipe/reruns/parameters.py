@@ -82,7 +82,9 @@ def _provenance(settled: Settled, step: str, key: str) -> dict[str, Any]:
         "made_from": as_text(statement),
     }
     if STEPS[step].reads_scan:
-        result["raw_files"] = settled.target.raw_files(key)
+        entry, files = settled.campaign.scans[key], settled.target.raw_files(key)
+        # a file of several scans may grow meanwhile
+        result["raw_files"] = files[1:] if entry.content else files
     if STEPS[step].sums_raw:
         for earlier in SUMMING_STEPS:
             receipts.of(earlier, key)  # which may have the sums

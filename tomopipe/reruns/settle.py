@@ -245,6 +245,7 @@ class Settled:
                     receipts.withdraw(step.name, key)
         if campaign.results.is_dir():
             receipts.save()
+            campaign.views.save()
 
     @property
     def others(self) -> resolve_cor.CorTable:

@@ -124,7 +124,9 @@ class Staleness:
         if not reason and not is_looked_at_again(rows) and not has_other_links(campaign, rows):
             return ""
         refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
-        times = refused | {name: scan.mtime_ns for name, scan in campaign.scans.items()}
+        # a file of many entries grows
+        times = refused | {s.name: s.mtime_ns for s in campaign.scans.values() if not s.content}
+        times |= {s.name: None for s in campaign.scans.values() if s.content}
         return of_scans(rows, times, where.stat().st_mtime_ns) or STEPS["inventory"].changed
 
     def _why_predict_cor(self, reason: str, scan: str) -> str:

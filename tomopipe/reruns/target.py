@@ -33,6 +33,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.receipts import Receipts, digest, source_of, statement_in
 from tomopipe.scans.formats import NOT_SQUARE
+from tomopipe.scans.raw_identity import RAW
 from tomopipe.scans.scan_files import companions
 from tomopipe.steps import fix_cor, sidecar
 from tomopipe.storage.checksums import quick_state
@@ -188,10 +189,11 @@ class Target:
         return self._raw_files(scan) + _names(self._cell(scan, ALSO_READ))
 
     def _raw_files(self, scan: str) -> list[str]:
-        raw_path = self.campaign.scans[scan].path
-        shared = self.campaign.for_scan(scan).shared_files
-        beside = companions(raw_path, self.campaign.directory)
-        return [raw_path, *beside, *shared, *_names(self._cell(scan, "linked"))]
+        entry, shared = self.campaign.scans[scan], self.campaign.for_scan(scan).shared_files
+        if entry.content:  # it covers what the entry links to
+            return [entry.path, *shared]
+        beside = companions(entry.path, self.campaign.directory)
+        return [entry.path, *beside, *shared, *_names(self._cell(scan, "linked"))]
 
     def raw(self, scan: str) -> list[str]:
         """Identify the content of all raw files of a scan, including linked and shared ones.
@@ -202,7 +204,9 @@ class Target:
 
     @_once
     def _contents(self, scan: str, _linked: str) -> list[str]:
-        return [*map(self.receipts.raw.name, self._raw_files(scan))]
+        first, *others = self._raw_files(scan)
+        content, name = self.campaign.scans[scan].content, self.receipts.raw.name
+        return [f"{RAW}{content}" if content else name(first), *map(name, others)]
 
     def _also_read(self, scan: str) -> list[str]:
         """Identify the further files of a scan that the inventory names (`ALSO_READ`)."""
@@ -232,9 +236,11 @@ class Target:
                 extra = inventory_options(for_scan.config)
                 if extra != inventory_options(campaign.config):
                     entries[-1]["options"] = extra
-        scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
+        everything = (*campaign.scans.values(), *campaign.refused)
+        views = {f"{s.path}{s.entry}": RAW + s.content for s in everything if s.content}
+        scans = [s.path for s in everything if not s.content]
         shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
-        raw = {path: self.receipts.raw.name(path) for path in {*scans, *shared}}
+        raw = {path: self.receipts.raw.name(path) for path in {*scans, *shared}} | views
         return self._with_options("inventory", entries=entries, raw=raw)
 
     def of_try_recon(self, scan: str) -> Statement:

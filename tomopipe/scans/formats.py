@@ -14,7 +14,6 @@ from tomopipe.paths import no_pipe
 
 NOT_SQUARE = "pixels are not square: "
 
-
 Path = str | os.PathLike[str]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
@@ -15,6 +16,10 @@ from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.layout import Kind, Reader, Reference
 from tomopipe.scans.named_datasets import NamedReader
 from tomopipe.scans.pixels import AXES, Hdf5Pixels, images_of
+from tomopipe.scans.raw_identity import entry_content
+
+if TYPE_CHECKING:
+    import h5py
 
 
 def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
@@ -34,9 +39,30 @@ def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
             "input.frames is for TIFF files, or datasets that input.paths names: set "
             "input.paths.data, or leave it out: the file says of what kind its frames are"
         )
-    if "exchange" not in file and (entries := nxtomo.find_entries(file)):
+    if "exchange" not in file and (entries := _entries(file, options)):
         return nxtomo.NxtomoReader(file, options, entries)
     return DxchangeReader(file, options)
+
+
+def _entries(file: "h5py.File", options: InputBlock) -> list[str]:
+    """List the NXtomo entries of a file; of one whose name is known no other is looked at."""
+    name = "/" + (options.entry or "").strip("/")
+    return [name] if name != "/" and nxtomo.is_entry(file, name) else nxtomo.find_entries(file)
+
+
+def find_entries(path: Path) -> list[str]:
+    """List the NXtomo entries of an HDF5 file, in order of name; else as `entries_of`."""
+    with open_hdf5(path) as file:
+        return nxtomo.find_entries(file)
+
+
+def entries_of(path: Path) -> dict[str, str]:
+    """Return the NXtomo entries of an HDF5 file, in order of name, each with its fingerprint.
+
+    A ScanError, or what h5py raises, if it cannot be read.
+    """
+    with open_hdf5(path) as file:
+        return {entry: entry_content(file[entry]) for entry in nxtomo.find_entries(file)}
 
 
 def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack) -> list[Reference]:

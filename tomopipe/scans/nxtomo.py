@@ -85,6 +85,17 @@ def find_entries(file: "h5py.File") -> list[str]:
     return sorted(node.path for node in groups_below(Node("/", file), 2) if _is_tomo(node))
 
 
+def is_entry(file: "h5py.File", name: str) -> bool:
+    """Tell whether a file has an NXtomo entry of this path."""
+    import h5py
+
+    try:
+        group = file[name]
+    except UNREADABLE:
+        return False
+    return isinstance(group, h5py.Group) and _is_tomo(Node(name, group))
+
+
 class NxtomoReader:
     """An NXtomo entry of an open file: the only one of `entries`, or that of `input.entry`."""
 
@@ -230,7 +241,10 @@ class NxtomoReader:
             return entries[0], ""
         listed = f"there are {some_of(entries, 8)}"
         if self._options.entry is None:
-            raise ScanFaultError(f"{len(entries)} NXtomo entries; {listed}: set input.entry")
+            raise ScanFaultError(
+                f"{len(entries)} NXtomo entries; {listed}: set input.entry, or, for one scan each, "
+                "campaign.scans: [{glob: PATTERN, entries: all}]"
+            )
         raise ScanFaultError(f"no NXtomo entry {target} (input.entry); {listed}")
 
     def _find_detector(self, entry: str, target: str) -> tuple[Node, str]:

@@ -2,7 +2,8 @@
 
 A raw file, or folder of images, is known by its state: size, time and inode. One with another state
 and equal size is compared by its content: up to 16 MB a checksum of all of it, above a
-`fingerprint`. So copies, restored files and new time stamps are the same file.
+`fingerprint`. So copies, restored files and new time stamps are the same file. A view, one entry of
+a file, is known by its own content (`entry_content`), whatever else comes into the file.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import xxhash
 from tomopipe.errors import ScanError
 from tomopipe.paths import no_pipe
 from tomopipe.scans.formats import HDF5, Path
-from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
+from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, open_hdf5
 from tomopipe.scans.scan_files import files_in, objects_in
 from tomopipe.storage import checksums
 from tomopipe.storage.checksums import quick_state
@@ -31,6 +32,7 @@ SUMMED_BYTES = 16_000_000
 SMALL_BYTES = 1_000_000
 """Up to this size a raw file is summed when it is first seen, else by the job that reads it."""
 N_BLOCKS, BLOCK_BYTES = 64, 2**14  # of a fingerprint
+N_OF_ENTRY, BYTES_OF_ENTRY = 16, 2**12  # of each dataset of an entry, which may be one of many
 RAW = "raw "
 """Prefix of the name of a raw file's content."""
 
@@ -124,19 +126,21 @@ def fingerprint(path: Path) -> str:
     return f"blocks:{n_all}:{total.hexdigest()}"
 
 
-def _blocks(descriptor: int, extents: list[Extent], n_blocks: int) -> Iterator[bytes]:
+def _blocks(
+    descriptor: int, extents: list[Extent], n_blocks: int, block_bytes: int = BLOCK_BYTES
+) -> Iterator[bytes]:
     """Yield all of small extents; else blocks at even places of one, or at the ends of some."""
-    if sum(n_bytes for _, n_bytes in extents) <= n_blocks * BLOCK_BYTES:
+    if sum(n_bytes for _, n_bytes in extents) <= n_blocks * block_bytes:
         yield from (os.pread(descriptor, n_bytes, offset) for offset, n_bytes in extents)
     elif len(extents) == 1:
         [(start, n_bytes)] = extents
         for half in range(1, 2 * n_blocks, 2):
-            at = (n_bytes - BLOCK_BYTES) * half // (2 * n_blocks)
-            yield os.pread(descriptor, BLOCK_BYTES, start + at)
+            at = (n_bytes - block_bytes) * half // (2 * n_blocks)
+            yield os.pread(descriptor, block_bytes, start + at)
     else:
         for number in range(n_blocks):  # the end of a deflated chunk depends on all of it
             offset, n_bytes = extents[number * (len(extents) - 1) // max(1, n_blocks - 1)]
-            n_read = min(n_bytes, BLOCK_BYTES)
+            n_read = min(n_bytes, block_bytes)
             yield os.pread(descriptor, n_read, offset + n_bytes - n_read)
 
 
@@ -166,6 +170,65 @@ def _extents(data: "h5py.Dataset") -> list[Extent]:
     chunks: list[tuple[Any, int, int]] = []
     data.id.chunk_iter(lambda info: chunks.append((info.chunk_offset, info.byte_offset, info.size)))
     return [(offset, n_bytes) for _, offset, n_bytes in sorted(chunks)]
+
+
+def entry_content(entry: "h5py.Group") -> str:
+    """Return a fingerprint of one entry of an HDF5 file: `entry:<digest>`.
+
+    It covers name, shape and type of each dataset below the entry, also behind links; where its
+    values or chunks lie; all values of what is up to 64 kB, else 16 blocks of 4 KiB at even places.
+    Of a virtual dataset it covers the sources, and a row of 16 frames.
+    """
+    total = xxhash.xxh3_128()
+    for name, data in _below(entry):
+        total.update(f"{name}\0{data.shape}\0{data.dtype.str}\0".encode())
+        for part in _parts(data):
+            total.update(part)
+    return f"entry:{total.hexdigest()}"
+
+
+def _below(entry: "h5py.Group") -> "Iterator[tuple[str, h5py.Dataset]]":
+    """Yield the datasets below an entry, also behind links, each once, by name."""
+    import h5py
+
+    visited, waiting = set(), [("", entry)]
+    while waiting:
+        above, group = waiting.pop()
+        for name in sorted(group, key=os.fsencode):
+            try:
+                child = group[name]
+            except UNREADABLE:  # a link that leads nowhere
+                continue
+            place = child.file.filename, h5py.h5o.get_info(child.id).addr
+            if place in visited or not isinstance(child, h5py.Group | h5py.Dataset):
+                continue
+            visited.add(place)
+            below = f"{above}/{os.fsdecode(name)}"
+            if isinstance(child, h5py.Dataset):
+                yield below, child
+            else:
+                waiting.append((below, child))
+
+
+def _parts(data: "h5py.Dataset") -> Iterator[bytes]:
+    """Yield where the values of a dataset are, and samples of them."""
+    if data.is_virtual:
+        yield repr([source[1:3] for source in data.virtual_sources()]).encode()
+    if data.shape is None:
+        return
+    if data.dtype.hasobject:
+        yield repr(data[()]).encode()
+    elif data.nbytes <= N_OF_ENTRY * BYTES_OF_ENTRY:
+        yield data[()].tobytes()
+    elif data.is_virtual or data.external:
+        middle = tuple(n // 2 for n in data.shape[1:-1])
+        places = (n * (len(data) - 1) // (N_OF_ENTRY - 1) for n in range(N_OF_ENTRY))
+        yield from (data[(place, *middle)].tobytes() for place in places)
+    else:
+        extents = _extents(data)
+        yield repr(extents).encode()
+        with open(no_pipe(data.file.filename), "rb", buffering=0) as stream:
+            yield from _blocks(stream.fileno(), extents, N_OF_ENTRY, BYTES_OF_ENTRY)
 
 
 @dataclass

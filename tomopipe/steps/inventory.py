@@ -41,6 +41,7 @@ COLUMNS = (
     "height_mm",
 )  # fmt: skip
 
+_Key = tuple[str, str]  # path and scan: a file may hold several
 States = dict[str, list[int] | None]  # size and time of files
 
 # Complete scans of a series differ at most by a few dropped frames in thousands; two scans aborted
@@ -99,29 +100,30 @@ def inventory(
     Returns its rows; `keep` is a bool, shape and size are int or None. Raises TomopipeError if all
     files are missing, as when a disk is not mounted.
     """
-    overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
-    paths = sorted(overrides)
+    overrides = {_key(entry): entry.get("own") for entry in entries if not entry["reason"]}
+    keys = sorted(overrides)
+    paths = [path for path, _ in keys]
 
-    def raw(path: str) -> RawScan:
-        override = overrides[path]
+    def raw(key: _Key) -> RawScan:
+        override = overrides[key]
         own = options if override is None else StepOptions(**override)
-        return RawScan(path, own.input, own.preprocess)
+        return RawScan(key[0], own.input, own.preprocess)
 
-    sources_of = cache(_sources)  # many scans have the same flats
-    looks = _look_at_all(paths, lambda path: _look(raw(path), sources_of))
+    sources_of = cache(_sources)  # many scans have the same flats, and views their file
+    looks = _look_at_all(keys, lambda key: _look(raw(key), sources_of))
     if paths and not any(map(os.path.lexists, paths)):
         raise TomopipeError(
             f"{paths[0]}: no such file{', nor one of the other scans' * (len(paths) > 1)}. Mount "
             "the folder, move the files back, or correct campaign.scans, and run again."
         )
-    members = grouped((e["series"], looks[e["path"]]) for e in entries if not e["reason"])
+    members = grouped((e["series"], looks[_key(e)]) for e in entries if not e["reason"])
     references = {
         series: _reference_frames(series_looks) for series, series_looks in members.items()
     }
     rows = [
         _row(
             entry,
-            looks.get(entry["path"]),
+            looks.get(_key(entry)),
             references.get(entry["series"], 0.0),
             options.inventory.min_fraction,
         )
@@ -139,26 +141,28 @@ def inventory(
     return rows
 
 
-def _look_at_all(paths: Sequence[str], look_at: Callable[[str], _Look]) -> dict[str, _Look]:
+def _key(entry: Mapping[str, Any]) -> _Key:
+    return entry["path"], entry["scan"]
+
+
+def _look_at_all(keys: Sequence[_Key], look_at: Callable[[_Key], _Look]) -> dict[_Key, _Look]:
     """Read each file; files that change meanwhile count as still being written."""
     first_s = time.monotonic()
     # size and time, as data written into reserved space do not grow the file
-    before = {path: file_state(path) for path in paths if _is_recent(path)}
-    looks: dict[str, _Look] = {}
+    before = {path: file_state(path) for path in {path for path, _ in keys} if _is_recent(path)}
+    looks: dict[_Key, _Look] = {}
     reported_s = first_s
     with ThreadPoolExecutor(_THREADS) as pool:
-        for path, look in zip(paths, pool.map(look_at, paths), strict=True):
-            looks[path] = look
+        for key, look in zip(keys, pool.map(look_at, keys), strict=True):
+            looks[key] = look
             if time.monotonic() - reported_s > _REPORT_EVERY_S:
                 reported_s = time.monotonic()
-                log.info("%d of %d files read", len(looks), len(paths))
+                log.info("%d of %d scans read", len(looks), len(keys))
     if before:
         # one pause for all files, minus the elapsed time
         time.sleep(max(0.0, first_s + _BETWEEN_LOOKS_S - time.monotonic()))
-    for path, state in before.items():
-        if file_state(path) != state:
-            looks[path] = _Look(STILL_WRITTEN)
-    return looks
+    changed = {path for path, state in before.items() if file_state(path) != state}
+    return looks | {key: _Look(STILL_WRITTEN) for key in keys if key[0] in changed}
 
 
 def _is_recent(path: str) -> bool:
@@ -177,14 +181,14 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
     """Validate a single file; any error of reading is its reason."""
     sources = None
     with suppress(Exception):  # whatever a damaged file does to its reader
-        sources = _sources(raw.path)
+        sources = sources_of(os.fspath(raw.path))
     try:
         for path in chain(*(sources or ())):  # before HDF5 opens one
             if kind := what_is_no_file(path):
                 raise ScanError(f"{path}: {kind}")
         metadata = raw.metadata()
         full_rotation, warnings = _full_rotation(metadata)
-        linked, also_read = sources or _sources(raw.path)
+        linked, also_read = sources or sources_of(os.fspath(raw.path))
         for path in raw.preprocess.reference_files:
             also_read = also_read | {k: v for entry in sources_of(path) for k, v in entry.items()}
         also_read = {path: was for path, was in also_read.items() if path not in linked}

@@ -1,0 +1,67 @@
+"""Entries of one file as scans: whatever happens to one of them reruns its chain alone."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.nxtomo_files import write_nxtomo
+from tests.workflow.conftest import configure, make_scan, new_campaign, plan, succeeds, table
+
+CORS_PX = [48.5, 49.0, 47.25]
+TAIL = {"resolve_cor", "sidecar", "export_star", "report", "fix_cor:in_situ"}
+
+
+def add(campaign, number, **options):
+    """Add an entry with the data of a simulated scan."""
+    make_scan(campaign, "one", CORS_PX[number], "made", seed=number, **options)
+    with h5py.File(campaign / "made" / "one.h5") as file:
+        parts = [file[f"exchange/{name}"][()] for name in ("data_dark", "data_white", "data")]
+        angles = [*np.zeros(len(parts[0]) + len(parts[1])), *file["exchange/theta"][()]]
+    keys = np.repeat([2, 1, 0], [len(part) for part in parts])
+    path, entry = campaign / "raw" / "in_situ.nx", f"/entry{number:04d}"
+    path.parent.mkdir(exist_ok=True)
+    write_nxtomo(path, entry=entry, keys=keys, angles=angles, data=np.concatenate(parts))
+
+
+def test_each_entry_of_a_file_has_a_chain_of_its_own(tmp_path):
+    campaign = tmp_path / "campaign"
+    for number in (0, 1):
+        add(campaign, number)
+    new_campaign(campaign, {})
+    configure(campaign, "campaign", scans=[{"glob": "raw/*.nx", "entries": "all"}])
+    first = succeeds(campaign)
+    assert {name for name in first.jobs if name.startswith("full_recon")} == {
+        "full_recon:in_situ@0000",
+        "full_recon:in_situ@0001",
+    }
+    cors = json.loads((campaign / "results" / "cor.json").read_text())
+    found = [cors[f"in_situ@000{number}"]["cor_px"] for number in (0, 1)]
+    assert found == pytest.approx(CORS_PX[:2], abs=0.1)
+    by_path = json.loads((campaign / "results" / "rot_cen.json").read_text())
+    assert [*by_path] == [f"{campaign}/raw/in_situ.nx@000{number}" for number in (0, 1)]
+    assert (campaign / "raw" / "in_situ@0001.cor.json").exists()
+    assert plan(campaign) == (0, frozenset())
+
+    # one comes, one is written anew in place, and one has its COR by hand, then not any more
+    add(campaign, 2)
+    with h5py.File(campaign / "raw" / "in_situ.nx", "a") as file:
+        data = file["entry0001/instrument/detector/data"]
+        data[6:] = np.roll(data[6:], 3, axis=2)
+    chains = {f"{step}:in_situ@000{n}" for step in ("try_recon", "predict_cor") for n in (1, 2)}
+    assert plan(campaign)[1] - TAIL == chains | {"inventory"}
+    jobs = succeeds(campaign).jobs
+    volumes = {f"{step}:in_situ@000{n}" for step in ("full_recon", "export_stack") for n in (1, 2)}
+    assert jobs - TAIL == chains | volumes | {"inventory"}
+    table(campaign, "in_situ@0000\tauto\t48.75\t")
+    expected = TAIL | {"full_recon:in_situ@0000"}
+    assert plan(campaign) == (2, expected)
+    assert succeeds(campaign).jobs == expected
+    # an entry that is not complete costs itself alone
+    with h5py.File(campaign / "raw" / "in_situ.nx", "a") as file:
+        del file["entry0002/sample/rotation_angle"], file["entry0002/data/rotation_angle"]
+    run = succeeds(campaign)
+    assert not any(name.startswith(("try_recon", "full_recon")) for name in run.jobs), run.jobs
+    rows = (campaign / "results" / "inventory.tsv").read_text()
+    assert "no angles" in next(line for line in rows.splitlines() if "in_situ@0002" in line)
