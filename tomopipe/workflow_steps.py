@@ -28,11 +28,11 @@ class Step:
     # reason of a result that contains no statement: to make it again is cheap
     changed: str = ""
     last: str = ""  # the output that tells that it was made, of jobs that later failed
-    # values of the campaign: whether the results are made; whether no output is ever removed, else
+    # values of the campaign: whether the results are made; whether no output is ever removed: else
     # those after the first `n_lasting` may be
     made_if: str = ""
     kept_if: str = ""
-    n_lasting: int = 9
+    n_lasting: int | None = None  # None: all
     refuses_changes: bool = False  # whether nothing is written if a raw file changes meanwhile
     sums_raw: bool = False  # whether its jobs read raw files whole, and so know their checksums
     shows_tables: bool = False  # whether it follows the content of all tables
@@ -42,10 +42,10 @@ class Step:
         """Tell whether a campaign has such results."""
         return not self.made_if or attrgetter(self.made_if)(campaign)
 
-    def lasting(self, campaign: Any) -> int:
-        """Return how many of the outputs must be there."""
+    def lasting(self, campaign: Any) -> int | None:
+        """Return how many of the outputs must be there; None: all."""
         is_kept = bool(self.kept_if) and attrgetter(self.kept_if)(campaign)
-        return len(self.outputs) if is_kept else self.n_lasting
+        return None if is_kept else self.n_lasting
 
     @property
     def reads_scan(self) -> bool:

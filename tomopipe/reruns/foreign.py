@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from tomopipe.campaign import files
 from tomopipe.campaign.files import CENTER, STACK
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
 from tomopipe.cor.outliers import FIX_COLUMNS
+from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe, what_is_no_file
-from tomopipe.reruns.receipts import state_of, statement_in
+from tomopipe.reruns.receipts import Receipts, state_of, statement_in
 from tomopipe.scans.formats import HDF5
 from tomopipe.steps.resolve_cor import is_rot_cen_of
 from tomopipe.storage.atomic import keep_aside
@@ -61,6 +62,23 @@ def keep_others(
     line = f"{path} {_KEPT} {keep_aside(path).name}"
     print(f"tomopipe: {line}", file=sys.stderr)
     return line
+
+
+def others_in_place(
+    receipts: Receipts, places: Iterable[Mapping[str, Sequence[int] | None]]
+) -> list[str]:
+    """Return the files of others among those that jobs replace; raise for a link to nothing."""
+    result = []
+    for path, state in (item for place in places for item in place.items()):
+        where, now = receipts.path_of(path), receipts.state(path)
+        if now is None and os.path.islink(where):
+            raise TomopipeError(
+                f"{where}: a link to {os.readlink(where)}, which does not exist: mount its disk, "
+                "or remove the link to have the result made again."
+            )
+        if now not in (None, state) and is_foreign(where, state):
+            result.append(path)
+    return result
 
 
 def to_keep(paths: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tomopipe.campaign.files import CENTER, PREDICTION, STACK, TILT_SERIES, VOLUMES, Files
 from tomopipe.paths import no_pipe
@@ -119,6 +119,16 @@ class Receipt:
     digest: str  # of the statement
     files: dict[str, State] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
+
+
+class Result(NamedTuple):
+    """A result of a step: its target and its files, of which the first `lasting`, or all, stay."""
+
+    step: Step
+    key: str
+    target: Statement
+    outputs: list[str]
+    lasting: int | None
 
 
 @dataclass(frozen=True)
@@ -230,15 +240,6 @@ class Receipts:
         self._present.pop(path, None)
         self.of(step, key)
 
-    def confirm(self, step: str, key: str, statement: Statement, outputs: Sequence[str]) -> None:
-        """Write the receipt of up-to-date results, unless it exists."""
-        receipt = self.of(step, key)
-        if receipt and receipt.digest == digest(statement):
-            states = {path: state_of(self.path_of(path)) for path in outputs}
-            if receipt.files == {path: state for path, state in states.items() if state}:
-                return
-        self.write(step, key, statement, outputs)
-
     def keys(self, step: str) -> list[str]:
         """Return the keys of the existing receipts of a step."""
         folder = os.path.dirname(self.path_of(self.files.receipt(step)))
@@ -277,15 +278,20 @@ class Receipts:
 
     # ---- results -----------------------------------------------------------------------------
 
-    def made(
-        self, target: Statement, step: Step, key: str, outputs: Sequence[str], lasting: int
-    ) -> Made:
-        """Return what a result is made from; the first `lasting` outputs must be there."""
+    def confirms(self, result: Result, expected: str) -> bool:
+        """Tell whether the receipt of a result states what is expected, and its present files."""
+        receipt = self.of(result.step.name, result.key)
+        if receipt is None or receipt.digest != expected:
+            return False
+        states = {path: state for path in result.outputs if (state := self.state(path))}
+        return receipt.files == states and all(map(states.get, result.outputs[: result.lasting]))
+
+    def made(self, result: Result) -> Made:
+        """Return what a result is made from."""
+        step, key, target, outputs, lasting = result
         receipt, expected = self.of(step.name, key), digest(target)
-        if receipt and receipt.digest == expected:  # as nearly all of thousands are
-            was, now = map(receipt.files.get, outputs), map(self.state, outputs)
-            if all(a is not None and a == b for a, b in zip(was, now, strict=True)):
-                return Made(agrees=True, is_confirmed=len(receipt.files) == len(outputs))
+        if self.confirms(result, expected):  # as nearly all of thousands are
+            return Made(agrees=True, is_confirmed=True)
         present = [path for path in outputs if os.path.lexists(self.path_of(path))]
         if any(path not in present for path in outputs[:lasting]):
             return Made(is_missing=True)
@@ -312,9 +318,8 @@ class Receipts:
 
     def is_recorded(self, step: str, key: str) -> bool:
         """Tell whether the present files of a result have the states recorded in its receipt."""
-        if (receipt := self.of(step, key)) is None:
-            return False
-        return all(self.state(path) in (None, was) for path, was in receipt.files.items())
+        files = receipt.files.items() if (receipt := self.of(step, key)) else [("", None)]
+        return all(self.state(path) in (None, was) for path, was in files)
 
     def damage(self, receipt: Receipt, path: str) -> str | None:
         """Describe the damage of a file in a receipt; "" if it is unchanged.

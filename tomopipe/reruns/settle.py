@@ -7,13 +7,12 @@ what they may make is counted, and no job.
 """
 
 import gc
-import os
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, groupby, starmap
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
@@ -27,10 +26,10 @@ from tomopipe.campaign.stacks import Stack
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns import sidecars
-from tomopipe.reruns.foreign import is_foreign
+from tomopipe.reruns.foreign import others_in_place
 from tomopipe.reruns.needed import Needed, known_fixes, needed_for
 from tomopipe.reruns.reasons import FOLLOWS, MISSING
-from tomopipe.reruns.receipts import State, content_of
+from tomopipe.reruns.receipts import Result, State, content_of
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Cors
 from tomopipe.steps import fix_cor, resolve_cor
@@ -104,7 +103,8 @@ class Settled:
         try:
             with self.receipts.looking():
                 self._visit()
-                self.of_others = list(self._of_others())
+                replaced = starmap(self.recorded, self.reasons)
+                self.of_others = others_in_place(self.receipts, replaced)
         finally:
             if collects:
                 gc.enable()
@@ -114,13 +114,19 @@ class Settled:
 
         `_why_<step>` decides what more than its statement does, `_after_<step>` reads a table.
         """
-        for step in STEPS.values():
-            for key in self._keys(step):
-                self._decide(step, key)
-            if read := getattr(self, f"_after_{step.name}", None):
-                read()  # what follows depends on its content
-            if self.pending or self.blocked:
-                return
+        for _, part in groupby(STEPS.values(), lambda step: (not step.inputs, step.is_after_cors)):
+            # first the facts: nothing decided in a part changes what its results are made from
+            facts = {
+                step: [self.target.result(step.name, key) for key in self._keys(step)]
+                for step in part
+            }
+            for step, results in facts.items():
+                for result in results:
+                    self._decide(result)
+                if read := getattr(self, f"_after_{step.name}", None):
+                    read()  # what follows depends on its content
+                if self.pending or self.blocked:
+                    return
 
     @property
     def _has_cors(self) -> bool:
@@ -129,29 +135,24 @@ class Settled:
 
     def _keys(self, step: Step) -> Collection[str]:
         """Return the scans, series or stacks of which the run needs a result; or `campaign`."""
-        needed, keys = self.needed, dict[str, Collection[str]]()
-        if step.of_runs == "all":
-            return () if step.name in self.made else ("campaign",)
-        if step.of_runs == "cors":
-            if self._has_cors:
-                return ()
-            scans = chain.from_iterable(needed.series.values())
-            keys = {"scan": self.target.to_search(scans), "series": sorted(needed.series)}
-        elif not step.is_enabled(self.campaign) or (
-            step.of_runs == "whole" and not needed.is_whole
-        ):
+        is_needed = {
+            "all": step.name not in self.made,
+            "cors": not self._has_cors,
+            "volumes": True,
+            "whole": self.needed.is_whole,
+        }
+        if not (is_needed[step.of_runs] and step.is_enabled(self.campaign)):
             return ()
-        elif step.key == "scan":
-            return sorted(self.cors)
-        elif step.key == "stack":
-            return self._stacks
-        return keys.get(step.key, ("campaign",))
+        if step.is_search:
+            return self.target.to_search(chain.from_iterable(self.needed.series.values()))
+        keys = {"scan": self.cors, "series": self.needed.series}
+        return self._stacks if step.key == "stack" else sorted(keys.get(step.key, ["campaign"]))
 
-    def _decide(self, step: Step, key: str) -> None:
+    def _decide(self, result: Result) -> None:
         """Add the job of a result that is stale or made from results to be made."""
-        why = getattr(self, f"_why_{step.name}", None)
-        reason = why(step) if why else self.staleness.why(step.name, key)
-        reason = reason or self._follows(step, key)
+        step, key = result.step, result.key
+        why = getattr(self, f"_why_{step.name}", self.staleness.why_result)
+        reason = why(result) or self._follows(step, key)
         if reason and (reason == MISSING or not self._is_open(step)):
             self._add(step, key, reason)
 
@@ -189,19 +190,6 @@ class Settled:
         paths = self.target.outputs(step, key) + [self.out.named(name, key) for name in further]
         return {path: receipt.files.get(path) if receipt else None for path in paths}
 
-    def _of_others(self) -> Iterator[str]:
-        """Yield files of others that jobs will keep aside; raise for a link to nothing."""
-        for step, key in self.reasons:
-            for path, state in self.recorded(step, key).items():
-                where, now = self.receipts.path_of(path), self.receipts.state(path)
-                if now is None and os.path.islink(where):
-                    raise TomopipeError(
-                        f"{where}: a link to {os.readlink(where)}, which does not exist: mount its "
-                        "disk, or remove the link to have the result made again."
-                    )
-                if now not in (None, state) and is_foreign(where, state):
-                    yield path
-
     @property
     def inventory_pending(self) -> bool:
         """Whether the inventory is to be made first, and so nothing else is known."""
@@ -238,7 +226,7 @@ class Settled:
                     receipts.withdraw(name, scan)
         for result, statement in self.staleness.up_to_date.items():
             if result not in REASONS and result not in self.staleness.confirmed:
-                receipts.confirm(*result, statement, self.target.outputs(*result))
+                receipts.write(*result, statement, self.target.outputs(*result))
         for step in STEPS.values() if self.inventory_pending else ():
             if step.of_runs == "cors" and not step.is_search:
                 for key in receipts.keys(step.name):
@@ -333,10 +321,10 @@ class Settled:
             self._fixes |= fixes
         self._tables_change |= bool(predicting)
 
-    def _why_resolve_cor(self, step: Step) -> str:
+    def _why_resolve_cor(self, result: Result) -> str:
         """Say why cor.json is made; keep its future content and the scans without a COR."""
         campaign, options = self.campaign, self.campaign.config.resolve_cor
-        reason = self.staleness.why(step.name)
+        reason, step = self.staleness.why_result(result), result.step
         follows = any(name in step.inputs for name, _ in self.reasons)
         if follows and not self.looks_ahead:
             return FOLLOWS_FIX
@@ -370,9 +358,9 @@ class Settled:
                 "take the scan out (select: no), or set resolve_cor.on_missing: skip."
             )
 
-    def _why_sidecar(self, _: Step) -> str:
+    def _why_sidecar(self, result: Result) -> str:
         """Say why sidecars are written, which one job does."""
-        return sidecars.why(self.staleness, self._fixes, self.predicting)
+        return sidecars.why(self.staleness, result, self._fixes, self.predicting)
 
     def _is_whole(self, step: str, key: str) -> bool:
         """Tell whether a table is present and unchanged."""

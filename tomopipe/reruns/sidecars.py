@@ -12,7 +12,7 @@ from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named, some_of
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.reasons import MISSING, UNREADABLE, of_cor
-from tomopipe.reruns.receipts import digest
+from tomopipe.reruns.receipts import Result, digest
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Target
 from tomopipe.steps import sidecar
@@ -34,16 +34,21 @@ def contents(
     return result
 
 
-def why(staleness: Staleness, fixes: Mapping[str, Fix], predicting: Collection[str]) -> str:
+def why(
+    staleness: Staleness, result: Result, fixes: Mapping[str, Fix], predicting: Collection[str]
+) -> str:
     """Say why sidecars are written; not of scans whose prediction is pending: it may confirm them.
 
     `fixes` are rows of the fix tables.
     """
-    name, key, target = "sidecar", "campaign", staleness.target
-    statement, receipt = target.statement(name), staleness.receipts.of(name, key)
-    is_right = receipt is not None and receipt.digest == digest(statement)
-    if receipt and is_right:
-        is_right = all(staleness.receipts.damage(receipt, path) == "" for path in receipt.files)
+    which, target = (result.step.name, result.key), staleness.target
+    receipts, expected = staleness.receipts, digest(result.target)
+    receipt = receipts.of(*which)
+    is_right = receipts.confirms(result, expected)
+    if is_right:
+        staleness.confirmed.add(which)
+    elif receipt and receipt.digest == expected:
+        is_right = all(receipts.damage(receipt, path) == "" for path in receipt.files)
     texts = {} if is_right else contents(target, fixes)
     reasons = {
         scan: why for scan, text in texts.items() if (why := why_written(target, scan, text))
@@ -51,7 +56,7 @@ def why(staleness: Staleness, fixes: Mapping[str, Fix], predicting: Collection[s
     damaged = [target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
     staleness.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
     if not reasons:
-        staleness.up_to_date[name, key] = statement
+        staleness.up_to_date[which] = result.target
     certain = grouped(
         (reason, scan)
         for scan, reason in reasons.items()

@@ -36,7 +36,7 @@ from tomopipe.reruns.reasons import (
     of_series,
     of_statements,
 )
-from tomopipe.reruns.receipts import Made, Statement, digest, source_of, statement_in
+from tomopipe.reruns.receipts import Made, Result, Statement, digest, source_of, statement_in
 from tomopipe.reruns.target import Cors, Target, in_file
 from tomopipe.steps import fix_cor
 from tomopipe.storage.checksums import changed_links
@@ -63,23 +63,25 @@ class Staleness:
 
     def why(self, step: str, key: str = "campaign") -> str:
         """Say why the results of a scan, series or stack are made; "" if they are up to date."""
-        reason = self.why_stale(self.target.statement(step, key), key)
-        more = getattr(self, f"_why_{step}", None)
-        return more(reason, key) if more else reason
+        return self.why_result(self.target.result(step, key))
+
+    def why_result(self, result: Result) -> str:
+        """Say why a result is made."""
+        reason, more = self.why_stale(result), getattr(self, f"_why_{result.step.name}", None)
+        return more(reason, result.key) if more else reason
 
     # ---- what a result states, and what it should ----------------------------------------------
 
-    def why_stale(self, target: Statement, key: str = "campaign") -> str:
-        """Say why results do not agree with a statement; temporary ones may be missing."""
-        step = STEPS[target["step"]]
-        outputs, lasting = self.target.outputs(step.name, key), step.lasting(self.campaign)
-        made = self.receipts.made(target, step, key, outputs, lasting)
-        self.up_to_date.pop((step.name, key), None)
-        self.confirmed.discard((step.name, key))
+    def why_stale(self, result: Result) -> str:
+        """Say why a result does not agree with its target; temporary files may be missing."""
+        step, key, target, outputs, _ = result
+        made, which = self.receipts.made(result), (step.name, key)
+        self.up_to_date.pop(which, None)
+        self.confirmed.discard(which)
         if made.agrees:
-            self.up_to_date[step.name, key] = target
+            self.up_to_date[which] = target
             if made.is_confirmed:
-                self.confirmed.add((step.name, key))
+                self.confirmed.add(which)
             return ""
         if made.is_missing:
             return MISSING
@@ -88,13 +90,14 @@ class Staleness:
             return made.damage
         if not made.is_stated:
             return step.changed or made.odd or f"{outputs[0]}: {UNREADABLE}"
-        return self._difference(made, target, key) or step.changed or "written by no job"
+        if not made.statement:
+            return step.changed or "made from other inputs"
+        return self._difference(made, made.statement, result) or step.changed or "written by no job"
 
-    def _difference(self, made: Made, target: Statement, key: str) -> str:
-        """Say how a result differs from its target, as far as it states what it is made from."""
-        old, source = made.statement, self.target.cors.get(key, {}).get("source", "")
-        if not old:
-            return STEPS[target["step"]].changed or "made from other inputs"
+    def _difference(self, made: Made, old: Statement, result: Result) -> str:
+        """Say how what a result states differs from its target."""
+        key, target = result.key, result.target
+        source = self.target.cors.get(key, {}).get("source", "")
         before, now = old.get("raw") or (), target.get("raw") or ()
         files = self._replaced_files(key, before, now) if before != now else ""
         # only unchanged results are read again

@@ -31,7 +31,7 @@ from tomopipe.config.base import effective
 from tomopipe.config.step_options import inventory_options, options_of, without_empty
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
-from tomopipe.reruns.receipts import Receipts, digest, source_of, statement_in
+from tomopipe.reruns.receipts import Receipts, Result, digest, source_of, statement_in
 from tomopipe.scans.formats import NOT_SQUARE
 from tomopipe.scans.raw_identity import RAW
 from tomopipe.scans.scan_files import companions
@@ -89,10 +89,13 @@ class Target:
 
     def outputs(self, step: str, key: str = "campaign") -> list[str]:
         """Return the files of a result, relative to the campaign; the first has the statement."""
-        output = self.campaign.config.full_recon.output
-        return self.out.outputs(step, key, output) or [
-            self.sidecar(scan) for scan in self.cors or self.campaign.scans
-        ]
+        files = self.out.outputs(step, key, self.campaign.config.full_recon.output)
+        return files or [*map(self.sidecar, self.cors or self.campaign.scans)]
+
+    def result(self, step: str, key: str) -> Result:
+        """Return a result: what it should be made from, and its files."""
+        target, outputs = self.statement(step, key), self.outputs(step, key)
+        return Result(STEPS[step], key, target, outputs, STEPS[step].lasting(self.campaign))
 
     def content(self, path: str) -> str:
         """Return the checksum of a table; looking ahead the last one if it is gone or damaged."""

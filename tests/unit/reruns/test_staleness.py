@@ -12,10 +12,11 @@ import pytest
 
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
 from tomopipe.relion.mrc import StackFile
-from tomopipe.reruns.receipts import SMALL_BYTES, write_receipt
+from tomopipe.reruns.receipts import SMALL_BYTES, Result, write_receipt
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Target
 from tomopipe.storage.atomic import write_json, write_text
+from tomopipe.workflow_steps import STEPS
 
 STEP = "predict_cor"
 
@@ -28,6 +29,14 @@ def home(tmp_path) -> Path:
 
 def campaign_of(home: Path, pattern: str) -> Campaign:
     return campaign_from_data({"campaign": {"scans": [pattern]}}, home)
+
+
+def why_stale(staleness: Staleness, target: dict, scan: str) -> str:
+    """Return why the present result of a scan does not agree with a statement."""
+    step = STEPS[target["step"]]
+    outputs = staleness.target.outputs(step.name, scan)
+    lasting = step.lasting(staleness.campaign)
+    return staleness.why_stale(Result(step, scan, target, outputs, lasting))
 
 
 def put_prediction(campaign: Campaign, made_from: dict) -> None:
@@ -47,7 +56,7 @@ def test_a_prediction_of_other_methods_is_stale(home, has_receipt, stated, is_cu
     if has_receipt:
         receipt, products = campaign.outputs.receipt(STEP, "a"), Target(campaign).outputs(STEP, "a")
         write_receipt(receipt, made_from, products, directory=home)
-    assert (Staleness(campaign).why_stale(target, "a") == "") == is_current
+    assert (why_stale(Staleness(campaign), target, "a") == "") == is_current
 
 
 def put_stack(campaign: Campaign, scan: str, made_from: dict, value: float) -> Path:
@@ -77,7 +86,7 @@ def test_a_large_stack_of_another_job_is_made_again(home, has_receipts):
         shutil.rmtree(home / "results" / "made")
 
     def reasons() -> list[str]:
-        return [Staleness(campaign).why_stale(targets[scan], scan) for scan in "ab"]
+        return [why_stale(Staleness(campaign), targets[scan], scan) for scan in "ab"]
 
     os.utime(a, (1, 1))
     assert reasons() == ["", ""]
@@ -100,7 +109,7 @@ def test_results_of_another_raw_file_say_which_it_was(home):
     def reason(pattern: str) -> str:
         """Return the reason as the next run does."""
         staleness = Staleness(campaign_of(home, pattern))
-        why = staleness.why_stale({"step": STEP, "raw": staleness.target.raw("a")}, "a")
+        why = why_stale(staleness, {"step": STEP, "raw": staleness.target.raw("a")}, "a")
         staleness.receipts.save()
         return why
 
