@@ -35,6 +35,7 @@ OWN = {
     },
     "scans/pixels.py": {"open(self._dataset.file.filename, 'rb', buffering=0)"},
     "volumes/volume_zarr.py": {"zarr.open_group(path, mode='r')"},
+    "report/fragments.py": {"source.read_bytes()"},  # of the package
     "relion/mrc.py": {
         "mrcfile.open(self.path, header_only=True)",
         "np.fromfile(stream, '<f4', n_rows * n_cols)",
@@ -45,7 +46,10 @@ OWN = {
 # writers, in temporary places or made exclusively; and what is no file
 NOT_READ = ("'w'", "'wb'", "'x'", "'r+b'", "'ab'", "O_WRONLY", "O_CREAT", "flags")
 IN_PACKAGE = ("__file__", "/proc/", "workflow_folder()", "resources.files", "webbrowser.")
-NOT_FILES = ("raw.open()", "self.open()", "RawScan(", "replace(raw", "h5py.h5d.open", "urlopen")
+NOT_FILES = (
+    *("raw.open()", "self.open()", "RawScan(", "replace(raw", "urlopen"),
+    *("h5py.h5d.open", "h5py.h5g.open"),
+)
 
 
 def calls_of(path: Path) -> list[str]:

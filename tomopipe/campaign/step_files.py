@@ -43,8 +43,9 @@ def _is_writable(campaign: "Campaign", folder: str) -> bool:
 
 def closed_folders(campaign: "Campaign") -> str:
     """Say which folders a run cannot write; "" if it can."""
-    written = (campaign.directory / SNAKEMAKE, campaign.results, campaign.logs.folder)
     files = campaign.files
+    written = [campaign.directory / SNAKEMAKE, campaign.results, campaign.logs.folder]
+    written += [files.try_center] * files.try_center.is_dir()
     below = files.in_relion(STAR), files.stack(""), files.report, files.shifts("")
     for folder in (*written, files.try_center, *(path.parent for path in below)):
         if folder.is_symlink() and not folder.exists():
