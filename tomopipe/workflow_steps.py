@@ -70,12 +70,12 @@ _STEPS = (
         changed="files or options of the campaign changed", last="inventory",
     ),
     Step(
-        "try_recon", "scan", ("inventory",), ("rows", "sweep", "try_stack"), revision=8,
+        "try_recon", "scan", ("inventory",), ("rows", "sweep", "try_stack"), revision=9,
         of_runs="cors", params=("raw", "options"), job_blocks=("input", "preprocess", "try_recon"),
         block="try_recon", last="sweep", n_lasting=2, sums_raw=True,
     ),
     Step(
-        "predict_cor", "scan", ("try_recon",), ("prediction", "center"), revision=22,
+        "predict_cor", "scan", ("try_recon",), ("prediction", "center"), revision=23,
         of_runs="cors", params=("options", "last_center_checksum"),
         job_blocks=("predict_cor", "preprocess", "full_recon"), last="prediction",
     ),

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.cor.collected_rows import Rows
+from tomopipe.cor.end_shift import EndShift, end_shift, mirrored_ends
 from tomopipe.cor.mass import swing_px
 from tomopipe.cor.row_profiles import RowProfiles
-from tomopipe.cor.row_registration import Floats, Mask, Stack, Template, measure, register
+from tomopipe.cor.row_registration import Floats, Mask, Stack, measure
+from tomopipe.cor.shift_evidence import beam_changes, explain, supports
 
 # Least shift (rows), in units of its error, and share of the change that it explains.
 _LEAST_ROWS, _SIGNIFICANCE, _EXPLAINED = 0.5, 5.0, 0.5
@@ -34,8 +36,14 @@ _MOST_KNOWN = 0.7  # least share of the profiles that can be registered
 # Net shift of a drift, as a share of the whole; order of the polynomial that is its course.
 _ONE_WAY, _ORDER = 0.7, 3
 _MOST_TILT_DEG = 1.0  # of the axis
-_MOST_BEAM_BINS = 12.0
-_HALF_OTHERS = 2  # changes fitted in half of the rows: brighter, tilted
+# The shift between the end projections: least share of their difference that it explains; where it
+# needs no sums, alone or if both halves agree; its error in units of that of its blocks; parts of
+# the sums that are compared.
+_END_EXPLAINED, _END_SURE, _END_HALVES, _END_ERROR, _END_PARTS = 0.1, 0.7, 0.4, 2.5, (16, 6)
+_END_ALIKE = 0.9  # correlation of end projections that the halves, or the sums, must not contradict
+_APART, _HALVES_ROWS = 0.3, 0.3  # shares of the shift by which they may differ, or rows
+# Noise of a sudden change as a share of the shift; the second largest change.
+_SHARE_NOISE, _SECOND = 0.15, 0.5
 
 
 @dataclass(frozen=True)
@@ -47,15 +55,14 @@ class AxialMotion:
     between: tuple[int, int] | None  # indices of the projections before and after a jump
 
 
-def warn_of_axial_motion(rows: Rows) -> str:
-    """Return a warning that the sample moved along the axis, or ""."""
-    profiles = rows.profiles
-    if profiles is None or not rows.minus_log:
+def warn_of_axial_motion(rows: Rows, cor_px: float) -> str:
+    """Return a warning that the sample moved along the axis (at a column of `rows`), or ""."""
+    if (rows.profiles is None and rows.ends is None) or not rows.minus_log:
         return ""
     numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
     bad = np.isin(numbers, np.concatenate([*(rows.bad_frames or {}).values(), []]))
     swing = swing_px(rows.plain().sinograms, rows.theta_rad)
-    motion = find_axial_motion(profiles, rows.theta_rad, swing, bad)
+    motion = find_axial_motion(rows.profiles, rows.theta_rad, swing, bad, _end_shift(rows, cor_px))
     if motion is None:
         return ""
     when = "during the scan"
@@ -69,23 +76,55 @@ def warn_of_axial_motion(rows: Rows) -> str:
     )
 
 
+def _end_shift(rows: Rows, cor_px: float) -> EndShift | None:
+    """Return the shift between the end projections, in rows of the detector."""
+    if rows.ends is None:
+        return None
+    first, last = rows.ends.astype(np.float64)
+    shift = end_shift(first, last, cor_px if mirrored_ends(rows.theta_rad) else None)
+    height = -(-rows.n_rows // len(first))
+    return shift and shift._replace(rows=shift.rows * height, error=shift.error * height)
+
+
 def find_axial_motion(
-    profiles: RowProfiles, theta_rad: Floats, swing: float, bad: Mask | None = None
+    profiles: RowProfiles | None,
+    theta_rad: Floats,
+    swing: float,
+    bad: Mask | None = None,
+    end: EndShift | None = None,
 ) -> AxialMotion | None:
     """Find the largest jump, or the drift, along the axis; None if there is none, or no telling.
 
-    `theta_rad` are the angles of all projections in use, `bad` which of them hold no picture.
-    `swing` is how far the sample goes to the sides (px) as it turns: about a tilted axis it goes up
-    and down by a share of that.
+    `theta_rad` are the angles of all projections in use, `bad` which of them hold no picture, `end`
+    the shift between the first and the last one, where they see the same. `swing` is how far the
+    sample goes to the sides (px) as it turns: about a tilted axis it goes up and down by a share of
+    that.
     """
+    stack, frames = _stack(profiles, bad)
+    whole = None if end is None else _whole_motion(stack, end)
+    if whole is not None:
+        k = None if stack is None else _sudden(stack, whole[0] / stack.height)
+        return AxialMotion(*whole, None if k is None else (int(frames[k - 1]), int(frames[k])))
+    motion = None if stack is None else _motion_of_sums(stack, frames, theta_rad, swing)
+    return motion if motion is None or end is None or _agrees(motion, end) else None
+
+
+def _stack(
+    profiles: RowProfiles | None, bad: Mask | None
+) -> tuple[Stack | None, NDArray[np.int64]]:
+    """Return the profiles that hold a picture, None if they are few, and their frames."""
+    if profiles is None:
+        return None, np.zeros(0, np.int64)
     kept = np.ones(len(profiles.frames), bool) if bad is None else ~bad[profiles.frames]
     kept &= np.isfinite(profiles.values).any(axis=1)
     frames = profiles.frames[kept]
-    if len(frames) < _LEAST_FRAMES:
-        return None
-    stack = Stack.of(profiles, kept)
-    if stack is None:
-        return None
+    return (Stack.of(profiles, kept) if len(frames) >= _LEAST_FRAMES else None), frames
+
+
+def _motion_of_sums(
+    stack: Stack, frames: NDArray[np.int64], theta_rad: Floats, swing: float
+) -> AxialMotion | None:
+    """Find the largest jump, or the drift, by the profiles alone."""
     shift, error, stack = measure(stack)
     known = np.isfinite(error)
     if known.mean() < _MOST_KNOWN:
@@ -103,6 +142,65 @@ def find_axial_motion(
     if drift is None:
         return None
     return AxialMotion(drift[0] * stack.height, drift[1] * stack.height, None)
+
+
+def _whole_motion(stack: Stack | None, end: EndShift) -> tuple[float, float] | None:
+    """Return size and error, rows, of a motion that the end projections and the sums both show."""
+    if (
+        abs(end.rows) < max(_LEAST_ROWS, _SIGNIFICANCE * end.error)
+        or end.explained < _END_EXPLAINED
+    ):
+        return None
+    rows, error = end.rows, _END_ERROR * end.error
+    halves_agree = end.apart <= max(_HALVES_ROWS, _APART * abs(rows))
+    if min(end.explained, end.alike) >= _END_SURE or (
+        end.alike >= _END_ALIKE and end.explained >= _END_HALVES and halves_agree
+    ):
+        return rows, error
+    if stack is None:
+        return None
+    for n_parts in _END_PARTS:
+        first, *_, last = np.array_split(np.arange(len(stack.values)), n_parts)
+        if supports(stack, first, last, rows / stack.height, _EXPLAINED, _GAIN):
+            return rows, error
+    return None
+
+
+def _sudden(stack: Stack, shift: float) -> int | None:
+    """Return the profile after which a shift, bins, comes within few profiles; None: slowly."""
+    values, n = stack.values, len(stack.values)
+    bins = np.arange(values.shape[1])
+    inside = (bins - shift >= 0) & (bins - shift <= bins[-1]) & (stack.roots > 0)
+    roots = np.where(inside, stack.roots, 0.0)
+    smooth = stack.smooth * roots[:, None]
+    q = np.linalg.qr(np.column_stack([smooth, beam_changes(stack, smooth, roots, 1.0)]))[0]
+    sums = np.concatenate([np.zeros((1, len(bins))), np.cumsum(values, axis=0)])
+    wide = 2
+    while wide <= n // 8:
+        at = np.arange(wide, n - wide + 1)
+        before, after = (sums[at] - sums[at - wide]) / wide, (sums[at + wide] - sums[at]) / wide
+        pattern = np.array([np.interp(bins - shift, bins, v) for v in before]) - before
+        pattern, change = (v * roots - v * roots @ q @ q.T for v in (pattern, after - before))
+        energy = np.sum(pattern**2, axis=1)
+        share = np.sum(pattern * change, axis=1) / energy
+        noise = np.median(np.sqrt(2 / wide / energy))
+        k = int(np.argmax(share))
+        others = share[np.abs(at - at[k]) > wide].max(initial=0)
+        left = change[k] - share[k] * pattern[k]
+        by_noise = 2 / wide * (np.count_nonzero(roots) - q.shape[1])
+        explains = left @ left - by_noise <= (1 - _EXPLAINED) * (change[k] @ change[k] - by_noise)
+        if (
+            noise <= _SHARE_NOISE
+            and abs(share[k] - 1) <= _SUDDEN
+            and explains
+            and (others <= _SECOND * share[k])
+        ):
+            part = values[at[k] - wide : at[k] + wide] - before[k]
+            moved = part * roots @ pattern[k] / energy[k]  # 0 before the jump, 1 after it
+            fit = np.cumsum(1 - 2 * moved)  # how much better a jump after each profile fits
+            return int(at[k] - wide + 1 + np.argmax(fit[:-1]))
+        wide *= 2
+    return None
 
 
 @dataclass(frozen=True)
@@ -282,62 +380,21 @@ def _explained_shift(
     more than it explains of any change as smooth as this one by chance; and be alike in the upper
     and lower half.
     """
-    before, after = stack.mean_of(first), stack.mean_of(last)
-    template = Template.empty(len(before))
-    template.add(before, stack.roots, 0.0)
-    fit = register(stack, after, template, shift)
-    if fit is None:
+    evidence = explain(stack, first, last, shift)
+    if evidence is None or not evidence.halves_agree:
         return None
-    roots = fit.roots
-    design = fit.design * roots[:, None]
-
-    def without(change: Floats, basis: Floats) -> Floats:
-        q = np.linalg.qr(basis)[0]
-        return np.asarray(change - q @ (q.T @ change))
-
-    per_dof = 1 / len(first) + 1 / len(last)
-    others = np.column_stack([design[:, 1:], _beam_changes(stack, design[:, 1:], roots, per_dof)])
-    dof = np.count_nonzero(roots) - others.shape[1] - 1
-    slope, change = without(design[:, 0], others), without((after - before) * roots, others)
-    left = without((after - fit.expected) * roots, np.column_stack([design[:, 0], others]))
-    unmoved, moved = change @ change / per_dof - dof, left @ left / per_dof - dof
-    is_far = abs(fit.shift) > _FAR
-    by_chance = _by_chance(change, slope)
-    explained = max(_FAR_EXPLAINED if is_far else _EXPLAINED, by_chance)
-    allowed = (1 - explained) * unmoved
-    if not is_far:
-        allowed = max(allowed, 3 * np.sqrt(2 * dof))
-    if moved > allowed or unmoved - moved < (_FAR_GAIN if is_far else _GAIN):
+    is_far = abs(evidence.shift) > _FAR
+    share = max(_FAR_EXPLAINED if is_far else _EXPLAINED, evidence.by_chance)
+    noise = 0.0 if is_far else evidence.noise
+    if evidence.moved > max((1 - share) * evidence.unmoved, noise):
         return None
-    upper = np.cumsum(roots > 0) <= np.count_nonzero(roots) / 2
-    solution = fit.inverse @ (after - fit.expected)
-    left = (after - fit.expected) * roots - design[:, 1:] @ solution[1:]
-    halves = []
-    for half in (upper, ~upper):
-        inverse = np.linalg.pinv(design[half][:, [0, *range(2, 2 + _HALF_OTHERS)]])
-        halves.append(((inverse @ left[half])[0], np.sqrt(per_dof * (inverse[0] @ inverse[0]))))
-    (above, error_above), (below, error_below) = halves
-    if abs(above - below) > 0.5 * abs(fit.shift) + 3 * np.hypot(error_above, error_below):
-        return None
-    return fit.shift
+    return evidence.shift if evidence.gain >= (_FAR_GAIN if is_far else _GAIN) else None
 
 
-def _beam_changes(stack: Stack, others: Floats, roots: Floats, noise: float) -> Floats:
-    """Return directions (n_bins, n), above the noise, of what the beam adds where it may be."""
-    first, last = np.clip(stack.beam_bins, -_MOST_BEAM_BINS, _MOST_BEAM_BINS)
-    positions = np.arange(np.floor(first) - 1, np.ceil(last) + 2)
-    changes = np.stack([stack.beam_change(bins)[0] for bins in positions], axis=1) * roots[:, None]
-    q = np.linalg.qr(others)[0]
-    u, size, _ = np.linalg.svd(changes - q @ (q.T @ changes), full_matrices=False)
-    return np.asarray(u[:, size > _SIGNIFICANCE * np.sqrt(noise)])
-
-
-def _by_chance(change: Floats, slope: Floats) -> float:
-    """Return the share of a change that a shift explains by chance once in many (5 sigma).
-
-    Of n independent values a random slope explains 1 / n; bins next to each other are alike, and
-    their correlations give n (Bartlett).
-    """
-    alike = [np.correlate(v, v, "full") / max(float(v @ v), 1e-300) for v in (change, slope)]
-    n = max(len(change) / float(alike[0] @ alike[1]), 1.0)
-    return float(_SIGNIFICANCE**2 / (_SIGNIFICANCE**2 + n - 1))
+def _agrees(motion: AxialMotion, end: EndShift) -> bool:
+    """Tell whether the end projections do not contradict a motion that the sums show."""
+    is_measured = end.alike >= _END_ALIKE or (
+        abs(end.rows) >= _SIGNIFICANCE * end.error and end.explained >= _END_EXPLAINED
+    )
+    apart = max(_LEAST_ROWS, _APART * abs(motion.shift_rows)) + _SIGNIFICANCE * end.error
+    return not is_measured or abs(motion.shift_rows - end.rows) <= apart

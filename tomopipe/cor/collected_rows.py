@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
+from tomopipe.cor.end_shift import mirrored_ends
 from tomopipe.cor.row_profiles import RowProfiler, RowProfiles
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import no_pipe
@@ -45,6 +46,7 @@ _OPTIONAL: dict[str, tuple[Any, int]] = {
     "n_stuck": (np.int64, 0),
     "dark_rows": (np.int64, 1),
     "numbers": (np.int64, 1),
+    "ends": (np.float32, 3),
 }
 
 
@@ -88,6 +90,9 @@ class Rows:
     numbers: NDArray[np.int64] | None = None
     dark_rows: NDArray[np.int64] | None = None  # rows of the detector without light; None: none
     profiles: RowProfiles | None = None  # None: reading them would take too long
+    # (2, n_pair_rows, n_cols): first and last projection, averaged like `pairs`, where they see the
+    # same (`tomopipe.cor.end_shift`); None: they do not, or reading them would take too long
+    ends: NDArray[np.float32] | None = None
     stated_motion: tuple[str, ...] = ()  # how far the sample moves, by the file
 
     def plain(self) -> "Rows":
@@ -195,6 +200,7 @@ N_KEPT = 5  # rows kept, including the requested ones
 N_PAIRS = 3
 MAX_PAIR_ROWS = 256
 _READ_BYTES = 256 * 2**20
+_MOST_ENDS = 0.01  # share of the projections that is read for the ends
 
 logger = logging.getLogger(__name__)
 
@@ -217,8 +223,11 @@ def collect_rows(
     pairs = opposing_pairs(scan.theta_rad)
     logger.info("reading rows %s and %d opposing pairs", row_index, len(pairs))
     profiler = RowProfiler(scan, minus_log=recipe.minus_log, threads=threads)
-    whole = sorted(set(pairs.ravel().tolist()))
-    raw_rows, raw_frames, profiles = _read_once(scan, row_index, whole, profiler)
+    of_pairs = set(pairs.ravel().tolist())
+    ends = _ends(scan, of_pairs, row_index)
+    raw_rows, raw_frames, profiles = _read_once(
+        scan, row_index, sorted({*of_pairs, *ends}), profiler, len({*ends} - of_pairs)
+    )
     constant = ConstantFrames(len(raw_rows))
     constant.look(raw_rows)
     constant.refuse(scan.numbers)
@@ -257,8 +266,24 @@ def collect_rows(
         numbers=np.asarray(scan.numbers, dtype=np.int64),
         dark_rows=None if lit is None or lit.all() else np.flatnonzero(~lit),
         profiles=profiles,
+        ends=np.stack([averaged[frame] for frame in ends]) if ends else None,
         stated_motion=scan.stated_motion,
     )
+
+
+def _ends(scan: Scan, in_use: set[int], rows: Sequence[int]) -> list[int]:
+    """Return the first and the last projection if they see the same and are soon read."""
+    if mirrored_ends(np.asarray(scan.theta_rad)) is None:
+        return []
+    ends = [0, scan.n_angles - 1]
+    n_more = len({*ends} - in_use) * (scan.chunks or (1,))[0]
+    return ends if _reads_whole(scan, rows) or n_more <= _MOST_ENDS * scan.n_angles else []
+
+
+def _reads_whole(scan: Scan, rows: Sequence[int]) -> bool:
+    """Tell whether reading row by row would decompress chunks more often than reading frames."""
+    chunk = scan.chunks
+    return chunk is not None and chunk[0] < np.bincount([row // chunk[1] for row in rows]).max()
 
 
 def _why_equal(scan: Scan, row: int, value: float) -> str:
@@ -419,21 +444,23 @@ def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _read_once(
-    scan: Scan, rows: Sequence[int], frames: Sequence[int], profiler: RowProfiler
+    scan: Scan, rows: Sequence[int], frames: Sequence[int], profiler: RowProfiler, n_more: int
 ) -> tuple[NDArray[Any], dict[int, NDArray[Any]], RowProfiles | None]:
-    """Read rows (n_angles, n_kept, n_cols), whole frames and row profiles, with few decodings."""
-    chunk = scan.chunks
-    # how often reading row by row would decompress one chunk
-    if chunk is None or chunk[0] >= np.bincount([row // chunk[1] for row in rows]).max():
+    """Read rows (n_angles, n_kept, n_cols), whole frames and row profiles, with few decodings.
+
+    The profiles may take as much less as `n_more` of the frames do.
+    """
+    if not _reads_whole(scan, rows):
         sinograms = [scan.read_rows(row, row + 1) for row in rows]
         images: Sequence[NDArray[Any]] = list(scan.read_frames(frames)) if frames else []
         raw_frames = dict(zip(frames, images, strict=True))
-        return np.concatenate(sinograms, axis=1), raw_frames, profiler.read(raw_frames)
+        return np.concatenate(sinograms, axis=1), raw_frames, profiler.read(raw_frames, n_more)
     raw = np.empty((scan.n_angles, len(rows), scan.n_cols), dtype=scan.dtype)
     row_index: dict[int, NDArray[Any]] = {}
     means = np.empty((scan.n_angles, scan.n_rows), np.float32)
     frame_bytes = scan.n_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
-    n_read = max(1, _READ_BYTES // (frame_bytes * chunk[0])) * chunk[0]
+    deep = (scan.chunks or (1,))[0]
+    n_read = max(1, _READ_BYTES // (frame_bytes * deep)) * deep
     for first in range(0, scan.n_angles, n_read):
         last = min(first + n_read, scan.n_angles)
         block = scan.read_frames(range(first, last))

@@ -102,13 +102,14 @@ class RowProfiler:
             (np.add.reduceat(beam, starts) / sizes).astype(np.float32),
         )
 
-    def read(self, whole: Mapping[int, NDArray[Any]]) -> RowProfiles | None:
+    def read(self, whole: Mapping[int, NDArray[Any]], n_more: int = 0) -> RowProfiles | None:
         """Read profiles of parts of projections; None if too few rows may be read.
 
         `whole` are frames that have been read: the rows that differ most in them are chosen.
+        `n_more` of them count as read for the profiles.
         """
         scan = self._scan
-        plan = _plan(scan)
+        plan = _plan(scan, n_more)
         if plan is None:
             logger.info("no row profiles: they would take more than 2 % of the raw data")
             return None
@@ -139,12 +140,13 @@ class RowProfiler:
         return int(firsts[np.argmax(sums[firsts + high - apart] - sums[firsts])])
 
 
-def _plan(scan: Scan) -> tuple[NDArray[np.intp], int, int] | None:
+def _plan(scan: Scan, n_more: int) -> tuple[NDArray[np.intp], int, int] | None:
     """Return where to read: first frame of each part, frames and rows in a part; None: nowhere."""
     deep, chunk_rows = (scan.chunks or (1, 1))[:2]
     row_bytes = scan.n_cols * scan.dtype.itemsize
     n_rows, n_layers = scan.n_rows, math.ceil(scan.n_angles / deep)
     most = max(_MOST_READ * scan.n_angles * n_rows * row_bytes, _FREE_BYTES)
+    most -= n_more * deep * n_rows * row_bytes
     n_parts = int(np.clip(most // (deep * n_rows * row_bytes), _LEAST_FRAMES, _MOST_FRAMES))
     n_parts = min(n_parts, n_layers)
     high = int(most // (n_parts * deep * row_bytes)) // chunk_rows * chunk_rows

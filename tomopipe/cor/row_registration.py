@@ -26,6 +26,7 @@ _OVERLAP, _OVERLAP_BINS = 0.5, 16  # least share, and number, of the bins that a
 _NEARLY, _NEARBY = 2.0, 3.0
 _BEAM_BINS = 20.0  # deviation of the position of the beam that is likely
 _MOST_GAIN = 0.5  # share by which the sample may absorb more or less
+_NEARLY_STILL = 0.5  # bins by which a beam may move
 _STEPS, _EXACT = 8, 0.01  # of a registration, and the last step (bins)
 _FADING = 0.75  # weight of earlier groups in the template while a shift is followed
 
@@ -41,7 +42,7 @@ class Stack:
     beam: Floats  # (3 * n_bins - 2,): logarithm of the flats, continued on both sides
     smooth: Floats  # (n_bins, n): brightness, gradient, curvature
     height: float  # rows of a bin
-    beam_bins: tuple[float, float] = (0.0, 0.0)  # least and largest position of the beam
+    beam_bins: tuple[float, float] = (-4.0, 4.0)  # least and largest position of the beam
 
     @classmethod
     def of(cls, profiles: RowProfiles, kept: Mask) -> "Stack | None":
@@ -75,6 +76,14 @@ class Stack:
     def mean_of(self, which: NDArray[np.intp]) -> Floats:
         """Return the mean profile of some."""
         return np.asarray(self.values[which].mean(axis=0))
+
+    def within_beam(self, first_bins: float, last_bins: float) -> "Stack":
+        """Leave out bins to which a part of the beam moves that the flats do not show."""
+        bins, most = np.arange(len(self.roots)), len(self.roots) // 6
+        is_known = (bins >= min(np.ceil(last_bins - _NEARLY_STILL), most)) & (
+            bins[::-1] >= min(np.ceil(-first_bins - _NEARLY_STILL), most)
+        )
+        return replace(self, roots=np.where(is_known, self.roots, 0.0))
 
     def beam_change(self, bins: float) -> tuple[Floats, Floats]:
         """Return what a beam adds that has moved, and how that changes with its position."""
@@ -257,6 +266,7 @@ def measure(stack: Stack) -> tuple[Floats, Floats, Stack]:
     returned are the profiles without the changes that are no motion.
     """
     courses, profiles = follow(stack)
+    stack = stack.within_beam(float(courses[:, 1].min()), float(courses[:, 1].max()))
     means = [stack.mean_of(group) for group in stack.groups]
     for _ in range(3):
         template = Template.empty(len(means[0]))

@@ -307,7 +307,7 @@ def _find(
     if not doubts:  # each of these would look like a drift, too
         drift = _try_check(warnings, warn_of_drift, prepared, in_use_px)
         doubts = [drift] if drift else []
-    if moves := _try_check(warnings, warn_of_axial_motion, rows):
+    if moves := _try_check(warnings, warn_of_axial_motion, rows, in_use_px):
         doubts.append(moves)
     doubts += rows.stated_motion
     if not accepted:

@@ -49,7 +49,8 @@ def test_dead_pixels_do_not_count_and_dead_rows_are_nan(tmp_path):
 
 
 @pytest.mark.parametrize("chunks", [None, (1, 1, 512), (1500, 2, 512), (16, 16, 128)])
-def test_a_fiftieth_of_a_large_scan_is_read_for_them(chunks):
+@pytest.mark.parametrize("n_more", [0, 2])  # frames that are read besides
+def test_a_fiftieth_of_a_large_scan_is_read_for_them(chunks, n_more):
     n_angles, n_rows, n_cols = 1500, 200, 512
     read_bytes = []
 
@@ -64,9 +65,10 @@ def test_a_fiftieth_of_a_large_scan_is_read_for_them(chunks):
         n_angles=n_angles, n_rows=n_rows, n_cols=n_cols, dtype=np.dtype("u2"), chunks=chunks,
         flat=flat, dark=0 * flat, read_block=read_block,
     )  # fmt: skip
-    profiles = RowProfiler(scan, minus_log=True).read({})
+    profiles = RowProfiler(scan, minus_log=True).read({}, n_more)
     assert profiles is None or len(profiles.frames) >= 64
-    assert sum(read_bytes) <= 0.02 * 2 * n_angles * n_rows * n_cols
+    besides = n_more * (chunks or (1,))[0] * n_rows
+    assert sum(read_bytes) <= 2 * n_cols * (0.02 * n_angles * n_rows - (besides if profiles else 0))
     if chunks in (None, (1, 1, 512)):
         assert len(profiles.rows) >= 80
         assert np.ptp(profiles.frames) > 0.95 * n_angles
@@ -107,3 +109,19 @@ def test_rows_are_averaged_so_that_the_file_stays_small(tmp_path, monkeypatch):
     assert profiles.rows.tolist() == [1.5, 5.5, 9.5, 13.5, 17.5, 21.5, 25.5, 29.5]
     means = truth.projections().mean(axis=2).reshape(40, 8, 4).mean(axis=2)
     np.testing.assert_allclose(profiles.values, means, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("span_deg", "n_angles", "n_read"), [(180, 241, 2), (150, 241, 0), (180, 90, 0)]
+)
+def test_the_end_projections_are_kept_where_they_see_the_same(tmp_path, span_deg, n_angles, n_read):
+    theta_deg = np.linspace(0, span_deg * (1 - 1 / n_angles), n_angles)
+    truth = written(tmp_path, n_angles=n_angles, theta_deg=theta_deg)
+    with open_scan(truth.path) as scan:
+        rows = collect_rows(scan, [16], PreprocessBlock())
+    if not n_read:  # they see other sides, or two of 90 projections would be more than 1 % to read
+        assert rows.ends is None
+        return
+    np.testing.assert_allclose(rows.ends, truth.projections()[[0, -1]], atol=5e-3)
+    write_rows(rows, tmp_path / "rows.h5")
+    np.testing.assert_array_equal(read_rows(tmp_path / "rows.h5").ends, rows.ends)

@@ -1,0 +1,93 @@
+"""The shift along the axis between the first and the last projection, in rows."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from phantoms import make_phantom
+from scipy import ndimage
+
+from tomopipe.cor.end_shift import end_shift, mirrored_ends
+from tomopipe.simulate.phantom import project
+
+N_ROWS, N_COLS, MARGIN, AXIS_PX = 48, 128, 8, 61.4
+EXACT_ROWS = 0.15
+
+
+@cache
+def lines_at(*theta_deg):
+    n_rows = N_ROWS + 2 * MARGIN
+    phantom = make_phantom("rock", N_COLS, n_rows, 3)
+    return project(phantom, np.deg2rad(theta_deg), AXIS_PX, n_rows, N_COLS)
+
+
+def seen(lines, rows, counts=2000.0, seed=0):
+    """What the detector sees of a projection that is moved down by some rows."""
+    at = np.arange(N_ROWS) + MARGIN - rows
+    moved = ndimage.map_coordinates(
+        lines, np.meshgrid(at, np.arange(N_COLS), indexing="ij"), order=1
+    )
+    photons = np.random.default_rng(seed).poisson(counts * np.exp(-moved))
+    return -np.log(np.maximum(photons, 0.5) / counts)
+
+
+# columns: all, or the middle of a sample that is then larger than the field of view
+@pytest.mark.parametrize("cols", [slice(0, 128), slice(36, 92)], ids=["whole", "truncated"])
+@pytest.mark.parametrize("last_deg", [180, 360])
+@pytest.mark.parametrize("rows", [0.0, 1.0, -2.6, 6.0])
+def test_it_is_the_motion_of_the_sample(rows, last_deg, cols):
+    first, last = lines_at(0, last_deg)
+    images = seen(first, 0)[:, cols], seen(last, rows, seed=1)[:, cols]
+    shift = end_shift(*images, AXIS_PX - cols.start if last_deg == 180 else None)
+    assert shift.rows == pytest.approx(rows, abs=EXACT_ROWS)
+    assert shift.error < 0.1
+    assert shift.alike > 0.9
+
+
+def test_a_beam_that_moves_and_rings_are_no_shift():
+    first, last = lines_at(0, 180)
+    row = np.arange(N_ROWS)[:, None]
+    rings = np.random.default_rng(3).normal(0, 0.2, N_COLS)
+    shift = end_shift(
+        seen(first, 0) + rings + 0.3 * np.sin(row / 3),
+        seen(last, 2) + rings + np.cos(row / 5),
+        AXIS_PX,
+    )
+    assert shift.rows == pytest.approx(2, abs=EXACT_ROWS)
+
+
+@pytest.mark.parametrize("roll_deg", [-1.0, 0.5])
+def test_a_rolled_detector_shifts_the_sides_against_each_other_but_not_the_image(roll_deg):
+    images = [
+        ndimage.rotate(lines, roll_deg, reshape=False, order=1, mode="nearest")
+        for lines in lines_at(0, 180)
+    ]
+    shift = end_shift(seen(images[0], 0), seen(images[1], 0), AXIS_PX)
+    assert abs(shift.rows) < 0.3
+
+
+def test_another_sample_is_not_alike():
+    first, last = lines_at(0, 90)
+    shift = end_shift(seen(first, 0), seen(last, 0), AXIS_PX)
+    assert shift is None or min(shift.alike, shift.explained) < 0.5
+
+
+def test_too_few_rows_or_common_columns_have_none():
+    first, last = (seen(lines, 0) for lines in lines_at(0, 180))
+    assert end_shift(first[:6], last[:6], AXIS_PX) is None
+    assert end_shift(first, last, 5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("span_deg", "end_point", "mirrored"),
+    [(180, True, True), (-180, True, True), (180, False, True), (360, False, False),
+     (360, True, False), (720, True, False), (540, True, True), (170, True, None), (0, True, None)],
+)  # fmt: skip
+def test_which_ends_see_the_same(span_deg, end_point, mirrored):
+    theta_rad = np.deg2rad(np.linspace(10, 10 + span_deg, 200, endpoint=end_point))
+    assert mirrored_ends(theta_rad) is mirrored
+
+
+def test_angles_in_another_order_need_not_end_where_they_begin():
+    golden_rad = np.pi * (np.arange(200) * (5**0.5 - 1) / 2 % 1)
+    assert mirrored_ends(golden_rad) is None

@@ -1,0 +1,136 @@
+"""Evidence that some row profiles are those of others, shifted: what the shift explains."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomopipe.cor.row_registration import LEAST_BINS, Floats, Stack, Template, register
+
+_SIGNIFICANCE = 5.0
+_MOST_BEAM_BINS = 12.0
+_HALF_OTHERS = 2  # changes fitted in half of the rows: brighter, tilted
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A shift from some profiles to others, with the change that it explains.
+
+    Changes are sums of squares over their noise, less what noise adds; what brightness, gradient,
+    absorption and a beam that moved may change counts in neither.
+    """
+
+    shift: float  # bins
+    error: float  # by noise alone
+    unmoved: float  # change without the shift
+    moved: float  # what is left with it
+    by_chance: float  # share that a shift explains of a random change once in many (5 sigma)
+    dof: int  # of the changes
+    halves_agree: bool  # whether the upper and the lower rows say the same
+
+    @property
+    def gain(self) -> float:
+        """Decrease of the misfit."""
+        return self.unmoved - self.moved
+
+    @property
+    def noise(self) -> float:
+        """Three deviations of the misfit of noise."""
+        return float(3 * np.sqrt(2 * self.dof))
+
+
+def explain(
+    stack: Stack, first: NDArray[np.intp], last: NDArray[np.intp], shift: float
+) -> Evidence | None:
+    """Register the mean of the last profiles with that of the first; None if it is not like it."""
+    before, after = stack.mean_of(first), stack.mean_of(last)
+    template = Template.empty(len(before))
+    template.add(before, stack.roots, 0.0)
+    fit = register(stack, after, template, shift)
+    if fit is None:
+        return None
+    roots = fit.roots
+    design = fit.design * roots[:, None]
+    per_dof = 1 / len(first) + 1 / len(last)
+    beam = beam_changes(stack, design[:, 1:], roots, per_dof)
+    others = np.column_stack([design[:, 1:], beam])
+    dof = np.count_nonzero(roots) - others.shape[1] - 1
+    slope = _without(design[:, 0], others)
+    change = _without((after - before) * roots, others)
+    left = _without((after - fit.expected) * roots, np.column_stack([design[:, 0], others]))
+    upper = np.cumsum(roots > 0) <= np.count_nonzero(roots) / 2
+    solution = fit.inverse @ (after - fit.expected)
+    rest = (after - fit.expected) * roots - design[:, 1:] @ solution[1:]
+    halves = []
+    for half in (upper, ~upper):
+        inverse = np.linalg.pinv(design[half][:, [0, *range(2, 2 + _HALF_OTHERS)]])
+        halves.append(((inverse @ rest[half])[0], np.sqrt(per_dof * (inverse[0] @ inverse[0]))))
+    (above, error_above), (below, error_below) = halves
+    agree = abs(above - below) <= 0.5 * abs(fit.shift) + 3 * np.hypot(error_above, error_below)
+    return Evidence(
+        fit.shift,
+        float(np.sqrt(per_dof * (fit.inverse[0] ** 2 @ (stack.variance * (roots > 0))))),
+        float(change @ change / per_dof - dof),
+        float(left @ left / per_dof - dof),
+        _by_chance(change, slope),
+        dof,
+        bool(agree),
+    )
+
+
+def supports(
+    stack: Stack,
+    first: NDArray[np.intp],
+    last: NDArray[np.intp],
+    shift: float,
+    share: float,
+    gain: float,
+) -> bool:
+    """Tell whether exactly this shift, bins, explains a share of how the last profiles differ.
+
+    The misfit must decrease by `gain`, too, and what is left may be noise.
+    """
+    before, after = stack.mean_of(first), stack.mean_of(last)
+    template = Template.empty(len(before))
+    template.add(before, stack.roots, 0.0)
+    expected, _, inside = template.shifted(len(before), shift)
+    roots = stack.roots * inside
+    if np.count_nonzero(roots) < LEAST_BINS:
+        return False
+    per_dof = 1 / len(first) + 1 / len(last)
+    misfits = []
+    for profile in (before, expected):
+        basis = np.column_stack([stack.smooth, profile]) * roots[:, None]
+        others = np.column_stack([basis, beam_changes(stack, basis, roots, per_dof)])
+        left = _without((after - profile) * roots, others)
+        misfits.append(float(left @ left) / per_dof)
+    dof = np.count_nonzero(roots) - others.shape[1]
+    unmoved, moved = np.array(misfits) - dof
+    noise = 3 * np.sqrt(2 * max(dof, 1))
+    return bool(unmoved - moved >= gain and moved <= max((1 - share) * unmoved, noise))
+
+
+def _without(change: Floats, basis: Floats) -> Floats:
+    q = np.linalg.qr(basis)[0]
+    return np.asarray(change - q @ (q.T @ change))
+
+
+def beam_changes(stack: Stack, others: Floats, roots: Floats, noise: float) -> Floats:
+    """Return directions (n_bins, n), above the noise, of what the beam adds where it may be."""
+    first, last = np.clip(stack.beam_bins, -_MOST_BEAM_BINS, _MOST_BEAM_BINS)
+    positions = np.arange(np.floor(first) - 1, np.ceil(last) + 2)
+    changes = np.stack([stack.beam_change(bins)[0] for bins in positions], axis=1) * roots[:, None]
+    q = np.linalg.qr(others)[0]
+    u, size, _ = np.linalg.svd(changes - q @ (q.T @ changes), full_matrices=False)
+    return np.asarray(u[:, size > _SIGNIFICANCE * np.sqrt(noise)])
+
+
+def _by_chance(change: Floats, slope: Floats) -> float:
+    """Return the share of a change that a shift explains by chance once in many (5 sigma).
+
+    Of n independent values a random slope explains 1 / n; bins next to each other are alike, and
+    their correlations give n (Bartlett).
+    """
+    alike = [np.correlate(v, v, "full") / max(float(v @ v), 1e-300) for v in (change, slope)]
+    n = max(len(change) / float(alike[0] @ alike[1]), 1.0)
+    return float(_SIGNIFICANCE**2 / (_SIGNIFICANCE**2 + n - 1))
