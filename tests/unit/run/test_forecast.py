@@ -74,7 +74,7 @@ def test_finished_jobs_replace_the_plan_pixel_for_pixel(run):
     run.job("full_recon", "b_2", 35, 20, cpu_s=20)
     times = run.at(55)
     assert times.left_s == pytest.approx((200 + 100) * 0.5 / 2)
-    assert (times.is_plan, times.slower) == (False, None)
+    assert (times.is_plan, times.slower, times.elapsed_s) == (False, None, 55)
     assert "plan" not in times.sentence
 
 
@@ -172,10 +172,17 @@ def test_volumes_take_cores_and_the_last_ones_do_not_use_them_all(tmp_path):
 def test_the_start_of_a_job_counts_as_in_the_plan(tmp_path):
     run = Run(tmp_path, start_s=2.0)
     run.plan(try_recon=sweeps(6, 3.0))
+    for number in range(4):  # on cores that others use for most of the time, but no more
+        run.job("try_recon", f"a_{number}", 8 * number, 8, cpu_s=1.0)
+    times = run.at(32)
+    assert (times.left_s, times.slower) == (pytest.approx(2 * 8 / 2), None)
+
+
+def test_a_job_on_two_cores_takes_both(run):
+    run.plan(try_recon=sweeps(6, 10.0, threads=2))
     for number in range(4):
-        run.job("try_recon", f"a_{number}", 3 * number, 3, cpu_s=1.0)
-    times = run.at(12)
-    assert (times.left_s, times.slower) == (pytest.approx(2 * 3 / 2), None)
+        run.job("try_recon", f"a_{number}", 10 * number, 10, cpu_s=10, threads=2)
+    assert run.at(40).left_s == pytest.approx(2 * 10)
 
 
 def test_steps_are_listed_from_the_start_and_follow_the_tables(run):

@@ -11,7 +11,9 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.parameters import parameters
-from tomopipe.reruns.settle import Settled, expected_inventory
+from tomopipe.reruns.reasons import METADATA_ALONE
+from tomopipe.reruns.settle import PlannedJob, Settled, expected_inventory
+from tomopipe.resources.jobs import START_S
 from tomopipe.run.job_resources import number, param, planned_work, request, runtime_min, sent
 from tomopipe.storage import run_folder
 from tomopipe.workflow_steps import STEPS
@@ -79,11 +81,17 @@ def test_all_steps_are_planned_from_the_start_as_far_as_tables_allow(campaign):
     keys, found = plan(looks_ahead=False)  # after the inventory
     assert keys["try_recon"] == keys["full_recon"] == ["a_1"]
     assert found["about"] == ["full_recon", "sidecar", "report"]
+    (made := campaign / settled.out.receipt("full_recon", "a_1")).parent.mkdir(parents=True)
+    made.touch()  # its COR may change all the same
+    assert plan(looks_ahead=False)[0]["full_recon"] == ["a_1"]
     seconds, cores = found["planned"]["full_recon"]["a_1"]
     assert (2.0 < seconds < 3.0, cores) == (True, 1)  # its start, and two slices of 64 pixels
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\na_1\t\t32\na_2\tno\t\n")
     keys, found = plan(volumes_of=["a_1"])
     assert (keys, found["about"]) == ({"full_recon": ["a_1"]}, [])
+    settled.jobs[:] = [PlannedJob("full_recon", "a_1", "", METADATA_ALONE)]
+    settled.open_scans.clear()
+    assert planned_work(settled)["planned"] == {"full_recon": {"a_1": (START_S, 1)}}
 
 
 def test_a_node_finds_what_the_main_process_asked_for_and_the_parameters(campaign, monkeypatch):
