@@ -92,7 +92,7 @@ def _error_if_better(
 ) -> float | None:
     """Return the mean error of an estimate if it is smaller than that of each of the rules.
 
-    So must its stated error be, `times` as large.
+    Of few judges so must its stated error be, `times` as large.
     """
     if len(errors) < LEAST_JUDGES:
         return None
@@ -105,7 +105,8 @@ def _error_if_better(
         noise_px = statistics.stdev(gains_px) / math.sqrt(len(both))
         if mean_px(gains_px) <= max((1 - _BETTER) * rule_px, _BETTER_PX, _NOISES * noise_px):
             return None
-        if times * (stated_error([errors[scan] for scan in both]) or 0.0) >= rule_px:
+        stated_px = stated_error([errors[scan] for scan in both]) or 0.0
+        if len(both) < _ENOUGH and times * stated_px >= rule_px:
             return None
     return mean_px([*errors.values()])
 
@@ -136,7 +137,8 @@ class Estimates:
         `rule`: outlier, the mean of the nearest good scans; "" for that of a gap, by
         `tomopipe.cor.outliers`: neighbours that agree, else the mean of the series. Another
         estimate must err less than the rule, and than the rules for gaps where each applies; it
-        needs three trusted CORs that judge it. Even the stated error of a line must be less.
+        needs three trusted CORs that judge it. Of a line that less than twelve judge even the
+        stated error must be less.
         """
         good = [p for p in self._of.get(point.order, []) if p.is_good and p.scan != point.scan]
         gap = min((abs(p.index - point.index) for p in good), default=1)

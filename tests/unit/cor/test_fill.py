@@ -96,6 +96,15 @@ def test_the_line_of_a_drift_is_better_than_its_mean(missing):
     assert 0.1 <= fill.error_px < 0.6
 
 
+def test_many_scans_show_a_drift_that_is_hardly_more_than_the_scatter():
+    rng = np.random.default_rng(8)
+    truth_px = 1000 + 0.3 * np.arange(30)
+    point, others = hide(series((truth_px + rng.normal(0, 0.2, 30)).tolist()), "s_001")
+    fill = Estimates(others).fill(point)
+    assert fill.source == "line"  # the mean of the series is 4.5 px away
+    assert abs(fill.cor_px - truth_px[0]) <= 0.3
+
+
 def test_a_line_through_a_short_walk_is_not_chosen():
     """Its mean error is a third of that of the rules; but four judges cannot tell it so well."""
     point, others = hide(series([2000.4, 1998.7, 1998.3, 1996.6, 1996.2, 1997.6]), "s_006")
