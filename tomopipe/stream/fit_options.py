@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from tomopipe.prep.half_acquisition import (
 )
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.device import FEW_SLICES, held_gpu
+from tomopipe.recon.gpu import CudaDevice
 from tomopipe.recon.iterative import make_projector, solve_slices, solver
 from tomopipe.recon.plan import EdgeSlopes, binned_edge_slopes
 from tomopipe.recon.transfer import DeviceTransfer
@@ -94,51 +96,59 @@ def fit_task(
     Returns what all batches share, and the blocks: to read the scan, and to read a scratch file. A
     GPU corrects raw rows itself; the host gets corrected rows.
     """
-    full, binning = target.full, target.full.binning
     last_col = scan.first_col + scan.n_cols - 1
     check_place(target.cor_px, scan.first_col, last_col, scan.detector_cols)
-    if scan.n_cols < binning:
-        raise ScanError(f"full_recon.binning: {binning} is more than the {scan.n_cols} columns")
-    rows = first, last = first_and_last("full_recon.rows", full.rows, scan.n_rows)
+    rows = first_and_last("full_recon.rows", target.full.rows, scan.n_rows)
     used = None if target.preprocess.is_plain else corrections
     inputs = _memory_inputs(scan, target, halo=used.halo if used else None)
     # fewer slices at a time do not pay
     least_bytes = int(gpu_bytes(replace(inputs, on_gpu=True), FEW_SLICES) / GPU_SHARE)
-    gpu = stack.enter_context(held_gpu(device if full.algorithm == "fbp" else "cpu", least_bytes))
+    gpu = stack.enter_context(held_gpu("cpu" if inputs.iterative else device, least_bytes))
     if gpu:
         inputs = replace(inputs, on_gpu=True, in_place=scan.chunks is None)
     both_blocks = _fit_blocks(scan, inputs, rows, usable_bytes(memory_bytes))
-    batch_size, size = (
-        both_blocks[0].batch_size,
-        StackGeometry(scan.n_cols, last + 1 - first, binning),
+    task = _plan_slices(
+        scan,
+        target,
+        rows,
+        edge_slopes_per_px,
+        is_half=inputs.widening > 1,
+        batch_size=both_blocks[0].batch_size,
+        xp=gpu.xp if gpu else np,
     )
+    if gpu:
+        return _fit_gpu(task, inputs, used, gpu), both_blocks
+    return replace(task, corrections=used, corrected=used is not None), both_blocks
+
+
+def _plan_slices(
+    scan: Scan,
+    target: VolumeOptions,
+    rows: tuple[int, int],
+    edge_slopes_per_px: EdgeSlopes,
+    *,
+    is_half: bool,
+    batch_size: int,
+    xp: ModuleType,
+) -> ReconTask:
+    """Return the task of some rows, without corrections; `is_half`: of doubled width."""
+    full, binning = target.full, target.full.binning
+    if scan.n_cols < binning:
+        raise ScanError(f"full_recon.binning: {binning} is more than the {scan.n_cols} columns")
+    size = StackGeometry(scan.n_cols, rows[1] + 1 - rows[0], binning)
     # incomplete blocks of columns are dropped before the width is doubled
-    is_half = inputs.widening > 1
-    n_voxels = inputs.widening * size.volume_cols * binning if is_half else scan.n_cols
+    n_voxels = FACTOR * size.volume_cols * binning if is_half else scan.n_cols
     cor_px = float(bin_cor(target.cor_px, x0=scan.first_col, binning=binning))
     slopes = binned_edge_slopes(edge_slopes_per_px, binning)
     half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), slopes)
-    plan = plan_of(
-        scan.theta_rad,
-        half,
-        is_half,
-        filter=full.filter,
-        xp=gpu.xp if gpu else np,
-        batch_size=batch_size,
-    )
-    if gpu:
-        free = gpu.free_bytes()
-        batch_size = min(batch_size, gpu_batch(inputs, free))
-        logger.info("%.3g GB of the GPU are free: %d slices at a time", free / 1e9, batch_size)
-        together = are_stripes_together(inputs, batch_size, free)
-        used = replace(used, stripes_together=together) if used else None
-    task = ReconTask(
+    engine = {"filter": full.filter, "xp": xp, "batch_size": batch_size}
+    return ReconTask(
         scan=scan,
-        plan=plan,
+        plan=plan_of(scan.theta_rad, half, is_half, **engine),
         cor_px=cor_px,
         scale=_per_pixel(scan, target) / binning,
-        first_row=first,
-        last_row=first + size.rows * size.binning_rows,
+        first_row=rows[0],
+        last_row=rows[0] + size.rows * size.binning_rows,
         crop=(
             _crop("crop_y", full.crop_y, n_voxels, binning),
             _crop("crop_x", full.crop_x, n_voxels, binning),
@@ -146,15 +156,25 @@ def fit_task(
         binning=binning,
         binning_rows=size.binning_rows,
         minus_log=target.preprocess.minus_log,
-        corrections=used,
-        corrected=used is not None and gpu is None,
         threads=scan.threads,
-        transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else None,
         batch_size=batch_size,
         half=half if is_half else None,
         iterative=_iterations(scan, full, size.volume_cols, cor_px, batch_size),
     )
-    return task, both_blocks
+
+
+def _fit_gpu(
+    task: ReconTask, inputs: MemoryInputs, corrections: Corrections | None, gpu: CudaDevice
+) -> ReconTask:
+    """Return the task in batches that fit in the free memory of a GPU."""
+    free = gpu.free_bytes()
+    batch_size = min(task.batch_size, gpu_batch(inputs, free))
+    logger.info("%.3g GB of the GPU are free: %d slices at a time", free / 1e9, batch_size)
+    if corrections:
+        together = are_stripes_together(inputs, batch_size, free)
+        corrections = replace(corrections, stripes_together=together)
+    transfer = DeviceTransfer(gpu, threads=task.scan.threads)
+    return replace(task, corrections=corrections, batch_size=batch_size, transfer=transfer)
 
 
 def _fit_blocks(
