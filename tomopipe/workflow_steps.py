@@ -53,11 +53,6 @@ class Step:
         return bool(self.block)
 
     @property
-    def is_search(self) -> bool:
-        """Whether it searches for the COR of a scan."""
-        return (self.of_runs, self.key) == ("cors", "scan")
-
-    @property
     def is_after_cors(self) -> bool:
         """Whether it follows cor.json."""
         return self.of_runs in ("volumes", "whole")
@@ -123,7 +118,8 @@ _STEPS = (
 )  # fmt: skip
 STEPS = {step.name: step for step in _STEPS}
 """The steps by name, in the order of the work."""
-SEARCH_STEPS = tuple(step.name for step in _STEPS if step.is_search)
+SEARCH_STEPS = tuple(step.name for step in _STEPS if (step.of_runs, step.key) == ("cors", "scan"))
+"""The steps that search for the COR of a scan."""
 READING_STEPS = tuple(step.name for step in _STEPS if step.reads_scan)
 SUMMING_STEPS = tuple(step.name for step in _STEPS if step.sums_raw)
 TABLES = {

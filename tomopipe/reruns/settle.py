@@ -13,6 +13,7 @@ from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, groupby, starmap
+from operator import attrgetter
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
@@ -114,7 +115,7 @@ class Settled:
 
         `_why_<step>` decides what more than its statement does, `_after_<step>` reads a table.
         """
-        for _, part in groupby(STEPS.values(), lambda step: (not step.inputs, step.is_after_cors)):
+        for _, part in groupby(STEPS.values(), attrgetter("of_runs")):
             # first the facts: nothing decided in a part changes what its results are made from
             facts = {
                 step: [self.target.result(step.name, key) for key in self._keys(step)]
@@ -143,7 +144,7 @@ class Settled:
         }
         if not (is_needed[step.of_runs] and step.is_enabled(self.campaign)):
             return ()
-        if step.is_search:
+        if step.name in SEARCH_STEPS:
             return self.target.to_search(chain.from_iterable(self.needed.series.values()))
         keys = {"scan": self.cors, "series": self.needed.series}
         return self._stacks if step.key == "stack" else sorted(keys.get(step.key, ["campaign"]))
@@ -228,7 +229,7 @@ class Settled:
             if result not in REASONS and result not in self.staleness.confirmed:
                 receipts.write(*result, statement, self.target.outputs(*result))
         for step in STEPS.values() if self.inventory_pending else ():
-            if step.of_runs == "cors" and not step.is_search:
+            if step.of_runs == "cors" and step.name not in SEARCH_STEPS:
                 for key in receipts.keys(step.name):
                     receipts.withdraw(step.name, key)
         if campaign.results.is_dir():
