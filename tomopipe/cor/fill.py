@@ -35,6 +35,7 @@ _GAP = "gap"  # the rules for a gap
 _LEAST_ERROR_PX = 0.1  # of the best CORs that judge
 _BETTER, _BETTER_PX = 0.5, 0.1  # another estimate than that of the rules errs at most half as much
 _NOISES = 1.0
+_MANY = 20  # judges whose mean error alone tells whether a line is better
 _BEYOND = 1.6  # a line errs so much more beyond its scans than at those left out, if they bend
 _N_PLACE = 2  # scans at the same place before and after that are averaged
 _REVERSED = 0.5  # a series is taken as reversed if it then fits so much better
@@ -106,7 +107,7 @@ def _error_if_better(
         if mean_px(gains_px) <= max((1 - _BETTER) * rule_px, _BETTER_PX, _NOISES * noise_px):
             return None
         stated_px = stated_error([errors[scan] for scan in both]) or 0.0
-        if len(both) < _ENOUGH and times * stated_px >= rule_px:
+        if len(both) < _MANY and times * stated_px >= rule_px:
             return None
     return mean_px([*errors.values()])
 
@@ -137,7 +138,7 @@ class Estimates:
         `rule`: outlier, the mean of the nearest good scans; "" for that of a gap, by
         `tomopipe.cor.outliers`: neighbours that agree, else the mean of the series. Another
         estimate must err less than the rule, and than the rules for gaps where each applies; it
-        needs three trusted CORs that judge it. Of a line that less than twelve judge even the
+        needs three trusted CORs that judge it. Of a line that fewer than 20 judge even the
         stated error must be less.
         """
         good = [p for p in self._of.get(point.order, []) if p.is_good and p.scan != point.scan]
