@@ -145,6 +145,9 @@ class Made:
     odd: str = ""  # a file that states something else than the first one
 
 
+_CONFIRMED = Made(agrees=True, is_confirmed=True)  # as nearly all of thousands are
+
+
 class Receipts:
     """The receipts of a campaign, its index, and the present states of files."""
 
@@ -283,15 +286,17 @@ class Receipts:
         receipt = self.of(result.step.name, result.key)
         if receipt is None or receipt.digest != expected:
             return False
-        states = {path: state for path in result.outputs if (state := self.state(path))}
-        return receipt.files == states and all(map(states.get, result.outputs[: result.lasting]))
+        outputs, n_lasting = result.outputs, result.lasting
+        states = {path: state for path in outputs if (state := self.state(path))}
+        is_there = len(states) == len(outputs) or all(map(states.get, outputs[:n_lasting]))
+        return is_there and receipt.files == states
 
     def made(self, result: Result) -> Made:
         """Return what a result is made from."""
         step, key, target, outputs, lasting = result
-        receipt, expected = self.of(step.name, key), digest(target)
-        if self.confirms(result, expected):  # as nearly all of thousands are
-            return Made(agrees=True, is_confirmed=True)
+        if self.confirms(result, expected := digest(target)):
+            return _CONFIRMED
+        receipt = self.of(step.name, key)
         present = [path for path in outputs if os.path.lexists(self.path_of(path))]
         if any(path not in present for path in outputs[:lasting]):
             return Made(is_missing=True)
