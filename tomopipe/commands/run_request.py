@@ -12,7 +12,6 @@ from tomopipe.campaign.step_files import closed_folders
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.parameters import why_none
 from tomopipe.reruns.settle import Settled
-from tomopipe.run.job_resources import planned_work
 
 
 class Request(NamedTuple):
@@ -26,6 +25,8 @@ class Request(NamedTuple):
 
 def request_of(campaign: Campaign, words: Sequence[str], predict: Sequence[str] = ()) -> Request:
     """Return what a run makes for the scans that `words` name, or that `predict` names."""
+    from tomopipe.run.job_resources import planned_work  # slow to load
+
     receipt = campaign.outputs.receipt
     # Snakemake evaluates what follows a checkpoint only if that is a target, too
     if predict:
