@@ -40,7 +40,7 @@ _MOST_TILT_DEG = 1.0  # of the axis
 # needs no sums, alone or if both halves agree; its error in units of that of its blocks; parts of
 # the sums that are compared.
 _END_EXPLAINED, _END_SURE, _END_HALVES, _END_ERROR, _END_PARTS = 0.1, 0.7, 0.4, 2.5, (16, 6)
-_END_ALIKE = 0.9  # correlation of end projections that the halves, or the sums, must not contradict
+_END_ALIKE = 0.9  # correlation of end projections whose halves agree
 _APART, _HALVES_ROWS = 0.3, 0.3  # shares of the shift by which they may differ, or rows
 # Noise of a sudden change as a share of the shift; the second largest change.
 _SHARE_NOISE, _SECOND = 0.15, 0.5
@@ -393,8 +393,5 @@ def _explained_shift(
 
 def _agrees(motion: AxialMotion, end: EndShift) -> bool:
     """Tell whether the end projections do not contradict a motion that the sums show."""
-    is_measured = end.alike >= _END_ALIKE or (
-        abs(end.rows) >= _SIGNIFICANCE * end.error and end.explained >= _END_EXPLAINED
-    )
     apart = max(_LEAST_ROWS, _APART * abs(motion.shift_rows)) + _SIGNIFICANCE * end.error
-    return not is_measured or abs(motion.shift_rows - end.rows) <= apart
+    return abs(motion.shift_rows - end.rows) <= apart
