@@ -327,7 +327,7 @@ def main() -> None:
         counts[group].update(scans=1, told=int(found is not None), exact=int(is_exact), at=between)
         if found is not None:
             errors[group].append(abs(found.shift_rows - scan.shift_rows))
-        if args.verbose and (kind == "still") != (found is None or not is_exact):
+        if args.verbose and (found is not None if kind == "still" else not is_exact):
             print(line_of(scan, found), flush=True)
     print("| motion | sample | contrast | told | as a jump | size within 0.3 row | median, 90 % |")
     print("|---|---|---|---|---|---|---|")
