@@ -72,9 +72,9 @@ def test_flats_that_vanish_while_the_campaign_runs_cost_their_scan(tmp_path):
     campaign = with_flats(tmp_path, ("a_1", "b_1"))
     configure(campaign, "resolve_cor", on_missing="skip")
     gone = campaign / "flats" / "b_1.h5"
-    as_it_ends = f"\n    os.unlink({str(gone)!r})\n    return rows\n\n\ndef _look_at_all("
+    as_it_ends = f"\n    os.unlink({str(gone)!r})\n    return rows\n\n\ndef _key("
     vanishing = package_with(
-        tmp_path, "steps/inventory.py", "\n    return rows\n\n\ndef _look_at_all(", as_it_ends
+        tmp_path, "steps/inventory.py", "\n    return rows\n\n\ndef _key(", as_it_ends
     )
     run = snakemake(campaign, environment=vanishing)
     assert inventory(campaign)["b_1"]["keep"] == "true", run.text  # it was there then

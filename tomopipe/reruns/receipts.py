@@ -352,13 +352,15 @@ class Receipts:
         return {p: text for r in self._index[0].values() for p, text in r.sums.items()}
 
     def content(self, path: str) -> str:
-        """Return the checksum of a small file, read only if its state changed; "" if missing."""
+        """Return the checksum of a small file, read only if its state changed; "" without one."""
         state = self.state(path)
         if state is None:
             return ""
         sums = self._index[2]
         if path not in sums or sums[path][0] != state:
-            sums[path] = state, content_of(self.path_of(path))
+            if not (content := content_of(self.path_of(path))):
+                return ""  # this time it cannot be read
+            sums[path] = state, content
             self.is_changed = True
         return sums[path][1]
 

@@ -193,3 +193,19 @@ def test_the_content_of_a_large_raw_file_comes_with_the_receipt_of_its_sweep(hom
     assert raw(home, "a.h5") == name
     where.write_text(LARGE.upper())
     assert raw(home, "a.h5") != name
+
+
+def test_a_result_that_cannot_be_read_once_is_read_again(home, monkeypatch):
+    write_text("a table", home / "results" / "inventory.tsv")
+    read = checksums.checksum_of
+
+    def fails(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checksums, "checksum_of", fails)
+    receipts = receipts_of(home)
+    assert receipts.content("results/inventory.tsv") == ""
+    receipts.save()
+    monkeypatch.setattr(checksums, "checksum_of", read)
+    for each in (receipts, receipts_of(home)):
+        assert each.content("results/inventory.tsv") == read(home / "results" / "inventory.tsv")
