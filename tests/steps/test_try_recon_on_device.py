@@ -43,8 +43,8 @@ def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options, gpu):
         dtype=np.uint16, counts=20000, theta_deg=np.arange(40) * range_deg / 40,
     )  # fmt: skip
     expected, record = _stack(truth, tmp_path / "cpu", "cpu", **options)
-    plans = Mock(wraps=make_plan)
-    monkeypatch.setattr(_sweep, "make_plan", plans)
+    plans = Mock(wraps=_sweep.plan_of)
+    monkeypatch.setattr(_sweep, "plan_of", plans)
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         found, found_record = _stack(truth, tmp_path / "gpu", "cuda", **options)
     assert len(found) == len(expected)
