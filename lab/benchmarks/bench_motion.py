@@ -30,8 +30,9 @@ from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Settings, base
 from tomopipe_lab.suite.solids import Body
 
 from tomopipe.cor.axial_motion import AxialMotion, find_axial_motion
-from tomopipe.cor.end_shift import EndShift, end_shift, mirrored_ends
+from tomopipe.cor.end_shift import EndShift, end_shift
 from tomopipe.cor.row_profiles import RowProfiler, RowProfiles
+from tomopipe.recon.angular_sampling import mirrored_ends
 
 KINDS = ("jump", "drift", "sink")
 WIDTHS_PX, DOSES = (128, 256, 512, 1024), (300.0, 2000.0, 20000.0)

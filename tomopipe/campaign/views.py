@@ -45,6 +45,10 @@ class _File(NamedTuple):
     views: tuple[View, ...]
 
 
+# files that this process has opened: a command may read a campaign more than once
+_SEEN: dict[str, _File] = {}
+
+
 class Views:
     """The views of the files of a campaign; a file is opened when it has changed since `save`."""
 
@@ -74,20 +78,26 @@ class Views:
 
     def _look(self, path: str) -> _File:
         """Return the views of a file, those of before if it has not changed or is unreadable."""
-        before = self._before.get(path, _File({}, ()))
-        if before.states and all(self._state(file) == was for file, was in before.states.items()):
+        before, where = self._before.get(path, _File({}, ())), os.path.join(self._directory, path)
+        if self._is_as(before.states):
             return before
+        if self._is_as((seen := _SEEN.get(where, before)).states):
+            return seen
         from tomopipe.scans.hdf5_scan import entries_of  # h5py
         from tomopipe.scans.scan_files import source_files
 
-        where = os.path.join(self._directory, path)
         try:
             states = {file: self._state(file) for file in [path, *source_files(where)[0]]}
             contents = entries_of(where)
         except (ScanError, *UNREADABLE):  # the inventory says why
             return before
         names = named([*contents], {view.entry: view.suffix for view in before.views})
-        return _File(states, tuple(View(names[e], e, text) for e, text in contents.items()))
+        _SEEN[where] = _File(states, tuple(View(names[e], e, t) for e, t in contents.items()))
+        return _SEEN[where]
+
+    def _is_as(self, states: Mapping[str, list[int] | None]) -> bool:
+        """Tell whether files, of which there are some, have these states now."""
+        return bool(states) and all(self._state(file) == was for file, was in states.items())
 
     def _state(self, file: str) -> list[int] | None:
         state = quick_state(os.path.join(self._directory, file))

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.cor.collected_rows import Rows
-from tomopipe.cor.end_shift import EndShift, end_shift, mirrored_ends
+from tomopipe.cor.end_shift import EndShift, end_shift
 from tomopipe.cor.mass import swing_px
 from tomopipe.cor.row_profiles import RowProfiles
 from tomopipe.cor.row_registration import Floats, Mask, Stack, measure
 from tomopipe.cor.shift_evidence import beam_changes, explain, supports
+from tomopipe.recon.angular_sampling import mirrored_ends
 
 # Least shift (rows), in units of its error, and share of the change that it explains.
 _LEAST_ROWS, _SIGNIFICANCE, _EXPLAINED = 0.5, 5.0, 0.5

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.end_shift import mirrored_ends
 from tomopipe.cor.row_profiles import RowProfiler, RowProfiles
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.prep.bad_pixels import ConstantFrames, find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
+from tomopipe.recon.angular_sampling import mirrored_ends
 from tomopipe.scans.scan import Scan
 from tomopipe.storage.atomic import whole
 from tomopipe.storage.hdf5_files import new_hdf5, put

@@ -30,7 +30,6 @@ _SIDEWAYS, _OVERLAP = 1 / 16, 0.4  # largest shift to the sides; least share of 
 _SMOOTHS_PX, _EDGE, _ZINGER = (0.7, 1.5, 3.0), 2.0, 6.0
 _STEPS, _EXACT, _MOST_AWAY = 40, 0.01, 4.0  # of a registration; from where it began (px)
 _BLOCKS = 2, 8  # along rows and columns
-_LATE = 1.05  # steps by which the last projection may miss 180 or 360 degrees
 
 
 class EndShift(NamedTuple):
@@ -41,17 +40,6 @@ class EndShift(NamedTuple):
     alike: float  # correlation of both images, once they are registered
     explained: float  # share of their difference
     apart: float = np.inf  # rows by which the left and the right half differ
-
-
-def mirrored_ends(theta_rad: Floats) -> bool | None:
-    """Tell whether the last projection mirrors the first one or repeats it; None: neither."""
-    if len(theta_rad) < _LEAST_COLS:
-        return None
-    half_turns = abs(float(theta_rad[-1] - theta_rad[0])) / np.pi
-    step = float(np.median(np.diff(np.sort(theta_rad)))) / np.pi
-    if round(half_turns) < 1 or abs(half_turns - round(half_turns)) > _LATE * step:
-        return None
-    return round(half_turns) % 2 == 1
 
 
 def end_shift(first: Floats, last: Floats, mirror_px: float | None) -> EndShift | None:

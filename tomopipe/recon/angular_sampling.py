@@ -11,6 +11,8 @@ _NEARLY_ROUND_RAD = np.pi / 3  # largest angle missing from 360 degrees
 _UNEVEN = 0.02  # share of all weights
 # share of the mean gap below which directions coincide; share of such gaps
 _SAME, _FEW = 0.25, 0.05
+_LEAST_ANGLES = 16  # whose ends are compared
+_LATE = 1.05  # steps by which the last projection may miss 180 or 360 degrees
 
 
 def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -167,3 +169,14 @@ def overlap_weights(
     if not unpaired.any():
         return weights
     return xp.where(xp.asarray(unpaired)[:, None], xp.float32(1), weights)
+
+
+def mirrored_ends(theta_rad: NDArray[np.float64]) -> bool | None:
+    """Tell whether the last projection mirrors the first one or repeats it; None: neither."""
+    if len(theta_rad) < _LEAST_ANGLES:
+        return None
+    half_turns = abs(float(theta_rad[-1] - theta_rad[0])) / np.pi
+    step = float(np.median(np.diff(np.sort(theta_rad)))) / np.pi
+    if round(half_turns) < 1 or abs(half_turns - round(half_turns)) > _LATE * step:
+        return None
+    return round(half_turns) % 2 == 1

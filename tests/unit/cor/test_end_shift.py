@@ -7,7 +7,8 @@ import pytest
 from phantoms import make_phantom
 from scipy import ndimage
 
-from tomopipe.cor.end_shift import end_shift, mirrored_ends
+from tomopipe.cor.end_shift import end_shift
+from tomopipe.recon.angular_sampling import mirrored_ends
 from tomopipe.simulate.phantom import project
 
 N_ROWS, N_COLS, MARGIN, AXIS_PX = 48, 128, 8, 61.4
