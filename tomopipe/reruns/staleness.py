@@ -128,8 +128,8 @@ class Staleness:
             return ""
         refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
         # a file of many entries grows
-        times = refused | {s.name: s.mtime_ns for s in campaign.scans.values() if not s.content}
-        times |= {s.name: None for s in campaign.scans.values() if s.content}
+        scans = campaign.scans.values()
+        times = refused | {scan.name: None if scan.content else scan.mtime_ns for scan in scans}
         return of_scans(rows, times, where.stat().st_mtime_ns) or STEPS["inventory"].changed
 
     def _why_predict_cor(self, reason: str, scan: str) -> str:
