@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Held, go_to, handled, hold, row
+from tests.browser.conftest import Held, cut, go_to, handled, hold, row
 from tomopipe.campaign.table import edit_table
 from tomopipe.review.queue import read_cells
 
@@ -460,6 +460,19 @@ def test_a_series_shows_what_was_decided_and_comes_back_with_the_network(page, f
     accept.click()
     expect(page.locator("#toast")).to_contain_text("not written, or not confirmed")
     expect(accept).to_be_enabled()
+
+
+def test_a_view_chosen_before_the_first_scan_came_stays_when_the_network_is_back(page):
+    connect = cut(page, SCAN, "**/icon.svg", "**/api/trial?*")
+    page.reload()
+    expect(page.locator("#connection")).to_be_visible()
+    page.get_by_role("button", name="Series").click()
+    page.locator("#series-name").select_option("bone")
+    connect()
+    expect(page.locator("#series-plot g.point .st-manual")).to_have_count(1)
+    expect(page.locator("#connection")).to_be_hidden()
+    page.get_by_role("button", name="Scans", exact=True).click()
+    page.wait_for_selector("#stage[data-exact=yes]")
 
 
 def test_a_view_that_was_chosen_while_the_page_opens_stays(folder, serve, visit):

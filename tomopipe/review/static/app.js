@@ -100,7 +100,7 @@ async function reconnect(fault) {
   try {
     await load();
     await decide.resend();
-    if (!queue.selected()) return await start();
+    if (!queue.selected() && app.view === "scan") return await start();
     if (app.view === "series") series.refresh(); // of the series that was chosen
     else view(app.view);
     if (app.view === "scan") scan.redraw();
@@ -118,7 +118,8 @@ function view(name) {
   if (name === "series") series.show(app.fixCor, selected ? selected.series : null, queue.selected());
   if (name === "plan") nextRun.plan();
   if (name === "jobs") panels.jobs();
-  if (name === "scan") freshen();
+  if (name === "scan" && app.loaded && !queue.selected()) open(queue.step(1)); // the first one never came
+  else if (name === "scan") freshen();
   keepAddress();
 }
 

@@ -28,12 +28,12 @@ export async function jobs() {
         ...["queued", "running", "done", "failed", "lost"].map((state) => el("td", { class: `num ${step[state] && (state === "failed" || state === "lost") ? "bad" : ""}` }, step[state] ? String(step[state]) : "")));
     });
     const order = { lost: 0, failed: 1, running: 2 };
-    const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]).map(shownJob);
+    const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]);
     drawIn($("jobs"), () => replace($("jobs"), el("h2", {}, "Jobs"),
       found.steps.length
         ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
         : el("p", { class: "quiet" }, "No job has run yet."),
-      ...[found.time.sentence, found.time.remark].filter(Boolean).map((text) => el("p", {}, text)), ...each));
+      ...[found.time.sentence, found.time.remark].filter(Boolean).map((text) => el("p", {}, text)), ...each.map(shownJob))); // made as they are drawn: one may have been opened meanwhile
     return found;
   } catch (error) {
     toast(error.message, true);
