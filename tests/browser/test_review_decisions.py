@@ -134,9 +134,10 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
     expect(page.locator("#live")).to_have_text("1 lost", timeout=2 * TIMEOUT_MS)
 
 
-def test_a_log_that_is_read_stays_as_it_was_scrolled_while_other_jobs_run(folder, page):
+def test_a_log_that_is_read_stays_as_it_was_scrolled_while_other_jobs_run(folder, serve, visit):
     made = Made(folder)
     made.log("full_recon", NASTY, "reading rows\n" * 30)
+    page = visit(serve(folder))
     page.get_by_role("button", name="Jobs").click()
     page.locator("#jobs summary", has_text="full_recon").click()
     log = page.locator("#jobs pre").last
