@@ -53,3 +53,28 @@ def reason_of(path, **options):
     text = str(caught.value)
     assert "\n" not in text
     return text
+
+
+def write_time_series(path, theta_deg, *, after=False):
+    """Write, or go on with, a DXchange file whose projection n has the value n."""
+    with h5py.File(path, "a") as file:
+        for name, n_frames in (("data_white_pre", 2), ("data_white_post", 2 * after)):
+            if n_frames and f"exchange/{name}" not in file:
+                file[f"exchange/{name}"] = np.full((n_frames, 4, 5), 1000, "u2")
+        file.require_dataset("exchange/data_dark", (1, 4, 5), "u2", data=np.zeros((1, 4, 5), "u2"))
+        first = len(file["exchange/data"]) if "data" in file["exchange"] else 0
+        numbers = first + np.arange(len(theta_deg))
+        frames = numbers[:, None, None] + np.zeros((1, 4, 5), "u2")
+        for name, values in (
+            ("data", frames.astype("u2")),
+            ("theta", theta_deg),
+            ("monitor", numbers),
+        ):
+            shape = np.shape(values)
+            data = file.require_dataset(
+                f"exchange/{name}", (0, *shape[1:]), values.dtype,
+                maxshape=(None, *shape[1:]), chunks=(1, *shape[1:]),
+            ) if name not in file["exchange"] else file[f"exchange/{name}"]  # fmt: skip
+            data.resize(first + len(values), axis=0)
+            data[first:] = values
+    return path

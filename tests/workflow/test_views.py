@@ -65,3 +65,53 @@ def test_each_entry_of_a_file_has_a_chain_of_its_own(tmp_path):
     assert not any(name.startswith(("try_recon", "full_recon")) for name in run.jobs), run.jobs
     rows = (campaign / "results" / "inventory.tsv").read_text()
     assert "no angles" in next(line for line in rows.splitlines() if "in_situ@0002" in line)
+
+
+def turn(campaign, number, part=slice(None)):
+    """Append the projections of a turn of the stage to one file."""
+    make_scan(campaign, "one", CORS_PX[number], "made", seed=number)
+    path = campaign / "raw" / "fast.h5"
+    path.parent.mkdir(exist_ok=True)
+    with h5py.File(campaign / "made" / "one.h5") as one, h5py.File(path, "a") as file:
+        for name in ("data", "theta"):
+            values = one[f"exchange/{name}"][part]
+            chunks = (1, *values.shape[1:])
+            data = file.require_dataset(
+                f"exchange/{name}", (0, *values.shape[1:]), values.dtype,
+                maxshape=(None, *values.shape[1:]), chunks=chunks, exact=False,
+            )  # fmt: skip
+            data.resize(len(data) + len(values), axis=0)
+            data[-len(values) :] = values
+        for name in ("data_white", "data_dark"):
+            if name not in file["exchange"]:
+                file[f"exchange/{name}"] = one[f"exchange/{name}"][()]
+
+
+def test_each_turn_of_the_stage_has_a_chain_of_its_own(tmp_path):
+    campaign = tmp_path / "campaign"
+    for number in (0, 1):
+        turn(campaign, number)
+    turn(campaign, 2, slice(0, 40))
+    new_campaign(campaign, {})
+    configure(campaign, "campaign", scans=[{"glob": "raw/*.h5", "turns": 180}])
+    tail = {"resolve_cor", "sidecar", "export_star", "report", "fix_cor:fast"}
+    succeeds(campaign)
+    cors = json.loads((campaign / "results" / "cor.json").read_text())
+    assert [*cors] == ["fast@t0000", "fast@t0001"]
+    assert [cor["cor_px"] for cor in cors.values()] == pytest.approx(CORS_PX[:2], abs=0.1)
+    rows = (campaign / "results" / "inventory.tsv").read_text()
+    assert "80 of 180 degrees so far" in next(r for r in rows.splitlines() if "fast@t0002" in r)
+    assert plan(campaign) == (0, frozenset())
+
+    # the last turn is whole, and one is written anew in place
+    turn(campaign, 2, slice(40, None))
+    with h5py.File(campaign / "raw" / "fast.h5", "a") as file:
+        data = file["exchange/data"]
+        data[91:182] = np.roll(data[91:182], 3, axis=2)
+    chains = {f"{step}:fast@t000{n}" for step in ("try_recon", "predict_cor") for n in (1, 2)}
+    assert plan(campaign)[1] - tail == chains | {"inventory"}
+    volumes = {f"{step}:fast@t000{n}" for step in ("full_recon", "export_stack") for n in (1, 2)}
+    assert succeeds(campaign).jobs - tail == chains | volumes | {"inventory"}
+    cors = json.loads((campaign / "results" / "cor.json").read_text())
+    expected = [CORS_PX[0], CORS_PX[1] + 3, CORS_PX[2]]
+    assert [cor["cor_px"] for cor in cors.values()] == pytest.approx(expected, abs=0.1)

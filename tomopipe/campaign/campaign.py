@@ -101,7 +101,8 @@ class Campaign:
         """Return the campaign with the configuration of one scan: overrides and its own files."""
         if scan not in self._for_scans:
             entry = self.scans[scan]
-            config = self.config.for_scan(scan, entry.series).of_entry(entry.entry)
+            config = self.config.for_scan(scan, entry.series)
+            config = config.of_part(**entry.view.input) if entry.view else config
             is_own = config is not self.config
             self._for_scans[scan] = replace(self, config=config) if is_own else self
         return self._for_scans[scan]

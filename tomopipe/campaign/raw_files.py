@@ -10,13 +10,14 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePath
 from unicodedata import category
 from urllib.parse import quote, unquote
 
 from tomopipe.campaign.files import SIDECAR, VIEWS
-from tomopipe.campaign.views import View, Views
-from tomopipe.config import Config, ScanGlob, not_carried
+from tomopipe.campaign.views import View, Views, time_point
+from tomopipe.config import Config, InputBlock, ScanGlob, not_carried
 from tomopipe.config.base import endless_tail
 from tomopipe.config.blocks import SERIES_PATTERN
 from tomopipe.cor.cor_value import NO_TEXT, CorText
@@ -48,9 +49,7 @@ class CampaignScan:
     n_bytes: int | None = None
     mtime_ns: int | None = None
     refused: str = ""  # why the name cannot be used at all, or empty
-    entry: str = ""  # of a view: the entry of the file that it is
-    suffix: str = ""  # of a view: what follows the name of the file, such as @0003
-    content: str = ""  # of a view: a fingerprint of its entry
+    view: View | None = None  # the part of the file that it is; None: all of it
 
 
 def find_scans(
@@ -73,7 +72,7 @@ def find_scans(
                 continue
             name = each.prefix + scan_stem(path, directory)
             scan = _scan(path, name, config, directory)
-            parts = views.of(path, each.entries) if each.entries else None
+            parts = views.of(path, each, partial(_input, config, name))
             for part in [scan] if parts is None else [_part(scan, view) for view in parts]:
                 # raw/a.h5 and ./raw/a.h5 are the same file
                 scans.setdefault((part.abspath, part.name), part)
@@ -226,6 +225,11 @@ def _apart(scans: list[CampaignScan], patterns: list[str]) -> list[CampaignScan]
     return [replace(scan, series=key) for scan, key in zip(scans, keys, strict=True)]
 
 
+def _input(config: Config, name: str) -> InputBlock:
+    """Return the options with which a file of time points is read, by those of the first one."""
+    return config.for_scan(name + time_point(0), name).input
+
+
 def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan:
     series, index = split_name(name, config.inventory.series_pattern)
     full_path = os.path.join(directory, path)
@@ -250,13 +254,11 @@ def _part(file: CampaignScan, view: View) -> CampaignScan:
         file,
         name=file.name + view.suffix,
         abspath=file.abspath + view.suffix,
-        entry=view.entry,
-        suffix=view.suffix,
-        content=view.content,
+        view=view,
     )
     if view.is_only:
         return result
-    refused = _refusal(result.name, file.path, file.name)
+    refused = _refusal(result.name, file.path, file.name) or view.refused
     return replace(result, series=file.name, index=view.number, refused=refused)
 
 

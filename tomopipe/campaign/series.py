@@ -118,7 +118,10 @@ def compared_series(
 def to_resolve(campaign: "Campaign", inventory: InventoryRows) -> dict[str, dict[str, Any]]:
     """Return the input of resolve_cor for each selected scan: its path and its columns."""
     return {
-        scan: {"path": entry.path + entry.suffix, "n_cols": int(inventory[scan]["n_cols"])}
+        scan: {
+            "path": entry.path + (entry.view.suffix if entry.view else ""),
+            "n_cols": int(inventory[scan]["n_cols"]),
+        }
         for scan in campaign.selected_scans(inventory)
         for entry in [campaign.scans[scan]]
     }

@@ -1,16 +1,19 @@
-"""Views: the entries of a file that are scans of their own (`entries` in campaign.scans).
+"""Views: parts of a file that are scans of their own, by `entries` or `turns` of campaign.scans.
 
 `results/views.json` keeps their names, so that a scan is called the same when others come.
 """
 
 import fnmatch
+import json
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tomopipe.config import InputBlock, ScanGlob
+from tomopipe.config.blocks import Turns
 from tomopipe.errors import ScanError
 from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.storage.atomic import write_json
@@ -24,11 +27,13 @@ _NUMBER = re.compile(r"(\d+)\D*$")
 
 
 class View(NamedTuple):
-    """One entry of a file, and its name after that of the file: "@0003", or "" of the only one."""
+    """An entry or a time point of a file."""
 
-    suffix: str
-    entry: str  # path of the NXtomo entry
+    suffix: str  # of the scan's name, such as @0003 or @t0003; "" of the only entry
     content: str  # a fingerprint
+    entry: str = ""  # path of the NXtomo entry
+    window: list[int] | None = None  # first and last projection of the time point
+    refused: str = ""  # why it cannot be used
     is_only: bool = False  # whether the file has no other
 
     @property
@@ -37,16 +42,27 @@ class View(NamedTuple):
         match = _NUMBER.search(self.suffix or self.entry)
         return int(match[1]) if match else 0
 
+    @property
+    def input(self) -> dict[str, Any]:
+        """Keys of `input` that read it alone."""
+        return {"window": self.window} if self.window else {"entry": self.entry}
+
+
+def time_point(number: int) -> str:
+    """Return the suffix of a time point."""
+    return f"{VIEW}t{number:04d}"
+
 
 class _File(NamedTuple):
     """What is known of a file: its state and those of files it links to, and its views."""
 
+    how: str  # turns and input with which it was looked at; "": its entries
     states: dict[str, list[int] | None]
     views: tuple[View, ...]
 
 
 # files that this process has opened: a command may read a campaign more than once
-_SEEN: dict[str, _File] = {}
+_SEEN: dict[tuple[str, str], _File] = {}
 
 
 class Views:
@@ -61,39 +77,67 @@ class Views:
     def _before(self) -> dict[str, _File]:
         try:
             return {
-                path: _File(dict(states), tuple(View(str(s), str(e), str(c)) for s, e, c in views))
-                for path, (states, views) in json_or(self._file, {}).items()
+                path: _File(str(how), dict(states), tuple(View(*view) for view in views))
+                for path, (how, states, views) in json_or(self._file, {}).items()
             }
         except (TypeError, ValueError):
             return {}
 
-    def of(self, path: str, wanted: str | Sequence[str]) -> list[View] | None:
-        """Return the views of a file, those of `wanted` (all, or patterns); None if it has none."""
+    def of(
+        self, path: str, scans: ScanGlob, input_of: Callable[[], InputBlock]
+    ) -> list[View] | None:
+        """Return the views of a file that an entry of campaign.scans makes scans; None if none.
+
+        `input_of` returns the options with which time points are read.
+        """
+        if not (scans.entries or scans.turns):
+            return None
         if path not in self._now:
-            self._now[path] = self._look(path)
+            options = input_of() if scans.turns else None
+            self._now[path] = self._look(path, scans, options)
         if not (views := self._now[path].views):
             return None
-        chosen = [v for v in views if wanted == "all" or _is_one_of(v.entry, wanted)]
+        if scans.turns:
+            return [*views]
+        wanted = ["*"] if scans.entries in ("all", None) else scans.entries
+        chosen = [view for view in views if _is_one_of(view.entry, wanted)]
         return [view._replace(is_only=len(views) == 1) for view in chosen]
 
-    def _look(self, path: str) -> _File:
+    def _look(self, path: str, scans: ScanGlob, options: InputBlock | None) -> _File:
         """Return the views of a file, those of before if it has not changed or is unreadable."""
-        before, where = self._before.get(path, _File({}, ())), os.path.join(self._directory, path)
-        if self._is_as(before.states):
-            return before
-        if self._is_as((seen := _SEEN.get(where, before)).states):
-            return seen
-        from tomopipe.scans.hdf5_scan import entries_of  # h5py
+        how = json.dumps([scans.model_dump()["turns"], options.model_dump()]) if options else ""
+        before, where = self._before.get(path), os.path.join(self._directory, path)
+        if before is None or before.how != how:
+            before = _File(how, {}, ())
+        for known in (before, _SEEN.get((where, how), before)):
+            if self._is_as(known.states):
+                return known
         from tomopipe.scans.scan_files import source_files
 
+        lists = [options.angle_list] if options and options.angle_list else []
         try:
-            states = {file: self._state(file) for file in [path, *source_files(where)[0]]}
-            contents = entries_of(where)
-        except (ScanError, *UNREADABLE):  # the inventory says why
-            return before
-        names = named([*contents], {view.entry: view.suffix for view in before.views})
-        _SEEN[where] = _File(states, tuple(View(names[e], e, t) for e, t in contents.items()))
-        return _SEEN[where]
+            states = {file: self._state(file) for file in [path, *source_files(where)[0], *lists]}
+            if options and scans.turns:
+                views = self._time_points(where, scans.turns, options)
+            else:
+                views = _entries(where, before.views)
+        except (ScanError, *UNREADABLE) as error:
+            if before.views or not options:  # the inventory says why
+                return before
+            return _File(how, {}, (View("", "", refused=str(error).removeprefix(f"{where}: ")),))
+        _SEEN[where, how] = _File(how, states, tuple(views))
+        return _SEEN[where, how]
+
+    def _time_points(self, where: str, turns: Turns, options: InputBlock) -> list[View]:
+        from tomopipe.scans.time_points import time_points_of  # h5py
+
+        if options.angle_list:
+            at_home = os.path.join(self._directory, options.angle_list)
+            options = options.model_copy(update={"angles": at_home})
+        return [
+            View(time_point(number), point.content, "", [*point.span], point.refused)
+            for number, point in enumerate(time_points_of(where, turns, options))
+        ]
 
     def _is_as(self, states: Mapping[str, list[int] | None]) -> bool:
         """Tell whether files, of which there are some, have these states now."""
@@ -107,11 +151,19 @@ class Views:
         """Write the views down if there are new ones, or some have changed."""
         if any(self._before.get(path) != file for path, file in self._now.items()):
             content = {
-                path: (file.states, [view[:3] for view in file.views])
+                path: (file.how, file.states, [view[:-1] for view in file.views])
                 for path, file in (self._before | self._now).items()
             }
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_json(content, self._file)
+
+
+def _entries(where: str, before: Sequence[View]) -> list[View]:
+    from tomopipe.scans.hdf5_scan import entries_of  # h5py
+
+    contents = entries_of(where)
+    names = named([*contents], {view.entry: view.suffix for view in before})
+    return [View(names[entry], content, entry) for entry, content in contents.items()]
 
 
 def named(entries: Sequence[str], before: Mapping[str, str]) -> dict[str, str]:

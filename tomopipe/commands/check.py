@@ -125,11 +125,11 @@ def _next_inventory(campaign: Campaign) -> InventoryRows:
 
 def _recorded(campaign: Campaign, rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
     """Yield each description of how scans were recorded, with these scans; COR hints may differ."""
-    entries = {scan: campaign.scans[scan].entry for scan in rows if scan in campaign.scans}
+    views = {scan: campaign.scans[scan].view for scan in rows if scan in campaign.scans}
     result = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
     for scan, text in result.items():
-        if entry := entries.get(scan):
-            result[scan] = text.replace(f"{entry}/", "*/")
+        if (view := views.get(scan)) and view.entry:
+            result[scan] = text.replace(f"{view.entry}/", "*/")
     for scans in grouped((HINT.sub("", text), scan) for scan, text in result.items()).values():
         texts = [result[scan] for scan in scans]
         hints_px = [float(hint[1]) for text in texts for hint in HINT.finditer(text)]

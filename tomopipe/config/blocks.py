@@ -14,6 +14,7 @@ from tomopipe.config.base import (
     FilePattern,
     Text,
     TwoNumbers,
+    is_dataset,
     not_carried,
     option,
 )
@@ -76,6 +77,19 @@ class ScanNumbers(Block):
         return value
 
 
+class Windows(Block):
+    """Time points as numbers of projections: of angles that follow no simple order, or overlap."""
+
+    n_angles: int = Field(ge=2, description="Projections of each time point.")
+    step: int | None = option(
+        None, "Projections from one to the next; null: n_angles, fewer overlap.", ge=1
+    )
+    start: int = option(0, "The first projection in use, counted from 0.", ge=0)
+
+
+Turns = Literal[180, 360] | Windows
+
+
 class ScanGlob(Block):
     """Scans of one folder, with a prefix that keeps equal file names of several folders apart."""
 
@@ -86,6 +100,18 @@ class ScanGlob(Block):
         "Entries of each NXtomo file that are scans of their own, sample@0003: all, or their names "
         "or patterns; null: a file is one scan.",
     )
+    turns: Turns | None = option(
+        None,
+        "Time points of each HDF5 file that are scans of their own, sample@t0003: every 180 or 360 "
+        "degrees that the stage turns, or {n_angles: 200} projections (golden ratio, interlaced), "
+        "with step and start if wanted; null: a file is one scan.",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.entries and self.turns:
+            raise ValueError("entries and turns: set one of them")
+        return self
 
 
 class CampaignBlock(Block):
@@ -94,8 +120,8 @@ class CampaignBlock(Block):
     scans: list[str | ScanGlob] = Field(
         min_length=1,
         description="Files, folders of TIFF files (tiff/*/), or patterns, or `{glob: day1/*.h5, "
-        "prefix: day1_}`, or `{glob: in_situ/*.nx, entries: all}`; relative to the campaign "
-        "folder. Required.",
+        "prefix: day1_}`, `{glob: in_situ/*.nx, entries: all}`, `{glob: fast/*.h5, turns: 180}`; "
+        "relative to the campaign folder. Required.",
     )
     table: str | None = option(None, "The campaign table; null: scans.tsv if it exists.")
     results: Text = option("results", "Folder of all results.")
@@ -256,6 +282,11 @@ class InputBlock(ScanNumbers):
         "Columns of the detector in use: all, or [first, last], both included; CORs "
         "are still columns of the whole detector (pixels).",
     )
+    window: RowRange | None = option(
+        None,
+        "[first, last], both included: only these projections are the scan, the first of the file "
+        "is 0; `turns` of campaign.scans sets it for each time point.",
+    )
     every: int = option(1, "Use every n-th projection.", ge=1)
     skip_angles: list[AngleSpan] = option(
         [],
@@ -285,6 +316,12 @@ class InputBlock(ScanNumbers):
         if len(set(value)) < len(value):
             raise ValueError("must have angle, row and col, in any order")
         return value
+
+    @property
+    def angle_list(self) -> str:
+        """The file of angles that `angles` names, "" if none."""
+        angles = self.angles
+        return angles if isinstance(angles, str) and not is_dataset(angles) else ""
 
 
 #: `_0000` after a number is of the ESRF, in bone_001_0000: scan 1 of bone.

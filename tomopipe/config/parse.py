@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from tomopipe.config.base import Block, is_dataset, option
+from tomopipe.config.base import Block, option
 from tomopipe.config.blocks import CampaignBlock, InputBlock, InventoryBlock, StorageBlock
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.config.step_blocks import (
@@ -117,17 +117,13 @@ class Config(StepOptions):
         applied = [override for override in self.overrides if override.applies(scan, series)]
         return self.with_options(*applied).named_for(scan, series)
 
-    def of_entry(self, entry: str) -> "Config":
-        """Return the configuration that reads an entry of a file; itself without one."""
-        if not entry:
-            return self
-        return self.model_copy(update={"input": self.input.model_copy(update={"entry": entry})})
+    def of_part(self, **part: Any) -> "Config":
+        """Return the configuration that reads a part of a file, by keys of `input`."""
+        return self.model_copy(update={"input": self.input.model_copy(update=part)})
 
     def named_files(self) -> list[str]:
         """Return the files of flats, darks or angles as configured, with patterns."""
-        angles = self.input.angles
-        paths = [angles] if isinstance(angles, str) and not is_dataset(angles) else []
-        return sorted({*paths, *self.preprocess.reference_files})
+        return sorted({*filter(None, [self.input.angle_list]), *self.preprocess.reference_files})
 
     @property
     def has_patterns(self) -> bool:

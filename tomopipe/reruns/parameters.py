@@ -84,7 +84,7 @@ def _provenance(settled: Settled, step: str, key: str) -> dict[str, Any]:
     if STEPS[step].reads_scan:
         entry, files = settled.campaign.scans[key], settled.target.raw_files(key)
         # a file of several scans may grow meanwhile
-        result["raw_files"] = files[1:] if entry.content else files
+        result["raw_files"] = files[1:] if entry.view else files
     if STEPS[step].sums_raw:
         for earlier in SUMMING_STEPS:
             receipts.of(earlier, key)  # which may have the sums

@@ -129,7 +129,7 @@ class Staleness:
         refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
         # a file of many entries grows
         scans = campaign.scans.values()
-        times = refused | {scan.name: None if scan.content else scan.mtime_ns for scan in scans}
+        times = refused | {scan.name: None if scan.view else scan.mtime_ns for scan in scans}
         return of_scans(rows, times, where.stat().st_mtime_ns) or STEPS["inventory"].changed
 
     def _why_predict_cor(self, reason: str, scan: str) -> str:

@@ -193,7 +193,7 @@ class Target:
 
     def _raw_files(self, scan: str) -> list[str]:
         entry, shared = self.campaign.scans[scan], self.campaign.for_scan(scan).shared_files
-        if entry.content:  # it covers what the entry links to
+        if entry.view:  # its content covers what it links to
             return [entry.path, *shared]
         beside = companions(entry.path, self.campaign.directory)
         return [entry.path, *beside, *shared, *_names(self._cell(scan, "linked"))]
@@ -208,8 +208,8 @@ class Target:
     @_once
     def _contents(self, scan: str, _linked: str) -> list[str]:
         first, *others = self._raw_files(scan)
-        content, name = self.campaign.scans[scan].content, self.receipts.raw.name
-        return [f"{RAW}{content}" if content else name(first), *map(name, others)]
+        view, name = self.campaign.scans[scan].view, self.receipts.raw.name
+        return [f"{RAW}{view.content}" if view else name(first), *map(name, others)]
 
     def _also_read(self, scan: str) -> list[str]:
         """Identify the further files of a scan that the inventory names (`ALSO_READ`)."""
@@ -240,8 +240,8 @@ class Target:
                 if extra != inventory_options(campaign.config):
                     entries[-1]["options"] = extra
         everything = (*campaign.scans.values(), *campaign.refused)
-        views = {f"{s.path}{s.entry}": RAW + s.content for s in everything if s.content}
-        scans = [s.path for s in everything if not s.content]
+        views = {s.path + s.view.suffix: RAW + s.view.content for s in everything if s.view}
+        scans = [s.path for s in everything if not s.view]
         shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
         raw = {path: self.receipts.raw.name(path) for path in {*scans, *shared}} | views
         return self._with_options("inventory", entries=entries, raw=raw)

@@ -123,6 +123,7 @@ class RawScan:
                     layout = replace(layout, projections=unsigned(layout.projections))
                     references = [part.each(unsigned) for part in references]
                 layout = with_options(layout, options)
+                references = [part.counted_from(layout.first) for part in references]
                 metadata = metadata_of(layout, references, options)
                 cut = partial(cut_columns, columns=metadata.columns)
                 return metadata, cut(layout.projections), [part.each(cut) for part in references]

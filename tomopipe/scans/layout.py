@@ -198,6 +198,9 @@ class Layout:
     is_spread: bool = False
     covered_deg: float | None = None  # of spread angles, by the list; None: nothing tells
     sample_positions: tuple[Positions, ...] = ()  # stated for each projection
+    # of a window: its first projection, and how many there are in all
+    first: int = 0
+    n_recorded: int = 0
 
 
 @dataclass(frozen=True, eq=False)

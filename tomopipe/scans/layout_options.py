@@ -37,8 +37,20 @@ _SAME_ANGLE_DEG = 0.05
 def with_options(layout: Layout, options: InputBlock) -> Layout:
     """Replace metadata of the file by those of the configuration; a ScanFaultError for odd angles.
 
-    A warning where angles may be of another unit; jumps by 360 degrees are taken out.
+    Of the projections of `input.window` alone. A warning where angles may be of another unit; jumps
+    by 360 degrees are taken out.
     """
+    layout = windowed(with_angles(layout, options), options)
+    notes = layout.notes
+    theta_deg = None if layout.theta_deg is None else unwrapped(layout.theta_deg)
+    if theta_deg is not layout.theta_deg:
+        notes = (*notes, "a jump of the angles by 360 degrees taken out")
+    layout = replace(layout, theta_deg=theta_deg, notes=notes)
+    return replace(layout, warnings=(*layout.warnings, *_check_unit(layout, options)))
+
+
+def with_angles(layout: Layout, options: InputBlock) -> Layout:
+    """Replace numbers and angles of the file by those of the configuration."""
     changes: dict[str, Any] = {
         name: StatedNumber(value, _configured_location(getattr(layout, name), value))
         for name in NUMBERS
@@ -60,13 +72,35 @@ def with_options(layout: Layout, options: InputBlock) -> Layout:
             if apart_deg := contradiction_deg(of_file, others):
                 other += f" (up to {apart_deg:.0f} degrees apart)"
             changes["notes"] = (*changes.get("notes", layout.notes), other)
-    layout = replace(layout, **changes)
-    notes = layout.notes
-    theta_deg = None if layout.theta_deg is None else unwrapped(layout.theta_deg)
-    if theta_deg is not layout.theta_deg:
-        notes = (*notes, "a jump of the angles by 360 degrees taken out")
-    layout = replace(layout, theta_deg=theta_deg, notes=notes)
-    return replace(layout, warnings=(*layout.warnings, *_check_unit(layout, options)))
+    return replace(layout, **changes)
+
+
+def windowed(layout: Layout, options: InputBlock) -> Layout:
+    """Return the layout of the window of projections that the options name, else itself."""
+    if options.window is None:
+        return layout
+    n_all = len(layout.projections.index)
+    first, last = options.window
+    if last >= n_all:
+        raise ScanFaultError(f"input.window: [{first}, {last}]: the scan has {n_all} projections")
+    part = slice(first, last + 1)
+    projections = replace(layout.projections, index=layout.projections.index[part])
+    is_whole = bool(projections.written.all())
+    return replace(
+        layout,
+        projections=projections,
+        theta_deg=None if layout.theta_deg is None else layout.theta_deg[part],
+        theta_counted="",
+        missing_sources=() if is_whole else layout.missing_sources,
+        aborted="" if is_whole else layout.aborted,
+        n_planned=last + 1 - first,
+        positions=None,
+        sample_positions=tuple(
+            replace(each, values=each.values[part]) for each in layout.sample_positions
+        ),
+        first=first,
+        n_recorded=n_all,
+    )
 
 
 def _configured_location(of_file: StatedNumber | None, value: float) -> str:

@@ -63,6 +63,8 @@ class Metadata:
     found: str  # what was found where, for people; equal for scans recorded in the same way
     warnings: tuple[str, ...]  # what was assumed
     stated_motion: tuple[str, ...] = ()  # of `warnings`: how far the sample moves, by the file
+    first: int = 0  # the first projection of a window
+    n_recorded: int = 0  # projections of the file
 
 
 def metadata_of(layout: Layout, references: Sequence[References], options: InputBlock) -> Metadata:
@@ -122,6 +124,8 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
         found=found,
         warnings=tuple(warnings),
         stated_motion=moves,
+        first=layout.first,
+        n_recorded=layout.n_recorded or n_angles,
         **{name: number and number.value for name, number in numbers.items()},
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.errors import ScanFaultError
 from tomopipe.scans.chunks import (
     Chunks,
     IndexRange,
@@ -98,6 +99,13 @@ class Hdf5Pixels:
         shape = (1, *dataset.shape) if dataset.ndim == 2 else dataset.shape
         self.shape: tuple[int, int, int] = shape
         self.dtype = dataset.dtype.newbyteorder("=")
+
+    @property
+    def stored(self) -> "h5py.Dataset":
+        """The dataset, whose first axis is that of the frames; a ScanFaultError for another one."""
+        if getattr(self._dataset, "axes", (0,))[0] == 0:
+            return getattr(self._dataset, "stored", self._dataset)
+        raise ScanFaultError(f"{self.name}: frames are not along its first axis")
 
     @cached_property
     def chunks(self) -> Chunks:
@@ -196,21 +204,34 @@ class Hdf5Pixels:
             return all(pool.map(read, range(0, len(parts), _FRAMES)))
 
 
+def stored_dataset(pixels: Pixels) -> "h5py.Dataset":
+    """Return the dataset of an HDF5 file that frames are in, one after another; ScanFaultError."""
+    while isinstance(pixels, PixelsView):
+        if isinstance(pixels, TransposedPixels):
+            raise ScanFaultError(
+                f"{pixels.name}: sinograms (input.axes): `turns` needs frames one after another"
+            )
+        pixels = pixels.pixels
+    if not isinstance(pixels, Hdf5Pixels):
+        raise ScanFaultError(f"{pixels.name}: no HDF5 file")
+    return pixels.stored
+
+
 class PixelsView:
     """A view of frames in another shape."""
 
     def __init__(self, pixels: Pixels, shape: tuple[int, int, int]) -> None:
-        self._pixels, self.file = pixels, pixels.file
+        self.pixels, self.file = pixels, pixels.file
         self.name, self.shape, self.dtype = pixels.name, shape, pixels.dtype
 
     @property
     def chunks(self) -> Chunks:
         """How the frames that are read lie in the file."""
-        return self._pixels.chunks
+        return self.pixels.chunks
 
     def written(self) -> NDArray[np.bool_]:
         """Return which frames are really there, shape (n_frames,)."""
-        return self._pixels.written()
+        return self.pixels.written()
 
 
 class MirroredPixels(PixelsView):
@@ -226,7 +247,7 @@ class MirroredPixels(PixelsView):
         """Read rows of neighbouring frames."""
         n_rows = self.shape[1]
         span = (n_rows - rows[1], n_rows - rows[0]) if self._rows else rows
-        self._pixels.read(out, frames, span, threads)
+        self.pixels.read(out, frames, span, threads)
         for frame in out:  # one at a time: each is copied on the way
             frame[...] = frame[self._turn].copy()
 
@@ -246,7 +267,7 @@ class _UnsignedPixels(PixelsView):
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames."""
-        self._pixels.read(out.view(self._pixels.dtype), frames, rows, threads)
+        self.pixels.read(out.view(self.pixels.dtype), frames, rows, threads)
 
 
 def cut_columns(frames: Frames, columns: IndexRange) -> Frames:
@@ -266,12 +287,12 @@ class _CutPixels(PixelsView):
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, whole chunks at a time."""
         deep = (self.chunks.whole or (1,))[0]
-        width = self._pixels.shape[2]
+        width = self.pixels.shape[2]
         row_bytes = (rows[1] - rows[0]) * width * self.dtype.itemsize
         step = max(1, _BATCH_BYTES // (row_bytes * deep)) * deep
         for part in ranges(*frames, step):
             whole = np.empty((part[1] - part[0], rows[1] - rows[0], width), self.dtype)
-            self._pixels.read(whole, part, rows, threads)
+            self.pixels.read(whole, part, rows, threads)
             out[part[0] - frames[0] : part[1] - frames[0]] = whole[:, :, slice(*self._columns)]
 
 
@@ -287,12 +308,12 @@ class TransposedPixels(PixelsView):
     @property
     def chunks(self) -> Chunks:
         """How they lie, in the order of frames, rows, columns."""
-        shape, in_parts = self._pixels.chunks
+        shape, in_parts = self.pixels.chunks
         return Chunks(shape and tuple(shape[axis] for axis in self._order), in_parts)
 
     def written(self) -> NDArray[np.bool_]:
         """Which frames are really written; all or none unless they are stored one by one."""
-        result = self._pixels.written()
+        result = self.pixels.written()
         return result if self._axes[0] == "angle" else np.full(self.shape[0], result.all())
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
@@ -300,7 +321,7 @@ class TransposedPixels(PixelsView):
         spans = dict(zip(AXES, (frames, rows, (0, self.shape[2])), strict=True))
         box = [spans[axis] for axis in self._axes]
         target = out.transpose([AXES.index(axis) for axis in self._axes])
-        deep = (self._pixels.chunks.whole or (1,))[0]
+        deep = (self.pixels.chunks.whole or (1,))[0]
         step = max(1, _BATCH_BYTES // (target[:1].nbytes * deep)) * deep
         first, last = box[0]
         for span in ranges(first, last, step):

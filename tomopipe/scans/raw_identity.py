@@ -8,7 +8,8 @@ a file, is known by its own content (`entry_content`), whatever else comes into 
 
 import hashlib
 import os
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
@@ -167,9 +168,14 @@ def _extents(data: "h5py.Dataset") -> list[Extent]:
     if data.chunks is None:
         offset = data.id.get_offset()  # None: never written, or among the metadata
         return [] if offset is None else [(offset, data.nbytes)]
-    chunks: list[tuple[Any, int, int]] = []
+    return [(offset, n_bytes) for _, offset, n_bytes in _chunks(data)]
+
+
+def _chunks(data: "h5py.Dataset") -> list[tuple[tuple[int, ...], int, int]]:
+    """Return the chunks of a dataset in order: first element, offset in the file, bytes."""
+    chunks: list[tuple[tuple[int, ...], int, int]] = []
     data.id.chunk_iter(lambda info: chunks.append((info.chunk_offset, info.byte_offset, info.size)))
-    return [(offset, n_bytes) for _, offset, n_bytes in sorted(chunks)]
+    return sorted(chunks)
 
 
 def entry_content(entry: "h5py.Group") -> str:
@@ -221,14 +227,64 @@ def _parts(data: "h5py.Dataset") -> Iterator[bytes]:
     elif data.nbytes <= N_OF_ENTRY * BYTES_OF_ENTRY:
         yield data[()].tobytes()
     elif data.is_virtual or data.external:
-        middle = tuple(n // 2 for n in data.shape[1:-1])
-        places = (n * (len(data) - 1) // (N_OF_ENTRY - 1) for n in range(N_OF_ENTRY))
-        yield from (data[(place, *middle)].tobytes() for place in places)
+        yield from _rows_of(data, 0, len(data))
     else:
-        extents = _extents(data)
-        yield repr(extents).encode()
-        with open(no_pipe(data.file.filename), "rb", buffering=0) as stream:
-            yield from _blocks(stream.fileno(), extents, N_OF_ENTRY, BYTES_OF_ENTRY)
+        yield from _stored(data, _extents(data))
+
+
+def _rows_of(data: "h5py.Dataset", first: int, last: int) -> Iterator[bytes]:
+    """Yield a row of some frames, the last excluded."""
+    middle = tuple(n // 2 for n in data.shape[1:-1])
+    places = (first + n * (last - 1 - first) // (N_OF_ENTRY - 1) for n in range(N_OF_ENTRY))
+    yield from (data[(place, *middle)].tobytes() for place in dict.fromkeys(places))
+
+
+def _stored(data: "h5py.Dataset", extents: list[Extent]) -> Iterator[bytes]:
+    """Yield where parts of a dataset are, and samples of them."""
+    yield repr(extents).encode()
+    with open(no_pipe(data.file.filename), "rb", buffering=0) as stream:
+        yield from _blocks(stream.fileno(), extents, N_OF_ENTRY, BYTES_OF_ENTRY)
+
+
+def frame_sampler(data: "h5py.Dataset") -> Callable[[int, int], Iterator[bytes]]:
+    """Return a function that yields shape, type, places and samples of some frames of a stack.
+
+    Its arguments are the first of them and the last, excluded; what comes before and after them in
+    the file does not count. Blocks and rows are as of an entry.
+    """
+    kind = f"{data.shape[1:]}\0{data.dtype.str}\0".encode()
+    chunks = [] if data.chunks is None else _chunks(data)
+    starts = [place[0] for place, _, _ in chunks]
+    is_elsewhere = data.is_virtual or data.external
+    offset = None if is_elsewhere or chunks else data.id.get_offset()
+    frame_bytes = data.nbytes // max(1, len(data))
+
+    def sample(first: int, last: int) -> Iterator[bytes]:
+        yield kind
+        if data.ndim < 3:
+            yield from _parts(data)
+        elif chunks:
+            deep = data.chunks[0]
+            part = slice(bisect_left(starts, first // deep * deep), bisect_left(starts, last))
+            yield from _stored(data, [(at, n_bytes) for _, at, n_bytes in chunks[part]])
+        elif offset is not None:
+            yield from _stored(data, [(offset + first * frame_bytes, (last - first) * frame_bytes)])
+        else:
+            if data.is_virtual:
+                yield repr(_sources(data, first, last)).encode()
+            yield from _rows_of(data, first, last)
+
+    return sample
+
+
+def _sources(data: "h5py.Dataset", first: int, last: int) -> list[tuple[str, str, Any]]:
+    """Return file, dataset and place of the sources of some frames of a virtual dataset."""
+    result = []
+    for space, file, name, _ in data.virtual_sources():
+        begin, end = (int(bound[0]) for bound in space.get_select_bounds())
+        if begin < last and end >= first:
+            result.append((file, name, begin))
+    return result
 
 
 @dataclass

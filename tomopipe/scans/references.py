@@ -37,6 +37,10 @@ class References:
         """Return all frames as seen through a view."""
         return replace(self, frames=tuple(map(view, self.frames)))
 
+    def counted_from(self, first: int) -> "References":
+        """Return them with positions counted from a projection, the first of a window."""
+        return replace(self, positions=self.positions - first)
+
 
 def find_references(
     reader: Reader,

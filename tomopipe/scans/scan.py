@@ -75,9 +75,9 @@ class Scan:
         # possible lengths of a monitor's dataset, and the indices of the frames in use
         self._lengths = [
             (projections.pixels.shape[0], self._projections.index),
-            (len(projections.index), used),
+            (metadata.n_recorded, metadata.first + used),
         ]
-        self._format = metadata.format
+        self._format, self._n_frames = metadata.format, len(projections.index)
         self.n_angles, self.n_rows = len(used), metadata.n_rows
         self.n_cols = self._projections.pixels.shape[2]
         self.first_col, self.detector_cols = metadata.columns[0], metadata.n_cols
@@ -232,7 +232,9 @@ class Scan:
         """How many projections in use were taken before each flat, (n_flats,); NaN: not known."""
         result = self._flats.positions
         in_use = np.searchsorted(self.numbers, np.nan_to_num(result)).astype(float)
-        return np.where(np.isnan(result), np.nan, in_use)
+        # those of a file of many time points may have been taken long before or after this one
+        before = np.minimum(result, 0) + np.maximum(result - self._n_frames, 0)
+        return np.where(np.isnan(result), np.nan, in_use + before)
 
     def read_flats(self, first: int, last: int) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all flats, uncorrected, by time.

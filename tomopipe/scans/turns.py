@@ -48,29 +48,39 @@ def find_turns(theta_deg: NDArray[np.float64]) -> Turns | None:
     Turns or None
         The frames of each turn, and its range in degrees; None: one turn.
     """
-    steps = np.diff(theta_deg)
-    step_deg = float(np.median(np.abs(steps))) if len(steps) else 0.0
-    if not np.isfinite(theta_deg).all() or not 0 < step_deg <= _LARGEST_STEP_DEG:
+    step_deg = regular_step_deg(theta_deg)
+    if step_deg is None:
         return None
-    turns = _repeated(theta_deg, _runs(theta_deg, step_deg), step_deg)
+    turns = _repeated(theta_deg, _ascending_runs(theta_deg, step_deg), step_deg)
     if turns is None:
         straight_deg = np.unwrap(theta_deg, period=360)
-        runs = _runs(straight_deg, step_deg)
+        runs = _ascending_runs(straight_deg, step_deg)
         turns = _continuous(straight_deg, runs[0], step_deg) if len(runs) == 1 else None
     n_used = sum(map(len, turns.members)) if turns else 0
     return turns if n_used >= _MOST * len(theta_deg) else None
 
 
-def _runs(theta_deg: NDArray[np.float64], step_deg: float) -> list[Numbers]:
-    """Return runs of projections at regular steps of one sign, each ascending in angle."""
+def regular_step_deg(theta_deg: NDArray[np.float64]) -> float | None:
+    """Return the usual step of angles; None if it is too large (golden ratio), 0 or not known."""
+    step_deg = float(np.median(np.abs(np.diff(theta_deg)))) if len(theta_deg) > 1 else 0.0
+    return step_deg if 0 < step_deg <= _LARGEST_STEP_DEG else None
+
+
+def regular_runs(theta_deg: NDArray[np.float64], step_deg: float) -> list[Numbers]:
+    """Return runs of projections at regular steps of one sign, each as recorded."""
     steps = np.diff(theta_deg)
     signs = np.where(np.abs(steps) <= _REGULAR * step_deg, np.sign(steps), 0)
     ends = np.flatnonzero(np.diff(signs)) + 1
-    runs = [
+    return [
         np.arange(first, last + 1)
         for first, last in zip([0, *ends], [*ends, len(signs)], strict=True)
         if signs[first] and last + 1 - first >= _LEAST
     ]
+
+
+def _ascending_runs(theta_deg: NDArray[np.float64], step_deg: float) -> list[Numbers]:
+    """Return regular runs, each ascending in angle."""
+    runs = regular_runs(theta_deg, step_deg)
     return [run[np.argsort(theta_deg[run])] for run in runs]
 
 

@@ -252,8 +252,12 @@ def _turns(metadata: Metadata) -> list[str]:
     turns = find_turns(theta_deg[metadata.chosen])
     if turns is None:
         return []
-    use = turns.first_alone(metadata.chosen)
-    return [f"{turns}: a time series? One volume is made of all of them; {use}"]
+    of_each = f"{turns.range_deg:.0f}" if turns.range_deg in (180.0, 360.0) else None
+    of_each = of_each or f"{{n_angles: {len(turns.members[0])}}}"
+    return [
+        f"{turns}: a time series? One volume is made of all of them; `turns: {of_each}` beside "
+        f"`glob` in campaign.scans makes each a scan; {turns.first_alone(metadata.chosen)}"
+    ]
 
 
 def _reference_frames(looks: Sequence[_Look]) -> float:

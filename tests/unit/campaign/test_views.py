@@ -4,9 +4,11 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.exchange_files import write_time_series
 from tests.nxtomo_files import frames_of, write_nxtomo
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.views import Views, named
+from tomopipe.config import InputBlock, ScanGlob
 from tomopipe.scans import hdf5_scan
 from tomopipe.scans.hdf5_scan import entries_of
 
@@ -23,7 +25,14 @@ def write(path, *numbers, data=None):
 def names(folder, **entry):
     entry = {"glob": "*.nx", "entries": "all"} | entry
     campaign = campaign_from_data({"campaign": {"scans": [entry]}}, folder)
-    return {name: (scan.series, scan.index, scan.entry) for name, scan in campaign.scans.items()}
+    return {
+        name: (scan.series, scan.index, scan.view.entry if scan.view else "")
+        for name, scan in campaign.scans.items()
+    }
+
+
+def of(views, entries="all"):
+    return views.of("a.nx", ScanGlob(glob="*", entries=entries), InputBlock)
 
 
 @pytest.mark.parametrize(
@@ -77,24 +86,26 @@ def test_a_file_is_opened_once_and_again_when_it_has_changed(tmp_path, monkeypat
     monkeypatch.setattr(hdf5_scan, "entries_of", lambda path: opened.append(path) or entries(path))
     views = Views(tmp_path / "results" / "views.json", tmp_path)
     for pattern in ("all", ["entry0000"], ["*1"]):
-        views.of("a.nx", pattern)
+        of(views, pattern)
     assert len(opened) == 1
     views.save()
     again = Views(tmp_path / "results" / "views.json", tmp_path)
-    assert again.of("a.nx", "all") == views.of("a.nx", "all")
+    assert of(again) == of(views)
     assert len(opened) == 1
     write(path, 2)
-    assert len(Views(tmp_path / "results" / "views.json", tmp_path).of("a.nx", "all")) == 3
+    assert len(of(Views(tmp_path / "results" / "views.json", tmp_path))) == 3
     assert len(opened) == 2
     path.write_bytes(b"half written")
-    assert len(Views(tmp_path / "results" / "views.json", tmp_path).of("a.nx", "all")) == 2
+    assert len(of(Views(tmp_path / "results" / "views.json", tmp_path))) == 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"a.nx": 3}', '{"a.nx": [{"a.nx": null}, [1]]}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"a.nx": 3}', '{"a.nx": ["", {"a.nx": null}, [1]]}']
+)
 def test_damaged_names_are_made_again(content, tmp_path):
     write(tmp_path / "a.nx", 0, 1)
     (tmp_path / "views.json").write_text(content)
-    assert len(Views(tmp_path / "views.json", tmp_path).of("a.nx", "all")) == 2
+    assert len(of(Views(tmp_path / "views.json", tmp_path))) == 2
 
 
 def virtual(path, number):
@@ -145,3 +156,61 @@ def test_other_angles_are_another_scan(tmp_path):
         file["entry0000/sample/rotation_angle"][3] = 7.0
     changed = {key for key, text in entries_of(path).items() if text != before[key]}
     assert changed == {"/entry0000"}
+
+
+def fast(path, n_angles, angles_deg=None):
+    """Write a file of a stage that goes on by 10 degrees a projection."""
+    return write_time_series(path, 10.0 * np.arange(n_angles) if angles_deg is None else angles_deg)
+
+
+def turns(folder, turns=180, **config):
+    entry = {"glob": "*.h5", "turns": turns}
+    campaign = campaign_from_data({"campaign": {"scans": [entry]}} | config, folder)
+    scans = {name: scan.view.window for name, scan in campaign.scans.items()}
+    return scans, {scan.name: scan.refused for scan in campaign.refused}
+
+
+def test_turns_of_the_stage_are_scans_of_the_series_of_their_file(tmp_path):
+    fast(tmp_path / "foam_07.h5", 50)
+    assert turns(tmp_path) == (
+        {"foam_07@t0000": [0, 17], "foam_07@t0001": [18, 35]},
+        {"foam_07@t0002": "140 of 180 degrees so far"},
+    )
+    assert [*turns(tmp_path, 360)[0]] == ["foam_07@t0000"]
+    scans, _ = turns(tmp_path, {"n_angles": 20, "step": 10})
+    assert [*scans.values()] == [[0, 19], [10, 29], [20, 39], [30, 49]]
+    campaign = campaign_from_data(
+        {"campaign": {"scans": [{"glob": "*.h5", "turns": 180}]}, "input": {"every": 2}}, tmp_path
+    )
+    scan = campaign.scans["foam_07@t0001"]
+    assert (scan.series, scan.index) == ("foam_07", 1)
+    options = campaign.for_scan(scan.name).config.input
+    assert (options.window, options.every) == ([18, 35], 2)
+
+
+def test_turns_follow_the_angles_that_the_configuration_gives(tmp_path):
+    fast(tmp_path / "foam_07.h5", 36, np.zeros(36))
+    scans, refused = turns(tmp_path)
+    assert (scans, [*refused]) == ({}, ["foam_07"])
+    assert "usual step of these 36 is 0 degrees" in refused["foam_07"]
+    listed = tmp_path / "angles.txt"
+    for step_deg, n_turns in ((10, 2), (20, 4)):
+        listed.write_text("".join(f"{step_deg * n}\n" for n in range(36)))
+        scans, refused = turns(tmp_path, input={"angles": "angles.txt"})
+        assert (len(scans), refused) == (n_turns, {})
+
+
+def test_a_file_that_has_no_turns_is_refused_and_not_one_scan(tmp_path):
+    golden_deg = np.mod(111.246 * np.arange(50), 180)
+    fast(tmp_path / "golden_1.h5", 50, golden_deg)
+    (tmp_path / "broken_1.h5").write_bytes(b"no HDF5")
+    scans, refused = turns(tmp_path)
+    assert scans == {}
+    assert "turns: {n_angles: N}" in refused["golden_1"]
+    assert "broken_1" in refused
+    assert len(turns(tmp_path, {"n_angles": 25})[0]) == 2
+
+
+def test_entries_and_turns_exclude_each_other():
+    with pytest.raises(ValueError, match="set one of them"):
+        ScanGlob(glob="*", entries="all", turns=180)

@@ -1,0 +1,136 @@
+"""Time points: which projections they have, what they read, and what tells that one changed."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.exchange_files import write_time_series
+from tests.nxtomo_files import KEYS, frames_of, write_nxtomo
+from tomopipe.config import InputBlock
+from tomopipe.config.blocks import Windows
+from tomopipe.errors import ScanError
+from tomopipe.scans.exchange import open_scan
+from tomopipe.scans.time_points import time_points_of, windows
+
+HALF, BACK = np.arange(180.0), np.arange(180.0)[::-1]
+CLOSED = np.linspace(0, 180, 181)  # the last projection is at 180 degrees
+JITTER_DEG = np.random.default_rng(5).normal(0, 0.1, 720)
+
+
+@pytest.mark.parametrize(
+    ("theta_deg", "turns", "firsts", "last"),
+    [
+        (np.arange(720.0), 180, [0, 180, 360, 540], 719),
+        (np.arange(720.0), 360, [0, 360], 719),
+        (-np.arange(720.0), 180, [0, 180, 360, 540], 719),
+        (np.arange(720.0) + JITTER_DEG, 360, [0, 360], 719),
+        (np.mod(np.arange(720.0) + 30, 360), 180, [0, 180, 360, 540], 719),
+        (np.tile(HALF, 3), 180, [0, 180, 360], 539),
+        (np.tile(CLOSED, 3), 180, [0, 181, 362], 542),
+        (np.tile(np.linspace(0, 360, 361), 2), 180, [0, 180, 361, 541], 721),
+        (np.concatenate([HALF, BACK, HALF]), 180, [0, 180, 360], 539),
+        (np.linspace(0, 36000, 36001), 180, [180 * n for n in range(200)], 36000),
+        # a gap: what comes after it begins anew
+        (np.concatenate([HALF, 300 + HALF]), 180, [0, 180], 359),
+    ],
+)
+def test_turns_begin_where_the_stage_has_turned_so_far(theta_deg, turns, firsts, last):
+    found = windows(theta_deg, len(theta_deg), turns)
+    assert [point.span[0] for point in found] == firsts
+    assert found[-1].span[1] == last
+    assert not any(point.refused for point in found)
+
+
+def test_a_turn_that_is_not_whole_is_refused():
+    found = windows(np.arange(720.0), 500, 180)  # of 720 planned
+    assert [point.span for point in found] == [(0, 179), (180, 359), (360, 499)]
+    assert [point.refused for point in found] == ["", "", "140 of 180 degrees so far"]
+    one_short, *_ = windows(np.arange(720.0), 179, 180)
+    assert one_short.refused
+    counted = windows(None, 500, Windows(n_angles=200, step=100, start=50))
+    assert [point.span for point in counted] == [(50, 249), (150, 349), (250, 449), (350, 499)]
+    assert [point.refused for point in counted] == ["", "", "", "150 of 200 projections so far"]
+
+
+@pytest.mark.parametrize(
+    ("theta_deg", "turns", "words"),
+    [
+        (np.mod(111.246 * np.arange(500), 180), 180, "turns: {n_angles: N}"),
+        (np.full(500, np.nan), 180, "turns: {n_angles: N}"),
+        (None, 180, "set input.angles"),
+        (None, Windows(n_angles=10, start=500), "the file has 500 projections so far"),
+    ],
+)
+def test_projections_without_such_an_order_are_named(theta_deg, turns, words):
+    with pytest.raises(ScanError, match=words):
+        windows(theta_deg, 500, turns)
+
+
+def test_a_window_reads_its_own_projections_and_knows_when_flats_were_taken(tmp_path):
+    theta_deg = np.tile(np.arange(0, 180, 6.0), 3)
+    path = write_time_series(tmp_path / "a.h5", theta_deg, after=True)
+    with open_scan(path, options={"window": [30, 59], "every": 2}) as scan:
+        assert (scan.n_angles, scan.n_flats) == (15, 4)
+        assert scan.theta_deg == pytest.approx(np.arange(0, 180, 12))
+        assert scan.read_rows(0, 1)[:, 0, 0].tolist() == [*range(30, 60, 2)]
+        # 30 projections before the window, and 30 after it
+        assert scan.flat_positions.tolist() == [-30, -30, 45, 45]
+        assert scan.read_monitor("/exchange/monitor").tolist() == [*range(30, 60, 2)]
+    with (
+        pytest.raises(ScanError, match="the scan has 90 projections"),
+        open_scan(path, options={"window": [60, 90]}),
+    ):
+        pass
+
+
+def test_a_window_of_keyed_frames_reads_its_own(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nx")
+    with open_scan(path, options={"window": [3, 5]}) as scan:
+        index = np.flatnonzero(KEYS == 0)[3:]
+        assert np.array_equal(scan.read_rows(0, 3), frames_of()[index])
+        assert scan.theta_deg.tolist() == [90, 120, 150]
+
+
+@pytest.mark.parametrize("kind", ["chunked", "contiguous", "virtual", "keyed"])
+def test_a_time_point_is_the_same_until_its_own_data_change(kind, tmp_path):
+    path = tmp_path / "a.h5"
+    theta_deg = np.tile(np.arange(0, 180, 6.0), 3)
+    source = write_time_series(tmp_path / ("s.h5" if kind == "virtual" else "a.h5"), theta_deg)
+    where, first = "exchange/data", 0
+    if kind == "contiguous":
+        with h5py.File(path, "a") as file:
+            data = file[where][()]
+            del file[where]
+            file[where] = data
+    if kind == "virtual":
+        write_time_series(path, theta_deg)
+        with h5py.File(path, "a") as file:
+            del file[where]
+            layout = h5py.VirtualLayout((90, 4, 5), "u2")
+            layout[:] = h5py.VirtualSource("s.h5", where, (90, 4, 5))
+            file.create_virtual_dataset(where, layout)
+    if kind == "keyed":
+        path, source = tmp_path / "a.nx", tmp_path / "a.nx"
+        keys, where, first = [2, 1, *np.zeros(90, int)], "entry0000/instrument/detector/data", 2
+        write_nxtomo(path, keys=np.array(keys), angles=np.array([0, 0, *theta_deg]))
+    before = time_points_of(path, 180, InputBlock())
+    assert len({point.content for point in before}) == 3
+
+    def changed():
+        pairs = zip(before, time_points_of(path, 180, InputBlock()), strict=False)
+        return [number for number, (was, now) in enumerate(pairs) if was != now]
+
+    if kind == "chunked":
+        write_time_series(path, np.arange(0, 180, 6.0))  # appended
+        assert len(time_points_of(path, 180, InputBlock())) == 4
+    with h5py.File(source, "a") as file:
+        file["elsewhere"] = np.zeros(1000)
+    assert changed() == []
+    with h5py.File(source, "a") as file:
+        part = slice(first + 30, first + 60)
+        file[where][part] = file[where][part] + 1
+    assert changed() == [1]
+    with h5py.File(path, "a") as file:
+        flats = file["exchange/data_white_pre"] if kind != "keyed" else file[where]
+        flats[:2] = flats[:2] + 1
+    assert changed() == [0, 1, 2]

@@ -1,0 +1,172 @@
+"""Time points of a scan: windows of its projections that are scans of their own (`turns`)."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from tomopipe.config import InputBlock
+from tomopipe.config.blocks import Turns, Windows
+from tomopipe.errors import ScanError, ScanFaultError, naming
+from tomopipe.scans.chunks import IndexRange
+from tomopipe.scans.formats import HDF5, Path, format_of
+from tomopipe.scans.layout import KEYS, Layout, Reference
+from tomopipe.scans.layout_options import with_angles
+from tomopipe.scans.pixels import Frames, stored_dataset
+from tomopipe.scans.raw_identity import frame_sampler
+from tomopipe.scans.turns import regular_runs, regular_step_deg
+
+_AT_END = 0.05  # of a step: angles of a whole turn miss it by no more
+_WHOLE = 1.5  # steps that a window may be short of the turn: its last step is not among its angles
+
+
+@dataclass(frozen=True)
+class TimePoint:
+    """A window of projections."""
+
+    span: IndexRange  # its first and last projection, both included
+    content: str = ""  # a fingerprint
+    refused: str = ""  # why it is not whole
+
+
+def time_points_of(path: Path, turns: Turns, options: InputBlock) -> list[TimePoint]:
+    """Return the time points of an HDF5 file, the last one refused if it is not whole.
+
+    A ScanError if the file has none, or cannot be read.
+    """
+    with ExitStack() as stack, naming(path):
+        if format_of(path) is not HDF5:
+            raise ScanFaultError("`turns` is for HDF5 files: leave it out for this one")
+        reader = HDF5.load().open_reader(path, options, stack)
+        layout = with_angles(reader.layout(), options)
+        written = np.flatnonzero(layout.projections.written)
+        n_written = int(written[-1]) + 1 if len(written) else 0
+        points = windows(layout.theta_deg, n_written, turns)
+        content = _content_of(layout, _references(reader.references))
+        return [replace(point, content=content(point.span)) for point in points]
+
+
+def windows(theta_deg: NDArray[np.float64] | None, n_written: int, turns: Turns) -> list[TimePoint]:
+    """Return the windows of projections, of which `n_written` are there.
+
+    Parameters
+    ----------
+    theta_deg : ndarray of float64, shape (n_angles,), or None
+        Angles of the projections, in the order of acquisition; more of them may be planned.
+    n_written : int
+        Projections recorded so far.
+    turns : 180, 360 or Windows
+        As `turns` in campaign.scans.
+
+    Returns
+    -------
+    list of TimePoint
+        In the order of acquisition; the last one of a run may be refused.
+
+    Raises
+    ------
+    ScanFaultError
+        If the projections are not ordered so.
+    """
+    if isinstance(turns, Windows):
+        return _counted(n_written, turns)
+    if theta_deg is None:
+        raise ScanFaultError(
+            f"turns: {turns} needs angles: set input.angles, or turns: {{n_angles: 180}}"
+        )
+    theta_deg = theta_deg[:n_written]
+    straight_deg = np.unwrap(theta_deg, period=360)
+    step_deg = regular_step_deg(straight_deg)
+    if step_deg is None or not np.isfinite(theta_deg).all():
+        step = float(np.median(np.abs(np.diff(straight_deg)))) if n_written > 1 else 0.0
+        raise ScanFaultError(
+            f"turns: {turns} needs angles in order, that go on or begin again; the usual step of "
+            f"these {n_written} is {step:.4g} degrees. Set turns: {{n_angles: N}} to the number of "
+            "projections of a time point"
+        )
+    result = []
+    for run in regular_runs(straight_deg, step_deg):
+        result += _turned(straight_deg, run, float(turns), step_deg)
+    if not result:
+        raise ScanFaultError(f"turns: {turns}: no regular angles among {n_written} projections")
+    return result
+
+
+def _counted(n_written: int, turns: Windows) -> list[TimePoint]:
+    """Return windows of equal number; the first that is not whole is the last one."""
+    n, step, result = turns.n_angles, turns.step or turns.n_angles, []
+    for first in range(turns.start, n_written, step):
+        last = min(first + n, n_written) - 1
+        missing = first + n - 1 - last
+        refused = f"{n - missing} of {n} projections so far" * (missing > 0)
+        result.append(TimePoint((first, last), refused=refused))
+        if missing:
+            break
+    if not result:
+        raise ScanFaultError(
+            f"turns: {{start: {turns.start}}}: the file has {n_written} projections so far"
+        )
+    return result
+
+
+def _turned(
+    straight_deg: NDArray[np.float64], run: NDArray[np.intp], turn_deg: float, step_deg: float
+) -> list[TimePoint]:
+    """Return the windows of a run; a projection that closes its last turn belongs to that."""
+    away_deg = np.abs(straight_deg[run] - straight_deg[run[0]])
+    numbers = np.floor((away_deg + _AT_END * step_deg) / turn_deg).astype(int)
+    edges = [*np.searchsorted(numbers, range(int(numbers[-1]) + 1)).tolist(), len(run)]
+    if len(edges) > 2 and edges[-1] - edges[-2] == 1:
+        del edges[-2]
+    result = []
+    for first, after in pairwise(edges):
+        last = after - 1
+        covered_deg = float(away_deg[last] - away_deg[first])
+        is_whole = after < len(run) or covered_deg >= turn_deg - _WHOLE * step_deg
+        refused = f"{covered_deg + step_deg:.0f} of {turn_deg:.0f} degrees so far"
+        span = int(run[first]), int(run[last])
+        result.append(TimePoint(span, refused="" if is_whole else refused))
+    return result
+
+
+def _references(find: Callable[..., list[Reference]]) -> list[Frames]:
+    """Return the flats and darks of the file; the inventory says if they are missing."""
+    result = []
+    for kind in KEYS:
+        try:
+            result += [reference.frames for reference in find(kind)]
+        except ScanError:
+            continue
+    return result
+
+
+def _content_of(layout: Layout, references: list[Frames]) -> Callable[[IndexRange], str]:
+    """Return a function that returns the fingerprint of a window: `window:<digest>`.
+
+    It covers type, shape, places and samples of its frames, its angles, and all flats and darks.
+    """
+    projections = layout.projections
+    sample = frame_sampler(stored_dataset(projections.pixels))
+    shared = xxhash.xxh3_128()
+    for frames in references:
+        of_reference = frame_sampler(stored_dataset(frames.pixels))
+        for part in of_reference(int(frames.index[0]), int(frames.index[-1]) + 1):
+            shared.update(part)
+    numbers = (layout.pixel_size_um, layout.energy_kev, layout.distance_mm, layout.height_mm)
+    shared.update(repr(numbers).encode())
+    theta_deg = np.zeros(0) if layout.theta_deg is None else layout.theta_deg
+
+    def content(span: IndexRange) -> str:
+        first, last = span
+        index = projections.index[first : last + 1]
+        total = xxhash.xxh3_128(shared.digest())
+        total.update(np.ascontiguousarray(theta_deg[first : last + 1]).tobytes())
+        for part in sample(int(index[0]), int(index[-1]) + 1):
+            total.update(part)
+        return f"window:{total.hexdigest()}"
+
+    return content
