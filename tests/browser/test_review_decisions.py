@@ -162,11 +162,10 @@ def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_clic
     folder, serve, visit
 ):
     page = visit(serve(folder))
-    go_to(page, "wood_1")  # without a COR before and after
-    expect(page.locator("#facts")).not_to_contain_text("→")
-    row(page, "bone_008").click()  # without a COR before
-    expect(page.locator("#facts")).to_contain_text("– → 512.81 px")
-    expect(page.locator("#facts")).not_to_contain_text("null")
+    for scan in ("wood_1", "bone_008"):  # without a COR before
+        go_to(page, scan)
+        expect(page.get_by_role("button", name="Use ")).to_have_count(0)
+        expect(page.locator("#facts")).not_to_contain_text("null")
     row(page, "bone_006").click()
     box = page.locator("#cor")
     expect(box).to_have_value("513.45")
@@ -193,6 +192,8 @@ def replaced(tmp_path_factory):
     for method in prediction["methods"].values():  # of a search that was narrow
         method["curve"] = {name: values[80:] for name, values in method["curve"].items()}
     path.write_text(json.dumps(prediction))
+    path = folder / "results/try_center/bone_008/prediction.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"best_cor_px": 514.2}))
     with Server(folder) as server:
         yield server
 
@@ -215,6 +216,10 @@ def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(
     ]  # fmt: skip
     assert words[0][1] == "classical, confidence 0.71"
     assert words[1][1] == "replaced outlier, bone_005, bone_007"
+    legend = page.locator("#scores .legend span")
+    expect(legend).to_have_text(["classical", "wedge", "candidate", "best", "in use", "shown"])
+    for part in legend.all():
+        assert part.evaluate("part => part.getBoundingClientRect().right") <= canvas_end(page)
     # a square slice fills its third of the canvas
     canvas = page.locator("#picture").bounding_box()
     if width >= 1366:
@@ -229,8 +234,10 @@ def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(
             assert part.evaluate("part => part.scrollWidth <= part.clientWidth")
             bottom = (around := part.bounding_box())["y"] + around["height"]
             assert bottom <= box["y"] + box["height"]
-    scores = page.locator("#scores svg").bounding_box()
-    marks = [mark.bounding_box()["x"] for mark in page.locator("#scores .candidate").all()]
+    scores = page.locator("#scores [role=img]").bounding_box()
+    marks = [
+        mark.bounding_box()["x"] for mark in page.locator("#scores [role=img] .candidate").all()
+    ]
     assert len(marks) == 3
     assert scores["x"] < min(marks) <= max(marks) < scores["x"] + scores["width"]
     stage, controls = (page.locator(f"#{name}").bounding_box() for name in ("stage", "controls"))
@@ -242,6 +249,34 @@ def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(
     expect(page.locator("#cor")).to_have_value("513.65")
     cards.first.click()
     expect(page.locator("#cor")).to_have_value("548.50")
+
+
+def canvas_end(page):
+    return (box := page.locator("#scores").bounding_box())["x"] + box["width"]
+
+
+def test_the_cause_comes_first_and_once_then_what_to_do(replaced, visit):
+    page = visit(replaced)
+    go_to(page, "bone_006")
+    cause = "35.65 px from the median"
+    expect(row(page, "bone_006").locator(".why")).to_contain_text(re.compile(f"^{cause}"))
+    expect(page.locator("#facts .why")).to_contain_text(re.compile(f"^{cause}"))
+    expect(page.locator("#to-do")).to_contain_text("accept the sharper one")
+    assert page.locator("#facts").inner_text().count("predicted 548.50") == 1
+    go_to(page, "wood_1")
+    text = page.locator("#facts").inner_text()
+    assert text.count("not accepted") == text.count("best at the end") == 1, text
+    expect(row(page, "bone_007").locator(".confidence")).to_have_count(0)  # by hand
+    expect(row(page, "bone_001").locator(".confidence")).to_have_text("0.88")
+
+
+def test_the_series_shows_what_was_measured_and_how_far_a_point_beyond_the_axis_is(replaced, visit):
+    page = visit(replaced)
+    go_to(page, "bone_008")
+    page.get_by_role("button", name="Series").click()
+    cells = page.locator("#line-scans tr", has_text="bone_008").locator("td")
+    expect(cells.nth(3)).to_have_text("514.20 (0.00, not accepted)")
+    expect(page.locator("#series-line text.beyond")).to_have_text(["−1.64 px, beyond the axis"])
 
 
 def test_one_key_decides_between_the_candidates(folder, serve, visit):
@@ -417,6 +452,7 @@ def test_two_browsers(folder, serve, visit):
     bob.keyboard.type("511")
     bob.keyboard.press("Enter")
     expect(bob.locator("#conflict-body")).to_contain_text("509.50")
+    expect(bob.locator("#conflict .main")).to_have_text("Keep what is there")
     bob.keyboard.press("Escape")  # decides nothing
     expect(bob.locator("#conflict")).to_be_visible()
     bob.get_by_role("button", name="Keep what is there").click()

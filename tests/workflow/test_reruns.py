@@ -186,16 +186,16 @@ def test_scans_of_known_cor_get_their_volume_alone(tmp_path):
     for scan, cor_px in scans.items():
         with h5py.File(campaign / f"results/{scan}_rec.h5") as file:
             assert file["provenance/cor"].attrs["cor_px"] == cor_px
-    assert page(campaign).count("not checked") == 2
+    assert "2 CORs set by hand without a prediction" in page(campaign)
 
     table(campaign, "a_2\tauto\t50.00\t")
     search = {f"{rule}:a_1" for rule in SEARCH}
     expect(campaign, {*search, *follows, *changed("a_1")}, pending=True)
-    assert page(campaign).count("not checked") == 1
+    assert "1 COR set by hand without a prediction" in page(campaign)
     configure(campaign, "predict_cor", when="always")
     jobs = {f"{rule}:a_2" for rule in SEARCH}
     expect(campaign, {*jobs, "sidecar", *follows} - {"export_star"}, pending=True)
-    assert "not checked" not in page(campaign)
+    assert "without a prediction to" not in page(campaign)
 
 
 def test_what_a_search_has_made_stays_when_the_cor_is_known(campaign):

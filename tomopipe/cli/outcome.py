@@ -9,7 +9,6 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.state.facts import TO_REVIEW
-from tomopipe.campaign.state.sentences import NOT_CHECKED
 from tomopipe.campaign.state.signs import SIGNS, State, short_label
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cli.terminal import MOST_ROWS, console, near, print_columns, say, state_text
@@ -79,13 +78,12 @@ def _print_table(
         scan, confidence, needs_eyes = entry["scan"], entry["confidence"], entry["state"] in _EYES
         (cor_px, source), true = records[scan].shown, truth.get(scan)
         warnings = [] if needs_eyes else entry["warnings"]
-        why = "; ".join(part for part in entry["why"].split("; ") if part != NOT_CHECKED)
-        remarks = (*records[scan].for_next_run, why, *warnings, entry["note"])
+        remarks = (*records[scan].for_next_run, entry["why"], *warnings, entry["note"])
         remark = " ".join("; ".join(filter(None, remarks)).split())
         cells = (
             records[scan].shown_text,
             short_label(source) if cor_px is not None else "",
-            "" if confidence is None or source == "manual" else f"{confidence:.2f}",
+            "" if confidence is None else f"{confidence:.2f}",
             state_text(entry["state"]) + " (warning)" * bool(warnings),
             *(_error(cor_px, true) if truth else ()),
             remark,

@@ -112,7 +112,8 @@ def _show_scans(campaign: Campaign, scans: Sequence[str], result: Status, screen
         screen.print(Text(f"  {cor if scan.shown_text else 'no COR'}"))
         jobs = [job for job in result.jobs if job.key == scan.name]
         errors = {f"{job.step}: {job.error}" for job in jobs}  # below
-        remarks = (*scan.for_next_run, *scan.why.split("; "), *scan.warnings_beside)
+        remarks = [*scan.for_next_run, *scan.why.split("; "), *scan.warnings_beside, scan.to_do]
+        remarks += ["no prediction to compare it with"] if scan.is_unchecked else []
         for text in filter(None, (*remarks, campaign.scans[scan.name].note)):
             if text not in errors:
                 screen.print(Padding(Text(text), (0, 0, 0, 2)))

@@ -87,8 +87,10 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "cor_px": cor_px,
         "cor_text": scan.shown_text if is_estimate else format_cor(cor_px),
         "source": scan.source if scan.manual_px is None else "manual",
-        "confidence": prediction.confidence if prediction else None,
-        "predicted_px": prediction.cor_px if prediction else None,
+        # that of a prediction says nothing about a COR by hand
+        "confidence": prediction.confidence if prediction and state is not State.MANUAL else None,
+        "measured_px": prediction.best_cor_px if prediction else None,
+        "is_accepted": prediction is not None and prediction.cor_px is not None,
         "confident_outlier": bool(scan.of_another_series),
         "first": state is State.DOUBTFUL and bool(scan.is_confident_outlier or scan.doubtful_fill),
         "error_px": scan.error_px,

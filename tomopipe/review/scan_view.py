@@ -11,7 +11,7 @@ from tomopipe.campaign.prediction_json import parse_curves, parse_evidence
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.series import needs_search
 from tomopipe.campaign.state.facts import NOT_SELECTED, TO_REVIEW
-from tomopipe.campaign.state.sentences import earlier_options, shown_verdict
+from tomopipe.campaign.state.sentences import earlier_options, not_accepted, shown_verdict
 from tomopipe.campaign.state.signs import State
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.campaign.table import EMPTY_ROW
@@ -64,6 +64,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
             *unreadable,
         ],
         "reason": record.why,
+        "to_do": record.to_do,
         "cells": {**EMPTY_ROW, **cells},
         "cor_px": cor_px,
         "known_px": record.shown[0],
@@ -160,6 +161,7 @@ def _prediction(store: Store, record: ScanRecord) -> dict[str, Any] | None:
     data = json_or(store.campaign.files.prediction(record.name), {})
     return vars(prediction) | {
         "verdict": shown_verdict(prediction),
+        "is_in_reason": not_accepted(prediction) in record.why,
         "model": asdict(prediction.model) if prediction.model else None,
         "curves": [_curve(curve) for curve in parse_curves(data)],
         "evidence": [_curve(curve) for curve in parse_evidence(data)],

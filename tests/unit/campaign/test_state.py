@@ -91,8 +91,9 @@ def test_a_decision_counts_before_the_next_run(given, state, edited):
 
 def test_a_cor_by_hand_is_not_checked_without_a_prediction():
     used = USED | {"source": "manual", "manual": "512"}
-    assert facts(**used | {"prediction": None}).reason == "not checked"
-    assert facts(**used | {"prediction": GOOD}).reason == ""
+    alone, checked = (facts(**used | {"prediction": each}) for each in (None, GOOD))
+    assert (alone.is_unchecked, checked.is_unchecked) == (True, False)
+    assert (alone.reason, checked.reason) == ("", "")  # of many such scans it is no news
     by_file = used | {"manual": "", "fix": IN_FILE, "prediction": GOOD}
     assert facts(**by_file).reason == EDITED
 

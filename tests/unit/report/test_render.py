@@ -101,7 +101,11 @@ def test_the_table_shows_the_numbers_of_the_files(page):
     assert rows["bone_006"][:8] == [
         *("fixed", "513.45", "replaced outlier", "0.71", "classical", "548.50", "513.45", "volume")
     ]
-    assert "(confidence 0.71), replaced: 35.65 px from the median 512.85" in rows["bone_006"][8]
+    assert rows["bone_006"][8] == (  # the cause first
+        "35.65 px from the median 512.85 of the series, limit 10.00; "
+        "predicted 548.50 (confidence 0.71), replaced; mean of bone_005 and bone_007"
+    )
+    assert rows["bone_007"][3] == ""  # the confidence of a prediction, not of a COR by hand
     assert rows["bone_008"][:8] == [
         *("filled", "512.81", "mean of the series", "0.00", "classical", "", "512.81", "volume")
     ]

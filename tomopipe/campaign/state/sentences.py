@@ -13,8 +13,6 @@ from tomopipe.campaign.state.signs import SIGNS, State
 from tomopipe.cor.cor_value import format_confidence, format_cor, same_cor
 from tomopipe.cor.outliers import FILLS, FROM_ONE, NOT_ASKED
 
-#: Of a COR by hand: there is no prediction to compare it with.
-NOT_CHECKED = "not checked"
 #: A confidence above the limit by less than this is doubtful.
 _BARELY = 0.1
 #: Confident methods further apart than this are doubtful, in pixels.
@@ -150,17 +148,23 @@ class ScanState(ScanFacts):
             if prediction.reason != NOT_ASKED or NOT_ASKED not in of_fix:
                 parts.append(not_accepted(prediction))
             of_fix = of_fix.replace(f" (prediction: {prediction.reason})", "")
-        if of_fix:
-            parts.append(of_fix)
+        parts += [of_fix, self._replaced]
         if fix is not None and fix.neighbours:
             parts.append(f"mean of {' and '.join(fix.neighbours)}")
         if state is State.FIXED:
             parts.append(self.of_another_series)
         parts.append(self._far_by_hand)
-        if state is State.MANUAL and prediction is None:
-            parts.append(NOT_CHECKED)
-        why = "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
-        return ": ".join(filter(None, (self._replaced, why)))
+        return "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
+
+    @property
+    def to_do(self) -> str:
+        """What to do about the state of the scan; "" if nothing."""
+        return TO_DO.get(self.state, "")
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether its COR was set by hand and there is no prediction to compare it with."""
+        return self.state is State.MANUAL and self.prediction is None
 
     def _errors(self, parts: Iterable[str]) -> list[str]:
         """Return the failed steps with their errors, each error once, also if it is in `parts`."""
@@ -219,12 +223,14 @@ def not_accepted(prediction: Prediction) -> str:
         return NOT_ASKED
     if prediction.verdict == "failed":
         return ": ".join(filter(None, ("prediction failed", prediction.reason)))
+    # `predict_cor` names the method, which is no part of the cause
+    cause = prediction.reason.removeprefix(f"{prediction.method}: ")
     details = [shown_verdict(prediction)]
     if prediction.best_cor_px is not None:
         details.append(f"best {prediction.best_cor_px:.2f}")
     if prediction.confidence is not None:
         details.append(f"confidence {prediction.confidence:.2f}")
-    text = f"{prediction.reason}; not accepted" if prediction.reason else "prediction not accepted"
+    text = f"{cause}; not accepted" if cause else "prediction not accepted"
     return f"{text} ({', '.join(details)})"
 
 
@@ -242,6 +248,15 @@ def earlier_options(why: str) -> str:
     """Return from what a stale result was made: `why` is the reason of its next job."""
     return f"earlier options or files ({why})"
 
+
+#: What to do about a scan of each state that needs it.
+TO_DO: Mapping[State, str] = {
+    State.UNRESOLVED: "Set the COR at which the slices are sharp.",
+    State.DOUBTFUL: "Compare the slices; accept this COR or set another.",
+    State.FIXED: "Compare the slices at both CORs; accept the sharper one.",
+    State.FILLED: "Not measured: look at the slices; accept this COR or set another.",
+    State.FAILED: "Read the log, remove the cause, then tomopipe retry.",
+}
 
 # ---- alerts of the report --------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ def source_label(source: str) -> str:
     return SOURCES[source][0] if source in SOURCES else source
 
 
-#: Labels of sources in tables of a terminal, where they are shorter.
+#: Labels of sources in tables, where they are shorter.
 _SHORT = {
     "ai": "predicted",
     "outlier": "replaced",
@@ -145,7 +145,7 @@ _SHORT = {
 
 
 def short_label(source: str) -> str:
-    """Return the label of the source of a COR in a table of a terminal."""
+    """Return the label of the source of a COR in a table."""
     return _SHORT.get(source) or source_label(source)
 
 
@@ -172,4 +172,5 @@ def signs_for_page() -> dict[str, Any]:
     return {
         "paths": {state: sign.path for state, sign in SIGNS.items()},
         "sources": {source: word for source, (word, _) in SOURCES.items()},
+        "short": {source: short_label(source) for source in SOURCES},  # in tables
     }

@@ -21,7 +21,7 @@ export function svg(tag, props = {}, ...children) {
 }
 
 // Shapes of states and words of sources, as tomopipe/campaign/state/signs.py has them; colours are in signs.css.
-export const signs = { paths: {}, sources: {} };
+export const signs = { paths: {}, sources: {}, short: {} };
 
 export const sign = (state, more = "") =>
   svg("svg", { class: `dot st-${state} ${more}`, "data-state": state, viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { d: signs.paths[state] }));

@@ -1,6 +1,6 @@
 // The column beside the picture: what is known of the scan.
 import { $, drawIn, el, named, px, signs } from "./dom.js";
-import { scorePlot } from "./plots.js";
+import { scoreLegend, scorePlot } from "./plots.js";
 
 let drawn = null; // what the column shows, so that scrubbing only moves the line
 let openScan = () => {};
@@ -16,12 +16,12 @@ function draw(data, go, cor) {
   const node = $("facts");
   if (drawn !== data) {
     drawn = data;
-    node.replaceChildren(head(data), ...scores(data, go, cor), ...fixing(data, go), ...neighbours(data), ...failures(data), note(data), ...history(data));
+    node.replaceChildren(head(data), ...fixing(data, go), ...scores(data, go, cor), ...neighbours(data), ...failures(data), note(data), ...history(data));
     return;
   }
   const old = node.querySelector(".score");
   const made = old && plot(data, go, cor);
-  if (made) old.replaceChildren(made);
+  if (made) old.replaceChildren(...made);
 }
 
 function head(data) {
@@ -34,6 +34,7 @@ function head(data) {
       : el("p", { class: "big" }, data.known_px === null ? "no COR" : `${data.known_text} px`, el("small", {}, ` ${signs.sources[data.source] || data.source}`)),
     data.volume ? el("p", {}, el("a", { href: `volume.html#${encodeURIComponent(data.scan)}`, target: "_blank" }, "Volume")) : null,
     data.reason ? el("p", { class: "why" }, data.reason) : null,
+    data.to_do ? el("p", { id: "to-do" }, data.to_do) : null,
     ...data.warnings.map((text) => el("p", { class: "why" }, text)));
 }
 
@@ -50,18 +51,20 @@ export function plot(data, go, cor, size) {
     ["chosen", data.cells.cor_px ? Number(data.cells.cor_px) : data.known_px],
     ["at", cor],
   ];
-  return scorePlot(p.curves, marks, (value) => go(Math.round(value * 20) / 20), size);
+  const picture = scorePlot(p.curves, marks, (value) => go(Math.round(value * 20) / 20), size);
+  return picture && [picture, scoreLegend(marks, size && p.curves)]; // the column lists the methods
 }
 
 function scores(data, go, cor) {
   const p = data.prediction;
-  if (!p) return [];
-  const parts = [el("h3", {}, "Prediction"),
-    el("p", {}, `${p.verdict}, confidence ${p.confidence === null ? "–" : p.confidence.toFixed(2)}${p.reason ? `: ${p.reason}` : ""}`),
+  const title = el("h3", {}, "Prediction");
+  if (!p) return Number(data.cells.cor_px) ? [title, el("p", { class: "quiet" }, "None to compare this COR with; ", el("code", {}, `tomopipe run --predict ${data.scan}`), " makes one.")] : [];
+  const parts = [title,
+    p.is_in_reason ? null : el("p", {}, [p.verdict, p.reason].filter(Boolean).join(": ")),
     p.method ? el("p", { class: "quiet" }, `by ${p.method}${p.model ? `, model ${p.model.name} ` : ""}`, p.model ? el("code", { title: `sha256 ${p.model.sha256}` }, p.model.sha256.slice(0, 12)) : null) : null].filter(Boolean);
   if (p.roll_px_per_100_rows !== null) parts.push(el("p", { class: "quiet" }, `Tilted axis: ${px(p.roll_px_per_100_rows)} px per 100 rows`));
   const picture = plot(data, go, cor);
-  if (picture) parts.push(el("div", { class: "plot score" }, picture));
+  if (picture) parts.push(el("div", { class: "plot score" }, ...picture));
   const withCurve = p.curves.filter((curve) => curve.cor_px.length > 1);
   parts.push(el("ul", { class: "methods" }, ...p.curves.map((curve) =>
     el("li", {}, el("button", { onclick: () => curve.best_cor_px !== null && go(curve.best_cor_px), title: "Go to its best COR" },
@@ -76,11 +79,11 @@ function scores(data, go, cor) {
   return parts;
 }
 
+// The COR before its series was fixed; all else of it is in the reason.
 function fixing(data, go) {
   const fix = data.fix;
-  if (!fix || fix.before_px === fix.after_px) return [];
-  return [el("h3", {}, "Fix"), el("p", {}, `${px(fix.before_px)} → ${px(fix.after_px)} px (${signs.sources[fix.source] || fix.source || "none"})`),
-    fix.before_px === null ? null : el("button", { onclick: () => go(fix.before_px) }, `Use ${px(fix.before_px)}`)].filter(Boolean);
+  if (!fix || fix.before_px === null || fix.before_px === fix.after_px) return [];
+  return [el("button", { onclick: () => go(fix.before_px) }, `Use ${px(fix.before_px)}`)];
 }
 
 function neighbours(data) {
@@ -89,7 +92,7 @@ function neighbours(data) {
     el("table", {}, ...data.neighbours.map((row) =>
       el("tr", { class: row.scan === data.scan ? "here" : "", tabindex: row.scan === data.scan ? null : 0, onclick: () => openScan(row.scan),
         onkeydown: (event) => event.key === "Enter" && (event.stopPropagation(), openScan(row.scan)) },
-        el("td", { class: "of", title: row.scan }, named(row.scan)), el("td", { class: "num" }, row.manual || px(row.after_px)), el("td", { class: "quiet" }, signs.sources[row.manual ? "manual" : row.source] || row.source))))];
+        el("td", { class: "of", title: row.scan }, named(row.scan)), el("td", { class: "num" }, row.manual || px(row.after_px)), el("td", { class: "quiet" }, signs.short[row.manual ? "manual" : row.source] || row.source))))];
 }
 
 function failures(data) {

@@ -49,13 +49,13 @@ function offers(rows, line) {
     ticks.set(row.scan, event.target.checked);
     count();
   } });
-  const predicted = (row) => (row.predicted_px === null ? "–" : `${px(row.predicted_px)} (${px(row.confidence)})`);
+  const measured = (row) => (row.measured_px === null ? "–" : `${px(row.measured_px)} (${px(row.confidence)}${row.is_accepted ? "" : ", not accepted"})`);
   const away = (row) => (row.cor_px === null ? "–" : px(row.cor_px - on(row)));
   return [
     el("table", { id: "line-scans" },
-      el("tr", {}, ...["", "scan", "state", "predicted", "now", "on the line", "now minus line"].map((text, column) => el("th", { class: column > 2 ? "num" : null, title: text === "predicted" ? "px (confidence)" : null }, text))),
+      el("tr", {}, ...["", "scan", "state", "measured", "now", "on the line", "now minus line"].map((text, column) => el("th", { class: column > 2 ? "num" : null, title: text === "measured" ? "px (confidence)" : null }, text))),
       ...rows.map((row) => el("tr", {}, el("td", {}, tick(row)), el("td", {}, row.scan), el("td", { class: "quiet", title: row.why }, row.state),
-        el("td", { class: "num" }, predicted(row)), el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
+        el("td", { class: "num" }, measured(row)), el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
     rows.some((row) => row.confident_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers with a confident prediction, which may belong to another series.") : "",
     el("p", { class: "line" }, button)];
 }

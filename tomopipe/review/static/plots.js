@@ -1,5 +1,5 @@
 // Line plots as SVG: scores against COR, COR against index.
-import { px, signs, svg } from "./dom.js";
+import { el, px, signs, svg } from "./dom.js";
 
 export function scale(from, to, low, high) {
   const span = to - from || 1;
@@ -47,11 +47,12 @@ export function frame(width, height, x, y, box, names) {
 export function scorePlot(curves, marks, onPick, { width, height } = { width: 360, height: 170 }) {
   const drawn = curves.filter((curve) => curve.cor_px.length > 1);
   if (!drawn.length) return null;
-  const box = { left: 8, right: 8, top: 8, bottom: 30 };
+  const box = { left: 8, right: 8, top: 18, bottom: 30 };
   const candidates = marks.filter(([kind]) => kind === "candidate").map(([, value]) => value);
   const every = [...drawn.flatMap((curve) => curve.cor_px), ...candidates];
   const x = [Math.min(...every), Math.max(...every)];
   const { root, atX, atY } = frame(width, height, x, [0, 1], box, { label: "Scores against COR", x: "COR (px)" });
+  root.append(svg("text", { class: "axis", x: box.left, y: 12 }, "score, from worst to best"));
   drawn.forEach((curve, index) => {
     const low = Math.min(...curve.score);
     const high = Math.max(...curve.score);
@@ -72,6 +73,16 @@ export function scorePlot(curves, marks, onPick, { width, height } = { width: 36
     onPick(back(((event.clientX - spot.left) / spot.width) * width));
   });
   return root;
+}
+
+const LINES = { candidate: "candidate", estimate: "best", chosen: "in use", at: "shown" };
+
+// What the lines of a score plot are; `curves` also where no list beside it names them.
+export function scoreLegend(marks, curves = []) {
+  const kinds = Object.keys(LINES).filter((kind) => marks.some(([name, value]) => name === kind && value !== null));
+  return el("p", { class: "legend" },
+    ...curves.filter((curve) => curve.cor_px.length > 1).map((curve, index) => el("span", {}, el("i", { class: `key c${index % 7}` }), curve.method)),
+    ...kinds.map((kind) => el("span", {}, svg("svg", { viewBox: "0 0 6 12", "aria-hidden": "true" }, svg("line", { class: kind, x1: 3, x2: 3, y1: 0, y2: 12 })), LINES[kind])));
 }
 
 // The sign of a state as a mark of a plot.
@@ -137,6 +148,10 @@ export function linePlot(rows, line, { selected, onOpen, width }) {
     const tip = off > reach ? `M${pointX - 5} ${y + 8}h10l-5 -8z` : `M${pointX - 5} ${y - 8}h10l-5 8z`;
     group.append(svg("title", {}, `${row.scan}\n${px(row.cor_px)} px, ${px(off)} from the line`),
       Math.abs(off) > reach ? svg("path", { class: `after st-${row.state}`, d: tip }) : mark(row.state, pointX, y, row.scan === selected));
+    if (Math.abs(off) > reach) {
+      const isRight = pointX > width / 2;
+      group.append(svg("text", { class: "beyond", x: pointX + (isRight ? -8 : 8), y: y + (off > 0 ? 10 : -3), "text-anchor": isRight ? "end" : "start" }, `${off > 0 ? "+" : "−"}${px(Math.abs(off))} px, beyond the axis`));
+    }
     root.append(group);
   }
   return root;

@@ -166,9 +166,10 @@ function line(entry) {
       } }),
     thumbnail(scan),
     named(scan.scan),
-    el("span", { class: "cor" }, corText + mark),
-    el("span", { class: "why" }, [scan.why || scan.state, ...scan.warnings].join("; ")),
-    el("span", { class: "confidence" }, error ? `± ${error}` : scan.confidence === null ? "" : scan.confidence.toFixed(2)));
+    el("span", { class: "cor" }, corText, error ? el("small", {}, ` ± ${error}`) : null, mark),
+    // the cause has the line for itself
+    el("span", { class: scan.why ? "why alone" : "why" }, [scan.why || scan.state, ...scan.warnings].join("; ")),
+    scan.why || scan.confidence === null ? null : el("span", { class: "confidence" }, scan.confidence.toFixed(2)));
 }
 
 function thumbnail(scan) {

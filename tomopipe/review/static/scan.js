@@ -8,6 +8,7 @@ import * as stage from "./stage.js";
 import * as strip from "./strip.js";
 
 const AHEAD = 8; // pages of the sweep preloaded on each side
+const LEGEND_PX = 20; // below the score curves of candidates
 const WAIT_MS = 60; // before a slice is asked for: while the hand moves pages of the sweep are shown
 const KINDS = ["slice", "candidates", "rows", "overlay", "difference", "sinogram"];
 const now = { data: null, name: null, mode: "slice", cor: null, typed: null, shown: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
@@ -329,8 +330,9 @@ function showCandidates() {
 
 function showScores() {
   const { clientWidth: width, clientHeight: height } = $("scores");
-  const nodes = plot(now.data, takeOf(now.data), now.cor, { width: Math.max(width, 200), height: Math.max(height, 90) }) ?? el("p", { class: "quiet" }, "No score curves.");
-  drawIn($("scores"), () => $("scores").replaceChildren(nodes));
+  const room = { width: Math.max(width, 200), height: Math.max(height - LEGEND_PX, 90) };
+  const nodes = plot(now.data, takeOf(now.data), now.cor, room) ?? [el("p", { class: "quiet" }, "No score curves.")];
+  drawIn($("scores"), () => $("scores").replaceChildren(...nodes));
 }
 
 // Go to a COR by its name; true if its slice was in sight before.

@@ -81,6 +81,6 @@ function changes(rows, config) {
   const table = el("table", {},
     el("tr", {}, ...["scan", "now", "would be", "from", "why"].map((text, column) => el("th", { class: column === 1 || column === 2 ? "num" : null }, text))),
     ...changed.map((row) => el("tr", { tabindex: 0, onclick: () => openScan(row.scan), onkeydown: (e) => e.key === "Enter" && (e.stopPropagation(), openScan(row.scan)) },
-      el("td", {}, row.scan), el("td", { class: "num" }, px(row.now_px)), el("td", { class: "num" }, px(row.after_px)), el("td", {}, signs.sources[row.source] || row.source), el("td", { class: "quiet" }, row.reason))));
+      el("td", {}, row.scan), el("td", { class: "num" }, px(row.now_px)), el("td", { class: "num" }, px(row.after_px)), el("td", {}, signs.short[row.source] || row.source), el("td", { class: "quiet" }, row.reason))));
   return [head, changed.length ? table : null, same ? null : el("p", {}, "To apply this, write in config.yaml: ", el("code", {}, yaml))].filter(Boolean);
 }
