@@ -3,6 +3,7 @@
 Functions that need the inventory take its rows, or the scan's `row`.
 """
 
+import os
 import re
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def members_of(
 
     `replaced` are scans whose raw file changed after their prediction.
     """
-    scans = campaign.scans
+    scans, file = campaign.scans, file_over_time(campaign, selected)
     donors_px = donors(campaign, scans[selected[0]].series, inventory, replaced)
     cells: list[tuple[str, str, str, float | None]] = [
         (scan, format_cor(cor.px) or cor.text.strip(), "in", None)
@@ -64,8 +65,18 @@ def members_of(
         {"scan": scan, "manual": text, "select": select, "donor_px": donor_px}
         | {"index": scans[scan].index, "n_cols": int(inventory[scan]["n_cols"])}
         | _place(campaign, scan, inventory[scan])
+        | ({"file": file} if file else {})
         for scan, text, select, donor_px in cells
     ]
+
+
+def file_over_time(campaign: "Campaign", scans: Iterable[str]) -> str:
+    """Return the name of the file whose views a series is, if `fix_cor.over_time` concerns it."""
+    options, entries = campaign.config.fix_cor, [campaign.scans[scan] for scan in scans]
+    paths = {entry.path for entry in entries}
+    if options.over_time == "none" or options.fill == "series" or len(paths) != 1:
+        return ""
+    return os.path.basename(*paths) if any(entry.suffix for entry in entries) else ""
 
 
 def donors(
@@ -104,12 +115,15 @@ def compared_series(
     """Return the series with which `fix_cor.fill: best` compares each of `series`.
 
     They are of equal length, or have recorded heights of the stage, and are the nearest in file
-    order, with their distance in it.
+    order, with their distance in it. Views of a file with a model over time have none.
     """
     if campaign.config.fix_cor.fill == "series":
         return {}
-    kinds = {}
+    kinds: dict[str, list[Hashable]] = {}
     for key, scans in series.items():
+        if file_over_time(campaign, scans):
+            kinds[key] = []
+            continue
         has_height = any(inventory[scan].get("height_mm") for scan in scans)
         kinds[key] = [campaign.positions[scans[0]][1], *(["height"] if has_height else [])]
     return series_around(kinds)

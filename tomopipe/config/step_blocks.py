@@ -147,6 +147,13 @@ class FixCorBlock(Block):
         gt=0,
         only={"fill": ["best"]},
     )
+    over_time: Literal["none", "constant", "line"] = option(
+        "none",
+        "Series of which all scans are views of one file (`FILE@0003`) only: constant or line over "
+        "their numbers, robust, through the CORs of the file. Outliers are judged by their "
+        "distance from it, and scans without a COR take it.",
+        only={"fill": ["best"]},
+    )
 
     @property
     def is_measured(self) -> bool:

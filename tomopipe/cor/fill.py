@@ -36,7 +36,7 @@ _LEAST_ERROR_PX = 0.1  # of the best CORs that judge
 _BETTER, _BETTER_PX = 0.5, 0.1  # another estimate than that of the rules errs at most half as much
 _NOISES = 1.0
 _MANY = 20  # judges whose mean error alone tells whether a line is better
-_BEYOND = 1.6  # a line errs so much more beyond its scans than at those left out, if they bend
+BEYOND = 1.6  # a line errs so much more beyond its scans than at those left out, if they bend
 _N_PLACE = 2  # scans at the same place before and after that are averaged
 _REVERSED = 0.5  # a series is taken as reversed if it then fits so much better
 _SAME_HEIGHT = 0.02  # of the range of the heights
@@ -153,7 +153,7 @@ class Estimates:
         result, least_px = (own, rule, errors, 1.0) if own else None, math.inf
         for source in ("line", "place"):
             estimate, errors = self._estimate(point, source, gap), self._errors(judges, source, gap)
-            times = _BEYOND if source == "line" and self._is_beyond(point) else 1.0
+            times = BEYOND if source == "line" and self._is_beyond(point) else 1.0
             sure = times if source == "line" else 0.0
             error_px = _error_if_better(errors, rules, sure) if estimate else None
             if estimate and error_px is not None and error_px < least_px:

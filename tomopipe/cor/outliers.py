@@ -12,7 +12,7 @@ References
 import math
 import statistics
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, is_valid, off_detector, with_error
@@ -27,7 +27,7 @@ NO_NEIGHBOUR = "no good neighbour, kept"
 FROM_ONE = "mean of 1 of the series"
 JUDGED_BY_FEW = "fewer than 3 trusted CORs judge it"
 #: Sources of CORs for scans without one.
-FILLS = ("neighbours", "series-mean", "line", "place")
+FILLS = ("neighbours", "series-mean", "line", "place", "time")
 MIN_LIMIT_PX = 10.0  # a tight series does not flag everything
 MAD_FACTOR = 5.0
 NEIGHBOURS_AGREE_PX = 10.0
@@ -56,6 +56,7 @@ class Member:
     length: int = 1  # scans of its series
     pixel_um: str = ""  # size of a pixel, as in the inventory
     height: float | None = None  # of the stage, as recorded
+    file: str = ""  # of a view whose file has a model over time (`fix_cor.over_time`)
 
     @property
     def layout(self) -> tuple[int, str]:
@@ -195,6 +196,7 @@ def fix_series(
     max_delta_px: float,
     protect_manual: bool,
     protect_confident: float | None = None,
+    model: tuple[Callable[[float], float | None], str] | None = None,
 ) -> list[Fix]:
     """Replace outlying CORs of one series and fill missing ones.
 
@@ -213,6 +215,9 @@ def fix_series(
         Whether manual CORs are kept, and trusted as neighbours, wherever they lie.
     protect_confident : float, optional
         Confidence, 0 to 1, from which predictions are kept, too; flagged ones are no donors.
+    model : tuple, optional
+        The COR expected at an index, and the name of the model: CORs are compared with it instead
+        of their median.
 
     Returns
     -------
@@ -220,7 +225,7 @@ def fix_series(
         One for each selected scan, by index, then by name.
     """
     chosen = sorted((m for m in members if m.selected), key=lambda m: (m.index, m.scan))
-    before = _flagged([start(member) for member in chosen], max_delta_px)
+    before = _flagged([start(member) for member in chosen], max_delta_px, model)
 
     def is_fixed(row: Fix) -> bool:
         return row.flagged and not (protect_manual and row.source == "manual")
@@ -273,18 +278,28 @@ def start(member: Member) -> Fix:
     )
 
 
-def _flagged(rows: list[Fix], max_delta_px: float) -> list[Fix]:
+def _flagged(
+    rows: list[Fix],
+    max_delta_px: float,
+    model: tuple[Callable[[float], float | None], str] | None = None,
+) -> list[Fix]:
     """Flag the outliers; a series with fewer than two CORs is left alone."""
-    cor_px = [row.before_px for row in rows]
+    expected_px = [(model[0](row.index) if model else None) or 0.0 for row in rows]
+    cor_px = [
+        None if row.before_px is None else row.before_px - px
+        for row, px in zip(rows, expected_px, strict=True)
+    ]
     limit = outlier_limit(cor_px, max_delta_px=max_delta_px)
     if limit is None or len(rows) - cor_px.count(None) < 2:
         return rows
     median_px, limit_px = limit
     checked = []
-    for row in rows:
-        away_px = 0.0 if row.before_px is None else abs(row.before_px - median_px)
+    for row, px, off_px in zip(rows, expected_px, cor_px, strict=True):
+        away_px = 0.0 if off_px is None else abs(off_px - median_px)
         now = replace(row, limit_px=limit_px, flagged=away_px > limit_px + _ROUNDING_PX)
         why = f"{away_px:.2f} px from the median {median_px:.2f} of the series"
+        if model:
+            why = f"{away_px:.2f} px from {px:.2f} of {model[1]}"
         checked.append(noted(now, f"{why}, limit {limit_px:.2f}") if now.flagged else now)
     return checked
 

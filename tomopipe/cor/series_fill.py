@@ -1,9 +1,10 @@
 """Fix one series with the best estimates (`fix_cor.fill: best`): outliers, then scans without COR.
 
-Outliers are those of `tomopipe.cor.outliers`. One is replaced only by something better: its
-distance from the estimate must be three times the error of the estimate, and no outlier beside it
-may agree with it, as two scans after a step do. What is not contradicted so counts as a good scan
-of the series. Scans are compared with those of equal columns and pixels.
+Outliers are those of `tomopipe.cor.outliers`, estimates those of `tomopipe.cor.fill`; of the views
+of a file with `fix_cor.over_time` both are by `tomopipe.cor.over_time`. An outlier is replaced only
+by something better: its distance from the estimate must be three times the error of the estimate,
+and no outlier beside it may agree with it, as two scans after a step do. What is not contradicted
+so counts as a good scan of the series. Scans are compared with those of equal columns and pixels.
 """
 
 from collections import Counter
@@ -25,6 +26,7 @@ from tomopipe.cor.outliers import (
     noted,
     start,
 )
+from tomopipe.cor.over_time import OverTime
 from tomopipe.errors import grouped
 
 if TYPE_CHECKING:
@@ -91,13 +93,16 @@ class _Alike:
     ) -> None:
         self._options = options
         self._members: Mapping[str, Member] = {member.scan: member for member in members}
+        self._file = members[0].file
+        self._around = [p for p in around if p.layout == members[0].layout]
+        model = self._estimates([point_of(member) for member in members if member.selected])
         self._rules = fix_series(
             members,
             max_delta_px=options.max_delta_px,
             protect_manual=options.protect_manual,
             protect_confident=options.protect_confident,
+            model=(model.at, self._name(model)) if isinstance(model, OverTime) else None,
         )
-        self._around = [p for p in around if p.layout == members[0].layout]
         donors = [point_of(member) for member in members if not member.selected]
         self._donors = [replace(p, is_good=False, is_trusted=False) for p in donors]
 
@@ -106,16 +111,25 @@ class _Alike:
         suspects = {row.scan for row in self._rules if self._is_suspect(row)}
         points = [point_of(self._members[row.scan]) for row in self._rules]
         judging = [replace(p, is_good=p.scan not in suspects) for p in points]
-        judged = Estimates([*judging, *self._around])
+        judged = self._estimates(judging)
         fixed = {
             row.scan: self._checked(row, judged) if row.scan in suspects else row
             for row in self._rules
         }
         good = [self._after(point, fixed[point.scan]) for point in points]
-        usable = Estimates([*good, *self._donors, *self._around])
+        usable = self._estimates([*good, *self._donors])
         return [
             self._filled(row, usable) if row.before_px is None else row for row in fixed.values()
         ]
+
+    def _estimates(self, points: Sequence[Point]) -> Estimates | OverTime:
+        """Return what estimates CORs from those of the series: views of one file have a model."""
+        if self._file:
+            return OverTime(points, self._options.over_time)
+        return Estimates([*points, *self._around])
+
+    def _name(self, model: OverTime) -> str:
+        return f"the {model.name} of {self._file}"
 
     def _is_suspect(self, row: Fix) -> bool:
         """Tell whether the rules replace a COR unless its confidence protects it."""
@@ -132,7 +146,7 @@ class _Alike:
         cor_px = None if row.is_confident_outlier else row.after_px
         return replace(point, cor_px=cor_px, is_good=False, is_trusted=False)
 
-    def _checked(self, row: Fix, estimates: Estimates) -> Fix:
+    def _checked(self, row: Fix, estimates: Estimates | OverTime) -> Fix:
         """Replace a suspect; keep it if it is confident, or if the estimate is no better."""
         member = self._members[row.scan]
         fill = estimates.fill(point_of(member), "outlier")
@@ -161,7 +175,7 @@ class _Alike:
                 return other.scan
         return ""
 
-    def _filled(self, row: Fix, estimates: Estimates) -> Fix:
+    def _filled(self, row: Fix, estimates: Estimates | OverTime) -> Fix:
         """Give a scan without COR the best estimate, or say why it stays without."""
         member, limit_px = self._members[row.scan], self._options.max_fill_error_px
         fill = estimates.fill(point_of(member))
@@ -182,6 +196,7 @@ class _Alike:
             "series-mean": f"mean of {fill.n_mean} of the series",
             "line": "on the line of its series",
             "place": "from the same place before and after",
+            "time": f"from {self._name(estimates)}" if isinstance(estimates, OverTime) else "",
         }
         own = replace(own, after_px=fill.cor_px, source=fill.source, neighbours=fill.scans)
         own = noted(own, f"{no_cor}, {texts[fill.source]}")

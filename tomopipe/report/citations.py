@@ -114,6 +114,7 @@ _SOURCES = {
     "series-mean": "filled with the mean of the series",
     "line": "filled from the robust line of the series",
     "place": "filled with the mean of scans at the same place of the stage",
+    "time": "filled from a robust model over time of the scans of their file",
     "default": "set to a common default",
 }
 _PARTS = {"numpy": "NumPy", "scipy": "SciPy", "numba": "Numba", "h5py": "h5py", "python": "Python"}

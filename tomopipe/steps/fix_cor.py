@@ -46,7 +46,8 @@ def fix_cor(
     `manual` (cell of the campaign table), `select` ("in", or "donor" for a scan that is not
     selected but may have a COR) and, for donors, `donor_px` (float or None); perhaps
     `no_cor_reason`, why there is no prediction. With `fill: best` also `position` and `length` of
-    the series, `pixel_um` and stage `height` as in the inventory, and `min_confidence`. `around`
+    the series, `pixel_um` and stage `height` as in the inventory, and `min_confidence`; of views
+    that have a model over time (`over_time`) also the `file`. `around`
     are scans of the series before and after it, each with its distance in file order (`order`);
     `predicted` has their files, too. CORs are in unbinned pixels, with two decimals. Returns
     whether the table depends on `around`.
@@ -116,6 +117,7 @@ def _member(
         n_cols=int(entry["n_cols"]),
         manual=CorText(entry.get("manual") or ""),
         selected=entry["select"] != "donor",
+        file=entry.get("file", ""),
         **_place(entry),
     )
     if not member.selected:

@@ -97,6 +97,7 @@ OTHER = {
     "fix_cor.protect_confident": 0.9,
     "fix_cor.fill": "series",
     "fix_cor.max_fill_error_px": 2.0,
+    "fix_cor.over_time": "line",
     "resolve_cor.default_px": 31.0,
     "resolve_cor.on_missing": "block",
     "full_recon.device": "cpu",

@@ -80,7 +80,8 @@ SIGNS: Mapping[str, Sign] = {
     ),
     State.FIXED: Sign("outlying COR replaced from its neighbours", "M0-6 6 5H-6z", "▲", "fixed"),
     State.FILLED: Sign(
-        "no COR of its own: from neighbours, series, scans at the same place, or default",
+        "no COR of its own: from neighbours, series, scans at the same place, views of its file, "
+        "or default",
         "M-5-5H5V5H-5z",
         "■",
         "filled",
@@ -119,6 +120,7 @@ SOURCES: Mapping[str, tuple[str, State]] = {
     "series-mean": ("mean of the series", State.FILLED),
     "line": ("line of the series", State.FILLED),
     "place": ("scans at the same place", State.FILLED),
+    "time": ("model over time", State.FILLED),
     "default": ("default", State.FILLED),
 }
 
@@ -141,6 +143,7 @@ _SHORT = {
     "series-mean": "series mean",
     "line": "series line",
     "place": "same place",
+    "time": "over time",
 }
 
 
