@@ -76,7 +76,8 @@ def file_over_time(campaign: "Campaign", scans: Iterable[str]) -> str:
     paths = {entry.path for entry in entries}
     if options.over_time == "none" or options.fill == "series" or len(paths) != 1:
         return ""
-    return os.path.basename(*paths) if any(entry.suffix for entry in entries) else ""
+    is_views = any(entry.view and entry.view.suffix for entry in entries)
+    return os.path.basename(*paths) if is_views else ""
 
 
 def donors(
