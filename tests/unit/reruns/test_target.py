@@ -42,6 +42,7 @@ OTHER = {
     "input.energy_kev": 30.0,
     "input.distance_mm": 10.0,
     "input.columns": [4, 59],
+    "input.window": [0, 5],
     "input.every": 2,
     "input.skip_angles": [[0.0, 2.0]],
     "input.skip_projections": [3],
