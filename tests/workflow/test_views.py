@@ -115,3 +115,20 @@ def test_each_turn_of_the_stage_has_a_chain_of_its_own(tmp_path):
     cors = json.loads((campaign / "results" / "cor.json").read_text())
     expected = [CORS_PX[0], CORS_PX[1] + 3, CORS_PX[2]]
     assert [cor["cor_px"] for cor in cors.values()] == pytest.approx(expected, abs=0.1)
+
+    # the second has no sweep any more: its COR is that of the file, and its volume follows
+    configure(campaign, "try_recon", every=2)
+    configure(campaign, "fix_cor", over_time="constant")
+    expected = tail | {"full_recon:fast@t0001"}
+    assert plan(campaign) == (2, expected)
+    assert succeeds(campaign).jobs == expected
+    cor = json.loads((campaign / "results" / "cor.json").read_text())["fast@t0001"]
+    assert cor == {
+        "cor_px": pytest.approx((CORS_PX[0] + CORS_PX[2]) / 2, abs=0.1),
+        "source": "time",
+    }
+    fixes = (campaign / "results" / "fix_cor" / "fast.tsv").read_text()
+    assert "not swept (try_recon.every: 2); from the constant over time of fast.h5" in fixes
+    assert plan(campaign) == (0, frozenset())
+    configure(campaign, "try_recon", every=1)
+    assert plan(campaign)[1] == expected  # the former sweep and prediction still count

@@ -12,6 +12,7 @@ from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import InventoryRows, read_center
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.cor.fill import N_SERIES
+from tomopipe.cor.outliers import NOT_ASKED, NOT_SWEPT
 from tomopipe.errors import grouped
 
 if TYPE_CHECKING:
@@ -23,9 +24,26 @@ PLACE = ("position", "length", "pixel_um", "height", "min_confidence")
 
 
 def needs_search(campaign: "Campaign", scan: str, row: Mapping[str, str]) -> bool:
-    """Tell whether runs find the COR of a scan: it is not in the table, or always predicted."""
+    """Tell whether runs find the COR of a scan: it is not in the table, or always predicted.
+
+    Views that `try_recon.every` leaves out have no sweep.
+    """
+    if why_not_swept(campaign, scan):
+        return False
     is_unknown = campaign.scans[scan].manual.px_on(int(row["n_cols"])) is None
     return is_unknown or campaign.config.predict_cor.when == "always"
+
+
+def why_not_swept(campaign: "Campaign", scan: str) -> str:
+    """Return why a view has no sweep and no prediction, by `try_recon.every`; "" if it has them.
+
+    Which views have them does not change when others come at the end of their file.
+    """
+    config, view = campaign.config, campaign.scans[scan].view
+    if not (view and view.suffix) or (config.try_recon.every == 1 and not config.overrides):
+        return ""
+    every = campaign.for_scan(scan).config.try_recon.every
+    return f"{NOT_SWEPT}{every})" if (campaign.positions[scan][0] - 1) % every else ""
 
 
 def predicted_files(campaign: "Campaign", scans: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -56,6 +74,11 @@ def members_of(
     """
     scans, file = campaign.scans, file_over_time(campaign, selected)
     donors_px = donors(campaign, scans[selected[0]].series, inventory, replaced)
+    reasons = {
+        scan: why if campaign.config.predict_cor.methods else NOT_ASKED
+        for scan in selected
+        if (why := why_not_swept(campaign, scan))
+    }
     cells: list[tuple[str, str, str, float | None]] = [
         (scan, format_cor(cor.px) or cor.text.strip(), "in", None)
         for scan, cor in ((scan, scans[scan].manual) for scan in selected)
@@ -66,6 +89,7 @@ def members_of(
         | {"index": scans[scan].index, "n_cols": int(inventory[scan]["n_cols"])}
         | _place(campaign, scan, inventory[scan])
         | ({"file": file} if file else {})
+        | ({"no_cor_reason": reasons[scan]} if scan in reasons else {})
         for scan, text, select, donor_px in cells
     ]
 

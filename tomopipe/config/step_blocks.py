@@ -49,6 +49,13 @@ class TryReconBlock(Block):
         "stack", "stack: one try.tif; tiff: also full-size float32 TIFFs with TomoGUI's names."
     )
     device: Device = "auto"
+    every: int = option(
+        1,
+        "Views of a file (`FILE@0003`) only: each n-th gets a sweep and a prediction, from the "
+        "first one. The others take their COR from these, by fix_cor.",
+        ge=1,
+        only=False,
+    )
 
     @model_validator(mode="after")
     def _fits_memory(self) -> "TryReconBlock":

@@ -22,6 +22,7 @@ from tomopipe.storage.json_files import number
 EDITED = "center_of_rotation.txt edited by hand"
 EMPTIED = "center_of_rotation.txt emptied by hand"
 NOT_ASKED = "no method was asked (predict_cor.methods is empty)"
+NOT_SWEPT = "not swept (try_recon.every: "
 CONFIDENT_OUTLIER = "; kept (confidence "
 NO_NEIGHBOUR = "no good neighbour, kept"
 FROM_ONE = "mean of 1 of the series"
@@ -101,6 +102,11 @@ class Fix:
         `default_px` then wins: a COR set by hand for one scan must not move all others.
         """
         return self.source in FILLS and NOT_ASKED in self.reason
+
+    @property
+    def is_unswept(self) -> bool:
+        """Whether the COR is filled because `try_recon.every` leaves the scan without a sweep."""
+        return self.source in FILLS and NOT_SWEPT in self.reason
 
     @property
     def error_px(self) -> float | None:

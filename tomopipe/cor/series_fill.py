@@ -19,6 +19,7 @@ from tomopipe.cor.outliers import (
     MAX_SURE_PX,
     NO_NEIGHBOUR,
     NOT_ASKED,
+    NOT_SWEPT,
     Fix,
     Member,
     confident_outlier,
@@ -183,13 +184,14 @@ class _Alike:
             return row
         own, why = start(member), member.no_cor_reason
         no_cor = f"no COR ({why})" if why == NOT_ASKED else "no COR"
+        no_cor = f"{why};" if why.startswith(NOT_SWEPT) else f"{no_cor},"
         own = replace(own, limit_px=row.limit_px)
         own = replace(own, fill_px=fill.cor_px, fill_error_px=fill.error_px)
         few = fill.n_judges < LEAST_JUDGES
         if limit_px is not None and (few or (fill.error_px or 0.0) > limit_px):
             estimate = with_error(fill.cor_px, fill.error_px)
             above = f"above fix_cor.max_fill_error_px ({limit_px:g})"
-            reason = f"{no_cor}, not filled: {estimate} of its series is {above}"
+            reason = f"{no_cor} not filled: {estimate} of its series is {above}"
             return noted(own, f"{reason}, {JUDGED_BY_FEW}" if few else reason)
         texts = {
             "neighbours": "neighbours agree",
@@ -199,7 +201,7 @@ class _Alike:
             "time": f"from {self._name(estimates)}" if isinstance(estimates, OverTime) else "",
         }
         own = replace(own, after_px=fill.cor_px, source=fill.source, neighbours=fill.scans)
-        own = noted(own, f"{no_cor}, {texts[fill.source]}")
+        own = noted(own, f"{no_cor} {texts[fill.source]}")
         return noted(own, JUDGED_BY_FEW) if few else own
 
 

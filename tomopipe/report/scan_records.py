@@ -121,6 +121,8 @@ class ScanReader:
         fix = self._fixes.get(name)
         if prediction is not None and fix is not None and fix.is_by_file:
             prediction = replace(prediction, method="", confidence=None)  # made at another COR
+        if fix is not None and fix.is_unswept:
+            prediction = None  # of before `try_recon.every`: it does not count
         cor = part(self._cors or {}, name)
         cor_px = number(cor.get("cor_px"))
         # in the configured format, or in that of an earlier run

@@ -35,7 +35,7 @@ STATES: Mapping[State, str] = {
     state: SIGNS[state].meaning
     for state in (
         *(State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.FILLED, State.FAILED),
-        *(State.OK, State.PENDING, State.MANUAL, State.SKIPPED, State.UNSELECTED),
+        *(State.OK, State.UNSWEPT, State.PENDING, State.MANUAL, State.SKIPPED, State.UNSELECTED),
     )
 }
 #: Sets of states that the page asks for.

@@ -200,7 +200,9 @@ class Store:
         if not (scans := target.series().get(encode_series(key))):
             return {"rows": [], "median_px": None, "limit_px": None, "limit_from": ""}
         fixes = fix_cor.compute(
-            predicted_files(campaign, [*scans, *target.scans_around(encode_series(key))]),
+            predicted_files(
+                campaign, target.to_search([*scans, *target.scans_around(encode_series(key))])
+            ),
             members_of(campaign, scans, inventory),
             campaign.config.fix_cor.model_copy(
                 update={"max_delta_px": max_delta_px, "protect_manual": protect_manual}

@@ -36,7 +36,7 @@ MOST_ROWS = 300
 LIMIT_S = 30.0  # time limit of a call of a hook
 _MOST_CALLS = 4  # largest number of simultaneous calls
 _SIDE_PX, _BYTES = 240, 12_000
-_QUIET = (*ACCEPTED, State.UNSELECTED)
+_QUIET = (*ACCEPTED, State.UNSWEPT, State.UNSELECTED)
 _FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason")
 
 

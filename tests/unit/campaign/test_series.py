@@ -4,7 +4,16 @@ import pytest
 
 from tests.nxtomo_files import write_nxtomo
 from tomopipe.campaign.campaign import campaign_from_data
-from tomopipe.campaign.series import compared_series, file_over_time, members_of, series_around
+from tomopipe.campaign.series import (
+    compared_series,
+    file_over_time,
+    members_of,
+    needs_search,
+    series_around,
+)
+from tomopipe.cor.outliers import NOT_ASKED
+
+ROW = {"n_cols": "64", "keep": "true"}
 
 
 def test_series_are_compared_with_the_nearest_of_their_length():
@@ -29,11 +38,10 @@ def campaign_of_views(folder, **options):
             write_nxtomo(folder / f"{name}.nx", entry=f"/entry{number:04d}")
     scans = [{"glob": "*.nx", "entries": "all"}]
     campaign = campaign_from_data({"campaign": {"scans": scans}, **options}, folder)
-    row = {"n_cols": "64", "keep": "true"}
     return (
         campaign,
         {"a": [f"a@000{n}" for n in range(3)], "c": ["c_1", "c_2"]},
-        dict.fromkeys(campaign.scans, row),
+        dict.fromkeys(campaign.scans, ROW),
     )
 
 
@@ -56,3 +64,46 @@ def test_without_a_model_views_are_compared_as_other_series(tmp_path):
     compared = compared_series(campaign, {"a": series["a"], "b": ["b@0000"]}, rows)
     assert compared == {"a": [(1, "b")], "b": [(-1, "a")]}
     assert file_over_time(campaign, series["a"]) == ""
+
+
+def swept(folder, *numbers, every=3, **options):
+    """Return the views of a file that have a sweep, by their names."""
+    for number in numbers:
+        write_nxtomo(folder / "a.nx", entry=f"/entry{number:04d}")
+    for name in {"c_1", "c_2"} - {path.stem for path in folder.iterdir()}:
+        write_nxtomo(folder / f"{name}.nx", entry="/entry0000")
+    data = {"campaign": {"scans": [{"glob": "*.nx", "entries": "all"}]}}
+    campaign = campaign_from_data(data | {"try_recon": {"every": every}, **options}, folder)
+    return campaign, [s for s in campaign.scans if needs_search(campaign, s, ROW)]
+
+
+def test_each_nth_view_of_a_file_has_a_sweep_and_the_same_ones_when_others_come(tmp_path):
+    first = ["a@0002", "a@0005", "c_1", "c_2"]
+    assert swept(tmp_path, 2, 3, 4, 5, 6)[1] == first
+    assert swept(tmp_path, 7)[1] == first
+    campaign, names = swept(tmp_path, 8, 9)
+    assert names == ["a@0002", "a@0005", "a@0008", "c_1", "c_2"]
+    rows = dict.fromkeys(campaign.scans, ROW)
+    members = {e["scan"]: e for e in members_of(campaign, [*campaign.scans][:8], rows)}
+    assert members["a@0003"]["no_cor_reason"] == "not swept (try_recon.every: 3)"
+    assert "no_cor_reason" not in members["a@0005"]
+    assert len(swept(tmp_path, every=1)[1]) == 10
+
+
+def test_overrides_of_views_by_a_pattern_of_their_file(tmp_path):
+    overrides = [
+        {"scans": ["a@*"], "full_recon": {"binning": 2}},
+        {"scans": ["a@0003"], "try_recon": {"every": 1}},
+    ]
+    campaign, names = swept(tmp_path, 2, 3, 4, overrides=overrides)
+    assert names == ["a@0002", "a@0003", "c_1", "c_2"]
+    binning = {s: campaign.for_scan(s).config.full_recon.binning for s in campaign.scans}
+    assert binning == {"a@0002": 2, "a@0003": 2, "a@0004": 2, "c_1": 1, "c_2": 1}
+    assert campaign.for_scan("a@0004").config.input.entry == "/entry0004"
+
+
+def test_without_methods_a_view_without_sweep_is_for_the_default_as_all_others(tmp_path):
+    campaign, _ = swept(tmp_path, 2, 3, predict_cor={"methods": []})
+    rows = dict.fromkeys(campaign.scans, ROW)
+    (_, second) = members_of(campaign, ["a@0002", "a@0003"], rows)
+    assert second["no_cor_reason"] == NOT_ASKED

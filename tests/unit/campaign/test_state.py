@@ -9,7 +9,7 @@ from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.campaign.state.sentences import ScanState
 from tomopipe.cor.cor_value import CorText
-from tomopipe.cor.outliers import EDITED, JUDGED_BY_FEW, Fix
+from tomopipe.cor.outliers import EDITED, JUDGED_BY_FEW, NOT_SWEPT, Fix
 
 ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
 BAD = ROW | {"keep": "false", "reason": "120 of 901 frames"}
@@ -22,6 +22,7 @@ IN_FILE = Fix("a", 1, 500.0, 500.0, "manual", False, EDITED, 10.0, ())
 REPLACED = Fix("a", 1, 500.0, 512.0, "outlier", True, "far", 10.0, ("b", "c"))
 DEAD_TRY = (JobStatus("try_recon", "a", "failed", error="killed"),)
 DEAD_FULL = (JobStatus("full_recon", "a", "failed", error="killed"),)
+UNSWEPT = replace(NO_COR, after_px=512.0, source="time", reason=f"{NOT_SWEPT}9); from", fill_px=512)
 USED = {"decided": True, "cor_px": 512.0, "source": "auto", "prediction": GOOD}
 
 
@@ -29,6 +30,7 @@ def facts(manual="", **given):
     return ScanState(manual=CorText(manual), **USUAL | {"row": ROW} | given)
 
 
+IN_TIME = {"decided": True, "cor_px": 512.0, "source": "time", "fix": UNSWEPT}
 OUTLIER = USED | {"source": "outlier", "fix": REPLACED}
 
 
@@ -53,6 +55,18 @@ OUTLIER = USED | {"source": "outlier", "fix": REPLACED}
         ({"row": BAD | {"reason": "still written"}, "select": "yes"}, "skipped"),
         *[(USED | {"source": s}, "filled") for s in ("neighbours", "series-mean", "default")],
         *[(USED | {"source": s}, "ok") for s in ("ai", "auto")],
+        # not swept: nothing to review, unless the error is large or few judge it
+        (IN_TIME, "unswept"),
+        (IN_TIME | {"fix": replace(UNSWEPT, fill_error_px=1.2)}, "doubtful"),
+        (
+            IN_TIME | {"fix": replace(UNSWEPT, reason=f"{UNSWEPT.reason}; {JUDGED_BY_FEW}")},
+            "doubtful",
+        ),
+        (IN_TIME | {"fix": replace(UNSWEPT, reason="no COR, from")}, "filled"),
+        (IN_TIME | {"source": "default"}, "filled"),
+        (IN_TIME | {"failures": DEAD_FULL}, "failed"),
+        ({"fix": UNSWEPT}, "unswept"),
+        ({"fix": replace(NO_COR, reason=f"no COR ({NOT_SWEPT}9)")}, "unresolved"),
         (OUTLIER, "fixed"),
         (USED | {"manual": "512", "source": "manual"}, "manual"),
         ({"failures": DEAD_TRY}, "failed"),

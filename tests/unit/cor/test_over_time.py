@@ -1,12 +1,14 @@
 """CORs of the views of one file over time: `fix_cor.over_time`, with a true COR at each time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.fill import Point
-from tomopipe.cor.outliers import JUDGED_BY_FEW, Member
+from tomopipe.cor.outliers import JUDGED_BY_FEW, NOT_SWEPT, Member
 from tomopipe.cor.over_time import OverTime
 from tomopipe.cor.series_fill import fix_best
 
@@ -64,6 +66,24 @@ def test_a_constant_is_robust_and_takes_a_drift_for_error():
     row = fixed(views([*drifting[:10], None, *drifting[11:]]), "constant")[10]
     assert 1.5 < row.fill_error_px < 3  # half of the drift of 4 px
     assert row.fill_doubt.startswith("filled with 1002")
+
+
+def test_views_without_a_sweep_have_the_cor_of_the_line_and_say_so():
+    truth_px, cors_px = drift(np.random.default_rng(10), 50)
+    why = f"{NOT_SWEPT}10)"
+    scans = [
+        member if n % 10 == 0 else replace(member, predicted_px=None, no_cor_reason=why)
+        for n, member in enumerate(views(cors_px))
+    ]
+    rows = fixed(scans)
+    assert [row.after_px for row in rows] == pytest.approx(truth_px, abs=0.15)
+    unswept = [row for row in rows if row.is_unswept]
+    assert len(unswept) == 45
+    assert {row.reason for row in unswept} == {f"{why}; from the line over time of f.nx"}
+    assert all(row.fill_error_px < 0.6 and not row.fill_doubt for row in unswept)
+    row = fixed([replace(member, predicted_px=None) for member in scans])[1]
+    assert row.reason == f"no COR ({why}), and none in the series to fill it from"
+    assert not row.is_unswept
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -79,6 +79,7 @@ OTHER = {
     "preprocess.half_acquisition": "no",
     "try_recon.center_px": 31.0,
     "try_recon.width_px": 7.0,
+    "try_recon.every": 10,
     "try_recon.step_px": 0.25,
     "try_recon.row": 1,
     "try_recon.max_size_px": 32,

@@ -13,7 +13,7 @@ from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Prediction
 from tomopipe.campaign.state.signs import State, state_of
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, same_cor, with_error
-from tomopipe.cor.outliers import Fix
+from tomopipe.cor.outliers import FILLS, Fix
 from tomopipe.workflow_steps import SEARCH_STEPS
 
 STILL_WRITTEN = "still written"
@@ -128,6 +128,8 @@ class ScanFacts:
             return State.MANUAL
         if self.cor_px is not None and not self.is_edited:
             state = state_of(self.source)
+            if self.is_unswept and self.source in FILLS:
+                state = State.UNSWEPT
             return State.FAILED if state is State.OK and self.failures else state  # of before
         return self._state_without_cor
 
@@ -141,9 +143,15 @@ class ScanFacts:
         if without:
             return State.UNRESOLVED
         of_fix = state_of(self.fix.source) if self.fix and self.cor_px is None else State.OK
+        of_fix = State.UNSWEPT if self.is_unswept and self.cor_px is None else of_fix
         if of_fix is not State.OK:
             return of_fix  # the run ended before cor.json
         return State.OK if self.prediction else State.PENDING
+
+    @property
+    def is_unswept(self) -> bool:
+        """Whether its COR is filled as it has no sweep, by `try_recon.every`."""
+        return self.fix is not None and self.fix.is_unswept
 
     @property
     def error_px(self) -> float | None:

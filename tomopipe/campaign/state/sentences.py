@@ -57,7 +57,8 @@ class ScanState(ScanFacts):
     @property
     def doubtful_fill(self) -> str:
         """The doubt of a filled COR: a large error, or that it is of one other scan; else empty."""
-        if self.fix is None or self.plain_state is not State.FILLED or self.shown[1] not in FILLS:
+        is_filled = self.plain_state in (State.FILLED, State.UNSWEPT)
+        if self.fix is None or not is_filled or self.shown[1] not in FILLS:
             return ""
         is_one = FROM_ONE in self.fix.reason and self.shown[1] == "series-mean"
         return self.fix.fill_doubt or ("filled from a single other scan" if is_one else "")

@@ -18,6 +18,7 @@ class State(StrEnum):
     UNSELECTED = "unselected"
     SKIPPED = "skipped"
     PENDING = "pending"
+    UNSWEPT = "unswept"
     FIXED = "fixed"
     FILLED = "filled"
     DOUBTFUL = "doubtful"
@@ -77,6 +78,12 @@ SIGNS: Mapping[str, Sign] = {
         "M-6.5-1.4h2.8v2.8h-2.8zM-1.4-1.4h2.8v2.8h-2.8zM3.7-1.4h2.8v2.8h-2.8z",
         "…",
         "none",
+    ),
+    State.UNSWEPT: Sign(
+        "view without a sweep (try_recon.every): COR from the others of its file",
+        "M-5.2-4.2h10.4v3h-10.4zM-5.2 1.2h10.4v3h-10.4z",
+        "=",
+        "filled",
     ),
     State.FIXED: Sign("outlying COR replaced from its neighbours", "M0-6 6 5H-6z", "▲", "fixed"),
     State.FILLED: Sign(
