@@ -58,9 +58,9 @@ def reason_of(path, **options):
 def write_time_series(path, theta_deg, *, after=False):
     """Write, or go on with, a DXchange file whose projection n has the value n."""
     with h5py.File(path, "a") as file:
-        for name, n_frames in (("data_white_pre", 2), ("data_white_post", 2 * after)):
-            if n_frames and f"exchange/{name}" not in file:
-                file[f"exchange/{name}"] = np.full((n_frames, 4, 5), 1000, "u2")
+        for name in ("data_white_pre", "data_white_post") if after else ("data_white",):
+            if f"exchange/{name}" not in file:
+                file[f"exchange/{name}"] = np.full((2, 4, 5), 1000, "u2")
         file.require_dataset("exchange/data_dark", (1, 4, 5), "u2", data=np.zeros((1, 4, 5), "u2"))
         first = len(file["exchange/data"]) if "data" in file["exchange"] else 0
         numbers = first + np.arange(len(theta_deg))

@@ -31,8 +31,8 @@ class View(NamedTuple):
 
     suffix: str  # of the scan's name, such as @0003 or @t0003; "" of the only entry
     content: str  # a fingerprint
-    entry: str = ""  # path of the NXtomo entry
-    window: list[int] | None = None  # first and last projection of the time point
+    input: Mapping[str, Any]  # keys of `input` that read it alone
+    entry: str = ""  # path of the NXtomo entry, or group of DXchange
     refused: str = ""  # why it cannot be used
     is_only: bool = False  # whether the file has no other
 
@@ -41,11 +41,6 @@ class View(NamedTuple):
         """Number of the view in its file."""
         match = _NUMBER.search(self.suffix or self.entry)
         return int(match[1]) if match else 0
-
-    @property
-    def input(self) -> dict[str, Any]:
-        """Keys of `input` that read it alone."""
-        return {"window": self.window} if self.window else {"entry": self.entry}
 
 
 def time_point(number: int) -> str:
@@ -124,7 +119,9 @@ class Views:
         except (ScanError, *UNREADABLE) as error:
             if before.views or not options:  # the inventory says why
                 return before
-            return _File(how, {}, (View("", "", refused=str(error).removeprefix(f"{where}: ")),))
+            return _File(
+                how, {}, (View("", "", {}, refused=str(error).removeprefix(f"{where}: ")),)
+            )
         _SEEN[where, how] = _File(how, states, tuple(views))
         return _SEEN[where, how]
 
@@ -135,7 +132,7 @@ class Views:
             at_home = os.path.join(self._directory, options.angle_list)
             options = options.model_copy(update={"angles": at_home})
         return [
-            View(time_point(number), point.content, "", [*point.span], point.refused)
+            View(time_point(number), point.content, {"window": [*point.span]}, "", point.refused)
             for number, point in enumerate(time_points_of(where, turns, options))
         ]
 
@@ -161,9 +158,9 @@ class Views:
 def _entries(where: str, before: Sequence[View]) -> list[View]:
     from tomopipe.scans.hdf5_scan import entries_of  # h5py
 
-    contents = entries_of(where)
-    names = named([*contents], {view.entry: view.suffix for view in before})
-    return [View(names[entry], content, entry) for entry, content in contents.items()]
+    entries = entries_of(where)
+    names = named([*entries], {view.entry: view.suffix for view in before})
+    return [View(names[entry], *parts, entry) for entry, parts in entries.items()]
 
 
 def named(entries: Sequence[str], before: Mapping[str, str]) -> dict[str, str]:

@@ -97,7 +97,8 @@ class ScanGlob(Block):
     prefix: str = option("", "Put before the file stem to make the scan's name.")
     entries: Literal["all"] | Annotated[list[Text], Field(min_length=1)] | None = option(
         None,
-        "Entries of each NXtomo file that are scans of their own, sample@0003: all, or their names "
+        "Entries of each NXtomo file, or groups of DXchange, that are scans of their own, "
+        "sample@0003: all, or their names "
         "or patterns; null: a file is one scan.",
     )
     turns: Turns | None = option(

@@ -15,7 +15,13 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from tomopipe.config.base import Block, option
-from tomopipe.config.blocks import CampaignBlock, InputBlock, InventoryBlock, StorageBlock
+from tomopipe.config.blocks import (
+    CampaignBlock,
+    InputBlock,
+    InventoryBlock,
+    PathsBlock,
+    StorageBlock,
+)
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.config.step_blocks import (
     ExportStarBlock,
@@ -119,6 +125,8 @@ class Config(StepOptions):
 
     def of_part(self, **part: Any) -> "Config":
         """Return the configuration that reads a part of a file, by keys of `input`."""
+        if "paths" in part:
+            part["paths"] = PathsBlock(**part["paths"])
         return self.model_copy(update={"input": self.input.model_copy(update=part)})
 
     def named_files(self) -> list[str]:

@@ -35,7 +35,8 @@ from tomopipe.scans.stated_motion import named_positions
 if TYPE_CHECKING:
     import h5py
 
-DATA, THETA = "/exchange/data", "/exchange/theta"
+MAIN = "/exchange"  # its group; others are /exchange_2 and the like
+DATA, THETA = f"{MAIN}/data", f"{MAIN}/theta"
 _PLACES: dict[Kind, str] = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
 # Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
 _LOCATIONS, _IDS, _TIMES = (
@@ -140,6 +141,30 @@ class DxchangeReader:
         locations = _locations(self._file)
         of_data = None if locations is None else locations == DATA
         return None if of_data is None or np.count_nonzero(of_data) != n_frames else of_data
+
+
+def find_groups(file: "h5py.File") -> dict[str, dict[str, str]]:
+    """Return the groups that hold a scan, such as /exchange_2 and /scan_7/exchange: keys of paths.
+
+    Each has projections (`data`), and flats or angles.
+    """
+    leaves = {"data": "data", "flats": "data_white", "darks": "data_dark", "angles": "theta"}
+    result = {}
+    for name in sorted(file):
+        for group in (f"/{name}", f"/{name}/exchange"):
+            named = {key: f"{group}/{leaf}" for key, leaf in leaves.items()}
+            paths = {key: path for key, path in named.items() if _ndim(file, path)}
+            if len(paths) > 1 and _ndim(file, paths.get("data", "")) == 3:
+                result[group] = paths
+    return result
+
+
+def _ndim(file: "h5py.File", name: str) -> int:
+    """Return the number of dimensions of a dataset; 0 if there is none."""
+    try:
+        return file[name].ndim if name else 0
+    except (AttributeError, *UNREADABLE):
+        return 0
 
 
 def places(file: "h5py.File", kind: Kind) -> list[str]:

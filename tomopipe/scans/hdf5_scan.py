@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanFaultError
 from tomopipe.scans import nxtomo
 from tomopipe.scans.datasets import DatasetEntry, brief_tree, datasets_in
-from tomopipe.scans.dxchange import DATA, DxchangeReader, paths_of, places
+from tomopipe.scans.dxchange import DATA, MAIN, DxchangeReader, find_groups, paths_of, places
 from tomopipe.scans.formats import Path
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.layout import Kind, Reader, Reference
@@ -51,18 +51,31 @@ def _entries(file: "h5py.File", options: InputBlock) -> list[str]:
 
 
 def find_entries(path: Path) -> list[str]:
-    """List the NXtomo entries of an HDF5 file, in order of name; else as `entries_of`."""
+    """List the entries of an HDF5 file, as `entries_of`."""
     with open_hdf5(path) as file:
-        return nxtomo.find_entries(file)
+        return [*_inputs(file)]
 
 
-def entries_of(path: Path) -> dict[str, str]:
-    """Return the NXtomo entries of an HDF5 file, in order of name, each with its fingerprint.
+def entries_of(path: Path) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return NXtomo entries, or groups of DXchange, of an HDF5 file, in order of name.
 
-    A ScanError, or what h5py raises, if it cannot be read.
+    Each with its fingerprint, and the keys of `input` that read it. A ScanError, or what h5py
+    raises, if the file cannot be read.
     """
     with open_hdf5(path) as file:
-        return {entry: entry_content(file[entry]) for entry in nxtomo.find_entries(file)}
+        instrument = [file["measurement"]] if "measurement" in file else []
+        return {
+            entry: (entry_content(file[entry], *instrument), keys)
+            for entry, keys in _inputs(file).items()
+        }
+
+
+def _inputs(file: "h5py.File") -> dict[str, dict[str, Any]]:
+    """Return keys of `input` that read each entry of a file."""
+    if "exchange" in file or not (entries := nxtomo.find_entries(file)):
+        groups = find_groups(file)
+        return {name: {"paths": paths} if name != MAIN else {} for name, paths in groups.items()}
+    return {entry: {"entry": entry} for entry in entries}
 
 
 def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack) -> list[Reference]:

@@ -178,15 +178,15 @@ def _chunks(data: "h5py.Dataset") -> list[tuple[tuple[int, ...], int, int]]:
     return sorted(chunks)
 
 
-def entry_content(entry: "h5py.Group") -> str:
-    """Return a fingerprint of one entry of an HDF5 file: `entry:<digest>`.
+def entry_content(*groups: "h5py.Group") -> str:
+    """Return a fingerprint of one entry of an HDF5 file, in some groups: `entry:<digest>`.
 
-    It covers name, shape and type of each dataset below the entry, also behind links; where its
+    It covers name, shape and type of each dataset below them, also behind links; where its
     values or chunks lie; all values of what is up to 64 kB, else 16 blocks of 4 KiB at even places.
     Of a virtual dataset it covers the sources, and a row of 16 frames.
     """
     total = xxhash.xxh3_128()
-    for name, data in _below(entry):
+    for name, data in (item for group in groups for item in _below(group)):
         total.update(f"{name}\0{data.shape}\0{data.dtype.str}\0".encode())
         for part in _parts(data):
             total.update(part)

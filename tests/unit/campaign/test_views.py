@@ -7,6 +7,7 @@ import pytest
 from tests.exchange_files import write_time_series
 from tests.nxtomo_files import frames_of, write_nxtomo
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.views import Views, named
 from tomopipe.config import InputBlock, ScanGlob
 from tomopipe.scans import hdf5_scan
@@ -29,6 +30,10 @@ def names(folder, **entry):
         name: (scan.series, scan.index, scan.view.entry if scan.view else "")
         for name, scan in campaign.scans.items()
     }
+
+
+def contents(path):
+    return {entry: content for entry, (content, _) in entries_of(path).items()}
 
 
 def of(views, entries="all"):
@@ -108,6 +113,37 @@ def test_damaged_names_are_made_again(content, tmp_path):
     assert len(of(Views(tmp_path / "views.json", tmp_path))) == 2
 
 
+def test_groups_of_a_dxchange_file_are_scans(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # as jobs do
+    path = tmp_path / "foam_07.h5"
+    entries = {"glob": "*.h5", "entries": "all"}
+
+    def campaign():
+        return campaign_from_data({"campaign": {"scans": [entries]}}, tmp_path)
+
+    def add(group, first):
+        theta_deg = np.linspace(0, 180, 10)
+        write_time_series(tmp_path / "one.hdf", theta_deg + first)
+        with h5py.File(tmp_path / "one.hdf") as one, h5py.File(path, "a") as file:
+            one.copy("exchange", file, group)
+        (tmp_path / "one.hdf").unlink()
+
+    add("exchange", 0)
+    assert [*campaign().scans] == ["foam_07"]
+    campaign().views.save()  # as runs do
+    before = campaign().scans["foam_07"].view.content
+    add("exchange_2", 5)
+    add("heated/exchange", 9)
+    with h5py.File(path, "a") as file:
+        file["exchange_9/data"] = np.zeros((10, 4, 5))  # a volume
+    scans = campaign().scans
+    assert [*scans] == ["foam_07", "foam_07@exchange_2", "foam_07@heated_exchange"]
+    assert scans["foam_07"].view.content == before
+    for name, first_deg in zip(scans, (0, 5, 9), strict=True):
+        with raw_scan(campaign(), name).open() as scan:
+            assert (scan.theta_deg[0], scan.n_flats, scan.n_darks) == (first_deg, 2, 1)
+
+
 def virtual(path, number):
     layout = h5py.VirtualLayout((N_FRAMES, *LARGE.shape[1:]), "u2")
     layout[:] = h5py.VirtualSource(str(path), "frames", (2 * N_FRAMES, *LARGE.shape[1:]))[
@@ -135,26 +171,26 @@ def test_an_entry_is_the_same_until_its_own_data_change(kind, tmp_path):
                 group = file[f"entry{number:04d}/instrument/detector"]
                 del group["data"]
                 group.create_dataset("data", data=frames, chunks=(1, *frames.shape[1:]))
-    before = entries_of(path)
+    before = contents(path)
     write(path, 2)
     with h5py.File(source, "a") as file:
         file["more"] = LARGE
-    after = entries_of(path)
+    after = contents(path)
     assert after.items() > before.items()
     # written anew in place: all its frames
     name = {virtual: "frames", linked: "part1"}.get(kind)
     with h5py.File(source if name else path, "a") as file:
         data = file[name or "entry0001/instrument/detector/data"]
         data[-N_FRAMES:] = data[-N_FRAMES:] + 1
-    assert [key for key, text in entries_of(path).items() if text != after[key]] == ["/entry0001"]
+    assert [key for key, text in contents(path).items() if text != after[key]] == ["/entry0001"]
 
 
 def test_other_angles_are_another_scan(tmp_path):
     path = write(tmp_path / "a.nx", 0, 1)
-    before = entries_of(path)
+    before = contents(path)
     with h5py.File(path, "a") as file:
         file["entry0000/sample/rotation_angle"][3] = 7.0
-    changed = {key for key, text in entries_of(path).items() if text != before[key]}
+    changed = {key for key, text in contents(path).items() if text != before[key]}
     assert changed == {"/entry0000"}
 
 
@@ -166,7 +202,7 @@ def fast(path, n_angles, angles_deg=None):
 def turns(folder, turns=180, **config):
     entry = {"glob": "*.h5", "turns": turns}
     campaign = campaign_from_data({"campaign": {"scans": [entry]}} | config, folder)
-    scans = {name: scan.view.window for name, scan in campaign.scans.items()}
+    scans = {name: scan.view.input["window"] for name, scan in campaign.scans.items()}
     return scans, {scan.name: scan.refused for scan in campaign.refused}
 
 

@@ -131,6 +131,6 @@ def test_a_time_point_is_the_same_until_its_own_data_change(kind, tmp_path):
         file[where][part] = file[where][part] + 1
     assert changed() == [1]
     with h5py.File(path, "a") as file:
-        flats = file["exchange/data_white_pre"] if kind != "keyed" else file[where]
+        flats = file["exchange/data_white"] if kind != "keyed" else file[where]
         flats[:2] = flats[:2] + 1
     assert changed() == [0, 1, 2]
