@@ -14,12 +14,18 @@ References
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from tomopipe.cor.fill import BEYOND, Fill, Point, stated_error
+from tomopipe.cor.outliers import Fix
+
+if TYPE_CHECKING:
+    from tomopipe.cor.series_line import Line  # with NumPy, which few tables need
 
 _MANY = 200  # CORs of a model, evenly chosen of more, and judges: the work stays small
 _STEP_PX = 0.05  # of CORs by the model: a further view does not move those of all others a little
 _LEAST_OF_LINE = 3
+_LEAST_FOR_SCATTER = 5  # as of `tomopipe.cor.series_line`
 
 _Model = tuple[float, float]  # COR at number 0, and change per number
 
@@ -44,6 +50,19 @@ class OverTime:
     def at(self, index: float) -> float | None:
         """Return the COR by the model; None if there is no COR to model."""
         return self._model and self._model[0] + self._model[1] * index
+
+    def line(self) -> "Line | None":
+        """Return the model as a line, with the scatter of its CORs about it."""
+        if self._model is None:
+            return None
+        from tomopipe.arrays import NORMAL_PER_MAD  # with NumPy, as below
+        from tomopipe.cor.series_line import Line
+
+        (start_px, slope_px), points = self._model, self._points
+        away_px = [abs((p.cor_px or 0.0) - start_px - slope_px * p.index) for p in points]
+        enough = len(points) >= _LEAST_FOR_SCATTER
+        scatter_px = NORMAL_PER_MAD * statistics.median(away_px) if enough else None
+        return Line(start_px, slope_px, scatter_px)
 
     def fill(self, point: Point, _: str = "") -> Fill | None:
         """Return the COR of a scan that does not count in the model, with its error."""
@@ -79,6 +98,11 @@ class OverTime:
         spread = math.fsum((n - mean) ** 2 for n in at) or 1.0
         of_slope = math.sqrt(1 + 1 / len(at) + (index - mean) ** 2 / spread)
         return of_slope * (1.0 if at[0] <= index <= at[-1] else BEYOND)
+
+
+def model_of(fixes: Iterable[Fix], kind: str) -> OverTime:
+    """Return the model with which `fix_cor` has compared the CORs of a file."""
+    return OverTime([Point(fix.scan, fix.index, cor_px=fix.before_px) for fix in fixes], kind)
 
 
 def _rounded(model: _Model, point: Point) -> float:

@@ -18,9 +18,11 @@ from tomopipe.campaign.files import TRUTH, VOLUMES
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_cor_json, read_inventory
+from tomopipe.campaign.series import file_over_time
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state.signs import State
 from tomopipe.cor.outliers import finite_median
+from tomopipe.cor.over_time import model_of
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import (
     CampaignRecord,
@@ -60,7 +62,7 @@ def collect(
     return CampaignRecord(
         name=campaign.name,
         scans=tuple(records),
-        series=_series_records(records),
+        series=_series_records(campaign, records),
         alerts=alert_groups(records),
         failures=_failures(campaign, jobs, stitched),
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
@@ -94,12 +96,16 @@ def collect_failures(campaign: Campaign, why: Why = all_right) -> tuple[JobStatu
     return _failures(campaign, jobs, _read_stacks(reader, campaign, jobs))
 
 
-def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
+def _series_records(campaign: Campaign, scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
     """Group the selected scans by series."""
     members = grouped((scan.series, scan) for scan in scans if scan.state is not State.SKIPPED)
     results = []
     for key, group in sorted(members.items()):
         fixes = [s.fix for s in group if s.fix is not None and s.state is not State.UNSELECTED]
+        names = [scan.name for scan in group if scan.name in campaign.scans]
+        over_time = None
+        if file_over_time(campaign, names):
+            over_time = model_of(fixes, campaign.config.fix_cor.over_time)
         limits = [f.limit_px for f in fixes if f.limit_px is not None]
         results.append(
             SeriesRecord(
@@ -107,6 +113,8 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
                 scans=tuple(group),
                 median_px=finite_median(fix.before_px for fix in fixes),
                 limit_px=limits[0] if limits else None,
+                model=over_time.line() if over_time else None,
+                model_name=over_time.name if over_time else "",
             )
         )
     return tuple(results)

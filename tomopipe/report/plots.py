@@ -49,6 +49,9 @@ class SeriesPlot:
     y_ticks: tuple[tuple[float, str], ...]
     median_y: float | None
     band: tuple[float, float] | None  # y and height
+    # instead of these two, of a model over time: SVG points of its line, and of the band
+    line: str
+    line_band: str
     marks: tuple[Mark, ...]
     missing: tuple[Mark, ...]  # scans without a COR, above the axis
 
@@ -71,11 +74,17 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
         return None
     values = [cor_px for _, cor_px in shown]
     values += [px for scan, _ in shown if (px := _replaced_px(scan)) is not None]
-    band_px = None
-    if series.median_px is not None and series.limit_px is not None:
-        band_px = (series.median_px - series.limit_px, series.median_px + series.limit_px)
-        values += band_px
     index = [scan.index for scan in series.scans]
+    model, median_px, limit_px = series.model, series.median_px, series.limit_px or 0.0
+    ends = (min(index), max(index))
+    ends_px = [model.start_px + model.slope_px * at for at in ends] if model else []
+    band_px = None
+    if model:
+        median_px = None
+        values += [px + side * limit_px for px in ends_px for side in (-1, 1)]
+    elif median_px is not None and series.limit_px is not None:
+        band_px = (median_px - limit_px, median_px + limit_px)
+        values += band_px
     left, right = SeriesPlot.left + 14, SeriesPlot.right - 14
     x = make_axis(min(index), max(index), left, right, n_ticks=10, whole=True, pad=0.0)
     bottom, top = SeriesPlot.bottom, SeriesPlot.top
@@ -83,7 +92,13 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
     return SeriesPlot(
         x_ticks=x.ticks,
         y_ticks=y.ticks,
-        median_y=None if series.median_px is None else y(series.median_px),
+        median_y=None if median_px is None else y(median_px),
+        line=" ".join(f"{x(at)},{y(px)}" for at, px in zip(ends, ends_px, strict=False)),
+        line_band=" ".join(
+            f"{x(at)},{y(px + side * limit_px)}"
+            for side, order in ((-1, 1), (1, -1))
+            for at, px in list(zip(ends, ends_px, strict=False))[::order]
+        ),
         band=None if band_px is None else (y(band_px[1]), round(y(band_px[0]) - y(band_px[1]), 2)),
         marks=tuple(_mark(scan, cor_px, x, y) for scan, cor_px in shown),
         missing=tuple(

@@ -64,6 +64,9 @@ class SeriesRecord:
     scans: tuple[ScanRecord, ...]
     median_px: float | None
     limit_px: float | None
+    # of the views of a file with a model over time (`fix_cor.over_time`), instead of the median
+    model: Line | None = None
+    model_name: str = ""
 
 
 @dataclass(frozen=True)

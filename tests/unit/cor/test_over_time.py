@@ -9,7 +9,7 @@ from tomopipe.config import FixCorBlock
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.fill import Point
 from tomopipe.cor.outliers import JUDGED_BY_FEW, NOT_SWEPT, Member
-from tomopipe.cor.over_time import OverTime
+from tomopipe.cor.over_time import OverTime, model_of
 from tomopipe.cor.series_fill import fix_best
 
 N_COLS = 2048
@@ -172,6 +172,19 @@ def test_a_line_is_less_certain_far_beyond_its_cors():
         inside.append(fill.error_px / model.fill(Point("f@gap", 2)).error_px)
     assert np.mean(far) >= 0.88
     assert min(inside) > 20
+
+
+def test_the_model_is_that_of_the_true_course_with_its_scatter():
+    truth_px, cors_px = drift(np.random.default_rng(12), 80)
+    cors_px[30] += 20
+    rows = fixed(views(cors_px))
+    line = model_of(rows, "line").line()
+    assert line.start_px + line.slope_px * np.arange(80) == pytest.approx(truth_px, abs=0.05)
+    assert line.spread_px == pytest.approx(NOISE_PX, rel=0.3)
+    constant = model_of(rows, "constant").line()
+    assert (constant.start_px, constant.slope_px) == (np.median(cors_px), 0.0)
+    assert model_of(rows[:3], "line").line().spread_px is None
+    assert model_of([], "line").line() is None
 
 
 def test_many_views_are_modelled_in_little_work():

@@ -7,6 +7,7 @@ from tests.report_campaign import USUAL
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Fix
+from tomopipe.cor.series_line import Line
 from tomopipe.report.plots import curve_plot, make_axis, series_plot
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
@@ -84,6 +85,25 @@ def test_axis_ticks_are_round_and_few(low, high):
     for position, label in axis.ticks:
         assert axis(float(label)) == pytest.approx(position, abs=0.011)
         assert 0 <= position <= 100
+
+
+def test_a_model_over_time_is_drawn_through_its_cors():
+    """CORs of 500 + 0.5 n, one of them 12 px off: on the line are all others, in the band too."""
+    scans = [scan(name, 10 * n, 500.0 + 5 * n) for n, name in enumerate("abcde")]
+    scans[2] = scan("c", 20, 522.0)
+    series = SeriesRecord("s", tuple(scans), 505.0, 10.0, Line(500.0, 0.5, 0.1), "line over time")
+    plot = series_plot(series)
+    assert (plot.median_y, plot.band) == (None, None)
+    (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in plot.line.split())
+    off = [mark.y - y0 - (y1 - y0) * (mark.x - x0) / (x1 - x0) for mark in plot.marks]
+    assert off[:2] + off[3:] == pytest.approx([0, 0, 0, 0], abs=0.02)
+    corners = [tuple(map(float, point.split(","))) for point in plot.line_band.split()]
+    assert [x for x, _ in corners] == [x0, x1, x1, x0]
+    px = abs(off[2]) / 12
+    assert [y - line for (_, y), line in zip(corners, (y0, y1, y1, y0), strict=True)] == (
+        pytest.approx([10 * px, 10 * px, -10 * px, -10 * px], abs=0.05)
+    )
+    assert all(plot.top <= y <= plot.bottom for _, y in corners)
 
 
 def test_a_series_without_two_values_has_no_plot():
