@@ -97,7 +97,7 @@ OPTIONS = {
     },
     "storage": {
         "keep_stacks": [True, False],
-        "keep_try": [True, False],
+        "keep_try": [None, True, False],
         "sidecars": ["beside", "results/sidecars"],
     },
     "campaign": {"name": [None, "x"]},

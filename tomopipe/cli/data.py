@@ -84,11 +84,12 @@ def clean(
         ),
     ] = False,
 ) -> None:
-    """Remove temporary try stacks and stacks for RELION of accepted scans.
+    """Remove try stacks, and temporary stacks for RELION, of accepted scans.
 
-    `storage.keep_try: no` and `storage.keep_stacks: no` make them temporary. A scan is accepted
-    when its COR needs no review and its volume was made with it. The next run does not make the
-    files again; the review page makes slices from rows.h5.
+    Runs remove try stacks when they end, unless `storage.keep_try: yes`; `storage.keep_stacks: no`
+    makes stacks temporary. A scan is accepted when its COR needs no review; a stack goes only
+    where the volume was made with it. The next run does not make the files again; the review page
+    makes slices from rows.h5.
 
     Example: `tomopipe clean mycampaign -n`
     """

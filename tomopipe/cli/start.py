@@ -62,8 +62,8 @@ def init(
     ] = None,
     try_stacks: Annotated[
         bool,
-        typer.Option("--try-stacks/--no-try-stacks", help="Keep try stacks of accepted scans."),
-    ] = True,
+        typer.Option("--try-stacks", help="Keep try stacks of accepted scans."),
+    ] = False,
     binning: Annotated[int, typer.Option(min=1, help="Binning of volumes.")] = 1,
     partition: Annotated[str | None, typer.Option(help="SLURM partition.")] = None,
     account: Annotated[str | None, typer.Option(help="SLURM account.")] = None,
@@ -146,7 +146,7 @@ def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: boo
 def _options(*, relion: bool | None, try_stacks: bool, binning: int) -> dict[str, Any]:
     """Return the blocks of the configuration for options of the command line."""
     options: dict[str, Any] = {} if relion is None else {"export_star": {"enabled": relion}}
-    options |= {} if try_stacks else {"storage": {"keep_try": False}}
+    options |= {"storage": {"keep_try": True}} if try_stacks else {}
     return options | ({"full_recon": {"binning": binning}} if binning > 1 else {})
 
 

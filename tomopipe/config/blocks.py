@@ -148,10 +148,11 @@ class StorageBlock(Block):
         "(results/sidecars where that folder is read-only).",
     )
     scratch: str | None = option(None, "Folder for large temporary files; null: the system's.")
-    keep_try: bool = option(
-        True,
-        "false: the try stack of a scan is removed once the scan is accepted, at the "
-        "end of a run or by `tomopipe clean`.",
+    keep_try: bool | None = option(
+        None,
+        "Keep try stacks (try.tif) and try slices of scans whose COR is accepted or set; else "
+        "they are removed at the end of a run or by `tomopipe clean`. null: only where "
+        "try_recon.format is tiff.",
     )
     keep_stacks: bool = option(
         True, "false: `tomopipe clean` removes the RELION stack of a scan that is accepted."

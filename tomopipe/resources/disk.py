@@ -31,10 +31,7 @@ _OF_VOLUMES = ("full_recon.binning", "full_recon.dtype", "full_recon.rows")
 _SMALLER = {
     "volumes": _OF_VOLUMES,
     "stitched volumes": _OF_VOLUMES,
-    "try stacks": (
-        *("try_recon.width_px", "try_recon.step_px", "try_recon.max_size_px"),
-        "storage.keep_try: false (removes those of accepted scans at the end of a run)",
-    ),
+    "try stacks": (*("try_recon.width_px", "try_recon.step_px", "try_recon.max_size_px"),),
     "stacks for RELION": (
         *("export_star.enabled: false", "export_star.binning", "export_star.max_stack_gb"),
     ),

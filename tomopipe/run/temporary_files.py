@@ -1,7 +1,7 @@
 """Temporary files of accepted scans: the try stacks and stacks for RELION that may be removed."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import volume_cor_px
@@ -10,6 +10,11 @@ from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.staleness import why_again
 from tomopipe.storage.atomic import take_away
+
+if TYPE_CHECKING:
+    from tomopipe.report.records import ScanRecord
+
+_RELION = "RELION stack"
 
 
 class Temporary(NamedTuple):
@@ -22,17 +27,33 @@ class Temporary(NamedTuple):
 
 def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
     """List the temporary files of accepted scans; `stacks`: also those for RELION."""
+    stacks = stacks and not campaign.config.storage.keep_stacks
+    results = []
+    # before records are read, which takes time in a large campaign
+    existing = {name: _of_scan(campaign, name, stacks=stacks) for name in campaign.scans}
+    for scan in accepted_scans(campaign) if any(existing.values()) else ():
+        files = existing[scan.name]
+        results += [file for file in files if file.kind != _RELION or has_its_volume(scan)]
+    return results
+
+
+def keeps_try(campaign: Campaign, scan: str) -> bool:
+    """Tell whether the try stack of a scan stays once its COR is accepted or set."""
+    config = campaign.for_scan(scan).config
+    keep = config.storage.keep_try
+    return config.try_recon.format == "tiff" if keep is None else keep
+
+
+def _of_scan(campaign: Campaign, scan: str, *, stacks: bool) -> list[Temporary]:
     from tomopipe.volumes.tiff import is_ours, try_slice_paths
 
-    storage, files = campaign.config.storage, campaign.files
-    try_stacks, stacks = not storage.keep_try, stacks and not storage.keep_stacks
+    files = campaign.files
     paths: list[tuple[str, Path]] = []
-    for scan in accepted_scans(campaign) if try_stacks or stacks else ():
-        if try_stacks:
-            slices = filter(is_ours, try_slice_paths(files.of_scan(scan)))
-            paths += [("try stack", files.try_stack(scan)), *(("try slice", p) for p in slices)]
-        if stacks:
-            paths.append(("RELION stack", files.stack(scan)))
+    if not keeps_try(campaign, scan):
+        slices = filter(is_ours, try_slice_paths(files.of_scan(scan)))
+        paths += [("try stack", files.try_stack(scan)), *(("try slice", p) for p in slices)]
+    if stacks:
+        paths.append((_RELION, files.stack(scan)))
     return [
         Temporary(kind, path, path.lstat().st_size)
         for kind, path in paths
@@ -50,19 +71,21 @@ def remove(files: list[Temporary]) -> int:
     return sum(file.n_bytes for file in files)
 
 
-def accepted_scans(campaign: Campaign) -> list[str]:
-    """List the scans that need no more attention.
-
-    Their COR was set by hand, or predicted, accepted without doubts and not replaced; their volume
-    exists and was made at that COR.
-    """
-    from tomopipe.report.collected_records import collect  # slow to load
+def accepted_scans(campaign: Campaign) -> "list[ScanRecord]":
+    """List the scans whose COR was set by hand, or predicted, accepted and not replaced."""
+    from tomopipe.report.collected_records import collect_scans  # slow to load
 
     return [
-        scan.name
-        for scan in collect(campaign, why=why_again(campaign)).scans
+        scan
+        for scan in collect_scans(campaign, why=why_again(campaign))
         if scan.name in campaign.scans
         and scan.state in ACCEPTED
-        and not (scan.failures or scan.is_edited or scan.volume is None or scan.cor_px is None)
-        and same_cor(volume_cor_px(scan.volume), scan.cor_px)  # last, as it opens the volume
+        and not (scan.failures or scan.is_edited or scan.cor_px is None)
     ]
+
+
+def has_its_volume(scan: "ScanRecord") -> bool:
+    """Tell whether the volume of a scan exists and was made at its COR."""
+    if scan.volume is None or scan.cor_px is None:
+        return False
+    return same_cor(volume_cor_px(scan.volume), scan.cor_px)

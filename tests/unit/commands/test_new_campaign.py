@@ -240,9 +240,9 @@ def test_a_configuration_is_kept_and_what_it_lacks_is_shown(site):
     assert "config.yaml; these options are not in it:\nexport_star:\n  enabled: f" in kept.output
     assert "config.yaml\nnext: tomopipe check " in init(site, "raw/*.h5").output
     os.remove(site / "config.yaml")
-    init(site, "--no-relion", "--no-try-stacks", "--binning", 2)
+    init(site, "--no-relion", "--try-stacks", "--binning", 2)
     config = read_config(site / "config.yaml")
-    assert (config.export_star.enabled, config.storage.keep_try) == (False, False)
+    assert (config.export_star.enabled, config.storage.keep_try) == (False, True)
     assert config.full_recon.binning == 2
     for options, is_made in (("--relion",), True), ((), "auto"):
         os.remove(site / "config.yaml")

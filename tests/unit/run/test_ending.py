@@ -18,7 +18,7 @@ from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.run.ending import after_failure
 from tomopipe.run.launch import ended_by_hand
-from tomopipe.run.temporary_files import accepted_scans
+from tomopipe.run.temporary_files import accepted_scans, removable
 from tomopipe.run.unfinished import unfinished_scans, warnings_of
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume import new_volume
@@ -178,11 +178,19 @@ def try_stacks(folder):
     return {path.parent.name for path in folder.glob("results/try_center/*/try.tif")}
 
 
-def test_try_stacks_go_only_when_it_is_meant(folder, capsys):
+def test_try_stacks_of_accepted_scans_go_unless_they_are_to_be_kept(folder, capsys):
     before = try_stacks(folder)
+    declare(folder, keep_try=True)
     with pytest.raises(TomopipeError, match=r"set storage\.keep_try"):
         clean(folder)
-    declare(folder, keep_try=False)
+    declare(folder)
+    sweep = {"try_recon": {"format": "tiff"}}  # of these the stack was asked for
+    config = folder / "config.yaml"
+    text = config.read_text()
+    config.write_text(text + yaml.safe_dump(sweep))
+    clean(folder)
+    assert "Nothing to remove" in capsys.readouterr().out
+    config.write_text(text)
     clean(folder, dry_run=True)
     assert "results/try_center/bone_001/try.tif" in capsys.readouterr().out
     assert try_stacks(folder) == before
@@ -195,23 +203,28 @@ def test_try_stacks_go_only_when_it_is_meant(folder, capsys):
 
 def test_only_scans_that_need_no_eyes_are_accepted(folder):
     """Not the fixed, the filled, the failed, the doubtful, nor those not selected."""
-    assert set(accepted_scans(load_campaign(folder))) == ACCEPTED
+    assert {scan.name for scan in accepted_scans(load_campaign(folder))} == ACCEPTED
     table = folder / "scans.tsv"
     table.write_text(table.read_text().replace("513.65", "514.5"))  # typed since the run
-    assert set(accepted_scans(load_campaign(folder))) == ACCEPTED - {"bone_007"}
+    assert {scan.name for scan in accepted_scans(load_campaign(folder))} == ACCEPTED - {"bone_007"}
 
 
 def test_where_nothing_goes_it_says_how_many_are_not_accepted(folder, capsys):
-    declare(folder, keep_try=False)
     clean(folder)
     assert "not accepted" not in capsys.readouterr().out
     clean(folder, dry_run=True)
     first, second = capsys.readouterr().out.splitlines()
     assert first == "Nothing to remove."
     assert second.startswith("8 of 13 scans are not accepted")
+
+
+def test_a_stack_for_relion_stays_while_its_volume_is_not_made_at_the_cor(folder):
+    declare(folder, keep_stacks=False)
     (folder / "results" / "bone_001_rec.h5").unlink()
-    accepted = ACCEPTED - {"bone_001"}
-    assert set(accepted_scans(load_campaign(folder))) == accepted
     make_volume(folder, "bone_002", off_px=1.0)
-    accepted -= {"bone_002"}
-    assert set(accepted_scans(load_campaign(folder))) == accepted
+    campaign = load_campaign(folder)
+    campaign.files.stack("").parent.mkdir(parents=True, exist_ok=True)
+    for scan in ACCEPTED:
+        campaign.files.stack(scan).write_bytes(b"stack")
+    stacks = {file.path.stem for file in removable(campaign) if file.kind == "RELION stack"}
+    assert stacks == ACCEPTED - {"bone_001", "bone_002"}
