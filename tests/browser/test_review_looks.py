@@ -61,7 +61,7 @@ def test_a_cor_of_the_table_that_cannot_be_read_is_named_at_its_scan(folder, ser
 def test_the_scores_fit_their_place_after_the_window_was_resized(folder, serve, visit):
     page = visit(serve(folder))
     go_to(page, "bone_006")
-    page.wait_for_selector("#scores svg")
+    page.wait_for_selector("#scores [role=img]")
     dashes = "(curves) => curves.map((curve) => getComputedStyle(curve).strokeDasharray)"
     assert len(set(page.locator("#scores .curve").evaluate_all(dashes))) == 2  # without colour
     for width in (1900, 900):
@@ -69,8 +69,10 @@ def test_the_scores_fit_their_place_after_the_window_was_resized(folder, serve, 
         page.wait_for_function(
             """() => {
                 const place = scores.getBoundingClientRect();
-                const plot = scores.firstElementChild.getBoundingClientRect();
-                return ["width", "height"].every((of) => Math.abs(place[of] - plot[of]) < 3);
+                const [plot, legend] = [...scores.children].map((e) => e.getBoundingClientRect());
+                const height = legend.bottom - plot.top;
+                const isNear = (a, b) => Math.abs(a - b) < 3;
+                return isNear(place.width, plot.width) && isNear(place.height, height);
             }"""
         )
 

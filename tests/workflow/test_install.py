@@ -75,12 +75,11 @@ def test_the_demo_runs_from_the_wheels_of_the_bundle_without_a_network(bundle, u
     found = without_anything(".venv/bin/python", "-c", where, **options)[1]
     site = unpacked / ".venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     assert found.strip() == f"{site}/tomopipe/_workflow"
-    # and in a campaign folder, as after `tomopipe init`
-    (unpacked / "demo" / "Snakefile").unlink(missing_ok=True)
+    # and in its folder, which has a Snakefile as after `tomopipe init`
     options["path"] = f"{unpacked}/.venv/bin:/usr/bin:/bin"
-    again = "tomopipe init demo --no-slurm && cd demo && snakemake --cores all"
-    _, text = without_anything("sh", "-c", again, **options)
-    assert "Nothing to be done" in text, text
+    for again in ("snakemake -n", "snakemake --cores all"):
+        _, text = without_anything("sh", "-c", f"cd demo && {again}", **options)
+        assert ("Nothing to be done" in text, "metadata" in text) == (True, False), text
     for page, command, typed in AS_IN_TUTORIALS:
         text = without_anything("sh", "-c", typed, **options)[1].replace(str(unpacked), "/data")
         assert not_printed(shown(page, command), text) == [], f"docs/tutorial/{page}: {text}"
@@ -100,6 +99,12 @@ AS_IN_TUTORIALS = (
         'tomopipe cor set rock_002 87.51 --note "by eye" -C demo',
     ),
     ("demo.md", "tomopipe plan demo", "tomopipe plan demo"),
+    ("demo.md", "tomopipe run demo", "tomopipe run demo 2>&1"),
+    (
+        "own-data.md",
+        "tomopipe sweep preprocess.stripes.method none sorting gated --scan rock_002",
+        "cd demo; tomopipe sweep preprocess.stripes.method none sorting gated --scan rock_002",
+    ),
 )
 
 

@@ -65,6 +65,7 @@ def odd(tmp_path_factory):
     (folder / "config.yaml").write_text(
         "campaign: {scans: ['raw data/*.h5']}\n"
         "try_recon: {width_px: 12, step_px: 1}\n"
+        "storage: {keep_try: true}\n"
         "predict_cor: {methods: [classical]}\n"  # loads no network
         "resolve_cor: {on_missing: skip}\n"
         "export_star: {enabled: true}\n"

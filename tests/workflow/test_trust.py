@@ -150,7 +150,7 @@ def test_damaged_results_are_made_again(campaign, damaged):
 
 def test_damaged_sweeps_and_predictions_are_made_again(campaign):
     assert snakemake(campaign).jobs == frozenset()  # a copy
-    names = {"a_1": "try.tif", "a_2": "rows.h5", "b_1": "prediction.json"}
+    names = {"a_1": "try.json", "a_2": "rows.h5", "b_1": "prediction.json"}
     damaged = [campaign / "results/try_center" / scan / name for scan, name in names.items()]
     whole = [path.read_bytes() for path in damaged]
     for path in damaged:
@@ -486,5 +486,5 @@ def test_nothing_is_called_damaged_after_a_move_and_a_report_by_hand(campaign, t
     assert plan(renamed) == (0, frozenset())
     done = CliRunner().invoke(cli, ["verify", str(renamed), "--deep"])
     assert (done.exit_code, "0 differ" in done.stdout) == (0, True), done.stdout
-    (renamed / "results" / "try_center" / "a_1" / "try.tif").unlink()  # which no run makes again
-    assert CliRunner().invoke(cli, ["verify", str(renamed)]).exit_code == 0
+    # which the run removed, and no run makes again
+    assert not list((renamed / "results" / "try_center").glob("*/try.tif"))

@@ -143,6 +143,10 @@ def test_makes_the_same_bytes_and_goes_on_after_a_failure(way, clone, campaign):
     run = snakemake(clone, campaign, *arguments)
     assert (run.status, run.jobs) == (0, frozenset()), run.text
     assert "Nothing to be done" in run.text
+    if way is of_init:
+        dry = snakemake(clone, campaign, *arguments, "-n")
+        assert (dry.status, "Nothing to be done" in dry.text) == (0, True), dry.text
+        assert "metadata" not in dry.text  # receipts decide
 
     volumes = [campaign / "results" / f"{scan}_rec.h5" for scan in ("a_1", "a_2", "b_2")]
     before = voxels(volumes[1])

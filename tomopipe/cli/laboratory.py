@@ -36,14 +36,15 @@ def simulate(
 ) -> None:
     """Write a campaign of simulated scans with known CORs.
 
-    FOLDER gets `raw/*.h5` (NXtomo: `raw/*.nx`), config.yaml, and truth.json with true CORs and
-    objects, which the workflow never reads. The COR follows the height of the stage. One scan is
-    aborted; one misleads methods that compare mirrored projections.
+    FOLDER gets `raw/*.h5` (NXtomo: `raw/*.nx`), config.yaml, Snakefile, and truth.json with true
+    CORs and objects, which the workflow never reads. The COR follows the height of the stage. One
+    scan is aborted; one misleads methods that compare mirrored projections.
 
     Example: `tomopipe lab simulate demo --series 3 --scans 5 --seed 1`
     """
     from rich.console import Console
 
+    from tomopipe.commands.new_campaign import write_campaign
     from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 
     # On stderr, as only the last line is the output.
@@ -63,6 +64,7 @@ def simulate(
             ),
             progress=lambda n, total, name: status.update(f"simulate {name}: {n} of {total}"),
         )
+    write_campaign(folder, (), {}, dry_run=False)  # config.yaml exists; `snakemake -n` works there
     typer.echo(f"{folder}: {len(truth['scans'])} scans in raw/, config.yaml, truth.json")
 
 

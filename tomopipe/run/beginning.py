@@ -3,6 +3,7 @@
 import atexit
 import gc
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -52,6 +53,10 @@ def begin_or_exit(config: dict[str, Any]) -> tuple[Campaign, Settled | None]:
     for name in VARIABLES:
         os.environ.setdefault(name, "")
     is_main = not launch.is_job()
+    # receipts decide: Snakemake is meant to have no metadata of jobs
+    logging.getLogger("snakemake.logging").addFilter(
+        lambda record: "missing provenance/metadata" not in record.getMessage()
+    )
     try:
         campaign = begin(config, Path.cwd(), is_main=is_main)
         return campaign, settle(campaign) if is_main else None

@@ -179,6 +179,8 @@ def test_command(tmp_path):
     done = CliRunner().invoke(app, [str(tmp_path / "demo"), *sizes, "--seed", "5"])
     assert done.exit_code == 0, done.output
     assert "3 scans" in done.stdout
+    assert {path.name for path in (tmp_path / "demo").iterdir()} >= {"Snakefile", "profiles"}
+    assert yaml.safe_load((tmp_path / "demo/config.yaml").read_text())["campaign"]["scans"]
     truth = load_truth(tmp_path / "demo")
     assert (truth["seed"], truth["sizes"]["n_rows"], truth["sizes"]["n_angles"]) == (5, 2, 20)
     again = CliRunner().invoke(app, [str(tmp_path / "demo")])
