@@ -96,6 +96,12 @@ def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
     return ready, missing_folders(config, directory)
 
 
+def growing_files(config: Config, directory: Path) -> set[str]:
+    """Return the files whose time points are scans: each is complete by itself."""
+    expanded = (_expand(os.path.expanduser(e.glob), directory) for e in _globs(config) if e.turns)
+    return {path.rstrip("/") for paths in expanded for path in paths}
+
+
 def missing_folders(config: Config, directory: Path) -> list[str]:
     """Return the missing folders of the patterns."""
     return [folder for folder in folders(config) if not os.path.isdir(directory / folder)]

@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.errors import ScanError
@@ -25,10 +26,11 @@ class StillWrittenError(ScanError):
     """A file that another process is writing."""
 
 
-def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
+def open_hdf5(path: str | os.PathLike[str], *, may_grow: bool = False) -> "h5py.File":
     """Open an HDF5 file read-only, to be closed by the caller.
 
-    Raises ScanError, `path: reason`, if it cannot be opened, StillWrittenError if another process
+    With `may_grow` also one that another process writes so that others can read it (SWMR). Raises
+    ScanError, `path: reason`, if it cannot be opened, StillWrittenError if another process
     is writing it.
     """
     import h5py
@@ -43,6 +45,9 @@ def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
                 raise
             return h5py.File(path, "r", locking=False, **options)
     except OSError as error:
+        if may_grow:
+            with suppress(OSError, ValueError):
+                return h5py.File(path, "r", swmr=True, **options)
         raise _explain(path, error) from error
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
     """Open an HDF5 file with the reader of its layout; `stack` closes it."""
-    file = stack.enter_context(open_hdf5(path))
+    # time points are whole once they are listed
+    file = stack.enter_context(open_hdf5(path, may_grow=options.window is not None))
     if options.paths.data:
         return NamedReader(file, options)
     if tuple(options.axes) != AXES:

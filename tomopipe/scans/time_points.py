@@ -41,7 +41,8 @@ def time_points_of(path: Path, turns: Turns, options: InputBlock) -> list[TimePo
     with ExitStack() as stack, naming(path):
         if format_of(path) is not HDF5:
             raise ScanFaultError("`turns` is for HDF5 files: leave it out for this one")
-        reader = HDF5.load().open_reader(path, options, stack)
+        some = options.model_copy(update={"window": [0, 0]})
+        reader = HDF5.load().open_reader(path, some, stack)
         layout = with_angles(reader.layout(), options)
         written = np.flatnonzero(layout.projections.written)
         n_written = int(written[-1]) + 1 if len(written) else 0
@@ -116,17 +117,17 @@ def _counted(n_written: int, turns: Windows) -> list[TimePoint]:
 def _turned(
     straight_deg: NDArray[np.float64], run: NDArray[np.intp], turn_deg: float, step_deg: float
 ) -> list[TimePoint]:
-    """Return the windows of a run; a projection that closes its last turn belongs to that."""
+    """Return the windows of a run; one projection that closes its last turn is in none."""
     away_deg = np.abs(straight_deg[run] - straight_deg[run[0]])
     numbers = np.floor((away_deg + _AT_END * step_deg) / turn_deg).astype(int)
     edges = [*np.searchsorted(numbers, range(int(numbers[-1]) + 1)).tolist(), len(run)]
     if len(edges) > 2 and edges[-1] - edges[-2] == 1:
-        del edges[-2]
+        del edges[-1]
     result = []
     for first, after in pairwise(edges):
         last = after - 1
         covered_deg = float(away_deg[last] - away_deg[first])
-        is_whole = after < len(run) or covered_deg >= turn_deg - _WHOLE * step_deg
+        is_whole = after < edges[-1] or covered_deg >= turn_deg - _WHOLE * step_deg
         refused = f"{covered_deg + step_deg:.0f} of {turn_deg:.0f} degrees so far"
         span = int(run[first]), int(run[last])
         result.append(TimePoint(span, refused="" if is_whole else refused))

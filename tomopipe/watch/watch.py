@@ -19,7 +19,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
-from tomopipe.campaign.raw_files import CampaignScan, raw_paths
+from tomopipe.campaign.raw_files import CampaignScan, growing_files, raw_paths
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.state.signs import State as ScanState
 from tomopipe.config import Config, read_config
@@ -58,7 +58,7 @@ class Arrivals:
 
     A file is complete if it has not changed for `watch.settle_s`, or has its writer's marker; if it
     can be opened, which HDF5 refuses while a writer has it open; and if it has as many frames as
-    angles, all written.
+    angles, all written. A file of time points is accepted whenever another one of them is whole.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -66,6 +66,12 @@ class Arrivals:
         self.waiting: dict[str, str] = {}  # why unchanged files are incomplete, by path
         # state of each file not accepted yet, and since when (s, monotonic clock)
         self.pending: dict[str, tuple[State, float]] = {}
+        self._whole: dict[str, list[str]] = {}  # of each growing file, its time points by content
+
+    @property
+    def unusable(self) -> set[str]:
+        """The files that have changed, and are not accepted again yet."""
+        return self.pending.keys() - self._whole.keys()
 
     def look(
         self, config: Config, paths: Iterable[str], states: Mapping[str, State], now_s: float
@@ -76,6 +82,7 @@ class Arrivals:
         """
         before, self.pending, self.waiting = self.pending, {}, {}
         settled, settle_s = [], config.watch.settle_s
+        growing = growing_files(config, self._directory)
         for path in paths:
             present = file_state(self._directory / path)
             if present is None or states.get(path) == present:
@@ -83,7 +90,8 @@ class Arrivals:
             earlier, since_s = before.get(path, (present, now_s))
             self.pending[path] = present, since_s if earlier == present else now_s
             is_marked = os.path.exists(self._directory / f"{path}{MARKER}")
-            if is_marked or now_s - self.pending[path][1] >= settle_s:
+            is_quiet = is_marked or now_s - self.pending[path][1] >= settle_s
+            if is_quiet or path in growing:
                 settled.append(path)
         if not settled:
             return []
@@ -91,6 +99,11 @@ class Arrivals:
         scans = (*campaign.refused, *campaign.scans.values())
         for scan in {scan.path: scan for scan in scans}.values():
             state, since_s = self.pending[scan.path]
+            if scan.path in growing and self._has_grown(campaign, scan.path):
+                arrivals.append((scan, state, ""))
+                continue
+            if scan.path in growing and now_s - since_s < settle_s:
+                continue
             if fault := scan.refused or _fault_of(campaign, scan):
                 self.waiting[scan.path] = fault
                 if fault == _OPEN or now_s - since_s < max(1.0, _ABORTED * settle_s):
@@ -101,6 +114,15 @@ class Arrivals:
             del self.pending[scan.path]
             arrivals.append((scan, state, fault))
         return arrivals
+
+    def _has_grown(self, campaign: Campaign, path: str) -> bool:
+        """Tell whether a file has other whole time points than before."""
+        scans = campaign.scans.values()
+        views = [scan.view.content for scan in scans if scan.path == path and scan.view]
+        has_grown = bool(views) and views != self._whole.get(path)
+        if has_grown:
+            self._whole[path] = views
+        return has_grown
 
 
 def _fault_of(campaign: Campaign, scan: CampaignScan) -> str:
@@ -230,7 +252,7 @@ class Watcher:
 
     def _ready(self) -> set[str]:
         """Return the files that were accepted and have not changed since."""
-        return (set(self._paths) & set(self._scans.entries)) - self._arrivals.pending.keys()
+        return (set(self._paths) & set(self._scans.entries)) - self._arrivals.unusable
 
     def _save(self, *, has_ended: bool = False) -> None:
         self._saved_s = time.monotonic()

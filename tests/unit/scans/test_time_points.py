@@ -26,10 +26,10 @@ JITTER_DEG = np.random.default_rng(5).normal(0, 0.1, 720)
         (np.arange(720.0) + JITTER_DEG, 360, [0, 360], 719),
         (np.mod(np.arange(720.0) + 30, 360), 180, [0, 180, 360, 540], 719),
         (np.tile(HALF, 3), 180, [0, 180, 360], 539),
-        (np.tile(CLOSED, 3), 180, [0, 181, 362], 542),
-        (np.tile(np.linspace(0, 360, 361), 2), 180, [0, 180, 361, 541], 721),
+        (np.tile(CLOSED, 3), 180, [0, 181, 362], 541),
+        (np.tile(np.linspace(0, 360, 361), 2), 180, [0, 180, 361, 541], 720),
         (np.concatenate([HALF, BACK, HALF]), 180, [0, 180, 360], 539),
-        (np.linspace(0, 36000, 36001), 180, [180 * n for n in range(200)], 36000),
+        (np.linspace(0, 36000, 36001), 180, [180 * n for n in range(200)], 35999),
         # a gap: what comes after it begins anew
         (np.concatenate([HALF, 300 + HALF]), 180, [0, 180], 359),
     ],

@@ -10,6 +10,7 @@ import pytest
 from tests.exchange_files import THETA, replace, write
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.raw_files import find_scans, raw_paths
+from tomopipe.campaign.reading import raw_scan
 from tomopipe.config import Config, parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_identity import file_state
@@ -67,6 +68,48 @@ def test_a_file_that_its_writer_has_open_waits(raw):
         assert arrivals.waiting == {"a_1.h5": "still being written"}
         writer.communicate(b"\n")
     assert look(arrivals, 1001, settle_s=0) == [""]
+
+
+_GROWS = """
+import h5py, numpy as np
+with h5py.File({path!r}, "w", libver="latest") as file:
+    group = file.create_group("exchange")
+    for name, value in (("data_white", 1000), ("data_dark", 0)):
+        group[name] = np.full((1, 3, 5), value, "u2")
+    data = group.create_dataset("data", (0, 3, 5), "u2", maxshape=(None, 3, 5), chunks=(1, 3, 5))
+    theta = group.create_dataset("theta", (0,), float, maxshape=(None,), chunks=(100,))
+    file.swmr_mode = True
+    while n := int(input() or 0):
+        for each, step in ((theta, 10.0), (data, 1)):
+            each.resize(n, axis=0)
+            each[:] = step * np.arange(n).reshape(-1, *(1 for _ in each.shape[1:]))
+            each.flush()
+        print(n, flush=True)
+"""
+
+
+def test_time_points_are_taken_one_by_one_while_their_writer_goes_on(raw):
+    arrivals, writes = Arrivals(raw.parent), _GROWS.format(path=str(raw))
+    config = config_of([{"glob": "a*.h5", "turns": 180}])
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+
+    def whole(n_frames):
+        """Return the time points that are taken once there are so many frames."""
+        print(n_frames, file=writer.stdin, flush=True)
+        writer.stdout.readline()
+        if not arrivals.look(config, ["a_1.h5"], {}, n_frames / 100):
+            return []
+        assert not arrivals.unusable
+        return [*make_campaign(config, raw.parent).scans]
+
+    with subprocess.Popen([sys.executable, "-c", writes], **streams) as writer:
+        assert whole(10) == []
+        assert whole(18) == ["a_1@t0000"]
+        assert whole(19) == []  # nothing else is whole
+        assert whole(40) == ["a_1@t0000", "a_1@t0001"]
+        with raw_scan(make_campaign(config, raw.parent), "a_1@t0001").open() as scan:
+            assert scan.read_rows(0, 1)[:, 0, 0].tolist() == [*range(18, 36)]
+        print(file=writer.stdin, flush=True)
 
 
 def test_a_file_that_two_entries_of_the_campaign_match_is_taken_once(raw):
