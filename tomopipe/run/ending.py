@@ -11,7 +11,6 @@ from tomopipe.campaign.campaign import Campaign, stats_of
 from tomopipe.campaign.failures import record_failures
 from tomopipe.errors import fault_lines, full_disk, scans_named
 from tomopipe.reruns.settle import Settled
-from tomopipe.resources.disk import shown_size
 from tomopipe.run import launch, progress
 from tomopipe.run.page import renew_page, write_page
 from tomopipe.run.temporary_files import removable, remove
@@ -86,6 +85,8 @@ def _remove_temporary(campaign: Campaign) -> None:
         _print(f"temporary files could not be removed: {error}")
         return
     if n_bytes:
+        from tomopipe.resources.disk import shown_size  # loads numpy
+
         kept = "storage.keep_try: true keeps them"
         _print(f"removed try stacks of accepted scans, {shown_size(n_bytes)} ({kept})")
 
