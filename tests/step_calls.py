@@ -25,6 +25,7 @@ from tomopipe.steps.full_recon import full_recon as _full_recon
 from tomopipe.steps.inventory import inventory as _inventory
 from tomopipe.steps.predict_cor import predict_cor as _predict_cor
 from tomopipe.steps.stitch import stitch as _stitch
+from tomopipe.steps.stitch_time import stitch_time as _stitch_time
 from tomopipe.steps.try_recon import TryFiles
 from tomopipe.steps.try_recon import try_recon as _try_recon
 
@@ -107,6 +108,12 @@ def stitch(volumes: Any, volume: Any, shifts: Any, *, scans: Any, **options: Any
     named = dict(zip(scans, volumes, strict=True))
     options = {"made_from": None, "voxels_of": None} | options
     return _stitch(named, volume, shifts, stitching, stored, **options)
+
+
+def stitch_time(volumes: Any, volume: Any, table: Any, **options: Any) -> dict[str, Any]:
+    """Make a volume in time, of volumes by scan."""
+    options = {"times_s": {}, "made_from": None, "stack": "growth"} | options
+    return _stitch_time(volumes, volume, table, block(FullReconBlock, options), **options)
 
 
 def inventory(entries: Any, output: Any, **options: Any) -> list[dict[str, Any]]:

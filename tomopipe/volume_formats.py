@@ -49,4 +49,6 @@ FORMATS = {
         has_levels=True, package="zarr",
     ),
 }  # fmt: skip
+IN_TIME = "zarr"
+"""The format of volumes in time."""
 COMPRESSIONS = {name: each.compressions for name, each in FORMATS.items()}

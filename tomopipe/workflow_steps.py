@@ -93,7 +93,8 @@ _STEPS = (
     ),
     Step(
         "stitch", "stack", ("full_recon",), ("shifts", "stitched"), revision=1, of_runs="whole",
-        params=("volumes", "options", "metadata_alone"), job_blocks=("stitch", "full_recon"),
+        params=("volumes", "options", "times_s", "metadata_alone"),
+        job_blocks=("stitch", "full_recon"),
         last="stitched",
     ),
     Step("sidecar", "campaign", ("resolve_cor",), (), revision=0, of_runs="whole"),

@@ -2,10 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import yaozarrs
+import zarr
 
 from tests.nxtomo_files import write_nxtomo
 from tests.workflow.conftest import configure, make_scan, new_campaign, plan, succeeds, table
@@ -26,12 +29,31 @@ def add(campaign, number, **options):
     write_nxtomo(path, entry=entry, keys=keys, angles=angles, data=np.concatenate(parts))
 
 
+def in_time(campaign, n, gaps=()):
+    """Return the volume in time after comparing it with the volumes of its scans."""
+    path = campaign / "results" / "stitched" / "growth_rec.zarr"
+    yaozarrs.validate_zarr_store(str(path))
+    array = zarr.open_group(path, mode="r")["0"]
+    for t in {*range(n)} - {*gaps}:
+        with h5py.File(campaign / "results" / f"in_situ@000{t}_rec.h5") as file:
+            assert np.array_equal(array[t], file["exchange/data"][()])
+    assert array.shape[0] == n
+    return array
+
+
+def inodes(array):
+    """Return the files of each time point of full resolution."""
+    folder = Path(str(array.store_path).removeprefix("file://"), "c")
+    return [{p.stat().st_ino for p in folder.glob(f"{t}/*/*/*")} for t in range(array.shape[0])]
+
+
 def test_each_entry_of_a_file_has_a_chain_of_its_own(tmp_path):
     campaign = tmp_path / "campaign"
     for number in (0, 1):
         add(campaign, number)
     new_campaign(campaign, {})
     configure(campaign, "campaign", scans=[{"glob": "raw/*.nx", "entries": "all"}])
+    configure(campaign, "stitch", time={"growth": "in_situ"})
     first = succeeds(campaign)
     assert {name for name in first.jobs if name.startswith("full_recon")} == {
         "full_recon:in_situ@0000",
@@ -44,6 +66,8 @@ def test_each_entry_of_a_file_has_a_chain_of_its_own(tmp_path):
     assert [*by_path] == [f"{campaign}/raw/in_situ.nx@000{number}" for number in (0, 1)]
     assert (campaign / "raw" / "in_situ@0001.cor.json").exists()
     assert plan(campaign) == (0, frozenset())
+    assert "stitch:growth" in first.jobs
+    before = inodes(in_time(campaign, 2))
 
     # one comes, one is written anew in place, and one has its COR by hand, then not any more
     add(campaign, 2)
@@ -54,16 +78,24 @@ def test_each_entry_of_a_file_has_a_chain_of_its_own(tmp_path):
     assert plan(campaign)[1] - TAIL == chains | {"inventory"}
     jobs = succeeds(campaign).jobs
     volumes = {f"{step}:in_situ@000{n}" for step in ("full_recon", "export_stack") for n in (1, 2)}
-    assert jobs - TAIL == chains | volumes | {"inventory"}
+    assert jobs - TAIL == chains | volumes | {"inventory", "stitch:growth"}
+    now = inodes(in_time(campaign, 3))
+    assert [now[t] == before[t] for t in (0, 1)] == [True, False]
     table(campaign, "in_situ@0000\tauto\t48.75\t")
-    expected = TAIL | {"full_recon:in_situ@0000"}
+    expected = TAIL | {"full_recon:in_situ@0000", "stitch:growth"}
     assert plan(campaign) == (2, expected)
     assert succeeds(campaign).jobs == expected
+    later = inodes(in_time(campaign, 3))
+    assert [later[t] == now[t] for t in range(3)] == [False, True, True]
     # an entry that is not complete costs itself alone
     with h5py.File(campaign / "raw" / "in_situ.nx", "a") as file:
         del file["entry0002/sample/rotation_angle"], file["entry0002/data/rotation_angle"]
     run = succeeds(campaign)
     assert not any(name.startswith(("try_recon", "full_recon")) for name in run.jobs), run.jobs
+    assert "stitch:growth" in run.jobs
+    assert "volume in time growth: 1 gap: in_situ@0002 (is skipped: no angles" in run.text
+    assert not in_time(campaign, 3, gaps=[2])[2].any()
+    assert plan(campaign) == (0, frozenset())
     rows = (campaign / "results" / "inventory.tsv").read_text()
     assert "no angles" in next(line for line in rows.splitlines() if "in_situ@0002" in line)
 

@@ -184,7 +184,7 @@ def present_jobs(
         omitted = {*product(OF_SCANS, {*rows} - {*selected}), *product(SEARCH_STEPS, with_cor)}
     # results may be errors even if the status of their job was removed
     jobs = {key: JobStatus(*key, "") for key in product(_MAY_BE_ERRORS, selected)}
-    names = {"scan": {*campaign.scans}, "stack": {*campaign.config.stitch.stacks}}
+    names = {"scan": {*campaign.scans}, "stack": {*campaign.config.stitch.names}}
     for job in (*read_jobs(campaign.logs.status_folder, read), *campaign.failures.values()):
         jobs[job.step, job.key] = job
     for (step, key), job in jobs.items():

@@ -153,11 +153,14 @@ def convert(
     campaign = load_campaign(directory, config)
     volumes = find_volumes(campaign)
     if names:
-        names = scans_of(campaign, names, [*campaign.config.stitch.stacks, *campaign.scans])
+        names = scans_of(campaign, names, [*campaign.config.stitch.names, *campaign.scans])
         lacking = [name for name in names if name not in volumes]
         volumes = find_volumes(campaign, [name for name in names if name in volumes] or names)
         for name in lacking:
             typer.echo(f"left out: {name} has no volume yet")
+    else:
+        in_time = campaign.config.stitch.time
+        volumes = {name: path for name, path in volumes.items() if name not in in_time}
     if not volumes:
         typer.echo(f"No volumes in {near(campaign.results)} yet. Run: tomopipe run")
         return

@@ -136,11 +136,14 @@ def view(
     """
     directory, names = campaign_and_scans(context, words, directory, config)
     campaign = load_campaign(directory, config, needs_raw=False)
-    scan = scan_of(campaign, names, [*campaign.config.stitch.stacks, *campaign.scans])
-    find_volumes(campaign, [scan])
+    scan = scan_of(campaign, names, [*campaign.config.stitch.names, *campaign.scans])
+    path = find_volumes(campaign, [scan])[scan]
     from tomopipe.review.serve import serve
     from tomopipe.review.store import Store
+    from tomopipe.volumes.volume_read import open_volume
 
+    with open_volume(path, check_sizes=False):  # else the page would say what is wrong
+        pass
     store = Store(directory, (config or directory / CONFIG).absolute())
     store.prepare()
     serve(store, port=port, volume=scan, tell=typer.echo)

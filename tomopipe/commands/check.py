@@ -239,11 +239,11 @@ def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -
     stacks = find_stacks(campaign, rows, rows)
     for declared, stack in zip(declared_stacks(campaign, rows), stacks, strict=True):
         if declared.problem:
-            findings.errors.append(f"stitch.stacks: {stack.name}: {declared.problem}")
+            findings.errors.append(f"{stack.option}: {stack.name}: {declared.problem}")
         elif stack.problem:
             findings.warnings.append(f"stack {stack.name} will not be stitched: {stack.problem}")
         elif other := _other_pixel_size(rows, stack):
-            findings.errors.append(f"stitch.stacks: {stack.name}: {other}")
+            findings.errors.append(f"{stack.option}: {stack.name}: {other}")
     return stacks
 
 

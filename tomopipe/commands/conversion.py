@@ -68,7 +68,8 @@ class Conversion:
 def find_volumes(campaign: Campaign, names: Sequence[str] = ()) -> dict[str, Path]:
     """Return the volumes of scans and stacks by name; without names all that exist."""
     files, output = campaign.files, campaign.config.full_recon.output
-    volumes = {stack: files.stitched(stack, output) for stack in campaign.config.stitch.stacks}
+    config = campaign.config
+    volumes = {s: files.stitched(s, config.format_of(s)) for s in config.stitch.names}
     volumes |= {scan: files.volume(scan, output) for scan in campaign.scans}
     refuse_unknown(campaign, names, volumes)
     for name in names:

@@ -185,7 +185,7 @@ def standing_failures(
     campaign: Campaign, rows: InventoryRows, record: CampaignRecord | None = None
 ) -> list[JobStatus]:
     """Return the remaining failures of selected scans and of stacks."""
-    concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
+    concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.names}
     failures = record.failures if record else collect_failures(campaign, why_again(campaign))
     return [failure for failure in failures if failure.key in concerned]
 

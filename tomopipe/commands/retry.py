@@ -20,7 +20,7 @@ def forget_failures(
     `names` are scans or patterns, none: all. Returns the scans that the next run tries again, and
     remarks on those that it does not select.
     """
-    if stacks := sorted({*names} & {*campaign.config.stitch.stacks} - {*campaign.scans}):
+    if stacks := sorted({*names} & {*campaign.config.stitch.names} - {*campaign.scans}):
         raise TomopipeError(
             f"{stacks[0]} is a stack; expected names of scans. The next run retries a failed "
             "stack: `tomopipe run`."

@@ -44,7 +44,7 @@ def recorded(campaign: Campaign) -> list[Product]:
     unselected = {s for s, entry in scans.items() if not_selected(entry.select, rows.get(s))}
     selected = scans.keys() - unselected
     series = {encode_series(scans[scan].series) for scan in selected}
-    of_run = {"campaign", *campaign.config.stitch.stacks, *series, *selected}
+    of_run = {"campaign", *campaign.config.stitch.names, *series, *selected}
     sidecars = {sidecar_of(campaign, s) for s in scans} | {*map(campaign.outputs.sidecar, scans)}
     temporary = [f"/{TRY_STACK}"] + [STACK] * (not storage.keep_stacks)
     receipts = Receipts(campaign.directory, campaign.outputs)

@@ -37,6 +37,7 @@ from tomopipe.config.step_blocks import (
 )
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
+from tomopipe.volume_formats import IN_TIME
 
 OVERRIDABLE = ("input", "preprocess", "try_recon", "full_recon")
 
@@ -128,6 +129,10 @@ class Config(StepOptions):
         if "paths" in part:
             part["paths"] = PathsBlock(**part["paths"])
         return self.model_copy(update={"input": self.input.model_copy(update=part)})
+
+    def format_of(self, stack: str) -> str:
+        """Return the format of a stitched volume; one in time is always OME-Zarr."""
+        return IN_TIME if stack in self.stitch.time else self.full_recon.output
 
     def named_files(self) -> list[str]:
         """Return the files of flats, darks or angles as configured, with patterns."""

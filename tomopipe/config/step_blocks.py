@@ -1,7 +1,7 @@
 """The blocks of the steps after the inventory: keys, types, ranges, defaults, meanings."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -261,12 +261,17 @@ class FullReconBlock(Block):
 
 
 class StitchBlock(Block):
-    """Vertical stitching: scans of one sample at several heights, one volume for each stack."""
+    """Scans as one volume: of one sample at several heights (stitched), or in time."""
 
     stacks: dict[str, list[str]] = option(
         {},
         "Name of each stack and its scans in order of height, upwards or downwards: "
         "names, or patterns such as bone_* (in order of their numbers). Neighbours overlap.",
+    )
+    time: dict[str, Annotated[str | list[str], Field(union_mode="left_to_right")]] = option(
+        {},
+        "Name of each volume in time, and its scans in order of time: a series (of a file with "
+        "many entries or time points its name), or names and patterns as in stacks.",
     )
     direction: Literal["auto", "down", "up"] = option(
         "auto",
@@ -280,9 +285,23 @@ class StitchBlock(Block):
         False, "Fit gain and offset of each scan to those before it, in the overlap."
     )
 
-    @field_validator("stacks")
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that are made: stacks, and volumes in time."""
+        return (*self.stacks, *self.time)
+
+    @model_validator(mode="after")
+    def _apart(self) -> "StitchBlock":
+        if both := sorted({*self.stacks} & {*self.time}):
+            raise ValueError(
+                f"{both[0]} is in stacks and in time: give one of them another name, as both are "
+                "files of one folder"
+            )
+        return self
+
+    @field_validator("stacks", "time")
     @classmethod
-    def _names_of_files(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+    def _names_of_files(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
             bad = re.search(r"[/\x00-\x1f\x7f]", name) or not_carried(name) or endless_tail(name)
             if not name.strip() or name.startswith(".") or bad:

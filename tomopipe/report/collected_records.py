@@ -33,6 +33,7 @@ from tomopipe.report.records import (
 )
 from tomopipe.report.scan_records import Reader, ScanReader, jobs_on_page
 from tomopipe.storage.json_files import json_or, number, part, text, texts
+from tomopipe.volume_formats import IN_TIME
 from tomopipe.workflow_steps import STEPS
 
 _NOT_YET = "not stitched yet"
@@ -148,7 +149,8 @@ def _read_stacks(
         if job.step == "stitch" and job.state in ("failed", "lost")
     }
     for stack in _stacks(reader, campaign):
-        volumes = (files.stitched(stack.name, output) for output in VOLUMES)
+        outputs = (IN_TIME,) if stack.is_time else VOLUMES
+        volumes = (files.stitched(stack.name, output) for output in outputs)
         volume = next((path for path in volumes if path.exists()), None)
         data = reader.json(files.shifts(stack.name)) or {} if volume else {}
         shape = data.get("shape")
@@ -165,6 +167,8 @@ def _read_stacks(
                 volume=volume,
                 shape=tuple(shape) if isinstance(shape, list) else (),
                 pairs=tuple(_pair(p) for p in data.get("pairs", []) if isinstance(p, dict)),
+                is_time=stack.is_time,
+                gaps=stack.gaps_text,
             )
         )
     return tuple(results)
@@ -172,7 +176,7 @@ def _read_stacks(
 
 def _stacks(reader: Reader, campaign: Campaign) -> list[Stack]:
     """Return the stacks, with their problems as far as known; a system error is noted."""
-    if not campaign.config.stitch.stacks:
+    if not campaign.config.stitch.names:
         return []
     try:
         inventory = read_inventory(campaign.files.inventory)

@@ -76,7 +76,7 @@ def picture_all(
     }
     for stack in stacks:
         key = stack_key(stack.name)
-        pictures[key] = maker.pictures(key, stack.volume)
+        pictures[key] = maker.pictures(key, None if stack.is_time else stack.volume)
     is_new = maker.made != earlier or not cache.exists()
     if is_new and cache.parent.absolute() == page_folder.absolute():
         # without indent: ten times faster

@@ -71,7 +71,7 @@ class SeriesRecord:
 
 @dataclass(frozen=True)
 class StackRecord:
-    """Scans at several heights that are stitched into one volume."""
+    """Scans at several heights that are stitched into one volume, or in time."""
 
     name: str
     scans: tuple[str, ...]
@@ -81,6 +81,8 @@ class StackRecord:
     # positions of neighbours in voxels: `second` on the grid of `first` by z_px, y_px, x_px;
     # overlap_rows, correlation
     pairs: tuple[Mapping[str, Any], ...] = ()
+    is_time: bool = False  # a volume in time, which has no planes
+    gaps: str = ""  # the time points without a volume, and why
 
 
 @dataclass(frozen=True)

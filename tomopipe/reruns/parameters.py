@@ -132,9 +132,15 @@ def _scans_to_resolve(settled: Settled, *_: str) -> dict[str, Any]:
     return {scan: entry for scan, entry in scans if scan in needed}
 
 
-def _volumes(settled: Settled, _: str, stack: str) -> dict[str, str]:
-    scans = settled.target.stacks()[stack].scans
-    return {scan: volume_of(settled.campaign, scan) for scan in scans}
+def _volumes(settled: Settled, _: str, name: str) -> dict[str, str | None]:
+    stack = settled.target.stacks()[name]
+    return {s: None if s in stack.gaps else volume_of(settled.campaign, s) for s in stack.scans}
+
+
+def _times_s(settled: Settled, _: str, name: str) -> dict[str, float] | None:
+    """Return the times of the scans of a volume in time; None if it is none."""
+    stack = settled.target.stacks()[name]
+    return {**stack.times_s} if stack.is_time else None
 
 
 _PARAMETERS: dict[str, Callable[[Settled, str, str], Any]] = {
@@ -155,6 +161,7 @@ _PARAMETERS: dict[str, Callable[[Settled, str, str], Any]] = {
     "resolve_options": lambda settled, *_: settled.campaign.config.resolve_cor.model_dump(),
     "cor": lambda settled, _, scan: settled.cors[scan],
     "volumes": _volumes,
+    "times_s": _times_s,
     # decided once from all scans; the job stores it
     "binning": lambda settled, *_: campaign_binning(settled.campaign),
     "stacks": lambda settled, *_: {scan: settled.out.stack_meta(scan) for scan in settled.cors},

@@ -24,6 +24,8 @@ _PLAIN = {
     "predictions": "a prediction of the series changed",
     "entries": "the scans of the campaign changed",
     "scans": "the scans of the stack changed",
+    "gaps": "other scans of the stack have a COR",
+    "times_s": "the times of its scans changed",
 }
 
 

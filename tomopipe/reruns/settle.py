@@ -264,8 +264,9 @@ class Settled:
 
     @cached_property
     def _stacks(self) -> dict[str, Stack]:
-        """The stacks whose scans all have a COR."""
-        return self.target.stacks()
+        """The stacks whose scans all have a COR, or in time those that will have one."""
+        stacks = self.target.stacks().items()
+        return {name: stack for name, stack in stacks if self.open_scans.isdisjoint(stack.gaps)}
 
     # ---- steps that decide what follows ------------------------------------------------------
 

@@ -89,7 +89,9 @@ class Target:
 
     def outputs(self, step: str, key: str = "campaign") -> list[str]:
         """Return the files of a result, relative to the campaign; the first has the statement."""
-        files = self.out.outputs(step, key, self.campaign.config.full_recon.output)
+        config, is_stack = self.campaign.config, STEPS[step].key == "stack"
+        output = config.format_of(key) if is_stack else config.full_recon.output
+        files = self.out.outputs(step, key, output)
         return files or [*map(self.sidecar, self.cors or self.campaign.scans)]
 
     def result(self, step: str, key: str) -> Result:
@@ -176,8 +178,13 @@ class Target:
 
     def declared(self) -> list[Stack]:
         """Return all stacks, with the problems that prevent stitching."""
-        declared = self.campaign.config.stitch.stacks
-        return find_stacks(self.campaign, self.rows, self.cors) if declared else []
+        if not self.campaign.config.stitch.names:
+            return []
+        rows, cors, stacks = self.cache.get("declared", (None, None, []))
+        if rows is not self.rows or cors is not self.cors:  # asked for by each job
+            stacks = find_stacks(self.campaign, self.rows, self.cors)
+            self.cache["declared"] = self.rows, self.cors, stacks
+        return list(stacks)
 
     @_once
     def sidecar(self, scan: str) -> str:
@@ -321,22 +328,29 @@ class Target:
 
     def of_stitch(self, name: str) -> Statement:
         """State what a stitched volume should be made from: its volumes, in order."""
-        config = self.campaign.config
-        volumes = {scan: self.of_full_recon(scan) for scan in self.stacks()[name].scans}
+        config, stack = self.campaign.config, self.stacks()[name]
+        volumes = {scan: self.of_full_recon(scan) for scan in stack.with_volume}
         options, full = effective(config.stitch), effective(config.full_recon)
-        options.pop("stacks", None)
-        stored = ("output", "compression", "dtype", "value_range")
+        for key in ("stacks", "time"):
+            options.pop(key, None)
+        stored = ["output", "compression", "dtype", "value_range"]
+        if stack.is_time:
+            options = {}
+            stored.remove("output")
         parts = {
             part: {scan: volume[part] for scan, volume in volumes.items() if volume.get(part)}
             for part in ("metadata", ALSO_READ)
         }
+        of_time = {"times_s": {**stack.times_s}, "gaps": [*stack.gaps]}
+        voxels = {s: digest(without_also_read(v) | {"metadata": {}}) for s, v in volumes.items()}
         return _statement(
             "stitch",
-            scans=list(volumes),
-            volumes=[digest(without_also_read(v) | {"metadata": {}}) for v in volumes.values()],
+            scans=[*stack.scans],
+            volumes=[voxels.get(scan, "") for scan in stack.scans],
             options=({"stitch": options} if options else {})
             | {key: full[key] for key in stored if key in full},
             **without_empty(parts),
+            **{key: value for key, value in of_time.items() if value},
         )
 
     def of_sidecar(self, _: str) -> Statement:

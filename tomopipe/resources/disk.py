@@ -49,10 +49,13 @@ def disk_needed(
     cors_px = known_cors(campaign)
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
     for rule, name in jobs:
-        step, scans = ("full_recon", stacks[name]) if rule == "stitch" else (rule, (name,))
+        is_stack = rule == "stitch"
+        step, scans = ("full_recon", stacks[name]) if is_stack else (rule, (name,))
+        output = campaign.config.format_of(name) if is_stack else ""
         for scan in scans if rule in KINDS else ():
-            if scan in rows:
-                needed[KINDS[rule]] += output_bytes(campaign, step, rows[scan], cors_px.get(scan))
+            if scan in rows and rows[scan]["n_cols"]:
+                cor_px = cors_px.get(scan)
+                needed[KINDS[rule]] += output_bytes(campaign, step, rows[scan], cor_px, output)
     return dict(needed)
 
 
@@ -65,8 +68,8 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
     outputs += [("try_recon", scan, of.rows(scan)) for scan in searched]
     if campaign.makes_star:
         outputs += [("export_stack", scan, of.stack_meta(scan)) for scan in scans]
-    names, output = [s.name for s in stacks if not s.problem], campaign.config.full_recon.output
-    outputs += [("stitch", name, of.stitched(name, output)) for name in names]
+    names, format_of = [s.name for s in stacks if not s.problem], campaign.config.format_of
+    outputs += [("stitch", name, of.stitched(name, format_of(name))) for name in names]
     missing = [out for out in outputs if not os.path.exists(campaign.directory / out[2])]
     n_bytes = disk_needed(campaign, [(rule, key) for rule, key, _ in missing], rows)
     return Counter({kind: n_bytes.get(kind, 0) for kind in KINDS.values()})
@@ -114,9 +117,16 @@ def known_cors(campaign: Campaign) -> dict[str, float]:
 
 
 def output_bytes(
-    campaign: Campaign, rule: str, row: Mapping[str, str], cor_px: float | None = None
+    campaign: Campaign,
+    rule: str,
+    row: Mapping[str, str],
+    cor_px: float | None = None,
+    output: str = "",
 ) -> int:
-    """Estimate the size of a scan's volume, stack or sweep (bytes), uncompressed."""
+    """Estimate the size of a scan's volume, stack or sweep (bytes), uncompressed.
+
+    `output`: a volume's format; "": that of the scan.
+    """
     for_scan = campaign.for_scan(row["scan"])
     if rule == "try_recon":
         return _sweep_bytes(for_scan, row)
@@ -125,7 +135,7 @@ def output_bytes(
         n_voxels = _slice_cols(campaign, row, cor_px)
         spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
         shape = volume_shape(int(row["n_rows"]), n_voxels, full.binning, **spans)
-        return volume_bytes(shape, full.dtype, full.output)
+        return volume_bytes(shape, full.dtype, output or full.output)
     star = campaign.config.export_star
     shape = stack_shape(campaign, row)
     return stack_estimate_bytes(shape, star.binning, int(star.max_stack_gb * 1e9))

@@ -26,7 +26,8 @@ from tomopipe.resources.memory import (
     writing_bytes,
 )
 from tomopipe.stitching.blending import BLOCK_ROWS, HALO_ROWS
-from tomopipe.volumes.output_size import binned
+from tomopipe.volume_formats import IN_TIME
+from tomopipe.volumes.output_size import BUFFER_BYTES, binned
 
 START_S = 2.0
 """CPU time in which Snakemake starts a job: 28 jobs of the demonstration took a minute."""
@@ -44,13 +45,14 @@ Shape = tuple[int, int, int]  # projections, rows, columns
 
 
 class Job(NamedTuple):
-    """A job: its scans are one, or for stitching those of a stack."""
+    """A job: its scans are one, or for stitching those of a stack that have a volume."""
 
     campaign: Campaign
     step: str
     scans: Sequence[str]
     rows: InventoryRows
     cors_px: Mapping[str, float]
+    stack: str = ""
 
     @property
     def scan(self) -> str:
@@ -206,17 +208,27 @@ def volume_s(shape: Shape, options: FullReconBlock) -> float:
 
 
 def _stitch(job: Job) -> Need:
-    return Need(stitch_mb(job.shape[2], job.options, is_half=job.is_half))
+    is_time = job.stack in job.campaign.config.stitch.time
+    return Need(stitch_mb(job.shape[2], job.options, is_half=job.is_half, is_time=is_time))
 
 
 def stitch_mb(
-    n_cols: int, options: FullReconBlock = FullReconBlock(), *, is_half: bool = False
+    n_cols: int,
+    options: FullReconBlock = FullReconBlock(),
+    *,
+    is_half: bool = False,
+    is_time: bool = False,
 ) -> int:
     """Return the memory (MB) for stitching volumes of `n_cols` columns.
 
-    It covers slices of two volumes with their halo, and a block being blended and written.
+    It covers slices of two volumes with their halo, and a block being blended and written; in time
+    layers of one volume that are read and written, whatever the number of time points.
     """
     n_x = binned(FACTOR * n_cols if is_half else n_cols, options.binning)
+    if is_time:
+        read = min(BUFFER_BYTES, 16 * slice_bytes(n_x))
+        copying = BASE_BYTES + read + 2 * slice_bytes(n_x)
+        return math.ceil(1.2 * (copying + writing_bytes(n_x, IN_TIME, options.compression)) / 1e6)
     n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6
     stitching = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes(n_x)
     total = stitching + writing_bytes(n_x, options.output, options.compression)

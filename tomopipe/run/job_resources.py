@@ -102,7 +102,7 @@ def _is_needed(settled: Settled, run: Path, path: Path) -> bool:
     step, key = path.parent.name, path.name.removesuffix(".json")
     status = json_or(settled.campaign.directory / path, {})
     is_of_run = Path(status.get("run", "")).name == run.name
-    is_known = key in settled.campaign.scans or key in settled.campaign.config.stitch.stacks
+    is_known = key in settled.campaign.scans or key in settled.campaign.config.stitch.names
     if (is_of_run and status.get("state") != "running") or not is_known:
         return False
     of_job = json_or(_sent_file(run, step, key), {}).get("job", {})
@@ -181,6 +181,7 @@ def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
 
 
 def _job(settled: Settled, step: str, key: str) -> jobs.Job:
-    scans = settled.target.stacks()[key].scans if STEPS[step].key == "stack" else (key,)
+    is_stack = STEPS[step].key == "stack"
+    scans = settled.target.stacks()[key].with_volume if is_stack else (key,)
     cors = {scan: float(settled.cors[scan]["cor_px"]) for scan in scans if scan in settled.cors}
-    return jobs.Job(settled.campaign, step, scans, settled.rows, cors)
+    return jobs.Job(settled.campaign, step, scans, settled.rows, cors, key)

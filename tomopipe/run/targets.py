@@ -63,7 +63,7 @@ def _names(campaign: Campaign) -> dict[str, Collection[str]]:
     return {
         "scan": campaign.scans,
         "series": {encode_series(scan.series) for scan in campaign.scans.values()},
-        "stack": campaign.config.stitch.stacks,
+        "stack": campaign.config.stitch.names,
     }
 
 

@@ -105,9 +105,11 @@ def skipped_stacks(campaign: Campaign, rows: InventoryRows, cors: Collection[str
     """Yield the stacks that were not stitched because a scan has no volume, and why."""
     for stack in find_stacks(campaign, rows, cors):
         if stack.problem:
-            made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
+            made = campaign.files.stitched(stack.name, campaign.config.format_of(stack.name))
             before = f"; {made} is of an earlier run" if made.exists() else ""
             yield (f"stack {stack.name} is not stitched: {stack.problem}{before}")
+        elif stack.gaps:
+            yield f"volume in time {stack.name}: {stack.gaps_text}"
 
 
 def warnings_of(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:

@@ -16,6 +16,7 @@ from tomopipe.stream.fit_options import VolumeOptions, check_options, fit_task
 from tomopipe.stream.provenance import describe, notes_of, origin_of
 from tomopipe.stream.source import source_of
 from tomopipe.stream.stream import choose_encoding, run
+from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import clipped_text, copy_voxels, open_volume
 from tomopipe.workflow_steps import STEPS
@@ -83,7 +84,7 @@ def full_recon(
         revision = STEPS["full_recon"].revision
         notes = notes_of(raw, target, task, cor.get("source"), revision=revision, versions=versions)
         if earlier is None:
-            make_room(volume, task.shape, encoding.dtype, options.output)
+            make_room(volume, volume_bytes(task.shape, encoding.dtype, options.output))
         put = stack.enter_context(
             new_volume(
                 volume,

@@ -22,6 +22,7 @@ from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
+from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import DESCRIBED, PutSlices, Volume, copy_voxels, open_volume
 from tomopipe.workflow_steps import STEPS
@@ -64,14 +65,15 @@ def stitch(
         earlier = opened.enter_context(open_volume(voxels_of)) if voxels_of else None
         if earlier is None:
             described, encoding, fill = _stitch(members, scans, options, stored)
-            make_room(output_volume, tuple(described["shape"]), encoding.dtype, stored.output)
+            shape = tuple(described["shape"])
+            make_room(output_volume, volume_bytes(shape, encoding.dtype, stored.output))
         else:
             logger.info("only metadata changed: the voxels of the existing volume are copied")
             described = {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")}
             encoding, fill = earlier.encoding, partial(copy_voxels, earlier)
         result = {"stack": stack, **described}
         carried = {"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {}
-        parameters = options.model_dump(exclude={"stacks"})
+        parameters = options.model_dump(exclude={"stacks", "time"})
         with new_volume(
             output_volume,
             tuple(result["shape"]),
@@ -222,12 +224,7 @@ def _encoding(
         return encoding_of(dtype, value_range)
     limits = []
     for volume, part in zip(members, placed, strict=True):
-        ends = (
-            volume.encoding.limits
-            if volume.encoding.is_whole
-            else (float(volume.attributes["min"]), float(volume.attributes["max"]))
-        )
-        limits += [part.gain * end + part.offset for end in ends]
+        limits += [part.gain * end + part.offset for end in volume.value_range]
     return encoding_of(dtype, (min(limits), max(limits)))
 
 

@@ -104,7 +104,19 @@ def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
     """Return the position of the first voxel of a volume, from its provenance.
 
     Its centre is relative to that of the full volume, neither cropped nor binned; binning keeps the
-    position of the axis, and of blocks of detector rows. Zero if the provenance lacks it.
+    position of the axis, and of blocks of detector rows.
+
+    Parameters
+    ----------
+    provenance : mapping
+        As in the volume.
+    binning : int
+        Pixels averaged into one.
+
+    Returns
+    -------
+    Origin
+        Zero if the provenance lacks it.
     """
     if not (result := provenance.get("geometry")):
         return Origin()

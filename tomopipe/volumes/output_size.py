@@ -47,7 +47,22 @@ def binned(n: int, binning: int) -> int:
 
 
 def volume_bytes(shape: tuple[int, int, int], dtype: str, output: str = "h5") -> int:
-    """Return the size of a volume (bytes), uncompressed, its averages or levels included."""
+    """Return the size of a volume, uncompressed, its averages or levels included.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Voxels (n_rows, n_y, n_x).
+    dtype : str
+        Type of the stored numbers.
+    output : str
+        One of `tomopipe.volume_formats.FORMATS`.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
     itemsize = np.dtype(dtype).itemsize
     n_bytes = itemsize * math.prod(shape)
     if FORMATS[output].has_levels:

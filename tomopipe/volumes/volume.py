@@ -182,14 +182,11 @@ class _VolumeStatistics:
         return {"min": self.low, "max": self.high, **clipped}
 
 
-def make_room(
-    path: str | os.PathLike[str], shape: tuple[int, int, int], dtype: str, output_format: str
-) -> None:
+def make_room(path: str | os.PathLike[str], n_bytes: int) -> None:
     """Remove an earlier volume if the disk has no room for the new one beside it.
 
-    Otherwise it stays until the new one is complete.
+    Otherwise it stays until the new one is complete. `n_bytes` is what the new one takes.
     """
-    n_bytes = volume_bytes(shape, dtype, output_format)
     if os.path.lexists(path) and shutil.disk_usage(Path(path).parent).free < n_bytes:
         take_away(path)
 

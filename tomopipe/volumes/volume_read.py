@@ -137,6 +137,12 @@ class Volume:
             if key in about
         }
 
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """What its integers can store; of other types its smallest and largest value."""
+        about, encoding = self.attributes, self.encoding
+        return encoding.limits if encoding.is_whole else (float(about["min"]), float(about["max"]))
+
     def read_stored(self, row: int) -> NDArray[Any]:
         """Read one slice (n_y, n_x) as it is stored."""
         return np.asarray(self.rows[row])

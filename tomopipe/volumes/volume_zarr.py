@@ -17,7 +17,7 @@ References
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomopipe.arrays import Reused
+from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
 from tomopipe.volumes.direct_io import direct_writer
@@ -57,33 +58,18 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     import zarr
 
     group = zarr.create_group(temporary, zarr_format=3)
-    shapes = level_shapes(layout.shape)
-    compressors = _compressors(layout.compression)
-    levels = []
-    reused = Reused() if compressors is None else None
-    for level, shape in enumerate(shapes):
-        array = group.create_array(
-            str(level),
-            shape=shape,
-            chunks=chunk_shape(shape),
-            shards=shard_shape(shape),
-            dtype=layout.encoding.dtype,
-            compressors=compressors,
-            dimension_names=("z", "y", "x"),
-        )
-        levels.append(_Level(temporary / str(level), array, reused))
+    pyramid = Pyramid(temporary, create_levels(group, layout), layout)
     beside, planes = group.create_group("mid_planes"), {}
     for name, shape in layout.plane_shapes.items():
         beside.create_array(name, shape=shape, chunks=shape, dtype="float32", compressors=None)
         planes[name] = _Plane(temporary / "mid_planes" / name / "c" / "0" / "0", shape)
-    pyramid = _Pyramid(levels, layout)
 
     def put(first: int, slices: Slices, each: Map) -> None:
         for row, image in enumerate(slices, first):
             pyramid.add(0, row, image, each)
 
     def finish(attributes: dict[str, Any]) -> None:
-        group.attrs["ome"] = _multiscales(layout, shapes)
+        group.attrs["ome"] = multiscales(layout)
         group.attrs["tomopipe"] = {"attributes": attributes, "provenance": layout.provenance}
 
     yield Store(put, planes, finish)
@@ -93,8 +79,15 @@ def read(path: Path, stack: ExitStack) -> Stored:
     """Open a volume."""
     import zarr
 
-    attributes = _attributes(path)
-    names = [level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
+    attributes = read_attributes(path)
+    image = attributes["ome"]["multiscales"][0]
+    if len(image["axes"]) > 3:
+        raise TomopipeError(
+            f"{path}: a volume in time (t, z, y, x), not one volume: look at it in napari "
+            "(docs/how-to/viewers.md), at a volume of its scans here, or read a time point t with "
+            f'zarr.open("{path}")["0"][t]'
+        )
+    names = [level["path"] for level in image["datasets"]]
     arrays = {2**i: zarr.open_array(path / name, mode="r") for i, name in enumerate(names)}
     notes = attributes["tomopipe"]
     return arrays, _Layers(arrays[1]), notes["attributes"], notes["provenance"]
@@ -110,14 +103,35 @@ def read_planes(path: Path) -> dict[str, Slices]:
 
 def read_provenance(path: Path) -> dict[str, Any]:
     """Read how a volume was made."""
-    provenance: dict[str, Any] = _attributes(path)["tomopipe"]["provenance"]
+    provenance: dict[str, Any] = read_attributes(path)["tomopipe"]["provenance"]
     return provenance
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Read the attributes of the group."""
     content = json.loads(no_pipe(path / "zarr.json").read_text("utf-8"))
     result: dict[str, Any] = content["attributes"]
     return result
+
+
+def create_levels(group: Any, layout: Layout, n_times: int = 0) -> list["zarr.Array[Any]"]:
+    """Create the arrays of all levels in a group; with `n_times` they begin with an axis of time.
+
+    A time point has the chunks of a volume.
+    """
+    times, one, axes = ((n_times,), (1,), ("t",)) if n_times else ((), (), ())
+    return [
+        group.create_array(
+            str(level),
+            shape=(*times, *shape),
+            chunks=(*one, *chunk_shape(shape)),
+            shards=(*one, *shard_shape(shape)),
+            dtype=layout.encoding.dtype,
+            compressors=_compressors(layout.compression),
+            dimension_names=(*axes, "z", "y", "x"),
+        )
+        for level, shape in enumerate(level_shapes(layout.shape))
+    ]
 
 
 def level_shapes(shape: Shape) -> list[Shape]:
@@ -159,30 +173,33 @@ class _Layers:
 
 
 class _Level:
-    """The layers of a level, each written as one shard."""
+    """The layers of a level, or of its time point `at`, each written as one shard."""
 
-    def __init__(self, folder: Path, array: "zarr.Array", reused: Reused | None) -> None:
-        self._folder, self._array = folder, array
+    def __init__(self, folder: Path, array: "zarr.Array[Any]", reused: Reused | None) -> None:
+        self._folder, self._array = folder / "c", array
+        self.at: tuple[int, ...] = ()
         self._reused = reused  # for uncompressed chunks
-        self.n_rows, self.depth = array.shape[0], array.chunks[0]
+        self._shape, self._chunk = array.shape[-3:], array.chunks[-3:]
+        self.n_rows, self.depth = self._shape[0], self._chunk[0]
 
     def write(self, layer: int, images: list[Any], encoding: Encoding, each: Map) -> None:
         """Write the slices of a layer; one of zeros has no file."""
         stored = list(each(encoding.encode, images))
-        path = self._folder / "c" / str(layer) / "0" / "0"
+        path = self._folder.joinpath(*map(str, (*self.at, layer, 0, 0)))
         if self._reused:
             self._write_plain(path, stored, each, self._reused)
         else:
             first = layer * self.depth
-            self._array[first : first + len(stored)] = np.stack(stored)
+            part: Any = (*self.at, slice(first, first + len(stored)))
+            self._array[part] = np.stack(stored)
         if path.exists():
             checksums.remember(path, checksums.finish(path))
 
     def _write_plain(self, path: Path, images: list[Any], each: Map, reused: Reused) -> None:
         """Write uncompressed non-zero chunks, several times faster than zarr-python."""
-        chunk, dtype = self._array.chunks, self._array.dtype
+        chunk, dtype = self._chunk, self._array.dtype
         n_bytes = math.prod(chunk) * dtype.itemsize
-        corners = itertools.product(*(range(0, self._array.shape[i], chunk[i]) for i in (1, 2)))
+        corners = itertools.product(*(range(0, self._shape[i], chunk[i]) for i in (1, 2)))
         parts = [np.s_[y : y + chunk[1], x : x + chunk[2]] for y, x in corners]
         bits = [image.view(f"u{image.itemsize}") for image in images]  # bits, as -0.0 is not zero
         stored = [k for k, part in enumerate(parts) if any(image[part].any() for image in bits)]
@@ -225,12 +242,19 @@ def _crc32c(data: bytes) -> int:
     return crc ^ 2**32 - 1
 
 
-class _Pyramid:
+class Pyramid:
     """Slices that wait until a layer of chunks is complete, at all levels."""
 
-    def __init__(self, levels: list[_Level], layout: Layout) -> None:
-        self._levels, self._encoding, self._reused = levels, layout.encoding, Reused()
-        self._layers = [Layers(level.n_rows, level.depth) for level in levels]
+    def __init__(self, folder: Path, arrays: Iterable[Any], layout: Layout) -> None:
+        plain = Reused() if layout.compression == "none" else None
+        self._levels = [_Level(folder / str(n), a, plain) for n, a in enumerate(arrays)]
+        self._encoding, self._reused = layout.encoding, Reused()
+        self._layers = [Layers(level.n_rows, level.depth) for level in self._levels]
+
+    def begin(self, t: int) -> None:
+        """Begin a time point; that before, if there is one, is complete."""
+        for level in self._levels:
+            level.at = (t,)
 
     def add(self, level: int, row: int, image: Slices, each: Map) -> None:
         """Add one slice of a level; slices may come in any order."""
@@ -283,14 +307,14 @@ def _compressors(compression: str) -> Any:
     }[compression]
 
 
-def _multiscales(layout: Layout, shapes: list[Shape]) -> dict[str, Any]:
+def multiscales(layout: Layout) -> dict[str, Any]:
     """Describe the levels: voxel size, and the first voxel's centre in the uncropped volume."""
     size_um = layout.attributes.get("voxel_size_um")
     unit = {"unit": "micrometer"} if size_um else {}
     size = size_um or 1.0
     sizes = layout.attributes.get(HEIGHT, size), size, size
     datasets, factors = [], [1, 1, 1]
-    for level, shape in enumerate(shapes):
+    for level, shape in enumerate(level_shapes(layout.shape)):
         starts = [
             size * (first + (factor - 1) / 2)
             for size, first, factor in zip(sizes, layout.origin.voxel, factors, strict=True)

@@ -1,5 +1,5 @@
 def stacks():
-    """The stacks whose scans all have a COR, by name."""
+    """The stacks whose scans all have a COR, and those in time of which some have, by name."""
     return settled_after("resolve_cor").target.stacks()
 
 
@@ -12,11 +12,11 @@ def volumes_of_stack(wildcards):
         return []
     targets.refuse_unknown(SETTLED, "stitch", wildcards)
     stack = stacks().get(wildcards.stack)
-    return receipts("full_recon", stack.scans) if stack else []
+    return receipts("full_recon", stack.with_volume) if stack else []
 
 
 rule stitch:
-    """Stitch the volumes of scans at several heights into one, where they overlap."""
+    """Make one volume of those of scans at several heights, where they overlap, or in time."""
     input:
         volumes=volumes_of_stack,
     output:
@@ -28,9 +28,10 @@ rule stitch:
     params:
         volumes=param("volumes"),
         options=param("options"),
+        times_s=param("times_s"),
         metadata_alone=param("metadata_alone"),
         shifts=OUTPUTS.shifts("{stack}"),
-        stitched=OUTPUTS.stitched("{stack}", CAMPAIGN.config.full_recon.output),
+        stitched=lambda w: OUTPUTS.stitched(w.stack, CAMPAIGN.config.format_of(w.stack)),
         provenance=param("provenance"),
     script:
         "../scripts/stitch.py"

@@ -7,12 +7,14 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
+from tests.step_calls import stitch_time
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.cli import cli
 from tomopipe.commands.check import examine
 from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
+from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.resources.disk import disk_needed
@@ -98,6 +100,87 @@ def test_disk_of_a_stack_is_at_most_that_of_its_volumes(folder):
     needed = disk_needed(campaign, [("stitch", "t")], rows)
     assert needed == {"stitched volumes": 2 * 4 * 4 * 32 * 32}
     assert any("stitched volumes 0.033 MB" in note for note in examine(campaign).notes)
+
+
+def in_time(folder, **time):
+    return campaign_of(folder, {}, stitch={"time": time})
+
+
+def test_a_volume_in_time_is_of_a_series_or_of_what_is_listed(folder):
+    campaign = campaign_of(folder, PAIR, stitch={"stacks": PAIR, "time": {"g": "a", "h": ["?_1"]}})
+    found = [(s.name, s.scans, s.is_time, s.problem) for s in declared_stacks(campaign)]
+    assert found == [
+        ("t", ("a_1", "a_2"), False, ""),
+        ("g", ("a_1", "a_2", "a_10"), True, ""),
+        ("h", ("a_1", "b_1"), True, ""),
+    ]
+    with pytest.raises(TomopipeError, match="t is in stacks and in time: give one of them another"):
+        campaign_of(folder, PAIR, stitch={"stacks": PAIR, "time": {"t": "a"}})
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ("sample", "no series or scan sample in the campaign, whose series are a, b, c"),
+        ("a_11", "no series or scan a_11 in the campaign, whose series are a, b, c; did you mean"),
+        (["a_1", "a_*"], "a_1 appears in stitch.time more than once"),
+        ([], "expected at least one scan, got none"),
+        (["a_1", "c_1"], "a_1 has 4 rows and c_1 3; expected the same height"),
+    ],
+)
+def test_check_says_what_is_wrong_with_a_volume_in_time(folder, entries, words):
+    write_scan(folder / "raw" / "c_1.h5", **(SIZE | {"n_rows": 3, "pixel_size_um": 2.0}))
+    campaign = in_time(folder, growth=entries, other="a")
+    errors = [e for e in examine(campaign).errors if "stitch" in e]
+    assert [e.startswith(f"stitch.time: growth: {words}") for e in errors] == [True], errors
+
+
+def test_time_points_without_a_volume_are_gaps_unless_there_is_no_other(folder):
+    (folder / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
+    write_scan(folder / "raw" / "a_2.h5", **(SIZE | {"n_cols": 30}))  # which is not read
+    campaign = in_time(folder, growth="a")
+    rows = expected_inventory(campaign, folder)
+    (stack,) = find_stacks(campaign, rows, ["a_1", "a_2"])
+    assert stack.problem == ""
+    assert stack.gaps == {"a_2": "is unselected: select: no", "a_10": "has no COR"}
+    assert stack.with_volume == ("a_1",)
+    told = "volume in time growth: 1 gap: a_2 (is unselected: select: no)"
+    assert stack_notes(campaign, rows) == (told,)
+    assert told in [*skipped_stacks(campaign, rows, rows)]
+    (stack,) = find_stacks(campaign, rows, [])
+    assert stack.problem == "none of its scans will have a volume: a_1 has no COR"
+
+
+def test_disk_of_a_volume_in_time_has_levels(folder):
+    campaign = in_time(folder, growth="a")
+    needed = disk_needed(campaign, [("stitch", "growth")], expected_inventory(campaign, folder))
+    assert needed == {"stitched volumes": 3 * int(8 / 7 * 4 * 4 * 32 * 32)}
+
+
+def test_report_and_commands_say_what_a_volume_in_time_is(folder):
+    campaign = in_time(folder, growth="a")
+    expected_inventory(campaign, campaign.results)
+    known = {scan: {"cor_px": 16.0, "source": "auto"} for scan in ("a_1", "a_2")}
+    (campaign.results / "cor.json").write_text(json.dumps(known))
+    values = np.random.default_rng(0).normal(size=(4, 32, 32)).astype(np.float32)
+    for scan in known:
+        with new_volume(campaign.files.volume(scan, "h5"), values.shape) as put:
+            put(0, values)
+    volumes = {"a_1": campaign.files.volume("a_1", "h5"), "a_10": None}
+    made = campaign.files.stitched("growth", "zarr"), campaign.files.shifts("growth")
+    stitch_time(volumes, *made)
+    report_campaign(campaign, folder / "page" / "index.html")
+    page = (folder / "page" / "index.html").read_text()
+    part = page.split('id="stacks"')[1].split("<section")[0]
+    assert "2 × 4 × 32 × 32" in part
+    assert "In time: a_1 to a_10; 1 gap: a_10 (has no COR)" in part
+    assert "<img" not in part
+    assert "could not be read" not in page
+    call = CliRunner().invoke
+    for words in (["view", str(folder), "growth"], ["convert", "tiff", str(folder), "growth"]):
+        assert "a volume in time (t, z, y, x)" in str(call(cli, words).exception)
+    done = call(cli, ["convert", "-n", "tiff", str(folder)])  # all others
+    assert (done.exit_code, "growth" in done.output, "a_1_" in done.output) == (0, False, True)
 
 
 def test_report_shows_stacks_their_shifts_and_what_is_missing(folder):

@@ -331,7 +331,7 @@ def test_an_earlier_volume_goes_first_only_where_there_is_no_room_for_both(tmp_p
     _write(path)
     for free in (needed, needed - 1):
         leave(free)
-        make_room(path, DATA.shape, "float32", "h5")
+        make_room(path, needed)
         assert path.exists() == (free == needed)
 
 
