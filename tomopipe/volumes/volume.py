@@ -185,7 +185,14 @@ class _VolumeStatistics:
 def make_room(path: str | os.PathLike[str], n_bytes: int) -> None:
     """Remove an earlier volume if the disk has no room for the new one beside it.
 
-    Otherwise it stays until the new one is complete. `n_bytes` is what the new one takes.
+    Otherwise it stays until the new one is complete.
+
+    Parameters
+    ----------
+    path : path
+        The volume.
+    n_bytes : int
+        What the new one takes.
     """
     if os.path.lexists(path) and shutil.disk_usage(Path(path).parent).free < n_bytes:
         take_away(path)
