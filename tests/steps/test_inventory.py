@@ -85,6 +85,7 @@ def test_rows_and_table(tmp_path):
         "full_turn": False, "linked": "",
         "pixel_size_um": None, "energy_kev": None, "distance_mm": None, "also_read": "",
         "height_mm": None,
+        "time_s": None,
     }  # fmt: skip
     assert rows["b_9"]["reason"] == "no angles: set input.angles: {start: 0, stop: 180}"
     assert rows["b_1,5"]["reason"] == "the name has a ,"

@@ -217,7 +217,7 @@ def _object(text: str) -> dict[str, Any]:
 _CELLS: dict[str, tuple[str, Callable[[str], object]]] = {
     **dict.fromkeys(("n_angles", "n_rows", "n_cols"), ("a whole number", int)),
     **dict.fromkeys(
-        ("pixel_size_um", "energy_kev", "distance_mm", "height_mm"), ("a number", float)
+        ("pixel_size_um", "energy_kev", "distance_mm", "height_mm", "time_s"), ("a number", float)
     ),
     **dict.fromkeys(("linked", "also_read"), ("a JSON object", _object)),
 }

@@ -6,7 +6,10 @@ in `hdf5_scan.py`; a new format is a row of `formats.py`.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import product
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -34,6 +37,7 @@ _PIXEL_SIZES = tuple(
 _HEIGHTS = tuple(
     f"{_INSTRUMENT}/sample_motor_stack/setup/{name}" for name in ("sample_y", "y", "sample_z", "z")
 )
+_DATES = "/process/acquisition/start_date", "/process/acquisition/end_date"
 _ENERGY = f"{_INSTRUMENT}/monochromator/energy"
 _DISTANCES = tuple(
     f"{_INSTRUMENT}/{name}"
@@ -101,6 +105,7 @@ def read_numbers(file: "h5py.File") -> dict[str, Any]:
         "energy_kev": first_usable([([root], _ENERGY)], ENERGY_KEV),
         "distance_mm": first_usable([([root], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM),
         "height_mm": mean_height([([root], name) for name in _HEIGHTS]),
+        **read_times([root], *_DATES),
     }
 
 
@@ -119,6 +124,21 @@ def mean_height(places: Iterable[tuple[Iterable[Node], str]]) -> float | None:
         if heights.size and np.isfinite(heights).all():
             return float(heights.mean()) * factor
     return None
+
+
+def read_times(nodes: Iterable[Node], start: str, end: str) -> dict[str, Any]:
+    """Return the recorded times of a start and an end (ISO 8601), as far as they can be read.
+
+    Without a zone they are taken for UTC: times of one campaign are compared.
+    """
+    result: dict[str, float] = {}
+    keys = ("time_s", start), ("end_s", end)
+    for node, (key, name) in product(nodes, keys):
+        with suppress(*UNREADABLE):
+            at = datetime.fromisoformat(text_of(node.group[name][()]))
+            at = at if at.tzinfo else at.replace(tzinfo=UTC)
+            result.setdefault(key, at.timestamp())
+    return result
 
 
 def first_usable(
@@ -198,6 +218,8 @@ class Layout:
     is_spread: bool = False
     covered_deg: float | None = None  # of spread angles, by the list; None: nothing tells
     sample_positions: tuple[Positions, ...] = ()  # stated for each projection
+    time_s: float | None = None  # of its start, since 1970 (UTC)
+    end_s: float | None = None  # of its last frame
     # of a window: its first projection, and how many there are in all
     first: int = 0
     n_recorded: int = 0

@@ -86,6 +86,10 @@ def windowed(layout: Layout, options: InputBlock) -> Layout:
     part = slice(first, last + 1)
     projections = replace(layout.projections, index=layout.projections.index[part])
     is_whole = bool(projections.written.all())
+    share = float(projections.index[0] / projections.pixels.shape[0])
+    time_s = layout.time_s if first == 0 else None
+    if layout.time_s is not None and layout.end_s is not None:  # frames at equal steps
+        time_s = layout.time_s + share * (layout.end_s - layout.time_s)
     return replace(
         layout,
         projections=projections,
@@ -100,6 +104,7 @@ def windowed(layout: Layout, options: InputBlock) -> Layout:
         ),
         first=first,
         n_recorded=n_all,
+        time_s=time_s,
     )
 
 

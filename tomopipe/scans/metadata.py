@@ -59,6 +59,7 @@ class Metadata:
     energy_kev: float | None  # of the photons
     distance_mm: float | None  # from sample to detector
     height_mm: float | None  # of the stage, if recorded
+    time_s: float | None  # of its start since 1970, if recorded; of a window, by its frames
     aborted: str  # why frames of any kind are missing, or ""
     found: str  # what was found where, for people; equal for scans recorded in the same way
     warnings: tuple[str, ...]  # what was assumed
@@ -120,6 +121,7 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
         pixel_ratio=ratio,
         height_mm=layout.height_mm,
+        time_s=layout.time_s,
         aborted=layout.aborted or missing,
         found=found,
         warnings=tuple(warnings),

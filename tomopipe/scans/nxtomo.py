@@ -60,6 +60,7 @@ from tomopipe.scans.layout import (
     how_to_name,
     invalid_frames,
     mean_height,
+    read_times,
     why_aborted,
 )
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels
@@ -166,6 +167,7 @@ class NxtomoReader:
             ),
             # z is up at the ESRF, y in McStas's axes
             height_mm=mean_height([(sample, f"{axis}_translation") for axis in "zy"]),
+            **read_times(self._everywhere, "start_time", "end_time"),
             missing_sources=self._stored.missing_sources,
             warnings=angles.warnings + invalid_frames(self._keys),
             notes=self._notes,

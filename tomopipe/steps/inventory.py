@@ -38,7 +38,7 @@ from tomopipe.scans.turns import find_turns
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
     "warnings", "found", "full_turn", "linked", *NUMBERS, "also_read",
-    "height_mm",
+    "height_mm", "time_s",
 )  # fmt: skip
 
 _Key = tuple[str, str]  # path and scan: a file may hold several
@@ -96,9 +96,9 @@ def inventory(
     `full_turn` whether the angles in use cover 360 degrees, `linked` size and time of each file
     that an HDF5 file takes data from, as JSON, then pixel size, energy and distance if known;
     `also_read` is like `linked`, for raw files without metadata, and for files that flats and darks
-    named in the configuration take data from; `height_mm` is the recorded height of the stage.
-    Returns its rows; `keep` is a bool, shape and size are int or None. Raises TomopipeError if all
-    files are missing, as when a disk is not mounted.
+    named in the configuration take data from; `height_mm` is the recorded height of the stage,
+    `time_s` the start since 1970. Returns its rows; `keep` is a bool, shape and size are int or
+    None. Raises TomopipeError if all files are missing, as when a disk is not mounted.
     """
     overrides = {_key(entry): entry.get("own") for entry in entries if not entry["reason"]}
     keys = sorted(overrides)
@@ -197,6 +197,7 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
         cells |= {
             "n_angles": len(metadata.chosen),
             "height_mm": metadata.height_mm,
+            "time_s": metadata.time_s,
             "bytes": metadata.data_bytes,
             "warnings": "; ".join((*metadata.warnings, *warnings, *_turns(metadata))),
             "full_turn": full_rotation,

@@ -1,10 +1,12 @@
 """Time points: which projections they have, what they read, and what tells that one changed."""
 
+from datetime import UTC, datetime
+
 import h5py
 import numpy as np
 import pytest
 
-from tests.exchange_files import write_time_series
+from tests.exchange_files import read_metadata, write_time_series
 from tests.nxtomo_files import KEYS, frames_of, write_nxtomo
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import Windows
@@ -89,6 +91,26 @@ def test_a_window_of_keyed_frames_reads_its_own(tmp_path):
         index = np.flatnonzero(KEYS == 0)[3:]
         assert np.array_equal(scan.read_rows(0, 3), frames_of()[index])
         assert scan.theta_deg.tolist() == [90, 120, 150]
+
+
+def test_a_window_has_the_time_of_its_first_frame(tmp_path):
+    def date(group):
+        group["start_time"], group["end_time"] = "2024-05-01T12:00:00+02:00", "2024-05-01T10:01:10Z"
+
+    path = write_nxtomo(tmp_path / "a.nx", change=date)
+    start_s = datetime(2024, 5, 1, 10, tzinfo=UTC).timestamp()
+    assert read_metadata(path).time_s == start_s
+    # 14 frames in 70 s; projection 3 is frame 9
+    assert read_metadata(path, options={"window": [3, 5]}).time_s == pytest.approx(start_s + 45)
+    path = write_time_series(tmp_path / "a.h5", np.arange(0, 360, 6.0))
+    assert read_metadata(path).time_s is None
+    with h5py.File(path, "a") as file:
+        file["process/acquisition/start_date"] = "2024-05-01T10:00:00"
+    assert read_metadata(path).time_s == start_s
+    assert read_metadata(path, options={"window": [30, 59]}).time_s is None  # no end is known
+    with h5py.File(path, "a") as file:
+        file["process/acquisition/end_date"] = "2024-05-01 10:01:00"
+    assert read_metadata(path, options={"window": [30, 59]}).time_s == start_s + 30
 
 
 @pytest.mark.parametrize("kind", ["chunked", "contiguous", "virtual", "keyed"])
