@@ -70,7 +70,7 @@ def test_scans_are_highlighted_in_table_plots_and_pictures(visit):
     page = visit()
     page.get_by_label("Highlight").fill("bone_003")
     expect(page.locator("tr.lit th")).to_have_text(["bone_003"])
-    expect(page.locator("svg .m.lit title")).to_have_text([re.compile("^bone_003:")])
+    expect(page.locator("svg .m.lit title")).to_have_text([re.compile("^bone_003:")] * 2)
     expect(page.locator(".card.lit h3")).to_contain_text(["bone_003"])
     expect(names(page)).to_have_count(13)
     page.get_by_label("Highlight").fill("")

@@ -1,14 +1,20 @@
 """Geometry of the plots: positions of values in an SVG drawing, which the template draws."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tomopipe.campaign.results import Curve
-from tomopipe.campaign.state.facts import NOT_SELECTED
+from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
 from tomopipe.campaign.state.signs import State, source_label
-from tomopipe.cor.cor_value import same_cor
+from tomopipe.cor.cor_value import same_cor, signed
+from tomopipe.cor.series_line import Line
 from tomopipe.report.records import ScanRecord, SeriesRecord
+
+#: Smallest range of CORs of a plot, in pixels: less is noise.
+_LEAST_SPAN_PX = 2.0
+#: The largest distance from the line on the axis, so that 0.5 px shows.
+_MOST_REACH_PX = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,20 @@ class Mark:
     state: str
     title: str
     before_y: float | None = None
+    beyond: str = ""  # its value, where it lies beyond the axis
+
+
+@dataclass(frozen=True)
+class ResidualPlot:
+    """A plot of COR minus the line of the series, on a scale of a few pixels."""
+
+    width, height = 640, 156
+    left, right, top, bottom = 64, 628, 12, 120
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    zero_y: float
+    band: tuple[float, float] | None  # y and height of three times the scatter
+    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,8 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
         return None
     values = [cor_px for _, cor_px in shown]
     values += [px for scan, _ in shown if (px := _replaced_px(scan)) is not None]
+    if (lacking_px := _LEAST_SPAN_PX - (max(values) - min(values))) > 0:
+        values += [min(values) - lacking_px / 2, max(values) + lacking_px / 2]
     index = [scan.index for scan in series.scans]
     model, median_px, limit_px = series.model, series.median_px, series.limit_px or 0.0
     ends = (min(index), max(index))
@@ -81,10 +103,8 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
     band_px = None
     if model:
         median_px = None
-        values += [px + side * limit_px for px in ends_px for side in (-1, 1)]
     elif median_px is not None and series.limit_px is not None:
         band_px = (median_px - limit_px, median_px + limit_px)
-        values += band_px
     left, right = SeriesPlot.left + 14, SeriesPlot.right - 14
     x = make_axis(min(index), max(index), left, right, n_ticks=10, whole=True, pad=0.0)
     bottom, top = SeriesPlot.bottom, SeriesPlot.top
@@ -105,6 +125,47 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
             Mark(scan.name, x(scan.index), bottom - 9, scan.state, f"{scan.name}: no COR")
             for scan in series.scans
             if scan.shown[0] is None and scan.state not in (State.PENDING, *NOT_SELECTED)
+        ),
+    )
+
+
+def residual_plot(
+    series: SeriesRecord, lines: Mapping[tuple[int | None, str], Line | None]
+) -> ResidualPlot | None:
+    """Lay out how far the CORs of a series are off its line; None without a line.
+
+    `lines` are by layout: scans of another width have another line.
+    """
+    off_px = {
+        scan.name: (scan, cor_px - line.start_px - line.slope_px * scan.index, line)
+        for scan in series.scans
+        if (cor_px := scan.shown[0]) is not None and (line := lines.get(scan.layout))
+    }
+    if not off_px:
+        return None
+    spread_px = max(line.spread_px or 0.0 for *_, line in off_px.values())
+    trusted = [abs(px) for scan, px, _ in off_px.values() if scan.state in ACCEPTED]
+    reach_px = min(_MOST_REACH_PX, max(1.0, 5 * spread_px, 1.2 * max(trusted, default=0.0)))
+    index = [scan.index for scan in series.scans]
+    left, right = ResidualPlot.left + 14, ResidualPlot.right - 14
+    x = make_axis(min(index), max(index), left, right, n_ticks=10, whole=True, pad=0.0)
+    y = make_axis(-reach_px, reach_px, ResidualPlot.bottom, ResidualPlot.top, n_ticks=4, pad=0.0)
+    half = y(0.0) - y(min(3 * spread_px, reach_px))
+    return ResidualPlot(
+        x_ticks=x.ticks,
+        y_ticks=y.ticks,
+        zero_y=y(0.0),
+        band=(round(y(0.0) - half, 2), round(2 * half, 2)) if half else None,
+        marks=tuple(
+            Mark(
+                scan=name,
+                x=x(scan.index),
+                y=y(max(-reach_px, min(reach_px, px))),
+                state=scan.state,
+                title=f"{name}: {signed(px)} px off the line",
+                beyond=f"{signed(px)} px" if abs(px) > reach_px else "",
+            )
+            for name, (scan, px, _) in off_px.items()
         ),
     )
 

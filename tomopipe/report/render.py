@@ -20,18 +20,25 @@ import xxhash
 
 from tomopipe.campaign.files import FRAGMENTS
 from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
-from tomopipe.campaign.state.signs import SIGNS, State, signs_css, source_label
+from tomopipe.campaign.state.signs import SIGNS, State, short_label, signs_css
 from tomopipe.cor.cor_value import signed
-from tomopipe.cor.series_line import robust_line
+from tomopipe.cor.series_line import Line, robust_line
 from tomopipe.errors import grouped
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.fragments import Fragments, as_utf8
 from tomopipe.report.pictures import INLINE_SCANS, Compared, Pictures, picture_all, stack_key
-from tomopipe.report.plots import CurvePlot, curve_plot, curve_range, series_plot
+from tomopipe.report.plots import (
+    CurvePlot,
+    curve_plot,
+    curve_range,
+    residual_plot,
+    series_plot,
+)
 from tomopipe.report.records import (
     CampaignRecord,
     Note,
     ScanRecord,
+    SeriesRecord,
     common_warnings,
     compared_px,
 )
@@ -77,8 +84,12 @@ def render(
     Rows and cards of scans that are in `fragments` are not made again.
     """
     fragments, compared = fragments or Fragments(), _compared(campaign)
-    plots = [(series, series_plot(series)) for series in campaign.series]
-    marks = [mark for _, plot in plots if plot for mark in plot.marks + plot.missing]
+    plots = [
+        (series, plot, plot and residual_plot(series, _lines(series)))
+        for series in campaign.series
+        for plot in [series_plot(series)]
+    ]
+    marks = [mark for _, plot, _ in plots if plot for mark in plot.marks + plot.missing]
     with_curves = {
         scan.name: scan
         for scan in campaign.scans
@@ -148,7 +159,7 @@ def templates() -> Any:
         "signed": lambda value: "" if value is None else signed(value),
         "plane": lambda name: name.removeprefix("mid_"),
         "sortable": lambda value: "" if value is None else value,
-        "source_label": source_label,
+        "short_label": short_label,
     }
     return environment
 
@@ -208,15 +219,23 @@ def _compared(campaign: CampaignRecord) -> dict[str, Compared]:
     """Return the CORs that are compared, of each scan that needs a decision."""
     result: dict[str, Compared] = {}
     for series in campaign.series:
-        trusted = grouped(
-            (scan.layout, (scan.index, cor_px))
-            for scan in series.scans
-            if scan.state in ACCEPTED
-            if (cor_px := scan.shown[0]) is not None
-        )
-        lines = {layout: robust_line(*zip(*s, strict=True)) for layout, s in trusted.items()}
+        lines = _lines(series)
         result |= {s.name: compared_px(s, lines.get(s.layout)) for s in series.scans}
     return {name: cors for name, cors in result.items() if cors}
+
+
+def _lines(series: SeriesRecord) -> dict[tuple[int | None, str], Line | None]:
+    """Return the line of each layout of a series through the scans that are trusted."""
+    trusted = grouped(
+        (scan.layout, (scan.index, cor_px))
+        for scan in series.scans
+        if scan.state in ACCEPTED
+        if (cor_px := scan.shown[0]) is not None
+    )
+    return {
+        layout: series.model or robust_line(*zip(*cors, strict=True))
+        for layout, cors in trusted.items()
+    }
 
 
 def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:

@@ -7,8 +7,8 @@ from tests.report_campaign import USUAL
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Fix
-from tomopipe.cor.series_line import Line
-from tomopipe.report.plots import curve_plot, make_axis, series_plot
+from tomopipe.cor.series_line import Line, robust_line
+from tomopipe.report.plots import curve_plot, make_axis, residual_plot, series_plot
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
 
@@ -57,7 +57,7 @@ def test_marks_lie_at_their_values():
 def test_everything_lies_inside_the_frame():
     plot = series_plot(SERIES)
     ys = [m.y for m in plot.marks] + [m.before_y for m in plot.marks if m.before_y is not None]
-    ys += [plot.band[0], plot.band[0] + plot.band[1], *(y for y, _ in plot.y_ticks)]
+    ys += [y for y, _ in plot.y_ticks]  # what is wider, as the band, is cut there
     assert all(plot.top <= y <= plot.bottom for y in ys)
     xs = [m.x for m in plot.marks] + [x for x, _ in plot.x_ticks]
     assert all(plot.left < x < plot.right for x in xs)
@@ -103,7 +103,23 @@ def test_a_model_over_time_is_drawn_through_its_cors():
     assert [y - line for (_, y), line in zip(corners, (y0, y1, y1, y0), strict=True)] == (
         pytest.approx([10 * px, 10 * px, -10 * px, -10 * px], abs=0.05)
     )
-    assert all(plot.top <= y <= plot.bottom for _, y in corners)
+
+
+def test_an_error_of_a_pixel_shows_beside_a_limit_of_ten():
+    """Seven CORs on a line of 0.4 px per scan, one 1 px off it and one 30 px."""
+    off = {"d": 1.0, "g": -30.0}
+    scans = [scan(n, i, 500 + 0.4 * i + off.get(n, 0.0)) for i, n in enumerate("abcdefghi")]
+    series = SeriesRecord("s", tuple(scans), 501.0, 10.0)
+    line = robust_line([s.index for s in scans], [s.cor_px for s in scans])
+    plot = residual_plot(series, {scans[0].layout: line})
+    one_px = (plot.bottom - plot.top) / 10  # at most 5 px on each side
+    marks = {mark.scan: mark for mark in plot.marks}
+    assert plot.zero_y - marks["d"].y >= one_px - 0.5
+    assert [marks[n].y for n in "abcefhi"] == pytest.approx([plot.zero_y] * 7, abs=0.02)
+    assert (marks["g"].y, marks["g"].beyond, marks["d"].beyond) == (plot.bottom, "-30.00 px", "")
+    assert residual_plot(series, {}) is None
+    close = series_plot(SeriesRecord("s", tuple(scans[:3]), 500.4, 10.0))
+    assert abs(close.marks[2].y - close.marks[0].y) > 0.3 * (close.bottom - close.top)  # 0.8 px
 
 
 def test_a_series_without_two_values_has_no_plot():

@@ -99,7 +99,7 @@ def test_the_table_shows_the_numbers_of_the_files(page):
         *("ok", "511.65", "predicted", "0.88", "classical", "511.65", "511.65", "volume")
     ]
     assert rows["bone_006"][:8] == [
-        *("fixed", "513.45", "replaced outlier", "0.71", "classical", "548.50", "513.45", "volume")
+        *("fixed", "513.45", "replaced", "0.71", "classical", "548.50", "513.45", "volume")
     ]
     assert rows["bone_006"][8] == (  # the cause first
         "35.65 px from the median 512.85 of the series, limit 10.00; "
@@ -107,7 +107,7 @@ def test_the_table_shows_the_numbers_of_the_files(page):
     )
     assert rows["bone_007"][3] == ""  # the confidence of a prediction, not of a COR by hand
     assert rows["bone_008"][:8] == [
-        *("filled", "512.81", "mean of the series", "0.00", "classical", "", "512.81", "volume")
+        *("filled", "512.81", "series mean", "0.00", "classical", "", "512.81", "volume")
     ]
     assert rows["bone_007"][5:7] == ["530.00", "513.65"]  # measured, by hand
     assert rows["bone_009"][0] == "skipped"
@@ -119,8 +119,9 @@ def test_the_table_shows_the_numbers_of_the_files(page):
 
 def test_plot_and_pictures_are_there_for_those_who_have_them(page):
     marks = [attrs for attrs, _ in page.all("g") if attrs.get("class", "").startswith("m st-")]
-    assert len(marks) == 8  # bone: 8 of 9 have a COR; the other series have no two
-    assert sum("st-fixed" in attrs["class"] for attrs in marks) == 1
+    # bone: 8 of 9 have a COR, and a distance from the line; the other series have no two
+    assert len(marks) == 2 * 8
+    assert sum("st-fixed" in attrs["class"] for attrs in marks) == 2
     images = page.all("img")
     planes = [attrs for attrs, _ in images if attrs["alt"].startswith("Mid plane ")]
     strips = [attrs for attrs, _ in images if attrs["alt"].startswith("The same crop of 5 try")]
@@ -140,7 +141,7 @@ def test_the_legend_names_what_the_plots_show(made, page):
         for series in campaign.series
     ]
     html = render(replace(campaign, series=tuple(unchanged)), {})
-    assert "median ± limit</li>" in html
+    assert "within the limit; in the lower plot" in html
     assert ">before</li>" not in html
 
 
