@@ -87,14 +87,19 @@ def examine(campaign: Campaign) -> Findings:
         findings.errors += nothing_usable(campaign, rows, with_reason=False)  # in the warnings
     with suppress(FileNotFoundError, TomopipeError):  # missing or damaged: a run makes it
         before = read_inventory(campaign.files.inventory)
-        if missing := [row["path"] for scan, row in before.items() if scan not in rows]:
+        present = {row["path"] for row in rows.values()}  # also of other parts of a file
+        gone = (row["path"] for scan, row in before.items() if scan not in rows)
+        if missing := [path for path in gone if path not in present]:
             findings.warnings.append(
                 f"{some_of(missing, 3)}: missing since the last run; not in the tables any more, "
                 "results stay"
             )
     findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
-    findings.warnings += fault_lines((scan.refused, scan.path) for scan in campaign.refused)
+    findings.warnings += fault_lines(
+        (scan.refused, scan.path + (scan.view.suffix if scan.view else ""))
+        for scan in campaign.refused
+    )
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     profile = campaign.directory / "slurm" / "profile.yaml"
