@@ -18,7 +18,7 @@ from tomopipe.errors import TomopipeError
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _LEAST = 1e-12
 Table = Mapping[str, Any]  # columns, of texts or numbers, by label
-_TABLE = re.compile(rb"^data_(\S+)\n\nloop_$", re.MULTILINE)
+_TABLE = re.compile(rb"data_(\S+)\n\nloop_$", re.MULTILINE)  # with ^ before it, 13 times slower
 _UNFIT = re.compile(r"[\"'#\n\r\t]")
 
 
@@ -94,6 +94,7 @@ def table_text(name: str, columns: Table, path: str | os.PathLike[str]) -> str:
 
 def table_places(content: Any) -> dict[str, slice]:
     """Return where the tables of a star file are in its bytes, by name."""
-    starts = [(m.start(), m[1].decode(errors="replace")) for m in _TABLE.finditer(content)]
+    heads = (m for m in _TABLE.finditer(content) if content[m.start() - 1 : m.start()] in b"\n")
+    starts = [(head.start(), head[1].decode(errors="replace")) for head in heads]
     ends = [*(start for start, _ in starts[1:]), len(content)]
     return {name: slice(start, end) for (start, name), end in zip(starts, ends, strict=False)}
