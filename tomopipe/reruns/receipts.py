@@ -161,6 +161,7 @@ class Receipts:
     @contextmanager
     def looking(self) -> Iterator[None]:
         """Read the state of each file only once within this context, as nothing is written."""
+        self.look_again()
         self._states = {}
         try:
             yield
@@ -248,6 +249,11 @@ class Receipts:
         folder = os.path.dirname(self.path_of(self.files.receipt(step)))
         names = os.listdir(folder) if os.path.isdir(folder) else []
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+    def look_again(self) -> None:
+        """Read the receipts that jobs have written where there was none, or it was withdrawn."""
+        for path in [path for path, receipt in self._present.items() if receipt is None]:
+            self._present[path] = self._read(path)
 
     def present(self) -> dict[tuple[str, str], Receipt]:
         """Return all existing receipts, by step and key."""

@@ -30,7 +30,7 @@ from tomopipe.reruns import sidecars
 from tomopipe.reruns.foreign import others_in_place
 from tomopipe.reruns.needed import Needed, known_fixes, needed_for
 from tomopipe.reruns.reasons import FOLLOWS, MISSING
-from tomopipe.reruns.receipts import Result, State, content_of
+from tomopipe.reruns.receipts import Receipts, Result, State, content_of
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Cors
 from tomopipe.steps import fix_cor, resolve_cor
@@ -67,7 +67,7 @@ class Settled:
     otherwise `pending` names the table, `inventory` or `resolve_cor`, after which to settle again.
     `made` are tables that this run has made: later changes count for the next run. `volumes_of`:
     scans of which the run makes the volumes, and what they need; by default it makes everything.
-    `needed`, from the decision before a table was made, so that a run keeps to it.
+    `before`: the decision before a table was made; the run keeps to what was needed then.
     """
 
     def __init__(
@@ -77,20 +77,22 @@ class Settled:
         looks_ahead: bool = True,
         made: Collection[str] = (),
         volumes_of: Sequence[str] = (),
-        needed: Needed | None = None,
+        before: "Settled | None" = None,
     ) -> None:
         self.campaign, self.out = campaign, campaign.outputs
         self.looks_ahead, self.made, self.volumes_of = looks_ahead, made, volumes_of
         self.jobs: list[PlannedJob] = []  # in the order of the steps
-        self.staleness = Staleness(campaign)
-        self.target, self.receipts = self.staleness.target, self.staleness.receipts
+        self.staleness = Staleness(campaign, receipts=before.receipts if before else None)
+        self.target = self.staleness.target
+        self.receipts: Receipts = self.staleness.receipts
         self.target.looks_ahead = looks_ahead
         self.reasons: dict[tuple[str, str], str] = {}  # of jobs, by step and key
         self.pending = ""
         self.without_cor: list[str] = []  # scans that will have none
         self.blocked = ""  # why the run will stop before any volume
         self.of_others: list[str] = []  # files of others in the places of what the jobs make
-        self.needed = needed or Needed((), {})  # empty while the inventory is pending
+        # empty while the inventory is pending
+        self.needed: Needed = before.needed if before else Needed((), {})
         self.open_scans: set[str] = set()  # scans whose CORs hang on a pending prediction
         self._missing: Collection[str] = ()  # scans without a COR
         self._fixes: dict[str, Fix] = {}
@@ -303,10 +305,10 @@ class Settled:
             return
         predicting = self.predicting
         for series, scans in self.needed.series.items():
-            around, path = self.target.scans_around(series), self.campaign.files.fix_table(series)
+            around = self.target.scans_around(series)
             is_made, fixes = ("fix_cor", series) in self.reasons, dict[str, Fix]()
             try:
-                fixes |= read_fixes([path]) if path.is_file() else {}
+                fixes |= self.target.fixes(series)
             except TomopipeError:  # damaged: made again, it counts as empty
                 if not is_made:
                     raise
@@ -362,7 +364,9 @@ class Settled:
 
     def _why_sidecar(self, result: Result) -> str:
         """Say why sidecars are written, which one job does."""
-        return sidecars.why(self.staleness, result, self._fixes, self.predicting)
+        fixing = {key for name, key in self.reasons if name == "fix_cor"}
+        pending = {"predicting": self.predicting, "fixing": fixing}
+        return sidecars.why(self.staleness, result, self._fixes, **pending)
 
     def _is_whole(self, step: str, key: str) -> bool:
         """Tell whether a table is present and unchanged."""

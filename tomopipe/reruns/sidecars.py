@@ -2,32 +2,38 @@
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, grouped, scans_named, some_of
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.reasons import MISSING, UNREADABLE, of_cor
-from tomopipe.reruns.receipts import Result, digest
+from tomopipe.reruns.receipts import Result, digest, statement_in
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Target
 from tomopipe.steps import sidecar
 from tomopipe.storage.atomic import remove_stale, why_not_replaced
-from tomopipe.storage.json_files import json_or, number
+from tomopipe.storage.json_files import json_or, number, part
 
 _N_NAMED = 3  # faults in an error, differences in a reason
 
 
 def contents(
-    target: Target, fixes: Mapping[str, Fix], read: Callable[[str, Any], Any] = json_or
+    target: Target,
+    fixes: Mapping[str, Fix],
+    scans: Iterable[str],
+    read: Callable[[str, Any], Any] = json_or,
 ) -> dict[str, str]:
-    """Return the content of each scan's sidecar as JSON; `fixes` are rows of the fix tables."""
+    """Return the content of the sidecar of scans as JSON; `fixes` are rows of the fix tables."""
     result, path_of = {}, target.campaign.paths.prediction
-    for scan, entry in target.cors.items():
+    for scan in scans:
+        entry = target.cors[scan]
         predicted = read(path_of(scan), None) if target.not_failed([scan]) else None
         content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
         result[scan] = json.dumps(content, sort_keys=True)  # compared as text
@@ -35,11 +41,16 @@ def contents(
 
 
 def why(
-    staleness: Staleness, result: Result, fixes: Mapping[str, Fix], predicting: Collection[str]
+    staleness: Staleness,
+    result: Result,
+    fixes: Mapping[str, Fix],
+    *,
+    predicting: Collection[str],
+    fixing: Collection[str],
 ) -> str:
     """Say why sidecars are written; not of scans whose prediction is pending: it may confirm them.
 
-    `fixes` are rows of the fix tables.
+    `fixes` are rows of the fix tables, `fixing` the series whose tables are made again.
     """
     which, target = (result.step.name, result.key), staleness.target
     receipts, expected = staleness.receipts, digest(result.target)
@@ -49,7 +60,8 @@ def why(
         staleness.confirmed.add(which)
     elif receipt and receipt.digest == expected:
         is_right = all(receipts.damage(receipt, path) == "" for path in receipt.files)
-    texts = {} if is_right else contents(target, fixes)
+    scans = [] if is_right else _changed(staleness, result, fixing)
+    texts = contents(target, fixes, scans)
     reasons = {
         scan: why for scan, text in texts.items() if (why := why_written(target, scan, text))
     }
@@ -64,6 +76,25 @@ def why(
     )
     lines = [text.replace("{scan}", scans_named(each)) for text, each in certain.items()]
     return "; ".join(lines[:_N_NAMED])
+
+
+def _changed(staleness: Staleness, result: Result, fixing: Collection[str]) -> list[str]:
+    """Return the scans whose sidecar, or what it is made from, is not as the receipt states."""
+    target, receipts, now = staleness.target, staleness.receipts, result.target
+    which = result.step.name, result.key
+    receipt, where = receipts.of(*which), receipts.path_of(target.out.receipt(*which))
+    old = statement_in(Path(where)) or {}
+    if receipt is None or old.get("campaign") != now.get("campaign"):
+        return [*target.cors]
+
+    def is_as_stated(scan: str) -> bool:
+        series, path = encode_series(target.campaign.scans[scan].series), target.sidecar(scan)
+        parts = (("cors", scan), ("predictions", scan), ("tables", series))
+        is_same = all(part(old, name).get(key) == part(now, name).get(key) for name, key in parts)
+        is_there = path in receipt.files and receipt.files[path] == receipts.state(path)
+        return is_same and is_there and series not in fixing
+
+    return [scan for scan in target.cors if not is_as_stated(scan)]
 
 
 def of_others(target: Target) -> list[str]:
@@ -100,7 +131,8 @@ def write_sidecars(campaign: Campaign) -> None:
     target = Target(campaign, rows, {scan: cors[scan] for scan in cors if scan in selected})
     faults = []
     steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
-    texts = contents(target, read_fixes(map(campaign.files.fix_table, target.series())), _read)
+    fixes = read_fixes(map(campaign.files.fix_table, target.series()))
+    texts = contents(target, fixes, target.cors, _read)
     due = [scan for scan, content in texts.items() if why_written(target, scan, content)]
     # beside the data they are not removed with a run
     remove_stale(*(campaign.directory / target.sidecar(scan) for scan in due))

@@ -36,7 +36,15 @@ from tomopipe.reruns.reasons import (
     of_series,
     of_statements,
 )
-from tomopipe.reruns.receipts import Made, Result, Statement, digest, source_of, statement_in
+from tomopipe.reruns.receipts import (
+    Made,
+    Receipts,
+    Result,
+    Statement,
+    digest,
+    source_of,
+    statement_in,
+)
 from tomopipe.reruns.target import Cors, Target, in_file
 from tomopipe.steps import fix_cor
 from tomopipe.storage.checksums import changed_links
@@ -52,9 +60,13 @@ class Staleness:
     """Compares the results of a campaign with their targets."""
 
     def __init__(
-        self, campaign: Campaign, rows: InventoryRows | None = None, cors: Cors | None = None
+        self,
+        campaign: Campaign,
+        rows: InventoryRows | None = None,
+        cors: Cors | None = None,
+        receipts: Receipts | None = None,
     ) -> None:
-        self.campaign, self.target = campaign, Target(campaign, rows, cors)
+        self.campaign, self.target = campaign, Target(campaign, rows, cors, receipts)
         self.receipts = self.target.receipts
         self.up_to_date: dict[tuple[str, str], Statement] = {}
         """Statements of the results that are up to date, by step and key."""

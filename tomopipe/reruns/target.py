@@ -29,6 +29,7 @@ from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.config.base import effective
 from tomopipe.config.step_options import inventory_options, options_of, without_empty
+from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.receipts import Receipts, Result, digest, source_of, statement_in
@@ -69,14 +70,19 @@ def _once(method: Callable[["Target", *Args], R]) -> Callable[["Target", *Args],
 class Target:
     """What each result of a campaign should be made from: `statement` of a step and key.
 
-    `rows` is the inventory, `cors` are the resolved CORs; empty before there are any.
+    `rows` is the inventory, `cors` are the resolved CORs; empty before there are any. `receipts`,
+    if this process has read them before.
     """
 
     def __init__(
-        self, campaign: Campaign, rows: InventoryRows | None = None, cors: Cors | None = None
+        self,
+        campaign: Campaign,
+        rows: InventoryRows | None = None,
+        cors: Cors | None = None,
+        receipts: Receipts | None = None,
     ) -> None:
         self.campaign, self.out = campaign, campaign.outputs
-        self.receipts = Receipts(campaign.directory, self.out)
+        self.receipts = receipts or Receipts(campaign.directory, self.out)
         self.rows: InventoryRows = rows or {}
         self.cors: Cors = cors or {}
         self.looks_ahead = False  # tables that are missing or damaged count as they were
@@ -167,10 +173,15 @@ class Target:
     def uses_around(self, series: str) -> bool:
         """Tell whether the present table of a series depends on the series around it."""
         try:
-            fixes = read_fixes([self.campaign.files.fix_table(series)])
+            return fix_cor.uses_estimates(self.fixes(series).values())
         except (OSError, TomopipeError):  # made again anyway
             return False
-        return fix_cor.uses_estimates(fixes.values())
+
+    @_once
+    def fixes(self, series: str) -> dict[str, Fix]:
+        """Return the rows of the present table of a series; none if it is missing."""
+        path = self.campaign.files.fix_table(series)
+        return read_fixes([path]) if path.is_file() else {}
 
     def stacks(self) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""

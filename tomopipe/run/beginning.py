@@ -29,6 +29,7 @@ from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
 from tomopipe.reruns import sidecars
 from tomopipe.reruns.foreign import to_keep
+from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources.jobs import START_S
 from tomopipe.run import job_resources, launch, progress, targets
@@ -43,6 +44,7 @@ _MOST_LINES = 20  # damaged results, or faults of the table, that are listed
 _N_NUMBERS = 10  # SLURM jobs that are named
 _ASK_AGAIN_S = 5.0  # between two queries of SLURM
 _CONFIG = "config.json"  # in the folder of a run, for its nodes
+_RECEIPTS: dict[Path, Receipts] = {}  # of the last decision on a campaign
 
 
 def begin_or_exit(config: dict[str, Any]) -> tuple[Campaign, Settled | None]:
@@ -217,7 +219,7 @@ def _end_run(campaign: Campaign, run: lock.Run) -> None:
     from tomopipe.run.upkeep import at_exit
 
     if lock.is_held(campaign.directory, run):
-        at_exit(campaign)
+        at_exit(campaign, _RECEIPTS.get(campaign.directory))
         run_folder.end_all(campaign.results)
     gc.freeze()
 
@@ -269,8 +271,9 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
         looks_ahead=False,
         made=made,
         volumes_of=before.volumes_of if before else targets.volumes_asked_for(campaign),
-        needed=before.needed if before else None,
+        before=before,
     )
+    _RECEIPTS[campaign.directory] = settled.receipts
     gc.freeze()  # it lives as long as the process: no need to search it for garbage
     if launch.is_lint():
         return settled

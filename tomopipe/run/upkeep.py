@@ -15,7 +15,8 @@ def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
     with suppress(OSError, TomopipeError):
         if receipts is None:
             receipts = Receipts(campaign.directory, campaign.outputs)
-            receipts.present()  # adds those that jobs have written
+            receipts.present()
+        receipts.look_again()  # for those that jobs have written
         receipts.save()
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tomopipe.campaign.files import Files
-from tomopipe.reruns.receipts import Receipts, digest, write_receipt
+from tomopipe.reruns.receipts import Receipts, digest, state_of, write_receipt
+from tomopipe.run import upkeep
 from tomopipe.scans.raw_identity import raw_state
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_text
@@ -47,6 +48,20 @@ def raw(home: Path, path: str) -> str:
     name = receipts.raw.name(path)
     receipts.save()
     return name
+
+
+def test_receipts_that_jobs_write_are_read_at_the_next_look(home):
+    receipts = receipts_of(home)
+    assert receipts.of(*KEY) is None
+    put(home, "results/a.h5")
+    assert receipts.of(*KEY) is None  # as it was decided on
+    with receipts.looking():
+        assert receipts.of(*KEY).digest == digest(STATEMENT)
+    receipts.withdraw(*KEY)
+    put(home, "results/a.h5", "another result")
+    upkeep.at_exit(None, receipts)
+    (home / "results/made/full_recon/a.json").unlink()
+    assert receipts_of(home).last(*KEY).files == {"results/a.h5": state_of(home / "results/a.h5")}
 
 
 def test_what_has_become_of_a_result(home):

@@ -11,8 +11,9 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.reruns import sidecars
 from tomopipe.reruns.reasons import MISSING
+from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.staleness import only_metadata_differ
+from tomopipe.reruns.staleness import Staleness, only_metadata_differ
 from tomopipe.storage.atomic import write_json
 
 SIZE = {"n_rows": 4, "n_cols": 64, "n_angles": 31}
@@ -87,7 +88,7 @@ def test_changes_of_sidecars_name_their_scans(folder):
     rows = [f"{name}\tauto\t32.00\t\n" for name in scans]
     (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\n" + "".join(rows))
     found = expected(folder)
-    for scan, text in sidecars.contents(found.target, {}).items():
+    for scan, text in sidecars.contents(found.target, {}, found.target.cors).items():
         other = {"cor_px": 31.0} if scan == "a_5" else {"source": "ai"}
         write_json(json.loads(text) | other, folder / "raw" / f"{scan}.cor.json")
     assert jobs(folder)["sidecar", ""].reason == (
@@ -95,6 +96,43 @@ def test_changes_of_sidecars_name_their_scans(folder):
     )
     write_json(json.loads(text) | {"cor_px": [32.0]}, folder / "raw" / "a_5.cor.json")
     assert "COR of a_5: none -> 32.00, by hand" in jobs(folder)["sidecar", ""].reason
+
+
+def test_sidecars_that_are_as_their_receipt_states_are_not_compared(folder, monkeypatch):
+    scans, compared, plain = ("a_1", "b_1", "c_1"), set(), sidecars.why_written
+    monkeypatch.setattr(sidecars, "why_written", lambda *of: compared.add(of[1]) or plain(*of))
+    for name in scans[1:]:
+        write_scan(folder / "raw" / f"{name}.h5", **SIZE)
+    target, receipt = expected(folder).target, "results/made/sidecar/campaign.json"
+
+    def put(*cors_px):
+        target.cors = {
+            scan: {"cor_px": cor_px, "source": "manual"}
+            for scan, cor_px in zip(scans, cors_px, strict=True)
+        }
+
+    def due(*fixing):
+        compared.clear()
+        staleness = Staleness(target.campaign, target.rows, target.cors)
+        result = staleness.target.result("sidecar", "campaign")
+        return sidecars.why(staleness, result, {}, predicting=(), fixing=fixing), compared
+
+    put(32.0, 32.0, 32.0)
+    for scan, text in sidecars.contents(target, {}, scans).items():
+        write_json(json.loads(text), folder / "raw" / f"{scan}.cor.json")
+    paths = target.outputs("sidecar")
+    write_receipt(receipt, target.statement("sidecar"), paths, directory=folder)
+    assert due() == ("", set())
+    put(32.0, 31.0, 32.0)
+    changed = "COR of b_1: 32.00 -> 31.00, by hand"
+    assert due() == (changed, {"b_1"})
+    assert due("c") == (changed, {"b_1", "c_1"})
+    write_json({"confidence": 0.5}, target.campaign.files.prediction("a_1"))
+    assert due() == (f"confidence of a_1 changed; {changed}", {"a_1", "b_1"})
+    (folder / "raw" / "c_1.cor.json").unlink()
+    assert due() == (f"confidence of a_1 changed; {changed}; {MISSING}", {*scans})
+    (folder / receipt).unlink()
+    assert due()[1] == {*scans}
 
 
 def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):
