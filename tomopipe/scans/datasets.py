@@ -5,6 +5,8 @@ import re
 import socket
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,7 +38,8 @@ _DEEPEST = 10  # groups below the root that are looked into
 _N_NAMED = 6
 
 
-class Node(NamedTuple):
+@dataclass(frozen=True)
+class Node:
     """A group with its path from the root of the file that was opened.
 
     Behind an external link `group.name` is the path in another file.
@@ -44,6 +47,11 @@ class Node(NamedTuple):
 
     path: str
     group: "h5py.Group"
+
+    @cached_property
+    def nx_class(self) -> str:
+        """The NeXus class of the group, "" if it has none."""
+        return attribute_of(self.group, "NX_class")
 
     def below(self, name: str) -> str:
         """Return the path of what the group has of a name."""
@@ -368,11 +376,6 @@ def _address(group: "h5py.Group") -> tuple[int, int]:
 
     info = h5py.h5o.get_info(group.id)
     return info.fileno, info.addr
-
-
-def class_of(group: "h5py.Group") -> str:
-    """Return the NeXus class of a group, "" if it has none."""
-    return attribute_of(group, "NX_class")
 
 
 class DatasetEntry(NamedTuple):

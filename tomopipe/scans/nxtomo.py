@@ -31,7 +31,6 @@ from tomopipe.scans.datasets import (
     Node,
     attribute_of,
     check_stack,
-    class_of,
     degrees_of,
     find_angles,
     find_dataset,
@@ -311,19 +310,19 @@ class NxtomoReader:
 
 def _of(nodes: list[Node], nx_class: str) -> list[Node]:
     """List the groups of a NeXus class."""
-    return [node for node in nodes if class_of(node.group) == nx_class]
+    return [node for node in nodes if node.nx_class == nx_class]
 
 
 def _is_tomo(node: Node) -> bool:
     """Tell whether a group is declared an NXtomo, or has a detector with image_key."""
     if definition := text_in(node.group, "definition"):
         return definition == "NXtomo"
-    if class_of(node.group) not in _ENTRIES:
+    if node.nx_class not in _ENTRIES:
         return False
-    below = [inner.group for inner in groups_below(node, 2)]
-    if any(class_of(inner) in _ENTRIES for inner in below):
+    below = groups_below(node, 2)
+    if any(inner.nx_class in _ENTRIES for inner in below):
         return False  # it is one of those
-    return any(class_of(inner) == "NXdetector" and "image_key" in inner for inner in below)
+    return any(inner.nx_class == "NXdetector" and "image_key" in inner.group for inner in below)
 
 
 def _signal_of(group: "h5py.Group") -> str:
@@ -364,7 +363,7 @@ def _read_mirror(detector: Node, entry: "h5py.Group") -> tuple[set[str], str]:
     locations = []
     system = attribute_of(entry, "NeXus_Coordinate_System").lower()
     for node in groups_below(detector, 1):
-        if class_of(node.group) not in _CLASSES:
+        if node.nx_class not in _CLASSES:
             continue
         # The ESRF did not name it at first, and put gravity among the transformations.
         is_esrf = system == "esrf" or (not system and "gravity" in node.group)
