@@ -10,7 +10,7 @@ from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.table import did_you_mean
-from tomopipe.errors import some_of
+from tomopipe.errors import grouped, some_of
 
 # Options that must be equal for all volumes of a stack.
 _ALIKE = {
@@ -59,11 +59,15 @@ def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> li
     With `rows`, the inventory, different widths are a problem, too.
     """
     stitch = campaign.config.stitch
-    stacks = [Stack(name, _expanded(campaign, each)) for name, each in stitch.stacks.items()]
+    if not stitch.names:
+        return []
+    scans = sorted(campaign.scans.values(), key=lambda scan: (scan.series, scan.index, scan.name))
+    order, series = {scan.name: None for scan in scans}, grouped((s.series, s.name) for s in scans)
+    stacks = [Stack(name, _expanded(each, order, {})) for name, each in stitch.stacks.items()]
     uses = Counter(scan for stack in stacks for scan in stack.scans)
     for name, each in stitch.time.items():
         entries = [each] if isinstance(each, str) else each
-        stacks.append(Stack(name, _expanded(campaign, entries, of_series=True), is_time=True))
+        stacks.append(Stack(name, _expanded(entries, order, series), is_time=True))
     return [
         replace(
             stack,
@@ -109,23 +113,20 @@ def stack_notes(campaign: Campaign, rows: InventoryRows) -> tuple[str, ...]:
 
 
 def _expanded(
-    campaign: Campaign, entries: Iterable[str], *, of_series: bool = False
+    entries: Iterable[str], order: Collection[str], series: Mapping[str, list[str]]
 ) -> tuple[str, ...]:
-    """Return the scans of a stack as listed; those of a pattern in order of their numbers.
+    """Return the scans of a stack as listed; those of a pattern in `order`, by their numbers.
 
-    `of_series`: the name of a series is that of its scans.
+    A name in `series` stands for its scans.
     """
-    order = sorted(campaign.scans.values(), key=lambda scan: (scan.series, scan.index, scan.name))
     results: list[str] = []
     for entry in entries:
-        series = [scan.name for scan in order if of_series and scan.series == entry]
-        if series:
-            results += series
-        elif entry in campaign.scans:
+        if entry in series:
+            results += series[entry]
+        elif entry in order:
             results.append(entry)
         else:
-            matching = [scan.name for scan in order if fnmatchcase(scan.name, entry)]
-            results += matching or [entry]
+            results += [scan for scan in order if fnmatchcase(scan, entry)] or [entry]
     return tuple(results)
 
 
