@@ -26,14 +26,22 @@ def add(campaign, number, **options):
     keys = np.repeat([2, 1, 0], [len(part) for part in parts])
     path, entry = campaign / "raw" / "in_situ.nx", f"/entry{number:04d}"
     path.parent.mkdir(exist_ok=True)
-    write_nxtomo(path, entry=entry, keys=keys, angles=angles, data=np.concatenate(parts))
+    data, start = np.concatenate(parts), f"2026-11-29T05:30:{5 + 10 * number:02d}.5+01:00"
+    write_nxtomo(
+        path, entry=entry, keys=keys, angles=angles, data=data,
+        change=lambda group: group.create_dataset("start_time", data=start),
+    )  # fmt: skip
 
 
 def in_time(campaign, n, gaps=()):
     """Return the volume in time after comparing it with the volumes of its scans."""
     path = campaign / "results" / "stitched" / "growth_rec.zarr"
     yaozarrs.validate_zarr_store(str(path))
-    array = zarr.open_group(path, mode="r")["0"]
+    group = zarr.open_group(path, mode="r")
+    array, (image,) = group["0"], group.attrs["ome"]["multiscales"]
+    assert image["axes"][0]["unit"] == "second"
+    assert image["datasets"][0]["coordinateTransformations"][0]["scale"][0] == 10
+    assert group.attrs["tomopipe"]["attributes"]["start"] == "2026-11-29T04:30:05.500000+00:00"
     for t in {*range(n)} - {*gaps}:
         with h5py.File(campaign / "results" / f"in_situ@000{t}_rec.h5") as file:
             assert np.array_equal(array[t], file["exchange/data"][()])
