@@ -150,6 +150,13 @@ def test_the_print_shows_all_and_no_tools(visit):
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     expect(page.locator("nav")).to_be_hidden()
     expect(page.locator(".tools")).to_be_hidden()
+    of_series = page.locator("figure.plot", has_text="bone").locator("table tbody th")
+    expect(of_series.first).to_have_text("bone_001")  # its plots, and below them its scans
+    n_scans = of_series.count()
+    assert n_scans >= 9
+    assert page.evaluate("getComputedStyle(document.querySelector('.plot')).breakBefore") == "page"
+    icon = page.locator("figure.plot table .icon").first.bounding_box()
+    assert icon["width"] < 20
     closed = page.evaluate(
         "document.querySelectorAll('main details:not(.columns):not([open])').length"
     )
@@ -158,3 +165,6 @@ def test_the_print_shows_all_and_no_tools(visit):
     assert paper == "rgb(255, 255, 255)"
     assert look(page, "tooFaint") == []
     assert page.pdf(format="A4").startswith(b"%PDF")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(names(page)).to_have_count(13)  # on the screen the table is whole
+    expect(page.locator("figure.plot table")).to_have_count(0)

@@ -121,5 +121,26 @@ document.documentElement.classList.add("js");
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (by) enlarge(Number(large.dataset.at) + by);
   });
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+  // On paper each series has a page of its own: its plots, and below them the rows of its scans.
+  let order = null;
+  const restore = () => {
+    if (!order) return;
+    body.append(...order);
+    order = null;
+    for (const made of document.querySelectorAll("table.of-series")) made.remove();
+  };
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((d) => { d.open = true; });
+    restore();
+    order = Array.from(body.rows);
+    for (const figure of document.querySelectorAll("figure[data-rows]")) {
+      const [first, last] = figure.dataset.rows.split(" ").map((id) => rows.indexOf(document.getElementById(id)));
+      const made = figure.appendChild(document.createElement("table"));
+      made.className = `of-series ${table.className}`;
+      made.append(table.tHead.cloneNode(true), document.createElement("tbody"));
+      made.tBodies[0].append(...rows.slice(first, last + 1));
+    }
+    table.closest("section").classList.toggle("none", !body.rows.length);
+  });
+  addEventListener("afterprint", restore);
 })();
