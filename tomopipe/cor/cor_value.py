@@ -115,7 +115,18 @@ def same_cor(first_px: float | None, second_px: float | None) -> bool:
 
 
 def signed(shift_px: float) -> str:
-    """Write a shift with its sign and two decimals; none is -0.00."""
+    """Write a shift with its sign and two decimals.
+
+    Parameters
+    ----------
+    shift_px : float
+        Any distance, in pixels.
+
+    Returns
+    -------
+    str
+        Such as +0.30; none is -0.00.
+    """
     return f"{round(shift_px, 2) + 0.0:+.2f}"
 
 

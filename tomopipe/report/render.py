@@ -18,12 +18,13 @@ from typing import Any
 
 import xxhash
 
-from tomopipe.campaign.files import FRAGMENTS
+from tomopipe.campaign.files import FRAGMENTS, SHOWN
 from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
 from tomopipe.campaign.state.signs import SIGNS, State, short_label, signs_css
 from tomopipe.cor.cor_value import signed
 from tomopipe.cor.series_line import Line, robust_line
 from tomopipe.errors import grouped
+from tomopipe.report.changes import NO_CHANGES, Changes, changes_since
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.fragments import Fragments, as_utf8
 from tomopipe.report.pictures import INLINE_SCANS, Compared, Pictures, picture_all, stack_key
@@ -66,10 +67,12 @@ def write_page(
     path = page.parent / FRAGMENTS
     is_large = len(campaign.scans) > INLINE_SCANS
     fragments = Fragments(path if is_large else None)
-    write_text(render(campaign, pictures, fragments), page)
+    is_own = page.parent == own_folder
+    changes = changes_since(campaign, own_folder / SHOWN, is_own=is_own)
+    write_text(render(campaign, pictures, fragments, changes), page)
     if is_large:
         fragments.save()
-    elif path.parent == own_folder:
+    elif is_own:
         path.unlink(missing_ok=True)
     return campaign.notes
 
@@ -78,6 +81,7 @@ def render(
     campaign: CampaignRecord,
     pictures: Mapping[str, Pictures],
     fragments: Fragments | None = None,
+    changes: Changes = NO_CHANGES,
 ) -> str:
     """Make the HTML of a report, which loads no other resources; `pictures` by scan.
 
@@ -102,6 +106,7 @@ def render(
         .get_template("page.html.j2")
         .render(
             c=campaign,
+            changes=changes,
             signs={state: SIGNS[state] for state in State},
             pictures=pictures,
             plots=plots,
