@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tomopipe.campaign.raw_files import split_name
 
@@ -20,26 +20,27 @@ def warn_of_single_scans(names: Sequence[str], series: Sequence[str], present: s
     n_single = sum(n == 1 for n in counts.values())
     if len(counts) < _LEAST_SERIES or 2 * n_single <= len(counts):
         return ""
-    patterns = dict.fromkeys(filter(None, map(_pattern_of, _kinds(names))))
+    patterns = dict.fromkeys(pattern for alike in _kinds(names) for pattern in _patterns_of(alike))
     folders = [
         key.removesuffix(split_name(name, present)[0])
         for name, key in zip(names, series, strict=True)
     ]
-    results = {
-        pattern: len(
-            {
-                (folder, split_name(name, pattern)[0])
-                for name, folder in zip(names, folders, strict=True)
-            }
-        )
-        for pattern in patterns
-    }
-    best = min(results, key=lambda pattern: results[pattern], default="")
-    if not best or 2 * results[best] > len(names):
+    results = {}
+    for pattern in patterns:
+        places = [
+            (folder, *split_name(name, pattern))
+            for name, folder in zip(names, folders, strict=True)
+        ]
+        n_series = len({(folder, key) for folder, key, _ in places})
+        if 2 * n_series <= len(names):
+            # of widths and heights: one index for each scan, before few series
+            results[pattern] = len(set(places)) < len(places), n_series
+    if not results:
         return ""
+    best = min(results, key=lambda pattern: results[pattern])
     return (
         f"{n_single} of {len(counts)} series have one scan, which no other can check or fill: "
-        f"inventory: {{series_pattern: '{best}'}} makes {results[best]} series of {len(names)} "
+        f"inventory: {{series_pattern: '{best}'}} makes {results[best][1]} series of {len(names)} "
         "scans"
     )
 
@@ -53,8 +54,8 @@ def _kinds(names: Sequence[str]) -> list[list[list[str]]]:
     return list(kinds.values())
 
 
-def _pattern_of(alike: list[list[str]]) -> str:
-    """Return the pattern whose index is the first number in which names differ, "" if none does."""
+def _patterns_of(alike: list[list[str]]) -> Iterator[str]:
+    """Yield the patterns whose index is a number in which names differ, one for each."""
     n_parts = len(alike[0])
     for at in range(1, n_parts, 2):
         if len({parts[at] for parts in alike}) > 1:
@@ -62,5 +63,4 @@ def _pattern_of(alike: list[list[str]]) -> str:
                 r"\d+" if number % 2 else re.escape(alike[0][number])
                 for number in range(at + 1, n_parts)
             ]
-            return rf"^(.*?)[._-]*(\d+){''.join(rest)}$"
-    return ""
+            yield rf"^(.*?)[._-]*(\d+){''.join(rest)}$"

@@ -25,8 +25,9 @@ def warning_of(names, folders=None):
         ([f"{rock}_{n}_rec" for rock in "ab" for n in range(5)], 2),
         ([f"s_{n:02d}_2026-05-{n:02d}_1{n:02d}4" for n in range(1, 9)], 1),
         ([f"scan{n}.{n}keV" for n in range(20, 25)], 1),
+        ([f"wood_w{w}_h{h}_0001" for w in range(1, 4) for h in range(1, 5)], 3),
     ],
-    ids=["a word behind", "two samples", "a date behind", "both numbers"],
+    ids=["a word behind", "two samples", "a date behind", "both numbers", "widths and heights"],
 )
 def test_the_pattern_makes_series_of_the_scans(names, n_series):
     """The line of the message, written into the configuration, joins them by their number."""
