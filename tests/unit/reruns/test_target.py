@@ -22,7 +22,7 @@ from tomopipe.reruns.target import Target
 from tomopipe.resources import jobs
 from tomopipe.workflow_steps import STEPS, TABLES
 
-TABLE = Path(__file__).parents[3] / "docs" / "explanation" / "reruns.md"
+TABLE = Path(__file__).parents[3] / "docs" / "reference" / "reruns.md"
 # another value of each key, and where it needs others to have an effect, these
 OTHER = {
     "campaign.name": "another",
@@ -245,7 +245,7 @@ def test_every_key_stands_in_the_table_of_the_docs():
     known = set(OTHER) | NOT_OPTIONS
     assert set(keys()) == known, f"OTHER needs another valid value of {set(keys()) ^ known}"
     lacking = set(table()) ^ set(OTHER)
-    assert not lacking, f"{lacking}: which steps they make run stands in docs/explanation/reruns.md"
+    assert not lacking, f"{lacking}: which steps they make run stands in docs/reference/reruns.md"
 
 
 @pytest.mark.parametrize("key", OTHER)
