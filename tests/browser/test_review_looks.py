@@ -31,7 +31,7 @@ def test_a_scan_named_as_a_script_tag_is_shown_harmlessly(folder, serve, visit):
     expect(page.locator("#facts")).to_contain_text("<b>out of memory</b>")
     page.wait_for_selector("#stage[data-cor='500.25']")
     page.get_by_role("button", name="Series").click()
-    page.wait_for_selector("#series h3")
+    page.wait_for_selector("#series > h3")
     expect(page.locator("#series-name")).to_have_value(NASTY)
     assert page.locator("img:not(.thumb)").count() == 0
     assert page.locator("script").count() == 1

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import handled, row
+from tests.review_campaign import write_pictures
 from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
@@ -119,3 +120,38 @@ def test_each_kind_of_picture_is_shown(page):
     exact(page, "512.65")
     page.keyboard.press("m")
     expect(page.locator("#label-a")).to_have_text("A  COR 512.65 minus B")
+
+
+def test_a_slice_is_drawn_through_the_series_with_the_slider_and_with_keys(folder, serve, visit):
+    write_pictures(folder, "bone_002", 512.05, radius_px=60.0)
+    for name in ("bone_001", "bone_002"):
+        (folder / "results" / f"{name}_rec.h5").unlink(missing_ok=True)
+    page = visit(serve(folder))
+    row(page, "bone_001").click()
+    page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
+    page.get_by_role("button", name="Series").click()
+    text, here = page.locator("#through-text"), page.locator("#series .point.here")
+    image = "() => document.getElementById('through-picture').toDataURL()"
+    expect(text).to_have_text("bone_001: COR 511.65 px, predicted; row 256 of 512, from its sweep")
+    expect(here).to_have_count(2)
+    small = page.evaluate(image)
+    page.keyboard.press("ArrowRight")
+    expect(text).to_contain_text("bone_002: COR 512.05 px, predicted; row 256")
+    assert page.evaluate(image) != small  # a larger bead
+    for point in here.all():
+        expect(point).to_have_attribute("data-scan", "bone_002")
+    page.locator("#time").fill("0")
+    expect(text).to_contain_text("bone_001: COR 511.65 px, predicted; row 256")
+    assert page.evaluate(image) == small
+    page.locator("#through-row").fill("60")
+    page.keyboard.press("Enter")
+    expect(text).to_contain_text("row 40 of 512")
+    page.locator("#max-delta").focus()
+    page.keyboard.press("ArrowRight")  # moves that slider
+    expect(page.locator("#max-delta-value")).to_have_text("51 px")
+    expect(text).to_contain_text("bone_001: ")
+    page.keyboard.press("Tab")
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    expect(text).to_contain_text("bone_003: ")
+    expect(page.locator("#time")).to_have_value("2")

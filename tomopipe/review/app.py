@@ -31,6 +31,7 @@ from tomopipe.commands.status import read_status
 from tomopipe.cor.cor_value import CorText, is_valid, off_detector
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
+from tomopipe.review.in_use import slice_in_use
 from tomopipe.review.queue import (
     SETS,
     STATES,
@@ -376,6 +377,11 @@ _READ: dict[str, _Read] = {
         _scan(request, store), _whole(request, "row")
     ),
     "plane": _plane,  # of a volume
+    "in-use": lambda request, store: slice_in_use(
+        store,
+        _scan(request, store),
+        _whole(request, "row") if "row" in request.query_params else None,
+    ),
     # of a series: its plot, the line through its trusted scans, fix_cor with other options
     "series": lambda request, store: {"scans": store.series(_query(request, "series"))},
     "line": lambda request, store: store.line(_query(request, "series")),

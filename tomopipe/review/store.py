@@ -12,13 +12,14 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_inventory
-from tomopipe.campaign.series import members_of, predicted_files
+from tomopipe.campaign.series import file_over_time, members_of, predicted_files
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.campaign.state.signs import State, state_of
 from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Fix, finite_median, limit_source
+from tomopipe.cor.over_time import model_of
 from tomopipe.cor.series_line import robust_line
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
@@ -187,8 +188,9 @@ class Store:
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
         """Fix a series with other options of fix_cor, as the step does, without writing.
 
-        Returns `rows` as of fix_cor, with the present values as `now_px`, the median, and the limit
-        with the option or rule that determines it.
+        Returns `rows` as of fix_cor, with the present values as `now_px`, the median, the `model`
+        over time that replaces it for views of a file, and the limit with the option or rule that
+        determines it.
         """
         if not max_delta_px > 0:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
@@ -198,7 +200,13 @@ class Store:
         inventory = read_inventory(path) if path.is_file() else {}
         target = Target(campaign, inventory)
         if not (scans := target.series().get(encode_series(key))):
-            return {"rows": [], "median_px": None, "limit_px": None, "limit_from": ""}
+            return {
+                "rows": [],
+                "median_px": None,
+                "model": None,
+                "limit_px": None,
+                "limit_from": "",
+            }
         fixes = fix_cor.compute(
             predicted_files(
                 campaign, target.to_search([*scans, *target.scans_around(encode_series(key))])
@@ -211,8 +219,13 @@ class Store:
         )
         results = [_trial_row(fix, self._by_name.get(scan)) for scan, fix in fixes.items()]
         limit_px = next((fix.limit_px for fix in fixes.values()), None)
+        model = None
+        if file_over_time(campaign, scans):
+            model = model_of(fixes.values(), campaign.config.fix_cor.over_time)
+        line = model.line() if model else None
         return {
             "rows": results,
+            "model": asdict(line) | {"name": model.name} if model and line else None,
             "median_px": finite_median(row["before_px"] for row in results),
             "limit_px": limit_px,
             "limit_from": "" if limit_px is None else limit_source(limit_px, max_delta_px),

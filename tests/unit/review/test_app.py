@@ -292,7 +292,13 @@ def test_a_trial_heeds_a_decision_of_a_moment_ago(client, folder):
 
 def test_an_unknown_series_has_no_rows(client):
     answer = client.get("/api/trial", params={"series": "../x", "max_delta_px": 5})
-    assert answer.json() == {"rows": [], "median_px": None, "limit_px": None, "limit_from": ""}
+    assert answer.json() == {
+        "rows": [],
+        "median_px": None,
+        "model": None,
+        "limit_px": None,
+        "limit_from": "",
+    }
     assert client.get("/api/series", params={"series": "../x"}).json() == {"scans": []}
 
 

@@ -11,6 +11,7 @@ import * as scan from "./scan.js";
 import * as series from "./series.js";
 import { resetZoom, zoom } from "./stage.js";
 import * as strip from "./strip.js";
+import * as through from "./through.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
@@ -218,7 +219,7 @@ const keys = [
   ["u", "undo the last decision, also of an earlier day", { u: undo }],
   ["y", "tick or untick this scan; ticked ones get one COR. Shift and click: all from the last one", { y: () => queue.tick(queue.selected()) }],
   ["j / k, ↓ / ↑", "next, previous scan of the queue", { j: next, ArrowDown: next, k: previous, ArrowUp: previous }],
-  ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", { ArrowLeft: (event) => scan.step(event.shiftKey ? -10 : -1), ArrowRight: (event) => scan.step(event.shiftKey ? 10 : 1) }],
+  ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time. Series: the slice of the scan before, after", { ArrowLeft: (event) => scan.step(event.shiftKey ? -10 : -1), ArrowRight: (event) => scan.step(event.shiftKey ? 10 : 1) }],
   ["[ / ]", "coarser, finer steps; also the wheel over the strip", { "[": () => strip.finer(-1), "]": () => strip.finer(1) }],
   ["p", "the measured COR; Enter accepts it, also where the series replaced it", { p: () => scan.takeNamed("measured") }],
   ["f", "the COR in use", { f: () => scan.takeNamed("used") }],
@@ -288,6 +289,8 @@ function onKey(event) {
   } else if (app.view === "scan" && event.key === "Backspace" && scan.typed() !== null) {
     event.preventDefault();
     scan.type(scan.typed().slice(0, -1));
+  } else if (app.view === "series" && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
+    if (!event.target.closest("input[type=range]:not(#time)") && through.step(event.key === "ArrowLeft" ? -1 : 1)) event.preventDefault();
   } else if (action[event.key] && (app.view === "scan" || ["j", "k", "?", "/", "u", "v"].includes(event.key))) {
     event.preventDefault();
     action[event.key](event);

@@ -9,6 +9,9 @@ const ticks = new Map(); // scans that were ticked, or unticked, by hand
 const taken = (row) => ticks.get(row.scan) ?? !row.confident_outlier;
 let ticket = 0;
 
+// A line in words, in pixels; n is the index.
+export const course = (line) => `${px(line.start_px)}${line.slope_px ? ` ${line.slope_px < 0 ? "−" : "+"} ${px(Math.abs(line.slope_px), 3)} n` : ""}`;
+
 export async function show(key, { selected, onOpen, width }) {
   const mine = ++ticket;
   const found = await get("line", { series: key });
@@ -23,10 +26,9 @@ export async function show(key, { selected, onOpen, width }) {
   }
   const plot = linePlot(rows.filter((row) => row.cor_px !== null), line, { selected, onOpen, width });
   const spread = line.spread_px === null ? "too few scans for the scatter" : `scatter ${px(line.spread_px)} px (band: 3x)`;
-  const sign = line.slope_px < 0 ? "−" : "+";
   drawIn($("series-line"), () => $("series-line").replaceChildren(
     el("h3", {}, `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),
-    el("p", {}, `COR = ${px(line.start_px)} ${sign} ${px(Math.abs(line.slope_px), 3)} n px, ${spread}`),
+    el("p", {}, `COR = ${course(line)} px, ${spread}`),
     el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => isIn(row, "to_review")), line)));
 }
 

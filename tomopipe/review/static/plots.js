@@ -88,30 +88,32 @@ export function scoreLegend(marks, curves = []) {
 // The sign of a state as a mark of a plot.
 const mark = (state, x, y, large) => svg("path", { class: `after st-${state}`, d: signs.paths[state], transform: `translate(${x} ${y}) scale(${large ? 1.4 : 1})` });
 
-// COR against index: before (hollow), after (full), median and limit band.
-export function seriesPlot(rows, { median, selected, onOpen, width }) {
+// COR against index: before (hollow), after (full), the median or the model over time, and the limit band.
+export function seriesPlot(rows, { line, selected, onOpen, width }) {
   const known = rows.filter((row) => row.after_px !== null || row.before_px !== null);
   if (!known.length) return null;
   const height = Math.round(Math.min(620, Math.max(340, width * 0.4)));
   const box = { left: 64, right: 16, top: 20, bottom: 34 };
   const values = known.flatMap((row) => [row.before_px, row.after_px]).filter((v) => v !== null);
   const limit = known.map((row) => row.limit_px).find((v) => v !== null && v !== undefined) ?? null;
-  if (median !== null && limit !== null) values.push(median - limit, median + limit);
-  const pad = 0.06 * (Math.max(...values) - Math.min(...values)) || 1;
-  const y = [Math.min(...values) - pad, Math.max(...values) + pad];
+  const banded = line !== null && limit !== null;
+  const on = (n) => line.start_px + line.slope_px * n;
   const index = known.map((row) => row.index);
   const x = [Math.min(...index) - 0.5, Math.max(...index) + 0.5];
+  if (banded) values.push(...x.flatMap((n) => [on(n) - limit, on(n) + limit]));
+  const pad = 0.06 * (Math.max(...values) - Math.min(...values)) || 1;
+  const y = [Math.min(...values) - pad, Math.max(...values) + pad];
   const { root, atX, atY } = frame(width, height, x, y, box, { label: "COR along the series", whole: true, x: "index", y: "COR (px)" });
-  if (median !== null && limit !== null) {
-    const top = atY(median + limit);
+  if (banded) {
+    const corner = (n, off) => `${atX(n)},${atY(on(n) + off)}`;
     root.append(
-      svg("rect", { class: "band", x: box.left, y: top, width: width - box.left - box.right, height: atY(median - limit) - top }),
-      svg("line", { class: "median", x1: box.left, x2: width - box.right, y1: atY(median), y2: atY(median) }),
+      svg("polygon", { class: "band", points: [corner(x[0], limit), corner(x[1], limit), corner(x[1], -limit), corner(x[0], -limit)].join(" ") }),
+      svg("line", { class: "median", x1: atX(x[0]), x2: atX(x[1]), y1: atY(on(x[0])), y2: atY(on(x[1])) }),
     );
   }
   for (const row of known) {
     const pointX = atX(row.index);
-    const group = svg("g", { class: `point${row.scan === selected ? " here" : ""}`, tabindex: 0,
+    const group = svg("g", { class: `point${row.scan === selected ? " here" : ""}`, "data-scan": row.scan, tabindex: 0,
       role: "button", "aria-label": `${row.scan}, COR ${px(row.after_px)}`, onclick: () => onOpen(row.scan),
       onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
     group.append(svg("title", {}, `${row.scan}\n${px(row.before_px)} → ${px(row.after_px)}  ${signs.sources[row.source] || row.source}\n${row.reason || ""}`));
@@ -142,7 +144,7 @@ export function linePlot(rows, line, { selected, onOpen, width }) {
     svg("line", { class: "median", x1: box.left, x2: width - box.right, y1: atY(0), y2: atY(0) }));
   for (const row of rows) {
     const off = away(row);
-    const group = svg("g", { class: `point${row.scan === selected ? " here" : ""}`, tabindex: 0, role: "button",
+    const group = svg("g", { class: `point${row.scan === selected ? " here" : ""}`, "data-scan": row.scan, tabindex: 0, role: "button",
       "aria-label": `${row.scan}, ${px(off)} px from the line`, onclick: () => onOpen(row.scan), onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
     const [pointX, y] = [atX(row.index), atY(Math.max(-reach, Math.min(reach, off)))];
     const tip = off > reach ? `M${pointX - 5} ${y + 8}h10l-5 -8z` : `M${pointX - 5} ${y - 8}h10l-5 8z`;

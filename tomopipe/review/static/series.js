@@ -4,6 +4,7 @@ import { $, drawIn, el, px, sign, signs, toast } from "./dom.js";
 import * as line from "./line.js";
 import { seriesPlot } from "./plots.js";
 import { all } from "./queue.js";
+import * as through from "./through.js";
 
 let options = {}; // of fix_cor, as configured at first
 let key = null;
@@ -20,10 +21,11 @@ export async function show(config, series, selected) {
   const names = [...new Set(all().filter((s) => !s.refused).map((s) => s.series))].sort();
   if (series !== null && series !== undefined) key = series;
   if (!names.includes(key)) key = names[0] ?? "";
-  const both = () => Promise.all([lined(selected), update(config, selected)]);
+  const both = () => (through.refresh(), Promise.all([lined(selected), update(config, selected)]));
   refresh = both;
   const choice = el("select", { id: "series-name", onchange: (event) => {
     key = event.target.value;
+    $("through").replaceWith(through.build(key, null, openScan));
     both();
   } }, ...names.map((name) => el("option", { value: name, selected: name === key }, name || "(no series)")));
   const slider = el("input", { id: "max-delta", type: "range", min: 1, max: 100, step: 1, value: options.max_delta_px, oninput: (event) => {
@@ -36,6 +38,7 @@ export async function show(config, series, selected) {
   } });
   $("series").replaceChildren(
     el("div", { class: "line" }, el("label", {}, "Series ", choice)),
+    through.build(key, selected, openScan),
     el("div", { id: "series-line" }),
     el("h3", {}, "The rule for outliers"),
     el("div", { class: "line" }, el("label", {}, "Upper bound, max_delta_px ", slider, el("output", { id: "max-delta-value" })),
@@ -62,10 +65,10 @@ async function update(config, selected) {
   const mine = ++ticket;
   $("max-delta-value").textContent = `${options.max_delta_px} px`;
   try {
-    const { rows, median_px, limit_px, limit_from } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
+    const { rows, median_px, model, limit_px, limit_from } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
     if (mine !== ticket) return;
-    const plot = seriesPlot(rows, { median: median_px, selected, onOpen: openScan, width: room() });
-    $("limit").textContent = limit_px === null ? "" : `Limit in use (the band): ±${px(limit_px)} px from the median ${px(median_px)}: ${limit_from}.`;
+    const plot = seriesPlot(rows, { line: model ?? (median_px === null ? null : { start_px: median_px, slope_px: 0 }), selected, onOpen: openScan, width: room() });
+    $("limit").textContent = limit_px === null ? "" : `Limit in use (the band): ±${px(limit_px)} px from ${model ? `the ${model.name}, ${line.course(model)}` : `the median ${px(median_px)}`}: ${limit_from}.`;
     drawIn($("series-plot"), () => $("series-plot").replaceChildren(plot || el("p", { class: "quiet" }, "No COR is known in this series yet.")));
     drawIn($("series-changes"), () => $("series-changes").replaceChildren(...changes(rows, config)));
   } catch (error) {
