@@ -5,7 +5,7 @@ import { all, isIn } from "./queue.js";
 import { sized } from "./zoom.js";
 
 const KEPT = 40;
-const now = { key: null, scans: [], scan: null, row: null, ticket: 0, window: null, pictures: new Map(), shown: null, busy: false };
+const now = { key: null, scans: [], scan: null, row: null, ticket: 0, window: null, pictures: new Map(), shown: null, drawn: "", busy: false };
 let canvas = null;
 
 // The nodes for a series; `at`: the scan to begin with.
@@ -51,6 +51,8 @@ export function step(by) {
   return true;
 }
 
+const wanted = () => `${now.scan} ${now.ticket}`;
+
 // Show a scan by its place; what the hand passes meanwhile is left out.
 async function go(number) {
   now.scan = now.scans[number].scan;
@@ -58,15 +60,13 @@ async function go(number) {
   tell();
   if (now.busy) return;
   now.busy = true;
-  try {
-    for (let target = null; target !== `${now.scan} ${now.ticket}`;) {
-      target = `${now.scan} ${now.ticket}`;
-      now.shown = await slice(now.scan).catch((error) => ({ error: error.message }));
-    }
-  } finally {
-    now.busy = false;
+  for (let target = null; target !== wanted();) {
+    target = wanted();
+    now.shown = await slice(now.scan).catch((error) => ({ error: error.message }));
+    now.drawn = target;
+    draw();
   }
-  draw();
+  now.busy = false;
   tell();
   for (const beside of [place() + 1, place() - 1]) if (now.scans[beside]) slice(now.scans[beside].scan).catch(() => {});
 }
@@ -85,10 +85,10 @@ function slice(scan) {
 // The scan under the slider: in words, and in the plots below.
 function tell() {
   const scan = now.scans[place()];
-  const { shown } = now;
-  const picture = shown && !shown.error && !now.busy ? `; row ${shown.row} of ${shown.n_rows}, from ${shown.of}` : "";
+  const shown = now.drawn === wanted() ? now.shown : null; // else it is of the scan before
+  const picture = shown && !shown.error ? `; row ${shown.row} of ${shown.n_rows}, from ${shown.of}` : "";
   $("time").setAttribute("aria-valuetext", scan.scan);
-  $("through-text").textContent = plain(`${scan.scan}: COR ${scan.cor_text || px(scan.cor_px)} px, ${signs.sources[scan.source] || scan.state}${picture}`) + (shown?.error && !now.busy ? ` — ${plain(shown.error)}` : "");
+  $("through-text").textContent = plain(`${scan.scan}: COR ${scan.cor_text || px(scan.cor_px)} px, ${signs.sources[scan.source] || scan.state}${picture}`) + (shown?.error ? `; ${plain(shown.error)}` : "");
   for (const point of document.querySelectorAll("#series .point")) point.classList.toggle("here", point.dataset.scan === scan.scan);
 }
 
