@@ -18,6 +18,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.resources.disk import disk_needed
+from tomopipe.resources.jobs import Job, need, stitch_mb
 from tomopipe.run.page import report_campaign
 from tomopipe.run.unfinished import skipped_stacks
 from tomopipe.storage.atomic import write_json
@@ -151,10 +152,17 @@ def test_time_points_without_a_volume_are_gaps_unless_there_is_no_other(folder):
     assert stack.problem == "none of its scans will have a volume: a_1 has no COR"
 
 
-def test_disk_of_a_volume_in_time_has_levels(folder):
+def test_a_job_of_a_volume_in_time_asks_for_what_it_needs(folder):
+    """Disk with levels, memory of one time point, time to read and write those with a volume."""
     campaign = in_time(folder, growth="a")
-    needed = disk_needed(campaign, [("stitch", "growth")], expected_inventory(campaign, folder))
+    rows = expected_inventory(campaign, folder)
+    needed = disk_needed(campaign, [("stitch", "growth")], rows)
     assert needed == {"stitched volumes": 3 * int(8 / 7 * 4 * 4 * 32 * 32)}
+    (stack,) = find_stacks(campaign, rows, ["a_1", "a_2"])
+    cors_px = {"a_1": 16.0, "a_2": 16.0}
+    job = Job(campaign, "stitch", stack.with_volume, rows, cors_px, "growth")
+    assert need(job).mem_mb == stitch_mb(32, is_time=True)
+    assert job.volume_bytes == 2 * 4 * 4 * 32 * 32
 
 
 def test_report_and_commands_say_what_a_volume_in_time_is(folder):
