@@ -102,9 +102,14 @@ def stitching_figure(campaign):
     )
 
 
-if __name__ == "__main__":
+def main():
+    """Write the pictures beside this file."""
     rng = np.random.default_rng(0)
     rings_figure(rng)
     phase_figure(rng)
     half_figure(rng)
     stitching_figure(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
