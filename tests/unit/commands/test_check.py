@@ -51,6 +51,20 @@ def test_a_reason_is_named_once_though_datasets_differ_in_size(site):
     assert "it has /entry/frames error: none of 3 scans" in shown
 
 
+def test_time_points_of_a_file_are_no_lost_file_and_a_part_is_named_as_a_scan(site):
+    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=32, theta_deg=np.arange(0, 400, 9.0))
+    assert init(site / "c", site / "raw" / "a_1.h5").exit_code == 0
+    campaign = load_campaign(site / "c")
+    campaign.results.mkdir(exist_ok=True)
+    expected_inventory(campaign, campaign.results)
+    scans = f"[{{glob: {site}/raw/a_1.h5, turns: 180}}]"
+    (site / "c" / "config.yaml").write_text(f"campaign: {{scans: {scans}}}\n")
+    _, shown = run_check(site / "c")
+    assert "2 scans (a_1@t0000, a_1@t0001)" in shown
+    assert "missing since the last run" not in shown
+    assert f"warning: {site}/raw/a_1.h5@t0002: 45 of 180 degrees so far" in shown
+
+
 def test_raw_files_are_read_once_the_inventory_is_out_of_date(site):
     """As in a run, which reads a file of another time again."""
     write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=32, n_angles=20)
