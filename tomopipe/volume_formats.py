@@ -24,15 +24,15 @@ class VolumeFormat(NamedTuple):
         """Import the module."""
         return import_module(f"tomopipe.volumes.{self.module}")
 
-    def check_package(self) -> None:
-        """Raise a TomopipeError if the package cannot be imported."""
+    def check_package(self, key: str = "full_recon.output") -> None:
+        """Raise a TomopipeError, on an option, if the package cannot be imported."""
         try:
             if self.package:
                 import_module(self.package)
         except ImportError as error:
             raise TomopipeError(
-                f"full_recon.output: the package {self.package} cannot be imported: {error}. "
-                f"pip install 'tomopipe[{self.package}]', or take another format."
+                f"{key}: the package {self.package} cannot be imported: {error}. "
+                f"pip install 'tomopipe[{self.package}]', or leave the option out."
             ) from error
 
 

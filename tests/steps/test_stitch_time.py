@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -248,3 +249,10 @@ def test_without_times_the_axis_counts(tmp_path, volumes):
     told = attributes["tomopipe"]["attributes"]
     assert (told["time_s"], told["start"]) == ([None] * 4, None)
     yaozarrs.validate_zarr_store(str(tmp_path / "growth_rec.zarr"))
+
+
+def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
+    volumes = {"s@0": written(tmp_path / "s@0", ball(0))}
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(TomopipeError, match=r"stitch.time: the package zarr .*tomopipe\[zarr\]"):
+        stitch_time(volumes, tmp_path / "growth_rec.zarr", tmp_path / "growth.json")

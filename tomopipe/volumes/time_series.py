@@ -131,7 +131,7 @@ def new_time_series(
     TimeSeries
         `put` or `link` a time point, none for a gap, and last `finish`.
     """
-    FORMATS[IN_TIME].check_package()
+    FORMATS[IN_TIME].check_package("stitch.time")
     with whole(path) as temporary:
         yield TimeSeries(temporary, Path(path), n_times, layout)
 
