@@ -36,7 +36,9 @@ def test_changes_are_named_until_there_are_others(made, tmp_path):
     made.resolve("a_2", 501.25, "auto")
     made.predict("a_2", 501.25)
     made.write()
-    elsewhere = written(made, tmp_path / "elsewhere" / "page.html")  # changes nothing here
+    kept = (made.page.parent / "shown.json").read_bytes()
+    elsewhere = written(made, tmp_path / "elsewhere" / "page.html")
+    assert (made.page.parent / "shown.json").read_bytes() == kept
     assert lines(elsewhere) == lines(second := written(made)) == ["a_2: COR 500.40 → 501.25 px"]
     assert written(made) == second
     made.scan("a_4", series="a", index=4)
