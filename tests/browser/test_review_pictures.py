@@ -126,6 +126,10 @@ def test_a_slice_is_drawn_through_the_series_with_the_slider_and_with_keys(folde
     write_pictures(folder, "bone_002", 512.05, radius_px=60.0)
     for name in ("bone_001", "bone_002"):
         (folder / "results" / f"{name}_rec.h5").unlink(missing_ok=True)
+    inventory = folder / "results" / "inventory.tsv"
+    head, *rows = inventory.read_text().splitlines()
+    times = [head + "\ttime_s", *(f"{line}\t{1.7e9 + 60 * n}" for n, line in enumerate(rows))]
+    inventory.write_text("\n".join(times) + "\n")
     page = visit(serve(folder))
     row(page, "bone_001").click()
     page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
@@ -136,7 +140,8 @@ def test_a_slice_is_drawn_through_the_series_with_the_slider_and_with_keys(folde
     expect(here).to_have_count(2)
     small = page.evaluate(image)
     page.keyboard.press("ArrowRight")
-    expect(text).to_contain_text("bone_002: COR 512.05 px, predicted; row 256")
+    after = "bone_002, 60 s after the first: COR 512.05 px, predicted; row 256"
+    expect(text).to_contain_text(after)
     assert page.evaluate(image) != small  # a larger bead
     for point in here.all():
         expect(point).to_have_attribute("data-scan", "bone_002")
@@ -153,5 +158,5 @@ def test_a_slice_is_drawn_through_the_series_with_the_slider_and_with_keys(folde
     page.keyboard.press("Tab")
     for _ in range(2):
         page.keyboard.press("ArrowRight")
-    expect(text).to_contain_text("bone_003: ")
+    expect(text).to_contain_text("bone_003, 2.0 min after the first: ")
     expect(page.locator("#time")).to_have_value("2")

@@ -15,6 +15,7 @@ from tomopipe.report.records import ScanRecord, SeriesRecord
 _LEAST_SPAN_PX = 2.0
 #: The largest distance from the line on the axis, so that 0.5 px shows.
 _MOST_REACH_PX = 5.0
+_UNITS_S = {"h": 3600, "min": 60, "s": 1}  # of a time axis, if it has three of them
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,20 @@ class Axis:
         """Map a value to its position, rounded to 0.01 units."""
         share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 2)
+
+
+@dataclass(frozen=True)
+class Along:
+    """The horizontal axis of a series: indices, or times since the first scan."""
+
+    name: str
+    axis: Axis
+    values: Mapping[str, float]  # by scan
+    ends: tuple[ScanRecord, ...]  # scans by which a line is drawn: all, if it may bend
+
+    def __call__(self, scan: ScanRecord) -> float:
+        """Return the position of a scan."""
+        return self.axis(self.values[scan.name])
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,7 @@ class ResidualPlot:
 
     width, height = 640, 156
     left, right, top, bottom = 64, 628, 12, 120
+    along: str  # name of the horizontal axis
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     zero_y: float
@@ -65,6 +81,7 @@ class SeriesPlot:
 
     width, height = 640, 240
     left, right, top, bottom = 64, 628, 12, 204
+    along: str  # name of the horizontal axis
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     median_y: float | None
@@ -96,33 +113,28 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
     values += [px for scan, _ in shown if (px := _replaced_px(scan)) is not None]
     if (lacking_px := _LEAST_SPAN_PX - (max(values) - min(values))) > 0:
         values += [min(values) - lacking_px / 2, max(values) + lacking_px / 2]
-    index = [scan.index for scan in series.scans]
     model, median_px, limit_px = series.model, series.median_px, series.limit_px or 0.0
-    ends = (min(index), max(index))
-    ends_px = [model.start_px + model.slope_px * at for at in ends] if model else []
-    band_px = None
+    x, band_px = _along(series, SeriesPlot), None
+    course = [(x(s), model.start_px + model.slope_px * s.index) for s in x.ends] if model else []
     if model:
         median_px = None
     elif median_px is not None and series.limit_px is not None:
         band_px = (median_px - limit_px, median_px + limit_px)
-    left, right = SeriesPlot.left + 14, SeriesPlot.right - 14
-    x = make_axis(min(index), max(index), left, right, n_ticks=10, whole=True, pad=0.0)
     bottom, top = SeriesPlot.bottom, SeriesPlot.top
     y = make_axis(min(values), max(values), bottom, top, n_ticks=7, pad=0.06)
     return SeriesPlot(
-        x_ticks=x.ticks,
+        along=x.name,
+        x_ticks=x.axis.ticks,
         y_ticks=y.ticks,
         median_y=None if median_px is None else y(median_px),
-        line=" ".join(f"{x(at)},{y(px)}" for at, px in zip(ends, ends_px, strict=False)),
+        line=" ".join(f"{at},{y(px)}" for at, px in course),
         line_band=" ".join(
-            f"{x(at)},{y(px + side * limit_px)}"
-            for side, order in ((-1, 1), (1, -1))
-            for at, px in list(zip(ends, ends_px, strict=False))[::order]
+            f"{at},{y(px - side * limit_px)}" for side in (1, -1) for at, px in course[::side]
         ),
         band=None if band_px is None else (y(band_px[1]), round(y(band_px[0]) - y(band_px[1]), 2)),
         marks=tuple(_mark(scan, cor_px, x, y) for scan, cor_px in shown),
         missing=tuple(
-            Mark(scan.name, x(scan.index), bottom - 9, scan.state, f"{scan.name}: no COR")
+            Mark(scan.name, x(scan), bottom - 9, scan.state, f"{scan.name}: no COR")
             for scan in series.scans
             if scan.shown[0] is None and scan.state not in (State.PENDING, *NOT_SELECTED)
         ),
@@ -146,20 +158,19 @@ def residual_plot(
     spread_px = max(line.spread_px or 0.0 for *_, line in off_px.values())
     trusted = [abs(px) for scan, px, _ in off_px.values() if scan.state in ACCEPTED]
     reach_px = min(_MOST_REACH_PX, max(1.0, 5 * spread_px, 1.2 * max(trusted, default=0.0)))
-    index = [scan.index for scan in series.scans]
-    left, right = ResidualPlot.left + 14, ResidualPlot.right - 14
-    x = make_axis(min(index), max(index), left, right, n_ticks=10, whole=True, pad=0.0)
+    x = _along(series, ResidualPlot)
     y = make_axis(-reach_px, reach_px, ResidualPlot.bottom, ResidualPlot.top, n_ticks=4, pad=0.0)
     half = y(0.0) - y(min(3 * spread_px, reach_px))
     return ResidualPlot(
-        x_ticks=x.ticks,
+        along=x.name,
+        x_ticks=x.axis.ticks,
         y_ticks=y.ticks,
         zero_y=y(0.0),
         band=(round(y(0.0) - half, 2), round(2 * half, 2)) if half else None,
         marks=tuple(
             Mark(
                 scan=name,
-                x=x(scan.index),
+                x=x(scan),
                 y=y(max(-reach_px, min(reach_px, px))),
                 state=scan.state,
                 title=f"{name}: {signed(px)} px off the line",
@@ -168,6 +179,22 @@ def residual_plot(
             for name, (scan, px, _) in off_px.items()
         ),
     )
+
+
+def _along(series: SeriesRecord, plot: type[SeriesPlot] | type[ResidualPlot]) -> Along:
+    """Return the axis of indices; of a model over time that of times, if all are recorded."""
+    scans, name = series.scans, "index"
+    values = {scan.name: float(scan.index) for scan in scans}
+    times_s = {scan.name: time_s for scan in scans if (time_s := scan.time_s) is not None}
+    if series.model and len(times_s) == len(scans) and len({*times_s.values()}) > 1:
+        first_s = min(times_s.values())
+        span_s = max(times_s.values()) - first_s
+        unit, unit_s = next((u, s) for u, s in _UNITS_S.items() if span_s >= 3 * s or s == 1)
+        name = f"time / {unit}"
+        values = {scan: (time_s - first_s) / unit_s for scan, time_s in times_s.items()}
+    low, high, whole = min(values.values()), max(values.values()), name == "index"
+    axis = make_axis(low, high, plot.left + 14, plot.right - 14, n_ticks=10, whole=whole, pad=0.0)
+    return Along(name, axis, values, (scans[0], scans[-1]) if whole else tuple(scans))
 
 
 def _replaced_px(scan: ScanRecord) -> float | None:
@@ -179,13 +206,13 @@ def _replaced_px(scan: ScanRecord) -> float | None:
     return None if is_unchanged else scan.fix.before_px
 
 
-def _mark(scan: ScanRecord, cor_px: float, x: Axis, y: Axis) -> Mark:
+def _mark(scan: ScanRecord, cor_px: float, x: Along, y: Axis) -> Mark:
     source = scan.shown[1]
     before_px = _replaced_px(scan)
     was = "" if before_px is None else f", was {before_px:.2f}"
     return Mark(
         scan=scan.name,
-        x=x(scan.index),
+        x=x(scan),
         y=y(cor_px),
         state=scan.state,
         title=f"{scan.name}: {cor_px:.2f} px{was} ({source_label(source) or 'source unknown'})",

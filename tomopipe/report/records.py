@@ -55,6 +55,11 @@ class ScanRecord(ScanState):
         """The recorded height of the stage; None if there is none."""
         return number((self.row or {}).get("height_mm"))
 
+    @property
+    def time_s(self) -> float | None:
+        """The recorded start, in seconds since 1970; None if there is none."""
+        return number((self.row or {}).get("time_s"))
+
 
 @dataclass(frozen=True)
 class SeriesRecord:

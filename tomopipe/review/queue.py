@@ -94,6 +94,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "confident_outlier": bool(scan.of_another_series),
         "first": state is State.DOUBTFUL and bool(scan.is_confident_outlier or scan.doubtful_fill),
         "error_px": scan.error_px,
+        "time_s": scan.time_s,
         "why": scan.why,
         "warnings": list(warnings),
         "select": scan.select,

@@ -122,6 +122,34 @@ def test_an_error_of_a_pixel_shows_beside_a_limit_of_ten():
     assert abs(close.marks[2].y - close.marks[0].y) > 0.3 * (close.bottom - close.top)  # 0.8 px
 
 
+@pytest.mark.parametrize(
+    ("step_s", "unit", "unit_s"), [(0.5, "s", 1), (100, "min", 60), (5000, "h", 3600)]
+)
+def test_a_model_over_time_is_drawn_over_recorded_times(step_s, unit, unit_s):
+    """Views at times of 0, 1, 2, 9 and 10 steps: there is the line, by their numbers, too."""
+    at_s = [1.7e9 + step_s * k for k in (0, 1, 2, 9, 10)]
+    times = [{"row": {"keep": "true", "time_s": str(time_s)}} for time_s in at_s]
+    scans = [scan(s, n, 500.0 + n, **times[n]) for n, s in enumerate("abcde")]
+    model = Line(500.0, 1.0, 0.1)
+    series = SeriesRecord("s", tuple(scans), 502.0, 10.0, model, "line over time")
+    plot = series_plot(series)
+    assert plot.along == f"time / {unit}"
+    x = [mark.x for mark in plot.marks]
+    assert np.diff(x) / np.diff(at_s) == pytest.approx((x[-1] - x[0]) / (10 * step_s), rel=1e-3)
+    last = max(plot.x_ticks)
+    assert float(last[1]) * unit_s == pytest.approx(
+        (last[0] - x[0]) / (x[-1] - x[0]) * 10 * step_s, rel=1e-3
+    )
+    points = [tuple(map(float, point.split(","))) for point in plot.line.split()]
+    assert points == [(mark.x, mark.y) for mark in plot.marks]
+    assert [mark.x for mark in residual_plot(series, {scans[0].layout: model}).marks] == x
+    without = SeriesRecord("s", tuple(scans), 502.0, 10.0)
+    assert series_plot(without).along == "index"
+    scans[2] = scan("c", 2, 502.0)
+    series = SeriesRecord("s", tuple(scans), 502.0, 10.0, model, "line over time")
+    assert series_plot(series).along == "index"
+
+
 def test_a_series_without_two_values_has_no_plot():
     series = SeriesRecord("s", (scan("a", 1, 500.0), scan("d", 2, None)), 500, 10)
     assert series_plot(series) is None

@@ -1,5 +1,5 @@
 // The slice of one row through a series, in its order (that of time for views of a file): each at its own COR in use.
-import { $, el, plain, px, signs } from "./dom.js";
+import { $, el, plain, px, signs, time } from "./dom.js";
 import { grey, paint } from "./grey.js";
 import { all, isIn } from "./queue.js";
 import { sized } from "./zoom.js";
@@ -86,9 +86,11 @@ function slice(scan) {
 function tell() {
   const scan = now.scans[place()];
   const shown = now.drawn === wanted() ? now.shown : null; // else it is of the scan before
+  const first_s = now.scans[0].time_s;
+  const after = scan.time_s > first_s && first_s !== null ? `, ${time(scan.time_s - first_s)} after the first` : "";
   const picture = shown && !shown.error ? `; row ${shown.row} of ${shown.n_rows}, from ${shown.of}` : "";
   $("time").setAttribute("aria-valuetext", scan.scan);
-  $("through-text").textContent = plain(`${scan.scan}: COR ${scan.cor_text || px(scan.cor_px)} px, ${signs.sources[scan.source] || scan.state}${picture}`) + (shown?.error ? `; ${plain(shown.error)}` : "");
+  $("through-text").textContent = plain(`${scan.scan}${after}: COR ${scan.cor_text || px(scan.cor_px)} px, ${signs.sources[scan.source] || scan.state}${picture}`) + (shown?.error ? `; ${plain(shown.error)}` : "");
   for (const point of document.querySelectorAll("#series .point")) point.classList.toggle("here", point.dataset.scan === scan.scan);
 }
 
