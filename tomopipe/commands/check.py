@@ -270,7 +270,10 @@ def _check_disk(
     scans, each = campaign.selected_scans(rows), still_to_make(campaign, rows, stacks)
     existing = existing_folder(campaign.results)
     free = shutil.disk_usage(existing).free
-    kinds = ", ".join(f"{kind} {shown_size(n)}" for kind, n in each.items() if n)
+    sizes = {kind: f"{kind} {shown_size(n)}" for kind, n in each.items() if n}
+    if "try stacks" in sizes and not campaign.config.storage.keep_try:
+        sizes["try stacks"] += " until CORs are accepted"
+    kinds = ", ".join(sizes.values())
     to_write = f"still to write: about {shown_size(each.total())} ({kinds})"
     pending = to_write if kinds else "nothing is left to write"
     findings.notes.append(

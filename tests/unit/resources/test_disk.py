@@ -120,7 +120,7 @@ def test_a_sweep_near_an_edge_is_of_doubled_slices(look):
 @pytest.mark.parametrize(
     ("most", "blocks"),
     [
-        ("try stacks", {"try_recon", "storage"}),
+        ("try stacks", {"try_recon"}),
         ("volumes", {"full_recon"}),
         ("stitched volumes", {"full_recon"}),
         ("stacks for RELION", {"export_star"}),
