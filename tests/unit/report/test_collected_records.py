@@ -77,6 +77,22 @@ def test_a_prediction_that_its_series_contradicts_is_doubtful(tmp_path, of_wrong
     assert (groups(record)["Doubtful predictions"]["bone_6"] == why) is (of_wrong == "auto")
 
 
+def test_a_view_that_is_not_swept_is_no_alert_and_its_earlier_prediction_does_not_count(tmp_path):
+    made = report_campaign.Made(tmp_path)
+    reason = "not swept (try_recon.every: 2); from the line over time of bone.nx"
+    for index in range(4):
+        made.scan(f"bone@{index}", index=index)
+        made.predict(f"bone@{index}", 512.0)  # of all, before `every` was set
+        cors = ("512.00", "512.00", "auto") if index % 2 == 0 else (None, "512.05", "time")
+        made.fix(f"bone@{index}", *cors, reason=reason * (index % 2))
+        made.resolve(f"bone@{index}", float(cors[1]), cors[2])
+    scans, record = by_name(made.write())
+    assert [scan.state for scan in scans.values()] == ["ok", "unswept"] * 2
+    assert [scan.prediction is None for scan in scans.values()] == [False, True] * 2
+    assert (scans["bone@1"].why, scans["bone@1"].to_do) == (reason, "")
+    assert not groups(record)
+
+
 @pytest.mark.parametrize("others_agree", [True, False])
 def test_advice_on_angles_names_the_scan_where_others_agree_with_theirs(tmp_path, others_agree):
     advice = "the angles cover 360 degrees, the projections show 180: if so, set {}"
