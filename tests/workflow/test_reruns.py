@@ -212,7 +212,7 @@ def test_what_a_search_has_made_stays_when_the_cor_is_known(campaign):
     assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in made}
     view = scan_view(Store(campaign, campaign / "config.yaml"), "a_2")
     assert "sweep of earlier options or files (width_px 8 -> 9)" in view["warnings"]
-    assert view["grid"]["swept"]
+    assert view["grid"]["cor_px"]  # its slices are made from rows.h5
     # and comes up to date when it is not
     table(campaign)
     follows = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.files import PICTURES, PICTURES_MADE
+from tomopipe.campaign.files import PICTURES, PICTURES_MADE, ROWS, TRY_STACK
 from tomopipe.errors import is_of_the_system
 from tomopipe.paths import no_pipe
 from tomopipe.report.records import Note, ScanRecord, StackRecord
@@ -115,11 +115,30 @@ class _Maker:
         pictures |= of_volume or {}
         if cor_px is not None:
             make = partial(_of_sweep, read_sweep, cor_px, "sweep")
-            pictures["strip"] = self._get(name, "strip", try_tif, cor_px, make)
+            pictures["strip"] = self._of_sweep(name, "strip", try_tif, cor_px, make)
         if cors_px := [px for _, px in compared]:
             make = partial(_of_sweep, read_pair, cors_px, "pair")
-            pictures["pair"] = self._get(name, "pair", try_tif, cors_px, make)
+            pictures["pair"] = self._of_sweep(name, "pair", try_tif, cors_px, make)
         return pictures
+
+    def _of_sweep(
+        self,
+        name: str,
+        kind: str,
+        try_tif: Path | None,
+        made_for: float | list[float],
+        make: Callable[[Path, Source], dict[str, Any] | None],
+    ) -> Any:
+        """Return the pictures of a sweep; where its stack was removed, new CORs get slices anew.
+
+        From rows.h5, which takes time: not all of a large campaign whose pictures are lost.
+        """
+        if try_tif is None or try_tif.exists():
+            return self._get(name, kind, try_tif, made_for, make)
+        kept = self._get(name, kind, None, made_for, make)
+        if kept is None and (kind == "pair" or kind in self._earlier.get(name, ())):
+            return self._get(name, kind, try_tif.with_name(ROWS), made_for, make)
+        return kept
 
     def _of_volume(self, volume: Path, source: Source) -> dict[str, Any]:
         """Make the mid planes of a volume; return them, and its provenance as on the page."""
@@ -189,9 +208,9 @@ class _Maker:
 
 
 def _of_sweep(
-    read: Callable[[Path, Any], Sweep | None], cor_px: Any, name: str, try_tif: Path, source: Source
+    read: Callable[[Path, Any], Sweep | None], cor_px: Any, name: str, path: Path, source: Source
 ) -> dict[str, Any] | None:
-    sweep = read(try_tif, cor_px)
+    sweep = read(path.with_name(TRY_STACK), cor_px)
     return make_strip(sweep, source, name) if sweep else None
 
 

@@ -134,7 +134,8 @@ class ScanReader:
             cor_px, source = scan.manual.px, "manual"
         volume_of = "" if volume is None else self._other_origin(name, volume, cor_px)
         grid = self._reader.json(paths.sweep(name)) or {}
-        has_stack = os.path.exists(try_tif := paths.try_stack(name))
+        try_tif = paths.try_stack(name)
+        has_slices = os.path.exists(try_tif) or os.path.exists(paths.rows(name))
         record = ScanRecord(
             name=name,
             path=scan.path,
@@ -155,8 +156,8 @@ class ScanReader:
             failures=self._failures(name, prediction),
             volume=volume,
             volume_of=volume_of,
-            try_tif=Path(try_tif) if has_stack else None,
-            swept="failed" not in grid and (has_stack or os.path.exists(paths.rows(name))),
+            try_tif=Path(try_tif) if has_slices else None,
+            swept="failed" not in grid and has_slices,
         )
         job = self._jobs[name].get("full_recon")
         warnings = (

@@ -25,6 +25,7 @@ _STRUCTURE = 0.3
 _MOST_BINNING = 8
 #: Distances from the chosen COR, in pixels of the try slices: closer ones look alike.
 _OFFSETS_PX = (-6, -2, 0, 2, 6)
+_PAGE_PX = 1024  # the default of try_recon.max_size_px
 _MEMORY_BYTES = 2**30
 _PERCENT = (0.5, 99.5)
 _MOST_PERCENT = (2.0, 98.0)  # a window extends beyond these by at most `_MARGIN` of their distance
@@ -88,14 +89,14 @@ def slices_around(
     offsets_px : sequence of float
         Distances from it in pixels of the slices, 0 among them.
     max_size_px : int, optional
-        Most columns of slices that are made; None: as in the stack, which must then exist.
+        Most columns of slices that are made; None: as in the stack, or as in most stacks.
     """
     grid = json.loads(no_pipe(try_tif.with_name(SWEEP)).read_bytes())
     values_px = np.asarray(grid.get("cor_px", []), dtype=float)
     if not values_px.size:
         return None
-    if max_size_px and not try_tif.exists():
-        return _reconstructed(try_tif, grid, cor_px, offsets_px, max_size_px)
+    if not try_tif.exists():
+        return _reconstructed(try_tif, grid, cor_px, offsets_px, max_size_px or _PAGE_PX)
     pages = open_stack(try_tif)
     if len(pages) != values_px.size:
         raise TomopipeError(f"{try_tif}: {len(pages)} slices for {values_px.size} CORs.")
