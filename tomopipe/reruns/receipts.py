@@ -288,14 +288,17 @@ class Receipts:
     # ---- results -----------------------------------------------------------------------------
 
     def confirms(self, result: Result, expected: str) -> bool:
-        """Tell whether the receipt of a result states what is expected, and its present files."""
+        """Tell whether the receipt of a result states what is expected, and its present files.
+
+        Temporary files may have been removed since.
+        """
         receipt = self.of(result.step.name, result.key)
         if receipt is None or receipt.digest != expected:
             return False
         outputs, n_lasting = result.outputs, result.lasting
         states = {path: state for path in outputs if (state := self.state(path))}
         is_there = len(states) == len(outputs) or all(map(states.get, outputs[:n_lasting]))
-        return is_there and receipt.files == states
+        return is_there and receipt.files.items() >= states.items()
 
     def made(self, result: Result) -> Made:
         """Return what a result is made from."""

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from tomopipe.campaign.files import Files
-from tomopipe.reruns.receipts import Receipts, digest, state_of, write_receipt
+from tomopipe.reruns.receipts import Receipts, Result, digest, state_of, write_receipt
 from tomopipe.run import upkeep
 from tomopipe.scans.raw_identity import raw_state
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_text
+from tomopipe.workflow_steps import STEPS
 
 STATEMENT = {"step": "full_recon", "cor_px": 31.5}
 KEY = "full_recon", "a"
@@ -62,6 +63,21 @@ def test_receipts_that_jobs_write_are_read_at_the_next_look(home):
     upkeep.at_exit(None, receipts)
     (home / "results/made/full_recon/a.json").unlink()
     assert receipts_of(home).last(*KEY).files == {"results/a.h5": state_of(home / "results/a.h5")}
+
+
+def test_a_temporary_file_that_was_removed_needs_no_new_receipt(home):
+    paths = [f"results/try_center/a/{name}" for name in ("rows.h5", "try.json", "try.tif")]
+    (home / paths[0]).parent.mkdir(parents=True)
+    for path in paths:
+        write_text(path, home / path)
+    write_receipt("results/made/try_recon/a.json", STATEMENT, paths, directory=home)
+    result = Result(STEPS["try_recon"], "a", STATEMENT, paths, 2)
+    assert receipts_of(home).made(result).is_confirmed
+    (home / paths[2]).unlink()
+    assert receipts_of(home).made(result).is_confirmed
+    assert receipts_of(home).made(result._replace(lasting=None)).is_missing
+    write_text("of somebody else", home / paths[2])
+    assert not receipts_of(home).made(result).is_confirmed
 
 
 def test_what_has_become_of_a_result(home):
