@@ -42,10 +42,9 @@ from tomopipe.reruns.receipts import (
     Result,
     Statement,
     digest,
-    source_of,
     statement_in,
 )
-from tomopipe.reruns.target import Cors, Target, in_file
+from tomopipe.reruns.target import Cors, Target, in_file, mrc_sources
 from tomopipe.steps import fix_cor
 from tomopipe.storage.checksums import changed_links
 from tomopipe.workflow_steps import STEPS, Step
@@ -203,10 +202,10 @@ def only_metadata_differ(old: Statement | None, target: Statement) -> bool:
 def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
     """Return warnings about the set for RELION, and the scans that each concerns."""
     result = assumed_numbers(campaign, rows)
-    for scan in campaign.selected_scans(rows) if campaign.makes_star else []:
+    scans = campaign.selected_scans(rows) if campaign.makes_star else []
+    for scan, source in mrc_sources(campaign, scans).items():
         path, volume = campaign.outputs.mrc_volume(scan), volume_of(campaign, scan)
-        source = source_of(campaign.directory / path)
-        stated = None if source is None else statement_in(campaign.directory / volume)
+        stated = statement_in(campaign.directory / volume)
         if stated is not None and source != digest(stated):
             result[
                 f"{path} is not whole or not of the volume there is now: RELION's set does not "

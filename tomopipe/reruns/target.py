@@ -398,11 +398,9 @@ class Target:
     def _mrc_volumes(self) -> dict[str, str]:
         """Return the target digest of each MRC volume's source; "" if its source differs."""
         result = {}
-        for scan, cor in self.cors.items():
-            source = source_of(self.receipts.path_of(self.out.mrc_volume(scan)))
-            if source is not None:
-                target = self._digest_at(cor["cor_px"], scan)
-                result[scan] = target if source == target else ""
+        for scan, source in mrc_sources(self.campaign, self.cors).items():
+            target = self._digest_at(self.cors[scan]["cor_px"], scan)
+            result[scan] = target if source == target else ""
         return result
 
     def of_report(self, _: str) -> Statement:
@@ -432,6 +430,15 @@ class Target:
         if unselected:
             shown |= {"unselected": digest({"scans": unselected})}
         return self._with_options("report", name=campaign.config.campaign.name, shown=shown)
+
+
+def mrc_sources(campaign: Campaign, scans: Iterable[str]) -> dict[str, str]:
+    """Return `source_of` the MRC volume of each scan that has one."""
+    present = {*os.listdir(campaign.results)} if campaign.results.is_dir() else set()
+    path_of = campaign.paths.mrc_volume
+    paths = {scan: path for scan in scans if os.path.basename(path := path_of(scan)) in present}
+    sources = {scan: source_of(path) for scan, path in paths.items()}
+    return {scan: source for scan, source in sources.items() if source is not None}
 
 
 def _statement(step: str, **parts: Any) -> Statement:

@@ -253,7 +253,7 @@ def settle_again(settled: Settled, table: str) -> Settled:
     Snakemake would print the traceback of an exception, and not the text of a SystemExit.
     """
     try:
-        return settle(settled.campaign, (*settled.made, table), settled)
+        return settle(settled.campaign, ("inventory", table), settled)  # which does not change
     except TomopipeError as error:
         _report(reason_of(error))
         sys.exit(1)

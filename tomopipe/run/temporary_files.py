@@ -1,5 +1,6 @@
 """Temporary files of accepted scans: the try stacks and stacks for RELION that may be removed."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,7 +50,7 @@ def _of_scan(campaign: Campaign, scan: str, *, stacks: bool) -> list[Temporary]:
 
     files = campaign.files
     paths: list[tuple[str, Path]] = []
-    if not keeps_try(campaign, scan):
+    if not keeps_try(campaign, scan) and _has_images(campaign.paths.of_scan(scan)):
         slices = filter(is_ours, try_slice_paths(files.of_scan(scan)))
         paths += [("try stack", files.try_stack(scan)), *(("try slice", p) for p in slices)]
     if stacks:
@@ -59,6 +60,11 @@ def _of_scan(campaign: Campaign, scan: str, *, stacks: bool) -> list[Temporary]:
         for kind, path in paths
         if path.is_file() and not path.is_symlink()
     ]
+
+
+def _has_images(folder: str) -> bool:
+    """Tell in a moment whether a folder of a scan has images, which a finished one has lost."""
+    return os.path.isdir(folder) and any(".tif" in name for name in os.listdir(folder))
 
 
 def remove(files: list[Temporary]) -> int:
