@@ -242,7 +242,9 @@ class Watcher:
         for scan, state, fault in arrivals:
             scans.take(scan.path, scan.name, state)
             if fault:
-                verdict = Verdict(scan.name, ScanState.SKIPPED, doubtful=True, reason=fault)
+                verdict = Verdict(
+                    scan.name, ScanState.SKIPPED, doubtful=True, reason=fault, path=scan.path
+                )
                 scans.compare({scan.path: verdict})
             else:
                 self._once(f"waits {scan.path}", f"{scan.path} is complete")
@@ -305,7 +307,7 @@ class Watcher:
             campaign = make_campaign(self._config, self.directory, only=current.paths)
             # without files that were written again meanwhile
             verdicts, ready = present_verdicts(campaign), self._ready()
-            verdicts = {path: verdicts[path] for path in verdicts if path in ready}
+            verdicts = {key: each for key, each in verdicts.items() if each.path in ready}
             self._scans.compare(verdicts, current.run.start_s)
             self._save()
 

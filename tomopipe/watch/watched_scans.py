@@ -9,7 +9,7 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -51,18 +51,24 @@ class Verdict:
     doubtful: bool = False  # whether a person has to check it
     reason: str = ""  # reason of its state, or ""
     best_cor_px: float | None = None  # COR of its picture: its own, else the best estimate
+    path: str = ""  # of its file, as in the campaign
 
 
 def present_verdicts(campaign: Campaign) -> dict[str, Verdict]:
-    """Return the verdicts on the raw files of a campaign that have results, by path."""
+    """Return the verdicts on the scans of a campaign that have results.
+
+    By path of the file, of views with their suffix; not on time points that are not whole.
+    """
     result = {}
+    scans = {scan.name: scan for scan in (*campaign.refused, *campaign.scans.values())}
     for record in collect_scans(campaign):
-        state, prediction = record.state, record.prediction
-        if state is State.PENDING:
+        state, prediction, scan = record.state, record.prediction, scans.get(record.name)
+        view = scan.view if scan else None
+        if state is State.PENDING or (view and view.refused):
             continue
         cor_px = None if state in NOT_SELECTED else record.shown[0]
         is_predicted = prediction is not None and same_cor(cor_px, prediction.cor_px)
-        result[record.path] = Verdict(
+        result[record.path + (view.suffix if view else "")] = Verdict(
             record.name,
             state,
             cor_px,
@@ -70,6 +76,7 @@ def present_verdicts(campaign: Campaign) -> dict[str, Verdict]:
             state not in _QUIET,
             f"skipped: {record.reason}" if state is State.SKIPPED else record.why,
             None if state in NOT_SELECTED else record.best_px,
+            record.path,
         )
     return result
 
@@ -123,7 +130,8 @@ class WatchedScans:
         self.files = Files(directory / config.campaign.results)
         for path in (self._log, self.files.live):
             path.parent.mkdir(parents=True, exist_ok=True)
-        # by path: its state when it was accepted, and when; its verdict, if it `has_verdict`
+        # by path, of views with their suffix, too: the state of the file when it was accepted, and
+        # when; its verdict, if it `has_verdict`
         self.entries: dict[str, dict[str, Any]] = self._read() or self._earlier()
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -139,13 +147,16 @@ class WatchedScans:
             with suppress(OSError):
                 predicted_ns = self.files.prediction(scan.name).stat().st_mtime_ns
                 if state and predicted_ns > state[1]:
-                    result[scan.path] = _entry(scan.path, scan.name, state) | {"has_verdict": True}
+                    entry = _entry(scan.path, scan.name, state) | {"has_verdict": True}
+                    result[scan.path] = entry
+                    result[scan.path + (scan.view.suffix if scan.view else "")] = {**entry}
         return result
 
     @property
     def states(self) -> dict[str, tuple[int, ...]]:
         """The state of each file when it was accepted."""
-        return {path: tuple(entry["state"]) for path, entry in self.entries.items()}
+        files = ((key, entry) for key, entry in self.entries.items() if key == entry["path"])
+        return {path: tuple(entry["state"]) for path, entry in files}
 
     def take(self, path: str, scan: str, state: tuple[int, ...]) -> None:
         """Add a file that is new, or was written again."""
@@ -154,15 +165,25 @@ class WatchedScans:
     def save(self, present: Collection[str], *, has_ended: bool = False) -> None:
         """Write the entries, and the page, which shows the files that are `present`."""
         write_json(self.entries, self.files.taken)
-        rows = [row for path, row in self.entries.items() if not present or path in present]
+        with_views = {row["path"] for key, row in self.entries.items() if key != row["path"]}
+        rows = [
+            row
+            for key, row in self.entries.items()
+            if (not present or row["path"] in present) and key not in with_views
+        ]
         title = self._config.campaign.name or self._directory.name
         write_page(self.files, title, rows, has_ended=has_ended)
 
     def compare(self, verdicts: Mapping[str, Verdict], began: float = math.inf) -> None:
         """Store the verdicts of a run that began at `began` (Unix seconds); report changes."""
-        for path, verdict in verdicts.items():
-            entry = self.entries[path]
-            if entry["at"] > began:
+        for key, verdict in verdicts.items():
+            of_file = self.entries[verdict.path]
+            is_file = key == verdict.path
+            entry = of_file if is_file else self.entries.get(key)
+            if entry is None:
+                entry = _entry(verdict.path, verdict.scan, of_file["state"])
+                self.entries[key] = entry
+            elif is_file and entry["at"] > began:
                 continue  # written again since
             is_first, before_px = not entry["has_verdict"], entry["cor_px"]
             is_other_cor = not same_cor(before_px, verdict.cor_px)
@@ -211,15 +232,15 @@ class WatchedScans:
         self._calls.shutdown()
 
 
-def _entry(path: str, scan: str, state: tuple[int, ...]) -> dict[str, Any]:
+def _entry(path: str, scan: str, state: Sequence[int]) -> dict[str, Any]:
     """Return the entry of a file without a verdict."""
-    entry = {"path": path, "state": [*state], "at": time.time(), "has_verdict": False}
-    return entry | asdict(Verdict(scan, ""))
+    entry = {"state": [*state], "at": time.time(), "has_verdict": False}
+    return entry | asdict(Verdict(scan, "", path=path))
 
 
 def _is_entry(entry: Any) -> bool:
     """Tell whether an entry has what is compared with a new state and verdict."""
-    names = {"has_verdict", "scan_state", "cor_px", "doubtful"}
+    names = {"path", "has_verdict", "scan_state", "cor_px", "doubtful"}
     if not isinstance(entry, dict) or not names <= entry.keys():
         return False
     return isinstance(entry.get("state"), list) and isinstance(entry.get("at"), float)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.exchange_files import N_ANGLES, THETA, write
+from tests.exchange_files import N_ANGLES, THETA, write, write_time_series
 from tests.exchange_files import replace as replaced
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.results import write_tsv
@@ -188,6 +188,47 @@ def test_the_cor_of_a_new_scan_is_reported_before_its_volume_is_made(watcher, ru
     watcher.step()
     assert runs.started[1:] == [A_1]
     assert len([line for line in said if "a_1: COR" in line]) == 1
+
+
+def test_each_time_point_of_a_file_has_a_verdict_of_its_own(campaign, runs, said):
+    def grow(*numbers):
+        for _ in numbers:
+            write_time_series("raw/f_1.h5", np.arange(0, 180, 6.0))
+        names = [f"f_1@t{number:04d}" for number in numbers]
+        for name in names:
+            predict(name, **GOOD | {"cor_px": 48.0 + int(name[-1])})
+        return names
+
+    def end_run(*parts):
+        names = [path.parent.name for path in Path().glob("results/try_center/*/prediction.json")]
+        rows = [row_of(name, path="raw/f_1.h5", series="f_1") for name in names]
+        not_whole = {"path": "raw/f_1.h5", "keep": "false", "reason": "96 of 180 degrees so far"}
+        rows += [row_of(part, **not_whole) for part in parts]
+        write_tsv(rows, COLUMNS, Path("results/inventory.tsv"))
+        cors = {n: {"cor_px": 48.0 + int(n[-1]), "source": "auto"} for n in names}
+        Path("results/cor.json").write_text(json.dumps(cors))
+        runs.end()
+        watcher.step()
+        return [line.partition(" ")[2] for line in said if "COR" in line or "FLAG" in line]
+
+    os.unlink("raw/a_1.h5")
+    config = Path("config.yaml").read_text()
+    scans = "scans: [{glob: raw/f*.h5, turns: 180}]"
+    Path("config.yaml").write_text(config.replace("scans: [raw/*.h5]", scans))
+    grow(0, 1)
+    write_time_series("raw/f_1.h5", np.arange(0, 96, 6.0))  # not whole
+    watcher = begin(campaign, said)
+    watcher.step()
+    watcher.step()
+    assert end_run("f_1@t0002") == ["f_1@t0000: COR 48.00", "f_1@t0001: COR 49.00"]
+    write_time_series("raw/f_1.h5", np.arange(96, 180, 6.0))
+    predict("f_1@t0002", **GOOD | {"cor_px": 50.0})
+    watcher.step()
+    watcher.step()
+    assert end_run()[2:] == ["f_1@t0002: COR 50.00"]
+    shown = watcher.page.read_text()
+    assert [shown.count(f">{name}<") for name in ("f_1", "f_1@t0000", "f_1@t0002")] == [0, 1, 1]
+    assert {facts["scan"] for facts in told(watcher)} == {f"f_1@t000{n}" for n in (0, 1, 2)}
 
 
 def test_a_scan_of_known_cor_has_its_verdict_without_a_prediction(watcher, runs, said):
