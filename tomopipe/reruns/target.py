@@ -429,7 +429,11 @@ class Target:
         ]
         if unselected:
             shown |= {"unselected": digest({"scans": unselected})}
-        return self._with_options("report", name=campaign.config.campaign.name, shown=shown)
+        over_time = campaign.config.fix_cor.over_time  # a line in its plots
+        drawn = {} if over_time == "none" else {"over_time": over_time}
+        return self._with_options(
+            "report", name=campaign.config.campaign.name, shown=shown, **drawn
+        )
 
 
 def mrc_sources(campaign: Campaign, scans: Iterable[str]) -> dict[str, str]:
