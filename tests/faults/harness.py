@@ -153,6 +153,8 @@ def new_campaign(folder: Path) -> Path:
         os.utime(folder / "raw" / f"{scan}.h5", (time.time() - 3600,) * 2)
     config = {
         "campaign": {"scans": ["raw/*.h5"]},
+        # else receipts of sweeps differ by when their try stack was removed
+        "storage": {"keep_try": True},
         "try_recon": {"width_px": 4, "step_px": 1},
         "predict_cor": {"methods": ["classical"]},
         "export_star": {"enabled": True},
