@@ -32,6 +32,7 @@ OWN = {
         "open(path, 'rb')",
         "h5py.File(path, 'r', **options)",
         "h5py.File(path, 'r', locking=False, **options)",
+        "h5py.File(path, 'r', swmr=True, **options)",
     },
     "scans/pixels.py": {"open(self._dataset.file.filename, 'rb', buffering=0)"},
     "volumes/volume_zarr.py": {"zarr.open_group(path, mode='r')"},
