@@ -51,6 +51,11 @@ class CampaignScan:
     refused: str = ""  # why the name cannot be used at all, or empty
     view: View | None = None  # the part of the file that it is; None: all of it
 
+    @property
+    def part_path(self) -> str:
+        """The path as in the config, of a view with its suffix."""
+        return self.path + (self.view.suffix if self.view else "")
+
 
 def find_scans(
     config: Config,

@@ -158,7 +158,7 @@ def to_resolve(campaign: "Campaign", inventory: InventoryRows) -> dict[str, dict
     """Return the input of resolve_cor for each selected scan: its path and its columns."""
     return {
         scan: {
-            "path": entry.path + (entry.view.suffix if entry.view else ""),
+            "path": entry.part_path,
             "n_cols": int(inventory[scan]["n_cols"]),
         }
         for scan in campaign.selected_scans(inventory)

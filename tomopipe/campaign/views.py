@@ -104,9 +104,9 @@ class Views:
         before, where = self._before.get(path), os.path.join(self._directory, path)
         if before is None or before.how != how:
             before = _File(how, {}, ())
-        for known in (before, _SEEN.get((where, how), before)):
-            if self._is_as(known.states):
-                return known
+        for earlier in (before, _SEEN.get((where, how), before)):
+            if self._is_as(earlier.states):
+                return earlier
         from tomopipe.scans.scan_files import source_files
 
         lists = [options.angle_list] if options and options.angle_list else []

@@ -96,10 +96,7 @@ def examine(campaign: Campaign) -> Findings:
             )
     findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
-    findings.warnings += fault_lines(
-        (scan.refused, scan.path + (scan.view.suffix if scan.view else ""))
-        for scan in campaign.refused
-    )
+    findings.warnings += fault_lines((scan.refused, scan.part_path) for scan in campaign.refused)
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     profile = campaign.directory / "slurm" / "profile.yaml"

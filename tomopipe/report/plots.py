@@ -8,7 +8,6 @@ from tomopipe.campaign.results import Curve
 from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
 from tomopipe.campaign.state.signs import State, source_label
 from tomopipe.cor.cor_value import same_cor, signed
-from tomopipe.cor.series_line import Line
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
 #: Smallest range of CORs of a plot, in pixels: less is noise.
@@ -141,17 +140,12 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
     )
 
 
-def residual_plot(
-    series: SeriesRecord, lines: Mapping[tuple[int | None, str], Line | None]
-) -> ResidualPlot | None:
-    """Lay out how far the CORs of a series are off its line; None without a line.
-
-    `lines` are by layout: scans of another width have another line.
-    """
+def residual_plot(series: SeriesRecord) -> ResidualPlot | None:
+    """Lay out how far the CORs of a series are off its line; None without a line."""
     off_px = {
         scan.name: (scan, cor_px - line.start_px - line.slope_px * scan.index, line)
         for scan in series.scans
-        if (cor_px := scan.shown[0]) is not None and (line := lines.get(scan.layout))
+        if (cor_px := scan.shown[0]) is not None and (line := series.lines.get(scan.layout))
     }
     if not off_px:
         return None

@@ -13,10 +13,11 @@ from typing import Any
 
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Model
-from tomopipe.campaign.state.facts import NOT_SELECTED, TO_REVIEW
+from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED, TO_REVIEW
 from tomopipe.campaign.state.sentences import KINDS, ScanState, warnings_of
 from tomopipe.campaign.state.signs import State
-from tomopipe.cor.series_line import Line
+from tomopipe.cor.series_line import Line, robust_line
+from tomopipe.errors import grouped
 from tomopipe.storage.json_files import number
 
 
@@ -72,6 +73,20 @@ class SeriesRecord:
     # of the views of a file with a model over time (`fix_cor.over_time`), instead of the median
     model: Line | None = None
     model_name: str = ""
+
+    @cached_property
+    def lines(self) -> dict[tuple[int | None, str], Line | None]:
+        """The line through the trusted CORs of each layout: scans of another width have another."""
+        trusted = grouped(
+            (scan.layout, (scan.index, cor_px))
+            for scan in self.scans
+            if scan.state in ACCEPTED
+            if (cor_px := scan.shown[0]) is not None
+        )
+        return {
+            layout: self.model or robust_line(*zip(*cors, strict=True))
+            for layout, cors in trusted.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,9 @@ from typing import Any
 import xxhash
 
 from tomopipe.campaign.files import FRAGMENTS, SHOWN
-from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
+from tomopipe.campaign.state.facts import NOT_SELECTED
 from tomopipe.campaign.state.signs import SIGNS, State, short_label, signs_css
 from tomopipe.cor.cor_value import signed
-from tomopipe.cor.series_line import Line, robust_line
-from tomopipe.errors import grouped
 from tomopipe.report.changes import NO_CHANGES, Changes, changes_since
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.fragments import Fragments, as_utf8
@@ -39,7 +37,6 @@ from tomopipe.report.records import (
     CampaignRecord,
     Note,
     ScanRecord,
-    SeriesRecord,
     common_warnings,
     compared_px,
 )
@@ -89,7 +86,7 @@ def render(
     """
     fragments, compared = fragments or Fragments(), _compared(campaign)
     plots = [
-        (series, plot, plot and residual_plot(series, _lines(series)))
+        (series, plot, plot and residual_plot(series))
         for series in campaign.series
         for plot in [series_plot(series)]
     ]
@@ -224,23 +221,8 @@ def _compared(campaign: CampaignRecord) -> dict[str, Compared]:
     """Return the CORs that are compared, of each scan that needs a decision."""
     result: dict[str, Compared] = {}
     for series in campaign.series:
-        lines = _lines(series)
-        result |= {s.name: compared_px(s, lines.get(s.layout)) for s in series.scans}
+        result |= {s.name: compared_px(s, series.lines.get(s.layout)) for s in series.scans}
     return {name: cors for name, cors in result.items() if cors}
-
-
-def _lines(series: SeriesRecord) -> dict[tuple[int | None, str], Line | None]:
-    """Return the line of each layout of a series through the scans that are trusted."""
-    trusted = grouped(
-        (scan.layout, (scan.index, cor_px))
-        for scan in series.scans
-        if scan.state in ACCEPTED
-        if (cor_px := scan.shown[0]) is not None
-    )
-    return {
-        layout: series.model or robust_line(*zip(*cors, strict=True))
-        for layout, cors in trusted.items()
-    }
 
 
 def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:

@@ -258,7 +258,7 @@ class Target:
                 if extra != inventory_options(campaign.config):
                     entries[-1]["options"] = extra
         everything = (*campaign.scans.values(), *campaign.refused)
-        views = {s.path + s.view.suffix: RAW + s.view.content for s in everything if s.view}
+        views = {s.part_path: RAW + s.view.content for s in everything if s.view}
         scans = [s.path for s in everything if not s.view]
         shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
         raw = {path: self.receipts.raw.name(path) for path in {*scans, *shared}} | views

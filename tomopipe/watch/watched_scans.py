@@ -63,12 +63,11 @@ def present_verdicts(campaign: Campaign) -> dict[str, Verdict]:
     scans = {scan.name: scan for scan in (*campaign.refused, *campaign.scans.values())}
     for record in collect_scans(campaign):
         state, prediction, scan = record.state, record.prediction, scans.get(record.name)
-        view = scan.view if scan else None
-        if state is State.PENDING or (view and view.refused):
+        if state is State.PENDING or (scan and scan.view and scan.view.refused):
             continue
         cor_px = None if state in NOT_SELECTED else record.shown[0]
         is_predicted = prediction is not None and same_cor(cor_px, prediction.cor_px)
-        result[record.path + (view.suffix if view else "")] = Verdict(
+        result[scan.part_path if scan else record.path] = Verdict(
             record.name,
             state,
             cor_px,
@@ -149,7 +148,7 @@ class WatchedScans:
                 if state and predicted_ns > state[1]:
                     entry = _entry(scan.path, scan.name, state) | {"has_verdict": True}
                     result[scan.path] = entry
-                    result[scan.path + (scan.view.suffix if scan.view else "")] = {**entry}
+                    result[scan.part_path] = {**entry}
         return result
 
     @property

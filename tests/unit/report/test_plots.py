@@ -110,14 +110,16 @@ def test_an_error_of_a_pixel_shows_beside_a_limit_of_ten():
     off = {"d": 1.0, "g": -30.0}
     scans = [scan(n, i, 500 + 0.4 * i + off.get(n, 0.0)) for i, n in enumerate("abcdefghi")]
     series = SeriesRecord("s", tuple(scans), 501.0, 10.0)
-    line = robust_line([s.index for s in scans], [s.cor_px for s in scans])
-    plot = residual_plot(series, {scans[0].layout: line})
+    assert series.lines == {
+        scans[0].layout: robust_line([s.index for s in scans], [s.cor_px for s in scans])
+    }
+    plot = residual_plot(series)
     one_px = (plot.bottom - plot.top) / 10  # at most 5 px on each side
     marks = {mark.scan: mark for mark in plot.marks}
     assert plot.zero_y - marks["d"].y >= one_px - 0.5
     assert [marks[n].y for n in "abcefhi"] == pytest.approx([plot.zero_y] * 7, abs=0.02)
     assert (marks["g"].y, marks["g"].beyond, marks["d"].beyond) == (plot.bottom, "-30.00 px", "")
-    assert residual_plot(series, {}) is None
+    assert residual_plot(SeriesRecord("s", tuple(scans[:2]), 500.2, 10.0)) is None  # no line
     close = series_plot(SeriesRecord("s", tuple(scans[:3]), 500.4, 10.0))
     assert abs(close.marks[2].y - close.marks[0].y) > 0.3 * (close.bottom - close.top)  # 0.8 px
 
@@ -142,7 +144,7 @@ def test_a_model_over_time_is_drawn_over_recorded_times(step_s, unit, unit_s):
     )
     points = [tuple(map(float, point.split(","))) for point in plot.line.split()]
     assert points == [(mark.x, mark.y) for mark in plot.marks]
-    assert [mark.x for mark in residual_plot(series, {scans[0].layout: model}).marks] == x
+    assert [mark.x for mark in residual_plot(series).marks] == x
     without = SeriesRecord("s", tuple(scans), 502.0, 10.0)
     assert series_plot(without).along == "index"
     scans[2] = scan("c", 2, 502.0)
