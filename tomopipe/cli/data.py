@@ -16,8 +16,16 @@ from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, 
 from tomopipe.cli.terminal import near, progress_bar
 from tomopipe.commands.clean import clean_files, files_to_clean
 from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan_conversions
+from tomopipe.commands.slice_pictures import (
+    PERCENTILES,
+    PNG,
+    Look,
+    SlicePicture,
+    plan_pictures,
+    write_picture,
+)
 from tomopipe.commands.verify import OTHER_TIME, damaged, recorded
-from tomopipe.errors import some_of
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.resources.disk import shown_size
 from tomopipe.run.temporary_files import accepted_scans
 from tomopipe.volume_formats import FORMATS
@@ -109,7 +117,7 @@ def clean(
         typer.echo(f"{n} of {len(campaign.scans)} scans are not accepted; see tomopipe cor list.")
 
 
-Format = StrEnum("Format", [MRC, *FORMATS])  # type: ignore[misc]
+Format = StrEnum("Format", [MRC, *FORMATS, PNG])  # type: ignore[misc]
 Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
 
 
@@ -135,7 +143,35 @@ def convert(
     value_range: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            "--range", metavar="LOW HIGH", help="Values stored as 0 and the largest integer."
+            "--range",
+            metavar="LOW HIGH",
+            help="Values stored as 0 and the largest integer; of a PNG those of black and white.",
+        ),
+    ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice",
+            metavar="PLANE:VOXEL",
+            help="PNG: a slice, such as xy:700, xz or yz (the middle). May be repeated.",
+            show_default="xy",
+        ),
+    ] = None,
+    percentiles: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="PNG: percentiles of a slice that are black and white.",
+            show_default=f"{PERCENTILES[0]} {PERCENTILES[1]}",
+        ),
+    ] = None,
+    bar_um: Annotated[
+        float | None,
+        typer.Option(
+            "--bar",
+            metavar="UM",
+            help="PNG: length of the scale bar (micrometres), 0: none.",
+            show_default="a round one",
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -147,7 +183,10 @@ def convert(
     without --range each volume has its own range. Up-to-date conversions are skipped. A SCAN may
     also be a stitched stack.
 
-    Examples: `tomopipe convert tiff --range -0.001 0.02`, `tomopipe convert mrc 'rock_*'`
+    FORMAT png draws slices with a scale bar, SCAN_xy_0700.png, for slides and papers.
+
+    Examples: `tomopipe convert tiff --range -0.001 0.02`, `tomopipe convert mrc 'rock_*'`,
+    `tomopipe convert png rock_001 --slice xy:700 --slice xz`
     """
     directory, names = campaign_and_scans(context, words or [], directory, config)
     campaign = load_campaign(directory, config)
@@ -164,6 +203,13 @@ def convert(
     if not volumes:
         typer.echo(f"No volumes in {near(campaign.results)} yet. Run: tomopipe run")
         return
+    if output_format == PNG:
+        if dtype:
+            raise TomopipeError(f"--dtype {dtype.value}: PNG has 8 bits. Omit it.")
+        look = Look(value_range, percentiles or PERCENTILES, bar_um)
+        return _draw(plan_pictures(campaign, volumes, slices or (), look), dry_run=dry_run)
+    if slices or percentiles or bar_um is not None:
+        raise TomopipeError("--slice, --percentiles, --bar: only for `tomopipe convert png`.")
     plan = plan_conversions(
         campaign, volumes, output_format,
         dtype=dtype and dtype.value,  # h5py writes no enumeration
@@ -186,3 +232,11 @@ def convert(
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
         typer.echo("The next `tomopipe run` adds them to the set for RELION.")
+
+
+def _draw(pictures: list[SlicePicture], *, dry_run: bool) -> None:
+    for picture in pictures:
+        what = "up to date" if picture.is_current else "would be written"
+        if not (picture.is_current or dry_run):
+            what = write_picture(picture)
+        typer.echo(f"{near(picture.target)}: {what}")
