@@ -1,7 +1,6 @@
 """The web application: one page, its JSON, its pictures; queries name scans, paths do not."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-import numpy as np
 from pydantic import TypeAdapter
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,12 +19,10 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import converted
 from tomopipe.campaign.history import last_act, undoing
 from tomopipe.campaign.state.signs import signs_css, signs_for_page
 from tomopipe.campaign.table import table_sha256
-from tomopipe.commands.conversion import find_volumes
+from tomopipe.commands import config_edits
 from tomopipe.commands.status import read_status
 from tomopipe.cor.cor_value import CorText, is_valid, off_detector
 from tomopipe.errors import TomopipeError
@@ -41,12 +37,12 @@ from tomopipe.review.queue import (
     read_cells,
     stamp_now,
 )
-from tomopipe.review.scan_images import USUAL_PERCENT, Grey, scaled16
+from tomopipe.review.scan_images import Grey
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
+from tomopipe.review.volume_view import file_below, plane, volume_view, zarr_folder
 from tomopipe.storage.atomic import why_not_replaced
-from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
 # others may write into the results, so reports may run only our own script
 _REPORT_HEADERS = {
@@ -69,6 +65,17 @@ class _Decision:
     undoes: str = ""  # id of the act in the history of the table that this undoes
 
 
+@dataclass(frozen=True)
+class _Options:
+    """Options of full_recon that a person wants in the configuration."""
+
+    scan: str
+    scope: config_edits.Scope
+    options: dict[str, Any]
+    seen: str = ""  # SHA-256 of the file of the change that was shown; "": show it
+
+
+_OPTIONS = TypeAdapter(_Options)
 _DECISIONS = TypeAdapter(dict[Literal["decisions"], list[_Decision]])
 
 
@@ -94,6 +101,7 @@ def make_app(
         Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
         Route("/api/decide", api.decide, methods=["POST"]),
+        Route("/api/options", api.options, methods=["POST"]),
         Route(
             "/signs.css",
             lambda _: PlainTextResponse(signs_css(dark_first=True), media_type="text/css"),
@@ -155,25 +163,8 @@ class _Api:
 
     def volume(self, request: Request) -> Response:
         """Return the facts of a volume, and its address for other programs."""
-        campaign, name = self.store.campaign, _query(request, "scan")
-        path = find_volumes(campaign, [name])[name]
-        with open_volume(path, check_sizes=False) as volume:
-            coarsest = max(volume.arrays)
-            middle = volume.read_plane("xy", volume.shape[0] // 2, coarsest, slice(None))
-            low, high = _range(volume)
-            size_um = volume.attributes.get("voxel_size_um")
-            facts = {
-                "name": name,
-                "file": path.name,
-                "shape": volume.shape,
-                "levels": {factor: array.shape for factor, array in volume.arrays.items()},
-                "low": low,
-                "high": high,
-                "usual": [float(value) for value in np.percentile(middle, USUAL_PERCENT)],
-                "units": str(volume.attributes.get("units", "")),
-                "voxel_size_um": float(size_um) if size_um else None,
-                "zarr": zarr_folder(campaign, name) is not None,
-            }
+        name = _query(request, "scan")
+        facts = volume_view(self.store.campaign, name)
         if facts["zarr"]:  # napari needs the ending
             facts["address"] = f"zarr/{self.keys.data_token}/{quote(name, safe='')}.zarr/"
         return JSONResponse(facts)
@@ -238,6 +229,24 @@ class _Api:
         )
         rows = {scan: asdict(outcome) for scan, outcome in outcomes.items()}
         return JSONResponse({"rows": rows, "problem": "".join(problems)})
+
+    async def options(self, request: Request) -> Response:
+        """Return the change of the configuration that sets options; with `seen`, write it."""
+        try:
+            wish = _OPTIONS.validate_json(await request.body(), strict=True)
+        except ValueError as error:
+            raise _MalformedError("expected JSON with scan, scope, options and seen.") from error
+        return await run_in_threadpool(self._set_options, wish)
+
+    def _set_options(self, wish: _Options) -> Response:
+        campaign, path = self.store.campaign, self.store.config
+        what = campaign, path, wish.scan, wish.scope, wish.options
+        if wish.seen:
+            made = config_edits.write(*what, seen=wish.seen)
+        else:
+            made = config_edits.propose(*what)
+        facts = {name: getattr(made, name) for name in ("diff", "seen", "remarks")}
+        return JSONResponse(facts | {"path": str(path)})
 
     def _checked(
         self, decisions: Sequence[_Decision]
@@ -323,24 +332,11 @@ def _strip(request: Request, store: Store) -> Grey:
 
 
 def _plane(request: Request, store: Store) -> Grey:
-    """Read rows of a plane of a scan or stack, in 16 bits of the whole volume's range."""
-    name, which = _query(request, "scan"), _query(request, "plane")
+    """Read rows of a plane of a scan or stack."""
     index, factor = _whole(request, "at"), _whole(request, "factor")
     part = slice(_whole(request, "first"), _whole(request, "last"))
-    path = find_volumes(store.campaign, [name])[name]
-    with open_volume(path, check_sizes=False) as volume:
-        if which not in PLANES or factor not in volume.arrays:
-            raise TomopipeError(
-                f"{name}: expected a plane xy, xz or yz at a factor of "
-                f"{', '.join(map(str, volume.arrays))}; got {which[:9]!r} at {factor}."
-            )
-        if not index < volume.shape[PLANES[which]]:
-            raise TomopipeError(f"{name}: {which} {index} is beyond the volume {volume.shape}.")
-        image = volume.read_plane(which, index, factor, part)
-        if not image.size:
-            raise TomopipeError(f"{name}: {which} has no rows {part.start} to {part.stop}.")
-        low, high = _range(volume)
-    return Grey(scaled16(image, low, high), low, high, (low, high))
+    name, which = _query(request, "scan"), _query(request, "plane")
+    return plane(store.campaign, name, which, index, factor, part)
 
 
 def _trial(request: Request, store: Store) -> dict[str, Any]:
@@ -403,29 +399,3 @@ def _answer(store: Store, read: _Read, request: Request) -> Response:
     if isinstance(result, bytes):
         return Response(result, media_type="image/png", headers=_PICTURE_HEADERS)
     return JSONResponse(result)
-
-
-def zarr_folder(campaign: Campaign, name: str) -> Path | None:
-    """Return the OME-Zarr of a scan or stack, if it exists: its volume, or a conversion."""
-    path = find_volumes(campaign, [name])[name]
-    both = (path, converted(path, "zarr"))
-    return next((folder for folder in both if (folder / "zarr.json").is_file()), None)
-
-
-def file_below(folder: Path, below: str) -> Path | None:
-    """Return a file of a folder, named by a browser; None if it is missing or outside."""
-    parts = below.split("/")
-    if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        return None
-    path = folder.joinpath(*parts)
-    real = os.path.realpath(path)
-    inside = real.startswith(os.path.join(os.path.realpath(folder), ""))
-    return path if inside and os.path.isfile(real) else None
-
-
-def _range(volume: Volume) -> tuple[float, float]:
-    low, high = (float(volume.attributes[key]) for key in ("min", "max"))
-    if volume.encoding.is_whole:
-        limits = volume.encoding.limits
-        low, high = max(low, limits[0]), min(high, limits[1])
-    return (low, high) if math.isfinite(high - low) and high > low else (low, low + 1)

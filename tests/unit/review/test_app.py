@@ -25,9 +25,10 @@ from tomopipe.campaign.table import edit_table
 from tomopipe.cor.collected_rows import read_rows, write_rows
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Member, fix_series
-from tomopipe.review.app import file_below, make_app
+from tomopipe.review.app import make_app
 from tomopipe.review.security import Keys
 from tomopipe.review.store import Store
+from tomopipe.review.volume_view import file_below
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 
@@ -57,6 +58,24 @@ def test_the_queue(client):
         "decided": ["manual", "skipped", "unselected"],
         "to_review": ["doubtful", "filled", "fixed", "unresolved"],
     }
+
+
+def test_options_are_shown_as_a_change_before_they_are_written(client, folder):
+    config, before = folder / "config.yaml", (folder / "config.yaml").read_text()
+    wish = {"scan": "bone_001", "scope": "scan", "options": {"crop_x": [9, 90]}}
+    shown = client.post("/api/options", json=wish).json()
+    assert '+  - scans: ["bone_001"]\n+    full_recon: {crop_x: [9, 90]}' in shown["diff"]
+    assert config.read_text() == before
+    assert client.post("/api/options", json=wish | {"seen": "other"}).status_code == 422
+    written = client.post("/api/options", json=wish | {"seen": shown["seen"]})
+    assert written.json() == shown
+    assert config.read_text() == before + "".join(
+        line[1:] + "\n" for line in shown["diff"].splitlines()[4:] if line.startswith("+")
+    )
+    assert client.post("/api/options", json=wish | {"scope": "some"}).status_code == 400
+    key = client.headers.pop("x-tomopipe-csrf")
+    assert client.post("/api/options", json=wish).status_code == 403
+    client.headers["x-tomopipe-csrf"] = key
 
 
 def test_a_scan(client):
