@@ -151,9 +151,12 @@ class Files(_Folder[P]):
         """Record of a job that failed finally."""
         return self.at(f"failed/{step}/{scan}.json")
 
-    def option_sweep(self, scan: str, key: str) -> tuple[P, P]:
-        """Page and slices of `tomopipe sweep` over an option."""
-        return self.at(f"sweep/{scan}/{key}/index.html"), self.at(f"sweep/{scan}/{key}/sweep.tif")
+    def option_sweep(self, scan: str, keys: str) -> tuple[P, P, P]:
+        """Page, slices, and what these are, of `tomopipe sweep` over one option, or two."""
+        folder = f"sweep/{scan}/{keys}"
+        names = ("index.html", "sweep.tif", "sweep.json")
+        page, stack, about = (self.at(f"{folder}/{name}") for name in names)
+        return page, stack, about
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`tomopipe sweep`, `report` and `review`: pages and pictures to look at."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,14 @@ from tomopipe.campaign.selection import scan_of
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near
 from tomopipe.commands.conversion import find_volumes
-from tomopipe.commands.option_sweep import cor_px_of, first_with_cor, sweep_option
+from tomopipe.commands.option_sweep import (
+    cor_px_of,
+    first_with_cor,
+    keys_and_values,
+    sweep_option,
+)
 from tomopipe.commands.status import read_status
 from tomopipe.config.base import why_no_effect
-from tomopipe.config.spans import with_spans
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.page import has_ended, record_page, report_campaign
@@ -23,11 +28,14 @@ from tomopipe.storage.lock import under_way
 
 
 def sweep(
-    key: Annotated[str, typer.Argument(help="Option, such as full_recon.filter.")],
-    values: Annotated[
+    keys: Annotated[
         list[str],
         typer.Argument(
-            help="Values, as in config.yaml; 10..150 20: from 10 to 150 in steps of 20."
+            metavar="KEY VALUES... [KEY2 VALUES2...]",
+            help="Option, such as full_recon.filter, and its values as in config.yaml; 10..150 20: "
+            "from 10 to 150 in steps of 20. A second option with values: a grid, each value with "
+            "each.",
+            show_default=False,
         ),
     ],
     scan: Annotated[
@@ -52,10 +60,12 @@ def sweep(
 
     Writes results/sweep/SCAN/KEY/index.html and sweep.tif, a labelled stack; the slices are as
     in the volumes. Options that only change how volumes are stored (full_recon.dtype) are refused.
+    `tomopipe review` shows them under Sweeps, with one zoom.
 
-    Example: `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`
+    Examples: `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`,
+    `tomopipe sweep full_recon.filter ramp hann preprocess.phase.delta_beta 20..100 20`
     """
-    campaign, values = load_campaign(directory, config), with_spans(values)
+    campaign, values = load_campaign(directory, config), keys_and_values(keys)
     if scan is None:
         scan, known_px = first_with_cor(campaign)
         cor_px = known_px if cor_px is None else cor_px
@@ -65,17 +75,16 @@ def sweep(
     else:
         scan = scan_of(campaign, [scan])
         cor_px = cor_px_of(campaign, scan) if cor_px is None else cor_px
-    page, slices = sweep_option(
-        campaign, scan, key, values, cor_px=cor_px, row=row, dry_run=dry_run
-    )
+    page, slices = sweep_option(campaign, scan, values, cor_px=cor_px, row=row, dry_run=dry_run)
     if dry_run:
-        n = len(values)
+        n = math.prod(map(len, values.values()))
         typer.echo(f"would make {n} slice{'s' * (n != 1)} of {scan} at {cor_px:g} px: {near(page)}")
         return
     if len(slices) > 1 and all(np.array_equal(slices[0], other) for other in slices[1:]):
-        why = why_no_effect(campaign.for_scan(scan).config, key)
-        with_others = f"with the other options{f' ({why})' if why else ''}"
-        typer.echo(f"All slices are equal: {with_others}, {key} changes nothing here.")
+        for key in values:
+            why = why_no_effect(campaign.for_scan(scan).config, key)
+            with_others = f"with the other options{f' ({why})' if why else ''}"
+            typer.echo(f"All slices are equal: {with_others}, {key} changes nothing here.")
     typer.echo(near(page))
 
 

@@ -99,7 +99,7 @@ def init(
     named, scans = (directory, words) if directory else campaign_and_scans(words)
     folder = find_campaign(named)
     options = _options(relion=relion, try_stacks=try_stacks, binning=binning)
-    other = translated(source) if source else Translation([], {}, [])
+    other = translated(source) if source else Translation([], {}, [], [])
     other = other._replace(
         scans=scans or other.scans,
         options=merged(other.options, options),
@@ -115,7 +115,7 @@ def init(
 
 def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: bool) -> None:
     """Write a campaign; print how the arguments were read, existing files, and the next command."""
-    words, options, notes = campaign
+    words, options, notes, _ = campaign
     entries = scan_entries(words, directory) or ["raw/*.h5"]
     scans = with_entries(entries, directory)
     written = write_campaign(directory, scans, options, notes=notes, dry_run=dry_run)

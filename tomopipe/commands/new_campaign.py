@@ -206,11 +206,12 @@ def write_slurm_profile(
 
 
 class Translation(NamedTuple):
-    """A translated configuration: its scans, our options, and notes on the rest."""
+    """A translated configuration: its scans, our options, notes on the rest, and its sweeps."""
 
     scans: list[str]
     options: dict[str, Any]
     notes: list[str]
+    sweeps: list[tuple[str, str, str]]  # their name, our key, values
 
     def put(self, key: str, value: Any) -> None:
         """Set one of our keys."""
@@ -225,7 +226,7 @@ class Translation(NamedTuple):
         if default == "any" or (word in _EMPTY and not rule.startswith("=")):
             return
         if key and isinstance(value, _Sweep):
-            self.notes.append(f"{name}: tomopipe sweep {key} {value}")
+            self.sweeps.append((name, key, str(value)))
         elif key:
             try:
                 self.put(key, _converted(value, rule))
@@ -233,6 +234,15 @@ class Translation(NamedTuple):
                 self.notes.append(f"{name} {value}: {remark}")
         elif not _is_default(word, default):
             self.notes.append(f"{name} {value}: {remark}")
+
+
+def _sweep_notes(sweeps: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Say how each sweep is made here; two of different keys are one grid."""
+    if len({key for _, key, _ in sweeps}) == len(sweeps) == 2:
+        names, keys, values = zip(*sweeps, strict=True)
+        words = (f"{key} {value}" for key, value in zip(keys, values, strict=True))
+        return [f"{', '.join(names)}: tomopipe sweep {' '.join(words)}"]
+    return [f"{name}: tomopipe sweep {key} {value}" for name, key, value in sweeps]
 
 
 class _Sweep(list[Any]):
@@ -277,7 +287,7 @@ def translated(path: Path) -> Translation:
         f"{path}: cannot be read", " --from takes nabu.conf or HTTomo's process list."
     ):
         text = no_pipe(path).read_text(encoding="utf-8", errors="replace")
-    result = Translation([], {}, [])
+    result = Translation([], {}, [], [])
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
         (_httomo if is_yaml else _nabu)(text, path, result)
@@ -285,6 +295,7 @@ def translated(path: Path) -> Translation:
         kind = "process list of HTTomo, a list of methods" if is_yaml else "nabu.conf"
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise TomopipeError(f"{path}: cannot be read as a {kind} ({why})") from None
+    result.notes.extend(_sweep_notes(result.sweeps))
     prepared = result.options.get("preprocess", {})
     if prepared.get("phase", {}).get("method") and not prepared.get("minus_log", True):
         prepared["minus_log"] = True

@@ -1,4 +1,4 @@
-"""One slice with several values of one option, for `tomopipe sweep`.
+"""One slice with several values of one option, or of two as a grid, for `tomopipe sweep`.
 
 Each slice is made by full_recon from the rows it needs, and equals the slice of a volume with the
 same options.
@@ -8,18 +8,27 @@ import base64
 import html
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.selection import refuse_unknown
-from tomopipe.config import OverrideBlock, load_yaml, problems_of
-from tomopipe.config.spans import check_place, first_and_last
+from tomopipe.config import (
+    FullReconBlock,
+    InputBlock,
+    OverrideBlock,
+    PreprocessBlock,
+    load_yaml,
+    problems_of,
+)
+from tomopipe.config.spans import check_place, first_and_last, with_spans
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.reruns.foreign import keep_others
@@ -27,10 +36,16 @@ from tomopipe.resources.disk import known_cors
 from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
-from tomopipe.storage.atomic import write_text
+from tomopipe.storage.atomic import write_json, write_text
 from tomopipe.volumes.tiff import write_stack
 
 _WINDOW_PERCENT = (0.5, 99.5)
+_BLOCKS: Mapping[str, Any] = {
+    "input": InputBlock,
+    "preprocess": PreprocessBlock,
+    "full_recon": FullReconBlock,
+}
+_MOST_KEYS = 2
 _MAX_SHOWN_PX = 700  # width of a picture on the page
 # Slices are compared in float32, as computed: these options have no effect.
 _STORED = {"output": "h5", "compression": "none", "dtype": "float32", "value_range": "auto"}
@@ -38,11 +53,34 @@ _STORED = {"output": "h5", "compression": "none", "dtype": "float32", "value_ran
 Image = NDArray[np.float32]
 
 
+def keys_and_values(words: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of each key among the words of a command: KEY VALUES [KEY2 VALUES2].
+
+    The first word is a key; a later one is if it names an option of input, preprocess or
+    full_recon. `10..150 20` are values as in `with_spans`.
+    """
+    starts = [at for at, word in enumerate(words) if at == 0 or _is_key(word)]
+    ends = [*starts[1:], len(words)]
+    keys = [words[at] for at in starts]
+    if len(set(keys)) < len(keys) or len(keys) > _MOST_KEYS:
+        raise TomopipeError(f"{' '.join(keys)}: expected one key, or two different ones.")
+    result = {
+        words[at]: with_spans(words[at + 1 : end]) for at, end in zip(starts, ends, strict=True)
+    }
+    if missing := [key for key, values in result.items() if not values]:
+        raise TomopipeError(f"{missing[0]}: expected values after this key.")
+    return result
+
+
+def _is_key(word: str) -> bool:
+    block, *names = word.split(".")
+    return block in _BLOCKS and bool(names) and names[0] in _BLOCKS[block].model_fields
+
+
 def sweep_option(
     campaign: Campaign,
     scan: str,
-    key: str,
-    values: Sequence[str],
+    values: Mapping[str, Sequence[str]],
     *,
     cor_px: float,
     row: int | None = None,
@@ -50,43 +88,66 @@ def sweep_option(
 ) -> tuple[Path, list[Image]]:
     """Reconstruct one slice with each of several values of an option, as in the configuration.
 
-    `cor_px` is in unbinned pixels, `row` a detector row, by default the middle one of the
-    campaign's full_recon.rows. `dry_run`: only check key, values, COR and row.
+    `values` are those of each key, one or two; of two each value with each. `cor_px` is in unbinned
+    pixels, `row` a detector row, by default the middle one of the campaign's full_recon.rows.
+    `dry_run`: only check keys, values, COR and row.
 
-    Returns the page in results/sweep/<scan>/<key>, which lies beside sweep.tif, and the slices in
-    the order of `values`.
+    Returns the page in results/sweep/<scan>/<keys>, which lies beside sweep.tif, and the slices in
+    the order of the values, the last key's first.
     """
     refuse_unknown(campaign, [scan])
-    variants = [_with(campaign, scan, key, value) for value in values]
-    page, stack = campaign.files.option_sweep(scan, key)
+    choices = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
+    variants = [_with(campaign, scan, choice) for choice in choices]
+    page, stack, about = campaign.files.option_sweep(scan, "+".join(values))
     with chdir(campaign.directory):
+        raw = _raw(variants[0], scan).metadata()
         if row is None:
             # the same for all variants, also if the option is full_recon.rows
             rows = campaign.for_scan(scan).config.full_recon.rows
-            n_rows = _raw(variants[0], scan).metadata().n_rows
-            row = sum(first_and_last("full_recon.rows", rows, n_rows)) // 2
+            row = sum(first_and_last("full_recon.rows", rows, raw.n_rows)) // 2
         rows_of = [_rows(variant, scan, cor_px, row) for variant in variants]
         if dry_run:
             return page, []
         pairs = zip(variants, rows_of, strict=True)
         slices = [_slice(variant, scan, cor_px, rows) for variant, rows in pairs]
-    if len({image.shape for image in slices}) > 1:
-        sizes = ", ".join(
-            f"{v}: {i.shape[0]} x {i.shape[1]}" for v, i in zip(values, slices, strict=True)
-        )
-        raise TomopipeError(
-            f"{key}: expected slices of one size, got {sizes}. Omit the values that change the "
-            "size."
-        )
-    labels = [f"{key}={value}" for value in values]
+    labels = [", ".join(f"{key}={value}" for key, value in each.items()) for each in choices]
+    _refuse_sizes(values, choices, slices)
     keep_others(
         page, is_made_here=lambda path: stack.name in no_pipe(path).read_text(errors="replace")
     )
     keep_others(stack)
     write_stack(slices, labels, stack, shape=slices[0].shape, dtype=np.float32)
-    title = f"{scan}, row {row}, COR {cor_px:g} px: {key}"
-    write_text(_page(title, labels, slices), page)
+    low, high = (float(v) for v in np.percentile(np.stack(slices), _WINDOW_PERCENT))
+    size_um = campaign.for_scan(scan).config.volume_pixel_size_um or raw.pixel_size_um
+    binning = {variant.config.full_recon.binning for variant in variants}
+    facts = {
+        "values": {key: list(each) for key, each in values.items()},
+        "row": row,
+        "cor_px": cor_px,
+        "window": [low, max(high, low + 1e-30)],
+        # with several binnings the slices would not have one size
+        "pixel_size_um": size_um and size_um * binning.pop(),
+        "units": campaign.for_scan(scan).config.full_recon.unit,
+    }
+    write_json(facts, about)
+    title = f"{scan}, row {row}, COR {cor_px:g} px: {' and '.join(values)}"
+    write_text(_page(title, labels, slices, (low, high), len([*values.values()][-1])), page)
     return page, slices
+
+
+def _refuse_sizes(
+    values: Mapping[str, Sequence[str]], choices: Sequence[Mapping[str, str]], slices: list[Image]
+) -> None:
+    """Raise if the slices have several sizes."""
+    if len({image.shape for image in slices}) > 1:
+        sizes = ", ".join(
+            f"{' '.join(choice.values())}: {image.shape[0]} x {image.shape[1]}"
+            for choice, image in zip(choices, slices, strict=True)
+        )
+        raise TomopipeError(
+            f"{' '.join(values)}: expected slices of one size, got {sizes}. Omit the values that "
+            "change the size."
+        )
 
 
 def cor_px_of(campaign: Campaign, scan: str) -> float:
@@ -107,15 +168,26 @@ def first_with_cor(campaign: Campaign) -> tuple[str, float]:
     )
 
 
-def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
-    """Return the campaign of a scan with one option changed."""
+def _with(campaign: Campaign, scan: str, choice: Mapping[str, str]) -> Campaign:
+    """Return the campaign of a scan with some options changed."""
+    for_scan = campaign.for_scan(scan)
+    overrides = [_override(scan, key, value) for key, value in choice.items()]
+    config = for_scan.config
+    for override in overrides:
+        if problems := problems_of(config, override):
+            raise TomopipeError("\n".join(problems))
+        config = config.with_options(override)
+    return replace(for_scan, config=config.named_for(scan, campaign.scans[scan].series))
+
+
+def _override(scan: str, key: str, value: str) -> OverrideBlock:
     if key in {f"full_recon.{name}" for name in _STORED}:
         raise TomopipeError(
             f"{key}: only changes how a volume is stored; slices are compared in float32, where "
             "all would be equal. Set it in config.yaml, or sweep another key."
         )
     block, *names = key.split(".")
-    if block not in ("input", "preprocess", "full_recon") or not names:
+    if block not in _BLOCKS or not names:
         raise TomopipeError(
             f"{key}: expected a key of input, preprocess or full_recon, such as full_recon.filter: "
             "no other has an effect on a slice. A scan follows --scan."
@@ -123,12 +195,7 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
     options = load_yaml(value, f"{key}: {value}")
     for name in reversed(names):
         options = {name: options}
-    override = OverrideBlock(scans=[scan], **{block: options})
-    for_scan = campaign.for_scan(scan)
-    if problems := problems_of(for_scan.config, override):
-        raise TomopipeError("\n".join(problems))
-    config = for_scan.config.with_options(override).named_for(scan, campaign.scans[scan].series)
-    return replace(for_scan, config=config)
+    return OverrideBlock(scans=[scan], **{block: options})
 
 
 def _raw(campaign: Campaign, scan: str) -> RawScan:
@@ -172,21 +239,30 @@ def _slice(campaign: Campaign, scan: str, cor_px: float, rows: list[int]) -> Ima
             return np.asarray(file["exchange/data"][0], dtype=np.float32)
 
 
-def _page(title: str, labels: Sequence[str], slices: Sequence[Image]) -> str:
-    """Return a page of all slices in one grey window."""
-    low, high = (float(v) for v in np.percentile(np.stack(slices), _WINDOW_PERCENT))
+def _page(
+    title: str,
+    labels: Sequence[str],
+    slices: Sequence[Image],
+    window: tuple[float, float],
+    n_columns: int,
+) -> str:
+    """Return a page of all slices in one grey window, the values of the last key beside."""
+    low, high = window
     figures = "\n".join(
         f'<figure><img alt="{html.escape(label)}" src="data:image/png;base64,'
         f'{_png(image, low, high)}"><figcaption>{html.escape(label)}</figcaption></figure>'
         for label, image in zip(labels, slices, strict=True)
     )
+    is_grid = n_columns < len(slices)
+    main = f"display:grid;grid-template-columns:repeat({n_columns},minmax(0,1fr))"
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}'
         "</title>\n<style>body{font-family:sans-serif;background:#222;color:#eee}"
-        "main{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0}"
+        f"main{{{main if is_grid else 'display:flex;flex-wrap:wrap'};gap:1em}}figure{{margin:0}}"
         "figcaption{padding:.3em 0}img{max-width:100%}</style>\n"
         f"<h1>{html.escape(title)}</h1>\n<p>Grey from {low:.4g} to {high:.4g}; "
-        f"full size and values: sweep.tif.</p>\n<main>\n{figures}\n</main></html>\n"
+        "full size and values: sweep.tif. Linked zoom, and two side by side: tomopipe review, "
+        f"Sweeps.</p>\n<main>\n{figures}\n</main></html>\n"
     )
 
 

@@ -376,6 +376,16 @@ def test_what_httomo_has_and_we_have_not_is_said(tmp_path, old, new, options, no
     assert not note or [line for line in result.notes if line.startswith(note)], result.notes
 
 
+def test_two_sweeps_of_httomo_are_one_grid(tmp_path):
+    text = HTTOMO.replace("_delta_beta: 250", "_delta_beta: !Sweep [10, 90]")
+    text = text.replace("snr: 3.0", "snr: !SweepRange {start: 1, stop: 11, step: 2}")
+    notes = read(tmp_path, "list.yaml", text).notes
+    assert [note for note in notes if "tomopipe sweep" in note] == [
+        "paganin_filter.ratio_delta_beta, remove_all_stripe.snr: tomopipe sweep "
+        "preprocess.phase.delta_beta 10 90 preprocess.stripes.snr 1..9 2"
+    ]
+
+
 def test_darks_and_flats_of_other_files_and_none(tmp_path):
     text = HTTOMO.replace("darks: null", "darks: ignore\n    flats: {file: f.nxs, data_path: /f}")
     options = read(tmp_path, "list.yaml", text).options

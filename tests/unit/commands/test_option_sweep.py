@@ -14,7 +14,7 @@ from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
-from tomopipe.commands.option_sweep import cor_px_of, sweep_option
+from tomopipe.commands.option_sweep import cor_px_of, keys_and_values, sweep_option
 from tomopipe.errors import TomopipeError
 
 pytestmark = pytest.mark.slow
@@ -41,9 +41,10 @@ def _configure(folder, **blocks):
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def _sweep(folder, key, values, **options):
+def _sweep(folder, *words, **options):
     found = load_campaign(folder, folder / "config.yaml")
-    return sweep_option(found, "a [x]_1", key, values, **({"cor_px": COR_PX} | options))
+    values = dict(zip(words[::2], words[1::2], strict=True))
+    return sweep_option(found, "a [x]_1", values, **({"cor_px": COR_PX} | options))
 
 
 def test_slices_equal_those_of_the_volume(campaign):
@@ -101,6 +102,49 @@ def test_stack_and_page_are_labelled(campaign):
     assert text.count("<img ") == 2
     assert "full_recon.filter=hann</figcaption>" in text
     assert "http" not in text
+
+
+def test_two_options_are_a_grid_of_each_value_with_each(campaign):
+    filters, methods = ["ramp", "hann"], ["none", "sorting", "gated"]
+    page, slices = _sweep(
+        campaign, "full_recon.filter", filters, "preprocess.stripes.method", methods, row=9
+    )
+    assert page.parent.name == "full_recon.filter+preprocess.stripes.method"
+    for number, filter_ in enumerate(filters):
+        _configure(campaign, full_recon={"device": "cpu", "filter": filter_})
+        _, row = _sweep(campaign, "preprocess.stripes.method", methods, row=9)
+        for image, expected in zip(slices[3 * number :], row, strict=False):
+            np.testing.assert_array_equal(image, expected)
+    with tifffile.TiffFile(page.with_name("sweep.tif")) as file:
+        labels = file.imagej_metadata["Labels"]
+    assert labels[4] == "full_recon.filter=hann, preprocess.stripes.method=sorting"
+    assert "repeat(3,minmax(0,1fr))" in page.read_text("utf-8")
+    facts = json.loads(page.with_name("sweep.json").read_text())
+    keys = ["full_recon.filter", "preprocess.stripes.method"]
+    assert list(facts["values"].values()) == [filters, methods]
+    assert (list(facts["values"]), facts["row"], facts["units"]) == (keys, 9, "per_pixel")
+    assert facts["window"] == pytest.approx(np.percentile(slices, (0.5, 99.5)))
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ("full_recon.filter ramp hann", {"full_recon.filter": ["ramp", "hann"]}),
+        ("preprocess.phase.delta_beta 1..9 4 input.mirrored yes no",
+         {"preprocess.phase.delta_beta": ["1", "5", "9"], "input.mirrored": ["yes", "no"]}),
+        ("preprocess.flats input.h5 x", {"preprocess.flats": ["input.h5", "x"]}),
+        ("a.b 1", {"a.b": ["1"]}),
+        ("full_recon.rows full_recon.filter ramp", "full_recon.rows: expected values after"),
+        ("full_recon.filter ramp full_recon.filter hann", "expected one key, or two different"),
+        ("full_recon.rows 1 full_recon.unit 1 full_recon.filter 1", "expected one key, or two"),
+    ],
+)  # fmt: skip
+def test_words_are_keys_with_their_values(words, values):
+    if isinstance(values, dict):
+        assert list(keys_and_values(words.split()).items()) == list(values.items())
+        return
+    with pytest.raises(TomopipeError, match=values):
+        keys_and_values(words.split())
 
 
 @pytest.mark.parametrize(
@@ -183,10 +227,10 @@ def test_without_a_scan_the_command_takes_the_first_with_a_cor(campaign):
 def test_a_file_of_somebody_else_is_kept(campaign, name):
     page, _ = _sweep(campaign, "full_recon.filter", ["ramp"], row=9)
     _sweep(campaign, "full_recon.filter", ["ramp"], row=9)  # ours is
-    ours, text = {"index.html", "sweep.tif"}, "<html>of somebody else</html>"
+    ours, text = {"index.html", "sweep.tif", "sweep.json"}, "<html>of somebody else</html>"
     (page.parent / name).write_text(text)
     _sweep(campaign, "full_recon.filter", ["ramp"], row=9, dry_run=True)
-    assert len(list(page.parent.iterdir())) == 2
+    assert len(list(page.parent.iterdir())) == 3
     _sweep(campaign, "full_recon.filter", ["ramp"], row=9)
     assert {path.name.partition(".before-")[0] for path in page.parent.iterdir()} == ours
     (kept,) = page.parent.glob("*.before-*")
