@@ -139,6 +139,14 @@ def pytest_runtest_makereport(item: pytest.Item):
         report.longrepr = f"skipped in CI: {report.longrepr}"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_compiled_before_a_run():
+    """What is not called takes a minute where nothing is compiled yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomopipe.commands.compilation.compile_once", lambda *_: None)
+        yield
+
+
 @pytest.fixture
 def real_scan() -> Path:
     """The two rows of a tooth that come with TomoPy: COR 295.8 +- 0.3."""

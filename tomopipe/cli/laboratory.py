@@ -1,5 +1,6 @@
 """`tomopipe lab`: simulated campaigns, and the commands of tomopipe-lab."""
 
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +45,7 @@ def simulate(
     """
     from rich.console import Console
 
+    from tomopipe.commands import compilation
     from tomopipe.commands.new_campaign import write_campaign
     from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 
@@ -65,6 +67,7 @@ def simulate(
             progress=lambda n, total, name: status.update(f"simulate {name}: {n} of {total}"),
         )
     write_campaign(folder, (), {}, dry_run=False)  # config.yaml exists; `snakemake -n` works there
+    compilation.compile_once(folder, partial(typer.echo, err=True))
     typer.echo(f"{folder}: {len(truth['scans'])} scans in raw/, config.yaml, truth.json")
 
 

@@ -18,6 +18,7 @@ from tomopipe.campaign.files import CONFIG, find_campaign
 from tomopipe.campaign.raw_files import matches, why_no_match
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import AS_WRITTEN, near, print_columns
+from tomopipe.commands import compilation
 from tomopipe.commands.check import Findings, examine
 from tomopipe.commands.new_campaign import (
     Translation,
@@ -111,6 +112,8 @@ def init(
     if slurm or names_slurm:
         site = {"partition": partition, "account": account, "gpu_partition": gpu_partition}
         _write_profiles(folder, site, force=force, dry_run=dry_run)
+    if not dry_run:
+        compilation.compile_once(folder, typer.echo)
 
 
 def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: bool) -> None:

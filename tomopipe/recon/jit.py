@@ -40,10 +40,13 @@ class _Dispatcher(CPUDispatcher):
     def compile(self, sig: Any) -> Any:
         with global_compiler_lock, _lock_of_processes():
             try:
-                return super().compile(sig)
+                code = super().compile(sig)
             except OSError as error:  # compiled, but not stored
                 _warn_not_stored(str(error))
                 return super().compile(sig)
+            if sum(self.stats.cache_misses.values()):
+                _report_compilation()
+            return code
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -62,7 +65,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
         With the parameters and results of `function`.
     """
     dispatcher = _Dispatcher(function, targetoptions={"nopython": True, "nogil": True, **options})
-    if folder := _cache_folder():
+    if folder := cache_folder():
         of_others, _config.CACHE_DIR = _config.CACHE_DIR, folder
         with suppress(RuntimeError):  # the folder was removed since
             dispatcher.enable_caching()
@@ -81,11 +84,11 @@ _holders: list[bool] = []  # not empty during nested calls of `compile`
 @contextmanager
 def _lock_of_processes() -> Iterator[None]:
     """Wait while another process compiles, with a time limit."""
-    if _holders or not _cache_folder():
+    if _holders or not cache_folder():
         yield
         return
     end = time.monotonic() + _COMPILING_S
-    with open(os.path.join(_cache_folder(), "lock"), "w") as lock:
+    with open(os.path.join(cache_folder(), "lock"), "w") as lock:
         with suppress(OSError):  # a file system without locks
             while time.monotonic() < end:
                 try:
@@ -100,15 +103,23 @@ def _lock_of_processes() -> Iterator[None]:
             _holders.pop()
 
 
+def cpu_name() -> str:
+    """Return the type of CPU for which code is compiled."""
+    return str(_config.CPU_NAME or get_host_cpu_name())
+
+
 @functools.cache
-def _cache_folder() -> str:
-    """Return the first writable folder; "" if there is none."""
+def cache_folder(campaign: str = "") -> str:
+    """Return the first writable folder for this type of CPU; "" if there is none.
+
+    `campaign` is a folder to use after the user's cache; in a job, "", the current one.
+    """
     user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     parents = [_config.CACHE_DIR or os.path.join(user, "tomopipe")]
-    if os.environ.get(run_folder.VARIABLE):
-        parents.append(os.path.abspath(".snakemake/tomopipe"))
+    if campaign or os.environ.get(run_folder.VARIABLE):
+        parents.append(os.path.abspath(os.path.join(campaign, ".snakemake/tomopipe")))
     for parent in parents:
-        folder = os.path.join(parent, f"numba-{_config.CPU_NAME or get_host_cpu_name()}")
+        folder = os.path.join(parent, f"numba-{cpu_name()}")
         try:
             os.makedirs(folder, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
@@ -127,6 +138,11 @@ def _warn_not_stored(reason: str) -> None:
         "NUMBA_CACHE_DIR to a writable folder",
         reason,
     )
+
+
+@functools.cache
+def _report_compilation() -> None:
+    logger.info("compiling for this processor (%s), once: up to 40 s of CPU time", cpu_name())
 
 
 def thread_count(threads: int | None = None) -> int:

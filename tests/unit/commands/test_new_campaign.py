@@ -273,7 +273,11 @@ def test_names_are_asked_for_at_a_terminal_alone(site):
     assert (done.exit_code, "Account" in done.output) == (0, False)
     keyboard, terminal = os.openpty()
     os.write(keyboard, b"y\nlong\n\n")
-    command = [sys.executable, "-m", "tomopipe", "init", str(site / "c")]
+    program = (
+        "from tomopipe.cli import cli; from tomopipe.commands import compilation\n"
+        "compilation.compile_once = lambda *_: None; cli()"
+    )
+    command = [sys.executable, "-c", program, "init", str(site / "c")]
     done = subprocess.run(command, stdin=terminal, capture_output=True, check=False, timeout=60)
     os.close(keyboard)
     os.close(terminal)

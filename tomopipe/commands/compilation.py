@@ -1,0 +1,74 @@
+"""Compile the kernels of a campaign for this type of CPU before its first run, and say so.
+
+The code is that of `tomopipe.recon.jit`, where jobs find it; without this the first jobs compile.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_ROOMS = "recon", "cor", "volumes"  # which have kernels
+_SIZE_PX, _N_ANGLES = 64, 61
+_N_SLICES = 3, 8, 16  # for 4, 8 and 16 lanes
+
+
+def compile_once(directory: Path, say: Callable[[str], object]) -> None:
+    """Compile for this type of CPU, unless that was done for this installation.
+
+    Where the user's cache cannot be written, the code is kept in the campaign `directory`. If it
+    fails, the first jobs compile.
+    """
+    from tomopipe.recon.jit import cache_folder, cpu_name  # numba takes 0.4 s
+
+    folder = cache_folder(str(directory))
+    if not folder or (stamp := Path(folder, f"compiled-{_digest()}")).exists():
+        return
+    say(
+        f"compiling for this processor ({cpu_name()}), once: about 40 s (Ctrl-C skips it: then "
+        "the first jobs compile)"
+    )
+    try:
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(Path(folder).parent)}
+        subprocess.run([sys.executable, "-P", "-m", __name__], env=environment, check=True)
+        stamp.touch()
+    except (OSError, subprocess.CalledProcessError, KeyboardInterrupt):
+        say("not compiled: the first jobs will be slower")
+
+
+def _digest() -> str:
+    """Return a digest of all that compiled code depends on, beside the type of CPU."""
+    import numba
+    from llvmlite.binding import get_host_cpu_features
+
+    package = Path(__file__).parents[1]
+    sources = sorted(path for room in _ROOMS for path in (package / room).glob("*.py"))
+    stats = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources]
+    text = repr([numba.__version__, sys.version, get_host_cpu_features().flatten(), stats])
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def compile_kernels() -> None:
+    """Find the COR of a small object, sweep and reconstruct it: with all numbers of lanes."""
+    import numpy as np
+
+    from tomopipe import api
+    from tomopipe.cor.row_kernels import mean_lines
+    from tomopipe.volumes.slice_kernels import extremes_and_sums
+
+    theta_deg, cor_px = np.linspace(0, 180, _N_ANGLES), (_SIZE_PX - 1) / 2
+    centre_px = cor_px + 6 * np.cos(np.deg2rad(theta_deg))[:, None]
+    disk = 1 - ((np.arange(_SIZE_PX) - centre_px) / 20) ** 2
+    rows = np.sqrt(np.maximum(disk, 0)) * np.linspace(1, 1.5, max(_N_SLICES))[:, None, None]
+    frames, ones = np.ones((1, 1, 4), np.uint16), np.ones((1, 4), np.float32)
+    mean_lines(frames, ones, ones, 1, np.float32(1), np.empty((1, 1), np.float32))
+    api.find_cor(rows, theta_deg)
+    for n in _N_SLICES:
+        api.sweep(rows[0], theta_deg, cor_px + np.arange(n), device="cpu")
+        extremes_and_sums(api.reconstruct(rows[:n], theta_deg, cor_px, device="cpu"), 4)
+
+
+if __name__ == "__main__":
+    compile_kernels()
