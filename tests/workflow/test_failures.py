@@ -140,10 +140,20 @@ def test_a_volume_of_earlier_options_counts_as_failed_until_the_edit_is_taken_ba
     campaign, capsys
 ):
     config, page = (campaign / name for name in ("config.yaml", "results/report/index.html"))
-    hann = config.read_text() + "full_recon: {filter: hann}\noverrides:\n- scans: [a_2]\n"
+    hooks = "hooks: {on_scan: cat >> scan, on_failure: cat >> failure, on_end: cat >> end}\n"
+    hann = f"{config.read_text()}{hooks}full_recon: {{filter: hann}}\noverrides:\n- scans: [a_2]\n"
     config.write_text(hann + "  full_recon: {rows: [0, 400]}\n")
     assert snakemake(campaign).status == 1
     assert failed_scans(campaign) == {"a_2"}
+    made = Counter((facts["scan"], facts["event"]) for facts in announced(campaign, "scan"))
+    assert made == {(scan, "volume"): 1 for scan in CORS_PX.keys() - {"a_2"}} | {("a_2", "cor"): 1}
+    (failure,), (end,) = announced(campaign, "failure"), announced(campaign, "end")
+    assert [(job["step"], job["name"]) for job in failure["failures"]] == [("full_recon", "a_2")]
+    assert (end["status"], end["to_review"], end["scans"]) == (
+        "failed",
+        ["a_2"],
+        {"ok": 5, "failed": 1},
+    )
     assert plan(campaign) == (1, {"full_recon:a_2", "report"})
     what, why = "earlier options or files", "filter ramp -> hann; rows all -> [0, 400]"
     text = page.read_text()
@@ -159,6 +169,11 @@ def test_a_volume_of_earlier_options_counts_as_failed_until_the_edit_is_taken_ba
     assert failed_scans(campaign) == set()
     assert CliRunner().invoke(cli, ["report", str(campaign)]).exit_code == 0
     assert plan(campaign) == (0, frozenset())
+
+
+def announced(campaign: Path, hook: str) -> list[dict]:
+    """Return what the command of a hook was given."""
+    return [json.loads(line) for line in (campaign / hook).read_text().splitlines()]
 
 
 def failed_scans(campaign: Path) -> set[str]:

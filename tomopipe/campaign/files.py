@@ -100,6 +100,7 @@ class Files(_Folder[P]):
     report = _One("report/index.html")
     live = _One("live/index.html")  # scans and verdicts of `run --watch`
     taken = _One("live/taken.json")
+    announced = _One(".hooks.json")  # the results that hooks were called for
     fix_table = _Each("fix_cor/{}.tsv")  # of a series, encoded
 
     try_center = _One(TRY_CENTER)
@@ -166,7 +167,7 @@ class Logs(_Folder[P]):
     status_folder = _One("status")  # with <step>/<key>.json of every job
     of_runs = _One("run")  # Snakemake's logs of the last runs
     watched_files = _One("watch/files.json")  # the raw files that its present run sees
-    of_hooks = _One("watch/hook.log")
+    of_hooks = _One("hooks.log")
 
     def log(self, step: str, key: str = "campaign") -> P:
         """Log of a job."""

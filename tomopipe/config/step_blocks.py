@@ -361,10 +361,20 @@ class WatchBlock(Block):
 
 
 class HooksBlock(Block):
-    """Commands that are called on events."""
+    """Shell commands that a run starts in the campaign folder, with JSON on standard input."""
 
     on_scan: Text | None = option(
-        None,
-        "Shell command that `tomopipe run --watch` starts in the campaign folder for "
-        "each new verdict, with it as JSON on stdin; ended after 30 s.",
+        None, "For each scan, once its COR is decided, and once its volume is made."
     )
+    on_doubtful: Text | None = option(
+        None, "For each scan whose COR is decided and that a person has to check."
+    )
+    on_failure: Text | None = option(None, "At the end of a run of which jobs have failed.")
+    on_end: Text | None = option(None, "At the end of every run that had jobs.")
+    time_limit_s: float = option(30.0, "A call that takes longer is killed (s).", gt=0)
+
+    @property
+    def commands(self) -> dict[str, str | None]:
+        """The command of each hook."""
+        names = ("on_scan", "on_doubtful", "on_failure", "on_end")
+        return {name: getattr(self, name) for name in names}

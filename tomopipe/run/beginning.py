@@ -32,7 +32,7 @@ from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources.jobs import START_S
-from tomopipe.run import job_resources, launch, progress, targets
+from tomopipe.run import hooks, job_resources, launch, progress, targets
 from tomopipe.storage import lock, run_folder
 from tomopipe.storage.atomic import closed, giving_rights
 from tomopipe.storage.json_files import json_or
@@ -163,6 +163,7 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     lock.hand_over(campaign.directory, run, replace(run, before=""))
     os.environ[run_folder.VARIABLE] = str(folder)
     atexit.register(_end_run, campaign, run)
+    hooks.begin(campaign)
 
 
 @cache

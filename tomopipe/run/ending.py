@@ -11,7 +11,7 @@ from tomopipe.campaign.campaign import Campaign, stats_of
 from tomopipe.campaign.failures import record_failures
 from tomopipe.errors import fault_lines, full_disk, scans_named
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import launch, progress
+from tomopipe.run import hooks, launch, progress
 from tomopipe.run.page import renew_page, write_page
 from tomopipe.run.temporary_files import removable, remove
 from tomopipe.run.unfinished import is_late, skipped_stacks, unfinished_scans, warnings_of
@@ -26,7 +26,11 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
     """
     # a job that could not write its error on a full disk is taken for a killed one
-    if launch.ended_by_hand(logs) or full_disk(campaign.logs.folder):
+    if launch.ended_by_hand(logs):
+        hooks.end("stopped")
+        return
+    if full_disk(campaign.logs.folder):
+        hooks.end("failed")
         return
     files = stats_of(campaign.scans.values())
     failures = record_failures(campaign.results, campaign.logs.folder, files, since=since)
@@ -41,6 +45,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
         # the page lists failures, which the next run may mend without another change of the page
         failed = {job.key: job for job in failures}
         write_page(replace(campaign, failures=campaign.failures | failed))
+    hooks.end("failed", failures)
 
 
 def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool) -> None:
@@ -52,6 +57,7 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
     for line in run_folder.warnings():
         _print(line)
     if not is_whole or settled is None:
+        hooks.end("finished")
         return
     if launch.is_remote():
         _wait_for_volumes(campaign, settled)
@@ -60,7 +66,9 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
     lines = skipped_stacks(campaign, settled.rows, settled.cors)
     for line in [*lines, *warnings_of(campaign, settled.rows)]:
         _print(line)
-    if unfinished := unfinished_scans(campaign):
+    unfinished = unfinished_scans(campaign)
+    hooks.end("unfinished" if unfinished else "finished")
+    if unfinished:
         for line in unfinished:
             _print(line)
         if not progress.is_read():  # else `tomopipe run` names it

@@ -24,6 +24,7 @@ from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.state.signs import State as ScanState
 from tomopipe.config import Config, read_config
 from tomopipe.errors import RunEndedError, TomopipeError
+from tomopipe.report.verdicts import Verdict, present_verdicts
 from tomopipe.reruns.foreign import keep_others
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, Step
@@ -34,7 +35,7 @@ from tomopipe.storage import lock
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.lock import Run
 from tomopipe.storage.processes import is_alive, named
-from tomopipe.watch.watched_scans import Verdict, WatchedScans, present_verdicts
+from tomopipe.watch.watched_scans import WatchedScans
 from tomopipe.workflow_steps import STEPS
 
 State = tuple[int, ...]
@@ -227,7 +228,7 @@ class Watcher:
         """Read configuration and table again, for the next run."""
         self._config = read_config(self._config_path)
         edited = self._state_of_edits()
-        scans = WatchedScans(self._config, self.directory, self._print, self._once)
+        scans = WatchedScans(self._config, self.directory, self._print)
         keep_others(scans.files.live, is_made_here=lambda _: scans.files.taken.exists())
         make_campaign(self._config, self.directory, only=scans.entries)
         self._scans, self._edited = scans, edited
@@ -342,7 +343,7 @@ class Watcher:
             self._once("run", f"{message}: the run failed", log)
 
     def end(self, sending: signal.Signals | None = None) -> None:
-        """Send a signal to the run in progress, if any; wait for its end, and that of the hooks."""
+        """Send a signal to the run in progress, if any; wait for its end."""
         if self._current and sending:
             launch.interrupt(self._current.run, sending=sending)
         self.is_stopped = True
@@ -350,7 +351,6 @@ class Watcher:
             time.sleep(0.1)
             with suppress(OSError, TomopipeError):  # of a full disk
                 self._follow()
-        self._scans.end()
         self._save(has_ended=True)
 
 

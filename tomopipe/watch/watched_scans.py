@@ -1,83 +1,33 @@
-"""The scans that a watcher has accepted, and their verdicts: for the live page and the hook.
+"""The scans that a watcher has accepted, and their verdicts: for the live page.
 
 results/live/taken.json has the state of each file when it was accepted, and its verdict;
 results/live/index.html shows the scans, the latest first, with a slice of each.
 """
 
-import json
 import math
 import os
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
 
-from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import LOGS, Files
+from tomopipe.campaign.files import Files
 from tomopipe.campaign.raw_files import find_scans
-from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
-from tomopipe.campaign.state.signs import State
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
-from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.thumbnails import encode, picture_stem, slices_around, to_grey
+from tomopipe.report.verdicts import Verdict
 from tomopipe.scans.raw_identity import file_state
 from tomopipe.storage.atomic import whole, write_json, write_text
 from tomopipe.storage.json_files import json_or
 
 MOST_ROWS = 300
-LIMIT_S = 30.0  # time limit of a call of a hook
-_MOST_CALLS = 4  # largest number of simultaneous calls
 _SIDE_PX, _BYTES = 240, 12_000
-_QUIET = (*ACCEPTED, State.UNSWEPT, State.UNSELECTED)
-_FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on one scan."""
-
-    scan: str  # its name
-    scan_state: str
-    cor_px: float | None = None  # its COR, unbinned detector pixels
-    confidence: float | None = None  # of the prediction; None if the COR is not the predicted one
-    doubtful: bool = False  # whether a person has to check it
-    reason: str = ""  # reason of its state, or ""
-    best_cor_px: float | None = None  # COR of its picture: its own, else the best estimate
-    path: str = ""  # of its file, as in the campaign
-
-
-def present_verdicts(campaign: Campaign) -> dict[str, Verdict]:
-    """Return the verdicts on the scans of a campaign that have results.
-
-    By path of the file, of views with their suffix; not on time points that are not whole.
-    """
-    result = {}
-    scans = {scan.name: scan for scan in (*campaign.refused, *campaign.scans.values())}
-    for record in collect_scans(campaign):
-        state, prediction, scan = record.state, record.prediction, scans.get(record.name)
-        if state is State.PENDING or (scan and scan.view and scan.view.refused):
-            continue
-        cor_px = None if state in NOT_SELECTED else record.shown[0]
-        is_predicted = prediction is not None and same_cor(cor_px, prediction.cor_px)
-        result[scan.part_path if scan else record.path] = Verdict(
-            record.name,
-            state,
-            cor_px,
-            prediction.confidence if prediction and is_predicted else None,
-            state not in _QUIET,
-            f"skipped: {record.reason}" if state is State.SKIPPED else record.why,
-            None if state in NOT_SELECTED else record.best_px,
-            record.path,
-        )
-    return result
 
 
 def picture(files: Files[Path], scan: str, cor_px: float | None) -> dict[str, Any]:
@@ -115,20 +65,17 @@ def write_page(
 
 
 class WatchedScans:
-    """The scans in results/live/taken.json; `once` reports a message on a subject only once."""
+    """The scans in results/live/taken.json."""
 
     def __init__(
         self,
         config: Config,
         directory: Path,
         report: Callable[[str], None],
-        once: Callable[[str, str], None],
     ) -> None:
-        self._config, self._directory, self._print, self._once = config, directory, report, once
-        self._calls, self._log = ThreadPoolExecutor(_MOST_CALLS), directory / LOGS.of_hooks
+        self._config, self._directory, self._print = config, directory, report
         self.files = Files(directory / config.campaign.results)
-        for path in (self._log, self.files.live):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        self.files.live.parent.mkdir(parents=True, exist_ok=True)
         # by path, of views with their suffix, too: the state of the file when it was accepted, and
         # when; its verdict, if it `has_verdict`
         self.entries: dict[str, dict[str, Any]] = self._read() or self._earlier()
@@ -195,40 +142,10 @@ class WatchedScans:
                 self._report(entry, "" if before_px is None else f" (was {_cor(before_px)})")
 
     def _report(self, entry: Mapping[str, Any], remark: str) -> None:
-        """Report a verdict, flag it if it is doubtful, and call the hook."""
-        doubt = entry["reason"] if entry["doubtful"] else ""
-        flag, why = ("FLAG ", f", {doubt}") if entry["doubtful"] else ("", "")
+        """Report a verdict, and flag it if it is doubtful."""
+        flag, why = ("FLAG ", f", {entry['reason']}") if entry["doubtful"] else ("", "")
         text = f"{flag}{entry['scan']}: {_cor(entry['cor_px'])}{why}{remark}"
         self._print(f"{time.strftime('%H:%M:%S')} {text}")
-        if command := self._config.hooks.on_scan:
-            facts = {name: entry[name] for name in _FOR_HOOKS}
-            facts |= {"doubt": doubt, "page": str(self.files.live)}
-            self._calls.submit(self._call, command, facts)
-
-    def _call(self, command: str, facts: Mapping[str, Any]) -> None:
-        """Run a shell command, with JSON on its stdin, for a limited time."""
-        try:
-            with open(self._log, "ab", buffering=0) as log:
-                log.write(f"{time.strftime('%H:%M:%S')} {facts['scan']}\n".encode())
-                subprocess.run(
-                    command,
-                    shell=True,
-                    cwd=self._directory,
-                    input=json.dumps(facts).encode(),
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    timeout=LIMIT_S,
-                    check=True,
-                    start_new_session=True,
-                )
-        except (OSError, subprocess.SubprocessError) as error:
-            is_timeout = isinstance(error, subprocess.TimeoutExpired)
-            fault = f"{command}: killed after {LIMIT_S:g} s." if is_timeout else error
-            self._once(f"hook {command}", f"hooks.on_scan: {fault} See {self._log}.")
-
-    def end(self) -> None:
-        """Wait for the calls of the hook, each up to its time limit."""
-        self._calls.shutdown()
 
 
 def _entry(path: str, scan: str, state: Sequence[int]) -> dict[str, Any]:

@@ -128,6 +128,10 @@ OTHER = {
     "export_star.hand": 1,
     "watch.settle_s": 1.0,
     "hooks.on_scan": "true",
+    "hooks.on_doubtful": "true",
+    "hooks.on_failure": "true",
+    "hooks.on_end": "true",
+    "hooks.time_limit_s": 1.0,
 }
 # beside the statements: of a prediction that says which rows it took into account
 BY_RESULT = {"full_recon.rows": {"predict_cor"}}
