@@ -1,7 +1,7 @@
 """The formats of volumes: one row for each, and the module that the row names."""
 
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tomopipe.errors import TomopipeError
 
@@ -19,6 +19,7 @@ class VolumeFormat(NamedTuple):
     has_levels: bool = False  # has smaller levels, instead of averages for the preview
     deflates: bool = False  # whether gzip compresses many slices at once
     package: str = ""  # further package needed, an extra of this name
+    zarr_version: Literal[2, 3] = 3
 
     def load(self) -> Any:
         """Import the module."""
@@ -49,6 +50,10 @@ FORMATS = {
         has_levels=True, package="zarr",
     ),
 }  # fmt: skip
+OUTPUTS = (*FORMATS,)
+"""Values of `full_recon.output`."""
+# with full_recon.zarr_version: 2, under the same names
+FORMATS["zarr2"] = FORMATS["zarr"]._replace(mark=".zattrs", zarr_version=2)
 IN_TIME = "zarr"
 """The format of volumes in time."""
 COMPRESSIONS = {name: each.compressions for name, each in FORMATS.items()}

@@ -96,6 +96,27 @@ def test_each_voxel_is_where_and_when_it_was(tmp_path, volumes):
     assert found["points"][2] == {"scan": "s@0002", "time_s": 120.0, "is_gap": True}
 
 
+def test_with_zarr_2_it_is_ome_zarr_0_4_and_unchanged_time_points_are_linked(tmp_path, volumes):
+    path = tmp_path / "growth_rec.zarr"
+    made(tmp_path, volumes)  # replaced as a whole: of another version nothing can be linked
+    array, attributes, _ = made(tmp_path, volumes, zarr_version=2, times_s=TIMES_S)
+    yaozarrs.validate_zarr_store(str(path))
+    (image,) = attributes["multiscales"]
+    assert (image["version"], len(image["axes"])) == ("0.4", 4)
+    chunks = sorted((path / "0/0").glob("*/*/*"))
+    was = [chunk.stat().st_ino for chunk in chunks]
+    assert len(was) >= 2
+    volumes["s@0001"] = written(tmp_path / "other", ball(7))
+    array, *_ = made(tmp_path, volumes, zarr_version=2, changed=["s@0001"])
+    for t, at in ((0, 0), (1, 7), (3, 3)):
+        np.testing.assert_array_equal(array[t], ball(at))
+    assert not array[2].any()
+    assert [chunk.stat().st_ino for chunk in chunks] == was
+    assert checksums.made(path) == checksums.checksum_of(path)
+    with pytest.raises(TomopipeError, match="a volume in time"), open_volume(path):
+        pass
+
+
 def test_levels_are_averages_in_space_not_in_time(tmp_path, volumes):
     made(tmp_path, volumes)
     level = zarr.open_group(tmp_path / "growth_rec.zarr", mode="r")["1"]

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from tomopipe.paths import no_pipe
 from tomopipe.storage import lock
-from tomopipe.volume_formats import FORMATS
+from tomopipe.volume_formats import FORMATS, OUTPUTS
 from tomopipe.workflow_steps import STEPS
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
@@ -28,7 +28,7 @@ ROWS, SWEEP, TRY_STACK = "rows.h5", "try.json", "try.tif"
 PREDICTION, CENTER = "prediction.json", "center_of_rotation.txt"
 
 SIDECAR, SIDECARS = ".cor.json", "sidecars"
-VOLUMES = {name: each.ending for name, each in FORMATS.items()}
+VOLUMES = {name: FORMATS[name].ending for name in OUTPUTS}
 MRC_VOLUME, STACK = "_rec.mrc", ".mrcs"
 # of `tomopipe convert`; scans have no results of these names, except those in the set for RELION
 CONVERTED = {"mrc": MRC_VOLUME} | {name: each.converted for name, each in FORMATS.items()}

@@ -179,9 +179,9 @@ def convert(
     """Write volumes in another format beside the existing ones, without reconstructing.
 
     Written are SCAN_rec.mrc (mrc: float32, axes x, detector row, y, for RELION), SCAN_converted/
-    (tiff), SCAN_converted.zarr or SCAN_converted.h5. For integers, value = offset + scale * stored;
-    without --range each volume has its own range. Up-to-date conversions are skipped. A SCAN may
-    also be a stitched stack.
+    (tiff), SCAN_converted.zarr (zarr: OME-Zarr 0.5, zarr2: 0.4) or SCAN_converted.h5. For integers,
+    value = offset + scale * stored; without --range each volume has its own range. Up-to-date
+    conversions are skipped. A SCAN may also be a stitched stack.
 
     FORMAT png draws slices with a scale bar, SCAN_xy_0700.png, for slides and papers.
 

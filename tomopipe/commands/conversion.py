@@ -160,6 +160,8 @@ def _plan(
             "offset": encoding.offset,
             "scale": encoding.scale,
         }
+        if output_format == "zarr2":
+            stated["zarr_version"] = 2
         if output_format == MRC:  # by which RELION's set recognises an outdated volume
             stated["made_from"] = digest(json.loads(volume.provenance.get("made_from", "{}")))
     target, compression = converted(source, output_format), "none"

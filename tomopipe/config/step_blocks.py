@@ -15,7 +15,7 @@ from tomopipe.config.base import (
 )
 from tomopipe.config.blocks import Fraction, RowNumber, RowRange, ScanNumbers
 from tomopipe.cor_methods import COR_METHODS
-from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, FORMATS
+from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, OUTPUTS
 
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 Rows = Annotated[
@@ -215,8 +215,14 @@ class FullReconBlock(Block):
         "all", "Rows of the slices (not of the detector): like crop_x."
     )
     binning: int = option(1, "Average blocks of n x n pixels first.", ge=1)
-    output: Literal[(*FORMATS,)] = option(  # type: ignore[valid-type]
+    output: Literal[OUTPUTS] = option(  # type: ignore[valid-type]
         "h5", "HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
+    )
+    zarr_version: Literal[3, 2] = option(
+        3,
+        "3: OME-Zarr 0.5. 2: OME-Zarr 0.4, for older programs; a file for each chunk. Also of "
+        "volumes in time.",
+        only={"output": ["zarr"]},
     )
     compression: Literal[ALL_COMPRESSIONS] = option(  # type: ignore[valid-type]
         "none",
@@ -237,6 +243,11 @@ class FullReconBlock(Block):
     )
 
     device: Device = "auto"
+
+    @property
+    def stored_format(self) -> str:
+        """One of `FORMATS`."""
+        return "zarr2" if (self.output, self.zarr_version) == ("zarr", 2) else self.output
 
     def half_acquisition(self, mode: str) -> str:
         """Return the mode of half acquisition, auto, yes or no, of volumes by this algorithm."""

@@ -344,10 +344,12 @@ class Target:
         options, full = effective(config.stitch), effective(config.full_recon)
         for key in ("stacks", "time"):
             options.pop(key, None)
-        stored = ["output", "compression", "dtype", "value_range"]
-        if stack.is_time:
+        stored = ["output", "zarr_version", "compression", "dtype", "value_range"]
+        if stack.is_time:  # always OME-Zarr
             options = {}
             stored.remove("output")
+            if config.full_recon.zarr_version != 3:
+                full["zarr_version"] = config.full_recon.zarr_version
         parts = {
             part: {scan: volume[part] for scan, volume in volumes.items() if volume.get(part)}
             for part in ("metadata", ALSO_READ)

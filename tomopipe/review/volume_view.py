@@ -13,6 +13,7 @@ from tomopipe.campaign.files import converted
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.errors import TomopipeError
 from tomopipe.review.scan_images import USUAL_PERCENT, Grey, scaled16
+from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
 
@@ -74,7 +75,8 @@ def zarr_folder(campaign: Campaign, name: str) -> Path | None:
     """Return the OME-Zarr of a scan or stack, if it exists: its volume, or a conversion."""
     path = find_volumes(campaign, [name])[name]
     both = (path, converted(path, "zarr"))
-    return next((folder for folder in both if (folder / "zarr.json").is_file()), None)
+    marks = (FORMATS["zarr"].mark, FORMATS["zarr2"].mark)
+    return next((f for f in both if any((f / mark).is_file() for mark in marks)), None)
 
 
 def file_below(folder: Path, below: str) -> Path | None:

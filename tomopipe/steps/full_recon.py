@@ -89,7 +89,7 @@ def full_recon(
             new_volume(
                 volume,
                 task.shape,
-                output_format=options.output,
+                output_format=options.stored_format,
                 encoding=encoding,
                 compression=options.compression,
                 attributes=describe(task, target),

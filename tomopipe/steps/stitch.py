@@ -77,7 +77,7 @@ def stitch(
         with new_volume(
             output_volume,
             tuple(result["shape"]),
-            output_format=stored.output,
+            output_format=stored.stored_format,
             encoding=encoding,
             compression=stored.compression,
             attributes=members[0].described,

@@ -29,6 +29,8 @@ from tomopipe.workflow_steps import STEPS
 AnyPath = str | os.PathLike[str]
 Point = dict[str, Any]  # what is recorded of a time point
 
+_STORED = {"compression", "dtype", "value_range", "zarr_version"}
+
 logger = logging.getLogger(__name__)
 
 
@@ -68,7 +70,7 @@ def stitch_time(
             _fill(series, t, point, volumes[point["scan"]], linked.get(point["scan"]))
         result = {"stack": stack, "shape": [len(points), *layout.shape], "points": points, **times}
         about = {
-            "parameters": stored.model_dump(include={"compression", "dtype", "value_range"})
+            "parameters": stored.model_dump(include=_STORED)
             | {"revision": STEPS["stitch"].revision},
             "versions": package_versions(),
         } | ({"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {})
@@ -105,7 +107,9 @@ def _look(
     chosen = stored.value_range
     values = (min(limits), max(limits)) if isinstance(chosen, str) else chosen
     encoding = encoding_of(stored.dtype, values)
-    return points, Layout(name, shape, encoding, stored.compression, described, {}, origin)
+    return points, Layout(
+        name, shape, encoding, stored.compression, described, {}, origin, stored.zarr_version
+    )
 
 
 def _check_alike(

@@ -1,4 +1,4 @@
-"""A volume in time as OME-Zarr 0.5: axes t, z, y, x; written one time point after the other.
+"""A volume in time as OME-Zarr: axes t, z, y, x; written one time point after the other.
 
 Chunks and levels of a time point are those of a volume (`volume_zarr`), nothing is averaged in
 time. A gap is not stored: it reads as 0. A time point that an earlier file has in the same chunks
@@ -22,7 +22,14 @@ from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole
 from tomopipe.volume_formats import FORMATS, IN_TIME
 from tomopipe.volumes.volume_read import Layout, Volume
-from tomopipe.volumes.volume_zarr import Pyramid, create_levels, multiscales, read_attributes
+from tomopipe.volumes.volume_zarr import (
+    Pyramid,
+    chunk_folder,
+    create_levels,
+    image_of,
+    multiscales,
+    read_attributes,
+)
 
 _OFF_STEP = 0.1  # share of a step by which a time may be off those of equal steps
 
@@ -34,7 +41,7 @@ class TimeSeries:
         import zarr
 
         self._folder, self._earlier, self._layout = temporary, final, layout
-        self._group = zarr.create_group(temporary, zarr_format=3)
+        self._group = zarr.create_group(temporary, zarr_format=layout.zarr_version)
         self._arrays = create_levels(self._group, layout, n_times)
         self._pyramid = Pyramid(temporary, self._arrays, layout)
         self._sums = checksums.read_manifest(final) if self._is_alike(final) else None
@@ -52,10 +59,12 @@ class TimeSeries:
             return False
         try:
             for level in range(len(self._arrays)):
-                self._link_level(f"{level}/c/{before}", self._folder / str(level) / "c" / str(t))
+                chunks = chunk_folder(str(level), self._layout.zarr_version)
+                self._link_level(f"{chunks}/{before}", self._folder / chunks / str(t))
         except (OSError, KeyError):  # a file system without hard links, or too many of one file
             for level in range(len(self._arrays)):
-                folder = self._folder / str(level) / "c" / str(t)
+                chunks = chunk_folder(str(level), self._layout.zarr_version)
+                folder = self._folder / chunks / str(t)
                 checksums.forget(folder)
                 shutil.rmtree(folder, ignore_errors=True)
             return False
@@ -96,15 +105,15 @@ class TimeSeries:
         self, attributes: dict[str, Any], provenance: dict[str, Any], step_s: float | None
     ) -> None:
         """Store axes and attributes; `step_s` is the time between neighbours if it is known."""
-        ome = multiscales(self._layout)
-        (image,) = ome["multiscales"]
+        attributes_of_ome = multiscales(self._layout)
+        image = image_of(attributes_of_ome)
         unit = {"unit": "second"} if step_s else {}
         image["axes"].insert(0, {"name": "t", "type": "time", **unit})
         for dataset in image["datasets"]:
             scale, translation = dataset["coordinateTransformations"]
             scale["scale"].insert(0, step_s or 1.0)
             translation["translation"].insert(0, 0.0)
-        self._group.attrs["ome"] = ome
+        self._group.attrs.update(attributes_of_ome)
         self._group.attrs["tomopipe"] = {
             "attributes": self._layout.attributes | self._layout.scaling | attributes,
             "provenance": provenance,
@@ -183,7 +192,8 @@ def time_step(times_s: Sequence[float | None]) -> float | None:
 def _stored_as(folder: Path) -> Any:
     """Return how an array is stored, whatever the number of its time points; None without one."""
     try:
-        content = json.loads(no_pipe(folder / "zarr.json").read_text("utf-8"))
+        name = "zarr.json" if (folder / "zarr.json").exists() else ".zarray"
+        content = json.loads(no_pipe(folder / name).read_text("utf-8"))
         return content | {"shape": content["shape"][1:]}
     except (OSError, ValueError, KeyError, TypeError):
         return None

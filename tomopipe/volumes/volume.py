@@ -70,11 +70,11 @@ def new_volume(
         If a slice was not stored, a value is not finite, all values are equal, or the written file
         does not read back.
     """
+    volume_format = FORMATS[output_format]
     layout = Layout(
         Path(path).name, shape, encoding or Encoding(), compression,
-        dict(attributes or {}), dict(provenance or {}), origin,
+        dict(attributes or {}), dict(provenance or {}), origin, volume_format.zarr_version,
     )  # fmt: skip
-    volume_format = FORMATS[output_format]
     volume_format.check_package()
     with whole(path) as temporary:
         if compression == "none":

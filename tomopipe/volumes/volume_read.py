@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,7 @@ class Layout:
     attributes: dict[str, Any]
     provenance: dict[str, Any]
     origin: Origin  # position of a cropped volume
+    zarr_version: Literal[2, 3] = 3  # of OME-Zarr
 
     @property
     def plane_shapes(self) -> dict[str, tuple[int, int]]:

@@ -1,23 +1,25 @@
-"""A volume as OME-Zarr 0.5: the full resolution and averages by 2, 4, 8 ... of it.
+"""A volume as OME-Zarr: the full resolution and averages by 2, 4, 8 ... of it.
 
 Blocks at an edge are averages of the existing voxels; an axis of one voxel is averaged no further.
 Encoded slices, from a GPU, are averaged as stored: their smaller levels differ by at most one count
 unless values were clipped. Besides the levels the group has the mid planes, and provenance and
 scaling in its attribute `tomopipe`.
 
-The chunks of a layer are in one shard [3]_, which keeps the number of files small.
+The chunks of a layer are in one shard [3]_, which keeps the number of files small. This is OME-Zarr
+0.5; 0.4, on Zarr 2, has no shards, and its attributes lie one level higher.
 
 References
 ----------
 .. [1] J. Moore et al., Histochem. Cell Biol. 160, 223-251 (2023), doi:10.1007/s00418-023-02209-1.
-.. [2] OME-NGFF specification 0.5, https://ngff.openmicroscopy.org/0.5/.
+.. [2] OME-NGFF specifications 0.4 and 0.5, https://ngff.openmicroscopy.org/.
 .. [3] Zarr enhancement proposal 2, https://zarr.dev/zeps/accepted/ZEP0002.html.
 """
 
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,19 +59,23 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     """Yield the store of an OME-Zarr group."""
     import zarr
 
-    group = zarr.create_group(temporary, zarr_format=3)
+    version = layout.zarr_version
+    group = zarr.create_group(temporary, zarr_format=version)
     pyramid = Pyramid(temporary, create_levels(group, layout), layout)
     beside, planes = group.create_group("mid_planes"), {}
     for name, shape in layout.plane_shapes.items():
-        beside.create_array(name, shape=shape, chunks=shape, dtype="float32", compressors=None)
-        planes[name] = _Plane(temporary / "mid_planes" / name / "c" / "0" / "0", shape)
+        beside.create_array(
+            name, shape=shape, chunks=shape, dtype="float32", compressors=None, **_keys(version)
+        )
+        chunks = chunk_folder(temporary / "mid_planes" / name, version)
+        planes[name] = _Plane(Path(chunks) / "0" / "0", shape)
 
     def put(first: int, slices: Slices, each: Map) -> None:
         for row, image in enumerate(slices, first):
             pyramid.add(0, row, image, each)
 
     def finish(attributes: dict[str, Any]) -> None:
-        group.attrs["ome"] = multiscales(layout)
+        group.attrs.update(multiscales(layout))
         group.attrs["tomopipe"] = {"attributes": attributes, "provenance": layout.provenance}
 
     yield Store(put, planes, finish)
@@ -80,7 +86,7 @@ def read(path: Path, stack: ExitStack) -> Stored:
     import zarr
 
     attributes = read_attributes(path)
-    image = attributes["ome"]["multiscales"][0]
+    image = image_of(attributes)
     if len(image["axes"]) > 3:
         raise TomopipeError(
             f"{path}: a volume in time (t, z, y, x), not one volume: look at it in napari "
@@ -109,9 +115,27 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 def read_attributes(path: Path) -> dict[str, Any]:
     """Read the attributes of the group."""
-    content = json.loads(no_pipe(path / "zarr.json").read_text("utf-8"))
-    result: dict[str, Any] = content["attributes"]
+    name = "zarr.json" if os.path.lexists(path / "zarr.json") else ".zattrs"
+    content: dict[str, Any] = json.loads(no_pipe(path / name).read_text("utf-8"))
+    result: dict[str, Any] = content["attributes"] if name == "zarr.json" else content
     return result
+
+
+def image_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of the levels in the attributes of a group."""
+    image: dict[str, Any] = attributes.get("ome", attributes)["multiscales"][0]
+    return image
+
+
+def chunk_folder(array: str | os.PathLike[str], zarr_version: int) -> str:
+    """Return the folder of an array's chunks."""
+    return os.path.join(array, "c") if zarr_version == 3 else os.fspath(array)
+
+
+def _keys(zarr_version: int) -> dict[str, Any]:
+    """Return how chunks are named: each of Zarr 2 below one folder for each axis, too."""
+    names = {"chunk_key_encoding": {"name": "v2", "separator": "/"}, "fill_value": 0}
+    return names if zarr_version == 2 else {}
 
 
 def create_levels(group: Any, layout: Layout, n_times: int = 0) -> list["zarr.Array[Any]"]:
@@ -120,18 +144,23 @@ def create_levels(group: Any, layout: Layout, n_times: int = 0) -> list["zarr.Ar
     A time point has the chunks of a volume.
     """
     times, one, axes = ((n_times,), (1,), ("t",)) if n_times else ((), (), ())
-    return [
-        group.create_array(
-            str(level),
+    version, compression = layout.zarr_version, layout.compression
+
+    def create(name: str, shape: Shape) -> "zarr.Array[Any]":
+        further = _keys(version) | {"compressors": _compressors(compression, version)}
+        if version == 3:
+            further["shards"] = (*one, *shard_shape(shape))
+            further["dimension_names"] = (*axes, "z", "y", "x")
+        array: zarr.Array[Any] = group.create_array(
+            name,
             shape=(*times, *shape),
             chunks=(*one, *chunk_shape(shape)),
-            shards=(*one, *shard_shape(shape)),
             dtype=layout.encoding.dtype,
-            compressors=_compressors(layout.compression),
-            dimension_names=(*axes, "z", "y", "x"),
+            **further,
         )
-        for level, shape in enumerate(level_shapes(layout.shape))
-    ]
+        return array
+
+    return [create(str(level), shape) for level, shape in enumerate(level_shapes(layout.shape))]
 
 
 def level_shapes(shape: Shape) -> list[Shape]:
@@ -173,40 +202,43 @@ class _Layers:
 
 
 class _Level:
-    """The layers of a level, or of its time point `at`, each written as one shard."""
+    """The layers of a level, or of its time point `at`, each one shard, or a folder of chunks."""
 
     def __init__(self, folder: Path, array: "zarr.Array[Any]", reused: Reused | None) -> None:
-        self._folder, self._array = folder / "c", array
+        self._has_shards = array.shards is not None
+        self._folder = Path(chunk_folder(folder, array.metadata.zarr_format))
+        self._array = array
         self.at: tuple[int, ...] = ()
         self._reused = reused  # for uncompressed chunks
         self._shape, self._chunk = array.shape[-3:], array.chunks[-3:]
         self.n_rows, self.depth = self._shape[0], self._chunk[0]
 
     def write(self, layer: int, images: list[Any], encoding: Encoding, each: Map) -> None:
-        """Write the slices of a layer; one of zeros has no file."""
+        """Write the slices of a layer; a chunk of zeros is not stored."""
         stored = list(each(encoding.encode, images))
-        path = self._folder.joinpath(*map(str, (*self.at, layer, 0, 0)))
+        folder = self._folder.joinpath(*map(str, (*self.at, layer)))
         if self._reused:
-            self._write_plain(path, stored, each, self._reused)
+            self._write_plain(folder, stored, each, self._reused)
         else:
             first = layer * self.depth
             part: Any = (*self.at, slice(first, first + len(stored)))
             self._array[part] = np.stack(stored)
-        if path.exists():
-            checksums.remember(path, checksums.finish(path))
+        for name, _ in checksums.files_below(folder) if folder.exists() else ():
+            checksums.remember(folder / name, checksums.finish(folder / name))
 
-    def _write_plain(self, path: Path, images: list[Any], each: Map, reused: Reused) -> None:
+    def _write_plain(self, folder: Path, images: list[Any], each: Map, reused: Reused) -> None:
         """Write uncompressed non-zero chunks, several times faster than zarr-python."""
         chunk, dtype = self._chunk, self._array.dtype
         n_bytes = math.prod(chunk) * dtype.itemsize
-        corners = itertools.product(*(range(0, self._shape[i], chunk[i]) for i in (1, 2)))
+        n_high, n_wide = (-(-self._shape[i] // chunk[i]) for i in (1, 2))
+        corners = [(y * chunk[1], x * chunk[2]) for y in range(n_high) for x in range(n_wide)]
         parts = [np.s_[y : y + chunk[1], x : x + chunk[2]] for y, x in corners]
         bits = [image.view(f"u{image.itemsize}") for image in images]  # bits, as -0.0 is not zero
         stored = [k for k, part in enumerate(parts) if any(image[part].any() for image in bits)]
         if not stored:
             return
 
-        def write_chunk(number: int, offset: int) -> checksums.Edges:
+        def write_chunk(number: int, path: Path, offset: int) -> checksums.Edges:
             values = reused.empty("chunk", chunk, dtype)
             n_y, n_x = images[0][parts[number]].shape
             if (len(images), n_y, n_x) != chunk:
@@ -217,19 +249,32 @@ class _Level:
                 write(values, offset)
             return checksums.written_apart(path, offset, values)
 
-        offsets = range(0, n_bytes * len(stored), n_bytes)
-        index = np.full((len(parts), 2), _NO_CHUNK, "<u8")  # offset and bytes
-        index[stored, 0], index[stored, 1] = offsets, n_bytes
-        ending = index.tobytes()
-        ending += _crc32c(ending).to_bytes(4, "little")
-        path.parent.mkdir(parents=True)
-        with path.open("wb") as file:  # allocated at once, so that threads need not extend it
-            file.seek(offsets.stop)
-            file.write(ending)
-        for edges in each(write_chunk, stored, offsets):
+        if self._has_shards:
+            paths = [folder / "0" / "0"] * len(stored)
+            offsets = [n_bytes * i for i in range(len(stored))]
+            ending = _index_of_shard(len(parts), stored, n_bytes)
+        else:
+            paths = [folder / str(k // n_wide) / str(k % n_wide) for k in stored]
+            offsets, ending = [0] * len(stored), b""
+        for path in dict.fromkeys(paths):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:  # allocated at once, so that threads need not extend it
+                file.seek(n_bytes * paths.count(path))
+                file.write(ending)
+                file.truncate()
+        for path, edges in zip(paths, each(write_chunk, stored, paths, offsets), strict=True):
             for edge in edges:
                 checksums.written(path, *edge)
-        checksums.written(path, offsets.stop, ending)
+        if ending:
+            checksums.written(paths[0], n_bytes * len(stored), ending)
+
+
+def _index_of_shard(n_chunks: int, stored: list[int], n_bytes: int) -> bytes:
+    """Return the index of a shard, offset and bytes of each chunk, with its checksum."""
+    index = np.full((n_chunks, 2), _NO_CHUNK, "<u8")
+    index[stored, 0], index[stored, 1] = range(0, n_bytes * len(stored), n_bytes), n_bytes
+    ending = index.tobytes()
+    return ending + _crc32c(ending).to_bytes(4, "little")
 
 
 def _crc32c(data: bytes) -> int:
@@ -295,9 +340,18 @@ class _Plane:
             file.write(np.ascontiguousarray(values, "<f4").data)
 
 
-def _compressors(compression: str) -> Any:
+def _compressors(compression: str, zarr_version: int) -> Any:
     from zarr.codecs import BloscCodec, GzipCodec
 
+    if zarr_version == 2:  # codecs of numcodecs by name; numbers of shuffle are those of Blosc
+        blosc = {"id": "blosc", "blocksize": 0}
+        return {
+            "none": None,
+            "gzip": [{"id": "gzip", "level": 1}],
+            "zstd": [blosc | {"cname": "zstd", "clevel": 1, "shuffle": 1}],
+            "lz4": [blosc | {"cname": "lz4", "clevel": 5, "shuffle": 1}],
+            "bitshuffle": [blosc | {"cname": "lz4", "clevel": 5, "shuffle": 2}],
+        }[compression]
     return {
         "none": None,
         "gzip": GzipCodec(level=1),
@@ -308,7 +362,10 @@ def _compressors(compression: str) -> Any:
 
 
 def multiscales(layout: Layout) -> dict[str, Any]:
-    """Describe the levels: voxel size, and the first voxel's centre in the uncropped volume."""
+    """Describe the levels: voxel size, and the first voxel's centre in the uncropped volume.
+
+    Attributes of the group, as in the version of its Zarr.
+    """
     size_um = layout.attributes.get("voxel_size_um")
     unit = {"unit": "micrometer"} if size_um else {}
     size = size_um or 1.0
@@ -331,4 +388,6 @@ def multiscales(layout: Layout) -> dict[str, Any]:
         "datasets": datasets,
         "type": "mean",
     }
-    return {"version": "0.5", "multiscales": [image]}
+    if layout.zarr_version == 2:
+        return {"multiscales": [{"version": "0.4"} | image]}
+    return {"ome": {"version": "0.5", "multiscales": [image]}}

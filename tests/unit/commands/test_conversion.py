@@ -104,6 +104,17 @@ def test_the_voxels_are_those_of_the_volume_and_it_is_named(campaign, output_for
         np.testing.assert_allclose(shift["translation"], places)
 
 
+def test_zarr_of_another_version_replaces_ours(campaign):
+    for output_format, mark in (("zarr2", ".zattrs"), ("zarr", "zarr.json"), ("zarr2", ".zattrs")):
+        (path,) = converted(campaign, output_format)
+        assert path.name == "a_1_converted.zarr"
+        marks = [name for name in (".zattrs", "zarr.json") if (path / name).exists()]
+        assert marks == [mark]
+        np.testing.assert_array_equal(read(path)[0], values())
+    (planned,) = plan_conversions(campaign, find_volumes(campaign, ["a_1"]), "zarr2")
+    assert planned.is_current
+
+
 def test_of_several_scans_those_without_a_volume_are_left_out(campaign):
     (campaign.directory / "results/a_2_rec.h5").unlink()
 

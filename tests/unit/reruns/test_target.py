@@ -112,6 +112,7 @@ OTHER = {
     "full_recon.crop_x": [0, 9],
     "full_recon.crop_y": [0, 9],
     "full_recon.output": "tiff",
+    "full_recon.zarr_version": (2, {"output": "zarr"}),
     "full_recon.compression": "gzip",
     "full_recon.dtype": "uint16",
     "full_recon.value_range": ([0.0, 1.0], {"dtype": "uint8"}),
@@ -159,9 +160,9 @@ OF_EARLIER = {
 }  # fmt: skip
 
 
-def statements(campaign: Campaign) -> dict[str, str]:
+def statements(campaign: Campaign, stacks: str = "stacks") -> dict[str, str]:
     """Return the digest of each step's statement, without results of earlier steps."""
-    stitch = campaign.config.stitch.model_copy(update={"stacks": {"tall": ["a_1", "a_2"]}})
+    stitch = campaign.config.stitch.model_copy(update={stacks: {"tall": ["a_1", "a_2"]}})
     config = campaign.config.model_copy(update={"stitch": stitch})
     cells = {"n_rows": "2", "n_cols": "64", "n_angles": "9", "keep": "true"}
     rows = {scan: {"scan": scan, **cells} for scan in ("a_1", "a_2")}
@@ -296,6 +297,16 @@ def test_options_without_effect_are_not_stated(folder):
     base = {"campaign": {"scans": ["raw/*.h5"]}} | without
     found = statements(campaign_from_data(data, folder))
     assert found == statements(campaign_from_data(base, folder))
+
+
+def test_a_volume_in_time_has_the_version_of_zarr_whatever_the_output(folder):
+    def stated(**full_recon: object) -> dict[str, str]:
+        data = {"campaign": {"scans": ["raw/*.h5"]}, "full_recon": full_recon}
+        return statements(campaign_from_data(data, folder), "time")
+
+    old, new = stated(zarr_version=2), stated()
+    assert {step for step in old if old[step] != new[step]} == {"stitch"}
+    assert stated(output="tiff")["stitch"] == new["stitch"]
 
 
 def test_numbers_are_compared_by_value(folder):

@@ -535,6 +535,20 @@ def test_the_page_gets_parts_of_planes_in_one_range(served):
     np.testing.assert_allclose(found, DATA[3:8, 9], atol=1e-4)
 
 
+def test_the_address_of_a_volume_in_zarr_2_gives_its_files(folder):
+    for name, output_format in (("wood_1_rec.h5", "h5"), ("wood_1_converted.zarr", "zarr2")):
+        path = folder / "results" / name
+        path.unlink(missing_ok=True)
+        with new_volume(path, DATA.shape, output_format=output_format) as put:
+            put(0, DATA)
+    client = client_of(folder)
+    address = client.get("/api/volume", params={"scan": "wood_1"}).json()["address"]
+    assert client.get(f"/{address}.zattrs").json()["multiscales"][0]["version"] == "0.4"
+    assert client.get(f"/{address}0/.zarray").json()["shape"] == [21, 40, 52]
+    chunk = np.frombuffer(client.get(f"/{address}0/0/0/0").content, "<f4")
+    np.testing.assert_array_equal(chunk.reshape(16, 40, 52), DATA[:16])
+
+
 def test_a_large_volume_is_shown_from_its_means(folder):
     path = folder / "results" / "wood_1_rec.h5"
     path.unlink(missing_ok=True)

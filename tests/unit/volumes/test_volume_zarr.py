@@ -11,18 +11,19 @@ import zarr
 from tests.unit.volumes.conftest import averaged
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
+from tomopipe.volume_formats import COMPRESSIONS
 from tomopipe.volumes import volume_zarr
 from tomopipe.volumes.encoding import encoding_of, with_statistics
 from tomopipe.volumes.volume import new_volume
-from tomopipe.volumes.volume_read import Origin, open_volume
+from tomopipe.volumes.volume_read import Origin, open_volume, read_mid_planes
 
 SHAPE = (21, 150, 269)
 DATA = np.random.default_rng(0).normal(1, 0.2, SHAPE).astype(np.float32)
 
 
-def _write(path, data=DATA, order=None, **options):
+def _write(path, data=DATA, order=None, output_format="zarr", **options):
     ranges = [(first, min(first + 4, len(data))) for first in range(0, len(data), 4)]
-    with new_volume(path, data.shape, output_format="zarr", **options) as put:
+    with new_volume(path, data.shape, output_format=output_format, **options) as put:
         for first, last in order(ranges) if order else ranges:
             put(first, data[first:last])
     return zarr.open_group(path, mode="r")
@@ -38,6 +39,45 @@ def test_it_is_ome_zarr_by_an_independent_validator(tmp_path):
     assert [(a["name"], a["type"], a["unit"]) for a in multiscale["axes"]] == [
         (name, "space", "micrometer") for name in "zyx"
     ]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS["zarr2"])
+def test_zarr_2_is_ome_zarr_0_4_with_the_same_voxels_and_levels(tmp_path, compression, request):
+    request.getfixturevalue("_many_shards")
+    about = {"voxel_size_um": 1.5, "units": "1/cm"}
+    data = DATA.copy()
+    data[:5, :70] = 0  # chunks that are not stored
+    options = {"attributes": about, "compression": compression, "encoding": encoding_of("float32")}
+    old = _write(tmp_path / "old_rec.zarr", data, output_format="zarr2", **options)
+    new = _write(tmp_path / "new_rec.zarr", data, **options)
+    assert (old.metadata.zarr_format, new.metadata.zarr_format) == (2, 3)
+    assert not list((tmp_path / "old_rec.zarr").rglob("zarr.json"))
+    yaozarrs.validate_zarr_store(str(tmp_path / "old_rec.zarr"))
+    (image,) = old.attrs["multiscales"]
+    assert image["version"] == "0.4"
+    for key in ("axes", "datasets", "type"):
+        assert image[key] == new.attrs["ome"]["multiscales"][0][key]
+    for dataset in image["datasets"]:
+        name = dataset["path"]
+        assert old[name][:].tobytes() == new[name][:].tobytes()
+        assert old[name].chunks == new[name].chunks
+        assert old[name].dtype == np.float32
+    np.testing.assert_array_equal(old["0"][:], data)
+    chunks = {path.relative_to(tmp_path / "old_rec.zarr/0").parts
+              for path in (tmp_path / "old_rec.zarr/0").glob("*/*/*")}  # fmt: skip
+    assert ("1", "2", "4") in chunks
+    assert ("0", "0", "0") not in chunks  # zeros
+    assert checksums.made(tmp_path / "old_rec.zarr") == checksums.checksum_of(
+        tmp_path / "old_rec.zarr"
+    )
+    with open_volume(tmp_path / "old_rec.zarr") as volume:
+        np.testing.assert_array_equal(volume.read_slice(20), data[20])
+        np.testing.assert_array_equal(
+            volume.read_plane("yz", 268, 1, slice(3, 9)), data[3:9, :, 268]
+        )
+        assert volume.described == about
+    for name, plane in read_mid_planes(tmp_path / "old_rec.zarr").items():
+        np.testing.assert_array_equal(plane, read_mid_planes(tmp_path / "new_rec.zarr")[name])
 
 
 @pytest.fixture
