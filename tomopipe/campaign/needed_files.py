@@ -79,7 +79,7 @@ def _named_files(campaign: Campaign) -> dict[str, list[str]]:
 
 
 def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
-    keys = "preprocess.flats, preprocess.darks or input.angles"
+    keys = "preprocess.flats, preprocess.darks, preprocess.shifts or input.angles"
     if path in campaign.config.predict_cor.own_networks:
         keys = "predict_cor.model or predict_cor.dinov2_checkpoint"
     fault = f"no such file; {keys} names it"

@@ -324,6 +324,12 @@ def _nabu(text: str, path: Path, result: Translation) -> None:
             result.add(name, value, table().get(name))
     if angles := conf.get("reconstruction.angles_file"):
         result.put("input.angles", str((path.parent / angles).absolute()))
+    shifts = conf.get("reconstruction.translation_movements_file", "")
+    if re.search(r"://|\?|\.h5|\.hdf5|\.nx", shifts):
+        name = "reconstruction.translation_movements_file"
+        result.add(name, shifts, {"remark": "preprocess.shifts is a text file of these columns"})
+    elif shifts:
+        result.put("preprocess.shifts", str((path.parent / shifts).absolute()))
     if conf.get("preproc.ccd_filter_enabled", "0").lower() in ("1", "true"):
         threshold = conf.get("preproc.ccd_filter_threshold") or "0.04"
         result.put("preprocess.zingers.threshold", float(threshold))

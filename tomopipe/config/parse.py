@@ -135,8 +135,10 @@ class Config(StepOptions):
         return IN_TIME if stack in self.stitch.time else self.full_recon.output
 
     def named_files(self) -> list[str]:
-        """Return the files of flats, darks or angles as configured, with patterns."""
-        return sorted({*filter(None, [self.input.angle_list]), *self.preprocess.reference_files})
+        """Return the files of flats, darks, angles or shifts as configured, with patterns."""
+        preprocess = self.preprocess
+        files = {*preprocess.reference_files, *preprocess.shift_files}
+        return sorted(files | {*filter(None, [self.input.angle_list])})
 
     @property
     def has_patterns(self) -> bool:
@@ -153,10 +155,10 @@ class Config(StepOptions):
                 return [named(item) for item in source]
             return source.format(scan=scan, series=series) if isinstance(source, str) else source
 
-        flats, darks = named(self.preprocess.flats), named(self.preprocess.darks)
+        files = {key: named(getattr(self.preprocess, key)) for key in ("flats", "darks", "shifts")}
         blocks = {
             "input": self.input.model_copy(update={"angles": named(self.input.angles)}),
-            "preprocess": self.preprocess.model_copy(update={"flats": flats, "darks": darks}),
+            "preprocess": self.preprocess.model_copy(update=files),
         }
         return self.model_copy(update=blocks)
 

@@ -324,10 +324,30 @@ class PreprocessBlock(Block):
     ] = option(
         [], "Beam hardening: c1, c2, ... of c1 p + c2 p^2 + ... of the line integral p; []: off."
     )
+    shifts: Annotated[
+        FilePattern | None,
+        Correction(
+            "tomopipe.prep.shifts:undo_shifts",
+            "shifts of the projections undone ({0.shifts})",
+            example="shifts.txt",
+            fit="tomopipe.prep.shifts:shifts_of",
+            rows_around="tomopipe.prep.shifts:rows_of_shifts",
+            moves=True,
+        ),
+    ] = option(
+        None,
+        "Text file of dx_px and dy_px of each projection: how far its image is shifted to the "
+        "right and down; {scan} and {series} are placeholders. stated: x_translation and "
+        "-z_translation of the file; null: off.",
+    )
+    shifts_scale: TwoNumbers = option(
+        [1.0, 1.0],
+        "Factors of dx and dy: -1 for the other sign, or pixels in the unit of the file.",
+        only={"shifts": {"not": None}},
+    )
     stripes: StripesBlock = option(
         StripesBlock(), "Stripes of sinograms, which are rings of slices."
     )
-
     half_acquisition: Literal["auto", "yes", "no"] = option(
         "auto",
         "360-degree scans with the axis near an edge give slices of twice the "
@@ -347,6 +367,11 @@ class PreprocessBlock(Block):
         """The files of flats and darks as configured, with patterns."""
         sources = [*_listed(self.flats), *_listed(self.darks)]
         return [path for path in sources if path != "none"]
+
+    @property
+    def shift_files(self) -> list[str]:
+        """The file of shifts as configured, if there is one."""
+        return [self.shifts] if self.shifts not in (None, "stated") else []
 
     @property
     def is_plain(self) -> bool:

@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.row_profiles import RowProfiler, RowProfiles
+from tomopipe.cor.row_profiles import RowProfiler, RowProfiles, still
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.prep.bad_pixels import ConstantFrames, find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
+from tomopipe.prep.shifts import read_shifts
 from tomopipe.recon.angular_sampling import mirrored_ends
 from tomopipe.scans.scan import Scan
+from tomopipe.scans.stated_motion import without_shifts
 from tomopipe.storage.atomic import whole
 from tomopipe.storage.hdf5_files import new_hdf5, put
 
@@ -265,9 +267,9 @@ def collect_rows(
         n_stuck=int(np.count_nonzero(scan.stuck)),
         numbers=np.asarray(scan.numbers, dtype=np.int64),
         dark_rows=None if lit is None or lit.all() else np.flatnonzero(~lit),
-        profiles=profiles,
+        profiles=still(profiles, read_shifts(recipe, scan)[1]) if recipe.shifts else profiles,
         ends=np.stack([averaged[frame] for frame in ends]) if ends else None,
-        stated_motion=scan.stated_motion,
+        stated_motion=without_shifts(scan.stated_motion) if recipe.shifts else scan.stated_motion,
     )
 
 

@@ -140,6 +140,20 @@ class RowProfiler:
         return int(firsts[np.argmax(sums[firsts + high - apart] - sums[firsts])])
 
 
+def still(profiles: RowProfiles | None, dy_px: NDArray[np.float64]) -> RowProfiles | None:
+    """Return profiles moved back by the shifts of all projections; None if few rows remain."""
+    if profiles is None or not dy_px.any():
+        return profiles
+    rows, shifts = profiles.rows, dy_px[profiles.frames]
+    kept = (rows + shifts.min() >= rows[0]) & (rows + shifts.max() <= rows[-1])
+    if kept.sum() < _LEAST_ROWS:
+        return None
+    lines = zip(profiles.values, shifts, strict=True)
+    values = [np.interp(rows[kept] + shift, rows, line) for line, shift in lines]
+    moved = np.array(values, np.float32)
+    return RowProfiles(moved, profiles.frames, rows[kept], profiles.beam[kept])
+
+
 def _plan(scan: Scan, n_more: int) -> tuple[NDArray[np.intp], int, int] | None:
     """Return where to read: first frame of each part, frames and rows in a part; None: nowhere."""
     deep, chunk_rows = (scan.chunks or (1, 1))[:2]

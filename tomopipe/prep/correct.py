@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import evenly_spread, module_of, theil_sen
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import STRIPE_FILTERS
+from tomopipe.config.preprocess import STRIPE_FILTERS, StripesBlock
 from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.prep.normalise import device_normaliser, normalise
 from tomopipe.prep.recipe import (
@@ -32,6 +32,7 @@ from tomopipe.prep.recipe import (
     stripe_bytes,
     stripe_rows,
 )
+from tomopipe.prep.shifts import Shifts
 from tomopipe.recon.jit import Team
 from tomopipe.scans.scan import Scan
 
@@ -103,10 +104,19 @@ class Corrections:
         return values
 
     def remove_stripes(self, sinograms: Any, threads: int = 1) -> None:
-        """Remove the stripes of sinograms (n_rows, n_angles, n_cols), in place."""
+        """Remove the stripes of sinograms (n_rows, n_angles, n_cols), in place.
+
+        Columns are shifted then, as stripes are straight before.
+        """
         options = self.recipe.stripes
         if options.method == "none":
             return
+        self._remove_stripes(sinograms, options, threads)
+        for step in self.steps:
+            if isinstance(step.fit, Shifts):
+                step.fit.finish(sinograms)
+
+    def _remove_stripes(self, sinograms: Any, options: StripesBlock, threads: int) -> None:
         remove = resolve_name(STRIPE_FILTERS[options.method].function)
         if module_of(sinograms) is not np:
             step = len(sinograms) if self.stripes_together else stripe_rows(*sinograms.shape[1:])

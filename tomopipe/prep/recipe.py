@@ -27,7 +27,8 @@ _GPU_STRIPE_BYTES = 2**31  # memory of stripe filters on a GPU
 
 def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
     """Return the recipe for COR finding: flat, dark, logarithm, and what moves pixels."""
-    keep = {"flats", "darks", "minus_log"} | {k for k, v in CORRECTIONS.items() if v.moves}
+    moves = {key for key, entry in CORRECTIONS.items() if entry.moves}
+    keep = {"flats", "darks", "minus_log", "shifts_scale"} | moves
     return PreprocessBlock(**{key: getattr(recipe, key) for key in keep})
 
 

@@ -1,4 +1,4 @@
-"""Radial distortion of the lens and roll of the detector, in one resampling.
+"""Radial distortion of the lens, roll of the detector and shifts, in one resampling.
 
 References
 ----------
@@ -6,7 +6,7 @@ References
        micro-tomography", Opt. Express 23 (2015) 32859.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,7 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import DistortionBlock
 from tomopipe.prep import kernels_of
 from tomopipe.prep.recipe import IndexRange, Part
+from tomopipe.prep.shifts import Shifts, shifts_of
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class Warp:
     # detector
     first_col: int = 0
     detector_cols: int = 0  # columns of the detector; 0: those of the frames
+    shifts: Shifts | None = None  # of each projection
+    shift_px: tuple[float, float] = (0.0, 0.0)  # dx, dy of one projection
 
     def source(self, rows: tuple[int, int], xp: ModuleType = np) -> tuple[Any, Any]:
         """Return row and column that each pixel of some rows comes from, within the frames."""
-        y = xp.arange(*rows, dtype=float)[:, None]
-        x = xp.arange(self.n_cols, dtype=float) + self.first_col
+        y = xp.arange(*rows, dtype=float)[:, None] + self.shift_px[1]
+        x = xp.arange(self.n_cols, dtype=float) + (self.first_col + self.shift_px[0])
         middle_x = ((self.detector_cols or self.n_cols) - 1) / 2
         middle_y = (self.n_rows - 1) / 2
         angle = np.deg2rad(self.roll_deg)
@@ -64,9 +67,10 @@ class Warp:
 
     def rows_needed(self, rows: tuple[int, int]) -> tuple[int, int]:
         """Return the rows of the frame as taken that some rows come from, the last excluded."""
-        y, _ = self.source(rows)
-        first = int(y.min())
-        return min(first, rows[0]), max(min(int(y.max()) + 2, self.n_rows), rows[1])
+        extremes = self.shifts.extremes if self.shifts else [self.shift_px]
+        sources = [replace(self, shift_px=shift_px).source(rows)[0] for shift_px in extremes]
+        first, last = (int(end(y)) for end, y in ((np.min, sources), (np.max, sources)))
+        return min(first, rows[0]), max(min(last + 2, self.n_rows), rows[1])
 
 
 def warp_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Warp:
@@ -80,6 +84,7 @@ def warp_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Warp:
         None if center_px is None else (center_px[0], center_px[1]),
         scan.first_col,
         scan.detector_cols,
+        shifts_of(recipe, scan, beam) if recipe.shifts else None,
     )
 
 
@@ -89,8 +94,17 @@ def rows_of_warp(rows: IndexRange, options: DistortionBlock, warp: Warp) -> Inde
 
 
 def straighten(projections: Any, options: DistortionBlock, part: Part) -> Any:
-    """Apply `preprocess.distortion` and `preprocess.roll_deg`."""
-    return apply_warp(projections, part.fit, part.target, part.rows)
+    """Apply `preprocess.distortion` and `preprocess.roll_deg`, and with them `shifts`."""
+    warp: Warp = part.fit
+    if warp.shifts is None:
+        return apply_warp(projections, warp, part.target, part.rows)
+    shape = len(projections), part.target[1] - part.target[0], warp.n_cols
+    out = module_of(projections).empty(shape, np.float32)
+    for i, frame in enumerate(range(*part.frames)):
+        shift_px = float(warp.shifts.dx_px[frame]), float(warp.shifts.dy_px[frame])
+        of_frame = replace(warp, shift_px=shift_px)
+        out[i] = apply_warp(projections[i : i + 1], of_frame, part.target, part.rows)[0]
+    return out
 
 
 def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], source_rows: tuple[int, int]) -> Any:
@@ -101,7 +115,8 @@ def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], source_rows: tupl
     """
     xp = module_of(images)
     n, n_given = images.shape[:2]
-    above, left, down, across = _host_taps(warp, rows) if xp is np else _taps(warp, rows, xp)
+    is_kept = xp is np and warp.shifts is None  # else they differ from frame to frame
+    above, left, down, across = _host_taps(warp, rows) if is_kept else _taps(warp, rows, xp)
     above = above - source_rows[0]
     # a GPU is not waited for
     if xp is np and (above.min() < 0 or above.max() >= n_given):

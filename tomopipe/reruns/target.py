@@ -260,7 +260,9 @@ class Target:
         everything = (*campaign.scans.values(), *campaign.refused)
         views = {s.part_path: RAW + s.view.content for s in everything if s.view}
         scans = [s.path for s in everything if not s.view]
-        shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
+        of_scans = [campaign.for_scan(scan) for scan in campaign.scans]
+        shared = {path for of_scan in of_scans for path in of_scan.shared_files}
+        shared -= {path for of_scan in of_scans for path in of_scan.config.preprocess.shift_files}
         raw = {path: self.receipts.raw.name(path) for path in {*scans, *shared}} | views
         return self._with_options("inventory", entries=entries, raw=raw)
 

@@ -26,7 +26,7 @@ from tomopipe.scans.layout import (
     why_aborted,
 )
 from tomopipe.scans.references import ABSENT, References
-from tomopipe.scans.stated_motion import describe_motion
+from tomopipe.scans.stated_motion import Positions, describe_motion
 
 NO_ANGLES = "no angles: set input.angles: {start: 0, stop: 180}"  # a reason begins so
 IN_ORDER = "`select: yes` in scans.tsv takes the frames in order, with the first of the angles"
@@ -64,6 +64,7 @@ class Metadata:
     found: str  # what was found where, for people; equal for scans recorded in the same way
     warnings: tuple[str, ...]  # what was assumed
     stated_motion: tuple[str, ...] = ()  # of `warnings`: how far the sample moves, by the file
+    positions: tuple[Positions, ...] = ()  # of the sample, stated for each projection
     first: int = 0  # the first projection of a window
     n_recorded: int = 0  # projections of the file
 
@@ -126,6 +127,7 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
         found=found,
         warnings=tuple(warnings),
         stated_motion=moves,
+        positions=layout.sample_positions,
         first=layout.first,
         n_recorded=layout.n_recorded or n_angles,
         **{name: number and number.value for name, number in numbers.items()},

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, naming
 from tomopipe.scans.datasets import need_dataset
+from tomopipe.scans.layout import PIXEL_SIZE_UM
 from tomopipe.scans.metadata import Metadata
 from tomopipe.scans.pixels import Frames
 from tomopipe.scans.references import References
+from tomopipe.scans.stated_motion import shifts_px
 
 _LEVEL_ROWS = 256  # rows that the mean of a flat or dark is taken from
 _MOST_STUCK = 0.25  # largest share of stuck pixels
@@ -59,7 +61,7 @@ class Scan:
     n_flats, n_darks : int
         Flats and darks that were written; 0 if declared absent.
     pixel_size_um, energy_kev, distance_mm : float or None
-        As in `Metadata`; `pixel_ratio` and `stated_motion`, too.
+        As in `Metadata`; `pixel_ratio`, `stated_motion` and `n_recorded`, too.
     """
 
     def __init__(
@@ -91,7 +93,8 @@ class Scan:
         self.n_flats, self.n_darks = len(flats.positions), len(darks.positions)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
         self.distance_mm, self.pixel_ratio = metadata.distance_mm, metadata.pixel_ratio
-        self.stated_motion = metadata.stated_motion
+        self.stated_motion, self._positions = metadata.stated_motion, metadata.positions
+        self.n_recorded = metadata.n_recorded
 
     def __repr__(self) -> str:
         """Return place, format, shape, angles, numbers of frames, and lengths in three lines."""
@@ -265,6 +268,28 @@ class Scan:
             f"{pixels.name}: expected {self._lengths[-1][0]} numbers in {name}, "
             f"one per projection; got {values.shape}: correct preprocess.ring_current.dataset"
         )
+
+    def of_projections(self, values: NDArray) -> NDArray | None:
+        """Return those of the projections in use; None if there is not one for each projection.
+
+        The first axis has an element for each projection of the file, of its window, or in use, or
+        for each frame of an NXtomo file.
+        """
+        own = [(self._n_frames, self.numbers), (self.n_angles, np.arange(self.n_angles))]
+        for n, index in [*reversed(self._lengths), *own]:
+            if len(values) == n:
+                return values[index]
+        return None
+
+    def stated_shifts_px(self) -> NDArray[np.float64]:
+        """Return how the file states that the image moves, pixels, shape (n_angles, 2).
+
+        Columns to the right by x_translation of the sample and rows down by -z_translation, less
+        their medians. A ScanError if the file states neither, or not in pixels.
+        """
+        pixels, size = self._projections.pixels, (self.pixel_size_um, self.pixel_ratio)
+        with naming(pixels.file.filename if pixels.file else pixels.name):
+            return shifts_px(self._positions, self.numbers, *size, PIXEL_SIZE_UM.factors)
 
     def _read_mean(self, references: References, default: float) -> "_Read":
         if not (n_frames := len(references.positions)):  # darks never written are 0

@@ -345,6 +345,10 @@ def test_a_campaign_from_the_file_of_another_program_passes_check(
         ("ling = 2", "ling = 2:1", {}, "dataset.projections_subsampling 2:1: every begins"),
         ("end_z = 1", "end_z = -1\nstart_x = 3", {}, "reconstruction.start_x, end_x: full_recon"),
         ("1.6 um", "1.6 inch", {}, "dataset.overwrite_metadata pixel_size = 1.6 inch: see input"),
+        ("start_z = 0", "translation_movements_file = /data/moves.txt",
+         {"shifts": "/data/moves.txt"}, ""),
+        ("start_z = 0", "translation_movements_file = a.h5?path=/t", {},
+         "reconstruction.translation_movements_file a.h5?path=/t: preprocess.shifts is a text"),
     ],
 )  # fmt: skip
 def test_what_nabu_has_and_we_have_not_is_said(tmp_path, old, new, options, note):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.corrections import EVERYTHING, KNOWN, RING_CURRENT, keys_of_corrections
+from tests.corrections import EVERYTHING, KNOWN, RING_CURRENT, SHIFTS, keys_of_corrections
 from tests.phantoms import write_scan
 from tests.step_calls import try_in, volume_of
 from tomopipe.arrays import theil_sen
@@ -47,7 +47,7 @@ def scan(tmp_path_factory):
 
 
 def test_every_correction_is_tested_with_all_others():
-    missing = keys_of_corrections() - {*EVERYTHING, *RING_CURRENT}
+    missing = keys_of_corrections() - {*EVERYTHING, *RING_CURRENT, *SHIFTS}
     assert not missing, f"{missing} need a `Correction`, or a value in tests/corrections.py"
 
 

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from tests.corrections import EVERYTHING, RING_CURRENT, keys_of_corrections
+from tests.corrections import EVERYTHING, RING_CURRENT, SHIFTS, keys_of_corrections
 from tests.report_campaign import CONFIG, USUAL, every_state
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.config import PreprocessBlock
@@ -207,7 +207,7 @@ SAY_IT = "has no words: `Correction.methods`, or _prepared in tomopipe/report/ci
 
 @pytest.mark.parametrize("key", sorted(keys_of_corrections()))
 def test_every_correction_is_spoken_of(key):
-    value = (EVERYTHING | RING_CURRENT)[key]
+    value = (EVERYTHING | RING_CURRENT | SHIFTS)[key]
     text = paragraph(with_(corrections={key: value}))
     assert not text.startswith("Not written"), f"preprocess.{key} {SAY_IT}: {text}"
     assert text != paragraph(PLAIN), f"preprocess.{key} {SAY_IT}"

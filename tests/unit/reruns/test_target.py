@@ -68,6 +68,7 @@ OTHER = {
     "preprocess.phase.method": "paganin",
     "preprocess.phase.delta_beta": (200.0, {"phase": {"method": "paganin"}}),
     "preprocess.minus_log": False,
+    "preprocess.shifts_scale": ([1.0, -1.0], {"shifts": "shifts.txt"}),
     "preprocess.stripes.method": "sorting",
     "preprocess.stripes.threshold": (4.0, {"stripes": {"method": "gated"}}),
     "preprocess.stripes.size_px": (31, {"stripes": {"method": "sorting"}}),
@@ -307,6 +308,19 @@ def test_a_volume_in_time_has_the_version_of_zarr_whatever_the_output(folder):
     old, new = stated(zarr_version=2), stated()
     assert {step for step in old if old[step] != new[step]} == {"stitch"}
     assert stated(output="tiff")["stitch"] == new["stitch"]
+
+
+def test_a_shift_that_is_edited_remakes_what_its_scan_was_used_for(folder):
+    data = {"campaign": {"scans": ["raw/*.h5"]}, "preprocess": {"shifts": "{scan}.txt"}}
+    texts = (("a_1", "0 0\n" * 9), ("a_2", "0 0\n" * 9), ("a_2", "0 1\n" * 9), ("a_1", "0 1\n" * 9))
+    results = []
+    for scan, text in texts:
+        (folder / f"{scan}.txt").write_text(text)
+        results.append(statements(campaign_from_data(data, folder)))
+    _, before, other_scan, after = results
+    assert other_scan == before
+    changed = {step for step in before if before[step] != after[step]}
+    assert changed == {"try_recon", "full_recon", "export_stack"}
 
 
 def test_numbers_are_compared_by_value(folder):

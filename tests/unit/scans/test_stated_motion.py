@@ -8,6 +8,7 @@ from nxtomo_files import KEYS, PROJECTIONS, number, write_nxtomo
 from tests.phantoms import write_scan
 from tomopipe.config import InputBlock, PreprocessBlock
 from tomopipe.cor.collected_rows import collect_rows, read_rows, write_rows
+from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import RawScan
 
 PIXEL_M = 6.5e-7  # of write_nxtomo
@@ -108,3 +109,58 @@ def test_they_reach_rows_h5(tmp_path):
     write_rows(rows, tmp_path / "rows.h5")
     (text,) = read_rows(tmp_path / "rows.h5").stated_motion
     assert "/measurement/sample/z: the sample moves by 19.0 px (19 µm)" in text
+
+
+SHIFTS_PX = np.array([[0, 0], [3, -2], [1, 4], [-6, 0], [2.5, 1], [-2, 0]], float)
+
+
+@pytest.fixture
+def shifted(tmp_path):
+    """A scan whose sample is shifted by columns to the right and rows down, from 12 mm on."""
+
+    def change(entry):
+        right, down = SHIFTS_PX.T * PIXEL_M
+        number(entry["sample"], "x_translation", every_frame(right * 1e3 + 12, 90.0), "mm")
+        number(entry["sample"], "z_translation", every_frame(-down), "m")
+        number(entry["sample"], "y_translation", every_frame(np.arange(6.0)), "mm")
+
+    return write_nxtomo(tmp_path / "a.nx", change=change)
+
+
+def test_stated_shifts_are_those_of_the_image(shifted):
+    expected = SHIFTS_PX - np.median(SHIFTS_PX, axis=0)
+    with RawScan(shifted).open() as scan:
+        assert np.allclose(scan.stated_shifts_px(), expected, atol=1e-6)
+    with RawScan(shifted, InputBlock(skip_projections=[0])).open() as scan:
+        expected = SHIFTS_PX[1:] - np.median(SHIFTS_PX[1:], axis=0)
+        assert np.allclose(scan.stated_shifts_px(), expected, atol=1e-6)
+
+
+def test_motion_that_is_corrected_is_no_doubt(shifted, tmp_path):
+    with RawScan(shifted).open() as scan:
+        kept = collect_rows(scan, [0], PreprocessBlock())
+        small = PreprocessBlock(shifts="stated", shifts_scale=[0.1, 0.1])  # for so few pixels
+        (along_the_beam,) = collect_rows(scan, [0], small).stated_motion
+    assert len(kept.stated_motion) == 3
+    assert "/y_translation: " in along_the_beam
+
+
+@pytest.mark.parametrize(
+    ("units", "values", "pixel", "fault"),
+    [
+        ("steps", np.arange(6.0), True, "its unit 'steps' is not known"),
+        ("um", np.arange(6.0), False, "set input.pixel_size_um"),
+        ("um", np.array([0, 1, np.nan, 3, 4, 5]), True, "1 of its values are not finite"),
+    ],
+)
+def test_stated_shifts_that_are_no_pixels_are_refused(tmp_path, units, values, pixel, fault):
+    def change(entry):
+        number(entry["sample"], "x_translation", every_frame(values), units)
+        if not pixel:
+            del entry["instrument/detector/x_pixel_size"]
+
+    path = write_nxtomo(tmp_path / "a.nx", change=change)
+    with RawScan(path).open() as scan, pytest.raises(ScanError) as error:
+        scan.stated_shifts_px()
+    assert str(error.value).startswith(f"{path}: preprocess.shifts: stated: /entry0000/sample/x_t")
+    assert fault in str(error.value)
