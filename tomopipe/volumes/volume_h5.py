@@ -20,6 +20,7 @@ from tomopipe.storage import checksums
 from tomopipe.storage.hdf5_files import new_hdf5, put
 from tomopipe.volumes.direct_io import LEAST_BYTES, direct_writer
 from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.nexus import write_nexus
 from tomopipe.volumes.output_size import DEFLATE_BYTES
 from tomopipe.volumes.preview import Preview, stored_averages
 from tomopipe.volumes.volume_read import MID_PLANES, Layout, Map, Slices, Store, Stored
@@ -80,7 +81,8 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
                 _sum_chunks(temporary, data, row)
 
         def finish(attributes: dict[str, Any]) -> None:
-            data.attrs.update({"axes": "row, y, x"} | attributes)
+            data.attrs.update({"axis_order": "row, y, x"} | attributes)
+            write_nexus(file, layout)
 
         preview = Preview(file, layout.shape, layout.encoding)
         yield Store(put, create_notes(file, layout), finish, preview.add)

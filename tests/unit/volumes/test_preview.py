@@ -62,7 +62,7 @@ def test_slices_that_come_encoded_give_it_within_a_count(tmp_path, small, dtype)
 
 def test_a_small_volume_has_none_and_is_the_same_file_as_before(tmp_path):
     with h5py.File(write(tmp_path / "x", "h5")) as file:
-        assert sorted(file) == ["exchange", "provenance"]
+        assert sorted(file) == ["entry", "exchange", "provenance"]
 
 
 @pytest.mark.parametrize(
