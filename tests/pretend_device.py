@@ -96,7 +96,7 @@ def in_place_of_cuda(monkeypatch, module, gpu):
         pretend_cupy.install(monkeypatch)
 
     @contextmanager
-    def claimed(xp, wait=True):
+    def claimed(xp, wait=True, least_bytes=0):
         assert xp is gpu.xp
         gpu.use()
         yield gpu

@@ -57,6 +57,10 @@ def run(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Continue a run that died on another host.")
     ] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, help="Jobs on GPUs at a time.", show_default="all of this machine"),
+    ] = None,
     predict: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,13 +90,15 @@ def run(
         from tomopipe.cli.plan import show_plan
 
         return show_plan(directory, config, scans)
+    on_gpus = _limit_of_gpus(gpus, rest_of(context))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
     launch.snakefile(directory, config_path)  # refuses what is no campaign
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign
 
-        return watch_campaign(directory, config_path, rest_of(context), say, take_over=take_over)
+        options = [*rest_of(context), *on_gpus]
+        return watch_campaign(directory, config_path, options, say, take_over=take_over)
     profile, rest = launch.chosen_profile(directory), rest_of(context)
     planned: dict[str, Any] = {}
     if predict or scans:
@@ -104,7 +110,7 @@ def run(
         scans, planned, rest = request.scans, request.event, [*request.receipts, *rest]
     elif not rest and (status := _nothing_to_do(directory, config)) is not None:
         raise typer.Exit(status)
-    command = launch.run_command(directory, config_path, profile, rest)
+    command = launch.run_command(directory, config_path, profile, [*rest, *on_gpus])
     process, started = launch.start(directory, command, force=force, take_over=take_over)
     what = f"the volume{'s' * (len(scans) > 1)} of {scans_named(scans)}, and what is needed, in "
     say(
@@ -119,6 +125,15 @@ def run(
     if status >= 0:  # not killed; it may have ended before it read the Snakefile
         lock.release(directory, started)
     raise typer.Exit(_print_end(directory, status, started, progress))
+
+
+def _limit_of_gpus(gpus: int | None, rest: Sequence[str]) -> list[str]:
+    """Return the option of Snakemake for `--gpus`."""
+    if gpus and any(word.partition("=")[0] in launch.RESOURCES for word in rest):
+        raise typer.BadParameter(
+            f"--gpus and --resources exclude each other: --resources gpu={gpus}"
+        )
+    return ["--resources", f"gpu={gpus}"] if gpus else []
 
 
 def _nothing_to_do(directory: Path, config: Path | None) -> int | None:

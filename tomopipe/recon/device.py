@@ -21,15 +21,20 @@ from typing import Any
 import numpy as np
 
 from tomopipe.errors import DeviceError
-from tomopipe.recon.gpu import CudaDevice, claimed_gpu, free_memory, out_of_memory
+from tomopipe.recon.gpu import (
+    CudaDevice,
+    allotted,
+    capable_devices,
+    claimed_gpu,
+    free_memory,
+    out_of_memory,
+)
 from tomopipe.storage import run_folder
 
 # largest difference of a slice on a GPU from one on the CPU, relative to its largest value
 TOLERANCE = 1e-4
 DRIVER = Path("/proc/driver/nvidia")  # exists where there is a driver
 FEW_SLICES = 4  # slices: fewer at a time do not pay on a GPU
-# its version, and the compute capability of the oldest supported GPUs
-_CUDA_13, _LEAST_OF_CUDA_13 = 13000, (7, 5)
 _N = 64  # columns and projections of the test slice
 _ADVICE = (
     "Install tomopipe[gpu-cuda12], or with a driver from 580 on and no V100 tomopipe[gpu-cuda13], "
@@ -91,7 +96,7 @@ def gpu_fault() -> tuple[str, bool]:
         _find_room_for_kernels()
         cupy = importlib.import_module("cupy")
         if not cupy.cuda.runtime.getDeviceCount():
-            return "CuPy found no device", False
+            return f"CuPy found no device{allotted()}", False
         is_there = True
         return _too_old(cupy.cuda.runtime) or _wrong_slice(cupy), True
     # CuPy raises its own exceptions when driver or libraries are missing
@@ -100,7 +105,7 @@ def gpu_fault() -> tuple[str, bool]:
     if "No module named 'cupy'" in text:
         return "CuPy is not installed", False
     if "NoDevice" in text:  # none allotted
-        return text, False
+        return f"{text}{allotted()}", False
     if "InsufficientDriver" in text:
         return f"its CUDA driver is too old for this CuPy ({text})", is_there
     return f"a library is missing ({text})" if ".so" in text else text, is_there
@@ -131,15 +136,12 @@ def _find_room_for_kernels() -> None:
 
 
 def _too_old(runtime: Any) -> str:
-    """Name a GPU that the CUDA of this CuPy no longer supports; "" if there is none."""
-    if runtime.runtimeGetVersion() < _CUDA_13:
+    """Name a GPU that the CUDA of this CuPy no longer supports, if that is true of all."""
+    if capable_devices(runtime):
         return ""
-    for device in range(runtime.getDeviceCount()):
-        gpu = runtime.getDeviceProperties(device)
-        if (gpu["major"], gpu["minor"]) < _LEAST_OF_CUDA_13:
-            name = f"{gpu['name'].decode()} (sm_{gpu['major']}{gpu['minor']})"
-            return f"{name} needs CUDA 12, and this CuPy has CUDA 13: remove cupy-cuda13x"
-    return ""
+    gpu = runtime.getDeviceProperties(0)
+    name = f"{gpu['name'].decode()} (sm_{gpu['major']}{gpu['minor']})"
+    return f"{name} needs CUDA 12, and this CuPy has CUDA 13: remove cupy-cuda13x"
 
 
 def _wrong_slice(cupy: ModuleType) -> str:
@@ -226,7 +228,7 @@ def held_gpu(
     device : {"auto", "cpu", "cuda"}
         auto releases a GPU with less than `least_bytes` free.
     least_bytes : int
-        GPU memory that `n_slices` need.
+        GPU memory that `n_slices` need; a GPU with less is passed over if there are others.
     n_slices : int
         Slices computed at a time, for the message.
     wait : bool
@@ -244,7 +246,7 @@ def held_gpu(
     with contextlib.ExitStack() as stack:
         gpu, name, free = None, "the GPU", -1
         try:
-            gpu = stack.enter_context(claimed_gpu(xp, wait=wait))
+            gpu = stack.enter_context(claimed_gpu(xp, wait=wait, least_bytes=least_bytes))
             name, free = gpu.name, gpu.free_bytes()
         except Exception as error:  # CUDA itself may lack memory
             if device == "cuda" or not out_of_memory(error):

@@ -12,9 +12,11 @@ import logging
 import os
 import re
 import socket
+import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +27,10 @@ from numpy.typing import NDArray
 from tomopipe.arrays import forget_copies
 
 POLL_S = 2.0
+# its version, and the compute capability of the oldest GPUs that it supports
+_CUDA_13, _OLDEST = 13000, (7, 5)
+_ADDRESS = 12  # characters of a bus address, without the leading zeros that some programs print
+_ANSWER_S = 10.0  # longest wait for the driver's tool
 # attribute of CuPy's errors with CUDA's number; OutOfMemoryError is a MemoryError
 _CODES = {"CUDARuntimeError": "status", "CUDADriverError": "status", "CuFFTError": "result"}
 _NO_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY, CUFFT_ALLOC_FAILED
@@ -113,33 +119,98 @@ class CudaDevice:
         free_memory(self.xp)
 
 
+def capable_devices(runtime: Any) -> list[int]:
+    """Return the numbers of the devices that the CUDA of this CuPy supports."""
+    devices = range(runtime.getDeviceCount())
+    if runtime.runtimeGetVersion() < _CUDA_13:
+        return [*devices]
+    properties = [runtime.getDeviceProperties(device) for device in devices]
+    return [n for n in devices if (properties[n]["major"], properties[n]["minor"]) >= _OLDEST]
+
+
+def allotted() -> str:
+    """Return the part of a message that names the GPUs allotted to this process, if some are."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible or 'empty'})"
+
+
 @contextlib.contextmanager
 def claimed_gpu(
-    xp: ModuleType, folder: str | os.PathLike[str] | None = None, *, wait: bool = True
+    xp: ModuleType,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    wait: bool = True,
+    least_bytes: int = 0,
 ) -> Iterator[CudaDevice]:
     """Hold a GPU this process may use, and make it this thread's device; wait if all are taken.
 
     Jobs on one machine take different GPUs: each is locked by a file, named after host and GPU, in
     `folder` (None: the system's for temporary files). The system releases the lock when the process
     ends, in whatever way. Only GPUs allotted by the scheduler (CUDA_VISIBLE_DEVICES) are
-    considered. Without `wait`, if all are held, the first GPU `is_shared`. If files cannot be
-    locked, any GPU is used, with one warning.
+    considered, and of several the one with most free memory first. Those with less than
+    `least_bytes` are passed over, unless all are such. Without `wait`, if all are held, the first
+    GPU `is_shared`. If files cannot be locked, any GPU is used, with one warning.
     """
-    runtime = xp.cuda.runtime
-    n = runtime.getDeviceCount()
+    devices = _by_room(xp, capable_devices(xp.cuda.runtime))
     locks = Path(folder or tempfile.gettempdir())
-    free = _first_free([locks / _lock_name(runtime, i) for i in range(n)], wait=wait)
-    device, descriptor = free or (0, None)
+    paths = {device: locks / _lock_name(xp.cuda.runtime, device) for device in devices}
+    free = _first_free(paths, partial(_has_room, xp, least_bytes), wait=wait)
+    device, descriptor = free or (devices[0], None)
     try:
         gpu = CudaDevice(xp, device)
         gpu.is_shared = free is None
-        logger.info("%s, number %d of %d", gpu.name, device, n)
+        logger.info("%s, number %d of %d%s", gpu.name, device, len(devices), allotted())
         gpu.use()
         yield gpu
     finally:
         forget_copies()
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _by_room(xp: ModuleType, devices: list[int]) -> list[int]:
+    """Sort devices by their free memory, largest first; last those that do not answer."""
+    if len(devices) < 2:
+        return devices
+    of_driver = _free_by_address()
+    free = {}
+    for device in devices:
+        with contextlib.suppress(Exception):  # in exclusive use, or failed
+            address = xp.cuda.runtime.deviceGetPCIBusId(device)[-_ADDRESS:].lower()
+            free[device] = of_driver.get(address) or CudaDevice(xp, device).free_bytes()
+    return sorted(devices, key=lambda device: -free.get(device, -1))
+
+
+def _free_by_address() -> dict[str, int]:
+    """Return the free memory (bytes) of each GPU by its bus address; {} if the driver has no tool.
+
+    CUDA itself tells it only to a process with a context on the GPU, which takes memory there.
+    """
+    query = "--query-gpu=pci.bus_id,memory.free", "--format=csv,noheader,nounits"
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            ["nvidia-smi", *query], capture_output=True, text=True, check=True, timeout=_ANSWER_S
+        )
+        pairs = re.findall(r"^([0-9A-Fa-f:.]+), *(\d+)$", done.stdout, re.MULTILINE)
+        return {address[-_ADDRESS:].lower(): int(free) * 2**20 for address, free in pairs}
+    return {}
+
+
+def _has_room(xp: ModuleType, least_bytes: int, device: int) -> bool:
+    """Tell whether a device has enough free memory."""
+    if not least_bytes:
+        return True
+    name = f"number {device}"
+    try:
+        gpu = CudaDevice(xp, device)
+        name, free = gpu.name, gpu.free_bytes()
+    except Exception as error:  # in exclusive use, or failed
+        logger.info("%s is passed over: %s", name, error)
+        return False
+    if free < least_bytes:
+        sizes = free / 1e9, least_bytes / 1e9
+        logger.info("%s is passed over: %.3g GB are free, and %.3g are needed", name, *sizes)
+    return free >= least_bytes
 
 
 def _lock_name(runtime: Any, device: int) -> str:
@@ -154,26 +225,38 @@ def _lock_name(runtime: Any, device: int) -> str:
     return re.sub(r"[^\w.-]", "-", f"tomopipe-gpu-{socket.gethostname()}-{uuid}{allotted}.lock")
 
 
-def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int | None] | None:
-    """Lock the first file that is not locked, waiting for one; return its number and descriptor.
+def _first_free(
+    paths: dict[int, Path], has_room: Callable[[int], bool], *, wait: bool
+) -> tuple[int, int | None] | None:
+    """Lock the first device's file that is not locked, waiting for one; with its descriptor.
 
-    None without `wait` if all are held; no descriptor where files cannot be locked.
+    Devices without room are passed over, if there are others. None without `wait` if all are held;
+    no descriptor where files cannot be locked.
     """
-    waiting = False
+    waiting, candidates = False, dict(paths)
     while True:
-        for number, path in enumerate(paths):
+        for device, path in [*candidates.items()]:
             try:
-                if (descriptor := _locked(path)) is not None:
-                    return number, descriptor
+                descriptor = _locked(path)
             except OSError as error:
                 if error.errno == errno.ELOOP:  # a symbolic link planted by somebody else
                     raise
                 _warn_of_no_locks(f"{path.parent}: {error.strerror}")
-                return os.getpid() % len(paths), None  # spreads jobs over the GPUs
+                return [*paths][os.getpid() % len(paths)], None  # spreads jobs over the GPUs
+            if descriptor is None:
+                continue
+            if len(paths) == 1 or has_room(device):
+                return device, descriptor
+            os.close(descriptor)
+            del candidates[device]
+        if not candidates:
+            device, path = next(iter(paths.items()))
+            return _first_free({device: path}, has_room, wait=wait)
         if not wait:
             return None
         if not waiting:
-            logger.warning("waiting for a GPU: other jobs hold all %d", len(paths))
+            held = f"all {len(candidates)}"
+            logger.warning("waiting for a GPU: other jobs hold %s%s", held, allotted())
             waiting = True
         time.sleep(POLL_S)
 

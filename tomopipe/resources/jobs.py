@@ -53,6 +53,7 @@ class Job(NamedTuple):
     rows: InventoryRows
     cors_px: Mapping[str, float]
     stack: str = ""
+    gpu_cores: int = MOST_CORES  # cores of a volume on a GPU
 
     @property
     def scan(self) -> str:
@@ -158,7 +159,7 @@ def predict_cor_mb(rows_mb: float) -> int:
 
 
 def _full_recon(job: Job) -> Need:
-    threads, halo = volume_cores(job.shape, job.options), job.halo
+    threads, halo = _volume_cores(job), job.halo
     mem_mb = full_recon_mb(job.shape, job.options, is_half=job.is_half, halo=halo, threads=threads)
     return Need(mem_mb, threads, gpu=int(job.options.device == "cuda"))
 
@@ -191,11 +192,11 @@ def full_recon_mb(
     return requested_mb(job_bytes(inputs, standard_blocks(inputs)))
 
 
-def volume_cores(shape: Shape, options: FullReconBlock) -> int:
+def _volume_cores(job: Job) -> int:
     """Return the cores that a volume can use."""
-    if options.device == "cuda":
-        return MOST_CORES
-    return max(1, math.ceil(min(MOST_CORES, volume_s(shape, options) / _CORE_S)))
+    if job.options.device == "cuda":
+        return job.gpu_cores
+    return max(1, math.ceil(min(MOST_CORES, volume_s(job.shape, job.options) / _CORE_S)))
 
 
 def volume_s(shape: Shape, options: FullReconBlock) -> float:
@@ -267,7 +268,7 @@ NEEDS = {
     "full_recon": _Step(
         _full_recon,
         lambda job: volume_s(job.shape, job.options),
-        lambda job: volume_cores(job.shape, job.options),
+        _volume_cores,
     ),
     "stitch": _Step(_stitch),  # it copies
     "export_stack": _Step(_export_stack, _by_frames(3e-9)),
@@ -285,9 +286,11 @@ def cpu_s(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> float
     return NEEDS[step].cpu_s(Job(campaign, step, (key,), rows, {})) if step in NEEDS else 0.0
 
 
-def planned(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> tuple[float, int]:
+def planned(
+    campaign: Campaign, step: str, key: str, rows: InventoryRows, gpu_cores: int = MOST_CORES
+) -> tuple[float, int]:
     """Return the CPU time of a job (s), with its start, and its cores."""
-    job = Job(campaign, step, (key,), rows, {})
+    job = Job(campaign, step, (key,), rows, {}, gpu_cores=gpu_cores)
     cores = NEEDS[step].cores(job) if step in NEEDS else 1
     return START_S + cpu_s(campaign, step, key, rows), cores
 

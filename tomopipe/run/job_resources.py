@@ -145,7 +145,7 @@ def planned_work(settled: Settled) -> dict[str, Any]:
     campaign, rows = settled.campaign, settled.rows
     plan: dict[str, dict[str, tuple[float | None, int]]] = {}
     for job in settled.jobs:
-        seconds, cores = jobs.planned(campaign, job.rule, job.key, rows)
+        seconds, cores = jobs.planned(campaign, job.rule, job.key, rows, _gpu_cores())
         seconds = jobs.START_S if METADATA_ALONE in job.reason else seconds
         plan.setdefault(job.rule, {})[job.key] = seconds, cores
     if not (settled.pending or settled.open_scans):
@@ -163,7 +163,10 @@ def planned_work(settled: Settled) -> dict[str, Any]:
             if scan in settled.predicting or not is_made("full_recon", scan).exists()
         ]
         open_steps = {
-            "full_recon": {s: jobs.planned(campaign, "full_recon", s, rows) for s in scans}
+            "full_recon": {
+                scan: jobs.planned(campaign, "full_recon", scan, rows, _gpu_cores())
+                for scan in scans
+            }
         }
     if settled.needed.is_whole or settled.inventory_pending:
         open_steps |= {
@@ -184,4 +187,11 @@ def _job(settled: Settled, step: str, key: str) -> jobs.Job:
     is_stack = STEPS[step].key == "stack"
     scans = settled.target.stacks()[key].with_volume if is_stack else (key,)
     cors = {scan: float(settled.cors[scan]["cor_px"]) for scan in scans if scan in settled.cors}
-    return jobs.Job(settled.campaign, step, scans, settled.rows, cors, key)
+    return jobs.Job(settled.campaign, step, scans, settled.rows, cors, key, _gpu_cores())
+
+
+def _gpu_cores() -> int:
+    """Return the cores of a volume on a GPU; the GPUs of this machine share the cores of a run."""
+    if launch.is_remote():
+        return jobs.MOST_CORES
+    return max(1, min(jobs.MOST_CORES, launch.cores() // launch.gpus()))

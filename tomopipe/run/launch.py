@@ -23,6 +23,7 @@ from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe, workflow_folder
+from tomopipe.resources.gpus import gpu_count
 from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
 from tomopipe.storage import lock
@@ -42,6 +43,7 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
+RESOURCES = ("--resources", "--res")
 _PROFILES = ("profile.yaml", "config.yaml")
 # lines of Snakemake's log if a person ended the run: then no scan has failed
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
@@ -99,14 +101,16 @@ def run_command(
             if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
                 raise TomopipeError(unknown[0])
         _read_profile(profile)  # raises, if it cannot be read
-    if profile == "workstation":
-        profile = str(workflow_folder() / "profiles" / profile)
+    workstation = str(workflow_folder() / "profiles" / "workstation")
+    profile = workstation if profile == "workstation" else profile
+    counts_gpus = profile == workstation and not _has(RESOURCES, ["snakemake", *options])
     return [
         *(sys.executable, "-m", "snakemake", "--logger", "tomopipe", "--nolock"),
         *("--snakefile", str(snakefile(directory, config))),
         *(("--profile", profile) if profile else ()),
         # not last: it would take targets that follow, too
         *(("--configfile", str(config)) if config else ()),
+        *(("--resources", f"gpu={max(1, gpu_count())}") if counts_gpus else ()),
         *("--directory", str(directory)),
         *options,
     ]
@@ -338,6 +342,16 @@ def cores() -> int:
     """Return the cores of this call, on this machine: Snakemake's --cores."""
     text = option("--cores", "-c")
     return int(text) if text.isdecimal() else len(os.sched_getaffinity(0))
+
+
+def gpus() -> int:
+    """Return how many jobs of this call may use a GPU at a time: Snakemake's resource gpu."""
+    given, is_given = [], False
+    for word in sys.argv[1:]:
+        is_given = word.partition("=")[0] in RESOURCES if word.startswith("-") else is_given
+        given += [word] if is_given else []
+    number = re.search(r"\bgpu\W+(\d+)", " ".join(given) or str(_profile().get("resources", "")))
+    return max(1, int(number[1]) if number else gpu_count())
 
 
 def option(*names: str) -> str:

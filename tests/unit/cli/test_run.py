@@ -252,7 +252,10 @@ def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
     assert f" results/made/resolve_cor/campaign.json {' '.join(receipts)} --cores 2\n" in text
     assert "left out: a_3: it is not selected (select: no)." in text
     assert "left out: a_9: it is not selected (not an HDF5" in text
+    text = call("run", campaign, "a_*", "--gpus", "3", "--", "--cores", "2")[1]
+    assert " --cores 2 --resources gpu=3\n" in text
     for options, says in (
+        (("--gpus", "3", "--", "--resources=gpu=2"), "--gpus and --resources exclude each other"),
         (("--predict", "a_4"), "no scan a_4 in"),
         (("a_4",), "no scan a_4 in"),
         (("--predict", "a_3"), "a_3: it is not selected (select: no)"),

@@ -1,8 +1,10 @@
+import contextlib
 import importlib
 import logging
 import os
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +178,7 @@ def test_a_gpu_without_room_is_busy_not_broken(monkeypatch):
 def test_the_slice_is_made_where_no_other_job_computes_and_waits_for_none(
     monkeypatch, transformed, n_taken
 ):
-    monkeypatch.setattr(XP.cuda.runtime, "getDeviceCount", lambda: 2)
+    _devices(monkeypatch, 8, 8)
     with claimed_gpu(XP):
         if n_taken == 1:
             assert array_module("auto") is XP
@@ -233,6 +235,118 @@ def test_a_v100_is_said_to_need_cuda_12(monkeypatch, caplog, cuda, capability, n
         words = r"Tesla V100-SXM2-32GB \(sm_\d\d\) needs CUDA 12.*gpu-cuda12"
         with pytest.raises(DeviceError, match=words):
             array_module("cuda")
+
+
+def _devices(monkeypatch, *free_gb, cuda=12090, capability=((8, 0),) * 3):
+    """Pretend a machine with several GPUs."""
+    for number, free in enumerate(free_gb):
+        memory = pretend_cupy.Memory(free_bytes=int(free * 1e9))
+        monkeypatch.setitem(pretend_cupy.MEMORY, number, memory)
+
+    def properties(number):
+        major, minor = capability[number]
+        return {"name": b"GPU", "major": major, "minor": minor, "uuid": bytes([number + 1] * 16)}
+
+    monkeypatch.setattr(XP.cuda.runtime, "getDeviceCount", lambda: len(free_gb))
+    monkeypatch.setattr(XP.cuda.runtime, "getDeviceProperties", properties)
+    monkeypatch.setattr(XP.cuda.runtime, "runtimeGetVersion", lambda: cuda)
+
+
+def _taken(n_jobs, least_bytes=10**9, device="auto"):
+    """Return the GPUs of jobs that run at the same time; None: the CPU."""
+    with contextlib.ExitStack() as stack:
+        held = [held_gpu(device, least_bytes, wait=False) for _ in range(n_jobs)]
+        return [gpu and gpu.name[-6] for gpu in map(stack.enter_context, held)]
+
+
+def test_the_roomiest_free_gpu_comes_first(monkeypatch):
+    _devices(monkeypatch, 2, 8, 4)
+    assert _taken(4) == ["1", "2", "0", None]
+
+
+def test_only_gpus_that_are_too_small_are_passed_over(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    _devices(monkeypatch, 8, 1, 6)
+    assert _taken(3, 5 * 10**9) == ["0", "2", None]
+    assert "GPU 0000:01:00.0 is passed over: 1 GB are free, and 5 are needed" in caplog.text
+    caplog.clear()
+    assert _taken(1, 9 * 10**9) == [None]
+    assert "8 GB of GPU 0000:00:00.0 are free, and 4 slices take 9 GB" in caplog.text
+    assert _taken(1, 9 * 10**9, "cuda") == ["0"]  # in smaller batches
+
+
+def test_a_job_waits_for_a_gpu_with_room_beside_a_small_one(monkeypatch):
+    monkeypatch.setattr("tomopipe.recon.gpu.POLL_S", 0.01)
+    _devices(monkeypatch, 8, 1)
+    names = []
+
+    def second():
+        with held_gpu("auto", 5 * 10**9) as gpu:
+            names.append(gpu.name)
+
+    with held_gpu("auto", 5 * 10**9):
+        job = threading.Thread(target=second)
+        job.start()
+        job.join(0.1)
+        assert job.is_alive()
+    job.join(60)
+    assert names == ["GPU 0000:00:00.0"]
+
+
+def test_only_gpus_that_are_too_old_are_passed_over(monkeypatch, caplog):
+    _devices(monkeypatch, 8, 4, cuda=13000, capability=((7, 0), (8, 0)))
+    assert array_module("auto") is XP
+    assert _taken(2) == ["1", None]
+    assert "needs CUDA 12" not in caplog.text
+
+
+def test_a_gpu_that_does_not_answer_is_passed_over(monkeypatch):
+    """It has failed, or is in the exclusive use of another program."""
+    _devices(monkeypatch, 4, 8)
+    use = pretend_cupy.Device.use
+
+    def fails(device):
+        if device._device == 1:
+            raise RuntimeError("cudaErrorDevicesUnavailable: all devices are busy")
+        use(device)
+
+    array_module("auto")
+    monkeypatch.setattr(pretend_cupy.Device, "use", fails)
+    assert _taken(1) == ["0"]
+
+
+def test_the_driver_tells_the_room_without_a_context_on_each_gpu(monkeypatch, tmp_path):
+    _devices(monkeypatch, 9, 9, 9)
+    array_module("auto")
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    lines = "00000000:00:00.0, 1000", "00000000:01:00.0, 3000", "00000000:02:00.0, 9000"
+    smi.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(smi.parent), prepend=os.pathsep)
+    used, use = [], pretend_cupy.Device.use
+    monkeypatch.setattr(
+        pretend_cupy.Device, "use", lambda gpu: (used.append(gpu._device), use(gpu))
+    )
+    with held_gpu("auto", 10**9) as gpu:
+        assert gpu.name == "GPU 0000:02:00.0"
+        assert set(used) == {2}
+    smi.write_text("#!/bin/sh\necho failed; exit 9\n")
+    assert _taken(1) == ["0"]
+
+
+@pytest.mark.parametrize("visible", ["", "2,3"])
+def test_the_gpus_that_are_allotted_are_named(monkeypatch, caplog, visible):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if visible:
+        _devices(monkeypatch, 2, 8)
+        with held_gpu("cuda", 0):
+            assert "number 1 of 2 (CUDA_VISIBLE_DEVICES is 2,3)" in caplog.text
+    monkeypatch.setattr(XP.cuda.runtime, "getDeviceCount", NO_DEVICE)
+    _forget()
+    with pytest.raises(DeviceError, match=rf"CUDA_VISIBLE_DEVICES is {visible or 'empty'}\)"):
+        array_module("cuda")
 
 
 CUPY = """

@@ -131,3 +131,26 @@ def test_a_folder_that_is_no_run_of_the_campaign_does_not_count(campaign, monkey
         run_folder.current()
     monkeypatch.setenv(run_folder.VARIABLE, "results/.runs/2")
     assert run_folder.current() == Path("results/.runs/2")
+
+
+@pytest.mark.parametrize(
+    ("words", "threads"),
+    [
+        ("--cores 64 --resources gpu=4", 16),
+        ("--cores 64 --resources mem_mb=9000 gpu=8", 8),
+        ("--cores 12 --resources=gpu=4 --retries 2", 3),
+        ("--cores 2 --resources gpu=4", 1),
+        ("--cores 64 --resources gpu=1", 16),
+        ("--cores 12 --resources mem_mb=9000", 6),  # no limit: all GPUs
+        ("--cores 4 --executor tomopipe", 16),  # of a node
+    ],
+)
+def test_gpus_of_a_machine_share_its_cores(campaign, monkeypatch, words, threads):
+    monkeypatch.setattr(sys, "argv", ["snakemake", *words.split()])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    found = settled(campaign, "full_recon: {device: cuda}", **LARGE)
+    assert number(found, "full_recon", "a_2", 1, "threads") == threads
+    assert number(found, "full_recon", "a_2", 1, "gpu") == 1
+    assert planned_work(found)["planned"]["full_recon"]["a_2"][1] == threads
+    plain = settled(campaign, **LARGE)
+    assert number(plain, "full_recon", "a_2", 1, "threads") == 16  # of CPUs
