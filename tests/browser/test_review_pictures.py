@@ -1,10 +1,15 @@
 """The pictures beside which one decides: the COR that Enter writes, the strip, the grey window."""
 
+import re
+
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.conftest import handled, row
-from tests.review_campaign import write_pictures
+from tests.browser.conftest import handled, look, row
+from tests.review_campaign import BEAD_PX, TRUE_COR_PX, write_pictures
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
@@ -160,3 +165,95 @@ def test_a_slice_is_drawn_through_the_series_with_the_slider_and_with_keys(folde
         page.keyboard.press("ArrowRight")
     expect(text).to_contain_text("bone_003, 2.0 min after the first: ")
     expect(page.locator("#time")).to_have_value("2")
+
+
+def _fill(page, **values):
+    for name, value in values.items():
+        page.get_by_label(name.replace("_", " "), exact=True).fill(str(value))
+        page.keyboard.press("Tab")
+
+
+def test_measured_on_a_slice_written_into_the_configuration_and_saved(folder, serve, visit):
+    config = folder / "config.yaml"
+    config.write_text(f"{config.read_text()}export_star: {{pixel_size_um: 0.5}}  # of the lens\n")
+    page = visit(serve(folder))
+    row(page, "bone_001").click()
+    exact(page, "511.65")
+    out = page.locator("#measure [role=status]")
+
+    # a profile through the bead: its value, over a length in both units
+    page.keyboard.press("q")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("x from", exact=True)).to_be_focused()
+    x, y = BEAD_PX[0] + TRUE_COR_PX, BEAD_PX[1] + TRUE_COR_PX
+    _fill(page, x_from=x - 30, y_from=y, x_to=x + 30, y_to=y, width=5)
+    expect(out).to_contain_text("60.0 px, 30 µm; ")
+    highest = float(re.search(r" to (\S+), mean", out.text_content())[1])
+    assert highest == pytest.approx(0.01, rel=0.1)
+    points = page.locator("#measure polyline").get_attribute("points").split()
+    at = [tuple(map(float, point.split(","))) for point in points]
+    middle = (min(y for _, y in at) + max(y for _, y in at)) / 2
+    inside = [x for x, y in at if y < middle]
+    width_px = 60 * (max(inside) - min(inside)) / (at[-1][0] - at[0][0])
+    assert width_px == pytest.approx(24, abs=2)  # the bead's diameter
+
+    # percentiles of its inside are its value, and what volumes can store
+    page.keyboard.press("Escape")
+    page.keyboard.press("R")
+    _fill(page, x_first=int(x - 6), x_last=int(x + 6), y_first=int(y - 6), y_last=int(y + 6))
+    expect(out).to_contain_text(f"13 × 13 × 512 px; 6.5 × 6.5 × 256 µm; crop_x: [{int(x - 6)}, ")
+    page.keyboard.press("Escape")
+    page.keyboard.press("h")
+    _fill(page, lower_percentile=50)
+    low = float(out.text_content().split(" to ")[0])
+    assert low == pytest.approx(0.01, rel=0.1)
+    page.get_by_role("button", name="Use as window").click()
+    expect(page.locator("#measure")).to_contain_text("of the region")
+    assert look(page, "tooFaint") == []
+    assert look(page, "tooWide") <= 0
+
+    # the change is shown, and then written: of this scan, and its comment stays
+    page.keyboard.press("Escape")
+    page.keyboard.press("R")
+    before = config.read_text()
+    page.get_by_role("button", name="Write crop").click()
+    expect(page.locator("#change .added")).to_have_count(3)
+    page.keyboard.press("Escape")
+    expect(page.locator("#change")).to_have_count(0)
+    assert config.read_text() == before
+    page.get_by_role("button", name="Write crop").click()
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(page.locator("#toast")).to_contain_text("In config.yaml")
+    full = load_campaign(folder, config).for_scan("bone_001").config.full_recon
+    assert (full.crop_x, full.rows) == ([int(x - 6), int(x + 6)], "all")
+    assert config.read_text().startswith(before)
+
+    # the bar of the saved picture is as long as it says
+    page.keyboard.press("Escape")
+    with page.expect_download() as saved:
+        page.keyboard.press("S")
+    assert saved.value.suggested_filename == "bone_001_slice_511.65.png"
+    stated_um = float(re.search(r"bar of (\S+) µm", page.locator("#toast").text_content())[1])
+    picture = np.asarray(Image.open(saved.value.path()).convert("L"), dtype=int)
+    bar_px = np.count_nonzero(picture[-11, picture.shape[1] // 2 :] > 200)
+    screen_px = 0.98 * min(picture.shape) / 1024  # of a pixel: the slice is fitted
+    assert bar_px * 0.5 / screen_px == pytest.approx(stated_um, rel=0.02)
+
+
+def test_rows_are_drawn_on_a_projection(page):
+    page.keyboard.press("o")
+    expect(page.locator("#mode")).to_have_text("0/180")
+    handled(page)
+    page.wait_for_selector("#stage[data-exact=yes]")
+    page.keyboard.press("R")
+    expect(page.get_by_label("rows first")).to_be_visible()
+    expect(page.get_by_label("x first")).to_have_count(0)
+    box = page.locator("#picture").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 20, middle[1] + 40, steps=3)
+    page.mouse.up()
+    assert int(page.get_by_label("rows first").input_value()) in (255, 256)  # of 512
+    assert int(page.get_by_label("rows last").input_value()) > 270

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Server, go_to, handled, hold, row
+from tests.browser.conftest import Server, go_to, handled, hold, look, row
 from tests.review_campaign import make_campaign
 from tomopipe.cli.pages import report as write_report
 from tomopipe.volumes.preview import level_shapes
@@ -23,10 +23,19 @@ def folder(tmp_path_factory):
     assert level_shapes(SHAPE, 4)
     path = made / "results/wood_1_rec.h5"
     path.unlink(missing_ok=True)
+    # fmt: off
     notes = {
-        "attributes": {"voxel_size_um": 1.5},
-        "provenance": {"versions": {"tomopipe": "1"}, "made_from": '{"step": "full_recon"}'},
+        "attributes": {"voxel_size_um": 1.5, "binning": 2},
+        "provenance": {
+            "versions": {"tomopipe": "1"},
+            "made_from": '{"step": "full_recon"}',
+            "geometry": {
+                "n_cols": 560, "half_acquisition": False, "rows": [100, 611],
+                "axis_voxel_xy": [270.0, 260.0], "first_voxel_xy": [10, 20],
+            },
+        },
     }
+    # fmt: on
     with new_volume(path, SHAPE, **notes) as put:
         for row in range(SHAPE[0]):
             put(row, np.full((1, *SHAPE[1:]), row, np.float32))
@@ -145,6 +154,39 @@ def test_a_volume_leads_back_to_its_scan_and_one_that_is_not_there_shows_no_tool
     page.goto(page.url.split("#")[0] + "volume.html#wood_2")
     expect(page.locator("#panes")).to_contain_text("no scan wood_2")
     expect(page.get_by_label("black")).to_be_hidden()
+
+
+def test_what_is_measured_in_a_volume_is_in_detector_pixels_of_its_scan(server, visit, folder):
+    page = open_volume(visit, server)
+    xz = page.get_by_label("Plane xz", exact=True)
+    expect(xz).to_have_attribute("data-factor", "1")
+    out = page.locator("#measure [role=status]")
+
+    def fill(**values):
+        for name, value in values.items():
+            page.get_by_label(name.replace("_", " "), exact=True).fill(str(value))
+            page.keyboard.press("Tab")
+
+    # along z, where the grey value is the row
+    xz.focus()
+    page.get_by_role("button", name="Profile").press("Enter")
+    fill(x_from=30, y_from=20.5, x_to=30, y_to=120.5)
+    expect(out).to_contain_text(re.compile(r"^100\.0 px, 150 µm; 20\S* to 120\S*, mean 70"))
+    page.get_by_role("button", name="Histogram").press("Enter")
+    fill(lower_percentile=25)
+    expect(out).to_contain_text(re.compile(r"^6[34]\S* to 25[45]"))
+    page.get_by_role("button", name="Region").press("Enter")
+    fill(x_first=5, x_last=9, rows_first=3, rows_last=4)
+    # voxels of 2 x 2 pixels, of a volume that was cropped already
+    expect(out).to_contain_text("crop_x: [30, 39], rows: [106, 109]")
+    page.get_by_role("button", name="Write crop").press("Enter")
+    expect(page.locator("#change .added").last).to_contain_text("crop_x: [30, 39]")
+    page.get_by_role("button", name="Cancel").press("Enter")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save PNG").press("Enter")
+    assert saved.value.suggested_filename == "wood_1_xz_130.png"
+    assert look(page, "tooFaint") == []
+    assert look(page, "tooWide") <= 0
 
 
 @pytest.mark.parametrize(("width", "height"), [(820, 1180), (1440, 900)])

@@ -31,7 +31,7 @@ def sweep(
     keys: Annotated[
         list[str],
         typer.Argument(
-            metavar="KEY VALUES... [KEY2 VALUES2...]",
+            metavar="KEY VALUES [KEY2 VALUES2]",
             help="Option, such as full_recon.filter, and its values as in config.yaml; 10..150 20: "
             "from 10 to 150 in steps of 20. A second option with values: a grid, each value with "
             "each.",

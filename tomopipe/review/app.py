@@ -167,7 +167,8 @@ class _Api:
         facts = volume_view(self.store.campaign, name)
         if facts["zarr"]:  # napari needs the ending
             facts["address"] = f"zarr/{self.keys.data_token}/{quote(name, safe='')}.zarr/"
-        return JSONResponse(facts)
+        session = request.cookies.get(self.keys.cookie, "")
+        return JSONResponse(facts | {"csrf": self.keys.csrf_of(session)})
 
     def zarr(self, request: Request) -> Response:
         """Return a file of an OME-Zarr; the guard has checked the token."""

@@ -17,13 +17,14 @@ from tomopipe.campaign.step_files import volume_of
 from tomopipe.campaign.table import EMPTY_ROW
 from tomopipe.cor.cor_value import CorText
 from tomopipe.errors import TomopipeError
+from tomopipe.geometry import pixels_per_cm
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.thumbnails import step_of
 from tomopipe.review.queue import shown_cor, with_cells
 from tomopipe.review.scan_images import grid_around
 from tomopipe.review.store import Store
-from tomopipe.storage.json_files import json_or
+from tomopipe.storage.json_files import json_or, number
 
 _NEIGHBOURS = 3  # neighbours in the series, on each side
 _MOST_POINTS = 600
@@ -44,6 +45,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     why_old = store.why("try_recon", name) if is_not_renewed else ""
     if grid is None and why_old:
         problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
+    is_cut = bool(grid) and cor_px is not None and store.pictures.is_cut(name, cor_px)
     unreadable: list[str] = []
     history: list[dict[str, str]] = []  # changes of its row, the latest first
     try:
@@ -60,7 +62,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
             *record.ignored_manual,
             *record.warnings,
             *([f"sweep of {earlier_options(why_old)}"] if grid and why_old else ()),
-            *(_narrow_slices(store, name, cor_px) if grid else ()),
+            *(_narrow_slices(store, name) if is_cut else ()),
             *unreadable,
         ],
         "reason": record.why,
@@ -79,6 +81,8 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         ],
         "history": history,
         "grid": grid,
+        "is_cut": is_cut,
+        **_as_in_volumes(store, record),
         "candidates": _candidates(store, record, cells, grid) if grid else [],
         "problem": problem,
         "volume": os.path.exists(store.directory / volume_of(store.campaign, name)),
@@ -143,15 +147,27 @@ def _candidates(
     return list(result.values())
 
 
-def _narrow_slices(store: Store, name: str, cor_px: float | None) -> list[str]:
-    """Return warnings, at most one, that the slices shown are narrower than the volume."""
-    if cor_px is None or not store.pictures.is_cut(name, cor_px):
-        return []
+def _narrow_slices(store: Store, name: str) -> list[str]:
+    """Return the warning that the slices shown are narrower than the volume."""
     n_cols = store.pictures.details(name)["n_cols"]
     return [
         f"half acquisition: slices shown here are cut to {n_cols} columns, those of the volume "
         f"have {FACTOR * n_cols} (try_recon.center_px near the axis makes wide ones)"
     ]
+
+
+def _as_in_volumes(store: Store, record: ScanRecord) -> dict[str, Any]:
+    """Return the crops of full_recon, the pixel size, and by what grey values of slices differ."""
+    config = store.campaign.for_scan(record.name).config
+    full, recorded_um = config.full_recon, number((record.row or {}).get("pixel_size_um"))
+    size_um = config.export_star.pixel_size_um or recorded_um
+    is_per_cm = full.unit == "per_cm" and size_um
+    units, factor = ("1/cm", pixels_per_cm(size_um)) if is_per_cm else ("1/pixel", 1.0)
+    return {
+        "crops": {"crop_x": full.crop_x, "crop_y": full.crop_y, "rows": full.rows},
+        "pixel_size_um": recorded_um or size_um,
+        "grey": {"units": units, "factor": factor},
+    }
 
 
 def _prediction(store: Store, record: ScanRecord) -> dict[str, Any] | None:

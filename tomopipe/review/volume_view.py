@@ -14,7 +14,7 @@ from tomopipe.commands.conversion import find_volumes
 from tomopipe.errors import TomopipeError
 from tomopipe.review.scan_images import USUAL_PERCENT, Grey, scaled16
 from tomopipe.volume_formats import FORMATS
-from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
+from tomopipe.volumes.volume_read import HEIGHT, PLANES, Volume, open_volume
 
 
 def volume_view(campaign: Campaign, name: str) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def volume_view(campaign: Campaign, name: str) -> dict[str, Any]:
             "usual": [float(value) for value in np.percentile(middle, USUAL_PERCENT)],
             "units": str(volume.attributes.get("units", "")),
             "voxel_size_um": float(size_um) if size_um else None,
+            "height_um": float(volume.attributes.get(HEIGHT, size_um)) if size_um else None,
             "zarr": zarr_folder(campaign, name) is not None,
             "crop": _crop(volume) if name in campaign.scans else None,
         }

@@ -9,7 +9,6 @@ import * as panels from "./panels.js";
 import * as queue from "./queue.js";
 import * as scan from "./scan.js";
 import * as series from "./series.js";
-import { resetZoom, zoom } from "./stage.js";
 import * as strip from "./strip.js";
 import * as through from "./through.js";
 
@@ -239,13 +238,15 @@ const keys = [
   ["c / C", "more, less contrast; also drag with the right button", { c: () => level.change(-0.2, 0), C: () => level.change(0.2, 0) }],
   ["l / L", "lighter, darker", { l: () => level.change(0, 0.1), L: () => level.change(0, -0.1) }],
   ["w", "reset the window", { w: level.reset }],
-  ["+ / −", "zoom; also the wheel. Drag to move", { "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8) }],
-  ["z", "whole picture", { z: resetZoom }],
+  ["+ / −", "zoom; also the wheel. Drag to move", { "+": () => scan.zoom(1.25), "=": () => scan.zoom(1.25), "-": () => scan.zoom(0.8) }],
+  ["z", "whole picture", { z: scan.resetZoom }],
+  ["R / q / h", "a region, which crops volumes; a profile; a histogram and value_range. Drag on the picture, or type", { R: () => scan.tool("region"), q: () => scan.tool("profile"), h: () => scan.tool("histogram") }],
+  ["S", "save the picture as PNG, with a scale bar", { S: () => scan.save() }],
   ["x", "skip this scan and go to the next, or select it again", { x: skip }],
   ["v", "scans, series, the next run, jobs in turn", { v: nextView }],
   ["n", "write a note", { n: () => ($("note")?.focus(), $("note")?.setSelectionRange(-1, -1)) }],
   ["/", "search; Enter opens the first hit", { "/": () => ($("search").focus(), $("search").select()) }],
-  ["Esc", "clear the typed COR and the search, leave a field", { Escape: () => ($("menu").open ? closeMenu() : scan.typed() === null ? queue.search("") : scan.untype()) }],
+  ["Esc", "clear the typed COR and the search, leave a field, put a tool away", { Escape: () => ($("menu").open ? closeMenu() : scan.typed() === null && scan.untool() ? null : scan.typed() === null ? queue.search("") : scan.untype()) }],
   ["?", "these keys", { "?": () => $("help").showModal() }],
 ];
 const action = Object.assign({}, ...keys.map(([, , does]) => does));
@@ -300,7 +301,7 @@ function onKey(event) {
 function wire() {
   document.addEventListener("keydown", onKey);
   const click = { accept, undo, "ticked-set": setTicked, "ticked-none": () => queue.untick(), pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
-    "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme, retry: api.retry };
+    "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "tool-region": action.R, "tool-profile": action.q, "tool-histogram": action.h, save: action.S, "help-button": action["?"], "help-close": () => $("help").close(), theme, retry: api.retry };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {
       if (event.detail) event.currentTarget.blur(); // the next Enter is for the scan, not for the button
@@ -394,7 +395,7 @@ function trouble(error) {
 
 queue.setUp(open);
 setUpFacts(open);
-scan.setUp(() => scan.prepare(queue.undecided() || queue.step(1)), keepAddress);
+scan.setUp(() => scan.prepare(queue.undecided() || queue.step(1)), keepAddress, nextRun.plan);
 series.setUp(open);
 decide.setUp(changed, banner);
 api.setUp(reconnect);

@@ -42,6 +42,9 @@ function set([low, high]) {
   changed();
 }
 
+// Show this window from now on.
+export const choose = (low, high) => now.picture && set([low, high]);
+
 export function reset() {
   if (!now.picture) return;
   sessionStorage.removeItem(now.key);

@@ -29,7 +29,7 @@ export function frame(width, height, x, y, box, names) {
     );
   }
   if (names.y) {
-    const up = ticks(y[0], y[1], height / 60);
+    const up = ticks(y[0], y[1], names.up ?? height / 60);
     for (const value of up.values) {
       root.append(
         svg("line", { class: "grid", y1: atY(value), y2: atY(value), x1: box.left, x2: width - box.right }),

@@ -4,7 +4,8 @@ import { $, drawIn, el, plain, press, px, toast } from "./dom.js";
 import { facts, plot, sourceWords } from "./facts.js";
 import { grey, minus, paint } from "./grey.js";
 import * as level from "./level.js";
-import * as stage from "./stage.js";
+import { Measure } from "./measure.js";
+import { Stage } from "./stage.js";
 import * as strip from "./strip.js";
 
 const AHEAD = 8; // pages of the sweep preloaded on each side
@@ -15,23 +16,82 @@ const now = { data: null, name: null, mode: "slice", cor: null, typed: null, sho
 let pages = new Map(); // page -> promise of a picture
 let waiting = 0;
 let flickering = 0;
+let stage = null;
+let measure = null;
 let rested = () => {};
 let moded = () => {};
 
-export function setUp(onRest, onMode) {
+export function setUp(onRest, onMode, onWritten) {
   rested = onRest;
   moded = onMode;
+  host.written = onWritten;
   level.setUp(repaint);
   new ResizeObserver(() => now.mode === "candidates" && showScores()).observe($("scores"));
   strip.setUp((cor) => (forget(), go(cor, { atOnce: true })), () => go(now.cor, { atOnce: true }));
-  stage.setUp(level.change, () => {
+  stage = new Stage($("picture"), { level: level.change, moved: () => {
     const position = stage.middle();
     if (!position || now.mode !== "slice" || !now.data || !now.data.grid) return;
     strip.look(position);
     showStrip();
-  }, (number) => takeOf(now.shown)(now.shown.candidates[number].cor_px));
+  }, pick: (number) => takeOf(now.shown)(now.shown.candidates[number].cor_px) });
+  measure = new Measure($("measure"), host);
+  stage.shapes = (layer) => measure.shapes(layer);
 }
 
+// What tools measure: the pictures in sight, in detector pixels.
+const isProjection = () => ["overlay", "difference"].includes(now.mode);
+const host = {
+  layers: () => now.layers.map((layer, number) => ({ name: now.mode === "candidates" ? `COR ${px(now.data.candidates[number]?.cor_px)}` : undefined, ...layer })),
+  plane() {
+    const [layer] = now.layers;
+    const n = now.data?.shape ? { z: now.data.shape[1] } : {};
+    if (!layer || now.mode === "sinogram") return { h: null, v: null, n };
+    if (isProjection()) return { h: null, v: "z", n };
+    // slices that are narrower than those of the volume count otherwise
+    return now.data.is_cut ? { h: null, v: null, n } : { h: "x", v: "y", n: { x: layer.width, y: layer.height, ...n } };
+  },
+  unit: () => [1, isProjection() && now.data.shape ? now.data.shape[1] / now.layers[0].height : 1],
+  size_um: () => (now.data?.pixel_size_um ? [now.data.pixel_size_um, now.data.pixel_size_um] : null),
+  present: () => now.data?.crops ?? {},
+  options: (axis, first, last) => [first, last],
+  grey: () => (now.mode === "sinogram" || isProjection() ? { units: "", factor: 1 } : now.data.grey),
+  scan: () => now.data?.scan,
+  caption: () => [now.data.scan, ...(now.mode === "candidates" ? now.data.candidates.map(({ cor_px: cor }) => `COR ${px(cor)}`) : [$("label-a").textContent, now.compare && $("label-b").textContent])].filter(Boolean).join("   "),
+  file: () => `${now.data.scan}_${now.mode}_${px(now.cor)}`,
+  canvas() {
+    stage.isClean = true;
+    stage.draw();
+    stage.isClean = Boolean(stage.onDrag);
+    return stage.canvas;
+  },
+  per_px: () => stage.scale(),
+  setWindow: (low, high) => level.choose(low, high),
+  draw: () => stage.draw(),
+  drag(handler) {
+    stage.onDrag = handler;
+    stage.isClean = Boolean(handler);
+    $("scan").classList.toggle("measuring", Boolean(handler));
+  },
+  written() {},
+};
+
+// Take a tool in hand, or put it away.
+export function tool(name) {
+  if (!now.data?.grid || !now.layers.length) return toast("There is no picture to measure.");
+  for (const each of ["region", "profile", "histogram"]) press(`tool-${each}`, measure.tool !== each && each === name);
+  measure.pick(name);
+}
+
+// Put the tool away; true if there was one.
+export function untool() {
+  if (!measure.tool) return false;
+  tool(measure.tool);
+  return true;
+}
+
+export const save = () => (now.data?.grid && now.layers.length ? measure.save() : toast("There is no picture to save."));
+export const zoom = (by) => stage.zoom(by);
+export const resetZoom = () => stage.resetZoom();
 export const current = () => now.data;
 export const opening = () => now.name; // the scan that is opened, or open
 export const mode = () => now.mode;
@@ -64,6 +124,7 @@ export async function open(name, { onData = () => {}, calm = false } = {}) {
   for (const candidate of data.candidates) candidate.cor_px = hundredths(candidate.cor_px);
   pages = new Map();
   if (!isMoved) alone();
+  if (!again) measure.forget();
   if (!again && document.activeElement.id === "cor") now.typed = null; // the COR of the scan before, edited
   const { grid } = data;
   $("slider").disabled = !grid;
@@ -275,6 +336,7 @@ function put(shown, cor, exact) {
   if (exact) level.show(now.data.scan, kindOf(first), first.picture || null);
   repaint();
   labels(cor, exact);
+  if (exact) measure.refresh();
   $("stage").dataset.cor = cor.toFixed(2);
   $("stage").dataset.exact = exact ? "yes" : "no";
 }
@@ -284,7 +346,7 @@ function repaint() {
   const chosen = now.mode === "candidates" ? numberOf(now.cor) : -1;
   const boxOf = (layer, number) => (number === chosen ? [0, 0, layer.height, layer.width] : slice && now.layers.length === 1 ? strip.box() : null);
   stage.show(now.layers.map((layer, number) => ({ ...layer, box: boxOf(layer, number),
-    image: layer.picture ? paint(layer.picture, windowOf(layer)) : layer.image })), { inRow: chosen >= 0 });
+    image: layer.picture ? paint(layer.picture, windowOf(layer)) : layer.image })), { columns: chosen >= 0 ? now.layers.length : 0 });
   if (slice && now.layers.length && now.layers[0].picture) strip.draw(stripWindow);
 }
 

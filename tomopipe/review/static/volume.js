@@ -1,18 +1,23 @@
 // Three planes of a volume: averages at once, voxels when the hand rests; yz's when asked.
-import { get } from "./api.js";
-import { $, colour, el, toast } from "./dom.js";
+import { get, setKey } from "./api.js";
+import { $, colour, el, press, toast } from "./dom.js";
 import { grey, paint } from "./grey.js";
-import { hold, sized, zoomAbout } from "./zoom.js";
+import { Measure } from "./measure.js";
+import { drawShapes } from "./stage.js";
+import { fitRuler, hold, ruler, sized, zoomAbout } from "./zoom.js";
 
 const PLANES = { xy: [1, 2], xz: [0, 2], yz: [0, 1] }; // axes (z, y, x) of a picture's rows and columns
 const ACROSS = { xy: 0, xz: 1, yz: 2 };
 const PART = { xy: 512, xz: 256, yz: 8 }; // rows of voxels asked for at once
+const AXES = { xy: { h: "x", v: "y" }, xz: { h: "x", v: "z" }, yz: { h: "y", v: "z" } };
 const REST_MS = 200;
 const name = decodeURIComponent(location.hash.slice(1));
 const panes = {};
 const cross = [0, 0, 0];
 let volume = null;
 let window_ = [0, 1];
+let active = "xy"; // the plane that is measured and saved
+let onDrag = null; // while a tool is in hand
 
 class Pane {
   constructor(plane) {
@@ -36,7 +41,11 @@ class Pane {
   hands() {
     let held = null;
     hold(this.canvas, (by, x, y) => this.zoom(by, x, y));
-    this.canvas.addEventListener("pointerdown", (event) => (held = [event.offsetX, event.offsetY, false]));
+    this.canvas.addEventListener("pointerdown", (event) => {
+      held = [event.offsetX, event.offsetY, false];
+      this.start = this.place(event);
+    });
+    this.canvas.addEventListener("focus", () => activate(this.plane));
     this.canvas.addEventListener("pointerleave", () => (this.under.textContent = ""));
     this.canvas.addEventListener("pointermove", (event) => {
       this.under.textContent = this.words(this.voxel(event).map(Math.round));
@@ -44,6 +53,7 @@ class Pane {
       const [dx, dy] = [event.offsetX - held[0], event.offsetY - held[1]];
       if (!held[2] && Math.hypot(dx, dy) < 4) return;
       held = [event.offsetX, event.offsetY, true];
+      if (onDrag && event.buttons === 1) return onDrag(this.start, this.place(event));
       this.fitted = false;
       this.view.x += dx;
       this.view.y += dy;
@@ -60,6 +70,12 @@ class Pane {
       const by = { "+": 1.25, "-": 0.8 }[event.key];
       if (by) this.zoom(by, this.canvas.clientWidth / 2, this.canvas.clientHeight / 2);
     });
+  }
+
+  // What lies under the pointer, in voxels from the corner.
+  place(event) {
+    const [y, x] = this.voxel(event).map((value) => value + 0.5);
+    return { x, y };
   }
 
   voxel(event) {
@@ -109,6 +125,7 @@ class Pane {
         if (ticket !== this.ticket) return;
         this.shown = [{ picture, factor, done: picture.n_y }];
         this.draw();
+        this.measured();
       }
     } catch (error) {
       if (ticket === this.ticket) toast(error.message, true);
@@ -133,10 +150,15 @@ class Pane {
         this.bar.value = last;
         this.bar.hidden = last === this.rows;
         this.draw();
+        if (last === this.rows) this.measured();
       }
     } catch (error) {
       if (ticket === this.ticket) toast(error.message, true);
     }
+  }
+
+  measured() {
+    if (active === this.plane) measure.refresh();
   }
 
   draw() {
@@ -155,31 +177,77 @@ class Pane {
       const image = paint(picture, window_, done);
       context.drawImage(image, 0, 0, picture.n_x, done, left, top, picture.n_x * size, done * size);
     }
+    if (measure.tool !== "profile" || active === this.plane) {
+      context.save();
+      context.translate(left, top);
+      context.scale(scale, scale);
+      context.lineWidth = 1.5 / scale;
+      context.strokeStyle = colour("--mark");
+      drawShapes(context, measure.shapes({ width: this.columns, height: this.rows }, this.axes()));
+      context.restore();
+    }
     const [row, column] = PLANES[this.plane].map((axis) => (cross[axis] + 0.5) * scale);
     context.strokeStyle = colour("--cross");
     context.strokeRect(left + column, -2, 0, height + 4);
     context.strokeRect(-2, top + row, width + 4, 0);
-    this.ruler(context, width, height);
+    const um = volume.voxel_size_um;
+    ruler(context, fitRuler(width, um ? scale / um : scale, um ? "µm" : "px"), width, height);
     const finest = this.shown[this.shown.length - 1];
     this.canvas.dataset.factor = finest ? finest.factor : "";
     this.more.disabled = Boolean(finest) && finest.factor === 1;
   }
 
-  // A bar of a round length, at most a third of the picture.
-  ruler(context, width, height) {
-    const most = ((width / 3) * volume.voxel_size_um) / this.view.scale;
-    if (!most) return;
-    const power = 10 ** Math.floor(Math.log10(most));
-    const length = power * [5, 2, 1].find((n) => n * power <= most);
-    const long = (length / volume.voxel_size_um) * this.view.scale;
-    context.fillStyle = colour("--tag");
-    context.fillRect(width - long - 20, height - 34, long + 16, 30);
-    context.fillStyle = colour("--on-tag");
-    context.fillRect(width - long - 12, height - 12, long, 3);
-    context.font = "13px system-ui, sans-serif";
-    context.textAlign = "right";
-    context.fillText(length < 1000 ? `${Number(length.toPrecision(1))} µm` : `${length / 1000} mm`, width - 12, height - 17);
+  axes() {
+    const [z, y, x] = volume.shape;
+    return { ...AXES[this.plane], n: { x, y, z } };
   }
+}
+
+function activate(plane) {
+  if (plane === active) return;
+  active = plane;
+  measure.line = null; // it was in another plane
+  for (const pane of Object.values(panes)) {
+    pane.node.classList.toggle("active", pane.plane === active);
+    pane.draw();
+  }
+  measure.refresh();
+}
+
+const pane = () => panes[active];
+const of = (axis) => ({ z: 0, y: 1, x: 2 })[axis];
+const measure = new Measure($("measure"), {
+  voxels: "voxels",
+  // averages until all voxels of the plane are here
+  layers: () => pane().shown.filter(({ picture, done }) => done === picture.n_y).slice(-1).map(({ picture }) => ({ picture, width: pane().columns, height: pane().rows })),
+  plane: () => pane().axes(),
+  unit: () => [1, 1],
+  size_um: () => (volume.voxel_size_um ? [volume.voxel_size_um, active === "xy" ? volume.voxel_size_um : volume.height_um] : null),
+  present: () => ({}),
+  options(axis, first, last) {
+    const { binning, first: origin, last_row } = volume.crop;
+    const start = origin[of(axis)];
+    const end = start + (last + 1) * binning - 1;
+    return [start + first * binning, axis === "z" ? Math.min(end, last_row) : end];
+  },
+  grey: () => ({ units: volume.units.replace("_", " "), factor: 1 }),
+  scan: () => (volume.crop ? name : null),
+  caption: () => `${volume.file}   ${active} ${cross[ACROSS[active]]}`,
+  file: () => `${name}_${active}_${cross[ACROSS[active]]}`,
+  canvas: () => pane().canvas,
+  per_px: () => pane().view.scale,
+  setWindow: (low, high) => setWindow(low, high),
+  draw: () => Object.values(panes).forEach((each) => each.draw()),
+  drag(handler) {
+    onDrag = handler;
+    document.body.classList.toggle("measuring", Boolean(handler));
+  },
+  written() {},
+});
+
+function tool(which) {
+  const now = measure.pick(which);
+  for (const each of ["region", "profile", "histogram"]) press(`tool-${each}`, each === now);
 }
 
 function go(axis, index) {
@@ -212,6 +280,7 @@ function setWindow(low, high) {
 
 async function start() {
   volume = await get("volume", { scan: name });
+  setKey(volume.csrf);
   document.title = $("name").textContent = volume.file;
   const [z, y, x] = volume.shape;
   $("about").textContent = `${x} × ${y} × ${z}${volume.voxel_size_um ? `, voxel ${volume.voxel_size_um.toPrecision(4)} µm` : ""}`;
@@ -226,11 +295,15 @@ async function start() {
   setWindow(...volume.usual);
   for (const pane of Object.values(panes)) pane.fit();
   for (const pane of Object.values(panes)) moved(pane);
+  pane().node.classList.add("active");
 }
 
 $("low").addEventListener("input", () => setWindow(levelOf($("low").valueAsNumber), window_[1]));
 $("high").addEventListener("input", () => setWindow(window_[0], levelOf($("high").valueAsNumber)));
 $("usual").addEventListener("click", () => setWindow(...volume.usual));
 $("fit").addEventListener("click", () => Object.values(panes).forEach((pane) => pane.fit()));
+for (const each of ["region", "profile", "histogram"]) $(`tool-${each}`).addEventListener("click", () => tool(each));
+$("save").addEventListener("click", () => measure.save());
+document.addEventListener("keydown", (event) => event.key === "Escape" && !document.querySelector("dialog[open]") && measure.tool && tool(measure.tool));
 $("back").href = `./#${new URLSearchParams({ scan: name })}`;
 start().catch((error) => $("panes").replaceChildren(el("p", { class: "bad" }, error.message)));
