@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign import grey_range
 from tomopipe.campaign.failures import Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, NAMES, TABLE, VIEWS, Files, Logs
 from tomopipe.campaign.log import JobStatus
@@ -160,6 +161,8 @@ def make_campaign(
     `only`: paths of the raw files that count; None: all, or in a watcher's run the complete ones.
     """
     only = complete_files(directory) if only is None else only
+    results = Files(directory / config.campaign.results)
+    config = grey_range.with_frozen(config, results.value_range)
     views = Views(directory / config.campaign.results / VIEWS, directory)
     result = find_scans(config, directory, only, views)
     table = directory / (config.campaign.table or TABLE)

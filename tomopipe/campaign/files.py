@@ -97,6 +97,7 @@ class Files(_Folder[P]):
     rot_cen = _One(ROT_CEN)
     index = _One(".settled.json")  # content of the last receipts
     views = _One(VIEWS)  # names of the entries of files that are scans of their own
+    value_range = _One("value_range.json")  # of all volumes (full_recon.value_range: campaign)
     report = _One("report/index.html")
     live = _One("live/index.html")  # scans and verdicts of `run --watch`
     taken = _One("live/taken.json")

@@ -60,6 +60,8 @@ class OverrideBlock(Block):
             raise ValueError("needs scans or series")
         if "output" in self.full_recon:
             raise ValueError("full_recon.output is the same for all scans of a campaign")
+        if self.full_recon.get("value_range") == "campaign":
+            raise ValueError("full_recon.value_range: campaign is for all scans: set it above")
         return self
 
     def applies(self, scan: str, series: str) -> bool:
@@ -129,6 +131,19 @@ class Config(StepOptions):
         if "paths" in part:
             part["paths"] = PathsBlock(**part["paths"])
         return self.model_copy(update={"input": self.input.model_copy(update=part)})
+
+    @property
+    def integer_dtype(self) -> str | None:
+        """Integer type of volumes, or of those of some scans; None: none has one."""
+        types = [self.full_recon.dtype, *(part.full_recon.get("dtype") for part in self.overrides)]
+        return next((str(each) for each in types if str(each).startswith("uint")), None)
+
+    @model_validator(mode="after")
+    def _one_unit_for_one_range(self) -> "Config":
+        units = {part.full_recon.get("unit", self.full_recon.unit) for part in self.overrides}
+        if self.full_recon.value_range == "campaign" and units - {self.full_recon.unit}:
+            raise ValueError("full_recon.value_range: campaign needs one full_recon.unit for all")
+        return self
 
     def format_of(self, stack: str) -> str:
         """Return the format of a stitched volume; one in time is always OME-Zarr."""

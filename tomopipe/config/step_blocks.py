@@ -232,10 +232,11 @@ class FullReconBlock(Block):
     dtype: Literal["float32", "float16", "uint16", "uint8"] = option(
         "float32", "Number type of the volume; value = offset + scale * stored, both recorded."
     )
-    value_range: Literal["auto"] | TwoNumbers = option(
+    value_range: Literal["auto", "campaign"] | TwoNumbers = option(
         "auto",
         "Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
-        "high], or auto: from 8 slices.",
+        "high]; auto: of each volume, from 8 slices; campaign: one for all, from the sweeps that "
+        "exist when the first volume is made.",
         only={"dtype": ["uint16", "uint8"]},
     )
     unit: Literal["per_pixel", "per_cm"] = option(

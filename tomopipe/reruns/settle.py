@@ -16,6 +16,7 @@ from itertools import chain, groupby, starmap
 from operator import attrgetter
 from pathlib import Path
 
+from tomopipe.campaign import grey_range
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.needed_files import refuse_missing_files, refuse_no_file
@@ -96,6 +97,7 @@ class Settled:
         self.open_scans: set[str] = set()  # scans whose CORs hang on a pending prediction
         self._missing: Collection[str] = ()  # scans without a COR
         self._fixes: dict[str, Fix] = {}
+        self._new_range: grey_range.Frozen | None = None
         self._tables_change = False  # whether a table shown in the report changes
         self._is_sure = False  # whether it changes with any prediction
         if looks_ahead:
@@ -214,6 +216,7 @@ class Settled:
         While the inventory is pending, so are all tables that follow, until it settles again.
         """
         receipts, campaign = self.receipts, self.campaign
+        grey_range.freeze(campaign, self._new_range)
         REASONS.clear()
         REASONS.update(self.reasons)
         for result in REASONS:
@@ -361,6 +364,22 @@ class Settled:
                 "made. Set one with `tomopipe cor set SCAN VALUE`, give resolve_cor.default_px, "
                 "take the scan out (select: no), or set resolve_cor.on_missing: skip."
             )
+        if self.cors and grey_range.is_open(self.campaign.config):
+            self._measure_range()
+
+    def _measure_range(self) -> None:
+        """State volumes with the grey range of the campaign: the frozen one, or a new one.
+
+        Looking ahead to the first sweeps of a campaign, it is not known yet.
+        """
+        try:
+            campaign, self._new_range = grey_range.with_new(self.campaign, self.rows)
+        except TomopipeError:
+            if self.looks_ahead and self.predicting:
+                return
+            raise
+        self.campaign = self.staleness.campaign = self.target.campaign = campaign
+        self.target.cache.clear()
 
     def _why_sidecar(self, result: Result) -> str:
         """Say why sidecars are written, which one job does."""

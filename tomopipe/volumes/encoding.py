@@ -141,6 +141,11 @@ def robust_range(slices: Iterable[NDArray[np.float32]], dtype: str) -> tuple[flo
             f"full_recon.value_range: auto found the single value {low:g} in {len(images)} sample "
             "slices. Set [low, high]."
         )
+    return widened(low, high, dtype)
+
+
+def widened(low: float, high: float, dtype: str) -> tuple[float, float]:
+    """Return the range of an integer type around quantiles: wider by `MARGINS`, and rounded."""
     margin = MARGINS[dtype] * (high - low)
     step = 10.0 ** np.floor(np.log10(high - low) - 2)
     low, high = np.floor((low - margin) / step) * step, np.ceil((high + margin) / step) * step
