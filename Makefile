@@ -62,7 +62,7 @@ site: $(VENV)/.installed
 	$(PIP) -e '.[site]'
 	rm -rf build/pages
 	mkdir -p build/pages
-	cp --parents *.md CITATION.cff $$(find docs config examples lab -name '*.md' -o -path 'docs/figures/*.[ps]*g') examples/*.py build/pages
+	cp --parents *.md CITATION.cff $$(find docs config examples lab -name '*.md' -o -path 'docs/figures/*.[ps]*g') examples/*.py examples/*/*.py build/pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # one archive to install from without a network, for this platform and version of Python

@@ -28,9 +28,9 @@ from tomopipe.cor.curves import Curves
 from tomopipe.cor.methods import Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sample_motion import reject_jump
-from tomopipe.cor_methods import METHODS
+from tomopipe.cor_methods import METHODS, method_named
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.prep.correct import Corrections, edge_slopes_of
+from tomopipe.prep.correct import edge_slopes_of, in_order
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.recipe import Detector, steps_of
 from tomopipe.recon import cuda, fbp
@@ -111,7 +111,7 @@ def correct(
     except ScanError as error:  # there is no file, and no `input`
         needed = str(error).partition(", but")[0]
         raise ScanError(f"{needed}: give these as arguments, such as energy_kev=25") from None
-    corrections = Corrections(recipe, n_rows, beam, steps)
+    corrections = in_order(recipe, beam, steps)
     return np.asarray(corrections.sinograms(raw, (0, n_rows), threads=threads))
 
 
@@ -179,8 +179,8 @@ def find_cor(
         Middle of the search; default: of the detector.
     width_px : float
         Half width of the search.
-    methods : sequence of {"ai", "classical"}
-        As `predict_cor.methods`.
+    methods : sequence of str
+        As `predict_cor.methods`: ai, classical, or of a package of your site.
     min_confidence : float
         Least confidence of an accepted COR.
     progress : callable, optional
@@ -199,8 +199,7 @@ def find_cor(
         If the shapes do not fit, an angle is not finite, angles are radians, `center_px` lies off
         the detector, or there is no such method.
     """
-    if isinstance(methods, str) or not methods or set(methods) - set(METHODS):
-        raise ValueError(f"methods: expected a list of {', '.join(METHODS)}; got {methods!r}")
+    _check_methods(methods)
     if not 0 < width_px < np.inf:
         raise ValueError(f"width_px: expected a number above 0, got {width_px}")
     values = np.asarray(sinograms, np.float32)
@@ -221,6 +220,20 @@ def find_cor(
         tell(f"{method}: {_in_words(answers[-1])}")
     tell(f"{n} of {n}: whether the sample has moved")
     return reject_jump(choose(answers, min_confidence, curves.reach_px), curves.prepared)[0]
+
+
+def _check_methods(methods: Sequence[str]) -> None:
+    """Refuse what is no list of methods that need no file."""
+    others = [name for name in methods if name not in METHODS]
+    try:
+        needs_file = [name for name in others if method_named(name).method.needs_file]
+    except TomopipeError:
+        needs_file = others
+    if isinstance(methods, str) or not methods or needs_file:
+        raise ValueError(
+            f"methods: expected a list of {', '.join(METHODS)}, or of a package of your site; got "
+            f"{methods!r}"
+        )
 
 
 def _in_words(answer: Answer) -> str:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import path_problems
+from tomopipe.cor_methods import method_named
 from tomopipe.errors import TomopipeError, scans_named
 from tomopipe.volume_formats import FORMATS
 
@@ -48,8 +49,8 @@ def _file_faults(campaign: Campaign) -> Iterator[tuple[str, bool]]:
             yield f"predict_cor.model: {error}", True
     output = config.full_recon.output
     needed = {f"full_recon.output: {output}": FORMATS[output].package}
-    if "dinov2" in config.predict_cor.methods:
-        needed["predict_cor.methods: dinov2"] = "torch"
+    for name in config.predict_cor.methods:
+        needed[f"predict_cor.methods: {name}"] = method_named(name).method.extra
     for key, package in needed.items():
         if package and find_spec(package) is None:
             line = f"{key} needs the package {package}, which is not installed. "

@@ -55,6 +55,8 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
         confidence=number(method.get("confidence")),
         cor_px=valid_px,
         score=scores,
+        package=text(method.get("package")),
+        papers=texts(method.get("papers")),
     )
 
 

@@ -43,6 +43,9 @@ class Curve:
     confidence: float | None
     cor_px: tuple[float, ...] = field(repr=False)
     score: tuple[float, ...] = field(repr=False)
+    # of a method of another package: it and its version, and papers
+    package: str = ""
+    papers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ from tomopipe.commands.joined_series import warn_of_single_scans
 from tomopipe.config import override_for
 from tomopipe.config.base import without_effect
 from tomopipe.config.blocks import AngleRange
+from tomopipe.config.site_corrections import CORRECTIONS_OF_SITES, of_site
 from tomopipe.cor.series_fill import layouts_of
+from tomopipe.cor_methods import COR_METHODS, GROUP, method_named
+from tomopipe.entry_points import collisions
 from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.foreign import to_keep
@@ -83,6 +86,7 @@ def examine(campaign: Campaign) -> Findings:
         # volumes in time are OME-Zarr whatever the output is
         if not (campaign.config.stitch.time and line.startswith("full_recon.zarr_version:"))
     ]
+    _check_packages(campaign, findings)
     findings.errors += missing_files(campaign)
     findings.errors += [*option_faults(campaign, rows), *unused_cors(campaign, rows)]
     if not findings.errors:
@@ -116,6 +120,22 @@ def examine(campaign: Campaign) -> Findings:
             findings.is_done = not settled.jobs
             findings.warnings += to_keep(settled.of_others)
     return findings
+
+
+def _check_packages(campaign: Campaign, findings: Findings) -> None:
+    """Name what other packages add to this campaign, and names that several things have."""
+    config = campaign.config
+    blocks = [config.preprocess.model_extra or {}, *(o.preprocess for o in config.overrides)]
+    for key in dict.fromkeys(key for block in blocks for key in block):
+        if key not in type(config.preprocess).model_fields and (correction := of_site(key)):
+            place = f"before {correction.entry.before}"
+            findings.notes.append(f"preprocess.{key}: {place}, of {correction.package}")
+    for name in config.predict_cor.methods:
+        if package := method_named(name).package:
+            findings.notes.append(f"predict_cor.methods: {name}, of {package}")
+    ours = type(config.preprocess).model_fields
+    findings.errors += collisions(CORRECTIONS_OF_SITES, ours, "the correction")
+    findings.errors += collisions(GROUP, COR_METHODS, "the method")
 
 
 def _next_inventory(campaign: Campaign) -> InventoryRows:

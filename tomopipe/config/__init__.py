@@ -4,7 +4,7 @@ Defaults are defined only here; `make docs` writes config/config.yaml and config
 """
 
 # ruff: noqa: F401 - names for the other rooms
-from tomopipe.config.base import not_carried
+from tomopipe.config.base import Block, not_carried, option
 from tomopipe.config.blocks import InputBlock, InventoryBlock, ScanGlob
 from tomopipe.config.parse import (
     Config,
@@ -18,6 +18,7 @@ from tomopipe.config.parse import (
     with_file,
 )
 from tomopipe.config.preprocess import PreprocessBlock
+from tomopipe.config.site_corrections import Region, SiteCorrection
 from tomopipe.config.step_blocks import (
     ExportStarBlock,
     FixCorBlock,

@@ -30,6 +30,10 @@ class Block(BaseModel):
         """Return the block with one spelling of what means the same."""
         return self
 
+    def stated_besides(self) -> dict[str, Any]:
+        """Return what results state besides the options of its fields."""
+        return {}
+
     @field_validator("*", mode="before")
     @classmethod
     def _as_yaml_means(cls, value: Any, info: ValidationInfo) -> Any:
@@ -115,7 +119,7 @@ def effective(block: Block) -> dict[str, Any]:
                 result[key] = inner
         elif value != field.default:
             result[key] = (_typed if _extra(field).get("typed") else plain)(value)
-    return result
+    return result | block.stated_besides()
 
 
 def when_absent(key: str) -> Any:

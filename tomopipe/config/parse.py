@@ -23,6 +23,7 @@ from tomopipe.config.blocks import (
     StorageBlock,
 )
 from tomopipe.config.preprocess import PreprocessBlock
+from tomopipe.config.site_corrections import CORRECTIONS_OF_SITES, of_site
 from tomopipe.config.step_blocks import (
     ExportStarBlock,
     FixCorBlock,
@@ -35,6 +36,7 @@ from tomopipe.config.step_blocks import (
     TryReconBlock,
     WatchBlock,
 )
+from tomopipe.entry_points import OF_ANOTHER_PACKAGE, installed
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.volume_formats import IN_TIME
@@ -366,9 +368,11 @@ def _problems(error: ValidationError) -> Iterator[str]:
         if kind == "extra_forbidden" and str(problem["loc"][-1]).isdigit():  # of 0,08
             yield f"{_label(key_path[:-1])}: got {problem['loc'][-1]}; {_SHOULD_BE['invalid_key']}"
         elif kind == "extra_forbidden":
-            keys = list(_fields_at(key_path[:-1]))
+            keys, more = list(_fields_at(key_path[:-1])), ""
+            if key_path[:-1] == ("preprocess",):
+                keys, more = [*keys, *installed(CORRECTIONS_OF_SITES)], OF_ANOTHER_PACKAGE
             hint = nearest(str(problem["loc"][-1]), keys)
-            yield f"{key}: unknown key; {hint}allowed here: {', '.join(keys)}"
+            yield f"{key}: unknown key; {hint}allowed here: {', '.join(keys)}{more}"
         elif kind == "missing":
             yield f"{key}: is required"
         elif not key_path:  # problems of several blocks together
@@ -443,6 +447,10 @@ def _inside(annotation: Any, part: int | str) -> Any:
         return get_args(annotation)[0] if get_origin(annotation) is list else None
     block = _block_of(annotation)
     field = block.model_fields.get(part) if block else None
+    if field is None and block is PreprocessBlock:
+        with suppress(TomopipeError):  # which was reported
+            correction = of_site(part)
+            return correction and correction.entry.options
     return field.annotation if field else None
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, create_model, model_validator
 
 from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, effective, option
+from tomopipe.config.site_corrections import COUNTS, OfSite, fields_of_sites, of_site, placed
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,9 @@ class StripesBlock(Block):
 
 
 class PreprocessBlock(Block):
-    """Corrections, the same for the try sweep and the volume, in the order of the keys."""
+    """Corrections, the same for sweep and volume, in the order of the keys; and your site's own."""
+
+    model_config = ConfigDict(extra="allow")
 
     flats: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = option(
         None,
@@ -354,6 +358,26 @@ class PreprocessBlock(Block):
         "detector's width; auto: where the axis (in the sweep its middle) is in an outer quarter.",
     )
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _corrections_of_sites(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        others = {*data} - {*cls.model_fields} if isinstance(data, Mapping) else set()
+        if cls is not PreprocessBlock or not others:
+            return handler(data)
+        checked = _with_keys(frozenset(others)).model_validate(data)
+        values = {key: getattr(checked, key) for key in others if data[key] is not None}
+        return handler({key: value for key, value in data.items() if key not in others} | values)
+
+    @model_validator(mode="after")
+    def _flats_of_counts(self) -> "PreprocessBlock":
+        for correction in self.of_sites():
+            if correction.entry.before == COUNTS and self.flat_method not in ("mean", "median"):
+                raise ValueError(
+                    f"{correction.key} of {correction.package} corrects counts, which needs "
+                    f"flat_method mean or median; got {self.flat_method}"
+                )
+        return self
+
     @model_validator(mode="after")
     def _of_transmission(self) -> "PreprocessBlock":
         if not self.minus_log and self.phase.method != "none":
@@ -367,6 +391,19 @@ class PreprocessBlock(Block):
         """The files of flats and darks as configured, with patterns."""
         sources = [*_listed(self.flats), *_listed(self.darks)]
         return [path for path in sources if path != "none"]
+
+    def of_sites(self) -> list[OfSite]:
+        """Return the corrections of sites that are on; their options are attributes."""
+        return [correction for key in self.model_extra or {} if (correction := of_site(key))]
+
+    def stated_besides(self) -> dict[str, Any]:
+        """Return what results state of the corrections of sites."""
+        return {c.key: c.stated() | effective(getattr(self, c.key)) for c in self.of_sites()}
+
+    @property
+    def order(self) -> list[str]:
+        """The keys of all corrections in their order, of sites those that are on."""
+        return placed(CORRECTIONS, {c.key: c.entry.before for c in self.of_sites()})
 
     @property
     def shift_files(self) -> list[str]:
@@ -398,6 +435,16 @@ CORRECTIONS: Mapping[str, Correction] = {
     if isinstance(entry, Correction)
 }
 """The corrections of projections, by key, in their order."""
+
+
+class _Strict(PreprocessBlock):
+    model_config = ConfigDict(extra="forbid")
+
+
+@cache
+def _with_keys(keys: frozenset[str]) -> type[PreprocessBlock]:
+    """Return the block whose fields are ours and, of these keys, those of sites."""
+    return create_model("Preprocess", __base__=_Strict, **fields_of_sites(keys))
 
 
 def _listed(source: str | list[str] | None) -> list[str]:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from tomopipe.config.base import (
     Block,
@@ -14,7 +14,8 @@ from tomopipe.config.base import (
     option,
 )
 from tomopipe.config.blocks import Fraction, RowNumber, RowRange, ScanNumbers
-from tomopipe.cor_methods import COR_METHODS
+from tomopipe.cor_methods import method_named, of_packages
+from tomopipe.errors import TomopipeError
 from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, OUTPUTS
 
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
@@ -74,6 +75,17 @@ class TryReconBlock(Block):
         return self
 
 
+def _method(name: str) -> str:
+    try:
+        method_named(name)
+    except TomopipeError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
+Method = Annotated[str, AfterValidator(_method)]
+
+
 class PredictCorBlock(Block):
     """The prediction of the COR."""
 
@@ -83,10 +95,11 @@ class PredictCorBlock(Block):
         "of every scan.",
         only=False,
     )
-    methods: list[Literal[(*COR_METHODS,)]] = option(  # type: ignore[valid-type]
+    methods: list[Method] = option(
         ["ai"],
         "Methods in order: the first confident one wins, unless another contradicts "
-        "it. []: none, CORs are set by hand or resolve_cor: default_px.",
+        "it. []: none, CORs are set by hand or resolve_cor: default_px. ai, classical, dinov2, or "
+        "one of a package of your site (docs/how-to/own-correction.md).",
     )
     min_confidence: Fraction = option(0.5, "A prediction below this confidence is not accepted.")
     max_bad_frames: Fraction = option(
@@ -114,6 +127,11 @@ class PredictCorBlock(Block):
     def in_effect(self) -> Self:
         """Return the block without duplicates of methods."""
         return self.model_copy(update={"methods": list(dict.fromkeys(self.methods))})
+
+    def stated_besides(self) -> dict[str, Any]:
+        """Return what predictions state of methods of other packages."""
+        stated = of_packages(self.methods)
+        return {"packages": stated} if stated else {}
 
     @model_validator(mode="after")
     def _a_checkpoint_for_dinov2(self) -> "PredictCorBlock":

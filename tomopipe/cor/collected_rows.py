@@ -370,7 +370,7 @@ def _correct_rows(
             done = corrections.each_projection(raw, frames, (row, row + 1), threads=threads)
             sinogram[slice(*frames)] = done[0]
         logger.info("corrected %d of %d frames", frames[1], scan.n_angles)
-    corrections.remove_stripes(sinograms, threads)
+    corrections.correct_rows(sinograms, row_index, threads)
     return sinograms
 
 

@@ -1,12 +1,13 @@
 """COR finders (methods): each makes an `Answer` of a scan's curves; `choose` decides among several.
 
-They are the rows of `COR_METHODS` of `tomopipe.cor_methods`. The reasons:
+They are the rows of `COR_METHODS` of `tomopipe.cor_methods`, or of packages. The reasons:
 docs/decisions/0015-methods-of-predict-cor.md.
 """
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -14,7 +15,9 @@ from numpy.typing import DTypeLike, NDArray
 from tomopipe.cor.answer import Answer
 from tomopipe.cor.cor_value import format_confidence
 from tomopipe.cor.curves import Curves
-from tomopipe.cor_methods import COR_METHODS
+from tomopipe.cor_methods import method_named
+from tomopipe.entry_points import call
+from tomopipe.errors import TomopipeError
 
 # Verdicts by how useful their estimates are to a person.
 _RANK = {"resolved": 0, "ambiguous": 1, "edge": 2, "flat": 3}
@@ -65,7 +68,7 @@ def ask(
     Parameters
     ----------
     name : str
-        One of `METHODS`, or "dinov2".
+        One of `METHODS`, "dinov2", or the method of a package.
     curves : Curves
         The rows of the scan, and what all methods derive from them.
     candidates_px : ndarray of float64, shape (n_candidates,)
@@ -78,11 +81,41 @@ def ask(
     Answer
         COR (unbinned pixels), confidence from 0 to 1, and the score at each candidate.
     """
-    method = COR_METHODS.get(name)
-    if method is None or (method.needs_file and weights is None):
-        raise ValueError(f"name: expected ai, classical, or dinov2 with weights; got {name!r}")
-    answer: Answer = method.load(name)(curves, candidates_px, *([weights] if weights else []))
-    return answer
+    try:
+        method, package = method_named(name)
+    except TomopipeError as error:
+        raise ValueError(f"name: got {name!r}; {error}") from None
+    if method.needs_file and weights is None:
+        raise ValueError(f"weights: {name} needs the file of a network")
+    args = (curves, candidates_px, *([weights] if weights else []))
+    if package is None:
+        ours: Answer = method.load(name)(*args)
+        return ours
+    who = f"the method {name} of {package}"
+    answer = call(who, method.time_limit_s, lambda: method.load(name)(*args))
+    if fault := _fault(answer):
+        raise TomopipeError(f"{who}: expected {fault}")
+    return replace(answer, method=name)
+
+
+def package_record(name: str) -> dict[str, Any]:
+    """Return what a prediction records of a method of another package; {} of ours."""
+    method, package = method_named(name)
+    return {"package": str(package), "papers": [*method.papers]} if package else {}
+
+
+def _fault(answer: object) -> str:
+    """Say what was expected of a package's answer instead of what it is; "" if nothing."""
+    if not isinstance(answer, Answer):
+        return f"a tomopipe.cor.answer.Answer, got {type(answer).__name__}"
+    if answer.verdict not in (*_RANK, "failed"):
+        return f"a verdict of {', '.join(_RANK)} or failed, got {answer.verdict!r}"
+    if answer.best_cor_px is None and answer.verdict not in ("flat", "failed"):
+        return f"best_cor_px with the verdict {answer.verdict}, got None"
+    if not 0 <= answer.confidence <= 1:
+        return f"a confidence from 0 to 1, got {answer.confidence}"
+    shapes = np.shape(answer.curve_cor_px), np.shape(answer.curve_score)
+    return "" if shapes[0] == shapes[1] else f"curves of one shape, got {shapes[0]}, {shapes[1]}"
 
 
 def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) -> Decision:

@@ -1,7 +1,8 @@
 """The corrections of a scan in their order, for any rows: the result does not depend on the choice.
 
 Projections, frame by frame: flat and dark, then `CORRECTIONS` (`tomopipe.config.preprocess`) in
-their order. Then sinograms, row by row: stripes.
+their order. Then sinograms, row by row: stripes. Those of sites (`tomopipe.prep.site`) are among
+them, before flat and dark, or last.
 
 Edge slopes of corrected rows, one number per side and scan, are for the truncation extrapolation
 (`tomopipe.recon.plan`): with one per row brightness would change between slices. They are measured
@@ -9,6 +10,7 @@ on a sum over angles and rows, since single lines vary with the structure at the
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 from typing import Any
@@ -33,6 +35,7 @@ from tomopipe.prep.recipe import (
     stripe_rows,
 )
 from tomopipe.prep.shifts import Shifts
+from tomopipe.prep.site import SiteStep
 from tomopipe.recon.jit import Team
 from tomopipe.scans.scan import Scan
 
@@ -48,7 +51,8 @@ class Corrections:
     recipe: PreprocessBlock  # the options
     n_rows: int  # height of the detector
     beam: Beam  # flat and dark at each projection
-    steps: tuple[Step, ...]  # the corrections of projections, in their order
+    steps: tuple[Step | SiteStep, ...]  # the corrections of projections, in their order
+    of_sinograms: tuple[SiteStep, ...] = ()  # those of sites, after the stripes
     row_by_row: bool = False  # skip corrections that need neighbouring rows
     stripes_together: bool = False  # on a GPU: of all rows in one call, which takes more memory
 
@@ -67,7 +71,7 @@ class Corrections:
         return rows, parts[::-1]
 
     @property
-    def _steps(self) -> tuple[Step, ...]:
+    def _steps(self) -> tuple[Step | SiteStep, ...]:
         if not self.row_by_row:
             return self.steps
         return tuple(step for step in self.steps if not step.entry.rows_around)
@@ -86,8 +90,13 @@ class Corrections:
         n_cols).
         """
         read, parts = self._parts(frames, rows)
-        values = self._transmission(raw, frames, read)
-        for step, part in zip(self._steps, parts, strict=True):
+        steps = [*zip(self._steps, parts, strict=True)]
+        values = raw
+        while steps and isinstance(steps[0][0], SiteStep) and steps[0][0].is_of_counts:
+            step, part = steps.pop(0)
+            values, read = step(values, part), part.target
+        values = self._transmission(values, frames, read)
+        for step, part in steps:
             values = step(values, part)
         return values
 
@@ -131,6 +140,21 @@ class Corrections:
         with Team(max(1, min(threads, room))) as team:
             team.run(remove_from, ((sinogram,) for sinogram in sinograms))
 
+    def correct_rows(self, sinograms: Any, rows: Sequence[int], threads: int = 1) -> None:
+        """Correct sinograms (n_rows, n_angles, n_cols) of the rows `rows`, in place."""
+        self.remove_stripes(sinograms, threads)
+        if not self.of_sinograms:
+            return
+
+        def correct(sinogram: Any, row: int) -> None:
+            for step in self.of_sinograms:
+                sinogram[...] = step.sinogram(sinogram, row)
+
+        room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
+        workers = max(1, min(threads, room)) if module_of(sinograms) is np else 1
+        with Team(workers) as team:
+            team.run(correct, zip(sinograms, rows, strict=True))
+
     def each_projection(
         self, raw: Any, frames: IndexRange, rows: IndexRange, *, threads: int = 1
     ) -> Any:
@@ -158,7 +182,7 @@ class Corrections:
     def sinograms(self, raw: Any, rows: IndexRange, *, threads: int = 1) -> Any:
         """Correct some rows of all projections, stripes included; as `each_projection`."""
         out = self.each_projection(raw, (0, len(raw)), rows, threads=threads)
-        self.remove_stripes(out, threads)
+        self.correct_rows(out, range(*rows), threads)
         return out
 
 
@@ -183,7 +207,19 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
         If the recipe needs what the scan does not have, which is named.
     """
     beam = read_beam(scan, recipe)
-    return Corrections(recipe, scan.n_rows, beam, steps_of(recipe, scan, beam))
+    return in_order(recipe, beam, steps_of(recipe, scan, beam))
+
+
+def in_order(recipe: PreprocessBlock, beam: Beam, steps: Sequence[Step | SiteStep]) -> Corrections:
+    """Return the corrections of a scan from its steps; those of counts also correct the beam."""
+    n_rows = len(beam.flat)
+    for step in steps:
+        if isinstance(step, SiteStep) and step.is_of_counts:
+            flat, dark = (step.image(image, (0, n_rows)) for image in (beam.flat, beam.dark))
+            beam = replace(beam, flat=flat, dark=dark)
+    of_sinograms = tuple(s for s in steps if isinstance(s, SiteStep) and s.is_of_sinograms)
+    of_projections = tuple(step for step in steps if step not in of_sinograms)
+    return Corrections(recipe, n_rows, beam, of_projections, of_sinograms)
 
 
 _FRAMES = (8, 32)  # limits of the number of projections, a 16th of all; of each 8 blocks of 8 rows

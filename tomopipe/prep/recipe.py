@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import CORRECTIONS, Correction
+from tomopipe.prep.site import SiteStep, site_step
 
 if TYPE_CHECKING:
     from tomopipe.prep.flats import Beam
@@ -28,6 +29,7 @@ _GPU_STRIPE_BYTES = 2**31  # memory of stripe filters on a GPU
 def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
     """Return the recipe for COR finding: flat, dark, logarithm, and what moves pixels."""
     moves = {key for key, entry in CORRECTIONS.items() if entry.moves}
+    moves |= {correction.key for correction in recipe.of_sites() if correction.entry.moves}
     keep = {"flats", "darks", "minus_log", "shifts_scale"} | moves
     return PreprocessBlock(**{key: getattr(recipe, key) for key in keep})
 
@@ -105,6 +107,7 @@ class Detector:
     n_cols: int
     first_col: ClassVar[int] = 0
     detector_cols: ClassVar[int] = 0
+    theta_rad: ClassVar[Any] = ()
     energy_kev: float | None = None
     distance_mm: float | None = None
     pixel_size_um: float | None = None
@@ -112,23 +115,25 @@ class Detector:
 
 def steps_of(
     recipe: PreprocessBlock, scan: "Scan | Detector", beam: "Beam | None" = None
-) -> tuple[Step, ...]:
+) -> tuple[Step | SiteStep, ...]:
     """Return the corrections that are on, in their order; without a beam those of several rows."""
     switched_on = recipe.switched_on
-    return tuple(
-        Step(
-            entry,
-            getattr(recipe, key),
-            resolve_name(entry.fit)(recipe, scan, beam) if entry.fit else None,
-        )
-        for key, entry in CORRECTIONS.items()
-        if entry.function
-        and switched_on & {key, *entry.together}
-        and (beam is not None or entry.rows_around)
-    )
+    of_sites = {correction.key: correction for correction in recipe.of_sites()}
+    steps: list[Step | SiteStep] = []
+    for key in recipe.order:
+        value = getattr(recipe, key)
+        if correction := of_sites.get(key):
+            steps.append(site_step(correction, value, scan))
+            continue
+        entry = CORRECTIONS[key]
+        is_on = entry.function and switched_on & {key, *entry.together}
+        if is_on and (beam is not None or entry.rows_around):
+            fit = resolve_name(entry.fit)(recipe, scan, beam) if entry.fit else None
+            steps.append(Step(entry, value, fit))
+    return tuple(steps)
 
 
-def halo_of(steps: Sequence[Step], n_rows: int) -> int:
+def halo_of(steps: Sequence[Step | SiteStep], n_rows: int) -> int:
     """Return the largest number of further rows read on either side of rows of the detector."""
     return sum(
         max(

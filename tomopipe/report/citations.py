@@ -11,8 +11,9 @@ from typing import Any
 from tomopipe.campaign.state.facts import NOT_SELECTED
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, Correction
+from tomopipe.config.site_corrections import COUNTS, placed
 from tomopipe.config.step_blocks import ITERATIONS
-from tomopipe.cor_methods import BECK, COR_METHODS
+from tomopipe.cor_methods import BECK, COR_METHODS, DINOV2
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.json_files import part
 
@@ -24,7 +25,7 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
     "Workflow": (
         "F. Mölder et al., F1000Research 10, 33 (2021), doi:10.12688/f1000research.29032.2",
     ),
-    **{f"COR: {name}": method.papers for name, method in COR_METHODS.items()},
+    **{f"COR: {name}": m.papers for name, m in {**COR_METHODS, "dinov2": DINOV2}.items()},
     "Dynamic flats": (
         "V. Van Nieuwenhove et al., Opt. Express 23, 27975 (2015), doi:10.1364/OE.23.027975",
         "C. Jailin et al., J. Synchrotron Rad. 24, 220 (2017), doi:10.1107/S1600577516015812",
@@ -82,7 +83,13 @@ def citations(
         used |= {t for k in recipe.switched_on for t in _titles(CORRECTIONS[k], recipe, k)}
     if any(scan.fix is not None and scan.fix.flagged for scan in scans):
         used.add("Outliers of a series")
-    return {name: texts for name, texts in REFERENCES.items() if name in used}
+    of_packages = {f"COR: {curve.method}": curve.papers for curve in curves if curve.papers}
+    for options in stated:
+        entries = part(options, "of_sites").items()
+        of_packages |= {f"Correction: {key}": tuple(entry["papers"]) for key, entry in entries}
+    used |= of_packages.keys()
+    every = {**REFERENCES, **of_packages}
+    return {name: texts for name, texts in every.items() if name in used and texts}
 
 
 def _titles(entry: Correction, block: PreprocessBlock, key: str) -> list[str]:
@@ -225,17 +232,26 @@ def _prepared(parameters: Mapping[str, Any], cited: Mapping[str, str]) -> str:
     block = PreprocessBlock(**parameters["corrections"], minus_log=parameters["minus_log"])
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
     flats += cited.get("Dynamic flats", "") if block.flat_method == "pca" else ""
-    stripes = block.stripes.method
-    parts = ["dark field subtracted"] * (parameters["darks"] != "none")
-    parts += [f"divided by {flats}"] * (parameters["flats"] != "none")
-    switched_on = block.switched_on
-    for key, entry in CORRECTIONS.items():
-        if key in switched_on:
-            titles = _titles(entry, block, key)
-            parts.append(entry.methods.format(block) + "".join(cited.get(t, "") for t in titles))
+    stripes, of_sites = block.stripes.method, part(parameters, "of_sites")
+    texts = {
+        key: entry.methods.format(block)
+        + "".join(cited.get(title, "") for title in _titles(entry, block, key))
+        for key, entry in CORRECTIONS.items()
+        if key in block.switched_on
+    }
+    divided = ["dark field subtracted"] * (parameters["darks"] != "none")
+    divided += [f"divided by {flats}"] * (parameters["flats"] != "none")
+    texts[COUNTS] = ", ".join(divided)
     if stripes != "none":
-        parts.append(_STRIPES.get(stripes, "") + cited.get(f"Stripes of sinograms: {stripes}", ""))
-    return ", ".join(parts) or "nothing was corrected"
+        title = f"Stripes of sinograms: {stripes}"
+        texts["stripes"] = _STRIPES.get(stripes, "") + cited.get(title, "")
+    for key, entry in of_sites.items():
+        package = f" ({entry['package']} {entry['version']})"
+        texts[key] = entry["methods"] + package + cited.get(f"Correction: {key}", "")
+    order = placed(
+        (COUNTS, *CORRECTIONS, "stripes"), {key: entry["before"] for key, entry in of_sites.items()}
+    )
+    return ", ".join(filter(None, map(texts.get, order))) or "nothing was corrected"
 
 
 def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
@@ -245,8 +261,10 @@ def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
         if source in ("ai", "auto"):
             predictions = [s.prediction for s in scans if s.source == source and s.prediction]
             names = sorted({entry.method for entry in predictions if entry.method})
+            packages = {c.method: c.package for p in predictions for c in p.curves if c.package}
             models = sorted({entry.model.name for entry in predictions if entry.model})
-            named = [f"model {name}" for name in models] if source == "ai" else names
+            of_methods = [f"{n} of {packages[n]}" if n in packages else n for n in names]
+            named = [f"model {name}" for name in models] if source == "ai" else of_methods
             text += f" ({', '.join(named)})" if named else ""
             text += "".join(cited.get(f"COR: {name}", "") for name in names)
             confidences = [p.confidence for p in predictions if p.confidence is not None]

@@ -264,7 +264,7 @@ def _find(
     from tomopipe.cor.adjacent import warn_of_break, warn_of_jitter
     from tomopipe.cor.axial_motion import warn_of_axial_motion
     from tomopipe.cor.curves import Curves
-    from tomopipe.cor.methods import choose
+    from tomopipe.cor.methods import choose, package_record
     from tomopipe.cor.opposing_misfit import warn_of_misfit
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
@@ -281,7 +281,7 @@ def _find(
         "best_cor_px": _rounded(decision.best_cor_px),
         "cor_px": _rounded(decision.cor_px),
         "confidence": round(decision.confidence, 4),
-        "methods": {answer.method: _method_record(answer) for answer in answers},
+        "methods": {a.method: _method_record(a) | package_record(a.method) for a in answers},
         "warnings": warnings,
     }
     for answer in answers:

@@ -110,6 +110,8 @@ def try_recon(
     record = _describe(rows, shown, window, row_index)
     record |= {"filter": FILTER, "format": options.format}
     record["half_acquisition_mode"] = raw.preprocess.half_acquisition
+    if packages := {c.package.name: c.package.version for c in raw.preprocess.of_sites()}:
+        record["packages"] = packages
     record |= stated(made_from)
     write_json(record, files.sweep)
     return record

@@ -35,7 +35,8 @@ def notes_of(
 
     `versions` are those by which its voxels were made; None: those of this process.
     """
-    present = package_versions() | {"array_module": task.plan.xp.__name__}
+    of_sites = {c.package.name: c.package.version for c in target.preprocess.of_sites()}
+    present = package_versions() | of_sites | {"array_module": task.plan.xp.__name__}
     return {
         "raw": os.path.abspath(raw.path),
         "scan": raw.name or Path(raw.path).stem,
@@ -50,6 +51,8 @@ def _parameters(target: VolumeOptions, options: InputBlock, *, partial: bool) ->
     """Return all options: of the volume, and of how its scan was read."""
     full, block = target.full.model_dump(), target.preprocess
     device = full.pop("device")
+    of_sites = {c.key: c.described(getattr(block, c.key)) for c in block.of_sites()}
+    ours = {key: value for key, value in block.corrections().items() if key not in of_sites}
     return {
         "cor_px": target.cor_px,
         **full,
@@ -61,7 +64,8 @@ def _parameters(target: VolumeOptions, options: InputBlock, *, partial: bool) ->
         "partial": partial,
         "half_acquisition": block.half_acquisition,
         "known": _sorted(options.model_dump(exclude_defaults=True)),
-        "corrections": _sorted(block.corrections()),
+        "corrections": _sorted(ours),
+        **({"of_sites": _sorted(of_sites)} if of_sites else {}),
     }
 
 
