@@ -15,6 +15,10 @@ from playwright.sync_api import sync_playwright
 HERE = Path(__file__).parent
 TOMOPIPE = [sys.executable, "-u", "-m", "tomopipe"]
 SCAN, ODD = "foam_003", "rock_003"
+SWEEP = (
+    *("full_recon.filter", "ramp", "hann", "preprocess.stripes.method", "none", "sorting", "gated"),
+    *("--scan", "rock_002"),
+)
 
 
 def shoot(page, name, **options):
@@ -40,6 +44,13 @@ def review(browser, link):
     page.set_viewport_size({"width": 1366, "height": 768})
     page.wait_for_timeout(1000)  # until it is drawn anew
     shoot(page, "review-candidates.png")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.get_by_role("button", name="Sweeps").click()
+    page.wait_for_selector("#sweep-picture[data-shown]")
+    page.wait_for_timeout(1000)
+    shoot(page, "review-sweeps.png")
+    page.get_by_role("button", name="Scans").click()
+    page.set_viewport_size({"width": 1366, "height": 768})
     page.locator("#cor").fill("89.45")
     page.wait_for_selector("#stage[data-cor='89.45'][data-exact=yes]")
     page.get_by_role("button", name="Accept").click()
@@ -62,6 +73,7 @@ def main():
         page = browser.new_page(viewport={"width": 1280, "height": 2160}, color_scheme="light")
         page.goto(f"file://{demo}/results/report/index.html")
         shoot(page, "report.png")
+        subprocess.run([*TOMOPIPE, "sweep", *SWEEP, "-C", str(demo)], check=True)
         command = [*TOMOPIPE, "review", str(demo)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             try:

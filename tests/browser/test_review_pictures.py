@@ -8,9 +8,11 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.conftest import handled, look, row
+from tests.report_campaign import write_json
 from tests.review_campaign import BEAD_PX, TRUE_COR_PX, write_pictures
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.review.queue import read_cells
+from tomopipe.volumes.tiff import write_stack
 
 pytestmark = pytest.mark.browser
 
@@ -257,3 +259,56 @@ def test_rows_are_drawn_on_a_projection(page):
     page.mouse.up()
     assert int(page.get_by_label("rows first").input_value()) in (255, 256)  # of 512
     assert int(page.get_by_label("rows last").input_value()) > 270
+
+
+def test_a_sweep_over_two_options_is_a_grid_and_two_of_it_side_by_side(folder, serve, visit):
+    place = folder / "results/sweep/bone_001/full_recon.filter+preprocess.stripes.method"
+    values = [["ramp", "hann"], ["none", "vo", "gated"]]
+    labels = [f"{one} {other}" for one in values[0] for other in values[1]]
+    images = [np.full((40, 50), number, np.float32) for number in range(6)]
+    place.mkdir(parents=True)
+    write_stack(images, labels, place / "sweep.tif", shape=(40, 50), dtype=np.float32)
+    facts = {
+        "keys": ["full_recon.filter", "preprocess.stripes.method"], "values": values, "row": 7,
+        "cor_px": 511.65, "shape": [40, 50], "window": [0.0, 6.0], "pixel_size_um": 2.0,
+        "units": "per_pixel",
+    }  # fmt: skip
+    write_json(facts, place / "sweep.json")
+    page = visit(serve(folder))
+    page.keyboard.press("v")
+    page.keyboard.press("v")
+    canvas = page.locator("#sweep-picture")
+    names = "; ".join(f"filter {a}, method {b}" for a in values[0] for b in values[1])
+    expect(canvas).to_have_attribute("data-shown", names)
+
+    def greys(n_columns, n_rows):
+        return canvas.evaluate(
+            """(canvas, [columns, rows]) => Array.from({ length: columns * rows }, (_, n) => {
+              const [x, y] = [(n % columns) + 0.5, Math.floor(n / columns) + 0.5];
+              const at = [(canvas.width * x) / columns, (canvas.height * y) / rows];
+              return canvas.getContext("2d").getImageData(...at, 1, 1).data[0];
+            })""",
+            [n_columns, n_rows],
+        )
+
+    assert greys(3, 2) == pytest.approx([255 * n / 6 for n in range(6)], abs=2)
+    page.keyboard.press("s")
+    page.keyboard.press("ArrowRight")
+    expect(canvas).to_have_attribute(
+        "data-shown", "A  filter ramp, method vo; B  filter hann, method vo"
+    )
+    expect(page.locator("#sweep-value")).to_have_text("vo")
+    assert greys(2, 1) == pytest.approx([255 * n / 6 for n in (1, 4)], abs=2)
+    page.keyboard.press("q")
+    _fill(page, x_from=5, y_from=20, x_to=45, y_to=20)
+    expect(page.locator("#sweep-measure [role=status]")).to_contain_text(
+        re.compile(r"^40\.0 px, 80 µm; 1\S* to 4\S*, mean 2\.5")
+    )
+    assert page.locator("#sweep-measure polyline").count() == 2
+    page.get_by_label("Slider of").select_option("full_recon.filter")
+    expect(canvas).to_have_attribute("data-shown", re.compile("^A  filter ramp, method none; B"))
+    for size in ((820, 1180), (1920, 1080)):
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        assert look(page, "tooFaint") == []
+        assert look(page, "tooWide") <= 0
+        assert canvas.bounding_box()["height"] > 0.4 * size[1]

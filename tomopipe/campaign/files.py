@@ -153,6 +153,10 @@ class Files(_Folder[P]):
         """Record of a job that failed finally."""
         return self.at(f"failed/{step}/{scan}.json")
 
+    def option_sweeps(self, scan: str) -> P:
+        """Folder of the sweeps of a scan, a folder for each."""
+        return self.at(f"sweep/{scan}")
+
     def option_sweep(self, scan: str, keys: str) -> tuple[P, P, P]:
         """Page, slices, and what these are, of `tomopipe sweep` over one option, or two."""
         folder = f"sweep/{scan}/{keys}"

@@ -121,7 +121,9 @@ def sweep_option(
     size_um = campaign.for_scan(scan).config.volume_pixel_size_um or raw.pixel_size_um
     binning = {variant.config.full_recon.binning for variant in variants}
     facts = {
-        "values": {key: list(each) for key, each in values.items()},
+        "keys": list(values),
+        "values": [list(each) for each in values.values()],  # of each key
+        "shape": slices[0].shape,
         "row": row,
         "cor_px": cor_px,
         "window": [low, max(high, low + 1e-30)],

@@ -41,6 +41,7 @@ from tomopipe.review.scan_images import Grey
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
+from tomopipe.review.sweep_view import sweep_slice, sweep_views
 from tomopipe.review.volume_view import file_below, plane, volume_view, zarr_folder
 from tomopipe.storage.atomic import why_not_replaced
 
@@ -378,6 +379,15 @@ _READ: dict[str, _Read] = {
         store,
         _scan(request, store),
         _whole(request, "row") if "row" in request.query_params else None,
+    ),
+    # of sweeps over options
+    "sweeps": lambda _, store: {"sweeps": sweep_views(store.campaign)},
+    "sweep": lambda request, store: sweep_slice(
+        store.campaign,
+        _scan(request, store),
+        _query(request, "name"),
+        _whole(request, "number"),
+        max(1, _whole(request, "factor")),
     ),
     # of a series: its plot, the line through its trusted scans, fix_cor with other options
     "series": lambda request, store: {"scans": store.series(_query(request, "series"))},

@@ -121,8 +121,8 @@ def test_two_options_are_a_grid_of_each_value_with_each(campaign):
     assert "repeat(3,minmax(0,1fr))" in page.read_text("utf-8")
     facts = json.loads(page.with_name("sweep.json").read_text())
     keys = ["full_recon.filter", "preprocess.stripes.method"]
-    assert list(facts["values"].values()) == [filters, methods]
-    assert (list(facts["values"]), facts["row"], facts["units"]) == (keys, 9, "per_pixel")
+    assert (facts["keys"], facts["values"]) == (keys, [filters, methods])
+    assert (facts["shape"], facts["row"], facts["units"]) == ([80, 80], 9, "per_pixel")
     assert facts["window"] == pytest.approx(np.percentile(slices, (0.5, 99.5)))
 
 

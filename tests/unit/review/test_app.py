@@ -78,6 +78,21 @@ def test_options_are_shown_as_a_change_before_they_are_written(client, folder):
     client.headers["x-tomopipe-csrf"] = key
 
 
+def test_a_sweep_that_is_not_there_and_one_that_is_no_stack_are_named(client, folder):
+    assert client.get("/api/sweeps").json() == {"sweeps": []}
+    place = folder / "results/sweep/bone_001/full_recon.filter"
+    place.mkdir(parents=True)
+    (place / "sweep.tif").write_bytes(b"II*\0 of somebody else")
+    (place / "sweep.json").write_text('{"keys": ["full_recon.filter"]}')
+    (found,) = client.get("/api/sweeps").json()["sweeps"]
+    assert (found["scan"], found["name"]) == ("bone_001", "full_recon.filter")
+    for name, said in ((found["name"], "sweep.tif: expected a stack"), ("../x", "no sweep '../x'")):
+        query = {"scan": "bone_001", "name": name, "number": "0"}
+        answer = client.get("/api/sweep", params=query)
+        assert answer.status_code == 422
+        assert said in answer.json()["error"]
+
+
 def test_a_scan(client):
     found = client.get("/api/scan", params={"scan": "bone_001"}).json()
     assert found["grid"]["cor_px"] == GRID_PX

@@ -9,6 +9,7 @@ import * as panels from "./panels.js";
 import * as queue from "./queue.js";
 import * as scan from "./scan.js";
 import * as series from "./series.js";
+import * as sweeps from "./sweeps.js";
 import * as strip from "./strip.js";
 import * as through from "./through.js";
 
@@ -116,6 +117,7 @@ function view(name) {
   for (const button of document.querySelectorAll("#views button")) button.setAttribute("aria-pressed", button.dataset.view === name ? "true" : "false");
   const selected = queue.find(queue.selected());
   if (name === "series") series.show(app.fixCor, selected ? selected.series : null, queue.selected());
+  if (name === "sweeps") sweeps.show(queue.selected());
   if (name === "plan") nextRun.plan();
   if (name === "jobs") panels.jobs();
   if (name === "scan" && app.loaded && !queue.selected()) open(queue.step(1)); // the first one never came
@@ -218,7 +220,7 @@ const keys = [
   ["u", "undo the last decision, also of an earlier day", { u: undo }],
   ["y", "tick or untick this scan; ticked ones get one COR. Shift and click: all from the last one", { y: () => queue.tick(queue.selected()) }],
   ["j / k, ↓ / ↑", "next, previous scan of the queue", { j: next, ArrowDown: next, k: previous, ArrowUp: previous }],
-  ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time. Series: the slice of the scan before, after", { ArrowLeft: (event) => scan.step(event.shiftKey ? -10 : -1), ArrowRight: (event) => scan.step(event.shiftKey ? 10 : 1) }],
+  ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time. Series: the slice of the scan before, after; Sweeps: the slider", { ArrowLeft: (event) => scan.step(event.shiftKey ? -10 : -1), ArrowRight: (event) => scan.step(event.shiftKey ? 10 : 1) }],
   ["[ / ]", "coarser, finer steps; also the wheel over the strip", { "[": () => strip.finer(-1), "]": () => strip.finer(1) }],
   ["p", "the measured COR; Enter accepts it, also where the series replaced it", { p: () => scan.takeNamed("measured") }],
   ["f", "the COR in use", { f: () => scan.takeNamed("used") }],
@@ -234,7 +236,7 @@ const keys = [
   ["a", "all pictures and comparisons, as a menu", { a: menu }],
   ["b", "keep this COR as B", { b: scan.pin }],
   ["Space", "flicker between A and B", { " ": () => scan.toggle("flicker") }],
-  ["s / m", "A and B side by side; A minus B", { s: () => scan.toggle("side"), m: () => scan.toggle("minus") }],
+  ["s / m", "A and B side by side, also in Sweeps (g: its grid); A minus B", { s: () => scan.toggle("side"), m: () => scan.toggle("minus") }],
   ["c / C", "more, less contrast; also drag with the right button", { c: () => level.change(-0.2, 0), C: () => level.change(0.2, 0) }],
   ["l / L", "lighter, darker", { l: () => level.change(0, 0.1), L: () => level.change(0, -0.1) }],
   ["w", "reset the window", { w: level.reset }],
@@ -243,7 +245,7 @@ const keys = [
   ["R / q / h", "a region, which crops volumes; a profile; a histogram and value_range. Drag on the picture, or type", { R: () => scan.tool("region"), q: () => scan.tool("profile"), h: () => scan.tool("histogram") }],
   ["S", "save the picture as PNG, with a scale bar", { S: () => scan.save() }],
   ["x", "skip this scan and go to the next, or select it again", { x: skip }],
-  ["v", "scans, series, the next run, jobs in turn", { v: nextView }],
+  ["v", "scans, series, sweeps, the next run, jobs in turn", { v: nextView }],
   ["n", "write a note", { n: () => ($("note")?.focus(), $("note")?.setSelectionRange(-1, -1)) }],
   ["/", "search; Enter opens the first hit", { "/": () => ($("search").focus(), $("search").select()) }],
   ["Esc", "clear the typed COR and the search, leave a field, put a tool away", { Escape: () => ($("menu").open ? closeMenu() : scan.typed() === null && scan.untool() ? null : scan.typed() === null ? queue.search("") : scan.untype()) }],
@@ -292,6 +294,8 @@ function onKey(event) {
     scan.type(scan.typed().slice(0, -1));
   } else if (app.view === "series" && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
     if (!event.target.closest("input[type=range]:not(#time)") && through.step(event.key === "ArrowLeft" ? -1 : 1)) event.preventDefault();
+  } else if (app.view === "sweeps" && sweeps.key(event)) {
+    event.preventDefault();
   } else if (action[event.key] && (app.view === "scan" || ["j", "k", "?", "/", "u", "v"].includes(event.key))) {
     event.preventDefault();
     action[event.key](event);

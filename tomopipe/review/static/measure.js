@@ -5,6 +5,7 @@ import { histogram, percentiles, profile } from "./grey.js";
 import { frame } from "./plots.js";
 import { fitRuler, ruler } from "./zoom.js";
 
+export const TOOLS = ["region", "profile", "histogram"];
 const HEIGHT = 150;
 const BOX = { left: 64, right: 12, top: 20, bottom: 32 };
 const SPAN = { x: "crop_x", y: "crop_y", z: "rows" };
@@ -28,6 +29,11 @@ export class Measure {
     this.type = ""; // of numbers in volumes; "": as configured
     this.scope = "scan";
     this.width = 1;
+    let wide = 0;
+    new ResizeObserver(() => {
+      if (this.tool && wide !== node.clientWidth) this.plot();
+      wide = node.clientWidth;
+    }).observe(node);
   }
 
   // Another scan: what was measured belongs to the one before.

@@ -4,7 +4,7 @@ import { $, drawIn, el, plain, press, px, toast } from "./dom.js";
 import { facts, plot, sourceWords } from "./facts.js";
 import { grey, minus, paint } from "./grey.js";
 import * as level from "./level.js";
-import { Measure } from "./measure.js";
+import { Measure, TOOLS } from "./measure.js";
 import { Stage } from "./stage.js";
 import * as strip from "./strip.js";
 
@@ -71,6 +71,7 @@ const host = {
     stage.onDrag = handler;
     stage.isClean = Boolean(handler);
     $("scan").classList.toggle("measuring", Boolean(handler));
+    for (const each of TOOLS) press(`tool-${each}`, measure.tool === each);
   },
   written() {},
 };
@@ -78,7 +79,6 @@ const host = {
 // Take a tool in hand, or put it away.
 export function tool(name) {
   if (!now.data?.grid || !now.layers.length) return toast("There is no picture to measure.");
-  for (const each of ["region", "profile", "histogram"]) press(`tool-${each}`, measure.tool !== each && each === name);
   measure.pick(name);
 }
 

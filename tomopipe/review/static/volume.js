@@ -2,7 +2,7 @@
 import { get, setKey } from "./api.js";
 import { $, colour, el, press, toast } from "./dom.js";
 import { grey, paint } from "./grey.js";
-import { Measure } from "./measure.js";
+import { Measure, TOOLS } from "./measure.js";
 import { drawShapes } from "./stage.js";
 import { fitRuler, hold, ruler, sized, zoomAbout } from "./zoom.js";
 
@@ -241,14 +241,10 @@ const measure = new Measure($("measure"), {
   drag(handler) {
     onDrag = handler;
     document.body.classList.toggle("measuring", Boolean(handler));
+    for (const each of TOOLS) press(`tool-${each}`, measure.tool === each);
   },
   written() {},
 });
-
-function tool(which) {
-  const now = measure.pick(which);
-  for (const each of ["region", "profile", "histogram"]) press(`tool-${each}`, each === now);
-}
 
 function go(axis, index) {
   const position = Math.min(volume.shape[axis] - 1, Math.max(0, index));
@@ -302,8 +298,8 @@ $("low").addEventListener("input", () => setWindow(levelOf($("low").valueAsNumbe
 $("high").addEventListener("input", () => setWindow(window_[0], levelOf($("high").valueAsNumber)));
 $("usual").addEventListener("click", () => setWindow(...volume.usual));
 $("fit").addEventListener("click", () => Object.values(panes).forEach((pane) => pane.fit()));
-for (const each of ["region", "profile", "histogram"]) $(`tool-${each}`).addEventListener("click", () => tool(each));
+for (const each of TOOLS) $(`tool-${each}`).addEventListener("click", () => measure.pick(each));
 $("save").addEventListener("click", () => measure.save());
-document.addEventListener("keydown", (event) => event.key === "Escape" && !document.querySelector("dialog[open]") && measure.tool && tool(measure.tool));
+document.addEventListener("keydown", (event) => event.key === "Escape" && !document.querySelector("dialog[open]") && measure.tool && measure.pick(measure.tool));
 $("back").href = `./#${new URLSearchParams({ scan: name })}`;
 start().catch((error) => $("panes").replaceChildren(el("p", { class: "bad" }, error.message)));

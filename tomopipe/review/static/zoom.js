@@ -40,17 +40,17 @@ export function fitRuler(width, perUnit, unit) {
   return { long: length * perUnit, text: `${Number((isLong ? length / 1000 : length).toPrecision(1))} ${isLong ? "mm" : unit}` };
 }
 
-// Draw it at the lower right, with a text at the lower left.
+// Draw it at the lower right, with a text at the upper left.
 export function ruler(context, { long, text }, width, height, caption = "") {
   context.font = "13px system-ui, sans-serif";
   const wide = Math.max(long, context.measureText(text).width);
   context.fillStyle = colour("--tag");
   context.fillRect(width - wide - 20, height - 34, wide + 16, 30);
-  if (caption) context.fillRect(4, height - 26, Math.min(context.measureText(caption).width, width - wide - 40) + 12, 22);
+  if (caption) context.fillRect(4, 4, Math.min(context.measureText(caption).width, width - 20) + 12, 22);
   context.fillStyle = colour("--on-tag");
   context.fillRect(width - long - 12, height - 12, long, 3);
   context.textAlign = "left";
-  if (caption) context.fillText(caption, 10, height - 10, width - wide - 40);
+  if (caption) context.fillText(caption, 10, 20, width - 20);
   context.textAlign = "right";
   context.fillText(text, width - 12, height - 17);
 }
