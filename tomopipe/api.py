@@ -89,10 +89,11 @@ def correct(
     given = {"energy_kev": energy_kev, "distance_mm": distance_mm, "pixel_size_um": pixel_size_um}
     numbers = {name: float(value) for name, value in given.items() if value is not None}
     recipe, raw = _recipe(preprocess, numbers), np.asarray(projections)
-    if recipe.flat_method not in ("mean", "median") or recipe.ring_current.dataset is not None:
+    if recipe.flat_method not in ("mean", "median") or _needs_file(recipe):
         raise ValueError(
-            "flat_method interpolate and pca, and ring_current, need the file of a scan: set them "
-            "in config.yaml, for `tomopipe run`. Here flat_method is mean or median."
+            "flat_method interpolate and pca, ring_current, shifts and roll_deg: auto need the "
+            "file of a scan: set them in config.yaml, for `tomopipe run`. Here flat_method is mean "
+            "or median."
         )
     if raw.ndim != 3 or not raw.size or threads < 1:
         raise ValueError(
@@ -113,6 +114,11 @@ def correct(
         raise ScanError(f"{needed}: give these as arguments, such as energy_kev=25") from None
     corrections = in_order(recipe, beam, steps)
     return np.asarray(corrections.sinograms(raw, (0, n_rows), threads=threads))
+
+
+def _needs_file(recipe: PreprocessBlock) -> bool:
+    of_file = recipe.ring_current.dataset, recipe.shifts
+    return recipe.roll_deg == "auto" or any(value is not None for value in of_file)
 
 
 def _recipe(preprocess: dict[str, Any], numbers: dict[str, float]) -> PreprocessBlock:

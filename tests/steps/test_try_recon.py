@@ -11,11 +11,13 @@ import tifffile
 
 from tests.beads import centre_of_bead
 from tests.phantoms import sphere, write_scan
-from tests.step_calls import TRY_FILES, try_in
+from tests.step_calls import TRY_FILES, predict_in, try_in
 from tests.tiff_files import read_try_stack
 from tomopipe.config import TryReconBlock
 from tomopipe.cor.collected_rows import read_rows
+from tomopipe.cor.roll import UsedRows
 from tomopipe.errors import ScanError
+from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps.try_recon import try_grid
@@ -264,6 +266,46 @@ def test_a_gap_of_stuck_columns_saturates_no_projection(tmp_path):
     assert not any(result["bad_frames"].values())
     true = truth.projections().transpose(1, 0, 2)[rows.row_index]
     assert np.abs(rows.sinograms - true)[:, :, 20:30].max() < 0.5 * true.max()
+
+
+def rolled_scan(tmp_path, roll_deg):
+    """A scan without noise on a detector that is rolled by so many degrees."""
+    size = {"n_rows": 96, "n_cols": 128, "n_angles": 46, "phantom": "rock"}
+    beam = {"vignetting": 0.0, "dust": 0, "dark_adu": 0.0}
+    truth = _scan(tmp_path, beam=beam, **size)
+    with h5py.File(truth.path, "r+") as file:
+        back = Warp(96, 128, -roll_deg)
+        file["exchange/data"][...] = apply_warp(file["exchange/data"][()], back, (0, 96), (0, 96))
+    return truth
+
+
+def test_a_roll_is_measured_corrected_and_said(tmp_path):
+    rolled_scan(tmp_path, 1.2)
+    options = {"width_px": 1, "step_px": 1, "center_px": COR_PX}
+    result, _, _, rows_h5 = _try(tmp_path, corrections={"roll_deg": "auto"}, **options)
+    assert result["roll_deg"] == pytest.approx(1.2, abs=0.08)
+    rows = read_rows(rows_h5)
+    used = UsedRows("auto", "all")
+    folder = tmp_path / "try_center" / "scan_001"
+    prediction = predict_in(folder, methods=["classical"], used=used)
+    assert prediction["roll_deg"] == result["roll_deg"]
+    assert prediction["best_cor_px"] == pytest.approx(COR_PX, abs=0.1)
+    assert abs(prediction["roll_px_per_100_rows"]) < 0.15
+    given, _, _, rows_h5 = _try(tmp_path, corrections={"roll_deg": result["roll_deg"]}, **options)
+    assert np.array_equal(read_rows(rows_h5).sinograms, rows.sinograms)
+    assert "roll_deg" not in given
+    _, _, _, rows_h5 = _try(tmp_path, **options)
+    assert np.abs(read_rows(rows_h5).sinograms - rows.sinograms).max() > 0.05 * rows.sinograms.max()
+
+
+def test_a_straight_detector_is_left_alone(tmp_path):
+    _scan(tmp_path, n_rows=96, n_angles=46, phantom="rock", counts=2e4)
+    options = {"width_px": 1, "step_px": 1}
+    result, _, _, rows_h5 = _try(tmp_path, corrections={"roll_deg": "auto"}, **options)
+    rows = read_rows(rows_h5)
+    plain, _, _, rows_h5 = _try(tmp_path, **options)
+    assert np.array_equal(read_rows(rows_h5).sinograms, rows.sinograms)
+    assert result == plain
 
 
 def test_slices_that_would_have_one_name_are_refused():

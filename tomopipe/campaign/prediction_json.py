@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from operator import lt
 from typing import Any
 
-from tomopipe.campaign.results import Curve, Model, Prediction
+from tomopipe.campaign.results import ROLL, Curve, Model, Prediction
 from tomopipe.storage.json_files import number, part, text, texts
 
 
@@ -22,6 +22,7 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         curves=parse_curves(data, points=points),
         model=Model(name, text(model.get("sha256"))) if (name := text(model.get("name"))) else None,
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
+        roll_deg=number(data.get(ROLL)),
         warnings=texts(data.get("warnings")),
         doubts=texts(data.get("doubts")),
     )

@@ -28,7 +28,7 @@ VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 VOLUME_ROWS = "volume_rows"
 """Key of prediction.json: full_recon.rows, if a warning of a tilted axis depends on them."""
-N_STUCK = "n_stuck"
+N_STUCK, ROLL = "n_stuck", "roll_deg"
 """Key of try.json: number of stuck pixels (at the largest number), which are interpolated."""
 _AGAIN = "Delete it and run again."
 InventoryRows = Mapping[str, Mapping[str, str]]
@@ -69,6 +69,7 @@ class Prediction:
     curves: tuple[Curve, ...] = ()
     model: Model | None = None
     roll_px_per_100_rows: float | None = None
+    roll_deg: float | None = None  # measured, and corrected before (preprocess.roll_deg: auto)
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()  # why an accepted COR needs review
 

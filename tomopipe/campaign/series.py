@@ -30,8 +30,15 @@ def needs_search(campaign: "Campaign", scan: str, row: Mapping[str, str]) -> boo
     """
     if why_not_swept(campaign, scan):
         return False
-    is_unknown = campaign.scans[scan].manual.px_on(int(row["n_cols"])) is None
-    return is_unknown or campaign.config.predict_cor.when == "always"
+    if campaign.config.predict_cor.when == "always" or measures_roll(campaign, scan):
+        return True
+    return campaign.scans[scan].manual.px_on(int(row["n_cols"])) is None
+
+
+def measures_roll(campaign: "Campaign", scan: str) -> bool:
+    """Tell whether the volume of a scan needs the roll that its sweep measures."""
+    config = campaign.for_scan(scan).config if campaign.config.overrides else campaign.config
+    return config.preprocess.roll_deg == "auto"
 
 
 def why_not_swept(campaign: "Campaign", scan: str) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.results import ROLL
 from tomopipe.campaign.selection import refuse_unknown
 from tomopipe.config import (
     FullReconBlock,
@@ -37,6 +38,7 @@ from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_json, write_text
+from tomopipe.storage.json_files import json_or, number
 from tomopipe.volumes.tiff import write_stack
 
 _WINDOW_PERCENT = (0.5, 99.5)
@@ -203,7 +205,9 @@ def _override(scan: str, key: str, value: str) -> OverrideBlock:
 def _raw(campaign: Campaign, scan: str) -> RawScan:
     """Return a scan read with exactly this configuration, without overrides."""
     config = campaign.config
-    return RawScan(campaign.scans[scan].path, config.input, config.preprocess, partial=True)
+    roll_deg = number(json_or(campaign.paths.sweep(scan), {}).get(ROLL)) or 0.0
+    preprocess = config.preprocess.with_roll(roll_deg)
+    return RawScan(campaign.scans[scan].path, config.input, preprocess, partial=True)
 
 
 def _rows(campaign: Campaign, scan: str, cor_px: float, row: int) -> list[int]:

@@ -121,6 +121,12 @@ class Config(StepOptions):
         " such as [{scans: [rock_*], full_recon: {binning: 2}}].",
     )
 
+    @model_validator(mode="after")
+    def _of_swept_scans(self) -> "Config":
+        if self.preprocess.roll_deg == "auto" and self.try_recon.every > 1:
+            raise ValueError("preprocess.roll_deg: auto needs try_recon.every: 1, a sweep of each")
+        return self
+
     def for_scan(self, scan: str, series: str) -> "Config":
         """Return the configuration of one scan, itself where nothing differs: with the overrides
         that match, in their order, and its name in the names of files.
@@ -178,6 +184,12 @@ class Config(StepOptions):
             "preprocess": self.preprocess.model_copy(update=files),
         }
         return self.model_copy(update=blocks)
+
+    def with_roll(self, measured_deg: float) -> "Config":
+        """Return the configuration with a measured roll in place of auto."""
+        preprocess = self.preprocess.with_roll(measured_deg)
+        is_same = preprocess is self.preprocess
+        return self if is_same else self.model_copy(update={"preprocess": preprocess})
 
     def with_options(self, *overrides: OverrideBlock) -> "Config":
         """Return the configuration with overrides applied; the last one takes precedence.

@@ -288,13 +288,12 @@ class PreprocessBlock(Block):
         DistortionBlock(), "Radial distortion of the lens: r comes from r (k0 + k1 r + ...)."
     )
     roll_deg: Annotated[
-        float,
-        Correction("", "rotated by {0.roll_deg:g}° about the beam", example=1.0, moves=True),
+        Annotated[float, Field(gt=-45, lt=45)] | Literal["auto"],
+        Correction("", "rotated by {0.roll_deg:.2g}° about the beam", example=1.0, moves=True),
     ] = option(
         0.0,
-        "Roll of the detector (degrees): atan(roll_px_per_100_rows / 100) of prediction.json.",
-        gt=-45,
-        lt=45,
+        "Roll of the detector (degrees): atan(roll_px_per_100_rows / 100) of prediction.json; "
+        "auto: of each scan as try_recon measures it, where it shows.",
     )
     phase: Annotated[
         PhaseBlock,
@@ -385,6 +384,11 @@ class PreprocessBlock(Block):
         if not self.minus_log and self.air_px:
             raise ValueError("air_px must be 0 where minus_log is false")
         return self
+
+    def with_roll(self, measured_deg: float) -> Self:
+        """Return the block with a measured roll in place of auto."""
+        is_auto = self.roll_deg == "auto"
+        return self.model_copy(update={"roll_deg": measured_deg}) if is_auto else self
 
     @property
     def reference_files(self) -> list[str]:

@@ -12,8 +12,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from tomopipe.arrays import NORMAL_PER_MAD, theil_sen
+from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.registration import (
     OpposingLines,
@@ -35,12 +37,14 @@ _FAR_PX = 0.5  # distance from the line from which a band counts as wrong
 # Distance of the axis from the COR at the outermost rows: slices show half a pixel, and two pixels
 # spoil them. Least ratio of that distance to its error.
 _SHOWS_PX, _SPOILS_PX, _SIGNIFICANCE = 0.5, 2.0, 5.0
+_PASSES, _EXACT_PX = 4, 0.02  # rotations of the pairs, until the outermost rows are so near
+_MOST_ERROR_DEG = 0.02
 
 
 class UsedRows(NamedTuple):
     """Options that decide which rows a volume has, and their roll correction."""
 
-    roll_deg: float = 0.0  # roll correction in use
+    roll_deg: float | Literal["auto"] = 0.0  # roll correction in use; auto: that of try_recon
     rows: Sequence[int] | Literal["all"] = "all"  # or the first and the last row
 
 
@@ -68,6 +72,77 @@ def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | Non
     return 100 * fit[0], 100 * fit[1]
 
 
+class Roll(NamedTuple):
+    """A measured roll of the detector, degrees, as `preprocess.roll_deg`."""
+
+    deg: float
+    error_deg: float
+
+    def correction_deg(self, n_rows: int, n_cols: int) -> float:
+        """Return the roll to correct; 0 where it shows in no corner, or may be none."""
+        corner_px = abs(np.tan(np.deg2rad(self.deg))) * np.hypot(n_rows, n_cols) / 2
+        is_sure = abs(self.deg) >= _SIGNIFICANCE * self.error_deg
+        is_exact = self.error_deg <= max(_MOST_ERROR_DEG, abs(self.deg) / 20)
+        return round(self.deg, 3) if corner_px > _SHOWS_PX and is_sure and is_exact else 0.0
+
+
+def roll_of(rows: Rows) -> Roll | None:
+    """Measure the roll of a scan whose COR is not known; None: too few bands of rows agree.
+
+    Pairs are rotated until no roll remains: rows of a rolled detector see other parts of a sample
+    after 180 degrees, the more so the further they are from the axis.
+    """
+    banded = _banded(Prepared(rows))
+    if banded is None:
+        return None
+    opposing, row = banded
+    from_middle = row - (row.min() + row.max()) / 2
+    axis = _find_axis(opposing, from_middle, None)
+    if axis is None:
+        return None
+    if not len(rows.pairs) or len(row) % len(rows.pairs[0, 0]):  # sinograms, which are not rotated
+        fit = _fit_near(opposing, row, axis[0] + axis[1] * from_middle)
+        return fit and _roll(*fit)
+    slope = axis[1]
+    for _ in range(_PASSES):
+        fit = _fit_rotated(rows, slope, axis[0])
+        if fit is None:
+            return None
+        slope += fit[0]
+        if abs(fit[0]) * from_middle.max() < _EXACT_PX:
+            return _roll(slope, fit[1])
+    return None
+
+
+def _roll(slope: float, error: float) -> Roll:
+    return Roll(float(np.rad2deg(np.arctan(slope))), float(np.rad2deg(error)))
+
+
+def _fit_rotated(rows: Rows, slope: float, cor_px: float) -> tuple[float, float] | None:
+    """Return the slope that remains, and its error, after the pairs are rotated by one."""
+    rotated = replace(rows, pairs=_rotated(rows.pairs, slope, rows.n_rows))
+    banded = _banded(Prepared(rotated))
+    return banded and _fit_near(*banded, cor_px)
+
+
+def _rotated(pairs: NDArray[np.float32], slope: float, n_rows: int) -> NDArray[np.float32]:
+    """Rotate images of rows averaged in blocks, as `tomopipe.prep.warp` rotates the detector."""
+    n_high, n_cols = pairs.shape[2:]
+    block = -(-n_rows // n_high)
+    row = (np.arange(n_high)[:, None] + 0.5) * block - n_rows / 2
+    col = np.arange(n_cols) - (n_cols - 1) / 2
+    cos = 1 / np.hypot(1, slope)
+    sin = slope * cos
+    at_row = (row * cos - col * sin + n_rows / 2) / block - 0.5
+    at_col = col * cos + row * sin + (n_cols - 1) / 2
+    turned = np.empty_like(pairs)
+    for image, out in zip(
+        pairs.reshape(-1, n_high, n_cols), turned.reshape(-1, n_high, n_cols), strict=True
+    ):
+        ndimage.map_coordinates(image, [at_row, at_col], out, order=1, mode="nearest")
+    return turned
+
+
 def tilt_of(roll: tuple[float, float], used: UsedRows, n_rows: int) -> tuple[str, bool]:
     """Return a warning that a measured roll moves the axis off the COR, or "".
 
@@ -79,12 +154,13 @@ def tilt_of(roll: tuple[float, float], used: UsedRows, n_rows: int) -> tuple[str
     off_px = abs(slope) * max(abs(row - (n_rows - 1) / 2) for row in (first, last))
     if off_px < _SHOWS_PX or abs(slope) < _SIGNIFICANCE * error:
         return "", False
-    whole_deg = used.roll_deg + float(np.rad2deg(np.arctan(slope)))
+    used_deg = 0.0 if used.roll_deg == "auto" else used.roll_deg
+    whole_deg = used_deg + float(np.rad2deg(np.arctan(slope)))
     text = (
         f"the axis is tilted: {off_px:.1f} px off at the outermost rows; "
         f"`preprocess: {{roll_deg: {whole_deg:.2f}}}` corrects it"
     )
-    now = f" (now {used.roll_deg:g})" if used.roll_deg else ""
+    now = f" (now {used_deg:g})" if used_deg else ""
     return text + now, bool(off_px >= _SPOILS_PX)
 
 
@@ -121,12 +197,12 @@ def _fit_near(
 
 
 def _find_axis(
-    opposing: OpposingLines, from_middle: NDArray[np.float64], cor_px: float
+    opposing: OpposingLines, from_middle: NDArray[np.float64], cor_px: float | None
 ) -> tuple[float, float] | None:
     """Find the straight axis about which all lines match best: COR of the middle row, and slope.
 
     That COR is no further from `cor_px` than the axis may be tilted; None if another axis matches
-    nearly as well.
+    nearly as well. Without one it is any column.
     """
     rows, line = np.unique(from_middle, return_inverse=True)
     scored = registration_score(replace(opposing, group=line))
@@ -135,7 +211,9 @@ def _find_axis(
     # in half columns, as the scores are: how far the axis moves up to the outermost row
     most = round(np.tan(np.deg2rad(_MOST_DEG)) * rows[-1] / _STEP_PX)
     moves = np.arange(-most, most + 1)
-    start, n_cors = round(cor_px / _STEP_PX) - most, 2 * most + 1
+    start, n_cors = 0, scored[0].shape[1]
+    if cor_px is not None:
+        start, n_cors = round(cor_px / _STEP_PX) - most, 2 * most + 1
     padded = np.pad(scored[0][:-1], ((0, 0), (2 * most, 2 * most)))  # nothing beyond the detector
     total = np.zeros((len(moves), n_cors))
     for score, part in zip(padded, rows / rows[-1], strict=True):
@@ -143,6 +221,8 @@ def _find_axis(
         total += sliding_window_view(score, n_cors)[first]
     best, middle = np.unravel_index(np.argmax(total), total.shape)
     height = total[best, middle]
+    if cor_px is None:
+        return int(middle) * _STEP_PX, float(moves[best] * _STEP_PX / rows[-1])
     total[max(0, best - 8) : best + 9, max(0, middle - 12) : middle + 13] = 0
     if total.max() > _ALONE * height:
         return None

@@ -20,6 +20,8 @@ from tomopipe.prep import kernels_of
 from tomopipe.prep.recipe import IndexRange, Part
 from tomopipe.prep.shifts import Shifts, shifts_of
 
+_USUAL_DEG = 1.0  # of a roll that is not measured yet
+
 
 @dataclass(frozen=True)
 class Warp:
@@ -76,10 +78,12 @@ class Warp:
 def warp_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Warp:
     """Return distortion and roll of a scan's detector."""
     coefficients, center_px = recipe.distortion.coefficients, recipe.distortion.center_px
+    # a scan that is open has the measured one; else its memory is estimated
+    roll_deg = _USUAL_DEG if recipe.roll_deg == "auto" else recipe.roll_deg
     return Warp(
         scan.n_rows,
         scan.n_cols,
-        recipe.roll_deg,
+        roll_deg,
         tuple(coefficients),
         None if center_px is None else (center_px[0], center_px[1]),
         scan.first_col,

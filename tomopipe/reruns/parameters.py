@@ -101,8 +101,10 @@ def _metadata_alone(settled: Settled, step: str, key: str) -> bool:
 def _options(settled: Settled, step: str, key: str) -> str:
     """Return the options of a job as JSON, those of its scan if it has one."""
     of_scan = STEPS[step].key == "scan"
-    campaign = settled.campaign.for_scan(key) if of_scan else settled.campaign
-    return campaign.config.as_json(*STEPS[step].job_blocks)
+    config = (settled.campaign.for_scan(key) if of_scan else settled.campaign).config
+    if of_scan and STEPS[step].is_after_cors:
+        config = config.with_roll(settled.target.measured_roll_deg(key))
+    return config.as_json(*STEPS[step].job_blocks)
 
 
 def _last_center_checksum(settled: Settled, step: str, scan: str) -> str:

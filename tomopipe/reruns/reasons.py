@@ -19,6 +19,7 @@ _PLAIN = {
     "volumes": "follows full_recon",
     "also_read": "a file that it takes data from was replaced",
     "n_stuck": "pixels at the largest number are interpolated",
+    "roll_deg": "try_recon measured another roll",
     "not_read": "could not be read",
     "members": "a scan of the series, or a COR by hand, changed",
     "predictions": "a prediction of the series changed",

@@ -16,10 +16,11 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.relion_set import assumed_numbers, failed_stacks, star_options
-from tomopipe.campaign.results import N_STUCK, InventoryRows, read_fixes
+from tomopipe.campaign.results import N_STUCK, ROLL, InventoryRows, read_fixes
 from tomopipe.campaign.series import (
     PLACE,
     compared_series,
+    measures_roll,
     members_of,
     needs_search,
     selected_series,
@@ -38,7 +39,7 @@ from tomopipe.scans.raw_identity import RAW
 from tomopipe.scans.scan_files import companions
 from tomopipe.steps import fix_cor, sidecar
 from tomopipe.storage.checksums import quick_state
-from tomopipe.storage.json_files import json_or
+from tomopipe.storage.json_files import json_or, number
 from tomopipe.workflow_steps import STEPS
 
 Statement = dict[str, Any]
@@ -285,10 +286,17 @@ class Target:
 
     @_once
     def _of_reading_stuck(self, step: str, scan: str) -> Statement:
-        """As `_of_reading`, for steps that also depend on the stuck pixels that try_recon found."""
+        """As `_of_reading`, for steps that also depend on stuck pixels and roll, by try_recon."""
         target = self._of_reading(step, scan)
         n_stuck = in_file(self.campaign.paths.sweep(scan), N_STUCK)
-        return target | ({N_STUCK: n_stuck} if n_stuck else {})
+        found = {N_STUCK: n_stuck, ROLL: self.measured_roll_deg(scan)}
+        return target | {key: value for key, value in found.items() if value}
+
+    def measured_roll_deg(self, scan: str) -> float:
+        """Return the roll that try_recon measured and corrected; 0 unless it is to do so."""
+        if not measures_roll(self.campaign, scan):
+            return 0.0
+        return number(in_file(self.campaign.paths.sweep(scan), ROLL)) or 0.0
 
     @_once
     def of_predict_cor(self, scan: str) -> Statement:

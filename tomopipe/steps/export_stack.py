@@ -93,7 +93,8 @@ def export_stack(
     """Write the normalised projections of one scan as an MRC stack, with JSON for export_star.
 
     The stack, `.mrcs`: mode 2 (float32), (n_images, n_rows, n_cols), -ln(T). The JSON, which is
-    returned: angles, shapes, binning, pixel size, energy, warnings, and the statement `made_from`.
+    returned: angles, shapes, binning, pixel size, energy, warnings, the roll that was corrected,
+    and the statement `made_from`.
 
     Binning auto is the smallest that keeps the stack under `max_stack_gb`, but at least
     `least_binning`, that of the campaign (`decide_binning`). Pixel size and energy are by default
@@ -146,6 +147,7 @@ def export_stack(
             "statistics": writer.statistics,
             "theta_deg": np.degrees(scan.theta_rad[frames]).tolist(),
             "warnings": warnings,
+            **({"roll_deg": roll_deg} if (roll_deg := raw.preprocess.roll_deg) else {}),
             **stated(made_from),
         }
     log.info("%s: %d images of %d x %d pixels, binning %d", stack_path, *shape, binning)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.results import VOLUME_ROWS, center_by_hand, read_json, read_prediction
+from tomopipe.campaign.results import ROLL, VOLUME_ROWS, center_by_hand, read_json, read_prediction
 from tomopipe.config import PredictCorBlock
 from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.cor.cor_value import format_cor, shown
@@ -76,7 +76,8 @@ def predict_cor(
     if ai used them; roll_px_per_100_rows if several rows show how the COR changes along them;
     volume_rows, those of `used`, if a warning of a tilted axis or of rows without light depends on
     them; `warnings`: sentences on these, projections without an image, unsuitable flats, a
-    displaced sample, and one that slices will cut off; `doubts`: reasons to review an accepted COR.
+    displaced sample, and one that slices will cut off; roll_deg that try_recon measured and
+    corrected, if it did; `doubts`: reasons to review an accepted COR.
     `center_txt` gets the accepted COR with two decimals, or is empty.
 
     A TomopipeError if ai cannot run, as its weights are missing or of another version.
@@ -152,6 +153,9 @@ def _predict(
         text = warn_of_dark_rows(corrected.dark_rows, corrected.n_rows, volume_rows)
         warnings += [text] if text else []
     grid = read_json(try_json, "the grid of try_recon")
+    measured = {ROLL: grid[ROLL]} if grid.get(ROLL) else {}
+    if used and used.roll_deg == "auto":
+        used = used._replace(roll_deg=measured.get(ROLL, 0.0))
     candidates_px = _candidates(grid, try_json)
     if rows.failed:
         raise ScanError(rows.failed)
@@ -164,7 +168,7 @@ def _predict(
     warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
     warnings += _cut_off(corrected, grid, prediction["cor_px"])
     # other rows may give another warning
-    return prediction | ({VOLUME_ROWS: _plain_rows(volume_rows)} if dark else {})
+    return prediction | measured | ({VOLUME_ROWS: _plain_rows(volume_rows)} if dark else {})
 
 
 def _plain_rows(rows: Sequence[int] | str) -> list[int] | str:

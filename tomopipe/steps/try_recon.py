@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.results import N_STUCK
+from tomopipe.campaign.results import N_STUCK, ROLL
 from tomopipe.config import TryReconBlock
 from tomopipe.config.spans import middle_of_sweep
 from tomopipe.cor.collected_rows import Rows, collect_rows, failed_rows, write_rows
@@ -89,7 +89,11 @@ def try_recon(
                 for note in notes:
                     logger.warning("%s", note)
                 n_threads = thread_count(threads)
-                rows = collect_rows(scan, row_index, raw.preprocess, threads=n_threads, lit=lit)
+                recipe = raw.preprocess.with_roll(0.0)
+                rows = collect_rows(scan, row_index, recipe, threads=n_threads, lit=lit)
+                if raw.preprocess.roll_deg == "auto" and (roll_deg := _measured_roll_deg(rows)):
+                    recipe = raw.preprocess.with_roll(roll_deg)
+                    rows = collect_rows(scan, row_index, recipe, threads=n_threads, lit=lit)
             cor_px = try_grid(options, rows.sinograms.shape[2], first_col=rows.first_col)
             # size of the largest slices: full-size ones are also written
             largest_px = None if options.format == "tiff" else options.max_size_px
@@ -112,9 +116,26 @@ def try_recon(
     record["half_acquisition_mode"] = raw.preprocess.half_acquisition
     if packages := {c.package.name: c.package.version for c in raw.preprocess.of_sites()}:
         record["packages"] = packages
+    if raw.preprocess.roll_deg == "auto" and recipe.roll_deg:
+        record[ROLL] = recipe.roll_deg
     record |= stated(made_from)
     write_json(record, files.sweep)
     return record
+
+
+def _measured_roll_deg(rows: Rows) -> float:
+    """Measure the roll to correct; 0 where it does not show, or is not known well enough."""
+    from tomopipe.cor.roll import roll_of  # SciPy, which few campaigns need here
+
+    try:
+        roll = roll_of(rows.plain())
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        logger.warning("preprocess.roll_deg: auto: not measured", exc_info=error)
+        return 0.0
+    roll_deg = 0.0 if roll is None else roll.correction_deg(rows.n_rows, rows.sinograms.shape[2])
+    found = "cannot be measured" if roll is None else f"{roll.deg:.3f} +- {roll.error_deg:.3f}"
+    logger.info("roll: %s degrees, %s", found, f"corrected by {roll_deg:g}" if roll_deg else "kept")
+    return roll_deg
 
 
 def try_grid(options: TryReconBlock, n_cols: int, *, first_col: int) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from tomopipe.campaign.series import (
     series_around,
 )
 from tomopipe.cor.outliers import NOT_ASKED
+from tomopipe.errors import TomopipeError
 
 ROW = {"n_cols": "64", "keep": "true"}
 
@@ -107,3 +108,14 @@ def test_without_methods_a_view_without_sweep_is_for_the_default_as_all_others(t
     rows = dict.fromkeys(campaign.scans, ROW)
     (_, second) = members_of(campaign, ["a@0002", "a@0003"], rows)
     assert second["no_cor_reason"] == NOT_ASKED
+
+
+def test_a_scan_whose_roll_is_measured_is_swept_though_its_cor_is_known(tmp_path):
+    (tmp_path / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\nc_1\tauto\t3\t\n")
+    auto, given = ({"roll_deg": value} for value in ("auto", 0.5))
+    assert swept(tmp_path, every=1)[1] == ["c_2"]
+    assert swept(tmp_path, every=1, preprocess=auto)[1] == ["c_1", "c_2"]
+    overrides = [{"scans": ["c_1"], "preprocess": given}]
+    assert swept(tmp_path, every=1, preprocess=auto, overrides=overrides)[1] == ["c_2"]
+    with pytest.raises(TomopipeError, match=r"needs try_recon\.every: 1"):
+        swept(tmp_path, preprocess=auto)

@@ -9,7 +9,7 @@ from phantoms import make_phantom
 from scipy import ndimage
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.roll import UsedRows, fit_line, measure_roll, tilt_of
+from tomopipe.cor.roll import Roll, UsedRows, fit_line, measure_roll, roll_of, tilt_of
 from tomopipe.simulate.phantom import project
 
 pytestmark = pytest.mark.slow
@@ -70,6 +70,37 @@ def test_a_roll_is_known_where_bands_are_far_from_the_cor(roll_deg, off_px):
 def test_a_wrong_cor_is_no_roll(off_px):
     found = measure_roll(Prepared(turned(0.0)), COR_PX + off_px)
     assert found is None or tilt_of(found, UsedRows(), N_ROWS) == ("", False)
+
+
+@pytest.mark.parametrize("roll_deg", [0.0, 0.3, -1.5, 4.0])
+@pytest.mark.parametrize("n_rows", [256, 384])  # of 384 two are averaged
+def test_a_roll_is_measured_without_a_cor(roll_deg, n_rows):
+    """To 0.04 degrees at 256 columns, 0.02 at 512."""
+    n_cols = 256
+    roll = roll_of(turned(roll_deg, n_rows, n_cols, cor_px=137.4))
+    assert roll.deg == pytest.approx(roll_deg, abs=0.04)
+    assert roll.correction_deg(n_rows, n_cols) == pytest.approx(roll_deg, abs=0.04)
+    assert (roll.correction_deg(n_rows, n_cols) == 0) == (roll_deg == 0)
+
+
+@pytest.mark.parametrize(
+    ("deg", "error_deg", "corrected"),
+    [
+        (0.09, 0.005, 0.09),  # 0.57 px at the corner of 512 x 512
+        (-0.09, 0.005, -0.09),
+        (0.07, 0.005, 0.0),  # 0.44 px
+        (0.09, 0.0185, 0.0),  # 4.9 standard errors
+        (0.3, 0.03, 0.0),  # not within 0.02 degrees
+        (2.0, 0.03, 2.0),  # but in a twentieth
+    ],
+)
+def test_a_roll_is_corrected_where_it_shows_and_is_sure(deg, error_deg, corrected):
+    assert Roll(deg, error_deg).correction_deg(512, 512) == corrected
+
+
+def test_without_opposing_projections_nothing_is_measured():
+    rows = rows_of(np.random.default_rng(0).normal(size=(2, 64, 96)).astype(np.float32), [0, 90])
+    assert roll_of(rows) is None
 
 
 @pytest.mark.parametrize("cor_px", [1.0, 2.9, 92.5, 95.0])

@@ -323,6 +323,24 @@ def test_a_shift_that_is_edited_remakes_what_its_scan_was_used_for(folder):
     assert changed == {"try_recon", "full_recon", "export_stack"}
 
 
+def test_a_volume_is_made_again_if_another_roll_is_measured(folder):
+    """Of scans with roll_deg: auto alone; its job gets the number."""
+    data = {"campaign": {"scans": ["raw/*.h5"]}, "preprocess": {"roll_deg": "auto"}}
+    campaign = campaign_from_data(data, folder)
+    path = campaign.files.sweep("a_1")
+    path.parent.mkdir(parents=True)
+    results, rolls = [], []
+    for text in ("{}", '{"roll_deg": 0.31}'):
+        path.write_text(text)
+        results.append(statements(campaign))
+        rolls.append(Target(campaign).measured_roll_deg("a_1"))
+    before, after = results
+    changed = {step for step in before if before[step] != after[step]}
+    assert changed == {"full_recon", "export_stack"}
+    assert rolls == [0.0, 0.31]
+    assert Target(plain(folder)).measured_roll_deg("a_1") == 0.0
+
+
 def test_numbers_are_compared_by_value(folder):
     def stated(width: object) -> str:
         data = {"campaign": {"scans": ["raw/*.h5"]}, "try_recon": {"width_px": width}}
