@@ -23,8 +23,17 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
-from tests.workflow.conftest import CORS_PX, SIZE, configure, make_scan, plan, snakemake
+from tests.workflow.conftest import (
+    CORS_PX,
+    SIZE,
+    configure,
+    make_scan,
+    new_campaign,
+    plan,
+    snakemake,
+)
 from tests.workflow.test_stitch import write_member, write_stacks
+from tests.workflow.test_views import add, turn
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CENTER
 from tomopipe.campaign.results import present_inventory
@@ -312,6 +321,63 @@ class Editor:
         assert run.status == 0 or "COR" in run.text, run.text
 
 
+class ViewsEditor(Editor):
+    """Edits of a campaign whose scans are time points of one file and entries of another."""
+
+    def __init__(self, campaign: Path, seed: int) -> None:
+        super().__init__(campaign, seed, stacks=False)
+        names = ("preprocess", "predict_cor", "full_recon", "storage")
+        self.options = {
+            **{name: (OPTIONS | SIZES)[name] for name in names},
+            "try_recon": OPTIONS["try_recon"] | {"every": [1, 2, 3]},
+            "fix_cor": OPTIONS["fix_cor"] | {"over_time": ["none", "constant", "line"]},
+            "input": {"pixel_size_um": [1.0, 2.0], "every": [1, 2]},
+        }
+        self.n_entries = 1
+
+    def edit(self) -> str:
+        kinds = [self.option] * 3 + [self.cor, self.raw, self.raw, self.result, self.move]
+        return self.draw.choice([*kinds, self.select, self.override, self.windows])()
+
+    @property
+    def scans(self) -> list[Path]:
+        return [Path(name) for name in sorted(load_campaign(self.campaign).scans)]
+
+    def windows(self) -> str:
+        """Take other time points."""
+        turns = self.draw.choice([180, 180, {"n_angles": 91}, {"n_angles": 91, "step": 45}])
+        scans = [{"glob": "raw/*.h5", "turns": turns}, {"glob": "raw/*.nx", "entries": "all"}]
+        configure(self.campaign, "campaign", scans=scans)
+        self._overrides([])  # which may name another one
+        self.rows = {}
+        self._table()
+        return f"turns: {turns}"
+
+    def raw(self) -> str:
+        kind = self.draw.choice(
+            ["turn", "turn", "part", "rewrite", "entry", "rewrite entry", "touch"]
+        )
+        fast, in_situ = (self.campaign / "raw" / name for name in ("fast.h5", "in_situ.nx"))
+        if kind == "touch":
+            os.utime(self.draw.choice([fast, in_situ]))
+        elif kind in ("turn", "part"):
+            part = slice(0, 50) if kind == "part" else slice(None)
+            turn(self.campaign, self.draw.randrange(3), part)
+        elif kind == "entry" and self.n_entries < 3:
+            add(self.campaign, self.n_entries)
+            self.n_entries += 1
+        elif kind == "rewrite":
+            with h5py.File(fast, "a") as file:
+                data, start = file["exchange/data"], 91 * self.draw.randrange(2)
+                data[start : start + 91] = np.roll(data[start : start + 91], 1, axis=2)
+        else:
+            with h5py.File(in_situ, "a") as file:
+                number = self.draw.randrange(self.n_entries)
+                data = file[f"entry{number:04d}/instrument/detector/data"]
+                data[6:] = np.roll(data[6:], 1, axis=2)
+        return kind
+
+
 def beyond(planned: frozenset[str], jobs: Collection[str]) -> set[str]:
     """Return the steps of jobs that were not planned, while a prediction is pending or not."""
     result = {job.partition(":")[0] for job in jobs if job not in planned}
@@ -334,8 +400,16 @@ def seeds() -> list[int]:
 
 @pytest.mark.parametrize("seed", seeds())
 def test_random_edits(request, tmp_path, seed):
-    stacks = seed % 3 == 0
-    if stacks:
+    stacks, views = seed % 3 == 0, seed % 3 == 2
+    if views:
+        campaign = tmp_path / "campaign"
+        for number in (0, 1):
+            turn(campaign, number)
+        add(campaign, 0)
+        scans = [{"glob": "raw/*.h5", "turns": 180}, {"glob": "raw/*.nx", "entries": "all"}]
+        new_campaign(campaign, {})
+        configure(campaign, "campaign", scans=scans)
+    elif stacks:
         campaign = tmp_path / "campaign"
         write_stacks(campaign, {"a": "bone", "b": "glass"})
     else:
@@ -345,7 +419,8 @@ def test_random_edits(request, tmp_path, seed):
     configure(campaign, "resolve_cor", on_missing="skip")
     first = snakemake(campaign)
     assert first.status == 0, first.text
-    editor, told = Editor(campaign, seed, stacks), []
+    editor = ViewsEditor(campaign, seed) if views else Editor(campaign, seed, stacks)
+    told: list = []
     for _ in range(N_ROUNDS):
         told.append([editor.edit() for _ in range(editor.draw.choice([1, 1, 2, 3]))])
         campaign = editor.campaign
