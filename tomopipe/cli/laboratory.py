@@ -81,7 +81,7 @@ def _missing(context: typer.Context) -> None:
 def _add_commands_of_the_lab() -> None:
     """Add the commands of tomopipe-lab; without it these names say how to install it."""
     brought = {entry.name: entry for entry in entry_points(group="tomopipe.commands")}
-    for name in ("evaluate", "train", "bench"):
+    for name in ("evaluate", "train", "bench", "agree"):
         command = brought[name].load() if name in brought else None
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)

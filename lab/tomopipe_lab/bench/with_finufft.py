@@ -41,8 +41,9 @@ def finufft_engine(
     x = (np.cos(theta_rad)[:, None] * frequency).ravel().astype(np.float32)
     y = (-np.sin(theta_rad)[:, None] * frequency).ravel().astype(np.float32)
     weight = angle_weights(theta_rad)[:, None]
-    # positions from -(n + 1) // 2 on: the axis is at our voxel after this many
-    first_y, first_x = (n_cols + 1) // 2 - (n_cols // 2 - 1), (n_cols + 1) // 2 - n_cols // 2
+    n_made = n_cols + 1 + n_cols % 2
+    # positions from -n_made // 2 on: the axis is at our voxel after this many
+    first_y, first_x = n_made // 2 - (n_cols // 2 - 1), n_made // 2 - n_cols // 2
 
     def run(sinograms: NDArray[np.float32], cor_px: float) -> NDArray[np.float32]:
         n_slices = len(sinograms)
@@ -53,7 +54,7 @@ def finufft_engine(
         for i, row in enumerate(samples):
             row[:] = (_pair(sinograms[2 * i : 2 * i + 2], k, n_padded) * factor).ravel()
         images = finufft.nufft2d1(
-            y, x, samples, (n_cols + 1, n_cols + 1), eps=1e-3, isign=1, upsampfac=1.25, nthreads=1
+            y, x, samples, (n_made, n_made), eps=1e-3, isign=1, upsampfac=1.25, nthreads=1
         )
         images = images[:, first_y : first_y + n_cols, first_x : first_x + n_cols]
         both = np.stack([images.real, images.imag], axis=1)
