@@ -1,6 +1,6 @@
 """Rings removed against detail lost, for each stripe filter, several kinds of rings and objects.
 
-    python lab/benchmarks/bench_rings.py [--angles 720] [--seeds 3] [--filters gated vo]
+    python lab/benchmarks/bench_rings.py [--angles 720] [--seeds 3] [--first 1] [--filters gated vo]
     python lab/benchmarks/bench_rings.py --real FILE --row 1 --cor 295.9
 
 Simulated sinograms are exact line integrals with photon noise. "Removed" is the share of the rings'
@@ -37,6 +37,11 @@ FILTERS = {
     **{name: resolve_name(entry.function) for name, entry in STRIPE_FILTERS.items()},
     "sorting 21": lambda s: stripes.remove_by_sorting(s, StripesBlock(size_px=21)),
     "vo 51, 21": lambda s: stripes.remove_by_combination(s, StripesBlock(large_px=51, size_px=21)),
+    "double-flat 9": lambda s: stripes.remove_by_double_flat(s, StripesBlock(size_px=9)),
+    "double-flat 21": lambda s: stripes.remove_by_double_flat(s, StripesBlock(size_px=21)),
+    "double-flat 21, no limit": lambda s: stripes.remove_by_double_flat(
+        s, StripesBlock(size_px=21, limit=1e9)
+    ),
     "fourier-wavelet 5": lambda s: stripes.remove_by_wavelets(s, StripesBlock(level=5)),
 }
 PEAK = 1.8  # line integral through the thickest part
@@ -165,7 +170,7 @@ def simulated(options, filters):
     slices = Slices(theta_rad, n_cols, cor_px)
     gone, lost = {}, {}
     for label, family in (OBJECTS | MORE).items():
-        for seed in range(1, options.seeds + 1):
+        for seed in range(options.first, options.first + options.seeds):
             lines = line_integrals(family, seed, theta_rad, cor_px, n_cols)
             spread = slices.of(lines).std()
             for photons in PHOTONS:
@@ -249,6 +254,7 @@ def main():
     parser.add_argument("--angles", type=int, default=720)
     parser.add_argument("--range", type=float, default=180, help="degrees (default 180)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=1, help="first seed (default 1)")
     parser.add_argument("--filters", nargs="+", choices=FILTERS, default=list(FILTERS))
     parser.add_argument("--rings-at", type=float, nargs="+", default=[20000, 2000])
     parser.add_argument("--real", help="a scan: rings are put into one of its rows")

@@ -343,6 +343,28 @@ def _nabu(text: str, path: Path, result: Translation) -> None:
         name = "reconstruction.rotation_axis_position"
         result.add(name, cor, {"remark": f"tomopipe cor set SCAN {cor} ({_MIRRORED})"})
     _put_sizes(conf, result)
+    _put_mask_and_stripes(conf, result)
+
+
+def _put_mask_and_stripes(conf: Mapping[str, str], result: Translation) -> None:
+    """Translate the unsharp mask, and the double flat field where there is no other ring filter."""
+    coeff, sigma = (float(conf.get(f"phase.unsharp_{key}") or 0) for key in ("coeff", "sigma"))
+    method = conf.get("phase.unsharp_method") or "gaussian"
+    if coeff and sigma and method == "gaussian":
+        result.put("preprocess.phase.unsharp_coeff", coeff)
+        result.put("preprocess.phase.unsharp_sigma", sigma)
+    elif coeff:
+        what = f"phase.unsharp_coeff {coeff:g} (sigma {sigma:g}, {method})"
+        result.notes.append(
+            f"{what}: preprocess.phase.unsharp_coeff needs a sigma, and is gaussian"
+        )
+    if conf.get("preproc.double_flatfield", "0").lower() in ("", "0", "false"):
+        return
+    stripes = result.options.get("preprocess", {}).get("stripes", {}).get("method")
+    if stripes:
+        result.notes.append(f"preproc.double_flatfield 1: no second filter beside {stripes}")
+    else:
+        result.put("preprocess.stripes.method", "double-flat")
 
 
 def _put_number(text: str, result: Translation) -> None:

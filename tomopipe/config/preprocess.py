@@ -93,6 +93,26 @@ class PhaseBlock(Block):
         gt=0,
         only={"method": ["paganin", "generalised"]},
     )
+    unsharp_coeff: float = option(
+        0.0,
+        "Unsharp mask of the result: (1 + c) image - c (image blurred by unsharp_sigma); 0: none.",
+        ge=0,
+        le=100,
+        only={"method": ["paganin", "generalised"]},
+    )
+    unsharp_sigma: float = option(
+        1.0,
+        "Sigma of the blurred image of the mask (pixels).",
+        gt=0,
+        le=100,
+        only={"method": ["paganin", "generalised"], "unsharp_coeff": {"not": 0.0}},
+    )
+
+    @property
+    def sharpened(self) -> str:
+        """The unsharp mask, for the Methods paragraph; "" without one."""
+        coeff, sigma_px = self.unsharp_coeff, self.unsharp_sigma
+        return f", unsharp mask {coeff:g} of sigma {sigma_px:g} px" if coeff else ""
 
 
 GATED_SIZE_PX = 21
@@ -144,6 +164,13 @@ STRIPE_FILTERS: Mapping[str, StripeFilter] = {
         ("B. Münch et al., Opt. Express 17, 8567 (2009), doi:10.1364/OE.17.008567",),
         ("sigma", "level", "wavelet"),
     ),
+    "double-flat": StripeFilter(
+        "tomopipe.prep.stripes:remove_by_double_flat",
+        "what the mean over all angles has more than its median (double flat field)",
+        "stripes of the sinograms removed by a double flat field",
+        ("C. Jailin et al., J. Synchrotron Rad. 24, 220 (2017), doi:10.1107/S1600577516015812",),
+        ("size_px", "limit"),
+    ),
 }
 
 
@@ -166,9 +193,16 @@ class StripesBlock(Block):
     )
     size_px: Annotated[int, Field(ge=3)] | None = option(
         None,
-        "Median of gated, sorting and vo (pixels): stripes up to half of it go; null: "
-        "gated 21, the others a 40th of the columns, 3 to 21.",
+        "Median of gated, sorting, vo and double-flat (pixels): stripes up to half of it go; "
+        "null: gated 21, double-flat 5, the others a 40th of the columns, 3 to 21.",
         only=_with_filters_of("size_px"),
+    )
+    limit: float = option(
+        0.2,
+        "double-flat: larger offsets of a column stay, as they are the object's (line integral; "
+        "0.2: 20 % of the beam).",
+        gt=0,
+        only=_with_filters_of("limit"),
     )
     large_px: Annotated[int, Field(ge=3)] | None = option(
         None,
@@ -300,8 +334,8 @@ class PreprocessBlock(Block):
         Correction(
             "tomopipe.prep.phase:filter_projections",
             "phase retrieved ({0.phase.method} filter of Paganin, delta/beta "
-            "{0.phase.delta_beta:g})",
-            example={"method": "paganin", "delta_beta": 100.0},
+            "{0.phase.delta_beta:g}{0.phase.sharpened})",
+            example={"method": "paganin", "delta_beta": 100.0, "unsharp_coeff": 1.0},
             fit="tomopipe.prep.phase:strength_of",
             rows_around="tomopipe.prep.phase:rows_of_phase",
             papers={

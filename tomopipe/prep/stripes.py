@@ -12,6 +12,8 @@ References
        micro-tomography", Opt. Express 26 (2018) 28396.
 .. [2] Muench, Trtik, Marone, Stampanoni, "Stripe and ring artifact removal with combined
        wavelet-Fourier filtering", Opt. Express 17 (2009) 8567.
+.. [3] Jailin, Buffiere, Hild, Poncelet, Roux, "On the use of flat-fields for tomographic
+       reconstruction", J. Synchrotron Rad. 24 (2017) 220.
 """
 
 from typing import Any
@@ -27,6 +29,7 @@ _TINY = 1e-5  # least spread of columns distinguished from none, as a ratio
 # Wider medians remove more than 2 % of the contrast of grains of their own width, and more than 1 %
 # of the mean (lab/benchmarks/bench_ring_free.py --defaults).
 _SHARE, _MOST_SMALL_PX, _MOST_LARGE_PX = 40, 21, 51
+_DOUBLE_FLAT_PX = 5
 _DEAD_PX = 9  # other widths find dead columns in undamaged objects
 _MIN_SIZE = 16  # least size of the coarsest level of wavelets
 # Columns per pixel of the coarsest level, and largest number of levels, by default: with half as
@@ -109,6 +112,30 @@ def remove_by_wavelets(sinogram: Any, options: StripesBlock = StripesBlock()) ->
             total = idwt(total, None, wavelet, axis=-2)
         total = idwt(total, high, wavelet, axis=-1)
     return sinogram - total[..., pad : pad + n_angles, pad : pad + n_cols]
+
+
+def remove_by_double_flat(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
+    """Subtract from each column what the mean over all angles has more than its median ([3]).
+
+    Also what is round about the axis is the same at all angles. It is spared where it is wider than
+    half of `size_px`, or stronger than `limit`.
+
+    Parameters
+    ----------
+    sinogram : array of float32, shape (n_angles, n_cols) or, of CuPy, (n_rows, n_angles, n_cols)
+        Detector rows, after the logarithm.
+    options : StripesBlock
+        Sizes and thresholds, `preprocess.stripes`.
+
+    Returns
+    -------
+    array of float32, of the same shape
+        Rows without stripes.
+    """
+    xp = module_of(sinogram)
+    profile = sinogram.mean(axis=-2, dtype=np.float64, keepdims=True).astype(np.float32)
+    offset = profile - _smooth(profile, options.size_px or _DOUBLE_FLAT_PX)
+    return sinogram - xp.where(xp.abs(offset) <= np.float32(options.limit), offset, np.float32(0))
 
 
 def _safe_size(sinogram: Any, most_px: int) -> int:

@@ -35,6 +35,7 @@ sino_rings_options = sigma=2.0 ; levels=4 ; padding=False
 [phase]
 method = Paganin
 unsharp_coeff = 3
+unsharp_sigma = 0.8
 [reconstruction]
 rotation_axis_position = 2.5
 fbp_filter_type = hann
@@ -55,14 +56,18 @@ OF_NABU = {
     "preprocess": {
         "flat_method": "interpolate",  # nabu's flats, between their sets
         "zingers": {"threshold": 0.04},  # the default of nabu, not ours
-        "phase": {"method": "paganin", "delta_beta": 100.0},  # likewise
+        # the first number likewise
+        "phase": {
+            "method": "paganin", "delta_beta": 100.0, "unsharp_coeff": 3.0, "unsharp_sigma": 0.8,
+        },
         "stripes": {"method": "fourier-wavelet", "sigma": 2.0, "level": 4},
     },
     "full_recon": {"filter": "hann", "rows": [0, 1], "output": "tiff"},
 }  # fmt: skip
+OF_NABU_STRIPES = {"method": "fourier-wavelet"}
+OF_NABU_PHASE = {"method": "paganin"}
 NOTES_OF_NABU = {
     "preproc.double_flatfield 1",
-    "phase.unsharp_coeff 3",
     "reconstruction.rotation_axis_position 2.5",
 }
 HTTOMO = """\
@@ -124,6 +129,25 @@ OF_HTTOMO = {
     },
 }  # fmt: skip
 NOTES_OF_HTTOMO = {"remove_outlier", "FBP2d_astra.recon_mask_radius 0.95"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "value", "note"),
+    [
+        ("sino_rings_correction = munch", "", "stripes", {"method": "double-flat"}, ""),
+        ("double_flatfield = 1", "double_flatfield = 0", "stripes", OF_NABU_STRIPES, ""),
+        ("unsharp_sigma = 0.8", "unsharp_method = log", "phase", OF_NABU_PHASE, "unsharp_coeff 3"),
+    ],
+)
+def test_ring_filter_and_mask_of_nabu(tmp_path, old, new, key, value, note):
+    (tmp_path / "nabu.conf").write_text(NABU.replace(old, new))
+    found = translated(tmp_path / "nabu.conf")
+    assert value.items() <= found.options["preprocess"][key].items()
+    assert "unsharp_coeff" in found.options["preprocess"]["phase"] or note
+    notes = [n for n in found.notes if "double_flatfield" in n or "unsharp" in n]
+    both = ["preproc.double_flatfield 1: no second filter beside fourier-wavelet"]
+    assert notes[key == "phase" :] == (both if key == "phase" else [])
+    assert note in "".join(notes)
 
 
 def test_a_pattern_of_a_missing_folder_names_the_folder(site):

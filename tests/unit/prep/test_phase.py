@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tomopipe.config.preprocess import PhaseBlock
 from tomopipe.prep import phase
 
 
@@ -48,3 +49,35 @@ def test_kernel_keeps_the_mean_and_is_cut_where_little_is_left(alpha_px2):
     flat = np.full((1, 20, 20), 0.7, np.float32)
     assert np.allclose(phase.retrieve_phase(flat, alpha_px2=alpha_px2, rows=(5, 9)), 0.7, atol=1e-6)
     assert abs(kernel[0].sum() + kernel[-1].sum()) < 2 * phase.TAIL
+
+
+@pytest.mark.parametrize("generalised", [False, True])
+def test_an_unsharp_mask_is_that_of_nabu(generalised):
+    """(1 + c) image - c (blurred image) of the filtered projection, by SciPy's Gaussian."""
+    from scipy.ndimage import gaussian_filter
+
+    image = np.random.default_rng(0).normal(0.7, 0.3, (1, 160, 160)).astype(np.float32)
+    mask = phase.Mask(2.5, 1.7)
+    options = {"alpha_px2": 4.0, "rows": (0, 160), "generalised": generalised}
+    plain = phase.retrieve_phase(image, **options)[0].astype(float)
+    expected = 3.5 * plain - 2.5 * gaussian_filter(plain, 1.7, mode="nearest")
+    sharp = phase.retrieve_phase(image, **options, mask=mask)[0]
+    inner = np.s_[10:-10, 10:-10]  # where neither repeats an edge
+    assert np.abs(expected - plain)[inner].max() > 0.2
+    assert np.abs(sharp - expected)[inner].max() < 2e-3
+    assert sharp.mean() == pytest.approx(plain.mean(), rel=1e-3)
+
+
+def test_rows_around_are_enough_for_the_mask():
+    """A block of rows with its halo is as the same rows of the whole; with fewer it is not."""
+    image = np.random.default_rng(0).normal(1, 0.1, (1, 120, 40)).astype(np.float32)
+    block = PhaseBlock(method="paganin", unsharp_coeff=3.0, unsharp_sigma=4.0)
+    mask, alpha_px2 = phase.mask_of(block), 1.0
+    whole = phase.retrieve_phase(image, alpha_px2=alpha_px2, rows=(50, 60), mask=mask)
+    first, last = phase.rows_of_phase((50, 60), block, alpha_px2)
+    assert (first, last) == (50 - 8 - 16, 60 + 8 + 16)
+    for fewer, is_same in ((0, True), (16, False)):
+        part = image[:, first + fewer : last - fewer]
+        rows = 50 - first - fewer, 60 - first - fewer
+        found = phase.retrieve_phase(part, alpha_px2=alpha_px2, rows=rows, mask=mask)
+        assert np.allclose(found, whole, atol=1e-5) == is_same
