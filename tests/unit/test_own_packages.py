@@ -227,6 +227,19 @@ def test_a_fault_names_package_and_options(scan, mine, expected):
     assert "preprocess.mine, {'by': 3.0, 'n_rows': 0}, of own 2.0" in str(caught.value)
 
 
+def test_the_first_call_that_hangs_ends_the_others(scan, mine):
+    """Else a scan would wait for the time limit of each of its rows."""
+    rows = []
+
+    def hanging(values, options, region):
+        rows.append(region.rows)
+        hangs(values, options, region)
+
+    with pytest.raises(TomopipeError, match=r"no result after 0.2 s"):
+        lines(scan, mine(hanging, before="slices", time_limit_s=0.2), threads=2)
+    assert len(rows) <= 6  # of 12; 2 at a time
+
+
 def test_lack_of_memory_is_no_fault_of_the_package(scan, mine):
     """Another attempt gets more."""
 
@@ -363,6 +376,14 @@ def test_a_method_of_a_package_answers(example):
     curves = curves_of(rows_of(np.repeat(disks[:, None], 4, axis=1), theta_deg))
     answer = ask("mirrored", curves, np.arange(40.0, 60.5, 0.5))
     assert answer.best_cor_px == pytest.approx(50.3, abs=0.01)
+    decision = api.find_cor(
+        np.repeat(disks[None], 4, axis=0),
+        theta_deg,
+        center_px=50,
+        width_px=20,
+        methods=["mirrored"],
+    )
+    assert decision.cor_px == answer.best_cor_px
     block = configured(predict_cor={"methods": ["mirrored"]}).predict_cor
     stated = {"package": "mybeamline", "package_revision": 1}
     assert effective(block)["packages"] == {"mirrored": stated}

@@ -186,7 +186,7 @@ class Team:
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown()
+            self._pool.shutdown(cancel_futures=True)  # those that wait, if a call failed
 
 
 def parts(n: int, n_parts: int) -> list[tuple[int, int]]:
