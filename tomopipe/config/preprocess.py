@@ -394,22 +394,12 @@ class PreprocessBlock(Block):
     @model_validator(mode="wrap")
     @classmethod
     def _corrections_of_sites(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        others = {*data} - {*cls.model_fields} if isinstance(data, Mapping) else set()
-        if cls is not PreprocessBlock or not others:
+        others = data.keys() - cls.model_fields if type(data) is dict else ()
+        if not others or cls is not PreprocessBlock:
             return handler(data)
         checked = _with_keys(frozenset(others)).model_validate(data)
         values = {key: getattr(checked, key) for key in others if data[key] is not None}
         return handler({key: value for key, value in data.items() if key not in others} | values)
-
-    @model_validator(mode="after")
-    def _flats_of_counts(self) -> "PreprocessBlock":
-        for correction in self.of_sites():
-            if correction.entry.before == COUNTS and self.flat_method not in ("mean", "median"):
-                raise ValueError(
-                    f"{correction.key} of {correction.package} corrects counts, which needs "
-                    f"flat_method mean or median; got {self.flat_method}"
-                )
-        return self
 
     @model_validator(mode="after")
     def _of_transmission(self) -> "PreprocessBlock":
@@ -417,6 +407,12 @@ class PreprocessBlock(Block):
             raise ValueError("phase.method must be none where minus_log is false")
         if not self.minus_log and self.air_px:
             raise ValueError("air_px must be 0 where minus_log is false")
+        for correction in self.of_sites() if self.model_extra else ():
+            if correction.entry.before == COUNTS and self.flat_method not in ("mean", "median"):
+                raise ValueError(
+                    f"{correction.key} of {correction.package} corrects counts, which needs "
+                    f"flat_method mean or median; got {self.flat_method}"
+                )
         return self
 
     def with_roll(self, measured_deg: float) -> Self:
