@@ -94,11 +94,11 @@ def method_named(name: str) -> Source:
     return Source(method, None if package.name == "tomopipe" else package)
 
 
-def of_packages(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def of_packages(names: Iterable[str]) -> dict[str, str]:
     """Return what predictions state of methods of other packages."""
     sources = {name: method_named(name) for name in names}
     return {
-        name: {"package": source.package.name, "package_revision": source.method.revision}
+        name: source.package.stated(source.method.revision)
         for name, source in sources.items()
         if source.package
     }

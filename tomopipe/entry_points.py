@@ -30,6 +30,10 @@ class Package(NamedTuple):
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
+    def stated(self, revision: int) -> str:
+        """Return what results state of it: by a new version alone they are not made again."""
+        return f"{self.name}, revision {revision}"
+
 
 def call(who: str, time_limit_s: float | None, function: Callable[..., Any], *args: Any) -> Any:
     """Call a function of another package; what it raises, or that it hangs, is an error of `who`.

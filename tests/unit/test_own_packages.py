@@ -72,16 +72,28 @@ class Options(Block):
     n_rows: int = option(0, "Rows around.", ge=0)
 
 
+class Reserved(Block):
+    """A key that statements have."""
+
+    package: str = option("x", "Name.")
+
+
+class Required(Block):
+    """A key without a default."""
+
+    by: float
+
+
 @pytest.fixture
 def mine(packages):
     """Return the recipe whose correction `mine` of the package `own` is what is stated."""
     write_package(packages, "own", PLAIN, corrections={"mine": "MINE"})
 
-    def make(function, others=None, options=None, **stated):
+    def make(function, others=None, options=None, keys=Options, **stated):
         forget()
         import own
 
-        own.MINE = SiteCorrection(function, Options, **stated)
+        own.MINE = SiteCorrection(function, keys, **stated)
         return PreprocessBlock(mine=options or {}, **(others or {}))
 
     return make
@@ -257,11 +269,15 @@ def test_lack_of_memory_is_no_fault_of_the_package(scan, mine):
         ({"before": "roll_deg"}, "before: expected one of"),  # done with the distortion
         ({"before": "slices", "rows_around": 1}, "rows_around: expected 0 before slices"),
         ({"before": "flats", "moves": True}, "moves: expected false before flats"),
+        ({"keys": Reserved}, "options: package is taken"),
+        ({"keys": Required}, "options: by: expected a default"),
+        ({"keys": dict}, "options: expected a subclass of tomopipe.config.Block"),
+        ({"function": 3}, "function: expected a function or module:name, got 3"),
     ],
 )
 def test_what_a_package_states_is_checked(mine, stated, expected):
     with pytest.raises(ValueError, match=expected) as caught:
-        mine(scaled, **stated)
+        mine(**{"function": scaled} | stated)
     assert "own 2.0" in str(caught.value)
 
 
@@ -336,10 +352,10 @@ def test_packages_are_looked_for_only_where_a_name_is_not_ours(packages, monkeyp
 def test_what_results_state_of_it(mine):
     """Options, package and revision decide; a version does not."""
     stated = effective(mine(scaled))
-    assert stated == {"mine": {"package": "own", "package_revision": 1}}
+    assert stated == {"mine": {"package": "own, revision 1"}}
     assert effective(mine(scaled, options={"by": 2.0})) == stated
     assert effective(mine(scaled, options={"by": 3.0}))["mine"]["by"] == 3
-    assert effective(mine(scaled, revision=2))["mine"]["package_revision"] == 2
+    assert effective(mine(scaled, revision=2))["mine"] == {"package": "own, revision 2"}
     again = PreprocessBlock.model_validate_json(mine(scaled).model_dump_json(exclude_defaults=True))
     assert again == mine(scaled)
     assert PreprocessBlock(mine=None) == PreprocessBlock()
@@ -385,8 +401,7 @@ def test_a_method_of_a_package_answers(example):
     )
     assert decision.cor_px == answer.best_cor_px
     block = configured(predict_cor={"methods": ["mirrored"]}).predict_cor
-    stated = {"package": "mybeamline", "package_revision": 1}
-    assert effective(block)["packages"] == {"mirrored": stated}
+    assert effective(block)["packages"] == {"mirrored": "mybeamline, revision 1"}
     assert package_record("mirrored")["package"] == "mybeamline 1.0"
 
 

@@ -16,7 +16,6 @@ CORRECTIONS_OF_SITES = "tomopipe.corrections"
 """The group of entry points, each the name of a key and a `SiteCorrection`."""
 COUNTS, SINOGRAMS = "flats", "slices"
 """Values of `SiteCorrection.before` besides keys of `preprocess`."""
-_STATED = {"package", "package_revision"}
 
 
 class Region(NamedTuple):
@@ -83,13 +82,14 @@ class OfSite(NamedTuple):
 
     def stated(self) -> dict[str, Any]:
         """Return what results state of it, besides its options."""
-        return {"package": self.package.name, "package_revision": self.entry.revision}
+        return {"package": self.package.stated(self.entry.revision)}
 
     def described(self, options: Block) -> dict[str, Any]:
         """Return what a volume states of it, from which a report is made without its package."""
         text = self.entry.methods or f"corrected by {self.key}"
-        return self.stated() | {
-            "version": self.package.version,
+        return {
+            "package": str(self.package),
+            "revision": self.entry.revision,
             "before": self.entry.before,
             "options": options.model_dump(),
             "methods": text.format(options),
@@ -120,10 +120,9 @@ def _fault(entry: Any) -> str:
         return f"options: expected a subclass of tomopipe.config.Block, got {entry.options!r}"
     fields = entry.options.model_fields
     places = (COUNTS, *_keys_of_ours(), "stripes", SINOGRAMS)
-    taken = sorted(_STATED & fields.keys())
     required = [key for key, field in fields.items() if field.is_required()]
     faults = {
-        f"options: {', '.join(taken)} is taken; expected another name": bool(taken),
+        "options: package is taken; expected another name": "package" in fields,
         f"options: {', '.join(required)}: expected a default": bool(required),
         f"function: expected a function or module:name, got {entry.function!r}": not (
             callable(entry.function) or isinstance(entry.function, str)

@@ -246,7 +246,7 @@ def _prepared(parameters: Mapping[str, Any], cited: Mapping[str, str]) -> str:
         title = f"Stripes of sinograms: {stripes}"
         texts["stripes"] = _STRIPES.get(stripes, "") + cited.get(title, "")
     for key, entry in of_sites.items():
-        package = f" ({entry['package']} {entry['version']})"
+        package = f" ({entry['package']})"
         texts[key] = entry["methods"] + package + cited.get(f"Correction: {key}", "")
     order = placed(
         (COUNTS, *CORRECTIONS, "stripes"), {key: entry["before"] for key, entry in of_sites.items()}
