@@ -123,6 +123,10 @@ def test_its_place_is_where_it_says(scan, mine):
     assert lines(scan, mine(scaled, before="flats")) == pytest.approx(plain, abs=1e-5)
     of_transmission = lines(scan, mine(scaled, before="minus_log"))
     assert of_transmission == pytest.approx(plain - np.log(2), abs=1e-5)
+    import own
+
+    own.scaled = scaled
+    assert np.array_equal(lines(scan, mine("own:scaled", before="minus_log")), of_transmission)
     for before in ("hardening", "stripes", "slices"):
         assert lines(scan, mine(scaled, before=before)) == pytest.approx(2 * plain, abs=1e-5)
 
