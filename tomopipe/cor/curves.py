@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from tomopipe.cor.answer import prominence, refine_peak
-from tomopipe.cor.mass import centre_of_mass, has_air
+from tomopipe.cor.mass import centre_of_mass
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.registration import OpposingLines, difference_score, register, registration_score
 from tomopipe.cor.sinograms import (
@@ -308,7 +308,7 @@ def describe(prepared: Prepared) -> dict[str, float]:
         "pair_motion_px": images.motion_px if images is not None else 0.0,
         "contrast": extent / max(float(noise), 1e-9 + 1e-6 * extent),
         "turning": prepared.rotating_share,
-        "air": float(has_air(prepared.plain[0])),
+        "air": float(prepared.has_air),
         "theta_missing": float(rows.theta_missing),
         "minus_log": float(rows.minus_log),
     }

@@ -18,7 +18,14 @@ from scipy import ndimage
 
 from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.cor.answer import MIN_ANGLES
-from tomopipe.cor.sinograms import Image, SortedAngles, remove_stripes, robust_sigma
+from tomopipe.cor.sinograms import (
+    Image,
+    SortedAngles,
+    bin_columns,
+    binning_to,
+    remove_stripes,
+    robust_sigma,
+)
 
 NO_FIXED_PATTERN = 0.0, 1.0
 """Rms and correlation length, as of `subtract_drift`, without a fixed pattern."""
@@ -30,6 +37,7 @@ _MAX_DRIFT = 0.5  # largest drift of a beam, share of the height of the object
 _FAINT = 0.02  # share of the height: faint structure that may pass through a column of air
 _SIGNIFICANT = 5.0  # standard errors above that
 _PASSING = 24  # parts of a scan: faint structure stays in a column for one of them
+_SWING = 256  # angles, and binned columns, that show the swing
 _MIN_SPAN_RAD = np.deg2rad(90)
 
 
@@ -106,19 +114,21 @@ def _find_air(
         return None
     air = np.zeros(n_cols, dtype=bool)
     air[:width] = air[-width:] = True
-    level, _ = _less_air(sinogram, air, slow=False)
+    level, offset = _less_air(sinogram, air, slow=False)[0], None
     for _ in range(3):  # air is found better once the drift is gone
         smooth = ndimage.uniform_filter(level, (min(5, n_angles), 5), mode="nearest")
         height = float(np.percentile(smooth, 98))
-        held = np.percentile(np.abs(smooth), _AIR_SHARE, axis=0) > _MAX_AIR * height
+        held = _often_above(np.abs(smooth), _MAX_AIR * height)
         inside = np.flatnonzero(held)
         if not inside.size or height <= 0:
             return None
         left, right = inside[0] - _EDGE_PX, n_cols - 1 - inside[-1] - _EDGE_PX
         if min(left, right) < width:
             return None
-        air = np.zeros(n_cols, dtype=bool)
+        before, air = air, np.zeros(n_cols, dtype=bool)
         air[:left] = air[n_cols - right :] = True
+        if offset is not None and np.array_equal(air, before):
+            break
         level, offset = _less_air(sinogram, air)
     if np.percentile(np.abs(offset), 95) > _MAX_DRIFT * height:
         return None
@@ -137,7 +147,7 @@ def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) ->
     passing -= np.median(passing, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2 * size[0] * size[1])
     limit = _FAINT * height + _SIGNIFICANT * noise
-    crossed = np.percentile(np.abs(passing), _AIR_SHARE, axis=0) > limit
+    crossed = _often_above(np.abs(passing), limit)
     width, half = _least_air(n_cols), n_cols // 2
     inside = np.flatnonzero(air)[crossed]
     left = np.min(inside[inside < half], initial=half) - _EDGE_PX
@@ -145,6 +155,18 @@ def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) ->
     still = air.copy()
     still[max(width, left) : n_cols - max(width, right)] = False
     return still
+
+
+def _often_above(values: NDArray[np.float64], limit: float) -> NDArray[np.bool_]:
+    """Tell in which columns the percentile `_AIR_SHARE` is above a limit, without sorting most."""
+    n = len(values)
+    n_above = np.count_nonzero(values > limit, axis=0)
+    n_needed = n - int((n - 1) * _AIR_SHARE / 100)  # if the next lower value is above it, too
+    result = n_above >= n_needed
+    between = n_above == n_needed - 1
+    if between.any():
+        result[between] = np.percentile(values[:, between], _AIR_SHARE, axis=0) > limit
+    return np.asarray(result)
 
 
 def _least_air(n_cols: int) -> int:
@@ -179,18 +201,25 @@ def mass_and_centre(
 
 
 def swing_px(sinograms: Image, theta_rad: NDArray[np.float64]) -> float:
-    """Return how far the centre of mass of rows (n_rows, n_angles, n_cols) goes to the sides.
+    """Return how far (px) the centre of mass of rows (n_rows, n_angles, n_cols) goes to the sides.
 
-    Half of the field of view where the sample leaves it.
+    Of some angles and binned columns, which suffice. Half of the field of view where the sample
+    leaves it.
     """
+    n_cols = sinograms.shape[2]
+    chosen, binning = (
+        slice(None, None, binning_to(_SWING, len(theta_rad))),
+        binning_to(_SWING, n_cols),
+    )
+    theta_rad = theta_rad[chosen]
     design = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
     swings_px = []
     for sinogram in sinograms:
-        result = subtract_air(sinogram)
+        result = subtract_air(bin_columns(sinogram[chosen], binning))
         moments = None if result is None else mass_and_centre(result[0])
         if moments is not None:
             swings_px.append(np.hypot(*np.linalg.lstsq(design, moments[1])[0][1:]))
-    return float(np.median(swings_px)) if swings_px else sinograms.shape[2] / 2
+    return float(np.median(swings_px)) * binning if swings_px else n_cols / 2
 
 
 def _fit(sinogram: Image, theta_rad: NDArray[np.float64]) -> tuple[float, float] | None:

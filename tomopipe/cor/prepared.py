@@ -18,6 +18,7 @@ from scipy import fft, ndimage
 
 from tomopipe.cor.answer import MIN_ANGLES, NO_SAMPLE
 from tomopipe.cor.collected_rows import Rows
+from tomopipe.cor.mass import has_air
 from tomopipe.cor.registration import (
     OpposingLines,
     opposing_projections,
@@ -97,6 +98,11 @@ class Prepared:
         lines = self.smooth_lines
         width = max(9, round(_TREND * lines.shape[2]))
         return np.asarray(lines - ndimage.uniform_filter1d(lines, width, mode="nearest"))
+
+    @cached_property
+    def has_air(self) -> bool:
+        """Whether there is air on both sides of the sample, in the first row."""
+        return has_air(self.plain[0])
 
     @cached_property
     def rotating_share(self) -> float:

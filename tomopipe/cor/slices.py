@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.answer import MIN_ANGLES, refine_peak
-from tomopipe.cor.mass import NO_FIXED_PATTERN, has_air, subtract_drift
+from tomopipe.cor.mass import NO_FIXED_PATTERN, subtract_drift
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sinograms import (
     MIN_OVERLAP,
@@ -289,7 +289,7 @@ def minimum_total_variation(prepared: Prepared) -> MinimumTotalVariation | None:
         return None
     sinogram, angles = prepared.sinograms[0], prepared.angles
     if angles.full_rotation:
-        if has_air(prepared.plain[0]):
+        if prepared.has_air:
             return None
         return _search(sinogram, angles, FULL, NO_FIXED_PATTERN)
     steady, pattern = subtract_drift(sinogram)
