@@ -290,6 +290,12 @@ class InputBlock(ScanNumbers):
         "is 0; `turns` of campaign.scans sets it for each time point.",
     )
     every: int = option(1, "Use every n-th projection.", ge=1)
+    average: int = option(
+        1,
+        "Use the mean of each n neighbouring projections, and of their angles; groups that are not "
+        "complete are left out.",
+        ge=1,
+    )
     skip_angles: list[AngleSpan] = option(
         [],
         "[[first, last], ...], both included (degrees): projections at these angles "

@@ -20,7 +20,14 @@ from tomopipe.scans.formats import Path, format_of
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.layout import KEYS, Reader
 from tomopipe.scans.layout_options import with_options
-from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES, Metadata, incomplete, metadata_of
+from tomopipe.scans.metadata import (
+    IN_ORDER,
+    NO_ANGLES,
+    Metadata,
+    incomplete,
+    metadata_of,
+    whole_groups,
+)
 from tomopipe.scans.pixels import Frames, cut_columns, unsigned
 from tomopipe.scans.references import References, find_references
 from tomopipe.scans.scan import Scan
@@ -95,7 +102,7 @@ class RawScan:
             if (theta_deg := metadata.theta_deg) is None:
                 raise ScanError(f"{self.path}: {NO_ANGLES}")
             written = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
-            frames = written[np.isfinite(theta_deg[written])]
+            frames = whole_groups(written[np.isfinite(theta_deg[written])], self.input)
             if len(frames) == 0:
                 remedy = reason or "leave it out (`select: no`)"
                 raise ScanError(f"{self.path}: no frame can be used; {remedy}")

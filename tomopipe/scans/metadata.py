@@ -33,6 +33,7 @@ IN_ORDER = "`select: yes` in scans.tsv takes the frames in order, with the first
 _FEW = 0.01
 # Angles in single precision, or from a text, miss the end of a range by no more than this.
 _ROUNDING_DEG = 1e-4
+_APART_DEG = 5.0  # largest range of angles of projections that are averaged
 _LISTED = 20  # ranges of numbers in a sentence
 
 
@@ -67,6 +68,12 @@ class Metadata:
     positions: tuple[Positions, ...] = ()  # of the sample, stated for each projection
     first: int = 0  # the first projection of a window
     n_recorded: int = 0  # projections of the file
+    average: int = 1  # neighbours among `chosen` of which each projection in use is the mean
+
+    @property
+    def n_in_use(self) -> int:
+        """Number of projections in use, averaged ones."""
+        return len(self.chosen) // self.average
 
 
 def metadata_of(layout: Layout, references: Sequence[References], options: InputBlock) -> Metadata:
@@ -96,7 +103,7 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
             f"({width.location}): slices are as wide as that and as far apart, and RELION gets no "
             "stack. If they are square, set input.pixel_size_um"
         )
-    found = _describe(layout, chosen, columns, references)
+    found = _describe(layout, chosen, columns, references, options.average)
     moves, moves_in_units = describe_motion(
         layout.sample_positions, chosen, width.value if width else None, PIXEL_SIZE_UM.factors
     )
@@ -130,6 +137,7 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
         positions=layout.sample_positions,
         first=layout.first,
         n_recorded=layout.n_recorded or n_angles,
+        average=options.average,
         **{name: number and number.value for name, number in numbers.items()},
     )
 
@@ -183,12 +191,40 @@ def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
     for first_deg, last_deg in options.skip_angles:
         beyond = np.mod(theta_deg - (first_deg - _ROUNDING_DEG), 360)
         in_use &= ~(beyond <= last_deg - first_deg + 2 * _ROUNDING_DEG)
-    if n_angles and not in_use.any():
+    chosen = whole_groups(np.flatnonzero(in_use), options)
+    if n_angles and not len(chosen):
         raise ScanFaultError(
-            f"none of {n_angles} projections is in use: input.every, "
+            f"none of {n_angles} projections is in use: input.every, input.average, "
             "input.skip_angles and input.skip_projections skip all of them"
         )
-    return np.flatnonzero(in_use)
+    if options.average > 1:
+        _refuse_wide_groups(chosen, theta_deg, options.average)
+    return chosen
+
+
+def whole_groups(numbers: NDArray[np.intp], options: InputBlock) -> NDArray[np.intp]:
+    """Return the projections, by ascending number, whose group of `input.average` is complete."""
+    if options.average == 1:
+        return numbers
+    groups = numbers // options.every // options.average
+    _, which, n_members = np.unique(groups, return_inverse=True, return_counts=True)
+    return numbers[n_members[which] == options.average]
+
+
+def _refuse_wide_groups(
+    chosen: NDArray[np.intp], theta_deg: NDArray[np.float64], average: int
+) -> None:
+    """Raise if projections at different angles would be averaged."""
+    groups = chosen.reshape(-1, average)
+    angles = np.nan_to_num(theta_deg[groups])  # unknown ones are reported elsewhere
+    apart_deg = np.where(np.isnan(theta_deg[groups]).any(axis=1), 0, np.ptp(angles, axis=1))
+    if np.max(apart_deg, initial=0) > _APART_DEG:
+        worst = int(np.argmax(apart_deg))
+        raise ScanFaultError(
+            f"input.average: {average}: projections {groups[worst, 0]} to {groups[worst, -1]} are "
+            f"{apart_deg[worst]:.3g} degrees apart; only those within {_APART_DEG:g} degrees can "
+            "be averaged"
+        )
 
 
 def _describe(
@@ -196,6 +232,7 @@ def _describe(
     chosen: NDArray[np.intp],
     columns: IndexRange,
     references: Sequence[References],
+    average: int,
 ) -> str:
     """Return where each quantity is in one line, without numbers that differ from scan to scan."""
     angles = "none"
@@ -205,6 +242,8 @@ def _describe(
     parts = [layout.format, f"projections {layout.location}", f"angles {angles}"]
     if len(chosen) < (n_angles := len(layout.projections.index)):
         parts.append(f"{len(chosen)} of {n_angles} projections in use")
+    if average > 1:
+        parts.append(f"each {average} averaged")
     if columns != (0, n_cols := layout.projections.pixels.shape[2]):
         parts.append(f"columns {columns[0]} to {columns[1] - 1} of {n_cols} in use")
     for kind, part in zip(KEYS, references, strict=True):

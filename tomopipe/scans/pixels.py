@@ -90,6 +90,30 @@ class Frames:
         return raw
 
 
+@dataclass(frozen=True, eq=False)
+class AveragedFrames(Frames):
+    """Means, float32, of each `n` neighbours in `index`."""
+
+    n: int
+
+    def read(
+        self,
+        which: IndexRange,
+        rows: IndexRange,
+        threads: int = 1,
+        empty: Callable[..., NDArray] = np.empty,
+    ) -> NDArray:
+        """Read rows of some of the means, a part at a time."""
+        shape = rows[1] - rows[0], self.pixels.shape[2]
+        out = empty((which[1] - which[0], *shape), np.float32)
+        group_bytes = self.n * shape[0] * shape[1] * self.pixels.dtype.itemsize
+        for first, last in ranges(*which, max(1, _BATCH_BYTES // group_bytes)):
+            raw = super().read((self.n * first, self.n * last), rows, threads)
+            target = out[first - which[0] : last - which[0]]
+            raw.reshape(-1, self.n, *shape).mean(axis=1, dtype=np.float32, out=target)
+        return out
+
+
 class Hdf5Pixels:
     """Frames of an HDF5 dataset of two (a single frame) or three dimensions."""
 

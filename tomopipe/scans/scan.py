@@ -13,7 +13,7 @@ from tomopipe.errors import ScanError, naming
 from tomopipe.scans.datasets import need_dataset
 from tomopipe.scans.layout import PIXEL_SIZE_UM
 from tomopipe.scans.metadata import Metadata
-from tomopipe.scans.pixels import Frames
+from tomopipe.scans.pixels import AveragedFrames, Frames
 from tomopipe.scans.references import References
 from tomopipe.scans.stated_motion import shifts_px
 
@@ -44,7 +44,7 @@ class Scan:
     first_col, detector_cols : int
         The first of these columns, and how many the detector has.
     numbers : ndarray of int, shape (n_angles,)
-        Index of each projection in use among those recorded, from 0.
+        Index of each projection in use among those recorded, from 0; of a mean that of its first.
     dtype : numpy.dtype
         Type of raw pixels, in the byte order of this machine.
     chunks : tuple of int or None
@@ -72,23 +72,31 @@ class Scan:
         flats: References,
         darks: References,
     ) -> None:
-        self._projections = Frames(projections.pixels, projections.index[used])
-        self.numbers, self._flats, self._darks = used, flats, darks
+        n, frames = metadata.average, (projections.pixels, projections.index[used])
+        self._projections = Frames(*frames) if n == 1 else AveragedFrames(*frames, n)
+        self._average, self._used, self._flats, self._darks = n, used, flats, darks
+        self.numbers = used[::n]
         # possible lengths of a monitor's dataset, and the indices of the frames in use
         self._lengths = [
             (projections.pixels.shape[0], self._projections.index),
             (metadata.n_recorded, metadata.first + used),
         ]
         self._format, self._n_frames = metadata.format, len(projections.index)
-        self.n_angles, self.n_rows = len(used), metadata.n_rows
+        self.n_angles, self.n_rows = len(self.numbers), metadata.n_rows
         self.n_cols = self._projections.pixels.shape[2]
         self.first_col, self.detector_cols = metadata.columns[0], metadata.n_cols
         self.dtype = np.dtype(metadata.dtype)
         chunks = projections.pixels.chunks
         self.chunks, self.stored_chunks = chunks.whole, chunks.shape
+        if n > 1:
+            self.dtype = np.dtype(np.float32)
+            if self.chunks:
+                self.chunks = max(1, self.chunks[0] // n), *self.chunks[1:]
         self.threads = 1
         self.empty: Callable[..., NDArray] = np.empty
-        self.theta_deg: NDArray[np.float64] = np.asarray(metadata.theta_deg, dtype=float)[used]
+        self.theta_deg: NDArray[np.float64] = self._means(
+            np.asarray(metadata.theta_deg, dtype=float)[used]
+        )
         self.theta_rad: NDArray[np.float64] = np.deg2rad(self.theta_deg)
         self.n_flats, self.n_darks = len(flats.positions), len(darks.positions)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
@@ -140,9 +148,11 @@ class Scan:
         Shape (len(indices), n_rows, n_cols). A ScanError if the file cannot be read there.
         """
         raw = np.empty((len(indices), self.n_rows, self.n_cols), self.dtype)
-        pixels, rows = self._projections.pixels, (0, self.n_rows)
-        for number, frame in enumerate(self._projections.index[np.asarray(indices, dtype=int)]):
-            pixels.read(raw[number : number + 1], (int(frame), int(frame) + 1), rows)
+        for part, index in zip(raw[:, np.newaxis], np.asarray(indices, dtype=int), strict=True):
+            frame = int(index) % self.n_angles
+            self._projections.read(
+                (frame, frame + 1), (0, self.n_rows), empty=lambda shape, dtype, part=part: part
+            )
         return raw
 
     @cached_property
@@ -263,7 +273,7 @@ class Scan:
         values = np.asarray(need_dataset(pixels.file, name)[()])
         for n, index in self._lengths:
             if values.shape == (n,):
-                return values[index].astype(np.float64)
+                return self._means(values[index].astype(np.float64))
         raise ScanError(
             f"{pixels.name}: expected {self._lengths[-1][0]} numbers in {name}, "
             f"one per projection; got {values.shape}: correct preprocess.ring_current.dataset"
@@ -275,11 +285,16 @@ class Scan:
         The first axis has an element for each projection of the file, of its window, or in use, or
         for each frame of an NXtomo file.
         """
-        own = [(self._n_frames, self.numbers), (self.n_angles, np.arange(self.n_angles))]
-        for n, index in [*reversed(self._lengths), *own]:
+        for n, index in [*reversed(self._lengths), (self._n_frames, self._used)]:
             if len(values) == n:
-                return values[index]
-        return None
+                return self._means(values[index])
+        return values if len(values) == self.n_angles else None
+
+    def _means(self, values: NDArray) -> NDArray:
+        """Return the mean over each group of averaged projections."""
+        if self._average == 1:
+            return values
+        return values.reshape(-1, self._average, *values.shape[1:]).mean(axis=1)
 
     def stated_shifts_px(self) -> NDArray[np.float64]:
         """Return how the file states that the image moves, pixels, shape (n_angles, 2).
@@ -289,7 +304,8 @@ class Scan:
         """
         pixels, size = self._projections.pixels, (self.pixel_size_um, self.pixel_ratio)
         with naming(pixels.file.filename if pixels.file else pixels.name):
-            return shifts_px(self._positions, self.numbers, *size, PIXEL_SIZE_UM.factors)
+            shifts = shifts_px(self._positions, self._used, *size, PIXEL_SIZE_UM.factors)
+        return self._means(shifts)
 
     def _read_mean(self, references: References, default: float) -> "_Read":
         if not (n_frames := len(references.positions)):  # darks never written are 0

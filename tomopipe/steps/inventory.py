@@ -195,7 +195,7 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
         theta_deg = metadata.theta_deg
         cells = {name: getattr(metadata, name) for name in ("n_rows", "n_cols", "found", *NUMBERS)}
         cells |= {
-            "n_angles": len(metadata.chosen),
+            "n_angles": metadata.n_in_use,
             "height_mm": metadata.height_mm,
             "time_s": metadata.time_s,
             "bytes": metadata.data_bytes,

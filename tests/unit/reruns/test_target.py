@@ -44,6 +44,7 @@ OTHER = {
     "input.columns": [4, 59],
     "input.window": [0, 5],
     "input.every": 2,
+    "input.average": 3,
     "input.skip_angles": [[0.0, 2.0]],
     "input.skip_projections": [3],
     "inventory.series_pattern": r"^(.*?)_(\d+)$",
