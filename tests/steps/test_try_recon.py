@@ -284,6 +284,7 @@ def test_a_roll_is_measured_corrected_and_said(tmp_path):
     options = {"width_px": 1, "step_px": 1, "center_px": COR_PX}
     result, _, _, rows_h5 = _try(tmp_path, corrections={"roll_deg": "auto"}, **options)
     assert result["roll_deg"] == pytest.approx(1.2, abs=0.08)
+    assert result["pitch"]["rim_px"] < 0.1
     rows = read_rows(rows_h5)
     used = UsedRows("auto", "all")
     folder = tmp_path / "try_center" / "scan_001"
@@ -291,6 +292,11 @@ def test_a_roll_is_measured_corrected_and_said(tmp_path):
     assert prediction["roll_deg"] == result["roll_deg"]
     assert prediction["best_cor_px"] == pytest.approx(COR_PX, abs=0.1)
     assert abs(prediction["roll_px_per_100_rows"]) < 0.15
+    assert not any("leans" in text for text in prediction.get("doubts", []))
+    leaning = result | {"pitch": {"deg": 0.9, "error_deg": 0.02, "rim_px": 0.9}}
+    (folder / "try.json").write_text(json.dumps(leaning))
+    prediction = predict_in(folder, methods=["classical"], used=used)
+    assert any("leans along the beam by 0.90" in text for text in prediction["doubts"])
     given, _, _, rows_h5 = _try(tmp_path, corrections={"roll_deg": result["roll_deg"]}, **options)
     assert np.array_equal(read_rows(rows_h5).sinograms, rows.sinograms)
     assert "roll_deg" not in given
@@ -305,7 +311,8 @@ def test_a_straight_detector_is_left_alone(tmp_path):
     rows = read_rows(rows_h5)
     plain, _, _, rows_h5 = _try(tmp_path, **options)
     assert np.array_equal(read_rows(rows_h5).sinograms, rows.sinograms)
-    assert result == plain
+    assert abs(result["pitch"]["deg"]) < 4 * result["pitch"]["error_deg"]
+    assert result == plain | {"pitch": result["pitch"]}
 
 
 def test_slices_that_would_have_one_name_are_refused():

@@ -23,6 +23,7 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         model=Model(name, text(model.get("sha256"))) if (name := text(model.get("name"))) else None,
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
         roll_deg=number(data.get(ROLL)),
+        pitch_deg=number(part(data, "pitch").get("deg")),
         warnings=texts(data.get("warnings")),
         doubts=texts(data.get("doubts")),
     )

@@ -69,7 +69,9 @@ class Prediction:
     curves: tuple[Curve, ...] = ()
     model: Model | None = None
     roll_px_per_100_rows: float | None = None
-    roll_deg: float | None = None  # measured, and corrected before (preprocess.roll_deg: auto)
+    # with preprocess.roll_deg: auto: measured and corrected; measured
+    roll_deg: float | None = None
+    pitch_deg: float | None = None
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()  # why an accepted COR needs review
 

@@ -241,10 +241,7 @@ def collect_rows(
         raise ScanError(_why_equal(scan, row_index[0], float(sinograms[0, 0, 0])))
     averaged = {}
     for frame, raw in raw_frames.items():
-        image = plain.projections(raw[None], (frame, frame + 1), (0, scan.n_rows))[0]
-        if lit is not None:  # noise over noise
-            image[~lit] = 0 if recipe.minus_log else 1
-        averaged[frame] = _average_rows(image)
+        averaged[frame] = _corrected(plain, raw, frame, lit)
     n_pair_rows = -(-scan.n_rows // -(-scan.n_rows // MAX_PAIR_ROWS))
     pair_images = [averaged[frame] for frame in pairs.ravel().tolist()]
     if recipe != geometry:
@@ -271,6 +268,28 @@ def collect_rows(
         ends=np.stack([averaged[frame] for frame in ends]) if ends else None,
         stated_motion=without_shifts(scan.stated_motion) if recipe.shifts else scan.stated_motion,
     )
+
+
+def corrected_frames(
+    scan: Scan,
+    frames: Sequence[int],
+    recipe: PreprocessBlock,
+    lit: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float32]:
+    """Read and correct further projections, (n, n_pair_rows, n_cols), as `Rows.pairs` are."""
+    plain = corrections_of(scan, geometry_only(recipe))
+    raw = zip(frames, scan.read_frames(frames), strict=True)
+    return np.stack([_corrected(plain, image, frame, lit) for frame, image in raw])
+
+
+def _corrected(
+    plain: Corrections, raw: NDArray[Any], frame: int, lit: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """Correct a projection, and average its rows."""
+    image = plain.projections(raw[None], (frame, frame + 1), (0, plain.n_rows))[0]
+    if lit is not None:  # noise over noise
+        image[~lit] = 0 if plain.recipe.minus_log else 1
+    return _average_rows(image)
 
 
 def _ends(scan: Scan, in_use: set[int], rows: Sequence[int]) -> list[int]:

@@ -77,7 +77,7 @@ def predict_cor(
     volume_rows, those of `used`, if a warning of a tilted axis or of rows without light depends on
     them; `warnings`: sentences on these, projections without an image, unsuitable flats, a
     displaced sample, and one that slices will cut off; roll_deg that try_recon measured and
-    corrected, if it did; `doubts`: reasons to review an accepted COR.
+    corrected, and the pitch, if it did; `doubts`: reasons to review an accepted COR.
     `center_txt` gets the accepted COR with two decimals, or is empty.
 
     A TomopipeError if ai cannot run, as its weights are missing or of another version.
@@ -153,7 +153,7 @@ def _predict(
         text = warn_of_dark_rows(corrected.dark_rows, corrected.n_rows, volume_rows)
         warnings += [text] if text else []
     grid = read_json(try_json, "the grid of try_recon")
-    measured = {ROLL: grid[ROLL]} if grid.get(ROLL) else {}
+    measured = {key: grid[key] for key in (ROLL, "pitch") if grid.get(key)}
     if used and used.roll_deg == "auto":
         used = used._replace(roll_deg=measured.get(ROLL, 0.0))
     candidates_px = _candidates(grid, try_json)
@@ -164,11 +164,22 @@ def _predict(
     prediction = _find(rows, candidates_px, options, used)
     prediction = _checked_frames(prediction, rows, bad_frames, options.max_bad_frames)
     if prediction["cor_px"] is not None:
-        prediction = _with(prediction, "doubts", reasons_to_review(bad, n_angles) + spoils)
+        leans = _leans(measured.get("pitch"))
+        prediction = _with(prediction, "doubts", reasons_to_review(bad, n_angles) + spoils + leans)
     warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
     warnings += _cut_off(corrected, grid, prediction["cor_px"])
     # other rows may give another warning
     return prediction | measured | ({VOLUME_ROWS: _plain_rows(volume_rows)} if dark else {})
+
+
+def _leans(pitch: Mapping[str, float] | None) -> list[str]:
+    """Return a doubt, at most one, of an axis that leans along the beam."""
+    if pitch is None:
+        return []
+    from tomopipe.cor.pitch import Pitch
+
+    doubt = Pitch(**pitch).doubt
+    return [doubt] if doubt else []
 
 
 def _plain_rows(rows: Sequence[int] | str) -> list[int] | str:

@@ -6,21 +6,28 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.results import N_STUCK, ROLL
-from tomopipe.config import TryReconBlock
+from tomopipe.config import PreprocessBlock, TryReconBlock
 from tomopipe.config.spans import middle_of_sweep
-from tomopipe.cor.collected_rows import Rows, collect_rows, failed_rows, write_rows
+from tomopipe.cor.collected_rows import (
+    Rows,
+    collect_rows,
+    corrected_frames,
+    failed_rows,
+    write_rows,
+)
 from tomopipe.cor.illuminated_rows import choose_rows, illuminated_rows
 from tomopipe.errors import ScanError, is_of_the_system, library_error, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.gpu import of_the_device
 from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
+from tomopipe.scans.scan import Scan
 from tomopipe.steps import not_read, stated
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.try_sweep import (
@@ -33,6 +40,9 @@ from tomopipe.stream.try_sweep import (
     with_device,
 )
 from tomopipe.volumes import tiff
+
+if TYPE_CHECKING:
+    from tomopipe.cor.pitch import Pitch
 
 _FAILED_SHAPE = (64, 64)
 _MEMORY_BYTES = 2 * 2**30
@@ -91,9 +101,11 @@ def try_recon(
                 n_threads = thread_count(threads)
                 recipe = raw.preprocess.with_roll(0.0)
                 rows = collect_rows(scan, row_index, recipe, threads=n_threads, lit=lit)
-                if raw.preprocess.roll_deg == "auto" and (roll_deg := _measured_roll_deg(rows)):
+                is_auto = raw.preprocess.roll_deg == "auto"
+                if is_auto and (roll_deg := _measured_roll_deg(rows)):
                     recipe = raw.preprocess.with_roll(roll_deg)
                     rows = collect_rows(scan, row_index, recipe, threads=n_threads, lit=lit)
+                pitch = _measured_pitch(scan, rows, recipe, lit) if is_auto else None
             cor_px = try_grid(options, rows.sinograms.shape[2], first_col=rows.first_col)
             # size of the largest slices: full-size ones are also written
             largest_px = None if options.format == "tiff" else options.max_size_px
@@ -116,8 +128,10 @@ def try_recon(
     record["half_acquisition_mode"] = raw.preprocess.half_acquisition
     if packages := {c.package.name: c.package.version for c in raw.preprocess.of_sites()}:
         record["packages"] = packages
-    if raw.preprocess.roll_deg == "auto" and recipe.roll_deg:
+    if is_auto and recipe.roll_deg:
         record[ROLL] = recipe.roll_deg
+    if pitch is not None:
+        record["pitch"] = pitch._asdict()
     record |= stated(made_from)
     write_json(record, files.sweep)
     return record
@@ -136,6 +150,23 @@ def _measured_roll_deg(rows: Rows) -> float:
     found = "cannot be measured" if roll is None else f"{roll.deg:.3f} +- {roll.error_deg:.3f}"
     logger.info("roll: %s degrees, %s", found, f"corrected by {roll_deg:g}" if roll_deg else "kept")
     return roll_deg
+
+
+def _measured_pitch(
+    scan: Scan, rows: Rows, recipe: PreprocessBlock, lit: NDArray[np.bool_] | None
+) -> "Pitch | None":
+    """Measure how far the axis leans along the beam; None: it cannot be measured."""
+    from tomopipe.cor.pitch import pitch_of, quarter_frames  # as above
+
+    if not (len(rows.pairs) and rows.minus_log):
+        return None
+    frames, signs = quarter_frames(rows.theta_rad, rows.pair_theta_rad)
+    different, which = np.unique(frames, return_inverse=True)
+    quarters = corrected_frames(scan, different.tolist(), recipe, lit)[which]
+    pitch = pitch_of(rows.pairs, quarters, signs, rows.n_rows)
+    if pitch is not None:
+        logger.info("pitch: %.3f +- %.3f degrees, %.2f px at the rim", *pitch)
+    return pitch
 
 
 def try_grid(options: TryReconBlock, n_cols: int, *, first_col: int) -> NDArray[np.float64]:

@@ -404,6 +404,7 @@ def test_what_try_recon_noted_is_told(tmp_path):
     (path.parent.parent / "bone_003" / "try.json").write_text("{")
     path = made.results / "try_center" / "bone_001" / "prediction.json"
     found = {"roll_px_per_100_rows": -0.25, "warnings": ["4 of 121 projections are dark"]}
+    found |= {"roll_deg": 0.312, "pitch": {"deg": -0.08, "error_deg": 0.01, "rim_px": 0.2}}
     write_json(json.loads(path.read_text()) | found, path)
     made.status("full_recon", "bone_001", 5, warning="volume: half of its voxels")
     scans, record = by_name(made)
@@ -417,7 +418,7 @@ def test_what_try_recon_noted_is_told(tmp_path):
     assert [note.path for note in record.notes] == ["results/try_center/bone_003/try.json"]
     report(made.page, made.campaign())
     page = made.page.read_text(encoding="utf-8")
-    assert "roll -0.25 px per 100 rows" in page
+    assert "roll of +0.31° corrected, pitch of 0.08°, roll -0.25 px per 100 rows" in page
     assert "4 of 121 projections are dark" in page
 
 
