@@ -24,6 +24,20 @@ def test_each_package_puts_the_axis_where_its_convention_says(engine):
     assert off_px < (0.5 if engine.name == "algotom dfi" else 0.01)  # its angles are off a little
 
 
+def test_rows_are_moved_without_a_loss():
+    """For packages without a COR of their own."""
+    columns, by_px = np.arange(128), -7.35
+    for centre_px in (40.0, 63.3):
+        row = np.exp(-(((columns - centre_px) / 3) ** 2))[None].astype(np.float32)
+        expected = np.exp(-(((columns - centre_px + by_px) / 3) ** 2))
+        assert np.abs(agreement.moved(row, by_px)[0] - expected).max() < 1e-4
+    level = np.linspace(2, 3, 128, dtype=np.float32)[None]
+    assert (
+        np.abs(agreement.moved(level, 0.5)[0, 20:-20] - level[0, 20:-20] - 0.5 / 127).max() < 2e-3
+    )
+    assert agreement.psnr_db(1.0) == pytest.approx(40)
+
+
 def test_an_axis_stated_wrongly_shows():
     wrong = replace(OURS, axis=lambda n_cols: (n_cols // 2, n_cols // 2))
     assert agreement.offsets_px(wrong) == pytest.approx((1, 1), abs=0.01)

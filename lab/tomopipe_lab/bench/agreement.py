@@ -157,8 +157,27 @@ def _slice(
     engine: Engine, sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64], cor_px: float
 ) -> NDArray[np.float32]:
     """Reconstruct one slice; twice, as some engines make pairs."""
+    if not engine.has_cor:  # a move by interpolation, as in the benchmark, would smooth its slice
+        neutral_px = engine.axis(sinogram.shape[1])[0]
+        sinogram, cor_px = moved(sinogram, cor_px - neutral_px), neutral_px
     both = engine.make(theta_rad, sinogram.shape[1])(np.stack([sinogram, sinogram]), cor_px)
     return np.asarray(both[0])
+
+
+def moved(sinogram: NDArray[np.float32], by_px: float) -> NDArray[np.float32]:
+    """Move rows to the left by the phase of their transform, edge values continued."""
+    n_cols = sinogram.shape[1]
+    padded = np.pad(sinogram.astype(float), ((0, 0), (n_cols, n_cols)), mode="edge")
+    share = np.linspace(0, 1, padded.shape[1])
+    trend = padded[:, :1] * (1 - share) + padded[:, -1:] * share  # without it the ends would meet
+    phase = np.exp(2j * np.pi * by_px * np.fft.rfftfreq(padded.shape[1]))
+    rows = np.fft.irfft(np.fft.rfft(padded - trend) * phase, padded.shape[1]) + trend
+    return np.ascontiguousarray(rows[:, n_cols : 2 * n_cols], np.float32)
+
+
+def psnr_db(percent: float) -> float:
+    """Return the PSNR (dB) of an RMS difference in percent of the range."""
+    return float(-20 * np.log10(percent / 100))
 
 
 def _point_offset_px(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tomopipe_lab.bench.agreement import RANGE_PERCENT, Agreement
+from tomopipe_lab.bench.agreement import RANGE_PERCENT, Agreement, psnr_db
 
 _SIDE_PX = 320
 _DIFFERENCE = 0.1  # of the range: black to white of differences
@@ -77,13 +77,16 @@ def agreement_table(agreement: Agreement) -> str:
 def agreement_rows(agreement: Agreement) -> tuple[list[str], list[list[str]]]:
     """Return head and rows: RMS to the median of the others, to the truth, and between any two."""
     names = list(agreement.images)
-    truth = ["to the truth, %"] if agreement.to_truth else []
-    head = ["package", *truth, "to the median of the others, %", *(f"to {name}" for name in names)]
+    truth = ["to the truth, %", "PSNR, dB"] if agreement.to_truth else []
+    others = "to the median of the others, %", "PSNR, dB"
+    head = ["package", *truth, *others, *(f"to {name}" for name in names)]
     rows = []
     for name, between in zip(names, agreement.between, strict=True):
-        known = [f"{agreement.to_truth[name]:.2f}"] if truth else []
-        cells = [f"{value:.2f}" if value else "-" for value in between]
-        rows.append([name, *known, f"{agreement.to_others[name]:.2f}", *cells])
+        figures = [agreement.to_truth[name]] if truth else []
+        figures.append(agreement.to_others[name])
+        cells = [text for each in figures for text in (f"{each:.2f}", f"{psnr_db(each):.1f}")]
+        apart = {other: f"{value:.2f}" for other, value in zip(names, between, strict=True)}
+        rows.append([name, *cells, *(apart | {name: "-"}).values()])
     return head, rows
 
 

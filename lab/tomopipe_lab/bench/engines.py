@@ -48,6 +48,8 @@ class Engine:
         Gain and offset are fitted before it is compared with the truth.
     remark : str
         What to know about the comparison.
+    has_cor : bool
+        False: it expects the axis at the column of `axis`, and rows are moved there.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Engine:
     n_cors: int = 16
     fitted: bool = False
     remark: str = ""
+    has_cor: bool = True
 
     def missing(self) -> str:
         """Return why it cannot be used, or an empty string."""
@@ -210,6 +213,6 @@ ENGINES: tuple[Engine, ...] = (
     ),
     Engine("algotom fbp", "algotom", _algotom("fbp_reconstruction"), _middle, n_slices=1),
     Engine("algotom dfi", "algotom", _algotom("dfi_reconstruction"), _half, n_slices=1),
-    Engine("scikit-image", "skimage", _skimage, _half, n_slices=1, remark=_MOVED),
-    Engine("ASTRA", "astra", _astra, _middle, n_slices=1, remark=_MOVED),
+    Engine("scikit-image", "skimage", _skimage, _half, n_slices=1, remark=_MOVED, has_cor=False),
+    Engine("ASTRA", "astra", _astra, _middle, n_slices=1, remark=_MOVED, has_cor=False),
 )

@@ -312,7 +312,7 @@ def test_a_gpu_that_does_not_answer_is_passed_over(monkeypatch):
 
     array_module("auto")
     monkeypatch.setattr(pretend_cupy.Device, "use", fails)
-    assert _taken(1) == ["0"]
+    assert _taken(2) == ["0", None]
 
 
 def test_the_driver_tells_the_room_without_a_context_on_each_gpu(monkeypatch, tmp_path):
