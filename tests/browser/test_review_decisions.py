@@ -330,7 +330,7 @@ def test_keys_skip_a_scan_and_change_the_view(folder, page):
     page.keyboard.press("x")
     expect(page.locator("#toast")).to_contain_text("bone_006: taken again")
     expect(page.locator("#select")).to_have_value("auto")
-    for shown in ("series", "plan", "jobs", "scan"):
+    for shown in ("series", "sweeps", "plan", "jobs", "scan"):
         page.keyboard.press("v")
         expect(page.locator(f"section#{shown}")).to_be_visible()
 
@@ -365,6 +365,9 @@ def test_the_open_scan_shows_what_changed_in_its_series_and_what_others_changed(
     expect(box).to_have_value("513.05")
 
 
+MODEL = {"start_px": 511.25, "slope_px": 0.4, "spread_px": 0.1, "name": "line over time"}
+
+
 def test_the_series_shows_the_limit_in_use_and_what_sets_it(folder, page):
     for scan, cor in (("bone_001", "511.65"), ("bone_002", "512.05"), ("bone_003", "512.45")):
         (folder / "results/try_center" / scan / "center_of_rotation.txt").write_text(cor)
@@ -378,6 +381,31 @@ def test_the_series_shows_the_limit_in_use_and_what_sets_it(folder, page):
     page.locator("#max-delta").fill("3")
     expect(limit).to_have_text(
         "Limit in use (the band): ±3.00 px from the median 512.25: max_delta_px."
+    )
+
+    def over_time(route):  # as of views of a file with recorded times
+        answer = route.fetch()
+        found = answer.json()
+        places = {row["scan"]: row["index"] ** 2 for row in found["rows"]}
+        found |= {"along": {"name": "time / min", "places": places}}
+        route.fulfill(response=answer, json=found | {"model": MODEL})
+
+    page.route("**/api/trial?*", over_time)
+    page.locator("#max-delta").fill("4")
+    plot = page.locator("#series-plot")
+    expect(plot).to_contain_text("time / min")
+    at = dict(
+        plot.locator("g.point").evaluate_all(
+            """(points) => points.map((point) => [point.dataset.scan,
+                 Number(point.querySelector(".after").getAttribute("transform").match(/[0-9.]+/)[0])])"""
+        )
+    )
+    apart = [at[f"bone_00{n + 1}"] - at[f"bone_00{n}"] for n in (1, 2, 3)]
+    assert [each / apart[0] for each in apart] == pytest.approx([1, 5 / 3, 7 / 3], rel=0.01)
+    # the model's line has a corner at each scan, for it goes by numbers
+    line = plot.locator("polyline.median").get_attribute("points").split()
+    assert [float(point.split(",")[0]) for point in line[1:4]] == pytest.approx(
+        [at[f"bone_00{n}"] for n in (1, 2, 3)], abs=0.01
     )
 
 

@@ -39,6 +39,10 @@ def folder(tmp_path_factory):
     with new_volume(path, SHAPE, **notes) as put:
         for row in range(SHAPE[0]):
             put(row, np.full((1, *SHAPE[1:]), row, np.float32))
+    other = made / "results/bone_002_rec.h5"  # of a scan without a sweep
+    other.unlink(missing_ok=True)
+    with new_volume(other, (8, 40, 50), **notes) as put:
+        put(0, np.add.outer(np.arange(8), np.eye(40, 50)).astype(np.float32))
     return made
 
 
@@ -97,6 +101,23 @@ def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(server, visit)
     assert int(row.input_value()) > 128
     middle = "c.getContext('2d').getImageData(c.width / 2 + 9, c.height / 2 + 9, 1, 1).data[0]"
     page.wait_for_function(f"c => {middle} > 128", arg=canvas["xy"].element_handle())
+
+
+def test_of_a_scan_without_a_sweep_the_slice_of_its_volume_is_shown(server, visit):
+    page = visit(server)
+    go_to(page, "bone_002")
+    page.wait_for_selector("#stage[data-exact=yes]")
+    expect(page.locator("#nothing")).to_be_hidden()
+    expect(page.locator("#label-a")).to_have_text(re.compile(r"^COR 512\.\d\d$"))
+    page.keyboard.press("q")
+    for name, value in {"x from": 0, "y from": 41, "x to": 99, "y to": 41}.items():
+        page.get_by_label(name, exact=True).fill(str(value))
+        page.keyboard.press("Tab")
+    # voxels of 2 x 2 pixels; the diagonal is brighter by 1
+    expect(page.locator("#measure [role=status]")).to_contain_text(
+        re.compile(r"^99\.0 px\D.* 7 to 8, mean 7\.0")
+    )
+    assert look(page, "tooFaint") == []
 
 
 def test_view_opens_the_volume_of_a_scan(serve, visit, folder):

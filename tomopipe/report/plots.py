@@ -175,17 +175,23 @@ def residual_plot(series: SeriesRecord) -> ResidualPlot | None:
     )
 
 
-def _along(series: SeriesRecord, plot: type[SeriesPlot] | type[ResidualPlot]) -> Along:
-    """Return the axis of indices; of a model over time that of times, if all are recorded."""
-    scans, name = series.scans, "index"
-    values = {scan.name: float(scan.index) for scan in scans}
+def places_along(series: SeriesRecord) -> tuple[str, dict[str, float]]:
+    """Return the name of the horizontal axis of a series, and the place of each scan on it.
+
+    These are indices; of a model over time times since the first scan, if all are recorded.
+    """
+    scans = series.scans
     times_s = {scan.name: time_s for scan in scans if (time_s := scan.time_s) is not None}
-    if series.model and len(times_s) == len(scans) and len({*times_s.values()}) > 1:
-        first_s = min(times_s.values())
-        span_s = max(times_s.values()) - first_s
-        unit, unit_s = next((u, s) for u, s in _UNITS_S.items() if span_s >= 3 * s or s == 1)
-        name = f"time / {unit}"
-        values = {scan: (time_s - first_s) / unit_s for scan, time_s in times_s.items()}
+    if not (series.model and len(times_s) == len(scans) and len({*times_s.values()}) > 1):
+        return "index", {scan.name: float(scan.index) for scan in scans}
+    first_s = min(times_s.values())
+    span_s = max(times_s.values()) - first_s
+    unit, unit_s = next((u, s) for u, s in _UNITS_S.items() if span_s >= 3 * s or s == 1)
+    return f"time / {unit}", {scan: (time_s - first_s) / unit_s for scan, time_s in times_s.items()}
+
+
+def _along(series: SeriesRecord, plot: type[SeriesPlot] | type[ResidualPlot]) -> Along:
+    scans, (name, values) = series.scans, places_along(series)
     low, high, whole = min(values.values()), max(values.values()), name == "index"
     axis = make_axis(low, high, plot.left + 14, plot.right - 14, n_ticks=10, whole=whole, pad=0.0)
     return Along(name, axis, values, (scans[0], scans[-1]) if whole else tuple(scans))

@@ -1,6 +1,7 @@
 """The slice of one detector row of a scan at the COR in use, for scrubbing through a series."""
 
 from dataclasses import replace
+from typing import Any
 
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError
@@ -35,7 +36,8 @@ def slice_in_use(store: Store, name: str, row: int | None) -> Grey:
     rows = store.pictures.details(name)["rows"]
     kept = min(rows, key=lambda each: abs(each - row))
     picture = store.pictures.slice(name, cor_px, rows.index(kept))
-    return replace(picture, about={"row": kept, "n_rows": n_rows, "of": "its sweep"})
+    about = {"row": kept, "n_rows": n_rows, "of": "its sweep", "pixel_px": 1}
+    return replace(picture, about=about)
 
 
 def _of_volume(store: Store, record: ScanRecord, row: int) -> Grey:
@@ -47,6 +49,11 @@ def _of_volume(store: Store, record: ScanRecord, row: int) -> Grey:
         at = min(max(row - first, 0) // binning, volume.shape[0] - 1)
         factors = sorted(volume.arrays)
         fit = (f for f in factors if max(volume.shape[1:]) <= _MOST_PX * f)
-        image = volume.read_plane("xy", at, next(fit, factors[-1]), slice(None))
-    about = {"row": first + at * binning, "n_rows": (record.shape or (0, 0, 0))[1]}
+        factor = next(fit, factors[-1])
+        image = volume.read_plane("xy", at, factor, slice(None))
+    about: dict[str, Any] = {
+        "row": first + at * binning,
+        "n_rows": (record.shape or (0, 0, 0))[1],
+    }
+    about |= {"pixel_px": factor * binning}  # detector pixels of one of the picture
     return replace(grey16(image, None), about=about | {"of": "its volume"})

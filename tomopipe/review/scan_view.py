@@ -39,6 +39,12 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     grid, problem = _grid(store, name, cor_px, is_centred=is_filled)
     if grid is None and record.state is State.SKIPPED:
         problem = f"{name} is skipped and has no slices: {record.reason}"
+    if grid is None and record.state is State.UNSWEPT:
+        every = store.campaign.for_scan(name).config.try_recon.every
+        problem = (
+            f"{name} has no sweep (try_recon.every: {every}), and no volume at this COR yet. "
+            f"`tomopipe run` makes its volume, `tomopipe run --predict {name}` its sweep."
+        )
     row = None if record.state in NOT_SELECTED else record.row
     # runs do not renew an outdated sweep if the COR is in the table
     is_not_renewed = row is not None and not needs_search(store.campaign, name, row)

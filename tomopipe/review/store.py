@@ -23,6 +23,7 @@ from tomopipe.cor.over_time import model_of
 from tomopipe.cor.series_line import robust_line
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
+from tomopipe.report.plots import places_along
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.reruns.staleness import why_again
 from tomopipe.reruns.target import Target
@@ -183,7 +184,17 @@ class Store:
         ]
         line = robust_line([e["index"] for e in trusted], [e["cor_px"] for e in trusted])
         names = [entry["scan"] for entry in sorted(trusted, key=lambda e: e["index"])]
-        return {"trusted": names, "line": asdict(line) if line else None}
+        return {
+            "trusted": names,
+            "line": asdict(line) if line else None,
+            "along": self.along(key),
+        }
+
+    def along(self, key: str) -> dict[str, Any]:
+        """Return the horizontal axis of a series, as in the report, and the place of each scan."""
+        series = next((each for each in self.record().series if each.key == key), None)
+        name, places = places_along(series) if series else ("index", {})
+        return {"name": name, "places": places}
 
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
         """Fix a series with other options of fix_cor, as the step does, without writing.
@@ -225,6 +236,7 @@ class Store:
         line = model.line() if model else None
         return {
             "rows": results,
+            "along": self.along(key),
             "model": asdict(line) | {"name": model.name} if model and line else None,
             "median_px": finite_median(row["before_px"] for row in results),
             "limit_px": limit_px,

@@ -25,6 +25,7 @@ from tomopipe.campaign.table import edit_table
 from tomopipe.cor.collected_rows import read_rows, write_rows
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Member, fix_series
+from tomopipe.cor.series_line import Line
 from tomopipe.review.app import make_app
 from tomopipe.review.security import Keys
 from tomopipe.review.store import Store
@@ -76,6 +77,27 @@ def test_options_are_shown_as_a_change_before_they_are_written(client, folder):
     key = client.headers.pop("x-tomopipe-csrf")
     assert client.post("/api/options", json=wish).status_code == 403
     client.headers["x-tomopipe-csrf"] = key
+
+
+def test_the_page_has_the_axis_of_the_report_for_each_series(folder):
+    store = Store(folder, folder / "config.yaml")
+    record = store.record(wait=True)
+    model = Line(512.0, 0.1, 0.1)
+    key = max(record.series, key=lambda each: len(each.scans)).key
+    assert store.along(key)["name"] == store.line(key)["along"]["name"] == "index"
+    # as of views of a file with a model over time: two minutes apart, then ten hours
+    series = [
+        replace(each, model=model, scans=tuple(
+            replace(scan, row={"time_s": f"{1e9 + 120 * n + 36000 * (n > 1)}"})
+            for n, scan in enumerate(each.scans)
+        ))
+        for each in record.series
+    ]  # fmt: skip
+    store.record = lambda **_: replace(record, series=tuple(series))
+    along = store.along(key)
+    assert along["name"] == "time / h"
+    places = list(along["places"].values())
+    assert places[:3] == pytest.approx([0, 120 / 3600, 240 / 3600 + 10])
 
 
 def test_a_sweep_that_is_not_there_and_one_that_is_no_stack_are_named(client, folder):

@@ -56,6 +56,7 @@ def test_it_is_the_same_row_of_the_volume_that_was_made_at_the_cor_in_use(folder
     values, facts = picture(client, row=10)
     assert (facts["row"], facts["of"]) == (10, "its volume")
     assert values == pytest.approx(VOLUME[10 // binning], abs=0.001)
+    assert facts["pixel_px"] == binning
     values, facts = picture(client, row=511)  # beyond the rows of the volume: its last
     assert values == pytest.approx(VOLUME[-1], abs=0.001)
     decide(client, {"bone_001": "505"})  # the volume is of another COR from now on

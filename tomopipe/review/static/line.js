@@ -24,7 +24,7 @@ export async function show(key, { selected, onOpen, width }) {
     $("series-line").replaceChildren(el("p", { class: "quiet" }, `No line: ${trusted.size} of ${rows.length} scans are trusted; a line needs three.`));
     return;
   }
-  const plot = linePlot(rows.filter((row) => row.cor_px !== null), line, { selected, onOpen, width });
+  const plot = linePlot(rows.filter((row) => row.cor_px !== null), line, { along: found.along, selected, onOpen, width });
   const spread = line.spread_px === null ? "too few scans for the scatter" : `scatter ${px(line.spread_px)} px (band: 3x)`;
   drawIn($("series-line"), () => $("series-line").replaceChildren(
     el("h3", {}, `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),

@@ -88,8 +88,18 @@ export function scoreLegend(marks, curves = []) {
 // The sign of a state as a mark of a plot.
 const mark = (state, x, y, large) => svg("path", { class: `after st-${state}`, d: signs.paths[state], transform: `translate(${x} ${y}) scale(${large ? 1.4 : 1})` });
 
-// COR against index: before (hollow), after (full), the median or the model over time, and the limit band.
-export function seriesPlot(rows, { line, selected, onOpen, width }) {
+// The horizontal axis of a series: indices, or recorded times; `at` gives the place of a row.
+function alongOf(rows, { name, places }) {
+  const at = (row) => places[row.scan] ?? row.index;
+  const every = rows.map(at);
+  const [first, last] = [Math.min(...every), Math.max(...every)];
+  const whole = name === "index";
+  const pad = whole ? 0.5 : 0.02 * (last - first || 1);
+  return { at, whole, name, x: [first - pad, last + pad] };
+}
+
+// COR against index or time: before (hollow), after (full), the median or the model over time, and the limit band.
+export function seriesPlot(rows, { line, along, selected, onOpen, width }) {
   const known = rows.filter((row) => row.after_px !== null || row.before_px !== null);
   if (!known.length) return null;
   const height = Math.round(Math.min(620, Math.max(340, width * 0.4)));
@@ -97,22 +107,25 @@ export function seriesPlot(rows, { line, selected, onOpen, width }) {
   const values = known.flatMap((row) => [row.before_px, row.after_px]).filter((v) => v !== null);
   const limit = known.map((row) => row.limit_px).find((v) => v !== null && v !== undefined) ?? null;
   const banded = line !== null && limit !== null;
-  const on = (n) => line.start_px + line.slope_px * n;
-  const index = known.map((row) => row.index);
-  const x = [Math.min(...index) - 0.5, Math.max(...index) + 0.5];
-  if (banded) values.push(...x.flatMap((n) => [on(n) - limit, on(n) + limit]));
+  const on = (row) => line.start_px + line.slope_px * row.index;
+  const { at, whole, name, x } = alongOf(known, along);
+  // over time a line may bend where recording paused
+  const ends = known.map((row) => [at(row), row]).sort(([a], [b]) => a - b);
+  const beyond = (end, n) => [n, { index: whole ? n : end[1].index }];
+  const course = banded ? [beyond(ends[0], x[0]), ...(whole ? [] : ends), beyond(ends[ends.length - 1], x[1])] : [];
+  if (banded) values.push(...course.flatMap(([, row]) => [on(row) - limit, on(row) + limit]));
   const pad = 0.06 * (Math.max(...values) - Math.min(...values)) || 1;
   const y = [Math.min(...values) - pad, Math.max(...values) + pad];
-  const { root, atX, atY } = frame(width, height, x, y, box, { label: "COR along the series", whole: true, x: "index", y: "COR (px)" });
+  const { root, atX, atY } = frame(width, height, x, y, box, { label: "COR along the series", whole, x: name, y: "COR (px)" });
   if (banded) {
-    const corner = (n, off) => `${atX(n)},${atY(on(n) + off)}`;
+    const points = (off, ordered) => ordered.map(([n, row]) => `${atX(n)},${atY(on(row) + off)}`);
     root.append(
-      svg("polygon", { class: "band", points: [corner(x[0], limit), corner(x[1], limit), corner(x[1], -limit), corner(x[0], -limit)].join(" ") }),
-      svg("line", { class: "median", x1: atX(x[0]), x2: atX(x[1]), y1: atY(on(x[0])), y2: atY(on(x[1])) }),
+      svg("polygon", { class: "band", points: [...points(limit, course), ...points(-limit, [...course].reverse())].join(" ") }),
+      svg("polyline", { class: "median", fill: "none", points: points(0, course).join(" ") }),
     );
   }
   for (const row of known) {
-    const pointX = atX(row.index);
+    const pointX = atX(at(row));
     const group = svg("g", { class: `point${row.scan === selected ? " here" : ""}`, "data-scan": row.scan, tabindex: 0,
       role: "button", "aria-label": `${row.scan}, COR ${px(row.after_px)}`, onclick: () => onOpen(row.scan),
       onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
@@ -128,16 +141,15 @@ export function seriesPlot(rows, { line, selected, onOpen, width }) {
   return root;
 }
 
-// Distance from the line against index, on an axis where 0.2 px shows; what lies beyond stands at its edge.
-export function linePlot(rows, line, { selected, onOpen, width }) {
+// Distance from the line against index or time, on an axis where 0.2 px shows; what lies beyond stands at its edge.
+export function linePlot(rows, line, { along, selected, onOpen, width }) {
   const height = 300;
   const box = { left: 64, right: 16, top: 20, bottom: 34 };
   const away = (row) => row.cor_px - (line.start_px + line.slope_px * row.index);
   const trusted = rows.filter((row) => row.trusted).map((row) => Math.abs(away(row)));
   const reach = Math.min(5, Math.max(1, 5 * (line.spread_px ?? 0), 1.2 * Math.max(0, ...trusted)));
-  const index = rows.map((row) => row.index);
-  const x = [Math.min(...index) - 0.5, Math.max(...index) + 0.5];
-  const { root, atX, atY } = frame(width, height, x, [-reach, reach], box, { label: "Distance from the line", whole: true, x: "index", y: "COR minus the line (px)" });
+  const { at, whole, name, x } = alongOf(rows, along);
+  const { root, atX, atY } = frame(width, height, x, [-reach, reach], box, { label: "Distance from the line", whole, x: name, y: "COR minus the line (px)" });
   const spread = Math.min(reach, 3 * line.spread_px);
   if (spread) root.append(svg("rect", { class: "band", x: box.left, y: atY(spread), width: width - box.left - box.right, height: atY(-spread) - atY(spread) }));
   root.append(
@@ -146,7 +158,7 @@ export function linePlot(rows, line, { selected, onOpen, width }) {
     const off = away(row);
     const group = svg("g", { class: `point${row.scan === selected ? " here" : ""}`, "data-scan": row.scan, tabindex: 0, role: "button",
       "aria-label": `${row.scan}, ${px(off)} px from the line`, onclick: () => onOpen(row.scan), onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
-    const [pointX, y] = [atX(row.index), atY(Math.max(-reach, Math.min(reach, off)))];
+    const [pointX, y] = [atX(at(row)), atY(Math.max(-reach, Math.min(reach, off)))];
     const tip = off > reach ? `M${pointX - 5} ${y + 8}h10l-5 -8z` : `M${pointX - 5} ${y - 8}h10l-5 8z`;
     group.append(svg("title", {}, `${row.scan}\n${px(row.cor_px)} px, ${px(off)} from the line`),
       Math.abs(off) > reach ? svg("path", { class: `after st-${row.state}`, d: tip }) : mark(row.state, pointX, y, row.scan === selected));

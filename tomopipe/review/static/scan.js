@@ -47,14 +47,14 @@ const host = {
     const n = now.data?.shape ? { z: now.data.shape[1] } : {};
     if (!layer || now.mode === "sinogram") return { h: null, v: null, n };
     if (isProjection()) return { h: null, v: "z", n };
-    // slices that are narrower than those of the volume count otherwise
-    return now.data.is_cut ? { h: null, v: null, n } : { h: "x", v: "y", n: { x: layer.width, y: layer.height, ...n } };
+    // slices that are narrower than those of the volume, or its crops, count otherwise
+      return now.data.is_cut || layer.ofVolume ? { h: null, v: null, n } : { h: "x", v: "y", n: { x: layer.width, y: layer.height, ...n } };
   },
   unit: () => [1, isProjection() && now.data.shape ? now.data.shape[1] / now.layers[0].height : 1],
   size_um: () => (now.data?.pixel_size_um ? [now.data.pixel_size_um, now.data.pixel_size_um] : null),
   present: () => now.data?.crops ?? {},
   options: (axis, first, last) => [first, last],
-  grey: () => (now.mode === "sinogram" || isProjection() ? { units: "", factor: 1 } : now.data.grey),
+  grey: () => (now.mode === "sinogram" || isProjection() ? { units: "", factor: 1 } : now.layers[0]?.ofVolume ? { ...now.data.grey, factor: 1 } : now.data.grey),
   scan: () => now.data?.scan,
   caption: () => [now.data.scan, ...(now.mode === "candidates" ? now.data.candidates.map(({ cor_px: cor }) => `COR ${px(cor)}`) : [$("label-a").textContent, now.compare && $("label-b").textContent])].filter(Boolean).join("   "),
   file: () => `${now.data.scan}_${now.mode}_${px(now.cor)}`,
@@ -78,7 +78,7 @@ const host = {
 
 // Take a tool in hand, or put it away.
 export function tool(name) {
-  if (!now.data?.grid || !now.layers.length) return toast("There is no picture to measure.");
+  if (!now.data || !now.layers.length) return toast("There is no picture to measure.");
   measure.pick(name);
 }
 
@@ -89,7 +89,7 @@ export function untool() {
   return true;
 }
 
-export const save = () => (now.data?.grid && now.layers.length ? measure.save() : toast("There is no picture to save."));
+export const save = () => (now.data && now.layers.length ? measure.save() : toast("There is no picture to save."));
 export const zoom = (by) => stage.zoom(by);
 export const resetZoom = () => stage.resetZoom();
 export const current = () => now.data;
@@ -148,9 +148,27 @@ export async function open(name, { onData = () => {}, calm = false } = {}) {
     clearTimeout(waiting);
     nothing(data.problem);
     value();
+    if (data.volume) await ofVolume(data);
     return;
   }
   await go(now.cor, { atOnce: true });
+}
+
+// Of a scan without a sweep: the slice of its volume, if that is of the COR in use.
+async function ofVolume(data) {
+  try {
+    const found = await grey("in-use", { scan: data.scan, v: Date.now() });
+    if (now.data !== data) return;
+    now.layers = [{ ...asSlice(found, { name: `row ${found.row} of ${found.n_rows}, from ${found.of}` }), width: found.n_x * found.pixel_px, height: found.n_y * found.pixel_px, kind: "slice", ofVolume: true }];
+    $("nothing").hidden = true;
+    level.show(data.scan, "slice", found);
+    repaint();
+    $("label-a").textContent = `COR ${px(data.cor_px)}`;
+    $("stage").dataset.cor = px(data.cor_px);
+    $("stage").dataset.exact = "yes";
+  } catch {
+    // what is written in its place says what to do
+  }
 }
 
 // No other scan than the one in sight is opened.

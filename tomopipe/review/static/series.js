@@ -65,9 +65,9 @@ async function update(config, selected) {
   const mine = ++ticket;
   $("max-delta-value").textContent = `${options.max_delta_px} px`;
   try {
-    const { rows, median_px, model, limit_px, limit_from } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
+    const { rows, along, median_px, model, limit_px, limit_from } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
     if (mine !== ticket) return;
-    const plot = seriesPlot(rows, { line: model ?? (median_px === null ? null : { start_px: median_px, slope_px: 0 }), selected, onOpen: openScan, width: room() });
+    const plot = seriesPlot(rows, { line: model ?? (median_px === null ? null : { start_px: median_px, slope_px: 0 }), along, selected, onOpen: openScan, width: room() });
     $("limit").textContent = limit_px === null ? "" : `Limit in use (the band): ±${px(limit_px)} px from ${model ? `the ${model.name}, ${line.course(model)}` : `the median ${px(median_px)}`}: ${limit_from}.`;
     drawIn($("series-plot"), () => $("series-plot").replaceChildren(plot || el("p", { class: "quiet" }, "No COR is known in this series yet.")));
     drawIn($("series-changes"), () => $("series-changes").replaceChildren(...changes(rows, config)));
