@@ -33,7 +33,7 @@ NOT_RECOGNISED = (
     "expected a DXchange or NXtomo file, or input.paths to name its datasets (data, angles, and "
     "image_key or flats and darks)"
 )
-_MOST_GROUPS = 2000  # of one file: beyond that something is wrong
+_MOST_GROUPS = 2000  # that are looked into for a dataset: beyond that something is wrong
 _DEEPEST = 10  # groups below the root that are looked into
 _N_NAMED = 6
 
@@ -328,8 +328,11 @@ def _load_filters(dataset: "h5py.Dataset") -> None:
             )
 
 
-def groups_below(root: Node, deepest: int) -> list[Node]:
-    """List the groups below a group, each once, without those that cannot be opened."""
+def groups_below(root: Node, deepest: int, *, most: float = _MOST_GROUPS) -> list[Node]:
+    """List the groups below a group, each once, without those that cannot be opened.
+
+    Not more than `most`, and one.
+    """
     import h5py
 
     results: list[Node] = []
@@ -344,7 +347,7 @@ def groups_below(root: Node, deepest: int) -> list[Node]:
                     addresses.add(_address(child))
                     # bytes, if it is not UTF-8
                     below.append(Node(node.below(text_of(name)), child))
-                if len(addresses) > _MOST_GROUPS:
+                if len(addresses) > most:
                     return results + below
         results += below
         layer = below

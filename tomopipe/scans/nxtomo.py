@@ -15,6 +15,7 @@ References
 .. [4] nabu, pipeline/estimators.py: x_rotation_axis_pixel_position is "relative pos in pixels".
 """
 
+import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -82,7 +83,8 @@ HINT = re.compile(r"(?<=COR hint )(\S+) px.*?(?= \(not used\))")
 
 def find_entries(file: "h5py.File") -> list[str]:
     """List the paths of the NXtomo entries of a file, in order of name."""
-    return sorted(node.path for node in groups_below(Node("/", file), 2) if _is_tomo(node))
+    groups = groups_below(Node("/", file), 2, most=math.inf)  # each may be a scan
+    return sorted(node.path for node in groups if _is_tomo(node))
 
 
 def is_entry(file: "h5py.File", name: str) -> bool:

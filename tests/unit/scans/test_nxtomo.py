@@ -20,6 +20,7 @@ from tests.nxtomo_files import (
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.metadata import incomplete
+from tomopipe.scans.nxtomo import find_entries
 from tomopipe.scans.scan_files import source_files
 
 BOTH = pytest.mark.parametrize("entry", [ESRF, DIAMOND], ids=["esrf", "diamond"])
@@ -564,3 +565,11 @@ def test_links_to_entries_that_are_not_there(tmp_path):
     with h5py.File(tmp_path / "raw" / "scan.nx", "w") as file:
         file["entry0001"] = 1
     assert reason_of(tmp_path / "a.nx").endswith("/entry0002, which does not exist in that file")
+
+
+@pytest.mark.slow
+def test_every_entry_of_a_file_with_thousands_is_listed(tmp_path):
+    with h5py.File(tmp_path / "many.nx", "w", libver="latest") as file:
+        for number in range(2100):
+            file.create_group(f"e{number:04d}")["definition"] = "NXtomo"
+        assert len(find_entries(file)) == 2100
