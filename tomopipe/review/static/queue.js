@@ -166,9 +166,9 @@ function line(entry) {
       } }),
     thumbnail(scan),
     named(scan.scan),
-    el("span", { class: "cor" }, corText, error ? el("small", {}, ` ± ${error}`) : null, mark),
-    // the cause has the line for itself
-    el("span", { class: scan.why ? "why alone" : "why" }, [scan.why || scan.state, ...scan.warnings].join("; ")),
+    el("span", { class: "cor" }, corText, mark),
+    // the cause has the line for itself, and an error is before it: the line above is for the name
+    el("span", { class: scan.why ? "why alone" : "why" }, [error ? `± ${error} px` : "", scan.why || scan.state, ...scan.warnings].filter(Boolean).join("; ")),
     scan.why || scan.confidence === null ? null : el("span", { class: "confidence" }, scan.confidence.toFixed(2)));
 }
 
