@@ -6,14 +6,17 @@ replace those of the plan, pixel for pixel; those of the first jobs of a step do
 compile. The time of all on the clock tells what part of the cores this run gets.
 """
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from tomopipe.run.progress import Job, Progress, Step
 from tomopipe.workflow_steps import STEPS
 
+_READ = re.compile(r"\b([1-9]\d*) of (\d+) scans read\b")  # in the log of the inventory
 _LONG_S = 60.0  # planned time of a job of which compiling is a small part
 _N_RECENT = 8  # finished jobs that tell how busy the machine is
 _BUSY = 3.0  # time on the clock / CPU time of a job, from which the machine is busy
@@ -92,7 +95,7 @@ def forecast(progress: Progress, now_s: float | None = None) -> Forecast | None:
         return None
     elapsed_s = max(0.0, now_s - progress.begun_s)
     if any(seconds is None for step in steps.values() for seconds, _ in step.planned.values()):
-        return Forecast(elapsed_s, why="time left: known once the scans are read")
+        return Forecast(elapsed_s, why=_reading(progress))
     cores = progress.facts.get("cores") or _cores_in_use(steps)
     samples = {name: _samples(step) for name, step in steps.items()}
     every = [job for jobs in samples.values() for job in jobs]
@@ -122,6 +125,21 @@ def forecast(progress: Progress, now_s: float | None = None) -> Forecast | None:
     is_busy = occupancy >= _BUSY and slower >= _SLOWER
     left_s = _span_s(stages, cores)
     return Forecast(elapsed_s, left_s, plan_s, not every, slower if is_busy else None, is_late)
+
+
+def _reading(progress: Progress) -> str:
+    """Say how far the inventory is, as far as its log tells."""
+    running = progress.steps["inventory"].running if "inventory" in progress.steps else {}
+    for job in running.values():
+        log = progress.log_of("inventory", job.name)
+        with suppress(OSError):  # none yet
+            found = _READ.findall(log.read_text(errors="replace")) if log else []
+            spent_s = log.stat().st_mtime - job.begun_s if log else 0.0
+            if found and spent_s > 0:  # else it is of an earlier run
+                n, total = map(int, found[-1])
+                left = duration(spent_s * (total - n) / n)
+                return f"{n} of {total} scans read, about {left} for the others; then the time left"
+    return "time left: known once the scans are read"
 
 
 def _done(step: Step) -> list[Job]:

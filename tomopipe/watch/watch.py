@@ -27,6 +27,7 @@ from tomopipe.errors import RunEndedError, TomopipeError
 from tomopipe.report.verdicts import Verdict, present_verdicts
 from tomopipe.reruns.foreign import keep_others
 from tomopipe.run import launch
+from tomopipe.run.forecast import forecast
 from tomopipe.run.progress import Progress, Step
 from tomopipe.scans.hdf5 import StillWrittenError
 from tomopipe.scans.metadata import incomplete
@@ -304,6 +305,9 @@ class Watcher:
         current.has_cors = status in _SUCCESS or bool(n["done"] or n["failed"])
         if status is not None:
             self._end_run(current, status)
+        if status is None and current.has_cors > had_cors and (times := forecast(current.progress)):
+            remark = f"; {times.remark}" if times.remark else ""
+            self._once("time", f"CORs are there: {times.sentence}", remark)
         if current.has_cors and (status is not None or not had_cors):
             campaign = make_campaign(self._config, self.directory, only=current.paths)
             # without files that were written again meanwhile

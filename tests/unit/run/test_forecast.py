@@ -1,6 +1,7 @@
 """The time that a run takes: pretended clocks, plans and records of jobs."""
 
 import json
+import os
 import time
 
 import pytest
@@ -262,3 +263,17 @@ def test_without_jobs_there_is_no_time(run):
 )
 def test_durations_have_two_figures(seconds, text):
     assert duration(seconds) == text
+
+
+def test_while_scans_are_read_the_log_of_the_inventory_tells_how_far_it_is(run):
+    run.plan(inventory={"campaign": (2.0, 1)}, try_recon=sweeps(3, None))
+    run.job("inventory", "", 0)
+    log = run.logs.log("inventory")
+    log.parent.mkdir(parents=True)
+    log.write_text("reading\n10:00:05 50 of 300 scans read\n10:00:10 100 of 300 scans read\n")
+    os.utime(log, (BEGAN_S + 10, BEGAN_S + 10))  # 100 scans in 10 s
+    assert run.at(11).sentence == (
+        "11 s so far, 100 of 300 scans read, about 20 s for the others; then the time left"
+    )
+    os.utime(log, (BEGAN_S - 10, BEGAN_S - 10))  # that of an earlier run
+    assert run.at(3).sentence == "3 s so far, time left: known once the scans are read"

@@ -163,10 +163,14 @@ def test_the_cor_of_a_new_scan_is_reported_before_its_volume_is_made(watcher, ru
     watcher.step()
     assert runs.started == [A_1]
     assert [line.partition(" ")[2] for line in said] == ["raw/a_1.h5 is complete"]
+    runs.tell(executes=True, cores=2)
+    runs.tell(planned={"full_recon": {"a_1": [7200.0, 2]}}, about=[])
     runs.determine_cors()
     watcher.step()
     watcher.step()
     assert len([line for line in said if "a_1: COR 48.50" in line]) == 1
+    (times,) = [line for line in said if "CORs are there: " in line]
+    assert "about 60 min left" in times
     assert runs.process.poll() is None
     finish(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
     assert said[-2].endswith(" tomopipe: all is well")
