@@ -114,8 +114,8 @@ def _find_air(
         return None
     air = np.zeros(n_cols, dtype=bool)
     air[:width] = air[-width:] = True
-    level, offset = _less_air(sinogram, air, slow=False)[0], None
-    for _ in range(3):  # air is found better once the drift is gone
+    level, offset = _less_air(sinogram, air, slow=False)
+    for n in range(3):  # air is found better once the drift is gone
         smooth = ndimage.uniform_filter(level, (min(5, n_angles), 5), mode="nearest")
         height = float(np.percentile(smooth, 98))
         held = _often_above(np.abs(smooth), _MAX_AIR * height)
@@ -127,8 +127,8 @@ def _find_air(
             return None
         before, air = air, np.zeros(n_cols, dtype=bool)
         air[:left] = air[n_cols - right :] = True
-        if offset is not None and np.array_equal(air, before):
-            break
+        if n and np.array_equal(air, before):
+            break  # nothing would change
         level, offset = _less_air(sinogram, air)
     if np.percentile(np.abs(offset), 95) > _MAX_DRIFT * height:
         return None
