@@ -144,7 +144,8 @@ def test_stacks_are_corrected_as_volumes_are(tmp_path, in_pieces):
     path = make_scan(tmp_path)
     in_pieces(7 * N_ANGLES * N_COLS * 16)
     options = {"known": KNOWN, "corrections": EVERYTHING, "rows": [5, 30], "max_tilts": 9}
-    export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1, **options)
+    meta = export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1, **options)
+    assert meta["roll_deg"] == EVERYTHING["roll_deg"]
     with open_scan(path, options=KNOWN) as scan:
         corrections = corrections_of(scan, PreprocessBlock(**EVERYTHING))
         expected = corrections.sinograms(scan.read_rows(0, N_ROWS), (0, N_ROWS))

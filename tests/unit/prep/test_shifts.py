@@ -6,6 +6,7 @@ import pytest
 
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import make_phantom, slice_truth, write_scan
+from tests.pretend_device import in_place_of_cuda
 from tests.step_calls import try_in, volume_of
 from tomopipe.arrays import on_host
 from tomopipe.config import PreprocessBlock
@@ -17,6 +18,7 @@ from tomopipe.prep.recipe import expected_halo
 from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.phantom import Phantom, project
 from tomopipe.simulate.simulated_scan import Beam, Detector
+from tomopipe.steps import full_recon
 
 N_ROWS, N_COLS, N_ANGLES, COR_PX = 24, 96, 121, 48.9
 THETA = np.linspace(0, np.pi, N_ANGLES)
@@ -137,6 +139,16 @@ def test_a_gpu_gives_the_same(folder, shaken, xp, more):
     raw = shaken.read_rows(*corrections.rows_needed(rows))
     host, device = corrections.sinograms(raw, rows), corrections.sinograms(xp.asarray(raw), rows)
     assert np.allclose(on_host(device), host, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"roll_deg": 1.0}, STRIPES], ids=str)
+def test_a_volume_of_a_gpu_is_that_of_the_cpu(folder, monkeypatch, gpu, more):
+    corrections = {"shifts": table_of(folder)} | more
+    expected = volume(folder, "shaken", corrections, binning=2)
+    with in_place_of_cuda(monkeypatch, full_recon, gpu):
+        got = volume(folder, "shaken", corrections, binning=2, device="cuda")
+    assert np.abs(got - expected).max() < 1e-4 * np.ptp(expected)
 
 
 def test_the_cor_is_sought_in_the_corrected_rows(folder, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import pretend_cupy
-from tests.corrections import EVERYTHING, KNOWN
+from tests.corrections import EVERYTHING, KNOWN, SHIFTS
 from tests.phantoms import write_scan
 from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
@@ -29,6 +29,8 @@ CASES = {
     "half acquisition": {"turn_deg": 360, "cor_px": 5.2},
     "corrections": {"corrections": EVERYTHING, "known": KNOWN},
     "binned corrections": {"corrections": EVERYTHING, "known": KNOWN, "binning": 2},
+    "shifts": {"corrections": SHIFTS},
+    "shifts in a roll": {"corrections": SHIFTS | {"roll_deg": 1.0}},
     **{
         f"stripes {name}": {"corrections": {"stripes": {"method": name}}} for name in STRIPE_FILTERS
     },
@@ -45,6 +47,8 @@ def test_the_host_waits_for_nothing_within_a_batch(tmp_path, monkeypatch, divide
         cor_px=options["cor_px"], dtype=options.pop("dtype_of_raw", np.uint16),
         theta_deg=np.linspace(0, turn_deg, N_ANGLES),
     )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    np.savetxt(SHIFTS["shifts"], np.random.default_rng(0).uniform(-2, 2, (N_ANGLES, 2)))
     batches, n_before = [], len(pretend_cupy.waits())
 
     class WaitCount(DeviceTransfer):
