@@ -160,15 +160,21 @@ export class Stage {
   }
 }
 
-// Boxes and lines over a picture, in its pixels.
+// Boxes and lines over a picture, in its pixels; with a dark rim, so that they are seen on white without colour.
 export function drawShapes(context, shapes) {
+  const { lineWidth } = context;
   for (const { kind, at: [left, top, right, bottom] } of shapes) {
-    if (kind === "box") context.strokeRect(left, top, right - left, bottom - top);
+    context.beginPath();
+    if (kind === "box") context.rect(left, top, right - left, bottom - top);
     else {
-      context.beginPath();
       context.moveTo(left, top);
       context.lineTo(right, bottom);
+    }
+    for (const [name, wide] of [["--tag", 3], ["--mark", 1]]) {
+      context.strokeStyle = colour(name);
+      context.lineWidth = wide * lineWidth;
       context.stroke();
     }
   }
+  context.lineWidth = lineWidth;
 }
