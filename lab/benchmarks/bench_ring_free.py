@@ -301,7 +301,8 @@ DEFAULTS = {
 DEFAULTS |= {
     key: ({key: entry.example}, "")
     for key, entry in CORRECTIONS.items()
-    if not any(key in recipe for recipe, _ in DEFAULTS.values()) and key not in ("minus_log", "shifts")
+    if not any(key in recipe for recipe, _ in DEFAULTS.values())
+    and key not in ("minus_log", "shifts")
 }
 ONLY_MENDED = ("distortion, roll_deg", "hardening", "phase: paganin", "phase: generalised")
 
