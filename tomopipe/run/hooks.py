@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import read_inventory
+from tomopipe.campaign.state.signs import State
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.staleness import why_again
@@ -36,6 +38,7 @@ from tomopipe.storage.json_files import json_or, number, part
 _LOOK_S = 5.0  # between two looks for new results
 _MOST_CALLS = 4  # simultaneous calls
 _MOST_FAULTS = 3  # calls of a hook in a row that fail, after which the run calls it no more
+_MOST_OUTPUT = 100_000  # bytes of a call that the log keeps
 _MOST_JOBS = 50  # failed jobs that are listed
 _NUMBERS = ("n_angles", "n_rows", "n_cols", "pixel_size_um", "time_s")  # of the inventory
 # what a command reads as its `event`, of on_scan cor or volume
@@ -123,17 +126,25 @@ class Hooks:
             self._fault("hooks", str(error))
 
     def _look(self, *, at_end: bool = False) -> None:
-        """Announce the CORs of another table, and volumes with a new receipt; at the end, all."""
+        """Announce the CORs of another table, and volumes with a new receipt; at the end, all.
+
+        A scan that failed in an earlier run counts as failed from the end of this run on.
+        """
         cors_ns, made = _mtime_ns(self._campaign.files.cor_table), self._receipts()
         volumes = made if at_end else made - self._made
         has_cors = at_end or cors_ns != self._cors_ns
         self._cors_ns, self._made = cors_ns, made
-        if has_cors or (volumes and not self._facts):
+        if has_cors or any(self._has_failed(scan) for scan in volumes):
             self._facts = self._read()
-        for scan in self._facts if has_cors else ():
-            self._announce("cor", scan)
+            for scan in self._facts:
+                if at_end or not self._has_failed(scan):
+                    self._announce("cor", scan)
         for scan in sorted(volumes & self._facts.keys()):
             self._announce("volume", scan)
+
+    def _has_failed(self, scan: str) -> bool:
+        """Tell whether a scan had failed when the facts were read, or was not known."""
+        return self._facts.get(scan, {}).get("state", State.FAILED) == State.FAILED
 
     def _receipts(self) -> set[str]:
         """Return the scans whose volume has a receipt."""
@@ -152,7 +163,7 @@ class Hooks:
         return {
             verdict.scan: {
                 "scan": verdict.scan,
-                "path": verdict.path,
+                "path": os.path.abspath(self._campaign.directory / verdict.path),
                 "state": str(verdict.scan_state),
                 "cor_px": verdict.cor_px,
                 "confidence": verdict.confidence,
@@ -250,17 +261,15 @@ class Hooks:
 
 def _run(command: str, facts: Mapping[str, Any], campaign: Campaign, limit_s: float) -> None:
     """Run a shell command, with JSON on its standard input, its output in the log of hooks."""
-    log = campaign.directory / LOGS.of_hooks
+    fault, log = "", campaign.directory / LOGS.of_hooks
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab", buffering=0) as stream:
-        about = " ".join(str(facts[key]) for key in ("event", "scan") if key in facts)
-        stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {about}\n".encode())
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command,
             shell=True,
             cwd=campaign.directory,
             stdin=subprocess.PIPE,
-            stdout=stream,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
@@ -269,9 +278,17 @@ def _run(command: str, facts: Mapping[str, Any], campaign: Campaign, limit_s: fl
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # also what the shell has started
             process.communicate()
-            raise HookError(f"killed after {limit_s:g} s") from None
-    if process.returncode:
-        raise HookError(f"exit status {process.returncode}")
+            fault = f"killed after {limit_s:g} s"
+        else:
+            fault = f"exit status {process.returncode}" if process.returncode else ""
+        output.seek(0)
+        text = output.read(_MOST_OUTPUT).rstrip(b"\n")
+    about = " ".join(str(facts[key]) for key in ("event", "scan") if key in facts)
+    head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {about}: {fault or 'done'}\n".encode()
+    with open(log, "ab", buffering=0) as stream:
+        stream.write(head + (text + b"\n" if text else b""))
+    if fault:
+        raise HookError(fault)
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float | int | None]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_only_what_is_new_is_announced_each_once(campaign):
     present.end("finished")
     (facts,) = read("scan")
     assert (facts["event"], facts["volume"]) == ("volume", str(volume))
-    assert facts["path"] == load_campaign(campaign).scans["bone_002"].path
+    assert facts["path"] == str(campaign / load_campaign(campaign).scans["bone_002"].path)
     assert facts["n_angles"] == int(facts["n_angles"]) > 0
 
 
@@ -113,6 +114,26 @@ def test_a_doubtful_scan_and_failed_jobs_have_hooks_of_their_own(campaign):
     assert (failure["event"], end["status"]) == ("failure", "failed")
 
 
+def test_a_scan_that_failed_before_is_announced_once_it_is_made(campaign):
+    """And not as failed, while this run still has to make it."""
+    status = Path("logs/status/full_recon/bone_002.json")
+    write_json({"state": "failed", "start": 1.0, "error": "disk on fire"}, status)
+    begin(campaign).end("failed")
+    for event in EVENTS:
+        read(event)
+    present = begin(campaign)
+    set_cors(bone_002=512.5)
+    present._look()
+    assert read("scan") == read("doubtful") == []
+    write_json({"state": "done", "start": 2.0, "end": 3.0}, status)
+    make_volume(campaign, "bone_002")
+    present._look()
+    present.end("finished")
+    events = {(facts["event"], facts["state"], facts["cor_px"]) for facts in read("scan")}
+    assert events == {("cor", "ok", 512.5), ("volume", "ok", 512.5)}
+    assert read("doubtful") == []
+
+
 def test_calls_that_fail_are_made_again_by_the_next_run(campaign, capsys, monkeypatch):
     monkeypatch.setattr(hooks, "_MOST_CALLS", 1)
     present = begin(campaign, "{on_scan: 'cat > /dev/null; echo no mail; exit 3'}")
@@ -123,7 +144,8 @@ def test_calls_that_fail_are_made_again_by_the_next_run(campaign, capsys, monkey
     assert len(lines) == 2
     assert "exit status 3" in lines[0]
     assert "called no more in this run" in lines[1]
-    assert Path("logs/hooks.log").read_text().count("no mail") == 3
+    log = Path("logs/hooks.log").read_text()
+    assert len(re.findall(r" cor bone_00\d: exit status 3\nno mail\n", log)) == 3
     present = begin(campaign, "{on_scan: cat >> scan}")
     present.end("finished")
     assert {facts["scan"] for facts in read("scan")} >= scans.keys()
