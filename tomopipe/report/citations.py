@@ -251,7 +251,9 @@ def _prepared(parameters: Mapping[str, Any], cited: Mapping[str, str]) -> str:
     order = placed(
         (COUNTS, *CORRECTIONS, "stripes"), {key: entry["before"] for key, entry in of_sites.items()}
     )
-    return ", ".join(filter(None, map(texts.get, order))) or "nothing was corrected"
+    n = part(parameters, "known").get("average", 1)
+    averaged = [f"projections averaged in groups of {n}"] * (n > 1)
+    return ", ".join([*averaged, *filter(None, map(texts.get, order))]) or "nothing was corrected"
 
 
 def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:

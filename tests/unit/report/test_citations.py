@@ -183,6 +183,7 @@ def test_a_plain_campaign_and_nothing_that_was_not_done():
     ("more", "said"),
     [
         ({"darks": "none", "flats": "none", "minus_log": False}, "nothing was corrected"),
+        ({"known": {"average": 4}}, "as follows: projections averaged in groups of 4, dark field"),
         ({"corrections": {"zingers": {"threshold": 0.2}}}, "zingers brighter by 0.2"),
         (
             {"corrections": {"phase": {"method": "paganin", "delta_beta": 250.0}}},
