@@ -14,6 +14,7 @@ from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, Correction
 from tomopipe.config.site_corrections import COUNTS, placed
 from tomopipe.config.step_blocks import ITERATIONS
 from tomopipe.cor_methods import BECK, COR_METHODS, DINOV2
+from tomopipe.errors import grouped
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.json_files import part
 
@@ -145,7 +146,7 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     try:
         sentences = [
             _data(campaign, scans, made, cited),
-            f"Projections were prepared as follows: {_some(_all_prepared(made, cited))}.",
+            f"Projections were prepared as follows: {_some(_all_prepared(scans, made, cited))}.",
             _centres(scans, cited),
             f"Slices were reconstructed by {_some(_reconstructed(v, cited) for v in made)}.",
             _versions(made, campaign.versions),
@@ -218,18 +219,30 @@ def _data(
     return f"{text} were processed {how}{skipped}."
 
 
-def _all_prepared(made: Iterable[Provenance], cited: Mapping[str, str]) -> Iterator[str]:
-    """Yield the corrections of each volume; equal parameters, as nearly all, are read once."""
-    texts: dict[str, str] = {}
-    for parameters in (provenance["parameters"] for provenance in made):
-        if (key := repr(parameters)) not in texts:
-            texts[key] = _prepared(parameters, cited)
-        yield texts[key]
+_FILES, _ROLL_DEG = "\0files", "\0roll"  # what differs from scan to scan, in texts of `_prepared`
 
 
-def _prepared(parameters: Mapping[str, Any], cited: Mapping[str, str]) -> str:
+def _all_prepared(
+    scans: Sequence[ScanRecord], made: Iterable[Provenance], cited: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield the corrections of each volume, in the same words where options are the same."""
+    groups = grouped(
+        (_prepared(provenance["parameters"], cited, scan), provenance["parameters"]["corrections"])
+        for scan, provenance in zip(scans, made, strict=True)
+    )
+    for text, corrections in groups.items():
+        rolls = _values((block.get("roll_deg", 0.0) for block in corrections), "", ".3f")
+        files = sorted({str(block.get("shifts")) for block in corrections})
+        named = "a file for each scan" if len(files) == len(corrections) else f"{len(files)} files"
+        named = files[0] if len(files) == 1 else named
+        yield from [text.replace(_ROLL_DEG, rolls).replace(_FILES, named)] * len(corrections)
+
+
+def _prepared(parameters: Mapping[str, Any], cited: Mapping[str, str], scan: ScanRecord) -> str:
     """Describe the corrections of a volume's projections, in their order."""
     block = PreprocessBlock(**parameters["corrections"], minus_log=parameters["minus_log"])
+    if block.shift_files:
+        block = block.model_copy(update={"shifts": _FILES})
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
     flats += cited.get("Dynamic flats", "") if block.flat_method == "pca" else ""
     stripes, of_sites = block.stripes.method, part(parameters, "of_sites")
@@ -239,6 +252,8 @@ def _prepared(parameters: Mapping[str, Any], cited: Mapping[str, str]) -> str:
         for key, entry in CORRECTIONS.items()
         if key in block.switched_on
     }
+    if block.roll_deg and scan.prediction and scan.prediction.roll_deg == block.roll_deg:
+        texts["roll_deg"] = f"roll of {_ROLL_DEG} degrees measured and corrected"
     divided = ["dark field subtracted"] * (parameters["darks"] != "none")
     divided += [f"divided by {flats}"] * (parameters["flats"] != "none")
     texts[COUNTS] = ", ".join(divided)

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -138,12 +139,14 @@ def with_(**more):
     return found
 
 
-def paragraph(*volumes, sources=(), selects=(), config=CONFIG):
+def paragraph(*volumes, sources=(), selects=(), rolls_deg=(), config=CONFIG):
     row = {"pixel_size_um": "1.6", "energy_kev": "25", "keep": "true"}
     prediction = Prediction(1020.0, 1020.0, 0.97, "resolved", "ai", "", ())
+    rolls_deg = dict(enumerate(rolls_deg))
     scans = tuple(
         ScanRecord(
-            name=f"a_{index}", path="", series="a", index=index, row=row, prediction=prediction,
+            name=f"a_{index}", path="", series="a", index=index, row=row,
+            prediction=replace(prediction, roll_deg=rolls_deg.get(index)),
             source=dict(enumerate(sources)).get(index, "ai"), cor_px=1020.0, volume="there",
             select=dict(enumerate(selects)).get(index, "auto"), **USUAL,
         )
@@ -238,6 +241,27 @@ def test_what_some_scans_alone_have_got_is_said_with_their_number():
     assert "(hann filter)" in text
     assert "set by hand in 1 scan" in text
     assert "replaced as outliers" in text
+
+
+def test_files_of_shifts_and_measured_rolls_of_a_hundred_scans_take_a_clause_each():
+    rolls_deg = [(-1) ** n * (0.2 + n / 100) for n in range(100)]
+    shifted = [with_(corrections={"shifts": f"corrections/a_{n}.txt"}) for n in range(100)]
+    rolled = [with_(corrections={"roll_deg": deg}) for deg in rolls_deg]
+    text = paragraph(*shifted, *rolled, PLAIN, rolls_deg=[None] * 100 + rolls_deg)
+    assert text.count("dark field subtracted") == 3
+    assert ", shifts of the projections undone (a file for each scan) (100 scans)" in text
+    assert ", roll of -1.190 to 1.180 degrees measured and corrected, negative loga" in text
+    assert text.count("(100 scans)") == 2
+    assert "negative logarithm taken (1 scan)." in text
+
+
+def test_a_roll_of_the_config_was_not_measured_and_one_file_is_named():
+    both = with_(corrections={"roll_deg": 1.5, "shifts": "corrections/all.txt"})
+    text = paragraph(both, both, with_(corrections={"shifts": "stated"}))
+    assert "rotated by 1.5° about the beam" in text
+    assert "shifts of the projections undone (corrections/all.txt) (2 scans)" in text
+    assert "shifts of the projections undone (stated) (1 scan)" in text
+    assert "measured" not in text
 
 
 def test_numbers_are_those_of_the_references_each_once():
