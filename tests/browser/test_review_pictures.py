@@ -183,7 +183,26 @@ def test_measured_on_a_slice_written_into_the_configuration_and_saved(folder, se
     exact(page, "511.65")
     out = page.locator("#measure [role=status]")
 
+    # a line that is dragged: as it was drawn, while its chart opens
+    page.keyboard.press("q")
+    picture = page.locator("#picture").bounding_box()
+    x, y = picture["x"] + picture["width"] / 2 - 100, picture["y"] + picture["height"] / 3
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 200, y, steps=8)
+    page.mouse.up()
+    expect(page.locator("#measure polyline")).to_be_visible()
+    ends = [
+        page.get_by_label(f"{axis} {end}", exact=True) for axis in "xy" for end in ("from", "to")
+    ]
+    x_from, x_to, y_from, y_to = (float(end.input_value()) for end in ends)
+    assert y_to == pytest.approx(y_from, abs=0.5)
+    # screen pixels of a detector pixel: the slice is fitted
+    assert x_to - x_from == pytest.approx(200 / (0.98 * picture["height"] / 1024), rel=0.01)
+    assert page.locator("#picture").bounding_box() == picture
+
     # a profile through the bead: its value, over a length in both units
+    page.keyboard.press("Escape")
     page.keyboard.press("q")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")

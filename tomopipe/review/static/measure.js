@@ -67,6 +67,7 @@ export class Measure {
     const { h, v, n } = this.host.plane();
     const [layer] = this.host.layers();
     if (!layer) return;
+    this.hold();
     if (this.tool === "profile") this.line = [from.x, from.y, to.x, to.y].map((value) => Math.round(value * 10) / 10);
     else {
       for (const [axis, a, b, size] of [[h, from.x, to.x, layer.width], [v, from.y, to.y, layer.height]]) {
@@ -77,6 +78,14 @@ export class Measure {
     }
     this.build();
     this.host.draw();
+  }
+
+  // While the hand draws the panel stays as high as it is: else the pictures would move below the hand.
+  hold() {
+    if (this.node.style.height) return;
+    this.node.style.height = `${this.node.getBoundingClientRect().height}px`;
+    const release = () => (this.node.style.height = "");
+    for (const end of ["pointerup", "pointercancel"]) addEventListener(end, release, { once: true });
   }
 
   // What is drawn over a picture, in its pixels.
