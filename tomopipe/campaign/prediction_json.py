@@ -8,6 +8,8 @@ from typing import Any
 from tomopipe.campaign.results import ROLL, Curve, Model, Prediction
 from tomopipe.storage.json_files import number, part, text, texts
 
+_LEAST_ERRORS = 3  # that a pitch must be to be stated; twice as many make a scan doubtful
+
 
 def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
     """Make a Prediction from prediction.json, optionally without the points of curves."""
@@ -23,10 +25,18 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         model=Model(name, text(model.get("sha256"))) if (name := text(model.get("name"))) else None,
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
         roll_deg=number(data.get(ROLL)),
-        pitch_deg=number(part(data, "pitch").get("deg")),
+        pitch_deg=_pitch_deg(part(data, "pitch")),
         warnings=texts(data.get("warnings")),
         doubts=texts(data.get("doubts")),
     )
+
+
+def _pitch_deg(pitch: Mapping[str, Any]) -> str:
+    """Return the angle and its error (degrees), or "" where it may be noise."""
+    deg, error_deg = number(pitch.get("deg")), number(pitch.get("error_deg"))
+    if deg is None or error_deg is None or abs(deg) < _LEAST_ERRORS * error_deg:
+        return ""
+    return f"{abs(deg):.2f} ± {error_deg:.2f}"
 
 
 def parse_curves(data: Mapping[str, Any], *, points: bool = True) -> tuple[Curve, ...]:

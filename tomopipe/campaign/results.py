@@ -69,9 +69,9 @@ class Prediction:
     curves: tuple[Curve, ...] = ()
     model: Model | None = None
     roll_px_per_100_rows: float | None = None
-    # with preprocess.roll_deg: auto: measured and corrected; measured
+    # with preprocess.roll_deg: auto: measured and corrected; measured, "0.08 ± 0.01"
     roll_deg: float | None = None
-    pitch_deg: float | None = None
+    pitch_deg: str = ""
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()  # why an accepted COR needs review
 

@@ -418,7 +418,7 @@ def test_what_try_recon_noted_is_told(tmp_path):
     assert [note.path for note in record.notes] == ["results/try_center/bone_003/try.json"]
     report(made.page, made.campaign())
     page = made.page.read_text(encoding="utf-8")
-    assert "roll of +0.31° corrected, pitch of 0.08°, roll -0.25 px per 100 rows" in page
+    assert "roll of +0.31° corrected, pitch of 0.08 ± 0.01°, roll -0.25 px per 100 rows" in page
     assert "4 of 121 projections are dark" in page
 
 

@@ -141,6 +141,18 @@ def test_the_kinds_of_evidence_are_told(folder, broken):
         assert all(curve["cor_px"] == [] for curve in shown if evidence is broken)
 
 
+@pytest.mark.parametrize(
+    ("deg", "error_deg", "shown"),
+    [(-0.014, 0.013, ""), (-0.9, 0.31, ""), (-0.9, 0.29, "0.90 ± 0.29"), (0.05, None, "")],
+)
+def test_a_pitch_is_told_with_its_error_where_it_is_no_noise(folder, deg, error_deg, shown):
+    path = folder / "results/try_center/bone_001/prediction.json"
+    pitch = {"pitch": {"deg": deg, "error_deg": error_deg, "rim_px": 0.4}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | pitch))
+    found = client_of(folder).get("/api/scan?scan=bone_001").json()["prediction"]
+    assert found["pitch_deg"] == shown
+
+
 def test_unreadable_files_and_remarks_are_told(folder):
     place = folder / "results/try_center"
     (place / "bone_002" / "prediction.json").write_text("{")

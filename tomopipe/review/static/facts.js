@@ -63,7 +63,7 @@ function scores(data, go, cor) {
     p.is_in_reason ? null : el("p", {}, [p.verdict, p.reason].filter(Boolean).join(": ")),
     p.method ? el("p", { class: "quiet" }, `by ${p.method}${p.model ? `, model ${p.model.name} ` : ""}`, p.model ? el("code", { title: `sha256 ${p.model.sha256}` }, p.model.sha256.slice(0, 12)) : null) : null].filter(Boolean);
   if (p.roll_deg !== null) parts.push(el("p", { class: "quiet" }, `Roll of ${p.roll_deg.toFixed(2)}° measured and corrected`));
-  if (p.pitch_deg !== null) parts.push(el("p", { class: "quiet" }, `Axis leans along the beam by ${Math.abs(p.pitch_deg).toFixed(2)}°`));
+  if (p.pitch_deg) parts.push(el("p", { class: "quiet" }, `Axis leans along the beam by ${p.pitch_deg}°`));
   if (p.roll_px_per_100_rows !== null) parts.push(el("p", { class: "quiet" }, `Tilted axis: ${px(p.roll_px_per_100_rows)} px per 100 rows`));
   const picture = plot(data, go, cor);
   if (picture) parts.push(el("div", { class: "plot score" }, ...picture));
