@@ -14,7 +14,13 @@ from tomopipe.reruns.settle import Settled
 from tomopipe.run import hooks, launch, progress
 from tomopipe.run.page import renew_page, write_page
 from tomopipe.run.temporary_files import removable, remove
-from tomopipe.run.unfinished import is_late, skipped_stacks, unfinished_scans, warnings_of
+from tomopipe.run.unfinished import (
+    clipped_volumes,
+    is_late,
+    skipped_stacks,
+    unfinished_scans,
+    warnings_of,
+)
 from tomopipe.storage import run_folder
 
 _LOOK_S = 0.5  # between two looks for a volume
@@ -57,6 +63,9 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
     for line in run_folder.warnings():
         _print(line)
     if not is_whole or settled is None:
+        asked = settled.volumes_of if settled and launch.executes() else ()
+        for line in clipped_volumes(campaign, asked):
+            _print(line)
         hooks.end("finished")
         return
     if launch.is_remote():

@@ -1,7 +1,7 @@
 """What a run has left open: scans without COR, volume or stack, and warnings; a line for each."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR
@@ -118,10 +118,12 @@ def warnings_of(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
     of_set = campaign.makes_star and read_job(campaign.logs.status("export_star", "campaign"))
     if of_set and of_set.warning:
         yield f"{of_set.warning}; see {of_set.log}"
-    jobs = {
-        scan: read_job(campaign.logs.status("full_recon", scan))
-        for scan in campaign.selected_scans(rows)
-    }
+    yield from clipped_volumes(campaign, campaign.selected_scans(rows))
+
+
+def clipped_volumes(campaign: Campaign, scans: Iterable[str]) -> Iterator[str]:
+    """Yield a line with the scans of whose volumes voxels were clipped, if there are any."""
+    jobs = {scan: read_job(campaign.logs.status("full_recon", scan)) for scan in scans}
     if clipped := [scan for scan, job in jobs.items() if job and job.warning]:
         yield f"voxels outside full_recon.value_range, see the report: {scans_named(clipped)}"
 

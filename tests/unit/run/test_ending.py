@@ -15,8 +15,8 @@ from tomopipe.campaign.results import read_inventory
 from tomopipe.cli.data import clean
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
-from tomopipe.reruns.settle import expected_inventory
-from tomopipe.run.ending import after_failure
+from tomopipe.reruns.settle import Settled, expected_inventory
+from tomopipe.run.ending import after_failure, after_success
 from tomopipe.run.launch import ended_by_hand
 from tomopipe.run.temporary_files import accepted_scans, removable
 from tomopipe.run.unfinished import unfinished_scans, warnings_of
@@ -106,6 +106,19 @@ def test_what_is_assumed_and_voxels_that_were_cut_are_said(campaign):
     assert warnings(campaign) == ["voxels outside full_recon.value_range, see the report: a_2"]
     (campaign / "scans.tsv").write_text("scan\tselect\na_1\tno\na_2\tno\n")
     assert warnings(campaign) == []
+
+
+def test_a_run_of_some_scans_says_of_these_alone_that_voxels_were_cut(
+    campaign, capsys, monkeypatch
+):
+    monkeypatch.setattr("sys.argv", ["snakemake"])
+    for scan in ("a_1", "a_2"):
+        status = campaign / "logs" / "status" / "full_recon" / f"{scan}.json"
+        write_json({"start": 1.0, "warning": "volume: half of its voxels are outside"}, status)
+    settled = Settled(load_campaign(campaign), volumes_of=["a_2"])
+    after_success(settled.campaign, settled, is_whole=False)
+    cut = "tomopipe: voxels outside full_recon.value_range, see the report: a_2\n"
+    assert capsys.readouterr().err == cut
 
 
 def test_scans_without_cor_or_volume_are_named(campaign):
