@@ -117,7 +117,7 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
     run = [sys.executable, "-m", "tomopipe", "run", str(folder)]
     with subprocess.Popen(run, env=slow, stdout=subprocess.DEVNULL) as process:
         try:
-            expect(page.locator("#live")).to_have_text("1 running", timeout=2 * TIMEOUT_MS)
+            expect(page.locator("#live")).to_have_text("1 job running", timeout=2 * TIMEOUT_MS)
             page.get_by_role("button", name="Jobs").click()
             expect(page.get_by_label("inventory: 1 of 1")).to_be_visible()
             expect(page.get_by_label("try_recon: 0 of 1")).to_be_visible()
@@ -131,7 +131,7 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
             expect(page.locator("#jobs details")).to_have_attribute("open", "")
         finally:
             process.send_signal(signal.SIGINT)
-    expect(page.locator("#live")).to_have_text("1 lost", timeout=2 * TIMEOUT_MS)
+    expect(page.locator("#live")).to_have_text("1 job lost", timeout=2 * TIMEOUT_MS)
 
 
 def test_a_log_that_is_read_stays_as_it_was_scrolled_while_other_jobs_run(folder, serve, visit):

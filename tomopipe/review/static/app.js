@@ -382,7 +382,7 @@ async function live() {
   try {
     const found = app.view === "jobs" ? await panels.jobs() : await api.get("status");
     const sum = (state) => (found ? found.steps.reduce((total, step) => total + step[state], 0) : 0);
-    const words = ["running", "failed", "lost"].filter(sum).map((state) => `${sum(state)} ${state}`);
+    const words = ["running", "failed", "lost"].filter(sum).map((state) => `${many(sum(state), "job")} ${state}`); // the queue counts scans
     $("live").textContent = words.join(", ");
     $("live").classList.toggle("bad", sum("lost") + sum("failed") > 0);
   } catch (error) {
