@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from tomopipe.paths import no_pipe
 from tomopipe.run.progress import Job, Progress, Step
 from tomopipe.workflow_steps import STEPS
 
@@ -133,7 +134,7 @@ def _reading(progress: Progress) -> str:
     for job in running.values():
         log = progress.log_of("inventory", job.name)
         with suppress(OSError):  # none yet
-            found = _READ.findall(log.read_text(errors="replace")) if log else []
+            found = _READ.findall(no_pipe(log).read_text(errors="replace")) if log else []
             spent_s = log.stat().st_mtime - job.begun_s if log else 0.0
             if found and spent_s > 0:  # else it is of an earlier run
                 n, total = map(int, found[-1])

@@ -66,7 +66,7 @@ def test_a_submission_that_slurm_ended_goes_on_if_queued_again_or_is_submitted_a
     job = """here="$FAKE_SLURM/$SLURM_JOB_ID"
 if [ "$SCAN" = b ] && [ ! -e ended ]; then
   echo JobHeldUser > "$here.again"; echo PREEMPTED > "$here.state"
-  asked 3; rm "$here.state" "$here.again"
+  n=$(grep -c sacct "$FAKE_SLURM/calls"); asked $((n + 2)); rm "$here.state" "$here.again"
   while [ $(ls out 2>/dev/null | wc -l) -lt 2 ]; do sleep 0.1; done
   touch ended; echo NODE_FAIL > "$here.state"; sleep 1000
 fi"""
