@@ -26,7 +26,7 @@ def slice_in_use(store: Store, name: str, row: int | None) -> Grey:
         raise TomopipeError(f"{name}: no COR in use, and so no slice.")
     n_rows = record.shape[1]
     row = n_rows // 2 if row is None else min(row, n_rows - 1)
-    if record.volume and not record.volume_of and same_cor(record.cor_px, cor_px):
+    if is_of_volume(record, cor_px):
         return _of_volume(store, record, row)
     if not record.swept:
         raise TomopipeError(
@@ -38,6 +38,13 @@ def slice_in_use(store: Store, name: str, row: int | None) -> Grey:
     picture = store.pictures.slice(name, cor_px, rows.index(kept))
     about = {"row": kept, "n_rows": n_rows, "of": "its sweep", "pixel_px": 1}
     return replace(picture, about=about)
+
+
+def is_of_volume(record: ScanRecord, cor_px: float | None) -> bool:
+    """Whether a scan has a volume that was made at the COR in use."""
+    if cor_px is None or record.volume is None or record.volume_of:
+        return False
+    return record.shape is not None and same_cor(record.cor_px, cor_px)
 
 
 def _of_volume(store: Store, record: ScanRecord, row: int) -> Grey:

@@ -21,6 +21,7 @@ from tomopipe.geometry import pixels_per_cm
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.thumbnails import step_of
+from tomopipe.review.in_use import is_of_volume
 from tomopipe.review.queue import shown_cor, with_cells
 from tomopipe.review.scan_images import grid_around
 from tomopipe.review.store import Store
@@ -91,6 +92,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         **_as_in_volumes(store, record),
         "candidates": _candidates(store, record, cells, grid) if grid else [],
         "problem": problem,
+        "has_slice": is_of_volume(record, cor_px),  # of its volume, for a scan without a sweep
         "volume": os.path.exists(store.directory / volume_of(store.campaign, name)),
     }
 

@@ -79,3 +79,17 @@ def test_what_has_neither_says_what_makes_it(folder):
     answer = client_of(folder).get("/api/in-use", params={"scan": "bone_002"})
     assert answer.status_code == 422
     assert "no sweep. `tomopipe run` makes its volume" in answer.text
+
+
+def test_a_scan_without_a_sweep_says_whether_there_is_a_slice(folder):
+    write_volume(folder)
+    for path in (folder / "results" / "try_center" / "bone_001").glob("try*"):
+        path.unlink()
+    client = client_of(folder)
+    # the volume of bone_007 is of an earlier COR
+    for name, status in (("bone_001", 200), ("bone_007", 422)):
+        data = client.get("/api/scan", params={"scan": name}).json()
+        assert data["volume"]
+        assert data["grid"] is None
+        assert data["has_slice"] == (status == 200)
+        assert client.get("/api/in-use", params={"scan": name}).status_code == status

@@ -148,7 +148,7 @@ export async function open(name, { onData = () => {}, calm = false } = {}) {
     clearTimeout(waiting);
     nothing(data.problem);
     value();
-    if (data.volume) await ofVolume(data);
+    if (data.has_slice) await ofVolume(data);
     return;
   }
   await go(now.cor, { atOnce: true });
