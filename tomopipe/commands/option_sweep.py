@@ -48,7 +48,7 @@ _BLOCKS: Mapping[str, Any] = {
     "full_recon": FullReconBlock,
 }
 _MOST_KEYS = 2
-_MAX_SHOWN_PX = 700  # width of a picture on the page
+_LEAST_SHOWN_PX, _MAX_SHOWN_PX = 420, 700  # the longer side of a picture on the page
 # Slices are compared in float32, as computed: these options have no effect.
 _STORED = {"output": "h5", "compression": "none", "dtype": "float32", "value_range": "auto"}
 
@@ -260,12 +260,20 @@ def _page(
         for label, image in zip(labels, slices, strict=True)
     )
     is_grid = n_columns < len(slices)
-    main = f"display:grid;grid-template-columns:repeat({n_columns},minmax(0,1fr))"
+    longest_px = max(slices[0].shape)
+    is_small = longest_px < _LEAST_SHOWN_PX
+    shown_px = min(max(longest_px, _LEAST_SHOWN_PX), _MAX_SHOWN_PX)
+    width = f"{round(slices[0].shape[1] * shown_px / longest_px)}px"
+    width, pixels = (
+        (f"min({width},40vw)", ";image-rendering:pixelated") if is_small else (width, "")
+    )
+    main = f"display:grid;grid-template-columns:repeat({n_columns},minmax(0,{width}))"
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}'
         "</title>\n<style>body{font-family:sans-serif;background:#222;color:#eee}"
-        f"main{{{main if is_grid else 'display:flex;flex-wrap:wrap'};gap:1em}}figure{{margin:0}}"
-        "figcaption{padding:.3em 0}img{max-width:100%}</style>\n"
+        f"main{{{main if is_grid else 'display:flex;flex-wrap:wrap'};gap:1em}}"
+        f"figure{{margin:0;width:{width};max-width:100%}}img{{width:100%{pixels}}}"
+        "figcaption{padding:.3em 0;overflow-wrap:anywhere}</style>\n"
         f"<h1>{html.escape(title)}</h1>\n<p>Grey from {low:.4g} to {high:.4g}; "
         "full size and values: sweep.tif. Linked zoom, and two side by side: tomopipe review, "
         f"Sweeps.</p>\n<main>\n{figures}\n</main></html>\n"

@@ -118,7 +118,11 @@ def test_two_options_are_a_grid_of_each_value_with_each(campaign):
     with tifffile.TiffFile(page.with_name("sweep.tif")) as file:
         labels = file.imagej_metadata["Labels"]
     assert labels[4] == "full_recon.filter=hann, preprocess.stripes.method=sorting"
-    assert "repeat(3,minmax(0,1fr))" in page.read_text("utf-8")
+    # slices of 80 px are enlarged, and labels wrap below them
+    text, width = page.read_text("utf-8"), "min(420px,40vw)"
+    assert f"repeat(3,minmax(0,{width}))" in text
+    assert f"figure{{margin:0;width:{width};max-width:100%}}" in text
+    assert "image-rendering:pixelated" in text
     facts = json.loads(page.with_name("sweep.json").read_text())
     keys = ["full_recon.filter", "preprocess.stripes.method"]
     assert (facts["keys"], facts["values"]) == (keys, [filters, methods])
