@@ -106,7 +106,7 @@ def sweep_option(
         if row is None:
             # the same for all variants, also if the option is full_recon.rows
             rows = campaign.for_scan(scan).config.full_recon.rows
-            row = sum(first_and_last("full_recon.rows", rows, raw.n_rows)) // 2
+            row = (sum(first_and_last("full_recon.rows", rows, raw.n_rows)) + 1) // 2
         rows_of = [_rows(variant, scan, cor_px, row) for variant in variants]
         if dry_run:
             return page, []

@@ -80,15 +80,15 @@ def test_a_binned_slice_is_that_of_the_block_of_rows(campaign):
 def test_the_middle_row_is_that_of_the_campaign_for_all_values(campaign):
     _configure(campaign, full_recon={"device": "cpu", "rows": [4, 15]})
     page, slices = _sweep(campaign, "full_recon.rows", ["[0, 12]", "all", "[8, 23]"])
-    assert "<h1>a [x]_1, row 9, COR" in page.read_text("utf-8")
-    _, (expected,) = _sweep(campaign, "full_recon.filter", ["ramp"], row=9)
+    assert "<h1>a [x]_1, row 10, COR" in page.read_text("utf-8")
+    _, (expected,) = _sweep(campaign, "full_recon.filter", ["ramp"], row=10)
     for image in slices:
         np.testing.assert_array_equal(image, expected)
-    with pytest.raises(TomopipeError, match=r"from 10 to 23, got 9\. Give another with --row"):
-        _sweep(campaign, "full_recon.rows", ["[10, 23]"])
+    with pytest.raises(TomopipeError, match=r"from 11 to 23, got 10\. Give another with --row"):
+        _sweep(campaign, "full_recon.rows", ["[11, 23]"])
     _configure(campaign)
     page, _ = _sweep(campaign, "full_recon.filter", ["ramp"])
-    assert "<title>a [x]_1, row 11, COR" in page.read_text("utf-8")
+    assert "<title>a [x]_1, row 12, COR" in page.read_text("utf-8")
 
 
 def test_stack_and_page_are_labelled(campaign):
