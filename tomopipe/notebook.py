@@ -153,7 +153,7 @@ class ScanOfCampaign:
                 (State.UNRESOLVED, State.DOUBTFUL) if self.cor_px is None else (),
                 f"Set its COR: tomopipe cor set {self.name} VALUE",
             ),
-            State.FAILED: f"Once the cause is mended: tomopipe retry {self.name}",
+            State.FAILED: "Remove the cause, then: tomopipe run (tomopipe plan: is retry needed?)",
         }
         advice = {str(state): text for state, text in remedy.items()}.get(self.state)
         reason = f" ({self.reason})" * bool(self.reason)

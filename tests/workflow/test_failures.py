@@ -84,6 +84,13 @@ def test_error_in_try_or_prediction_is_a_result(campaign, tmp_path):
         assert resolved(campaign)[scan]["source"] in ("neighbours", "series-mean")
     assert volumes(campaign) == set(CORS_PX)
     assert plan(campaign) == (1, frozenset())
+    hint = "once files or options of its scan change, else with `tomopipe retry SCAN`: 2 scans ("
+    assert hint in make_plan(load_campaign(campaign)).retry
+    config = (campaign / "config.yaml").read_text()
+    other = "\noverrides:\n- {scans: [a_2], preprocess: {air_px: 1}}\n"
+    (campaign / "config.yaml").write_text(config + other)
+    assert make_plan(load_campaign(campaign)).retry.endswith("retry SCAN`: b_1.")
+    (campaign / "config.yaml").write_text(config)
     assert CliRunner().invoke(cli, ["retry", *broken, "-C", str(campaign)]).exit_code == 0
     assert snakemake(campaign).status == 0
     assert {resolved(campaign)[scan]["source"] for scan in broken} == {"auto"}

@@ -256,8 +256,9 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     once = "once the cause is fixed, " * (how == "some jobs failed")
     say(f"{how}: {n_done} of {n_all} jobs are done; {once}`tomopipe run` goes on from there.")
     names = {job.name for job in progress.failed}
-    failures = [job for job in present_jobs(campaign, why_again(campaign)) if job.key in names]
-    if retry := retry_hint(campaign, failures):
+    why = why_again(campaign)
+    failures = [job for job in present_jobs(campaign, why) if job.key in names]
+    if retry := retry_hint(campaign, failures, why):
         say(retry)
     return 1
 

@@ -8,7 +8,7 @@ from itertools import product
 from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import forget
+from tomopipe.campaign.failures import Why, forget
 from tomopipe.campaign.log import JobStatus, position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import InventoryRows
@@ -30,7 +30,7 @@ from tomopipe.run.forecast import duration, planned_s
 from tomopipe.run.progress import Step
 from tomopipe.run.unfinished import unused_cors
 from tomopipe.storage.atomic import giving_rights, is_protected
-from tomopipe.workflow_steps import STEPS
+from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _N_NAMED = 4  # files in a line
 
@@ -112,7 +112,7 @@ def make_plan(
     return Plan(
         jobs=tuple(planned),
         failures=tuple(f"{each.key}: {each.step}: {each.error}" for each in failures),
-        retry=retry_hint(campaign, failures),
+        retry=retry_hint(campaign, failures, lambda *job: result.reasons.get(job, "")),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
         cpu_s=sum(seconds or 0.0 for step in work.values() for seconds, _ in step.planned.values()),
         wall_s=planned_s(work, len(os.sched_getaffinity(0))),
@@ -174,11 +174,27 @@ def _reasons(group: Sequence[PlannedJob]) -> list[str]:
     return list(dict.fromkeys(filter(is_news, parts))) or parts[:1]
 
 
-def retry_hint(campaign: Campaign, failures: Iterable[JobStatus]) -> str:
-    """Return the command for failed scans that no run tries again, with these scans; "" if none."""
-    keys = dict.fromkeys(job.key for job in failures if job.state == "failed")
-    scans = forget(campaign.results, keys, dry_run=True)
-    return f"Try again with `tomopipe retry SCAN`: {scans_named(scans)}." if scans else ""
+def retry_hint(campaign: Campaign, failures: Iterable[JobStatus], why: Why) -> str:
+    """Name the failed scans that the next run does not try again, and what to type; "" if none.
+
+    `why` tells why the next run makes a result again; a record of a killed job prevents it.
+    """
+
+    def is_due(job: JobStatus) -> bool:
+        steps = SEARCH_STEPS if job.step in SEARCH_STEPS else (job.step,)
+        return job.key not in campaign.failures and any(why(step, job.key) for step in steps)
+
+    failed = [job for job in failures if job.state == "failed" and not is_due(job)]
+    scans = forget(campaign.results, dict.fromkeys(job.key for job in failed), dry_run=True)
+    killed = [scan for scan in scans if scan in campaign.failures]
+    others = [scan for scan in scans if scan not in campaign.failures]
+    lines = {
+        "Try again with": killed,
+        "A failed COR or stack is tried again once files or options of its scan change, "
+        "else with": others,
+    }
+    texts = [f"{how} `tomopipe retry SCAN`: {scans_named(of)}." for how, of in lines.items() if of]
+    return " ".join(texts)
 
 
 def standing_failures(

@@ -256,7 +256,7 @@ TO_DO: Mapping[State, str] = {
     State.DOUBTFUL: "Compare the slices; accept this COR or set another.",
     State.FIXED: "Compare the slices at both CORs; accept the sharper one.",
     State.FILLED: "Not measured: look at the slices; accept this COR or set another.",
-    State.FAILED: "Read the log, remove the cause, then tomopipe retry.",
+    State.FAILED: "Read the log, remove the cause, run again; tomopipe plan says if retry is due.",
 }
 
 # ---- alerts of the report --------------------------------------------------------------------
@@ -304,7 +304,7 @@ KINDS = (
     Kind(
         "Failed",
         "bad",
-        "Read the log below, then tomopipe retry, or tomopipe run again.",
+        "Read the log below, remove the cause, run again; tomopipe plan names who needs retry.",
         _reason(State.FAILED, "no reason given"),
     ),
     Kind(
