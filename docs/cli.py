@@ -16,7 +16,8 @@ Every command works on the campaign of this folder, or of the nearest folder abo
 `-C CAMPAIGN` selects another, and `-c FILE` another file than its config.yaml. `CAMPAIGN SCAN` is
 the campaign folder, which may be omitted, and scans (names or 'patterns'), by default all (`retry`:
 `--all`). `-h` shows the help of a command, `-n` (`--dry-run`) what would be done; `--json` prints
-JSON. `tomopipe lab train`, `evaluate` and `bench` come with [tomopipe-lab](../../lab/README.md).
+JSON. `tomopipe lab train`, `evaluate`, `bench` and `agree` come with
+[tomopipe-lab](../../lab/README.md).
 """
 OF_ALL = ("directory", "config", "help", "dry_run", "as_json")
 UNSAID = re.compile(

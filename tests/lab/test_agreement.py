@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tomopipe_lab.bench import agreement
+from tomopipe_lab.bench.agreement_page import page
 from tomopipe_lab.bench.engines import ENGINES, OURS
 from typer.testing import CliRunner
 
@@ -68,16 +69,23 @@ def test_what_is_added_is_what_they_differ_by():
 
 
 def test_the_page_has_the_slices_of_a_scan(tmp_path):
-    scan, page = tmp_path / "bead & 1.h5", tmp_path / "agree.html"
+    scan, html = tmp_path / "bead & 1.h5", tmp_path / "agree.html"
     write_scan(scan, cor_px=49.0, n_rows=2, n_cols=96, n_angles=91, counts=1e5)
-    options = ["--against", "finu", "--cor", "49", "-o", str(page)]
+    options = ["--against", "finu", "--cor", "49", "-o", str(html)]
     result = CliRunner().invoke(cli, ["lab", "agree", str(scan), *options])
     assert result.exit_code == 0, result.output
-    text = page.read_text()
+    text = html.read_text()
     assert "<h2>bead &amp; 1.h5, row 1, COR 49.00 px</h2>" in text
     assert text.count("<img ") == 8  # two data sets, two packages, their differences
     assert re.search(r"<th>finufft</th><td>0\.00\d\d</td>", text)
-    assert Image.open(page.with_suffix(".png")).size == (640, 1280)
+    assert Image.open(html.with_suffix(".png")).size == (640, 1280)
+
+
+def test_the_page_says_why_dfi_is_off_the_axis_where_it_is_compared():
+    others = {"tomopipe": (0.0, 0.0), "algotom fbp": (0.0009, 0.0003)}
+    why = "<p>algotom dfi turns what is off the axis a little"
+    assert why in page([], others | {"algotom dfi": (0.0001, 0.39)}, {}, "here")
+    assert "algotom dfi" not in page([], others, {}, "here")
 
 
 def test_nothing_to_compare_with_is_said(tmp_path):

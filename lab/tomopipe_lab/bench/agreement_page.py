@@ -15,6 +15,10 @@ from tomopipe_lab.bench.agreement import RANGE_PERCENT, Agreement, psnr_db
 
 _SIDE_PX = 320
 _DIFFERENCE = 0.1  # of the range: black to white of differences
+_REMARKS = {
+    "algotom dfi": "turns what is off the axis a little, as it takes the last angle, 180 degrees, "
+    "for included"
+}
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 90rem; margin: 2rem auto; padding: 0 1rem;
   color: #1b2733; background: #fff; }
@@ -59,6 +63,7 @@ def page(
             ["package", "on the axis, px", "off the axis, px"],
             [[name, f"{on:.4f}", f"{off:.4f}"] for name, (on, off) in offsets_px.items()],
         ),
+        *(f"<p>{name} {text}.</p>" for name, text in _REMARKS.items() if name in offsets_px),
     ]
     for each in agreements:
         parts += [f"<h2>{escape(each.data.name)}</h2>", _figures(each), agreement_table(each)]
