@@ -226,9 +226,12 @@ def _all_prepared(
     scans: Sequence[ScanRecord], made: Iterable[Provenance], cited: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield the corrections of each volume, in the same words where options are the same."""
+    measured_deg = (scan.prediction and scan.prediction.roll_deg for scan in scans)
     groups = grouped(
-        (_prepared(provenance["parameters"], cited, scan), provenance["parameters"]["corrections"])
-        for scan, provenance in zip(scans, made, strict=True)
+        (_prepared(options, cited, roll_deg), options["corrections"])
+        for options, roll_deg in zip(
+            (each["parameters"] for each in made), measured_deg, strict=True
+        )
     )
     for text, corrections in groups.items():
         rolls = _values((block.get("roll_deg", 0.0) for block in corrections), "", ".3f")
@@ -238,7 +241,9 @@ def _all_prepared(
         yield from [text.replace(_ROLL_DEG, rolls).replace(_FILES, named)] * len(corrections)
 
 
-def _prepared(parameters: Mapping[str, Any], cited: Mapping[str, str], scan: ScanRecord) -> str:
+def _prepared(
+    parameters: Mapping[str, Any], cited: Mapping[str, str], measured_deg: float | None = None
+) -> str:
     """Describe the corrections of a volume's projections, in their order."""
     block = PreprocessBlock(**parameters["corrections"], minus_log=parameters["minus_log"])
     if block.shift_files:
@@ -252,7 +257,7 @@ def _prepared(parameters: Mapping[str, Any], cited: Mapping[str, str], scan: Sca
         for key, entry in CORRECTIONS.items()
         if key in block.switched_on
     }
-    if block.roll_deg and scan.prediction and scan.prediction.roll_deg == block.roll_deg:
+    if block.roll_deg and block.roll_deg == measured_deg:
         texts["roll_deg"] = f"roll of {_ROLL_DEG} degrees measured and corrected"
     divided = ["dark field subtracted"] * (parameters["darks"] != "none")
     divided += [f"divided by {flats}"] * (parameters["flats"] != "none")
