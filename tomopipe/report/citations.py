@@ -226,7 +226,7 @@ def _all_prepared(
     scans: Sequence[ScanRecord], made: Iterable[Provenance], cited: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield the corrections of each volume, in the same words where options are the same."""
-    measured_deg = (scan.prediction and scan.prediction.roll_deg for scan in scans)
+    measured_deg = (s.prediction.roll_deg if s.prediction else None for s in scans)
     groups = grouped(
         (_prepared(options, cited, roll_deg), options["corrections"])
         for options, roll_deg in zip(
