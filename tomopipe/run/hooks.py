@@ -255,8 +255,9 @@ class Hooks:
         progress.tell(says=line)
 
     def _save(self) -> None:
+        present = {event: dict(each) for event, each in self._announced.items()}  # calls add to it
         with suppress(OSError):
-            write_json(self._announced, self._campaign.files.announced)
+            write_json(present, self._campaign.files.announced)
 
 
 def _run(command: str, facts: Mapping[str, Any], campaign: Campaign, limit_s: float) -> None:
