@@ -16,12 +16,12 @@ HOME = Path(__file__).parents[3]
 JOBS = """
 import gc, sys
 from pathlib import Path
-from numba.core.registry import CPUDispatcher
+from numba.extending import is_jitted
 from tests.step_calls import full_recon, predict_in, try_in
 from tomopipe.commands.compilation import compile_kernels
 
 def functions():
-    every = (each for each in gc.get_objects() if isinstance(each, CPUDispatcher))
+    every = (each for each in gc.get_objects() if is_jitted(each))
     return {f"{each.__module__} {each.__name__} {types}" for each in every
             if each.__module__.startswith("tomopipe.") for types in each.signatures}
 
