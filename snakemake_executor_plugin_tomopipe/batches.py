@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shlex
+from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,9 +50,12 @@ def status_in(member: Any, number: str) -> dict[str, Any]:
 
 def _excluding(places: Sequence[str], nodes: Iterable[str]) -> list[str]:
     """Return the option of sbatch that excludes nodes, and those that the user excludes."""
-    theirs = [option.partition("=")[2] for option in places if option.startswith("--exclude=")]
-    ours = sorted(nodes)
-    return [f"--exclude={','.join([*theirs, *ours])}"] if ours else []
+    if not (ours := sorted(nodes)):
+        return []
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-x", "--exclude", action="append", default=[])
+    theirs = parser.parse_known_args(places)[0].exclude
+    return [f"--exclude={','.join([*theirs, *ours])}"]
 
 
 def missing_outputs(job: Any) -> list[str]:

@@ -124,6 +124,14 @@ def test_a_submission_has_the_name_of_its_run_whatever_else_a_user_asks_for():
     ]
 
 
+@pytest.mark.parametrize("extra", ["-x a,b", "-xa,b", "--exclude a,b", "--exclude=a -Q -x b"])
+def test_nodes_that_a_user_excludes_stay_excluded_beside_ours(extra):
+    (batch,) = pack([job(slurm_extra=extra)], SETTINGS, 4)
+    batch.jobs = []
+    options = batch.options("tomopipe-1", Path("logs/%j.log"), ".", {"d", "c"})
+    assert options[-3] == "--exclude=a,b,c,d"  # of two the last counts
+
+
 def test_the_partition_of_the_environment_counts_where_a_profile_names_none(say_sinfo, monkeypatch):
     say_sinfo("q*|10:00", "p|1:30:00")
     monkeypatch.setenv("SBATCH_PARTITION", "p")
