@@ -28,12 +28,12 @@ from tomopipe.cli.options import (
     VolumesOf,
     campaign_and_scans,
 )
-from tomopipe.cli.run import print_left_out
 from tomopipe.cli.terminal import (
     AS_WRITTEN,
     bar,
     console,
     print_columns,
+    print_left_out,
     say,
     shortened,
     state_text,

@@ -21,7 +21,7 @@ from tomopipe.cli.options import (
     campaign_and_scans,
     rest_of,
 )
-from tomopipe.cli.terminal import MOST_ROWS, Screen, near, say
+from tomopipe.cli.terminal import MOST_ROWS, Screen, near, print_left_out, say
 from tomopipe.commands.stop import run_under_way, stop_run
 from tomopipe.errors import full_disk, scans_named
 from tomopipe.paths import no_pipe
@@ -160,12 +160,6 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     for line in unfinished:
         say(f"tomopipe: {line}")
     return 3 if unfinished else 0
-
-
-def print_left_out(faults: Sequence[str]) -> None:
-    """Print why scans are left out; beside a plan as JSON."""
-    for fault in faults:
-        typer.echo(f"left out: {fault}", err=True)
 
 
 @contextmanager

@@ -259,3 +259,9 @@ def bar(done: int, total: int, width: int) -> str:
     """Draw a progress bar."""
     full = width * done // total if total else 0
     return "━" * full + "╌" * (width - full)
+
+
+def print_left_out(faults: Sequence[str]) -> None:
+    """Print why scans are left out; beside a plan as JSON."""
+    for fault in faults:
+        print(f"left out: {fault}", file=sys.stderr)

@@ -122,20 +122,6 @@ def effective(block: Block) -> dict[str, Any]:
     return result | block.stated_besides()
 
 
-def when_absent(key: str) -> Any:
-    """Return the value of a key, such as full_recon.filter, that `effective` omits."""
-    from tomopipe.config.parse import Config
-
-    model: Any = Config
-    for name in key.split("."):
-        if name not in getattr(model, "model_fields", {}):
-            return None
-        field = model.model_fields[name]
-        model = field.annotation
-    value = None if field.is_required() else field.default
-    return None if isinstance(value, Block) else plain(value)
-
-
 def why_no_effect(config: BaseModel, key: str) -> str:
     """Name the option that leaves a key of a configuration without effect; "" if none does."""
     *outer, name = key.split(".")

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from tomopipe.config.base import Block, option
+from tomopipe.config.base import Block, option, plain
 from tomopipe.config.blocks import (
     CampaignBlock,
     InputBlock,
@@ -487,3 +487,15 @@ def _meaning(key_path: KeyPath) -> str:
         key_path = key_path[:-1]
     field = _fields_at(key_path[:-1]).get(str(key_path[-1]))
     return f"it means: {field.description}" if field is not None and field.description else ""
+
+
+def when_absent(key: str) -> Any:
+    """Return the value of a key, such as full_recon.filter, that `effective` omits."""
+    model: Any = Config
+    for name in key.split("."):
+        if name not in getattr(model, "model_fields", {}):
+            return None
+        field = model.model_fields[name]
+        model = field.annotation
+    value = None if field.is_required() else field.default
+    return None if isinstance(value, Block) else plain(value)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from tomopipe.recon import lanefft
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.fbp import Rows
 from tomopipe.recon.jit import Team, aligned_empty, kernel, parts, thread_count
 from tomopipe.recon.lanefft import fft
 from tomopipe.recon.plan import MARGIN, Plan, angles_at_once
+from tomopipe.recon.rows import Rows
 from tomopipe.recon.simd import load, load_pair, splat, store, store_pair, transpose
 from tomopipe.recon.spread import (
     Chunk,

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,30 +12,6 @@ from tomopipe.recon.gpu import free_memory, out_of_memory
 from tomopipe.recon.plan import Plan
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Sinograms computed on demand, some projections at a time; on the host."""
-
-    shape: tuple[int, int, int]  # (n_slices, n_angles, n_cols)
-    # of(angles) makes the rows of some projections, float32 of shape (n, n_slices, n_cols),
-    # contiguous; called by several threads
-    of: Callable[[NDArray[np.intp]], NDArray[np.float32]]
-    ndim = 3
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, which: slice) -> "Rows":
-        n_slices = len(range(*which.indices(len(self))))
-        if n_slices == len(self):
-            return self
-
-        def of(angles: NDArray[np.intp]) -> NDArray[np.float32]:
-            return np.ascontiguousarray(self.of(angles)[:, which])
-
-        return Rows((n_slices, *self.shape[1:]), of)
 
 
 def reconstruct(

@@ -62,7 +62,7 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
             inner = "" if key in ("options", "metadata") else f"{key}."
             lines += of_difference(before or {}, after or {}, prefix + inner)
         else:
-            from tomopipe.config.base import when_absent  # each 0.1 s of a run's start counts
+            from tomopipe.config.parse import when_absent  # each 0.1 s of a run's start counts
 
             path = prefix + key
             was, now = (when_absent(path) if v is None else v for v in (before, after))

@@ -13,8 +13,9 @@ from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import device_normaliser, normaliser
 from tomopipe.prep.recipe import IndexRange
-from tomopipe.recon.fbp import Rows, reconstruct
+from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import BATCH_SIZE, Plan
+from tomopipe.recon.rows import Rows
 from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.resources.memory import GPU_CORRECT_BYTES
 from tomopipe.scans.scan import Scan

@@ -3,8 +3,9 @@ import pytest
 from scipy.ndimage import uniform_filter
 
 from tomopipe.recon import compiled, portable
-from tomopipe.recon.fbp import Rows, reconstruct, sweep
+from tomopipe.recon.fbp import reconstruct, sweep
 from tomopipe.recon.plan import FILTERS, filter_response, image_positions, make_plan
+from tomopipe.recon.rows import Rows
 
 # (x, y, radius, value): pixels from the axis voxel; asymmetric on purpose
 DISKS = [(0.0, 0.0, 0.36, 1.0), (0.12, -0.16, 0.05, 0.5), (-0.2, 0.08, 0.03, -0.7)]
