@@ -18,6 +18,8 @@ from tomopipe.cor.collected_rows import failed_rows, read_rows, write_rows
 from tomopipe.cor.curves import KINDS
 from tomopipe.cor.roll import UsedRows
 from tomopipe.cor.row_profiles import RowProfiles
+from tomopipe.scans.exchange import RawScan
+from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.storage.atomic import write_json
 
 METHODS = ["classical"]
@@ -122,6 +124,49 @@ def predicted(folder, raw, corrections=None, known=None, **options):
     sweep = try_in(folder, raw, width_px=12, device="cpu", **of_scan)
     prediction = predict_in(folder, **{"methods": METHODS, "min_confidence": 0.3, **options})
     return sweep, prediction, (folder / "center_of_rotation.txt").read_text("utf-8")
+
+
+RODS = [(25, 8, 12), (-20, 16, 20), (4, -24, 28), (-8, -4, 16), (16, -16, 24)]
+
+
+def helical_scan(path, rows_down):
+    """Write an NXtomo scan of 24 rows, and in it, in metres, how far the sample moves down."""
+    n = len(rows_down)
+    phantom = [Ellipsoid(0, 0, 20, 48, 40, 60, 0.2, 0.01)]
+    phantom += [Ellipsoid(x, y, row, 7, 5, 9, 0.0, 0.03) for x, y, row in RODS]
+    size = {"n_rows": 40, "n_cols": 128, "n_angles": n, "counts": 20_000, "pixel_size_um": 2.0}
+    file = {"format": "nxtomo", "height_mm": 0.0}
+    truth = write_scan(path, cor_px=66.4, phantom=phantom, **size, **file)
+    with h5py.File(path, "r+") as file:
+        (entry,) = file.values()
+        detector, keys = entry["instrument/detector"], entry["instrument/detector/image_key"][()]
+        raw = detector["data"][()].astype(float)
+        dark, flat = (raw[keys == key].mean(axis=0) for key in (2, 1))
+        seen = (raw[keys == 0] - dark) / (flat - dark)
+        raw = raw[:, 8:32]
+        at = np.arange(8, 32) - np.asarray(rows_down)[:, None]
+        low, frame = np.floor(at).astype(int), np.arange(n)[:, None]
+        part = (at - low)[..., None]
+        seen = (1 - part) * seen[frame, low] + part * seen[frame, low + 1]
+        raw[keys == 0] = seen * (flat - dark)[8:32] + dark[8:32]
+        del detector["data"]
+        detector["data"] = np.clip(raw.round(), 0, 65535).astype(np.uint16)
+        heights_m = entry["sample/z_translation"][()]
+        heights_m[keys == 0] = -2e-6 * np.asarray(rows_down)
+        entry["sample/z_translation"][...] = heights_m
+    return truth
+
+
+def test_a_helical_scan_is_doubtful_by_its_file_and_by_its_rows(tmp_path):
+    """From the raw file on."""
+    truth = helical_scan(tmp_path / "s_1.nx", np.linspace(0, 4, 181))
+    _, prediction, _ = predicted(tmp_path, truth.path)
+    assert prediction["cor_px"] == pytest.approx(truth.cor_px, abs=1)
+    seen, stated = prediction["doubts"]
+    assert stated in RawScan(truth.path).metadata().warnings  # of which check prints each
+    assert "/sample/z_translation: the sample moves by 4.0 px (8e-06 m)" in stated
+    assert stated.endswith("steadily: a helical scan, which is not supported?")
+    assert float(re.match(r"the sample moves (.*) rows down", seen)[1]) == pytest.approx(4, abs=0.3)
 
 
 def test_saturated_projections_are_told_and_above_a_share_no_cor_is_accepted(tmp_path):
