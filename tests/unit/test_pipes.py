@@ -20,7 +20,7 @@ from tomopipe.storage.json_files import json_or
 PACKAGE = Path(tomopipe.__file__).parent
 READERS = {
     *("open", "read_text", "read_bytes", "File", "TiffFile", "imread", "memmap", "fromfile"),
-    *("FileHandler", "open_group"),
+    *("FileHandler", "open_group", "open_array"),
 }
 # what opens nothing that others may have put there: its own new files, the package's, checked ones
 OWN = {
@@ -35,7 +35,10 @@ OWN = {
         "h5py.File(path, 'r', swmr=True, **options)",
     },
     "scans/pixels.py": {"open(self._dataset.file.filename, 'rb', buffering=0)"},
-    "volumes/volume_zarr.py": {"zarr.open_group(path, mode='r')"},
+    "volumes/volume_zarr.py": {
+        "zarr.open_group(_no_pipes(path), mode='r')",
+        "zarr.open_array(files, path=level['path'], mode='r')",  # of `_no_pipes`
+    },
     "report/fragments.py": {"source.read_bytes()"},  # of the package
     "relion/mrc.py": {
         "mrcfile.open(self.path, header_only=True)",

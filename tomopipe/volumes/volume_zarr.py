@@ -93,17 +93,30 @@ def read(path: Path, stack: ExitStack) -> Stored:
             "(docs/how-to/viewers.md), at a volume of its scans here, or read a time point t with "
             f'zarr.open("{path}")["0"][t]'
         )
-    names = [level["path"] for level in image["datasets"]]
-    arrays = {2**i: zarr.open_array(path / name, mode="r") for i, name in enumerate(names)}
-    notes = attributes["tomopipe"]
+    levels, notes, files = image["datasets"], attributes["tomopipe"], _no_pipes(path)
+    arrays = {
+        2**i: zarr.open_array(files, path=level["path"], mode="r") for i, level in enumerate(levels)
+    }
     return arrays, _Layers(arrays[1]), notes["attributes"], notes["provenance"]
+
+
+def _no_pipes(path: Path) -> Any:
+    """Return the store of a group to read, in which no pipe is opened in the place of a file."""
+    from zarr.storage import LocalStore, WrapperStore
+
+    class NoPipes(WrapperStore[LocalStore]):
+        async def get(self, key: str, *args: Any, **options: Any) -> Any:
+            no_pipe(path / key)
+            return await super().get(key, *args, **options)
+
+    return NoPipes(LocalStore(path, read_only=True))
 
 
 def read_planes(path: Path) -> dict[str, Slices]:
     """Read the mid planes."""
     import zarr
 
-    group = zarr.open_group(path, mode="r")
+    group = zarr.open_group(_no_pipes(path), mode="r")
     return {name: np.asarray(group[f"mid_planes/{name}"]) for name in MID_PLANES}
 
 

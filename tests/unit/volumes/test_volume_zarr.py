@@ -8,8 +8,9 @@ import pytest
 import yaozarrs
 import zarr
 
+from tests.pipes import pipe_at
 from tests.unit.volumes.conftest import averaged
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import PipeInPlaceError, TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volume_formats import COMPRESSIONS
 from tomopipe.volumes import volume_zarr
@@ -248,3 +249,21 @@ def test_a_layer_of_chunks_is_read_once_for_its_rows(tmp_path, monkeypatch):
         for row in (0, 15, 20, 16, 3):
             np.testing.assert_array_equal(volume.read_slice(row), DATA[row])
     assert taken == [slice(0, 16), slice(16, 32), slice(0, 16)]
+
+
+@pytest.mark.parametrize("name", ["0/c/1/0/0", "1/zarr.json", "mid_planes/mid_xz/c/0/0"])
+def test_a_pipe_in_the_place_of_a_chunk_or_of_a_description_is_not_opened(tmp_path, name):
+    _write(tmp_path / "x")
+    opened = tmp_path / "opened"
+
+    def look():
+        with open_volume(tmp_path / "x", check_sizes=False) as volume:
+            np.testing.assert_array_equal(volume.read_slice(0), DATA[0])
+            volume.read_slice(20)
+        read_mid_planes(tmp_path / "x")
+
+    says = f"{name}: is a pipe, not a file: remove it"
+    with pipe_at(tmp_path / "x" / name, opened), pytest.raises(Exception, match=says) as caught:
+        look()
+    assert not opened.exists()
+    assert isinstance(caught.value.__cause__ or caught.value, PipeInPlaceError)
