@@ -341,6 +341,11 @@ def test_a_tilted_axis_is_told(tmp_path, slope_px, used, told):
     methods = ["ai"] if slope_px > 0.04 else METHODS
     prediction = predict_in(tmp_path, methods=methods, used=used)
     assert prediction["roll_px_per_100_rows"] == pytest.approx(100 * slope_px, abs=0.1)
+    assert (
+        0.001
+        < prediction["roll_error_px_per_100_rows"]
+        <= 0.05 + prediction["roll_px_per_100_rows"] / 20
+    )
     rows = used.rows if used else "all"  # recorded where they decide on the text
     assert prediction.get("volume_rows") == (rows if slope_px else None)
     words = " off at the outermost rows; `preprocess: {roll_deg"

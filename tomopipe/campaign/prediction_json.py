@@ -8,7 +8,8 @@ from typing import Any
 from tomopipe.campaign.results import ROLL, Curve, Model, Prediction
 from tomopipe.storage.json_files import number, part, text, texts
 
-_LEAST_ERRORS = 3  # that a pitch must be to be stated; twice as many make a scan doubtful
+_LEAST_ERRORS = 3  # that a roll or pitch must be to be stated
+_LEAST_ERROR = 0.01  # of the two decimals of a roll
 
 
 def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
@@ -23,12 +24,21 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         reason=text(data.get("reason")),
         curves=parse_curves(data, points=points),
         model=Model(name, text(model.get("sha256"))) if (name := text(model.get("name"))) else None,
-        roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
+        roll_px_per_100_rows=_roll(data),
         roll_deg=number(data.get(ROLL)),
         pitch_deg=_pitch_deg(part(data, "pitch")),
         warnings=texts(data.get("warnings")),
         doubts=texts(data.get("doubts")),
     )
+
+
+def _roll(data: Mapping[str, Any]) -> str:
+    """Return the roll and its error (pixels per 100 rows), or "" where it may be noise."""
+    px, error_px = (number(data.get(f"roll_{of}px_per_100_rows")) for of in ("", "error_"))
+    if px is None or error_px is None:
+        return ""
+    error_px = max(error_px, _LEAST_ERROR)
+    return f"{px:+.2f} ± {error_px:.2f}" if abs(px) >= _LEAST_ERRORS * error_px else ""
 
 
 def _pitch_deg(pitch: Mapping[str, Any]) -> str:

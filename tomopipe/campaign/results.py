@@ -68,7 +68,7 @@ class Prediction:
     reason: str
     curves: tuple[Curve, ...] = ()
     model: Model | None = None
-    roll_px_per_100_rows: float | None = None
+    roll_px_per_100_rows: str = ""  # "-0.25 ± 0.02"; "" where it may be none
     # with preprocess.roll_deg: auto: measured and corrected; measured, "0.08 ± 0.01"
     roll_deg: float | None = None
     pitch_deg: str = ""

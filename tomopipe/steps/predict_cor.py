@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tomopipe.cor.roll import UsedRows
 
 
+_ROLL_PX = ("roll_px_per_100_rows", "roll_error_px_per_100_rows")
 # entries of prediction.json without an answer
 _NOTHING: dict[str, Any] = {
     "best_cor_px": None, "cor_px": None, "confidence": 0.0, "method": "", "methods": {},
@@ -73,10 +74,10 @@ def predict_cor(
 
     `prediction_json`, which is returned, gets the statement `made_from` and best_cor_px, cor_px,
     confidence, verdict, method, reason, and all of `methods`; `evidence`, the curves of each kind,
-    if ai used them; roll_px_per_100_rows if several rows show how the COR changes along them;
-    volume_rows, those of `used`, if a warning of a tilted axis or of rows without light depends on
-    them; `warnings`: sentences on these, projections without an image, unsuitable flats, a
-    displaced sample, and one that slices will cut off; roll_deg that try_recon measured and
+    if ai used them; roll_px_per_100_rows and its error, if several rows show how the COR changes
+    along them; volume_rows, those of `used`, if a warning of a tilted axis or of rows without light
+    depends on them; `warnings`: sentences on these, projections without an image, unsuitable flats,
+    a displaced sample, and one that slices will cut off; roll_deg that try_recon measured and
     corrected, and the pitch, if it did; `doubts`: reasons to review an accepted COR.
     `center_txt` gets the accepted COR with two decimals, or is empty.
 
@@ -221,7 +222,7 @@ def _checked_frames(
     if too_many(n_bad, rows.sinograms.shape[1]):
         limit += "; set predict_cor.max_bad_frames: 1 to use this scan all the same"
     reason = "; ".join(filter(None, [*warnings, limit, prediction["reason"]]))
-    of_roll = ("roll_px_per_100_rows", VOLUME_ROWS)
+    of_roll = (*_ROLL_PX, VOLUME_ROWS)
     others = {key: value for key, value in prediction.items() if key not in of_roll}
     return {**others, "cor_px": None, "verdict": "ambiguous", "reason": reason}
 
@@ -243,7 +244,8 @@ def _with_tilt(
     # other rows may give another warning
     decides = bool(tilt_of(roll, UsedRows(used.roll_deg), n_rows)[0])
     of_rows = {VOLUME_ROWS: _plain_rows(used.rows)}
-    return result | {"roll_px_per_100_rows": round(roll[0], 4)} | (of_rows if decides else {})
+    measured = {key: round(value, 4) for key, value in zip(_ROLL_PX, roll, strict=True)}
+    return result | measured | (of_rows if decides else {})
 
 
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:

@@ -403,7 +403,8 @@ def test_what_try_recon_noted_is_told(tmp_path):
     write_json(grid | {"half_acquisition": True, "notes": ["3 frames were empty"]}, path)
     (path.parent.parent / "bone_003" / "try.json").write_text("{")
     path = made.results / "try_center" / "bone_001" / "prediction.json"
-    found = {"roll_px_per_100_rows": -0.25, "warnings": ["4 of 121 projections are dark"]}
+    found = {"roll_px_per_100_rows": -0.254, "roll_error_px_per_100_rows": 0.0831}
+    found |= {"warnings": ["4 of 121 projections are dark"]}
     found |= {"roll_deg": 0.312, "pitch": {"deg": -0.08, "error_deg": 0.01, "rim_px": 0.2}}
     write_json(json.loads(path.read_text()) | found, path)
     made.status("full_recon", "bone_001", 5, warning="volume: half of its voxels")
@@ -418,7 +419,8 @@ def test_what_try_recon_noted_is_told(tmp_path):
     assert [note.path for note in record.notes] == ["results/try_center/bone_003/try.json"]
     report(made.page, made.campaign())
     page = made.page.read_text(encoding="utf-8")
-    assert "roll of +0.31° corrected, pitch of 0.08 ± 0.01°, roll -0.25 px per 100 rows" in page
+    assert "pitch of 0.08 ± 0.01°, roll -0.25 ± 0.08 px per 100 rows" in page
+    assert "roll of +0.31° corrected, pitch" in page
     assert "4 of 121 projections are dark" in page
 
 

@@ -21,6 +21,7 @@ from tests.review_campaign import (
     write_pictures,
 )
 from tests.unit.conftest import configure
+from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.table import edit_table
 from tomopipe.cor.collected_rows import read_rows, write_rows
 from tomopipe.cor.cor_value import CorText
@@ -151,6 +152,21 @@ def test_a_pitch_is_told_with_its_error_where_it_is_no_noise(folder, deg, error_
     path.write_text(json.dumps(json.loads(path.read_text()) | pitch))
     found = client_of(folder).get("/api/scan?scan=bone_001").json()["prediction"]
     assert found["pitch_deg"] == shown
+
+
+@pytest.mark.parametrize(
+    ("px", "error_px", "shown"),
+    [
+        (-0.0101, 0.0021, ""),  # two decimals
+        (0.14, 0.05, ""),
+        (0.16, 0.05, "+0.16 ± 0.05"),
+        (-1.204, 0.004, "-1.20 ± 0.01"),
+        (1.2, None, ""),
+    ],
+)
+def test_a_roll_is_told_with_its_error_where_it_is_no_noise(px, error_px, shown):
+    found = {"roll_px_per_100_rows": px, "roll_error_px_per_100_rows": error_px}
+    assert parse_prediction(found).roll_px_per_100_rows == shown
 
 
 def test_unreadable_files_and_remarks_are_told(folder):
