@@ -14,7 +14,6 @@ from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, Correction
 from tomopipe.config.site_corrections import COUNTS, placed
 from tomopipe.config.step_blocks import ITERATIONS
 from tomopipe.cor_methods import BECK, COR_METHODS, DINOV2
-from tomopipe.errors import grouped
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.json_files import part
 
@@ -219,6 +218,7 @@ def _data(
     return f"{text} were processed {how}{skipped}."
 
 
+_OF_PREPARED = ("corrections", "minus_log", "darks", "flats", "of_sites", "known")
 _FILES, _ROLL_DEG = "\0files", "\0roll"  # what differs from scan to scan, in texts of `_prepared`
 
 
@@ -227,18 +227,21 @@ def _all_prepared(
 ) -> Iterator[str]:
     """Yield the corrections of each volume, in the same words where options are the same."""
     measured_deg = (s.prediction.roll_deg if s.prediction else None for s in scans)
-    groups = grouped(
-        (_prepared(options, cited, roll_deg), options["corrections"])
-        for options, roll_deg in zip(
-            (each["parameters"] for each in made), measured_deg, strict=True
-        )
-    )
-    for text, corrections in groups.items():
-        rolls = _values((block.get("roll_deg", 0.0) for block in corrections), "", ".3f")
-        files = sorted({str(block.get("shifts")) for block in corrections})
-        named = "a file for each scan" if len(files) == len(corrections) else f"{len(files)} files"
+    texts = dict[str, str]()  # of many scans the same
+    groups = dict[str, list[Mapping[str, Any]]]()
+    for each, roll_deg in zip(made, measured_deg, strict=True):
+        options = {k: each["parameters"][k] for k in _OF_PREPARED if k in each["parameters"]}
+        corrections = options["corrections"]
+        of = repr((options, corrections.get("roll_deg") == roll_deg))
+        if of not in texts:
+            texts[of] = _prepared(options, cited, roll_deg)
+        groups.setdefault(texts[of], []).append(corrections)
+    for text, blocks in groups.items():
+        rolls = _values((block.get("roll_deg", 0.0) for block in blocks), "", ".3f")
+        files = sorted({str(block.get("shifts")) for block in blocks})
+        named = "a file for each scan" if len(files) == len(blocks) else f"{len(files)} files"
         named = files[0] if len(files) == 1 else named
-        yield from [text.replace(_ROLL_DEG, rolls).replace(_FILES, named)] * len(corrections)
+        yield from [text.replace(_ROLL_DEG, rolls).replace(_FILES, named)] * len(blocks)
 
 
 def _prepared(
@@ -251,11 +254,12 @@ def _prepared(
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
     flats += cited.get("Dynamic flats", "") if block.flat_method == "pca" else ""
     stripes, of_sites = block.stripes.method, part(parameters, "of_sites")
+    switched_on = block.switched_on
     texts = {
         key: entry.methods.format(block)
         + "".join(cited.get(title, "") for title in _titles(entry, block, key))
         for key, entry in CORRECTIONS.items()
-        if key in block.switched_on
+        if key in switched_on
     }
     if block.roll_deg and block.roll_deg == measured_deg:
         texts["roll_deg"] = f"roll of {_ROLL_DEG} degrees measured and corrected"

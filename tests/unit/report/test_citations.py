@@ -16,6 +16,7 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import PhaseBlock, StripesBlock
 from tomopipe.config.step_blocks import FullReconBlock
 from tomopipe.cor_methods import COR_METHODS
+from tomopipe.report import citations as report_citations
 from tomopipe.report.citations import (
     REFERENCES,
     citations,
@@ -262,6 +263,18 @@ def test_a_roll_of_the_config_was_not_measured_and_one_file_is_named():
     assert "shifts of the projections undone (corrections/all.txt) (2 scans)" in text
     assert "shifts of the projections undone (stated) (1 scan)" in text
     assert "measured" not in text
+
+
+def test_corrections_of_many_scans_are_worded_once(monkeypatch):
+    calls, worded = [], report_citations._prepared
+    monkeypatch.setattr(
+        report_citations, "_prepared", lambda *args: calls.append(args) or worded(*args)
+    )
+    zingers = with_(corrections={"zingers": {"threshold": 0.2}})
+    text = paragraph(*[PLAIN] * 50, *[zingers] * 49)
+    assert "(50 scans)" in text
+    assert "zingers brighter by 0.2" in text
+    assert len(calls) == 2  # thousands took most of the time of a report
 
 
 def test_numbers_are_those_of_the_references_each_once():
