@@ -3,17 +3,20 @@
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
+from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.state.facts import TO_REVIEW
 from tomopipe.campaign.state.signs import SIGNS, State, short_label
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cli.terminal import MOST_ROWS, console, near, print_columns, say, state_text
 from tomopipe.cor.cor_value import signed
 from tomopipe.errors import grouped, scans_named
+from tomopipe.report.changes import OnPage, on_page
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.staleness import why_again
@@ -26,24 +29,27 @@ _EYES = (*TO_REVIEW, State.FAILED)
 
 def show(campaign: Campaign, *, is_whole: bool) -> None:
     """Print the table of a run, and the paths of results; `is_whole`: it made all of a campaign."""
-    screen = console()
+    screen, page = console(), None
+    if is_whole and len(campaign.scans) > MOST_ROWS:
+        page = on_page(campaign)
+    of = replace(campaign, scans=_to_show(campaign, page)) if page else campaign
     records = {
-        scan.name: scan
-        for scan in collect_scans(campaign, volumes=not is_whole, why=why_again(campaign))
+        scan.name: scan for scan in collect_scans(of, volumes=not is_whole, why=why_again(campaign))
     }
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual.text, "note": scan.note}
-        for scan in campaign.scans.values()
+        for scan in of.scans.values()
     }
     entries = queue_entries(records.values(), cells, campaign.scans)
     eyes = [entry for entry in entries if entry["state"] in _EYES]
     rest = [entry for entry in entries if entry["state"] not in _EYES]
     remarked = [e for e in rest if e["warnings"] or records[e["scan"]].for_next_run]
-    shown = entries if len(entries) <= MOST_ROWS else (eyes + remarked)[:MOST_ROWS]
+    n_all = len(page.states if page else entries)
+    shown = entries if n_all <= MOST_ROWS else (eyes + remarked)[:MOST_ROWS]
     if shown:
         _print_table(shown, records, _truth(campaign.directory))
         say("")
-    if more := len(entries) - len(shown):
+    if more := n_all - len(shown):
         screen.print(f"{more} more scan{'s' * (more > 1)}: tomopipe cor list")
     if eyes:
         verb = "scan needs" if len(eyes) == 1 else "scans need"
@@ -55,10 +61,21 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
             soft_wrap=True,
         )
     with_cor = [scan.name for scan in records.values() if scan.cor_px is not None]
+    with_cor += page.with_volume if page else ()
     remarks = [] if is_whole else set_remarks(campaign)
     screen.print(
         _places(campaign, with_cor, remarks), markup=False, highlight=False, soft_wrap=True
     )
+
+
+def _to_show(campaign: Campaign, page: OnPage) -> dict[str, CampaignScan]:
+    """Return the scans of series in which one needs eyes or has a remark, and of one other."""
+    due = page.remarked | {name for name, state in page.states.items() if state in _EYES}
+    scans = campaign.scans
+    series = {scans[name].series for name in due & scans.keys()}
+    # advice on angles depends on whether all scans need it
+    series.add(next((each.series for each in scans.values() if each.series not in series), ""))
+    return {name: scan for name, scan in scans.items() if scan.series in series}
 
 
 def _truth(directory: Path) -> Mapping[str, Any]:

@@ -4,10 +4,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import SHOWN
+from tomopipe.campaign.state.facts import NOT_SELECTED
 from tomopipe.errors import grouped
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.atomic import write_json
-from tomopipe.storage.json_files import json_or, number, part
+from tomopipe.storage.checksums import quick_state
+from tomopipe.storage.json_files import json_or, number, part, texts
 
 
 class Changes(NamedTuple):
@@ -18,6 +22,7 @@ class Changes(NamedTuple):
 
 
 NO_CHANGES = Changes()
+_MADE = "volume made"
 
 
 def changes_since(campaign: CampaignRecord, path: Path, *, is_own: bool) -> Changes:
@@ -28,19 +33,53 @@ def changes_since(campaign: CampaignRecord, path: Path, *, is_own: bool) -> Chan
     """
     data = json_or(path, {})
     shown: dict[str, Any] = {scan.name: _shown(scan) for scan in campaign.scans}
+    remarked = [scan.name for scan in campaign.scans if _has_remark(scan)]
     now, before = part(data, "now"), part(data, "before")
     if part(now, "scans") != shown:
         before, now = now, {"last_job_end_s": campaign.last_job_end, "scans": shown}
-        if is_own:
-            write_json({"now": now, "before": before}, path)
+    content = {"now": {**now, "remarked": remarked}, "before": before}
+    if is_own and content != data:
+        write_json(content, path)
     if "scans" not in before:
         return NO_CHANGES
     lines = _differences(part(before, "scans"), shown)
     return Changes(number(before.get("last_job_end_s")), tuple(lines))
 
 
+class OnPage(NamedTuple):
+    """What the page of a campaign shows."""
+
+    states: Mapping[str, str]  # by scan
+    remarked: frozenset[str]  # scans with a remark beside their state
+    with_volume: tuple[str, ...]
+
+
+def on_page(campaign: Campaign) -> OnPage | None:
+    """Return what the page shows; None if it is not of the present results and campaign table."""
+    page, table = campaign.files.report, quick_state(campaign.table_path)
+    state, recorded = quick_state(page), json_or(campaign.files.receipt("report"), {})
+    if state is None or [*state[:3], 0] not in part(recorded, "files").values():
+        return None
+    if table is not None and table[1] >= state[1]:
+        return None
+    now = part(json_or(page.with_name(SHOWN), {}), "now")
+    cells = {name: texts(each) for name, each in part(now, "scans").items()}
+    is_whole = cells.keys() >= campaign.scans.keys() and all(map(len, cells.values()))
+    if not is_whole or "remarked" not in now:
+        return None
+    with_volume = tuple(name for name, each in cells.items() if each[-1] == _MADE)
+    states = {name: each[0] for name, each in cells.items()}
+    return OnPage(states, frozenset(texts(now["remarked"])), with_volume)
+
+
+def _has_remark(scan: ScanRecord) -> bool:
+    """Tell whether there is more to say of a scan than its state."""
+    beside = () if scan.state in NOT_SELECTED else (*scan.ignored_manual, *scan.warnings_beside)
+    return bool(beside or scan.for_next_run)
+
+
 def _shown(scan: ScanRecord) -> list[str]:
-    made = "" if scan.volume is None or scan.volume_of else "volume made"
+    made = "" if scan.volume is None or scan.volume_of else _MADE
     return [str(scan.state), scan.shown_text, made]
 
 

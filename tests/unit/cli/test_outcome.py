@@ -5,6 +5,9 @@ import pytest
 
 from tests.report_campaign import Made
 from tomopipe.cli.outcome import show
+from tomopipe.report.scan_records import ScanReader
+from tomopipe.reruns.receipts import Receipts
+from tomopipe.steps.report import report
 
 
 @pytest.fixture
@@ -73,6 +76,39 @@ def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(tmp_path, said
     text = said(made)
     assert ("50.00 +0.12" in text, "x" in text.split()) == (is_shown, False), text
     assert ("pending 51.00" in text, "-51" in text) == (is_shown, False), text  # it has no COR
+
+
+def test_of_a_large_campaign_only_series_with_a_remark_are_read(tmp_path, capsys, monkeypatch):
+    made = Made(tmp_path)
+    for number in range(60):
+        name, series = f"s{number // 4:02d}_{number}", f"s{number // 4:02d}"
+        made.scan(name, series=series, index=number, manual="57" if number == 30 else "")
+        made.predict(name, 50.0, confidence=0.2 if number in (9, 41) else 0.9)
+        made.resolve(name, 50.0, "default" if number in (9, 41) else "auto")
+        made.volume(name, n=0, cor_px=50.0)
+    made.write()
+    campaign, read = made.campaign(), []
+    record = ScanReader._record
+    monkeypatch.setattr(ScanReader, "_record", lambda *a: read.append(a[1].name) or record(*a))
+
+    def said():
+        read.clear()
+        show(campaign, is_whole=True)
+        return capsys.readouterr().out.partition(" review")[0], len(read)
+
+    whole, n = said()
+    assert (n, "s02_9" in whole, "57.00 by hand" in whole) == (60, True, True)
+    report(made.page, campaign)
+    assert said() == (whole, 60)  # a page without receipt may be of earlier results
+    outputs = [campaign.outputs.report]
+    Receipts(tmp_path, campaign.outputs).write("report", "campaign", {"step": "report"}, outputs)
+    assert said() == (whole, 16)
+    (tmp_path / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\n")
+    assert said()[1] == 60  # edited since
+    os.utime(tmp_path / "scans.tsv", (1e9, 1e9))
+    assert said() == (whole, 16)
+    made.page.write_bytes(b"another page")
+    assert said() == (whole, 60)
 
 
 def test_the_note_of_a_scan_is_its_last_remark(tmp_path, said):
