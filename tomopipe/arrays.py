@@ -31,7 +31,7 @@ def fft_of(xp: ModuleType) -> ModuleType:
 
 
 def ndimage_of(xp: ModuleType) -> ModuleType:
-    """Return the module with `median_filter` and `uniform_filter1d`."""
+    """Return the module with `median_filter` and `uniform_filter1d`, for `module_of(array)`."""
     return importlib.import_module("scipy.ndimage" if xp is np else "cupyx.scipy.ndimage")
 
 

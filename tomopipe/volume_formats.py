@@ -15,7 +15,7 @@ class VolumeFormat(NamedTuple):
     ending: str
     converted: str
     compressions: tuple[str, ...]
-    mark: str = ""  # file by which a folder is recognised; "" if the format is a file
+    mark: str = ""  # file by which a folder is recognised; "" of HDF5, the only one that is a file
     has_levels: bool = False  # has smaller levels, instead of averages for the preview
     deflates: bool = False  # whether gzip compresses many slices at once
     package: str = ""  # further package needed, an extra of this name

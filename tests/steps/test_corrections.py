@@ -19,6 +19,7 @@ from tomopipe.recon.plan import make_plan
 from tomopipe.resources.jobs import full_recon_mb
 from tomopipe.resources.memory import (
     MemoryInputs,
+    bytes_to_use,
     choose_blocks,
     job_bytes,
     standard_blocks,
@@ -126,7 +127,7 @@ def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binnin
     """Up to 128 rows: what is read and filtered is three times the rows, not five."""
     inputs = MemoryInputs(1801, 2048, 2048, binning=binning, halo=halo, full_rotation=True)
     asked = full_recon_mb((1801, 2048, 2048), FullReconBlock(binning=binning), halo=halo)
-    chosen = choose_blocks(inputs, int(0.8e6 * asked))
+    chosen = choose_blocks(inputs, bytes_to_use(asked))
     assert chosen.height == standard_blocks(inputs).height == height
 
 

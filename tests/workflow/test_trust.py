@@ -39,6 +39,10 @@ from tomopipe.resources.jobs import START_S
 from tomopipe.storage.processes import is_alive, named
 
 CAMPAIGNS = HOME / "tests" / "campaigns"
+DUE = (
+    "a finished campaign is due again: every user's would be. `tomopipe plan` in tests/campaigns "
+    "says why, CONTRIBUTING.md (What runs again) what to do"
+)
 
 
 def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
@@ -58,9 +62,9 @@ def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
 @pytest.mark.parametrize(("name", "new_times"), [("default", False), ("zarr", True)])
 def test_later_versions_find_nothing_to_do_in_a_finished_campaign(tmp_path, name, new_times):
     campaign = unpacked(name, tmp_path, new_times=new_times)
-    assert plan(campaign) == (0, frozenset())
+    assert plan(campaign) == (0, frozenset()), DUE
     run = snakemake(campaign)
-    assert (run.status, run.jobs) == (0, frozenset()), run.text
+    assert (run.status, run.jobs) == (0, frozenset()), f"{DUE}\n{run.text}"
     # it was moved: the summary for TomoGUI names the paths of here
     (summary,) = campaign.glob("*/rot_cen.json")
     assert all(str(campaign) in path for path in json.loads(summary.read_text()))

@@ -451,6 +451,7 @@ class PreprocessBlock(Block):
 
     def corrections(self) -> dict[str, Any]:
         """Return the non-default keys, except flat, dark, logarithm and width."""
+        # a key that corrects nothing belongs here: else jobs take memory for corrections
         others = {"flats", "darks", "minus_log", "half_acquisition"}
         return self.model_dump(exclude=others, exclude_defaults=True)
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tomopipe.campaign.state.signs import COLOURS, SIGNS
+from tomopipe.campaign.state.signs import COLOURS, SIGNS, State
 
 # Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision
 # deficiency", 2009, at full severity: of linear RGB
@@ -72,3 +72,7 @@ def test_no_two_states_have_one_shape_and_one_by_hand_is_no_disc():
     assert len({sign.path for sign in SIGNS.values()}) == len(SIGNS)
     assert len({sign.character for sign in SIGNS.values()}) == len(SIGNS)
     assert {state for state, sign in SIGNS.items() if "a" in sign.path} == {"ok", "unselected"}
+
+
+def test_each_state_is_one_word_which_is_also_a_css_class():
+    assert [state for state in State if not (state.isascii() and state.isalpha())] == []

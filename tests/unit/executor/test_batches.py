@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_plugin_tomopipe import ExecutorSettings
 from snakemake_executor_plugin_tomopipe.batches import batch_cores, pack
 from snakemake_executor_plugin_tomopipe.queue import is_temporary
 from tomopipe.campaign.slurm import call, node_mb, sinfo, unknown_names
 
-SETTINGS = types.SimpleNamespace(qos="", reservation="")
+SETTINGS = ExecutorSettings()
 
 
 def job(rule="volume", attempt=1, threads=1, jobs=(), **resources):
@@ -180,3 +181,9 @@ def test_the_names_of_a_profile_are_checked_for_a_user_without_a_name(
 )
 def test_only_refusals_that_pass_are_waited_for(text, expected):
     assert is_temporary(text) == expected
+
+
+@pytest.mark.parametrize("key", ["qos", "reservation"])
+def test_a_setting_of_the_executor_is_an_option_of_each_submission(key):
+    (batch,) = pack([job()], ExecutorSettings(**{key: "night"}), 4)
+    assert f"--{key}=night" in batch.places

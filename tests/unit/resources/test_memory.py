@@ -163,7 +163,7 @@ def test_the_memory_asked_for_is_enough_for_full_blocks():
     assert full_recon_mb(USUAL, FullReconBlock(compression="gzip")) > full_recon_mb(USUAL)
     # the detector's height costs two pictures of it, in MB, and nothing else
     more = full_recon_mb((3072, 6048, 2048)) - full_recon_mb(USUAL)
-    assert more == pytest.approx(8 * 4000 * 2048 / 0.8e6, abs=1)
+    assert more == pytest.approx(8 * 4000 * 2048 / bytes_to_use(1), abs=1)
 
 
 def _virtual_scan(folder, n_angles, n_rows, n_cols, n_frames=4, **options):

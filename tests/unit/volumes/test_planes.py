@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import TomopipeError
-from tomopipe.volume_formats import COMPRESSIONS
+from tomopipe.volume_formats import COMPRESSIONS, OUTPUTS
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume
@@ -32,7 +32,7 @@ def test_a_part_of_a_plane_holds_the_voxels(tmp_path, output_format, compression
             np.testing.assert_array_equal(volume.read_plane(name, 9, 1, PARTS[name]), expected)
 
 
-@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
+@pytest.mark.parametrize("output_format", OUTPUTS)
 def test_the_averages_are_about_the_same_place(tmp_path, output_format, small):
     encoding = encoding_of("uint16", (0, 2))
     path = write(tmp_path / "x", output_format=output_format, encoding=encoding)

@@ -19,7 +19,7 @@ from tests.tiff_files import read_slices
 from tomopipe.arrays import PAGE_BYTES
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
-from tomopipe.volume_formats import COMPRESSIONS
+from tomopipe.volume_formats import COMPRESSIONS, OUTPUTS
 from tomopipe.volumes import tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
@@ -57,7 +57,7 @@ def test_hdf5_holds_slices_as_chunks_and_attributes(tmp_path):
     assert os.listdir(tmp_path) == ["x_rec.h5"]
 
 
-@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
+@pytest.mark.parametrize("output_format", OUTPUTS)
 @pytest.mark.parametrize("blocks", [[(0, 1)], [(3, 5), (0, 3)]], ids=["one slice", "five"])
 def test_mid_planes_and_provenance_come_back(tmp_path, output_format, blocks):
     data = DATA[: blocks[0][1]]
@@ -74,7 +74,7 @@ def _backwards(function, *columns):
     return [function(*args) for args in list(zip(*columns, strict=True))[::-1]][::-1]
 
 
-@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
+@pytest.mark.parametrize("output_format", OUTPUTS)
 @pytest.mark.parametrize("dtype", ["float32", "uint16"])
 @pytest.mark.parametrize("shape", [(6, 7), (600, 610)])
 def test_the_order_in_which_threads_store_slices_changes_nothing(
@@ -194,7 +194,7 @@ def test_slices_that_do_not_fit_are_refused(tmp_path, slices):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
+@pytest.mark.parametrize("output_format", OUTPUTS)
 def test_what_does_not_read_back_is_refused(tmp_path, monkeypatch, output_format):
     owner, name = (h5py.Dataset, "__setitem__") if output_format == "h5" else (os, "pwrite")
     write = getattr(owner, name)
@@ -227,7 +227,7 @@ def _read(path, output_format):
     return group["0"][:], about["offset"], about["scale"]
 
 
-@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
+@pytest.mark.parametrize("output_format", OUTPUTS)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     [("float32", 0), ("float16", 2e-3), ("uint16", 4.01 / 65535), ("uint8", 4.01 / 255)],

@@ -1,7 +1,8 @@
 """Word, meaning, shape and colour of each state, for page, report, terminal and docs.
 
-They are defined here only. All shapes differ; colours can be distinguished with any colour vision,
-which tests/unit/campaign/test_signs.py simulates.
+The word is also the name of the state: in JSON, as a CSS class, in pages and tests, so it is one
+word, and another one is replaced everywhere. All shapes differ; colours can be distinguished with
+any colour vision, which tests/unit/campaign/test_signs.py simulates.
 """
 
 from collections.abc import Mapping
