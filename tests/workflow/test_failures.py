@@ -103,7 +103,10 @@ def test_job_killed_for_good(campaign, tmp_path):
     for scan, step in killed.items():
         remove(campaign, f"results/try_center/{scan}/*", f"results/{scan}_rec.h5")
         killing = failing(tmp_path, step, scan, KILL)
+    (campaign / "results/try_center/b_2/try.tif").write_bytes(b"of an accepted scan")
     assert snakemake(campaign, environment=killing).status == 1
+    kept = {path.parent.name for path in campaign.glob("results/try_center/*/try.tif")}
+    assert kept == {"b_1"}  # without a prediction
     records = {path: json.loads(path.read_text()) for path in campaign.glob("results/failed/*/*")}
     assert {(path.stem, path.parent.name) for path in records} == set(killed.items())
     assert all("killed" in record["reason"] for record in records.values())

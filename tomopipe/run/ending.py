@@ -26,10 +26,11 @@ from tomopipe.storage import run_folder
 _LOOK_S = 0.5  # between two looks for a volume
 
 
-def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> None:
+def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float, is_whole: bool) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
-    The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
+    The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's;
+    `is_whole`: the run was of the whole campaign.
     """
     # a job that could not write its error on a full disk is taken for a killed one
     if launch.ended_by_hand(logs):
@@ -47,10 +48,13 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float) -> N
             f"{scans_named(scans)}: skipped from the next run on, which finishes all others; "
             f"`tomopipe retry {scans[0]}` tries again."
         )
+    # the page lists failures, which the next run may mend without another change of the page
+    failed = {job.key: job for job in failures}
+    campaign = replace(campaign, failures=campaign.failures | failed)
     if campaign.config.report.enabled:
-        # the page lists failures, which the next run may mend without another change of the page
-        failed = {job.key: job for job in failures}
-        write_page(replace(campaign, failures=campaign.failures | failed))
+        write_page(campaign)
+    if is_whole:
+        _remove_temporary(campaign)
     hooks.end("failed", failures)
 
 
@@ -98,7 +102,7 @@ def _remove_temporary(campaign: Campaign) -> None:
     """Remove temporary try stacks of accepted scans; stacks for RELION are still needed."""
     try:
         n_bytes = remove(removable(campaign, stacks=False))
-    except Exception as error:  # a successful run must not fail here
+    except Exception as error:  # nothing else may suffer
         _print(f"temporary files could not be removed: {error}")
         return
     if n_bytes:

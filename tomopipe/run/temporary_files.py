@@ -87,7 +87,13 @@ def accepted_scans(campaign: Campaign) -> "list[ScanRecord]":
         if scan.name in campaign.scans
         and scan.state in ACCEPTED
         and not (scan.failures or scan.is_edited or scan.cor_px is None)
+        and (scan.source == "manual" or _is_present(scan))
     ]
+
+
+def _is_present(scan: "ScanRecord") -> bool:
+    """Tell whether a COR is that of the present prediction: a run that failed decides on none."""
+    return scan.prediction is not None and same_cor(scan.cor_px, scan.prediction.cor_px)
 
 
 def has_its_volume(scan: "ScanRecord") -> bool:

@@ -15,10 +15,14 @@ def whole_run(wildcards):
     return []
 
 
+def is_of_all():
+    """Whether the run was of all results, and ran its jobs."""
+    return is_whole_run and launch.executes() and not launch.cuts()
+
+
 onsuccess:
-    is_finished = is_whole_run and launch.executes() and not launch.cuts()
-    ending.after_success(CAMPAIGN, SETTLED, is_whole=is_finished)
+    ending.after_success(CAMPAIGN, SETTLED, is_whole=is_of_all())
 
 
 onerror:
-    ending.after_failure(CAMPAIGN, log, since=START_TIME)
+    ending.after_failure(CAMPAIGN, log, since=START_TIME, is_whole=is_of_all())

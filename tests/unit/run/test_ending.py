@@ -46,12 +46,22 @@ def log(folder, text):
 
 def test_a_job_that_a_full_disk_ended_is_not_given_up(campaign):
     with limited(10_000):
-        after_failure(load_campaign(campaign), log(campaign, "Error in rule try_recon"), since=50.0)
+        after_failure(
+            load_campaign(campaign),
+            log(campaign, "Error in rule try_recon"),
+            since=50.0,
+            is_whole=False,
+        )
     assert load_campaign(campaign).failures == {}
 
 
 def test_killed_job_is_recorded_and_reported(campaign, capsys):
-    after_failure(load_campaign(campaign), log(campaign, "Error in rule try_recon"), since=50.0)
+    after_failure(
+        load_campaign(campaign),
+        log(campaign, "Error in rule try_recon"),
+        since=50.0,
+        is_whole=False,
+    )
     assert (campaign / "results" / "failed" / "try_recon" / "a_1.json").exists()
     page = (campaign / "results" / "report" / "index.html").read_text()
     assert "<b>a_1</b>" in page
@@ -63,7 +73,12 @@ def test_killed_job_is_recorded_and_reported(campaign, capsys):
 def test_jobs_killed_alike_are_one_line(campaign, capsys):
     statuses = campaign / "logs" / "status" / "try_recon"
     write_json(json.loads((statuses / "a_1.json").read_text()), statuses / "a_2.json")
-    after_failure(load_campaign(campaign), log(campaign, "Error in rule try_recon"), since=50.0)
+    after_failure(
+        load_campaign(campaign),
+        log(campaign, "Error in rule try_recon"),
+        since=50.0,
+        is_whole=False,
+    )
     why, then = [line for line in capsys.readouterr().err.splitlines() if "a_2" in line]
     assert why.startswith("tomopipe: 2 scans (a_1, a_2): try_recon ")
     assert then.startswith("tomopipe: 2 scans (a_1, a_2): skipped from the next run on")
@@ -76,7 +91,7 @@ def test_jobs_killed_alike_are_one_line(campaign, capsys):
 def test_run_ended_by_hand_blames_nobody(campaign, words):
     logs = log(campaign, f"...\n{words}, ...\n")
     assert ended_by_hand(logs)
-    after_failure(load_campaign(campaign), logs, since=50.0)
+    after_failure(load_campaign(campaign), logs, since=50.0, is_whole=False)
     assert not (campaign / "results" / "failed").exists()
 
 
@@ -86,7 +101,7 @@ def test_log_that_cannot_be_read_is_no_hand(tmp_path):
 
 def test_report_that_fails_does_not_hide_the_record(campaign, capsys):
     (campaign / "results" / "report").touch()
-    after_failure(load_campaign(campaign), [], since=50.0)
+    after_failure(load_campaign(campaign), [], since=50.0, is_whole=False)
     assert (campaign / "results" / "failed" / "try_recon" / "a_1.json").exists()
     assert "results/report" in capsys.readouterr().err
 
