@@ -31,6 +31,8 @@ from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 INLINE_SCANS = 200
 #: Number of scans up to which pictures are large enough to be enlarged.
 LARGE_SCANS = 40
+#: Most strips of removed try stacks, lost with the cache, that one page makes anew (a second each).
+MOST_ANEW = 200
 #: Increase when pictures look different: stored ones are then remade.
 REVISION = 5
 
@@ -100,6 +102,7 @@ class _Maker:
         self.made: dict[str, dict[str, Any]] = {}
         self._folder, self._size, self._earlier = folder, size, earlier
         self._present = set(os.listdir(folder)) if folder else set()
+        self._n_anew = 0
 
     def pictures(
         self,
@@ -129,16 +132,20 @@ class _Maker:
         made_for: float | list[float],
         make: Callable[[Path, Source], dict[str, Any] | None],
     ) -> Any:
-        """Return the pictures of a sweep; where its stack was removed, new CORs get slices anew.
+        """Return the pictures of a sweep; where its stack was removed, of slices made from rows.h5.
 
-        From rows.h5, which takes time: not all of a large campaign whose pictures are lost.
+        This takes time: of many pictures that are lost each page makes some.
         """
         if try_tif is None or try_tif.exists():
             return self._get(name, kind, try_tif, made_for, make)
         kept = self._get(name, kind, None, made_for, make)
-        if kept is None and (kind == "pair" or kind in self._earlier.get(name, ())):
-            return self._get(name, kind, try_tif.with_name(ROWS), made_for, make)
-        return kept
+        if kept is not None:
+            return kept
+        if kind == "strip" and kind not in self._earlier.get(name, ()):  # no other COR: lost
+            self._n_anew += 1
+            if self._n_anew > MOST_ANEW:
+                return None
+        return self._get(name, kind, try_tif.with_name(ROWS), made_for, make)
 
     def _of_volume(self, volume: Path, source: Source) -> dict[str, Any]:
         """Make the mid planes of a volume; return them, and its provenance as on the page."""
