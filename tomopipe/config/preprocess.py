@@ -365,7 +365,7 @@ class PreprocessBlock(Block):
         FilePattern | None,
         Correction(
             "tomopipe.prep.shifts:undo_shifts",
-            "shifts of the projections undone ({0.shifts})",
+            "shifts of the projections undone as given by {0.source_of_shifts}",
             example="shifts.txt",
             fit="tomopipe.prep.shifts:shifts_of",
             rows_around="tomopipe.prep.shifts:rows_of_shifts",
@@ -438,6 +438,12 @@ class PreprocessBlock(Block):
     def order(self) -> list[str]:
         """The keys of all corrections in their order, of sites those that are on."""
         return placed(CORRECTIONS, {c.key: c.entry.before for c in self.of_sites()})
+
+    @property
+    def source_of_shifts(self) -> str:
+        """Where the shifts come from, for the Methods paragraph."""
+        is_stated = self.shifts == "stated"
+        return "positions recorded with the scan" if is_stated else str(self.shifts)
 
     @property
     def shift_files(self) -> list[str]:

@@ -250,7 +250,7 @@ def test_files_of_shifts_and_measured_rolls_of_a_hundred_scans_take_a_clause_eac
     rolled = [with_(corrections={"roll_deg": deg}) for deg in rolls_deg]
     text = paragraph(*shifted, *rolled, PLAIN, rolls_deg=[None] * 100 + rolls_deg)
     assert text.count("dark field subtracted") == 3
-    assert ", shifts of the projections undone (a file for each scan) (100 scans)" in text
+    assert ", shifts of the projections undone as given by a file for each scan (100 scans)" in text
     assert ", roll of -1.190 to 1.180 degrees measured and corrected, negative loga" in text
     assert text.count("(100 scans)") == 2
     assert "negative logarithm taken (1 scan)." in text
@@ -260,8 +260,11 @@ def test_a_roll_of_the_config_was_not_measured_and_one_file_is_named():
     both = with_(corrections={"roll_deg": 1.5, "shifts": "corrections/all.txt"})
     text = paragraph(both, both, with_(corrections={"shifts": "stated"}))
     assert "rotated by 1.5° about the beam" in text
-    assert "shifts of the projections undone (corrections/all.txt) (2 scans)" in text
-    assert "shifts of the projections undone (stated) (1 scan)" in text
+    assert "shifts of the projections undone as given by corrections/all.txt (2 scans)" in text
+    assert (
+        "shifts of the projections undone as given by positions recorded with the scan (1 scan)"
+        in text
+    )
     assert "measured" not in text
 
 
