@@ -33,6 +33,7 @@ from tomopipe.errors import grouped
 if TYPE_CHECKING:
     from tomopipe.config import FixCorBlock  # slow to load
 
+_AT_END = "at an end of the series, where the only scan of a step looks the same"
 _TIMES_BETTER = 3.0  # the distance of an outlier from its replacement, in errors of this
 
 
@@ -161,10 +162,16 @@ class _Alike:
             return confident_outlier(own, used, member.confidence)
         if _is_contradicted(own):
             if not (twin := self._twin(row)):
-                return replace(used, neighbours=fill.scans)
+                used = replace(used, neighbours=fill.scans)
+                return noted(used, _AT_END) if self._is_at_end(row) else used
             return noted(replace(own, reason=reason), f"kept: {twin} beside it agrees")
         text = f"kept: {with_error(fill.cor_px, fill.error_px)} of its series is no better"
         return noted(replace(own, reason=reason), text)
+
+    def _is_at_end(self, row: Fix) -> bool:
+        """Tell whether all scans that are no suspects are on one side, with no model over time."""
+        good = [r for r in self._rules if r.before_px is not None and not self._is_suspect(r)]
+        return not self._file and len({each.index > row.index for each in good}) < 2
 
     def _twin(self, row: Fix) -> str:
         """Return the scan beside a suspect whose COR is also flagged, and the same; "" if none."""

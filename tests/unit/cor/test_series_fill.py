@@ -56,14 +56,18 @@ def test_right_cors_of_a_series_that_steps_stay_and_are_doubtful():
     assert (filled.source, filled.neighbours) == ("neighbours", ("s_009", "s_011"))
 
 
-def test_a_wrong_cor_of_a_still_series_is_replaced():
+@pytest.mark.parametrize("at", [0, 1, 5, 11])
+def test_a_wrong_cor_of_a_still_series_is_replaced_and_at_an_end_may_be_a_step(at):
     rng = np.random.default_rng(6)
     cors_px = (1000 + rng.normal(0, 0.1, 12)).round(2).tolist()
-    rows = best(members(*cors_px[:5], 1030.0, *cors_px[6:]))
-    assert [row.source for row in rows] == ["auto"] * 5 + ["outlier"] + ["auto"] * 6
-    assert abs(rows[5].after_px - 1000) < 0.3
-    assert abs(rows[5].after_px - 1000) <= rows[5].fill_error_px < 0.5
-    assert rows[5].error_px == rows[5].fill_error_px
+    rows = best(members(*cors_px[:at], 1030.0, *cors_px[at + 1 :]))
+    assert [n for n, row in enumerate(rows) if row.source != "auto"] == [at]
+    wrong = rows[at]
+    assert wrong.source == "outlier"
+    assert abs(wrong.after_px - 1000) < 0.3
+    assert abs(wrong.after_px - 1000) <= wrong.fill_error_px < 0.5
+    assert wrong.error_px == wrong.fill_error_px
+    assert ("; at an end of the series, where the" in wrong.reason) == (at in (0, 11))
 
 
 @pytest.mark.parametrize("last_px", [[1030.0, 1030.4], [1030.0, 1041.0]])
