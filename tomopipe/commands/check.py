@@ -21,7 +21,7 @@ from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.step_files import closed_folders, sidecar_of
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.commands.joined_series import warn_of_single_scans
-from tomopipe.config import override_for
+from tomopipe.config import for_one_scan, override_for
 from tomopipe.config.base import without_effect
 from tomopipe.config.blocks import AngleRange
 from tomopipe.config.site_corrections import CORRECTIONS_OF_SITES, of_site
@@ -179,7 +179,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
     texts: list[tuple[str, str]] = []  # warnings, each with a scan
     names = [scan for scan in rows if scan in campaign.scans]
     others = {s: CONTRADICTED.search(rows[s].get("found") or "") for s in names}
-    some_agree = not all(others.values())
+    some_agree = any(rows[s]["keep"] == "true" and not others[s] for s in names)
     for name, scans in grouped((campaign.scans[scan].series, scan) for scan in names).items():
         shapes = {
             f"{rows[s]['n_angles']} x {rows[s]['n_rows']} x {rows[s]['n_cols']}"
@@ -205,6 +205,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
                 how = "skipped"
                 if campaign.is_selected(scan, rows[scan]):
                     how, reason = "selected in scans.tsv", reason.removesuffix(f"; {IN_ORDER}")
+                reason = for_one_scan(reason, scan) if some_agree else reason
                 texts.append((f"{how}: {reason}", scan))
             if other := others[scan]:
                 texts.append((_contradiction(other[1], other[2], scan if some_agree else ""), scan))

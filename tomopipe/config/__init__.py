@@ -10,6 +10,7 @@ from tomopipe.config.parse import (
     Config,
     OverrideBlock,
     StepOptions,
+    for_one_scan,
     load_yaml,
     override_for,
     parse_config,

@@ -221,6 +221,10 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+# advice on one scan, of readers and predict_cor, by which options change for all
+_OF_ALL = re.compile(
+    r"set input\.angles(?: to|:) (\{start: [^}]*\})|input: (\{skip_projections: [^}]*\})"
+)
 # Names of values in other programs.
 _ELSEWHERE = {
     "munch": "fourier-wavelet",  # nabu
@@ -313,6 +317,17 @@ def read_document(path: Path) -> Any:
 def override_for(scan: str, options: str) -> str:
     """Return the line of a configuration that sets options, in YAML, for one scan."""
     return f"overrides: [{{scans: [{json.dumps(scan, ensure_ascii=False)}], {options}}}]"
+
+
+def for_one_scan(advice: str, scan: str) -> str:
+    """Return advice on the angles or projections of a scan as options of this one alone."""
+
+    def named(said: re.Match[str]) -> str:
+        if said[2]:
+            return override_for(scan, f"input: {said[2]}")
+        return "set " + override_for(scan, f"input: {{angles: {said[1]}}}")
+
+    return _OF_ALL.sub(named, advice)
 
 
 def load_yaml(text: str, source: str) -> Any:

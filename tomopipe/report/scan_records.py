@@ -4,7 +4,6 @@ A broken file gives a note, never an exception.
 """
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
@@ -28,7 +27,7 @@ from tomopipe.campaign.results import (
 from tomopipe.campaign.state import sentences
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.campaign.state.sentences import IS_HALF, earlier_options
-from tomopipe.config import override_for
+from tomopipe.config import for_one_scan
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
@@ -36,7 +35,7 @@ from tomopipe.report.records import Note, ScanRecord
 from tomopipe.storage.json_files import number, part, text, texts
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
-_SET_ANGLES = re.compile(r"set input\.angles: (\{start: [^}]*\})")  # advice of predict_cor
+_SET_ANGLES = "set input.angles: {"  # advice of predict_cor
 T = TypeVar("T")
 
 
@@ -238,18 +237,15 @@ def _with_angles_of_one(records: list[ScanRecord]) -> list[ScanRecord]:
 
 def _needs_angles(scan: ScanRecord) -> bool:
     prediction = scan.prediction
-    return any(
-        map(_SET_ANGLES.search, (prediction.reason, *prediction.doubts) if prediction else ())
-    )
+    texts = (prediction.reason, *prediction.doubts) if prediction else ()
+    return any(_SET_ANGLES in text for text in texts)
 
 
 def _with_own_angles(scan: ScanRecord) -> ScanRecord:
     assert scan.prediction
 
     def named(text: str) -> str:
-        return _SET_ANGLES.sub(
-            lambda said: "set " + override_for(scan.name, f"input: {{angles: {said[1]}}}"), text
-        )
+        return for_one_scan(text, scan.name)
 
     prediction = replace(
         scan.prediction,

@@ -254,6 +254,37 @@ def test_angles_of_the_config_that_contradict_those_of_a_file_are_named(tmp_path
         assert all(line.endswith("leave input.angles out") for line in lines)
 
 
+@pytest.mark.parametrize("others_agree", [True, False])
+@pytest.mark.parametrize(
+    ("spoilt", "advice"),
+    [
+        ("nan", "skip_projections: [29]"),
+        ("gone", "angles: {start: 0, stop: 180}"),
+        ("short", "angles: {start: 0, stop: 180}"),
+    ],
+)
+def test_advice_on_the_angles_of_one_scan_is_for_it_alone_and_works(
+    tmp_path, spoilt, advice, others_agree
+):
+    wrong = {"a_1"} if others_agree else {"a_1", "a_2"}
+    for name in ("a_1", "a_2"):
+        small_campaign(tmp_path, name, theta_deg=np.linspace(0, 180, 30), cor_px=20.0)
+        with h5py.File(tmp_path / f"raw/{name}.h5", "r+") as file:
+            theta_deg = file["exchange/theta"][:]
+            if name in wrong:
+                del file["exchange/theta"]
+            if name in wrong and spoilt == "nan":
+                file["exchange/theta"] = np.where(np.arange(30) < 29, theta_deg, np.nan)
+            elif name in wrong and spoilt == "short":
+                file["exchange/theta"] = theta_deg[:7]
+    (line,) = warnings(tmp_path, "input")
+    own = f'overrides: [{{scans: ["a_1"], input: {{{advice}}}}}]'
+    assert (own in line, "overrides" in line) == (others_agree, others_agree)
+    if others_agree:
+        configure(tmp_path, own)
+        assert not warnings(tmp_path, "skipped")
+
+
 def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     small_campaign(tmp_path)
     rows = ("a_2\t20.5", "a_01\t20.5", "b_1\t20.5")  # the next, a slip, another series
