@@ -222,7 +222,7 @@ def _end_run(campaign: Campaign, run: lock.Run) -> None:
     from tomopipe.run.upkeep import at_exit
 
     if lock.is_held(campaign.directory, run):
-        at_exit(campaign, _RECEIPTS.get(campaign.directory))
+        at_exit(campaign, _RECEIPTS.get(campaign.directory), is_run=True)
         run_folder.end_all(campaign.results)
     gc.freeze()
 
