@@ -89,11 +89,16 @@ def windows(theta_deg: NDArray[np.float64] | None, n_written: int, turns: Turns)
             f"these {n_written} is {step:.4g} degrees. Set turns: {{n_angles: N}} to the number of "
             "projections of a time point"
         )
-    result = []
-    for run in regular_runs(straight_deg, step_deg):
+    result, runs = [], regular_runs(straight_deg, step_deg)
+    for run in runs:
         result += _turned(straight_deg, run, float(turns), step_deg)
     if not result:
         raise ScanFaultError(f"turns: {turns}: no regular angles among {n_written} projections")
+    first, last = int(runs[-1][-1]) + 1, n_written - 1
+    if first <= last:  # too few for a run
+        n = last + 1 - first
+        refused = f"{n} projection{'s' * (n > 1)} of the next {turns} degrees so far"
+        result.append(TimePoint((first, last), refused=refused))
     return result
 
 

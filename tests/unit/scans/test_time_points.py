@@ -49,6 +49,11 @@ def test_a_turn_that_is_not_whole_is_refused():
     assert [point.refused for point in found] == ["", "", "140 of 180 degrees so far"]
     one_short, *_ = windows(np.arange(720.0), 179, 180)
     assert one_short.refused
+    # the stage begins again, and has made too few steps to tell how
+    for n, how_many in ((1, "1 projection"), (9, "9 projections")):
+        *_, few = windows(np.tile(HALF, 3), 360 + n, 180)
+        assert few.span == (360, 359 + n)
+        assert few.refused == f"{how_many} of the next 180 degrees so far"
     counted = windows(None, 500, Windows(n_angles=200, step=100, start=50))
     assert [point.span for point in counted] == [(50, 249), (150, 349), (250, 449), (350, 499)]
     assert [point.refused for point in counted] == ["", "", "", "150 of 200 projections so far"]
