@@ -68,7 +68,7 @@ def find_scans(
     A name of two files, or one that cannot be a file name, is refused, with the reason in
     `refused`. `only` are the paths that count (None: all); `views` names the views in files.
     """
-    scans: dict[tuple[str, str], CampaignScan] = {}
+    scans: dict[tuple[str, str, str], CampaignScan] = {}
     views = views or Views(directory / config.campaign.results / VIEWS, directory)
     for each in _globs(config):
         for found in _expand(os.path.expanduser(each.glob), directory):
@@ -80,7 +80,8 @@ def find_scans(
             parts = views.of(path, each, partial(_input, config, name))
             for part in [scan] if parts is None else [_part(scan, view) for view in parts]:
                 # raw/a.h5 and ./raw/a.h5 are the same file
-                scans.setdefault((part.abspath, part.name), part)
+                entry = part.view.entry if part.view else ""
+                scans.setdefault((part.abspath, part.name, entry), part)
     everything = _counted_from_0(list(scans.values()), config.inventory.series_pattern)
     everything = _apart(everything, _patterns(config))
     names = grouped((scan.name, scan) for scan in everything)
@@ -308,6 +309,9 @@ def _twice(scan: CampaignScan, alike: list[CampaignScan]) -> str:
     if scan.refused or len(alike) < 2:
         return ""
     others = ", ".join(other.path for other in alike if other is not scan)
+    if len({other.abspath for other in alike}) == 1:
+        entries = ", ".join(sorted(each.view.entry for each in alike if each.view))
+        return f"entries of one name: {entries}; rename one in {scan.path}"
     if len({os.path.realpath(other.abspath) for other in alike}) == 1:
         return f"one file twice, by links: also {others}; list it once"
     return f"two files with one name: also {others}; rename one, or give the entry a prefix"

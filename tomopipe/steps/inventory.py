@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -199,7 +200,9 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
             "height_mm": metadata.height_mm,
             "time_s": metadata.time_s,
             "bytes": metadata.data_bytes,
-            "warnings": "; ".join((*metadata.warnings, *warnings, *_turns(metadata))),
+            "warnings": "; ".join(
+                (*metadata.warnings, *warnings, *_turns(metadata), *_short_window(raw, metadata))
+            ),
             "full_turn": full_rotation,
             "linked": json.dumps(linked, sort_keys=True) if linked else "",
             "also_read": json.dumps(also_read, sort_keys=True) if also_read else "",
@@ -258,6 +261,18 @@ def _turns(metadata: Metadata) -> list[str]:
     return [
         f"{turns}: a time series? One volume is made of all of them; `turns: {of_each}` beside "
         f"`glob` in campaign.scans makes each a scan; {turns.first_alone(metadata.chosen)}"
+    ]
+
+
+def _short_window(raw: RawScan, metadata: Metadata) -> list[str]:
+    """Warn of a window of projections that does not fill 180 degrees."""
+    n, covered_deg = metadata.n_in_use, metadata.covered_deg
+    if raw.input.window is None or covered_deg is None or covered_deg >= _COVERS_DEG:
+        return []
+    enough = math.ceil(180 * n / covered_deg) if covered_deg > 0 else 0
+    return [
+        f"the {n} projections of this window cover {covered_deg:.0f} of 180 degrees, and its "
+        f"slices lack the others; {enough} would cover them (turns: {{n_angles}})"
     ]
 
 

@@ -10,6 +10,7 @@ from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.views import Views, named
 from tomopipe.config import InputBlock, ScanGlob
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.scans import hdf5_scan
 from tomopipe.scans.hdf5_scan import entries_of
 
@@ -245,6 +246,58 @@ def test_a_file_that_has_no_turns_is_refused_and_not_one_scan(tmp_path):
     assert "turns: {n_angles: N}" in refused["golden_1"]
     assert "broken_1" in refused
     assert len(turns(tmp_path, {"n_angles": 25})[0]) == 2
+
+
+def test_a_bad_entry_costs_itself_alone(tmp_path):
+    path = write(tmp_path / "a.nx", *range(4))
+    with h5py.File(path, "a") as file:
+        for number in (1, 2):  # one is wider, and one half written
+            detector = file[f"entry{number:04d}/instrument/detector"]
+            frames = np.repeat(detector["data"][()], 3 - number, axis=2)
+            del detector["data"]
+            chunks = (1, *frames.shape[1:])
+            data = detector.create_dataset("data", frames.shape, "u2", chunks=chunks)
+            n = {1: N_FRAMES, 2: 10}[number]
+            data[:n] = frames[:n]
+        keys = file["entry0003/instrument/detector/image_key_control"]
+        keys[keys[()] == 1] = 3
+    campaign = campaign_from_data(
+        {"campaign": {"scans": [{"glob": "*.nx", "entries": "all"}]}}, tmp_path
+    )
+    rows = expected_inventory(campaign, tmp_path)
+    assert [row["n_cols"] for row in rows.values()] == ["5", "10", "5", ""]
+    reasons = [row["reason"] for row in rows.values()]
+    assert reasons[:2] == ["", ""]
+    assert reasons[2] == "aborted: the first 4 of 6 frames were written"
+    assert "marks no flats" in reasons[3]
+
+
+def test_entries_of_one_name_are_refused(tmp_path):
+    for entry in ("/a/b_c", "/a_b/c", "/c/d"):
+        write_nxtomo(tmp_path / "a.nx", entry=entry)
+    campaign = campaign_from_data(
+        {"campaign": {"scans": [{"glob": "*.nx", "entries": "all"}]}}, tmp_path
+    )
+    assert [*campaign.scans] == ["a@c_d"]
+    expected = ("a@a_b_c", "entries of one name: /a/b_c, /a_b/c; rename one in a.nx")
+    assert [(scan.name, scan.refused) for scan in campaign.refused] == [expected] * 2
+
+
+def test_windows_that_do_not_fill_180_degrees_are_named(tmp_path):
+    fast(tmp_path / "foam_07.h5", 36)
+    for n, words in (
+        (18, ""),
+        (9, "cover 90 of 180 degrees, and its slices lack the others; 18 would"),
+    ):
+        entry = {"glob": "*.h5", "turns": {"n_angles": n}}
+        campaign = campaign_from_data({"campaign": {"scans": [entry]}}, tmp_path)
+        rows = expected_inventory(campaign, tmp_path)
+        assert len(rows) == 36 // n
+        assert all(row["keep"] == "true" for row in rows.values())
+        assert all(
+            words in row["warnings"] and bool(words) == bool(row["warnings"])
+            for row in rows.values()
+        )
 
 
 def test_entries_and_turns_exclude_each_other():
