@@ -66,7 +66,8 @@ _STEPS = (
     ),
     Step(
         "try_recon", "scan", ("inventory",), ("rows", "sweep", "try_stack"), revision=9,
-        of_runs="cors", params=("raw", "options"), job_blocks=("input", "preprocess", "try_recon"),
+        of_runs="cors", params=("raw", "options", "shared"),
+        job_blocks=("input", "preprocess", "try_recon"),
         block="try_recon", last="sweep", n_lasting=2, sums_raw=True,
     ),
     Step(

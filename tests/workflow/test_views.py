@@ -108,7 +108,7 @@ def test_each_entry_of_a_file_has_a_chain_of_its_own(tmp_path):
     assert "no angles" in next(line for line in rows.splitlines() if "in_situ@0002" in line)
 
 
-def turn(campaign, number, part=slice(None)):
+def turn(campaign, number, part=slice(None), compression=None):
     """Append the projections of a turn of the stage to one file."""
     make_scan(campaign, "one", CORS_PX[number], "made", seed=number)
     path = campaign / "raw" / "fast.h5"
@@ -120,6 +120,7 @@ def turn(campaign, number, part=slice(None)):
             data = file.require_dataset(
                 f"exchange/{name}", (0, *values.shape[1:]), values.dtype,
                 maxshape=(None, *values.shape[1:]), chunks=chunks, exact=False,
+                compression=compression,
             )  # fmt: skip
             data.resize(len(data) + len(values), axis=0)
             data[-len(values) :] = values
@@ -176,3 +177,27 @@ def test_each_turn_of_the_stage_has_a_chain_of_its_own(tmp_path):
     assert plan(campaign) == (0, frozenset())
     configure(campaign, "try_recon", every=1)
     assert plan(campaign)[1] == expected  # the former sweep and prediction still count
+
+
+def test_frames_of_windows_that_overlap_are_read_once(tmp_path):
+    """Each sweep is as of a window that is read alone, and what is shared ends with the run."""
+    campaign = tmp_path / "campaign"
+    for number in (0, 0):
+        turn(campaign, number, compression="gzip")
+    new_campaign(campaign, {})
+    overlapping = {"n_angles": 91, "step": 45}
+    configure(campaign, "campaign", scans=[{"glob": "raw/*.h5", "turns": overlapping}])
+
+    def jobs():
+        return succeeds(campaign, "--cores", "2", "predictions").jobs
+
+    chains = {f"{step}:fast@t000{n}" for step in ("try_recon", "predict_cor") for n in range(3)}
+    assert jobs() == chains | {"inventory", "shared_rows:fast@t0000"}
+    log = (campaign / "logs" / "shared_rows" / "fast@t0000.log").read_text()
+    assert "read 181 of 181 frames" in log
+    assert not (campaign / "results" / ".runs").exists()
+    paths = sorted((campaign / "results" / "try_center").glob("*/rows.h5"))
+    before = [path.read_bytes() for path in paths]
+    paths[1].unlink()
+    assert jobs() == {"try_recon:fast@t0001", "predict_cor:fast@t0001"}
+    assert [path.read_bytes() for path in paths] == before

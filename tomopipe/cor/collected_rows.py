@@ -201,7 +201,8 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
 N_KEPT = 5  # rows kept, including the requested ones
 N_PAIRS = 3
 MAX_PAIR_ROWS = 256
-_READ_BYTES = 256 * 2**20
+READ_BYTES = 256 * 2**20
+"""Bytes of whole frames that are read at a time."""
 _MOST_ENDS = 0.01  # share of the projections that is read for the ends
 
 logger = logging.getLogger(__name__)
@@ -222,11 +223,10 @@ def collect_rows(
     A ScanError says that the data were never written or hold no signal.
     """
     row_index = spread_rows(requested_rows, scan.n_rows, lit=lit)
-    pairs = opposing_pairs(scan.theta_rad)
+    pairs, ends = whole_frames(scan, row_index)
     logger.info("reading rows %s and %d opposing pairs", row_index, len(pairs))
     profiler = RowProfiler(scan, minus_log=recipe.minus_log, threads=threads)
     of_pairs = set(pairs.ravel().tolist())
-    ends = _ends(scan, of_pairs, row_index)
     raw_rows, raw_frames, profiles = _read_once(
         scan, row_index, sorted({*of_pairs, *ends}), profiler, len({*ends} - of_pairs)
     )
@@ -292,16 +292,21 @@ def _corrected(
     return _average_rows(image)
 
 
-def _ends(scan: Scan, in_use: set[int], rows: Sequence[int]) -> list[int]:
-    """Return the first and the last projection if they see the same and are soon read."""
+def whole_frames(scan: Scan, rows: Sequence[int]) -> tuple[NDArray[np.intp], list[int]]:
+    """Return the projections that are read whole beside these rows: opposing pairs, and ends.
+
+    The ends are the first and the last one if they see the same and are soon read.
+    """
+    pairs = opposing_pairs(scan.theta_rad)
     if mirrored_ends(np.asarray(scan.theta_rad)) is None:
-        return []
+        return pairs, []
     ends = [0, scan.n_angles - 1]
-    n_more = len({*ends} - in_use) * (scan.chunks or (1,))[0]
-    return ends if _reads_whole(scan, rows) or n_more <= _MOST_ENDS * scan.n_angles else []
+    n_more = len({*ends} - {*pairs.ravel().tolist()}) * (scan.chunks or (1,))[0]
+    is_soon = reads_whole(scan, rows) or n_more <= _MOST_ENDS * scan.n_angles
+    return pairs, ends if is_soon else []
 
 
-def _reads_whole(scan: Scan, rows: Sequence[int]) -> bool:
+def reads_whole(scan: Scan, rows: Sequence[int]) -> bool:
     """Tell whether reading row by row would decompress chunks more often than reading frames."""
     chunk = scan.chunks
     return chunk is not None and chunk[0] < np.bincount([row // chunk[1] for row in rows]).max()
@@ -374,10 +379,11 @@ def _correct_rows(
         return sinograms
     chunk = scan.chunks or (1, 1)
     first_row, last_row = min(span[0] for span in spans), max(span[1] for span in spans)
-    together = chunk[1] >= (last_row - first_row) // 2  # a read then decodes all rows anyway
+    # a read then decodes all rows anyway
+    together = chunk[1] >= (last_row - first_row) // 2 and not all(map(scan.has_rows, spans))
     most_rows = last_row - first_row if together else max(span[1] - span[0] for span in spans)
     frame_bytes = most_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
-    step = max(1, _READ_BYTES // 4 // (frame_bytes * chunk[0])) * chunk[0]
+    step = max(1, READ_BYTES // 4 // (frame_bytes * chunk[0])) * chunk[0]
     for first in range(0, scan.n_angles, step):
         frames = first, min(first + step, scan.n_angles)
         block = scan.read_block(frames, (first_row, last_row)) if together else None
@@ -471,17 +477,22 @@ def _read_once(
 
     The profiles may take as much less as `n_more` of the frames do.
     """
-    if not _reads_whole(scan, rows):
+    if not reads_whole(scan, rows):
         sinograms = [scan.read_rows(row, row + 1) for row in rows]
         images: Sequence[NDArray[Any]] = list(scan.read_frames(frames)) if frames else []
         raw_frames = dict(zip(frames, images, strict=True))
         return np.concatenate(sinograms, axis=1), raw_frames, profiler.read(raw_frames, n_more)
+    everything = np.arange(scan.n_angles)
+    if (shared := scan.read_shared(rows)) is not None:
+        raw, means = shared
+        raw_frames = dict(zip(frames, scan.read_frames(frames), strict=True))
+        return raw, raw_frames, profiler.profiles(means, everything, (0, scan.n_rows))
     raw = np.empty((scan.n_angles, len(rows), scan.n_cols), dtype=scan.dtype)
     row_index: dict[int, NDArray[Any]] = {}
     means = np.empty((scan.n_angles, scan.n_rows), np.float32)
     frame_bytes = scan.n_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
     deep = (scan.chunks or (1,))[0]
-    n_read = max(1, _READ_BYTES // (frame_bytes * deep)) * deep
+    n_read = max(1, READ_BYTES // (frame_bytes * deep)) * deep
     for first in range(0, scan.n_angles, n_read):
         last = min(first + n_read, scan.n_angles)
         block = scan.read_frames(range(first, last))
@@ -491,7 +502,7 @@ def _read_once(
             frame: block[frame - first].copy() for frame in frames if first <= frame < last
         }
         logger.info("read %d of %d frames", last, scan.n_angles)
-    return raw, row_index, profiler.profiles(means, np.arange(scan.n_angles), (0, scan.n_rows))
+    return raw, row_index, profiler.profiles(means, everything, (0, scan.n_rows))
 
 
 def _average_rows(image: NDArray[np.float32]) -> NDArray[np.float32]:

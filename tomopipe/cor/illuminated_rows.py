@@ -34,13 +34,18 @@ def illuminated_rows(scan: Scan) -> NDArray[np.bool_]:
     by_flats = signal > max(_LEAST_LIGHT * signal.max(), 0)
     if scan.chunks and scan.chunks[0] > _DEEPEST:
         return by_flats  # of sinograms: a projection costs the whole scan
-    frames = scan.read_frames([scan.n_angles // 3, 2 * scan.n_angles // 3])
+    frames = scan.read_frames(looked_at(scan))
     low, high = np.fmin.reduce(frames, axis=(0, 2)), np.fmax.reduce(frames, axis=(0, 2))
     changes = low < high
     if scan.n_flats:
         changes |= high == np.fmax.reduce(high)
     result: NDArray[np.bool_] = by_flats & changes
     return result if result.any() else by_flats  # nothing is in these projections
+
+
+def looked_at(scan: Scan) -> list[int]:
+    """Return the projections that `illuminated_rows` reads."""
+    return [scan.n_angles // 3, 2 * scan.n_angles // 3]
 
 
 def choose_rows(

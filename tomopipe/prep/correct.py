@@ -248,10 +248,12 @@ def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, fl
     decoded = n_frames * deep * scan.n_rows, _N_BLOCKS * chunk_rows * scan.n_angles
     if deep == 1 or decoded[0] <= decoded[1]:
         order = np.argsort(scan.theta_rad, kind="stable")
+        blocks = rows_for_slopes(scan.n_rows)
+        is_whole = scan.chunks is not None and not all(map(scan.has_rows, blocks))
         for frame in order[evenly_spread(scan.n_angles, n_frames)].tolist():
             frames = frame, frame + 1
-            raw = scan.read_frames([frame]) if scan.chunks else None
-            for rows in _row_blocks(scan.n_rows, _HIGH, _N_BLOCKS // 2):
+            raw = scan.read_frames([frame]) if is_whole else None
+            for rows in blocks:
                 block = scan.read_block(frames, rows) if raw is None else raw[:, slice(*rows)]
                 add(block, frames, rows)
     else:
@@ -262,6 +264,11 @@ def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, fl
         "rows fall by %.3g %% and %.3g %% per column at the edges", *np.multiply(100, slopes)
     )
     return slopes
+
+
+def rows_for_slopes(n_rows: int) -> list[IndexRange]:
+    """Return the rows of a projection that `measure_edge_slopes` uses, each last one excluded."""
+    return _row_blocks(n_rows, _HIGH, _N_BLOCKS // 2)
 
 
 def edge_slopes_of(line: NDArray[np.floating[Any]]) -> tuple[float, float]:

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from tomopipe.errors import DeviceError
-from tomopipe.recon import gpu as of_gpu
 from tomopipe.recon.gpu import (
     CudaDevice,
     allotted,
@@ -239,8 +238,7 @@ def held_gpu(
     Yields
     ------
     CudaDevice or None
-        None: the CPU computes. At the end CuPy's pools are freed, of pinned memory unless
-        `gpu.volumes_follow`.
+        None: the CPU computes. At the end CuPy's pools are freed.
     """
     if (xp := array_module(device)) is np:
         yield None
@@ -261,7 +259,7 @@ def held_gpu(
         finally:
             if gpu is not None:
                 with contextlib.suppress(Exception):  # the GPU may have failed
-                    gpu.release(pinned=not of_gpu.volumes_follow)
+                    gpu.release()
     if not has_room:
         if is_left:
             _report_that_all_are_held()

@@ -1,6 +1,7 @@
 """Parameters of jobs, computed in the main process."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from tomopipe.campaign.reading import inventory_entries
@@ -12,6 +13,7 @@ from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.receipts import as_text
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.target import table_shown
+from tomopipe.storage.run_folder import shared_file
 from tomopipe.workflow_steps import STEPS, SUMMING_STEPS
 
 
@@ -98,6 +100,36 @@ def _metadata_alone(settled: Settled, step: str, key: str) -> bool:
     return METADATA_ALONE in settled.reasons.get((step, key), "")
 
 
+@lru_cache(maxsize=2)  # for all scans of a decision
+def _shared_by(settled: Settled) -> dict[str, dict[str, Any]]:
+    """Return the file that sweeps of windows that overlap share; of the first one also all spans.
+
+    They are windows of one file with the same options, all of which are due.
+    """
+    campaign, result = settled.campaign, dict[str, dict[str, Any]]()
+    windows = []
+    for step, scan in settled.reasons:
+        view = campaign.scans[scan].view if step == "try_recon" else None
+        if view is not None and "window" in view.input:
+            config = campaign.for_scan(scan).config
+            of_input = config.input.model_copy(update={"window": None})
+            alike = campaign.scans[scan].path, of_input, config.preprocess, config.try_recon.row
+            windows.append((repr(alike), *view.input["window"], scan))
+    together: list[str] = []
+    spans: list[list[int]] = []
+    before = ""
+    for alike, first, last, scan in sorted(windows):
+        if alike != before or first > spans[-1][1]:
+            together, spans, before = [], [], alike
+        together.append(scan)
+        spans.append([first, last])
+        if len(together) > 1:
+            file = shared_file(together[0])
+            result |= {each: {"file": file} for each in together[-2:]}
+            result[together[0]] = {"file": file, "windows": spans}
+    return result
+
+
 def _options(settled: Settled, step: str, key: str) -> str:
     """Return the options of a job as JSON, those of its scan if it has one."""
     of_scan = STEPS[step].key == "scan"
@@ -149,6 +181,7 @@ _PARAMETERS: dict[str, Callable[[Settled, str, str], Any]] = {
     "provenance": _provenance,
     "raw": lambda settled, _, scan: settled.campaign.scans[scan].path,
     "options": _options,
+    "shared": lambda settled, _, scan: _shared_by(settled).get(scan),
     "metadata_alone": _metadata_alone,
     "entries": lambda settled, *_: inventory_entries(settled.campaign),
     "last_center_checksum": _last_center_checksum,

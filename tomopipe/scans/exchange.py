@@ -31,6 +31,7 @@ from tomopipe.scans.metadata import (
 from tomopipe.scans.pixels import Frames, cut_columns, unsigned
 from tomopipe.scans.references import References, find_references
 from tomopipe.scans.scan import Scan
+from tomopipe.scans.shared_frames import Stored, shared_frames
 
 Sources = Path | Sequence[Path] | None
 
@@ -88,6 +89,8 @@ class RawScan:
     name: str = ""  # of the scan in its campaign; by default that of the file without its ending
     # use the frames that were really written, of a scan that has fewer than it claims
     partial: bool = False
+    # file with frames that another job has read for this scan and others (`shared_frames`)
+    shared: Path | None = None
 
     @contextmanager
     def open(self) -> Iterator[Scan]:
@@ -106,6 +109,8 @@ class RawScan:
             if len(frames) == 0:
                 remedy = reason or "leave it out (`select: no`)"
                 raise ScanError(f"{self.path}: no frame can be used; {remedy}")
+            stored = Stored(projections, *references)
+            projections, *references = stack.enter_context(shared_frames(self.shared, stored))
             yield Scan(metadata, projections, frames, *references)
 
     def metadata(self) -> Metadata:

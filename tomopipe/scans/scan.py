@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from tomopipe.scans.layout import PIXEL_SIZE_UM
 from tomopipe.scans.metadata import Metadata
 from tomopipe.scans.pixels import AveragedFrames, Frames
 from tomopipe.scans.references import References
+from tomopipe.scans.shared_frames import SharedPixels, Stored
 from tomopipe.scans.stated_motion import shifts_px
 
 _LEVEL_ROWS = 256  # rows that the mean of a flat or dark is taken from
@@ -104,6 +105,11 @@ class Scan:
         self.stated_motion, self._positions = metadata.stated_motion, metadata.positions
         self.n_recorded = metadata.n_recorded
 
+    @property
+    def stored(self) -> Stored:
+        """Where the projections in use, flats and darks lie."""
+        return Stored(self._projections, self._flats, self._darks)
+
     def __repr__(self) -> str:
         """Return place, format, shape, angles, numbers of frames, and lengths in three lines."""
         pixels = self._projections.pixels
@@ -154,6 +160,21 @@ class Scan:
                 (frame, frame + 1), (0, self.n_rows), empty=lambda shape, dtype, part=part: part
             )
         return raw
+
+    def has_rows(self, rows: tuple[int, int]) -> bool:
+        """Tell whether another job has read these rows (the last excluded) of all frames."""
+        pixels = self._projections.pixels
+        return isinstance(pixels, SharedPixels) and pixels.has_rows(self._projections.index, rows)
+
+    def read_shared(self, rows: Sequence[int]) -> tuple[NDArray, NDArray[np.float32]] | None:
+        """Return rows, raw, and means of each row, that another job has read of all frames.
+
+        Shapes (n_angles, len(rows), n_cols) and (n_angles, n_rows); None if none has.
+        """
+        if not all(self.has_rows((row, row + 1)) for row in rows):
+            return None
+        pixels = cast(SharedPixels, self._projections.pixels)
+        return pixels.rows_of(self._projections.index, rows)
 
     @cached_property
     def flat(self) -> NDArray[np.float32]:

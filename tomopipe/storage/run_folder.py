@@ -18,7 +18,7 @@ from tomopipe.paths import no_pipe
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
-_RUNS, _SUBMITTED = ".runs", "submitted"
+_RUNS, _SUBMITTED, _SHARED = ".runs", "submitted", "shared"
 
 
 def new_id() -> str:
@@ -42,6 +42,11 @@ def begin(results: Path, run_id: str = "") -> Path:
 def of(results: Path, run_id: str) -> Path:
     """Return the folder of a run."""
     return results / _RUNS / run_id
+
+
+def shared_file(name: str) -> str:
+    """Return the path of a file that some jobs of this run share, and that ends with it."""
+    return os.path.join(os.environ.get(VARIABLE, ""), _SHARED, f"{name}.h5")
 
 
 def slurm_name(run_id: str) -> str:

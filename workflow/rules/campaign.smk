@@ -6,6 +6,7 @@ min_version("9.20")
 
 include: "common.smk"
 include: "inventory.smk"
+include: "shared_rows.smk"
 include: "try_recon.smk"
 include: "predict_cor.smk"
 include: "fix_cor.smk"

@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
 except KeyboardInterrupt:
     sys.exit("tomopipe: stopped before the run began.")
 from tomopipe.campaign.files import LOGS
+from tomopipe.storage import run_folder
 
 CAMPAIGN, SETTLED = beginning.begin_or_exit(config)  # SETTLED is None on a node
 OUTPUTS = CAMPAIGN.outputs

@@ -2,6 +2,7 @@ rule try_recon:
     """Reconstruct one slice over the candidate CORs; keep rows for later steps."""
     input:
         inventory=table("inventory"),
+        shared=shared_by_sweeps,
     output:
         receipt=receipt("try_recon", "{scan}"),
     log:
@@ -14,6 +15,7 @@ rule try_recon:
     params:
         raw=param("raw"),
         options=param("options"),
+        shared=param("shared"),
         rows=OUTPUTS.rows("{scan}"),
         sweep=OUTPUTS.sweep("{scan}"),
         stack=OUTPUTS.try_stack("{scan}"),
