@@ -161,14 +161,16 @@ class Batch:
     def cores(self) -> int:
         """Cores of a submission: no more than its jobs keep busy."""
         threads = [need.threads for need in self.needs]
-        if len(threads) == 1:
-            return threads[0]
+        if len(threads) == 1 or self.needs[0].uses_gpu:
+            return max(threads)
         n_busy = batch_cores(self.cpu_s)
         return max(*threads, min(n_busy, sum(threads), self.n_cores))
 
     @property
     def _n_side(self) -> int:
         """Most jobs side by side."""
+        if self.needs[0].uses_gpu:
+            return 1
         return min(len(self.needs), self.cores // min(need.threads for need in self.needs))
 
     @property
@@ -250,7 +252,8 @@ def _subjects(jobs: Iterable[Any]) -> list[str]:
 def pack(jobs: Iterable[Any], settings: Any, n_cores: int) -> list[Batch]:
     """Share jobs out to batches, of jobs of the same rules that go to the same place.
 
-    A job that uses a GPU, takes long, or is retried gets a batch of its own.
+    A job that takes long, or is retried, gets a batch of its own. Those that use a GPU follow each
+    other, as one process makes them (tomopipe/run/workers.py).
     """
     batches: list[Batch] = []
     open_batches: dict[Any, Batch] = {}
@@ -258,7 +261,7 @@ def pack(jobs: Iterable[Any], settings: Any, n_cores: int) -> list[Batch]:
         need = Need.of(job)
         places = tuple(_places(need, settings))
         key = (tuple(dict.fromkeys(each.rule.name for each in members(job))), places)
-        size = 1 if need.uses_gpu or job.attempt > 1 else need.batch
+        size = 1 if job.attempt > 1 else need.batch
         batch = open_batches.get(key)
         if batch is None or len(batch.jobs) >= size or batch.cpu_s + need.cpu_s > _MOST_CPU_S:
             batches.append(batch := Batch(places, n_cores))

@@ -47,8 +47,8 @@ class LoggedDevice(CudaDevice):
         self.n_downloaded += host.nbytes
         self.note("downloaded")
 
-    def release(self):
-        super().release()
+    def release(self, **pools):
+        super().release(**pools)
         self.log.append("released")
 
     def limit(self, n_bytes):
@@ -131,9 +131,9 @@ class Watch:
                     self.is_held.append(True)
             make(*args, **kwargs)
 
-        def released(gpu):
+        def released(gpu, **pools):
             self.n_left.append(len(self._arrays()) - len(self._before))
-            release(gpu)
+            release(gpu, **pools)
 
         monkeypatch.setattr("tempfile.tempdir", str(folder))
         monkeypatch.setattr(cuda, "reconstruct_batch", made)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.errors import DeviceError
+from tomopipe.recon import gpu as of_gpu
 from tomopipe.recon.gpu import (
     CudaDevice,
     allotted,
@@ -238,7 +239,8 @@ def held_gpu(
     Yields
     ------
     CudaDevice or None
-        None: the CPU computes. At the end CuPy's pools are freed.
+        None: the CPU computes. At the end CuPy's pools are freed, of pinned memory unless
+        `gpu.volumes_follow`.
     """
     if (xp := array_module(device)) is np:
         yield None
@@ -259,7 +261,7 @@ def held_gpu(
         finally:
             if gpu is not None:
                 with contextlib.suppress(Exception):  # the GPU may have failed
-                    gpu.release()
+                    gpu.release(pinned=not of_gpu.volumes_follow)
     if not has_room:
         if is_left:
             _report_that_all_are_held()

@@ -35,6 +35,10 @@ _ANSWER_S = 10.0  # longest wait for the driver's tool
 _CODES = {"CUDARuntimeError": "status", "CUDADriverError": "status", "CuFFTError": "result"}
 _NO_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY, CUFFT_ALLOC_FAILED
 
+volumes_follow = False
+"""Whether this process makes several volumes of one size, which share a GPU and pinned memory."""
+_before: list[int] = []  # the device that was held last
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,13 +53,14 @@ def of_the_device(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in ("cupy", "cupy_backends", "cupyx")
 
 
-def free_memory(xp: ModuleType) -> None:
+def free_memory(xp: ModuleType, *, pinned: bool = True) -> None:
     """Free the memory of `once`, CuPy's pools and transform plans; nothing for NumPy."""
     if xp is not np:
         forget_copies()
         xp.fft.config.get_plan_cache().clear()
         xp.get_default_memory_pool().free_all_blocks()
-        xp.get_default_pinned_memory_pool().free_all_blocks()
+        if pinned:
+            xp.get_default_pinned_memory_pool().free_all_blocks()
 
 
 def pinned_bytes(n_bytes: int) -> int:
@@ -113,10 +118,10 @@ class CudaDevice:
         free, total = self.xp.cuda.runtime.memGetInfo()
         return int(total - free)
 
-    def release(self) -> None:
-        """Free CuPy's pool."""
+    def release(self, *, pinned: bool = True) -> None:
+        """Free CuPy's pools, also that of pinned memory."""
         self.use()
-        free_memory(self.xp)
+        free_memory(self.xp, pinned=pinned)
 
 
 def capable_devices(runtime: Any) -> list[int]:
@@ -147,11 +152,14 @@ def claimed_gpu(
     Jobs on one machine take different GPUs: each is locked by a file, named after host and GPU, in
     `folder` (None: the system's for temporary files). The system releases the lock when the process
     ends, in whatever way. Only GPUs allotted by the scheduler (CUDA_VISIBLE_DEVICES) are
-    considered, and of several the one with most free memory first. Those with less than
+    considered, and of several the one with most free memory first, or where `volumes_follow` the
+    one of before. Those with less than
     `least_bytes` are passed over, unless all are such. Without `wait`, if all are held, the first
     GPU `is_shared`. If files cannot be locked, any GPU is used, with one warning.
     """
     devices = _by_room(xp, capable_devices(xp.cuda.runtime))
+    if volumes_follow:
+        devices.sort(key=lambda device: device not in _before)  # a context elsewhere takes seconds
     locks = Path(folder or tempfile.gettempdir())
     paths = {device: locks / _lock_name(xp.cuda.runtime, device) for device in devices}
     free = _first_free(paths, partial(_has_room, xp, least_bytes), wait=wait)
@@ -161,6 +169,7 @@ def claimed_gpu(
         gpu.is_shared = free is None
         logger.info("%s, number %d of %d%s", gpu.name, device, len(devices), allotted())
         gpu.use()
+        _before[:] = [device]
         yield gpu
     finally:
         forget_copies()

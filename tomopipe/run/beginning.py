@@ -61,7 +61,9 @@ def begin_or_exit(config: dict[str, Any]) -> tuple[Campaign, Settled | None]:
     )
     try:
         campaign = begin(config, Path.cwd(), is_main=is_main)
-        return campaign, settle(campaign) if is_main else None
+        settled = settle(campaign) if is_main else None
+        _offer_workers(settled)
+        return campaign, settled
     except (TomopipeError, KeyboardInterrupt) as error:
         sys.exit(f"tomopipe: {str(error) or 'stopped before the run began.'}")
 
@@ -220,7 +222,7 @@ def _end_run(campaign: Campaign, run: lock.Run) -> None:
     from tomopipe.run.upkeep import at_exit
 
     if lock.is_held(campaign.directory, run):
-        at_exit(campaign, _RECEIPTS.get(campaign.directory))
+        at_exit(campaign, _RECEIPTS.get(campaign.directory), is_run=True)
         run_folder.end_all(campaign.results)
     gc.freeze()
 
@@ -254,10 +256,21 @@ def settle_again(settled: Settled, table: str) -> Settled:
     Snakemake would print the traceback of an exception, and not the text of a SystemExit.
     """
     try:
-        return settle(settled.campaign, ("inventory", table), settled)  # which does not change
+        settled = settle(settled.campaign, ("inventory", table), settled)  # which does not change
+        _offer_workers(settled)
+        return settled
     except TomopipeError as error:
         _report(reason_of(error))
         sys.exit(1)
+
+
+def _offer_workers(settled: Settled | None) -> None:
+    """Offer workers if this process is to run several jobs of scans; one loads what it needs."""
+    n_jobs = sum(bool(job.scan) for job in settled.jobs) if settled else targets.job_count()
+    if n_jobs > 1 and launch.executes() and not launch.is_remote():
+        from tomopipe.run.workers import offer  # few calls need it
+
+        offer()
 
 
 def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None = None) -> Settled:

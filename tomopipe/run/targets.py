@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Collection, Mapping
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
@@ -80,3 +81,9 @@ def followed_steps() -> set[str]:
 def is_cut(settled: Settled | None) -> bool:
     """Tell whether a call that `cuts` needs no checkpoint, after which Snakemake is blind."""
     return launch.cuts() and not launch.forces() and settled is not None and not settled.pending
+
+
+def job_count() -> int:
+    """Return how many jobs of another Snakemake this call runs, as on a node."""
+    words = sys.argv[sys.argv.index("--target-jobs") + 1 :] if launch.is_job() else []
+    return len([*takewhile(lambda word: not word.startswith("-"), words)])

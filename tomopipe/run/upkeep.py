@@ -1,5 +1,6 @@
 """What a run keeps up to date beside its jobs: receipts, and rot_cen.json of a moved campaign."""
 
+import os
 from contextlib import suppress
 
 from tomopipe.campaign.campaign import Campaign
@@ -10,14 +11,19 @@ from tomopipe.reruns.settle import Settled
 from tomopipe.steps.resolve_cor import renew_paths
 
 
-def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
-    """Save the receipts at the end of a run; `receipts`, if they have been read already."""
+def at_exit(campaign: Campaign, receipts: Receipts | None = None, *, is_run: bool = False) -> None:
+    """Save the receipts at the end of a run; `receipts`, if they have been read already.
+
+    The time of their index tells when a run last ended.
+    """
     with suppress(OSError, TomopipeError):
         if receipts is None:
             receipts = Receipts(campaign.directory, campaign.outputs)
             receipts.present()
         receipts.look_again()  # for those that jobs have written
         receipts.save()
+        if is_run:
+            os.utime(campaign.files.index)
 
 
 def renew_rot_cen(settled: Settled) -> None:

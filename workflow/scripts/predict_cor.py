@@ -1,3 +1,7 @@
+from tomopipe.run.workers import hand_over
+
+hand_over(snakemake)  # if there is a process that has loaded what follows
+
 from tomopipe.config import StepOptions
 from tomopipe.cor.roll import UsedRows
 from tomopipe.reruns.making import making

@@ -43,9 +43,7 @@ def test_other_rules_and_places_and_what_must_be_alone_have_batches_of_their_own
     assert sizes([job(), job("stack"), job(), job("stack")]) == [2, 2]
     assert sizes([job(slurm_partition="a"), job(slurm_partition="b")]) == [1, 1]
     assert sizes([job(qos="a"), job(slurm_qos="a"), job(slurm_extra="--x")]) == [2, 1]
-    assert sizes([job(gpu=1), job(gpu=1)]) == [1, 1]
-    assert sizes([job(gres="gpu:1"), job(gres="gpu:1")]) == [1, 1]
-    assert sizes([job(gpu=0), job(gpu=0)]) == [2]
+    assert sizes([job(gpu=1), job(gpu=0), job(gpu=1)]) == [2, 1]
     assert sizes([job(attempt=2), job(attempt=2)]) == [1, 1]
 
 
@@ -69,6 +67,15 @@ def test_small_jobs_that_follow_each_other_ask_for_their_own_time_not_ten_minute
     assert minutes(runtime=10, wall_s=90) == (2, 15)  # ten after another
     assert minutes(runtime=20, wall_s=90) == (2, 200)  # as a user's profile says
     assert minutes(runtime=2, wall_s=9) == (2, 2)
+
+
+@pytest.mark.parametrize("gpu", [{"gpu": 1}, {"gres": "gpu:1"}])
+def test_volumes_on_a_gpu_follow_each_other_with_the_memory_and_cores_of_one(gpu):
+    jobs = [job(threads=16, runtime=10, wall_s=90, mem_mb=mb, **gpu) for mb in (400, 900, 400)]
+    (batch,) = pack(jobs, SETTINGS, 4)
+    assert (batch.cores, batch.mem_mb, batch.runtime_min) == (16, 900, 10)
+    (batch,) = pack(jobs * 5, SETTINGS, 64)  # 15 volumes of 90 s
+    assert (batch.cores, batch.mem_mb, batch.runtime_min) == (16, 900, 23)
 
 
 def test_a_chain_takes_the_memory_of_its_largest_job_and_the_time_of_both():

@@ -13,8 +13,10 @@ import pytest
 from tests import cuda_on_cpu, pretend_cupy
 from tests.out_of_memory import errors
 from tests.pretend_cupy import XP
+from tests.pretend_device import cupy_is
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.recon import cuda
+from tomopipe.recon import gpu as of_gpu
 from tomopipe.recon.device import array_module, gpu_fault, held_gpu
 from tomopipe.recon.gpu import claimed_gpu, out_of_memory
 from tomopipe.storage import run_folder
@@ -257,6 +259,19 @@ def _taken(n_jobs, least_bytes=10**9, device="auto"):
     with contextlib.ExitStack() as stack:
         held = [held_gpu(device, least_bytes, wait=False) for _ in range(n_jobs)]
         return [gpu and gpu.name[-6] for gpu in map(stack.enter_context, held)]
+
+
+def test_a_volume_that_follows_another_takes_its_gpu(monkeypatch, tmp_path):
+    """If it is free and has room."""
+    monkeypatch.setattr(of_gpu, "volumes_follow", True)
+    monkeypatch.setattr(of_gpu, "_before", [])
+    with cupy_is(monkeypatch, XP):
+        _devices(monkeypatch, 2, 8, 4)
+        assert _taken(1) == ["1"]
+        _devices(monkeypatch, 9, 7, 8)
+        assert _taken(1) == ["1"]
+        assert _taken(1, 7.5e9) == ["0"]
+        assert _taken(2) == ["0", "2"]
 
 
 def test_the_roomiest_free_gpu_comes_first(monkeypatch):

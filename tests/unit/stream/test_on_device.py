@@ -14,11 +14,13 @@ import zarr
 from tests import pretend_cupy
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
-from tests.pretend_device import PretendDevice, in_place_of_cuda
+from tests.pretend_device import PretendDevice, cupy_is, in_place_of_cuda
 from tests.step_calls import full_recon as step_of
 from tests.step_calls import volume_of
 from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep import correct, recipe
+from tomopipe.recon import device
+from tomopipe.recon import gpu as of_gpu
 from tomopipe.recon.gpu import out_of_memory
 from tomopipe.resources.memory import (
     GPU_SHARE,
@@ -212,6 +214,27 @@ def test_pinned_memory_is_what_the_formula_says(truth, monkeypatch, divide, rows
         step_of(truth.path, path, cor_px=COR_PX, device="cuda", rows=rows, **options)
     formula = batches_pinned_bytes(divide.inputs[0], blocks)
     assert 0.4 * formula < pool.n_bytes <= formula
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_volumes_that_follow_each_other_share_the_test_slice_and_pinned_memory(
+    truth, monkeypatch, divide, follow
+):
+    """And nothing else: the second one is that of the first."""
+    divide(4, 8)
+    monkeypatch.setattr(of_gpu, "volumes_follow", follow)
+    monkeypatch.setattr(of_gpu, "_before", [])
+    tests, take, pool = [], device._fault_of_slice, PinnedPool()
+    pool.free_all_blocks = pool._free.clear
+    with cupy_is(monkeypatch, pretend_cupy.XP):
+        monkeypatch.setattr(pretend_cupy.MODULES["cupyx"], "empty_pinned", pool.take)
+        monkeypatch.setattr(pretend_cupy.XP, "get_default_pinned_memory_pool", lambda: pool)
+        monkeypatch.setattr(device, "_fault_of_slice", lambda xp: [tests.append(xp), take(xp)][1])
+        first, n_bytes = _volume(truth, "gpu", "cuda"), pool.n_bytes
+        np.testing.assert_array_equal(_volume(truth, "gpu", "cuda"), first)
+    assert len(tests) == 1
+    assert n_bytes > 0
+    assert (pool.n_bytes == n_bytes) == follow
 
 
 def test_pinned_memory_of_sample_slices_is_given_back(truth, monkeypatch):
