@@ -200,18 +200,23 @@ def work(descriptor: int, *, on_gpu: bool) -> None:
         for module in job.modules:
             importlib.import_module(module)
         if on_gpu:
-            main.send(os.getpid())
+            _answer(main, os.getpid())
             _run(job)
             gc.unfreeze()  # what the job froze at its end
-            main.send(0)
+            _answer(main, 0)
             continue
         gc.freeze()  # shared with the fork
         if not (pid := os.fork()):
             main.close()
             _run(job)
             return
-        main.send(pid)
-        main.send(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        _answer(main, pid)
+        _answer(main, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _answer(main: Connection, number: int) -> None:
+    with suppress(OSError):  # Snakemake was killed
+        main.send(number)
 
 
 def _next_job(main: Connection) -> _Job | None:

@@ -141,6 +141,16 @@ def test_with_a_script_that_is_killed_before_its_job_begins_ends_the_job(start, 
     worker.end()
 
 
+def test_a_worker_finishes_its_job_and_ends_when_snakemake_is_killed(start, tmp_path):
+    start("a", f"say('first'); time.sleep(0.5); {WHO}").kill()
+    worker = workers._Worker(workers._Place(str(tmp_path), tuple(os.environ.items()), 0))
+    worker.stream.send(workers._Job(str(tmp_path / "a.py"), "sidecar"))
+    pid = worker.stream.recv()
+    worker.stream.close()
+    assert worker.process.wait(60) == 0
+    assert said(tmp_path / "a.out")[1] == str(pid)
+
+
 def test_with_a_killed_worker_ends_its_job_alone(offered, start, run, tmp_path):
     script = start("a", f"{WHO}\ntime.sleep(600)")
     worker, pid, _ = said(tmp_path / "a.out")
