@@ -239,27 +239,51 @@ def test_with_angles_proven_to_be_of_the_wrong_scale_nothing_is_accepted(run, tr
 
 
 @pytest.mark.parametrize("true_deg", [90, 135])
-def test_a_stage_that_turned_less_than_stated_is_doubted_or_refused(run, true_deg):
+def test_with_a_stage_that_turned_less_than_stated_nothing_is_accepted(run, true_deg):
     lines = scan(COR_PX, counts=5000, theta_deg=np.linspace(0, true_deg, 181))
     prediction, text = run(rows_of(lines, THETA_180_DEG), methods=["ai"], min_confidence=0.0)
-    told = [prediction["reason"], *prediction.get("doubts", [])]
-    assert text == "" or any("do not mirror each other about the COR" in text for text in told)
+    assert (prediction["cor_px"], text) == (None, "")
+    told = "do not mirror each other about the COR", "the projections show"
+    assert any(text in prediction["reason"] for text in told)
 
 
-def test_a_sample_that_turns_on_its_holder_is_doubted(run):
+def test_over_180_degrees_a_sample_that_turns_on_its_holder_has_no_cor(run):
     true_deg = THETA_180_DEG + 10 * (np.arange(181) > 100)
     rows = rows_of(scan(COR_PX, counts=5000, theta_deg=true_deg), THETA_180_DEG)
     prediction, text = run(rows, methods=["ai"])
-    assert float(text) == pytest.approx(COR_PX, abs=3)
+    assert (prediction["cor_px"], prediction["verdict"], text) == (None, "ambiguous", "")
+    start = "projections 100 and 101 of those in use (100.00 and 101.00 degrees)"
+    assert prediction["reason"].startswith(start)
+    assert prediction["best_cor_px"] == pytest.approx(COR_PX, abs=3)
+
+
+@pytest.mark.parametrize("after", [40, 120])
+def test_over_360_degrees_it_has_one_where_most_opposing_projections_are_right(run, after):
+    stated_deg = np.linspace(0, 360, 361)
+    true_deg = stated_deg + 20 * (np.arange(361) > after)
+    rows = rows_of(scan(COR_PX, counts=5000, theta_deg=true_deg), stated_deg)
+    prediction, text = run(rows, min_confidence=0.0)
+    told = f"projections {after} and {after + 1} of those in use"
+    if after == 120:  # opposing ones of the first 120 degrees are from both sides
+        assert (prediction["cor_px"], text) == (None, "")
+        assert prediction["reason"].startswith(told)
+        assert "opposing projections do not mirror each other" in prediction["reason"]
+        return
+    assert float(text) == pytest.approx(COR_PX, abs=0.5)
     (doubt,) = prediction["doubts"]
-    assert doubt.startswith("projections 100 and 101 of those in use (100.00 and 101.00 degrees)")
+    assert doubt.startswith(told)
 
 
-def test_jitter_is_a_doubt(run):
+@pytest.mark.parametrize("jitter_px", [1.5, 4.0])
+def test_jitter_is_a_doubt_and_more_of_it_a_reason(run, jitter_px):
     projections = scan(COR_PX, counts=20000)
-    off_px = np.random.default_rng(3).normal(0, 1.5, 181)
+    off_px = np.random.default_rng(3).normal(0, jitter_px, 181)
     moved(projections, off_px[:, None] + np.zeros(projections.shape[1]))
     prediction, text = run(rows_of(projections, THETA_180_DEG), min_confidence=0)
+    if jitter_px > 2:
+        assert (prediction["cor_px"], text) == (None, "")
+        assert prediction["reason"].startswith("the projections are displaced sideways at random")
+        return
     assert float(text) == pytest.approx(COR_PX, abs=3)
     (doubt,) = prediction["doubts"]
     measured_px = float(doubt.split(" by ")[1].split(" px")[0])
@@ -280,17 +304,16 @@ def test_where_nothing_is_accepted_the_reason_names_angles_of_the_wrong_scale(
     assert (prediction["cor_px"], prediction.get("doubts"), text) == (None, None, "")
 
 
-def test_a_helical_scan_is_doubted(run):
+def test_a_helical_scan_has_no_cor(run):
     theta_deg = np.linspace(0, 720, 361)
     tall = scan(COR_PX, theta_deg=theta_deg, n_rows=68, counts=20000)
     climbing = np.stack([tall[frame, frame // 6 : frame // 6 + 8] for frame in range(361)])
     prediction, _ = run(rows_of(tall[:, :8], theta_deg))
     assert "doubts" not in prediction
     prediction, text = run(rows_of(climbing, theta_deg), methods=["ai"])
-    assert float(text) == pytest.approx(COR_PX, abs=1)
-    (doubt,) = prediction["doubts"]
-    assert doubt.startswith("projections 360 degrees apart differ: a helical scan")
-    assert prediction["warnings"] == [doubt]
+    assert (prediction["cor_px"], prediction.get("doubts"), text) == (None, None, "")
+    assert prediction["reason"].startswith("projections 360 degrees apart differ: a helical scan")
+    assert prediction["best_cor_px"] == pytest.approx(COR_PX, abs=1)
 
 
 @pytest.mark.parametrize("turned_deg", [0, 110])

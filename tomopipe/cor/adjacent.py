@@ -29,6 +29,9 @@ _JITTER_PX, _OVER_NOISE, _GAIN = 0.8, 2.0, 0.1
 _EXCESS, _ALONE, _OTHERS = 1.0, 2.5, 6
 _BESIDE, _NEAR = 0.4, 6
 _END = 3  # pairs next to an end are not judged
+# Factor of a break, and jitter (px), from which on a COR over less than 360 degrees is right by
+# chance: all opposing projections are from both sides of the break; only one or two are compared.
+_PROOF_FACTOR, _PROOF_JITTER_PX = 20.0, 2.0
 
 
 class Break(NamedTuple):
@@ -38,15 +41,19 @@ class Break(NamedTuple):
     factor: float  # misfit of the two, over that of the pairs around them
 
 
-def warn_of_jitter(prepared: Prepared) -> str:
-    """Return a warning that all projections are displaced sideways at random, or ""."""
+def warn_of_jitter(prepared: Prepared) -> tuple[str, bool]:
+    """Return a warning that all projections are displaced sideways at random, or "".
+
+    And whether a COR is right by chance only.
+    """
     jitter_px = find_jitter(prepared)
     if not jitter_px:
-        return ""
-    return (
+        return "", False
+    text = (
         f"the projections are displaced sideways at random, by {jitter_px:.1f} px (standard "
         "deviation): the COR is uncertain, and slices are blurred"
     )
+    return text, jitter_px >= _PROOF_JITTER_PX and not prepared.angles.full_rotation
 
 
 def find_jitter(prepared: Prepared) -> float:
@@ -88,18 +95,22 @@ def _spread(values: Floats) -> float:
     return NORMAL_PER_MAD * float(np.median(np.abs(values - np.median(values))))
 
 
-def warn_of_break(prepared: Prepared) -> str:
-    """Return a warning that the sample turned or changed at once during the scan, or ""."""
+def warn_of_break(prepared: Prepared) -> tuple[str, bool]:
+    """Return a warning that the sample turned or changed at once during the scan, or "".
+
+    And whether a COR is right by chance only.
+    """
     sudden = find_break(prepared)
     if sudden is None:
-        return ""
+        return "", False
     before_deg, after_deg = np.rad2deg(prepared.rows.theta_rad[sudden.after : sudden.after + 2])
-    return (
+    text = (
         f"projections {sudden.after} and {sudden.after + 1} of those in use ({before_deg:.2f} and "
         f"{after_deg:.2f} degrees) differ {sudden.factor:.0f} times as much as the ones around "
         "them: the sample turned on its holder or changed, the stage slipped, or projections are "
         "missing or in another order"
     )
+    return text, sudden.factor >= _PROOF_FACTOR and not prepared.angles.full_rotation
 
 
 def find_break(prepared: Prepared) -> Break | None:

@@ -23,8 +23,11 @@ _SHIFTS_PX = np.arange(-2, 2.01, 0.25)  # of the axis, binned columns: a drift i
 _TRIM_PX, _LEAST_HALF_PX = 3, 12
 _TREND = 0.21  # the mean over this share of the overlap is subtracted
 _STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64])
-# Detection thresholds: misfit over that of neighbours, and the rotation that explains it.
+# Detection thresholds: misfit over that of neighbours, and the rotation that explains it; and those
+# from which on no COR is right.
 _RATIO, _LEAST_DEG, _LEAST_STEPS = 5.0, 3.0, 3.0
+_PROOF_RATIO, _PROOF_DEG = 15.0, 8.0
+_APART = 0.55  # steps: where the nearest angle is further away, the scan has a gap
 
 
 class Misfit(NamedTuple):
@@ -34,20 +37,24 @@ class Misfit(NamedTuple):
     rotation_deg: float  # projections so far apart differ as much
 
 
-def warn_of_misfit(prepared: Prepared, cor_px: float) -> str:
-    """Return a warning that opposing projections do not mirror each other, or ""."""
+def warn_of_misfit(prepared: Prepared, cor_px: float) -> tuple[str, bool]:
+    """Return a warning that opposing projections do not mirror each other, or "".
+
+    And whether they differ so much that a COR is right by chance only.
+    """
     misfit = opposing_misfit(prepared, cor_px)
     if misfit is None or misfit.ratio < _RATIO:
-        return ""
+        return "", False
     step_deg = float(np.rad2deg(prepared.angles.step_rad))
     if misfit.rotation_deg < max(_LEAST_DEG, _LEAST_STEPS * step_deg):
-        return ""
-    return (
+        return "", False
+    text = (
         "opposing projections do not mirror each other about the COR: they differ as much as "
         f"projections {misfit.rotation_deg:.0f} degrees apart. The angles are wrong "
         "(input.angles), the sample moved or changed, the detector is rolled, or columns of it "
         "are missing"
     )
+    return text, misfit.ratio >= _PROOF_RATIO and misfit.rotation_deg >= _PROOF_DEG
 
 
 def opposing_misfit(prepared: Prepared, cor_px: float) -> Misfit | None:
@@ -88,6 +95,10 @@ def _first_angles(prepared: Prepared) -> Floats:
         return np.array([-short_rad / 2])
     opposed = angles.theta_rad + np.pi <= angles.span_rad + 0.05 * angles.step_rad
     first_rad = angles.theta_rad[opposed]
+    numbers = np.arange(len(angles.theta_rad))
+    at = np.rint(np.interp(first_rad + np.pi, angles.theta_rad, numbers)).astype(np.intp)
+    away_rad = np.abs(angles.theta_rad[at] - first_rad - np.pi)
+    first_rad = first_rad[away_rad <= _APART * angles.step_rad]
     return np.asarray(first_rad[evenly_spread(len(first_rad), _MOST_PAIRS)])
 
 

@@ -314,12 +314,14 @@ def _find(
         return prediction
     in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
     accepted = decision.cor_px is not None
-    misfit = _try_check(warnings, warn_of_misfit, prepared, in_use_px)
+    nothing = "", False
+    misfit, disproved = _try_check(warnings, warn_of_misfit, prepared, in_use_px) or nothing
     proofs, doubts = _check_angles(prepared, in_use_px, warnings, accepted and not misfit)
-    if accepted and proofs:
-        accepted, prediction["cor_px"], prediction["verdict"] = False, None, "ambiguous"
+    accepted = accepted and not proofs
     for check in (warn_of_break, warn_of_jitter):
-        doubts += filter(None, [_try_check(warnings, check, prepared)])
+        text, excludes = _try_check(warnings, check, prepared) or nothing
+        accepted = accepted and not excludes
+        doubts += [text] if text else []
     doubts = [*proofs, *doubts]
     if not doubts:  # each of these would look like a drift, too
         drift = _try_check(warnings, warn_of_drift, prepared, in_use_px)
@@ -328,14 +330,24 @@ def _find(
         doubts.append(moves)
     doubts += rows.stated_motion
     if not accepted:
-        return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
-    prediction = _with(prediction, "doubts", doubts)
+        return _refused(prediction, doubts)
     roll = _try_check(warnings, measure_roll, prepared, in_use_px)
+    with_doubts = _with(prediction, "doubts", doubts)
     if roll is not None:
-        prediction = _with_tilt(prediction, roll, rows.n_rows, used)
-    # all of these explain why opposing projections do not match
-    explained = prediction.get("doubts") or VOLUME_ROWS in prediction or not misfit
-    return prediction if explained else _with(prediction, "doubts", [misfit])
+        with_doubts = _with_tilt(with_doubts, roll, rows.n_rows, used)
+    # a roll, or movement along the axis, explains why opposing projections do not match
+    explained = bool(moves or rows.stated_motion or VOLUME_ROWS in with_doubts)
+    if disproved and not explained:
+        return _refused(prediction, [*doubts, misfit])
+    explained = explained or not misfit or bool(with_doubts.get("doubts"))
+    return with_doubts if explained else _with(with_doubts, "doubts", [misfit])
+
+
+def _refused(prediction: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
+    """Return a prediction of which nothing is accepted, with its reasons first."""
+    reason = "; ".join(filter(None, [*reasons, prediction["reason"]]))
+    verdict = "ambiguous" if prediction["cor_px"] is not None else prediction["verdict"]
+    return prediction | {"cor_px": None, "verdict": verdict, "reason": reason}
 
 
 def _check_angles(

@@ -14,6 +14,7 @@ from tomopipe.cor.sample_motion import find_jump
 pytestmark = pytest.mark.slow
 
 COR_PX, N_COLS = 131.3, 256
+NONE = "", False
 THETA_DEG = np.linspace(0, 180, 181)
 
 
@@ -37,7 +38,9 @@ def test_jitter_is_measured(jitter_px, theta_deg, counts, n_kept):
     shift_px = np.random.default_rng(1).normal(0, jitter_px, len(theta_deg))
     prepared = Prepared(displaced(shift_px, theta_deg, counts, n_kept))
     assert find_jitter(prepared) == pytest.approx(shift_px.std(), rel=0.15)
-    assert f"at random, by {find_jitter(prepared):.1f} px" in warn_of_jitter(prepared)
+    text, no_cor = warn_of_jitter(prepared)
+    assert f"at random, by {find_jitter(prepared):.1f} px" in text
+    assert no_cor == (jitter_px > 2 and theta_deg[-1] == 180)
     assert find_break(prepared) is None
 
 
@@ -77,7 +80,12 @@ def test_a_sample_that_turns_at_once_is_told(stop_deg, turn_deg, after):
     sudden = find_break(prepared)
     assert sudden.after == after
     assert sudden.factor > 3
-    assert f"projections {after} and {after + 1} of those in use" in warn_of_break(prepared)
+    text, no_cor = warn_of_break(prepared)
+    assert f"projections {after} and {after + 1} of those in use" in text
+    # over 360 degrees most opposing projections may be from one side of it
+    assert no_cor == (sudden.factor >= 20 and abs(stop_deg) < 360)
+    if abs(turn_deg) == 20 and after == 90:
+        assert no_cor == (abs(stop_deg) < 360)
 
 
 def test_missing_projections_that_the_angles_do_not_have_are_told():
@@ -105,10 +113,10 @@ def test_a_jump_sideways_is_no_break():
 def test_of_still_damaged_scans_nothing_is_told(kind):
     for seed in range(3):
         prepared = Prepared(make_case("train", 600 + seed, condition=kind or "clean").rows)
-        assert warn_of_jitter(prepared) + warn_of_break(prepared) == ""
+        assert (warn_of_jitter(prepared), warn_of_break(prepared)) == (NONE, NONE)
 
 
 @pytest.mark.parametrize("theta_deg", [np.linspace(0, 180, 12), np.zeros(60)])
 def test_without_neighbours_nothing_is_told(theta_deg):
     prepared = Prepared(displaced(np.zeros(len(theta_deg)), theta_deg))
-    assert warn_of_jitter(prepared) + warn_of_break(prepared) == ""
+    assert (warn_of_jitter(prepared), warn_of_break(prepared)) == (NONE, NONE)

@@ -236,6 +236,21 @@ def test_noise_is_not_accepted(seed):
     assert evidence.confidence < 0.5
 
 
+@pytest.mark.parametrize(
+    ("used", "stop", "expected"),
+    [(slice(30, 120), 180, 0.4 / 0.95), (slice(30, 120), 181, 0.8), (slice(None), 180, 0.8)],
+    ids=["truncated", "with the last projection", "with air"],
+)
+def test_a_truncated_sample_without_opposing_projections_needs_more(
+    monkeypatch, used, stop, expected
+):
+    monkeypatch.setattr("tomopipe.cor.ai.finder.calibrated_confidence", lambda card, values: 0.8)
+    lines = scan(79.7, counts=20000)
+    rows = rows_of(lines[:stop, :, used], THETA_180_DEG[:stop])
+    answer = find_ai(curves_of(rows), CANDIDATES)
+    assert answer.confidence == pytest.approx(expected)
+
+
 def test_too_few_or_equal_angles_are_flat():
     rows = rows_with()
     few = replace(rows, sinograms=rows.sinograms[:, :5], theta_rad=rows.theta_rad[:5])

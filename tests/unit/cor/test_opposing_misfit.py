@@ -10,6 +10,7 @@ from tomopipe.cor.prepared import Prepared
 pytestmark = pytest.mark.slow
 
 COR_PX, N_COLS = 82.3, 160
+NONE = "", False
 
 
 def prepared(true_deg, stated_deg=None, *, cor_px=COR_PX, counts=20000, used=slice(None), **more):
@@ -25,6 +26,7 @@ RIGHT = {
     "two turns": np.arange(0, 720, 2.0),
     "interlaced": np.r_[0:180:2, 1:180:2].astype(float),
     "few": np.linspace(0, 180, 37),
+    "a gap": np.r_[0:150, 300:360].astype(float),
 }
 
 
@@ -33,21 +35,21 @@ RIGHT = {
 def test_projections_of_right_angles_mirror_each_other(name, counts):
     of_scan = prepared(RIGHT[name], counts=counts)
     assert opposing_misfit(of_scan, COR_PX).ratio < 3
-    assert warn_of_misfit(of_scan, COR_PX + 0.4) == ""
+    assert warn_of_misfit(of_scan, COR_PX + 0.4) == NONE
 
 
 @pytest.mark.parametrize("theta_deg", [RIGHT["180"], RIGHT["360"]])
 @pytest.mark.parametrize("used", [slice(30, 130), slice(70, 160)])
 def test_a_sample_larger_than_the_field_is_right(theta_deg, used):
     """A region of interest, and half acquisition."""
-    assert warn_of_misfit(prepared(theta_deg, used=used), COR_PX - used.start) == ""
+    assert warn_of_misfit(prepared(theta_deg, used=used), COR_PX - used.start) == NONE
 
 
 def test_dust_that_stays_in_place_is_no_misfit():
     dust = np.random.default_rng(0).normal(0, 0.3, N_COLS)
     lines = scan(COR_PX, counts=20000) + np.convolve(dust, np.ones(5) / 5, "same")
     of_scan = Prepared(rows_of(lines.astype(np.float32), RIGHT["180"]))
-    assert warn_of_misfit(of_scan, COR_PX) == ""
+    assert warn_of_misfit(of_scan, COR_PX) == NONE
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,15 @@ def test_dust_that_stays_in_place_is_no_misfit():
 def test_a_stage_that_turned_by_another_angle_is_told(true_deg, stated_deg):
     true, stated = (np.linspace(0, stop_deg, 241) for stop_deg in (true_deg, stated_deg))
     for cor_px in (COR_PX - 6, COR_PX, COR_PX + 6):  # what registration finds is not the axis
-        assert "do not mirror each other" in warn_of_misfit(prepared(true, stated), cor_px)
+        text, no_cor = warn_of_misfit(prepared(true, stated), cor_px)
+        assert "do not mirror each other" in text
+        assert no_cor
+
+
+def test_a_small_slip_is_told_and_leaves_the_cor():
+    true_deg = RIGHT["180"] + 4 * (np.arange(181) > 70)
+    text, no_cor = warn_of_misfit(prepared(true_deg, RIGHT["180"]), COR_PX)
+    assert ("do not mirror each other" in text, no_cor) == (True, False)
 
 
 @pytest.mark.parametrize("slip_deg", [-12.0, 6.0, 12.0])
@@ -64,18 +74,18 @@ def test_the_misfit_of_a_slip_is_about_as_large_as_the_slip(slip_deg):
     true_deg = RIGHT["180"] + slip_deg * (np.arange(181) > 70)
     misfit = opposing_misfit(prepared(true_deg, RIGHT["180"]), COR_PX)
     assert 0.5 <= misfit.rotation_deg / abs(slip_deg) <= 2
-    assert warn_of_misfit(prepared(true_deg, RIGHT["180"]), COR_PX)
+    assert warn_of_misfit(prepared(true_deg, RIGHT["180"]), COR_PX)[0]
 
 
 def test_another_sample_in_the_second_half_is_told():
     lines, others = (scan(COR_PX, counts=20000, seed=seed) for seed in (0, 1))
     lines[90:] = 0.5 * lines[90:] + 0.5 * others[90:]
-    assert warn_of_misfit(Prepared(rows_of(lines, RIGHT["180"])), COR_PX)
+    assert warn_of_misfit(Prepared(rows_of(lines, RIGHT["180"])), COR_PX)[0]
 
 
 def test_columns_that_are_missing_are_told():
     lines = np.delete(scan(COR_PX, counts=20000), np.arange(100, 112), axis=2)
-    assert warn_of_misfit(Prepared(rows_of(lines, RIGHT["180"])), COR_PX)
+    assert warn_of_misfit(Prepared(rows_of(lines, RIGHT["180"])), COR_PX)[0]
 
 
 @pytest.mark.parametrize(
@@ -86,4 +96,4 @@ def test_columns_that_are_missing_are_told():
 def test_without_opposing_projections_nothing_is_told(theta_deg, cor_px):
     of_scan = prepared(theta_deg)
     assert opposing_misfit(of_scan, cor_px) is None
-    assert warn_of_misfit(of_scan, cor_px) == ""
+    assert warn_of_misfit(of_scan, cor_px) == NONE
