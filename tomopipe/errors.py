@@ -19,6 +19,10 @@ class ScanError(TomopipeError):
     """A scan that cannot be used; the message is the reason written to the inventory."""
 
 
+class PixelsError(ScanError):
+    """Pixels of a scan that cannot be read: who needs them fails alike."""
+
+
 class ScanFaultError(ScanError):
     """What is wrong with a scan, without its path: who opened the scan adds it (`naming`)."""
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.errors import (
+    PixelsError,
     RunEndedError,
     ScanError,
     TomopipeError,
@@ -94,7 +95,7 @@ def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
     None after a kill, or if memory, disk space or a file was missing.
     """
     status = status_in_run(log)
-    errors = {each.__name__: each for each in (ScanError, TomopipeError)}
+    errors = {each.__name__: each for each in (ScanError, PixelsError, TomopipeError)}
     error = errors.get(status.get("type", ""))
     is_final = status.get("state") == "failed" and not status.get("may_pass")
     return error(status.get("error")) if error and is_final else None

@@ -28,7 +28,7 @@ VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 VOLUME_ROWS = "volume_rows"
 """Key of prediction.json: full_recon.rows, if a warning of a tilted axis depends on them."""
-N_STUCK, ROLL = "n_stuck", "roll_deg"
+N_STUCK, ROLL, UNREADABLE = "n_stuck", "roll_deg", "unreadable"
 """Key of try.json: number of stuck pixels (at the largest number), which are interpolated."""
 _AGAIN = "Delete it and run again."
 InventoryRows = Mapping[str, Mapping[str, str]]

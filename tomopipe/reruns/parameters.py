@@ -6,13 +6,16 @@ from typing import Any
 
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.relion_set import campaign_binning
+from tomopipe.campaign.results import UNREADABLE
 from tomopipe.campaign.series import to_resolve
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.step_files import volume_of
+from tomopipe.cor.outliers import FILLS
 from tomopipe.reruns.reasons import METADATA_ALONE
-from tomopipe.reruns.receipts import as_text
+from tomopipe.reruns.receipts import as_text, digest
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.target import table_shown
+from tomopipe.reruns.target import in_file, table_shown
+from tomopipe.storage.json_files import json_or, part, text
 from tomopipe.storage.run_folder import shared_file
 from tomopipe.workflow_steps import STEPS, SUMMING_STEPS
 
@@ -32,8 +35,9 @@ def parameter(settled: Settled, step: str, key: str, name: str) -> Any:
     `provenance` is for its receipt: `products`, the files to make, of which the first contains the
     statement of all; `recorded` (`Settled.recorded`), without which a file there may be somebody
     else's, and is kept aside; `made_from`, that statement as JSON; `raw_files`, which the job
-    reads, and `unsummed`, those whose content is not known yet. It has only the `fault` if the
-    tables say that there is no such result.
+    reads, and `unsummed`, those whose content is not known yet. It has a `fault`, at which the
+    job fails at once, if the sweep could not read what the job needs; and that alone if the tables
+    say that there is no such result.
 
     A parameter is None as long as a table that the job depends on is missing: Snakemake asks for
     parameters before it knows all inputs of a job.
@@ -92,7 +96,23 @@ def _provenance(settled: Settled, step: str, key: str) -> dict[str, Any]:
             receipts.of(earlier, key)  # which may have the sums
         raw_files = result["raw_files"]
         result["unsummed"] = [path for path in raw_files if not receipts.raw.has_content(path)]
+    if step == "full_recon" and (fault := _unreadable(settled, key)):
+        result["fault"] = fault
     return result
+
+
+def _unreadable(settled: Settled, scan: str) -> str:
+    """Return why the sweep of a scan failed if its volume, at a COR of others, would fail alike.
+
+    That is, if pixels cannot be read, of a file and by options that are still the same.
+    """
+    path = settled.campaign.paths.sweep(scan)
+    if settled.cors[scan]["source"] not in (*FILLS, "default") or not in_file(path, UNREADABLE):
+        return ""
+    sweep, target = json_or(path, {}), settled.target.statement("try_recon", scan)
+    is_of_all = settled.campaign.for_scan(scan).config.full_recon.rows == "all"
+    is_present = digest(part(sweep, "made_from")) == digest(target)
+    return text(sweep.get("failed")) if is_of_all and is_present else ""
 
 
 def _metadata_alone(settled: Settled, step: str, key: str) -> bool:

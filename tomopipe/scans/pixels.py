@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import ScanFaultError
+from tomopipe.errors import PixelsError, ScanFaultError
 from tomopipe.scans.chunks import (
     Chunks,
     IndexRange,
@@ -21,7 +21,7 @@ from tomopipe.scans.chunks import (
     read_block,
     written_frames,
 )
-from tomopipe.scans.hdf5 import fault_of, one_line
+from tomopipe.scans.hdf5 import one_line
 
 if TYPE_CHECKING:
     import h5py
@@ -190,7 +190,7 @@ class Hdf5Pixels:
         except _DAMAGED as error:
             what = f"{self.name}, frames {frames[0]} to {frames[1]}, rows {rows[0]} to {rows[1]}"
             fault = f"{what} cannot be read ({one_line(error)})"
-            raise fault_of(self._dataset, fault) from error
+            raise PixelsError(f"{self._dataset.file.filename}: {fault}") from error
 
     def read_box(self, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1) -> NDArray:
         """Read a part, one span for each axis."""
@@ -199,7 +199,7 @@ class Hdf5Pixels:
             result = self._dataset[tuple(slice(*span) for span in spans)]
         except _DAMAGED as error:
             fault = f"{self.name}, part {box} cannot be read ({one_line(error)})"
-            raise fault_of(self._dataset, fault) from error
+            raise PixelsError(f"{self._dataset.file.filename}: {fault}") from error
         return np.asarray(result).reshape([last - first for first, last in box])
 
     def _read_whole_rows(

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from tomopipe.errors import LibraryError, ScanError, library_error, own_error
+from tomopipe.errors import LibraryError, PixelsError, ScanError, library_error, own_error
 from tomopipe.paths import no_pipe
 from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.hdf5 import one_line
@@ -41,7 +41,7 @@ def _reading(path: FilePath) -> Iterator[None]:
         if unloaded := library_error(error):
             raise unloaded from error
         fault = own_error(error) or f"the TIFF image cannot be read ({one_line(error)})"
-        raise ScanError(f"{path}: {fault}") from error
+        raise PixelsError(f"{path}: {fault}") from error
 
 
 class _Contents(NamedTuple):

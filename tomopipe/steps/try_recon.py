@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.results import N_STUCK, ROLL
+from tomopipe.campaign.results import N_STUCK, ROLL, UNREADABLE
 from tomopipe.config import PreprocessBlock, TryReconBlock
 from tomopipe.config.spans import middle_of_sweep
 from tomopipe.cor.collected_rows import (
@@ -22,7 +22,7 @@ from tomopipe.cor.collected_rows import (
     write_rows,
 )
 from tomopipe.cor.illuminated_rows import choose_rows, illuminated_rows
-from tomopipe.errors import ScanError, is_of_the_system, library_error, reason_of
+from tomopipe.errors import PixelsError, ScanError, is_of_the_system, library_error, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.gpu import of_the_device
 from tomopipe.resources.memory import Resources
@@ -250,5 +250,7 @@ def _fail(error: Exception, files: TryFiles, made_from: Mapping[str, Any] | None
     write_rows(failed_rows(reason), files.rows, made_from=made_from)
     page = np.zeros((1, *_FAILED_SHAPE), dtype=np.uint16)
     tiff.write_stack(page, [f"failed: {reason}"], files.stack, shape=_FAILED_SHAPE)
-    write_json({"failed": reason} | stated(made_from), files.sweep)
-    return {"failed": reason}
+    record = {"failed": reason} | ({UNREADABLE: True} if isinstance(error, PixelsError) else {})
+    record |= stated(made_from)
+    write_json(record, files.sweep)
+    return record

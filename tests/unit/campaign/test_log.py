@@ -14,7 +14,7 @@ import pytest
 
 from tests.waiting import until
 from tomopipe.campaign import log
-from tomopipe.errors import NoRoomError, ScanError, TomopipeError
+from tomopipe.errors import NoRoomError, PixelsError, ScanError, TomopipeError
 from tomopipe.storage import run_folder as runs
 
 
@@ -130,6 +130,7 @@ def run(tmp_path, monkeypatch):
     ("error", "is_final"),
     [
         (ScanError("every value is 0.0: expected counts"), True),
+        (PixelsError("raw/a.h5: frames 3 to 4 cannot be read"), True),
         (TomopipeError("a_rec.h5: write-protected"), True),
         (ScanError("raw/a.h5: no such file"), False),
         (OSError(errno.ENOSPC, "No space left on device"), False),

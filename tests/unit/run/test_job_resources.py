@@ -1,5 +1,6 @@
 """What jobs ask for, and what of it, and of their parameters, a node finds in the run's folder."""
 
+import json
 import os
 import re
 import sys
@@ -110,6 +111,32 @@ def test_a_node_finds_what_the_main_process_asked_for_and_the_parameters(campaig
     assert sent("full_recon", "a_1") == second | {"job": parameters(found, "full_recon", "a_1")}
     assert number(None, "full_recon", "a_2", 1, "mem_mb") == 0  # on that node
     assert param(None, receipt.replace("a_1", "a_2"), "provenance") is None
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "sweep", "is_tried"),
+    [
+        ("series-mean", "", {}, False),
+        ("default", "", {}, False),
+        ("manual", "", {}, True),
+        ("series-mean", "full_recon: {rows: [0, 0]}", {}, True),  # which may be readable
+        ("series-mean", "", {"unreadable": False}, True),  # failed for a reason of its own
+        ("series-mean", "", {"made_from": {"raw": ["of a file that was repaired"]}}, True),
+    ],
+)
+def test_pixels_that_a_sweep_could_not_read_fail_the_volume_at_once(
+    campaign, source, config, sweep, is_tried
+):
+    found = settled(campaign, config)
+    found.cors["a_1"] = {"cor_px": 32.0, "source": source}
+    failed = {"failed": "frames 3 to 4 cannot be read", "unreadable": True}
+    failed["made_from"] = found.target.statement("try_recon", "a_1")
+    path = Path(found.campaign.paths.sweep("a_1"))
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(failed | sweep))
+    provenance = parameters(found, "full_recon", "a_1")["provenance"]
+    assert provenance.get("fault") == (None if is_tried else failed["failed"])
+    assert "made_from" in provenance
 
 
 def test_the_params_of_a_rule_are_those_that_are_computed(campaign):
