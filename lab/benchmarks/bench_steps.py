@@ -51,7 +51,7 @@ def run(checkout: Path, folder: Path, n_scans: int, size: dict[str, int]) -> Cou
         started_as, argv, cpu_s = json.loads(line)
         if script := re.search(r"/scripts/[^ ]*\.(\w+)\.py", " ".join(argv)):
             spent[script[1]] += cpu_s
-        elif "multiprocessing.forkserver" in " ".join(started_as):
+        elif re.search(r"multiprocessing\.forkserver|run\.workers", " ".join(started_as)):
             spent["loading for all"] += cpu_s
     return spent
 
