@@ -80,9 +80,13 @@ def test_each_frame_is_decoded_once_for_all_windows(path, tmp_path, decoded):
     assert n_alone > len(WINDOWS) * N
 
 
-@pytest.mark.parametrize("preprocess", [EVERYTHING, {"minus_log": False}], ids=["all", "none"])
-def test_corrections_have_the_rows_around(path, tmp_path, decoded, preprocess):
-    raw = RawScan(path, InputBlock(**KNOWN), PreprocessBlock(**preprocess))
+@pytest.mark.parametrize(
+    ("options", "preprocess"),
+    [(KNOWN, EVERYTHING), ({}, {"minus_log": False}), ({"every": 3}, {})],
+    ids=["all", "none", "every"],
+)
+def test_options_have_the_rows_that_they_need(path, tmp_path, decoded, options, preprocess):
+    raw = RawScan(path, InputBlock(**options), PreprocessBlock(**preprocess))
     alone = sweeps(tmp_path, raw, windows=WINDOWS[:2])
     shared = share(tmp_path, raw, WINDOWS[:2])
     decoded.clear()
@@ -90,7 +94,9 @@ def test_corrections_have_the_rows_around(path, tmp_path, decoded, preprocess):
     assert decoded == []
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "other frames", "other rows", "averaged"])
+@pytest.mark.parametrize(
+    "damage", ["absent", "cut", "damaged", "other frames", "other rows", "averaged"]
+)
 def test_what_is_not_shared_is_read_from_the_raw_file(path, tmp_path, damage):
     raw = RawScan(path)
     if damage == "averaged":
@@ -102,6 +108,8 @@ def test_what_is_not_shared_is_read_from_the_raw_file(path, tmp_path, damage):
     if damage == "cut":  # its job was killed
         with h5py.File(shared, "a") as file:
             del file.attrs["complete"]
+    if damage == "damaged":
+        shared.write_bytes(bytes(1000))
     if damage == "other rows":
         with h5py.File(shared, "a") as file:
             file["projections/row_numbers"][()] = np.arange(len(file["projections/row_numbers"]))

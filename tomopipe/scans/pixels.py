@@ -152,7 +152,10 @@ class Hdf5Pixels:
 
     @cached_property
     def _starts(self) -> NDArray[np.int64] | None:
-        """Byte of the file where each frame begins, as it is; None if one is in parts or absent."""
+        """Byte of the file where each frame begins, as it is; None if one is in parts.
+
+        0 is an absent frame; -1 one that was not looked up, as a file may have 100,000 of them.
+        """
         import h5py
 
         dataset, plist = self._dataset, self._dataset.id.get_create_plist()
@@ -168,13 +171,27 @@ class Hdf5Pixels:
             or dataset.file.userblock_size  # which some versions of HDF5 do not count
         ):
             return None
-        starts = np.zeros(len(dataset), np.int64)
+        return np.full(len(dataset), -1, np.int64)
+
+    def _starts_of(self, frames: IndexRange) -> NDArray[np.int64] | None:
+        """Return where some frames begin; None if one is in parts or absent.
+
+        An IndexError, or OverflowError, if it is absent as a chunk lies beyond the dataset.
+        """
+        if (every := self._starts) is None:
+            return None
+        starts: NDArray[np.int64] = every[slice(*frames)]
+        for number in np.flatnonzero(starts < 0).tolist():
+            info = self._dataset.id.get_chunk_info_by_coord((frames[0] + number, 0, 0))
+            starts[number] = info.byte_offset or 0
+        if starts.all():
+            return starts
 
         def note(chunk: Any) -> None:
-            starts[chunk.chunk_offset[0]] = chunk.byte_offset
+            every[chunk.chunk_offset[0]] = chunk.byte_offset
 
-        dataset.id.chunk_iter(note)
-        return starts if starts.all() else None
+        self._dataset.id.chunk_iter(note)
+        return None
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, in threads where that can be done."""
@@ -206,9 +223,10 @@ class Hdf5Pixels:
         self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int
     ) -> bool:
         """Read around HDF5, which waits for each frame; false if that cannot be done."""
-        if self._starts is None or not out[:1].flags.c_contiguous:
+        starts = self._starts_of(frames) if out[:1].flags.c_contiguous else None
+        if starts is None:
             return False
-        starts = self._starts[slice(*frames)] + rows[0] * self.shape[2] * self.dtype.itemsize
+        starts = starts + rows[0] * self.shape[2] * self.dtype.itemsize
         parts = [
             (frame.reshape(-1).view(np.uint8), start)
             for frame, start in zip(out, starts.tolist(), strict=True)

@@ -7,9 +7,8 @@ of the frames `row_frames`, and `means`, which their reader computes of each row
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -89,15 +88,16 @@ def _span(stored: NDArray[np.intp], places: IndexRange) -> IndexRange | None:
 def shared_frames(path: str | os.PathLike[str] | None, stored: Stored) -> Iterator[Stored]:
     """Yield the frames of a scan, to be read from the file of `write_shared` as far as they can.
 
-    They stay as they are if there is no such file, or it is not complete.
+    They stay as they are if there is no such file, or it is damaged or not complete.
     """
-    if path is None or not Path(path).exists():
-        yield stored
-        return
-    import h5py
+    with ExitStack() as stack:
+        file = None
+        with suppress(OSError):
+            if path is not None:
+                import h5py
 
-    with h5py.File(no_pipe(path), "r") as file:
-        if not file.attrs.get(_COMPLETE):
+                file = stack.enter_context(h5py.File(no_pipe(path), "r"))
+        if file is None or not file.attrs.get(_COMPLETE):
             yield stored
             return
         parts = {name: _shared(part, file[name]) for name, part in stored.references}
