@@ -24,7 +24,7 @@ References
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,7 @@ from tomopipe.cor.slices import (
     refine_slices,
 )
 from tomopipe.geometry import unbin_cor
+from tomopipe.recon.jit import compiled
 
 _RATIO = 0.5  # radius of the object over half the width, as in [1]
 _COARSE_SIGMA, _FINE_SIGMA = 3.0, 1.5  # smoothing along the angle, rows
@@ -76,20 +77,50 @@ def wedge_metric(
     wave = np.exp(2j * np.pi * cycles).astype(np.complex64)
     direct = spectrum @ np.conj(wave)
     whole = spectrum @ wave
-    sign = np.where(v % 2 == 0, 1.0, -1.0).astype(np.float32)[:, None]
-    back = np.exp(1j * np.pi * v / n).astype(np.complex64)[:, None]
-    constant = direct + back * np.conj(whole)
+    sign = np.where(v % 2 == 0, 1.0, -1.0).astype(np.float32)
+    back = np.exp(1j * np.pi * v / n).astype(np.complex64)
+    constant = direct + back[:, None] * np.conj(whole)
     low, high = max(0, int(shifts[0])), n_cols + min(0, int(shifts[0]))
     part = whole if high - low == n_cols else spectrum[:, low:high] @ wave[low:high]  # W
+    # one column less or more from one shift to the next
+    column = np.where(shifts > 0, shifts - 1, n_cols - 1 + shifts)
+    change = np.where(shifts > 0, -1, 1).astype(np.float32)
+    change[0] = 0
+    cycles = np.outer((n_cols - 1 + shifts) % n_cols, k) / n_cols
+    phase = np.exp(-2j * np.pi * cycles).astype(np.complex64)
+    inside = weight > 0
+    ends = inside.argmax(axis=1), len(k) - inside[:, ::-1].argmax(axis=1)
     metric = np.empty(len(shifts))
-    for i, shift in enumerate(shifts.tolist()):
-        if i:  # one column less or more from one shift to the next
-            column, change = (shift - 1, -1) if shift > 0 else (n_cols - 1 + shift, 1)
-            part = part + change * spectrum[:, column, None] * wave[column]
-        phase = np.exp(-2j * np.pi * k * ((n_cols - 1 + shift) % n_cols) / n_cols)
-        total = constant + (sign * phase.astype(np.complex64)) * part - back * np.conj(part)
-        metric[i] = np.vdot(weight, np.abs(total))
+    _add_up(
+        (constant, sign, phase, back, weight), part, (spectrum, wave, column, change), ends, metric
+    )
     return metric / weight.sum()
+
+
+@partial(compiled, boundscheck=False, error_model="numpy", fastmath={"reassoc", "contract"})
+def _add_up(terms, part, columns, ends, metric):  # type: ignore[no-untyped-def]
+    """Fill metric (n_shifts,) by the weighted sum of |F|; W is `part`, its changes `columns`."""
+    constant, sign, phase, back, weight = terms
+    spectrum, wave, column, change = columns
+    constant_re, constant_im = constant.real.copy(), constant.imag.copy()
+    part_re, part_im = part.real.copy(), part.imag.copy()
+    wave_re, wave_im = wave.real.copy(), wave.imag.copy()
+    phase_re, phase_im = phase.real.copy(), phase.imag.copy()
+    for i in range(len(metric)):
+        metric[i], c = 0.0, column[i]
+        for v in range(len(part)):
+            moved, turned = change[i] * spectrum[v, c], back[v]
+            total = np.float32(0)
+            for k in range(ends[0][v], ends[1][v]):
+                re = part_re[v, k] + moved.real * wave_re[c, k] - moved.imag * wave_im[c, k]
+                im = part_im[v, k] + moved.real * wave_im[c, k] + moved.imag * wave_re[c, k]
+                part_re[v, k], part_im[v, k] = re, im
+                x = sign[v] * (phase_re[i, k] * re - phase_im[i, k] * im)
+                y = sign[v] * (phase_re[i, k] * im + phase_im[i, k] * re)
+                x += constant_re[v, k] - turned.real * re - turned.imag * im
+                y += constant_im[v, k] - turned.imag * re + turned.real * im
+                total += weight[v, k] * np.sqrt(x * x + y * y)
+            metric[i] += total
 
 
 def _region(

@@ -37,6 +37,7 @@ _MAX_DRIFT = 0.5  # largest drift of a beam, share of the height of the object
 _FAINT = 0.02  # share of the height: faint structure that may pass through a column of air
 _SIGNIFICANT = 5.0  # standard errors above that
 _PASSING = 24  # parts of a scan: faint structure stays in a column for one of them
+_AIR = 512  # columns left by binning, about, that show where air is; angles, its usual level
 _SWING = 256  # angles, and binned columns, that show the swing
 _MIN_SPAN_RAD = np.deg2rad(90)
 
@@ -65,14 +66,15 @@ def subtract_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_
     object that hold air at nearly all angles: at least 2 % and 4 columns on each side. Their level
     must be far below that of the object, or else the object fills the field of view.
     """
+    n_cols = sinogram.shape[1]
+    binning = binning_to(_AIR, n_cols)
     result = _find_air(sinogram)
     if result is None:
         return None
-    level, air, height = result
-    still = _still(level, air, height)
-    if still.sum() < air.sum():
-        level, _ = _less_air(sinogram, still)
-    return level, still
+    # the last columns, which fill no block, are air, as the outermost block is
+    still = np.ones(n_cols, dtype=bool)
+    still[: n_cols // binning * binning] = np.repeat(_still(*result, binning), binning)
+    return _less_air(sinogram, still)[0], still
 
 
 def subtract_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
@@ -85,8 +87,10 @@ def subtract_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
     if result is None:
         return sinogram, NO_FIXED_PATTERN
     level, air = result
-    steady = np.asarray(level + np.median(sinogram - level, axis=0), np.float32)
-    return steady, _fixed_pattern(level, air)
+    some = slice(None, None, binning_to(_AIR, len(level)))
+    usual = np.median(sinogram[some] - level[some], axis=0)
+    steady = np.asarray(level + usual, np.float32)
+    return steady, _fixed_pattern(level[some], air)
 
 
 def _fixed_pattern(level: NDArray[np.float64], air: NDArray[np.bool_]) -> tuple[float, float]:
@@ -104,10 +108,20 @@ def has_air(sinogram: Image) -> bool:
     return _find_air(sinogram) is not None
 
 
+def _blocks(n_cols: int, binning: int) -> int:
+    """Return how many binned columns are about as wide."""
+    return max(1, round(n_cols / binning))
+
+
 def _find_air(
     sinogram: Image,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], float] | None:
-    """As `subtract_air`, with faint parts of the sample as air; also the height of the sample."""
+    """As `subtract_air`, with faint parts of the sample as air; also the height of the sample.
+
+    Columns are averaged to about `_AIR`: these show as well where air is.
+    """
+    binning = binning_to(_AIR, sinogram.shape[1])
+    sinogram = bin_columns(sinogram, binning)
     n_angles, n_cols = sinogram.shape
     width = _least_air(n_cols)
     if n_cols < 4 * width:
@@ -116,13 +130,15 @@ def _find_air(
     air[:width] = air[-width:] = True
     level, offset = _less_air(sinogram, air, slow=False)
     for n in range(3):  # air is found better once the drift is gone
-        smooth = ndimage.uniform_filter(level, (min(5, n_angles), 5), mode="nearest")
+        size = min(5, n_angles), _blocks(5, binning)
+        smooth = ndimage.uniform_filter(level, size, mode="nearest")
         height = float(np.percentile(smooth, 98))
         held = _often_above(np.abs(smooth), _MAX_AIR * height)
         inside = np.flatnonzero(held)
         if not inside.size or height <= 0:
             return None
-        left, right = inside[0] - _EDGE_PX, n_cols - 1 - inside[-1] - _EDGE_PX
+        edge = _blocks(_EDGE_PX, binning)
+        left, right = inside[0] - edge, n_cols - 1 - inside[-1] - edge
         if min(left, right) < width:
             return None
         before, air = air, np.zeros(n_cols, dtype=bool)
@@ -135,14 +151,16 @@ def _find_air(
     return level, air, height
 
 
-def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) -> NDArray[np.bool_]:
+def _still(
+    level: NDArray[np.float64], air: NDArray[np.bool_], height: float, binning: int
+) -> NDArray[np.bool_]:
     """Return the columns of air through which no structure passes; the outermost always count.
 
     A faint structure is far below the noise of a single angle. Counted as air, it would tilt the
     level of all columns. Fixed patterns of the flat field are constant and do not count.
     """
     n_angles, n_cols = level.shape
-    size = (max(1, n_angles // _PASSING), 9)
+    size, edge = (max(1, n_angles // _PASSING), _blocks(9, binning)), _blocks(_EDGE_PX, binning)
     passing = ndimage.uniform_filter(level, size, mode="nearest")[:, air]
     passing -= np.median(passing, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2 * size[0] * size[1])
@@ -150,8 +168,8 @@ def _still(level: NDArray[np.float64], air: NDArray[np.bool_], height: float) ->
     crossed = _often_above(np.abs(passing), limit)
     width, half = _least_air(n_cols), n_cols // 2
     inside = np.flatnonzero(air)[crossed]
-    left = np.min(inside[inside < half], initial=half) - _EDGE_PX
-    right = n_cols - 1 - np.max(inside[inside >= half], initial=half) - _EDGE_PX
+    left = np.min(inside[inside < half], initial=half) - edge
+    right = n_cols - 1 - np.max(inside[inside >= half], initial=half) - edge
     still = air.copy()
     still[max(width, left) : n_cols - max(width, right)] = False
     return still

@@ -12,6 +12,7 @@ from tomopipe.prep.bad_pixels import interpolate_columns
 
 Image = NDArray[np.float32]
 MIN_OVERLAP = 0.08  # least share of the columns that must overlap about a COR
+_FEW = 7  # columns that NumPy adds one by one
 
 
 def finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -39,11 +40,13 @@ def remove_zingers(sinogram: Image) -> Image:
         return sinogram.copy()
     padded = np.concatenate([sinogram[1:2], sinogram, sinogram[-2:-1]])
     before, current, after = padded[:-2], padded[1:-1], padded[2:]
-    low, high = np.minimum(before, current), np.maximum(before, current)
-    median = np.maximum(low, np.minimum(high, after))
+    low, median = np.minimum(before, current), np.maximum(before, current)
+    np.minimum(median, after, out=median)
+    np.maximum(median, low, out=median)
+    away = np.subtract(sinogram, median, out=low)
     sigma = robust_sigma(np.diff(sinogram[:: max(1, len(sinogram) // 64)], axis=1)) / np.sqrt(2.0)
     limit = 6.0 * max(sigma, 1e-12)
-    row, column = np.nonzero(np.abs(sinogram - median) > limit)
+    row, column = np.nonzero(np.abs(away, out=away) > limit)
     # At a border the last five: an edge value that is repeated would be its own median.
     last = sinogram.shape[1] - 1
     around = np.clip(column, 2, last - 2)[:, None] + np.arange(-2, 3)
@@ -113,7 +116,13 @@ def bin_columns(lines: Image, binning: int) -> Image:
         return lines
     n_cols = lines.shape[-1] // binning
     blocks = lines[..., : n_cols * binning].reshape(*lines.shape[:-1], n_cols, binning)
-    return np.asarray(blocks.mean(axis=-1), dtype=np.float32)
+    if binning > _FEW or lines.dtype.kind != "f":
+        return np.asarray(blocks.mean(axis=-1), dtype=np.float32)
+    total = blocks[..., 0].copy()  # the same sums in a third of the time
+    for i in range(1, binning):
+        total += blocks[..., i]
+    total /= binning
+    return np.asarray(total, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

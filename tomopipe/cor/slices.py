@@ -50,7 +50,7 @@ from tomopipe.recon.iterative import (
     variation_weight,
 )
 from tomopipe.recon.jit import compiled
-from tomopipe.recon.plan import make_plan
+from tomopipe.recon.plan import fast_even_size, make_plan
 
 RADIUS = 0.45  # radius of the disc that is measured, share of the columns
 MEASURES = ("entropy", "edges", "negativity")
@@ -305,11 +305,14 @@ def _search(
     if not 0 < int(np.argmin(wide)) < search.n_axes - 1:
         return None
     near_px = _around(wide_px, wide, 3.0)
-    near = total_variation_cost(sinogram, angles, near_px, search.coarse, pattern)
+    best, between = int(np.argmin(wide)), [1, 2, 4, 5]
+    near = np.empty(len(near_px))
+    near[::3] = wide[best - 1 : best + 2]  # the same axes
+    near[between] = total_variation_cost(sinogram, angles, near_px[between], search.coarse, pattern)
     fine_px = _around(near_px, near, 8.0 / 3.0)
     fine = total_variation_cost(sinogram, angles, fine_px, search.fine, pattern)
-    best = refine_peak(-fine, int(np.argmin(fine)))
-    best_px = float(np.interp(best, np.arange(len(fine_px)), fine_px))
+    at = refine_peak(-fine, int(np.argmin(fine)))
+    best_px = float(np.interp(at, np.arange(len(fine_px)), fine_px))
     lowest = min(wide.min(), near.min())
     cor_px, excess = np.append(fine_px, best_px), np.append(fine / fine.min() - 1, 0.0)
     for wider_px, cost in ((near_px, near), (wide_px, wide)):  # keep the cost beyond the finer grid
@@ -341,7 +344,7 @@ def total_variation_cost(
     data, theta_rad = average_angles(bin_columns(sinogram, binning), angles.theta_rad, together)
     n_angles, n_cols = data.shape
     n = 2 * round(size.side * n_cols / 2)
-    projector = make_projector(theta_rad, n, (n - 1) / 2)
+    projector = make_projector(theta_rad, n, (n - 1) / 2, n_padded=fast_even_size(3 * n // 2))
     gain = 1.05 * largest_gain(projector, 8)
     counts = _counts(n_cols, binning, pattern)
     binned_px = bin_cor(cor_px, binning=binning)

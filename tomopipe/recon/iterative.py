@@ -57,7 +57,8 @@ class Projector:
         plan, before = self.plan, images.shape[:-2]
         grids = _unfold(_half_spectra(images.reshape(-1, *self.slice_shape), plan), plan)
         rays = _multiply(self.spreading.T, grids).reshape(*before, plan.n_angles, -1)
-        rays = np.where(plan.flipped[:, None], rays.conj(), rays) * self.phase.conj()
+        rays.imag[..., plan.flipped, :] *= -1
+        rays *= self.phase.conj()
         return np.asarray(fft_of(np).irfft(rays, n=plan.n_padded, axis=-1))
 
     def back_project(self, sinograms: Array) -> Array:
@@ -65,9 +66,10 @@ class Projector:
         plan, before = self.plan, sinograms.shape[:-2]
         rows = np.zeros((*before, plan.n_angles, plan.n_padded), dtype=np.float32)
         rows[..., : plan.n_cols] = sinograms[..., plan.angle_order, :]
-        rays = fft_of(np).rfft(rows, axis=-1) * (self.phase / np.float32(plan.n_padded))
+        rays = fft_of(np).rfft(rows, axis=-1)
+        rays = rays * (self.phase / np.float32(plan.n_padded))  # one axis, or one for each slice
         rays[..., [0, -1]] /= 2  # the engine's convention: the conjugate half repeats these
-        rays = np.where(plan.flipped[:, None], rays.conj(), rays)
+        rays.imag[..., plan.flipped, :] *= -1
         grids = _multiply(self.spreading, rays.reshape(-1, *rays.shape[-2:]))
         images = to_images(fold(grids.reshape(-1, *plan.half_grid_shape)), plan)
         return np.asarray(images).reshape(*before, *self.slice_shape)
@@ -76,7 +78,9 @@ class Projector:
 Solve = Callable[[Array, Projector], Array]
 
 
-def make_projector(theta_rad: ArrayLike, n_cols: int, cor_px: float) -> Projector:
+def make_projector(
+    theta_rad: ArrayLike, n_cols: int, cor_px: float, *, n_padded: int | None = None
+) -> Projector:
     """Plan projections of slices about a COR; takes 200 bytes per angle and column.
 
     Parameters
@@ -87,6 +91,9 @@ def make_projector(theta_rad: ArrayLike, n_cols: int, cor_px: float) -> Projecto
         Columns of the sinogram, and of the slices.
     cor_px : float
         Column of the sinogram.
+    n_padded : int, optional
+        Period of projections, columns, even: they repeat beyond it. None: no less than twice the
+        columns, which is right wherever the axis lies; less takes less time.
 
     Returns
     -------
@@ -94,6 +101,8 @@ def make_projector(theta_rad: ArrayLike, n_cols: int, cor_px: float) -> Projecto
         Forward and back projection, exact adjoints of each other.
     """
     plan = make_plan(theta_rad, n_cols)
+    if n_padded is not None:
+        plan = replace(plan, n_padded=n_padded)
     spreading = spreading_matrix(plan, slice(0, plan.n_angles)).tocsr()
     return Projector(plan, spreading, _phase(plan, cor_px))
 

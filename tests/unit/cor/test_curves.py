@@ -5,7 +5,7 @@ import pytest
 from find_rows import THETA_180_DEG, curves_of, rows_of, scan
 from phantoms import make_phantom
 
-from tomopipe.cor.curves import KINDS, refine, refine_wedge
+from tomopipe.cor.curves import KINDS, _region, refine, refine_wedge, wedge_metric
 from tomopipe.cor.prepared import Prepared
 
 
@@ -113,3 +113,20 @@ def test_a_constant_is_no_evidence():
     curves = curves_of(rows).measures
     assert np.isfinite(curves.prominence).all()
     assert np.abs(curves.prominence).max() < 3
+
+
+@pytest.mark.parametrize("shifts", [np.arange(-5, 8), np.arange(3, 9), np.arange(-20, -9)])
+def test_the_double_wedge_is_that_of_the_joined_sinogram(shifts):
+    """Transform 360 degrees of which half is the mirrored copy, filled by the reversed half."""
+    n, n_cols = 60, 48
+    half = np.cumsum(np.random.default_rng(0).normal(size=(n, n_cols)), axis=1).astype(np.float32)
+    v, k, weight = _region(n, n_cols, 1.5)
+    expected = []
+    for shift in shifts:
+        mirror = n_cols - 1 + shift - np.arange(n_cols)
+        has_copy = (mirror >= 0) & (mirror < n_cols)
+        copy = np.where(has_copy, half[:, np.clip(mirror, 0, n_cols - 1)], half[::-1])
+        spectrum = np.fft.fft2(np.concatenate([half, copy]))
+        outside = np.abs(spectrum[v][:, k])
+        expected.append(np.sum(weight * outside) / weight.sum())
+    np.testing.assert_allclose(wedge_metric(half, shifts, 1.5), expected, rtol=1e-5)

@@ -162,3 +162,19 @@ def test_the_swing_of_a_sample_that_leaves_the_field_of_view_is_half_of_the_fiel
     theta_rad = np.deg2rad(THETA_180_DEG)
     everywhere = 1 + 0.1 * np.sin(np.arange(160) / 5 + theta_rad[:, None])
     assert swing_px(everywhere[None].astype(np.float32), theta_rad) == 80
+
+
+def test_many_angles_and_columns_are_averaged_to_find_air_and_each_angle_loses_its_own_drift():
+    theta_deg, n_cols = np.linspace(0, 180, 1100), 1300
+    disk = chord(theta_deg, n_cols, 640.0, 60.0, -30.0, 350.0) / 700
+    rng = np.random.default_rng(0)
+    drift = 0.3 * np.sin(np.linspace(0, 9, 1100))[:, None] * np.linspace(0.5, 1, n_cols)
+    noisy = (disk + drift + rng.normal(0, 0.02, disk.shape)).astype(np.float32)
+    level, air = subtract_air(noisy)
+    certain = ~(disk > 0).any(axis=0)
+    assert not (air & ~certain).any()
+    assert air.sum() > 0.85 * certain.sum()
+    assert air[-1]  # of the last, 1300 = 3 * 433 + 1, no block is made
+    left = (level - disk).astype(np.float64)
+    assert np.abs(left.mean(axis=1)).max() < 0.005
+    assert left.std() == pytest.approx(0.02, rel=0.05)

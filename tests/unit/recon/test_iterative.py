@@ -41,6 +41,23 @@ def test_back_projection_is_the_adjoint_of_projection(name):
     assert there == pytest.approx(back, abs=1e-6 * scale)
 
 
+@pytest.mark.parametrize("cor_px", [2.3, 15.5, 29.6])
+def test_a_shorter_period_suffices_where_the_detector_sees_half_of_the_slice(cor_px):
+    n_cols, theta_rad = 64, np.linspace(0, np.pi, 20, endpoint=False)
+    usual = make_projector(theta_rad, n_cols, cor_px)
+    short = make_projector(theta_rad, n_cols, cor_px, n_padded=96)
+    image = field_of_view(usual)
+    seen = usual.project(image)[:, : n_cols // 2]
+    np.testing.assert_allclose(short.project(image)[:, : n_cols // 2], seen, atol=0.005 * n_cols)
+    sinogram = np.zeros((len(theta_rad), n_cols), np.float32)
+    sinogram[:, : n_cols // 2] = _random(len(theta_rad), n_cols // 2)
+    there = np.vdot(short.project(image).astype(float), sinogram)
+    back = np.vdot(image.astype(float), short.back_project(sinogram))
+    assert there == pytest.approx(
+        back, abs=1e-6 * float(np.linalg.norm(seen) * np.linalg.norm(sinogram))
+    )
+
+
 @pytest.mark.parametrize("name", list(GEOMETRIES)[:3])
 def test_the_engine_is_the_adjoint_of_filtered_projection(name):
     """<reconstruct(y), x> = <w ramp(pad(y)), project(x)>: coded apart from each other."""
