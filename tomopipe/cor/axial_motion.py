@@ -22,14 +22,14 @@ from tomopipe.cor.end_shift import EndShift, end_shift
 from tomopipe.cor.mass import swing_px
 from tomopipe.cor.row_profiles import RowProfiles
 from tomopipe.cor.row_registration import Floats, Mask, Stack, measure
-from tomopipe.cor.shift_evidence import beam_changes, explain, supports
+from tomopipe.cor.shift_evidence import explain, sudden, supports
 from tomopipe.recon.angular_sampling import mirrored_ends
 
 # Least shift (rows), in units of its error, and share of the change that it explains.
 _LEAST_ROWS, _SIGNIFICANCE, _EXPLAINED = 0.5, 5.0, 0.5
 # Far shifts (bins) must explain more; least decrease of the misfit (squared errors).
 _FAR, _FAR_EXPLAINED, _FAR_GAIN, _GAIN = 2.0, 0.8, 100.0, 25.0
-_MOST_ERROR_ROWS = 0.4
+_MOST_ERROR_ROWS, _EXACT_ROWS = 0.45, 0.3  # the second: of sums beside the ends
 # Share of a jump that the profiles beside it may lack; a drift that is so much larger counts.
 _SUDDEN, _MAINLY = 0.4, 2.0
 _LEAST_FRAMES, _PARTS = 16, 16
@@ -37,14 +37,18 @@ _MOST_KNOWN = 0.7  # least share of the profiles that can be registered
 # Net shift of a drift, as a share of the whole; order of the polynomial that is its course.
 _ONE_WAY, _ORDER = 0.7, 3
 _MOST_TILT_DEG = 1.0  # of the axis
-# The shift between the end projections: least share of their difference that it explains; where it
-# needs no sums, alone or if both halves agree; its error in units of that of its blocks; parts of
-# the sums that are compared.
-_END_EXPLAINED, _END_SURE, _END_HALVES, _END_ERROR, _END_PARTS = 0.1, 0.7, 0.4, 2.5, (16, 6)
-_END_ALIKE = 0.9  # correlation of end projections whose halves agree
-_APART, _HALVES_ROWS = 0.3, 0.3  # shares of the shift by which they may differ, or rows
-# Noise of a sudden change as a share of the shift; the second largest change.
-_SHARE_NOISE, _SECOND = 0.15, 0.5
+_PIN, _WITHIN = (
+    2.0,
+    0.45,
+)  # least and most it goes to the sides: of its spread, of the field of view
+# The shift between the end projections: least share of their difference that it explains, and from
+# which share on it is more exact than the sums; its error in units of that of its blocks; parts of
+# the sums that are compared; share of it by which the sums may differ; least drift of the sums that
+# it confirms, in units of the error.
+_END_EXPLAINED, _END_EXACT, _END_ERROR, _END_PARTS = 0.1, 0.5, 2.5, (16, 6)
+_APART, _HINT = 0.3, 2.5
+# Between the first and the last of so many parts a drift shows this share, to within the last.
+_DRIFT_PARTS = (16, 1.0, 1 / 16), (3, 0.63, 0.18)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> str:
     numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
     bad = np.isin(numbers, np.concatenate([*(rows.bad_frames or {}).values(), []]))
     swing = swing_px(rows.plain().sinograms, rows.theta_rad)
-    motion = find_axial_motion(rows.profiles, rows.theta_rad, swing, bad, _end_shift(rows, cor_px))
+    motion = find_axial_motion(
+        rows.profiles, rows.theta_rad, swing, bad, _end_shift(rows, cor_px, swing)
+    )
     if motion is None:
         return ""
     when = "during the scan"
@@ -77,14 +83,24 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> str:
     )
 
 
-def _end_shift(rows: Rows, cor_px: float) -> EndShift | None:
+def _end_shift(rows: Rows, cor_px: float, swing: float) -> EndShift | None:
     """Return the shift between the end projections, in rows of the detector."""
     if rows.ends is None:
         return None
     first, last = rows.ends.astype(np.float64)
-    shift = end_shift(first, last, cor_px if mirrored_ends(rows.theta_rad) else None)
+    is_mirrored = mirrored_ends(rows.theta_rad)
+    shift = end_shift(first, last, cor_px if is_mirrored else None)
+    if shift is None:
+        return None
     height = -(-rows.n_rows // len(first))
-    return shift and shift._replace(rows=shift.rows * height, error=shift.error * height)
+    shift = shift._replace(rows=shift.rows * height, error=shift.error * height)
+    is_pin = is_mirrored and _PIN * shift.spread_px < swing < _WITHIN * first.shape[1]
+    return None if is_pin and abs(shift.rows) <= 2 * _most_tilt(swing) else shift
+
+
+def _most_tilt(swing: float) -> float:
+    """Return how far (px) a sample goes up and down about an axis of the largest tilt."""
+    return float(np.tan(np.deg2rad(_MOST_TILT_DEG)) * swing)
 
 
 def find_axial_motion(
@@ -102,12 +118,24 @@ def find_axial_motion(
     that.
     """
     stack, frames = _stack(profiles, bad)
-    whole = None if end is None else _whole_motion(stack, end)
-    if whole is not None:
-        k = None if stack is None else _sudden(stack, whole[0] / stack.height)
-        return AxialMotion(*whole, None if k is None else (int(frames[k - 1]), int(frames[k])))
-    motion = None if stack is None else _motion_of_sums(stack, frames, theta_rad, swing)
-    return motion if motion is None or end is None or _agrees(motion, end) else None
+    is_clear = end is not None and _is_clear_end(end)
+    by_end = end.rows / stack.height if stack and end and is_clear else None
+    motion = None if stack is None else _motion_of_sums(stack, frames, theta_rad, swing, by_end)
+    if end is None:
+        return motion
+    allowed = _most_apart(motion.shift_rows if motion else 0.0) + _SIGNIFICANCE * end.error
+    if motion and abs(motion.shift_rows - end.rows) > allowed:
+        motion = None  # the ends contradict
+    if not is_clear or not (motion or end.sure or _sums_support(stack, end)):
+        return motion
+    size, error = end.rows, _END_ERROR * end.error
+    if motion and motion.error_rows <= _EXACT_ROWS and end.explained < _END_EXACT:
+        size = (size + motion.shift_rows) / 2
+        error = (error + motion.error_rows) / 2
+    between = motion.between if motion else None
+    if stack is not None and (k := sudden(stack, end.rows / stack.height)) is not None:
+        between = int(frames[k - 1]), int(frames[k])
+    return AxialMotion(size, error, between)
 
 
 def _stack(
@@ -123,9 +151,13 @@ def _stack(
 
 
 def _motion_of_sums(
-    stack: Stack, frames: NDArray[np.int64], theta_rad: Floats, swing: float
+    stack: Stack,
+    frames: NDArray[np.int64],
+    theta_rad: Floats,
+    swing: float,
+    by_end: float | None,
 ) -> AxialMotion | None:
-    """Find the largest jump, or the drift, by the profiles alone."""
+    """Find the largest jump, or the drift, by the profiles; `by_end`: shift, bins, of the ends."""
     shift, error, stack = measure(stack)
     known = np.isfinite(error)
     if known.mean() < _MOST_KNOWN:
@@ -134,8 +166,8 @@ def _motion_of_sums(
     shift, theta_rad = shift[index], theta_rad[frames[index]]
     noise = max(float(np.median(error[index])), _white_noise(shift))
     jump = _jump(stack, index, shift, noise, theta_rad)
-    most_tilt = np.tan(np.deg2rad(_MOST_TILT_DEG)) * swing / stack.height
-    drift = _drift(stack, index, _find_drift(shift, noise, theta_rad, most_tilt))
+    most_tilt = _most_tilt(swing) / stack.height
+    drift = _drift(stack, index, shift, _find_drift(shift, noise, theta_rad, most_tilt), by_end)
     if jump is not None and (drift is None or abs(drift[0]) < _MAINLY * abs(jump[0])):
         size, error_bins, k = jump
         between = int(frames[index[k - 1]]), int(frames[index[k]])
@@ -145,63 +177,19 @@ def _motion_of_sums(
     return AxialMotion(drift[0] * stack.height, drift[1] * stack.height, None)
 
 
-def _whole_motion(stack: Stack | None, end: EndShift) -> tuple[float, float] | None:
-    """Return size and error, rows, of a motion that the end projections and the sums both show."""
-    if (
-        abs(end.rows) < max(_LEAST_ROWS, _SIGNIFICANCE * end.error)
-        or end.explained < _END_EXPLAINED
-    ):
-        return None
-    rows, error = end.rows, _END_ERROR * end.error
-    halves_agree = end.apart <= max(_HALVES_ROWS, _APART * abs(rows))
-    if min(end.explained, end.alike) >= _END_SURE or (
-        end.alike >= _END_ALIKE and end.explained >= _END_HALVES and halves_agree
-    ):
-        return rows, error
+def _is_clear_end(end: EndShift) -> bool:
+    """Tell whether the end projections show a shift."""
+    least = max(_LEAST_ROWS, _SIGNIFICANCE * end.error)
+    return abs(end.rows) >= least and end.explained >= _END_EXPLAINED
+
+
+def _sums_support(stack: Stack | None, end: EndShift) -> bool:
+    """Tell whether the sums show the shift of the end projections, too."""
     if stack is None:
-        return None
-    for n_parts in _END_PARTS:
-        first, *_, last = np.array_split(np.arange(len(stack.values)), n_parts)
-        if supports(stack, first, last, rows / stack.height, _EXPLAINED, _GAIN):
-            return rows, error
-    return None
-
-
-def _sudden(stack: Stack, shift: float) -> int | None:
-    """Return the profile after which a shift, bins, comes within few profiles; None: slowly."""
-    values, n = stack.values, len(stack.values)
-    bins = np.arange(values.shape[1])
-    inside = (bins - shift >= 0) & (bins - shift <= bins[-1]) & (stack.roots > 0)
-    roots = np.where(inside, stack.roots, 0.0)
-    smooth = stack.smooth * roots[:, None]
-    q = np.linalg.qr(np.column_stack([smooth, beam_changes(stack, smooth, roots, 1.0)]))[0]
-    sums = np.concatenate([np.zeros((1, len(bins))), np.cumsum(values, axis=0)])
-    wide = 2
-    while wide <= n // 8:
-        at = np.arange(wide, n - wide + 1)
-        before, after = (sums[at] - sums[at - wide]) / wide, (sums[at + wide] - sums[at]) / wide
-        pattern = np.array([np.interp(bins - shift, bins, v) for v in before]) - before
-        pattern, change = (v * roots - v * roots @ q @ q.T for v in (pattern, after - before))
-        energy = np.sum(pattern**2, axis=1)
-        share = np.sum(pattern * change, axis=1) / energy
-        noise = np.median(np.sqrt(2 / wide / energy))
-        k = int(np.argmax(share))
-        others = share[np.abs(at - at[k]) > wide].max(initial=0)
-        left = change[k] - share[k] * pattern[k]
-        by_noise = 2 / wide * (np.count_nonzero(roots) - q.shape[1])
-        explains = left @ left - by_noise <= (1 - _EXPLAINED) * (change[k] @ change[k] - by_noise)
-        if (
-            noise <= _SHARE_NOISE
-            and abs(share[k] - 1) <= _SUDDEN
-            and explains
-            and (others <= _SECOND * share[k])
-        ):
-            part = values[at[k] - wide : at[k] + wide] - before[k]
-            moved = part * roots @ pattern[k] / energy[k]  # 0 before the jump, 1 after it
-            fit = np.cumsum(1 - 2 * moved)  # how much better a jump after each profile fits
-            return int(at[k] - wide + 1 + np.argmax(fit[:-1]))
-        wide *= 2
-    return None
+        return False
+    shift = end.rows / stack.height
+    parts = [np.array_split(np.arange(len(stack.values)), n_parts) for n_parts in _END_PARTS]
+    return any(supports(stack, p[0], p[-1], shift, _EXPLAINED, _GAIN) for p in parts)
 
 
 @dataclass(frozen=True)
@@ -240,17 +228,35 @@ def _jump(
 
 
 def _drift(
-    stack: Stack, index: NDArray[np.intp], drift: tuple[float, float] | None
+    stack: Stack,
+    index: NDArray[np.intp],
+    shift: Floats,
+    drift: tuple[float, float] | None,
+    by_end: float | None,
 ) -> tuple[float, float] | None:
-    """Return size and error of a drift, bins, if the last projections show it."""
-    if drift is None or not _is_clear(*drift, stack):
+    """Return size and error of a drift, bins, if the last projections show it, or the ends do."""
+    if drift is None:
         return None
     size, error = drift
-    parts = np.array_split(index, _PARTS)
-    of_ends = _explained_shift(stack, parts[0], parts[-1], size)
-    if of_ends is None or abs(of_ends - size) > _LEAST_ROWS + 3 * error + abs(size) / _PARTS:
+    least = max(_LEAST_ROWS / stack.height, _HINT * error)
+    is_alike = by_end is not None and abs(size - by_end) <= _most_apart(by_end, stack.height)
+    if is_alike and abs(size) >= least:
+        return drift
+    if not _is_clear(size, error, stack):
         return None
-    return drift
+    for n_parts, share, apart in _DRIFT_PARTS:
+        parts, course = np.array_split(index, n_parts), np.array_split(shift, n_parts)
+        start = float(np.median(course[-1]) - np.median(course[0])) if n_parts == 3 else size
+        shown = _explained_shift(stack, parts[0], parts[-1], start)
+        if shown is not None:  # thirds: more projections, more rows in common
+            most = _LEAST_ROWS + 3 * error + apart * abs(size)
+            return drift if abs(shown - share * size) <= most else None
+    return None
+
+
+def _most_apart(size: float, height: float = 1.0) -> float:
+    """Return by how much two measurements of a shift may differ."""
+    return max(_LEAST_ROWS / height, _APART * abs(size))
 
 
 def _white_noise(shift: Floats) -> float:
@@ -390,9 +396,3 @@ def _explained_shift(
     if evidence.moved > max((1 - share) * evidence.unmoved, noise):
         return None
     return evidence.shift if evidence.gain >= (_FAR_GAIN if is_far else _GAIN) else None
-
-
-def _agrees(motion: AxialMotion, end: EndShift) -> bool:
-    """Tell whether the end projections do not contradict a motion that the sums show."""
-    apart = max(_LEAST_ROWS, _APART * abs(motion.shift_rows)) + _SIGNIFICANCE * end.error
-    return abs(motion.shift_rows - end.rows) <= apart

@@ -26,10 +26,26 @@ from tomopipe.arrays import NORMAL_PER_MAD
 Floats = NDArray[np.float64]
 
 _MOST_COLS, _LEAST_COLS, _LEAST_ROWS = 256, 16, 8  # columns are averaged to so many
+_LEAST_COMMON = 6  # rows that both images have
 _SIDEWAYS, _OVERLAP = 1 / 16, 0.4  # largest shift to the sides; least share of common rows
 _SMOOTHS_PX, _EDGE, _ZINGER = (0.7, 1.5, 3.0), 2.0, 6.0
 _STEPS, _EXACT, _MOST_AWAY = 40, 0.01, 4.0  # of a registration; from where it began (px)
 _BLOCKS = 2, 8  # along rows and columns
+
+
+# Where a shift needs no other evidence: it explains so much of the difference, the images correlate
+# so well, it is so many errors, and what else must agree.
+_SURE = (
+    (0.7, 0.7, 10.0, "nothing"),
+    (0.6, 0.75, 30.0, "nothing"),
+    (0.4, 0.9, 8.0, "halves"),
+    (0.2, 0.7, 14.0, "either"),
+    (0.1, 0.8, 14.0, "both"),
+)
+# Shares of the shift, and rows, by which its halves may differ; rows by which the results of
+# images smoothed more or less may: the best two, where the shift is at most so far, and all.
+_APART, _APART_ROWS, _MOST_APART = 0.3, 0.3, 1.0
+_NEAR_ROWS, _NOT_FAR, _SPREAD_ROWS = 0.2, 4.0, 0.3
 
 
 class EndShift(NamedTuple):
@@ -39,7 +55,8 @@ class EndShift(NamedTuple):
     error: float
     alike: float  # correlation of both images, once they are registered
     explained: float  # share of their difference
-    apart: float = np.inf  # rows by which the left and the right half differ
+    sure: bool = False  # whether it needs no other evidence
+    spread_px: float = np.inf  # deviation of the columns that show it
 
 
 def end_shift(first: Floats, last: Floats, mirror_px: float | None) -> EndShift | None:
@@ -47,7 +64,7 @@ def end_shift(first: Floats, last: Floats, mirror_px: float | None) -> EndShift 
 
     `mirror_px` is the column of the axis, about which the last one is mirrored; None: it is not.
     """
-    images = _overlap(first, last, mirror_px)
+    images, binning = _overlap(first, last, mirror_px)
     if images is None:
         return None
     results = []
@@ -63,11 +80,45 @@ def end_shift(first: Floats, last: Floats, mirror_px: float | None) -> EndShift 
     sides = zip(np.array_split(a, 2, axis=1), np.array_split(b, 2, axis=1), strict=True)
     halves = [_register(first, last, (round(best.rows), 0.0), edge) for first, last in sides]
     rows = [half.rows for half in halves if half is not None]
-    return best._replace(apart=abs(rows[0] - rows[1])) if len(rows) == 2 else best
+    apart = abs(rows[0] - rows[1]) if len(rows) == 2 else np.inf
+    others = [abs(shift.rows - best.rows) for shift, *_ in results if shift is not best]
+    energy = np.sum(np.gradient(_centred(a), axis=0) ** 2, axis=0)
+    spread = _spread(np.maximum(energy - np.median(energy), 0))  # less that of noise
+    return best._replace(sure=_is_sure(best, apart, others), spread_px=spread * binning)
 
 
-def _overlap(first: Floats, last: Floats, mirror_px: float | None) -> Floats | None:
-    """Return both images (2, n_rows, n_cols) in the columns that both have, of about 256."""
+def _spread(weights: Floats) -> float:
+    """Return the standard deviation of columns, by their weights."""
+    shares, column = weights / max(float(weights.sum()), 1e-300), np.arange(len(weights))
+    return float(np.sqrt(shares @ (column - shares @ column) ** 2))
+
+
+def _is_sure(shift: EndShift, apart: float, others: list[float]) -> bool:
+    """Tell whether a shift needs no other evidence.
+
+    `apart` are the rows by which its halves differ, `others` those by which the results of images
+    that are smoothed more or less differ from it.
+    """
+    halves = apart <= max(_APART_ROWS, min(_APART * abs(shift.rows), _MOST_APART))
+    near = min(others, default=np.inf) <= _NEAR_ROWS and abs(shift.rows) <= _NOT_FAR
+    all_near = len(others) == len(_SMOOTHS_PX) - 1 and max(others) <= _SPREAD_ROWS
+    agree = {
+        "nothing": True,
+        "halves": halves,
+        "either": halves or near,
+        "both": near and (halves or all_near),
+    }
+    return any(
+        shift.explained >= explained
+        and shift.alike >= alike
+        and abs(shift.rows) >= sigmas * shift.error
+        and agree[what]
+        for explained, alike, sigmas, what in _SURE
+    )
+
+
+def _overlap(first: Floats, last: Floats, mirror_px: float | None) -> tuple[Floats | None, int]:
+    """Return both images (2, n_rows, n_cols) in the columns that both have, and their binning."""
     n_cols = first.shape[1]
     if mirror_px is not None:
         half = int(min(mirror_px, n_cols - 1 - mirror_px))
@@ -77,11 +128,11 @@ def _overlap(first: Floats, last: Floats, mirror_px: float | None) -> Floats | N
         first, last = ((1 - part) * v[:, low] + part * v[:, low + 1] for v in (first, last))
         last = last[:, ::-1]
     if first.shape[0] < _LEAST_ROWS or first.shape[1] < _LEAST_COLS:
-        return None
+        return None, 1
     both = np.stack([first, last])
     binning = max(1, both.shape[2] // _MOST_COLS)
     n_cols = both.shape[2] // binning * binning
-    return both[:, :, :n_cols].reshape(*both.shape[:2], -1, binning).mean(axis=3)
+    return both[:, :, :n_cols].reshape(*both.shape[:2], -1, binning).mean(axis=3), binning
 
 
 def _prepared(image: Floats, smooth_px: float) -> Floats:
@@ -124,7 +175,10 @@ def _register(a: Floats, b: Floats, start: tuple[float, float], edge: int) -> En
         at = row - down - roll * right, col - aside - shear * below
         inside = _inside(at[0], row, 1, edge), _inside(at[1], col, 0, 0)
         at_rows, at_cols = at[0][inside], at[1][inside]
-        if len(at_rows) < max(_OVERLAP * len(a), _LEAST_ROWS) or at_rows.shape[1] < _LEAST_COLS / 2:
+        if (
+            len(at_rows) < max(_OVERLAP * len(a), _LEAST_COMMON)
+            or at_rows.shape[1] < _LEAST_COLS / 2
+        ):
             return None
         model = ndimage.map_coordinates(a, [at_rows, at_cols], order=3, mode="nearest")
         by_row, by_col = np.gradient(model)

@@ -10,6 +10,9 @@ from tomopipe.cor.row_registration import LEAST_BINS, Floats, Stack, Template, r
 _SIGNIFICANCE = 5.0
 _MOST_BEAM_BINS = 12.0
 _HALF_OTHERS = 2  # changes fitted in half of the rows: brighter, tilted
+# A sudden change: its noise as a share of the shift, by how much it may differ from the shift, the
+# least share of it that the shift explains, and the second largest change.
+_SHARE_NOISE, _SUDDEN, _SUDDEN_EXPLAINED, _SECOND = 0.15, 0.4, 0.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,45 @@ def supports(
     unmoved, moved = np.array(misfits) - dof
     noise = 3 * np.sqrt(2 * max(dof, 1))
     return bool(unmoved - moved >= gain and moved <= max((1 - share) * unmoved, noise))
+
+
+def sudden(stack: Stack, shift: float) -> int | None:
+    """Return the profile after which a shift, bins, comes within few profiles; None: slowly."""
+    values, n = stack.values, len(stack.values)
+    bins = np.arange(values.shape[1])
+    inside = (bins - shift >= 0) & (bins - shift <= bins[-1]) & (stack.roots > 0)
+    roots = np.where(inside, stack.roots, 0.0)
+    smooth = stack.smooth * roots[:, None]
+    q = np.linalg.qr(np.column_stack([smooth, beam_changes(stack, smooth, roots, 1.0)]))[0]
+    sums = np.concatenate([np.zeros((1, len(bins))), np.cumsum(values, axis=0)])
+    wide = 2
+    while wide <= n // 8:
+        at = np.arange(wide, n - wide + 1)
+        before, after = (sums[at] - sums[at - wide]) / wide, (sums[at + wide] - sums[at]) / wide
+        pattern = np.array([np.interp(bins - shift, bins, v) for v in before]) - before
+        pattern, change = (v * roots - v * roots @ q @ q.T for v in (pattern, after - before))
+        energy = np.sum(pattern**2, axis=1)
+        share = np.sum(pattern * change, axis=1) / energy
+        noise = np.median(np.sqrt(2 / wide / energy))
+        k = int(np.argmax(share))
+        others = share[np.abs(at - at[k]) > wide].max(initial=0)
+        left = change[k] - share[k] * pattern[k]
+        by_noise = 2 / wide * (np.count_nonzero(roots) - q.shape[1])
+        explains = left @ left - by_noise <= (1 - _SUDDEN_EXPLAINED) * (
+            change[k] @ change[k] - by_noise
+        )
+        if (
+            noise <= _SHARE_NOISE
+            and abs(share[k] - 1) <= _SUDDEN
+            and explains
+            and (others <= _SECOND * share[k])
+        ):
+            part = values[at[k] - wide : at[k] + wide] - before[k]
+            moved = part * roots @ pattern[k] / energy[k]  # 0 before the jump, 1 after it
+            fit = np.cumsum(1 - 2 * moved)  # how much better a jump after each profile fits
+            return int(at[k] - wide + 1 + np.argmax(fit[:-1]))
+        wide *= 2
+    return None
 
 
 def _without(change: Floats, basis: Floats) -> Floats:
