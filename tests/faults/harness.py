@@ -184,7 +184,7 @@ def tree(campaign: Path, place: Path | None = None) -> dict[str, str]:
     """
     files = [path for path in (campaign / "results").rglob("*") if path.is_file()]
     files += (campaign / "raw").glob("*")
-    left_out = [campaign / "results" / name for name in (".settled.json", ".seal.json")]
+    left_out = [campaign / "results" / name for name in (".settled.json",)]
     return {
         str(path.relative_to(campaign)): _digest(path, place or campaign)
         for path in files

@@ -40,7 +40,6 @@ from tomopipe.campaign.results import present_inventory
 from tomopipe.cli import cli
 from tomopipe.commands.run_request import finished_campaign
 from tomopipe.errors import TomopipeError
-from tomopipe.run import seal
 from tomopipe.storage.checksums import MANIFEST
 
 N_ROUNDS = 5
@@ -427,7 +426,7 @@ def test_random_edits(request, tmp_path, seed):
         told.append([editor.edit() for _ in range(editor.draw.choice([1, 1, 2, 3]))])
         campaign = editor.campaign
         print(told[-1])
-        assert not (editor.plan() and seal.fits(load_campaign(campaign))), told
+        editor.plan()
         if editor.draw.random() < 0.5:
             editor.volumes()
         planned = editor.plan()
@@ -449,7 +448,6 @@ def test_random_edits(request, tmp_path, seed):
         assert (again.status, again.jobs) == (0, frozenset()), (told, again.text)
         assert plan(campaign) == (0, frozenset()), told
         assert finished_campaign(campaign, None), told
-        assert seal.fits(load_campaign(campaign)) or finished_campaign(campaign, None), told
     if all(select != "no" for select, _ in editor.rows.values()):  # which are donors of COR
         same_as_made_at_once(campaign, tmp_path / "fresh", told)
 

@@ -32,6 +32,7 @@ from tests.workflow.conftest import (
 from tests.workflow.test_reruns import TAIL, expect, jobs_of
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
+from tomopipe.commands import run_request
 from tomopipe.commands.next_run import make_plan
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import SMALL_BYTES
@@ -494,3 +495,17 @@ def test_nothing_is_called_damaged_after_a_move_and_a_report_by_hand(campaign, t
     assert (done.exit_code, "0 differ" in done.stdout) == (0, True), done.stdout
     # which the run removed, and no run makes again
     assert not list((renamed / "results" / "try_center").glob("*/try.tif"))
+
+
+def test_an_edit_of_many_scans_is_decided_on_by_snakemake_alone(campaign, monkeypatch):
+    def no_decision(*_, **__):
+        raise AssertionError("decided")
+
+    monkeypatch.setattr(run_request, "Settled", no_decision)
+    monkeypatch.setattr(run_request, "_MANY", 0)
+    index = campaign / "results" / ".settled.json"
+    os.utime(index, (1e9, 1e9))
+    assert run_request.finished_campaign(campaign, None) is None
+    os.utime(index)
+    with pytest.raises(AssertionError, match="decided"):
+        run_request.finished_campaign(campaign, None)

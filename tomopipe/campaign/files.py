@@ -21,7 +21,6 @@ CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
 SNAKEFILE = "Snakefile"
 SNAKEMAKE = ".snakemake"  # Snakemake's own folder
 COR_TABLE, ROT_CEN, VIEWS = "cor.json", "rot_cen.json", "views.json"
-SEAL = ".seal.json"
 
 # in the folder of a scan
 TRY_CENTER = "try_center"
@@ -97,7 +96,6 @@ class Files(_Folder[P]):
     cor_table = _One(COR_TABLE)
     rot_cen = _One(ROT_CEN)
     index = _One(".settled.json")  # content of the last receipts
-    seal = _One(SEAL)  # state of everything when there was nothing to do
     views = _One(VIEWS)  # names of the entries of files that are scans of their own
     value_range = _One("value_range.json")  # of all volumes (full_recon.value_range: campaign)
     report = _One("report/index.html")

@@ -47,14 +47,8 @@ def has_other_links(campaign: Campaign, inventory: InventoryRows) -> bool:
     """Tell whether a file to which raw files link has changed since the inventory."""
     from tomopipe.scans.raw_identity import link_state
 
-    states = linked_files(inventory)
-    return any(link_state(campaign.directory / path) != was for path, was in states.items())
-
-
-def linked_files(inventory: InventoryRows) -> dict[str, list[int] | None]:
-    """Return the files to which raw files link, and their states, by the inventory."""
     states: dict[str, list[int] | None] = {}
     columns = ("linked", "also_read")
     for text in {row.get(name) or "{}" for row in inventory.values() for name in columns}:
         states |= json.loads(text)
-    return states
+    return any(link_state(campaign.directory / path) != was for path, was in states.items())

@@ -8,17 +8,11 @@ from typing import Any, NamedTuple
 
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.files import CONFIG
-from tomopipe.campaign.needed_files import refuse_missing_files
-from tomopipe.campaign.reading import linked_files
-from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.step_files import closed_folders
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns import sidecars
 from tomopipe.reruns.parameters import why_none
-from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import seal
 from tomopipe.storage.checksums import quick_state
 
 _MANY = 500  # scans of which a decision takes longer than the start of Snakemake
@@ -77,14 +71,9 @@ def finished_campaign(directory: Path, config: Path | None) -> Campaign | None:
     """
     gc.disable()
     campaign = load_campaign(directory, config)
-    refuse_missing_files(campaign)  # packages, too
-    if seal.fits(campaign):
-        return campaign
     if len(campaign.scans) > _MANY and _is_edited(campaign, config):
         return None
-    receipts = Receipts(campaign.directory, campaign.outputs)
-    state = seal.state_of(campaign, raw := _raw_files(campaign, receipts))
-    settled = Settled(campaign, looks_ahead=False, receipts=receipts)
+    settled = Settled(campaign, looks_ahead=False)
     gc.freeze()  # no garbage collection of what stays, also at the end of the process
     gc.enable()
     if not campaign.scans or settled.jobs:
@@ -99,16 +88,7 @@ def finished_campaign(directory: Path, config: Path | None) -> Campaign | None:
             settled.act()
     renew_rot_cen(settled)
     at_exit(campaign, settled.receipts)
-    # folders of campaigns whose sidecars are there count, too
-    if raw == _raw_files(campaign, receipts) and not sidecars.of_others(settled.target):
-        with suppress(OSError):
-            seal.write(campaign, state)
     return campaign
-
-
-def _raw_files(campaign: Campaign, receipts: Receipts) -> set[str]:
-    """Return the raw files, networks and files linked to of which a decision reads the state."""
-    return {*receipts.raw.paths, *linked_files(present_inventory(campaign.files.inventory))}
 
 
 def _is_edited(campaign: Campaign, config: Path | None) -> bool:

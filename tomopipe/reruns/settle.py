@@ -69,7 +69,6 @@ class Settled:
     `made` are tables that this run has made: later changes count for the next run. `volumes_of`:
     scans of which the run makes the volumes, and what they need; by default it makes everything.
     `before`: the decision before a table was made; the run keeps to what was needed then.
-    `receipts`, if this process has read them before.
     """
 
     def __init__(
@@ -80,13 +79,11 @@ class Settled:
         made: Collection[str] = (),
         volumes_of: Sequence[str] = (),
         before: "Settled | None" = None,
-        receipts: Receipts | None = None,
     ) -> None:
         self.campaign, self.out = campaign, campaign.outputs
         self.looks_ahead, self.made, self.volumes_of = looks_ahead, made, volumes_of
         self.jobs: list[PlannedJob] = []  # in the order of the steps
-        receipts = before.receipts if before else receipts
-        self.staleness = Staleness(campaign, receipts=receipts)
+        self.staleness = Staleness(campaign, receipts=before.receipts if before else None)
         self.target = self.staleness.target
         self.receipts: Receipts = self.staleness.receipts
         self.target.looks_ahead = looks_ahead

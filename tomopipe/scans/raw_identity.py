@@ -313,11 +313,6 @@ class RawFiles:
         """Return state, name and content of each file."""
         return {path: (raw.state, raw.name, raw.content) for path, raw in self._files.items()}
 
-    @property
-    def paths(self) -> list[str]:
-        """The paths of all files that were named so far."""
-        return [*self._files]
-
     def has_content(self, path: str) -> bool:
         """Tell whether the content of a file in its present state is known."""
         raw = self._files.get(path)
