@@ -37,10 +37,8 @@ _MOST_KNOWN = 0.7  # least share of the profiles that can be registered
 # Net shift of a drift, as a share of the whole; order of the polynomial that is its course.
 _ONE_WAY, _ORDER = 0.7, 3
 _MOST_TILT_DEG = 1.0  # of the axis
-_PIN, _WITHIN = (
-    2.0,
-    0.45,
-)  # least and most it goes to the sides: of its spread, of the field of view
+# A pin goes to the sides by so many of its spreads, and less than this share of the field of view.
+_PIN, _WITHIN = 2.0, 0.45
 # The shift between the end projections: least share of their difference that it explains, and from
 # which share on it is more exact than the sums; its error in units of that of its blocks; parts of
 # the sums that are compared; share of it by which the sums may differ; least drift of the sums that
