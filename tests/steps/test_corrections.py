@@ -136,7 +136,7 @@ def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch)
     recipe = PreprocessBlock(**EVERYTHING)
     with open_scan(path, options=KNOWN) as scan:
         whole = collect_rows(scan, [17], recipe)
-        monkeypatch.setattr(collected_rows, "_READ_BYTES", 1)
+        monkeypatch.setattr(collected_rows, "READ_BYTES", 1)
         small = collect_rows(scan, [17], recipe, threads=2)
     assert np.allclose(small.sinograms, whole.sinograms, atol=1e-6)
 
