@@ -3,7 +3,7 @@
 import numpy as np
 
 from tomopipe.config import Block, SiteCorrection, option
-from tomopipe.cor.answer import Answer
+from tomopipe.cor.answer import Answer, nothing
 from tomopipe.cor_methods import CorMethod
 
 
@@ -21,7 +21,10 @@ def linearise(counts, options, region):
 
 def find(curves, candidates_px):
     """Return the mean, over opposing projections, of their centre of mass."""
-    lines = curves.prepared.rows.pairs.mean(axis=(1, 2))
+    pairs = curves.prepared.rows.pairs
+    if not len(pairs):
+        return nothing("mirrored", "flat", "there are no opposing projections", candidates_px)
+    lines = pairs.mean(axis=(1, 2))
     cor_px = float((lines.sum(axis=0) @ np.arange(lines.shape[1])) / lines.sum())
     score = -np.abs(candidates_px - cor_px)
     return Answer("mirrored", cor_px, 0.6, "resolved", "", candidates_px, score)

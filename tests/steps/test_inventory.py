@@ -428,6 +428,22 @@ def test_turns_in_one_file_are_named_with_how_to_use_one(tmp_path, theta_deg, sk
 
 
 @pytest.mark.parametrize(
+    ("end_deg", "last", "says"),
+    [
+        (180, 90, "the 90 projections in use cover 101 of 180 degrees, and slices lack the others"),
+        (180, 155, ""),
+        (360, 90, ""),
+        (140, 90, ""),  # recorded so
+    ],
+)
+def test_options_that_leave_less_than_180_degrees_are_named(tmp_path, end_deg, last, says):
+    write(tmp_path / "s_1.h5", 160, theta=np.arange(160) * end_deg / 160)
+    row = take(tmp_path, known={"skip_projections": [[last, 159]]})["s_1"]
+    assert row["warnings"].startswith(says)
+    assert bool(row["warnings"]) == bool(says)
+
+
+@pytest.mark.parametrize(
     ("sizes", "reference"),
     [
         ([], 0),

@@ -396,6 +396,8 @@ def test_a_method_of_a_package_answers(example):
     curves = curves_of(rows_of(np.repeat(disks[:, None], 4, axis=1), theta_deg))
     answer = ask("mirrored", curves, np.arange(40.0, 60.5, 0.5))
     assert answer.best_cor_px == pytest.approx(50.3, abs=0.01)
+    without = curves_of(replace(curves.prepared.rows, pairs=curves.prepared.rows.pairs[:0]))
+    assert ask("mirrored", without, np.arange(40.0, 60.5, 0.5)).verdict == "flat"
     decision = api.find_cor(
         np.repeat(disks[None], 4, axis=0),
         theta_deg,

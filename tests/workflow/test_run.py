@@ -319,6 +319,7 @@ def test_the_volume_of_one_scan_is_planned_and_then_made_alone(campaign):
     assert "full_recon   1 of 1" in text
     assert "sidecar " not in text  # it was not asked for
     assert "report/index.html (older than this run; " in text
+    assert "cor.json (as of the last run of all scans)" in text
     assert "47.00 by hand, applied by the next run" in rows(text, "b_1")[0]
     status, text = tomopipe(campaign, "run", *CORES, "predictions")
     assert (status, text.count("Nothing to do: what was asked for")) == (0, 1), text

@@ -64,7 +64,10 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
     with_cor += page.with_volume if page else ()
     remarks = [] if is_whole else set_remarks(campaign)
     screen.print(
-        _places(campaign, with_cor, remarks), markup=False, highlight=False, soft_wrap=True
+        _places(campaign, with_cor, remarks, is_whole=is_whole),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -122,7 +125,9 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
     return f"{true_px:.2f}", "" if cor_px is None else signed(cor_px - true_px)
 
 
-def _places(campaign: Campaign, scans: Collection[str], remarks: Sequence[str]) -> str:
+def _places(
+    campaign: Campaign, scans: Collection[str], remarks: Sequence[str], *, is_whole: bool
+) -> str:
     """Name the results that are there; volumes if one of these scans has one."""
     files, output = campaign.files, campaign.config.full_recon.output
     has_volume = any((campaign.directory / volume_of(campaign, scan)).exists() for scan in scans)
@@ -133,9 +138,10 @@ def _places(campaign: Campaign, scans: Collection[str], remarks: Sequence[str]) 
         "for RELION": files.in_relion(STAR),
         "CORs": files.cor_table,
     }
-    is_old = campaign.config.report.enabled and not campaign.files.receipt("report").exists()
+    is_old = campaign.config.report.enabled and not files.receipt("report").exists()
     notes = {
         "report": "older than this run; `tomopipe report` renews it" * is_old,
+        "CORs": "as of the last run of all scans" * (not is_whole),
         "for RELION": "; ".join(remarks),
     }
     lines = (

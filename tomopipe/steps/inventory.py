@@ -29,6 +29,7 @@ from tomopipe.errors import (
 )
 from tomopipe.paths import what_is_no_file
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
+from tomopipe.scans.angle_lists import span_deg
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
@@ -201,7 +202,7 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
             "time_s": metadata.time_s,
             "bytes": metadata.data_bytes,
             "warnings": "; ".join(
-                (*metadata.warnings, *warnings, *_turns(metadata), *_short_window(raw, metadata))
+                (*metadata.warnings, *warnings, *_turns(metadata), *_lacking_angles(raw, metadata))
             ),
             "full_turn": full_rotation,
             "linked": json.dumps(linked, sort_keys=True) if linked else "",
@@ -264,10 +265,20 @@ def _turns(metadata: Metadata) -> list[str]:
     ]
 
 
-def _short_window(raw: RawScan, metadata: Metadata) -> list[str]:
-    """Warn of a window of projections that does not fill 180 degrees."""
+def _lacking_angles(raw: RawScan, metadata: Metadata) -> list[str]:
+    """Warn of options that leave less than 180 degrees of a scan, or of its file, in use."""
     n, covered_deg = metadata.n_in_use, metadata.covered_deg
-    if raw.input.window is None or covered_deg is None or covered_deg >= _COVERS_DEG:
+    if covered_deg is None:
+        return []
+    if raw.input.window is None:
+        theta_deg = metadata.theta_deg
+        used_deg = covered_deg if theta_deg is None else span_deg(theta_deg[metadata.chosen])
+        is_short = covered_deg >= _COVERS_DEG > used_deg
+        return is_short * [
+            f"the {n} projections in use cover {used_deg:.0f} of 180 degrees, and slices lack the "
+            "others (input.skip_projections, skip_angles)"
+        ]
+    if covered_deg >= _COVERS_DEG:
         return []
     enough = math.ceil(180 * n / covered_deg) if covered_deg > 0 else 0
     return [
