@@ -98,11 +98,14 @@ class Hooks:
         threading.Thread(target=self._look_on, daemon=True).start()
 
     def end(self, status: str, failures: Sequence[JobStatus] = ()) -> None:
-        """Announce what is new, then the end of the run; `failures` are its records."""
+        """Announce what is new, then the end of the run; `failures` are its records.
+
+        A stopped run may have left predictions that its tables do not have yet.
+        """
         self._over.set()
         failed = {job.key: job for job in failures}
         self._campaign = replace(self._campaign, failures=self._campaign.failures | failed)
-        self._guarded(lambda: self._look(at_end=True))
+        self._guarded(lambda: self._look(at_end=status != "stopped"))
         facts = self._of_campaign | {"status": status}
         with suppress(OSError, TomopipeError):
             facts = self._summary(status)

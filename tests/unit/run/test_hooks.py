@@ -165,3 +165,13 @@ def test_a_run_that_a_person_stops_makes_no_further_calls_but_says_so(campaign):
     present.end("stopped")
     assert len(read("scan")) <= 4  # those that had begun
     assert [facts["status"] for facts in read("end")] == ["stopped"]
+
+
+def test_a_stopped_run_announces_no_cor_that_its_tables_do_not_have(campaign):
+    present = begin(campaign)
+    path = load_campaign(campaign).files.prediction("bone_001")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"doubts": ["the sample moved"]}))
+    present.end("stopped")
+    assert read("scan") == []
+    begin(campaign).end("finished")
+    assert [facts["scan"] for facts in read("scan")] == ["bone_001"]
