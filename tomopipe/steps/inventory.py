@@ -267,12 +267,13 @@ def _turns(metadata: Metadata) -> list[str]:
 
 def _lacking_angles(raw: RawScan, metadata: Metadata) -> list[str]:
     """Warn of options that leave less than 180 degrees of a scan, or of its file, in use."""
-    n, covered_deg = metadata.n_in_use, metadata.covered_deg
+    n, covered_deg, theta_deg = metadata.n_in_use, metadata.covered_deg, metadata.theta_deg
     if covered_deg is None:
         return []
     if raw.input.window is None:
-        theta_deg = metadata.theta_deg
-        used_deg = covered_deg if theta_deg is None else span_deg(theta_deg[metadata.chosen])
+        if theta_deg is None or len(theta_deg) <= metadata.chosen.max(initial=0):
+            return []  # there are too few of them, which is said
+        used_deg = span_deg(theta_deg[metadata.chosen])
         is_short = covered_deg >= _COVERS_DEG > used_deg
         return is_short * [
             f"the {n} projections in use cover {used_deg:.0f} of 180 degrees, and slices lack the "
