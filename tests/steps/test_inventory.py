@@ -443,6 +443,14 @@ def test_options_that_leave_less_than_180_degrees_are_named(tmp_path, end_deg, l
     assert bool(row["warnings"]) == bool(says)
 
 
+def test_the_angles_of_an_aborted_scan_are_not_told_besides(tmp_path):
+    for number, n_angles in enumerate((160, 160, 30)):
+        write(tmp_path / f"s_{number}.h5", n_angles, theta=np.arange(160) * 180 / 160)
+    row = take(tmp_path)["s_2"]
+    assert row["reason"].startswith("aborted")
+    assert row["warnings"] == ""
+
+
 @pytest.mark.parametrize(
     ("sizes", "reference"),
     [

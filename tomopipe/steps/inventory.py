@@ -271,8 +271,9 @@ def _lacking_angles(raw: RawScan, metadata: Metadata) -> list[str]:
     if covered_deg is None:
         return []
     if raw.input.window is None:
-        if theta_deg is None or len(theta_deg) <= metadata.chosen.max(initial=0):
-            return []  # there are too few of them, which is said
+        is_cut = raw.input.skip_projections or raw.input.skip_angles
+        if not is_cut or theta_deg is None or len(theta_deg) <= metadata.chosen.max(initial=0):
+            return []
         used_deg = span_deg(theta_deg[metadata.chosen])
         is_short = covered_deg >= _COVERS_DEG > used_deg
         return is_short * [
