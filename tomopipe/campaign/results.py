@@ -29,7 +29,8 @@ INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 VOLUME_ROWS = "volume_rows"
 """Key of prediction.json: full_recon.rows, if a warning of a tilted axis depends on them."""
 N_STUCK, ROLL, UNREADABLE = "n_stuck", "roll_deg", "unreadable"
-"""Key of try.json: number of stuck pixels (at the largest number), which are interpolated."""
+"""Keys of try.json: number of stuck pixels (at the largest number), which are interpolated; the
+measured roll, which is corrected; whether pixels could not be read."""
 _AGAIN = "Delete it and run again."
 InventoryRows = Mapping[str, Mapping[str, str]]
 

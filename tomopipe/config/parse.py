@@ -322,12 +322,12 @@ def override_for(scan: str, options: str) -> str:
 def for_one_scan(advice: str, scan: str) -> str:
     """Return advice on the angles or projections of a scan as options of this one alone."""
 
-    def named(said: re.Match[str]) -> str:
-        if said[2]:
-            return override_for(scan, f"input: {said[2]}")
-        return "set " + override_for(scan, f"input: {{angles: {said[1]}}}")
+    def as_override(options: re.Match[str]) -> str:
+        if options[2]:
+            return override_for(scan, f"input: {options[2]}")
+        return "set " + override_for(scan, f"input: {{angles: {options[1]}}}")
 
-    return _OF_ALL.sub(named, advice)
+    return _OF_ALL.sub(as_override, advice)
 
 
 def load_yaml(text: str, source: str) -> Any:

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -490,11 +490,7 @@ def _read_once(
     raw = np.empty((scan.n_angles, len(rows), scan.n_cols), dtype=scan.dtype)
     row_index: dict[int, NDArray[Any]] = {}
     means = np.empty((scan.n_angles, scan.n_rows), np.float32)
-    frame_bytes = scan.n_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
-    deep = (scan.chunks or (1,))[0]
-    n_read = max(1, READ_BYTES // (frame_bytes * deep)) * deep
-    for first in range(0, scan.n_angles, n_read):
-        last = min(first + n_read, scan.n_angles)
+    for first, last in in_parts(scan, scan.n_angles):
         block = scan.read_frames(range(first, last))
         raw[first:last] = block[:, rows]
         means[first:last] = profiler.means(block, (0, scan.n_rows))
@@ -503,6 +499,15 @@ def _read_once(
         }
         logger.info("read %d of %d frames", last, scan.n_angles)
     return raw, row_index, profiler.profiles(means, everything, (0, scan.n_rows))
+
+
+def in_parts(scan: Scan, n_frames: int) -> Iterator[tuple[int, int]]:
+    """Yield which whole frames to read at a time: each chunk once, in a limited memory."""
+    frame_bytes = scan.n_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
+    deep = (scan.chunks or (1,))[0]
+    step = max(1, READ_BYTES // (frame_bytes * deep)) * deep
+    for first in range(0, n_frames, step):
+        yield first, min(first + step, n_frames)
 
 
 def _average_rows(image: NDArray[np.float32]) -> NDArray[np.float32]:

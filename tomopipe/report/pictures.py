@@ -138,9 +138,9 @@ class _Maker:
         """
         if try_tif is None or try_tif.exists():
             return self._get(name, kind, try_tif, made_for, make)
-        kept = self._get(name, kind, None, made_for, make)
-        if kept is not None:
-            return kept
+        before = self._get(name, kind, None, made_for, make)
+        if before is not None:
+            return before
         if kind == "strip" and kind not in self._earlier.get(name, ()):  # no other COR: lost
             self._n_anew += 1
             if self._n_anew > MOST_ANEW:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import TryReconBlock
-from tomopipe.cor.collected_rows import READ_BYTES, reads_whole, spread_rows, whole_frames
+from tomopipe.cor.collected_rows import in_parts, reads_whole, spread_rows, whole_frames
 from tomopipe.cor.illuminated_rows import choose_rows, illuminated_rows, looked_at
 from tomopipe.cor.row_profiles import RowProfiler
 from tomopipe.prep.correct import corrections_of, rows_for_slopes
@@ -74,11 +74,11 @@ def _share(
         corrections = corrections_of(scan, raw.preprocess)
         spans = [corrections.rows_needed((row, row + 1)) for row in rows]
         spans += rows_for_slopes(scan.n_rows)
-        kept = np.unique(np.concatenate([np.arange(*span) for span in spans]))
+        all_rows = np.unique(np.concatenate([np.arange(*span) for span in spans]))
         index, needed = _frames_of(of_windows, rows)
         stored = scan.stored._replace(projections=Frames(frames.pixels, index))
         profiler = RowProfiler(scan, minus_log=raw.preprocess.minus_log, threads=threads)
-        write_shared(file, stored, needed, kept, _blocks(scan, stored.projections, profiler))
+        write_shared(file, stored, needed, all_rows, _blocks(scan, stored.projections, profiler))
 
 
 def _of_window(raw: RawScan, window: Sequence[int]) -> RawScan:
@@ -104,11 +104,7 @@ def _blocks(
 ) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
     """Yield all frames in parts, with the means of their rows."""
     rows = 0, scan.n_rows
-    deep = (scan.chunks or (1,))[0]
-    frame_bytes = scan.n_rows * scan.n_cols * scan.dtype.itemsize
-    step = max(1, READ_BYTES // (frame_bytes * deep)) * deep
-    for first in range(0, len(frames.index), step):
-        last = min(first + step, len(frames.index))
+    for first, last in in_parts(scan, len(frames.index)):
         block = frames.read((first, last), rows, scan.threads)
         yield block, profiler.means(block, rows)
         logger.info("read %d of %d frames", last, len(frames.index))
