@@ -15,6 +15,7 @@ import os
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 VARIABLE = "TOMOPIPE_WORKERS"
 """Environment variable with the address at which workers are offered."""
 _BACKLOG = 128  # scripts that begin at the same time
+_FOLDER, _SOCKET = "tomopipe-workers-", "workers"  # in the temporary folder, of this user alone
 _PROGRAM = "from tomopipe.run.workers import work; work({}, on_gpu={})"
 
 
@@ -130,9 +132,10 @@ def offer() -> None:
     """Offer workers to the jobs that this process starts, until it ends."""
     if _offered:
         return
-    folder = tempfile.mkdtemp(prefix="tomopipe-")  # of this user alone
+    _remove_killed()
+    folder = tempfile.mkdtemp(prefix=_FOLDER)
     try:
-        listener = Listener(os.path.join(folder, "workers"), "AF_UNIX", _BACKLOG)
+        listener = Listener(os.path.join(folder, _SOCKET), "AF_UNIX", _BACKLOG)
     except OSError:  # its path is too long: each job runs by itself
         os.rmdir(folder)
         return
@@ -140,6 +143,16 @@ def offer() -> None:
     os.environ[VARIABLE] = str(listener.address)
     threading.Thread(target=_listen, args=(listener,), daemon=True).start()
     atexit.register(_close)
+
+
+def _remove_killed() -> None:
+    """Remove the folders of this user's processes that were killed: nobody listens there."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:  # of others, or just made
+            try:
+                probe.connect(str(folder / _SOCKET))
+            except ConnectionRefusedError:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _close() -> None:

@@ -49,6 +49,28 @@ def offered(tmp_path, monkeypatch):
     assert not os.path.exists(folder)
 
 
+def test_the_folder_of_a_killed_run_goes_with_the_next_run_and_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    home = os.path.dirname(os.path.dirname(os.path.dirname(workers.__file__)))
+    offers = "from tomopipe.run import workers; workers.offer(); print(flush=True); input()"
+    command, environment = (sys.executable, "-c", offers), os.environ | {"TMPDIR": str(tmp_path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    killed, alive = (
+        subprocess.Popen(command, cwd=home, env=environment, **pipes) for _ in range(2)
+    )
+    with killed, alive:
+        killed.stdout.readline(), alive.stdout.readline()
+        killed.kill()
+        killed.wait()
+        (tmp_path / "tomopipe-workers-begins").mkdir()  # its process does not listen yet
+        assert len(list(tmp_path.iterdir())) == 3
+        workers._remove_killed()
+        assert len(list(tmp_path.iterdir())) == 2
+        (tmp_path / "tomopipe-workers-begins").rmdir()
+        alive.communicate(b"\n")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def start(tmp_path):
     """Call it with the lines of a script: the process that Snakemake would start."""
