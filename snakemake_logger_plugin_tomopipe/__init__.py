@@ -33,6 +33,7 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         self._began_s: dict[int, float] = {}  # latest attempt of each job
+        self._final: set[int] = set()  # jobs that failed on their data: an attempt computes nothing
 
     def handle(self, record: LogRecord) -> bool:
         """Write the event of a record, also of one that --quiet hides, and then its text."""
@@ -79,14 +80,18 @@ class LogHandler(LogHandlerBase):
                     error = f"{lacking[2]}: missing, though its job ended without an error"
                     progress.tell(at=at, failed=int(lacking[1]), error=error)
             case None:
-                if attempt := _AGAIN.match(record.getMessage()):
+                attempt = _AGAIN.match(record.getMessage())
+                if attempt and int(attempt[1]) not in self._final:
                     progress.tell(at=at, again=int(attempt[1]))
 
     def _error(self, fields: Mapping[str, Any]) -> str:
         """Return why a job failed; at once, as another attempt replaces its status."""
+        from tomopipe.campaign.log import data_error
         from tomopipe.run.progress import error_of
 
         message, log = str(fields["rule_msg"] or ""), next(iter(fields["log"] or ()), "")
+        if log and data_error(log):
+            self._final.add(fields["jobid"])
         since_s = self._began_s.get(fields["jobid"], 0.0)
         return (log and error_of(Path(log), fields["rule_name"], since_s)) or message
 

@@ -14,6 +14,7 @@ from tests import warm
 from tests.waiting import ended
 from tomopipe.campaign.files import Logs
 from tomopipe.run.progress import VARIABLE, Progress
+from tomopipe.storage import run_folder
 
 SNAKEFILE = """
 from tomopipe.reruns.settle import REASONS
@@ -149,3 +150,16 @@ def test_a_disk_without_room_does_not_end_the_log(handler, tmp_path, monkeypatch
     monkeypatch.setenv(VARIABLE, "/dev/full")
     handler.handle(record_of(LogEvent.JOB_FINISHED, "Finished jobid: 1", job_id=1))
     assert capsys.readouterr().err == "Finished jobid: 1\n"
+
+
+@pytest.mark.parametrize(("kind", "told"), [("ScanError", []), ("OSError", [1])])
+def test_only_an_attempt_that_computes_again_is_told(handler, tmp_path, monkeypatch, kind, told):
+    monkeypatch.setenv(run_folder.VARIABLE, "results/.runs/1")
+    (status := Logs(tmp_path / "logs").status("full_recon", "a")).parent.mkdir(parents=True)
+    of_job = {"state": "failed", "start": 1.0, "end": 2.0, "type": kind, "error": "no angles"}
+    status.write_text(json.dumps(of_job | {"run": "results/.runs/1"}))
+    handler.handle(record_of(LogEvent.JOB_ERROR, **FAILED))
+    handler.handle(record_of(None, "Trying to restart job 1."))
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    assert events[0]["failed"] == 1
+    assert [event["again"] for event in events[1:]] == told
