@@ -71,7 +71,8 @@ def status(
     """Show the jobs of a campaign: to do, running, done, failed, lost; or all about some scans.
 
     A job is lost after three minutes without a sign of life, or when its run or SLURM has ended
-    it. Only status files are read, so this also works outside the cluster. The time left is that of
+    it. After a stop, the jobs that it ended are to do. Only status files are read, so this also
+    works outside the cluster. The time left is that of
     the plan until jobs of this run have finished, and then follows from their CPU time.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`,
@@ -94,6 +95,8 @@ def status(
         screen.print(Text(f"A run is under way: {run}."))
     elif lock.read(campaign.directory):
         screen.print(Text("The last run was killed; `tomopipe run` goes on from there."))
+    elif result.stopped:
+        screen.print(Text(result.stopped))
     _show_jobs(result, screen)
     if not (run or result.with_state("running")):  # during a run these may still be made
         for line in unfinished_scans(campaign):

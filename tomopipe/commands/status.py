@@ -1,7 +1,9 @@
-"""Running jobs of a campaign, from their status files, step by step."""
+"""Jobs of a campaign, from their status files, and what a stopped run has left, by step."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,16 @@ from tomopipe.reruns.staleness import why_again
 from tomopipe.run.forecast import Forecast, forecast
 from tomopipe.run.progress import Progress, Step
 from tomopipe.storage.lock import under_way
+from tomopipe.storage.processes import user_name
+
+_ENDING_S = 120.0  # from the last event of a stopped run to its end, at most
 
 
 @dataclass(frozen=True)
 class StepStatus:
     """Numbers of jobs of one step, and times in seconds.
 
-    `queued` are the pending jobs of the current run, 0 without a run.
+    `queued` are the pending jobs of the current run, or of one that was stopped; else 0.
     """
 
     step: str
@@ -38,6 +43,7 @@ class Status:
     steps: tuple[StepStatus, ...]
     jobs: tuple[JobStatus, ...]
     time: dict[str, Any] = field(default_factory=dict)  # of the current run, as `Forecast`
+    stopped: str = ""  # when the last run was stopped, by whom, and what remains
 
     def with_state(self, *states: str) -> list[JobStatus]:
         """Return the jobs in one of these states."""
@@ -53,12 +59,10 @@ def read_status(campaign: Campaign) -> Status:
     run, of_run, failed = under_way(campaign.directory), dict[str, Step](), set[tuple[str, str]]()
     times: Forecast | None = None
     if run and run.events:
-        progress = Progress(
-            campaign.directory / LOGS.of_runs / Path(run.events).name, campaign.logs
-        )
-        progress.read()
+        progress = _read(campaign, Path(run.events).name)
         of_run, times = progress.steps, forecast(progress)
         failed = {(job.step, job.key) for job in progress.failed}
+    stopped = None if run else _stopped_run(campaign)
     if run is None:
         jobs = present_jobs(campaign, why_again(campaign))
     else:  # one that failed may be tried again
@@ -68,14 +72,65 @@ def read_status(campaign: Campaign) -> Status:
             if job.state == "done" or job.start_s >= run.start_s
             if job.state != "failed" or not of_run or (job.step, job.key) in failed
         ]
-    names = sorted(of_run or {job.step for job in jobs}, key=lambda step: (position(step), step))
-    steps = tuple(_summary(step, jobs, of_run.get(step)) for step in names)
-    return Status(steps, tuple(jobs), times.facts() if times else {})
+    to_do = {name: _not_over(step) for name, step in stopped.steps.items()} if stopped else {}
+    jobs = [job for job in jobs if job.error or job.key not in to_do.get(job.step, ())]
+    of_jobs = {job.step for job in jobs} | {name for name, keys in to_do.items() if keys}
+    names = sorted(of_run or of_jobs, key=lambda step: (position(step), step))
+    steps = tuple(
+        _summary(step, jobs, of_run.get(step), len(to_do.get(step, ()))) for step in names
+    )
+    text = _stopped_text(stopped) if stopped else ""
+    return Status(steps, tuple(jobs), times.facts() if times else {}, text)
 
 
-def _summary(step: str, jobs: Sequence[JobStatus], of_run: Step | None) -> StepStatus:
-    """Count the jobs of a step; while a run is under way, as it counts them."""
+def _read(campaign: Campaign, events: str) -> Progress:
+    progress = Progress(campaign.directory / LOGS.of_runs / events, campaign.logs)
+    progress.read()
+    return progress
+
+
+def _stopped_run(campaign: Campaign) -> Progress | None:
+    """Return the last run if somebody stopped it before its end, and no other has run since."""
+    events = sorted((campaign.directory / LOGS.of_runs).glob("*.jsonl"), reverse=True)
+    for path in events:
+        if (progress := _read(campaign, path.name)).facts.get("executes"):
+            break  # others ran no jobs
+    else:
+        return None
+    n_done, n_all = progress.counts
+    if not progress.facts.get("stopped") or n_done == n_all:
+        return None
+    with suppress(OSError):  # at the end of each run this has its time
+        if campaign.files.index.stat().st_mtime > path.stat().st_mtime + _ENDING_S:
+            return None
+    return progress
+
+
+def _not_over(step: Step) -> list[str]:
+    """Return the jobs of a run that has ended which are neither done nor failed, by key."""
+    over = {job.key for job in step.jobs.values() if job.state in ("done", "failed")}
+    return [key for key, _ in step.to_do(also_over=True) if key not in over]
+
+
+def _stopped_text(run: Progress) -> str:
+    """Say who stopped a run and when, and what remains, in volumes if there are any."""
+    by, steps = run.facts["stopped"], run.steps
+    step = steps.get("full_recon")
+    n, n_all = (len(_not_over(step)), step.total) if step else (0, 0)
+    what = f"{n} of {n_all} volumes" if n else ""
+    n_done, n_all = run.counts
+    when = time.strftime("%a %d %b %H:%M", time.localtime(by["at_s"]))
+    who = "you" if by["user"] == user_name() else by["user"]
+    remain = f"{what or f'{n_all - n_done} of {n_all} jobs'} remain"
+    return f"The last run was stopped by {who}, {when}: {remain}; `tomopipe run` goes on."
+
+
+def _summary(step: str, jobs: Sequence[JobStatus], of_run: Step | None, n_left: int) -> StepStatus:
+    """Count the jobs of a step; while a run is under way, as it counts them.
+
+    `n_left`: its jobs that a stopped run has left.
+    """
     states = Counter(job.state for job in jobs if job.step == step)
     n = of_run.n if of_run else states
-    waiting = of_run.waiting if of_run else 0
+    waiting = of_run.waiting if of_run else n_left
     return StepStatus(step, waiting, n["running"], n["done"], n["failed"], states["lost"])

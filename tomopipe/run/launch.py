@@ -28,7 +28,7 @@ from tomopipe.run import progress
 from tomopipe.run.progress import FORCE, VARIABLE
 from tomopipe.storage import lock
 from tomopipe.storage.lock import FILES, Run
-from tomopipe.storage.processes import is_alive, machine, named
+from tomopipe.storage.processes import is_alive, machine, named, user_name
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 _N_LOGS = 20  # runs whose logs are kept: a watcher's are short
@@ -225,7 +225,8 @@ def interrupt(run: Run, *, sending: signal.Signals) -> None:
         os.kill(run.pid, 0)  # raises before anything is recorded
         with suppress(OSError):  # stop it even if that cannot be recorded
             if run.events:
-                progress.write(Path(run.events), stopped=True)
+                by = {"user": user_name(), "at_s": time.time()}
+                progress.write(Path(run.events), stopped=by)
         if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:
             os.kill(run.pid, sending)  # not its jobs
         else:

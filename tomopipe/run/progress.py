@@ -141,7 +141,8 @@ class Progress:
         self.begun_s: float | None = None  # of the run, Unix seconds
         # the configuration (`campaign`), whether Snakemake `executes` jobs, on a cluster
         # (`remote`), its `cores` on one machine, the CPU time in which a job starts (`start_s`),
-        # whether the run `is_whole`, or was `stopped` or `refused`; messages (`said`)
+        # whether the run `is_whole`, or was `stopped` (by which `user`, `at_s`) or `refused`;
+        # messages (`said`)
         self.facts: dict[str, Any] = {}
         # kind (began, failed, again, says), step, name, and reason or error; the reader empties it
         self.news: list[tuple[str, str, str, str]] = []

@@ -1,9 +1,12 @@
 """`tomopipe status`: jobs by step and state, from the files they leave."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import time
+from signal import SIGINT
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +19,7 @@ from tomopipe.cli import cli
 from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
 from tomopipe.reruns.settle import Settled, expected_inventory
-from tomopipe.run import progress
+from tomopipe.run import launch, progress
 from tomopipe.storage import lock
 
 
@@ -179,6 +182,42 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
         assert [job.key for job in found.with_state("failed")] == failed
         assert (step.queued, step.failed) == (2 - len(failed), len(failed))
         progress.tell(began=1, step="full_recon", name="bone_2", reason="")
+
+
+def test_after_a_stop_the_jobs_that_it_ended_are_to_do_and_what_remains_is_counted(
+    folder, monkeypatch
+):
+    now = time.time()
+    events = folder / "logs" / "run" / "20261129-1.jsonl"
+    events.parent.mkdir(parents=True)
+    monkeypatch.setenv(progress.VARIABLE, str(events))
+    jobs = {f"bone_{number}": (1.0, 1) for number in (1, 2, 3, 5)}
+    progress.tell(executes=True)
+    progress.tell(planned={"full_recon": jobs}, about=[])
+    for number in (1, 2, 3):
+        progress.tell(began=number, step="full_recon", name=f"bone_{number}", reason="")
+    progress.tell(ended=1)
+    assert not read_status(load_campaign(folder)).stopped
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        run = lock.new_run(folder, pid=process.pid, events=str(events))
+        launch.interrupt(run, sending=SIGINT)
+    at_s = json.loads(events.read_text().splitlines()[-1])["stopped"]["at_s"]
+    progress.tell(failed=2)
+    times = {"start": now - 50, "heartbeat": now - 40}
+    status(folder, "bone_3", "running", **times, run="results/.runs/1")
+    status(folder, "bone_4", "running", **times, run="results/.runs/1")  # of an earlier run
+    step, found = full_recon(folder)
+    assert (step.queued, step.running, step.done, step.lost) == (3, 0, 1, 1)
+    assert [job.key for job in found.with_state("lost")] == ["bone_4"]
+    when = time.strftime("%a %d %b %H:%M", time.localtime(at_s))
+    said = f"The last run was stopped by you, {when}: 3 of 4 volumes remain; `tomopipe run` goes on"
+    assert said in " ".join(CliRunner().invoke(cli, ["status", str(folder)]).output.split())
+    index = load_campaign(folder).files.index
+    index.parent.mkdir(parents=True, exist_ok=True)
+    index.touch()
+    assert read_status(load_campaign(folder)).stopped
+    os.utime(index, (now + 500, now + 500))  # a run without tomopipe has ended since
+    assert not read_status(load_campaign(folder)).stopped
 
 
 def test_a_job_that_slurm_has_ended_is_lost_with_its_reason(folder):
