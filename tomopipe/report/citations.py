@@ -136,11 +136,7 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     ]
     if not scans:
         return ""
-    numbers = reference_numbers(campaign.citations)
-    cited = {  # such as " [3, 4]"
-        method: f" [{', '.join(str(numbers[text]) for text in texts)}]"
-        for method, texts in campaign.citations.items()
-    }
+    cited = _marks(campaign.citations)
     made = [volumes[scan.name] for scan in scans]
     try:
         sentences = [
@@ -153,6 +149,24 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     except (LookupError, TypeError, ValueError) as error:
         return f"Not written: the provenance of the volumes has an unknown form ({error})."
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def cited_in_text(
+    campaign: CampaignRecord, volumes: Mapping[str, Provenance]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the citations that the paragraph has; all while there is no paragraph."""
+    text, marks = methods_paragraph(campaign, volumes), _marks(campaign.citations)
+    used = {name: texts for name, texts in campaign.citations.items() if marks[name] in text}
+    return used or campaign.citations
+
+
+def _marks(citations: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the citation of each method in the text, such as " [3, 4]"."""
+    numbers = reference_numbers(citations)
+    return {
+        method: f" [{', '.join(str(numbers[text]) for text in texts)}]"
+        for method, texts in citations.items()
+    }
 
 
 def reference_numbers(citations: Mapping[str, Sequence[str]]) -> dict[str, int]:

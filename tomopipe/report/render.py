@@ -23,7 +23,12 @@ from tomopipe.campaign.state.facts import NOT_SELECTED
 from tomopipe.campaign.state.signs import SIGNS, State, short_label, signs_css
 from tomopipe.cor.cor_value import signed
 from tomopipe.report.changes import NO_CHANGES, Changes, changes_since
-from tomopipe.report.citations import citations, methods_paragraph, reference_lists
+from tomopipe.report.citations import (
+    citations,
+    cited_in_text,
+    methods_paragraph,
+    reference_lists,
+)
 from tomopipe.report.fragments import Fragments, as_utf8
 from tomopipe.report.pictures import INLINE_SCANS, Compared, Pictures, picture_all, stack_key
 from tomopipe.report.plots import (
@@ -61,6 +66,7 @@ def write_page(
     )
     cited = citations(campaign.scans, campaign.config, _provenances(pictures))
     campaign = replace(campaign, notes=(*campaign.notes, *notes), citations=cited)
+    campaign = replace(campaign, citations=cited_in_text(campaign, _provenances(pictures)))
     path = page.parent / FRAGMENTS
     is_large = len(campaign.scans) > INLINE_SCANS
     fragments = Fragments(path if is_large else None)

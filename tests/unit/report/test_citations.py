@@ -20,6 +20,7 @@ from tomopipe.report import citations as report_citations
 from tomopipe.report.citations import (
     REFERENCES,
     citations,
+    cited_in_text,
     methods_paragraph,
     reference_lists,
     reference_numbers,
@@ -140,9 +141,17 @@ def with_(**more):
     return found
 
 
-def paragraph(*volumes, sources=(), selects=(), rolls_deg=(), config=CONFIG):
+def paragraph(*volumes, **more):
+    return methods_paragraph(campaign_of(*volumes, **more), named(volumes))
+
+
+def named(volumes):
+    return {f"a_{index}": volume for index, volume in enumerate(volumes)}
+
+
+def campaign_of(*volumes, sources=(), selects=(), rolls_deg=(), config=CONFIG, curves=()):
     row = {"pixel_size_um": "1.6", "energy_kev": "25", "keep": "true"}
-    prediction = Prediction(1020.0, 1020.0, 0.97, "resolved", "ai", "", ())
+    prediction = Prediction(1020.0, 1020.0, 0.97, "resolved", "ai", "", curves)
     rolls_deg = dict(enumerate(rolls_deg))
     scans = tuple(
         ScanRecord(
@@ -153,14 +162,11 @@ def paragraph(*volumes, sources=(), selects=(), rolls_deg=(), config=CONFIG):
         )
         for index in range(len(volumes))
     )  # fmt: skip
-    campaign = CampaignRecord(
+    return CampaignRecord(
         name="", scans=scans, series=(), alerts=(), failures=(), last_job_end=None,
         notes=(), versions={"snakemake": "9.27.1"},
         citations=citations(scans, config, dict(enumerate(volumes))),
     )  # fmt: skip
-    return methods_paragraph(
-        campaign, {f"a_{index}": volume for index, volume in enumerate(volumes)}
-    )
 
 
 def test_volumes_of_scans_that_were_taken_out_since_do_not_count():
@@ -297,3 +303,20 @@ def test_numbers_are_those_of_the_references_each_once():
 def test_without_volumes_and_of_volumes_of_another_kind():
     assert paragraph() == ""
     assert paragraph({"geometry": {}, "parameters": {}, "versions": {}}).startswith("Not written")
+
+
+def test_the_list_has_what_the_text_cites_and_the_text_what_the_list_has():
+    curves = tuple(Curve(name, 1020.0, 0.9, (), ()) for name in ("ai", "classical"))
+    volumes = [with_(algorithm="sirt"), with_(corrections={"flat_method": "pca"}, flats="none")]
+    for made in (volumes, volumes[:1], volumes[1:]):
+        campaign = campaign_of(*made, curves=curves)
+        every = campaign.citations
+        assert {"COR: ai", "COR: classical", "Reconstruction"} <= every.keys()
+        campaign = replace(campaign, citations=cited_in_text(campaign, named(made)))
+        text = methods_paragraph(campaign, named(made))
+        in_text = {int(n) for each in re.findall(r"\[([\d, ]+)\]", text) for n in each.split(", ")}
+        assert in_text == {*reference_numbers(campaign.citations).values()}
+        assert "COR: classical" not in campaign.citations
+        assert ("Reconstruction" in campaign.citations) == (volumes[1] in made)
+    nothing = campaign_of()
+    assert cited_in_text(nothing, {}) == nothing.citations
