@@ -198,9 +198,8 @@ def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float],
         return ()
     prediction = scan.prediction
     cors = [("used", scan.shown[0]), ("measured", prediction.best_cor_px if prediction else None)]
-    cors.append(
-        ("line of the series", line.start_px + line.slope_px * scan.index if line else None)
-    )
+    if line and scan.shown[1] != "line":  # else the COR in use is on fix_cor's line
+        cors.append(("line of the series", line.start_px + line.slope_px * scan.index))
     cors += [(curve.method, curve.best_cor_px) for curve in prediction.curves] if prediction else []
     results: list[tuple[str, float]] = []
     for label, cor_px in cors:

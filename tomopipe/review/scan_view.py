@@ -139,7 +139,9 @@ def _candidates(
         confidence = "" if value is None else f"confidence {value:.2f}"
         sources.insert(0, ("measured", prediction.best_cor_px, prediction.method, confidence))
     series_line = store.line(record.series, record.layout)
-    if line := series_line["line"]:
+    if source == "line":  # fix_cor's, of the nearest scans: a second one would be another value
+        sources.append(("line", used_px, "", ""))
+    elif line := series_line["line"]:
         line_px = line["start_px"] + line["slope_px"] * record.index
         spread = "" if line["spread_px"] is None else f"scatter {line['spread_px']:.2f} px"
         sources.append(("line", line_px, f"{len(series_line['trusted'])} scans", spread))
@@ -151,7 +153,7 @@ def _candidates(
         empty = {"names": [], "cor_px": round(cor_px, 4), "sources": []}
         candidate = result.setdefault(round(cor_px, 2), empty)
         candidate["names"].append(name)
-        candidate["sources"].append([source, remark])
+        candidate["sources"] += [[source, remark]] if source else []
     return list(result.values())
 
 

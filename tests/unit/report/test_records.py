@@ -92,6 +92,7 @@ def test_two_cors_are_compared_where_a_person_decides():
 
     assert compared(41.5) == (("used", 34.0), ("measured", 41.5))
     assert compared(34.1, index=7) == (("used", 34.0), ("line of the series", 37.0))
+    assert compared(34.0, source="line", index=7) == (("used", 34.0),)  # its own line, and no other
     assert compared(None, methods=[("sum", 33.9), ("pairs", 36.0)])[1] == ("pairs", 36.0)
     assert compared(34.1) == (("used", 34.0),)
     assert compared(41.5, source="auto", cor_px=41.5)[0] == ("used", 41.5)  # doubtful

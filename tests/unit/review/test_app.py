@@ -442,6 +442,17 @@ def test_a_person_decides_between_measured_used_and_on_the_line_until_it_is_done
     assert candidates("bone_006") == {}
 
 
+def test_a_cor_from_the_line_of_the_series_is_its_only_line(folder):
+    write_pictures(folder, "bone_006", 513.45)
+    cor = json.loads((folder / "results/cor.json").read_text())
+    cor["bone_006"] |= {"cor_px": 513.45, "source": "line"}
+    (folder / "results/cor.json").write_text(json.dumps(cor))
+    found = client_of(folder).get("/api/scan?scan=bone_006").json()["candidates"]
+    (used,) = [one for one in found if "line" in one["names"]]
+    assert (used["names"], used["cor_px"]) == (["used", "line"], 513.45)
+    assert [source for source, _ in used["sources"]] == ["line"]
+
+
 def test_the_line_is_that_of_scans_as_wide_as_the_one_shown(folder):
     inventory = folder / "results/inventory.tsv"
     rows = inventory.read_text()
