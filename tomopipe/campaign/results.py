@@ -76,6 +76,12 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()  # why an accepted COR needs review
 
+    @property
+    def of_method(self) -> float | None:
+        """The confidence of its method, also where the decision does not accept its COR."""
+        of = {curve.method: curve.confidence for curve in self.curves}
+        return of.get(self.method, self.confidence)
+
 
 def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Read cor.json: scan to `cor_px` (float, unbinned pixels) and `source` (str).

@@ -22,6 +22,7 @@ from tomopipe.storage.json_files import number
 EDITED = "center_of_rotation.txt edited by hand"
 EMPTIED = "center_of_rotation.txt emptied by hand"
 NOT_ASKED = "no method was asked (predict_cor.methods is empty)"
+NO_SINGLE_COR = "no single COR is right"
 NOT_SWEPT = "not swept (try_recon.every: "
 CONFIDENT_OUTLIER = "; kept (confidence "
 NO_NEIGHBOUR = "no good neighbour, kept"

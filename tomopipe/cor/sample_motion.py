@@ -23,6 +23,7 @@ from tomopipe.arrays import evenly_spread
 from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.mass import mass_and_centre, subtract_air
 from tomopipe.cor.methods import Decision
+from tomopipe.cor.outliers import NO_SINGLE_COR
 from tomopipe.cor.prepared import Floats, Numbers, Prepared, match, overlapping
 from tomopipe.cor.sinograms import Image, bin_columns, rows_at
 
@@ -79,7 +80,7 @@ def reject_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[
         f"the sample moved between projections {jump.after} and {jump.after + 1} of those in use "
         f"({before_deg:.2f} and {after_deg:.2f} degrees) by about {jump.shift_px:+.1f} px sideways"
     )
-    reason = "; ".join(filter(None, [f"{moved}: no single COR is right", decision.reason]))
+    reason = "; ".join(filter(None, [f"{moved}: {NO_SINGLE_COR}", decision.reason]))
     doubted = replace(decision, cor_px=None, confidence=0.0, verdict="ambiguous", reason=reason)
     return doubted, [moved]
 

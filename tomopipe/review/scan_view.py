@@ -135,7 +135,7 @@ def _candidates(
         near = ", ".join(filter(None, (near, f"{record.shown_text} px")))
     sources = [("used", used_px, source, near)]
     if prediction:
-        value = prediction.confidence
+        value = prediction.of_method
         confidence = "" if value is None else f"confidence {value:.2f}"
         sources.insert(0, ("measured", prediction.best_cor_px, prediction.method, confidence))
     series_line = store.line(record.series, record.layout)
@@ -187,7 +187,7 @@ def _prediction(store: Store, record: ScanRecord) -> dict[str, Any] | None:
     data = json_or(store.campaign.files.prediction(record.name), {})
     return vars(prediction) | {
         "verdict": shown_verdict(prediction),
-        "is_in_reason": not_accepted(prediction) in record.why,
+        "is_in_reason": not_accepted(prediction, record.min_confidence) in record.why,
         "model": asdict(prediction.model) if prediction.model else None,
         "curves": [_curve(curve) for curve in parse_curves(data)],
         "evidence": [_curve(curve) for curve in parse_evidence(data)],

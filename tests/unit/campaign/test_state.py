@@ -9,7 +9,7 @@ from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.campaign.state.sentences import ScanState
 from tomopipe.cor.cor_value import CorText
-from tomopipe.cor.outliers import EDITED, JUDGED_BY_FEW, NOT_SWEPT, Fix
+from tomopipe.cor.outliers import EDITED, JUDGED_BY_FEW, NO_SINGLE_COR, NOT_SWEPT, Fix
 
 ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
 BAD = ROW | {"keep": "false", "reason": "120 of 901 frames"}
@@ -231,3 +231,18 @@ def test_a_cor_by_hand_far_from_a_confident_prediction_is_remarked(manual, predi
     given = USED | {"manual": manual, "source": "manual", "cor_px": float(manual)}
     found = facts(**given | {"prediction": prediction})
     assert (found.state, found.reason) == ("manual", said)
+
+
+def test_of_a_scan_that_moved_the_confidence_of_its_method_and_its_own_advice_are_shown():
+    curves = (Curve("ai", 512.0, 0.996, (), ()), Curve("classical", 3.0, 0.1, (), ()))
+    moved = Prediction(512.0, None, 0.0, "ambiguous", "ai", f"it moved: {NO_SINGLE_COR}", curves)
+    filled = replace(NO_COR, after_px=520.0, source="line")
+    found = facts(decided=True, cor_px=520.0, source="line", fix=filled, prediction=moved)
+    sure = "not accepted (ambiguous, best 512.00, although the confidence of ai is 1.00)"
+    assert found.reason.startswith(f"it moved: {NO_SINGLE_COR}; {sure}")
+    assert found.to_do.startswith("Measure it again, use the part before or after the movement")
+    assert not facts("520", decided=True, cor_px=520.0, source="manual", prediction=moved).to_do
+    unsure = replace(moved, reason="noise", curves=(Curve("ai", 512.0, 0.2, (), ()),))
+    other = facts(decided=True, cor_px=520.0, source="line", fix=filled, prediction=unsure)
+    assert "(ambiguous, best 512.00, confidence 0.20)" in other.reason
+    assert other.to_do.startswith("Not measured: look at the slices")

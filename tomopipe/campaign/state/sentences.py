@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tomopipe.campaign.results import Prediction
-from tomopipe.campaign.state.facts import NOT_SELECTED, OWN_COR, ScanFacts, not_selected
+from tomopipe.campaign.state.facts import NOT_SELECTED, OWN_COR, TO_REVIEW, ScanFacts, not_selected
 from tomopipe.campaign.state.signs import SIGNS, State
 from tomopipe.cor.cor_value import format_confidence, format_cor, same_cor
-from tomopipe.cor.outliers import FILLS, FROM_ONE, NOT_ASKED
+from tomopipe.cor.outliers import FILLS, FROM_ONE, NO_SINGLE_COR, NOT_ASKED
 
 #: A confidence above the limit by less than this is doubtful.
 _BARELY = 0.1
@@ -129,7 +129,7 @@ class ScanState(ScanFacts):
         if prediction is None:
             return ""
         if prediction.cor_px is None:
-            return not_accepted(prediction)
+            return not_accepted(prediction, self.min_confidence)
         return doubt_of(prediction, self.min_confidence)
 
     @property
@@ -147,7 +147,7 @@ class ScanState(ScanFacts):
         if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
             # The cause comes first, and once: the table of fix_cor may have it, too.
             if prediction.reason != NOT_ASKED or NOT_ASKED not in of_fix:
-                parts.append(not_accepted(prediction))
+                parts.append(not_accepted(prediction, self.min_confidence))
             of_fix = of_fix.replace(f" (prediction: {prediction.reason})", "")
         parts += [of_fix, self._replaced]
         if fix is not None and fix.neighbours:
@@ -160,7 +160,8 @@ class ScanState(ScanFacts):
     @property
     def to_do(self) -> str:
         """What to do about the state of the scan; "" if nothing."""
-        return TO_DO.get(self.state, "")
+        moved = self.prediction is not None and NO_SINGLE_COR in self.prediction.reason
+        return _IF_MOVED if moved and self.state in TO_REVIEW else TO_DO.get(self.state, "")
 
     @property
     def is_unchecked(self) -> bool:
@@ -218,8 +219,8 @@ def doubt_of(prediction: Prediction, min_confidence: float) -> str:
     return ""
 
 
-def not_accepted(prediction: Prediction) -> str:
-    """Return why a prediction did not become a COR."""
+def not_accepted(prediction: Prediction, min_confidence: float) -> str:
+    """Return why a prediction did not become a COR, and the confidence of its method."""
     if prediction.reason == NOT_ASKED:
         return NOT_ASKED
     if prediction.verdict == "failed":
@@ -229,8 +230,11 @@ def not_accepted(prediction: Prediction) -> str:
     details = [shown_verdict(prediction)]
     if prediction.best_cor_px is not None:
         details.append(f"best {prediction.best_cor_px:.2f}")
-    if prediction.confidence is not None:
-        details.append(f"confidence {prediction.confidence:.2f}")
+    confidence, method = prediction.of_method, prediction.method or "the method"
+    if confidence is not None and confidence >= min_confidence:
+        details.append(f"although the confidence of {method} is {confidence:.2f}")
+    elif confidence is not None:
+        details.append(f"confidence {confidence:.2f}")
     text = f"{cause}; not accepted" if cause else "prediction not accepted"
     return f"{text} ({', '.join(details)})"
 
@@ -258,6 +262,11 @@ TO_DO: Mapping[State, str] = {
     State.FILLED: "Not measured: look at the slices; accept this COR or set another.",
     State.FAILED: "Read the log, remove the cause, run again; tomopipe plan says if retry is due.",
 }
+
+_IF_MOVED = (
+    "Measure it again, use the part before or after the movement (input.skip_projections), or "
+    "leave the scan out (select: no)."
+)
 
 # ---- alerts of the report --------------------------------------------------------------------
 
