@@ -7,6 +7,7 @@ from typing import Any
 from tomopipe.campaign.state.signs import source_label
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import Fix
+from tomopipe.errors import scans_named
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
@@ -104,13 +105,16 @@ def of_series(fixes: Mapping[str, Fix], members: Iterable[Mapping[str, Any]]) ->
 
 
 def of_fixes(before: Mapping[str, Fix], after: Mapping[str, Fix]) -> str:
-    """Say which CORs of a series, or their sources, will change in the table of fix_cor."""
-    return "; ".join(
-        of_cor(scan, fix.after_px, after[scan].after_px, after[scan].source)
-        for scan, fix in before.items()
-        if scan in after
-        and (fix.after_px, fix.source) != (after[scan].after_px, after[scan].source)
-    )
+    """Say which CORs of a series, their sources or remarks will change in the table of fix_cor."""
+    both = [(scan, fix, after[scan]) for scan, fix in before.items() if scan in after]
+    changes = [
+        of_cor(scan, fix.after_px, new.after_px, new.source)
+        for scan, fix, new in both
+        if (fix.after_px, fix.source) != (new.after_px, new.source)
+    ]
+    if not changes and (others := [scan for scan, fix, new in both if fix != new]):
+        changes = [f"CORs stay; remarks or limits change: {scans_named(others)}"]
+    return "; ".join(changes) or "predictions or options of the series changed, no COR does"
 
 
 def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], checked_ns: int) -> str:

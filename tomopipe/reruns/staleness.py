@@ -25,7 +25,7 @@ from tomopipe.campaign.results import (
 from tomopipe.campaign.series import predicted_files
 from tomopipe.campaign.state.facts import is_looked_at_again
 from tomopipe.campaign.step_files import volume_of
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import TomopipeError, scans_named, some_of
 from tomopipe.reruns.reasons import (
     METADATA_ALONE,
     MISSING,
@@ -164,11 +164,12 @@ class Staleness:
             return why
         scans = target.to_search([*target.series()[series], *target.scans_around(series)])
         predicted = predicted_files(campaign, scans)
+        if due := [scan for scan in scans if not (scan in predicted or scan in campaign.failures)]:
+            return f"no prediction yet: {scans_named(due)}"
         with suppress(TomopipeError):  # the job says what it cannot read
             around = target.members_around(series)
             after = fix_cor.compute(predicted, members, campaign.config.fix_cor, around)
-            if len(predicted) == len(scans) and (why := of_fixes(before, after)):
-                return why
+            return of_fixes(before, after)
         return reason
 
     def _why_export_star(self, reason: str, _: str) -> str:

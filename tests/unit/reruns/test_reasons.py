@@ -1,5 +1,7 @@
 """Why a job runs, in the user's words: nothing is a digest, and nothing is cut."""
 
+from dataclasses import replace
+
 import pytest
 
 from tomopipe.cor.outliers import Fix
@@ -55,3 +57,13 @@ def test_files_are_looked_at_again_for_what_changed():
     assert say(["a", "b"], {"b": 50, "c": 120}) == "new: c; gone: a"
     assert say(["a", "b"], {"a": 120, "b": None}) == "raw file replaced: a"
     assert say(["a"], {"a": 50}) == ""
+
+
+def test_what_changes_in_the_table_of_a_series_is_named_scan_by_scan():
+    before = {n: Fix(n, 1, 50.0, 50.0, "ai", False, "", 10.0) for n in ("a_1", "a_2", "a_3")}
+    moved = before | {"a_2": replace(before["a_2"], after_px=51.5, source="line")}
+    assert reasons.of_fixes(before, moved) == "COR of a_2: 50.00 -> 51.50, line of the series"
+    narrower = {scan: replace(fix, limit_px=9.0) for scan, fix in before.items()}
+    same = "CORs stay; remarks or limits change: 3 scans (a_1, a_2, a_3)"
+    assert reasons.of_fixes(before, narrower) == same
+    assert reasons.of_fixes(before, before).endswith("no COR does")
