@@ -102,7 +102,11 @@ def examine(campaign: Campaign) -> Findings:
             )
     findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
-    findings.warnings += fault_lines((scan.refused, scan.part_path) for scan in campaign.refused)
+    # views by the names of their siblings; the name of a file may be why it is refused
+    refused = [
+        (s.refused, s.name if s.view and s.view.suffix else s.part_path) for s in campaign.refused
+    ]
+    findings.warnings += fault_lines(refused)
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     profile = campaign.directory / "slurm" / "profile.yaml"
