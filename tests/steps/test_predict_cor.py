@@ -63,8 +63,8 @@ def test_a_sample_that_moves_along_the_axis_is_doubtful(run):
     stated = "/entry/sample/x_translation: the sample moves by 6.0 px (6 um)"
     prediction, _ = run(replace(rows, profiles=profiles, stated_motion=(stated,)))
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
-    doubt, last = prediction["doubts"]
-    assert last == stated
+    cause, doubt = prediction["doubts"]
+    assert cause == stated
     numbers = r"the sample moves (\d\.\d) rows down between projections 99 and 100:"
     assert float(re.match(numbers, doubt)[1]) == pytest.approx(3, abs=0.3)
     assert doubt in prediction["warnings"]

@@ -328,7 +328,8 @@ def _find(
         doubts = [drift] if drift else []
     if moves := _try_check(warnings, warn_of_axial_motion, rows, in_use_px):
         doubts.append(moves)
-    doubts += rows.stated_motion
+    # motion that the file states is the cause of the others
+    doubts[len(proofs) : len(proofs)] = rows.stated_motion
     if not accepted:
         return _refused(prediction, doubts)
     roll = _try_check(warnings, measure_roll, prepared, in_use_px)
