@@ -13,7 +13,7 @@ EXTRAS ?= zarr
 
 .PHONY: demo test test-fast faults lint docs site bundle clean
 
-PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 # what users need; in a bundle from the wheels that lie there
 $(VENV)/.installed: $(wildcard pyproject.toml) constraints.txt

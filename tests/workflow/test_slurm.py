@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.waiting import ended
 from tests.workflow.conftest import (
     COMPILED,
@@ -59,11 +60,18 @@ def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) ->
 
 
 def run_slurm(
-    campaign: Path, environment: dict[str, str], *arguments: str, folder: Path = HOME
+    campaign: Path,
+    environment: dict[str, str],
+    *arguments: str,
+    folder: Path = HOME,
+    python: str = sys.executable,
 ) -> Run:
-    """Run `snakemake --profile slurm`: typed in the campaign, as the README says, or elsewhere."""
-    in_it = [sys.executable, "-m", "snakemake"]
-    call = in_it if folder == campaign else command(campaign)
+    """Run `snakemake --profile slurm`: typed in the campaign, as the README says, or elsewhere.
+
+    SLURM counts the memory of jobs, and kills them, only with a plain interpreter.
+    """
+    in_it = [python, "-m", "snakemake"]
+    call = in_it if folder == campaign else command(campaign, python=python)
     options = {"cwd": folder, "env": environment, "seconds": 900}
     status, text = ended(*call, "--profile", "slurm", *arguments, **options)
     return Run(status, frozenset(job_names(text)), text)
@@ -78,7 +86,8 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     cors_px = {scan: CORS_PX[scan] for scan in ("a_1", "a_2", "b_1")}
     campaign = new_campaign(tmp_path / "my campaign", cors_px, methods=())  # with a network
     init(campaign, cluster)
-    first = run_slurm(campaign, cluster, "--tomopipe-keep-successful-logs", folder=campaign)
+    typed = {"folder": campaign, "python": warm.python()}
+    first = run_slurm(campaign, cluster, "--tomopipe-keep-successful-logs", **typed)
     assert first.status == 0, first.text
     on_nodes = [log.read_text() for log in campaign.glob(".snakemake/slurm_logs/*/*.log")]
     assert len(on_nodes) == 3
@@ -91,10 +100,10 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     # try and predict of all in one, the volumes in one, the stacks in one
     assert submissions(first.text) == 1 + 1 + 1
 
-    assert run_slurm(campaign, cluster, folder=campaign).jobs == frozenset()
+    assert run_slurm(campaign, cluster, **typed).jobs == frozenset()
     table(campaign, "a_2\tauto\t50.25\t")
     planned = plan(campaign)
-    edited = run_slurm(campaign, cluster, folder=campaign)
+    edited = run_slurm(campaign, cluster, **typed)
     expected = {*("fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar", "export_star", "report")}
     assert edited.status == 0, edited.text
     assert edited.jobs == expected
@@ -104,7 +113,7 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     configure(campaign, "predict_cor", min_confidence=0.45)
     # at a site that passes no environment to its nodes
     bare = ("--default-resources", "slurm_partition=cpu", "slurm_extra='--export=NONE'")
-    again = run_slurm(campaign, cluster, *bare, folder=campaign)
+    again = run_slurm(campaign, cluster, *bare, **typed)
     assert again.status == 0, again.text
     # the COR of a_2 is in the table
     assert {job for job in again.jobs if ":" in job} >= {"predict_cor:a_1", "predict_cor:b_1"}
