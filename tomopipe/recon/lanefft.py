@@ -7,6 +7,7 @@ times as fast as a library that transforms signal after signal. Stockham's algor
 length h whose real parts are the even points.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,13 @@ def twiddles_of(n: int) -> NDArray[np.float32]:
     return np.concatenate(table).astype(np.complex64).view(np.float32)
 
 
+@lru_cache
+def tables_of(n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return radices and twiddle factors of a transform of length n, as `fft` needs them."""
+    return factors_of(n), twiddles_of(n)
+
+
+@lru_cache
 def real_twiddles_of(n: int) -> NDArray[np.float32]:
     """Return exp(2 pi i k / n) for k = 0 ... n // 2 as (re, im) pairs."""
     return np.exp(2j * np.pi * np.arange(n // 2 + 1) / n).astype(np.complex64).view(np.float32)

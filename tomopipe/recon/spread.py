@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tomopipe.recon.jit import aligned, kernel
 from tomopipe.recon.lanefft import fft
-from tomopipe.recon.plan import MARGIN, WIDTH, Plan, tap_polynomials
+from tomopipe.recon.plan import DEGREE, MARGIN, WIDTH, Plan, tap_polynomials
 from tomopipe.recon.simd import (
     finite_or_zero,
     halves,
@@ -37,11 +37,12 @@ def _pack(
     if n_slices == n_lanes:
         while column + n_lanes <= n_cols:
             transpose(flat, start + column, pitch, out, column * n_lanes, n_lanes, lanes)
+            for c in range(column, column + n_lanes):
+                store(out, c * n_lanes, finite_or_zero(load(out, c * n_lanes, lanes)))
             column += n_lanes
     for c in range(column, n_cols):
         for j in range(n_lanes):
             out[c * n_lanes + j] = flat[start + c + j * pitch] if j < n_slices else 0.0
-    for c in range(n_cols):
         store(out, c * n_lanes, finite_or_zero(load(out, c * n_lanes, lanes)))
     n_right = len(taper) // 2
     left, right = load(out, 0, lanes), load(out, (n_cols - 1) * n_lanes, lanes)
@@ -222,15 +223,14 @@ def _weigh(
 ) -> None:
     """Evaluate taps and addresses of some samples; apart, so that their latency is hidden."""
     pitch = n_grid + 2 * MARGIN
-    n_taps = len(taps) // 16
     for i in range(first, last):
         a, k = np.int64(order[i]) >> 16, np.int64(order[i]) & 0xFFFF
         x, y = direction[a, 0] * k, direction[a, 1] * k
         cx, cy = np.ceil(x - 2.5), np.ceil(y - 2.5)
         t = halves(np.float32(2 * (cx - x) + 4), np.float32(2 * (cy - y) + 4), WIDE)
         w = load(taps, 0, WIDE)
-        for d in range(1, n_taps):
-            w = w * t + load(taps, 16 * d, WIDE)
+        for d in range(DEGREE):
+            w = w * t + load(taps, 16 * (d + 1), WIDE)
         store(weights, 16 * (i - first), w)
         cell = (np.int64(cy) + MARGIN) * pitch + np.int64(cx) + n_grid // 2 + MARGIN
         offsets[2 * (i - first)] = cell * n_floats
@@ -269,6 +269,14 @@ def _add_batch(
     grid: Any, pitch: int, samples: Any, weights: Any, offsets: Any, n: int, record: Any
 ) -> None:
     """Add n samples, run by run of the same cells."""
+    n_floats = len(record)
+    for j in range(n):
+        if j == 0 or offsets[2 * j] != offsets[2 * j - 2]:
+            cell = offsets[2 * j] + 4 * n_floats  # those before it are mostly of the run before
+            for _ in range(5):
+                prefetch(grid, cell)
+                prefetch(grid, cell + n_floats // 2)
+                cell += pitch
     i = np.int64(0)
     while i < n:
         end = i + 1
