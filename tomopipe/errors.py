@@ -224,6 +224,11 @@ def reason_of(error: Exception) -> str:
     return own_error(error) or f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
+def unexpected(error: Exception) -> Exception | None:
+    """Return an error whose traceback a log should have; None for one that is a message."""
+    return None if isinstance(error, TomopipeError) else error
+
+
 def some_of(names: Sequence[str], n_most: int) -> str:
     """Name the first of several things, as a part of a sentence, with dots for the others."""
     return ", ".join([*names[:n_most], *(["..."] if len(names) > n_most else [])])

@@ -16,7 +16,7 @@ from tomopipe.arrays import evenly_spread
 from tomopipe.config import ExportStarBlock, PreprocessBlock
 from tomopipe.config.spans import first_and_last
 from tomopipe.config.step_blocks import ASSUMED
-from tomopipe.errors import ScanError, ScanFaultError, is_of_the_scan, naming, reason_of
+from tomopipe.errors import ScanError, ScanFaultError, is_of_the_scan, naming, reason_of, unexpected
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.prep import block_average
 from tomopipe.prep.bad_pixels import ConstantFrames
@@ -62,7 +62,7 @@ def export_or_fail(
         if not (is_of_the_scan(error) or (is_missing and is_last)):
             raise
         reason = reason_of(error)
-        log.error("failed: %s", reason, exc_info=error)
+        log.error("failed: %s", reason, exc_info=unexpected(error))
         if is_missing:
             made_from = not_read(made_from, reason)
             before_rename.clear()  # its checks of raw files would fail again

@@ -17,7 +17,14 @@ from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.cor.cor_value import format_cor, shown
 from tomopipe.cor.illuminated_rows import warn_of_dark_rows
 from tomopipe.cor.outliers import NOT_ASKED
-from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, library_error, reason_of
+from tomopipe.errors import (
+    ScanError,
+    TomopipeError,
+    is_of_the_system,
+    library_error,
+    reason_of,
+    unexpected,
+)
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_pixels import (
     BadFrames,
@@ -102,7 +109,7 @@ def predict_cor(
         if library_error(error):
             raise
         reason = reason_of(error)
-        logger.error("failed: %s", reason, exc_info=error)
+        logger.error("failed: %s", reason, exc_info=unexpected(error))
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
         if is_of_the_system(error) or "not_read" in part(json_or(try_json, {}), "made_from"):
             made_from = not_read(made_from, reason)
@@ -375,7 +382,8 @@ def _try_check(warnings: list[str], check: Callable[..., Any], *args: Any, **mor
     except MemoryError:
         raise
     except Exception as error:
-        logger.error("%s failed", check.__name__, exc_info=error)
+        text = "%s failed: %s"
+        logger.error(text, check.__name__, reason_of(error), exc_info=unexpected(error))
         warnings.append(f"{check.__name__} failed (no effect on the COR): {reason_of(error)}")
         return None
 
@@ -394,7 +402,7 @@ def _ask(
     except MemoryError:
         raise
     except Exception as error:
-        logger.error("%s failed", name, exc_info=error)
+        logger.error("%s failed: %s", name, reason_of(error), exc_info=unexpected(error))
         return nothing(name, "failed", reason_of(error), candidates_px)
     best_px = answer.best_cor_px
     if not np.isfinite([*answer.curve_score, answer.confidence, best_px or 0.0]).all():

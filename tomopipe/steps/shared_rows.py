@@ -17,6 +17,7 @@ from tomopipe.config import TryReconBlock
 from tomopipe.cor.collected_rows import in_parts, reads_whole, spread_rows, whole_frames
 from tomopipe.cor.illuminated_rows import choose_rows, illuminated_rows, looked_at
 from tomopipe.cor.row_profiles import RowProfiler
+from tomopipe.errors import reason_of, unexpected
 from tomopipe.prep.correct import corrections_of, rows_for_slopes
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.pixels import AveragedFrames, Frames
@@ -50,7 +51,8 @@ def shared_rows(
             with new_hdf5(temporary) as file:
                 _share(raw, windows, options, threads, file)
         except Exception as error:
-            logger.warning("nothing is shared: each window reads for itself", exc_info=error)
+            text = "nothing is shared, each window reads for itself: %s"
+            logger.warning(text, reason_of(error), exc_info=unexpected(error))
             with new_hdf5(temporary):
                 pass
 

@@ -22,7 +22,14 @@ from tomopipe.cor.collected_rows import (
     write_rows,
 )
 from tomopipe.cor.illuminated_rows import choose_rows, illuminated_rows
-from tomopipe.errors import PixelsError, ScanError, is_of_the_system, library_error, reason_of
+from tomopipe.errors import (
+    PixelsError,
+    ScanError,
+    is_of_the_system,
+    library_error,
+    reason_of,
+    unexpected,
+)
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.gpu import of_the_device
 from tomopipe.resources.memory import Resources
@@ -144,7 +151,8 @@ def _measured_roll_deg(rows: Rows) -> float:
     try:
         roll = roll_of(rows.plain())
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
-        logger.warning("preprocess.roll_deg: auto: not measured", exc_info=error)
+        text = "preprocess.roll_deg: auto: not measured: %s"
+        logger.warning(text, reason_of(error), exc_info=unexpected(error))
         return 0.0
     roll_deg = 0.0 if roll is None else roll.correction_deg(rows.n_rows, rows.sinograms.shape[2])
     found = "cannot be measured" if roll is None else f"{roll.deg:.3f} +- {roll.error_deg:.3f}"
@@ -244,7 +252,7 @@ def _describe(
 def _fail(error: Exception, files: TryFiles, made_from: Mapping[str, Any] | None) -> dict[str, Any]:
     """Write the outputs of a scan that cannot be processed."""
     reason = reason_of(error)
-    logger.error("failed: %s", reason, exc_info=error)
+    logger.error("failed: %s", reason, exc_info=unexpected(error))
     if is_of_the_system(error):
         made_from = not_read(made_from, reason)
     write_rows(failed_rows(reason), files.rows, made_from=made_from)
