@@ -10,11 +10,11 @@ from tests.beads import centroid_px, project_beads, write_scan
 from tests.phantoms import sphere
 from tests.phantoms import write_scan as write_phantom
 from tests.step_calls import export_stack, export_star, volume_of
+from tomopipe.campaign.files import NAMES_COLUMNS
 from tomopipe.campaign.results import read_tsv
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
 from tomopipe.relion.star import tomo_names
-from tomopipe.steps.export_star import COLUMNS
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.checksums import checksum_of, matches
 
@@ -247,7 +247,7 @@ def test_names_relion_refuses_are_read_through_links(campaign):
     for scan in scans[1:]:
         assert entries[names[scan]] == f"results/relion/links/{names[scan]}.mrcs"
         assert (campaign / entries[names[scan]]).samefile(f"results/relion/stacks/{scan}.mrcs")
-    rows = read_tsv("results/relion/names.tsv", COLUMNS)
+    rows = read_tsv("results/relion/names.tsv", NAMES_COLUMNS)
     assert [tuple(row.values()) for row in rows] == sorted(names.items())
 
 

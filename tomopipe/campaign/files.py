@@ -35,6 +35,7 @@ CONVERTED = {"mrc": MRC_VOLUME} | {name: each.converted for name, each in FORMAT
 
 # in the folder for RELION
 BINNING, STAR, NAMES = "binning.json", "tomograms.star", "names.tsv"
+NAMES_COLUMNS = ("scan", "rlnTomoName")
 STAR5 = "tomograms_relion5.star"  # the table `global` alone
 TABLES = ".tables.json"  # digests of the tables of each tomogram
 TILT_SERIES, LINKS = "tilt_series", "links"

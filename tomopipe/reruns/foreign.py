@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.campaign import files
-from tomopipe.campaign.files import CENTER, STACK
+from tomopipe.campaign.files import CENTER, NAMES_COLUMNS, STACK
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_json
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
@@ -23,7 +23,7 @@ _EXPECTED = "a result of tomopipe"
 _KEPT = "is not tomopipe's: kept as"
 _N_NAMED = 10
 _HEAD = 16_384  # characters of a text that are examined
-_NAMES, _TITLE = ("scan", "rlnTomoName"), "tomopipe report</title>"
+_TITLE = "tomopipe report</title>"
 # RELION writes a line with its version before this
 _STAR = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesName #2\n"
 
@@ -131,7 +131,9 @@ def _head(path: Path) -> str:
 
 def _has_columns(path: Path) -> bool:
     cells = set(_head(path).partition("\n")[0].split("\t"))
-    return any(cells.issuperset(columns) for columns in (INVENTORY_COLUMNS, FIX_COLUMNS, _NAMES))
+    return any(
+        cells.issuperset(columns) for columns in (INVENTORY_COLUMNS, FIX_COLUMNS, NAMES_COLUMNS)
+    )
 
 
 # files without a statement; longer endings first

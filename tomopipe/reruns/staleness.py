@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import IN_FORMATS, STACK
+from tomopipe.campaign.files import IN_FORMATS, NAMES_COLUMNS, STACK
 from tomopipe.campaign.reading import has_other_links
 from tomopipe.campaign.relion_set import assumed_numbers
 from tomopipe.campaign.results import (
@@ -178,10 +178,11 @@ class Staleness:
             return reason
         files = self.campaign.files
         try:
-            names = read_tsv(files.tomogram_names, ["scan", "rlnTomoName"])
+            names = read_tsv(files.tomogram_names, NAMES_COLUMNS)
         except (OSError, TomopipeError):
             return MISSING
-        renamed = [row["rlnTomoName"] for row in names if row["rlnTomoName"] != row["scan"]]
+        pairs = ((row[column] for column in NAMES_COLUMNS) for row in names)
+        renamed = [name for scan, name in pairs if name != scan]
         if any(not os.path.lexists(files.links / f"{name}{STACK}") for name in renamed):
             return MISSING
         changed = changed_links(files.links) if renamed else []

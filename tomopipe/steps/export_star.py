@@ -28,6 +28,7 @@ from tomopipe.campaign.files import (
     LINKS,
     MRC_VOLUME,
     NAMES,
+    NAMES_COLUMNS,
     STACK,
     STAR,
     STAR5,
@@ -60,7 +61,6 @@ from tomopipe.storage.atomic import whole, write_json, write_text
 from tomopipe.storage.json_files import json_or
 from tomopipe.volumes.output_size import StackGeometry
 
-COLUMNS = ("scan", "rlnTomoName")
 _OF_STACK = "the description of a stack by export_stack"
 _NO_FILE = "None"  # RELION's word
 _N_NAMED = 4  # scans in a warning
@@ -190,8 +190,8 @@ def export_star(
     digests = _write_tables(overview, tomograms, output)
     write_text(overview, output / STAR5)
     write_json(digests, output / TABLES)
-    named = ({"scan": scan, "rlnTomoName": name} for scan, name in names.items())
-    write_tsv(named, COLUMNS, output / NAMES)
+    named = (dict(zip(NAMES_COLUMNS, pair, strict=True)) for pair in names.items())
+    write_tsv(named, NAMES_COLUMNS, output / NAMES)
     log.info("%d tomograms in %s", len(tomograms), output / STAR)
     more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
     return warnings[0] + more if warnings else ""

@@ -178,9 +178,18 @@ def signs_css(*, dark_first: bool) -> str:
     return themes + "".join(states)
 
 
+#: The states of points in a plot of a series: those with a COR, and those that lack one.
+IN_SERIES = tuple(
+    state
+    for state in State
+    if state not in (State.UNSELECTED, State.SKIPPED, State.PENDING, State.FAILED)
+)
+
+
 def signs_for_page() -> dict[str, Any]:
     """Return shapes of states and labels of sources for the review page."""
     return {
+        "in_series": IN_SERIES,
         "paths": {state: sign.path for state, sign in SIGNS.items()},
         "sources": {source: word for source, (word, _) in SOURCES.items()},
         "short": {source: short_label(source) for source in SOURCES},  # in tables

@@ -46,7 +46,7 @@ export async function show(config, series, selected) {
       el("button", { onclick: () => { options = { ...config }; show(config, key, selected); } }, "As configured")),
     el("p", { id: "limit" }),
     el("div", { id: "series-plot", class: "plot" }),
-    el("p", { class: "legend" }, ...["ok", "manual", "fixed", "filled", "doubtful", "unresolved"].flatMap((state) => [sign(state), state]), el("i", { class: "mark" }, ), "before fixing"),
+    el("p", { class: "legend" }, ...signs.in_series.flatMap((state) => [sign(state), state]), el("i", { class: "mark" }, ), "before fixing"),
     el("div", { id: "series-changes" }));
   await both();
 }
