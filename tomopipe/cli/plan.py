@@ -92,11 +92,12 @@ def status(
         _show_scans(campaign, scans, result, screen)
         return
     if run := lock.under_way(campaign.directory):
-        screen.print(Text(f"A run is under way: {run}."))
+        line = f"A run is under way: {run}."
     elif lock.read(campaign.directory):
-        screen.print(Text("The last run was killed; `tomopipe run` goes on from there."))
-    elif result.stopped:
-        screen.print(Text(result.stopped))
+        line = "The last run was killed; `tomopipe run` goes on from there."
+    else:
+        line = result.stopped or "No run is under way."
+    screen.print(Text(line), soft_wrap=True)
     _show_jobs(result, screen)
     if not (run or result.with_state("running")):  # during a run these may still be made
         for line in unfinished_scans(campaign):
