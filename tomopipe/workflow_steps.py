@@ -87,7 +87,7 @@ _STEPS = (
     ),
     Step(
         "full_recon", "scan", ("resolve_cor",), ("volume",), revision=6, of_runs="volumes",
-        params=("raw", "cor", "options", "metadata_alone"),
+        params=("raw", "cor", "options", "metadata_alone", "shared"),
         job_blocks=("input", "preprocess", "full_recon", "export_star"),
         block="full_recon", metadata=("pixel_size_um",), last="volume", refuses_changes=True,
         sums_raw=True,

@@ -8,10 +8,11 @@ import pytest
 
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
-from tomopipe.config import InputBlock, PreprocessBlock, TryReconBlock
+from tomopipe.config import FullReconBlock, InputBlock, PreprocessBlock, TryReconBlock
 from tomopipe.resources.memory import Resources
 from tomopipe.scans import chunks
 from tomopipe.scans.exchange import RawScan
+from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.shared_rows import shared_rows
 from tomopipe.steps.try_recon import TryFiles, try_recon
 
@@ -40,7 +41,7 @@ def decoded(monkeypatch):
     corners, chunk = [], chunks._chunk
 
     def count(dataset, corner):
-        corners.append((dataset.name, corner[0]))
+        corners.append((dataset.name, corner))
         return chunk(dataset, corner)
 
     monkeypatch.setattr(chunks, "_chunk", count)
@@ -74,7 +75,7 @@ def test_each_frame_is_decoded_once_for_all_windows(path, tmp_path, decoded):
     n_alone = len(decoded)
     decoded.clear()
     assert sweeps(tmp_path, raw, share(tmp_path, raw)) == alone
-    projections = [corner for name, corner in decoded if name == "/exchange/data"]
+    projections = [corner[0] for name, corner in decoded if name == "/exchange/data"]
     assert {*projections} == {*range(N_ALL)}
     assert len(projections) == N_ALL + 2  # two of them to see which rows get light
     assert n_alone > len(WINDOWS) * N
@@ -132,3 +133,45 @@ def test_rows_that_are_read_alone_are_not_shared(tmp_path):
     truth = write_scan(tmp_path / "a.h5", n_angles=N_ALL, n_rows=N_ROWS, n_cols=N_COLS)
     with h5py.File(share(tmp_path, RawScan(truth.path))) as file:
         assert len(file) == 0
+
+
+def volumes(folder, raw, shared=None):
+    """Return the voxels of the volume of each window, made in the smallest blocks."""
+    result, path = [], folder / "v.h5"
+    for window in WINDOWS:
+        of_window = replace(raw, input=raw.input.model_copy(update={"window": window}))
+        full_recon(
+            replace(of_window, shared=shared), path, {"cor_px": 48.5}, FullReconBlock(device="cpu"),
+            pixel_size_um=None, resources=Resources(2, 1), provenance=None, voxels_of=None,
+        )  # fmt: skip
+        with h5py.File(path) as file:
+            result.append(file["exchange/data"][()])
+    return result
+
+
+@pytest.mark.parametrize(
+    ("options", "preprocess", "storage"),
+    [
+        (KNOWN, EVERYTHING, {"compression": "gzip", "chunks": (1, N_ROWS, N_COLS)}),
+        # chunks of several frames decide of which rows the edge slopes are measured
+        ({}, {}, {"compression": "gzip", "chunks": (8, 2, N_COLS)}),
+        ({"average": 2}, {}, {}),
+    ],
+    ids=["all corrections", "deep chunks", "means"],
+)
+def test_volumes_share_frames_that_are_read_once(tmp_path, decoded, options, preprocess, storage):
+    truth = write_scan(
+        tmp_path / "fast.h5", cor_px=48.5, theta_deg=3.0 * np.arange(N_ALL), n_rows=N_ROWS,
+        n_cols=N_COLS, counts=2e4, beam={"n_flats": 6, "n_darks": 3}, **storage,
+    )  # fmt: skip
+    raw = RawScan(truth.path, InputBlock(**options), PreprocessBlock(**preprocess))
+    alone = volumes(tmp_path, raw)
+    decoded.clear()
+    shared_rows(raw, WINDOWS, tmp_path / "shared.h5", None, threads=2)
+    n_chunks = len({*decoded})
+    assert len(decoded) == n_chunks
+    with replace(raw, shared=tmp_path / "shared.h5").open() as scan:
+        assert scan.chunks is None  # no frame is read whole for a few rows
+    together = volumes(tmp_path, raw, tmp_path / "shared.h5")
+    assert len(decoded) == n_chunks
+    assert np.array_equal(together, alone)

@@ -10,8 +10,17 @@ import pytest
 import yaozarrs
 import zarr
 
+from tests import warm
 from tests.nxtomo_files import write_nxtomo
-from tests.workflow.conftest import configure, make_scan, new_campaign, plan, succeeds, table
+from tests.workflow.conftest import (
+    configure,
+    make_scan,
+    new_campaign,
+    plan,
+    succeeds,
+    table,
+    with_code_in_jobs,
+)
 
 CORS_PX = [48.5, 49.0, 47.25]
 TAIL = {"resolve_cor", "sidecar", "export_star", "report", "fix_cor:in_situ"}
@@ -180,24 +189,48 @@ def test_each_turn_of_the_stage_has_a_chain_of_its_own(tmp_path):
 
 
 def test_frames_of_windows_that_overlap_are_read_once(tmp_path):
-    """Each sweep is as of a window that is read alone, and what is shared ends with the run."""
+    """Each sweep is as of a window that is read alone, and what is shared ends with the run.
+
+    The second run has workers, as it does not begin as a fork of the tests' server.
+    """
     campaign = tmp_path / "campaign"
     for number in (0, 0):
         turn(campaign, number, compression="gzip")
     new_campaign(campaign, {})
     overlapping = {"n_angles": 91, "step": 45}
     configure(campaign, "campaign", scans=[{"glob": "raw/*.h5", "turns": overlapping}])
+    configure(campaign, "storage", share_frames=True)
 
-    def jobs():
-        return succeeds(campaign, "--cores", "2", "predictions").jobs
+    def jobs(*targets, environment=None):
+        return succeeds(campaign, "--cores", "2", *targets, environment=environment).jobs
 
     chains = {f"{step}:fast@t000{n}" for step in ("try_recon", "predict_cor") for n in range(3)}
-    assert jobs() == chains | {"inventory", "shared_rows:fast@t0000"}
+    assert plan(campaign)[1] - TAIL - {"fix_cor:fast"} == {
+        *chains, "inventory", "shared_rows:fast@t0000"
+    }  # fmt: skip
+    assert jobs("predictions") == chains | {"inventory", "shared_rows:fast@t0000"}
     log = (campaign / "logs" / "shared_rows" / "fast@t0000.log").read_text()
     assert "read 181 of 181 frames" in log
     assert not (campaign / "results" / ".runs").exists()
     paths = sorted((campaign / "results" / "try_center").glob("*/rows.h5"))
     before = [path.read_bytes() for path in paths]
     paths[1].unlink()
-    assert jobs() == {"try_recon:fast@t0001", "predict_cor:fast@t0001"}
+    told = tmp_path / "parents"
+    code = (
+        f"with open({str(told)!r}, 'a') as file, open(f'/proc/{{os.getppid()}}/cmdline') as parent:"
+        "\n    print(status['step'], parent.read(), file=file)\n"
+    )
+    environment = with_code_in_jobs(tmp_path, code) | {warm.PLAIN: "1"}
+    expected = {"try_recon:fast@t0001", "predict_cor:fast@t0001"}
+    assert jobs("predictions", environment=environment) == expected
     assert [path.read_bytes() for path in paths] == before
+    by_worker = {line.split()[0]: "run.workers" in line for line in told.read_text().splitlines()}
+    assert by_worker == {"try_recon": True, "predict_cor": True}
+
+    # volumes, whose frames are again read once
+    expected = plan(campaign)[1]
+    assert {name for name in expected if name.startswith("shared")} == {"shared_frames:fast@t0000"}
+    assert jobs() == expected
+    log = (campaign / "logs" / "shared_frames" / "fast@t0000.log").read_text()
+    assert "read 181 of 181 frames" in log
+    assert plan(campaign) == (0, frozenset())

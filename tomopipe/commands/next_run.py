@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from urllib.parse import unquote
@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import Why, forget
 from tomopipe.campaign.log import JobStatus, position
+from tomopipe.campaign.overlaps import SHARING
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
@@ -19,6 +20,7 @@ from tomopipe.errors import grouped, scans_named, some_of
 from tomopipe.report.collected_records import collect_failures
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.foreign import to_keep
+from tomopipe.reruns.parameters import sharing
 from tomopipe.reruns.reasons import METADATA_ALONE, is_news
 from tomopipe.reruns.settle import PlannedJob, Settled
 from tomopipe.reruns.staleness import why_again
@@ -101,8 +103,9 @@ def make_plan(
     steps = [step.name for step in after if step.is_enabled(campaign)]
     may_follow = list(product(steps, sorted(result.open_scans)))
     jobs = [(job.rule, job.key) for job in planned] + may_follow
-    work = {name: Step() for name, _ in jobs}
-    for step, key in jobs:
+    reading = list(_reading(result))
+    work = {name: Step() for name, _ in jobs} | {job.rule: Step() for job in reading}
+    for step, key in [*jobs, *((job.rule, job.key) for job in reading)]:
         work[step].planned[key] = planned_work(campaign, step, key, rows)
     for job in filter(_is_metadata, planned):
         work[job.rule].planned[job.key] = START_S, 1
@@ -110,7 +113,7 @@ def make_plan(
     if volumes_of:
         failures = [failure for failure in failures if failure.key in volumes_of]
     return Plan(
-        jobs=tuple(planned),
+        jobs=tuple(sorted([*planned, *reading], key=_order)),
         failures=tuple(f"{each.key}: {each.step}: {each.error}" for each in failures),
         retry=retry_hint(campaign, failures, lambda *job: result.reasons.get(job, "")),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
@@ -133,6 +136,15 @@ def make_plan(
             *(() if volumes_of else stack_notes(campaign, rows)),
         ),
     )
+
+
+def _reading(settled: Settled) -> Iterator[PlannedJob]:
+    """Yield the jobs that read frames for several windows, which are no steps."""
+    for step, rule in SHARING.items():
+        for overlap in sharing(settled, step):
+            scan = overlap.scans[0]
+            why = f"follows {step} of {len(overlap.scans)} time points that overlap"
+            yield PlannedJob(rule, scan, settled.campaign.scans[scan].series, why)
 
 
 def _is_metadata(job: PlannedJob) -> bool:

@@ -148,6 +148,11 @@ class StorageBlock(Block):
         "(results/sidecars where that folder is read-only).",
     )
     scratch: str | None = option(None, "Folder for large temporary files; null: the system's.")
+    share_frames: bool = option(
+        False,
+        "true: frames of time points that overlap are read once for all their volumes, and lie in "
+        "results/.runs meanwhile, not compressed.",
+    )
     keep_try: bool | None = option(
         None,
         "Keep try stacks (try.tif) and try slices of scans whose COR is accepted or set; else "

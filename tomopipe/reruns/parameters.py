@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from tomopipe.campaign.overlaps import SHARING, Overlap, overlaps
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.relion_set import campaign_binning
 from tomopipe.campaign.results import UNREADABLE
@@ -120,34 +121,22 @@ def _metadata_alone(settled: Settled, step: str, key: str) -> bool:
     return METADATA_ALONE in settled.reasons.get((step, key), "")
 
 
-@lru_cache(maxsize=2)  # for all scans of a decision
-def _shared_by(settled: Settled) -> dict[str, dict[str, Any]]:
-    """Return the file that sweeps of windows that overlap share; of the first one also all spans.
-
-    They are windows of one file with the same options, all of which are due.
-    """
-    campaign, result = settled.campaign, dict[str, dict[str, Any]]()
-    windows = []
-    for step, scan in settled.reasons:
-        view = campaign.scans[scan].view if step == "try_recon" else None
-        if view is not None and "window" in view.input:
-            config = campaign.for_scan(scan).config
-            of_input = config.input.model_copy(update={"window": None})
-            alike = campaign.scans[scan].path, of_input, config.preprocess, config.try_recon.row
-            windows.append((repr(alike), *view.input["window"], scan))
-    together: list[str] = []
-    spans: list[list[int]] = []
-    before = ""
-    for alike, first, last, scan in sorted(windows):
-        if alike != before or first > spans[-1][1]:
-            together, spans, before = [], [], alike
-        together.append(scan)
-        spans.append([first, last])
-        if len(together) > 1:
-            file = shared_file(together[0])
-            result |= {each: {"file": file} for each in together[-2:]}
-            result[together[0]] = {"file": file, "windows": spans}
+@lru_cache(maxsize=4)  # for all scans of a decision
+def _shared_by(settled: Settled, step: str) -> dict[str, dict[str, Any]]:
+    """Return the file that jobs of windows that overlap share; of the first one also all spans."""
+    result: dict[str, dict[str, Any]] = {}
+    for scans, spans in sharing(settled, step):
+        file = shared_file(SHARING[step], scans[0])
+        result |= {scan: {"file": file} for scan in scans}
+        result[scans[0]]["windows"] = spans
     return result
+
+
+def sharing(settled: Settled, step: str) -> list[Overlap]:
+    """Return the windows that overlap among the scans of which a step has jobs to compute."""
+    due = settled.reasons.items()
+    scans = [key for (name, key), why in due if name == step and METADATA_ALONE not in why]
+    return overlaps(settled.campaign, step, scans)
 
 
 def _options(settled: Settled, step: str, key: str) -> str:
@@ -201,7 +190,7 @@ _PARAMETERS: dict[str, Callable[[Settled, str, str], Any]] = {
     "provenance": _provenance,
     "raw": lambda settled, _, scan: settled.campaign.scans[scan].path,
     "options": _options,
-    "shared": lambda settled, _, scan: _shared_by(settled).get(scan),
+    "shared": lambda settled, step, scan: _shared_by(settled, step).get(scan),
     "metadata_alone": _metadata_alone,
     "entries": lambda settled, *_: inventory_entries(settled.campaign),
     "last_center_checksum": _last_center_checksum,

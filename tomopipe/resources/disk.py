@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.overlaps import overlaps
 from tomopipe.campaign.relion_set import stack_shape
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.series import needs_search
@@ -26,6 +27,8 @@ KINDS = {
     "try_recon": "try stacks",
     "export_stack": "stacks for RELION",
 }
+_SHARED = "frames that volumes share"
+_RAW_ITEMSIZE = 2  # bytes of a raw pixel, which the inventory does not have
 _OF_VOLUMES = ("full_recon.binning", "full_recon.dtype", "full_recon.rows")
 #: Keys that reduce the size of each kind.
 _SMALLER = {
@@ -35,6 +38,7 @@ _SMALLER = {
     "stacks for RELION": (
         *("export_star.enabled: false", "export_star.binning", "export_star.max_stack_gb"),
     ),
+    _SHARED: ("storage.share_frames: false",),
 }
 
 
@@ -43,9 +47,14 @@ def disk_needed(
 ) -> dict[str, int]:
     """Estimate the disk that jobs, (rule, scan or stack), need (bytes), by kind of file.
 
-    Rules not in `KINDS` need almost nothing.
+    Rules not in `KINDS` need almost nothing, and rows that sweeps share a few % of the raw file.
     """
-    needed: Counter[str] = Counter()
+    jobs, needed = list(jobs), Counter[str]()
+    volumes = [name for rule, name in jobs if rule == "full_recon" and name in rows]
+    for overlap in overlaps(campaign, "full_recon", volumes):
+        row = rows[overlap.scans[0]]
+        n_pixels = int(row["n_rows"] or 0) * int(row["n_cols"] or 0)
+        needed[_SHARED] += _RAW_ITEMSIZE * overlap.n_frames * n_pixels
     cors_px = known_cors(campaign)
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
     for rule, name in jobs:
@@ -72,7 +81,7 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
     outputs += [("stitch", name, of.stitched(name, format_of(name))) for name in names]
     missing = [out for out in outputs if not os.path.exists(campaign.directory / out[2])]
     n_bytes = disk_needed(campaign, [(rule, key) for rule, key, _ in missing], rows)
-    return Counter({kind: n_bytes.get(kind, 0) for kind in KINDS.values()})
+    return Counter(dict.fromkeys(KINDS.values(), 0) | n_bytes)
 
 
 def shown_size(n_bytes: float) -> str:

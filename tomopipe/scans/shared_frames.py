@@ -2,7 +2,8 @@
 
 The file has a group for the projections and one for each part of the flats and darks, with whole
 `frames` and the `index` of each among those of the dataset. The projections have, besides, `rows`
-of the frames `row_frames`, and `means`, which their reader computes of each row of them.
+of the frames `row_frames`, and `means`, which their reader computes of each row of them; unless
+all of them are whole.
 """
 
 import os
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.paths import no_pipe
-from tomopipe.scans.chunks import IndexRange
+from tomopipe.scans.chunks import Chunks, IndexRange
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels, PixelsView
 from tomopipe.scans.references import References
 
@@ -47,16 +48,23 @@ class SharedPixels(PixelsView):
     def __init__(self, pixels: Pixels, group: "h5py.Group") -> None:
         super().__init__(pixels, pixels.shape)
         self._whole, self._index = Hdf5Pixels(group["frames"], group.file), group["index"][()]
-        # all frames of which there are rows, and these rows; none of flats and darks
+        # all frames of which there are rows, and these rows; none where all frames are whole
         self._all, self._rows = np.zeros(0, int), np.zeros(0, int)
+        self._in_parts = "rows" not in group
         if "rows" in group:
             self._all, self._rows = group["row_frames"][()], group["row_numbers"][()]
             self._few, self._means = Hdf5Pixels(group["rows"], group.file), group["means"]
 
+    @property
+    def chunks(self) -> Chunks:
+        """How the frames lie in the raw file; rows can be read alone where all are whole."""
+        shape, in_parts = self.pixels.chunks
+        return Chunks(shape, in_parts or self._in_parts)
+
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, of the other file if it has all of them."""
         if whole := _span(self._index, frames):
-            self._whole.read(out, whole, rows)
+            self._whole.read(out, whole, rows, threads)
         elif (every := _span(self._all, frames)) and (few := _span(self._rows, rows)):
             self._few.read(out, every, few)
         else:
@@ -116,14 +124,14 @@ def write_shared(
     file: "h5py.File",
     stored: Stored,
     whole: NDArray[np.intp],
-    rows: NDArray[np.intp],
-    blocks: Iterable[tuple[NDArray[Any], NDArray[np.float32]]],
+    rows: NDArray[np.intp] | None,
+    blocks: Iterable[tuple[NDArray[Any], NDArray[np.float32] | None]],
 ) -> None:
     """Write the file of `shared_frames`: flats and darks, rows of all projections, some whole.
 
-    `whole` are places of projections in their dataset, and `rows` are of all, both ascending.
-    `blocks` are all projections (n, n_rows, n_cols), in parts, and the means of their rows (n,
-    n_rows).
+    `whole` are places of projections in their dataset, and `rows` are of all, both ascending; None
+    if all projections are whole. `blocks` are all projections (n, n_rows, n_cols), in parts, and
+    the means of their rows (n, n_rows), which only `rows` need.
     """
     for name, reference in stored.references:
         n_rows = reference.pixels.shape[1]
@@ -133,13 +141,15 @@ def write_shared(
     index, pixels = stored.projections.index, stored.projections.pixels
     frames = _new(file, _PROJECTIONS, pixels, whole)
     group, n, (_, n_rows, n_cols) = frames.parent, len(index), pixels.shape
-    group["row_frames"], group["row_numbers"] = index, rows
-    few = group.create_dataset("rows", (n, len(rows), n_cols), pixels.dtype)
-    of_rows = group.create_dataset("means", (n, n_rows), np.float32)
+    if rows is not None:
+        group["row_frames"], group["row_numbers"] = index, rows
+        few = group.create_dataset("rows", (n, len(rows), n_cols), pixels.dtype)
+        of_rows = group.create_dataset("means", (n, n_rows), np.float32)
     first = 0
     for values, means in blocks:
         part = slice(first, first + len(values))
-        few[part], of_rows[part] = values[:, rows], means
+        if rows is not None:
+            few[part], of_rows[part] = values[:, rows], means
         which = np.isin(index[part], whole)
         at = np.searchsorted(whole, index[part][which])
         for place, image in zip(at.tolist(), values[which], strict=True):

@@ -1,4 +1,4 @@
-"""Before try_recon: frames of windows that overlap are read once, for the sweeps of all of them.
+"""Frames of windows that overlap are read once, for the sweeps or the volumes of all of them.
 
 It is no step, as it has no result: its file lies in the folder of the run. A window that lacks
 something in it reads that from the raw file.
@@ -6,6 +6,7 @@ something in it reads that from the raw file.
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -36,20 +37,26 @@ def shared_rows(
     raw: RawScan,
     windows: Sequence[Sequence[int]],
     output: str | os.PathLike[str],
-    options: TryReconBlock,
+    options: TryReconBlock | None,
     *,
     threads: int,
 ) -> None:
-    """Read what the sweeps of several windows of a file need, and write it to `output`.
+    """Read what several windows of a file need for their sweeps, or volumes, and write it.
 
-    `windows` have the first and last projection of each. The rows are those of the first one: a
-    window of which other rows get light reads its own. Where reading row by row is cheaper, and
-    after an error, which each window that it concerns will have, the file is empty.
+    `windows` have the first and last projection of each. For sweeps, by their `options`, the rows
+    are those of the first window: one of which other rows get light reads its own. Where reading
+    row by row is cheaper the file is empty. For volumes (None) it has all frames, whole, and is
+    empty if the disk has no room for them. After an error, which each window that it concerns will
+    have, it is empty.
     """
     with whole(output) as temporary:
         try:
             with new_hdf5(temporary) as file:
-                _share(raw, windows, options, threads, file)
+                of_windows = [_of_window(raw, window) for window in windows]
+                if options is None:
+                    _share_frames(of_windows, threads, file)
+                else:
+                    _share_rows(of_windows, options, threads, file)
         except Exception as error:
             text = "nothing is shared, each window reads for itself: %s"
             logger.warning(text, reason_of(error), exc_info=unexpected(error))
@@ -57,14 +64,10 @@ def shared_rows(
                 pass
 
 
-def _share(
-    raw: RawScan,
-    windows: Sequence[Sequence[int]],
-    options: TryReconBlock,
-    threads: int,
-    file: "h5py.File",
+def _share_rows(
+    of_windows: Sequence[RawScan], options: TryReconBlock, threads: int, file: "h5py.File"
 ) -> None:
-    first_raw, *_ = of_windows = [_of_window(raw, window) for window in windows]
+    first_raw, *_ = of_windows
     with first_raw.open() as scan:
         scan.threads = threads
         lit = illuminated_rows(scan)
@@ -73,14 +76,35 @@ def _share(
         if isinstance(frames, AveragedFrames) or not reads_whole(scan, rows):
             logger.info("nothing is shared: each window reads its own rows")
             return
-        corrections = corrections_of(scan, raw.preprocess)
+        recipe = first_raw.preprocess
+        corrections = corrections_of(scan, recipe)
         spans = [corrections.rows_needed((row, row + 1)) for row in rows]
         spans += rows_for_slopes(scan.n_rows)
         all_rows = np.unique(np.concatenate([np.arange(*span) for span in spans]))
         index, needed = _frames_of(of_windows, rows)
         stored = scan.stored._replace(projections=Frames(frames.pixels, index))
-        profiler = RowProfiler(scan, minus_log=raw.preprocess.minus_log, threads=threads)
-        write_shared(file, stored, needed, all_rows, _blocks(scan, stored.projections, profiler))
+        profiler = RowProfiler(scan, minus_log=recipe.minus_log, threads=threads)
+        blocks = _blocks(scan, stored.projections)
+        of_rows = ((block, profiler.means(block, (0, scan.n_rows))) for block in blocks)
+        write_shared(file, stored, needed, all_rows, of_rows)
+
+
+def _share_frames(of_windows: Sequence[RawScan], threads: int, file: "h5py.File") -> None:
+    first_raw, indices = of_windows[0], []
+    for raw in of_windows:
+        with raw.open() as scan:
+            indices.append(scan.stored.projections.index)
+    with first_raw.open() as scan:
+        scan.threads = threads
+        frames = Frames(scan.stored.projections.pixels, np.unique(np.concatenate(indices)))
+        n_bytes = len(frames.index) * scan.n_rows * scan.n_cols * frames.pixels.dtype.itemsize
+        free_bytes = shutil.disk_usage(os.path.dirname(file.filename) or ".").free
+        if free_bytes < n_bytes:
+            lack = f"{n_bytes / 1e9:.3g} GB needed, {free_bytes / 1e9:.3g} GB free"
+            logger.warning("nothing is shared: %s; each window reads for itself", lack)
+            return
+        blocks = ((block, None) for block in _blocks(scan, frames))
+        write_shared(file, scan.stored._replace(projections=frames), frames.index, None, blocks)
 
 
 def _of_window(raw: RawScan, window: Sequence[int]) -> RawScan:
@@ -101,12 +125,8 @@ def _frames_of(
     return np.unique(np.concatenate(index)), np.unique(np.concatenate(needed))
 
 
-def _blocks(
-    scan: Scan, frames: Frames, profiler: RowProfiler
-) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
-    """Yield all frames in parts, with the means of their rows."""
-    rows = 0, scan.n_rows
+def _blocks(scan: Scan, frames: Frames) -> Iterator[NDArray[Any]]:
+    """Yield all frames in parts."""
     for first, last in in_parts(scan, len(frames.index)):
-        block = frames.read((first, last), rows, scan.threads)
-        yield block, profiler.means(block, rows)
+        yield frames.read((first, last), (0, scan.n_rows), scan.threads)
         logger.info("read %d of %d frames", last, len(frames.index))

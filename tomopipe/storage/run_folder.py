@@ -18,7 +18,7 @@ from tomopipe.paths import no_pipe
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
-_RUNS, _SUBMITTED, _SHARED = ".runs", "submitted", "shared"
+_RUNS, _SUBMITTED = ".runs", "submitted"
 
 
 def new_id() -> str:
@@ -44,9 +44,9 @@ def of(results: Path, run_id: str) -> Path:
     return results / _RUNS / run_id
 
 
-def shared_file(name: str) -> str:
+def shared_file(rule: str, name: str) -> str:
     """Return the path of a file that some jobs of this run share, and that ends with it."""
-    return os.path.join(os.environ.get(VARIABLE, ""), _SHARED, f"{name}.h5")
+    return os.path.join(os.environ.get(VARIABLE, ""), rule, f"{name}.h5")
 
 
 def slurm_name(run_id: str) -> str:

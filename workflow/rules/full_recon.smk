@@ -6,6 +6,7 @@ rule full_recon:
     """Reconstruct the whole volume at the resolved COR."""
     input:
         cors=table("resolve_cor"),
+        shared=shared_by("full_recon"),
     output:
         receipt=receipt("full_recon", "{scan}"),
     log:
@@ -18,6 +19,7 @@ rule full_recon:
         cor=param("cor"),
         options=param("options"),
         metadata_alone=param("metadata_alone"),
+        shared=param("shared"),
         volume=OUTPUTS.volume("{scan}", CAMPAIGN.config.full_recon.output),
         provenance=param("provenance"),
     script:

@@ -2,7 +2,7 @@ rule try_recon:
     """Reconstruct one slice over the candidate CORs; keep rows for later steps."""
     input:
         inventory=table("inventory"),
-        shared=shared_by_sweeps,
+        shared=shared_by("try_recon"),
     output:
         receipt=receipt("try_recon", "{scan}"),
     log:

@@ -10,12 +10,15 @@ from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.full_recon import full_recon
 
 params, scan = snakemake.params, snakemake.wildcards.scan
+shared = params.shared and params.shared["file"]
 
 with making(snakemake) as made:
     options = StepOptions.model_validate_json(params.options)
     made.status["warning"] = full_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
-        RawScan(params.raw, options.input, options.preprocess, name=scan, partial=True),
+        RawScan(
+            params.raw, options.input, options.preprocess, name=scan, partial=True, shared=shared
+        ),
         params.volume,
         params.cor,
         options.full_recon,

@@ -11,6 +11,6 @@ with log_to(snakemake.log[0]):
         RawScan(params.raw, options.input, options.preprocess, partial=True),
         params.shared["windows"],
         snakemake.output[0],
-        options.try_recon,
+        options.try_recon if snakemake.rule == "shared_rows" else None,
         threads=snakemake.threads,
     )

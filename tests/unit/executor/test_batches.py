@@ -34,6 +34,8 @@ def sizes(jobs):
 def test_no_batch_holds_more_than_its_rule_says_or_computes_too_long():
     assert sizes(job() for _ in range(45)) == [20, 20, 5]
     assert sizes(job(batch=10) for _ in range(15)) == [10, 5]
+    assert sizes(job(gpu=1, batch=10) for _ in range(3)) == [3]
+    assert sizes(job(gpu=1, batch=1) for _ in range(3)) == [1, 1, 1]  # set-resources
     assert sizes(job(cpu_ms=100_000) for _ in range(6)) == [4, 2]
     assert sizes([job(), job(cpu_ms=10**9), job(), job()]) == [1, 1, 2]
     assert sizes([job(batch=None), job(batch=None)]) == [1, 1]  # a rule of the user's

@@ -37,5 +37,5 @@ def test_windows_that_overlap_and_have_the_same_options(tmp_path, monkeypatch, s
             spans[1].extend(shared.get("windows", ()))
     assert [scans for scans, _ in found.values()] == [[names[n] for n in each] for each in together]
     for file, (scans, windows) in found.items():
-        assert file == f"shared/{scans[0]}.h5"
+        assert file == f"shared_rows/{scans[0]}.h5"
         assert windows == [campaign.scans[scan].view.input["window"] for scan in scans]

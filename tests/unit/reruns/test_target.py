@@ -147,8 +147,8 @@ BY_RESULT = {"full_recon.rows": {"predict_cor"}}
 # where things lie, what is asked for at all, and keys whose values are other keys
 NOT_OPTIONS = {
     "campaign.scans", "campaign.table", "campaign.results", "storage.sidecars", "storage.scratch",
-    "storage.keep_try", "storage.keep_stacks", "stitch.stacks", "stitch.time",
-    "export_star.enabled", "report.enabled", "overrides",
+    "storage.keep_try", "storage.keep_stacks", "storage.share_frames", "stitch.stacks",
+    "stitch.time", "export_star.enabled", "report.enabled", "overrides",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+from tests.exchange_files import write_time_series
 from tests.phantoms import write_scan
 from tests.step_calls import volume_of
 from tomopipe.campaign.campaign import campaign_from_data
@@ -137,3 +138,21 @@ def test_a_lack_of_disk_names_the_keys_of_what_takes_most(look, most, blocks):
     assert {key.split(".")[0] for key in named} == blocks
     for block, key in (name.split(".") for name in named):
         assert key in Config.model_fields[block].annotation.model_fields
+
+
+def test_frames_that_volumes_share_lie_on_the_disk_once(tmp_path):
+    """As the file of `shared_frames`: two bytes a pixel, of all frames of windows that overlap."""
+    write_time_series(tmp_path / "fast.h5", 10.0 * np.arange(50))
+    needed = {}
+    for is_shared in (True, False):
+        scans = [{"glob": "*.h5", "turns": {"n_angles": 20, "step": 10}}]
+        data = {"campaign": {"scans": scans}, "storage": {"share_frames": is_shared}}
+        campaign = campaign_from_data(data, tmp_path)
+        rows = expected_inventory(campaign, tmp_path)
+        jobs = [("full_recon", f"fast@t000{number}") for number in (0, 1, 2)]
+        needed[is_shared] = disk_needed(campaign, jobs, rows)
+        pending = still_to_make(campaign, rows, [])
+        assert ("frames that volumes share" in pending) == is_shared
+    row = rows["fast@t0000"]
+    copy = 40 * int(row["n_rows"]) * int(row["n_cols"]) * 2
+    assert needed[True] == {**needed[False], "frames that volumes share": copy}

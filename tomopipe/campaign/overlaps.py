@@ -1,0 +1,45 @@
+"""Windows of a file that overlap: jobs may share the frames that one job reads for all of them."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tomopipe.campaign.campaign import Campaign
+
+SHARING = {"try_recon": "shared_rows", "full_recon": "shared_frames"}
+"""The rule that reads for the jobs of a step."""
+
+
+class Overlap(NamedTuple):
+    """Windows that are read with the same options, each with the next one overlapping it."""
+
+    scans: list[str]
+    spans: list[list[int]]  # first and last projection of each
+
+    @property
+    def n_frames(self) -> int:
+        """Projections from the first to the last."""
+        return max(last for _, last in self.spans) + 1 - self.spans[0][0]
+
+
+def overlaps(campaign: Campaign, step: str, scans: Iterable[str]) -> list[Overlap]:
+    """Return the windows among some scans whose jobs share frames; volumes only if that is set."""
+    if step not in SHARING or (step == "full_recon" and not campaign.config.storage.share_frames):
+        return []
+    windows = []
+    for scan in scans:
+        view = campaign.scans[scan].view
+        if view is not None and "window" in view.input:
+            config = campaign.for_scan(scan).config
+            of_input = config.input.model_copy(update={"window": None})
+            rows = config.try_recon.row if step == "try_recon" else None
+            alike = repr((campaign.scans[scan].path, of_input, config.preprocess, rows))
+            windows.append((alike, *view.input["window"], scan))
+    result: list[Overlap] = []
+    before = ""
+    for alike, first, last, scan in sorted(windows):
+        if alike != before or first > result[-1].spans[-1][1]:
+            result.append(Overlap([], []))
+        result[-1].scans.append(scan)
+        result[-1].spans.append([first, last])
+        before = alike
+    return [overlap for overlap in result if len(overlap.scans) > 1]
