@@ -129,6 +129,21 @@ def test_jobs_are_processes_of_their_own_that_load_nothing(offered, run):
     assert one[2:] == two[2:] == ["True", "False"]
 
 
+def test_a_job_with_compiled_functions_loads_no_package(offered, run):
+    lines = """
+before = set(sys.modules)
+import h5py
+import numpy as np
+from tomopipe.recon.compiled import reconstruct_batch
+from tomopipe.recon.plan import make_plan
+plan = make_plan([0.0, 1.0, 2.0], 32)
+images = np.empty((1, 32, 32), np.float32)
+reconstruct_batch(np.ones((1, 3, 32), np.float32), plan, np.full(1, 16.0), images, 1)
+say(images.any(), *{name.partition(".")[0] for name in set(sys.modules) - before})
+"""
+    assert run("a", lines, step="full_recon") == (0, ["True"])
+
+
 def test_a_script_ends_as_its_job_and_the_next_goes_on(offered, run):
     _, (worker, *_) = run("a", WHO)
     for lines, status in (
