@@ -131,7 +131,8 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
             expect(page.locator("#jobs details")).to_have_attribute("open", "")
         finally:
             process.send_signal(signal.SIGINT)
-    expect(page.locator("#live")).to_have_text("1 job lost", timeout=2 * TIMEOUT_MS)
+    expect(page.locator("#live")).to_have_text("stopped", timeout=2 * TIMEOUT_MS)
+    expect(page.locator("#jobs")).to_contain_text("1 of 1 volumes remain; `tomopipe run` goes on.")
 
 
 def test_a_log_that_is_read_stays_as_it_was_scrolled_while_other_jobs_run(folder, serve, visit):
@@ -175,6 +176,7 @@ def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_clic
     page.keyboard.press("Enter")
     expect(row(page, "bone_006")).to_contain_text("548.50 ✎")
     assert read_cells(folder / "scans.tsv")["bone_006"]["cor_px"] == "548.50"
+    expect(page.get_by_role("button", name="Use ")).to_have_count(0)  # it is in use
     page.keyboard.press("u")
     expect(row(page, "bone_006")).to_contain_text("513.45")
     expect(box).to_have_value("513.45")

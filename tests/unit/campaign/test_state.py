@@ -246,3 +246,9 @@ def test_of_a_scan_that_moved_the_confidence_of_its_method_and_its_own_advice_ar
     other = facts(decided=True, cor_px=520.0, source="line", fix=filled, prediction=unsure)
     assert "(ambiguous, best 512.00, confidence 0.20)" in other.reason
     assert other.to_do.startswith("Not measured: look at the slices")
+
+
+@pytest.mark.parametrize(("near", "text"), [(("b",), "that of b"), (("b", "c"), "mean of b and c")])
+def test_the_scans_that_a_cor_is_filled_from_are_named(near, text):
+    filled = replace(NO_COR, after_px=512.0, source="place", neighbours=near)
+    assert facts(decided=True, cor_px=512.0, source="place", fix=filled).reason.endswith(text)

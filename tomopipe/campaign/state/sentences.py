@@ -151,7 +151,8 @@ class ScanState(ScanFacts):
             of_fix = of_fix.replace(f" (prediction: {prediction.reason})", "")
         parts += [of_fix, self._replaced]
         if fix is not None and fix.neighbours:
-            parts.append(f"mean of {' and '.join(fix.neighbours)}")
+            how = "mean of" if len(fix.neighbours) > 1 else "that of"
+            parts.append(f"{how} {' and '.join(fix.neighbours)}")
         if state is State.FIXED:
             parts.append(self.of_another_series)
         parts.append(self._far_by_hand)

@@ -84,7 +84,8 @@ function scores(data, go, cor) {
 // The COR before its series was fixed; all else of it is in the reason.
 function fixing(data, go) {
   const fix = data.fix;
-  if (!fix || fix.before_px === null || fix.before_px === fix.after_px) return [];
+  const used = Number(data.cells.cor_px) || fix?.after_px;
+  if (!fix || fix.before_px === null || fix.before_px === used) return [];
   return [el("button", { onclick: () => go(fix.before_px) }, `Use ${px(fix.before_px)}`)];
 }
 

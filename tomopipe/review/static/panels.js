@@ -33,7 +33,7 @@ export async function jobs() {
       found.steps.length
         ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
         : el("p", { class: "quiet" }, "No job has run yet."),
-      ...[found.time.sentence, found.time.remark].filter(Boolean).map((text) => el("p", {}, text)), ...each.map(shownJob))); // made as they are drawn: one may have been opened meanwhile
+      ...[found.stopped, found.time.sentence, found.time.remark].filter(Boolean).map((text) => el("p", {}, text)), ...each.map(shownJob))); // made as they are drawn: one may have been opened meanwhile
     return found;
   } catch (error) {
     toast(error.message, true);
