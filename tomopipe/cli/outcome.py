@@ -27,8 +27,11 @@ from tomopipe.storage.json_files import json_or, number, part
 _EYES = (*TO_REVIEW, State.FAILED)
 
 
-def show(campaign: Campaign, *, is_whole: bool) -> None:
-    """Print the table of a run, and the paths of results; `is_whole`: it made all of a campaign."""
+def show(campaign: Campaign, *, is_whole: bool, has_cors: bool = False) -> None:
+    """Print the table of a run, and the paths of results.
+
+    `is_whole`: it made all of a campaign; `has_cors`: or at least all its CORs.
+    """
     screen, page = console(), None
     if is_whole and len(campaign.scans) > MOST_ROWS:
         page = on_page(campaign)
@@ -64,7 +67,7 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
     with_cor += page.with_volume if page else ()
     remarks = [] if is_whole else set_remarks(campaign)
     screen.print(
-        _places(campaign, with_cor, remarks, is_whole=is_whole),
+        _places(campaign, with_cor, remarks, has_cors=is_whole or has_cors),
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -126,7 +129,7 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
 
 
 def _places(
-    campaign: Campaign, scans: Collection[str], remarks: Sequence[str], *, is_whole: bool
+    campaign: Campaign, scans: Collection[str], remarks: Sequence[str], *, has_cors: bool
 ) -> str:
     """Name the results that are there; volumes if one of these scans has one."""
     files, output = campaign.files, campaign.config.full_recon.output
@@ -141,7 +144,7 @@ def _places(
     is_old = campaign.config.report.enabled and not files.receipt("report").exists()
     notes = {
         "report": "older than this run; `tomopipe report` renews it" * is_old,
-        "CORs": "as of the last run of all scans" * (not is_whole),
+        "CORs": "as of the last run of all scans" * (not has_cors),
         "for RELION": "; ".join(remarks),
     }
     lines = (

@@ -235,7 +235,9 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         say("no job began.")
         return 1
     with suppress(OSError):  # the terminal was closed
-        outcome.show(campaign, is_whole=of_all and status in (0, 3))
+        step = progress.steps.get("resolve_cor")
+        has_cors = of_all and (step is None or step.done == step.total > 0)
+        outcome.show(campaign, is_whole=of_all and status in (0, 3), has_cors=has_cors)
     # whoever named targets is not told of other scans
     unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if of_all else []
     ours = [line for line in launch.own_lines(started) if line not in shown]

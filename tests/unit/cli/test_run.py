@@ -106,6 +106,19 @@ def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
     assert text.count("no volume") <= 1
 
 
+@pytest.mark.parametrize(("event", "is_new"), [("ended=1", True), ("failed=1, error='x'", False)])
+def test_the_table_of_cors_is_new_if_the_run_made_it_though_a_volume_failed(
+    campaign, does, event, is_new
+):
+    begin_jobs = "tell(began=1, step='resolve_cor', name='', reason=''); "
+    begin_jobs += "tell(began=2, step='full_recon', name='a_1', reason=''); "
+    ends = f"tell(failed=2, error='no room'); tell({event}); sys.exit(1)"
+    does(f"{LACKING}tell(is_whole=True); {begin_jobs}{ends}")
+    text = call("run", campaign)[1]
+    assert "results/cor.json" in text
+    assert ("as of the last run of all scans" not in text) == is_new, text
+
+
 def test_of_a_run_that_was_killed_no_text_of_snakemake_is_shown(campaign, does):
     does("print('Building DAG of jobs...', flush=True); import os; os.kill(os.getpid(), 9)")
     status, text = call("run", campaign)
