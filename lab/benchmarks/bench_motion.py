@@ -30,7 +30,7 @@ from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Settings, base
 from tomopipe_lab.suite.solids import Body
 
 from tomopipe.cor.axial_motion import AxialMotion, find_axial_motion
-from tomopipe.cor.end_shift import EndShift, end_shift
+from tomopipe.cor.end_shift import EndShift, end_shifts
 from tomopipe.cor.row_profiles import RowProfiler, RowProfiles
 from tomopipe.recon.angular_sampling import mirrored_ends
 
@@ -285,13 +285,13 @@ def cached_scan(seed: int, kind: str, folder: Path | None) -> Scan:
     return scan
 
 
-def ends_of(scan: Scan) -> EndShift | None:
+def ends_of(scan: Scan) -> list[EndShift]:
     """Register the end projections, as predict_cor does."""
     is_mirrored = mirrored_ends(np.linspace(*scan.ends_rad, REAL * len(scan.theta_rad)))
     if scan.ends is None or is_mirrored is None:
-        return None
+        return []
     first, last = scan.ends.astype(float)
-    return end_shift(first, last, scan.cor_px if is_mirrored else None)
+    return end_shifts(first, last, scan.cor_px if is_mirrored else None)
 
 
 def line_of(scan: Scan, found: AxialMotion | None) -> str:

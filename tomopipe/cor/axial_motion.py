@@ -11,25 +11,27 @@ sample that absorbs more, and a tilted axis, about which a sample goes up and do
 rotation, by a small share of what it goes to the sides.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.cor.collected_rows import Rows
-from tomopipe.cor.end_shift import EndShift, end_shift
+from tomopipe.cor.end_shift import EndShift, end_shifts
 from tomopipe.cor.mass import swing_px
 from tomopipe.cor.row_profiles import RowProfiles
 from tomopipe.cor.row_registration import Floats, Mask, Stack, measure
-from tomopipe.cor.shift_evidence import explain, sudden, supports
+from tomopipe.cor.shift_evidence import explain, likelihood, sudden
 from tomopipe.recon.angular_sampling import mirrored_ends
 
 # Least shift (rows), in units of its error, and share of the change that it explains.
 _LEAST_ROWS, _SIGNIFICANCE, _EXPLAINED = 0.5, 5.0, 0.5
 # Far shifts (bins) must explain more; least decrease of the misfit (squared errors).
 _FAR, _FAR_EXPLAINED, _FAR_GAIN, _GAIN = 2.0, 0.8, 100.0, 25.0
-_MOST_ERROR_ROWS, _EXACT_ROWS = 0.45, 0.3  # the second: of sums beside the ends
+_MOST_ERROR_ROWS = 0.45
 # Share of a jump that the profiles beside it may lack; a drift that is so much larger counts.
 _SUDDEN, _MAINLY = 0.4, 2.0
 _LEAST_FRAMES, _PARTS = 16, 16
@@ -39,12 +41,10 @@ _ONE_WAY, _ORDER = 0.7, 3
 _MOST_TILT_DEG = 1.0  # of the axis
 # A pin goes to the sides by so many of its spreads, and less than this share of the field of view.
 _PIN, _WITHIN = 2.0, 0.45
-# The shift between the end projections: least share of their difference that it explains, and from
-# which share on it is more exact than the sums; its error in units of that of its blocks; parts of
-# the sums that are compared; share of it by which the sums may differ; least drift of the sums that
-# it confirms, in units of the error.
-_END_EXPLAINED, _END_EXACT, _END_ERROR, _END_PARTS = 0.1, 0.5, 2.5, (16, 6)
-_APART, _HINT = 0.3, 2.5
+# Deviations by which a shift of the end projections and of the sums must be more likely than none;
+# how much the sums count in it, and which parts of them are compared; share of a shift by which the
+# sums may differ from the ends.
+_LEAST_SCORE, _SUMS_COUNT, _END_PARTS, _APART = 7.0, 0.5, (16, 6), 0.3
 # Between the first and the last of so many parts a drift shows this share, to within the last.
 _DRIFT_PARTS = (16, 1.0, 1 / 16), (3, 0.63, 0.18)
 
@@ -65,9 +65,8 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> str:
     numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
     bad = np.isin(numbers, np.concatenate([*(rows.bad_frames or {}).values(), []]))
     swing = swing_px(rows.plain().sinograms, rows.theta_rad)
-    motion = find_axial_motion(
-        rows.profiles, rows.theta_rad, swing, bad, _end_shift(rows, cor_px, swing)
-    )
+    ends = _end_shifts(rows, cor_px, swing)
+    motion = find_axial_motion(rows.profiles, rows.theta_rad, swing, bad, ends)
     if motion is None:
         return ""
     when = "during the scan"
@@ -81,19 +80,20 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> str:
     )
 
 
-def _end_shift(rows: Rows, cor_px: float, swing: float) -> EndShift | None:
-    """Return the shift between the end projections, in rows of the detector."""
+def _end_shifts(rows: Rows, cor_px: float, swing: float) -> list[EndShift]:
+    """Return the shifts between the end projections, in rows of the detector."""
     if rows.ends is None:
-        return None
+        return []
     first, last = rows.ends.astype(np.float64)
     is_mirrored = mirrored_ends(rows.theta_rad)
-    shift = end_shift(first, last, cor_px if is_mirrored else None)
-    if shift is None:
-        return None
     height = -(-rows.n_rows // len(first))
-    shift = shift._replace(rows=shift.rows * height, error=shift.error * height)
-    is_pin = is_mirrored and _PIN * shift.spread_px < swing < _WITHIN * first.shape[1]
-    return None if is_pin and abs(shift.rows) <= 2 * _most_tilt(swing) else shift
+    shifts = []
+    for shift in end_shifts(first, last, cor_px if is_mirrored else None):
+        is_pin = is_mirrored and _PIN * shift.spread_px < swing < _WITHIN * first.shape[1]
+        size, error = shift.rows * height, shift.error * height
+        if not (is_pin and abs(size) <= 2 * _most_tilt(swing)):
+            shifts.append(shift._replace(rows=size, error=error))
+    return shifts
 
 
 def _most_tilt(swing: float) -> float:
@@ -106,34 +106,43 @@ def find_axial_motion(
     theta_rad: Floats,
     swing: float,
     bad: Mask | None = None,
-    end: EndShift | None = None,
+    ends: Sequence[EndShift] = (),
 ) -> AxialMotion | None:
     """Find the largest jump, or the drift, along the axis; None if there is none, or no telling.
 
-    `theta_rad` are the angles of all projections in use, `bad` which of them hold no picture, `end`
-    the shift between the first and the last one, where they see the same. `swing` is how far the
-    sample goes to the sides (px) as it turns: about a tilted axis it goes up and down by a share of
-    that.
+    `theta_rad` are the angles of all projections in use, `bad` which of them hold no picture,
+    `ends` shifts between the first and the last one, where they see the same. `swing` is how far
+    the sample goes to the sides (px) as it turns: about a tilted axis it goes up and down by a
+    share of that.
     """
     stack, frames = _stack(profiles, bad)
-    is_clear = end is not None and _is_clear_end(end)
-    by_end = end.rows / stack.height if stack and end and is_clear else None
-    motion = None if stack is None else _motion_of_sums(stack, frames, theta_rad, swing, by_end)
-    if end is None:
+    if not ends:
+        return None if stack is None else _motion_of_sums(stack, frames, theta_rad, swing)
+    score, end = max(((_score(stack, shift), shift) for shift in ends), key=itemgetter(0))
+    is_told = abs(end.rows) >= _LEAST_ROWS and score >= _LEAST_SCORE
+    if stack is None:
+        return AxialMotion(end.rows, end.error, None) if is_told else None
+    if is_told and (k := sudden(stack, end.rows / stack.height)) is not None:
+        return AxialMotion(end.rows, end.error, (int(frames[k - 1]), int(frames[k])))
+    if not is_told and abs(end.rows) + _SIGNIFICANCE * end.error < _LEAST_ROWS:
+        return None
+    motion = _motion_of_sums(stack, frames, theta_rad, swing)
+    if motion is not None:
+        allowed = max(_LEAST_ROWS, _APART * abs(motion.shift_rows)) + _SIGNIFICANCE * end.error
+        motion = None if abs(motion.shift_rows - end.rows) > allowed else motion
+    if not is_told:
         return motion
-    allowed = _most_apart(motion.shift_rows if motion else 0.0) + _SIGNIFICANCE * end.error
-    if motion and abs(motion.shift_rows - end.rows) > allowed:
-        motion = None  # the ends contradict
-    if not is_clear or not (motion or end.sure or _sums_support(stack, end)):
-        return motion
-    size, error = end.rows, _END_ERROR * end.error
-    if motion and motion.error_rows <= _EXACT_ROWS and end.explained < _END_EXACT:
-        size = (size + motion.shift_rows) / 2
-        error = (error + motion.error_rows) / 2
-    between = motion.between if motion else None
-    if stack is not None and (k := sudden(stack, end.rows / stack.height)) is not None:
-        between = int(frames[k - 1]), int(frames[k])
-    return AxialMotion(size, error, between)
+    return AxialMotion(end.rows, end.error, None if motion is None else motion.between)
+
+
+def _score(stack: Stack | None, end: EndShift) -> float:
+    """Return by how many deviations end projections and sums make a shift more likely than none."""
+    of_sums = 0.0
+    if stack is not None:
+        shift = end.rows / stack.height
+        parts = [np.array_split(np.arange(len(stack.values)), n_parts) for n_parts in _END_PARTS]
+        of_sums = max(likelihood(stack, part[0], part[-1], shift) for part in parts)
+    return float(np.sqrt(max(end.score**2 + _SUMS_COUNT * of_sums, 0.0)))
 
 
 def _stack(
@@ -153,9 +162,8 @@ def _motion_of_sums(
     frames: NDArray[np.int64],
     theta_rad: Floats,
     swing: float,
-    by_end: float | None,
 ) -> AxialMotion | None:
-    """Find the largest jump, or the drift, by the profiles; `by_end`: shift, bins, of the ends."""
+    """Find the largest jump, or the drift, by the profiles."""
     shift, error, stack = measure(stack)
     known = np.isfinite(error)
     if known.mean() < _MOST_KNOWN:
@@ -165,7 +173,7 @@ def _motion_of_sums(
     noise = max(float(np.median(error[index])), _white_noise(shift))
     jump = _jump(stack, index, shift, noise, theta_rad)
     most_tilt = _most_tilt(swing) / stack.height
-    drift = _drift(stack, index, shift, _find_drift(shift, noise, theta_rad, most_tilt), by_end)
+    drift = _drift(stack, index, shift, _find_drift(shift, noise, theta_rad, most_tilt))
     if jump is not None and (drift is None or abs(drift[0]) < _MAINLY * abs(jump[0])):
         size, error_bins, k = jump
         between = int(frames[index[k - 1]]), int(frames[index[k]])
@@ -173,21 +181,6 @@ def _motion_of_sums(
     if drift is None:
         return None
     return AxialMotion(drift[0] * stack.height, drift[1] * stack.height, None)
-
-
-def _is_clear_end(end: EndShift) -> bool:
-    """Tell whether the end projections show a shift."""
-    least = max(_LEAST_ROWS, _SIGNIFICANCE * end.error)
-    return abs(end.rows) >= least and end.explained >= _END_EXPLAINED
-
-
-def _sums_support(stack: Stack | None, end: EndShift) -> bool:
-    """Tell whether the sums show the shift of the end projections, too."""
-    if stack is None:
-        return False
-    shift = end.rows / stack.height
-    parts = [np.array_split(np.arange(len(stack.values)), n_parts) for n_parts in _END_PARTS]
-    return any(supports(stack, p[0], p[-1], shift, _EXPLAINED, _GAIN) for p in parts)
 
 
 @dataclass(frozen=True)
@@ -230,18 +223,11 @@ def _drift(
     index: NDArray[np.intp],
     shift: Floats,
     drift: tuple[float, float] | None,
-    by_end: float | None,
 ) -> tuple[float, float] | None:
-    """Return size and error of a drift, bins, if the last projections show it, or the ends do."""
-    if drift is None:
+    """Return size and error of a drift, bins, if the last projections show it."""
+    if drift is None or not _is_clear(*drift, stack):
         return None
     size, error = drift
-    least = max(_LEAST_ROWS / stack.height, _HINT * error)
-    is_alike = by_end is not None and abs(size - by_end) <= _most_apart(by_end, stack.height)
-    if is_alike and abs(size) >= least:
-        return drift
-    if not _is_clear(size, error, stack):
-        return None
     for n_parts, share, apart in _DRIFT_PARTS:
         parts, course = np.array_split(index, n_parts), np.array_split(shift, n_parts)
         start = float(np.median(course[-1]) - np.median(course[0])) if n_parts == 3 else size
@@ -250,11 +236,6 @@ def _drift(
             most = _LEAST_ROWS + 3 * error + apart * abs(size)
             return drift if abs(shown - share * size) <= most else None
     return None
-
-
-def _most_apart(size: float, height: float = 1.0) -> float:
-    """Return by how much two measurements of a shift may differ."""
-    return max(_LEAST_ROWS / height, _APART * abs(size))
 
 
 def _white_noise(shift: Floats) -> float:

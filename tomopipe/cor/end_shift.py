@@ -5,13 +5,21 @@ p(2 cor - u, z, t), for a sample larger than the field of view, too. A sample th
 the axis shifts the image along its rows: the last projection is registered with the first one by
 least squares on its gradient [1]_, from where it correlates best. Means of rows and columns are
 subtracted, as a beam that moved changes all columns alike, and a ring all rows. A tilted axis
-shears the images: that is fitted. The error is that of blocks which are independent [2]_.
+shears the images: that is fitted.
+
+What is left is alike in pixels near each other. Its correlations, and those of what a shift
+changes, give the error of the shift, and how many independent values there are [2]_; if blocks of
+the image [3]_ differ more, they do. Dirt, rings and noise shift images that are smoothed less or
+more by different rows, motion by the same: how far the nearest of the others is, is a second error.
+How much more likely the shift is than none is one number, the score: so many deviations of noise.
 
 References
 ----------
 .. [1] B. D. Lucas, T. Kanade, "An iterative image registration technique with an application to
    stereo vision", Proc. IJCAI 674 (1981).
-.. [2] K.-Y. Liang, S. L. Zeger, "Longitudinal data analysis using generalized linear models",
+.. [2] M. S. Bartlett, "On the theoretical specification and sampling properties of autocorrelated
+   time-series", Suppl. J. R. Stat. Soc. 8, 27 (1946).
+.. [3] K.-Y. Liang, S. L. Zeger, "Longitudinal data analysis using generalized linear models",
    Biometrika 73, 13 (1986).
 """
 
@@ -30,22 +38,8 @@ _LEAST_COMMON = 6  # rows that both images have
 _SIDEWAYS, _OVERLAP = 1 / 16, 0.4  # largest shift to the sides; least share of common rows
 _SMOOTHS_PX, _EDGE, _ZINGER = (0.7, 1.5, 3.0), 2.0, 6.0
 _STEPS, _EXACT, _MOST_AWAY = 40, 0.01, 4.0  # of a registration; from where it began (px)
-_BLOCKS = 2, 8  # along rows and columns
-
-
-# Where a shift needs no other evidence: it explains so much of the difference, the images correlate
-# so well, it is so many errors, and what else must agree.
-_SURE = (
-    (0.7, 0.7, 10.0, "nothing"),
-    (0.6, 0.75, 30.0, "nothing"),
-    (0.4, 0.9, 8.0, "halves"),
-    (0.2, 0.7, 14.0, "either"),
-    (0.1, 0.8, 14.0, "both"),
-)
-# Shares of the shift, and rows, by which its halves may differ; rows by which the results of
-# images smoothed more or less may: the best two, where the shift is at most so far, and all.
-_APART, _APART_ROWS, _MOST_APART = 0.3, 0.3, 1.0
-_NEAR_ROWS, _NOT_FAR, _SPREAD_ROWS = 0.2, 4.0, 0.3
+_BLOCKS, _MOST_ROLL = (2, 8), 0.1  # along rows and columns; rows per column
+_MOST_EXPLAINED, _MOST_VALUES = 1 - 1e-9, 400  # no images are known to be alike any better
 
 
 class EndShift(NamedTuple):
@@ -53,68 +47,54 @@ class EndShift(NamedTuple):
 
     rows: float  # positive: towards later rows, down
     error: float
-    alike: float  # correlation of both images, once they are registered
-    explained: float  # share of their difference
-    sure: bool = False  # whether it needs no other evidence
+    score: float  # deviations by which it is more likely than none
     spread_px: float = np.inf  # deviation of the columns that show it
 
 
-def end_shift(first: Floats, last: Floats, mirror_px: float | None) -> EndShift | None:
-    """Register the last projection (n_rows, n_cols) with the first one; None: they do not match.
+class _Fit(NamedTuple):
+    """Two images registered."""
 
-    `mirror_px` is the column of the axis, about which the last one is mirrored; None: it is not.
+    rows: float
+    error: float  # by what is left, a correlated noise
+    explained: float  # share of the difference without a shift
+    n_values: float  # that are independent
+
+    def score(self, error: float) -> float:
+        """Return how likely the shift is: by what it explains, at most by its error."""
+        of_error = np.log1p((self.rows / error) ** 2 / self.n_values)
+        return float(np.sqrt(self.n_values * min(-np.log1p(-self.explained), of_error)))
+
+
+def end_shifts(first: Floats, last: Floats, mirror_px: float | None) -> list[EndShift]:
+    """Register the last projection (n_rows, n_cols) with the first one, smoothed less and more.
+
+    Those that do not match are left out. `mirror_px` is the column of the axis, about which the
+    last one is mirrored; None: it is not.
     """
     images, binning = _overlap(first, last, mirror_px)
     if images is None:
-        return None
-    results = []
+        return []
+    fits, spreads = list[_Fit](), list[float]()
     for smooth_px in _SMOOTHS_PX:
         a, b = (_prepared(image, smooth_px) for image in images)
-        edge = round(_EDGE * smooth_px)
-        shift = _register(a, b, _search(_centred(a), _centred(b)), edge)
-        if shift is not None:
-            results.append((shift, a, b, edge))
-    if not results:
-        return None
-    best, a, b, edge = min(results, key=lambda result: result[0].error)
-    sides = zip(np.array_split(a, 2, axis=1), np.array_split(b, 2, axis=1), strict=True)
-    halves = [_register(first, last, (round(best.rows), 0.0), edge) for first, last in sides]
-    rows = [half.rows for half in halves if half is not None]
-    apart = abs(rows[0] - rows[1]) if len(rows) == 2 else np.inf
-    others = [abs(shift.rows - best.rows) for shift, *_ in results if shift is not best]
-    energy = np.sum(np.gradient(_centred(a), axis=0) ** 2, axis=0)
-    spread = _spread(np.maximum(energy - np.median(energy), 0))  # less that of noise
-    return best._replace(sure=_is_sure(best, apart, others), spread_px=spread * binning)
+        start = _search(_centred(a), _centred(b))
+        fit = _register(a, b, start, round(_EDGE * smooth_px))
+        if fit is not None:
+            fits.append(fit)
+            energy = np.sum(np.gradient(_centred(a), axis=0) ** 2, axis=0)
+            spreads.append(_spread(np.maximum(energy - np.median(energy), 0)))  # less noise
+    shifts = []
+    for k, (fit, spread) in enumerate(zip(fits, spreads, strict=True)):
+        others = [abs(other.rows - fit.rows) for other in fits[:k] + fits[k + 1 :]]
+        error = float(np.hypot(fit.error, min(others, default=0.0)))
+        shifts.append(EndShift(fit.rows, error, fit.score(error), spread * binning))
+    return shifts
 
 
 def _spread(weights: Floats) -> float:
     """Return the standard deviation of columns, by their weights."""
     shares, column = weights / max(float(weights.sum()), 1e-300), np.arange(len(weights))
     return float(np.sqrt(shares @ (column - shares @ column) ** 2))
-
-
-def _is_sure(shift: EndShift, apart: float, others: list[float]) -> bool:
-    """Tell whether a shift needs no other evidence.
-
-    `apart` are the rows by which its halves differ, `others` those by which the results of images
-    that are smoothed more or less differ from it.
-    """
-    halves = apart <= max(_APART_ROWS, min(_APART * abs(shift.rows), _MOST_APART))
-    near = min(others, default=np.inf) <= _NEAR_ROWS and abs(shift.rows) <= _NOT_FAR
-    all_near = len(others) == len(_SMOOTHS_PX) - 1 and max(others) <= _SPREAD_ROWS
-    agree = {
-        "nothing": True,
-        "halves": halves,
-        "either": halves or near,
-        "both": near and (halves or all_near),
-    }
-    return any(
-        shift.explained >= explained
-        and shift.alike >= alike
-        and abs(shift.rows) >= sigmas * shift.error
-        and agree[what]
-        for explained, alike, sigmas, what in _SURE
-    )
 
 
 def _overlap(first: Floats, last: Floats, mirror_px: float | None) -> tuple[Floats | None, int]:
@@ -164,7 +144,7 @@ def _search(a: Floats, b: Floats) -> tuple[float, float]:
     return float(rows[best[0]]), float(cols[best[1]])
 
 
-def _register(a: Floats, b: Floats, start: tuple[float, float], edge: int) -> EndShift | None:
+def _register(a: Floats, b: Floats, start: tuple[float, float], edge: int) -> _Fit | None:
     """Register `b` with `a`: shifts along rows and columns, both shears, contrast."""
     row, col = np.arange(a.shape[0], dtype=float)[:, None], np.arange(a.shape[1], dtype=float)[None]
     below, right = row - row.mean(), col - col.mean()
@@ -196,14 +176,30 @@ def _register(a: Floats, b: Floats, start: tuple[float, float], edge: int) -> En
             return None
         if np.abs(step[:4] * scale).max() < _EXACT:
             break
-    pulls = design @ inverse[0] * (rest - design @ step)
-    blocks = np.array([part.sum() for half in np.array_split(pulls, _BLOCKS[0])
-                       for part in np.array_split(half, _BLOCKS[1], axis=1)])  # fmt: skip
-    error = np.sqrt(blocks @ blocks * len(blocks) / (len(blocks) - len(step)))
+    if abs(shifts[2]) > _MOST_ROLL:
+        return None
+    error, n_values = _error(design @ inverse[0], rest - design @ step, len(step))
     unmoved = ndimage.map_coordinates(a, [at_rows + down, at_cols], order=3, mode="nearest")
-    alike, before = _correlation(design[..., -1], target), _correlation(_centred(unmoved), target)
+    alike, before = (_correlation(v, target) for v in (design[..., -1], _centred(unmoved)))
     explained = 1 - (1 - alike**2) / max(1 - max(before, 0.0) ** 2, 1e-12)
-    return EndShift(float(shifts[0]), float(error), alike, explained)
+    return _Fit(float(shifts[0]), error, min(max(explained, 0.0), _MOST_EXPLAINED), n_values)
+
+
+def _error(pull: Floats, left: Floats, n_fitted: int) -> tuple[float, float]:
+    """Return the error of the sum of what is left, each pixel with its pull, and how many count.
+
+    The variance is the sum over all distances of the products of both autocorrelations, which is
+    that of the products of both spectra; or that of blocks.
+    """
+    shape = [fft.next_fast_len(2 * n) for n in left.shape]
+    powers = [np.abs(fft.fft2(values, shape)) ** 2 for values in (pull, left)]
+    of_spectra = float(np.sum(powers[0] * powers[1])) / np.prod(shape) / left.size
+    blocks = np.array([part.sum() for half in np.array_split(pull * left, _BLOCKS[0])
+                       for part in np.array_split(half, _BLOCKS[1], axis=1)])  # fmt: skip
+    of_blocks = float(blocks @ blocks) * len(blocks) / (len(blocks) - n_fitted)
+    variance = max(of_spectra, of_blocks, 1e-300)
+    n_values = max(1.0, float(np.sum(pull**2) * np.sum(left**2)) / variance)
+    return float(np.sqrt(variance)), 1 / (1 / n_values + 1 / _MOST_VALUES)
 
 
 def _inside(at: Floats, pixel: Floats, axis: int, edge: int) -> slice:

@@ -81,17 +81,12 @@ def explain(
     )
 
 
-def supports(
-    stack: Stack,
-    first: NDArray[np.intp],
-    last: NDArray[np.intp],
-    shift: float,
-    share: float,
-    gain: float,
-) -> bool:
-    """Tell whether exactly this shift, bins, explains a share of how the last profiles differ.
+def likelihood(
+    stack: Stack, first: NDArray[np.intp], last: NDArray[np.intp], shift: float
+) -> float:
+    """Return how much more likely exactly this shift, bins, is than none: a square of deviations.
 
-    The misfit must decrease by `gain`, too, and what is left may be noise.
+    It is negative where it is less likely, and 0 where too few rows would tell.
     """
     before, after = stack.mean_of(first), stack.mean_of(last)
     template = Template.empty(len(before))
@@ -99,18 +94,17 @@ def supports(
     expected, _, inside = template.shifted(len(before), shift)
     roots = stack.roots * inside
     if np.count_nonzero(roots) < LEAST_BINS:
-        return False
-    per_dof = 1 / len(first) + 1 / len(last)
-    misfits = []
+        return 0.0
+    rests = []
     for profile in (before, expected):
         basis = np.column_stack([stack.smooth, profile]) * roots[:, None]
-        others = np.column_stack([basis, beam_changes(stack, basis, roots, per_dof)])
-        left = _without((after - profile) * roots, others)
-        misfits.append(float(left @ left) / per_dof)
-    dof = np.count_nonzero(roots) - others.shape[1]
-    unmoved, moved = np.array(misfits) - dof
-    noise = 3 * np.sqrt(2 * max(dof, 1))
-    return bool(unmoved - moved >= gain and moved <= max((1 - share) * unmoved, noise))
+        beam = beam_changes(stack, basis, roots, 1 / len(first) + 1 / len(last))
+        others = np.column_stack([basis, beam])
+        rests.append(_without((after - profile) * roots, others))
+    n = _independent(rests[1], rests[0] - rests[1])
+    n = max(1.0, min(n, np.count_nonzero(roots) - others.shape[1]))
+    unmoved, moved = (max(float(rest @ rest), 1e-9) for rest in rests)
+    return float(n * np.log(unmoved / moved))
 
 
 def sudden(stack: Stack, shift: float) -> int | None:
@@ -173,6 +167,10 @@ def _by_chance(change: Floats, slope: Floats) -> float:
     Of n independent values a random slope explains 1 / n; bins next to each other are alike, and
     their correlations give n (Bartlett).
     """
+    return float(_SIGNIFICANCE**2 / (_SIGNIFICANCE**2 + _independent(change, slope) - 1))
+
+
+def _independent(change: Floats, slope: Floats) -> float:
+    """Return how many values of a change are independent where it is compared with a slope."""
     alike = [np.correlate(v, v, "full") / max(float(v @ v), 1e-300) for v in (change, slope)]
-    n = max(len(change) / float(alike[0] @ alike[1]), 1.0)
-    return float(_SIGNIFICANCE**2 / (_SIGNIFICANCE**2 + n - 1))
+    return max(len(change) / max(float(alike[0] @ alike[1]), 1e-9), 1.0)

@@ -9,7 +9,7 @@ from phantoms import make_phantom, sphere
 from scipy import ndimage
 
 from tomopipe.cor.axial_motion import find_axial_motion, warn_of_axial_motion
-from tomopipe.cor.end_shift import EndShift, end_shift
+from tomopipe.cor.end_shift import EndShift, end_shifts
 from tomopipe.cor.row_profiles import RowProfiles
 from tomopipe.simulate.phantom import Phantom, project
 
@@ -180,7 +180,7 @@ TRUNCATED = slice(36, 92)  # the middle of a sample that is then larger than the
 def ends_of(shift_rows, span_deg=180, **options):
     images, _ = measured(shift_rows, span_deg=span_deg, **options)
     first, last = images[[0, -1]][:, :, TRUNCATED]
-    return end_shift(first, last, 63.4 - TRUNCATED.start if span_deg == 180 else None)
+    return end_shifts(first, last, 63.4 - TRUNCATED.start if span_deg == 180 else None)
 
 
 @pytest.mark.parametrize("span_deg", [180, 360])
@@ -218,15 +218,15 @@ def test_end_projections_need_the_sums_where_unsure_and_veto_them_where_alike():
     course = 3.0 * (TIME > 0.5)
     profiles, theta_rad, swing = moving(course)
 
-    def told(profiles, rows, explained, error=0.02, **more):
-        end = EndShift(rows, error, 0.95, explained, **more)
-        return find_axial_motion(profiles, theta_rad, swing, None, end)
+    def told(profiles, rows, score, error=0.02):
+        return find_axial_motion(profiles, theta_rad, swing, None, [EndShift(rows, error, score)])
 
-    assert told(profiles, 3.0, 0.2).shift_rows == pytest.approx(3, abs=0.1)
+    assert told(profiles, 3.0, 4.0).shift_rows == pytest.approx(3, abs=0.1)
     assert told(profiles, 0.0, 0.0) is None  # the sample has not moved in the end
-    assert told(moving(STILL)[0], 3.0, 0.2) is None
-    assert told(None, 3.0, 0.2) is None
-    assert told(None, 3.0, 0.9, sure=True).shift_rows == pytest.approx(3, abs=0.1)
+    assert told(moving(STILL)[0], 3.0, 4.0) is None
+    assert told(None, 3.0, 4.0) is None
+    assert told(None, 3.0, 7.5).shift_rows == pytest.approx(3, abs=0.1)
+    assert told(moving(STILL)[0], 3.0, 7.5) is None  # sums that are still speak against it
 
 
 def test_the_warning_needs_no_sums_where_the_end_projections_are_sure():
@@ -241,14 +241,15 @@ def test_the_warning_needs_no_sums_where_the_end_projections_are_sure():
 
 
 def test_a_drift_that_neither_shows_alone_is_told_by_both():
-    """In so much noise the last sums do not show it: those of thirds do, or the ends."""
-    profiles, theta_rad, swing = moving(1.2 * TIME, counts=60.0, seed=0)
-    end = EndShift(1.3, 0.1, 0.5, 0.15)
+    """In so much noise the sums show it by 4 deviations, the ends by 6.5."""
+    profiles, theta_rad, swing = moving(1.2 * TIME, counts=150.0, seed=0)
+    end = EndShift(1.3, 0.1, 6.5)
     assert find_axial_motion(profiles, theta_rad, swing) is None
-    motion = find_axial_motion(profiles, theta_rad, swing, None, end)
+    assert find_axial_motion(None, theta_rad, swing, None, [end]) is None
+    motion = find_axial_motion(profiles, theta_rad, swing, None, [end])
     assert motion.shift_rows == pytest.approx(1.2, abs=0.3)
     other = end._replace(rows=-1.3)
-    assert find_axial_motion(profiles, theta_rad, swing, None, other) is None
+    assert find_axial_motion(profiles, theta_rad, swing, None, [other]) is None
 
 
 @pytest.mark.parametrize(("first_row", "rows"), [(0, -5.0), (12, 5.0), (24, -5.0)])
