@@ -7,7 +7,7 @@ default, an option of an unused method, or an explicit default value does not re
 import os
 import re
 from collections.abc import Iterator, Mapping
-from functools import reduce
+from functools import cache, reduce
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -110,16 +110,25 @@ def effective(block: Block) -> dict[str, Any]:
     """
     block = block.in_effect()
     result = {}
-    for key, field in type(block).model_fields.items():
+    for key, field in _with_effect(type(block)):
         value = getattr(block, key)
-        if _extra(field).get("only") is False or _in_the_way(block, field):
+        is_block = isinstance(value, Block)
+        # first what most are: a file may have thousands of scans, each with options of its own
+        if not (is_block or value != field.default) or _in_the_way(block, field):
             continue
-        if isinstance(value, Block):
+        if is_block:
             if inner := effective(value):
                 result[key] = inner
-        elif value != field.default:
+        else:
             result[key] = (_typed if _extra(field).get("typed") else plain)(value)
     return result | block.stated_besides()
+
+
+@cache
+def _with_effect(kind: type[Block]) -> list[tuple[str, FieldInfo]]:
+    """Return the keys of a block that may have an effect, with their fields."""
+    fields = kind.model_fields.items()
+    return [(key, field) for key, field in fields if _extra(field).get("only") is not False]
 
 
 def why_no_effect(config: BaseModel, key: str) -> str:

@@ -251,12 +251,13 @@ class Target:
     def of_inventory(self, _: str) -> Statement:
         """State what inventory.tsv should be made from."""
         campaign, keys, entries = self.campaign, ("scan", "path", "series", "index", "reason"), []
+        of_all = inventory_options(campaign.config)
         for entry in inventory_entries(campaign):
             entries.append({key: entry[key] for key in keys})
             for_scan = campaign if entry["reason"] else campaign.for_scan(entry["scan"])
             if for_scan is not campaign:
                 extra = inventory_options(for_scan.config)
-                if extra != inventory_options(campaign.config):
+                if extra != of_all:
                     entries[-1]["options"] = extra
         everything = (*campaign.scans.values(), *campaign.refused)
         views = {s.part_path: RAW + s.view.content for s in everything if s.view}
