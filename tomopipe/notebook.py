@@ -20,7 +20,7 @@ from tomopipe.commands.conversion import find_volumes
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
-from tomopipe.reruns.staleness import why_again
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.resources.disk import known_cors
 from tomopipe.volume_formats import COMPRESSIONS
 from tomopipe.volumes.encoding import encoding_of, robust_range

@@ -1,19 +1,20 @@
 """The series of a campaign, and what the steps from prediction to resolved CORs get of them.
 
-Functions that need the inventory take its rows, or the scan's `row`.
+`Selected` has all of it for one inventory; functions take its rows, or the scan's `row`.
 """
 
 import os
 import re
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.raw_files import encode_series
-from tomopipe.campaign.results import InventoryRows, read_center
+from tomopipe.campaign.results import InventoryRows, read_center, read_fixes
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.cor.fill import N_SERIES
-from tomopipe.cor.outliers import NOT_ASKED, NOT_SWEPT
-from tomopipe.errors import grouped
+from tomopipe.cor.outliers import NOT_ASKED, NOT_SWEPT, Fix, uses_estimates
+from tomopipe.errors import TomopipeError, grouped
 
 if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
@@ -21,6 +22,85 @@ if TYPE_CHECKING:
 
 #: What `fix_cor.fill: best` compares scans by.
 PLACE = ("position", "length", "pixel_um", "height", "min_confidence")
+
+
+class Selected:
+    """The selected scans of a campaign by series, by one inventory; each fact is computed once.
+
+    Series are named as encoded. `replaced` names scans with `select: no` whose raw file changed
+    after their prediction.
+    """
+
+    def __init__(
+        self,
+        campaign: "Campaign",
+        rows: InventoryRows,
+        replaced: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        self._campaign, self._rows, self._replaced = campaign, rows, replaced
+        self._members: dict[str, list[dict[str, Any]]] = {}
+        self._fixes: dict[str, dict[str, Fix]] = {}
+
+    @cached_property
+    def series(self) -> dict[str, list[str]]:
+        """The selected scans by series."""
+        return selected_series(self._campaign, self._rows)
+
+    def members(self, series: str) -> list[dict[str, Any]]:
+        """Return the input of fix_cor for the scans of a series, without predictions."""
+        if series not in self._members:
+            scans, replaced = self.series[series], self._replaced()
+            self._members[series] = members_of(self._campaign, scans, self._rows, replaced)
+        return self._members[series]
+
+    @cached_property
+    def _compared(self) -> dict[str, list[tuple[int, str]]]:
+        return compared_series(self._campaign, self.series, self._rows)
+
+    def around(self, series: str) -> list[str]:
+        """Return the scans of other series with which fix_cor compares those of a series."""
+        return [scan for _, key in self._compared.get(series, ()) for scan in self.series[key]]
+
+    def members_around(self, series: str) -> list[dict[str, Any]]:
+        """Return the input of fix_cor for the series around one, each scan with its distance."""
+        return [
+            entry | {"order": order}
+            for order, key in self._compared.get(series, ())
+            for entry in self.members(key)
+            if entry["select"] == "in"
+        ]
+
+    def fixes(self, series: str) -> dict[str, Fix]:
+        """Return the rows of the present table of a series; none if it is missing."""
+        if series not in self._fixes:
+            path = self._campaign.files.fix_table(series)
+            self._fixes[series] = read_fixes([path]) if path.is_file() else {}
+        return self._fixes[series]
+
+    def uses_around(self, series: str) -> bool:
+        """Tell whether the present table of a series depends on the series around it."""
+        try:
+            return uses_estimates(self.fixes(series).values())
+        except (OSError, TomopipeError):  # made again anyway
+            return False
+
+    def not_failed(self, scans: Iterable[str]) -> list[str]:
+        """Return the scans whose jobs did not fail finally."""
+        return [scan for scan in scans if scan not in self._campaign.failures]
+
+    def to_search(self, scans: Iterable[str]) -> list[str]:
+        """Return the scans for which the next run makes a sweep and a prediction."""
+        rows = self._rows
+        return [s for s in self.not_failed(scans) if needs_search(self._campaign, s, rows[s])]
+
+    def searched(self, series: str) -> list[str]:
+        """Return those of a series, and of the series around it, as `to_search`."""
+        return self.to_search([*self.series[series], *self.around(series)])
+
+    def with_prediction(self, scans: Iterable[str]) -> list[str]:
+        """Return the scans to search, and those that keep an earlier prediction."""
+        path_of, to_search = self._campaign.paths.prediction, set(self.to_search(scans))
+        return [s for s in self.not_failed(scans) if s in to_search or os.path.exists(path_of(s))]
 
 
 def needs_search(campaign: "Campaign", scan: str, row: Mapping[str, str]) -> bool:

@@ -19,7 +19,7 @@ from tomopipe.errors import grouped, scans_named
 from tomopipe.report.changes import OnPage, on_page
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
-from tomopipe.reruns.staleness import why_again
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.unfinished import set_remarks
 from tomopipe.storage.json_files import json_or, number, part

@@ -43,8 +43,8 @@ from tomopipe.commands.retry import forget_failures
 from tomopipe.commands.run_request import settled_for
 from tomopipe.commands.status import Status, read_status
 from tomopipe.report.collected_records import collect_scans
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.staleness import why_again
 from tomopipe.resources.disk import shown_size
 from tomopipe.run.forecast import duration
 from tomopipe.run.unfinished import set_remarks, unfinished_scans

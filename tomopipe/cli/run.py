@@ -218,7 +218,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     from tomopipe.campaign.selection import table_faults
     from tomopipe.cli import outcome
     from tomopipe.commands.next_run import retry_hint
-    from tomopipe.reruns.staleness import why_again
+    from tomopipe.reruns.failed_results import why_again
     from tomopipe.run.unfinished import unfinished_scans
 
     (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))

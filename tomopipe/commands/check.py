@@ -32,10 +32,10 @@ from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.settle import Settled, expected_inventory
-from tomopipe.reruns.staleness import Staleness, relion_notes
+from tomopipe.reruns.staleness import Staleness
 from tomopipe.resources.disk import lack_of_disk, shown_size, still_to_make
 from tomopipe.run.beginning import missing_gpu
-from tomopipe.run.unfinished import nothing_usable, unused_cors
+from tomopipe.run.unfinished import nothing_usable, relion_notes, unused_cors
 from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT

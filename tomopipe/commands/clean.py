@@ -1,5 +1,7 @@
 """Files that `tomopipe clean` removes: temporary ones, or what was made of scans now gone."""
 
+import os
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from tomopipe.campaign.files import STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.target import withdraw_removed
+from tomopipe.reruns.target import Target
 from tomopipe.run.temporary_files import Temporary, removable, remove
 from tomopipe.storage.checksums import quick_state
 
@@ -33,6 +35,16 @@ def clean_files(campaign: Campaign, files: list[Temporary], *, gone: bool) -> in
         scans = {file.path.name.removesuffix(end) for file in files for end in _ENDINGS}
         withdraw_removed(campaign, product(("full_recon", "export_stack"), scans))
     return n_bytes
+
+
+def withdraw_removed(campaign: Campaign, results: Iterable[tuple[str, str]]) -> None:
+    """Withdraw the receipts of those results, by step and key, of which a command removed files."""
+    target = Target(campaign)
+    for result in results:
+        paths = map(target.receipts.path_of, target.outputs(*result))
+        if not all(map(os.path.lexists, paths)):
+            target.receipts.withdraw(*result)
+    target.receipts.save()
 
 
 def _of_removed_scans(campaign: Campaign) -> list[Temporary]:

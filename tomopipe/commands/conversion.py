@@ -20,7 +20,8 @@ from tomopipe.campaign.selection import refuse_unknown
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
-from tomopipe.reruns.receipts import MADE_FROM, digest
+from tomopipe.relion.mrc_volumes import MADE_FROM
+from tomopipe.reruns.receipts import digest
 from tomopipe.storage.atomic import remove_stale, whole
 from tomopipe.storage.checksums import quick_state, sizes_match
 from tomopipe.storage.shared import locked

@@ -19,11 +19,11 @@ from tomopipe.campaign.step_files import closed_folders
 from tomopipe.errors import grouped, scans_named, some_of
 from tomopipe.report.collected_records import collect_failures
 from tomopipe.report.records import CampaignRecord
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.parameters import sharing
 from tomopipe.reruns.reasons import METADATA_ALONE, is_news
 from tomopipe.reruns.settle import PlannedJob, Settled
-from tomopipe.reruns.staleness import why_again
 from tomopipe.reruns.target import Target
 from tomopipe.resources.disk import disk_needed
 from tomopipe.resources.jobs import START_S

@@ -8,8 +8,8 @@ from tomopipe.campaign.failures import OF_SCANS, forget
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.state.sentences import why_not_selected
+from tomopipe.commands.clean import withdraw_removed
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.target import withdraw_removed
 
 
 def forget_failures(

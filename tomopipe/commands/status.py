@@ -12,7 +12,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import present_jobs, with_log
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.log import JobStatus, position, read_jobs
-from tomopipe.reruns.staleness import why_again
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.run.forecast import Forecast, forecast
 from tomopipe.run.progress import Progress, Step
 from tomopipe.storage.lock import under_way

@@ -164,6 +164,11 @@ def parse_fixes(rows: Iterable[Mapping[str, str]]) -> dict[str, Fix]:
     }
 
 
+def uses_estimates(fixes: Iterable[Fix]) -> bool:
+    """Tell whether a COR of a series was compared with estimates, or filled with one."""
+    return any(fix.fill_px is not None or fix.flagged or fix.before_px is None for fix in fixes)
+
+
 def finite_median(cor_px: Iterable[float | None]) -> float | None:
     """Return the median of the finite numbers; None if there are none."""
     finite_px = [px for px in cor_px if px is not None and math.isfinite(px)]

@@ -36,7 +36,7 @@ class Needed:
 def needed_for(staleness: Staleness, volumes_of: Collection[str]) -> Needed:
     """Return what the volumes of scans need; without scans, what a run of everything needs."""
     target, campaign = staleness.target, staleness.campaign
-    series = target.series()
+    series = target.selected.series
     selected = campaign.selected_scans(target.rows)
     if not volumes_of:
         return Needed(tuple(selected), series)
@@ -63,16 +63,16 @@ def known_fixes(staleness: Staleness, series: str, scans: Collection[str]) -> di
     Their COR is by hand, or a protected prediction that is up to date; or nothing is predicted.
     """
     target, campaign = staleness.target, staleness.campaign
-    entries = target.members(series)
-    options, to_search = campaign.config.fix_cor, {*target.to_search(target.series()[series])}
+    selected, options = target.selected, campaign.config.fix_cor
+    entries, to_search = selected.members(series), {*selected.to_search(selected.series[series])}
     path_of = campaign.paths.prediction
     if not (
         campaign.config.predict_cor.methods or any(os.path.exists(path_of(s)) for s in to_search)
     ):
         reasons = {scan: {"no_cor_reason": NOT_ASKED} for scan in to_search}
         entries = [entry | reasons.get(entry["scan"], {}) for entry in entries]
-        around = predicted_files(campaign, target.to_search(target.scans_around(series)))
-        fixes = fix_cor.compute(around, entries, options, target.members_around(series))
+        around = predicted_files(campaign, selected.to_search(selected.around(series)))
+        fixes = fix_cor.compute(around, entries, options, selected.members_around(series))
         return {scan: fix for scan, fix in fixes.items() if scan in scans}
     result = {}
     for entry in entries:

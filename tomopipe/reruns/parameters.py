@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.overlaps import SHARING, Overlap, overlaps
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.relion_set import campaign_binning
@@ -15,8 +16,7 @@ from tomopipe.cor.outliers import FILLS
 from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.receipts import as_text, digest
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.target import in_file, table_shown
-from tomopipe.storage.json_files import json_or, part, text
+from tomopipe.storage.json_files import in_file, json_or, part, text
 from tomopipe.storage.run_folder import shared_file
 from tomopipe.workflow_steps import STEPS, SUMMING_STEPS
 
@@ -52,7 +52,7 @@ def parameter(settled: Settled, step: str, key: str, name: str) -> Any:
 def is_open(settled: Settled, step: str, key: str) -> bool:
     """Tell whether all tables that a job depends on exist, and whether it has its COR."""
     inputs = STEPS[step].inputs
-    if (settled.inventory_pending and inputs) or why_none(settled, step, key):
+    if (settled.pending == "inventory" and inputs) or why_none(settled, step, key):
         return False
     if not STEPS[step].is_after_cors:
         return True
@@ -65,9 +65,9 @@ def why_none(settled: Settled, step: str, key: str) -> str:
     """Say why no run makes a result of a scan, series or stack; "" if a run may."""
     campaign, rows, fault = settled.campaign, settled.rows, ""
     kind, is_after_cors = STEPS[step].key, STEPS[step].is_after_cors
-    if settled.inventory_pending:
+    if settled.pending == "inventory":
         return ""
-    if kind == "series" and key not in settled.target.series():
+    if kind == "series" and key not in settled.target.selected.series:
         fault = f"series {key}: no scan is selected"
     elif kind == "stack" and not settled.pending:
         stacks = settled.target.declared()
@@ -154,8 +154,7 @@ def _last_center_checksum(settled: Settled, step: str, scan: str) -> str:
 
 
 def _predictions(settled: Settled, _: str, series: str) -> dict[str, list[str]]:
-    target, out = settled.target, settled.out
-    scans = target.to_search([*target.series()[series], *target.scans_around(series)])
+    out, scans = settled.out, settled.target.selected.searched(series)
     return {scan: [out.center(scan), out.prediction(scan)] for scan in scans}
 
 
@@ -169,8 +168,17 @@ def _fix_options(settled: Settled, *_: str) -> dict[str, Any]:
     return options.model_dump() | {"is_measured": options.is_measured}
 
 
+def _others(settled: Settled, *_: str) -> dict[str, Any]:
+    """Return the entries of cor.json that a run for some volumes does not resolve: as they are."""
+    if settled.needed.is_whole:
+        return {}
+    before = json_or(settled.campaign.files.cor_table, {})
+    scans = {*settled.campaign.selected_scans(settled.rows)} - {*settled.needed.scans}
+    return {scan: before[scan] for scan in scans if scan in before} | settled.needed.cors
+
+
 def _scans_to_resolve(settled: Settled, *_: str) -> dict[str, Any]:
-    needed = {*settled.others, *settled.needed.scans}
+    needed = {*_others(settled), *settled.needed.scans}
     scans = to_resolve(settled.campaign, settled.rows).items()
     return {scan: entry for scan, entry in scans if scan in needed}
 
@@ -186,6 +194,12 @@ def _times_s(settled: Settled, _: str, name: str) -> dict[str, float] | None:
     return {**stack.times_s} if stack.is_time else None
 
 
+def table_shown(campaign: Campaign) -> str:
+    """Return a digest of the cells of the campaign table that the report shows."""
+    rows = [(row.scan, row.select, row.cor.text) for row in campaign.table_rows]
+    return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})
+
+
 _PARAMETERS: dict[str, Callable[[Settled, str, str], Any]] = {
     "provenance": _provenance,
     "raw": lambda settled, _, scan: settled.campaign.scans[scan].path,
@@ -195,13 +209,13 @@ _PARAMETERS: dict[str, Callable[[Settled, str, str], Any]] = {
     "entries": lambda settled, *_: inventory_entries(settled.campaign),
     "last_center_checksum": _last_center_checksum,
     "predictions": _predictions,
-    "members": lambda settled, _, series: settled.target.members(series),
-    "around": lambda settled, _, series: settled.target.members_around(series),
+    "members": lambda settled, _, series: settled.target.selected.members(series),
+    "around": lambda settled, _, series: settled.target.selected.members_around(series),
     "stated_around": _stated_around,
     "fix_options": _fix_options,
     "tables": lambda settled, *_: [*map(settled.out.fix_table, settled.needed.series)],
     "scans": _scans_to_resolve,
-    "others": lambda settled, *_: settled.others,
+    "others": _others,
     "resolve_options": lambda settled, *_: settled.campaign.config.resolve_cor.model_dump(),
     "cor": lambda settled, _, scan: settled.cors[scan],
     "volumes": _volumes,

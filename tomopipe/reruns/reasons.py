@@ -72,6 +72,14 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
     return lines
 
 
+def only_metadata_differ(old: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
+    """Tell whether two statements differ only in their metadata."""
+    ours = ("maker", "metadata")
+    return old.get("metadata") != target.get("metadata") and {
+        key: value for key, value in old.items() if key not in ours
+    } == {key: value for key, value in target.items() if key not in ours}
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"

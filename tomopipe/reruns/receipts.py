@@ -86,29 +86,27 @@ def write_receipt(
 ) -> None:
     """Write the receipt of existing results.
 
-    `raw`: state and content of the files read; `sums`: checksums that are known already.
+    `raw`: state and content of the files read; `sums`: the checksums in the last receipt.
     """
-    files: dict[str, State] = {}
-    for path in outputs:
-        if (state := state_of(os.path.join(directory, path))) is not None:
-            files[path] = state
-    earlier = sums or {}
-    sums = {path: earlier.get(path) or _made_sum(os.path.join(directory, path)) for path in files}
-    content = {"made_from": statement, "files": files, "sums": sums, "raw": raw or {}}
+    paths = {path: os.path.join(directory, path) for path in outputs}
+    files = {path: state for path, where in paths.items() if (state := state_of(where))}
+    now = {path: _sum_of(paths[path], (sums or {}).get(path, "")) for path in files}
+    content = {"made_from": statement, "files": files, "sums": now, "raw": raw or {}}
     place = Path(directory, receipt)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(content, sort_keys=True), place)
 
 
-def _made_sum(path: str) -> str:
-    """Return the checksum of a result that this process wrote, or that is small; else "".
+def _sum_of(path: str, last: str) -> str:
+    """Return the checksum of a result; a large one that others wrote is not read: the last one.
 
-    Also "" for an edited center_of_rotation.txt, which its job keeps.
+    "" for an edited center_of_rotation.txt, which its job keeps.
     """
     if checksum := checksums.made(path):
         return checksum
-    is_small = not os.path.isdir(path) and os.path.getsize(path) <= SMALL_BYTES
-    return content_of(path) if is_small and not path.endswith(CENTER) else ""
+    if os.path.isdir(path) or os.path.getsize(path) > SMALL_BYTES:
+        return last
+    return "" if path.endswith(CENTER) else content_of(path)
 
 
 @dataclass
@@ -140,8 +138,7 @@ class Made:
     is_missing: bool = False  # whether a file is
     damage: str = ""  # of a file, and which
     is_whole: bool = False  # whether all files are as in the receipt
-    is_stated: bool = False  # whether it is known what they are made from
-    statement: Statement | None = None  # if they do not agree, that of the first one
+    statement: Statement | None = None  # if they do not agree, that of the first one, if known
     odd: str = ""  # a file that states something else than the first one
 
 
@@ -234,12 +231,7 @@ class Receipts:
     def write(self, step: str, key: str, statement: Statement, outputs: Sequence[str]) -> None:
         """Write the receipt of up-to-date results."""
         path, last = self.files.receipt(step, key), self.last(step, key)
-        # a large file is not read and keeps its earlier checksum
-        sums = {}
-        for p, text in (last.sums if last else {}).items():
-            state, is_folder = state_of(self.path_of(p)), os.path.isdir(self.path_of(p))
-            if state is not None and (is_folder or state[0] > SMALL_BYTES):
-                sums[p] = text
+        sums = last.sums if last else {}
         write_receipt(path, statement, outputs, sums=sums, directory=self.directory)
         self._present.pop(path, None)
         self.of(step, key)
@@ -320,13 +312,13 @@ class Receipts:
             if is_whole:
                 agrees = last.digest == expected
                 statement = None if agrees else statement_in(Path(self.path_of(outputs[0])))
-                return Made(agrees, is_whole=True, is_stated=True, statement=statement)
+                return Made(agrees, is_whole=True, statement=statement)
         # copied, touched, or without a receipt: the statement in the result itself counts
         first, *further = (statement_in(Path(self.path_of(path))) for path in present)
         others = {path: s for path, s in zip(present[1:], further, strict=True) if s is not None}
         digests = {digest(first), *map(digest, others.values())} if first else set()
         if len(digests) == 1:
-            return Made(expected in digests, is_stated=True, statement=first)
+            return Made(expected in digests, statement=first)
         odd = next((path for path, other in others.items() if first and other != first), "")
         return Made(odd=f"{odd}: was not made with {present[0]}" if odd else "")
 
@@ -422,26 +414,6 @@ def _in_hdf5(path: Path) -> Statement | None:
     with h5py.File(no_pipe(path), "r") as file:
         text = file.attrs.get("made_from")
         return json.loads(text) if text else _in_volume(path)
-
-
-MADE_FROM = "made from "
-"""Prefix of the label of an MRC volume, followed by a digest of the statement of its source."""
-
-
-def source_of(path: str | Path) -> str | None:
-    """Return the digest of the statement of the volume that an MRC volume was converted from.
-
-    "" if `tomopipe convert` has not made it, or it is damaged; None if there is none.
-    """
-    if not os.path.exists(path):
-        return None
-    from tomopipe.relion.mrc import is_cut, labels_of  # few campaigns have such volumes
-
-    try:
-        label = "" if is_cut(path) else labels_of(path)[2]
-    except Exception:  # of a damaged file
-        return ""
-    return label.removeprefix(MADE_FROM) if label.startswith(MADE_FROM) else ""
 
 
 def _receipt(

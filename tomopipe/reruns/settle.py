@@ -149,7 +149,7 @@ class Settled:
         if not (is_needed[step.of_runs] and step.is_enabled(self.campaign)):
             return ()
         if step.name in SEARCH_STEPS:
-            return self.target.to_search(chain.from_iterable(self.needed.series.values()))
+            return self.target.selected.to_search(chain.from_iterable(self.needed.series.values()))
         keys = {"scan": self.cors, "series": self.needed.series}
         return self._stacks if step.key == "stack" else sorted(keys.get(step.key, ["campaign"]))
 
@@ -175,9 +175,10 @@ class Settled:
         if step.key == "stack":
             keys = self._stacks[key].scans
         elif step.key == "series":
-            keys = self.target.series()[key]
-            if self.target.uses_around(key):
-                keys = [*keys, *self.target.scans_around(key)]
+            selected = self.target.selected
+            keys = selected.series[key]
+            if selected.uses_around(key):
+                keys = [*keys, *selected.around(key)]
         return (
             FOLLOWS if any((name, k) in self.reasons for name in step.inputs for k in keys) else ""
         )
@@ -194,11 +195,6 @@ class Settled:
         receipt, further = self.receipts.last(step, key), STEPS[step].replaces
         paths = self.target.outputs(step, key) + [self.out.named(name, key) for name in further]
         return {path: receipt.files.get(path) if receipt else None for path in paths}
-
-    @property
-    def inventory_pending(self) -> bool:
-        """Whether the inventory is to be made first, and so nothing else is known."""
-        return self.pending == "inventory"
 
     @property
     def rows(self) -> InventoryRows:
@@ -226,14 +222,14 @@ class Settled:
                 receipts.withdraw(step.name, "campaign")
         # scans that a run does not predict by default
         selected = self.needed.scans if self.needed.is_whole else ()
-        for scan in sorted({*selected} - {*self.target.to_search(selected)}):
+        for scan in sorted({*selected} - {*self.target.selected.to_search(selected)}):
             for name in SEARCH_STEPS:
                 if receipts.of(name, scan) and self.staleness.why(name, scan):
                     receipts.withdraw(name, scan)
         for result, statement in self.staleness.up_to_date.items():
             if result not in REASONS and result not in self.staleness.confirmed:
                 receipts.write(*result, statement, self.target.outputs(*result))
-        for step in STEPS.values() if self.inventory_pending else ():
+        for step in STEPS.values() if self.pending == "inventory" else ():
             if step.of_runs == "cors" and step.name not in SEARCH_STEPS:
                 for key in receipts.keys(step.name):
                     receipts.withdraw(step.name, key)
@@ -241,26 +237,18 @@ class Settled:
             receipts.save()
             campaign.views.save()
 
-    @property
-    def others(self) -> resolve_cor.CorTable:
-        """The entries of cor.json that a run for some volumes does not resolve: as they are."""
-        if self.needed.is_whole:
-            return {}
-        before = json_or(self.campaign.files.cor_table, {})
-        scans = {*self.campaign.selected_scans(self.rows)} - {*self.needed.scans}
-        return {scan: before[scan] for scan in scans if scan in before} | self.needed.cors
-
     def scans_of_fix(self, series: str) -> list[str]:
         """Return the scans whose predictions fix_cor of a series waits for.
 
         A table that stays, and has no estimated CORs, does not follow other series. A run for some
         volumes takes the other series as they are.
         """
-        target, own = self.target, self.target.series().get(series, [])
-        if not (("fix_cor", series) in self.reasons or target.uses_around(series)):
+        selected = self.target.selected
+        own = selected.series.get(series, [])
+        if not (("fix_cor", series) in self.reasons or selected.uses_around(series)):
             return own
         in_run = {scan for scans in self.needed.series.values() for scan in scans}
-        return [*own, *(scan for scan in target.scans_around(series) if scan in in_run)]
+        return [*own, *(scan for scan in selected.around(series) if scan in in_run)]
 
     @property
     def predicting(self) -> set[str]:
@@ -306,24 +294,22 @@ class Settled:
         """Keep the rows of the tables of the series after the run."""
         if self._has_cors:
             return
-        predicting = self.predicting
+        predicting, selected = self.predicting, self.target.selected
         for series, scans in self.needed.series.items():
-            around = self.target.scans_around(series)
             is_made, fixes = ("fix_cor", series) in self.reasons, dict[str, Fix]()
             try:
-                fixes |= self.target.fixes(series)
+                fixes |= selected.fixes(series)
             except TomopipeError:  # damaged: made again, it counts as empty
                 if not is_made:
                     raise
             is_next = is_made and self.looks_ahead
-            if is_next and not predicting.isdisjoint([*scans, *around]):
+            if is_next and not predicting.isdisjoint([*scans, *selected.around(series)]):
                 fixes = known_fixes(self.staleness, series, scans)
                 self.open_scans |= {*scans} - {*fixes}
             elif is_next:
-                before, target = fixes, self.target
-                files = predicted_files(self.campaign, target.to_search([*scans, *around]))
-                beside, options = target.members_around(series), self.campaign.config.fix_cor
-                fixes = fix_cor.compute(files, target.members(series), options, beside)
+                before, files = fixes, predicted_files(self.campaign, selected.searched(series))
+                beside, options = selected.members_around(series), self.campaign.config.fix_cor
+                fixes = fix_cor.compute(files, selected.members(series), options, beside)
                 self._tables_change |= fixes != before and self._is_whole("fix_cor", series)
             self._fixes |= fixes
         self._tables_change |= bool(predicting)

@@ -34,7 +34,7 @@ def contents(
     result, path_of = {}, target.campaign.paths.prediction
     for scan in scans:
         entry = target.cors[scan]
-        predicted = read(path_of(scan), None) if target.not_failed([scan]) else None
+        predicted = read(path_of(scan), None) if target.selected.not_failed([scan]) else None
         content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
         result[scan] = json.dumps(content, sort_keys=True)  # compared as text
     return result
@@ -131,7 +131,7 @@ def write_sidecars(campaign: Campaign) -> None:
     target = Target(campaign, rows, {scan: cors[scan] for scan in cors if scan in selected})
     faults = []
     steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
-    fixes = read_fixes(map(campaign.files.fix_table, target.series()))
+    fixes = read_fixes(map(campaign.files.fix_table, target.selected.series))
     texts = contents(target, fixes, target.cors, _read)
     due = [scan for scan, content in texts.items() if why_written(target, scan, content)]
     # beside the data they are not removed with a run

@@ -7,24 +7,18 @@ should be made from is its target (`tomopipe.reruns.target`).
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
-from typing import TYPE_CHECKING
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import IN_FORMATS, NAMES_COLUMNS, STACK
+from tomopipe.campaign.files import NAMES_COLUMNS, STACK
 from tomopipe.campaign.reading import has_other_links
-from tomopipe.campaign.relion_set import assumed_numbers
 from tomopipe.campaign.results import (
     VOLUME_ROWS,
     InventoryRows,
-    read_cor_json,
-    read_fixes,
     read_inventory,
     read_tsv,
 )
 from tomopipe.campaign.series import predicted_files
 from tomopipe.campaign.state.facts import is_looked_at_again
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError, scans_named, some_of
 from tomopipe.reruns.reasons import (
     METADATA_ALONE,
@@ -35,22 +29,19 @@ from tomopipe.reruns.reasons import (
     of_scans,
     of_series,
     of_statements,
+    only_metadata_differ,
 )
 from tomopipe.reruns.receipts import (
     Made,
     Receipts,
     Result,
     Statement,
-    digest,
-    statement_in,
 )
-from tomopipe.reruns.target import Cors, Target, in_file, mrc_sources
+from tomopipe.reruns.target import Cors, Target
 from tomopipe.steps import fix_cor
 from tomopipe.storage.checksums import changed_links
-from tomopipe.workflow_steps import STEPS, Step
-
-if TYPE_CHECKING:
-    from tomopipe.campaign.failures import Why
+from tomopipe.storage.json_files import in_file
+from tomopipe.workflow_steps import STEPS
 
 _N_NAMED = 3  # files in a reason
 
@@ -99,7 +90,7 @@ class Staleness:
         if made.damage:
             self.damaged.append(made.damage)
             return made.damage
-        if not made.is_stated:
+        if not (made.is_whole or made.statement):
             return step.changed or made.odd or f"{outputs[0]}: {UNREADABLE}"
         if not made.statement:
             return step.changed or "made from other inputs"
@@ -156,18 +147,18 @@ class Staleness:
             return reason
         target, campaign = self.target, self.campaign
         try:
-            before = read_fixes([campaign.files.fix_table(series)])
+            before = target.selected.fixes(series)
         except TomopipeError:
             return f"{target.out.fix_table(series)}: {UNREADABLE}"
-        members = target.members(series)
+        members = target.selected.members(series)
         if why := of_series(before, members):
             return why
-        scans = target.to_search([*target.series()[series], *target.scans_around(series)])
+        scans = target.selected.searched(series)
         predicted = predicted_files(campaign, scans)
         if due := [scan for scan in scans if not (scan in predicted or scan in campaign.failures)]:
             return f"no prediction yet: {scans_named(due)}"
         with suppress(TomopipeError):  # the job says what it cannot read
-            around = target.members_around(series)
+            around = target.selected.members_around(series)
             after = fix_cor.compute(predicted, members, campaign.config.fix_cor, around)
             return of_fixes(before, after)
         return reason
@@ -188,78 +179,3 @@ class Staleness:
         changed = changed_links(files.links) if renamed else []
         path = self.target.out.links
         return f"{path}: gone or changed: {some_of(changed, _N_NAMED)}" if changed else ""
-
-
-def only_metadata_differ(old: Statement | None, target: Statement) -> bool:
-    """Tell whether two statements differ only in their metadata."""
-    ours = ("maker", "metadata")
-    return (
-        old is not None
-        and old.get("metadata") != target.get("metadata")
-        and {key: value for key, value in old.items() if key not in ours}
-        == {key: value for key, value in target.items() if key not in ours}
-    )
-
-
-def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
-    """Return warnings about the set for RELION, and the scans that each concerns."""
-    result = assumed_numbers(campaign, rows)
-    scans = campaign.selected_scans(rows) if campaign.makes_star else []
-    for scan, source in mrc_sources(campaign, scans).items():
-        path, volume = campaign.outputs.mrc_volume(scan), volume_of(campaign, scan)
-        stated = statement_in(campaign.directory / volume)
-        if stated is not None and source != digest(stated):
-            result[
-                f"{path} is not whole or not of the volume there is now: RELION's set does not "
-                f"name it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
-            ] = [scan]
-    return result
-
-
-# ---- failed jobs ------------------------------------------------------------------------------
-
-
-def why_again(campaign: Campaign) -> "Why":
-    """Return a function that says why an existing result is stale, or "" if it is not.
-
-    To be called only for failed jobs, as its first call takes time.
-    """
-
-    @cache
-    def staleness() -> Staleness:
-        return Staleness(campaign, read_inventory(campaign.files.inventory))
-
-    @cache
-    def why(step: str, key: str) -> str:
-        try:
-            return _why_failed(staleness(), step, key)
-        except FileNotFoundError:  # the tables are to be made first
-            return ""
-        except (OSError, TomopipeError):
-            return UNREADABLE
-
-    return why
-
-
-def _why_failed(staleness: Staleness, name: str, key: str) -> str:
-    """Say why a result is stale; of series and of the campaign only for the inventory."""
-    campaign, target, step = staleness.campaign, staleness.target, STEPS[name]
-    if step.key in ("series", "campaign"):
-        return "" if step.inputs else staleness.why(name)
-    if step.key == "scan" and not (key in campaign.scans and key in target.rows):
-        return ""
-    if step.is_after_cors:
-        target.cors = _cors_for(campaign, step, key)
-        keys = target.stacks() if step.key == "stack" else target.cors
-        if not (key in keys and step.is_enabled(campaign)):
-            return ""
-    reason = staleness.why(name, key)
-    return "another format" if step.last in IN_FORMATS and reason == MISSING else reason
-
-
-def _cors_for(campaign: Campaign, step: Step, key: str) -> Cors:
-    """Return cor.json; of a volume the COR by hand, which it may have before cor.json."""
-    scan = campaign.scans[key] if step.of_runs == "volumes" else None
-    if scan is None or scan.manual.px is None or not campaign.config.fix_cor.protect_manual:
-        return read_cor_json(campaign.files.cor_table)
-    return {key: {"cor_px": round(scan.manual.px, 2), "source": "manual"}}

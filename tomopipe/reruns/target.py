@@ -6,40 +6,28 @@ content of the raw files, the results of earlier steps, and the options in effec
 """
 
 import json
-import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from contextlib import suppress
-from functools import cache, wraps
+from functools import wraps
 from typing import Any, TypeVar, TypeVarTuple
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.relion_set import assumed_numbers, failed_stacks, star_options
-from tomopipe.campaign.results import N_STUCK, ROLL, InventoryRows, read_fixes
-from tomopipe.campaign.series import (
-    PLACE,
-    compared_series,
-    measures_roll,
-    members_of,
-    needs_search,
-    selected_series,
-)
+from tomopipe.campaign.results import N_STUCK, ROLL, InventoryRows
+from tomopipe.campaign.series import PLACE, Selected, measures_roll
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.config.base import effective
 from tomopipe.config.step_options import inventory_options, options_of, without_empty
-from tomopipe.cor.outliers import Fix
-from tomopipe.errors import TomopipeError
-from tomopipe.paths import no_pipe
-from tomopipe.reruns.receipts import Receipts, Result, digest, source_of, statement_in
+from tomopipe.relion.mrc_volumes import mrc_sources
+from tomopipe.reruns.receipts import Receipts, Result, digest, statement_in
 from tomopipe.scans.formats import NOT_SQUARE
 from tomopipe.scans.raw_identity import RAW
 from tomopipe.scans.scan_files import companions
-from tomopipe.steps import fix_cor, sidecar
-from tomopipe.storage.checksums import quick_state
-from tomopipe.storage.json_files import json_or, number
+from tomopipe.steps import sidecar
+from tomopipe.storage.json_files import in_file, number
 from tomopipe.workflow_steps import STEPS
 
 Statement = dict[str, Any]
@@ -113,28 +101,11 @@ class Target:
 
     # ---- scans, series, stacks ---------------------------------------------------------------
 
-    def not_failed(self, scans: Iterable[str]) -> list[str]:
-        """Return the scans whose jobs did not fail finally."""
-        return [scan for scan in scans if scan not in self.campaign.failures]
-
-    def to_search(self, scans: Iterable[str]) -> list[str]:
-        """Return the scans for which the next run makes a sweep and a prediction."""
-        rows = self.rows
-        return [s for s in self.not_failed(scans) if needs_search(self.campaign, s, rows[s])]
-
-    def with_prediction(self, scans: Iterable[str]) -> list[str]:
-        """Return the scans to search, and those that keep an earlier prediction."""
-        path_of, to_search = self.campaign.paths.prediction, set(self.to_search(scans))
-        return [s for s in self.not_failed(scans) if s in to_search or os.path.exists(path_of(s))]
-
-    @_once  # called once per job: grouping 5000 scans each time would be quadratic
-    def series(self) -> dict[str, list[str]]:
-        """Return the selected scans by encoded series name."""
-        return selected_series(self.campaign, self.rows)
-
-    def members(self, series: str) -> list[dict[str, Any]]:
-        """Return the input of fix_cor for the scans of a series, without predictions."""
-        return members_of(self.campaign, self.series()[series], self.rows, self._replaced())
+    @property
+    @_once
+    def selected(self) -> Selected:
+        """The selected scans by series, as in the present inventory."""
+        return Selected(self.campaign, self.rows, self._replaced)
 
     @_once
     def _replaced(self) -> set[str]:
@@ -148,41 +119,6 @@ class Target:
             if swept and (swept.get("raw"), swept.get(ALSO_READ, now[1])) != now:
                 results.add(scan)
         return results
-
-    @_once
-    def _compared(self) -> dict[str, list[tuple[int, str]]]:
-        """Return the series with which each is compared, and their distances in file order."""
-        return compared_series(self.campaign, self.series(), self.rows)
-
-    def scans_around(self, series: str) -> list[str]:
-        """Return the scans with which fix_cor compares those of a series."""
-        return [scan for _, key in self._compared().get(series, ()) for scan in self.series()[key]]
-
-    def members_around(self, series: str) -> list[dict[str, Any]]:
-        """Return the input of fix_cor for the series around one, each scan with its distance."""
-        return [
-            entry | {"order": order}
-            for order, key in self._compared().get(series, ())
-            for entry in self._selected_members(key)
-        ]
-
-    @_once
-    def _selected_members(self, series: str) -> list[dict[str, Any]]:
-        return [entry for entry in self.members(series) if entry["select"] == "in"]
-
-    @_once
-    def uses_around(self, series: str) -> bool:
-        """Tell whether the present table of a series depends on the series around it."""
-        try:
-            return fix_cor.uses_estimates(self.fixes(series).values())
-        except (OSError, TomopipeError):  # made again anyway
-            return False
-
-    @_once
-    def fixes(self, series: str) -> dict[str, Fix]:
-        """Return the rows of the present table of a series; none if it is missing."""
-        path = self.campaign.files.fix_table(series)
-        return read_fixes([path]) if path.is_file() else {}
 
     def stacks(self) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
@@ -311,21 +247,22 @@ class Target:
 
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series should be made from."""
-        scans = self.with_prediction(self.series()[series])
+        selected = self.selected
+        scans = selected.with_prediction(selected.series[series])
         members = [
             {key: value for key, value in entry.items() if key not in PLACE}
-            for entry in self.members(series)
+            for entry in selected.members(series)
         ]
         parts: dict[str, Any] = {"members": members, "predictions": self._predictions(scans)}
         if self.campaign.config.fix_cor.fill == "best":  # else no other series counts
-            parts["around"] = self.stated_around(series) if self.uses_around(series) else ""
+            parts["around"] = self.stated_around(series) if selected.uses_around(series) else ""
         return self._with_options("fix_cor", **parts)
 
     def stated_around(self, series: str) -> str:
         """Return a digest of what estimates of CORs in a series depend on, beyond its CORs."""
-        scans = self.with_prediction(self.scans_around(series))
-        own = [{key: entry[key] for key in PLACE} for entry in self.members(series)]
-        entries, predictions = self.members_around(series), self._predictions(scans)
+        scans = self.selected.with_prediction(self.selected.around(series))
+        own = [{key: entry[key] for key in PLACE} for entry in self.selected.members(series)]
+        entries, predictions = self.selected.members_around(series), self._predictions(scans)
         return digest({"own": own, "members": entries, "predictions": predictions})
 
     def _predictions(self, scans: Iterable[str]) -> dict[str, list[str]]:
@@ -366,7 +303,10 @@ class Target:
             for part in ("metadata", ALSO_READ)
         }
         of_time = {"times_s": {**stack.times_s}, "gaps": [*stack.gaps]}
-        voxels = {s: digest(without_also_read(v) | {"metadata": {}}) for s, v in volumes.items()}
+        voxels = {
+            scan: digest({key: v for key, v in each.items() if key != ALSO_READ} | {"metadata": {}})
+            for scan, each in volumes.items()
+        }
         return _statement(
             "stitch",
             scans=[*stack.scans],
@@ -380,7 +320,9 @@ class Target:
     def of_sidecar(self, _: str) -> Statement:
         """State what the sidecars should be made from."""
         cors, scans, content = self.cors, self.campaign.scans, self.receipts.content
-        predictions = {scan: content(self.out.prediction(scan)) for scan in self.not_failed(cors)}
+        predictions = {
+            scan: content(self.out.prediction(scan)) for scan in self.selected.not_failed(cors)
+        }
         series = {encode_series(scans[scan].series) for scan in cors}
         paths = {scan: self.sidecar(scan) for scan in cors}
         is_elsewhere = any(map(sidecar.is_outside, paths.values()))
@@ -418,10 +360,10 @@ class Target:
 
     def of_report(self, _: str) -> Statement:
         """State what the report shows: tables and predictions by content, volumes by statement."""
-        campaign, out = self.campaign, self.out
-        files = [out.inventory, out.cor_table]
-        files += map(out.fix_table, self.series())
-        files += map(out.prediction, self.with_prediction(campaign.selected_scans(self.rows)))
+        campaign, out, selected = self.campaign, self.out, self.selected
+        files = [out.inventory, out.cor_table, *map(out.fix_table, selected.series)]
+        scans = selected.with_prediction(campaign.selected_scans(self.rows))
+        files += map(out.prediction, scans)
         files += map(out.shifts, self.stacks())
         volumes = {s: self._digest_at(cor["cor_px"], s) for s, cor in self.cors.items()}
         shown = {path: self.content(path) for path in files} | volumes
@@ -449,22 +391,8 @@ class Target:
         )
 
 
-def mrc_sources(campaign: Campaign, scans: Iterable[str]) -> dict[str, str]:
-    """Return `source_of` the MRC volume of each scan that has one."""
-    present = {*os.listdir(campaign.results)} if campaign.results.is_dir() else set()
-    path_of = campaign.paths.mrc_volume
-    paths = {scan: path for scan in scans if os.path.basename(path := path_of(scan)) in present}
-    sources = {scan: source_of(path) for scan, path in paths.items()}
-    return {scan: source for scan, source in sources.items() if source is not None}
-
-
 def _statement(step: str, **parts: Any) -> Statement:
     return {"step": step, "revision": STEPS[step].revision, **parts}
-
-
-def without_also_read(statement: Mapping[str, Any]) -> Statement:
-    """Return a statement without `also_read`, which a stitched volume lists separately."""
-    return {key: value for key, value in statement.items() if key != ALSO_READ}
 
 
 def _options_once(step: str, campaign: Campaign) -> dict[str, Any]:
@@ -474,34 +402,5 @@ def _options_once(step: str, campaign: Campaign) -> dict[str, Any]:
     return campaign.effective[step]
 
 
-def in_file(path: str, key: str) -> Any:
-    """Return the value of a rare key of a JSON file; None if it does not have the key."""
-    return _in_file(path, key, quick_state(path))
-
-
-@cache  # called once per job, and predictions are large
-def _in_file(path: str, key: str, _state: object) -> Any:
-    with suppress(OSError), open(no_pipe(path), "rb") as file:
-        if f'"{key}"'.encode() in file.read():  # parsing takes longer
-            return json_or(path, {}).get(key)
-    return None
-
-
 def _names(text: str) -> list[str]:
     return sorted(json.loads(text)) if text else []
-
-
-def table_shown(campaign: Campaign) -> str:
-    """Return a digest of the cells of the campaign table that the report shows."""
-    rows = [(row.scan, row.select, row.cor.text) for row in campaign.table_rows]
-    return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})
-
-
-def withdraw_removed(campaign: Campaign, results: Iterable[tuple[str, str]]) -> None:
-    """Withdraw the receipts of those results, by step and key, of which a command removed files."""
-    target = Target(campaign)
-    for result in results:
-        paths = map(target.receipts.path_of, target.outputs(*result))
-        if not all(map(os.path.lexists, paths)):
-            target.receipts.withdraw(*result)
-    target.receipts.save()

@@ -12,7 +12,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_inventory
-from tomopipe.campaign.series import file_over_time, members_of, predicted_files
+from tomopipe.campaign.series import file_over_time, predicted_files
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.campaign.state.signs import State, state_of
 from tomopipe.commands.next_run import folded, make_plan
@@ -25,7 +25,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.plots import places_along
 from tomopipe.report.records import CampaignRecord, ScanRecord
-from tomopipe.reruns.staleness import why_again
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.reruns.target import Target
 from tomopipe.review.queue import queue_entries, read_cells
 from tomopipe.review.scan_images import Pictures
@@ -209,8 +209,8 @@ class Store:
         campaign = load_campaign(self.directory, self.config)
         path = campaign.files.inventory
         inventory = read_inventory(path) if path.is_file() else {}
-        target = Target(campaign, inventory)
-        if not (scans := target.series().get(encode_series(key))):
+        series, selected = encode_series(key), Target(campaign, inventory).selected
+        if not (scans := selected.series.get(series)):
             return {
                 "rows": [],
                 "median_px": None,
@@ -219,14 +219,12 @@ class Store:
                 "limit_from": "",
             }
         fixes = fix_cor.compute(
-            predicted_files(
-                campaign, target.to_search([*scans, *target.scans_around(encode_series(key))])
-            ),
-            members_of(campaign, scans, inventory),
+            predicted_files(campaign, selected.searched(series)),
+            selected.members(series),
             campaign.config.fix_cor.model_copy(
                 update={"max_delta_px": max_delta_px, "protect_manual": protect_manual}
             ),
-            target.members_around(encode_series(key)),
+            selected.members_around(series),
         )
         results = [_trial_row(fix, self._by_name.get(scan)) for scan, fix in fixes.items()]
         limit_px = next((fix.limit_px for fix in fixes.values()), None)

@@ -30,7 +30,7 @@ from tomopipe.campaign.results import read_inventory
 from tomopipe.campaign.state.signs import State
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.staleness import why_again
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.run import progress
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or, number, part

@@ -150,7 +150,7 @@ def planned_work(settled: Settled) -> dict[str, Any]:
         plan.setdefault(job.rule, {})[job.key] = seconds, cores
     if not (settled.pending or settled.open_scans):
         return {"planned": plan, "about": []}
-    if settled.inventory_pending:
+    if settled.pending == "inventory":
         is_first = not campaign.files.inventory.exists()
         scans = [scan.name for scan in campaign.scans.values() if scan.select != "no" and is_first]
         open_steps: dict[str, dict[str, tuple[float | None, int]]]
@@ -168,7 +168,7 @@ def planned_work(settled: Settled) -> dict[str, Any]:
                 for scan in scans
             }
         }
-    if settled.needed.is_whole or settled.inventory_pending:
+    if settled.needed.is_whole or settled.pending == "inventory":
         open_steps |= {
             step.name: {"campaign": (jobs.START_S, 1)}
             for step in STEPS.values()

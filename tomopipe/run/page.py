@@ -7,10 +7,11 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_inventory
 from tomopipe.errors import TomopipeError, is_of_the_system
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.reruns.foreign import keep_others
 from tomopipe.reruns.receipts import Receipts, digest, statement_in
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.staleness import relion_notes, why_again
+from tomopipe.run.unfinished import relion_notes
 
 
 def renew_page(settled: Settled) -> None:

@@ -9,7 +9,7 @@ from tomopipe.campaign.results import volume_cor_px
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.staleness import why_again
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.storage.atomic import take_away
 
 if TYPE_CHECKING:

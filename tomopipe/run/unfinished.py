@@ -6,13 +6,15 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.log import read_job
-from tomopipe.campaign.relion_set import failed_stacks, note_lines
+from tomopipe.campaign.relion_set import assumed_numbers, failed_stacks, note_lines
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import TomopipeError, fault_lines, scans_named, some_of
-from tomopipe.reruns.staleness import Staleness, relion_notes
+from tomopipe.relion.mrc_volumes import mrc_sources
+from tomopipe.reruns.receipts import digest, statement_in
+from tomopipe.reruns.staleness import Staleness
 from tomopipe.storage.json_files import json_or
 from tomopipe.workflow_steps import SEARCH_STEPS
 
@@ -119,6 +121,21 @@ def warnings_of(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
     if of_set and of_set.warning:
         yield f"{of_set.warning}; see {of_set.log}"
     yield from clipped_volumes(campaign, campaign.selected_scans(rows))
+
+
+def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
+    """Return warnings about the set for RELION, and the scans that each concerns."""
+    result = assumed_numbers(campaign, rows)
+    scans = campaign.selected_scans(rows) if campaign.makes_star else []
+    for scan, source in mrc_sources(campaign, scans).items():
+        path, volume = campaign.outputs.mrc_volume(scan), volume_of(campaign, scan)
+        stated = statement_in(campaign.directory / volume)
+        if stated is not None and source != digest(stated):
+            result[
+                f"{path} is not whole or not of the volume there is now: RELION's set does not "
+                f"name it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
+            ] = [scan]
+    return result
 
 
 def clipped_volumes(campaign: Campaign, scans: Iterable[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from tomopipe.cor.outliers import (
     Member,
     fix_series,
     parse_fixes,
+    uses_estimates,
 )
 from tomopipe.cor.series_fill import fix_best, point_of
 from tomopipe.errors import TomopipeError, on_os_error
@@ -61,11 +62,6 @@ def fix_cor(
         log.warning("%d of %d scans replaced, filled or reported: %s", noted, len(rows), output)
     write_tsv(rows, FIX_TABLE, output)
     return uses_estimates(fixes.values())
-
-
-def uses_estimates(fixes: Iterable[Fix]) -> bool:
-    """Tell whether a COR of a series was compared with estimates, or filled with one."""
-    return any(fix.fill_px is not None or fix.flagged or fix.before_px is None for fix in fixes)
 
 
 def compute(

@@ -4,9 +4,12 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from tomopipe.paths import no_pipe
+from tomopipe.storage.checksums import quick_state
 
 
 def json_or(path: str | os.PathLike[str], default: Any) -> Any:
@@ -17,6 +20,19 @@ def json_or(path: str | os.PathLike[str], default: Any) -> Any:
     except (OSError, ValueError, RecursionError):
         return default
     return content if default is None or isinstance(content, type(default)) else default
+
+
+def in_file(path: str, key: str) -> Any:
+    """Return the value of a rare key of a JSON file; None if it does not have the key."""
+    return _in_file(path, key, quick_state(path))
+
+
+@cache  # called once per job, and predictions are large
+def _in_file(path: str, key: str, _state: object) -> Any:
+    with suppress(OSError), open(no_pipe(path), "rb") as file:
+        if f'"{key}"'.encode() in file.read():  # parsing takes longer
+            return json_or(path, {}).get(key)
+    return None
 
 
 def number(value: object) -> float | None:

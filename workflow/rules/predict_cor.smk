@@ -1,6 +1,6 @@
 def predictions(scans):
     """The receipts of predict_cor of the scans of which the run makes predictions."""
-    return receipts("predict_cor", SETTLED.target.to_search(scans))
+    return receipts("predict_cor", SETTLED.target.selected.to_search(scans))
 
 
 def predictions_of_all(wildcards):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import campaign_from_data, refuse_vanished
 from tomopipe.reruns.making import making
-from tomopipe.reruns.target import table_shown
+from tomopipe.reruns.parameters import table_shown
 from tomopipe.run.page import report_campaign
 
 with making(snakemake) as made:

@@ -16,8 +16,8 @@ from tomopipe.cli import cli
 from tomopipe.commands.conversion import convert_volume, find_volumes, plan_conversions
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import labels_of, read_volume_size
+from tomopipe.relion.mrc_volumes import source_of
 from tomopipe.reruns.foreign import is_foreign
-from tomopipe.reruns.receipts import source_of
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance

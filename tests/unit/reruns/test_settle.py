@@ -10,10 +10,10 @@ from tests.unit.conftest import configure
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.reruns import sidecars
-from tomopipe.reruns.reasons import MISSING
+from tomopipe.reruns.reasons import MISSING, only_metadata_differ
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.staleness import Staleness, only_metadata_differ
+from tomopipe.reruns.staleness import Staleness
 from tomopipe.storage.atomic import write_json
 
 SIZE = {"n_rows": 4, "n_cols": 64, "n_angles": 31}
