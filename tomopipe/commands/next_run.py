@@ -35,6 +35,7 @@ from tomopipe.storage.atomic import giving_rights, is_protected
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _N_NAMED = 4  # files in a line
+_READ_FOR = {rule: step for step, rule in SHARING.items()}
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def make_plan(
     if volumes_of:
         failures = [failure for failure in failures if failure.key in volumes_of]
     return Plan(
-        jobs=tuple(sorted([*planned, *reading], key=_order)),
+        jobs=tuple(sorted([*reading, *planned], key=_order)),
         failures=tuple(f"{each.key}: {each.step}: {each.error}" for each in failures),
         retry=retry_hint(campaign, failures, lambda *job: result.reasons.get(job, "")),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
@@ -152,7 +153,7 @@ def _is_metadata(job: PlannedJob) -> bool:
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:
-    return position(job.rule), job.series, job.scan, job.stack
+    return position(_READ_FOR.get(job.rule, job.rule)), job.series, job.scan, job.stack
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import pytest
 
 from tests.exchange_files import write_time_series
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.reruns.parameters import parameter
 from tomopipe.reruns.settle import Settled
 
@@ -36,6 +37,9 @@ def test_windows_that_overlap_and_have_the_same_options(tmp_path, monkeypatch, s
             spans[0].append(scan)
             spans[1].extend(shared.get("windows", ()))
     assert [scans for scans, _ in found.values()] == [[names[n] for n in each] for each in together]
+    rows = folded(make_plan(campaign, settled=settled).jobs)
+    reading = {row.of: row.steps[0] for row in rows if "shared_rows" in row.steps}
+    assert reading == {names[first]: "shared_rows" for first, *_ in together}
     for file, (scans, windows) in found.items():
         assert file == f"shared_rows/{scans[0]}.h5"
         assert windows == [campaign.scans[scan].view.input["window"] for scan in scans]
