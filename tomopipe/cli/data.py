@@ -10,7 +10,6 @@ from rich.progress import DownloadColumn
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import STAR
-from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.selection import scans_of
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near, progress_bar
@@ -26,6 +25,7 @@ from tomopipe.commands.slice_pictures import (
 )
 from tomopipe.commands.verify import OTHER_TIME, damaged, recorded
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.relion.relion_set import failed_stacks
 from tomopipe.resources.disk import shown_size
 from tomopipe.run.temporary_files import accepted_scans
 from tomopipe.volume_formats import FORMATS

@@ -13,7 +13,6 @@ from tomopipe.campaign.needed_files import missing_files
 from tomopipe.campaign.option_fit import option_faults
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.reading import raw_scan
-from tomopipe.campaign.relion_set import note_lines
 from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
 from tomopipe.campaign.slurm import unknown_names
@@ -30,6 +29,7 @@ from tomopipe.cor_methods import COR_METHODS, GROUP, method_named
 from tomopipe.entry_points import collisions
 from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
 from tomopipe.paths import existing_folder
+from tomopipe.relion.relion_set import note_lines
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.reruns.staleness import Staleness

@@ -7,12 +7,12 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.overlaps import SHARING, Overlap, overlaps
 from tomopipe.campaign.reading import inventory_entries
-from tomopipe.campaign.relion_set import campaign_binning
 from tomopipe.campaign.results import UNREADABLE
 from tomopipe.campaign.series import to_resolve
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cor.outliers import FILLS
+from tomopipe.relion.relion_set import campaign_binning
 from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.receipts import as_text, digest
 from tomopipe.reruns.settle import Settled

@@ -13,7 +13,6 @@ from typing import Any, TypeVar, TypeVarTuple
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.reading import inventory_entries
-from tomopipe.campaign.relion_set import assumed_numbers, failed_stacks, star_options
 from tomopipe.campaign.results import N_STUCK, ROLL, InventoryRows
 from tomopipe.campaign.series import PLACE, Selected, measures_roll
 from tomopipe.campaign.stacks import Stack, find_stacks
@@ -22,6 +21,7 @@ from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.config.base import effective
 from tomopipe.config.step_options import inventory_options, options_of, without_empty
 from tomopipe.relion.mrc_volumes import mrc_sources
+from tomopipe.relion.relion_set import assumed_numbers, failed_stacks, star_options
 from tomopipe.reruns.receipts import Receipts, Result, digest, statement_in
 from tomopipe.scans.formats import NOT_SQUARE
 from tomopipe.scans.raw_identity import RAW

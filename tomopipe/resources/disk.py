@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.overlaps import overlaps
-from tomopipe.campaign.relion_set import stack_shape
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.series import needs_search
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
@@ -18,6 +17,7 @@ from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
+from tomopipe.relion.relion_set import stack_shape
 from tomopipe.volumes.output_size import Extent, binned, extent, try_binning, volume_bytes
 
 #: Names of the files of each rule.

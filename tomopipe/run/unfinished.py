@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.log import read_job
-from tomopipe.campaign.relion_set import assumed_numbers, failed_stacks, note_lines
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import TomopipeError, fault_lines, scans_named, some_of
 from tomopipe.relion.mrc_volumes import mrc_sources
+from tomopipe.relion.relion_set import assumed_numbers, failed_stacks, note_lines
 from tomopipe.reruns.receipts import digest, statement_in
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.storage.json_files import json_or

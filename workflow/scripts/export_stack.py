@@ -5,8 +5,8 @@ hand_over(snakemake)  # if there is a process that has loaded what follows
 from pathlib import Path
 
 from tomopipe.campaign.files import BINNING
-from tomopipe.campaign.relion_set import decide_binning
 from tomopipe.config import StepOptions
+from tomopipe.relion.relion_set import decide_binning
 from tomopipe.reruns.making import making
 from tomopipe.scans.exchange import RawScan
 from tomopipe.steps.export_stack import export_or_fail

@@ -7,7 +7,7 @@ import pytest
 from tests.phantoms import write_scan
 from tests.step_calls import export_stack
 from tomopipe.campaign.campaign import campaign_from_data
-from tomopipe.campaign.relion_set import (
+from tomopipe.relion.relion_set import (
     campaign_binning,
     decide_binning,
     failed_stacks,

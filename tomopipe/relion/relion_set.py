@@ -101,7 +101,20 @@ def note_lines(notes: Mapping[str, list[str]]) -> list[str]:
 
 
 def failed_stacks(campaign: "Campaign", scans: Collection[str]) -> dict[str, str]:
-    """Return the reasons, by scan, why stacks of `scans` could not be made."""
+    """Return why stacks could not be made.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        Whose records of failures are read.
+    scans : collection of str
+        Those of which the set has, or should have, stacks.
+
+    Returns
+    -------
+    dict of str to str
+        The reasons, by scan; none of those that have a stack or are still to have one.
+    """
     if not campaign.makes_star:
         return {}
     result = {scan: failed_stack(campaign.paths, scan) for scan in sorted(scans)}
