@@ -19,8 +19,10 @@ from tomopipe.steps import export_stack
 from tomopipe.storage import shared
 from tomopipe.stream import fit_options
 
-# As in a job of the workflow: the workers of pytest-xdist share the cores already.
+# As in a job of the workflow: the workers of pytest-xdist share the cores already. Threads of torch
+# that wait for one another compute as long as they do.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests press Ctrl-C, which what a shell started with & ignores.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -7,10 +7,12 @@ them; signals are passed on, and that process is killed if this program is. In i
 is this program, so that Snakemake starts its scripts in the same way.
 
 All else, everything where TOMOPIPE_TEST_PLAIN is set, and everything without pidfd_open (a Linux of
-2019) runs in a Python of its own. Of another package on PYTHONPATH the modules are imported anew.
+2019) runs in a Python of its own. Of a package on PYTHONPATH that replaces modules (`put_before` in
+tests/workflow/conftest.py) these are imported anew, and all that import them; else all are.
 """
 
 import atexit
+import builtins
 import gc
 import importlib
 import inspect
@@ -29,6 +31,7 @@ from functools import cache
 from pathlib import Path
 
 PLAIN = "TOMOPIPE_TEST_PLAIN"
+PLAIN_JOBS = "TOMOPIPE_TEST_PLAIN_JOBS"  # of SLURM: a fork is no child of its job
 FIRST = "TOMOPIPE_TEST_FIRST"  # a module whose function `first` is called before
 PROGRAMS = ("snakemake", "tomopipe")
 _OURS = ("tomopipe", "snakemake_executor_plugin_tomopipe", "snakemake_logger_plugin_tomopipe")
@@ -53,10 +56,12 @@ MODULES = [
     *("tomopipe.run.upkeep", "tomopipe.commands.run_request", "tomopipe.commands.stop"),
     *("tomopipe.cor.off_line", "tomopipe.cor.roll", "tomopipe.cor.air_level"),
     *("tomopipe.cor.adjacent", "tomopipe.cor.axial_motion", "tomopipe.cor.opposing_misfit"),
-    *("tomopipe.cor.turn_changes", "tomopipe.cor.row_kernels"),
+    *("tomopipe.cor.turn_changes", "tomopipe.cor.row_kernels", "tomopipe.run.workers"),
+    *("packaging.version", "graphlib", "pandas.io.formats.csvs"),
 ]
 
 _servers: list[subprocess.Popen] = []
+_users: dict[str, set[str]] = {}  # of each of our modules, in the server: those that import it
 
 # what follows the function `ask` in the program, which imports nothing that takes time
 _CLIENT = """
@@ -67,7 +72,8 @@ def plain():
 
 what = [*sys.argv[1:3], ""]
 is_ours = what[0].endswith(".py") or what[0] == "-m" and what[1] in {programs!r}
-if {plain!r} in os.environ or not is_ours:
+of_slurm = {{{plain_jobs!r}, "SLURM_JOB_ID"}} <= os.environ.keys()
+if {plain!r} in os.environ or of_slurm or not is_ours:
     plain()
 try:
     answers = ask({address!r}, sys.argv[1:], os.getcwd(), os.environ, [0, 1, 2])
@@ -125,6 +131,7 @@ def start(
         assert server.poll() is None, log.read_text()
         time.sleep(0.02)
     texts = {"python": sys.executable, "plain": PLAIN, "programs": PROGRAMS}
+    texts["plain_jobs"] = PLAIN_JOBS
     client = _CLIENT.format(address=str(address), **texts)
     head = f"#!{sys.executable} -IS\nimport os, signal, socket, sys\n\n\n"
     program.write_text(head + inspect.getsource(ask) + client)
@@ -200,6 +207,62 @@ def _answer(stream: socket.socket) -> list[bytes]:
         os._exit(0)
 
 
+def _load(modules: Sequence[str]) -> None:
+    """Import modules, and note for each of ours which modules import it."""
+    plain = builtins.__import__
+
+    def noted(name, globals=None, locals=None, fromlist=(), level=0):
+        if globals and name.partition(".")[0] in _OURS:
+            for each in (name, *(f"{name}.{part}" for part in fromlist or ())):
+                _users.setdefault(each, set()).add(globals["__name__"])
+        return plain(name, globals, locals, fromlist, level)
+
+    builtins.__import__ = noted
+    for module in modules:
+        importlib.import_module(module)
+    builtins.__import__ = plain
+
+
+def _forget(folders: set[str]) -> None:
+    """Let modules that folders of the path replace be imported anew, and all that import them."""
+    ours = {name for name in sys.modules if name.partition(".")[0] in _OURS}
+    changed: set[str] = set()
+    for folder in folders:
+        found = _replaced(Path(folder))
+        changed |= ours if found is None else found
+    todo = list(changed)
+    while todo:
+        new = _users.get(todo.pop(), set()) - changed
+        changed |= new
+        todo += new
+    for name in changed & ours:
+        package, _, module = name.rpartition(".")
+        if package in sys.modules:
+            vars(sys.modules[package]).pop(module, None)
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def _replaced(folder: Path) -> set[str] | None:
+    """Name the modules that a folder replaces; None if it may change any."""
+    package, loaded = folder / "tomopipe", sys.modules.get("tomopipe")
+    if loaded and str(package) in loaded.__path__:
+        return set()
+    if not package.is_dir():
+        return None
+    found = set()
+    for path in package.rglob("*.py"):
+        name = ".".join(path.relative_to(folder).with_suffix("").parts)
+        if path.name != "__init__.py":
+            found.add(name)
+        elif not path.read_text().startswith("__path__.append("):
+            return None
+        elif in_server := sys.modules.get(name.removesuffix(".__init__")):
+            in_server.__path__.insert(0, str(path.parent))
+    # a copy of it is only to tell where another workflow is
+    return found if (folder / "Snakefile").exists() else found - {"tomopipe.paths"}
+
+
 def _prepare(request: list[bytes], program: str, before: str) -> list[str]:
     """Take over the folder, the environment and the path of modules; return the arguments."""
     folder, umask, n_words, *rest = request
@@ -215,9 +278,7 @@ def _prepare(request: list[bytes], program: str, before: str) -> list[str]:
     path = os.environ.get("PYTHONPATH", "")
     sys.path[:] = [first, *filter(None, path.split(os.pathsep)), *sys.path[1:]]
     if path != before:
-        for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
-            del sys.modules[name]
-        importlib.invalidate_caches()
+        _forget(set(path.split(os.pathsep)) - {"", *before.split(os.pathsep)})
     if numba := sys.modules.get("numba"):
         numba.config.reload_config()  # as of the environment
     return words
@@ -264,8 +325,7 @@ if __name__ == "__main__":
     atexit.register(_leave)  # before all others, so that it is called last
     _address, _program, *_modules = sys.argv[1:]
     _before = os.environ.get("PYTHONPATH", "")
-    for _module in _modules:
-        importlib.import_module(_module)
+    _load(_modules)
     if "numba" in sys.modules:
         _load_the_rest()
     threading.Timer.daemon = True  # Snakemake's would hold each process a second after its end

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,9 +31,9 @@ pytestmark = pytest.mark.slurm
 
 @pytest.fixture
 def cluster(tmp_path) -> dict[str, str]:
-    """An environment whose home has no profile of anybody."""
+    """An environment whose home has no profile of anybody; SLURM counts and kills jobs in it."""
     home = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home" / ".config")}
-    return home | COMPILED
+    return home | COMPILED | {warm.PLAIN_JOBS: "1"}
 
 
 def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) -> None:
@@ -44,7 +43,7 @@ def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) ->
     """
     where = ("--partition", "cpu", "--account", "")
     status, text = ended(
-        *(sys.executable, "-m", "tomopipe", "init", campaign), *where, env=environment
+        *(warm.python(), "-m", "tomopipe", "init", campaign), *where, env=environment
     )
     assert (status, "profile.yaml" in text) == (0, True), text
     for path in (
@@ -60,18 +59,11 @@ def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) ->
 
 
 def run_slurm(
-    campaign: Path,
-    environment: dict[str, str],
-    *arguments: str,
-    folder: Path = HOME,
-    python: str = sys.executable,
+    campaign: Path, environment: dict[str, str], *arguments: str, folder: Path = HOME
 ) -> Run:
-    """Run `snakemake --profile slurm`: typed in the campaign, as the README says, or elsewhere.
-
-    SLURM counts the memory of jobs, and kills them, only with a plain interpreter.
-    """
-    in_it = [python, "-m", "snakemake"]
-    call = in_it if folder == campaign else command(campaign, python=python)
+    """Run `snakemake --profile slurm`: typed in the campaign, as the README says, or elsewhere."""
+    in_it = [warm.python(), "-m", "snakemake"]
+    call = in_it if folder == campaign else command(campaign, python=warm.python())
     options = {"cwd": folder, "env": environment, "seconds": 900}
     status, text = ended(*call, "--profile", "slurm", *arguments, **options)
     return Run(status, frozenset(job_names(text)), text)
@@ -85,9 +77,9 @@ def submissions(text: str) -> int:
 def test_campaign_and_an_edited_cor(tmp_path, cluster):
     cors_px = {scan: CORS_PX[scan] for scan in ("a_1", "a_2", "b_1")}
     campaign = new_campaign(tmp_path / "my campaign", cors_px, methods=())  # with a network
+    del cluster[warm.PLAIN_JOBS]  # all jobs end by themselves
     init(campaign, cluster)
-    typed = {"folder": campaign, "python": warm.python()}
-    first = run_slurm(campaign, cluster, "--tomopipe-keep-successful-logs", **typed)
+    first = run_slurm(campaign, cluster, "--tomopipe-keep-successful-logs", folder=campaign)
     assert first.status == 0, first.text
     on_nodes = [log.read_text() for log in campaign.glob(".snakemake/slurm_logs/*/*.log")]
     assert len(on_nodes) == 3
@@ -100,10 +92,10 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     # try and predict of all in one, the volumes in one, the stacks in one
     assert submissions(first.text) == 1 + 1 + 1
 
-    assert run_slurm(campaign, cluster, **typed).jobs == frozenset()
+    assert run_slurm(campaign, cluster, folder=campaign).jobs == frozenset()
     table(campaign, "a_2\tauto\t50.25\t")
     planned = plan(campaign)
-    edited = run_slurm(campaign, cluster, **typed)
+    edited = run_slurm(campaign, cluster, folder=campaign)
     expected = {*("fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar", "export_star", "report")}
     assert edited.status == 0, edited.text
     assert edited.jobs == expected
@@ -113,7 +105,7 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     configure(campaign, "predict_cor", min_confidence=0.45)
     # at a site that passes no environment to its nodes
     bare = ("--default-resources", "slurm_partition=cpu", "slurm_extra='--export=NONE'")
-    again = run_slurm(campaign, cluster, *bare, **typed)
+    again = run_slurm(campaign, cluster, *bare, folder=campaign)
     assert again.status == 0, again.text
     # the COR of a_2 is in the table
     assert {job for job in again.jobs if ":" in job} >= {"predict_cor:a_1", "predict_cor:b_1"}

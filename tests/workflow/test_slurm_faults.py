@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.waiting import until
 from tests.workflow.conftest import (
     HOME,
@@ -116,7 +117,7 @@ while status["step"] == "full_recon" and hold.exists():
 def start(campaign: Path, environment: dict[str, str], log: Path, *arguments: str):
     with log.open("w") as stream:
         return subprocess.Popen(
-            command(campaign, "--profile", "slurm", *arguments),
+            command(campaign, "--profile", "slurm", *arguments, python=warm.python()),
             env=os.environ | environment,
             cwd=HOME,
             stdout=stream,

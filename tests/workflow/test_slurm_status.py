@@ -4,10 +4,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
+from tests import warm
 from tests.waiting import ended, until
 from tests.workflow.conftest import HOME, command, failing, new_campaign
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
@@ -24,7 +24,7 @@ def run(tmp_path, cluster):  # noqa: F811
     campaign = new_campaign(tmp_path / "my campaign", {"a_1": 48.0, "a_2": 48.5})
     init(campaign, cluster, apart=True)
     environment = os.environ | cluster | failing(tmp_path, "full_recon", "a_1", SLOW)
-    call = command(campaign, "--profile", "slurm", "--retries", "0")
+    call = command(campaign, "--profile", "slurm", "--retries", "0", python=warm.python())
     with open(tmp_path / "run.log", "w") as log:
         process = subprocess.Popen(call, env=environment, cwd=HOME, stdout=log, stderr=log)
 
@@ -68,6 +68,6 @@ def test_running_and_cancelled_jobs(full_cluster, run):
     assert lost.key == "a_1"
     assert f"SLURM job {lost.slurm_job}: CANCELLED" in lost.error
     until(lambda: {job.key for job in volumes("done")} == {"a_2"})
-    _, shown = ended(sys.executable, "-m", "tomopipe", "status", run, "--json")
+    _, shown = ended(warm.python(), "-m", "tomopipe", "status", run, "--json")
     states = {(job["step"], job["key"]): job["state"] for job in json.loads(shown)["jobs"]}
     assert states["full_recon", "a_1"] in ("lost", "failed")  # failed once the run has ended

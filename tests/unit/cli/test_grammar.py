@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from tests import warm
 from tomopipe.cli import cli
 from tomopipe.cli.options import campaign_after
 
@@ -162,7 +163,7 @@ def test_a_path_that_cannot_be_written_is_named_without_a_traceback(words, expec
     (tmp_path / "logs/run.lock").mkdir(parents=True)
     (tmp_path / "raw.h5").write_bytes(b"\x89HDF")
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    command = [sys.executable, "-m", "tomopipe", *words]
+    command = [warm.python(), "-m", "tomopipe", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, expected in done.stderr) == (1, True), done.stderr
     assert "Traceback" not in done.stderr

@@ -64,19 +64,13 @@ class Cluster:
             run_folder.VARIABLE: "results/.runs/1",
         }
 
-    def start(
-        self,
-        *scans: str,
-        job: str = ":",
-        options: tuple[str, ...] = (),
-        python: str = sys.executable,  # a plain one, as who is sent signals
-    ):
+    def start(self, *scans: str, job: str = ":", options: tuple[str, ...] = ()):
         (self.folder / "job").write_text(JOB.replace("BODY", job))
         names = {f"n{n}": name for n, name in enumerate(scans)}
         (self.folder / "config.yaml").write_text(json.dumps({"scans": names}))
         return subprocess.Popen(
             [
-                *(python, "-m", "snakemake", "--executor", "tomopipe", "--jobs", "50"),
+                *(warm.python(), "-m", "snakemake", "--executor", "tomopipe", "--jobs", "50"),
                 *("--configfile", "config.yaml", "--seconds-between-status-checks", "0"),
                 *("--latency-wait", "0", "--keep-going", "--cores", "4", *options),
             ],
@@ -90,7 +84,7 @@ class Cluster:
 
     def run(self, *scans: str, **more) -> tuple[int, str]:
         """Run the workflow; return the exit status and what it said."""
-        process = self.start(*scans, **more, python=warm.python())
+        process = self.start(*scans, **more)
         try:
             text, _ = process.communicate(timeout=300)
         finally:
