@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 VARIABLE = "TOMOPIPE_WORKERS"
 """Environment variable with the address at which workers are offered."""
 _BACKLOG = 128  # scripts that begin at the same time
-_FOLDER, _SOCKET = "tomopipe-workers-", "workers"  # in the temporary folder, of this user alone
+# In the temporary folder, of this user alone. Machines may share it: on another one nobody listens.
+_FOLDER, _SOCKET = f"tomopipe-{socket.gethostname()[:24]}-", "workers"
 _PROGRAM = "from tomopipe.run.workers import work; work({}, on_gpu={})"
 
 

@@ -62,11 +62,18 @@ def test_the_folder_of_a_killed_run_goes_with_the_next_run_and_others_stay(tmp_p
         killed.stdout.readline(), alive.stdout.readline()
         killed.kill()
         killed.wait()
-        (tmp_path / "tomopipe-workers-begins").mkdir()  # its process does not listen yet
-        assert len(list(tmp_path.iterdir())) == 3
+        begins = tmp_path / f"{workers._FOLDER}begins"  # its process does not listen yet
+        begins.mkdir()
+        there = {*tmp_path.iterdir()}
+        monkeypatch.setattr(workers, "_FOLDER", "tomopipe-another-machine-")
         workers._remove_killed()
-        assert len(list(tmp_path.iterdir())) == 2
-        (tmp_path / "tomopipe-workers-begins").rmdir()
+        assert {*tmp_path.iterdir()} == there
+        monkeypatch.undo()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        workers._remove_killed()
+        assert len(there) == 3
+        assert len({*tmp_path.iterdir()}) == 2
+        begins.rmdir()
         alive.communicate(b"\n")
     assert not list(tmp_path.iterdir())
 
