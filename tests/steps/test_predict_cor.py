@@ -162,7 +162,7 @@ def test_a_helical_scan_is_doubtful_by_its_file_and_by_its_rows(tmp_path):
     truth = helical_scan(tmp_path / "s_1.nx", np.linspace(0, 4, 181))
     _, prediction, _ = predicted(tmp_path, truth.path)
     assert prediction["cor_px"] == pytest.approx(truth.cor_px, abs=1)
-    seen, stated = prediction["doubts"]
+    stated, seen = prediction["doubts"]
     assert stated in RawScan(truth.path).metadata().warnings  # of which check prints each
     assert "/sample/z_translation: the sample moves by 4.0 px (8e-06 m)" in stated
     assert stated.endswith("steadily: a helical scan, which is not supported?")
