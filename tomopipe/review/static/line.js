@@ -6,7 +6,6 @@ import { linePlot } from "./plots.js";
 import { all, isIn } from "./queue.js";
 
 const ticks = new Map(); // scans that were ticked, or unticked, by hand
-const taken = (row) => ticks.get(row.scan) ?? !row.confident_outlier;
 let ticket = 0;
 
 // A line in words, in pixels; n is the index.
@@ -35,6 +34,8 @@ export async function show(key, { selected, onOpen, width }) {
 function offers(rows, line) {
   if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs review.")];
   const on = (row) => line.start_px + line.slope_px * row.index;
+  const hasScatter = line.spread_px !== null;
+  const taken = (row) => ticks.get(row.scan) ?? (hasScatter && !row.confident_outlier);
   const button = el("button", { id: "accept-line", class: "main", onclick: async () => {
     const decisions = rows.filter(taken).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) }, seen: cellsOf(row) }));
     button.disabled = true;
@@ -58,6 +59,7 @@ function offers(rows, line) {
       el("tr", {}, ...["", "scan", "state", "measured", "now", "on the line", "now minus line"].map((text, column) => el("th", { class: column > 2 ? "num" : null, title: text === "measured" ? "px (confidence)" : null }, text))),
       ...rows.map((row) => el("tr", {}, el("td", {}, tick(row)), el("td", {}, row.scan), el("td", { class: "quiet", title: row.why }, row.state),
         el("td", { class: "num" }, measured(row)), el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
-    rows.some((row) => row.confident_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers with a confident prediction, which may belong to another series.") : "",
+    hasScatter ? "" : el("p", { class: "quiet" }, "Not ticked at first: a line through so few scans may be far off beyond them. Compare the slices in Scans."),
+    hasScatter && rows.some((row) => row.confident_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers with a confident prediction, which may belong to another series.") : "",
     el("p", { class: "line" }, button)];
 }
