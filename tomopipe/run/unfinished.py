@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.log import read_job
-from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
+from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cor.cor_value import is_valid, off_detector
@@ -64,7 +65,14 @@ def _is_to_come(campaign: Campaign, scan: str) -> bool:
     if any(files.failure(step, scan).exists() for step in SEARCH_STEPS):
         return False
     prediction = json_or(files.prediction(scan), None)
-    return prediction is None or prediction.get("cor_px") is not None
+    if prediction is None or prediction.get("cor_px") is not None:
+        return True
+    table = files.fix_table(encode_series(campaign.scans[scan].series))
+    try:
+        fix = read_fixes([table]).get(scan)
+    except (OSError, TomopipeError):  # made by the next run
+        return True
+    return fix is None or fix.after_px is not None
 
 
 def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:

@@ -11,8 +11,9 @@ from tests.phantoms import write_scan
 from tests.review_campaign import make_campaign
 from tests.unit.conftest import configure, limited
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.results import read_inventory
+from tomopipe.campaign.results import read_inventory, write_tsv
 from tomopipe.cli.data import clean
+from tomopipe.cor.outliers import FIX_TABLE
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import Settled, expected_inventory
@@ -140,13 +141,18 @@ def test_scans_without_cor_or_volume_are_named(campaign):
     write_json({"a_1": {"cor_px": 31.5, "source": "auto"}}, campaign / "results" / "cor.json")
     (campaign / "results" / "a_1_rec.h5").write_bytes(b"x")
     prediction = campaign / "results/try_center/a_2/prediction.json"
-    # stopped before or after predict_cor of a_2: only another run is needed
-    for made in (False, True):
-        if made:
-            write_json({"cor_px": 31.5, "verdict": "resolved"}, prediction)
+    # stopped before or after predict_cor of a_2, or before its COR was filled or resolved: only
+    # another run is needed
+    refused = {"cor_px": None, "verdict": "flat"}
+    table, filled = campaign / "results" / "fix_cor" / "a.tsv", {"scan": "a_2", "after_px": "31.5"}
+    for made in (None, {"cor_px": 31.5, "verdict": "resolved"}, refused, filled):
+        if made is filled:
+            write_tsv([filled], FIX_TABLE, table)
+        elif made:
+            write_json(made, prediction)
         lines = unfinished_scans(load_campaign(campaign))
         assert lines == ["no COR yet, the next run makes it: a_2"]
-    write_json({"cor_px": None, "verdict": "flat"}, prediction)
+    write_tsv([{"scan": "a_2", "after_px": ""}], FIX_TABLE, table)
     (line,) = unfinished_scans(load_campaign(campaign))
     assert line.startswith("no COR, and so no volume: a_2. Set one with")
     (campaign / "results" / "a_1_rec.h5").unlink()
