@@ -22,6 +22,7 @@ from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.end_shift import EndShift, end_shifts
 from tomopipe.cor.mass import swing_px
+from tomopipe.cor.outliers import SLICES_MIXED
 from tomopipe.cor.row_profiles import RowProfiles
 from tomopipe.cor.row_registration import Floats, Mask, Stack, measure
 from tomopipe.cor.shift_evidence import explain, likelihood, sudden
@@ -75,8 +76,8 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> str:
         when = f"between projections {before} and {after}"
     direction = "down" if motion.shift_rows > 0 else "up"
     return (
-        f"the sample moves {abs(motion.shift_rows):.1f} rows {direction} {when}: slices mix rows "
-        "that are as far apart; measure again, or leave out one part (input.skip_projections)"
+        f"the sample moves {abs(motion.shift_rows):.1f} rows {direction} {when}: {SLICES_MIXED}; "
+        "measure again, or leave out one part (input.skip_projections)"
     )
 
 

@@ -9,7 +9,7 @@ from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.campaign.state.sentences import ScanState
 from tomopipe.cor.cor_value import CorText
-from tomopipe.cor.outliers import EDITED, JUDGED_BY_FEW, NO_SINGLE_COR, NOT_SWEPT, Fix
+from tomopipe.cor.outliers import EDITED, JUDGED_BY_FEW, NO_SINGLE_COR, NOT_SWEPT, SLICES_MIXED, Fix
 
 ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
 BAD = ROW | {"keep": "false", "reason": "120 of 901 frames"}
@@ -242,6 +242,8 @@ def test_of_a_scan_that_moved_the_confidence_of_its_method_and_its_own_advice_ar
     assert found.reason.startswith(f"it moved: {NO_SINGLE_COR}; {sure}")
     assert found.to_do.startswith("Measure it again, use the part before or after the movement")
     assert not facts("520", decided=True, cor_px=520.0, source="manual", prediction=moved).to_do
+    sinks = replace(GOOD, doubts=(f"the sample moves 4.0 rows down: {SLICES_MIXED}",))
+    assert facts(**USED | {"prediction": sinks}).to_do == found.to_do
     unsure = replace(moved, reason="noise", curves=(Curve("ai", 512.0, 0.2, (), ()),))
     other = facts(decided=True, cor_px=520.0, source="line", fix=filled, prediction=unsure)
     assert "(ambiguous, best 512.00, confidence 0.20)" in other.reason

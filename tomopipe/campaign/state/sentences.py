@@ -11,7 +11,7 @@ from tomopipe.campaign.results import Prediction
 from tomopipe.campaign.state.facts import NOT_SELECTED, OWN_COR, TO_REVIEW, ScanFacts, not_selected
 from tomopipe.campaign.state.signs import SIGNS, State
 from tomopipe.cor.cor_value import format_confidence, format_cor, same_cor
-from tomopipe.cor.outliers import FILLS, FROM_ONE, NO_SINGLE_COR, NOT_ASKED
+from tomopipe.cor.outliers import FILLS, FROM_ONE, NO_SINGLE_COR, NOT_ASKED, SLICES_MIXED
 
 #: A confidence above the limit by less than this is doubtful.
 _BARELY = 0.1
@@ -161,7 +161,10 @@ class ScanState(ScanFacts):
     @property
     def to_do(self) -> str:
         """What to do about the state of the scan; "" if nothing."""
-        moved = self.prediction is not None and NO_SINGLE_COR in self.prediction.reason
+        found = self.prediction
+        moved = found is not None and (
+            NO_SINGLE_COR in found.reason or any(SLICES_MIXED in doubt for doubt in found.doubts)
+        )
         return _IF_MOVED if moved and self.state in TO_REVIEW else TO_DO.get(self.state, "")
 
     @property
@@ -265,8 +268,8 @@ TO_DO: Mapping[State, str] = {
 }
 
 _IF_MOVED = (
-    "Measure it again, use the part before or after the movement (input.skip_projections), or "
-    "leave the scan out (select: no)."
+    "Measure it again, use the part before or after the movement if it has 180 degrees "
+    "(input.skip_projections), or leave the scan out (select: no)."
 )
 
 # ---- alerts of the report --------------------------------------------------------------------
