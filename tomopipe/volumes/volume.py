@@ -165,7 +165,7 @@ class _VolumeStatistics:
             )
         if self.low == self.high:
             raise TomopipeError(
-                f"{self.path}: every value of the volume is {self.low}. Look at the raw file."
+                f"{self.path}: every value of the volume is {self.low + 0:g}. Look at the raw file."
             )
         encoding = self.layout.encoding
         lowest, highest = encoding.encode(np.array([self.low, self.high], np.float32))

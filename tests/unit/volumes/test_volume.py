@@ -174,7 +174,7 @@ def _with(value, index=(1, 2, 3)):
         ({"blocks": [(0, 2), (3, 5)]}, "expected 5 slices, 1 were never stored"),
         ({"data": _with(np.nan)}, "rows 0 to 1: the reconstruction is not finite"),
         ({"data": _with(np.inf)}, "not finite"),
-        ({"data": _with(3, ...)}, "every value of the volume is 3.0"),
+        ({"data": _with(-0.0, ...)}, "every value of the volume is 0. Look"),
     ],
     ids=["missing", "nan", "inf", "constant"],
 )
