@@ -633,12 +633,23 @@ def test_enter_writes_what_the_box_shows_where_a_scan_opens_while_typing(folder,
     assert float(read_cells(folder / "scans.tsv")[scan]["cor_px"]) == float(cor)
 
 
-def test_a_line_through_few_scans_is_not_ticked(folder, serve, visit):
-    path = folder / "results/try_center/bone_001/prediction.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"confidence": 0.51}))
-    page = visit(serve(folder))
-    go_to(page, "bone_002")
-    page.get_by_role("button", name="Series").click()
+@pytest.fixture
+def series_with(folder, serve, visit):
+    """Call it with a scan and the confidence of its prediction: the page with its series."""
+
+    def visited(scan, confidence):
+        path = folder / f"results/try_center/{scan}/prediction.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"confidence": confidence}))
+        page = visit(serve(folder))
+        go_to(page, scan)
+        page.get_by_role("button", name="Series").click()
+        return page
+
+    return visited
+
+
+def test_a_line_through_few_scans_is_not_ticked(series_with):
+    page = series_with("bone_001", 0.51)
     expect(page.locator("#series-line")).to_contain_text("through the 4 trusted scans")
     expect(page.locator("#series-line")).to_contain_text("may be far off beyond them")
     expect(page.locator("#accept-line")).to_be_disabled()
@@ -646,12 +657,8 @@ def test_a_line_through_few_scans_is_not_ticked(folder, serve, visit):
     expect(page.locator("#accept-line")).to_have_text("Accept the line for this scan")
 
 
-def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(folder, serve, visit):
-    path = folder / "results/try_center/bone_006/prediction.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"confidence": 0.95}))
-    page = visit(serve(folder))
-    go_to(page, "bone_006")
-    page.get_by_role("button", name="Series").click()
+def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(series_with):
+    page = series_with("bone_006", 0.95)
     accept, tick = page.locator("#accept-line"), page.get_by_label("accept for bone_006")
     expect(accept).to_have_text("Accept the line for these 2 scans")
     expect(tick).not_to_be_checked()

@@ -215,16 +215,16 @@ def test_frames_of_windows_that_overlap_are_read_once(tmp_path):
     paths = sorted((campaign / "results" / "try_center").glob("*/rows.h5"))
     before = [path.read_bytes() for path in paths]
     paths[1].unlink()
-    told = tmp_path / "parents"
+    note = tmp_path / "parents"
     code = (
-        f"with open({str(told)!r}, 'a') as file, open(f'/proc/{{os.getppid()}}/cmdline') as parent:"
+        f"with open({str(note)!r}, 'a') as file, open(f'/proc/{{os.getppid()}}/cmdline') as parent:"
         "\n    print(status['step'], parent.read(), file=file)\n"
     )
     environment = with_code_in_jobs(tmp_path, code) | {warm.PLAIN: "1"}
     expected = {"try_recon:fast@t0001", "predict_cor:fast@t0001"}
     assert jobs("predictions", environment=environment) == expected
     assert [path.read_bytes() for path in paths] == before
-    by_worker = {line.split()[0]: "run.workers" in line for line in told.read_text().splitlines()}
+    by_worker = {line.split()[0]: "run.workers" in line for line in note.read_text().splitlines()}
     assert by_worker == {"try_recon": True, "predict_cor": True}
 
     # volumes, whose frames are again read once

@@ -72,8 +72,8 @@ def status(
 
     A job is lost after three minutes without a sign of life, or when its run or SLURM has ended
     it. After a stop, the jobs that it ended are to do. Only status files are read, so this also
-    works outside the cluster. The time left is that of
-    the plan until jobs of this run have finished, and then follows from their CPU time.
+    works outside the cluster. The time left is that of the plan until jobs of this run have
+    finished, and then follows from their CPU time.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`,
     `tomopipe status rock_003`

@@ -120,18 +120,18 @@ def find_axial_motion(
     if not ends:
         return None if stack is None else _motion_of_sums(stack, frames, theta_rad, swing)
     score, end = max(((_score(stack, shift), shift) for shift in ends), key=itemgetter(0))
-    is_told = abs(end.rows) >= _LEAST_ROWS and score >= _LEAST_SCORE
+    is_detected = abs(end.rows) >= _LEAST_ROWS and score >= _LEAST_SCORE
     if stack is None:
-        return AxialMotion(end.rows, end.error, None) if is_told else None
-    if is_told and (k := sudden(stack, end.rows / stack.height)) is not None:
+        return AxialMotion(end.rows, end.error, None) if is_detected else None
+    if is_detected and (k := sudden(stack, end.rows / stack.height)) is not None:
         return AxialMotion(end.rows, end.error, (int(frames[k - 1]), int(frames[k])))
-    if not is_told and abs(end.rows) + _SIGNIFICANCE * end.error < _LEAST_ROWS:
+    if not is_detected and abs(end.rows) + _SIGNIFICANCE * end.error < _LEAST_ROWS:
         return None
     motion = _motion_of_sums(stack, frames, theta_rad, swing)
     if motion is not None:
         allowed = max(_LEAST_ROWS, _APART * abs(motion.shift_rows)) + _SIGNIFICANCE * end.error
         motion = None if abs(motion.shift_rows - end.rows) > allowed else motion
-    if not is_told:
+    if not is_detected:
         return motion
     return AxialMotion(end.rows, end.error, None if motion is None else motion.between)
 

@@ -127,14 +127,14 @@ def test_a_change_that_a_shift_explains_as_well_as_any_other_is_no_motion():
     noise = 3e-4 * np.random.default_rng(5).standard_normal((N_ANGLES, 64))
     after = (TIME > 0.5)[:, None]
 
-    def told(what):
+    def motion_of(what):
         values = (sample + after * what + noise).astype(np.float32)
         flat = np.zeros(64, np.float32)
         profiles = RowProfiles(values, np.arange(N_ANGLES), bins.astype(float), flat)
         return find_axial_motion(profiles, np.pi * TIME, SWING_PX)
 
-    assert told(slope).shift_rows == pytest.approx(1, abs=0.3)
-    assert told(change) is None
+    assert motion_of(slope).shift_rows == pytest.approx(1, abs=0.3)
+    assert motion_of(change) is None
 
 
 def test_a_beam_that_gets_brighter_in_steps_is_no_motion():
@@ -218,15 +218,15 @@ def test_end_projections_need_the_sums_where_unsure_and_veto_them_where_alike():
     course = 3.0 * (TIME > 0.5)
     profiles, theta_rad, swing = moving(course)
 
-    def told(profiles, rows, score, error=0.02):
+    def motion_of(profiles, rows, score, error=0.02):
         return find_axial_motion(profiles, theta_rad, swing, None, [EndShift(rows, error, score)])
 
-    assert told(profiles, 3.0, 4.0).shift_rows == pytest.approx(3, abs=0.1)
-    assert told(profiles, 0.0, 0.0) is None  # the sample has not moved in the end
-    assert told(moving(STILL)[0], 3.0, 4.0) is None
-    assert told(None, 3.0, 4.0) is None
-    assert told(None, 3.0, 7.5).shift_rows == pytest.approx(3, abs=0.1)
-    assert told(moving(STILL)[0], 3.0, 7.5) is None  # sums that are still speak against it
+    assert motion_of(profiles, 3.0, 4.0).shift_rows == pytest.approx(3, abs=0.1)
+    assert motion_of(profiles, 0.0, 0.0) is None  # the sample has not moved in the end
+    assert motion_of(moving(STILL)[0], 3.0, 4.0) is None
+    assert motion_of(None, 3.0, 4.0) is None
+    assert motion_of(None, 3.0, 7.5).shift_rows == pytest.approx(3, abs=0.1)
+    assert motion_of(moving(STILL)[0], 3.0, 7.5) is None  # sums that are still speak against it
 
 
 def test_the_warning_needs_no_sums_where_the_end_projections_are_sure():

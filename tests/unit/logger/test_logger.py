@@ -152,8 +152,10 @@ def test_a_disk_without_room_does_not_end_the_log(handler, tmp_path, monkeypatch
     assert capsys.readouterr().err == "Finished jobid: 1\n"
 
 
-@pytest.mark.parametrize(("kind", "told"), [("ScanError", []), ("OSError", [1])])
-def test_only_an_attempt_that_computes_again_is_told(handler, tmp_path, monkeypatch, kind, told):
+@pytest.mark.parametrize(("kind", "attempts"), [("ScanError", []), ("OSError", [1])])
+def test_only_an_attempt_that_computes_again_is_reported(
+    handler, tmp_path, monkeypatch, kind, attempts
+):
     monkeypatch.setenv(run_folder.VARIABLE, "results/.runs/1")
     (status := Logs(tmp_path / "logs").status("full_recon", "a")).parent.mkdir(parents=True)
     of_job = {"state": "failed", "start": 1.0, "end": 2.0, "type": kind, "error": "no angles"}
@@ -162,4 +164,4 @@ def test_only_an_attempt_that_computes_again_is_told(handler, tmp_path, monkeypa
     handler.handle(record_of(None, "Trying to restart job 1."))
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     assert events[0]["failed"] == 1
-    assert [event["again"] for event in events[1:]] == told
+    assert [event["again"] for event in events[1:]] == attempts

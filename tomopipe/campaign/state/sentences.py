@@ -161,9 +161,10 @@ class ScanState(ScanFacts):
     @property
     def to_do(self) -> str:
         """What to do about the state of the scan; "" if nothing."""
-        found = self.prediction
-        moved = found is not None and (
-            NO_SINGLE_COR in found.reason or any(SLICES_MIXED in doubt for doubt in found.doubts)
+        prediction = self.prediction
+        moved = prediction is not None and (
+            NO_SINGLE_COR in prediction.reason
+            or any(SLICES_MIXED in doubt for doubt in prediction.doubts)
         )
         return _IF_MOVED if moved and self.state in TO_REVIEW else TO_DO.get(self.state, "")
 
