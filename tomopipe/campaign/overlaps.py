@@ -20,6 +20,11 @@ class Overlap(NamedTuple):
         """Projections from the first to the last."""
         return max(last for _, last in self.spans) + 1 - self.spans[0][0]
 
+    @property
+    def times(self) -> float:
+        """How often each projection is read, on average, if each window reads its own."""
+        return sum(last + 1 - first for first, last in self.spans) / self.n_frames
+
 
 def overlaps(campaign: Campaign, step: str, scans: Iterable[str]) -> list[Overlap]:
     """Return the windows among some scans whose jobs share frames; volumes only if that is set."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.overlaps import overlaps
+from tomopipe.campaign.overlaps import Overlap, overlaps
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.series import needs_search
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
@@ -52,9 +52,7 @@ def disk_needed(
     jobs, needed = list(jobs), Counter[str]()
     volumes = [name for rule, name in jobs if rule == "full_recon" and name in rows]
     for overlap in overlaps(campaign, "full_recon", volumes):
-        row = rows[overlap.scans[0]]
-        n_pixels = int(row["n_rows"] or 0) * int(row["n_cols"] or 0)
-        needed[_SHARED] += _RAW_ITEMSIZE * overlap.n_frames * n_pixels
+        needed[_SHARED] += shared_bytes(overlap, rows)
     cors_px = known_cors(campaign)
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
     for rule, name in jobs:
@@ -66,6 +64,12 @@ def disk_needed(
                 cor_px = cors_px.get(scan)
                 needed[KINDS[rule]] += output_bytes(campaign, step, rows[scan], cor_px, output)
     return dict(needed)
+
+
+def shared_bytes(overlap: Overlap, rows: InventoryRows) -> int:
+    """Return the size of the frames (bytes) that the volumes of windows share."""
+    row = rows[overlap.scans[0]]
+    return _RAW_ITEMSIZE * overlap.n_frames * int(row["n_rows"] or 0) * int(row["n_cols"] or 0)
 
 
 def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stack]) -> Counter[str]:
