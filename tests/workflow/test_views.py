@@ -232,5 +232,5 @@ def test_frames_of_windows_that_overlap_are_read_once(tmp_path):
     assert {name for name in expected if name.startswith("shared")} == {"shared_frames:fast@t0000"}
     assert jobs() == expected
     log = (campaign / "logs" / "shared_frames" / "fast@t0000.log").read_text()
-    assert "read 181 of 181 frames" in log
+    assert "shared_frames: read 181 of 181 frames" in log
     assert plan(campaign) == (0, frozenset())

@@ -64,7 +64,8 @@ def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except TomopipeError as error:
-        root.error("this job failed: %s", error)  # no traceback is needed
+        root.error("this job failed: %s", error)
+        sys.excepthook = _hide_message  # a job that ends with it has said it
         raise
     except Exception:
         root.exception("this job failed")
@@ -73,6 +74,12 @@ def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
         for handler in handlers:
             root.removeHandler(handler)
             handler.close()
+
+
+def _hide_message(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Print a traceback of other errors than messages."""
+    if not isinstance(error, TomopipeError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def status_path(log: str | os.PathLike[str]) -> Path:

@@ -88,9 +88,15 @@ def status(
         typer.echo(json.dumps(asdict(result), indent=1, ensure_ascii=False))
         return
     screen = Console(**AS_WRITTEN)
-    if names:
-        _show_scans(campaign, scans, result, screen)
-        return
+    with screen.capture() as capture:  # tables are padded with blanks
+        if names:
+            _show_scans(campaign, scans, result, screen)
+        else:
+            _show_campaign(campaign, result, screen)
+    say("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _show_campaign(campaign: Campaign, result: Status, screen: Console) -> None:
     if run := lock.under_way(campaign.directory):
         line = f"A run is under way: {run}."
     elif lock.read(campaign.directory):
@@ -115,12 +121,14 @@ def _show_scans(campaign: Campaign, scans: Sequence[str], result: Status, screen
         screen.print(Text(f"{scan.name}  ").append(state_text(scan.state), SIGNS[scan.state].style))
         screen.print(Text(f"  {cor if scan.shown_text else 'no COR'}"))
         jobs = [job for job in result.jobs if job.key == scan.name]
-        errors = {f"{job.step}: {job.error}" for job in jobs}  # below
-        remarks = [*scan.for_next_run, *scan.why.split("; "), *scan.warnings_beside, scan.to_do]
+        why = scan.why
+        for error in (job.error for job in jobs if job.error):  # they follow below
+            why = why.replace(f": {error}", " failed" * (f"failed: {error}" not in why))
+        remarks = [*scan.for_next_run, *why.split("; "), *scan.warnings_beside, scan.to_do]
         remarks += ["no prediction to compare it with"] if scan.is_unchecked else []
         for text in filter(None, (*remarks, campaign.scans[scan.name].note)):
-            if text not in errors:
-                screen.print(Padding(Text(text), (0, 0, 0, 2)))
+            indented = Padding(Text(text), (0, 0, 0, 2)) if screen.is_terminal else f"  {text}"
+            screen.print(indented, soft_wrap=not screen.is_terminal, highlight=False)
         for job in jobs:
             if job.state == "done":
                 screen.print(Text(f"  {job.step} done in {duration(job.wall_s)}"))
@@ -147,6 +155,7 @@ def _show_jobs(result: Status, screen: Console) -> None:
             Text(str(step.failed or ""), style=SIGNS["failed"].style),
             Text(str(step.lost or ""), style=SIGNS["lost"].style),
         )
+    screen.print(Text(f"{result.counted}."))
     screen.print(table)
     for line in filter(None, (result.time.get("sentence"), result.time.get("remark"))):
         screen.print(Text(line))
@@ -166,7 +175,8 @@ def _print_job(job: JobStatus, screen: Console, room: int = 0) -> bool:
     parts += [job.error] * bool(job.error)
     text, sign = " ".join("  ".join(parts).splitlines()), f"{state_text(job.state):10}"
     shown = shortened(text, room - len(sign)) if room else text
-    screen.print(Text(sign, SIGNS[job.state].style).append(shown, "default"))
+    whole = Text(sign, SIGNS[job.state].style).append(shown, "default")
+    screen.print(whole, soft_wrap=not screen.is_terminal)
     # names, errors and logs may look like markup
     tail = [f"see {job.log}"] if job.error else job.log_tail.splitlines()[-_TAIL_LINES:]
     for line in () if is_running else tail:

@@ -33,6 +33,7 @@ from tomopipe.storage.lock import Run
 _LOOK_S = 0.2
 _PAUSE_S = 2.0  # by then Snakemake has said whether what failed is tried again
 _MOST_SAID = 20
+_INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 _TAIL_LINES = 25
 _AFTER_HEADER = "Building DAG of jobs..."  # of Snakemake, below its versions and paths
 # our errors, and Snakemake's, which follows its usage text
@@ -75,8 +76,8 @@ def run(
 
     Uses the SLURM profile of the campaign if there is one. Options after `--` go to Snakemake,
     whose output is in logs/run/. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it.
-    Exit status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR, volume or stack; with
-    -n as for `tomopipe plan`.
+    Exit status: 0 done, 1 jobs failed or stopped, 130 stopped by Ctrl-C, 3 done but a selected scan
+    has no COR, volume or stack; with -n as for `tomopipe plan`.
 
     Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`,
     `tomopipe run sandA_001 'rock_*'`
@@ -124,7 +125,8 @@ def run(
     status = process.wait()
     if status >= 0:  # not killed; it may have ended before it read the Snakefile
         lock.release(directory, started)
-    raise typer.Exit(_print_end(directory, status, started, progress))
+    status = _print_end(directory, status, started, progress)
+    raise typer.Exit(_INTERRUPTED if status and progress.facts.get("interrupted") else status)
 
 
 def _limit_of_gpus(gpus: int | None, rest: Sequence[str]) -> list[str]:
@@ -166,8 +168,9 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
 def _forward_signals(started: Run, progress: Progress) -> Iterator[None]:
     """Forward Ctrl-C to the run, which has its own session."""
 
-    def stop(*_: Any) -> None:
+    def stop(number: int, _: Any) -> None:
         progress.facts["stopped"] = True  # on a full disk there is no event
+        progress.facts["interrupted"] = number == signal.SIGINT
         say("\nStopping: its jobs are being ended, what is done stays.")
         launch.interrupt(started, sending=signal.SIGINT)
 

@@ -25,6 +25,7 @@ MOST_ROWS = 40  # scans in a table
 _PLAIN_S = 10.0
 _PLAIN_PART = 0.01
 _QUIET = 6  # of that time, after which the time alone is printed
+_REMARK_S = 600.0  # between two equal remarks below the time
 _MOST_REASONS = 20
 _N_NAMED = 3  # jobs in a line
 _GAP = "  "  # between columns
@@ -41,6 +42,7 @@ class Screen:
         self._is_live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self._shown: dict[str, str] = {}
         self._n_drawn, self._start_s, self._plain_at_s = 0, time.monotonic(), -_PLAIN_S
+        self._remark, self._remark_at_s = list[str](), -_REMARK_S
         self._told: set[str] = set()  # reasons, and their parts: of a series those of its scans
         self._n_reasons = 0
         self._failed: set[tuple[str, str, str]] = set()  # what, job, reason
@@ -62,11 +64,16 @@ class Screen:
         pause_s = max(_PLAIN_S, _PLAIN_PART * (now_s - self._start_s))
         quiet_s = now_s - self._plain_at_s
         is_time = at_end or quiet_s > (pause_s if changed else _QUIET * pause_s)
+        times, remark = times[:1], times[1:]
+        if remark and (remark != self._remark or now_s - self._remark_at_s >= _REMARK_S):
+            times += remark
         shown = [f"{time.strftime('%H:%M:%S')} {line}" for line in (*changed, *times)]
         for line in (*news, *shown * is_time):
             say(line)
         if is_time:
             self._shown, self._plain_at_s = lines, now_s
+            if len(times) > 1:
+                self._remark, self._remark_at_s = remark, now_s
 
     def _news(self, progress: Progress) -> Iterator[str]:
         """Yield which jobs failed, and why others run, each once."""

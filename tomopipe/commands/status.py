@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from tomopipe.storage.lock import under_way
 from tomopipe.storage.processes import user_name
 
 _ENDING_S = 120.0  # from the last event of a stopped run to its end, at most
+_N_RUNS = 32  # whose events are not read again: more than have a log
 
 
 @dataclass(frozen=True)
 class StepStatus:
     """Numbers of jobs of one step, and times in seconds.
 
-    `queued` are the pending jobs of the current run, or of one that was stopped; else 0.
+    `queued` are the pending jobs of the current run, or of one that was stopped; else 0. During a
+    run all are its jobs.
     """
 
     step: str
@@ -44,6 +47,7 @@ class Status:
     jobs: tuple[JobStatus, ...]
     time: dict[str, Any] = field(default_factory=dict)  # of the current run, as `Forecast`
     stopped: str = ""  # when the last run was stopped, by whom, and what remains
+    counted: str = ""  # whose jobs the numbers are
 
     def with_state(self, *states: str) -> list[JobStatus]:
         """Return the jobs in one of these states."""
@@ -79,14 +83,27 @@ def read_status(campaign: Campaign) -> Status:
     steps = tuple(
         _summary(step, jobs, of_run.get(step), len(to_do.get(step, ()))) for step in names
     )
-    text = _stopped_text(stopped) if stopped else ""
-    return Status(steps, tuple(jobs), times.facts() if times else {}, text)
+    text, counted = _stopped_text(stopped) if stopped else "", "Jobs of the campaign"
+    if stopped:
+        counted += f"; to do: those of the run of {_clock(stopped.begun_s)}, which was stopped"
+    elif of_run:
+        counted = f"Jobs of the run of {_clock(progress.begun_s)}"
+    return Status(steps, tuple(jobs), times.facts() if times else {}, text, counted)
+
+
+def _clock(at_s: float | None) -> str:
+    return time.strftime("%a %d %b %H:%M", time.localtime(at_s))
 
 
 def _read(campaign: Campaign, events: str) -> Progress:
-    progress = Progress(campaign.directory / LOGS.of_runs / events, campaign.logs)
+    """Read the events of a run that are new since the last call in this process."""
+    progress = _progress(campaign.directory / LOGS.of_runs / events, campaign.logs)
     progress.read()
+    progress.news.clear()
     return progress
+
+
+_progress = lru_cache(maxsize=_N_RUNS)(Progress)
 
 
 def _stopped_run(campaign: Campaign) -> Progress | None:
@@ -119,7 +136,7 @@ def _stopped_text(run: Progress) -> str:
     n, n_all = (len(_not_over(step)), step.total) if step else (0, 0)
     what = f"{n} of {n_all} volumes" if n else ""
     n_done, n_all = run.counts
-    when = time.strftime("%a %d %b %H:%M", time.localtime(by["at_s"]))
+    when = _clock(by["at_s"])
     who = "you" if by["user"] == user_name() else by["user"]
     remain = f"{what or f'{n_all - n_done} of {n_all} jobs'} remain"
     return f"The last run was stopped by {who}, {when}: {remain}; `tomopipe run` goes on."

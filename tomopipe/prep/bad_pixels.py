@@ -348,7 +348,8 @@ class ConstantFrames:
         remedy = f"{skipping(numbers[empty])} leaves them out"
         if empty.all():
             remedy = "`select: no` leaves the scan out"
+        what = "only NaN" if np.isnan(self._low[empty]).all() else "a single value"
         raise ScanError(
-            f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold a single "
-            f"value, as if they had never been written; {remedy}"
+            f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold {what}, "
+            f"as if they had never been written; {remedy}"
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -131,6 +132,7 @@ class _Api:
         self.keys = keys
         self._status: dict[str, Any] | None = None  # cached briefly, for many browsers
         self._status_at = 0.0
+        self._reading_status = threading.Lock()
 
     def queue(self, request: Request) -> Response:
         """Return all scans, worst first, and the constant data of the page."""
@@ -192,12 +194,13 @@ class _Api:
 
     def status(self, _: Request) -> Response:
         """Return the jobs; finished ones only as a number."""
-        age_s = time.monotonic() - self._status_at
-        if self._status is None or age_s > FRESH_S / 2:
-            result = asdict(read_status(self.store.campaign))
-            result["jobs"] = [job for job in result["jobs"] if job["state"] != "done"]
-            self._status, self._status_at = result, time.monotonic()
-        return JSONResponse(self._status)
+        with self._reading_status:
+            age_s = time.monotonic() - self._status_at
+            if self._status is None or age_s > FRESH_S / 2:
+                result = asdict(read_status(self.store.campaign))
+                result["jobs"] = [job for job in result["jobs"] if job["state"] != "done"]
+                self._status, self._status_at = result, time.monotonic()
+            return JSONResponse(self._status)
 
     def undo(self, request: Request) -> Response:
         """Return the last act of this user on the page that can be undone, without `skip`."""

@@ -187,7 +187,7 @@ def _prediction(store: Store, record: ScanRecord) -> dict[str, Any] | None:
     data = json_or(store.campaign.files.prediction(record.name), {})
     return vars(prediction) | {
         "verdict": shown_verdict(prediction),
-        "is_in_reason": not_accepted(prediction, record.min_confidence) in record.why,
+        "is_in_reason": not_accepted(prediction) in record.why,
         "model": asdict(prediction.model) if prediction.model else None,
         "curves": [_curve(curve) for curve in parse_curves(data)],
         "evidence": [_curve(curve) for curve in parse_evidence(data)],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import PixelsError, ScanFaultError
+from tomopipe.errors import PixelsError, ScanFaultError, is_of_the_system
 from tomopipe.scans.chunks import (
     Chunks,
     IndexRange,
@@ -205,9 +205,10 @@ class Hdf5Pixels:
             else:
                 self._dataset.read_direct(out, np.s_[slice(*frames), slice(*rows), :])
         except _DAMAGED as error:
-            what = f"{self.name}, frames {frames[0]} to {frames[1]}, rows {rows[0]} to {rows[1]}"
-            fault = f"{what} cannot be read ({one_line(error)})"
-            raise PixelsError(f"{self._dataset.file.filename}: {fault}") from error
+            what = f"frames {frames[0]} to {frames[1] - 1}"
+            if frames[1] - frames[0] == 1:
+                what = f"frame {frames[0]}"
+            raise self._unreadable(f"{what}, rows {rows[0]} to {rows[1] - 1}", error) from error
 
     def read_box(self, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1) -> NDArray:
         """Read a part, one span for each axis."""
@@ -215,9 +216,14 @@ class Hdf5Pixels:
         try:
             result = self._dataset[tuple(slice(*span) for span in spans)]
         except _DAMAGED as error:
-            fault = f"{self.name}, part {box} cannot be read ({one_line(error)})"
-            raise PixelsError(f"{self._dataset.file.filename}: {fault}") from error
+            raise self._unreadable(f"part {box}", error) from error
         return np.asarray(result).reshape([last - first for first, last in box])
+
+    def _unreadable(self, part: str, error: BaseException) -> PixelsError:
+        """Return the error for a part that cannot be read, with what to do if it is damaged."""
+        again = "" if is_of_the_system(error) else ": copy it again from the acquisition computer"
+        what = f"{self.name}, {part} cannot be read ({one_line(error)}){again}"
+        return PixelsError(f"{self._dataset.file.filename}: {what}")
 
     def _read_whole_rows(
         self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import h5py
 
 logger = logging.getLogger(__name__)
+_of_frames = logging.getLogger(f"{__package__}.shared_frames")  # the other rule
 
 
 def shared_rows(
@@ -59,7 +60,8 @@ def shared_rows(
                     _share_rows(of_windows, options, threads, file)
         except Exception as error:
             text = "nothing is shared, each window reads for itself: %s"
-            logger.warning(text, reason_of(error), exc_info=unexpected(error))
+            log = _of_frames if options is None else logger
+            log.warning(text, reason_of(error), exc_info=unexpected(error))
             with new_hdf5(temporary):
                 pass
 
@@ -84,7 +86,7 @@ def _share_rows(
         index, needed = _frames_of(of_windows, rows)
         stored = scan.stored._replace(projections=Frames(frames.pixels, index))
         profiler = RowProfiler(scan, minus_log=recipe.minus_log, threads=threads)
-        blocks = _blocks(scan, stored.projections)
+        blocks = _blocks(scan, stored.projections, logger)
         of_rows = ((block, profiler.means(block, (0, scan.n_rows))) for block in blocks)
         write_shared(file, stored, needed, all_rows, of_rows)
 
@@ -101,9 +103,9 @@ def _share_frames(of_windows: Sequence[RawScan], threads: int, file: "h5py.File"
         free_bytes = shutil.disk_usage(os.path.dirname(file.filename) or ".").free
         if free_bytes < n_bytes:
             lack = f"{n_bytes / 1e9:.3g} GB needed, {free_bytes / 1e9:.3g} GB free"
-            logger.warning("nothing is shared: %s; each window reads for itself", lack)
+            _of_frames.warning("nothing is shared: %s; each window reads for itself", lack)
             return
-        blocks = ((block, None) for block in _blocks(scan, frames))
+        blocks = ((block, None) for block in _blocks(scan, frames, _of_frames))
         write_shared(file, scan.stored._replace(projections=frames), frames.index, None, blocks)
 
 
@@ -125,8 +127,8 @@ def _frames_of(
     return np.unique(np.concatenate(index)), np.unique(np.concatenate(needed))
 
 
-def _blocks(scan: Scan, frames: Frames) -> Iterator[NDArray[Any]]:
+def _blocks(scan: Scan, frames: Frames, log: logging.Logger) -> Iterator[NDArray[Any]]:
     """Yield all frames in parts."""
     for first, last in in_parts(scan, len(frames.index)):
         yield frames.read((first, last), (0, scan.n_rows), scan.threads)
-        logger.info("read %d of %d frames", last, len(frames.index))
+        log.info("read %d of %d frames", last, len(frames.index))

@@ -64,6 +64,16 @@ def test_a_failure_is_told_on_one_line(path):
     assert "ValueError: two" in path.read_text()
 
 
+def test_a_job_that_ends_with_a_message_leaves_no_traceback_beside_it(path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    for error, has_traceback in ((ScanError("raw/a.h5: NaN"), False), (ValueError("x"), True)):
+        with suppress(type(error)), log.job(path):
+            raise error
+        capsys.readouterr()
+        sys.excepthook(type(error), error, error.__traceback__)
+        assert ("Traceback" in capsys.readouterr().err) == has_traceback
+
+
 def test_a_log_that_cannot_be_written_fails_the_job_which_was_not_killed(path):
     path.mkdir(parents=True)
     with pytest.raises(IsADirectoryError), log.job(path):

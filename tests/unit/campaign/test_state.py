@@ -238,7 +238,7 @@ def test_of_a_scan_that_moved_the_confidence_of_its_method_and_its_own_advice_ar
     moved = Prediction(512.0, None, 0.0, "ambiguous", "ai", f"it moved: {NO_SINGLE_COR}", curves)
     filled = replace(NO_COR, after_px=520.0, source="line")
     found = facts(decided=True, cor_px=520.0, source="line", fix=filled, prediction=moved)
-    sure = "not accepted (ambiguous, best 512.00, although the confidence of ai is 1.00)"
+    sure = "not accepted (ambiguous, best 512.00, confidence 0.00, that of ai alone 1.00)"
     assert found.reason.startswith(f"it moved: {NO_SINGLE_COR}; {sure}")
     assert found.to_do.startswith("Measure it again, use the part before or after the movement")
     assert not facts("520", decided=True, cor_px=520.0, source="manual", prediction=moved).to_do
@@ -246,7 +246,7 @@ def test_of_a_scan_that_moved_the_confidence_of_its_method_and_its_own_advice_ar
     assert facts(**USED | {"prediction": sinks}).to_do == found.to_do
     unsure = replace(moved, reason="noise", curves=(Curve("ai", 512.0, 0.2, (), ()),))
     other = facts(decided=True, cor_px=520.0, source="line", fix=filled, prediction=unsure)
-    assert "(ambiguous, best 512.00, confidence 0.20)" in other.reason
+    assert "(ambiguous, best 512.00, confidence 0.00, that of ai alone 0.20)" in other.reason
     assert other.to_do.startswith("Not measured: look at the slices")
 
 

@@ -16,10 +16,11 @@ from tests.phantoms import write_scan
 from tests.rights import heeding
 from tomopipe.campaign.files import Files, Logs
 from tomopipe.campaign.slurm import NOT_CANCELLED
-from tomopipe.cli import cli
+from tomopipe.cli import cli, terminal
 from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.errors import NoRoomError
 from tomopipe.run import launch
+from tomopipe.run.forecast import Forecast
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
 from tomopipe.storage import lock
@@ -298,7 +299,7 @@ signal.pause()
 def test_a_run_that_is_stopped_before_it_begins_says_so_and_has_failed(campaign, does_alone):
     does_alone(STOP)
     status, text = call("run", campaign)
-    assert (status, "stopped before it began" in text) == (1, True), text
+    assert (status, "stopped before it began" in text) == (130, True), text
     assert "Traceback" not in text
 
 
@@ -491,7 +492,7 @@ os.kill(os.getppid(), signal.SIGINT)
 time.sleep(60)
 """)
     status, text = call("run", campaign)
-    assert (status, "stopped: 0 of 0 jobs are done" in text) == (1, True), text
+    assert (status, "stopped: 0 of 0 jobs are done" in text) == (130, True), text
 
 
 def test_a_run_that_cannot_be_recorded_does_not_go_on(campaign, does, monkeypatch):
@@ -650,6 +651,23 @@ def test_the_time_of_a_run_is_below_its_steps_and_at_last_in_total(tmp_path, mon
     ]
     Screen().show(progress, at_end=True)
     assert capsys.readouterr().out.splitlines()[-1].endswith(" time         30 s in total")
+
+
+def test_that_the_machine_is_busy_is_repeated_when_it_changed_or_after_ten_minutes(
+    tmp_path, monkeypatch, capsys
+):
+    now, progress, shown = [0.0], Progress(tmp_path / "events", Logs(tmp_path)), []
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    slower = {True: 4.0, False: 5.0}
+    monkeypatch.setattr(
+        terminal, "forecast", lambda _: Forecast(now[0], 9.0, 9.0, slower=slower[now[0] < 100])
+    )
+    screen = Screen()
+    for now[0] in range(0, 900, 61):  # s; without other news there is a line each minute
+        screen.show(progress)
+        if "busy" in capsys.readouterr().out:
+            shown.append(now[0])
+    assert shown == [61, 122, 732]
 
 
 def test_a_plan_as_json_reports_faults_beside_it(campaign):

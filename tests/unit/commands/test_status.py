@@ -170,6 +170,7 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     assert (step.queued, step.running, step.done, step.failed) == (1, 1, 1, 0)
     assert not found.with_state("failed")
     assert found.time["why"] == "time left: known once jobs are done"
+    assert found.counted.startswith("Jobs of the run of ")
     # until its second attempt ends a job has not failed, though its first says so
     now = {"start": began, "end": time.time() - 1}
     status(folder, "bone_2", "failed", **now, error="OSError: no room")
@@ -211,7 +212,11 @@ def test_after_a_stop_the_jobs_that_it_ended_are_to_do_and_what_remains_is_count
     assert [job.key for job in found.with_state("lost")] == ["bone_4"]
     when = time.strftime("%a %d %b %H:%M", time.localtime(at_s))
     said = f"The last run was stopped by you, {when}: 3 of 4 volumes remain; `tomopipe run` goes on"
-    assert said in " ".join(CliRunner().invoke(cli, ["status", str(folder)]).output.split())
+    shown = " ".join(CliRunner().invoke(cli, ["status", str(folder)]).output.split())
+    assert said in shown
+    began = time.strftime("%a %d %b %H:%M", time.localtime(now))
+    of_both = f"Jobs of the campaign; to do: those of the run of {began}, which was stopped."
+    assert of_both in shown
     index = load_campaign(folder).files.index
     index.parent.mkdir(parents=True, exist_ok=True)
     index.touch()
@@ -245,6 +250,7 @@ def test_of_some_scans_everything_is_shown(folder):
     assert "by eye" in words
     assert "OSError: bone_3 " + " ".join(50 * "x") in words
     assert words.count("OSError") == 1
+    assert not [line for line in shown.splitlines() if line != line.rstrip()]
     assert "bone_4" not in words
     assert CliRunner().invoke(cli, ["status", str(folder), "bone_9"]).exit_code == 1
 
@@ -279,6 +285,8 @@ def test_the_command_prints_a_table_and_json(folder):
     assert "[bold]disk" in shown.output
     assert "see logs/full_recon/bone_4.log" in shown.output
     assert "line 4999" not in shown.output  # its error says it
+    assert "Jobs of the campaign." in shown.output
+    assert not [line for line in shown.output.splitlines() if line != line.rstrip()]
     (failed,) = full_recon(folder)[1].with_state("failed")
     assert failed.log_tail.splitlines() == [f"line {i}" for i in range(4975, 5000)]
     shown = json.loads(CliRunner().invoke(cli, ["status", str(folder), "--json"]).output)

@@ -214,8 +214,8 @@ def _set(index, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set(np.s_[:], 0), "constant frames: 41 of 41"),
-        (_set(np.s_[:], np.nan), "constant frames: 41 of 41"),
+        (_set(np.s_[:], 0), "constant frames: 41 of 41 frames hold a single value"),
+        (_set(np.s_[:], np.nan), "constant frames: 41 of 41 frames hold only NaN"),
         (_set(np.s_[20:], 0), "leaves them out"),
         (_set(np.s_[39:], 0), "constant frames: 2 of 41"),
         (_set(np.s_[:, 2], 5.0), "no signal: row 2"),

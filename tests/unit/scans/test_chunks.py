@@ -65,10 +65,11 @@ def test_a_broken_chunk_names_the_file(tmp_path, junk, threads):
         data.id.write_direct_chunk((0, 0, 0), junk or zlib.compress(b"12"))
     with open_scan(truth.path) as scan:
         scan.threads = threads
-        broken = r"s_1\.h5: .*, rows 0 to 4 cannot be read \(the chunk at"
-        with pytest.raises(ScanError, match=broken):
+        broken = r"s_1\.h5: .*/data, frame.* 0.*, rows 0 to {} cannot be read \(the chunk at .*\): "
+        broken += "copy it again from the acquisition computer$"
+        with pytest.raises(ScanError, match=broken.format(3)):
             scan.read_rows(0, 4)
-        with pytest.raises(ScanError, match="cannot be read"):
+        with pytest.raises(ScanError, match=broken.format(scan.n_rows - 1)):
             scan.read_frames([0])
 
 

@@ -129,7 +129,7 @@ class ScanState(ScanFacts):
         if prediction is None:
             return ""
         if prediction.cor_px is None:
-            return not_accepted(prediction, self.min_confidence)
+            return not_accepted(prediction)
         return doubt_of(prediction, self.min_confidence)
 
     @property
@@ -147,7 +147,7 @@ class ScanState(ScanFacts):
         if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
             # The cause comes first, and once: the table of fix_cor may have it, too.
             if prediction.reason != NOT_ASKED or NOT_ASKED not in of_fix:
-                parts.append(not_accepted(prediction, self.min_confidence))
+                parts.append(not_accepted(prediction))
             of_fix = of_fix.replace(f" (prediction: {prediction.reason})", "")
         parts += [of_fix, self._replaced]
         if fix is not None and fix.neighbours:
@@ -224,7 +224,7 @@ def doubt_of(prediction: Prediction, min_confidence: float) -> str:
     return ""
 
 
-def not_accepted(prediction: Prediction, min_confidence: float) -> str:
+def not_accepted(prediction: Prediction) -> str:
     """Return why a prediction did not become a COR, and the confidence of its method."""
     if prediction.reason == NOT_ASKED:
         return NOT_ASKED
@@ -235,11 +235,14 @@ def not_accepted(prediction: Prediction, min_confidence: float) -> str:
     details = [shown_verdict(prediction)]
     if prediction.best_cor_px is not None:
         details.append(f"best {prediction.best_cor_px:.2f}")
-    confidence, method = prediction.of_method, prediction.method or "the method"
-    if confidence is not None and confidence >= min_confidence:
-        details.append(f"although the confidence of {method} is {confidence:.2f}")
-    elif confidence is not None:
-        details.append(f"confidence {confidence:.2f}")
+    shown, of_method = (
+        "" if value is None else f"{value:.2f}"
+        for value in (prediction.confidence, prediction.of_method)
+    )
+    if shown:
+        details.append(f"confidence {shown}")
+    if of_method not in ("", shown):
+        details.append(f"that of {prediction.method or 'the method'} alone {of_method}")
     text = f"{cause}; not accepted" if cause else "prediction not accepted"
     return f"{text} ({', '.join(details)})"
 
