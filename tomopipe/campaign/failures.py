@@ -67,7 +67,8 @@ def record_failures(
     for job, reason in ended:
         if job.step not in SEARCH_STEPS and job.state != "failed":
             path = of_logs.status(job.step, job.key)
-            write_json(json_or(path, {}) | {"state": "failed", "error": reason}, path)
+            end = {"state": "failed", "error": reason, "is_killed": True}
+            write_json(json_or(path, {}) | end, path)
     unfinished = [
         (job, reason)
         for job, reason in ended

@@ -204,6 +204,7 @@ class JobStatus:
     slurm_job: str = ""
     error: str = ""  # why it failed, or how SLURM ended it
     warning: str = ""  # about its result
+    is_killed: bool = False  # of one that failed: it ended without saying why
     log_tail: str = ""  # end of its log, for jobs that are not done, as `present_jobs` reads it
 
     @property
@@ -262,6 +263,7 @@ def _parse(
         slurm_job=text(data.get("slurm_job")),
         error=text(data.get("error")),
         warning=text(data.get("warning")),
+        is_killed=data.get("is_killed") is True,
     )
 
 

@@ -180,7 +180,7 @@ def planned_work(settled: Settled) -> dict[str, Any]:
 def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
     """Tell whether a job was killed in the last run, perhaps by the fault of another job."""
     job = read_job(settled.campaign.logs.status(step, key))
-    return job is not None and job.state in ("running", "lost")
+    return job is not None and (job.is_killed or job.state in ("running", "lost"))
 
 
 def _job(settled: Settled, step: str, key: str) -> jobs.Job:

@@ -10,13 +10,23 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.failures import record_failures
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.parameters import parameters
 from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.settle import PlannedJob, Settled, expected_inventory
 from tomopipe.resources.jobs import START_S
-from tomopipe.run.job_resources import number, param, planned_work, request, runtime_min, sent
+from tomopipe.run.job_resources import (
+    cpu_ms,
+    number,
+    param,
+    planned_work,
+    request,
+    runtime_min,
+    sent,
+)
 from tomopipe.storage import run_folder
+from tomopipe.storage.atomic import write_json
 from tomopipe.workflow_steps import STEPS
 
 LARGE = {"n_angles": "3000", "n_rows": "2048", "n_cols": "2048"}
@@ -55,6 +65,18 @@ def test_time_is_thrice_the_estimate_and_at_least_ten_minutes(campaign, monkeypa
     assert runtime_min(few, "full_recon", "a_2", threads=16) == pytest.approx(210, rel=0.3)
     sys.argv[1:] = ["--cores", "4"]
     assert runtime_min(found, "full_recon", "a_2", threads=1) == 10
+
+
+@pytest.mark.parametrize("step", ["predict_cor", "full_recon"])
+def test_who_was_killed_in_the_last_run_has_a_submission_of_its_own(campaign, step):
+    """The end of that run has recorded it, if one job alone is to blame."""
+    found, status = settled(campaign), campaign / f"logs/status/{step}/a_1.json"
+    grouped_ms = cpu_ms(found, step, "a_1")
+    assert 0 < grouped_ms < 10**6
+    for state, error, alone in (("running", "", True), ("failed", "MemoryError", False)):
+        write_json({"state": state, "start": 5.0, "error": error}, status)
+        record_failures(campaign / "results", campaign / "logs", {}, since=0.0)
+        assert cpu_ms(found, step, "a_1") == (10**9 if alone else grouped_ms)
 
 
 def test_all_steps_are_planned_from_the_start_as_far_as_tables_allow(campaign):
