@@ -1,7 +1,8 @@
 """A campaign as the workflow and the command line see it: its scans and their results.
 
-Everything a person may edit (config, campaign table) is read here, when the workflow is parsed,
-without opening a raw file. The functions that need the inventory take its rows.
+Everything a person may edit (config, campaign table) is read here, when the workflow is parsed. Raw
+files are opened only to find the scans of `entries` and `turns`. The functions that need the
+inventory take its rows.
 """
 
 import os

@@ -41,7 +41,8 @@ def path(tmp_path_factory):
 def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, method, xp):
     """To 1e-4 of the range; with more frames than one batch takes.
 
-    Filters that sort may swap two angles whose values differ by rounding alone.
+    Filters that sort may swap two angles whose values differ by rounding alone, and a column near
+    the threshold of `gated` is a stripe for one of both.
     """
     recipe = PreprocessBlock(**CHAIN, stripes={"method": method} | SENSITIVE.get(method, {}))
     with open_scan(path, options=KNOWN) as scan:
@@ -58,7 +59,9 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
         assert near.mean() > 0.995
         on_host_values, there = np.sort(on_host_values, axis=1), np.sort(there, axis=1)
         near = np.abs(there - on_host_values) < 1e-4 * np.ptp(on_host_values)
-    assert near.all()
+    columns = near.all(axis=1)
+    apart = f"{(~near).sum()} values differ, in (row, column) {np.argwhere(~columns).tolist()}"
+    assert columns.mean() > 0.98 if method == "gated" else columns.all(), apart
     with open_scan(path, options=KNOWN) as scan:
         unfiltered = corrections_of(scan, plain).sinograms(raw, rows)
     assert np.abs(unfiltered - corrections.sinograms(raw, rows)).max() > 1e-2 * np.ptp(
