@@ -398,6 +398,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
             keys, more = list(_fields_at(key_path[:-1])), ""
             if key_path[:-1] == ("preprocess",):
                 keys, more = [*keys, *installed(CORRECTIONS_OF_SITES)], OF_ANOTHER_PACKAGE
+            elif key in ("slurm", "cluster", "resources", "set-resources"):
+                more = "; what jobs request of SLURM is in slurm/profile.yaml"
             hint = nearest(str(problem["loc"][-1]), keys)
             yield f"{key}: unknown key; {hint}allowed here: {', '.join(keys)}{more}"
         elif kind == "missing":

@@ -61,6 +61,7 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("storage", {"sidecars": "of/<day>,2"}, ["storage.sidecars", "must not contain <day>"]),
         ("report", [], ["report: got []; should be a block of these keys: enabled"]),
         ("campaign", {"scans": ["a", {"glob": "b", "prefx": "c"}]}, ["scans 2.prefx: ", "prefix?"]),
+        ("slurm", {"partition": "cpu"}, ["slurm: unknown key", "is in slurm/profile.yaml"]),
         ("campaign", {"scans": [5]}, ["campaign.scans 1: got 5", "{glob: day1/*.h5"]),
         (
             "overrides",
