@@ -108,6 +108,17 @@ def test_each_explanation_opens_with_a_figure(page):
     assert "](../figures/" in page.read_text().partition("\n## ")[0]
 
 
+def test_the_ways_through_the_code_name_functions_that_are_there():
+    lines = (HOME / "CONTRIBUTING.md").read_text().splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("|")]
+    of_modules = [(row[2].strip(" `"), re.findall("`(.+?)`", row[3])) for row in rows if row[3:]]
+    of_modules = [(path, names) for path, names in of_modules if "/" in path]
+    assert len(of_modules) > 10
+    for path, names in of_modules:
+        code = (HOME / path).read_text()
+        assert [name for name in names if f"def {name}(" not in code] == [], path
+
+
 def test_the_readme_is_short():
     assert len((HOME / "README.md").read_text().split()) <= 600
 
