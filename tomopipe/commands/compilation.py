@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_ROOMS = "recon", "cor", "volumes"  # which have kernels
+_ROOMS = "recon", "cor", "prep", "volumes"  # which have kernels
 _SIZE_PX, _N_ANGLES = 64, 61
 _N_SLICES = 3, 8, 16  # for 4, 8 and 16 lanes
 
@@ -56,6 +56,7 @@ def compile_kernels() -> None:
 
     from tomopipe import api
     from tomopipe.cor.row_kernels import mean_lines
+    from tomopipe.prep.scaling import scale
     from tomopipe.volumes.slice_kernels import extremes_and_sums
 
     theta_deg, cor_px = np.linspace(0, 180, _N_ANGLES), (_SIZE_PX - 1) / 2
@@ -64,6 +65,7 @@ def compile_kernels() -> None:
     rows = np.sqrt(np.maximum(disk, 0)) * np.linspace(1, 1.5, max(_N_SLICES))[:, None, None]
     frames, ones = np.ones((1, 1, 4), np.uint16), np.ones((1, 4), np.float32)
     mean_lines(frames, ones, ones, 1, np.float32(1), np.empty((1, 1), np.float32))
+    scale(frames[0], ones, ones, 0.0, np.empty_like(ones))
     api.find_cor(rows, theta_deg)
     for n in _N_SLICES:
         api.sweep(rows[0], theta_deg, cor_px + np.arange(n), device="cpu")

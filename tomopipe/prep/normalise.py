@@ -22,6 +22,7 @@ from tomopipe.scans.metadata import listed, runs_of
 MIN_TRANSMISSION = 1e-5
 
 _BATCH_BYTES = 2**18  # of float32: stays in a core's cache while it is worked on
+_COUNTS = [np.dtype(kind) for kind in (np.uint8, np.uint16, np.int16)]  # float32 in NumPy, too
 _TABLE_ROWS = 64  # of the detector, whose nearest columns are looked for at a time
 
 
@@ -69,11 +70,20 @@ def normalise(
 
 
 def normaliser(
-    flat: NDArray[Any], dark: NDArray[Any], *, minus_log: bool = True, empty: float | None = None
+    flat: NDArray[Any],
+    dark: NDArray[Any],
+    *,
+    minus_log: bool = True,
+    empty: float | None = None,
+    scale: Callable[..., None] | None = None,
 ) -> Callable[..., NDArray[np.float32]]:
-    """Return `normalise` for these flats and darks as a NumPy function of (raw, out)."""
+    """Return `normalise` for these flats and darks as a NumPy function of (raw, out).
+
+    With `scale` of `tomopipe.prep.scaling` it is compiled, and gives the same values.
+    """
     if empty is None:
         empty = 1.0 if minus_log else 0.0
+    least = MIN_TRANSMISSION if minus_log else -math.inf
     dark, gain, dead = _gain(flat, dark)
     repair = _nearest(dead) if dead.any() else None
     # integers are finite, and so are their products with such gains
@@ -84,27 +94,36 @@ def normaliser(
     def normalised(raw: Any, out: Any = None) -> Any:
         out = np.empty(raw.shape, np.float32) if out is None else out
         step = max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
+        is_plain = bounded and raw.dtype in _COUNTS and raw.flags.writeable
+        is_plain = is_plain and raw[:1].flags.c_contiguous and out[:1].flags.c_contiguous
         for first in range(0, len(raw), step):
             batch = out[first : first + step]
-            # non-finite values are repaired below
-            with np.errstate(over="ignore", invalid="ignore"):
-                np.subtract(raw[first : first + step], dark, out=batch, casting="unsafe")
-                np.multiply(batch, gain, out=batch)
-            if repair is not None:
-                _apply(batch, repair, empty)
-            if not (bounded and raw.dtype.kind in "ui") and (bad := ~np.isfinite(batch)).any():
-                for index in np.flatnonzero(bad.any(axis=(1, 2))):
-                    # From valid neighbours: the one that filled a dead pixel may be bad in this
-                    # frame.
-                    _apply(batch[index : index + 1], _nearest(bad[index] | dead), empty)
+            if scale is not None and is_plain:
+                for frame, values in zip(raw[first : first + step], batch, strict=True):
+                    scale(frame, dark, gain, least, values)
+                if repair is not None:
+                    _apply(batch, repair, max(empty, least))
+            else:
+                _scale(raw[first : first + step], batch)
             if minus_log:
-                # values below the limit are rare, and NumPy's maximum costs as much as its
-                # logarithm
-                if (batch < MIN_TRANSMISSION).any():
-                    np.maximum(batch, np.float32(MIN_TRANSMISSION), out=batch)
                 np.log(batch, out=batch)
                 np.negative(batch, out=batch)
         return out
+
+    def _scale(raw: Any, batch: Any) -> None:
+        # non-finite values are repaired below
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.subtract(raw, dark, out=batch, casting="unsafe")
+            np.multiply(batch, gain, out=batch)
+        if repair is not None:
+            _apply(batch, repair, empty)
+        if not (bounded and raw.dtype.kind in "ui") and (bad := ~np.isfinite(batch)).any():
+            for index in np.flatnonzero(bad.any(axis=(1, 2))):
+                # From valid neighbours: the one that filled a dead pixel may be bad in this frame.
+                _apply(batch[index : index + 1], _nearest(bad[index] | dead), empty)
+        # values below the limit are rare, and NumPy's maximum costs as much as its logarithm
+        if minus_log and (batch < MIN_TRANSMISSION).any():
+            np.maximum(batch, np.float32(MIN_TRANSMISSION), out=batch)
 
     return normalised
 

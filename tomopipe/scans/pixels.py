@@ -245,11 +245,12 @@ class Hdf5Pixels:
                     os.posix_fadvise(file.fileno(), start, part.size, os.POSIX_FADV_WILLNEED)
             return all(os.preadv(file.fileno(), [part], start) == part.size for part, start in few)
 
-        with (
-            open(self._dataset.file.filename, "rb", buffering=0) as file,
-            ThreadPoolExecutor(threads) as pool,
-        ):
-            return all(pool.map(read, range(0, len(parts), _FRAMES)))
+        numbers = range(0, len(parts), _FRAMES)
+        with open(self._dataset.file.filename, "rb", buffering=0) as file:
+            if min(threads, len(numbers)) <= 1:
+                return all(map(read, numbers))
+            with ThreadPoolExecutor(threads) as pool:
+                return all(pool.map(read, numbers))
 
 
 def stored_dataset(pixels: Pixels) -> "h5py.Dataset":

@@ -97,8 +97,10 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
         return _sinograms_on_gpu(task, raw, None if corrected else rows, step)
     correct = None
     if not corrected:
-        scan = task.scan
-        correct = normaliser(scan.flat[rows], scan.dark[rows], minus_log=task.minus_log)
+        from tomopipe.prep.scaling import scale  # numba: not when the workflow is parsed
+
+        flat, dark = task.scan.flat[rows], task.scan.dark[rows]
+        correct = normaliser(flat, dark, minus_log=task.minus_log, scale=scale)
 
     n_slices, n_cols = len(rows) // task.binning_rows, task.scan.n_cols // task.binning
     shape = (n_slices, task.plan.n_angles, n_cols)
@@ -150,7 +152,7 @@ def _projections(raw: Any, angles: NDArray[np.intp]) -> Any:
     """Return some projections: a view if they are consecutive, as they mostly are."""
     first, last, n = int(angles[0]), int(angles[-1]), len(angles)
     for step in (1, -1):
-        if last - first == step * (n - 1) and (np.diff(angles) == step).all():
+        if last - first == step * (n - 1) and (angles[1:] - angles[:-1] == step).all():
             neighbours = raw[min(first, last) : max(first, last) + 1]
             return neighbours[::step]
     return raw[angles]

@@ -16,6 +16,7 @@ from tomopipe.prep.normalise import (
     is_far_too_bright,
     normalise,
     normalise_to_air,
+    normaliser,
     warn_of_flats,
     warn_of_references,
 )
@@ -261,3 +262,16 @@ def test_where_there_are_no_flats_line_integrals_are_asked_for():
     for known in (None, levels(1, 1)):
         assert option not in warn_of_flats(lines(2, 100), known)[0]
     assert warn_of_flats(lines(1, 100)) == []
+
+
+@pytest.mark.parametrize("dtype", ["uint16", ">u2", "uint32", "float32"])
+@pytest.mark.parametrize("options", [{}, {"empty": 0.0}, {"minus_log": False}])
+def test_the_compiled_pass_gives_the_same_bits(dtype, options):
+    from tomopipe.prep.scaling import scale
+
+    raw = np.random.default_rng(0).integers(0, 120, (9, 8, 40)).astype(dtype)[:, 2:7]
+    flat, dark = np.full((5, 40), 100.0), np.full((5, 40), 30.0)
+    for dead in (0, 1):
+        flat[dead : dead + 2, : 20 * (dead + 1)] *= 1 - dead  # then a row without a valid pixel
+        plain = normaliser(flat, dark, **options)(raw)
+        assert normaliser(flat, dark, scale=scale, **options)(raw).tobytes() == plain.tobytes()
