@@ -236,6 +236,24 @@ def test_noise_is_not_accepted(seed):
     assert evidence.confidence < 0.5
 
 
+@pytest.mark.parametrize(("contrast", "noise"), [(0.1, 0.02), (0.05, 0.01), (0.05, 0.03)])
+def test_dust_that_stays_in_place_has_no_cor(contrast, noise):
+    rng = np.random.default_rng(0)
+    integrals = scan(66.3, n_cols=128)
+    dust = np.zeros(128)
+    limits = (0, 58), (0.8, 2.5), (0.1, 0.3)
+    for away_px, sigma_px, depth in np.transpose([rng.uniform(*ends, 12) for ends in limits]):
+        for side in (-1, 1):  # mirrored about a column that is not the axis
+            away = np.arange(128) - (52.3 + side * away_px)
+            dust += depth * np.exp(-((away / sigma_px) ** 2) / 2)
+    lines = contrast * integrals / integrals.max() + dust
+    lines += rng.normal(0, noise, lines.shape)
+    answer = find_ai(curves_of(rows_of(lines, THETA_180_DEG)), CANDIDATES)
+    assert answer.best_cor_px == pytest.approx(52.3, abs=0.5)
+    assert (answer.verdict, answer.confidence) == ("ambiguous", 0.0)
+    assert "stays in place" in answer.reason
+
+
 @pytest.mark.parametrize(
     ("used", "stop", "expected"),
     [(slice(30, 120), 180, 0.4 / 0.95), (slice(30, 120), 181, 0.8), (slice(None), 180, 0.8)],

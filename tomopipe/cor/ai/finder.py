@@ -198,6 +198,10 @@ def _log_odds(share: float) -> float:
 
 METHOD = "ai"
 _NONE = 0.97  # probability of "none of these" above which a scan is flat
+# What has its axis at a COR rotates if lines 180 degrees apart match better than others do, by this
+# much (log of the mismatch), and if what moves has its axis there, too.
+_LEAST_GAIN = 0.1
+_FIXED = "only a pattern that stays in place has its axis here"
 # Confidence of a truncated sample without opposing projections, of what it would be with them: some
 # CORs of 0.92 were off by 1 to 2 px.
 _WITHOUT_OPPOSING = (0.0, 0.95, 1.0), (0.0, 0.5, 1.0)
@@ -232,18 +236,32 @@ def find_ai(
     )
     if not (prepared.angles.reaches_180 or prepared.has_air):
         confidence = float(np.interp(confidence, *_WITHOUT_OPPOSING))
+    best_px = combined_px(inputs, output, refinement)
     penalty = "the measures do not agree well enough"
     if confidence < AMBIGUOUS_BELOW:
         penalty = f"second candidate: {_other_px(inputs, output):.1f} px"
+    elif not _rotates(curves, refinement, best_px):
+        confidence, penalty = 0.0, _FIXED
     return make_answer(
         METHOD,
-        combined_px(inputs, output, refinement),
+        best_px,
         confidence,
         penalty,
         candidates_px,
         _on_candidates(inputs, output, candidates_px),
         on_border=output.index in (0, len(inputs.cor_px) - 1),
     )
+
+
+def _rotates(curves: Curves, refinement: Refinement, cor_px: float) -> bool:
+    """Tell whether it is not only a pattern that stays in place, such as dust, that has this axis.
+
+    So also where there are no opposing lines to tell it from.
+    """
+    rotation, moving = refinement.rotation, curves.moving
+    if rotation is not None and rotation[0] < _LEAST_GAIN:
+        return False
+    return moving is None or abs(curves.cor_px[np.argmax(moving)] - cor_px) <= curves.reach_px
 
 
 def _on_candidates(
