@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import Files
 from tomopipe.campaign.raw_files import CampaignScan, encode_series
 from tomopipe.campaign.results import write_tsv
 from tomopipe.config import parse_config
@@ -106,6 +107,12 @@ class Made:
             },
             self.results / "try_center" / name / "prediction.json",
         )
+        self.receipt("try_recon", name)
+        self.receipt("predict_cor", name)
+
+    def receipt(self, step, name):
+        """Write what a run withdraws when it is to make a result again."""
+        write_json({}, Files(self.results).receipt(step, name))
 
     def fix(self, name, before, after, source, *, series="bone", flagged=False, reason="", near=""):
         rows = self.fixes.setdefault(series, [])
@@ -121,6 +128,7 @@ class Made:
 
     def volume(self, name, seed=0, n=96, cor_px=None):
         """Write the mid planes and who made them: all that the report may read. None at n = 0."""
+        self.receipt("full_recon", name)
         rng = np.random.default_rng(seed)
         sizes = {"mid_xy": n, "mid_xz": n // 2, "mid_yz": n // 2} if n else {}
         with h5py.File(self.results / f"{name}_rec.h5", "w") as file:

@@ -30,8 +30,9 @@ from tomopipe.commands.cor_edits import IMPORT, SET, Form, export_cors, import_c
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.report.collected_records import collect_scans
-from tomopipe.report.records import ScanRecord
+from tomopipe.report.records import ScanRecord, common_warnings, remarks
 from tomopipe.report.scan_records import Reader
+from tomopipe.reruns.failed_results import why_again
 from tomopipe.review.queue import decide, read_cells
 
 app = typer.Typer(
@@ -76,7 +77,9 @@ def list_cors(
     scans = set(scans_of(campaign, names)) if names else campaign.scans
     reader = Reader(campaign.directory)
     pending, rows, shown_rows, styles = 0, list[dict[str, Any]](), list[list[str]](), list[str]()
-    for scan in (record for record in _records(campaign, reader) if record.name in scans):
+    records = [*_records(campaign, reader)]
+    common = common_warnings(records)
+    for scan in (record for record in records if record.name in scans):
         why_not = not_selected(scan.select, scan.row)
         reason = ": ".join(filter(None, (why_not, scan.reason * (why_not is State.SKIPPED))))
         values = (None, reason, None, None) if why_not else _values(scan)
@@ -88,14 +91,16 @@ def list_cors(
             texts[_KEYS.index("confidence")] = ""
         if values[0] is not None:
             texts[_KEYS.index("cor_px")] = scan.shown_text
-        remark = scan.reason * (why_not is State.SKIPPED)
-        shown_rows.append([*texts, state_text(scan.state), " ".join(remark.split())])
+        remark = " ".join("; ".join(remarks(scan, common)).split())
+        shown_rows.append([*texts, state_text(scan.state), remark])
         styles.append(SIGNS[scan.state].style)
         pending += not why_not and scan.is_edited
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         print_columns(_HEADS, shown_rows, styles, _OPTIONAL, remark="remark")
+        for line in sorted(common):
+            typer.echo(f"most scans: {line}")
     if pending and not as_json:
         typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
     if reader.notes:
@@ -256,7 +261,7 @@ def export_file(
 def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:
     """Yield the scans of a campaign; without an entry in cor.json, the COR of fix_cor counts."""
     names = {(scan.name, scan.path) for scan in campaign.scans.values()}
-    for scan in collect_scans(campaign, reader):
+    for scan in collect_scans(campaign, reader, why=why_again(campaign)):
         if (scan.name, scan.path) in names:
             fix = None if scan.source else scan.fix
             yield replace(scan, cor_px=fix.after_px, source=fix.source) if fix else scan

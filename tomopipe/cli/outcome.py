@@ -18,7 +18,7 @@ from tomopipe.cor.cor_value import signed
 from tomopipe.errors import grouped, scans_named
 from tomopipe.report.changes import OnPage, on_page
 from tomopipe.report.collected_records import collect_scans
-from tomopipe.report.records import ScanRecord
+from tomopipe.report.records import ScanRecord, common_warnings
 from tomopipe.reruns.failed_results import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.unfinished import set_remarks
@@ -51,6 +51,8 @@ def show(campaign: Campaign, *, is_whole: bool, has_cors: bool = False) -> None:
     shown = entries if n_all <= MOST_ROWS else (eyes + remarked)[:MOST_ROWS]
     if shown:
         _print_table(shown, records, _truth(campaign.directory))
+        for line in sorted(common_warnings(records.values())):
+            say(f"most scans: {line}")
         say("")
     if more := n_all - len(shown):
         screen.print(f"{more} more scan{'s' * (more > 1)}: tomopipe cor list")
@@ -100,14 +102,14 @@ def _print_table(
     for entry in entries:
         scan, confidence, needs_eyes = entry["scan"], entry["confidence"], entry["state"] in _EYES
         (cor_px, source), true = records[scan].shown, truth.get(scan)
-        warnings = [] if needs_eyes else entry["warnings"]
-        remarks = (*records[scan].for_next_run, entry["why"], *warnings, entry["note"])
-        remark = " ".join("; ".join(filter(None, remarks)).split())
+        warnings = entry["warnings"]
+        texts = (*records[scan].for_next_run, entry["why"], *warnings, entry["note"])
+        remark = " ".join("; ".join(filter(None, texts)).split())
         cells = (
             records[scan].shown_text,
             short_label(source) if cor_px is not None else "",
             "" if confidence is None else f"{confidence:.2f}",
-            state_text(entry["state"]) + " (warning)" * bool(warnings),
+            state_text(entry["state"]) + " (warning)" * bool(warnings and not needs_eyes),
             *(_error(cor_px, true) if truth else ()),
             remark,
         )

@@ -43,6 +43,7 @@ from tomopipe.commands.retry import forget_failures
 from tomopipe.commands.run_request import settled_for
 from tomopipe.commands.status import Status, read_status
 from tomopipe.report.collected_records import collect_scans
+from tomopipe.report.records import own_warnings
 from tomopipe.reruns.failed_results import why_again
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources.disk import shown_size
@@ -124,7 +125,7 @@ def _show_scans(campaign: Campaign, scans: Sequence[str], result: Status, screen
         why = scan.why
         for error in (job.error for job in jobs if job.error):  # they follow below
             why = why.replace(f": {error}", " failed" * (f"failed: {error}" not in why))
-        remarks = [*scan.for_next_run, *why.split("; "), *scan.warnings_beside, scan.to_do]
+        remarks = [*scan.for_next_run, *why.split("; "), *own_warnings(scan), scan.to_do]
         remarks += ["no prediction to compare it with"] if scan.is_unchecked else []
         for text in filter(None, (*remarks, campaign.scans[scan.name].note)):
             indented = Padding(Text(text), (0, 0, 0, 2)) if screen.is_terminal else f"  {text}"
@@ -239,7 +240,7 @@ def _show(result: Plan) -> None:
     for line in result.notes:
         screen.print(line, markup=False)
     for line in result.failures:
-        screen.print(f"failed: {line}", style="red", markup=False)
+        screen.print(f"failed: {line}", style="red", markup=False, soft_wrap=True)
     if result.retry:
         screen.print(result.retry, markup=False)
     if result.blocked:

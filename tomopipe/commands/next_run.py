@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from urllib.parse import unquote
 
@@ -22,7 +22,7 @@ from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.failed_results import why_again
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.parameters import sharing
-from tomopipe.reruns.reasons import METADATA_ALONE, is_news
+from tomopipe.reruns.reasons import METADATA_ALONE, MISSING, is_news
 from tomopipe.reruns.settle import PlannedJob, Settled
 from tomopipe.reruns.target import Target
 from tomopipe.resources.disk import disk_needed
@@ -35,6 +35,8 @@ from tomopipe.storage.atomic import giving_rights, is_protected
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _N_NAMED = 4  # files in a line
+_FAILED = "failed before, tried again"
+_FAILS_ALIKE = "fails as its COR did, until its file or options change"
 _READ_FOR = {rule: step for step, rule in SHARING.items()}
 
 
@@ -113,9 +115,10 @@ def make_plan(
     failures = standing_failures(campaign, rows, record)
     if volumes_of:
         failures = [failure for failure in failures if failure.key in volumes_of]
+    shown = [*reading, *tried_again(planned, failures)]
     return Plan(
-        jobs=tuple(sorted([*reading, *planned], key=_order)),
-        failures=tuple(f"{each.key}: {each.step}: {each.error}" for each in failures),
+        jobs=tuple(sorted(shown, key=_order)),
+        failures=tuple(failure_lines(failures)),
         retry=retry_hint(campaign, failures, lambda *job: result.reasons.get(job, "")),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
         cpu_s=sum(seconds or 0.0 for step in work.values() for seconds, _ in step.planned.values()),
@@ -137,6 +140,26 @@ def make_plan(
             *(() if volumes_of else stack_notes(campaign, rows)),
         ),
     )
+
+
+def tried_again(jobs: Sequence[PlannedJob], failures: Iterable[JobStatus]) -> Iterator[PlannedJob]:
+    """Yield jobs; the result of one that failed is not just missing."""
+    errors = {(job.step, job.key): job.error for job in failures}
+    due = {(job.rule, job.key) for job in jobs}
+    for job in jobs:
+        error = errors.get((job.rule, job.key))
+        if error is None or job.reason != MISSING:
+            yield job
+        else:
+            search = {(step, job.key) for step in SEARCH_STEPS} - due
+            fails_alike = error in map(errors.get, search)
+            yield replace(job, reason=_FAILS_ALIKE if fails_alike else _FAILED)
+
+
+def failure_lines(failures: Iterable[JobStatus]) -> Iterator[str]:
+    """Yield a line for each scan and error, with all steps that failed of it."""
+    groups = grouped(((job.key, job.error), job.step) for job in failures)
+    return (f"{key}: {', '.join(steps)}: {error}" for (key, error), steps in groups.items())
 
 
 def _reading(settled: Settled) -> Iterator[PlannedJob]:

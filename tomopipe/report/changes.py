@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import SHOWN
-from tomopipe.campaign.state.facts import NOT_SELECTED
 from tomopipe.errors import grouped
-from tomopipe.report.records import CampaignRecord, ScanRecord
+from tomopipe.report.records import CampaignRecord, ScanRecord, common_warnings, own_warnings
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or, number, part, texts
@@ -33,7 +32,8 @@ def changes_since(campaign: CampaignRecord, path: Path, *, is_own: bool) -> Chan
     """
     data = json_or(path, {})
     shown: dict[str, Any] = {scan.name: _shown(scan) for scan in campaign.scans}
-    remarked = [scan.name for scan in campaign.scans if _has_remark(scan)]
+    common = common_warnings(campaign.scans)
+    remarked = [s.name for s in campaign.scans if s.for_next_run or own_warnings(s, common)]
     now, before = part(data, "now"), part(data, "before")
     if part(now, "scans") != shown:
         before, now = now, {"last_job_end_s": campaign.last_job_end, "scans": shown}
@@ -70,12 +70,6 @@ def on_page(campaign: Campaign) -> OnPage | None:
     with_volume = tuple(name for name, each in cells.items() if each[-1] == _MADE)
     states = {name: each[0] for name, each in cells.items()}
     return OnPage(states, frozenset(texts(now["remarked"])), with_volume)
-
-
-def _has_remark(scan: ScanRecord) -> bool:
-    """Tell whether there is more to say of a scan than its state."""
-    beside = () if scan.state in NOT_SELECTED else (*scan.ignored_manual, *scan.warnings_beside)
-    return bool(beside or scan.for_next_run)
 
 
 def _shown(scan: ScanRecord) -> list[str]:

@@ -5,7 +5,7 @@ record has it, its field in `ScanRecord`, which `scan_records.py` fills.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -206,6 +206,17 @@ def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float],
         if cor_px is not None and all(abs(cor_px - px) >= _ALIKE_PX for _, px in results):
             results.append((label, cor_px))
     return tuple(results[:2])
+
+
+def own_warnings(scan: ScanRecord, common: Container[str] = ()) -> tuple[str, ...]:
+    """Return the warnings of a scan beside its state; `common` ones are shown once for all."""
+    texts = (*scan.ignored_manual, *warnings_of(scan))
+    return tuple(text for text in texts if text not in scan.why and text not in common)
+
+
+def remarks(scan: ScanRecord, common: Container[str] = ()) -> tuple[str, ...]:
+    """Return all that is said beside the state of a scan, wherever it is listed."""
+    return tuple(filter(None, (*scan.for_next_run, scan.why, *own_warnings(scan, common))))
 
 
 def common_warnings(scans: Iterable[ScanRecord]) -> frozenset[str]:

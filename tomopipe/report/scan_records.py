@@ -27,12 +27,14 @@ from tomopipe.campaign.results import (
 from tomopipe.campaign.state import sentences
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.campaign.state.sentences import IS_HALF, earlier_options
+from tomopipe.campaign.state.signs import State
 from tomopipe.config import for_one_scan
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import Note, ScanRecord
 from tomopipe.storage.json_files import number, part, text, texts
+from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 _SET_ANGLES = "set input.angles: {"  # advice of predict_cor
@@ -155,6 +157,7 @@ class ScanReader:
             failures=self._failures(name, prediction),
             volume=volume,
             volume_of=volume_of,
+            prediction_of=self._other_search(scan) if prediction else "",
             try_tif=Path(try_tif) if has_slices else None,
             swept="failed" not in grid and has_slices,
         )
@@ -184,8 +187,24 @@ class ScanReader:
             if other_px is not None:
                 return f"COR {other_px:.2f}"
         job = self._jobs[name].get("full_recon")
-        why = self._why("full_recon", name) if job and job.state in ("failed", "lost") else ""
+        has_failed = job is not None and job.state in ("failed", "lost")
+        why = self._why("full_recon", name) if has_failed else self._why_due("full_recon", name)
         return earlier_options(why) if why else ""
+
+    def _other_search(self, scan: CampaignScan) -> str:
+        """Describe from what a stale prediction was made; "" if none is to be made."""
+        if scan.manual.px is not None:
+            return ""
+        why = next(filter(None, (self._why_due(step, scan.name) for step in SEARCH_STEPS)), "")
+        return earlier_options(why) if why else ""
+
+    def _why_due(self, step: str, name: str) -> str:
+        """Say why a result is stale whose receipt a run withdrew that ended before its job."""
+        if os.path.exists(self._paths.receipt(step, name)):
+            return ""
+        outputs = self._paths.outputs(step, name, self._campaign.config.full_recon.output)
+        is_there = all(map(os.path.exists, outputs[: STEPS[step].n_lasting]))
+        return self._why(step, name) if is_there else ""
 
     def _failures(self, name: str, prediction: Prediction | None) -> tuple[JobStatus, ...]:
         """Return the failed jobs of a scan, without a prediction whose verdict is failed."""
@@ -229,10 +248,17 @@ class ScanReader:
 
 def _with_angles_of_one(records: list[ScanRecord]) -> list[ScanRecord]:
     """Name the scan in the advice to set angles, where other scans agree with their angles."""
+    if any(scan.row and scan.row["keep"] == "true" for scan in records):
+        records = [_with_own_reason(s) if s.state is State.SKIPPED else s for s in records]
     accepted = [s for s in records if s.prediction and s.prediction.cor_px is not None]
     if all(map(_needs_angles, accepted)):
         return records
     return [_with_own_angles(scan) if _needs_angles(scan) else scan for scan in records]
+
+
+def _with_own_reason(scan: ScanRecord) -> ScanRecord:
+    row = scan.row or {}
+    return replace(scan, row={**row, "reason": for_one_scan(row["reason"], scan.name)})
 
 
 def _needs_angles(scan: ScanRecord) -> bool:

@@ -28,7 +28,7 @@ from tomopipe.campaign.table import (
 )
 from tomopipe.cor.cor_value import CorText, format_cor, shown
 from tomopipe.errors import TomopipeError
-from tomopipe.report.records import ScanRecord
+from tomopipe.report.records import ScanRecord, common_warnings, own_warnings
 
 #: States with what they mean, in the order of the queue.
 STATES: Mapping[State, str] = {
@@ -54,8 +54,10 @@ def queue_entries(
     `cells` are the present ones of the campaign table. `names` are the scans of the campaign; other
     rows of the inventory have no usable name.
     """
+    scans = [with_cells(scan, cells.get(scan.name, {})) for scan in scans]
+    common = common_warnings(scans)
     entries = [
-        _entry(scan, cells.get(scan.name, {})) | {"refused": scan.name not in names}
+        _entry(scan, cells.get(scan.name, {}), common) | {"refused": scan.name not in names}
         for scan in scans
     ]
     return sorted(entries, key=_worst_first)
@@ -73,10 +75,8 @@ def with_cells(scan: ScanRecord, cells: Mapping[str, str]) -> ScanRecord:
     return replace(scan, select=cells["select"], manual=CorText(cells["cor_px"]))
 
 
-def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
-    scan = with_cells(scan, cells)
+def _entry(scan: ScanRecord, cells: Mapping[str, str], common: Container[str]) -> dict[str, Any]:
     state, prediction = scan.state, scan.prediction
-    warnings = () if state in NOT_SELECTED else (*scan.ignored_manual, *scan.warnings_beside)
     cor_px = shown_cor(scan)
     is_estimate = scan.manual_px is None and scan.error_px is not None
     return {
@@ -96,7 +96,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "error_px": scan.error_px,
         "time_s": scan.time_s,
         "why": scan.why,
-        "warnings": list(warnings),
+        "warnings": list(own_warnings(scan, common)),
         "select": scan.select,
         "manual": scan.manual.text,
         "note": cells.get("note", ""),

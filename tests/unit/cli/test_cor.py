@@ -61,6 +61,9 @@ def results(campaign):
     return folder
 
 
+REPLACED = "predicted 1300.00 (confidence 0.76), replaced"
+
+
 def call(campaign, *arguments):
     """Call `tomopipe cor`, and hand on what it prints or the error it ends with."""
     arguments = [*map(str, arguments), "-C", str(campaign)]
@@ -107,10 +110,10 @@ def test_results_alone_can_be_looked_at_elsewhere(campaign, results, command, mo
 def test_list_shows_results_as_far_as_they_go(campaign, results):
     output = call(campaign, "list")
     assert rows(output) == [
-        ["a_1", "a", "1010.00", "replaced", "1300.00", "0.76", "", "▲ fixed"],
-        ["a_2", "a", "1010.00", "by hand", "1010.00", "", "1010", "◆ manual"],
-        ["b [red] 1", "b [red]", "", "", "", "", "", "… pending"],
-        ["b [red] 2", "b [red]", "", "", "", "", "", "– skipped"],
+        ["a_1", "a", "1010.00", "replaced", "1300.00", "0.76", "", "▲ fixed", REPLACED],
+        ["a_2", "a", "1010.00", "by hand", "1010.00", "", "1010", "◆ manual", ""],
+        ["b [red] 1", "b [red]", "", "", "", "", "", "… pending", ""],
+        ["b [red] 2", "b [red]", "", "", "", "", "", "– skipped", ""],
     ]
     assert "set or removed by hand" not in output
     some = call(campaign, "list", "b*", "a_2.h5")
@@ -145,7 +148,7 @@ def test_list_says_why_a_scan_is_skipped(campaign, results):
     assert "cannot be opened" in read_tsv(inventory, COLUMNS)[-1]["reason"]
     assert rows(call(campaign, "list"))[-1][-2:] == ["– skipped", "cannot be opened"]
     (campaign / "scans.tsv").write_text("scan\tselect\nb [red] 2\tno\n")
-    assert rows(call(campaign, "list"))[-1][-1] == "○ unselected"
+    assert rows(call(campaign, "list"))[-1][-2:] == ["○ unselected", ""]
 
 
 def test_list_as_json(campaign, results):

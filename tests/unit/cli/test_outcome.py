@@ -2,8 +2,11 @@ import os
 import re
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.report_campaign import Made
+from tests.unit.conftest import configure
+from tomopipe.cli import cli
 from tomopipe.cli.outcome import show
 from tomopipe.report.scan_records import ScanReader
 from tomopipe.reruns.receipts import Receipts
@@ -55,6 +58,27 @@ def test_what_waits_for_the_next_run_is_said(tmp_path, said):
     assert "a_1 49.50 predicted" in text
     assert "a_2 43.00 by hand ◆ manual volume of COR 48.99, made again by the next run" in text
     assert "52.25 by hand, applied by the next run; +2.75 px from the prediction" in text
+
+
+def test_a_warning_of_a_file_is_said_wherever_its_scan_is_listed(tmp_path, said):
+    made, short = Made(tmp_path), "the 91 projections in use cover 91 of 180 degrees"
+    for index in range(3):
+        name, of_all = f"a_{index}", "theta in rad"
+        made.scan(name, index=index, warnings=f"{of_all}; {short}" if index == 1 else of_all)
+        made.predict(name, 50.0)
+        made.resolve(name, 50.0, "auto")
+    text = said(made)
+    assert f"a_1 50.00 predicted 0.93 ● ok (warning) {short} a_0" in text
+    assert text.count("theta in rad") == text.count("most scans: theta in rad") == 1
+    (tmp_path / "raw").mkdir()
+    for index in range(3):
+        (tmp_path / f"raw/a_{index}.h5").touch()
+    configure(tmp_path)
+    listed = CliRunner().invoke(cli, ["cor", "list", "-C", str(tmp_path)]).output
+    assert [short in line for line in listed.splitlines()] == [False, False, True, False, False]
+    assert listed.splitlines()[-1] == "most scans: theta in rad"
+    alone = CliRunner().invoke(cli, ["status", "a_1", "-C", str(tmp_path)]).output.splitlines()
+    assert {f"  {short}", "  theta in rad"} <= {*alone}
 
 
 @pytest.mark.parametrize(

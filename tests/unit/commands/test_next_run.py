@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from tests.phantoms import write_scan
 from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.cli import cli
+from tomopipe.commands import next_run
 from tomopipe.commands.next_run import folded, make_plan, standing_failures
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
@@ -127,6 +129,30 @@ def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
     status.parent.mkdir(parents=True)
     status.write_text(json.dumps({"start": 1, "state": "failed", "error": "full disk"}))
     assert lines(campaign, rows) == ["a_1: full_recon: full disk"]
+    plan = make_plan(load_campaign(campaign))
+    (volume,) = (job for job in plan.jobs if job.rule == "full_recon")
+    assert (volume.scan, volume.reason) == ("a_1", "failed before, tried again")
+
+
+@pytest.mark.parametrize(
+    ("of_search", "due", "reason"),
+    [
+        ("no beam", (), "fails as its COR did, until its file or options change"),
+        ("no beam", ("predict_cor",), "failed before, tried again"),
+        ("no sample", (), "failed before, tried again"),
+    ],
+)
+def test_a_volume_that_fails_as_its_cor_did_is_one_failure(of_search, due, reason):
+    errors = {"predict_cor": of_search, "full_recon": "no beam"}
+    failures = [JobStatus(step, "a_1", "failed", error=error) for step, error in errors.items()]
+    jobs = [PlannedJob(rule, "a_1", "a", "not there yet") for rule in (*due, "full_recon")]
+    jobs.append(PlannedJob("full_recon", "a_2", "a", "not there yet"))
+    reasons = {(job.rule, job.scan): job.reason for job in next_run.tried_again(jobs, failures)}
+    assert reasons["full_recon", "a_1"] == reason
+    assert reasons["full_recon", "a_2"] == "not there yet"
+    together = ["a_1: predict_cor, full_recon: no beam"]
+    each = ["a_1: predict_cor: no sample", "a_1: full_recon: no beam"]
+    assert [*next_run.failure_lines(failures)] == (together if of_search == "no beam" else each)
 
 
 @pytest.mark.slow

@@ -103,7 +103,12 @@ def test_advice_on_angles_names_the_scan_where_others_agree_with_theirs(tmp_path
         verdict = ("ambiguous", of_all) if is_wrong else ()
         made.scan(f"bone_{index}", index=index)
         made.predict(f"bone_{index}", 512.0, 0.9, *verdict)
+    few = "90 angles for 181 frames: {}, or to a file of 181 lines"
+    in_file = few.format("set input.angles to {start: 0, stop: 180}")
+    made.scan("bone_3", index=3, keep=False, reason=in_file)
     scans, _ = by_name(made.write(fixes=False, cor=False))
+    in_table = 'set overrides: [{scans: ["bone_3"], input: {angles: {start: 0, stop: 180}}}]'
+    assert scans["bone_3"].why == few.format(in_table)  # as `check` says
     of_one = 'overrides: [{scans: ["bone_1"], input: {angles: {start: 0, stop: 180}}}]'
     of_one = advice.format(f"{of_one} (stop: of the last projection)")
     assert scans["bone_1"].prediction.reason == (of_one if others_agree else of_all)
@@ -208,6 +213,26 @@ def test_a_volume_of_a_cor_of_before_does_not_count(tmp_path):
     assert "<b>1</b> of 2 reconstructed" in page
     assert f'<td class="reason">{again}; full_recon: OSError: disk full' in page
     assert "Volume of COR 48.99, made again by the next run." in page
+
+
+@pytest.mark.parametrize("manual", ["", "512"])
+def test_after_a_run_that_was_stopped_earlier_results_are_named_as_such(tmp_path, manual):
+    made = report_campaign.Made(tmp_path)
+    for name in ("a_1", "a_2"):
+        made.scan(name, series="a", manual=manual)
+        made.predict(name, 512.0)
+        (made.results / "try_center" / name / "center_of_rotation.txt").touch()
+        made.volume(name, n=0, cor_px=512.0)
+        made.resolve(name, 512.0, "manual" if manual else "auto")
+    for step in ("predict_cor", "full_recon"):
+        (made.results / "made" / step / "a_1.json").unlink()  # as a run withdraws them
+    record = collect(made.write().campaign(), why=lambda step, _: f"{step} differs")
+    of_both = [
+        f"{what} of earlier options or files ({step} differs), made again by the next run"
+        for what, step in (("prediction", "predict_cor"), ("volume", "full_recon"))
+    ]
+    scans = {scan.name: scan.for_next_run for scan in record.scans}
+    assert scans == {"a_1": tuple(of_both[1:] if manual else of_both), "a_2": ()}
 
 
 def test_a_job_whose_run_is_over_does_not_run(tmp_path):

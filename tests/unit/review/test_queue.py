@@ -48,8 +48,8 @@ def test_the_worst_come_first(record):
         "Knochen größe 三_1",  # has no COR at all
         NASTY,
     ]
-    # those that are well, the least sure first
-    assert order[6:10] == ["bone_004", "bone_003", "bone_002", "bone_001"]
+    # those that are well: with a warning of its file, then the least sure
+    assert order[6:10] == ["bone_002", "bone_004", "bone_003", "bone_001"]
     assert order[-1] == "bone_010"
 
 
@@ -91,9 +91,9 @@ def test_a_cor_of_the_table_that_cannot_be_read_is_said_once(record, scan):
 
 def test_a_scan_that_is_ok_with_a_warning_comes_before_the_others_and_says_it(record):
     scans = {scan.name: scan for scan in record.scans}
-    prediction = scans["bone_001"].prediction
-    warned = dataclasses.replace(prediction, warnings=("projections 3 and 4 are black",))
-    scans["bone_001"] = dataclasses.replace(scans["bone_001"], prediction=warned)
+    warnings = ("projections 3 and 4 are black", of_all := "theta in rad")
+    scans = {name: dataclasses.replace(scan, warnings=(of_all,)) for name, scan in scans.items()}
+    scans["bone_001"] = dataclasses.replace(scans["bone_001"], warnings=warnings)
     found = queue_entries(scans.values(), CELLS, scans)
     of_ok = [entry["scan"] for entry in found if entry["state"] == "ok"]
     assert of_ok[0] == "bone_001"

@@ -72,7 +72,9 @@ class ScanFacts:
     off_series: str = ""  # how far its COR is off those of its series, as `off_line` words it
     failures: tuple[JobStatus, ...] = ()  # those that still count: the result is missing
     volume: Path | None = None  # its volume, if there is one
-    volume_of: str = ""  # from what a volume was made that the next run makes again
+    # from what results were made that the next run makes again
+    volume_of: str = ""
+    prediction_of: str = ""
 
     @cached_property
     def n_cols(self) -> int | None:

@@ -70,13 +70,15 @@ class ScanState(ScanFacts):
 
     @property
     def for_next_run(self) -> tuple[str, ...]:
-        """Pending changes: an edited COR, an outdated volume."""
+        """Pending changes: an edited COR, an outdated prediction or volume."""
         if self.state in NOT_SELECTED:
             return ()
         results = []
         if self.decided and self.is_edited:
             edit = format_cor(self.manual_px) or "removal of the COR"
             results.append(f"{edit} by hand, applied by the next run")
+        if self.prediction_of:
+            results.append(f"prediction of {self.prediction_of}, made again by the next run")
         return tuple(filter(None, (*results, self.stale_volume)))
 
     @property
