@@ -5,7 +5,7 @@ References
 .. [1] F. De Carlo et al., J. Synchrotron Rad. 21, 1224-1230 (2014), doi:10.1107/S160057751401604X.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,19 +143,19 @@ class DxchangeReader:
         return None if of_data is None or np.count_nonzero(of_data) != n_frames else of_data
 
 
-def find_groups(file: "h5py.File") -> dict[str, dict[str, str]]:
-    """Return the groups that hold a scan, such as /exchange_2 and /scan_7/exchange: keys of paths.
+def find_inputs(file: "h5py.File") -> dict[str, dict[str, Any]]:
+    """Return keys of `input` for each group that is a scan, as /exchange_2 and /scan_7/exchange.
 
     Each has projections (`data`), and flats or angles.
     """
     leaves = {"data": "data", "flats": "data_white", "darks": "data_dark", "angles": "theta"}
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for name in sorted(file):
         for group in (f"/{name}", f"/{name}/exchange"):
             named = {key: f"{group}/{leaf}" for key, leaf in leaves.items()}
             paths = {key: path for key, path in named.items() if _ndim(file, path)}
             if len(paths) > 1 and _ndim(file, paths.get("data", "")) == 3:
-                result[group] = paths
+                result[group] = {} if group == MAIN else {"paths": paths}
     return result
 
 

@@ -1,8 +1,8 @@
 """HDF5 layouts: which one a file has, and where flats and darks in files of their own are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.config import InputBlock
@@ -10,7 +10,7 @@ from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanFaultError
 from tomopipe.scans import nxtomo
 from tomopipe.scans.datasets import DatasetEntry, brief_tree, datasets_in
-from tomopipe.scans.dxchange import DATA, MAIN, DxchangeReader, find_groups, paths_of, places
+from tomopipe.scans.dxchange import DATA, MAIN, DxchangeReader, find_inputs, paths_of, places
 from tomopipe.scans.formats import Path
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.layout import Kind, Reader, Reference
@@ -20,6 +20,40 @@ from tomopipe.scans.raw_identity import entry_content
 
 if TYPE_CHECKING:
     import h5py
+
+
+@dataclass(frozen=True)
+class Hdf5Layout:
+    """A layout of HDF5 files."""
+
+    name: str  # `Layout.format` of its scans
+    # groups of a file that are scans, or the one that `input.entry` names; none: of another layout
+    entries: Callable[["h5py.File", InputBlock], list[str]]
+    reader: Callable[["h5py.File", InputBlock, list[str]], Reader]  # the list: these entries
+    # keys of `input` that read each scan of a file alone
+    inputs: Callable[["h5py.File", list[str]], dict[str, dict[str, Any]]] = lambda _, entries: {
+        entry: {"entry": entry} for entry in entries
+    }
+    # whether a file has flats or darks for other scans; where True, its reader says if it has none
+    has_references: Callable[["h5py.File", Kind], bool] = lambda *_: True
+
+
+LAYOUTS = (
+    Hdf5Layout(
+        "DXchange",
+        entries=lambda file, _: [MAIN] if MAIN in file else [],
+        reader=lambda file, options, _: DxchangeReader(file, options),
+        inputs=lambda file, _: find_inputs(file),
+        has_references=lambda file, kind: bool(places(file, kind)),
+    ),
+    Hdf5Layout("NXtomo", entries=nxtomo.find_entries, reader=nxtomo.NxtomoReader),
+)
+
+
+def _layout_of(file: "h5py.File", options: InputBlock) -> tuple[Hdf5Layout, list[str]]:
+    """Recognise a layout, with its entries; DXchange where none is: its reader says what it has."""
+    layouts = ((layout, layout.entries(file, options)) for layout in LAYOUTS)
+    return next((match for match in layouts if match[1]), (LAYOUTS[0], []))
 
 
 def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
@@ -40,15 +74,8 @@ def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
             "input.frames is for TIFF files, or datasets that input.paths names: set "
             "input.paths.data, or leave it out: the file says of what kind its frames are"
         )
-    if "exchange" not in file and (entries := _entries(file, options)):
-        return nxtomo.NxtomoReader(file, options, entries)
-    return DxchangeReader(file, options)
-
-
-def _entries(file: "h5py.File", options: InputBlock) -> list[str]:
-    """List the NXtomo entries of a file; of one whose name is known no other is looked at."""
-    name = "/" + (options.entry or "").strip("/")
-    return [name] if name != "/" and nxtomo.is_entry(file, name) else nxtomo.find_entries(file)
+    layout, entries = _layout_of(file, options)
+    return layout.reader(file, options, entries)
 
 
 def find_entries(path: Path) -> list[str]:
@@ -58,7 +85,7 @@ def find_entries(path: Path) -> list[str]:
 
 
 def entries_of(path: Path) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return NXtomo entries, or groups of DXchange, of an HDF5 file, in order of name.
+    """Return the groups of an HDF5 file that are scans, in order of name.
 
     Each with its fingerprint, and the keys of `input` that read it. A ScanError, or what h5py
     raises, if the file cannot be read.
@@ -73,10 +100,8 @@ def entries_of(path: Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
 def _inputs(file: "h5py.File") -> dict[str, dict[str, Any]]:
     """Return keys of `input` that read each entry of a file."""
-    if "exchange" in file or not (entries := nxtomo.find_entries(file)):
-        groups = find_groups(file)
-        return {name: {"paths": paths} if name != MAIN else {} for name, paths in groups.items()}
-    return {entry: {"entry": entry} for entry in entries}
+    layout, entries = _layout_of(file, InputBlock())
+    return layout.inputs(file, entries)
 
 
 def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack) -> list[Reference]:
@@ -85,14 +110,16 @@ def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack)
     file = stack.enter_context(open_hdf5(path))
     if target and target in file:
         return NamedReader(file, options).references(kind)
-    if places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
-        result = open_reader(path, InputBlock(mirrored=options.mirrored), stack).references(kind)
+    alone = InputBlock(mirrored=options.mirrored)
+    layout, entries = _layout_of(file, alone)
+    if entries and layout.has_references(file, kind):
+        result = layout.reader(file, alone, entries).references(kind)
         is_turned = options.axes.index("row") > options.axes.index("col")
         return [_turned(part, kind, options.axes) for part in result] if is_turned else result
     datasets = datasets_in(file)
     stacks = [dataset.name for dataset in datasets if len(dataset.shape) == 3]
     images = [] if stacks else _images(datasets, kind)
-    if "exchange" in file or (len(stacks) != 1 and not images):
+    if entries or (len(stacks) != 1 and not images):
         raise ScanFaultError(
             f"which dataset has the {kind}? It has {brief_tree(file)}; name it in "
             f"input.paths.{kind}"

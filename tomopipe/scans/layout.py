@@ -1,7 +1,7 @@
 """The layout of a file: where its reader finds frames, angles and instrument.
 
-A new HDF5 layout is a reader that fills `Layout`, as in `dxchange.py` and `nxtomo.py`, and a branch
-in `hdf5_scan.py`; a new format is a row of `formats.py`.
+A new HDF5 layout is a reader that fills `Layout`, as in `dxchange.py` and `nxtomo.py`, and a row of
+`LAYOUTS` in `hdf5_scan.py`; a new format is a row of `formats.py`.
 """
 
 import re

@@ -81,13 +81,16 @@ _ESRF = ({"rows", "columns"}, {"rows"}, {"columns"})
 HINT = re.compile(r"(?<=COR hint )(\S+) px.*?(?= \(not used\))")
 
 
-def find_entries(file: "h5py.File") -> list[str]:
-    """List the paths of the NXtomo entries of a file, in order of name."""
+def find_entries(file: "h5py.File", options: InputBlock) -> list[str]:
+    """List the NXtomo entries of a file in order of name, or that which `input.entry` names."""
+    name = "/" + (options.entry or "").strip("/")
+    if name != "/" and _is_entry(file, name):
+        return [name]
     groups = groups_below(Node("/", file), 2, most=math.inf)  # each may be a scan
     return sorted(node.path for node in groups if _is_tomo(node))
 
 
-def is_entry(file: "h5py.File", name: str) -> bool:
+def _is_entry(file: "h5py.File", name: str) -> bool:
     """Tell whether a file has an NXtomo entry of this path."""
     import h5py
 

@@ -17,6 +17,7 @@ from tests.nxtomo_files import (
     group,
     write_nxtomo,
 )
+from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.metadata import incomplete
@@ -572,4 +573,4 @@ def test_every_entry_of_a_file_with_thousands_is_listed(tmp_path):
     with h5py.File(tmp_path / "many.nx", "w", libver="latest") as file:
         for number in range(2100):
             file.create_group(f"e{number:04d}")["definition"] = "NXtomo"
-        assert len(find_entries(file)) == 2100
+        assert len(find_entries(file, InputBlock())) == 2100
