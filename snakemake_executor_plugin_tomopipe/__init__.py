@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
@@ -27,8 +27,6 @@ from snakemake_executor_plugin_tomopipe import queue
 from snakemake_executor_plugin_tomopipe.batches import (
     Batch,
     by_cluster,
-    data_error,
-    has_text,
     is_done,
     look_again,
     members,
@@ -36,9 +34,8 @@ from snakemake_executor_plugin_tomopipe.batches import (
     pack,
     status_in,
 )
-
-if TYPE_CHECKING:
-    from tomopipe.campaign.slurm import JobState
+from tomopipe.campaign import slurm
+from tomopipe.storage import run_folder
 
 _LOGS = Path(".snakemake", "slurm_logs")
 _SETTLE_S = 1.0  # jobs that come within this time, or between two checks, share submissions
@@ -79,8 +76,6 @@ class Executor(RemoteExecutor):
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         # before the thread of the base class starts
-        from tomopipe.storage import run_folder
-
         run_id = os.environ.get(run_folder.VARIABLE) or secrets.token_hex(4)
         self._name = run_folder.slurm_name(run_id)  # of all its jobs in SLURM
         self._new: list[Any] = []  # jobs that no batch holds yet
@@ -131,15 +126,14 @@ class Executor(RemoteExecutor):
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncIterator[SubmittedJobInfo]:
         """Report the jobs of submissions that have ended."""
-        self._look()
+        for where, batches in by_cluster(self._submitted):
+            self._look_at(batches, where)
         for job_info in active_jobs:
             if job_info.aux["batch"] in self._submitted:
                 yield job_info
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """Cancel all submissions of this run, and none of anybody else."""
-        from tomopipe.campaign import slurm
-
         self._is_cancelled = True
         is_free = self._submitting.acquire(timeout=_CANCEL_S)
         try:
@@ -192,8 +186,10 @@ class Executor(RemoteExecutor):
 
     def _has_data_error(self, job: Any) -> bool:
         """Fail a job that another attempt cannot help, without submitting it; return whether."""
-        errors = {member: error for member in members(job) if (error := data_error(member))}
-        if errors:
+        from tomopipe.campaign.log import data_error
+
+        with_log = [member for member in members(job) if member.log]
+        if errors := {m: str(error) for m in with_log if (error := data_error(m.log[0]))}:
             info = SubmittedJobInfo(job, aux={"lacking": [*errors]})
             self.report_job_error(info, msg="; ".join(errors.values()))
         return bool(errors)
@@ -217,7 +213,8 @@ class Executor(RemoteExecutor):
                 options = batch.options(self._name, log, self.workflow.workdir_init, self._avoided)
                 batch.number = queue.submit(self._name, options, self._script(batch), batch)
                 self._submitted.append(batch)
-                batch.note()
+                logs = (member.log[0] for member in batch.members if member.log)
+                run_folder.note_submission(batch.number, logs)
                 with suppress(OSError):
                     self._log(batch).touch()  # empty at the end: the node could not write it
         except queue.TemporaryRefusalError as error:
@@ -264,14 +261,8 @@ class Executor(RemoteExecutor):
         before = f"{variables}{before and f'{before} && '}"
         return f"#!/bin/sh\n{before}{shlex.join(map(str, command))}\n"
 
-    def _look(self) -> None:
-        """Ask SLURM for the states of all submissions, and report those that have ended."""
-        for where, batches in by_cluster(self._submitted):
-            self._look_at(batches, where)
-
     def _look_at(self, batches: Sequence[Batch], where: Sequence[str]) -> None:
-        from tomopipe.campaign import slurm
-
+        """Ask a cluster for the states of submissions, and report those that have ended."""
         try:
             states = slurm.states([batch.number for batch in batches], self._name, *where)
         except slurm.NoAnswerError as error:
@@ -314,9 +305,7 @@ class Executor(RemoteExecutor):
             )
         return now_s < batch.completed_s + _MOST_LATE * latency_s
 
-    def _close(self, batch: Batch, ended: "JobState") -> None:
-        from tomopipe.campaign import slurm
-
+    def _close(self, batch: Batch, ended: slurm.JobState) -> None:
         is_complete, log = ended.state == "COMPLETED", self._log(batch)
         if is_complete:
             jobs = [job for job in batch.jobs if missing_outputs(job)]
@@ -346,12 +335,12 @@ class Executor(RemoteExecutor):
             "nodes write; if it does so later, raise latency-wait in the profile"
         )
 
-    def _why(self, jobs: Sequence[Any], batch: Batch, ended: "JobState") -> str:
+    def _why(self, jobs: Sequence[Any], batch: Batch, ended: slurm.JobState) -> str:
         """Return how SLURM ended a submission; a node at fault gets no more of this run."""
         log = self._log(batch)
         first = [next((m for m in members(job) if not is_done(m)), members(job)[0]) for job in jobs]
         statuses = [status_in(member, batch.number) for member in first]
-        text = log.read_text(encoding="utf-8", errors="replace") if has_text(log) else ""
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         why = f"SLURM job {batch.number}: {ended.described(text, has_begun=all(statuses))}"
         if ended.state == "FAILED" and not log.exists():
             why += f" without a log: {log.parent} was removed meanwhile"
@@ -377,7 +366,7 @@ class Executor(RemoteExecutor):
         from tomopipe.campaign.failures import record_end
         from tomopipe.errors import RunEndedError
 
-        logs = [str(log)] if log and has_text(log) else []
+        logs = [str(log)] if log and log.exists() and log.stat().st_size else []
         reason = why
         why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
         names = ", ".join(sorted({member.rule.name for job in jobs for member in members(job)}))

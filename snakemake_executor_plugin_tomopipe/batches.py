@@ -20,6 +20,8 @@ from typing import Any
 
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
+from tomopipe.campaign import slurm
+
 _MOST_CPU_S = 440  # largest CPU time of the jobs of one submission
 _START_S = 3.0  # start of a submission: Snakemake and imports, on one core
 _USED = 0.6  # least busy share of the cores and time of a submission
@@ -68,13 +70,6 @@ def look_again(paths: Iterable[str]) -> None:
     for folder in {os.path.dirname(path) or "." for path in paths}:
         with suppress(OSError):
             os.listdir(folder)
-
-
-def data_error(member: Any) -> str:
-    """Return the error of a job that failed on its data in this run; "" if it may be tried."""
-    from tomopipe.campaign.log import data_error
-
-    return str(data_error(member.log[0]) or "") if member.log else ""
 
 
 def batch_cores(cpu_s: float) -> int:
@@ -177,9 +172,7 @@ class Batch:
     def mem_mb(self) -> int:
         """Memory of a submission: at most a node's, with which fewer jobs run side by side."""
         request = sum(sorted((need.mem_mb for need in self.needs), reverse=True)[: self._n_side])
-        from tomopipe.campaign.slurm import node_mb
-
-        return min(request, node_mb(self._partition) or request)
+        return min(request, slurm.node_mb(self._partition) or request)
 
     @property
     def runtime_min(self) -> int:
@@ -187,9 +180,7 @@ class Batch:
         n_after_another = math.ceil(len(self.needs) / self._n_side)
         wall_s = n_after_another * max(need.wall_s for need in self.needs)
         request = max(*(need.runtime_min for need in self.needs), math.ceil(wall_s / 60))
-        from tomopipe.campaign.slurm import time_limit_min
-
-        return min(request, time_limit_min(self._partition) or request)
+        return min(request, slurm.time_limit_min(self._partition) or request)
 
     @property
     def where(self) -> tuple[str, ...]:
@@ -201,19 +192,14 @@ class Batch:
         named = self.needs[0].texts.get("slurm_partition")
         return str(named or os.environ.get("SBATCH_PARTITION", ""))
 
-    def note(self) -> None:
-        """Note its jobs for the run after this one."""
-        from tomopipe.storage import run_folder
-
-        logs = (member.log[0] for member in self.members if member.log)
-        run_folder.note_submission(self.number, logs)
-
     def options(
         self, name: str, log: Path, folder: str | Path, bad_nodes: Iterable[str] = ()
     ) -> list[str]:
         """Return the options of sbatch, with the name of the run in SLURM."""
         texts = self.needs[0].texts
-        comment = f"{self.mark} {self.rules}: {' '.join(_subjects(self.members))}"
+        targets = (target for job in self.members for target in job.get_target_spec())
+        subjects = dict.fromkeys(",".join(each.wildcards_dict.values()) for each in targets)
+        comment = f"{self.mark} {self.rules}: {' '.join(subjects)}"
         cores = texts.get("cpus_per_task", self.cores)
         per_cpu = texts.get("mem_mb_per_cpu")
         values = {
@@ -242,11 +228,6 @@ class Batch:
             *(["--resources", *memory] if memory else []),
             *(["--wait-for-files", *files] if files else []),
         ]
-
-
-def _subjects(jobs: Iterable[Any]) -> list[str]:
-    specs = [spec for job in jobs for spec in job.get_target_spec()]
-    return list(dict.fromkeys(",".join(spec.wildcards_dict.values()) for spec in specs))
 
 
 def pack(jobs: Iterable[Any], settings: Any, n_cores: int) -> list[Batch]:
@@ -300,8 +281,3 @@ def by_cluster(batches: Sequence[Batch]) -> list[tuple[tuple[str, ...], list[Bat
     """Group submissions by the options that name their cluster."""
     wheres = dict.fromkeys(batch.where for batch in batches)
     return [(where, [batch for batch in batches if batch.where == where]) for where in wheres]
-
-
-def has_text(log: Path) -> bool:
-    """Tell whether a log is there, and not empty."""
-    return log.exists() and log.stat().st_size > 0

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Sequence
 
 from snakemake_executor_plugin_tomopipe.batches import Batch
+from tomopipe.campaign import slurm
 
 _SUBMIT_S, _ASK_S = 60.0, 30.0
 # the controller is busy, away or restarted; or the job may have been taken all the same
@@ -34,8 +35,6 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
     Where an earlier call ended without an answer, the job may be in the queue: it is looked for by
     the mark in its comment first.
     """
-    from tomopipe.campaign import slurm
-
     if batch.may_be_queued and (number := _queued(name, batch)):
         return number
     batch.may_be_queued = True
@@ -60,8 +59,6 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
 
 def _queued(name: str, batch: Batch) -> str:
     """Return the number of a batch that is in the queue already; "" if it is not."""
-    from tomopipe.campaign import slurm
-
     named = ["--name", name, "--user", str(os.getuid())]
     try:
         done = slurm.call([*_SQUEUE, *named], within_s=_ASK_S)
