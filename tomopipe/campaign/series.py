@@ -5,7 +5,7 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -44,18 +44,66 @@ class Selected:
     @cached_property
     def series(self) -> dict[str, list[str]]:
         """The selected scans by series."""
-        return selected_series(self._campaign, self._rows)
+        campaign, selected = self._campaign, self._campaign.selected_scans(self._rows)
+        return grouped((encode_series(campaign.scans[scan].series), scan) for scan in selected)
 
     def members(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the scans of a series, without predictions."""
         if series not in self._members:
-            scans, replaced = self.series[series], self._replaced()
-            self._members[series] = members_of(self._campaign, scans, self._rows, replaced)
+            self._members[series] = self._members_of(self.series[series])
         return self._members[series]
+
+    def _members_of(self, selected: Sequence[str]) -> list[dict[str, Any]]:
+        campaign, scans, rows = self._campaign, self._campaign.scans, self._rows
+        file = file_over_time(campaign, selected)
+        reasons = {
+            scan: why if campaign.config.predict_cor.methods else NOT_ASKED
+            for scan in selected
+            if (why := why_not_swept(campaign, scan))
+        }
+        cells: list[tuple[str, str, str, float | None]] = [
+            (scan, format_cor(cor.px) or cor.text.strip(), "in", None)
+            for scan, cor in ((scan, scans[scan].manual) for scan in selected)
+        ]
+        donors = self._donors(scans[selected[0]].series)
+        cells += [(scan, "", "donor", round(cor_px, 2)) for scan, cor_px in donors]
+        return [
+            {"scan": scan, "manual": text, "select": select, "donor_px": donor_px}
+            | {"index": scans[scan].index, "n_cols": int(rows[scan]["n_cols"])}
+            | _place(campaign, scan, rows[scan])
+            | ({"file": file} if file else {})
+            | ({"no_cor_reason": reasons[scan]} if scan in reasons else {})
+            for scan, text, select, donor_px in cells
+        ]
+
+    def _donors(self, series: str) -> Iterator[tuple[str, float]]:
+        """Yield the valid scans of a series that are `select: no`, with their CORs."""
+        for scan in self._campaign.unselected:
+            name, row = scan.name, self._rows.get(scan.name, {})
+            if scan.series != series or row.get("keep") != "true":
+                continue
+            cor_px, path = scan.manual.px_on(int(row["n_cols"])), self._campaign.files.center(name)
+            if cor_px is None and name not in self._replaced() and path.is_file():
+                cor_px = read_center(path).px_on(int(row["n_cols"]))
+            if cor_px is not None:
+                yield name, cor_px
 
     @cached_property
     def _compared(self) -> dict[str, list[tuple[int, str]]]:
-        return compared_series(self._campaign, self.series, self._rows)
+        """The series with which `fix_cor.fill: best` compares each, with their distance.
+
+        They are of equal length, or have recorded heights of the stage, and are the nearest in file
+        order. Views of a file with a model over time have none.
+        """
+        if self._campaign.config.fix_cor.fill == "series":
+            return {}
+        kinds: dict[str, list[Hashable]] = {}
+        for key, scans in self.series.items():
+            length = self._campaign.positions[scans[0]][1]
+            has_height = any(self._rows[scan].get("height_mm") for scan in scans)
+            is_apart = bool(file_over_time(self._campaign, scans))
+            kinds[key] = [] if is_apart else [length, *(["height"] if has_height else [])]
+        return series_around(kinds)
 
     def around(self, series: str) -> list[str]:
         """Return the scans of other series with which fix_cor compares those of a series."""
@@ -143,44 +191,6 @@ def predicted_files(campaign: "Campaign", scans: Iterable[str]) -> dict[str, tup
     }
 
 
-def selected_series(campaign: "Campaign", inventory: InventoryRows) -> dict[str, list[str]]:
-    """Return the selected scans by encoded series name."""
-    selected = campaign.selected_scans(inventory)
-    return grouped((encode_series(campaign.scans[scan].series), scan) for scan in selected)
-
-
-def members_of(
-    campaign: "Campaign",
-    selected: Sequence[str],
-    inventory: InventoryRows,
-    replaced: Collection[str] = (),
-) -> list[dict[str, Any]]:
-    """Return the input of fix_cor for the selected scans of a series, without predictions.
-
-    `replaced` are scans whose raw file changed after their prediction.
-    """
-    scans, file = campaign.scans, file_over_time(campaign, selected)
-    donors_px = donors(campaign, scans[selected[0]].series, inventory, replaced)
-    reasons = {
-        scan: why if campaign.config.predict_cor.methods else NOT_ASKED
-        for scan in selected
-        if (why := why_not_swept(campaign, scan))
-    }
-    cells: list[tuple[str, str, str, float | None]] = [
-        (scan, format_cor(cor.px) or cor.text.strip(), "in", None)
-        for scan, cor in ((scan, scans[scan].manual) for scan in selected)
-    ]
-    cells += [(scan, "", "donor", round(cor_px, 2)) for scan, cor_px in donors_px.items()]
-    return [
-        {"scan": scan, "manual": text, "select": select, "donor_px": donor_px}
-        | {"index": scans[scan].index, "n_cols": int(inventory[scan]["n_cols"])}
-        | _place(campaign, scan, inventory[scan])
-        | ({"file": file} if file else {})
-        | ({"no_cor_reason": reasons[scan]} if scan in reasons else {})
-        for scan, text, select, donor_px in cells
-    ]
-
-
 def file_over_time(campaign: "Campaign", scans: Iterable[str]) -> str:
     """Return the name of the file whose views a series is, if `fix_cor.over_time` concerns it."""
     options, entries = campaign.config.fix_cor, [campaign.scans[scan] for scan in scans]
@@ -191,26 +201,6 @@ def file_over_time(campaign: "Campaign", scans: Iterable[str]) -> str:
     return os.path.basename(*paths) if is_views else ""
 
 
-def donors(
-    campaign: "Campaign", series: str, inventory: InventoryRows, replaced: Collection[str] = ()
-) -> dict[str, float]:
-    """Return the CORs of valid scans of a series that are `select: no`.
-
-    Predictions do not count for scans in `replaced`, whose raw file changed afterwards.
-    """
-    cors_px: dict[str, float] = {}
-    for scan in campaign.unselected:
-        name, row = scan.name, inventory.get(scan.name, {})
-        if scan.series != series or row.get("keep") != "true":
-            continue
-        cor_px, path = scan.manual.px_on(int(row["n_cols"])), campaign.files.center(name)
-        if cor_px is None and name not in replaced and path.is_file():
-            cor_px = read_center(path).px_on(int(row["n_cols"]))
-        if cor_px is not None:
-            cors_px[name] = cor_px
-    return cors_px
-
-
 def _place(campaign: "Campaign", scan: str, row: Mapping[str, str]) -> dict[str, Any]:
     """Return what scans have in common that `fix_cor.fill: best` compares."""
     if campaign.config.fix_cor.fill == "series":
@@ -219,26 +209,6 @@ def _place(campaign: "Campaign", scan: str, row: Mapping[str, str]) -> dict[str,
     min_confidence = campaign.for_scan(scan).config.predict_cor.min_confidence
     values = (*campaign.positions[scan], *numbers, min_confidence)
     return dict(zip(PLACE, values, strict=True))
-
-
-def compared_series(
-    campaign: "Campaign", series: Mapping[str, Sequence[str]], inventory: InventoryRows
-) -> dict[str, list[tuple[int, str]]]:
-    """Return the series with which `fix_cor.fill: best` compares each of `series`.
-
-    They are of equal length, or have recorded heights of the stage, and are the nearest in file
-    order, with their distance in it. Views of a file with a model over time have none.
-    """
-    if campaign.config.fix_cor.fill == "series":
-        return {}
-    kinds: dict[str, list[Hashable]] = {}
-    for key, scans in series.items():
-        if file_over_time(campaign, scans):
-            kinds[key] = []
-            continue
-        has_height = any(inventory[scan].get("height_mm") for scan in scans)
-        kinds[key] = [campaign.positions[scans[0]][1], *(["height"] if has_height else [])]
-    return series_around(kinds)
 
 
 def to_resolve(campaign: "Campaign", inventory: InventoryRows) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import read_inventory, write_tsv
-from tomopipe.campaign.series import donors, members_of, selected_series
+from tomopipe.campaign.series import Selected
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.campaign.table import edit_table
 from tomopipe.errors import TomopipeError
@@ -172,7 +172,7 @@ def test_who_is_in(tmp_path):
         tmp_path, found, s_2="undersized", s_3="broken file", s_4="undersized", s_5="still written"
     )
     assert found.selected_scans(rows) == ["s_0", "s_2"]
-    assert selected_series(found, rows) == {"s": ["s_0", "s_2"]}
+    assert Selected(found, rows).series == {"s": ["s_0", "s_2"]}
 
 
 def predicted(folder, scan):
@@ -188,8 +188,7 @@ def test_members_have_manual_cors_and_donors(tmp_path):
     )
     predicted(tmp_path, "s_3").write_text("14.25\n")
     found = campaign(tmp_path)
-    rows = inventory(tmp_path, found)
-    members = members_of(found, selected_series(found, rows)["s"], rows)
+    members = Selected(found, inventory(tmp_path, found)).members("s")
     assert [(m["scan"], m["select"], m["manual"], m["donor_px"]) for m in members] == [
         ("s_1", "in", "12.50", None),
         ("s_2", "donor", "", 13.0),
@@ -203,9 +202,11 @@ def test_junk_in_the_cell_of_a_donor_does_not_hide_its_prediction(tmp_path):
     text = predicted(tmp_path, "s_2")
     text.write_bytes(b"14.25\n")
     found = campaign(tmp_path)
-    assert donors(found, "s", inventory(tmp_path, found)) == {"s_2": 14.25}
+    rows = inventory(tmp_path, found)
+    assert [m["donor_px"] for m in Selected(found, rows).members("s")] == [None, 14.25]
+    assert len(Selected(found, rows, lambda: {"s_2"}).members("s")) == 1  # another raw file
     text.write_bytes(b"\xff")
-    assert donors(found, "s", inventory(tmp_path, found)) == {}
+    assert len(Selected(found, rows).members("s")) == 1
 
 
 def test_sidecars_go_beside_the_data_or_to_the_results(tmp_path):

@@ -4,13 +4,7 @@ import pytest
 
 from tests.nxtomo_files import write_nxtomo
 from tomopipe.campaign.campaign import campaign_from_data
-from tomopipe.campaign.series import (
-    compared_series,
-    file_over_time,
-    members_of,
-    needs_search,
-    series_around,
-)
+from tomopipe.campaign.series import Selected, file_over_time, needs_search, series_around
 from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.errors import TomopipeError
 
@@ -33,38 +27,31 @@ def test_recorded_heights_bring_series_of_other_lengths_together():
 
 
 def campaign_of_views(folder, **options):
-    """Return a campaign of two files of entries and two of one scan, by series."""
+    """Return a campaign of two files of entries and two of one scan, and its series."""
     for name, numbers in {"a": (0, 1, 2), "b": (0, 1, 2), "c_1": (0,), "c_2": (0,)}.items():
         for number in numbers:
             write_nxtomo(folder / f"{name}.nx", entry=f"/entry{number:04d}")
     scans = [{"glob": "*.nx", "entries": "all"}]
     campaign = campaign_from_data({"campaign": {"scans": scans}, **options}, folder)
-    return (
-        campaign,
-        {"a": [f"a@000{n}" for n in range(3)], "c": ["c_1", "c_2"]},
-        dict.fromkeys(campaign.scans, ROW),
-    )
+    return campaign, Selected(campaign, dict.fromkeys(campaign.scans, ROW))
 
 
 @pytest.mark.parametrize("fill", ["best", "series"])
 def test_views_of_one_file_have_a_model_over_time_and_are_compared_with_no_other(tmp_path, fill):
     options = {"fix_cor": {"over_time": "line", "fill": fill}}
-    campaign, series, rows = campaign_of_views(tmp_path, **options)
+    campaign, selected = campaign_of_views(tmp_path, **options)
     file = "a.nx" if fill == "best" else ""
-    assert file_over_time(campaign, series["a"]) == file
-    assert file_over_time(campaign, series["c"]) == ""
-    members = members_of(campaign, series["a"], rows)
-    assert [entry.get("file", "") for entry in members] == [file] * 3
-    assert not any("file" in entry for entry in members_of(campaign, series["c"], rows))
-    compared = compared_series(campaign, {"a": series["a"], "b": ["b@0000"]}, rows)
-    assert not any(compared.values())
+    assert file_over_time(campaign, selected.series["a"]) == file
+    assert [entry.get("file", "") for entry in selected.members("a")] == [file] * 3
+    assert not any("file" in entry for entry in selected.members("c"))
+    assert not selected.around("a") + selected.around("b")
 
 
 def test_without_a_model_views_are_compared_as_other_series(tmp_path):
-    campaign, series, rows = campaign_of_views(tmp_path)
-    compared = compared_series(campaign, {"a": series["a"], "b": ["b@0000"]}, rows)
-    assert compared == {"a": [(1, "b")], "b": [(-1, "a")]}
-    assert file_over_time(campaign, series["a"]) == ""
+    campaign, selected = campaign_of_views(tmp_path)
+    assert selected.around("a") == [f"b@000{n}" for n in range(3)]
+    assert [entry["order"] for entry in selected.members_around("b")] == [-1] * 3
+    assert file_over_time(campaign, selected.series["a"]) == ""
 
 
 def swept(folder, *numbers, every=3, **options):
@@ -85,7 +72,7 @@ def test_each_nth_view_of_a_file_has_a_sweep_and_the_same_ones_when_others_come(
     campaign, names = swept(tmp_path, 8, 9)
     assert names == ["a@0002", "a@0005", "a@0008", "c_1", "c_2"]
     rows = dict.fromkeys(campaign.scans, ROW)
-    members = {e["scan"]: e for e in members_of(campaign, [*campaign.scans][:8], rows)}
+    members = {e["scan"]: e for e in Selected(campaign, rows).members("a")}
     assert members["a@0003"]["no_cor_reason"] == "not swept (try_recon.every: 3)"
     assert "no_cor_reason" not in members["a@0005"]
     assert len(swept(tmp_path, every=1)[1]) == 10
@@ -106,7 +93,7 @@ def test_overrides_of_views_by_a_pattern_of_their_file(tmp_path):
 def test_without_methods_a_view_without_sweep_is_for_the_default_as_all_others(tmp_path):
     campaign, _ = swept(tmp_path, 2, 3, predict_cor={"methods": []})
     rows = dict.fromkeys(campaign.scans, ROW)
-    (_, second) = members_of(campaign, ["a@0002", "a@0003"], rows)
+    (_, second) = Selected(campaign, rows).members("a")
     assert second["no_cor_reason"] == NOT_ASKED
 
 
