@@ -118,46 +118,45 @@ SIGNS: Mapping[str, Sign] = {
     "running": Sign("running", "M-4-6 6 0-4 6z", "▶", "manual"),
     "lost": Sign("ended without a report", "M-5-5v10H5V-5zM-3.4-3.4H3.4V3.4H-3.4z", "□", "failed"),
 }
-#: Sources of CORs as in cor.json: label, and state of a scan with such a COR.
-SOURCES: Mapping[str, tuple[str, State]] = {
-    "auto": ("predicted", State.OK),
-    "ai": ("predicted (AI)", State.OK),
-    "manual": ("by hand", State.MANUAL),
-    "outlier": ("replaced outlier", State.FIXED),
-    "neighbours": ("from its neighbours", State.FILLED),
-    "series-mean": ("mean of the series", State.FILLED),
-    "line": ("line of the series", State.FILLED),
-    "place": ("scans at the same place", State.FILLED),
-    "time": ("model over time", State.FILLED),
-    "default": ("default", State.FILLED),
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of CORs: its label, the state of a scan with such a COR, the label in tables."""
+
+    label: str
+    state: State
+    short: str
+
+
+#: By their names in cor.json.
+SOURCES: Mapping[str, Source] = {
+    "auto": Source("predicted", State.OK, "predicted"),
+    "ai": Source("predicted (AI)", State.OK, "predicted"),
+    "manual": Source("by hand", State.MANUAL, "by hand"),
+    "outlier": Source("replaced outlier", State.FIXED, "replaced"),
+    "neighbours": Source("from its neighbours", State.FILLED, "neighbours"),
+    "series-mean": Source("mean of the series", State.FILLED, "series mean"),
+    "line": Source("line of the series", State.FILLED, "series line"),
+    "place": Source("scans at the same place", State.FILLED, "same place"),
+    "time": Source("model over time", State.FILLED, "over time"),
+    "default": Source("default", State.FILLED, "default"),
 }
 
 
 def state_of(source: str) -> State:
     """Return the state of a scan by the source of its COR."""
-    return SOURCES[source][1] if source in SOURCES else State.OK
+    return SOURCES[source].state if source in SOURCES else State.OK
 
 
 def source_label(source: str) -> str:
     """Return the label of the source of a COR."""
-    return SOURCES[source][0] if source in SOURCES else source
-
-
-#: Labels of sources in tables, where they are shorter.
-_SHORT = {
-    "ai": "predicted",
-    "outlier": "replaced",
-    "neighbours": "neighbours",
-    "series-mean": "series mean",
-    "line": "series line",
-    "place": "same place",
-    "time": "over time",
-}
+    return SOURCES[source].label if source in SOURCES else source
 
 
 def short_label(source: str) -> str:
     """Return the label of the source of a COR in a table."""
-    return _SHORT.get(source) or source_label(source)
+    return SOURCES[source].short if source in SOURCES else source
 
 
 def signs_css(*, dark_first: bool) -> str:
@@ -191,6 +190,6 @@ def signs_for_page() -> dict[str, Any]:
     return {
         "in_series": IN_SERIES,
         "paths": {state: sign.path for state, sign in SIGNS.items()},
-        "sources": {source: word for source, (word, _) in SOURCES.items()},
-        "short": {source: short_label(source) for source in SOURCES},  # in tables
+        "sources": {name: source.label for name, source in SOURCES.items()},
+        "short": {name: source.short for name, source in SOURCES.items()},  # in tables
     }
