@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import go_to, look, row
-from tomopipe.campaign.history import record_changes
 from tomopipe.campaign.table import edit_table
+from tomopipe.commands.history import record_changes
 from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser

@@ -13,7 +13,6 @@ import typer
 
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.files import history_of
-from tomopipe.campaign.history import last_act, undoing
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.state.signs import SIGNS, State, short_label
@@ -27,6 +26,7 @@ from tomopipe.cli.options import (
 )
 from tomopipe.cli.terminal import near, print_columns, state_text
 from tomopipe.commands.cor_edits import IMPORT, SET, Form, export_cors, import_cors, set_cors
+from tomopipe.commands.history import last_act, undoing
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.report.collected_records import collect_scans

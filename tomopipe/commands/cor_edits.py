@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import SIDECAR, history_of
-from tomopipe.campaign.history import record_changes
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.selection import scans_of
@@ -26,6 +25,7 @@ from tomopipe.commands.cor_files import (
     merge_rot_cen,
     read_cors,
 )
+from tomopipe.commands.history import record_changes
 from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown
 from tomopipe.errors import ScanError, TomopipeError, some_of
 

@@ -20,10 +20,10 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from tomopipe.campaign.history import last_act, undoing
 from tomopipe.campaign.state.signs import signs_css, signs_for_page
 from tomopipe.campaign.table import table_sha256
 from tomopipe.commands import config_edits
+from tomopipe.commands.history import last_act, undoing
 from tomopipe.commands.status import read_status
 from tomopipe.cor.cor_value import CorText, is_valid, off_detector
 from tomopipe.errors import TomopipeError

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.history import record_changes
 from tomopipe.campaign.state.facts import DECIDED, NOT_SELECTED, TO_REVIEW
 from tomopipe.campaign.state.signs import SIGNS, State
 from tomopipe.campaign.table import (
@@ -26,6 +25,7 @@ from tomopipe.campaign.table import (
     has_table,
     read_table,
 )
+from tomopipe.commands.history import record_changes
 from tomopipe.cor.cor_value import CorText, format_cor, shown
 from tomopipe.errors import TomopipeError
 from tomopipe.report.records import ScanRecord, common_warnings, own_warnings

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from tomopipe.campaign.files import SWEEP
-from tomopipe.campaign.history import read_history
 from tomopipe.campaign.prediction_json import parse_curves, parse_evidence
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.series import needs_search
@@ -15,6 +14,7 @@ from tomopipe.campaign.state.sentences import earlier_options, not_accepted, sho
 from tomopipe.campaign.state.signs import State
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.campaign.table import EMPTY_ROW
+from tomopipe.commands.history import read_history
 from tomopipe.cor.cor_value import CorText
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import pixels_per_cm

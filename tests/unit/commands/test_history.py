@@ -11,8 +11,8 @@ from itertools import pairwise
 import pytest
 
 from tomopipe.campaign.files import history_of
-from tomopipe.campaign.history import last_act, read_history, record_changes, undoing
 from tomopipe.campaign.table import edit_table, read_table
+from tomopipe.commands.history import last_act, read_history, record_changes, undoing
 
 EMPTY = {"select": "auto", "cor_px": "", "note": ""}
 
@@ -76,7 +76,7 @@ def test_a_torn_last_line_is_read_over_and_never_joined_to_the_next(table, n_byt
 WRITER = """
 import sys
 from pathlib import Path
-from tests.unit.campaign.test_history import edit
+from tests.unit.commands.test_history import edit
 table, name = Path(sys.argv[1]), sys.argv[2]
 for number in range(8):
     cells = {"cor_px": "5", "note": "x"}
@@ -147,7 +147,7 @@ def test_all_lines_of_an_act_are_written_or_none(table):
     code = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from tests.unit.campaign.test_history import edit\n"
+        "from tests.unit.commands.test_history import edit\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "table, told = Path(sys.argv[1]), []\n"
         "edit(table, {'a_1': {'cor_px': '1'}})\n"
