@@ -16,13 +16,12 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor.cor_value import CorText, format_cor, same_cor
+from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, Fix, parse_fixes
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_text
-from tomopipe.storage.checksums import quick_state
-from tomopipe.storage.json_files import json_or, number, part
+from tomopipe.storage.json_files import number
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
@@ -118,37 +117,6 @@ def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
     if content.get("verdict", "failed") not in VERDICTS:
         raise _fault(path, f"verdict: expected one of {', '.join(VERDICTS)}", content["verdict"])
     return content
-
-
-def other_cor_px(
-    volume: Path,
-    cor_px: float | None,
-    cor_table: str | os.PathLike[str],
-    receipt: str | os.PathLike[str],
-) -> float | None:
-    """Return the COR that a volume was made at, if it differs from `cor_px`, that of its scan.
-
-    None also if it is unknown. Only volumes older than cor.json are examined, and only those that
-    differ from their receipt are opened.
-    """
-    with suppress(OSError):
-        if cor_px is not None and os.path.getmtime(volume) < os.path.getmtime(cor_table):
-            made_px = made_cor_px(volume, receipt)
-            return None if same_cor(made_px, cor_px) else made_px
-    return None
-
-
-def made_cor_px(volume: Path, receipt: str | os.PathLike[str]) -> float | None:
-    """Return the COR that a volume was made at; None if it is unknown."""
-    return _receipt_cor_px(volume, receipt) or volume_cor_px(volume)
-
-
-def _receipt_cor_px(volume: Path, receipt: str | os.PathLike[str]) -> float | None:
-    """Return the COR in the receipt of a volume; None if the volume has changed since."""
-    content = json_or(receipt, {})
-    states, state = part(content, "files").values(), quick_state(volume)
-    is_same = state is not None and [*state[:3], 0] in states  # 0 for all but tilt series
-    return number(part(content, "made_from").get("cor_px")) if is_same else None
 
 
 def volume_cor_px(volume: Path) -> float | None:

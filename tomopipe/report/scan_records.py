@@ -6,6 +6,7 @@ A broken file gives a note, never an exception.
 import os
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,7 @@ from tomopipe.campaign.files import VOLUMES
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.raw_files import CampaignScan, encode_series
-from tomopipe.campaign.results import (
-    Prediction,
-    made_cor_px,
-    other_cor_px,
-    read_json,
-    read_tsv,
-)
+from tomopipe.campaign.results import Prediction, read_json, read_tsv, volume_cor_px
 from tomopipe.campaign.state import sentences
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.campaign.state.sentences import IS_HALF, earlier_options
@@ -33,7 +28,8 @@ from tomopipe.cor.cor_value import same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
 from tomopipe.report.records import Note, ScanRecord
-from tomopipe.storage.json_files import number, part, text, texts
+from tomopipe.storage.checksums import quick_state
+from tomopipe.storage.json_files import json_or, number, part, text, texts
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
@@ -310,3 +306,30 @@ def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
 
 def _split(cell: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
+def other_cor_px(
+    volume: Path,
+    cor_px: float | None,
+    cor_table: str | os.PathLike[str],
+    receipt: str | os.PathLike[str],
+) -> float | None:
+    """Return the COR that a volume was made at, if it differs from `cor_px`, that of its scan.
+
+    None also if it is unknown. Only volumes older than cor.json are examined, and only those that
+    differ from their receipt are opened.
+    """
+    with suppress(OSError):
+        if cor_px is not None and os.path.getmtime(volume) < os.path.getmtime(cor_table):
+            made_px = made_cor_px(volume, receipt)
+            return None if same_cor(made_px, cor_px) else made_px
+    return None
+
+
+def made_cor_px(volume: Path, receipt: str | os.PathLike[str]) -> float | None:
+    """Return the COR that a volume was made at, by its receipt if that is of it; None: unknown."""
+    content, state = json_or(receipt, {}), quick_state(volume)
+    # 0 for all but tilt series
+    is_of_it = state is not None and [*state[:3], 0] in part(content, "files").values()
+    stated_px = number(part(content, "made_from").get("cor_px")) if is_of_it else None
+    return stated_px or volume_cor_px(volume)

@@ -1,13 +1,10 @@
 """The small files of the results: what was cut or edited is named, with what to do."""
 
 import json
-import os
 
-import h5py
 import pytest
 
 from tomopipe.campaign.results import (
-    other_cor_px,
     read_cor_json,
     read_inventory,
     read_json,
@@ -16,7 +13,6 @@ from tomopipe.campaign.results import (
     write_tsv,
 )
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.receipts import write_receipt
 
 ENTRY = {"cor_px": 1000.5, "source": "ai"}
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
@@ -125,24 +121,3 @@ def test_an_inventory_with_a_cell_of_another_kind_is_named(tmp_path, column, cel
     write_tsv([ROW | more | {column: cell}], (*COLUMNS, *more), path)
     with pytest.raises(TomopipeError, match=rf"inventory\.tsv: a: .*{column}.*run again"):
         read_inventory(path)
-
-
-def test_the_cor_of_a_volume_is_that_of_its_receipt_only_as_long_as_both_belong_together(tmp_path):
-    """The receipt of this volume states another COR on purpose, to see which of both is read."""
-    volume, table, receipt = (tmp_path / name for name in ("a_rec.h5", "cor.json", "a.json"))
-    with h5py.File(volume, "w") as file:
-        file["provenance/json"] = json.dumps({"cor": {"cor_px": 40.0}})
-    os.utime(volume, (1e9, 1e9))
-    table.touch()
-
-    def read_px(cor_px=20.0):
-        return other_cor_px(volume, cor_px, table, receipt)
-
-    assert read_px() == 40.0  # no receipt
-    write_receipt(receipt, {"step": "full_recon", "cor_px": 30.0}, [volume.name], {}, {}, tmp_path)
-    assert (read_px(), read_px(30.0)) == (30.0, None)
-    os.utime(volume, (5e8, 5e8))  # as a copy of it, or another one
-    assert (read_px(), read_px(40.0)) == (40.0, None)
-    for content in ("{", "[]", '{"files": [], "made_from": 3}'):
-        receipt.write_text(content)
-        assert read_px() == 40.0

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections import defaultdict
 
+import h5py
 import pytest
 
 from tests import report_campaign
@@ -15,6 +16,8 @@ from tomopipe.campaign.failures import read_failures
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.state.signs import State
 from tomopipe.report.collected_records import collect, collect_failures, collect_scans, commit
+from tomopipe.report.scan_records import other_cor_px
+from tomopipe.reruns.receipts import write_receipt
 from tomopipe.steps.report import report
 
 
@@ -456,3 +459,24 @@ def test_a_failed_sweep_leaves_no_slices(tmp_path):
     scans, _ = by_name(made)
     swept = {name: scans[name].swept for name in ("bone_001", "bone_002", "bone_006")}
     assert swept == {"bone_001": True, "bone_002": False, "bone_006": False}
+
+
+def test_the_cor_of_a_volume_is_that_of_its_receipt_only_as_long_as_both_belong_together(tmp_path):
+    """The receipt of this volume states another COR on purpose, to see which of both is read."""
+    volume, table, receipt = (tmp_path / name for name in ("a_rec.h5", "cor.json", "a.json"))
+    with h5py.File(volume, "w") as file:
+        file["provenance/json"] = json.dumps({"cor": {"cor_px": 40.0}})
+    os.utime(volume, (1e9, 1e9))
+    table.touch()
+
+    def read_px(cor_px=20.0):
+        return other_cor_px(volume, cor_px, table, receipt)
+
+    assert read_px() == 40.0  # no receipt
+    write_receipt(receipt, {"step": "full_recon", "cor_px": 30.0}, [volume.name], {}, {}, tmp_path)
+    assert (read_px(), read_px(30.0)) == (30.0, None)
+    os.utime(volume, (5e8, 5e8))  # as a copy of it, or another one
+    assert (read_px(), read_px(40.0)) == (40.0, None)
+    for content in ("{", "[]", '{"files": [], "made_from": 3}'):
+        receipt.write_text(content)
+        assert read_px() == 40.0
