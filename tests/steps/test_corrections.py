@@ -20,12 +20,12 @@ from tomopipe.resources.jobs import full_recon_mb
 from tomopipe.resources.memory import (
     MemoryInputs,
     bytes_to_use,
-    choose_blocks,
     job_bytes,
     standard_blocks,
 )
 from tomopipe.scans.exchange import open_scan
 from tomopipe.steps.export_stack import choose_tilts
+from tomopipe.stream.fit_options import choose_blocks
 
 N_ROWS, N_COLS, N_ANGLES = 40, 48, 61
 COR_PX = 24.7

@@ -1,11 +1,10 @@
-"""Memory of slices and batches: peak memory of a volume or a sweep, and the blocks that fit.
+"""Memory of slices and batches: the peak memory of a volume, which its height does not change.
 
-`job_bytes` is the peak memory of full_recon, which does not depend on the height of the volume.
-What the job of each step requests is in `jobs`.
+What the job of each step requests is in `jobs`; what it makes of the memory that it has, in
+`tomopipe.stream.fit_options`.
 """
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -24,8 +23,6 @@ CORRECT_BYTES = 64 * 2**20
 CUDA_BYTES = 2**27  # of the host: driver and libraries of a GPU (an estimate)
 GPU_CORRECT_BYTES = 512 * 2**20  # bytes of float32 corrected at a time on a GPU
 _WORKER_BYTES = 2_500_000_000  # bytes requested for each further worker
-_MACHINE_SHARE = 0.7  # share of the memory of a machine that has less than requested
-GPU_SHARE = 0.8  # share of the free memory of a GPU, as memory is fragmented
 _LEAST_USED = 0.75  # least share of the threads used by workers with equally many
 _TALLEST = 4 * TALL  # largest height of blocks that memory is requested for
 _THREADS = 32  # threads whose scratch memory is counted
@@ -118,17 +115,6 @@ def _bins_and_grid(n_cols: int) -> tuple[int, int]:
     return n_padded // 2 + 1, n_grid
 
 
-def sweep_bytes(n_angles: int, n_cols: int, batch_size: int, *, is_half: bool = False) -> int:
-    """Return the peak memory of a sweep on the CPU that hands on batch by batch.
-
-    Spectra with a temporary copy, or in half acquisition a widened sinogram for each slice, one
-    batch of slices, and the engine; independent of the number of CORs.
-    """
-    row = 4 * (batch_size + 2) * n_cols if is_half else 32 * _bins_and_grid(n_cols)[0]
-    images = batch_size * slice_bytes(n_cols)
-    return BASE_BYTES + n_angles * row + images + engine_bytes(n_angles, n_cols, batch_size)
-
-
 def gpu_bytes(inputs: MemoryInputs, batch_size: int, *, stripes_together: bool = False) -> int:
     """Return the GPU memory (bytes) of a stream of batches of slices.
 
@@ -157,16 +143,6 @@ def gpu_bytes(inputs: MemoryInputs, batch_size: int, *, stripes_together: bool =
             n_angles, rows, inputs.n_cols, inputs.halo, stripes_together=stripes_together
         )
     return throughout + max(correcting, cuda.engine_bytes(n_angles, n_cols, batch_size))
-
-
-def gpu_batch(inputs: MemoryInputs, free_bytes: int) -> int:
-    """Return the batch size, 1 to 16, for the free memory of a GPU."""
-    return largest_batch(lambda n: gpu_bytes(inputs, n), int(GPU_SHARE * free_bytes), least=1)
-
-
-def are_stripes_together(inputs: MemoryInputs, batch_size: int, free_bytes: int) -> bool:
-    """Tell whether a GPU has memory to remove the stripes of all rows of a batch in one call."""
-    return gpu_bytes(inputs, batch_size, stripes_together=True) <= GPU_SHARE * free_bytes
 
 
 def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = FEW_SLICES) -> int:
@@ -254,12 +230,6 @@ def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     )
 
 
-def usable_bytes(requested_bytes: int) -> int:
-    """Return the memory (bytes) that a job may use: as requested, if the machine has that much."""
-    machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(requested_bytes, int(_MACHINE_SHARE * machine_bytes))
-
-
 def standard_blocks(inputs: MemoryInputs) -> Blocks:
     """Return the blocks that a job requests memory for.
 
@@ -271,49 +241,10 @@ def standard_blocks(inputs: MemoryInputs) -> Blocks:
     around = min(-(-(inputs.halo or 0) // batch) * batch, _TALLEST * inputs.binning)
     blocks = Blocks(BATCH_SIZE, max(TALL * inputs.binning, around), behind=1 + inputs.on_gpu)
     most = job_bytes(inputs, blocks) + (inputs.threads - 1) * _WORKER_BYTES
-    return _with_workers(inputs, blocks, most, inputs.n_rows)
+    return with_workers(inputs, blocks, most, inputs.n_rows)
 
 
-def choose_blocks(
-    inputs: MemoryInputs, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0
-) -> Blocks:
-    """Choose the largest useful blocks that fit in memory.
-
-    If chunks span many rows, each read decodes every chunk it touches; blocks are then as tall as
-    the chunks if possible, else as tall as memory allows, without reading ahead. `memory_bytes` is
-    exceeded only if the smallest blocks need more. A chunk spans `chunk_rows` detector rows;
-    `n_rows` of them are used, 0: all.
-    """
-    n_rows = n_rows or inputs.n_rows
-
-    def lowest(batch_size: int, ahead: int = 1) -> Blocks:
-        return Blocks(batch_size, batch_size * inputs.binning, ahead, 1 + inputs.on_gpu)
-
-    least = lowest(largest_batch(lambda n: job_bytes(inputs, lowest(n)), memory_bytes))
-    if job_bytes(inputs, least) > memory_bytes:
-        least = replace(least, ahead=0, behind=1)
-    if inputs.in_place:  # one batch at a time
-        return least
-    whole_chunks = math.lcm(least.height, chunk_rows)
-    if whole_chunks > n_rows:
-        whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
-    target = max(TALL * inputs.binning, whole_chunks)
-    if inputs.halo:  # rows read twice or more: taller blocks where memory allows
-        target = max(target, -(-2 * inputs.halo // least.height) * least.height)
-    tallest = []
-    for ahead in (least.ahead, 0) if chunk_rows > TALL * inputs.binning else (least.ahead,):
-        low = replace(least, ahead=ahead)
-        empty_bytes, one_row_bytes = (job_bytes(inputs, replace(low, height=h)) for h in (0, 1))
-        rows = (memory_bytes - empty_bytes) // (one_row_bytes - empty_bytes)
-        height = min(rows // low.height * low.height, target)
-        tallest.append(replace(low, height=max(low.height, height)))
-    blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
-    if blocks.height > whole_chunks:
-        blocks = replace(blocks, height=blocks.height - blocks.height % whole_chunks)
-    return _with_workers(inputs, blocks, memory_bytes, n_rows)
-
-
-def _with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_rows: int) -> Blocks:
+def with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_rows: int) -> Blocks:
     """Return blocks with as many workers as there are threads, memory and batches for."""
     if inputs.on_gpu or inputs.iterative:  # a GPU computes; iterations have threads of their own
         return blocks

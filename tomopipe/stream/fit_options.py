@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,15 +31,13 @@ from tomopipe.recon.iterative import make_projector, solve_slices, solver
 from tomopipe.recon.plan import EdgeSlopes, binned_edge_slopes
 from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.resources.memory import (
-    GPU_SHARE,
+    TALL,
     Blocks,
     MemoryInputs,
-    are_stripes_together,
-    choose_blocks,
-    gpu_batch,
     gpu_bytes,
     job_bytes,
-    usable_bytes,
+    largest_batch,
+    with_workers,
 )
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
@@ -46,6 +45,9 @@ from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import check_scratch
 from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
+
+_MACHINE_SHARE = 0.7  # share of the memory of a machine that has less than requested
+GPU_SHARE = 0.8  # share of the free memory of a GPU, as memory is fragmented
 
 logger = logging.getLogger(__name__)
 
@@ -252,3 +254,58 @@ def _crop(name: str, crop: str | list[int], n_cols: int, binning: int) -> slice:
     first, _ = first_and_last(f"full_recon.{name}", crop, n_cols, "within the slices of")
     start = min(first // binning, n_cols // binning - 1)
     return slice(start, start + binned(extent(crop, n_cols), binning))
+
+
+def usable_bytes(requested_bytes: int) -> int:
+    """Return the memory (bytes) that a job may use: as requested, if the machine has that much."""
+    machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(requested_bytes, int(_MACHINE_SHARE * machine_bytes))
+
+
+def choose_blocks(
+    inputs: MemoryInputs, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0
+) -> Blocks:
+    """Choose the largest useful blocks that fit in memory.
+
+    If chunks span many rows, each read decodes every chunk it touches; blocks are then as tall as
+    the chunks if possible, else as tall as memory allows, without reading ahead. `memory_bytes` is
+    exceeded only if the smallest blocks need more. A chunk spans `chunk_rows` detector rows;
+    `n_rows` of them are used, 0: all.
+    """
+    n_rows = n_rows or inputs.n_rows
+
+    def lowest(batch_size: int, ahead: int = 1) -> Blocks:
+        return Blocks(batch_size, batch_size * inputs.binning, ahead, 1 + inputs.on_gpu)
+
+    least = lowest(largest_batch(lambda n: job_bytes(inputs, lowest(n)), memory_bytes))
+    if job_bytes(inputs, least) > memory_bytes:
+        least = replace(least, ahead=0, behind=1)
+    if inputs.in_place:  # one batch at a time
+        return least
+    whole_chunks = math.lcm(least.height, chunk_rows)
+    if whole_chunks > n_rows:
+        whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
+    target = max(TALL * inputs.binning, whole_chunks)
+    if inputs.halo:  # rows read twice or more: taller blocks where memory allows
+        target = max(target, -(-2 * inputs.halo // least.height) * least.height)
+    tallest = []
+    for ahead in (least.ahead, 0) if chunk_rows > TALL * inputs.binning else (least.ahead,):
+        low = replace(least, ahead=ahead)
+        empty_bytes, one_row_bytes = (job_bytes(inputs, replace(low, height=h)) for h in (0, 1))
+        rows = (memory_bytes - empty_bytes) // (one_row_bytes - empty_bytes)
+        height = min(rows // low.height * low.height, target)
+        tallest.append(replace(low, height=max(low.height, height)))
+    blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
+    if blocks.height > whole_chunks:
+        blocks = replace(blocks, height=blocks.height - blocks.height % whole_chunks)
+    return with_workers(inputs, blocks, memory_bytes, n_rows)
+
+
+def gpu_batch(inputs: MemoryInputs, free_bytes: int) -> int:
+    """Return the batch size, 1 to 16, for the free memory of a GPU."""
+    return largest_batch(lambda n: gpu_bytes(inputs, n), int(GPU_SHARE * free_bytes), least=1)
+
+
+def are_stripes_together(inputs: MemoryInputs, batch_size: int, free_bytes: int) -> bool:
+    """Tell whether a GPU has memory to remove the stripes of all rows of a batch in one call."""
+    return gpu_bytes(inputs, batch_size, stripes_together=True) <= GPU_SHARE * free_bytes

@@ -25,8 +25,8 @@ from tomopipe.recon import cuda
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.device import FEW_SLICES, array_module, held_gpu
 from tomopipe.recon.fbp import in_batches, reconstruct, sweep_batches
-from tomopipe.recon.plan import EdgeSlopes, Plan, binned_edge_slopes
-from tomopipe.resources.memory import largest_batch, sweep_bytes
+from tomopipe.recon.plan import EdgeSlopes, Plan, binned_edge_slopes, padded_and_grid_size
+from tomopipe.resources.memory import BASE_BYTES, engine_bytes, largest_batch, slice_bytes
 from tomopipe.volumes.output_size import try_binning
 
 FILTER = "ramp"
@@ -175,3 +175,15 @@ def grey_window(task: Sweep, options: SweepOptions) -> tuple[float, float]:
             "another row"
         )
     return low, high
+
+
+def sweep_bytes(n_angles: int, n_cols: int, batch_size: int, *, is_half: bool = False) -> int:
+    """Return the peak memory of a sweep on the CPU that hands on batch by batch.
+
+    Spectra with a temporary copy, or in half acquisition a widened sinogram for each slice, one
+    batch of slices, and the engine; independent of the number of CORs.
+    """
+    n_bins = padded_and_grid_size(n_cols)[0] // 2 + 1
+    row = 4 * (batch_size + 2) * n_cols if is_half else 32 * n_bins
+    images = batch_size * slice_bytes(n_cols)
+    return BASE_BYTES + n_angles * row + images + engine_bytes(n_angles, n_cols, batch_size)

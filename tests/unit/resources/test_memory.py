@@ -30,17 +30,13 @@ from tomopipe.resources.memory import (
     BASE_BYTES,
     Blocks,
     MemoryInputs,
-    are_stripes_together,
     bytes_to_use,
-    choose_blocks,
     engine_bytes,
-    gpu_batch,
     job_bytes,
     standard_blocks,
-    sweep_bytes,
-    usable_bytes,
 )
-from tomopipe.stream.try_sweep import sweep_slices
+from tomopipe.stream.fit_options import are_stripes_together, choose_blocks, gpu_batch, usable_bytes
+from tomopipe.stream.try_sweep import sweep_bytes, sweep_slices
 
 SCAN = MemoryInputs(3072, 2048, 2048, itemsize=2, full_rotation=False, decode_bytes=0)
 USUAL = (3072, 2048, 2048)

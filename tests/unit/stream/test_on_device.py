@@ -23,13 +23,12 @@ from tomopipe.recon import device
 from tomopipe.recon import gpu as of_gpu
 from tomopipe.recon.gpu import out_of_memory
 from tomopipe.resources.memory import (
-    GPU_SHARE,
     MemoryInputs,
     batches_pinned_bytes,
-    gpu_batch,
     gpu_bytes,
 )
 from tomopipe.steps import full_recon
+from tomopipe.stream.fit_options import GPU_SHARE, gpu_batch
 from tomopipe.volumes.volume_read import read_mid_planes
 
 pytestmark = pytest.mark.slow
