@@ -100,18 +100,6 @@ def _complete(
     return replace(stack, gaps=missing, times_s={s: float(t) for s, t in times_s.items() if t})
 
 
-def stack_notes(campaign: Campaign, rows: InventoryRows) -> tuple[str, ...]:
-    """Describe the stacks that will not be stitched, or have gaps, before CORs are known.
-
-    Missing CORs are reported elsewhere.
-    """
-    stacks = find_stacks(campaign, rows, rows)
-    return (
-        *(f"stack {s.name} will not be stitched: {s.problem}" for s in stacks if s.problem),
-        *(f"volume in time {s.name}: {s.gaps_text}" for s in stacks if s.gaps),
-    )
-
-
 def _expanded(
     entries: Iterable[str], order: Collection[str], series: Mapping[str, list[str]]
 ) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from tomopipe.campaign.overlaps import SHARING
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import InventoryRows
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
-from tomopipe.campaign.stacks import stack_notes
 from tomopipe.campaign.step_files import closed_folders
 from tomopipe.errors import grouped, scans_named, some_of
 from tomopipe.report.collected_records import collect_failures
@@ -30,7 +29,7 @@ from tomopipe.resources.jobs import START_S
 from tomopipe.resources.jobs import planned as planned_work
 from tomopipe.run.forecast import duration, planned_s
 from tomopipe.run.progress import Step
-from tomopipe.run.unfinished import unused_cors
+from tomopipe.run.unfinished import skipped_stacks, unused_cors
 from tomopipe.storage.atomic import giving_rights, is_protected
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
@@ -137,7 +136,7 @@ def make_plan(
             *to_keep(result.of_others),
             *unused_cors(campaign, rows),
             *_protected_results(campaign, [(job.rule, job.key) for job in planned]),
-            *(() if volumes_of else stack_notes(campaign, rows)),
+            *(() if volumes_of else skipped_stacks(campaign, rows, rows, "will not be")),
         ),
     )
 

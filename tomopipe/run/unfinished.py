@@ -111,13 +111,18 @@ def set_remarks(campaign: Campaign) -> list[str]:
     return [f"{fault}; `tomopipe run` makes it once all {n} scans have stacks{missing}"]
 
 
-def skipped_stacks(campaign: Campaign, rows: InventoryRows, cors: Collection[str]) -> Iterator[str]:
-    """Yield the stacks that were not stitched because a scan has no volume, and why."""
+def skipped_stacks(
+    campaign: Campaign, rows: InventoryRows, cors: Collection[str], verb: str = "is not"
+) -> Iterator[str]:
+    """Yield the stacks that a run does not stitch, or that have gaps, and why.
+
+    Before CORs are known `cors` are all scans.
+    """
     for stack in find_stacks(campaign, rows, cors):
         if stack.problem:
             made = campaign.files.stitched(stack.name, campaign.config.format_of(stack.name))
             before = f"; {made} is of an earlier run" if made.exists() else ""
-            yield (f"stack {stack.name} is not stitched: {stack.problem}{before}")
+            yield f"stack {stack.name} {verb} stitched: {stack.problem}{before}"
         elif stack.gaps:
             yield f"volume in time {stack.name}: {stack.gaps_text}"
 
