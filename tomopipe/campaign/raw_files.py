@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from tomopipe.campaign.files import SIDECAR, VIEWS
 from tomopipe.campaign.views import View, Views, time_point
-from tomopipe.config import Config, InputBlock, ScanGlob, not_carried
+from tomopipe.config import Config, ScanGlob, not_carried
 from tomopipe.config.base import endless_tail
 from tomopipe.config.blocks import SERIES_PATTERN
 from tomopipe.cor.cor_value import NO_TEXT, CorText
@@ -77,7 +77,9 @@ def find_scans(
                 continue
             name = each.prefix + scan_stem(path, directory)
             scan = _scan(path, name, config, directory)
-            parts = views.of(path, each, partial(_input, config, name))
+            # time points are read with the options of the first one
+            of_first = partial(config.for_scan, name + time_point(0), name)
+            parts = views.of(path, each, of_first)
             for part in [scan] if parts is None else [_part(scan, view) for view in parts]:
                 # raw/a.h5 and ./raw/a.h5 are the same file
                 entry = part.view.entry if part.view else ""
@@ -235,11 +237,6 @@ def _apart(scans: list[CampaignScan], patterns: list[str]) -> list[CampaignScan]
     if len({*short.values()}) < len({*map(os.path.normpath, short)}):
         keys = [f"{folder}/{scan.series}" for scan, folder in zip(scans, of, strict=True)]
     return [replace(scan, series=key) for scan, key in zip(scans, keys, strict=True)]
-
-
-def _input(config: Config, name: str) -> InputBlock:
-    """Return the options with which a file of time points is read, by those of the first one."""
-    return config.for_scan(name + time_point(0), name).input
 
 
 def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan:

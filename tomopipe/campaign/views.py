@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tomopipe.config import InputBlock, ScanGlob
+from tomopipe.config import Config, InputBlock, ScanGlob
 from tomopipe.config.blocks import Turns
 from tomopipe.errors import ScanError
 from tomopipe.scans.hdf5 import UNREADABLE
@@ -78,17 +78,15 @@ class Views:
         except (TypeError, ValueError):
             return {}
 
-    def of(
-        self, path: str, scans: ScanGlob, input_of: Callable[[], InputBlock]
-    ) -> list[View] | None:
+    def of(self, path: str, scans: ScanGlob, config_of: Callable[[], Config]) -> list[View] | None:
         """Return the views of a file that an entry of campaign.scans makes scans; None if none.
 
-        `input_of` returns the options with which time points are read.
+        `config_of` returns the options with which time points are read.
         """
         if not (scans.entries or scans.turns):
             return None
         if path not in self._now:
-            options = input_of() if scans.turns else None
+            options = config_of().input if scans.turns else None
             self._now[path] = self._look(path, scans, options)
         if not (views := self._now[path].views):
             return None

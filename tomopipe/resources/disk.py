@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.overlaps import Overlap, overlaps
@@ -145,20 +145,16 @@ def output_bytes(
         return _sweep_bytes(for_scan, row)
     if rule == "full_recon":
         full = for_scan.config.full_recon
-        n_voxels = _slice_cols(campaign, row, cor_px)
+        widening = FACTOR if is_half_volume(campaign, row, cor_px) else 1
+        n_voxels = widening * _columns_in_use(for_scan, row)[1]
         spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
         shape = volume_shape(int(row["n_rows"]), n_voxels, full.binning, **spans)
         return volume_bytes(shape, full.dtype, output or full.output)
     star = campaign.config.export_star
-    shape = stack_shape(campaign, row)
-    return stack_estimate_bytes(shape, star.binning, int(star.max_stack_gb * 1e9))
-
-
-def _slice_cols(campaign: Campaign, row: Mapping[str, str], cor_px: float | None) -> int:
-    """Return the width of a scan's unbinned slices (pixels)."""
-    return (FACTOR if is_half_volume(campaign, row, cor_px) else 1) * _columns_in_use(
-        campaign.for_scan(row["scan"]), row
-    )[1]
+    unbinned = 4 * math.prod(stack_shape(campaign, row))
+    if star.binning == "auto":
+        return min(unbinned, int(star.max_stack_gb * 1e9))
+    return unbinned // star.binning**2
 
 
 def is_half_volume(
@@ -234,14 +230,6 @@ def try_bytes(n_cor: int, n_voxels: int, max_size_px: int, n_full_rows: int = 0)
     """Return the size (bytes) of try.tif (uint16), and float32 slices of `n_full_rows` rows."""
     size = n_voxels // try_binning(n_voxels, max_size_px)
     return n_cor * (2 * size**2 + n_full_rows * 4 * n_voxels**2)
-
-
-def stack_estimate_bytes(
-    shape: Sequence[int], binning: int | Literal["auto"], limit_bytes: int
-) -> int:
-    """Estimate the size (bytes) of a stack, from the shape before binning."""
-    plain = 4 * math.prod(shape)
-    return min(plain, limit_bytes) if binning == "auto" else plain // binning**2
 
 
 def _columns_in_use(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int]:

@@ -38,19 +38,14 @@ def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
     return results
 
 
-def keeps_try(campaign: Campaign, scan: str) -> bool:
-    """Tell whether the try stack of a scan stays once its COR is accepted or set."""
-    config = campaign.for_scan(scan).config
-    keep = config.storage.keep_try
-    return config.try_recon.format == "tiff" if keep is None else keep
-
-
 def _of_scan(campaign: Campaign, scan: str, *, stacks: bool) -> list[Temporary]:
     from tomopipe.volumes.tiff import is_ours, try_slice_paths
 
-    files = campaign.files
+    files, config = campaign.files, campaign.for_scan(scan).config
     paths: list[tuple[str, Path]] = []
-    if not keeps_try(campaign, scan) and _has_images(campaign.paths.of_scan(scan)):
+    keeps_try = config.storage.keep_try
+    keeps_try = config.try_recon.format == "tiff" if keeps_try is None else keeps_try
+    if not keeps_try and _has_images(campaign.paths.of_scan(scan)):
         slices = filter(is_ours, try_slice_paths(files.of_scan(scan)))
         paths += [("try stack", files.try_stack(scan)), *(("try slice", p) for p in slices)]
     if stacks:
@@ -87,13 +82,12 @@ def accepted_scans(campaign: Campaign) -> "list[ScanRecord]":
         if scan.name in campaign.scans
         and scan.state in ACCEPTED
         and not (scan.failures or scan.is_edited or scan.cor_px is None)
-        and (scan.source == "manual" or _is_present(scan))
+        # not that of an earlier prediction: a run that failed decides on none
+        and (
+            scan.source == "manual"
+            or (scan.prediction is not None and same_cor(scan.cor_px, scan.prediction.cor_px))
+        )
     ]
-
-
-def _is_present(scan: "ScanRecord") -> bool:
-    """Tell whether a COR is that of the present prediction: a run that failed decides on none."""
-    return scan.prediction is not None and same_cor(scan.cor_px, scan.prediction.cor_px)
 
 
 def has_its_volume(scan: "ScanRecord") -> bool:

@@ -9,7 +9,7 @@ from tests.nxtomo_files import frames_of, write_nxtomo
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.views import Views, named
-from tomopipe.config import InputBlock, ScanGlob
+from tomopipe.config import Config, ScanGlob
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.scans import hdf5_scan
 from tomopipe.scans.hdf5_scan import entries_of
@@ -38,7 +38,7 @@ def contents(path):
 
 
 def of(views, entries="all"):
-    return views.of("a.nx", ScanGlob(glob="*", entries=entries), InputBlock)
+    return views.of("a.nx", ScanGlob(glob="*", entries=entries), Config)
 
 
 @pytest.mark.parametrize(
