@@ -6,14 +6,14 @@ inventory take its rows.
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign import grey_range
-from tomopipe.campaign.failures import Stat, read_failures
+from tomopipe.campaign.failures import read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, NAMES, TABLE, VIEWS, Files, Logs
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
@@ -188,18 +188,13 @@ def make_campaign(
         scans=scans,
         refused=tuple(scan for scan in result if scan.refused),
         table_rows=tuple(rows),
-        failures=read_failures(directory / config.campaign.results, stats_of(scans.values())),
+        failures=read_failures(directory / config.campaign.results, scans),
         views=views,
     )
     if only is None and not has_watcher(directory):  # a named scan may not have arrived yet
         for fault in unmatched_overrides(campaign)[0]:
             raise TomopipeError(f"{source}: {fault}")
     return campaign
-
-
-def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
-    """Return size and time of each scan's raw file, which identify a record of failure."""
-    return {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans}
 
 
 def refuse_vanished(campaign: Campaign) -> None:

@@ -27,8 +27,8 @@ from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
+    from tomopipe.campaign.raw_files import CampaignScan
 
-Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 Why = Callable[[str, str], str]
 """Returns why the next run makes the result of a step and a scan or stack again, or ""."""
 OF_SCANS = tuple(step.name for step in STEPS.values() if step.key == "scan")
@@ -39,42 +39,45 @@ def all_right(_step: str, _key: str) -> str:
     return ""
 
 
-def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, JobStatus]:
-    """Return the failures that still count, by scan; `files`: size and time of raw files."""
+def read_failures(results: Path, scans: "Mapping[str, CampaignScan]") -> dict[str, JobStatus]:
+    """Return the failures of scans that still count."""
     failures, paths_of = {}, Files(results)
     for step in SEARCH_STEPS:
         for path in sorted(paths_of.failure(step, "").parent.glob("*.json")):
-            scan = path.name.removesuffix(".json")
+            name = path.name.removesuffix(".json")
             # without a readable record the job is tried again
-            record = json_or(path, {})
-            if record and (record.get("bytes"), record.get("mtime_ns")) == files.get(scan):
-                failures[scan] = JobStatus(step, scan, "failed", error=text(record.get("reason")))
+            record, scan = json_or(path, {}), scans.get(name)
+            is_of_it = scan and record and all(record.get(k) == v for k, v in _stat(scan).items())
+            if is_of_it:
+                failures[name] = JobStatus(step, name, "failed", error=text(record.get("reason")))
     return failures
 
 
-def record_failures(
-    results: Path, logs: Path, files: Mapping[str, Stat], *, since: float
-) -> list[JobStatus]:
+def _stat(scan: "CampaignScan") -> dict[str, int | None]:
+    return {"bytes": scan.n_bytes, "mtime_ns": scan.mtime_ns}
+
+
+def record_failures(campaign: "Campaign", *, since: float) -> list[JobStatus]:
     """Record every job that started after `since` (Unix seconds), did not end and left no output.
 
     Jobs that were killed together, in one SLURM job, are not recorded: any of them may be to blame.
-    `files`: size and modification time (ns) of each scan's raw file. Returns the new records. Jobs
-    of later steps get no record: the status of those that were killed says so.
+    Returns the new records. Jobs of later steps get no record: the status of those that were killed
+    says so.
     """
-    paths_of, of_logs = Files(results), Logs(logs)
-    jobs = read_jobs(of_logs.status_folder)
+    files, logs = campaign.files, campaign.logs
+    jobs = read_jobs(logs.status_folder)
     ended = [(job, reason) for job in jobs if (reason := _reason(job, since))]
     for job, reason in ended:
         if job.step not in SEARCH_STEPS and job.state != "failed":
-            path = of_logs.status(job.step, job.key)
+            path = logs.status(job.step, job.key)
             end = {"state": "failed", "error": reason, "is_killed": True}
             write_json(json_or(path, {}) | end, path)
     unfinished = [
         (job, reason)
         for job, reason in ended
         if job.step in SEARCH_STEPS
-        and job.key in files
-        and not is_made(paths_of, job.step, job.key)
+        and job.key in campaign.scans
+        and not is_made(files, job.step, job.key)
     ]
     killed = Counter(
         job.slurm_job for job, _ in unfinished if job.slurm_job and job.state != "failed"
@@ -83,11 +86,8 @@ def record_failures(
     for job, reason in unfinished:
         if job.state != "failed" and killed[job.slurm_job] > 1:
             continue
-        n_bytes, mtime_ns = files[job.key]
-        write_json(
-            {"step": job.step, "reason": reason, "bytes": n_bytes, "mtime_ns": mtime_ns},
-            paths_of.failure(job.step, job.key),
-        )
+        record = {"step": job.step, "reason": reason} | _stat(campaign.scans[job.key])
+        write_json(record, files.failure(job.step, job.key))
         recorded.append(replace(job, state="failed", error=reason))
     return recorded
 

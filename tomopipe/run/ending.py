@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from tomopipe.campaign.campaign import Campaign, stats_of
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import record_failures
 from tomopipe.errors import fault_lines, full_disk, scans_named
 from tomopipe.reruns.settle import Settled
@@ -39,8 +39,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float, is_w
     if full_disk(campaign.logs.folder):
         hooks.end("failed")
         return
-    files = stats_of(campaign.scans.values())
-    failures = record_failures(campaign.results, campaign.logs.folder, files, since=since)
+    failures = record_failures(campaign, since=since)
     for line in fault_lines((f"{job.step} {job.error}", job.key) for job in failures):
         _print(line)
     if scans := list(dict.fromkeys(job.key for job in failures)):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,12 +13,15 @@ from tomopipe.campaign.failures import (
     record_end,
     record_failures,
 )
-from tomopipe.campaign.files import Files
+from tomopipe.campaign.files import Files, Logs
 from tomopipe.campaign.log import read_job
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 
-FILES = {"a": (10, 100), "b": (20, 200)}
+SCANS = {
+    "a": SimpleNamespace(n_bytes=10, mtime_ns=100),
+    "b": SimpleNamespace(n_bytes=20, mtime_ns=200),
+}
 
 
 def status(folder, step, scan, state, start=50.0, **more):
@@ -26,7 +30,8 @@ def status(folder, step, scan, state, start=50.0, **more):
 
 
 def record(folder, since=0.0):
-    return record_failures(folder / "results", folder, FILES, since=since)
+    files, logs = Files(folder / "results"), Logs(folder)
+    return record_failures(SimpleNamespace(files=files, logs=logs, scans=SCANS), since=since)
 
 
 @pytest.mark.parametrize("left", ["", "results/try_center/a/rows.h5"], ids=["nothing", "a part"])
@@ -37,7 +42,7 @@ def test_job_that_started_and_left_less_than_its_results_is_blamed(tmp_path, lef
         (tmp_path / left).parent.mkdir(parents=True)
         (tmp_path / left).touch()
     assert [(f.step, f.key) for f in record(tmp_path)] == [("try_recon", "a")]
-    failures = read_failures(tmp_path / "results", FILES)
+    failures = read_failures(tmp_path / "results", SCANS)
     assert list(failures) == ["a"]
     assert "killed" in failures["a"].error
 
@@ -93,7 +98,8 @@ def test_others_are_not(tmp_path, state, start, output):
 def test_record_counts_only_for_the_same_file(tmp_path, now):
     status(tmp_path, "try_recon", "a", "running")
     record(tmp_path)
-    assert read_failures(tmp_path / "results", {"a": now}) == {}
+    other = SimpleNamespace(n_bytes=now[0], mtime_ns=now[1])
+    assert read_failures(tmp_path / "results", {"a": other}) == {}
 
 
 def test_forget_takes_records_and_failed_predictions_only(tmp_path):
@@ -110,7 +116,7 @@ def test_forget_takes_records_and_failed_predictions_only(tmp_path):
     assert [failed_stack(files, scan) for scan in "cde"] == ["", "damaged", ""]
     assert forget(tmp_path / "results", ["a", "b", "c", "d"]) == ["a", "b", "d"]
     assert {path.name for path in files.stack("c").parent.iterdir()} == {"c.json", "c.mrcs"}
-    assert read_failures(tmp_path / "results", FILES) == {}
+    assert read_failures(tmp_path / "results", SCANS) == {}
     assert not (folder / "b" / "rows.h5").exists()
     assert json.loads((folder / "c" / "prediction.json").read_text()) == {"verdict": "resolved"}
     assert forget(tmp_path / "results", ["a", "b", "c", "d"]) == []

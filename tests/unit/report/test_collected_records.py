@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections import defaultdict
+from types import SimpleNamespace
 
 import h5py
 import pytest
@@ -270,7 +271,7 @@ def test_a_recorded_failure_is_told_with_the_end_of_its_log(tmp_path):
     record = {"bytes": 3, "mtime_ns": 7, "reason": "killed on node7"}
     write_json(record, made.results / "failed/try_recon/a_1.json")
     made.log("try_recon", "a_1", "first\n" + "x" * 20_000 + "\nlast line\n")
-    failures = read_failures(made.results, {"a_1": (3, 7)})
+    failures = read_failures(made.results, {"a_1": SimpleNamespace(n_bytes=3, mtime_ns=7)})
     campaign = dataclasses.replace(made.write(cor=False).campaign(), failures=failures)
     record = collect(campaign)
     assert [scan.state for scan in record.scans] == ["failed"]
