@@ -106,8 +106,8 @@ class Executor(RemoteExecutor):
     def _stop(self, *arguments: Any) -> None:
         """Submit no more; Snakemake waits for what is submitted."""
         self._is_stopping = True
-        if callable(self._ends):
-            self._ends(*arguments)
+        if callable(self._ends):  # it needs a lock that this thread may hold
+            threading.Thread(target=self._ends, args=arguments).start()
 
     def run_job(self, job: Any) -> None:
         """Take one job."""

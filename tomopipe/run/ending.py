@@ -1,7 +1,9 @@
 """The end of a run: records of failed jobs, report, what is left open, exit status."""
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -24,6 +26,18 @@ from tomopipe.run.unfinished import (
 from tomopipe.storage import run_folder
 
 _LOOK_S = 0.5  # between two looks for a volume
+
+
+def obey_stop() -> None:
+    """Let another thread do what Snakemake does on SIGTERM, as by `tomopipe stop --finish`.
+
+    It needs a lock that the main thread, where signals arrive, may hold: it would wait for ever.
+    """
+    if callable(ends := signal.getsignal(signal.SIGTERM)):
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(
+                signal.SIGTERM, lambda *given: threading.Thread(target=ends, args=given).start()
+            )
 
 
 def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float, is_whole: bool) -> None:

@@ -20,6 +20,10 @@ def is_of_all():
     return is_whole_run and launch.executes() and not launch.cuts()
 
 
+onstart:
+    ending.obey_stop()
+
+
 onsuccess:
     ending.after_success(CAMPAIGN, SETTLED, is_whole=is_of_all())
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from tomopipe.cor.outliers import FIX_TABLE
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import Settled, expected_inventory
-from tomopipe.run.ending import after_failure, after_success
+from tomopipe.run.ending import after_failure, after_success, obey_stop
 from tomopipe.run.launch import ended_by_hand
 from tomopipe.run.temporary_files import accepted_scans, removable
 from tomopipe.run.unfinished import unfinished_scans, warnings_of
@@ -262,3 +264,20 @@ def test_a_stack_for_relion_stays_while_its_volume_is_not_made_at_the_cor(folder
         campaign.files.stack(scan).write_bytes(b"stack")
     stacks = {file.path.stem for file in removable(campaign) if file.kind == "RELION stack"}
     assert stacks == ACCEPTED - {"bone_001", "bone_002"}
+
+
+def test_a_signal_while_snakemake_holds_its_lock_does_not_wait_for_itself():
+    lock, has_ended = threading.Lock(), threading.Event()
+
+    def snakemake_ends(*_):
+        if lock.acquire(timeout=10):
+            has_ended.set()
+
+    before = signal.signal(signal.SIGTERM, snakemake_ends)
+    try:
+        obey_stop()
+        with lock:
+            signal.raise_signal(signal.SIGTERM)
+        assert has_ended.wait(10)
+    finally:
+        signal.signal(signal.SIGTERM, before)
