@@ -18,7 +18,7 @@ from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.relion.relion_set import stack_shape
-from tomopipe.volumes.output_size import Extent, binned, extent, try_binning, volume_bytes
+from tomopipe.volumes.output_size import extent, try_bytes, volume_bytes, volume_shape
 
 #: Names of the files of each rule.
 KINDS = {
@@ -206,30 +206,6 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     n_values += 2 * N_PAIRS * min(MAX_PAIR_ROWS, n_rows)
     rows_bytes = 4 * n_values * n_cols * (2 - campaign.config.preprocess.is_plain)
     return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
-
-
-def volume_shape(
-    n_rows: int,
-    n_voxels: int,
-    binning: int = 1,
-    *,
-    rows: Extent = "all",
-    crop_y: Extent = "all",
-    crop_x: Extent = "all",
-) -> tuple[int, int, int]:
-    """Return the shape (n_rows, n_y, n_x) of a volume.
-
-    `n_voxels` is the width of an unbinned slice: the columns in use, in half acquisition twice as
-    many. `rows` is the extent of the detector's `n_rows`, `crop_y` and `crop_x` those of the slice.
-    """
-    n_z, n_y, n_x = extent(rows, n_rows), extent(crop_y, n_voxels), extent(crop_x, n_voxels)
-    return binned(n_z, binning), binned(n_y, binning), binned(n_x, binning)
-
-
-def try_bytes(n_cor: int, n_voxels: int, max_size_px: int, n_full_rows: int = 0) -> int:
-    """Return the size (bytes) of try.tif (uint16), and float32 slices of `n_full_rows` rows."""
-    size = n_voxels // try_binning(n_voxels, max_size_px)
-    return n_cor * (2 * size**2 + n_full_rows * 4 * n_voxels**2)
 
 
 def _columns_in_use(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int]:

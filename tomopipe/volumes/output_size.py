@@ -75,6 +75,30 @@ def try_binning(n_voxels: int, max_size_px: int) -> int:
     return -(-n_voxels // max_size_px)
 
 
+def volume_shape(
+    n_rows: int,
+    n_voxels: int,
+    binning: int = 1,
+    *,
+    rows: Extent = "all",
+    crop_y: Extent = "all",
+    crop_x: Extent = "all",
+) -> tuple[int, int, int]:
+    """Return the shape (n_rows, n_y, n_x) of a volume.
+
+    `n_voxels` is the width of an unbinned slice: the columns in use, in half acquisition twice as
+    many. `rows` is the extent of the detector's `n_rows`, `crop_y` and `crop_x` those of the slice.
+    """
+    n_z, n_y, n_x = extent(rows, n_rows), extent(crop_y, n_voxels), extent(crop_x, n_voxels)
+    return binned(n_z, binning), binned(n_y, binning), binned(n_x, binning)
+
+
+def try_bytes(n_cor: int, n_voxels: int, max_size_px: int, n_full_rows: int = 0) -> int:
+    """Return the size (bytes) of try.tif (uint16), and float32 slices of `n_full_rows` rows."""
+    size = n_voxels // try_binning(n_voxels, max_size_px)
+    return n_cor * (2 * size**2 + n_full_rows * 4 * n_voxels**2)
+
+
 @dataclass(frozen=True)
 class StackGeometry:
     """Geometry of a stack of images cut out of a detector and binned.

@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from tomopipe.resources.disk import try_bytes, volume_shape
-from tomopipe.volumes.output_size import smallest_binning, volume_bytes
+from tomopipe.volumes.output_size import smallest_binning, try_bytes, volume_bytes, volume_shape
 from tomopipe.volumes.volume_zarr import level_shapes
 
 
