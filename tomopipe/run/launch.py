@@ -244,20 +244,18 @@ def not_cancelled(run: Run) -> Counter[str]:
 
 def own_lines(run: Run) -> list[str]:
     """Return our own lines in the log of a run."""
-    with suppress(OSError):
-        lines = Path(no_pipe(run.log)).read_text(encoding="utf-8", errors="replace").splitlines()
-        return [line for line in lines if line.startswith("tomopipe: ")]
-    return []
+    return [line for line in _text_of(run.log).splitlines() if line.startswith("tomopipe: ")]
 
 
 def ended_by_hand(logs: Iterable[str]) -> bool:
     """Tell from Snakemake's logs whether a person stopped the run."""
-    for log in logs:
-        with suppress(OSError):
-            text = Path(no_pipe(log)).read_text(encoding="utf-8", errors="replace")
-            if _ENDED_BY_HAND.search(text):
-                return True
-    return False
+    return any(_ENDED_BY_HAND.search(_text_of(log)) for log in logs)
+
+
+def _text_of(log: str) -> str:
+    with suppress(OSError):
+        return Path(no_pipe(log)).read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:
