@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tomopipe.config import Config
-from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, off_detector, shown
+from tomopipe.cor.cor_value import NO_TEXT, CorText, shown
 from tomopipe.errors import TomopipeError, grouped, on_os_error
 from tomopipe.paths import no_pipe
 from tomopipe.scans.formats import RAW_ENDINGS
@@ -324,18 +324,6 @@ def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
     for cell in (scan, *cells.values()):
         if problem := fault_of_cell(cell):
             raise TomopipeError(f"campaign table: {shown(cell)} for {shown(scan)} {problem}.")
-
-
-def checked_cor(scan: str, cor: CorText, n_cols: int | None) -> str:
-    """Return a COR typed by a person in the form of the table, or raise; n_cols None: unknown."""
-    if cor.px is None:
-        raise TomopipeError(
-            f"{scan}: expected a COR with a decimal point, such as 1024.50; got {shown(cor.text)}."
-        )
-    if cor.px < 0 or cor.px_on(n_cols) is None:
-        where = f"{cor.px:.2f} is below 0" if n_cols is None else off_detector(cor.px, n_cols)
-        raise TomopipeError(f"{scan}: COR {where}. Give unbinned pixels, the first being 0.")
-    return format_cor(cor.px)
 
 
 def fault_of_cell(text: str) -> str:

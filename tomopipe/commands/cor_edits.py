@@ -15,7 +15,7 @@ from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.state.sentences import why_not_selected
-from tomopipe.campaign.table import checked_cor, edit_table
+from tomopipe.campaign.table import edit_table
 from tomopipe.commands.cor_files import (
     FileCors,
     Match,
@@ -233,3 +233,15 @@ def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
         if resolved[scan]["source"] != "manual"
         if format_cor(resolved[scan]["cor_px"]) == text
     ]
+
+
+def checked_cor(scan: str, cor: CorText, n_cols: int | None) -> str:
+    """Return a COR typed by a person in the form of the table, or raise; n_cols None: unknown."""
+    if cor.px is None:
+        raise TomopipeError(
+            f"{scan}: expected a COR with a decimal point, such as 1024.50; got {shown(cor.text)}."
+        )
+    if cor.px < 0 or cor.px_on(n_cols) is None:
+        where = f"{cor.px:.2f} is below 0" if n_cols is None else off_detector(cor.px, n_cols)
+        raise TomopipeError(f"{scan}: COR {where}. Give unbinned pixels, the first being 0.")
+    return format_cor(cor.px)

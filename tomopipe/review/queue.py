@@ -19,12 +19,12 @@ from tomopipe.campaign.table import (
     SELECT,
     Edits,
     Row,
-    checked_cor,
     edit_table,
     fault_of_cell,
     has_table,
     read_table,
 )
+from tomopipe.commands.cor_edits import checked_cor
 from tomopipe.commands.history import record_changes
 from tomopipe.cor.cor_value import CorText, format_cor, shown
 from tomopipe.errors import TomopipeError

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -20,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
-from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
+from tomopipe.campaign.slurm import unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe, workflow_folder
 from tomopipe.resources.gpus import gpu_count
@@ -235,11 +234,6 @@ def interrupt(run: Run, *, sending: signal.Signals) -> None:
         raise TomopipeError(f"the run is not yours: {run}. Ask its user to stop it.") from None
     except ProcessLookupError:
         pass  # it has just ended
-
-
-def not_cancelled(run: Run) -> Counter[str]:
-    """Count the messages of a run so far about SLURM jobs that it could not cancel."""
-    return Counter(line for line in own_lines(run) if line.startswith(f"tomopipe: {NOT_CANCELLED}"))
 
 
 def own_lines(run: Run) -> list[str]:
