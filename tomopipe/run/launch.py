@@ -319,13 +319,6 @@ def _options(command: Sequence[str] | None = None) -> dict[str, str]:
     return options
 
 
-def targets() -> set[str]:
-    """Return the targets of this call, as Snakemake reads them."""
-    from snakemake.cli import get_argument_parser  # takes 0.3 s
-
-    return {*get_argument_parser().parse_known_args(sys.argv[1:])[0].targets}
-
-
 def is_remote() -> bool:
     """Tell whether jobs are submitted to a cluster."""
     return option("--executor", "-e") not in ("", "local", "dryrun", "touch")
