@@ -1,24 +1,25 @@
 """An interpreter for tests whose programs are forks of a process that has all packages loaded.
 
 Loading takes most of the time of a job, and of a call of Snakemake. `python()` is a program that
-takes a script, or -m and a module of `PROGRAMS`, as Python does. It sends them, with its folder,
-environment and standard streams, to a server, and ends as the process that the server forks for
-them; signals are passed on, and that process is killed if this program is. In it `sys.executable`
-is this program, so that Snakemake starts its scripts in the same way.
+takes a script, or -m and snakemake or tomopipe, as Python does. It (warm.c) sends them, with its
+folder, environment and standard streams, to a server, and ends as the process that the server forks
+for them; signals are passed on, and that process is killed if this program is. In it
+`sys.executable` is this program, so that Snakemake starts its scripts in the same way.
 
 All else, everything where TOMOPIPE_TEST_PLAIN is set, and everything without pidfd_open (a Linux of
-2019) runs in a Python of its own. Of a package on PYTHONPATH that replaces modules (`put_before` in
-tests/workflow/conftest.py) these are imported anew, and all that import them; else all are.
+2019) or a C compiler runs in a Python of its own. Of a package on PYTHONPATH that replaces modules
+(`put_before` in tests/workflow/conftest.py) these are imported anew, and all that import them; else
+all are.
 """
 
 import atexit
 import builtins
 import gc
 import importlib
-import inspect
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,7 +34,6 @@ from pathlib import Path
 PLAIN = "TOMOPIPE_TEST_PLAIN"
 PLAIN_JOBS = "TOMOPIPE_TEST_PLAIN_JOBS"  # of SLURM: a fork is no child of its job
 FIRST = "TOMOPIPE_TEST_FIRST"  # a module whose function `first` is called before
-PROGRAMS = ("snakemake", "tomopipe")
 _OURS = ("tomopipe", "snakemake_executor_plugin_tomopipe", "snakemake_logger_plugin_tomopipe")
 MODULES = [
     *("snakemake.cli", "tomopipe.cli", "tomopipe.commands.next_run", "tomopipe.run.ending"),
@@ -63,34 +63,6 @@ MODULES = [
 _servers: list[subprocess.Popen] = []
 _users: dict[str, set[str]] = {}  # of each of our modules, in the server: those that import it
 
-# what follows the function `ask` in the program, which imports nothing that takes time
-_CLIENT = """
-
-def plain():
-    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-
-
-what = [*sys.argv[1:3], ""]
-is_ours = what[0].endswith(".py") or what[0] == "-m" and what[1] in {programs!r}
-of_slurm = {{{plain_jobs!r}, "SLURM_JOB_ID"}} <= os.environ.keys()
-if {plain!r} in os.environ or of_slurm or not is_ours:
-    plain()
-try:
-    answers = ask({address!r}, sys.argv[1:], os.getcwd(), os.environ, [0, 1, 2])
-except ConnectionRefusedError:
-    plain()
-pid = int(answers.readline())
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-    if signal.getsignal(number) is not signal.SIG_IGN:
-        signal.signal(number, lambda number, _: os.kill(pid, number))
-status = os.waitstatus_to_exitcode(int(answers.readline()))
-if status < 0:
-    if -status != signal.SIGKILL:
-        signal.signal(-status, signal.SIG_DFL)
-    os.kill(os.getpid(), -status)
-os._exit(status)
-"""
-
 
 def python(by: Sequence[str] = ()) -> str:
     """Return the path of the interpreter; the server ends with this process.
@@ -102,7 +74,7 @@ def python(by: Sequence[str] = ()) -> str:
 
 @cache
 def _python(by: tuple[str, ...]) -> str:
-    if not hasattr(os, "pidfd_open"):
+    if not hasattr(os, "pidfd_open") or not shutil.which("cc"):
         return sys.executable
     folder = tempfile.TemporaryDirectory(prefix="warm-")  # whose path is short
     atexit.register(folder.cleanup)
@@ -127,15 +99,13 @@ def start(
             stderr=out,
             start_new_session=True,
         )
+    texts = {"ADDRESS": address, "PYTHON": sys.executable, "PLAIN": PLAIN, "PLAIN_JOBS": PLAIN_JOBS}
+    named = [f'-D{name}="{text}"' for name, text in texts.items()]
+    source = Path(__file__).with_suffix(".c")
+    subprocess.run(["cc", "-O1", "-Wall", "-o", program, *named, source], check=True)
     while not address.exists():
         assert server.poll() is None, log.read_text()
         time.sleep(0.02)
-    texts = {"python": sys.executable, "plain": PLAIN, "programs": PROGRAMS}
-    texts["plain_jobs"] = PLAIN_JOBS
-    client = _CLIENT.format(address=str(address), **texts)
-    head = f"#!{sys.executable} -IS\nimport os, signal, socket, sys\n\n\n"
-    program.write_text(head + inspect.getsource(ask) + client)
-    program.chmod(0o755)
     _servers.append(server)
     return str(program)
 
@@ -155,15 +125,15 @@ def ask(address, words, folder, environment, streams):
 
 
 def _load_the_rest() -> None:
-    """Load what numba and Pillow load on first use, and compile the report's page."""
-    import numba
+    """Load the compiled kernels, what Pillow loads on first use, and compile the report's page."""
     from PIL import Image
 
+    from tomopipe.commands.compilation import compile_kernels
     from tomopipe.report.render import templates
 
     templates().get_template("page.html.j2")
     Image.init()
-    numba.njit(lambda: 0)()
+    compile_kernels()
 
 
 def _serve(address: str) -> list[bytes]:
