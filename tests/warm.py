@@ -28,6 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -125,56 +126,80 @@ def ask(address, words, folder, environment, streams):
 
 
 def _load_the_rest() -> None:
-    """Load the compiled kernels, what Pillow loads on first use, and compile the report's page."""
+    """Load most compiled kernels, what Pillow loads on first use, and compile the report's page."""
+    import numpy as np
     from PIL import Image
 
-    from tomopipe.commands.compilation import compile_kernels
+    from tomopipe import api
     from tomopipe.report.render import templates
+    from tomopipe.volumes.slice_kernels import extremes_and_sums
 
     templates().get_template("page.html.j2")
     Image.init()
-    compile_kernels()
+    theta_deg, rows = np.linspace(0, 180, 61), np.ones((16, 61, 64), np.float32)
+    for n in (3, 16):  # as in jobs of two rows, and in sweeps
+        api.sweep(rows[0], theta_deg, 31.5 + np.arange(n), device="cpu")
+        extremes_and_sums(api.reconstruct(rows[:n], theta_deg, 31.5, device="cpu"), 4)
 
 
 def _serve(address: str) -> list[bytes]:
-    """Fork twice for each request; return it, in the process that is to do it."""
+    """Fork for each request; return it, in the process that is to do it.
+
+    Who asks is told the end of that process, which is killed with who asks.
+    """
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(f"{address}.new")
     listening.listen(64)
     os.rename(f"{address}.new", address)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while listening in select.select([listening, 0], [], [])[0]:
-        stream, _ = listening.accept()
-        if os.fork() == 0:
-            listening.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            return _answer(stream)
-        stream.close()
-    os._exit(0)
+    running: dict[socket.socket, tuple[int, int]] = {}  # the process of each, and its end
+    while True:
+        ends = (end for _, end in running.values())
+        ready = select.select([listening, 0, *running, *ends], [], [])[0]
+        if 0 in ready:
+            os._exit(0)
+        for stream, (pid, end) in list(running.items()):
+            if stream in ready and end not in ready:
+                os.kill(pid, signal.SIGKILL)
+            if stream in ready or end in ready:
+                _tell(stream, os.waitpid(pid, 0)[1])
+                os.close(end)
+                stream.close()
+                del running[stream]
+        if listening in ready:
+            stream, _ = listening.accept()
+            request, streams = _request(stream)
+            if not request:
+                stream.close()
+            elif (pid := os.fork()) == 0:
+                for other in (listening, stream, *running):
+                    other.close()
+                for _, end in running.values():
+                    os.close(end)
+                for standard, descriptor in enumerate(streams):
+                    os.dup2(descriptor, standard)
+                    os.close(descriptor)
+                return request.split(b"\0")
+            else:
+                _tell(stream, pid)
+                running[stream] = pid, os.pidfd_open(pid)
+            for descriptor in streams:
+                os.close(descriptor)
 
 
-def _answer(stream: socket.socket) -> list[bytes]:
-    """Do what is asked in a fork, which returns it, and is killed with who asks."""
+def _request(stream: socket.socket) -> tuple[bytes, list[int]]:
+    """Receive a request and standard streams; nothing from who was killed meanwhile."""
     size, streams, _, _ = socket.recv_fds(stream, 12, 3)
     request = b""
-    while len(request) < int(size):
-        request += stream.recv(1 << 20)
-    if (pid := os.fork()) == 0:
-        stream.close()
-        for standard, descriptor in enumerate(streams):
-            os.dup2(descriptor, standard)
-            os.close(descriptor)
-        return request.split(b"\0")
-    for descriptor in (0, *streams):
-        os.close(descriptor)
-    try:
-        stream.sendall(b"%d\n" % pid)
-        end = os.pidfd_open(pid)
-        if end not in select.select([end, stream], [], [])[0]:
-            os.kill(pid, signal.SIGKILL)
-        stream.sendall(b"%d\n" % os.waitpid(pid, 0)[1])
-    finally:
-        os._exit(0)
+    while len(request) < int(size or 0):
+        if not (part := stream.recv(1 << 20)):
+            return b"", streams
+        request += part
+    return request, streams
+
+
+def _tell(stream: socket.socket, number: int) -> None:
+    with suppress(OSError):  # who asked was killed
+        stream.sendall(b"%d\n" % number)
 
 
 def _load(modules: Sequence[str]) -> None:
