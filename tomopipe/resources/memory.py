@@ -155,41 +155,57 @@ def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = F
 
 def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     """Return the peak memory of full_recon."""
+    return sum(job_buffers(inputs, blocks).values())
+
+
+def job_buffers(inputs: MemoryInputs, blocks: Blocks) -> dict[str, int]:
+    """Return the bytes of everything that full_recon holds at its peak."""
     n_cols = inputs.widening * binned(inputs.n_cols, inputs.binning)
+    one_slice, frame = slice_bytes(n_cols), 4 * inputs.n_rows * inputs.n_cols
     if inputs.on_gpu:
-        computing = CUDA_BYTES + batches_pinned_bytes(inputs, blocks)
+        computing = {
+            "driver and libraries of the GPU": CUDA_BYTES,
+            "dark, gain, nearest valid column of pixels, and their copies for upload": 6 * frame,
+            "pinned batches": batches_pinned_bytes(inputs, blocks),
+        }
     else:
-        computing = _computing_bytes(inputs, blocks, n_cols)
-    return (
-        BASE_BYTES
-        + (32 if inputs.on_gpu else 8) * inputs.n_rows * inputs.n_cols  # averaged flats and darks
-        + _block_bytes(inputs, blocks)
-        + computing
-        + 4 * slice_bytes(n_cols)  # one being encoded, the middle one
-        + CORRECT_BYTES
-        + inputs.decode_bytes
-        + writing_bytes(n_cols, inputs.output, inputs.compression)
-    )
+        computing = _host_buffers(inputs, blocks, n_cols)
+    return {
+        "interpreter, libraries, compiled code": BASE_BYTES,
+        "mean flat and dark": 2 * frame,
+        **_block_buffers(inputs, blocks, frame),
+        **computing,
+        "slice being encoded, clipped": one_slice,
+        "slice being encoded, as stored": one_slice,
+        "middle slice": one_slice,
+        "middle slice, as stored": one_slice,
+        "projections being normalised": CORRECT_BYTES,
+        "chunks being decoded": inputs.decode_bytes,
+        "slices waiting for chunks, or compressed": writing_bytes(
+            n_cols, inputs.output, inputs.compression
+        ),
+    }
 
 
-def _computing_bytes(inputs: MemoryInputs, blocks: Blocks, n_cols: int) -> int:
+def _host_buffers(inputs: MemoryInputs, blocks: Blocks, n_cols: int) -> dict[str, int]:
     """Return the bytes of sinograms, engine and slices if the host computes."""
-    n_angles, one_slice = inputs.n_angles, slice_bytes(n_cols)
+    n_angles, batch = inputs.n_angles, blocks.batch_size * slice_bytes(n_cols)
     all_at_once = inputs.iterative or inputs.widening > 1
     n_at_once = n_angles if all_at_once else angles_at_once(n_angles, n_cols)
     sinograms = 4 * blocks.workers * blocks.batch_size * n_at_once * n_cols
     if inputs.iterative:
-        engine = 800 * n_angles * n_cols + 40 * blocks.batch_size * one_slice
+        engine = {"matrix": 800 * n_angles * n_cols, "40 images for each slice": 40 * batch}
     else:
-        engine = engine_bytes(
-            n_angles, n_cols, blocks.batch_size, groups=blocks.workers, threads=inputs.threads
-        )
-    return (
-        (2 if inputs.full_rotation else 1) * sinograms
-        + (sinograms // inputs.widening if inputs.widening > 1 else 0)  # before they are widened
-        + engine
-        + (blocks.workers + blocks.behind) * blocks.batch_size * one_slice  # and being written
-    )
+        of_batches = {"groups": blocks.workers, "threads": inputs.threads}
+        engine = {"engine": engine_bytes(n_angles, n_cols, blocks.batch_size, **of_batches)}
+    return {
+        "sinograms": sinograms,
+        "sinograms, weighted by the overlap of sides": sinograms if inputs.full_rotation else 0,
+        "sinograms, not widened yet": sinograms // inputs.widening * (inputs.widening > 1),
+        **engine,
+        "slices being computed": blocks.workers * batch,
+        "slices being written": blocks.behind * batch,
+    }
 
 
 def batches_pinned_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
@@ -210,24 +226,22 @@ def batches_pinned_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     return raw_bytes + (2 * blocks.behind + 3) * slices // 2 + pinned_bytes(4 * n_cols**2)
 
 
-def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
+def _block_buffers(inputs: MemoryInputs, blocks: Blocks, frame: int) -> dict[str, int]:
     """Return the bytes of blocks of rows and their correction, without `batches_pinned_bytes`."""
-    row = 0 if inputs.in_place else inputs.n_angles * inputs.n_cols
+    row = 0 if inputs.in_place else inputs.n_angles * inputs.n_cols  # pixels
     in_work = (blocks.workers - 1) * blocks.batch_size * inputs.binning
     in_work = -(-in_work // max(blocks.height, 1)) * blocks.height  # batches keep their whole block
-    raw = (1 + blocks.ahead) * blocks.height * row * inputs.itemsize
-    if inputs.halo is None:
-        return raw + in_work * row * inputs.itemsize
-    if inputs.on_gpu:
-        around = 2 * inputs.halo * row * inputs.itemsize
-        return raw + around + 20 * inputs.n_rows * inputs.n_cols
-    return (
-        (blocks.height + 2 * inputs.halo) * row * inputs.itemsize
-        + 4 * ((1 + blocks.ahead) * blocks.height + in_work) * row  # corrected
-        + 20 * inputs.n_rows * inputs.n_cols  # more flats, bad pixels
-        + 3 * CORRECT_BYTES
-        + max(STRIPE_BYTES, stripe_bytes(inputs.n_angles, inputs.n_cols))
-    )
+    n_rows, halo = (1 + blocks.ahead) * blocks.height, inputs.halo
+    if halo is None:
+        return {"raw rows": (n_rows + in_work) * row * inputs.itemsize}
+    on_host = not inputs.on_gpu  # which corrects
+    return {
+        "raw rows": ((blocks.height if on_host else n_rows) + 2 * halo) * row * inputs.itemsize,
+        "corrected rows": 4 * (n_rows + in_work) * row * on_host,
+        "changes of the beam, bad pixels": 5 * frame,
+        "projections being corrected": 3 * CORRECT_BYTES * on_host,
+        "stripes": max(STRIPE_BYTES, stripe_bytes(inputs.n_angles, inputs.n_cols)) * on_host,
+    }
 
 
 def standard_blocks(inputs: MemoryInputs) -> Blocks:

@@ -19,7 +19,7 @@ from tomopipe.prep.recipe import stripe_rows
 from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.gpu import pinned_bytes
-from tomopipe.recon.plan import make_plan
+from tomopipe.recon.plan import angles_at_once, make_plan
 from tomopipe.resources.jobs import (
     export_stack_mb,
     full_recon_mb,
@@ -30,13 +30,17 @@ from tomopipe.resources.memory import (
     BASE_BYTES,
     Blocks,
     MemoryInputs,
+    batches_pinned_bytes,
     bytes_to_use,
     engine_bytes,
+    job_buffers,
     job_bytes,
     standard_blocks,
 )
 from tomopipe.stream.fit_options import are_stripes_together, choose_blocks, gpu_batch, usable_bytes
 from tomopipe.stream.try_sweep import sweep_bytes, sweep_slices
+from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.volume import new_volume
 
 SCAN = MemoryInputs(3072, 2048, 2048, itemsize=2, full_rotation=False, decode_bytes=0)
 USUAL = (3072, 2048, 2048)
@@ -160,6 +164,39 @@ def test_the_memory_asked_for_is_enough_for_full_blocks():
     # the detector's height costs two pictures of it, in MB, and nothing else
     more = full_recon_mb((3072, 6048, 2048)) - full_recon_mb(USUAL)
     assert more == pytest.approx(8 * 4000 * 2048 / bytes_to_use(1), abs=1)
+
+
+PLAIN = MemoryInputs(1000, 500, 1000, itemsize=2, full_rotation=False, decode_bytes=0)
+LINES_MB = 16 * angles_at_once(1000, 1000) * 4e-3  # of the sinograms of 16 slices in work
+BEAM_MB, STRIPES_MB, NORMALISED_MB = 5 * 2, 512 * 1.048576, 64 * 1.048576
+
+
+@pytest.mark.parametrize(
+    ("inputs", "blocks", "rows_mb", "lines_mb", "slices_mb", "more_mb"),
+    [
+        ({}, {}, 64 * 2, LINES_MB, 2 * 64, 0),
+        ({"full_rotation": True}, {}, 64 * 2, 2 * LINES_MB, 2 * 64, 0),
+        ({}, {"workers": 3}, (64 + 32) * 2, 3 * LINES_MB, 4 * 64, 0),
+        (
+            {"halo": 10}, {"workers": 3}, (32 + 20) * 2 + (64 + 32) * 4, 3 * LINES_MB, 4 * 64,
+            BEAM_MB + STRIPES_MB + 3 * NORMALISED_MB,
+        ),
+        ({"on_gpu": True}, {"behind": 2}, 64 * 2, 0, 0, 128 * 1.048576 + 6 * 2),
+        ({"on_gpu": True, "halo": 10}, {}, 84 * 2, 0, 0, 128 * 1.048576 + 6 * 2 + BEAM_MB),
+    ],
+    ids=["plain", "full rotation", "3 workers", "corrected", "GPU", "corrected on a GPU"],
+)  # fmt: skip
+def test_a_job_takes_what_its_buffers_do(inputs, blocks, rows_mb, lines_mb, slices_mb, more_mb):
+    """Counted by hand: 1000 frames of 500 x 1000 pixels of 2 bytes, slices of 4 MB, 16 a batch."""
+    inputs, blocks = replace(PLAIN, **inputs), Blocks(16, 32, **blocks)
+    if inputs.on_gpu:
+        computing = batches_pinned_bytes(inputs, blocks)
+    else:
+        computing = engine_bytes(1000, 1000, 16, groups=blocks.workers)
+    always_mb = 400 * 1.048576 + NORMALISED_MB + 2 * 2  # with flat and dark
+    encoded_mb = 4 * 4  # one slice and the middle one, both as values and as stored
+    total_mb = always_mb + rows_mb + lines_mb + slices_mb + encoded_mb + more_mb
+    assert job_bytes(inputs, blocks) == pytest.approx(1e6 * total_mb + computing, abs=1)
 
 
 def _virtual_scan(folder, n_angles, n_rows, n_cols, n_frames=4, **options):
@@ -293,6 +330,20 @@ def peak_of(work):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak
+
+
+def test_writing_takes_what_the_formula_says(tmp_path):
+    """Besides the batch: a slice being encoded, and the middle one, as values and as stored."""
+    slices = np.linspace(0, 1, 4 * 600**2, dtype=np.float32).reshape(4, 600, 600)
+
+    def work():
+        encoding = encoding_of("uint16", (0, 1))
+        with new_volume(tmp_path / "v.h5", slices.shape, encoding=encoding) as put:
+            put(0, slices)
+
+    buffers = job_buffers(MemoryInputs(0, 0, 600), Blocks(4, 0))
+    formula = sum(buffers[name] for name in buffers if re.search("encoded|middle", name))
+    assert 0.75 * formula < peak_of(work) < formula
 
 
 @pytest.mark.parametrize("batch_size", [4, 16])
