@@ -32,7 +32,8 @@ def test_a_campaign_that_cannot_be_written_says_so_when_it_opens(folder, serve, 
     page = visit(serve(folder, before=HEEDING))
     banner, table = page.locator("#connection"), folder / "scans.tsv"
     why = f"Nothing can be accepted: {folder}: cannot be written; for {table}: "
-    expect(banner).to_contain_text(f"{why}`chmod u+rwX {folder}`")
+    expect(banner).to_contain_text(f"{why}chmod u+rwX {folder}")
+    expect(banner.locator("code")).to_have_text(f"chmod u+rwX {folder}")
     expect(page.locator("#retry")).to_be_hidden()
     expect(page.locator("#accept")).to_be_disabled()
     page.wait_for_selector("#stage[data-cor]")
@@ -132,7 +133,7 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
         finally:
             process.send_signal(signal.SIGINT)
     expect(page.locator("#live")).to_have_text("stopped", timeout=2 * TIMEOUT_MS)
-    expect(page.locator("#jobs")).to_contain_text("1 of 1 volumes remain; `tomopipe run` goes on.")
+    expect(page.locator("#jobs")).to_contain_text("1 of 1 volumes remain; tomopipe run goes on.")
 
 
 def test_a_log_that_is_read_stays_as_it_was_scrolled_while_other_jobs_run(folder, serve, visit):
@@ -150,8 +151,9 @@ def test_a_log_that_is_read_stays_as_it_was_scrolled_while_other_jobs_run(folder
 
 def test_a_scan_of_known_cor_without_a_sweep_has_its_volume_and_takes_another_cor(folder, page):
     row(page, "bone_007").click()
-    makes = "No sweep of this scan; `tomopipe run --predict bone_007` makes one."
+    makes = "No sweep of this scan; tomopipe run --predict bone_007 makes one."
     expect(page.locator("#nothing")).to_have_text(makes)
+    expect(page.locator("#nothing code")).to_have_text("tomopipe run --predict bone_007")
     expect(page.locator("#facts").get_by_role("link", name="Volume")).to_be_visible()
     page.keyboard.type("512.25")
     page.keyboard.press("Enter")

@@ -1,8 +1,9 @@
 """Geometry of the plots: positions of values in an SVG drawing, which the template draws."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
@@ -14,6 +15,7 @@ from tomopipe.report.records import ScanRecord, SeriesRecord
 _LEAST_SPAN_PX = 2.0
 #: The largest distance from the line on the axis, so that 0.5 px shows.
 _MOST_REACH_PX = 5.0
+_LABEL_WIDTH, _N_LINES = 72.0, 4  # of labels beyond the axis, in SVG units, and their lines
 _UNITS_S = {"h": 3600, "min": 60, "s": 1}  # of a time axis, if it has three of them
 
 
@@ -58,6 +60,7 @@ class Mark:
     title: str
     before_y: float | None = None
     beyond: str = ""  # its value, where it lies beyond the axis
+    level: int = 0  # of that label: lines from the edge, so that neighbours do not overlap
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def residual_plot(series: SeriesRecord) -> ResidualPlot | None:
         y_ticks=y.ticks,
         zero_y=y(0.0),
         band=(round(y(0.0) - half, 2), round(2 * half, 2)) if half else None,
-        marks=tuple(
+        marks=_with_levels(
             Mark(
                 scan=name,
                 x=x(scan),
@@ -172,6 +175,23 @@ def residual_plot(series: SeriesRecord) -> ResidualPlot | None:
             )
             for name, (scan, px, _) in off_px.items()
         ),
+    )
+
+
+def _with_levels(marks: Iterable[Mark]) -> tuple[Mark, ...]:
+    """Give each label a line of its own where one beside it, at the same edge, would overlap it."""
+    lines: dict[float, list[float]] = {}  # where the last label of each line is, by edge
+
+    def level_of(mark: Mark) -> int:
+        last = lines.setdefault(mark.y, [])
+        free = (level for level, x in enumerate(last) if mark.x - x > _LABEL_WIDTH)
+        level = next(free, len(last)) % _N_LINES
+        last[level : level + 1] = [mark.x]
+        return level
+
+    return tuple(
+        replace(mark, level=level_of(mark)) if mark.beyond else mark
+        for mark in sorted(marks, key=attrgetter("x"))
     )
 
 

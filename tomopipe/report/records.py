@@ -111,6 +111,7 @@ class Alert:
 
     scans: tuple[ScanRecord, ...]
     text: str
+    advice: str = ""  # where that of the group does not fit
 
 
 @dataclass(frozen=True)
@@ -180,11 +181,13 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
         lines.pop("", None)
         if kind.once:
             listed |= {id(scan) for entry in lines.values() for scan in entry}
-        alerts = [Alert(tuple(entry), line) for line, entry in lines.items()]
+        own = {line: entry[0].own_advice if kind.once else "" for line, entry in lines.items()}
+        alerts = [Alert(tuple(entry), line, own[line]) for line, entry in lines.items()]
         if kind.rare_first:
             alerts.sort(key=lambda alert: len(alert.scans))
         if alerts:
-            groups.append(AlertGroup(kind.title, kind.level, kind.advice, tuple(alerts)))
+            advice = "" if all(own.values()) else kind.advice
+            groups.append(AlertGroup(kind.title, kind.level, advice, tuple(alerts)))
     return tuple(groups)
 
 

@@ -1,5 +1,7 @@
 """Positions in the plots of the report correspond to the values they stand for."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -103,6 +105,16 @@ def test_a_model_over_time_is_drawn_through_its_cors():
     assert [y - line for (_, y), line in zip(corners, (y0, y1, y1, y0), strict=True)] == (
         pytest.approx([10 * px, 10 * px, -10 * px, -10 * px], abs=0.05)
     )
+
+
+def test_labels_beyond_the_axis_do_not_overlap():
+    beyond = {10: 20.0, 11: 21.0, 12: -20.0, 13: 22.0, 23: 20.0}
+    scans = [scan(f"a_{i}", i, 500 + beyond.get(i, 0.1 * (i % 3))) for i in range(25)]
+    plot = residual_plot(SeriesRecord("s", tuple(scans), 500.0, 10.0))
+    labels = [(mark.x, mark.y, mark.level) for mark in plot.marks if mark.beyond]
+    assert [level for _, _, level in labels] == [0, 1, 0, 2, 0]
+    for (x, *place), (other_x, *other_place) in combinations(labels, 2):
+        assert place != other_place or abs(x - other_x) > 70  # units: ten characters
 
 
 def test_an_error_of_a_pixel_shows_beside_a_limit_of_ten():

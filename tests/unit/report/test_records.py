@@ -9,7 +9,7 @@ from tests.report_campaign import USUAL
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Curve, Model, Prediction
 from tomopipe.cor.cor_value import CorText
-from tomopipe.cor.outliers import Fix
+from tomopipe.cor.outliers import NO_SINGLE_COR, Fix
 from tomopipe.cor.series_line import Line
 from tomopipe.report.records import (
     ScanRecord,
@@ -56,6 +56,22 @@ def test_a_warning_of_many_scans_is_one_line_below_those_of_few():
     # what most scans have says nothing of one scan; a single scan keeps its own
     assert common_warnings(scans) == {assumed}
     assert common_warnings(scans[:1]) == set()
+
+
+def test_scans_that_moved_have_their_own_advice_below_that_of_their_state():
+    moved = Prediction(30.0, None, 0.0, "ambiguous", "ai", f"it moved: {NO_SINGLE_COR}")
+    unsure = replace(moved, reason="noise")
+    filled = replace(WITHOUT, after_px=30.0, source="line")
+    used = {"decided": True, "cor_px": 30.0, "source": "line", "fix": filled, "row": KEPT, **USUAL}
+    scans = [
+        ScanRecord(name=f"a_{i}", path="", series="a", index=i, prediction=prediction, **used)
+        for i, prediction in enumerate([moved, unsure])
+    ]
+    (group,) = alert_groups(scans)
+    advice = {alert.scans[0].index: alert.advice for alert in group.alerts}
+    assert (advice[0].startswith("Measure it again"), advice[1]) == (True, "")
+    assert group.advice == "These CORs are not measured: check the volumes."
+    assert not alert_groups(scans[:1])[0].advice
 
 
 def test_what_was_decided_by_hand_needs_no_attention():

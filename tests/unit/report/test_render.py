@@ -10,7 +10,7 @@ import pytest
 from tests.report_campaign import NASTY, every_state, half_finished
 from tomopipe.campaign.state.signs import State
 from tomopipe.report.collected_records import collect
-from tomopipe.report.render import render
+from tomopipe.report.render import render, templates
 from tomopipe.steps.report import report
 
 pytestmark = pytest.mark.slow
@@ -152,6 +152,11 @@ def test_failures_show_the_end_of_the_log(page):
     assert "reading rows" in failed
     assert f"logs/full_recon/{NASTY}.log" in failed
     assert "constant frames" in failed
+
+
+def test_what_is_between_backticks_is_code_and_all_else_text():
+    html = templates().get_template("parts.html.j2").module.coded("`retry <b>`: <i> else `, **")
+    assert html == "<code>retry &lt;b&gt;</code>: &lt;i&gt; else `, **"
 
 
 def test_provenance(page):

@@ -163,12 +163,17 @@ class ScanState(ScanFacts):
     @property
     def to_do(self) -> str:
         """What to do about the state of the scan; "" if nothing."""
+        return self.own_advice or TO_DO.get(self.state, "")
+
+    @property
+    def own_advice(self) -> str:
+        """What to do about a scan that moved, which the advice on its state does not fit; or ""."""
         prediction = self.prediction
         moved = prediction is not None and (
             NO_SINGLE_COR in prediction.reason
             or any(SLICES_MIXED in doubt for doubt in prediction.doubts)
         )
-        return _IF_MOVED if moved and self.state in TO_REVIEW else TO_DO.get(self.state, "")
+        return _IF_MOVED if moved and self.state in TO_REVIEW else ""
 
     @property
     def is_unchecked(self) -> bool:

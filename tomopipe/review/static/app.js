@@ -1,7 +1,7 @@
 // Start, keys, views, and the look now and then at what others changed.
 import * as api from "./api.js";
 import * as decide from "./decide.js";
-import { $, el, many, plain, signs, toast } from "./dom.js";
+import { $, coded, el, many, signs, toast } from "./dom.js";
 import { factsOf, setUp as setUpFacts } from "./facts.js";
 import * as level from "./level.js";
 import * as nextRun from "./next_run.js";
@@ -85,7 +85,7 @@ function banner() {
   const waiting = decide.waiting();
   const words = waiting.length ? [`Waiting to be sent: ${waiting.join("; ")}.`] : [];
   const text = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : app.closed || app.problem || decide.problem();
-  $("connection").firstChild.textContent = plain(text);
+  $("connection").firstChild.replaceWith(el("p", {}, ...coded(text)));
   $("connection").hidden = !text;
   $("retry").hidden = !app.fault;
   $("accept").disabled = $("ticked-set").disabled = Boolean(app.fault || app.closed);

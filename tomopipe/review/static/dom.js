@@ -20,6 +20,9 @@ export function svg(tag, props = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), props, children);
 }
 
+// A text of nodes, in which what stands between backticks is code.
+export const coded = (text) => text.split(/`([^`]+)`/).map((part, index) => (index % 2 ? el("code", {}, part) : part));
+
 // Shapes of states and words of sources, as tomopipe/campaign/state/signs.py has them; colours are in signs.css.
 export const signs = { paths: {}, sources: {}, short: {} };
 

@@ -1,5 +1,5 @@
 // The column beside the picture: what is known of the scan.
-import { $, drawIn, el, named, px, signs } from "./dom.js";
+import { $, coded, drawIn, el, named, px, signs } from "./dom.js";
 import { scoreLegend, scorePlot } from "./plots.js";
 
 let drawn = null; // what the column shows, so that scrubbing only moves the line
@@ -33,9 +33,9 @@ function head(data) {
       ? el("p", { class: "big" }, `${data.cells.cor_px} px`, el("small", {}, " by hand"))
       : el("p", { class: "big" }, data.known_px === null ? "no COR" : `${data.known_text} px`, el("small", {}, ` ${signs.sources[data.source] || data.source}`)),
     data.volume ? el("p", {}, el("a", { href: `volume.html#${encodeURIComponent(data.scan)}`, target: "_blank" }, "Volume")) : null,
-    data.reason ? el("p", { class: "why" }, data.reason) : null,
-    data.to_do ? el("p", { id: "to-do" }, data.to_do) : null,
-    ...data.warnings.map((text) => el("p", { class: "why" }, text)));
+    data.reason ? el("p", { class: "why" }, ...coded(data.reason)) : null,
+    data.to_do ? el("p", { id: "to-do" }, ...coded(data.to_do)) : null,
+    ...data.warnings.map((text) => el("p", { class: "why" }, ...coded(text))));
 }
 
 export function sourceWords([source, confidence]) {
@@ -55,12 +55,14 @@ export function plot(data, go, cor, size) {
   return picture && [picture, scoreLegend(marks, size && p.curves)]; // the column lists the methods
 }
 
+const confidenceOf = (p) => (p.confidence === null ? "" : `confidence ${p.confidence.toFixed(2)}`);
+
 function scores(data, go, cor) {
   const p = data.prediction;
   const title = el("h3", {}, "Prediction");
   if (!p) return Number(data.cells.cor_px) ? [title, el("p", { class: "quiet" }, "None to compare this COR with; ", el("code", {}, `tomopipe run --predict ${data.scan}`), " makes one.")] : [];
   const parts = [title,
-    p.is_in_reason ? null : el("p", {}, [p.verdict, p.reason].filter(Boolean).join(": ")),
+    p.is_in_reason ? null : el("p", {}, ...coded([p.verdict, p.reason || confidenceOf(p)].filter(Boolean).join(": "))),
     p.method ? el("p", { class: "quiet" }, `by ${p.method}${p.model ? `, model ${p.model.name} ` : ""}`, p.model ? el("code", { title: `sha256 ${p.model.sha256}` }, p.model.sha256.slice(0, 12)) : null) : null].filter(Boolean);
   if (p.roll_deg !== null) parts.push(el("p", { class: "quiet" }, `Roll of ${p.roll_deg.toFixed(2)}° measured and corrected`));
   if (p.pitch_deg) parts.push(el("p", { class: "quiet" }, `Axis leans along the beam by ${p.pitch_deg}°`));
@@ -68,7 +70,7 @@ function scores(data, go, cor) {
   const picture = plot(data, go, cor);
   if (picture) parts.push(el("div", { class: "plot score" }, ...picture));
   const withCurve = p.curves.filter((curve) => curve.cor_px.length > 1);
-  parts.push(el("ul", { class: "methods" }, ...p.curves.map((curve) =>
+  if (p.curves.length) parts.push(el("ul", { class: "methods" }, ...p.curves.map((curve) =>
     el("li", {}, el("button", { onclick: () => curve.best_cor_px !== null && go(curve.best_cor_px), title: "Go to its best COR" },
       el("i", { class: `key c${withCurve.indexOf(curve) % 7}` }), el("span", {}, curve.method), el("span", { class: "num" }, px(curve.best_cor_px)),
       el("span", { class: "num quiet" }, curve.confidence === null ? "" : curve.confidence.toFixed(2)))))));
@@ -78,7 +80,7 @@ function scores(data, go, cor) {
       el("div", { class: "plot" }, scorePlot(kinds, [["at", cor]], (value) => go(Math.round(value * 20) / 20))),
       el("ul", { class: "methods" }, ...kinds.map((curve, index) => el("li", {}, el("i", { class: `key c${index % 7}` }), ` ${curve.method}`)))));
   }
-  return parts;
+  return parts.length > 1 ? parts : []; // all of it is in the reason
 }
 
 // The COR before its series was fixed; all else of it is in the reason.
@@ -100,7 +102,7 @@ function neighbours(data) {
 
 function failures(data) {
   return data.failures.flatMap((failure) => [
-    el("h3", {}, `Failed: ${failure.step}`), el("p", { class: "why" }, failure.reason), failure.log ? el("pre", {}, failure.log) : null]).filter(Boolean);
+    el("h3", {}, `Failed: ${failure.step}`), el("p", { class: "why" }, ...coded(failure.reason)), failure.log ? el("pre", {}, failure.log) : null]).filter(Boolean);
 }
 
 function note(data) {

@@ -1,6 +1,6 @@
 // What the next run redoes, as `tomopipe plan` says.
 import { get } from "./api.js";
-import { $, el, time } from "./dom.js";
+import { $, coded, el, time } from "./dom.js";
 
 let asking = false;
 let again = false;
@@ -41,8 +41,8 @@ function planned(found) {
   if (found.bytes >= 5e6) sums.push(`${(found.bytes / 1e9).toFixed(2)} GB of disk`);
   return [
     el("p", { id: "plan-state" }, found.blocked ? "The run will stop." : sums.join(" · ")),
-    found.blocked ? el("p", { class: "bad" }, found.blocked) : null,
-    ...found.failures.map((text) => el("p", { class: "bad" }, text)),
+    found.blocked ? el("p", { class: "bad" }, ...coded(found.blocked)) : null,
+    ...found.failures.map((text) => el("p", { class: "bad" }, ...coded(text))),
     found.jobs.length ? el("p", { class: "quiet" }, "Start it in a terminal: ", el("code", {}, "tomopipe run"), ". Its progress is under Jobs.") : null,
     found.jobs.length ? table(found.rows) : el("p", { class: "quiet" }, "Every result is up to date with the campaign table."),
   ];
@@ -51,5 +51,5 @@ function planned(found) {
 // A row for each scan.
 function table(rows) {
   return el("table", {}, el("tr", {}, ...["scan", "what runs", "why"].map((text) => el("th", {}, text))),
-    ...rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")), el("td", { class: "quiet" }, row.why))));
+    ...rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")), el("td", { class: "quiet" }, ...coded(row.why)))));
 }

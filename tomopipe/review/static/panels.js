@@ -1,6 +1,6 @@
 // What runs now.
 import { get } from "./api.js";
-import { $, drawIn, el, sign, toast } from "./dom.js";
+import { $, coded, drawIn, el, sign, toast } from "./dom.js";
 
 const opened = new Set(); // jobs whose error and log are in sight
 
@@ -9,11 +9,12 @@ function shownJob(job) {
   const [name, text] = [`${job.step} ${job.key}`, JSON.stringify(job)];
   return [...$("jobs").children].find((node) => node.text === text) ?? Object.assign(
     el("details", { class: "job", open: opened.has(name), ontoggle: (event) => opened[event.target.open ? "add" : "delete"](name) }, el("summary", {}, sign(job.state), ` ${job.state}  ${job.step}  ${job.key}  ${job.host}`),
-      job.error ? el("p", { class: "bad" }, job.error) : null, job.log_tail ? el("pre", {}, job.log_tail) : null), { text });
+      job.error ? el("p", { class: "bad" }, ...coded(job.error)) : null, job.log_tail ? el("pre", {}, job.log_tail) : null), { text });
 }
 
 // Replace children, except those that stay: they are still scrolled, selected and in focus.
-function replace(parent, ...nodes) {
+function replace(parent, ...children) {
+  const nodes = children.filter(Boolean);
   for (const child of [...parent.children]) if (!nodes.includes(child)) child.remove();
   nodes.forEach((node, at) => parent.children[at] === node || parent.insertBefore(node, parent.children[at] ?? null));
 }
@@ -33,7 +34,8 @@ export async function jobs() {
       found.steps.length
         ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
         : el("p", { class: "quiet" }, "No job has run yet."),
-      ...[found.stopped, found.time.sentence, found.time.remark].filter(Boolean).map((text) => el("p", {}, text)), ...each.map(shownJob))); // made as they are drawn: one may have been opened meanwhile
+      found.steps.length ? el("p", { class: "quiet" }, found.counted, ".") : null,
+      ...[found.stopped, found.time.sentence, found.time.remark].filter(Boolean).map((text) => el("p", {}, ...coded(text))), ...each.map(shownJob))); // made as they are drawn: one may have been opened meanwhile
     return found;
   } catch (error) {
     toast(error.message, true);

@@ -1,6 +1,6 @@
 // One scan: what is shown of it at which COR, and what Enter writes.
 import { get, isDown, picture } from "./api.js";
-import { $, drawIn, el, plain, press, px, toast } from "./dom.js";
+import { $, coded, drawIn, el, press, px, toast } from "./dom.js";
 import { facts, plot, sourceWords } from "./facts.js";
 import { grey, minus, paint } from "./grey.js";
 import * as level from "./level.js";
@@ -189,7 +189,7 @@ function nothing(text) {
   $("busy").hidden = true;
   delete $("stage").dataset.cor;
   $("nothing").hidden = false;
-  $("nothing").textContent = plain(text);
+  $("nothing").replaceChildren(el("span", {}, ...coded(text)));
 }
 
 // Have the slice of another scan ready, which is looked at next.
