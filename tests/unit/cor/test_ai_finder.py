@@ -16,6 +16,7 @@ from tomopipe.cor.ai.finder import (
     combined_px,
     confidence_features,
     find_ai,
+    is_of_the_sample,
 )
 from tomopipe.cor.ai.model_card import SHIPPED, read_card
 from tomopipe.cor.ai.network import (
@@ -234,6 +235,24 @@ def test_noise_is_not_accepted(seed):
     evidence = found(rows_of(noise, THETA_180_DEG))
     assert evidence.verdict in ("flat", "ambiguous")
     assert evidence.confidence < 0.5
+
+
+@pytest.mark.parametrize(
+    ("rotation", "near", "away"),
+    [
+        (None, True, True),
+        ((np.nan, np.nan), True, True),
+        ((0.05, 0.5), False, False),
+        ((0.3, 0.1), True, False),
+        ((0.6, 0.0), True, True),
+    ],
+)
+def test_what_moves_decides_only_where_opposing_lines_match_little_better(
+    undamaged, rotation, near, away
+):
+    refinement = Refinement({}, rotation)
+    assert is_of_the_sample(undamaged, refinement, COR_PX) is near
+    assert is_of_the_sample(undamaged, refinement, COR_PX + 15) is away
 
 
 @pytest.mark.parametrize(("contrast", "noise"), [(0.1, 0.02), (0.05, 0.01), (0.05, 0.03)])

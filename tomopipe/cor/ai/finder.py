@@ -198,10 +198,10 @@ def _log_odds(share: float) -> float:
 
 METHOD = "ai"
 _NONE = 0.97  # probability of "none of these" above which a scan is flat
-# What has its axis at a COR rotates if lines 180 degrees apart match better than others do, by this
-# much (log of the mismatch), and if what moves has its axis there, too.
-_LEAST_GAIN = 0.1
-_FIXED = "only a pattern that stays in place has its axis here"
+# What has its axis at a COR rotates if lines 180 degrees apart match better than others do (log of
+# the mismatch): not below the first; between the two if what moves has its axis there, too.
+_LEAST_GAIN, _CLEAR_GAIN = 0.1, 0.5
+_FIXED = "it may be the axis of a pattern that stays in place, not of the sample"
 # Confidence of a truncated sample without opposing projections, of what it would be with them: some
 # CORs of 0.92 were off by 1 to 2 px.
 _WITHOUT_OPPOSING = (0.0, 0.95, 1.0), (0.0, 0.5, 1.0)
@@ -240,7 +240,7 @@ def find_ai(
     penalty = "the measures do not agree well enough"
     if confidence < AMBIGUOUS_BELOW:
         penalty = f"second candidate: {_other_px(inputs, output):.1f} px"
-    elif not _rotates(curves, refinement, best_px):
+    elif not is_of_the_sample(curves, refinement, best_px):
         confidence, penalty = 0.0, _FIXED
     return make_answer(
         METHOD,
@@ -253,15 +253,17 @@ def find_ai(
     )
 
 
-def _rotates(curves: Curves, refinement: Refinement, cor_px: float) -> bool:
-    """Tell whether it is not only a pattern that stays in place, such as dust, that has this axis.
+def is_of_the_sample(curves: Curves, refinement: Refinement, cor_px: float) -> bool:
+    """Tell whether the sample has this axis, not only a pattern that stays in place, such as dust.
 
-    So also where there are no opposing lines to tell it from.
+    True also where there are no opposing lines to tell it from, or no others to compare with.
     """
-    rotation, moving = refinement.rotation, curves.moving
-    if rotation is not None and rotation[0] < _LEAST_GAIN:
-        return False
-    return moving is None or abs(curves.cor_px[np.argmax(moving)] - cor_px) <= curves.reach_px
+    gain = np.nan if refinement.rotation is None else refinement.rotation[0]
+    moving = curves.moving
+    if moving is None or not gain < _CLEAR_GAIN:
+        return True
+    near = abs(curves.cor_px[np.argmax(moving)] - cor_px) <= curves.reach_px
+    return bool(gain >= _LEAST_GAIN and near)
 
 
 def _on_candidates(
