@@ -101,9 +101,9 @@ def test_filter_search_and_group(folder, serve, visit):
 
 def test_enter_visits_no_scan_twice_and_says_that_it_was_the_last(folder, serve, visit):
     page = visit(serve(folder))
-    row(page, "bone_002").click()
+    row(page, "bone_003").click()
     for scan, cor, after in (
-        ("bone_002", "512.05", ""),
+        ("bone_003", "512.45", ""),
         ("bone_001", "511.65", "; all after it are decided"),
         ("bone_001", "511.65", "; all after it are decided"),
     ):
