@@ -98,7 +98,10 @@ _STEPS = (
         job_blocks=("stitch", "full_recon"),
         last="stitched",
     ),
-    Step("sidecar", "campaign", ("resolve_cor",), (), revision=0, of_runs="whole"),
+    Step(
+        "sidecar", "campaign", ("resolve_cor",), (), revision=0, of_runs="whole",
+        params=("with_sidecar",),
+    ),
     Step(
         "export_stack", "scan", ("resolve_cor",), ("stack_meta", "stack"), revision=5,
         of_runs="whole", params=("raw", "options", "binning", "metadata_alone"),

@@ -194,6 +194,11 @@ def _times_s(settled: Settled, _: str, name: str) -> dict[str, float] | None:
     return {**stack.times_s} if stack.is_time else None
 
 
+def _with_sidecar(settled: Settled, *result: str) -> list[str] | None:
+    """Return the scans whose sidecars are written; None, for all, if the job was not decided on."""
+    return settled.with_sidecar if result in settled.reasons else None
+
+
 def table_shown(campaign: Campaign) -> str:
     """Return a digest of the cells of the campaign table that the report shows."""
     rows = [(row.scan, row.select, row.cor.text) for row in campaign.table_rows]
@@ -222,6 +227,7 @@ _PARAMETERS: dict[str, Callable[[Settled, str, str], Any]] = {
     "times_s": _times_s,
     # decided once from all scans; the job stores it
     "binning": lambda settled, *_: campaign_binning(settled.campaign),
+    "with_sidecar": _with_sidecar,
     "stacks": lambda settled, *_: {scan: settled.out.stack_meta(scan) for scan in settled.cors},
     "star_options": lambda settled, *_: settled.target.star_options(),
     "table": lambda settled, *_: table_shown(settled.campaign),

@@ -91,6 +91,7 @@ class Settled:
         self.pending = ""
         self.without_cor: list[str] = []  # scans that will have none
         self.blocked = ""  # why the run will stop before any volume
+        self.with_sidecar: list[str] = []  # scans whose sidecars are written
         self.of_others: list[str] = []  # files of others in the places of what the jobs make
         # empty while the inventory is pending
         self.needed: Needed = before.needed if before else Needed((), {})
@@ -206,10 +207,11 @@ class Settled:
         """The content of cor.json after the run."""
         return self.target.cors
 
-    def act(self) -> None:
+    def act(self, *, is_end: bool = False) -> None:
         """Withdraw the receipts of results to be made, and write those of up-to-date results.
 
-        While the inventory is pending, so are all tables that follow, until it settles again.
+        Before the end of a run, their index is written only if something might be lost. While the
+        inventory is pending, so are all tables that follow, until it settles again.
         """
         receipts, campaign = self.receipts, self.campaign
         grey_range.freeze(campaign, self._new_range)
@@ -234,7 +236,7 @@ class Settled:
                 for key in receipts.keys(step.name):
                     receipts.withdraw(step.name, key)
         if campaign.results.is_dir():
-            receipts.save()
+            receipts.save(is_end=is_end)
             campaign.views.save()
 
     def scans_of_fix(self, series: str) -> list[str]:
@@ -371,7 +373,8 @@ class Settled:
         """Say why sidecars are written, which one job does."""
         fixing = {key for name, key in self.reasons if name == "fix_cor"}
         pending = {"predicting": self.predicting, "fixing": fixing}
-        return sidecars.why(self.staleness, result, self._fixes, **pending)
+        reason, self.with_sidecar = sidecars.why(self.staleness, result, self._fixes, **pending)
+        return reason
 
     def _is_whole(self, step: str, key: str) -> bool:
         """Tell whether a table is present and unchanged."""

@@ -47,10 +47,11 @@ def why(
     *,
     predicting: Collection[str],
     fixing: Collection[str],
-) -> str:
-    """Say why sidecars are written; not of scans whose prediction is pending: it may confirm them.
+) -> tuple[str, list[str]]:
+    """Say why sidecars are written, and of which scans.
 
-    `fixes` are rows of the fix tables, `fixing` the series whose tables are made again.
+    Not why of scans whose prediction is pending: it may confirm them. `fixes` are rows of the fix
+    tables, `fixing` the series whose tables are made again.
     """
     which, target = (result.step.name, result.key), staleness.target
     receipts, expected = staleness.receipts, digest(result.target)
@@ -75,7 +76,7 @@ def why(
         if scan not in predicting or reason in (MISSING, UNREADABLE)
     )
     lines = [text.replace("{scan}", scans_named(each)) for text, each in certain.items()]
-    return "; ".join(lines[:_N_NAMED])
+    return "; ".join(lines[:_N_NAMED]), [*reasons]
 
 
 def _changed(staleness: Staleness, result: Result, fixing: Collection[str]) -> list[str]:
@@ -121,17 +122,20 @@ def why_written(target: Target, scan: str, content: str) -> str:
     return "" if other is None else f"the campaign was moved from {other}"
 
 
-def write_sidecars(campaign: Campaign) -> None:
+def write_sidecars(campaign: Campaign, scans: Collection[str] | None) -> None:
     """Write the sidecars that are out of date; the others are not touched.
 
+    `scans`: those that were out of date when the run decided; None if it did not decide on them.
     Raises TomopipeError at the end if some cannot be written.
     """
-    rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
-    selected = set(campaign.selected_scans(rows))
-    target = Target(campaign, rows, {scan: cors[scan] for scan in cors if scan in selected})
+    cors = read_cor_json(campaign.files.cor_table)
+    if scans is None:
+        scans = campaign.selected_scans(read_inventory(campaign.files.inventory))
+    target = Target(campaign, cors={scan: cors[scan] for scan in scans if scan in cors})
     faults = []
     steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
-    fixes = read_fixes(map(campaign.files.fix_table, target.selected.series))
+    series = {encode_series(campaign.scans[scan].series) for scan in target.cors}
+    fixes = read_fixes(map(campaign.files.fix_table, sorted(series)))
     texts = contents(target, fixes, target.cors, _read)
     due = [scan for scan, content in texts.items() if why_written(target, scan, content)]
     # beside the data they are not removed with a run

@@ -83,7 +83,8 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
         outputs += [("export_stack", scan, of.stack_meta(scan)) for scan in scans]
     names, format_of = [s.name for s in stacks if not s.problem], campaign.config.format_of
     outputs += [("stitch", name, of.stitched(name, format_of(name))) for name in names]
-    missing = [out for out in outputs if not os.path.exists(campaign.directory / out[2])]
+    folder = str(campaign.directory)
+    missing = [out for out in outputs if not os.path.exists(os.path.join(folder, out[2]))]
     n_bytes = disk_needed(campaign, [(rule, key) for rule, key, _ in missing], rows)
     return Counter(dict.fromkeys(KINDS.values(), 0) | n_bytes)
 

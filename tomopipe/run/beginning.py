@@ -222,8 +222,8 @@ def _end_run(campaign: Campaign, run: lock.Run) -> None:
     from tomopipe.run.upkeep import at_exit
 
     if lock.is_held(campaign.directory, run):
+        run_folder.end_all(campaign.results)  # which has links to receipts: their times change
         at_exit(campaign, _RECEIPTS.get(campaign.directory), is_run=True)
-        run_folder.end_all(campaign.results)
     gc.freeze()
 
 
@@ -310,7 +310,7 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
     for line in [*dict.fromkeys(settled.staleness.damaged)][:_MOST_LINES]:
         print(f"tomopipe: {line}: made again", file=sys.stderr)
     try:
-        settled.act()
+        settled.act(is_end=not is_ours)
     except OSError as error:
         if is_ours and isinstance(error, TomopipeError):
             raise

@@ -153,7 +153,8 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
 
 def clipped_volumes(campaign: Campaign, scans: Iterable[str]) -> Iterator[str]:
     """Yield a line with the scans of whose volumes voxels were clipped, if there are any."""
-    jobs = {scan: read_job(campaign.logs.status("full_recon", scan)) for scan in scans}
+    logs = campaign.logs
+    jobs = {scan: read_job(logs.status("full_recon", scan)) for scan in scans}
     if clipped := [scan for scan, job in jobs.items() if job and job.warning]:
         yield f"voxels outside full_recon.value_range, see the report: {scans_named(clipped)}"
 

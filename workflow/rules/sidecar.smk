@@ -12,6 +12,7 @@ rule sidecar:
         LOGS.log("sidecar"),
     localrule: True
     params:
+        with_sidecar=param("with_sidecar"),
         provenance=param("provenance"),
     script:
         "../scripts/sidecar.py"

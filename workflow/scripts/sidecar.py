@@ -5,4 +5,5 @@ from tomopipe.reruns.making import making
 from tomopipe.reruns.sidecars import write_sidecars
 
 with making(snakemake, checks_outputs=False):  # faults of single sidecars are reported at the end
-    write_sidecars(campaign_from_data(snakemake.config, Path.cwd()))
+    campaign = campaign_from_data(snakemake.config, Path.cwd())
+    write_sidecars(campaign, snakemake.params.with_sidecar)

@@ -115,7 +115,9 @@ def test_sidecars_that_are_as_their_receipt_states_are_not_compared(folder, monk
         compared.clear()
         staleness = Staleness(target.campaign, target.rows, target.cors)
         result = staleness.target.result("sidecar", "campaign")
-        return sidecars.why(staleness, result, {}, predicting=(), fixing=fixing), compared
+        text, with_sidecar = sidecars.why(staleness, result, {}, predicting=(), fixing=fixing)
+        assert len(with_sidecar) == text.count("a_1") + text.count("b_1") + text.count(MISSING)
+        return text, compared
 
     put(32.0, 32.0, 32.0)
     for scan, text in sidecars.contents(target, {}, scans).items():
