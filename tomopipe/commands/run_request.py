@@ -6,12 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tomopipe.campaign.campaign import Campaign, load_campaign
+from tomopipe.campaign.campaign import Campaign, campaign_from_data, load_campaign
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.step_files import closed_folders
+from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import no_pipe
 from tomopipe.reruns.parameters import why_none
+from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled
 from tomopipe.storage.checksums import quick_state
 
@@ -70,9 +73,11 @@ def finished_campaign(directory: Path, config: Path | None) -> Campaign | None:
     thousands of scans were edited since the last run: Snakemake's process then decides.
     """
     gc.disable()
-    campaign = load_campaign(directory, config)
-    if len(campaign.scans) > _MANY and _is_edited(campaign, config):
+    path = config or directory / CONFIG
+    bare = campaign_from_data(read_document(path), directory, source=str(path), with_scans=False)
+    if _is_edited(bare, path) and _has_many(bare):
         return None
+    campaign = load_campaign(directory, config)
     settled = Settled(campaign, looks_ahead=False)
     gc.freeze()  # no garbage collection of what stays, also at the end of the process
     gc.enable()
@@ -84,15 +89,28 @@ def finished_campaign(directory: Path, config: Path | None) -> Campaign | None:
 
     with suppress(OSError):  # somebody else's campaign
         unconfirmed = settled.staleness.up_to_date.keys() - settled.staleness.confirmed
-        if not all(settled.receipts.is_recorded(*result) for result in unconfirmed):
+        if not all(_is_recorded(settled.receipts, *result) for result in unconfirmed):
             settled.act()
     renew_rot_cen(settled)
     at_exit(campaign, settled.receipts)
     return campaign
 
 
-def _is_edited(campaign: Campaign, config: Path | None) -> bool:
+def _is_recorded(receipts: Receipts, step: str, key: str) -> bool:
+    """Tell whether the present files of a result have the states recorded in its receipt."""
+    files = receipt.files.items() if (receipt := receipts.of(step, key)) else [("", None)]
+    return all(receipts.state(path) in (None, was) for path, was in files)
+
+
+def _has_many(campaign: Campaign) -> bool:
+    """Tell whether the last run had many scans."""
+    with suppress(OSError):
+        return no_pipe(campaign.files.inventory).read_bytes().count(b"\n") > _MANY
+    return False
+
+
+def _is_edited(campaign: Campaign, config: Path) -> bool:
     """Tell whether the campaign table or the configuration is younger than the last run."""
-    states = map(quick_state, (campaign.table_path, config or campaign.directory / CONFIG))
+    states = map(quick_state, (campaign.table_path, config))
     last = quick_state(campaign.files.index)
     return last is not None and any(state and state[1] > last[1] for state in states)

@@ -14,6 +14,7 @@ from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of
 from tomopipe.storage.checksums import Progress, matches, sizes_match
+from tomopipe.workflow_steps import STEPS
 
 OTHER_TIME = "modified at another time than recorded, as in a copy; --deep compares the content"
 
@@ -50,7 +51,9 @@ def recorded(campaign: Campaign) -> list[Product]:
     receipts = Receipts(campaign.directory, campaign.outputs)
     products = [
         Product(path, state, receipt.sums.get(path, ""), key in of_run)
-        for (_, key), receipt in receipts.present().items()
+        for step in STEPS
+        for key in receipts.keys(step)
+        if (receipt := receipts.of(step, key))
         for path, state in receipt.files.items()
         if key not in unselected or os.path.lexists(campaign.directory / path)
     ]

@@ -250,13 +250,6 @@ class Receipts:
         for path in [path for path, receipt in self._present.items() if receipt is None]:
             self._present[path] = self._read(path)
 
-    def present(self) -> dict[tuple[str, str], Receipt]:
-        """Return all existing receipts, by step and key."""
-        folder = os.path.dirname(os.path.dirname(self.path_of(self.files.receipt("step"))))
-        steps = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        results = ((step, key) for step in steps for key in self.keys(step))
-        return {result: receipt for result in results if (receipt := self.of(*result))}
-
     def withdraw(self, step: str, key: str) -> None:
         """Remove the receipt of a result to be made; the index keeps its content."""
         self.of(step, key)
@@ -326,11 +319,6 @@ class Receipts:
             return Made(expected in digests, statement=first)
         odd = next((path for path, other in others.items() if first and other != first), "")
         return Made(odd=f"{odd}: was not made with {present[0]}" if odd else "")
-
-    def is_recorded(self, step: str, key: str) -> bool:
-        """Tell whether the present files of a result have the states recorded in its receipt."""
-        files = receipt.files.items() if (receipt := self.of(step, key)) else [("", None)]
-        return all(self.state(path) in (None, was) for path, was in files)
 
     def damage(self, receipt: Receipt, path: str) -> str | None:
         """Describe the damage of a file in a receipt; "" if it is unchanged.

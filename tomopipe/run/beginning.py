@@ -223,7 +223,8 @@ def _end_run(campaign: Campaign, run: lock.Run) -> None:
 
     if lock.is_held(campaign.directory, run):
         run_folder.end_all(campaign.results)  # which has links to receipts: their times change
-        at_exit(campaign, _RECEIPTS.get(campaign.directory), is_run=True)
+        if receipts := _RECEIPTS.get(campaign.directory):
+            at_exit(campaign, receipts, is_run=True)
     gc.freeze()
 
 

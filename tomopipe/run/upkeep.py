@@ -11,15 +11,12 @@ from tomopipe.reruns.settle import Settled
 from tomopipe.steps.resolve_cor import renew_paths
 
 
-def at_exit(campaign: Campaign, receipts: Receipts | None = None, *, is_run: bool = False) -> None:
-    """Save the receipts at the end of a run; `receipts`, if they have been read already.
+def at_exit(campaign: Campaign, receipts: Receipts, *, is_run: bool = False) -> None:
+    """Save the receipts at the end of a run.
 
     The time of their index tells when a run last ended.
     """
     with suppress(OSError, TomopipeError):
-        if receipts is None:
-            receipts = Receipts(campaign.directory, campaign.outputs)
-            receipts.present()
         receipts.look_again()  # for those that jobs have written
         receipts.save()
         if is_run:
