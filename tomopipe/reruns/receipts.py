@@ -152,8 +152,6 @@ class Receipts:
         self.directory, self.files = directory, files
         self._folder = str(directory)
         self.is_changed = False
-        self._is_lost = False  # whether the index alone can keep something, and has not yet
-        self._unsaved: set[str] = set()  # receipts that the index has not kept yet
         self._present: dict[str, Receipt | None] = {}
         self._states: dict[str, State | None] | None = None
 
@@ -227,7 +225,6 @@ class Receipts:
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
         self._index[0][path] = receipt
-        self._unsaved.add(path)
         self.is_changed = True
         return receipt
 
@@ -254,14 +251,13 @@ class Receipts:
         """Remove the receipt of a result to be made; the index keeps its content."""
         self.of(step, key)
         path = self.files.receipt(step, key)
-        self._is_lost |= path in self._unsaved
         with suppress(FileNotFoundError):
             os.unlink(self.path_of(path))
         self._present[path] = None
 
-    def save(self, *, is_end: bool = True) -> None:
-        """Write the index if it has changed; before the end of a run if something might be lost."""
-        if not ((self.is_changed and is_end) or self._is_lost or self.raw.is_changed):
+    def save(self) -> None:
+        """Write the index if it has changed."""
+        if not (self.is_changed or self.raw.is_changed):
             return
         receipts, raw, sums = self._index
         content = {
@@ -272,8 +268,7 @@ class Receipts:
         path = Path(self.path_of(self.files.index))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(json.dumps(content), path)
-        self.is_changed = self._is_lost = raw.is_changed = False
-        self._unsaved.clear()
+        self.is_changed = raw.is_changed = False
 
     # ---- results -----------------------------------------------------------------------------
 

@@ -207,11 +207,10 @@ class Settled:
         """The content of cor.json after the run."""
         return self.target.cors
 
-    def act(self, *, is_end: bool = False) -> None:
+    def act(self) -> None:
         """Withdraw the receipts of results to be made, and write those of up-to-date results.
 
-        Before the end of a run, their index is written only if something might be lost. While the
-        inventory is pending, so are all tables that follow, until it settles again.
+        While the inventory is pending, so are all tables that follow, until it settles again.
         """
         receipts, campaign = self.receipts, self.campaign
         grey_range.freeze(campaign, self._new_range)
@@ -236,7 +235,7 @@ class Settled:
                 for key in receipts.keys(step.name):
                     receipts.withdraw(step.name, key)
         if campaign.results.is_dir():
-            receipts.save(is_end=is_end)
+            receipts.save()
             campaign.views.save()
 
     def scans_of_fix(self, series: str) -> list[str]:

@@ -222,9 +222,9 @@ def _end_run(campaign: Campaign, run: lock.Run) -> None:
     from tomopipe.run.upkeep import at_exit
 
     if lock.is_held(campaign.directory, run):
-        run_folder.end_all(campaign.results)  # which has links to receipts: their times change
         if receipts := _RECEIPTS.get(campaign.directory):
             at_exit(campaign, receipts, is_run=True)
+        run_folder.end_all(campaign.results)
     gc.freeze()
 
 
@@ -311,7 +311,7 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
     for line in [*dict.fromkeys(settled.staleness.damaged)][:_MOST_LINES]:
         print(f"tomopipe: {line}: made again", file=sys.stderr)
     try:
-        settled.act(is_end=not is_ours)
+        settled.act()
     except OSError as error:
         if is_ours and isinstance(error, TomopipeError):
             raise

@@ -106,11 +106,8 @@ def test_of_a_large_result_with_another_time_the_receipt_says_nothing(home):
 def test_a_withdrawn_receipt_is_remembered(home):
     put(home, "results/a.json")
     receipts = receipts_of(home)
-    assert receipts.of(*KEY)
-    receipts.save(is_end=False)
-    assert not (home / "results/.settled.json").exists()  # the receipt itself says it
     receipts.withdraw(*KEY)
-    receipts.save(is_end=False)
+    receipts.save()
     assert not (home / "results/made/full_recon/a.json").exists()
     again = receipts_of(home)
     assert again.of(*KEY) is None
