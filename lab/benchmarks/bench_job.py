@@ -10,7 +10,6 @@ system asks of any job. --tree DIR: the tomopipe of another work tree takes part
 """
 
 import argparse
-import gc
 import json
 import os
 import subprocess
@@ -44,8 +43,6 @@ def make_scan(path, n_angles, n_rows, n_cols):
 
 def ours(raw, volume, cor_px, threads):
     """The job, and the CPU time of its engine, without corrections, where one thread computes."""
-    if is_of_today := find_spec("tomopipe.recon.stored_code") is not None:
-        gc.disable()  # as the script of a job does while it loads
     from tomopipe_lab.bench.jobs import volume_job
 
     from tomopipe.config import FullReconBlock
@@ -54,11 +51,8 @@ def ours(raw, volume, cor_px, threads):
     from tomopipe.scans.exchange import RawScan
     from tomopipe.stream import recon_task
 
-    # as workers have, which run the jobs of a campaign; in an older tree with numba's tables
-    getattr(jit, "start", getattr(jit, "load_tables", None))()
-    if is_of_today:
-        gc.freeze()
-        gc.enable()
+    # as workers have, which run the jobs of a campaign; an older tree has none
+    getattr(jit, "load_tables", dict)()
     spent = {"loading": time.process_time()}
 
     def timed(function, key):

@@ -20,12 +20,9 @@ import numba
 import numpy as np
 from llvmlite.binding import get_host_cpu_name
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import CPUDispatcher, cpu_target
-from numba.core.runtime import rtsys
-from numba.core.sigutils import normalize_signature
+from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
-from tomopipe.recon import stored_code
 from tomopipe.storage import run_folder
 
 logger = logging.getLogger(__name__)
@@ -36,38 +33,20 @@ _COMPILING_S = 60.0  # longest wait for another process that compiles
 class _Dispatcher(CPUDispatcher):
     """A function whose code one process at a time compiles or loads.
 
-    The first jobs of a campaign begin together: one compiles, the others wait and load.
+    The first jobs of a campaign begin together: one compiles, the others load. Two processes at
+    once could both write numba's index of a function, and assign wrong code to its types.
     """
 
     def compile(self, sig: Any) -> Any:
-        types, _ = normalize_signature(sig)
-        overloads: Any = self.overloads
-        with global_compiler_lock:
-            path = ""
-            if types not in overloads and (folder := cache_folder()):
-                path = stored_code.path_of(self.py_func, types, self.targetctx, folder)
-            if types in overloads or self._load(path):
-                return overloads[types].entry_point
-            with _lock_of_processes():
-                if not self._load(path):  # by another process meanwhile
-                    super().compile(sig)
-                    _report_compilation()
-                    self._store(path, overloads[types])
-            return overloads[types].entry_point
-
-    def _load(self, path: str) -> bool:
-        """Load code that is stored, if it is."""
-        if path and (result := stored_code.load(path, self.py_func, self.targetctx)):
-            self.add_overload(result)
-            return True
-        return False
-
-    def _store(self, path: str, result: Any) -> None:
-        try:
-            if path:
-                stored_code.store(path, self.py_func, result)
-        except OSError as error:
-            _warn_not_stored(str(error))
+        with global_compiler_lock, _lock_of_processes():
+            try:
+                code = super().compile(sig)
+            except OSError as error:  # compiled, but not stored
+                _warn_not_stored(str(error))
+                return super().compile(sig)
+            if sum(self.stats.cache_misses.values()):
+                _report_compilation()
+            return code
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -85,7 +64,13 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
     callable
         With the parameters and results of `function`.
     """
-    return _Dispatcher(function, targetoptions={"nopython": True, "nogil": True, **options})
+    dispatcher = _Dispatcher(function, targetoptions={"nopython": True, "nogil": True, **options})
+    if folder := cache_folder():
+        of_others, _config.CACHE_DIR = _config.CACHE_DIR, folder
+        with suppress(RuntimeError):  # the folder was removed since
+            dispatcher.enable_caching()
+        _config.CACHE_DIR = of_others
+    return dispatcher
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -94,9 +79,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 @functools.cache
-def start() -> None:
-    """Start what runs compiled functions, 0.03 s of CPU time; the forks of a process share it."""
-    rtsys.initialize(cpu_target.target_context)
+def load_tables() -> None:
+    """Load what numba loads with the first call of any compiled function, 0.4 s of CPU time."""
+    numba.njit(lambda: 0)()
 
 
 _holders: list[bool] = []  # not empty during nested calls of `compile`
