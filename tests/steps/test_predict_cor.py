@@ -56,13 +56,15 @@ def test_an_accepted_cor_is_in_both_files(run):
 
 
 def test_a_sample_that_moves_along_the_axis_is_doubtful(run):
-    rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
-    means = scan(COR_PX, n_rows=40, counts=5000).mean(axis=2)
-    means[100:] = np.roll(means[100:], 3, axis=1)
-    profiles = RowProfiles(means, np.arange(181), np.arange(40.0), np.zeros(40, np.float32))
+    images = scan(COR_PX, n_rows=40, counts=5000)
+    images[100:] = np.roll(images[100:], 3, axis=1)
+    rows = rows_of(images[:, [12, 20, 28]], THETA_180_DEG)  # of which 99 and 100 differ
+    profiles = RowProfiles(
+        images.mean(axis=2), np.arange(181), np.arange(40.0), np.zeros(40, np.float32)
+    )
     stated = "/entry/sample/x_translation: the sample moves by 6.0 px (6 um)"
     prediction, _ = run(replace(rows, profiles=profiles, stated_motion=(stated,)))
-    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.5)
     cause, doubt = prediction["doubts"]
     assert cause == stated
     numbers = r"the sample moves (\d\.\d) rows down between projections 99 and 100:"

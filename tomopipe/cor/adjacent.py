@@ -95,14 +95,18 @@ def _spread(values: Floats) -> float:
     return NORMAL_PER_MAD * float(np.median(np.abs(values - np.median(values))))
 
 
-def warn_of_break(prepared: Prepared) -> tuple[str, bool]:
+def warn_of_break(prepared: Prepared, jump: tuple[int, int] | None = None) -> tuple[str, bool]:
     """Return a warning that the sample turned or changed at once during the scan, or "".
 
-    And whether a COR is right by chance only.
+    And whether a COR is right by chance only. A `jump` along the axis, between two projections in
+    use, is warned of elsewhere.
     """
     sudden = find_break(prepared)
     if sudden is None:
         return "", False
+    is_proof = sudden.factor >= _PROOF_FACTOR and not prepared.angles.full_rotation
+    if jump is not None and jump[0] - 1 <= sudden.after <= jump[1]:
+        return "", is_proof
     before_deg, after_deg = np.rad2deg(prepared.rows.theta_rad[sudden.after : sudden.after + 2])
     text = (
         f"projections {sudden.after} and {sudden.after + 1} of those in use ({before_deg:.2f} and "
@@ -110,7 +114,7 @@ def warn_of_break(prepared: Prepared) -> tuple[str, bool]:
         "them: the sample turned on its holder or changed, the stage slipped, or projections are "
         "missing or in another order"
     )
-    return text, sudden.factor >= _PROOF_FACTOR and not prepared.angles.full_rotation
+    return text, is_proof
 
 
 def find_break(prepared: Prepared) -> Break | None:

@@ -59,26 +59,30 @@ class AxialMotion:
     between: tuple[int, int] | None  # indices of the projections before and after a jump
 
 
-def warn_of_axial_motion(rows: Rows, cor_px: float) -> str:
-    """Return a warning that the sample moved along the axis (at a column of `rows`), or ""."""
+def warn_of_axial_motion(rows: Rows, cor_px: float) -> tuple[str, tuple[int, int] | None]:
+    """Return a warning that the sample moved along the axis (at a column of `rows`), or "".
+
+    And between which projections in use it jumped.
+    """
     if (rows.profiles is None and rows.ends is None) or not rows.minus_log:
-        return ""
+        return "", None
     numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
     bad = np.isin(numbers, np.concatenate([*(rows.bad_frames or {}).values(), []]))
     swing = swing_px(rows.plain().sinograms, rows.theta_rad)
     ends = _end_shifts(rows, cor_px, swing)
     motion = find_axial_motion(rows.profiles, rows.theta_rad, swing, bad, ends)
     if motion is None:
-        return ""
+        return "", None
     when = "during the scan"
     if motion.between is not None:
         before, after = numbers[list(motion.between)].tolist()
         when = f"between projections {before} and {after}"
     direction = "down" if motion.shift_rows > 0 else "up"
-    return (
+    text = (
         f"the sample moves {abs(motion.shift_rows):.1f} rows {direction} {when}: {SLICES_MIXED}; "
         "measure again, or leave out one part (input.skip_projections)"
     )
+    return text, motion.between
 
 
 def _end_shifts(rows: Rows, cor_px: float, swing: float) -> list[EndShift]:

@@ -325,16 +325,16 @@ def _find(
     misfit, disproved = _try_check(warnings, warn_of_misfit, prepared, in_use_px) or nothing
     proofs, doubts = _check_angles(prepared, in_use_px, warnings, accepted and not misfit)
     accepted = accepted and not proofs
-    for check in (warn_of_break, warn_of_jitter):
-        text, excludes = _try_check(warnings, check, prepared) or nothing
+    moves, jump = _try_check(warnings, warn_of_axial_motion, rows, in_use_px) or ("", None)
+    for check, args in ((warn_of_break, (prepared, jump)), (warn_of_jitter, (prepared,))):
+        text, excludes = _try_check(warnings, check, *args) or nothing
         accepted = accepted and not excludes
         doubts += [text] if text else []
     doubts = [*proofs, *doubts]
-    if not doubts:  # each of these would look like a drift, too
+    if not (doubts or jump):  # each of these would look like a drift, too
         drift = _try_check(warnings, warn_of_drift, prepared, in_use_px)
         doubts = [drift] if drift else []
-    if moves := _try_check(warnings, warn_of_axial_motion, rows, in_use_px):
-        doubts.append(moves)
+    doubts += [moves] if moves else []
     # motion that the file states is the cause of the others
     doubts[len(proofs) : len(proofs)] = rows.stated_motion
     if not accepted:

@@ -82,6 +82,9 @@ def test_a_sample_that_turns_at_once_is_told(stop_deg, turn_deg, after):
     assert sudden.factor > 3
     text, no_cor = warn_of_break(prepared)
     assert f"projections {after} and {after + 1} of those in use" in text
+    jump = after - 1, after + 1  # along the axis, of which the row profiles tell more
+    assert warn_of_break(prepared, jump) == ("", no_cor)
+    assert warn_of_break(prepared, (after + 3, after + 4)) == (text, no_cor)
     # over 360 degrees most opposing projections may be from one side of it
     assert no_cor == (sudden.factor >= 20 and abs(stop_deg) < 360)
     if abs(turn_deg) == 20 and after == 90:

@@ -170,8 +170,9 @@ def test_the_warning_names_numbers_as_recorded_and_the_direction():
     flat = np.zeros((N_ANGLES, 3, 8), np.float32)
     rows = rows_of(flat, np.rad2deg(theta_rad), pairs=False)
     rows = replace(rows, profiles=profiles, numbers=2 * np.arange(N_ANGLES) + 1)
-    text = warn_of_axial_motion(rows, 63.4)
+    text, between = warn_of_axial_motion(rows, 63.4)
     assert text.startswith("the sample moves 3.0 rows up between projections 119 and 121")
+    assert between == (59, 60)
 
 
 TRUNCATED = slice(36, 92)  # the middle of a sample that is then larger than the field of view
@@ -234,10 +235,11 @@ def test_the_warning_needs_no_sums_where_the_end_projections_are_sure():
     flat = np.zeros((N_ANGLES, 3, 8), np.float32)
     rows = rows_of(flat, np.rad2deg(theta_rad), pairs=False)
     rows = replace(rows, ends=images[[0, -1]].astype(np.float32), n_rows=2 * N_ROWS)
-    text = warn_of_axial_motion(rows, 63.4)  # rows were averaged by two
+    text, between = warn_of_axial_motion(rows, 63.4)  # rows were averaged by two
     size = float(text.removeprefix("the sample moves ").split()[0])
     assert size == pytest.approx(8, abs=0.3)
     assert "rows up during the scan" in text
+    assert between is None
 
 
 def test_a_drift_that_neither_shows_alone_is_told_by_both():
@@ -279,7 +281,7 @@ def test_a_pin_about_a_tilted_axis_does_not_move(tilt_deg, sinks_rows):
     images = (-np.log(np.maximum(photons, 0.5) / 5000)).astype(np.float32)
     rows = rows_of(images[:, [21, 24, 27]], 180 * TIME, pairs=False)
     rows = replace(rows, ends=images[[0, -1]], n_rows=N_ROWS)
-    text = warn_of_axial_motion(rows, 63.4)
+    text, _ = warn_of_axial_motion(rows, 63.4)
     if sinks_rows:
         size = float(text.removeprefix("the sample moves ").split()[0])
         assert size == pytest.approx(sinks_rows, abs=0.6)  # so far away a shear is like it
