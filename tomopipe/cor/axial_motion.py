@@ -147,7 +147,8 @@ def _score(stack: Stack | None, end: EndShift) -> float:
         shift = end.rows / stack.height
         parts = [np.array_split(np.arange(len(stack.values)), n_parts) for n_parts in _END_PARTS]
         of_sums = max(likelihood(stack, part[0], part[-1], shift) for part in parts)
-    return float(np.sqrt(max(end.score**2 + _SUMS_COUNT * of_sums, 0.0)))
+    of_sums = min(_SUMS_COUNT * of_sums, end.score**2)  # they add no more than the ends show
+    return float(np.sqrt(max(end.score**2 + of_sums, 0.0)))
 
 
 def _stack(

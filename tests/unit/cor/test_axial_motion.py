@@ -254,6 +254,13 @@ def test_a_drift_that_neither_shows_alone_is_told_by_both():
     assert find_axial_motion(profiles, theta_rad, swing, None, [other]) is None
 
 
+def test_sums_do_not_prove_a_shift_of_which_the_ends_show_little():
+    profiles, theta_rad, swing = moving(1.2 * TIME)
+    motion = find_axial_motion(profiles, theta_rad, swing, None, [EndShift(1.2, 0.4, 0.5)])
+    assert motion.shift_rows == pytest.approx(1.2, abs=0.2)
+    assert motion.error_rows < 0.2  # that of the sums
+
+
 @pytest.mark.parametrize(("first_row", "rows"), [(0, -5.0), (12, 5.0), (24, -5.0)])
 def test_a_drift_by_a_quarter_of_few_rows_is_told(first_row, rows):
     """The first and the last projections have few rows in common, thirds have more."""
