@@ -10,9 +10,7 @@ import pytest
 
 from tests import report_campaign
 from tests.report_campaign import break_files, every_state, large
-from tomopipe.cor import off_line
 from tomopipe.report import fragments, render
-from tomopipe.report.collected_records import collect
 from tomopipe.steps.report import report
 from tomopipe.volumes.volume import new_volume
 
@@ -223,29 +221,6 @@ def test_a_row_and_a_card_are_made_again_only_where_something_on_them_changed(tm
     (tmp_path / "elsewhere").mkdir()
     report(tmp_path / "elsewhere" / "index.html", made.campaign())  # it has its own beside it
     assert n_made() == 2 * 201
-
-
-def test_what_is_off_in_a_series_is_computed_again_only_where_its_cors_changed(
-    tmp_path, monkeypatch
-):
-    made = large(tmp_path, n_scans=201, n_volumes=0).write()
-    remembered, calls, plain = made.page.with_name("off_series.txt"), [], off_line.off_line
-    monkeypatch.setattr(off_line, "off_line", lambda *of: calls.append(of) or plain(*of))
-    html = reported(made)
-    n_series = len(calls)
-    assert n_series > 1
-    assert reported(made) == html
-    assert len(calls) == n_series
-    made.resolve("run0_0003", 1234.56, "manual")
-    edited = reported(made.write())
-    assert len(calls) == n_series + 1
-    made.resolve("run0_0003", 1234.56 + 9, "manual")
-    collect(made.write().campaign())  # such as `cor list` writes nothing
-    assert reported(made) != edited != html
-    assert len(calls) == n_series + 3
-    remembered.unlink()
-    reported(made)
-    assert len(calls) == 2 * n_series + 3
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "rubbish", "another version"])

@@ -42,7 +42,7 @@ TILT_SERIES, LINKS = "tilt_series", "links"
 
 # beside the page of the report
 PICTURES, PICTURES_MADE, FRAGMENTS = "pictures", "pictures.json", "rows.txt"
-SHOWN, OFF_SERIES = "shown.json", "off_series.txt"
+SHOWN = "shown.json"
 
 IN_FORMATS = ("volume", "stitched")  # names of files, of which each format has its own
 P = TypeVar("P", str, Path)

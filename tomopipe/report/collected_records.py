@@ -46,22 +46,18 @@ def collect(
     *,
     notes: Mapping[str, Container[str]] | None = None,
     points: bool = False,
-    remembers: bool = False,
     why: Why = all_right,
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.
 
     The record has everything on the page except pictures and citations, which come from the
     volumes. `notes` are further warnings, with the scans that each concerns; `points`: whether to
-    read the points of curves, which takes most of the time; `remembers`: whether to write what is
-    off in each of many series beside the page, for the next time; `why` gives the reason if a
-    result that a job failed to replace is stale.
+    read the points of curves, which takes most of the time; `why` gives the reason if a result
+    that a job failed to replace is stale.
     """
     reader = Reader(campaign.directory)
     scans = ScanReader(campaign, reader, why, volumes=True, points=points, notes=notes)
     records, jobs = scans.records(), scans.jobs
-    if remembers:
-        scans.off_series.save()
     stitched = _read_stacks(reader, campaign, jobs)
     truth = json_or(campaign.directory / TRUTH, {})  # of a simulation, or foreign
     return CampaignRecord(

@@ -1,4 +1,4 @@
-"""Pieces of the page, and what it says of series, made again only where what they show has changed.
+"""Pieces of the page, made again only where something that they are made from has changed.
 
 They lie beside the page by their content: the key of a piece is the digest of all that it is made
 from, so that none can be outdated. A file that is missing, cut or of other code counts as empty.
@@ -28,18 +28,18 @@ class Fragments:
         self._path, self._now = path, dict[str, str]()
         self._before = _read(path) if path else {}
 
-    def piece(self, made_from: Any, make: Callable[[], str]) -> str:
-        """Return HTML, or JSON; `make` is called if there is none of the same content.
+    def html(self, made_from: Any, make: Callable[[], str]) -> str:
+        """Return a piece of the page; `make` is called if there is none of the same content.
 
         The `repr` of `made_from` must have everything that `make` depends on, except code.
         """
         key = xxhash.xxh3_128_hexdigest(repr(made_from).encode())
-        text = self._before.get(key)
-        if text is None:
-            text = as_utf8(make())
+        html = self._before.get(key)
+        if html is None:
+            html = as_utf8(make())
             self.n_made += 1
-        self._now[key] = text
-        return text
+        self._now[key] = html
+        return html
 
     def save(self) -> None:
         """Write the pieces of this page for the next one, if they are others."""

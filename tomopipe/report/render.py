@@ -192,7 +192,7 @@ def _rows(
     for number, (scan, stated) in enumerate(zip(campaign.scans, texts, strict=True)):
         warnings = [text for text in scan.warnings if text not in common]
         shown = (number, worst[scan.state], scan.name in with_card, warnings)
-        yield fragments.piece(("row", stated, shown), partial(row, scan, *shown))
+        yield fragments.html(("row", stated, shown), partial(row, scan, *shown))
 
 
 def _cards(
@@ -216,7 +216,7 @@ def _cards(
         cor_px = of_curves.shown[0] if of_curves else None
         made_from = ("card", stated, in_order, curves, points, cor_px)
         plot = partial(curve_plot, curves, cor_px)
-        yield fragments.piece(made_from, partial(_card, card, scan, parts, plot))
+        yield fragments.html(made_from, partial(_card, card, scan, parts, plot))
 
 
 def _card(card: Any, scan: ScanRecord, parts: Any, plot: Callable[[], CurvePlot | None]) -> str:

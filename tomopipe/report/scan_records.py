@@ -3,7 +3,6 @@
 A broken file gives a note, never an exception.
 """
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import OF_SCANS, Why, present_jobs
-from tomopipe.campaign.files import OFF_SERIES, VOLUMES
+from tomopipe.campaign.files import VOLUMES
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.raw_files import CampaignScan, encode_series
@@ -28,14 +27,12 @@ from tomopipe.config import for_one_scan
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system
-from tomopipe.report.fragments import Fragments
 from tomopipe.report.records import Note, ScanRecord
 from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or, number, part, text, texts
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
-_MANY = 200  # scans above which what is off in each series is remembered
 _SET_ANGLES = "set input.angles: {"  # advice of predict_cor
 T = TypeVar("T")
 
@@ -101,8 +98,6 @@ class ScanReader:
             for table in sorted(tables)
             for row in reader.tsv(campaign.files.fix_table(table), FIX_COLUMNS)
         )
-        path = campaign.files.report.with_name(OFF_SERIES)
-        self.off_series = Fragments(path if len(campaign.scans) > _MANY else None)
         self._jobs: dict[str, dict[str, JobStatus]] = defaultdict(dict)
         self.jobs = jobs_on_page(campaign, why, reader)
         for job in self.jobs:
@@ -113,7 +108,7 @@ class ScanReader:
         records = [self._record(scan) for scan in self._campaign.scans.values()]
         records += self._refused()
         records.sort(key=lambda s: (s.series, s.index, s.name, s.path))
-        return _checked_in_series(_with_angles_of_one(records), self.off_series)
+        return _checked_in_series(_with_angles_of_one(records))
 
     def _record(self, scan: CampaignScan) -> ScanRecord:
         name, paths, config = scan.name, self._paths, self._campaign.config
@@ -283,8 +278,10 @@ def _with_own_angles(scan: ScanRecord) -> ScanRecord:
     return replace(scan, prediction=prediction, warnings=tuple(map(named, scan.warnings)))
 
 
-def _checked_in_series(records: list[ScanRecord], remembered: Fragments) -> list[ScanRecord]:
+def _checked_in_series(records: list[ScanRecord]) -> list[ScanRecord]:
     """Mark predictions that the other trusted CORs of their series contradict."""
+    from tomopipe.cor.off_line import off_line  # with NumPy, which runs that begin do not need
+
     trusted = [
         ((scan.series, scan.layout), (scan.index, cor_px, scan.height_mm, position))
         for position, scan in enumerate(records)
@@ -293,21 +290,11 @@ def _checked_in_series(records: list[ScanRecord], remembered: Fragments) -> list
         if cor_px is not None
     ]
     for points in grouped(trusted).values():
-        *of_series, positions = zip(*points, strict=True)
-        off = json.loads(remembered.piece(("off", of_series), partial(_off_series, *of_series)))
-        for position, remark in zip(positions, off, strict=True):
-            if remark:
-                records[position] = replace(records[position], off_series=remark)
+        index, cors_px, heights_mm, positions = zip(*points, strict=True)
+        for point, off in off_line(index, cors_px, heights_mm).items():
+            position, remark = positions[point], sentences.off_line(off.off_px, off.spread_px)
+            records[position] = replace(records[position], off_series=remark)
     return records
-
-
-def _off_series(*of_series: Any) -> str:
-    from tomopipe.cor.off_line import off_line  # with NumPy, which runs that begin do not need
-
-    off, n = off_line(*of_series), len(of_series[0])
-    return json.dumps(
-        [sentences.off_line(off[k].off_px, off[k].spread_px) if k in off else "" for k in range(n)]
-    )
 
 
 def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:

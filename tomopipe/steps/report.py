@@ -2,7 +2,6 @@
 
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
@@ -19,16 +18,14 @@ def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> l
     never a volume. `more` is as for `tomopipe.report.collected_records.collect`.
 
     Beside the campaign's own page are pictures.json (the list of pictures, to reuse them) and,
-    above 200 scans, the folder of pictures, rows.txt (rows and cards, to reuse them) and
-    off_series.txt (what is off in each series); a page elsewhere has the first three only above
-    200. Returns the files missing from it because of system errors, which may be temporary.
+    above 200 scans, the folder of pictures and rows.txt (rows and cards, to reuse them); a page
+    elsewhere has them only above 200. Returns the files missing from it because of system errors,
+    which may be temporary.
     """
-    own_folder = campaign.files.report.parent
-    is_own = Path(output).absolute().parent == own_folder
-    record = collect(campaign, points=True, remembers=is_own, **more)
+    record = collect(campaign, points=True, **more)
     for note in record.notes:
         _log.warning("%s: not in the report: %s", note.path, note.problem)
-    notes = write_page(record, output, own_folder)
+    notes = write_page(record, output, campaign.files.report.parent)
     counts = ", ".join(f"{n} {state}" for state, n in record.counts.items() if n)
     _log.info("%s: %d scans: %s", output, len(record.scans), counts or "none")
     return sorted({note.path for note in notes if note.again})
