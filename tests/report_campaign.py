@@ -309,8 +309,9 @@ def large(folder, n_scans=1000, n_volumes=None):
 
 
 def break_files(folder):
-    """Put rubbish in the place of every file that the report reads; return how many."""
+    """Put rubbish in the place of every file whose content the report reads; return how many."""
     broken = [*folder.glob("results/**/*.json"), *folder.glob("results/**/*.tsv")]
+    broken = [path for path in broken if "made" not in path.parts]
     broken += [*folder.glob("results/*.h5"), *folder.glob("logs/status/*/*.json")]
     rubbish = [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", json.dumps("text").encode(), b"scan\tcor\n"]
     for number, path in enumerate(sorted(broken)):

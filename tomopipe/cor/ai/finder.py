@@ -201,7 +201,10 @@ _NONE = 0.97  # probability of "none of these" above which a scan is flat
 # What has its axis at a COR rotates if lines 180 degrees apart match better than others do (log of
 # the mismatch): not below the first; between the two if what moves has its axis there, too.
 _LEAST_GAIN, _CLEAR_GAIN = 0.1, 0.5
-_FIXED = "it may be the axis of a pattern that stays in place, not of the sample"
+_FIXED = (
+    "opposing projections hardly match better here than others: it is the axis of a pattern that "
+    "stays in place (dust, a wall), or the angles are wrong (input.angles)"
+)
 # Confidence of a truncated sample without opposing projections, of what it would be with them: some
 # CORs of 0.92 were off by 1 to 2 px.
 _WITHOUT_OPPOSING = (0.0, 0.95, 1.0), (0.0, 0.5, 1.0)
