@@ -168,7 +168,8 @@ def test_a_step_says_which_angles_an_aborted_scan_has(tmp_path):
     rows = take(tmp_path, known={"angles": STEP})
     assert kept(rows) == {"s_0": True, "s_1": True, "s_2": False, "s_3": True}
     assert rows["s_2"]["reason"].startswith("undersized: 15 projections over 68 degrees, less")
-    assert not rows["s_3"]["warnings"]
+    lacking = "the angles cover 135 of 180 degrees, and slices lack the others"
+    assert rows["s_3"]["warnings"] == lacking
     assert rows["s_3"]["n_cols"] == N_COLS  # `select: yes` can bring it back
 
 
@@ -433,12 +434,14 @@ def test_turns_in_one_file_are_named_with_how_to_use_one(tmp_path, theta_deg, sk
         (180, 90, "the 90 projections in use cover 101 of 180 degrees, and slices lack the others"),
         (180, 155, ""),
         (360, 90, ""),
-        (140, 90, ""),  # recorded so
+        (140, 160, "the angles cover 140 of 180 degrees, and slices lack the others"),
+        (140, 90, "the angles cover 140 of 180 degrees"),
     ],
 )
-def test_options_that_leave_less_than_180_degrees_are_named(tmp_path, end_deg, last, says):
+def test_less_than_180_degrees_in_the_file_or_in_use_are_named(tmp_path, end_deg, last, says):
     write(tmp_path / "s_1.h5", 160, theta=np.arange(160) * end_deg / 160)
-    row = take(tmp_path, known={"skip_projections": [[last, 159]]})["s_1"]
+    skipped = {"skip_projections": [[last, 159]]} if last < 160 else {}
+    row = take(tmp_path, known=skipped)["s_1"]
     assert row["warnings"].startswith(says)
     assert bool(row["warnings"]) == bool(says)
 

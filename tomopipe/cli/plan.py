@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign
-from tomopipe.campaign.log import JobStatus
+from tomopipe.campaign.log import JobStatus, position
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.state.signs import SIGNS, source_label
 from tomopipe.cli.options import (
@@ -122,6 +122,7 @@ def _show_scans(campaign: Campaign, scans: Sequence[str], result: Status, screen
         screen.print(Text(f"{scan.name}  ").append(state_text(scan.state), SIGNS[scan.state].style))
         screen.print(Text(f"  {cor if scan.shown_text else 'no COR'}"))
         jobs = [job for job in result.jobs if job.key == scan.name]
+        jobs.sort(key=lambda job: position(job.step))
         why = scan.why
         for error in (job.error for job in jobs if job.error):  # they follow below
             why = why.replace(f": {error}", " failed" * (f"failed: {error}" not in why))

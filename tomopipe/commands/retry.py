@@ -30,5 +30,9 @@ def forget_failures(
     if not dry_run:
         withdraw_removed(campaign, product(OF_SCANS, forgotten))
     rows = present_inventory(campaign.files.inventory)
-    why = {scan: why_not_selected(campaign.scans[scan].select, rows.get(scan)) for scan in scans}
-    return forgotten, [f"{scan} is not selected: {text}" for scan, text in why.items() if text]
+    why = {
+        scan: why_not_selected(campaign.scans[scan].select, rows.get(scan))
+        for scan in dict.fromkeys([*scans, *forgotten])
+    }
+    remarks = [f"{scan} is not selected: {why[scan]}" for scan in scans if why[scan]]
+    return [scan for scan in forgotten if not why[scan]], remarks

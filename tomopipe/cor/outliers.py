@@ -348,6 +348,7 @@ def confident_outlier(own: Fix, replaced: Fix, confidence: float) -> Fix:
     if is_replaced and own.before_px is not None and replaced.after_px is not None:
         away_px, series = abs(own.before_px - replaced.after_px), format_cor(replaced.after_px)
         where = f"{measured}, {away_px:.0f} px from its series"
+        series += f" (from {' and '.join(replaced.neighbours)})" if replaced.neighbours else ""
     note = (
         f"Measured {where}{CONFIDENT_OUTLIER}{confidence:.2f}). The series gives {series}. Check."
     )

@@ -154,7 +154,8 @@ def residual_plot(series: SeriesRecord) -> ResidualPlot | None:
         return None
     spread_px = max(line.spread_px or 0.0 for *_, line in off_px.values())
     trusted = [abs(px) for scan, px, _ in off_px.values() if scan.state in ACCEPTED]
-    reach_px = min(_MOST_REACH_PX, max(1.0, 5 * spread_px, 1.2 * max(trusted, default=0.0)))
+    most_px = max(_MOST_REACH_PX, 3.5 * spread_px)  # of which 3 are the band
+    reach_px = min(most_px, max(1.0, 5 * spread_px, 1.2 * max(trusted, default=0.0)))
     x = _along(series, ResidualPlot)
     y = make_axis(-reach_px, reach_px, ResidualPlot.bottom, ResidualPlot.top, n_ticks=4, pad=0.0)
     half = y(0.0) - y(min(3 * spread_px, reach_px))

@@ -238,7 +238,8 @@ def _describe(
     angles = "none"
     if layout.theta_deg is not None:
         finite = layout.theta_deg[np.isfinite(layout.theta_deg)]
-        angles = f"{layout.theta_location}, {np.ptp(finite) if len(finite) else 0:.0f} degrees"
+        covered = f"{np.ptp(finite):.0f} degrees" if len(finite) else "all NaN"
+        angles = f"{layout.theta_location}, {covered}"
     parts = [layout.format, f"projections {layout.location}", f"angles {angles}"]
     if len(chosen) < (n_angles := len(layout.projections.index)):
         parts.append(f"{len(chosen)} of {n_angles} projections in use")

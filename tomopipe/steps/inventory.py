@@ -266,17 +266,19 @@ def _turns(metadata: Metadata) -> list[str]:
 
 
 def _lacking_angles(raw: RawScan, metadata: Metadata) -> list[str]:
-    """Warn of options that leave less than 180 degrees of a scan, or of its file, in use."""
+    """Warn of less than 180 degrees, in the file or in use."""
     n, covered_deg, theta_deg = metadata.n_in_use, metadata.covered_deg, metadata.theta_deg
     if covered_deg is None:
         return []
     if raw.input.window is None:
+        if 0 < covered_deg < _COVERS_DEG:
+            covered = f"the angles cover {covered_deg:.0f} of 180 degrees"
+            return [f"{covered}, and slices lack the others"]
         is_cut = raw.input.skip_projections or raw.input.skip_angles
         if not is_cut or theta_deg is None or len(theta_deg) <= metadata.chosen.max(initial=0):
             return []
         used_deg = span_deg(theta_deg[metadata.chosen])
-        is_short = covered_deg >= _COVERS_DEG > used_deg
-        return is_short * [
+        return (used_deg < _COVERS_DEG) * [
             f"the {n} projections in use cover {used_deg:.0f} of 180 degrees, and slices lack the "
             "others (input.skip_projections, skip_angles)"
         ]

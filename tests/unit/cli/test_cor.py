@@ -18,6 +18,7 @@ from tomopipe.cli.terminal import near, print_columns
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.inventory import COLUMNS
+from tomopipe.storage.atomic import write_json
 
 TABLE = "# mine\nscan\tcor_px\tselect\tnote\tbeam\na_1\t\t\t\ton\na_2\t1010\t\tby eye\ton\n"
 
@@ -386,6 +387,9 @@ def test_retry_says_of_a_scan_why_it_is_not_selected(campaign, results):
         done = CliRunner().invoke(cli, ["retry", scan, "-C", str(campaign)])
         lines = done.output.splitlines()
         assert lines == [*filter(None, [why]), "No scan is held back by a failure."]
+    write_json({"step": "try_recon"}, results / "failed" / "try_recon" / "b [red] 2.json")
+    done = CliRunner().invoke(cli, ["retry", "b [red] 2", "-C", str(campaign)])
+    assert "Will be tried again" not in done.output
 
 
 @pytest.mark.parametrize(
@@ -399,6 +403,12 @@ def test_export_leaves_the_files_of_the_campaign_as_they_are(campaign, results, 
     with pytest.raises(TomopipeError, match=f"{path}: one of the campaign's own .* Give another"):
         call(campaign, "export", file, "--format", form)
     assert (file.read_bytes() if file.exists() else None) == before
+
+
+def test_export_makes_no_folder(campaign, results):
+    with pytest.raises(TomopipeError, match="nowhere: no such folder"):
+        call(campaign, "export", campaign / "nowhere" / "rot_cen.json")
+    assert not (campaign / "nowhere").exists()
 
 
 def test_export_replaces_no_pipe_and_no_device(campaign, results):

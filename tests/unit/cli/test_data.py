@@ -39,7 +39,8 @@ def campaign(tmp_path):
     for path in [*old.glob("results/*"), report]:
         if made(path):
             key = path.name[0] if "_rec" in path.name else "campaign"
-            receipt, name = f"results/made/{path.stem}/{key}.json", str(path.relative_to(old))
+            step = {"cor": "resolve_cor", "index": "report"}.get(path.stem, "full_recon")
+            receipt, name = f"results/made/{step}/{key}.json", str(path.relative_to(old))
             write_receipt(receipt, {}, [name], directory=old)
     report.write_text("made anew by `tomopipe report`")
     old.rename(tmp_path / "new")

@@ -232,7 +232,7 @@ def test_a_confident_outlier_is_kept_reported_and_trusted_by_nobody():
     kept = fix(members, protect_confident=0.95)
     assert (kept[2].after_px, kept[2].source, kept[2].flagged) == (345.55, "auto", True)
     assert kept[2].reason.startswith("Measured 345.55, 107 px from its series; kept (conf")
-    assert "The series gives 238.62. Check." in kept[2].reason
+    assert "The series gives 238.62 (from s_002 and s_005). Check." in kept[2].reason
     assert kept[3].neighbours == ("s_002", "s_005")
     # no donor: with it, the mean would be 260
     assert kept[6].after_px == pytest.approx((239 + 238 + 239.24 + 240) / 4)

@@ -75,7 +75,7 @@ def test_who_was_killed_in_the_last_run_has_a_submission_of_its_own(campaign, st
     assert 0 < grouped_ms < 10**6
     for state, error, alone in (("running", "", True), ("failed", "MemoryError", False)):
         write_json({"state": state, "start": 5.0, "error": error}, status)
-        record_failures(campaign / "results", campaign / "logs", {}, since=0.0)
+        record_failures(found.campaign, since=0.0)
         assert cpu_ms(found, step, "a_1") == (10**9 if alone else grouped_ms)
 
 

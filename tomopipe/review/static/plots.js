@@ -141,20 +141,24 @@ export function seriesPlot(rows, { line, along, selected, onOpen, width }) {
   return root;
 }
 
+const LABEL_WIDTH = 76; // of labels beyond the axis, px
+
 // Distance from the line against index or time, on an axis where 0.2 px shows; what lies beyond stands at its edge.
 export function linePlot(rows, line, { along, selected, onOpen, width }) {
   const height = 300;
   const box = { left: 64, right: 16, top: 20, bottom: 34 };
   const away = (row) => row.cor_px - (line.start_px + line.slope_px * row.index);
   const trusted = rows.filter((row) => row.trusted).map((row) => Math.abs(away(row)));
-  const reach = Math.min(5, Math.max(1, 5 * (line.spread_px ?? 0), 1.2 * Math.max(0, ...trusted)));
+  const spreadPx = line.spread_px ?? 0;
+  const reach = Math.min(Math.max(5, 3.5 * spreadPx), Math.max(1, 5 * spreadPx, 1.2 * Math.max(0, ...trusted)));
   const { at, whole, name, x } = alongOf(rows, along);
   const { root, atX, atY } = frame(width, height, x, [-reach, reach], box, { label: "Distance from the line", whole, x: name, y: "COR minus the line (px)" });
   const spread = Math.min(reach, 3 * line.spread_px);
   if (spread) root.append(svg("rect", { class: "band", x: box.left, y: atY(spread), width: width - box.left - box.right, height: atY(-spread) - atY(spread) }));
   root.append(
     svg("line", { class: "median", x1: box.left, x2: width - box.right, y1: atY(0), y2: atY(0) }));
-  for (const row of rows) {
+  const ends = {}; // of labels at each edge: where the last one of each line is
+  for (const row of [...rows].sort((one, other) => at(one) - at(other))) {
     const off = away(row);
     const group = svg("g", { class: `point${row.scan === selected ? " here" : ""}`, "data-scan": row.scan, tabindex: 0, role: "button",
       "aria-label": `${row.scan}, ${px(off)} px from the line`, onclick: () => onOpen(row.scan), onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
@@ -164,7 +168,10 @@ export function linePlot(rows, line, { along, selected, onOpen, width }) {
       Math.abs(off) > reach ? svg("path", { class: `after st-${row.state}`, d: tip }) : mark(row.state, pointX, y, row.scan === selected));
     if (Math.abs(off) > reach) {
       const isRight = pointX > width / 2;
-      group.append(svg("text", { class: "beyond", x: pointX + (isRight ? -8 : 8), y: y + (off > 0 ? 10 : -3), "text-anchor": isRight ? "end" : "start" }, `${off > 0 ? "+" : "−"}${px(Math.abs(off))} px, beyond the axis`));
+      const taken = (ends[off > 0] ??= []);
+      const level = [...taken, -Infinity].findIndex((last) => pointX - last > LABEL_WIDTH);
+      taken[level] = pointX;
+      group.append(svg("text", { class: "beyond", x: pointX + (isRight ? -8 : 8), y: y + (off > 0 ? 10 + 12 * level : -3 - 12 * level), "text-anchor": isRight ? "end" : "start" }, `${off > 0 ? "+" : "−"}${px(Math.abs(off))} px`));
     }
     root.append(group);
   }
