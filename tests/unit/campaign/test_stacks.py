@@ -145,8 +145,8 @@ def test_time_points_without_a_volume_are_gaps_unless_there_is_no_other(folder):
     assert stack.problem == ""
     assert stack.gaps == {"a_2": "is unselected: select: no", "a_10": "has no COR"}
     assert stack.with_volume == ("a_1",)
-    told = "volume in time growth: 1 gap: a_2 (is unselected: select: no)"
-    assert [*skipped_stacks(campaign, rows, rows)] == [told]
+    gap = "volume in time growth: 1 gap: a_2 (is unselected: select: no)"
+    assert [*skipped_stacks(campaign, rows, rows)] == [gap]
     (stack,) = find_stacks(campaign, rows, [])
     assert stack.problem == "none of its scans will have a volume: a_1 has no COR"
 
