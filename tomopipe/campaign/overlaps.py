@@ -26,10 +26,14 @@ class Overlap(NamedTuple):
         return sum(last + 1 - first for first, last in self.spans) / self.n_frames
 
 
-def overlaps(campaign: Campaign, step: str, scans: Iterable[str]) -> list[Overlap]:
+def shared_overlaps(campaign: Campaign, step: str, scans: Iterable[str]) -> list[Overlap]:
     """Return the windows among some scans whose jobs share frames; volumes only if that is set."""
-    if step not in SHARING or (step == "full_recon" and not campaign.config.storage.share_frames):
-        return []
+    is_shared = step == "try_recon" or campaign.config.storage.share_frames
+    return overlaps(campaign, step, scans) if is_shared else []
+
+
+def overlaps(campaign: Campaign, step: str, scans: Iterable[str]) -> list[Overlap]:
+    """Return the windows among some scans whose jobs, of a step in `SHARING`, read the same."""
     windows = []
     for scan in scans:
         view = campaign.scans[scan].view

@@ -313,7 +313,7 @@ def _check_disk(
             f"{campaign.scans[overlap.scans[0]].path}: the windows overlap, so that volumes read "
             f"each projection {overlap.times:.1f} times. storage.share_frames: true reads them "
             f"once, for {shown_size(shared_bytes(overlap, rows))} of disk meanwhile"
-            for overlap in overlaps(campaign, "try_recon", scans)
+            for overlap in overlaps(campaign, "full_recon", scans)
             if overlap.times >= _MANY_READS
         ]
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.overlaps import SHARING, Overlap, overlaps
+from tomopipe.campaign.overlaps import SHARING, Overlap, shared_overlaps
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import UNREADABLE
 from tomopipe.campaign.series import to_resolve
@@ -136,7 +136,7 @@ def sharing(settled: Settled, step: str) -> list[Overlap]:
     """Return the windows that overlap among the scans of which a step has jobs to compute."""
     due = settled.reasons.items()
     scans = [key for (name, key), why in due if name == step and METADATA_ALONE not in why]
-    return overlaps(settled.campaign, step, scans)
+    return shared_overlaps(settled.campaign, step, scans)
 
 
 def _options(settled: Settled, step: str, key: str) -> str:

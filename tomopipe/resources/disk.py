@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.overlaps import Overlap, overlaps
+from tomopipe.campaign.overlaps import Overlap, shared_overlaps
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.series import needs_search
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
@@ -51,7 +51,7 @@ def disk_needed(
     """
     jobs, needed = list(jobs), Counter[str]()
     volumes = [name for rule, name in jobs if rule == "full_recon" and name in rows]
-    for overlap in overlaps(campaign, "full_recon", volumes):
+    for overlap in shared_overlaps(campaign, "full_recon", volumes):
         needed[_SHARED] += shared_bytes(overlap, rows)
     cors_px = known_cors(campaign)
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
