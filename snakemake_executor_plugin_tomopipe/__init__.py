@@ -94,7 +94,10 @@ class Executor(RemoteExecutor):
     def run_jobs(self, jobs: Sequence[Any]) -> None:
         """Take the jobs that the scheduler has chosen; the thread of the base class submits."""
         if self._ends is None:
-            self._ends = signal.getsignal(signal.SIGTERM)
+            from tomopipe.run import launch
+
+            ends = signal.getsignal(signal.SIGTERM)
+            self._ends = launch.in_thread(ends) if callable(ends) else ends
             with suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGTERM, self._stop)
         for job in jobs:
@@ -106,8 +109,8 @@ class Executor(RemoteExecutor):
     def _stop(self, *arguments: Any) -> None:
         """Submit no more; Snakemake waits for what is submitted."""
         self._is_stopping = True
-        if callable(self._ends):  # it needs a lock that this thread may hold
-            threading.Thread(target=self._ends, args=arguments).start()
+        if callable(self._ends):
+            self._ends(*arguments)
 
     def run_job(self, job: Any) -> None:
         """Take one job."""

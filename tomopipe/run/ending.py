@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -29,15 +28,10 @@ _LOOK_S = 0.5  # between two looks for a volume
 
 
 def obey_stop() -> None:
-    """Let another thread do what Snakemake does on SIGTERM, as by `tomopipe stop --finish`.
-
-    It needs a lock that the main thread, where signals arrive, may hold: it would wait for ever.
-    """
+    """Let another thread do what Snakemake does on SIGTERM, as by `tomopipe stop --finish`."""
     if callable(ends := signal.getsignal(signal.SIGTERM)):
         with suppress(ValueError):  # not in the main thread
-            signal.signal(
-                signal.SIGTERM, lambda *given: threading.Thread(target=ends, args=given).start()
-            )
+            signal.signal(signal.SIGTERM, launch.in_thread(ends))
 
 
 def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float, is_whole: bool) -> None:

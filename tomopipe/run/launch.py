@@ -9,12 +9,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -234,6 +236,15 @@ def interrupt(run: Run, *, sending: signal.Signals) -> None:
         raise TomopipeError(f"the run is not yours: {run}. Ask its user to stop it.") from None
     except ProcessLookupError:
         pass  # it has just ended
+
+
+def in_thread(handler: Callable[..., Any]) -> Callable[..., None]:
+    """Return a handler of a signal that lets another thread do what `handler` does.
+
+    Snakemake's needs a lock that the main thread, where signals arrive, may hold: it would wait for
+    ever.
+    """
+    return lambda *given: threading.Thread(target=handler, args=given).start()
 
 
 def own_lines(run: Run) -> list[str]:
