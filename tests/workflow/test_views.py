@@ -199,7 +199,6 @@ def test_frames_of_windows_that_overlap_are_read_once(tmp_path):
     new_campaign(campaign, {})
     overlapping = {"n_angles": 91, "step": 45}
     configure(campaign, "campaign", scans=[{"glob": "raw/*.h5", "turns": overlapping}])
-    configure(campaign, "storage", share_frames=True)
 
     def jobs(*targets, environment=None):
         return succeeds(campaign, "--cores", "2", *targets, environment=environment).jobs

@@ -7,6 +7,7 @@ from tomopipe.campaign.campaign import Campaign
 
 SHARING = {"try_recon": "shared_rows", "full_recon": "shared_frames"}
 """The rule that reads for the jobs of a step."""
+_MANY_READS = 1.2  # of each projection; for fewer, a copy of all frames is not worth its disk
 
 
 class Overlap(NamedTuple):
@@ -27,13 +28,13 @@ class Overlap(NamedTuple):
 
 
 def shared_overlaps(campaign: Campaign, step: str, scans: Iterable[str]) -> list[Overlap]:
-    """Return the windows among some scans whose jobs share frames; volumes only if that is set."""
-    is_shared = step == "try_recon" or campaign.config.storage.share_frames
-    return overlaps(campaign, step, scans) if is_shared else []
+    """Return the windows among some scans whose jobs, of a step in `SHARING`, share what is read.
 
-
-def overlaps(campaign: Campaign, step: str, scans: Iterable[str]) -> list[Overlap]:
-    """Return the windows among some scans whose jobs, of a step in `SHARING`, read the same."""
+    Volumes share frames if `storage.share_frames` is set, and each is read often enough.
+    """
+    if step != "try_recon" and not campaign.config.storage.share_frames:
+        return []
+    least = 1.0 if step == "try_recon" else _MANY_READS
     windows = []
     for scan in scans:
         view = campaign.scans[scan].view
@@ -51,4 +52,4 @@ def overlaps(campaign: Campaign, step: str, scans: Iterable[str]) -> list[Overla
         result[-1].scans.append(scan)
         result[-1].spans.append([first, last])
         before = alike
-    return [overlap for overlap in result if len(overlap.scans) > 1]
+    return [overlap for overlap in result if len(overlap.scans) > 1 and overlap.times >= least]

@@ -11,7 +11,6 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.needed_files import missing_files
 from tomopipe.campaign.option_fit import option_faults
-from tomopipe.campaign.overlaps import overlaps
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.results import InventoryRows, read_inventory
@@ -34,15 +33,13 @@ from tomopipe.relion.relion_set import note_lines
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.reruns.staleness import Staleness
-from tomopipe.resources.disk import lack_of_disk, shared_bytes, shown_size, still_to_make
+from tomopipe.resources.disk import lack_of_disk, shown_size, still_to_make
 from tomopipe.run.beginning import missing_gpu
 from tomopipe.run.unfinished import nothing_usable, relion_notes, unused_cors
 from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT
 from tomopipe.stream.source import check_scratch
-
-_MANY_READS = 1.5  # of each projection by volumes, from which sharing them is worth a line
 
 
 @dataclass(frozen=True)
@@ -308,14 +305,6 @@ def _check_disk(
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
     findings.errors += lack_of_disk(campaign, each)
-    if not campaign.config.storage.share_frames:
-        findings.notes += [
-            f"{campaign.scans[overlap.scans[0]].path}: the windows overlap, so that volumes read "
-            f"each projection {overlap.times:.1f} times. storage.share_frames: true reads them "
-            f"once, for {shown_size(shared_bytes(overlap, rows))} of disk meanwhile"
-            for overlap in overlaps(campaign, "full_recon", scans)
-            if overlap.times >= _MANY_READS
-        ]
 
 
 def _check_folders(campaign: Campaign, findings: Findings) -> None:

@@ -149,9 +149,9 @@ class StorageBlock(Block):
     )
     scratch: str | None = option(None, "Folder for large temporary files; null: the system's.")
     share_frames: bool = option(
-        False,
-        "true: frames of time points that overlap are read once for all their volumes, and lie in "
-        "results/.runs meanwhile, not compressed.",
+        True,
+        "Frames of time points that overlap are read once for all their volumes, and lie in "
+        "results/.runs meanwhile, not compressed. false: each volume reads its own.",
     )
     keep_try: bool | None = option(
         None,

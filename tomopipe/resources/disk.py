@@ -38,7 +38,7 @@ _SMALLER = {
     "stacks for RELION": (
         *("export_star.enabled: false", "export_star.binning", "export_star.max_stack_gb"),
     ),
-    _SHARED: ("storage.share_frames: false",),
+    _SHARED: ("storage.share_frames: false",),  # each volume then reads its own
 }
 
 
@@ -103,7 +103,8 @@ def lack_of_disk(campaign: Campaign, needed: Mapping[str, int]) -> list[str]:
     free = shutil.disk_usage(existing).free
     if n_bytes <= free:
         return []
-    most = max(needed, key=lambda kind: needed[kind])
+    fits_unshared = n_bytes - needed.get(_SHARED, 0) <= free
+    most = _SHARED if fits_unshared else max(needed, key=lambda kind: needed[kind])
     return [
         f"{existing}: {n_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or "
         f"set {' or '.join(_SMALLER[most])}: {most} take {needed[most] / 1e6:,.1f} MB"

@@ -65,25 +65,6 @@ def test_time_points_of_a_file_are_no_lost_file_and_a_part_is_named_as_a_scan(si
     assert "warning: a_1@t0002: 45 of 180 degrees so far" in shown
 
 
-@pytest.mark.parametrize(
-    ("step", "storage", "times"), [(10, "", "1.5"), (15, "", ""), (10, "share_frames: true", "")]
-)
-def test_windows_that_overlap_much_name_the_option_that_reads_them_once(site, step, storage, times):
-    """Windows of 20 at 0, 10 and 20 read 60 projections of 40; at 0 and 15 they read 40 of 35."""
-    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=32, theta_deg=np.arange(0, 400, 10.0))
-    assert init(site / "c", site / "raw" / "a_1.h5").exit_code == 0
-    turns = f"{{n_angles: 20, step: {step}}}"
-    (site / "c" / "config.yaml").write_text(
-        f"campaign: {{scans: [{{glob: {site}/raw/a_1.h5, turns: {turns}}}]}}\n"
-        f"storage: {{{storage}}}\n"
-    )
-    _, shown = run_check(site / "c")
-    assert ("storage.share_frames: true reads them once" in shown) == bool(times)
-    if times:
-        assert f"a_1.h5: the windows overlap, so that volumes read each projection {times}" in shown
-        assert "for 0.0051 MB of disk meanwhile" in shown
-
-
 def test_raw_files_are_read_once_the_inventory_is_out_of_date(site):
     """As in a run, which reads a file of another time again."""
     write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=32, n_angles=20)

@@ -5,6 +5,8 @@ CPU time and cores of jobs.
 
 import json
 import re
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -140,19 +142,38 @@ def test_a_lack_of_disk_names_the_keys_of_what_takes_most(look, most, blocks):
         assert key in Config.model_fields[block].annotation.model_fields
 
 
-def test_frames_that_volumes_share_lie_on_the_disk_once(tmp_path):
-    """As the file of `shared_frames`: two bytes a pixel, of all frames of windows that overlap."""
-    write_time_series(tmp_path / "fast.h5", 10.0 * np.arange(50))
-    needed = {}
-    for is_shared in (True, False):
-        scans = [{"glob": "*.h5", "turns": {"n_angles": 20, "step": 10}}]
-        data = {"campaign": {"scans": scans}, "storage": {"share_frames": is_shared}}
-        campaign = campaign_from_data(data, tmp_path)
-        rows = expected_inventory(campaign, tmp_path)
-        jobs = [("full_recon", f"fast@t000{number}") for number in (0, 1, 2)]
-        needed[is_shared] = disk_needed(campaign, jobs, rows)
-        pending = still_to_make(campaign, rows, [])
-        assert ("frames that volumes share" in pending) == is_shared
+def test_frames_that_alone_have_no_room_need_not_be_shared(look):
+    """Of 3 PB all volumes, 2 PB, have room."""
+    campaign, _ = look()
+    free = 2 * 10**15
+    needed = {"volumes": free, "frames that volumes share": 10**15}
+    usage = SimpleNamespace(total=free, used=0, free=free)
+    with mock.patch("shutil.disk_usage", return_value=usage):
+        (said,) = lack_of_disk(campaign, needed)
+        assert "set storage.share_frames: false: frames that volumes share take" in said
+        (said,) = lack_of_disk(campaign, needed | {"volumes": free + 1})
+        assert "full_recon.binning" in said
+        assert lack_of_disk(campaign, {"volumes": free}) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "is_set", "is_shared"), [(10, True, True), (10, False, False), (17, True, False)]
+)
+def test_frames_that_volumes_share_lie_on_the_disk_once(tmp_path, step, is_set, is_shared):
+    """As the file of `shared_frames`: two bytes a pixel, of all frames of windows that overlap.
+
+    Three windows of 20 read 60 projections of 40, 1.5 times each; of 54 they are not shared.
+    """
+    write_time_series(tmp_path / "fast.h5", 10.0 * np.arange(55))
+    scans = [{"glob": "*.h5", "turns": {"n_angles": 20, "step": step}}]
+    data = {"campaign": {"scans": scans}, "storage": {"share_frames": is_set}}
+    campaign = campaign_from_data(data, tmp_path)
+    rows = expected_inventory(campaign, tmp_path)
+    jobs = [("full_recon", f"fast@t000{number}") for number in (0, 1, 2)]
+    needed, pending = disk_needed(campaign, jobs, rows), still_to_make(campaign, rows, [])
+    assert ("frames that volumes share" in pending) == is_shared
     row = rows["fast@t0000"]
     copy = 40 * int(row["n_rows"]) * int(row["n_cols"]) * 2
-    assert needed[True] == {**needed[False], "frames that volumes share": copy}
+    volumes = needed.pop("volumes")
+    assert volumes == 3 * 4 * int(row["n_rows"]) * int(row["n_cols"]) ** 2
+    assert needed == ({"frames that volumes share": copy} if is_shared else {})
