@@ -1,5 +1,6 @@
 """What every test may rely on: markers that say what a machine needs, and no silent skip in CI."""
 
+import gc
 import os
 import shutil
 import signal
@@ -106,6 +107,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object):
             return _scope(nodeid)
 
     return Scheduling(config, log)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection():
+    """Collect no garbage while thousands of tests come, nor look at them again later."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
