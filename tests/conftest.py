@@ -111,10 +111,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_collection():
-    """Collect no garbage while thousands of tests come, nor look at them again later."""
+    """Look for no garbage while thousands of tests come."""
     gc.disable()
     yield
-    gc.freeze()
     gc.enable()
 
 
