@@ -253,16 +253,38 @@ def check_table(rows: Sequence[Row], scans: Collection[str]) -> list[str]:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Suggest the choice most similar to a name, as the end of a sentence; "" if none is."""
+    """Suggest the choice most similar to a name, as the end of a sentence; "" if none is.
+
+    Names that differ by more than a digit of the last number are not similar: their range is given.
+    """
     stem, ending = os.path.splitext(os.path.basename(name))
     target = stem if ending.lower() in RAW_ENDINGS else name
     choices = list(choices)
     if same := [other for other in choices if _same_number(name, other)]:
         return f"; did you mean {same[0]}? Spreadsheets and YAML drop leading zeros"
-    similar = difflib.get_close_matches(target, choices, n=1)
+    form, number = _form_and_number(target)
+    of_form = {other: n for other in choices for f, n in [_form_and_number(other)] if f == form}
+    far = {other for other, n in of_form.items() if not _is_near(number, n)}
+    similar = difflib.get_close_matches(target, [c for c in choices if c not in far], n=1)
     if similar and similar[0] != similar[0].strip():  # a blank that nobody sees
         similar[0] = shown(similar[0])
-    return f"; did you mean {similar[0]}?" if similar else ""
+    if similar or not far:
+        return f"; did you mean {similar[0]}?" if similar else ""
+    first, last = (end(far, key=lambda name: int(of_form[name] or 0)) for end in (min, max))
+    return f"; there are {first} to {last}" if first != last else f"; there is {first}"
+
+
+def _form_and_number(name: str) -> tuple[str, str]:
+    """Return a name without its last number, and this number; "" if it has none."""
+    parts = re.split("([0-9]+)", name)
+    return f"{''.join(parts[:-2])}#{parts[-1]}", "".join(parts[-2:-1])
+
+
+def _is_near(number: str, other: str) -> bool:
+    """Tell whether two numbers differ by one digit, leading zeros aside, as in a typing error."""
+    number, other = number.lstrip("0"), other.lstrip("0")
+    blocks = difflib.SequenceMatcher(None, number, other).get_matching_blocks()
+    return max(len(number), len(other)) - sum(block.size for block in blocks) <= 1
 
 
 def _same_number(name: str, other: str) -> bool:
