@@ -213,12 +213,15 @@ def undo_last(
     Example: `tomopipe cor undo -n`
     """
     table = load_campaign(directory, config).table_path
-    act = last_act(table, read_cells(table), by=(SET, IMPORT))
+    present = read_cells(table)
+    act = last_act(table, present, by=(SET, IMPORT))
     if not act:
         typer.echo(f"{history_of(table)}: nothing to undo")
         return
-    edits = undoing(act)
-    tell = partial(typer.echo, err=True)
+    edits, kind, tell = undoing(act), act[0].by, partial(typer.echo, err=True)
+    tell(f"{'would undo' if dry_run else 'undoing'} your {kind} of {act[0].time}")
+    if last_act(table, present, by=(SET, IMPORT, "page"))[0].by == "page":
+        tell("Your later decision on the review page stays; Undo on that page takes it back.")
     outcomes = {} if dry_run else decide(table, edits, by="cor undo", undoes=act[0].act, tell=tell)
     left = [scan for scan, outcome in outcomes.items() if not outcome.saved]
     for scan, (cells, _) in edits.items():

@@ -8,6 +8,7 @@ from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.table import edit_table
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
+from tomopipe.review.queue import decide
 
 CONFIG = "campaign: {scans: [raw/*.h5, {glob: day2/*.h5, prefix: day2_}]}\n"
 SCANS = ["a_1", "a_10", "a_2", "b [red] 1", "day2_a_1"]  # in its order
@@ -136,11 +137,11 @@ def test_one_cor_is_set_for_several_scans_or_for_none(campaign):
     assert table(campaign) == "scan\tcor_px\na_2\t263.00\na_10\t263.00\nday2_a_1\t263.00\n"
     assert undo == "To undo: tomopipe cor undo"
     back = ["a_2: cor_px 30", "a_10: cor_px removed", "day2_a_1: cor_px removed"]
-    assert call("cor", "undo", "-n").splitlines() == [
-        line.replace(": ", " (dry run): ") for line in back
-    ]
+    title, *lines = call("cor", "undo", "-n").splitlines()
+    assert title.startswith("would undo your cor set of 20")
+    assert lines == [line.replace(": ", " (dry run): ") for line in back]
     assert table(campaign).count("263.00") == 3
-    assert call("cor", "undo").splitlines() == back
+    assert call("cor", "undo").splitlines()[1:] == back
     assert table(campaign) == "scan\tcor_px\na_2\t30\na_10\t\nday2_a_1\t\n"
     assert call("cor", "undo") == f"{campaign / 'scans.history.tsv'}: nothing to undo\n"
 
@@ -149,9 +150,18 @@ def test_an_undo_leaves_what_was_changed_since_then(campaign):
     call("cor", "set", "a_2", "a_10", "12")
     edit_table(campaign / "scans.tsv", {"a_2": {"cor_px": "13.00"}})
     text = call("cor", "undo")
-    assert text.startswith("a_10: cor_px removed\n")
+    assert "\na_10: cor_px removed\n" in text
     assert "scans.tsv: changed since then, and left as they are: a_2." in text
     assert "a_2\tauto\t13.00\t\na_10\tauto\t\t\n" in table(campaign)
+
+
+def test_an_undo_says_what_it_undoes_and_that_a_later_decision_of_the_page_stays(campaign):
+    call("cor", "set", "a_2", "12")
+    decide(campaign / "scans.tsv", {"a_10": ({"cor_px": "13.00"}, {})}, by="page", tell=print)
+    title, stays, line = call("cor", "undo").splitlines()
+    assert title.startswith("undoing your cor set of 20")
+    assert stays == "Your later decision on the review page stays; Undo on that page takes it back."
+    assert (line, "a_10\t" in table(campaign)) == ("a_2: cor_px removed", True)
 
 
 def test_a_number_that_is_a_scan_is_the_cor_or_refused(campaign):
