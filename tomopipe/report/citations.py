@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tomopipe.campaign.state.facts import NOT_SELECTED
+from tomopipe.campaign.state.signs import State
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, Correction
 from tomopipe.config.site_corrections import COUNTS, placed
@@ -227,9 +228,12 @@ def _data(
     n_skipped = sum(s.state in NOT_SELECTED for s in campaign.scans)
     verb = "was" if n_skipped == 1 else "were"
     skipped = f"; {_scans(n_skipped)} {verb} skipped" if n_skipped else ""
+    names = {scan.name for scan in scans}
+    n_failed = sum(s.state is State.FAILED and s.name not in names for s in campaign.scans)
+    failed = f"; {_scans(n_failed)} failed" if n_failed else ""
     tomopipe, workflow = (cited.get(name, "") for name in ("tomopipe", "Workflow"))
     how = f"with tomopipe{tomopipe} as a Snakemake workflow{workflow}"
-    return f"{text} were processed {how}{skipped}."
+    return f"{text} were processed {how}{skipped}{failed}."
 
 
 _OF_PREPARED = ("corrections", "minus_log", "darks", "flats", "of_sites", "known")

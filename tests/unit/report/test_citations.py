@@ -11,6 +11,7 @@ import yaml
 
 from tests.corrections import EVERYTHING, RING_CURRENT, SHIFTS, keys_of_corrections
 from tests.report_campaign import CONFIG, USUAL, every_state
+from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import PhaseBlock, StripesBlock
@@ -173,6 +174,14 @@ def test_volumes_of_scans_that_were_taken_out_since_do_not_count():
     text = paragraph(PLAIN, PLAIN, PLAIN, sources=("ai", ""), selects=("auto", "no"))
     assert "2 scans of 1501 projections" in text
     assert "; 1 scan was skipped." in text
+
+
+def test_scans_that_failed_are_counted():
+    campaign = campaign_of(PLAIN, PLAIN)
+    failure = JobStatus("predict_cor", "a_1", "failed")
+    broken = replace(campaign.scans[1], cor_px=None, volume=None, failures=(failure,))
+    text = methods_paragraph(replace(campaign, scans=(campaign.scans[0], broken)), {"a_0": PLAIN})
+    assert "; 1 scan failed." in text
 
 
 def test_a_plain_campaign_and_nothing_that_was_not_done():
