@@ -35,7 +35,7 @@ _FAR, _FAR_EXPLAINED, _FAR_GAIN, _GAIN = 2.0, 0.8, 100.0, 25.0
 _MOST_ERROR_ROWS = 0.45
 # Share of a jump that the profiles beside it may lack; a drift that is so much larger counts.
 _SUDDEN, _MAINLY = 0.4, 2.0
-_LEAST_FRAMES, _PARTS = 16, 16
+_LEAST_FRAMES, _LEAST_BESIDE, _PARTS = 16, 3, 16  # profiles; on each side of a jump; parts
 _MOST_KNOWN = 0.7  # least share of the profiles that can be registered
 # Net shift of a drift, as a share of the whole; order of the polynomial that is its course.
 _ONE_WAY, _ORDER = 0.7, 3
@@ -213,6 +213,8 @@ def _jump(
     if step is None or not _is_clear(step.size, step.error, stack):
         return None
     k, sizes = step.index, []
+    if min(k, len(index) - k) < _LEAST_BESIDE:
+        return None
     for wide in (step.wide, len(index) // 8, len(index) // 4):
         before, after = index[max(k - wide, 0) : k], index[k : k + wide]
         size = _explained_shift(stack, before, after, step.size)

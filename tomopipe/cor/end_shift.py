@@ -37,7 +37,7 @@ _MOST_COLS, _LEAST_COLS, _LEAST_ROWS = 256, 16, 8  # columns are averaged to so 
 _LEAST_COMMON = 6  # rows that both images have
 _SIDEWAYS, _OVERLAP = 1 / 16, 0.4  # largest shift to the sides; least share of common rows
 _SMOOTHS_PX, _EDGE, _ZINGER = (0.7, 1.5, 3.0), 2.0, 6.0
-_STEPS, _EXACT, _MOST_AWAY = 40, 0.01, 4.0  # of a registration; from where it began (px)
+_STEPS, _EXACT, _MOST_AWAY = 40, 0.01, 2.5  # of a registration; from where it began (px)
 _BLOCKS, _MOST_ROLL = (2, 8), 0.1  # along rows and columns; rows per column
 _MOST_EXPLAINED, _MOST_VALUES = 1 - 1e-9, 400  # no images are known to be alike any better
 

@@ -62,6 +62,13 @@ def test_a_jump_is_told_between_its_projections(rows, after, span_deg):
     assert motion.shift_rows == pytest.approx(rows, abs=0.3)
 
 
+@pytest.mark.parametrize(("after", "is_jump"), [(0, False), (1, False), (2, True), (117, False)])
+def test_of_a_jump_there_are_three_profiles_on_each_side(after, is_jump):
+    """Fewer differ by chance, or by what was not steady yet."""
+    motion = find_axial_motion(*moving(3.0 * (np.arange(N_ANGLES) > after)))
+    assert (motion is not None) == is_jump
+
+
 @pytest.mark.parametrize("span_deg", [180, 360])
 @pytest.mark.parametrize("rows", [1.0, -4.0, 10.0])
 def test_a_drift_is_told_without_projections(rows, span_deg):

@@ -50,6 +50,16 @@ def test_it_is_the_motion_of_the_sample(rows, last_deg, cols):
     assert shift.score > 7 if rows else shift.score < 4
 
 
+@pytest.mark.parametrize(("rows", "is_shift"), [(2.0, True), (3.2, False)])
+def test_it_is_near_the_whole_rows_at_which_the_images_correlate_best(rows, is_shift, monkeypatch):
+    """Else least squares have gone to another place: here they begin at no shift."""
+    monkeypatch.setattr("tomopipe.cor.end_shift._search", lambda a, b: (0.0, 0.0))
+    first, last = lines_at(0, 180)
+    shift = end_shift(seen(first, 0), seen(last, rows, seed=1), AXIS_PX)
+    assert (shift is not None) == is_shift
+    assert not is_shift or shift.rows == pytest.approx(rows, abs=EXACT_ROWS)
+
+
 @pytest.mark.parametrize("counts", [600.0, 3000.0])
 def test_a_shift_is_certain_in_noise_and_no_shift_is_not(counts):
     first, last = lines_at(0, 180)
