@@ -55,10 +55,9 @@ def refuse_unknown(
     among = campaign.scans if among is None else among
     for name in names:
         if name not in among:
-            raise TomopipeError(
-                f"no scan {name} in {campaign.directory}, which has "
-                f"{some_of(sorted(among), 4) or 'none'}{did_you_mean(name, among)}"
-            )
+            names = f", which has {some_of(sorted(among), 4) or 'none'}"
+            hint = did_you_mean(name, among) or names
+            raise TomopipeError(f"no scan {name} in {campaign.directory}{hint}")
 
 
 def table_faults(campaign: "Campaign", to_come: Iterable[str] = ()) -> list[str]:

@@ -55,6 +55,7 @@ def test_words_name_scans_once_each(campaign, words, scans):
     [
         ("a_3", r"did you mean a_\d+\?"),
         ("a_3.h5", r"did you mean a_\d+\?"),
+        ("a_340", "no scan a_340 in [^,]*; there are a_1 to a_10"),
         ("A_*", "which has a_1"),
         ("elsewhere/a_1.h5", "no scan elsewhere/a_1.h5 in"),
     ],
