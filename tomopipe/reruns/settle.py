@@ -118,7 +118,7 @@ class Settled:
     def _visit(self) -> None:
         """Visit the steps in their order, and each result that the run needs.
 
-        `_why_<step>` decides what more than its statement does, `_after_<step>` reads a table.
+        `_decide_<step>` decides by the tables of the run, too, `_after_<step>` reads a table.
         """
         for _, part in groupby(STEPS.values(), attrgetter("of_runs")):
             # first the facts: nothing decided in a part changes what its results are made from
@@ -157,7 +157,7 @@ class Settled:
     def _decide(self, result: Result) -> None:
         """Add the job of a result that is stale or made from results to be made."""
         step, key = result.step, result.key
-        why = getattr(self, f"_why_{step.name}", self.staleness.why_result)
+        why = getattr(self, f"_decide_{step.name}", self.staleness.why_result)
         reason = why(result) or self._follows(step, key)
         if reason and (reason == MISSING or not self._is_open(step)):
             self._add(step, key, reason)
@@ -315,7 +315,7 @@ class Settled:
             self._fixes |= fixes
         self._tables_change |= bool(predicting)
 
-    def _why_resolve_cor(self, result: Result) -> str:
+    def _decide_resolve_cor(self, result: Result) -> str:
         """Say why cor.json is made; keep its future content and the scans without a COR."""
         campaign, options = self.campaign, self.campaign.config.resolve_cor
         reason, step = self.staleness.why_result(result), result.step
@@ -368,7 +368,7 @@ class Settled:
         self.campaign = self.staleness.campaign = self.target.campaign = campaign
         self.target.cache.clear()
 
-    def _why_sidecar(self, result: Result) -> str:
+    def _decide_sidecar(self, result: Result) -> str:
         """Say why sidecars are written, which one job does."""
         fixing = {key for name, key in self.reasons if name == "fix_cor"}
         pending = {"predicting": self.predicting, "fixing": fixing}

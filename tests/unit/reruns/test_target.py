@@ -246,7 +246,7 @@ def test_what_more_decides_on_a_step_bears_its_name():
     for of, prefix, all_of_them in (
         (Target, "of_", True),
         (Staleness, "_why_", False),
-        (Settled, "_why_", False),
+        (Settled, "_decide_", False),
         (Settled, "_after_", False),
     ):
         named = {name.removeprefix(prefix) for name in vars(of) if name.startswith(prefix)}
