@@ -7,7 +7,7 @@ from tomopipe.campaign.campaign import Campaign
 
 SHARING = {"try_recon": "shared_rows", "full_recon": "shared_frames"}
 """The rule that reads for the jobs of a step."""
-_MANY_READS = 1.2  # of each projection; for fewer, a copy of all frames is not worth its disk
+_MANY_READS = 1.1  # of each projection; for fewer, a copy of all frames is not worth its disk
 
 
 class Overlap(NamedTuple):

@@ -157,14 +157,14 @@ def test_frames_that_alone_have_no_room_need_not_be_shared(look):
 
 
 @pytest.mark.parametrize(
-    ("step", "is_set", "is_shared"), [(10, True, True), (10, False, False), (17, True, False)]
+    ("step", "is_set", "is_shared"), [(10, True, True), (10, False, False), (18, True, False)]
 )
 def test_frames_that_volumes_share_lie_on_the_disk_once(tmp_path, step, is_set, is_shared):
     """As the file of `shared_frames`: two bytes a pixel, of all frames of windows that overlap.
 
-    Three windows of 20 read 60 projections of 40, 1.5 times each; of 54 they are not shared.
+    Three windows of 20 read 60 projections of 40, 1.5 times each; of 56 they are not shared.
     """
-    write_time_series(tmp_path / "fast.h5", 10.0 * np.arange(55))
+    write_time_series(tmp_path / "fast.h5", 10.0 * np.arange(57))
     scans = [{"glob": "*.h5", "turns": {"n_angles": 20, "step": step}}]
     data = {"campaign": {"scans": scans}, "storage": {"share_frames": is_set}}
     campaign = campaign_from_data(data, tmp_path)
