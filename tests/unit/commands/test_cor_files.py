@@ -126,6 +126,8 @@ SCANS = {
     "scan_1.5": "/data/raw/scan_1.5.h5",
     "day1_x": "/data/day1/x.h5",
     "day2_x": "/data/day2/x.h5",
+    "foam": "/data/raw/foam.nx",
+    "foam@0003": "/data/raw/foam.nx@0003",
 }
 
 
@@ -140,6 +142,9 @@ SCANS = {
         ("scan_1.5.h5", "scan_1.5"),
         ("/data/day1/../day2/x.h5", "day2_x"),
         ("day1_x.h5", "day1_x"),
+        ("/data/raw/foam.nx", "foam"),
+        ("/data/raw/foam.nx@0003", "foam@0003"),
+        ("/elsewhere/foam.nx@0003", "foam@0003"),
     ],
 )
 def test_an_entry_means_the_scan_of_its_path_or_its_unique_name(entry, scan):

@@ -192,6 +192,18 @@ def test_profile_has_the_names_of_the_site_in_both_places(site, sweeps):
 
 
 @pytest.mark.slow
+def test_each_entry_of_a_file_that_has_several_is_a_scan(site):
+    raw = [site / "one" / "in_situ.nx", site / "other" / "bone.nx"]
+    for path, entries in zip(raw, (["/entry0000", "/entry0001"], ["/entry0000"]), strict=True):
+        path.parent.mkdir()
+        for entry in entries:
+            write_nxtomo(path, entry=entry)
+    assert init(site / "c", *raw).exit_code == 0
+    several, single = read_config(site / "c" / "config.yaml").campaign.scans
+    assert (several.glob, several.entries, single) == (str(raw[0]), "all", str(raw[1]))
+    assert [*load_campaign(site / "c").scans] == ["in_situ@0000", "in_situ@0001", "bone"]
+
+
 def test_files_and_folders_need_no_quotes(site, monkeypatch):
     for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", "t/s_1/0.tif", "t/s_2/0.tif"):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
