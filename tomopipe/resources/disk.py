@@ -52,7 +52,7 @@ def disk_needed(
     jobs, needed = list(jobs), Counter[str]()
     volumes = [name for rule, name in jobs if rule == "full_recon" and name in rows]
     for overlap in shared_overlaps(campaign, "full_recon", volumes):
-        needed[_SHARED] += shared_bytes(overlap, rows)
+        needed[_SHARED] += _shared_bytes(overlap, rows)
     cors_px = known_cors(campaign)
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
     for rule, name in jobs:
@@ -66,7 +66,7 @@ def disk_needed(
     return dict(needed)
 
 
-def shared_bytes(overlap: Overlap, rows: InventoryRows) -> int:
+def _shared_bytes(overlap: Overlap, rows: InventoryRows) -> int:
     """Return the size of the frames (bytes) that the volumes of windows share."""
     row = rows[overlap.scans[0]]
     return _RAW_ITEMSIZE * overlap.n_frames * int(row["n_rows"] or 0) * int(row["n_cols"] or 0)
