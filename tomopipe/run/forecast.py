@@ -97,6 +97,8 @@ def forecast(progress: Progress, now_s: float | None = None) -> Forecast | None:
     elapsed_s = max(0.0, now_s - progress.begun_s)
     if any(seconds is None for step in steps.values() for seconds, _ in step.planned.values()):
         return Forecast(elapsed_s, why=_reading(progress))
+    if "inventory" in steps and not any(step.planned for step in steps.values()):
+        return Forecast(elapsed_s, why="time left: not known for these targets")  # grows with it
     cores = progress.facts.get("cores") or _cores_in_use(steps)
     samples = {name: _samples(step) for name, step in steps.items()}
     every = [job for jobs in samples.values() for job in jobs]

@@ -241,6 +241,13 @@ def test_a_run_without_a_plan_says_nothing_before_jobs_are_done(run):
     assert run.at(30).left_s == pytest.approx(6 * 10 / 2)
 
 
+def test_without_a_plan_jobs_that_follow_the_inventory_are_not_all_known(run):
+    run.job("inventory", "", 0, 1.0)
+    run.job("try_recon", "a_1", 1, 10.0, 10.0)
+    run.job("try_recon", "a_2", 11)
+    assert run.at(12).why == "time left: not known for these targets"
+
+
 def test_a_plan_without_a_run_takes_as_long():
     stated = {"try_recon": sweeps(8), "full_recon": sweeps(4, 20.0, threads=2)}
     assert planned_s({name: Step(planned=jobs) for name, jobs in stated.items()}, 2) == 80
