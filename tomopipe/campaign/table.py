@@ -263,14 +263,14 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     if same := [other for other in choices if _same_number(name, other)]:
         return f"; did you mean {same[0]}? Spreadsheets and YAML drop leading zeros"
     form, number = _form_and_number(target)
-    of_form = {other: n for other in choices for f, n in [_form_and_number(other)] if f == form}
-    far = {other for other, n in of_form.items() if not _is_near(number, n)}
+    parts = {other: _form_and_number(other) for other in choices}
+    far = {scan: int(n) for scan, (f, n) in parts.items() if f == form and not _is_near(number, n)}
     similar = difflib.get_close_matches(target, [c for c in choices if c not in far], n=1)
     if similar and similar[0] != similar[0].strip():  # a blank that nobody sees
         similar[0] = shown(similar[0])
     if similar or not far:
         return f"; did you mean {similar[0]}?" if similar else ""
-    first, last = (end(far, key=lambda name: int(of_form[name] or 0)) for end in (min, max))
+    first, last = (end(far, key=far.__getitem__) for end in (min, max))
     return f"; there are {first} to {last}" if first != last else f"; there is {first}"
 
 

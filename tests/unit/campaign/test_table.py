@@ -205,12 +205,12 @@ def test_a_file_is_meant_by_the_name_of_its_scan():
 
 
 def test_a_scan_of_a_far_number_is_not_meant_but_the_range_is_named():
-    known = [f"leaf_{number:03d}" for number in range(1, 13)]
+    names = [f"leaf_{number:03d}" for number in range(1, 13)]
     for name in ("leaf_340", "leaf_0340.h5", "leaf_500"):
-        assert did_you_mean(name, known) == "; there are leaf_001 to leaf_012"
+        assert did_you_mean(name, names) == "; there are leaf_001 to leaf_012"
     assert did_you_mean("leaf_99", ["leaf_7"]) == "; there is leaf_7"
-    assert did_you_mean("leaf_013", known) in {f"; did you mean {near}?" for near in known}
-    assert did_you_mean("tooth_99", known) == ""
+    assert did_you_mean("leaf_013", names) in {f"; did you mean {near}?" for near in names}
+    assert did_you_mean("tooth_99", names) == ""
 
 
 @pytest.mark.parametrize(("name", "scan"), [("1", "001"), ("10", "010"), ("1E+03", "1e3")])

@@ -149,10 +149,10 @@ def test_frames_that_alone_have_no_room_need_not_be_shared(look):
     needed = {"volumes": free, "frames that volumes share": 10**15}
     usage = SimpleNamespace(total=free, used=0, free=free)
     with mock.patch("shutil.disk_usage", return_value=usage):
-        (said,) = lack_of_disk(campaign, needed)
-        assert "set storage.share_frames: false: frames that volumes share take" in said
-        (said,) = lack_of_disk(campaign, needed | {"volumes": free + 1})
-        assert "full_recon.binning" in said
+        (error,) = lack_of_disk(campaign, needed)
+        assert "set storage.share_frames: false: frames that volumes share take" in error
+        (error,) = lack_of_disk(campaign, needed | {"volumes": free + 1})
+        assert "full_recon.binning" in error
         assert lack_of_disk(campaign, {"volumes": free}) == []
 
 
