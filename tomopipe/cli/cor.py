@@ -26,7 +26,7 @@ from tomopipe.cli.options import (
 )
 from tomopipe.cli.terminal import near, print_columns, state_text
 from tomopipe.commands.cor_edits import IMPORT, SET, Form, export_cors, import_cors, set_cors
-from tomopipe.commands.history import last_act, undoing
+from tomopipe.commands.history import PAGE, last_act, undoing
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.report.collected_records import collect_scans
@@ -220,7 +220,7 @@ def undo_last(
         return
     edits, kind, tell = undoing(act), act[0].by, partial(typer.echo, err=True)
     tell(f"{'would undo' if dry_run else 'undoing'} your {kind} of {act[0].time}")
-    if last_act(table, present, by=(SET, IMPORT, "page"))[0].by == "page":
+    if last_act(table, present, by=(SET, IMPORT, PAGE))[0].by == PAGE:
         tell("Your later decision on the review page stays; Undo on that page takes it back.")
     outcomes = {} if dry_run else decide(table, edits, by="cor undo", undoes=act[0].act, tell=tell)
     left = [scan for scan, outcome in outcomes.items() if not outcome.saved]

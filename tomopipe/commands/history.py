@@ -19,6 +19,7 @@ from tomopipe.paths import no_pipe
 from tomopipe.storage.processes import user_name
 from tomopipe.storage.shared import take_mode
 
+PAGE = "page"  # what the review page is called in the history, beside the names of commands
 _HEADER = ("time", "who", "by", "act", "undoes", "scan", "column", "from", "to")
 
 
@@ -27,7 +28,7 @@ class Entry(NamedTuple):
 
     time: str  # UTC, ISO 8601
     who: str  # login name
-    by: str  # "page" or a command, such as "cor set"
+    by: str  # `PAGE` or a command, such as "cor set"
     act: str  # id, shared by cells that were changed together
     undoes: str  # id of the act that this one undoes, or ""
     scan: str

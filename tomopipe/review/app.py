@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 from tomopipe.campaign.state.signs import signs_css, signs_for_page
 from tomopipe.campaign.table import table_sha256
 from tomopipe.commands import config_edits
-from tomopipe.commands.history import last_act, undoing
+from tomopipe.commands.history import PAGE, last_act, undoing
 from tomopipe.commands.status import read_status
 from tomopipe.cor.cor_value import CorText, is_valid, off_detector
 from tomopipe.errors import TomopipeError
@@ -205,7 +205,7 @@ class _Api:
     def undo(self, request: Request) -> Response:
         """Return the last act of this user on the page that can be undone, without `skip`."""
         table, skip = self.store.table_now(), _query(request, "skip").split()
-        act = last_act(table, read_cells(table), by=("page",), skip=skip)
+        act = last_act(table, read_cells(table), by=(PAGE,), skip=skip)
         rows = [
             {"scan": scan, "cells": cells, "seen": seen}
             for scan, (cells, seen) in undoing(act).items()
@@ -227,7 +227,7 @@ class _Api:
         outcomes = decide(
             self.store.table_now(),
             self._checked(decisions),
-            by="page",
+            by=PAGE,
             tell=problems.append,
             stamp=stamp_now() if any(decision.stamp for decision in decisions) else "",
             undoes=next((decision.undoes for decision in decisions), ""),
