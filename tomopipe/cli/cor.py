@@ -208,7 +208,8 @@ def undo_last(
 ) -> None:
     """Undo your last `cor set` or `cor import`; the next call undoes the one before.
 
-    Rows that were changed since then stay as they are.
+    Rows that were changed since then stay as they are. Decisions on the review page are taken back
+    there.
 
     Example: `tomopipe cor undo -n`
     """
