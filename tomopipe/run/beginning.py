@@ -63,6 +63,8 @@ def begin_or_exit(config: dict[str, Any]) -> tuple[Campaign, Settled | None]:
         campaign = begin(config, Path.cwd(), is_main=is_main)
         settled = settle(campaign) if is_main else None
         _offer_workers(settled)
+        if settled:
+            report_totals(settled, is_whole=False)
         return campaign, settled
     except (TomopipeError, KeyboardInterrupt) as error:
         sys.exit(f"tomopipe: {str(error) or 'stopped before the run began.'}")
@@ -336,9 +338,10 @@ def _report(line: str) -> None:
 
 
 def report_totals(settled: Settled, *, is_whole: bool) -> None:
-    """Write the jobs of each step of a run of everything, also of those after a table."""
-    if is_whole and launch.executes() and not launch.cuts():
-        progress.tell(**job_resources.planned_work(settled))
+    """Write the jobs of each step of a run of everything, or up to a step, after a table too."""
+    last_step = "" if is_whole else targets.last_step(settled.campaign)
+    if (is_whole or last_step) and launch.executes() and not launch.cuts():
+        progress.tell(**job_resources.planned_work(settled, last_step))
 
 
 def _refuse_no_gpu(campaign: Campaign) -> None:

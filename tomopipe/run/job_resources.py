@@ -136,15 +136,19 @@ def wall_s(settled: Settled | None, step: str, key: str, threads: int) -> int:
     return jobs.wall_s(_job(settled, step, key), threads)
 
 
-def planned_work(settled: Settled) -> dict[str, Any]:
+def planned_work(settled: Settled, last_step: str = "") -> dict[str, Any]:
     """Return the event with the CPU time (s) and cores of the jobs of a run, and the open steps.
 
     Of these a pending table decides what is made: the scans for which most likely there is a job
-    are listed, without a CPU time while there is no inventory.
+    are listed, without a CPU time while there is no inventory. A run may end at a `last_step`.
     """
+    steps = [*STEPS]
+    in_run = {*steps[: steps.index(last_step) + 1]} if last_step else STEPS.keys()
     campaign, rows = settled.campaign, settled.rows
     plan: dict[str, dict[str, tuple[float | None, int]]] = {}
     for job in settled.jobs:
+        if job.rule not in in_run:
+            continue
         seconds, cores = jobs.planned(campaign, job.rule, job.key, rows, _gpu_cores())
         seconds = jobs.START_S if METADATA_ALONE in job.reason else seconds
         plan.setdefault(job.rule, {})[job.key] = seconds, cores
@@ -174,7 +178,8 @@ def planned_work(settled: Settled) -> dict[str, Any]:
             for step in STEPS.values()
             if (step.of_runs, step.key) == ("whole", "campaign") and step.is_enabled(campaign)
         }
-    return {"planned": plan | open_steps, "about": [*open_steps]}
+    about = [step for step in open_steps if step in in_run]
+    return {"planned": plan | {step: open_steps[step] for step in about}, "about": about}
 
 
 def _was_killed_before(settled: Settled, step: str, key: str) -> bool:

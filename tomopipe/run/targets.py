@@ -39,11 +39,23 @@ def volumes_asked_for(campaign: Campaign) -> list[str]:
     scans = {path: s for s in campaign.scans if (path := out.receipt("full_recon", s)) in words}
     if not scans or launch.forces() or launch.cuts():
         return []
+    # without the tables nothing after a checkpoint can be a target
+    return list(scans.values()) if _given() <= {*map(out.receipt, TABLES)} | scans.keys() else []
+
+
+def last_step(campaign: Campaign) -> str:
+    """Return the step of all scans or series at which this call ends; "" for any other call."""
+    steps = {"predictions": "predict_cor", campaign.outputs.receipt("resolve_cor"): "resolve_cor"}
+    if steps.keys().isdisjoint(sys.argv) or launch.forces() or launch.cuts():
+        return ""
+    given = _given()
+    return steps.get(given.pop(), "") if len(given) == 1 else ""
+
+
+def _given() -> set[str]:
     from snakemake.cli import get_argument_parser  # takes 0.3 s
 
-    targets = {*get_argument_parser().parse_known_args(sys.argv[1:])[0].targets}
-    # without the tables nothing after a checkpoint can be a target
-    return list(scans.values()) if targets <= {*map(out.receipt, TABLES)} | scans.keys() else []
+    return {*get_argument_parser().parse_known_args(sys.argv[1:])[0].targets}
 
 
 def refuse_unknown(settled: Settled, step: str, wildcards: Mapping[str, str]) -> None:

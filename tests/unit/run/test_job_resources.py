@@ -94,6 +94,8 @@ def test_all_steps_are_planned_from_the_start_as_far_as_tables_allow(campaign):
     }
     assert found["about"] == [*per_scan, "sidecar", "report"]
     assert found["planned"]["full_recon"] == {"a_1": (None, 1)}
+    cut = planned_work(Settled(load_campaign(campaign), looks_ahead=False), "predict_cor")
+    assert [*cut["planned"]] == ["inventory", *cut["about"]] == ["inventory", *per_scan[:2]]
     seen, _ = plan()  # as `tomopipe plan` looks ahead
     assert seen["full_recon"] == ["a_1"]
     expected_inventory(load_campaign(campaign), campaign / "results")

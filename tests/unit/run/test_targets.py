@@ -1,10 +1,12 @@
 """What a command line asks for: the steps that follow what it forces."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from tomopipe.run.targets import followed_steps
+from tomopipe.campaign.files import Files
+from tomopipe.run.targets import followed_steps, last_step
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,20 @@ from tomopipe.run.targets import followed_steps
 def test_steps_that_follow_a_forced_one(monkeypatch, call, steps):
     monkeypatch.setattr(sys, "argv", ["snakemake", *call.split()])
     assert followed_steps() == {*steps.split()}
+
+
+@pytest.mark.parametrize(
+    ("call", "step"),
+    [
+        ("predictions", "predict_cor"),
+        ("results/made/resolve_cor/campaign.json --cores 2", "resolve_cor"),
+        ("predictions results/made/full_recon/a_1.json", ""),
+        ("predictions --until try_recon", ""),
+        ("-R predict_cor predictions", ""),
+        ("--profile predictions", ""),
+        ("", ""),
+    ],
+)
+def test_step_at_which_a_call_ends(monkeypatch, call, step):
+    monkeypatch.setattr(sys, "argv", ["snakemake", *call.split()])
+    assert last_step(SimpleNamespace(outputs=Files("results"))) == step
