@@ -46,8 +46,11 @@ def changed_turn(prepared: Prepared, turns: Turns) -> int:
     lines = bin_columns(np.array(prepared.sinograms[:_ROWS]), prepared.match_binning)
     lines = ndimage.gaussian_filter1d(lines, _SMOOTH_PX, axis=2)
     lines = lines[:, np.argsort(prepared.angles.order)]
-    others = 1 + evenly_spread(len(turns.members) - 1, _MOST_TURNS)
     first = turns.members[0]
+    starts_deg = np.array([turns.theta_deg[turn[0]] for turn in turns.members[1:]])
+    away_deg = np.abs(starts_deg - turns.theta_deg[first[0]])
+    alike = 1 + np.flatnonzero(np.rint(away_deg / 180) % 2 == 0)  # not seen from behind
+    others = alike[evenly_spread(len(alike), _MOST_TURNS)]
     scores = [
         _score(*_pairs(lines, turns, first, turns.members[turn]), prepared.match_binning)
         for turn in others

@@ -34,7 +34,7 @@ class Turns:
 
 
 def find_turns(theta_deg: NDArray[np.float64]) -> Turns | None:
-    """Find turns: angles that start again, go back and forth, or pass 720 degrees.
+    """Find turns: angles that start again, go back and forth, or cover 540 degrees and more.
 
     Golden-ratio angles and interlaced ones do not repeat: each turn has angles of its own.
 
@@ -49,7 +49,7 @@ def find_turns(theta_deg: NDArray[np.float64]) -> Turns | None:
         The frames of each turn, and its range in degrees; None: one turn.
     """
     step_deg = regular_step_deg(theta_deg)
-    if step_deg is None:
+    if step_deg is None or not np.isfinite(theta_deg).all():
         return None
     turns = _repeated(theta_deg, _ascending_runs(theta_deg, step_deg), step_deg)
     if turns is None:
@@ -101,20 +101,23 @@ def _repeated(theta_deg: NDArray[np.float64], runs: list[Numbers], step_deg: flo
 
 
 def _continuous(theta_deg: NDArray[np.float64], run: Numbers, step_deg: float) -> Turns | None:
-    """Return the whole turns of a run over 720 degrees and more."""
+    """Return the whole turns of a run: of 360 degrees, or of 180 if it covers 540 to 720."""
     run = np.sort(run)
     away_deg = np.abs(theta_deg[run] - theta_deg[run[0]])
-    n_turns = int((away_deg[-1] + 1.5 * step_deg) // 360)
-    if n_turns < 2:
+    covered_deg = float(away_deg[-1]) + 1.5 * step_deg
+    turn_deg = 360.0 if covered_deg >= 720 else 180.0
+    n_turns = int(covered_deg // turn_deg)
+    if covered_deg < 540:
         return None
-    of_turn = np.minimum((away_deg + 1e-6) // 360, n_turns)
+    of_turn = np.minimum((away_deg + 1e-6) // turn_deg, n_turns)
     members = [run[of_turn == turn] for turn in range(n_turns)]
     first_deg = away_deg[: len(members[0])]
-    is_repeated = _apart(away_deg[of_turn == 1] - 360, first_deg) <= _SAME * step_deg
-    closes = abs(away_deg[-1] - 360 * n_turns) <= 0.05 * step_deg
+    again_deg = away_deg[of_turn == 360 // turn_deg] - 360
+    is_repeated = _apart(again_deg, first_deg) <= _SAME * step_deg
+    closes = abs(away_deg[-1] - turn_deg * n_turns) <= 0.05 * step_deg
     if not (is_repeated or closes or step_deg <= _FINE_DEG):
         return None
-    return Turns(theta_deg, tuple(r[np.argsort(theta_deg[r])] for r in members), 360.0)
+    return Turns(theta_deg, tuple(r[np.argsort(theta_deg[r])] for r in members), turn_deg)
 
 
 def _apart(theta_deg: NDArray[np.float64], others_deg: NDArray[np.float64]) -> float:

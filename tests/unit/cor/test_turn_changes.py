@@ -67,5 +67,11 @@ def test_a_change_between_turns_names_the_turn(order, turns, turn):
     assert f"{{skip_projections: [[{first}, {3 * first - 1}]]}} uses the first turn only" in text
 
 
+@pytest.mark.parametrize(("turns", "is_told"), [(SAME, False), (MOVED, True), (SHIFTED, True)])
+def test_of_540_degrees_the_last_180_are_compared_with_the_first(turns, is_told):
+    text = warn_of_turns(prepared(turns, np.arange(540.0)))
+    assert ("3 turns of 180 degrees in one file: turn 3 differs" in text) == is_told
+
+
 def test_a_scan_of_one_turn_has_nothing_to_compare():
     assert warn_of_turns(prepared([SAMPLE, MOVED[2]], np.linspace(0, 360, 361))) == ""

@@ -22,6 +22,8 @@ HALF, RNG = np.arange(180.0), np.random.default_rng(0)
         (np.linspace(0, 1440, 720), "4 turns of 360 degrees", "[180, 719]"),
         (-np.arange(0, 1081, 0.7), "3 turns of 360 degrees", "[515, 1544]"),
         ((np.arange(720.0) + 30) % 360, "2 turns of 360 degrees", "[360, 719]"),
+        (np.arange(540.0), "3 turns of 180 degrees", "[180, 539]"),
+        (-np.arange(0, 541, 2.0), "3 turns of 180 degrees", "[90, 270]"),
     ],
 )
 def test_turns_are_counted_and_the_first_one_can_be_used_alone(theta_deg, said, skip):
@@ -38,7 +40,7 @@ def test_turns_are_counted_and_the_first_one_can_be_used_alone(theta_deg, said, 
     [
         np.arange(181.0),
         np.arange(361.0),
-        np.arange(541.0),
+        np.arange(500.0),
         np.r_[0:180:2, 1:180:2].astype(float),  # interlaced
         np.concatenate([np.arange(k, 180, 4.0) for k in (0, 2, 1, 3)]),
         np.concatenate([np.arange(90) * 4.0 + 360 * k + k for k in range(4)]),
@@ -51,6 +53,7 @@ def test_turns_are_counted_and_the_first_one_can_be_used_alone(theta_deg, said, 
         np.r_[np.arange(90.0, 180), np.arange(90.0)],
         np.array([]),
         np.array([np.nan, 1.0, 2.0]),
+        np.r_[HALF, np.inf, HALF],
         np.zeros(50),
     ],
 )
