@@ -6,6 +6,7 @@ import re
 import resource
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -258,10 +259,14 @@ def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
     """Return a line for each text and the scans that share it, from (text, scan).
 
     Texts that differ only in the name of the scan are combined, with {scan} in its place; so are
-    those that differ in the sizes of datasets, without these.
+    those that differ in the sizes of datasets, without these. Equal texts are left as they are.
     """
+    faults = list(faults)
+    number = Counter(text for text, _ in faults)
     texts = {
-        (text, scan): re.sub(rf"(?<!\w){re.escape(scan)}(?!\w)", "{scan}", text)
+        (text, scan): text
+        if number[text] > 1
+        else re.sub(rf"(?<![\w.]){re.escape(scan)}(?!\w)", "{scan}", text)
         for text, scan in faults
     }
     alike = grouped((_SHAPE.sub("", pattern), key) for key, pattern in texts.items())

@@ -224,6 +224,7 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 # advice on one scan, of readers and predict_cor, by which options change for all
 _OF_ALL = re.compile(
     r"set input\.angles(?: to|:) (\{start: [^}]*\})|input: (\{skip_projections: [^}]*\})"
+    r"|set input\.(angle_unit: \w+)|\(input\.(angles)\)"
 )
 # Names of values in other programs.
 _ELSEWHERE = {
@@ -325,6 +326,10 @@ def for_one_scan(advice: str, scan: str) -> str:
     def as_override(options: re.Match[str]) -> str:
         if options[2]:
             return override_for(scan, f"input: {options[2]}")
+        if options[3]:
+            return "set " + override_for(scan, f"input: {{{options[3]}}}")
+        if options[4]:
+            return f"({override_for(scan, 'input: {angles: ...}')})"
         return "set " + override_for(scan, f"input: {{angles: {options[1]}}}")
 
     return _OF_ALL.sub(as_override, advice)

@@ -33,7 +33,7 @@ from tomopipe.storage.json_files import json_or, number, part, text, texts
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
-_SET_ANGLES = "set input.angles: {"  # advice of predict_cor
+_SET_ANGLES = ("set input.angles: {", "(input.angles)")  # advice of predict_cor
 T = TypeVar("T")
 
 
@@ -260,7 +260,7 @@ def _with_own_reason(scan: ScanRecord) -> ScanRecord:
 def _needs_angles(scan: ScanRecord) -> bool:
     prediction = scan.prediction
     texts = (prediction.reason, *prediction.doubts) if prediction else ()
-    return any(_SET_ANGLES in text for text in texts)
+    return any(advice in text for text in texts for advice in _SET_ANGLES)
 
 
 def _with_own_angles(scan: ScanRecord) -> ScanRecord:

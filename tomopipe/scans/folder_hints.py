@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path as FilePath
@@ -16,8 +16,14 @@ from tomopipe.scans.scan_files import LISTS, folder_kind, in_order_of_time, visi
 # Words that the names of folders of flats and darks may have, besides those of `folder_kind`; at
 # neutron beam lines open beam and dark current, with x or n at an end.
 _WORDS: dict[Kind, tuple[str, ...]] = {
-    "flats": ("ob", "openbeam", "flat", "ff", "white", "bright", "bf", "gain", "ref", "reference"),
-    "darks": ("dc", "darkcurrent", "dark", "di", "df", "background", "bg", "offset"),
+    "flats": (
+        *("ob", "openbeam", "beamon", "flat", "ff", "white", "bright", "bf", "gain"),
+        *("ref", "reference"),
+    ),
+    "darks": (
+        *("dc", "darkcurrent", "beamoff", "dark", "black", "di", "df", "background", "bg"),
+        "offset",
+    ),
 }
 #: Files of images that other programs read.
 UNREAD = (
@@ -25,7 +31,10 @@ UNREAD = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".dcm", ".cbf", ".mrc", ".st", ".ali", ".mar3450", ".sif"),
     *(".bin", ".vol", ".vgi", ".npy", ".npz", ".nc", ".dm3", ".dm4", ".spe", ".b16", ".xim"),
 )
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
 _MOST_NAMED = 4
+# between a name and its number, of PCO: scan@0001.tif; of Andor: scan_X2.tif
+_BEFORE_NUMBER = r"(?:[ _.@-]*|_X)"
 _CONVERT = "images must be TIFF or HDF5: convert them"
 
 
@@ -47,24 +56,36 @@ def kind_of(name: str) -> Kind | None:
 def reference_lines(path: FilePath, images: FilePath, kind: Kind) -> str:
     """Return the lines for folders that may hold flats and darks; "" if none of the `kind` does.
 
-    They lie in the folder of a scan, in the one below it that holds the `images`, or beside it.
+    They lie in the folder of a scan, in the one below it that holds the `images`, or beside it,
+    where scans may lie, too: those have folders or lists of their own.
     """
     places = {path.parent: str(path.parent)}
     if path.is_dir():
         places = {path: f"{path.parent}/{{scan}}", images: str(images)} | places
     for folder, shown in places.items():
-        references = _references(folder, likely_kind if folder == path else kind_of)
+        names = [p.name for p in _image_folders(folder) if folder in (path, images) or _is_plain(p)]
+        kind_by = likely_kind if folder == path else kind_of
+        references = grouped((each, name) for name in names if (each := kind_by(name)))
         if kind in references:
             return _lines(references, shown)
     return ""
 
 
-def _references(folder: FilePath, kind_by: Callable[[str], Kind | None]) -> dict[Kind, list[str]]:
-    """Return the names of folders with TIFF files, by the kind that they may hold."""
+def _is_plain(folder: FilePath) -> bool:
+    """Tell whether a folder has neither folders nor lists of angles."""
+    return not any(path.is_dir() or path.suffix.lower() in LISTS for path in visible(folder))
+
+
+def unknown_folders(path: FilePath, images: FilePath) -> list[str]:
+    """Return the names of folders of images in that of a scan, whose names tell no kind."""
+    folders = [] if not path.is_dir() else _image_folders(path)
+    return [p.name for p in folders if p != images and kind_of(p.name) is None]
+
+
+def _image_folders(folder: FilePath) -> list[FilePath]:
     with suppress(OSError):
-        folders = [p.name for p in visible(folder) if p.is_dir() and _n_images(p)]
-        return grouped((kind, name) for name in folders if (kind := kind_by(name)))
-    return {}
+        return [path for path in visible(folder) if path.is_dir() and _n_images(path)]
+    return []
 
 
 def _lines(references: dict[Kind, list[str]], folder: str) -> str:
@@ -127,7 +148,9 @@ def _endings(folder: FilePath) -> Counter[str]:
     results = Counter[str]()
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            ending = os.path.splitext(entry.name)[1].lower()
+            stem, ending = os.path.splitext(entry.name.lower())
+            if ending in _PACKED:
+                ending = os.path.splitext(stem)[1] + ending
             if entry.name[0] != "." and ending not in RAW_ENDINGS + LISTS and entry.is_file():
                 results[ending] += 1
     return results
@@ -136,7 +159,8 @@ def _endings(folder: FilePath) -> Counter[str]:
 def _named(counts: "Counter[str] | dict[str, int]") -> str:
     """Write .edf: 20 files, .log: 1 file; images first, then by number."""
     ordered = sorted(counts.items(), key=lambda item: (item[0] not in UNREAD, -item[1]))
-    texts = [f"{ending or 'without ending'}: {n} file{'s' * (n > 1)}" for ending, n in ordered]
+    files = [(ending, f"{n} file{'s' * (n > 1)}") for ending, n in ordered]
+    texts = [f"{ending}: {n}" if ending else f"{n} without an ending" for ending, n in files]
     return some_of(texts, _MOST_NAMED)
 
 
@@ -145,13 +169,14 @@ def is_split(paths: Sequence[FilePath]) -> bool:
     stems = [_stem(path) for path in paths]
     first = min(stems, key=len)
     rest = [stem.removeprefix(first) for stem in stems if stem != first]
-    return bool(rest) and all(re.fullmatch(r"[ _.-]*\(?\d+\)?", part) for part in rest)
+    return bool(rest) and all(re.fullmatch(rf"{_BEFORE_NUMBER}\(?\d+\)?", part) for part in rest)
 
 
 def first_part(paths: Sequence[FilePath]) -> tuple[str, str]:
     """Return the name of the part of `is_split` that lacks a number, and one that has it."""
-    first = min(paths, key=lambda path: len(_stem(path)))
-    return first.name, first.name.replace(_stem(first), f"{_stem(first)}_0", 1)
+    first, second, *_ = sorted(paths, key=lambda path: len(_stem(path)))
+    number = re.sub(r"\d", "0", _stem(second).removeprefix(_stem(first)))
+    return first.name, first.name.replace(_stem(first), _stem(first) + number, 1)
 
 
 def is_cut(parts: Sequence[FilePath]) -> bool:
@@ -171,8 +196,8 @@ def parts_of(path: FilePath) -> list[FilePath]:
     """
     stem, ending = _stem(path), path.name.removeprefix(_stem(path))
     results: list[FilePath] = []
-    for text in dict.fromkeys((re.sub(r"[ _.-]*\d+$", "", stem), stem)):
-        of_number = re.compile(rf"{re.escape(text)}(?:[ _.-]*(\d+))?{re.escape(ending)}")
+    for text in dict.fromkeys((re.sub(rf"{_BEFORE_NUMBER}\d+$", "", stem), stem)):
+        of_number = re.compile(rf"{re.escape(text)}(?:{_BEFORE_NUMBER}(\d+))?{re.escape(ending)}")
         numbered = []
         with suppress(OSError):
             for other in visible(path.parent):

@@ -33,6 +33,7 @@ from tomopipe.scans.folder_hints import (
     parts_of,
     projections_in,
     reference_lines,
+    unknown_folders,
     unread_images,
 )
 from tomopipe.scans.formats import TIFF, Path
@@ -218,11 +219,16 @@ class TiffReader:
             shown = folder.name
         if folder.is_dir():
             return [replace(_all_frames(folder, kind, self._axes), location=f"{shown}/")]
-        lines = reference_lines(self._path, FilePath(self._stack.name), kind)
-        how = f"if these are they, set {lines}; else {how_to_name(kind)}"
+        images = FilePath(self._stack.name)
+        lines, how = reference_lines(self._path, images, kind), how_to_name(kind)
+        if lines:
+            how = f"if these are they, set {lines}; else {how}"
+        elif unknown := unknown_folders(self._path, images):
+            line = f'preprocess: {{{kind}: "{self._path.parent}/{{scan}}/{unknown[0]}"}}'
+            how = f"if they are in {' or '.join(unknown)}, set {line}; else {how}"
         raise ScanFaultError(
-            f"no folder {shown} beside the projections; {how if lines else how_to_name(kind)}, or "
-            f"say in input.frames which of the images they are{'; '.join(['', *self._beside()])}"
+            f"no folder {shown} beside the projections; {how}, or say in input.frames which of the "
+            f"images they are{'; '.join(['', *self._beside()])}"
         )
 
     def _parts(self, *, sure: bool) -> str:

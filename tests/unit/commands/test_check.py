@@ -14,7 +14,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import sinfo
 from tomopipe.cli import cli
 from tomopipe.commands import check
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, fault_lines
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.reruns.target import Target
@@ -49,6 +49,17 @@ def test_a_reason_is_named_once_though_datasets_differ_in_size(site):
     assert (status, shown.count("no /exchange/data and no NXtomo entry")) == (1, 1), shown
     assert "warning: 3 scans (odd_1, odd_2, odd_3): skipped: no /exchange/data" in shown
     assert "it has /entry/frames error: none of 3 scans" in shown
+
+
+def test_lines_of_scans_combine_what_is_equal_but_for_their_names():
+    faults = [("raw/a.h5: cut", "a"), ("raw/b.h5: cut", "b"), ("a, b are parts", "a")]
+    faults += [("a, b are parts", "b"), ("12 files of .edf", "edf"), ("12 files of .png", "png")]
+    assert fault_lines(faults) == [
+        "2 scans (a, b): raw/{scan}.h5: cut",
+        "2 scans (a, b): a, b are parts",
+        "edf: 12 files of .edf",
+        "png: 12 files of .png",
+    ]
 
 
 def test_time_points_of_a_file_are_no_lost_file_and_a_part_is_named_as_a_scan(site):
@@ -189,9 +200,11 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
         small_campaign(tmp_path, name, theta_deg=np.arange(0, 180) * factor)
     first, second = warnings(tmp_path, "look like")
     assert first.startswith("2 scans (a_2, a_3): skipped: angles look like rad (span 3.12414, ")
-    assert "about 180 degrees); set input.angle_unit: rad, or deg" in first
+    own = 'set overrides: [{scans: ["{scan}"], input: {angle_unit: rad}}], or deg'
+    assert f"about 180 degrees); {own}" in first
     assert second.startswith("b_1: skipped: angles look like mdeg (span 179000, ")
-    assert "about 180 degrees); set input.angle_unit: mdeg, or deg" in second
+    own = 'set overrides: [{scans: ["b_1"], input: {angle_unit: mdeg}}], or deg'
+    assert f"about 180 degrees); {own}" in second
     assert run_check(tmp_path)[0] == 0
     (tmp_path / "scans.tsv").write_text("scan\tselect\na_1\tno\n")
     status, shown = run_check(tmp_path)

@@ -97,10 +97,21 @@ def test_a_view_that_is_not_swept_is_no_alert_and_its_earlier_prediction_does_no
     assert not groups(record)
 
 
+_RANGE = "{start: 0, stop: 180}"
+
+
 @pytest.mark.parametrize("others_agree", [True, False])
-def test_advice_on_angles_names_the_scan_where_others_agree_with_theirs(tmp_path, others_agree):
-    advice = "the angles cover 360 degrees, the projections show 180: if so, set {}"
-    of_all = advice.format("input.angles: {start: 0, stop: 180} (stop: of the last projection)")
+@pytest.mark.parametrize(
+    ("advice", "of_all", "angles"),
+    [
+        ("the projections show 180: if so, set {}", f"input.angles: {_RANGE}", _RANGE),
+        ("it is the axis of a pattern, or the angles are wrong ({})", "input.angles", "..."),
+    ],
+)
+def test_advice_on_angles_names_the_scan_where_others_agree_with_theirs(
+    tmp_path, others_agree, advice, of_all, angles
+):
+    of_all = advice.format(of_all)
     made = report_campaign.Made(tmp_path)
     for index in range(3):
         is_wrong = index == 1 or not others_agree
@@ -113,8 +124,7 @@ def test_advice_on_angles_names_the_scan_where_others_agree_with_theirs(tmp_path
     scans, _ = by_name(made.write(fixes=False, cor=False))
     in_table = 'set overrides: [{scans: ["bone_3"], input: {angles: {start: 0, stop: 180}}}]'
     assert scans["bone_3"].why == few.format(in_table)  # as `check` says
-    of_one = 'overrides: [{scans: ["bone_1"], input: {angles: {start: 0, stop: 180}}}]'
-    of_one = advice.format(f"{of_one} (stop: of the last projection)")
+    of_one = advice.format(f'overrides: [{{scans: ["bone_1"], input: {{angles: {angles}}}}}]')
     assert scans["bone_1"].prediction.reason == (of_one if others_agree else of_all)
     assert scans["bone_0"].prediction.reason == ("" if others_agree else of_all)
 

@@ -32,7 +32,7 @@ def write_pages(path, images):
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *[(name, "flats") for name in ("ob", "OB", "obx", "xob", "nob", "open_beam", "OpenBeam")],
+        *[(name, "flats") for name in ("ob", "OB", "obx", "xob", "OpenBeam", "beam_on")],
         *[(name, "flats") for name in ("openbeam", "OB_before", "ob_30s", "nff", "xff", "ffx")],
         *[(name, "flats") for name in ("flat_fields", "Flats", "white", "brights", "01_ob", "OB1")],
         *[
@@ -40,7 +40,7 @@ def write_pages(path, images):
             for name in ("dc", "DC", "dcx", "xdc", "ndc", "dark_current", "di", "df")
         ],
         *[(name, "darks") for name in ("DarkCurrent", "darkcurrent", "xdark", "darkx", "ndark")],
-        *[(name, "darks") for name in ("darks", "Dark_After", "background", "darks_10s")],
+        *[(name, "darks") for name in ("Dark_After", "background", "Black", "beam_off")],
         *[(name, None) for name in ("ct", "tomo", "180deg", "object", "disc", "direct", "rec")],
         *[(name, None) for name in ("projections", "dcm", "sample_A", "off", "refined")],
     ],
@@ -73,6 +73,23 @@ def test_the_lines_for_open_beam_and_dark_current(tmp_path, where, flats, darks)
         assert opened.dark[0, 0] == 7.5
 
 
+@pytest.mark.parametrize("has_list", [True, False])
+def test_scans_beside_a_scan_are_not_suggested_as_its_flats(tmp_path, has_list):
+    write_images(tmp_path / "scan", frames())
+    write_images(tmp_path / "white_paint", frames())
+    if has_list:
+        (tmp_path / "white_paint" / "angles.txt").touch()
+    assert ("white_paint" in reason_of(tmp_path / "scan", options=ANGLES)) != has_list
+
+
+def test_folders_whose_names_say_nothing_are_named(tmp_path):
+    for name in (".", "first", "last"):
+        write_images(tmp_path / "scan" / name, frames())
+    reason = reason_of(tmp_path / "scan", options=ANGLES)
+    line = f'preprocess: {{flats: "{tmp_path}/{{scan}}/first"}}'
+    assert f"if they are in first or last, set {line}; else set preprocess" in reason
+
+
 def test_projections_beside_open_beam_and_dark_current(tmp_path):
     for name, n in (("ct", N), ("ob", 8), ("dc", 8)):
         write_images(tmp_path / "psi" / name, frames(n))
@@ -82,7 +99,7 @@ def test_projections_beside_open_beam_and_dark_current(tmp_path):
     assert reason.endswith(lines)
 
 
-@pytest.mark.parametrize("ending", [".edf", ".fits", ".img", ".raw", ".his", ".PNG", ".jpg"])
+@pytest.mark.parametrize("ending", [".edf", ".fits", ".img", ".raw", ".PNG", ".jpg", ".edf.gz"])
 @pytest.mark.parametrize("below", ["", "images/"])
 def test_images_of_other_kinds_are_named_with_their_number(tmp_path, ending, below):
     folder = tmp_path / "scan" / below
@@ -99,7 +116,7 @@ def test_a_folder_of_mixed_kinds(tmp_path):
     for ending, n in ((".log", 9), (".edf", 2), ("", 1)):
         for number in range(n):
             (tmp_path / f"a_{number}{ending}").touch()
-    assert "it has .edf: 2 files, .log: 9 files, without ending: 1 file, which" in reason_of(
+    assert "it has .edf: 2 files, .log: 9 files, 1 file without an ending, which" in reason_of(
         tmp_path
     )
 
@@ -131,10 +148,19 @@ NUMBERED = ["scan_0001.tif", "scan_0002.tif", "scan_0003.tif"]
     [
         (NUMBERED, (50, 50, 20), True),
         (["scan.tif", "scan_1.tif", "scan_2.tif"], (50, 50, 50), True),
+        (["scan.tif", "scan@0001.tif", "scan@0002.tif"], (50, 50, 50), True),
+        (["scan.tif", "scan_X2.tif", "scan_X3.tif"], (50, 50, 50), True),
         (NUMBERED, (50, 50, 50), False),
         (NUMBERED, (50, 20, 50), False),
     ],
-    ids=["the last is shorter", "the first has no number", "alike", "another is shorter"],
+    ids=[
+        "the last is shorter",
+        "the first has no number",
+        "of PCO",
+        "of Andor",
+        "alike",
+        "another is shorter",
+    ],
 )
 def test_parts_of_a_stack_that_are_given_as_scans(tmp_path, names, lengths, is_told):
     """Each is read alone, with a warning where they look like parts."""
@@ -158,8 +184,8 @@ def test_parts_of_a_stack_in_a_folder_are_one_scan(tmp_path):
     first = tmp_path / "scan" / NUMBERED[0]
     first.rename(first.with_stem("scan"))
     reason = reason_of(tmp_path / "scan", **options)
-    assert "rename scan.tif to scan_0.tif: numbers tell their order" in reason
-    first.with_stem("scan").rename(first.with_stem("scan_0"))
+    assert "rename scan.tif to scan_0000.tif: numbers tell their order" in reason
+    first.with_stem("scan").rename(first.with_stem("scan_0000"))
     with open_scan(tmp_path / "scan", **options) as scan:
         assert scan.read_rows(0, 1)[:, 0, 0].tolist() == list(range(N))
 
