@@ -47,7 +47,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     if to_come := [scan for scan in without_cor if _is_to_come(campaign, scan)]:
         lines.append(f"no COR yet, the next run makes it: {scans_named(to_come)}")
         without_cor = [scan for scan in without_cor if scan not in to_come]
-    if without_cor:
+    if without_cor and campaign.config.resolve_cor.on_missing != "block":  # resolve_cor names them
         default = " set resolve_cor.default_px," * (campaign.config.resolve_cor.default_px is None)
         lines.append(
             f"no COR, and so no volume: {scans_named(without_cor)}. Set one with `tomopipe cor set "

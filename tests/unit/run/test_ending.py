@@ -157,6 +157,10 @@ def test_scans_without_cor_or_volume_are_named(campaign):
     write_tsv([{"scan": "a_2", "after_px": ""}], FIX_TABLE, table)
     (line,) = unfinished_scans(load_campaign(campaign))
     assert line.startswith("no COR, and so no volume: a_2. Set one with")
+    config = (campaign / "config.yaml").read_text()
+    configure(campaign, "resolve_cor: {on_missing: block}")
+    assert unfinished_scans(load_campaign(campaign)) == []  # resolve_cor has named it
+    (campaign / "config.yaml").write_text(config)
     (campaign / "results" / "a_1_rec.h5").unlink()
     assert unfinished_scans(load_campaign(campaign)) == [line, "no volume: a_1"]
     # made on a node, by its receipt: only this host does not see it yet
