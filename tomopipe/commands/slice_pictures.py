@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PNG = "png"
 PERCENTILES = (0.2, 99.8)
-_REVISION = 1  # increase when pictures look different
+_REVISION = 2  # increase when pictures look different
 _NOTE = "tomopipe convert"  # text of our pictures, which holds the digest
 _SLICE = re.compile(r"(x[yz]|yz)(?::(\d+))?", re.ASCII)
 _BAR_SHARE = 0.25  # longest bar / width of the picture
@@ -225,7 +225,8 @@ def _draw_bar(image: "Image.Image", length_px: float, text: str) -> None:
     draw = ImageDraw.Draw(ink)
     draw.rectangle((left, bottom - thick, right - 1, bottom - 1), fill=255)  # both ends included
     letters = text.replace("µ", "u")  # the font of Pillow has no µ: a u gets its tail
-    x = (left + right - font.getlength(letters)) / 2
+    width = font.getlength(letters)
+    x = max(0, min((left + right - width) / 2, right - width))  # it may be wider than the bar
     y = bottom - thick - max(3, thick)
     y -= font.getmetrics()[1] // 2 if letters != text else 0
     draw.text((x, y), letters, fill=255, font=font, anchor="ls")

@@ -75,6 +75,15 @@ def test_the_bar_is_as_long_as_it_says_and_the_greys_are_those_of_the_window(tmp
     assert read(without).max() < 255
 
 
+def test_a_length_that_is_wider_than_its_bar_is_drawn_whole(tmp_path):
+    campaign = write_campaign(tmp_path, voxel_size_um=SIZE_UM)
+    (picture,) = pictures(campaign, value_range=(0, 1000), bar_um=5)
+    write_picture(picture)
+    white = np.flatnonzero((read(picture) == 255).any(axis=0))
+    assert white[-1] < 0.98 * SHAPE[2]  # where the bar ends, a little before the edge
+    assert np.ptp(white) > 1.5 * 5 / SIZE_UM
+
+
 def test_percentiles_are_black_and_white(tmp_path):
     campaign = write_campaign(tmp_path, voxel_size_um=SIZE_UM)
     (picture,) = pictures(campaign, percentiles=(25, 75), bar_um=0)
