@@ -58,8 +58,9 @@ def _stat(scan: "CampaignScan") -> dict[str, int | None]:
 
 
 def record_failures(campaign: "Campaign", *, since: float) -> list[JobStatus]:
-    """Record every job that started after `since` (Unix seconds), did not end and left no output.
+    """Record every job that started after `since` (Unix seconds), did not end and left no receipt.
 
+    An earlier result may be there: without a record its job would hold up all others in each run.
     Jobs that were killed together, in one SLURM job, are not recorded: any of them may be to blame.
     Returns the new records. Jobs of later steps get no record: the status of those that were killed
     says so.
@@ -77,7 +78,7 @@ def record_failures(campaign: "Campaign", *, since: float) -> list[JobStatus]:
         for job, reason in ended
         if job.step in SEARCH_STEPS
         and job.key in campaign.scans
-        and not is_made(files, job.step, job.key)
+        and not files.receipt(job.step, job.key).exists()
     ]
     killed = Counter(
         job.slurm_job for job, _ in unfinished if job.slurm_job and job.state != "failed"

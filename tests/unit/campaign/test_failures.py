@@ -34,8 +34,12 @@ def record(folder, since=0.0):
     return record_failures(SimpleNamespace(files=files, logs=logs, scans=SCANS), since=since)
 
 
-@pytest.mark.parametrize("left", ["", "results/try_center/a/rows.h5"], ids=["nothing", "a part"])
-def test_job_that_started_and_left_less_than_its_results_is_blamed(tmp_path, left):
+@pytest.mark.parametrize(
+    "left",
+    ["", "results/try_center/a/rows.h5", "results/try_center/a/try.json"],
+    ids=["nothing", "a part", "an earlier result"],
+)
+def test_job_that_started_and_left_no_receipt_is_blamed(tmp_path, left):
     status(tmp_path, "try_recon", "a", "running")
     status(tmp_path, "try_recon", "b", "done")
     if left:
@@ -81,14 +85,14 @@ def test_of_errors_only_too_little_memory_is_the_scans_fault(tmp_path, error, bl
 
 
 @pytest.mark.parametrize(
-    ("state", "start", "output"),
+    ("state", "start", "has_receipt"),
     [("done", 50.0, False), ("running", 5.0, False), ("running", 50.0, True)],
-    ids=["ended", "of an earlier call", "left its output"],
+    ids=["ended", "of an earlier call", "left its receipt"],
 )
-def test_others_are_not(tmp_path, state, start, output):
+def test_others_are_not(tmp_path, state, start, has_receipt):
     status(tmp_path, "predict_cor", "a", state, start)
-    if output:
-        write_json({}, tmp_path / "results/try_center/a/prediction.json")
+    if has_receipt:
+        write_json({}, Files(tmp_path / "results").receipt("predict_cor", "a"))
     assert record(tmp_path, since=10.0) == []
     (tmp_path / "status/predict_cor/a.json").write_text("{")  # cannot be read
     assert record(tmp_path) == []
