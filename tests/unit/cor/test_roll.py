@@ -75,12 +75,17 @@ def test_a_wrong_cor_is_no_roll(off_px):
 @pytest.mark.parametrize("roll_deg", [0.0, 0.3, -1.5, 4.0])
 @pytest.mark.parametrize("n_rows", [256, 384])  # of 384 two are averaged
 def test_a_roll_is_measured_without_a_cor(roll_deg, n_rows):
-    """To 0.04 degrees at 256 columns, 0.02 at 512."""
     n_cols = 256
     roll = roll_of(turned(roll_deg, n_rows, n_cols, cor_px=137.4))
     assert roll.deg == pytest.approx(roll_deg, abs=0.04)
     assert roll.correction_deg(n_rows, n_cols) == pytest.approx(roll_deg, abs=0.04)
     assert (roll.correction_deg(n_rows, n_cols) == 0) == (roll_deg == 0)
+
+
+@pytest.mark.parametrize("roll_deg", [0.0, 0.12, -0.8, 2.5])
+def test_at_512_px_a_roll_is_corrected_to_0_02_degrees(roll_deg):
+    roll = roll_of(turned(roll_deg, 512, 512, cor_px=262.3))
+    assert roll.correction_deg(512, 512) == pytest.approx(roll_deg, abs=0.02 if roll_deg else 0)
 
 
 @pytest.mark.parametrize(
