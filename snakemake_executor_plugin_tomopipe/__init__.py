@@ -370,7 +370,6 @@ class Executor(RemoteExecutor):
         from tomopipe.errors import RunEndedError
 
         logs = [str(log)] if log and log.exists() and log.stat().st_size else []
-        reason = why
         why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
         names = ", ".join(sorted({member.rule.name for job in jobs for member in members(job)}))
         self.logger.error(f"a submission of {names} failed: {why}")
@@ -378,7 +377,7 @@ class Executor(RemoteExecutor):
             lacking = [member for member in members(job) if not is_done(member)] or members(job)
             if lacking[0].log and not self._is_cancelled:
                 with suppress(OSError, RunEndedError):  # disk full
-                    record_end(lacking[0].log[0], reason, number, is_killed=is_killed)
+                    record_end(lacking[0].log[0], why, number, is_killed=is_killed)
             info = SubmittedJobInfo(job, external_jobid=number or None, aux={"lacking": lacking})
             self.report_job_error(info, msg=why, aux_logs=logs)
 

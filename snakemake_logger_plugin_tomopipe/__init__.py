@@ -16,7 +16,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 # there are no events of these
-_AGAIN = re.compile(r"Trying to restart job (\d+)")
+_AGAIN = re.compile(r"Trying to restart job (\d+)\.")  # of a group it names another number
 _NO_OUTPUT = re.compile(r"Job (\d+) +completed successfully, but .*:\n(.+?)(?: \(|\n|$)")
 
 
@@ -33,6 +33,7 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         self._began_s: dict[int, float] = {}  # latest attempt of each job
+        self._failed: set[int] = set()  # jobs of which it is not said yet whether they run again
         self._final: set[int] = set()  # jobs that failed on their data: an attempt computes nothing
 
     def handle(self, record: LogRecord) -> bool:
@@ -62,6 +63,7 @@ class LogHandler(LogHandlerBase):
                 progress.tell(at=at, totals=fields["stats"])
             case LogEvent.JOB_INFO:
                 self._began_s[fields["jobid"]] = at
+                self._tell_again(fields["jobid"], at)
                 fields["reason"] = _reason(fields)
                 progress.tell(
                     at=at,
@@ -75,14 +77,23 @@ class LogHandler(LogHandlerBase):
                 progress.tell(at=at, ended=fields["job_id"])
             case LogEvent.JOB_ERROR:
                 progress.tell(at=at, failed=fields["jobid"], error=self._error(fields))
+                self._failed.add(fields["jobid"])
             case LogEvent.ERROR:
                 if lacking := _NO_OUTPUT.search(record.getMessage()):
                     error = f"{lacking[2]}: missing, though its job ended without an error"
                     progress.tell(at=at, failed=int(lacking[1]), error=error)
+                    self._failed.add(int(lacking[1]))
             case None:
-                attempt = _AGAIN.match(record.getMessage())
-                if attempt and int(attempt[1]) not in self._final:
-                    progress.tell(at=at, again=int(attempt[1]))
+                if attempt := _AGAIN.match(record.getMessage()):
+                    self._tell_again(int(attempt[1]), at)
+
+    def _tell_again(self, number: int, at: float) -> None:
+        """Write that a failed job is tried again, once; not if it failed on its data."""
+        from tomopipe.run import progress
+
+        if number in self._failed - self._final:
+            progress.tell(at=at, again=number)
+        self._failed.discard(number)
 
     def _error(self, fields: Mapping[str, Any]) -> str:
         """Return why a job failed; at once, as another attempt replaces its status."""

@@ -77,16 +77,25 @@ class Screen:
 
     def _news(self, progress: Progress) -> Iterator[str]:
         """Yield which jobs failed, and why others run, each once."""
+        again = {(step, name) for what, step, name, _ in progress.news if what == "again"}
+        final = {
+            (step, name): progress.log_of(step, name)
+            for what, step, name, _ in progress.news
+            if what == "failed" and (step, name) not in again
+        }
         failed = grouped(  # all jobs of a submission at once; the log is that of the last attempt
-            ((what, reason, progress.log_of(step, name) if what == "failed" else None), job)
+            ((what, reason, final.get((step, name))), (step, name))
             for what, step, name, reason in progress.news
             if what in _FAILED
-            if (what, job := f"{step} {name}".rstrip(), reason) not in self._failed
+            if (what, f"{step} {name}".rstrip(), reason) not in self._failed
         )
         for (what, reason, log), attempts in failed.items():
-            jobs = list(dict.fromkeys(attempts))
+            names = list(dict.fromkeys(attempts))
+            jobs = [f"{step} {name}".rstrip() for step, name in names]
             self._failed.update((what, job, reason) for job in jobs)
-            see = f", see {near(log)}" if log else ""
+            is_single = what == "failed" and len(names) == 1
+            its_log = progress.log_of(*names[0]) if is_single else log
+            see = f", see {near(its_log)}" if its_log else ""
             shown = f"{len(jobs)} jobs, " * (len(jobs) > 1) + some_of(jobs, _N_NAMED)
             yield f"{_FAILED[what]}: {shown}{f': {reason}' if reason else ''}{see}"
         for what, _, name, reason in progress.news:

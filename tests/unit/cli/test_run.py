@@ -559,6 +559,29 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     assert [job.name for job in progress.failed] == ["a_1"]
 
 
+def test_jobs_of_a_submission_that_are_tried_again_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    progress = Progress(tmp_path / "events", Logs(tmp_path))
+    for number in range(4):
+        tell(began=number, step="full_recon", name=f"a_{number}", reason="not there yet")
+    for number in range(4):
+        tell(failed=number, error="SLURM job 7: CANCELLED")
+    for number in range(3):  # the last one is not
+        tell(again=number)
+    see = tmp_path / "full_recon" / "a_3.log"
+    see.parent.mkdir()
+    see.write_text("killed")
+    progress.read()
+    Screen().show(progress)
+    jobs = "3 jobs, full_recon a_0, full_recon a_1, full_recon a_2"
+    lines = [line for line in capsys.readouterr().out.splitlines() if " a_" in line]
+    assert lines == [
+        f"failed: {jobs}: SLURM job 7: CANCELLED",
+        f"failed: full_recon a_3: SLURM job 7: CANCELLED, see {near(see)}",
+        f"tried again: {jobs}",
+    ]
+
+
 def test_a_failure_is_left_until_it_is_known_whether_the_job_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
     progress = Progress(tmp_path / "events", Logs(tmp_path))

@@ -133,6 +133,9 @@ FAILED = {
 }
 
 
+TOLD = ("failed", "again", "began")
+
+
 @pytest.fixture
 def handler(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -165,3 +168,16 @@ def test_only_an_attempt_that_computes_again_is_reported(
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     assert events[0]["failed"] == 1
     assert [event["again"] for event in events[1:]] == attempts
+
+
+def test_jobs_of_a_group_are_tried_again_when_they_begin(handler, tmp_path):
+    """Snakemake names the group by a hexadecimal number, which may begin with that of a job."""
+    for number in (1, 2):
+        handler.handle(record_of(LogEvent.JOB_ERROR, **FAILED | {"jobid": number}))
+    handler.handle(record_of(None, "Trying to restart job 1a37a015-1368-573e-b8a1-989d54e755d8."))
+    job = {"rule_name": "full_recon", "wildcards": {"scan": "a"}, "reason": "", "threads": 1}
+    for _ in range(2):
+        handler.handle(record_of(LogEvent.JOB_INFO, jobid=2, **job))
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    told = [(kind, event[kind]) for event in events for kind in event if kind in TOLD]
+    assert told == [("failed", 1), ("failed", 2), ("again", 2), ("began", 2), ("began", 2)]
