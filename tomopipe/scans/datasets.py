@@ -296,8 +296,10 @@ def why_closed(group: "h5py.Group", name: str | bytes, deepest: int = 4) -> str 
 
 def _why_not_there(path: str, name: str, deepest: int) -> str:
     """Say why what a link leads to cannot be opened."""
+    if not os.path.exists(path):
+        return "is not there: copy that file there, or write the link anew"
     with suppress(ScanError):
-        if deepest and os.path.exists(path):
+        if deepest:
             with open_hdf5(path) as file:
                 return why_closed(file, name, deepest - 1) or "does not exist in that file"
     return "cannot be opened"
