@@ -4,8 +4,11 @@ Looking up takes 10 to 50 ms, and loads nothing: the package of a name is import
 used.
 """
 
+import faulthandler
+import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint
 from typing import Any, NamedTuple
@@ -14,6 +17,11 @@ from tomopipe.errors import TomopipeError, grouped, reason_of
 
 TIME_LIMIT_S = 600.0
 """Of one call, where the package states no other."""
+STUCK_S = 60.0
+"""After its time limit a call that holds Python's lock all the time ends its job."""
+_limits_s: list[float] = []  # of the calls under way
+_changing = threading.Lock()
+_logger = logging.getLogger(__name__)
 
 OF_ANOTHER_PACKAGE = (
     "; if a package of your site has it, install that in this environment "
@@ -39,7 +47,7 @@ def call(who: str, time_limit_s: float | None, function: Callable[..., Any], *ar
     """Call a function of another package; what it raises, or that it hangs, is an error of `who`.
 
     With a time limit it runs in a thread, which is left behind if it does not return in time: it
-    ends with the process. Code that never gives Python's lock back cannot be left.
+    ends with the process. Code that never gives Python's lock back cannot be left: it ends a job.
     """
     results: list[Any] = []
     errors: list[BaseException] = []
@@ -54,8 +62,10 @@ def call(who: str, time_limit_s: float | None, function: Callable[..., Any], *ar
         run()
     else:
         thread = threading.Thread(target=run, name=who, daemon=True)
-        thread.start()
-        thread.join(time_limit_s)
+        _log_once(who, time_limit_s)
+        with _end_if_stuck(time_limit_s):
+            thread.start()
+            thread.join(time_limit_s)
     if not (results or errors):
         raise TomopipeError(
             f"{who}: no result after {time_limit_s:g} s (time_limit_s): its package must be "
@@ -67,6 +77,34 @@ def call(who: str, time_limit_s: float | None, function: Callable[..., Any], *ar
         text = reason_of(error) if isinstance(error, Exception) else f"{type(error).__name__}"
         raise TomopipeError(f"{who}: {text}") from error
     return results[0]
+
+
+@cache
+def _log_once(who: str, time_limit_s: float) -> None:
+    """Log what is called: a crash says no more."""
+    _logger.info("calling %s, for at most %g s each time", who, time_limit_s)
+
+
+@contextmanager
+def _end_if_stuck(time_limit_s: float) -> Iterator[None]:
+    """End this job if no Python runs any more; its log then has the lines where its threads are."""
+    _watch(_limits_s.append, time_limit_s)
+    try:
+        yield
+    finally:
+        _watch(_limits_s.remove, time_limit_s)
+
+
+def _watch(change: Callable[[float], None], time_limit_s: float) -> None:
+    """Let a thread that needs no lock wait for the calls under way, after a change of these."""
+    handlers = logging.getLogger().handlers
+    logs = [each.stream for each in handlers if isinstance(each, logging.FileHandler)]
+    log = next(filter(None, logs), None)  # of a job
+    with _changing:
+        change(time_limit_s)
+        faulthandler.cancel_dump_traceback_later()
+        if log and _limits_s:
+            faulthandler.dump_traceback_later(max(_limits_s) + STUCK_S, exit=True, file=log)
 
 
 def load(group: str, name: str, what: str) -> tuple[Any, Package] | None:

@@ -1,6 +1,8 @@
 """Corrections and COR methods of other packages: where they act, and what becomes of faults."""
 
 import importlib.metadata
+import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -241,6 +243,32 @@ def test_a_fault_names_package_and_options(scan, mine, expected):
         lines(scan, recipe)
     assert expected in str(caught.value)
     assert "preprocess.mine, {'by': 3.0, 'n_rows': 0}, of own 2.0" in str(caught.value)
+
+
+STUCK = """
+import re, sys
+from tomopipe import entry_points
+from tomopipe.campaign.log import log_to
+
+def stuck(text):
+    return re.match("(a|a)*b", text)  # twice as long for each letter, without a pause
+
+entry_points.STUCK_S = 0.5
+with log_to(sys.argv[1]):
+    assert entry_points.call("own 2.0", 0.1, stuck, "ab")
+    print("first")
+    entry_points.call("own 2.0", 0.1, stuck, 200 * "a")
+"""
+
+
+def test_code_that_keeps_the_lock_of_python_ends_its_job(tmp_path):
+    log = tmp_path / "logs" / "a_1.log"
+    words = [sys.executable, "-c", STUCK, str(log)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "first\n"), done.stderr
+    text = log.read_text()
+    assert text.count("calling own 2.0, for at most 0.1 s") == 1
+    assert re.search(r'File "<string>", line \d+ in stuck', text)
 
 
 def test_the_first_call_that_hangs_ends_the_others(scan, mine):
