@@ -259,7 +259,7 @@ def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
     """Return a line for each text and the scans that share it, from (text, scan).
 
     Texts that differ only in the name of the scan are combined, with {scan} in its place; so are
-    those that differ in the sizes of datasets, without these. Equal texts are left as they are.
+    those that differ in the sizes of datasets, with those of the first. Equal texts stay.
     """
     faults = list(faults)
     number = Counter(text for text, _ in faults)
@@ -271,8 +271,14 @@ def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
     }
     alike = grouped((_SHAPE.sub("", pattern), key) for key, pattern in texts.items())
     lines = []
-    for pattern, entry in alike.items():
-        patterns = {texts[key] for key in entry}
-        text = entry[0][0] if len(entry) == 1 else patterns.pop() if len(patterns) == 1 else pattern
+    for entry in alike.values():
+        text = entry[0][0] if len(entry) == 1 else _of_all([texts[key] for key in entry])
         lines.append(f"{scans_named([scan for _, scan in entry])}: {text}")
     return lines
+
+
+def _of_all(texts: Sequence[str]) -> str:
+    """Return the first of texts, with a remark after sizes that are others in others."""
+    sizes = zip(*map(_SHAPE.findall, texts), strict=True)
+    remarks = iter([" and others" * (len({*each}) > 1) for each in sizes])
+    return _SHAPE.sub(lambda size: size[0] + next(remarks), texts[0])

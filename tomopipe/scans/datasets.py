@@ -36,6 +36,7 @@ NOT_RECOGNISED = (
 _MOST_GROUPS = 2000  # that are looked into for a dataset: beyond that something is wrong
 _DEEPEST = 10  # groups below the root that are looked into
 _N_NAMED = 6
+_OTHER_ANGLES = "; input.angles gives others"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def find_dataset(file: "h5py.File", name: str) -> "h5py.Dataset | None":
     if not isinstance(result, h5py.Dataset):
         raise fault_of(file, f"{name} is a group; expected a dataset")
     if result.shape is None or result.dtype.kind not in "uif":
-        others = "; input.angles gives others" if is_angle(name.rpartition("/")[2]) else ""
+        others = _OTHER_ANGLES * is_angle(name.rpartition("/")[2])
         what = "is empty" if result.shape is None else f"has type {result.dtype}"
         raise fault_of(file, f"{name} {what}; expected whole numbers or floats{others}")
     if max(result.shape, default=0) > _LONGEST:
@@ -167,7 +168,8 @@ def values_of(dataset: "h5py.Dataset") -> NDArray[Any]:
     """Read a list, NaN where it was never written; its axes of length 1 do not count."""
     if sum(n != 1 for n in dataset.shape) > 1:
         shape = f"{dataset.name} has shape {dataset.shape}"
-        raise fault_of(dataset, f"{shape}; expected one dimension")
+        others = _OTHER_ANGLES * is_angle(dataset.name.rpartition("/")[2])
+        raise fault_of(dataset, f"{shape}; expected one dimension{others}")
     # HDF5 crashes on virtual datasets in a circle, which this refuses
     written = written_frames(dataset).frames if dataset.ndim else np.ones(1, bool)
     values = np.asarray(dataset[()]).ravel()

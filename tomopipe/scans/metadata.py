@@ -286,7 +286,8 @@ def _fault_of_angles(metadata: Metadata) -> str:
         n = f"{len(bad)} of {n_angles}"
         return f"{location}: {n} angles not finite or not written{_without(bad, chosen)}"
     if n_angles > 1 and np.ptp(theta_deg) == 0:
-        return f"{location}: all {n_angles} angles are {theta_deg[0]:g}"
+        same = f"{location}: all {n_angles} angles are {theta_deg[0]:g}"
+        return f"{same}: set input.angles to {{start: 0, stop: 180}}, or to a list"
     return ""
 
 

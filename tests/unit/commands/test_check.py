@@ -48,7 +48,7 @@ def test_a_reason_is_named_once_though_datasets_differ_in_size(site):
     status, shown = run_check(site / "c")
     assert (status, shown.count("no /exchange/data and no NXtomo entry")) == (1, 1), shown
     assert "warning: 3 scans (odd_1, odd_2, odd_3): skipped: no /exchange/data" in shown
-    assert "it has /entry/frames error: none of 3 scans" in shown
+    assert "it has /entry/frames (5, 3, 4) and others error: none of 3 scans" in shown
 
 
 def test_lines_of_scans_combine_what_is_equal_but_for_their_names():
@@ -60,6 +60,8 @@ def test_lines_of_scans_combine_what_is_equal_but_for_their_names():
         "edf: 12 files of .edf",
         "png: 12 files of .png",
     ]
+    faults = [("data has (0, 4); darks (5, 4)", "a"), ("data has (3, 4); darks (5, 4)", "b")]
+    assert fault_lines(faults) == ["2 scans (a, b): data has (0, 4) and others; darks (5, 4)"]
 
 
 def test_time_points_of_a_file_are_no_lost_file_and_a_part_is_named_as_a_scan(site):

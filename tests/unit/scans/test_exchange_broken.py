@@ -92,7 +92,10 @@ def test_the_frames_before_a_hole_are_counted_as_they_were_written(tmp_path):
         (replace(FLATS, np.ones((0, 3, 5))), "data_white has no frames; set preprocess.flats"),
         (replace(DARKS, np.ones((0, 3, 5))), "data_dark has no frames; set preprocess.darks"),
         (replace(FLATS, np.ones(5)), "data_white has shape (5,)"),
-        (replace(THETA, np.ones((7, 2))), "theta has shape (7, 2); expected one dimension"),
+        (
+            replace(THETA, np.ones((7, 2))),
+            "theta has shape (7, 2); expected one dimension; input.angles",
+        ),
         (replace(DATA, h5py.SoftLink("/gone/away")), "/exchange/data is a link to /gone/away"),
         (replace(DATA, h5py.ExternalLink("gone.h5", "/x")), "is a link to gone.h5:/x, which"),
         (replace("exchange", h5py.ExternalLink("gone.h5", "/e")), "is a link to gone.h5:/e"),
