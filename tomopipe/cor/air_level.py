@@ -102,8 +102,9 @@ def _air_of_row(row: Image) -> tuple[tuple[int, int], tuple[float, ...]] | None:
         return None
     light = np.exp(-clean.astype(np.float64))
     sides = light[:, :left_px], light[:, n_cols - right_px :][:, ::-1]
+    n_parts = min(_PARTS, len(light))
     left, right = (
-        np.array([_line_integral(part) for part in np.array_split(side, _PARTS)]) for side in sides
+        np.array([_line_integral(part) for part in np.array_split(side, n_parts)]) for side in sides
     )
     across = [
         _line_integral(s[:, s.shape[1] // 2 :]) - _line_integral(s[:, : s.shape[1] // 2])

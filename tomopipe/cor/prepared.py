@@ -160,7 +160,7 @@ class Prepared:
     def unusable_angles(self) -> str:
         """Why no axis can be found with these angles, or ""."""
         if len(self.rows.theta_rad) < MIN_ANGLES:
-            return f"{len(self.rows.theta_rad)} angles are too few (at least {MIN_ANGLES})"
+            return f"too few angles: {len(self.rows.theta_rad)}, at least {MIN_ANGLES} are needed"
         return "" if self.angles.step_rad else "all angles are the same: set input.angles"
 
     @property

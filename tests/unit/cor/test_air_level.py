@@ -56,6 +56,12 @@ def test_flats_of_the_right_exposure_give_no_warning():
     assert warn_of_air(replace(rows(shadow(RODS), 2), minus_log=False)) == ([], False)
 
 
+@pytest.mark.parametrize("n_angles", [1, 5, 15])
+def test_air_of_few_projections(n_angles):
+    result = measure_air(rows(shadow(RODS), 2.0).sinograms[:, :n_angles])
+    assert result.transmission == pytest.approx(0.5, rel=0.02)
+
+
 TIME = np.linspace(0, 1, N_ANGLES)[:, None]
 
 
