@@ -170,7 +170,10 @@ def read_angles(path: str | os.PathLike[str], stated_unit: str = "auto") -> NDAr
     lines = [line.strip() for line in text.splitlines()]
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line and line[0] not in _REMARK]
     if not numbered:
-        raise ScanError(f"{path}: a list of angles without any angle")
+        raise ScanError(
+            f"{path}: a list of angles without any angle: write one line per projection, or set "
+            "input.angles"
+        )
     first = _cells(numbered[0][1])
     header = _header_of_remarks(lines, len(first))
     try:

@@ -326,7 +326,7 @@ def _open_stack(
         return Pages([path], str(path))
     images = tiff_files(path)
     folders = [folder for folder in visible(path) if folder.is_dir()]
-    others = [folder for folder in folders if folder_kind(folder.name) is None]
+    others = [folder for folder in folders if kind or folder_kind(folder.name) is None]
     # a closed folder beside images is none of the scan
     counts = {f: len(tiff_files(f)) for f in others if not images or os.access(f, os.R_OK)}
     below = sorted((f for f in counts if counts[f]), key=lambda f: -counts[f])
@@ -350,10 +350,15 @@ def _open_stack(
     if len(below) != 1:
         names = some_of([folder.name for folder in below], 4) or "no subfolder either"
         hint = other_files(path) if not below else ""
+        if not (below or hint):
+            hint = f"; {how_to_name(kind)}" if kind else "; copy its images there, or remove it"
         if len(below) > 1:
             hint = f"; if each of these is a scan, give {path}/*/ in campaign.scans"
         scans = [folder for folder in below if kind_of(folder.name) is None]
-        if len(scans) == 1 or (len(below) > 1 and counts[below[0]] >= _BY_FAR * counts[below[1]]):
+        if kind and below:
+            listed = ", ".join(f'"{path}/{n}"' for n in in_order_of_time(f.name for f in below))
+            hint = f"; name them in the order of time: preprocess: {{{kind}: [{listed}]}}"
+        elif len(scans) == 1 or (len(below) > 1 and counts[below[0]] >= _BY_FAR * counts[below[1]]):
             folder = scans[0] if len(scans) == 1 else below[0]
             hint = projections_in(folder, counts[folder], [f.name for f in folders])
         raise ScanError(f"{path}: a folder without TIFF files ({names} with any){hint}")

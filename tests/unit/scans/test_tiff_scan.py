@@ -1,6 +1,7 @@
 """Scans in TIFF files: folders of images, files of pages, lists of angles."""
 
 import os
+import shutil
 import sys
 
 import h5py
@@ -262,7 +263,7 @@ def test_flats_and_darks_of_other_scans(tmp_path):
 
 def test_unusable_folders_say_why(tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "a folder without TIFF files" in reason_of(tmp_path / "empty")
+    assert reason_of(tmp_path / "empty").endswith("; copy its images there, or remove it")
     days = tmp_path / "days"
     (days / "1").mkdir(parents=True)
     (days / "1" / "a.nxs").touch()
@@ -276,8 +277,17 @@ def test_unusable_folders_say_why(tmp_path):
     bare = write_folder(tmp_path / "bare")
     for name in os.listdir(bare / "flats"):
         os.unlink(bare / "flats" / name)
-    assert "a folder without TIFF files" in reason_of(bare)
-    (bare / "flats").rmdir()
+    assert reason_of(bare).endswith(
+        "; set preprocess.flats to a file that has them, or to none if "
+        "the projections are corrected already"
+    )
+    write_images(bare / "flats" / "white", np.full((4, N_ROWS, N_COLS), FLAT, "u2"))
+    with open_scan(bare) as scan:
+        assert scan.n_flats == 4
+    write_images(bare / "flats" / "after", np.full((4, N_ROWS, N_COLS), FLAT, "u2"))
+    lines = f'preprocess: {{flats: ["{bare}/flats/white", "{bare}/flats/after"]}}'
+    assert reason_of(bare).endswith(f"; name them in the order of time: {lines}")
+    shutil.rmtree(bare / "flats")
     assert "no folder flats beside the projections; set preprocess.flats" in reason_of(bare)
     larger = write_folder(tmp_path / "larger", images=np.zeros((2, 4, 6), "u2"))
     assert "has frames of (3, 5); expected (4, 6)" in reason_of(larger)
