@@ -21,25 +21,49 @@ from tests.workflow.conftest import (
     table,
     with_code_in_jobs,
 )
+from tomopipe.campaign.results import read_tsv
 
 CORS_PX = [48.5, 49.0, 47.25]
 TAIL = {"resolve_cor", "sidecar", "export_star", "report", "fix_cor:in_situ"}
 
 
 def add(campaign, number, **options):
-    """Add an entry with the data of a simulated scan."""
+    """Add an entry with the data of a simulated scan, as the package nxtomo has them.
+
+    The first has its frames itself; of the second they are a virtual dataset, of a camera's file;
+    the third is a link to a file of its own, with such a dataset.
+    """
     make_scan(campaign, "one", CORS_PX[number], "made", seed=number, **options)
     with h5py.File(campaign / "made" / "one.h5") as file:
         parts = [file[f"exchange/{name}"][()] for name in ("data_dark", "data_white", "data")]
         angles = [*np.zeros(len(parts[0]) + len(parts[1])), *file["exchange/theta"][()]]
     keys = np.repeat([2, 1, 0], [len(part) for part in parts])
     path, entry = campaign / "raw" / "in_situ.nx", f"/entry{number:04d}"
-    path.parent.mkdir(exist_ok=True)
-    data, start = np.concatenate(parts), f"2026-11-29T05:30:{5 + 10 * number:02d}.5+01:00"
+    data = np.concatenate(parts) if number == 0 else of_camera(path, number, parts)
+    part = path.with_name("in_situ_0002.part") if number == 2 else path
+    part.parent.mkdir(exist_ok=True)
+    start = f"2026-11-29T05:30:{5 + 10 * number:02d}.5+01:00"
     write_nxtomo(
-        path, entry=entry, keys=keys, angles=angles, data=data,
+        part, entry=entry, keys=keys, angles=angles, data=data,
         change=lambda group: group.create_dataset("start_time", data=start),
     )  # fmt: skip
+    if part != path:
+        with h5py.File(path, "a") as file:
+            file[entry] = h5py.ExternalLink(part.name, entry)
+
+
+def of_camera(path, number, parts):
+    """Write darks, flats and projections into one file, and return all as a virtual dataset."""
+    camera = path.with_name(f"in_situ_{number:04d}.camera")
+    layout, first = h5py.VirtualLayout((sum(map(len, parts)), *parts[0].shape[1:]), "u2"), 0
+    with h5py.File(camera, "w") as file:
+        for name, part in zip(("dark", "flat", "projections"), parts, strict=True):
+            frames = file.create_dataset(name, data=part, chunks=(1, *part.shape[1:]))
+            layout[first : first + len(part)] = h5py.VirtualSource(
+                camera.name, name, frames.shape, frames.dtype
+            )
+            first += len(part)
+    return layout
 
 
 def in_time(campaign, n, gaps=()):
@@ -82,6 +106,8 @@ def test_each_entry_of_a_file_has_a_chain_of_its_own(tmp_path):
     by_path = json.loads((campaign / "results" / "rot_cen.json").read_text())
     assert [*by_path] == [f"{campaign}/raw/in_situ.nx@000{number}" for number in (0, 1)]
     assert (campaign / "raw" / "in_situ@0001.cor.json").exists()
+    tomograms = read_tsv(campaign / "results" / "relion" / "names.tsv", ("scan",))
+    assert [row["scan"] for row in tomograms] == ["in_situ@0000", "in_situ@0001"]
     assert plan(campaign) == (0, frozenset())
     assert "stitch:growth" in first.jobs
     before = inodes(in_time(campaign, 2))
