@@ -16,7 +16,13 @@ from tomopipe.cor.row_profiles import RowProfiler, RowProfiles, still
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.prep.bad_pixels import ConstantFrames, find_bad_frames, warnings_of
-from tomopipe.prep.correct import Corrections, corrections_of, measure_edge_slopes
+from tomopipe.prep.correct import (
+    Corrections,
+    blocks_for_slopes,
+    corrections_of,
+    frames_for_slopes,
+    measure_edge_slopes,
+)
 from tomopipe.prep.recipe import geometry_only
 from tomopipe.prep.shifts import read_shifts
 from tomopipe.recon.angular_sampling import mirrored_ends
@@ -227,7 +233,7 @@ def collect_rows(
     logger.info("reading rows %s and %d opposing pairs", row_index, len(pairs))
     profiler = RowProfiler(scan, minus_log=recipe.minus_log, threads=threads)
     of_pairs = set(pairs.ravel().tolist())
-    raw_rows, raw_frames, profiles = _read_once(
+    raw_rows, raw_frames, for_slopes, profiles = _read_once(
         scan, row_index, sorted({*of_pairs, *ends}), profiler, len({*ends} - of_pairs)
     )
     constant = ConstantFrames(len(raw_rows))
@@ -257,7 +263,7 @@ def collect_rows(
         first_col=scan.first_col,
         minus_log=recipe.minus_log,
         plain_sinograms=None if recipe == geometry else plain_sinograms,
-        edge_slopes_per_px=measure_edge_slopes(scan, corrections),
+        edge_slopes_per_px=measure_edge_slopes(scan, corrections, for_slopes),
         bad_frames=bad_frames,
         flat_levels=_flat_levels(scan, recipe),
         dark_levels=scan.dark_levels,
@@ -472,33 +478,43 @@ def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def _read_once(
     scan: Scan, rows: Sequence[int], frames: Sequence[int], profiler: RowProfiler, n_more: int
-) -> tuple[NDArray[Any], dict[int, NDArray[Any]], RowProfiles | None]:
+) -> tuple[
+    NDArray[Any], dict[int, NDArray[Any]], dict[int, list[NDArray[Any]]], RowProfiles | None
+]:
     """Read rows (n_angles, n_kept, n_cols), whole frames and row profiles, with few decodings.
 
-    The profiles may take as much less as `n_more` of the frames do.
+    Third are blocks for `measure_edge_slopes` of frames that are read anyway. The profiles may take
+    as much less as `n_more` of the frames do.
     """
     if not reads_whole(scan, rows):
         sinograms = [scan.read_rows(row, row + 1) for row in rows]
         images: Sequence[NDArray[Any]] = list(scan.read_frames(frames)) if frames else []
         raw_frames = dict(zip(frames, images, strict=True))
-        return np.concatenate(sinograms, axis=1), raw_frames, profiler.read(raw_frames, n_more)
+        profiles = profiler.read(raw_frames, n_more)
+        return np.concatenate(sinograms, axis=1), raw_frames, {}, profiles
     everything = np.arange(scan.n_angles)
     if (shared := scan.read_shared(rows)) is not None:
         raw, means = shared
         raw_frames = dict(zip(frames, scan.read_frames(frames), strict=True))
-        return raw, raw_frames, profiler.profiles(means, everything, (0, scan.n_rows))
+        return raw, raw_frames, {}, profiler.profiles(means, everything, (0, scan.n_rows))
     raw = np.empty((scan.n_angles, len(rows), scan.n_cols), dtype=scan.dtype)
-    row_index: dict[int, NDArray[Any]] = {}
+    whole_images: dict[int, NDArray[Any]] = {}
+    for_slopes: dict[int, list[NDArray[Any]]] = {}
     means = np.empty((scan.n_angles, scan.n_rows), np.float32)
     for first, last in in_parts(scan, scan.n_angles):
         block = scan.read_frames(range(first, last))
         raw[first:last] = block[:, rows]
         means[first:last] = profiler.means(block, (0, scan.n_rows))
-        row_index |= {
-            frame: block[frame - first].copy() for frame in frames if first <= frame < last
-        }
+        for frame in frames:
+            if first <= frame < last:
+                whole_images[frame] = block[frame - first].copy()
+        for frame in frames_for_slopes(scan):
+            if first <= frame < last:
+                parts = blocks_for_slopes(block[frame - first])
+                for_slopes[frame] = [part.copy() for part in parts]
         logger.info("read %d of %d frames", last, scan.n_angles)
-    return raw, row_index, profiler.profiles(means, everything, (0, scan.n_rows))
+    profiles = profiler.profiles(means, everything, (0, scan.n_rows))
+    return raw, whole_images, for_slopes, profiles
 
 
 def in_parts(scan: Scan, n_frames: int) -> Iterator[tuple[int, int]]:

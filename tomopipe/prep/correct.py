@@ -10,7 +10,7 @@ on a sum over angles and rows, since single lines vary with the structure at the
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 from typing import Any
@@ -229,11 +229,16 @@ _SHARE = 20  # the edge is the outer twentieth of the columns
 _LEAST_COLS = 4
 
 
-def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, float]:
+def measure_edge_slopes(
+    scan: Scan,
+    corrections: Corrections,
+    already_read: Mapping[int, Sequence[NDArray[Any]]] | None = None,
+) -> tuple[float, float]:
     """Measure the edge slopes (`edge_slopes_of`) of an open scan after its corrections.
 
     Some projections are read, or rows where chunks hold many projections. Corrections that need
-    neighbouring rows, and stripes, are skipped: they hardly change the slopes.
+    neighbouring rows, and stripes, are skipped: they hardly change the slopes. Projections that are
+    `already_read` come as `blocks_for_slopes`.
     """
     corrections = replace(corrections, row_by_row=True)
     total = np.zeros(scan.n_cols)
@@ -243,20 +248,18 @@ def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, fl
         lines = lines[np.isfinite(lines).all(axis=1)]
         np.add(total, lines.sum(axis=0, dtype=np.float64), out=total)
 
-    deep, chunk_rows = (scan.stored_chunks or (1, 1))[:2]
-    n_frames = min(max(_FRAMES[0], scan.n_angles // 16), _FRAMES[1])
-    decoded = n_frames * deep * scan.n_rows, _N_BLOCKS * chunk_rows * scan.n_angles
-    if deep == 1 or decoded[0] <= decoded[1]:
-        order = np.argsort(scan.theta_rad, kind="stable")
-        blocks = rows_for_slopes(scan.n_rows)
-        is_whole = scan.chunks is not None and not all(map(scan.has_rows, blocks))
-        for frame in order[evenly_spread(scan.n_angles, n_frames)].tolist():
-            frames = frame, frame + 1
-            raw = scan.read_frames([frame]) if is_whole else None
-            for rows in blocks:
-                block = scan.read_block(frames, rows) if raw is None else raw[:, slice(*rows)]
-                add(block, frames, rows)
-    else:
+    spans, frames = rows_for_slopes(scan.n_rows), frames_for_slopes(scan)
+    is_whole = scan.chunks is not None and not all(map(scan.has_rows, spans))
+    for frame in frames:
+        blocks = (already_read or {}).get(frame)
+        if blocks is None and is_whole:
+            blocks = blocks_for_slopes(scan.read_frames([frame])[0])
+        for number, rows in enumerate(spans):
+            part = frame, frame + 1
+            block = scan.read_block(part, rows) if blocks is None else blocks[number][None]
+            add(block, part, rows)
+    if not frames:
+        chunk_rows = (scan.stored_chunks or (1, 1))[1]
         for rows in _row_blocks(scan.n_rows, min(chunk_rows, _HIGH), _N_BLOCKS):
             add(scan.read_rows(*rows), (0, scan.n_angles), rows)
     slopes = edge_slopes_of(total)
@@ -264,6 +267,21 @@ def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, fl
         "rows fall by %.3g %% and %.3g %% per column at the edges", *np.multiply(100, slopes)
     )
     return slopes
+
+
+def frames_for_slopes(scan: Scan) -> list[int]:
+    """Return the projections that `measure_edge_slopes` uses; none: rows are less to read."""
+    deep, chunk_rows = (scan.stored_chunks or (1, 1))[:2]
+    n_frames = min(max(_FRAMES[0], scan.n_angles // 16), _FRAMES[1])
+    if deep > 1 and _N_BLOCKS * chunk_rows * scan.n_angles < n_frames * deep * scan.n_rows:
+        return []
+    order = np.argsort(scan.theta_rad, kind="stable")
+    return order[evenly_spread(scan.n_angles, n_frames)].tolist()
+
+
+def blocks_for_slopes(image: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the rows of a projection (n_rows, n_cols) that `measure_edge_slopes` uses."""
+    return [image[slice(*rows)] for rows in rows_for_slopes(len(image))]
 
 
 def rows_for_slopes(n_rows: int) -> list[IndexRange]:

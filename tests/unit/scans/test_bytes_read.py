@@ -7,10 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.phantoms import write_scan
+from tests.phantoms import sphere, write_scan
 from tomopipe.config import PreprocessBlock
 from tomopipe.cor.collected_rows import collect_rows
 from tomopipe.cor.illuminated_rows import illuminated_rows
+from tomopipe.prep.correct import corrections_of, measure_edge_slopes
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.pixels import Hdf5Pixels
 
@@ -100,6 +101,23 @@ def test_a_sweep_reads_its_rows_a_pair_and_the_edges(scan):
     assert rows.pairs.shape[0] == 1
     most_bytes = 1.1 * n_bytes + max(n_edges, 16 * ROW_BYTES) + n_profiles
     assert n_bytes < bytes_read_so_far() - before < most_bytes
+
+
+def test_a_sweep_of_compressed_frames_reads_each_once(tmp_path):
+    truth = write_scan(
+        tmp_path / "a.h5", n_angles=N_ANGLES, n_rows=N_ROWS, n_cols=N_COLS, counts=2e4,
+        compression="gzip", beam={"n_flats": 1, "n_darks": 1},
+        phantom=[sphere(40, 0, 32, 220, 0.002)],
+    )  # fmt: skip
+    with h5py.File(truth.path) as file:
+        n_bytes = file["exchange/data"].id.get_storage_size()
+    with open_scan(truth.path) as scan:
+        _ = scan.flat, scan.dark
+        before = bytes_read_so_far()
+        slopes = collect_rows(scan, [32], PreprocessBlock()).edge_slopes_per_px
+        assert bytes_read_so_far() - before == pytest.approx(n_bytes, rel=0.05)
+        assert min(slopes) > 0
+        assert slopes == measure_edge_slopes(scan, corrections_of(scan, PreprocessBlock()))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
