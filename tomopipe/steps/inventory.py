@@ -55,7 +55,8 @@ _COVERS_DEG = 170.0
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0
 _REPORT_EVERY_S = 5.0
-# HDF5 serves one thread at a time; the checks before it wait for the file server, several at once
+# HDF5 serves one thread at a time; the checks before it wait for the file server, several at once,
+# but once for all views of a file
 _THREADS = 8
 
 log = logging.getLogger(__name__)
@@ -151,10 +152,11 @@ def _look_at_all(keys: Sequence[_Key], look_at: Callable[[_Key], _Look]) -> dict
     """Read each file; files that change meanwhile count as still being written."""
     first_s = time.monotonic()
     # size and time, as data written into reserved space do not grow the file
-    before = {path: file_state(path) for path in {path for path, _ in keys} if _is_recent(path)}
+    paths = {path for path, _ in keys}
+    before = {path: file_state(path) for path in paths if _is_recent(path)}
     looks: dict[_Key, _Look] = {}
     reported_s = first_s
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(max(1, min(_THREADS, len(paths)))) as pool:
         for key, look in zip(keys, pool.map(look_at, keys), strict=True):
             looks[key] = look
             if time.monotonic() - reported_s > _REPORT_EVERY_S:
@@ -287,7 +289,7 @@ def _lacking_angles(raw: RawScan, metadata: Metadata) -> list[str]:
     enough = math.ceil(180 * n / covered_deg) if covered_deg > 0 else 0
     return [
         f"the {n} projections of this window cover {covered_deg:.0f} of 180 degrees, and its "
-        f"slices lack the others; {enough} would cover them (turns: {{n_angles}})"
+        f"slices lack the others, which {enough} would cover (turns: {{n_angles}})"
     ]
 
 

@@ -287,7 +287,7 @@ def test_windows_that_do_not_fill_180_degrees_are_named(tmp_path):
     fast(tmp_path / "foam_07.h5", 36)
     for n, words in (
         (18, ""),
-        (9, "cover 90 of 180 degrees, and its slices lack the others; 18 would"),
+        (9, "cover 90 of 180 degrees, and its slices lack the others, which 18 would"),
     ):
         entry = {"glob": "*.h5", "turns": {"n_angles": n}}
         campaign = campaign_from_data({"campaign": {"scans": [entry]}}, tmp_path)
