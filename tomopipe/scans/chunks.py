@@ -104,9 +104,13 @@ def read_block(
 def _chunk(dataset: "h5py.Dataset", corner: tuple[int, ...]) -> NDArray[Any]:
     """Decode the chunk that begins at a corner."""
     shape, dtype = dataset.chunks, dataset.dtype
-    if dataset.id.get_chunk_info_by_coord(corner).byte_offset is None:  # never written
-        return np.full(shape, dataset.fillvalue, dtype)
-    mask, raw = dataset.id.read_direct_chunk(corner)
+    try:
+        mask, raw = dataset.id.read_direct_chunk(corner)
+    except UNREADABLE:
+        # HDF5 goes through all chunks before it
+        if dataset.id.get_chunk_info_by_coord(corner).byte_offset is not None:
+            raise
+        return np.full(shape, dataset.fillvalue, dtype)  # never written
     n_filters = dataset.id.get_create_plist().get_nfilters()
     n_bytes = int(np.prod(shape)) * dtype.itemsize
     if not mask & (1 << (n_filters - 1)):

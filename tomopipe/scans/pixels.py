@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 AXES = ("angle", "row", "col")
 _BATCH_BYTES = 64 * 2**20  # of a view, on the way
 _FRAMES = 64  # that a thread asks for at a time
+# HDF5 goes through all chunks before the one it looks up; so many take as long as one for `note`
+_PASSED = 30
 # h5py raises the second for lost chunks; the others are of chunks beyond the dataset
 _DAMAGED = (OSError, RuntimeError, IndexError, OverflowError)
 
@@ -181,15 +184,19 @@ class Hdf5Pixels:
         if (every := self._starts) is None:
             return None
         starts: NDArray[np.int64] = every[slice(*frames)]
+
+        def note(chunk: Any) -> None:
+            every[chunk.chunk_offset[0]] = chunk.byte_offset
+
+        if np.count_nonzero(starts < 0) * frames[0] > _PASSED * len(every):
+            every[every < 0] = 0
+            with suppress(IndexError, OverflowError):  # those beyond the dataset come last
+                self._dataset.id.chunk_iter(note)
         for number in np.flatnonzero(starts < 0).tolist():
             info = self._dataset.id.get_chunk_info_by_coord((frames[0] + number, 0, 0))
             starts[number] = info.byte_offset or 0
         if starts.all():
             return starts
-
-        def note(chunk: Any) -> None:
-            every[chunk.chunk_offset[0]] = chunk.byte_offset
-
         self._dataset.id.chunk_iter(note)
         return None
 
