@@ -205,7 +205,7 @@ def _below(entry: "h5py.Group") -> "Iterator[tuple[str, h5py.Dataset]]":
                 child = group[name]
             except UNREADABLE:  # a link that leads nowhere
                 continue
-            place = h5py.h5f.get_name(child.id), h5py.h5o.get_info(child.id).addr
+            place = h5py.h5f.get_name(child.id), h5py.h5g.get_objinfo(child.id).objno
             if place in visited or not isinstance(child, h5py.Group | h5py.Dataset):
                 continue
             visited.add(place)
