@@ -91,9 +91,9 @@ def correct(
     recipe, raw = _recipe(preprocess, numbers), np.asarray(projections)
     if recipe.flat_method not in ("mean", "median") or _needs_file(recipe):
         raise ValueError(
-            "flat_method interpolate and pca, ring_current, shifts and roll_deg: auto need the "
-            "file of a scan: set them in config.yaml, for `tomopipe run`. Here flat_method is mean "
-            "or median."
+            "flat_method interpolate, pca and register, ring_current, shifts and roll_deg: auto "
+            "need the file of a scan: set them in config.yaml, for `tomopipe run`. Here "
+            "flat_method is mean or median."
         )
     if raw.ndim != 3 or not raw.size or threads < 1:
         raise ValueError(

@@ -246,14 +246,22 @@ class PreprocessBlock(Block):
     darks: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = option(
         None, "Where the darks are; values as for flats."
     )
-    flat_method: Literal["mean", "median", "interpolate", "pca"] = option(
+    flat_method: Literal["mean", "median", "interpolate", "pca", "register"] = option(
         "mean",
         "mean or median of all flats; interpolate: between the means of sets of flats, "
         "for each projection; pca: their principal components, weighted for each projection by "
-        "its air (reads the whole scan twice).",
+        "its air; register: their mean, moved along the rows with the stripes of the beam in the "
+        "air of each projection (pca and register read the whole scan twice).",
     )
     flat_components: int = option(
         3, "pca: largest number of components.", ge=1, only={"flat_method": ["pca"]}
+    )
+    flat_shift_px: float = option(
+        5.0,
+        "register: how far the beam moves along the rows at most, from the middle of the flats.",
+        ge=1,
+        le=20,
+        only={"flat_method": ["register"]},
     )
     flat_sets: int = option(
         2,

@@ -110,6 +110,7 @@ _FLATS = {
     "mean": "the mean of the flat fields",
     "median": "the median of the flat fields",
     "interpolate": "flat fields interpolated in time",
+    "register": "the mean of the flat fields, moved with the beam where air showed how",
     "pca": "flat fields fitted by {flat_components} principal components",
 }
 _STRIPES = {name: entry.methods for name, entry in STRIPE_FILTERS.items()}

@@ -102,9 +102,9 @@ def full_recon(
         else:
             logger.info("only metadata changed: the voxels of the existing volume are copied")
             copy_voxels(earlier, put)
+    warnings = [corrections.beam.warning] if corrections.beam.warning else []
     # only integers have a range, beyond which values are clipped
-    if not (encoding.is_whole and (clipped := clipped_text(volume))):
-        return ""
-    warning = f"volume: {clipped} (full_recon.value_range)"
-    logger.warning(warning)
-    return warning
+    if encoding.is_whole and (clipped := clipped_text(volume)):
+        warnings.append(f"volume: {clipped} (full_recon.value_range)")
+        logger.warning(warnings[-1])
+    return "; ".join(warnings)

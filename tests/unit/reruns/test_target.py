@@ -53,6 +53,7 @@ OTHER = {
     "preprocess.darks": "none",
     "preprocess.flat_method": "median",
     "preprocess.flat_components": (4, {"flat_method": "pca"}),
+    "preprocess.flat_shift_px": (8.0, {"flat_method": "register"}),
     "preprocess.flat_sets": (3, {"flat_method": "interpolate"}),
     **{
         f"preprocess.{key}": entry.example
