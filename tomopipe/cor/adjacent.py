@@ -2,7 +2,8 @@
 
 Jitter: every projection is displaced by an amount of its own, as on a stage that vibrates or a beam
 that trembles. Neighbours are registered, twice, by rows or columns that have their noise for
-themselves: what both halves share is jitter.
+themselves: what both halves share is jitter. Or many projections are displaced, and others are not,
+as by a camera that loses the beginning of a line.
 
 Break: one pair of neighbours differs more than all others, and no sideways shift explains it
 (`tomopipe.cor.sample_motion` detects those): the sample turned on its holder, the stage slipped, or
@@ -24,6 +25,11 @@ _ALONG = 1.5  # median steps: projections further apart in angle are not neighbo
 # Detection thresholds of jitter: standard deviation (px), over that of the noise of one half, and
 # the median gain of the shifts (log of the misfit).
 _JITTER_PX, _OVER_NOISE, _GAIN = 0.8, 2.0, 0.1
+# Of many that are displaced, others not: least shift (columns) on which both halves agree to one,
+# least gain of each, least number of pairs (a jump is one, a bad projection two), and of them the
+# least share that the next one undoes (a lattice seen along its rows shifts by one of them, either
+# way); share of all pairs from which on the mean square is taken, not the spread.
+_FAR_PX, _FAR_GAIN, _MANY, _UNDONE, _MOST_FAR = 2.0, 0.4, 6, 0.7, 0.3
 # Of a break: excess of its misfit over that of the pairs around it (log), over the sixth largest of
 # all; the share of it that others near it may have (an edge along the beam is several such pairs).
 _EXCESS, _ALONE, _OTHERS = 1.0, 2.5, 6
@@ -65,12 +71,18 @@ def find_jitter(prepared: Prepared) -> float:
         return 0.0
     shifts_px, gains = zip(*map(_shifts, _halves(prepared.lines_by_time(_ROWS))), strict=True)
     first_px, second_px = (shift_px[near] for shift_px in shifts_px)
+    both_px, gain = (first_px + second_px) / 2, np.array(gains)[:, near]
     noise_px = _spread(first_px - second_px) / 2
     # each shift is the difference of two displacements
-    jitter_px = np.sqrt(max(0.0, (_spread(first_px + second_px) / 2) ** 2 - noise_px**2) / 2)
-    gain = float(np.median(np.concatenate([gain[near] for gain in gains])))
+    jitter_px = np.sqrt(max(0.0, _spread(both_px) ** 2 - noise_px**2) / 2)
     is_jitter = jitter_px * prepared.match_binning >= _JITTER_PX
-    is_jitter &= jitter_px >= _OVER_NOISE * noise_px and gain >= _GAIN
+    is_jitter &= jitter_px >= _OVER_NOISE * noise_px and np.median(gain) >= _GAIN
+    is_far = (np.abs(first_px - second_px) <= 1) & (np.abs(both_px) >= _FAR_PX)
+    is_far &= gain.min(axis=0) >= _FAR_GAIN
+    far_px = both_px[is_far]
+    is_many = len(far_px) >= _MANY and np.mean(np.abs(far_px[1:] + far_px[:-1]) <= 2) >= _UNDONE
+    if is_many and (is_far.mean() >= _MOST_FAR or not is_jitter):
+        jitter_px, is_jitter = np.sqrt(np.sum(far_px**2) / (2 * len(both_px))), True
     return float(jitter_px * prepared.match_binning) if is_jitter else 0.0
 
 

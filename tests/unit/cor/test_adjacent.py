@@ -44,6 +44,15 @@ def test_jitter_is_measured(jitter_px, theta_deg, counts, n_kept):
     assert find_break(prepared) is None
 
 
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5])
+def test_many_projections_that_are_displaced_alike_are_jitter(share):
+    """As by a camera that loses the first 12 columns of lines of some frames."""
+    shift_px = np.where(np.random.default_rng(3).random(len(THETA_DEG)) < share, 12.0, 0.0)
+    prepared = Prepared(displaced(shift_px, counts=2000))
+    assert find_jitter(prepared) == pytest.approx(shift_px.std(), rel=0.2)
+    assert warn_of_jitter(prepared)[1] == (share > 0.1)  # whether a COR is right by chance
+
+
 @pytest.mark.parametrize("counts", [20000, 100])
 @pytest.mark.parametrize(
     "shift_px",
@@ -52,8 +61,10 @@ def test_jitter_is_measured(jitter_px, theta_deg, counts, n_kept):
         np.random.default_rng(1).normal(0, 0.3, 181),
         np.linspace(0, 12, 181),
         np.where(np.arange(181) == 90, 5.0, 0.0),
+        np.where(np.isin(np.arange(181), [60, 120]), 5.0, 0.0),
+        8.0 * (np.arange(181) // 20),
     ],
-    ids=["still", "vibration", "drift", "one"],
+    ids=["still", "vibration", "drift", "one", "two", "steps"],
 )
 def test_other_motion_is_no_jitter_and_no_break(shift_px, counts):
     prepared = Prepared(displaced(shift_px, counts=counts))
