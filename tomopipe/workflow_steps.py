@@ -100,7 +100,7 @@ _STEPS = (
     ),
     Step(
         "sidecar", "campaign", ("resolve_cor",), (), revision=0, of_runs="whole",
-        params=("with_sidecar",),
+        params=("sidecars",),
     ),
     Step(
         "export_stack", "scan", ("resolve_cor",), ("stack_meta", "stack"), revision=5,

@@ -13,6 +13,7 @@ from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cor.outliers import FILLS
 from tomopipe.relion.relion_set import campaign_binning
+from tomopipe.reruns import sidecars
 from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.receipts import as_text, digest
 from tomopipe.reruns.settle import Settled
@@ -194,9 +195,9 @@ def _times_s(settled: Settled, _: str, name: str) -> dict[str, float] | None:
     return {**stack.times_s} if stack.is_time else None
 
 
-def _with_sidecar(settled: Settled, *result: str) -> list[str] | None:
-    """Return the scans whose sidecars are written; None, for all, if the job was not decided on."""
-    return settled.with_sidecar if result in settled.reasons else None
+def _sidecars(settled: Settled, *result: str) -> dict[str, dict[str, Any]]:
+    due = settled.with_sidecar if result in settled.reasons else None
+    return sidecars.to_write(settled.target, due)
 
 
 def table_shown(campaign: Campaign) -> str:
@@ -227,7 +228,7 @@ _PARAMETERS: dict[str, Callable[[Settled, str, str], Any]] = {
     "times_s": _times_s,
     # decided once from all scans; the job stores it
     "binning": lambda settled, *_: campaign_binning(settled.campaign),
-    "with_sidecar": _with_sidecar,
+    "sidecars": _sidecars,
     "stacks": lambda settled, *_: {scan: settled.out.stack_meta(scan) for scan in settled.cors},
     "star_options": lambda settled, *_: settled.target.star_options(),
     "table": lambda settled, *_: table_shown(settled.campaign),

@@ -1,40 +1,34 @@
-"""The sidecars beside the data: what they should contain, why one is written, and writing them."""
+"""The sidecars beside the data: what they should contain, and why one is written."""
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import encode_series
-from tomopipe.campaign.results import read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
-from tomopipe.errors import TomopipeError, grouped, scans_named, some_of
-from tomopipe.paths import no_pipe
+from tomopipe.errors import grouped, scans_named
 from tomopipe.reruns.reasons import MISSING, UNREADABLE, of_cor
 from tomopipe.reruns.receipts import Result, digest, statement_in
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Target
 from tomopipe.steps import sidecar
-from tomopipe.storage.atomic import remove_stale, why_not_replaced
 from tomopipe.storage.json_files import json_or, number, part
 
-_N_NAMED = 3  # faults in an error, differences in a reason
+_N_NAMED = 3  # differences in a reason
+_OPTIONS = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
 
 
-def contents(
-    target: Target,
-    fixes: Mapping[str, Fix],
-    scans: Iterable[str],
-    read: Callable[[str, Any], Any] = json_or,
-) -> dict[str, str]:
+def contents(target: Target, fixes: Mapping[str, Fix], scans: Iterable[str]) -> dict[str, str]:
     """Return the content of the sidecar of scans as JSON; `fixes` are rows of the fix tables."""
     result, path_of = {}, target.campaign.paths.prediction
     for scan in scans:
         entry = target.cors[scan]
-        predicted = read(path_of(scan), None) if target.selected.not_failed([scan]) else None
+        predicted = json_or(path_of(scan), None) if target.selected.not_failed([scan]) else None
         content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
         result[scan] = json.dumps(content, sort_keys=True)  # compared as text
     return result
@@ -122,40 +116,29 @@ def why_written(target: Target, scan: str, content: str) -> str:
     return "" if other is None else f"the campaign was moved from {other}"
 
 
-def write_sidecars(campaign: Campaign, scans: Collection[str] | None) -> None:
-    """Write the sidecars that are out of date; the others are not touched.
+def to_write(target: Target, scans: Iterable[str] | None) -> dict[str, dict[str, Any]]:
+    """Return the sidecars that a job writes: the arguments of `sidecar` by path.
 
-    `scans`: those that were out of date when the run decided; None if it did not decide on them.
-    Raises TomopipeError at the end if some cannot be written.
+    `scans`: those of which the run has found the sidecar out of date; None: it did not look.
     """
-    cors = read_cor_json(campaign.files.cor_table)
-    if scans is None:
-        scans = campaign.selected_scans(read_inventory(campaign.files.inventory))
-    target = Target(campaign, cors={scan: cors[scan] for scan in scans if scan in cors})
-    faults = []
-    steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
-    series = {encode_series(campaign.scans[scan].series) for scan in target.cors}
-    fixes = read_fixes(map(campaign.files.fix_table, sorted(series)))
-    texts = contents(target, fixes, target.cors, _read)
-    due = [scan for scan, content in texts.items() if why_written(target, scan, content)]
-    # beside the data they are not removed with a run
-    remove_stale(*(campaign.directory / target.sidecar(scan) for scan in due))
-    for scan in due:
-        path, content = target.sidecar(scan), texts[scan]
-        if fault := why_not_replaced(campaign.directory / path):
-            faults.append(fault)
-            continue
-        parameters = json.loads(campaign.for_scan(scan).config.model_dump_json(include=steps))
-        in_results = campaign.outputs.sidecar(scan)
-        sidecar.sidecar(path, content=content, parameters=parameters, in_results=in_results)
-    if faults:
-        raise TomopipeError(some_of(faults, _N_NAMED))
+    campaign = target.campaign
+    asked = target.cors if scans is None else [scan for scan in scans if scan in target.cors]
+    series = {encode_series(campaign.scans[scan].series) for scan in asked}
+    fixes, result = dict(ChainMap(*map(target.selected.fixes, series))), {}
+    for scan, content in contents(target, fixes, asked).items():
+        if scans is not None or why_written(target, scan, content):
+            result[target.sidecar(scan)] = {
+                "content": content,
+                "parameters": _parameters(campaign.for_scan(scan)),
+                "in_results": campaign.outputs.sidecar(scan),
+            }
+    return result
 
 
-def _read(path: str, default: Any) -> Any:
-    """Read a JSON file that may be missing; one that cannot be read now is an error."""
-    try:
-        with open(no_pipe(path), "rb") as stream:
-            return json.loads(stream.read())
-    except FileNotFoundError:
-        return default
+def _parameters(campaign: Campaign) -> dict[str, Any]:
+    """Return the options that a sidecar names, once for all scans of one configuration."""
+    if "sidecar" not in campaign.effective:
+        content = campaign.config.model_dump_json(include=_OPTIONS)
+        campaign.effective["sidecar"] = json.loads(content)
+    options: dict[str, Any] = campaign.effective["sidecar"]
+    return options

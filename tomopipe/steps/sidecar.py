@@ -1,4 +1,4 @@
-"""Write the COR of one scan, and its source, beside its data."""
+"""Write the COR of a scan, and its source, beside its data."""
 
 import json
 import os
@@ -9,8 +9,27 @@ from typing import Any
 
 from tomopipe.campaign.files import CONFIG
 from tomopipe.cor.outliers import Fix
-from tomopipe.storage.atomic import take_away, write_json
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.storage.atomic import remove_stale, take_away, why_not_replaced, write_json
 from tomopipe.storage.json_files import json_or
+
+_N_NAMED = 3  # faults in an error
+
+
+def sidecars(arguments: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write sidecars, the arguments of each by its path; the others are not touched.
+
+    Raises TomopipeError at the end if some cannot be written.
+    """
+    remove_stale(*arguments)  # beside the data they are not removed with a run
+    faults = []
+    for path, each in arguments.items():
+        if fault := why_not_replaced(os.path.abspath(path)):
+            faults.append(fault)
+        else:
+            sidecar(path, **each)
+    if faults:
+        raise TomopipeError(some_of(faults, _N_NAMED))
 
 
 def sidecar(

@@ -12,7 +12,7 @@ rule sidecar:
         LOGS.log("sidecar"),
     localrule: True
     params:
-        with_sidecar=param("with_sidecar"),
+        sidecars=param("sidecars"),
         provenance=param("provenance"),
     script:
         "../scripts/sidecar.py"

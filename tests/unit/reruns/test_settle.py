@@ -128,6 +128,10 @@ def test_sidecars_that_are_as_their_receipt_states_are_not_compared(folder, monk
     put(32.0, 31.0, 32.0)
     changed = "COR of b_1: 32.00 -> 31.00, by hand"
     assert due() == (changed, {"b_1"})
+    written = sidecars.to_write(target, None)
+    assert written == sidecars.to_write(target, ["b_1"])
+    assert [*written] == [target.sidecar("b_1")]
+    assert json.loads(written.popitem()[1]["content"])["cor_px"] == 31.0
     assert due("c") == (changed, {"b_1", "c_1"})
     write_json({"confidence": 0.5}, target.campaign.files.prediction("a_1"))
     assert due() == (f"confidence of a_1 changed; {changed}", {"a_1", "b_1"})
