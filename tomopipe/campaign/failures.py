@@ -22,7 +22,7 @@ from tomopipe.campaign.results import center_by_hand, read_inventory
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_json
-from tomopipe.storage.json_files import json_or, text
+from tomopipe.storage.json_files import in_file, json_or, text
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def failed_stack(files: Files[str], scan: str) -> str:
     with suppress(FileNotFoundError):  # it is temporary
         if os.stat(files.stack(scan)).st_size:
             return ""
-    return text(json_or(files.stack_meta(scan), {}).get("failed"))
+    return text(in_file(files.stack_meta(scan), "failed"))
 
 
 def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> list[str]:

@@ -21,7 +21,7 @@ from tomopipe.cor.outliers import FIX_COLUMNS, Fix, parse_fixes
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_text
-from tomopipe.storage.json_files import number
+from tomopipe.storage.json_files import number, parsed
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
@@ -211,7 +211,7 @@ def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
     """
     try:
         with open(no_pipe(path), "rb", buffering=0) as stream:
-            content = json.loads(stream.readall().decode("utf-8"))
+            content = parsed(stream.readall())
     except OSError as error:
         raise TomopipeError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:

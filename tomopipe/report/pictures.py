@@ -25,6 +25,7 @@ from tomopipe.report.thumbnails import (
     read_sweep,
 )
 from tomopipe.storage.atomic import whole, write_text
+from tomopipe.storage.json_files import parsed
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
 #: Number of scans above which the pictures go into a folder beside the page.
@@ -223,7 +224,7 @@ def _of_sweep(
 
 def _read_cache(path: Path) -> Mapping[str, Any]:
     try:
-        cache = json.loads(no_pipe(path).read_bytes())
+        cache = parsed(no_pipe(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         if is_of_the_system(error):
             raise  # writing it again would lose the strips of removed try stacks

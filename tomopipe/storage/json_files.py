@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -12,11 +13,18 @@ from tomopipe.paths import no_pipe
 from tomopipe.storage.checksums import quick_state
 
 
+def parsed(content: bytes) -> Any:
+    """Parse JSON, three times as fast by pydantic's parser where that is loaded."""
+    with suppress(KeyError, ValueError):  # ValueError: also of names that are not UTF-8
+        return sys.modules["pydantic_core"].from_json(content)
+    return json.loads(content)
+
+
 def json_or(path: str | os.PathLike[str], default: Any) -> Any:
     """Read a JSON file; `default` if it is missing, damaged, or not of the type of `default`."""
     try:
         with open(no_pipe(path), "rb") as stream:
-            content = json.loads(stream.read())
+            content = parsed(stream.read())
     except (OSError, ValueError, RecursionError):
         return default
     return content if default is None or isinstance(content, type(default)) else default
