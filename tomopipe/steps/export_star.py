@@ -16,7 +16,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -79,22 +79,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tomogram:
-    """One scan of the set, as described to RELION."""
+    """One scan of the set, as described to RELION; `repr` has what its own tables show."""
 
     # rlnTomoName, and the files of the images and of the angles as RELION opens them
     name: str
-    stack: str
+    stack: str = field(repr=False)
     tilt_series: str
     geometry: StackGeometry  # how the stack was cut out of the detector
-    theta_rad: Floats  # (n_images,): angle of each image
+    theta_rad: Floats = field(repr=False)  # (n_images,): angle of each image
     cor_px: float  # column of the rotation axis in the stack
     # size of a pixel of the stack, photon energy
     pixel_angstrom: float
     energy_kev: float
     # whether the volume is of half acquisition, twice as wide as the detector
     is_half: bool
-    volume: str = ""  # the scan's volume as RELION opens it, or empty
-    volume_binning: float = 1.0  # pixels of the stack in one of its voxels
+    # the scan's volume as RELION opens it, or empty; pixels of the stack in one of its voxels
+    volume: str = field(default="", repr=False)
+    volume_binning: float = field(default=1.0, repr=False)
 
     @property
     def axis_xz(self) -> tuple[float, float]:
@@ -167,18 +168,19 @@ def export_star(
             check_stack(stacks[scan], meta["stack_shape"])
         else:  # temporary, and RELION has already used it
             log.warning("%s is in the set, but its stack was removed: %s", scan, stacks[scan])
-        stack = Path(links.get(scan, stacks[scan])).as_posix()
-        tilt_series = (output / TILT_SERIES / f"{name}.star").as_posix()
+        stack = os.fspath(links.get(scan, stacks[scan]))
+        tilt_series = f"{output}/{TILT_SERIES}/{name}.star"
         mode = half_acquisition.get(scan, "auto")
         tomogram = _tomogram(meta, cor_px[scan], name, stack, tilt_series, mode)
-        volume = Path(volumes.get(scan, ""))
-        if volume.is_file() and scan not in other_rows:
+        volume = Path(volumes[scan]) if scan in volumes else None
+        is_there = volume is not None and volume.is_file()
+        if volume and is_there and scan not in other_rows:
             link = output / LINKS / f"{name}{MRC_VOLUME}"
             shown = link if scan in links else volume
             tomogram = _with_volume(tomogram, volume, shown.as_posix(), warnings.append)
             if tomogram.volume == link.as_posix():
                 linked[link] = volume
-        elif volume.is_file():
+        elif is_there:
             warnings.append(f"{volume} has other rows than the stack: it is not in the set")
         tomograms.append(tomogram)
     warnings += _several_groups(tomograms)
@@ -361,7 +363,7 @@ def _write_tables(overview: str, tomograms: list[Tomogram], output: Path) -> dic
         places = table_places(matrices)
         stream.write(overview.encode())
         for tomogram in tomograms:  # in the order of `overview`, as RELION 4 expects
-            name, last = tomogram.name, Path(tomogram.tilt_series)
+            name, last = tomogram.name, tomogram.tilt_series
             angles, matrix = _content(last), matrices[places.get(name, slice(0))]
             digest = _digest(tomogram, angles, matrix)
             is_last = digest == last_digests.get(name)
@@ -371,22 +373,22 @@ def _write_tables(overview: str, tomograms: list[Tomogram], output: Path) -> dic
                 digest = _digest(tomogram, angles, matrix)
             digests[name] = digest
             stream.write(matrix)
-            _write_or_link(angles, folder / last.name, last if is_last else None)
+            _write_or_link(angles, f"{folder}/{os.path.basename(last)}", last if is_last else "")
     return digests
 
 
 def _digest(tomogram: Tomogram, *texts: bytes) -> str:
     """Return a digest of what the tables of a tomogram are made from, and of their text."""
-    made_from = replace(tomogram, theta_rad=np.zeros(0), stack="", volume="", volume_binning=1.0)
-    parts = [repr(made_from).encode(), tomogram.theta_rad.tobytes(), *texts]
-    return xxhash.xxh3_128_hexdigest(b"".join(parts))
+    made_from = repr(tomogram).encode(), tomogram.theta_rad.tobytes()
+    return xxhash.xxh3_128_hexdigest(b"".join([*made_from, *texts]))
 
 
-def _content(path: Path) -> bytes:
+def _content(path: str) -> bytes:
     """Return the content of a file of the last set; empty if it cannot be read, or is a link."""
     with suppress(OSError):
-        if not path.is_symlink():
-            return no_pipe(path).read_bytes()
+        if not os.path.islink(path):
+            with open(no_pipe(path), "rb") as stream:
+                return stream.read()
     return b""
 
 
@@ -398,13 +400,13 @@ def _mapped(path: Path, stack: ExitStack) -> Any:
     return b""
 
 
-def _write_or_link(content: bytes, path: Path, last: Path | None) -> None:
-    """Write a file, or link that of the last set."""
+def _write_or_link(content: bytes, path: str, last: str) -> None:
+    """Write a file, or link that of the last set, if there is one."""
     with suppress(OSError):  # no hard links on this file system
-        if last is not None:
-            path.hardlink_to(last)
+        if last:
+            os.link(last, path)
             return
-    path.write_bytes(content)
+    Path(path).write_bytes(content)
 
 
 def _write_links(links: Mapping[Path, Path], folder: Path) -> None:

@@ -159,7 +159,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def flush(path: Path) -> None:
+def flush(path: str | os.PathLike[str]) -> None:
     """Flush to disk: before a rename, so that a power cut leaves the old file or the new one."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
@@ -167,10 +167,12 @@ def flush(path: Path) -> None:
 
 def _flush_below(folder: Path) -> None:
     """Flush the files of a folder, several at a time, so that the disk waits once for many."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    paths = [os.path.join(top, name) for top, _, names in os.walk(folder) for name in names]
+    states = [(path, os.lstat(path)) for path in paths]
     with ThreadPoolExecutor(_N_FLUSHED) as pool:
         # hard links are on disk already
-        list(pool.map(flush, [file for file in files if file.stat().st_nlink == 1]))
+        new = [path for path, of in states if stat.S_ISREG(of.st_mode) and of.st_nlink == 1]
+        list(pool.map(flush, new))
 
 
 def _replace_file(temporary: Path, final: Path) -> None:

@@ -11,7 +11,7 @@ with making(snakemake) as made:
     made.status["warning"] = export_star(
         params.stacks,
         # by name: a temporary stack may have been removed
-        {scan: Path(metadata).with_suffix(STACK) for scan, metadata in params.stacks.items()},
+        {scan: metadata.removesuffix(".json") + STACK for scan, metadata in params.stacks.items()},
         params.cors,
         folder,
         volumes={scan: folder.parent / f"{scan}{MRC_VOLUME}" for scan in named},
