@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePath
 from unicodedata import category
 from urllib.parse import quote, unquote
@@ -376,6 +376,7 @@ def folder_prefix(folder: str, prefixes: Mapping[str, str]) -> str:
     return "/".join(filter(None, (above, below)))
 
 
+@cache  # asked for each scan
 def encode_series(key: str) -> str:
     """Turn the key of a series, any text, into a file name, one to one.
 

@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -34,15 +34,13 @@ class CorText:
 
     text: str = ""
 
-    @cached_property
+    @property
     def px(self) -> float | None:
         """The number; None for an empty text and for junk: words, "1024,5", "nan", "inf".
 
         White space around it does not matter.
         """
-        text = self.text.strip().strip("\ufeff")
-        cor_px = float(text) if _NUMBER.fullmatch(text) else math.nan
-        return cor_px if math.isfinite(cor_px) else None
+        return px_of(self.text)
 
     def px_on(self, n_cols: int | None) -> float | None:
         """Return the number if it is on the detector (of unknown width: any number), else None."""
@@ -60,6 +58,14 @@ class CorText:
 
 
 NO_TEXT = CorText()
+
+
+@cache  # a text appears in several tables
+def px_of(text: str) -> float | None:
+    """Return the number of a `CorText`."""
+    text = text.strip().strip("\ufeff")
+    cor_px = float(text) if _NUMBER.fullmatch(text) else math.nan
+    return cor_px if math.isfinite(cor_px) else None
 
 
 def format_cor(cor_px: float | None) -> str:

@@ -15,7 +15,15 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, is_valid, off_detector, with_error
+from tomopipe.cor.cor_value import (
+    NO_TEXT,
+    CorText,
+    format_cor,
+    is_valid,
+    off_detector,
+    px_of,
+    with_error,
+)
 from tomopipe.storage.json_files import number
 
 # reasons that other modules look for
@@ -159,7 +167,7 @@ def parse_fixes(rows: Iterable[Mapping[str, str]]) -> dict[str, Fix]:
             flagged=row["flagged"] == "true",
             reason=row["reason"],
             neighbours=tuple(filter(None, row["neighbours"].split(";"))),
-            **{name: CorText(cell).px if (cell := row.get(name)) else None for name in _IN_PX},
+            **{name: px_of(cell) if (cell := row.get(name)) else None for name in _IN_PX},
         )
         for row in rows
     }

@@ -103,7 +103,8 @@ def render(
         if scan.prediction and curve_range(scan.prediction.curves)
     }
     with_card = {*pictures, *with_curves}
-    texts = list(map(repr, campaign.scans))  # all that is recorded, except points of curves
+    # digests of all that is recorded, except points of curves
+    texts = [xxhash.xxh3_128_hexdigest(repr(scan).encode()) for scan in campaign.scans]
     html = (
         templates()
         .get_template("page.html.j2")

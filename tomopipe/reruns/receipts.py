@@ -113,7 +113,7 @@ def _sum_of(path: str, last: str) -> str:
 class Receipt:
     """Content of a receipt, present or withdrawn."""
 
-    stamp: list[int]  # size (bytes), times (ns) and inode of the receipt itself
+    stamp: list[int]  # size (bytes), time (ns) and inode of the receipt; links to it may go
     digest: str  # of the statement
     files: dict[str, State] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class Receipts:
     def __init__(self, directory: Path, files: Files[str]) -> None:
         self.directory, self.files = directory, files
         self._folder = str(directory)
-        self.is_changed = False
+        self._new: set[str] = set()  # receipts and files of which the saved index knows less
         self._present: dict[str, Receipt | None] = {}
         self._states: dict[str, State | None] | None = None
 
@@ -213,7 +213,7 @@ class Receipts:
             status = os.stat(self.path_of(path))
         except OSError:
             return None
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
         recorded = self._index[0].get(path)
         if recorded is not None and recorded.stamp == stamp:
             return recorded
@@ -225,7 +225,7 @@ class Receipts:
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
         self._index[0][path] = receipt
-        self.is_changed = True
+        self._new.add(path)
         return receipt
 
     def write(self, step: str, key: str, statement: Statement, outputs: Sequence[str]) -> None:
@@ -248,16 +248,18 @@ class Receipts:
             self._present[path] = self._read(path)
 
     def withdraw(self, step: str, key: str) -> None:
-        """Remove the receipt of a result to be made; the index keeps its content."""
+        """Remove the receipt of a result to be made; the saved index keeps its content."""
         self.of(step, key)
         path = self.files.receipt(step, key)
+        if path in self._new:
+            self.save()
         with suppress(FileNotFoundError):
             os.unlink(self.path_of(path))
         self._present[path] = None
 
-    def save(self) -> None:
-        """Write the index if it has changed."""
-        if not (self.is_changed or self.raw.is_changed):
+    def save(self, *, of_raw: bool = False) -> None:
+        """Write the index if it has changed; `of_raw`: if the identity of a raw file has."""
+        if not (self.raw.is_changed or (self._new and not of_raw)):
             return
         receipts, raw, sums = self._index
         content = {
@@ -268,7 +270,8 @@ class Receipts:
         path = Path(self.path_of(self.files.index))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(json.dumps(content), path)
-        self.is_changed = raw.is_changed = False
+        self._new.clear()
+        raw.is_changed = False
 
     # ---- results -----------------------------------------------------------------------------
 
@@ -350,7 +353,7 @@ class Receipts:
             if not (content := content_of(self.path_of(path))):
                 return ""  # this time it cannot be read
             sums[path] = state, content
-            self.is_changed = True
+            self._new.add(path)
         return sums[path][1]
 
 

@@ -235,7 +235,7 @@ class Settled:
                 for key in receipts.keys(step.name):
                     receipts.withdraw(step.name, key)
         if campaign.results.is_dir():
-            receipts.save()
+            receipts.save(of_raw=True)  # the rest at the end of the run
             campaign.views.save()
 
     def scans_of_fix(self, series: str) -> list[str]:

@@ -240,3 +240,23 @@ def test_a_result_that_cannot_be_read_once_is_read_again(home, monkeypatch):
     monkeypatch.setattr(checksums, "checksum_of", read)
     for each in (receipts, receipts_of(home)):
         assert each.content("results/inventory.tsv") == read(home / "results" / "inventory.tsv")
+
+
+def test_what_a_receipt_stated_outlives_a_run_that_withdrew_it_and_was_killed(home):
+    put(home, "results/a.h5")
+    receipts_of(home).withdraw(*KEY)  # saved at the end of a run alone, which does not come
+    now = receipts_of(home)
+    assert now.of(*KEY) is None
+    assert now.last(*KEY).digest == digest(STATEMENT)
+
+
+def test_the_end_of_links_to_receipts_makes_no_other_receipts(home, monkeypatch):
+    put(home, "results/a.h5")
+    receipt = home / "results/made/full_recon/a.json"
+    os.link(receipt, home / "link")
+    first = receipts_of(home)
+    first.of(*KEY)
+    first.save()
+    (home / "link").unlink()  # changes the time of the inode
+    monkeypatch.setattr(Receipts, "save", lambda *_: pytest.fail("read and saved again"))
+    receipts_of(home).withdraw(*KEY)
