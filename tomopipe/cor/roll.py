@@ -39,6 +39,8 @@ _FAR_PX = 0.5  # distance from the line from which a band counts as wrong
 _SHOWS_PX, _SPOILS_PX, _SIGNIFICANCE = 0.5, 2.0, 5.0
 _PASSES, _EXACT_PX = 4, 0.02  # rotations of the pairs, until the outermost rows are so near
 _MOST_ERROR_DEG = 0.02
+# Of the fit of whole images: passes, smoothing, least size, and how far it may lead, in errors.
+_REFINEMENTS, _BLUR_PX, _LEAST_COLS, _FAR_ERRORS = 3, 1.5, 32, 6.0
 
 
 class UsedRows(NamedTuple):
@@ -110,7 +112,7 @@ def roll_of(rows: Rows) -> Roll | None:
             return None
         slope += fit[0]
         if abs(fit[0]) * from_middle.max() < _EXACT_PX:
-            return _roll(slope, fit[1])
+            return _roll(_refined(rows, slope, axis[0], fit[1]), fit[1])
     return None
 
 
@@ -123,6 +125,44 @@ def _fit_rotated(rows: Rows, slope: float, cor_px: float) -> tuple[float, float]
     rotated = replace(rows, pairs=_rotated(rows.pairs, slope, rows.n_rows))
     banded = _banded(Prepared(rotated))
     return banded and _fit_near(*banded, cor_px)
+
+
+def _refined(rows: Rows, slope: float, cor_px: float, error: float) -> float:
+    """Return the slope at which whole images match best; the given one if that is far from it.
+
+    Least squares of the difference of opposing images by what a turn, and a shift along each axis,
+    change: bands of few rows see less of a sample.
+    """
+    n_high, n_cols = rows.pairs.shape[2:]
+    block = -(-rows.n_rows // n_high)
+    high, col = np.arange(n_high), np.arange(n_cols)
+    from_row = ((high + 0.5) * block - rows.n_rows / 2)[:, None]
+    from_col = col - (n_cols - 1) / 2
+    edge_rows = 4 + round(abs(slope) * n_cols / 2 / block)  # that are turned into view
+    edge_cols = 8 + round(abs(slope) * rows.n_rows / 2)
+    first, last, down = slope, slope, 0.0
+    for _ in range(_REFINEMENTS):
+        left = max(0, round(2 * cor_px) - n_cols) + edge_cols
+        right = min(n_cols, round(2 * cor_px)) - edge_cols
+        if right - left < _LEAST_COLS or n_high - 2 * edge_rows < _LEAST_COLS:
+            return first
+        inner = np.s_[..., edge_rows : n_high - edge_rows, left:right]
+        normal, vector = np.zeros((3, 3)), np.zeros(3)
+        at = np.meshgrid(high + down, 2 * cor_px - col, indexing="ij")
+        for direct, opposing in _rotated(rows.pairs, last, rows.n_rows):
+            mirrored = ndimage.map_coordinates(opposing, at, order=1, mode="nearest")
+            smooth = [
+                ndimage.gaussian_filter(image.astype(np.float64), (_BLUR_PX / block, _BLUR_PX))
+                for image in (direct, mirrored)
+            ]
+            by_row, by_col = np.gradient((smooth[0] + smooth[1]) / 2, block, 1)
+            changes = np.stack([by_col * from_row - by_row * from_col, by_col, by_row])[inner]
+            changes = changes.reshape(3, -1)
+            normal += changes @ changes.T
+            vector += changes @ (smooth[0] - smooth[1])[inner].ravel()
+        turn, across_px, down_px = np.linalg.lstsq(normal, vector)[0]
+        last, cor_px, down = last - turn / 2, cor_px - across_px / 2, down + down_px / block
+    return float(last) if abs(last - first) <= _FAR_ERRORS * error else first
 
 
 def _rotated(pairs: NDArray[np.float32], slope: float, n_rows: int) -> NDArray[np.float32]:

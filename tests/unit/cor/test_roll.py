@@ -83,9 +83,9 @@ def test_a_roll_is_measured_without_a_cor(roll_deg, n_rows):
 
 
 @pytest.mark.parametrize("roll_deg", [0.0, 0.12, -0.8, 2.5])
-def test_at_512_px_a_roll_is_corrected_to_0_02_degrees(roll_deg):
+def test_at_512_px_whole_images_make_a_roll_right_to_0_003_degrees(roll_deg):
     roll = roll_of(turned(roll_deg, 512, 512, cor_px=262.3))
-    assert roll.correction_deg(512, 512) == pytest.approx(roll_deg, abs=0.02 if roll_deg else 0)
+    assert roll.correction_deg(512, 512) == pytest.approx(roll_deg, abs=0.003 if roll_deg else 0)
 
 
 @pytest.mark.parametrize(
