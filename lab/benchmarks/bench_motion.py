@@ -45,6 +45,7 @@ RASTERS, MOST_RASTER_FILL = 0.12, 1.5  # share of the scans; they take long
 LOOKS, MOST_DRAWS = 6, 20  # angles that show the contrast; samples drawn for a scan with contrast
 EXACT_ROWS = 0.3
 CONTRAST, SIGMAS = 0.05, 5.0
+COVERED = 2, 3  # stated errors
 NOT_HERE = ("single row", "grid misses", "dead pixels")  # columns here are many pixels wide
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
@@ -294,6 +295,16 @@ def ends_of(scan: Scan) -> list[EndShift]:
     return end_shifts(first, last, scan.cor_px if is_mirrored else None)
 
 
+def contrast_of(scan: Scan) -> str:
+    """Return how well motion shows in the true profile along the axis."""
+    if scan.kind == "still":
+        return "any"
+    if scan.contrast < CONTRAST:
+        return "less"
+    is_clear = abs(scan.shift_rows) >= SIGMAS * scan.noise_rows
+    return f"5 %, {'above' if is_clear else 'in'} the noise"
+
+
 def line_of(scan: Scan, found: AxialMotion | None) -> str:
     """Return a line on a scan and on what is told of it."""
     told = "nothing" if found is None else f"{found.shift_rows:+.2f} ± {found.error_rows:.2f} rows"
@@ -322,25 +333,27 @@ def main() -> None:
         found = find_axial_motion(scan.profiles, scan.theta_rad, scan.swing_px, None, ends_of(scan))
         seconds.append(time.process_time() - start)
         is_exact = found is not None and abs(found.shift_rows - scan.shift_rows) <= EXACT_ROWS
-        is_clear = scan.contrast >= CONTRAST and abs(scan.shift_rows) >= SIGMAS * scan.noise_rows
-        group = kind, scan.is_truncated, kind == "still" or is_clear
+        group = kind, scan.is_truncated, contrast_of(scan)
         between = int(found is not None and found.between is not None)
         counts[group].update(scans=1, told=int(found is not None), exact=int(is_exact), at=between)
         if found is not None:
-            errors[group].append(abs(found.shift_rows - scan.shift_rows))
+            error_rows = abs(found.shift_rows - scan.shift_rows)
+            errors[group].append(error_rows)
+            counts[group].update({n: int(error_rows <= n * found.error_rows) for n in COVERED})
         if args.verbose and (found is not None if kind == "still" else not is_exact):
             print(line_of(scan, found), flush=True)
-    print("| motion | sample | contrast | told | as a jump | size within 0.3 row | median, 90 % |")
-    print("|---|---|---|---|---|---|---|")
+    titles = "motion | sample | contrast | told | as a jump | size within 0.3 row | median, 90 %"
+    print(f"| {titles} | within 2, 3 of its errors |")
+    print("|---|---|---|---|---|---|---|---|")
     for group, count in sorted(counts.items(), key=str):
-        kind, is_truncated, is_clear = group
+        kind, is_truncated, contrast = group
         field = "larger than the field" if is_truncated else "within the field"
-        contrast = "any" if kind == "still" else "5 %, above the noise" if is_clear else "less"
         told = count["told"]
         line = f"| {kind} | {field} | {contrast} | {told} of {count['scans']} | {count['at']} |"
         if kind != "still" and told:
             half, most = np.quantile(errors[group], [0.5, 0.9])
             line += f" {count['exact']} of {told} | {half:.2f}, {most:.2f} |"
+            line += f" {', '.join(str(count[n]) for n in COVERED)} |"
         print(line)
     print(f"\n{1e3 * np.median(seconds):.0f} ms of CPU a scan to find it, without the simulation")
 

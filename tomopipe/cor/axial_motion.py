@@ -39,13 +39,21 @@ _LEAST_FRAMES, _LEAST_BESIDE, _PARTS = 16, 3, 16  # profiles; on each side of a 
 _MOST_KNOWN = 0.7  # least share of the profiles that can be registered
 # Net shift of a drift, as a share of the whole; order of the polynomial that is its course.
 _ONE_WAY, _ORDER = 0.7, 3
+# How far back a drift goes that the sums show alone: share of its size, or times the noise.
+_MOST_BACK, _BACK_BY_NOISE = 0.15, 3.0
 _MOST_TILT_DEG = 1.0  # of the axis
 # A pin goes to the sides by so many of its spreads, and less than this share of the field of view.
 _PIN, _WITHIN = 2.0, 0.45
-# Deviations by which a shift of the end projections and of the sums must be more likely than none;
-# how much the sums count in it, and which parts of them are compared; share of a shift by which the
-# sums may differ from the ends.
-_LEAST_SCORE, _SUMS_COUNT, _END_PARTS, _APART = 7.0, 0.5, (16, 6), 0.3
+# Deviations by which a shift of the end projections and of the sums must be more likely than none,
+# and where the course of the sums is such a shift, by so many of its errors; which parts of the
+# sums are compared; share of a shift by which the two may differ.
+_LEAST_SCORE, _LEAST_OF_BOTH, _LEAST_OF_SUMS = 7.5, 6.0, 2.5
+_END_PARTS, _APART = (16, 6), 0.3
+# Stated errors: so many times that by noise, and (rows, share of the shift) what remains, of the
+# ends and of the sums; deviations by which the two contradict each other.
+_TIMES_NOISE, _CONTRADICT = 1.4, 3.0
+_OF_ENDS, _OF_JUMPS, _OF_DRIFTS = (0.02, 0.02), (0.1, 0.0), (0.1, 0.05)
+_SURE_ROWS = 0.15  # the largest error that the warning does not state
 # Between the first and the last of so many parts a drift shows this share, to within the last.
 _DRIFT_PARTS = (16, 1.0, 1 / 16), (3, 0.63, 0.18)
 
@@ -78,8 +86,11 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> tuple[str, tuple[int, int
         before, after = numbers[list(motion.between)].tolist()
         when = f"between projections {before} and {after}"
     direction = "down" if motion.shift_rows > 0 else "up"
+    size = f"{abs(motion.shift_rows):.1f}"
+    if motion.error_rows > _SURE_ROWS:
+        size += f" ± {motion.error_rows:.1f}"
     text = (
-        f"the sample moves {abs(motion.shift_rows):.1f} rows {direction} {when}: {SLICES_MIXED}; "
+        f"the sample moves {size} rows {direction} {when}: {SLICES_MIXED}; "
         "measure again, or leave out one part (input.skip_projections)"
     )
     return text, motion.between
@@ -122,33 +133,65 @@ def find_axial_motion(
     """
     stack, frames = _stack(profiles, bad)
     if not ends:
-        return None if stack is None else _motion_of_sums(stack, frames, theta_rad, swing)
-    score, end = max(((_score(stack, shift), shift) for shift in ends), key=itemgetter(0))
-    is_detected = abs(end.rows) >= _LEAST_ROWS and score >= _LEAST_SCORE
-    if stack is None:
-        return AxialMotion(end.rows, end.error, None) if is_detected else None
-    if is_detected and (k := sudden(stack, end.rows / stack.height)) is not None:
-        return AxialMotion(end.rows, end.error, (int(frames[k - 1]), int(frames[k])))
-    if not is_detected and abs(end.rows) + _SIGNIFICANCE * end.error < _LEAST_ROWS:
-        return None
-    motion = _motion_of_sums(stack, frames, theta_rad, swing)
-    if motion is not None:
+        course = None if stack is None else _course(stack, frames, theta_rad, swing)
+        return None if course is None else _motion_of_sums(course)
+    beyond, end = max(((_beyond(stack, None, shift), shift) for shift in ends), key=itemgetter(0))
+    course = motion = between = None
+    if stack is not None:
+        if beyond < 0 and abs(end.rows) + _SIGNIFICANCE * end.error < _LEAST_ROWS:
+            return None
+        course = _course(stack, frames, theta_rad, swing)
+        each = ((_beyond(stack, course, shift), shift) for shift in ends)
+        beyond, end = max(each, key=itemgetter(0))
+    if course is not None and (motion := _motion_of_sums(course)) is not None:
         allowed = max(_LEAST_ROWS, _APART * abs(motion.shift_rows)) + _SIGNIFICANCE * end.error
         motion = None if abs(motion.shift_rows - end.rows) > allowed else motion
-    if not is_detected:
+    if abs(end.rows) < _LEAST_ROWS or beyond < 0:
         return motion
-    return AxialMotion(end.rows, end.error, None if motion is None else motion.between)
+    if stack is not None and (k := sudden(stack, end.rows / stack.height)) is not None:
+        between = int(frames[k - 1]), int(frames[k])
+    of_ends = AxialMotion(end.rows, _stated_error(end.rows, end.error, *_OF_ENDS), between)
+    return of_ends if motion is None else _mean(of_ends, motion)
 
 
-def _score(stack: Stack | None, end: EndShift) -> float:
-    """Return by how many deviations end projections and sums make a shift more likely than none."""
+def _stated_error(rows: float, error: float, least_rows: float, share: float) -> float:
+    """Return the error of a shift by noise, and by what noise does not show."""
+    return float(np.sqrt((_TIMES_NOISE * error) ** 2 + least_rows**2 + (share * rows) ** 2))
+
+
+def _mean(ends: AxialMotion, sums: AxialMotion) -> AxialMotion:
+    """Return the weighted mean of two measurements; that of the ends where they contradict."""
+    between = ends.between or sums.between
+    apart = abs(ends.shift_rows - sums.shift_rows)
+    deviations = apart / np.hypot(ends.error_rows, sums.error_rows)
+    if deviations > _CONTRADICT:
+        error = float(np.hypot(ends.error_rows, apart / 2))
+        return AxialMotion(ends.shift_rows, error, between)
+    weights = np.array([ends.error_rows, sums.error_rows]) ** -2.0
+    size = float(np.average([ends.shift_rows, sums.shift_rows], weights=weights))
+    return AxialMotion(size, float(weights.sum() ** -0.5 * max(1.0, deviations)), between)
+
+
+def _beyond(stack: Stack | None, course: "_Course | None", end: EndShift) -> float:
+    """Return by how many deviations a shift is more likely than none, beyond what is needed."""
     of_sums = 0.0
     if stack is not None:
         shift = end.rows / stack.height
         parts = [np.array_split(np.arange(len(stack.values)), n_parts) for n_parts in _END_PARTS]
         of_sums = max(likelihood(stack, part[0], part[-1], shift) for part in parts)
-    of_sums = min(_SUMS_COUNT * of_sums, end.score**2)  # they add no more than the ends show
-    return float(np.sqrt(max(end.score**2 + of_sums, 0.0)))
+    beyond = _score(end, of_sums) - _LEAST_SCORE
+    shown = [] if course is None else course.shown_rows()
+    for rows, error, net in shown:
+        allowed = max(_LEAST_ROWS, _APART * abs(end.rows)) + np.hypot(error, end.error)
+        agrees = max(abs(rows - end.rows), abs(net - end.rows)) <= allowed
+        if agrees and abs(rows) >= _LEAST_OF_SUMS * error:
+            beyond = max(beyond, _score(end, (rows / error) ** 2) - _LEAST_OF_BOTH)
+    return beyond
+
+
+def _score(end: EndShift, of_sums: float) -> float:
+    """Return the deviations of both; sums, a square of deviations, add no more than ends show."""
+    return float(np.sqrt(max(end.score**2 + min(of_sums, end.score**2), 0.0)))
 
 
 def _stack(
@@ -163,32 +206,6 @@ def _stack(
     return (Stack.of(profiles, kept) if len(frames) >= _LEAST_FRAMES else None), frames
 
 
-def _motion_of_sums(
-    stack: Stack,
-    frames: NDArray[np.int64],
-    theta_rad: Floats,
-    swing: float,
-) -> AxialMotion | None:
-    """Find the largest jump, or the drift, by the profiles."""
-    shift, error, stack = measure(stack)
-    known = np.isfinite(error)
-    if known.mean() < _MOST_KNOWN:
-        return None
-    index = np.flatnonzero(known)
-    shift, theta_rad = shift[index], theta_rad[frames[index]]
-    noise = max(float(np.median(error[index])), _white_noise(shift))
-    jump = _jump(stack, index, shift, noise, theta_rad)
-    most_tilt = _most_tilt(swing) / stack.height
-    drift = _drift(stack, index, shift, _find_drift(shift, noise, theta_rad, most_tilt))
-    if jump is not None and (drift is None or abs(drift[0]) < _MAINLY * abs(jump[0])):
-        size, error_bins, k = jump
-        between = int(frames[index[k - 1]]), int(frames[index[k]])
-        return AxialMotion(size * stack.height, error_bins * stack.height, between)
-    if drift is None:
-        return None
-    return AxialMotion(drift[0] * stack.height, drift[1] * stack.height, None)
-
-
 @dataclass(frozen=True)
 class _Step:
     """A candidate of a jump: before profile `index`."""
@@ -199,17 +216,68 @@ class _Step:
     wide: int  # profiles on each side that show it
 
 
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """The shift of each profile, and what it may be."""
+
+    stack: Stack  # profiles without what is no motion
+    index: NDArray[np.intp]  # of those that are known
+    frames: NDArray[np.int64]
+    shift: Floats  # (n_known,): bins
+    part_noise: float  # of one of `_PARTS`, bins
+    step: _Step | None
+    drift: tuple[float, float] | None  # size and error, bins
+
+    def shown_rows(self) -> list[tuple[float, float, float]]:
+        """Return sizes that it may show, with their errors, and the shift from begin to end."""
+        shown = [] if self.step is None else [(self.step.size, self.step.error)]
+        shown += [] if self.drift is None else [self.drift]
+        parts, height = _in_parts(self.shift), self.stack.height
+        net = float(parts[-1] - parts[0])
+        return [(size * height, error * height, net * height) for size, error in shown]
+
+
+def _course(
+    stack: Stack, frames: NDArray[np.int64], theta_rad: Floats, swing: float
+) -> _Course | None:
+    """Measure the shift of all profiles; None: of too few."""
+    shift, error, stack = measure(stack)
+    known = np.isfinite(error)
+    if known.mean() < _MOST_KNOWN:
+        return None
+    index = np.flatnonzero(known)
+    shift, frames = shift[index], frames[index]
+    noise = max(float(np.median(error[index])), _white_noise(shift))
+    step = _find_step(shift, noise, theta_rad[frames])
+    drift = _find_drift(shift, noise, theta_rad[frames], _most_tilt(swing) / stack.height)
+    part_noise = noise * float(np.sqrt(2 * _PARTS / len(shift)))
+    return _Course(stack, index, frames, shift, part_noise, step, drift)
+
+
+def _motion_of_sums(course: _Course) -> AxialMotion | None:
+    """Find the largest jump, or the drift, by the profiles."""
+    height, between = course.stack.height, None
+    jump, drift = _jump(course), _drift(course)
+    if jump is not None and (drift is None or abs(drift[0]) < _MAINLY * abs(jump[0])):
+        size, error, k = jump
+        between, remains = (int(course.frames[k - 1]), int(course.frames[k])), _OF_JUMPS
+    elif drift is not None:
+        (size, error), remains = drift, _OF_DRIFTS
+    else:
+        return None
+    rows = float(size * height)
+    return AxialMotion(rows, _stated_error(rows, error * height, *remains), between)
+
+
 def _is_clear(size: float, error: float, stack: Stack) -> bool:
     """Tell whether a shift (bins) is large enough, and known well enough."""
     rows, error_rows = abs(size) * stack.height, error * stack.height
     return rows >= max(_LEAST_ROWS, _SIGNIFICANCE * error_rows) and error_rows <= _MOST_ERROR_ROWS
 
 
-def _jump(
-    stack: Stack, index: NDArray[np.intp], shift: Floats, noise: float, theta_rad: Floats
-) -> tuple[float, float, int] | None:
+def _jump(course: _Course) -> tuple[float, float, int] | None:
     """Return size and error of the clearest jump, bins, and the number of the profile after it."""
-    step = _find_step(shift, noise, theta_rad)
+    stack, index, step = course.stack, course.index, course.step
     if step is None or not _is_clear(step.size, step.error, stack):
         return None
     k, sizes = step.index, []
@@ -226,19 +294,19 @@ def _jump(
     return sizes[-1], step.error, k
 
 
-def _drift(
-    stack: Stack,
-    index: NDArray[np.intp],
-    shift: Floats,
-    drift: tuple[float, float] | None,
-) -> tuple[float, float] | None:
+def _drift(course: _Course) -> tuple[float, float] | None:
     """Return size and error of a drift, bins, if the last projections show it."""
+    stack, index, drift = course.stack, course.index, course.drift
     if drift is None or not _is_clear(*drift, stack):
         return None
     size, error = drift
+    way = np.sign(size) * _in_parts(course.shift)
+    back = float(np.max(np.maximum.accumulate(way) - way))
+    if back > max(_MOST_BACK * abs(size), _BACK_BY_NOISE * course.part_noise):
+        return None
     for n_parts, share, apart in _DRIFT_PARTS:
-        parts, course = np.array_split(index, n_parts), np.array_split(shift, n_parts)
-        start = float(np.median(course[-1]) - np.median(course[0])) if n_parts == 3 else size
+        parts, shifts = np.array_split(index, n_parts), np.array_split(course.shift, n_parts)
+        start = float(np.median(shifts[-1]) - np.median(shifts[0])) if n_parts == 3 else size
         shown = _explained_shift(stack, parts[0], parts[-1], start)
         if shown is not None:  # thirds: more projections, more rows in common
             most = _LEAST_ROWS + 3 * error + apart * abs(size)

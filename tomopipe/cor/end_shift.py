@@ -5,7 +5,7 @@ p(2 cor - u, z, t), for a sample larger than the field of view, too. A sample th
 the axis shifts the image along its rows: the last projection is registered with the first one by
 least squares on its gradient [1]_, from where it correlates best. Means of rows and columns are
 subtracted, as a beam that moved changes all columns alike, and a ring all rows. A tilted axis
-shears the images: that is fitted.
+shears the images: that is fitted, and small where noise hides it, as it else takes a shift along.
 
 What is left is alike in pixels near each other. Its correlations, and those of what a shift
 changes, give the error of the shift, and how many independent values there are [2]_; if blocks of
@@ -36,9 +36,11 @@ Floats = NDArray[np.float64]
 _MOST_COLS, _LEAST_COLS, _LEAST_ROWS = 256, 16, 8  # columns are averaged to so many
 _LEAST_COMMON = 6  # rows that both images have
 _SIDEWAYS, _OVERLAP = 1 / 16, 0.4  # largest shift to the sides; least share of common rows
-_SMOOTHS_PX, _EDGE, _ZINGER = (0.7, 1.5, 3.0), 2.0, 6.0
+# Deviations; so many of them, or the share 1 / 8 of the rows, are left out at each edge.
+_SMOOTHS_PX, _EDGE, _EDGE_SHARE, _ZINGER = (0.7, 1.5, 3.0), 2.0, 8, 6.0
 _STEPS, _EXACT, _MOST_AWAY = 40, 0.01, 2.5  # of a registration; from where it began (px)
-_BLOCKS, _MOST_ROLL = (2, 8), 0.1  # along rows and columns; rows per column
+_BLOCKS = 2, 8  # along rows and columns
+_MOST_ROLL, _LIKELY_SHEAR = 0.1, 0.02  # rows per column; deviation before anything is measured
 _MOST_EXPLAINED, _MOST_VALUES = 1 - 1e-9, 400  # no images are known to be alike any better
 
 
@@ -78,7 +80,7 @@ def end_shifts(first: Floats, last: Floats, mirror_px: float | None) -> list[End
     for smooth_px in _SMOOTHS_PX:
         a, b = (_prepared(image, smooth_px) for image in images)
         start = _search(_centred(a), _centred(b))
-        fit = _register(a, b, start, round(_EDGE * smooth_px))
+        fit = _register(a, b, start, smooth_px)
         if fit is not None:
             fits.append(fit)
             energy = np.sum(np.gradient(_centred(a), axis=0) ** 2, axis=0)
@@ -144,8 +146,9 @@ def _search(a: Floats, b: Floats) -> tuple[float, float]:
     return float(rows[best[0]]), float(cols[best[1]])
 
 
-def _register(a: Floats, b: Floats, start: tuple[float, float], edge: int) -> _Fit | None:
+def _register(a: Floats, b: Floats, start: tuple[float, float], smooth_px: float) -> _Fit | None:
     """Register `b` with `a`: shifts along rows and columns, both shears, contrast."""
+    edge = min(round(_EDGE * smooth_px), len(a) // _EDGE_SHARE)
     row, col = np.arange(a.shape[0], dtype=float)[:, None], np.arange(a.shape[1], dtype=float)[None]
     below, right = row - row.mean(), col - col.mean()
     scale = np.array([1, 1, a.shape[1] / 2, a.shape[0] / 2])  # a shear counts by its largest shift
@@ -169,8 +172,11 @@ def _register(a: Floats, b: Floats, start: tuple[float, float], edge: int) -> _F
         rest = target - design[..., -1]
         normal = np.einsum("rcm,rcn->mn", design, design)
         normal += 1e-9 * np.diag(np.diag(normal)) + 1e-300 * np.eye(len(normal))
-        inverse = np.linalg.inv(normal)
-        step = inverse @ np.einsum("rcm,rc->m", design, rest)
+        alike_px = 4 * np.pi * smooth_px**2  # noise is the same in so many pixels
+        likely = np.array([0, 0, 1, 1, 0]) * alike_px * np.mean(rest**2) / _LIKELY_SHEAR**2
+        inverse = np.linalg.inv(normal + np.diag(likely))
+        moment = np.einsum("rcm,rc->m", design, rest)
+        step = inverse @ (moment - likely * np.append(shifts, 0.0))
         shifts += np.clip(step[:4], -1 / scale, 1 / scale)
         if np.abs(shifts[:2] - start).max() > _MOST_AWAY:
             return None

@@ -17,7 +17,8 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 LEAST_BINS = 10
-_MOST_GROUPS = 64
+# Of as many neighbours that the error of their shift is so many bins.
+_LEAST_GROUPS, _MOST_GROUPS, _GROUP_ERROR = 8, 64, 0.3
 _SMOOTH_BINS = 1.0
 _WEAK = 4.0  # bins whose noise is so many times the median do not count
 _OVERLAP, _OVERLAP_BINS = 0.5, 16  # least share, and number, of the bins that a far shift leaves
@@ -63,13 +64,15 @@ class Stack:
             return None
         variance = np.maximum(scatter, 0.5 * typical) ** 2
         along = np.linspace(-1, 1, len(bins))
+        smooth = np.stack([np.ones_like(along), along, along**2], axis=1)
+        roots = usable / np.sqrt(variance)
         return cls(
             values,
-            np.array_split(np.arange(len(values)), min(_MOST_GROUPS, len(values))),
-            usable / np.sqrt(variance),
+            np.array_split(np.arange(len(values)), _n_groups(values, roots, smooth)),
+            roots,
             variance,
             _extended(_smooth(profiles.beam[None].astype(float)))[0],
-            np.stack([np.ones_like(along), along, along**2], axis=1),
+            smooth,
             float(np.median(np.diff(profiles.rows))),
         )
 
@@ -92,6 +95,16 @@ class Stack:
         low = np.clip(np.floor(at).astype(int), 0, len(self.beam) - 2)
         slope = self.beam[low + 1] - self.beam[low]
         return self.beam[n_bins - 1 : 2 * n_bins - 1] - self.beam[low] - (at - low) * slope, slope
+
+
+def _n_groups(values: Floats, roots: Floats, smooth: Floats) -> int:
+    """Return how many groups of neighbours are registered: fewer of profiles in much noise."""
+    mean = values.mean(axis=0)
+    q = np.linalg.qr(np.column_stack([smooth, mean]) * roots[:, None])[0]
+    slope = np.gradient(mean) * roots
+    slope -= q @ (q.T @ slope)
+    most = len(values) * _GROUP_ERROR**2 * float(slope @ slope)
+    return int(np.clip(most, _LEAST_GROUPS, min(_MOST_GROUPS, len(values))))
 
 
 def _extended(values: Floats) -> Floats:

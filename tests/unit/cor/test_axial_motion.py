@@ -11,6 +11,7 @@ from scipy import ndimage
 from tomopipe.cor.axial_motion import find_axial_motion, warn_of_axial_motion
 from tomopipe.cor.end_shift import EndShift, end_shifts
 from tomopipe.cor.row_profiles import RowProfiles
+from tomopipe.cor.row_registration import Stack, measure
 from tomopipe.simulate.phantom import Phantom, project
 
 N_ANGLES, N_ROWS, N_COLS, MARGIN = 120, 48, 128, 12
@@ -81,6 +82,18 @@ def test_a_drift_is_told_without_projections(rows, span_deg):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_still_sample_is_not(counts, seed):
     assert find_axial_motion(*moving(STILL, counts=counts, seed=seed)) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_profiles_in_much_noise_are_followed_in_groups(seed):
+    """One by one they are lost by 10 rows and more."""
+    profiles, *_ = moving(-6 * TIME, counts=12.0, seed=seed)
+    stack = Stack.of(profiles, np.ones(N_ANGLES, bool))
+    assert len(stack.groups) == 8
+    assert len(Stack.of(moving(-6 * TIME)[0], np.ones(N_ANGLES, bool)).groups) == 64
+    shift, _, _ = measure(stack)
+    away = [np.median(part) for part in np.array_split(shift + 6 * TIME, 6)]
+    assert np.ptp(away) < 2
 
 
 @pytest.mark.parametrize("rows", [2.0, -6.0])
@@ -250,15 +263,41 @@ def test_the_warning_needs_no_sums_where_the_end_projections_are_sure():
 
 
 def test_a_drift_that_neither_shows_alone_is_told_by_both():
-    """In so much noise the sums show it by 4 deviations, the ends by 6.5."""
+    """In so much noise the sums show it by 4 deviations, the ends by 6."""
     profiles, theta_rad, swing = moving(1.2 * TIME, counts=150.0, seed=0)
-    end = EndShift(1.3, 0.1, 6.5)
+    end = EndShift(1.3, 0.1, 6.0)
     assert find_axial_motion(profiles, theta_rad, swing) is None
     assert find_axial_motion(None, theta_rad, swing, None, [end]) is None
     motion = find_axial_motion(profiles, theta_rad, swing, None, [end])
     assert motion.shift_rows == pytest.approx(1.2, abs=0.3)
     other = end._replace(rows=-1.3)
     assert find_axial_motion(profiles, theta_rad, swing, None, [other]) is None
+
+
+def test_the_size_is_the_mean_of_two_measurements_or_where_they_contradict_that_of_the_ends():
+    profiles, theta_rad, swing = moving(3.0 * (TIME > 0.5))
+
+    def motion_of(rows, error):
+        return find_axial_motion(profiles, theta_rad, swing, None, [EndShift(rows, error, 15.0)])
+
+    alike = motion_of(3.4, 0.3)
+    assert alike.shift_rows == pytest.approx(3, abs=0.2)
+    assert abs(alike.shift_rows - 3.0) < 2 * alike.error_rows < 0.6
+    apart = motion_of(3.9, 0.05)
+    assert apart.shift_rows == 3.9
+    assert apart.error_rows > 0.4  # 0.9 rows lie between both
+
+
+@pytest.mark.parametrize(("counts", "states_error"), [(5000.0, False), (150.0, True)])
+def test_the_warning_states_an_error_that_matters(counts, states_error):
+    images, theta_rad = measured(-4.0 * TIME, counts=counts)
+    flat = np.zeros((N_ANGLES, 3, 8), np.float32)
+    rows = rows_of(flat, np.rad2deg(theta_rad), pairs=False)
+    rows = replace(rows, ends=images[[0, -1]].astype(np.float32), n_rows=N_ROWS)
+    text, _ = warn_of_axial_motion(rows, 63.4)
+    assert (" ± " in text) == states_error
+    size, *error = text.removeprefix("the sample moves ").split(" rows up")[0].split(" ± ")
+    assert abs(float(size) - 4) <= (2 * float(error[0]) if states_error else 0.3)
 
 
 def test_sums_do_not_prove_a_shift_of_which_the_ends_show_little():

@@ -60,6 +60,16 @@ def test_it_is_near_the_whole_rows_at_which_the_images_correlate_best(rows, is_s
     assert not is_shift or shift.rows == pytest.approx(rows, abs=EXACT_ROWS)
 
 
+@pytest.mark.parametrize("rows", [1.0, 3.0, -3.0])
+def test_of_sixteen_rows_all_smoothings_show_it(rows):
+    first, last = lines_at(0, 180)
+    images = seen(first, 0, 3000.0)[16:32], seen(last, rows, 3000.0, seed=1)[16:32]
+    shifts = end_shifts(*images, AXIS_PX)
+    assert len(shifts) == 3
+    for shift in shifts:
+        assert abs(shift.rows - rows) < 4 * shift.error
+
+
 @pytest.mark.parametrize("counts", [600.0, 3000.0])
 def test_a_shift_is_certain_in_noise_and_no_shift_is_not(counts):
     first, last = lines_at(0, 180)
@@ -97,8 +107,19 @@ def test_a_roll_is_fitted_up_to_a_tenth(roll):
     cols = slice(24, 104)
     rolled = ndimage.map_coordinates(seen(last, 1.5), [at, col], order=1, mode="nearest")
     shifts = end_shifts(seen(first, 0)[:, cols], rolled[:, cols], None)
-    assert bool(shifts) == (roll < 0.1)
+    assert (max(shift.score for shift in shifts) > 7.5) == (roll < 0.1)
     assert all(abs(shift.rows - 1.5) < 0.3 for shift in shifts)
+
+
+def test_a_roll_that_noise_hides_takes_no_shift_along():
+    """Of few columns, with a roll of any size: 2.7 rows."""
+    first, last = lines_at(0, 180)
+    away = []
+    for seed in range(8):
+        images = seen(first, 0, 300.0, seed), seen(last, 2.0, 300.0, seed + 50)
+        shift = end_shift(*(image[:24, 50:74] for image in images), AXIS_PX - 50)
+        away.append(shift.rows - 2)
+    assert np.sqrt(np.mean(np.square(away))) < 2
 
 
 def test_a_beam_that_moves_and_rings_are_no_shift():
