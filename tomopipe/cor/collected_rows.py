@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.row_profiles import RowProfiler, RowProfiles, still
+from tomopipe.cor.row_profiles import RowProfiler, RowProfiles, by_beam, still
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.prep.bad_pixels import ConstantFrames, find_bad_frames, warnings_of
@@ -253,6 +253,10 @@ def collect_rows(
     if recipe != geometry:
         corrections = corrections_of(scan, recipe)
         sinograms = _correct_rows(scan, corrections, row_index, raw_rows, threads)
+    if len(corrections.beam.shapes) and recipe.minus_log:  # else its motion is the sample's
+        profiles = by_beam(profiles, corrections.beam, scan.flat)
+        plain = replace(plain, beam=corrections.beam)
+        averaged |= {frame: _corrected(plain, raw_frames[frame], frame, lit) for frame in ends}
     return Rows(
         sinograms=sinograms,
         row_index=np.array(row_index, dtype=np.int64),

@@ -11,8 +11,8 @@ spread over the scan do, with as many rows next to each other as a fiftieth of t
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from tomopipe.prep.normalise import MIN_TRANSMISSION
 from tomopipe.recon.jit import Team
 from tomopipe.scans.pixels import IndexRange
 from tomopipe.scans.scan import Scan
+
+if TYPE_CHECKING:
+    from tomopipe.prep.flats import Beam
 
 _MOST_READ = 0.02  # share of the raw projections that is read for the profiles, or `_FREE_BYTES`
 _FREE_BYTES = 2**20
@@ -152,6 +155,18 @@ def still(profiles: RowProfiles | None, dy_px: NDArray[np.float64]) -> RowProfil
     values = [np.interp(rows[kept] + shift, rows, line) for line, shift in lines]
     moved = np.array(values, np.float32)
     return RowProfiles(moved, profiles.frames, rows[kept], profiles.beam[kept])
+
+
+def by_beam(
+    profiles: RowProfiles | None, beam: "Beam", flat: NDArray[np.float32]
+) -> RowProfiles | None:
+    """Return profiles by the beam of each projection, not by one `flat`."""
+    if profiles is None:
+        return None
+    row = np.arange(len(flat))
+    changes = beam.row_changes(flat, profiles.frames)
+    lines = [np.interp(profiles.rows, row, change) for change in changes]
+    return replace(profiles, values=profiles.values + np.array(lines, np.float32))
 
 
 def _plan(scan: Scan, n_more: int) -> tuple[NDArray[np.intp], int, int] | None:

@@ -34,6 +34,7 @@ from tomopipe.scans.scan import Scan
 
 _BLOCK_BYTES = 64 * 2**20
 _MOST_PX = 192  # largest number of columns and of rows of the averaged frames
+_COLUMNS = 64  # that changes are averaged to before their logarithm
 _STANDS_OUT = 2.0  # least strength of a component over the mean of the weaker ones
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,19 @@ class Beam:
             change += weights[slice(*frames), k][:, None, None] * shapes[k, slice(*rows)]
         # below a hundredth of the beam the pixel keeps the transmission by the flat
         transmission /= xp.where(change > 0.01, change, 1)
+
+    def row_changes(
+        self, flat: NDArray[np.float32], frames: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the mean over columns of the logarithm of the beam over `flat`, (n, n_rows)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_flat = np.log((self.flat - self.dark) / (flat - self.dark))
+        of_flat[~np.isfinite(of_flat)] = 0
+        wide = max(1, self.flat.shape[1] // _COLUMNS)
+        shapes = block_average(self.shapes, 1, wide)
+        changes = (np.tensordot(self.weights[frame], shapes, 1) for frame in frames.tolist())
+        rows = [np.log1p(np.maximum(change, -0.99)).mean(axis=1) for change in changes]
+        return np.asarray(of_flat.mean(axis=1) + rows, np.float32)
 
 
 def _change(beam: Beam) -> tuple[Any, ...]:

@@ -3,10 +3,13 @@
 import h5py
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.config import PreprocessBlock
+from tomopipe.cor.axial_motion import find_axial_motion
+from tomopipe.cor.collected_rows import collect_rows
 from tomopipe.prep.correct import corrections_of
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
@@ -41,10 +44,10 @@ def striped(rng, strength):
     return log_beam
 
 
-def moving(path, moves, *, seed=1, strength=0.12, size=0.6):
+def moving(path, moves, *, seed=1, strength=0.12, size=0.6, sinks_px=0.0):
     """Write a scan of a rock; the detector has dust, and pixels of a gain of their own.
 
-    The noise of a frame is the same however the beam moves.
+    The noise of a frame is the same however the beam moves. The rock sinks steadily.
     """
     theta_deg = np.linspace(0, 180, N_ANGLES, endpoint=False)
     rock = KINDS["rock"](N_COLS, N_ROWS, seed, size=size)
@@ -61,7 +64,9 @@ def moving(path, moves, *, seed=1, strength=0.12, size=0.6):
         light = beam * transmission
         return 100 + light + np.sqrt(light) * rng.normal(0, 1, light.shape)
 
-    frames = {"data": counted(moves[0], np.exp(-truth.projections()))}
+    sinking = zip(truth.projections(), np.linspace(0, sinks_px, N_ANGLES), strict=True)
+    lines = np.stack([ndimage.shift(image, (px, 0), mode="nearest") for image, px in sinking])
+    frames = {"data": counted(moves[0], np.exp(-lines))}
     frames |= {"data_white": counted(moves[1], 1), "data_dark": np.full((3, *gain.shape), 100)}
     with h5py.File(path, "r+") as file:
         for name, values in frames.items():
@@ -178,3 +183,18 @@ def test_any_rows_are_the_same_on_a_gpu(tmp_path, xp):
     assert np.array_equal(part, whole[slice(*rows)])
     there = corrections.sinograms(xp.asarray(raw[:, slice(*rows)]), rows).get()
     np.testing.assert_allclose(there, part, atol=1e-5 * np.ptp(part))
+
+
+@pytest.mark.parametrize("sinks_px", [0.0, 5.0])
+def test_a_beam_that_moves_is_not_taken_for_the_sample(tmp_path, sinks_px):
+    truth = moving(tmp_path / "a.h5", MOVES["drift"], seed=61, sinks_px=sinks_px)
+
+    def moved_rows(method):
+        with open_scan(truth.path) as scan:
+            rows = collect_rows(scan, [32], PreprocessBlock(flat_method=method))
+        motion = find_axial_motion(rows.profiles, rows.theta_rad, swing=N_COLS / 4)
+        return 0.0 if motion is None else motion.shift_rows
+
+    if not sinks_px:
+        assert moved_rows("mean") > 3  # as the beam does
+    assert moved_rows("register") == pytest.approx(sinks_px, abs=0.5)
