@@ -292,7 +292,7 @@ def test_too_few_or_equal_angles_are_flat():
     rows = rows_with()
     few = replace(rows, sinograms=rows.sinograms[:, :5], theta_rad=rows.theta_rad[:5])
     assert found(few).verdict == "flat"
-    assert "5 angles" in found(few).reason
+    assert "too few angles: 5, " in found(few).reason
     still = replace(rows, theta_rad=np.zeros_like(rows.theta_rad))
     assert found(still).verdict == "flat"
 
