@@ -90,7 +90,8 @@ def test_finders_get_plain_rows_of_the_right_geometry(tmp_path):
     path = make_scan(tmp_path)
     rows = try_rows(path, tmp_path, EVERYTHING)
     plain = try_rows(path, tmp_path, None)
-    moved = try_rows(path, tmp_path, {key: EVERYTHING[key] for key in ("roll_deg", "distortion")})
+    keys = ("roll_deg", "distortion", "flat_method")
+    moved = try_rows(path, tmp_path, {key: EVERYTHING[key] for key in keys})
     assert plain.plain_sinograms is None
     assert moved.plain_sinograms is None
     assert np.array_equal(rows.plain().sinograms, moved.sinograms)

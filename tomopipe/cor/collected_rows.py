@@ -23,6 +23,7 @@ from tomopipe.prep.correct import (
     frames_for_slopes,
     measure_edge_slopes,
 )
+from tomopipe.prep.flats import read_beam
 from tomopipe.prep.recipe import geometry_only
 from tomopipe.prep.shifts import read_shifts
 from tomopipe.recon.angular_sampling import mirrored_ends
@@ -240,8 +241,8 @@ def collect_rows(
     constant.look(raw_rows)
     constant.refuse(scan.numbers)
     bad_frames = _bad_frames(scan, row_index, raw_rows, raw_frames, recipe, lit)
-    geometry = geometry_only(recipe)
-    plain = corrections = corrections_of(scan, geometry)
+    geometry, beam = geometry_only(recipe), read_beam(scan, recipe)
+    plain = corrections = corrections_of(scan, geometry, beam)
     plain_sinograms = sinograms = _correct_rows(scan, plain, row_index, raw_rows, threads)
     if np.ptp(sinograms[0]) == 0:
         raise ScanError(_why_equal(scan, row_index[0], float(sinograms[0, 0, 0])))
@@ -251,12 +252,10 @@ def collect_rows(
     n_pair_rows = -(-scan.n_rows // -(-scan.n_rows // MAX_PAIR_ROWS))
     pair_images = [averaged[frame] for frame in pairs.ravel().tolist()]
     if recipe != geometry:
-        corrections = corrections_of(scan, recipe)
+        corrections = corrections_of(scan, recipe, beam)
         sinograms = _correct_rows(scan, corrections, row_index, raw_rows, threads)
-    if len(corrections.beam.shapes) and recipe.minus_log:  # else its motion is the sample's
-        profiles = by_beam(profiles, corrections.beam, scan.flat)
-        plain = replace(plain, beam=corrections.beam)
-        averaged |= {frame: _corrected(plain, raw_frames[frame], frame, lit) for frame in ends}
+    if len(beam.shapes) and recipe.minus_log:  # else its motion is the sample's
+        profiles = by_beam(profiles, beam, scan.flat)
     return Rows(
         sinograms=sinograms,
         row_index=np.array(row_index, dtype=np.int64),

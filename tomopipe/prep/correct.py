@@ -186,7 +186,7 @@ class Corrections:
         return out
 
 
-def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
+def corrections_of(scan: Scan, recipe: PreprocessBlock, beam: Beam | None = None) -> Corrections:
     """Fit a recipe to a scan: read its flats, find its bad pixels, look up energy and pixel size.
 
     Parameters
@@ -195,6 +195,8 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
         An open scan.
     recipe : PreprocessBlock
         The options `preprocess`.
+    beam : Beam, optional
+        The beam of each projection, by default that of the recipe.
 
     Returns
     -------
@@ -206,7 +208,7 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     ScanError
         If the recipe needs what the scan does not have, which is named.
     """
-    beam = read_beam(scan, recipe)
+    beam = beam or read_beam(scan, recipe)
     return in_order(recipe, beam, steps_of(recipe, scan, beam))
 
 

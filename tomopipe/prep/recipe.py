@@ -31,6 +31,7 @@ def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
     moves = {key for key, entry in CORRECTIONS.items() if entry.moves}
     moves |= {correction.key for correction in recipe.of_sites() if correction.entry.moves}
     keep = {"flats", "darks", "minus_log", "shifts_scale"} | moves
+    keep |= {key for key in PreprocessBlock.model_fields if key.startswith("flat_")}
     return PreprocessBlock(**{key: getattr(recipe, key) for key in keep})
 
 

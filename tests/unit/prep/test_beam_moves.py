@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from tests.phantoms import write_scan
-from tests.step_calls import full_recon
+from tests.step_calls import full_recon, predict_in, try_in
 from tomopipe.config import PreprocessBlock
 from tomopipe.cor.axial_motion import find_axial_motion
 from tomopipe.cor.collected_rows import collect_rows
@@ -198,3 +198,11 @@ def test_a_beam_that_moves_is_not_taken_for_the_sample(tmp_path, sinks_px):
     if not sinks_px:
         assert moved_rows("mean") > 3  # as the beam does
     assert moved_rows("register") == pytest.approx(sinks_px, abs=0.5)
+
+
+def test_the_cor_is_found_by_the_beam_of_each_projection(tmp_path):
+    truth = moving(tmp_path / "a.h5", MOVES["drift"], seed=62)
+    try_in(tmp_path, truth.path, corrections={"flat_method": "register"})
+    prediction = predict_in(tmp_path)
+    assert prediction["cor_px"] == pytest.approx(truth.cor_px, abs=0.1)
+    assert not prediction.get("doubts")
