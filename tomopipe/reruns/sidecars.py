@@ -122,10 +122,10 @@ def to_write(target: Target, scans: Iterable[str] | None) -> dict[str, dict[str,
     `scans`: those of which the run has found the sidecar out of date; None: it did not look.
     """
     campaign = target.campaign
-    asked = target.cors if scans is None else [scan for scan in scans if scan in target.cors]
-    series = {encode_series(campaign.scans[scan].series) for scan in asked}
+    chosen = target.cors if scans is None else [scan for scan in scans if scan in target.cors]
+    series = {encode_series(campaign.scans[scan].series) for scan in chosen}
     fixes, result = dict(ChainMap(*map(target.selected.fixes, series))), {}
-    for scan, content in contents(target, fixes, asked).items():
+    for scan, content in contents(target, fixes, chosen).items():
         if scans is not None or why_written(target, scan, content):
             result[target.sidecar(scan)] = {
                 "content": content,

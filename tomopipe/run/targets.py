@@ -40,7 +40,7 @@ def volumes_asked_for(campaign: Campaign) -> list[str]:
     if not scans or launch.forces() or launch.cuts():
         return []
     # without the tables nothing after a checkpoint can be a target
-    return list(scans.values()) if _given() <= {*map(out.receipt, TABLES)} | scans.keys() else []
+    return list(scans.values()) if _targets() <= {*map(out.receipt, TABLES)} | scans.keys() else []
 
 
 def last_step(campaign: Campaign) -> str:
@@ -48,11 +48,11 @@ def last_step(campaign: Campaign) -> str:
     steps = {"predictions": "predict_cor", campaign.outputs.receipt("resolve_cor"): "resolve_cor"}
     if steps.keys().isdisjoint(sys.argv) or launch.forces() or launch.cuts():
         return ""
-    given = _given()
-    return steps.get(given.pop(), "") if len(given) == 1 else ""
+    targets = _targets()
+    return steps.get(targets.pop(), "") if len(targets) == 1 else ""
 
 
-def _given() -> set[str]:
+def _targets() -> set[str]:
     from snakemake.cli import get_argument_parser  # takes 0.3 s
 
     return {*get_argument_parser().parse_known_args(sys.argv[1:])[0].targets}

@@ -179,5 +179,5 @@ def test_jobs_of_a_group_are_tried_again_when_they_begin(handler, tmp_path):
     for _ in range(2):
         handler.handle(record_of(LogEvent.JOB_INFO, jobid=2, **job))
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
-    told = [(kind, event[kind]) for event in events for kind in event if kind in TOLD]
-    assert told == [("failed", 1), ("failed", 2), ("again", 2), ("began", 2), ("began", 2)]
+    written = [(kind, event[kind]) for event in events for kind in event if kind in TOLD]
+    assert written == [("failed", 1), ("failed", 2), ("again", 2), ("began", 2), ("began", 2)]
