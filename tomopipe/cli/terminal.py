@@ -26,6 +26,7 @@ _PLAIN_S = 10.0
 _PLAIN_PART = 0.01
 _QUIET = 6  # of that time, after which the time alone is printed
 _REMARK_S = 600.0  # between two equal remarks below the time
+_TIMES_S = 1.0  # between two forecasts in a terminal: of 5000 scans one takes 0.1 s
 _MOST_REASONS = 20
 _N_NAMED = 3  # jobs in a line
 _GAP = "  "  # between columns
@@ -42,6 +43,7 @@ class Screen:
         self._is_live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self._shown: dict[str, str] = {}
         self._n_drawn, self._start_s, self._plain_at_s = 0, time.monotonic(), -_PLAIN_S
+        self._times, self._timed_at_s = list[str](), -_TIMES_S
         self._remark, self._remark_at_s = list[str](), -_REMARK_S
         self._told: set[str] = set()  # reasons, and their parts: of a series those of its scans
         self._n_reasons = 0
@@ -52,28 +54,31 @@ class Screen:
         news = list(self._news(progress))
         width = 20 * self._is_live
         lines = {name: step_line(name, step, width) for name, step in progress.steps.items()}
-        times = time_lines(forecast(progress), at_end=at_end)
+        now_s = time.monotonic()
         if self._is_live:
-            lines |= {f"time {n}": line for n, line in enumerate(times)}
+            if at_end or now_s - self._timed_at_s > _TIMES_S:
+                self._times = time_lines(forecast(progress), at_end=at_end)
+                self._timed_at_s = now_s
+            lines |= {f"time {n}": line for n, line in enumerate(self._times)}
             if news or lines != self._shown:
                 self._draw(news, list(lines.values()))
                 self._shown = lines
             return
+        for line in news:
+            say(line)
         changed = [line for name, line in lines.items() if line != self._shown.get(name)]
-        now_s = time.monotonic()
         pause_s = max(_PLAIN_S, _PLAIN_PART * (now_s - self._start_s))
         quiet_s = now_s - self._plain_at_s
-        is_time = at_end or quiet_s > (pause_s if changed else _QUIET * pause_s)
+        if not (at_end or quiet_s > (pause_s if changed else _QUIET * pause_s)):
+            return
+        self._shown, self._plain_at_s = lines, now_s
+        times = time_lines(forecast(progress), at_end=at_end)
         times, remark = times[:1], times[1:]
         if remark and (remark != self._remark or now_s - self._remark_at_s >= _REMARK_S):
             times += remark
-        shown = [f"{time.strftime('%H:%M:%S')} {line}" for line in (*changed, *times)]
-        for line in (*news, *shown * is_time):
-            say(line)
-        if is_time:
-            self._shown, self._plain_at_s = lines, now_s
-            if len(times) > 1:
-                self._remark, self._remark_at_s = remark, now_s
+            self._remark, self._remark_at_s = remark, now_s
+        for line in (*changed, *times):
+            say(f"{time.strftime('%H:%M:%S')} {line}")
 
     def _news(self, progress: Progress) -> Iterator[str]:
         """Yield which jobs failed, and why others run, each once."""

@@ -676,6 +676,24 @@ def test_the_time_of_a_run_is_below_its_steps_and_at_last_in_total(tmp_path, mon
     assert capsys.readouterr().out.splitlines()[-1].endswith(" time         30 s in total")
 
 
+@pytest.mark.parametrize(("is_live", "n_times"), [(True, 3), (False, 2)])
+def test_the_time_left_which_takes_long_is_forecast_when_it_is_shown(
+    is_live, n_times, tmp_path, monkeypatch, capsys
+):
+    now, n_made = [0.0], []
+    monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: is_live, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal, "forecast", lambda _: n_made.append(0) or Forecast(now[0], 9.0))
+    screen, progress = Screen(), Progress(tmp_path / "events", Logs(tmp_path))
+    for look in range(11):
+        now[0] = 100 + look / 5  # s
+        screen.show(progress)
+    screen.show(progress, at_end=True)
+    assert len(n_made) == n_times
+    assert "9 s left" in capsys.readouterr().out
+
+
 def test_that_the_machine_is_busy_is_repeated_when_it_changed_or_after_ten_minutes(
     tmp_path, monkeypatch, capsys
 ):
