@@ -49,18 +49,22 @@ class Plan:
     cpu_s: float = 0.0  # of computing, and of starting each job
     wall_s: float = 0.0  # on the cores of this machine
     n_bytes: int = 0  # of the results
-    n_open: int = 0  # volumes that may follow, and count in the costs
+    n_open: int = 0  # volumes that may follow, and count in the costs, as their stacks do
+    n_open_stacks: int = 0
     faults: tuple[str, ...] = ()  # of the campaign table
     notes: tuple[str, ...] = ()
     retry: str = ""  # the scans that failures keep out of runs, and what to type
 
     @property
     def counts(self) -> list[str]:
-        """The number of jobs of each rule, and of volumes that may follow."""
-        numbers = Counter(job.rule for job in self.jobs)
-        what = "volumes, whose CORs are" if self.n_open > 1 else "volume, whose COR is"
-        may_follow = [f"up to {self.n_open} {what} not known yet"] * bool(self.n_open)
-        return [f"{n} {rule}" for rule, n in numbers.items()] + may_follow
+        """The number of jobs of each rule, and of volumes and stacks that may follow."""
+        jobs = [f"{n} {rule}" for rule, n in Counter(job.rule for job in self.jobs).items()]
+        if not self.n_open:
+            return jobs
+        numbers = {"volume": self.n_open, "stack": self.n_open_stacks}
+        what = " and ".join(f"{n} {name}{'s' * (n > 1)}" for name, n in numbers.items() if n)
+        cors = "CORs are" if self.n_open > 1 else "COR is"
+        return [*jobs, f"up to {what}, whose {cors} not known yet"]
 
     @property
     def summary(self) -> str:
@@ -72,7 +76,7 @@ class Plan:
             "COR": n["predict_cor"],
             "volume": n["full_recon"] - n_alone + self.n_open,
             "stitched volume": n["stitch"],
-            "stack": n["export_stack"],
+            "stack": n["export_stack"] + self.n_open_stacks,
         }
         parts = [f"{n} {what}{'s' * (n > 1)}" for what, n in numbers.items() if n]
         parts += [f"metadata of {n_alone} volume{'s' * (n_alone > 1)}"] * bool(n_alone)
@@ -102,7 +106,8 @@ def make_plan(
     rows, volumes_of = result.rows, result.volumes_of
     planned = sorted(set(result.jobs), key=_order)
     after = (s for s in STEPS.values() if s.key == "scan" and s.is_after_cors)
-    steps = [step.name for step in after if step.is_enabled(campaign)]
+    of_run = (s for s in after if s.of_runs == "volumes" or not volumes_of)
+    steps = [step.name for step in of_run if step.is_enabled(campaign)]
     may_follow = list(product(steps, sorted(result.open_scans)))
     jobs = [(job.rule, job.key) for job in planned] + may_follow
     reading = list(_reading(result))
@@ -124,6 +129,7 @@ def make_plan(
         wall_s=planned_s(work, len(os.sched_getaffinity(0))),
         n_bytes=sum(disk_needed(campaign, jobs, rows).values()),
         n_open=len(result.open_scans),
+        n_open_stacks=sum(step == "export_stack" for step, _ in may_follow),
         faults=tuple(table_faults(campaign)),
         notes=(
             *unread_folders(campaign.config, campaign.directory),

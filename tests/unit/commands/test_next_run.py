@@ -17,6 +17,7 @@ from tomopipe.campaign.reading import raw_scan
 from tomopipe.cli import cli
 from tomopipe.commands import next_run
 from tomopipe.commands.next_run import folded, make_plan, standing_failures
+from tomopipe.commands.run_request import settled_for
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.resources.disk import disk_needed, output_bytes
@@ -56,6 +57,20 @@ def test_volumes_whose_cors_are_not_known_yet_are_one_number_and_count_in_the_co
     assert by_hand.summary.startswith("1 volume to make, about ")
     assert [job.scan for job in by_hand.jobs if job.rule == "full_recon"] == ["a_1"]
     assert (by_hand.n_open, by_hand.n_bytes < plan.n_bytes) == (0, True)  # of the sweep
+
+
+def test_stacks_that_follow_unknown_cors_are_counted_in_runs_that_write_them(campaign):
+    without = make_plan(load_campaign(campaign))
+    with (campaign / "config.yaml").open("a") as config:
+        config.write("export_star: {enabled: true}\n")
+    found = load_campaign(campaign)
+    plan = make_plan(found)
+    assert plan.counts[-1] == "up to 1 volume and 1 stack, whose COR is not known yet"
+    assert plan.summary.startswith("1 COR, 1 volume, 1 stack to make")
+    assert plan.n_bytes > without.n_bytes
+    of_scan = make_plan(found, settled=settled_for(found, ["a_1"])[0])
+    assert of_scan.counts[-1] == "up to 1 volume, whose COR is not known yet"
+    assert of_scan.n_bytes < plan.n_bytes
 
 
 @pytest.mark.slow
