@@ -8,9 +8,17 @@ DRIVER = Path("/proc/driver/nvidia/gpus")  # has a folder for each GPU
 
 def gpu_count() -> int:
     """Return the number of GPUs that a process may use: those allotted to it, if some are."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible, n_gpus = os.environ.get("CUDA_VISIBLE_DEVICES"), None
+    if DRIVER.is_dir():
+        n_gpus = len(os.listdir(DRIVER))
     if visible is None:
-        return len(os.listdir(DRIVER)) if DRIVER.is_dir() else 0
+        return n_gpus or 0
     names = [name.strip() for name in visible.split(",")]
-    end = next((n for n, name in enumerate(names) if name in ("", "-1")), len(names))  # CUDA's rule
-    return min(end, 1) if visible.startswith("MIG-") else end  # CUDA uses one instance
+    n = next((n for n, name in enumerate(names) if _ends_list(name, n_gpus)), len(names))
+    return min(n, 1) if visible.startswith("MIG-") else n  # CUDA uses one instance
+
+
+def _ends_list(name: str, n_gpus: int | None) -> bool:
+    """Tell whether CUDA ignores a GPU and those after it: there is none of this number."""
+    is_number = name.isdecimal() and n_gpus is not None
+    return name in ("", "-1") or (is_number and int(name) >= n_gpus)

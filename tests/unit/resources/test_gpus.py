@@ -18,7 +18,7 @@ def driver(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("visible", "number"),
-    [(None, 4), ("", 0), ("2", 1), ("1, 3", 2), ("0,-1,2", 1),
+    [(None, 4), ("", 0), ("2", 1), ("1, 3", 2), ("0,-1,2", 1), ("0,1,9,2", 2),
      ("GPU-8932f937,GPU-b", 2), ("MIG-GPU-8932/1/0,MIG-GPU-8932/2/0", 1)],
 )  # fmt: skip
 def test_gpus_that_are_allotted_count(driver, monkeypatch, visible, number):
