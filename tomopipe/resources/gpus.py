@@ -8,9 +8,8 @@ DRIVER = Path("/proc/driver/nvidia/gpus")  # has a folder for each GPU
 
 def gpu_count() -> int:
     """Return the number of GPUs that a process may use: those allotted to it, if some are."""
-    visible, n_gpus = os.environ.get("CUDA_VISIBLE_DEVICES"), None
-    if DRIVER.is_dir():
-        n_gpus = len(os.listdir(DRIVER))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    n_gpus = len(os.listdir(DRIVER)) if DRIVER.is_dir() else None
     if visible is None:
         return n_gpus or 0
     names = [name.strip() for name in visible.split(",")]
@@ -19,6 +18,6 @@ def gpu_count() -> int:
 
 
 def _ends_list(name: str, n_gpus: int | None) -> bool:
-    """Tell whether CUDA ignores a GPU and those after it: there is none of this number."""
-    is_number = name.isdecimal() and n_gpus is not None
-    return name in ("", "-1") or (is_number and int(name) >= n_gpus)
+    """Tell whether CUDA ignores this name and all after it: there is no such GPU."""
+    is_beyond = n_gpus is not None and name.isdecimal() and int(name) >= n_gpus
+    return name in ("", "-1") or is_beyond
