@@ -186,7 +186,7 @@ def find_cor(
     width_px : float
         Half width of the search.
     methods : sequence of str
-        As `predict_cor.methods`: ai, classical, or of a package of your site.
+        As `predict_cor.methods`: those of tomopipe, or of a package of your site.
     min_confidence : float
         Least confidence of an accepted COR.
     progress : callable, optional

@@ -14,7 +14,7 @@ from tomopipe.config.base import (
     option,
 )
 from tomopipe.config.blocks import Fraction, RowNumber, RowRange, ScanNumbers
-from tomopipe.cor_methods import method_named, of_packages
+from tomopipe.cor_methods import METHODS, method_named, of_packages
 from tomopipe.errors import TomopipeError
 from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, OUTPUTS
 
@@ -98,8 +98,9 @@ class PredictCorBlock(Block):
     methods: list[Method] = option(
         ["ai"],
         "Methods in order: the first confident one wins, unless another contradicts "
-        "it. []: none, CORs are set by hand or resolve_cor: default_px. ai, classical, dinov2, or "
-        "one of a package of your site (docs/how-to/own-correction.md).",
+        "it. []: none, CORs are set by hand or resolve_cor: default_px. "
+        f"{', '.join(METHODS)}, dinov2, or one of a package of your site "
+        "(docs/how-to/own-correction.md).",
     )
     min_confidence: Fraction = option(0.5, "A prediction below this confidence is not accepted.")
     max_bad_frames: Fraction = option(
