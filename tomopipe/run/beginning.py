@@ -21,7 +21,7 @@ from tomopipe.campaign.campaign import Campaign, campaign_from_data, refuse_vani
 from tomopipe.campaign.files import CONFIG, SNAKEMAKE
 from tomopipe.campaign.needed_files import refuse_no_file
 from tomopipe.campaign.raw_files import unread_folders
-from tomopipe.campaign.results import read_inventory
+from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
 from tomopipe.campaign.step_files import closed_folders, volume_of
 from tomopipe.config import with_file
@@ -348,10 +348,8 @@ def _refuse_no_gpu(campaign: Campaign) -> None:
     """Raise for a run on this machine whose volumes would all fail for lack of a GPU."""
     if is_of_watcher() or launch.is_remote():
         return
-    scans = list(campaign.scans)
-    with suppress(OSError, TomopipeError):  # a missing or damaged inventory is made again
-        scans = campaign.selected_scans(read_inventory(campaign.files.inventory)) or scans
-    if fault := missing_gpu(campaign, scans):
+    selected = campaign.selected_scans(present_inventory(campaign.files.inventory))
+    if fault := missing_gpu(campaign, selected or campaign.scans):
         raise TomopipeError(fault)
 
 

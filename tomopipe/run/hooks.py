@@ -26,7 +26,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.log import JobStatus
-from tomopipe.campaign.results import read_inventory
+from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.state.signs import State
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError
@@ -160,9 +160,7 @@ class Hooks:
         """Return the facts of all scans that have results."""
         from tomopipe.report.verdicts import present_verdicts  # loads numpy
 
-        rows: Mapping[str, Mapping[str, str]] = {}
-        with suppress(OSError, TomopipeError):
-            rows = read_inventory(self._campaign.files.inventory)
+        rows = present_inventory(self._campaign.files.inventory)
         return {
             verdict.scan: {
                 "scan": verdict.scan,
