@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import Files
-from tomopipe.campaign.raw_files import CampaignScan, encode_series
+from tomopipe.campaign.files import Files, encode_series
+from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.results import write_tsv
 from tomopipe.config import parse_config
 from tomopipe.cor.cor_value import CorText

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tomopipe.cor.outliers import EDITED, EMPTIED, Fix
-from tomopipe.steps.sidecar import is_campaign, owner, sidecar, sidecar_content
+from tomopipe.reruns.sidecars import sidecar_content
+from tomopipe.steps.sidecar import is_campaign, owner, sidecar
 
 FIX = Fix(
     *("a_3", 3, 1100.0, 1003.0, "outlier", True),

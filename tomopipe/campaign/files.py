@@ -5,12 +5,15 @@ outside the campaign; TomoGUI's folders of results), the cache of kernels in `to
 and what says who may write in `tomopipe.storage`: the lock, and the folder of a run.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 from tomopipe.paths import no_pipe
 from tomopipe.storage import lock
@@ -46,6 +49,7 @@ SHOWN = "shown.json"
 
 IN_FORMATS = ("volume", "stitched")  # names of files, of which each format has its own
 P = TypeVar("P", str, Path)
+_LONGEST_NAME_BYTES = 200  # of the 255 bytes of a file name, leaving room for suffixes
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,24 @@ class Logs(_Folder[P]):
 
 
 LOGS = Logs(lock.LOGS)
+
+
+@cache  # asked for each scan
+def encode_series(key: str) -> str:
+    """Turn the key of a series, any text, into a file name, one to one.
+
+    The percent-encoded key of at most 200 bytes; `_` for the empty key (a series named `_` becomes
+    `%5F`). Longer ones end in `@` and a hash; others have no `@`.
+    """
+    if key in ("", "_"):
+        return "%5F" if key else "_"
+    name = quote(key, safe="", errors="surrogateescape")
+    if name.startswith("."):  # no hidden files, nor `.` and `..`
+        name = "%2E" + name[1:]
+    if len(name) <= _LONGEST_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"{name[: _LONGEST_NAME_BYTES - 17]}@{digest}"
 
 
 def converted(volume: Path, output_format: str) -> Path:

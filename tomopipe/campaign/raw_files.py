@@ -4,18 +4,17 @@ No raw file is opened here.
 """
 
 import glob
-import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path, PurePath
 from unicodedata import category
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-from tomopipe.campaign.files import SIDECAR, VIEWS
+from tomopipe.campaign.files import SIDECAR, VIEWS, encode_series
 from tomopipe.campaign.views import View, Views, time_point
 from tomopipe.config import Config, ScanGlob, not_carried
 from tomopipe.config.base import endless_tail
@@ -27,8 +26,6 @@ from tomopipe.scans.formats import RAW_ENDINGS
 MAX_NAME_BYTES = 230  # of the 255 bytes of a file name, leaving room for our longest ending
 _COPIES = (".part", ".partial", ".filepart", ".tmp", ".temp", ".done", "~")
 _COUNTED = re.compile(r"(.*\d)_(\d{4})", re.DOTALL)  # a number of four digits after another one
-
-_LONGEST_NAME_BYTES = 200  # of the 255 bytes of a file name, leaving room for suffixes
 
 
 @dataclass(frozen=True)
@@ -274,8 +271,9 @@ def _part(file: CampaignScan, view: View) -> CampaignScan:
 def scan_stem(path: str, directory: Path) -> str:
     """Return the name of a scan; folders keep extensions that are not of raw files."""
     stem, ending = os.path.splitext(os.path.basename(path))
-    is_folder = os.path.isdir(os.path.join(directory, path))
-    return stem + ending if is_folder and ending.lower() not in RAW_ENDINGS else stem
+    if ending.lower() in RAW_ENDINGS:  # nearly all: the disk is not asked
+        return stem
+    return stem + ending if os.path.isdir(os.path.join(directory, path)) else stem
 
 
 def _refusal(name: str, path: str, series: str) -> str:
@@ -374,21 +372,3 @@ def folder_prefix(folder: str, prefixes: Mapping[str, str]) -> str:
     if below and not above and len(prefixes) > 1:
         above = PurePath(root).name
     return "/".join(filter(None, (above, below)))
-
-
-@cache  # asked for each scan
-def encode_series(key: str) -> str:
-    """Turn the key of a series, any text, into a file name, one to one.
-
-    The percent-encoded key of at most 200 bytes; `_` for the empty key (a series named `_` becomes
-    `%5F`). Longer ones end in `@` and a hash; others have no `@`.
-    """
-    if key in ("", "_"):
-        return "%5F" if key else "_"
-    name = quote(key, safe="", errors="surrogateescape")
-    if name.startswith("."):  # no hidden files, nor `.` and `..`
-        name = "%2E" + name[1:]
-    if len(name) <= _LONGEST_NAME_BYTES:
-        return name
-    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return f"{name[: _LONGEST_NAME_BYTES - 17]}@{digest}"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.table import check_table, did_you_mean
 from tomopipe.errors import TomopipeError, some_of

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.results import InventoryRows, read_center, read_fixes
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.cor.fill import N_SERIES

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
-from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK, encode_series
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.step_files import sidecar_of

@@ -14,9 +14,8 @@ from typing import Any
 from tomopipe import __version__
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import Why, all_right
-from tomopipe.campaign.files import TRUTH, VOLUMES
+from tomopipe.campaign.files import TRUTH, VOLUMES, encode_series
 from tomopipe.campaign.log import JobStatus
-from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.campaign.series import file_over_time
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks

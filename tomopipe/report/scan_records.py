@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import OF_SCANS, Why, present_jobs
-from tomopipe.campaign.files import VOLUMES
+from tomopipe.campaign.files import VOLUMES, encode_series
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.prediction_json import parse_prediction
-from tomopipe.campaign.raw_files import CampaignScan, encode_series
+from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.results import Prediction, read_json, read_tsv, volume_cor_px
 from tomopipe.campaign.state import sentences
 from tomopipe.campaign.state.facts import ACCEPTED

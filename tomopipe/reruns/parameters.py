@@ -1,4 +1,4 @@
-"""Parameters of jobs, computed in the main process."""
+"""Parameters of jobs, and the inputs of fix_cor, computed in the main process."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -198,6 +198,20 @@ def _times_s(settled: Settled, _: str, name: str) -> dict[str, float] | None:
 def _sidecars(settled: Settled, *result: str) -> dict[str, dict[str, Any]]:
     due = settled.with_sidecar if result in settled.reasons else None
     return sidecars.to_write(settled.target, due)
+
+
+def scans_of_fix(settled: Settled, series: str) -> list[str]:
+    """Return the scans whose predictions fix_cor of a series waits for.
+
+    A table that stays, and has no estimated CORs, does not follow other series. A run for some
+    volumes takes the other series as they are.
+    """
+    selected = settled.target.selected
+    own = selected.series.get(series, [])
+    if not (("fix_cor", series) in settled.reasons or selected.uses_around(series)):
+        return own
+    in_run = {scan for scans in settled.needed.series.values() for scan in scans}
+    return [*own, *(scan for scan in selected.around(series) if scan in in_run)]
 
 
 def table_shown(campaign: Campaign) -> str:

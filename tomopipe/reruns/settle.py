@@ -238,19 +238,6 @@ class Settled:
             receipts.save(of_raw=True)  # the rest at the end of the run
             campaign.views.save()
 
-    def scans_of_fix(self, series: str) -> list[str]:
-        """Return the scans whose predictions fix_cor of a series waits for.
-
-        A table that stays, and has no estimated CORs, does not follow other series. A run for some
-        volumes takes the other series as they are.
-        """
-        selected = self.target.selected
-        own = selected.series.get(series, [])
-        if not (("fix_cor", series) in self.reasons or selected.uses_around(series)):
-            return own
-        in_run = {scan for scans in self.needed.series.values() for scan in scans}
-        return [*own, *(scan for scan in selected.around(series) if scan in in_run)]
-
     @property
     def predicting(self) -> set[str]:
         """The scans whose prediction is pending."""

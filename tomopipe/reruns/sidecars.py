@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.step_files import sidecar_of
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import grouped, scans_named
@@ -29,9 +29,45 @@ def contents(target: Target, fixes: Mapping[str, Fix], scans: Iterable[str]) -> 
     for scan in scans:
         entry = target.cors[scan]
         predicted = json_or(path_of(scan), None) if target.selected.not_failed([scan]) else None
-        content = sidecar.sidecar_content(scan, entry, fixes.get(scan), predicted)
+        content = sidecar_content(scan, entry, fixes.get(scan), predicted)
         result[scan] = json.dumps(content, sort_keys=True)  # compared as text
     return result
+
+
+def sidecar_content(
+    scan: str,
+    cor: Mapping[str, Any],
+    fix: Fix | None,
+    prediction: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the content of a scan's sidecar, without a time stamp.
+
+    It is made from the scan's entry in cor.json, its row in the table of fix_cor, and its
+    prediction.json (None if the prediction failed finally): `cor_px` and `source` as resolved;
+    `method`, `confidence`, `verdict` and `predicted_px` of the prediction, whether it was used or
+    not (no method and no confidence if a person edited center_of_rotation.txt); `before_px`
+    before fixing (None if there was none), `flagged`, `limit_px` (of a flagged COR), `neighbours`
+    and `reason` of fix_cor; `fill_error_px` of a COR that is filled or replaced, if known.
+    """
+    result = prediction or {}
+    by_file = fix is not None and fix.is_by_file
+    return {
+        "scan": scan,
+        "cor_px": cor["cor_px"],
+        "source": cor["source"],
+        "method": None if by_file else result.get("method"),
+        "confidence": None if by_file else result.get("confidence"),
+        "verdict": result.get("verdict"),
+        "predicted_px": result.get("best_cor_px"),
+        "before_px": fix and fix.before_px,
+        "flagged": fix is not None and fix.flagged,
+        # only of outliers, as the limit changes with every COR of the series
+        "limit_px": fix.limit_px if fix and fix.flagged else None,
+        "neighbours": list(fix.neighbours) if fix else [],
+        "reason": fix.reason if fix else "",
+        # only of filled and replaced CORs
+        **({"fill_error_px": fix.error_px} if fix and fix.error_px is not None else {}),
+    }
 
 
 def why(

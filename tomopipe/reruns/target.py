@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any, TypeVar, TypeVarTuple
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import N_STUCK, ROLL, InventoryRows
 from tomopipe.campaign.series import PLACE, Selected, measures_roll

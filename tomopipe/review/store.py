@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, load_campaign
-from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.results import read_inventory
 from tomopipe.campaign.series import file_over_time, predicted_files
 from tomopipe.campaign.state.facts import ACCEPTED

@@ -9,8 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import VOLUMES
-from tomopipe.campaign.raw_files import encode_series
+from tomopipe.campaign.files import VOLUMES, encode_series
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.parameters import why_none

@@ -4,9 +4,8 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import STAR
+from tomopipe.campaign.files import STAR, encode_series
 from tomopipe.campaign.log import read_job
-from tomopipe.campaign.raw_files import encode_series
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import volume_of

@@ -1,10 +1,11 @@
-"""Open HDF5 files of others read-only, with reasons for those that cannot be opened."""
+"""Open HDF5 files of others read-only, with reasons for those that cannot be, and list objects."""
 
 import errno
 import os
 import re
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -144,3 +145,30 @@ def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:
             f"{path}: truncated HDF5 file, {sizes[1]} of {sizes[2]} bytes; copy it again"
         )
     return ScanError(f"{path}: broken HDF5 file ({one_line(error)}): copy it again")
+
+
+def objects_in(file: "h5py.File") -> Iterator[tuple[str, Any, "h5py.HLObject | None"]]:
+    """Yield path, link and object of all that is in a file, each object once, by name.
+
+    None for an object that came before, as groups may be linked several times, also from groups
+    below them, and for what other links lead to. Groups may be nested endlessly.
+    """
+    import h5py
+
+    visited = set()
+    # names are bytes where they are not UTF-8
+    waiting = [(file, name) for name in sorted(file, key=os.fsencode, reverse=True)]
+    while waiting:
+        group, name = waiting.pop()
+        is_hard = group.id.links.get_info(os.fsencode(name)).type == h5py.h5l.TYPE_HARD
+        # h5py returns a link of a name in UTF-8 alone
+        link, result = h5py.HardLink() if is_hard else group.get(name, getlink=True), None
+        if is_hard:
+            entry = group[name]
+            address = h5py.h5o.get_info(entry.id).addr
+            result = None if address in visited else entry
+            visited.add(address)
+        yield os.path.join(*map(os.fsdecode, (group.name, name))), link, result
+        if isinstance(result, h5py.Group):
+            below = sorted(result, key=os.fsencode, reverse=True)
+            waiting += [(result, child) for child in below]

@@ -10,6 +10,7 @@ import hashlib
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
@@ -19,9 +20,9 @@ import xxhash
 
 from tomopipe.errors import ScanError
 from tomopipe.paths import no_pipe
-from tomopipe.scans.formats import HDF5, Path
-from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, open_hdf5
-from tomopipe.scans.scan_files import files_in, objects_in
+from tomopipe.scans.formats import HDF5, TIFF, Path
+from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, objects_in, open_hdf5
+from tomopipe.scans.scan_files import LISTS
 from tomopipe.storage import checksums
 from tomopipe.storage.checksums import quick_state
 
@@ -34,6 +35,7 @@ SMALL_BYTES = 1_000_000
 """Up to this size a raw file is summed when it is first seen, else by the job that reads it."""
 N_BLOCKS, BLOCK_BYTES = 64, 2**14  # of a fingerprint
 N_OF_ENTRY, BYTES_OF_ENTRY = 16, 2**12  # of each dataset of an entry, which may be one of many
+_DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
 RAW = "raw "
 """Prefix of the name of a raw file's content."""
 
@@ -51,7 +53,7 @@ def raw_state(path: Path) -> RawState | None:
     if not os.path.isdir(path):
         return quick_state(path)
     names, inodes, n_bytes, latest_ns = hashlib.sha256(), hashlib.sha256(), 0, 0
-    for name, status in sorted(files_in(os.fspath(path)), key=lambda item: item[0]):
+    for name, status in sorted(_files_in(os.fspath(path)), key=lambda item: item[0]):
         line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
         names.update(line.encode("utf-8", "surrogateescape"))
         inodes.update(f"{status.st_ino}\0{status.st_ctime_ns}\n".encode())
@@ -62,6 +64,23 @@ def raw_state(path: Path) -> RawState | None:
         return None
     by_inode, by_name = (int(digest.hexdigest()[:16], 16) >> 2 for digest in (inodes, names))
     return n_bytes, latest_ns, -1 - by_inode, by_name
+
+
+def _files_in(
+    folder: str, prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield name and status of the images and lists in a folder of a scan and its subfolders."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return
+    for entry in names:
+        with suppress(OSError):  # gone meanwhile, or a dangling link
+            if entry.name.lower().endswith(TIFF.endings + LISTS) and entry.is_file():
+                yield prefix + entry.name, entry.stat()
+            elif depth < _DEEPEST and entry.is_dir():
+                yield from _files_in(entry.path, f"{prefix}{entry.name}/", depth + 1)
 
 
 def file_state(path: Path) -> tuple[int, int, int] | None:
@@ -112,7 +131,7 @@ def fingerprint(path: Path) -> str:
 
     An OSError if it cannot be read, a StillWrittenError if another process is writing it.
     """
-    names = sorted(name for name, _ in files_in(os.fspath(path))) if os.path.isdir(path) else [""]
+    names = sorted(name for name, _ in _files_in(os.fspath(path))) if os.path.isdir(path) else [""]
     total, n_all = xxhash.xxh3_128(), 0
     for name in names:
         file = os.path.join(path, name) if name else os.fspath(path)

@@ -3,16 +3,12 @@
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tomopipe.errors import ScanError
 from tomopipe.scans.formats import TIFF, Path
 from tomopipe.scans.hdf5 import open_hdf5, source_path
-
-if TYPE_CHECKING:
-    import h5py
 
 LISTS = (".txt", ".csv", ".dat", ".tsv")
 REFERENCES = ("flats", "darks")
@@ -20,7 +16,6 @@ _WHEN = "([ _.-]*(before|after|pre|post|start|end))?"
 _REFERENCE_FOLDER = re.compile(
     rf"(?:(flat|ref|white|ff)|dark|df)s?(?:[ _.-]?fields?)?{_WHEN}", re.IGNORECASE
 )
-_DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
 
 
 def folder_kind(name: str) -> str | None:
@@ -51,21 +46,6 @@ def companions(path: str, directory: Path = ".") -> list[str]:
         return []
     beside = [*(stem + ending for ending in LISTS), *(f"{stem}_{kind}" for kind in REFERENCES)]
     return [name for name in beside if os.path.exists(os.path.join(directory, name))]
-
-
-def files_in(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield name and status of the images and lists in a folder of a scan and its subfolders."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError:
-        return
-    for entry in names:
-        with suppress(OSError):  # gone meanwhile, or a dangling link
-            if entry.name.lower().endswith(TIFF.endings + LISTS) and entry.is_file():
-                yield prefix + entry.name, entry.stat()
-            elif depth < _DEEPEST and entry.is_dir():
-                yield from files_in(entry.path, f"{prefix}{entry.name}/", depth + 1)
 
 
 def source_files(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
@@ -136,30 +116,3 @@ def _data_and_links(root: Any) -> "Iterator[Any]":
                 data = h5py.h5d.open(group, name)
                 if data.get_offset() is None:  # else all values are in one place of this file
                     yield data.get_create_plist()
-
-
-def objects_in(file: "h5py.File") -> "Iterator[tuple[str, Any, h5py.HLObject | None]]":
-    """Yield path, link and object of all that is in a file, each object once, by name.
-
-    None for an object that came before, as groups may be linked several times, also from groups
-    below them, and for what other links lead to. Groups may be nested endlessly.
-    """
-    import h5py
-
-    visited = set()
-    # names are bytes where they are not UTF-8
-    waiting = [(file, name) for name in sorted(file, key=os.fsencode, reverse=True)]
-    while waiting:
-        group, name = waiting.pop()
-        is_hard = group.id.links.get_info(os.fsencode(name)).type == h5py.h5l.TYPE_HARD
-        # h5py returns a link of a name in UTF-8 alone
-        link, result = h5py.HardLink() if is_hard else group.get(name, getlink=True), None
-        if is_hard:
-            entry = group[name]
-            address = h5py.h5o.get_info(entry.id).addr
-            result = None if address in visited else entry
-            visited.add(address)
-        yield os.path.join(*map(os.fsdecode, (group.name, name))), link, result
-        if isinstance(result, h5py.Group):
-            below = sorted(result, key=os.fsencode, reverse=True)
-            waiting += [(result, child) for child in below]

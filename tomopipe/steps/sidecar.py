@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import CONFIG
-from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.storage.atomic import remove_stale, take_away, why_not_replaced, write_json
 from tomopipe.storage.json_files import json_or
@@ -41,7 +40,7 @@ def sidecar(
 ) -> None:
     """Write the sidecar of one scan, of the campaign in the working directory.
 
-    `content`: its facts, the JSON of `sidecar_content`. `parameters` are the options when these
+    `content`: its facts, as JSON. `parameters` are the options when these
     facts were established; an option that changes no fact rewrites no sidecar. `in_results` is its
     path if the folder of the data cannot be written; an old sidecar there is removed, as an import
     would bring back its COR.
@@ -86,39 +85,3 @@ def is_campaign(folder: str, other: str | os.PathLike[str]) -> bool:
         return not os.path.samefile(folder, other) and Path(folder, CONFIG).exists()
     except (OSError, ValueError):  # ValueError: a NUL character
         return False
-
-
-def sidecar_content(
-    scan: str,
-    cor: Mapping[str, Any],
-    fix: Fix | None,
-    prediction: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Return the content of a scan's sidecar, without a time stamp.
-
-    It is made from the scan's entry in cor.json, its row in the table of fix_cor, and its
-    prediction.json (None if the prediction failed finally): `cor_px` and `source` as resolved;
-    `method`, `confidence`, `verdict` and `predicted_px` of the prediction, whether it was used or
-    not (no method and no confidence if a person edited center_of_rotation.txt); `before_px`
-    before fixing (None if there was none), `flagged`, `limit_px` (of a flagged COR), `neighbours`
-    and `reason` of fix_cor; `fill_error_px` of a COR that is filled or replaced, if known.
-    """
-    result = prediction or {}
-    by_file = fix is not None and fix.is_by_file
-    return {
-        "scan": scan,
-        "cor_px": cor["cor_px"],
-        "source": cor["source"],
-        "method": None if by_file else result.get("method"),
-        "confidence": None if by_file else result.get("confidence"),
-        "verdict": result.get("verdict"),
-        "predicted_px": result.get("best_cor_px"),
-        "before_px": fix and fix.before_px,
-        "flagged": fix is not None and fix.flagged,
-        # only of outliers, as the limit changes with every COR of the series
-        "limit_px": fix.limit_px if fix and fix.flagged else None,
-        "neighbours": list(fix.neighbours) if fix else [],
-        "reason": fix.reason if fix else "",
-        # only of filled and replaced CORs
-        **({"fill_error_px": fix.error_px} if fix and fix.error_px is not None else {}),
-    }

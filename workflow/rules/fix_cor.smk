@@ -1,6 +1,9 @@
+from tomopipe.reruns.parameters import scans_of_fix
+
+
 def predictions_of_series(wildcards):
     targets.refuse_unknown(SETTLED, "fix_cor", wildcards)
-    return predictions(settled_after("inventory").scans_of_fix(wildcards.series))
+    return predictions(scans_of_fix(settled_after("inventory"), wildcards.series))
 
 
 rule fix_cor:

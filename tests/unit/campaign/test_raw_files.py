@@ -2,7 +2,8 @@
 
 import pytest
 
-from tomopipe.campaign.raw_files import encode_series, split_name
+from tomopipe.campaign.files import encode_series
+from tomopipe.campaign.raw_files import split_name
 from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError
 
