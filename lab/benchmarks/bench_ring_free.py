@@ -34,7 +34,8 @@ from tomopipe_lab.suite._kernels import ELLIPSE, RECTANGLE
 from tomopipe_lab.suite.sample import Solid, View
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, StripesBlock
+from tomopipe.config.preprocess import CORRECTIONS
+from tomopipe.config.stripe_filters import STRIPE_FILTERS, StripesBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.half_acquisition import HalfAcquisition

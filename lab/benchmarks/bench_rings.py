@@ -25,7 +25,7 @@ from tomopipe_lab.suite import rasters, solids
 from tomopipe_lab.suite._kernels import ELLIPSE
 from tomopipe_lab.suite.sample import Solid, View
 
-from tomopipe.config.preprocess import STRIPE_FILTERS, StripesBlock
+from tomopipe.config.stripe_filters import STRIPE_FILTERS, StripesBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.fbp import reconstruct

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import evenly_spread, module_of, theil_sen
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import STRIPE_FILTERS, StripesBlock
+from tomopipe.config.stripe_filters import STRIPE_FILTERS, StripesBlock
 from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.prep.normalise import device_normaliser, normalise
 from tomopipe.prep.recipe import (

@@ -1,7 +1,7 @@
 """Ring filters, on stripes of sinograms: columns that respond differently from their neighbours.
 
 A filter is a function here, or in a module of its own, and its entry in `STRIPE_FILTERS` of
-`tomopipe.config.preprocess`.
+`tomopipe.config.stripe_filters`.
 
 Each function takes a sinogram (n_angles, n_cols) of float32, of NumPy or CuPy, or several
 (n_rows, n_angles, n_cols) of CuPy, and the options that are for its method, and returns new ones.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import fft_of, module_of, ndimage_of, some
-from tomopipe.config.preprocess import StripesBlock
+from tomopipe.config.stripe_filters import StripesBlock
 from tomopipe.prep import kernels_of
 from tomopipe.prep.bad_pixels import interpolate_columns
 

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import NORMAL_PER_MAD, fft_of, module_of, once, some
-from tomopipe.config.preprocess import GATED_SIZE_PX, StripesBlock
+from tomopipe.config.stripe_filters import GATED_SIZE_PX, StripesBlock
 from tomopipe.prep import kernels_of
 from tomopipe.prep.bad_pixels import interpolate_columns
 

@@ -11,9 +11,10 @@ from typing import Any
 from tomopipe.campaign.state.facts import NOT_SELECTED
 from tomopipe.campaign.state.signs import State
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import CORRECTIONS, STRIPE_FILTERS, Correction
+from tomopipe.config.preprocess import CORRECTIONS, Correction
 from tomopipe.config.site_corrections import COUNTS, placed
 from tomopipe.config.step_blocks import ITERATIONS
+from tomopipe.config.stripe_filters import STRIPE_FILTERS
 from tomopipe.cor_methods import BECK, COR_METHODS, DINOV2
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.json_files import part

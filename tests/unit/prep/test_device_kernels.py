@@ -9,7 +9,7 @@ import pytest
 from tests.corrections import EVERYTHING, KNOWN, RING_CURRENT
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import STRIPE_FILTERS
+from tomopipe.config.stripe_filters import STRIPE_FILTERS
 from tomopipe.prep import correct
 from tomopipe.prep.correct import corrections_of
 from tomopipe.scans.exchange import open_scan

@@ -7,7 +7,7 @@ import pytest
 import pywt
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import STRIPE_FILTERS, StripesBlock
+from tomopipe.config.stripe_filters import STRIPE_FILTERS, StripesBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.flats import Beam

@@ -7,7 +7,7 @@ from tomopipe_lab.suite._kernels import ELLIPSE
 from tomopipe_lab.suite.sample import Solid, View
 from tomopipe_lab.suite.solids import Body
 
-from tomopipe.config.preprocess import StripesBlock
+from tomopipe.config.stripe_filters import StripesBlock
 from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan

@@ -14,8 +14,9 @@ from tests.report_campaign import CONFIG, USUAL, every_state
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import PhaseBlock, StripesBlock
+from tomopipe.config.preprocess import PhaseBlock
 from tomopipe.config.step_blocks import FullReconBlock
+from tomopipe.config.stripe_filters import StripesBlock
 from tomopipe.cor_methods import COR_METHODS
 from tomopipe.report import citations as report_citations
 from tomopipe.report.citations import (

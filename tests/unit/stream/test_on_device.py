@@ -17,7 +17,7 @@ from tests.phantoms import write_scan
 from tests.pretend_device import PretendDevice, cupy_is, in_place_of_cuda
 from tests.step_calls import full_recon as step_of
 from tests.step_calls import volume_of
-from tomopipe.config.preprocess import STRIPE_FILTERS
+from tomopipe.config.stripe_filters import STRIPE_FILTERS
 from tomopipe.prep import correct, recipe
 from tomopipe.recon import device
 from tomopipe.recon import gpu as of_gpu

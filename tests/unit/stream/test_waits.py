@@ -10,7 +10,7 @@ from tests.corrections import EVERYTHING, KNOWN, SHIFTS
 from tests.phantoms import write_scan
 from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
-from tomopipe.config.preprocess import STRIPE_FILTERS
+from tomopipe.config.stripe_filters import STRIPE_FILTERS
 from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options, recon_task
