@@ -15,7 +15,7 @@ from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.files import history_of
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.state.facts import not_selected
-from tomopipe.campaign.state.signs import SIGNS, State, short_label
+from tomopipe.campaign.state.signs import SIGNS, State, source_named
 from tomopipe.cli.options import (
     CampaignCommand,
     CampaignOption,
@@ -86,7 +86,7 @@ def list_cors(
         cells = (scan.name, scan.series, *values, scan.manual.text, _rounded(scan.error_px))
         rows.append(dict(zip(_KEYS, cells, strict=True)))
         texts = [cell if isinstance(cell, str) else format_cor(cell) for cell in cells[:-1]]
-        texts[_KEYS.index("source")] = "" if why_not else short_label(cells[3] or "")
+        texts[_KEYS.index("source")] = "" if why_not else source_named(cells[3] or "").short
         if cells[3] == "manual":
             texts[_KEYS.index("confidence")] = ""
         if values[0] is not None:

@@ -11,7 +11,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.state.facts import TO_REVIEW
-from tomopipe.campaign.state.signs import SIGNS, State, short_label
+from tomopipe.campaign.state.signs import SIGNS, State, source_named
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cli.terminal import MOST_ROWS, console, near, print_columns, say, state_text
 from tomopipe.cor.cor_value import signed
@@ -107,7 +107,7 @@ def _print_table(
         remark = " ".join("; ".join(filter(None, texts)).split())
         cells = (
             records[scan].shown_text,
-            short_label(source) if cor_px is not None else "",
+            source_named(source).short if cor_px is not None else "",
             "" if confidence is None else f"{confidence:.2f}",
             state_text(entry["state"]) + " (warning)" * bool(warnings and not needs_eyes),
             *(_error(cor_px, true) if truth else ()),

@@ -20,7 +20,7 @@ from rich.text import Text
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.log import JobStatus, position
 from tomopipe.campaign.selection import scans_of
-from tomopipe.campaign.state.signs import SIGNS, source_label
+from tomopipe.campaign.state.signs import SIGNS, source_named
 from tomopipe.cli.options import (
     CampaignOption,
     ConfigFile,
@@ -118,7 +118,7 @@ def _show_scans(campaign: Campaign, scans: Sequence[str], result: Status, screen
     for scan in collect_scans(campaign, why=why_again(campaign)):
         if scan.name not in scans or scan.name not in campaign.scans:
             continue
-        cor = f"COR {scan.shown_text} px, {source_label(scan.shown[1])}"
+        cor = f"COR {scan.shown_text} px, {source_named(scan.shown[1]).label}"
         screen.print(Text(f"{scan.name}  ").append(state_text(scan.state), SIGNS[scan.state].style))
         screen.print(Text(f"  {cor if scan.shown_text else 'no COR'}"))
         jobs = [job for job in result.jobs if job.key == scan.name]

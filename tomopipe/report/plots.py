@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.state.facts import ACCEPTED, NOT_SELECTED
-from tomopipe.campaign.state.signs import State, source_label
+from tomopipe.campaign.state.signs import State, source_named
 from tomopipe.cor.cor_value import same_cor, signed
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
@@ -228,7 +228,7 @@ def _replaced_px(scan: ScanRecord) -> float | None:
 
 
 def _mark(scan: ScanRecord, cor_px: float, x: Along, y: Axis) -> Mark:
-    source = scan.shown[1]
+    source = source_named(scan.shown[1]).label or "source unknown"
     before_px = _replaced_px(scan)
     was = "" if before_px is None else f", was {before_px:.2f}"
     return Mark(
@@ -236,7 +236,7 @@ def _mark(scan: ScanRecord, cor_px: float, x: Along, y: Axis) -> Mark:
         x=x(scan),
         y=y(cor_px),
         state=scan.state,
-        title=f"{scan.name}: {cor_px:.2f} px{was} ({source_label(source) or 'source unknown'})",
+        title=f"{scan.name}: {cor_px:.2f} px{was} ({source})",
         before_y=None if before_px is None else y(before_px),
     )
 

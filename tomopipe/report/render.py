@@ -20,7 +20,7 @@ import xxhash
 
 from tomopipe.campaign.files import FRAGMENTS, SHOWN
 from tomopipe.campaign.state.facts import NOT_SELECTED
-from tomopipe.campaign.state.signs import SIGNS, State, short_label, signs_css
+from tomopipe.campaign.state.signs import SIGNS, State, signs_css, source_named
 from tomopipe.cor.cor_value import signed
 from tomopipe.report.changes import NO_CHANGES, Changes, changes_since
 from tomopipe.report.citations import (
@@ -168,7 +168,7 @@ def templates() -> Any:
         "signed": lambda value: "" if value is None else signed(value),
         "plane": lambda name: name.removeprefix("mid_"),
         "sortable": lambda value: "" if value is None else value,
-        "short_label": short_label,
+        "short_label": lambda source: source_named(source).short,
     }
     return environment
 

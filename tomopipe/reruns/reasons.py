@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tomopipe.campaign.state.signs import source_label
+from tomopipe.campaign.state.signs import source_named
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import scans_named
@@ -34,7 +34,7 @@ _PLAIN = {
 def of_cor(scan: str, old_px: float | None, new_px: float | None, source: str) -> str:
     """Say that a COR changed, and its source."""
     old, new = (format_cor(cor_px) or "none" for cor_px in (old_px, new_px))
-    by, was = source_label(source), f"{old} -> " * (old != new)
+    by, was = source_named(source).label, f"{old} -> " * (old != new)
     return f"COR of {scan}: {was}{new}" + (f", {by}" if by else "")
 
 

@@ -14,7 +14,7 @@ from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.results import read_inventory
 from tomopipe.campaign.series import file_over_time, predicted_files
 from tomopipe.campaign.state.facts import ACCEPTED
-from tomopipe.campaign.state.signs import State, state_of
+from tomopipe.campaign.state.signs import State, source_named
 from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.cor_value import CorText
@@ -259,6 +259,6 @@ def _trial_row(fix: Fix, scan: ScanRecord | None) -> dict[str, Any]:
     shown = ("scan", "index", "before_px", "after_px", "limit_px", "source", "reason")
     values = {name: getattr(fix, name) for name in shown}
     changes = fix.after_px != now_px
-    state = scan.state if scan is not None and not changes else state_of(fix.source)
+    state = scan.state if scan is not None and not changes else source_named(fix.source).state
     state = State.UNRESOLVED if fix.after_px is None else state
     return values | {"now_px": now_px, "changes": changes, "state": state}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import Prediction
-from tomopipe.campaign.state.signs import State, state_of
+from tomopipe.campaign.state.signs import State, source_named
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, same_cor, with_error
 from tomopipe.cor.outliers import FILLS, Fix
 from tomopipe.workflow_steps import SEARCH_STEPS
@@ -129,7 +129,7 @@ class ScanFacts:
         if self.is_edited and self.manual_px is not None:
             return State.MANUAL
         if self.cor_px is not None and not self.is_edited:
-            state = state_of(self.source)
+            state = source_named(self.source).state
             if self.is_unswept and self.source in FILLS:
                 state = State.UNSWEPT
             return State.FAILED if state is State.OK and self.failures else state  # of before
@@ -144,10 +144,10 @@ class ScanFacts:
             return State.FAILED
         if without:
             return State.UNRESOLVED
-        of_fix = state_of(self.fix.source) if self.fix and self.cor_px is None else State.OK
-        of_fix = State.UNSWEPT if self.is_unswept and self.cor_px is None else of_fix
-        if of_fix is not State.OK:
-            return of_fix  # the run ended before cor.json
+        if self.fix and self.cor_px is None:  # the run ended before cor.json
+            of_fix = State.UNSWEPT if self.is_unswept else source_named(self.fix.source).state
+            if of_fix is not State.OK:
+                return of_fix
         return State.OK if self.prediction else State.PENDING
 
     @property

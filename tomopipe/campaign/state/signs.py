@@ -144,19 +144,9 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def state_of(source: str) -> State:
-    """Return the state of a scan by the source of its COR."""
-    return SOURCES[source].state if source in SOURCES else State.OK
-
-
-def source_label(source: str) -> str:
-    """Return the label of the source of a COR."""
-    return SOURCES[source].label if source in SOURCES else source
-
-
-def short_label(source: str) -> str:
-    """Return the label of the source of a COR in a table."""
-    return SOURCES[source].short if source in SOURCES else source
+def source_named(name: str) -> Source:
+    """Return a source of CORs; of an unknown name one that is labelled so."""
+    return SOURCES.get(name, Source(name, State.OK, name))
 
 
 def signs_css(*, dark_first: bool) -> str:
