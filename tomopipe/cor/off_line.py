@@ -88,6 +88,8 @@ def off_line(
     place = _places(height_mm)
     result: dict[int, OffLine] = {}
     for window, judged in _windows(len(x)):
+        if np.ptp(y[window]) <= _LEAST_PX:  # none is off the others by more
+            continue
         apart = np.diff(x[window])
         near = apart // (np.gcd.reduce(apart) or 1)
         events = _best_events(_models(tuple(near.tolist()), place[window]), y[window])

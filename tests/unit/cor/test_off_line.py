@@ -104,6 +104,15 @@ def test_the_distance_is_that_from_the_others_and_least_0_2_px():
     assert off_line(range(5), far[:5]) == {}
 
 
+def test_quiet_scans_of_a_long_series_hide_no_wrong_cor():
+    quiet = 512 + 0.02 * np.random.default_rng(59).standard_normal(96)
+    assert off_line(range(96), quiet) == {}
+    for scan in (0, 17, 40, 71, 95):
+        off = off_line(range(96), quiet + 3 * (np.arange(96) == scan))
+        assert [*off] == [scan]
+        assert off[scan].off_px == pytest.approx(3, abs=0.1)
+
+
 def test_two_scans_at_another_position_name_none():
     cor_px = 80 + 0.01 * np.array([1, -1, 0, 1, -1, 0, 1, -1, 0, 1])
     assert off_line(range(10), cor_px + 8 * (np.arange(10) >= 8)) == {}
