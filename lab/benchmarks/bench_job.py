@@ -51,8 +51,8 @@ def ours(raw, volume, cor_px, threads):
     from tomopipe.scans.exchange import RawScan
     from tomopipe.stream import recon_task
 
-    # as workers have, which run the jobs of a campaign; an older tree has none
-    getattr(jit, "load_tables", dict)()
+    if "numba" in sys.modules:  # in an older tree, whose kernels it runs
+        getattr(jit, "load_tables", dict)()
     spent = {"loading": time.process_time()}
 
     def timed(function, key):

@@ -54,20 +54,23 @@ def without_anything(*command: str, cwd: Path, path: str, home: Path) -> tuple[i
 
 
 def lend_compiled(site: Path, home: Path) -> None:
-    """Give an installation the code that numba compiled for this checkout, which takes it 40 s.
+    """Give an installation the code that was compiled for this checkout, which takes it 40 s.
 
-    Numba finds it by the path of a module's folder and the time of its file; what it does not find
-    it compiles.
+    It is found by the times of files, numba's also by the path of a module's folder; what is not
+    found is compiled.
     """
     mine = Path(cache_folder())
+    kept = home / ".cache" / "tomopipe" / mine.name
+    kept.mkdir(parents=True)
+    for path in mine.glob("*.o"):
+        shutil.copy(path, kept)
     for folder in {path.parent for path in (HOME / "tomopipe").rglob("*.py")}:
         copy = site / folder.relative_to(HOME)
         names = [f"{at.name}_{hashlib.sha1(bytes(at)).hexdigest()}" for at in (folder, copy)]
         if (mine / names[0]).exists():
-            lent = home / ".cache" / "tomopipe" / mine.name / names[1]
-            shutil.copytree(mine / names[0], lent)
-            for path in folder.glob("*.py"):
-                shutil.copystat(path, copy / path.name)
+            shutil.copytree(mine / names[0], kept / names[1])
+        for path in folder.glob("*.py"):
+            shutil.copystat(path, copy / path.name)
 
 
 @pytest.mark.namespaces

@@ -3,7 +3,6 @@
 The code is that of `tomopipe.recon.jit`, where jobs find it; without this the first jobs compile.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -21,7 +20,7 @@ def compile_once(directory: Path, say: Callable[[str], object]) -> None:
     Where the user's cache cannot be written, the code is kept in the campaign `directory`. If it
     fails, the first jobs compile.
     """
-    from tomopipe.recon.jit import cache_folder, cpu_name  # numba takes 0.4 s
+    from tomopipe.recon.jit import cache_folder, cpu_name  # NumPy
 
     folder = cache_folder(str(directory))
     if not folder or (stamp := Path(folder, f"compiled-{_digest()}")).exists():
@@ -40,14 +39,11 @@ def compile_once(directory: Path, say: Callable[[str], object]) -> None:
 
 def _digest() -> str:
     """Return a digest of all that compiled code depends on, beside the type of CPU."""
-    import numba
-    from llvmlite.binding import get_host_cpu_features
+    from tomopipe.recon.jit import code_state
 
     package = Path(__file__).parents[1]
-    sources = sorted(path for room in _ROOMS for path in (package / room).glob("*.py"))
-    stats = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources]
-    text = repr([numba.__version__, sys.version, get_host_cpu_features().flatten(), stats])
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    sources = [path for room in _ROOMS for path in (package / room).glob("*.py")]
+    return code_state(sources)[:16]
 
 
 def compile_kernels() -> None:
@@ -63,9 +59,10 @@ def compile_kernels() -> None:
     centre_px = cor_px + 6 * np.cos(np.deg2rad(theta_deg))[:, None]
     disk = 1 - ((np.arange(_SIZE_PX) - centre_px) / 20) ** 2
     rows = np.sqrt(np.maximum(disk, 0)) * np.linspace(1, 1.5, max(_N_SLICES))[:, None, None]
-    frames, ones = np.ones((1, 1, 4), np.uint16), np.ones((1, 4), np.float32)
-    mean_lines(frames, ones, ones, 1, np.float32(1), np.empty((1, 1), np.float32))
-    scale(frames[0], ones, ones, 0.0, np.empty_like(ones))
+    frames, ones = np.ones((2, 2, 4), np.uint16), np.ones((1, 4), np.float32)
+    mean_lines(frames[:1, :1], ones, ones, 1, np.float32(1), np.empty((1, 1), np.float32))
+    for counts in frames[:1, :1], frames[:, :1]:  # of all rows of a block, or of some
+        scale(counts, ones, ones, 0.0, np.empty(counts.shape, np.float32))
     api.find_cor(rows, theta_deg)
     for n in _N_SLICES:
         api.sweep(rows[0], theta_deg, cor_px + np.arange(n), device="cpu")

@@ -99,8 +99,7 @@ def normaliser(
         for first in range(0, len(raw), step):
             batch = out[first : first + step]
             if scale is not None and is_plain:
-                for frame, values in zip(raw[first : first + step], batch, strict=True):
-                    scale(frame, dark, gain, least, values)
+                scale(raw[first : first + step], dark, gain, least, batch)
                 if repair is not None:
                     _apply(batch, repair, max(empty, least))
             else:

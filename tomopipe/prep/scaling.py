@@ -1,4 +1,4 @@
-"""Flat and dark of whole numbers in one pass; imported where it is used, as it loads numba."""
+"""Flat and dark of whole numbers in one pass."""
 
 from typing import Any
 
@@ -9,9 +9,13 @@ from tomopipe.recon.jit import kernel
 
 @kernel
 def scale(counts: Any, dark: Any, gain: Any, least: float, out: Any) -> None:
-    """Set `out` to (counts - dark) * gain, of at least `least`; all are (n_rows, n_cols)."""
+    """Set `out` to (counts - dark) * gain, of at least `least`.
+
+    `counts` and `out` are (n, n_rows, n_cols), `dark` and `gain` (n_rows, n_cols).
+    """
     limit = np.float32(least)
-    for row in range(counts.shape[0]):
-        for col in range(counts.shape[1]):
-            value = (np.float32(counts[row, col]) - dark[row, col]) * gain[row, col]
-            out[row, col] = value if value > limit else limit
+    for i in range(counts.shape[0]):
+        for row in range(counts.shape[1]):
+            for col in range(counts.shape[2]):
+                value = (np.float32(counts[i, row, col]) - dark[row, col]) * gain[row, col]
+                out[i, row, col] = value if value > limit else limit

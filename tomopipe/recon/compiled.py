@@ -22,9 +22,11 @@ from tomopipe.recon.plan import MARGIN, Plan, angles_at_once
 from tomopipe.recon.rows import Rows
 from tomopipe.recon.simd import load, load_pair, splat, store, store_pair, transpose
 from tomopipe.recon.spread import (
+    BATCH,
     Chunk,
     chunks_of,
     rows_to_samples,
+    scratch,
     spread,
     spread_spectra,
     tap_table,
@@ -138,15 +140,20 @@ def _width(n_slices: int, most: int) -> int:
 
 
 def _spread_all(
-    batch: _Batch, function: Callable[..., None], before: Any, chunk: Chunk, after: Any
+    batch: _Batch, function: Callable[..., None], before: Any, chunk: Chunk, n_more: int, after: Any
 ) -> None:
-    """Spread a chunk: bands of one parity side by side, or all in one call, in the same order."""
+    """Spread a chunk: bands of one parity side by side, or all in one call, in the same order.
+
+    `n_more`: floats of scratch of a call, beside that of all.
+    """
     n_samples, n_threads, plan = len(chunk.order), batch.team.threads, batch.plan
     before = batch.grid, plan.n_grid, *before, chunk.direction, chunk.order
-    after = _taps(plan.beta), *after
+    taps = _taps(plan.beta)
     for ranges in (chunk.even, chunk.odd) if n_threads > 1 else ([(0, n_samples)],):
         joined = _joined(ranges, n_samples // (8 * n_threads))
-        batch.team.run(function, [(*before, *bounds, *after) for bounds in joined])
+        more = [scratch() + ((aligned_empty(n_more),) if n_more else ()) for _ in joined]
+        calls = zip(joined, more, strict=True)
+        batch.team.run(function, [(*before, *ends, taps, *own, *after) for ends, own in calls])
 
 
 def _joined(ranges: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]]:
@@ -168,7 +175,7 @@ def _fill_from_rows(rows_of: Callable[[NDArray[np.intp]], _Rows], batch: _Batch)
     samples = aligned_empty(n_chunk * n_bins * 2 * len(lanes))
     for chunk in chunks_of(plan, n_chunk):
         _from_rows(rows_of, batch, chunk, samples)
-        _spread_all(batch, spread, (samples, n_bins), chunk, (lanes + lanes,))
+        _spread_all(batch, spread, (samples, n_bins), chunk, 0, (lanes + lanes,))
 
 
 def _fill_from_spectra(spectra: NDArray[np.complex64], batch: _Batch) -> None:
@@ -176,7 +183,8 @@ def _fill_from_spectra(spectra: NDArray[np.complex64], batch: _Batch) -> None:
     plan, lanes = batch.plan, batch.lanes
     for chunk in chunks_of(plan, angles_at_once(plan.n_angles, plan.n_padded // 2 + 1)):
         before = spectra[chunk.angles], *_weights(plan, chunk), batch.factor
-        _spread_all(batch, spread_spectra, before, chunk, (lanes, lanes + lanes))
+        n_more = 2 * len(lanes) * BATCH
+        _spread_all(batch, spread_spectra, before, chunk, n_more, (lanes, lanes + lanes))
 
 
 def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDArray[np.float32]:
@@ -236,18 +244,19 @@ def _finish(batch: _Batch, images: NDArray[np.float32]) -> None:
         ]
         team.run(stage, calls)
 
-    _fold(grid, n_grid, lanes)
+    _fold(grid, n_grid, aligned_empty(2 * n_grid * len(lanes)), lanes)
     rows_like = across, *lanefft.tables_of(n_grid)
     share_out(_transform_rows, n_grid // 2 + 1, 4 * n_grid, *rows_like)
     columns_like = down, *lanefft.tables_of(n_grid // 2), lanefft.real_twiddles_of(n_grid)
     size = (_TOGETHER + 2) * n_grid
     share_out(_transform_columns, n_cols, size, *columns_like)
-    share_out(_unpack, n_cols, n_cols + 2 * len(lanes), images)
+    about = images.reshape(-1), len(images), n_cols
+    share_out(_unpack, n_cols, n_cols + 2 * len(lanes), *about)
 
 
 @kernel
-def _fold(grid: Any, n_grid: int, lanes: Any) -> None:
-    """Fold the margins in; see `tomopipe.recon.portable.fold`."""
+def _fold(grid: Any, n_grid: int, keep: Any, lanes: Any) -> None:
+    """Fold the margins in; see `tomopipe.recon.portable.fold`. `keep`: scratch (2 * M * L,)."""
     n_lanes = len(lanes)
     record = 2 * n_lanes
     pitch = (n_grid + 2 * MARGIN) * record
@@ -259,7 +268,6 @@ def _fold(grid: Any, n_grid: int, lanes: Any) -> None:
             low, high = low + MARGIN * record, high + MARGIN * record
             store(grid, low, load(grid, low, lanes) + load(grid, high, lanes))
     top = MARGIN + n_grid // 2
-    keep = np.empty(n_grid * record, dtype=np.float32)
     for j in range(2 * (MARGIN + 1)):
         row = MARGIN + j if j <= MARGIN else top - (j - MARGIN - 1)
         mirror = MARGIN - j if j <= MARGIN else top + (j - MARGIN - 1)
@@ -369,18 +377,24 @@ def _transform_columns(
 
 @kernel
 def _unpack(
-    grid: Any, n_grid: int, images: Any, first: int, last: int, work: Any, lanes: Any
+    grid: Any,
+    n_grid: int,
+    images: Any,
+    n_slices: int,
+    n_cols: int,
+    first: int,
+    last: int,
+    work: Any,
+    lanes: Any,
 ) -> None:
     """Copy rows first ... last - 1 of all slices, from `_transform_columns`, to the images.
 
-    `images` is (n_slices, n_cols, n_cols), n_slices at most L; `work`: scratch for one row of each
-    slice (L * (n_cols + 2 * L),). Writing to the images directly would, where n_cols is a power of
-    two, put all slices in the same few lines of the cache.
+    `images` is the flat (n_slices, n_cols, n_cols), n_slices at most L; `work`: scratch for one row
+    of each slice (L * (n_cols + 2 * L),). Writing to the images directly would, where n_cols is a
+    power of two, put all slices in the same few lines of the cache.
     """
     n_lanes = len(lanes)
     record = 2 * n_lanes
-    n_slices, _, n_cols = images.shape
-    flat = images.reshape(-1)
     pitch = n_cols + 2 * n_lanes
     for y in range(first, last):
         source = ((MARGIN + y // 2) * (n_grid + 2 * MARGIN) + MARGIN) * record + y % 2 * n_lanes
@@ -394,6 +408,6 @@ def _unpack(
         for j in range(n_slices):
             to = (j * n_cols + y) * n_cols
             for c in range(0, n_cols - n_lanes + 1, n_lanes):
-                store(flat, to + c, load(work, j * pitch + c, lanes))
+                store(images, to + c, load(work, j * pitch + c, lanes))
             for c in range(n_cols - n_cols % n_lanes, n_cols):
-                flat[to + c] = work[j * pitch + c]
+                images[to + c] = work[j * pitch + c]

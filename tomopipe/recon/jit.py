@@ -1,56 +1,45 @@
-"""Compilation of kernels, the cache of their code, and threads that share calls of a function.
+"""Compilation of kernels, the store of their code, and threads that share calls of a function.
 
 Code is stored in `NUMBA_CACHE_DIR`, else in the user's cache, else in the campaign, in a folder for
-each type of CPU, as nodes of a cluster differ.
+each type of CPU, as nodes of a cluster differ. Stored code of kernels is loaded without numba.
 """
 
+import ctypes
 import fcntl
 import functools
+import hashlib
+import importlib
 import itertools
 import logging
+import operator
 import os
+import struct
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite.binding import get_host_cpu_name
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import CPUDispatcher
+from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
 from tomopipe.storage import run_folder
 
 logger = logging.getLogger(__name__)
-_config: Any = numba.config
+ENTRY = "kernel"  # the symbol of stored code
+Kinds = tuple[Any, ...]  # of arguments: what the code of a kernel depends on
 _COMPILING_S = 60.0  # longest wait for another process that compiles
 
 
-class _Dispatcher(CPUDispatcher):
-    """A function whose code one process at a time compiles or loads.
-
-    The first jobs of a campaign begin together: one compiles, the others load. Two processes at
-    once could both write numba's index of a function, and assign wrong code to its types.
-    """
-
-    def compile(self, sig: Any) -> Any:
-        with global_compiler_lock, _lock_of_processes():
-            try:
-                code = super().compile(sig)
-            except OSError as error:  # compiled, but not stored
-                _warn_not_stored(str(error))
-                return super().compile(sig)
-            if sum(self.stats.cache_misses.values()):
-                _report_compilation()
-            return code
-
-
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile a function on its first call, without the GIL; keep the code where it can be.
+    """Let numba compile a function on its first call, without the GIL; keep the code if possible.
 
     Parameters
     ----------
@@ -64,31 +53,187 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
     callable
         With the parameters and results of `function`.
     """
-    dispatcher = _Dispatcher(function, targetoptions={"nopython": True, "nogil": True, **options})
+    from tomopipe.recon.machine_code import Dispatcher  # numba: 0.3 s
+
+    dispatcher = Dispatcher(function, targetoptions={"nopython": True, "nogil": True, **options})
     if folder := cache_folder():
-        of_others, _config.CACHE_DIR = _config.CACHE_DIR, folder
-        with suppress(RuntimeError):  # the folder was removed since
-            dispatcher.enable_caching()
-        _config.CACHE_DIR = of_others
+        dispatcher.store_in(folder)
     return dispatcher
 
 
+class Intrinsic:
+    """The name of a function of `tomopipe.recon.vectors`, for kernels."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def for_numba(self) -> Any:
+        """The function, which numba knows."""
+        return getattr(importlib.import_module("tomopipe.recon.vectors"), self.name)
+
+
+class Kernel:
+    """A function that changes arrays; its code is loaded, and compiled where none is stored.
+
+    Arguments are arrays, numbers (int, float, float32), and tuples, of which only the length
+    counts. A kernel that Python calls returns nothing, and neither raises nor allocates: else its
+    code needs numba while it runs, and is not stored. Kernels run in ordinary threads, on disjoint
+    parts of the output.
+    """
+
+    def __init__(self, function: Any) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.code: dict[Kinds, Callable[..., Any]] = {}
+        self._loading = threading.RLock()
+
+    def __call__(self, *args: Any) -> None:
+        """Run the code for arguments of these kinds."""
+        kinds: list[Any] = []
+        words: list[int] = []
+        for value in args:
+            if isinstance(value, np.ndarray):
+                has_lines = value.strides[-1:] == (value.itemsize,)
+                layout = "C" if value.flags.c_contiguous else "lines" if has_lines else "A"
+                kinds.append((value.dtype.str, value.ndim, layout))
+                words += [value.ctypes.data, *value.shape, *value.strides]
+            elif isinstance(value, tuple):
+                kinds.append(len(value))
+            elif isinstance(value, float):
+                kinds.append(float)
+                words += struct.unpack("q", struct.pack("d", value))
+            elif isinstance(value, np.float32):
+                kinds.append(np.float32)
+                words += struct.unpack("q", struct.pack("fi", value, 0))
+            else:
+                kinds.append(int)
+                words.append(operator.index(value))
+        code = self.code.get(key := tuple(kinds)) or self._load(key)
+        code((ctypes.c_int64 * len(words))(*words))
+
+    @functools.cached_property
+    def for_numba(self) -> Any:
+        """The function as numba calls it in other kernels."""
+        import numba
+
+        of, names = self.function, self.function.__code__.co_names
+        used = {name: of.__globals__[name] for name in names if name in of.__globals__}
+        known = {
+            name: value.for_numba
+            for name, value in used.items()
+            if isinstance(value, Kernel | Intrinsic)
+        }
+        function = FunctionType(of.__code__, of.__globals__ | known, of.__name__)
+        return numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+
+    def _load(self, kinds: Kinds) -> Callable[..., Any]:
+        """Return the code for arguments of these kinds, stored or compiled."""
+        with self._loading:
+            if kinds not in self.code:
+                path, folder = "", cache_folder()
+                if folder:
+                    name = f"{self.function.__module__}.{self.function.__name__}"
+                    state = _state_of_kernels(self.function.__code__.co_filename)
+                    digest = hashlib.sha256(repr([state, kinds]).encode()).hexdigest()[:16]
+                    path = os.path.join(folder, f"{name}-{digest}.o")
+                if (stored := read_code(path)) is None:
+                    from tomopipe.recon.machine_code import compile_kernel  # numba: 0.3 s
+
+                    self.code[kinds] = compile_kernel(self, kinds, path)
+                else:
+                    self.code[kinds] = linked(stored)
+        return self.code[kinds]
+
+
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a kernel: they are run in ordinary threads on disjoint parts of the output."""
-    return compiled(function, boundscheck=False, error_model="numpy")
+    """Return a function as a `Kernel`."""
+    return Kernel(function)
+
+
+@functools.cache
+def _state_of_kernels(source: str) -> str:
+    return code_state([*Path(__file__).parent.glob("*.py"), Path(source)])
+
+
+def code_state(sources: Iterable[Path]) -> str:
+    """Return a digest of all that compiled code depends on, beside the type of CPU."""
+    stats = sorted((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sources)
+    text = repr([_compilers(), _cpu_features(), stats])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def _compilers() -> tuple[str, ...]:
+    return version("numba"), version("llvmlite"), sys.version
+
+
+def read_code(path: str) -> bytes | None:
+    """Return stored code; None if there is none, or it is damaged."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return None
+    digest, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def write_code(path: str, code: bytes) -> None:
+    """Store code; it is there as a whole, or a warning says that it is not."""
+    if not path:
+        return
+    try:
+        temporary = Path(f"{path}.{os.getpid()}")  # readable by those who share the folder
+        temporary.write_bytes(hashlib.sha256(code).digest() + code)
+        temporary.replace(path)
+    except OSError as error:
+        warn_not_stored(str(error))
+
+
+@functools.cache
+def target_machine() -> Any:
+    """Return what makes code for this CPU, as numba does."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu_name(),
+        features=_cpu_features(),
+        opt=3,
+        reloc="default",
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+_engines: list[Any] = []  # their code lives as long as they
+
+
+def linked(code: bytes) -> Callable[..., Any]:
+    """Return a C function for code; the GIL is released while it runs."""
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(ENTRY))
 
 
 @functools.cache
 def load_tables() -> None:
-    """Load what numba loads with the first call of any compiled function, 0.4 s of CPU time."""
-    numba.njit(lambda: 0)()
+    """Load what first calls of kernels load, and where numba is loaded its tables: 0.4 CPU s."""
+    code_state(())
+    target_machine()
+    aligned_empty(0)  # what NumPy has for ctypes
+    if "numba" in sys.modules:
+        import numba
+
+        numba.njit(lambda: 0)()
 
 
 _holders: list[bool] = []  # not empty during nested calls of `compile`
 
 
 @contextmanager
-def _lock_of_processes() -> Iterator[None]:
+def lock_of_processes() -> Iterator[None]:
     """Wait while another process compiles, with a time limit."""
     if _holders or not cache_folder():
         yield
@@ -111,7 +256,11 @@ def _lock_of_processes() -> Iterator[None]:
 
 def cpu_name() -> str:
     """Return the type of CPU for which code is compiled."""
-    return str(_config.CPU_NAME or get_host_cpu_name())
+    return os.environ.get("NUMBA_CPU_NAME") or str(llvm.get_host_cpu_name())
+
+
+def _cpu_features() -> str:
+    return os.environ.get("NUMBA_CPU_FEATURES") or str(llvm.get_host_cpu_features().flatten())
 
 
 @functools.cache
@@ -121,7 +270,7 @@ def cache_folder(campaign: str = "") -> str:
     `campaign` is a folder to use after the user's cache; in a job, "", the current one.
     """
     user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    parents = [_config.CACHE_DIR or os.path.join(user, "tomopipe")]
+    parents = [os.environ.get("NUMBA_CACHE_DIR") or os.path.join(user, "tomopipe")]
     if campaign or os.environ.get(run_folder.VARIABLE):
         parents.append(os.path.abspath(os.path.join(campaign, ".snakemake/tomopipe")))
     for parent in parents:
@@ -132,12 +281,12 @@ def cache_folder(campaign: str = "") -> str:
             return folder
         except OSError as error:
             reason = str(error)
-    _warn_not_stored(reason)
+    warn_not_stored(reason)
     return ""
 
 
 @functools.cache
-def _warn_not_stored(reason: str) -> None:
+def warn_not_stored(reason: str) -> None:
     """Log the consequence and the remedy, once."""
     logger.warning(
         "compiled code cannot be cached, so each job compiles for 10 s (%s): set "
@@ -147,7 +296,8 @@ def _warn_not_stored(reason: str) -> None:
 
 
 @functools.cache
-def _report_compilation() -> None:
+def report_compilation() -> None:
+    """Log, once, why a job takes longer."""
     logger.info("compiling for this processor (%s), once: up to 40 s of CPU time", cpu_name())
 
 
@@ -155,7 +305,8 @@ def thread_count(threads: int | None = None) -> int:
     """Return the number of threads: as requested, else the cores this process may use."""
     if threads is not None:
         return max(int(threads), 1)
-    return min(len(os.sched_getaffinity(0)), numba.get_num_threads())
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, int(os.environ.get("NUMBA_NUM_THREADS") or cores))
 
 
 def aligned_empty(n: int) -> NDArray[np.float32]:
@@ -163,12 +314,6 @@ def aligned_empty(n: int) -> NDArray[np.float32]:
     block = np.empty(n + 16, dtype=np.float32)
     offset = -(block.ctypes.data // 4) % 16
     return block[offset : offset + n]
-
-
-@kernel
-def aligned(block: Any) -> Any:
-    """Return a block of floats from its first cache line on; for kernels (see `aligned_empty`)."""
-    return block[(-(block.ctypes.data // 4)) % 16 :]
 
 
 class Team:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon.jit import aligned, kernel
+from tomopipe.recon.jit import aligned_empty, kernel
 from tomopipe.recon.lanefft import fft
 from tomopipe.recon.plan import DEGREE, MARGIN, WIDTH, Plan, tap_polynomials
 from tomopipe.recon.simd import (
@@ -145,8 +145,7 @@ def chunks_of(plan: Plan, n_chunk: int) -> list[Chunk]:
 def _chunk(plan: Plan, angles: slice) -> Chunk:
     direction = plan.direction[angles] * (plan.n_grid / plan.n_padded)
     along = int(abs(direction[:, 1]).sum() > abs(direction[:, 0]).sum())
-    n_bins = plan.n_padded // 2 + 1
-    order, starts = _sort(direction, n_bins, along, plan.n_grid)
+    order, starts = _sort(direction, plan.n_padded // 2 + 1, along, plan.n_grid)
     half = (len(starts) - 1) // 2  # bands of even number come first
     ranges = [(int(a), int(b)) for a, b in itertools.pairwise(starts)]
     return Chunk(
@@ -158,16 +157,44 @@ def _chunk(plan: Plan, angles: slice) -> Chunk:
     )
 
 
-@kernel
-def _sort(direction: Any, n_bins: int, along: int, n_grid: int) -> Any:
+def _sort(
+    direction: NDArray[np.float64], n_bins: int, along: int, n_grid: int
+) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     """Sort samples by band, tile and first cell: by cell in the tile, then by tile, counting."""
     n_bands = n_grid // BAND // 2 + 2
     n_tiles = n_grid // TILE + 3
     in_band = n_tiles * (BAND // TILE)
     n_samples = len(direction) * n_bins
     code = np.empty(n_samples, dtype=np.uint32)
-    tile = np.empty(n_samples, dtype=np.int32)
-    in_tile = np.empty(n_samples, dtype=np.int32)
+    tile, in_tile = np.empty((2, n_samples), dtype=np.int32)
+    _place(direction, n_bins, along, n_grid, n_bands, n_tiles, code, tile, in_tile)
+    by_cell, _ = _counted(in_tile, np.arange(n_samples, dtype=np.int32), TILE * TILE)
+    by_tile, starts = _counted(tile, by_cell, 2 * n_bands * in_band)
+    return code[by_tile], starts[::in_band].copy()
+
+
+def _counted(
+    key: NDArray[np.int32], before: NDArray[np.int32], n_keys: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Sort indices by key, keeping the order of equals; return where each key starts, too."""
+    starts, order = np.zeros(n_keys + 1, dtype=np.int32), np.empty_like(before)
+    _count(key, before, starts, np.empty_like(starts), order)
+    return order, starts
+
+
+@kernel
+def _place(
+    direction: Any,
+    n_bins: int,
+    along: int,
+    n_grid: int,
+    n_bands: int,
+    n_tiles: int,
+    code: Any,
+    tile: Any,
+    in_tile: Any,
+) -> None:
+    """Number samples (angle << 16 | bin), and find band and tile, and the cell in the tile."""
     for a in range(len(direction)):
         for k in range(n_bins):
             x = np.int64(np.ceil(direction[a, 0] * k - 2.5)) + n_grid // 2 + MARGIN
@@ -179,25 +206,19 @@ def _sort(direction: Any, n_bins: int, along: int, n_grid: int) -> Any:
             code[i] = (a << 16) | k
             tile[i] = (rank * n_tiles + v // TILE) * (BAND // TILE) + u % BAND // TILE
             in_tile[i] = y % TILE * TILE + x % TILE
-    by_cell, _ = _counted(in_tile, np.arange(n_samples, dtype=np.int32), TILE * TILE)
-    by_tile, starts = _counted(tile, by_cell, 2 * n_bands * in_band)
-    return code[by_tile], starts[::in_band].copy()
 
 
 @kernel
-def _counted(key: Any, before: Any, n_keys: int) -> Any:
-    """Sort indices by key, keeping the order of equals; return where each key starts, too."""
-    starts = np.zeros(n_keys + 1, dtype=np.int32)
+def _count(key: Any, before: Any, starts: Any, following: Any, order: Any) -> None:
     for value in key:
         starts[value + 1] += 1
-    for k in range(n_keys):
-        starts[k + 1] += starts[k]
-    following = starts.copy()
-    order = np.empty_like(before)
+    following[0] = 0
+    for k in range(1, len(starts)):
+        starts[k] += starts[k - 1]
+        following[k] = starts[k]
     for i in before:
         order[following[key[i]]] = i
         following[key[i]] += 1
-    return order, starts
 
 
 def tap_table(beta: float) -> NDArray[np.float32]:
@@ -206,6 +227,11 @@ def tap_table(beta: float) -> NDArray[np.float32]:
     table = np.zeros((len(polynomials), 16), dtype=np.float32)
     table[:, :WIDTH] = table[:, 8 : 8 + WIDTH] = polynomials
     return table.ravel()
+
+
+def scratch() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return memory for taps and addresses of a batch of samples, for one call."""
+    return aligned_empty(16 * BATCH), np.empty(2 * BATCH + 2, dtype=np.int64)
 
 
 @kernel
@@ -297,18 +323,18 @@ def spread(
     first: int,
     last: int,
     taps: Any,
+    weights: Any,
+    offsets: Any,
     record: Any,
 ) -> None:
     """Add a range of the ordered samples to the half grids (rows * columns * 2 * L,) with margins.
 
     Slices lie innermost. `samples` (n_chunk * n_bins * 2 * L,) are those of a chunk, order[first :
-    last] of which are spread (see `Chunk`); `taps` are from `tap_table`; `record`: the width of a
-    record, a tuple of length 2 L.
+    last] of which are spread (see `Chunk`); `taps` are from `tap_table`; `weights`, `offsets`:
+    `scratch`; `record`: the width of a record, a tuple of length 2 L.
     """
     n_floats = len(record)
     pitch = (n_grid + 2 * MARGIN) * n_floats
-    weights = aligned(np.empty(16 * BATCH + 16, dtype=np.float32))
-    offsets = np.empty(2 * BATCH + 2, dtype=np.int64)
     for start in range(first, last, BATCH):
         n = min(BATCH, last - start)
         _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, offsets, n_floats)
@@ -331,6 +357,9 @@ def spread_spectra(
     first: int,
     last: int,
     taps: Any,
+    weights: Any,
+    offsets: Any,
+    samples: Any,
     lanes: Any,
     record: Any,
 ) -> None:
@@ -338,14 +367,12 @@ def spread_spectra(
 
     Samples are made where they are spread, a batch at a time: they never leave the cache. `spectra`
     (n_chunk, n_bins) are the transforms of the padded rows of a chunk; `projection_weights`,
-    `signs` and `factor` are as for `rows_to_samples`, the rest as for `spread`.
+    `signs` and `factor` are as for `rows_to_samples`, `samples` is scratch (BATCH * 2 * L,), the
+    rest as for `spread`.
     """
     n_floats = len(record)
     n_bins = spectra.shape[1]
     pitch = (n_grid + 2 * MARGIN) * n_floats
-    weights = aligned(np.empty(16 * BATCH + 16, dtype=np.float32))
-    samples = aligned(np.empty(n_floats * BATCH + 16, dtype=np.float32))
-    offsets = np.empty(2 * BATCH + 2, dtype=np.int64)
     for start in range(first, last, BATCH):
         n = min(BATCH, last - start)
         _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, offsets, n_floats)

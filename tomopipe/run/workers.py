@@ -219,7 +219,7 @@ def work(descriptor: int, *, on_gpu: bool) -> None:
             gc.unfreeze()  # what the job froze at its end
             _answer(main, 0)
             continue
-        if "numba" in sys.modules:
+        if "tomopipe.recon.jit" in sys.modules:
             _load_the_rest()
         gc.freeze()  # shared with the fork
         if not (pid := os.fork()):
@@ -231,8 +231,9 @@ def work(descriptor: int, *, on_gpu: bool) -> None:
 
 
 def _load_the_rest() -> None:
-    """Load what a job with compiled functions loads while it runs, half a second of CPU time."""
-    for module in "h5py", "tomopipe.recon.compiled":
+    """Load what a job with compiled code loads while it runs, up to half a second of CPU time."""
+    of_numpy = "numpy.fft", "numpy.ma", "numpy.polynomial"
+    for module in "h5py", "tomopipe.recon.compiled", *of_numpy:
         importlib.import_module(module)
     from tomopipe.recon import jit
 

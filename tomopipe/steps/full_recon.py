@@ -9,6 +9,7 @@ from typing import Any
 
 from tomopipe.config import FullReconBlock
 from tomopipe.prep.correct import corrections_of, measure_edge_slopes
+from tomopipe.recon.jit import thread_count
 from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.storage.atomic import remove_stale
@@ -51,8 +52,6 @@ def full_recon(
     A ScanError if the scan cannot be read, holds no signal, or does not fit the parameters; a
     TomopipeError if the volume is not complete and finite; an OSError if it cannot be written.
     """
-    from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
-
     target = VolumeOptions(float(cor["cor_px"]), options, raw.preprocess, pixel_size_um)
     check_options(target, resources.scratch)
     for leftover in remove_stale(volume):

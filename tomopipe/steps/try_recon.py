@@ -32,6 +32,7 @@ from tomopipe.errors import (
 )
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.gpu import of_the_device
+from tomopipe.recon.jit import thread_count
 from tomopipe.resources.memory import Resources
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.scan import Scan
@@ -89,8 +90,6 @@ def try_recon(
     memory (2 GiB by default) fewer slices are computed at a time; on a GPU its free memory counts.
     Returns the content of `files.sweep`; it and `files.rows` have the statement `made_from`.
     """
-    from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
-
     threads, memory_bytes = resources.threads, resources.memory_bytes or _MEMORY_BYTES
     sweep = SweepOptions(raw.preprocess.half_acquisition, options.device, threads, memory_bytes)
     folder = Path(files.sweep).parent

@@ -13,6 +13,7 @@ from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import device_normaliser, normaliser
 from tomopipe.prep.recipe import IndexRange
+from tomopipe.prep.scaling import scale
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import BATCH_SIZE, Plan
 from tomopipe.recon.rows import Rows
@@ -97,8 +98,6 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
         return _sinograms_on_gpu(task, raw, None if corrected else rows, step)
     correct = None
     if not corrected:
-        from tomopipe.prep.scaling import scale  # numba: not when the workflow is parsed
-
         flat, dark = task.scan.flat[rows], task.scan.dark[rows]
         correct = normaliser(flat, dark, minus_log=task.minus_log, scale=scale)
 

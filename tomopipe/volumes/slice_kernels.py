@@ -23,8 +23,9 @@ def extremes_and_sums(
     sums = np.empty((n, -(-n_y // factor), -(-n_x // factor)), np.float32)
     keys = np.empty((n, 2), np.int32)
     line = np.empty(n_x, np.float32)
-    for image, out, extremes in zip(slices, sums, keys, strict=True):
-        _pass_over(np.ascontiguousarray(image), factor, line, out, extremes)
+    for image, out, extremes in zip(map(np.ascontiguousarray, slices), sums, keys, strict=True):
+        # bits as integers, whose comparison is vectorised
+        _pass_over(image, image.view(np.int32), factor, line, out, extremes)
     both = np.array([keys[:, 0].min(), keys[:, 1].max()])
     return _ordered(both).view(np.float32), sums
 
@@ -47,7 +48,8 @@ def halve(
     """
     both = [np.ascontiguousarray(image if x is None else x) for x in (image, below)]
     are_whole = [x.dtype.kind == "u" for x in both]
-    _halve(*both, below is not None, *are_whole, float(offset), float(scale), out)
+    lines = np.empty((3, image.shape[1]), np.float32)
+    _halve(*both, below is not None, *are_whole, float(offset), float(scale), lines, out)
 
 
 def _ordered(bits: Any) -> Any:
@@ -67,9 +69,8 @@ def _add_columns(line: Any, factor: int, sums: Any) -> None:
 
 
 @kernel
-def _pass_over(image: Any, factor: int, line: Any, sums: Any, extremes: Any) -> None:
+def _pass_over(image: Any, bits: Any, factor: int, line: Any, sums: Any, extremes: Any) -> None:
     n_y, n_x = image.shape
-    bits = image.view(np.int32)  # as integers, whose comparison is vectorised
     low, high = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
     for row in range(sums.shape[0]):
         line[:] = 0
@@ -113,10 +114,9 @@ def _average(line: Any, more: Any) -> None:
 @kernel
 def _halve(
     image: Any, below: Any, has_two: bool, is_whole: bool, is_whole_below: bool,
-    offset: float, scale: float, out: Any,
+    offset: float, scale: float, lines: Any, out: Any,
 ) -> None:  # fmt: skip
     n_y, n_x = image.shape
-    lines = np.empty((3, n_x), np.float32)
     for row in range(out.shape[0]):
         first, last = 2 * row, min(2 * row + 2, n_y)
         for y in range(first, last):

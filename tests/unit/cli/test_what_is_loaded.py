@@ -15,6 +15,7 @@ FOR_NUMBERS_OR_RAW_FILES = "numpy scipy numba h5py tifffile jinja2 PIL"
         ("tomopipe.reruns.settle", FOR_NUMBERS_OR_RAW_FILES),
         ("tomopipe.run.ending", FOR_NUMBERS_OR_RAW_FILES),
         ("tomopipe.cli.run", "numba pydantic"),  # which its end needs
+        ("tomopipe.steps.full_recon, tomopipe.recon.compiled", "numba scipy"),
         ("tomopipe.steps.fix_cor, tomopipe.reruns.making", "numpy pydantic yaml"),
         ("tomopipe.steps.resolve_cor, tomopipe.reruns.making", "numpy pydantic yaml"),
     ],

@@ -16,14 +16,16 @@ HOME = Path(__file__).parents[3]
 JOBS = """
 import gc, sys
 from pathlib import Path
-from numba.extending import is_jitted
+from tomopipe.recon.jit import Kernel
+from tomopipe.recon.machine_code import Dispatcher, needing_numba
 from tests.step_calls import full_recon, predict_in, try_in
 from tomopipe.commands.compilation import compile_kernels
 
 def functions():
-    every = (each for each in gc.get_objects() if is_jitted(each))
-    return {f"{each.__module__} {each.__name__} {types}" for each in every
-            if each.__module__.startswith("tomopipe.") for types in each.signatures}
+    every = ((each, each.signatures) for each in gc.get_objects() if type(each) is Dispatcher)
+    kernels = ((each, each.code) for each in gc.get_objects() if type(each) is Kernel)
+    return {f"{each.__module__} {each.__name__} {types}" for each, code in (*every, *kernels)
+            if each.__module__.startswith("tomopipe.") for types in code}
 
 compile_kernels()
 before = functions()
@@ -31,6 +33,7 @@ folder, raw = Path(sys.argv[1]), sys.argv[2]
 try_in(folder, raw, width_px=10, threads=1)
 assert predict_in(folder)["cor_px"] is not None
 full_recon(raw, folder / "volume.h5", cor_px=48.5, threads=1)
+assert not needing_numba
 print(len(before), *sorted(functions() - before), sep="\\n")
 """
 
@@ -68,7 +71,7 @@ def test_init_does_so_unless_it_only_shows(tmp_path, monkeypatch, options):
 
 
 def test_it_is_done_once_for_a_processor_and_said(tmp_path, calls, monkeypatch):
-    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     said = []
     for _ in range(2):
         compile_once(tmp_path, said.append)
@@ -76,7 +79,7 @@ def test_it_is_done_once_for_a_processor_and_said(tmp_path, calls, monkeypatch):
     assert len(said) == 1
     assert f"compiling for this processor ({jit.cpu_name()}), once" in said[0]
     # another processor that uses the same home
-    monkeypatch.setattr("numba.config.CPU_NAME", "skylake")
+    monkeypatch.setenv("NUMBA_CPU_NAME", "skylake")
     for _ in range(2):
         compile_once(tmp_path, said.append)
     assert len(calls) == 2
@@ -84,7 +87,7 @@ def test_it_is_done_once_for_a_processor_and_said(tmp_path, calls, monkeypatch):
 
 
 def test_where_the_home_cannot_be_written_it_is_done_for_the_campaign(tmp_path, calls, monkeypatch):
-    monkeypatch.setattr("numba.config.CACHE_DIR", "")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     for _ in range(2):
@@ -96,7 +99,7 @@ def test_where_the_home_cannot_be_written_it_is_done_for_the_campaign(tmp_path, 
 
 
 def test_a_fault_is_said_and_tried_again_the_next_time(tmp_path, calls, monkeypatch):
-    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     said = []
 
     def fails(words, **_):

@@ -137,8 +137,7 @@ def test_jobs_are_processes_of_their_own_that_load_nothing(offered, run):
 
 
 def test_a_job_with_compiled_functions_loads_no_package(offered, run):
-    lines = """
-before = set(sys.modules)
+    slice_of_ones = """
 import h5py
 import numpy as np
 from tomopipe.recon.compiled import reconstruct_batch
@@ -146,7 +145,12 @@ from tomopipe.recon.plan import make_plan
 plan = make_plan([0.0, 1.0, 2.0], 32)
 images = np.empty((1, 32, 32), np.float32)
 reconstruct_batch(np.ones((1, 3, 32), np.float32), plan, np.full(1, 16.0), images, 1)
-say(images.any(), *{name.partition(".")[0] for name in set(sys.modules) - before})
+"""
+    exec(slice_of_ones, {})  # its code is stored
+    lines = f"""
+before = set(sys.modules)
+{slice_of_ones}
+say(images.any(), *{{name.partition(".")[0] for name in set(sys.modules) - before}})
 """
     assert run("a", lines, step="full_recon") == (0, ["True"])
 
