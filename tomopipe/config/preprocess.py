@@ -137,15 +137,16 @@ class PreprocessBlock(Block):
         "mean",
         "mean or median of all flats; interpolate: between the means of sets of flats, "
         "for each projection; pca: their principal components, weighted for each projection by "
-        "its air; register: their mean, moved along the rows with the stripes of the beam in the "
-        "air of each projection (pca and register read the whole scan twice).",
+        "its air; register: their mean, moved up or down with the horizontal stripes of the beam, "
+        "as the air of each projection shows (pca and register read the whole scan twice).",
     )
     flat_components: int = option(
         3, "pca: largest number of components.", ge=1, only={"flat_method": ["pca"]}
     )
     flat_shift_px: float = option(
         5.0,
-        "register: how far the beam moves along the rows at most, from the middle of the flats.",
+        "register: how far the beam moves up or down at most (pixels), from the middle of the "
+        "flats.",
         ge=1,
         le=20,
         only={"flat_method": ["register"]},

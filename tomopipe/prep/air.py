@@ -55,6 +55,13 @@ class Averages:
         lit[: self.margin] = lit[len(lit) - self.margin :] = False
         return np.asarray(lit)
 
+    @cached_property
+    def looked_at(self) -> NDArray[np.float32]:
+        """Some frames from all over the scan."""
+        n_angles = self.scan.n_angles
+        spread_out = np.linspace(0, n_angles - 1, min(_N_LOOKED_AT, n_angles))
+        return self.frames([int(frame) for frame in spread_out])
+
     def bands(self) -> list[tuple[int, int]]:
         """Return rows of flats to read at a time, each last one excluded."""
         n_bytes = 4 * max(self.scan.n_flats, 1) * self.scan.n_cols * self.tall
@@ -94,10 +101,7 @@ class Averages:
         `flats` are those that differ by these changes, and show the noise. `spread` as in
         `BeamFit`; None: that of the flats. `stated`: which pixels are air. None if there are none.
         """
-        n_angles = self.scan.n_angles
-        spread_out = np.linspace(0, n_angles - 1, min(_N_LOOKED_AT, n_angles))
-        looked_at = self.frames([int(frame) for frame in spread_out])
-        return _find_air(looked_at, flats, shapes, self.lit, self.signal, spread, stated)
+        return _find_air(self.looked_at, flats, shapes, self.lit, self.signal, spread, stated)
 
     def weights(self, fit: "BeamFit") -> NDArray[np.float32]:
         """Fit the weights (n_angles, n_shapes) of all projections."""

@@ -20,6 +20,8 @@ IndexRange = tuple[int, int]
 
 GPU_BATCH_BYTES = 128 * 2**20  # of float32 projections being corrected on a GPU
 STRIPE_BYTES = 512 * 2**20  # memory of stripe filters, unless one row needs more
+MOVED_SHAPES = 14  # changes of a beam that moves: 12 components, its brightness and its fall
+USUAL_SHAPES = 3  # of another one
 _STRIPE_COPIES = 6  # largest number of copies of a float32 sinogram in a filter
 _GPU_STRIPES = 3  # the same on a GPU, where a sinogram takes at least the next number
 _GPU_COLUMN_BYTES = 18_000  # for each column: the blocks of angles of `stripes_gated`
@@ -33,6 +35,12 @@ def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
     keep = {"flats", "darks", "minus_log", "shifts_scale"} | moves
     keep |= {key for key in PreprocessBlock.model_fields if key.startswith("flat_")}
     return PreprocessBlock(**{key: getattr(recipe, key) for key in keep})
+
+
+def most_shapes(recipe: PreprocessBlock) -> int:
+    """Return how many changes of the beam, frames of float32, the memory is estimated for."""
+    most = {"pca": recipe.flat_components, "register": MOVED_SHAPES}
+    return max(USUAL_SHAPES, most.get(recipe.flat_method, 0))
 
 
 def stripe_bytes(n_angles: int, n_cols: int) -> int:

@@ -15,6 +15,7 @@ from tomopipe.campaign.results import InventoryRows
 from tomopipe.config import FullReconBlock
 from tomopipe.config.step_blocks import ITERATIONS
 from tomopipe.prep.half_acquisition import FACTOR
+from tomopipe.prep.recipe import USUAL_SHAPES, most_shapes
 from tomopipe.resources.disk import is_half_volume, output_bytes
 from tomopipe.resources.memory import (
     BASE_BYTES,
@@ -87,6 +88,11 @@ class Job(NamedTuple):
         return correction_halo(self.of_scan, self.rows[self.scan])
 
     @property
+    def n_shapes(self) -> int:
+        """The largest number of changes of the beam."""
+        return most_shapes(self.of_scan.config.preprocess)
+
+    @property
     def is_half(self) -> bool:
         """Whether the slices of the scan, at its COR, are twice as wide as the detector."""
         return is_half_volume(self.campaign, self.rows[self.scan], self.cors_px[self.scan])
@@ -128,12 +134,18 @@ class Need(NamedTuple):
 def _try_recon(job: Job) -> Need:
     campaign = job.of_scan
     is_corrected = not campaign.config.preprocess.is_plain
+    mem_mb = try_recon_mb(job.campaign.scans[job.scan].n_bytes, is_corrected=is_corrected)
     return Need(
-        try_recon_mb(job.campaign.scans[job.scan].n_bytes, is_corrected=is_corrected),
+        mem_mb + _beam_mb(job),
         threads=_sweep_cores(job),
         # with device: auto jobs on one machine share its GPUs by themselves
         gpu=int(campaign.config.try_recon.device == "cuda"),
     )
+
+
+def _beam_mb(job: Job) -> int:
+    """Return the memory (MB) of changes of the beam beyond those that are usual."""
+    return math.ceil(4e-6 * (job.n_shapes - USUAL_SHAPES) * math.prod(job.shape[1:]))
 
 
 def _sweep_cores(job: Job) -> int:
@@ -160,7 +172,14 @@ def predict_cor_mb(rows_mb: float) -> int:
 
 def _full_recon(job: Job) -> Need:
     threads, halo = _volume_cores(job), job.halo
-    mem_mb = full_recon_mb(job.shape, job.options, is_half=job.is_half, halo=halo, threads=threads)
+    mem_mb = full_recon_mb(
+        job.shape,
+        job.options,
+        is_half=job.is_half,
+        halo=halo,
+        n_shapes=job.n_shapes,
+        threads=threads,
+    )
     return Need(mem_mb, threads, gpu=int(job.options.device == "cuda"))
 
 
@@ -170,12 +189,14 @@ def full_recon_mb(
     *,
     is_half: bool = False,
     halo: int | None = None,
+    n_shapes: int = USUAL_SHAPES,
     threads: int = 1,
 ) -> int:
     """Return the memory (MB) for a volume with the standard blocks.
 
     `halo` is the number of rows that corrections need on either side of a block, None without
-    corrections. The file, which is not open, is assumed to need decoding in blocks.
+    corrections, `n_shapes` the number of changes of the beam. The file, which is not open, is
+    assumed to need decoding in blocks.
     """
     inputs = MemoryInputs(
         *shape,
@@ -187,6 +208,7 @@ def full_recon_mb(
         iterative=options.algorithm != "fbp",
         widening=FACTOR if is_half else 1,
         halo=halo,
+        n_shapes=n_shapes,
         threads=1 if options.device == "cuda" else threads,
     )
     return requested_mb(job_bytes(inputs, standard_blocks(inputs)))
@@ -240,7 +262,7 @@ def _export_stack(job: Job) -> Need:
     if job.of_scan.config.preprocess.is_plain:
         return Need(export_stack_mb())
     n_angles, _, n_cols = job.shape
-    return Need(export_stack_mb(n_angles, n_cols, halo=job.halo or 0))
+    return Need(export_stack_mb(n_angles, n_cols, halo=job.halo or 0) + _beam_mb(job))
 
 
 def export_stack_mb(n_angles: int = 0, n_cols: int = 0, *, halo: int | None = None) -> int:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tomopipe.prep.recipe import STRIPE_BYTES, gpu_correct_bytes, stripe_bytes
+from tomopipe.prep.recipe import STRIPE_BYTES, USUAL_SHAPES, gpu_correct_bytes, stripe_bytes
 from tomopipe.recon import cuda
 from tomopipe.recon.device import FEW_SLICES
 from tomopipe.recon.gpu import pinned_bytes
@@ -52,6 +52,7 @@ class MemoryInputs:
     # detector rows that corrections need on either side of a block; None: only flat, dark and
     # logarithm
     halo: int | None = None
+    n_shapes: int = USUAL_SHAPES  # changes of the beam, with corrections
     threads: int = 1  # CPU threads
 
 
@@ -133,7 +134,8 @@ def gpu_bytes(inputs: MemoryInputs, batch_size: int, *, stripes_together: bool =
     voxel = 12 if inputs.stored_itemsize == 4 else 4 + 3 * inputs.stored_itemsize
     throughout += (voxel * batch_size + 12) * n_cols**2  # with one slice that is being encoded
     # flats, darks, bad pixels, how the beam changes
-    throughout += (12 if inputs.halo is None else 32) * inputs.n_rows * inputs.n_cols
+    n_frames = 3 if inputs.halo is None else 5 + inputs.n_shapes
+    throughout += 4 * n_frames * inputs.n_rows * inputs.n_cols
     correcting = 3 * min(GPU_CORRECT_BYTES, 4 * pixels)
     if inputs.halo is not None:
         throughout += inputs.itemsize * (pixels + 6 * inputs.halo * n_angles * n_wide)
@@ -238,7 +240,7 @@ def _block_buffers(inputs: MemoryInputs, blocks: Blocks, frame: int) -> dict[str
     return {
         "raw rows": ((blocks.height if on_host else n_rows) + 2 * halo) * row * inputs.itemsize,
         "corrected rows": 4 * (n_rows + in_work) * row * on_host,
-        "changes of the beam, bad pixels": 5 * frame,
+        "changes of the beam, bad pixels": (2 + inputs.n_shapes) * frame,
         "projections being corrected": 3 * CORRECT_BYTES * on_host,
         "stripes": max(STRIPE_BYTES, stripe_bytes(inputs.n_angles, inputs.n_cols)) * on_host,
     }

@@ -24,6 +24,7 @@ from tomopipe.prep.half_acquisition import (
     is_half_acquisition,
     plan_of,
 )
+from tomopipe.prep.recipe import most_shapes
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.device import FEW_SLICES, held_gpu
 from tomopipe.recon.gpu import CudaDevice
@@ -231,6 +232,7 @@ def _memory_inputs(scan: Scan, target: VolumeOptions, *, halo: int | None) -> Me
         iterative=full.algorithm != "fbp",
         widening=_widening(scan, target),
         halo=halo,
+        n_shapes=most_shapes(target.preprocess),
         threads=scan.threads,
     )
 

@@ -316,6 +316,9 @@ def test_what_is_asked_for_grows_with_what_is_done():
     wide = full_recon_mb((1801, 64, 2048), FullReconBlock(), is_half=True)
     plain = full_recon_mb((1801, 64, 2048))
     assert 1.3 * plain < wide < 4 * plain  # slices of twice the width
+    # 11 more changes of the beam, of which a job plans with four fifths
+    more_mb = full_recon_mb(USUAL, halo=0, n_shapes=14) - full_recon_mb(USUAL, halo=0)
+    assert more_mb == pytest.approx(11 * 4e-6 * USUAL[1] * USUAL[2] / 0.8, abs=1)
     # raw and corrected rows around a block: 8 bytes for each pixel of 100 rows
     assert export_stack_mb(1000, 2000, halo=100) - export_stack_mb(1000, 2000, halo=0) == 1600
     assert export_stack_mb(1000, 2000, halo=0) > export_stack_mb()
