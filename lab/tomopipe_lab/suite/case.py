@@ -3,6 +3,7 @@
 import math
 import zlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from tomopipe_lab.suite import rasters, solids
 from tomopipe_lab.suite.damage import Instrument, Part, fringes, motion
 from tomopipe_lab.suite.nulls import NULLS_BY_NAME, null_frames
 from tomopipe_lab.suite.sample import Sample, View
-from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Course, Rng, Settings, base, mixed
+from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Rng, Settings, base, mixed
 
 SPLITS = ("train", "validation", "test")
 CONDITIONS = tuple(CONDITIONS_BY_NAME)
@@ -70,8 +71,7 @@ def make_case(
     n_cols: int | None = None,
     jump: tuple[float, float] = (0.0, 0.5),
     span_deg: float | None = None,
-    climb_px: float = 0.0,
-    wander: Course | None = None,
+    **changes: Any,
 ) -> Case:
     """Simulate one scan; equal arguments give equal cases.
 
@@ -89,10 +89,8 @@ def make_case(
         The axis moves by so many px after this share of the projections.
     span_deg : float, optional
         Angles, at the steps that were drawn; None: those that were drawn.
-    climb_px : float
-        The sample moves along the axis by so much in a turn.
-    wander : callable, optional
-        How far the axis is off to the right, px, after these shares of the projections.
+    **changes
+        Other values of `Settings`, such as climb_px, wander, ahead or counts.
 
     Returns
     -------
@@ -113,8 +111,7 @@ def make_case(
         stream = [SPLITS.index(split), seed, zlib.crc32((condition or "").encode()), attempt]
         rng = np.random.default_rng(stream)
         settings, conditions = _settings(condition, n_cols, rng)
-        settings = replace(settings, jump_px=jump[0], jump_at=jump[1], climb_px=climb_px)
-        settings = replace(settings, wander=wander)
+        settings = replace(settings, jump_px=jump[0], jump_at=jump[1], **changes)
         if span_deg:
             n_angles = max(25, round(settings.n_angles * span_deg / abs(settings.span_deg)))
             signed_deg = math.copysign(span_deg, settings.span_deg)
@@ -234,6 +231,9 @@ def _view(s: Settings, theta_rad: NDArray[np.float64], rng: Rng) -> View:
     moved_px[round(s.jump_at * len(theta_rad)) :] += s.jump_px
     if s.wander:
         moved_px += s.wander(np.linspace(0, 1, len(theta_rad)))
+    if s.ahead:
+        turned_rad = np.deg2rad(s.ahead(np.linspace(0, 1, len(theta_rad))))
+        theta_rad = theta_rad + math.copysign(1, s.span_deg) * turned_rad
     roll_px = _roll(s, np.arange(s.n_rows, dtype=float))
     height_px = s.row_pitch_px * (np.arange(s.n_rows, dtype=float) - (s.n_rows - 1) / 2)
     cor_px = s.cor_px + moved_px[:, None] + roll_px[None]

@@ -57,6 +57,8 @@ class Settings:
         Of the sample along the axis, in a turn.
     wander : callable, optional
         How far the axis is off to the right, px, after these shares of the projections.
+    ahead : callable, optional
+        By how much the stage has turned further than stated, degrees, after these shares.
     theta_missing : bool
         The file has no angles.
     grid_width_px : float
@@ -98,6 +100,7 @@ class Settings:
     jump_at: float = 0.5
     climb_px: float = 0.0
     wander: Course | None = None
+    ahead: Course | None = None
     theta_missing: bool = False
     grid_width_px: float = 50.0
     outside_grid: bool = False
