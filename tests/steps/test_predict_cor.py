@@ -379,7 +379,7 @@ def test_a_tilted_axis_is_told(tmp_path, slope_px, used, told):
     assert prediction.get("doubts", []) == (prediction["warnings"] if slope_px > 0.04 else [])
 
 
-@pytest.mark.parametrize("check", ["roll.measure_roll", "sample_motion.warn_of_drift"])
+@pytest.mark.parametrize("check", ["roll.measure_roll", "lateral_drift.warn_of_drift"])
 def test_a_check_that_fails_leaves_the_cor(run, monkeypatch, check):
     broken = Mock(side_effect=ValueError("no such row"), __name__="check")
     monkeypatch.setattr(f"tomopipe.cor.{check}", broken)

@@ -1,11 +1,7 @@
-"""Motion of the sample or axis during a scan (jump, drift, standstill): no single COR fits then.
+"""A sample or axis that jumps, or a stage that stands still: no single COR fits then.
 
-Jumps: neighbouring projections are registered (docs/decisions/0021-jumps.md).
-
-Drift: a drift like cos t and sin t is the same as another position of the sample, and a steady
-drift over 180 degrees nearly is. Any other drift shows in two ways: the centre of mass of the
-projections leaves its path, where there is air on both sides; and over 360 degrees the axis of
-opposing projections moves, also where the sample leaves the field of view.
+Jumps: neighbouring projections are registered (docs/decisions/0021-jumps.md). For drifts, see
+`tomopipe.cor.lateral_drift`.
 
 Standstill: projections of a stage that does not rotate give a COR, too. Over more than 360 degrees,
 projections 360 degrees apart must be alike: if they differ and neighbours do not, the sample moved
@@ -19,13 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import evenly_spread
-from tomopipe.cor.answer import refine_peak
-from tomopipe.cor.mass import mass_and_centre, subtract_air
 from tomopipe.cor.methods import Decision
 from tomopipe.cor.outliers import NO_SINGLE_COR
-from tomopipe.cor.prepared import Floats, Numbers, Prepared, match, overlapping
-from tomopipe.cor.sinograms import Image, bin_columns, rows_at
+from tomopipe.cor.prepared import Floats, Numbers, Prepared, match
 
 _MAX_ROWS = 3
 _AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that a pair is compared with
@@ -284,118 +276,3 @@ def _pairs(theta_rad: np.ndarray, step_rad: float) -> tuple[Numbers, Numbers, Nu
     valid = np.flatnonzero(away_rad <= _NEAR * step_rad)
     chosen = valid[:: -(-len(valid) // _MOST_PAIRS) or 1]
     return order[result[0][:, chosen]], order[beside[:, chosen]], order[result[1][:, chosen]]
-
-
-_DRIFT_ROWS = 3
-# Parts of the scan, by time, and of half a rotation, by angle; least number of angles in a part.
-_DRIFT_PARTS, _AXIS_PARTS, _DRIFT_LEAST_IN_PART = 16, 8, 3
-_MOST_ANGLES, _DRIFT_MOST_PAIRS, _LEAST_OVERLAP = 400, 256, 24  # columns
-# Detection thresholds (standard deviation over the scan): distance from the path, and that distance
-# in units of its error; movement of the axis, without the worst part. Below them the COR is within
-# a pixel of the best one (lab/results/finding-the-cor.md).
-_LEAVES_PX, _SIGNIFICANCE = 0.6, 2.5
-_MOVES_PX = 0.5
-# Least match of opposing projections for a part to count, in even and in odd pairs; least number of
-# such parts; least gain by an axis of their own (log of the misfit); and largest difference between
-# even and odd pairs, as a share of the movement.
-_DRIFT_MATCH, _LEAST_PARTS, _DRIFT_GAIN, _DRIFT_APART = 0.6, 5, 0.3, 0.25
-
-
-def warn_of_drift(prepared: Prepared, cor_px: float) -> str:
-    """Return a warning that the sample or the axis drifted, or ""."""
-    off_px = leaves_path(prepared)
-    axis_px = axis_moves(prepared, cor_px) if off_px is None else None
-    if off_px is not None:
-        evidence = (
-            "the centre of mass of the projections leaves the path of a still sample by up to "
-            f"{np.abs(off_px).max():.1f} px"
-        )
-    elif axis_px is not None:
-        evidence = (
-            f"the axis about which opposing projections match moves by {np.ptp(axis_px):.1f} px"
-        )
-    else:
-        return ""
-    return (
-        "the sample or the axis drifted sideways during the scan, or the angles are wrong: "
-        f"{evidence}; no single COR fits all projections"
-    )
-
-
-def leaves_path(prepared: Prepared) -> Floats | None:
-    """Distance of parts of the scan from the path of a still sample, px; None: none, or unknown."""
-    chosen = evenly_spread(len(prepared.rows.theta_rad), _MOST_ANGLES)
-    if not prepared.rows.minus_log or len(chosen) < _DRIFT_LEAST_IN_PART * _DRIFT_PARTS:
-        return None
-    by_time = np.argsort(prepared.angles.order[chosen])
-    theta_rad = prepared.angles.theta_rad[chosen][by_time]
-    still = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
-    rows = prepared.plain[:_DRIFT_ROWS]
-    courses, errors = [], []
-    for row in rows:
-        result = subtract_air(bin_columns(row[chosen], prepared.match_binning))
-        moments = result and mass_and_centre(result[0])
-        if not moments:
-            continue
-        mass, centre = (values[by_time] for values in moments)
-        off_px = prepared.match_binning * (centre - still @ np.linalg.lstsq(still, centre)[0])
-        courses.append(_in_parts(off_px))
-        # what makes the mass vary may be anywhere in the row
-        spread_px = _in_parts(mass / mass.mean()).std() * prepared.n_cols / np.sqrt(12)
-        noise_px = np.diff(off_px, 2).std() / np.sqrt(6 * len(off_px) / _DRIFT_PARTS)
-        errors.append(np.hypot(spread_px, noise_px))
-    if 2 * len(courses) <= len(rows):
-        return None
-    course_px = np.median(courses, axis=0)
-    error_px = np.hypot(np.median(errors), np.sqrt(np.mean((courses - course_px) ** 2)))
-    return course_px if course_px.std() >= max(_LEAVES_PX, _SIGNIFICANCE * error_px) else None
-
-
-def axis_moves(prepared: Prepared, cor_px: float) -> Floats | None:
-    """Axis of parts of a full rotation, px from `cor_px`; None: it does not move, or is unknown."""
-    pairs = _opposing(prepared, cor_px)
-    if pairs is None:
-        return None
-    n_pairs, n_halves = pairs.shape[1] // 2, 2
-    pair = np.arange(n_pairs)
-    matches = match(pairs, pair, pair + n_pairs)
-    reach = matches.shape[1] // 2
-    axis_px, matched, unmoved = np.zeros((3, n_halves, _AXIS_PARTS))
-    for half in range(n_halves):
-        for part, inside in enumerate(np.array_split(pair, _AXIS_PARTS)):
-            curve = matches[inside[inside % n_halves == half]].mean(axis=0)
-            best = int(np.argmax(curve))
-            # mirrored: a shift of two columns to the left is an axis one column further right
-            axis_px[half, part] = (reach - refine_peak(curve, best)) / 2 * prepared.match_binning
-            matched[half, part], unmoved[half, part] = curve[best], curve[reach]
-    good = matched.min(axis=0) >= _DRIFT_MATCH
-    if good.sum() < _LEAST_PARTS:
-        return None
-    course_px = axis_px[:, good].mean(axis=0)
-    gain = np.log(np.maximum(1 - unmoved, 1e-6) / np.maximum(1 - matched, 1e-6))[:, good].mean()
-    apart_px = np.sqrt(np.mean((axis_px[0] - axis_px[1])[good] ** 2))
-    worst = np.argmax(np.abs(course_px - np.median(course_px)))
-    moves_px = np.delete(course_px, worst).std()
-    is_drift = moves_px >= max(_MOVES_PX, apart_px / _DRIFT_APART) and gain >= _DRIFT_GAIN
-    return course_px if is_drift else None
-
-
-def _in_parts(values: Floats) -> Floats:
-    return np.array([np.median(part) for part in np.array_split(values, _DRIFT_PARTS)])
-
-
-def _opposing(prepared: Prepared, cor_px: float) -> Image | None:
-    """Return lines, then those half a rotation later, flipped about the COR: where both overlap."""
-    angles = prepared.angles
-    first_rad = angles.theta_rad[angles.theta_rad < np.pi]
-    if not angles.full_rotation or len(first_rad) < 2 * _DRIFT_LEAST_IN_PART * _AXIS_PARTS:
-        return None
-    first_rad = first_rad[evenly_spread(len(first_rad), _DRIFT_MOST_PAIRS)]
-    lines = prepared.lines_to_match[:_DRIFT_ROWS]
-    lines = lines - lines.mean(axis=1, keepdims=True)  # less what does not move
-    first, later = (
-        np.array([rows_at(row, angles.theta_rad, at_rad) for row in lines])
-        for at_rad in (first_rad, first_rad + np.pi)
-    )
-    both = np.concatenate(overlapping(first, later, cor_px, prepared.match_binning), axis=1)
-    return both if both.shape[2] >= _LEAST_OVERLAP else None

@@ -285,6 +285,7 @@ def _find(
     used: "UsedRows | None",
 ) -> dict[str, Any]:
     """Run the methods, decide, and look for effects that make the COR doubtful."""
+    from tomopipe.cor import lateral_drift, sample_motion
     from tomopipe.cor.adjacent import warn_of_break, warn_of_jitter
     from tomopipe.cor.axial_motion import warn_of_axial_motion
     from tomopipe.cor.curves import Curves
@@ -292,7 +293,6 @@ def _find(
     from tomopipe.cor.opposing_misfit import warn_of_misfit
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
-    from tomopipe.cor.sample_motion import reject_jump, warn_of_drift
 
     prepared = Prepared(rows)
     curves = Curves(prepared)
@@ -300,7 +300,10 @@ def _find(
     answers = [_ask(name, curves, candidates_px, weights.get(name)) for name in options.methods]
     decision = choose(answers, options.min_confidence, curves.reach_px)
     warnings: list[str] = []  # of failed checks, then of a displacement
-    decision, moved = _try_check(warnings, reject_jump, decision, prepared) or (decision, [])
+    decision, moved = _try_check(warnings, sample_motion.reject_jump, decision, prepared) or (
+        decision,
+        [],
+    )
     prediction = asdict(decision) | {
         "best_cor_px": _rounded(decision.best_cor_px),
         "cor_px": _rounded(decision.cor_px),
@@ -332,7 +335,7 @@ def _find(
         doubts += [text] if text else []
     doubts = [*proofs, *doubts]
     if not (doubts or jump):  # each of these would look like a drift, too
-        drift = _try_check(warnings, warn_of_drift, prepared, in_use_px)
+        drift = _try_check(warnings, lateral_drift.warn_of_drift, prepared, in_use_px)
         doubts = [drift] if drift else []
     doubts += [moves] if moves else []
     # motion that the file states is the cause of the others

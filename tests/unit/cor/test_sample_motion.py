@@ -10,13 +10,10 @@ from tomopipe_lab.suite import make_case
 
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sample_motion import (
-    axis_moves,
     change_in_parts,
     find_jump,
-    leaves_path,
     unmatched,
     warn_of_changes,
-    warn_of_drift,
     warn_of_standstill,
 )
 
@@ -135,96 +132,7 @@ def test_rings_that_begin_during_a_scan_are_no_far_jump():
     assert find_jump(Prepared(make_case("test", 70).rows.plain())) is None
 
 
-DRIFT_THETA_DEG = np.linspace(0, 180, 181)
-TURN_DEG = np.linspace(0, 360, 361)
-
-
-def drifting(moved_px=0.0, theta_deg=DRIFT_THETA_DEG, *, cut=0, dust=0.0, counts=20000, **options):
-    """Rows of a scan whose axis is so far right at each angle, a part of each side cut off.
-
-    `dust` is the strength of what stays in its columns.
-    """
-    lines = scan(COR_PX, n_cols=N_COLS, theta_deg=theta_deg, counts=counts, **options)
-    columns = np.arange(N_COLS)
-    off_px = np.broadcast_to(moved_px, len(theta_deg))
-    for frame, right_px in zip(lines, off_px, strict=True):
-        for row in frame:
-            row[:] = np.interp(columns - right_px, columns, row)
-    lines += np.float32(dust) * np.random.default_rng(1).normal(size=N_COLS // 8).repeat(8)
-    return Prepared(rows_of(lines[..., cut : N_COLS - cut], theta_deg, pairs=False))
-
-
-def off_path(theta_deg, moved_px):
-    """How far 16 parts of a scan are off the path of the still sample that fits them best."""
-    theta_rad = np.deg2rad(theta_deg)
-    paths = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
-    off_px = moved_px - paths @ np.linalg.lstsq(paths, moved_px)[0]
-    return [np.median(part) for part in np.array_split(off_px, 16)]
-
-
-@pytest.mark.parametrize(
-    ("theta_deg", "moved_px"),
-    [
-        (DRIFT_THETA_DEG, np.linspace(-16, 16, 181)),
-        (180 - DRIFT_THETA_DEG, np.linspace(-16, 16, 181)),
-        (DRIFT_THETA_DEG, 26 * np.clip(np.linspace(-1, 1, 181), 0, 1) - 13),
-        (TURN_DEG, np.linspace(0, -8, 361)),
-        (np.delete(TURN_DEG, range(60, 90)), 3 * np.sin(np.linspace(0, 15, 331))),
-    ],
-    ids=["steady", "backwards", "half of it", "360", "gap"],
-)
-def test_the_centre_of_mass_shows_what_no_still_sample_explains(theta_deg, moved_px):
-    prepared = drifting(moved_px, theta_deg)
-    found_px, true_px = leaves_path(prepared), off_path(theta_deg, moved_px)
-    assert found_px == pytest.approx(true_px, abs=0.25)
-    told = warn_of_drift(prepared, COR_PX)
-    assert told.startswith("the sample or the axis drifted sideways during the scan")
-    assert f"a still sample by up to {np.abs(found_px).max():.1f} px;" in told
-
-
-@pytest.mark.parametrize(("cut", "dust"), [(0, 0), (60, 0), (60, 0.3)])
-def test_opposing_projections_show_an_axis_that_moves(cut, dust):
-    prepared = drifting(np.linspace(0, 8, 361), TURN_DEG, cut=cut, dust=dust)
-    course_px = axis_moves(prepared, COR_PX + 4 - cut)
-    # of t and t + 180 degrees it is the mean, in the middles of eight parts
-    assert course_px == pytest.approx((np.arange(8) + 0.5) / 2 - 2, abs=0.35)
-    if cut:
-        assert leaves_path(prepared) is None
-        told = warn_of_drift(prepared, COR_PX + 4 - cut)
-        assert "opposing projections match moves by 3." in told
-
-
-HARMLESS = {
-    "still": {},
-    "elsewhere": {"moved_px": 12 * np.cos(np.deg2rad(DRIFT_THETA_DEG))},  # the sample
-    "nearly": {"moved_px": np.linspace(0, 8, 181)},  # as steady a drift is, over 180 degrees
-    "little": {"moved_px": np.linspace(0, 1.5, 361), "theta_deg": TURN_DEG},
-    "trembles": {"moved_px": np.random.default_rng(0).normal(0, 1, 181)},
-    "noise": {"counts": 60},
-    "noise, truncated": {"theta_deg": TURN_DEG, "cut": 60, "counts": 60},
-    "truncated": {"theta_deg": TURN_DEG, "cut": 60},
-    "truncated, 180": {"cut": 60},
-    "gap": {"theta_deg": np.delete(TURN_DEG, range(60, 90))},
-    "few": {"moved_px": np.linspace(0, 20, 40), "theta_deg": np.linspace(0, 180, 40)},
-    "golden": {"theta_deg": TURN_DEG * 137.5 % 360},
-}
-
-
-@pytest.mark.parametrize("options", HARMLESS.values(), ids=HARMLESS)
-def test_what_does_no_harm_is_not_told(options):
-    prepared = drifting(**options)
-    assert warn_of_drift(prepared, COR_PX - (60 if prepared.n_cols < N_COLS else 0)) == ""
-
-
-@pytest.mark.parametrize("value", [0.0, np.nan])
-def test_projections_without_a_picture_are_no_drift(value):
-    prepared = drifting(theta_deg=TURN_DEG)
-    prepared.rows.sinograms[:, 60:66] = value
-    assert warn_of_drift(prepared, COR_PX) == ""
-    prepared.rows.sinograms[:] = value
-    assert warn_of_drift(Prepared(prepared.rows), COR_PX) == ""
-
-
+ROTATION_THETA_DEG = np.linspace(0, 180, 181)
 ROTATION_COLS, ROTATION_COR_PX = 160, 82.3
 
 
@@ -288,14 +196,14 @@ def test_without_neighbours_and_a_second_turn_nothing_is_said(theta_deg):
     assert unmatched(turning(theta_deg=theta_deg, climb_rows=60)) is None
 
 
-def recorded(turned_deg, *, theta_deg=DRIFT_THETA_DEG, counts=2000.0, **more):
+def recorded(turned_deg, *, theta_deg=ROTATION_THETA_DEG, counts=2000.0, **more):
     """Rows of a scan whose stage was at `turned_deg` where it is said to have been at theta."""
     return Prepared(rows_of(scan(82.3, theta_deg=turned_deg, counts=counts, **more), theta_deg))
 
 
 @pytest.mark.parametrize(("stop_deg", "first_deg"), [(0, 0), (90, 92), (150, 159)])
 def test_a_stage_that_stands_still_or_stops_is_told_with_the_angles(stop_deg, first_deg):
-    told = warn_of_standstill(recorded(np.minimum(DRIFT_THETA_DEG, stop_deg)))
+    told = warn_of_standstill(recorded(np.minimum(ROTATION_THETA_DEG, stop_deg)))
     assert f"from {first_deg} to 180 degrees" in told
     assert ("did the stage rotate?" in told) or stop_deg
 
@@ -304,13 +212,13 @@ GOLDEN_DEG = np.arange(300) * 111.246 % 180
 
 
 TURNS = {
-    "180": (DRIFT_THETA_DEG, {}),
-    "half": (DRIFT_THETA_DEG / 2, {}),  # of the wrong scale, but it turned
-    "noise": (DRIFT_THETA_DEG, {"counts": 30.0}),
+    "180": (ROTATION_THETA_DEG, {}),
+    "half": (ROTATION_THETA_DEG / 2, {}),  # of the wrong scale, but it turned
+    "noise": (ROTATION_THETA_DEG, {"counts": 30.0}),
     "golden": (GOLDEN_DEG, {"theta_deg": GOLDEN_DEG}),
-    "360": (2 * DRIFT_THETA_DEG, {"theta_deg": 2 * DRIFT_THETA_DEG}),
-    "backwards": (DRIFT_THETA_DEG[::-1], {"theta_deg": DRIFT_THETA_DEG[::-1]}),
-    "few": (DRIFT_THETA_DEG[::8], {"theta_deg": DRIFT_THETA_DEG[::8]}),
+    "360": (2 * ROTATION_THETA_DEG, {"theta_deg": 2 * ROTATION_THETA_DEG}),
+    "backwards": (ROTATION_THETA_DEG[::-1], {"theta_deg": ROTATION_THETA_DEG[::-1]}),
+    "few": (ROTATION_THETA_DEG[::8], {"theta_deg": ROTATION_THETA_DEG[::8]}),
 }
 
 
@@ -322,7 +230,7 @@ def test_what_turns_is_not(turned_deg, options):
 @pytest.mark.parametrize("n_dark", [1, 3])
 @pytest.mark.parametrize("turns", [True, False])
 def test_dark_projections_do_not_hide_whether_the_stage_rotates(turns, n_dark):
-    without = recorded(turns * DRIFT_THETA_DEG)
+    without = recorded(turns * ROTATION_THETA_DEG)
     rows = replace(without.rows, sinograms=without.rows.sinograms.copy())
     dark = np.array([50, 51, 120])[:n_dark]
     shape = rows.sinograms[:, dark].shape
