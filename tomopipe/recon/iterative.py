@@ -312,11 +312,19 @@ def least_variation_near(
         dual = np.zeros((len(stack), 2, *stack.shape[1:]), np.float32)
     near = np.empty_like(stack)
     for image, share, (down, across), entry in zip(stack, weights, dual, near, strict=True):
-        for _ in range(n_steps if share > 0 else 0):
-            _less_variation(image, share, down, across, entry)
-            _climb(entry, np.float32(1 / (8 * share)), down, across)
-        _less_variation(image, share, down, across, entry)
+        step = np.float32(1 / (8 * share)) if share > 0 else share
+        _take_steps(image, share, step, n_steps if share > 0 else 0, down, across, entry)
     return near.reshape(images.shape), dual
+
+
+@kernel
+def _take_steps(
+    image: Any, weight: Any, step: Any, n: int, down: Any, across: Any, result: Any
+) -> None:
+    for _ in range(n):
+        _less_variation(image, weight, down, across, result)
+        _climb(result, step, down, across)
+    _less_variation(image, weight, down, across, result)
 
 
 @kernel
