@@ -23,7 +23,7 @@ from tomopipe.prep.correct import (
     frames_for_slopes,
     measure_edge_slopes,
 )
-from tomopipe.prep.flats import read_beam
+from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.prep.recipe import geometry_only
 from tomopipe.prep.shifts import read_shifts
 from tomopipe.recon.angular_sampling import mirrored_ends
@@ -222,6 +222,7 @@ def collect_rows(
     *,
     threads: int = 1,
     lit: NDArray[np.bool_] | None = None,
+    beam: Beam | None = None,
 ) -> Rows:
     """Read the rows and opposing projections of an open scan, and correct them.
 
@@ -241,7 +242,7 @@ def collect_rows(
     constant.look(raw_rows)
     constant.refuse(scan.numbers)
     bad_frames = _bad_frames(scan, row_index, raw_rows, raw_frames, recipe, lit)
-    geometry, beam = geometry_only(recipe), read_beam(scan, recipe)
+    geometry, beam = geometry_only(recipe), beam or read_beam(scan, recipe)
     plain = corrections = corrections_of(scan, geometry, beam)
     plain_sinograms = sinograms = _correct_rows(scan, plain, row_index, raw_rows, threads)
     if np.ptp(sinograms[0]) == 0:
@@ -284,9 +285,10 @@ def corrected_frames(
     frames: Sequence[int],
     recipe: PreprocessBlock,
     lit: NDArray[np.bool_] | None = None,
+    beam: Beam | None = None,
 ) -> NDArray[np.float32]:
     """Read and correct further projections, (n, n_pair_rows, n_cols), as `Rows.pairs` are."""
-    plain = corrections_of(scan, geometry_only(recipe))
+    plain = corrections_of(scan, geometry_only(recipe), beam)
     raw = zip(frames, scan.read_frames(frames), strict=True)
     return np.stack([_corrected(plain, image, frame, lit) for frame, image in raw])
 

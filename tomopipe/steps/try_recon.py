@@ -31,6 +31,7 @@ from tomopipe.errors import (
     unexpected,
 )
 from tomopipe.geometry import axis_voxel
+from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.recon.gpu import of_the_device
 from tomopipe.recon.jit import thread_count
 from tomopipe.resources.memory import Resources
@@ -106,12 +107,15 @@ def try_recon(
                     logger.warning("%s", note)
                 n_threads = thread_count(threads)
                 recipe = raw.preprocess.with_roll(0.0)
-                rows = collect_rows(scan, row_index, recipe, threads=n_threads, lit=lit)
                 is_auto = raw.preprocess.roll_deg == "auto"
+                beam = read_beam(scan, recipe) if is_auto else None  # once for all of these
+                rows = collect_rows(scan, row_index, recipe, threads=n_threads, lit=lit, beam=beam)
                 if is_auto and (roll_deg := _measured_roll_deg(rows)):
                     recipe = raw.preprocess.with_roll(roll_deg)
-                    rows = collect_rows(scan, row_index, recipe, threads=n_threads, lit=lit)
-                pitch = _measured_pitch(scan, rows, recipe, lit) if is_auto else None
+                    rows = collect_rows(
+                        scan, row_index, recipe, threads=n_threads, lit=lit, beam=beam
+                    )
+                pitch = _measured_pitch(scan, rows, recipe, lit, beam) if beam else None
             cor_px = try_grid(options, rows.sinograms.shape[2], first_col=rows.first_col)
             # size of the largest slices: full-size ones are also written
             largest_px = None if options.format == "tiff" else options.max_size_px
@@ -160,7 +164,11 @@ def _measured_roll_deg(rows: Rows) -> float:
 
 
 def _measured_pitch(
-    scan: Scan, rows: Rows, recipe: PreprocessBlock, lit: NDArray[np.bool_] | None
+    scan: Scan,
+    rows: Rows,
+    recipe: PreprocessBlock,
+    lit: NDArray[np.bool_] | None,
+    beam: Beam,
 ) -> "Pitch | None":
     """Measure how far the axis leans along the beam; None: it cannot be measured."""
     from tomopipe.cor.pitch import pitch_of, quarter_frames  # as above
@@ -169,7 +177,7 @@ def _measured_pitch(
         return None
     frames, signs = quarter_frames(rows.theta_rad, rows.pair_theta_rad)
     different, which = np.unique(frames, return_inverse=True)
-    quarters = corrected_frames(scan, different.tolist(), recipe, lit)[which]
+    quarters = corrected_frames(scan, different.tolist(), recipe, lit, beam)[which]
     pitch = pitch_of(rows.pairs, quarters, signs, rows.n_rows)
     if pitch is not None:
         logger.info("pitch: %.3f +- %.3f degrees, %.2f px at the rim", *pitch)

@@ -45,12 +45,12 @@ def striped(rng, strength):
     return log_beam
 
 
-def moving(path, moves, *, seed=1, strength=0.12, size=0.6, sinks_px=0.0):
+def moving(path, moves, *, seed=1, strength=0.12, size=0.6, sinks_px=0.0, span_deg=180):
     """Write a scan of a rock; the detector has dust, and pixels of a gain of their own.
 
     The noise of a frame is the same however the beam moves. The rock sinks steadily.
     """
-    theta_deg = np.linspace(0, 180, N_ANGLES, endpoint=False)
+    theta_deg = np.linspace(0, span_deg, N_ANGLES, endpoint=False)
     rock = KINDS["rock"](N_COLS, N_ROWS, seed, size=size)
     truth = write_scan(path, n_rows=N_ROWS, n_cols=N_COLS, theta_deg=theta_deg, phantom=rock)
     rng = np.random.default_rng(seed)
@@ -208,3 +208,12 @@ def test_the_cor_is_found_by_the_beam_of_each_projection(tmp_path):
     prediction = predict_in(tmp_path)
     assert prediction["cor_px"] == pytest.approx(truth.cor_px, abs=0.1)
     assert not prediction.get("doubts")
+
+
+def test_the_beam_is_fitted_once_for_roll_and_pitch(tmp_path, caplog):
+    truth = moving(tmp_path / "a.h5", MOVES["drift"], seed=62, span_deg=240)
+    with caplog.at_level("INFO"):
+        options = {"flat_method": "register", "roll_deg": "auto"}
+        record = try_in(tmp_path, truth.path, corrections=options)
+    assert caplog.text.count("the beam moves by") == 1
+    assert record["pitch"]["deg"] == pytest.approx(0, abs=4 * record["pitch"]["error_deg"])
