@@ -46,8 +46,8 @@ _MOST_TILT_DEG = 1.0  # of the axis
 _PIN, _WITHIN = 2.0, 0.45
 # Deviations by which a shift of the end projections and of the sums must be more likely than none,
 # and where the course of the sums is such a shift, by so many of its errors; which parts of the
-# sums are compared; share of a shift by which the two may differ.
-_LEAST_SCORE, _LEAST_OF_BOTH, _LEAST_OF_SUMS = 7.5, 6.0, 2.5
+# sums are compared; share of a shift of the sums by which ends may differ.
+_LEAST_SCORE, _LEAST_OF_BOTH, _LEAST_OF_SUMS = 8.0, 6.0, 2.5
 _END_PARTS, _APART = (16, 6), 0.3
 # Stated errors: so many times that by noise, and (rows, share of the shift) what remains, of the
 # ends and of the sums; deviations by which the two contradict each other.
@@ -138,14 +138,16 @@ def find_axial_motion(
     beyond, end = max(((_beyond(stack, None, shift), shift) for shift in ends), key=itemgetter(0))
     course = motion = between = None
     if stack is not None:
-        if beyond < 0 and abs(end.rows) + _SIGNIFICANCE * end.error < _LEAST_ROWS:
+        if beyond < 0 and any(abs(e.rows) + _SIGNIFICANCE * e.error < _LEAST_ROWS for e in ends):
             return None
         course = _course(stack, frames, theta_rad, swing)
         each = ((_beyond(stack, course, shift), shift) for shift in ends)
         beyond, end = max(each, key=itemgetter(0))
     if course is not None and (motion := _motion_of_sums(course)) is not None:
-        allowed = max(_LEAST_ROWS, _APART * abs(motion.shift_rows)) + _SIGNIFICANCE * end.error
-        motion = None if abs(motion.shift_rows - end.rows) > allowed else motion
+        size = motion.shift_rows
+        allowed = max(_LEAST_ROWS, _APART * abs(size))
+        if any(abs(size - e.rows) > allowed + _SIGNIFICANCE * e.error for e in ends):
+            motion = None
     if abs(end.rows) < _LEAST_ROWS or beyond < 0:
         return motion
     if stack is not None and (k := sudden(stack, end.rows / stack.height)) is not None:
@@ -182,7 +184,7 @@ def _beyond(stack: Stack | None, course: "_Course | None", end: EndShift) -> flo
     beyond = _score(end, of_sums) - _LEAST_SCORE
     shown = [] if course is None else course.shown_rows()
     for rows, error, net in shown:
-        allowed = max(_LEAST_ROWS, _APART * abs(end.rows)) + np.hypot(error, end.error)
+        allowed = _LEAST_ROWS + np.hypot(error, end.error)
         agrees = max(abs(rows - end.rows), abs(net - end.rows)) <= allowed
         if agrees and abs(rows) >= _LEAST_OF_SUMS * error:
             beyond = max(beyond, _score(end, (rows / error) ** 2) - _LEAST_OF_BOTH)

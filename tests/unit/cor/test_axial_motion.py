@@ -246,8 +246,16 @@ def test_end_projections_need_the_sums_where_unsure_and_veto_them_where_alike():
     assert motion_of(profiles, 0.0, 0.0) is None  # the sample has not moved in the end
     assert motion_of(moving(STILL)[0], 3.0, 4.0) is None
     assert motion_of(None, 3.0, 4.0) is None
-    assert motion_of(None, 3.0, 7.5).shift_rows == pytest.approx(3, abs=0.1)
-    assert motion_of(moving(STILL)[0], 3.0, 7.5) is None  # sums that are still speak against it
+    assert motion_of(None, 3.0, 8.0).shift_rows == pytest.approx(3, abs=0.1)
+    assert motion_of(moving(STILL)[0], 3.0, 8.0) is None  # sums that are still speak against it
+
+
+def test_no_smoothing_of_the_end_projections_may_contradict_the_sums():
+    profiles, theta_rad, swing = moving(3.0 * (TIME > 0.5))
+    vague, other = EndShift(2.0, 0.4, 0.5), EndShift(0.2, 0.25, 0.3)
+    motion = find_axial_motion(profiles, theta_rad, swing, None, [vague])
+    assert motion.shift_rows == pytest.approx(3, abs=0.1)
+    assert find_axial_motion(profiles, theta_rad, swing, None, [vague, other]) is None
 
 
 def test_the_warning_needs_no_sums_where_the_end_projections_are_sure():
