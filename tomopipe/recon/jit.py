@@ -119,12 +119,12 @@ class Kernel:
 
         of, names = self.function, self.function.__code__.co_names
         used = {name: of.__globals__[name] for name in names if name in of.__globals__}
-        known = {
+        functions = {
             name: value.for_numba
             for name, value in used.items()
             if isinstance(value, Kernel | Intrinsic)
         }
-        function = FunctionType(of.__code__, of.__globals__ | known, of.__name__)
+        function = FunctionType(of.__code__, of.__globals__ | functions, of.__name__)
         return numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
 
     def _load(self, kinds: Kinds) -> Callable[..., Any]:
