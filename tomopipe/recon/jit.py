@@ -30,6 +30,7 @@ import numpy as np
 from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
+from tomopipe.paths import no_pipe
 from tomopipe.storage import run_folder
 
 logger = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ def _compilers() -> tuple[str, ...]:
 def read_code(path: str) -> bytes | None:
     """Return stored code; None if there is none, or it is damaged."""
     try:
-        content = Path(path).read_bytes()
+        content = no_pipe(Path(path)).read_bytes()
     except OSError:
         return None
     digest, code = content[:32], content[32:]
