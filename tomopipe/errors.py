@@ -1,6 +1,7 @@
 """Errors for users, with file, value found, expected value and remedy."""
 
 import errno
+import json
 import os
 import re
 import resource
@@ -258,8 +259,9 @@ _SHAPE = re.compile(r" \(\d+,[\d, ]*\)")
 def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
     """Return a line for each text and the scans that share it, from (text, scan).
 
-    Texts that differ only in the name of the scan are combined, with {scan} in its place; so are
-    those that differ in the sizes of datasets, with those of the first. Equal texts stay.
+    Texts that differ only in the name of the scan are combined, with {scan} in its place, and in
+    lists of scans all names; so are those that differ in the sizes of datasets, with those of the
+    first. Equal texts stay.
     """
     faults = list(faults)
     number = Counter(text for text, _ in faults)
@@ -272,8 +274,11 @@ def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
     alike = grouped((_SHAPE.sub("", pattern), key) for key, pattern in texts.items())
     lines = []
     for entry in alike.values():
+        scans = [scan for _, scan in entry]
         text = entry[0][0] if len(entry) == 1 else _of_all([texts[key] for key in entry])
-        lines.append(f"{scans_named([scan for _, scan in entry])}: {text}")
+        # advice to be copied into the configuration
+        text = text.replace('["{scan}"]', json.dumps(scans, ensure_ascii=False))
+        lines.append(f"{scans_named(scans)}: {text}")
     return lines
 
 

@@ -225,6 +225,8 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 _OF_ALL = re.compile(
     r"set input\.angles(?: to|:) (\{start: [^}]*\})|input: (\{skip_projections: [^}]*\})"
     r"|set input\.(angle_unit: \w+)|\(input\.(angles)\)"
+    r"|set preprocess\.(flats|darks) to a file that has them, or to none"
+    r"|(preprocess: \{(?:flats|darks): [^{}]*\})"
 )
 # Names of values in other programs.
 _ELSEWHERE = {
@@ -321,7 +323,7 @@ def override_for(scan: str, options: str) -> str:
 
 
 def for_one_scan(advice: str, scan: str) -> str:
-    """Return advice on the angles or projections of a scan as options of this one alone."""
+    """Return advice on angles, projections, flats or darks as options of one scan alone."""
 
     def as_override(options: re.Match[str]) -> str:
         if options[2]:
@@ -330,6 +332,11 @@ def for_one_scan(advice: str, scan: str) -> str:
             return "set " + override_for(scan, f"input: {{{options[3]}}}")
         if options[4]:
             return f"({override_for(scan, 'input: {angles: ...}')})"
+        if options[5]:
+            line = override_for(scan, f"preprocess: {{{options[5]}: FILE}}")
+            return f"set {line} with a FILE that has them, or none"
+        if options[6]:
+            return override_for(scan, options[6])
         return "set " + override_for(scan, f"input: {{angles: {options[1]}}}")
 
     return _OF_ALL.sub(as_override, advice)

@@ -61,7 +61,9 @@ def reference_lines(path: FilePath, images: FilePath, kind: Kind) -> str:
     """
     places = {path.parent: str(path.parent)}
     if path.is_dir():
-        places = {path: f"{path.parent}/{{scan}}", images: str(images)} | places
+        of_scan = FilePath(path.parent, "{scan}")
+        below = images.relative_to(path) if images.is_relative_to(path) else images
+        places = {path: str(of_scan), images: str(of_scan / below)} | places
     for folder, shown in places.items():
         names = [p.name for p in _image_folders(folder) if folder in (path, images) or _is_plain(p)]
         kind_by = likely_kind if folder == path else kind_of

@@ -14,6 +14,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import sinfo
 from tomopipe.cli import cli
 from tomopipe.commands import check
+from tomopipe.config import for_one_scan
 from tomopipe.errors import TomopipeError, fault_lines
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import expected_inventory
@@ -62,6 +63,18 @@ def test_lines_of_scans_combine_what_is_equal_but_for_their_names():
     ]
     faults = [("data has (0, 4); darks (5, 4)", "a"), ("data has (3, 4); darks (5, 4)", "b")]
     assert fault_lines(faults) == ["2 scans (a, b): data has (0, 4) and others; darks (5, 4)"]
+
+
+def test_advice_on_several_scans_and_on_flats_of_one_can_be_copied_into_the_configuration():
+    """Flats of one scan that are set for all would replace those of the others."""
+    flats = "none; set preprocess.flats to a file that has them, or to none if so"
+    folders = 'set preprocess: {flats: "/data/ob", darks: "/data/dc"}; or move'
+    advice = {"s_1": flats, "s_2": flats, "t_1": folders, "t_2": folders}
+    lines = fault_lines((for_one_scan(text, scan), scan) for scan, text in advice.items())
+    line = 'set overrides: [{scans: ["s_1", "s_2"], preprocess: {flats: FILE}}] with a FILE that'
+    assert lines[0] == f"2 scans (s_1, s_2): none; {line} has them, or none if so"
+    line = 'scans: ["t_1", "t_2"], preprocess: {flats: "/data/ob", darks: "/data/dc"}'
+    assert lines[1] == f"2 scans (t_1, t_2): set overrides: [{{{line}}}]; or move"
 
 
 def test_time_points_of_a_file_are_no_lost_file_and_a_part_is_named_as_a_scan(site):
@@ -202,7 +215,7 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
         small_campaign(tmp_path, name, theta_deg=np.arange(0, 180) * factor)
     first, second = warnings(tmp_path, "look like")
     assert first.startswith("2 scans (a_2, a_3): skipped: angles look like rad (span 3.12414, ")
-    own = 'set overrides: [{scans: ["{scan}"], input: {angle_unit: rad}}], or deg'
+    own = 'set overrides: [{scans: ["a_2", "a_3"], input: {angle_unit: rad}}], or deg'
     assert f"about 180 degrees); {own}" in first
     assert second.startswith("b_1: skipped: angles look like mdeg (span 179000, ")
     own = 'set overrides: [{scans: ["b_1"], input: {angle_unit: mdeg}}], or deg'

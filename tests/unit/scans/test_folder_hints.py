@@ -64,7 +64,7 @@ def test_the_lines_for_open_beam_and_dark_current(tmp_path, where, flats, darks)
     text = reason[reason.index("preprocess: {") : reason.index("}; else") + 1]
     lines = yaml.safe_load(text)["preprocess"]
     paths = {
-        kind: [str(p).format(scan="psi") for p in ([v] if isinstance(v, str) else v)]
+        kind: [str(p).format(scan=scan.name) for p in ([v] if isinstance(v, str) else v)]
         for kind, v in lines.items()
     }
     with open_scan(scan, options=ANGLES, **paths) as opened:
