@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.results import present_inventory
+from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.table import check_table, did_you_mean
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.scans.formats import RAW_ENDINGS
@@ -46,6 +47,15 @@ def scan_of(
     if len(scans) != 1:
         raise TomopipeError(f"expected one scan, got {some_of(scans, 4) or 'none'}.")
     return scans[0]
+
+
+def why_none_yet(campaign: "Campaign", name: str, what: str) -> str:
+    """Say why a scan or stack has no volume or COR, and what makes it."""
+    row = present_inventory(campaign.files.inventory).get(name)
+    why = name in campaign.scans and why_not_selected(campaign.scans[name].select, row)
+    return (
+        f"no {what}, as it is not selected: {why}" if why else f"no {what} yet. Run: tomopipe run"
+    )
 
 
 def refuse_unknown(

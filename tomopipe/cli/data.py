@@ -10,6 +10,7 @@ from rich.progress import DownloadColumn
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import STAR
+from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.selection import scans_of
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, campaign_and_scans
 from tomopipe.cli.terminal import near, progress_bar
@@ -113,8 +114,10 @@ def clean(
     did = "would be removed" if dry_run else "removed"
     removed = f"{', '.join(counts)}, {shown_size(n_bytes)}: {did}"
     typer.echo(removed if files else "Nothing to remove.")
-    if not (files or gone) and (n := len(campaign.scans) - len(accepted_scans(campaign))):
-        typer.echo(f"{n} of {len(campaign.scans)} scans are not accepted; see tomopipe cor list.")
+    if not (files or gone):
+        selected = campaign.selected_scans(present_inventory(campaign.files.inventory))
+        if n := len({*selected} - {scan.name for scan in accepted_scans(campaign)}):
+            typer.echo(f"{n} of {len(selected)} scans are not accepted; see tomopipe cor list.")
 
 
 Format = StrEnum("Format", [MRC, *FORMATS, PNG])  # type: ignore[misc]

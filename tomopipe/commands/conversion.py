@@ -16,7 +16,7 @@ import numpy as np
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
-from tomopipe.campaign.selection import refuse_unknown
+from tomopipe.campaign.selection import refuse_unknown, why_none_yet
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
@@ -75,7 +75,7 @@ def find_volumes(campaign: Campaign, names: Sequence[str] = ()) -> dict[str, Pat
     refuse_unknown(campaign, names, volumes)
     for name in names:
         if not volumes[name].exists():
-            raise TomopipeError(f"{volumes[name]}: no volume yet. Run: tomopipe run")
+            raise TomopipeError(f"{volumes[name]}: {why_none_yet(campaign, name, 'volume')}")
     return {name: volumes[name] for name in names or volumes if volumes[name].exists()}
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import ROLL
-from tomopipe.campaign.selection import refuse_unknown
+from tomopipe.campaign.selection import refuse_unknown, why_none_yet
 from tomopipe.config import (
     FullReconBlock,
     InputBlock,
@@ -157,7 +157,9 @@ def _refuse_sizes(
 def cor_px_of(campaign: Campaign, scan: str) -> float:
     """Return the COR of a scan: from the campaign table, or cor.json."""
     if (cor_px := known_cors(campaign).get(scan)) is None:
-        raise TomopipeError(f"{scan}: no COR yet. Give one with --cor, or run the campaign.")
+        raise TomopipeError(
+            f"{scan}: {why_none_yet(campaign, scan, 'COR')}; or give one with --cor"
+        )
     return cor_px
 
 

@@ -9,6 +9,7 @@ from tomopipe.campaign.overlaps import SHARING, Overlap, shared_overlaps
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import UNREADABLE
 from tomopipe.campaign.series import to_resolve
+from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cor.outliers import FILLS
@@ -75,8 +76,9 @@ def why_none(settled: Settled, step: str, key: str) -> str:
         problems = {stack.name: stack.problem for stack in stacks}
         fault = f"stack {key} is not stitched: {problems[key]}" if problems.get(key) else ""
     elif kind == "scan" and (why := why_not_selected(campaign.scans[key].select, rows.get(key))):
-        remedy = f"`select: yes` in {campaign.table_name} selects it."
-        fault = f"{key}: it is not selected ({why}). {remedy}"
+        fault = f"{key}: it is not selected ({why})."
+        if not not_selected("yes", rows.get(key)):
+            fault += f" `select: yes` in {campaign.table_name} selects it."
     elif kind == "scan" and is_after_cors and key in settled.without_cor:
         fault = f"{key} has no COR, and so no volume. Type: tomopipe cor set {key} VALUE"
     return fault

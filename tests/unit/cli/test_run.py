@@ -266,6 +266,7 @@ def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
     assert f" results/made/resolve_cor/campaign.json {' '.join(receipts)} --cores 2\n" in text
     assert "left out: a_3: it is not selected (select: no)." in text
     assert "left out: a_9: it is not selected (not an HDF5" in text
+    assert text.count("`select: yes` in scans.tsv selects it") == 1  # a_3: a_9 cannot be read
     text = call("run", campaign, "a_*", "--gpus", "3", "--", "--cores", "2")[1]
     assert " --cores 2 --resources gpu=3\n" in text
     for options, says in (

@@ -125,6 +125,8 @@ def test_of_several_scans_those_without_a_volume_are_left_out(campaign):
     assert "left out: a_2 has no volume yet\n" in text
     assert "a_1_rec.mrc" in text
     assert "no volume yet" in str(said("a_2", "b_1").exception)
+    (campaign.directory / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_2\tno\t\t\n")
+    assert "a_2_rec.h5: no volume, as it is not selected: " in str(said("a_2").exception)
 
 
 def test_whole_numbers_are_right_to_half_a_step(campaign):
