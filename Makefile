@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.developed
 	$(BIN)/python -m pytest -n $$(($(CORES) + 2))
 
-# three fifths of all tests, in less than a minute
+# three fifths of all tests, in four minutes of one core
 test-fast: $(VENV)/.developed
 	$(BIN)/python -m pytest tests/unit -m "not slow" -p no:cacheprovider
 
