@@ -57,9 +57,9 @@ def test_the_centre_of_mass_shows_what_no_still_sample_explains(theta_deg, moved
     prepared = drifting(moved_px, theta_deg)
     found_px, true_px = leaves_path(prepared), off_path(theta_deg, moved_px)
     assert found_px == pytest.approx(true_px, abs=0.25)
-    told = warn_of_drift(prepared, COR_PX)
-    assert told.startswith("the sample or the axis drifted sideways during the scan")
-    assert f"a still sample by up to {np.abs(found_px).max():.1f} px;" in told
+    warning = warn_of_drift(prepared, COR_PX)
+    assert warning.startswith("the sample or the axis drifted sideways during the scan")
+    assert f"a still sample by up to {np.abs(found_px).max():.1f} px;" in warning
 
 
 @pytest.mark.parametrize(("cut", "dust"), [(0, 0), (60, 0), (60, 0.3)])
@@ -70,8 +70,8 @@ def test_opposing_projections_show_an_axis_that_moves(cut, dust):
     assert course_px == pytest.approx((np.arange(8) + 0.5) / 2 - 2, abs=0.35)
     if cut:
         assert leaves_path(prepared) is None
-        told = warn_of_drift(prepared, COR_PX + 4 - cut)
-        assert "opposing projections match moves by 3." in told
+        warning = warn_of_drift(prepared, COR_PX + 4 - cut)
+        assert "opposing projections match moves by 3." in warning
 
 
 @pytest.mark.parametrize(("cut", "evidence"), [(0, "centre of mass"), (60, "axis about which")])
@@ -116,7 +116,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("options", HARMLESS.values(), ids=HARMLESS)
-def test_what_does_no_harm_is_not_told(options):
+def test_what_does_no_harm_is_not_reported(options):
     prepared = drifting(**options)
     assert warn_of_drift(prepared, COR_PX - (60 if prepared.n_cols < N_COLS else 0)) == ""
 
