@@ -246,7 +246,9 @@ def collect_rows(
     plain = corrections = corrections_of(scan, geometry, beam)
     plain_sinograms = sinograms = _correct_rows(scan, plain, row_index, raw_rows, threads)
     if np.ptp(sinograms[0]) == 0:
-        raise ScanError(_why_equal(scan, row_index[0], float(sinograms[0, 0, 0])))
+        level = f"{float(sinograms[0, 0, 0]) + 0.0:g}"  # 0, not -0
+        where = f"row {row_index[0]} is {level} everywhere"
+        raise ScanError(f"no signal: {where}; try_recon.row names another row")
     averaged = {}
     for frame, raw in raw_frames.items():
         averaged[frame] = _corrected(plain, raw, frame, lit)
@@ -321,16 +323,6 @@ def reads_whole(scan: Scan, rows: Sequence[int]) -> bool:
     """Tell whether reading row by row would decompress chunks more often than reading frames."""
     chunk = scan.chunks
     return chunk is not None and chunk[0] < np.bincount([row // chunk[1] for row in rows]).max()
-
-
-def _why_equal(scan: Scan, row: int, value: float) -> str:
-    if not (scan.flat > scan.dark).any():
-        return (
-            f"no signal: no pixel of row {row} is brighter in the flats than in the darks: are "
-            "they exchanged (preprocess.flats, preprocess.darks)?"
-        )
-    level = value + 0.0  # 0, not -0
-    return f"no signal: row {row} is {level:g} everywhere; try_recon.row names another row"
 
 
 def _flat_levels(scan: Scan, recipe: PreprocessBlock) -> NDArray[np.float64]:

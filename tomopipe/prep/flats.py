@@ -36,6 +36,7 @@ _BLOCK_BYTES = 64 * 2**20
 _MOST_PX = 192  # largest number of columns and of rows of the averaged frames
 _COLUMNS = 64  # that changes are averaged to before their logarithm
 _STANDS_OUT = 2.0  # least strength of a component over the mean of the weaker ones
+_LEAST_BRIGHT = 0.01  # least share of pixels that flats are brighter at than darks
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ def _change(beam: Beam) -> tuple[Any, ...]:
 
 
 def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
-    """Read and combine flats by the recipe; ScanError if there are too few."""
+    """Read and combine flats by the recipe; ScanError if they are too few, or none has light."""
+    _refuse_dark_flats(scan)
     none = np.zeros((0, scan.n_rows, scan.n_cols), np.float32)
     weights = np.zeros((scan.n_angles, 0), np.float32)
     if recipe.flat_method == "mean":
@@ -114,6 +116,18 @@ def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
     shapes = _relative_changes(means[0], means[1:], scan.dark)
     weights = hat_weights(scan.n_angles, positions)[:, 1:]
     return Beam(scan.without_stuck(means[0]), scan.dark, shapes, weights)
+
+
+def _refuse_dark_flats(scan: Scan) -> None:
+    """Raise a ScanError, before more is read, if hardly a pixel is brighter in flats."""
+    if scan.n_flats and np.mean(scan.flat > scan.dark) < _LEAST_BRIGHT:  # half of them, by noise
+        flats, darks = scan.stored.flats.location, scan.stored.darks.location
+        raise ScanError(
+            f"flats ({flats}) are nowhere brighter than darks ({darks}), the medians are "
+            f"{np.median(scan.flat):.0f} and {np.median(scan.dark):.0f}: if they are exchanged, "
+            "set input.paths.flats and input.paths.darks, or preprocess.flats and "
+            "preprocess.darks; else set preprocess.flats to another scan"
+        )
 
 
 def hat_weights(n_angles: int, positions: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -213,11 +227,6 @@ def _fit_weights(scan: Scan, shapes: NDArray[np.float32]) -> NDArray[np.float32]
     # an incomplete block is dropped where there is a complete one
     tall, wide = min(block, scan.n_rows), min(block, scan.n_cols)
     averages = Averages(scan, scan.flat, tall, wide)
-    if not averages.lit.any():
-        raise ScanError(
-            "preprocess.flat_method: pca: the flats are not above the darks: are they exchanged "
-            "(preprocess.flats, preprocess.darks)?"
-        )
     if not len(shapes):
         logger.info("the flats differ by noise alone: their mean is the beam of all projections")
         return np.zeros((scan.n_angles, 0), np.float32)

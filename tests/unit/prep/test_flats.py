@@ -202,6 +202,16 @@ def test_fewer_flats_than_sets_are_refused(drifting):
         read_beam(scan, recipe)
 
 
+def test_flats_and_darks_exchanged_are_named_with_their_levels(drifting):
+    with h5py.File(drifting.path, "r+") as file:
+        group = file["exchange"]
+        for old, new in [("data_white", "a"), ("data_dark", "data_white"), ("a", "data_dark")]:
+            group.move(old, new)
+    message = r"flats \(\S*data_white\) are nowhere brighter than darks \(\S*data_dark\).* 100 and"
+    with open_scan(drifting.path) as scan, pytest.raises(ScanError, match=message):
+        read_beam(scan, PreprocessBlock())
+
+
 def test_no_flats_at_all(drifting):
     recipe = PreprocessBlock(flats="none", darks="none", flat_method="median")
     with open_scan(drifting.path, flats="none", darks="none") as scan:
