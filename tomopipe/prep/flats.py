@@ -125,7 +125,7 @@ def _refuse_dark_flats(scan: Scan) -> None:
         raise ScanError(
             f"flats ({flats}) are nowhere brighter than darks ({darks}), the medians are "
             f"{np.median(scan.flat):.0f} and {np.median(scan.dark):.0f}: if they are exchanged, "
-            "set input.paths.flats and input.paths.darks, or preprocess.flats and "
+            "name them by input.paths (data, angles, flats, darks), or preprocess.flats and "
             "preprocess.darks; else set preprocess.flats to another scan"
         )
 
