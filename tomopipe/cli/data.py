@@ -63,6 +63,8 @@ def verify(
                 continue
             typer.echo(f"{product.path}: {what}")
             n_damaged += 1
+    if n_damaged:
+        typer.echo("Delete what differs: the next `tomopipe run` makes it again")
     if of_other_time:
         n_others = f"{len(of_other_time)} results, " * (len(of_other_time) > 1)
         typer.echo(f"{n_others}{some_of(of_other_time, 3)}: {OTHER_TIME}")

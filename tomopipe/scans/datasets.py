@@ -35,7 +35,7 @@ NOT_RECOGNISED = (
 )
 _MOST_GROUPS = 2000  # that are looked into for a dataset: beyond that something is wrong
 _DEEPEST = 10  # groups below the root that are looked into
-_N_NAMED = 6
+_N_NAMED = 12
 _OTHER_ANGLES = "; input.angles gives others"
 
 

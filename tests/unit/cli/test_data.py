@@ -83,6 +83,7 @@ def test_damage_that_leaves_size_and_time_takes_a_deep_look(campaign):
         "results/a_rec.h5: its content differs",
         "results/b_rec: other content: recon_00002.tiff",
         "results/c_rec.zarr: other content: 0/c/0/0/0",
+        "Delete what differs: the next `tomopipe run` makes it again",
     ]
     assert said.endswith(": 3 differ\n")
 
@@ -104,7 +105,7 @@ def test_the_new_times_of_a_copy_are_one_line_beside_real_damage(campaign):
     assert next(line for line in lines if "another time" in line).startswith("2 results, ")
     assert lines[0].startswith("results/c_rec.zarr: ")
     assert lines[-1].endswith(": 1 differ, 2 have another time")
-    assert len(lines) == 3
+    assert len(lines) == 4
 
 
 def test_the_new_times_of_what_no_run_makes_need_no_deep_look(campaign):
