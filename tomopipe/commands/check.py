@@ -29,11 +29,12 @@ from tomopipe.cor_methods import COR_METHODS, GROUP, method_named
 from tomopipe.entry_points import collisions
 from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
 from tomopipe.paths import existing_folder
+from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.relion.relion_set import note_lines
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.settle import Settled, expected_inventory
 from tomopipe.reruns.staleness import Staleness
-from tomopipe.resources.disk import lack_of_disk, shown_size, still_to_make
+from tomopipe.resources.disk import lack_of_disk, may_be_wider, shown_size, still_to_make
 from tomopipe.run.beginning import missing_gpu
 from tomopipe.run.unfinished import nothing_usable, relion_notes, unused_cors
 from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
@@ -304,6 +305,11 @@ def _check_disk(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {pending}; "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
+    if wider := may_be_wider(campaign, rows):
+        findings.notes.append(
+            f"{some_of(wider, 3)}: {FACTOR**2} times as much for the volume if the axis is near an "
+            "edge (preprocess.half_acquisition)"
+        )
     findings.errors += lack_of_disk(campaign, each)
 
 

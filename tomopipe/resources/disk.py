@@ -159,6 +159,20 @@ def output_bytes(
     return unbinned // star.binning**2
 
 
+def may_be_wider(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Return the scans whose volumes are `FACTOR` times as wide if the COR is near an edge.
+
+    It is not known yet, and the estimates are of a COR near the middle.
+    """
+    cors_px, result = known_cors(campaign), []
+    for scan in campaign.selected_scans(rows):
+        row = rows[scan]
+        if scan not in cors_px and row["n_cols"] and not is_half_volume(campaign, row, None):
+            first_col, _ = _columns_in_use(campaign.for_scan(scan), row)
+            result += [scan] * is_half_volume(campaign, row, float(first_col))
+    return result
+
+
 def is_half_volume(
     campaign: Campaign,
     row: Mapping[str, str],

@@ -252,6 +252,14 @@ def test_check_says_which_angles_are_likely_where_there_are_none(tmp_path, theta
     assert ("likely" in line) == bool(said)
 
 
+def test_scans_whose_axis_may_be_near_an_edge_have_larger_volumes(tmp_path):
+    small_campaign(tmp_path, "a_1", theta_deg=np.linspace(0, 180, 30, endpoint=False))
+    small_campaign(tmp_path, "b_1", theta_deg=np.linspace(0, 360, 30, endpoint=False))
+    notes = check.examine(load_campaign(tmp_path)).notes
+    (note,) = (note for note in notes if "near an edge" in note)
+    assert note.startswith("b_1: 4 times as much")
+
+
 @pytest.mark.parametrize(
     ("angles", "named"),
     [

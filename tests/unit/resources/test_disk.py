@@ -17,7 +17,7 @@ from tests.step_calls import volume_of
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.config import Config, FullReconBlock
 from tomopipe.reruns.settle import expected_inventory
-from tomopipe.resources.disk import KINDS, disk_needed, lack_of_disk, still_to_make
+from tomopipe.resources.disk import KINDS, disk_needed, lack_of_disk, may_be_wider, still_to_make
 from tomopipe.resources.jobs import volume_s
 
 SMALL, LARGE = (900, 64, 1024), (3000, 2048, 2048)
@@ -63,10 +63,13 @@ def test_the_angles_tell_who_may_be_doubled_and_the_cor_who_is(look, tmp_path):
     campaign, rows = look()
     assert [rows[scan]["full_turn"] for scan in ("half_1", "turn_1")] == ["false", "true"]
     assert volumes(campaign, rows) == {"half_1": 1, "turn_1": 1}
+    assert may_be_wider(campaign, rows) == ["turn_1"]
+    assert may_be_wider(*look(preprocess={"half_acquisition": "no"})) == []
     for cor_px, factor in ((20.0, 1), (36.5, 4), (3.0, 4)):
         (tmp_path / "scans.tsv").write_text(f"scan\tcor_px\nturn_1\t{cor_px}\nhalf_1\t{cor_px}\n")
         campaign, rows = look()
         assert volumes(campaign, rows) == {"half_1": 1, "turn_1": factor}
+        assert may_be_wider(campaign, rows) == []
     # who asks for it gets an error, not a volume, where the angles do not cover 360 degrees
     assert volumes(*look(preprocess={"half_acquisition": "yes"})) == {"half_1": 1, "turn_1": 4}
     raw, path = tmp_path / "raw" / "turn_1.h5", tmp_path / "v.h5"
