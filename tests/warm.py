@@ -57,7 +57,7 @@ MODULES = [
     *("tomopipe.run.upkeep", "tomopipe.commands.run_request", "tomopipe.commands.stop"),
     *("tomopipe.cor.off_line", "tomopipe.cor.roll", "tomopipe.cor.air_level"),
     *("tomopipe.cor.adjacent", "tomopipe.cor.axial_motion", "tomopipe.cor.opposing_misfit"),
-    *("tomopipe.cor.turn_changes", "tomopipe.cor.row_kernels", "tomopipe.run.workers"),
+    *("tomopipe.cor.turn_changes", "tomopipe.cor.kernels", "tomopipe.run.workers"),
     *("packaging.version", "graphlib", "pandas.io.formats.csvs"),
 ]
 

@@ -51,7 +51,7 @@ def compile_kernels() -> None:
     import numpy as np
 
     from tomopipe import api
-    from tomopipe.cor.row_kernels import mean_lines
+    from tomopipe.cor.kernels import mean_lines
     from tomopipe.prep.scaling import scale
     from tomopipe.volumes.slice_kernels import extremes_and_sums
 

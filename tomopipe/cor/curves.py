@@ -24,13 +24,14 @@ References
 """
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from tomopipe.cor.answer import prominence, refine_peak
+from tomopipe.cor.kernels import add_up
 from tomopipe.cor.mass import centre_of_mass
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.registration import OpposingLines, difference_score, register, registration_score
@@ -52,7 +53,6 @@ from tomopipe.cor.slices import (
     refine_slices,
 )
 from tomopipe.geometry import unbin_cor
-from tomopipe.recon.jit import compiled
 
 _RATIO = 0.5  # radius of the object over half the width, as in [1]
 _COARSE_SIGMA, _FINE_SIGMA = 3.0, 1.5  # smoothing along the angle, rows
@@ -91,36 +91,14 @@ def wedge_metric(
     inside = weight > 0
     ends = inside.argmax(axis=1), len(k) - inside[:, ::-1].argmax(axis=1)
     metric = np.empty(len(shifts))
-    _add_up(
-        (constant, sign, phase, back, weight), part, (spectrum, wave, column, change), ends, metric
-    )
+    fixed, moving = map(_planes, (constant, phase, wave)), (spectrum, column, change)
+    add_up(*fixed, sign, back, weight, *ends, *moving, _planes(part), metric)
     return metric / weight.sum()
 
 
-@partial(compiled, boundscheck=False, error_model="numpy", fastmath={"reassoc", "contract"})
-def _add_up(terms, part, columns, ends, metric):  # type: ignore[no-untyped-def]
-    """Fill metric (n_shifts,) by the weighted sum of |F|; W is `part`, its changes `columns`."""
-    constant, sign, phase, back, weight = terms
-    spectrum, wave, column, change = columns
-    constant_re, constant_im = constant.real.copy(), constant.imag.copy()
-    part_re, part_im = part.real.copy(), part.imag.copy()
-    wave_re, wave_im = wave.real.copy(), wave.imag.copy()
-    phase_re, phase_im = phase.real.copy(), phase.imag.copy()
-    for i in range(len(metric)):
-        metric[i], c = 0.0, column[i]
-        for v in range(len(part)):
-            moved, turned = change[i] * spectrum[v, c], back[v]
-            total = np.float32(0)
-            for k in range(ends[0][v], ends[1][v]):
-                re = part_re[v, k] + moved.real * wave_re[c, k] - moved.imag * wave_im[c, k]
-                im = part_im[v, k] + moved.real * wave_im[c, k] + moved.imag * wave_re[c, k]
-                part_re[v, k], part_im[v, k] = re, im
-                x = sign[v] * (phase_re[i, k] * re - phase_im[i, k] * im)
-                y = sign[v] * (phase_re[i, k] * im + phase_im[i, k] * re)
-                x += constant_re[v, k] - turned.real * re - turned.imag * im
-                y += constant_im[v, k] - turned.imag * re + turned.real * im
-                total += weight[v, k] * np.sqrt(x * x + y * y)
-            metric[i] += total
+def _planes(values: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Return real and imaginary parts, (2, ...)."""
+    return np.array([values.real, values.imag])
 
 
 def _region(

@@ -69,7 +69,7 @@ class RowProfiler:
         """Mean of each row of raw frames (n, rows[1] - rows[0], n_cols), of line integrals."""
         if not self._minus_log:
             return np.asarray(raw.mean(axis=2, dtype=np.float32))
-        from tomopipe.cor.row_kernels import mean_lines
+        from tomopipe.cor.kernels import mean_lines
 
         out = np.empty(raw.shape[:2], np.float32)
         gain, offset = self._gain[slice(*rows)], self._offset[slice(*rows)]

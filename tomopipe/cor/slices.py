@@ -24,12 +24,12 @@ References
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.answer import MIN_ANGLES, refine_peak
+from tomopipe.cor.kernels import LEVELS, measure
 from tomopipe.cor.mass import NO_FIXED_PATTERN, subtract_drift
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sinograms import (
@@ -49,12 +49,10 @@ from tomopipe.recon.iterative import (
     total_variation,
     variation_weight,
 )
-from tomopipe.recon.jit import compiled
 from tomopipe.recon.plan import fast_even_size, make_plan
 
 RADIUS = 0.45  # radius of the disc that is measured, share of the columns
 MEASURES = ("entropy", "edges", "negativity")
-_LEVELS = 64  # grey values of the entropy
 _COARSE_COLS, _FINE_COLS = 128, 448  # columns left by binning, about
 _ANGLES_PER_COLUMN = 1.5
 _MAX_ROWS = 2  # sinograms that vote
@@ -168,69 +166,14 @@ def sharpness(slices: Image, window: tuple[float, float], blur_px: float) -> NDA
     last = np.where(inside.any(axis=1), n - 1 - inside[:, ::-1].argmax(axis=1), -1)
     measures = np.empty((len(slices), len(MEASURES)))
     low, high = window
-    scale = _LEVELS / max(high - low, 1e-30)
-    _measure(
+    scale = LEVELS / max(high - low, 1e-30)
+    measure(
         np.ascontiguousarray(slices, dtype=np.float32),
-        taps.astype(np.float32), first, last, np.float32(low), np.float32(scale), measures,
+        taps.astype(np.float32), first, last, np.float32(low), np.float32(scale),
+        np.empty(n + 2 * (len(taps) - 1), np.float32), np.empty((2, n, n), np.float32),
+        np.empty(LEVELS, np.int64), measures,
     )  # fmt: skip
     return measures.T
-
-
-@partial(compiled, error_model="numpy")
-def _blurred(image, taps, across, out):  # type: ignore[no-untyped-def]
-    """Gaussian smoothing along both axes; edge values are repeated beyond the slice."""
-    n = image.shape[0]
-    reach = len(taps) - 1
-    wide = np.empty(n + 2 * reach, np.float32)
-    for y in range(n):
-        wide[:reach] = image[y, 0]
-        wide[reach : reach + n] = image[y]
-        wide[reach + n :] = image[y, n - 1]
-        for x in range(n):
-            across[y, x] = taps[0] * wide[x + reach]
-        for k in range(1, reach + 1):
-            for x in range(n):
-                across[y, x] += taps[k] * (wide[x + reach - k] + wide[x + reach + k])
-    for y in range(n):
-        for x in range(n):
-            out[y, x] = taps[0] * across[y, x]
-        for k in range(1, reach + 1):
-            above, below = max(0, y - k), min(n - 1, y + k)
-            for x in range(n):
-                out[y, x] += taps[k] * (across[above, x] + across[below, x])
-
-
-@partial(compiled, error_model="numpy")
-def _measure(slices, taps, first, last, low, scale, measures):  # type: ignore[no-untyped-def]
-    """Fill measures (n_cor, 3) slice by slice."""
-    n = slices.shape[1]
-    across = np.empty((n, n), np.float32)
-    smooth = np.empty((n, n), np.float32)
-    count = np.empty(_LEVELS, np.int64)
-    for i in range(len(slices)):
-        _blurred(slices[i], taps, across, smooth)
-        count[:] = 0
-        norm1, norm2, total, negative, n_inside = 0.0, 0.0, 0.0, 0.0, 0
-        for y in range(n):
-            for x in range(first[y], last[y] + 1):
-                value = smooth[y, x]
-                right = smooth[y, min(x + 1, n - 1)] - value
-                down = smooth[min(y + 1, n - 1), x] - value
-                square = right * right + down * down
-                norm1 += np.sqrt(square)
-                norm2 += square
-                total += abs(value)
-                negative += max(-value, np.float32(0))
-                level = int((value - low) * scale)
-                count[min(max(level, 0), _LEVELS - 1)] += 1
-                n_inside += 1
-        entropy = 0.0
-        for level in range(_LEVELS):
-            if count[level] > 0:
-                entropy += count[level] / n_inside * np.log(count[level] / n_inside)
-        measures[i, 0] = entropy
-        measures[i, 1] = -norm1 / max(np.sqrt(norm2 * n_inside), 1e-30)
-        measures[i, 2] = -negative / max(total, 1e-30)
 
 
 # weight of the variation, relative to the largest value of the backprojected sinogram

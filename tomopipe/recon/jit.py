@@ -80,12 +80,13 @@ class Kernel:
     Arguments are arrays, numbers (int, float, float32), and tuples, of which only the length
     counts. A kernel that Python calls returns nothing, and neither raises nor allocates: else its
     code needs numba while it runs, and is not stored. Kernels run in ordinary threads, on disjoint
-    parts of the output.
+    parts of the output. `options` are of `numba.njit`, such as `fastmath`.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, **options: Any) -> None:
         functools.update_wrapper(self, function)
         self.function = function
+        self._options = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
         self.code: dict[Kinds, Callable[..., Any]] = {}
         self._loading = threading.RLock()
 
@@ -126,7 +127,7 @@ class Kernel:
             if isinstance(value, Kernel | Intrinsic)
         }
         function = FunctionType(of.__code__, of.__globals__ | functions, of.__name__)
-        return numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+        return numba.njit(**self._options)(function)
 
     def _load(self, kinds: Kinds) -> Callable[..., Any]:
         """Return the code for arguments of these kinds, stored or compiled."""
@@ -147,9 +148,9 @@ class Kernel:
         return self.code[kinds]
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., Any], **options: Any) -> Any:
     """Return a function as a `Kernel`."""
-    return Kernel(function)
+    return Kernel(function, **options)
 
 
 @functools.cache

@@ -99,7 +99,7 @@ def compile_kernel(kernel: Kernel, kinds: Kinds, path: str) -> Callable[..., Any
 
 
 _NUMBERS = {int: types.int64, float: types.float64, np.float32: types.float32}
-_OF_C = {"memset", "memcpy", "memmove"}
+_OF_C = {"memset", "memcpy", "memmove", "sqrt", "log"}
 
 
 def _arguments(kinds: Kinds) -> Any:
