@@ -58,7 +58,7 @@ MODULES = [
     *("tomopipe.cor.off_line", "tomopipe.cor.roll", "tomopipe.cor.air_level"),
     *("tomopipe.cor.adjacent", "tomopipe.cor.axial_motion", "tomopipe.cor.opposing_misfit"),
     *("tomopipe.cor.turn_changes", "tomopipe.cor.kernels", "tomopipe.run.workers"),
-    *("packaging.version", "graphlib", "pandas.io.formats.csvs"),
+    *("tomopipe.cor.lateral_drift", "packaging.version", "graphlib", "pandas.io.formats.csvs"),
 ]
 
 _servers: list[subprocess.Popen] = []
@@ -126,17 +126,25 @@ def ask(address, words, folder, environment, streams):
 
 
 def _load_the_rest() -> None:
-    """Load most compiled kernels, what Pillow loads on first use, and compile the report's page."""
+    """Load what is loaded on first use: most compiled kernels, tables of numba, a template."""
     import numpy as np
     from PIL import Image
+    from snakemake import cli
 
     from tomopipe import api
+    from tomopipe.recon.jit import load_tables
     from tomopipe.report.render import templates
+    from tomopipe.simulate.phantom import KINDS, project
     from tomopipe.volumes.slice_kernels import extremes_and_sums
 
     templates().get_template("page.html.j2")
     Image.init()
-    theta_deg, rows = np.linspace(0, 180, 61), np.ones((16, 61, 64), np.float32)
+    load_tables()
+    for kind in ("Report", "Scheduler", "Storage"):  # none of which is ours
+        getattr(cli, f"{kind}PluginRegistry")()  # looks through all that is installed
+    theta_deg = np.linspace(0, 180, 61)
+    rows = project(KINDS["rock"](64, 16, 0), np.deg2rad(theta_deg), 31.5, 16, 64).swapaxes(0, 1)
+    api.find_cor(rows[:2], theta_deg, methods=["classical"])
     for n in (3, 16):  # as in jobs of two rows, and in sweeps
         api.sweep(rows[0], theta_deg, 31.5 + np.arange(n), device="cpu")
         extremes_and_sums(api.reconstruct(rows[:n], theta_deg, 31.5, device="cpu"), 4)
