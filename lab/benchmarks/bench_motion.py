@@ -15,7 +15,9 @@ import argparse
 import pickle
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +31,7 @@ from tomopipe_lab.suite.sample import Sample, View
 from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Settings, base
 from tomopipe_lab.suite.solids import Body
 
-from tomopipe.cor.axial_motion import AxialMotion, find_axial_motion
+from tomopipe.cor.axial_motion import BESIDE, AxialMotion, find_axial_motion
 from tomopipe.cor.end_shift import EndShift, end_shifts
 from tomopipe.cor.row_profiles import RowProfiler, RowProfiles
 from tomopipe.recon.angular_sampling import mirrored_ends
@@ -63,10 +65,10 @@ class Scan:
     shift_rows: float
     contrast: float
     swing_px: float  # of the sample to the sides, as it turns
-    noise_rows: float = 0.0  # error of an ideal measurement
-    ends: NDArray[np.float32] | None = None  # first and last projection, line integrals
-    ends_rad: tuple[float, float] = (0.0, 0.0)
-    cor_px: float = 0.0
+    noise_rows: float  # error of an ideal measurement
+    ends: NDArray[np.float32]  # line integrals: first and last projection, and beside these
+    ends_rad: tuple[float, float]
+    cor_px: float
 
 
 def make_scan(seed: int, kind: str) -> Scan:
@@ -81,12 +83,14 @@ def make_scan(seed: int, kind: str) -> Scan:
         s = replace(s, fill=min(s.fill, MOST_RASTER_FILL), n_rows=min(s.n_rows, MOST_RASTER_ROWS))
         s = replace(s, n_angles=ANGLES[0])
     theta_rad = angles(s, rng)
-    n_profiles = len(theta_rad)
-    moved_rows, shift_rows = _course(kind, n_profiles, rng)
-    if not s.end_point:  # the profiles are of some projections, the last one is nearer to the end
-        step_rad = np.deg2rad(s.span_deg) / s.n_angles
-        theta_rad = np.append(theta_rad, theta_rad[-1] + (1 - 1 / REAL) * step_rad)
-        moved_rows = np.append(moved_rows, moved_rows[-1])
+    moved_rows, shift_rows = _course(kind, len(theta_rad), rng)
+    step_rad = np.deg2rad(s.span_deg) / s.n_angles
+    last = REAL * len(theta_rad) - (REAL if s.end_point else 1)
+    at_ends = [0, last, 1, last - 1]
+    taken = np.unique([*range(0, REAL * len(theta_rad), REAL), *at_ends])
+    is_profile, time, profile = taken % REAL == 0, taken / REAL, np.arange(len(theta_rad))
+    theta_rad = np.interp(time, profile, theta_rad) + step_rad * (time - profile[-1]).clip(0)
+    moved_rows = np.interp(time, profile, moved_rows)
     heights_px = _heights_px(s, kind)
     families = [f for split in FAMILIES.values() for f in split]
     families = [f for f in families if (f.__module__ == rasters.__name__) == is_raster]
@@ -114,10 +118,10 @@ def make_scan(seed: int, kind: str) -> Scan:
     every = Part(np.arange(len(theta_rad)), np.arange(s.n_rows))
     raw = instrument.counts(lines, every)
     flat, dark = instrument.flat_and_dark()
-    ends = instrument.corrected(raw[[0, -1]], every, flat, dark)
+    ends = instrument.corrected(raw[np.searchsorted(taken, at_ends)], every, flat, dark)
     ends_rad = float(theta_rad[0]), float(theta_rad[-1])
-    theta_rad, lines = theta_rad[:n_profiles], lines[:n_profiles]
-    profiles = _profiles(raw[:n_profiles], flat, dark)
+    theta_rad, lines = theta_rad[is_profile], lines[is_profile]
+    profiles = _profiles(raw[is_profile], flat, dark)
     name = (
         f"{seed} {family.__name__}, {condition}{', moving beam' if is_beam_moving else ''}, "
         f"{width_px} px, {s.n_rows} rows, {len(theta_rad)} angles over {s.span_deg:.0f} degrees, "
@@ -164,7 +168,7 @@ def _null(rng: Rng, width_px: int) -> Scan:
     instrument = Instrument(s, len(theta_rad), rng)
     raw, _ = null_frames(condition, instrument, every, every)
     flat, dark = instrument.flat_and_dark()
-    ends = instrument.corrected(raw[[0, -1]], every, flat, dark)
+    ends = instrument.corrected(raw[[0, -1, 1, -2]], every, flat, dark)
     motion_of = "still", 0.0, 0.0, width_px / 2, 0.0
     at = ends, (float(theta_rad[0]), float(theta_rad[-1])), s.cor_px
     return Scan(_profiles(raw, flat, dark), theta_rad, condition, False, *motion_of, *at)
@@ -286,13 +290,17 @@ def cached_scan(seed: int, kind: str, folder: Path | None) -> Scan:
     return scan
 
 
-def ends_of(scan: Scan) -> list[EndShift]:
-    """Register the end projections, as predict_cor does."""
+def find_motion(scan: Scan) -> AxialMotion | None:
+    """Find the motion of a scan, as predict_cor does."""
+    ends, beside = list[EndShift](), list[Callable[[], list[EndShift]]]()
     is_mirrored = mirrored_ends(np.linspace(*scan.ends_rad, REAL * len(scan.theta_rad)))
-    if scan.ends is None or is_mirrored is None:
-        return []
-    first, last = scan.ends.astype(float)
-    return end_shifts(first, last, scan.cor_px if is_mirrored else None)
+    if is_mirrored is not None:
+        mirror_px = scan.cor_px if is_mirrored else None
+        first, last, *_ = images = scan.ends.astype(float)
+        ends = end_shifts(first, last, mirror_px)
+        beside = [partial(end_shifts, images[i], images[k], mirror_px) for i, k in BESIDE]
+    motion_of = scan.profiles, scan.theta_rad, scan.swing_px
+    return find_axial_motion(*motion_of, None, ends, beside)
 
 
 def contrast_of(scan: Scan) -> str:
@@ -330,7 +338,7 @@ def main() -> None:
         kind = "still" if number < args.still else KINDS[number % len(KINDS)]
         scan = cached_scan(args.seed + number, kind, args.cache)
         start = time.process_time()
-        found = find_axial_motion(scan.profiles, scan.theta_rad, scan.swing_px, None, ends_of(scan))
+        found = find_motion(scan)
         seconds.append(time.process_time() - start)
         is_exact = found is not None and abs(found.shift_rows - scan.shift_rows) <= EXACT_ROWS
         group = kind, scan.is_truncated, contrast_of(scan)

@@ -8,11 +8,13 @@ a shift must explain what changes.
 
 Not taken for motion: a beam that gets brighter, that tilts, or that moves over the detector, a
 sample that absorbs more, and a tilted axis, about which a sample goes up and down once per
-rotation, by a small share of what it goes to the sides.
+rotation, by a small share of what it goes to the sides. Needles match by chance in one pair of
+pictures, motion shows in the pairs beside it, too (docs/decisions/0084-pairs-beside-the-ends.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 
 import numpy as np
@@ -47,8 +49,12 @@ _PIN, _WITHIN = 2.0, 0.45
 # Deviations by which a shift of the end projections and of the sums must be more likely than none,
 # and where the course of the sums is such a shift, by so many of its errors; which parts of the
 # sums are compared; share of a shift of the sums by which ends may differ.
-_LEAST_SCORE, _LEAST_OF_BOTH, _LEAST_OF_SUMS = 8.0, 6.0, 2.5
+_LEAST_SCORES, _LEAST_OF_SUMS = (8.0, 6.0), 2.5
 _END_PARTS, _APART = (16, 6), 0.3
+# Further pairs of `Rows.ends`: each end with what is beside the other one. Deviations that are
+# needed where these show the shift of the ends, too, to so many rows and errors.
+BESIDE = (0, 3), (2, 1)
+_LEAST_OF_PAIRS, _ALIKE_ROWS, _ALIKE = (7.0, 5.0), 0.3, 2.0
 # Stated errors: so many times that by noise, and (rows, share of the shift) what remains, of the
 # ends and of the sums; deviations by which the two contradict each other.
 _TIMES_NOISE, _CONTRADICT = 1.4, 3.0
@@ -77,8 +83,12 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> tuple[str, tuple[int, int
     numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
     bad = np.isin(numbers, np.concatenate([*(rows.bad_frames or {}).values(), []]))
     swing = swing_px(rows.plain().sinograms, rows.theta_rad)
-    ends = _end_shifts(rows, cor_px, swing)
-    motion = find_axial_motion(rows.profiles, rows.theta_rad, swing, bad, ends)
+    ends, beside = list[EndShift](), list[Callable[[], list[EndShift]]]()
+    if rows.ends is not None:
+        ends = _end_shifts(rows, rows.ends[:2], cor_px, swing)
+        pairs = [rows.ends[[*pair]] for pair in BESIDE] if len(rows.ends) > 2 else []
+        beside = [partial(_end_shifts, rows, pair, cor_px, swing) for pair in pairs]
+    motion = find_axial_motion(rows.profiles, rows.theta_rad, swing, bad, ends, beside)
     if motion is None:
         return "", None
     when = "during the scan"
@@ -96,11 +106,11 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> tuple[str, tuple[int, int
     return text, motion.between
 
 
-def _end_shifts(rows: Rows, cor_px: float, swing: float) -> list[EndShift]:
-    """Return the shifts between the end projections, in rows of the detector."""
-    if rows.ends is None:
-        return []
-    first, last = rows.ends.astype(np.float64)
+def _end_shifts(
+    rows: Rows, pair: NDArray[np.float32], cor_px: float, swing: float
+) -> list[EndShift]:
+    """Return the shifts between two projections of the ends, in rows of the detector."""
+    first, last = pair.astype(np.float64)
     is_mirrored = mirrored_ends(rows.theta_rad)
     height = -(-rows.n_rows // len(first))
     shifts = []
@@ -123,32 +133,36 @@ def find_axial_motion(
     swing: float,
     bad: Mask | None = None,
     ends: Sequence[EndShift] = (),
+    beside: Sequence[Callable[[], Sequence[EndShift]]] = (),
 ) -> AxialMotion | None:
     """Find the largest jump, or the drift, along the axis; None if there is none, or no telling.
 
     `theta_rad` are the angles of all projections in use, `bad` which of them hold no picture,
-    `ends` shifts between the first and the last one, where they see the same. `swing` is how far
-    the sample goes to the sides (px) as it turns: about a tilted axis it goes up and down by a
-    share of that.
+    `ends` shifts between the first and the last one, where they see the same, `beside` those of
+    further pairs (`BESIDE`), which are asked only for a shift of the ends. `swing` is how far the
+    sample goes to the sides (px) as it turns: about a tilted axis it goes up and down by a share
+    of that.
     """
     stack, frames = _stack(profiles, bad)
     if not ends:
         course = None if stack is None else _course(stack, frames, theta_rad, swing)
         return None if course is None else _motion_of_sums(course)
-    beyond, end = max(((_beyond(stack, None, shift), shift) for shift in ends), key=itemgetter(0))
+    least = _LEAST_OF_PAIRS if beside else _LEAST_SCORES
+    each = ((_beyond(stack, None, shift, least), shift) for shift in ends)
+    beyond, end = max(each, key=itemgetter(0))
     course = motion = between = None
     if stack is not None:
         if beyond < 0 and any(abs(e.rows) + _SIGNIFICANCE * e.error < _LEAST_ROWS for e in ends):
             return None
         course = _course(stack, frames, theta_rad, swing)
-        each = ((_beyond(stack, course, shift), shift) for shift in ends)
+        each = ((_beyond(stack, course, shift, least), shift) for shift in ends)
         beyond, end = max(each, key=itemgetter(0))
     if course is not None and (motion := _motion_of_sums(course)) is not None:
         size = motion.shift_rows
         allowed = max(_LEAST_ROWS, _APART * abs(size))
         if any(abs(size - e.rows) > allowed + _SIGNIFICANCE * e.error for e in ends):
             motion = None
-    if abs(end.rows) < _LEAST_ROWS or beyond < 0:
+    if abs(end.rows) < _LEAST_ROWS or beyond < 0 or not all(_agrees(end, of()) for of in beside):
         return motion
     if stack is not None and (k := sudden(stack, end.rows / stack.height)) is not None:
         between = int(frames[k - 1]), int(frames[k])
@@ -174,20 +188,31 @@ def _mean(ends: AxialMotion, sums: AxialMotion) -> AxialMotion:
     return AxialMotion(size, float(weights.sum() ** -0.5 * max(1.0, deviations)), between)
 
 
-def _beyond(stack: Stack | None, course: "_Course | None", end: EndShift) -> float:
-    """Return by how many deviations a shift is more likely than none, beyond what is needed."""
+def _agrees(end: EndShift, others: Sequence[EndShift]) -> bool:
+    """Tell whether a further pair, smoothed as much, has the shift of the ends."""
+    return any(
+        abs(other.rows - end.rows) <= _ALIKE_ROWS + _ALIKE * np.hypot(other.error, end.error)
+        for other in others
+        if other.smooth_px == end.smooth_px
+    )
+
+
+def _beyond(
+    stack: Stack | None, course: "_Course | None", end: EndShift, least: tuple[float, float]
+) -> float:
+    """Return by how many deviations a shift is more likely than none, beyond the least ones."""
     of_sums = 0.0
     if stack is not None:
         shift = end.rows / stack.height
         parts = [np.array_split(np.arange(len(stack.values)), n_parts) for n_parts in _END_PARTS]
         of_sums = max(likelihood(stack, part[0], part[-1], shift) for part in parts)
-    beyond = _score(end, of_sums) - _LEAST_SCORE
+    beyond = _score(end, of_sums) - least[0]
     shown = [] if course is None else course.shown_rows()
     for rows, error, net in shown:
         allowed = _LEAST_ROWS + np.hypot(error, end.error)
         agrees = max(abs(rows - end.rows), abs(net - end.rows)) <= allowed
         if agrees and abs(rows) >= _LEAST_OF_SUMS * error:
-            beyond = max(beyond, _score(end, (rows / error) ** 2) - _LEAST_OF_BOTH)
+            beyond = max(beyond, _score(end, (rows / error) ** 2) - least[1])
     return beyond
 
 

@@ -33,7 +33,7 @@ from tomopipe.arrays import NORMAL_PER_MAD
 
 Floats = NDArray[np.float64]
 
-_MOST_COLS, _LEAST_COLS, _LEAST_ROWS = 256, 16, 8  # columns are averaged to so many
+_MOST_COLS, _LEAST_COLS, _LEAST_ROWS = 256, 8, 8  # columns are averaged to so many
 _LEAST_COMMON = 6  # rows that both images have
 _SIDEWAYS, _OVERLAP = 1 / 16, 0.4  # largest shift to the sides; least share of common rows
 # Deviations; so many of them, or the share 1 / 8 of the rows, are left out at each edge.
@@ -51,6 +51,7 @@ class EndShift(NamedTuple):
     error: float
     score: float  # deviations by which it is more likely than none
     spread_px: float = np.inf  # deviation of the columns that show it
+    smooth_px: float = 0.0  # by which the images were smoothed
 
 
 class _Fit(NamedTuple):
@@ -76,7 +77,7 @@ def end_shifts(first: Floats, last: Floats, mirror_px: float | None) -> list[End
     images, binning = _overlap(first, last, mirror_px)
     if images is None:
         return []
-    fits, spreads = list[_Fit](), list[float]()
+    fits, columns = list[_Fit](), list[tuple[float, float]]()
     for smooth_px in _SMOOTHS_PX:
         a, b = (_prepared(image, smooth_px) for image in images)
         start = _search(_centred(a), _centred(b))
@@ -84,12 +85,13 @@ def end_shifts(first: Floats, last: Floats, mirror_px: float | None) -> list[End
         if fit is not None:
             fits.append(fit)
             energy = np.sum(np.gradient(_centred(a), axis=0) ** 2, axis=0)
-            spreads.append(_spread(np.maximum(energy - np.median(energy), 0)))  # less noise
+            spread = _spread(np.maximum(energy - np.median(energy), 0))  # less noise
+            columns.append((spread * binning, smooth_px))
     shifts = []
-    for k, (fit, spread) in enumerate(zip(fits, spreads, strict=True)):
+    for k, (fit, of_fit) in enumerate(zip(fits, columns, strict=True)):
         others = [abs(other.rows - fit.rows) for other in fits[:k] + fits[k + 1 :]]
         error = float(np.hypot(fit.error, min(others, default=0.0)))
-        shifts.append(EndShift(fit.rows, error, fit.score(error), spread * binning))
+        shifts.append(EndShift(fit.rows, error, fit.score(error), *of_fit))
     return shifts
 
 

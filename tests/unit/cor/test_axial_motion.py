@@ -250,6 +250,31 @@ def test_end_projections_need_the_sums_where_unsure_and_veto_them_where_alike():
     assert motion_of(moving(STILL)[0], 3.0, 8.0) is None  # sums that are still speak against it
 
 
+@pytest.mark.parametrize("profiles", [None, moving(STILL)[0]])
+@pytest.mark.parametrize("score", [7.5, 15.0])
+def test_a_shift_of_the_ends_counts_where_the_projections_beside_them_show_it_too(profiles, score):
+    end, alike = EndShift(3.0, 0.1, score), EndShift(3.6, 0.2, 2.0)
+    other, smoother = alike._replace(rows=4.0), alike._replace(smooth_px=3.0)
+
+    def is_told(*beside):
+        pairs = [lambda shifts=shifts: shifts for shifts in beside]
+        motion = find_axial_motion(profiles, np.pi * TIME, SWING_PX, None, [end], pairs)
+        return motion is not None
+
+    assert is_told([alike], [smoother, alike]) == (profiles is None or score == 15)
+    assert not is_told([alike], [other])
+    assert not is_told([alike], [smoother])
+    assert not is_told([alike], [])
+
+
+def test_projections_beside_the_ends_are_not_looked_at_where_the_ends_are_alike():
+    def beside():
+        raise AssertionError
+
+    still = moving(STILL)
+    assert find_axial_motion(*still, None, [EndShift(0.1, 0.1, 0.5)], [beside]) is None
+
+
 def test_no_smoothing_of_the_end_projections_may_contradict_the_sums():
     profiles, theta_rad, swing = moving(3.0 * (TIME > 0.5))
     vague, other = EndShift(2.0, 0.4, 0.5), EndShift(0.2, 0.25, 0.3)
@@ -294,6 +319,18 @@ def test_the_size_is_the_mean_of_two_measurements_or_where_they_contradict_that_
     apart = motion_of(3.9, 0.05)
     assert apart.shift_rows == 3.9
     assert apart.error_rows > 0.4  # 0.9 rows lie between both
+
+
+@pytest.mark.parametrize("beside_rows", [4.0, 0.0])
+def test_projections_beside_the_ends_must_show_what_the_ends_do(beside_rows):
+    images, theta_rad = measured(4.0 * TIME)
+    others, _ = measured(beside_rows * TIME, seed=1)
+    flat = np.zeros((N_ANGLES, 3, 8), np.float32)
+    rows = rows_of(flat, np.rad2deg(theta_rad), pairs=False)
+    ends = np.concatenate([images[[0, -1]], others[[1, -2]]]).astype(np.float32)
+    text, _ = warn_of_axial_motion(replace(rows, ends=ends, n_rows=N_ROWS), 63.4)
+    size = float(text.removeprefix("the sample moves ").split()[0]) if text else 0.0
+    assert size == pytest.approx(beside_rows, abs=0.3)
 
 
 @pytest.mark.parametrize(("counts", "states_error"), [(5000.0, False), (150.0, True)])

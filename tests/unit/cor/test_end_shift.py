@@ -154,7 +154,7 @@ def test_another_sample_is_no_shift():
 def test_too_few_rows_or_common_columns_have_none():
     first, last = (seen(lines, 0) for lines in lines_at(0, 180))
     assert end_shifts(first[:6], last[:6], AXIS_PX) == []
-    assert end_shifts(first, last, 5.0) == []
+    assert end_shifts(first, last, 3.0) == []
 
 
 @pytest.mark.parametrize(
