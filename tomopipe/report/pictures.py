@@ -177,7 +177,8 @@ class _Maker:
                 stamp += [status.st_size, status.st_mtime_ns]
             entry = self._reusable(name, kind, stamp)
             if entry is None and path is not None:
-                entry = {"stamp": stamp, "made": make(path, self._source(name))}
+                made = json.dumps(make(path, self._source(name)), sort_keys=True)
+                entry = {"stamp": stamp, "made": json.loads(made)}  # as it is read again
         except Exception as error:  # a broken file must not stop the report
             file = f"{path.parent.name}/{path.name}" if path else kind
             self.notes.append(Note(file, f"no pictures: {error}", is_of_the_system(error)))
@@ -240,8 +241,8 @@ def _tidy(folder: Path, pictures: Sequence[Pictures]) -> None:
     strips = (made[kind] for made in pictures for kind in ("strip", "pair"))
     shown += [strip["picture"] for strip in strips if strip]
     names = {os.path.basename(picture["src"]) for picture in shown}
-    unused = [p for p in folder.iterdir() if _OWN_PICTURE.fullmatch(p.name) and p.name not in names]
-    for path in unused:
-        path.unlink()
+    unused = [name for name in {*os.listdir(folder)} - names if _OWN_PICTURE.fullmatch(name)]
+    for name in unused:
+        (folder / name).unlink()
     if unused and not any(folder.iterdir()):
         folder.rmdir()

@@ -210,12 +210,11 @@ def _cards(
             continue
         shown = pictures.get(scan.name, {})
         parts = (number, shown.get("planes"), shown.get("strip"))
-        in_order = json.dumps(parts, sort_keys=True)  # as the list of pictures has them
         of_curves = with_curves.get(scan.name)  # a file of a repeated name shows them, too
         curves = of_curves.prediction.curves if of_curves and of_curves.prediction else ()
         points = [xxhash.xxh3_128_hexdigest(array("d", c.cor_px + c.score)) for c in curves]
         cor_px = of_curves.shown[0] if of_curves else None
-        made_from = ("card", stated, in_order, curves, points, cor_px)
+        made_from = ("card", stated, parts, curves, points, cor_px)
         plot = partial(curve_plot, curves, cor_px)
         yield fragments.html(made_from, partial(_card, card, scan, parts, plot))
 
