@@ -72,7 +72,7 @@ def test_iteration_stays_below_its_formula(algorithm):
     without = MemoryInputs(0, 0, n_cols, iterative=True, full_rotation=False)
     blocks = Blocks(batch_size, 0)
     solving = 40 * batch_size * 4 * n_cols**2
-    matrix = job_bytes(inputs, blocks) - job_bytes(without, blocks)
-    assert 0.3 * (matrix + solving) < peak < matrix + solving
+    order = job_bytes(inputs, blocks) - job_bytes(without, blocks)
+    assert 0.3 * (order + solving) < peak < order + solving
     shape = (3000, 2048, 2048)
     assert full_recon_mb(shape, FullReconBlock(algorithm=algorithm)) > full_recon_mb(shape) + 4000

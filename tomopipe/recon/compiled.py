@@ -6,7 +6,8 @@ between the transform of the rows and the spreading, and memory does not grow wi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -103,7 +104,7 @@ class _Batch:
 
     plan: Plan
     grid: NDArray[np.float32]  # half grids of the slices, innermost
-    factor: NDArray[np.float32]  # from `_centring_factor`
+    factor: NDArray[np.float32]  # from `centring_factor`
     lanes: tuple[int, ...]  # tuple of the number of lanes, which fits the slices
     team: Team
 
@@ -115,23 +116,28 @@ def _reconstruct(
     images: NDArray[np.float32],
     threads: int | None,
 ) -> None:
-    lanes = (0,) * _width(len(cor_px), plan.batch_size)
-    # one for each thread that uses the plan at the same time
-    unused: list[NDArray[np.float32]] = plan.cache.setdefault(("grids", len(lanes)), [])
-    try:
-        grid = unused.pop()
-    except IndexError:
-        grid = aligned_empty(math.prod(plan.half_grid_shape) * 2 * len(lanes))
-    with Team(thread_count(threads)) as team:
-        batch = _Batch(plan, grid, _centring_factor(plan, cor_px, len(lanes)), lanes, team)
+    lanes = (0,) * width(len(cor_px), plan.batch_size)
+    with half_grid(plan, len(lanes)) as grid, Team(thread_count(threads)) as team:
+        batch = _Batch(plan, grid, centring_factor(plan, cor_px, len(lanes)), lanes, team)
         # as bytes, which the C library clears: faster than floats
         team.run(lambda a, b: grid[a:b].view(np.uint8).fill(0), parts(len(grid), team.threads))
         fill(batch)
         _finish(batch, images)
+
+
+@contextmanager
+def half_grid(plan: Plan, n_lanes: int) -> Iterator[NDArray[np.float32]]:
+    """Lend half grids of slices, one for each thread that uses the plan at the same time."""
+    unused: list[NDArray[np.float32]] = plan.cache.setdefault(("grids", n_lanes), [])
+    try:
+        grid = unused.pop()
+    except IndexError:
+        grid = aligned_empty(math.prod(plan.half_grid_shape) * 2 * n_lanes)
+    yield grid
     unused.append(grid)
 
 
-def _width(n_slices: int, most: int) -> int:
+def width(n_slices: int, most: int) -> int:
     """Return the number of lanes for a number of slices: a power of two, at least `MIN_LANES`."""
     width = MIN_LANES
     while width < min(n_slices, most):
@@ -148,7 +154,7 @@ def _spread_all(
     """
     n_samples, n_threads, plan = len(chunk.order), batch.team.threads, batch.plan
     before = batch.grid, plan.n_grid, *before, chunk.direction, chunk.order
-    taps = _taps(plan.beta)
+    taps = taps_of(plan.beta)
     for ranges in (chunk.even, chunk.odd) if n_threads > 1 else ([(0, n_samples)],):
         joined = _joined(ranges, n_samples // (8 * n_threads))
         more = [scratch() + ((aligned_empty(n_more),) if n_more else ()) for _ in joined]
@@ -187,7 +193,7 @@ def _fill_from_spectra(spectra: NDArray[np.complex64], batch: _Batch) -> None:
         _spread_all(batch, spread_spectra, before, chunk, n_more, (lanes, lanes + lanes))
 
 
-def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDArray[np.float32]:
+def centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDArray[np.float32]:
     """Return half the filter times exp(-2 pi i k cor / P) as records, one lane per slice."""
     used = slice(len(cor_px))
     cor_px = cor_px[:1] if (cor_px == cor_px[0]).all() else cor_px  # one for all, mostly
@@ -226,7 +232,7 @@ def _weights(plan: Plan, chunk: Chunk) -> tuple[NDArray[np.float32], NDArray[np.
     return plan.weight[chunk.angles].astype(np.float32), signs.astype(np.float32)
 
 
-_taps = lru_cache(tap_table)
+taps_of = lru_cache(tap_table)
 
 
 def _finish(batch: _Batch, images: NDArray[np.float32]) -> None:

@@ -3,9 +3,8 @@
 For tens of projections; with many angles the filtered backprojection of `tomopipe.recon.fbp` is
 equally good and a thousand times faster.
 
-Projection and backprojection use the half grids of the engine and one sparse matrix: a projection
-is a line through the spectrum of the slice (central slice theorem). The object has to lie inside
-the slice. Slices that are projected together share reading the matrix, which is half of the time.
+Backprojection is the engine, projection its adjoint (`tomopipe.recon.projection`). The object has
+to lie inside the slice. Up to 16 slices that are projected together take little longer than 4.
 """
 
 from collections.abc import Callable
@@ -17,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.arrays import fft_of
+from tomopipe.recon.compiled import reconstruct_batch
 from tomopipe.recon.fbp import checked_cor
 from tomopipe.recon.jit import kernel
-from tomopipe.recon.plan import MARGIN, Plan, image_positions, make_plan
-from tomopipe.recon.portable import fold, spreading_matrix, to_images
+from tomopipe.recon.plan import Plan, image_positions, make_plan
+from tomopipe.recon.projection import project_batch
 
 Array = NDArray[np.float32]
 
@@ -30,11 +29,9 @@ Array = NDArray[np.float32]
 class Projector:
     """A scan's geometry as a linear map and its adjoint."""
 
-    plan: Plan  # angles, columns and grid; its filter is not used
-    # kernel weights, sparse (cells of the half grid, n_angles * n_bins); its transpose interpolates
-    spreading: Any
-    # (n_bins,) or (n_slices, 1, n_bins): moves the axis, or that of each slice, to 0
-    phase: NDArray[np.complex64]
+    plan: Plan  # angles, columns and grid
+    unfiltered: Plan  # the engine with it sums rows over angles, nothing beyond their ends
+    cor_px: NDArray[np.float64]  # () or (n_slices,): the axis, or that of each slice
 
     @property
     def sinogram_shape(self) -> tuple[int, int]:
@@ -48,31 +45,32 @@ class Projector:
 
     def project(self, images: Array) -> Array:
         """Return the line integrals (..., n_angles, n_cols) of slices (..., n_cols, n_cols)."""
-        sinograms = np.empty((*images.shape[:-2], *self.sinogram_shape), dtype=np.float32)
-        sinograms[..., self.plan.angle_order, :] = self.padded_rows(images)[..., : self.plan.n_cols]
-        return sinograms
-
-    def padded_rows(self, images: Array) -> Array:
-        """Return the line integrals on padded rows, (..., n_angles, P), in the plan's order."""
-        plan, before = self.plan, images.shape[:-2]
-        grids = _unfold(_half_spectra(images.reshape(-1, *self.slice_shape), plan), plan)
-        rays = _multiply(self.spreading.T, grids).reshape(*before, plan.n_angles, -1)
-        rays.imag[..., plan.flipped, :] *= -1
-        rays *= self.phase.conj()
-        return np.asarray(fft_of(np).irfft(rays, n=plan.n_padded, axis=-1))
+        return self._batches(project_batch, images, self.slice_shape, self.sinogram_shape)
 
     def back_project(self, sinograms: Array) -> Array:
         """Sum unfiltered rows (..., n_angles, n_cols) over angles: the adjoint of `project`."""
-        plan, before = self.plan, sinograms.shape[:-2]
-        rows = np.zeros((*before, plan.n_angles, plan.n_padded), dtype=np.float32)
-        rows[..., : plan.n_cols] = sinograms[..., plan.angle_order, :]
-        rays = fft_of(np).rfft(rows, axis=-1)
-        rays = rays * (self.phase / np.float32(plan.n_padded))  # one axis, or one for each slice
-        rays[..., [0, -1]] /= 2  # the engine's convention: the conjugate half repeats these
-        rays.imag[..., plan.flipped, :] *= -1
-        grids = _multiply(self.spreading, rays.reshape(-1, *rays.shape[-2:]))
-        images = to_images(fold(grids.reshape(-1, *plan.half_grid_shape)), plan)
-        return np.asarray(images).reshape(*before, *self.slice_shape)
+        return self._batches(_sum_rows, sinograms, self.sinogram_shape, self.slice_shape)
+
+    def _batches(
+        self,
+        function: Callable[..., None],
+        values: Array,
+        shape: tuple[int, int],
+        result_shape: tuple[int, int],
+    ) -> Array:
+        """Call a function of slices and of what it fills, a batch of them at a time."""
+        before, plan = values.shape[:-2], self.unfiltered
+        stack = np.ascontiguousarray(values.reshape(-1, *shape), np.float32)
+        result = np.empty((len(stack), *result_shape), np.float32)
+        cor_px = checked_cor(self.cor_px, len(stack))
+        for first in range(0, len(stack), plan.batch_size):
+            part = slice(first, first + plan.batch_size)
+            function(stack[part], plan, cor_px[part], result[part])
+        return result.reshape(*before, *result_shape)
+
+
+def _sum_rows(sinograms: Array, plan: Plan, cor_px: NDArray[np.float64], images: Array) -> None:
+    reconstruct_batch(sinograms, plan, cor_px, images, threads=1)
 
 
 Solve = Callable[[Array, Projector], Array]
@@ -81,7 +79,7 @@ Solve = Callable[[Array, Projector], Array]
 def make_projector(
     theta_rad: ArrayLike, n_cols: int, cor_px: float, *, n_padded: int | None = None
 ) -> Projector:
-    """Plan projections of slices about a COR; takes 200 bytes per angle and column.
+    """Plan projections of slices about a COR.
 
     Parameters
     ----------
@@ -101,60 +99,27 @@ def make_projector(
         Forward and back projection, exact adjoints of each other.
     """
     plan = make_plan(theta_rad, n_cols)
-    if n_padded is not None:
-        plan = replace(plan, n_padded=n_padded)
-    spreading = spreading_matrix(plan, slice(0, plan.n_angles)).tocsr()
-    return Projector(plan, spreading, _phase(plan, cor_px))
+    period = n_padded or plan.n_padded
+    gain = np.full(period // 2 + 1, 1 / period)
+    gain[[0, -1]] /= 2  # the engine's convention: the conjugate half repeats these
+    unfiltered = replace(
+        plan,
+        n_padded=period,
+        taper=np.zeros(period - n_cols, np.float32),
+        gain=gain,
+        weight=np.ones(plan.n_angles),
+        full_rotation=False,
+        cache={},
+    )
+    return Projector(plan, unfiltered, np.asarray(cor_px, float))
 
 
 def about(projector: Projector, cor_px: ArrayLike) -> Projector:
     """Return the projector of the same scan about another COR, or one COR for each slice.
 
-    It shares the matrix.
+    It shares the order of the samples.
     """
-    return replace(projector, phase=_phase(projector.plan, cor_px))
-
-
-def _phase(plan: Plan, cor_px: ArrayLike) -> NDArray[np.complex64]:
-    cor = checked_cor(cor_px, np.size(cor_px))
-    cycles = np.arange(plan.n_padded // 2 + 1) / plan.n_padded * cor[:, None, None]
-    phase = np.exp(2j * np.pi * (cycles % 1)).astype(np.complex64)
-    return phase if np.ndim(cor_px) else phase[0, 0]
-
-
-def _multiply(matrix: Any, vectors: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """Multiply a real matrix with vectors (n_vectors, ...), all at once."""
-    columns = np.ascontiguousarray(vectors.reshape(len(vectors), -1).T)
-    products: NDArray[np.float32] = matrix @ columns.view(np.float32)
-    return np.ascontiguousarray(products.view(np.complex64).T)
-
-
-def _half_spectra(images: Array, plan: Plan) -> NDArray[np.complex64]:
-    """Return the upper halves of slices' spectra on the grid, ready for the kernel."""
-    fft, n_slices = fft_of(np), len(images)
-    columns, rows = image_positions(plan.n_cols) % plan.n_grid
-    correction = plan.correction.astype(np.float32)
-    tall = np.zeros((n_slices, plan.n_grid, plan.n_cols), dtype=np.float32)
-    tall[:, rows] = images * (correction[1][:, None] * correction[0])
-    half = np.zeros((n_slices, plan.n_grid // 2 + 1, plan.n_grid), dtype=np.complex64)
-    half[:, :, columns] = fft.rfft(tall, axis=1)
-    return np.asarray(fft.fft(half, axis=2))
-
-
-def _unfold(half: NDArray[np.complex64], plan: Plan) -> NDArray[np.complex64]:
-    """Continue the upper halves of spectra into the margins of the half grid."""
-    n_grid, top = plan.n_grid, plan.n_grid // 2
-    grids = np.empty((len(half), *plan.half_grid_shape), dtype=np.complex64)
-    inner = grids[:, :, MARGIN : MARGIN + n_grid]
-    inner[:, MARGIN : MARGIN + top + 1] = half
-    for line in (*range(-MARGIN, 0), *range(top + 1, top + MARGIN + 1)):
-        # the conjugate of the mirror image through the origin, in the middle of the columns
-        mirror = half[:, -line if line < 0 else n_grid - line]
-        inner[:, line + MARGIN, 0] = mirror[:, 0].conj()
-        inner[:, line + MARGIN, 1:] = mirror[:, :0:-1].conj()
-    grids[:, :, :MARGIN] = inner[:, :, -MARGIN:]
-    grids[:, :, MARGIN + n_grid :] = inner[:, :, :MARGIN]
-    return grids
+    return replace(projector, cor_px=np.asarray(cor_px, float))
 
 
 _LEAST_SHARE = 0.05  # share of the median row or column sum below which it is not divided by
@@ -373,7 +338,7 @@ def field_of_view(projector: Projector) -> Array:
 def largest_gain(projector: Projector, n_iterations: int = 20) -> float:
     """Return the largest eigenvalue of projection followed by its adjoint, plus 5 %."""
     disk = field_of_view(projector)
-    images, gain = np.broadcast_to(disk, (*projector.phase.shape[:-2], *disk.shape)), np.ones(())
+    images, gain = np.broadcast_to(disk, (*projector.cor_px.shape, *disk.shape)), np.ones(())
     for _ in range(n_iterations):
         images = disk * projector.back_project(projector.project(images))
         gain = np.linalg.norm(images, axis=(-2, -1))

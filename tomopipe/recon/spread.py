@@ -235,7 +235,7 @@ def scratch() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 @kernel
-def _weigh(
+def weigh(
     n_grid: int,
     n_bins: int,
     direction: Any,
@@ -337,7 +337,7 @@ def spread(
     pitch = (n_grid + 2 * MARGIN) * n_floats
     for start in range(first, last, BATCH):
         n = min(BATCH, last - start)
-        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, offsets, n_floats)
+        weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, offsets, n_floats)
         for j in range(n):
             prefetch(samples, offsets[2 * j + 1])
             prefetch(samples, offsets[2 * j + 1] + n_floats // 2)
@@ -375,7 +375,7 @@ def spread_spectra(
     pitch = (n_grid + 2 * MARGIN) * n_floats
     for start in range(first, last, BATCH):
         n = min(BATCH, last - start)
-        _weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, offsets, n_floats)
+        weigh(n_grid, n_bins, direction, order, start, start + n, taps, weights, offsets, n_floats)
         for j in range(n):
             a, k = np.int64(order[start + j]) >> 16, np.int64(order[start + j]) & 0xFFFF
             value = np.float32(2) * spectra[a, k]

@@ -196,7 +196,10 @@ def _host_buffers(inputs: MemoryInputs, blocks: Blocks, n_cols: int) -> dict[str
     n_at_once = n_angles if all_at_once else angles_at_once(n_angles, n_cols)
     sinograms = 4 * blocks.workers * blocks.batch_size * n_at_once * n_cols
     if inputs.iterative:
-        engine = {"matrix": 800 * n_angles * n_cols, "40 images for each slice": 40 * batch}
+        engine = {
+            "order of the samples": 100 * n_angles * n_cols,
+            "40 images for each slice": 40 * batch,
+        }
     else:
         of_batches = {"groups": blocks.workers, "threads": inputs.threads}
         engine = {"engine": engine_bytes(n_angles, n_cols, blocks.batch_size, **of_batches)}
