@@ -37,7 +37,7 @@ def test_offline_between_two_keys_all_stays_with_one_scan(page, folder):
     page.context.set_offline(True)
     page.keyboard.press("j")
     banner, accept = page.locator("#connection"), page.locator("#accept")
-    expect(banner).to_be_visible(timeout=2000)
+    expect(banner).to_be_visible(timeout=8000)  # the page itself looks every 10 s
     expect(banner).to_contain_text(LOST)
     expect(accept).to_be_disabled()
     assert shown(page) == ["bone_006", "bone_006", "513.45", "513.45"]
