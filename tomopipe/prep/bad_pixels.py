@@ -237,17 +237,24 @@ def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
     low, change, high = np.percentile(changes, (16, 50, 84), axis=(0, 2))
     size = np.abs(change)
     uniform = (size >= _FALL) & (high - low <= _ALIKE * size)
+    falls, rises = uniform & (change < 0), uniform & (change > 0)
     sudden = np.zeros_like(uniform)
     for _ in range(2):  # a shutter may take more than one projection
-        other = np.pad(np.where(sudden, 0, size), 2)
-        before = np.maximum(other[:-4], other[1:-3])
-        after = np.maximum(other[3:-1], other[4:])
-        sudden = uniform & (np.where(change < 0, before, after) <= _SMOOTH * size)
+        rest = np.where(sudden, 0, size)
+        sudden = falls & (_largest_before(rest, rises) <= _SMOOTH * size)
+        sudden |= rises & (_largest_before(rest[::-1], falls[::-1])[::-1] <= _SMOOTH * size)
     beam = np.concatenate([[0.0], np.cumsum(np.where(sudden, change, 0))])
     usual = np.median(beam)
     if light[:, beam > usual + _FALL].max(initial=0.0) < _OVER_FLATS:
         usual = beam.max()  # the beam of the flats: that of most projections was lost
     return np.flatnonzero(beam <= usual - _FALL)
+
+
+def _largest_before(size: NDArray[np.float64], opposite: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the largest of the two changes before each; an opposite one hides those before it."""
+    last = np.pad(np.where(opposite, 0, size), (1, 0))[:-1]
+    second = np.where(opposite, 0, last)
+    return np.maximum(last, np.pad(second, (1, 0))[:-1])
 
 
 def _find_repeated(values: NDArray, part: NDArray, bad: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -300,7 +300,11 @@ def test_a_shutter_may_move_within_a_projection(part, shape):
 
 
 @pytest.mark.parametrize(
-    "frames", [range(10), [50], [50, 51, 120], range(170, 181), range(20, 120), range(9, 181)]
+    "frames",
+    [
+        *(range(10), [50], [50, 51, 120], range(170, 181), range(20, 120), range(9, 181)),
+        *([36, 38], [36, 39], [36, 37, 40], range(0, 181, 2), range(1, 181, 2), range(1, 181, 3)),
+    ],
 )
 def test_a_beam_that_is_lost_at_an_end_for_long_or_twice_is_dim(frames):
     light = transmission()
