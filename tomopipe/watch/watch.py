@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ _ABORTED = 6
 _AGAIN_S, _MOST_AGAIN_S = 5.0, 300.0  # pause after a failed run, which grows with each
 _PAUSE = 60.0  # pause between two checks, as a multiple of the CPU time of one
 _PAGE_S = 60.0  # largest interval between two writings of the page
+_SHOWN_S = 60.0  # interval between two lines on the progress of a run
 _MOST_LINES = 8
 _LONG = {  # steps for which a new scan does not wait
     name for name, step in STEPS.items() if step.is_after_cors and step.key != "campaign"
@@ -147,6 +148,7 @@ class _CurrentRun:
     paths: list[str]
     has_cors: bool = False  # whether it has determined CORs
     is_cut: bool = False  # whether it ends early for a scan that has arrived
+    shown_s: float = field(default_factory=time.monotonic)  # time of the last line on its progress
 
 
 class Watcher:
@@ -301,6 +303,9 @@ class Watcher:
         current.progress.read()
         for line in current.progress.facts.get("said", []):  # such as what it waits for
             self._once(f"tomopipe: {line}", f"tomopipe: {line}")
+        if status is None and time.monotonic() - current.shown_s >= _SHOWN_S:
+            current.shown_s = time.monotonic()
+            self._once("jobs", "{} of {} jobs are done".format(*current.progress.counts))
         n, had_cors = current.progress.steps.get("resolve_cor", Step()).n, current.has_cors
         current.has_cors = status in _SUCCESS or bool(n["done"] or n["failed"])
         if status is not None:

@@ -184,6 +184,19 @@ def test_the_cor_of_a_new_scan_is_reported_before_its_volume_is_made(watcher, ru
     assert len([line for line in said if "a_1: COR" in line]) == 1
 
 
+def test_a_long_run_says_how_many_jobs_are_done(watcher, runs, said, monkeypatch):
+    watcher.step()
+    watcher.step()
+    runs.tell(planned={"full_recon": {"a_1": [7200.0, 2]}}, about=[])
+    watcher.step()
+    assert not [line for line in said if "jobs are done" in line]
+    monkeypatch.setattr(module, "_SHOWN_S", 0.0)
+    watcher.step()
+    watcher.step()
+    (line,) = [line for line in said if "jobs are done" in line]  # as long as none more is done
+    assert line.endswith(" 0 of 1 jobs are done")
+
+
 def test_each_time_point_of_a_file_has_a_verdict_of_its_own(campaign, runs, said):
     def grow(*numbers):
         for _ in numbers:
