@@ -160,6 +160,7 @@ class ScanReader:
         job = self._jobs[name].get("full_recon")
         warnings = (
             *_split((row or {}).get("warnings", "")),
+            *([although] if (although := record.selected_although) else []),
             *texts(grid.get("notes")),
             *([IS_HALF] if grid.get("half_acquisition") is True else []),
             *record.warnings_beside,

@@ -15,10 +15,12 @@ from tests import report_campaign
 from tests.report_campaign import NASTY, write_json
 from tomopipe.campaign.failures import read_failures
 from tomopipe.campaign.results import Model
+from tomopipe.campaign.state.sentences import warnings_of
 from tomopipe.campaign.state.signs import State
 from tomopipe.report.collected_records import collect, collect_failures, collect_scans, commit
 from tomopipe.report.scan_records import other_cor_px
 from tomopipe.reruns.receipts import write_receipt
+from tomopipe.scans.metadata import IN_ORDER
 from tomopipe.steps.report import report
 
 
@@ -57,6 +59,17 @@ def test_every_scan_is_in_its_state(tmp_path):
     other_counts = {"ok": 4, "failed": 2, "pending": 0, "unswept": 0}
     assert record.counts == dict.fromkeys(State, 1) | other_counts
     assert not record.notes
+
+
+def test_an_aborted_scan_that_somebody_selected_says_so(tmp_path):
+    made = report_campaign.Made(tmp_path)
+    reason = "aborted: 70 frames for 121 angles in /exchange/theta"
+    for name, select in (("bone_1", "yes"), ("bone_2", "auto")):
+        made.scan(name, select=select, keep=False, reason=f"{reason}; {IN_ORDER}")
+    scans, _ = by_name(made.write())
+    assert warnings_of(scans["bone_1"]) == (f"selected in scans.tsv: {reason}",)
+    assert scans["bone_2"].state is State.SKIPPED
+    assert warnings_of(scans["bone_2"]) == ()
 
 
 @pytest.mark.parametrize("of_wrong", ["auto", "manual", "outlier", "flagged"])
