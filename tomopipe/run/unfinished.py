@@ -1,6 +1,7 @@
 """What a run has left open: scans without COR, volume or stack, and warnings; a line for each."""
 
 import os
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from tomopipe.campaign.campaign import Campaign
@@ -145,7 +146,7 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
         if stated is not None and source != digest(stated):
             result[
                 f"{path} is not whole or not of the volume there is now: RELION's set does not "
-                f"name it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
+                f"name it. `tomopipe convert mrc {shlex.quote(scan)}`, then `tomopipe run`"
             ] = [scan]
     return result
 
