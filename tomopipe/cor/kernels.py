@@ -1,4 +1,4 @@
-"""Compiled parts of the search: means of rows, double wedge, sharpness of slices."""
+"""Compiled parts of the search: means of rows, zingers, double wedge, sharpness of slices."""
 
 import math
 from functools import partial
@@ -31,6 +31,21 @@ def mean_lines(raw: Any, gain: Any, offset: Any, width: int, least: Any, out: An
                 total -= math.log(max(value, least))
                 n_blocks += 1
             out[frame, row] = total / max(n_blocks, 1)
+
+
+@kernel
+def mark_unlike(lines: Any, limit: float, marks: Any) -> None:
+    """Mark by 1 what differs by more than a limit from the median of three lines (n > 2, n_cols).
+
+    The lines are its own and those before and after; at an end the neighbour counts twice.
+    """
+    n, n_cols = lines.shape
+    for i in range(n):
+        before, current, after = lines[abs(i - 1)], lines[i], lines[n - 1 - abs(n - 2 - i)]
+        for c in range(n_cols):
+            a, b, d = before[c], current[c], after[c]
+            median = max(min(a, b), min(max(a, b), d))
+            marks[i, c] = 1 if abs(b - median) > limit else 0
 
 
 @partial(kernel, fastmath={"reassoc", "contract"})

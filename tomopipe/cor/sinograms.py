@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.arrays import NORMAL_PER_MAD, evenly_spread
+from tomopipe.cor.kernels import mark_unlike
 from tomopipe.prep.bad_pixels import interpolate_columns
 
 Image = NDArray[np.float32]
@@ -38,15 +39,11 @@ def remove_zingers(sinogram: Image) -> Image:
     """
     if len(sinogram) < 3:
         return sinogram.copy()
-    padded = np.concatenate([sinogram[1:2], sinogram, sinogram[-2:-1]])
-    before, current, after = padded[:-2], padded[1:-1], padded[2:]
-    low, median = np.minimum(before, current), np.maximum(before, current)
-    np.minimum(median, after, out=median)
-    np.maximum(median, low, out=median)
-    away = np.subtract(sinogram, median, out=low)
     sigma = robust_sigma(np.diff(sinogram[:: max(1, len(sinogram) // 64)], axis=1)) / np.sqrt(2.0)
     limit = 6.0 * max(sigma, 1e-12)
-    row, column = np.nonzero(np.abs(away, out=away) > limit)
+    marks = np.empty(sinogram.shape, np.uint8)
+    mark_unlike(sinogram, float(limit), marks)
+    row, column = np.nonzero(marks.view(bool))
     # At a border the last five: an edge value that is repeated would be its own median.
     last = sinogram.shape[1] - 1
     around = np.clip(column, 2, last - 2)[:, None] + np.arange(-2, 3)
@@ -54,7 +51,9 @@ def remove_zingers(sinogram: Image) -> Image:
     along = np.median(sinogram[row[:, None], around], axis=1) if len(row) else np.zeros(0)
     alone = np.abs(sinogram[row, column] - along) > limit
     result = sinogram.copy()
-    result[row[alone], column[alone]] = median[row[alone], column[alone]]
+    row, column, last = row[alone], column[alone], len(sinogram) - 1
+    near = np.abs(row - 1), row, last - np.abs(last - 1 - row)
+    result[row, column] = np.median([sinogram[line, column] for line in near], axis=0)
     return result
 
 
