@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from tomopipe.arrays import Reused
+from tomopipe.arrays import Reused, percentile
 
 
 def address(array):
@@ -29,3 +30,15 @@ def test_larger_arrays_get_memory_that_is_large_enough():
     large[...] = 1
     assert large.sum() == 2500
     assert not small
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 5), (51, 4), (100, 3)])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_a_percentile_is_that_of_numpy(shape, axis):
+    values = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    before = values.copy()
+    for percent in (0, 2, 50, 98, 100):
+        expected = np.percentile(values, percent, axis=axis)
+        assert percentile(values, percent, axis) == pytest.approx(expected, rel=1e-6)
+    assert np.array_equal(percentile(values, 50, axis), np.median(values, axis=axis))
+    assert np.array_equal(values, before)

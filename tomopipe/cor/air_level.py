@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import evenly_spread
+from tomopipe.arrays import evenly_spread, percentile
 from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.mass import subtract_air
 from tomopipe.cor.sinograms import (
@@ -97,7 +97,7 @@ def _air_of_row(row: Image) -> tuple[tuple[int, int], tuple[float, ...]] | None:
     level, air = result
     sample = np.flatnonzero(~air)
     left_px, right_px = binning * int(sample[0]), n_cols - binning * int(sample[-1] + 1)
-    lighter = level.mean(axis=0).min() < -_LIGHTER * np.percentile(level, 98)
+    lighter = level.mean(axis=0).min() < -_LIGHTER * percentile(level, 98)
     if lighter or min(left_px, right_px) < _LEAST_PX:
         return None
     light = np.exp(-clean.astype(np.float64))

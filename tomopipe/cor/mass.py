@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tomopipe.arrays import NORMAL_PER_MAD
+from tomopipe.arrays import NORMAL_PER_MAD, percentile
 from tomopipe.cor.answer import MIN_ANGLES
 from tomopipe.cor.sinograms import (
     Image,
@@ -88,18 +88,18 @@ def subtract_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
         return sinogram, NO_FIXED_PATTERN
     level, air = result
     some = slice(None, None, binning_to(_AIR, len(level)))
-    usual = np.median(sinogram[some] - level[some], axis=0)
+    usual = percentile(sinogram[some] - level[some], 50, axis=0)
     steady = np.asarray(level + usual, np.float32)
     return steady, _fixed_pattern(level[some], air)
 
 
 def _fixed_pattern(level: NDArray[np.float64], air: NDArray[np.bool_]) -> tuple[float, float]:
     """Rms, over the height of the sample, and correlation length, px, of the pattern in the air."""
-    pattern = np.median(level, axis=0)
+    pattern = percentile(level, 50, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2)
     of_median = np.sqrt(np.pi / 2 / len(level)) * noise
     rms = np.sqrt(max(0.0, float(np.mean(pattern[air] ** 2)) - of_median**2))
-    height = max(float(np.percentile(level, 98)), rms, 1e-30)
+    height = max(float(percentile(level, 98)), rms, 1e-30)
     return float(rms / height), _reach_px(pattern, air)
 
 
@@ -132,7 +132,7 @@ def _find_air(
     for n in range(3):  # air is found better once the drift is gone
         size = min(5, n_angles), _blocks(5, binning)
         smooth = ndimage.uniform_filter(level, size, mode="nearest")
-        height = float(np.percentile(smooth, 98))
+        height = float(percentile(smooth, 98))
         held = _often_above(np.abs(smooth), _MAX_AIR * height)
         inside = np.flatnonzero(held)
         if not inside.size or height <= 0:
@@ -162,7 +162,7 @@ def _still(
     n_angles, n_cols = level.shape
     size, edge = (max(1, n_angles // _PASSING), _blocks(9, binning)), _blocks(_EDGE_PX, binning)
     passing = ndimage.uniform_filter(level, size, mode="nearest")[:, air]
-    passing -= np.median(passing, axis=0)
+    passing -= percentile(passing, 50, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2 * size[0] * size[1])
     limit = _FAINT * height + _SIGNIFICANT * noise
     crossed = _often_above(np.abs(passing), limit)
@@ -273,7 +273,7 @@ def _static_pull(level: NDArray[np.float64], air: NDArray[np.bool_], off_px: flo
     """
     n_cols = level.shape[1]
     column = np.arange(n_cols) - (n_cols - 1) / 2 - off_px
-    pattern = np.median(level, axis=0)
+    pattern = percentile(level, 50, axis=0)
     # columns that count as one
     together = max(1.0, float(np.sqrt(np.pi)) * _reach_px(pattern, air))
     squares = float(np.sum((pattern * column)[air] ** 2))

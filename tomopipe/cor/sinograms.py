@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tomopipe.arrays import NORMAL_PER_MAD, evenly_spread
+from tomopipe.arrays import NORMAL_PER_MAD, evenly_spread, percentile
 from tomopipe.cor.kernels import mark_unlike
 from tomopipe.prep.bad_pixels import interpolate_columns
 
@@ -18,7 +18,7 @@ _FEW = 7  # columns that NumPy adds one by one
 
 def finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """Replace non-finite values by 0, in a copy."""
-    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.where(np.isfinite(values), values, values.dtype.type(0))
 
 
 def robust_sigma(values: NDArray[np.floating]) -> float:
@@ -27,7 +27,7 @@ def robust_sigma(values: NDArray[np.floating]) -> float:
     flat = flat[:: max(1, flat.size // 100_000)]
     if flat.size == 0:
         return 0.0
-    return NORMAL_PER_MAD * float(np.median(np.abs(flat - np.median(flat))))
+    return NORMAL_PER_MAD * float(percentile(np.abs(flat - percentile(flat, 50)), 50))
 
 
 def remove_zingers(sinogram: Image) -> Image:
@@ -43,7 +43,7 @@ def remove_zingers(sinogram: Image) -> Image:
     limit = 6.0 * max(sigma, 1e-12)
     marks = np.empty(sinogram.shape, np.uint8)
     mark_unlike(sinogram, float(limit), marks)
-    row, column = np.nonzero(marks.view(bool))
+    row, column = np.divmod(np.flatnonzero(marks.view(bool)), sinogram.shape[1])
     # At a border the last five: an edge value that is repeated would be its own median.
     last = sinogram.shape[1] - 1
     around = np.clip(column, 2, last - 2)[:, None] + np.arange(-2, 3)
@@ -59,7 +59,7 @@ def remove_zingers(sinogram: Image) -> Image:
 
 def fill_dead_columns(sinogram: Image) -> Image:
     """Interpolate columns, at most 4 wide, that differ by half of the contrast at all angles."""
-    profile = np.median(sinogram[:: max(1, len(sinogram) // 256)], axis=0)
+    profile = percentile(sinogram[:: max(1, len(sinogram) // 256)], 50, axis=0)
     away = profile - ndimage.median_filter(profile, size=9, mode="nearest")
     low, high = np.percentile(profile, [2, 98])
     dead = np.abs(away) > max(8 * robust_sigma(away), 0.5 * float(high - low))
@@ -73,7 +73,7 @@ def fill_dead_columns(sinogram: Image) -> Image:
 def remove_stripes(sinogram: Image, window_px: int = 15) -> Image:
     """Subtract the median over angles of each column, less that of its neighbours in a window."""
     # 256 angles give the median well enough.
-    column = np.median(sinogram[:: max(1, len(sinogram) // 256)], axis=0)
+    column = percentile(sinogram[:: max(1, len(sinogram) // 256)], 50, axis=0)
     stripe = column - ndimage.median_filter(column, size=window_px, mode="nearest")
     return sinogram - stripe.astype(np.float32)
 
