@@ -12,7 +12,6 @@ from tomopipe.campaign.state.facts import NOT_SELECTED, OWN_COR, TO_REVIEW, Scan
 from tomopipe.campaign.state.signs import SIGNS, State
 from tomopipe.cor.cor_value import format_confidence, format_cor, same_cor
 from tomopipe.cor.outliers import FILLS, FROM_ONE, NO_SINGLE_COR, NOT_ASKED, SLICES_MIXED
-from tomopipe.scans.metadata import IN_ORDER
 
 #: A confidence above the limit by less than this is doubtful.
 _BARELY = 0.1
@@ -47,9 +46,12 @@ class ScanState(ScanFacts):
     @property
     def selected_although(self) -> str:
         """Why the scan would be skipped if nobody had selected it; or ""."""
-        reason = self.row["reason"].removesuffix(f"; {IN_ORDER}") if self.row else ""
-        is_selected = reason and self.state not in NOT_SELECTED
-        return f"selected in scans.tsv: {reason}" if is_selected else ""
+        reason = self.row["reason"] if self.row else ""
+        if not reason or self.state in NOT_SELECTED:
+            return ""
+        from tomopipe.scans.metadata import IN_ORDER  # NumPy
+
+        return f"selected in scans.tsv: {reason.removesuffix(f'; {IN_ORDER}')}"
 
     @property
     def doubts(self) -> tuple[str, ...]:
