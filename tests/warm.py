@@ -129,7 +129,9 @@ def _load_the_rest() -> None:
     """Load what is loaded on first use: most compiled kernels, tables of numba, a template."""
     import numpy as np
     from PIL import Image
-    from snakemake import cli
+    from snakemake_interface_report_plugins.registry import ReportPluginRegistry
+    from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
+    from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 
     from tomopipe import api
     from tomopipe.recon.jit import load_tables
@@ -140,8 +142,8 @@ def _load_the_rest() -> None:
     templates().get_template("page.html.j2")
     Image.init()
     load_tables()
-    for kind in ("Report", "Scheduler", "Storage"):  # none of which is ours
-        getattr(cli, f"{kind}PluginRegistry")()  # looks through all that is installed
+    for registry in (ReportPluginRegistry, SchedulerPluginRegistry, StoragePluginRegistry):
+        registry()  # looks through all that is installed, none of which is ours
     theta_deg = np.linspace(0, 180, 61)
     rows = project(KINDS["rock"](64, 16, 0), np.deg2rad(theta_deg), 31.5, 16, 64).swapaxes(0, 1)
     api.find_cor(rows[:2], theta_deg, methods=["classical"])

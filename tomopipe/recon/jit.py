@@ -149,7 +149,20 @@ class Kernel:
 
 
 def kernel(function: Callable[..., Any], **options: Any) -> Any:
-    """Return a function as a `Kernel`."""
+    """Return a function as a `Kernel`.
+
+    Parameters
+    ----------
+    function : callable
+        It changes arrays, as `Kernel` says.
+    **options
+        Of `numba.njit`, such as `fastmath`.
+
+    Returns
+    -------
+    Kernel
+        It is compiled when it is called.
+    """
     return Kernel(function, **options)
 
 
