@@ -26,7 +26,7 @@ def compile_once(directory: Path, say: Callable[[str], object]) -> None:
     if not folder or (stamp := Path(folder, f"compiled-{_digest()}")).exists():
         return
     say(
-        f"compiling for this processor ({cpu_name()}), once: about 40 s (Ctrl-C skips it: then "
+        f"compiling for this processor ({cpu_name()}), once: about a minute (Ctrl-C skips it: then "
         "the first jobs compile)"
     )
     try:
