@@ -73,6 +73,6 @@ def test_iteration_stays_below_its_formula(algorithm):
     blocks = Blocks(batch_size, 0)
     solving = 40 * batch_size * 4 * n_cols**2
     order = job_bytes(inputs, blocks) - job_bytes(without, blocks)
-    assert 0.3 * (order + solving) < peak < order + solving
+    assert 0.2 * (order + solving) < peak < order + solving  # less if an order is there already
     shape = (3000, 2048, 2048)
     assert full_recon_mb(shape, FullReconBlock(algorithm=algorithm)) > full_recon_mb(shape) + 4000
