@@ -29,8 +29,7 @@ Array = NDArray[np.float32]
 class Projector:
     """A scan's geometry as a linear map and its adjoint."""
 
-    plan: Plan  # angles, columns and grid
-    unfiltered: Plan  # the engine with it sums rows over angles, nothing beyond their ends
+    plan: Plan  # without filter: the engine sums rows over angles, nothing beyond their ends
     cor_px: NDArray[np.float64]  # () or (n_slices,): the axis, or that of each slice
 
     @property
@@ -59,7 +58,7 @@ class Projector:
         result_shape: tuple[int, int],
     ) -> Array:
         """Call a function of slices and of what it fills, a batch of them at a time."""
-        before, plan = values.shape[:-2], self.unfiltered
+        before, plan = values.shape[:-2], self.plan
         stack = np.ascontiguousarray(values.reshape(-1, *shape), np.float32)
         result = np.empty((len(stack), *result_shape), np.float32)
         cor_px = checked_cor(self.cor_px, len(stack))
@@ -102,7 +101,7 @@ def make_projector(
     period = n_padded or plan.n_padded
     gain = np.full(period // 2 + 1, 1 / period)
     gain[[0, -1]] /= 2  # the engine's convention: the conjugate half repeats these
-    unfiltered = replace(
+    plan = replace(
         plan,
         n_padded=period,
         taper=np.zeros(period - n_cols, np.float32),
@@ -111,7 +110,7 @@ def make_projector(
         full_rotation=False,
         cache={},
     )
-    return Projector(plan, unfiltered, np.asarray(cor_px, float))
+    return Projector(plan, np.asarray(cor_px, float))
 
 
 def about(projector: Projector, cor_px: ArrayLike) -> Projector:

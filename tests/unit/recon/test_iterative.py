@@ -15,7 +15,7 @@ from tomopipe.recon.iterative import (
     sirt,
     total_variation,
 )
-from tomopipe.recon.plan import filter_response
+from tomopipe.recon.plan import filter_response, make_plan
 from tomopipe.recon.projection import project_batch
 
 GEOMETRIES = {
@@ -63,8 +63,7 @@ def test_a_shorter_period_suffices_where_the_detector_sees_half_of_the_slice(cor
 def test_the_engine_is_the_adjoint_of_filtered_projection(name):
     """<reconstruct(y), x> = <w ramp(pad(y)), project(x)>: coded apart from each other."""
     n_cols, theta_rad, cor_px = GEOMETRIES[name]
-    projector = make_projector(theta_rad, n_cols, cor_px)
-    plan = projector.plan
+    plan, projector = make_plan(theta_rad, n_cols), make_projector(theta_rad, n_cols, cor_px)
     image, sinogram = _random(n_cols, n_cols), _random(len(theta_rad), n_cols, seed=1)
     engine = np.vdot(reconstruct(sinogram[None], plan, cor_px)[0].astype(float), image)
     rows, n_right = sinogram[plan.angle_order], (plan.n_padded - n_cols) // 2
@@ -73,7 +72,7 @@ def test_the_engine_is_the_adjoint_of_filtered_projection(name):
     response = filter_response("ramp", plan.n_padded)
     filtered = np.fft.irfft(np.fft.rfft(rows) * response, n=plan.n_padded) * plan.weight[:, None]
     padded = np.empty((1, len(theta_rad), plan.n_padded), np.float32)
-    project_batch(image[None], projector.unfiltered, np.array([cor_px]), padded)
+    project_batch(image[None], projector.plan, np.array([cor_px]), padded)
     projected = padded[0, plan.angle_order]
     scale = np.linalg.norm(filtered) * np.linalg.norm(projected)
     assert engine == pytest.approx(np.vdot(filtered, projected), abs=1e-6 * scale)
