@@ -17,6 +17,7 @@ from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
+from tomopipe.campaign.state.sentences import but_selected
 from tomopipe.campaign.step_files import closed_folders, sidecar_of
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.commands.joined_series import warn_of_single_scans
@@ -38,7 +39,7 @@ from tomopipe.resources.disk import lack_of_disk, may_be_wider, shown_size, stil
 from tomopipe.run.beginning import missing_gpu
 from tomopipe.run.unfinished import nothing_usable, relion_notes, unused_cors
 from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
-from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
+from tomopipe.scans.metadata import NO_ANGLES
 from tomopipe.scans.nxtomo import HINT
 from tomopipe.stream.source import check_scratch
 
@@ -207,11 +208,9 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             if reason == NO_ANGLES:
                 reason = "; ".join(filter(None, [reason, _likely_angles(campaign, scan)]))
             if reason and not asks_for_unit:  # not of unselected scans
-                how = "skipped"
-                if campaign.is_selected(scan, rows[scan]):
-                    how, reason = "selected in scans.tsv", reason.removesuffix(f"; {IN_ORDER}")
-                reason = for_one_scan(reason, scan) if some_agree else reason
-                texts.append((f"{how}: {reason}", scan))
+                is_selected = campaign.is_selected(scan, rows[scan])
+                text = but_selected(reason) if is_selected else f"skipped: {reason}"
+                texts.append((for_one_scan(text, scan) if some_agree else text, scan))
             if other := others[scan]:
                 texts.append((_contradiction(other[1], other[2], scan if some_agree else ""), scan))
             if rows[scan].get("warnings"):

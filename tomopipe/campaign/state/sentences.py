@@ -30,6 +30,13 @@ def why_not_selected(select: str, row: Mapping[str, str] | None) -> str:
     return reason or (SIGNS[state].meaning if state else "")
 
 
+def but_selected(reason: str) -> str:
+    """Say that somebody selected a scan although there is a reason to skip it."""
+    from tomopipe.scans.metadata import IN_ORDER  # NumPy
+
+    return f"selected in scans.tsv: {reason.removesuffix(f'; {IN_ORDER}')}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanState(ScanFacts):
     """The state of a scan, and why."""
@@ -47,11 +54,7 @@ class ScanState(ScanFacts):
     def selected_although(self) -> str:
         """Why the scan would be skipped if nobody had selected it; or ""."""
         reason = self.row["reason"] if self.row else ""
-        if not reason or self.state in NOT_SELECTED:
-            return ""
-        from tomopipe.scans.metadata import IN_ORDER  # NumPy
-
-        return f"selected in scans.tsv: {reason.removesuffix(f'; {IN_ORDER}')}"
+        return but_selected(reason) if reason and self.state not in NOT_SELECTED else ""
 
     @property
     def doubts(self) -> tuple[str, ...]:
