@@ -23,6 +23,7 @@ from tomopipe.cli.options import (
     DryRun,
     Group,
     campaign_and_scans,
+    rest_of,
 )
 from tomopipe.cli.terminal import near, print_columns, state_text
 from tomopipe.commands.cor_edits import IMPORT, SET, Form, export_cors, import_cors, set_cors
@@ -134,8 +135,10 @@ def set_values(
     Examples: `tomopipe cor set sample_007 1024.5 --note 'by eye'`,
     `tomopipe cor set 'sandA_*' 263 -n`, `tomopipe cor set sample_007 --clear`
     """
-    if unknown := [w for w in words if w.startswith("-") and CorText(w).px is None]:
-        raise typer.BadParameter(f"No such option: {unknown[0]}")
+    names = rest_of(context)
+    dashed = [w for w in words if w.startswith("-") and w not in names]
+    if unknown := [w for w in dashed if CorText(w).px is None]:
+        raise typer.BadParameter(f"No such option: {unknown[0]}; a scan of this name follows --")
     directory, words = campaign_and_scans(context, words, directory, config)
     tell = partial(typer.echo, err=True)
     edit = set_cors(

@@ -81,15 +81,16 @@ class CampaignCommand(Command):
     """A command on a campaign, which `-C CAMPAIGN` names, as in git.
 
     If it takes no other names, the campaign may also be its argument. Arguments after `--` are
-    passed to another program.
+    names, or are passed to another program.
     """
 
     keeps_rest = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Convert all ways to name the campaign to one."""
-        end = args.index("--") if "--" in args and self.keeps_rest else len(args)
-        ctx.meta[_REST] = args[end + 1 :]
+        start = args.index("--") if "--" in args else len(args)
+        ctx.meta[_REST] = args[start + 1 :]
+        end = start if self.keeps_rest else len(args)
         bare = any(
             parameter.name == "directory" and not parameter.opts[0].startswith("-")
             for parameter in self.params
@@ -111,7 +112,7 @@ class CommandWithRest(CampaignCommand):
             if name.startswith("-") and name not in ours:
                 raise typer.BadParameter(
                     f"{arg} is not an option of {ctx.command_path}. Snakemake's options follow --, "
-                    f"such as: {ctx.command_path} -- --cores 8"
+                    f"such as: {ctx.command_path} -- --cores 8; a scan of this name: by its file"
                 )
         return super().parse_args(ctx, args)
 

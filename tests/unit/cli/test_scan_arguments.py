@@ -113,6 +113,16 @@ def test_with_another_configuration_scans_come_first_or_after_the_folder(campaig
     assert call("cor", "set", campaign, "a_1", "7", "-n", "-c", mine) == expected
 
 
+def test_a_scan_whose_name_begins_with_a_dash_follows_two_dashes(campaign):
+    (campaign / "raw" / "-rf.h5").write_bytes(b"")
+    assert call("cor", "set", "-n", "--", "-rf", "54.6") == "-rf (dry run): cor_px 54.60\n"
+    assert "No such option: -rf; a scan of this name follows --" in call("cor", "set", "-rf", "5")
+    assert call("cor", "list", "--", "-rf").splitlines()[1].startswith("-rf ")
+    assert "/-rf_rec.h5: no volume yet" in call("convert", "mrc", "--", "-rf")
+    assert "exclude" in call("run", "--predict", "a_1", "raw/-rf.h5")  # what follows is Snakemake's
+    assert "COR -5.00 is below 0" in call("cor", "set", "a_1", "-5")
+
+
 def test_one_scan_where_one_is_shown(campaign):
     sweep = ("sweep", "full_recon.filter", "ramp", "--scan")
     for command in (("view",), sweep):
