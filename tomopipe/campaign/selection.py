@@ -10,6 +10,7 @@ from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.table import check_table, did_you_mean
+from tomopipe.config import for_one_scan, with_skipped
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.scans.formats import RAW_ENDINGS
 
@@ -68,6 +69,19 @@ def refuse_unknown(
             names = f", which has {some_of(sorted(among), 4) or 'none'}"
             hint = did_you_mean(name, among) or names
             raise TomopipeError(f"no scan {name} in {campaign.directory}{hint}")
+
+
+def advice_on_skipping(campaign: "Campaign", scan: str, text: str, *, is_shared: bool) -> str:
+    """Return advice on projections to skip with those that the scan skips already.
+
+    It is an override for the scan, unless most scans share the advice, and what they skip.
+    """
+    if "{skip_projections: [" not in text or scan not in campaign.scans:
+        return text
+    skipped = campaign.for_scan(scan).config.input.skip_projections
+    is_shared = is_shared and skipped == campaign.config.input.skip_projections
+    text = with_skipped(text, skipped)
+    return text if is_shared else for_one_scan(text, scan)
 
 
 def table_faults(campaign: "Campaign", to_come: Iterable[str] = ()) -> list[str]:

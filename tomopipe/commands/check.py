@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import chdir, suppress
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from tomopipe.campaign.option_fit import option_faults
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.results import InventoryRows, read_inventory
-from tomopipe.campaign.selection import table_faults, unmatched_overrides
+from tomopipe.campaign.selection import advice_on_skipping, table_faults, unmatched_overrides
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state.sentences import but_selected
@@ -215,7 +216,11 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
                 texts.append((_contradiction(other[1], other[2], scan if some_agree else ""), scan))
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
-    findings.warnings += fault_lines(texts)
+    n_scans = Counter(text for text, _ in texts)
+    findings.warnings += fault_lines(
+        (advice_on_skipping(campaign, scan, text, is_shared=2 * n_scans[text] > len(names)), scan)
+        for text, scan in texts
+    )
     series = [campaign.scans[scan].series for scan in names]
     single = warn_of_single_scans(names, series, campaign.config.inventory.series_pattern)
     findings.warnings += [single] if single else []

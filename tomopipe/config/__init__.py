@@ -17,6 +17,7 @@ from tomopipe.config.parse import (
     problems_of,
     read_config,
     with_file,
+    with_skipped,
 )
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.config.site_corrections import Region, SiteCorrection

@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import reduce
@@ -223,7 +223,8 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 # advice on one scan, of readers and predict_cor, by which options change for all
 _OF_ALL = re.compile(
-    r"set input\.angles(?: to|:) (\{start: [^}]*\})|input: (\{skip_projections: [^}]*\})"
+    r"set input\.angles(?: to|:) (\{start: [^}]*\})"
+    r"|(?<!\], )input: (\{skip_projections: [^}]*\})"  # not that of an override
     r"|set input\.(angle_unit: \w+)|\(input\.(angles)\)"
     r"|set preprocess\.(flats|darks) to a file that has them, or to none"
     r"|(preprocess: \{(?:flats|darks): [^{}]*\})"
@@ -340,6 +341,17 @@ def for_one_scan(advice: str, scan: str) -> str:
         return "set " + override_for(scan, f"input: {{angles: {options[1]}}}")
 
     return _OF_ALL.sub(as_override, advice)
+
+
+def with_skipped(advice: str, skipped: Sequence[int | Sequence[int]]) -> str:
+    """Return advice on projections to skip with those before them that are `skipped` already."""
+
+    def joined(option: re.Match[str]) -> str:
+        entries = [*skipped, *yaml.safe_load(option[1])]
+        texts = dict.fromkeys(str(n if isinstance(n, int) else [*n]) for n in entries)
+        return f"{{skip_projections: [{', '.join(texts)}]}}"
+
+    return re.sub(r"\{skip_projections: (\[[^}]*\])\}", joined, advice)
 
 
 def load_yaml(text: str, source: str) -> Any:

@@ -4,7 +4,7 @@ A broken file gives a note, never an exception.
 """
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +19,7 @@ from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.results import Prediction, read_json, read_tsv, volume_cor_px
+from tomopipe.campaign.selection import advice_on_skipping
 from tomopipe.campaign.state import sentences
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.campaign.state.sentences import IS_HALF, earlier_options
@@ -33,6 +34,7 @@ from tomopipe.storage.json_files import json_or, number, part, text, texts
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
+_SKIP = "{skip_projections: ["
 _SET_ANGLES = ("set input.angles: {", "(input.angles)")  # advice of predict_cor
 T = TypeVar("T")
 
@@ -108,7 +110,20 @@ class ScanReader:
         records = [self._record(scan) for scan in self._campaign.scans.values()]
         records += self._refused()
         records.sort(key=lambda s: (s.series, s.index, s.name, s.path))
-        return _checked_in_series(_with_angles_of_one(records))
+        return _checked_in_series(_with_angles_of_one(self._with_own_skips(records)))
+
+    def _with_own_skips(self, records: list[ScanRecord]) -> list[ScanRecord]:
+        """Complete the advice on projections to skip, for the scan alone if others lack it."""
+        texts = [{*s.warnings, *_reasons_of(s), (s.row or {}).get("reason", "")} for s in records]
+        n_scans = Counter(text for each in texts for text in each if _SKIP in text)
+        if not n_scans:
+            return records
+        shared = {text for text, n in n_scans.items() if n > len(records) / 2}
+
+        def complete(text: str, scan: str) -> str:
+            return advice_on_skipping(self._campaign, scan, text, is_shared=text in shared)
+
+        return [_with_texts(_with_reason(s, complete), complete) for s in records]
 
     def _record(self, scan: CampaignScan) -> ScanRecord:
         name, paths, config = scan.name, self._paths, self._campaign.config
@@ -246,37 +261,42 @@ class ScanReader:
 def _with_angles_of_one(records: list[ScanRecord]) -> list[ScanRecord]:
     """Name the scan in the advice to set angles, where other scans agree with their angles."""
     if any(scan.row and scan.row["keep"] == "true" for scan in records):
-        records = [_with_own_reason(s) if s.state is State.SKIPPED else s for s in records]
+        records = [
+            _with_reason(s, for_one_scan) if s.state is State.SKIPPED else s for s in records
+        ]
     accepted = [s for s in records if s.prediction and s.prediction.cor_px is not None]
     if all(map(_needs_angles, accepted)):
         return records
-    return [_with_own_angles(scan) if _needs_angles(scan) else scan for scan in records]
+    return [_with_texts(scan, for_one_scan) if _needs_angles(scan) else scan for scan in records]
 
 
-def _with_own_reason(scan: ScanRecord) -> ScanRecord:
-    row = scan.row or {}
-    return replace(scan, row={**row, "reason": for_one_scan(row["reason"], scan.name)})
+def _with_reason(scan: ScanRecord, change: Callable[[str, str], str]) -> ScanRecord:
+    row = scan.row and {**scan.row, "reason": change(scan.row["reason"], scan.name)}
+    return replace(scan, row=row)
+
+
+def _reasons_of(scan: ScanRecord) -> tuple[str, ...]:
+    prediction = scan.prediction
+    return (prediction.reason, *prediction.doubts) if prediction else ()
 
 
 def _needs_angles(scan: ScanRecord) -> bool:
-    prediction = scan.prediction
-    texts = (prediction.reason, *prediction.doubts) if prediction else ()
-    return any(advice in text for text in texts for advice in _SET_ANGLES)
+    return any(advice in text for text in _reasons_of(scan) for advice in _SET_ANGLES)
 
 
-def _with_own_angles(scan: ScanRecord) -> ScanRecord:
-    assert scan.prediction
+def _with_texts(scan: ScanRecord, change: Callable[[str, str], str]) -> ScanRecord:
+    """Change what is said of a scan beside its reason in the inventory."""
 
-    def named(text: str) -> str:
-        return for_one_scan(text, scan.name)
+    def changed(texts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(change(text, scan.name) for text in texts)
 
-    prediction = replace(
+    prediction = scan.prediction and replace(
         scan.prediction,
-        reason=named(scan.prediction.reason),
-        doubts=tuple(map(named, scan.prediction.doubts)),
-        warnings=tuple(map(named, scan.prediction.warnings)),
+        reason=change(scan.prediction.reason, scan.name),
+        doubts=changed(scan.prediction.doubts),
+        warnings=changed(scan.prediction.warnings),
     )
-    return replace(scan, prediction=prediction, warnings=tuple(map(named, scan.warnings)))
+    return replace(scan, prediction=prediction, warnings=changed(scan.warnings))
 
 
 def _checked_in_series(records: list[ScanRecord]) -> list[ScanRecord]:

@@ -320,11 +320,11 @@ def _fault_of_number(metadata: Metadata, theta_deg: NDArray[np.float64]) -> str:
 
 
 def skipping(numbers: Sequence[int] | NDArray[np.intp]) -> str:
-    """Return the option that skips projections of ascending numbers; many are cut short."""
+    """Return the option that skips projections of ascending numbers."""
     ranges = [
         str(first) if first == last else f"[{first}, {last}]" for first, last in runs_of(numbers)
     ]
-    return f"input: {{skip_projections: [{listed(ranges)}]}}"
+    return f"input: {{skip_projections: [{', '.join(ranges)}]}}"
 
 
 def runs_of(numbers: Sequence[int] | NDArray[np.intp]) -> list[tuple[int, int]]:

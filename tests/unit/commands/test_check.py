@@ -321,6 +321,24 @@ def test_advice_on_the_angles_of_one_scan_is_for_it_alone_and_works(
         assert not warnings(tmp_path, "skipped")
 
 
+def test_advice_on_projections_to_skip_has_those_that_are_skipped_already(tmp_path):
+    for name in ("a_1", "a_2", "a_3"):
+        small_campaign(tmp_path, name, theta_deg=np.linspace(0, 180, 30), cor_px=20.0)
+        with h5py.File(tmp_path / f"raw/{name}.h5", "r+") as file:
+            file["exchange/theta"][{"a_1": [29], "a_2": [4, 5, 29]}.get(name, [])] = np.nan
+    configure(tmp_path, "input: {skip_projections: [[4, 9], 12]}")
+    (line,) = warnings(tmp_path, "not finite")  # 4 and 5 are skipped
+    both = 'overrides: [{scans: ["a_1", "a_2"], input: {skip_projections: [[4, 9], 12, 29]}}]'
+    assert f"{both} leaves it out" in line
+    own = 'overrides: [{scans: ["a_2"], input: {skip_projections: [%s]}}]'
+    configure(tmp_path, own % "[4, 9], 12")
+    lines = warnings(tmp_path, "not finite")
+    assert [own % "[4, 9], 12, 29" in line for line in lines] == [False, True]
+    assert own.replace("a_2", "a_1") % "29" in lines[0]
+    configure(tmp_path, own % "[4, 9], 12, 29")
+    assert len(warnings(tmp_path, "not finite")) == 1
+
+
 def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     small_campaign(tmp_path)
     rows = ("a_2\t20.5", "a_01\t20.5", "b_1\t20.5")  # the next, a slip, another series

@@ -229,7 +229,7 @@ def test_one_row_and_one_pixel():
     [
         ([3], 10, "{skip_projections: [3]}"),
         ([3, 4, 5, 9], 121, "{skip_projections: [[3, 5], 9]}"),
-        (range(0, 100, 2), 121, "36, 38, ...]}"),
+        (range(0, 100, 2), 121, f"{{skip_projections: {[*range(0, 100, 2)]}}}"),  # can be copied
         (range(60), 120, "{skip_projections: [[0, 59]]}"),
         (range(120), 121, "too low"),  # to leave out most is no advice
     ],

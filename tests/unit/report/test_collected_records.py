@@ -142,6 +142,21 @@ def test_advice_on_angles_names_the_scan_where_others_agree_with_theirs(
     assert scans["bone_0"].prediction.reason == ("" if others_agree else of_all)
 
 
+@pytest.mark.parametrize("n_dark", [1, 2, 3])
+def test_advice_on_projections_to_skip_can_be_copied(tmp_path, n_dark):
+    made = report_campaign.Made(tmp_path)
+    for index in range(3):
+        dark = "a is dark (input: {skip_projections: [0]} leaves it out)" * (index < n_dark)
+        made.scan(f"bone_{index}", index=index, warnings=dark)
+    skipped = {"skip_projections": [[40, 49]]}
+    scans, _ = by_name(made.write(fixes=False, cor=False), input=skipped)
+    of_all = "input: {skip_projections: [[40, 49], 0]}"
+    of_one = f'overrides: [{{scans: ["bone_0"], {of_all}}}]'
+    (warning,) = scans["bone_0"].warnings
+    assert warning == f"a is dark ({of_one if n_dark == 1 else of_all} leaves it out)"
+    assert len(scans["bone_2"].warnings) == (n_dark == 3)
+
+
 @pytest.mark.parametrize("other", [{"n_cols": 768}, {"pixel_size_um": 1.3}])
 def test_only_scans_of_one_width_and_pixel_size_are_compared(tmp_path, other):
     """Every fourth of 24 scans is cropped, or binned otherwise; of both kinds one COR is wrong."""
