@@ -44,8 +44,8 @@ def test_one_watches_and_says_once_that_the_raw_files_are_gone(campaign):
         assert log.read_text().count("raw: missing") == 1
     finally:
         status, text = tomopipe(campaign, "stop")
-        watcher.wait(60)
-    assert "Stopped" in text
+        ended = watcher.wait(60)
+    assert ("Stopped" in text, ended) == (True, 130)
     assert (campaign / "results" / "cor.json").read_bytes() == cors
     assert not list((campaign / "results").glob(".runs/*"))
 

@@ -77,7 +77,8 @@ def run(
     Uses the SLURM profile of the campaign if there is one. Options after `--` go to Snakemake,
     whose output is in logs/run/. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it.
     Exit status: 0 done, 1 jobs failed or stopped, 130 stopped by Ctrl-C, 3 done but a selected scan
-    has no COR, volume or stack; with -n as for `tomopipe plan`.
+    has no COR, volume or stack; with -n as for `tomopipe plan`. With --watch 130 also after
+    `tomopipe stop`.
 
     Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`,
     `tomopipe run sandA_001 'rock_*'`
@@ -99,7 +100,8 @@ def run(
         from tomopipe.watch.watch import watch as watch_campaign
 
         options = [*rest_of(context), *on_gpus]
-        return watch_campaign(directory, config_path, options, say, take_over=take_over)
+        by_sigint = watch_campaign(directory, config_path, options, say, take_over=take_over)
+        raise typer.Exit(_INTERRUPTED if by_sigint else 1)
     profile, rest = launch.chosen_profile(directory), rest_of(context)
     planned: dict[str, Any] = {}
     if predict or scans:

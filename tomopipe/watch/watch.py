@@ -370,10 +370,10 @@ def watch(
     report: Callable[[str], None],
     *,
     take_over: bool = False,
-) -> None:
+) -> bool:
     """Watch a campaign until SIGINT or SIGTERM; running jobs then finish.
 
-    Waits first for a current run, such as that of a killed watcher.
+    Waits first for a current run, such as that of a killed watcher. Tells whether it was SIGINT.
     """
     ending: list[signal.Signals] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -401,3 +401,4 @@ def watch(
         finally:
             default = None if watcher.is_stopped else signal.SIGINT  # a stopped run has its signal
             watcher.end(next(iter(ending), default))
+    return ending[:1] == [signal.SIGINT]

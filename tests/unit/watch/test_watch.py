@@ -476,7 +476,7 @@ def test_a_new_watcher_waits_for_the_run_of_a_killed_one_and_goes_on(campaign, r
 
     numbers = signal.SIGINT, signal.SIGTERM
     before = [signal.getsignal(number) for number in numbers]
-    module.watch(campaign, None, [], say)
+    assert module.watch(campaign, None, [], say)
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
     assert [line.split()[0] for line in said] == ["Waiting", "Watching"]
