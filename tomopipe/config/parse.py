@@ -234,6 +234,7 @@ _ELSEWHERE = {
     "munch": "fourier-wavelet",  # nabu
     "fw": "fourier-wavelet",  # TomoGUI
     "vo-all": "vo",
+    "gpu": "cuda",
 }
 
 # position of a value in the configuration: keys, and numbers of items
@@ -461,7 +462,12 @@ def _shown(value: Any) -> str:
 
 
 def nearest(word: str, choices: list[str]) -> str:
-    """Suggest the choice most similar to a word, as part of a sentence; "" if none is."""
+    """Suggest the choice most similar to a word, as part of a sentence; "" if none is.
+
+    Another number is no slip: float64 is not float16.
+    """
+    digits = re.sub(r"\D", "", word)
+    choices = [c for c in choices if not digits or re.sub(r"\D", "", c) in ("", digits)]
     meant = _ELSEWHERE.get(word.lower(), "")
     close = [meant] if meant in choices else difflib.get_close_matches(word.lower(), choices, 1)
     return f"did you mean {close[0]}? " if close else ""

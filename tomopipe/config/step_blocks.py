@@ -249,7 +249,9 @@ class FullReconBlock(Block):
         "bitshuffle in HDF5 need hdf5plugin to be read.",
     )
     dtype: Literal["float32", "float16", "uint16", "uint8"] = option(
-        "float32", "Number type of the volume; value = offset + scale * stored, both recorded."
+        "float32",
+        "Number type of the volume, which is computed in float32; value = offset + scale * stored, "
+        "both recorded.",
     )
     value_range: Literal["auto", "campaign"] | TwoNumbers = option(
         "auto",
