@@ -11,7 +11,7 @@ from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK, encode_se
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.step_files import sidecar_of
-from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of
+from tomopipe.reruns.receipts import SMALL_BYTES, Receipts, State, is_followed_within, state_of
 from tomopipe.storage.checksums import Progress, matches, sizes_match
 from tomopipe.workflow_steps import STEPS
 
@@ -72,9 +72,9 @@ def damaged(
     """Yield changed results and their differences as they are found.
 
     `deep`: read all content and compare checksums, regardless of times; else compare only sizes and
-    times, of volumes that are folders the names and sizes of all files. Each thread looks at one
-    result; `progress` is called with the number of bytes done since the last call, from any of
-    them.
+    times, and of volumes that are folders the names and sizes of all files; where only the time
+    differs, the content of small results, as a run does. Each thread looks at one result;
+    `progress` is called with the number of bytes done since the last call, from any of them.
     """
 
     def difference(product: Product) -> str:
@@ -103,6 +103,6 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
         return f"cannot be read ({error.strerror or error})"
     what = f"{result[0]} bytes, {product.n_bytes} expected" * (result[0] != product.n_bytes)
     if not (what or deep or result[1] == product.state[1]):
-        is_read = product.checksum and not product.is_of_run
+        is_read = product.checksum and (result[0] <= SMALL_BYTES or not product.is_of_run)
         what = matches(path, product.checksum) if is_read else OTHER_TIME
     return what

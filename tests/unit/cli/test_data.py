@@ -18,7 +18,7 @@ from tomopipe.volumes.volume import new_volume
 
 pytestmark = pytest.mark.slow
 
-VOLUME = np.random.default_rng(0).random((4, 30, 30), np.float32)
+VOLUME = np.random.default_rng(0).random((4, 260, 260), np.float32)  # above 1 MB
 
 
 @pytest.fixture
@@ -89,16 +89,21 @@ def test_damage_that_leaves_size_and_time_takes_a_deep_look(campaign):
 
 
 def test_other_times_count_only_where_content_does_not(campaign):
+    """Of a small result, as after `touch`, the content is compared at once."""
     os.utime(campaign / "results/cor.json", ns=(1, 1))
+    assert _verify(campaign)[0] == 0
+    os.utime(campaign / "results/a_rec.h5", ns=(1, 1))
     status, output = _verify(campaign)
     assert status == 1
-    assert "results/cor.json: modified at another time than recorded" in output
+    assert "results/a_rec.h5: modified at another time than recorded" in output
     assert output.endswith(": 0 differ, 1 have another time\n")
     assert _verify(campaign, "--deep")[0] == 0
+    _flip(campaign / "results/cor.json", 3)
+    assert _verify(campaign)[1].startswith("results/cor.json: its content differs\n")
 
 
 def test_the_new_times_of_a_copy_are_one_line_beside_real_damage(campaign):
-    for name in ("cor.json", "a_rec.h5"):
+    for name in ("b_rec/.tomopipe-manifest", "a_rec.h5"):
         os.utime(campaign / "results" / name, ns=(1, 1))
     next((campaign / "results/c_rec.zarr/0").rglob("c/0/0/0")).unlink()
     lines = _verify(campaign)[1].splitlines()
