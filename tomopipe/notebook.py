@@ -146,8 +146,8 @@ class ScanOfCampaign:
     def _why_no_volume(self) -> str:
         """Say why a scan has no volume, and what to do; "" if the next run makes it."""
         remedy = {
-            State.SKIPPED: "Repair or complete the file; select: yes in scans.tsv includes a scan "
-            "that is only incomplete or undersized.",
+            State.SKIPPED: "Repair or complete the file, or correct an option that is named here; "
+            "select: yes in scans.tsv includes a scan that is only incomplete or undersized.",
             State.UNSELECTED: "Clear select: no in scans.tsv, and type: tomopipe run",
             **dict.fromkeys(
                 (State.UNRESOLVED, State.DOUBTFUL) if self.cor_px is None else (),

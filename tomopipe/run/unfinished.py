@@ -1,6 +1,7 @@
 """What a run has left open: scans without COR, volume or stack, and warnings; a line for each."""
 
 import os
+import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -10,6 +11,7 @@ from tomopipe.campaign.log import read_job
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import volume_of
+from tomopipe.config.base import effective
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import TomopipeError, fault_lines, scans_named, some_of
 from tomopipe.relion.mrc_volumes import mrc_sources
@@ -198,9 +200,29 @@ def nothing_usable(
         *(scan.refused for scan in campaign.refused),
     ]
     why = f"; the first reason: {reasons[0]}" if reasons and with_reason else ""
+    keys, others = _keys_at_fault(campaign, rows)
+    files = "repair the other files" if keys else "Repair the files"
+    start = [f"Correct {some_of(keys, _N_NAMED)} in the configuration (config.yaml)"] * bool(keys)
     takes_in = "; select: yes in scans.tsv includes a scan that is only incomplete or undersized"
-    takes_in *= any(scan.select != "yes" for scan in campaign.scans.values())
+    takes_in *= others and any(scan.select != "yes" for scan in campaign.scans.values())
+    remedy = ", ".join([*start, *[files] * others])
     return [
-        f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. Repair "
-        f"the files, or name others in campaign.scans{takes_in}"
+        f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. {remedy}"
+        f", or name others in campaign.scans{takes_in}"
     ]
+
+
+def _keys_at_fault(campaign: Campaign, rows: InventoryRows) -> tuple[list[str], bool]:
+    """Return the options in use that reasons to skip scans name, and whether some name none."""
+    keys, others = dict[str, None](), bool(campaign.refused)
+    for scan in campaign.scans.keys() & rows.keys():
+        config = campaign.for_scan(scan).config
+        in_use = [
+            key
+            for key in re.findall(r"\b(?:input|preprocess)(?:\.[a-z_]+)+", rows[scan]["reason"])
+            for block, name in [key.split(".")[:2]]
+            if name in effective(getattr(config, block))
+        ]
+        keys |= dict.fromkeys(in_use)
+        others |= not in_use and bool(rows[scan]["reason"])
+    return sorted(keys), others or not keys

@@ -321,6 +321,27 @@ def test_advice_on_the_angles_of_one_scan_is_for_it_alone_and_works(
         assert not warnings(tmp_path, "skipped")
 
 
+@pytest.mark.parametrize("is_broken", [False, True])
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ("columns: [0, 900]", "input.columns"),
+        ("skip_projections: [[0, 400]]", "input.skip_projections"),
+        ("paths: {data: /nowhere}", "input.paths.data"),
+    ],
+)
+def test_where_an_option_is_why_no_scan_can_be_used_it_is_named(tmp_path, options, key, is_broken):
+    """Other options that the reason names, such as input.every, have their defaults."""
+    small_campaign(tmp_path, "a_1", "a_2")
+    if is_broken:
+        (tmp_path / "raw/a_2.h5").write_bytes(b"")
+    configure(tmp_path, f"input: {{{options}}}")
+    (line,) = check.examine(load_campaign(tmp_path)).errors
+    files = ", repair the other files" * is_broken
+    said = f". Correct {key} in the configuration (config.yaml){files}, or name others in campaign"
+    assert said in line
+
+
 def test_advice_on_projections_to_skip_has_those_that_are_skipped_already(tmp_path):
     for name in ("a_1", "a_2", "a_3"):
         small_campaign(tmp_path, name, theta_deg=np.linspace(0, 180, 30), cor_px=20.0)
