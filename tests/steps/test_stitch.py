@@ -134,7 +134,7 @@ def test_provenance_names_scans_cors_and_shifts(made, stitched):
     ("used", "options", "message"),
     [
         ([0, 2], {}, "bone_1 and bone_3: found no overlap"),
-        ([0, 1, 2], {"overlap_rows": 26}, "bone_1 and bone_2.*near an overlap of 26 rows"),
+        ([0, 1, 2], {"overlap_rows": 26}, "bone_1 and bone_2.*rows, near 26 of the volume"),
     ],
 )
 def test_scans_that_share_nothing_or_less_than_told_are_an_error(made, used, options, message):
@@ -211,6 +211,20 @@ def test_a_volume_of_one_row_is_an_error_that_names_the_option():
     part = part_of(np.ones((1, 64, 64), np.float32))
     with pytest.raises(TomopipeError, match=r"a: its volume has one row, .*full_recon\.rows"):
         find_shift(part, part, names=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "shared", "options", "says"),
+    [
+        (8, 6, {}, "at least 8 rows, and at most nine tenths of 8, which the smaller volume has."),
+        (40, 20, {"overlap_rows": 60}, r"tenths of 40, .* near 60 of .*\(stitch\.overlap_rows\)"),
+        (40, 4, {}, "no overlap of 8 to 36 rows in which .*, expected at least 0.5. If they share"),
+    ],
+)
+def test_too_few_common_rows_name_the_rule_and_the_options(n_rows, shared, options, says):
+    parts = [part_of(field()(z, 0, 0, n_rows)) for z in (0, n_rows - shared)]
+    with pytest.raises(TomopipeError, match=rf"a and b: .*{says}.*\(full_recon\.rows, binning\)"):
+        find_shift(*parts, names=("a", "b"), tolerance_rows=6.0, **options)
 
 
 def test_a_rod_that_is_the_same_everywhere_is_an_error():

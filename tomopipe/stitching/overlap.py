@@ -96,6 +96,15 @@ def find_shift(
                 "(full_recon.rows), or take the scan out of stitch."
             )
     lags = _candidates(first, second, direction, overlap_rows, tolerance_rows)
+    n_rows = min(first.shape[0], second.shape[0])
+    limits = f"{MIN_ROWS} to {int(MAX_SHARE * n_rows)} rows"
+    near = f", near {overlap_rows:g} of the volume (stitch.overlap_rows)" if overlap_rows else ""
+    if not lags:
+        raise TomopipeError(
+            f"{names[0]} and {names[1]}: no overlap is possible: expected at least {MIN_ROWS} "
+            f"rows, and at most nine tenths of {n_rows}, which the smaller volume has{near}. Take "
+            "more rows (full_recon.rows, binning), or correct stitch.overlap_rows."
+        )
     results: list[Shift] = []
     for lag in lags:
         if any(abs(lag - other.z_px) <= _HALO for other in results):
@@ -105,13 +114,13 @@ def find_shift(
         if shift and all(abs(shift.z_px - other.z_px) > _HALO for other in results):
             results.append(shift)
     results.sort(key=lambda shift: -shift.quality)
-    where = "" if overlap_rows is None else f" near an overlap of {overlap_rows:g} rows"
     if not results or results[0].quality < MIN_QUALITY:
         best = f"; the best correlation is {results[0].quality:.2f}" if results else ""
         raise TomopipeError(
-            f"{names[0]} and {names[1]}: found no overlap{where} in which they show the same "
-            f"structure{best}, expected at least {MIN_QUALITY}. Check "
-            "the order of the stack and stitch.overlap_rows, or take the scans out of stitch."
+            f"{names[0]} and {names[1]}: found no overlap of {limits}{near} in which they show "
+            f"the same structure{best}, expected at least {MIN_QUALITY}. If they share fewer, take "
+            "more rows (full_recon.rows, binning); else check the order of the stack and "
+            "stitch.overlap_rows, or take the scans out of stitch."
         )
     best_shift, *others = results
     if others and others[0].quality > _SECOND_PEAK * best_shift.quality:
