@@ -32,6 +32,7 @@ _N_NAMED = 3  # jobs in a line
 _GAP = "  "  # between columns
 _CUT = " ..."  # after a text that is cut
 _LEAST_COLUMNS = 12  # width to which a column may be folded, and of a remark
+_LONG = 40  # width of a column up to which it is as wide as its longest cell
 _MOST_RESTS = 20  # texts below a table
 _FAILED = {"failed": "failed", "again": "tried again"}
 
@@ -151,25 +152,31 @@ def print_columns(
 
     `styles` are those of the column `state` of each row. In a terminal the column `remark`, the
     last one, is cut at a word, and its cut texts follow below the table; if the others are too
-    wide, the widest is folded. A table of rich takes a millisecond a row, this a tenth.
+    wide, the widest is folded. Cells far longer than most in their column do not widen it: in a
+    terminal without room for them they are folded, else their row is longer. A table of rich takes
+    a millisecond a row, this a tenth.
     """
     in_use = [n for n, head in enumerate(heads) if head not in optional or any(r[n] for r in rows)]
     lines = [[row[n] for n in in_use] for row in (heads, *rows)]
-    screen, cut = console(), list[str]()
-    if sys.stdout.isatty():
-        widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    screen, cut, is_terminal = console(), list[str](), sys.stdout.isatty()
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    if not is_terminal or sum(widths) + len(_GAP) * (len(widths) - 1) > screen.width:
+        widths[:-1] = map(_usual_width, list(zip(*lines, strict=True))[:-1])
+    if is_terminal:
         room = screen.width - sum(n + len(_GAP) for n in widths[: -1 if remark else None])
         if remark and lines[0][-1] == remark and room < widths[-1]:
             lines, cut = _without_rest(lines, room)
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+            has_rest = len(lines[0]) == len(widths)
+            widths[-1:] = [max(_width(row[-1]) for row in lines)] * has_rest
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - screen.width
-    if sys.stdout.isatty() and excess > 0:
+    if is_terminal and excess > 0:
         widest = widths.index(max(widths))
         widths[widest] = max(widths[widest] - excess, _LEAST_COLUMNS)
     text, at = list[str](), lines[0].index("state") if "state" in lines[0] else 0
     paint = {style: _paint(screen, style) for style in {*styles, ""}}
     for cells, style in zip_longest(lines, ("", *styles), fillvalue=""):
-        folded = [_folded(cell, width) for cell, width in zip(cells, widths, strict=True)]
+        limits = widths if is_terminal else map(len, cells)
+        folded = [_folded(cell, width) for cell, width in zip(cells, limits, strict=True)]
         for part in zip_longest(*folded, fillvalue=""):
             padded = list(map(_padded, part, widths))
             padded[-1] = part[-1]
@@ -186,11 +193,14 @@ def _width(cell: str) -> int:
     return len(cell) if cell.isascii() else cell_len(cell)
 
 
-def _padded(cell: str, width: int) -> str:
-    from rich.cells import set_cell_size
+def _usual_width(cells: Sequence[str]) -> int:
+    """Return the width of a column without cells far longer than most."""
+    widths = sorted(map(_width, cells))
+    return min(widths[-1], max(_LONG, 2 * widths[len(widths) // 2]))
 
-    is_plain = cell.isascii() and len(cell) <= width
-    return cell.ljust(width) if is_plain else set_cell_size(cell, width)
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - _width(cell))
 
 
 def _paint(screen: Any, style: str) -> tuple[str, str]:

@@ -141,6 +141,25 @@ def test_list_leaves_out_empty_columns_and_fits_a_narrow_terminal(
     assert " ".join(line[11:28].strip() for line in lines[1:3]) == rows[0][1]
 
 
+@pytest.mark.parametrize("n_columns", [None, 60, 140])
+def test_one_long_name_makes_no_other_line_wide(monkeypatch, capsys, n_columns):
+    """Without a terminal its own line is longer; where all fits, columns are aligned as ever."""
+    long = f"sample_{'at_800_degrees_' * 6}1"
+    rows = [(name, "try_recon, predict_cor", "new") for name in ("b_1", "b_2", "b_3", long)]
+    if n_columns:
+        monkeypatch.setenv("COLUMNS", str(n_columns))
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_columns(("scan", "what runs", "why"), rows, remark="why")
+    lines = capsys.readouterr().out.splitlines()
+    of_first = lines[1].index("try_recon") - 2
+    assert of_first <= {None: 40, 60: 40, 140: len(long)}[n_columns]
+    if n_columns == 60:
+        assert max(map(len, lines)) <= 60
+        assert "".join(line[:of_first].strip() for line in lines[4:]).startswith(long)
+    else:
+        assert lines[-1] == f"{long}  try_recon, predict_cor  new"
+
+
 def test_list_says_why_a_scan_is_skipped(campaign, results):
     inventory = results / "inventory.tsv"
     lines = inventory.read_text().splitlines()
