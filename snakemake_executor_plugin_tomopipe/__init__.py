@@ -350,6 +350,7 @@ class Executor(RemoteExecutor):
         elif ended.state == "FAILED" and not text:
             why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
         of_node = any(not status or status.get("of_machine") for status in statuses)
+        of_node &= "SIGKILL" not in why  # by somebody, or for its memory
         if of_node and ended.node and ended.state == "FAILED":
             self._avoided.add(ended.node)
             text = f"{ended.node}: no more jobs of this run go there, while there are other nodes"

@@ -259,6 +259,18 @@ printf {exit_code} > "$here.exit"; echo FAILED > "$here.state"; sleep 1000"""
     assert says in text
 
 
+@pytest.mark.parametrize("line", ["Command x died with <Signals.SIGKILL: 9>", "oom_kill event"])
+def test_a_node_where_a_job_is_killed_before_it_begins_gets_more_jobs(cluster, line):
+    job = f"""here="$FAKE_SLURM/$SLURM_JOB_ID"; rm logs/status/volume/$SCAN.json
+echo "{line}" >> .snakemake/slurm_logs/volume/$SLURM_JOB_ID.log
+case "{line}" in oom*) printf 0:9 > "$here.exit";; esac; echo FAILED > "$here.state"; sleep 1000"""
+    status, text = cluster.run("a", job=job, options=("--retries", "1"))
+    assert status == 1
+    assert "SIGKILL" in text
+    assert "no more jobs of this run" not in text
+    assert [cluster.options(n).get("exclude") for n in (1, 2)] == [None, None]
+
+
 def interrupt(process: subprocess.Popen) -> None:
     """Press Ctrl-C; again if Python's main thread slept on, as it does where another took it."""
     for _ in range(3):
