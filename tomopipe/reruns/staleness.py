@@ -11,12 +11,7 @@ from contextlib import suppress
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import NAMES_COLUMNS, STACK
 from tomopipe.campaign.reading import has_other_links
-from tomopipe.campaign.results import (
-    VOLUME_ROWS,
-    InventoryRows,
-    read_inventory,
-    read_tsv,
-)
+from tomopipe.campaign.results import VOLUME_ROWS, InventoryRows, read_inventory, read_tsv
 from tomopipe.campaign.series import predicted_files
 from tomopipe.campaign.state.facts import is_looked_at_again
 from tomopipe.errors import TomopipeError, scans_named, some_of
@@ -31,12 +26,7 @@ from tomopipe.reruns.reasons import (
     of_statements,
     only_metadata_differ,
 )
-from tomopipe.reruns.receipts import (
-    Made,
-    Receipts,
-    Result,
-    Statement,
-)
+from tomopipe.reruns.receipts import Made, Receipts, Result, Statement
 from tomopipe.reruns.target import Cors, Target
 from tomopipe.steps import fix_cor
 from tomopipe.storage.checksums import changed_links
