@@ -65,6 +65,10 @@ def test_volumes_of_scans_that_were_renamed_or_removed_are_named_and_go(campaign
     results = campaign / "results"
     full_recon(campaign / "raw" / "a_2.h5", results / "old_rec", cor_px=49.0, output="tiff")
     (results / "notes_rec.h5").write_text("of others")
+    for target in ("mrc", "zarr", "h5", "png"):
+        done = CliRunner().invoke(cli, ["convert", target, "a_1", "a_2", "-C", str(campaign)])
+        assert done.exit_code == 0, done.output
+    (results / "old_converted.h5").write_text("of others")
     (campaign / "raw" / "a_2.h5").rename(campaign / "raw" / "c_2.h5")
 
     def say(*command):
@@ -74,12 +78,15 @@ def test_volumes_of_scans_that_were_renamed_or_removed_are_named_and_go(campaign
 
     full_recon(campaign / "raw" / "a_1.h5", results / "a_1_rec", cor_px=47.0, output="tiff")
     gone = {"results/a_1_rec", "results/a_2_rec.h5", "results/old_rec"}
-    gone |= {"results/relion/stacks/a_2.mrcs"}
+    gone |= {"results/relion/stacks/a_2.mrcs", "results/a_2_rec.mrc"}
+    gone |= {"results/a_2_converted.zarr", "results/a_2_converted.h5"}
     assert set(say("clean", "--gone", "-n").splitlines()[:-1]) == gone
     assert all((campaign / path).exists() for path in gone)
-    assert "1 RELION stack, 3 volumes, " in say("clean", "--gone")
+    assert "1 RELION stack, 3 converted volumes, 3 volumes, " in say("clean", "--gone")
     assert not any((campaign / path).exists() for path in gone)
-    assert (results / "notes_rec.h5").exists()
+    stay = {"notes_rec.h5", "old_converted.h5", "a_1_rec.mrc", "a_1_converted.zarr"}
+    assert stay <= {path.name for path in results.iterdir()}
+    assert len(list(results.glob("a_2_*.png"))) == 1
     assert len(list(results.glob("*_rec.h5"))) == len(CORS_PX)
     assert snakemake(campaign).status == 0
     # a disk that is away takes nothing with it

@@ -91,8 +91,8 @@ def clean(
         bool,
         typer.Option(
             "--gone",
-            help="Instead remove volumes and stacks of scans no longer in the campaign, and "
-            "volumes in another format than full_recon.output.",
+            help="Instead remove volumes, converted ones and stacks of scans no longer in the "
+            "campaign, and volumes in another format than full_recon.output; pictures stay.",
         ),
     ] = False,
 ) -> None:

@@ -6,14 +6,16 @@ from itertools import product
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import STACK, VOLUMES
+from tomopipe.campaign.files import CONVERTED, STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
 from tomopipe.campaign.step_files import volume_of
+from tomopipe.commands.conversion import is_converted
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.target import Target
 from tomopipe.run.temporary_files import Temporary, removable, remove
 from tomopipe.storage.checksums import quick_state
 
+_CONVERTED = "converted volume"
 _ENDINGS = (*VOLUMES.values(), STACK)
 
 
@@ -48,7 +50,7 @@ def withdraw_removed(campaign: Campaign, results: Iterable[tuple[str, str]]) -> 
 
 
 def _of_removed_scans(campaign: Campaign) -> list[Temporary]:
-    """List volumes and stacks for RELION of scans that are no longer in the campaign.
+    """List volumes, converted ones and stacks for RELION of scans no longer in the campaign.
 
     Also volumes in another format than the present one of a scan: no run makes them again.
     """
@@ -61,12 +63,16 @@ def _of_removed_scans(campaign: Campaign) -> list[Temporary]:
         target = campaign.directory / volume_of(campaign, scan)
         return path != target and target.exists()
 
+    is_ours = {  # not of another program
+        "volume": lambda path: volume_cor_px(path) is not None,
+        _CONVERTED: is_converted,
+    }
     folders = [(campaign.results, ending, "volume") for ending in VOLUMES.values()]
+    folders += [(campaign.results, ending, _CONVERTED) for ending in sorted({*CONVERTED.values()})]
     folders.append((campaign.files.stack("").parent, STACK, "RELION stack"))
     return [
         Temporary(kind, path, (quick_state(path) or (0,))[0])
         for folder, ending, kind in folders
         for path in sorted(folder.glob(f"*{ending}"))
-        if is_leftover(path, ending, kind)
-        and (kind != "volume" or volume_cor_px(path) is not None)  # not of another program
+        if is_leftover(path, ending, kind) and is_ours.get(kind, os.path.lexists)(path)
     ]

@@ -179,6 +179,14 @@ def _plan(
     )  # fmt: skip
 
 
+def is_converted(path: Path) -> bool:
+    """Tell whether `tomopipe convert` wrote a file or folder."""
+    try:
+        return _digest_of(path) is not None
+    except TomopipeError:
+        return False
+
+
 def _digest_of(target: Path) -> str | None:
     """Return the digest of an earlier conversion; None if there is none, "" if it is damaged."""
     if not os.path.lexists(target):
