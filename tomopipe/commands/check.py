@@ -1,6 +1,7 @@
 """Checks of config, data and disk before the first run, for `tomopipe check`."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -29,7 +30,7 @@ from tomopipe.config.site_corrections import CORRECTIONS_OF_SITES, of_site
 from tomopipe.cor.series_fill import layouts_of
 from tomopipe.cor_methods import COR_METHODS, GROUP, method_named
 from tomopipe.entry_points import collisions
-from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, some_of
+from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, scans_named, some_of
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.relion.relion_set import note_lines
@@ -40,8 +41,10 @@ from tomopipe.resources.disk import lack_of_disk, may_be_wider, shown_size, stil
 from tomopipe.run.beginning import missing_gpu
 from tomopipe.run.unfinished import nothing_usable, relion_notes, unused_cors
 from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
+from tomopipe.scans.layout import KEYS
 from tomopipe.scans.metadata import NO_ANGLES
 from tomopipe.scans.nxtomo import HINT
+from tomopipe.scans.references import UNUSED
 from tomopipe.stream.source import check_scratch
 
 
@@ -80,6 +83,7 @@ def examine(campaign: Campaign) -> Findings:
     _check_table(campaign, findings)
     rows = _next_inventory(campaign)
     _summarise(campaign, rows, findings)
+    findings.notes += _replaced_references(campaign, rows)
     findings.formats = sorted(_recorded(campaign, rows), key=lambda item: -len(item[1]))
     for_some = {block for part in campaign.config.overrides for block in part.model_fields_set}
     findings.warnings += [
@@ -240,6 +244,22 @@ def _other_layouts(
         else "its CORs are compared all the same (fix_cor.fill: best compares equal ones alone)"
     )
     return [f"{name} has scans of {kinds}: {remedy}"] if kinds else []
+
+
+def _replaced_references(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
+    """Name the scans whose own flats or darks are not used, as others are set for all."""
+    for kind in KEYS:
+        own = grouped(
+            (where[1], scan)
+            for scan in campaign.selected_scans(rows)
+            if (where := re.search(rf"{UNUSED}{kind} ([^;]+)", rows[scan].get("found") or ""))
+        )
+        source = getattr(campaign.config.preprocess, kind)
+        for places, scans in own.items() if source else ():
+            yield (
+                f"{scans_named(scans)}: own {kind} ({places}) are not used, as preprocess.{kind} "
+                "is set for all scans; overrides set it for some alone"
+            )
 
 
 def _contradiction(location: str, apart_deg: str, of_one: str) -> str:

@@ -29,7 +29,7 @@ from tomopipe.scans.metadata import (
     whole_groups,
 )
 from tomopipe.scans.pixels import Frames, cut_columns, unsigned
-from tomopipe.scans.references import References, find_references
+from tomopipe.scans.references import References, find_references, unused_references
 from tomopipe.scans.scan import Scan
 from tomopipe.scans.shared_frames import Stored, shared_frames
 
@@ -131,6 +131,8 @@ class RawScan:
                     )
                     for kind in KEYS
                 ]
+                unused = unused_references(reader, self.path, self.preprocess)
+                layout = replace(layout, notes=(*layout.notes, *unused))
                 if options.unsigned:
                     layout = replace(layout, projections=unsigned(layout.projections))
                     references = [part.each(unsigned) for part in references]

@@ -1,16 +1,19 @@
 """Flats and darks of a scan: in its own files, or in others that the configuration names."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config import InputBlock
+from tomopipe.config import InputBlock, PreprocessBlock
 from tomopipe.errors import ScanError, ScanFaultError, naming
 from tomopipe.scans.formats import format_of
 from tomopipe.scans.layout import (
+    KEYS,
     Kind,
     Layout,
     Reader,
@@ -22,6 +25,7 @@ from tomopipe.scans.layout import (
 from tomopipe.scans.pixels import Frames, MirroredPixels, Pixels, TransposedPixels
 
 ABSENT = "declared absent"
+UNUSED = "not used: own "  # a note begins so, then the kind and where they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +105,26 @@ def find_references(
         np.concatenate([part.positions[part.frames.written] for part in parts]),
         ", ".join(dict.fromkeys(part.location for part in parts)),
     )
+
+
+def unused_references(
+    reader: Reader, scan: str | os.PathLike[str], preprocess: PreprocessBlock
+) -> Iterator[str]:
+    """Name the flats and darks of a scan that the configuration replaces by those of others."""
+    path = Path(scan)
+    for kind in KEYS:
+        source = getattr(preprocess, kind)
+        if source in (None, "none"):
+            continue
+        own = path, path.with_name(f"{path.with_suffix('').name}_{kind}")
+        sources = map(Path, [source] if isinstance(source, str) else source)
+        if any(each.is_relative_to(place) for each in sources for place in own):
+            continue
+        with suppress(Exception):  # what is not used may be damaged
+            parts = reader.references(kind)
+            if any(part.frames.written.any() for part in parts):
+                locations = dict.fromkeys(part.location for part in parts)
+                yield f"{UNUSED}{kind} {', '.join(locations)}"
 
 
 def _as_the_scan(reference: Reference, projections: Pixels) -> Reference:

@@ -210,6 +210,25 @@ def test_check_says_once_what_was_found_where(tmp_path):
     assert "angles /entry0000/sample/rotation_angle, 180 degrees" in shown
 
 
+def test_flats_of_the_scans_that_others_replace_for_all_are_named_once(tmp_path):
+    small_campaign(tmp_path, "a_1", "a_2", "a_3")
+    small_campaign(tmp_path, "a_4")
+    with h5py.File(tmp_path / "raw/a_4.h5", "r+") as file:
+        del file["exchange/data_white"]
+    last = "\noverrides: [{scans: [a_4], preprocess: {flats: raw/a_1.h5}}]"
+    for options, is_said in (
+        (last, False),  # has none of its own
+        ("preprocess: {flats: raw/a_1.h5}", True),
+        ("preprocess: {flats: raw/a_1.h5, darks: none}", True),
+        ("preprocess: {flats: 'raw/{scan}.h5'}" + last, False),
+    ):
+        configure(tmp_path, options)
+        notes = check.examine(load_campaign(tmp_path)).notes
+        lines = [line for line in notes if "not used" in line]
+        line = "2 scans (a_2, a_3): own flats (/exchange/data_white) are not used, as preprocess."
+        assert ([text.startswith(line) for text in lines], options) == ([True] * is_said, options)
+
+
 def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the_key(tmp_path):
     for name, factor in (("a_1", 1), ("a_2", np.pi / 180), ("a_3", np.pi / 180), ("b_1", 1000)):
         small_campaign(tmp_path, name, theta_deg=np.arange(0, 180) * factor)
