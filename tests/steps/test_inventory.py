@@ -177,11 +177,11 @@ def test_a_step_says_which_angles_an_aborted_scan_has(tmp_path):
     ("gap_deg", "known", "words"),
     [
         (0, {}, ""),
-        (20, {}, "the angles cover 360 degrees except 21; with the axis off the middle"),
+        (20, {}, "the angles cover 360 degrees except 21: with the axis off the middle"),
         (
             0,
             {"skip_angles": [[50, 90]]},
-            "the angles cover 360 degrees except 42; with the axis off",
+            "the angles cover 360 degrees except 42: with the axis off",
         ),
         (90, {}, ""),
     ],
@@ -444,6 +444,33 @@ def test_less_than_180_degrees_in_the_file_or_in_use_are_named(tmp_path, end_deg
     row = take(tmp_path, known=skipped)["s_1"]
     assert row["warnings"].startswith(says)
     assert bool(row["warnings"]) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("theta_deg", "skip", "says"),
+    [
+        (np.linspace(0, 180, 181), [[60, 80]], "59 and 81"),
+        (np.linspace(0, 200, 201), [[60, 80]], "59 and 81"),
+        (np.linspace(0, 180, 181), [[60, 66]], ""),  # slices hardly show it
+        (np.linspace(0, 270, 271), [[100, 120]], "99 and 121"),
+        (np.linspace(0, 270, 271), [[20, 60]], ""),  # measured half a turn later
+        (np.linspace(-180, 180, 46), [[20, 22]], ""),
+        (np.linspace(0, 360, 31) + np.random.default_rng(3).normal(0, 0.01, 31), [], ""),
+        (np.arange(30) * 111.246, [], ""),  # golden ratio
+        (np.arange(30) * 111.246, [[0, 1]], ""),
+    ],
+)
+def test_a_gap_that_slices_show_is_named(tmp_path, theta_deg, skip, says):
+    """Whether stated so by the file or by what is skipped."""
+    write(tmp_path / "s_1.h5", len(theta_deg), theta=theta_deg)
+    chosen = np.ones(len(theta_deg), bool)
+    for first, last in skip:
+        chosen[first : last + 1] = False
+    write(tmp_path / "s_2.h5", np.count_nonzero(chosen), theta=theta_deg[chosen])
+    rows = take(tmp_path, known={"skip_projections": skip}), take(tmp_path)
+    for row in (rows[0]["s_1"], rows[1]["s_2"]):
+        assert ("slices lack these" in row["warnings"]) == bool(says), row["warnings"]
+        assert says in row["warnings"]
 
 
 def test_the_angles_of_an_aborted_scan_are_not_told_besides(tmp_path):

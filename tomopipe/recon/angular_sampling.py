@@ -133,6 +133,20 @@ def largest_gap_rad(theta_rad: NDArray[np.float64]) -> float:
     return float(_gaps(theta_rad, 2 * np.pi)[1].max())
 
 
+def missing_directions_deg(
+    theta_deg: NDArray[np.float64], *, least_deg: float
+) -> tuple[float, float] | None:
+    """Return first and last direction, modulo 180 degrees, of a gap far wider than the others."""
+    order, gap = _gaps(np.deg2rad(theta_deg), np.pi)
+    gap_deg = np.rad2deg(gap)
+    widest = int(np.argmax(gap_deg))
+    # of golden-ratio angles the widest is 2.6 times the narrowest
+    if gap_deg[widest] < max(least_deg, _LONG_STEPS * np.percentile(gap_deg, 90)):
+        return None
+    first_deg = float(np.mod(theta_deg[order[widest]], 180))
+    return first_deg, first_deg + float(gap_deg[widest])
+
+
 def upper_directions(
     theta_rad: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

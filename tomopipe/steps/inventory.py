@@ -28,7 +28,12 @@ from tomopipe.errors import (
     own_error,
 )
 from tomopipe.paths import what_is_no_file
-from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
+from tomopipe.recon.angular_sampling import (
+    is_full_rotation,
+    largest_gap_rad,
+    missing_directions_deg,
+    unpaired,
+)
 from tomopipe.scans.angle_lists import span_deg
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
@@ -204,7 +209,13 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
             "time_s": metadata.time_s,
             "bytes": metadata.data_bytes,
             "warnings": "; ".join(
-                (*metadata.warnings, *warnings, *_turns(metadata), *_lacking_angles(raw, metadata))
+                (
+                    *metadata.warnings,
+                    *warnings,
+                    *_turns(metadata),
+                    *_lacking_angles(raw, metadata),
+                    *_gap(metadata),
+                )
             ),
             "full_turn": full_rotation,
             "linked": json.dumps(linked, sort_keys=True) if linked else "",
@@ -247,7 +258,7 @@ def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
     if not unpaired(used).any():
         return True, ()
     gap_deg = np.degrees(largest_gap_rad(used))
-    text = f"the angles cover 360 degrees except {gap_deg:.0f}; with the axis off the middle"
+    text = f"the angles cover 360 degrees except {gap_deg:.0f}: with the axis off the middle"
     return True, (f"{text}, data that only these would show are extrapolated",)
 
 
@@ -291,6 +302,19 @@ def _lacking_angles(raw: RawScan, metadata: Metadata) -> list[str]:
         f"the {n} projections of this window cover {covered_deg:.0f} of 180 degrees, and its "
         f"slices lack the others, which {enough} would cover (turns: {{n_angles}})"
     ]
+
+
+def _gap(metadata: Metadata) -> list[str]:
+    """Warn of a gap within 180 degrees and more, in the file or in use."""
+    theta_deg = metadata.theta_deg
+    if theta_deg is None or len(theta_deg) != metadata.n_angles:
+        return []
+    used = theta_deg[metadata.chosen]
+    if not np.isfinite(used).all() or span_deg(used) < _COVERS_DEG:
+        return []
+    gap = missing_directions_deg(used, least_deg=180 - _COVERS_DEG)
+    text = "no projection has an angle between {:.0f} and {:.0f} degrees, or half a turn away"
+    return [f"{text.format(*gap)}: slices lack these"] if gap else []
 
 
 def _reference_frames(looks: Sequence[_Look]) -> float:
