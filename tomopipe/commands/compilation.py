@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 _ROOMS = "recon", "cor", "prep", "volumes"  # which have kernels
 _SIZE_PX, _N_ANGLES = 64, 61
-_N_SLICES = 3, 8, 16  # for 4, 8 and 16 lanes
+_N_SLICES = 16, 8, 3  # for 16, 8 and 4 lanes
+N_PARTS = len(_N_SLICES) + 1
 
 
 def compile_once(directory: Path, say: Callable[[str], object]) -> None:
@@ -20,18 +23,21 @@ def compile_once(directory: Path, say: Callable[[str], object]) -> None:
     Where the user's cache cannot be written, the code is kept in the campaign `directory`. If it
     fails, the first jobs compile.
     """
-    from tomopipe.recon.jit import cache_folder, cpu_name  # NumPy
+    from tomopipe.recon.jit import cache_folder, cpu_name, thread_count  # NumPy
 
     folder = cache_folder(str(directory))
     if not folder or (stamp := Path(folder, f"compiled-{_digest()}")).exists():
         return
     say(
-        f"compiling for this processor ({cpu_name()}), once: about a minute (Ctrl-C skips it: then "
+        f"compiling for this processor ({cpu_name()}), once: up to a minute (Ctrl-C skips it: then "
         "the first jobs compile)"
     )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(Path(folder).parent)}
+    words, n = [sys.executable, "-P", "-m", __name__], min(thread_count(), N_PARTS)
     try:
-        environment = os.environ | {"NUMBA_CACHE_DIR": str(Path(folder).parent)}
-        subprocess.run([sys.executable, "-P", "-m", __name__], env=environment, check=True)
+        with ThreadPoolExecutor(n) as pool:
+            calls = [[*words, str(part), str(n)] for part in range(n)]
+            list(pool.map(partial(subprocess.run, env=environment, check=True), calls))
         stamp.touch()
     except (OSError, subprocess.CalledProcessError, KeyboardInterrupt):
         say("not compiled: the first jobs will be slower")
@@ -46,28 +52,41 @@ def _digest() -> str:
     return code_state(sources)[:16]
 
 
-def compile_kernels() -> None:
-    """Find the COR of a small object, sweep and reconstruct it: with all numbers of lanes."""
+def compile_kernels(part: int = 0, n_parts: int = 1) -> None:
+    """Compile one of at most `N_PARTS` parts of the code of jobs, by default all of it.
+
+    A small object is reconstructed and projected, with all numbers of lanes, and its COR found.
+    """
     import numpy as np
 
     from tomopipe import api
     from tomopipe.cor.kernels import mean_lines
     from tomopipe.prep.scaling import scale
+    from tomopipe.recon.iterative import make_projector
     from tomopipe.volumes.slice_kernels import extremes_and_sums
 
     theta_deg, cor_px = np.linspace(0, 180, _N_ANGLES), (_SIZE_PX - 1) / 2
     centre_px = cor_px + 6 * np.cos(np.deg2rad(theta_deg))[:, None]
     disk = 1 - ((np.arange(_SIZE_PX) - centre_px) / 20) ** 2
     rows = np.sqrt(np.maximum(disk, 0)) * np.linspace(1, 1.5, max(_N_SLICES))[:, None, None]
-    frames, ones = np.ones((2, 2, 4), np.uint16), np.ones((1, 4), np.float32)
-    mean_lines(frames[:1, :1], ones, ones, 1, np.float32(1), np.empty((1, 1), np.float32))
-    for counts in frames[:1, :1], frames[:, :1]:  # of all rows of a block, or of some
-        scale(counts, ones, ones, 0.0, np.empty(counts.shape, np.float32))
-    api.find_cor(rows, theta_deg)
-    for n in _N_SLICES:
+
+    def find_cor() -> None:
+        frames, ones = np.ones((2, 2, 4), np.uint16), np.ones((1, 4), np.float32)
+        mean_lines(frames[:1, :1], ones, ones, 1, np.float32(1), np.empty((1, 1), np.float32))
+        for counts in frames[:1, :1], frames[:, :1]:  # of all rows of a block, or of some
+            scale(counts, ones, ones, 0.0, np.empty(counts.shape, np.float32))
+        api.find_cor(rows, theta_deg)
+
+    def reconstruct(n: int) -> None:
         api.sweep(rows[0], theta_deg, cor_px + np.arange(n), device="cpu")
         extremes_and_sums(api.reconstruct(rows[:n], theta_deg, cor_px, device="cpu"), 4)
+        projector = make_projector(np.deg2rad(theta_deg), _SIZE_PX, cor_px)
+        projector.project(np.ones((n, _SIZE_PX, _SIZE_PX), np.float32))
+
+    calls: list[Callable[[], None]] = [partial(reconstruct, n) for n in _N_SLICES]
+    for call in [*calls, find_cor][part::n_parts]:
+        call()
 
 
 if __name__ == "__main__":
-    compile_kernels()
+    compile_kernels(*map(int, sys.argv[1:]))

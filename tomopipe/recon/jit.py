@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -248,8 +249,8 @@ _holders: list[bool] = []  # not empty during nested calls of `compile`
 
 
 @contextmanager
-def lock_of_processes() -> Iterator[None]:
-    """Wait while another process compiles, with a time limit."""
+def lock_of_processes(code: str = "") -> Iterator[None]:
+    """Wait, with a time limit, while another process compiles this code; "": that of numba."""
     if _holders or not cache_folder():
         yield
         return
@@ -258,7 +259,8 @@ def lock_of_processes() -> Iterator[None]:
         with suppress(OSError):  # a file system without locks
             while time.monotonic() < end:
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # a byte of the file for each code
+                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, zlib.crc32(code.encode()))
                     break
                 except BlockingIOError:
                     time.sleep(0.05)
@@ -304,7 +306,7 @@ def cache_folder(campaign: str = "") -> str:
 def warn_not_stored(reason: str) -> None:
     """Log the consequence and the remedy, once."""
     logger.warning(
-        "compiled code cannot be cached, so each job compiles for 10 s (%s): set "
+        "compiled code cannot be cached, so each job compiles, up to a minute (%s): set "
         "NUMBA_CACHE_DIR to a writable folder",
         reason,
     )
@@ -313,7 +315,7 @@ def warn_not_stored(reason: str) -> None:
 @functools.cache
 def report_compilation() -> None:
     """Log, once, why a job takes longer."""
-    logger.info("compiling for this processor (%s), once: up to 40 s of CPU time", cpu_name())
+    logger.info("compiling for this processor (%s), once: up to a minute of CPU time", cpu_name())
 
 
 def thread_count(threads: int | None = None) -> int:

@@ -63,11 +63,11 @@ class Dispatcher(CPUDispatcher):
 
 
 def compile_kernel(kernel: Kernel, kinds: Kinds, path: str) -> Callable[..., Any]:
-    """Return the code of a kernel for these kinds, and store it; one process at a time.
+    """Return the code of a kernel for these kinds, and store it; one process does, others wait.
 
     Code that needs numba while it runs, as it may raise or allocates, is not stored.
     """
-    with global_compiler_lock, lock_of_processes():
+    with global_compiler_lock, lock_of_processes(path):
         if (code := read_code(path)) is not None:  # of another process, meanwhile
             return linked(code)
         report_compilation()

@@ -85,11 +85,11 @@ def start(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{HOME}:{tmp_path}")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
-    def started(*arguments, program=CALL, **environment):
+    def started(*arguments, program=CALL, stdin=None, **environment):
         return subprocess.Popen(
             [sys.executable, "-c", program, *arguments],
             env=os.environ | environment, cwd=tmp_path, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     yield started
@@ -105,6 +105,24 @@ def test_of_several_that_need_the_same_code_one_compiles(tmp_path, start):
     assert start("", "3", "2.5").communicate() == ("[6, 5.0] 2\n", "")
     folder = tmp_path / "user" / "tomopipe" / f"numba-{get_host_cpu_name()}"
     assert len(list(folder.rglob("module.double-*.nbc"))) == 2
+
+
+def test_only_those_wait_that_need_the_code_which_another_process_compiles(tmp_path, start):
+    hold = """import sys
+from tomopipe.recon.jit import lock_of_processes
+with lock_of_processes("a"): print("locked", flush=True); sys.stdin.read()"""
+    look = """import sys
+from tomopipe.recon import jit
+jit._COMPILING_S = float(sys.argv[2])
+with jit.lock_of_processes(sys.argv[1]): print("here")"""
+    held = start(program=hold, stdin=subprocess.PIPE)
+    assert held.stdout.readline() == "locked\n"
+    assert start("b", "1e9", program=look).communicate()[0] == "here\n"
+    waits = start("a", "1e9", program=look)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waits.wait(1)
+    held.communicate()
+    assert waits.communicate()[0] == "here\n"
 
 
 def test_where_the_users_cache_cannot_be_written_it_is_the_campaigns(tmp_path, start):
