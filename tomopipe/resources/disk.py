@@ -204,7 +204,7 @@ def is_half_volume(
 def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     """Estimate try.tif with rows.h5, and the full-size slices if requested."""
     # slow to load; the rules ask for widths alone
-    from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
+    from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_ENDS, N_KEPT, N_PAIRS
     from tomopipe.steps.try_recon import try_grid
 
     block, n_angles, n_rows = campaign.config.try_recon, int(row["n_angles"]), int(row["n_rows"])
@@ -218,8 +218,9 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     n_voxels = n_cols * (FACTOR if is_half_volume(campaign, row, middle_px, mode=mode) else 1)
     n_asked = len(block.row) if isinstance(block.row, list) else 1
     n_full = n_asked if block.format == "tiff" else 0
-    n_values = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs
-    n_values += 2 * N_PAIRS * min(MAX_PAIR_ROWS, n_rows)
+    # rows.h5: rows, and frames of pairs and ends
+    n_values = min(max(N_KEPT, n_asked), n_rows) * n_angles
+    n_values += (2 * N_PAIRS + N_ENDS) * min(MAX_PAIR_ROWS, n_rows)
     rows_bytes = 4 * n_values * n_cols * (2 - campaign.config.preprocess.is_plain)
     return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
 

@@ -8,12 +8,13 @@ import re
 from types import SimpleNamespace
 from unittest import mock
 
+import h5py
 import numpy as np
 import pytest
 
 from tests.exchange_files import write_time_series
 from tests.phantoms import write_scan
-from tests.step_calls import volume_of
+from tests.step_calls import try_recon, volume_of
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.config import Config, FullReconBlock
 from tomopipe.reruns.settle import expected_inventory
@@ -121,6 +122,22 @@ def test_a_sweep_near_an_edge_is_of_doubled_slices(look):
         return disk_needed(campaign, [("try_recon", "turn_1")], rows)["try stacks"]
 
     assert sweep(36.0) - sweep(20.0) == 5 * 2 * 3 * N_COLS**2
+
+
+def test_a_sweep_of_few_angles_and_many_rows_is_as_large_as_its_files(look, tmp_path):
+    """Most of them are whole projections: opposing pairs, and those at the ends."""
+    size = {"n_cols": N_COLS, "n_rows": 200, "compression": "gzip"}
+    write_scan(tmp_path / "raw" / "tall_1.h5", theta_deg=np.linspace(0, 360, 41), **size)
+    grid = {"width_px": 2, "step_px": 1}
+    campaign, rows = look(try_recon=grid)
+    expected = disk_needed(campaign, [("try_recon", "tall_1")], rows)["try stacks"]
+    files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
+    try_recon(tmp_path / "raw" / "tall_1.h5", *files, **grid)
+    with h5py.File(files[-1]) as file:
+        assert file["ends"].size == 4 * 200 * N_COLS
+    # besides values HDF5 has names, and profiles of the projections
+    assert sum(path.stat().st_size for path in files) == pytest.approx(expected, abs=50_000)
+    assert expected > 4 * (5 * 41 + 10 * 200) * N_COLS
 
 
 @pytest.mark.parametrize(
