@@ -179,7 +179,7 @@ def find_bad_frames(
     - saturated: 5 % of the pixels are at the camera's limit, in runs of at least three along a row.
       The limit is the largest number of the pixel type, or of a camera of 8 to 16 bits (also of one
       that fills the upper bits), or the highest value of all projections, if pixels with different
-      flats all have it, which air would not.
+      flats all have it, which air would not, or flats, averages elsewhere, are exactly that.
     - dark: less than 0.5 % of the beam, or only zeros.
     - constant: a single other value.
     - repeated: equal to the one before, while noise makes most others differ.
@@ -297,7 +297,9 @@ def _is_cut_off(
         return False
     low, middle, high = np.percentile(flat[at_top], (5, 50, 95))
     spread = max(_SPREAD * abs(top), 2 * step)
-    return bool(high - low > spread or middle < _FAR_BELOW * top)
+    averages = flat[flat < top] % 1 if step else flat[:0]  # with noise hardly one is a whole number
+    flats_too = middle == top and 2 * np.count_nonzero(averages) > averages.size
+    return bool(high - low > spread or middle < _FAR_BELOW * top or flats_too)
 
 
 def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:

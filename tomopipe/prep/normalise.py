@@ -223,6 +223,9 @@ _N_SAMPLED = 100  # projections
 # Transmission, averaged over this number of columns, above which a volume is useless: neither noise
 # nor fringes nor a beam between refills reach it.
 _FAR_TOO_BRIGHT, _TOGETHER_PX = 1.4, 8
+# A sample in the flats: largest size of the line integrals that it leaves in one projection, by
+# that of most, and least share of those below 0, by those above.
+_EQUAL, _AS_MUCH = 0.2, 0.25
 # Shares of the beam (flat - dark): a dark above the first is bright, also with the afterglow of a
 # closed shutter; a flat below the second is dark, which a beam that decays by a third is not.
 _OPEN, _CLOSED = 0.05, 0.6
@@ -257,15 +260,38 @@ def warn_of_flats(
     ]
 
 
+def warn_of_sample_in_flats(line_integrals: NDArray[np.float32]) -> list[str]:
+    """Return warnings, at most one, that the flats show the sample at one of its angles.
+
+    Then one projection equals them, and others are as much brighter in places as they are darker.
+    `line_integrals` as in `warn_of_flats`.
+    """
+    means = _means_along(line_integrals)
+    if not means.size:
+        return []
+    sizes = np.sqrt(np.mean(means**2, axis=(0, 2)))
+    brighter, darker = (float(np.maximum(sign * means, 0).sum()) for sign in (-1, 1))
+    is_equal = sizes.min() < _EQUAL * np.median(sizes)
+    if not is_equal or brighter < _AS_MUCH * darker:
+        return []
+    return [
+        "the flats show the sample: a projection equals them, and others are brighter in places, "
+        "so values of the volume are wrong (preprocess: {flats: ANOTHER_SCAN} gives it other flats)"
+    ]
+
+
 def is_far_too_bright(line_integrals: NDArray[np.float32]) -> bool:
     """Tell whether air is brighter than the flats by more than a beam can change."""
-    lines = _some_projections(line_integrals)
-    width = max(1, min(_TOGETHER_PX, lines.shape[2] // 4))
-    lines = lines[:, :, : lines.shape[2] // width * width]
-    if not lines.size:
-        return False
-    means = lines.reshape(*lines.shape[:2], -1, width).mean(axis=3, dtype=np.float64)
+    means = _means_along(_some_projections(line_integrals))
     return math.exp(-_least(means)) > _FAR_TOO_BRIGHT
+
+
+def _means_along(lines: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return means of a few columns (n_rows, n_angles, n_means), in which there is less noise."""
+    width = max(1, min(_TOGETHER_PX, lines.shape[2] // 4))
+    n_means = lines.shape[2] // width
+    parts = lines[:, :, : n_means * width].reshape(*lines.shape[:2], n_means, width)
+    return parts.mean(axis=3, dtype=np.float64)
 
 
 def _some_projections(line_integrals: NDArray[np.float32]) -> NDArray[np.float32]:

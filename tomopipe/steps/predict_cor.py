@@ -34,7 +34,12 @@ from tomopipe.prep.bad_pixels import (
     warnings_of,
 )
 from tomopipe.prep.half_acquisition import warn_of_width
-from tomopipe.prep.normalise import is_far_too_bright, warn_of_flats, warn_of_references
+from tomopipe.prep.normalise import (
+    is_far_too_bright,
+    warn_of_flats,
+    warn_of_references,
+    warn_of_sample_in_flats,
+)
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.steps import not_read, stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
@@ -148,8 +153,11 @@ def _predict(
     of_flats = warn_of_references(corrected.flat_levels, corrected.dark_levels)
     spoils = of_flats
     if corrected.minus_log:
-        bright = warn_of_flats(corrected.sinograms, corrected.flat_levels)
-        spoils = of_flats + bright * is_far_too_bright(corrected.sinograms)
+        bright = warn_of_sample_in_flats(corrected.sinograms)
+        spoils = of_flats + bright
+        if not bright:
+            bright = warn_of_flats(corrected.sinograms, corrected.flat_levels)
+            spoils = of_flats + bright * is_far_too_bright(corrected.sinograms)
         cause = of_flats + bright  # of air that is not 1
         air = None if cause else _try_check(warnings, warn_of_air, corrected)
         off, is_far_off = air or ([], False)

@@ -146,6 +146,19 @@ def test_projections_cut_off_at_the_limit_of_the_camera_are_saturated(limit):
     assert found(raw, flat, dark) == {"saturated": BAD}
 
 
+@pytest.mark.parametrize("n_flats", [3, 10])
+def test_where_flats_are_cut_off_as_well_all_projections_are_saturated(n_flats):
+    """At a limit of no known camera, in the brighter third of a beam; the axis is in the dark."""
+    rng = np.random.default_rng(2)
+    beam = np.linspace(3000.0, 14_000.0, N_COLS)
+    sample = np.exp(-0.5 * (np.abs(np.arange(N_COLS) - 120) < 60))
+    frames = beam * np.concatenate([np.ones((n_flats, N_COLS)), np.tile(sample, (N_ANGLES, 1))])
+    frames = rng.normal(frames[:, None], np.sqrt(frames[:, None]), (len(frames), N_ROWS, N_COLS))
+    for limit, expected in ((20_000, {}), (9000, {"saturated": [*range(N_ANGLES)]})):
+        counts = np.rint(np.minimum(frames, limit)).astype("u2")
+        assert found(counts[n_flats:], counts[:n_flats].mean(axis=0), 0.0) == expected
+
+
 def test_hot_pixels_beyond_the_limit_do_not_hide_it():
     raw, flat, dark = projections(air=2500.0, limit=4095)
     raw[BAD] = np.minimum(2 * raw[BAD], 4095)

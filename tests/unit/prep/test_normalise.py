@@ -19,6 +19,7 @@ from tomopipe.prep.normalise import (
     normaliser,
     warn_of_flats,
     warn_of_references,
+    warn_of_sample_in_flats,
 )
 
 SHAPE = (3, 5)
@@ -253,6 +254,32 @@ def test_noise_fringes_and_a_beam_that_changes_are_not_far_too_bright():
     for found in (lines(1, 10), lines(1.2, 100), fringes, fringes[:, :, 1:4], fringes[:0]):
         assert not is_far_too_bright(found)
     assert is_far_too_bright(lines(1.5, 20))
+
+
+def disks(photons, *, of_flats=None, height=1.5):
+    """Line integrals (3, 90, 200) of two disks about an axis, by flats that show one projection."""
+    theta_rad, x = np.linspace(0, np.pi, 90, endpoint=False)[:, None], np.arange(200) - 99.5
+    both = [(40, 25, 0.7), (60, 15, 2.0)]  # distance from the axis and radius in pixels, angle
+    depth_px = sum(
+        2 * np.sqrt(np.clip(size**2 - (x - at * np.cos(theta_rad - start)) ** 2, 0, None))
+        for at, size, start in both
+    )
+    exact = height * depth_px / 80
+    seen = exact if of_flats is None else exact - exact[of_flats]
+    noise = np.random.default_rng(1).poisson(photons, (3, *seen.shape)) / photons
+    return (seen - np.log(np.maximum(noise, 1e-3))).astype(np.float32)
+
+
+@pytest.mark.parametrize("photons", [100, 1e4])
+def test_flats_that_show_the_sample_are_named(photons):
+    for of_flats in (0, 37, -1):
+        (text,) = warn_of_sample_in_flats(disks(photons, of_flats=of_flats))
+        assert text.startswith("the flats show the sample: a projection equals them")
+    sound = disks(photons)
+    # a beam of another exposure; one that only noise fills; a sample that is out of view at first
+    late = sound * (np.arange(90) > 20)[:, None]
+    for seen in (sound, sound - 0.4, disks(photons, height=0), late, sound[:0]):
+        assert warn_of_sample_in_flats(seen) == []
 
 
 def test_where_there_are_no_flats_line_integrals_are_asked_for():
