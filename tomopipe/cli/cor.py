@@ -150,6 +150,9 @@ def set_values(
         typer.echo(f"{scan}{' (dry run)' * dry_run}: {changes}{as_before}")
         if why := edit.without_effect.get(scan):
             typer.echo(f"This COR has no effect while {scan} is not selected: {why}")
+    if far := [f"{scan} is {text}" for scan, text in edit.far.items()]:
+        more = f"; {len(far) - 1} more are far from theirs: tomopipe cor list" * (len(far) > 1)
+        typer.echo(f"{far[0]}{more}")
     if edit.has_changed and len(edit.cells) > 1:
         typer.echo(_how_to_undo(directory))
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import SIDECAR, history_of
+from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.selection import scans_of
-from tomopipe.campaign.state.sentences import why_not_selected
+from tomopipe.campaign.state.sentences import far_from, why_not_selected
 from tomopipe.campaign.table import edit_table
 from tomopipe.commands.cor_files import (
     FileCors,
@@ -28,6 +29,7 @@ from tomopipe.commands.cor_files import (
 from tomopipe.commands.history import record_changes
 from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown
 from tomopipe.errors import ScanError, TomopipeError, some_of
+from tomopipe.storage.json_files import json_or
 
 SET, IMPORT = "cor set", "cor import"  # in the history of the campaign table
 
@@ -45,6 +47,7 @@ class CorEdit(NamedTuple):
     cells: Mapping[str, Mapping[str, str]]  # new cells, by scan and column
     has_changed: bool  # whether the table was changed
     without_effect: Mapping[str, str]  # scans whose COR no run uses, and why
+    far: Mapping[str, str]  # scans with a confident prediction far from it, and how far
 
 
 class CorImport(NamedTuple):
@@ -86,7 +89,17 @@ def set_cors(
         for scan, cells in edits.items()
         if cells.get("cor_px")
     }
-    return CorEdit(edits, has_changed, {scan: text for scan, text in why.items() if text})
+    without_effect = {scan: text for scan, text in why.items() if text}
+    used, cor_px = [scan for scan in scans if scan not in without_effect], cor.px
+    far = {s: text for s in used if cor_px and (text := _how_far(campaign, s, cor_px))}
+    return CorEdit(edits, has_changed, without_effect, far)
+
+
+def _how_far(campaign: Campaign, scan: str, cor_px: float) -> str:
+    """Return how far a COR is from a confident prediction of its scan; "" if it is near."""
+    data = json_or(campaign.files.prediction(scan), {})
+    min_confidence = campaign.config.predict_cor.min_confidence
+    return far_from(parse_prediction(data, points=False), cor_px, min_confidence)
 
 
 def _names_and_cor(

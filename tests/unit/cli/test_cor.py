@@ -171,6 +171,29 @@ def test_list_says_why_a_scan_is_skipped(campaign, results):
     assert rows(call(campaign, "list"))[-1][-2:] == ["○ unselected", ""]
 
 
+@pytest.mark.parametrize(
+    ("value", "confidence", "says"),
+    [
+        ("1293.9", 0.756, "a_1 is -6.10 px from the prediction, of confidence 0.76"),
+        ("1300.9", 0.756, ""),
+        ("1293.9", 0.2, ""),
+        ("''", 0.756, ""),
+    ],
+)
+def test_a_cor_far_from_a_confident_prediction_is_said_to_be(
+    campaign, results, value, confidence, says
+):
+    path = results / "try_center" / "a_1" / "prediction.json"
+    path.write_text(json.dumps({"cor_px": 1300.0, "confidence": confidence}))
+    _, *lines = call(campaign, "set", "a_1", value.strip("'")).splitlines()
+    assert lines == [says] * bool(says)
+    assert (says.partition(" is ")[2] in call(campaign, "list", "a_1")) or not says
+    (results / "try_center" / "a_2").mkdir()
+    (results / "try_center" / "a_2" / "prediction.json").write_text(path.read_text())
+    lines = call(campaign, "set", "a_*", value.strip("'"), "-n").splitlines()[2:]
+    assert lines == [f"{says}; 1 more are far from theirs: tomopipe cor list"] * bool(says)
+
+
 def test_list_as_json(campaign, results):
     found = json.loads(call(campaign, "list", "--json"))
     assert [scan["scan"] for scan in found] == ["a_1", "a_2", "b [red] 1", "b [red] 2"]
@@ -209,6 +232,7 @@ def test_damaged_results_are_named(campaign, results, name):
 
 
 def test_set_changes_one_cell(campaign, results):
+    (results / "try_center" / "a_1" / "prediction.json").unlink()
     assert call(campaign, "set", "a_1", "1000.5", "-n") == "a_1 (dry run): cor_px 1000.50\n"
     assert table(campaign) == TABLE
     assert call(campaign, "set", "a_1", " 1000.5 ") == "a_1: cor_px 1000.50\n"

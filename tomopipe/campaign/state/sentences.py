@@ -214,15 +214,19 @@ class ScanState(ScanFacts):
     @property
     def _far_by_hand(self) -> str:
         """The distance of a COR set by hand from a confident prediction, if it is far."""
-        prediction = self.prediction
-        if self.state is not State.MANUAL or prediction is None or prediction.cor_px is None:
-            return ""
-        confidence = prediction.confidence or 0.0
         cor_px = self.manual_px if self.manual_px is not None else self.cor_px
-        off_px = 0.0 if cor_px is None else cor_px - prediction.cor_px
-        if confidence < self.min_confidence or abs(off_px) <= _FAR_PX:
+        if self.state is not State.MANUAL or self.prediction is None or cor_px is None:
             return ""
-        return f"{off_px:+.2f} px from the prediction, of confidence {confidence:.2f}"
+        return far_from(self.prediction, cor_px, self.min_confidence)
+
+
+def far_from(prediction: Prediction, cor_px: float, min_confidence: float) -> str:
+    """Return the distance of a COR from a confident prediction; "" if it is near, or none is."""
+    confidence = prediction.confidence or 0.0
+    off_px = 0.0 if prediction.cor_px is None else cor_px - prediction.cor_px
+    if confidence < min_confidence or abs(off_px) <= _FAR_PX:
+        return ""
+    return f"{off_px:+.2f} px from the prediction, of confidence {confidence:.2f}"
 
 
 def doubt_of(prediction: Prediction, min_confidence: float) -> str:
