@@ -123,7 +123,8 @@ _SOURCES = {
     "neighbours": "filled with the mean of their neighbours in the series",
     "series-mean": "filled with the mean of the series",
     "line": "filled from the robust line of the series",
-    "place": "filled with the mean of scans at the same place of the stage",
+    "place": "filled with the mean of scans at the same height of the stage or, where files have "
+    "none, at the same position in their series",
     "time": "filled from a robust model over time of the scans of their file",
     "default": "set to a common default",
 }
