@@ -61,7 +61,7 @@ def compile_kernels(part: int = 0, n_parts: int = 1) -> None:
 
     from tomopipe import api
     from tomopipe.cor.kernels import mean_lines
-    from tomopipe.prep.scaling import scale
+    from tomopipe.prep.line_integrals import to_line_integrals
     from tomopipe.recon.iterative import make_projector
     from tomopipe.volumes.slice_kernels import extremes_and_sums
 
@@ -71,10 +71,10 @@ def compile_kernels(part: int = 0, n_parts: int = 1) -> None:
     rows = np.sqrt(np.maximum(disk, 0)) * np.linspace(1, 1.5, max(_N_SLICES))[:, None, None]
 
     def find_cor() -> None:
-        frames, ones = np.ones((2, 2, 4), np.uint16), np.ones((1, 4), np.float32)
-        mean_lines(frames[:1, :1], ones, ones, 1, np.float32(1), np.empty((1, 1), np.float32))
-        for counts in frames[:1, :1], frames[:, :1]:  # of all rows of a block, or of some
-            scale(counts, ones, ones, 0.0, np.empty(counts.shape, np.float32))
+        frames, ones = np.ones((1, 1, 4), np.uint16), np.ones((1, 4), np.float32)
+        out = np.empty(frames.shape, np.float32)
+        mean_lines(frames, ones, ones, 1, np.float32(1), out[..., 0])
+        to_line_integrals(frames.ravel(), 0, 4, ones, ones, 1e-5, out)
         api.find_cor(rows, theta_deg)
 
     def reconstruct(n: int) -> None:

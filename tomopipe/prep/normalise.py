@@ -75,15 +75,14 @@ def normaliser(
     *,
     minus_log: bool = True,
     empty: float | None = None,
-    scale: Callable[..., None] | None = None,
+    compiled: Callable[..., None] | None = None,
 ) -> Callable[..., NDArray[np.float32]]:
     """Return `normalise` for these flats and darks as a NumPy function of (raw, out).
 
-    With `scale` of `tomopipe.prep.scaling` it is compiled, and gives the same values.
+    `compiled` is `to_line_integrals`, or None: whole numbers take one pass, and differ by rounding.
     """
     if empty is None:
         empty = 1.0 if minus_log else 0.0
-    least = MIN_TRANSMISSION if minus_log else -math.inf
     dark, gain, dead = _gain(flat, dark)
     repair = _nearest(dead) if dead.any() else None
     # integers are finite, and so are their products with such gains
@@ -93,17 +92,17 @@ def normaliser(
 
     def normalised(raw: Any, out: Any = None) -> Any:
         out = np.empty(raw.shape, np.float32) if out is None else out
-        step = max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
-        is_plain = bounded and raw.dtype in _COUNTS and raw.flags.writeable
+        is_plain = bounded and raw.size and raw.dtype in _COUNTS and raw.flags.writeable
         is_plain = is_plain and raw[:1].flags.c_contiguous and out[:1].flags.c_contiguous
+        if compiled is not None and minus_log and is_plain:
+            compiled(*_in_memory(raw), dark, gain, MIN_TRANSMISSION, out)
+            if repair is not None:
+                _apply(out, repair, -math.log(max(empty, MIN_TRANSMISSION)))
+            return out
+        step = max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
         for first in range(0, len(raw), step):
             batch = out[first : first + step]
-            if scale is not None and is_plain:
-                scale(raw[first : first + step], dark, gain, least, batch)
-                if repair is not None:
-                    _apply(batch, repair, max(empty, least))
-            else:
-                _scale(raw[first : first + step], batch)
+            _scale(raw[first : first + step], batch)
             if minus_log:
                 np.log(batch, out=batch)
                 np.negative(batch, out=batch)
@@ -125,6 +124,18 @@ def normaliser(
             np.maximum(batch, np.float32(MIN_TRANSMISSION), out=batch)
 
     return normalised
+
+
+def _in_memory(frames: NDArray[Any]) -> tuple[NDArray[Any], int, int]:
+    """Return contiguous frames as a flat array, where the first begins, and the step to the next.
+
+    The flat array has what lies between the frames, too.
+    """
+    pitch = frames.strides[0] // frames.itemsize
+    n_between = abs(pitch) * (len(frames) - 1)
+    lowest = frames[-1 if pitch < 0 else 0]
+    flat = np.lib.stride_tricks.as_strided(lowest, (n_between + lowest.size,), (lowest.itemsize,))
+    return flat, n_between if pitch < 0 else 0, pitch
 
 
 def device_normaliser(

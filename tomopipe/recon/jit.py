@@ -37,6 +37,8 @@ from tomopipe.storage import run_folder
 logger = logging.getLogger(__name__)
 ENTRY = "kernel"  # the symbol of stored code
 Kinds = tuple[Any, ...]  # of arguments: what the code of a kernel depends on
+_Code = tuple[Callable[..., Any], Callable[..., bytes]]  # and what packs the arguments, as words
+_FORMATS = {float: "d", np.float32: "f4x", int: "q"}  # of words, for `struct`
 _COMPILING_S = 60.0  # longest wait for another process that compiles
 
 
@@ -88,13 +90,13 @@ class Kernel:
         functools.update_wrapper(self, function)
         self.function = function
         self._options = {"nogil": True, "boundscheck": False, "error_model": "numpy", **options}
-        self.code: dict[Kinds, Callable[..., Any]] = {}
+        self.code: dict[Kinds, _Code] = {}
         self._loading = threading.RLock()
 
     def __call__(self, *args: Any) -> None:
         """Run the code for arguments of these kinds."""
         kinds: list[Any] = []
-        words: list[int] = []
+        words: list[Any] = []
         for value in args:
             if isinstance(value, np.ndarray):
                 has_lines = value.strides[-1:] == (value.itemsize,)
@@ -103,17 +105,14 @@ class Kernel:
                 words += [value.ctypes.data, *value.shape, *value.strides]
             elif isinstance(value, tuple):
                 kinds.append(len(value))
-            elif isinstance(value, float):
-                kinds.append(float)
-                words += struct.unpack("q", struct.pack("d", value))
-            elif isinstance(value, np.float32):
-                kinds.append(np.float32)
-                words += struct.unpack("q", struct.pack("fi", value, 0))
+            elif isinstance(value, float | np.float32):
+                kinds.append(float if isinstance(value, float) else np.float32)
+                words.append(value)
             else:
                 kinds.append(int)
                 words.append(operator.index(value))
-        code = self.code.get(key := tuple(kinds)) or self._load(key)
-        code((ctypes.c_int64 * len(words))(*words))
+        code, pack = self.code.get(key := tuple(kinds)) or self._load(key)
+        code(pack(*words))
 
     @functools.cached_property
     def for_numba(self) -> Any:
@@ -130,7 +129,7 @@ class Kernel:
         function = FunctionType(of.__code__, of.__globals__ | functions, of.__name__)
         return numba.njit(**self._options)(function)
 
-    def _load(self, kinds: Kinds) -> Callable[..., Any]:
+    def _load(self, kinds: Kinds) -> "_Code":
         """Return the code for arguments of these kinds, stored or compiled."""
         with self._loading:
             if kinds not in self.code:
@@ -143,10 +142,20 @@ class Kernel:
                 if (stored := read_code(path)) is None:
                     from tomopipe.recon.machine_code import compile_kernel  # numba: 0.3 s
 
-                    self.code[kinds] = compile_kernel(self, kinds, path)
+                    code = compile_kernel(self, kinds, path)
                 else:
-                    self.code[kinds] = linked(stored)
+                    code = linked(stored)
+                self.code[kinds] = code, struct.Struct(_format_of(kinds)).pack
         return self.code[kinds]
+
+
+def _format_of(kinds: Kinds) -> str:
+    """Return the format of the words of a call; an array has address, shape and strides."""
+    formats = [
+        f"{1 + 2 * kind[1]}q" if isinstance(kind, tuple) else _FORMATS.get(kind, "")
+        for kind in kinds
+    ]
+    return "=" + "".join(formats)
 
 
 def kernel(function: Callable[..., Any], **options: Any) -> Any:
@@ -224,13 +233,17 @@ def target_machine() -> Any:
 _engines: list[Any] = []  # their code lives as long as they
 
 
+c_function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+"""The function at an address, which takes the words of a call; without the GIL."""
+
+
 def linked(code: bytes) -> Callable[..., Any]:
     """Return a C function for code; the GIL is released while it runs."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(ENTRY))
+    return c_function(engine.get_function_address(ENTRY))
 
 
 @functools.cache

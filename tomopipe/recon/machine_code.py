@@ -20,6 +20,7 @@ from tomopipe.recon.jit import (
     ENTRY,
     Kernel,
     Kinds,
+    c_function,
     linked,
     lock_of_processes,
     read_code,
@@ -92,7 +93,7 @@ def compile_kernel(kernel: Kernel, kinds: Kinds, path: str) -> Callable[..., Any
         missing = {x.name for x in symbols if x.is_declaration and not x.name.startswith("llvm.")}
         if missing - _OF_C:
             needing_numba.append(entry)
-            return cast("Callable[..., Any]", entry.ctypes)
+            return c_function(cast("int", entry.address))
         code = target_machine().emit_object(module)
         write_code(path, code)
         return linked(code)

@@ -11,9 +11,9 @@ from tomopipe.arrays import Reused
 from tomopipe.prep import block_average
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
+from tomopipe.prep.line_integrals import to_line_integrals
 from tomopipe.prep.normalise import device_normaliser, normaliser
 from tomopipe.prep.recipe import IndexRange
-from tomopipe.prep.scaling import scale
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import BATCH_SIZE, Plan
 from tomopipe.recon.rows import Rows
@@ -99,7 +99,7 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     correct = None
     if not corrected:
         flat, dark = task.scan.flat[rows], task.scan.dark[rows]
-        correct = normaliser(flat, dark, minus_log=task.minus_log, scale=scale)
+        correct = normaliser(flat, dark, minus_log=task.minus_log, compiled=to_line_integrals)
 
     n_slices, n_cols = len(rows) // task.binning_rows, task.scan.n_cols // task.binning
     shape = (n_slices, task.plan.n_angles, n_cols)
