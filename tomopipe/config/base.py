@@ -24,7 +24,9 @@ _ENDLESS = 20  # repetitions at the end of a wildcard from which Snakemake refus
 class Block(BaseModel):
     """A block of the configuration: unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(  # blocks that a job does not use are not prepared
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True
+    )
 
     def in_effect(self) -> Self:
         """Return the block with one spelling of what means the same."""
