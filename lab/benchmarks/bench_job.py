@@ -10,6 +10,7 @@ system asks of any job. --tree DIR: the tomopipe of another work tree takes part
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -42,7 +43,11 @@ def make_scan(path, n_angles, n_rows, n_cols):
 
 
 def ours(raw, volume, cor_px, threads):
-    """The job, and the CPU time of its engine, without corrections, where one thread computes."""
+    """The job, and the CPU time of its engine, without corrections, where one thread computes.
+
+    Garbage is collected as in the step's script: not while packages are loaded, nor at the end.
+    """
+    gc.disable()
     from tomopipe_lab.bench.jobs import volume_job
 
     from tomopipe.config import FullReconBlock
@@ -53,6 +58,8 @@ def ours(raw, volume, cor_px, threads):
 
     if "numba" in sys.modules:  # in an older tree, whose kernels it runs
         getattr(jit, "load_tables", dict)()
+    gc.freeze()
+    gc.enable()
     spent = {"loading": time.process_time()}
 
     def timed(function, key):
@@ -72,6 +79,7 @@ def ours(raw, volume, cor_px, threads):
         recon_task.normaliser = lambda *args, **more: timed(normaliser(*args, **more), "corrected")
     options, resources = FullReconBlock(device="cpu"), Resources(threads)
     volume_job(RawScan(raw), volume, cor_px, options, resources)
+    gc.freeze()
     engine_s = spent["engine"] - spent.get("corrected", 0) if threads == 1 else float("nan")
     return engine_s, spent["loading"]
 

@@ -46,6 +46,8 @@ def making(snakemake: Any, *, checks_outputs: bool = True) -> Iterator[Making]:
     node failed; by the main process, which did not see the receipt in time), has its receipt again
     and computes nothing.
     """
+    gc.freeze()  # what was loaded
+    gc.enable()
     provenance, log = snakemake.params.provenance, snakemake.log[0]
     if run_folder.current() is None or provenance is None:
         raise TomopipeError(

@@ -54,10 +54,15 @@ class _Job(NamedTuple):
 
 
 def hand_over(snakemake: Any) -> None:
-    """Let a worker run this script, and end as it does; return if none does."""
+    """Let a worker run this script, and end as it does; return if none does.
+
+    What the script loads then is not examined for garbage: `making` collects again.
+    """
     job = _Job(sys.argv[0], Path(snakemake.log[0]).parent.name)
-    address = os.environ.get(VARIABLE)
-    if not address or job.modules[0] in sys.modules:  # else this is a worker
+    if job.modules[0] in sys.modules:  # this is a worker
+        return
+    gc.disable()
+    if not (address := os.environ.get(VARIABLE)):
         return
     resources = snakemake.resources
     gpu_job_mb = int(resources.get("mem_mb", 1)) if resources.get("gpu") else 0
