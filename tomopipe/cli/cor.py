@@ -25,8 +25,16 @@ from tomopipe.cli.options import (
     campaign_and_scans,
     rest_of,
 )
-from tomopipe.cli.terminal import near, print_columns, state_text
-from tomopipe.commands.cor_edits import IMPORT, SET, Form, export_cors, import_cors, set_cors
+from tomopipe.cli.terminal import MOST_ROWS, near, print_columns, state_text
+from tomopipe.commands.cor_edits import (
+    IMPORT,
+    SET,
+    Form,
+    export_cors,
+    import_cors,
+    set_cors,
+    widths_of,
+)
 from tomopipe.commands.history import PAGE, last_act, undoing
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.errors import TomopipeError, some_of
@@ -271,10 +279,17 @@ def export_file(
 def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:
     """Yield the scans of a campaign; without an entry in cor.json, the COR of fix_cor counts."""
     names = {(scan.name, scan.path) for scan in campaign.scans.values()}
-    for scan in collect_scans(campaign, reader, why=why_again(campaign)):
+    records = collect_scans(campaign, reader, why=why_again(campaign))
+    # before the first run the files alone tell which CORs are off the detector
+    new = [scan.name for scan in records if scan.manual.px is not None and scan.row is None]
+    n_cols = widths_of(campaign, {}, new) if len(new) <= MOST_ROWS else {}
+    for scan in records:
         if (scan.name, scan.path) in names:
-            fix = None if scan.source else scan.fix
-            yield replace(scan, cor_px=fix.after_px, source=fix.source) if fix else scan
+            n, fix = n_cols.get(scan.name), None if scan.source else scan.fix
+            if n:
+                yield replace(scan, row={"keep": "true", "reason": "", "n_cols": str(n)})
+            else:
+                yield replace(scan, cor_px=fix.after_px, source=fix.source) if fix else scan
 
 
 def _values(scan: ScanRecord) -> tuple[float | None, str, float | None, float | None]:

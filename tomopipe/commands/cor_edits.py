@@ -76,7 +76,7 @@ def set_cors(
         raise TomopipeError(f"got both a COR, {shown(value)}, and --clear; give one of them.")
     cor = CorText((value or "").strip())
     inventory = _inventory(campaign) if cor.text else {}
-    n_cols = _widths(campaign, inventory, scans) if cor.px else {}
+    n_cols = widths_of(campaign, inventory, scans) if cor.px else {}
     edits: dict[str, dict[str, str]] = {scan: {} for scan in scans}
     for scan, cells in edits.items():
         if clear or value is not None:
@@ -141,7 +141,7 @@ def import_cors(
     foreign = {*result.unmatched, *result.ambiguous}
     if ours := {entry: text for entry, text in file.junk.items() if entry not in foreign}:
         raise TomopipeError(f"{names}: nothing imported: {describe_junk(ours)}")
-    n_cols = _widths(campaign, _inventory(campaign), result.matched)
+    n_cols = widths_of(campaign, _inventory(campaign), result.matched)
     off = [
         f"{scan}: {off_detector(cor_px, n_cols[scan])}"
         for scan, cor_px in result.matched.items()
@@ -221,7 +221,7 @@ def _inventory(campaign: Campaign) -> InventoryRows:
     return read_inventory(path) if path.is_file() else {}
 
 
-def _widths(campaign: Campaign, inventory: InventoryRows, scans: Iterable[str]) -> dict[str, int]:
+def widths_of(campaign: Campaign, inventory: InventoryRows, scans: Iterable[str]) -> dict[str, int]:
     """Return n_cols of the scans, from the inventory, else from the raw file if readable."""
     cells = {scan: row["n_cols"] for scan, row in inventory.items()}
     n_cols = {scan: int(cell) for scan, cell in cells.items() if cell.isdecimal()}

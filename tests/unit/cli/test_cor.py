@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tests.rights import heeding
+from tests.unit.conftest import small_campaign
 from tomopipe.campaign.results import read_tsv, write_tsv
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
@@ -192,6 +193,15 @@ def test_a_cor_far_from_a_confident_prediction_is_said_to_be(
     (results / "try_center" / "a_2" / "prediction.json").write_text(path.read_text())
     lines = call(campaign, "set", "a_*", value.strip("'"), "-n").splitlines()[2:]
     assert lines == [f"{says}; 1 more are far from theirs: tomopipe cor list"] * bool(says)
+
+
+def test_before_the_first_run_a_cor_off_the_detector_is_not_one_by_hand(tmp_path):
+    small_campaign(tmp_path, "a_1", "a_2")
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\na_1\t500\na_2\t20\n")
+    first, second = rows(call(tmp_path, "list"))
+    assert first[-2] == "… pending"
+    assert re.fullmatch(r"manual COR 500.00 is off the detector \(0 to \d+\), ignored", first[-1])
+    assert second[-2:] == ["◆ manual", ""]
 
 
 def test_list_as_json(campaign, results):
