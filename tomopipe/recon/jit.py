@@ -332,7 +332,18 @@ def report_compilation() -> None:
 
 
 def thread_count(threads: int | None = None) -> int:
-    """Return the number of threads: as requested, else the cores this process may use."""
+    """Return the number of threads: as requested, else the cores this process may use.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Request; less than 1 counts as 1. None: `NUMBA_NUM_THREADS`, at most the cores, else these.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
     if threads is not None:
         return max(int(threads), 1)
     cores = len(os.sched_getaffinity(0))
