@@ -263,8 +263,10 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def near(path: str | os.PathLike[str]) -> str:
-    """Return the shortest form of a path from the working directory."""
-    return min(os.path.relpath(path), os.path.abspath(path), key=len)
+    """Return the shortest form of a path from the working directory that is no option."""
+    relative = os.path.relpath(path)
+    is_option = relative.startswith("-")
+    return min("./" * is_option + relative, os.path.abspath(path), key=len)
 
 
 def step_line(name: str, step: Step, width: int = 0) -> str:

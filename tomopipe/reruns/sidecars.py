@@ -106,7 +106,9 @@ def why(
         if scan not in predicting or reason in (MISSING, UNREADABLE)
     )
     lines = [text.replace("{scan}", scans_named(each)) for text, each in certain.items()]
-    return "; ".join(lines[:_N_NAMED]), [*reasons]
+    n_more = len(lines) - _N_NAMED
+    more = [f"{n_more} more changes"] if n_more > 0 else []
+    return "; ".join([*lines[:_N_NAMED], *more]), [*reasons]
 
 
 def _changed(staleness: Staleness, result: Result, fixing: Collection[str]) -> list[str]:

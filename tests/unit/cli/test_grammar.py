@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from tests import warm
 from tomopipe.cli import cli
 from tomopipe.cli.options import campaign_after
+from tomopipe.cli.terminal import near
 
 ROOT = get_command(cli)
 CONTEXT = ROOT.make_context("tomopipe", ["status"], resilient_parsing=True)
@@ -200,3 +201,8 @@ def test_names_beyond_the_encoding_of_the_output_end_no_command(tmp_path, encodi
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert b"Z?hne_1" in done.stdout
+
+
+def test_a_path_that_a_command_shows_is_no_option_of_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (near(tmp_path / "-lead"), near(tmp_path / "a")) == ("./-lead", "a")

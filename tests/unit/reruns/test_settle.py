@@ -98,6 +98,21 @@ def test_changes_of_sidecars_name_their_scans(folder):
     assert "COR of a_5: none -> 32.00, by hand" in jobs(folder)["sidecar", ""].reason
 
 
+def test_of_many_changes_of_sidecars_the_others_are_counted(folder):
+    names = [f"a_{n}" for n in range(1, 6)]
+    for name in names[1:]:
+        write_scan(folder / "raw" / f"{name}.h5", **SIZE)
+    rows = [f"{name}\tauto\t32.00\t\n" for name in names]
+    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\n" + "".join(rows))
+    found = expected(folder)
+    for scan, text in sidecars.contents(found.target, {}, found.target.cors).items():
+        content = json.loads(text) | {"cor_px": 20.0 + int(scan[2:])}
+        write_json(content, folder / "raw" / f"{scan}.cor.json")
+    reason = jobs(folder)["sidecar", ""].reason
+    assert reason.startswith("COR of a_1: 21.00 -> 32.00, by hand; COR of a_2: ")
+    assert reason.endswith("; 2 more changes")
+
+
 def test_sidecars_that_are_as_their_receipt_states_are_not_compared(folder, monkeypatch):
     scans, compared, plain = ("a_1", "b_1", "c_1"), set(), sidecars.why_written
     monkeypatch.setattr(sidecars, "why_written", lambda *of: compared.add(of[1]) or plain(*of))
