@@ -351,7 +351,7 @@ def with_skipped(advice: str, skipped: Sequence[int | Sequence[int]]) -> str:
     """Return advice on projections to skip with those before them that are `skipped` already."""
 
     def joined(option: re.Match[str]) -> str:
-        entries = [*skipped, *yaml.safe_load(option[1])]
+        entries = [*skipped, *load_yaml(option[1], "advice")]
         texts = dict.fromkeys(str(n if isinstance(n, int) else [*n]) for n in entries)
         return f"{{skip_projections: [{', '.join(texts)}]}}"
 

@@ -9,15 +9,17 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.errors import ScanError, naming
+from tomopipe.errors import PixelsError, ScanError, is_of_the_system, naming
+from tomopipe.scans.chunks import IndexRange, ranges
 from tomopipe.scans.datasets import need_dataset
 from tomopipe.scans.layout import PIXEL_SIZE_UM
-from tomopipe.scans.metadata import Metadata
+from tomopipe.scans.metadata import Metadata, skipping
 from tomopipe.scans.pixels import AveragedFrames, Frames
 from tomopipe.scans.references import References
 from tomopipe.scans.shared_frames import SharedPixels, Stored
 from tomopipe.scans.stated_motion import shifts_px
 
+_DAMAGED = 0.1  # largest share of damaged projections that can be left out
 _LEVEL_ROWS = 256  # rows that the mean of a flat or dark is taken from
 _MOST_STUCK = 0.25  # largest share of stuck pixels
 _SATURATED = 0.9  # share of the largest value in the flat around pixels saturated by the beam
@@ -146,7 +148,30 @@ class Scan:
             if not 0 <= first < last <= n:
                 raise ValueError(f"{what} {first} to {last}: expected 0 <= first < last <= {n}")
         empty = self.empty if out is None else lambda shape, dtype: out
-        return self._projections.read(frames, rows, self.threads, empty)
+        return self._read(frames, rows, self.threads, empty)
+
+    def _read(
+        self, frames: IndexRange, rows: IndexRange, threads: int, empty: Callable[..., NDArray]
+    ) -> NDArray:
+        """Read rows of neighbouring frames; where some are damaged, the error advises to skip."""
+        try:
+            return self._projections.read(frames, rows, threads, empty)
+        except PixelsError as error:
+            raise PixelsError(f"{error}{self._skipping_damaged(rows[0], error)}") from error
+
+    def _skipping_damaged(self, row: int, error: PixelsError) -> str:
+        """Return advice to skip the projections that cannot be read, if they are few."""
+        if self._average > 1 or is_of_the_system(error):
+            return ""
+        step, damaged = self.chunks[0] if self.chunks else 1, list[int]()
+        for span in ranges(0, self.n_angles, step):
+            try:
+                self._projections.read(span, (row, row + 1))
+            except PixelsError:
+                damaged += range(*span)
+        if not 0 < len(damaged) <= _DAMAGED * self.n_angles:
+            return ""
+        return f", or {skipping(self.numbers[damaged])} leaves them out"
 
     def read_frames(self, indices: Sequence[int]) -> NDArray:
         """Read some of the frames in use, by their 0-based numbers in any order, raw.
@@ -156,9 +181,8 @@ class Scan:
         raw = np.empty((len(indices), self.n_rows, self.n_cols), self.dtype)
         for part, index in zip(raw[:, np.newaxis], np.asarray(indices, dtype=int), strict=True):
             frame = int(index) % self.n_angles
-            self._projections.read(
-                (frame, frame + 1), (0, self.n_rows), empty=lambda shape, dtype, part=part: part
-            )
+            span, rows = (frame, frame + 1), (0, self.n_rows)
+            self._read(span, rows, 1, empty=lambda shape, dtype, part=part: part)
         return raw
 
     def has_rows(self, rows: tuple[int, int]) -> bool:
