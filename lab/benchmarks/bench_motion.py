@@ -31,7 +31,7 @@ from tomopipe_lab.suite.sample import Sample, View
 from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Settings, base
 from tomopipe_lab.suite.solids import Body
 
-from tomopipe.cor.axial_motion import BESIDE, AxialMotion, find_axial_motion
+from tomopipe.cor.axial_motion import AxialMotion, end_pairs, find_axial_motion
 from tomopipe.cor.end_shift import EndShift, end_shifts
 from tomopipe.cor.row_profiles import RowProfiler, RowProfiles
 from tomopipe.recon.angular_sampling import mirrored_ends
@@ -86,7 +86,7 @@ def make_scan(seed: int, kind: str) -> Scan:
     moved_rows, shift_rows = _course(kind, len(theta_rad), rng)
     step_rad = np.deg2rad(s.span_deg) / s.n_angles
     last = REAL * len(theta_rad) - (REAL if s.end_point else 1)
-    at_ends = [0, last, 1, last - 1]
+    at_ends = [0, last, 1, last - 1, 2, last - 2]
     taken = np.unique([*range(0, REAL * len(theta_rad), REAL), *at_ends])
     is_profile, time, profile = taken % REAL == 0, taken / REAL, np.arange(len(theta_rad))
     theta_rad = np.interp(time, profile, theta_rad) + step_rad * (time - profile[-1]).clip(0)
@@ -168,7 +168,7 @@ def _null(rng: Rng, width_px: int) -> Scan:
     instrument = Instrument(s, len(theta_rad), rng)
     raw, _ = null_frames(condition, instrument, every, every)
     flat, dark = instrument.flat_and_dark()
-    ends = instrument.corrected(raw[[0, -1, 1, -2]], every, flat, dark)
+    ends = instrument.corrected(raw[[0, -1, 1, -2, 2, -3]], every, flat, dark)
     motion_of = "still", 0.0, 0.0, width_px / 2, 0.0
     at = ends, (float(theta_rad[0]), float(theta_rad[-1])), s.cor_px
     return Scan(_profiles(raw, flat, dark), theta_rad, condition, False, *motion_of, *at)
@@ -296,9 +296,9 @@ def find_motion(scan: Scan) -> AxialMotion | None:
     is_mirrored = mirrored_ends(np.linspace(*scan.ends_rad, REAL * len(scan.theta_rad)))
     if is_mirrored is not None:
         mirror_px = scan.cor_px if is_mirrored else None
-        first, last, *_ = images = scan.ends.astype(float)
-        ends = end_shifts(first, last, mirror_px)
-        beside = [partial(end_shifts, images[i], images[k], mirror_px) for i, k in BESIDE]
+        pair, *others = end_pairs(scan.ends.astype(float))
+        ends = end_shifts(*pair, mirror_px)
+        beside = [partial(end_shifts, *other, mirror_px) for other in others]
     motion_of = scan.profiles, scan.theta_rad, scan.swing_px
     return find_axial_motion(*motion_of, None, ends, beside)
 

@@ -15,6 +15,7 @@ pictures, motion shows in the pairs beside it, too (docs/decisions/0084-pairs-be
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 
 import numpy as np
@@ -51,10 +52,10 @@ _PIN, _WITHIN = 2.0, 0.45
 # sums are compared; share of a shift of the sums by which ends may differ.
 _LEAST_SCORES, _LEAST_OF_SUMS = (8.0, 6.0), 2.5
 _END_PARTS, _APART = (16, 6), 0.3
-# Further pairs of `Rows.ends`: each end with what is beside the other one. Deviations that are
-# needed where these show the shift of the ends, too, to so many rows and errors.
-BESIDE = (0, 3), (2, 1)
-_LEAST_OF_PAIRS, _ALIKE_ROWS, _ALIKE = (7.0, 5.0), 0.3, 2.0
+# Least number of `Rows.ends` that are averaged. Deviations that are needed where further pairs show
+# the shift of the ends, too, to so many rows and errors.
+_TO_AVERAGE = 6
+_LEAST_OF_PAIRS, _ALIKE_ROWS, _ALIKE = (7.0, 6.0), 0.3, 2.0
 # Stated errors: so many times that by noise, and (rows, share of the shift) what remains, of the
 # ends and of the sums; deviations by which the two contradict each other.
 _TIMES_NOISE, _CONTRADICT = 1.4, 3.0
@@ -85,9 +86,9 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> tuple[str, tuple[int, int
     swing = swing_px(rows.plain().sinograms, rows.theta_rad)
     ends, beside = list[EndShift](), list[Callable[[], list[EndShift]]]()
     if rows.ends is not None:
-        ends = _end_shifts(rows, rows.ends[:2], cor_px, swing)
-        pairs = [rows.ends[[*pair]] for pair in BESIDE] if len(rows.ends) > 2 else []
-        beside = [partial(_end_shifts, rows, pair, cor_px, swing) for pair in pairs]
+        pair, *others = end_pairs(rows.ends)
+        ends = _end_shifts(rows, pair, cor_px, swing)
+        beside = [partial(_end_shifts, rows, other, cor_px, swing) for other in others]
     motion = find_axial_motion(rows.profiles, rows.theta_rad, swing, bad, ends, beside)
     if motion is None:
         return "", None
@@ -104,6 +105,18 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> tuple[str, tuple[int, int
         "measure again, or leave out one part (input.skip_projections)"
     )
     return text, motion.between
+
+
+def end_pairs(ends: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return the pairs (2, n_rows, n_cols) of `Rows.ends` that are registered.
+
+    The first one shows a shift: of three projections at each end the means, which have less noise.
+    The others must show it, too: these ends themselves, and each with what is beside the other one.
+    """
+    beside = [ends[[0, 3]], ends[[2, 1]]] if len(ends) > 2 else []
+    if len(ends) < _TO_AVERAGE:
+        return [ends[:2], *beside]
+    return [ends.reshape(-1, 2, *ends.shape[1:]).mean(axis=0), ends[:2], *beside]
 
 
 def _end_shifts(
@@ -139,30 +152,30 @@ def find_axial_motion(
 
     `theta_rad` are the angles of all projections in use, `bad` which of them hold no picture,
     `ends` shifts between the first and the last one, where they see the same, `beside` those of
-    further pairs (`BESIDE`), which are asked only for a shift of the ends. `swing` is how far the
+    further pairs (`end_pairs`), which are asked only where there is a shift. `swing` is how far the
     sample goes to the sides (px) as it turns: about a tilted axis it goes up and down by a share
     of that.
     """
     stack, frames = _stack(profiles, bad)
-    if not ends:
-        course = None if stack is None else _course(stack, frames, theta_rad, swing)
-        return None if course is None else _motion_of_sums(course)
+    nothing = -1.0, EndShift(0.0, 0.0, 0.0)
     least = _LEAST_OF_PAIRS if beside else _LEAST_SCORES
     each = ((_beyond(stack, None, shift, least), shift) for shift in ends)
-    beyond, end = max(each, key=itemgetter(0))
-    course = motion = between = None
+    beyond, end = max(each, key=itemgetter(0), default=nothing)
+    course = between = None
     if stack is not None:
         if beyond < 0 and any(abs(e.rows) + _SIGNIFICANCE * e.error < _LEAST_ROWS for e in ends):
             return None
         course = _course(stack, frames, theta_rad, swing)
         each = ((_beyond(stack, course, shift, least), shift) for shift in ends)
-        beyond, end = max(each, key=itemgetter(0))
-    if course is not None and (motion := _motion_of_sums(course)) is not None:
-        size = motion.shift_rows
-        allowed = max(_LEAST_ROWS, _APART * abs(size))
-        if any(abs(size - e.rows) > allowed + _SIGNIFICANCE * e.error for e in ends):
-            motion = None
-    if abs(end.rows) < _LEAST_ROWS or beyond < 0 or not all(_agrees(end, of()) for of in beside):
+        beyond, end = max(each, key=itemgetter(0), default=nothing)
+    motion = None if course is None else _motion_of_sums(course)
+    is_shown = abs(end.rows) >= _LEAST_ROWS and beyond >= 0
+    if motion is None and not is_shown:
+        return None
+    others = [of() for of in beside]
+    if motion is not None and _contradicted(motion.shift_rows, [*ends, *chain(*others)]):
+        motion = None
+    if not is_shown or not all(_agrees(end, other) for other in others):
         return motion
     if stack is not None and (k := sudden(stack, end.rows / stack.height)) is not None:
         between = int(frames[k - 1]), int(frames[k])
@@ -186,6 +199,12 @@ def _mean(ends: AxialMotion, sums: AxialMotion) -> AxialMotion:
     weights = np.array([ends.error_rows, sums.error_rows]) ** -2.0
     size = float(np.average([ends.shift_rows, sums.shift_rows], weights=weights))
     return AxialMotion(size, float(weights.sum() ** -0.5 * max(1.0, deviations)), between)
+
+
+def _contradicted(rows: float, shifts: Sequence[EndShift]) -> bool:
+    """Tell whether a shift of images is not what the sums show."""
+    allowed = max(_LEAST_ROWS, _APART * abs(rows))
+    return any(abs(rows - s.rows) > allowed + _SIGNIFICANCE * s.error for s in shifts)
 
 
 def _agrees(end: EndShift, others: Sequence[EndShift]) -> bool:

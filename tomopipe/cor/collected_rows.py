@@ -99,9 +99,9 @@ class Rows:
     numbers: NDArray[np.int64] | None = None
     dark_rows: NDArray[np.int64] | None = None  # rows of the detector without light; None: none
     profiles: RowProfiles | None = None  # None: reading them would take too long
-    # (2 or 4, n_pair_rows, n_cols): first and last projection, averaged like `pairs`, where they
-    # see the same (`tomopipe.cor.end_shift`), and one beside each if that is soon read; None: they
-    # do not, or reading them would take too long
+    # (2, 4 or 6, n_pair_rows, n_cols): first and last projection, averaged like `pairs`, where they
+    # see the same (`tomopipe.cor.end_shift`), and the next one or two to each if these are soon
+    # read; None: they do not, or reading them would take too long
     ends: NDArray[np.float32] | None = None
     stated_motion: tuple[str, ...] = ()  # how far the sample moves, by the file
 
@@ -310,15 +310,16 @@ def _corrected(
 def whole_frames(scan: Scan, rows: Sequence[int]) -> tuple[NDArray[np.intp], list[int]]:
     """Return the projections that are read whole beside these rows: opposing pairs, and ends.
 
-    The ends are the first and the last one if they see the same, and one beside each of them, as
-    far as they are soon read.
+    The ends are the first and the last one if they see the same, and up to two beside each of
+    them, as far as they are soon read.
     """
     theta_rad = np.asarray(scan.theta_rad)
     pairs = opposing_pairs(theta_rad)
     if mirrored_ends(theta_rad) is None:
         return pairs, []
     last = scan.n_angles - 1
-    for ends in ([0, last, 1, last - 1], [0, last]):
+    all_ends = [0, last, 1, last - 1, 2, last - 2]
+    for ends in (all_ends, all_ends[:4], all_ends[:2]):
         n_more = len({*ends} - {*pairs.ravel().tolist()}) * (scan.chunks or (1,))[0]
         if reads_whole(scan, rows) or n_more <= _MOST_ENDS * scan.n_angles:
             return pairs, ends

@@ -8,7 +8,7 @@ from find_rows import rows_of
 from phantoms import make_phantom, sphere
 from scipy import ndimage
 
-from tomopipe.cor.axial_motion import find_axial_motion, warn_of_axial_motion
+from tomopipe.cor.axial_motion import end_pairs, find_axial_motion, warn_of_axial_motion
 from tomopipe.cor.end_shift import EndShift, end_shifts
 from tomopipe.cor.row_profiles import RowProfiles
 from tomopipe.cor.row_registration import Stack, measure
@@ -273,6 +273,39 @@ def test_projections_beside_the_ends_are_not_looked_at_where_the_ends_are_alike(
 
     still = moving(STILL)
     assert find_axial_motion(*still, None, [EndShift(0.1, 0.1, 0.5)], [beside]) is None
+
+
+def test_projections_beside_the_ends_must_not_contradict_the_sums():
+    moved = moving(3.0 * (TIME > 0.5))
+    vague = EndShift(2.0, 0.4, 0.5)
+
+    def motion_of(rows, ends):
+        return find_axial_motion(*moved, None, ends, [lambda: [EndShift(rows, 0.1, 2.0)]])
+
+    for ends in ([vague], []):  # which may not match where other pairs do
+        assert motion_of(3.2, ends).shift_rows == pytest.approx(3, abs=0.1)
+        assert motion_of(0.2, ends) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_three_projections_at_each_end_have_less_noise_than_one(seed):
+    images, _ = measured(2.0 * TIME, counts=60.0, seed=seed)
+    ends = images[[0, -1, 1, -2, 2, -3]].astype(np.float32)
+    (averaged, *beside), (single, *others) = end_pairs(ends), end_pairs(ends[:4])
+    scores = [max(s.score for s in end_shifts(*pair, 63.4)) for pair in (single, averaged)]
+    assert scores[1] > 1.25 * scores[0]  # square root of 3, but for what turns away
+    np.testing.assert_array_equal(beside, [single, *others])
+
+
+def test_movement_is_told_in_noise_that_hides_it_in_single_projections():
+    images, theta_rad = measured(2.0 * TIME, counts=60.0)
+    flat = np.zeros((N_ANGLES, 3, 8), np.float32)
+    rows = rows_of(flat, np.rad2deg(theta_rad), pairs=False)
+    ends = images[[0, -1, 1, -2, 2, -3]].astype(np.float32)
+    text, _ = warn_of_axial_motion(replace(rows, ends=ends, n_rows=N_ROWS), 63.4)
+    size = float(text.removeprefix("the sample moves ").split()[0])
+    assert size == pytest.approx(2, abs=0.3)
+    assert warn_of_axial_motion(replace(rows, ends=ends[:4], n_rows=N_ROWS), 63.4)[0] == ""
 
 
 def test_no_smoothing_of_the_end_projections_may_contradict_the_sums():

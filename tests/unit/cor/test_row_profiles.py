@@ -113,7 +113,13 @@ def test_rows_are_averaged_so_that_the_file_stays_small(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("span_deg", "n_angles", "frames"),
-    [(180, 401, [0, 400, 1, 399]), (180, 241, [0, 240]), (150, 241, []), (180, 90, [])],
+    [
+        (180, 601, [0, 600, 1, 599, 2, 598]),
+        (180, 401, [0, 400, 1, 399]),
+        (180, 241, [0, 240]),
+        (150, 241, []),
+        (180, 90, []),
+    ],
 )
 def test_the_end_projections_are_kept_where_they_see_the_same(tmp_path, span_deg, n_angles, frames):
     theta_deg = np.linspace(0, span_deg * (1 - 1 / n_angles), n_angles)
