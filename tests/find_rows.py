@@ -1,5 +1,7 @@
 """Rows of scans with a known COR, made in memory, for the tests of the finders."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -56,6 +58,35 @@ def scan(
         return integrals
     beam = np.random.default_rng(seed).poisson(counts * np.exp(-integrals))
     return (-np.log(np.maximum(beam, 0.5) / counts)).astype(np.float32)
+
+
+def growing_scan(
+    cor_px: float,
+    stop: float,
+    *,
+    theta_deg: ArrayLike = THETA_180_DEG,
+    counts: float | None = None,
+    across: bool = True,
+) -> NDArray[np.float32]:
+    """Line integrals of a rock that grows evenly to `stop` times its size, or along x only."""
+    rock, projections = make_phantom("rock", 160, 8), []
+    angles_deg = np.asarray(theta_deg, float)
+    for i, at_deg in enumerate(angles_deg):
+        along = 1 + (stop - 1) * i / (len(angles_deg) - 1)
+        other = along if across else 1.0
+        parts = (
+            replace(
+                part,
+                x_px=part.x_px * along,
+                y_px=part.y_px * other,
+                semi_x_px=part.semi_x_px * along,
+                semi_y_px=part.semi_y_px * other,
+            )
+            for part in rock.ellipsoids
+        )
+        grown = replace(rock, ellipsoids=tuple(parts))
+        projections.append(scan(cor_px, theta_deg=[at_deg], phantom=grown, counts=counts, seed=i))
+    return np.concatenate(projections)
 
 
 def grid(n_cols: int, width_px: float = 30.0) -> NDArray[np.float64]:

@@ -58,6 +58,7 @@ MODULES = [
     *("tomopipe.cor.off_line", "tomopipe.cor.roll", "tomopipe.cor.air_level"),
     *("tomopipe.cor.adjacent", "tomopipe.cor.axial_motion", "tomopipe.cor.opposing_misfit"),
     *("tomopipe.cor.turn_changes", "tomopipe.cor.kernels", "tomopipe.run.workers"),
+    "tomopipe.cor.size_change",
     *("tomopipe.cor.lateral_drift", "packaging.version", "graphlib", "pandas.io.formats.csvs"),
 ]
 

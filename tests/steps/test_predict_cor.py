@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import h5py
 import numpy as np
 import pytest
-from find_rows import THETA_180_DEG, rows_of, scan
+from find_rows import THETA_180_DEG, growing_scan, rows_of, scan
 from phantoms import make_phantom, write_scan
 
 from tests.step_calls import predict_in, try_in
@@ -53,6 +53,14 @@ def test_an_accepted_cor_is_in_both_files(run):
     assert 0.5 <= prediction["confidence"] <= 1
     assert prediction["reason"] == ""
     assert text == f"{prediction['cor_px']:.2f}\n"
+
+
+def test_a_sample_that_shrinks_is_doubtful(run):
+    larger_than_the_field = growing_scan(COR_PX, 0.95, counts=20000)[..., 30:115]
+    prediction, _ = run(rows_of(larger_than_the_field, THETA_180_DEG))
+    assert prediction["cor_px"] is not None
+    (doubt,) = prediction["doubts"]
+    assert doubt.startswith("the sample shrinks")
 
 
 def test_a_sample_that_moves_along_the_axis_is_doubtful(run):
@@ -379,7 +387,9 @@ def test_a_tilted_axis_is_told(tmp_path, slope_px, used, told):
     assert prediction.get("doubts", []) == (prediction["warnings"] if slope_px > 0.04 else [])
 
 
-@pytest.mark.parametrize("check", ["roll.measure_roll", "lateral_drift.warn_of_drift"])
+@pytest.mark.parametrize(
+    "check", ["roll.measure_roll", "lateral_drift.warn_of_drift", "size_change.warn_of_size"]
+)
 def test_a_check_that_fails_leaves_the_cor(run, monkeypatch, check):
     broken = Mock(side_effect=ValueError("no such row"), __name__="check")
     monkeypatch.setattr(f"tomopipe.cor.{check}", broken)

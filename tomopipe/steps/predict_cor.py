@@ -293,7 +293,7 @@ def _find(
     used: "UsedRows | None",
 ) -> dict[str, Any]:
     """Run the methods, decide, and look for effects that make the COR doubtful."""
-    from tomopipe.cor import lateral_drift, sample_motion
+    from tomopipe.cor import sample_motion
     from tomopipe.cor.adjacent import warn_of_break, warn_of_jitter
     from tomopipe.cor.axial_motion import warn_of_axial_motion
     from tomopipe.cor.curves import Curves
@@ -343,8 +343,7 @@ def _find(
         doubts += [text] if text else []
     doubts = [*proofs, *doubts]
     if not (doubts or jump):  # each of these would look like a drift, too
-        drift = _try_check(warnings, lateral_drift.warn_of_drift, prepared, in_use_px)
-        doubts = [drift] if drift else []
+        doubts = _check_course(prepared, in_use_px, warnings, is_alike=not (moves or misfit))
     doubts += [moves] if moves else []
     # motion that the file states is the cause of the others
     doubts[len(proofs) : len(proofs)] = rows.stated_motion
@@ -384,6 +383,22 @@ def _check_angles(
     # neighbours in angle are none in time then, and differ as much as others
     still = "" if any(others) else _try_check(warnings, warn_of_standstill, prepared)
     return [text for text in (wrong, still) if text], [text for text in others if text]
+
+
+def _check_course(
+    prepared: "Prepared", cor_px: float, warnings: list[str], *, is_alike: bool
+) -> list[str]:
+    """Return a doubt, at most one, that the sample drifts, or changes its size.
+
+    Where opposing projections are not alike, for a reason that is stated, sizes say nothing.
+    """
+    from tomopipe.cor.lateral_drift import warn_of_drift
+    from tomopipe.cor.size_change import warn_of_size
+
+    checks = (warn_of_drift, warn_of_size) if is_alike else (warn_of_drift,)
+    texts = (_try_check(warnings, check, prepared, cor_px) for check in checks)
+    text = next(filter(None, texts), "")
+    return [text] if text else []
 
 
 def _try_check(warnings: list[str], check: Callable[..., Any], *args: Any, **more: Any) -> Any:
