@@ -56,7 +56,7 @@ def test_an_accepted_cor_is_in_both_files(run):
 
 
 def test_a_sample_that_shrinks_is_doubtful(run):
-    larger_than_the_field = growing_scan(COR_PX, 0.95, counts=20000)[..., 30:115]
+    larger_than_the_field = growing_scan(COR_PX, 0.92, counts=20000)[..., 30:115]
     prediction, _ = run(rows_of(larger_than_the_field, THETA_180_DEG))
     assert prediction["cor_px"] is not None
     (doubt,) = prediction["doubts"]

@@ -20,11 +20,11 @@ from tomopipe.geometry import bin_cor
 
 _MOST_LINES, _LEAST_HALF_PX, _TRIM_PX = 24, 12, 3  # columns are binned
 _AXES_PX, _SIZES = np.arange(-4, 4.01, 0.5), 0.02 * np.arange(-10, 11)  # sizes: logarithms
-_MOST_CONTRAST = 1.5
+_FINER_PX, _MOST_CONTRAST = np.arange(-3, 4) / 8, 1.5
 _SMOOTH_PX, _TREND = 1.5, 0.42  # the mean over this share of the columns is subtracted
 # Detection thresholds: deviations of noise, of so many values at most, and how far the edges of the
 # columns that overlap move.
-_DEVIATIONS, _MOST_VALUES, _LEAST_PX = 6.0, 400.0, 1.0
+_DEVIATIONS, _MOST_VALUES, _LEAST_PX = 7.0, 400.0, 1.0
 
 
 class SizeChange(NamedTuple):
@@ -69,18 +69,23 @@ def size_change(prepared: Prepared, cor_px: float) -> SizeChange | None:
     if half_px < _LEAST_HALF_PX:
         return None
     from_axis_px = np.arange(half_px + 1)
-    left = np.full(len(_SIZES), np.inf)
-    for axis_px in axes_px:
-        for i, size in enumerate(_SIZES):
-            sides = (
-                _even(lines, axis_px, from_axis_px * np.exp(way * size / 2))
-                for lines, way in ((earlier, -1), (later, 1))
-            )
-            left[i] = min(left[i], _left(*sides))
+
+    def left_at(axis_px: float, size: float) -> float:
+        sides = (
+            _even(lines, axis_px, from_axis_px * np.exp(way * size / 2))
+            for lines, way in ((earlier, -1), (later, 1))
+        )
+        return max(_left(*sides), float(np.finfo(np.float32).tiny))
+
+    at_axes = np.array([[left_at(axis_px, size) for axis_px in axes_px] for size in _SIZES])
+    left, same = at_axes.min(axis=1), len(_SIZES) // 2
+    # a part of a step is not taken for another size
+    near_px = axes_px[np.argmin(at_axes[same])] + _FINER_PX
+    left[same] = min(left_at(axis_px, 0.0) for axis_px in near_px)
     best = int(np.argmin(left))
     # smoothed values next to each other are alike
     n_values = min(len(chosen) * half_px / (2 * np.sqrt(np.pi) * _SMOOTH_PX), _MOST_VALUES)
-    gain = np.log(left[len(_SIZES) // 2] / max(left[best], np.finfo(float).tiny))
+    gain = np.log(left[same] / left[best])
     edge_px = float(_SIZES[best] * half_px * prepared.match_binning)
     return SizeChange(float(np.expm1(_SIZES[best])), edge_px, float(np.sqrt(n_values * gain)))
 
