@@ -173,7 +173,7 @@ def find_axial_motion(
     if motion is None and not is_shown:
         return None
     others = [of() for of in beside]
-    if motion is not None and _contradicted(motion.shift_rows, [*ends, *chain(*others)]):
+    if motion is not None and _disagree(motion.shift_rows, [*ends, *chain(*others)]):
         motion = None
     if not is_shown or not all(_agrees(end, other) for other in others):
         return motion
@@ -201,8 +201,8 @@ def _mean(ends: AxialMotion, sums: AxialMotion) -> AxialMotion:
     return AxialMotion(size, float(weights.sum() ** -0.5 * max(1.0, deviations)), between)
 
 
-def _contradicted(rows: float, shifts: Sequence[EndShift]) -> bool:
-    """Tell whether a shift of images is not what the sums show."""
+def _disagree(rows: float, shifts: Sequence[EndShift]) -> bool:
+    """Tell whether one of the shifts of images is not what the sums show."""
     allowed = max(_LEAST_ROWS, _APART * abs(rows))
     return any(abs(rows - s.rows) > allowed + _SIGNIFICANCE * s.error for s in shifts)
 

@@ -208,7 +208,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
 
 N_KEPT = 5  # rows kept, including the requested ones
 N_PAIRS = 3
-N_ENDS = 4  # at most
+N_ENDS = 6  # at most
 MAX_PAIR_ROWS = 256
 READ_BYTES = 256 * 2**20
 """Bytes of whole frames that are read at a time."""
