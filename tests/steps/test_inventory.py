@@ -463,10 +463,10 @@ def test_less_than_180_degrees_in_the_file_or_in_use_are_named(tmp_path, end_deg
 def test_a_gap_that_slices_show_is_named(tmp_path, theta_deg, skip, says):
     """Whether stated so by the file or by what is skipped."""
     write(tmp_path / "s_1.h5", len(theta_deg), theta=theta_deg)
-    chosen = np.ones(len(theta_deg), bool)
+    is_there = np.ones(len(theta_deg), bool)
     for first, last in skip:
-        chosen[first : last + 1] = False
-    write(tmp_path / "s_2.h5", np.count_nonzero(chosen), theta=theta_deg[chosen])
+        is_there[first : last + 1] = False
+    write(tmp_path / "s_2.h5", np.count_nonzero(is_there), theta=theta_deg[is_there])
     rows = take(tmp_path, known={"skip_projections": skip}), take(tmp_path)
     for row in (rows[0]["s_1"], rows[1]["s_2"]):
         assert ("slices lack these" in row["warnings"]) == bool(says), row["warnings"]

@@ -90,8 +90,8 @@ def set_cors(
         if cells.get("cor_px")
     }
     without_effect = {scan: text for scan, text in why.items() if text}
-    used, cor_px = [scan for scan in scans if scan not in without_effect], cor.px
-    far = {s: text for s in used if cor_px and (text := _how_far(campaign, s, cor_px))}
+    in_use, cor_px = [scan for scan in scans if scan not in without_effect], cor.px
+    far = {s: text for s in in_use if cor_px and (text := _how_far(campaign, s, cor_px))}
     return CorEdit(edits, has_changed, without_effect, far)
 
 

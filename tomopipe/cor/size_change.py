@@ -57,9 +57,9 @@ def size_change(prepared: Prepared, cor_px: float) -> SizeChange | None:
     if opposing is None:
         return None
     binned = opposing.binned(prepared.match_binning)
-    chosen = evenly_spread(len(binned.direct), _MOST_LINES)
+    which = evenly_spread(len(binned.direct), _MOST_LINES)
     earlier, later = (
-        ndimage.gaussian_filter1d(lines[chosen], _SMOOTH_PX, axis=1, mode="nearest")
+        ndimage.gaussian_filter1d(lines[which], _SMOOTH_PX, axis=1, mode="nearest")
         for lines in (binned.direct, binned.flipped[:, ::-1])
     )
     n_cols = earlier.shape[1]
@@ -84,7 +84,7 @@ def size_change(prepared: Prepared, cor_px: float) -> SizeChange | None:
     left[same] = min(left_at(axis_px, 0.0) for axis_px in near_px)
     best = int(np.argmin(left))
     # smoothed values next to each other are alike
-    n_values = min(len(chosen) * half_px / (2 * np.sqrt(np.pi) * _SMOOTH_PX), _MOST_VALUES)
+    n_values = min(len(which) * half_px / (2 * np.sqrt(np.pi) * _SMOOTH_PX), _MOST_VALUES)
     gain = np.log(left[same] / left[best])
     edge_px = float(_SIZES[best] * half_px * prepared.match_binning)
     return SizeChange(float(np.expm1(_SIZES[best])), edge_px, float(np.sqrt(n_values * gain)))

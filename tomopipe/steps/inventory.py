@@ -309,10 +309,10 @@ def _gap(metadata: Metadata) -> list[str]:
     theta_deg = metadata.theta_deg
     if theta_deg is None or len(theta_deg) != metadata.n_angles:
         return []
-    used = theta_deg[metadata.chosen]
-    if not np.isfinite(used).all() or span_deg(used) < _COVERS_DEG:
+    in_use_deg = theta_deg[metadata.chosen]
+    if not np.isfinite(in_use_deg).all() or span_deg(in_use_deg) < _COVERS_DEG:
         return []
-    gap = missing_directions_deg(used, least_deg=180 - _COVERS_DEG)
+    gap = missing_directions_deg(in_use_deg, least_deg=180 - _COVERS_DEG)
     text = "no projection has an angle between {:.0f} and {:.0f} degrees, or half a turn away"
     return [f"{text.format(*gap)}: slices lack these"] if gap else []
 

@@ -357,8 +357,8 @@ def test_where_an_option_is_why_no_scan_can_be_used_it_is_named(tmp_path, option
     configure(tmp_path, f"input: {{{options}}}")
     (line,) = check.examine(load_campaign(tmp_path)).errors
     files = ", repair the other files" * is_broken
-    said = f". Correct {key} in the configuration (config.yaml){files}, or name others in campaign"
-    assert said in line
+    text = f". Correct {key} in the configuration (config.yaml){files}, or name others in campaign"
+    assert text in line
 
 
 def test_advice_on_projections_to_skip_has_those_that_are_skipped_already(tmp_path):

@@ -291,8 +291,8 @@ def test_projections_beside_the_ends_must_not_contradict_the_sums():
 def test_three_projections_at_each_end_have_less_noise_than_one(seed):
     images, _ = measured(2.0 * TIME, counts=60.0, seed=seed)
     ends = images[[0, -1, 1, -2, 2, -3]].astype(np.float32)
-    (averaged, *beside), (single, *others) = end_pairs(ends), end_pairs(ends[:4])
-    scores = [max(s.score for s in end_shifts(*pair, 63.4)) for pair in (single, averaged)]
+    (mean, *beside), (single, *others) = end_pairs(ends), end_pairs(ends[:4])
+    scores = [max(s.score for s in end_shifts(*pair, 63.4)) for pair in (single, mean)]
     assert scores[1] > 1.25 * scores[0]  # square root of 3, but for what turns away
     np.testing.assert_array_equal(beside, [single, *others])
 

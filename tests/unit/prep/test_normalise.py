@@ -265,9 +265,9 @@ def disks(photons, *, of_flats=None, height=1.5):
         for at, size, start in both
     )
     exact = height * depth_px / 80
-    seen = exact if of_flats is None else exact - exact[of_flats]
-    noise = np.random.default_rng(1).poisson(photons, (3, *seen.shape)) / photons
-    return (seen - np.log(np.maximum(noise, 1e-3))).astype(np.float32)
+    visible = exact if of_flats is None else exact - exact[of_flats]
+    noise = np.random.default_rng(1).poisson(photons, (3, *visible.shape)) / photons
+    return (visible - np.log(np.maximum(noise, 1e-3))).astype(np.float32)
 
 
 @pytest.mark.parametrize("photons", [100, 1e4])
@@ -278,8 +278,8 @@ def test_flats_that_show_the_sample_are_named(photons):
     sound = disks(photons)
     # a beam of another exposure; one that only noise fills; a sample that is out of view at first
     late = sound * (np.arange(90) > 20)[:, None]
-    for seen in (sound, sound - 0.4, disks(photons, height=0), late, sound[:0]):
-        assert warn_of_sample_in_flats(seen) == []
+    for each in (sound, sound - 0.4, disks(photons, height=0), late, sound[:0]):
+        assert warn_of_sample_in_flats(each) == []
 
 
 def test_where_there_are_no_flats_line_integrals_are_asked_for():

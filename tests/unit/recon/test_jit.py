@@ -115,13 +115,13 @@ with lock_of_processes("a"): print("locked", flush=True); sys.stdin.read()"""
 from tomopipe.recon import jit
 jit._COMPILING_S = float(sys.argv[2])
 with jit.lock_of_processes(sys.argv[1]): print("here")"""
-    held = start(program=hold, stdin=subprocess.PIPE)
-    assert held.stdout.readline() == "locked\n"
+    holder = start(program=hold, stdin=subprocess.PIPE)
+    assert holder.stdout.readline() == "locked\n"
     assert start("b", "1e9", program=look).communicate()[0] == "here\n"
     waits = start("a", "1e9", program=look)
     with pytest.raises(subprocess.TimeoutExpired):
         waits.wait(1)
-    held.communicate()
+    holder.communicate()
     assert waits.communicate()[0] == "here\n"
 
 
