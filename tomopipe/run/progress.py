@@ -212,7 +212,7 @@ class Progress:
         if status.state == "done" and status.wall_s is not None:
             job.wall_s, job.cpu_s = status.wall_s, self._cpu_s(status)
             self._set(job, "done")
-        elif job.state == "queued" and status.state != "failed":  # as its last attempt did
+        elif job.state == "queued" and not status.error:  # else it is that of the last attempt
             job.begun_s = status.start_s
             self._set(job, "running")
         else:

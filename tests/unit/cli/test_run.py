@@ -638,10 +638,11 @@ def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatc
     step = read()
     assert (step.done, step.n["failed"]) == (2, 1)
     # a submission that somebody cancelled is in the queue again
-    say("a_3", state="failed", start=time.time(), end=time.time() + 1)
-    tell(again=2)
-    tell(began=3, step="full_recon", name="a_3", reason="")
-    assert read().n["queued"] == 1
+    for number, state in ((3, "failed"), (4, "running")):  # before it began, or killed then
+        say("a_3", state=state, start=time.time(), error="SLURM job 7: CANCELLED")
+        tell(again=number - 1)
+        tell(began=number, step="full_recon", name="a_3", reason="")
+        assert read().n["queued"] == 1
 
 
 def test_a_half_written_event_waits_for_its_end(tmp_path):
