@@ -17,6 +17,9 @@ from tomopipe.scans.formats import RAW_ENDINGS
 if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
 
+SKIPS = "{skip_projections: ["
+"""A part of advice on projections to skip."""
+
 
 def scans_of(
     campaign: "Campaign", patterns: Iterable[str], among: Collection[str] | None = None
@@ -76,7 +79,7 @@ def advice_on_skipping(campaign: "Campaign", scan: str, text: str, *, is_shared:
 
     It is an override for the scan, unless most scans share the advice, and what they skip.
     """
-    if "{skip_projections: [" not in text or scan not in campaign.scans:
+    if SKIPS not in text or scan not in campaign.scans:
         return text
     skipped = campaign.for_scan(scan).config.input.skip_projections
     is_shared = is_shared and skipped == campaign.config.input.skip_projections

@@ -152,7 +152,7 @@ def find_axial_motion(
 
     `theta_rad` are the angles of all projections in use, `bad` which of them hold no picture,
     `ends` shifts between the first and the last one, where they see the same, `beside` those of
-    further pairs (`end_pairs`), which are asked only where there is a shift. `swing` is how far the
+    further pairs (`end_pairs`), which count only where there is a shift. `swing` is how far the
     sample goes to the sides (px) as it turns: about a tilted axis it goes up and down by a share
     of that.
     """

@@ -19,7 +19,7 @@ from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.results import Prediction, read_json, read_tsv, volume_cor_px
-from tomopipe.campaign.selection import advice_on_skipping
+from tomopipe.campaign.selection import SKIPS, advice_on_skipping
 from tomopipe.campaign.state import sentences
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.campaign.state.sentences import IS_HALF, earlier_options
@@ -34,7 +34,6 @@ from tomopipe.storage.json_files import json_or, number, part, text, texts
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
-_SKIP = "{skip_projections: ["
 _SET_ANGLES = ("set input.angles: {", "(input.angles)")  # advice of predict_cor
 T = TypeVar("T")
 
@@ -115,7 +114,7 @@ class ScanReader:
     def _with_own_skips(self, records: list[ScanRecord]) -> list[ScanRecord]:
         """Complete the advice on projections to skip, for the scan alone if others lack it."""
         texts = [{*s.warnings, *_reasons_of(s), (s.row or {}).get("reason", "")} for s in records]
-        n_scans = Counter(text for each in texts for text in each if _SKIP in text)
+        n_scans = Counter(text for each in texts for text in each if SKIPS in text)
         if not n_scans:
             return records
         shared = {text for text, n in n_scans.items() if n > len(records) / 2}
@@ -285,7 +284,7 @@ def _needs_angles(scan: ScanRecord) -> bool:
 
 
 def _with_texts(scan: ScanRecord, change: Callable[[str, str], str]) -> ScanRecord:
-    """Change what is said of a scan beside its reason in the inventory."""
+    """Change the texts of a scan, except its reason in the inventory."""
 
     def changed(texts: Iterable[str]) -> tuple[str, ...]:
         return tuple(change(text, scan.name) for text in texts)

@@ -81,33 +81,33 @@ def test_a_scan_that_gets_no_cor(folder, on_missing):
     assert rules == {"inventory", "fix_cor", "resolve_cor"} | after
 
 
+def sidecars_by_hand(folder, names, change):
+    """Give scans CORs by hand, and sidecars to which `change(scan)` was added; return the last."""
+    for name in names[1:]:
+        write_scan(folder / "raw" / f"{name}.h5", **SIZE)
+    rows = [f"{name}\tauto\t32.00\t\n" for name in names]
+    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\n" + "".join(rows))
+    target = expected(folder).target
+    for scan, text in sidecars.contents(target, {}, target.cors).items():
+        write_json(json.loads(text) | change(scan), folder / "raw" / f"{scan}.cor.json")
+    return json.loads(text)
+
+
 def test_changes_of_sidecars_name_their_scans(folder):
     scans = ("a_1", "a_4", "a_5")
-    for name in scans[1:]:
-        write_scan(folder / "raw" / f"{name}.h5", **SIZE)
-    rows = [f"{name}\tauto\t32.00\t\n" for name in scans]
-    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\n" + "".join(rows))
-    found = expected(folder)
-    for scan, text in sidecars.contents(found.target, {}, found.target.cors).items():
-        other = {"cor_px": 31.0} if scan == "a_5" else {"source": "ai"}
-        write_json(json.loads(text) | other, folder / "raw" / f"{scan}.cor.json")
+    last = sidecars_by_hand(
+        folder, scans, lambda scan: {"cor_px": 31.0} if scan == "a_5" else {"source": "ai"}
+    )
     assert jobs(folder)["sidecar", ""].reason == (
         "before_px, source of 2 scans (a_1, a_4) changed; COR of a_5: 31.00 -> 32.00, by hand"
     )
-    write_json(json.loads(text) | {"cor_px": [32.0]}, folder / "raw" / "a_5.cor.json")
+    write_json(last | {"cor_px": [32.0]}, folder / "raw" / "a_5.cor.json")
     assert "COR of a_5: none -> 32.00, by hand" in jobs(folder)["sidecar", ""].reason
 
 
 def test_of_many_changes_of_sidecars_the_others_are_counted(folder):
     names = [f"a_{n}" for n in range(1, 6)]
-    for name in names[1:]:
-        write_scan(folder / "raw" / f"{name}.h5", **SIZE)
-    rows = [f"{name}\tauto\t32.00\t\n" for name in names]
-    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\n" + "".join(rows))
-    found = expected(folder)
-    for scan, text in sidecars.contents(found.target, {}, found.target.cors).items():
-        content = json.loads(text) | {"cor_px": 20.0 + int(scan[2:])}
-        write_json(content, folder / "raw" / f"{scan}.cor.json")
+    sidecars_by_hand(folder, names, lambda scan: {"cor_px": 20.0 + int(scan[2:])})
     reason = jobs(folder)["sidecar", ""].reason
     assert reason.startswith("COR of a_1: 21.00 -> 32.00, by hand; COR of a_2: ")
     assert reason.endswith("; 2 more changes")
