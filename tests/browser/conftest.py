@@ -137,10 +137,20 @@ class Held(list):
             self.pop(0).continue_()
 
 
+def route(page, address, handle, **options):
+    """`page.route`, for all requests from now on.
+
+    Chromium may answer before a busy page knows of its first route: its next requests go past it.
+    """
+    page.route(address, handle, **options)
+    page.route("**/icon.svg?routed", lambda route: route.fulfill(status=204))
+    page.wait_for_function("fetch('icon.svg?routed').then(({ status }) => status === 204)")
+
+
 def hold(page, address):
     """Hold requests to an address; the list that they come into."""
     held = Held()
-    page.route(address, held.keep)
+    route(page, address, held.keep)
     return held
 
 
@@ -151,7 +161,7 @@ def cut(page, *addresses):
     """
     lost = [True]
     for address in addresses:
-        page.route(address, lambda route: route.abort() if lost else route.continue_())
+        route(page, address, lambda route: route.abort() if lost else route.continue_())
     return lost.clear
 
 

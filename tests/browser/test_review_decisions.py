@@ -10,7 +10,7 @@ import sys
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import TIMEOUT_MS, Server, go_to, handled, hold, look, row
+from tests.browser.conftest import TIMEOUT_MS, Server, go_to, handled, hold, look, route, row
 from tests.report_campaign import NASTY, Made
 from tests.review_campaign import make_campaign, write_pictures
 from tests.rights import HEEDING
@@ -394,7 +394,7 @@ def test_the_series_shows_the_limit_in_use_and_what_sets_it(folder, page):
         found |= {"along": {"name": "time / min", "places": places}}
         route.fulfill(response=answer, json=found | {"model": MODEL})
 
-    page.route("**/api/trial?*", over_time)
+    route(page, "**/api/trial?*", over_time)
     page.locator("#max-delta").fill("4")
     plot = page.locator("#series-plot")
     expect(plot).to_contain_text("time / min")
@@ -528,8 +528,11 @@ def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_bac
 def test_a_scan_that_was_asked_for_before_its_decision_shows_what_was_decided(page):
     go_to(page, "bone_001")
     answers = []
-    page.route(
-        "**/api/scan?scan=bone_008", lambda asked: answers.append((asked, asked.fetch())), times=1
+    route(
+        page,
+        "**/api/scan?scan=bone_008",
+        lambda asked: answers.append((asked, asked.fetch())),
+        times=1,
     )
     row(page, "bone_008").click()
     page.get_by_role("button", name="Series").click()
@@ -549,7 +552,7 @@ def changed_meanwhile(page, folder, scan, cor_px):
         edit_table(folder / "scans.tsv", {scan: {"cor_px": cor_px, "note": "Bob"}})
         route.continue_()
 
-    page.route("**/api/decide", handle, times=1)
+    route(page, "**/api/decide", handle, times=1)
 
 
 def test_what_was_not_done_for_several_scans_is_said_and_can_still_be_undone(folder, page):
@@ -581,7 +584,7 @@ def test_an_undo_that_could_not_be_written_can_be_tried_again(folder, page):
     page.keyboard.type("512.5")
     page.keyboard.press("Enter")
     expect(page.locator("#toast")).to_contain_text("512.50 px, in the table")
-    page.route("**/api/decide", lambda route: route.abort(), times=1)
+    route(page, "**/api/decide", lambda route: route.abort(), times=1)
     page.keyboard.press("u")
     expect(page.locator("#toast")).to_contain_text("not written, or not confirmed")
     page.keyboard.press("u")
@@ -676,7 +679,7 @@ def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(series_with
 
 def test_the_view_of_jobs_says_that_it_waits_for_an_answer(replaced, visit):
     page = visit(replaced)
-    page.route("**/api/status*", lambda route: None)  # SLURM does not answer
+    route(page, "**/api/status*", lambda route: None)  # SLURM does not answer
     page.get_by_role("button", name="Jobs").click()
     expect(page.locator("#jobs")).to_contain_text("Looking for jobs")
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Held, cut, go_to, handled, hold, row
+from tests.browser.conftest import Held, cut, go_to, handled, hold, route, row
 from tomopipe.campaign.table import edit_table
 from tomopipe.review.queue import read_cells
 
@@ -68,7 +68,7 @@ def test_what_was_refused_is_sent_again_or_shown_as_before(page, folder):
     go_to(page, "bone_007")
     before = cells(folder, "bone_007")
     toast, select = page.locator("#toast"), page.locator("#select")
-    page.route(DECIDE, refuse, times=2)
+    route(page, DECIDE, refuse, times=2)
     select.select_option("no")
     expect(toast).to_contain_text("the disk is full: {'select'")
     expect(select).to_have_value("auto")
@@ -189,7 +189,7 @@ def test_an_answer_of_before_a_decision_makes_the_next_one_no_conflict(page, fol
         else:
             held.keep(asked)  # what is asked for later
 
-    page.route(SCAN, take)
+    route(page, SCAN, take)
     row(page, "bone_007").click()  # it is open already
     while not stale:
         page.wait_for_timeout(20)
@@ -455,7 +455,7 @@ def test_a_series_shows_what_was_decided_and_comes_back_with_the_network(page, f
     page.locator("#ticked-cor").fill("512.5")
     page.locator("#ticked-set").click()
     expect(points).to_have_count(2)
-    page.route(DECIDE, lambda route: route.abort(), times=1)
+    route(page, DECIDE, lambda route: route.abort(), times=1)
     accept = page.locator("#accept-line")
     accept.click()
     expect(page.locator("#toast")).to_contain_text("not written, or not confirmed")

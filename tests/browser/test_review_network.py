@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import cut, hold, look, row
+from tests.browser.conftest import cut, hold, look, route, row
 from tomopipe.review.queue import read_cells
 
 pytestmark = pytest.mark.browser
@@ -89,7 +89,7 @@ def test_a_decision_whose_answer_was_lost_is_not_made_twice(page, folder):
         route.fetch()
         route.abort()
 
-    page.route("**/api/decide", lose, times=1)
+    route(page, "**/api/decide", lose, times=1)
     page.keyboard.press("Enter")
     expect(page.locator("#toast")).to_contain_text("bone_006: cor_px 513.45, in the table")
     expect(row(page, "bone_006")).to_contain_text("513.45 ✎")
@@ -149,7 +149,7 @@ def test_a_picture_that_the_browser_still_has_is_no_connection(page):
 
 
 def test_a_scan_that_nobody_waits_for_any_more_stops_nothing(page):
-    page.route("**/api/scan?scan=bone_001", lambda route: None)  # never answered
+    route(page, "**/api/scan?scan=bone_001", lambda route: None)  # never answered
     with page.expect_request("**/api/scan?scan=bone_001"):
         row(page, "bone_001").click()
     with page.expect_response("**/api/scan?scan=bone_006"):
