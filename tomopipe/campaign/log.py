@@ -194,7 +194,7 @@ class JobStatus:
     step: str
     key: str
     # running, done, failed, or lost: without an end, while its heartbeat is old, its run is over,
-    # or SLURM has ended it
+    # or SLURM has ended it; pending: an attempt failed, and the run was stopped before the next
     state: str
     start_s: float = 0.0
     end_s: float | None = None

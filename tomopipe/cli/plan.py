@@ -161,7 +161,7 @@ def _show_jobs(result: Status, screen: Console) -> None:
     screen.print(table)
     for line in filter(None, (result.time.get("sentence"), result.time.get("remark"))):
         screen.print(Text(line))
-    jobs = result.with_state("running", "lost", "failed")
+    jobs = result.with_state("running", "lost", "failed", "pending")
     room = screen.width if sys.stdout.isatty() else 0
     cut = [job.key for job in jobs if _print_job(job, screen, room)]
     if cut:
@@ -181,7 +181,7 @@ def _print_job(job: JobStatus, screen: Console, room: int = 0) -> bool:
     screen.print(whole, soft_wrap=not screen.is_terminal)
     # names, errors and logs may look like markup
     tail = [f"see {job.log}"] if job.error else job.log_tail.splitlines()[-_TAIL_LINES:]
-    for line in () if is_running else tail:
+    for line in () if job.state in ("running", "pending") else tail:
         screen.print(Text(f"    {line}", style="dim"))
     return shown != text
 

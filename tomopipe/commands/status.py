@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import present_jobs, with_log
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.log import JobStatus, position, read_jobs
+from tomopipe.campaign.state.signs import State
 from tomopipe.reruns.failed_results import why_again
 from tomopipe.run.forecast import Forecast, forecast
 from tomopipe.run.progress import Progress, Step
@@ -77,7 +78,12 @@ def read_status(campaign: Campaign) -> Status:
             if job.state != "failed" or not of_run or (job.step, job.key) in failed
         ]
     to_do = {name: _not_over(step) for name, step in stopped.steps.items()} if stopped else {}
-    jobs = [job for job in jobs if job.error or job.key not in to_do.get(job.step, ())]
+    # of these only an error of an earlier attempt matters, such as a cancelled submission
+    jobs = [
+        replace(job, state=State.PENDING) if job.key in to_do.get(job.step, ()) else job
+        for job in jobs
+        if job.error or job.key not in to_do.get(job.step, ())
+    ]
     of_jobs = {job.step for job in jobs} | {name for name, keys in to_do.items() if keys}
     names = sorted(of_run or of_jobs, key=lambda step: (position(step), step))
     steps = tuple(

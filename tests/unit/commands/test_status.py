@@ -207,13 +207,17 @@ def test_after_a_stop_the_jobs_that_it_ended_are_to_do_and_what_remains_is_count
     times = {"start": now - 50, "heartbeat": now - 40}
     status(folder, "bone_3", "running", **times, run="results/.runs/1")
     status(folder, "bone_4", "running", **times, run="results/.runs/1")  # of an earlier run
+    cancelled = "SLURM job 7: CANCELLED"  # by somebody, before the run was stopped
+    status(folder, "bone_5", "failed", start=now - 30, end=now - 30, error=cancelled)
     step, found = full_recon(folder)
-    assert (step.queued, step.running, step.done, step.lost) == (3, 0, 1, 1)
+    assert (step.queued, step.running, step.done, step.lost, step.failed) == (3, 0, 1, 1, 0)
     assert [job.key for job in found.with_state("lost")] == ["bone_4"]
+    assert [(job.key, job.error) for job in found.with_state("pending")] == [("bone_5", cancelled)]
     when = time.strftime("%a %d %b %H:%M", time.localtime(at_s))
     said = f"The last run was stopped by you, {when}: 3 of 4 volumes remain; `tomopipe run` goes on"
     shown = " ".join(CliRunner().invoke(cli, ["status", str(folder)]).output.split())
     assert said in shown
+    assert f"pending full_recon bone_5 node7 job 42 {cancelled}" in shown
     began = time.strftime("%a %d %b %H:%M", time.localtime(now))
     of_both = f"Jobs of the campaign; to do: those of the run of {began}, which was stopped."
     assert of_both in shown

@@ -28,7 +28,7 @@ export async function jobs() {
         el("td", {}, el("progress", { max: total || 1, value: step.done, "aria-label": `${step.step}: ${step.done} of ${total}` })),
         ...["queued", "running", "done", "failed", "lost"].map((state) => el("td", { class: `num ${step[state] && (state === "failed" || state === "lost") ? "bad" : ""}` }, step[state] ? String(step[state]) : "")));
     });
-    const order = { lost: 0, failed: 1, running: 2 };
+    const order = { lost: 0, failed: 1, running: 2, pending: 3 };
     const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]);
     drawIn($("jobs"), () => replace($("jobs"), el("h2", {}, "Jobs"),
       found.steps.length
