@@ -72,9 +72,9 @@ def status(
     """Show the jobs of a campaign: to do, running, done, failed, lost; or all about some scans.
 
     A job is lost after three minutes without a sign of life, or when its run or SLURM has ended
-    it. After a stop, the jobs that it ended are to do. Only status files are read, so this also
-    works outside the cluster. The time left is that of the plan until jobs of this run have
-    finished, and then follows from their CPU time.
+    it. After a stop or a kill, the jobs that the run has left are to do. Only status files are
+    read, so this also works outside the cluster. The time left is that of the plan until jobs of
+    this run have finished, and then follows from their CPU time.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`,
     `tomopipe status rock_003`
@@ -100,10 +100,12 @@ def status(
 def _show_campaign(campaign: Campaign, result: Status, screen: Console) -> None:
     if run := lock.under_way(campaign.directory):
         line = f"A run is under way: {run}."
+    elif result.stopped:
+        line = result.stopped
     elif lock.read(campaign.directory):
-        line = "The last run was killed; `tomopipe run` goes on from there."
+        line = "The last run ended without a word; `tomopipe run` goes on from there."
     else:
-        line = result.stopped or "No run is under way."
+        line = "No run is under way."
     screen.print(Text(line), soft_wrap=True)
     _show_jobs(result, screen)
     if not (run or result.with_state("running")):  # during a run these may still be made

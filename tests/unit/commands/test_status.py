@@ -229,6 +229,30 @@ def test_after_a_stop_the_jobs_that_it_ended_are_to_do_and_what_remains_is_count
     assert not read_status(load_campaign(folder)).stopped
 
 
+def test_after_a_kill_the_jobs_of_the_run_are_counted_by_their_files(folder, monkeypatch):
+    began = time.time()
+    events = folder / "logs" / "run" / "20261130-1.jsonl"
+    events.parent.mkdir(parents=True)
+    monkeypatch.setenv(progress.VARIABLE, str(events))
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    lock.take(folder, lock.new_run(folder, pid=process.pid, events=str(events)))
+    progress.tell(executes=True)
+    progress.tell(planned={"full_recon": {f"bone_{n}": (1.0, 1) for n in (1, 2, 3, 5)}}, about=[])
+    for number in (1, 2):  # made again: the volume of bone_1 after the kill, that of bone_2 not yet
+        progress.tell(began=number, step="full_recon", name=f"bone_{number}", reason="")
+    status(folder, "bone_1", "done", start=began + 1, end=began + 9)
+    step, found = full_recon(folder)
+    assert (step.queued, step.running, step.done, step.lost, step.failed) == (3, 0, 1, 0, 0)
+    assert "ended without a word" in found.stopped
+    assert "3 of 4 volumes remain" in found.stopped
+    shown = " ".join(CliRunner().invoke(cli, ["status", str(folder)]).output.split())
+    assert shown.startswith(found.stopped)
+    assert "which was killed." in shown
+    lock.take(folder, lock.new_run(folder))  # the next run
+    assert not read_status(load_campaign(folder)).stopped
+
+
 def test_a_job_that_slurm_has_ended_is_lost_with_its_reason(folder):
     times = {"start": time.time() - 30, "heartbeat": time.time() - 5}
     status(folder, "bone_3", "running", slurm_job="41", **times)
