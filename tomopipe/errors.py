@@ -1,10 +1,12 @@
 """Errors for users, with file, value found, expected value and remedy."""
 
 import errno
+import glob
 import json
 import os
 import re
 import resource
+import shlex
 import socket
 import tempfile
 from collections import Counter
@@ -246,6 +248,15 @@ def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
     for key, value in pairs:
         groups.setdefault(key, []).append(value)
     return groups
+
+
+def scan_word(name: str) -> str:
+    """Return a scan as a word of a command to paste: quoted, and a pattern if it begins with -.
+
+    After `--`, where other commands take such a name, `tomopipe run` has options of Snakemake.
+    """
+    is_option = name.startswith("-")
+    return shlex.quote(f"[-]{glob.escape(name[1:])}" if is_option else name)
 
 
 def scans_named(names: Sequence[str]) -> str:

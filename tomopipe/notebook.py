@@ -17,7 +17,7 @@ from tomopipe.campaign.files import find_campaign
 from tomopipe.campaign.selection import scan_of
 from tomopipe.campaign.state.signs import State
 from tomopipe.commands.conversion import find_volumes
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, scan_word
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.failed_results import why_again
@@ -151,7 +151,7 @@ class ScanOfCampaign:
             State.UNSELECTED: "Clear select: no in scans.tsv, and type: tomopipe run",
             **dict.fromkeys(
                 (State.UNRESOLVED, State.DOUBTFUL) if self.cor_px is None else (),
-                f"Set its COR: tomopipe cor set {self.name} VALUE",
+                f"Set its COR: tomopipe cor set {scan_word(self.name)} VALUE",
             ),
             State.FAILED: "Remove the cause, then: tomopipe run (tomopipe plan: is retry needed?)",
         }

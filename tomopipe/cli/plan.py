@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +41,7 @@ from tomopipe.commands.next_run import Plan, folded, make_plan
 from tomopipe.commands.retry import forget_failures
 from tomopipe.commands.run_request import settled_for
 from tomopipe.commands.status import Status, read_status
+from tomopipe.errors import scan_word
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import own_warnings
 from tomopipe.reruns.failed_results import why_again
@@ -167,7 +167,7 @@ def _show_jobs(result: Status, screen: Console) -> None:
     room = screen.width if sys.stdout.isatty() else 0
     cut = [job.key for job in jobs if _print_job(job, screen, room)]
     if cut:
-        screen.print(Text(f"The whole text: tomopipe status {shlex.quote(cut[0])}"))
+        screen.print(Text(f"The whole text: tomopipe status {scan_word(cut[0])}"))
 
 
 def _print_job(job: JobStatus, screen: Console, room: int = 0) -> bool:

@@ -1,7 +1,6 @@
 """`tomopipe run` and `tomopipe stop`."""
 
 import re
-import shlex
 import signal
 import subprocess
 from collections.abc import Container, Iterator, Sequence
@@ -23,7 +22,7 @@ from tomopipe.cli.options import (
 )
 from tomopipe.cli.terminal import MOST_ROWS, Screen, near, print_left_out, say
 from tomopipe.commands.stop import run_under_way, stop_run
-from tomopipe.errors import full_disk, scans_named
+from tomopipe.errors import full_disk, scan_word, scans_named
 from tomopipe.paths import no_pipe
 from tomopipe.run import launch
 from tomopipe.run.progress import Progress, write
@@ -279,7 +278,7 @@ def _no_rule(text: str, scans: Container[str]) -> str:
     if (target := _NO_RULE.search(text)) is None:
         return ""
     if target[1] in scans:
-        return f"{target[1]} is a scan; its volume: tomopipe run {shlex.quote(target[1])}"
+        return f"{target[1]} is a scan; its volume: tomopipe run {scan_word(target[1])}"
     return f"{target[1]}: Snakemake has no rule for this target."
 
 

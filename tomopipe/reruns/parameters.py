@@ -13,6 +13,7 @@ from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.state.sentences import why_not_selected
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.cor.outliers import FILLS
+from tomopipe.errors import scan_word
 from tomopipe.relion.relion_set import campaign_binning
 from tomopipe.reruns import sidecars
 from tomopipe.reruns.reasons import METADATA_ALONE
@@ -80,7 +81,7 @@ def why_none(settled: Settled, step: str, key: str) -> str:
         if not not_selected("yes", rows.get(key)):
             fault += f" `select: yes` in {campaign.table_name} selects it."
     elif kind == "scan" and is_after_cors and key in settled.without_cor:
-        fault = f"{key} has no COR, and so no volume. Type: tomopipe cor set {key} VALUE"
+        fault = f"{key} has no COR, and so no volume. Type: tomopipe cor set {scan_word(key)} VALUE"
     return fault
 
 

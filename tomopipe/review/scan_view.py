@@ -16,7 +16,7 @@ from tomopipe.campaign.step_files import volume_of
 from tomopipe.campaign.table import EMPTY_ROW
 from tomopipe.commands.history import read_history
 from tomopipe.cor.cor_value import CorText
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, scan_word
 from tomopipe.geometry import pixels_per_cm
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
@@ -44,14 +44,15 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         every = store.campaign.for_scan(name).config.try_recon.every
         problem = (
             f"{name} has no sweep (try_recon.every: {every}), and no volume at this COR yet. "
-            f"`tomopipe run` makes its volume, `tomopipe run --predict {name}` its sweep."
+            "`tomopipe run` makes its volume, "
+            f"`tomopipe run --predict {scan_word(name)}` its sweep."
         )
     row = None if record.state in NOT_SELECTED else record.row
     # runs do not renew an outdated sweep if the COR is in the table
     is_not_renewed = row is not None and not needs_search(store.campaign, name, row)
     why_old = store.why("try_recon", name) if is_not_renewed else ""
     if grid is None and why_old:
-        problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
+        problem = f"No sweep of this scan; `tomopipe run --predict {scan_word(name)}` makes one."
     is_cut = bool(grid) and cor_px is not None and store.pictures.is_cut(name, cor_px)
     unreadable: list[str] = []
     history: list[dict[str, str]] = []  # changes of its row, the latest first
@@ -62,6 +63,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         unreadable = [str(error)]
     return {
         "scan": name,
+        "word": scan_word(name),  # in commands
         "series": record.series,
         "index": record.index,
         "shape": record.shape,
@@ -116,7 +118,7 @@ def _grid(
         swept = around is grid["cor_px"] and store.pictures.has_pages(name)
         return result | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
     except KeyError as error:
-        remedy = f"`tomopipe run --predict {name}` makes its sweep again."
+        remedy = f"`tomopipe run --predict {scan_word(name)}` makes its sweep again."
         return None, f"{name}: {SWEEP} has no {error}. {remedy}"
     except (TomopipeError, OSError, ValueError) as error:
         return None, str(error)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import record_failures
-from tomopipe.errors import fault_lines, full_disk, scans_named
+from tomopipe.errors import fault_lines, full_disk, scan_word, scans_named
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import hooks, launch, progress
 from tomopipe.run.page import renew_page, write_page
@@ -53,7 +53,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float, is_w
     if scans := list(dict.fromkeys(job.key for job in failures)):
         _print(
             f"{scans_named(scans)}: skipped from the next run on, which finishes all others; "
-            f"`tomopipe retry {scans[0]}` tries again."
+            f"`tomopipe retry {scan_word(scans[0])}` tries again."
         )
     # the page lists failures, which the next run may mend without another change of the page
     failed = {job.key: job for job in failures}

@@ -1,7 +1,6 @@
 """What the command line of a run asks for: its targets, and the steps that it forces or cuts."""
 
 import os
-import shlex
 import sys
 from collections.abc import Collection, Mapping
 from functools import cache
@@ -11,7 +10,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import VOLUMES, encode_series
 from tomopipe.campaign.step_files import volume_of
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, scan_word
 from tomopipe.reruns.parameters import why_none
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import launch
@@ -27,7 +26,7 @@ def refuse_volumes(campaign: Campaign) -> None:
                 receipt = campaign.outputs.receipt
                 raise TomopipeError(
                     f"{target}: expected the receipt of the volume as a target of Snakemake. Type: "
-                    f"tomopipe run {shlex.quote(scan)}; or give snakemake the targets "
+                    f"tomopipe run {scan_word(scan)}; or give snakemake the targets "
                     f"{receipt('resolve_cor')} and {receipt('full_recon', scan)}"
                 )
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from tomopipe.campaign.campaign import Campaign
@@ -13,7 +12,7 @@ from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.config.base import effective
 from tomopipe.cor.cor_value import is_valid, off_detector
-from tomopipe.errors import TomopipeError, fault_lines, scans_named, some_of
+from tomopipe.errors import TomopipeError, fault_lines, scan_word, scans_named, some_of
 from tomopipe.relion.mrc_volumes import mrc_sources
 from tomopipe.relion.relion_set import assumed_numbers, failed_stacks, note_lines
 from tomopipe.reruns.receipts import digest, statement_in
@@ -148,7 +147,7 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
         if stated is not None and source != digest(stated):
             result[
                 f"{path} is not whole or not of the volume there is now: RELION's set does not "
-                f"name it. `tomopipe convert mrc {shlex.quote(scan)}`, then `tomopipe run`"
+                f"name it. `tomopipe convert mrc {scan_word(scan)}`, then `tomopipe run`"
             ] = [scan]
     return result
 

@@ -1,5 +1,7 @@
 """Scans as arguments: names, patterns and files, the same in every command."""
 
+import shlex
+
 import pytest
 from typer.testing import CliRunner
 
@@ -7,7 +9,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.selection import scans_of
 from tomopipe.campaign.table import edit_table
 from tomopipe.cli import cli
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, scan_word
 from tomopipe.review.queue import decide
 
 CONFIG = "campaign: {scans: [raw/*.h5, {glob: day2/*.h5, prefix: day2_}]}\n"
@@ -183,3 +185,14 @@ def test_a_number_that_is_a_scan_is_the_cor_or_refused(campaign):
     assert "Type 012.h5 for the scan" in call("cor", "set", "011", "012", "--clear")
     assert call("cor", "set", "011", "012.h5", "--clear", "-n").count("removed") == 2
     assert "no COR given for a_1, a_2" in call("cor", "set", "a_1", "a_2")
+
+
+@pytest.mark.parametrize("name", ["-rf", "-a[1] b", "b [red] 1", "a_1"])
+def test_a_scan_in_a_command_that_is_shown_is_found_when_pasted(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(write_campaign(tmp_path, ("raw/a_1", "raw/b [red] 1", f"raw/{name}")))
+    words = shlex.split(scan_word(name))
+    assert "no scan" not in call("status", *words)
+    assert f"{name}: cor_px 12.00" in call("cor", "set", *words, 12)
+    assert "No scan is held" in call("retry", *words)
+    assert "no scan" not in call("run", "-n", *words)
+    assert scans_of(load_campaign(tmp_path), words) == [name]

@@ -60,7 +60,7 @@ const confidenceOf = (p) => (p.confidence === null ? "" : `confidence ${p.confid
 function scores(data, go, cor) {
   const p = data.prediction;
   const title = el("h3", {}, "Prediction");
-  if (!p) return Number(data.cells.cor_px) ? [title, el("p", { class: "quiet" }, "None to compare this COR with; ", el("code", {}, `tomopipe run --predict ${data.scan}`), " makes one.")] : [];
+  if (!p) return Number(data.cells.cor_px) ? [title, el("p", { class: "quiet" }, "None to compare this COR with; ", el("code", {}, `tomopipe run --predict ${data.word}`), " makes one.")] : [];
   const parts = [title,
     p.is_in_reason ? null : el("p", {}, ...coded([p.verdict, p.reason || confidenceOf(p)].filter(Boolean).join(": "))),
     p.method ? el("p", { class: "quiet" }, `by ${p.method}${p.model ? `, model ${p.model.name} ` : ""}`, p.model ? el("code", { title: `sha256 ${p.model.sha256}` }, p.model.sha256.slice(0, 12)) : null) : null].filter(Boolean);
