@@ -176,7 +176,8 @@ def present_jobs(
     stacks that are not selected, or no longer in the campaign, are omitted, and those of COR
     finding if the campaign table has the COR. `read` reads the status files.
     """
-    from tomopipe.campaign.series import needs_search  # slow to load
+    from tomopipe.campaign.selection import advice_on_skipping  # both slow to load
+    from tomopipe.campaign.series import needs_search
 
     omitted, selected, result = set[tuple[str, str]](), list[str](), []
     with suppress(OSError, TomopipeError):
@@ -203,7 +204,16 @@ def present_jobs(
             result.append(replace(job, state="done", end_s=None, error=""))
         elif job.state:
             result.append(with_log(job, campaign.logs))
-    return result
+    n_scans = Counter(error for error, _ in {(job.error, job.key) for job in result})
+    return [
+        replace(
+            job,
+            error=advice_on_skipping(
+                campaign, job.key, job.error, is_shared=2 * n_scans[job.error] > len(selected)
+            ),
+        )
+        for job in result
+    ]
 
 
 def with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.config import InputBlock, PreprocessBlock
-from tomopipe.errors import LibraryError, ScanError, library_error, naming, own_error
+from tomopipe.config import InputBlock, PreprocessBlock, with_skipped
+from tomopipe.errors import LibraryError, PixelsError, ScanError, library_error, naming, own_error
 from tomopipe.scans.formats import Path, format_of
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.layout import KEYS, Reader
@@ -111,7 +111,11 @@ class RawScan:
                 raise ScanError(f"{self.path}: no frame can be used; {remedy}")
             stored = Stored(projections, *references)
             projections, *references = stack.enter_context(shared_frames(self.shared, stored))
-            yield Scan(metadata, projections, frames, *references)
+            try:
+                yield Scan(metadata, projections, frames, *references)
+            except PixelsError as error:  # it advises to skip projections
+                text = with_skipped(str(error), self.input.skip_projections)
+                raise PixelsError(text) from error
 
     def metadata(self) -> Metadata:
         """Read the metadata, without the pixels; any fault of the scan is a ScanError."""

@@ -131,6 +131,17 @@ def test_a_failure_of_a_scan_whose_file_was_renamed_is_over(folder):
     assert [job.key for job in full_recon(folder)[1].with_state("failed")] == ["bone_5"]
 
 
+def test_advice_of_a_failed_job_is_an_override_with_what_its_scan_skips(folder):
+    (folder / "config.yaml").write_text(
+        (folder / "config.yaml").read_text() + "\ninput: {skip_projections: [[4, 5]]}\n"
+    )
+    error = "ScanError: a chunk, or input: {skip_projections: [2]} leaves them out"
+    status(folder, "bone_5", "failed", start=time.time() - 9, error=error)
+    (job,) = full_recon(folder)[1].with_state("failed")
+    advice = 'overrides: [{scans: ["bone_5"], input: {skip_projections: [[4, 5], 2]}}]'
+    assert f"or {advice} leaves" in job.error
+
+
 def test_a_status_file_that_cannot_be_read_is_left_out(folder):
     path = folder / "logs" / "status" / "full_recon"
     for number, text in enumerate(("", "{", "[]", '{"start": "soon"}', '{"start": null}')):

@@ -75,6 +75,13 @@ def test_a_broken_chunk_names_the_file(tmp_path, junk, threads):
     # and so it is
     with open_scan(truth.path, options={"skip_projections": [0]}) as scan:
         assert scan.read_rows(0, 4).shape[0] == 10
+    # what is skipped already stays in the advice
+    both = r"or input: \{skip_projections: \[7, 0\]\} leaves them out$"
+    with (
+        pytest.raises(ScanError, match=both),
+        open_scan(truth.path, options={"skip_projections": [7]}) as scan,
+    ):
+        scan.read_rows(0, 4)
 
 
 def test_a_block_beyond_the_scan_is_refused(tmp_path):
