@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from find_rows import THETA_180_DEG, growing_scan, rows_of, scan
 from phantoms import make_phantom, write_scan
+from scipy import ndimage
 
 from tests.step_calls import predict_in, try_in
 from tomopipe.cor.answer import Answer
@@ -385,6 +386,30 @@ def test_a_tilted_axis_is_told(tmp_path, slope_px, used, told):
     found = [warning.replace(words, "") for warning in prediction["warnings"]]
     assert [told in warning for warning in found] == [True] * bool(told)
     assert prediction.get("doubts", []) == (prediction["warnings"] if slope_px > 0.04 else [])
+
+
+@pytest.mark.parametrize(("roll_deg", "down_rows"), [(3.0, 0.0), (0.0, 3.0)])
+def test_a_sample_beside_a_tilted_axis_seems_to_move(tmp_path, roll_deg, down_rows):
+    rock = make_phantom("rock", 96, 96).ellipsoids
+    beside = [replace(each, x_px=each.x_px + 25) for each in rock]
+    size = {"n_rows": 96, "n_cols": 192, "cor_px": 97.4, "counts": 20_000}
+    path = write_scan(tmp_path / "s_1.h5", phantom=beside, seed=3, **size).path
+    with h5py.File(path, "r+") as file:
+        images = file["exchange/data"][:]
+        for n, image in enumerate(images):
+            turned = ndimage.rotate(image, roll_deg, reshape=False, order=1, mode="nearest")
+            images[n] = ndimage.shift(turned, (down_rows * n / 180, 0), order=1, mode="nearest")
+        file["exchange/data"][:] = images
+    try_in(tmp_path, path, center_px=97.4, width_px=20.0)
+    doubt, *others = predict_in(tmp_path, methods=["ai"])["doubts"]
+    # the middle of the sample is 2 * 25 * tan(3 degrees) = 2.6 rows lower after half a turn
+    rows = float(re.match(r"the sample moves (\d\.\d).* rows down during the scan", doubt)[1])
+    assert rows == pytest.approx(2.6 if roll_deg else down_rows, abs=0.5)
+    assert ("as the axis is tilted" in doubt, "measure again" in doubt) == (
+        roll_deg > 0,
+        down_rows > 0,
+    )
+    assert [text.startswith("the axis is tilted: ") for text in others] == [True] * bool(roll_deg)
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,13 @@ class AxialMotion:
     between: tuple[int, int] | None  # indices of the projections before and after a jump
 
 
-def warn_of_axial_motion(rows: Rows, cor_px: float) -> tuple[str, tuple[int, int] | None]:
+def warn_of_axial_motion(
+    rows: Rows, cor_px: float, tilt: float = 0.0
+) -> tuple[str, tuple[int, int] | None]:
     """Return a warning that the sample moved along the axis (at a column of `rows`), or "".
 
-    And between which projections in use it jumped.
+    And between which projections in use it jumped. `tilt` of the axis, columns per row, lets a
+    sample beside it look moved after half a turn.
     """
     if (rows.profiles is None and rows.ends is None) or not rows.minus_log:
         return "", None
@@ -100,10 +103,10 @@ def warn_of_axial_motion(rows: Rows, cor_px: float) -> tuple[str, tuple[int, int
     size = f"{abs(motion.shift_rows):.1f}"
     if motion.error_rows > _SURE_ROWS:
         size += f" ± {motion.error_rows:.1f}"
-    text = (
-        f"the sample moves {size} rows {direction} {when}: {SLICES_MIXED}; "
-        "measure again, or leave out one part (input.skip_projections)"
-    )
+    text = f"the sample moves {size} rows {direction} {when}"
+    if motion.between is None and abs(motion.shift_rows) <= 2 * abs(tilt) * swing:
+        return f"{text}, or seems to, as the axis is tilted: correct that first", None
+    text += f": {SLICES_MIXED}; measure again, or leave out one part (input.skip_projections)"
     return text, motion.between
 
 

@@ -336,7 +336,9 @@ def _find(
     misfit, disproved = _try_check(warnings, warn_of_misfit, prepared, in_use_px) or nothing
     proofs, doubts = _check_angles(prepared, in_use_px, warnings, accepted and not misfit)
     accepted = accepted and not proofs
-    moves, jump = _try_check(warnings, warn_of_axial_motion, rows, in_use_px) or ("", None)
+    roll = _try_check(warnings, measure_roll, prepared, in_use_px) if accepted else None
+    tilt = roll[0] / 100 if roll else 0.0
+    moves, jump = _try_check(warnings, warn_of_axial_motion, rows, in_use_px, tilt) or ("", None)
     for check, args in ((warn_of_break, (prepared, jump)), (warn_of_jitter, (prepared,))):
         text, excludes = _try_check(warnings, check, *args) or nothing
         accepted = accepted and not excludes
@@ -349,7 +351,6 @@ def _find(
     doubts[len(proofs) : len(proofs)] = rows.stated_motion
     if not accepted:
         return _refused(prediction, doubts)
-    roll = _try_check(warnings, measure_roll, prepared, in_use_px)
     with_doubts = _with(prediction, "doubts", doubts)
     if roll is not None:
         with_doubts = _with_tilt(with_doubts, roll, rows.n_rows, used)
