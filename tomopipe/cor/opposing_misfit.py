@@ -19,7 +19,9 @@ from tomopipe.cor.sinograms import Image, rows_at
 from tomopipe.geometry import bin_cor
 
 _ROWS, _MOST_PAIRS, _NEIGHBOURS = 5, 24, 48
-_SHIFTS_PX = np.arange(-2, 2.01, 0.25)  # of the axis, binned columns: a drift is no misfit
+# Of the axis, binned columns: a drift is no misfit. Of a smooth sample that hardly changes from one
+# projection to the next, parts of such a step count, too.
+_SHIFTS_PX, _FINE_PX = np.arange(-2, 2.01, 0.25), np.outer([0.05, 0.01], np.arange(-4, 5))
 _TRIM_PX, _LEAST_HALF_PX = 3, 12
 _TREND = 0.21  # the mean over this share of the overlap is subtracted
 _STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64])
@@ -71,17 +73,18 @@ def opposing_misfit(prepared: Prepared, cor_px: float) -> Misfit | None:
         for at_rad in (first_rad, first_rad + np.pi)
     )
     near_px = float(bin_cor(cor_px, binning=prepared.match_binning)) + _SHIFTS_PX
-    of_each = [_symmetric(direct, opposing, axis_px) for axis_px in near_px]
-    energies = [np.inf if part is None else _energy(part) for part in of_each]
-    best = int(np.argmin(energies))
-    if not np.isfinite(energies[best]):
+    energy, axis_px = _least(direct, opposing, near_px)
+    if not np.isfinite(energy):
         return None
     ends_rad = np.concatenate([first_rad, first_rad + np.pi])
-    of_steps, step_rad = _growth(prepared, near_px[best], ends_rad)
+    of_steps, step_rad = _growth(prepared, axis_px, ends_rad)
     if not len(of_steps):
         return None
-    ratio = energies[best] / max(of_steps[0], np.finfo(float).tiny)
-    steps = np.interp(energies[best], of_steps, _STEPS[: len(of_steps)], left=ratio)
+    if energy >= _RATIO * of_steps[0]:
+        for shifts_px in _FINE_PX:
+            energy, axis_px = _least(direct, opposing, axis_px + shifts_px)
+    ratio = energy / max(of_steps[0], np.finfo(float).tiny)
+    steps = np.interp(energy, of_steps, _STEPS[: len(of_steps)], left=ratio)
     return Misfit(float(ratio), float(np.rad2deg(step_rad) * steps))
 
 
@@ -112,6 +115,14 @@ def _about(lines: Image, axis_px: float) -> Image | None:
     left = np.clip(np.floor(column).astype(int), 0, n_cols - 2)
     part = (column - left).astype(np.float32)
     return np.asarray((1 - part) * lines[..., left] + part * lines[..., left + 1])
+
+
+def _least(direct: Image, opposing: Image, axes_px: Floats) -> tuple[float, float]:
+    """Return what is left of opposing lines at the best of some axes, and that axis."""
+    parts = [_symmetric(direct, opposing, axis_px) for axis_px in axes_px]
+    energies = [np.inf if part is None else _energy(part) for part in parts]
+    best = int(np.argmin(energies))
+    return energies[best], float(axes_px[best])
 
 
 def _symmetric(direct: Image, opposing: Image, axis_px: float) -> Image | None:

@@ -28,6 +28,7 @@ from tomopipe.cor.ai.network import (
 )
 from tomopipe.cor.collected_rows import write_rows
 from tomopipe.errors import TomopipeError
+from tomopipe.simulate.phantom import Ellipsoid, Phantom
 from tomopipe.storage.atomic import write_json
 
 
@@ -271,6 +272,14 @@ def test_dust_that_stays_in_place_has_no_cor(contrast, noise):
     assert answer.best_cor_px == pytest.approx(52.3, abs=0.5)
     assert (answer.verdict, answer.confidence) == ("ambiguous", 0.0)
     assert "stays in place" in answer.reason
+
+
+def test_a_rod_without_features_near_the_axis_is_refused_for_that():
+    rod = Phantom("rod", (Ellipsoid(3.0, 0.0, 4.0, 25.0, 25.0, 1e4, 0.0, 0.01),))
+    lines = scan(97.4, n_cols=192, phantom=rod, counts=2000)
+    answer = find_ai(curves_of(rows_of(lines, THETA_180_DEG)), CANDIDATES)
+    assert answer.confidence == 0.0
+    assert "the sample is round, without features" in answer.reason
 
 
 @pytest.mark.parametrize(

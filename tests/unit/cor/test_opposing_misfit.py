@@ -6,6 +6,7 @@ from find_rows import rows_of, scan
 
 from tomopipe.cor.opposing_misfit import opposing_misfit, warn_of_misfit
 from tomopipe.cor.prepared import Prepared
+from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +44,15 @@ def test_projections_of_right_angles_mirror_each_other(name, counts):
 def test_a_sample_larger_than_the_field_is_right(theta_deg, used):
     """A region of interest, and half acquisition."""
     assert warn_of_misfit(prepared(theta_deg, used=used), COR_PX - used.start) == NONE
+
+
+@pytest.mark.parametrize("beside_px", [3.0, 12.0])
+@pytest.mark.parametrize("off_px", [0.0, 0.06, 0.12])
+def test_a_rod_without_features_and_noise_beside_the_axis_is_right(beside_px, off_px):
+    """From one projection to the next it changes less than by a small part of a column."""
+    rod = Phantom("rod", (Ellipsoid(beside_px, 0.0, 1.0, 25.0, 25.0, 1e4, 0.0, 0.01),))
+    lines = project(rod, np.deg2rad(RIGHT["180"]), COR_PX, 3, N_COLS)
+    assert warn_of_misfit(Prepared(rows_of(lines, RIGHT["180"])), COR_PX + off_px) == NONE
 
 
 def test_dust_that_stays_in_place_is_no_misfit():
