@@ -27,7 +27,7 @@ from tomopipe.commands.cor_files import (
     read_cors,
 )
 from tomopipe.commands.history import record_changes
-from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown
+from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown, typed_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.storage.json_files import json_or
 
@@ -74,7 +74,7 @@ def set_cors(
     scans = scans_of(campaign, names)
     if clear and value:
         raise TomopipeError(f"got both a COR, {shown(value)}, and --clear; give one of them.")
-    cor = CorText((value or "").strip())
+    cor = typed_cor(value or "")
     inventory = _inventory(campaign) if cor.text else {}
     n_cols = widths_of(campaign, inventory, scans) if cor.px else {}
     edits: dict[str, dict[str, str]] = {scan: {} for scan in scans}
@@ -110,7 +110,7 @@ def _names_and_cor(
     is_scan = False
     with suppress(TomopipeError):
         is_scan = bool(scans_of(campaign, [last]))
-    is_number = CorText(last).px is not None
+    is_number = typed_cor(last).px is not None
     if is_scan and is_number and names and not needs_cor:
         raise TomopipeError(
             f"{last} is a number, and the name of a scan. Type {last}.h5 for the scan; a COR goes "

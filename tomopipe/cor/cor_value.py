@@ -7,6 +7,8 @@ from functools import cache
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
+_WITH_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2})$", re.ASCII)
+
 _ROUNDING_PX = 1e-6
 
 
@@ -58,6 +60,14 @@ class CorText:
 
 
 NO_TEXT = CorText()
+
+
+def typed_cor(text: str) -> CorText:
+    """Return a COR that a person types, also with a comma before one or two decimals.
+
+    Before three it may separate thousands.
+    """
+    return CorText(_WITH_COMMA.sub(r"\1.\2", text.strip()))
 
 
 @cache  # a text appears in several tables

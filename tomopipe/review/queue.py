@@ -26,7 +26,7 @@ from tomopipe.campaign.table import (
 )
 from tomopipe.commands.cor_edits import checked_cor
 from tomopipe.commands.history import record_changes
-from tomopipe.cor.cor_value import CorText, format_cor, shown
+from tomopipe.cor.cor_value import CorText, format_cor, shown, typed_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.report.records import ScanRecord, common_warnings, own_warnings
 
@@ -154,7 +154,7 @@ def checked_cells(
         if problem := fault_of_cell(checked[name]):
             raise TomopipeError(f"{scan}: {name} {shown(checked[name])} {problem}.")
     if (text := checked.get("cor_px")) and not undo:
-        checked["cor_px"] = checked_cor(scan, CorText(text), n_cols)
+        checked["cor_px"] = checked_cor(scan, typed_cor(text), n_cols)
     if checked.get("select", "auto") not in SELECT:
         raise TomopipeError(f"{scan}: expected select auto, yes or no; got {checked['select']}.")
     return checked

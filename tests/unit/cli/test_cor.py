@@ -263,6 +263,7 @@ def test_set_says_where_it_has_no_effect(campaign, results):
 
 
 def test_set_takes_a_note_and_clears(campaign):
+    assert call(campaign, "set", "b [red] 1", "7,5", "-n") == "b [red] 1 (dry run): cor_px 7.50\n"
     call(campaign, "set", "b [red] 1", "7", "--note", "guess")
     assert table(campaign) == TABLE + "b [red] 1\t7.00\tauto\tguess\t\n"
     call(campaign, "set", "b [red] 1", "", "--note", "")
@@ -276,7 +277,7 @@ def test_set_takes_a_note_and_clears(campaign):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("a_1", "1024,5"), "a_1: expected a COR with a decimal point, .*got '1024,5'"),
+        (("a_1", "1,024"), "a_1: expected a COR with a decimal point, .*got '1,024'"),
         (("a_1", "nan"), "got 'nan'"),
         (("a_1", "2048"), r"a_1: COR 2048.00 is off the detector \(0 to 2047\)"),
         (("a_3", "5"), r"no scan a_3 in .*did you mean a_\d\?"),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tomopipe.cor.cor_value import CorText, format_confidence, format_cor, is_valid
+from tomopipe.cor.cor_value import CorText, format_confidence, format_cor, is_valid, typed_cor
 
 NUMBERS = {"1024.50": 1024.5, " 1024 \n": 1024.0, "\ufeff1024.5": 1024.5, "1.0245e3": 1024.5}
 JUNK = ["", "  ", "1024,5", "1,024.5", "nan", "inf", "-Infinity", "1e999", "1_024", "0x400"]
@@ -15,6 +15,12 @@ def test_a_cor_is_read_of_numbers_and_refuses_junk():
     for text, cor_px in {**NUMBERS, "-3.5": -3.5, ".5": 0.5}.items():
         assert CorText(text).px == cor_px
     assert [text for text in JUNK if CorText(text).px is not None] == []
+
+
+def test_a_person_may_type_a_comma_before_one_or_two_decimals():
+    texts = {"64,2": 64.2, " 1024,25 ": 1024.25, "64.2": 64.2, "-3,5": -3.5}
+    assert {text: typed_cor(text).px for text in texts} == texts
+    assert [text for text in ("1,024", "1,024.5", ",5", "64,", "6,4,2") if typed_cor(text).px] == []
 
 
 def test_format_cor_has_two_decimals_and_nothing_for_none():

@@ -200,6 +200,7 @@ def test_source_and_time_go_into_the_note_if_asked(table):
 def test_cells_are_checked():
     checked = checked_cells("a", {"cor_px": " 12.5 ", "note": " x "}, 64)
     assert checked == {"cor_px": "12.50", "note": "x"}
+    assert checked_cells("a", {"cor_px": "12,5"}, 64) == {"cor_px": "12.50"}
     assert checked_cells("a", {"cor_px": ""}, None) == {"cor_px": ""}
     assert checked_cells("a", {"cor_px": "1O24"}, 64, undo=True) == {"cor_px": "1O24"}
     for cells in ({"scan": "b"}, {"select": "maybe"}):
