@@ -391,16 +391,32 @@ def _refuse_double_keys(node: "yaml.Node | None", source: str) -> None:
         for item in node.value:
             _refuse_double_keys(item, source)
     elif isinstance(node, yaml.MappingNode):
-        lines: dict[str, int] = {}
+        before: dict[str, tuple[int, yaml.Node]] = {}
         for key, value in node.value:
             name, line = str(key.value), key.start_mark.line + 1
-            if name in lines:
+            if name in before:
+                first_line, first = before[name]
                 raise TomopipeError(
-                    f"{source}: lines {lines[name]} and {line}: {name} appears twice; write one "
-                    "block with the keys of both."
+                    f"{source}: lines {first_line} and {line}: {name} appears twice; write one "
+                    f"{_joined(name, first, value)}"
                 )
-            lines[name] = line
+            before[name] = line, value
             _refuse_double_keys(value, source)
+
+
+def _joined(key: str, first: "yaml.Node", second: "yaml.Node") -> str:
+    """Say what replaces two values of a key: lists in brackets, as advice has them, as one list."""
+    import yaml
+
+    both = [node for node in (first, second) if isinstance(node, yaml.SequenceNode)]
+    if len(both) < 2:
+        return "block with the keys of both."
+    entries = ", ".join(
+        str(node.start_mark.buffer)[node.start_mark.pointer + 1 : node.end_mark.pointer - 1]
+        for node in both
+    )
+    text = f": {key}: [{entries}]" * all(node.flow_style for node in both)
+    return f"list with the entries of both{text or '.'}"
 
 
 def with_file(path: Path, config: dict[str, Any]) -> dict[str, Any]:

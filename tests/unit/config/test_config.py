@@ -177,7 +177,15 @@ def test_unreadable_file_is_named(tmp_path):
         ("overrides: [{scans: [*_001]}]", "write patterns in quotes"),
         ("overrides: [{scans: [a_00?]}]", "write patterns in quotes"),
         ("campaign: {scans: [a]}\ncampaign: {name: b}", "lines 1 and 2: campaign appears twice"),
-        ("overrides: [{scans: [a], scans: [b]}]", "lines 1 and 1: scans appears twice"),
+        (
+            "overrides: [{scans: [a], scans: [b]}]",
+            "scans appears twice; write one list with the entries of both: scans: [a, b]",
+        ),
+        (
+            'overrides: [{scans: ["é"], input: {every: 2}}]\noverrides: [{scans: [b]}]',
+            'of both: overrides: [{scans: ["é"], input: {every: 2}}, {scans: [b]}]',
+        ),
+        ("overrides:\n- {scans: [a]}\noverrides: [{scans: [b]}]", "with the entries of both."),
         (
             "campaign: {scans: [a]}\nresolve_cor: {default_px: 85,5}",
             "resolve_cor: got 5; is not a key; if it is part of a number, write a decimal point: "
@@ -195,7 +203,7 @@ def test_unreadable_file_is_named(tmp_path):
     ],
     ids=[
         *("number", "object", "deep", "open line", "tab", "tabs"),
-        *("star", "alias", "question mark", "block", "key"),
+        *("star", "alias", "question mark", "block", "key", "pasted", "list"),
         *("decimal comma", "comma and zero", "wide sweep", "fine sweep"),
     ],
 )
