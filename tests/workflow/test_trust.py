@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tests import warm
@@ -83,6 +84,26 @@ def test_a_finished_campaign_follows_an_edit(tmp_path):
     made |= {"fix_cor:a", "fix_cor:b", "resolve_cor", "sidecar", "report"}
     assert (run.status, run.jobs) == (0, made), run.text
     assert snakemake(campaign).jobs == frozenset()
+
+
+def test_a_plan_names_no_cor_that_a_pending_prediction_may_change(tmp_path):
+    campaign = unpacked("default", tmp_path, new_times=False)
+
+    def reason():
+        jobs = make_plan(load_campaign(campaign)).jobs
+        return next(job.reason for job in jobs if (job.rule, job.series) == ("fix_cor", "a"))
+
+    (center,) = campaign.glob("results/*/a_1/center_of_rotation.txt")
+    center.write_text("35.00\n")
+    edited = "COR of a_1: 32.49 -> 35.00, by hand"
+    assert reason() == edited
+    configure(campaign, "try_recon", row=0)
+    assert reason() == "2 CORs are not known yet"  # a_2 has its own in the table
+    config = yaml.safe_load((campaign / "config.yaml").read_text())
+    del config["try_recon"]["row"]
+    config["overrides"].append({"scans": ["a_3"], "try_recon": {"row": 0}})
+    (campaign / "config.yaml").write_text(yaml.safe_dump(config))
+    assert reason() == f"{edited}; 1 COR is not known yet"
 
 
 def test_raw_files_that_are_not_mounted_change_nothing(campaign):

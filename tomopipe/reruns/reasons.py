@@ -112,14 +112,20 @@ def of_series(fixes: Mapping[str, Fix], members: Iterable[Mapping[str, Any]]) ->
     return "; ".join(sorted(lines))
 
 
-def of_fixes(before: Mapping[str, Fix], after: Mapping[str, Fix]) -> str:
-    """Say which CORs of a series, their sources or remarks will change in the table of fix_cor."""
+def of_fixes(before: Mapping[str, Fix], after: Mapping[str, Fix], n_open: int = 0) -> str:
+    """Say which CORs of a series, their sources or remarks will change in the table of fix_cor.
+
+    `n_open`: how many more hang on predictions that are pending.
+    """
     both = [(scan, fix, after[scan]) for scan, fix in before.items() if scan in after]
     changes = [
         of_cor(scan, fix.after_px, new.after_px, new.source)
         for scan, fix, new in both
         if (fix.after_px, fix.source) != (new.after_px, new.source)
     ]
+    if n_open:
+        are = "CORs are" if n_open > 1 else "COR is"
+        return "; ".join([*changes, f"{n_open} {are} not known yet"])
     if not changes and (others := [scan for scan, fix, new in both if fix != new]):
         changes = [f"CORs stay; remarks or limits change: {scans_named(others)}"]
     return "; ".join(changes) or "predictions or options of the series changed, no COR does"

@@ -30,7 +30,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns import sidecars
 from tomopipe.reruns.foreign import others_in_place
 from tomopipe.reruns.needed import Needed, known_fixes, needed_for
-from tomopipe.reruns.reasons import FOLLOWS, MISSING
+from tomopipe.reruns.reasons import FOLLOWS, MISSING, of_fixes
 from tomopipe.reruns.receipts import Receipts, Result, State, content_of
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Cors
@@ -277,6 +277,20 @@ class Settled:
             cors, present = {**read_cor_json(files.cor_table), **needed.cors}, set(needed.scans)
             self.target.cors = {scan: entry for scan, entry in cors.items() if scan in present}
             self.without_cor = [scan for scan in needed.scans if scan not in cors]
+
+    def _after_predict_cor(self) -> None:
+        """Keep the scans whose prediction is pending."""
+        self.staleness.predicting = frozenset(self.predicting)
+
+    def _decide_fix_cor(self, result: Result) -> str:
+        """Say why the table of a series is made: by CORs that no pending prediction can change."""
+        reason, series = self.staleness.why_result(result), result.key
+        selected, changed = self.target.selected, result.step.changed
+        if reason != changed or self.predicting.isdisjoint(selected.searched(series)):
+            return reason
+        scans = selected.series[series]
+        fixes = known_fixes(self.staleness, series, scans)
+        return of_fixes(selected.fixes(series), fixes, len(scans) - len(fixes))
 
     def _after_fix_cor(self) -> None:
         """Keep the rows of the tables of the series after the run."""

@@ -51,6 +51,7 @@ class Staleness:
         self.up_to_date: dict[tuple[str, str], Statement] = {}
         """Statements of the results that are up to date, by step and key."""
         self.confirmed: set[tuple[str, str]] = set()  # those whose receipts state the same
+        self.predicting = frozenset[str]()  # scans whose prediction is pending
         self.damaged: list[str] = []  # files changed after they were written, and how
 
     def why(self, step: str, key: str = "campaign") -> str:
@@ -147,10 +148,11 @@ class Staleness:
         predicted = predicted_files(campaign, scans)
         if due := [scan for scan in scans if not (scan in predicted or scan in campaign.failures)]:
             return f"no prediction yet: {scans_named(due)}"
-        with suppress(TomopipeError):  # the job says what it cannot read
-            around = target.selected.members_around(series)
-            after = fix_cor.compute(predicted, members, campaign.config.fix_cor, around)
-            return of_fixes(before, after)
+        if self.predicting.isdisjoint(scans):  # earlier predictions say nothing
+            with suppress(TomopipeError):  # the job says what it cannot read
+                around = target.selected.members_around(series)
+                after = fix_cor.compute(predicted, members, campaign.config.fix_cor, around)
+                return of_fixes(before, after)
         return reason
 
     def _why_export_star(self, reason: str, _: str) -> str:
