@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tomopipe.campaign.files import LOGS, VOLUMES, Files, Logs
 from tomopipe.campaign.log import JobStatus, end_of, read_jobs, status_in_run, status_path
 from tomopipe.campaign.results import center_by_hand, read_inventory
+from tomopipe.campaign.state.signs import State
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.storage.atomic import write_json
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Why = Callable[[str, str], str]
 """Returns why the next run makes the result of a step and a scan or stack again, or ""."""
+_CANCELLED = re.compile(r"SLURM job \S+: CANCELLED")
 OF_SCANS = tuple(step.name for step in STEPS.values() if step.key == "scan")
 
 
@@ -171,10 +173,11 @@ def present_jobs(
 ) -> list[JobStatus]:
     """Return the jobs by their present results, with the end of the log of those that are not done.
 
-    A job that was killed and recorded has failed, and so has one whose result is an error. A job
-    that failed to replace an up-to-date result is done, without a time. Failures of scans and
-    stacks that are not selected, or no longer in the campaign, are omitted, and those of COR
-    finding if the campaign table has the COR. `read` reads the status files.
+    A job that was killed and recorded has failed, and so has one whose result is an error; one
+    whose submission somebody cancelled before it began is pending. A job that failed to replace an
+    up-to-date result is done, without a time. Failures of scans and stacks that are not selected,
+    or no longer in the campaign, are omitted, and those of COR finding if the campaign table has
+    the COR. `read` reads the status files.
     """
     from tomopipe.campaign.selection import advice_on_skipping  # both slow to load
     from tomopipe.campaign.series import needs_search
@@ -202,6 +205,8 @@ def present_jobs(
             result.append(with_log(replace(job, state="failed", error=error), campaign.logs))
         elif has_failed and is_made(campaign.files, step, key) and not why(step, key):
             result.append(replace(job, state="done", end_s=None, error=""))
+        elif has_failed and not job.host and _CANCELLED.match(job.error):
+            result.append(replace(job, state=State.PENDING))
         elif job.state:
             result.append(with_log(job, campaign.logs))
     n_scans = Counter(error for error, _ in {(job.error, job.key) for job in result})

@@ -184,5 +184,5 @@ def _summary(step: str, jobs: Sequence[JobStatus], of_run: Step | None, n_left: 
     """
     states = Counter(job.state for job in jobs if job.step == step)
     n = of_run.n if of_run else states
-    waiting = of_run.waiting if of_run else n_left
+    waiting = of_run.waiting if of_run else max(n_left, states[State.PENDING])
     return StepStatus(step, waiting, n["running"], n["done"], n["failed"], states["lost"])

@@ -264,6 +264,18 @@ def test_after_a_kill_the_jobs_of_the_run_are_counted_by_their_files(folder, mon
     assert not read_status(load_campaign(folder)).stopped
 
 
+def test_a_job_whose_submission_was_cancelled_before_it_began_is_to_do(folder):
+    error, times = "SLURM job 7: CANCELLED", {"start": time.time() - 30, "end": time.time() - 30}
+    status(folder, "bone_5", "failed", **times, error=error, host="")
+    status(folder, "bone_4", "failed", **times, error=error)  # it had begun
+    step, found = full_recon(folder)
+    assert (step.queued, step.failed, step.done) == (1, 1, 2)
+    assert [(job.key, job.error) for job in found.with_state("pending")] == [("bone_5", error)]
+    campaign = load_campaign(folder)
+    failures = standing_failures(campaign, read_inventory(campaign.files.inventory))
+    assert [failure.key for failure in failures] == ["bone_4"]
+
+
 def test_a_job_that_slurm_has_ended_is_lost_with_its_reason(folder):
     times = {"start": time.time() - 30, "heartbeat": time.time() - 5}
     status(folder, "bone_3", "running", slurm_job="41", **times)
