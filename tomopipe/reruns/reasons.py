@@ -1,7 +1,7 @@
 """Why a job runs, in the user's words, for plan, page, terminal and Snakemake's log."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tomopipe.campaign.state.signs import source_named
@@ -93,15 +93,23 @@ def of_raw(paths: Sequence[str], raw_path: str) -> str:
     return ", ".join(f"{names[path]} {what[path]}" for path in paths) or "another set of raw files"
 
 
-def of_series(fixes: Mapping[str, Fix], members: Iterable[Mapping[str, Any]]) -> str:
+def of_series(
+    fixes: Mapping[str, Fix],
+    members: Iterable[Mapping[str, Any]],
+    unselected: Collection[str] = (),
+) -> str:
     """Say what scans and CORs by hand of a series changed; "" if none.
 
     `fixes` is the present table of fix_cor, by scan; `members` are as `members_of` returns
-    them.
+    them; `unselected` are the scans of the campaign with `select: no`.
     """
     now = {member["scan"]: member for member in members if member["select"] == "in"}
     lines = [f"{scan} is new in the series" for scan in now if scan not in fixes]
-    lines += [f"{scan} left the series" for scan in fixes if scan not in now]
+    lines += [
+        f"{scan} is not selected any more" if scan in unselected else f"{scan} left the series"
+        for scan in fixes
+        if scan not in now
+    ]
     for scan in now.keys() & fixes.keys():
         fix, by_hand = fixes[scan], CorText(now[scan]["manual"])
         by_hand_px = by_hand.px_on(now[scan]["n_cols"])

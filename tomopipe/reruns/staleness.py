@@ -142,7 +142,8 @@ class Staleness:
         except TomopipeError:
             return f"{target.out.fix_table(series)}: {UNREADABLE}"
         members = target.selected.members(series)
-        if why := of_series(before, members):
+        unselected = {scan.name for scan in campaign.unselected}
+        if why := of_series(before, members, unselected):
             return why
         scans = target.selected.searched(series)
         predicted = predicted_files(campaign, scans)

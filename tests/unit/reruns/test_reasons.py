@@ -48,6 +48,8 @@ def member(scan, manual="", select="in"):
 )
 def test_a_series_is_fixed_anew_for_what_changed_in_it(fixes, members, line):
     assert reasons.of_series(fixes, members) == line
+    not_selected = line.replace("a left the series", "a is not selected any more")
+    assert reasons.of_series(fixes, members, {"a"}) == not_selected
 
 
 def test_files_are_looked_at_again_for_what_changed():
