@@ -222,7 +222,7 @@ def retry_hint(campaign: Campaign, failures: Iterable[JobStatus], why: Why) -> s
     """
 
     def is_due(job: JobStatus) -> bool:
-        steps = SEARCH_STEPS if job.step in SEARCH_STEPS else (job.step,)
+        steps = (*SEARCH_STEPS, job.step)
         return job.key not in campaign.failures and any(why(step, job.key) for step in steps)
 
     failed = [job for job in failures if job.state == "failed" and not is_due(job)]

@@ -24,6 +24,7 @@ from tomopipe.resources.disk import disk_needed, output_bytes
 from tomopipe.resources.jobs import START_S, cpu_s
 from tomopipe.resources.memory import Resources
 from tomopipe.steps.try_recon import TryFiles, try_recon
+from tomopipe.storage.atomic import write_json
 
 
 @pytest.fixture
@@ -41,6 +42,16 @@ def rows_of(folder):
 def lines(folder, rows):
     found = standing_failures(load_campaign(folder), rows)
     return [f"{each.key}: {each.step}: {each.error}" for each in found]
+
+
+def test_a_scan_whose_search_is_due_needs_no_retry(campaign):
+    loaded = load_campaign(campaign)
+    write_json({"verdict": "failed", "reason": "x"}, loaded.files.prediction("a_1"))
+    steps = ("predict_cor", "full_recon")
+    failures = [JobStatus(step, "a_1", "failed", error="x") for step in steps]
+    assert "`tomopipe retry SCAN`: a_1." in next_run.retry_hint(loaded, failures, lambda *_: "")
+    due = {"try_recon": "skip_projections"}
+    assert next_run.retry_hint(loaded, failures, lambda step, _: due.get(step, "")) == ""
 
 
 def test_volumes_whose_cors_are_not_known_yet_are_one_number_and_count_in_the_costs(campaign):
