@@ -238,7 +238,8 @@ def work(descriptor: int, *, on_gpu: bool) -> None:
 def _load_the_rest() -> None:
     """Load what a job with compiled code loads while it runs, up to half a second of CPU time."""
     of_numpy = "numpy.fft", "numpy.ma", "numpy.polynomial"
-    for module in "h5py", "tomopipe.recon.compiled", *of_numpy:
+    of_step = ["tomopipe.cor.ai.finder"] if "tomopipe.steps.predict_cor" in sys.modules else []
+    for module in "h5py", "tomopipe.recon.compiled", *of_numpy, *of_step:
         importlib.import_module(module)
     from tomopipe.recon import jit
 

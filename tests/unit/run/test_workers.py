@@ -155,6 +155,11 @@ say(images.any(), *{{name.partition(".")[0] for name in set(sys.modules) - befor
     assert run("a", lines, step="full_recon") == (0, ["True"])
 
 
+def test_a_search_loads_none_of_the_packages_that_all_of_them_need(offered, run):
+    lines = "say(*{'scipy.ndimage', 'scipy.fft', 'scipy.special'} - set(sys.modules))"
+    assert run("a", lines, step="predict_cor") == (0, [])
+
+
 def test_a_script_ends_as_its_job_and_the_next_goes_on(offered, run):
     _, (worker, *_) = run("a", WHO)
     for lines, status in (
