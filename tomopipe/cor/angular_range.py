@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from tomopipe.arrays import evenly_spread
 from tomopipe.cor.answer import refine_peak
@@ -376,9 +375,9 @@ def _coefficients(
     basis[:, 1::2], basis[:, 2::2] = np.cos(phase), np.sin(phase)
     gram = basis.T @ basis
     gram[np.diag_indices_from(gram)] *= 1 + 1e-7
-    lower = linalg.cholesky(gram, lower=True)
-    projected = basis.T @ values.reshape(len(values), -1)
-    coefficients = linalg.solve_triangular(lower, projected, lower=True)
+    # an inverse, as the triangular solver is SciPy's, which takes long to import
+    inverse = np.linalg.inv(np.linalg.cholesky(gram))
+    coefficients = inverse @ (basis.T @ values.reshape(len(values), -1))
     last = 2 * np.searchsorted(orders, channels.harmonics, side="right")
     return coefficients.reshape(-1, *values.shape[1:]), last
 

@@ -73,8 +73,7 @@ def wedge_metric(
     if weight.size == 0 or not weight.any():
         return np.zeros(len(shifts))
     spectrum = fft.rfft(half, 2 * n, axis=0)[v].astype(np.complex64)
-    cycles = np.outer(np.arange(n_cols), k) / n_cols
-    wave = np.exp(2j * np.pi * cycles).astype(np.complex64)
+    wave = _waves(np.arange(n_cols), k, n_cols)
     direct = spectrum @ np.conj(wave)
     whole = spectrum @ wave
     sign = np.where(v % 2 == 0, 1.0, -1.0).astype(np.float32)
@@ -86,14 +85,19 @@ def wedge_metric(
     column = np.where(shifts > 0, shifts - 1, n_cols - 1 + shifts)
     change = np.where(shifts > 0, -1, 1).astype(np.float32)
     change[0] = 0
-    cycles = np.outer((n_cols - 1 + shifts) % n_cols, k) / n_cols
-    phase = np.exp(-2j * np.pi * cycles).astype(np.complex64)
+    phase = _waves(1 - shifts, k, n_cols)
     inside = weight > 0
     ends = inside.argmax(axis=1), len(k) - inside[:, ::-1].argmax(axis=1)
     metric = np.empty(len(shifts))
     fixed, moving = map(_planes, (constant, phase, wave)), (spectrum, column, change)
     add_up(*fixed, sign, back, weight, *ends, *moving, _planes(part), metric)
     return metric / weight.sum()
+
+
+def _waves(column: NDArray[np.intp], k: NDArray[np.intp], n_cols: int) -> NDArray[np.complex64]:
+    """Return exp(2 pi i k column / n_cols), (n_columns, n_k)."""
+    turn = np.exp(2j * np.pi * np.arange(n_cols) / n_cols).astype(np.complex64)
+    return turn[np.outer(column, k) % n_cols]
 
 
 def _planes(values: NDArray[np.complex64]) -> NDArray[np.float32]:

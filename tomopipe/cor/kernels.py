@@ -1,4 +1,4 @@
-"""Compiled parts of the search: means of rows, zingers, double wedge, sharpness of slices."""
+"""Compiled parts of the search: means, zingers, double wedge, sharpness of slices."""
 
 import math
 from functools import partial
@@ -46,6 +46,42 @@ def mark_unlike(lines: Any, limit: float, marks: Any) -> None:
             a, b, d = before[c], current[c], after[c]
             median = max(min(a, b), min(max(a, b), d))
             marks[i, c] = 1 if abs(b - median) > limit else 0
+
+
+@kernel
+def average_columns(lines: Any, width: int, means: Any) -> None:
+    """Fill means (n, n_blocks) of blocks of columns of lines (n, n_cols)."""
+    for i in range(len(means)):
+        for block in range(means.shape[1]):
+            total = lines[i, block * width]
+            for c in range(block * width + 1, block * width + width):
+                total += lines[i, c]
+            means[i, block] = total / np.float32(width)
+
+
+@kernel
+def average_around(values: Any, n_rows: int, n_cols: int, sums: Any, means: Any) -> None:
+    """Fill the means of values (n, n_values) in windows of so many rows and columns around each.
+
+    Windows of an even size begin half of it before; edge values are repeated beyond the edges.
+    `sums`: scratch (n_values,).
+    """
+    n, n_values = values.shape
+    above, before = n_rows // 2, n_cols // 2
+    sums[:] = 0
+    for row in range(-above, n_rows - above):
+        for c in range(n_values):
+            sums[c] += values[min(max(row, 0), n - 1), c]
+    for i in range(n):
+        total = 0.0
+        for col in range(-before, n_cols - before):
+            total += sums[min(max(col, 0), n_values - 1)]
+        old, new = max(i - above, 0), min(i - above + n_rows, n - 1)
+        for c in range(n_values):
+            means[i, c] = total / (n_rows * n_cols)
+            total += sums[min(c - before + n_cols, n_values - 1)] - sums[max(c - before, 0)]
+        for c in range(n_values):
+            sums[c] += values[new, c] - values[old, c]
 
 
 @partial(kernel, fastmath={"reassoc", "contract"})

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from tomopipe.arrays import NORMAL_PER_MAD, percentile
 from tomopipe.cor.answer import MIN_ANGLES
+from tomopipe.cor.kernels import average_around
 from tomopipe.cor.sinograms import (
     Image,
     SortedAngles,
@@ -131,7 +132,7 @@ def _find_air(
     level, offset = _less_air(sinogram, air, slow=False)
     for n in range(3):  # air is found better once the drift is gone
         size = min(5, n_angles), _blocks(5, binning)
-        smooth = ndimage.uniform_filter(level, size, mode="nearest")
+        smooth = _average(level, *size)
         height = float(percentile(smooth, 98))
         held = _often_above(np.abs(smooth), _MAX_AIR * height)
         inside = np.flatnonzero(held)
@@ -151,6 +152,13 @@ def _find_air(
     return level, air, height
 
 
+def _average(level: NDArray[np.float64], n_angles: int, n_cols: int) -> NDArray[np.float64]:
+    """Return the mean over so many angles and columns around each value."""
+    means = np.empty_like(level)
+    average_around(level, n_angles, n_cols, np.empty(level.shape[1]), means)
+    return means
+
+
 def _still(
     level: NDArray[np.float64], air: NDArray[np.bool_], height: float, binning: int
 ) -> NDArray[np.bool_]:
@@ -161,7 +169,7 @@ def _still(
     """
     n_angles, n_cols = level.shape
     size, edge = (max(1, n_angles // _PASSING), _blocks(9, binning)), _blocks(_EDGE_PX, binning)
-    passing = ndimage.uniform_filter(level, size, mode="nearest")[:, air]
+    passing = _average(level, *size)[:, air]
     passing -= percentile(passing, 50, axis=0)
     noise = robust_sigma(np.diff(level[:, air], axis=0)) / np.sqrt(2 * size[0] * size[1])
     limit = _FAINT * height + _SIGNIFICANT * noise
@@ -204,7 +212,8 @@ def _less_air(
     fitted = sinogram[:, air].astype(np.float64) @ np.linalg.pinv(line[air]).T
     if slow:
         fitted = ndimage.gaussian_filter1d(fitted, 1.0, axis=0)
-    return sinogram - fitted @ line.T, fitted[:, 0]
+    level = fitted @ line.T
+    return np.subtract(sinogram, level, out=level), fitted[:, 0]
 
 
 def mass_and_centre(

@@ -183,7 +183,7 @@ def match(
     waves = fft.rfft(lines, n_fft)
     cross = (waves[:, second] * waves[:, first].conj()).sum(axis=0)
     product = products_at_shifts(cross, n_fft, reach)
-    inside = overlap_sums(np.sum(lines**2, axis=0, dtype=np.float64), reach)
+    inside = overlap_sums(np.einsum("rac,rac->ac", lines, lines, dtype=np.float64), reach)
     norm = np.sqrt(inside[second] * inside[first, ::-1])
     return np.asarray(product / np.maximum(norm, 1e-6 * inside.max() + 1e-30))
 

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.arrays import NORMAL_PER_MAD, evenly_spread, percentile
-from tomopipe.cor.kernels import mark_unlike
+from tomopipe.cor.kernels import average_columns, mark_unlike
 from tomopipe.prep.bad_pixels import interpolate_columns
 
 Image = NDArray[np.float32]
 MIN_OVERLAP = 0.08  # least share of the columns that must overlap about a COR
-_FEW = 7  # columns that NumPy adds one by one
 
 
 def finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -113,15 +112,10 @@ def bin_columns(lines: Image, binning: int) -> Image:
     """Average blocks of columns; columns that fill no block are dropped."""
     if binning == 1:
         return lines
-    n_cols = lines.shape[-1] // binning
-    blocks = lines[..., : n_cols * binning].reshape(*lines.shape[:-1], n_cols, binning)
-    if binning > _FEW or lines.dtype.kind != "f":
-        return np.asarray(blocks.mean(axis=-1), dtype=np.float32)
-    total = blocks[..., 0].copy()  # the same sums in a third of the time
-    for i in range(1, binning):
-        total += blocks[..., i]
-    total /= binning
-    return np.asarray(total, dtype=np.float32)
+    rows = np.ascontiguousarray(lines, np.float32).reshape(-1, lines.shape[-1])
+    means = np.empty((len(rows), lines.shape[-1] // binning), np.float32)
+    average_columns(rows, binning, means)
+    return means.reshape(*lines.shape[:-1], means.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

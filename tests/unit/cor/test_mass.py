@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, uniform_filter
 
+from tomopipe.cor.kernels import average_around
 from tomopipe.cor.mass import centre_of_mass, subtract_air, subtract_drift, swing_px
 from tomopipe.cor.prepared import Prepared
 
@@ -178,3 +179,11 @@ def test_many_angles_and_columns_are_averaged_to_find_air_and_each_angle_loses_i
     left = (level - disk).astype(np.float64)
     assert np.abs(left.mean(axis=1)).max() < 0.005
     assert left.std() == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 4), (12, 9), (2, 30)])
+def test_means_around_are_those_of_windows_with_repeated_edges(size):
+    values = np.random.default_rng(9).normal(5.0, 1.0, (13, 31)).cumsum(axis=0)
+    means = np.empty_like(values)
+    average_around(values, *size, np.empty(31), means)
+    np.testing.assert_allclose(means, uniform_filter(values, size, mode="nearest"), rtol=1e-13)

@@ -6,6 +6,7 @@ import pytest
 from tests.find_rows import scan
 from tomopipe.cor.sinograms import (
     band_pass,
+    bin_columns,
     fill_dead_columns,
     opposing_rows,
     remove_stripes,
@@ -73,6 +74,16 @@ def test_stripes_vanish_and_the_sample_stays(sinogram):
     empty = noisy(np.zeros_like(sinogram)) + stripes
     assert np.abs(remove_stripes(empty).mean(axis=0)).max() < 0.01
     assert np.corrcoef(remove_stripes(sinogram).ravel(), sinogram.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("binning", [1, 3, 8, 83])
+def test_binned_columns_have_the_mean_of_theirs(sinogram, binning):
+    stack = np.stack([sinogram, 2 * sinogram])[..., ::-1]
+    n_left = sinogram.shape[1] // binning
+    blocks = stack[..., : n_left * binning].astype(float).reshape(2, -1, n_left, binning)
+    binned = bin_columns(stack, binning)
+    assert binned.dtype == np.float32
+    np.testing.assert_allclose(binned, blocks.mean(axis=-1), atol=1e-6 * stack.max())
 
 
 def test_band_pass_keeps_the_size_between_its_bounds():
