@@ -24,6 +24,7 @@ from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.table import Row, has_table, read_table
 from tomopipe.campaign.views import Views
 from tomopipe.config import Config, parse_config, read_config
+from tomopipe.cor.cor_value import NO_TEXT
 from tomopipe.errors import TomopipeError, grouped
 from tomopipe.storage.lock import complete_files, has_watcher
 
@@ -180,7 +181,7 @@ def make_campaign(
     scans |= {
         name: replace(scans[name], select=row.select, manual=row.cor, note=row.note)
         for name, row in cells.items()
-        if name in scans
+        if name in scans and (row.select, row.cor, row.note) != ("auto", NO_TEXT, "")
     }
     campaign = Campaign(
         directory=directory,

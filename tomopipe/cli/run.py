@@ -242,8 +242,9 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
         step = progress.steps.get("resolve_cor")
         has_cors = of_all and (step is None or step.done == step.total > 0)
         outcome.show(campaign, is_whole=of_all and status in (0, 3), has_cors=has_cors)
-    # whoever named targets is not told of other scans
-    unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if of_all else []
+    # whoever named targets is not told of other scans; a run that ended well has looked for them
+    is_open = of_all and (status or not n_all)
+    unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if is_open else []
     ours = [line for line in launch.own_lines(started) if line not in shown]
     for line in dict.fromkeys([*ours[:_MOST_SAID], *unfinished]):
         say(line)

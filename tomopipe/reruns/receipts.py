@@ -23,7 +23,7 @@ from tomopipe.scans.raw_identity import RawFiles
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.checksums import is_checksum, quick_state, states_digest
-from tomopipe.storage.json_files import json_or
+from tomopipe.storage.json_files import json_or, json_text
 from tomopipe.workflow_steps import Step
 
 SMALL_BYTES = 1_000_000
@@ -269,7 +269,7 @@ class Receipts:
         }
         path = Path(self.path_of(self.files.index))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(json.dumps(content), path)
+        write_text(json_text(content), path)
         self._new.clear()
         raw.is_changed = False
 

@@ -42,6 +42,7 @@ VARIABLES = (run_folder.VARIABLE, FILES)
 """Environment variables that jobs on nodes need."""
 _MOST_LINES = 20  # damaged results, or faults of the table, that are listed
 _N_NUMBERS = 10  # SLURM jobs that are named
+_N_NEW = 100_000  # garbage collection threshold, as nearly all that is read stays
 _ASK_AGAIN_S = 5.0  # between two queries of SLURM
 _CONFIG = "config.json"  # in the folder of a run, for its nodes
 _RECEIPTS: dict[Path, Receipts] = {}  # of the last decision on a campaign
@@ -55,6 +56,8 @@ def begin_or_exit(config: dict[str, Any]) -> tuple[Campaign, Settled | None]:
     for name in VARIABLES:
         os.environ.setdefault(name, "")
     is_main = not launch.is_job()
+    gc.freeze()  # Snakemake's modules
+    gc.set_threshold(_N_NEW)
     # receipts decide: Snakemake is meant to have no metadata of jobs
     logging.getLogger("snakemake.logging").addFilter(
         lambda record: "missing provenance/metadata" not in record.getMessage()

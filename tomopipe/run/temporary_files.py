@@ -1,6 +1,7 @@
 """Temporary files of accepted scans: the try stacks and stacks for RELION that may be removed."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,7 +60,9 @@ def _of_scan(campaign: Campaign, scan: str, *, stacks: bool) -> list[Temporary]:
 
 def _has_images(folder: str) -> bool:
     """Tell in a moment whether a folder of a scan has images, which a finished one has lost."""
-    return os.path.isdir(folder) and any(".tif" in name for name in os.listdir(folder))
+    with suppress(OSError):
+        return any(".tif" in name for name in os.listdir(folder))
+    return False
 
 
 def remove(files: list[Temporary]) -> int:

@@ -154,8 +154,10 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
 
 def clipped_volumes(campaign: Campaign, scans: Iterable[str]) -> Iterator[str]:
     """Yield a line with the scans of whose volumes voxels were clipped, if there are any."""
-    logs = campaign.logs
-    jobs = {scan: read_job(logs.status("full_recon", scan)) for scan in scans}
+    paths = {
+        path.stem: path for path in campaign.logs.status("full_recon", "").parent.glob("*.json")
+    }
+    jobs = {scan: read_job(paths[scan]) for scan in scans if scan in paths}
     if clipped := [scan for scan, job in jobs.items() if job and job.warning]:
         yield f"voxels outside full_recon.value_range, see the report: {scans_named(clipped)}"
 

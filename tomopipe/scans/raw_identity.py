@@ -8,6 +8,7 @@ a file, is known by its own content (`entry_content`), whatever else comes into 
 
 import hashlib
 import os
+import stat
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,7 +25,6 @@ from tomopipe.scans.formats import HDF5, TIFF, Path
 from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, objects_in, open_hdf5
 from tomopipe.scans.scan_files import LISTS
 from tomopipe.storage import checksums
-from tomopipe.storage.checksums import quick_state
 
 if TYPE_CHECKING:
     import h5py
@@ -50,20 +50,20 @@ def raw_state(path: Path) -> RawState | None:
     of the times at which these changed; a digest of their names, sizes and times, which changes
     when one comes, goes or changes. None if there is nothing.
     """
-    if not os.path.isdir(path):
-        return quick_state(path)
+    try:
+        of_path = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL character in the path
+        return None
+    if not stat.S_ISDIR(of_path.st_mode):
+        return of_path.st_size, of_path.st_mtime_ns, of_path.st_ino, of_path.st_ctime_ns
     names, inodes, n_bytes, latest_ns = hashlib.sha256(), hashlib.sha256(), 0, 0
     for name, status in sorted(_files_in(os.fspath(path)), key=lambda item: item[0]):
         line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
         names.update(line.encode("utf-8", "surrogateescape"))
         inodes.update(f"{status.st_ino}\0{status.st_ctime_ns}\n".encode())
         n_bytes, latest_ns = n_bytes + status.st_size, max(latest_ns, status.st_mtime_ns)
-    try:
-        latest_ns = latest_ns or os.stat(path).st_mtime_ns
-    except OSError:
-        return None
     by_inode, by_name = (int(digest.hexdigest()[:16], 16) >> 2 for digest in (inodes, names))
-    return n_bytes, latest_ns, -1 - by_inode, by_name
+    return n_bytes, latest_ns or of_path.st_mtime_ns, -1 - by_inode, by_name
 
 
 def _files_in(

@@ -58,6 +58,7 @@ from tomopipe.relion.star import (
     zeroed,
 )
 from tomopipe.storage.atomic import whole, write_json, write_text
+from tomopipe.storage.checksums import checksum_of_content, remember
 from tomopipe.storage.json_files import json_or
 from tomopipe.volumes.output_size import StackGeometry
 
@@ -375,7 +376,9 @@ def _write_tables(overview: str, tomograms: list[Tomogram], output: Path) -> dic
                 digest = _digest(tomogram, angles, matrix)
             digests[name] = digest
             stream.write(matrix)
-            _write_or_link(angles, f"{folder}/{os.path.basename(last)}", last if is_last else "")
+            path = f"{folder}/{os.path.basename(last)}"
+            _write_or_link(angles, path, last if is_last else "")
+            remember(path, checksum_of_content(angles))
     return digests
 
 

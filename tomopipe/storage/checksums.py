@@ -182,6 +182,14 @@ def finish(temporary: AnyPath) -> str:
     return _of_all(each)
 
 
+def checksum_of_content(content: bytes) -> str:
+    """Return the checksum of a file with this content."""
+    total = xxhash.xxh3_128()
+    for start in range(0, len(content), _PIECE):
+        total.update(xxhash.xxh3_128_digest(content[start : start + _PIECE]))
+    return f"xxh3:{len(content)}:p20:{total.hexdigest()}"
+
+
 def remember(path: AnyPath, checksum: str) -> None:
     """Store the checksum of a result, or of a finished file in a folder that is being written."""
     _made[os.path.abspath(path)] = checksum
@@ -201,7 +209,8 @@ def made(path: AnyPath) -> str:
 
 def _take_remembered(folder: AnyPath) -> dict[str, str]:
     """Take the remembered checksums of the files of a temporary folder, by their names in it."""
-    return {os.path.relpath(path, folder): _made.pop(path) for path in _inside(folder, _made)}
+    n = len(os.path.join(os.path.abspath(folder), ""))
+    return {path[n:]: _made.pop(path) for path in _inside(folder, _made)}
 
 
 def _inside(folder: AnyPath, paths: Iterable[str]) -> list[str]:

@@ -20,6 +20,13 @@ def parsed(content: bytes) -> Any:
     return json.loads(content)
 
 
+def json_text(content: Any) -> str:
+    """Write JSON without indent, four times as fast by pydantic's writer where that is loaded."""
+    with suppress(KeyError, ValueError):  # as above
+        return str(sys.modules["pydantic_core"].to_json(content), "utf-8")
+    return json.dumps(content)
+
+
 def json_or(path: str | os.PathLike[str], default: Any) -> Any:
     """Read a JSON file; `default` if it is missing, damaged, or not of the type of `default`."""
     try:
