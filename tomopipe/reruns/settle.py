@@ -98,6 +98,7 @@ class Settled:
         self.open_scans: set[str] = set()  # scans whose CORs hang on a pending prediction
         self._missing: Collection[str] = ()  # scans without a COR
         self._fixes: dict[str, Fix] = {}
+        self._receipts_of: dict[str, Collection[str]] = {}
         self._new_range: grey_range.Frozen | None = None
         self._tables_change = False  # whether a table shown in the report changes
         self._is_sure = False  # whether it changes with any prediction
@@ -237,6 +238,12 @@ class Settled:
         if campaign.results.is_dir():
             receipts.save(of_raw=True)  # the rest at the end of the run
             campaign.views.save()
+
+    def receipts_of(self, step: str) -> Collection[str]:
+        """Return the keys of the receipts of a step that there were when first asked for."""
+        if step not in self._receipts_of:
+            self._receipts_of[step] = {*self.receipts.keys(step)}
+        return self._receipts_of[step]
 
     @property
     def predicting(self) -> set[str]:

@@ -160,11 +160,9 @@ def planned_work(settled: Settled, last_step: str = "") -> dict[str, Any]:
         open_steps: dict[str, dict[str, tuple[float | None, int]]]
         open_steps = {step: dict.fromkeys(scans, (None, 1)) for step in _PER_SCAN}
     else:
-        is_made = campaign.files.receipt
+        predicting, made = settled.predicting, settled.receipts_of("full_recon")
         scans = sorted(settled.open_scans) or [
-            scan
-            for scan in settled.needed.scans
-            if scan in settled.predicting or not is_made("full_recon", scan).exists()
+            scan for scan in settled.needed.scans if scan in predicting or scan not in made
         ]
         open_steps = {
             "full_recon": {

@@ -53,9 +53,8 @@ def used(step, key):
 
 def receipts(step, keys=("campaign",)):
     """The receipts of results, as inputs; for `tomopipe run` those that are missing."""
-    return [
-        used(step, key) for key in keys if not (IS_LEAN and os.path.lexists(receipt(step, key)))
-    ]
+    made = SETTLED.receipts_of(step) if IS_LEAN else ()
+    return [used(step, key) for key in keys if key not in made]
 
 
 def settled_after(table):
