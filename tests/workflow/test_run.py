@@ -257,7 +257,7 @@ def test_a_killed_run_is_told_and_the_next_goes_on(campaign, tmp_path):
     until(lambda: state.stat().st_mtime_ns != begun_ns)
     os.killpg(lock.read(campaign).pid, signal.SIGKILL)
     assert first.wait(60) == 1
-    assert "The last run was killed" in tomopipe(campaign, "status")[1]
+    assert "ended without a word (killed" in tomopipe(campaign, "status")[1]
     status, text = tomopipe(campaign, "run", *CORES)
     assert (status, "this one goes on from there" in text) == (0, True), text
     assert cor_px(campaign, "a_1") == 47
