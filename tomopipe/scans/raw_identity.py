@@ -1,9 +1,10 @@
 """Identity of raw files: whether one still has the content that results were made from.
 
 A raw file, or folder of images, is known by its state: size, time and inode. One with another state
-and equal size is compared by its content: up to 16 MB a checksum of all of it, above a
-`fingerprint`. So copies, restored files and new time stamps are the same file. A view, one entry of
-a file, is known by its own content (`entry_content`), whatever else comes into the file.
+and equal size, or of its name and size in another folder, is compared by its content: up to 16 MB
+a checksum of all of it, above a `fingerprint`. So copies, restored files and new time stamps are
+the same file. A view, one entry of a file, is known by its own content (`entry_content`), whatever
+else comes into the file.
 """
 
 import hashlib
@@ -355,7 +356,7 @@ class RawFiles:
         before = self._files.get(path)
         if before is None:
             # the state is known: the same file under another name
-            same = self._by_state.get(now)
+            same = self._by_state.get(now) or self._copied(where, now)
             self._put(path, same or RawFile(now, _new_name(now), _content_now(where, now)))
         elif before.state != now:
             is_same = _is_same(where, before, now) if now[0] == before.state[0] else False
@@ -378,6 +379,19 @@ class RawFiles:
     def _by_state(self) -> dict[RawState, RawFile]:
         """The files by their state, which is unique."""
         return {raw.state: raw for raw in self._files.values()}
+
+    @cached_property
+    def _by_base(self) -> dict[tuple[str, int], RawFile]:
+        """The files whose content is known, by base name and size."""
+        files = self._files.items()
+        return {(os.path.basename(path), raw.state[0]): raw for path, raw in files if raw.content}
+
+    def _copied(self, where: str, now: RawState) -> RawFile | None:
+        """Return the file of which the one at a new path is a copy, or None."""
+        original = self._by_base.get((os.path.basename(where), now[0]))
+        if original is None or raw_content(where) != original.content:
+            return None
+        return RawFile(now, original.name, original.content)
 
     def _put(self, path: str, raw: RawFile) -> None:
         self._files[path] = raw

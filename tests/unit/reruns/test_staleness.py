@@ -5,6 +5,7 @@ Of whole campaigns: tests/workflow/test_reruns.py.
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,18 +102,19 @@ def test_a_large_stack_of_another_job_is_made_again(home, has_receipts):
     assert reasons()[1]
 
 
+def reason_of_a(home: Path, pattern: str) -> str:
+    """Return the reason for the prediction of a as the next run does."""
+    staleness = Staleness(campaign_of(home, pattern))
+    why = why_stale(staleness, {"step": STEP, "raw": staleness.target.raw("a")}, "a")
+    staleness.receipts.save()
+    return why
+
+
 def test_results_of_another_raw_file_say_which_it_was(home):
+    reason = partial(reason_of_a, home)
     for day in ("day1", "day2"):
         (home / day).mkdir()
         (home / day / "a.h5").write_text(f"frames of {day}")
-
-    def reason(pattern: str) -> str:
-        """Return the reason as the next run does."""
-        staleness = Staleness(campaign_of(home, pattern))
-        why = why_stale(staleness, {"step": STEP, "raw": staleness.target.raw("a")}, "a")
-        staleness.receipts.save()
-        return why
-
     first = campaign_of(home, "day1/*.h5")
     put_prediction(first, {"step": STEP, "raw": Target(first).raw("a")})
     assert reason("day1/*.h5") == ""
@@ -121,3 +123,16 @@ def test_results_of_another_raw_file_say_which_it_was(home):
     (home / "day1/a.h5").write_text("again")
     assert reason(f"{home}/day1/*.h5") == "raw file replaced"
     assert reason("day1/*.h5") == "raw file replaced"
+
+
+def test_results_stay_where_a_raw_file_is_copied_to_another_folder_with_another_time(home):
+    (home / "disk1").mkdir()
+    (home / "disk1/a.h5").write_text("frames")
+    first = campaign_of(home, "disk1/*.h5")
+    put_prediction(first, {"step": STEP, "raw": Target(first).raw("a")})
+    assert reason_of_a(home, "disk1/*.h5") == ""
+    (home / "disk1").rename(home / "disk0")
+    (home / "disk2").mkdir()
+    shutil.copyfile(home / "disk0/a.h5", home / "disk2/a.h5")
+    os.utime(home / "disk2/a.h5", (1, 1))
+    assert reason_of_a(home, "disk2/*.h5") == ""
