@@ -27,7 +27,7 @@ from tomopipe.campaign.state.signs import State
 from tomopipe.config import for_one_scan
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
-from tomopipe.errors import TomopipeError, grouped, is_of_the_system
+from tomopipe.errors import TomopipeError, grouped, is_of_the_system, scan_word
 from tomopipe.report.records import Note, ScanRecord
 from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or, number, part, text, texts
@@ -177,6 +177,7 @@ class ScanReader:
             *([although] if (although := record.selected_although) else []),
             *texts(grid.get("notes")),
             *([IS_HALF] if grid.get("half_acquisition") is True else []),
+            *self._of_earlier_file(scan, grid),
             *record.warnings_beside,
             *((job.warning,) if job and job.warning and volume else ()),
             *(note for note, scans in self._notes.items() if name in scans),
@@ -208,6 +209,20 @@ class ScanReader:
             return ""
         why = next(filter(None, (self._why_due(step, scan.name) for step in SEARCH_STEPS)), "")
         return earlier_options(why) if why else ""
+
+    def _of_earlier_file(self, scan: CampaignScan, sweep: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the warning of a COR by hand that may be of an earlier raw file, swept before."""
+        if scan.manual.px is None or not sweep:
+            return ()
+        receipt = json_or(self._paths.receipt("full_recon", scan.name), {})
+        swept, of_volume = (part(made, "made_from").get("raw") for made in (sweep, receipt))
+        if not (swept and of_volume) or swept[0] == of_volume[0]:
+            return ()
+        measure = f"tomopipe run --predict {scan_word(scan.name)}"
+        return (
+            f"the raw file was replaced after its sweep: is COR {scan.manual.text} by hand of the "
+            f"new one? `{measure}` measures it",
+        )
 
     def _why_due(self, step: str, name: str) -> str:
         """Say why a result is stale whose receipt a run withdrew that ended before its job."""

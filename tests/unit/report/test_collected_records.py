@@ -491,6 +491,27 @@ def test_what_try_recon_noted_is_told(tmp_path):
     assert "4 of 121 projections are dark" in page
 
 
+@pytest.mark.parametrize("manual", ["", "512"])
+def test_a_cor_by_hand_of_a_file_that_was_replaced_after_its_sweep_is_named(tmp_path, manual):
+    made = report_campaign.Made(tmp_path)
+    for name in ("a_1", "a_2"):
+        made.scan(name, series="a", manual=manual)
+        made.predict(name, 512.0)
+        made.volume(name, n=0, cor_px=512.0)
+        made.resolve(name, 512.0, "manual" if manual else "auto")
+        write_json(
+            {"made_from": {"raw": ["raw 7:1"]}}, made.results / f"try_center/{name}/try.json"
+        )
+        raw = ["raw 7:1" if name == "a_1" else "raw 7:2", "raw 9:3"]  # and flats of all
+        write_json({"made_from": {"raw": raw}}, made.results / f"made/full_recon/{name}.json")
+    scans = {scan.name: scan.warnings for scan in collect(made.write().campaign()).scans}
+    warning = (
+        "the raw file was replaced after its sweep: is COR 512 by hand of the new one? "
+        "`tomopipe run --predict a_2` measures it"
+    )
+    assert scans == {"a_1": (), "a_2": (warning,) if manual else ()}
+
+
 def test_a_failed_sweep_leaves_no_slices(tmp_path):
     made = every_state(tmp_path).write()
     path = made.results / "try_center" / "bone_002" / "try.json"
