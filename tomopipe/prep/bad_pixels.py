@@ -225,7 +225,7 @@ def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
     `line_integrals` (n_rows, n_angles, n_cols) are -log of the transmission in some rows, in the
     order of acquisition. A lost beam falls and returns abruptly and equally in all columns, whereas
     a sample changes smoothly, or in some columns only. The usual beam is that of most projections,
-    or of a few brighter ones, unless they are brighter than the flats.
+    or of three and more brighter ones, unless they are brighter than the flats.
     """
     n_rows, n_angles, n_cols = line_integrals.shape
     if n_angles < 3:
@@ -245,7 +245,9 @@ def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
         sudden |= rises & (_largest_before(rest[::-1], falls[::-1])[::-1] <= _SMOOTH * size)
     beam = np.concatenate([[0.0], np.cumsum(np.where(sudden, change, 0))])
     usual = np.median(beam)
-    if light[:, beam > usual + _FALL].max(initial=0.0) < _OVER_FLATS:
+    bright = beam > usual + _FALL
+    # one or two: layers of the sample, seen along them
+    if np.count_nonzero(bright) > 2 and light[:, bright].max() < _OVER_FLATS:
         usual = beam.max()  # the beam of the flats: that of most projections was lost
     return np.flatnonzero(beam <= usual - _FALL)
 

@@ -348,3 +348,10 @@ def test_a_brighter_beam_for_a_while_makes_no_other_projection_dim():
     light = transmission()
     light[:, 40:100] *= 3
     assert dim(light) == []
+
+
+@pytest.mark.parametrize("along", [[70], [70, 71]])
+def test_layers_that_are_seen_along_in_a_projection_or_two_make_no_other_dim(along):
+    light = np.full((5, N_PLATE, N_COLS), 1000.0)
+    light[:, along] *= 4  # between layers, nothing absorbs
+    assert dim(light) == []
