@@ -93,14 +93,15 @@ def list_cors(
         reason = ": ".join(filter(None, (why_not, scan.reason * (why_not is State.SKIPPED))))
         values = (None, reason, None, None) if why_not else _values(scan)
         cells = (scan.name, scan.series, *values, scan.manual.text, _rounded(scan.error_px))
-        rows.append(dict(zip(_KEYS, cells, strict=True)))
+        remark = " ".join("; ".join(remarks(scan, common)).split())
+        state = {"state": scan.state.value, "remark": remark}
+        rows.append(dict(zip(_KEYS, cells, strict=True)) | state)
         texts = [cell if isinstance(cell, str) else format_cor(cell) for cell in cells[:-1]]
         texts[_KEYS.index("source")] = "" if why_not else source_named(cells[3] or "").short
         if cells[3] == "manual":
             texts[_KEYS.index("confidence")] = ""
         if values[0] is not None:
             texts[_KEYS.index("cor_px")] = scan.shown_text
-        remark = " ".join("; ".join(remarks(scan, common)).split())
         shown_rows.append([*texts, state_text(scan.state), remark])
         styles.append(SIGNS[scan.state].style)
         pending += not why_not and scan.is_edited

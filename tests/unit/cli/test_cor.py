@@ -205,6 +205,7 @@ def test_before_the_first_run_a_cor_off_the_detector_is_not_one_by_hand(tmp_path
 
 
 def test_list_as_json(campaign, results):
+    remarks = [row[-1] for row in rows(call(campaign, "list"))]
     found = json.loads(call(campaign, "list", "--json"))
     assert [scan["scan"] for scan in found] == ["a_1", "a_2", "b [red] 1", "b [red] 2"]
     assert found[0] == {
@@ -216,6 +217,8 @@ def test_list_as_json(campaign, results):
         "confidence": 0.76,
         "manual": "",
         "error_px": None,
+        "state": "fixed",
+        "remark": remarks[0],
     }
     assert (found[3]["cor_px"], found[3]["source"]) == (None, "skipped")
 
