@@ -174,13 +174,24 @@ def _joined(ranges: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]
 
 
 def _fill_from_rows(rows_of: Callable[[NDArray[np.intp]], _Rows], batch: _Batch) -> None:
-    """Make the samples of sinograms and spread them, chunk by chunk."""
-    plan, lanes = batch.plan, batch.lanes
+    """Make the samples of sinograms and spread them, chunk by chunk, shared out to the threads."""
+    plan, lanes, n_threads = batch.plan, batch.lanes, batch.team.threads
     n_bins = plan.n_padded // 2 + 1
     n_chunk = angles_at_once(plan.n_angles, n_bins)
     samples = aligned_empty(n_chunk * n_bins * 2 * len(lanes))
+    transform = lanefft.tables_of(plan.n_padded // 2)
+    phases = lanefft.real_twiddles_of(plan.n_padded)
+    tables = batch.factor, plan.taper, *transform, phases, samples
+    works = [aligned_empty(2 * plan.n_padded * len(lanes)) for _ in range(n_threads)]
+
+    def fill(chunk: Chunk, first: int, last: int, work: NDArray[np.float32]) -> None:
+        located = rows_of(plan.angle_order[chunk.angles][first:last])
+        of_chunk = chunk.weights, chunk.signs
+        rows_to_samples(*located, *of_chunk, *tables, first, work, lanes)
+
     for chunk in chunks_of(plan, n_chunk):
-        _from_rows(rows_of, batch, chunk, samples)
+        shares = zip(parts(len(chunk.weights), n_threads), works, strict=False)
+        batch.team.run(fill, [(chunk, *ends, work) for ends, work in shares])
         _spread_all(batch, spread, (samples, n_bins), chunk, 0, (lanes + lanes,))
 
 
@@ -188,7 +199,7 @@ def _fill_from_spectra(spectra: NDArray[np.complex64], batch: _Batch) -> None:
     """Spread the samples of one slice, one COR per lane, in the order of `_fill_from_rows`."""
     plan, lanes = batch.plan, batch.lanes
     for chunk in chunks_of(plan, angles_at_once(plan.n_angles, plan.n_padded // 2 + 1)):
-        before = spectra[chunk.angles], *_weights(plan, chunk), batch.factor
+        before = spectra[chunk.angles], chunk.weights, chunk.signs, batch.factor
         n_more = 2 * len(lanes) * BATCH
         _spread_all(batch, spread_spectra, before, chunk, n_more, (lanes, lanes + lanes))
 
@@ -203,33 +214,6 @@ def centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDAr
     factor[...] = 0
     factor[:, 0, used], factor[:, 1, used] = phase.real, phase.imag
     return factor.ravel()
-
-
-def _from_rows(
-    rows_of: Callable[[NDArray[np.intp]], _Rows],
-    batch: _Batch,
-    chunk: Chunk,
-    samples: NDArray[np.float32],
-) -> None:
-    """Fill the samples of a chunk from the sinograms, its angles shared out to the threads."""
-    plan, lanes = batch.plan, batch.lanes
-    transform = lanefft.tables_of(plan.n_padded // 2)
-    phases = lanefft.real_twiddles_of(plan.n_padded)
-    angles = plan.angle_order[chunk.angles]
-    common = (*_weights(plan, chunk), batch.factor, plan.taper, *transform, phases, samples)
-    size = 2 * plan.n_padded * len(lanes)
-
-    def fill(first: int, last: int) -> None:
-        located = rows_of(angles[first:last])
-        rows_to_samples(*located, *common, first, aligned_empty(size), lanes)
-
-    batch.team.run(fill, parts(len(angles), batch.team.threads))
-
-
-def _weights(plan: Plan, chunk: Chunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weight and sign (-1 to conjugate) of each projection of a chunk."""
-    signs = np.where(plan.flipped[chunk.angles], 1, -1)
-    return plan.weight[chunk.angles].astype(np.float32), signs.astype(np.float32)
 
 
 taps_of = lru_cache(tap_table)

@@ -99,10 +99,12 @@ class Kernel:
         words: list[Any] = []
         for value in args:
             if isinstance(value, np.ndarray):
-                has_lines = value.strides[-1:] == (value.itemsize,)
-                layout = "C" if value.flags.c_contiguous else "lines" if has_lines else "A"
+                strides = value.strides
+                layout = "C" if value.flags.c_contiguous else "lines"
+                if layout == "lines" and strides[-1] != value.itemsize:
+                    layout = "A"
                 kinds.append((value.dtype.str, value.ndim, layout))
-                words += [value.ctypes.data, *value.shape, *value.strides]
+                words += [value.__array_interface__["data"][0], *value.shape, *strides]
             elif isinstance(value, tuple):
                 kinds.append(len(value))
             elif isinstance(value, float | np.float32):

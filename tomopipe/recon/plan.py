@@ -78,7 +78,7 @@ def tap_polynomials(beta: float) -> NDArray[np.float64]:
 
 OVERSAMPLING = 1.125  # grid cells per pixel of the image; see WIDTH
 BATCH_SIZE = 16  # slices computed at a time where memory allows
-CHUNK_BYTES = 4 * 2**20  # bytes of samples between two stages
+CHUNK_BYTES = 8 * 2**20  # bytes of samples between two stages
 MARGIN = WIDTH // 2 + 1  # cells around the half grid that catch the kernel's tails
 
 EdgeSlopes = tuple[float, float]  # at the left and the right edge, per column
@@ -309,7 +309,7 @@ def angles_at_once(n_angles: int, n_bins: int) -> int:
     """Return the number of angles in a chunk, whose samples fit in the caches.
 
     It does not depend on threads or batch size, as other chunks round sums differently, by up to
-    4e-5 of the range of a slice.
+    6e-5 of the range of a slice.
     """
     return min(max(CHUNK_BYTES // (8 * BATCH_SIZE * n_bins), 1), n_angles)
 

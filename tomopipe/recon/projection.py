@@ -35,7 +35,6 @@ def project_batch(
     across, down = plan.correction.astype(np.float32)
     work = aligned_empty(4 * len(lanes) * max(n_grid, n_padded))
     factor = 4 * centring_factor(plan, cor_px, len(lanes))
-    signs = np.where(plan.flipped, 1, -1).astype(np.float32)
     n_chunk = angles_at_once(n_angles, n_bins)
     samples = aligned_empty(n_chunk * n_bins * len(record))
     with half_grid(plan, len(lanes)) as grid:
@@ -49,7 +48,7 @@ def project_batch(
             _interpolate(grid, n_grid, samples, n_bins, *ordered, record)
             starts = plan.angle_order[chunk.angles] * n_columns
             located = starts, n_angles * n_columns, n_slices, n_columns
-            tables = signs[chunk.angles], factor, *tables_of(n_padded)
+            tables = chunk.signs, factor, *tables_of(n_padded)
             _to_rows(samples, n_padded, *tables, sinograms.reshape(-1), *located, work, lanes)
 
 

@@ -123,6 +123,8 @@ class Chunk:
 
     angles: slice  # of the plan's order
     direction: NDArray[np.float64]  # (n_chunk, 2) grid cells per bin
+    weights: NDArray[np.float32]  # (n_chunk,) of the projections
+    signs: NDArray[np.float32]  # (n_chunk,) -1 to conjugate a projection
     order: NDArray[np.uint32]  # (n_chunk * n_bins,) angle in the chunk << 16 | bin, tile by tile
     even: list[tuple[int, int]]  # ranges of `order` that touch disjoint parts of the grid
     odd: list[tuple[int, int]]
@@ -151,6 +153,8 @@ def _chunk(plan: Plan, angles: slice) -> Chunk:
     return Chunk(
         angles=angles,
         direction=direction,
+        weights=plan.weight[angles].astype(np.float32),
+        signs=np.where(plan.flipped[angles], np.float32(1), np.float32(-1)),
         order=order,
         even=[(a, b) for a, b in ranges[:half] if b > a],
         odd=[(a, b) for a, b in ranges[half:] if b > a],

@@ -22,7 +22,7 @@ from tomopipe.resources.memory import GPU_CORRECT_BYTES
 from tomopipe.scans.scan import Scan
 from tomopipe.volumes.encoding import Encoding
 
-_BATCH_BYTES = 2**20  # bytes of float32 that the host corrects at a time
+_BATCH_BYTES = 2**21  # bytes of float32 that the host corrects at a time
 
 
 @dataclass(frozen=True, eq=False)
