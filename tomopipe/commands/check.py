@@ -35,7 +35,8 @@ from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.relion.relion_set import note_lines
 from tomopipe.reruns.foreign import to_keep
-from tomopipe.reruns.settle import Settled, expected_inventory
+from tomopipe.reruns.needed import expected_inventory
+from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.resources.disk import lack_of_disk, may_be_wider, shown_size, still_to_make
 from tomopipe.run.beginning import missing_gpu

@@ -1,4 +1,4 @@
-"""What a run is asked for, and what that needs: volumes, series to fix, and known CORs.
+"""What a run is asked for, and needs: volumes, series to fix, known CORs, the future inventory.
 
 A run of the whole campaign needs all of it. One for the volumes of some scans needs, besides them,
 only the series of those whose COR another scan, or a pending prediction, may still change.
@@ -6,9 +6,15 @@ only the series of those whose COR another scan, or a pending prediction, may st
 
 import os
 from collections.abc import Collection, Mapping
+from contextlib import chdir
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import Files
+from tomopipe.campaign.reading import inventory_entries
+from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.cor.outliers import NOT_ASKED, Fix
 from tomopipe.reruns.staleness import Staleness
@@ -84,3 +90,13 @@ def known_fixes(staleness: Staleness, series: str, scans: Collection[str]) -> di
         if fix := fix_cor.compute_protected(files, entry, options):
             result[scan] = fix
     return result
+
+
+def expected_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
+    """Write the inventory of the present raw files into `folder`, and return its rows."""
+    from tomopipe.steps import inventory  # slow to load
+
+    entries = inventory_entries(campaign)
+    with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
+        inventory.inventory(entries, Files(folder).inventory, campaign.config)
+    return read_inventory(Files(folder).inventory)

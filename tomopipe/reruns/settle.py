@@ -6,12 +6,10 @@ the predictions and the campaign table. CORs that hang on a pending prediction a
 what they may make is counted, and no job.
 """
 
-import gc
 import tempfile
 from collections.abc import Collection, Sequence
-from contextlib import chdir
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain, groupby, starmap
 from operator import attrgetter
 from pathlib import Path
@@ -21,7 +19,6 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.needed_files import refuse_missing_files, refuse_no_file
 from tomopipe.campaign.option_fit import refuse_option_faults
-from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.campaign.stacks import Stack
@@ -29,13 +26,14 @@ from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns import sidecars
 from tomopipe.reruns.foreign import others_in_place
-from tomopipe.reruns.needed import Needed, known_fixes, needed_for
+from tomopipe.reruns.needed import Needed, expected_inventory, known_fixes, needed_for
 from tomopipe.reruns.reasons import FOLLOWS, MISSING, of_fixes
 from tomopipe.reruns.receipts import Receipts, Result, State, content_of
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Cors
 from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.storage.json_files import json_or
+from tomopipe.storage.processes import without_garbage_collection
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS, Step
 
 
@@ -86,6 +84,8 @@ class Settled:
         self.staleness = Staleness(campaign, receipts=before.receipts if before else None)
         self.target = self.staleness.target
         self.receipts: Receipts = self.staleness.receipts
+        self.predicting = self.staleness.predicting
+        self.receipts_of = cache(lambda step: frozenset(self.receipts.keys(step)))  # at first
         self.target.looks_ahead = looks_ahead
         self.reasons: dict[tuple[str, str], str] = {}  # of jobs, by step and key
         self.pending = ""
@@ -98,23 +98,16 @@ class Settled:
         self.open_scans: set[str] = set()  # scans whose CORs hang on a pending prediction
         self._missing: Collection[str] = ()  # scans without a COR
         self._fixes: dict[str, Fix] = {}
-        self._receipts_of: dict[str, Collection[str]] = {}
         self._new_range: grey_range.Frozen | None = None
         self._tables_change = False  # whether a table shown in the report changes
         self._is_sure = False  # whether it changes with any prediction
         if looks_ahead:
             refuse_no_file(campaign)
         refuse_missing_files(campaign)
-        collects = gc.isenabled()
-        gc.disable()  # garbage collection would take a third of the time, and find nothing
-        try:
-            with self.receipts.looking():
-                self._visit()
-                replaced = starmap(self.recorded, self.reasons)
-                self.of_others = others_in_place(self.receipts, replaced)
-        finally:
-            if collects:
-                gc.enable()
+        with without_garbage_collection(), self.receipts.looking():
+            self._visit()
+            replaced = starmap(self.recorded, self.reasons)
+            self.of_others = others_in_place(self.receipts, replaced)
 
     def _visit(self) -> None:
         """Visit the steps in their order, and each result that the run needs.
@@ -191,6 +184,8 @@ class Settled:
         job = PlannedJob(step.name, scan, series, reason, stack)
         self.jobs.append(job)
         self.reasons[step.name, job.key] = reason
+        if step.name in SEARCH_STEPS:
+            self.predicting.add(key)
 
     def recorded(self, step: str, key: str) -> dict[str, State | None]:
         """Return the files that a job replaces, and their states by its last receipt."""
@@ -239,17 +234,6 @@ class Settled:
             receipts.save(of_raw=True)  # the rest at the end of the run
             campaign.views.save()
 
-    def receipts_of(self, step: str) -> Collection[str]:
-        """Return the keys of the receipts of a step that there were when first asked for."""
-        if step not in self._receipts_of:
-            self._receipts_of[step] = {*self.receipts.keys(step)}
-        return self._receipts_of[step]
-
-    @property
-    def predicting(self) -> set[str]:
-        """The scans whose prediction is pending."""
-        return {key for step, key in self.reasons if step in SEARCH_STEPS}
-
     @cached_property
     def _stacks(self) -> dict[str, Stack]:
         """The stacks whose scans all have a COR, or in time those that will have one."""
@@ -284,10 +268,6 @@ class Settled:
             cors, present = {**read_cor_json(files.cor_table), **needed.cors}, set(needed.scans)
             self.target.cors = {scan: entry for scan, entry in cors.items() if scan in present}
             self.without_cor = [scan for scan in needed.scans if scan not in cors]
-
-    def _after_predict_cor(self) -> None:
-        """Keep the scans whose prediction is pending."""
-        self.staleness.predicting = frozenset(self.predicting)
 
     def _decide_fix_cor(self, result: Result) -> str:
         """Say why the table of a series is made: by CORs that no pending prediction can change."""
@@ -387,13 +367,3 @@ class Settled:
         """Tell whether a table is present and unchanged."""
         receipt, path = self.receipts.last(step, key), self.target.outputs(step, key)[0]
         return bool(receipt and path in receipt.files and not self.receipts.damage(receipt, path))
-
-
-def expected_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
-    """Write the inventory of the present raw files into `folder`, and return its rows."""
-    from tomopipe.steps import inventory  # slow to load
-
-    entries = inventory_entries(campaign)
-    with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
-        inventory.inventory(entries, Files(folder).inventory, campaign.config)
-    return read_inventory(Files(folder).inventory)

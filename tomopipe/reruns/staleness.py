@@ -51,7 +51,7 @@ class Staleness:
         self.up_to_date: dict[tuple[str, str], Statement] = {}
         """Statements of the results that are up to date, by step and key."""
         self.confirmed: set[tuple[str, str]] = set()  # those whose receipts state the same
-        self.predicting = frozenset[str]()  # scans whose prediction is pending
+        self.predicting = set[str]()  # scans whose prediction is pending
         self.damaged: list[str] = []  # files changed after they were written, and how
 
     def why(self, step: str, key: str = "campaign") -> str:

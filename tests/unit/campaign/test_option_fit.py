@@ -12,7 +12,7 @@ from tomopipe.campaign.option_fit import option_faults, refuse_option_faults
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.commands.check import examine
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.settle import expected_inventory
+from tomopipe.reruns.needed import expected_inventory
 from tomopipe.run.beginning import missing_gpu
 from tomopipe.run.unfinished import unused_cors
 

@@ -16,7 +16,7 @@ from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
-from tomopipe.reruns.settle import expected_inventory
+from tomopipe.reruns.needed import expected_inventory
 from tomopipe.resources.disk import disk_needed
 from tomopipe.resources.jobs import Job, need, stitch_mb
 from tomopipe.run.page import report_campaign
