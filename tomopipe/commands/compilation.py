@@ -60,7 +60,7 @@ def compile_kernels(part: int = 0, n_parts: int = 1) -> None:
     import numpy as np
 
     from tomopipe import api
-    from tomopipe.cor.kernels import mean_lines
+    from tomopipe.cor.kernels import average_columns, mean_lines
     from tomopipe.prep.line_integrals import to_line_integrals
     from tomopipe.recon.iterative import make_projector
     from tomopipe.volumes.slice_kernels import extremes_and_sums
@@ -74,6 +74,7 @@ def compile_kernels(part: int = 0, n_parts: int = 1) -> None:
         frames, ones = np.ones((1, 1, 4), np.uint16), np.ones((1, 4), np.float32)
         out = np.empty(frames.shape, np.float32)
         mean_lines(frames, ones, ones, 1, np.float32(1), out[..., 0])
+        average_columns(ones, 2, out[0, :, :2])
         to_line_integrals(frames.ravel(), 0, 4, ones, ones, 1e-5, out)
         api.find_cor(rows, theta_deg)
 
