@@ -53,9 +53,10 @@ _PIN, _WITHIN = 2.0, 0.45
 _LEAST_SCORES, _LEAST_OF_SUMS = (8.0, 6.0), 2.5
 _END_PARTS, _APART = (16, 6), 0.3
 # Least number of `Rows.ends` that are averaged. Deviations that are needed where further pairs show
-# the shift of the ends, too, to so many rows and errors.
+# the shift of the ends, too, by so many deviations, to so many rows and errors.
 _TO_AVERAGE = 6
-_LEAST_OF_PAIRS, _ALIKE_ROWS, _ALIKE = (7.0, 6.0), 0.3, 2.0
+_LEAST_OF_PAIRS, _LEAST_OF_EACH, _ALIKE_ROWS, _ALIKE = (7.0, 6.0), 3.0, 0.3, 2.0
+_MOST_OF_BEAM = 1 / 3  # of a jump of the sums: largest share by which the beam may jump, too
 # Stated errors: so many times that by noise, and (rows, share of the shift) what remains, of the
 # ends and of the sums; deviations by which the two contradict each other.
 _TIMES_NOISE, _CONTRADICT = 1.4, 3.0
@@ -160,25 +161,23 @@ def find_axial_motion(
     of that.
     """
     stack, frames = _stack(profiles, bad)
-    nothing = -1.0, EndShift(0.0, 0.0, 0.0)
     least = _LEAST_OF_PAIRS if beside else _LEAST_SCORES
-    each = ((_beyond(stack, None, shift, least), shift) for shift in ends)
-    beyond, end = max(each, key=itemgetter(0), default=nothing)
+    likely = _likely(stack, None, ends, least)
     course = between = None
     if stack is not None:
-        if beyond < 0 and any(abs(e.rows) + _SIGNIFICANCE * e.error < _LEAST_ROWS for e in ends):
+        is_still = any(abs(e.rows) + _SIGNIFICANCE * e.error < _LEAST_ROWS for e in ends)
+        if is_still and not likely:
             return None
         course = _course(stack, frames, theta_rad, swing)
-        each = ((_beyond(stack, course, shift, least), shift) for shift in ends)
-        beyond, end = max(each, key=itemgetter(0), default=nothing)
+        likely = _likely(stack, course, ends, least)
     motion = None if course is None else _motion_of_sums(course)
-    is_shown = abs(end.rows) >= _LEAST_ROWS and beyond >= 0
-    if motion is None and not is_shown:
+    if motion is None and not likely:
         return None
     others = [of() for of in beside]
     if motion is not None and _disagree(motion.shift_rows, [*ends, *chain(*others)]):
         motion = None
-    if not is_shown or not all(_agrees(end, other) for other in others):
+    end = next((e for e in likely if all(_agrees(e, other) for other in others)), None)
+    if end is None:
         return motion
     if stack is not None and (k := sudden(stack, end.rows / stack.height)) is not None:
         between = int(frames[k - 1]), int(frames[k])
@@ -211,12 +210,24 @@ def _disagree(rows: float, shifts: Sequence[EndShift]) -> bool:
 
 
 def _agrees(end: EndShift, others: Sequence[EndShift]) -> bool:
-    """Tell whether a further pair, smoothed as much, has the shift of the ends."""
+    """Tell whether a further pair, smoothed as much, shows the shift of the ends."""
     return any(
         abs(other.rows - end.rows) <= _ALIKE_ROWS + _ALIKE * np.hypot(other.error, end.error)
         for other in others
-        if other.smooth_px == end.smooth_px
+        if other.smooth_px == end.smooth_px and other.score >= _LEAST_OF_EACH
     )
+
+
+def _likely(
+    stack: Stack | None,
+    course: "_Course | None",
+    ends: Sequence[EndShift],
+    least: tuple[float, float],
+) -> list[EndShift]:
+    """Return the shifts that are more likely than none by so much, the likeliest one first."""
+    each = [(_beyond(stack, course, e, least), e) for e in ends if abs(e.rows) >= _LEAST_ROWS]
+    each.sort(key=itemgetter(0), reverse=True)
+    return [end for beyond, end in each if beyond >= 0]
 
 
 def _beyond(
@@ -273,6 +284,7 @@ class _Course:
     index: NDArray[np.intp]  # of those that are known
     frames: NDArray[np.int64]
     shift: Floats  # (n_known,): bins
+    beam: Floats  # (n_known,): where it is, bins
     part_noise: float  # of one of `_PARTS`, bins
     step: _Step | None
     drift: tuple[float, float] | None  # size and error, bins
@@ -290,23 +302,25 @@ def _course(
     stack: Stack, frames: NDArray[np.int64], theta_rad: Floats, swing: float
 ) -> _Course | None:
     """Measure the shift of all profiles; None: of too few."""
-    shift, error, stack = measure(stack)
+    shift, error, beam, stack = measure(stack)
     known = np.isfinite(error)
     if known.mean() < _MOST_KNOWN:
         return None
     index = np.flatnonzero(known)
-    shift, frames = shift[index], frames[index]
+    shift, beam, frames = shift[index], beam[index], frames[index]
     noise = max(float(np.median(error[index])), _white_noise(shift))
     step = _find_step(shift, noise, theta_rad[frames])
     drift = _find_drift(shift, noise, theta_rad[frames], _most_tilt(swing) / stack.height)
     part_noise = noise * float(np.sqrt(2 * _PARTS / len(shift)))
-    return _Course(stack, index, frames, shift, part_noise, step, drift)
+    return _Course(stack, index, frames, shift, beam, part_noise, step, drift)
 
 
 def _motion_of_sums(course: _Course) -> AxialMotion | None:
     """Find the largest jump, or the drift, by the profiles."""
     height, between = course.stack.height, None
     jump, drift = _jump(course), _drift(course)
+    if jump is not None and _beam_jumps(course, jump[0], jump[2]):
+        return None
     if jump is not None and (drift is None or abs(drift[0]) < _MAINLY * abs(jump[0])):
         size, error, k = jump
         between, remains = (int(course.frames[k - 1]), int(course.frames[k])), _OF_JUMPS
@@ -316,6 +330,17 @@ def _motion_of_sums(course: _Course) -> AxialMotion | None:
         return None
     rows = float(size * height)
     return AxialMotion(rows, _stated_error(rows, error * height, *remains), between)
+
+
+def _beam_jumps(course: _Course, size: float, k: int) -> bool:
+    """Tell whether the beam jumps (bins) where the sums do, but not as far, as for a detector.
+
+    Then the sums jump by what is not fitted of the beam.
+    """
+    before, after = course.beam[max(k - _LEAST_BESIDE, 0) : k], course.beam[k : k + _LEAST_BESIDE]
+    jump = float(np.median(after) - np.median(before))
+    apart_rows = abs(jump - size) * course.stack.height
+    return abs(jump) > _MOST_OF_BEAM * abs(size) and apart_rows > _LEAST_ROWS
 
 
 def _is_clear(size: float, error: float, stack: Stack) -> bool:

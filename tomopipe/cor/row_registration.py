@@ -272,8 +272,8 @@ def follow(stack: Stack) -> tuple[Floats, list[Floats]]:
     return np.array(courses), profiles
 
 
-def measure(stack: Stack) -> tuple[Floats, Floats, Stack]:
-    """Return shift and error of each profile (n_kept,), bins; an infinite error: not known.
+def measure(stack: Stack) -> tuple[Floats, Floats, Floats, Stack]:
+    """Return shift, error, and the beam of each profile (n_kept,), bins; infinite error: not known.
 
     All are registered with the template of all, from where their groups were followed to. Also
     returned are the profiles without the changes that are no motion.
@@ -304,6 +304,8 @@ def measure(stack: Stack) -> tuple[Floats, Floats, Stack]:
             for values, new in ((course, shift), (errors, error), (misfits, misfit)):
                 values[group] = np.where(better, new, values[group])
     others = np.stack([mean - p for mean, p in zip(means, profiles, strict=True)])
-    of_each = np.repeat(others, [len(group) for group in stack.groups], axis=0)
-    beam_bins = float(courses[:, 1].min()), float(courses[:, 1].max())
-    return course, errors, replace(stack, values=stack.values - of_each, beam_bins=beam_bins)
+    sizes = [len(group) for group in stack.groups]
+    of_each, beam = (np.repeat(values, sizes, axis=0) for values in (others, courses[:, 1]))
+    beam_bins = float(beam.min()), float(beam.max())
+    still = replace(stack, values=stack.values - of_each, beam_bins=beam_bins)
+    return course, errors, beam, still

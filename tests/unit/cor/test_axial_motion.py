@@ -91,7 +91,7 @@ def test_profiles_in_much_noise_are_followed_in_groups(seed):
     stack = Stack.of(profiles, np.ones(N_ANGLES, bool))
     assert len(stack.groups) == 8
     assert len(Stack.of(moving(-6 * TIME)[0], np.ones(N_ANGLES, bool)).groups) == 64
-    shift, _, _ = measure(stack)
+    shift, _, _, _ = measure(stack)
     away = [np.median(part) for part in np.array_split(shift + 6 * TIME, 6)]
     assert np.ptp(away) < 2
 
@@ -155,6 +155,23 @@ def test_a_change_that_a_shift_explains_as_well_as_any_other_is_no_motion():
 
     assert motion_of(slope).shift_rows == pytest.approx(1, abs=0.3)
     assert motion_of(change) is None
+
+
+@pytest.mark.parametrize(("after", "is_told"), [(0.5, False), (0.2, True)])
+def test_sums_that_jump_where_the_beam_jumps_farther_are_no_motion(after, is_told):
+    """What is not fitted of a beam with stripes looks like a shift of the sample by a row."""
+    bins = np.arange(64)
+    sample = ndimage.gaussian_filter1d(np.random.default_rng(1).standard_normal(64), 3)
+    at = bins - 3.0 * (after < TIME)[:, None]
+    beam = 0.1 * np.sin(at * 2 * np.pi / 8.5)
+    shifted = np.interp(bins - 1, bins, sample)
+    values = np.where((TIME > 0.5)[:, None], shifted, sample) - beam + beam[0]
+    values += 1e-3 * np.random.default_rng(5).standard_normal(values.shape)
+    frames, flat = np.arange(N_ANGLES), np.float32(beam[0])
+    profiles = RowProfiles(np.float32(values), frames, bins.astype(float), flat)
+    motion = find_axial_motion(profiles, np.pi * TIME, SWING_PX)
+    assert (motion is not None) == is_told
+    assert motion is None or motion.shift_rows == pytest.approx(1, abs=0.3)
 
 
 def test_a_beam_that_gets_brighter_in_steps_is_no_motion():
@@ -253,18 +270,21 @@ def test_end_projections_need_the_sums_where_unsure_and_veto_them_where_alike():
 @pytest.mark.parametrize("profiles", [None, moving(STILL)[0]])
 @pytest.mark.parametrize("score", [7.5, 15.0])
 def test_a_shift_of_the_ends_counts_where_the_projections_beside_them_show_it_too(profiles, score):
-    end, alike = EndShift(3.0, 0.1, score), EndShift(3.6, 0.2, 2.0)
+    end, alike = EndShift(3.0, 0.1, score), EndShift(3.6, 0.2, 4.0)
     other, smoother = alike._replace(rows=4.0), alike._replace(smooth_px=3.0)
 
-    def is_told(*beside):
+    def is_told(*beside, ends=(end,)):
         pairs = [lambda shifts=shifts: shifts for shifts in beside]
-        motion = find_axial_motion(profiles, np.pi * TIME, SWING_PX, None, [end], pairs)
+        motion = find_axial_motion(profiles, np.pi * TIME, SWING_PX, None, ends, pairs)
         return motion is not None
 
     assert is_told([alike], [smoother, alike]) == (profiles is None or score == 15)
     assert not is_told([alike], [other])
     assert not is_told([alike], [smoother])
     assert not is_told([alike], [])
+    assert not is_told([alike], [alike._replace(score=2.0)])  # of noise
+    likeliest = EndShift(3.1, 0.1, 20.0, smooth_px=1.5)  # at which the others match elsewhere
+    assert is_told([alike], [alike], ends=[likeliest, end]) == is_told([alike], [alike])
 
 
 def test_projections_beside_the_ends_are_not_looked_at_where_the_ends_are_alike():
