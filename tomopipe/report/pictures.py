@@ -25,7 +25,7 @@ from tomopipe.report.thumbnails import (
     read_sweep,
 )
 from tomopipe.storage.atomic import whole, write_text
-from tomopipe.storage.json_files import json_text, parsed
+from tomopipe.storage.json_files import parsed
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
 #: Number of scans above which the pictures go into a folder beside the page.
@@ -82,7 +82,8 @@ def picture_all(
         pictures[key] = maker.pictures(key, None if stack.is_time else stack.volume)
     is_new = maker.made != earlier or not cache.exists()
     if is_new and cache.parent.absolute() == page_folder.absolute():
-        write_text(json_text(maker.made), cache)
+        # without indent: ten times faster
+        write_text(json.dumps(maker.made, sort_keys=True, allow_nan=False), cache)
     _tidy(page_folder / PICTURES, list(pictures.values()))
     return pictures, maker.notes
 

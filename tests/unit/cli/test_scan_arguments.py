@@ -143,7 +143,7 @@ def test_one_cor_is_set_for_several_scans_or_for_none(campaign):
     text = call("cor", "set", "a_2", "a_10.h5", "day2_*", "263", "-n")
     scans = ["a_2", "a_10", "day2_a_1"]
     assert text.splitlines() == [f"{scan} (dry run): cor_px 263.00" for scan in scans]
-    assert "a_2: expected a COR" in call("cor", "set", "a_2", "a_1", "263,5")
+    assert "a_2: expected a COR" in call("cor", "set", "a_2", "a_1", "263;5")
     assert table(campaign) == before
     *lines, undo = call("cor", "set", *scans, "263").splitlines()
     assert lines == [f"{scan}: cor_px 263.00" for scan in scans]
