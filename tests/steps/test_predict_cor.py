@@ -402,7 +402,7 @@ def test_a_sample_beside_a_tilted_axis_seems_to_move(tmp_path, roll_deg, down_ro
         file["exchange/data"][:] = images
     try_in(tmp_path, path, center_px=97.4, width_px=20.0)
     doubt, *others = predict_in(tmp_path, methods=["ai"])["doubts"]
-    # the middle of the sample is 2 * 25 * tan(3 degrees) = 2.6 rows lower after half a turn
+    # the middle of the sample is 2 * 25 * tan(3 degrees) = 2.6 rows lower 180 degrees later
     rows = float(re.match(r"the sample moves (\d\.\d).* rows down during the scan", doubt)[1])
     assert rows == pytest.approx(2.6 if roll_deg else down_rows, abs=0.5)
     assert ("as the axis is tilted" in doubt, "measure again" in doubt) == (

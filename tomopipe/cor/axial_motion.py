@@ -56,7 +56,9 @@ _END_PARTS, _APART = (16, 6), 0.3
 # the shift of the ends, too, by so many deviations, to so many rows and errors.
 _TO_AVERAGE = 6
 _LEAST_OF_PAIRS, _LEAST_OF_EACH, _ALIKE_ROWS, _ALIKE = (7.0, 6.0), 3.0, 0.3, 2.0
-_MOST_OF_BEAM = 1 / 3  # of a jump of the sums: largest share by which the beam may jump, too
+# Of a jump, or drift, of the sums: largest share by which the beam may move, too; of a drift only
+# if the two courses are correlated by so much.
+_MOST_OF_BEAM, _COURSES_ALIKE = (1 / 3, 0.05), 0.75
 # Stated errors: so many times that by noise, and (rows, share of the shift) what remains, of the
 # ends and of the sums; deviations by which the two contradict each other.
 _TIMES_NOISE, _CONTRADICT = 1.4, 3.0
@@ -81,7 +83,7 @@ def warn_of_axial_motion(
     """Return a warning that the sample moved along the axis (at a column of `rows`), or "".
 
     And between which projections in use it jumped. `tilt` of the axis, columns per row, lets a
-    sample beside it look moved after half a turn.
+    sample beside it look moved over 180 degrees.
     """
     if (rows.profiles is None and rows.ends is None) or not rows.minus_log:
         return "", None
@@ -321,6 +323,8 @@ def _motion_of_sums(course: _Course) -> AxialMotion | None:
     jump, drift = _jump(course), _drift(course)
     if jump is not None and _beam_jumps(course, jump[0], jump[2]):
         return None
+    if drift is not None and _beam_drifts(course, drift[0]):
+        drift = None
     if jump is not None and (drift is None or abs(drift[0]) < _MAINLY * abs(jump[0])):
         size, error, k = jump
         between, remains = (int(course.frames[k - 1]), int(course.frames[k])), _OF_JUMPS
@@ -333,14 +337,27 @@ def _motion_of_sums(course: _Course) -> AxialMotion | None:
 
 
 def _beam_jumps(course: _Course, size: float, k: int) -> bool:
-    """Tell whether the beam jumps (bins) where the sums do, but not as far, as for a detector.
+    """Tell whether the beam jumps where the sums do (bins)."""
+    before, after = slice(max(k - _LEAST_BESIDE, 0), k), slice(k, k + _LEAST_BESIDE)
+    return _beam_moves(course, size, before, after, _MOST_OF_BEAM[0])
 
-    Then the sums jump by what is not fitted of the beam.
+
+def _beam_drifts(course: _Course, size: float) -> bool:
+    """Tell whether the beam drifts as the sums do (bins)."""
+    n = max(len(course.beam) // 8, 1)
+    if not _beam_moves(course, size, slice(n), slice(-n, None), _MOST_OF_BEAM[1]):
+        return False
+    return float(np.corrcoef(course.beam, course.shift)[0, 1]) > _COURSES_ALIKE
+
+
+def _beam_moves(course: _Course, size: float, before: slice, after: slice, most: float) -> bool:
+    """Tell whether the beam moves, too, between two parts, but not as far, as for a detector.
+
+    Then the sums move by what is not fitted of the beam.
     """
-    before, after = course.beam[max(k - _LEAST_BESIDE, 0) : k], course.beam[k : k + _LEAST_BESIDE]
-    jump = float(np.median(after) - np.median(before))
-    apart_rows = abs(jump - size) * course.stack.height
-    return abs(jump) > _MOST_OF_BEAM * abs(size) and apart_rows > _LEAST_ROWS
+    move = float(np.median(course.beam[after]) - np.median(course.beam[before]))
+    apart_rows = abs(move - size) * course.stack.height
+    return abs(move) > most * abs(size) and apart_rows > _LEAST_ROWS
 
 
 def _is_clear(size: float, error: float, stack: Stack) -> bool:

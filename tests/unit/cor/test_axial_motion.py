@@ -174,6 +174,22 @@ def test_sums_that_jump_where_the_beam_jumps_farther_are_no_motion(after, is_tol
     assert motion is None or motion.shift_rows == pytest.approx(1, abs=0.3)
 
 
+@pytest.mark.parametrize(("beam_rows", "is_told"), [(0.3, False), (-0.5, False), (0.0, True)])
+def test_sums_that_drift_as_the_beam_drifts_are_no_motion(beam_rows, is_told):
+    """What is not fitted of the stripes of a beam looks like a drift of the sample by rows."""
+    bins = np.arange(64)
+    sample = ndimage.gaussian_filter1d(np.random.default_rng(1).standard_normal(64), 3)
+    beam = 0.1 * np.sin((bins - beam_rows * TIME[:, None]) * 2 * np.pi / 8.5)
+    drift_rows = 2 if beam_rows >= 0 else -2
+    values = np.stack([np.interp(bins - drift_rows * t, bins, sample) for t in TIME])
+    values += beam[0] - beam + 1e-3 * np.random.default_rng(5).standard_normal(values.shape)
+    frames, flat = np.arange(N_ANGLES), np.float32(beam[0])
+    profiles = RowProfiles(np.float32(values), frames, bins.astype(float), flat)
+    motion = find_axial_motion(profiles, np.pi * TIME, SWING_PX)
+    assert (motion is not None) == is_told
+    assert motion is None or motion.shift_rows == pytest.approx(2, abs=0.3)
+
+
 def test_a_beam_that_gets_brighter_in_steps_is_no_motion():
     beam = np.broadcast_to((1 + 0.2 * (TIME > 0.4))[:, None], (N_ANGLES, N_ROWS))
     assert find_axial_motion(*moving(STILL, beam=beam)) is None
