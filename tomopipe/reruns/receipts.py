@@ -243,8 +243,8 @@ class Receipts:
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
     def look_again(self) -> None:
-        """Read the receipts that jobs have written where there was none, or it was withdrawn."""
-        for path in [path for path, receipt in self._present.items() if receipt is None]:
+        """Read the receipts that jobs have written; that of a page also if it was forced."""
+        for path in [p for p, r in self._present.items() if r is None or "/report/" in p]:
             self._present[path] = self._read(path)
 
     def withdraw(self, step: str, key: str) -> None:

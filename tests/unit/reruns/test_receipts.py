@@ -65,6 +65,22 @@ def test_receipts_that_jobs_write_are_read_at_the_next_look(home):
     assert receipts_of(home).last(*KEY).files == {"results/a.h5": state_of(home / "results/a.h5")}
 
 
+def test_the_page_of_a_forced_job_is_known_though_its_receipt_is_removed(home):
+    """It has the time of day, so another page is no damage."""
+    page, of_page = "results/report/index.html", ("report", "campaign")
+    receipt = "results/made/report/campaign.json"
+    for text in ("page of 23:59", "page of 00:00"):
+        receipts = receipts_of(home)
+        before = receipts.of(*of_page)  # nothing withdraws it
+        (home / page).parent.mkdir(exist_ok=True)
+        write_text(text, home / page)
+        write_receipt(receipt, STATEMENT, [page], directory=home)
+        upkeep.at_exit(None, receipts)
+    assert before is not None
+    (home / receipt).unlink()
+    assert receipts_of(home).last(*of_page).files == {page: state_of(home / page)}
+
+
 def test_a_temporary_file_that_was_removed_needs_no_new_receipt(home):
     paths = [f"results/try_center/a/{name}" for name in ("rows.h5", "try.json", "try.tif")]
     (home / paths[0]).parent.mkdir(parents=True)
