@@ -58,7 +58,7 @@ from tomopipe.relion.star import (
     zeroed,
 )
 from tomopipe.storage.atomic import whole, write_json, write_text
-from tomopipe.storage.checksums import checksum_of_content, remember
+from tomopipe.storage.checksums import finish, remember, written
 from tomopipe.storage.json_files import json_or
 from tomopipe.volumes.output_size import StackGeometry
 
@@ -378,7 +378,8 @@ def _write_tables(overview: str, tomograms: list[Tomogram], output: Path) -> dic
             stream.write(matrix)
             path = f"{folder}/{os.path.basename(last)}"
             _write_or_link(angles, path, last if is_last else "")
-            remember(path, checksum_of_content(angles))
+            written(path, 0, angles)  # not read again
+            remember(path, finish(path))
     return digests
 
 

@@ -182,14 +182,6 @@ def finish(temporary: AnyPath) -> str:
     return _of_all(each)
 
 
-def checksum_of_content(content: bytes) -> str:
-    """Return the checksum of a file with this content."""
-    total = xxhash.xxh3_128()
-    for start in range(0, len(content), _PIECE):
-        total.update(xxhash.xxh3_128_digest(content[start : start + _PIECE]))
-    return f"xxh3:{len(content)}:p20:{total.hexdigest()}"
-
-
 def remember(path: AnyPath, checksum: str) -> None:
     """Store the checksum of a result, or of a finished file in a folder that is being written."""
     _made[os.path.abspath(path)] = checksum

@@ -17,7 +17,6 @@ from tomopipe.storage.checksums import (
     MANIFEST,
     changed_links,
     checksum_of,
-    checksum_of_content,
     made,
     matches,
     quick_state,
@@ -118,9 +117,10 @@ def test_every_byte_counts(tmp_path, name):
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, MIB, 2 * MIB + 1])
-def test_the_checksum_of_a_content_is_that_of_its_file(tmp_path, n_bytes):
+def test_the_checksum_of_written_bytes_is_that_of_their_file(tmp_path, n_bytes):
     (tmp_path / "a").write_bytes(content := np.random.default_rng(1).bytes(n_bytes))
-    assert checksum_of_content(content) == checksum_of(tmp_path / "a")
+    checksums.written(tmp_path / "a", 0, content)
+    assert checksums.finish(tmp_path / "a") == checksum_of(tmp_path / "a")
 
 
 def test_parts_summed_apart_are_not_read_again(tmp_path):
