@@ -121,6 +121,8 @@ def clean(
         selected = campaign.selected_scans(present_inventory(campaign.files.inventory))
         if n := len({*selected} - {scan.name for scan in accepted_scans(campaign)}):
             typer.echo(f"{n} of {len(selected)} scans are not accepted; see tomopipe cor list.")
+        if n and not campaign.files.cor_table.exists():
+            typer.echo("A prediction counts once a run has compared its series.")
 
 
 Format = StrEnum("Format", [MRC, *FORMATS, PNG])  # type: ignore[misc]

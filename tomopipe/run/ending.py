@@ -12,7 +12,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import record_failures
 from tomopipe.errors import fault_lines, full_disk, scan_word, scans_named
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import hooks, launch, progress
+from tomopipe.run import hooks, launch, progress, targets
 from tomopipe.run.page import renew_page, write_page
 from tomopipe.run.temporary_files import removable, remove
 from tomopipe.run.unfinished import (
@@ -60,7 +60,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float, is_w
     campaign = replace(campaign, failures=campaign.failures | failed)
     if campaign.config.report.enabled:
         write_page(campaign)
-    if is_whole:
+    if is_whole or _ends_at_cors(campaign):
         _remove_temporary(campaign)
     hooks.end("failed", failures)
 
@@ -74,6 +74,8 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
     for line in run_folder.warnings():
         _print(line)
     if not is_whole or settled is None:
+        if _ends_at_cors(campaign):
+            _remove_temporary(campaign)
         asked = settled.volumes_of if settled and launch.executes() else ()
         for line in clipped_volumes(campaign, asked):
             _print(line)
@@ -94,6 +96,11 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
         if not progress.is_read():  # else `tomopipe run` names it
             _print(f"see {campaign.outputs.report}")
         raise SystemExit(3)
+
+
+def _ends_at_cors(campaign: Campaign) -> bool:
+    """Tell whether the run was of all CORs, without volumes."""
+    return launch.executes() and targets.last_step(campaign) == "resolve_cor"
 
 
 def _wait_for_volumes(campaign: Campaign, settled: Settled) -> None:

@@ -84,13 +84,16 @@ def accepted_scans(campaign: Campaign) -> "list[ScanRecord]":
         for scan in collect_scans(campaign, why=why_again(campaign))
         if scan.name in campaign.scans
         and scan.state in ACCEPTED
-        and not (scan.failures or scan.is_edited or scan.cor_px is None)
+        and not (scan.failures or scan.is_edited)
         # not that of an earlier prediction: a run that failed decides on none
-        and (
-            scan.source == "manual"
-            or (scan.prediction is not None and same_cor(scan.cor_px, scan.prediction.cor_px))
-        )
+        and (scan.source == "manual" or _has_own_cor(scan))
     ]
+
+
+def _has_own_cor(scan: "ScanRecord") -> bool:
+    """Tell whether a scan has the COR of its prediction, by cor.json or so far by its series."""
+    cor_px = scan.fix.after_px if scan.cor_px is None and scan.fix else scan.cor_px
+    return scan.prediction is not None and same_cor(cor_px, scan.prediction.cor_px)
 
 
 def has_its_volume(scan: "ScanRecord") -> bool:

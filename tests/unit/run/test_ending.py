@@ -241,6 +241,17 @@ def test_try_stacks_of_accepted_scans_go_unless_they_are_to_be_kept(folder, caps
     assert try_stacks(folder) == kept >= {"bone_005", "wood_1"}
 
 
+def test_predictions_that_their_series_left_are_accepted_before_cor_json(folder):
+    """As on a disk that is full: the series is compared, and no run has written cor.json."""
+    (folder / "results" / "cor.json").unlink()
+    scans = accepted_scans(load_campaign(folder))
+    assert {scan.name for scan in scans} == ACCEPTED
+    for table in (folder / "results" / "fix_cor").iterdir():
+        table.unlink()
+    # by hand, with its volume
+    assert [scan.name for scan in accepted_scans(load_campaign(folder))] == ["bone_007"]
+
+
 def test_only_scans_that_need_no_eyes_are_accepted(folder):
     """Not the fixed, the filled, the failed, the doubtful, nor those not selected."""
     assert {scan.name for scan in accepted_scans(load_campaign(folder))} == ACCEPTED
