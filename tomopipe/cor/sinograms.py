@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from tomopipe.arrays import NORMAL_PER_MAD, evenly_spread, percentile
 from tomopipe.cor.kernels import average_columns, mark_unlike
@@ -100,7 +100,20 @@ def rotating_share(sinogram: Image) -> float:
 def band_pass(lines: Image, long_px: float) -> Image:
     """Difference of Gaussians of 1 px and `long_px` along the columns; edge values are repeated."""
     smooth = ndimage.gaussian_filter1d(lines, 1.0, axis=-1, mode="nearest")
-    return smooth - ndimage.gaussian_filter1d(lines, long_px, axis=-1, mode="nearest")
+    return smooth - smooth_widely(lines, long_px)
+
+
+def smooth_widely(lines: Image, sigma_px: float) -> Image:
+    """Gaussian along the columns as SciPy's to rounding, by FFT; edge values are repeated."""
+    reach = int(4 * sigma_px + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_px) ** 2)
+    edges = [(0, 0)] * (lines.ndim - 1) + [(reach, reach)]
+    padded = np.pad(lines.astype(np.float64), edges, mode="edge")
+    n_fft = fft.next_fast_len(padded.shape[-1], real=True)
+    spectrum = fft.rfft(padded, n_fft)
+    spectrum *= fft.rfft(kernel / kernel.sum(), n_fft)
+    inside = slice(2 * reach, 2 * reach + lines.shape[-1])
+    return fft.irfft(spectrum, n_fft)[..., inside].astype(lines.dtype)
 
 
 def binning_to(n_left: int, n_cols: int) -> int:

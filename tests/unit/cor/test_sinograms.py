@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tests.find_rows import scan
 from tomopipe.cor.sinograms import (
@@ -93,6 +94,16 @@ def test_band_pass_keeps_the_size_between_its_bounds():
     assert kept[0] < 0.15
     assert kept[1] > 0.85
     assert kept[2] < 0.15
+
+
+@pytest.mark.parametrize(("n_cols", "long_px"), [(7, 4.0), (65, 40.0), (341, 21.3125), (512, 6.0)])
+def test_the_wide_gaussian_of_a_band_pass_repeats_edge_values(n_cols, long_px):
+    lines = (500 + RNG(1).normal(size=(3, n_cols)).cumsum(axis=1)).astype(np.float32)
+    smooth, wide = (
+        ndimage.gaussian_filter1d(lines.astype(float), sigma, axis=-1, mode="nearest")
+        for sigma in (1.0, long_px)
+    )
+    np.testing.assert_allclose(band_pass(lines, long_px), smooth - wide, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["noise", "drift", "stripes", "fading beam", "constant", "zero"])
