@@ -190,14 +190,16 @@ def present_jobs(
         omitted = {*product(OF_SCANS, {*rows} - {*selected}), *product(SEARCH_STEPS, with_cor)}
     # results may be errors even if the status of their job was removed
     jobs = {key: JobStatus(*key, "") for key in product(_MAY_BE_ERRORS, selected)}
-    names = {"scan": {*campaign.scans}, "stack": {*campaign.config.stitch.names}}
+    names = {"stack": {*campaign.config.stitch.names}}
+    if campaign.scans:  # else their disk is not mounted
+        names["scan"] = {*campaign.scans}
     for job in (*read_jobs(campaign.logs.status_folder, read), *campaign.failures.values()):
         jobs[job.step, job.key] = job
     for (step, key), job in jobs.items():
         has_failed, is_selected = job.state in ("failed", "lost"), (step, key) not in omitted
         kind = STEPS[step].key if step in STEPS else ""
         is_gone = key not in names.get(kind, (key,))
-        if has_failed and (is_gone or not is_selected):  # its result is not needed
+        if is_gone or (has_failed and not is_selected):  # its result is not needed
             continue
         is_done = job.state in ("done", "") and is_selected
         error_in = _MAY_BE_ERRORS.get(step)
@@ -205,7 +207,7 @@ def present_jobs(
             result.append(with_log(replace(job, state="failed", error=error), campaign.logs))
         elif has_failed and is_made(campaign.files, step, key) and not why(step, key):
             result.append(replace(job, state="done", end_s=None, error=""))
-        elif has_failed and not job.host and _CANCELLED.match(job.error):
+        elif has_failed and _is_cancelled(job):
             result.append(replace(job, state=State.PENDING))
         elif job.state:
             result.append(with_log(job, campaign.logs))
@@ -219,6 +221,13 @@ def present_jobs(
         )
         for job in result
     ]
+
+
+def _is_cancelled(job: JobStatus) -> bool:
+    """Tell whether somebody has cancelled the submission of a job, before or after it began."""
+    if job.state == "lost" or job.is_killed:
+        return _CANCELLED.search(job.error) is not None
+    return not job.host and _CANCELLED.match(job.error) is not None  # else it has a record
 
 
 def with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:

@@ -47,7 +47,8 @@ class Status:
     steps: tuple[StepStatus, ...]
     jobs: tuple[JobStatus, ...]
     time: dict[str, Any] = field(default_factory=dict)  # of the current run, as `Forecast`
-    stopped: str = ""  # how the last run ended before its end, when, and what remains
+    ended: str = ""  # how the last run ended before its end: stopped or killed
+    stopped: str = ""  # the same as a sentence, with the time and what remains
     counted: str = ""  # whose jobs the numbers are
 
     def with_state(self, *states: str) -> list[JobStatus]:
@@ -90,13 +91,15 @@ def read_status(campaign: Campaign) -> Status:
     steps = tuple(
         _summary(step, jobs, of_run.get(step), len(to_do.get(step, ()))) for step in names
     )
-    text, counted = _cut_text(cut, to_do) if cut else "", "Jobs of the campaign"
+    ended, text, counted = "", "", "Jobs of the campaign"
     if cut:
-        how = "stopped" if cut.facts.get("stopped") else "killed"
-        counted += f"; to do: those of the run of {_clock(cut.begun_s)}, which was {how}"
+        text, ended = _cut_text(cut, to_do), "stopped" if cut.facts.get("stopped") else "killed"
+        counted += f"; to do: those of the run of {_clock(cut.begun_s)}, which was {ended}"
     elif of_run:
         counted = f"Jobs of the run of {_clock(progress.begun_s)}"
-    return Status(steps, tuple(jobs), times.facts() if times else {}, text, counted)
+    elif run and not run.events:
+        counted += " that have begun; a run that snakemake began itself does not say what is to do"
+    return Status(steps, tuple(jobs), times.facts() if times else {}, ended, text, counted)
 
 
 def _clock(at_s: float | None) -> str:
@@ -167,7 +170,8 @@ def _cut_text(run: Progress, to_do: Mapping[str, Sequence[str]]) -> str:
     """Say how a run ended, and when, and what remains, in volumes if there are any."""
     steps = run.steps
     n, n_all = len(to_do.get("full_recon", ())), run.counts[1]
-    what = f"{n} of {steps['full_recon'].total} volumes" if n else ""
+    about = "about " * (n > 0 and steps["full_recon"].is_about)  # resolve_cor decides
+    what = f"{n} of {about}{steps['full_recon'].total} volumes" if n else ""
     remain = f"{what or f'{sum(map(len, to_do.values()))} of {n_all} jobs'} remain"
     if by := run.facts.get("stopped"):
         who = "you" if by["user"] == user_name() else by["user"]

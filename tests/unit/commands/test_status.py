@@ -205,7 +205,7 @@ def test_after_a_stop_the_jobs_that_it_ended_are_to_do_and_what_remains_is_count
     monkeypatch.setenv(progress.VARIABLE, str(events))
     jobs = {f"bone_{number}": (1.0, 1) for number in (1, 2, 3, 5)}
     progress.tell(executes=True)
-    progress.tell(planned={"full_recon": jobs}, about=[])
+    progress.tell(planned={"full_recon": jobs}, about=["full_recon"])  # resolve_cor decides
     for number in (1, 2, 3):
         progress.tell(began=number, step="full_recon", name=f"bone_{number}", reason="")
     progress.tell(ended=1)
@@ -225,7 +225,7 @@ def test_after_a_stop_the_jobs_that_it_ended_are_to_do_and_what_remains_is_count
     assert [job.key for job in found.with_state("lost")] == ["bone_4"]
     assert [(job.key, job.error) for job in found.with_state("pending")] == [("bone_5", cancelled)]
     when = time.strftime("%a %d %b %H:%M", time.localtime(at_s))
-    said = f"The last run was stopped by you, {when}: 3 of 4 volumes remain; `tomopipe run` goes on"
+    said = f"The last run was stopped by you, {when}: 3 of about 4 volumes remain;"
     shown = " ".join(CliRunner().invoke(cli, ["status", str(folder)]).output.split())
     assert said in shown
     assert f"pending full_recon bone_5 node7 job 42 {cancelled}" in shown
@@ -255,6 +255,7 @@ def test_after_a_kill_the_jobs_of_the_run_are_counted_by_their_files(folder, mon
     status(folder, "bone_1", "done", start=began + 1, end=began + 9)
     step, found = full_recon(folder)
     assert (step.queued, step.running, step.done, step.lost, step.failed) == (3, 0, 1, 0, 0)
+    assert found.ended == "killed"
     assert "ended without a word" in found.stopped
     assert "3 of 4 volumes remain" in found.stopped
     shown = " ".join(CliRunner().invoke(cli, ["status", str(folder)]).output.split())
@@ -264,13 +265,29 @@ def test_after_a_kill_the_jobs_of_the_run_are_counted_by_their_files(folder, mon
     assert not read_status(load_campaign(folder)).stopped
 
 
-def test_a_job_whose_submission_was_cancelled_before_it_began_is_to_do(folder):
+def test_jobs_of_scans_that_left_the_campaign_are_not_counted(folder):
+    status(folder, "old_1", "done", start=time.time() - 30, end=time.time() - 20)
+    assert full_recon(folder)[0].done == 2
+    (folder / "raw").rename(folder / "away")  # a disk that is not mounted
+    steps = read_status(load_campaign(folder, needs_raw=False)).steps
+    assert [step.done for step in steps] == [3]
+
+
+def test_a_run_of_snakemake_itself_is_said_to_count_no_jobs_to_do(folder):
+    lock.take(folder, lock.new_run(folder))
+    assert "snakemake began itself" in read_status(load_campaign(folder)).counted
+
+
+def test_a_job_whose_submission_was_cancelled_is_to_do(folder):
     error, times = "SLURM job 7: CANCELLED", {"start": time.time() - 30, "end": time.time() - 30}
     status(folder, "bone_5", "failed", **times, error=error, host="")
     status(folder, "bone_4", "failed", **times, error=error)  # it had begun
+    running = {"start": time.time() - 30, "heartbeat": time.time() - 5}
+    status(folder, "bone_3", "running", **running, error=error)  # when it was cancelled
     step, found = full_recon(folder)
-    assert (step.queued, step.failed, step.done) == (1, 1, 2)
-    assert [(job.key, job.error) for job in found.with_state("pending")] == [("bone_5", error)]
+    assert (step.queued, step.failed, step.lost, step.done) == (2, 1, 0, 2)
+    pending = {(job.key, job.error) for job in found.with_state("pending")}
+    assert pending == {("bone_5", error), ("bone_3", error)}
     campaign = load_campaign(folder)
     failures = standing_failures(campaign, read_inventory(campaign.files.inventory))
     assert [failure.key for failure in failures] == ["bone_4"]

@@ -383,7 +383,7 @@ async function live() {
     const found = app.view === "jobs" ? await panels.jobs() : await api.get("status");
     const sum = (state) => (found ? found.steps.reduce((total, step) => total + step[state], 0) : 0);
     const words = ["running", "failed", "lost"].filter(sum).map((state) => `${many(sum(state), "job")} ${state}`); // the queue counts scans
-    if (found?.stopped) words.unshift("stopped");
+    if (found?.ended) words.unshift(found.ended);
     $("live").textContent = words.join(", ");
     $("live").classList.toggle("bad", sum("lost") + sum("failed") > 0);
   } catch (error) {
