@@ -196,8 +196,7 @@ class Watcher:
         return max(pause_s, _PAUSE * (time.process_time() - began_s))
 
     def _check_files(self) -> None:
-        if self._current is None and self._state_of_edits() != self._edited:
-            self._read_edits()
+        self._check_edits()
         paths, missing = raw_paths(self._config, self.directory)
         if time.monotonic() - self._saved_s >= _PAGE_S:
             self._save()
@@ -226,6 +225,19 @@ class Watcher:
     def _state_of_edits(self) -> tuple[Any, ...]:
         table = self.directory / (self._config.campaign.table or TABLE)
         return file_state(self._config_path), file_state(table)
+
+    def _check_edits(self) -> None:
+        """Read what was edited, unless a run is in progress, and report it."""
+        names = (self._config_path.name, self._config.campaign.table or TABLE)
+        states = zip(names, self._edited, self._state_of_edits(), strict=True)
+        edited = " and ".join(name for name, before, state in states if before != state)
+        if self._current:
+            self._once("edits", f"{edited} changed: counts from the next run on" * bool(edited))
+        elif edited:
+            self._read_edits()
+            self._messages.pop("run", None)  # the end of the next run is news
+            self._messages.pop("edits", None)
+            self._once("edits", f"{edited} changed: the next run begins")
 
     def _read_edits(self) -> None:
         """Read configuration and table again, for the next run."""

@@ -579,6 +579,25 @@ def test_a_broken_configuration_is_said_once_and_nothing_runs_until_it_is_mended
     assert runs.started == [A_1]
 
 
+def test_edits_are_reported_and_so_is_the_end_of_the_run_that_follows_them(watcher, runs, said):
+    watcher.step()
+    edit()
+    watcher.step()
+    watcher.step()
+    (line,) = [line for line in said if "scans.tsv" in line]
+    assert line.endswith("scans.tsv changed: counts from the next run on")
+    for _ in range(2):
+        finish(watcher, runs)
+        watcher.step()
+    assert [line for line in said if "scans.tsv" in line][1:] == [
+        line for line in said if line.endswith("scans.tsv changed: the next run begins")
+    ]
+    assert len([line for line in said if "are up to date" in line]) == 2
+    edit("a_1\tno\t\t\n")
+    watcher.step()
+    assert said[-1].endswith("scans.tsv changed: the next run begins")
+
+
 def test_another_results_folder_is_used_from_the_next_run_on(watcher, runs, campaign):
     watcher.step()
     text = (campaign / "config.yaml").read_text()
