@@ -62,7 +62,7 @@ class Shifts:
 def shifts_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Shifts:
     """Return the shifts of a scan's projections in use; ScanError if they cannot be had."""
     warped = bool(recipe.switched_on & {"distortion", "roll_deg"})
-    more = (scan.n_rows, warped, recipe.stripes.method != "none")
+    more = (scan.n_rows, warped, recipe.stripes.method != "none" and not warped)
     if beam is None:  # an estimate of the memory
         usual_px = np.array([-_USUAL_PX, _USUAL_PX])
         return Shifts(usual_px, usual_px, *more)
