@@ -32,7 +32,7 @@ def warn_of_single_scans(names: Sequence[str], series: Sequence[str], present: s
             for name, folder in zip(names, folders, strict=True)
         ]
         n_series = len({(folder, key) for folder, key, _ in places})
-        if 2 * n_series <= len(names):
+        if 2 * n_series <= len(names) and n_series < len(counts):
             # of widths and heights: one index for each scan, before few series
             results[pattern] = len(set(places)) < len(places), n_series
     if not results:

@@ -47,9 +47,10 @@ def test_the_pattern_makes_series_of_the_scans(names, n_series):
         ["rock", "bone", "wood", "shell"],
         ["rock_1_a", "rock_2_a"],
         [f"bone_{n:03d}_0000" for n in range(8)],
+        [*(f"rock_{n}" for n in range(9)), "dark_1", "flat_1", "test_1"],
         [],
     ],
-    ids=["one series", "words", "two scans", "of the ESRF", "none"],
+    ids=["one series", "words", "two scans", "of the ESRF", "as they are", "none"],
 )
 def test_series_that_are_right_or_cannot_be_joined(names):
     assert warning_of(names) == ""
