@@ -29,6 +29,7 @@ from tomopipe.commands.cor_files import (
 from tomopipe.commands.history import record_changes
 from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown, typed_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
+from tomopipe.scans.metadata import incomplete
 from tomopipe.storage.json_files import json_or
 
 SET, IMPORT = "cor set", "cor import"  # in the history of the campaign table
@@ -84,15 +85,23 @@ def set_cors(
         if note is not None:
             cells["note"] = note.strip()
     has_changed = not dry_run and _edit(campaign, edits, SET, tell)
-    why = {
-        scan: why_not_selected(campaign.scans[scan].select, inventory.get(scan))
-        for scan, cells in edits.items()
-        if cells.get("cor_px")
-    }
+    why = {scan: _why_unused(campaign, inventory, scan) for scan in edits if cor.text}
     without_effect = {scan: text for scan, text in why.items() if text}
     in_use, cor_px = [scan for scan in scans if scan not in without_effect], cor.px
     far = {s: text for s in in_use if cor_px and (text := _how_far(campaign, s, cor_px))}
     return CorEdit(edits, has_changed, without_effect, far)
+
+
+def _why_unused(campaign: Campaign, inventory: InventoryRows, scan: str) -> str:
+    """Return why no run uses the COR of a scan; "" if one does. Before the first by its file."""
+    select = campaign.scans[scan].select
+    if scan in inventory or select != "auto":
+        return why_not_selected(select, inventory.get(scan))
+    with chdir(campaign.directory):
+        try:
+            return incomplete(raw_scan(campaign, scan).metadata())
+        except ScanError as error:
+            return str(error)
 
 
 def _how_far(campaign: Campaign, scan: str, cor_px: float) -> str:

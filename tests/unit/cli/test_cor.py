@@ -266,7 +266,8 @@ def test_set_says_where_it_has_no_effect(campaign, results):
 
 
 def test_set_takes_a_note_and_clears(campaign):
-    assert call(campaign, "set", "b [red] 1", "7,5", "-n") == "b [red] 1 (dry run): cor_px 7.50\n"
+    said = call(campaign, "set", "b [red] 1", "7,5", "-n")
+    assert said.startswith("b [red] 1 (dry run): cor_px 7.50\n")  # and that its file is empty
     call(campaign, "set", "b [red] 1", "7", "--note", "guess")
     assert table(campaign) == TABLE + "b [red] 1\t7.00\tauto\tguess\t\n"
     call(campaign, "set", "b [red] 1", "", "--note", "")
@@ -321,7 +322,9 @@ def test_before_the_first_run_the_widths_are_those_of_the_raw_files(campaign):
     assert table(campaign) == TABLE
     file.write_text(json.dumps({"a_1.h5": "63", "b [red] 1.h5": "700"}))
     assert "2 set" in call(campaign, "import", file)
-    call(campaign, "set", "a_1", "30.5")
+    assert "no effect" not in call(campaign, "set", "a_1", "30.5")
+    write_scan(campaign / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=21, n_frames=4)
+    assert "no effect while a_1 is not selected: aborted" in call(campaign, "set", "a_1", "30.5")
 
 
 def test_import_sets_what_matches_and_lists_the_rest(campaign, results):
