@@ -89,8 +89,17 @@ def advice_on_skipping(campaign: "Campaign", scan: str, text: str, *, is_shared:
 
 def table_faults(campaign: "Campaign", to_come: Iterable[str] = ()) -> list[str]:
     """Describe rows without a scan (present or in `to_come`), and cells that are not a COR."""
-    faults = check_table(campaign.table_rows, {*campaign.scans, *to_come})
+    scans = {*campaign.scans, *to_come}
+    former = {row.scan for row in campaign.table_rows if row.scan not in scans}
+    former = {scan for scan in former if is_former(campaign, scan)}
+    faults = check_table(campaign.table_rows, scans, former)
     return [f"{campaign.table_name}: {fault}" for fault in faults]
+
+
+def is_former(campaign: "Campaign", scan: str) -> bool:
+    """Tell whether a scan that is not in the campaign has been, by its results."""
+    files = campaign.files
+    return scan in present_inventory(files.inventory) or files.of_scan(scan).is_dir()
 
 
 def unmatched_overrides(campaign: "Campaign") -> tuple[list[str], list[str]]:

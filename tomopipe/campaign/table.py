@@ -25,6 +25,8 @@ EMPTY_ROW = {"select": "auto", "cor_px": "", "note": ""}
 """The cells of a scan without a row, by column."""
 COLUMNS = ("scan", *EMPTY_ROW)
 SELECT = ("auto", "yes", "no")
+RENAMED = " any more; if its file was renamed, write the new name"
+"""End of a sentence on a row whose scan has left the campaign."""
 _BOOLEANS = {"true": "yes", "1": "yes", "false": "no", "0": "no"}  # as of a spreadsheet
 Edits = Mapping[str, Mapping[str, str]]
 """Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it."""
@@ -229,15 +231,20 @@ def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
     return rows
 
 
-def check_table(rows: Sequence[Row], scans: Collection[str]) -> list[str]:
-    """Describe the problems of the rows, one sentence each, in the order of the file."""
+def check_table(
+    rows: Sequence[Row], scans: Collection[str], former: Collection[str] = ()
+) -> list[str]:
+    """Describe the problems of the rows, one sentence each, in the order of the file.
+
+    `former`: scans that have been in the campaign.
+    """
     problems = []
     for row in rows:
         where = f"line {row.line}"
         if not row.scan:
             problems.append(f"{where}: the scan is missing; write its name or remove the row")
         elif row.scan not in scans:
-            hint = did_you_mean(row.scan, scans)
+            hint = RENAMED if row.scan in former else did_you_mean(row.scan, scans)
             problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
         if row.extra:
             problems.append(f"{where}: {shown(row.extra)} has no column header and is not read")

@@ -16,12 +16,17 @@ from tomopipe.campaign.option_fit import option_faults
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.results import InventoryRows, read_inventory
-from tomopipe.campaign.selection import advice_on_skipping, table_faults, unmatched_overrides
+from tomopipe.campaign.selection import (
+    advice_on_skipping,
+    is_former,
+    table_faults,
+    unmatched_overrides,
+)
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state.sentences import but_selected
 from tomopipe.campaign.step_files import closed_folders, sidecar_of
-from tomopipe.campaign.table import did_you_mean
+from tomopipe.campaign.table import RENAMED, did_you_mean
 from tomopipe.commands.joined_series import warn_of_single_scans
 from tomopipe.config import for_one_scan, override_for
 from tomopipe.config.base import without_effect
@@ -180,10 +185,13 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
     for lines in unmatched_overrides(campaign):
         findings.warnings += lines
     findings.errors += table_faults(campaign, {row.scan for row in rows})
+    hints = [
+        RENAMED if is_former(campaign, scan) else f" yet{did_you_mean(scan, campaign.scans)}"
+        for scan in (row.scan for row in rows)
+    ]
     findings.warnings += (
-        f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the "
-        f"campaign yet{did_you_mean(row.scan, campaign.scans)}"
-        for row in rows
+        f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the campaign{hint}"
+        for row, hint in zip(rows, hints, strict=True)
     )
 
 

@@ -388,6 +388,10 @@ def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     for line, name in ((2, "a_2"), (3, "a_01"), (4, "b_1")):
         yet = f"scans.tsv: line {line}: no scan {name} in the campaign yet; did you mean a_1?"
         assert yet in found.warnings
+    (tmp_path / "results" / "try_center" / "a_2").mkdir(parents=True)  # it was there
+    renamed = "scans.tsv: line 2: no scan a_2 in the campaign any more; if its file was renamed, "
+    assert f"{renamed}write the new name" in check.examine(load_campaign(tmp_path)).warnings
+    (tmp_path / "results" / "try_center" / "a_2").rmdir()
     configure(tmp_path, "overrides: [{scans: [a_3], full_recon: {filter: hann}}]")
     with pytest.raises(TomopipeError, match="overrides 1: scans: there is no a_3"):
         load_campaign(tmp_path)
