@@ -18,6 +18,7 @@ from tomopipe.run.temporary_files import removable, remove
 from tomopipe.run.unfinished import (
     clipped_volumes,
     is_late,
+    outdated_conversions,
     skipped_stacks,
     unfinished_scans,
     warnings_of,
@@ -77,7 +78,7 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
         if _ends_at_cors(campaign):
             _remove_temporary(campaign)
         asked = settled.volumes_of if settled and launch.executes() else ()
-        for line in clipped_volumes(campaign, asked):
+        for line in (*clipped_volumes(campaign, asked), *outdated_conversions(campaign, asked)):
             _print(line)
         hooks.end("finished")
         return

@@ -1,11 +1,15 @@
 """What a run has left open: scans without COR, volume or stack, and warnings; a line for each."""
 
+import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import STAR, encode_series
+from tomopipe.campaign.files import CONVERTED, MRC_VOLUME, STAR, encode_series
 from tomopipe.campaign.log import read_job
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.stacks import find_stacks
@@ -13,7 +17,7 @@ from tomopipe.campaign.step_files import volume_of
 from tomopipe.config.base import effective
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import TomopipeError, fault_lines, scan_word, scans_named, some_of
-from tomopipe.relion.mrc_volumes import mrc_sources
+from tomopipe.relion.mrc_volumes import mrc_sources, source_of
 from tomopipe.relion.relion_set import assumed_numbers, failed_stacks, note_lines
 from tomopipe.reruns.receipts import digest, statement_in
 from tomopipe.reruns.staleness import Staleness
@@ -134,7 +138,8 @@ def warnings_of(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
     of_set = campaign.makes_star and read_job(campaign.logs.status("export_star", "campaign"))
     if of_set and of_set.warning:
         yield f"{of_set.warning}; see {of_set.log}"
-    yield from clipped_volumes(campaign, campaign.selected_scans(rows))
+    scans = campaign.selected_scans(rows)
+    yield from (*clipped_volumes(campaign, scans), *outdated_conversions(campaign, scans))
 
 
 def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
@@ -160,6 +165,37 @@ def clipped_volumes(campaign: Campaign, scans: Iterable[str]) -> Iterator[str]:
     jobs = {scan: read_job(paths[scan]) for scan in scans if scan in paths}
     if clipped := [scan for scan, job in jobs.items() if job and job.warning]:
         yield f"voxels outside full_recon.value_range, see the report: {scans_named(clipped)}"
+
+
+def outdated_conversions(campaign: Campaign, scans: Iterable[str]) -> Iterator[str]:
+    """Yield a line with the files of `tomopipe convert` that are of an earlier volume, if any."""
+    present = {*os.listdir(campaign.results)} if campaign.results.is_dir() else set()
+    endings, outdated = {*CONVERTED.values()}, []
+    if campaign.makes_star:  # `relion_notes` has these
+        endings.remove(MRC_VOLUME)
+    for scan, ending in product(scans, sorted(endings)):
+        path = campaign.results / f"{scan}{ending}"
+        if path.name in present and _is_outdated(
+            path, campaign.directory / volume_of(campaign, scan)
+        ):
+            outdated.append(os.path.relpath(path, campaign.directory))
+    if outdated:
+        files = some_of(outdated, _N_NAMED)
+        yield f"converted from an earlier volume: {files}; `tomopipe convert` replaces them"
+
+
+def _is_outdated(path: Path, volume: Path) -> bool:
+    """Tell whether a converted volume is older than that of its scan, and of another one."""
+    from tomopipe.volumes.volume_read import read_provenance  # few campaigns have such files
+
+    with suppress(Exception):  # of a foreign or damaged file
+        if path.stat().st_mtime_ns > volume.stat().st_mtime_ns:
+            return False
+        if path.name.endswith(MRC_VOLUME):
+            return source_of(path) not in ("", digest(statement_in(volume)))
+        source = read_provenance(path)["converted"]["source"]
+        return bool(json.loads(source["made_from"]) != statement_in(volume))
+    return False
 
 
 def is_late(campaign: Campaign, scan: str) -> bool:

@@ -18,6 +18,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import labels_of, read_volume_size
 from tomopipe.relion.mrc_volumes import source_of
 from tomopipe.reruns.foreign import is_foreign
+from tomopipe.run.unfinished import outdated_conversions
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
@@ -147,6 +148,19 @@ def test_what_is_there_is_kept_until_the_volume_is_another(campaign):
     converted(campaign, "mrc")
     with mrcfile.open(path) as mrc:
         np.testing.assert_array_equal(mrc.data, values(7).swapaxes(0, 1))
+
+
+def test_a_run_names_what_was_converted_from_an_earlier_volume(campaign):
+    for output_format in ("mrc", "zarr", "tiff"):
+        converted(campaign, output_format)
+    assert not [*outdated_conversions(campaign, ["a_1", "a_2"])]
+    volume, other = campaign.results / "a_1_rec.h5", PROVENANCE | {"made_from": '{"cor": 9.5}'}
+    with new_volume(volume, SHAPE, attributes=ABOUT, provenance=other) as put:
+        put(0, values(2))
+    (line,) = outdated_conversions(campaign, ["a_1", "a_2"])
+    assert all(name in line for name in ("a_1_rec.mrc", "a_1_converted.zarr", "a_1_converted,"))
+    converted(campaign, "tiff")
+    assert "a_1_converted," not in next(outdated_conversions(campaign, ["a_1"]))
 
 
 def test_a_cut_mrc_volume_is_no_volume_and_is_written_again(campaign):
