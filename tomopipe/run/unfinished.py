@@ -192,7 +192,7 @@ def _is_outdated(path: Path, volume: Path) -> bool:
         if path.stat().st_mtime_ns > volume.stat().st_mtime_ns:
             return False
         if path.name.endswith(MRC_VOLUME):
-            return source_of(path) not in ("", digest(statement_in(volume)))
+            return source_of(path) not in ("", digest(statement_in(volume) or {}))
         source = read_provenance(path)["converted"]["source"]
         return bool(json.loads(source["made_from"]) != statement_in(volume))
     return False
