@@ -214,7 +214,7 @@ class Hooks:
         """Return the facts about the end of the run."""
         from tomopipe.report.collected_records import collect_failures  # loads numpy
 
-        facts = self._facts.values()
+        facts = (self._facts or self._read()).values()
         failures = collect_failures(self._campaign, why_again(self._campaign))
         jobs = [{"step": job.step, "name": job.key, "error": job.error} for job in failures]
         return {

@@ -190,7 +190,9 @@ class Progress:
             stream.seek(self._offset)
             text = stream.read()
         for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
-            event = json.loads(line)
+            event: dict[str, Any] = {}
+            with suppress(ValueError):  # cut by a full disk, and glued to the next one
+                event = json.loads(line)
             if "failed" in event and time.time() - event["at"] < pause_s:
                 break
             self._offset += len(line)

@@ -12,6 +12,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONVERTED, MRC_VOLUME, STAR, encode_series
 from tomopipe.campaign.log import read_job
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
+from tomopipe.campaign.series import why_not_swept
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.campaign.step_files import volume_of
 from tomopipe.config.base import effective
@@ -69,7 +70,8 @@ def _is_to_come(campaign: Campaign, scan: str) -> bool:
     files = campaign.files
     if any(files.failure(step, scan).exists() for step in SEARCH_STEPS):
         return False
-    prediction = json_or(files.prediction(scan), None)
+    is_searched = not why_not_swept(campaign, scan)
+    prediction = json_or(files.prediction(scan), None) if is_searched else {}
     if prediction is None or prediction.get("cor_px") is not None:
         return True
     table = files.fix_table(encode_series(campaign.scans[scan].series))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, grouped
 from tomopipe.paths import no_pipe
 from tomopipe.scans.formats import HDF5, TIFF, Path
 from tomopipe.scans.hdf5 import UNREADABLE, StillWrittenError, objects_in, open_hdf5
@@ -381,17 +381,17 @@ class RawFiles:
         return {raw.state: raw for raw in self._files.values()}
 
     @cached_property
-    def _by_base(self) -> dict[tuple[str, int], RawFile]:
+    def _by_base(self) -> dict[tuple[str, int], list[RawFile]]:
         """The files whose content is known, by base name and size."""
-        files = self._files.items()
-        return {(os.path.basename(path), raw.state[0]): raw for path, raw in files if raw.content}
+        files = ((os.path.basename(path), raw) for path, raw in self._files.items())
+        return grouped(((base, raw.state[0]), raw) for base, raw in files if raw.content)
 
     def _copied(self, where: str, now: RawState) -> RawFile | None:
         """Return the file of which the one at a new path is a copy, or None."""
-        original = self._by_base.get((os.path.basename(where), now[0]))
-        if original is None or raw_content(where) != original.content:
-            return None
-        return RawFile(now, original.name, original.content)
+        alike = self._by_base.get((os.path.basename(where), now[0]), [])
+        content = raw_content(where) if alike else ""
+        name = next((raw.name for raw in alike if raw.content == content), "")
+        return RawFile(now, name, content) if name else None
 
     def _put(self, path: str, raw: RawFile) -> None:
         self._files[path] = raw

@@ -13,7 +13,7 @@ from snakemake_logger_plugin_tomopipe import LogHandler
 from tests import warm
 from tests.waiting import ended
 from tomopipe.campaign.files import Logs
-from tomopipe.run.progress import VARIABLE, Progress
+from tomopipe.run.progress import VARIABLE, Progress, tell
 from tomopipe.storage import run_folder
 
 SNAKEFILE = """
@@ -153,6 +153,18 @@ def test_a_disk_without_room_does_not_end_the_log(handler, tmp_path, monkeypatch
     monkeypatch.setenv(VARIABLE, "/dev/full")
     handler.handle(record_of(LogEvent.JOB_FINISHED, "Finished jobid: 1", job_id=1))
     assert capsys.readouterr().err == "Finished jobid: 1\n"
+
+
+def test_a_line_that_a_full_disk_has_cut_costs_itself_and_the_next(handler, tmp_path):
+    progress = Progress(tmp_path / "events", Logs(tmp_path))
+    for number, text in enumerate(["", '{"at": 1.0, "says": "a li', ""]):
+        with open(tmp_path / "events", "a") as stream:
+            stream.write(text)
+        for says in ("first", "second"):
+            tell(says=f"{says} of {number}")
+        progress.read()
+    expected = ["first of 0", "second of 0", "second of 1", "first of 2", "second of 2"]
+    assert progress.facts["said"] == expected
 
 
 @pytest.mark.parametrize(("kind", "attempts"), [("ScanError", []), ("OSError", [1])])

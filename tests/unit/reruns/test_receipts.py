@@ -276,3 +276,18 @@ def test_the_end_of_links_to_receipts_makes_no_other_receipts(home, monkeypatch)
     (home / "link").unlink()  # changes the time of the inode
     monkeypatch.setattr(Receipts, "save", lambda *_: pytest.fail("read and saved again"))
     receipts_of(home).withdraw(*KEY)
+
+
+def test_copies_of_equal_name_and_size_in_other_folders_are_told_apart(home):
+    """As the scans of two days, of one name, with a prefix each: restored with new times."""
+    days = ("monday", "tuesday")
+    for day in days:
+        (home / "raw" / day).mkdir(parents=True)
+        (home / "raw" / day / "a_1.h5").write_text(f"{day:9}")
+    before = [raw(home, f"raw/{day}/a_1.h5") for day in days]
+    assert len({*before}) == 2
+    for folder in ("restored", "again"):
+        for day in days:
+            (home / folder / day).mkdir(parents=True)
+            (home / folder / day / "a_1.h5").write_text(f"{day:9}")
+        assert [raw(home, f"{folder}/{day}/a_1.h5") for day in days] == before

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.review_campaign import make_campaign
 from tests.unit.conftest import configure, limited
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import read_inventory, write_tsv
+from tomopipe.campaign.views import View
 from tomopipe.cli.data import clean
 from tomopipe.cor.outliers import FIX_TABLE
 from tomopipe.errors import TomopipeError
@@ -166,6 +168,22 @@ def test_scans_without_cor_or_volume_are_named(campaign):
     # made on a node, by its receipt: only this host does not see it yet
     write_json({}, load_campaign(campaign).files.receipt("full_recon", "a_1"))
     assert unfinished_scans(load_campaign(campaign)) == [line]
+
+
+def test_no_run_makes_the_cor_of_a_view_without_a_sweep(campaign):
+    """By `try_recon.every`; here no other view has a COR to fill it from."""
+    configure(campaign, "try_recon: {every: 2}")
+    write_json({}, campaign / "results" / "cor.json")
+    rows = [{"scan": scan, "after_px": ""} for scan in ("a_1", "a_2")]
+    write_tsv(rows, FIX_TABLE, campaign / "results" / "fix_cor" / "a.tsv")
+    prediction = {"cor_px": None, "verdict": "flat"}
+    write_json(prediction, campaign / "results" / "try_center" / "a_1" / "prediction.json")
+    present = load_campaign(campaign)
+    views = {
+        scan: replace(entry, view=View(f"@{scan}", "", {})) for scan, entry in present.scans.items()
+    }
+    (line,) = unfinished_scans(replace(present, scans=views))
+    assert line.startswith("no COR, and so no volume: 2 scans (a_1, a_2). Set one")
 
 
 def test_a_scan_that_is_not_in_the_set_is_named_and_the_others_counted(campaign):

@@ -173,5 +173,10 @@ def test_a_stopped_run_announces_no_cor_that_its_tables_do_not_have(campaign):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"doubts": ["the sample moved"]}))
     present.end("stopped")
     assert read("scan") == []
+    read("end")
     begin(campaign).end("finished")
     assert [facts["scan"] for facts in read("scan")] == ["bone_001"]
+    begin(campaign).end("stopped")  # before it has made anything
+    finished, stopped = read("end")
+    assert sum(finished["scans"].values()) == len(load_campaign(campaign).scans)
+    assert (stopped["scans"], stopped["to_review"]) == (finished["scans"], finished["to_review"])
