@@ -12,7 +12,7 @@ from tomopipe.campaign.results import INVENTORY_COLUMNS, read_cor_json, read_jso
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe, what_is_no_file
-from tomopipe.reruns.receipts import Receipts, state_of, statement_in
+from tomopipe.reruns.receipts import Receipts, State, state_of, statement_in
 from tomopipe.scans.formats import HDF5
 from tomopipe.steps.resolve_cor import is_rot_cen_of
 from tomopipe.storage.atomic import keep_aside
@@ -28,16 +28,19 @@ _TITLE = "tomopipe report</title>"
 _STAR = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesName #2\n"
 
 
-def is_foreign(path: str | os.PathLike[str], recorded: Sequence[int] | None = None) -> bool:
+def is_foreign(
+    path: str | os.PathLike[str], now: State | None, recorded: Sequence[int] | None = None
+) -> bool:
     """Tell whether a file or folder, or a pipe, that tomopipe did not make is at a path.
 
-    Ours state what they were made from, or have the form of a table that states nothing; so have
-    those that end too early. `recorded` is the state of the result by its last receipt: then one of
-    this size and time is ours, and so is one that was cut so short that it cannot be read. Empty
-    ones are of nobody; center_of_rotation.txt may be edited by everybody.
+    `now` is its state, None if there is nothing, or a link to nothing. Ours state what they were
+    made from, or have the form of a table that states nothing; so have those that end too early.
+    `recorded` is the state of the result by its last receipt: then one of this size and time is
+    ours, and so is one that was cut so short that it cannot be read. Empty ones are of nobody;
+    center_of_rotation.txt may be edited by everybody.
     """
-    where, now = Path(path), state_of(path)
-    if now is None:  # nothing, or a link to nothing
+    where = Path(path)
+    if now is None:
         return False
     if what_is_no_file(where):
         return True
@@ -57,7 +60,9 @@ def keep_others(
 
     `is_made_here` recognises ours, if not `is_ours`.
     """
-    if not is_foreign(path, recorded) or (is_made_here and is_made_here(Path(path))):
+    if not is_foreign(path, state_of(path), recorded) or (
+        is_made_here and is_made_here(Path(path))
+    ):
         return ""
     line = f"{path} {_KEPT} {keep_aside(path).name}"
     print(f"tomopipe: {line}", file=sys.stderr)
@@ -76,7 +81,7 @@ def others_in_place(
                 f"{where}: a link to {os.readlink(where)}, which does not exist: mount its disk, "
                 "or remove the link to have the result made again."
             )
-        if now not in (None, state) and is_foreign(where, state):
+        if now not in (None, state) and is_foreign(where, now, state):
             result.append(path)
     return result
 

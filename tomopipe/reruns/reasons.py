@@ -59,7 +59,7 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
             lines.append(_PLAIN[key])
         elif key == "revision":
             lines.append("this version of tomopipe makes it differently")
-        elif isinstance(before, Mapping) or isinstance(after, Mapping):
+        elif isinstance(before, Mapping | None) and isinstance(after, Mapping | None):
             inner = "" if key in ("options", "metadata") else f"{key}."
             lines += of_difference(before or {}, after or {}, prefix + inner)
         else:

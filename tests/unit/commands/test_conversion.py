@@ -18,6 +18,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import labels_of, read_volume_size
 from tomopipe.relion.mrc_volumes import source_of
 from tomopipe.reruns.foreign import is_foreign
+from tomopipe.reruns.receipts import state_of
 from tomopipe.run.unfinished import outdated_conversions
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
@@ -216,7 +217,7 @@ def test_a_volume_that_states_nothing_is_somebody_elses(campaign):
     provenance = {"geometry": GEOMETRY, "versions": {"tomopipe": "0.1.0"}}  # as of `tp.reconstruct`
     with new_volume(path, SHAPE, attributes=ABOUT, provenance=provenance) as put:
         put(0, values())
-    assert is_foreign(path)
+    assert is_foreign(path, state_of(path))
 
 
 def test_the_campaign_takes_none_of_them_for_its_own(campaign):

@@ -39,7 +39,11 @@ def foreign(campaign, receipts):
             receipt, paths = receipts.last(step, key), Target(campaign).outputs(step, key)
             paths += [campaign.outputs.in_relion("links")] * (step == "export_star")
             states = {path: receipt.files.get(path) if receipt else None for path in paths}
-            items += [p for p, state in states.items() if is_foreign(receipts.path_of(p), state)]
+            items += [
+                path
+                for path, state in states.items()
+                if is_foreign(receipts.path_of(path), receipts.state(path), state)
+            ]
     return items
 
 

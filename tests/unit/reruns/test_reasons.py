@@ -17,6 +17,14 @@ def test_an_option_that_is_not_named_has_its_default():
     assert reasons.of_difference(old, new) == ["stripes.method none -> vo"]
 
 
+def test_a_value_that_becomes_a_block_or_no_longer_is_one():
+    """As of a correction of a site, or in a record that somebody has edited."""
+    old, new = ({"options": {"preprocess": {"gain": gain}}} for gain in (1.5, {"loss": 2e-6}))
+    (line,) = reasons.of_difference(old, new)
+    assert line == "gain 1.5 -> {'loss': 2e-06}"
+    assert reasons.of_difference(new, old) == ["gain {'loss': 2e-06} -> 1.5"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
