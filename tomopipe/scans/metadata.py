@@ -267,7 +267,18 @@ def _describe(
 
 
 def incomplete(metadata: Metadata) -> str:
-    """Say why a scan lacks frames, or finite angles for them: the first reason; "" if complete."""
+    """Say why a scan lacks frames, or finite angles for them.
+
+    Parameters
+    ----------
+    metadata : Metadata
+        What its file says.
+
+    Returns
+    -------
+    str
+        The first reason; "" if it is complete.
+    """
     reason = _fault_of_angles(metadata) or metadata.aborted
     if not reason and metadata.n_written < metadata.n_angles:
         return f"aborted: the first {metadata.n_written} of {metadata.n_angles} frames were written"
