@@ -173,7 +173,8 @@ def _sets(scan: Scan, n_sets: int) -> tuple[NDArray[np.float64], NDArray[np.floa
         frames = scan.read_flats(*rows)
         for mean, members in zip(means, sets, strict=True):
             mean[slice(*rows)] = frames[members].mean(axis=0, dtype=np.float64)
-    return np.linspace(0, scan.n_angles, n_sets), means
+    begin, end = scan.recorded
+    return np.linspace(begin, end, n_sets), means
 
 
 def _relative_changes(

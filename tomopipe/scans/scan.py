@@ -61,6 +61,9 @@ class Scan:
         empty(shape, dtype) gives memory to `read_rows` and `read_block`; `numpy.empty` unless set.
     theta_deg, theta_rad : ndarray of float64, shape (n_angles,)
         Angles of the projections in use, in degrees and in radians.
+    recorded : tuple of float
+        Begin and end of all projections of the file, counted in projections in use from the first
+        one of these: 0 and n_angles, but for a window.
     n_flats, n_darks : int
         Flats and darks that were written; 0 if declared absent.
     pixel_size_um, energy_kev, distance_mm : float or None
@@ -86,6 +89,8 @@ class Scan:
         ]
         self._format, self._n_frames = metadata.format, len(projections.index)
         self.n_angles, self.n_rows = len(self.numbers), metadata.n_rows
+        begin, end = -metadata.first, metadata.n_recorded - metadata.first
+        self.recorded = tuple(n * self.n_angles / self._n_frames for n in (begin, end))
         self.n_cols = self._projections.pixels.shape[2]
         self.first_col, self.detector_cols = metadata.columns[0], metadata.n_cols
         self.dtype = np.dtype(metadata.dtype)
@@ -291,8 +296,9 @@ class Scan:
         result = self._flats.positions
         in_use = np.searchsorted(self.numbers, np.nan_to_num(result)).astype(float)
         # those of a file of many time points may have been taken long before or after this one
-        before = np.minimum(result, 0) + np.maximum(result - self._n_frames, 0)
-        return np.where(np.isnan(result), np.nan, in_use + before)
+        beyond = np.minimum(result, 0) + np.maximum(result - self._n_frames, 0)
+        in_use += beyond * self.n_angles / self._n_frames
+        return np.where(np.isnan(result), np.nan, in_use)
 
     def read_flats(self, first: int, last: int) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all flats, uncorrected, by time.

@@ -58,6 +58,21 @@ def test_interpolated_flats_undo_a_drift_in_any_block(drifting):
     assert np.array_equal(part, whole[10:20, 2:4])
 
 
+@pytest.mark.parametrize("are_dated", [False, True])
+@pytest.mark.parametrize(("every", "least"), [(1, 1e-5), (2, 0.015)])
+def test_a_window_has_the_drift_of_its_time(drifting, are_dated, every, least):
+    if are_dated:
+        with h5py.File(drifting.path, "r+") as file:
+            flats = file["exchange/data_white"][()]
+            del file["exchange/data_white"]
+            file["exchange/data_white_pre"], file["exchange/data_white_post"] = flats[:4], flats[4:]
+    with open_scan(drifting.path, options={"window": [20, 30], "every": every}) as scan:
+        corrections = corrections_of(scan, PreprocessBlock(flat_method="interpolate"))
+        rows = 0, N_ROWS
+        got = corrections.projections(scan.read_rows(*rows), (0, scan.n_angles), rows)
+    assert np.abs(got - drifting.projections()[20::every]).max() < least
+
+
 def test_sets_that_the_file_dates_are_used_where_they_were_taken(drifting, monkeypatch):
     """A set half-way that equals the first: nothing drifts before it."""
     from tomopipe.scans.scan import FlatSet, Scan

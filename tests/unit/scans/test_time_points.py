@@ -80,8 +80,8 @@ def test_a_window_reads_its_own_projections_and_knows_when_flats_were_taken(tmp_
         assert (scan.n_angles, scan.n_flats) == (15, 4)
         assert scan.theta_deg == pytest.approx(np.arange(0, 180, 12))
         assert scan.read_rows(0, 1)[:, 0, 0].tolist() == [*range(30, 60, 2)]
-        # 30 projections before the window, and 30 after it
-        assert scan.flat_positions.tolist() == [-30, -30, 45, 45]
+        # as many projections before the window, and after it, as it has
+        assert scan.flat_positions.tolist() == [-15, -15, 30, 30]
         assert scan.read_monitor("/exchange/monitor").tolist() == [*range(30, 60, 2)]
     with (
         pytest.raises(ScanError, match="the scan has 90 projections"),
