@@ -55,9 +55,9 @@ def _write_data(group: "h5py.Group", file: "h5py.File", layout: Layout) -> None:
     group.attrs.update({"signal": "data", "axes": axes})
     group.attrs.update({f"{axis}_indices": i for i, axis in enumerate(axes)})
     _link(group, "data", file[_VOXELS], _VOXELS)
-    if layout.encoding.is_whole:  # value = offset + scale * stored
+    if layout.encoding.is_whole:  # of NeXus: value = (offset + stored) * scaling factor
         _field(group, "data_scaling_factor", layout.encoding.scale)
-        _field(group, "data_offset", layout.encoding.offset)
+        _field(group, "data_offset", layout.encoding.offset / layout.encoding.scale)
     size_um = about.get("voxel_size_um")
     unit, size = ("um", float(size_um)) if size_um else ("pixel", 1.0)
     sizes = float(about.get(HEIGHT, size)), size, size

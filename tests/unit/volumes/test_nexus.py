@@ -65,10 +65,11 @@ def test_without_a_pixel_size_positions_are_pixels(tmp_path):
 
 
 def test_whole_numbers_come_with_what_they_stand_for(tmp_path):
-    with written(tmp_path / "x_rec.h5", encoding=encoding_of("uint16", (0, 2))) as file:
+    """By the convention of NXdata: (stored + offset) * scaling factor."""
+    with written(tmp_path / "x_rec.h5", encoding=encoding_of("uint16", (-1, 2))) as file:
         plot = default_plot(file)
-        values = plot["data_offset"][()] + plot["data_scaling_factor"][()] * plot["data"][:]
-        np.testing.assert_allclose(values, DATA, atol=0.51 * 2 / 65535)
+        values = (plot["data"][:] + plot["data_offset"][()]) * plot["data_scaling_factor"][()]
+        np.testing.assert_allclose(values, DATA, atol=0.51 * 3 / 65535)
     with written(tmp_path / "y_rec.h5") as file:
         assert "data_offset" not in default_plot(file)
 
