@@ -170,6 +170,7 @@ class Hdf5Pixels:
             return None if offset is None else offset + frame_bytes * np.arange(len(dataset))
         if (
             dataset.chunks != (1, *self.shape[1:])
+            or len(plist.get_chunk()) != 3
             or plist.get_nfilters()
             or dataset.file.userblock_size  # which some versions of HDF5 do not count
         ):

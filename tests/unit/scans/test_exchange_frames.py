@@ -61,13 +61,24 @@ def test_flats_never_written_are_missing_darks_a_warning(tmp_path):
 
 @pytest.mark.parametrize("axis", range(4))
 @pytest.mark.parametrize("names", [[DATA], [FLATS], [DARKS], [DATA, FLATS, DARKS]])
-@pytest.mark.parametrize("options", [{}, {"chunks": True}, {"chunks": True, "compression": "gzip"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"chunks": True},
+        {"chunks": True, "compression": "gzip"},
+        {"chunks": (1, N_ROWS, N_COLS)},
+    ],
+)
 def test_an_axis_of_length_one_does_not_count(tmp_path, axis, names, options):
     def longer(file):
         for name in names:
             values = np.expand_dims(file[name][()], axis)
             del file[name]
-            file.create_dataset(name, data=values, **options)
+            stored = dict(options)
+            if isinstance(chunks := options.get("chunks"), tuple):  # of a frame each
+                stored["chunks"] = (*chunks[:axis], 1, *chunks[axis:])
+            file.create_dataset(name, data=values, **stored)
 
     plain, path = write(tmp_path / "a.h5"), write(tmp_path / "b.h5", longer)
     named = {"paths": {"data": f"/{DATA}", "flats": f"/{FLATS}", "darks": f"/{DARKS}"}}
