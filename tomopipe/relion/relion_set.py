@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign  # slow to load
 
 # of `input`: they change the size of a stack
-_SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
+_SIZE_KEYS = {"average", "columns", "every", "skip_angles", "skip_projections"}
 _STAR_KEYS = {"max_stack_gb", "rows", "max_tilts"}
 
 

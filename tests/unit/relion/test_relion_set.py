@@ -28,7 +28,7 @@ STAR = {"max_stack_gb": 3.1e-6}
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for scan, n_cols in WIDTHS.items():
-        size = {"n_angles": N_ANGLES, "n_rows": N_ROWS, "n_cols": n_cols}
+        size = {"theta_deg": range(N_ANGLES), "n_rows": N_ROWS, "n_cols": n_cols}
         write_scan(tmp_path / "raw" / f"{scan}.h5", **size)
     return tmp_path
 
@@ -95,7 +95,9 @@ def test_options_that_make_all_stacks_anew_decide_anew(folder):
     for blocks in (
         {"export_star": {"max_stack_gb": 1e-3}},
         {"export_star": STAR | {"rows": [0, 0]}, "input": {"every": 3}},
+        {"export_star": STAR | {"rows": [0, 0]}, "input": {"average": 3}},
     ):
+        make_stack(campaign_of(folder, WIDTHS, export_star=STAR | {"rows": [0, 0]}), "a_1")
         other = campaign_of(folder, WIDTHS, **blocks)
         assert campaign_binning(other)["binning"] == 1
         assert make_stack(other, "a_1") == 1
