@@ -42,12 +42,26 @@ def exact(page, cor):
 def test_the_picture_is_of_the_cor_that_enter_writes(page, folder):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.keyboard.type("512,3456")  # a comma is a point
+    page.keyboard.type("512.3456")
     exact(page, "512.35")
     assert any("api/slice" in url and "cor=512.35&" in url for url in asked)
     expect(page.locator("#label-a")).to_have_text("COR 512.35")
     page.keyboard.press("Enter")
     expect(row(page, "bone_001")).to_contain_text("512.35 ✎")
+    assert read_cells(folder / "scans.tsv")["bone_001"]["cor_px"] == "512.35"
+
+
+def test_a_comma_before_two_decimals_is_a_point_and_before_three_digits_refused(page, folder):
+    page.keyboard.type("1,024")  # perhaps 1024
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("such as 1024.50; got '1,024'")
+    assert "bone_001" not in read_cells(folder / "scans.tsv")
+    page.keyboard.press("Escape")
+    exact(page, "511.65")
+    page.keyboard.type("512,35")
+    exact(page, "512.35")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("bone_001: 512.35 px, in the table")
     assert read_cells(folder / "scans.tsv")["bone_001"]["cor_px"] == "512.35"
 
 

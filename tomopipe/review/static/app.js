@@ -161,17 +161,17 @@ async function accept() {
   const typed = scan.typed();
   scan.settle();
   if (!(await decide.write(data.scan, { cor_px: text }, { stay: false }))) return [queue.selected(), scan.current().scan].every((name) => name === data.scan) && scan.unsettle(typed);
-  toast(`${data.scan}: ${Number(text).toFixed(2)} px, in the table${next ? "" : "; all after it are decided"}`);
+  toast(`${data.scan}: ${scan.corIn(text).toFixed(2)} px, in the table${next ? "" : "; all after it are decided"}`);
   if (queue.selected() !== data.scan) return freshen(); // another one was opened meanwhile
   open(next || data.scan, { ahead: true });
 }
 
 // One COR for all ticked scans.
 async function setTicked() {
-  const text = $("ticked-cor").value.trim().replace(",", ".");
+  const text = $("ticked-cor").value.trim();
   if (!text || api.isDown()) return $("ticked-cor").focus();
   const decisions = queue.ticked().map((name) => ({ scan: name, cells: { cor_px: text } }));
-  const saved = await decide.writeAll(decisions, (scans) => `${scans}: ${text} px, in the table. u undoes it`);
+  const saved = await decide.writeAll(decisions, (scans) => `${scans}: ${text.replace(",", ".")} px, in the table. u undoes it`);
   if (saved) queue.untick(saved);
 }
 

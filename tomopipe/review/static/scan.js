@@ -451,7 +451,7 @@ export function step(by) {
 export function type(text) {
   if (isDown() && now.typed === null) stop(); // what is typed from now on is for the scan in sight
   if (now.typed === null) now.untyped = now.cor;
-  now.typed = text.replace(",", ".");
+  now.typed = text;
   $("cor").value = now.typed;
   value();
   const cor = typedCor();
@@ -462,9 +462,12 @@ export function type(text) {
   go(cor);
 }
 
+// The COR that a text is; a comma is a point before one or two decimals, as in the commands: before three it may be of thousands.
+export const corIn = (text) => Number((text ?? "").replace(/^(\d+),(\d{1,2})$/, "$1.$2") || NaN);
+
 // The COR that was typed, of a scan with slices.
 function typedCor() {
-  const cor = Number(now.typed || NaN);
+  const cor = corIn(now.typed);
   return now.data?.grid && Number.isFinite(cor) ? cor : null;
 }
 
@@ -480,7 +483,7 @@ export const typed = () => now.typed;
 
 // What was typed is the COR; what is typed from now on is another one.
 export function settle() {
-  const cor = Number(now.typed ?? NaN);
+  const cor = corIn(now.typed);
   if (!Number.isFinite(cor)) return;
   now.cor = hundredths(cor);
   forget();
