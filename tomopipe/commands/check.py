@@ -167,12 +167,15 @@ def _next_inventory(campaign: Campaign) -> InventoryRows:
 def _recorded(campaign: Campaign, rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
     """Yield each description of how scans were recorded, with these scans; COR hints may differ."""
     views = {scan: campaign.scans[scan].view for scan in rows if scan in campaign.scans}
-    result = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
-    for scan, text in result.items():
-        if (view := views.get(scan)) and view.entry:
-            result[scan] = text.replace(f"{view.entry}/", "*/")
-    for scans in grouped((HINT.sub("", text), scan) for scan, text in result.items()).values():
-        texts = [result[scan] for scan in scans]
+    recorded = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
+
+    def of_any_entry(scan: str) -> str:
+        entry = view.entry if (view := views.get(scan)) else ""
+        return recorded[scan].replace(f"{entry}/", "*/") if entry else recorded[scan]
+
+    for scans in grouped((HINT.sub("", of_any_entry(scan)), scan) for scan in recorded).values():
+        is_one_entry = len({HINT.sub("", recorded[scan]) for scan in scans}) == 1
+        texts = [recorded[scan] if is_one_entry else of_any_entry(scan) for scan in scans]
         hints_px = [float(hint[1]) for text in texts for hint in HINT.finditer(text)]
         differ = len(set(texts)) > 1
         hints = f"{min(hints_px):.1f} to {max(hints_px):.1f} px" if differ else ""

@@ -210,6 +210,22 @@ def test_check_says_once_what_was_found_where(tmp_path):
     assert "angles /entry0000/sample/rotation_angle, 180 degrees" in shown
 
 
+def test_paths_of_entries_are_whole_unless_they_differ(tmp_path):
+    small_campaign(tmp_path, "a_1", "a_2")
+    entries = "campaign: {scans: [{glob: raw/*.h5, entries: all}]}\n"
+    (tmp_path / "config.yaml").write_text(entries)
+    ((text, _),) = check.examine(load_campaign(tmp_path)).formats
+    assert "projections /exchange/data;" in text
+    with h5py.File(tmp_path / "raw" / "a_1.h5", "a") as file:
+        for number in (2, 3):
+            file.copy("exchange", f"exchange_{number}")
+    texts = [text for text, _ in check.examine(load_campaign(tmp_path)).formats]
+    assert [text.split(";")[1] for text in texts] == [
+        " projections /exchange/data",
+        " projections */data",
+    ]
+
+
 def test_flats_of_the_scans_that_others_replace_for_all_are_named_once(tmp_path):
     small_campaign(tmp_path, "a_1", "a_2", "a_3")
     small_campaign(tmp_path, "a_4")
