@@ -199,7 +199,7 @@ def warn_of_standstill(prepared: Prepared) -> str:
     return (
         f"the projections do not change, but for noise, from {parts[still[0]][0]:.0f} to "
         f"{parts[still[-1]][-1]:.0f} degrees: did the stage rotate? Or the sample is round about "
-        "the axis, or out of view"
+        "the axis, out of view, or lets hardly any light through (a plate along the beam)"
     )
 
 

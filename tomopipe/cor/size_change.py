@@ -42,9 +42,10 @@ def warn_of_size(prepared: Prepared, cor_px: float) -> str:
         return ""
     changes, wider = ("swells", "wider") if change.share > 0 else ("shrinks", "narrower")
     return (
-        f"the sample {changes}, or changes otherwise, during the scan, or the angles are wrong: of "
-        f"opposing projections the later ones are {abs(change.share):.0%} {wider}; no single COR "
-        "fits all projections, and this one may be off by pixels"
+        f"the sample {changes}, or changes otherwise, during the scan, the angles are wrong, or "
+        "columns near the axis are dead: of opposing projections the later ones are "
+        f"{abs(change.share):.0%} {wider}; no single COR fits all projections, and this one may be "
+        "off by pixels"
     )
 
 

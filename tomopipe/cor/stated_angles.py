@@ -53,7 +53,8 @@ def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) 
         return ""
     return (
         f"the angles cover {stated_deg:.0f} degrees, the projections show {shown_deg:g}: if so, "
-        f"set input.angles: {{start: 0, stop: {shown_deg:g}}} (stop: of the last projection)"
+        f"set input.angles: {{start: 0, stop: {shown_deg:g}}} (stop: of the last projection), "
+        "unless the sample is alike from several sides, as a lattice is"
     )
 
 

@@ -257,8 +257,8 @@ def warn_of_flats(
     if least >= _BRIGHT:
         return []
     why = (
-        "flats of another exposure, a shutter closed in some of them, or raw counts without flats? "
-        "(preprocess.flats)"
+        "flats of another exposure, a shutter closed in some of them, raw counts without flats "
+        "(preprocess.flats), or only a few photons per pixel?"
     )
     if flat_levels is not None and (flat_levels == 1).all():  # or none
         why = (

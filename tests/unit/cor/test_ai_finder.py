@@ -271,7 +271,7 @@ def test_dust_that_stays_in_place_has_no_cor(contrast, noise):
     answer = find_ai(curves_of(rows_of(lines, THETA_180_DEG)), CANDIDATES)
     assert answer.best_cor_px == pytest.approx(52.3, abs=0.5)
     assert (answer.verdict, answer.confidence) == ("ambiguous", 0.0)
-    assert "stays in place" in answer.reason
+    assert "noise or zingers hide it, a pattern that stays in place" in answer.reason
 
 
 def test_a_rod_without_features_near_the_axis_is_refused_for_that():

@@ -32,6 +32,7 @@ def test_the_change_of_size_is_measured_and_told(stop, used):
         assert size_change(of_scan, cor_px + off_px).share == pytest.approx(stop - 1, abs=0.025)
         text = warn_of_size(of_scan, cor_px + off_px)
         assert ("shrinks" if stop < 1 else "swells") in text
+        assert "or columns near the axis are dead" in text
 
 
 def test_over_360_degrees_opposing_projections_have_half_of_it():

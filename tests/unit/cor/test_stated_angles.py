@@ -23,7 +23,9 @@ def doubt(true_deg, stated_deg, n_angles=181, *, accepted=True, order=None):
 
 @pytest.mark.parametrize("stated_deg", [176, 172, 165, 150, -165, 200, 330])
 def test_180_degrees_stated_as_no_multiple_of_it_are_told(stated_deg):
-    assert "the projections show 180: if so, set" in doubt(180, stated_deg)
+    told = doubt(180, stated_deg)
+    assert "the projections show 180: if so, set" in told
+    assert "unless the sample is alike from several sides" in told
 
 
 def test_where_the_last_projection_is_a_step_before_the_end_its_angle_is_told():

@@ -203,8 +203,8 @@ _NONE = 0.97  # probability of "none of these" above which a scan is flat
 _LEAST_GAIN, _CLEAR_GAIN = 0.1, 0.5
 _FIXED = (
     "opposing projections hardly match better here than others: the sample is round, without "
-    "features, near the axis; or a pattern that stays in place (dust, a wall) has this axis, or "
-    "the angles are wrong (input.angles)"
+    "features, near the axis; or noise or zingers hide it, a pattern that stays in place "
+    "(dust, a wall) has this axis, or the angles are wrong (input.angles)"
 )
 # Confidence of a truncated sample without opposing projections, of what it would be with them: some
 # CORs of 0.92 were off by 1 to 2 px.
