@@ -95,6 +95,13 @@ def record_failures(campaign: "Campaign", *, since: float) -> list[JobStatus]:
     return recorded
 
 
+def forget_running(logs: Logs[Path], *, since: float) -> None:
+    """Remove the status of jobs that began after `since` and ended as somebody stopped the run."""
+    for job in read_jobs(logs.status_folder):
+        if job.state in ("running", "lost") and job.start_s >= since and not job.error:
+            logs.status(job.step, job.key).unlink(missing_ok=True)
+
+
 def record_end(log: str, error: str, slurm_job: str, *, is_killed: bool) -> None:
     """Write into the status of a job how a cluster ended it.
 

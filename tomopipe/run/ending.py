@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.failures import record_failures
+from tomopipe.campaign.failures import forget_running, record_failures
 from tomopipe.errors import fault_lines, full_disk, scan_word, scans_named
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import hooks, launch, progress, targets
@@ -43,6 +43,7 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float, is_w
     """
     # a job that could not write its error on a full disk is taken for a killed one
     if launch.ended_by_hand(logs):
+        forget_running(campaign.logs, since=since)
         hooks.end("stopped")
         return
     if full_disk(campaign.logs.folder):

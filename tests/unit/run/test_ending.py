@@ -96,8 +96,12 @@ def test_jobs_killed_alike_are_one_line(campaign, capsys):
 def test_run_ended_by_hand_blames_nobody(campaign, words):
     logs = log(campaign, f"...\n{words}, ...\n")
     assert ended_by_hand(logs)
+    status = campaign / "logs" / "status" / "try_recon" / "a_1.json"
+    after_failure(load_campaign(campaign), logs, since=200.0, is_whole=False)
+    assert status.exists()  # of a job that an earlier run began
     after_failure(load_campaign(campaign), logs, since=50.0, is_whole=False)
     assert not (campaign / "results" / "failed").exists()
+    assert not status.exists()  # it is to do, not lost
 
 
 def test_log_that_cannot_be_read_is_no_hand(tmp_path):
