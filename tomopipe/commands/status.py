@@ -170,8 +170,9 @@ def _cut_text(run: Progress, to_do: Mapping[str, Sequence[str]]) -> str:
     """Say how a run ended, and when, and what remains, in volumes if there are any."""
     steps = run.steps
     n, n_all = len(to_do.get("full_recon", ())), run.counts[1]
-    about = "about " * (n > 0 and steps["full_recon"].is_about)  # resolve_cor decides
-    what = f"{n} of {about}{steps['full_recon'].total} volumes" if n else ""
+    what = f"{n} of {steps['full_recon'].total} volumes" if n else ""
+    if n and steps["full_recon"].is_about:  # resolve_cor decides
+        what = f"about {n} volumes"
     remain = f"{what or f'{sum(map(len, to_do.values()))} of {n_all} jobs'} remain"
     if by := run.facts.get("stopped"):
         who = "you" if by["user"] == user_name() else by["user"]
