@@ -198,6 +198,18 @@ def test_scans_of_known_cor_get_their_volume_alone(tmp_path):
     assert "without a prediction to" not in page(campaign)
 
 
+def test_a_sidecar_of_a_cor_by_hand_is_not_certain_while_its_series_is_open(campaign):
+    """What the table says of an outlier depends on the others: of which one is made again."""
+    table(campaign, "a_3\tauto\t60\t")
+    succeeds(campaign)
+    row = (campaign / "results/fix_cor/a.tsv").read_text().splitlines()[3]
+    assert row.split("\t")[2:6] == ["60.00", "60.00", "manual", "true"]
+    (campaign / "results/try_center/b_3/try.json").unlink()
+    assert "sidecar" not in plan(campaign)[1]
+    searched = {f"{rule}:b_3" for rule in SEARCH}
+    expect(campaign, {*searched, "fix_cor:a", "fix_cor:b", "resolve_cor"}, pending=True)
+
+
 def test_what_a_search_has_made_stays_when_the_cor_is_known(campaign):
     made = list((campaign / "results/try_center/a_2").iterdir())
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in made}

@@ -6,7 +6,7 @@ only the series of those whose COR another scan, or a pending prediction, may st
 
 import os
 from collections.abc import Collection, Mapping
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.series import predicted_files, to_resolve
 from tomopipe.cor.outliers import NOT_ASKED, Fix
+from tomopipe.errors import TomopipeError
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.steps import fix_cor, resolve_cor
 from tomopipe.workflow_steps import SEARCH_STEPS
@@ -80,7 +81,9 @@ def known_fixes(staleness: Staleness, series: str, scans: Collection[str]) -> di
         around = predicted_files(campaign, selected.to_search(selected.around(series)))
         fixes = fix_cor.compute(around, entries, options, selected.members_around(series))
         return {scan: fix for scan, fix in fixes.items() if scan in scans}
-    result = {}
+    result, present = {}, dict[str, Fix]()
+    with suppress(TomopipeError):  # damaged: made again
+        present = selected.fixes(series)
     for entry in entries:
         scan, files = entry["scan"], None
         if scan not in scans or entry["select"] == "donor":
@@ -88,7 +91,10 @@ def known_fixes(staleness: Staleness, series: str, scans: Collection[str]) -> di
         if scan in to_search and not any(staleness.why(step, scan) for step in SEARCH_STEPS):
             files = predicted_files(campaign, [scan]).get(scan)
         if fix := fix_cor.compute_protected(files, entry, options):
-            result[scan] = fix
+            # what else its row says hangs on the others: as now where its COR stays
+            before = present.get(scan, fix)
+            stays = (before.after_px, before.source) == (fix.after_px, fix.source)
+            result[scan] = before if stays else fix
     return result
 
 

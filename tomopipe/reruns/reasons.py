@@ -48,28 +48,39 @@ def of_statements(
     return "; ".join(dict.fromkeys([*lines, *of_difference(old, new)]))
 
 
-def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def of_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Say how two statements differ, such as `filter ramp -> hann`, without raw files and CORs."""
-    lines = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if before == after or key in ("maker", "raw", "cor_px", "step"):
+    lines, befores, afters = [], _by_path(old), _by_path(new)
+    for path in sorted({*befores, *afters}):
+        before, after = befores.get(path), afters.get(path)
+        if before == after:
             continue
-        if key in _PLAIN and not prefix:
-            lines.append(_PLAIN[key])
-        elif key == "revision":
+        if path in _PLAIN and path in {*old, *new}:
+            lines.append(_PLAIN[path])
+        elif path == "revision":
             lines.append("this version of tomopipe makes it differently")
-        elif isinstance(before, Mapping | None) and isinstance(after, Mapping | None):
-            inner = "" if key in ("options", "metadata") else f"{key}."
-            lines += of_difference(before or {}, after or {}, prefix + inner)
         else:
             from tomopipe.config.parse import when_absent  # each 0.1 s of a run's start counts
 
-            path = prefix + key
             was, now = (when_absent(path) if v is None else v for v in (before, after))
             # the block repeats the key
             lines.append(f"{path.partition('.')[2] or path} {_shown(was)} -> {_shown(now)}")
     return lines
+
+
+def _by_path(statement: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return what a statement has, by path; an option may be metadata or not, as by the unit."""
+    result: dict[str, Any] = {}
+    for key, value in statement.items():
+        is_plain = not prefix and key in _PLAIN
+        if not prefix and key in ("maker", "raw", "cor_px", "step"):
+            continue
+        if isinstance(value, Mapping) and not is_plain:
+            inner = "" if key in ("options", "metadata") else f"{key}."
+            result |= _by_path(value, prefix + inner)
+        else:
+            result[prefix + key] = value
+    return result
 
 
 def only_metadata_differ(old: Mapping[str, Any], target: Mapping[str, Any]) -> bool:

@@ -20,9 +20,15 @@ def test_an_option_that_is_not_named_has_its_default():
 def test_a_value_that_becomes_a_block_or_no_longer_is_one():
     """As of a correction of a site, or in a record that somebody has edited."""
     old, new = ({"options": {"preprocess": {"gain": gain}}} for gain in (1.5, {"loss": 2e-6}))
-    (line,) = reasons.of_difference(old, new)
-    assert line == "gain 1.5 -> {'loss': 2e-06}"
-    assert reasons.of_difference(new, old) == ["gain {'loss': 2e-06} -> 1.5"]
+    assert reasons.of_difference(old, new) == ["gain 1.5 -> default", "gain.loss default -> 2e-06"]
+    assert reasons.of_difference(new, old) == ["gain default -> 1.5", "gain.loss 2e-06 -> default"]
+
+
+def test_an_option_that_the_unit_makes_more_than_metadata_stays():
+    size, unit = {"input": {"pixel_size_um": 1.0}}, {"full_recon": {"unit": "per_cm"}}
+    old = {"options": {}, "metadata": {"input.pixel_size_um": 1.0}}
+    new = {"options": size | unit, "metadata": {}}
+    assert reasons.of_difference(old, new) == ["unit per_pixel -> per_cm"]
 
 
 @pytest.mark.parametrize(
