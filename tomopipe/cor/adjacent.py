@@ -57,7 +57,7 @@ def warn_of_jitter(prepared: Prepared) -> tuple[str, bool]:
         return "", False
     text = (
         f"the projections are displaced sideways at random, by {jitter_px:.1f} px (standard "
-        "deviation): the COR is uncertain, and slices are blurred"
+        "deviation), unless the sample is a lattice: the COR is uncertain, and slices are blurred"
     )
     return text, jitter_px >= _PROOF_JITTER_PX and not prepared.angles.full_rotation
 

@@ -17,6 +17,7 @@ _APART_DEG, _APART_STEPS = 2.0, 3.0
 # (least misfit, and factor).
 _CLOSING_DEG, _ALIKE, _OTHER, _WORSE = (170.0, 190.0), 2.0, 0.15, 5.0
 _MAX_ROWS, _LEAST_OVERLAP = 3, 16
+_TWICE = 1.5  # times the stated range: a lattice may look as if it rotated twice as far
 _LIKELY = 0.8  # correlation of first and last projection
 # Slips of the angles: least deviation of a step from the median step, largest share of such steps,
 # least size of a slip (steps), and largest number of slips examined.
@@ -51,10 +52,12 @@ def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) 
         shown_deg = 360.0
     if not shown_deg:
         return ""
+    unless = ", unless the sample is alike from several sides, as a lattice is"
     return (
         f"the angles cover {stated_deg:.0f} degrees, the projections show {shown_deg:g}: if so, "
-        f"set input.angles: {{start: 0, stop: {shown_deg:g}}} (stop: of the last projection), "
-        "unless the sample is alike from several sides, as a lattice is"
+        f"set input.angles: {{start: 0, stop: {shown_deg:g}}} (stop: of the last projection)"
+        + unless
+        * (shown_deg > _TWICE * abs(stated_deg))
     )
 
 
