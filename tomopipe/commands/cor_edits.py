@@ -97,11 +97,9 @@ def _why_unused(campaign: Campaign, inventory: InventoryRows, scan: str) -> str:
     select = campaign.scans[scan].select
     if scan in inventory or select != "auto":
         return why_not_selected(select, inventory.get(scan))
-    with chdir(campaign.directory):
-        try:
-            return incomplete(raw_scan(campaign, scan).metadata())
-        except ScanError as error:
-            return str(error)
+    with chdir(campaign.directory), suppress(ScanError):  # it may still be written
+        return incomplete(raw_scan(campaign, scan).metadata())
+    return ""
 
 
 def _how_far(campaign: Campaign, scan: str, cor_px: float) -> str:

@@ -266,8 +266,7 @@ def test_set_says_where_it_has_no_effect(campaign, results):
 
 
 def test_set_takes_a_note_and_clears(campaign):
-    said = call(campaign, "set", "b [red] 1", "7,5", "-n")
-    assert said.startswith("b [red] 1 (dry run): cor_px 7.50\n")  # and that its file is empty
+    assert call(campaign, "set", "b [red] 1", "7,5", "-n") == "b [red] 1 (dry run): cor_px 7.50\n"
     call(campaign, "set", "b [red] 1", "7", "--note", "guess")
     assert table(campaign) == TABLE + "b [red] 1\t7.00\tauto\tguess\t\n"
     call(campaign, "set", "b [red] 1", "", "--note", "")
