@@ -113,9 +113,11 @@ def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
         logger.warning("%s", warning)
         return Beam(scan.flat, scan.dark, none, weights, warning)
     positions, means = _sets(scan, recipe.flat_sets)
-    shapes = _relative_changes(means[0], means[1:], scan.dark)
+    flat, shapes = means[0].copy(), means[1:]
+    for shape in shapes:  # in place: there may be dozens
+        shape[...] = _relative_changes(flat, shape, scan.dark)
     weights = hat_weights(scan.n_angles, positions)[:, 1:]
-    return Beam(scan.without_stuck(means[0]), scan.dark, shapes, weights)
+    return Beam(scan.without_stuck(flat), scan.dark, shapes, weights)
 
 
 def _refuse_dark_flats(scan: Scan) -> None:

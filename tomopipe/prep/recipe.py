@@ -39,7 +39,11 @@ def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
 
 def most_shapes(recipe: PreprocessBlock) -> int:
     """Return how many changes of the beam, frames of float32, the memory is estimated for."""
-    most = {"pca": recipe.flat_components, "register": MOVED_SHAPES}
+    most = {
+        "interpolate": recipe.flat_sets - 1,
+        "pca": recipe.flat_components,
+        "register": MOVED_SHAPES,
+    }
     return max(USUAL_SHAPES, most.get(recipe.flat_method, 0))
 
 

@@ -271,7 +271,7 @@ class Scan:
     def _darks_read(self) -> "_Read":
         return self._read_mean(self._darks, 0)
 
-    @cached_property
+    @property  # not cached: there may be dozens of means
     def flat_sets(self) -> tuple[FlatSet, ...]:
         """Flats that were taken together, in the order of the scan; none if declared absent."""
         positions = self.flat_positions

@@ -103,7 +103,7 @@ def fit_task(
     check_place(target.cor_px, scan.first_col, last_col, scan.detector_cols)
     rows = first_and_last("full_recon.rows", target.full.rows, scan.n_rows)
     used = None if target.preprocess.is_plain else corrections
-    inputs = _memory_inputs(scan, target, halo=used.halo if used else None)
+    inputs = _memory_inputs(scan, target, used)
     # fewer slices at a time do not pay
     least_bytes = int(gpu_bytes(replace(inputs, on_gpu=True), FEW_SLICES) / GPU_SHARE)
     gpu = stack.enter_context(held_gpu("cpu" if inputs.iterative else device, least_bytes))
@@ -212,9 +212,13 @@ def _per_pixel(scan: Scan, target: VolumeOptions) -> float:
     return pixels_per_cm(target.pixel_size_um or scan.pixel_size_um)
 
 
-def _memory_inputs(scan: Scan, target: VolumeOptions, *, halo: int | None) -> MemoryInputs:
+def _memory_inputs(
+    scan: Scan, target: VolumeOptions, corrections: Corrections | None
+) -> MemoryInputs:
     """Return what determines the memory where the host computes."""
     full, decode_bytes = target.full, 0
+    # sets of flats that the file dates may be more than the options say
+    n_shapes = len(corrections.beam.shapes) if corrections else 0
     if scan.chunks and scan.threads > 1:
         one_bytes = 3 * math.prod(scan.chunks) * scan.dtype.itemsize
         decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
@@ -231,8 +235,8 @@ def _memory_inputs(scan: Scan, target: VolumeOptions, *, halo: int | None) -> Me
         decode_bytes=decode_bytes,
         iterative=full.algorithm != "fbp",
         widening=_widening(scan, target),
-        halo=halo,
-        n_shapes=most_shapes(target.preprocess),
+        halo=corrections.halo if corrections else None,
+        n_shapes=max(most_shapes(target.preprocess), n_shapes),
         threads=scan.threads,
     )
 

@@ -1,18 +1,25 @@
 """Flats: outliers, a beam that drifts between sets, files that do not tell when."""
 
+import tracemalloc
+from contextlib import ExitStack
+from unittest import mock
+
 import h5py
 import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tomopipe.config import PreprocessBlock
+from tomopipe.config import FullReconBlock, PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.flats import read_beam
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
+from tomopipe.resources.memory import job_bytes
 from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.phantom import KINDS
+from tomopipe.stream import fit_options
+from tomopipe.stream.fit_options import VolumeOptions
 
 pytestmark = pytest.mark.slow
 
@@ -215,6 +222,32 @@ def test_fewer_flats_than_sets_are_refused(drifting):
     recipe = PreprocessBlock(flat_method="interpolate", flat_sets=9)
     with open_scan(drifting.path) as scan, pytest.raises(ScanError, match="9 sets of flats"):
         read_beam(scan, recipe)
+
+
+@pytest.mark.parametrize("are_dated", [False, True])
+def test_many_sets_are_held_once_and_counted_for_the_memory(tmp_path, are_dated):
+    """Besides the mean flat, the dark and which pixels are stuck a frame for each set."""
+    size, n_sets = {"n_rows": 200, "n_cols": 300}, 12
+    path = write_scan(tmp_path / "a.h5", n_angles=24, beam={"n_flats": n_sets}, **size).path
+    order = [name for _ in range(n_sets) for name in ["data_white", "data", "data"]]
+    if are_dated:
+        with h5py.File(path, "r+") as file:
+            file["defaults/HDF5FrameLocation"] = [f"/exchange/{name}".encode() for name in order]
+    recipe = PreprocessBlock(flat_method="interpolate", flat_sets=2 if are_dated else n_sets)
+    with open_scan(path) as scan:
+        tracemalloc.start()
+        beam = read_beam(scan, recipe)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(beam.shapes) == n_sets - 1
+        assert held_bytes < (n_sets + 4) * beam.flat.nbytes
+        target = VolumeOptions(150.0, FullReconBlock(), recipe, None)
+        corrections = corrections_of(scan, recipe, beam)
+        more = {"device": "cpu", "memory_bytes": 2**31}
+        with ExitStack() as stack, mock.patch.object(fit_options, "job_bytes") as counted:
+            counted.side_effect = job_bytes
+            fit_options.fit_task(scan, target, corrections, (0.0, 0.0), stack=stack, **more)
+    assert {call.args[0].n_shapes for call in counted.call_args_list} == {n_sets - 1}
 
 
 def test_flats_and_darks_exchanged_are_named_with_their_levels(drifting):
