@@ -157,7 +157,8 @@ def start(
         run = lock.take(directory, run, take_over=take_over)
     process = None
     try:
-        for old in sorted(log.parent.glob("*.log"))[: 1 - _N_LOGS]:
+        # not beside a run under way, as a dry run may be
+        for old in sorted(log.parent.glob("*.log"))[: 1 - _N_LOGS] if runs_jobs else ():
             old.unlink()
             old.with_suffix(_EVENTS).unlink(missing_ok=True)
         variables = {VARIABLE: run.events, FORCE: "yes" if force else "", FILES: files}

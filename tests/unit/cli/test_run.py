@@ -348,6 +348,8 @@ def test_logs_of_old_runs_go(campaign, does):
     assert begin(campaign)[0].wait(60) == 0
     kept = sorted(path.name for path in folder.glob("202601*"))
     assert kept == [f"202601{n:02}-120000{end}" for n in range(3, 22) for end in (".jsonl", ".log")]
+    assert call("run", campaign, "--", "-n")[0] == 0  # perhaps while a run writes the oldest
+    assert sorted(path.name for path in folder.glob("202601*")) == kept
 
 
 @pytest.mark.parametrize(
