@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.cor.collected_rows import Rows
-from tomopipe.cor.end_shift import LEAST_OF_EACH, EndShift, common_shift, end_shifts
+from tomopipe.cor.end_shift import EndShift, end_shifts
 from tomopipe.cor.mass import swing_px
 from tomopipe.cor.outliers import SLICES_MIXED
 from tomopipe.cor.row_profiles import RowProfiles
@@ -53,9 +53,9 @@ _PIN, _WITHIN = 2.0, 0.45
 _LEAST_SCORES, _LEAST_OF_SUMS = (8.0, 6.0), 2.5
 _END_PARTS, _APART = (16, 6), 0.3
 # Least number of `Rows.ends` that are averaged. Deviations that are needed where further pairs show
-# the shift of the ends, too, to so many rows and errors.
+# the shift of the ends, too, by so many deviations, to so many rows and errors.
 _TO_AVERAGE = 6
-_LEAST_OF_PAIRS, _ALIKE_ROWS, _ALIKE = (7.0, 6.0), 0.3, 2.0
+_LEAST_OF_PAIRS, _LEAST_OF_EACH, _ALIKE_ROWS, _ALIKE = (7.0, 6.0), 3.0, 0.3, 2.0
 # Of a jump, or drift, of the sums: largest share by which the beam may move, too; of a drift only
 # if the two courses are correlated by so much.
 _MOST_OF_BEAM, _COURSES_ALIKE = (1 / 3, 0.05), 0.75
@@ -173,16 +173,13 @@ def find_axial_motion(
         course = _course(stack, frames, theta_rad, swing)
         likely = _likely(stack, course, ends, least)
     motion = None if course is None else _motion_of_sums(course)
-    shown = [e for e in ends if abs(e.rows) >= _LEAST_ROWS and e.score >= LEAST_OF_EACH]
-    if motion is None and not (likely or shown):
+    if motion is None and not likely:
         return None
     others = [of() for of in beside]
     if motion is not None and _disagree(motion.shift_rows, [*ends, *chain(*others)]):
         motion = None
     end = next((e for e in likely if all(_agrees(e, other) for other in others)), None)
-    if end is None and shown:
-        end = common_shift([ends, *others])
-    if end is None or abs(end.rows) < _LEAST_ROWS:
+    if end is None:
         return motion
     if stack is not None and (k := sudden(stack, end.rows / stack.height)) is not None:
         between = int(frames[k - 1]), int(frames[k])
@@ -219,7 +216,7 @@ def _agrees(end: EndShift, others: Sequence[EndShift]) -> bool:
     return any(
         abs(other.rows - end.rows) <= _ALIKE_ROWS + _ALIKE * np.hypot(other.error, end.error)
         for other in others
-        if other.smooth_px == end.smooth_px and other.score >= LEAST_OF_EACH
+        if other.smooth_px == end.smooth_px and other.score >= _LEAST_OF_EACH
     )
 
 

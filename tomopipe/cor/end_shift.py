@@ -23,7 +23,6 @@ References
    Biometrika 73, 13 (1986).
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,11 +42,6 @@ _STEPS, _EXACT, _MOST_AWAY = 40, 0.01, 2.5  # of a registration; from where it b
 _BLOCKS = 2, 8  # along rows and columns
 _MOST_ROLL, _LIKELY_SHEAR = 0.1, 0.02  # rows per column; deviation before anything is measured
 _MOST_EXPLAINED, _MOST_VALUES = 1 - 1e-9, 400  # no images are known to be alike any better
-LEAST_OF_EACH = 3.0  # deviations by which a further pair shows a shift
-# Of several pairs: how many at least show a shift together, by so many deviations, and how far they
-# are spread (share of it). As they have projections in common, their squares count half.
-_LEAST_PAIRS, _LEAST_TOGETHER, _MOST_SPREAD, _IN_COMMON = 3, 9.0, 0.2, 2
-_ALIKE_ROWS, _ALIKE = 0.3, 3.0  # rows and errors by which the others may differ
 
 
 class EndShift(NamedTuple):
@@ -99,28 +93,6 @@ def end_shifts(first: Floats, last: Floats, mirror_px: float | None) -> list[End
         error = float(np.hypot(fit.error, min(others, default=0.0)))
         shifts.append(EndShift(fit.rows, error, fit.score(error), *of_fit))
     return shifts
-
-
-def common_shift(pairs: Sequence[Sequence[EndShift]]) -> EndShift | None:
-    """Return what most of several pairs show together, and none contradicts; None: nothing."""
-    common = None
-    for smooth_px in _SMOOTHS_PX:
-        each = [s for pair in pairs for s in pair if s.smooth_px == smooth_px]
-        clear = [s for s in each if s.score >= LEAST_OF_EACH]
-        if len(clear) < _LEAST_PAIRS:
-            continue
-        rows, scores = np.array([(s.rows, s.score) for s in clear]).T
-        mean = float(np.average(rows, weights=scores**2))
-        spread, score = float(rows.std(ddof=1)), float(np.sqrt(scores @ scores / _IN_COMMON))
-        others = [s for s in each if s.score < LEAST_OF_EACH]
-        if (
-            score >= max(_LEAST_TOGETHER, 0.0 if common is None else common.score)
-            and spread <= _MOST_SPREAD * abs(mean)
-            and all(abs(s.rows - mean) <= _ALIKE_ROWS + _ALIKE * s.error for s in others)
-        ):
-            error = float(np.hypot(min(s.error for s in clear), spread))
-            common = EndShift(mean, error, score, smooth_px=smooth_px)
-    return common
 
 
 def _spread(weights: Floats) -> float:

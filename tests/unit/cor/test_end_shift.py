@@ -7,7 +7,7 @@ import pytest
 from phantoms import make_phantom
 from scipy import ndimage
 
-from tomopipe.cor.end_shift import EndShift, common_shift, end_shifts
+from tomopipe.cor.end_shift import end_shifts
 from tomopipe.recon.angular_sampling import mirrored_ends
 from tomopipe.simulate.phantom import project
 
@@ -170,19 +170,3 @@ def test_which_ends_see_the_same(span_deg, end_point, mirrored):
 def test_angles_in_another_order_need_not_end_where_they_begin():
     golden_rad = np.pi * (np.arange(200) * (5**0.5 - 1) / 2 % 1)
     assert mirrored_ends(golden_rad) is None
-
-
-def test_three_pairs_of_four_that_show_about_the_same_tell_it_together():
-    shift = EndShift(2.0, 0.1, 8.0, smooth_px=1.5)
-    pairs = [[shift._replace(rows=rows)] for rows in (1.8, 2.0, 2.2)]
-    weak, far = shift._replace(rows=1.0, error=0.4, score=2.0), shift._replace(rows=4.0)
-    for other in ([], [weak], [shift]):  # it matches nowhere, is not sure, or shows it, too
-        common = common_shift([*pairs, other])
-        assert common.rows == pytest.approx(2, abs=0.01)
-        assert 0.1 < common.error < 0.3
-    assert common_shift([*pairs, [weak._replace(error=0.1)]]) is None  # contradicts
-    assert common_shift([*pairs, [far]]) is None
-    assert common_shift([*pairs[:2], [weak]]) is None
-    assert common_shift([*pairs[:2], [shift._replace(smooth_px=3.0)]]) is None
-    faint = [[pair[0]._replace(score=5.0)] for pair in pairs]
-    assert common_shift([*faint, []]) is None
