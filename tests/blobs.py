@@ -145,7 +145,7 @@ def truth(row: Array, y: Array, x: Array, binning: int, n_high: int) -> Array:
     return volume
 
 
-def _seen(scene: Scene) -> tuple[Array, Array]:
+def _source(scene: Scene) -> tuple[Array, Array]:
     """Row and column of the corrected frame that each pixel of a frame as taken shows."""
     rows, cols = np.mgrid[:N_ROWS, :N_COLS].astype(float)
     middle_row, middle_col = (N_ROWS - 1) / 2, (N_COLS - 1) / 2
@@ -163,7 +163,7 @@ def write(scene: Scene, folder: Path) -> Path:
     """Write the scan, and the file of its shifts."""
     rng, n = np.random.default_rng(5), len(scene.theta_deg)
     neighbours = rng.uniform(-1, 1, (n // 2 + 1, 2)).repeat(2, axis=0)[:n]  # averaged together
-    shifts_px, (row, col) = scene.shifts_px * neighbours, _seen(scene)
+    shifts_px, (row, col) = scene.shifts_px * neighbours, _source(scene)
     lines = [
         _line_integrals(_blobs(), theta_rad, scene.cor_px, col - dx, row - dy)
         for theta_rad, (dx, dy) in zip(np.deg2rad(scene.theta_deg), shifts_px, strict=True)

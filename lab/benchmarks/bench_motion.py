@@ -324,11 +324,8 @@ def line_of(scan: Scan, found: AxialMotion | None) -> str:
     )
 
 
-def lines_of_issue(counts: dict[tuple[str, bool, str], Counter[str]]) -> list[str]:
-    """Return what is told of all scans with contrast: the goal of issue 58 names no noise.
-
-    Of a sample that leaves the view it asks for nothing where the sums cannot tell.
-    """
+def shares(counts: dict[tuple[str, bool, str], Counter[str]]) -> list[str]:
+    """Return how many scans with contrast are detected, with and without the noisy and the wide."""
     lines = [""]
     for contrasts in ABOVE, (*ABOVE, *IN_NOISE):
         for fields in ("within the field", [False]), ("larger, too", [False, True]):
@@ -337,9 +334,9 @@ def lines_of_issue(counts: dict[tuple[str, bool, str], Counter[str]]) -> list[st
                 if is_truncated in fields[1] and contrast in contrasts:
                     total += count
             if scans := total["scans"]:
-                told = f"{total['told']} of {scans} told ({100 * total['told'] / scans:.1f} %)"
+                share = f"{total['told']} of {scans} detected ({100 * total['told'] / scans:.1f} %)"
                 where = f"{' and '.join(contrasts)}, {fields[0]}"
-                lines.append(f"{where}: {told}, {total['exact']} of them to {EXACT_ROWS} row")
+                lines.append(f"{where}: {share}, {total['exact']} of them to {EXACT_ROWS} row")
     return lines
 
 
@@ -382,7 +379,7 @@ def main() -> None:
             line += f" {count['exact']} of {told} | {half:.2f}, {most:.2f} |"
             line += f" {', '.join(str(count[n]) for n in COVERED)} |"
         print(line)
-    print(*lines_of_issue(counts), sep="\n")
+    print(*shares(counts), sep="\n")
     print(f"\n{1e3 * np.median(seconds):.0f} ms of CPU a scan to find it, without the simulation")
 
 

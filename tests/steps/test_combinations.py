@@ -32,11 +32,11 @@ def sets():
         return [pair for pair in combinations(EACH, 2) if fits(*pair)]
     rng, results = np.random.default_rng(SEED), []
     for size in rng.integers(3, 7, N_SETS):
-        chosen = []
+        options = []
         for number in rng.permutation(len(EACH)):
-            if len(chosen) < size and fits(*chosen, EACH[number]):
-                chosen.append(EACH[number])
-        results.append(chosen)
+            if len(options) < size and fits(*options, EACH[number]):
+                options.append(EACH[number])
+        results.append(options)
     return results
 
 

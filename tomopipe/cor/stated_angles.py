@@ -52,12 +52,12 @@ def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) 
         shown_deg = 360.0
     if not shown_deg:
         return ""
-    unless = ", unless the sample is alike from several sides, as a lattice is"
+    may_be_alike = shown_deg > _TWICE * abs(stated_deg)
+    unless = ", unless the sample is alike from several sides, as a lattice is" * may_be_alike
     return (
         f"the angles cover {stated_deg:.0f} degrees, the projections show {shown_deg:g}: if so, "
         f"set input.angles: {{start: 0, stop: {shown_deg:g}}} (stop: of the last projection)"
-        + unless
-        * (shown_deg > _TWICE * abs(stated_deg))
+        f"{unless}"
     )
 
 

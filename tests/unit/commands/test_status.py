@@ -225,9 +225,9 @@ def test_after_a_stop_the_jobs_that_it_ended_are_to_do_and_what_remains_is_count
     assert [job.key for job in found.with_state("lost")] == ["bone_4"]
     assert [(job.key, job.error) for job in found.with_state("pending")] == [("bone_5", cancelled)]
     when = time.strftime("%a %d %b %H:%M", time.localtime(at_s))
-    said = f"The last run was stopped by you, {when}: about 3 volumes remain;"
+    line = f"The last run was stopped by you, {when}: about 3 volumes remain;"
     shown = " ".join(CliRunner().invoke(cli, ["status", str(folder)]).output.split())
-    assert said in shown
+    assert line in shown
     assert f"pending full_recon bone_5 node7 job 42 {cancelled}" in shown
     began = time.strftime("%a %d %b %H:%M", time.localtime(now))
     of_both = f"Jobs of the campaign; to do: those of the run of {began}, which was stopped."

@@ -48,7 +48,7 @@ const host = {
     if (!layer || now.mode === "sinogram") return { h: null, v: null, n };
     if (isProjection()) return { h: null, v: "z", n };
     // slices that are narrower than those of the volume, or its crops, count otherwise
-      return now.data.is_cut || layer.ofVolume ? { h: null, v: null, n } : { h: "x", v: "y", n: { x: layer.width, y: layer.height, ...n } };
+    return now.data.is_cut || layer.ofVolume ? { h: null, v: null, n } : { h: "x", v: "y", n: { x: layer.width, y: layer.height, ...n } };
   },
   unit: () => [1, isProjection() && now.data.shape ? now.data.shape[1] / now.layers[0].height : 1],
   size_um: () => (now.data?.pixel_size_um ? [now.data.pixel_size_um, now.data.pixel_size_um] : null),
