@@ -231,7 +231,8 @@ FAULTS = {
     ),
     "expected float32, got float64": lambda p, o, r: p.astype(float),
     "expected numpy.ndarray, got list": lambda p, o, r: p.tolist(),
-    "no value of what it returned is a number": lambda p, o, r: p * np.float32(np.nan),
+    "values that it returned are NaN or infinite": lambda p, o, r: p * np.float32(np.nan),
+    "372 of 8928 values that": lambda p, o, r: np.where(np.arange(24) == 3, np.float32(np.inf), p),
     "SystemExit": lambda p, o, r: sys.exit(3),
 }
 
@@ -448,7 +449,9 @@ ANSWER = Answer("", 50.0, 0.9, "resolved", "", np.arange(3.0), np.zeros(3))
         (50.0, "expected a tomopipe.cor.answer.Answer, got float"),
         (replace(ANSWER, verdict="fine"), "got 'fine'"),
         (replace(ANSWER, best_cor_px=None), "got None"),
-        (replace(ANSWER, confidence=2.0), "got 2.0"),
+        (replace(ANSWER, best_cor_px="50"), "a finite number, got '50'"),
+        (replace(ANSWER, best_cor_px=np.nan), "a finite number, got nan"),
+        (replace(ANSWER, best_cor_px=np.float32(50.3), confidence=2.0), "got 2.0"),
         (replace(ANSWER, curve_score=np.zeros(2)), "curves of one shape"),
     ],
 )

@@ -7,6 +7,8 @@ docs/decisions/0015-methods-of-predict-cor.md.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -112,6 +114,8 @@ def _fault(answer: object) -> str:
         return f"a verdict of {', '.join(_RANK)} or failed, got {answer.verdict!r}"
     if answer.best_cor_px is None and answer.verdict not in ("flat", "failed"):
         return f"best_cor_px with the verdict {answer.verdict}, got None"
+    if not isinstance(answer.best_cor_px, Real | None) or not isfinite(answer.best_cor_px or 0):
+        return f"best_cor_px, a finite number, got {answer.best_cor_px!r}"
     if not 0 <= answer.confidence <= 1:
         return f"a confidence from 0 to 1, got {answer.confidence}"
     shapes = np.shape(answer.curve_cor_px), np.shape(answer.curve_score)

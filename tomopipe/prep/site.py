@@ -70,14 +70,17 @@ class SiteStep:
         xp, entry = module_of(values), self.entry
         on_gpu = xp is not np and entry.on_gpu
         given = xp.array(values, np.float32) if on_gpu else np.array(on_host(values), np.float32)
-        shape, was_empty = given.shape, _is_empty(given)
+        shape, n_without = given.shape, _n_without_number(given)
         # on a GPU stream and device are those of this thread
         limit_s = None if on_gpu else entry.time_limit_s
         result = call(str(self), limit_s, _call, entry.function, given, self.options, region)
         if fault := _fault(result, type(given), shape):
             raise TomopipeError(f"{self}: expected {fault}")
-        if not was_empty and _is_empty(result):
-            raise TomopipeError(f"{self}: no value of what it returned is a number (NaN)")
+        if (n := _n_without_number(result)) and (not n_without or n_without < n == result.size):
+            raise TomopipeError(
+                f"{self}: {n} of {result.size} values that it returned are NaN or infinite; of "
+                f"those that it was given {n_without} were"
+            )
         return result if on_gpu else xp.asarray(result)
 
     def __str__(self) -> str:
@@ -112,7 +115,7 @@ def _fault(result: Any, kind: Any, shape: tuple[int, ...]) -> str:
     return "" if result.dtype == np.float32 else f"float32, got {result.dtype}"
 
 
-def _is_empty(values: Any) -> bool:
-    """Tell whether no value is a number; the first one decides nearly always."""
+def _n_without_number(values: Any) -> int:
+    """Count values that are NaN or infinite."""
     xp = module_of(values)
-    return bool(values.size and xp.isnan(values[0, 0, 0]) and xp.isnan(values).all())
+    return int(values.size - xp.count_nonzero(xp.isfinite(values)))
