@@ -67,7 +67,9 @@ def campaign_and_scans(arguments: Sequence[str]) -> tuple[Path, list[str]]:
     path = os.path.expanduser(campaign)
     names = os.listdir(path) if os.path.isdir(path) and CONFIG not in os.listdir(path) else [path]
     is_pattern = glob.has_magic(path) and not os.path.isdir(path)
-    if arguments and (is_pattern or any(name.lower().endswith(RAW_ENDINGS) for name in names)):
+    is_here = bool(scans) and os.path.normpath(path) == "."  # scans may lie in it
+    has_scans = any(name.lower().endswith(RAW_ENDINGS) for name in names)
+    if arguments and not is_here and (is_pattern or has_scans):
         raise TomopipeError(
             f"{campaign}: these are scans. Name the campaign folder first, or with -C: "
             f"tomopipe init CAMPAIGN {campaign}"

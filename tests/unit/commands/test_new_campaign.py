@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
 from tomopipe.commands import check
-from tomopipe.commands.new_campaign import table, translated
+from tomopipe.commands.new_campaign import campaign_and_scans, table, translated
 from tomopipe.config import parse_config, read_config
 from tomopipe.errors import TomopipeError
 
@@ -254,6 +255,15 @@ def test_what_cannot_mean_scans_or_a_campaign_is_refused(site, monkeypatch, argu
     monkeypatch.chdir(site)
     assert str(init(*arguments).exception).startswith(wrong)
     assert not [*site.glob("c/*"), *site.glob("*.yaml"), *site.glob("raw/*.yaml")]
+
+
+def test_a_folder_with_scans_is_the_campaign_if_it_is_the_present_one(tmp_path, monkeypatch):
+    (tmp_path / "a_1.nx").touch()
+    monkeypatch.chdir(tmp_path)
+    assert campaign_and_scans([".", "*.nx"]) == (Path("."), ["*.nx"])
+    for arguments in (["."], [str(tmp_path), "*.nx"]):
+        with pytest.raises(TomopipeError, match="these are scans"):
+            campaign_and_scans(arguments)
 
 
 @pytest.mark.slow
