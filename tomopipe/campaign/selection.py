@@ -90,8 +90,8 @@ def advice_on_skipping(campaign: "Campaign", scan: str, text: str, *, is_shared:
 def table_faults(campaign: "Campaign", to_come: Iterable[str] = ()) -> list[str]:
     """Describe rows without a scan (present or in `to_come`), and cells that are not a COR."""
     scans = {*campaign.scans, *to_come}
-    former = {row.scan for row in campaign.table_rows if row.scan not in scans}
-    former = {scan for scan in former if is_former(campaign, scan)}
+    absent = {row.scan for row in campaign.table_rows} - scans
+    former = {scan for scan in absent if is_former(campaign, scan)}
     faults = check_table(campaign.table_rows, scans, former)
     return [f"{campaign.table_name}: {fault}" for fault in faults]
 

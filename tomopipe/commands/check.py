@@ -188,14 +188,11 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
     for lines in unmatched_overrides(campaign):
         findings.warnings += lines
     findings.errors += table_faults(campaign, {row.scan for row in rows})
-    hints = [
-        RENAMED if is_former(campaign, scan) else f" yet{did_you_mean(scan, campaign.scans)}"
-        for scan in (row.scan for row in rows)
-    ]
-    findings.warnings += (
-        f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the campaign{hint}"
-        for row, hint in zip(rows, hints, strict=True)
-    )
+    for row in rows:
+        is_renamed = is_former(campaign, row.scan)
+        hint = RENAMED if is_renamed else f" yet{did_you_mean(row.scan, campaign.scans)}"
+        where = f"{campaign.table_name}: line {row.line}"
+        findings.warnings.append(f"{where}: no scan {row.scan} in the campaign{hint}")
 
 
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:

@@ -176,10 +176,10 @@ def outdated_conversions(campaign: Campaign, scans: Iterable[str]) -> Iterator[s
     if campaign.makes_star:  # `relion_notes` has these
         endings.remove(MRC_VOLUME)
     for scan, ending in product(scans, sorted(endings)):
-        path = campaign.results / f"{scan}{ending}"
-        if path.name in present and _is_outdated(
-            path, campaign.directory / volume_of(campaign, scan)
-        ):
+        if (name := f"{scan}{ending}") not in present:
+            continue
+        path, volume = campaign.results / name, campaign.directory / volume_of(campaign, scan)
+        if _is_outdated(path, volume):
             outdated.append(os.path.relpath(path, campaign.directory))
     if outdated:
         files = some_of(outdated, _N_NAMED)
