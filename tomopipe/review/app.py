@@ -120,6 +120,14 @@ def make_app(
     )
 
 
+class _Json(JSONResponse):
+    """An answer in ASCII, as names of files may not be valid text."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
 class _MalformedError(TomopipeError):
     """A request that the page does not send."""
 
@@ -139,7 +147,7 @@ class _Api:
         store, sha256 = self.store, table_sha256(self.store.campaign.table_path)
         record, cells = store.record(), store.cells()
         session = request.cookies.get(self.keys.cookie, "")
-        return JSONResponse(
+        return _Json(
             {
                 "campaign": record.name,
                 "csrf": self.keys.csrf_of(session),
@@ -162,7 +170,7 @@ class _Api:
         self.store.record(wait=True)
         table, read = self.store.campaign.table_path, self.store.read_number
         marks = {"table_sha256": table_sha256(table), "read": read, "closed": _closed(table)}
-        return JSONResponse(marks)
+        return _Json(marks)
 
     def volume(self, request: Request) -> Response:
         """Return the facts of a volume, and its address for other programs."""
@@ -171,7 +179,7 @@ class _Api:
         if facts["zarr"]:  # napari needs the ending
             facts["address"] = f"zarr/{self.keys.data_token}/{quote(name, safe='')}.zarr/"
         session = request.cookies.get(self.keys.cookie, "")
-        return JSONResponse(facts | {"csrf": self.keys.csrf_of(session)})
+        return _Json(facts | {"csrf": self.keys.csrf_of(session)})
 
     def zarr(self, request: Request) -> Response:
         """Return a file of an OME-Zarr; the guard has checked the token."""
@@ -188,7 +196,7 @@ class _Api:
         if path is None:
             return PlainTextResponse("404: no such file; tomopipe report writes the page\n", 404)
         if below:
-            return FileResponse(path)
+            return FileResponse(path, headers=_REPORT_HEADERS)
         html = path.read_bytes().replace(b"<html ", b"<html data-review ", 1)
         return Response(html, media_type="text/html", headers=_REPORT_HEADERS)
 
@@ -200,7 +208,7 @@ class _Api:
                 result = asdict(read_status(self.store.campaign))
                 result["jobs"] = [job for job in result["jobs"] if job["state"] != "done"]
                 self._status, self._status_at = result, time.monotonic()
-            return JSONResponse(self._status)
+            return _Json(self._status)
 
     def undo(self, request: Request) -> Response:
         """Return the last act of this user on the page that can be undone, without `skip`."""
@@ -211,7 +219,7 @@ class _Api:
             for scan, (cells, seen) in undoing(act).items()
             if scan in self.store.campaign.scans
         ]
-        return JSONResponse({"act": act[0].act if act else "", "rows": rows})
+        return _Json({"act": act[0].act if act else "", "rows": rows})
 
     async def decide(self, request: Request) -> Response:
         """Write decisions into the campaign table, except for rows that have changed meanwhile."""
@@ -233,7 +241,7 @@ class _Api:
             undoes=next((decision.undoes for decision in decisions), ""),
         )
         rows = {scan: asdict(outcome) for scan, outcome in outcomes.items()}
-        return JSONResponse({"rows": rows, "problem": "".join(problems)})
+        return _Json({"rows": rows, "problem": "".join(problems)})
 
     async def options(self, request: Request) -> Response:
         """Return the change of the configuration that sets options; with `seen`, write it."""
@@ -251,7 +259,7 @@ class _Api:
         else:
             made = config_edits.propose(*what)
         facts = {name: getattr(made, name) for name in ("diff", "seen", "remarks")}
-        return JSONResponse(facts | {"path": str(path)})
+        return _Json(facts | {"path": str(path)})
 
     def _checked(
         self, decisions: Sequence[_Decision]
@@ -285,9 +293,7 @@ def _closed(table: Path) -> str:
 def _refused(_: Request, error: Exception) -> Response:
     """Send an error to the page; errors of the file system name only files of the campaign."""
     status_code = 400 if isinstance(error, _MalformedError) else 422
-    # names of files may not be valid text
-    text = str(error).encode("utf-8", "backslashreplace").decode()
-    return JSONResponse({"error": text}, status_code=status_code)
+    return _Json({"error": str(error)}, status_code=status_code)
 
 
 def _query(request: Request, name: str) -> str:
@@ -412,4 +418,4 @@ def _answer(store: Store, read: _Read, request: Request) -> Response:
         return Response(little.tobytes(), media_type=kind, headers=headers)
     if isinstance(result, bytes):
         return Response(result, media_type="image/png", headers=_PICTURE_HEADERS)
-    return JSONResponse(result)
+    return _Json(result)

@@ -268,6 +268,16 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
     assert decide(client, {NASTY: "500"}).json()["rows"][NASTY]["saved"]
 
 
+def test_a_file_name_that_is_no_text_is_one_refused_scan_of_the_queue(folder):
+    rows = folder / "results/inventory.tsv"
+    header, row, *others = rows.read_bytes().splitlines()
+    cells = dict(zip(header.split(b"\t"), row.split(b"\t"), strict=True))
+    cells |= {b"scan": b"gr\xfc\xdfe", b"path": b"raw/gr\xfc\xdfe.h5", b"keep": b"false"}
+    rows.write_bytes(b"\n".join([header, row, *others, b"\t".join(cells.values()), b""]))
+    answer = client_of(folder).get("/api/queue")
+    assert [entry["refused"] for entry in answer.json()["scans"]].count(True) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

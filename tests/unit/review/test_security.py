@@ -60,6 +60,9 @@ def test_of_the_report_only_our_own_script_runs(folder, server):
     policy = answer.headers["content-security-policy"]
     scripts = [part for part in policy.split("; ") if part.startswith("script-src")]
     assert scripts == [f"script-src 'sha256-{script_hash()}'"]
+    (folder / "results/report/other.html").write_text("<script src='other.js'></script>")
+    for path in ("/report/index.html", "/report/other.html"):
+        assert client.get(path).headers["content-security-policy"] == policy
     for path in ("/report/..%2Finventory.tsv", "/report/nothing.webp"):
         assert client.get(path).status_code == 404
 
