@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from tomopipe.campaign.files import history_of
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import NO_TEXT, CorText, shown
 from tomopipe.errors import TomopipeError, grouped, on_os_error
@@ -202,9 +203,9 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
     A column that is missing counts as empty; an empty `select` is `auto`.
 
-    Raises TomopipeError if the file cannot be read, is not UTF-8 text, or its header lacks `scan`,
-    repeats one of our columns, or has one that is nearly ours or a key of the configuration; and
-    for invalid cells of `select`. The message names the cell.
+    Raises TomopipeError if the file cannot be read, is empty or not UTF-8 text, or its header lacks
+    `scan`, repeats one of our columns, or has one that is nearly ours or a key of the
+    configuration; and for invalid cells of `select`. The message names the cell.
     """
     with on_os_error(f"{path}: the campaign table cannot be read"):
         content = settled_content(path)
@@ -399,6 +400,15 @@ def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:
         raise TomopipeError(
             f"{path}: line {number}: expected UTF-8 text, got a NUL character, as of UTF-16 or a "
             "binary file. Save it as UTF-8."
+        )
+    if not content.removeprefix(_BOM.encode()).strip() and os.path.exists(path):
+        history = history_of(Path(path))
+        cells = f"; what the page and commands wrote is in {history}" * history.exists()
+        raise TomopipeError(
+            f"{path}: is empty, as an editor that crashes may leave it; expected a header line "
+            f"with the columns {', '.join(COLUMNS)}. Restore a copy of it; or remove it, and type "
+            "tomopipe cor import raw/*.cor.json for the manual CORs of the last run, before the "
+            f"next one{cells}."
         )
     return content.decode("utf-8", "surrogateescape")
 

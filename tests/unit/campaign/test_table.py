@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tomopipe.campaign.files import history_of
 from tomopipe.campaign.table import (
     Row,
     check_table,
@@ -48,6 +49,21 @@ def test_reads_any_order_of_columns_comments_blank_lines_bom_and_crlf(table):
         Row('a "b"', "no", CorText("1,024"), "one, two", 6),
         Row("short", "auto", CorText(""), "", 8),
     ]
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\ufeff", " \r\n"])
+def test_an_emptied_table_is_refused_and_the_message_says_where_its_cors_are(table, content):
+    path = table(content)
+    history_of(path).write_text("time\n")
+    for use in (read_table, lambda path: edit_table(path, {"a": {"cor_px": "5"}})):
+        with pytest.raises(
+            TomopipeError, match=r"scans.tsv: is empty.*\.cor\.json.*history"
+        ) as error:
+            use(path)
+    assert path.read_bytes() == content.encode()
+    path.unlink()
+    assert str(history_of(path)) in str(error.value)
+    assert edit_table(path, {"a": {"cor_px": "5"}})  # a new one begins with a header
 
 
 def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
