@@ -42,9 +42,9 @@ def verify(
     """Compare the results on disk with the recorded checksums.
 
     Sizes and times are compared (TIFF and OME-Zarr: sizes), in seconds, and the content of results
-    up to 1 MB that have another time; with --deep, every byte.
-    Use it after a restored backup, a full disk or a crash, and with --deep after a copy, where
-    times may be new. Delete a result with another size or content: the next run makes it again.
+    that have another time, as after a copy; with --deep, every byte.
+    Use it after a restored backup, a full disk, a crash or a copy. Delete a result with another
+    size or content: the next run makes it again.
     Exit status: 0 all equal, 1 something differs.
 
     Example: `tomopipe verify mycampaign --deep`

@@ -129,8 +129,9 @@ def progress_bar(n: int, *columns: Any) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-    shown = (BarColumn(), *columns, TimeRemainingColumn())
-    with Progress(*shown, console=Console(stderr=True), transient=True) as bar:
+    shown, screen = (BarColumn(), *columns, TimeRemainingColumn()), Console(stderr=True)
+    # without a terminal it would print an empty line
+    with Progress(*shown, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         yield partial(bar.advance, bar.add_task("", total=n))
 
 

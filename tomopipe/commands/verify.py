@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK, encode_series
+from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.step_files import sidecar_of
-from tomopipe.reruns.receipts import SMALL_BYTES, Receipts, State, is_followed_within, state_of
+from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of
 from tomopipe.storage.checksums import Progress, matches, sizes_match
 from tomopipe.workflow_steps import STEPS
 
-OTHER_TIME = "modified at another time than recorded, as in a copy; --deep compares the content"
+OTHER_TIME = "modified at another time than recorded; there is no checksum to compare it with"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Product:
     path: str  # relative to the campaign folder, or absolute
     state: State
     checksum: str  # taken while it was written; "" if unknown
-    is_of_run: bool = True  # whether a run makes it, and records the new times of a copy
 
     @property
     def n_bytes(self) -> int:
@@ -42,14 +41,11 @@ def recorded(campaign: Campaign) -> list[Product]:
     storage, scans = campaign.config.storage, campaign.scans
     rows = present_inventory(campaign.files.inventory)
     unselected = {s for s, entry in scans.items() if not_selected(entry.select, rows.get(s))}
-    selected = scans.keys() - unselected
-    series = {encode_series(scans[scan].series) for scan in selected}
-    of_run = {"campaign", *campaign.config.stitch.names, *series, *selected}
     sidecars = {sidecar_of(campaign, s) for s in scans} | {*map(campaign.outputs.sidecar, scans)}
     temporary = [f"/{TRY_STACK}"] + [STACK] * (not storage.keep_stacks)
     receipts = Receipts(campaign.directory, campaign.outputs)
     products = [
-        Product(path, state, receipt.sums.get(path, ""), key in of_run)
+        Product(path, state, receipt.sums.get(path, ""))
         for step in STEPS
         for key in receipts.keys(step)
         if (receipt := receipts.of(step, key))
@@ -73,16 +69,18 @@ def damaged(
 
     `deep`: read all content and compare checksums, regardless of times; else compare only sizes and
     times, and of volumes that are folders the names and sizes of all files; where only the time
-    differs, the content of small results, as a run does. Each thread looks at one result;
+    differs, the content. Each thread looks at one result;
     `progress` is called with the number of bytes done since the last call, from any of them.
     """
 
     def difference(product: Product) -> str:
         path = directory / product.path
-        if deep and product.checksum:
-            return matches(path, product.checksum, progress)
-        progress(product.n_bytes)
-        return _differs(path, product, deep)
+        if not (deep and product.checksum):
+            what = _differs(path, product, deep)
+            if what != OTHER_TIME or not product.checksum:
+                progress(product.n_bytes)
+                return what
+        return matches(path, product.checksum, progress)
 
     with ThreadPoolExecutor(threads) as pool:
         for product, what in zip(products, pool.map(difference, products), strict=True):
@@ -91,6 +89,7 @@ def damaged(
 
 
 def _differs(path: Path, product: Product, deep: bool) -> str:
+    """Describe how a result differs by size and time; of small files in a folder by content."""
     result = state_of(path)
     if result is None:
         return "cannot be read" if os.path.lexists(path) else "missing"
@@ -101,8 +100,6 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
             return what
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-    what = f"{result[0]} bytes, {product.n_bytes} expected" * (result[0] != product.n_bytes)
-    if not (what or deep or result[1] == product.state[1]):
-        is_read = product.checksum and (result[0] <= SMALL_BYTES or not product.is_of_run)
-        what = matches(path, product.checksum) if is_read else OTHER_TIME
-    return what
+    if result[0] != product.n_bytes:
+        return f"{result[0]} bytes, {product.n_bytes} expected"
+    return "" if deep or result[1] == product.state[1] else OTHER_TIME

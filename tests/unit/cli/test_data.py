@@ -18,6 +18,7 @@ from tomopipe.volumes.volume import new_volume
 
 pytestmark = pytest.mark.slow
 
+READ, BY_TIME = "read and compared", "compared by size and time (TIFF and OME-Zarr by size)"
 VOLUME = np.random.default_rng(0).random((4, 260, 260), np.float32)  # above 1 MB
 
 
@@ -88,39 +89,31 @@ def test_damage_that_leaves_size_and_time_takes_a_deep_look(campaign):
     assert said.endswith(": 3 differ\n")
 
 
-def test_other_times_count_only_where_content_does_not(campaign):
-    """Of a small result, as after `touch`, the content is compared at once."""
-    os.utime(campaign / "results/cor.json", ns=(1, 1))
-    assert _verify(campaign)[0] == 0
+def test_of_results_with_another_time_the_content_counts(campaign):
+    """As after `touch`, or a copy, whether a run makes them or not."""
+    (campaign / "raw/a.h5").unlink()
+    others = ("cor.json", "a_rec.h5", "b_rec/.tomopipe-manifest")
+    for name in others:
+        os.utime(campaign / "results" / name, ns=(1, 1))
+    assert _verify(campaign) == (0, _verify(campaign, "--deep")[1].replace(READ, BY_TIME))
+    for name, offset in (("cor.json", 3), ("a_rec.h5", 9000)):
+        _flip(campaign / "results" / name, offset)
+    _flip(campaign / "results/b_rec/recon_00002.tiff", 900)
+    assert _verify(campaign)[1].splitlines()[:3] == [
+        "results/a_rec.h5: its content differs",
+        "results/b_rec: other content: recon_00002.tiff",
+        "results/cor.json: its content differs",
+    ]
+
+
+def test_without_a_checksum_another_time_is_not_the_same(campaign):
+    receipt = campaign / "results/made/full_recon/a.json"
+    receipt.write_text(json.dumps(json.loads(receipt.read_text()) | {"sums": {}}))
     os.utime(campaign / "results/a_rec.h5", ns=(1, 1))
     status, output = _verify(campaign)
     assert status == 1
     assert "results/a_rec.h5: modified at another time than recorded" in output
     assert output.endswith(": 0 differ, 1 have another time\n")
-    assert _verify(campaign, "--deep")[0] == 0
-    _flip(campaign / "results/cor.json", 3)
-    assert _verify(campaign)[1].startswith("results/cor.json: its content differs\n")
-
-
-def test_the_new_times_of_a_copy_are_one_line_beside_real_damage(campaign):
-    for name in ("b_rec/.tomopipe-manifest", "a_rec.h5"):
-        os.utime(campaign / "results" / name, ns=(1, 1))
-    next((campaign / "results/c_rec.zarr/0").rglob("c/0/0/0")).unlink()
-    lines = _verify(campaign)[1].splitlines()
-    assert next(line for line in lines if "another time" in line).startswith("2 results, ")
-    assert lines[0].startswith("results/c_rec.zarr: ")
-    assert lines[-1].endswith(": 1 differ, 2 have another time")
-    assert len(lines) == 4
-
-
-def test_the_new_times_of_what_no_run_makes_need_no_deep_look(campaign):
-    (campaign / "raw/a.h5").unlink()
-    (campaign / "scans.tsv").write_text("scan\tselect\nb\tno\n")
-    for name in ("a_rec.h5", "b_rec/.tomopipe-manifest"):
-        os.utime(campaign / "results" / name, ns=(1, 1))
-    assert _verify(campaign)[0] == 0
-    _flip(campaign / "results/a_rec.h5", 9000)
-    assert _verify(campaign)[1].startswith("results/a_rec.h5: its content differs\n")
 
 
 def test_an_edit_in_tilt_series_takes_no_deep_look(campaign):
