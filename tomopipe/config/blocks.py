@@ -125,7 +125,7 @@ class CampaignBlock(Block):
         "relative to the campaign folder. Required.",
     )
     table: str | None = option(None, "The campaign table; null: scans.tsv if it exists.")
-    results: Text = option("results", "Folder of all results.")
+    results: Text = option("results", "Folder of all results, inside the campaign folder.")
     name: str | None = option(None, "Title of the report; null: the folder's name.")
 
     @field_validator("results")
