@@ -416,7 +416,10 @@ _Loader.add_multi_constructor("!", _sweep)
 
 
 def _httomo(text: str, _: Path, result: Translation) -> None:
-    steps = [(step["method"], step.get("parameters") or {}) for step in yaml.load(text, _Loader)]
+    content = yaml.load(text, _Loader)
+    if not (isinstance(content, list) and content):
+        raise TypeError(f"got {str(content)[:40]}")
+    steps = [(step["method"], step.get("parameters") or {}) for step in content]
     for method, parameters in steps:
         own = "retrieve_phase" if "alpha" in parameters else method
         row = table().get(own, {})

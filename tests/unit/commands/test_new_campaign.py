@@ -466,6 +466,8 @@ def test_projections_without_logarithm_stay_without(tmp_path):
         ("nabu.conf", "location = a\n", "nabu.conf: cannot be read as a nabu.conf (MissingSection"),
         ("nabu.conf", "[dataset]\n", "cannot be read as a nabu.conf (KeyError: 'dataset.location"),
         ("list.yaml", "a: {", "list.yaml: cannot be read as a process list of HTTomo, a list of "),
+        ("list.yaml", "{}", "list.yaml: cannot be read as a process list of HTTomo, a list of "),
+        ("list.yaml", "[]", "list.yaml: cannot be read as a process list of HTTomo, a list of "),
         ("list.yaml", "a: 1", "list.yaml: cannot be read as a process list of HTTomo, a list of "),
         ("list.yaml", HTTOMO.replace("start: 1,", "start: 5,"), "full_recon.rows: got [5, 2]"),
     ],
