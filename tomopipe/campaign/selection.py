@@ -3,7 +3,7 @@
 import fnmatch
 import glob
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tomopipe.campaign.files import encode_series
@@ -13,6 +13,7 @@ from tomopipe.campaign.table import check_table, did_you_mean
 from tomopipe.config import for_one_scan, with_skipped
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.scans.formats import RAW_ENDINGS
+from tomopipe.scans.stated_motion import MOVES, without_shifts
 
 if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
@@ -85,6 +86,15 @@ def advice_on_skipping(campaign: "Campaign", scan: str, text: str, *, is_shared:
     is_shared = is_shared and skipped == campaign.config.input.skip_projections
     text = with_skipped(text, skipped)
     return text if is_shared else for_one_scan(text, scan)
+
+
+def warnings_in_row(campaign: "Campaign", row: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the warnings of a row of the inventory, without shifts that an option undoes."""
+    texts = tuple(part.strip() for part in (row.get("warnings") or "").split(";") if part.strip())
+    if any(MOVES in text for text in texts) and row["scan"] in campaign.scans:
+        is_undone = campaign.for_scan(row["scan"]).config.preprocess.shifts
+        return without_shifts(texts) if is_undone else texts
+    return texts
 
 
 def table_faults(campaign: "Campaign", to_come: Iterable[str] = ()) -> list[str]:

@@ -21,6 +21,7 @@ from tomopipe.campaign.selection import (
     is_former,
     table_faults,
     unmatched_overrides,
+    warnings_in_row,
 )
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
@@ -227,8 +228,8 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
                 texts.append((for_one_scan(text, scan) if some_agree else text, scan))
             if other := others[scan]:
                 texts.append((_contradiction(other[1], other[2], scan if some_agree else ""), scan))
-            if rows[scan].get("warnings"):
-                texts.append((rows[scan]["warnings"], scan))
+            if warnings := warnings_in_row(campaign, rows[scan]):
+                texts.append(("; ".join(warnings), scan))
     n_scans = Counter(text for text, _ in texts)
     findings.warnings += fault_lines(
         (advice_on_skipping(campaign, scan, text, is_shared=2 * n_scans[text] > len(names)), scan)

@@ -19,7 +19,7 @@ from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.results import Prediction, read_json, read_tsv, volume_cor_px
-from tomopipe.campaign.selection import SKIPS, advice_on_skipping
+from tomopipe.campaign.selection import SKIPS, advice_on_skipping, warnings_in_row
 from tomopipe.campaign.state import sentences
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.campaign.state.sentences import IS_HALF, earlier_options
@@ -173,7 +173,7 @@ class ScanReader:
         )
         job = self._jobs[name].get("full_recon")
         warnings = (
-            *_split((row or {}).get("warnings", "")),
+            *(warnings_in_row(self._campaign, row) if row else ()),
             *([although] if (although := record.selected_although) else []),
             *texts(grid.get("notes")),
             *([IS_HALF] if grid.get("half_acquisition") is True else []),
@@ -266,7 +266,7 @@ class ScanReader:
                     index=int(number(row["index"]) or 0),
                     row=row,
                     shape=_shape(row),
-                    warnings=_split(row.get("warnings", "")),
+                    warnings=warnings_in_row(self._campaign, row),
                     min_confidence=config.predict_cor.min_confidence,
                     protect_manual=config.fix_cor.protect_manual,
                 )
@@ -337,10 +337,6 @@ def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
     sizes = [number((row or {}).get(key)) for key in ("n_angles", "n_rows", "n_cols")]
     results = [int(size) for size in sizes if size]
     return (results[0], results[1], results[2]) if len(results) == 3 else None
-
-
-def _split(cell: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in cell.split(";") if part.strip())
 
 
 def other_cor_px(

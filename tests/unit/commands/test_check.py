@@ -5,6 +5,7 @@ import os
 import h5py
 import numpy as np
 import pytest
+from nxtomo_files import KEYS, PROJECTIONS, number, write_nxtomo
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
@@ -16,6 +17,7 @@ from tomopipe.cli import cli
 from tomopipe.commands import check
 from tomopipe.config import for_one_scan
 from tomopipe.errors import TomopipeError, fault_lines
+from tomopipe.report.collected_records import collect_scans
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.reruns.target import Target
@@ -108,6 +110,30 @@ def test_raw_files_are_read_once_the_inventory_is_out_of_date(site):
     assert warnings(site / "c", "skipped") == []
     os.utime(raw, (1, 1))
     assert len(warnings(site / "c", "skipped")) == 1
+
+
+def test_shifts_that_an_option_undoes_are_no_warning(site):
+    """Of one scan by an override; how far the stage goes towards the source stays."""
+
+    def change(entry):
+        for name in ("x_translation", "y_translation"):
+            positions_m = np.zeros(len(KEYS))
+            positions_m[PROJECTIONS] = 5e-6 * np.arange(6)
+            number(entry["sample"], name, positions_m, "m")
+
+    (site / "raw").mkdir()
+    for n in (1, 2):
+        write_nxtomo(site / "raw" / f"a_{n}.nx", change=change)
+    assert init(site / "c", site / "raw" / "*.nx").exit_code == 0
+    with (site / "c" / "config.yaml").open("a") as file:
+        file.write("overrides: [{scans: [a_1], preprocess: {shifts: stated}}]\n")
+    x, y = (warnings(site / "c", f"/{axis}_translation: the sample moves by") for axis in "xy")
+    assert [line.partition(":")[0] for line in x + y] == ["a_2", "a_1", "a_2"]
+    campaign = load_campaign(site / "c")
+    campaign.results.mkdir(exist_ok=True)
+    expected_inventory(campaign, campaign.results)
+    moves = [sum("moves by" in text for text in s.warnings) for s in collect_scans(campaign)]
+    assert moves == [1, 2]
 
 
 def run_check(folder):
