@@ -363,9 +363,9 @@ def test_check_names_packages_and_what_has_a_name_of_ours(tmp_path, packages, ex
     findings = examine(load_campaign(tmp_path))
     assert "preprocess.linearity: before flats, of mybeamline 1.0" in findings.notes
     assert "predict_cor.methods: mirrored, of mybeamline 1.0" in findings.notes
-    (error,) = [text for text in findings.errors if "zingers" in text]
-    assert "tomopipe" in error
-    assert "own 2.0" in error
+    (warning,) = [text for text in findings.warnings if "zingers" in text]  # a run can start
+    assert "tomopipe" in warning
+    assert "own 2.0" in warning
 
 
 def test_packages_are_looked_for_only_where_a_name_is_not_ours(packages, monkeypatch):
@@ -449,8 +449,10 @@ ANSWER = Answer("", 50.0, 0.9, "resolved", "", np.arange(3.0), np.zeros(3))
         (50.0, "expected a tomopipe.cor.answer.Answer, got float"),
         (replace(ANSWER, verdict="fine"), "got 'fine'"),
         (replace(ANSWER, best_cor_px=None), "got None"),
-        (replace(ANSWER, best_cor_px="50"), "a finite number, got '50'"),
-        (replace(ANSWER, best_cor_px=np.nan), "a finite number, got nan"),
+        (replace(ANSWER, best_cor_px="50"), "a number from 0 to 99 (the detector), got '50'"),
+        (replace(ANSWER, best_cor_px=np.nan), "got nan"),
+        (replace(ANSWER, best_cor_px=-0.1), "from 0 to 99 (the detector), got -0.1"),
+        (replace(ANSWER, best_cor_px=99.5, verdict="edge"), "got 99.5"),
         (replace(ANSWER, best_cor_px=np.float32(50.3), confidence=2.0), "got 2.0"),
         (replace(ANSWER, curve_score=np.zeros(2)), "curves of one shape"),
     ],
@@ -461,8 +463,9 @@ def test_an_answer_is_checked(packages, result, expected):
     import own
 
     own.find = lambda curves, candidates_px: result
+    curves = curves_of(rows_of(np.ones((31, 4, 100)), np.linspace(0, 180, 31)))
     with pytest.raises(TomopipeError) as caught:
-        ask("mine", None, np.arange(3.0))
+        ask("mine", curves, np.arange(3.0))
     assert expected in str(caught.value)
     assert "the method mine of own 2.0" in str(caught.value)
 

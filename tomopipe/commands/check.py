@@ -152,8 +152,8 @@ def _check_packages(campaign: Campaign, findings: Findings) -> None:
         if package := method_named(name).package:
             findings.notes.append(f"predict_cor.methods: {name}, of {package}")
     ours = type(config.preprocess).model_fields
-    findings.errors += collisions(CORRECTIONS_OF_SITES, ours, "the correction")
-    findings.errors += collisions(GROUP, COR_METHODS, "the method")
+    findings.warnings += collisions(CORRECTIONS_OF_SITES, ours, "the correction")
+    findings.warnings += collisions(GROUP, COR_METHODS, "the method")
 
 
 def _next_inventory(campaign: Campaign) -> InventoryRows:

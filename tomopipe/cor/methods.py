@@ -7,7 +7,6 @@ docs/decisions/0015-methods-of-predict-cor.md.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tomopipe.cor.answer import Answer
-from tomopipe.cor.cor_value import format_confidence
+from tomopipe.cor.cor_value import format_confidence, is_valid
 from tomopipe.cor.curves import Curves
 from tomopipe.cor_methods import method_named
 from tomopipe.entry_points import call
@@ -95,7 +94,7 @@ def ask(
         return ours
     who = f"the method {name} of {package}"
     answer = call(who, method.time_limit_s, lambda: method.load(name)(*args))
-    if fault := _fault(answer):
+    if fault := _fault(answer, curves.prepared.n_cols):
         raise TomopipeError(f"{who}: expected {fault}")
     return replace(answer, method=name)
 
@@ -106,16 +105,17 @@ def package_record(name: str) -> dict[str, Any]:
     return {"package": str(package), "papers": [*method.papers]} if package else {}
 
 
-def _fault(answer: object) -> str:
+def _fault(answer: object, n_cols: int) -> str:
     """Say what was expected of a package's answer instead of what it is; "" if nothing."""
     if not isinstance(answer, Answer):
         return f"a tomopipe.cor.answer.Answer, got {type(answer).__name__}"
     if answer.verdict not in (*_RANK, "failed"):
         return f"a verdict of {', '.join(_RANK)} or failed, got {answer.verdict!r}"
-    if answer.best_cor_px is None and answer.verdict not in ("flat", "failed"):
+    cor_px = answer.best_cor_px
+    if cor_px is None and answer.verdict not in ("flat", "failed"):
         return f"best_cor_px with the verdict {answer.verdict}, got None"
-    if not isinstance(answer.best_cor_px, Real | None) or not isfinite(answer.best_cor_px or 0):
-        return f"best_cor_px, a finite number, got {answer.best_cor_px!r}"
+    if not isinstance(cor_px, Real | None) or (cor_px is not None and not is_valid(cor_px, n_cols)):
+        return f"best_cor_px, a number from 0 to {n_cols - 1} (the detector), got {cor_px!r}"
     if not 0 <= answer.confidence <= 1:
         return f"a confidence from 0 to 1, got {answer.confidence}"
     shapes = np.shape(answer.curve_cor_px), np.shape(answer.curve_score)
