@@ -175,6 +175,16 @@ def test_only_a_time_point_that_changed_is_written_again(tmp_path, volumes):
     assert attributes["tomopipe"]["attributes"]["gaps"] == []
 
 
+def test_a_volume_stitched_in_height_is_replaced(tmp_path, volumes):
+    statement = json.dumps({"scans": ["a", "b"], "volumes": ["1", "2"]})
+    layers = encoding_of("float32", None)
+    path, options = tmp_path / "growth_rec.zarr", {"output_format": "zarr", "encoding": layers}
+    with new_volume(path, SHAPE, provenance={"made_from": statement}, **options) as put:
+        put(0, ball(5))
+    array, _, _ = made(tmp_path, volumes)
+    assert np.array_equal(array[0], ball(0))
+
+
 @pytest.mark.parametrize("cause", ["no links", "damaged", "another range", "no statement"])
 def test_else_all_are_written_again(tmp_path, volumes, cause, monkeypatch):
     options = {"dtype": "uint16", "value_range": [-1.0, 3.0]}

@@ -149,7 +149,7 @@ def _unchanged(
     )
     return {
         point["scan"]: point | {"t": t}
-        for t, point in enumerate(provenance["points"])
+        for t, point in enumerate(provenance.get("points", []))  # none: stitched in height
         if not point["is_gap"] and earlier[point["scan"]] == now.get(point["scan"])
     }
 
