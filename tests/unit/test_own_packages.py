@@ -1,6 +1,7 @@
 """Corrections and COR methods of other packages: where they act, and what becomes of faults."""
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -455,19 +456,29 @@ ANSWER = Answer("", 50.0, 0.9, "resolved", "", np.arange(3.0), np.zeros(3))
         (replace(ANSWER, best_cor_px=99.5, verdict="edge"), "got 99.5"),
         (replace(ANSWER, best_cor_px=np.float32(50.3), confidence=2.0), "got 2.0"),
         (replace(ANSWER, curve_score=np.zeros(2)), "curves of one shape"),
+        (replace(ANSWER, curve_cor_px=np.zeros((2, 3)), curve_score=np.zeros((2, 3))), "(2, 3)"),
     ],
 )
 def test_an_answer_is_checked(packages, result, expected):
+    with pytest.raises(TomopipeError) as caught:
+        answer_of(packages, result)
+    assert expected in str(caught.value)
+    assert "the method mine of own 2.0" in str(caught.value)
+
+
+def answer_of(packages, result):
     text = "from tomopipe.cor_methods import CorMethod\nM = CorMethod('own', 'find')\n"
     write_package(packages, "own", text, cor_methods={"mine": "M"})
     import own
 
     own.find = lambda curves, candidates_px: result
     curves = curves_of(rows_of(np.ones((31, 4, 100)), np.linspace(0, 180, 31)))
-    with pytest.raises(TomopipeError) as caught:
-        ask("mine", curves, np.arange(3.0))
-    assert expected in str(caught.value)
-    assert "the method mine of own 2.0" in str(caught.value)
+    return ask("mine", curves, np.arange(3.0))
+
+
+def test_a_confidence_of_a_network_can_be_written_as_json(packages):
+    answer = answer_of(packages, replace(ANSWER, confidence=np.float32(0.75)))
+    assert json.dumps(round(answer.confidence, 4)) == "0.75"
 
 
 def test_what_is_no_method_is_refused(packages):

@@ -96,7 +96,8 @@ def ask(
     answer = call(who, method.time_limit_s, lambda: method.load(name)(*args))
     if fault := _fault(answer, curves.prepared.n_cols):
         raise TomopipeError(f"{who}: expected {fault}")
-    return replace(answer, method=name)
+    # as JSON takes it: networks give numbers of their own types
+    return replace(answer, method=name, confidence=float(answer.confidence))
 
 
 def package_record(name: str) -> dict[str, Any]:
@@ -119,7 +120,8 @@ def _fault(answer: object, n_cols: int) -> str:
     if not 0 <= answer.confidence <= 1:
         return f"a confidence from 0 to 1, got {answer.confidence}"
     shapes = np.shape(answer.curve_cor_px), np.shape(answer.curve_score)
-    return "" if shapes[0] == shapes[1] else f"curves of one shape, got {shapes[0]}, {shapes[1]}"
+    is_curve = shapes[0] == shapes[1] and len(shapes[0]) == 1
+    return "" if is_curve else f"curves of one shape (n,), got {shapes[0]}, {shapes[1]}"
 
 
 def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) -> Decision:
