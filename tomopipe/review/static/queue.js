@@ -142,7 +142,7 @@ function drawRows() {
   const away = state.ticked.size - state.shown.filter((scan) => state.ticked.has(scan.scan)).length;
   $("ticked").hidden = !state.ticked.size;
   $("ticked").firstElementChild.textContent = `${state.ticked.size} ticked${away ? `, ${away} not shown` : ""}`;
-  if (!state.lines.length) $("rows").append(el("p", { class: "quiet" }, "No scan matches the search and the states shown."));
+  if (!state.lines.length) $("rows").append(el("p", { class: "quiet" }, state.scans.length ? "No scan matches the search and the states shown." : "No scans yet."));
 }
 
 function line(entry) {
