@@ -4,6 +4,7 @@ import fnmatch
 import glob
 import os
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomopipe.campaign.files import encode_series
@@ -13,7 +14,9 @@ from tomopipe.campaign.table import check_table, did_you_mean
 from tomopipe.config import for_one_scan, with_skipped
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.scans.formats import RAW_ENDINGS
+from tomopipe.scans.raw_identity import name_by_state
 from tomopipe.scans.stated_motion import MOVES, without_shifts
+from tomopipe.storage.json_files import json_or, part, text
 
 if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
@@ -101,15 +104,29 @@ def table_faults(campaign: "Campaign", to_come: Iterable[str] = ()) -> list[str]
     """Describe rows without a scan (present or in `to_come`), and cells that are not a COR."""
     scans = {*campaign.scans, *to_come}
     absent = {row.scan for row in campaign.table_rows} - scans
-    former = {scan for scan in absent if is_former(campaign, scan)}
+    former = former_scans(campaign, absent)
     faults = check_table(campaign.table_rows, scans, former)
     return [f"{campaign.table_name}: {fault}" for fault in faults]
 
 
-def is_former(campaign: "Campaign", scan: str) -> bool:
-    """Tell whether a scan that is not in the campaign has been, by its results."""
-    files = campaign.files
-    return scan in present_inventory(files.inventory) or files.of_scan(scan).is_dir()
+def former_scans(campaign: "Campaign", absent: Collection[str]) -> dict[str, str]:
+    """Return those of the absent scans that have been in the campaign, by their results.
+
+    Each with the scan that has its file now, by size and time, or "".
+    """
+    files, rows = campaign.files, present_inventory(campaign.files.inventory) if absent else {}
+    former = [scan for scan in absent if scan in rows or files.of_scan(scan).is_dir()]
+    scans = [scan for scan in campaign.scans.values() if former and not scan.view]
+    now = {name_by_state(Path(scan.abspath)): scan.name for scan in scans}
+    now.pop("", None)  # of files that are missing
+    return {scan: now.get(_raw_of(campaign, scan), "") for scan in former}
+
+
+def _raw_of(campaign: "Campaign", scan: str) -> str:
+    """Return the name of the content of the raw file that a scan was made from; "" if unknown."""
+    receipts = (campaign.files.receipt(step, scan) for step in ("full_recon", "try_recon"))
+    raw = (part(json_or(receipt, {}), "made_from").get("raw") for receipt in receipts)
+    return next((text(names[0]) for names in raw if names), "")
 
 
 def unmatched_overrides(campaign: "Campaign") -> tuple[list[str], list[str]]:

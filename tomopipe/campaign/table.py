@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tomopipe.campaign.files import history_of
@@ -26,8 +27,6 @@ EMPTY_ROW = {"select": "auto", "cor_px": "", "note": ""}
 """The cells of a scan without a row, by column."""
 COLUMNS = ("scan", *EMPTY_ROW)
 SELECT = ("auto", "yes", "no")
-RENAMED = " any more; if its file was renamed, write the new name"
-"""End of a sentence on a row whose scan has left the campaign."""
 _BOOLEANS = {"true": "yes", "1": "yes", "false": "no", "0": "no"}  # as of a spreadsheet
 Edits = Mapping[str, Mapping[str, str]]
 """Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it."""
@@ -233,11 +232,11 @@ def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
 
 
 def check_table(
-    rows: Sequence[Row], scans: Collection[str], former: Collection[str] = ()
+    rows: Sequence[Row], scans: Collection[str], former: Mapping[str, str] = MappingProxyType({})
 ) -> list[str]:
     """Describe the problems of the rows, one sentence each, in the order of the file.
 
-    `former`: scans that have been in the campaign.
+    `former`: scans that have been in the campaign, and the scan of their file now, or "".
     """
     problems = []
     for row in rows:
@@ -245,7 +244,8 @@ def check_table(
         if not row.scan:
             problems.append(f"{where}: the scan is missing; write its name or remove the row")
         elif row.scan not in scans:
-            hint = RENAMED if row.scan in former else did_you_mean(row.scan, scans)
+            is_former = row.scan in former
+            hint = any_more(former[row.scan]) if is_former else did_you_mean(row.scan, scans)
             problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
         if row.extra:
             problems.append(f"{where}: {shown(row.extra)} has no column header and is not read")
@@ -258,6 +258,12 @@ def check_table(
                 f"write {remedy}, or nothing"
             )
     return problems
+
+
+def any_more(scan: str) -> str:
+    """End a sentence on a row whose scan has left the campaign; `scan` has its file now, or ""."""
+    name = f"its file is now that of {scan}: write this name"
+    return f" any more; {name if scan else 'if its file was renamed, write the new name'}"
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

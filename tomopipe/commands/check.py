@@ -18,7 +18,7 @@ from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.results import InventoryRows, read_inventory
 from tomopipe.campaign.selection import (
     advice_on_skipping,
-    is_former,
+    former_scans,
     table_faults,
     unmatched_overrides,
     warnings_in_row,
@@ -27,7 +27,7 @@ from tomopipe.campaign.slurm import unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state.sentences import but_selected
 from tomopipe.campaign.step_files import closed_folders, sidecar_of
-from tomopipe.campaign.table import RENAMED, did_you_mean
+from tomopipe.campaign.table import any_more, did_you_mean
 from tomopipe.commands.joined_series import warn_of_single_scans
 from tomopipe.config import for_one_scan, override_for
 from tomopipe.config.base import without_effect
@@ -189,9 +189,10 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
     for lines in unmatched_overrides(campaign):
         findings.warnings += lines
     findings.errors += table_faults(campaign, {row.scan for row in rows})
+    former = former_scans(campaign, {row.scan for row in rows})
     for row in rows:
-        is_renamed = is_former(campaign, row.scan)
-        hint = RENAMED if is_renamed else f" yet{did_you_mean(row.scan, campaign.scans)}"
+        hint = f" yet{did_you_mean(row.scan, campaign.scans)}"
+        hint = any_more(former[row.scan]) if row.scan in former else hint
         where = f"{campaign.table_name}: line {row.line}"
         findings.warnings.append(f"{where}: no scan {row.scan} in the campaign{hint}")
 

@@ -411,6 +411,12 @@ def _is_same(path: Path, before: RawFile, now: RawState) -> bool | None:
     return content == before.content if content else None
 
 
+def name_by_state(path: Path) -> str:
+    """Return the name of the content of a raw file of which nothing is known yet; "" if none."""
+    state = raw_state(path)
+    return _new_name(state) if state else ""
+
+
 def _new_name(state: RawState, before: RawFile | None = None) -> str:
     """Return a name for the content of a raw file that it has not had before."""
     # size and time suffice while the time increases: results of an earlier content of equal size

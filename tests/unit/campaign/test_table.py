@@ -123,7 +123,7 @@ def test_check_names_line_and_remedy_of_each_problem():
         "point, such as 1024.50, or nothing",
         "line 7: '77' has no column header and is not read",
     ]
-    assert check_table([Row("tooth_003")], ["tooth_001"], {"tooth_003"}) == [
+    assert check_table([Row("tooth_003")], ["tooth_001"], {"tooth_003": ""}) == [
         "line 0: no scan tooth_003 in the campaign any more; if its file was renamed, write the "
         "new name"
     ]

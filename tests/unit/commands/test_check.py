@@ -12,6 +12,7 @@ from tests.phantoms import write_scan
 from tests.rights import heeding
 from tests.unit.conftest import configure, init, small_campaign
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.selection import table_faults
 from tomopipe.campaign.slurm import sinfo
 from tomopipe.cli import cli
 from tomopipe.commands import check
@@ -419,6 +420,26 @@ def test_advice_on_projections_to_skip_has_those_that_are_skipped_already(tmp_pa
     assert own.replace("a_2", "a_1") % "29" in lines[0]
     configure(tmp_path, own % "[4, 9], 12, 29")
     assert len(warnings(tmp_path, "not finite")) == 1
+
+
+@pytest.mark.parametrize("step", ["try_recon", "full_recon"])
+def test_the_row_of_a_renamed_scan_names_the_scan_of_its_file(tmp_path, step):
+    """A scan that is made by hand has no sweep; another file of the size was always there."""
+    for name in ("a_1", "a_2"):
+        small_campaign(tmp_path, name)
+    os.utime(tmp_path / "raw/a_2.h5", (1, 1))
+    statement = {"raw": Target(load_campaign(tmp_path)).raw("a_1")}
+    Receipts(tmp_path, load_campaign(tmp_path).outputs).write(step, "a_1", statement, [])
+    (tmp_path / "results/try_center/a_1").mkdir(parents=True)
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\na_1\t20.5\n")
+    (tmp_path / "raw/a_1.h5").rename(tmp_path / "raw/b_7.h5")
+    text = "scans.tsv: line 2: no scan a_1 in the campaign any more; "
+    new = f"{text}its file is now that of b_7: write this name"
+    campaign = load_campaign(tmp_path)
+    assert new in check.examine(campaign).warnings
+    assert table_faults(campaign) == [new]
+    (tmp_path / "raw/b_7.h5").unlink()
+    assert f"{text}if its file was renamed, write the new name" in warnings(tmp_path)
 
 
 def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
