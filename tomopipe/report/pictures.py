@@ -34,8 +34,8 @@ INLINE_SCANS = 200
 LARGE_SCANS = 40
 #: Most strips of removed try stacks, lost with the cache, that one page makes anew (a second each).
 MOST_ANEW = 200
-#: Increase when pictures look different: stored ones are then remade.
-REVISION = 5
+#: Increase when pictures or what is stated of them differ: stored ones are then remade.
+REVISION = 6
 
 _STATED = ("geometry", "parameters", "versions")
 # file names of `_Maker`: all other pictures in the folder are foreign

@@ -253,6 +253,12 @@ def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np
 
     Non-finite values become black. `max_px`: longest side of the picture.
     """
+    small = _shrunk(plane, max_px)
+    return in_grey(small, *grey_window(small))
+
+
+def _shrunk(plane: NDArray[np.floating], max_px: int) -> NDArray[np.float32]:
+    """Average a plane to the size of its picture, whose window is its own: noise is less."""
     from PIL import Image
 
     values = np.asarray(plane, dtype=np.float32)
@@ -260,9 +266,7 @@ def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np
     values = np.where(np.isfinite(values), values, np.float32(low))
     scale = min(1.0, max_px / max(values.shape))
     n_y, n_x = (max(1, round(n * scale)) for n in values.shape)
-    small = np.asarray(Image.fromarray(values).resize((n_x, n_y), Image.Resampling.BOX))
-    # The window is that of the small picture: averaging reduces noise, and so contrast.
-    return in_grey(small, *grey_window(small))
+    return np.asarray(Image.fromarray(values).resize((n_x, n_y), Image.Resampling.BOX))
 
 
 def encode(grey: NDArray[np.uint8], *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -302,10 +306,10 @@ def make_picture(
     if values.ndim != 2 or not values.size:
         raise ValueError(f"plane {name}: expected 2 dimensions, got shape {values.shape}")
     max_px, max_bytes = size
-    grey = to_grey(values, max_px=max_px)
-    low, high = grey_window(values)
-    src = source(name, encode(grey, max_bytes=max_bytes))
-    height, width = grey.shape
+    small = _shrunk(values, max_px)
+    low, high = grey_window(small)
+    src = source(name, encode(in_grey(small, low, high), max_bytes=max_bytes))
+    height, width = small.shape
     return {
         "plane": name, "src": src, "width": width, "height": height,
         "shape": [*values.shape], "low": low, "high": high,

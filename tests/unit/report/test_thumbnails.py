@@ -229,3 +229,15 @@ def test_a_picture_is_in_the_page_or_where_its_source_puts_it():
     assert data == put[0][1]
     image = np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float)
     assert image[:, -1].mean() - image[:, 0].mean() > 200  # grows to the right
+
+
+def test_the_values_stated_beside_a_noisy_plane_are_those_of_its_picture():
+    """Averaging leaves a fifth of the noise: so far do the values of black and white shrink."""
+    plane = np.random.default_rng(5).normal(0, 1, (1000, 1000)).astype(np.float32)
+    plane[:, 500:] += 0.5
+    made = make_picture("mid_xy", plane, (200, 100_000))
+    data = base64.b64decode(made["src"].partition("base64,")[2])
+    grey = np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float)
+    values = made["low"] + (made["high"] - made["low"]) * grey / 255
+    halves = np.median(values[:, :90]), np.median(values[:, 110:])
+    assert halves == pytest.approx((0.0, 0.5), abs=0.03)
