@@ -147,7 +147,7 @@ class StorageBlock(Block):
         "Folder of the sidecars `<scan>.cor.json`; beside: next to each HDF5 file "
         "(results/sidecars where that folder is read-only).",
     )
-    scratch: str | None = option(None, "Folder for large temporary files; null: the system's.")
+    scratch: Text | None = option(None, "Folder for large temporary files; null: the system's.")
     share_frames: bool = option(
         True,
         "Frames of time points that overlap are read once for all their volumes, and lie in "

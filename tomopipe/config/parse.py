@@ -232,6 +232,8 @@ _OF_ALL = re.compile(
     r"|set preprocess\.(flats|darks) to a file that has them, or to none"
     r"|(preprocess: \{(?:flats|darks): [^{}]*\})"
 )
+# Numbers of YAML 1.1 that nobody means: octal, and of base 60.
+_OTHER_BASE = re.compile(r"[-+]?(0[0-7_]+|[\d_]+(:[0-5]?\d)+(\.[\d_]*)?)", re.ASCII)
 # Names of values in other programs.
 _ELSEWHERE = {
     "munch": "fourier-wavelet",  # nabu
@@ -363,7 +365,7 @@ def load_yaml(text: str, source: str) -> Any:
     import yaml
 
     try:
-        _refuse_double_keys(yaml.compose(text, yaml.SafeLoader), source)
+        _refuse_traps(yaml.compose(text, yaml.SafeLoader), source)
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -383,13 +385,25 @@ def _yaml_remedy(error: "yaml.MarkedYAMLError") -> str:
     return "; write patterns in quotes: '*_001', 'core_00?'" if is_pattern else ""
 
 
-def _refuse_double_keys(node: "yaml.Node | None", source: str) -> None:
-    """Raise if a key is twice in a block: YAML would drop the first without a word."""
+def _refuse_traps(node: "yaml.Node | None", source: str) -> None:
+    """Raise if a key is twice in a block: YAML would drop the first without a word.
+
+    Also if it would read a number with zeros in front as octal, or one with colons as base 60.
+    """
     import yaml
 
+    if isinstance(node, yaml.ScalarNode) and not node.style and _OTHER_BASE.fullmatch(node.value):
+        text, value = node.value, yaml.safe_load(node.value)
+        decimal = text.replace("_", "").lstrip("+-0") or "0"
+        if ":" in text or int(decimal) != abs(value):
+            number = f"write {decimal} for a number, " * (":" not in text)
+            raise TomopipeError(
+                f"{source}: line {node.start_mark.line + 1}: YAML reads {text} as {value}; "
+                f"{number}'{text}' in quotes for a text"
+            )
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_double_keys(item, source)
+            _refuse_traps(item, source)
     elif isinstance(node, yaml.MappingNode):
         before: dict[str, tuple[int, yaml.Node]] = {}
         for key, value in node.value:
@@ -401,7 +415,7 @@ def _refuse_double_keys(node: "yaml.Node | None", source: str) -> None:
                     f"{_joined(name, first, value)}"
                 )
             before[name] = line, value
-            _refuse_double_keys(value, source)
+            _refuse_traps(value, source)
 
 
 def _joined(key: str, first: "yaml.Node", second: "yaml.Node") -> str:

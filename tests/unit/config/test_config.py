@@ -178,6 +178,13 @@ def test_unreadable_file_is_named(tmp_path):
         ("overrides: [{scans: [a_00?]}]", "write patterns in quotes"),
         ("campaign: {scans: [a]}\ncampaign: {name: b}", "lines 1 and 2: campaign appears twice"),
         (
+            "campaign: {scans: [a]}\nfull_recon: {rows: [010, 0200]}",
+            "line 2: YAML reads 010 as 8; write 10 for a number, '010' in quotes for a text",
+        ),
+        ("a: [-010]", "YAML reads -010 as -8; write 10"),
+        ("try_recon: {width_px: 1:30}", "reads 1:30 as 90; '1:30' in quotes for a text"),
+        ("try_recon: {width_px: 1:30.5}", "reads 1:30.5 as 90.5; '1:30.5' in"),
+        (
             "overrides: [{scans: [a], scans: [b]}]",
             "scans appears twice; write one list with the entries of both: scans: [a, b]",
         ),
@@ -203,7 +210,8 @@ def test_unreadable_file_is_named(tmp_path):
     ],
     ids=[
         *("number", "object", "deep", "open line", "tab", "tabs"),
-        *("star", "alias", "question mark", "block", "key", "pasted", "list"),
+        *("star", "alias", "question mark", "block", "octal", "minus octal", "base 60", "seconds"),
+        *("key", "pasted", "list"),
         *("decimal comma", "comma and zero", "wide sweep", "fine sweep"),
     ],
 )
