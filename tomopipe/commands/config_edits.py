@@ -221,6 +221,10 @@ def _with_key(text: str, block: Sequence[str | int], key: str, value: str) -> st
     for name, old in node.value:
         if name.value == key:
             start, end = old.start_mark.index, _end(old)
+            if isinstance(old, yaml.CollectionNode) and not old.flow_style:
+                start = text.index(":", name.end_mark.index) + 1  # its items need not be indented
+                if "#" in text[start:end]:
+                    raise _NoPlaceError
             gap = "" if text[start - 1 : start].isspace() else " "
             return text[:start] + gap + value + text[end:]
     if node.flow_style:

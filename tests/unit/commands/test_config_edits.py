@@ -39,6 +39,7 @@ FILES = {
     "  - scans: [foam_*]\n    full_recon: {filter: hann}  # soft\n\n# end\nreport: {}\n",
     "not indented": HEAD + "overrides:\n- scans:\n  - foam_2\n  try_recon:\n    step_px: 1.0\n",
     "key is there": HEAD + "full_recon:\n  crop_x:\n    - 1\n    - 9\n  crop_y: all  # y\n",
+    "as init writes": HEAD + "full_recon:\n  crop_x:\n  - 1\n  - 9\n  binning: 2\n",
     "items in a line": HEAD + "overrides: [{scans: [foam_2], full_recon: {rows: [0, 3]}}]\n",
     "text block": HEAD + "report: {}\noverrides:\n  - scans:\n      - |-\n        foam_2\n",
 }
@@ -108,6 +109,8 @@ def test_during_a_run_nothing_is_written(folder):
         ("a: &b {scans: [raw]}\ncampaign: *b\n", "all", CROP, "unknown key"),
         (HEAD + "full_recon: &x {binning: 2}\noverrides: [{scans: [foam_1], full_recon: *x}]\n",
          "scan", CROP, r"cannot be edited .* Write yourself: overrides: \[\{scans: \[.foam_1.\], "),
+        (HEAD + "full_recon:\n  crop_x:\n  - 1  # rim\n  - 9\n", "all", CROP,
+         "cannot be edited here"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_written_says_why(folder, text, scope, options, said):
