@@ -83,6 +83,17 @@ def _by_path(statement: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
+def of_entries(old: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say of which scans, present before and now, the inventory gets other entries."""
+    befores = {entry["scan"]: entry for entry in old}
+    both = [(befores[entry["scan"]], entry) for entry in new if entry["scan"] in befores]
+    changes = {
+        key: [now["scan"] for before, now in both if before.get(key) != now.get(key)]
+        for key in ("path", "series", "index", "options")
+    }
+    return [f"{key} of {scans_named(scans)} changed" for key, scans in changes.items() if scans]
+
+
 def only_metadata_differ(old: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
     """Tell whether two statements differ only in their metadata."""
     ours = ("maker", "metadata")

@@ -7,6 +7,7 @@ should be made from is its target (`tomopipe.reruns.target`).
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import NAMES_COLUMNS, STACK
@@ -19,6 +20,8 @@ from tomopipe.reruns.reasons import (
     METADATA_ALONE,
     MISSING,
     UNREADABLE,
+    of_difference,
+    of_entries,
     of_fixes,
     of_raw,
     of_scans,
@@ -26,7 +29,7 @@ from tomopipe.reruns.reasons import (
     of_statements,
     only_metadata_differ,
 )
-from tomopipe.reruns.receipts import Made, Receipts, Result, Statement
+from tomopipe.reruns.receipts import Made, Receipts, Result, Statement, statement_in
 from tomopipe.reruns.target import Cors, Target
 from tomopipe.steps import fix_cor
 from tomopipe.storage.checksums import changed_links
@@ -123,7 +126,34 @@ class Staleness:
         # a file of many entries grows
         scans = campaign.scans.values()
         times = refused | {scan.name: None if scan.view else scan.mtime_ns for scan in scans}
-        return of_scans(rows, times, where.stat().st_mtime_ns) or STEPS["inventory"].changed
+        of_files = of_scans(rows, times, where.stat().st_mtime_ns)
+        lines = [of_files, *self._of_receipt("inventory")]
+        return "; ".join(filter(None, lines)) or STEPS["inventory"].changed
+
+    def _why_resolve_cor(self, reason: str, _: str) -> str:
+        """Say why cor.json is made: the options that changed."""
+        is_plain = reason == STEPS["resolve_cor"].changed
+        return ("; ".join(self._of_receipt("resolve_cor")) if is_plain else "") or reason
+
+    def _of_receipt(self, step: str) -> list[str]:
+        """Say how the receipt of a table, which states nothing itself, differs from its target."""
+        receipts, target = self.receipts, self.target.result(step, "campaign").target
+        old = statement_in(Path(receipts.path_of(self.target.out.receipt(step))))
+        if old is None:
+            return []
+        parts = "entries", "raw"
+        before, now = ({k: v for k, v in each.items() if k not in parts} for each in (old, target))
+        lines = of_difference(before, now)
+        lines += of_entries(old.get("entries", ()), target.get("entries", ()))
+        was, raw = old.get("raw", {}), target.get("raw", {})
+        replaced = {path for path in was.keys() & raw.keys() if was[path] != raw[path]}
+        scans = self.campaign.scans.values()
+        views = {scan.part_path: scan.name for scan in scans if scan.view}
+        if names := sorted(views[path] for path in replaced & views.keys()):
+            lines.append(f"raw file replaced: {', '.join(names)}")
+        # of_scans has the other scans
+        others = sorted(map(receipts.path_of, replaced - views.keys() - {s.path for s in scans}))
+        return lines + ([of_raw(others, "")] if others else [])
 
     def _why_predict_cor(self, reason: str, scan: str) -> str:
         """Say why a prediction is made; also if its verdict on a tilted axis is for other rows."""

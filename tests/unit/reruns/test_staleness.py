@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
+from tomopipe.campaign.results import write_tsv
 from tomopipe.relion.mrc import StackFile
 from tomopipe.reruns.receipts import SMALL_BYTES, Result, write_receipt
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Target
+from tomopipe.steps.inventory import COLUMNS
 from tomopipe.storage.atomic import write_json, write_text
 from tomopipe.workflow_steps import STEPS
 
@@ -136,3 +138,62 @@ def test_results_stay_where_a_raw_file_is_copied_to_another_folder_with_another_
     shutil.copyfile(home / "disk0/a.h5", home / "disk2/a.h5")
     os.utime(home / "disk2/a.h5", (1, 1))
     assert reason_of_a(home, "disk2/*.h5") == ""
+
+
+def table_of(home: Path, **blocks) -> Staleness:
+    """Return the staleness of a campaign with these options, and two scans."""
+    (home / "flats").mkdir(exist_ok=True)
+    for path in ("a_1.h5", "a_2.h5", "flats/f.h5"):
+        if not (home / path).exists():
+            (home / path).write_text(path)
+            os.utime(home / path, (1, 1))
+    return Staleness(campaign_from_data({"campaign": {"scans": ["*.h5"]}, **blocks}, home))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "reason"),
+    [
+        ({}, ""),
+        ({"input": {"pixel_size_um": 1.2}}, "pixel_size_um default -> 1.2"),
+        (
+            {"inventory": {"series_pattern": r"^(?P<a>.*)_\d()$"}},
+            r"series_pattern ^(.*?)[._-]*(\d+)(?:_0000)?$ -> ^(?P<a>.*)_\d()$; "
+            "index of 2 scans (a_1, a_2) changed",
+        ),
+        (
+            {"overrides": [{"scans": ["a_2"], "input": {"every": 2}}]},
+            "options of a_2 changed",
+        ),
+        ({"inventory": {"min_fraction": 0.7}}, "min_fraction 0.5 -> 0.7"),
+    ],
+)
+def test_the_inventory_is_made_for_what_its_receipt_states_otherwise(home, blocks, reason):
+    before = table_of(home)
+    cells = dict.fromkeys(COLUMNS, "") | {"keep": "true", "full_turn": "false"}
+    rows = [cells | {"scan": s, "path": f"{s}.h5", "series": "a", "index": "1"} for s in
+            ("a_1", "a_2")]  # fmt: skip
+    write_tsv(rows, COLUMNS, before.campaign.files.inventory)
+    target = before.target.result("inventory", "campaign")
+    before.receipts.write("inventory", "campaign", target.target, target.outputs)
+    assert table_of(home, **blocks).why("inventory") == reason
+
+
+def test_a_flat_that_was_replaced_is_named(home):
+    blocks = {"preprocess": {"flats": "flats/f.h5"}}
+    before = table_of(home, **blocks)
+    write_tsv([], COLUMNS, before.campaign.files.inventory)
+    target = before.target.result("inventory", "campaign")
+    before.receipts.write("inventory", "campaign", target.target, target.outputs)
+    (home / "flats" / "f.h5").write_text("another one")
+    assert f"{home}/flats/f.h5 replaced" in table_of(home, **blocks).why("inventory")
+
+
+def test_cor_json_is_made_for_the_options_that_changed(home):
+    before = table_of(home)
+    result = before.target.result("resolve_cor", "campaign")
+    for path in result.outputs:
+        write_json({}, home / path)
+    before.receipts.write("resolve_cor", "campaign", result.target, result.outputs)
+    assert table_of(home).why("resolve_cor") == ""
+    after = table_of(home, resolve_cor={"default_px": 48.5})
+    assert after.why("resolve_cor") == "default_px default -> 48.5"
