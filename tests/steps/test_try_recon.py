@@ -317,6 +317,15 @@ def test_a_straight_detector_is_left_alone(tmp_path):
     assert result == plain | {"pitch": result["pitch"]}
 
 
+def test_a_pitch_that_cannot_be_measured_is_said(tmp_path, caplog):
+    _scan(tmp_path, n_rows=8, n_angles=46)  # too few rows
+    caplog.set_level("INFO")
+    options = {"width_px": 1, "step_px": 1}
+    result, *_ = _try(tmp_path, corrections={"roll_deg": "auto"}, **options)
+    assert "pitch" not in result
+    assert "pitch: cannot be measured" in caplog.messages
+
+
 def test_slices_that_would_have_one_name_are_refused():
     with pytest.raises(ValueError, match=r"step_px must be 0\.01 or more"):
         TryReconBlock(format="tiff", step_px=0.001)

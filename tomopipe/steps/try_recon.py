@@ -173,13 +173,15 @@ def _measured_pitch(
     """Measure how far the axis leans along the beam; None: it cannot be measured."""
     from tomopipe.cor.pitch import pitch_of, quarter_frames  # as above
 
-    if not (len(rows.pairs) and rows.minus_log):
-        return None
-    frames, signs = quarter_frames(rows.theta_rad, rows.pair_theta_rad)
-    different, which = np.unique(frames, return_inverse=True)
-    quarters = corrected_frames(scan, different.tolist(), recipe, lit, beam)[which]
-    pitch = pitch_of(rows.pairs, quarters, signs, rows.n_rows)
-    if pitch is not None:
+    pitch = None
+    if len(rows.pairs) and rows.minus_log:
+        frames, signs = quarter_frames(rows.theta_rad, rows.pair_theta_rad)
+        different, which = np.unique(frames, return_inverse=True)
+        quarters = corrected_frames(scan, different.tolist(), recipe, lit, beam)[which]
+        pitch = pitch_of(rows.pairs, quarters, signs, rows.n_rows)
+    if pitch is None:
+        logger.info("pitch: cannot be measured")
+    else:
         logger.info("pitch: %.3f +- %.3f degrees, %.2f px at the rim", *pitch)
     return pitch
 
