@@ -34,10 +34,12 @@ from tomopipe.cor.sinograms import (
     binning_to,
     fill_dead_columns,
     finite,
+    opposed_angles,
     remove_stripes,
     remove_zingers,
     rotating_share,
     rows_at,
+    rows_beside,
     sort_angles,
 )
 from tomopipe.geometry import bin_cor
@@ -134,10 +136,10 @@ class Prepared:
         ):
             most = images
         if self.angles.full_rotation:
-            moving = [
-                ndimage.gaussian_filter1d(s - s.mean(axis=0), _ALIKE_ROWS, axis=0, mode="wrap")
-                for s in self.sinograms
-            ]
+            first_rad = opposed_angles(self.angles)
+            both_rad = np.concatenate([first_rad, first_rad + np.pi])
+            used = np.unique(rows_beside(self.angles.theta_rad, both_rad))
+            moving = [_moving(sinogram, used) for sinogram in self.sinograms]
             without = opposing_sinograms(moving, self.angles)
         else:
             without = most and subtract_counterparts(most)
@@ -167,6 +169,26 @@ class Prepared:
     def no_signal(self) -> str:
         """Why no classical evidence can show the axis in these rows, or ""."""
         return self.unusable_angles or ("" if self.shows_sample else NO_SAMPLE)
+
+
+def _moving(sinogram: Image, rows: Numbers) -> Image:
+    """Return a sinogram less the mean of all angles, some rows averaged over those around them.
+
+    These are as of `ndimage.gaussian_filter1d`, the others, which are not used, 0.
+    """
+    n, reach, mean = len(sinogram), int(4 * _ALIKE_ROWS + 0.5), sinogram.mean(axis=0)
+    weight = np.exp(-0.5 * (np.arange(-reach, reach + 1) / _ALIKE_ROWS) ** 2)
+    weight = (weight / weight.sum())[reach:]
+
+    def at(away: int) -> Floats:
+        return np.subtract(sinogram[(rows + away) % n], mean).astype(np.float64)
+
+    total = weight[0] * at(0)
+    for away in range(reach, 0, -1):
+        total += weight[away] * (at(-away) + at(away))
+    result = np.zeros_like(sinogram)
+    result[rows] = total
+    return result
 
 
 def match(

@@ -174,10 +174,15 @@ def sort_angles(theta_rad: NDArray[np.float64]) -> SortedAngles:
     return SortedAngles(order, ordered, float(np.median(steps)) if steps.size else 0.0)
 
 
+def rows_beside(theta_rad: NDArray, target_rad: NDArray) -> tuple[NDArray[np.intp], ...]:
+    """Return the rows between which `rows_at` interpolates: before and after each angle."""
+    right = np.clip(np.searchsorted(theta_rad, target_rad), 1, len(theta_rad) - 1)
+    return right - 1, right
+
+
 def rows_at(sinogram: Image, theta_rad: NDArray, target_rad: NDArray) -> Image:
     """Interpolate rows linearly at other angles; at the ends up to half a step beyond."""
-    right = np.clip(np.searchsorted(theta_rad, target_rad), 1, len(theta_rad) - 1)
-    left = right - 1
+    left, right = rows_beside(theta_rad, target_rad)
     width = np.maximum(theta_rad[right] - theta_rad[left], 1e-9)
     weight = np.clip((target_rad - theta_rad[left]) / width, -0.5, 1.5).astype(np.float32)[:, None]
     return (1 - weight) * sinogram[left] + weight * sinogram[right]
@@ -209,18 +214,22 @@ def resample_180(
     return rows_at(sinogram, theta, start_rad + np.pi * np.arange(n) / n)
 
 
-def opposing_rows(sinogram: Image, angles: SortedAngles) -> tuple[Image, Image]:
-    """Rows, at most 96, and those 180 degrees later, not flipped; none of a shorter scan."""
+def opposed_angles(angles: SortedAngles) -> NDArray[np.float64]:
+    """Return angles, at most 96, of which the scan has the opposing ones; none of a shorter one."""
     theta, step = angles.theta_rad, angles.step_rad
-    none = np.zeros((0, sinogram.shape[1]), np.float32)
     if len(theta) < 2 or step == 0.0:
-        return none, none
+        return np.zeros(0)
     if not angles.reaches_180:
         short = np.pi - angles.span_rad
-        if short > 1.05 * step:
-            return none, none
-        first = np.array([-short / 2])
-    else:
-        first = theta[theta + np.pi <= angles.span_rad + 0.05 * step]
-        first = first[evenly_spread(len(first), 96)]
+        return np.zeros(0) if short > 1.05 * step else np.array([-short / 2])
+    first = theta[theta + np.pi <= angles.span_rad + 0.05 * step]
+    return np.asarray(first[evenly_spread(len(first), 96)])
+
+
+def opposing_rows(sinogram: Image, angles: SortedAngles) -> tuple[Image, Image]:
+    """Rows at `opposed_angles`, and those 180 degrees later, not flipped."""
+    theta, first = angles.theta_rad, opposed_angles(angles)
+    if not len(first):
+        none = np.zeros((0, sinogram.shape[1]), np.float32)
+        return none, none
     return rows_at(sinogram, theta, first), rows_at(sinogram, theta, first + np.pi)

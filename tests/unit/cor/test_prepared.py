@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom
+from scipy import ndimage
 
 from tomopipe.cor.prepared import Prepared, rotation_gain, rotation_penalty
+from tomopipe.cor.registration import opposing_sinograms
 
 pytestmark = pytest.mark.slow
 
@@ -55,3 +57,24 @@ def test_less_than_180_degrees_says_nothing():
 def test_an_axis_at_the_border_overlaps_too_little():
     prepared = Prepared(rows_of(scan(84.3), THETA_180_DEG))
     assert [rotation_gain(prepared, cor_px) for cor_px in (0.0, 1.0, 159.0)] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "theta_deg",
+    [np.arange(0, 360, 1.0), np.linspace(0, -360, 8), np.arange(0, 700, 7.0)],
+    ids=["dense", "fewer angles than are averaged", "almost twice"],
+)
+def test_lines_that_move_are_averaged_over_angles_as_if_all_were(theta_deg):
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=(len(theta_deg), 3, 90)).astype(np.float32)
+    prepared = Prepared(rows_of(noise, theta_deg))
+    assert prepared.angles.full_rotation
+    smooth = [
+        ndimage.gaussian_filter1d(s - s.mean(axis=0), 1.5, axis=0, mode="wrap")
+        for s in prepared.sinograms
+    ]
+    expected, moving = opposing_sinograms(smooth, prepared.angles), prepared.opposing["moving"]
+    assert len(moving.direct) > 0
+    for side in ("direct", "flipped"):
+        shown, truth = getattr(moving, side), getattr(expected, side)
+        np.testing.assert_allclose(shown, truth, rtol=0, atol=1e-6 * np.abs(truth).max())
