@@ -246,11 +246,16 @@ def _folded(cell: str, width: int) -> list[str]:
 def state_text(state: str) -> str:
     """Return a state with its sign, where the output can show it."""
     text = f"{SIGNS[state].character} {state}"
+    return text if _is_in_output(text) else state
+
+
+def _is_in_output(text: str) -> bool:
+    """Tell whether the encoding of the output has all characters of a text."""
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
-        return state
-    return text
+        return False
+    return True
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -292,7 +297,8 @@ def time_lines(times: Forecast | None, *, at_end: bool = False) -> list[str]:
 def bar(done: int, total: int, width: int) -> str:
     """Draw a progress bar."""
     full = width * done // total if total else 0
-    return "━" * full + "╌" * (width - full)
+    line, rest = "━╌" if _is_in_output("━╌") else "#-"
+    return line * full + rest * (width - full)
 
 
 def print_left_out(faults: Sequence[str]) -> None:

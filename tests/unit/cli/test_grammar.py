@@ -1,5 +1,6 @@
 """One grammar: the campaign, --dry-run and help are the same in every command."""
 
+import io
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from tests import warm
 from tomopipe.cli import cli
 from tomopipe.cli.options import campaign_after
-from tomopipe.cli.terminal import near
+from tomopipe.cli.terminal import bar, near
 
 ROOT = get_command(cli)
 CONTEXT = ROOT.make_context("tomopipe", ["status"], resilient_parsing=True)
@@ -201,6 +202,12 @@ def test_names_beyond_the_encoding_of_the_output_end_no_command(tmp_path, encodi
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert b"Z?hne_1" in done.stdout
+
+
+@pytest.mark.parametrize(("encoding", "drawn"), [("utf-8", "━╌"), ("latin-1", "#-")])
+def test_a_bar_is_drawn_with_what_the_output_has(monkeypatch, encoding, drawn):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    assert bar(1, 2, 2) == drawn
 
 
 def test_a_path_that_a_command_shows_is_no_option_of_the_next_one(tmp_path, monkeypatch):
