@@ -198,8 +198,8 @@ def plan(
     """Show what the next run will redo, and why, scan by scan.
 
     While predictions are pending, their CORs are not known: the volumes that may follow are
-    counted, and count in the costs. Exit status: 1 failed jobs, else 2 pending jobs, 0 nothing to
-    do.
+    counted, and count in the costs; steps after them are named. Exit status: 1 failed jobs, else
+    2 pending jobs, 0 nothing to do.
 
     Examples: `tomopipe plan mycampaign`, `tomopipe plan 'sandA_*'`
     """

@@ -51,20 +51,25 @@ class Plan:
     n_bytes: int = 0  # of the results
     n_open: int = 0  # volumes that may follow, and count in the costs, as their stacks do
     n_open_stacks: int = 0
+    open_tables: tuple[str, ...] = ()  # steps of the campaign that may follow them
     faults: tuple[str, ...] = ()  # of the campaign table
     notes: tuple[str, ...] = ()
     retry: str = ""  # the scans that failures keep out of runs, and what to type
 
     @property
     def counts(self) -> list[str]:
-        """The number of jobs of each rule, and of volumes and stacks that may follow."""
+        """The number of jobs of each rule, and of volumes and stacks that may follow.
+
+        Besides them the steps of the campaign that may run because of these.
+        """
         jobs = [f"{n} {rule}" for rule, n in Counter(job.rule for job in self.jobs).items()]
         if not self.n_open:
             return jobs
         numbers = {"volume": self.n_open, "stack": self.n_open_stacks}
         what = " and ".join(f"{n} {name}{'s' * (n > 1)}" for name, n in numbers.items() if n)
         cors = "CORs are" if self.n_open > 1 else "COR is"
-        return [*jobs, f"up to {what}, whose {cors} not known yet"]
+        then = f", then {', '.join(self.open_tables)}" if self.open_tables else ""
+        return [*jobs, f"up to {what}, whose {cors} not known yet{then}"]
 
     @property
     def summary(self) -> str:
@@ -105,10 +110,13 @@ def make_plan(
     result = settled or Settled(campaign)
     rows, volumes_of = result.rows, result.volumes_of
     planned = sorted(set(result.jobs), key=_order)
-    after = (s for s in STEPS.values() if s.key == "scan" and s.is_after_cors)
-    of_run = (s for s in after if s.of_runs == "volumes" or not volumes_of)
-    steps = [step.name for step in of_run if step.is_enabled(campaign)]
+    after = (s for s in STEPS.values() if s.is_after_cors and s.is_enabled(campaign))
+    of_run = [s for s in after if s.of_runs == "volumes" or not volumes_of]
+    steps = [step.name for step in of_run if step.key == "scan"]
     may_follow = list(product(steps, sorted(result.open_scans)))
+    tables = {step.name: None for step in of_run if step.key == "campaign"}
+    for job in planned:
+        tables.pop(job.rule, None)
     jobs = [(job.rule, job.key) for job in planned] + may_follow
     reading = list(_reading(result))
     work = {name: Step() for name, _ in jobs} | {job.rule: Step() for job in reading}
@@ -130,6 +138,7 @@ def make_plan(
         n_bytes=sum(disk_needed(campaign, jobs, rows).values()),
         n_open=len(result.open_scans),
         n_open_stacks=sum(step == "export_stack" for step, _ in may_follow),
+        open_tables=tuple(tables) if result.open_scans else (),
         faults=tuple(table_faults(campaign)),
         notes=(
             *unread_folders(campaign.config, campaign.directory),

@@ -20,6 +20,7 @@ from tomopipe.commands.next_run import folded, make_plan, standing_failures
 from tomopipe.commands.run_request import settled_for
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
+from tomopipe.reruns.target import Target
 from tomopipe.resources.disk import disk_needed, output_bytes
 from tomopipe.resources.jobs import START_S, cpu_s
 from tomopipe.resources.memory import Resources
@@ -56,13 +57,13 @@ def test_a_scan_whose_search_is_due_needs_no_retry(campaign):
 
 def test_volumes_whose_cors_are_not_known_yet_are_one_number_and_count_in_the_costs(campaign):
     plan = make_plan(load_campaign(campaign))
-    assert plan.counts[-1] == "up to 1 volume, whose COR is not known yet"
+    assert plan.counts[-1] == "up to 1 volume, whose COR is not known yet, then sidecar"
     assert plan.summary == f"1 COR, 1 volume to make, about {plan.wall_s:.0f} s"
     n_cores = len(os.sched_getaffinity(0))
     assert plan.cpu_s / n_cores <= plan.wall_s <= plan.cpu_s  # steps follow each other
     assert not [job for job in plan.jobs if job.rule in ("full_recon", "sidecar")]
     said = " ".join(CliRunner().invoke(cli, ["plan", str(campaign)]).output.split())
-    assert "1 report, up to 1 volume, whose COR is not known yet up to " in said
+    assert "1 report, up to 1 volume, whose COR is not known yet, then sidecar up to " in said
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t32.00\t\n")
     by_hand = make_plan(load_campaign(campaign))
     assert by_hand.summary.startswith("1 volume to make, about ")
@@ -76,7 +77,13 @@ def test_stacks_that_follow_unknown_cors_are_counted_in_runs_that_write_them(cam
         config.write("export_star: {enabled: true}\n")
     found = load_campaign(campaign)
     plan = make_plan(found)
-    assert plan.counts[-1] == "up to 1 volume and 1 stack, whose COR is not known yet"
+    may_follow = "up to 1 volume and 1 stack, whose COR is not known yet, then sidecar"
+    assert plan.counts[-1] == may_follow
+    assert "export_star" in {job.rule for job in plan.jobs}  # the set is missing
+    for path in Target(found).outputs("export_star", "campaign"):
+        (campaign / path).parent.mkdir(parents=True, exist_ok=True)
+        (campaign / path).touch()
+    assert make_plan(found).counts[-1] == f"{may_follow}, export_star"
     assert plan.summary.startswith("1 COR, 1 volume, 1 stack to make")
     assert plan.n_bytes > without.n_bytes
     of_scan = make_plan(found, settled=settled_for(found, ["a_1"])[0])
