@@ -413,7 +413,7 @@ def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:
         raise TomopipeError(
             f"{path}: is empty, as an editor that crashes may leave it; expected a header line "
             f"with the columns {', '.join(COLUMNS)}. Restore a copy of it; or remove it, and type "
-            "tomopipe cor import raw/*.cor.json for the manual CORs of the last run, before the "
+            "`tomopipe cor import raw/*.cor.json` for the manual CORs of the last run, before the "
             f"next one{cells}."
         )
     return content.decode("utf-8", "surrogateescape")
