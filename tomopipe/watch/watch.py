@@ -222,6 +222,10 @@ class Watcher:
             if text:
                 self._print(f"{time.strftime('%H:%M:%S')} {text}{more}")
 
+    def _report(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._once(line, line)  # repeated by each run
+
     def _state_of_edits(self) -> tuple[Any, ...]:
         table = self.directory / (self._config.campaign.table or TABLE)
         return file_state(self._config_path), file_state(table)
@@ -344,10 +348,11 @@ class Watcher:
             lock.hand_over(self.directory, self._holder, self._own)
             self._holder = self._own
         lines = dict.fromkeys(launch.own_lines(current.run))
+        failed = current.progress.failed
+        errors = dict.fromkeys(f"{job.step} {job.name}: {job.error}" for job in failed)
         if status in _SUCCESS:
             self._n_failed = 0
-            for line in lines:
-                self._once(line, line)  # repeated by each run
+            self._report(lines)
             n = len(current.paths)
             made = f"all results of {n} file{'s' * (n > 1)} are up to date"
             self._once("run", f"{made}: {self._scans.files.report}")
@@ -358,8 +363,9 @@ class Watcher:
             wait_s = min(_MOST_AGAIN_S, _AGAIN_S * 4**self._n_failed)
             self._is_due, self._next_s = True, time.monotonic() + wait_s
             self._n_failed += 1
-            errors = [f"{job.step} {job.name}: {job.error}" for job in current.progress.failed]
-            message = "; ".join([*dict.fromkeys([*errors, *lines])][:_MOST_LINES] or ["an error"])
+            if errors:  # lines such as those of hooks are not why it failed
+                self._report(lines)
+            message = "; ".join([*(errors or lines)][:_MOST_LINES] or ["an error"])
             log = f", see {current.run.log}. Another attempt follows."
             self._once("run", f"{message}: the run failed", log)
 
