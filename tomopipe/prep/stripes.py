@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import fft_of, module_of, ndimage_of, some
-from tomopipe.config.stripe_filters import StripesBlock
+from tomopipe.config.stripe_filters import GATED_SIZE_PX, StripesBlock
 from tomopipe.prep import kernels_of
 from tomopipe.prep.bad_pixels import interpolate_columns
+from tomopipe.prep.stripes_gated import find_round
 
 _TINY = 1e-5  # least spread of columns distinguished from none, as a ratio
 # Wider medians remove more than 2 % of the contrast of grains of their own width, and more than 1 %
@@ -118,7 +119,7 @@ def remove_by_double_flat(sinogram: Any, options: StripesBlock = StripesBlock())
     """Subtract from each column what the mean over all angles has more than its median ([3]).
 
     Also what is round about the axis is the same at all angles. It is spared where it is wider than
-    half of `size_px`, or stronger than `limit`.
+    half of `size_px`, stronger than `limit`, or has a mirror image (`find_round`).
 
     Parameters
     ----------
@@ -135,7 +136,9 @@ def remove_by_double_flat(sinogram: Any, options: StripesBlock = StripesBlock())
     xp = module_of(sinogram)
     profile = sinogram.mean(axis=-2, dtype=np.float64, keepdims=True).astype(np.float32)
     offset = profile - _smooth(profile, options.size_px or _DOUBLE_FLAT_PX)
-    return sinogram - xp.where(xp.abs(offset) <= np.float32(options.limit), offset, np.float32(0))
+    stay = find_round(offset, profile, GATED_SIZE_PX)[..., None, :]
+    stay |= xp.abs(offset) > np.float32(options.limit)
+    return sinogram - xp.where(stay, np.float32(0), offset)
 
 
 def _safe_size(sinogram: Any, most_px: int) -> int:

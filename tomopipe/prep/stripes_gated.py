@@ -92,7 +92,7 @@ def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
         offsets += _constant_offsets(profiles - offsets, threshold, size_px, window)
     offsets += _changing_offsets(profiles - offsets, threshold, size_px)
     alone = _find_alone(profiles - offsets)
-    stay = alone | _find_round(offsets, profiles, size_px)
+    stay = alone | find_round(offsets, profiles, size_px)
     _subtract(out, xp.where(stay[..., None, :], 0, offsets))
     interpolate_columns(out, alone)
     return out
@@ -278,12 +278,25 @@ def _two_sided(
     return xp.where(both, ridges, 0)
 
 
-def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> Any:
-    """Return the columns whose ridges have a mirror image, and so belong to the object."""
+def find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> Any:
+    """Return the columns whose ridges have a mirror image, and so belong to the object.
+
+    Parameters
+    ----------
+    offsets, profiles : array of float, shape (..., n_blocks, n_cols)
+        Offsets of the columns, and their means over the angles of each block.
+    size_px : int
+        Columns of the median that the profiles are compared with.
+
+    Returns
+    -------
+    array of bool, shape (..., n_cols)
+        All false unless the profile is mostly its own mirror image.
+    """
     xp, n_cols = module_of(offsets), offsets.shape[-1]
     ridges = offsets.mean(axis=-2)
     if not some(ridges):
-        return np.zeros(n_cols, bool)
+        return np.zeros(ridges.shape, bool)
     level = profiles.mean(axis=-2, keepdims=True)
     level = (level - _median(level, size_px))[..., 0, :]
     # two equal stripes would define an axis of their own
