@@ -90,6 +90,8 @@ def _air_of_row(row: Image) -> tuple[tuple[int, int], tuple[float, ...]] | None:
     """Columns of air on both sides, its line integral, and the differences of `measure_air`."""
     clean = fill_dead_columns(remove_zingers(np.asarray(finite(row), np.float32)))
     n_cols, binning = clean.shape[1], binning_to(_COLS, clean.shape[1])
+    if n_cols < 2 * _LEAST_PX:
+        return None
     binned = bin_columns(clean, binning)
     result = subtract_air(binned - np.median(binned[:, [*range(_EDGE), *range(-_EDGE, 0)]]))
     if result is None:

@@ -77,7 +77,10 @@ class RowProfiler:
 
         def fill(first: int) -> None:
             part, least = slice(first, first + step), np.float32(MIN_TRANSMISSION)
-            mean_lines(raw[part], gain, offset, self._width, least, out[part])
+            frames = raw[part]
+            if frames.dtype == np.float16:  # which no compiled code has
+                frames = frames.astype(np.float32)
+            mean_lines(frames, gain, offset, self._width, least, out[part])
 
         with Team(self._threads) as team:
             team.run(fill, ((first,) for first in range(0, len(raw), step)))

@@ -281,7 +281,7 @@ def _limits(dtype: np.dtype, high: NDArray) -> list[int]:
     if dtype.kind in "iu":
         largest = int(np.iinfo(dtype).max)
         limits = {limit for limit in limits if limit <= largest} | {largest}
-    most = np.fmax.reduce(high)
+    most = float(np.fmax.reduce(high))  # a float16 holds not all of the limits
     return sorted(limit for limit in limits if limit <= most)
 
 

@@ -87,3 +87,8 @@ def test_what_is_not_certainly_air_is_not_measured(lines, beam):
 def test_no_rows_have_no_air():
     assert measure_air(np.zeros((0, 0, 0), np.float32)) is None
     assert measure_air(np.zeros((2, 5, 9), np.float32)) is None
+
+
+@pytest.mark.parametrize("n_cols", [2, 3, 15])
+def test_next_to_no_columns_have_no_air(n_cols):
+    assert measure_air(np.ones((2, 40, n_cols), np.float32)) is None

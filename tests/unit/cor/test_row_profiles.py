@@ -34,6 +34,20 @@ def test_they_are_the_means_of_the_line_integrals(tmp_path, chunks, compression)
     np.testing.assert_allclose(profiles.values, means, atol=2e-4)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_scan_of_float16(tmp_path):
+    truth = written(tmp_path)
+    with h5py.File(truth.path, "r+") as file:
+        for name in ("data", "data_white", "data_dark"):
+            counts = file[f"exchange/{name}"][()]
+            del file[f"exchange/{name}"]
+            file[f"exchange/{name}"] = (counts / 32).astype(np.float16)
+    with open_scan(truth.path) as scan:
+        rows = collect_rows(scan, [16], PreprocessBlock())
+    means = truth.projections().mean(axis=2)
+    np.testing.assert_allclose(rows.profiles.values, means, atol=1e-3)
+
+
 def test_dead_pixels_do_not_count_and_dead_rows_are_nan(tmp_path):
     truth = written(tmp_path)
     with h5py.File(truth.path, "r+") as file:
