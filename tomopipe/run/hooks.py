@@ -214,7 +214,8 @@ class Hooks:
         """Return the facts about the end of the run."""
         from tomopipe.report.collected_records import collect_failures  # loads numpy
 
-        facts = (self._facts or self._read()).values()
+        of_scans = self._facts or self._read()
+        facts = of_scans.values()
         failures = collect_failures(self._campaign, why_again(self._campaign))
         jobs = [{"step": job.step, "name": job.key, "error": job.error} for job in failures]
         return {
@@ -223,7 +224,7 @@ class Hooks:
             "wall_s": round(time.time() - self._began_s, 1),
             "scans": Counter(each["state"] for each in facts),
             "to_review": [each["scan"] for each in facts if each["doubtful"]],
-            "n_volumes": len(self._made),
+            "n_volumes": len(self._made & of_scans.keys()),  # not of scans that are gone
             "failures": jobs[:_MOST_JOBS],
             "n_failures": len(jobs),
         }

@@ -74,12 +74,15 @@ def test_only_what_is_new_is_announced_each_once(campaign):
     volume = make_volume(campaign, "bone_002")
     present._look()
     present._look()
+    n_volumes = len(os.listdir("results/made/full_recon"))
+    make_volume(campaign, "gone_001")  # of a scan that is no more in the campaign
     present.end("finished")
     events = [(facts["scan"], facts["event"], facts["cor_px"]) for facts in read("scan")]
     assert events == [("bone_001", "cor", 512.5), ("bone_002", "volume", events[1][2])]
     assert read("doubtful") == read("failure") == []
     (end,) = read("end")
     assert (end["status"], end["event"], end["folder"]) == ("finished", "end", str(campaign))
+    assert end["n_volumes"] == n_volumes
     assert sum(end["scans"].values()) > end["scans"]["ok"] > 0
     assert set(end["to_review"]) > {"bone_005"}
 
