@@ -37,7 +37,7 @@ def verify(
     directory: Directory = Path("."),
     config: ConfigFile = None,
     deep: Annotated[bool, typer.Option("--deep", help="Compare checksums of all results.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Reading threads, with --deep.")] = 4,
+    threads: Annotated[int, typer.Option(min=1, help="Reading threads.")] = 4,
 ) -> None:
     """Compare the results on disk with the recorded checksums.
 
