@@ -216,11 +216,16 @@ class Config(StepOptions):
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return `old` updated by the keys of `new`, recursively in mappings."""
+    """Return `old` updated by the keys of `new`, recursively in mappings.
+
+    Of `input.angles` a new stop replaces step, and a new step stop: both are too many.
+    """
     result = old | new
     for key in old.keys() & new.keys():
         if isinstance(old[key], dict) and isinstance(new[key], dict):
-            result[key] = merged(old[key], new[key])
+            others = {"stop": "step", "step": "stop"} if key == "angles" else {}
+            before = {k: v for k, v in old[key].items() if others.get(k) not in new[key]}
+            result[key] = merged(before, new[key])
     return result
 
 

@@ -237,6 +237,25 @@ def test_aliases_that_say_the_same_again_are_of_use(tmp_path):
     assert [config.for_scan(name, "").try_recon.center_px for name in "abc"] == [9, 9, None]
 
 
+@pytest.mark.parametrize(
+    ("of_all", "of_one", "expected"),
+    [
+        ({"start": 0, "step": 0.5}, {"start": 0, "stop": 360}, (0, 360, None)),
+        ({"start": 5, "stop": 180}, {"step": 0.5}, (5, None, 0.5)),
+        ({"start": 5, "stop": 180}, {"stop": 360}, (5, 360, None)),
+        ("angles.txt", {"stop": 360}, (0, 360, None)),
+    ],
+)
+def test_the_end_of_angles_of_one_scan_replaces_the_step_of_all(of_all, of_one, expected):
+    blocks = {"campaign": {"scans": ["a"]}, "input": {"angles": of_all}}
+    override = {"scans": ["a_1"], "input": {"angles": of_one}}
+    config = parse_config({**blocks, "overrides": [override]})
+    angles = config.for_scan("a_1", "a").input.angles
+    assert (angles.start, angles.stop, angles.step) == expected
+    with pytest.raises(TomopipeError, match="either stop"):
+        parse_config({**blocks, "input": {"angles": {"stop": 1, "step": 1}}})
+
+
 def test_an_override_is_of_the_scan_that_it_names_whatever_its_name():
     override = {"scans": ["a[1]"], "full_recon": {"binning": 2}}
     config = parse_config(LEAST | {"overrides": [override]})
