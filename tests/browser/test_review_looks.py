@@ -37,6 +37,18 @@ def test_a_scan_named_as_a_script_tag_is_shown_harmlessly(folder, serve, visit):
     assert page.locator("script").count() == 1
 
 
+def test_a_browser_of_some_years_ago_shows_slices_and_finds_the_server_again(folder, serve, visit):
+    """As of Firefox 98: no canvas without a page, no signal that ends by itself."""
+    page = visit(serve(folder))
+    page.add_init_script("delete window.OffscreenCanvas; delete AbortSignal.timeout")
+    page.reload()
+    page.wait_for_selector("#stage[data-exact=yes]")
+    page.context.set_offline(True)
+    expect(page.locator("#connection")).to_be_visible()
+    page.context.set_offline(False)
+    expect(page.locator("#connection")).to_be_hidden()
+
+
 def test_a_character_that_turns_text_around_is_shown_instead(folder, serve, visit):
     path = folder / "results/try_center/bone_006/prediction.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"reason": "two\u202epeaks"}))

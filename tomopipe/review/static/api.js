@@ -37,12 +37,16 @@ function tellSlow() {
 
 // Whether the server is there, by a file that needs no work.
 async function ping() {
+  const late = new AbortController();
+  const ending = setTimeout(() => late.abort(), PING_MS);
   try {
-    const response = await fetch("icon.svg", { cache: "no-store", signal: AbortSignal.timeout(PING_MS) });
+    const response = await fetch("icon.svg", { cache: "no-store", signal: late.signal });
     setFault(response.ok ? "" : "tomopipe review was started again: open the link that it prints.");
     tellSlow();
   } catch {
     setFault(NO_ANSWER);
+  } finally {
+    clearTimeout(ending);
   }
 }
 

@@ -33,7 +33,7 @@ export function paint(picture, [low, high], done = 0) {
     const level = Math.round(Math.min(1, Math.max(0, (picture.low + value * unit - low) / (high - low || 1))) * 255);
     table[value] = 0xff000000 | (level * 0x010101);
   }
-  const canvas = (picture.canvas ??= new OffscreenCanvas(n_x, n_y));
+  const canvas = (picture.canvas ??= Object.assign(document.createElement("canvas"), { width: n_x, height: n_y }));
   const context = canvas.getContext("2d", { alpha: false });
   const image = context.createImageData(n_x, n_y);
   const pixels = new Uint32Array(image.data.buffer);
