@@ -34,8 +34,9 @@ INLINE_SCANS = 200
 LARGE_SCANS = 40
 #: Most strips of removed try stacks, lost with the cache, that one page makes anew (a second each).
 MOST_ANEW = 200
-#: Increase when pictures or what is stated of them differ: stored ones are then remade.
-REVISION = 6
+#: Increase that of a kind when its pictures look different, or what is stated of them differs:
+#: stored ones are then remade. Strips of removed try stacks take a second each.
+REVISIONS = {"volume": 6, "strip": 5, "pair": 5}
 
 _STATED = ("geometry", "parameters", "versions")
 # file names of `_Maker`: all other pictures in the folder are foreign
@@ -170,7 +171,7 @@ class _Maker:
         make: Callable[[Path, Source], dict[str, Any] | None],
     ) -> Any:
         """Return the pictures of a file, new or reused (only reused without a path), or None."""
-        stamp = [REVISION, self._folder is None, made_for]
+        stamp = [REVISIONS[kind], self._folder is None, made_for]
         try:
             if path is not None:
                 status = path.stat()
