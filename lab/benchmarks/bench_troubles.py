@@ -26,13 +26,18 @@ from tomopipe.steps.try_recon import TryFiles, try_recon
 COUNTS = ("scans", "accepted", "doubtful", "wrong", "wrong without a doubt")
 
 
-def predict(scan, folder):
-    """Write a scan, and return the prediction of its COR."""
-    raw, rows, sweep = folder / "scan.h5", folder / "rows.h5", folder / "try.json"
+def write(scan, raw):
+    """Write a scan of a generator as DXchange."""
     with h5py.File(raw, "w") as file:
         names = {"data": "data", "data_white": "flats", "data_dark": "darks", "theta": "theta_deg"}
         for name, key in names.items():
             file[f"exchange/{name}"] = scan[key]
+
+
+def predict(scan, folder):
+    """Write a scan, and return the prediction of its COR."""
+    raw, rows, sweep = folder / "scan.h5", folder / "rows.h5", folder / "try.json"
+    write(scan, raw)
     files = TryFiles(folder / "try.tif", sweep, rows)
     scan_of = RawScan(raw, InputBlock(), PreprocessBlock(), name="scan")
     try_recon(

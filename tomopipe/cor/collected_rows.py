@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.row_profiles import RowProfiler, RowProfiles, by_beam, still
+from tomopipe.cor.row_profiles import FREE_BYTES, RowProfiler, RowProfiles, by_beam, still
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import no_pipe
 from tomopipe.prep.bad_pixels import ConstantFrames, find_bad_frames, warnings_of
@@ -212,7 +212,7 @@ N_ENDS = 6  # at most
 MAX_PAIR_ROWS = 256
 READ_BYTES = 256 * 2**20
 """Bytes of whole frames that are read at a time."""
-_MOST_ENDS = 0.01  # share of the projections that is read for the ends
+_MOST_ENDS = 0.01  # share of the projections that are ends; as much is read, or `FREE_BYTES` / 2
 
 logger = logging.getLogger(__name__)
 
@@ -317,11 +317,14 @@ def whole_frames(scan: Scan, rows: Sequence[int]) -> tuple[NDArray[np.intp], lis
     pairs = opposing_pairs(theta_rad)
     if mirrored_ends(theta_rad) is None:
         return pairs, []
-    last = scan.n_angles - 1
+    last, most = scan.n_angles - 1, _MOST_ENDS * scan.n_angles
     all_ends = [0, last, 1, last - 1, 2, last - 2]
+    n_free = FREE_BYTES / 2 / (scan.n_rows * scan.n_cols * scan.dtype.itemsize)
     for ends in (all_ends, all_ends[:4], all_ends[:2]):
+        if len(ends) > max(2, most):
+            continue  # of so few the third one has turned too far to see the same
         n_more = len({*ends} - {*pairs.ravel().tolist()}) * (scan.chunks or (1,))[0]
-        if reads_whole(scan, rows) or n_more <= _MOST_ENDS * scan.n_angles:
+        if reads_whole(scan, rows) or n_more <= max(most, n_free):
             return pairs, ends
     return pairs, []
 

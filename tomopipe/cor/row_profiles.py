@@ -26,8 +26,9 @@ from tomopipe.scans.scan import Scan
 if TYPE_CHECKING:
     from tomopipe.prep.flats import Beam
 
-_MOST_READ = 0.02  # share of the raw projections that is read for the profiles, or `_FREE_BYTES`
-_FREE_BYTES = 2**20
+_MOST_READ = 0.02  # share of the raw projections that is read for the profiles, or `FREE_BYTES`
+FREE_BYTES = 2**20
+"""Bytes that may be read of any scan for its motion, however small it is."""
 _LEAST_FRAMES, _MOST_FRAMES = 64, 256  # projections read for the profiles alone
 _LEAST_ROWS = 12
 _MOST_VALUES, _LEAST_BINS = 2**20, 256  # rows are averaged to keep no more values, but for so many
@@ -177,7 +178,7 @@ def _plan(scan: Scan, n_more: int) -> tuple[NDArray[np.intp], int, int] | None:
     deep, chunk_rows = (scan.chunks or (1, 1))[:2]
     row_bytes = scan.n_cols * scan.dtype.itemsize
     n_rows, n_layers = scan.n_rows, math.ceil(scan.n_angles / deep)
-    most = max(_MOST_READ * scan.n_angles * n_rows * row_bytes, _FREE_BYTES)
+    most = max(_MOST_READ * scan.n_angles * n_rows * row_bytes, FREE_BYTES)
     most -= n_more * deep * n_rows * row_bytes
     n_parts = int(np.clip(most // (deep * n_rows * row_bytes), _LEAST_FRAMES, _MOST_FRAMES))
     n_parts = min(n_parts, n_layers)

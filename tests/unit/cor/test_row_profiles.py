@@ -8,7 +8,13 @@ import pytest
 from phantoms import write_scan
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.cor.collected_rows import collect_rows, read_rows, write_rows
+from tomopipe.cor.collected_rows import (
+    collect_rows,
+    read_rows,
+    reads_whole,
+    whole_frames,
+    write_rows,
+)
 from tomopipe.cor.row_profiles import RowProfiler
 from tomopipe.scans.exchange import open_scan
 
@@ -90,7 +96,7 @@ def test_a_fiftieth_of_a_large_scan_is_read_for_them(chunks, n_more):
 
 
 def test_the_rows_are_read_that_differ_most(tmp_path, monkeypatch):
-    monkeypatch.setattr("tomopipe.cor.row_profiles._FREE_BYTES", 0)
+    monkeypatch.setattr("tomopipe.cor.row_profiles.FREE_BYTES", 0)
     monkeypatch.setattr("tomopipe.cor.row_profiles._MOST_READ", 0.4)
     truth = written(tmp_path)
     with open_scan(truth.path) as scan:
@@ -131,8 +137,8 @@ def test_rows_are_averaged_so_that_the_file_stays_small(tmp_path, monkeypatch):
         (180, 601, [0, 600, 1, 599, 2, 598]),
         (180, 401, [0, 400, 1, 399]),
         (180, 241, [0, 240]),
+        (180, 90, [0, 89]),
         (150, 241, []),
-        (180, 90, []),
     ],
 )
 def test_the_end_projections_are_kept_where_they_see_the_same(tmp_path, span_deg, n_angles, frames):
@@ -140,9 +146,28 @@ def test_the_end_projections_are_kept_where_they_see_the_same(tmp_path, span_deg
     truth = written(tmp_path, n_angles=n_angles, theta_deg=theta_deg)
     with open_scan(truth.path) as scan:
         rows = collect_rows(scan, [16], PreprocessBlock())
-    if not frames:  # they see other sides, or two of 90 projections would be more than 1 % to read
+    if not frames:  # they see other sides
         assert rows.ends is None
         return
     np.testing.assert_allclose(rows.ends, truth.projections()[frames], atol=5e-3)
     write_rows(rows, tmp_path / "rows.h5")
     np.testing.assert_array_equal(read_rows(tmp_path / "rows.h5").ends, rows.ends)
+
+
+@pytest.mark.parametrize(("n_angles", "n_ends"), [(190, 0), (210, 2), (401, 4)])
+def test_of_large_frames_that_are_not_read_anyway_the_ends_are_few(
+    tmp_path, monkeypatch, n_angles, n_ends
+):
+    monkeypatch.setattr("tomopipe.cor.collected_rows.FREE_BYTES", 0)
+    theta_deg = np.arange(n_angles) * 180 / n_angles
+    truth = written(tmp_path, n_angles=n_angles, theta_deg=theta_deg)
+    with open_scan(truth.path) as scan:
+        assert len(whole_frames(scan, [16])[1]) == n_ends
+
+
+def test_ends_that_have_turned_too_far_are_not_kept_though_they_are_read(tmp_path):
+    options = {"theta_deg": np.arange(190) * 180 / 190, "chunks": (1, 32, 48)}
+    truth = written(tmp_path, n_angles=190, compression="gzip", **options)
+    with open_scan(truth.path) as scan:
+        assert reads_whole(scan, [16, 17])
+        assert whole_frames(scan, [16, 17])[1] == [0, 189]
