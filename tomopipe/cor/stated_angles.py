@@ -56,8 +56,7 @@ def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) 
     unless = ", unless the sample is alike from several sides, as a lattice is" * may_be_alike
     return (
         f"the angles cover {stated_deg:.0f} degrees, the projections show {shown_deg:g}: if so, "
-        f"set input.angles: {{start: 0, stop: {shown_deg:g}}} (stop: of the last projection)"
-        f"{unless}"
+        f"set input.angles: {_evenly(prepared, 0.0, shown_deg)}{unless}"
     )
 
 
@@ -97,11 +96,21 @@ def warn_of_slips(prepared: Prepared) -> str:
     remedy = "give the right ones (input.angles)"
     if len(slips) == len(uneven):
         start_deg, step_deg = np.rad2deg((theta_rad[0], step_rad))
+        stop_deg = start_deg + step_deg * (len(theta_rad) - 1)
         remedy = (
-            f"if all steps are equal, set input.angles: {{start: {start_deg:.6g}, "
-            f"stop: {start_deg + step_deg * (len(theta_rad) - 1):.6g}}} (stop: of the last one)"
+            f"if all steps are equal, set input.angles: {_evenly(prepared, start_deg, stop_deg)}"
         )
     return f"the angles {listed(where)} of those in use, and the projections go on evenly: {remedy}"
+
+
+def _evenly(prepared: Prepared, start_deg: float, stop_deg: float) -> str:
+    """Return `input.angles`, of all projections, by the angles of the first and last in use."""
+    n, numbers = len(prepared.rows.theta_rad), prepared.rows.numbers
+    first, last = (0, n - 1) if numbers is None else numbers[[0, -1]].tolist()
+    if (first, last) == (0, n - 1):
+        return f"{{start: {start_deg:.6g}, stop: {stop_deg:.6g}}} (stop: of the last projection)"
+    step_deg = (stop_deg - start_deg) / (last - first)
+    return f"{{start: {start_deg - first * step_deg:.6g}, step: {step_deg:.6g}}}"
 
 
 def likely_range(projections: Floats) -> str:

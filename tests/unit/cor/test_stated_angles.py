@@ -1,5 +1,7 @@
 """Stated angles that the projections contradict."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from find_rows import rows_of, scan
@@ -26,6 +28,21 @@ def test_180_degrees_stated_as_no_multiple_of_it_are_told(stated_deg):
     told = doubt(180, stated_deg)
     assert "the projections show 180: if so, set" in told
     assert "lattice" not in told
+
+
+def test_angles_for_a_part_of_the_projections_are_those_of_all():
+    """Of 402 projections, a step of 0.5 degrees apart, every second one from number 40 on."""
+    theta_deg = 20 + np.arange(181.0)
+    rows = rows_of(scan(COR_PX, counts=20000, theta_deg=theta_deg), theta_deg * 165 / 180)
+    told = doubt_of(replace(rows, numbers=40 + 2 * np.arange(181)))
+    assert "show 180: if so, set input.angles: {start: -20, step: 0.5}" in told
+    assert "set input.angles: {start: 0, stop: 180} (" in doubt_of(
+        replace(rows, numbers=np.arange(181))
+    )
+
+
+def doubt_of(rows):
+    return warn_of_angles(Prepared(rows), COR_PX)
 
 
 def test_where_the_last_projection_is_a_step_before_the_end_its_angle_is_told():
