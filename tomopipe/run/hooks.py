@@ -39,6 +39,7 @@ _LOOK_S = 5.0  # between two looks for new results
 _MOST_CALLS = 4  # simultaneous calls
 _MOST_FAULTS = 3  # calls of a hook in a row that fail, after which the run calls it no more
 _MOST_OUTPUT = 100_000  # bytes of a call that the log keeps
+_FLOOD, _LOOK_AT_OUTPUT_S = 100_000_000, 0.2  # bytes after which a call is killed; between looks
 _MOST_JOBS = 50  # failed jobs that are listed
 _NUMBERS = ("n_angles", "n_rows", "n_cols", "pixel_size_um", "time_s")  # of the inventory
 # what a command reads as its `event`, of on_scan cor or volume
@@ -276,14 +277,23 @@ def _run(command: str, facts: Mapping[str, Any], campaign: Campaign, limit_s: fl
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            process.communicate(f"{json.dumps(facts)}\n".encode(), timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # also what the shell has started
-            process.communicate()
-            fault = f"killed after {limit_s:g} s"
-        else:
-            fault = f"exit status {process.returncode}" if process.returncode else ""
+        text, end_s = f"{json.dumps(facts)}\n".encode(), time.monotonic() + limit_s
+        call = threading.Thread(target=process.communicate, args=(text,), daemon=True)
+        call.start()
+        while not fault:
+            call.join(_LOOK_AT_OUTPUT_S)
+            if not call.is_alive():
+                break
+            if time.monotonic() >= end_s:
+                fault = f"killed after {limit_s:g} s"
+            elif os.fstat(output.fileno()).st_size > _FLOOD:  # it would fill the disk
+                fault = f"killed after {_FLOOD / 1e6:g} MB of output"
+        if fault:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # also what the shell has started
+        call.join()
+        if process.returncode and not fault:
+            fault = f"exit status {process.returncode}"
         output.seek(0)
         text = output.read(_MOST_OUTPUT).rstrip(b"\n")
     about = " ".join(str(facts[key]) for key in ("event", "scan") if key in facts)

@@ -162,6 +162,12 @@ def test_a_call_that_hangs_is_killed_with_what_it_started(campaign, capsys):
     until(lambda: not is_alive(pid), "end of what the hook started")
 
 
+def test_a_call_that_writes_without_an_end_does_not_fill_the_disk(campaign, capsys):
+    begin(campaign, "{on_end: 'yes and more', time_limit_s: 20}").end("finished")
+    assert "hooks.on_end: killed after 100 MB of output" in capsys.readouterr().err
+    assert Path("logs/hooks.log").stat().st_size < 1e6
+
+
 def test_a_run_that_a_person_stops_makes_no_further_calls_but_says_so(campaign):
     present = begin(campaign, "{on_scan: 'sleep 0.3; cat >> scan', on_end: cat >> end}")
     set_cors(**dict.fromkeys(load_campaign(campaign).scans, 600.0))
