@@ -2,9 +2,10 @@
 
 Air is certain where columns at both edges show nothing that rotates, at the same level on both
 sides and in all projections, and where nothing in between is lighter. A container that fills the
-edges is thicker towards its middle, or rotates off its axis; a beam that decays is not steady. A
-window, or a tube whose walls are outside the field, cannot be distinguished from flats of another
-exposure, and makes values wrong by as much.
+edges is thicker towards its middle, or rotates off its axis. A beam that decays changes one way,
+alike on both sides, and is once as bright as in the flats. A window, or a tube whose walls are
+outside the field, cannot be distinguished from flats of another exposure, and makes values wrong by
+as much.
 """
 
 import math
@@ -34,6 +35,8 @@ _SIDES, _TIME, _TILT = (0.02, 0.03), (0.03, 0.08), (0.012, 0.005)
 _INSIDE, _OUTSIDE = (0.002, 0.0005), (0.003, 0.001)
 _LIGHTER = 0.15  # largest share of the height of the sample by which the mean row is below air
 _OFF = 0.05  # least deviation of the transmission from 1 for a warning
+# Of a beam that decays: share of the change that goes one way; how near the flats' level it comes.
+_ONE_WAY, _AT_FLATS = 0.8, 0.05
 _FAR_TOO_DARK = 1 / 1.4  # as for air that is too bright: a beam between refills decays by less
 
 
@@ -44,6 +47,7 @@ class Air:
     transmission: float  # median over the scan, then the rows
     left_px: int  # columns of air on each side, of those in use
     right_px: int
+    change: float = 0.0  # of the line integral from begin to end, where the beam decays
 
 
 def warn_of_air(rows: Rows) -> tuple[list[str], bool]:
@@ -52,17 +56,28 @@ def warn_of_air(rows: Rows) -> tuple[list[str], bool]:
     Also whether it is darker than by any decay of the beam, so that values need a review.
     """
     air = measure_air(rows.sinograms) if rows.minus_log and not rows.failed else None
-    if air is None or abs(air.transmission - 1) <= _OFF:
+    if air is None or (not air.change and abs(air.transmission - 1) <= _OFF):
         return [], False
     off = -math.log(air.transmission)
     first, last = rows.first_col, rows.first_col + rows.sinograms.shape[2] - 1
+    columns = (
+        f"columns {first} to {first + air.left_px - 1} and {last - air.right_px + 1} to {last}"
+    )
+    remedy = (
+        f"Set preprocess.air_px: {min(air.left_px, air.right_px)}, if no row shows the sample there"
+    )
+    if air.change:
+        times, direction = math.exp(-air.change), "dimmer" if air.change > 0 else "brighter"
+        return [
+            f"the beam gets {abs(1 - times):.0%} {direction} during the scan (air, {columns}), so "
+            f"values change by {abs(air.change):.2f} per line integral. {remedy}"
+        ], False
     text = (
-        f"air beside the sample has transmission {air.transmission:.2f} instead of 1 (columns "
-        f"{first} to {first + air.left_px - 1} and {last - air.right_px + 1} to {last}, all "
-        f"projections), so values are too {'large' if off > 0 else 'small'} by {abs(off):.2f} per "
-        "line integral: flats of another exposure, or something around the sample that they lack "
-        f"(a window, a tube)? Set preprocess.air_px: {min(air.left_px, air.right_px)}, if no row "
-        "shows the sample there, or give flats of the right exposure (preprocess.flats)"
+        f"air beside the sample has transmission {air.transmission:.2f} instead of 1 ({columns}, "
+        f"all projections), so values are too {'large' if off > 0 else 'small'} by {abs(off):.2f} "
+        "per line integral: flats of another exposure, or something around the sample that they "
+        f"lack (a window, a tube)? {remedy}, or give flats of the right exposure "
+        "(preprocess.flats)"
     )
     return [text], air.transmission < _FAR_TOO_DARK
 
@@ -77,17 +92,22 @@ def measure_air(line_integrals: Image) -> Air | None:
     with_air = [result for row in few if (result := _air_of_row(row)) is not None]
     if 2 * len(with_air) <= len(few):
         return None
-    mean, *differences = np.median([values for _, values in with_air], axis=0)
-    limits = (_SIDES, _TIME, _TILT, _INSIDE if differences[-1] > 0 else _OUTSIDE)
-    for difference, (least, more) in zip(differences, limits, strict=True):
+    values = np.median([values for _, values in with_air], axis=0)
+    mean, change, nearest, *differences = values.tolist()
+    limits = [_SIDES, _TILT, _INSIDE if differences[2] > 0 else _OUTSIDE, _TIME]
+    if abs(change) > max(_OFF, _ONE_WAY * differences[-1]) and nearest <= _AT_FLATS:
+        limits.pop()
+    else:
+        change = 0.0
+    for difference, (least, more) in zip(differences, limits, strict=False):
         if abs(difference) > least + more * abs(mean):
             return None
     left_px, right_px = np.min([sides for sides, _ in with_air], axis=0).tolist()
-    return Air(math.exp(-mean), left_px, right_px)
+    return Air(math.exp(-mean), left_px, right_px, change)
 
 
 def _air_of_row(row: Image) -> tuple[tuple[int, int], tuple[float, ...]] | None:
-    """Columns of air on both sides, its line integral, and the differences of `measure_air`."""
+    """Columns of air on both sides, its line integral, and the figures of `measure_air`."""
     clean = fill_dead_columns(remove_zingers(np.asarray(finite(row), np.float32)))
     n_cols, binning = clean.shape[1], binning_to(_COLS, clean.shape[1])
     if n_cols < 2 * _LEAST_PX:
@@ -112,12 +132,15 @@ def _air_of_row(row: Image) -> tuple[tuple[int, int], tuple[float, ...]] | None:
         _line_integral(s[:, s.shape[1] // 2 :]) - _line_integral(s[:, : s.shape[1] // 2])
         for s in sides
     ]
+    course = (left + right) / 2
     return (left_px, right_px), (
-        float(np.mean([left, right])),
+        float(course.mean()),
+        float(course[-1] - course[0]) * n_parts / max(n_parts - 1, 1),
+        float(np.abs(course).min()),
         float(left.mean() - right.mean()),
-        float(max(np.ptp(left), np.ptp(right))),
         float(np.ptp(left - right)),
         float(np.mean(across)),
+        float(max(np.ptp(left), np.ptp(right))),
     )
 
 

@@ -1,5 +1,6 @@
 """Air beside the sample: its transmission, and where it is none."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from tomopipe.cor.air_level import measure_air, warn_of_air
 
 N_ANGLES, N_COLS, COR_PX, COUNTS = 181, 160, 81.3, 8000
 THETA_DEG = np.arange(N_ANGLES, dtype=float)
+TIME = np.linspace(0, 1, N_ANGLES)[:, None]
 # x, y, radius (px), line integral through the middle
 RODS = [(0, 0, 55, 0.9), (20, 15, 12, 0.5), (-25, 10, 8, 0.7), (5, -30, 10, -0.2)]
 
@@ -56,13 +58,22 @@ def test_flats_of_the_right_exposure_give_no_warning():
     assert warn_of_air(replace(rows(shadow(RODS), 2), minus_log=False)) == ([], False)
 
 
+@pytest.mark.parametrize(("begin", "end"), [(1, 0.7), (1, 0.9), (1.1, 0.9), (0.8, 1), (1, 1.3)])
+def test_a_beam_that_decays_is_named_with_its_share_and_the_columns(begin, end):
+    result = rows(shadow(RODS), beam=begin + (end - begin) * TIME)
+    (text,), is_far_off = warn_of_air(result)
+    share = 100 * abs(end / begin - 1)
+    stated = re.match(r"the beam gets (\d+)% (\w+) during", text)
+    assert float(stated[1]) == pytest.approx(share, abs=1)
+    assert stated[2] == ("dimmer" if end < begin else "brighter")
+    assert not is_far_off
+    assert f"preprocess.air_px: {measure_air(result.sinograms).right_px}, if" in text
+
+
 @pytest.mark.parametrize("n_angles", [1, 5, 15])
 def test_air_of_few_projections(n_angles):
     result = measure_air(rows(shadow(RODS), 2.0).sinograms[:, :n_angles])
     assert result.transmission == pytest.approx(0.5, rel=0.02)
-
-
-TIME = np.linspace(0, 1, N_ANGLES)[:, None]
 
 
 @pytest.mark.parametrize(
@@ -72,11 +83,12 @@ TIME = np.linspace(0, 1, N_ANGLES)[:, None]
         (shadow([*RODS, (6, 3, 220, 0.8)]), 1.0),
         (shadow([*RODS, (4, 0, 79, 0.3), (4, 0, 76, -0.2)]), 1.0),  # a tube at the edges
         (shadow([*RODS, (0, 0, 90, 0.6)], 40), 1.0),  # air on one side
-        (shadow(RODS), 1 - 0.3 * TIME),  # a beam that decays
+        (shadow(RODS), 0.8 - 0.2 * TIME),  # a beam that decays, from another exposure
+        (shadow(RODS), 0.85 + 0.15 * np.cos(2 * np.pi * TIME)),  # one that comes back
         (shadow(RODS), 0.8 + 0.1 * np.linspace(-1, 1, N_COLS)),  # one that moved since the flats
         (np.full((N_ANGLES, N_COLS), 0.5), 1.0),  # no sample at all
     ],
-    ids=["resin", "eccentric resin", "tube", "one side", "decay", "moved", "empty"],
+    ids=["resin", "eccentric resin", "tube", "one side", "decay", "back", "moved", "empty"],
 )
 def test_what_is_not_certainly_air_is_not_measured(lines, beam):
     result = rows(lines, beam=beam)
