@@ -40,6 +40,7 @@ from tomopipe.report.thumbnails import (
     step_of,
     to_grey,
 )
+from tomopipe.storage.json_files import number
 from tomopipe.stream.try_sweep import sweep_slices
 
 USUAL_PERCENT = (0.1, 99.9)
@@ -192,7 +193,7 @@ class Pictures:
         pages = self._stacks.get((scan, _version(path)), lambda: open_stack(path))
         if not 0 <= index < len(pages):
             raise TomopipeError(f"{scan}: expected a page from 0 to {len(pages) - 1}; got {index}.")
-        low, high = self.grid(scan).get("window") or (0.0, 1.0)
+        low, high = _window_of(self.grid(scan)) or (0.0, 1.0)
         return Grey((pages[index] >> 8).astype(np.uint8), low, high, (low, high))
 
     def thumbnail(self, scan: str, cor_px: float) -> bytes:
@@ -269,7 +270,7 @@ class Pictures:
             with self._working:
                 result = self._cached(keys)  # another request may have made them meanwhile
                 new = [value for value in keys if value not in result]
-                window = self.grid(scan).get("window")
+                window = _window_of(self.grid(scan))
                 images = self._reconstructed(rows, (width, row), new, half, middle_px)
                 for value, image in zip(new, images, strict=True):
                     result[value] = self._slices.get(keys[value], partial(grey16, image, window))
@@ -392,6 +393,15 @@ class Pictures:
             n_cols=rows.sinograms.shape[2],
             first_col=rows.first_col,
         )
+
+
+def _window_of(grid: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the grey window of a sweep; None if there is none, or of damaged numbers."""
+    window = grid.get("window")
+    low, high = (
+        map(number, window) if isinstance(window, list) and len(window) == 2 else (None,) * 2
+    )
+    return None if low is None or high is None else (low, high)
 
 
 def _check_row(scan: str, rows: Rows, row: int) -> None:

@@ -117,9 +117,10 @@ def _grid(
         around = grid_around(grid["cor_px"], cor_px, columns, is_centred=is_centred)
         swept = around is grid["cor_px"] and store.pictures.has_pages(name)
         return result | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         remedy = f"`tomopipe run --predict {scan_word(name)}` makes its sweep again."
-        return None, f"{name}: {SWEEP} has no {error}. {remedy}"
+        fault = f"has no {error}" if isinstance(error, KeyError) else f"is damaged ({error})"
+        return None, f"{name}: {SWEEP} {fault}. {remedy}"
     except (TomopipeError, OSError, ValueError) as error:
         return None, str(error)
 

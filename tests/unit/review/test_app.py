@@ -332,6 +332,20 @@ def test_a_sweep_without_an_entry_is_named_with_its_remedy(client, folder):
     )
 
 
+@pytest.mark.parametrize("cors", [[[], 508.0], None])
+def test_a_damaged_sweep_costs_the_slices_of_its_scan_and_no_error_of_the_server(folder, cors):
+    path = folder / "results/try_center/bone_001/try.json"
+    grid = json.loads(path.read_text())
+    path.write_text(json.dumps(grid | {"window": [float("nan"), 1]}))
+    client = client_of(folder)
+    for address in ("page?scan=bone_001&page=0", "slice?scan=bone_001&cor=511&row=0"):
+        assert client.get(f"/api/{address}").status_code == 200
+    path.write_text(json.dumps(grid | {"cor_px": cors}))
+    view = client.get("/api/scan?scan=bone_001").json()
+    assert "try.json is damaged (" in view["problem"]
+    assert "`tomopipe run --predict bone_001` makes its sweep again." in view["problem"]
+
+
 def set_predicted(folder, values_px):
     for name, cor_px in values_px.items():
         place = folder / "results/try_center" / name
