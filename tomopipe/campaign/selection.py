@@ -15,7 +15,6 @@ from tomopipe.config import for_one_scan, with_skipped
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.scans.raw_identity import name_by_state
-from tomopipe.scans.stated_motion import MOVES, without_shifts
 from tomopipe.storage.json_files import json_or, part, text
 
 if TYPE_CHECKING:
@@ -94,9 +93,11 @@ def advice_on_skipping(campaign: "Campaign", scan: str, text: str, *, is_shared:
 def warnings_in_row(campaign: "Campaign", row: Mapping[str, str]) -> tuple[str, ...]:
     """Return the warnings of a row of the inventory, without shifts that an option undoes."""
     texts = tuple(part.strip() for part in (row.get("warnings") or "").split(";") if part.strip())
-    if any(MOVES in text for text in texts) and row["scan"] in campaign.scans:
-        is_undone = campaign.for_scan(row["scan"]).config.preprocess.shifts
-        return without_shifts(texts) if is_undone else texts
+    scan = row["scan"]
+    if texts and scan in campaign.scans and campaign.for_scan(scan).config.preprocess.shifts:
+        from tomopipe.scans.stated_motion import without_shifts  # NumPy
+
+        return without_shifts(texts)
     return texts
 
 
