@@ -354,6 +354,12 @@ def test_a_name_of_two_packages_names_both(packages):
     assert "one 2.0 and two 2.0" in text.replace("two 2.0 and one 2.0", "one 2.0 and two 2.0")
 
 
+@pytest.mark.parametrize("key", ["copy", "_own", "model_config", "switched_on"])
+def test_a_name_that_cannot_be_a_key_is_refused_with_its_package(packages, key):
+    write_package(packages, "own", PLAIN, corrections={key: "MINE"})
+    assert f"preprocess: {key} of own 2.0 cannot be a key" in fault_of(preprocess={key: {}})
+
+
 def test_check_names_packages_and_what_has_a_name_of_ours(tmp_path, packages, example, scan):
     from tests.unit.conftest import small_campaign
     from tomopipe.campaign.campaign import load_campaign

@@ -381,7 +381,7 @@ class _Strict(PreprocessBlock):
 @cache
 def _with_keys(keys: frozenset[str]) -> type[PreprocessBlock]:
     """Return the block whose fields are ours and, of these keys, those of sites."""
-    return create_model("Preprocess", __base__=_Strict, **fields_of_sites(keys))
+    return create_model("Preprocess", __base__=_Strict, **fields_of_sites(keys, PreprocessBlock))
 
 
 def _listed(source: str | list[str] | None) -> list[str]:

@@ -146,15 +146,21 @@ def _keys_of_ours() -> list[str]:
     return [key for key, entry in CORRECTIONS.items() if entry.function]
 
 
-def fields_of_sites(keys: Iterable[str]) -> dict[str, Any]:
+def fields_of_sites(keys: Iterable[str], block: type[Block]) -> dict[str, Any]:
     """Return type and default of those keys that packages have, as pydantic takes them.
 
-    A package that cannot be used refuses every value, and says why.
+    A package that cannot be used refuses every value, and says why. A key that cannot be a field of
+    a subclass of `block` is a ValueError.
     """
     fields: dict[str, Any] = {}
     for key in keys:
         try:
             if correction := of_site(key):
+                if key.startswith("_") or hasattr(block, key):
+                    raise ValueError(
+                        f"{key} of {correction.package} cannot be a key: its package must give it "
+                        "another name, which begins with a letter"
+                    )
                 fields[key] = correction.entry.options | None, None
         except TomopipeError as error:
             fields[key] = Annotated[Any, BeforeValidator(partial(_refuse, str(error)))], None
