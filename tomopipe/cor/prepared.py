@@ -118,6 +118,11 @@ class Prepared:
         return self.rotating_share >= _MIN_ROTATING_SHARE
 
     @cached_property
+    def projections(self) -> OpposingLines | None:
+        """Opposing projections, None without any."""
+        return opposing_projections(self.rows)
+
+    @cached_property
     def opposing(self) -> dict[str, OpposingLines]:
         """Opposing lines of each kind of evidence that has some.
 
@@ -128,7 +133,7 @@ class Prepared:
         against noise. Over less, the mean of the sample is not the same on both sides of the axis:
         there each line is taken less its counterpart.
         """
-        images = opposing_projections(self.rows)
+        images = self.projections
         rows = opposing_sinograms(self.sinograms, self.angles)
         most = rows
         if rows is None or (

@@ -63,6 +63,13 @@ class OpposingLines:
         """Both sides with only fine structure, 1 to 6 px."""
         return self.band(6.0)
 
+    def in_groups(self, group: NDArray[np.intp]) -> "OpposingLines":
+        """Return the same lines in other groups; `fine`, if there is one, stays."""
+        lines = replace(self, group=group)
+        if "fine" in vars(self):
+            vars(lines)["fine"] = self.fine
+        return lines
+
 
 def subtract_counterparts(opposing: OpposingLines) -> OpposingLines:
     """Subtract from each line its counterpart before the flip, which removes fixed patterns.
@@ -88,11 +95,10 @@ def remove_fixed(
     return direct - shared, (unflipped - shared)[:, ::-1]
 
 
-def opposing_projections(rows: Rows, n_bands: int | None = None) -> OpposingLines | None:
+def opposing_projections(rows: Rows) -> OpposingLines | None:
     """Return the projection pairs 180 degrees apart to 1 px, else the nearest ones, or None.
 
-    Each of `n_bands` groups holds its rows of all pairs; by default each pair has its own groups,
-    up to 8 in all, of at least 8 rows.
+    Each pair has its own groups, up to 8 in all, of at least 8 rows.
     """
     if not (len(rows.pairs) and rows.pairs.shape[2]):
         return None
@@ -102,9 +108,9 @@ def opposing_projections(rows: Rows, n_bands: int | None = None) -> OpposingLine
     nearest = motion_px <= max(1.0, float(motion_px.min()))
     pairs = finite(rows.pairs[nearest])
     n_pairs, _, n_rows, n_cols = pairs.shape
-    n_each = n_bands or min(max(1, 8 // n_pairs), max(1, n_rows // 8))
+    n_each = min(max(1, 8 // n_pairs), max(1, n_rows // 8))
     band = np.arange(n_rows) * n_each // n_rows
-    first = np.arange(n_pairs) * (0 if n_bands else n_each)
+    first = np.arange(n_pairs) * n_each
     lines = np.array([[remove_zingers(image) for image in pair] for pair in pairs])
     return OpposingLines(
         direct=lines[:, 0].reshape(-1, n_cols),

@@ -19,7 +19,6 @@ from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.registration import (
     OpposingLines,
-    opposing_projections,
     opposing_sinograms,
     register,
     registration_score,
@@ -275,11 +274,13 @@ def _banded(prepared: Prepared) -> tuple[OpposingLines, NDArray[np.float64]] | N
     n_pairs, n_pair_rows = rows.pairs.shape[0], rows.pairs.shape[2]
     n_bands = min(_MAX_BANDS, n_pair_rows // _BAND_ROWS)
     if n_pairs and n_bands >= _MIN_BANDS:
-        exact = opposing_projections(rows, n_bands)
+        exact = prepared.projections
         if exact is not None and exact.motion_px <= 1.0:
+            n_exact, number = len(exact.direct) // n_pair_rows, np.arange(n_pair_rows)
             block = -(-rows.n_rows // n_pair_rows)
-            row = np.minimum((np.arange(n_pair_rows) + 0.5) * block - 0.5, rows.n_rows - 1)
-            return exact, np.tile(row, len(exact.direct) // n_pair_rows)
+            row = np.minimum((number + 0.5) * block - 0.5, rows.n_rows - 1)
+            bands = np.tile(number * n_bands // n_pair_rows, n_exact)
+            return exact.in_groups(bands), np.tile(row, n_exact)
     if len(rows.sinograms) < _MIN_BANDS or not prepared.angles.reaches_180:
         return None
     opposing = opposing_sinograms(prepared.sinograms, prepared.angles, 1)

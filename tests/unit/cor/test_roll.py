@@ -168,3 +168,10 @@ def test_a_tilted_axis_is_told_with_the_whole_roll_that_corrects_it(
     assert told.removesuffix(" (now 0.3)") == (f"{expected}corrects it" if text else "")
     assert told.endswith("(now 0.3)") == (roll_deg == 0.3)
     assert spoils == text.startswith("2.6")
+
+
+def test_lines_that_served_for_the_cor_give_the_same_roll():
+    rows = turned(1.5)
+    before = Prepared(rows)
+    _ = before.opposing["pairs"].fine
+    assert measure_roll(before, COR_PX) == measure_roll(Prepared(rows), COR_PX)
