@@ -478,6 +478,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
                 fields = ", ".join(_fields_at(key_path)) or "{key: value}"
                 message = f"should be a block of these keys: {fields}"
             message = _SHOULD_BE.get(kind, message).removeprefix("Input ")
+            message = re.sub(r"List (.* items) after validation, not \d+", r"\1", message)
             refused.setdefault(key, (key_path, value, []))[2].append(message)
     for key, (key_path, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))

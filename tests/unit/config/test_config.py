@@ -68,6 +68,8 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("inventory", {"series_pattern": "(.*)"}, ["inventory.series_pattern", "two groups"]),
         ("storage", {"sidecars": "of/<day>,2"}, ["storage.sidecars", "must not contain <day>"]),
         ("report", [], ["report: got []; should be a block of these keys: enabled"]),
+        ("preprocess", {"shifts_scale": [1]}, ["got [1]; should have at least 2 items; it"]),
+        ("full_recon", {"rows": [1, 2, 3]}, ["should be 'all', or should have at most 2 items"]),
         ("campaign", {"scans": ["a", {"glob": "b", "prefx": "c"}]}, ["scans 2.prefx: ", "prefix?"]),
         ("slurm", {"partition": "cpu"}, ["slurm: unknown key", "is in slurm/profile.yaml"]),
         ("campaign", {"scans": [5]}, ["campaign.scans 1: got 5", "{glob: day1/*.h5"]),
