@@ -161,7 +161,9 @@ def off_detector(cor_px: float, n_cols: int) -> str:
     str
         The value, and the columns that there are.
     """
-    return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"
+    text = f"{cor_px:.2f}"
+    text = f"{cor_px}" if is_valid(float(text), n_cols) else text
+    return f"{text} is off the detector (0 to {n_cols - 1})"
 
 
 def shown(text: str) -> str:

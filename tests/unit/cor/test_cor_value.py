@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from tomopipe.cor.cor_value import CorText, format_confidence, format_cor, is_valid, typed_cor
+from tomopipe.cor.cor_value import (
+    CorText,
+    format_confidence,
+    format_cor,
+    is_valid,
+    off_detector,
+    typed_cor,
+)
 
 NUMBERS = {"1024.50": 1024.5, " 1024 \n": 1024.0, "\ufeff1024.5": 1024.5, "1.0245e3": 1024.5}
 JUNK = ["", "  ", "1024,5", "1,024.5", "nan", "inf", "-Infinity", "1e999", "1_024", "0x400"]
@@ -48,3 +55,11 @@ def test_a_confidence_is_not_rounded_over_its_limit(confidence, limit, shown):
 def test_is_valid_covers_first_to_last_pixel_centre():
     values_px = [0.0, 99.0, -0.01, 99.01, math.nan, math.inf, None]
     assert [value_px for value_px in values_px if is_valid(value_px, 100)] == [0.0, 99.0]
+
+
+@pytest.mark.parametrize(
+    ("cor_px", "text"),
+    [(99.004, "99.004"), (-0.001, "-0.001"), (99.006, "99.01"), (250.0, "250.00")],
+)
+def test_a_cor_off_the_detector_is_not_rounded_onto_it(cor_px, text):
+    assert off_detector(cor_px, 100) == f"{text} is off the detector (0 to 99)"
