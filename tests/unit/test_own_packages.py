@@ -247,6 +247,13 @@ def test_a_fault_names_package_and_options(scan, mine, expected):
     assert "preprocess.mine, {'by': 3.0, 'n_rows': 0}, of own 2.0" in str(caught.value)
 
 
+@pytest.mark.parametrize("words", ["scaled by {0.width:g}", "scaled by {by}", "by {0.by:zz}"])
+def test_words_that_cannot_be_formatted_are_named_before_a_slice_is_made(scan, mine, words):
+    with pytest.raises(TomopipeError) as caught:
+        lines(scan, mine(scaled, methods=words))
+    assert f"of own 2.0: methods: {words!r}: " in str(caught.value)
+
+
 STUCK = """
 import re, sys
 from tomopipe import entry_points
@@ -307,6 +314,7 @@ def test_lack_of_memory_is_no_fault_of_the_package(scan, mine):
         ({"keys": Required}, "options: by: expected a default"),
         ({"keys": dict}, "options: expected a subclass of tomopipe.config.Block"),
         ({"function": 3}, "function: expected a function or module:name, got 3"),
+        ({"papers": "M. Mine (2026)"}, "papers: expected a tuple of texts"),
     ],
 )
 def test_what_a_package_states_is_checked(mine, stated, expected):

@@ -87,12 +87,16 @@ class OfSite(NamedTuple):
     def described(self, options: Block) -> dict[str, Any]:
         """Return what a volume states of it, from which a report is made without its package."""
         text = self.entry.methods or f"corrected by {self.key}"
+        try:
+            words = text.format(options)
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
+            raise TomopipeError(f"methods: {text!r}: {type(error).__name__}: {error}") from error
         return {
             "package": str(self.package),
             "revision": self.entry.revision,
             "before": self.entry.before,
             "options": options.model_dump(),
-            "methods": text.format(options),
+            "methods": words,
             "papers": [*self.entry.papers],
         }
 
@@ -130,6 +134,7 @@ def _fault(entry: Any) -> str:
         f"before: expected one of {', '.join(places)}; got {entry.before!r}": (
             entry.before not in places
         ),
+        f"papers: expected a tuple of texts, got {entry.papers!r}": isinstance(entry.papers, str),
         "rows_around: expected 0 before slices, where rows come one by one": bool(
             entry.before == SINOGRAMS and entry.rows_around
         ),

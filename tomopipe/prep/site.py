@@ -94,6 +94,7 @@ def site_step(correction: OfSite, options: Block, scan: "Scan | Detector") -> Si
         n = call(who, correction.entry.time_limit_s, n, options)
     if not isinstance(n, int) or n < 0:
         raise TomopipeError(f"{who}: rows_around: expected a number of rows, got {n!r}")
+    call(who, None, correction.described, options)  # its faults, before the volume is there
     return SiteStep(correction, options, scan, n)
 
 
