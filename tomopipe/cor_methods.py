@@ -42,7 +42,9 @@ class CorMethod(NamedTuple):
                 f"predict_cor.methods: {name} cannot run: {error}. "
                 f"Install its libraries: pip install 'tomopipe[{self.extra}]'"
             ) from error
-        function: Callable[..., Any] = getattr(module, self.function)
+        function: Callable[..., Any] | None = getattr(module, self.function, None)
+        if function is None:
+            raise TomopipeError(f"the module {self.module} has no function {self.function}")
         return function
 
 

@@ -469,7 +469,15 @@ ANSWER = Answer("", 50.0, 0.9, "resolved", "", np.arange(3.0), np.zeros(3))
         (replace(ANSWER, best_cor_px=-0.1), "from 0 to 99 (the detector), got -0.1"),
         (replace(ANSWER, best_cor_px=99.5, verdict="edge"), "got 99.5"),
         (replace(ANSWER, best_cor_px=np.float32(50.3), confidence=2.0), "got 2.0"),
-        (replace(ANSWER, curve_score=np.zeros(2)), "curves of one shape"),
+        (replace(ANSWER, confidence="high"), "a confidence from 0 to 1, got 'high'"),
+        (
+            replace(ANSWER, curve_score=np.zeros(2)),
+            "of one shape (n,), of numbers, got (3,) of float64, (2,) of",
+        ),
+        (
+            replace(ANSWER, curve_score=np.array(["a", "b", "c"])),
+            "of numbers, got (3,) of float64, (3,) of <U1",
+        ),
         (replace(ANSWER, curve_cor_px=np.zeros((2, 3)), curve_score=np.zeros((2, 3))), "(2, 3)"),
     ],
 )
@@ -493,6 +501,14 @@ def answer_of(packages, result):
 def test_a_confidence_of_a_network_can_be_written_as_json(packages):
     answer = answer_of(packages, replace(ANSWER, confidence=np.float32(0.75)))
     assert json.dumps(round(answer.confidence, 4)) == "0.75"
+
+
+def test_a_function_that_a_module_has_not_is_named(packages):
+    text = "from tomopipe.cor_methods import CorMethod\nM = CorMethod('own', 'fnid')\n"
+    write_package(packages, "own", text, cor_methods={"mine": "M"})
+    curves = curves_of(rows_of(np.ones((31, 4, 100)), np.linspace(0, 180, 31)))
+    with pytest.raises(TomopipeError, match=r"mine of own 2.0: the module own has no .* fnid"):
+        ask("mine", curves, np.arange(3.0))
 
 
 def test_what_is_no_method_is_refused(packages):

@@ -117,11 +117,18 @@ def _fault(answer: object, n_cols: int) -> str:
         return f"best_cor_px with the verdict {answer.verdict}, got None"
     if not isinstance(cor_px, Real | None) or (cor_px is not None and not is_valid(cor_px, n_cols)):
         return f"best_cor_px, a number from 0 to {n_cols - 1} (the detector), got {cor_px!r}"
-    if not 0 <= answer.confidence <= 1:
-        return f"a confidence from 0 to 1, got {answer.confidence}"
-    shapes = np.shape(answer.curve_cor_px), np.shape(answer.curve_score)
-    is_curve = shapes[0] == shapes[1] and len(shapes[0]) == 1
-    return "" if is_curve else f"curves of one shape (n,), got {shapes[0]}, {shapes[1]}"
+    if not isinstance(answer.confidence, Real) or not 0 <= answer.confidence <= 1:
+        return f"a confidence from 0 to 1, got {answer.confidence!r}"
+    return _curve_fault(np.asarray(answer.curve_cor_px), np.asarray(answer.curve_score))
+
+
+def _curve_fault(*curves: NDArray[Any]) -> str:
+    """Say what was expected of two arrays instead of what they are; "" if nothing."""
+    is_curve = curves[0].shape == curves[1].shape and curves[0].ndim == 1
+    if is_curve and all(each.dtype.kind in "iuf" for each in curves):
+        return ""
+    texts = (f"{each.shape} of {each.dtype}" for each in curves)
+    return f"curves of one shape (n,), of numbers, got {', '.join(texts)}"
 
 
 def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) -> Decision:
