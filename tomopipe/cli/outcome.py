@@ -123,10 +123,10 @@ def _print_table(
     )
 
 
-def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, str]:
-    if known is None:
+def _error(cor_px: float | None, truth: Mapping[str, Any] | None) -> tuple[str, str]:
+    if truth is None:
         return "", ""
-    true_px = float(known["cor_px"])
+    true_px = float(truth["cor_px"])
     return f"{true_px:.2f}", "" if cor_px is None else signed(cor_px - true_px)
 
 

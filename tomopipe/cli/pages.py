@@ -67,8 +67,8 @@ def sweep(
     """
     campaign, values = load_campaign(directory, config), keys_and_values(keys)
     if scan is None:
-        scan, known_px = first_with_cor(campaign)
-        cor_px = known_px if cor_px is None else cor_px
+        scan, first_px = first_with_cor(campaign)
+        cor_px = first_px if cor_px is None else cor_px
         typer.echo(
             f"scan {scan}, the first with a COR, at {cor_px:g} px (choose another with --scan)"
         )

@@ -31,7 +31,7 @@ from tomopipe.storage.lock import Run
 
 _LOOK_S = 0.2
 _PAUSE_S = 2.0  # by then Snakemake has said whether what failed is tried again
-_MOST_SAID = 20
+_MOST_LINES = 20
 _INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 _TAIL_LINES = 25
 _AFTER_HEADER = "Building DAG of jobs..."  # of Snakemake, below its versions and paths
@@ -227,11 +227,11 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
 
     (n_done, n_all), of_all = progress.counts, bool(progress.facts.get("is_whole"))
     campaign = campaign_from_data(progress.facts["campaign"], directory)
-    said = progress.facts.get("said", [])
-    if status == 0 and not n_all and (of_all or {*said} <= {*table_faults(campaign)}):
+    reports = progress.facts.get("said", [])
+    if status == 0 and not n_all and (of_all or {*reports} <= {*table_faults(campaign)}):
         what = "every result" if of_all else "what was asked for"
         say(f"Nothing to do: {what} is up to date.")
-    shown = {f"tomopipe: {line}" for line in said}
+    shown = {f"tomopipe: {line}" for line in reports}
     steps = progress.steps.values()
     if status == 1 and not (stopped or any(step.jobs for step in steps)):
         say(_no_rule(text, campaign.scans) or "\n".join(_error(lines, without=shown)))
@@ -246,7 +246,7 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     is_open = of_all and (status or not n_all)
     unfinished = [f"tomopipe: {line}" for line in unfinished_scans(campaign)] if is_open else []
     ours = [line for line in launch.own_lines(started) if line not in shown]
-    for line in dict.fromkeys([*ours[:_MOST_SAID], *unfinished]):
+    for line in dict.fromkeys([*ours[:_MOST_LINES], *unfinished]):
         say(line)
     if status in (0, 3):
         return 3 if unfinished else status

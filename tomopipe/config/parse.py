@@ -511,8 +511,8 @@ def nearest(word: str, choices: list[str]) -> str:
     """
     digits = re.sub(r"\D", "", word)
     choices = [c for c in choices if not digits or re.sub(r"\D", "", c) in ("", digits)]
-    meant = _ELSEWHERE.get(word.lower(), "")
-    close = [meant] if meant in choices else difflib.get_close_matches(word.lower(), choices, 1)
+    ours = _ELSEWHERE.get(word.lower(), "")
+    close = [ours] if ours in choices else difflib.get_close_matches(word.lower(), choices, 1)
     return f"did you mean {close[0]}? " if close else ""
 
 

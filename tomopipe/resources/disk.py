@@ -216,10 +216,10 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     middle_px = float(grid_px[0] + grid_px[-1]) / 2
     mode = campaign.config.preprocess.half_acquisition
     n_voxels = n_cols * (FACTOR if is_half_volume(campaign, row, middle_px, mode=mode) else 1)
-    n_asked = len(block.row) if isinstance(block.row, list) else 1
-    n_full = n_asked if block.format == "tiff" else 0
+    n_of_option = len(block.row) if isinstance(block.row, list) else 1
+    n_full = n_of_option if block.format == "tiff" else 0
     # rows.h5: rows, and frames of pairs and ends
-    n_values = min(max(N_KEPT, n_asked), n_rows) * n_angles
+    n_values = min(max(N_KEPT, n_of_option), n_rows) * n_angles
     n_values += (2 * N_PAIRS + N_ENDS) * min(MAX_PAIR_ROWS, n_rows)
     rows_bytes = 4 * n_values * n_cols * (2 - campaign.config.preprocess.is_plain)
     return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes

@@ -34,9 +34,9 @@ def slice_in_use(store: Store, name: str, row: int | None) -> Grey:
             "volume."
         )
     rows = store.pictures.details(name)["rows"]
-    kept = min(rows, key=lambda each: abs(each - row))
-    picture = store.pictures.slice(name, cor_px, rows.index(kept))
-    about = {"row": kept, "n_rows": n_rows, "of": "its sweep", "pixel_px": 1}
+    nearest = min(rows, key=lambda each: abs(each - row))
+    picture = store.pictures.slice(name, cor_px, rows.index(nearest))
+    about = {"row": nearest, "n_rows": n_rows, "of": "its sweep", "pixel_px": 1}
     return replace(picture, about=about)
 
 

@@ -216,8 +216,8 @@ def _refuse(reason: str) -> Response:
     return PlainTextResponse(f"403: {reason}\n", status_code=403)
 
 
-def _equal(given: str, other: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), other.encode())
+def _equal(text: str, other: str) -> bool:
+    return hmac.compare_digest(text.encode("utf-8", "replace"), other.encode())
 
 
 def _hostname(url: str) -> str:

@@ -34,10 +34,10 @@ def sweep_slice(campaign: Campaign, scan: str, name: str, number: int, factor: i
     """Return one slice of a sweep, averaged over `factor` pixels, with the window of all."""
     import tifffile
 
-    found = {facts["name"]: (stack, facts) for stack, facts in _sweeps(campaign, scan)}
-    if name not in found:
+    sweeps = {facts["name"]: (stack, facts) for stack, facts in _sweeps(campaign, scan)}
+    if name not in sweeps:
         raise TomopipeError(f"{scan}: no sweep {name[:99]!r}; `tomopipe sweep` makes one.")
-    stack, facts = found[name]
+    stack, facts = sweeps[name]
     try:
         pages: np.ndarray = tifffile.memmap(no_pipe(stack), mode="r")
     except (ValueError, IndexError) as error:
