@@ -140,14 +140,17 @@ def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
     """Convert every spelling of `-C CAMPAIGN` to the option, or to the argument."""
     if args and args[-1] in _CAMPAIGN:
         raise typer.BadParameter(f"{args[-1]} requires the campaign folder")
-    results: list[str] = []
-    for arg in args:
+    results, rest = list[str](), iter(args)
+    for arg in rest:
         name, equals, value = arg.partition("=")
         if name not in _CAMPAIGN:
             results.append(arg)
             continue
+        value = value if equals else next(rest)
+        # an argument, it must not look like an option
+        is_option = bare and value.startswith("-")
         results += [] if bare else [_CAMPAIGN[0]]
-        results += [value] if equals else []
+        results.append(f"./{value}" if is_option else value)
     return results
 
 

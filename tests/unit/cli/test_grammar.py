@@ -210,6 +210,17 @@ def test_a_bar_is_drawn_with_what_the_output_has(monkeypatch, encoding, drawn):
     assert bar(1, 2, 2) == drawn
 
 
+@pytest.mark.parametrize("words", [["-C", "-lead"], ["-C=-lead"], ["--campaign=-lead"]])
+@pytest.mark.parametrize("command", ["check", "plan"])  # of which one takes it as an argument
+def test_a_campaign_may_begin_with_a_dash(tmp_path, monkeypatch, command, words):
+    (tmp_path / "-lead").mkdir()
+    (tmp_path / "-lead" / "config.yaml").write_text("campaign: {scans: [none/*.h5]}\n")
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(cli, [command, *words])
+    assert "No such option" not in said.output
+    assert "none/*.h5" in f"{said.output}{said.exception}"
+
+
 def test_a_path_that_a_command_shows_is_no_option_of_the_next_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert (near(tmp_path / "-lead"), near(tmp_path / "a")) == ("./-lead", "a")
