@@ -13,7 +13,7 @@ pictures, motion shows in the pairs beside it, too (docs/decisions/0084-pairs-be
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from operator import itemgetter
@@ -59,6 +59,8 @@ _LEAST_OF_PAIRS, _LEAST_OF_EACH, _ALIKE_ROWS, _ALIKE = (7.0, 6.0), 3.0, 0.3, 2.0
 # Of a jump, or drift, of the sums: largest share by which the beam may move, too; of a drift only
 # if the two courses are correlated by so much.
 _MOST_OF_BEAM, _COURSES_ALIKE = (1 / 3, 0.05), 0.75
+# Rows, and share of the shift, by which it may differ if the beam is not fitted.
+_WITHOUT_BEAM = 0.1
 # Stated errors: so many times that by noise, and (rows, share of the shift) what remains, of the
 # ends and of the sums; deviations by which the two contradict each other.
 _TIMES_NOISE, _CONTRADICT = 1.4, 3.0
@@ -290,6 +292,7 @@ class _Course:
     part_noise: float  # of one of `_PARTS`, bins
     step: _Step | None
     drift: tuple[float, float] | None  # size and error, bins
+    of_still_beam: "Callable[[], _Course | None]"  # the same of a beam that is not fitted
 
     def shown_rows(self) -> list[tuple[float, float, float]]:
         """Return sizes that it may show, with their errors, and the shift from begin to end."""
@@ -304,7 +307,9 @@ def _course(
     stack: Stack, frames: NDArray[np.int64], theta_rad: Floats, swing: float
 ) -> _Course | None:
     """Measure the shift of all profiles; None: of too few."""
-    shift, error, beam, stack = measure(stack)
+    beamless = replace(stack, beam=np.zeros_like(stack.beam))
+    of_still_beam = partial(_course, beamless, frames, theta_rad, swing)
+    shift, error, beam, still = measure(stack)
     known = np.isfinite(error)
     if known.mean() < _MOST_KNOWN:
         return None
@@ -314,7 +319,7 @@ def _course(
     step = _find_step(shift, noise, theta_rad[frames])
     drift = _find_drift(shift, noise, theta_rad[frames], _most_tilt(swing) / stack.height)
     part_noise = noise * float(np.sqrt(2 * _PARTS / len(shift)))
-    return _Course(stack, index, frames, shift, beam, part_noise, step, drift)
+    return _Course(still, index, frames, shift, beam, part_noise, step, drift, of_still_beam)
 
 
 def _motion_of_sums(course: _Course) -> AxialMotion | None:
@@ -339,7 +344,8 @@ def _motion_of_sums(course: _Course) -> AxialMotion | None:
 def _beam_jumps(course: _Course, size: float, k: int) -> bool:
     """Tell whether the beam jumps where the sums do (bins)."""
     before, after = slice(max(k - _LEAST_BESIDE, 0), k), slice(k, k + _LEAST_BESIDE)
-    return _beam_moves(course, size, before, after, _MOST_OF_BEAM[0])
+    moves = _beam_moves(course, size, before, after, _MOST_OF_BEAM[0])
+    return moves and not _is_seen_without_beam(course, _jump, size)
 
 
 def _beam_drifts(course: _Course, size: float) -> bool:
@@ -347,7 +353,18 @@ def _beam_drifts(course: _Course, size: float) -> bool:
     n = max(len(course.beam) // 8, 1)
     if not _beam_moves(course, size, slice(n), slice(-n, None), _MOST_OF_BEAM[1]):
         return False
-    return float(np.corrcoef(course.beam, course.shift)[0, 1]) > _COURSES_ALIKE
+    is_alike = float(np.corrcoef(course.beam, course.shift)[0, 1]) > _COURSES_ALIKE
+    return is_alike and not _is_seen_without_beam(course, _drift, size)
+
+
+def _is_seen_without_beam(
+    course: _Course, find: Callable[[_Course], Sequence[float] | None], size: float
+) -> bool:
+    """Tell whether a jump or drift (bins) is the same if no beam is fitted: then none moved."""
+    still = course.of_still_beam()
+    other = None if still is None else find(still)
+    allowed = _WITHOUT_BEAM * (1 / course.stack.height + abs(size))
+    return other is not None and abs(other[0] - size) <= allowed
 
 
 def _beam_moves(course: _Course, size: float, before: slice, after: slice, most: float) -> bool:

@@ -179,7 +179,7 @@ def test_sums_that_drift_as_the_beam_drifts_are_no_motion(beam_rows, is_told):
     """What is not fitted of the stripes of a beam looks like a drift of the sample by rows."""
     bins = np.arange(64)
     sample = ndimage.gaussian_filter1d(np.random.default_rng(1).standard_normal(64), 3)
-    beam = 0.1 * np.sin((bins - beam_rows * TIME[:, None]) * 2 * np.pi / 8.5)
+    beam = 0.8 * np.sin((bins - beam_rows * TIME[:, None]) * 2 * np.pi / 8.5)
     drift_rows = 2 if beam_rows >= 0 else -2
     values = np.stack([np.interp(bins - drift_rows * t, bins, sample) for t in TIME])
     values += beam[0] - beam + 1e-3 * np.random.default_rng(5).standard_normal(values.shape)
@@ -188,6 +188,23 @@ def test_sums_that_drift_as_the_beam_drifts_are_no_motion(beam_rows, is_told):
     motion = find_axial_motion(profiles, np.pi * TIME, SWING_PX)
     assert (motion is not None) == is_told
     assert motion is None or motion.shift_rows == pytest.approx(2, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("seed", "time"), [(15, TIME > 0.6), (15, TIME), (26, TIME > 0.6), (26, TIME)]
+)
+def test_motion_that_looks_like_one_of_the_beam_is_told_if_no_beam_is_needed(seed, time):
+    """Few rows, and a weak beam whose slope is like that of the sample: it is fitted as moving."""
+    rng, at, row = np.random.default_rng(seed), np.arange(-30, 54), np.arange(24)
+    sample, beam = (ndimage.gaussian_filter(rng.standard_normal(84), wide) for wide in (2, 4))
+    values = np.stack(
+        [np.interp(row - 4 * moved, at, 0.2 * sample / np.ptp(sample)) for moved in time]
+    )
+    values += 2e-3 * rng.standard_normal(values.shape)
+    flat = np.float32(0.05 * beam / np.ptp(beam))[30:54]
+    profiles = RowProfiles(np.float32(values), np.arange(N_ANGLES), row.astype(float), flat)
+    motion = find_axial_motion(profiles, 2.6 * TIME, 5.0)
+    assert motion.shift_rows == pytest.approx(4, abs=0.3)
 
 
 def test_a_beam_that_gets_brighter_in_steps_is_no_motion():
