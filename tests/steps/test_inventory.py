@@ -473,12 +473,29 @@ def test_a_gap_that_slices_show_is_named(tmp_path, theta_deg, skip, says):
         assert says in row["warnings"]
 
 
-def test_the_angles_of_an_aborted_scan_are_not_told_besides(tmp_path):
+def test_an_aborted_scan_states_the_angles_that_it_has_for_who_selects_it(tmp_path):
     for number, n_angles in enumerate((160, 160, 30)):
         write(tmp_path / f"s_{number}.h5", n_angles, theta=np.arange(160) * 180 / 160)
     row = take(tmp_path)["s_2"]
     assert row["reason"].startswith("aborted")
-    assert row["warnings"] == ""
+    assert row["warnings"] == "the angles cover 34 of 180 degrees, and slices lack the others"
+
+
+@pytest.mark.parametrize(
+    ("end_deg", "angles", "says"),
+    [
+        (162, {"start": 0, "stop": 180}, "the angles of the file cover 162 degrees, those of "),
+        (180, {"start": 0, "stop": 150}, "the angles cover 151 of 180 degrees, and slices lack"),
+        (None, {"start": 0, "stop": 150}, "the angles cover 151 of 180 degrees, and slices lack"),
+        (180, {"start": 10, "stop": 190}, ""),
+    ],
+)
+def test_the_angles_that_are_told_are_those_of_the_options(tmp_path, end_deg, angles, says):
+    theta = "none" if end_deg is None else np.arange(160) * end_deg / 160
+    write(tmp_path / "s_1.h5", 160, theta=theta)
+    row = take(tmp_path, known={"angles": angles})["s_1"]
+    assert row["warnings"].startswith(says)
+    assert bool(row["warnings"]) == bool(says)
 
 
 @pytest.mark.parametrize(

@@ -281,12 +281,18 @@ def _turns(metadata: Metadata) -> list[str]:
 def _lacking_angles(raw: RawScan, metadata: Metadata) -> list[str]:
     """Warn of less than 180 degrees, in the file or in use."""
     n, covered_deg, theta_deg = metadata.n_in_use, metadata.covered_deg, metadata.theta_deg
-    if covered_deg is None:
-        return []
     if raw.input.window is None:
-        if 0 < covered_deg < _COVERS_DEG:
+        of_file_deg = covered_deg or 0.0
+        if theta_deg is not None:
+            covered_deg = span_deg(theta_deg[: min(metadata.n_angles, metadata.n_written)])
+        if 0 < (covered_deg or 0.0) < _COVERS_DEG:
             covered = f"the angles cover {covered_deg:.0f} of 180 degrees"
             return [f"{covered}, and slices lack the others"]
+        if 0 < of_file_deg < _COVERS_DEG:
+            return [
+                f"the angles of the file cover {of_file_deg:.0f} degrees, those of input.angles "
+                f"{covered_deg:.0f}: if the scan stopped early, its angles are wrong"
+            ]
         is_cut = raw.input.skip_projections or raw.input.skip_angles
         if not is_cut or theta_deg is None or len(theta_deg) <= metadata.chosen.max(initial=0):
             return []
@@ -295,7 +301,7 @@ def _lacking_angles(raw: RawScan, metadata: Metadata) -> list[str]:
             f"the {n} projections in use cover {used_deg:.0f} of 180 degrees, and slices lack the "
             "others (input.skip_projections, skip_angles)"
         ]
-    if covered_deg >= _COVERS_DEG:
+    if covered_deg is None or covered_deg >= _COVERS_DEG:
         return []
     enough = math.ceil(180 * n / covered_deg) if covered_deg > 0 else 0
     return [
