@@ -29,8 +29,8 @@ def compile_once(directory: Path, say: Callable[[str], object]) -> None:
     if not folder or (stamp := Path(folder, f"compiled-{_digest()}")).exists():
         return
     say(
-        f"compiling for this processor ({cpu_name()}), once: up to a minute (Ctrl-C skips it: then "
-        "the first jobs compile)"
+        f"compiling for this processor ({cpu_name()}), once: up to a minute, more if it is busy "
+        "(Ctrl-C skips it: then the first jobs compile)"
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(Path(folder).parent)}
     words, n = [sys.executable, "-P", "-m", __name__], min(thread_count(), N_PARTS)
