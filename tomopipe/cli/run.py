@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tomopipe.campaign.files import LOGS, Logs
+from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
 from tomopipe.cli.options import (
     CampaignOption,
     ConfigFile,
@@ -114,6 +114,7 @@ def run(
         raise typer.Exit(status)
     command = launch.run_command(directory, config_path, profile, [*rest, *on_gpus])
     process, started = launch.start(directory, command, force=force, take_over=take_over)
+    begun_s = Path(started.log).stat().st_mtime  # by the clock of the disk
     what = f"the volume{'s' * (len(scans) > 1)} of {scans_named(scans)}, and what is needed, in "
     say(
         f"Running {what if scans else ''}{directory.name}; what Snakemake says: {near(started.log)}"
@@ -127,6 +128,7 @@ def run(
     if status >= 0:  # not killed; it may have ended before it read the Snakefile
         lock.release(directory, started)
     status = _print_end(directory, status, started, progress)
+    _name_edits(directory, config_path, begun_s, progress)
     raise typer.Exit(_INTERRUPTED if status and progress.facts.get("interrupted") else status)
 
 
@@ -262,6 +264,17 @@ def _print_end(directory: Path, status: int, started: Run, progress: Progress) -
     if retry := retry_hint(campaign, failures, why):
         say(retry)
     return 1
+
+
+def _name_edits(directory: Path, config: Path | None, begun_s: float, progress: Progress) -> None:
+    """Report that configuration or table changed after the run had begun to read them."""
+    if not progress.facts.get("executes"):
+        return
+    table = progress.facts["campaign"]["campaign"].get("table") or TABLE
+    for path in (config or directory / CONFIG, directory / table):
+        with suppress(OSError):
+            if path.stat().st_mtime > begun_s:
+                say(f"{near(path)} changed during this run: the next `tomopipe run` follows it.")
 
 
 def _error(lines: Sequence[str], without: Container[str] = ()) -> list[str]:

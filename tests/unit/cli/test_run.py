@@ -107,6 +107,20 @@ def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
     assert text.count("no volume") <= 1
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "scans.tsv"])
+def test_what_changed_during_a_run_is_named_at_its_end(campaign, does, name):
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\n")
+    for path in campaign.iterdir():
+        os.utime(path, (1e9, 1e9))
+    edit = f"import os, time; os.utime('{name}', (time.time() + 1,) * 2); "
+    for code, changed in ((edit, [name]), ("", [])):
+        does(code + "tell(is_whole=True)")
+        status, text = call("run", campaign)
+        lines = [line for line in text.splitlines() if "changed during this run" in line]
+        assert (status, [Path(line.split()[0]).name for line in lines]) == (0, changed), text
+        os.utime(campaign / name, (1e9, 1e9))
+
+
 @pytest.mark.parametrize(("event", "is_new"), [("ended=1", True), ("failed=1, error='x'", False)])
 def test_the_table_of_cors_is_new_if_the_run_made_it_though_a_volume_failed(
     campaign, does, event, is_new
