@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.results import present_inventory
+from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.state.sentences import why_not_selected
+from tomopipe.campaign.state.signs import State
 from tomopipe.campaign.table import check_table, did_you_mean
 from tomopipe.config import for_one_scan, with_skipped
 from tomopipe.errors import TomopipeError, some_of
@@ -91,10 +93,16 @@ def advice_on_skipping(campaign: "Campaign", scan: str, text: str, *, is_shared:
 
 
 def warnings_in_row(campaign: "Campaign", row: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the warnings of a row of the inventory, without shifts that an option undoes."""
+    """Return the warnings of a row of the inventory, without shifts that an option undoes.
+
+    None of a scan that is skipped: the reason is enough.
+    """
     texts = tuple(part.strip() for part in (row.get("warnings") or "").split(";") if part.strip())
-    scan = row["scan"]
-    if texts and scan in campaign.scans and campaign.for_scan(scan).config.preprocess.shifts:
+    if not texts or (scan := campaign.scans.get(row["scan"])) is None:
+        return texts
+    if not_selected(scan.select, row) is State.SKIPPED:
+        return ()
+    if campaign.for_scan(scan.name).config.preprocess.shifts:
         from tomopipe.scans.stated_motion import without_shifts  # NumPy
 
         return without_shifts(texts)

@@ -510,6 +510,14 @@ def test_a_scan_selected_in_the_table_is_not_told_to_be_selected(tmp_path):
     assert "select: yes" not in selected
 
 
+def test_what_an_aborted_scan_lacks_is_named_if_it_is_selected(tmp_path):
+    small_campaign(tmp_path, theta_deg=np.linspace(0, 180, 101), n_frames=40)
+    assert warnings(tmp_path, "cover") == []
+    (tmp_path / "scans.tsv").write_text("scan\tselect\na_1\tyes\n")
+    (lacks,) = warnings(tmp_path, "cover")
+    assert lacks.startswith("a_1: the angles cover 72 of 180 degrees")
+
+
 def test_check_names_a_file_that_has_gone_since_the_last_run(site):
     small_campaign(site, "a_1", "a_2")
     expected_inventory(load_campaign(site), site / "results")
