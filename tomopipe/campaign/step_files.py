@@ -60,6 +60,6 @@ def closed_folders(campaign: "Campaign") -> str:
     if not (shut := closed(written) or closed(steps)):
         return ""
     return (
-        f"{some_of([*map(str, shut)], _N_NAMED)}: cannot be written, and a run does. Give yourself "
-        f"the right to: {giving_rights(shut)}; or copy the campaign to a folder of your own"
+        f"{some_of([*map(str, shut)], _N_NAMED)}: cannot be written, and a run does. To get the "
+        f"right: {giving_rights(shut)}; or copy the campaign to a folder of your own"
     )

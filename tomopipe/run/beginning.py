@@ -160,8 +160,8 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
         _wait_for_running(campaign, run.before)
     if shut := closed([run_folder.of(campaign.results, "")]):
         raise TomopipeError(
-            f"{shut[0]}: left by another user's run that was killed, and cannot be removed. Get "
-            f"the right to: {giving_rights(shut)}; or ask that user to run tomopipe."
+            f"{shut[0]}: left by another user's run that was killed, and cannot be removed. To "
+            f"get the right: {giving_rights(shut)}; or ask that user to run tomopipe."
         )
     with room_for(campaign.results):
         # relative, as jobs on nodes may see the campaign under another path

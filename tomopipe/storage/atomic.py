@@ -10,6 +10,7 @@ result.
 import hashlib
 import json
 import os
+import pwd
 import secrets
 import shlex
 import shutil
@@ -26,7 +27,6 @@ from tomopipe.errors import FolderInPlaceError, grouped, on_os_error, room_for
 from tomopipe.paths import existing_folder
 from tomopipe.storage import checksums, run_folder
 from tomopipe.storage.checksums import names_of_others, write_manifest
-from tomopipe.storage.processes import user_name
 
 _MAY_WRITE = 0o200  # of the owner
 _N_FLUSHED = 8  # files flushed at a time
@@ -231,11 +231,22 @@ def why_not_replaced(path: str | os.PathLike[str]) -> str:
 
 
 def giving_rights(paths: Sequence[Path]) -> str:
-    """Return the remedy that lets this user write these paths, a command if there is one."""
+    """Return what lets this user write these paths: a command, or whom to ask for it."""
     states = [path.stat() for path in paths]
     names = shlex.join(str(path.absolute()) for path in paths)
-    if any(state.st_uid != os.geteuid() for state in states):
-        return f"`sudo chown -R {user_name()} {names}`"
+    if others := {state.st_uid for state in states} - {os.geteuid()}:
+        owners = " and ".join(map(_user_name, sorted(others)))
+        return (
+            f"ask {owners} to type `chmod -R g+rwX {names}`, in a group of both of you "
+            "(docs/how-to/edit-and-rerun.md, Several people)"
+        )
     if any(not state.st_mode & _MAY_WRITE for state in states):
         return f"`chmod u+rwX {names}`"
     return "ask the administrator of the disk for write access"
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # not a user of this machine
+        return f"user {uid}"

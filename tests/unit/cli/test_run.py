@@ -754,5 +754,5 @@ def test_a_folder_that_cannot_be_entered_is_named_not_a_file_in_it(campaign):
     status, printed, said = heeding("plan", campaign)
     closed.chmod(0o755)
     assert status == 1, said
-    says = f"{closed}: cannot be written, and a run does. Give yourself the right to"
+    says = f"{closed}: cannot be written, and a run does. To get the right: "
     assert says in " ".join(printed.split())
