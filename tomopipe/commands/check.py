@@ -39,6 +39,7 @@ from tomopipe.entry_points import collisions
 from tomopipe.errors import ScanError, TomopipeError, fault_lines, grouped, scans_named, some_of
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR
+from tomopipe.prep.shifts import STATED
 from tomopipe.relion.relion_set import note_lines
 from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.needed import expected_inventory
@@ -103,6 +104,7 @@ def examine(campaign: Campaign) -> Findings:
     _check_packages(campaign, findings)
     findings.errors += missing_files(campaign)
     findings.errors += [*option_faults(campaign, rows), *unused_cors(campaign, rows)]
+    findings.errors += fault_lines(_without_shifts(campaign, rows))
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows, with_reason=False)  # in the warnings
     with suppress(FileNotFoundError, TomopipeError):  # missing or damaged: a run makes it
@@ -297,6 +299,18 @@ def _likely_angles(campaign: Campaign, scan: str) -> str:
             return likely_range(normalise(ends, opened.flat, opened.dark))
     except ScanError:
         return ""
+
+
+def _without_shifts(campaign: Campaign, rows: InventoryRows) -> Iterator[tuple[str, str]]:
+    """Yield why a scan has no translations for `preprocess.shifts: stated`, and the scan."""
+    for scan in campaign.selected_scans(rows):
+        if campaign.for_scan(scan).config.preprocess.shifts != STATED:
+            continue
+        try:
+            with chdir(campaign.directory), raw_scan(campaign, scan).open() as opened:
+                opened.stated_shifts_px()
+        except ScanError as error:
+            yield str(error), scan
 
 
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:

@@ -137,6 +137,24 @@ def test_shifts_that_an_option_undoes_are_no_warning(site):
     assert moves == [1, 2]
 
 
+def test_scans_without_the_translations_that_shifts_need_are_named(site):
+    def change(entry):
+        number(entry["sample"], "x_translation", np.zeros(len(KEYS)), "m")
+
+    (site / "raw").mkdir()
+    write_nxtomo(site / "raw" / "a_1.nx", change=change)
+    for n in (2, 3):
+        write_nxtomo(site / "raw" / f"a_{n}.nx")
+    assert init(site / "c", site / "raw" / "*.nx").exit_code == 0
+    assert run_check(site / "c")[0] == 0
+    with (site / "c" / "config.yaml").open("a") as file:
+        file.write("preprocess: {shifts: stated}\n")
+    status, shown = run_check(site / "c")
+    assert status == 1
+    assert "error: 2 scans (a_2, a_3): " in shown
+    assert "{scan}.nx: preprocess.shifts: stated: expected x_translation or z_tr" in shown
+
+
 def run_check(folder):
     done = CliRunner().invoke(cli, ["check", str(folder)])
     return done.exit_code, " ".join(done.output.split())
