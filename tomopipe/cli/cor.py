@@ -258,7 +258,7 @@ def _how_to_undo(directory: Path) -> str:
 
 @app.command("export", cls=CampaignCommand)
 def export_file(
-    file: Annotated[Path, typer.Argument(help="File to write.")],
+    file: Annotated[Path, typer.Argument(help="File to write; missing folders are made.")],
     form: Annotated[
         Form, typer.Option("--format", help="rot_cen: path to COR, as JSON; csv: `Filename,COR`.")
     ] = Form.rot_cen,

@@ -94,7 +94,10 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="File to write.", show_default="results/report/index.html"
+            "--output",
+            "-o",
+            help="File to write; missing folders are made.",
+            show_default="results/report/index.html",
         ),
     ] = None,
 ) -> None:

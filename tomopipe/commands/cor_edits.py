@@ -185,8 +185,6 @@ def export_cors(campaign: Campaign, file: Path, form: Form, *, dry_run: bool = F
         raise TomopipeError(f"{path}: not there yet. `tomopipe run` makes it.")
     resolved = read_cor_json(path)
     _refuse_own(campaign, file)
-    if not (folder := file.absolute().parent).is_dir():
-        raise TomopipeError(f"{folder}: no such folder. Correct the path, or make it.")
     cors = {
         campaign.scans[scan].abspath: float(entry["cor_px"])
         for scan, entry in resolved.items()

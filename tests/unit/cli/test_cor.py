@@ -464,10 +464,12 @@ def test_export_leaves_the_files_of_the_campaign_as_they_are(campaign, results, 
     assert (file.read_bytes() if file.exists() else None) == before
 
 
-def test_export_makes_no_folder(campaign, results):
-    with pytest.raises(TomopipeError, match="nowhere: no such folder"):
-        call(campaign, "export", campaign / "nowhere" / "rot_cen.json")
-    assert not (campaign / "nowhere").exists()
+def test_export_makes_a_missing_folder_unless_it_is_a_dry_run(campaign, results):
+    file = campaign / "new" / "folder" / "rot_cen.json"
+    call(campaign, "export", file, "-n")
+    assert not (campaign / "new").exists()
+    call(campaign, "export", file)
+    assert json.loads(file.read_text())
 
 
 def test_export_replaces_no_pipe_and_no_device(campaign, results):
