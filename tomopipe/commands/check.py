@@ -5,9 +5,10 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, suppress
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
@@ -45,7 +46,13 @@ from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.needed import expected_inventory
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.staleness import Staleness
-from tomopipe.resources.disk import lack_of_disk, may_be_wider, shown_size, still_to_make
+from tomopipe.resources.disk import (
+    disk_needed,
+    lack_of_disk,
+    may_be_wider,
+    shown_size,
+    still_to_make,
+)
 from tomopipe.run.beginning import missing_gpu
 from tomopipe.run.unfinished import nothing_usable, relion_notes, unused_cors
 from tomopipe.scans.angle_lists import CONTRADICTED, LOOK_LIKE
@@ -123,7 +130,8 @@ def examine(campaign: Campaign) -> Findings:
         (s.refused, s.name if s.view and s.view.suffix else s.part_path) for s in campaign.refused
     ]
     findings.warnings += fault_lines(refused)
-    _check_disk(campaign, rows, stacks, findings)
+    n_bytes: Mapping[str, int] = still_to_make(campaign, rows, stacks)
+    findings.errors += lack_of_disk(campaign, n_bytes)
     _check_folders(campaign, findings)
     profile = campaign.directory / "slurm" / "profile.yaml"
     on_nodes = profile.exists()
@@ -139,6 +147,8 @@ def examine(campaign: Campaign) -> Findings:
         else:
             findings.is_done = not settled.jobs
             findings.warnings += to_keep(settled.of_others)
+            n_bytes = _to_write(campaign, settled)
+    findings.notes += _of_disk(campaign, rows, n_bytes)
     return findings
 
 
@@ -338,28 +348,32 @@ def _other_pixel_size(rows: InventoryRows, stack: Stack) -> str:
     return ""
 
 
-def _check_disk(
-    campaign: Campaign, rows: InventoryRows, stacks: list[Stack], findings: Findings
-) -> None:
-    scans, each = campaign.selected_scans(rows), still_to_make(campaign, rows, stacks)
-    existing = existing_folder(campaign.results)
+def _to_write(campaign: Campaign, settled: Settled) -> dict[str, int]:
+    """Estimate what the next run writes (bytes) by kind of file, also in place of results."""
+    steps = ["full_recon", *["export_stack"] * campaign.makes_star]
+    may_follow = product(steps, settled.open_scans)  # CORs that are not known yet
+    jobs = [*((job.rule, job.key) for job in settled.jobs), *may_follow]
+    return disk_needed(campaign, jobs, settled.rows)
+
+
+def _of_disk(campaign: Campaign, rows: InventoryRows, n_bytes: Mapping[str, int]) -> Iterator[str]:
+    scans, existing = campaign.selected_scans(rows), existing_folder(campaign.results)
     free = shutil.disk_usage(existing).free
-    sizes = {kind: f"{kind} {shown_size(n)}" for kind, n in each.items() if n}
+    sizes = {kind: f"{kind} {shown_size(n)}" for kind, n in n_bytes.items() if n}
     if "try stacks" in sizes and not campaign.config.storage.keep_try:
         sizes["try stacks"] += " until CORs are accepted"
     kinds = ", ".join(sizes.values())
-    to_write = f"still to write: about {shown_size(each.total())} ({kinds})"
+    to_write = f"still to write: about {shown_size(sum(n_bytes.values()))} ({kinds})"
     pending = to_write if kinds else "nothing is left to write"
-    findings.notes.append(
+    yield (
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {pending}; "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
     if wider := may_be_wider(campaign, rows):
-        findings.notes.append(
+        yield (
             f"{some_of(wider, 3)}: {FACTOR**2} times as much for the volume if the axis is near an "
             "edge (preprocess.half_acquisition)"
         )
-    findings.errors += lack_of_disk(campaign, each)
 
 
 def _check_folders(campaign: Campaign, findings: Findings) -> None:

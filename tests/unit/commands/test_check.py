@@ -14,14 +14,17 @@ from tests.unit.conftest import configure, init, small_campaign
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.selection import table_faults
 from tomopipe.campaign.slurm import sinfo
+from tomopipe.campaign.step_files import volume_of
 from tomopipe.cli import cli
 from tomopipe.commands import check
+from tomopipe.commands.next_run import make_plan
 from tomopipe.config import for_one_scan
 from tomopipe.errors import TomopipeError, fault_lines
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.reruns.target import Target
+from tomopipe.resources.disk import shown_size
 from tomopipe.run import launch
 from tomopipe.storage import lock
 from tomopipe.storage.processes import named
@@ -515,6 +518,17 @@ def test_check_refuses_a_results_folder_whose_disk_is_not_mounted(tmp_path):
         f"{tmp_path / 'results'}: a link to /mnt/gone/results, which does not exist: mount its "
         "disk, or remove the link"
     ]
+
+
+def test_results_that_are_made_again_are_still_to_write(site):
+    small_campaign(site, options="predict_cor: {methods: []}")
+    (site / "scans.tsv").write_text("scan\tcor_px\na_1\t16\n")
+    campaign = load_campaign(site)
+    expected_inventory(campaign, campaign.results)
+    (site / volume_of(campaign, "a_1")).touch()  # without a receipt
+    (note,) = (note for note in check.examine(campaign).notes if "selected" in note)
+    size = shown_size(make_plan(campaign).n_bytes)
+    assert f"1 scan selected; still to write: about {size} (volumes {size}); " in note
 
 
 def test_a_scan_selected_in_the_table_is_not_told_to_be_selected(tmp_path):
