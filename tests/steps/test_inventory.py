@@ -194,6 +194,28 @@ def test_a_turn_with_a_gap_is_warned_of(tmp_path, gap_deg, known, words):
     assert bool(warnings) is bool(words)
 
 
+@pytest.mark.parametrize(
+    ("covered_deg", "is_stated", "says"),
+    [
+        (240, True, "the angles in use cover 240 of 360 degrees: slices are not widened"),
+        (240, False, ""),
+        (310, True, "the angles cover 360 degrees except 50"),
+        (100, True, "the angles cover 102 of 180 degrees, and slices lack the others"),
+    ],
+)
+def test_half_acquisition_of_a_part_of_a_turn_is_warned_of(tmp_path, covered_deg, is_stated, says):
+    def change(entry):
+        entry["instrument/detector/field_of_view"] = "Half" if is_stated else "Full"
+
+    keys = np.array([1, *[0] * 63, 2])
+    angles = np.array([0, *np.linspace(0, covered_deg, 63), 0])
+    write_nxtomo(tmp_path / "a.h5", keys=keys, angles=angles, change=change)
+    warnings = take(tmp_path)["a"]["warnings"]
+    assert says in warnings
+    assert bool(warnings) is bool(says)
+    assert ";" not in warnings
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("rad", np.pi / 180), ("mdeg", 1000.0)])
 def test_angles_in_another_unit_are_refused_until_the_unit_is_told(tmp_path, unit, factor):
     write(tmp_path / "s_1.h5")

@@ -77,6 +77,8 @@ _CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF
 _MCSTAS = ({"rows"}, {"columns"}, {"rows", "columns"})
 _ESRF = ({"rows", "columns"}, {"rows"}, {"columns"})
 
+#: A note: half acquisition, which the detector states.
+STATED_HALF = "half acquisition, as the file says"
 #: In a note: a COR hint, which may be another in each scan; its number.
 HINT = re.compile(r"(?<=COR hint )(\S+) px.*?(?= \(not used\))")
 
@@ -406,7 +408,7 @@ def _read_notes(detector: Node, mirrored: set[str], location: str, n_cols: int) 
         notes.append(f"{sides} mirrored back, {location}")
     field_of_view = text_in(detector.group, "field_of_view").lower()
     if field_of_view == "half" or _number(detector.group, "half_acquisition"):
-        notes.append("half acquisition, as the file says")
+        notes.append(STATED_HALF)
     for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
         hint = _number(detector.group, name)
         if hint is not None:

@@ -38,6 +38,7 @@ from tomopipe.scans.angle_lists import span_deg
 from tomopipe.scans.exchange import RawScan
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.metadata import Metadata, incomplete
+from tomopipe.scans.nxtomo import STATED_HALF
 from tomopipe.scans.raw_identity import file_state, link_state
 from tomopipe.scans.scan_files import source_files
 from tomopipe.scans.turns import find_turns
@@ -248,16 +249,24 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
 
 
 def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
-    """Tell whether the angles in use cover 360 degrees, and warn of a gap in them."""
+    """Tell whether the angles in use cover 360 degrees; warn of gaps, and of a turn cut short."""
     theta_deg = metadata.theta_deg
     if theta_deg is None or len(theta_deg) < metadata.n_angles:
         return False, ()
     used = np.deg2rad(theta_deg[metadata.chosen])
-    if not (len(used) and np.isfinite(used).all() and is_full_rotation(used)):
+    if not (len(used) and np.isfinite(used).all()):
         return False, ()
+    gap_deg = np.degrees(largest_gap_rad(used))
+    if not is_full_rotation(used):
+        if STATED_HALF not in metadata.found or gap_deg > 360 - _COVERS_DEG:
+            return False, ()
+        text = f"the angles in use cover {360 - gap_deg:.0f} of 360 degrees: slices are not widened"
+        return False, (
+            f"the file states half acquisition, and {text}, and wrong farther from the axis than "
+            "the nearer edge of the detector. Measure again, or leave it out (`select: no`)",
+        )
     if not unpaired(used).any():
         return True, ()
-    gap_deg = np.degrees(largest_gap_rad(used))
     text = f"the angles cover 360 degrees except {gap_deg:.0f}: with the axis off the middle"
     return True, (f"{text}, data that only these would show are extrapolated",)
 
