@@ -225,7 +225,8 @@ class Translation(NamedTuple):
         word, row = str(value).lower(), row or {}
         key, rule, default = row.get("here", ""), row.get("values", ""), row.get("default", "")
         remark = row.get("remark") or "no equivalent"
-        if default == "any" or (word in _EMPTY and not rule.startswith("=")):
+        is_value = rule.startswith("=") or (rule == "filter" and value)  # none: no filter
+        if default == "any" or (word in _EMPTY and not is_value):
             return
         if key and isinstance(value, _Sweep):
             self.sweeps.append((name, key, str(value)))
