@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tomopipe.paths import no_pipe
 from tomopipe.storage import lock
@@ -207,6 +207,12 @@ def encode_series(key: str) -> str:
         return name
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{name[: _LONGEST_NAME_BYTES - 17]}@{digest}"
+
+
+def job_name(step: str, key: str) -> str:
+    """Return the scan, stack or series of a job as people write it: a series is not encoded."""
+    is_series = step in STEPS and STEPS[step].key == "series"
+    return unquote(key) if is_series else key
 
 
 def converted(volume: Path, output_format: str) -> Path:

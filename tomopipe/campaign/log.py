@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.files import LOGS, Logs
+from tomopipe.campaign.files import LOGS, Logs, job_name
 from tomopipe.errors import (
     PixelsError,
     RunEndedError,
@@ -206,6 +206,11 @@ class JobStatus:
     warning: str = ""  # about its result
     is_killed: bool = False  # of one that failed: it ended without saying why
     log_tail: str = ""  # end of its log, for jobs that are not done, as `present_jobs` reads it
+
+    @property
+    def name(self) -> str:
+        """Its scan, stack or series as people write it, or campaign."""
+        return job_name(self.step, self.key)
 
     @property
     def log(self) -> str:

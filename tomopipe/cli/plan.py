@@ -174,7 +174,7 @@ def _print_job(job: JobStatus, screen: Console, room: int = 0) -> bool:
     """Print a job, in a line of `room` columns unless it is 0; tell whether it was cut."""
     where = f"{job.host} {f'job {job.slurm_job}' if job.slurm_job else ''}".strip()
     is_running = job.state == "running"
-    parts = [f"{job.step} {job.key}", where]
+    parts = [f"{job.step} {job.name}", where]
     parts += [f"for {duration(time.time() - job.start_s)}"] * is_running
     parts += [job.error] * bool(job.error)
     text, sign = " ".join("  ".join(parts).splitlines()), f"{state_text(job.state):10}"

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any
 
+from tomopipe.campaign.files import job_name
 from tomopipe.campaign.state.signs import SIGNS
 from tomopipe.errors import grouped, scans_named, some_of
 from tomopipe.reruns.reasons import is_news
@@ -93,18 +94,19 @@ class Screen:
             ((what, reason, final.get((step, name))), (step, name))
             for what, step, name, reason in progress.news
             if what in _FAILED
-            if (what, f"{step} {name}".rstrip(), reason) not in self._failed
+            if (what, f"{step} {job_name(step, name)}".rstrip(), reason) not in self._failed
         )
         for (what, reason, log), attempts in failed.items():
             names = list(dict.fromkeys(attempts))
-            jobs = [f"{step} {name}".rstrip() for step, name in names]
+            jobs = [f"{step} {job_name(step, name)}".rstrip() for step, name in names]
             self._failed.update((what, job, reason) for job in jobs)
             is_single = what == "failed" and len(names) == 1
             its_log = progress.log_of(*names[0]) if is_single else log
             see = f", see {near(its_log)}" if its_log else ""
             shown = f"{len(jobs)} jobs, " * (len(jobs) > 1) + some_of(jobs, _N_NAMED)
             yield f"{_FAILED[what]}: {shown}{f': {reason}' if reason else ''}{see}"
-        for what, _, name, reason in progress.news:
+        for what, step, key, reason in progress.news:
+            name = job_name(step, key)
             if what == "says":
                 yield f"tomopipe: {reason}"
             elif what == "began" and name and is_news(reason) and reason not in self._told:

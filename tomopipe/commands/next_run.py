@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import Why, forget
+from tomopipe.campaign.files import job_name
 from tomopipe.campaign.log import JobStatus, position
 from tomopipe.campaign.overlaps import SHARING
 from tomopipe.campaign.raw_files import unread_folders
@@ -213,7 +213,7 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
 
 def _of(job: PlannedJob) -> tuple[int, str]:
     """Return the rank and the name of the row that a job belongs to."""
-    series = f"series {unquote(job.series)}" if job.rule == "fix_cor" else ""
+    series = f"series {job_name(job.rule, job.series)}" if job.rule == "fix_cor" else ""
     names = (job.scan, job.stack, series, "campaign")
     return next((rank, name) for rank, name in enumerate(names) if name)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, make_campaign
-from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
+from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs, job_name
 from tomopipe.campaign.raw_files import CampaignScan, growing_files, raw_paths
 from tomopipe.campaign.reading import raw_scan
 from tomopipe.campaign.state.signs import State as ScanState
@@ -349,7 +349,9 @@ class Watcher:
             self._holder = self._own
         lines = dict.fromkeys(launch.own_lines(current.run))
         failed = current.progress.failed
-        errors = dict.fromkeys(f"{job.step} {job.name}: {job.error}" for job in failed)
+        errors = dict.fromkeys(
+            f"{job.step} {job_name(job.step, job.name)}: {job.error}" for job in failed
+        )
         if status in _SUCCESS:
             self._n_failed = 0
             self._report(lines)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tests.rights import heeding
-from tomopipe.campaign.files import Files, Logs
+from tomopipe.campaign.files import Files, Logs, encode_series
 from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.cli import cli, terminal
 from tomopipe.cli.terminal import Screen, near, step_line
@@ -574,6 +574,20 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     screen.show(progress, at_end=True)
     assert "a_2" not in capsys.readouterr().out
     assert [job.name for job in progress.failed] == ["a_1"]
+
+
+def test_a_series_has_the_name_that_people_write(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    progress = Progress(tmp_path / "events", Logs(tmp_path))
+    for number, reason in enumerate(("a COR changed", "not there yet")):
+        tell(began=number, step="fix_cor", name=encode_series("10% größe"), reason=reason)
+    tell(began=2, step="full_recon", name="10%25_001", reason="another COR")
+    tell(failed=1, error="no room")
+    progress.read()
+    Screen().show(progress)
+    lines = capsys.readouterr().out.splitlines()[:3]
+    assert lines[0].startswith("failed: fix_cor 10% größe: no room, see ")
+    assert lines[1:] == ["10% größe: a COR changed", "10%25_001: another COR"]
 
 
 def test_jobs_of_a_submission_that_are_tried_again_are_one_line(tmp_path, monkeypatch, capsys):
