@@ -279,7 +279,10 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     form, number = _form_and_number(target)
     parts = {other: _form_and_number(other) for other in choices}
     far = {scan: int(n) for scan, (f, n) in parts.items() if f == form and not _is_near(number, n)}
-    similar = difflib.get_close_matches(target, [c for c in choices if c not in far], n=1)
+    alike = [(scan, n) for scan, (f, n) in parts.items() if f == form and n and number]
+    equal = [scan for scan, n in alike if int(n) == int(number)]
+    others = [c for c in choices if c not in far]
+    similar = equal[:1] or difflib.get_close_matches(target, others, n=1)
     if similar and similar[0] != similar[0].strip():  # a blank that nobody sees
         similar[0] = shown(similar[0])
     if similar or not far:

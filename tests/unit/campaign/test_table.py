@@ -224,6 +224,13 @@ def test_a_file_is_meant_by_the_name_of_its_scan():
     assert did_you_mean("leaf_02", known) == "; did you mean leaf_002?"
 
 
+def test_the_same_number_with_other_zeros_is_meant_first():
+    names = [f"tooth_{number:03d}" for number in (10, 1, 101, 11)]
+    assert did_you_mean("tooth_01", names) == "; did you mean tooth_001?"
+    assert did_you_mean("tooth_0010", names) == "; did you mean tooth_010?"
+    assert did_you_mean("tooth", ["5tooth", "tooth_1"]) == "; did you mean 5tooth?"
+
+
 def test_a_scan_of_a_far_number_is_not_meant_but_the_range_is_named():
     names = [f"leaf_{number:03d}" for number in range(1, 13)]
     for name in ("leaf_340", "leaf_0340.h5", "leaf_500"):
