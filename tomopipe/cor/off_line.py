@@ -81,8 +81,8 @@ def off_line(
     dict of int to OffLine
         By position in the arguments: single CORs more than 0.2 px from what their series gives on
         either side of a step, where scatter alone gives as much in 2 of 1000. Not those
-        that share their distance with another one, as samples at another position do. Fewer than
-        six scans give none.
+        that share their distance with another one, as samples at another position do, nor one
+        farther from the others than these span. Fewer than six scans give none.
     """
     x, y = np.asarray(index, np.int64), np.asarray(cor_px, float)
     place = _places(height_mm)
@@ -93,8 +93,11 @@ def off_line(
         apart = np.diff(x[window])
         near = apart // (np.gcd.reduce(apart) or 1)
         events = _best_events(_models(tuple(near.tolist()), place[window]), y[window])
-        named = _unshared(y[window], events.off(len(near) + 1))
-        result |= {window.start + k: off for k, off in named.items() if k + window.start in judged}
+        off = events.off(len(near) + 1)
+        for scan in _beyond(apart):
+            off.pop(scan, None)
+        named = _unshared(y[window], off)
+        result |= {window.start + k: one for k, one in named.items() if k + window.start in judged}
     return result
 
 
@@ -108,6 +111,13 @@ def _places(height_mm: Sequence[float | None]) -> tuple[int, ...]:
     place = np.zeros(len(heights), int)
     place[order[1:]] = np.cumsum(apart)
     return tuple(place.tolist())
+
+
+def _beyond(apart: NDArray[np.int64]) -> Iterator[int]:
+    """Yield the scans at an end that are farther from the others than these span."""
+    for scan, gap in ((0, apart[0]), (len(apart), apart[-1])):
+        if gap > apart.sum() - gap:
+            yield scan
 
 
 def _windows(n: int) -> Iterator[tuple[slice, range]]:

@@ -104,6 +104,19 @@ def test_the_distance_is_that_from_the_others_and_least_0_2_px():
     assert off_line(range(5), far[:5]) == {}
 
 
+def test_a_scan_farther_from_the_others_than_these_span_is_not_judged():
+    """An axis that drifts by 0.3 px a scan, with 90 numbers missing before the last scan."""
+    rng = np.random.default_rng(3)
+    for last, is_judged in ((102, False), (24, False), (16, True)):
+        index = np.array([*range(1, 13), last])
+        cor_px = 1000 + 0.3 * index + rng.normal(0, 0.05, 13)
+        cor_px[-1] += 8 * is_judged
+        assert [*off_line(index, cor_px)] == [12] * is_judged
+        assert [*off_line(-index[::-1], cor_px[::-1])] == [0] * is_judged
+        cor_px[5] += 5
+        assert 5 in off_line(index, cor_px)
+
+
 def test_quiet_scans_of_a_long_series_hide_no_wrong_cor():
     quiet = 512 + 0.02 * np.random.default_rng(59).standard_normal(96)
     assert off_line(range(96), quiet) == {}
