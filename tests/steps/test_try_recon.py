@@ -322,7 +322,9 @@ def test_a_pitch_that_cannot_be_measured_is_said(tmp_path, caplog):
     caplog.set_level("INFO")
     options = {"width_px": 1, "step_px": 1}
     result, *_ = _try(tmp_path, corrections={"roll_deg": "auto"}, **options)
-    assert "pitch" not in result
+    assert result["pitch"] is None
+    prediction = predict_in(tmp_path / "try_center" / "scan_001", methods=["classical"])
+    assert prediction["pitch"] is None
     assert "pitch: cannot be measured" in caplog.messages
 
 

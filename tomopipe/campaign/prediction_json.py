@@ -27,6 +27,7 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         roll_px_per_100_rows=_roll(data),
         roll_deg=number(data.get(ROLL)),
         pitch_deg=_pitch_deg(part(data, "pitch")),
+        lacks_pitch=data.get("pitch", ...) is None,
         warnings=texts(data.get("warnings")),
         doubts=texts(data.get("doubts")),
     )

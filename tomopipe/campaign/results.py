@@ -72,6 +72,7 @@ class Prediction:
     # with preprocess.roll_deg: auto: measured and corrected; measured, "0.08 ± 0.01"
     roll_deg: float | None = None
     pitch_deg: str = ""
+    lacks_pitch: bool = False  # it cannot be measured
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()  # why an accepted COR needs review
 

@@ -90,8 +90,8 @@ def predict_cor(
     along them; volume_rows, those of `used`, if a warning of a tilted axis or of rows without light
     depends on them; `warnings`: sentences on these, projections without an image, unsuitable flats,
     a displaced sample, and one that slices will cut off; roll_deg that try_recon measured and
-    corrected, and the pitch, if it did; `doubts`: reasons to review an accepted COR.
-    `center_txt` gets the accepted COR with two decimals, or is empty.
+    corrected, and the pitch, if it did (None: it could not measure it); `doubts`: reasons to review
+    an accepted COR. `center_txt` gets the accepted COR with two decimals, or is empty.
 
     A TomopipeError if ai cannot run, as its weights are missing or of another version.
     """
@@ -169,7 +169,7 @@ def _predict(
         text = warn_of_dark_rows(corrected.dark_rows, corrected.n_rows, volume_rows)
         warnings += [text] if text else []
     grid = read_json(try_json, "the grid of try_recon")
-    measured = {key: grid[key] for key in (ROLL, "pitch") if grid.get(key)}
+    measured = {key: grid[key] for key in (ROLL, "pitch") if key in grid}
     if used and used.roll_deg == "auto":
         used = used._replace(roll_deg=measured.get(ROLL, 0.0))
     candidates_px = _candidates(grid, try_json)

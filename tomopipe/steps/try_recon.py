@@ -140,8 +140,8 @@ def try_recon(
         record["packages"] = packages
     if is_auto and recipe.roll_deg:
         record[ROLL] = recipe.roll_deg
-    if pitch is not None:
-        record["pitch"] = pitch._asdict()
+    if is_auto:
+        record["pitch"] = pitch and pitch._asdict()
     record |= stated(made_from)
     write_json(record, files.sweep)
     return record

@@ -474,6 +474,8 @@ def test_what_try_recon_noted_is_told(tmp_path):
     found |= {"warnings": ["4 of 121 projections are dark"]}
     found |= {"roll_deg": 0.312, "pitch": {"deg": -0.08, "error_deg": 0.01, "rim_px": 0.2}}
     write_json(json.loads(path.read_text()) | found, path)
+    path = made.results / "try_center" / "bone_003" / "prediction.json"
+    write_json(json.loads(path.read_text()) | {"pitch": None}, path)
     made.status("full_recon", "bone_001", 5, warning="volume: half of its voxels")
     scans, record = by_name(made)
     assert "volume: half of its voxels" in groups(record)["Warnings"]["bone_001"]
@@ -488,6 +490,7 @@ def test_what_try_recon_noted_is_told(tmp_path):
     page = made.page.read_text(encoding="utf-8")
     assert "pitch of 0.08 ± 0.01°, roll -0.25 ± 0.08 px per 100 rows" in page
     assert "roll of +0.31° corrected, pitch" in page
+    assert page.count("pitch not measured") == 1
     assert "4 of 121 projections are dark" in page
 
 

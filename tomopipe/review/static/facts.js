@@ -66,6 +66,7 @@ function scores(data, go, cor) {
     p.method ? el("p", { class: "quiet" }, `by ${p.method}${p.model ? `, model ${p.model.name} ` : ""}`, p.model ? el("code", { title: `sha256 ${p.model.sha256}` }, p.model.sha256.slice(0, 12)) : null) : null].filter(Boolean);
   if (p.roll_deg !== null) parts.push(el("p", { class: "quiet" }, `Roll of ${p.roll_deg.toFixed(2)}° measured and corrected`));
   if (p.pitch_deg) parts.push(el("p", { class: "quiet" }, `Axis leans along the beam by ${p.pitch_deg}°`));
+  if (p.lacks_pitch) parts.push(el("p", { class: "quiet" }, "Lean of the axis along the beam: not measured"));
   if (p.roll_px_per_100_rows) parts.push(el("p", { class: "quiet" }, `Tilted axis: ${p.roll_px_per_100_rows} px per 100 rows`));
   const picture = plot(data, go, cor);
   if (picture) parts.push(el("div", { class: "plot score" }, ...picture));
