@@ -208,7 +208,6 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
 
 N_KEPT = 5  # rows kept, including the requested ones
 N_PAIRS = 3
-N_ENDS = 6  # at most
 MAX_PAIR_ROWS = 256
 READ_BYTES = 256 * 2**20
 """Bytes of whole frames that are read at a time."""
@@ -307,6 +306,14 @@ def _corrected(
     return _average_rows(image)
 
 
+def most_ends(n_angles: int) -> int:
+    """Return how many of the first and last projections are kept at most: 2, 4 or 6.
+
+    Of few projections the third one has turned too far to see the same as the first.
+    """
+    return 2 * int(np.clip(_MOST_ENDS * n_angles // 2, 1, 3))
+
+
 def whole_frames(scan: Scan, rows: Sequence[int]) -> tuple[NDArray[np.intp], list[int]]:
     """Return the projections that are read whole beside these rows: opposing pairs, and ends.
 
@@ -318,11 +325,9 @@ def whole_frames(scan: Scan, rows: Sequence[int]) -> tuple[NDArray[np.intp], lis
     if mirrored_ends(theta_rad) is None:
         return pairs, []
     last, most = scan.n_angles - 1, _MOST_ENDS * scan.n_angles
-    all_ends = [0, last, 1, last - 1, 2, last - 2]
     n_free = FREE_BYTES / 2 / (scan.n_rows * scan.n_cols * scan.dtype.itemsize)
-    for ends in (all_ends, all_ends[:4], all_ends[:2]):
-        if len(ends) > max(2, most):
-            continue  # of so few the third one has turned too far to see the same
+    for n_ends in range(most_ends(scan.n_angles), 0, -2):
+        ends = [0, last, 1, last - 1, 2, last - 2][:n_ends]
         n_more = len({*ends} - {*pairs.ravel().tolist()}) * (scan.chunks or (1,))[0]
         if reads_whole(scan, rows) or n_more <= max(most, n_free):
             return pairs, ends

@@ -204,7 +204,7 @@ def is_half_volume(
 def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     """Estimate try.tif with rows.h5, and the full-size slices if requested."""
     # slow to load; the rules ask for widths alone
-    from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_ENDS, N_KEPT, N_PAIRS
+    from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS, most_ends
     from tomopipe.steps.try_recon import try_grid
 
     block, n_angles, n_rows = campaign.config.try_recon, int(row["n_angles"]), int(row["n_rows"])
@@ -220,7 +220,7 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     n_full = n_of_option if block.format == "tiff" else 0
     # rows.h5: rows, and frames of pairs and ends
     n_values = min(max(N_KEPT, n_of_option), n_rows) * n_angles
-    n_values += (2 * N_PAIRS + N_ENDS) * min(MAX_PAIR_ROWS, n_rows)
+    n_values += (2 * N_PAIRS + most_ends(n_angles)) * min(MAX_PAIR_ROWS, n_rows)
     rows_bytes = 4 * n_values * n_cols * (2 - campaign.config.preprocess.is_plain)
     return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
 
