@@ -142,10 +142,10 @@ def _candidates(
         confidence = "" if value is None else f"confidence {value:.2f}"
         sources.insert(0, ("measured", prediction.best_cor_px, prediction.method, confidence))
     series_line = store.line(record.series, record.layout)
-    if source == "line":  # fix_cor's, of the nearest scans: a second one would be another value
+    line_px = series_line["on_line"].get(record.name)
+    if line_px is not None and line_px == used_px:  # fix_cor's own: a second one would differ
         sources.append(("line", used_px, "", ""))
     elif line := series_line["line"]:
-        line_px = line["start_px"] + line["slope_px"] * record.index
         spread = "" if line["spread_px"] is None else f"scatter {line['spread_px']:.2f} px"
         sources.append(("line", line_px, f"{len(series_line['trusted'])} scans", spread))
     last_px = grid["first_col"] + grid["n_cols"] - 1

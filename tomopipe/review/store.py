@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,9 +19,9 @@ from tomopipe.commands.next_run import folded, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Fix, finite_median, limit_source
-from tomopipe.cor.over_time import model_of
-from tomopipe.cor.series_line import robust_line
-from tomopipe.errors import TomopipeError
+from tomopipe.cor.over_time import OverTime, model_of
+from tomopipe.cor.series_line import Line, robust_line
+from tomopipe.errors import TomopipeError, grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.plots import places_along
 from tomopipe.report.records import CampaignRecord, ScanRecord
@@ -170,23 +170,30 @@ class Store:
     def line(self, key: str, layout: tuple[int | None, str] | None = None) -> dict[str, Any]:
         """Return the robust line through the trusted scans of a series: states ok and manual.
 
-        They are of one layout, without `layout` the one of most scans.
+        They are of one layout, without `layout` the one of most scans. Views of a file with
+        `fix_cor.over_time` have that `model` instead. `on_line` has the COR of each scan on the
+        line of its layout, or by which `fix_cor` has filled it.
         """
-        layouts = {scan.name: scan.layout for scan in self.record().scans if scan.series == key}
+        scans = {scan.name: scan for scan in self.record().scans if scan.series == key}
+        layouts = Counter(scan.layout for scan in scans.values())
         if layout is None and layouts:
-            layout = Counter(layouts.values()).most_common(1)[0][0]
+            layout = layouts.most_common(1)[0][0]
         entries = queue_entries(self.record().scans, self.cells(), self.campaign.scans)
-        trusted = [
-            entry
+        entries = sorted((e for e in entries if e["series"] == key), key=lambda e: e["index"])
+        trusted = grouped(
+            (scans[entry["scan"]].layout, entry)
             for entry in entries
-            if entry["series"] == key and entry["state"] in ACCEPTED and entry["cor_px"] is not None
-            if layouts[entry["scan"]] == layout
-        ]
-        line = robust_line([e["index"] for e in trusted], [e["cor_px"] for e in trusted])
-        names = [entry["scan"] for entry in sorted(trusted, key=lambda e: e["index"])]
+            if entry["state"] in ACCEPTED and entry["cor_px"] is not None
+        )
+        is_modelled = self.campaign.config.fix_cor.over_time != "none"
+        model = self._fixes(key)[1] if is_modelled else None
+        lines = {each: model.line() if model else _line(trusted.get(each, ())) for each in layouts}
+        line = lines.get(layout) if layout else None
         return {
-            "trusted": names,
+            "trusted": [e["scan"] for each, of in trusted.items() if each == layout for e in of],
             "line": asdict(line) if line else None,
+            "model": model.name if model else "",
+            "on_line": {e["scan"]: _on_line(e, scans[e["scan"]], lines) for e in entries},
             "along": self.along(key),
         }
 
@@ -205,32 +212,10 @@ class Store:
         """
         if not max_delta_px > 0:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
-        # with the present table, as decisions count at once
-        campaign = load_campaign(self.directory, self.config)
-        path = campaign.files.inventory
-        inventory = read_inventory(path) if path.is_file() else {}
-        series, selected = encode_series(key), Target(campaign, inventory).selected
-        if not (scans := selected.series.get(series)):
-            return {
-                "rows": [],
-                "median_px": None,
-                "model": None,
-                "limit_px": None,
-                "limit_from": "",
-            }
-        fixes = fix_cor.compute(
-            predicted_files(campaign, selected.searched(series)),
-            selected.members(series),
-            campaign.config.fix_cor.model_copy(
-                update={"max_delta_px": max_delta_px, "protect_manual": protect_manual}
-            ),
-            selected.members_around(series),
-        )
+        options = {"max_delta_px": max_delta_px, "protect_manual": protect_manual}
+        fixes, model = self._fixes(key, options)
         results = [_trial_row(fix, self._by_name.get(scan)) for scan, fix in fixes.items()]
         limit_px = next((fix.limit_px for fix in fixes.values()), None)
-        model = None
-        if file_over_time(campaign, scans):
-            model = model_of(fixes.values(), campaign.config.fix_cor.over_time)
         line = model.line() if model else None
         return {
             "rows": results,
@@ -240,6 +225,26 @@ class Store:
             "limit_px": limit_px,
             "limit_from": "" if limit_px is None else limit_source(limit_px, max_delta_px),
         }
+
+    def _fixes(
+        self, key: str, options: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Fix], OverTime | None]:
+        """Fix a series with the present table; return also its model over time, if it has one."""
+        campaign = load_campaign(self.directory, self.config)
+        path = campaign.files.inventory
+        inventory = read_inventory(path) if path.is_file() else {}
+        series, selected = encode_series(key), Target(campaign, inventory).selected
+        if not (scans := selected.series.get(series)):
+            return {}, None
+        block = campaign.config.fix_cor
+        fixes = fix_cor.compute(
+            predicted_files(campaign, selected.searched(series)),
+            selected.members(series),
+            block.model_copy(update=options),
+            selected.members_around(series),
+        )
+        is_over_time = file_over_time(campaign, scans)
+        return fixes, model_of(fixes.values(), block.over_time) if is_over_time else None
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
@@ -252,6 +257,21 @@ def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "source": (fix.source if fix else "") or scan.shown[1],
         "manual": text if CorText(text := cells.get("cor_px", "")).px is not None else "",
     }
+
+
+def _line(trusted: Sequence[Mapping[str, Any]]) -> Line | None:
+    return robust_line([e["index"] for e in trusted], [e["cor_px"] for e in trusted])
+
+
+def _on_line(
+    entry: Mapping[str, Any], scan: ScanRecord, lines: Mapping[Any, Line | None]
+) -> float | None:
+    """Return the COR of a scan on its line; that of `fix_cor`, if it is filled from a line."""
+    cor_px, source = scan.shown
+    if source in ("line", "time") and entry["source"] != "manual":
+        return cor_px
+    line = lines[scan.layout]
+    return None if line is None else line.start_px + line.slope_px * entry["index"]
 
 
 def _trial_row(fix: Fix, scan: ScanRecord | None) -> dict[str, Any]:

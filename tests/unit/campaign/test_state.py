@@ -152,7 +152,7 @@ def test_an_outlier_that_was_kept_is_doubtful():
 
 
 def test_a_cor_off_its_series_is_doubtful_unless_set_by_hand():
-    off = USED | {"off_series": "+0.35 px off the line of its series"}
+    off = USED | {"off_series": "+0.35 px off its series"}
     assert (facts(**off).state, facts(**off).why) == ("doubtful", off["off_series"])
     assert facts(**off | {"manual": "512", "source": "manual"}).state == "manual"
 

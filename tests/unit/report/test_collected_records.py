@@ -89,7 +89,7 @@ def test_a_prediction_that_its_series_contradicts_is_doubtful(tmp_path, of_wrong
     states = {"auto": "doubtful", "manual": "manual", "outlier": "fixed", "flagged": "doubtful"}
     assert scans["bone_6"].state == states[of_wrong]
     assert {scan.state for name, scan in scans.items() if name != "bone_6"} == {"ok"}
-    why = "+0.50 px off the line of its series (scatter 0.00 px)"
+    why = "+0.50 px off its series (scatter 0.00 px)"
     assert (scans["bone_6"].why == why) is (of_wrong == "auto")
     assert (groups(record)["Doubtful predictions"]["bone_6"] == why) is (of_wrong == "auto")
 

@@ -402,6 +402,7 @@ def test_an_unknown_series_has_no_rows(client):
     answer = client.get("/api/trial", params={"series": "../x", "max_delta_px": 5})
     assert answer.json() == {
         "rows": [],
+        "along": {"name": "index", "places": {}},
         "median_px": None,
         "model": None,
         "limit_px": None,
@@ -471,10 +472,29 @@ def test_a_cor_from_the_line_of_the_series_is_its_only_line(folder):
     cor = json.loads((folder / "results/cor.json").read_text())
     cor["bone_006"] |= {"cor_px": 513.45, "source": "line"}
     (folder / "results/cor.json").write_text(json.dumps(cor))
-    found = client_of(folder).get("/api/scan?scan=bone_006").json()["candidates"]
+    client = client_of(folder)
+    found = client.get("/api/scan?scan=bone_006").json()["candidates"]
     (used,) = [one for one in found if "line" in one["names"]]
     assert (used["names"], used["cor_px"]) == (["used", "line"], 513.45)
     assert [source for source, _ in used["sources"]] == ["line"]
+    found = client.get("/api/line?series=bone").json()
+    assert found["on_line"]["bone_006"] == 513.45
+    assert found["on_line"]["bone_008"] == pytest.approx(511.25 + 0.4 * 8, abs=0.02)
+
+
+def test_the_line_of_views_of_a_file_is_their_model_over_time(folder, monkeypatch):
+    """0.8 px a view in the CORs as predicted now, 0.4 in those of the last run."""
+    set_predicted(folder, {f"bone_00{n}": 500 + 0.8 * n for n in range(1, 5)})
+    monkeypatch.setattr("tomopipe.review.store.file_over_time", lambda *_: "bone.nx")
+    config = folder / "config.yaml"
+    config.write_text(config.read_text() + "fix_cor: {over_time: line}\n")
+    client = client_of(folder)
+    found = client.get("/api/line?series=bone").json()
+    trial = client.get("/api/trial?series=bone&max_delta_px=50&protect_manual=true").json()
+    assert found["line"] | {"name": found["model"]} == trial["model"]
+    assert found["model"] == "line over time"
+    on_line = found["on_line"]["bone_002"] - found["on_line"]["bone_001"]
+    assert on_line == pytest.approx(trial["model"]["slope_px"])
 
 
 def test_the_line_is_that_of_scans_as_wide_as_the_one_shown(folder):

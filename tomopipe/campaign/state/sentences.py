@@ -277,8 +277,8 @@ def shown_verdict(prediction: Prediction) -> str:
 
 
 def off_line(off_px: float, spread_px: float) -> str:
-    """Return how far a COR is off the line of its series."""
-    return f"{off_px:+.2f} px off the line of its series (scatter {spread_px:.2f} px)"
+    """Return how far a COR is off the others of its series, which need not be on a line."""
+    return f"{off_px:+.2f} px off its series (scatter {spread_px:.2f} px)"
 
 
 def earlier_options(why: str) -> str:

@@ -18,22 +18,22 @@ export async function show(key, { selected, onOpen, width }) {
   const trusted = new Set(found.trusted);
   const rows = all().filter((scan) => scan.series === key && !scan.refused && !isIn(scan, "not_selected"))
     .map((scan) => ({ ...scan, trusted: trusted.has(scan.scan) })).sort((a, b) => a.index - b.index);
-  const { line } = found;
+  const { line, on_line: onLine } = found;
   if (!line) {
     $("series-line").replaceChildren(el("p", { class: "quiet" }, `No line: ${trusted.size} of ${rows.length} scans are trusted; a line needs three.`));
     return;
   }
-  const plot = linePlot(rows.filter((row) => row.cor_px !== null), line, { along: found.along, selected, onOpen, width });
+  const plot = linePlot(rows.filter((row) => row.cor_px !== null && onLine[row.scan] !== null), line, { onLine, along: found.along, selected, onOpen, width });
   const spread = line.spread_px === null ? "too few scans for the scatter" : `scatter ${px(line.spread_px)} px (band: 3x)`;
   drawIn($("series-line"), () => $("series-line").replaceChildren(
-    el("h3", {}, `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),
+    el("h3", {}, found.model ? `The ${found.model} (fix_cor.over_time)` : `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),
     el("p", {}, `COR = ${course(line)} px, ${spread}`),
-    el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => isIn(row, "to_review")), line)));
+    el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => isIn(row, "to_review") && onLine[row.scan] !== null), line, onLine)));
 }
 
-function offers(rows, line) {
+function offers(rows, line, onLine) {
   if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs review.")];
-  const on = (row) => line.start_px + line.slope_px * row.index;
+  const on = (row) => onLine[row.scan];
   const hasScatter = line.spread_px !== null;
   const taken = (row) => ticks.get(row.scan) ?? (hasScatter && !row.confident_outlier);
   const button = el("button", { id: "accept-line", class: "main", onclick: async () => {

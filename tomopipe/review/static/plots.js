@@ -144,10 +144,10 @@ export function seriesPlot(rows, { line, along, selected, onOpen, width }) {
 const LABEL_WIDTH = 76; // of labels beyond the axis, px
 
 // Distance from the line against index or time, on an axis where 0.2 px shows; what lies beyond stands at its edge.
-export function linePlot(rows, line, { along, selected, onOpen, width }) {
+export function linePlot(rows, line, { onLine, along, selected, onOpen, width }) {
   const height = 300;
   const box = { left: 64, right: 16, top: 20, bottom: 34 };
-  const away = (row) => row.cor_px - (line.start_px + line.slope_px * row.index);
+  const away = (row) => row.cor_px - onLine[row.scan];
   const trusted = rows.filter((row) => row.trusted).map((row) => Math.abs(away(row)));
   const spreadPx = line.spread_px ?? 0;
   const reach = Math.min(Math.max(5, 3.5 * spreadPx), Math.max(1, 5 * spreadPx, 1.2 * Math.max(0, ...trusted)));
