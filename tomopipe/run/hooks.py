@@ -91,8 +91,14 @@ class Hooks:
         """Look in a thread; without a record, what there is already counts as announced."""
         if not self._campaign.files.announced.exists():
             self._facts = self._read()
+            settled = json_or(self._campaign.files.cor_table, {})
+            before = {  # a COR by hand is a result once a run has taken it
+                scan: self._result("cor", scan)
+                for scan, facts in self._facts.items()
+                if scan in settled or facts["state"] != State.MANUAL
+            }
             for results in (self._announced, self._latest):
-                results["cor"] = {scan: self._result("cor", scan) for scan in self._facts}
+                results["cor"] = dict(before)
                 results["volume"] = {scan: self._result("volume", scan) for scan in self._made}
         self._save()
         atexit.register(self._save)

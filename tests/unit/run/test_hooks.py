@@ -95,6 +95,18 @@ def test_only_what_is_new_is_announced_each_once(campaign):
     assert facts["n_angles"] == int(facts["n_angles"]) > 0
 
 
+def test_a_cor_by_hand_is_announced_once_a_run_has_taken_it(campaign):
+    path = Path("results/cor.json")
+    table = json.loads(path.read_text())
+    write_json({scan: entry for scan, entry in table.items() if scan != "bone_007"}, path)
+    present = begin(campaign)  # the first run with hooks
+    write_json(table, path)
+    present._look()
+    present.end("finished")
+    events = [(facts["scan"], facts["event"], facts["state"]) for facts in read("scan")]
+    assert events == [("bone_007", "cor", "manual")]
+
+
 def test_a_doubtful_scan_and_failed_jobs_have_hooks_of_their_own(campaign):
     begin(campaign)
     record = Path("results/.hooks.json")
