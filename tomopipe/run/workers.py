@@ -103,7 +103,9 @@ class _Worker:
     def run(self, job: _Job, client: Connection) -> int:
         """Run a job; return its exit status, or minus the signal that ended it."""
         self.stream.send(job)
-        pid = self.stream.recv()  # EOFError if the worker cannot load the step
+        pid, status = self.stream.recv()  # EOFError if the worker cannot load the step
+        if status is not None:
+            raise EOFError("the job was killed before it began: the script does it")
         try:
             client.send(pid)
             is_killed = client in wait([client, self.stream])
@@ -112,7 +114,7 @@ class _Worker:
         if is_killed:  # the script
             _kill(pid)
         try:
-            return int(self.stream.recv())
+            return int(self.stream.recv()[1])
         except (EOFError, OSError):  # the worker has ended, with its job or before
             if pid != self.process.pid:
                 _kill(pid)
@@ -222,17 +224,17 @@ def work(descriptor: int, *, on_gpu: bool) -> None:
             _answer(main, os.getpid())
             _run(job)
             gc.unfreeze()  # what the job froze at its end
-            _answer(main, 0)
+            _answer(main, os.getpid(), 0)
             continue
         if "tomopipe.recon.jit" in sys.modules:
             _load_the_rest()
         gc.freeze()  # shared with the fork
         if not (pid := os.fork()):
+            _answer(main, os.getpid())  # before it begins, even if the worker is killed
             main.close()
             _run(job)
             return
-        _answer(main, pid)
-        _answer(main, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        _answer(main, pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def _load_the_rest() -> None:
@@ -246,9 +248,10 @@ def _load_the_rest() -> None:
     jit.load_tables()
 
 
-def _answer(main: Connection, number: int) -> None:
+def _answer(main: Connection, pid: int, status: int | None = None) -> None:
+    """Report that a job begins, or how it ended."""
     with suppress(OSError):  # Snakemake was killed
-        main.send(number)
+        main.send((pid, status))
 
 
 def _next_job(main: Connection) -> _Job | None:

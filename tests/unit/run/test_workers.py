@@ -1,6 +1,8 @@
 """Workers: jobs that share what is loaded, and nothing else."""
 
+import gc
 import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -198,7 +200,7 @@ def test_a_worker_finishes_its_job_and_ends_when_snakemake_is_killed(start, tmp_
     start("a", f"say('first'); time.sleep(0.5); {WHO}").kill()
     worker = workers._Worker(workers._Place(str(tmp_path), tuple(os.environ.items()), 0))
     worker.stream.send(workers._Job(str(tmp_path / "a.py"), "sidecar"))
-    pid = worker.stream.recv()
+    pid, _ = worker.stream.recv()
     worker.stream.close()
     assert worker.process.wait(60) == 0
     assert said(tmp_path / "a.out")[1] == str(pid)
@@ -214,6 +216,21 @@ def test_with_a_killed_worker_ends_its_job_alone(offered, start, run, tmp_path):
     assert code == 0
     assert words[0] != worker
     assert not is_alive(pid)
+
+
+def test_a_job_is_announced_before_it_begins_whatever_happens_to_its_worker(monkeypatch):
+    ours, its = multiprocessing.Pipe()
+    ours.send(workers._Job("a.py", "sidecar"))
+    first = []
+    monkeypatch.setattr(os, "fork", lambda: 0)  # as in the fork
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(workers, "_run", lambda job: first.append(ours.poll() and ours.recv()))
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        workers.work(os.dup(its.fileno()), on_gpu=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert first == [(os.getpid(), None)]
 
 
 def test_volumes_on_a_gpu_have_one_process_until_one_fails(offered, run):
