@@ -1,5 +1,6 @@
 """The folder of a run: who has the right to write, and what stays."""
 
+import inspect
 import os
 import shutil
 import signal
@@ -61,13 +62,6 @@ def test_no_temporary_file_stays_of_a_run_that_was_killed(campaign, monkeypatch)
 
 # ---- a job that stops at any call, and goes on when a newer run has ended ------------------
 
-WRITER = """
-import sys
-from tests.unit.storage.test_run_folder import write
-write(sys.argv[1], "old")
-"""
-N_FILES = 2
-
 
 def write(kind: str, word: str) -> None:
     """Write a result as steps do: one file, or a folder of files."""
@@ -76,8 +70,17 @@ def write(kind: str, word: str) -> None:
             temporary.write_text(word)
             return
         temporary.mkdir()
-        for number in range(N_FILES):
+        for number in range(2):
             (temporary / f"{number}.tif").write_text(word)
+
+
+# without this module, whose packages take a tenfold time to load
+WRITER = f"""
+import sys
+from tomopipe.storage.atomic import whole
+{inspect.getsource(write)}
+write(sys.argv[1], "old")
+"""
 
 
 def content(kind: str) -> set[str]:
@@ -146,7 +149,7 @@ def test_the_newer_run_stands_wherever_the_older_one_stopped(
     # what was tried: at least each write, sync and rename
     kinds = {line.split("\t")[1] for line in log.read_text().splitlines()}
     assert kinds == {"open", "write", "sync", "rename"}
-    assert number > (5 if kind == "file.txt" else 5 * N_FILES)
+    assert number > (5 if kind == "file.txt" else 10)
 
 
 def test_jobs_of_a_run_leave_a_warning_of_each_key_once(campaign, monkeypatch):
