@@ -4,9 +4,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-_LONG_STEPS = 3  # times the mean step: longer steps are gaps
+_LONG_STEPS = 3  # times the mean step, or the usual one nearby: longer steps are gaps
+_NEARBY = 9  # steps
 _NEARLY_ROUND_RAD = np.pi / 3  # largest angle missing from 360 degrees
 _UNEVEN = 0.02  # share of all weights
 # share of the mean gap below which directions coincide; share of such gaps
@@ -19,13 +21,14 @@ def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return quadrature weights of angles modulo pi, radians; they sum to pi.
 
     Angles (n_angles,) are of any start, order and direction. Each weight is half the sum of the
-    gaps to the two neighbours. Gaps are capped at twice the typical one: otherwise the two ends of
-    a 140-degree scan would weigh 40 times the rest and cause streaks. The typical gap is a median
-    of weights, not of gaps, since the angles of a 360-degree scan coincide in pairs modulo pi.
+    gaps to the two neighbours. Gaps are capped at twice the usual one, of all or nearby, whichever
+    is larger: otherwise the two ends of a 140-degree scan would weigh 40 times the rest and cause
+    streaks. The usual gap is a median of weights, not of gaps, since the angles of a 360-degree
+    scan coincide in pairs modulo pi.
     """
     order, gap = _gaps(theta_rad, np.pi)
     usual = np.median((gap + np.roll(gap, 1)) / 2)
-    gap = np.minimum(gap, 2 * usual) if usual > 0 else gap
+    gap = np.minimum(gap, 2 * np.maximum(usual, _nearby(gap))) if usual > 0 else gap
     weight = _shares(order, gap)
     return weight * (np.pi / weight.sum())
 
@@ -42,7 +45,7 @@ def rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     if not alone.any():
         return angle_weights(theta_rad / 2)  # the same rule after halving all angles
     order, gap = _gaps(theta_rad, 2 * np.pi)
-    gap[gap >= _gap_rad(len(gap))] = np.median(gap)
+    gap[_are_long(gap)] = np.median(gap)
     weight = _shares(order, gap)
     return weight * (np.pi / (weight.sum() + weight[alone].sum()))
 
@@ -103,7 +106,7 @@ def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
     behind = opposing - np.append(folded[-1] - 2 * np.pi, folded)[after]
     # an angle covers half a step on each side of it
     half_step = np.pi / len(theta_rad)
-    in_gap = ahead + behind >= _gap_rad(len(theta_rad))
+    in_gap = _are_long(np.diff(folded, append=folded[0] + 2 * np.pi))[after - 1]
     return in_gap & (np.minimum(ahead, behind) > half_step * (1 + 1e-6))
 
 
@@ -121,6 +124,18 @@ def _shares(order: NDArray[np.intp], gap: NDArray[np.float64]) -> NDArray[np.flo
     share = np.empty(len(order))
     share[order] = (gap + np.roll(gap, 1)) / 2
     return share
+
+
+def _nearby(gap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the usual gap around each one: angles may be finer in a part of the scan."""
+    pairs = np.resize(np.roll((gap + np.roll(gap, 1)) / 2, _NEARBY // 2), len(gap) + _NEARBY - 1)
+    return np.asarray(np.median(sliding_window_view(pairs, _NEARBY), axis=1))
+
+
+def _are_long(gap: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which steps between angles of a 360-degree scan are gaps."""
+    least = np.maximum(_gap_rad(len(gap)), _LONG_STEPS * _nearby(gap))
+    return gap >= np.minimum(least, np.pi / 2)
 
 
 def _gap_rad(n_angles: int) -> float:

@@ -65,6 +65,19 @@ def test_a_gap_in_the_turn_costs_little(cor_px, gap_deg, tolerance):
         np.testing.assert_allclose(found, expected, atol=0.3)  # on a slope
 
 
+def test_a_part_of_larger_steps_is_no_gap():
+    """Steps of 2 degrees after those of 0.5: values to 1 %."""
+    theta_rad = np.deg2rad(np.concatenate([np.arange(0, 270, 0.5), np.arange(270, 360, 2)]))
+    assert not unpaired(theta_rad).any()
+    image, whole = (
+        slice_of(project(20.3, theta_rad), 20.3, theta_rad),
+        slice_of(project(20.3), 20.3),
+    )
+    for radius in range(6, 84, 6):
+        ring = np.abs(distance_px(image) - radius) < 3
+        assert image[ring].mean() == pytest.approx(whole[ring].mean(), rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("mode", "full_rotation", "cor_px", "expected"),
     [

@@ -236,6 +236,30 @@ def test_more_than_a_rotation_weighs_both_sides_alike(last_deg, sign):
     np.testing.assert_allclose(smooth, expected, atol=0.002)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(0, 90, 0.25), (90, 180, 1)],
+        [(0, 85, 1), (85, 95, 0.05), (95, 180, 1)],
+        [(0, 150, 0.5), (150, 180, 1.5)],
+        [(0, 270, 0.5), (270, 360, 2)],
+    ],
+    ids=str,
+)
+def test_a_part_with_larger_steps_weighs_as_much(parts):
+    """The slices of even steps, to 1.5 % of the disk; 9 to 37 % where steps count as gaps."""
+    theta_rad = np.deg2rad(np.concatenate([np.arange(*part) for part in parts]))
+    even_rad = even_angles(720, np.deg2rad(parts[-1][1]))
+    small = [(0.0, 0.0, 0.2, 1.0), (0.1, -0.12, 0.08, 0.5)]
+    cor_px = 92.3 if parts[-1][1] == 360 else 66.4
+    image, even = (
+        slice_of(project(128, t, cor_px, small), t, cor_px) for t in (theta_rad, even_rad)
+    )
+    smooth, expected = (uniform_filter(a, 9) for a in (image, even))
+    covered = distance_px(128, 0, 0) < 0.3 * 128
+    assert np.abs(smooth - expected)[covered].max() < 0.015
+
+
 @pytest.mark.parametrize("theta_rad", [even_angles(70), GAP[::5]], ids=["180 degrees", "gap"])
 def test_plain_lines_give_the_same_images(theta_rad):
     rows = np.random.default_rng(4).normal(size=(3, len(theta_rad), 51)).astype(np.float32)
