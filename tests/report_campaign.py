@@ -126,14 +126,15 @@ class Made:
     def resolve(self, name, cor_px, source):
         self.cor[name] = {"cor_px": cor_px, "source": source}
 
-    def volume(self, name, seed=0, n=96, cor_px=None):
+    def volume(self, name, seed=0, n=96, cor_px=None, source="auto"):
         """Write the mid planes and who made them: all that the report may read. None at n = 0."""
         self.receipt("full_recon", name)
         rng = np.random.default_rng(seed)
         sizes = {"mid_xy": n, "mid_xz": n // 2, "mid_yz": n // 2} if n else {}
         with h5py.File(self.results / f"{name}_rec.h5", "w") as file:
+            cor = {"cor_px": cor_px, "source": source}
             file["provenance/json"] = json.dumps(
-                {"versions": {"tomopipe": "1"}, "cor": {"cor_px": cor_px}, "made_from": "{}"}
+                {"versions": {"tomopipe": "1"}, "cor": cor, "made_from": "{}"}
             )
             for plane, height in sizes.items():
                 file[f"exchange/{plane}"] = disks(height, n, rng)

@@ -147,8 +147,9 @@ def test_a_cor_by_hand_that_may_be_replaced_needs_its_series(new):
 def test_without_methods_no_volume_needs_a_sweep(new, tmp_path):
     """By hand, by the series or by default; a run of everything makes the sweeps to look at."""
     configure(new, "predict_cor", methods=[])
-    makes(new, "a_1 a_2", {"inventory", "full_recon:a_1", "full_recon:a_2"})
+    text = makes(new, "a_1 a_2", {"inventory", "full_recon:a_1", "full_recon:a_2"})
     assert volume_cor_px(new, "a_1") == 50.25  # the only COR of its series
+    assert rows(text, "a_1")[0].split()[:6] == ["a_1", "50.25", "series", "mean", "!", "doubtful"]
     table(new, BY_HAND[1])
     result = CliRunner().invoke(cli, ["run", "-C", str(new), "a_3"])
     assert "a_3 has no COR, and so no volume. Type: tomopipe cor set a_3" in str(result.exception)

@@ -122,16 +122,22 @@ def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def volume_cor_px(volume: Path) -> float | None:
     """Return the COR in the provenance of a volume; None if it has none, or cannot be read."""
+    return volume_cor(volume)[0]
+
+
+def volume_cor(volume: Path) -> tuple[float | None, str]:
+    """Return the COR in the provenance of a volume, and its source; (None, "") as there."""
     with suppress(Exception):  # damaged or foreign volumes may raise anything
-        return _stated_cor_px(volume, os.stat(volume).st_mtime_ns)
-    return None
+        return _stated_cor(volume, os.stat(volume).st_mtime_ns)
+    return None, ""
 
 
 @cache  # called several times for each volume
-def _stated_cor_px(volume: Path, _mtime_ns: int) -> float:
+def _stated_cor(volume: Path, _mtime_ns: int) -> tuple[float, str]:
     from tomopipe.volumes.volume_read import read_provenance  # slow to load
 
-    return float(read_provenance(volume)["cor"]["cor_px"])
+    cor = read_provenance(volume)["cor"]
+    return float(cor["cor_px"]), str(cor.get("source", ""))
 
 
 def read_center(center_txt: str | os.PathLike[str]) -> CorText:

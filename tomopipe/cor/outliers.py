@@ -130,7 +130,7 @@ class Fix:
             return ""
         if JUDGED_BY_FEW in self.reason:
             return f"filled with {with_error(self.fill_px, self.fill_error_px)}: {JUDGED_BY_FEW}"
-        is_far = self.fill_error_px is not None and self.fill_error_px > MAX_SURE_PX
+        is_far = self.fill_error_px is None or self.fill_error_px > MAX_SURE_PX
         return f"filled with {with_error(self.fill_px, self.fill_error_px)}" if is_far else ""
 
     def cells(self) -> dict[str, str]:

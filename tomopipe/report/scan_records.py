@@ -18,7 +18,7 @@ from tomopipe.campaign.files import VOLUMES, encode_series
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.prediction_json import parse_prediction
 from tomopipe.campaign.raw_files import CampaignScan
-from tomopipe.campaign.results import Prediction, read_json, read_tsv, volume_cor_px
+from tomopipe.campaign.results import Prediction, read_json, read_tsv, volume_cor, volume_cor_px
 from tomopipe.campaign.selection import SKIPS, advice_on_skipping, warnings_in_row
 from tomopipe.campaign.state import sentences
 from tomopipe.campaign.state.facts import ACCEPTED
@@ -26,7 +26,7 @@ from tomopipe.campaign.state.sentences import IS_HALF, earlier_options
 from tomopipe.campaign.state.signs import State
 from tomopipe.config import for_one_scan
 from tomopipe.cor.cor_value import same_cor
-from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
+from tomopipe.cor.outliers import FILLS, FIX_COLUMNS, Fix, parse_fixes
 from tomopipe.errors import TomopipeError, grouped, is_of_the_system, scan_word
 from tomopipe.report.records import Note, ScanRecord
 from tomopipe.storage.checksums import quick_state
@@ -143,6 +143,10 @@ class ScanReader:
         source = text(cor.get("source"))
         if volume and self._is_applied(scan, volume, cor_px):
             cor_px, source = scan.manual.px, "manual"
+        elif volume and cor_px is None and fix is None:
+            cor_px, source = self._filled_in(name, volume)
+            if cor_px is not None and source in FILLS:
+                fix = Fix(name, scan.index, None, cor_px, source, False, "", None, fill_px=cor_px)
         volume_of = "" if volume is None else self._other_origin(name, volume, cor_px)
         grid = self._reader.json(paths.sweep(name)) or {}
         try_tif = paths.try_stack(name)
@@ -190,6 +194,14 @@ class ScanReader:
         if by_hand_px is None or same_cor(by_hand_px, cor_px):  # nearly always
             return False
         return same_cor(made_cor_px(volume, receipt), by_hand_px)
+
+    def _filled_in(self, name: str, volume: Path) -> tuple[float | None, str]:
+        """Return COR and source of a volume that a run of some scans made at a filled COR."""
+        if os.path.exists(self._paths.receipt("full_recon", name)):
+            cor_px, source = volume_cor(volume)
+            if source in (*FILLS, "default"):
+                return cor_px, source
+        return None, ""
 
     def _other_origin(self, name: str, volume: Path, cor_px: float | None) -> str:
         """Describe from what a stale volume was made; "" if it is not stale, or this is unknown."""

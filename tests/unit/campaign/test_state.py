@@ -22,7 +22,8 @@ IN_FILE = Fix("a", 1, 500.0, 500.0, "manual", False, EDITED, 10.0, ())
 REPLACED = Fix("a", 1, 500.0, 512.0, "outlier", True, "far", 10.0, ("b", "c"))
 DEAD_TRY = (JobStatus("try_recon", "a", "failed", error="killed"),)
 DEAD_FULL = (JobStatus("full_recon", "a", "failed", error="killed"),)
-UNSWEPT = replace(NO_COR, after_px=512.0, source="time", reason=f"{NOT_SWEPT}9); from", fill_px=512)
+ESTIMATE = {"fill_px": 512, "fill_error_px": 0.5}
+UNSWEPT = replace(NO_COR, after_px=512.0, source="time", reason=f"{NOT_SWEPT}9); from", **ESTIMATE)
 USED = {"decided": True, "cor_px": 512.0, "source": "auto", "prediction": GOOD}
 
 

@@ -257,6 +257,27 @@ def test_a_volume_of_a_cor_of_before_does_not_count(tmp_path):
     assert "Volume of COR 48.99, made again by the next run." in page
 
 
+def test_a_filled_cor_of_a_run_of_some_scans_is_that_of_the_volume(tmp_path):
+    """Such a run writes no tables: without methods a COR follows from those by hand."""
+    made = report_campaign.Made(tmp_path)
+    made.results.mkdir()
+    made.scan("a_1", series="a", index=1, manual="43")
+    for index, source in enumerate(("series-mean", "default", "series-mean", "auto"), 2):
+        made.scan(f"a_{index}", series="a", index=index)
+        made.volume(f"a_{index}", n=0, cor_px=43.0, source=source)
+    (made.results / "made" / "full_recon" / "a_4.json").unlink()  # as a run withdraws it
+    scans, _ = by_name(made.write(cor=False))
+    states = {name: (scan.state, *scan.shown) for name, scan in scans.items()}
+    assert states == {
+        "a_1": ("manual", 43.0, "manual"),
+        "a_2": ("doubtful", 43.0, "series-mean"),
+        "a_3": ("filled", 43.0, "default"),
+        "a_4": ("pending", None, ""),
+        "a_5": ("pending", None, ""),
+    }
+    assert scans["a_2"].why == "filled with 43.00 px, error unknown"
+
+
 @pytest.mark.parametrize("manual", ["", "512"])
 def test_after_a_run_that_was_stopped_earlier_results_are_named_as_such(tmp_path, manual):
     made = report_campaign.Made(tmp_path)
