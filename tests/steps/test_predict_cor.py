@@ -519,6 +519,16 @@ def test_flats_of_a_longer_exposure_are_named_with_the_transmission_of_the_air(
     assert prediction["cor_px"] == pytest.approx(raw.cor_px, abs=0.5)
 
 
+def test_the_option_for_air_stands_where_it_is_far_brighter_than_the_flats(tmp_path, raw):
+    with h5py.File(raw.path, "r+") as file:
+        white, dark = file["exchange/data_white"], file["exchange/data_dark"][()].mean()
+        white[:] = ((white[()] - dark) * 0.6 + dark).astype(white.dtype)
+    _, prediction, _ = predicted(tmp_path, raw.path)
+    (doubt,) = prediction["doubts"]
+    assert doubt.startswith("air is brighter than the flats (transmission 1.6")
+    assert re.search(r"\? Set preprocess\.air_px: \d+, if no row shows the sample there$", doubt)
+
+
 DARK_FLATS = "5 of 10 flats are dark (number 1 to 5)"
 
 

@@ -63,9 +63,7 @@ def warn_of_air(rows: Rows) -> tuple[list[str], bool]:
     columns = (
         f"columns {first} to {first + air.left_px - 1} and {last - air.right_px + 1} to {last}"
     )
-    remedy = (
-        f"Set preprocess.air_px: {min(air.left_px, air.right_px)}, if no row shows the sample there"
-    )
+    remedy = _remedy(air)
     if air.change:
         times, direction = math.exp(-air.change), "dimmer" if air.change > 0 else "brighter"
         return [
@@ -75,11 +73,22 @@ def warn_of_air(rows: Rows) -> tuple[list[str], bool]:
     text = (
         f"air beside the sample has transmission {air.transmission:.2f} instead of 1 ({columns}, "
         f"all projections), so values are too {'large' if off > 0 else 'small'} by {abs(off):.2f} "
-        "per line integral: flats of another exposure, or something around the sample that they "
-        f"lack (a window, a tube)? {remedy}, or give flats of the right exposure "
-        "(preprocess.flats)"
+        "per line integral: flats of another exposure, or something around the sample that "
+        f"{'they lack' if off > 0 else 'only they show'} (a window, a tube)? {remedy}, or give "
+        "flats of the right exposure (preprocess.flats)"
     )
     return [text], air.transmission < _FAR_TOO_DARK
+
+
+def remedy_of_air(rows: Rows) -> str:
+    """Name the option that takes the level from the air; "" where no air is certain."""
+    air = measure_air(rows.sinograms)
+    return _remedy(air) if air else ""
+
+
+def _remedy(air: Air) -> str:
+    n_cols = min(air.left_px, air.right_px)
+    return f"Set preprocess.air_px: {n_cols}, if no row shows the sample there"
 
 
 def measure_air(line_integrals: Image) -> Air | None:

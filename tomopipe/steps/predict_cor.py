@@ -144,7 +144,7 @@ def _predict(
     warnings: list[str],
 ) -> dict[str, Any]:
     """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
-    from tomopipe.cor.air_level import warn_of_air
+    from tomopipe.cor.air_level import remedy_of_air, warn_of_air
 
     corrected = read_rows(rows_h5)
     rows = corrected.plain()  # without corrections that the user may change
@@ -157,6 +157,8 @@ def _predict(
         spoils = of_flats + bright
         if not bright:
             bright = warn_of_flats(corrected.sinograms, corrected.flat_levels)
+            if bright and (remedy := _try_check(warnings, remedy_of_air, corrected)):
+                bright = [f"{text} {remedy}" for text in bright]
             spoils = of_flats + bright * is_far_too_bright(corrected.sinograms)
         cause = of_flats + bright  # of air that is not 1
         air = None if cause else _try_check(warnings, warn_of_air, corrected)

@@ -47,6 +47,7 @@ def test_air_of_flats_of_another_exposure_has_its_transmission(flats):
     assert is_far_off == (flats >= 2)
     assert f"transmission {1 / flats:.2f} instead of 1" in text
     assert f"{'large' if flats > 1 else 'small'} by {abs(np.log(flats)):.2f} per line" in text
+    assert ("that they lack (a" if flats > 1 else "that only they show (a") in text
     assert f"(columns 7 to {6 + air.left_px} and {167 - air.right_px} to 166, all" in text
     assert f"preprocess.air_px: {min(air.left_px, air.right_px)}" in text
 
