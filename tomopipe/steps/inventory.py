@@ -245,7 +245,7 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
         if sources and sources[0]:  # of which one may be missing, and come
             cells = {"linked": json.dumps(sources[0], sort_keys=True)}
         is_passing = is_of_the_system(error) or unloaded is not None
-        return _Look(reason + LOOK_AGAIN * is_passing, cells)
+        return _Look(reason.removesuffix(".") + LOOK_AGAIN if is_passing else reason, cells)
 
 
 def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
