@@ -64,7 +64,7 @@ def count(scan, prediction):
     cor_px, doubts = prediction["cor_px"], bool(prediction.get("doubts"))
     accepted = cor_px is not None
     wrong = accepted and not scan["lo"] - 1 <= cor_px <= scan["hi"] + 1
-    return (1, accepted, accepted and doubts, wrong, wrong and not doubts)
+    return tuple(map(int, (1, accepted, accepted and doubts, wrong, wrong and not doubts)))
 
 
 def main():
