@@ -141,7 +141,7 @@ def _go_on(lines: Image, position: Floats, step_rad: float, first: int, last: in
         apart = [min(n, n_angles // 3) for n in (stop - start, max(1, round(in_angle)))]
         if abs(stop - start - in_angle) < _SLIP_STEPS:
             continue
-        in_number, in_position = (_mismatch_beside(lines, n, first, last) for n in apart)
+        in_number, in_position = (_mismatch_beside(lines, position, n, first, last) for n in apart)
         if abs(in_number - in_position) < _DIFFER:
             continue
         across = float(_mismatch(lines, np.array([start]), np.array([stop]))[0])
@@ -149,12 +149,19 @@ def _go_on(lines: Image, position: Floats, step_rad: float, first: int, last: in
     return bool(scores) and float(np.median(scores)) >= _GOES_ON
 
 
-def _mismatch_beside(lines: Image, apart: int, first: int, last: int) -> float:
-    """Median `_mismatch` of pairs `apart` projections apart, next to a slip; 0 without pairs."""
-    before = np.arange(first - apart - _BESIDE, first - apart + 1)
-    after = np.arange(last, min(last + _BESIDE + 1, lines.shape[1] - apart))
-    start = np.concatenate([before[before >= 0], after])
-    return float(np.median(_mismatch(lines, start, start + apart))) if len(start) else 0.0
+def _mismatch_beside(lines: Image, position: Floats, apart: int, first: int, last: int) -> float:
+    """Median `_mismatch` of pairs next to a slip, `apart` projections apart; 0 without pairs.
+
+    Pairs have no other slip between them, which may need them to be less far apart.
+    """
+    for n in range(apart, 0, -1):
+        before = np.arange(first - n - _BESIDE, first - n + 1)
+        after = np.arange(last, min(last + _BESIDE + 1, lines.shape[1] - n))
+        start = np.concatenate([before[before >= 0], after])
+        start = start[np.abs(position[start + n] - position[start] - n) < _SLIP_STEPS]
+        if len(start):
+            return float(np.median(_mismatch(lines, start, start + n)))
+    return 0.0
 
 
 def _mismatch(lines: Image, first: Numbers, second: Numbers) -> Floats:

@@ -162,6 +162,14 @@ def test_right_angles_in_any_order_do_not_slip(lines, used):
     assert slips(lines[180], np.linspace(0, 180, 181)[used], used) == ""
 
 
+@pytest.mark.parametrize("n_angles", [240, 360])
+def test_angles_of_eight_passes_do_not_slip(n_angles):
+    passes = [0, 4, 2, 6, 1, 5, 3, 7]
+    theta_deg = np.concatenate([np.arange(n, n_angles, len(passes)) for n in passes])
+    theta_deg = theta_deg * 180 / n_angles
+    assert slips(scan(COR_PX, counts=20000, theta_deg=theta_deg), theta_deg) == ""
+
+
 def test_a_stage_that_stands_with_its_angles_does_not_slip(lines):
     used = np.sort(np.append(np.arange(181), [90] * 20))
     again = lines[180][used] + np.random.default_rng(0).normal(0, 0.01, (201, 8, 160))
