@@ -23,6 +23,7 @@ from tomopipe.commands.check import Findings, examine
 from tomopipe.commands.new_campaign import (
     Translation,
     campaign_and_scans,
+    for_mirrored,
     scan_entries,
     translated,
     with_entries,
@@ -121,6 +122,8 @@ def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: boo
     words, options, notes, _ = campaign
     entries = scan_entries(words, directory) or ["raw/*.h5"]
     scans = with_entries(entries, directory)
+    options, converted = for_mirrored(options, entries, directory)
+    notes = [*notes, *converted]
     written = write_campaign(directory, scans, options, notes=notes, dry_run=dry_run)
     for path in written:
         typer.echo(f"{'would write' if dry_run else 'wrote'} {near(path)}")

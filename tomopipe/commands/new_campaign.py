@@ -11,7 +11,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as IniError
 from contextlib import suppress
@@ -53,6 +53,13 @@ _FILTERS = (
     "ramlak=ramp ram-lak=ramp ramp=ramp shepp=shepp-logan shepp-logan=shepp-logan "
     "cosine=cosine hann=hann hamming=hamming parzen=parzen"
 )
+# options that count pixels, the side of frames that they count along, and its axis
+_ALONG = {
+    "full_recon.rows": ("rows", 1),
+    "full_recon.crop_x": ("columns", 2),
+    "full_recon.crop_y": ("columns", 2),
+    "input.columns": ("columns", 2),
+}
 _MIRRORED = "mirrored frames: docs/reference/conventions.md"
 _WITH_LOG = {"minus_log", "paganin_filter", "paganin_filter_savu_legacy"}
 _OUR_NUMBERS = {"pixel_size": "pixel_size_um", "energy": "energy_kev", "distance": "distance_mm"}
@@ -237,6 +244,57 @@ class Translation(NamedTuple):
                 self.notes.append(f"{name} {value}: {remark}")
         elif not _is_default(word, default):
             self.notes.append(f"{name} {value}: {remark}")
+
+
+def for_mirrored(
+    options: dict[str, Any], patterns: Sequence[str], directory: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Convert translated options to frames that are mirrored back; return them, and notes.
+
+    Other programs count in frames as recorded. The first files of a pattern decide; where they
+    differ, the options stay, and a note has those of the mirrored ones.
+    """
+    from tomopipe.scans.hdf5_scan import mirrored_sides  # h5py
+
+    if not options:
+        return options, []
+    found: list[tuple[str, dict[str, Any]]] = []
+    block = parse_config({"campaign": {"scans": ["raw"]}} | options).input
+    for path in (path for each in patterns for path in matches(each, directory)[:_LOOKED_AT]):
+        with suppress(ScanError, *UNREADABLE):
+            found.append((path, _as_mirrored(options, *mirrored_sides(directory / path, block))))
+    texts = {
+        Path(path).name: yaml.safe_dump(changed, default_flow_style=True, width=math.inf).strip()
+        for path, changed in found
+        if changed
+    }
+    if texts and all(changed == found[0][1] for _, changed in found):
+        name, text = next(iter(texts.items()))
+        note = f"frames as in {name} are mirrored back here; converted from frames as recorded"
+        return merged(options, found[0][1]), [f"{note}: {text}"]
+    return options, [
+        f"frames of {name} are mirrored back here; in overrides, it needs {text}"
+        for name, text in texts.items()
+    ]
+
+
+def _as_mirrored(
+    options: dict[str, Any], sides: Collection[str], shape: Sequence[int]
+) -> dict[str, Any]:
+    """Return those options that have other values where sides of frames are mirrored back."""
+    result = Translation([], {}, [], [])
+    for name, (side, axis) in _ALONG.items():
+        block, key = name.split(".")
+        span = options.get(block, {}).get(key)
+        if span and side in sides:
+            result.put(name, [shape[axis] - 1 - end for end in reversed(span)])
+    prepared = options.get("preprocess", {})
+    if sides and "shifts" in prepared:
+        signs = [-1 if side in sides else 1 for side in ("columns", "rows")]
+        result.put("preprocess.shifts_scale", signs)
+    if len(sides) == 1 and "roll_deg" in prepared:
+        result.put("preprocess.roll_deg", -prepared["roll_deg"])
+    return result.options
 
 
 def _sweep_notes(sweeps: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -1,6 +1,6 @@
 """HDF5 layouts: which one a file has, and where flats and darks in files of their own are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from tomopipe.scans.formats import Path
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.layout import Kind, Reader, Reference
 from tomopipe.scans.named_datasets import NamedReader
-from tomopipe.scans.pixels import AXES, Hdf5Pixels, images_of
+from tomopipe.scans.pixels import AXES, Hdf5Pixels, MirroredPixels, images_of
 from tomopipe.scans.raw_identity import entry_content
 
 if TYPE_CHECKING:
@@ -96,6 +96,19 @@ def entries_of(path: Path) -> dict[str, tuple[str, dict[str, Any]]]:
             entry: (entry_content(file[entry], *instrument), keys)
             for entry, keys in _inputs(file).items()
         }
+
+
+def mirrored_sides(path: Path, options: InputBlock) -> tuple[Collection[str], tuple[int, ...]]:
+    """Return which sides of frames are mirrored back (rows, columns), and the shape of all frames.
+
+    The first of several entries decides. A ScanError, or what h5py raises, if the file cannot be
+    read.
+    """
+    if not options.entry and len(entries := find_entries(path)) > 1:
+        options = options.model_copy(update={"entry": entries[0]})
+    with ExitStack() as stack:
+        pixels = open_reader(path, options, stack).layout().projections.pixels
+        return pixels.sides if isinstance(pixels, MirroredPixels) else (), pixels.shape
 
 
 def _inputs(file: "h5py.File") -> dict[str, dict[str, Any]]:

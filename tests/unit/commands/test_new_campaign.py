@@ -436,6 +436,70 @@ def test_what_httomo_has_and_we_have_not_is_said(tmp_path, old, new, options, no
     assert not note or [line for line in result.notes if line.startswith(note)], result.notes
 
 
+def test_defaults_of_nabu_are_not_listed(tmp_path):
+    """Those that nabu-config of nabu 2026.1.2 writes, and that change nothing."""
+    parts = {
+        "[phase]": "flat_distortion_correction_enabled = 0\nflat_distortion_params = tile_size=100",
+        "start_z": "hbp_reduction_steps = 2\nhbp_legs = 4\nregularization_weight = 0\n"
+        "expand_support_factor = 1",
+    }
+    text = NABU
+    for before, lines in parts.items():
+        text = text.replace(before, f"{lines}\n{before}")
+    assert read(tmp_path, "nabu.conf", text) == read(tmp_path, "nabu.conf", NABU)
+    (note,) = set(
+        read(tmp_path, "nabu.conf", text.replace("hbp_legs = 4", "hbp_legs = 8")).notes
+    ) - {*read(tmp_path, "nabu.conf", NABU).notes}
+    assert note == "reconstruction.hbp_legs 8: no equivalent"
+
+
+def mirrored(*sides):
+    """Return a change of an entry whose detector mirrors columns (x) or rows (y)."""
+    return lambda entry: entry["instrument/detector"].update(
+        {f"{side}_flipped": True for side in sides}
+    )
+
+
+@pytest.mark.parametrize(
+    ("sides", "rows", "crop_x", "scale", "roll_deg"),
+    [
+        ("", [0, 1], [0, 2], None, -0.5),
+        ("x", [0, 1], [2, 4], [-1, 1], 0.5),
+        ("y", [1, 2], [0, 2], [1, -1], 0.5),
+        ("xy", [1, 2], [2, 4], [-1, -1], -0.5),
+    ],
+)
+def test_options_of_nabu_are_those_of_frames_that_are_mirrored_back(
+    site, sides, rows, crop_x, scale, roll_deg
+):
+    (site / "raw").mkdir()
+    write_nxtomo(site / "raw" / "bone_1.nx", change=mirrored(*sides))
+    shifts = "start_z = 0\ntranslation_movements_file = a.txt\nstart_x = 0\nend_x = 2"
+    text = NABU.replace("start_z = 0", shifts).replace("[phase]", "tilt_correction = 0.5\n[phase]")
+    (site / "nabu.conf").write_text(text)
+    done = init("-C", site / "c", "--from", site / "nabu.conf")
+    config = yaml.safe_load((site / "c" / "config.yaml").read_text())
+    assert (config["full_recon"]["rows"], config["full_recon"]["crop_x"]) == (rows, crop_x)
+    prepared = config["preprocess"]
+    assert (prepared.get("shifts_scale"), prepared["roll_deg"]) == (scale, roll_deg)
+    assert ("frames as in bone_1.nx are mirrored back here; converted" in done.output) == bool(
+        sides
+    )
+    assert bool(sides) == ("# frames as in bone" in (site / "c" / "config.yaml").read_text())
+
+
+def test_where_some_scans_are_mirrored_a_note_has_their_options(site):
+    (site / "raw").mkdir()
+    write_nxtomo(site / "raw" / "bone_1.nx")
+    write_nxtomo(site / "raw" / "bone_2.nx", change=mirrored("y"))
+    (site / "nabu.conf").write_text(NABU)
+    done = init("-C", site / "c", *sorted((site / "raw").iterdir()), "--from", site / "nabu.conf")
+    note = "frames of bone_2.nx are mirrored back here; in overrides, it needs {full_recon: {rows: "
+    assert f"{note}[1, 2]}}}}" in done.output
+    config = yaml.safe_load((site / "c" / "config.yaml").read_text())
+    assert config["full_recon"]["rows"] == [0, 1]
+
+
 def test_two_sweeps_of_httomo_are_one_grid(tmp_path):
     text = HTTOMO.replace("_delta_beta: 250", "_delta_beta: !Sweep [10, 90]")
     text = text.replace("snr: 3.0", "snr: !SweepRange {start: 1, stop: 11, step: 2}")
