@@ -224,7 +224,11 @@ def _data(
     n_cols = _values((shape["n_cols"] for shape in shapes), "")
     n_rows = _values((shape["n_rows"] for shape in shapes), "")
     text = f"{_scans(len(scans))} of {angles} over {span}, of {n_cols} × {n_rows} detector pixels"
-    for name, preposition, unit in (("pixel_size_um", "of", " µm"), ("energy_kev", "at", " keV")):
+    numbers = [("pixel_size_um", "of", " µm"), ("energy_kev", "at", " keV")]
+    phases = (part(part(p["parameters"], "corrections"), "phase") for p in made)
+    if any(phase.get("method", "none") != "none" for phase in phases):
+        numbers.append(("distance_mm", "and", " mm behind the sample"))
+    for name, preposition, unit in numbers:
         cells = [(scan.row or {}).get(name, "") for scan in scans]
         if all(cells):
             text += f" {preposition} {_values(map(float, cells), unit)}"

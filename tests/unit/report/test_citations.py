@@ -152,7 +152,7 @@ def named(volumes):
 
 
 def campaign_of(*volumes, sources=(), selects=(), rolls_deg=(), config=CONFIG, curves=()):
-    row = {"pixel_size_um": "1.6", "energy_kev": "25", "keep": "true"}
+    row = {"pixel_size_um": "1.6", "energy_kev": "25", "distance_mm": "150", "keep": "true"}
     prediction = Prediction(1020.0, 1020.0, 0.97, "resolved", "ai", "", curves)
     rolls_deg = dict(enumerate(rolls_deg))
     scans = tuple(
@@ -221,6 +221,12 @@ def test_what_was_done_is_named_and_that_alone(more, said):
     assert said in text
     others = [word for word in EXTRAS if word in text and word not in said]
     assert not others
+
+
+def test_the_distance_is_named_where_phase_is_retrieved():
+    phase = with_(corrections={"phase": {"method": "paganin"}})
+    assert "1.6 µm at 25 keV and 150 mm behind the sample were" in paragraph(phase)
+    assert "150 mm" not in paragraph(PLAIN)
 
 
 SAY_IT = "has no words: `Correction.methods`, or _prepared in tomopipe/report/citations.py"
