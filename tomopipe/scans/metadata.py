@@ -148,14 +148,15 @@ def _count_written(layout: Layout, chosen: NDArray[np.intp]) -> tuple[int, str]:
     n, missing = len(written), chosen[~written[chosen]]
     before = np.flatnonzero(written[: missing[0]] if len(missing) else np.ones(n))
     n_leading = int(np.max(before, initial=-1)) + 1
+    go_on = len(missing) > 0 and bool(written[chosen[chosen > missing[0]]].any())
     if sources:
         more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
         n_missing = int(np.count_nonzero(~written))
         frames = f": {n_missing} of {n} frames are missing; copy it there" * (n_missing > 0)
+        frames += f", or leave them out: {skipping(missing)}" if go_on else ""
         return n_leading, f"{sources[0]}{more} cannot be opened{frames}"
     # a few among others: an aborted scan has none after the first missing one
-    are_few = 0 < 2 * len(missing) < len(chosen)
-    if not are_few or not written[chosen[chosen > missing[0]]].any():
+    if not go_on or 2 * len(missing) >= len(chosen):
         return n_leading, ""
     if len(missing) == 1:
         which, them = f"frame {missing[0]} of {n} was", "it"

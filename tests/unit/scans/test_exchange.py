@@ -251,10 +251,18 @@ def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:6])
     (tmp_path / "part1.h5").unlink()
     reason = incomplete(read_metadata(path, options=known))
-    assert reason == "part1.h5 cannot be opened: 2 of 6 frames are missing; copy it there"
+    skipped = "skip_projections: [[2, 3]]"
+    missing = "part1.h5 cannot be opened: 2 of 6 frames are missing; copy it there"
+    assert reason == f"{missing}, or leave them out: input: {{{skipped}}}"
+    without = known | yaml.safe_load(skipped)
+    assert incomplete(read_metadata(path, options=without)) == ""
+    with open_scan(path, options=without) as scan:
+        assert np.array_equal(scan.read_rows(0, 3), raw_values()[[0, 1, 4, 5]])
     (tmp_path / "part2.h5").unlink()
     reason = incomplete(read_metadata(path, options=known))
-    assert reason.startswith("part1.h5 and 1 more cannot be opened: 4 of")
+    assert (
+        reason == "part1.h5 and 1 more cannot be opened: 4 of 6 frames are missing; copy it there"
+    )
 
 
 @pytest.mark.parametrize(("n", "end"), [(5, "the list"), (9, "unless the scan was aborted")])
