@@ -1,7 +1,7 @@
 """The output of `tomopipe init`: a campaign folder, and a SLURM profile for a site.
 
 `--from` translates nabu.conf, or a process list of HTTomo. The table other_programs.tsv has a line
-for each key, from the documentation of nabu 2025.2 and HTTomo 3.2: its default there ("any": not
+for each key, from the documentation of nabu 2026.1 and HTTomo 3.2: its default there ("any": not
 needed here), our key, and the conversion of its value: a type, a factor (*1000), our value for each
 of theirs, or one fixed value (=vo).
 """
