@@ -60,6 +60,7 @@ _ALONG = {
     "full_recon.crop_y": ("columns", 2),
     "input.columns": ("columns", 2),
 }
+_COUNTED = (*_ALONG, "preprocess.shifts", "preprocess.roll_deg")
 _MIRRORED = "mirrored frames: docs/reference/conventions.md"
 _WITH_LOG = {"minus_log", "paganin_filter", "paganin_filter_savu_legacy"}
 _OUR_NUMBERS = {"pixel_size": "pixel_size_um", "energy": "energy_kev", "distance": "distance_mm"}
@@ -252,26 +253,32 @@ def for_mirrored(
     """Convert translated options to frames that are mirrored back; return them, and notes.
 
     Other programs count in frames as recorded. The first files of a pattern decide; where they
-    differ, the options stay, and a note has those of the mirrored ones.
+    differ, the options stay, and a note has those of the mirrored ones; without files it names all.
     """
     from tomopipe.scans.hdf5_scan import mirrored_sides  # h5py
 
-    if not options:
+    names = [f"{block}.{key}" for block, keys in options.items() for key in keys]
+    counted = [name for name in names if name in _COUNTED]
+    if not counted:
         return options, []
-    found: list[tuple[str, dict[str, Any]]] = []
-    block = parse_config({"campaign": {"scans": ["raw"]}} | options).input
+    looked: list[tuple[str, dict[str, Any]]] = []
+    of_input = parse_config({"campaign": {"scans": ["raw"]}} | options).input
     for path in (path for each in patterns for path in matches(each, directory)[:_LOOKED_AT]):
         with suppress(ScanError, *UNREADABLE):
-            found.append((path, _as_mirrored(options, *mirrored_sides(directory / path, block))))
+            sides, shape = mirrored_sides(directory / path, of_input)
+            looked.append((path, _as_mirrored(options, sides, shape)))
+    if not looked:
+        why = "counted as recorded; convert where frames are mirrored back"
+        return options, [f"{', '.join(counted)}: {why} (docs/reference/inputs.md)"]
     texts = {
         Path(path).name: yaml.safe_dump(changed, default_flow_style=True, width=math.inf).strip()
-        for path, changed in found
+        for path, changed in looked
         if changed
     }
-    if texts and all(changed == found[0][1] for _, changed in found):
+    if texts and all(changed == looked[0][1] for _, changed in looked):
         name, text = next(iter(texts.items()))
         note = f"frames as in {name} are mirrored back here; converted from frames as recorded"
-        return merged(options, found[0][1]), [f"{note}: {text}"]
+        return merged(options, looked[0][1]), [f"{note}: {text}"]
     return options, [
         f"frames of {name} are mirrored back here; in overrides, it needs {text}"
         for name, text in texts.items()

@@ -498,6 +498,8 @@ def test_where_some_scans_are_mirrored_a_note_has_their_options(site):
     assert f"{note}[1, 2]}}}}" in done.output
     config = yaml.safe_load((site / "c" / "config.yaml").read_text())
     assert config["full_recon"]["rows"] == [0, 1]
+    without = init("-C", site / "d", "later/*.nx", "--from", site / "nabu.conf")
+    assert "full_recon.rows: counted as recorded; convert where frames are" in without.output
 
 
 def test_two_sweeps_of_httomo_are_one_grid(tmp_path):
