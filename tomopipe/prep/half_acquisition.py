@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import ellipse, fade, module_of, once
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
+from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad
 from tomopipe.recon.plan import Plan, make_plan
 
 FACTOR = 2  # width of the slices over that of the detector
@@ -31,6 +32,9 @@ _NEAR_EDGE = 0.25  # share of the columns: auto is yes for an axis in these oute
 _MUCH_BEYOND = 0.05
 # quantile of the columns beyond, and share of the mean row, below which they are air
 _FILLED, _AIR = 0.75, 0.05
+# share of the columns, at least two, that are an edge, and share of the mean row from which it is
+# in the sample
+_EDGE, _CUT = 1 / 64, 0.2
 
 
 def is_half_acquisition(
@@ -91,6 +95,48 @@ def warn_of_width(line_integrals: NDArray[np.float32], cor_px: float) -> list[st
         f"slices end {n_cols / 2:g} px from the axis, and the detector recorded more of the "
         f"sample, up to {n_cols / 2 + n_beyond:g} px: preprocess.half_acquisition: yes widens them"
     ]
+
+
+def warn_of_one_side(
+    line_integrals: NDArray[np.float32], theta_rad: NDArray[np.float64], cor_px: float
+) -> tuple[str, bool]:
+    """Return a warning that only 360 degrees would show all of the sample, and if it is a doubt.
+
+    Over less, no opposing projection shows what is beyond the edge nearer to the axis. The warning
+    is "" where there is air, where the axis is near the middle, and where the sample is beyond both
+    edges; but in an outer quarter, where over 360 degrees `auto` widens slices, the nearer edge
+    alone decides, and it is a doubt.
+
+    Parameters
+    ----------
+    line_integrals : ndarray of float32, shape (n_rows, n_angles, n_cols)
+        Rows of the detector.
+    theta_rad : ndarray of float64, shape (n_angles,)
+        Angles in any order.
+    cor_px : float
+        Column of the axis in them.
+    """
+    n_cols = line_integrals.shape[2]
+    is_right = cor_px > (n_cols - 1) / 2
+    if is_full_rotation(theta_rad) or abs(cor_px - (n_cols - 1) / 2) < _MUCH_BEYOND * n_cols:
+        return "", False
+    line = line_integrals.mean(axis=(0, 1), dtype=float)
+    n_edge = max(2, round(_EDGE * n_cols))
+    far, near = np.array([line[:n_edge].mean(), line[-n_edge:].mean()])[:: 1 if is_right else -1]
+    is_outer = is_half_acquisition(
+        "auto", full_rotation=True, cor_px=cor_px, n_cols=n_cols, first_col=0
+    )
+    if near < _CUT * line.max() or not (is_outer or far < _AIR * line.max()):
+        return "", False
+    within_px = min(cor_px, n_cols - 1 - cor_px) + 0.5
+    covered_deg = 360 - np.degrees(largest_gap_rad(theta_rad))
+    text = (
+        f"the sample extends beyond the {'right' if is_right else 'left'} edge of the detector, "
+        f"{within_px:.0f} px from the axis, and the angles cover {covered_deg:.0f} of 360 degrees: "
+        "values are wrong, most of all farther from the axis. Measure 360 degrees (half "
+        "acquisition)"
+    )
+    return text, is_outer
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from tomopipe.prep.bad_pixels import (
     too_many,
     warnings_of,
 )
-from tomopipe.prep.half_acquisition import warn_of_width
+from tomopipe.prep.half_acquisition import warn_of_one_side, warn_of_width
 from tomopipe.prep.normalise import (
     is_far_too_bright,
     warn_of_flats,
@@ -184,6 +184,7 @@ def _predict(
     if prediction["cor_px"] is not None:
         leans = _leans(measured.get("pitch"))
         prediction = _with(prediction, "doubts", reasons_to_review(bad, n_angles) + spoils + leans)
+        prediction = _with_side(prediction, corrected)
     warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
     warnings += _cut_off(corrected, grid, prediction["cor_px"])
     # other rows may give another warning
@@ -273,6 +274,15 @@ def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[
     if not is_full_rotation(rows.theta_rad):
         return []
     return warn_of_width(rows.sinograms, float(bin_cor(cor_px, x0=rows.first_col)))
+
+
+def _with_side(prediction: dict[str, Any], rows: Rows) -> dict[str, Any]:
+    """Add a warning or a doubt, at most one, of a sample beyond the edge nearer to the axis."""
+    if not rows.minus_log:
+        return prediction
+    column = float(bin_cor(prediction["cor_px"], x0=rows.first_col))
+    text, spoils = warn_of_one_side(rows.sinograms, rows.theta_rad, column)
+    return _with(prediction, "doubts" if spoils else "warnings", [text] if text else [])
 
 
 def _candidates(grid: Mapping[str, Any], path: str | os.PathLike[str]) -> NDArray[np.float64]:

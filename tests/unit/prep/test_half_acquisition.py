@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from tests.unit.recon.test_fbp import project as project_disks
-from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition, warn_of_width
+from tomopipe.prep.half_acquisition import (
+    HalfAcquisition,
+    is_half_acquisition,
+    warn_of_one_side,
+    warn_of_width,
+)
 from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import image_positions, make_plan
@@ -109,3 +114,29 @@ def test_a_sample_recorded_beyond_the_slices_is_told(cor_px, radius_px, up_to_px
     assert [text[-54:] for text in found] == (
         [f"to {up_to_px} px: preprocess.half_acquisition: yes widens them"] if up_to_px else []
     )
+
+
+@pytest.mark.parametrize(
+    ("cor_px", "radius_px", "covered_deg", "says", "is_doubt"),
+    [
+        (110.0, 70, 185, "right edge of the detector, 18 px", True),
+        (20.0, 70, 250, "left edge of the detector, 20 px", True),
+        (20.0, 150, 180, "left edge of the detector, 20 px", True),  # beyond both edges
+        (90.0, 55, 180, "right edge of the detector, 38 px", False),
+        (80.0, 200, 180, "", False),  # beyond both edges
+        (66.0, 63, 180, "", False),
+        (110.0, 12, 180, "", False),
+        (110.0, 70, 310, "", False),
+    ],
+    ids=["right", "left", "wide", "inner", "middle part", "middle", "within", "turn"],
+)
+def test_a_sample_beyond_one_edge_is_told(cor_px, radius_px, covered_deg, says, is_doubt):
+    away = np.arange(N_COLS) - cor_px
+    line = 0.01 * 2 * np.sqrt(np.clip(radius_px**2 - away**2, 0, None))
+    noisy = line + np.random.default_rng(0).normal(0, 0.05, (2, covered_deg + 1, N_COLS))
+    theta_rad = np.deg2rad(np.arange(covered_deg + 1))
+    text, spoils = warn_of_one_side(noisy.astype(np.float32), theta_rad, cor_px)
+    assert bool(text) is bool(says)
+    assert says in text
+    assert not text or f"cover {covered_deg} of 360" in text
+    assert spoils is is_doubt
