@@ -182,6 +182,9 @@ _PARTS, _MORE_PARTS, _LEAST_IN_PART, _ENOUGH = 4, 8, 8, 16
 # part below the first number stood still if another part is above the second one; if the mean is
 # below the third, all of the scan did.
 _CHANGES, _CLEARLY, _ALL_CHANGE = 1.15, 10.0, 1.04
+# Mean line integral as of an ellipse beyond both edges: least amplitude over half a rotation, and
+# share of its variation about a line. Beams drift otherwise.
+_ELLIPSE, _AS_ELLIPSE = 0.02, 0.95
 
 
 def warn_of_standstill(prepared: Prepared) -> str:
@@ -191,6 +194,8 @@ def warn_of_standstill(prepared: Prepared) -> str:
         return ""
     still = np.flatnonzero(changes < _CHANGES)
     if changes.mean() < _ALL_CHANGE:
+        if _is_ellipse(prepared):
+            return ""
         still = np.arange(len(changes))
     elif not len(still) or changes.max() < _CLEARLY:
         return ""
@@ -201,6 +206,20 @@ def warn_of_standstill(prepared: Prepared) -> str:
         f"{parts[still[-1]][-1]:.0f} degrees: did the stage rotate? Or the sample is round about "
         "the axis, out of view, or lets hardly any light through (a plate along the beam)"
     )
+
+
+def _is_ellipse(prepared: Prepared) -> bool:
+    """Tell whether the mean of the projections changes as that of a smooth sample that rotates."""
+    order = prepared.angles.order
+    theta_rad = prepared.rows.theta_rad[order]
+    mean = np.mean(prepared.plain, axis=(0, 2), dtype=np.float64)
+    drift = np.stack([np.ones(len(order)), order / len(order)], axis=1)  # of a beam, over time
+    around = np.stack([np.cos(2 * theta_rad), np.sin(2 * theta_rad)], axis=1)
+    changes, remains = (
+        (mean - by @ np.linalg.lstsq(by, mean)[0]).var()
+        for by in (drift, np.hstack([drift, around]))
+    )
+    return bool(changes >= _ELLIPSE**2 / 2 and remains <= (1 - _AS_ELLIPSE) * changes)
 
 
 def change_in_parts(prepared: Prepared) -> np.ndarray:

@@ -228,6 +228,23 @@ def test_what_turns_is_not(turned_deg, options):
     assert warn_of_standstill(recorded(turned_deg, **options)) == ""
 
 
+def ellipse(turned_deg, *, drift=0.0):
+    """Rows in the middle of a wide, smooth ellipse, while the beam gets weaker."""
+    turned_rad = np.deg2rad(turned_deg)[:, None, None]
+    half_px = np.hypot(200 * np.cos(turned_rad), 170 * np.sin(turned_rad))
+    away_px = np.arange(N_COLS) - COR_PX
+    lines = 0.004 * 200 * 170 * np.sqrt(half_px**2 - away_px**2) / half_px**2
+    lines = lines + drift * np.linspace(0, 1, len(turned_deg))[:, None, None]
+    light = np.random.default_rng(0).poisson(900 * np.exp(-lines), (len(turned_deg), 6, N_COLS))
+    return Prepared(rows_of(-np.log(light / 900), ROTATION_THETA_DEG, pairs=False))
+
+
+def test_a_smooth_ellipse_wider_than_the_detector_does_not_stand_still():
+    assert warn_of_standstill(ellipse(ROTATION_THETA_DEG, drift=0.1)) == ""
+    assert change_in_parts(ellipse(ROTATION_THETA_DEG)).mean() < 1.04  # the total shows it alone
+    assert "did the stage rotate?" in warn_of_standstill(ellipse(0 * ROTATION_THETA_DEG, drift=0.1))
+
+
 @pytest.mark.parametrize("n_dark", [1, 3])
 @pytest.mark.parametrize("turns", [True, False])
 def test_dark_projections_do_not_hide_whether_the_stage_rotates(turns, n_dark):
