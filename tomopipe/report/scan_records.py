@@ -322,7 +322,10 @@ def _with_texts(scan: ScanRecord, change: Callable[[str, str], str]) -> ScanReco
         doubts=changed(scan.prediction.doubts),
         warnings=changed(scan.prediction.warnings),
     )
-    return replace(scan, prediction=prediction, warnings=changed(scan.warnings))
+    fix = scan.fix
+    if fix and scan.prediction and prediction:  # whose reason it may contain
+        fix = replace(fix, reason=fix.reason.replace(scan.prediction.reason, prediction.reason))
+    return replace(scan, prediction=prediction, fix=fix, warnings=changed(scan.warnings))
 
 
 def _checked_in_series(records: list[ScanRecord]) -> list[ScanRecord]:

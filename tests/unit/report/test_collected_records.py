@@ -142,6 +142,19 @@ def test_advice_on_angles_names_the_scan_where_others_agree_with_theirs(
     assert scans["bone_0"].prediction.reason == ("" if others_agree else of_all)
 
 
+def test_a_reason_with_advice_is_given_once(tmp_path):
+    made = report_campaign.Made(tmp_path)
+    cause = "the pattern stays in place, or the angles are wrong (input.angles)"
+    of_fix = f"no COR (prediction: {cause}), and none in the series to fill it from"
+    for index in range(2):
+        made.scan(f"bone_{index}", index=index)
+        made.predict(f"bone_{index}", *(((512.0, 0.9), (512.0, 0.3, "ambiguous", cause))[index]))
+    made.fix("bone_0", "512.00", "512.00", "auto")
+    made.fix("bone_1", None, None, "missing", reason=of_fix)
+    scans, _ = by_name(made.write(cor=False))
+    assert scans["bone_1"].why.count("the pattern stays in place") == 1
+
+
 @pytest.mark.parametrize("n_dark", [1, 2, 3])
 def test_advice_on_projections_to_skip_can_be_copied(tmp_path, n_dark):
     made = report_campaign.Made(tmp_path)
