@@ -188,7 +188,13 @@ class NxtomoReader:
         key = KEYS[kind]
         result = frames_of_kind(kind, self._pixels, self._keys, self._location_of(key))
         if not result:
-            raise ScanFaultError(f"{self._key_name} marks no {kind} ({key}); {how_to_name(kind)}")
+            n_planned, n_frames = len(self._planned_keys), len(self._keys)
+            if n := np.count_nonzero(self._planned_keys == key):
+                aborted = why_aborted(n_frames, n_planned, f"keys in {self._key_name}")
+                text = f"{aborted}, and none of the {n} {kind} ({key}) was written"
+            else:
+                text = f"{self._key_name} marks no {kind} ({key})"
+            raise ScanFaultError(f"{text}; {how_to_name(kind)}")
         return [replace(reference, states_mirror=True) for reference in result]
 
     def _location_of(self, key: int) -> str:

@@ -282,6 +282,15 @@ def test_dropped_frames_without_numbers_are_an_aborted_scan(tmp_path):
         assert np.rad2deg(scan.theta_rad) == pytest.approx(THETA_DEG[:4])
 
 
+def test_an_aborted_scan_without_its_darks_is_called_so(tmp_path):
+    keys = np.array([1, 1, 0, 0, 0, 0, 2, 2, 2])
+    cut = put("data", frames_of()[:5])
+    path = write_nxtomo(tmp_path / "a.nxs", keys=keys, angles=np.zeros(9), change=cut)
+    reason = reason_of(path)
+    assert reason.startswith(f"{path}: aborted: 5 frames for 9 keys in /entry0000/")
+    assert "none of the 3 darks (2) was written; set preprocess.darks to a file" in reason
+
+
 def without_keys(entry):
     del entry["instrument/detector/image_key"], entry["instrument/detector/image_key_control"]
     del entry["data/image_key"]
