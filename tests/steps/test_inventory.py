@@ -450,6 +450,20 @@ def test_turns_in_one_file_are_named_with_how_to_use_one(tmp_path, theta_deg, sk
     assert ("{skip_projections: [[40, 159]]} uses the first turn" in row["warnings"]) == bool(said)
 
 
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_a_turn_of_half_acquisition_is_360_degrees(tmp_path, is_stated):
+    def change(entry):
+        entry["instrument/detector/field_of_view"] = "Half" if is_stated else "Full"
+
+    keys, angles = np.array([1, *[0] * 180, 2]), np.array([0, *np.arange(0, 540, 3.0), 0])
+    write_nxtomo(tmp_path / "a.h5", keys=keys, angles=angles, change=change)
+    warnings = take(tmp_path)["a"]["warnings"]
+    assert "`turns: 360`" in warnings
+    assert "{skip_projections: [[120, 179]]} uses the first turn only" in warnings
+    assert ("`turns: 180`" not in warnings) == is_stated
+    assert ("{skip_projections: [[60, 179]]}" not in warnings) == is_stated
+
+
 @pytest.mark.parametrize(
     ("end_deg", "last", "says"),
     [

@@ -12,6 +12,7 @@ from scipy import ndimage
 from tomopipe.arrays import evenly_spread
 from tomopipe.cor.prepared import Floats, Numbers, Prepared
 from tomopipe.cor.sinograms import Image, bin_columns, rows_at
+from tomopipe.prep.half_acquisition import is_half_acquisition
 from tomopipe.scans.turns import Turns, find_turns
 
 _ROWS, _MOST_TURNS, _PARTS = 5, 8, 12
@@ -24,9 +25,10 @@ _BEAM = 2  # order of the polynomial that a change of the beam is
 _SHIFT_PX = 1.2  # least shift, in the median of a twelfth of the angles
 
 
-def warn_of_turns(prepared: Prepared) -> str:
-    """Return a warning that the sample changes between turns, or ""."""
-    turns = find_turns(np.rad2deg(prepared.rows.theta_rad))
+def warn_of_turns(prepared: Prepared, cor_px: float) -> str:
+    """Return a warning that the sample changes between turns, or ""; `cor_px` is in its columns."""
+    theta_deg = np.rad2deg(prepared.rows.theta_rad)
+    turns = find_turns(theta_deg)
     if turns is None:
         return ""
     changed = changed_turn(prepared, turns)
@@ -35,9 +37,13 @@ def warn_of_turns(prepared: Prepared) -> str:
     numbers = prepared.rows.numbers
     if numbers is None:
         numbers = np.arange(len(prepared.rows.theta_rad))
+    is_half = is_half_acquisition(
+        "auto", full_rotation=True, cor_px=cor_px, n_cols=prepared.n_cols, first_col=0
+    )
+    in_use = find_turns(theta_deg, is_half=is_half) or turns
     return (
         f"{turns}: turn {changed + 1} differs from the first one by more than noise, so the sample "
-        f"changes or moves, and a volume of all turns is blurred; {turns.first_alone(numbers)}"
+        f"changes or moves, and a volume of all turns is blurred; {in_use.first_alone(numbers)}"
     )
 
 

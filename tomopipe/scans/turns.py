@@ -26,14 +26,16 @@ class Turns:
     range_deg: float
 
     def __str__(self) -> str:
-        return f"{len(self.members)} turns of {self.range_deg:.0f} degrees in one file"
+        n = len(self.members)
+        n_turns = f"{n}" if n > 1 else f"{len(self.theta_deg) / len(self.members[0]):.2g}"
+        return f"{n_turns} turns of {self.range_deg:.0f} degrees in one file"
 
     def first_alone(self, numbers: Numbers) -> str:
         """Return the option that uses only the first turn; `numbers` are those as recorded."""
         return f"{skipping(np.delete(numbers, self.members[0]))} uses the first turn only"
 
 
-def find_turns(theta_deg: NDArray[np.float64]) -> Turns | None:
+def find_turns(theta_deg: NDArray[np.float64], *, is_half: bool = False) -> Turns | None:
     """Find turns: angles that start again, go back and forth, or cover 540 degrees and more.
 
     Golden-ratio angles and interlaced ones do not repeat: each turn has angles of its own.
@@ -42,6 +44,8 @@ def find_turns(theta_deg: NDArray[np.float64]) -> Turns | None:
     ----------
     theta_deg : ndarray of float64, shape (n_angles,)
         In the order of acquisition.
+    is_half : bool, optional
+        Whether slices need 360 degrees (half acquisition): 540 are one such turn, and more.
 
     Returns
     -------
@@ -55,7 +59,9 @@ def find_turns(theta_deg: NDArray[np.float64]) -> Turns | None:
     if turns is None:
         straight_deg = np.unwrap(theta_deg, period=360)
         runs = _ascending_runs(straight_deg, step_deg)
-        turns = _continuous(straight_deg, runs[0], step_deg) if len(runs) == 1 else None
+        turns = _continuous(straight_deg, runs[0], step_deg, is_half) if len(runs) == 1 else None
+        if turns is not None and is_half:
+            return turns
     n_used = sum(map(len, turns.members)) if turns else 0
     return turns if n_used >= _MOST * len(theta_deg) else None
 
@@ -100,12 +106,14 @@ def _repeated(theta_deg: NDArray[np.float64], runs: list[Numbers], step_deg: flo
     return Turns(theta_deg, tuple(same), _nominal(longest_deg, step_deg))
 
 
-def _continuous(theta_deg: NDArray[np.float64], run: Numbers, step_deg: float) -> Turns | None:
+def _continuous(
+    theta_deg: NDArray[np.float64], run: Numbers, step_deg: float, is_half: bool
+) -> Turns | None:
     """Return the whole turns of a run: of 360 degrees, or of 180 if it covers 540 to 720."""
     run = np.sort(run)
     away_deg = np.abs(theta_deg[run] - theta_deg[run[0]])
     covered_deg = float(away_deg[-1]) + 1.5 * step_deg
-    turn_deg = 360.0 if covered_deg >= 720 else 180.0
+    turn_deg = 360.0 if covered_deg >= 720 or is_half else 180.0
     n_turns = int(covered_deg // turn_deg)
     if covered_deg < 540:
         return None

@@ -276,15 +276,22 @@ def _turns(metadata: Metadata) -> list[str]:
     theta_deg = metadata.theta_deg
     if theta_deg is None or len(theta_deg) != metadata.n_angles:
         return []
-    turns = find_turns(theta_deg[metadata.chosen])
+    in_use_deg = theta_deg[metadata.chosen]
+    is_half = STATED_HALF in metadata.found
+    turns = find_turns(in_use_deg, is_half=is_half)
     if turns is None:
         return []
     of_each = f"{turns.range_deg:.0f}" if turns.range_deg in (180.0, 360.0) else None
     of_each = of_each or f"{{n_angles: {len(turns.members[0])}}}"
-    return [
+    text = (
         f"{turns}: a time series? One volume is made of all of them; `turns: {of_each}` beside "
         f"`glob` in campaign.scans makes each a scan; {turns.first_alone(metadata.chosen)}"
-    ]
+    )
+    whole = find_turns(in_use_deg, is_half=True)
+    if whole is not None and whole.range_deg == 2 * turns.range_deg:
+        only = whole.first_alone(metadata.chosen)
+        text += f". With the axis near an edge of the detector: `turns: 360`, or {only}"
+    return [text]
 
 
 def _lacking_angles(raw: RawScan, metadata: Metadata) -> list[str]:

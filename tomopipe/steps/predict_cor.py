@@ -392,7 +392,7 @@ def _check_angles(
     wrong = _try_check(warnings, warn_of_angles, prepared, cor_px, accepted=accepted)
     others = [_try_check(warnings, check, prepared) for check in (warn_of_slips, warn_of_changes)]
     if not others[1]:
-        others[1] = _try_check(warnings, warn_of_turns, prepared)
+        others[1] = _try_check(warnings, warn_of_turns, prepared, cor_px)
     # neighbours in angle are none in time then, and differ as much as others
     still = "" if any(others) else _try_check(warnings, warn_of_standstill, prepared)
     return [text for text in (wrong, still) if text], [text for text in others if text]

@@ -51,7 +51,7 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_turns_of_a_still_sample_do_not_differ(order, seed):
-    assert warn_of_turns(prepared(SAME, ORDERS[order], seed=seed)) == ""
+    assert warn_of_turns(prepared(SAME, ORDERS[order], seed=seed), COR_PX) == ""
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -61,7 +61,7 @@ def test_turns_of_a_still_sample_do_not_differ(order, seed):
     ids=["a particle moves by 4 px", "a pore grows by 2 px", "5 % denser", "2 px aside"],
 )
 def test_a_change_between_turns_names_the_turn(order, turns, turn):
-    text = warn_of_turns(prepared(turns, ORDERS[order]))
+    text = warn_of_turns(prepared(turns, ORDERS[order]), COR_PX)
     assert f"turn {turn} differs from the first one by more than noise" in text
     first = len(ORDERS[order]) // 3
     assert f"{{skip_projections: [[{first}, {3 * first - 1}]]}} uses the first turn only" in text
@@ -69,9 +69,12 @@ def test_a_change_between_turns_names_the_turn(order, turns, turn):
 
 @pytest.mark.parametrize(("turns", "is_told"), [(SAME, False), (MOVED, True), (SHIFTED, True)])
 def test_of_540_degrees_the_last_180_are_compared_with_the_first(turns, is_told):
-    text = warn_of_turns(prepared(turns, np.arange(540.0)))
-    assert ("3 turns of 180 degrees in one file: turn 3 differs" in text) == is_told
+    changed = prepared(turns, np.arange(540.0))
+    for cor_px, first in ((COR_PX, 180), (N_COLS - 20, 360)):  # with half acquisition a whole turn
+        text = warn_of_turns(changed, cor_px)
+        assert ("3 turns of 180 degrees in one file: turn 3 differs" in text) == is_told
+        assert (f"{{skip_projections: [[{first}, 539]]}} uses the first" in text) == is_told
 
 
 def test_a_scan_of_one_turn_has_nothing_to_compare():
-    assert warn_of_turns(prepared([SAMPLE, MOVED[2]], np.linspace(0, 360, 361))) == ""
+    assert warn_of_turns(prepared([SAMPLE, MOVED[2]], np.linspace(0, 360, 361)), COR_PX) == ""

@@ -36,6 +36,20 @@ def test_turns_are_counted_and_the_first_one_can_be_used_alone(theta_deg, said, 
 
 
 @pytest.mark.parametrize(
+    ("theta_deg", "said", "skip"),
+    [
+        (np.arange(0, 540, 0.75), "1.5 turns of 360 degrees", "[480, 719]"),
+        (-np.arange(0, 541, 2.0), "1.5 turns of 360 degrees", "[180, 270]"),
+        (np.arange(720.0), "2 turns of 360 degrees", "[360, 719]"),
+    ],
+)
+def test_of_half_acquisition_a_turn_is_360_degrees(theta_deg, said, skip):
+    turns = find_turns(theta_deg, is_half=True)
+    assert str(turns) == f"{said} in one file"
+    assert f"{{skip_projections: [{skip}]}}" in turns.first_alone(np.arange(len(theta_deg)))
+
+
+@pytest.mark.parametrize(
     "theta_deg",
     [
         np.arange(181.0),
