@@ -15,7 +15,7 @@ from tests.step_calls import TRY_FILES, predict_in, try_in
 from tests.tiff_files import read_try_stack
 from tomopipe.config import TryReconBlock
 from tomopipe.cor.collected_rows import read_rows
-from tomopipe.cor.roll import UsedRows
+from tomopipe.cor.roll import Roll, UsedRows
 from tomopipe.errors import ScanError
 from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.fbp import reconstruct
@@ -304,6 +304,22 @@ def test_a_roll_is_measured_corrected_and_said(tmp_path):
     assert "roll_deg" not in given
     _, _, _, rows_h5 = _try(tmp_path, **options)
     assert np.abs(read_rows(rows_h5).sinograms - rows.sinograms).max() > 0.05 * rows.sinograms.max()
+
+
+def test_a_roll_with_too_large_an_error_is_a_warning(tmp_path, monkeypatch):
+    rolled_scan(tmp_path, 0.8)
+    monkeypatch.setattr("tomopipe.cor.roll.roll_of", lambda rows: Roll(0.816, 0.043))
+    options = {"width_px": 1, "step_px": 1, "center_px": COR_PX}
+    result, *_ = _try(tmp_path, corrections={"roll_deg": "auto"}, **options)
+    assert "roll_deg" not in result
+    text = "a roll of 0.82 ± 0.04 degrees is not corrected"
+    folder, methods = tmp_path / "try_center" / "scan_001", {"methods": ["classical"]}
+    # the COR of rows 0.66 px from the middle one is another warning
+    assert [t[:21] for t in predict_in(folder, **methods)["warnings"]] == ["the axis is tilted: 0"]
+    monkeypatch.setattr("tomopipe.cor.roll.measure_roll", lambda prepared, cor_px: None)
+    (warning,) = predict_in(folder, **methods)["warnings"]
+    assert warning.startswith(text)
+    assert warning.endswith("set `preprocess: {roll_deg: 0.82}` if it is right")
 
 
 def test_a_straight_detector_is_left_alone(tmp_path):

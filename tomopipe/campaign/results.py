@@ -30,6 +30,8 @@ VOLUME_ROWS = "volume_rows"
 N_STUCK, ROLL, UNREADABLE = "n_stuck", "roll_deg", "unreadable"
 """Keys of try.json: number of stuck pixels (at the largest number), which are interpolated; the
 measured roll, which is corrected; whether pixels could not be read."""
+UNCORRECTED_ROLL = "uncorrected_roll"
+"""Key of try.json: a measured roll, of which the error is too large to correct it."""
 _AGAIN = "Delete it and run again."
 InventoryRows = Mapping[str, Mapping[str, str]]
 

@@ -24,6 +24,8 @@ from tomopipe.cor.registration import (
     registration_score,
 )
 
+TILTED = "the axis is tilted"  # a warning begins so
+
 _MAX_BANDS = 16
 _MIN_BANDS, _FEW_BANDS = 4, 8
 _BAND_ROWS = 6  # least height of a band
@@ -81,10 +83,25 @@ class Roll(NamedTuple):
 
     def correction_deg(self, n_rows: int, n_cols: int) -> float:
         """Return the roll to correct; 0 where it shows in no corner, or may be none."""
+        return round(self.deg, 3) if self._shows(n_rows, n_cols) and self._is_exact else 0.0
+
+    def remark(self, n_rows: int, n_cols: int) -> str:
+        """Return a warning of a roll that shows, but has too large an error to be corrected."""
+        if not self._shows(n_rows, n_cols) or self._is_exact:
+            return ""
+        return (
+            f"a roll of {self.deg:.2f} ± {self.error_deg:.2f} degrees is not corrected, as its "
+            f"error is too large: set `preprocess: {{roll_deg: {self.deg:.2f}}}` if it is right"
+        )
+
+    def _shows(self, n_rows: int, n_cols: int) -> bool:
+        """Tell whether the roll is certain, and shows in a corner."""
         corner_px = abs(np.tan(np.deg2rad(self.deg))) * np.hypot(n_rows, n_cols) / 2
-        is_sure = abs(self.deg) >= _SIGNIFICANCE * self.error_deg
-        is_exact = self.error_deg <= max(_MOST_ERROR_DEG, abs(self.deg) / 20)
-        return round(self.deg, 3) if corner_px > _SHOWS_PX and is_sure and is_exact else 0.0
+        return bool(corner_px > _SHOWS_PX and abs(self.deg) >= _SIGNIFICANCE * self.error_deg)
+
+    @property
+    def _is_exact(self) -> bool:
+        return self.error_deg <= max(_MOST_ERROR_DEG, abs(self.deg) / 20)
 
 
 def roll_of(rows: Rows) -> Roll | None:
@@ -196,7 +213,7 @@ def tilt_of(roll: tuple[float, float], used: UsedRows, n_rows: int) -> tuple[str
     used_deg = 0.0 if used.roll_deg == "auto" else used.roll_deg
     whole_deg = used_deg + float(np.rad2deg(np.arctan(slope)))
     text = (
-        f"the axis is tilted: {off_px:.1f} px off at the outermost rows; "
+        f"{TILTED}: {off_px:.1f} px off at the outermost rows; "
         f"`preprocess: {{roll_deg: {whole_deg:.2f}}}` corrects it"
     )
     now = f" (now {used_deg:g})" if used_deg else ""

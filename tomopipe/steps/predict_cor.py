@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.results import ROLL, VOLUME_ROWS, center_by_hand, read_json, read_prediction
+from tomopipe.campaign.results import (
+    ROLL,
+    UNCORRECTED_ROLL,
+    VOLUME_ROWS,
+    center_by_hand,
+    read_json,
+    read_prediction,
+)
 from tomopipe.config import PredictCorBlock
 from tomopipe.cor.collected_rows import Rows, read_rows
 from tomopipe.cor.cor_value import format_cor, shown
@@ -187,6 +194,7 @@ def _predict(
         prediction = _with_side(prediction, corrected)
     warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
     warnings += _cut_off(corrected, grid, prediction["cor_px"])
+    warnings += _uncorrected_roll(grid, corrected, [*warnings, *prediction["warnings"]])
     # other rows may give another warning
     return prediction | measured | ({VOLUME_ROWS: _plain_rows(volume_rows)} if dark else {})
 
@@ -199,6 +207,17 @@ def _leans(pitch: Mapping[str, float] | None) -> list[str]:
 
     doubt = Pitch(**pitch).doubt
     return [doubt] if doubt else []
+
+
+def _uncorrected_roll(grid: Mapping[str, Any], rows: Rows, warnings: list[str]) -> list[str]:
+    """Return a warning, at most one, of a roll with too large an error, if no other names it."""
+    if UNCORRECTED_ROLL not in grid:
+        return []
+    from tomopipe.cor.roll import TILTED, Roll
+
+    if any(text.startswith(TILTED) for text in warnings):
+        return []
+    return [Roll(**grid[UNCORRECTED_ROLL]).remark(rows.n_rows, rows.sinograms.shape[2])]
 
 
 def _plain_rows(rows: Sequence[int] | str) -> list[int] | str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.results import N_STUCK, ROLL, UNREADABLE
+from tomopipe.campaign.results import N_STUCK, ROLL, UNCORRECTED_ROLL, UNREADABLE
 from tomopipe.config import PreprocessBlock, TryReconBlock
 from tomopipe.config.spans import middle_of_sweep
 from tomopipe.cor.collected_rows import (
@@ -110,7 +110,8 @@ def try_recon(
                 is_auto = raw.preprocess.roll_deg == "auto"
                 beam = read_beam(scan, recipe) if is_auto else None  # once for all of these
                 rows = collect_rows(scan, row_index, recipe, threads=n_threads, lit=lit, beam=beam)
-                if is_auto and (roll_deg := _measured_roll_deg(rows)):
+                roll_deg, uncorrected = _measured_roll(rows) if is_auto else (0.0, {})
+                if roll_deg:
                     recipe = raw.preprocess.with_roll(roll_deg)
                     rows = collect_rows(
                         scan, row_index, recipe, threads=n_threads, lit=lit, beam=beam
@@ -142,13 +143,13 @@ def try_recon(
         record[ROLL] = recipe.roll_deg
     if is_auto:
         record["pitch"] = pitch and pitch._asdict()
-    record |= stated(made_from)
+    record |= uncorrected | stated(made_from)
     write_json(record, files.sweep)
     return record
 
 
-def _measured_roll_deg(rows: Rows) -> float:
-    """Measure the roll to correct; 0 where it does not show, or is not known well enough."""
+def _measured_roll(rows: Rows) -> tuple[float, dict[str, Any]]:
+    """Return the roll to correct, or 0, and an entry of try.json if its error is too large."""
     from tomopipe.cor.roll import roll_of  # SciPy, which few campaigns need here
 
     try:
@@ -156,11 +157,14 @@ def _measured_roll_deg(rows: Rows) -> float:
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
         text = "preprocess.roll_deg: auto: not measured: %s"
         logger.warning(text, reason_of(error), exc_info=unexpected(error))
-        return 0.0
-    roll_deg = 0.0 if roll is None else roll.correction_deg(rows.n_rows, rows.sinograms.shape[2])
+        return 0.0, {}
+    size = rows.n_rows, rows.sinograms.shape[2]
+    roll_deg = 0.0 if roll is None else roll.correction_deg(*size)
     found = "cannot be measured" if roll is None else f"{roll.deg:.3f} +- {roll.error_deg:.3f}"
     logger.info("roll: %s degrees, %s", found, f"corrected by {roll_deg:g}" if roll_deg else "kept")
-    return roll_deg
+    if roll is None or not roll.remark(*size):
+        return roll_deg, {}
+    return roll_deg, {UNCORRECTED_ROLL: roll._asdict()}
 
 
 def _measured_pitch(

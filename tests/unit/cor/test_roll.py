@@ -89,18 +89,20 @@ def test_at_512_px_whole_images_make_a_roll_right_to_0_003_degrees(roll_deg):
 
 
 @pytest.mark.parametrize(
-    ("deg", "error_deg", "corrected"),
+    ("deg", "error_deg", "corrected", "says"),
     [
-        (0.09, 0.005, 0.09),  # 0.57 px at the corner of 512 x 512
-        (-0.09, 0.005, -0.09),
-        (0.07, 0.005, 0.0),  # 0.44 px
-        (0.09, 0.0185, 0.0),  # 4.9 standard errors
-        (0.3, 0.03, 0.0),  # not within 0.02 degrees
-        (2.0, 0.03, 2.0),  # but in a twentieth
+        (0.09, 0.005, 0.09, ""),  # 0.57 px at the corner of 512 x 512
+        (-0.09, 0.005, -0.09, ""),
+        (0.07, 0.005, 0.0, ""),  # 0.44 px
+        (0.09, 0.0185, 0.0, ""),  # 4.9 standard errors
+        (-0.3, 0.03, 0.0, "a roll of -0.30 ± 0.03 degrees is not"),  # not within 0.02 degrees
+        (2.0, 0.03, 2.0, ""),  # but in a twentieth
     ],
 )
-def test_a_roll_is_corrected_where_it_shows_and_is_sure(deg, error_deg, corrected):
+def test_a_roll_is_corrected_where_it_shows_and_is_sure(deg, error_deg, corrected, says):
     assert Roll(deg, error_deg).correction_deg(512, 512) == corrected
+    assert Roll(deg, error_deg).remark(512, 512).startswith(says)
+    assert bool(Roll(deg, error_deg).remark(512, 512)) == bool(says)
 
 
 def test_without_opposing_projections_nothing_is_measured():
