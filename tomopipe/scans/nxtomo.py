@@ -77,6 +77,11 @@ _CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF
 _MCSTAS = ({"rows"}, {"columns"}, {"rows", "columns"})
 _ESRF = ({"rows", "columns"}, {"rows"}, {"columns"})
 
+_TURNED = (
+    " turns the frames by 90 degrees, which is not undone: if the axis is horizontal in them, name "
+    "the datasets in input.paths, with input.axes: [angle, col, row]"
+)
+
 #: A note: half acquisition, which the detector states.
 STATED_HALF = "half acquisition, as the file says"
 #: In a note: a COR hint, which may be another in each scan; its number.
@@ -120,9 +125,10 @@ class NxtomoReader:
         data = need_dataset(file, self._name)
         check_stack(data)
         self._stored = Hdf5Pixels(data, file)
-        mirrored, location = set[str](), ""
+        mirrored, location, turned = set[str](), "", ""
         if options.mirrored == "file":
-            mirrored, location = _read_mirror(self._detector, node.group)
+            mirrored, location, turned = _read_mirror(self._detector, node.group)
+        self._warnings = (f"{turned}{_TURNED}",) if turned else ()
         self._notes = _read_notes(self._detector, mirrored, location, data.shape[2])
         # mirrored back where the detector mirrored them
         self._pixels = MirroredPixels(self._stored, mirrored) if mirrored else self._stored
@@ -175,7 +181,7 @@ class NxtomoReader:
             height_mm=mean_height([(sample, f"{axis}_translation") for axis in "zy"]),
             **read_times(self._everywhere, "start_time", "end_time"),
             missing_sources=self._stored.missing_sources,
-            warnings=angles.warnings + invalid_frames(self._keys),
+            warnings=angles.warnings + invalid_frames(self._keys) + self._warnings,
             notes=self._notes,
             aborted=aborted if placed is None else "",  # else it is known which are missing
             n_planned=int(numbers[-1]) + 1,
@@ -370,9 +376,12 @@ def _angles_of(group: "h5py.Group") -> list[str]:
     return results
 
 
-def _read_mirror(detector: Node, entry: "h5py.Group") -> tuple[set[str], str]:
-    """Read which axes a detector mirrored (`rows`, `columns`), and the location that states it."""
-    mirrored = set[str]()
+def _read_mirror(detector: Node, entry: "h5py.Group") -> tuple[set[str], str, str]:
+    """Read which axes a detector mirrored (`rows`, `columns`), and the location that states it.
+
+    Third is the location of a turn about the beam by 90 degrees, or "".
+    """
+    mirrored, turned = set[str](), ""
     locations = []
     system = attribute_of(entry, "NeXus_Coordinate_System").lower()
     for node in groups_below(detector, 1):
@@ -380,19 +389,23 @@ def _read_mirror(detector: Node, entry: "h5py.Group") -> tuple[set[str], str]:
             continue
         # The ESRF did not name it at first, and put gravity among the transformations.
         is_esrf = system == "esrf" or (not system and "gravity" in node.group)
-        for axis, location in _rotations_180(node):
-            mirrored ^= (_ESRF if is_esrf else _MCSTAS)[axis]
-            locations.append(location)
+        for axis, quarters, location in _rotations(node):
+            changed = (_ESRF if is_esrf else _MCSTAS)[axis]
+            if quarters % 2 == 0:
+                mirrored ^= changed
+                locations.append(location)
+            elif len(changed) == 2:
+                turned = location
     if not locations:  # before there were transformations
         for name, kind in (("x_flipped", "columns"), ("y_flipped", "rows")):
             if _number(detector.group, name):
                 mirrored.add(kind)
                 locations.append(detector.below(name))
-    return mirrored, ", ".join(locations)
+    return mirrored, ", ".join(locations), turned
 
 
-def _rotations_180(node: Node) -> list[tuple[int, str]]:
-    """List the rotations by 180 degrees: the axis, 0 to 2, and where it stands."""
+def _rotations(node: Node) -> list[tuple[int, int, str]]:
+    """List the rotations by 90, 180 or 270 degrees: the axis, 0 to 2, quarters, and location."""
     results, group = [], node.group
     for name in group:
         value = _number(group, name)
@@ -401,8 +414,9 @@ def _rotations_180(node: Node) -> list[tuple[int, str]]:
         degrees = to_degrees(value, unit_of(group[name]))[0][0]
         vector = np.abs(np.asarray(group[name].attrs.get("vector", 0), dtype=float))
         along_axis = vector.shape == (3,) and vector.max() > 0.999 * vector.sum() > 0
-        if along_axis and abs(abs(degrees) % 360 - 180) < 1:
-            results.append((int(vector.argmax()), node.below(name)))
+        quarters = round(degrees / 90)
+        if along_axis and quarters % 4 and abs(degrees - 90 * quarters) < 1:
+            results.append((int(vector.argmax()), quarters, node.below(name)))
     return results
 
 

@@ -364,6 +364,19 @@ def rotated(*rotations, system=None, gravity=True, nx_class="NX_transformations"
     return change
 
 
+@pytest.mark.parametrize(
+    ("rotation", "system", "is_told"),
+    [(("Z", 90), "McStas", True), (("X", -90), "ESRF", True), (("X", 270), "McStas", False)],
+)
+def test_frames_turned_by_90_degrees_are_a_warning(tmp_path, rotation, system, is_told):
+    axis, degrees = {"X": X, "Z": Z}[rotation[0]], rotation[1]
+    path = write_nxtomo(tmp_path / "a.nx", change=rotated((axis, degrees, "deg"), system=system))
+    texts = [text for text in read_metadata(path).warnings if "turns the frames by 90" in text]
+    assert [text[:10] for text in texts] == ["/entry0000"] * is_told
+    options = {"mirrored": "no"}
+    assert not any("turns" in text for text in read_metadata(path, options=options).warnings)
+
+
 def flags(**values):
     return lambda entry: entry["instrument/detector"].update(values)
 
