@@ -114,7 +114,13 @@ OPTIONS: dict[str, dict[str, Callable[[Scene], None]]] = {
         "frames": _option(chunks={"chunks": True, "compression": "gzip"}),
     },
 }
-CLASHES = [("golden", "average"), ("half", "air"), ("half", "sirt"), ("crop", "columns")]
+CLASHES = [
+    ("golden", "average"),
+    ("half", "air"),
+    ("half", "sirt"),
+    ("crop", "columns"),
+    ("interpolate", "monitor"),
+]
 
 
 def scene_of(*options: tuple[str, str]) -> Scene:

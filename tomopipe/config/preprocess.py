@@ -62,7 +62,7 @@ class RingCurrentBlock(Block):
     dataset: Text | None = option(None, "HDF5 path of one number per projection; null: off.")
     flats_mean: Annotated[float, Field(gt=0)] | None = option(
         None,
-        "Mean of the monitor during the flats; null: that of the projections.",
+        "Mean of the monitor during the flats; null: of the dataset, else that of projections.",
         only={"dataset": {"not": None}},
     )
 

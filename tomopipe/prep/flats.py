@@ -143,6 +143,23 @@ def hat_weights(n_angles: int, positions: NDArray[np.float64]) -> NDArray[np.flo
     return np.stack([np.interp(frames, positions, unit) for unit in units], axis=1).astype("f4")
 
 
+def during_flats(
+    scan: Scan, recipe: PreprocessBlock, values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return numbers of the flats (n_flats,) combined as the flats of each projection, (n_angles,).
+
+    They are a monitor of the beam, and all flats have their time. The flats of pca and register
+    are changes of their mean.
+    """
+    if recipe.flat_method != "interpolate":
+        combine = np.median if recipe.flat_method == "median" else np.mean
+        return np.full(scan.n_angles, combine(values))
+    positions = scan.flat_positions
+    places = np.unique(positions)
+    means = [values[positions == place].mean() for place in places]
+    return np.interp(np.arange(scan.n_angles) + 0.5, places, means)
+
+
 def _row_blocks(scan: Scan) -> list[tuple[int, int]]:
     step = max(1, _BLOCK_BYTES // (4 * max(scan.n_flats, 1) * scan.n_cols))
     return [(first, min(first + step, scan.n_rows)) for first in range(0, scan.n_rows, step)]

@@ -14,6 +14,7 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import RingCurrentBlock
 from tomopipe.errors import ScanError
 from tomopipe.prep import kernels_of
+from tomopipe.prep.flats import during_flats
 from tomopipe.prep.recipe import Part
 from tomopipe.scans.metadata import listed, runs_of
 
@@ -385,19 +386,21 @@ def scale_by_air(projections: Any, n_air_px: int, part: Part) -> Any:
 
 
 def current_factors(
-    current: NDArray[np.float64], flats_mean: float | None = None
+    current: NDArray[np.float64], during_flats: NDArray[np.float64] | float | None = None
 ) -> NDArray[np.float32]:
     """Return the factor of each projection's transmission from a monitor of the beam, (n_angles,).
 
-    The monitor is, for instance, the ring current; `flats_mean` is its mean during the flats (None:
-    the mean of `current`). A ScanError says that a value is not above 0.
+    The monitor is, for instance, the ring current; `during_flats` is its value for the flats of
+    each projection, or of all (None: the mean of `current`). A ScanError says that a value is not
+    above 0.
     """
     if not (np.isfinite(current) & (current > 0)).all():
         raise ScanError(
             "preprocess.ring_current: expected numbers above 0 for all projections; name another "
             "dataset, or leave it out"
         )
-    return ((flats_mean or float(np.mean(current))) / np.asarray(current)).astype(np.float32)
+    reference = np.mean(current) if during_flats is None else during_flats
+    return (reference / np.asarray(current)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -412,9 +415,24 @@ class Factors:
 
 
 def monitor_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Factors:
-    """Return the factors of a scan by its monitor."""
-    monitor = scan.read_monitor(recipe.ring_current.dataset)
-    return Factors(current_factors(monitor, recipe.ring_current.flats_mean))
+    """Return the factors of a scan by its monitor.
+
+    A ScanError if flats are interpolated, so follow the beam, and their own values are unknown.
+    """
+    options = recipe.ring_current
+    current, of_flats = scan.read_monitor(options.dataset), scan.read_flat_monitor(options.dataset)
+    if of_flats is None:
+        if recipe.flat_method == "interpolate" and len(beam.shapes):
+            raise ScanError(
+                f"preprocess.ring_current: {options.dataset} has no values of the flats, so with "
+                "flat_method: interpolate a decay of the beam would be corrected twice. Leave out "
+                "ring_current, or set preprocess.flat_method: mean"
+            )
+        return Factors(current_factors(current, options.flats_mean))
+    reference = during_flats(scan, recipe, of_flats)
+    if options.flats_mean is not None:
+        reference *= options.flats_mean / np.mean(of_flats)
+    return Factors(current_factors(current, reference))
 
 
 def scale_by_monitor(projections: Any, options: RingCurrentBlock, part: Part) -> Any:

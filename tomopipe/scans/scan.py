@@ -330,6 +330,19 @@ class Scan:
             f"one per projection; got {values.shape}: correct preprocess.ring_current.dataset"
         )
 
+    def read_flat_monitor(self, name: str) -> NDArray[np.float64] | None:
+        """Read the numbers of the flats, (n_flats,), from a dataset of `read_monitor`.
+
+        None if flats lie elsewhere, the dataset is of projections alone, or one is not above 0.
+        """
+        pixels, parts = self._projections.pixels, self._flats.frames
+        values = np.asarray(need_dataset(pixels.file, name)[()])
+        place = pixels.file, pixels.name, values.shape
+        if any((p.pixels.file, p.pixels.name, p.pixels.shape[:1]) != place for p in parts):
+            return None
+        of_flats = np.concatenate([np.zeros(0), *(values[part.index] for part in parts)])
+        return of_flats if of_flats.size and (of_flats > 0).all() else None
+
     def of_projections(self, values: NDArray) -> NDArray | None:
         """Return those of the projections in use; None if there is not one for each projection.
 

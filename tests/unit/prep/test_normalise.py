@@ -5,8 +5,11 @@ from itertools import product
 import numpy as np
 import pytest
 
+from tests.nxtomo_files import N_COLS, N_ROWS, write_nxtomo
 from tests.pretend_device import BOTH_ORDERS
+from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
+from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.normalise import (
     MIN_TRANSMISSION,
@@ -21,6 +24,7 @@ from tomopipe.prep.normalise import (
     warn_of_references,
     warn_of_sample_in_flats,
 )
+from tomopipe.scans.exchange import open_scan
 
 SHAPE = (3, 5)
 
@@ -179,6 +183,43 @@ def test_ring_current():
 def test_no_ring_current_is_refused(value):
     with pytest.raises(ScanError, match="above 0"):
         current_factors(np.array([200.0, value]))
+
+
+def decaying(path, n_monitor=None):
+    """NXtomo with two sets of flats, a beam that decays, and a sample of transmission 0.5."""
+    keys = np.array([2, 1, 1, *[0] * 20, 1, 1, 1])
+    current = np.linspace(200, 150, len(keys))
+    pixels = np.linspace(1, 2, N_ROWS * N_COLS).reshape(N_ROWS, N_COLS)
+    signal = np.where(keys == 0, 0.5, 1) * (keys != 2) * current
+    frames = (100 + signal[:, None, None] * pixels).astype(np.float32)
+    angles = np.cumsum(keys == 0) * 9.0
+    monitor = current if n_monitor is None else current[keys == 0]
+
+    def change(entry):
+        entry["control/data"] = monitor
+
+    return write_nxtomo(path, keys=keys, angles=angles, data=frames, change=change)
+
+
+@pytest.mark.parametrize("method", ["mean", "median", "interpolate"])
+def test_flats_are_divided_by_their_own_current(tmp_path, method):
+    """Neither is a decay corrected twice, nor the level that of the mean projection."""
+    recipe = PreprocessBlock(
+        flat_method=method, ring_current={"dataset": "/entry0000/control/data"}
+    )
+    with open_scan(decaying(tmp_path / "a.nx")) as scan:
+        raw = scan.read_rows(0, N_ROWS)
+        got = corrections_of(scan, recipe).projections(raw, (0, 20), (0, N_ROWS))
+    assert np.abs(got - np.log(2)).max() < 1e-4
+
+
+def test_interpolated_flats_of_unknown_current_are_refused(tmp_path):
+    current = {"dataset": "/entry0000/control/data"}
+    path = decaying(tmp_path / "a.nx", n_monitor=20)
+    with open_scan(path) as scan:
+        corrections_of(scan, PreprocessBlock(ring_current=current))
+        with pytest.raises(ScanError, match="corrected twice"):
+            corrections_of(scan, PreprocessBlock(flat_method="interpolate", ring_current=current))
 
 
 def test_hardening_of_two_energies():
