@@ -572,6 +572,18 @@ def test_a_dark_or_flat_of_the_other_kind_is_a_doubt(tmp_path, raw, kind, method
     assert float(text) == pytest.approx(raw.cor_px, abs=0.5)
 
 
+@pytest.mark.parametrize("method", ["mean", "median", "interpolate"])
+@pytest.mark.parametrize("frames", [[0, 0, 0, 0], [0, 1, 2, 3]], ids=["still", "turning"])
+def test_some_flats_that_show_the_sample_are_a_doubt(tmp_path, raw, frames, method):
+    with h5py.File(raw.path, "r+") as file:
+        file["exchange/data_white"][:4] = file["exchange/data"][()][frames]
+    _, prediction, _ = predicted(tmp_path, raw.path, {"flat_method": method})
+    told = "4 of 10 flats show the sample (number 1 to 4), so the volume is wrong"
+    assert any(text.startswith(told) for text in prediction["warnings"])
+    doubts = prediction.get("doubts", [])
+    assert prediction["cor_px"] is None or any(text.startswith(told) for text in doubts)
+
+
 def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path):
     prediction, _ = run()
     assert prediction["warnings"] == []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import evenly_spread
 from tomopipe.config import PreprocessBlock
 from tomopipe.cor.row_profiles import FREE_BYTES, RowProfiler, RowProfiles, by_beam, still
 from tomopipe.errors import ScanError, TomopipeError
@@ -24,9 +25,11 @@ from tomopipe.prep.correct import (
     measure_edge_slopes,
 )
 from tomopipe.prep.flats import Beam, read_beam
+from tomopipe.prep.normalise import normalise
 from tomopipe.prep.recipe import geometry_only
 from tomopipe.prep.shifts import read_shifts
 from tomopipe.recon.angular_sampling import mirrored_ends
+from tomopipe.scans.block_means import band_of, block_means, column_means
 from tomopipe.scans.scan import Scan
 from tomopipe.scans.stated_motion import without_shifts
 from tomopipe.storage.atomic import whole
@@ -52,6 +55,9 @@ _OPTIONAL: dict[str, tuple[Any, int]] = {
     "plain_sinograms": (np.float32, 3),
     "flat_levels": (np.float64, 1),
     "dark_levels": (np.float64, 1),
+    "flat_parts": (np.float32, 3),
+    "flat_positions": (np.float64, 1),
+    "image_parts": (np.float32, 3),
     "n_stuck": (np.int64, 0),
     "dark_rows": (np.int64, 1),
     "numbers": (np.int64, 1),
@@ -94,6 +100,12 @@ class Rows:
     # (n,): mean of each flat and each dark, raw; empty: there are none; None: not known
     flat_levels: NDArray[np.float64] | None = None
     dark_levels: NDArray[np.float64] | None = None
+    # (n_flats, n_kept, n_parts): means of blocks of each flat about `row_index`, less the dark; and
+    # (n_flats,): how many projections were taken before it, NaN: not known; None: not read
+    flat_parts: NDArray[np.float32] | None = None
+    flat_positions: NDArray[np.float64] | None = None
+    # (n_some, n_kept, n_parts): transmission of some projections by the mean flat, averaged alike
+    image_parts: NDArray[np.float32] | None = None
     n_stuck: int = 0  # pixels of the detector that are `tomopipe.scans.scan.Scan.stuck`
     # (n_angles,): numbers of the projections, as recorded; None: not known
     numbers: NDArray[np.int64] | None = None
@@ -209,6 +221,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
 N_KEPT = 5  # rows kept, including the requested ones
 N_PAIRS = 3
 MAX_PAIR_ROWS = 256
+_N_IMAGES = 48  # projections that flats are compared with
 READ_BYTES = 256 * 2**20
 """Bytes of whole frames that are read at a time."""
 _MOST_ENDS = 0.01  # share of the projections that are ends; as much is read, or `FREE_BYTES` / 2
@@ -274,6 +287,7 @@ def collect_rows(
         bad_frames=bad_frames,
         flat_levels=_flat_levels(scan, recipe),
         dark_levels=scan.dark_levels,
+        **_parts(scan, row_index, raw_rows),
         n_stuck=int(np.count_nonzero(scan.stuck)),
         numbers=np.asarray(scan.numbers, dtype=np.int64),
         dark_rows=None if lit is None or lit.all() else np.flatnonzero(~lit),
@@ -346,6 +360,20 @@ def _flat_levels(scan: Scan, recipe: PreprocessBlock) -> NDArray[np.float64]:
     if len(levels) and (recipe.flat_method == "median" or recipe.air_px):
         return np.full_like(levels, np.median(levels))
     return levels
+
+
+def _parts(scan: Scan, row_index: Sequence[int], raw_rows: NDArray[Any]) -> dict[str, Any]:
+    """Return what shows a sample in some of the flats (`tomopipe.cor.sample_in_flats`)."""
+    if not scan.n_flats:
+        return {}
+    bands = band_of(np.array(row_index), scan.n_rows)
+    some = raw_rows[evenly_spread(len(raw_rows), _N_IMAGES)]
+    images = normalise(some, scan.flat[row_index], scan.dark[row_index], minus_log=False)
+    return {
+        "flat_parts": (scan.flat_blocks - block_means(scan.dark))[:, bands].astype(np.float32),
+        "flat_positions": scan.flat_positions,
+        "image_parts": column_means(images).astype(np.float32),
+    }
 
 
 def _bad_frames(

@@ -350,13 +350,17 @@ def warn_of_references(
     warnings = []
     for kind, (odd, how, why) in kinds.items():
         if odd.any():
-            runs = runs_of(np.flatnonzero(odd) + 1)  # the first is 1
-            numbers = listed([str(a) if a == b else f"{a} to {b}" for a, b in runs])
             warnings.append(
                 f"{odd.sum()} of {len(odd)} {kind} {'is' if odd.sum() == 1 else 'are'} "
-                f"{how.format(numbers)} of the beam, so the volume is wrong: {why}"
+                f"{how.format(listed_numbers(odd))} of the beam, so the volume is wrong: {why}"
             )
     return warnings
+
+
+def listed_numbers(odd: NDArray[np.bool_]) -> str:
+    """Return the numbers, from 1, of the frames that are True: "1 to 3, 5"."""
+    runs = runs_of(np.flatnonzero(odd) + 1)
+    return listed([str(a) if a == b else f"{a} to {b}" for a, b in runs])
 
 
 def normalise_to_air(transmission: Any, n_air_px: int) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import PixelsError, ScanError, is_of_the_system, naming
+from tomopipe.scans.block_means import block_means, some_rows
 from tomopipe.scans.chunks import IndexRange, ranges
 from tomopipe.scans.datasets import need_dataset
 from tomopipe.scans.layout import PIXEL_SIZE_UM
@@ -20,7 +21,6 @@ from tomopipe.scans.shared_frames import SharedPixels, Stored
 from tomopipe.scans.stated_motion import shifts_px
 
 _DAMAGED = 0.1  # largest share of damaged projections that can be left out
-_LEVEL_ROWS = 256  # rows that the mean of a flat or dark is taken from
 _MOST_STUCK = 0.25  # largest share of stuck pixels
 _SATURATED = 0.9  # share of the largest value in the flat around pixels saturated by the beam
 _FEW = 0.01  # largest share of pixels of a flat that are negative for other reasons
@@ -224,7 +224,7 @@ class Scan:
         They have the largest value of all in each flat and in the projections, and their neighbours
         do not, as they would where the beam saturates the camera.
         """
-        at_top, top = self._flats_read[2:]
+        at_top, top = self._flats_read[2:4]
         none = np.zeros_like(at_top)
         if not (at_top.any() and np.isfinite(top)) or at_top.mean() > _MOST_STUCK:
             return none
@@ -254,6 +254,11 @@ class Scan:
     def dark_levels(self) -> NDArray[np.float64]:
         """Mean of each dark, shape (n_darks,): like `flat_levels`."""
         return self._darks_read[1]
+
+    @property
+    def flat_blocks(self) -> NDArray[np.float64]:
+        """Means of blocks of each flat, raw, (n_flats, n_bands, n_parts); read with `flat`."""
+        return self._flats_read[4]
 
     @cached_property
     def _flats_read(self) -> "_Read":
@@ -374,26 +379,30 @@ class Scan:
     def _read_mean(self, references: References, default: float) -> "_Read":
         if not (n_frames := len(references.positions)):  # darks never written are 0
             mean = np.full((self.n_rows, self.n_cols), default, np.float32)
-            return mean, np.zeros(0), np.zeros(mean.shape, bool), 0.0
+            return mean, np.zeros(0), np.zeros(mean.shape, bool), 0.0, np.zeros((0, 1, 1))
         return _mean(references, 0, n_frames)
 
 
 # the mean of frames (n_rows, n_cols), the mean of each (n_frames,), which pixels have the largest
-# value of all in each frame, and this value
-_Read = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], float]
+# value of all in each frame, this value, and means of blocks of each
+_Read = tuple[
+    NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], float, NDArray[np.float64]
+]
 
 
 def _mean(references: References, first: int, last: int) -> _Read:
     """Average frames one at a time: there may be many of them."""
     each = [(part, frame) for part in references.frames for frame in range(len(part.index))]
     n_rows, n_cols = references.frames[0].pixels.shape[1:]
-    total, levels, tops = np.zeros((n_rows, n_cols)), [], []
+    total, levels, tops, blocks = np.zeros((n_rows, n_cols)), [], [], []
     least: Any = None
     for part, frame in each[first:last]:
         image = part.read((frame, frame + 1), (0, n_rows))[0]
         total += image
-        levels.append(float(image[:: max(1, n_rows // _LEVEL_ROWS)].mean(dtype=np.float64)))
+        levels.append(float(some_rows(image).mean(dtype=np.float64)))
+        blocks.append(block_means(image))
         tops.append(float(np.fmax.reduce(image, axis=None)))
         least = image if least is None else np.minimum(least, image)
     mean = (total / (last - first)).astype(np.float32)
-    return mean, np.array(levels), np.equal(least, max(tops)), max(tops)
+    at_top = np.equal(least, max(tops))
+    return mean, np.array(levels), at_top, max(tops), np.array(blocks)

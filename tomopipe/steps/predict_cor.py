@@ -152,6 +152,7 @@ def _predict(
 ) -> dict[str, Any]:
     """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
     from tomopipe.cor.air_level import remedy_of_air, warn_of_air
+    from tomopipe.cor.sample_in_flats import warn_of_sample_in_some_flats
 
     corrected = read_rows(rows_h5)
     rows = corrected.plain()  # without corrections that the user may change
@@ -161,6 +162,7 @@ def _predict(
     spoils = of_flats
     if corrected.minus_log:
         bright = warn_of_sample_in_flats(corrected.sinograms)
+        bright = bright or _try_check(warnings, warn_of_sample_in_some_flats, rows) or []
         spoils = of_flats + bright
         if not bright:
             bright = warn_of_flats(corrected.sinograms, corrected.flat_levels)

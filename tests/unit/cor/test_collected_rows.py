@@ -49,6 +49,9 @@ def test_round_trip_keeps_values_types_and_flags(rows, tmp_path):
         ("flat_levels", [9.5, 8]),
         ("dark_levels", []),
         ("numbers", [3, 4, 5, 6, 7, 8, 9]),
+        ("flat_positions", [0, 0, 7]),
+        ("flat_parts", [[[1.0, 2]], [[3, 4]]]),
+        ("image_parts", [[[0.5, 1]]]),
     ],
 )
 def test_what_older_files_lack_is_none_or_comes_back(rows, tmp_path, name, value):
