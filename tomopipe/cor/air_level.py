@@ -37,6 +37,7 @@ _LIGHTER = 0.15  # largest share of the height of the sample by which the mean r
 _OFF = 0.05  # least deviation of the transmission from 1 for a warning
 # Of a beam that decays: share of the change that goes one way; how near the flats' level it comes.
 _ONE_WAY, _AT_FLATS = 0.8, 0.05
+_AS_FLATS = 0.3  # largest difference of the change from that of the flats, by the former
 _FAR_TOO_DARK = 1 / 1.4  # as for air that is too bright: a beam between refills decays by less
 
 
@@ -66,6 +67,11 @@ def warn_of_air(rows: Rows) -> tuple[list[str], bool]:
     remedy = _remedy(air)
     if air.change:
         times, direction = math.exp(-air.change), "dimmer" if air.change > 0 else "brighter"
+        if abs(_change_of_flats(rows) - air.change) < _AS_FLATS * abs(air.change):
+            remedy = (
+                "Set preprocess.flat_method: interpolate, as the flats before and after the "
+                f"projections differ as much. Or: {remedy}"
+            )
         return [
             f"the beam gets {abs(1 - times):.0%} {direction} during the scan (air, {columns}), so "
             f"values change by {abs(air.change):.2f} per line integral. {remedy}"
@@ -89,6 +95,25 @@ def remedy_of_air(rows: Rows) -> str:
 def _remedy(air: Air) -> str:
     n_cols = min(air.left_px, air.right_px)
     return f"Set preprocess.air_px: {n_cols}, if no row shows the sample there"
+
+
+def _change_of_flats(rows: Rows) -> float:
+    """Return by how much the line integral of air changes from the first to the last flats, or 0.
+
+    Of flats of unknown time these are both halves.
+    """
+    parts, positions = rows.flat_parts, rows.flat_positions
+    if parts is None or positions is None:
+        return 0.0
+    n_angles = rows.sinograms.shape[1]
+    first, last = positions <= 0, positions >= n_angles
+    if np.isnan(positions).all():
+        first = np.arange(len(parts)) < len(parts) / 2
+        last = ~first
+    if not (first.any() and last.any()):
+        return 0.0
+    levels = parts[first].mean(), parts[last].mean()
+    return math.log(levels[0] / levels[1]) if min(levels) > 0 else 0.0
 
 
 def measure_air(line_integrals: Image) -> Air | None:

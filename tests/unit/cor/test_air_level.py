@@ -71,6 +71,29 @@ def test_a_beam_that_decays_is_named_with_its_share_and_the_columns(begin, end):
     assert f"preprocess.air_px: {measure_air(result.sinograms).right_px}, if" in text
 
 
+@pytest.mark.parametrize(
+    ("levels", "positions", "cures"),
+    [
+        ([1, 1, 0.8, 0.8], [0, 0, N_ANGLES, N_ANGLES], True),
+        ([1, 0.9, 0.8], [0, 90, N_ANGLES], True),
+        ([1, 1, 0.8, 0.8], [np.nan] * 4, True),  # of DXchange
+        ([1, 1, 1, 1], [0, 0, N_ANGLES, N_ANGLES], False),  # or they are interpolated already
+        ([1, 1, 0.8, 0.8], [0] * 4, False),
+        ([1], [np.nan], False),
+    ],
+)
+def test_flats_on_both_sides_of_a_decay_are_to_be_interpolated(levels, positions, cures):
+    parts = np.ones((1, 3, 40), np.float32) * np.array(levels, np.float32)[:, None, None]
+    result = replace(
+        rows(shadow(RODS), beam=1 - 0.2 * TIME),
+        flat_parts=1000 * parts,
+        flat_positions=np.array(positions, float),
+    )
+    (text,), _ = warn_of_air(result)
+    assert ("Set preprocess.flat_method: interpolate" in text) == cures
+    assert "preprocess.air_px: " in text
+
+
 @pytest.mark.parametrize("n_angles", [1, 5, 15])
 def test_air_of_few_projections(n_angles):
     result = measure_air(rows(shadow(RODS), 2.0).sinograms[:, :n_angles])
