@@ -407,6 +407,9 @@ def current_factors(
     return (reference / np.asarray(current)).astype(np.float32)
 
 
+_MAINLY = 0.5  # least mean of a change of the beam that is one of its brightness, by its size
+
+
 @dataclass(frozen=True, eq=False)
 class Factors:
     """Factors of the transmission of each projection, (n_angles,)."""
@@ -421,9 +424,16 @@ class Factors:
 def monitor_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Factors:
     """Return the factors of a scan by its monitor.
 
-    A ScanError if flats are interpolated, so follow the beam, and their own values are unknown.
+    A ScanError if flats are interpolated, so follow the beam, and their own values are unknown; or
+    if pca or register follow its brightness by the air.
     """
     options = recipe.ring_current
+    if recipe.flat_method in ("pca", "register") and _has_brightness(beam.shapes):
+        raise ScanError(
+            f"preprocess.ring_current: flat_method: {recipe.flat_method} follows the brightness of "
+            "the beam, so a decay would be corrected twice. Leave out ring_current, or set "
+            "preprocess.flat_method: mean"
+        )
     current, of_flats = scan.read_monitor(options.dataset), scan.read_flat_monitor(options.dataset)
     if of_flats is None:
         if recipe.flat_method == "interpolate" and len(beam.shapes):
@@ -437,6 +447,11 @@ def monitor_of(recipe: PreprocessBlock, scan: Any, beam: Any) -> Factors:
     if options.flats_mean is not None:
         reference *= options.flats_mean / np.mean(of_flats)
     return Factors(current_factors(current, reference))
+
+
+def _has_brightness(shapes: NDArray[np.float32]) -> bool:
+    """Tell whether one of the changes of a beam (n, n_rows, n_cols) is mainly its brightness."""
+    return any(abs(shape.mean()) > _MAINLY * np.sqrt(np.mean(shape**2)) for shape in shapes)
 
 
 def scale_by_monitor(projections: Any, options: RingCurrentBlock, part: Part) -> Any:

@@ -17,6 +17,7 @@ from tomopipe.prep.normalise import (
     current_factors,
     device_normaliser,
     is_far_too_bright,
+    monitor_of,
     normalise,
     normalise_to_air,
     normaliser,
@@ -220,6 +221,21 @@ def test_interpolated_flats_of_unknown_current_are_refused(tmp_path):
         corrections_of(scan, PreprocessBlock(ring_current=current))
         with pytest.raises(ScanError, match="corrected twice"):
             corrections_of(scan, PreprocessBlock(flat_method="interpolate", ring_current=current))
+
+
+@pytest.mark.parametrize("method", ["pca", "register"])
+def test_brightness_that_the_air_shows_is_not_corrected_by_the_current_too(tmp_path, method):
+    current = {"dataset": "/entry0000/control/data"}
+    recipe = PreprocessBlock(flat_method=method, ring_current=current)
+    slope = np.ones((N_ROWS, 1)) * np.linspace(-1, 1, N_COLS)
+    with open_scan(decaying(tmp_path / "a.nx")) as scan:
+        for shapes, is_refused in [([slope, 0.3 + slope], False), ([slope, 1 + 0.1 * slope], True)]:
+            beam = Beam(scan.flat, scan.dark, np.array(shapes, "f4"), np.zeros((20, 2), "f4"))
+            if is_refused:
+                with pytest.raises(ScanError, match="corrected twice"):
+                    monitor_of(recipe, scan, beam)
+            else:
+                assert monitor_of(recipe, scan, beam).values.shape == (20,)
 
 
 def test_hardening_of_two_energies():
