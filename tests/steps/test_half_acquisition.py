@@ -168,12 +168,14 @@ def test_a_sample_that_slices_cut_off_is_told(tmp_path, mode, n_warnings):
 def test_a_turn_cut_short_is_doubtful(tmp_path):
     truth = _scan(tmp_path, theta_deg=np.arange(0, 185, 0.75), cor_px=74.2)
     _try(truth, center_px=74)
-    found = predict_in(tmp_path / "try_center" / "a_1", methods=["classical"], min_confidence=0.3)
-    assert found["cor_px"] == pytest.approx(74.2, abs=0.5)
-    (doubt,) = found["doubts"]
+    prediction = predict_in(
+        tmp_path / "try_center" / "a_1", methods=["classical"], min_confidence=0.3
+    )
+    assert prediction["cor_px"] == pytest.approx(74.2, abs=0.5)
+    (doubt,) = prediction["doubts"]
     assert "beyond the right edge of the detector, 21 px from the axis" in doubt
     assert "the angles cover 184 of 360 degrees" in doubt
-    assert found["warnings"] == [doubt]
+    assert prediction["warnings"] == [doubt]
 
 
 def _pictures(truth, half_acquisition):

@@ -578,10 +578,10 @@ def test_some_flats_that_show_the_sample_are_a_doubt(tmp_path, raw, frames, meth
     with h5py.File(raw.path, "r+") as file:
         file["exchange/data_white"][:4] = file["exchange/data"][()][frames]
     _, prediction, _ = predicted(tmp_path, raw.path, {"flat_method": method})
-    told = "4 of 10 flats show the sample (number 1 to 4), so the volume is wrong"
-    assert any(text.startswith(told) for text in prediction["warnings"])
+    start = "4 of 10 flats show the sample (number 1 to 4), so the volume is wrong"
+    assert any(text.startswith(start) for text in prediction["warnings"])
     doubts = prediction.get("doubts", [])
-    assert prediction["cor_px"] is None or any(text.startswith(told) for text in doubts)
+    assert prediction["cor_px"] is None or any(text.startswith(start) for text in doubts)
 
 
 def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path):

@@ -44,11 +44,11 @@ def sample_in_flats(rows: Rows) -> NDArray[np.bool_]:
     parts, images = rows.flat_parts.astype(np.float64), rows.image_parts.astype(np.float64)
     odd, mean = np.zeros(len(parts), bool), parts.mean(axis=0)
     lit = mean > _LIT * np.median(mean)
-    used = lit.mean(axis=1) > 0.5  # rows
-    columns = lit[used].all(axis=0)
-    if columns.sum() < _LEAST_PARTS or not used.any():
+    in_light = lit.mean(axis=1) > 0.5  # rows
+    columns = lit[in_light].all(axis=0)
+    if columns.sum() < _LEAST_PARTS or not in_light.any():
         return odd
-    mean, parts, images = (a[..., used, :][..., columns] for a in (mean, parts, images))
+    mean, parts, images = (a[..., in_light, :][..., columns] for a in (mean, parts, images))
     images = _logarithm(np.concatenate([images.mean(axis=0, keepdims=True), images]))
     flats = _logarithm(parts / mean)
     sets = _sets(rows.flat_positions)

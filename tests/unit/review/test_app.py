@@ -473,13 +473,13 @@ def test_a_cor_from_the_line_of_the_series_is_its_only_line(folder):
     cor["bone_006"] |= {"cor_px": 513.45, "source": "line"}
     (folder / "results/cor.json").write_text(json.dumps(cor))
     client = client_of(folder)
-    found = client.get("/api/scan?scan=bone_006").json()["candidates"]
-    (used,) = [one for one in found if "line" in one["names"]]
-    assert (used["names"], used["cor_px"]) == (["used", "line"], 513.45)
-    assert [source for source, _ in used["sources"]] == ["line"]
-    found = client.get("/api/line?series=bone").json()
-    assert found["on_line"]["bone_006"] == 513.45
-    assert found["on_line"]["bone_008"] == pytest.approx(511.25 + 0.4 * 8, abs=0.02)
+    candidates = client.get("/api/scan?scan=bone_006").json()["candidates"]
+    (of_line,) = [one for one in candidates if "line" in one["names"]]
+    assert (of_line["names"], of_line["cor_px"]) == (["used", "line"], 513.45)
+    assert [source for source, _ in of_line["sources"]] == ["line"]
+    series = client.get("/api/line?series=bone").json()
+    assert series["on_line"]["bone_006"] == 513.45
+    assert series["on_line"]["bone_008"] == pytest.approx(511.25 + 0.4 * 8, abs=0.02)
 
 
 def test_the_line_of_views_of_a_file_is_their_model_over_time(folder, monkeypatch):
@@ -489,11 +489,11 @@ def test_the_line_of_views_of_a_file_is_their_model_over_time(folder, monkeypatc
     config = folder / "config.yaml"
     config.write_text(config.read_text() + "fix_cor: {over_time: line}\n")
     client = client_of(folder)
-    found = client.get("/api/line?series=bone").json()
+    series = client.get("/api/line?series=bone").json()
     trial = client.get("/api/trial?series=bone&max_delta_px=50&protect_manual=true").json()
-    assert found["line"] | {"name": found["model"]} == trial["model"]
-    assert found["model"] == "line over time"
-    on_line = found["on_line"]["bone_002"] - found["on_line"]["bone_001"]
+    assert series["line"] | {"name": series["model"]} == trial["model"]
+    assert series["model"] == "line over time"
+    on_line = series["on_line"]["bone_002"] - series["on_line"]["bone_001"]
     assert on_line == pytest.approx(trial["model"]["slope_px"])
 
 

@@ -9,7 +9,7 @@ HALF, RNG = np.arange(180.0), np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(
-    ("theta_deg", "said", "skip"),
+    ("theta_deg", "words", "skip"),
     [
         (np.tile(HALF, 4), "4 turns of 180 degrees", "[180, 719]"),
         (np.tile(np.linspace(0, 180, 181), 3), "3 turns of 180 degrees", "[181, 542]"),
@@ -26,9 +26,9 @@ HALF, RNG = np.arange(180.0), np.random.default_rng(0)
         (-np.arange(0, 541, 2.0), "3 turns of 180 degrees", "[90, 270]"),
     ],
 )
-def test_turns_are_counted_and_the_first_one_can_be_used_alone(theta_deg, said, skip):
+def test_turns_are_counted_and_the_first_one_can_be_used_alone(theta_deg, words, skip):
     turns = find_turns(theta_deg)
-    assert str(turns) == f"{said} in one file"
+    assert str(turns) == f"{words} in one file"
     numbers = np.arange(len(theta_deg))
     assert f"{{skip_projections: [{skip}]}}" in turns.first_alone(numbers)
     for members in turns.members:
@@ -36,16 +36,16 @@ def test_turns_are_counted_and_the_first_one_can_be_used_alone(theta_deg, said, 
 
 
 @pytest.mark.parametrize(
-    ("theta_deg", "said", "skip"),
+    ("theta_deg", "words", "skip"),
     [
         (np.arange(0, 540, 0.75), "1.5 turns of 360 degrees", "[480, 719]"),
         (-np.arange(0, 541, 2.0), "1.5 turns of 360 degrees", "[180, 270]"),
         (np.arange(720.0), "2 turns of 360 degrees", "[360, 719]"),
     ],
 )
-def test_of_half_acquisition_a_turn_is_360_degrees(theta_deg, said, skip):
+def test_of_half_acquisition_a_turn_is_360_degrees(theta_deg, words, skip):
     turns = find_turns(theta_deg, is_half=True)
-    assert str(turns) == f"{said} in one file"
+    assert str(turns) == f"{words} in one file"
     assert f"{{skip_projections: [{skip}]}}" in turns.first_alone(np.arange(len(theta_deg)))
 
 
