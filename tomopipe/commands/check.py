@@ -316,8 +316,9 @@ def _without_shifts(campaign: Campaign, rows: InventoryRows) -> Iterator[tuple[s
     for scan in campaign.selected_scans(rows):
         if campaign.for_scan(scan).config.preprocess.shifts != STATED:
             continue
+        raw = raw_scan(campaign, scan)
         try:
-            with chdir(campaign.directory), raw_scan(campaign, scan).open() as opened:
+            with chdir(campaign.directory), raw.open() as opened:
                 opened.stated_shifts_px()
         except ScanError as error:
             yield str(error), scan

@@ -20,7 +20,8 @@ _LIT = 0.05  # least share of the median signal
 _LEAST = 1e-3  # of a flat, in the logarithm
 # Size (root mean square of the line integrals), correlation with the sample, and its share of the
 # whole, with what is smooth. No simulated sound scan of 1222 is beyond all of them (beams that
-# drift and move, dust between sets, 64 to 1536 columns); with a sample in one set 94 % are.
+# drift and move, dust between sets, 64 to 1536 columns); with a sample in one set 94 % are
+# (lab/benchmarks/bench_flats.py).
 _SIZE, _ALIKE, _SHARE = 0.05, 0.9, (0.5, 2.5)
 
 
