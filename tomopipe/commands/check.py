@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, suppress
 from dataclasses import dataclass, field, replace
-from itertools import product
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
@@ -30,6 +29,7 @@ from tomopipe.campaign.state.sentences import but_selected
 from tomopipe.campaign.step_files import closed_folders, sidecar_of
 from tomopipe.campaign.table import any_more, did_you_mean
 from tomopipe.commands.joined_series import warn_of_single_scans
+from tomopipe.commands.next_run import jobs_to_follow
 from tomopipe.config import for_one_scan, override_for
 from tomopipe.config.base import without_effect
 from tomopipe.config.blocks import AngleRange
@@ -351,9 +351,7 @@ def _other_pixel_size(rows: InventoryRows, stack: Stack) -> str:
 
 def _to_write(campaign: Campaign, settled: Settled) -> dict[str, int]:
     """Estimate what the next run writes (bytes) by kind of file, also in place of results."""
-    steps = ["full_recon", *["export_stack"] * campaign.makes_star]
-    may_follow = product(steps, settled.open_scans)  # CORs that are not known yet
-    jobs = [*((job.rule, job.key) for job in settled.jobs), *may_follow]
+    jobs = [(job.rule, job.key) for job in settled.jobs] + jobs_to_follow(campaign, settled)
     return disk_needed(campaign, jobs, settled.rows)
 
 

@@ -32,6 +32,7 @@ from tomopipe.run.progress import Step
 from tomopipe.run.unfinished import skipped_stacks, unused_cors
 from tomopipe.storage.atomic import giving_rights, is_protected
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
+from tomopipe.workflow_steps import Step as WorkflowStep
 
 _N_NAMED = 4  # files in a line
 _FAILED = "failed before, tried again"
@@ -110,10 +111,8 @@ def make_plan(
     result = settled or Settled(campaign)
     rows, volumes_of = result.rows, result.volumes_of
     planned = sorted(set(result.jobs), key=_order)
-    after = (s for s in STEPS.values() if s.is_after_cors and s.is_enabled(campaign))
-    of_run = [s for s in after if s.of_runs == "volumes" or not volumes_of]
-    steps = [step.name for step in of_run if step.key == "scan"]
-    may_follow = list(product(steps, sorted(result.open_scans)))
+    of_run = _after_cors(campaign, result)
+    may_follow = jobs_to_follow(campaign, result)
     tables = {step.name: None for step in of_run if step.key == "campaign"}
     for job in planned:
         tables.pop(job.rule, None)
@@ -200,6 +199,18 @@ class PlanRow:
     of: str  # name of the scan, stack or series
     steps: tuple[str, ...]
     why: str  # the reasons
+
+
+def _after_cors(campaign: Campaign, settled: Settled) -> list[WorkflowStep]:
+    """Return the steps of a run that need CORs."""
+    after = (s for s in STEPS.values() if s.is_after_cors and s.is_enabled(campaign))
+    return [s for s in after if s.of_runs == "volumes" or not settled.volumes_of]
+
+
+def jobs_to_follow(campaign: Campaign, settled: Settled) -> list[tuple[str, str]]:
+    """Return the jobs, step and scan, that may follow once the CORs that are open are known."""
+    steps = [step.name for step in _after_cors(campaign, settled) if step.key == "scan"]
+    return list(product(steps, sorted(settled.open_scans)))
 
 
 def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
