@@ -12,7 +12,7 @@ from scipy import ndimage
 from tomopipe.arrays import evenly_spread
 from tomopipe.cor.prepared import Floats, Numbers, Prepared
 from tomopipe.cor.sinograms import Image, bin_columns, rows_at
-from tomopipe.prep.half_acquisition import is_half_acquisition
+from tomopipe.prep.half_acquisition import is_near_edge
 from tomopipe.scans.turns import Turns, find_turns
 
 _ROWS, _MOST_TURNS, _PARTS = 5, 8, 12
@@ -37,10 +37,7 @@ def warn_of_turns(prepared: Prepared, cor_px: float) -> str:
     numbers = prepared.rows.numbers
     if numbers is None:
         numbers = np.arange(len(prepared.rows.theta_rad))
-    is_half = is_half_acquisition(
-        "auto", full_rotation=True, cor_px=cor_px, n_cols=prepared.n_cols, first_col=0
-    )
-    in_use = find_turns(theta_deg, is_half=is_half) or turns
+    in_use = find_turns(theta_deg, is_half=is_near_edge(cor_px, prepared.n_cols)) or turns
     return (
         f"{turns}: turn {changed + 1} differs from the first one by more than noise, so the sample "
         f"changes or moves, and a volume of all turns is blurred; {in_use.first_alone(numbers)}"

@@ -71,8 +71,12 @@ def is_half_acquisition(
             "not have. Set auto or no."
         )
     column = float(bin_cor(cor_px, x0=first_col))
-    near_edge = min(column, n_cols - 1 - column) < _NEAR_EDGE * n_cols
-    return mode == "yes" or (mode == "auto" and full_rotation and near_edge)
+    return mode == "yes" or (mode == "auto" and full_rotation and is_near_edge(column, n_cols))
+
+
+def is_near_edge(column: float, n_cols: int) -> bool:
+    """Tell whether an axis is in an outer quarter of the columns."""
+    return min(column, n_cols - 1 - column) < _NEAR_EDGE * n_cols
 
 
 def warn_of_width(line_integrals: NDArray[np.float32], cor_px: float) -> list[str]:
@@ -123,9 +127,7 @@ def warn_of_one_side(
     line = line_integrals.mean(axis=(0, 1), dtype=float)
     n_edge = max(2, round(_EDGE * n_cols))
     far, near = np.array([line[:n_edge].mean(), line[-n_edge:].mean()])[:: 1 if is_right else -1]
-    is_outer = is_half_acquisition(
-        "auto", full_rotation=True, cor_px=cor_px, n_cols=n_cols, first_col=0
-    )
+    is_outer = is_near_edge(cor_px, n_cols)
     if near < _CUT * line.max() or not (is_outer or far < _AIR * line.max()):
         return "", False
     within_px = min(cor_px, n_cols - 1 - cor_px) + 0.5
