@@ -53,8 +53,8 @@ def make_scan(kind: str, n_cols: int, seed: int) -> tuple[list[Rows], list[Rows]
     families = [family for split in FAMILIES.values() for family in split]
     sample = families[int(rng.integers(len(families)))](body(s, rng), rng)
     view = view_of(s, theta_rad, rng)
-    kept = np.array(spread_rows([(s.n_rows - 1) // 2], s.n_rows))
-    every = Part(np.arange(n_angles), kept)
+    row_index = np.array(spread_rows([(s.n_rows - 1) // 2], s.n_rows))
+    every = Part(np.arange(n_angles), row_index)
     lines = project(sample, view, every)
     scale = np.float32(s.depth / max(float(np.percentile(lines, 98)), 1e-9))
     instrument = Instrument(s, n_angles, rng)
@@ -74,12 +74,12 @@ def make_scan(kind: str, n_cols: int, seed: int) -> tuple[list[Rows], list[Rows]
         blocks = np.array([block_means(flat) - block_means(instrument.dark) for flat in stack])
         return Rows(
             sinograms=sinograms.transpose(1, 0, 2),
-            row_index=kept,
+            row_index=row_index,
             theta_rad=theta_rad,
             pairs=np.zeros((0, 2, 1, 1), np.float32),
             pair_theta_rad=np.zeros((0, 2)),
             n_rows=s.n_rows,
-            flat_parts=blocks[:, band_of(kept, s.n_rows)].astype(np.float32),
+            flat_parts=blocks[:, band_of(row_index, s.n_rows)].astype(np.float32),
             flat_positions=at,
             image_parts=column_means(some).astype(np.float32),
         )

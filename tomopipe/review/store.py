@@ -190,7 +190,7 @@ class Store:
         lines = {each: model.line() if model else _line(trusted.get(each, ())) for each in layouts}
         line = lines.get(layout) if layout else None
         return {
-            "trusted": [e["scan"] for each, of in trusted.items() if each == layout for e in of],
+            "trusted": [e["scan"] for e in trusted.get(layout, ())] if layout else [],
             "line": asdict(line) if line else None,
             "model": model.name if model else "",
             "on_line": {e["scan"]: _on_line(e, scans[e["scan"]], lines) for e in entries},
