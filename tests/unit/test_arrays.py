@@ -39,6 +39,6 @@ def test_a_percentile_is_that_of_numpy(shape, axis):
     before = values.copy()
     for percent in (0, 2, 50, 98, 100):
         expected = np.percentile(values, percent, axis=axis)
-        assert percentile(values, percent, axis) == pytest.approx(expected, rel=1e-6)
+        assert percentile(values, percent, axis) == pytest.approx(expected, rel=2e-6, abs=1e-6)
     assert np.array_equal(percentile(values, 50, axis), np.median(values, axis=axis))
     assert np.array_equal(values, before)

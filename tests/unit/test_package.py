@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from tests.waiting import ended
 
@@ -93,6 +94,15 @@ def test_torch_is_an_extra_and_nothing_is_pinned(project):
     extras = project["optional-dependencies"]
     assert {Requirement(text).name for text in extras["torch"]} == {"torch", "transformers"}
     assert extras["dinov2"] == ["tomopipe[torch]"]
+
+
+def test_the_oldest_versions_are_those_that_ci_tests(project):
+    """h5py before 3.16 reads chunks in threads without its lock, and crashes."""
+    lines = (HOME / "tests" / "oldest.txt").read_text().splitlines()
+    tested = {Requirement(line).name: Version(line.split("==")[1]) for line in lines[1:]}
+    for text in [*project["dependencies"], *project["optional-dependencies"]["zarr"]]:
+        (oldest,) = (s.version for s in Requirement(text).specifier if s.operator == ">=")
+        assert tested[Requirement(text).name] == Version(oldest), text
 
 
 @pytest.mark.parametrize("cuda", ["12", "13"])
