@@ -156,8 +156,10 @@ def _with_steps(values: NDArray) -> NDArray:
 def _models(apart: tuple[int, ...], place: tuple[int, ...]) -> _Models:
     """Make the models of scans whose numbers are `apart`, one less than scans, at these places."""
     n = len(apart) + 1
+    # a drift goes on over missing numbers
+    number = np.cumsum([0, *np.minimum(apart, n)]).astype(float)
+    line = np.stack([np.ones(n), (number - number.mean()) / max(number.std(), 1.0)], axis=1)
     time = np.cumsum([0, *np.minimum(apart, _LONGEST_GAP)]).astype(float)
-    line = np.stack([np.ones(n), (time - time.mean()) / max(time.std(), 1.0)], axis=1)
     flat: list[tuple[float, Array | float]] = [(0.0, 0.0)]
     groups = [(line, _courses(time), 0.0), (line[:, :1], flat, 0.0)]
     for positions, price in _positions(apart, place):

@@ -117,6 +117,19 @@ def test_a_scan_farther_from_the_others_than_these_span_is_not_judged():
         assert 5 in off_line(index, cor_px)
 
 
+@pytest.mark.parametrize("gap", [6, 8, 10, 11])
+def test_a_drift_goes_on_over_missing_numbers(gap):
+    """Right CORs up to 11 numbers beyond 12 others, on drifts of 0.1 to 5 px a scan."""
+    rng = np.random.default_rng(21)
+    index = np.array([*range(12), 11 + gap])
+    n_false = 0
+    for drift_px in np.geomspace(0.1, 5, 30):
+        cor_px = 1000 + drift_px * index + rng.normal(0, 0.2, 13)
+        n_false += 12 in off_line(index, cor_px)
+        n_false += 0 in off_line(-index[::-1], cor_px[::-1])
+    assert n_false == 0
+
+
 def test_quiet_scans_of_a_long_series_hide_no_wrong_cor():
     quiet = 512 + 0.02 * np.random.default_rng(59).standard_normal(96)
     assert off_line(range(96), quiet) == {}
