@@ -104,7 +104,7 @@ class RawScan:
                 raise ScanError(f"{self.path}: {reason}{hint}")
             if (theta_deg := metadata.theta_deg) is None:
                 raise ScanError(f"{self.path}: {NO_ANGLES}")
-            written = metadata.chosen[metadata.chosen < min(metadata.n_written, len(theta_deg))]
+            written = metadata.present[metadata.present < len(theta_deg)]
             frames = whole_groups(written[np.isfinite(theta_deg[written])], self.input)
             if len(frames) == 0:
                 remedy = reason or "leave it out (`select: no`)"

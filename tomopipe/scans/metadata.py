@@ -53,7 +53,8 @@ class Metadata:
     theta_listed: bool  # in a list apart from the frames, which may not fit to them
     axes: Sequence[str]  # input.axes
     covered_deg: float | None  # range of the angles, the last step included; None: nothing tells
-    n_written: int  # leading projections that were really written, but for those not in use
+    n_written: int  # projections up to the last one that was written, but for those not in use
+    present: NDArray[np.intp]  # those of `chosen` that were really written
     data_bytes: int  # projections x rows x columns x item size
     pixel_size_um: float | None  # in the sample: the width of a pixel
     pixel_ratio: float  # of its height to its width
@@ -91,8 +92,11 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
         warnings.append(f"input.skip_projections: {spans}: the scan has projections 0 to {last}")
     first, last = first_and_last("input.columns", options.columns, n_cols, "columns of")
     columns = first, last + 1
-    n_written, missing = _count_written(layout, chosen)
-    if missing and n_written == n_angles:
+    written = layout.projections.written
+    present, absent = chosen[written[chosen]], chosen[~written[chosen]]
+    n_written = int(np.flatnonzero(written).max(initial=-1)) + 1 if len(absent) else n_angles
+    missing = _missing_frames(layout, present, absent)
+    if missing and not len(absent):
         warnings.append(missing)
         missing = ""
     width, ratio = layout.pixel_size_um, 1.0
@@ -126,6 +130,7 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
         axes=options.axes,
         covered_deg=covered_deg,
         n_written=n_written,
+        present=present,
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
         pixel_ratio=ratio,
         height_mm=layout.height_mm,
@@ -142,27 +147,25 @@ def metadata_of(layout: Layout, references: Sequence[References], options: Input
     )
 
 
-def _count_written(layout: Layout, chosen: NDArray[np.intp]) -> tuple[int, str]:
-    """Count the leading projections written, but for those not in use; name what is missing."""
+def _missing_frames(layout: Layout, present: NDArray[np.intp], missing: NDArray[np.intp]) -> str:
+    """Name missing files, and projections in use that are missing among others; else ""."""
     written, sources = layout.projections.written, layout.missing_sources
-    n, missing = len(written), chosen[~written[chosen]]
-    before = np.flatnonzero(written[: missing[0]] if len(missing) else np.ones(n))
-    n_leading = int(np.max(before, initial=-1)) + 1
-    go_on = len(missing) > 0 and bool(written[chosen[chosen > missing[0]]].any())
+    n, go_on = len(written), len(missing) > 0 and bool((present > missing[0]).any())
     if sources:
         more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
         n_missing = int(np.count_nonzero(~written))
         frames = f": {n_missing} of {n} frames are missing; copy it there" * (n_missing > 0)
         frames += f", or leave them out: {skipping(missing)}" if go_on else ""
-        return n_leading, f"{sources[0]}{more} cannot be opened{frames}"
-    # a few among others: an aborted scan has none after the first missing one
-    if not go_on or 2 * len(missing) >= len(chosen):
-        return n_leading, ""
+        return f"{sources[0]}{more} cannot be opened{frames}"
+    # an aborted scan has none after the first missing one
+    if not go_on:
+        return ""
     if len(missing) == 1:
         which, them = f"frame {missing[0]} of {n} was", "it"
     else:
         which, them = f"{len(missing)} of {n} frames were", "them"
-    return n_leading, f"{which} not written: {skipping(missing)} leaves {them} out"
+    remedy = f": {skipping(missing)} leaves {them} out" * (len(missing) < len(present))
+    return f"{which} not written{remedy}"
 
 
 def _refuse_implausible(layout: Layout) -> None:

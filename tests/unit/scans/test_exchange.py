@@ -254,6 +254,8 @@ def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
     skipped = "skip_projections: [[2, 3]]"
     missing = "part1.h5 cannot be opened: 2 of 6 frames are missing; copy it there"
     assert reason == f"{missing}, or leave them out: input: {{{skipped}}}"
+    with open_scan(path, options=known, partial=True) as scan:  # select: yes
+        assert scan.numbers.tolist() == [0, 1, 4, 5]
     without = known | yaml.safe_load(skipped)
     assert incomplete(read_metadata(path, options=without)) == ""
     with open_scan(path, options=without) as scan:
