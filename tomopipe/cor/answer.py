@@ -82,7 +82,11 @@ def make_answer(
     reason = "" if inside else f"found {outside}, on the whole detector"
     verdict = "resolved"
     if on_border:
-        reason = f"the best position, {best_cor_px:.1f} px, is on the border of the detector"
+        reason = (
+            f"the best position, {best_cor_px:.1f} px, is on the border of the detector; an axis "
+            "beyond the columns in use has no COR: measure again with it inside, or use more "
+            "(input.columns)"
+        )
         verdict = "edge"
     elif confidence < AMBIGUOUS_BELOW:
         reason, verdict = penalty, "ambiguous"

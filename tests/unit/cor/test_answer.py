@@ -40,7 +40,7 @@ def made(confidence, *, candidates=X, on_border=False):
 def test_a_best_position_on_the_border_of_the_detector_is_an_edge_with_no_confidence():
     answer = made(1.0, on_border=True)
     assert (answer.verdict, answer.confidence) == ("edge", 0.0)
-    assert "border" in answer.reason
+    assert "border of the detector; an axis beyond the columns in use has no COR" in answer.reason
 
 
 @pytest.mark.parametrize(
