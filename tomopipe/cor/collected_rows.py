@@ -261,8 +261,11 @@ def collect_rows(
     plain_sinograms = sinograms = _correct_rows(scan, plain, row_index, raw_rows, threads)
     if np.ptp(sinograms[0]) == 0:
         level = f"{float(sinograms[0, 0, 0]) + 0.0:g}"  # 0, not -0
-        where = f"row {row_index[0]} is {level} everywhere"
-        raise ScanError(f"no signal: {where}; try_recon.row names another row")
+        others = [str(k) for k, part in zip(row_index, sinograms, strict=True) if np.ptp(part) > 0]
+        remedy = f"one that has some, such as {', '.join(others)}" if others else "another row"
+        raise ScanError(
+            f"no signal: row {row_index[0]} is {level} everywhere; set try_recon.row to {remedy}"
+        )
     averaged = {}
     for frame, raw in raw_frames.items():
         averaged[frame] = _corrected(plain, raw, frame, lit)

@@ -221,7 +221,7 @@ def _set(index, value):
         (_set(np.s_[:], np.nan), "constant frames: 41 of 41 frames hold only NaN"),
         (_set(np.s_[20:], 0), "leaves them out"),
         (_set(np.s_[39:], 0), "constant frames: 2 of 41"),
-        (_set(np.s_[:, 2], 5.0), "no signal: row 2"),
+        (_set(np.s_[:, 2], 5.0), "no signal: row 2 .* to one that has some, such as 0, 1, 3"),
     ],
     ids=["zeros", "nan", "half", "tail", "dead row"],
 )

@@ -136,6 +136,21 @@ def test_rows_of_the_volume_that_are_empty(dark, used, text):
     assert bool(warning) == bool(text)
 
 
+def test_a_file_of_sinograms_whose_projections_alone_are_dark_names_rows_with_light(
+    scan_with, tmp_path
+):
+    """No projection of such a file is read for itself; a file of frames takes the nearest row."""
+    dark = np.s_[6:14]
+    sinograms = {"chunks": (N_ANGLES, 1, N_COLS), "compression": "gzip"}
+    truth = scan_with(dark, "projections alone", **sinograms)
+    reason = try_in(tmp_path, truth.path, width_px=2)["failed"]
+    assert reason.startswith("no signal: row 10 is")
+    assert reason.endswith("set try_recon.row to one that has some, such as 2, 17")
+    (tmp_path / "a.h5").unlink()
+    truth = scan_with(dark, "projections alone")
+    assert try_in(tmp_path, truth.path, width_px=2)["row"] in (5, 14)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", HOW[:3])
 def test_the_axis_is_that_of_the_rows_with_light(scan_with, how, tmp_path):
