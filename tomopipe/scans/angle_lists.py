@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.paths import no_pipe
+from tomopipe.scans.hdf5 import one_line
 
 if TYPE_CHECKING:
     from tomopipe.config.blocks import AngleRange  # slow to load
@@ -161,7 +162,10 @@ def read_angles(path: str | os.PathLike[str], stated_unit: str = "auto") -> NDAr
     try:
         text = Path(no_pipe(path)).read_text(encoding="utf-8-sig", errors="replace")
     except (OSError, ValueError) as error:
-        raise ScanError(f"{path}: the list of angles cannot be read ({error})") from error
+        why = one_line(error)
+        raise ScanError(
+            f"{path}: the list of angles cannot be read ({why}): copy it there, or set input.angles"
+        ) from error
     if "\0" in text:
         raise ScanError(
             f"{path}: a list of angles must be UTF-8 text; of an HDF5 file input.angles takes a "

@@ -37,6 +37,7 @@ _MOST_GROUPS = 2000  # that are looked into for a dataset: beyond that something
 _DEEPEST = 10  # groups below the root that are looked into
 _N_NAMED = 12
 _OTHER_ANGLES = "; input.angles gives others"
+_ANEW = ": write the link anew"
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ def why_closed(group: "h5py.Group", name: str | bytes, deepest: int = 4) -> str 
         fault = _why_not_there(source_path(link.filename, group.file.filename), link.path, deepest)
         return f"is a link to {link.filename}:{link.path}, which {fault}"
     if isinstance(link, h5py.SoftLink):
-        return f"is a link to {link.path}, which cannot be opened"
+        return f"is a link to {link.path}, which cannot be opened{_ANEW}"
     return "is damaged; copy the file again" if link is not None else None
 
 
@@ -303,8 +304,8 @@ def _why_not_there(path: str, name: str, deepest: int) -> str:
     with suppress(ScanError):
         if deepest:
             with open_hdf5(path) as file:
-                return why_closed(file, name, deepest - 1) or "does not exist in that file"
-    return "cannot be opened"
+                return why_closed(file, name, deepest - 1) or f"does not exist in that file{_ANEW}"
+    return f"cannot be opened{_ANEW}"
 
 
 def _load_filters(dataset: "h5py.Dataset") -> None:

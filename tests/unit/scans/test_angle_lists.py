@@ -68,7 +68,7 @@ def test_a_bad_line_is_named(tmp_path, text, reason):
 
 
 def test_no_list(tmp_path):
-    with pytest.raises(ScanError, match="cannot be read"):
+    with pytest.raises(ScanError, match=r"cannot be read \(.*\): copy it there, or set"):
         read_angles(tmp_path / "gone.txt")
     with h5py.File(tmp_path / "angles.h5", "w") as file:
         file["angles"] = np.arange(5.0)

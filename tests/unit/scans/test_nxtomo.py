@@ -589,7 +589,9 @@ def test_links_to_entries_that_are_not_there(tmp_path):
     )
     with h5py.File(tmp_path / "raw" / "scan.nx", "w") as file:
         file["entry0001"] = 1
-    assert reason_of(tmp_path / "a.nx").endswith("/entry0002, which does not exist in that file")
+    assert reason_of(tmp_path / "a.nx").endswith(
+        "/entry0002, which does not exist in that file: write the link anew"
+    )
 
 
 @pytest.mark.slow
