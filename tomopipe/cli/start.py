@@ -98,6 +98,9 @@ def init(
     if slurm is False and names_slurm:
         raise typer.BadParameter("--no-slurm writes no profile: give no partition or account")
     words = paths or []
+    # `init CAMPAIGN SCANS -C CAMPAIGN` names the folder twice
+    if directory and words and os.path.realpath(words[0]) == os.path.realpath(directory):
+        directory = None
     named, scans = (directory, words) if directory else campaign_and_scans(words)
     folder = find_campaign(named)
     options = _options(relion=relion, try_stacks=try_stacks, binning=binning)

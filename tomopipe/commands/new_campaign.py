@@ -96,7 +96,11 @@ def scan_entries(arguments: Iterable[str], directory: Path) -> list[str]:
         path = _from_campaign(os.path.expanduser(argument), directory)
         is_folder = (directory / path).is_dir()
         may_come = glob.has_magic(path) or path.lower().endswith(RAW_ENDINGS)
-        if (directory / path / CONFIG).exists() or not (may_come or matches(path, directory)):
+        if (directory / path / CONFIG).exists():
+            raise TomopipeError(
+                f"{argument}: a campaign folder, not scans, and {directory} is one, too. Name one."
+            )
+        if not (may_come or matches(path, directory)):
             raise TomopipeError(
                 f"{argument}: no scans found (campaign folder: {directory}). Correct "
                 "the name, or write a pattern such as 'raw/*.h5' for future scans."

@@ -225,6 +225,7 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         ("c", "to_come/*.h5"): [f"{site}/to_come/*.h5"],
         ("c", "c/mine/*.h5"): ["mine/*.h5"],
         ("-C", ".", *everything): ["raw/*.h5"],
+        ("-C", "./c", "c", *everything): [f"{site}/raw/*.h5"],
         ("c",): ["raw/*.h5"],
         (): ["raw/*.h5"],
     }
@@ -243,10 +244,11 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
     ("arguments", "wrong"),
     [
         (["c", "d", "raw/a_1.h5"], "d: no scans found (campaign folder: "),
-        (["c", "raw/a_1.h5", "other"], "other: no scans found (campaign folder: "),
+        (["c", "raw/a_1.h5", "other"], "other: a campaign folder, not scans, and /"),
+        (["other", "raw/a_1.h5", "-C", "c"], "other: a campaign folder, not scans, and /"),
         (["raw/a_1.h5"], "raw/a_1.h5: these are scans. Name the campaign folder first"),
     ],
-    ids=["two new names", "another campaign", "file"],
+    ids=["two new names", "another campaign", "two campaigns", "file"],
 )
 def test_what_cannot_mean_scans_or_a_campaign_is_refused(site, monkeypatch, arguments, wrong):
     for name in ("raw/a_1.h5", "other/config.yaml"):
