@@ -391,6 +391,8 @@ def _nabu(text: str, path: Path, result: Translation) -> None:
         for name, row in table().items()
         if row["default"] and re.match(r"(dataset|preproc|phase|reconstruction|output)\.", name)
     }
+    if conf.get("preproc.flatfield", "1").lower() in ("1", "true"):
+        usual["preproc.normalize_srcurrent"] = "1"  # since nabu 2024.1
     for name, value in (usual | {name: value for name, value in conf.items() if value}).items():
         if name in table() or not re.match(r"(output|pipeline|postproc|resources|about)\.", name):
             result.add(name, value, table().get(name))

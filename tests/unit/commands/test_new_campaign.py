@@ -69,6 +69,7 @@ OF_NABU_STRIPES = {"method": "fourier-wavelet"}
 OF_NABU_PHASE = {"method": "paganin"}
 NOTES_OF_NABU = {
     "preproc.double_flatfield 1",
+    "preproc.normalize_srcurrent 1",
     "reconstruction.rotation_axis_position 2.5",
 }
 HTTOMO = """\
@@ -389,6 +390,8 @@ def test_a_campaign_from_the_file_of_another_program_passes_check(
         ("take_logarithm = 1", "take_logarithm = 0", {}, "no logarithm after phase retrieval"),
         ("take_logarithm = 1\n", "take_logarithm = 0\n[phase]\nmethod = none\n[x]\n",
          {"minus_log": False}, ""),
+        ("take_logarithm = 1", "", {},  # the default
+         "preproc.normalize_srcurrent 1: preprocess.ring_current.dataset: /ENTRY/control/data"),
         ("halftomo = auto", "halftomo = 1", {"half_acquisition": "yes"}, ""),
         ("ling = 2", "ling = 2:1", {}, "dataset.projections_subsampling 2:1: every begins"),
         ("end_z = 1", "end_z = -1\nstart_x = 3", {}, "reconstruction.start_x, end_x: full_recon"),
@@ -453,6 +456,15 @@ def test_defaults_of_nabu_are_not_listed(tmp_path):
         read(tmp_path, "nabu.conf", text.replace("hbp_legs = 4", "hbp_legs = 8")).notes
     ) - {*read(tmp_path, "nabu.conf", NABU).notes}
     assert note == "reconstruction.hbp_legs 8: no equivalent"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("flatfield = 1", "normalize_srcurrent = 0"), ("flatfield = 1\nccd", "flatfield = pca\nccd")],
+)
+def test_nabu_that_divides_by_no_current_has_no_note_on_it(tmp_path, old, new):
+    notes = read(tmp_path, "nabu.conf", NABU.replace(old, new, 1)).notes
+    assert not [note for note in notes if "srcurrent" in note]
 
 
 def mirrored(*sides):
