@@ -191,6 +191,10 @@ class Logs(_Folder[P]):
 LOGS = Logs(lock.LOGS)
 
 
+NO_PREFIX = "(no prefix)"
+"""The empty series, for people."""
+
+
 @cache  # asked for each scan
 def encode_series(key: str) -> str:
     """Turn the key of a series, any text, into a file name, one to one.
@@ -212,6 +216,8 @@ def encode_series(key: str) -> str:
 def job_name(step: str, key: str) -> str:
     """Return the scan, stack or series of a job as people write it: a series is not encoded."""
     is_series = step in STEPS and STEPS[step].key == "series"
+    if is_series and key == encode_series(""):
+        return NO_PREFIX
     return unquote(key) if is_series else key
 
 

@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.files import CONFIG, find_campaign
+from tomopipe.campaign.files import CONFIG, NO_PREFIX, find_campaign
 from tomopipe.campaign.raw_files import matches, why_no_match
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import AS_WRITTEN, near, print_columns
@@ -220,7 +220,7 @@ def _show(findings: Findings) -> None:
         heads,
         [
             (
-                series.name or "(empty)",
+                series.name or NO_PREFIX,
                 *map(str, (series.n_scans, series.n_selected, series.n_skipped)),
                 ", ".join(series.shapes),
             )

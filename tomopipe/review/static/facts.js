@@ -28,7 +28,7 @@ function head(data) {
   const shape = data.shape ? `${data.shape[0]} angles, ${data.shape[1]} × ${data.shape[2]} px` : "size unknown";
   return el("div", {},
     el("h2", {}, data.scan),
-    el("p", { class: "quiet" }, `${data.series || "(no series)"} · ${data.index} · ${shape}`),
+    el("p", { class: "quiet" }, `${data.series || "(no prefix)"} · ${data.index} · ${shape}`),
     Number(data.cells.cor_px)
       ? el("p", { class: "big" }, `${data.cells.cor_px} px`, el("small", {}, " by hand"))
       : el("p", { class: "big" }, data.known_px === null ? "no COR" : `${data.known_text} px`, el("small", {}, ` ${signs.sources[data.source] || data.source}`)),

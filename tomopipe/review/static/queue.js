@@ -147,7 +147,7 @@ function drawRows() {
 
 function line(entry) {
   if (!entry.scan) {
-    return el("div", { class: "row head", title: entry.series }, named(entry.series || "(no series)"), el("span", { class: "count" }, String(entry.count)));
+    return el("div", { class: "row head", title: entry.series }, named(entry.series || "(no prefix)"), el("span", { class: "count" }, String(entry.count)));
   }
   const scan = entry.scan;
   const isSelected = scan.scan === state.selected;

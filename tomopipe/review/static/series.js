@@ -27,7 +27,7 @@ export async function show(config, series, selected) {
     key = event.target.value;
     $("through").replaceWith(through.build(key, null, openScan));
     both();
-  } }, ...names.map((name) => el("option", { value: name, selected: name === key }, name || "(no series)")));
+  } }, ...names.map((name) => el("option", { value: name, selected: name === key }, name || "(no prefix)")));
   const slider = el("input", { id: "max-delta", type: "range", min: 1, max: 100, step: 1, value: options.max_delta_px, oninput: (event) => {
     options.max_delta_px = Number(event.target.value);
     update(config, selected);
