@@ -447,6 +447,7 @@ def test_turns_in_one_file_are_named_with_how_to_use_one(tmp_path, theta_deg, sk
     assert row["keep"]
     assert row["warnings"].startswith(said)
     assert bool(row["warnings"]) == bool(said)
+    assert ";" not in row["warnings"]  # which would make two of one
     assert ("{skip_projections: [[40, 159]]} uses the first turn" in row["warnings"]) == bool(said)
 
 

@@ -209,8 +209,9 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
             "height_mm": metadata.height_mm,
             "time_s": metadata.time_s,
             "bytes": metadata.data_bytes,
-            "warnings": "; ".join(
-                (
+            "warnings": "; ".join(  # which separates them
+                text.replace(";", ",")
+                for text in (
                     *metadata.warnings,
                     *warnings,
                     *_turns(metadata),
