@@ -14,6 +14,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.resources.jobs import stitch_mb
 from tomopipe.stitching.blending import Placed, Resampled, blended, ramps
 from tomopipe.stitching.overlap import Part, block_means, find_shift
+from tomopipe.stream.provenance import origin_of
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume, read_provenance
@@ -128,6 +129,24 @@ def test_provenance_names_scans_cors_and_shifts(made, stitched):
     assert noted["made_of"]["bone_2"]["cor"]["cor_px"] == PLACES["bone_2"][1]
     with h5py.File(stitched[0]) as file:
         assert file["exchange/data"].attrs["units"] == "1/pixel"
+
+
+def test_voxels_of_cropped_volumes_are_where_they_were(made, tmp_path):
+    """On the grid of the first volume, whichever it is; what is converted from it as well."""
+    folder, _, _, _ = made
+    crop = {"rows": [2, 39], "crop_x": [10, 55], "crop_y": [8, 53]}
+    volumes = [tmp_path / f"{scan}_rec.h5" for scan in SCANS[:2]]
+    for scan, volume in zip(SCANS, volumes, strict=False):
+        full_recon(folder / f"{scan}.h5", volume, cor_px=PLACES[scan][1], **crop)
+    for step in (1, -1):
+        outputs = tmp_path / "bone.h5", tmp_path / "bone.json"
+        found = stitch(volumes[::step], *outputs, stack="bone", scans=SCANS[:2][::step])
+        above = found["scans"][0]["first_row"]
+        with h5py.File(outputs[0]) as file:
+            first = [file[f"entry/data/{axis}"][0] for axis in "zyx"]
+        assert first == [2 - above, 8, 10]
+        assert origin_of(read_provenance(outputs[0]), 1).voxel == tuple(first)
+    assert above == pytest.approx(28.4, abs=1)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tomopipe.steps import stated
 from tomopipe.stitching.blending import BLOCK_ROWS, Placed, Resampled, blended
 from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json
-from tomopipe.stream.provenance import package_versions
+from tomopipe.stream.provenance import origin_of, package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.volume import make_room, new_volume
@@ -74,6 +74,10 @@ def stitch(
         result = {"stack": stack, **described}
         carried = {"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {}
         parameters = options.model_dump(exclude={"stacks", "time"})
+        made_of = {
+            scan: dict(volume.provenance) for scan, volume in zip(scans, members, strict=True)
+        }
+        binning = int(members[0].attributes.get("binning", 1))
         with new_volume(
             output_volume,
             tuple(result["shape"]),
@@ -84,13 +88,11 @@ def stitch(
             provenance=result
             | {
                 "parameters": parameters | {"revision": STEPS["stitch"].revision},
-                "made_of": {
-                    scan: dict(volume.provenance)
-                    for scan, volume in zip(scans, members, strict=True)
-                },
+                "made_of": made_of,
                 "versions": earlier.provenance["versions"] if earlier else package_versions(),
             }
             | carried,
+            origin=origin_of({**result, "made_of": made_of}, binning),
         ) as put:
             fill(put)
         write_json(result | stated(made_from), shifts)

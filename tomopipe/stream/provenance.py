@@ -122,6 +122,10 @@ def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
     Origin
         Zero if the provenance lacks it.
     """
+    if "made_of" in provenance:  # stitched, on the grid of its first scan
+        first = provenance["scans"][0]
+        z, y, x = origin_of(provenance["made_of"][first["scan"]], binning).voxel
+        return Origin(voxel=(z - first["first_row"], y, x))
     if not (result := provenance.get("geometry")):
         return Origin()
     widening = FACTOR if result["half_acquisition"] else 1
