@@ -175,7 +175,8 @@ def campaign(tmp_path):
         if name != "a_3":
             write_rows(rows, folder / "rows.h5")
             write_json({"cor_px": grid(160).tolist()}, folder / "try.json")
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    config = "campaign: {scans: [raw/*.h5]}\npredict_cor: {methods: [classical]}\n"
+    (tmp_path / "config.yaml").write_text(config)
     (tmp_path / "scans.tsv").write_text(f"scan\tcor_px\na_1\t{COR_PX}\na_2\t70\na_3\t80\n")
     return tmp_path
 
