@@ -16,11 +16,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from tomopipe_lab.suite import FAMILIES
-from tomopipe_lab.suite.case import angles
+from tomopipe_lab.suite.case import angles, body
 from tomopipe_lab.suite.damage import Instrument, Part, fringes, motion, spots_of
 from tomopipe_lab.suite.sample import Sample, View
 from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Rng, Settings, base, log_uniform
-from tomopipe_lab.suite.solids import Body
 
 from tomopipe.arrays import evenly_spread
 from tomopipe.cor.collected_rows import Rows, spread_rows
@@ -51,7 +50,8 @@ def make_scan(kind: str, n_cols: int, seed: int) -> tuple[list[Rows], list[Rows]
     theta_rad = angles(s, rng)
     n_angles, all_rows = len(theta_rad), np.arange(s.n_rows)
     families = [family for split in FAMILIES.values() for family in split]
-    sample = families[int(rng.integers(len(families)))](body(s, rng), rng)
+    family = families[int(rng.integers(len(families)))]
+    sample = family(body(s, s.row_pitch_px * (s.n_rows - 1) / 2, rng), rng)
     view = view_of(s, theta_rad, rng)
     row_index = np.array(spread_rows([(s.n_rows - 1) // 2], s.n_rows))
     every = Part(np.arange(n_angles), row_index)
@@ -105,15 +105,6 @@ def sets_of_flats(
         sets.append(flats)
     positions = [float(frame + (frame > 0)) for frame in at]
     return np.concatenate(sets), np.repeat(positions, n)
-
-
-def body(s: Settings, rng: Rng) -> Body:
-    """Draw where a sample is, and how large."""
-    radius_px = s.fill * s.reach_px
-    room_px = max(0.0, s.reach_px - radius_px) if s.fill < 1 else 0.4 * radius_px
-    away_px, direction = rng.uniform(0.1, 1) * min(room_px, 0.4 * radius_px), rng.uniform(0, 6.283)
-    at_px = away_px * np.cos(direction), away_px * np.sin(direction)
-    return Body(*at_px, radius_px, s.row_pitch_px * (s.n_rows - 1) / 2)
 
 
 def view_of(s: Settings, theta_rad: NDArray[np.float64], rng: Rng) -> View:

@@ -24,12 +24,11 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 from tomopipe_lab.suite import CONDITIONS, FAMILIES, NULLS, rasters
-from tomopipe_lab.suite.case import angles
+from tomopipe_lab.suite.case import angles, body
 from tomopipe_lab.suite.damage import Instrument, Part, fringes, motion, random_walk
 from tomopipe_lab.suite.nulls import NULLS_BY_NAME, null_frames
 from tomopipe_lab.suite.sample import Sample, View
 from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Settings, base
-from tomopipe_lab.suite.solids import Body
 
 from tomopipe.cor.axial_motion import AxialMotion, end_pairs, find_axial_motion
 from tomopipe.cor.end_shift import EndShift, end_shifts
@@ -100,7 +99,7 @@ def make_scan(seed: int, kind: str) -> Scan:
     truth = np.zeros(s.n_rows)
     for _ in range(MOST_DRAWS):
         family = families[int(rng.integers(len(families)))]
-        sample = family(_body(s, heights_px, rng), rng)
+        sample = family(body(s, float(np.abs(heights_px).max()), rng), rng)
         if kind == "still":
             contrast = 0.0
             break
@@ -196,14 +195,6 @@ def _heights_px(s: Settings, kind: str) -> Floats:
         return (np.arange(s.n_rows) - (s.n_rows - 1) / 2) * s.row_pitch_px
     at = np.arange(FINE * (s.n_rows + 2 * SPARE_ROWS)) / FINE - SPARE_ROWS
     return (at - (s.n_rows - 1) / 2) * s.row_pitch_px
-
-
-def _body(s: Settings, heights_px: Floats, rng: Rng) -> Body:
-    radius_px = s.fill * s.reach_px
-    room_px = max(0.0, s.reach_px - radius_px) if s.fill < 1 else 0.4 * radius_px
-    away_px, direction = rng.uniform(0.1, 1) * min(room_px, 0.4 * radius_px), rng.uniform(0, 6.283)
-    x_px, y_px = away_px * np.cos(direction), away_px * np.sin(direction)
-    return Body(x_px, y_px, radius_px, float(np.abs(heights_px).max()))
 
 
 def _lines(

@@ -91,17 +91,16 @@ class Screen:
             if what == "failed" and (step, name) not in again
         }
         failed = grouped(  # all jobs of a submission at once; the log is that of the last attempt
-            ((what, reason, final.get((step, name))), (step, name))
+            ((what, reason, final.get((step, name))), (job, step, name))
             for what, step, name, reason in progress.news
             if what in _FAILED
-            if (what, f"{step} {job_name(step, name)}".rstrip(), reason) not in self._failed
+            if (what, job := f"{step} {job_name(step, name)}".rstrip(), reason) not in self._failed
         )
         for (what, reason, log), attempts in failed.items():
-            names = list(dict.fromkeys(attempts))
-            jobs = [f"{step} {job_name(step, name)}".rstrip() for step, name in names]
+            jobs = list(dict.fromkeys(job for job, *_ in attempts))
             self._failed.update((what, job, reason) for job in jobs)
-            is_single = what == "failed" and len(names) == 1
-            its_log = progress.log_of(*names[0]) if is_single else log
+            is_single = what == "failed" and len(jobs) == 1
+            its_log = progress.log_of(*attempts[0][1:]) if is_single else log
             see = f", see {near(its_log)}" if its_log else ""
             shown = f"{len(jobs)} jobs, " * (len(jobs) > 1) + some_of(jobs, _N_NAMED)
             yield f"{_FAILED[what]}: {shown}{f': {reason}' if reason else ''}{see}"

@@ -217,12 +217,16 @@ def _sample(split: str, s: Settings, rng: Rng) -> tuple[str, Sample]:
     if s.smooth:
         families = tuple(f for f in families if f.__name__ in _FEATURELESS) or families
     family = families[int(rng.integers(len(families)))]
+    return family.__name__, family(body(s, s.row_pitch_px * (s.n_rows - 1) / 2, rng), rng)
+
+
+def body(s: Settings, half_height_px: float, rng: Rng) -> solids.Body:
+    """Draw where a sample is, and how large."""
     radius_px = s.fill * s.reach_px
     room_px = max(0.0, s.reach_px - radius_px) if s.fill < 1 else 0.4 * radius_px
     away_px, direction = rng.uniform(0.1, 1) * min(room_px, 0.4 * radius_px), rng.uniform(0, 6.283)
-    x_px, y_px = away_px * np.cos(direction), away_px * np.sin(direction)
-    body = solids.Body(x_px, y_px, radius_px, s.row_pitch_px * (s.n_rows - 1) / 2)
-    return family.__name__, family(body, rng)
+    at_px = away_px * np.cos(direction), away_px * np.sin(direction)
+    return solids.Body(*at_px, radius_px, half_height_px)
 
 
 def _view(s: Settings, theta_rad: NDArray[np.float64], rng: Rng) -> View:
