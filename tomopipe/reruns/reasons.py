@@ -7,7 +7,7 @@ from typing import Any
 from tomopipe.campaign.state.signs import source_named
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import Fix
-from tomopipe.errors import scans_named
+from tomopipe.errors import grouped, scans_named
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
@@ -83,15 +83,31 @@ def _by_path(statement: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def of_entries(old: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Say of which scans, present before and now, the inventory gets other entries."""
-    befores = {entry["scan"]: entry for entry in old}
-    both = [(befores[entry["scan"]], entry) for entry in new if entry["scan"] in befores]
+def of_entries(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say of which scans, in both statements of the inventory, the entries or options differ."""
+    befores = {entry["scan"]: entry for entry in old.get("entries", ())}
+    entries = [entry for entry in new.get("entries", ()) if entry["scan"] in befores]
+    both = [(befores[entry["scan"]], entry) for entry in entries]
     changes = {
         key: [now["scan"] for before, now in both if before.get(key) != now.get(key)]
-        for key in ("path", "series", "index", "options")
+        for key in ("path", "series", "index")
     }
-    return [f"{key} of {scans_named(scans)} changed" for key, scans in changes.items() if scans]
+    lines = [f"{key} of {scans_named(scans)} changed" for key, scans in changes.items() if scans]
+    of_all = of_difference({"options": old.get("options", {})}, {"options": new.get("options", {})})
+    options = grouped(
+        (line, now["scan"])
+        for before, now in both
+        if before.get("options") != now.get("options")
+        for line in of_difference(_options_of(before, old), _options_of(now, new))
+        if line not in of_all
+    )
+    return lines + [f"{scans_named(scans)}: {line}" for line, scans in options.items()]
+
+
+def _options_of(entry: Mapping[str, Any], statement: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options by which the inventory reads a scan: its own, or those of all."""
+    of_all = {k: v for k, v in statement.get("options", {}).items() if k != "inventory"}
+    return {"options": entry.get("options", of_all)}
 
 
 def only_metadata_differ(old: Mapping[str, Any], target: Mapping[str, Any]) -> bool:

@@ -123,9 +123,7 @@ class Staleness:
         if not reason and not is_looked_at_again(rows) and not has_other_links(campaign, rows):
             return ""
         refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
-        # a file of many entries grows
-        scans = campaign.scans.values()
-        times = refused | {scan.name: None if scan.view else scan.mtime_ns for scan in scans}
+        times = refused | dict.fromkeys(campaign.scans)  # the receipt has what was replaced
         of_files = of_scans(rows, times, where.stat().st_mtime_ns)
         lines = [of_files, *self._of_receipt("inventory")]
         return "; ".join(filter(None, lines)) or STEPS["inventory"].changed
@@ -144,15 +142,14 @@ class Staleness:
         parts = "entries", "raw"
         before, now = ({k: v for k, v in each.items() if k not in parts} for each in (old, target))
         lines = of_difference(before, now)
-        lines += of_entries(old.get("entries", ()), target.get("entries", ()))
+        lines += of_entries(old, target)
         was, raw = old.get("raw", {}), target.get("raw", {})
         replaced = {path for path in was.keys() & raw.keys() if was[path] != raw[path]}
         scans = self.campaign.scans.values()
-        views = {scan.part_path: scan.name for scan in scans if scan.view}
-        if names := sorted(views[path] for path in replaced & views.keys()):
+        own = {scan.part_path: scan.name for scan in scans}
+        if names := sorted(own[path] for path in replaced & own.keys()):
             lines.append(f"raw file replaced: {', '.join(names)}")
-        # of_scans has the other scans
-        others = sorted(map(receipts.path_of, replaced - views.keys() - {s.path for s in scans}))
+        others = sorted(map(receipts.path_of, replaced - own.keys() - {s.path for s in scans}))
         return lines + ([of_raw(others, "")] if others else [])
 
     def _why_predict_cor(self, reason: str, scan: str) -> str:

@@ -162,7 +162,14 @@ def table_of(home: Path, **blocks) -> Staleness:
         ),
         (
             {"overrides": [{"scans": ["a_2"], "input": {"every": 2}}]},
-            "options of a_2 changed",
+            "a_2: every 1 -> 2",
+        ),
+        (
+            {
+                "input": {"every": 2},
+                "overrides": [{"scans": ["a_2"], "preprocess": {"flats": "none"}}],
+            },
+            "every 1 -> 2; a_2: flats default -> none",
         ),
         ({"inventory": {"min_fraction": 0.7}}, "min_fraction 0.5 -> 0.7"),
     ],
@@ -176,6 +183,16 @@ def test_the_inventory_is_made_for_what_its_receipt_states_otherwise(home, block
     target = before.target.result("inventory", "campaign")
     before.receipts.write("inventory", "campaign", target.target, target.outputs)
     assert table_of(home, **blocks).why("inventory") == reason
+
+
+def test_raw_files_that_were_replaced_are_named_whatever_their_time(home):
+    before = table_of(home)
+    write_tsv([], COLUMNS, before.campaign.files.inventory)
+    target = before.target.result("inventory", "campaign")
+    before.receipts.write("inventory", "campaign", target.target, target.outputs)
+    (home / "a_2.h5").write_text("another one")
+    os.utime(home / "a_2.h5", (2, 2))  # as it was copied from elsewhere, with its time
+    assert "raw file replaced: a_2" in table_of(home).why("inventory")
 
 
 def test_a_flat_that_was_replaced_is_named(home):
