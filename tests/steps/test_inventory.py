@@ -510,6 +510,16 @@ def test_a_gap_that_slices_show_is_named(tmp_path, theta_deg, skip, says):
         assert says in row["warnings"]
 
 
+def test_a_gap_of_frames_that_were_not_written_is_named(tmp_path):
+    """`select: yes` uses those on both sides."""
+    write(tmp_path / "a_1.h5", 91, written=40)
+    with h5py.File(tmp_path / "a_1.h5", "r+") as file:
+        file["exchange/data"][50:] = 100
+    row = take(tmp_path)["a_1"]
+    assert row["reason"].startswith("10 of 91 frames were not written")
+    assert "between 78 and 100 degrees, or half a turn away: slices lack these" in row["warnings"]
+
+
 def test_an_aborted_scan_states_the_angles_that_it_has_for_who_selects_it(tmp_path):
     for number, n_angles in enumerate((160, 160, 30)):
         write(tmp_path / f"s_{number}.h5", n_angles, theta=np.arange(160) * 180 / 160)

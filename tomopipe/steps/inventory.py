@@ -332,7 +332,7 @@ def _gap(metadata: Metadata) -> list[str]:
     theta_deg = metadata.theta_deg
     if theta_deg is None or len(theta_deg) != metadata.n_angles:
         return []
-    in_use_deg = theta_deg[metadata.chosen]
+    in_use_deg = theta_deg[metadata.present]
     if not np.isfinite(in_use_deg).all() or span_deg(in_use_deg) < _COVERS_DEG:
         return []
     gap = missing_directions_deg(in_use_deg, least_deg=180 - _COVERS_DEG)
