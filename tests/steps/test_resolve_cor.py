@@ -65,7 +65,8 @@ def test_writes_cor_json_and_rot_cen_json(tmp_path, monkeypatch):
 )
 def test_row_then_default_then_nothing(after_px, default_px, expected):
     scans = {"c_3": SCANS["c_3"]}
-    table, missing = compute(parse_fixes([row("c_3", after_px)]), scans, default_px)
+    options = ResolveCorBlock(default_px=default_px)
+    table, missing = compute(parse_fixes([row("c_3", after_px)]), scans, options)
     assert table.get("c_3") == expected
     assert list(missing) == ([] if expected else ["c_3"])
 

@@ -55,7 +55,7 @@ def needed_for(staleness: Staleness, volumes_of: Collection[str]) -> Needed:
     entries = {
         scan: row for scan, row in to_resolve(campaign, target.rows).items() if scan in fixes
     }
-    cors, missing = resolve_cor.compute(fixes, entries, campaign.config.resolve_cor.default_px)
+    cors, missing = resolve_cor.compute(fixes, entries, campaign.config.resolve_cor)
     unknown = {
         name: members
         for name, members in of_series.items()

@@ -20,7 +20,7 @@ from tomopipe.campaign.files import Files
 from tomopipe.campaign.needed_files import refuse_missing_files, refuse_no_file
 from tomopipe.campaign.option_fit import refuse_option_faults
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
-from tomopipe.campaign.series import predicted_files, to_resolve
+from tomopipe.campaign.series import to_resolve
 from tomopipe.campaign.stacks import Stack
 from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
@@ -31,7 +31,7 @@ from tomopipe.reruns.reasons import FOLLOWS, MISSING, of_fixes
 from tomopipe.reruns.receipts import Receipts, Result, State, content_of
 from tomopipe.reruns.staleness import Staleness
 from tomopipe.reruns.target import Cors
-from tomopipe.steps import fix_cor, resolve_cor
+from tomopipe.steps import resolve_cor
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import without_garbage_collection
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS, Step
@@ -296,9 +296,7 @@ class Settled:
                 fixes = known_fixes(self.staleness, series, scans)
                 self.open_scans |= {*scans} - {*fixes}
             elif is_next:
-                before, files = fixes, predicted_files(self.campaign, selected.searched(series))
-                beside, options = selected.members_around(series), self.campaign.config.fix_cor
-                fixes = fix_cor.compute(files, selected.members(series), options, beside)
+                before, fixes = fixes, self.target.next_fixes(series)
                 self._tables_change |= fixes != before and self._is_whole("fix_cor", series)
             self._fixes |= fixes
         self._tables_change |= bool(predicting)
@@ -317,7 +315,7 @@ class Settled:
             others = self.open_scans | known.keys()
             scans = {scan: scans[scan] for scan in self.needed.scans if scan not in others}
             before = {scan: before[scan] for scan in scans if scan in (before or {})}
-        table, self._missing = resolve_cor.compute(self._fixes, scans, options.default_px)
+        table, self._missing = resolve_cor.compute(self._fixes, scans, options)
         if not reason and before != table:
             reason = resolve_cor.mismatch(self.out.cor_table)
         if self._missing and options.on_missing == "block":

@@ -31,7 +31,6 @@ from tomopipe.reruns.reasons import (
 )
 from tomopipe.reruns.receipts import Made, Receipts, Result, Statement, statement_in
 from tomopipe.reruns.target import Cors, Target
-from tomopipe.steps import fix_cor
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import in_file
 from tomopipe.workflow_steps import STEPS
@@ -178,9 +177,7 @@ class Staleness:
             return f"no prediction yet: {scans_named(due)}"
         if self.predicting.isdisjoint(scans):  # earlier predictions say nothing
             with suppress(TomopipeError):  # the job says what it cannot read
-                around = target.selected.members_around(series)
-                after = fix_cor.compute(predicted, members, campaign.config.fix_cor, around)
-                return of_fixes(before, after)
+                return of_fixes(before, target.next_fixes(series))
         return reason
 
     def _why_export_star(self, reason: str, _: str) -> str:

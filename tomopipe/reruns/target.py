@@ -14,19 +14,21 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.reading import inventory_entries
 from tomopipe.campaign.results import N_STUCK, ROLL, InventoryRows
-from tomopipe.campaign.series import PLACE, Selected, measures_roll
+from tomopipe.campaign.series import PLACE, Selected, measures_roll, predicted_files
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.step_files import sidecar_of
+from tomopipe.config import FixCorBlock
 from tomopipe.config.base import effective
 from tomopipe.config.step_options import inventory_options, options_of, without_empty
+from tomopipe.cor.outliers import Fix
 from tomopipe.relion.mrc_volumes import mrc_sources
 from tomopipe.relion.relion_set import assumed_numbers, failed_stacks, star_options
 from tomopipe.reruns.receipts import Receipts, Result, digest, statement_in
 from tomopipe.scans.formats import NOT_SQUARE
 from tomopipe.scans.raw_identity import RAW
 from tomopipe.scans.scan_files import companions
-from tomopipe.steps import sidecar
+from tomopipe.steps import fix_cor, sidecar
 from tomopipe.storage.json_files import in_file, number
 from tomopipe.workflow_steps import STEPS
 
@@ -257,6 +259,16 @@ class Target:
         if self.campaign.config.fix_cor.fill == "best":  # else no other series counts
             parts["around"] = self.stated_around(series) if selected.uses_around(series) else ""
         return self._with_options("fix_cor", **parts)
+
+    def next_fixes(self, series: str, options: FixCorBlock | None = None) -> dict[str, Fix]:
+        """Compute the rows of a series as fix_cor will, by its present predictions."""
+        selected = self.selected
+        return fix_cor.compute(
+            predicted_files(self.campaign, selected.searched(series)),
+            selected.members(series),
+            options or self.campaign.config.fix_cor,
+            selected.members_around(series),
+        )
 
     def stated_around(self, series: str) -> str:
         """Return a digest of what estimates of CORs in a series depend on, beyond its CORs."""

@@ -12,7 +12,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign
 from tomopipe.campaign.files import encode_series
 from tomopipe.campaign.results import read_inventory
-from tomopipe.campaign.series import file_over_time, predicted_files
+from tomopipe.campaign.series import file_over_time
 from tomopipe.campaign.state.facts import ACCEPTED
 from tomopipe.campaign.state.signs import State, source_named
 from tomopipe.commands.next_run import folded, make_plan
@@ -29,7 +29,6 @@ from tomopipe.reruns.failed_results import why_again
 from tomopipe.reruns.target import Target
 from tomopipe.review.queue import queue_entries, read_cells
 from tomopipe.review.scan_images import Pictures
-from tomopipe.steps import fix_cor
 
 #: Age (s) after which the results are read again on request; longer if reading is slow.
 FRESH_S = 5.0
@@ -233,16 +232,11 @@ class Store:
         campaign = load_campaign(self.directory, self.config)
         path = campaign.files.inventory
         inventory = read_inventory(path) if path.is_file() else {}
-        series, selected = encode_series(key), Target(campaign, inventory).selected
-        if not (scans := selected.series.get(series)):
+        series, target = encode_series(key), Target(campaign, inventory)
+        if not (scans := target.selected.series.get(series)):
             return {}, None
         block = campaign.config.fix_cor
-        fixes = fix_cor.compute(
-            predicted_files(campaign, selected.searched(series)),
-            selected.members(series),
-            block.model_copy(update=options),
-            selected.members_around(series),
-        )
+        fixes = target.next_fixes(series, block.model_copy(update=options))
         is_over_time = file_over_time(campaign, scans)
         return fixes, model_of(fixes.values(), block.over_time) if is_over_time else None
 

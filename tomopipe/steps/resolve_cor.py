@@ -41,7 +41,7 @@ def resolve_cor(
     """
     others = others or {}
     to_resolve = {scan: entry for scan, entry in scans.items() if scan not in others}
-    table, missing = compute(read_fixes(tables), to_resolve, options.default_px)
+    table, missing = compute(read_fixes(tables), to_resolve, options)
     if missing and options.on_missing == "block":
         raise TomopipeError(_refusal(missing))
     for scan, reason in missing.items():
@@ -100,7 +100,7 @@ def _by_path(table: CorTable, scans: Mapping[str, Mapping[str, Any]]) -> dict[st
 def compute(
     fixes: Mapping[str, Fix],
     scans: Mapping[str, Mapping[str, Any]],
-    default_px: float | None,
+    options: "ResolveCorBlock",
 ) -> tuple[CorTable, dict[str, str]]:
     """Return the content of cor.json, and why scans have no COR; both by scan.
 
@@ -108,6 +108,7 @@ def compute(
     """
     table: CorTable = {}
     missing: dict[str, str] = {}
+    default_px = options.default_px
     for scan in sorted(scans):
         n_cols = int(scans[scan]["n_cols"])
         fix, has_default = fixes.get(scan), is_valid(default_px, n_cols)
