@@ -22,6 +22,7 @@ except KeyboardInterrupt:
     sys.exit("tomopipe: stopped before the run began.")
 from tomopipe.campaign.files import LOGS
 from tomopipe.storage import run_folder
+from tomopipe.workflow_steps import STEPS
 
 CAMPAIGN, SETTLED = beginning.begin_or_exit(config)  # SETTLED is None on a node
 OUTPUTS = CAMPAIGN.outputs
@@ -86,9 +87,13 @@ def table(name):
     return receipt_of_table
 
 
-def param(name):
-    """A parameter of a job, by its receipt (tomopipe/reruns/parameters.py)."""
-    return lambda w, output: job_resources.param(SETTLED, output.receipt, name)
+def computed(step):
+    """The params of a job that are more than paths, by its receipt (tomopipe/reruns/parameters.py)."""
+
+    def param(name):
+        return lambda w, output: job_resources.param(SETTLED, output.receipt, name)
+
+    return {name: param(name) for name in STEPS[step].job_params}
 
 
 def requested(step, name):

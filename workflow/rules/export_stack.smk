@@ -10,12 +10,8 @@ rule export_stack:
     resources:
         **requests("export_stack", batch=10, attempts_left=True),
     params:
-        raw=param("raw"),
-        options=param("options"),
-        binning=param("binning"),
-        metadata_alone=param("metadata_alone"),
+        **computed("export_stack"),
         metadata=OUTPUTS.stack_meta("{scan}"),
         stack=OUTPUTS.stack("{scan}"),
-        provenance=param("provenance"),
     script:
         "../scripts/export_stack.py"

@@ -15,12 +15,7 @@ rule full_recon:
     resources:
         **requests("full_recon", batch=10, gpu=True),
     params:
-        raw=param("raw"),
-        cor=param("cor"),
-        options=param("options"),
-        metadata_alone=param("metadata_alone"),
-        shared=param("shared"),
+        **computed("full_recon"),
         volume=OUTPUTS.volume("{scan}", CAMPAIGN.config.full_recon.output),
-        provenance=param("provenance"),
     script:
         "../scripts/full_recon.py"

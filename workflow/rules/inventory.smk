@@ -6,9 +6,7 @@ checkpoint inventory:
         LOGS.log("inventory"),
     localrule: True
     params:
-        entries=param("entries"),
-        options=param("options"),
+        **computed("inventory"),
         inventory=OUTPUTS.inventory,
-        provenance=param("provenance"),
     script:
         "../scripts/inventory.py"

@@ -21,8 +21,7 @@ rule report:
         LOGS.log("report"),
     localrule: True
     params:
-        table=param("table"),
+        **computed("report"),
         page=OUTPUTS.report,
-        provenance=param("provenance"),
     script:
         "../scripts/report.py"

@@ -13,12 +13,8 @@ checkpoint resolve_cor:
     retries: 0  # what blocks it is in its inputs: another attempt would only say it again
     localrule: True
     params:
-        tables=param("tables"),
-        scans=param("scans"),
-        others=param("others"),
-        resolve_options=param("resolve_options"),
+        **computed("resolve_cor"),
         cors=OUTPUTS.cor_table,
         rot_cen=OUTPUTS.rot_cen,
-        provenance=param("provenance"),
     script:
         "../scripts/resolve_cor.py"

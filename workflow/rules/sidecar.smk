@@ -12,7 +12,6 @@ rule sidecar:
         LOGS.log("sidecar"),
     localrule: True
     params:
-        sidecars=param("sidecars"),
-        provenance=param("provenance"),
+        **computed("sidecar"),
     script:
         "../scripts/sidecar.py"

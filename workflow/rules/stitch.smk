@@ -26,12 +26,8 @@ rule stitch:
     resources:
         **requests("stitch"),
     params:
-        volumes=param("volumes"),
-        options=param("options"),
-        times_s=param("times_s"),
-        metadata_alone=param("metadata_alone"),
+        **computed("stitch"),
         shifts=OUTPUTS.shifts("{stack}"),
         stitched=lambda w: OUTPUTS.stitched(w.stack, CAMPAIGN.config.format_of(w.stack)),
-        provenance=param("provenance"),
     script:
         "../scripts/stitch.py"

@@ -13,12 +13,9 @@ rule try_recon:
     resources:
         **requests("try_recon", batch=20, gpu=True),
     params:
-        raw=param("raw"),
-        options=param("options"),
-        shared=param("shared"),
+        **computed("try_recon"),
         rows=OUTPUTS.rows("{scan}"),
         sweep=OUTPUTS.sweep("{scan}"),
         stack=OUTPUTS.try_stack("{scan}"),
-        provenance=param("provenance"),
     script:
         "../scripts/try_recon.py"
