@@ -46,6 +46,7 @@ from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.needed import expected_inventory
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import Target
 from tomopipe.resources.disk import (
     disk_needed,
     lack_of_disk,
@@ -171,7 +172,7 @@ def _check_packages(campaign: Campaign, findings: Findings) -> None:
 def _next_inventory(campaign: Campaign) -> InventoryRows:
     """Return the present inventory if it is up to date; else read all raw files."""
     with suppress(OSError, TomopipeError, LookupError, ValueError):  # then it is made again
-        if not Staleness(campaign).why("inventory"):
+        if not Staleness(Target(campaign)).why("inventory"):
             return read_inventory(campaign.files.inventory)
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         return expected_inventory(campaign, Path(folder))

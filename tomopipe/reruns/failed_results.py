@@ -9,7 +9,7 @@ from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.reasons import MISSING, UNREADABLE
 from tomopipe.reruns.staleness import Staleness
-from tomopipe.reruns.target import Cors
+from tomopipe.reruns.target import Cors, Target
 from tomopipe.workflow_steps import STEPS, Step
 
 
@@ -21,7 +21,7 @@ def why_again(campaign: Campaign) -> Why:
 
     @cache
     def staleness() -> Staleness:
-        return Staleness(campaign, read_inventory(campaign.files.inventory))
+        return Staleness(Target(campaign, read_inventory(campaign.files.inventory)))
 
     @cache
     def why(step: str, key: str) -> str:

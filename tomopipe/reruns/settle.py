@@ -30,7 +30,7 @@ from tomopipe.reruns.needed import Needed, expected_inventory, known_fixes, need
 from tomopipe.reruns.reasons import FOLLOWS, MISSING, of_fixes
 from tomopipe.reruns.receipts import Receipts, Result, State, content_of
 from tomopipe.reruns.staleness import Staleness
-from tomopipe.reruns.target import Cors
+from tomopipe.reruns.target import Cors, Target
 from tomopipe.steps import resolve_cor
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import without_garbage_collection
@@ -78,12 +78,12 @@ class Settled:
         volumes_of: Sequence[str] = (),
         before: "Settled | None" = None,
     ) -> None:
-        self.campaign, self.out = campaign, campaign.outputs
+        self.target = Target(campaign, receipts=before.receipts if before else None)
+        self.out = campaign.outputs
         self.looks_ahead, self.made, self.volumes_of = looks_ahead, made, volumes_of
         self.jobs: list[PlannedJob] = []  # in the order of the steps
-        self.staleness = Staleness(campaign, receipts=before.receipts if before else None)
-        self.target = self.staleness.target
-        self.receipts: Receipts = self.staleness.receipts
+        self.staleness = Staleness(self.target)
+        self.receipts: Receipts = self.target.receipts
         self.predicting = self.staleness.predicting
         self.receipts_of = cache(lambda step: frozenset(self.receipts.keys(step)))  # at first
         self.target.looks_ahead = looks_ahead
@@ -192,6 +192,11 @@ class Settled:
         receipt, further = self.receipts.last(step, key), STEPS[step].replaces
         paths = self.target.outputs(step, key) + [self.out.named(name, key) for name in further]
         return {path: receipt.files.get(path) if receipt else None for path in paths}
+
+    @property
+    def campaign(self) -> Campaign:
+        """The campaign, with the grey range of its volumes once that is known."""
+        return self.target.campaign
 
     @property
     def rows(self) -> InventoryRows:
@@ -351,7 +356,7 @@ class Settled:
             if self.looks_ahead and self.predicting:
                 return
             raise
-        self.campaign = self.staleness.campaign = self.target.campaign = campaign
+        self.target.campaign = campaign
         self.target.cache.clear()
 
     def _decide_sidecar(self, result: Result) -> str:

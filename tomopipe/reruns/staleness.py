@@ -12,7 +12,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import NAMES_COLUMNS, STACK
 from tomopipe.campaign.reading import has_other_links
-from tomopipe.campaign.results import VOLUME_ROWS, InventoryRows, read_inventory, read_tsv
+from tomopipe.campaign.results import VOLUME_ROWS, read_inventory, read_tsv
 from tomopipe.campaign.series import predicted_files
 from tomopipe.campaign.state.facts import is_looked_at_again
 from tomopipe.errors import TomopipeError, scans_named, some_of
@@ -29,8 +29,8 @@ from tomopipe.reruns.reasons import (
     of_statements,
     only_metadata_differ,
 )
-from tomopipe.reruns.receipts import Made, Receipts, Result, Statement, statement_in
-from tomopipe.reruns.target import Cors, Target
+from tomopipe.reruns.receipts import Made, Result, Statement, statement_in
+from tomopipe.reruns.target import Target
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import in_file
 from tomopipe.workflow_steps import STEPS
@@ -41,20 +41,18 @@ _N_NAMED = 3  # files in a reason
 class Staleness:
     """Compares the results of a campaign with their targets."""
 
-    def __init__(
-        self,
-        campaign: Campaign,
-        rows: InventoryRows | None = None,
-        cors: Cors | None = None,
-        receipts: Receipts | None = None,
-    ) -> None:
-        self.campaign, self.target = campaign, Target(campaign, rows, cors, receipts)
-        self.receipts = self.target.receipts
+    def __init__(self, target: Target) -> None:
+        self.target, self.receipts = target, target.receipts
         self.up_to_date: dict[tuple[str, str], Statement] = {}
         """Statements of the results that are up to date, by step and key."""
         self.confirmed: set[tuple[str, str]] = set()  # those whose receipts state the same
         self.predicting = set[str]()  # scans whose prediction is pending
         self.damaged: list[str] = []  # files changed after they were written, and how
+
+    @property
+    def campaign(self) -> Campaign:
+        """The campaign, with the grey range of its volumes once that is known."""
+        return self.target.campaign
 
     def why(self, step: str, key: str = "campaign") -> str:
         """Say why the results of a scan, series or stack are made; "" if they are up to date."""

@@ -22,6 +22,7 @@ from tomopipe.relion.mrc_volumes import mrc_sources, source_of
 from tomopipe.relion.relion_set import assumed_numbers, failed_stacks, note_lines
 from tomopipe.reruns.receipts import digest, statement_in
 from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import Target
 from tomopipe.storage.json_files import json_or
 from tomopipe.workflow_steps import SEARCH_STEPS
 
@@ -105,7 +106,7 @@ def set_remarks(campaign: Campaign) -> list[str]:
     if not (campaign.makes_star and cors):
         return []
     star = files.in_relion(STAR)
-    staleness = Staleness(campaign, rows, cors)
+    staleness = Staleness(Target(campaign, rows, cors))
     no_stack = [scan for scan in cors if staleness.why("export_stack", scan)]
     if not star.exists():
         fault = "not made yet"

@@ -14,6 +14,7 @@ from tomopipe.reruns.reasons import MISSING, only_metadata_differ
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.staleness import Staleness
+from tomopipe.reruns.target import Target
 from tomopipe.storage.atomic import write_json
 
 SIZE = {"n_rows": 4, "n_cols": 64, "n_angles": 31}
@@ -128,7 +129,7 @@ def test_sidecars_that_are_as_their_receipt_states_are_not_compared(folder, monk
 
     def due(*fixing):
         compared.clear()
-        staleness = Staleness(target.campaign, target.rows, target.cors)
+        staleness = Staleness(Target(target.campaign, target.rows, target.cors))
         result = staleness.target.result("sidecar", "campaign")
         text, with_sidecar = sidecars.why(staleness, result, {}, predicting=(), fixing=fixing)
         assert len(with_sidecar) == text.count("a_1") + text.count("b_1") + text.count(MISSING)

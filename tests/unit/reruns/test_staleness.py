@@ -59,7 +59,7 @@ def test_a_prediction_of_other_methods_is_stale(home, has_receipt, stated, is_cu
     if has_receipt:
         receipt, products = campaign.outputs.receipt(STEP, "a"), Target(campaign).outputs(STEP, "a")
         write_receipt(receipt, made_from, products, directory=home)
-    assert (why_stale(Staleness(campaign), target, "a") == "") == is_current
+    assert (why_stale(Staleness(Target(campaign)), target, "a") == "") == is_current
 
 
 def put_stack(campaign: Campaign, scan: str, made_from: dict, value: float) -> Path:
@@ -89,7 +89,7 @@ def test_a_large_stack_of_another_job_is_made_again(home, has_receipts):
         shutil.rmtree(home / "results" / "made")
 
     def reasons() -> list[str]:
-        return [why_stale(Staleness(campaign), targets[scan], scan) for scan in "ab"]
+        return [why_stale(Staleness(Target(campaign)), targets[scan], scan) for scan in "ab"]
 
     os.utime(a, (1, 1))
     assert reasons() == ["", ""]
@@ -106,7 +106,7 @@ def test_a_large_stack_of_another_job_is_made_again(home, has_receipts):
 
 def reason_of_a(home: Path, pattern: str) -> str:
     """Return the reason for the prediction of a as the next run does."""
-    staleness = Staleness(campaign_of(home, pattern))
+    staleness = Staleness(Target(campaign_of(home, pattern)))
     why = why_stale(staleness, {"step": STEP, "raw": staleness.target.raw("a")}, "a")
     staleness.receipts.save()
     return why
@@ -147,7 +147,7 @@ def table_of(home: Path, **blocks) -> Staleness:
         if not (home / path).exists():
             (home / path).write_text(path)
             os.utime(home / path, (1, 1))
-    return Staleness(campaign_from_data({"campaign": {"scans": ["*.h5"]}, **blocks}, home))
+    return Staleness(Target(campaign_from_data({"campaign": {"scans": ["*.h5"]}, **blocks}, home)))
 
 
 @pytest.mark.parametrize(
