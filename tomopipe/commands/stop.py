@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
+from tomopipe.run.progress import PREFIX
 from tomopipe.storage import lock
 from tomopipe.storage.lock import Run
 
@@ -44,5 +45,5 @@ def stop_run(run: Run, *, finish: bool = False, now: bool = False) -> StoppedRun
 def _not_cancelled(run: Run) -> Counter[str]:
     """Count the messages of a run so far about SLURM jobs that it could not cancel."""
     return Counter(
-        line for line in launch.own_lines(run) if line.startswith(f"tomopipe: {NOT_CANCELLED}")
+        line for line in launch.own_lines(run) if line.startswith(f"{PREFIX}{NOT_CANCELLED}")
     )

@@ -130,7 +130,7 @@ def _say_faults(campaign: Campaign) -> None:
     of_table = table_faults(campaign)
     folders = unread_folders(campaign.config, campaign.directory)
     for fault in (*folders, *of_table, *unmatched_overrides(campaign)[1]):
-        print(f"tomopipe: {fault}", file=sys.stderr)
+        progress.say(fault)
     for fault in of_table[:_MOST_LINES]:  # `tomopipe run` shows it at once
         progress.tell(says=fault)
 
@@ -180,10 +180,9 @@ def _enter(directory: Path) -> lock.Run:
     holding.enter_context(lock.held(directory, run))
     atexit.register(holding.close)
     if run.before and not progress.is_read():  # else `tomopipe run` reports it
-        print(
-            "tomopipe: the last run was killed: this one continues from there. If Snakemake "
-            "reports that the directory is locked, add --nolock",
-            file=sys.stderr,
+        progress.say(
+            "the last run was killed: this one continues from there. If Snakemake reports that the "
+            "directory is locked, add --nolock"
         )
     return run
 
@@ -199,13 +198,14 @@ def _wait_for_running(campaign: Campaign, run_id: str) -> None:
     numbers = job_resources.at_work(Settled(campaign), folder)
     with suppress(slurm.NoAnswerError):  # then they end without a result
         if others := sorted(slurm.running(*of_run) - numbers):
-            _report(
+            progress.say(
                 f"SLURM jobs of the run that was killed, of which nobody needs the results any "
-                f"more, are cancelled: {some_of(others, _N_NUMBERS)}"
+                f"more, are cancelled: {some_of(others, _N_NUMBERS)}",
+                shown=True,
             )
             faults.append(slurm.cancel(others))
     for fault in filter(None, faults):
-        print(f"tomopipe: {fault}", file=sys.stderr)
+        progress.say(fault)
     is_reported = False
     while numbers:
         with suppress(slurm.NoAnswerError):  # queried again
@@ -215,9 +215,10 @@ def _wait_for_running(campaign: Campaign, run_id: str) -> None:
             }
         if numbers and not is_reported:
             is_reported = True
-            _report(
+            progress.say(
                 "waiting for SLURM jobs of the run that was killed, whose results are needed. To "
-                f"make these results again instead, type: scancel {' '.join(sorted(numbers))}"
+                f"make these results again instead, type: scancel {' '.join(sorted(numbers))}",
+                shown=True,
             )
         if numbers:
             time.sleep(_ASK_AGAIN_S)
@@ -250,7 +251,7 @@ def check_disk(campaign: Campaign) -> None:
 
     lines = disk_refusal(campaign)
     for line in lines:
-        _report(line)
+        progress.say(line, shown=True)
     if lines and progress.is_read() and not (is_of_watcher() or os.environ.get(progress.FORCE)):
         progress.tell(refused=True)
         sys.exit(1)
@@ -266,7 +267,7 @@ def settle_again(settled: Settled, table: str) -> Settled:
         _offer_workers(settled)
         return settled
     except TomopipeError as error:
-        _report(reason_of(error))
+        progress.say(reason_of(error), shown=True)
         sys.exit(1)
 
 
@@ -299,22 +300,23 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
         return settled
     is_ours = bool(os.environ.get(run_folder.VARIABLE))
     if not is_ours and lock.read(campaign.directory):
-        print("tomopipe: another run is in progress, or was killed", file=sys.stderr)
+        progress.say("another run is in progress, or was killed")
         return settled
     if others := sidecars.of_others(settled.target):
         folder = os.path.dirname(campaign.outputs.sidecar(""))
         text = f"{some_of(others, 1)}: sidecars of another campaign; ours are written to {folder}"
-        print(f"tomopipe: {text}", file=sys.stderr)
+        progress.say(text)
     for line in to_keep(settled.of_others) if is_ours and launch.is_remote() else ():
-        print(f"tomopipe: {line}", file=sys.stderr)  # of jobs on this machine each says so
+        progress.say(line)  # of jobs on this machine each says so
     if settled.pending and not made and launch.cuts():
         receipt = campaign.outputs.receipt
-        _report(
+        progress.say(
             f"{receipt(settled.pending)} is missing, and --until, --omit-from and --batch find no "
-            f"job after it. First type: snakemake --cores 4 {receipt('resolve_cor')}"
+            f"job after it. First type: snakemake --cores 4 {receipt('resolve_cor')}",
+            shown=True,
         )
     for line in [*dict.fromkeys(settled.staleness.damaged)][:_MOST_LINES]:
-        print(f"tomopipe: {line}: made again", file=sys.stderr)
+        progress.say(f"{line}: made again")
     try:
         settled.act()
     except OSError as error:
@@ -326,18 +328,12 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
                 f"{path}: the receipt cannot be written or removed ({error.strerror}); the run "
                 "ends. Move away what is in its place, or get the right to write there."
             ) from error
-        print(f"tomopipe: {error}: results are shown as they are", file=sys.stderr)
+        progress.say(f"{error}: results are shown as they are")
     if is_ours:
         from tomopipe.run.upkeep import renew_rot_cen
 
         renew_rot_cen(settled)
     return settled
-
-
-def _report(line: str) -> None:
-    """Print a line, and show it in `tomopipe run`."""
-    print(f"tomopipe: {line}", file=sys.stderr)
-    progress.tell(says=line)
 
 
 def report_totals(settled: Settled, *, is_whole: bool) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -51,9 +50,9 @@ def after_failure(campaign: Campaign, logs: Iterable[str], *, since: float, is_w
         return
     failures = record_failures(campaign, since=since)
     for line in fault_lines((f"{job.step} {job.error}", job.key) for job in failures):
-        _print(line)
+        progress.say(line)
     if scans := list(dict.fromkeys(job.key for job in failures)):
-        _print(
+        progress.say(
             f"{scans_named(scans)}: skipped from the next run on, which finishes all others; "
             f"`tomopipe retry {scan_word(scans[0])}` tries again."
         )
@@ -74,13 +73,13 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
     the whole campaign.
     """
     for line in run_folder.warnings():
-        _print(line)
+        progress.say(line)
     if not is_whole or settled is None:
         if _ends_at_cors(campaign):
             _remove_temporary(campaign)
         asked = settled.volumes_of if settled and launch.executes() else ()
         for line in (*clipped_volumes(campaign, asked), *outdated_conversions(campaign, asked)):
-            _print(line)
+            progress.say(line)
         hooks.end("finished")
         return
     if launch.is_remote():
@@ -89,14 +88,14 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
     _remove_temporary(campaign)
     lines = skipped_stacks(campaign, settled.rows, settled.cors)
     for line in [*lines, *warnings_of(campaign, settled.rows)]:
-        _print(line)
+        progress.say(line)
     unfinished = unfinished_scans(campaign)
     hooks.end("unfinished" if unfinished else "finished")
     if unfinished:
         for line in unfinished:
-            _print(line)
+            progress.say(line)
         if not progress.is_read():  # else `tomopipe run` names it
-            _print(f"see {campaign.outputs.report}")
+            progress.say(f"see {campaign.outputs.report}")
         raise SystemExit(3)
 
 
@@ -119,14 +118,10 @@ def _remove_temporary(campaign: Campaign) -> None:
     try:
         n_bytes = remove(removable(campaign, stacks=False))
     except Exception as error:  # nothing else may suffer
-        _print(f"temporary files could not be removed: {error}")
+        progress.say(f"temporary files could not be removed: {error}")
         return
     if n_bytes:
         from tomopipe.resources.disk import shown_size  # loads numpy
 
         kept = "storage.keep_try: true keeps them"
-        _print(f"removed try stacks of accepted scans, {shown_size(n_bytes)} ({kept})")
-
-
-def _print(text: str) -> None:
-    print(f"tomopipe: {text}", file=sys.stderr)
+        progress.say(f"removed try stacks of accepted scans, {shown_size(n_bytes)} ({kept})")

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -260,8 +259,7 @@ class Hooks:
             return
         more = f" After {n} faults it is called no more in this run." if n == _MOST_FAULTS else ""
         line = f"hooks.{name}: {text.rstrip('.')}. See {LOGS.of_hooks}; the run goes on.{more}"
-        print(f"tomopipe: {line}", file=sys.stderr)
-        progress.tell(says=line)
+        progress.say(line, shown=True)
 
     def _save(self) -> None:
         present = {event: dict(each) for event, each in self._announced.items()}  # calls add to it

@@ -250,7 +250,7 @@ def in_thread(handler: Callable[..., Any]) -> Callable[..., None]:
 
 def own_lines(run: Run) -> list[str]:
     """Return our own lines in the log of a run."""
-    return [line for line in _text_of(run.log).splitlines() if line.startswith("tomopipe: ")]
+    return [line for line in _text_of(run.log).splitlines() if line.startswith(progress.PREFIX)]
 
 
 def ended_by_hand(logs: Iterable[str]) -> bool:

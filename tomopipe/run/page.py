@@ -1,6 +1,5 @@
 """The page about a campaign, written at the end of a run or by a command, and its receipt."""
 
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tomopipe.reruns.failed_results import why_again
 from tomopipe.reruns.foreign import keep_others
 from tomopipe.reruns.receipts import Receipts, digest, statement_in
 from tomopipe.reruns.settle import Settled
+from tomopipe.run import progress
 from tomopipe.run.unfinished import relion_notes
 
 
@@ -47,7 +47,7 @@ def write_page(campaign: Campaign, settled: Settled | None = None) -> None:
     try:
         report_campaign(campaign, campaign.files.report)
     except Exception as error:  # Snakemake drops exceptions raised here
-        print(f"tomopipe: the report could not be written: {error}", file=sys.stderr)
+        progress.say(f"the report could not be written: {error}")
     else:
         record_page(campaign, settled)
 

@@ -9,6 +9,7 @@ CPU time (s, null: unknown) and cores of its jobs, with the steps whose number o
 
 import json
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -24,6 +25,8 @@ from tomopipe.paths import no_pipe
 
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are written nowhere."""
+PREFIX = "tomopipe: "
+"""Beginning of our own lines in the log of a run."""
 FORCE = "TOMOPIPE_FORCE"
 """Environment variable of a run that starts although the disk is too small."""
 _LOOK_S = 5.0
@@ -44,6 +47,13 @@ def tell(**event: Any) -> None:
     """Write an event of this run."""
     if is_read():
         write(Path(os.environ[VARIABLE]), **event)
+
+
+def say(line: str, *, shown: bool = False) -> None:
+    """Print a line into the log of this run; `shown`: `tomopipe run` shows it at once."""
+    print(f"{PREFIX}{line}", file=sys.stderr)
+    if shown:
+        tell(says=line)
 
 
 def write(events: Path, **event: Any) -> None:
