@@ -20,13 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.paths import no_pipe
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import keep_aside, whole, write_json
+from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes import volume_h5
 from tomopipe.volumes.direct_io import direct_writer
 from tomopipe.volumes.preview import stored_averages
 from tomopipe.volumes.volume_h5 import MID_PLANES_FILE, notes_file, open_file
 from tomopipe.volumes.volume_read import HEIGHT, Layout, Map, Slices, Store, Stored
 
-_PROVENANCE = "provenance.json"
+_PROVENANCE = FORMATS["tiff"].mark
 _SOFTWARE = "tomopipe"
 _TRY_SLICES = "recon_slice*_center*.tiff"
 

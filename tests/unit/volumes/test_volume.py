@@ -222,6 +222,7 @@ def _read(path, output_format):
         with tifffile.TiffFile(paths[0]) as file:
             about = json.loads(file.pages.first.description)
         return read_slices(paths), about["offset"], about["scale"]
+    assert output_format in ("zarr", "zarr2"), f"how others read {output_format} is missing here"
     group = zarr.open_group(path, mode="r")
     about = group.attrs["tomopipe"]["attributes"]
     return group["0"][:], about["offset"], about["scale"]
