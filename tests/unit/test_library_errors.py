@@ -10,7 +10,7 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.log import job
 from tomopipe.campaign.state.facts import LOOK_AGAIN
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.step_blocks import TryReconBlock
+from tomopipe.config.cor_blocks import TryReconBlock
 from tomopipe.errors import (
     LibraryError,
     ScanError,

@@ -6,6 +6,12 @@ Defaults are defined only here; `make docs` writes config/config.yaml and config
 # ruff: noqa: F401 - names for the other rooms
 from tomopipe.config.base import Block, not_carried, option
 from tomopipe.config.blocks import InputBlock, InventoryBlock, ScanGlob
+from tomopipe.config.cor_blocks import (
+    FixCorBlock,
+    PredictCorBlock,
+    ResolveCorBlock,
+    TryReconBlock,
+)
 from tomopipe.config.parse import (
     Config,
     OverrideBlock,
@@ -21,12 +27,4 @@ from tomopipe.config.parse import (
 )
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.config.site_corrections import Region, SiteCorrection
-from tomopipe.config.step_blocks import (
-    ExportStarBlock,
-    FixCorBlock,
-    FullReconBlock,
-    PredictCorBlock,
-    ResolveCorBlock,
-    StitchBlock,
-    TryReconBlock,
-)
+from tomopipe.config.step_blocks import ExportStarBlock, FullReconBlock, StitchBlock

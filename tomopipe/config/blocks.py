@@ -1,6 +1,7 @@
 """The blocks of what a campaign reads: its scans, their files, the inventory; shared types.
 
-Each has keys, types, ranges, defaults and meanings. Those of the other steps are in `step_blocks`.
+Each has keys, types, ranges, defaults and meanings. Those of the steps that find the COR are in
+`cor_blocks`, of the others in `step_blocks`.
 """
 
 import re
@@ -33,6 +34,13 @@ RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2), _ASCEND
 AngleSpan = Annotated[TwoNumbers, _ASCENDING]
 Axes = Annotated[list[Literal["angle", "row", "col"]], Field(min_length=3, max_length=3)]
 FrameRun = Annotated[str, Field(pattern=r"^[1-9]\d{0,6} +(projections?|flats?|darks?|invalid)$")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    Field(
+        description="auto: a GPU with room for 4 slices, else the CPU; cuda: a GPU, else an error.",
+        json_schema_extra={"only": False},
+    ),
+]
 
 
 class Number(NamedTuple):

@@ -21,18 +21,20 @@ from tomopipe.config.blocks import (
     PathsBlock,
     StorageBlock,
 )
+from tomopipe.config.cor_blocks import (
+    FixCorBlock,
+    PredictCorBlock,
+    ResolveCorBlock,
+    TryReconBlock,
+)
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.config.site_corrections import CORRECTIONS_OF_SITES, of_site
 from tomopipe.config.step_blocks import (
     ExportStarBlock,
-    FixCorBlock,
     FullReconBlock,
     HooksBlock,
-    PredictCorBlock,
     ReportBlock,
-    ResolveCorBlock,
     StitchBlock,
-    TryReconBlock,
     WatchBlock,
 )
 from tomopipe.entry_points import OF_ANOTHER_PACKAGE, installed

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from tomopipe.config.step_blocks import TryReconBlock
+from tomopipe.config.cor_blocks import TryReconBlock
 from tomopipe.errors import ScanError, ScanFaultError, TomopipeError
 
 _SPAN = re.compile(r"([-+.\de]*\d)\.\.([-+.\de]*\d)", re.IGNORECASE)
