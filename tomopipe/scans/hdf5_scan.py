@@ -68,7 +68,8 @@ def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
                 f"input.axes: {', '.join(options.axes)} is for TIFF files, DXchange files, or "
                 "datasets that input.paths names: set input.paths.data"
             )
-        return NamedReader(file, options.model_copy(update={"paths": paths_of(file)}))
+        named = options.model_copy(update={"paths": paths_of(file)})
+        return NamedReader(file, named, "DXchange")
     if options.frames:
         raise ScanFaultError(
             "input.frames is for TIFF files, or datasets that input.paths names: set "

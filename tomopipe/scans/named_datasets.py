@@ -1,4 +1,4 @@
-"""HDF5 files whose datasets the configuration names (`input.paths`)."""
+"""HDF5 files whose datasets have names: those of the configuration, or of a layout."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -42,10 +42,14 @@ if TYPE_CHECKING:
 
 
 class NamedReader:
-    """An open HDF5 file whose datasets the configuration names (`input.paths.data`)."""
+    """An open HDF5 file whose datasets are named by `input.paths`, or a layout: `data` and others.
 
-    def __init__(self, file: "h5py.File", options: InputBlock) -> None:
+    `name` is that of the layout.
+    """
+
+    def __init__(self, file: "h5py.File", options: InputBlock, name: str = "HDF5") -> None:
         self._file, self._options, self._root = file, options, Node("/", file)
+        self._name = name
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
@@ -61,7 +65,7 @@ class NamedReader:
         counted = COUNTED if self._options.frames else f"keys in {self._stated_by}"
         return Layout(
             file=self._file,
-            format="HDF5",
+            format=self._name,
             projections=Frames(self._data, index),
             location=self._data.name,
             theta_deg=angles.theta_deg,

@@ -337,6 +337,8 @@ def test_sinograms_in_a_dxchange_file_need_their_axes_alone(tmp_path, phantom, w
         np.testing.assert_array_equal(scan.read_rows(0, 3), data)
         np.testing.assert_array_equal(scan.read_flats(0, 3), usual.read_flats(0, 3))
         np.testing.assert_array_equal(scan.theta_rad, usual.theta_rad)
+    found = read_metadata(tmp_path / "s_1.h5", options=known, **others)
+    assert found.format == "DXchange"
     others = {} if with_flats else {"flats": "none", "darks": "none"}
     hint = r"are the projections sinograms\? Set input\.axes: \[row, angle, col\]"
     with pytest.raises(ScanError, match=hint), open_scan(tmp_path / "s_1.h5", **others):
