@@ -170,6 +170,7 @@ def templates() -> Any:
         "sortable": lambda value: "" if value is None else value,
         "short_label": lambda source: source_named(source).short,
     }
+    environment.globals["State"] = State
     return environment
 
 
