@@ -87,6 +87,10 @@ class Campaign:
         """Absolute paths of the logs."""
         return Logs(self.directory / LOGS.folder)
 
+    def volume(self, scan: str) -> Path:
+        """Absolute path of the volume of a scan."""
+        return self.files.volume(scan, self.config.full_recon.output)
+
     @cached_property
     def makes_star(self) -> bool:
         """Whether a set for RELION is made: `export_star.enabled`, with auto resolved."""

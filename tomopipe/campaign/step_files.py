@@ -1,4 +1,4 @@
-"""Where volumes and sidecars of a campaign lie, relative to its folder."""
+"""Where the sidecars of a campaign lie, and which of its folders cannot be written."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from tomopipe.campaign.campaign import Campaign
 
 _N_NAMED = 4  # folders in an error
-
-
-def volume_of(campaign: "Campaign", scan: str) -> str:
-    """Return the path of a scan's volume."""
-    return campaign.outputs.volume(scan, campaign.config.full_recon.output)
 
 
 def sidecar_of(campaign: "Campaign", scan: str) -> str:

@@ -12,7 +12,6 @@ from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.state.facts import TO_REVIEW
 from tomopipe.campaign.state.signs import SIGNS, State, source_named
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.cli.terminal import MOST_ROWS, console, near, print_columns, say, state_text
 from tomopipe.cor.cor_value import signed
 from tomopipe.errors import grouped, scans_named
@@ -135,7 +134,7 @@ def _places(
 ) -> str:
     """Name the results that are there; volumes if one of these scans has one."""
     files, output = campaign.files, campaign.config.full_recon.output
-    has_volume = any((campaign.directory / volume_of(campaign, scan)).exists() for scan in scans)
+    has_volume = any(campaign.volume(scan).exists() for scan in scans)
     places = {
         "report": files.report,
         "volumes": files.volume("<scan>", output),

@@ -8,7 +8,6 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONVERTED, STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.commands.conversion import is_converted
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.target import Target
@@ -60,7 +59,7 @@ def _of_removed_scans(campaign: Campaign) -> list[Temporary]:
         scan = path.name.removesuffix(ending)
         if kind != "volume" or scan not in campaign.scans:
             return scan not in scans
-        target = campaign.directory / volume_of(campaign, scan)
+        target = campaign.volume(scan)
         return path != target and target.exists()
 
     is_ours = {  # not of another program

@@ -11,7 +11,6 @@ from tomopipe.campaign.results import UNREADABLE
 from tomopipe.campaign.series import to_resolve
 from tomopipe.campaign.state.facts import not_selected
 from tomopipe.campaign.state.sentences import why_not_selected
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.cor.outliers import FILLS
 from tomopipe.errors import scan_word
 from tomopipe.relion.relion_set import campaign_binning
@@ -187,8 +186,8 @@ def _scans_to_resolve(settled: Settled, *_: str) -> dict[str, Any]:
 
 
 def _volumes(settled: Settled, _: str, name: str) -> dict[str, str | None]:
-    stack = settled.target.stacks()[name]
-    return {s: None if s in stack.gaps else volume_of(settled.campaign, s) for s in stack.scans}
+    stack, outputs = settled.target.stacks()[name], settled.target.outputs
+    return {s: None if s in stack.gaps else outputs("full_recon", s)[0] for s in stack.scans}
 
 
 def _times_s(settled: Settled, _: str, name: str) -> dict[str, float] | None:

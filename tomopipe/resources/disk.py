@@ -13,7 +13,6 @@ from tomopipe.campaign.overlaps import Overlap, shared_overlaps
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_inventory
 from tomopipe.campaign.series import needs_search
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
@@ -74,8 +73,8 @@ def _shared_bytes(overlap: Overlap, rows: InventoryRows) -> int:
 
 def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stack]) -> Counter[str]:
     """Estimate the size (bytes) of pending results of selected scans, by kind of file."""
-    scans, of = campaign.selected_scans(rows), campaign.outputs
-    outputs = [("full_recon", scan, volume_of(campaign, scan)) for scan in scans]
+    scans, of = campaign.selected_scans(rows), campaign.paths
+    outputs = [("full_recon", s, of.volume(s, campaign.config.full_recon.output)) for s in scans]
     # for removable files, the permanent ones beside them count
     searched = [scan for scan in scans if needs_search(campaign, scan, rows[scan])]
     outputs += [("try_recon", scan, of.rows(scan)) for scan in searched]
@@ -83,8 +82,7 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
         outputs += [("export_stack", scan, of.stack_meta(scan)) for scan in scans]
     names, format_of = [s.name for s in stacks if not s.problem], campaign.config.format_of
     outputs += [("stitch", name, of.stitched(name, format_of(name))) for name in names]
-    folder = str(campaign.directory)
-    missing = [out for out in outputs if not os.path.exists(os.path.join(folder, out[2]))]
+    missing = [out for out in outputs if not os.path.exists(out[2])]
     n_bytes = disk_needed(campaign, [(rule, key) for rule, key, _ in missing], rows)
     return Counter(dict.fromkeys(KINDS.values(), 0) | n_bytes)
 

@@ -12,7 +12,6 @@ from tomopipe.campaign.series import needs_search
 from tomopipe.campaign.state.facts import NOT_SELECTED, TO_REVIEW
 from tomopipe.campaign.state.sentences import earlier_options, not_accepted, shown_verdict
 from tomopipe.campaign.state.signs import State
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.campaign.table import EMPTY_ROW
 from tomopipe.commands.history import read_history
 from tomopipe.cor.cor_value import CorText
@@ -95,7 +94,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "candidates": _candidates(store, record, cells, grid) if grid else [],
         "problem": problem,
         "has_slice": is_of_volume(record, cor_px),  # of its volume, for a scan without a sweep
-        "volume": os.path.exists(store.directory / volume_of(store.campaign, name)),
+        "volume": store.campaign.volume(name).exists(),
     }
 
 

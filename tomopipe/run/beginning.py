@@ -23,7 +23,7 @@ from tomopipe.campaign.needed_files import refuse_no_file
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.selection import table_faults, unmatched_overrides
-from tomopipe.campaign.step_files import closed_folders, volume_of
+from tomopipe.campaign.step_files import closed_folders
 from tomopipe.config import with_file
 from tomopipe.config.parse import read_document
 from tomopipe.errors import TomopipeError, reason_of, room_for, some_of
@@ -357,7 +357,7 @@ def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
     configs = ((scan, campaign.for_scan(scan).config) for scan in scans)
     if not any(
         "cuda" in (config.full_recon.device, config.try_recon.device)
-        and not (campaign.directory / volume_of(campaign, scan)).exists()
+        and not campaign.volume(scan).exists()
         for scan, config in configs
     ):
         return ""

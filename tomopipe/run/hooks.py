@@ -27,7 +27,6 @@ from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.state.signs import State
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.failed_results import why_again
 from tomopipe.run import progress
@@ -184,16 +183,13 @@ class Hooks:
     def _result(self, event: str, scan: str) -> Any:
         """Return what tells a result from the one before: the verdict, or the volume's time."""
         if event == "volume":
-            return _mtime_ns(self._volume(scan))
+            return _mtime_ns(self._campaign.volume(scan))
         cor_px = self._facts[scan]["cor_px"]
         return [self._facts[scan]["state"], None if cor_px is None else round(cor_px, 2)]
 
-    def _volume(self, scan: str) -> Path:
-        return self._campaign.directory / volume_of(self._campaign, scan)
-
     def _announce(self, event: str, scan: str) -> None:
         """Call the hooks for a result, unless they have been called for it."""
-        result, volume = self._result(event, scan), self._volume(scan)
+        result, volume = self._result(event, scan), self._campaign.volume(scan)
         if self._latest[event].get(scan) == result:
             return
         self._latest[event][scan] = result

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import VOLUMES, encode_series
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.errors import TomopipeError, scan_word
 from tomopipe.reruns.parameters import why_none
 from tomopipe.reruns.settle import Settled
@@ -22,7 +21,7 @@ def refuse_volumes(campaign: Campaign) -> None:
     for target in sys.argv[1:]:
         path = os.path.relpath(target) if target.endswith(tuple(VOLUMES.values())) else ""
         for scan in campaign.scans if path else ():
-            if volume_of(campaign, scan) == path:
+            if campaign.outputs.volume(scan, campaign.config.full_recon.output) == path:
                 receipt = campaign.outputs.receipt
                 raise TomopipeError(
                     f"{target}: expected the receipt of the volume as a target of Snakemake. Type: "

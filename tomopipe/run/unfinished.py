@@ -14,7 +14,6 @@ from tomopipe.campaign.log import read_job
 from tomopipe.campaign.results import InventoryRows, read_cor_json, read_fixes, read_inventory
 from tomopipe.campaign.series import why_not_swept
 from tomopipe.campaign.stacks import find_stacks
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.config.base import effective
 from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import TomopipeError, fault_lines, scan_word, scans_named, some_of
@@ -47,7 +46,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
         scan
         for scan in scans
         if scan not in without_cor
-        and not os.path.exists(os.path.join(campaign.directory, volume_of(campaign, scan)))
+        and not campaign.volume(scan).exists()
         and not is_late(campaign, scan)
     ]
     lines = nothing_usable(campaign, inventory)
@@ -150,8 +149,7 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
     result = assumed_numbers(campaign, rows)
     scans = campaign.selected_scans(rows) if campaign.makes_star else []
     for scan, source in mrc_sources(campaign, scans).items():
-        path, volume = campaign.outputs.mrc_volume(scan), volume_of(campaign, scan)
-        stated = statement_in(campaign.directory / volume)
+        path, stated = campaign.outputs.mrc_volume(scan), statement_in(campaign.volume(scan))
         if stated is not None and source != digest(stated):
             result[
                 f"{path} is not whole or not of the volume there is now: RELION's set does not "
@@ -179,7 +177,7 @@ def outdated_conversions(campaign: Campaign, scans: Iterable[str]) -> Iterator[s
     for scan, ending in product(scans, sorted(endings)):
         if (name := f"{scan}{ending}") not in present:
             continue
-        path, volume = campaign.results / name, campaign.directory / volume_of(campaign, scan)
+        path, volume = campaign.results / name, campaign.volume(scan)
         if _is_outdated(path, volume):
             outdated.append(os.path.relpath(path, campaign.directory))
     if outdated:
@@ -203,7 +201,7 @@ def _is_outdated(path: Path, volume: Path) -> bool:
 
 def is_late(campaign: Campaign, scan: str) -> bool:
     """Tell whether a volume was made, by its receipt, and is not seen on this host yet."""
-    volume = campaign.directory / volume_of(campaign, scan)
+    volume = campaign.volume(scan)
     return not volume.exists() and campaign.files.receipt("full_recon", scan).exists()
 
 

@@ -9,7 +9,6 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.needed_files import missing_files, refuse_missing_files
 from tomopipe.campaign.option_fit import option_faults, refuse_option_faults
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.commands.check import examine
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.needed import expected_inventory
@@ -59,7 +58,7 @@ def test_a_gpu_is_missed_before_a_volume_needs_it_but_on_nodes(campaign, monkeyp
     (campaign / "slurm").mkdir()
     (campaign / "slurm" / "profile.yaml").touch()
     assert examine(found).errors == []
-    volume = campaign / volume_of(found, "a_2")
+    volume = found.volume("a_2")
     volume.parent.mkdir(exist_ok=True)
     volume.touch()
     assert missing_gpu(found, ["a_1", "a_2"]) == ""

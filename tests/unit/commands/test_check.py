@@ -14,7 +14,6 @@ from tests.unit.conftest import configure, init, small_campaign
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.selection import table_faults
 from tomopipe.campaign.slurm import sinfo
-from tomopipe.campaign.step_files import volume_of
 from tomopipe.cli import cli
 from tomopipe.commands import check
 from tomopipe.commands.next_run import make_plan
@@ -525,7 +524,7 @@ def test_results_that_are_made_again_are_still_to_write(site):
     (site / "scans.tsv").write_text("scan\tcor_px\na_1\t16\n")
     campaign = load_campaign(site)
     expected_inventory(campaign, campaign.results)
-    (site / volume_of(campaign, "a_1")).touch()  # without a receipt
+    campaign.volume("a_1").touch()  # without a receipt
     (note,) = (note for note in check.examine(campaign).notes if "selected" in note)
     size = shown_size(make_plan(campaign).n_bytes)
     assert f"1 scan selected; still to write: about {size} (volumes {size}); " in note
