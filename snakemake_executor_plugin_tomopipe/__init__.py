@@ -291,14 +291,14 @@ class Executor(RemoteExecutor):
 
     def _waits_for_outputs(self, batch: Batch, state: str) -> bool:
         """Tell whether outputs of jobs that have succeeded may yet appear on this host."""
-        from tomopipe.run import launch
+        from tomopipe.run import command_line
 
         is_all = state == "COMPLETED"
         jobs = [job for job in batch.jobs if is_all or all(map(is_done, members(job)))]
         if not (missing := [path for job in jobs for path in missing_outputs(job)]):
             return False
         look_again(missing)
-        now_s, latency_s = time.monotonic(), launch.latency_s()
+        now_s, latency_s = time.monotonic(), command_line.latency_s()
         batch.completed_s = batch.completed_s or now_s
         if now_s > batch.completed_s + latency_s:
             self._report_once(
@@ -329,9 +329,9 @@ class Executor(RemoteExecutor):
 
     def _not_here(self, job: Any, batch: Batch) -> str:
         """Say that the outputs of a job that succeeded have not appeared on this host."""
-        from tomopipe.run import launch
+        from tomopipe.run import command_line
 
-        late_s = _MOST_LATE * launch.latency_s()
+        late_s = _MOST_LATE * command_line.latency_s()
         return (
             f"SLURM job {batch.number}: COMPLETED, but {missing_outputs(job)[0]} is not here "
             f"{late_s:.0f} s later ({_MOST_LATE} times latency-wait): this host must see what "

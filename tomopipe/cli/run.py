@@ -24,7 +24,7 @@ from tomopipe.cli.terminal import MOST_ROWS, Screen, near, print_left_out, say
 from tomopipe.commands.stop import run_under_way, stop_run
 from tomopipe.errors import full_disk, scan_word, scans_named
 from tomopipe.paths import no_pipe
-from tomopipe.run import launch
+from tomopipe.run import command_line, launch
 from tomopipe.run.progress import Progress, write
 from tomopipe.storage import lock
 from tomopipe.storage.lock import Run
@@ -134,7 +134,7 @@ def run(
 
 def _limit_of_gpus(gpus: int | None, rest: Sequence[str]) -> list[str]:
     """Return the option of Snakemake for `--gpus`."""
-    if gpus and any(word.partition("=")[0] in launch.RESOURCES for word in rest):
+    if gpus and any(word.partition("=")[0] in command_line.RESOURCES for word in rest):
         raise typer.BadParameter(
             f"--gpus and --resources exclude each other: --resources gpu={gpus}"
         )

@@ -32,7 +32,7 @@ from tomopipe.reruns.foreign import to_keep
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources.jobs import START_S
-from tomopipe.run import hooks, job_resources, launch, progress, targets
+from tomopipe.run import command_line, hooks, job_resources, progress, targets
 from tomopipe.storage import lock, run_folder
 from tomopipe.storage.atomic import closed, giving_rights
 from tomopipe.storage.json_files import json_or
@@ -55,7 +55,7 @@ def begin_or_exit(config: dict[str, Any]) -> tuple[Campaign, Settled | None]:
     """
     for name in VARIABLES:
         os.environ.setdefault(name, "")
-    is_main = not launch.is_job()
+    is_main = not command_line.is_job()
     gc.freeze()  # Snakemake's modules
     gc.set_threshold(_N_NEW)
     # receipts decide: Snakemake is meant to have no metadata of jobs
@@ -97,27 +97,27 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
             f"{sys.executable}: Snakemake cannot start a Python whose path contains a space. "
             "Install tomopipe in a folder without spaces (campaign folders may have them)."
         )
-    given = launch.option("--configfile", "--configfiles")
+    given = command_line.option("--configfile", "--configfiles")
     if not given and Path(CONFIG).exists():
         config.update(with_file(Path(CONFIG), config))
-    elif not config and launch.is_lint():
+    elif not config and command_line.is_lint():
         config["campaign"] = {"scans": ["raw/*.h5"]}
     elif not config:
         read_document(directory / CONFIG)  # raises: it is missing
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     targets.refuse_volumes(campaign)
-    if launch.is_dry() and (shut := closed([directory / SNAKEMAKE])):
+    if command_line.is_dry() and (shut := closed([directory / SNAKEMAKE])):
         raise TomopipeError(
             f"{shut[0]}: cannot be written, as a dry run of Snakemake requires. Type: tomopipe plan"
         )
     _refuse_change(directory)
     refuse_vanished(campaign)
-    if not (is_of_watcher() or launch.is_lint()):
+    if not (is_of_watcher() or command_line.is_lint()):
         refuse_no_file(campaign)
     # with a watcher the table may name scans that have not arrived yet
     if not is_of_watcher():
         _say_faults(campaign)
-    if launch.executes():
+    if command_line.executes():
         _begin_run(campaign, config)
     elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Ctrl-C ends a dry run, also while Snakemake reads the rules
@@ -137,7 +137,7 @@ def _say_faults(campaign: Campaign) -> None:
 
 def _refuse_change(directory: Path) -> None:
     """Raise if this call would change receipts that a run needs."""
-    if launch.changes_receipts() and (run := lock.under_way(directory)):
+    if command_line.changes_receipts() and (run := lock.under_way(directory)):
         raise TomopipeError(
             f"a run of this campaign, which needs its receipts, is under way: {run}. Wait for its "
             "end, or type tomopipe stop."
@@ -147,16 +147,17 @@ def _refuse_change(directory: Path) -> None:
 def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     """Make the folder of a run; refuse while another is in progress."""
     for option in (("--cores", "-c"), ("--jobs", "-j")):
-        if launch.option(*option) == "0":
+        if command_line.option(*option) == "0":
             raise TomopipeError(f"{option[0]} 0: expected at least 1.")
     if reason := closed_folders(campaign):
         raise TomopipeError(reason)
     _refuse_no_gpu(campaign)
     run = _enter(campaign.directory)
-    is_remote = launch.is_remote()
-    facts = {"remote": is_remote, "cores": 0 if is_remote else launch.cores(), "start_s": START_S}
+    is_remote = command_line.is_remote()
+    cores = 0 if is_remote else command_line.cores()
+    facts = {"remote": is_remote, "cores": cores, "start_s": START_S}
     progress.tell(executes=True, campaign=dict(config), **facts)
-    if run.before and launch.is_remote():
+    if run.before and is_remote:
         _wait_for_running(campaign, run.before)
     if shut := closed([run_folder.of(campaign.results, "")]):
         raise TomopipeError(
@@ -274,7 +275,7 @@ def settle_again(settled: Settled, table: str) -> Settled:
 def _offer_workers(settled: Settled | None) -> None:
     """Offer workers if this process is to run several jobs of scans; one loads what it needs."""
     n_jobs = sum(bool(job.scan) for job in settled.jobs) if settled else targets.job_count()
-    if n_jobs > 1 and launch.executes() and not launch.is_remote():
+    if n_jobs > 1 and command_line.executes() and not command_line.is_remote():
         from tomopipe.run.workers import offer  # few calls need it
 
         offer()
@@ -296,7 +297,7 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
     )
     _RECEIPTS[campaign.directory] = settled.receipts
     gc.freeze()  # it lives as long as the process: no need to search it for garbage
-    if launch.is_lint():
+    if command_line.is_lint():
         return settled
     is_ours = bool(os.environ.get(run_folder.VARIABLE))
     if not is_ours and lock.read(campaign.directory):
@@ -306,9 +307,9 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
         folder = os.path.dirname(campaign.outputs.sidecar(""))
         text = f"{some_of(others, 1)}: sidecars of another campaign; ours are written to {folder}"
         progress.say(text)
-    for line in to_keep(settled.of_others) if is_ours and launch.is_remote() else ():
+    for line in to_keep(settled.of_others) if is_ours and command_line.is_remote() else ():
         progress.say(line)  # of jobs on this machine each says so
-    if settled.pending and not made and launch.cuts():
+    if settled.pending and not made and command_line.cuts():
         receipt = campaign.outputs.receipt
         progress.say(
             f"{receipt(settled.pending)} is missing, and --until, --omit-from and --batch find no "
@@ -339,13 +340,13 @@ def settle(campaign: Campaign, made: Sequence[str] = (), before: Settled | None 
 def report_totals(settled: Settled, *, is_whole: bool) -> None:
     """Write the jobs of each step of a run of everything, or up to a step, after a table too."""
     last_step = "" if is_whole else targets.last_step(settled.campaign)
-    if (is_whole or last_step) and launch.executes() and not launch.cuts():
+    if (is_whole or last_step) and command_line.executes() and not command_line.cuts():
         progress.tell(**job_resources.planned_work(settled, last_step))
 
 
 def _refuse_no_gpu(campaign: Campaign) -> None:
     """Raise for a run on this machine whose volumes would all fail for lack of a GPU."""
-    if is_of_watcher() or launch.is_remote():
+    if is_of_watcher() or command_line.is_remote():
         return
     selected = campaign.selected_scans(present_inventory(campaign.files.inventory))
     if fault := missing_gpu(campaign, selected or campaign.scans):

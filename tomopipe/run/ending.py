@@ -11,7 +11,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import forget_running, record_failures
 from tomopipe.errors import fault_lines, full_disk, scan_word, scans_named
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import hooks, launch, progress, targets
+from tomopipe.run import command_line, hooks, launch, progress, targets
 from tomopipe.run.page import renew_page, write_page
 from tomopipe.run.temporary_files import removable, remove
 from tomopipe.run.unfinished import (
@@ -77,12 +77,12 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
     if not is_whole or settled is None:
         if _ends_at_cors(campaign):
             _remove_temporary(campaign)
-        asked = settled.volumes_of if settled and launch.executes() else ()
+        asked = settled.volumes_of if settled and command_line.executes() else ()
         for line in (*clipped_volumes(campaign, asked), *outdated_conversions(campaign, asked)):
             progress.say(line)
         hooks.end("finished")
         return
-    if launch.is_remote():
+    if command_line.is_remote():
         _wait_for_volumes(campaign, settled)
     renew_page(settled)
     _remove_temporary(campaign)
@@ -101,12 +101,12 @@ def after_success(campaign: Campaign, settled: Settled | None, *, is_whole: bool
 
 def _ends_at_cors(campaign: Campaign) -> bool:
     """Tell whether the run was of all CORs, without volumes."""
-    return launch.executes() and targets.last_step(campaign) == "resolve_cor"
+    return command_line.executes() and targets.last_step(campaign) == "resolve_cor"
 
 
 def _wait_for_volumes(campaign: Campaign, settled: Settled) -> None:
     """Wait for volumes that nodes have made, by their receipts, and this host does not see yet."""
-    end_s = time.monotonic() + launch.latency_s()
+    end_s = time.monotonic() + command_line.latency_s()
     while any(is_late(campaign, scan) for scan in settled.cors) and time.monotonic() < end_s:
         with suppress(OSError):
             os.listdir(campaign.results)  # so NFS asks its server

@@ -19,7 +19,7 @@ from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.receipts import as_text
 from tomopipe.reruns.settle import Settled
 from tomopipe.resources import jobs
-from tomopipe.run import launch
+from tomopipe.run import command_line
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
 from tomopipe.workflow_steps import SEARCH_STEPS, STEPS
@@ -43,9 +43,9 @@ def request(settled: Settled, step: str, key: str, attempt: int) -> dict[str, in
     result = jobs.need(_job(settled, step, key))._asdict()
     result["mem_mb"] *= attempt
     result["attempts_left"] = (
-        1 + int(launch.option("--retries", "--restart-times", "-T") or 0) - attempt
+        1 + int(command_line.option("--retries", "--restart-times", "-T") or 0) - attempt
     )
-    run = run_folder.current() if launch.is_remote() else None
+    run = run_folder.current() if command_line.is_remote() else None
     if run is not None:
         path = _sent_file(run, step, key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def _sent_file(run: Path, step: str, key: str) -> Path:
 
 def cpu_ms(settled: Settled | None, step: str, key: str) -> int:
     """Return the CPU time by which the executor for SLURM groups jobs; 0 without SLURM."""
-    if not (settled and launch.is_remote() and is_open(settled, step, key)):
+    if not (settled and command_line.is_remote() and is_open(settled, step, key)):
         return 0
     is_large = step == "full_recon" and _job(settled, step, key).raw_bytes >= _LARGE_BYTES
     if is_large or _was_killed_before(settled, step, key):
@@ -131,7 +131,7 @@ def runtime_min(settled: Settled | None, step: str, key: str, threads: int) -> i
 
 def wall_s(settled: Settled | None, step: str, key: str, threads: int) -> int:
     """Return three times the expected time of a submitted job; 0 for a job that is not."""
-    if not (settled and launch.is_remote() and is_open(settled, step, key)):
+    if not (settled and command_line.is_remote() and is_open(settled, step, key)):
         return 0
     return jobs.wall_s(_job(settled, step, key), threads)
 
@@ -195,6 +195,6 @@ def _job(settled: Settled, step: str, key: str) -> jobs.Job:
 
 def _gpu_cores() -> int:
     """Return the cores of a volume on a GPU; the GPUs of this machine share the cores of a run."""
-    if launch.is_remote():
+    if command_line.is_remote():
         return jobs.MOST_CORES
-    return max(1, min(jobs.MOST_CORES, launch.cores() // launch.gpus()))
+    return max(1, min(jobs.MOST_CORES, command_line.cores() // command_line.gpus()))

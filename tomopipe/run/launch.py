@@ -1,4 +1,4 @@
-"""Start and stop Snakemake on a campaign; options on its command line and in its profile.
+"""Start and stop Snakemake on a campaign.
 
 A run has its own session, so that it outlives the terminal. The lock of the campaign
 (`tomopipe.storage.lock`) names its process and decides whether another one may begin.
@@ -11,14 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
 from tomopipe.campaign.slurm import unknown_names
@@ -26,6 +23,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.paths import no_pipe, workflow_folder
 from tomopipe.resources.gpus import gpu_count
 from tomopipe.run import progress
+from tomopipe.run.command_line import PROFILES, RESOURCES, executes, has_option, read_profile
 from tomopipe.run.progress import FORCE, VARIABLE
 from tomopipe.storage import lock
 from tomopipe.storage.lock import FILES, Run
@@ -34,7 +32,6 @@ from tomopipe.storage.processes import is_alive, machine, named, user_name
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 _N_LOGS = 20  # runs whose logs are kept: a watcher's are short
 _LOOK_S = 0.1
-_LATENCY_S = 5  # Snakemake's default
 _SLURM_S = 3.0  # time limit of each of two queries of SLURM before a run
 _EVENTS = ".jsonl"
 # resets the signals: a shell that runs this in the background makes it ignore Ctrl-C
@@ -44,23 +41,8 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-RESOURCES = ("--resources", "--res")
-_PROFILES = ("profile.yaml", "config.yaml")
 # lines of Snakemake's log if a person ended the run: then no scan has failed
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
-# short options of Snakemake, of which the last may have a value
-_SHORT = re.compile("-([A-Za-z]*?)(?:([CORPTUcdejqsw])=?(.*))?")
-# options with which Snakemake runs no jobs
-_NO_JOBS = (
-    *("--dry-run", "--dryrun", "--summary", "--detailed-summary", "--lint", "--unlock", "--touch"),
-    *("--dag", "--rulegraph", "--filegraph", "--d3dag", "--report", "--archive", "--list-rules"),
-    *("--list", "--list-target-rules", "--list-changes", "--list-untracked", "--list-conda-envs"),
-    *("--list-input-changes", "--list-params-changes", "--lt", "--lc", "--li", "--lp", "--lu"),
-    *("-n", "-S", "-D", "-l", "-t", "--cm"),
-    *("--cleanup-metadata", "--cleanup-shadow", "--delete-all-output", "--delete-temp-output"),
-    *("--print-compilation", "--generate-unit-tests", "--containerize"),
-    *("--conda-create-envs-only", "--conda-cleanup-envs"),
-)
 
 
 def snakefile(directory: Path, config: Path | None) -> Path:
@@ -79,7 +61,7 @@ def snakefile(directory: Path, config: Path | None) -> Path:
 def chosen_profile(directory: Path) -> str:
     """Return the profile of a campaign: slurm if `tomopipe init` wrote it, else workstation."""
     slurm = directory / "slurm"
-    if any((slurm / name).is_file() for name in _PROFILES):
+    if any((slurm / name).is_file() for name in PROFILES):
         return str(slurm)
     return str(workflow_folder() / "profiles" / "workstation")
 
@@ -95,16 +77,16 @@ def run_command(
     does not know.
     """
     _refuse_dots(options)
-    if _has(["--profile"], ["snakemake", *options]):
+    if has_option(["--profile"], ["snakemake", *options]):
         profile = ""
     if profile == str(directory / "slurm"):
-        for name in _PROFILES:
+        for name in PROFILES:
             if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
                 raise TomopipeError(unknown[0])
-        _read_profile(profile)  # raises, if it cannot be read
+        read_profile(profile)  # raises, if it cannot be read
     workstation = str(workflow_folder() / "profiles" / "workstation")
     profile = workstation if profile == "workstation" else profile
-    counts_gpus = profile == workstation and not _has(RESOURCES, ["snakemake", *options])
+    counts_gpus = profile == workstation and not has_option(RESOURCES, ["snakemake", *options])
     return [
         *(sys.executable, "-m", "snakemake", "--logger", "tomopipe", "--nolock"),
         *("--snakefile", str(snakefile(directory, config))),
@@ -272,124 +254,3 @@ def has_ended(run: Run, *, within_s: float) -> bool:
             return False
         time.sleep(_LOOK_S)
     return True
-
-
-def is_job() -> bool:
-    """Tell whether this Snakemake runs jobs of another one, as on a node."""
-    return "--target-jobs" in sys.argv
-
-
-def is_lint() -> bool:
-    """Tell whether this call only checks the style of the rules."""
-    return "--lint" in sys.argv
-
-
-def is_dry() -> bool:
-    """Tell whether this call only shows what a run would do."""
-    return _has(("--dry-run", "--dryrun", "-n"))
-
-
-def executes(command: Sequence[str] | None = None) -> bool:
-    """Tell whether this call, or `command`, runs jobs, if any are pending."""
-    after_run = {"--report"} if _has(["--report-after-run"], command) else set()
-    return not _has(set(_NO_JOBS) - after_run, command)
-
-
-def changes_receipts() -> bool:
-    """Tell whether this call makes no result, but removes receipts or sets their times."""
-    return _has(("--delete-all-output", "--touch", "-t"))
-
-
-def forces() -> bool:
-    """Tell whether this call forces rules or files."""
-    return _has(("--force", "--forceall", "--forcerun", "-f", "-F", "-R"))
-
-
-def cuts() -> bool:
-    """Tell whether this call ends at a rule, omits one, or makes one batch of the jobs."""
-    return _has(("--until", "-U", "--omit-from", "-O", "--batch"))
-
-
-def _has(names: Collection[str], command: Sequence[str] | None = None) -> bool:
-    """Tell whether this call, or that command, has one of these options."""
-    return not _options(command).keys().isdisjoint(names)
-
-
-def _options(command: Sequence[str] | None = None) -> dict[str, str]:
-    """Return the options of this call, or of a command, with values: -nc4 is -n, and -c with 4."""
-    options: dict[str, str] = {}
-    words = (sys.argv if command is None else command)[1:]
-    for number, word in enumerate(words, start=1):
-        following = "".join(words[number : number + 1])
-        name, equals, value = word.partition("=")
-        if name.startswith("--"):
-            options[name] = value if equals else following
-        elif short := _SHORT.fullmatch(word):
-            flags, name, value = short.groups()
-            options |= dict.fromkeys((f"-{flag}" for flag in flags), "")
-            options |= {f"-{name}": value or following} if name else {}
-    return options
-
-
-def is_remote() -> bool:
-    """Tell whether jobs are submitted to a cluster."""
-    return option("--executor", "-e") not in ("", "local", "dryrun", "touch")
-
-
-def cores() -> int:
-    """Return the cores of this call, on this machine: Snakemake's --cores."""
-    text = option("--cores", "-c")
-    return int(text) if text.isdecimal() else len(os.sched_getaffinity(0))
-
-
-def gpus() -> int:
-    """Return how many jobs of this call may use a GPU at a time: Snakemake's resource gpu."""
-    given, is_given = [], False
-    for word in sys.argv[1:]:
-        is_given = word.partition("=")[0] in RESOURCES if word.startswith("-") else is_given
-        given += [word] if is_given else []
-    number = re.search(r"\bgpu\W+(\d+)", " ".join(given) or str(_profile().get("resources", "")))
-    return max(1, int(number[1]) if number else gpu_count())
-
-
-def option(*names: str) -> str:
-    """Return the value of an option, by its names, the long one first; "" if it is not given."""
-    given = _argument(*names)
-    return str(_profile().get(names[0].removeprefix("--"), "")) if given is None else given
-
-
-def latency_s() -> float:
-    """Return how long a file may take to appear on this host: Snakemake's --latency-wait."""
-    return float(option("--latency-wait", "--output-wait", "-w") or _LATENCY_S)
-
-
-def _argument(*names: str) -> str | None:
-    """Return the value of an option on the command line; None if it is not there."""
-    options = _options()
-    return next((options[name] for name in names if name in options), None)
-
-
-@cache
-def _profile() -> dict[str, object]:
-    """Return the settings of the profiles of this call."""
-    names = (_argument("--workflow-profile"), _argument("--profile"))
-    settings: dict[str, object] = {}
-    for name in filter(None, names):
-        settings |= _read_profile(name)
-    return settings or _read_profile(os.environ.get("SNAKEMAKE_PROFILE", ""))
-
-
-def _read_profile(name: str) -> dict[str, object]:
-    folders = (
-        Path(name),
-        Path.home() / ".config/snakemake" / name,
-        Path("/etc/xdg/snakemake", name),
-    )
-    for path in (folder / file for folder in folders if name for file in _PROFILES):
-        with suppress(OSError, yaml.YAMLError):
-            try:
-                content = yaml.safe_load(no_pipe(path).read_text(encoding="utf-8"))
-            except UnicodeDecodeError:
-                raise TomopipeError(f"{path}: expected UTF-8 text. Save it as UTF-8.") from None
-            return content if isinstance(content, dict) else {}
-    return {}

@@ -12,7 +12,7 @@ from tomopipe.campaign.files import VOLUMES, encode_series
 from tomopipe.errors import TomopipeError, scan_word
 from tomopipe.reruns.parameters import why_none
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import launch
+from tomopipe.run import command_line
 from tomopipe.workflow_steps import STEPS, TABLES
 
 
@@ -34,7 +34,7 @@ def volumes_asked_for(campaign: Campaign) -> list[str]:
     """Return the scans whose volumes are all that this call asks for; [] for any other call."""
     out, words = campaign.outputs, {*sys.argv}
     scans = {path: s for s in campaign.scans if (path := out.receipt("full_recon", s)) in words}
-    if not scans or launch.forces() or launch.cuts():
+    if not scans or command_line.forces() or command_line.cuts():
         return []
     # without the tables nothing after a checkpoint can be a target
     return list(scans.values()) if _targets() <= {*map(out.receipt, TABLES)} | scans.keys() else []
@@ -43,7 +43,7 @@ def volumes_asked_for(campaign: Campaign) -> list[str]:
 def last_step(campaign: Campaign) -> str:
     """Return the step of all scans or series at which this call ends; "" for any other call."""
     steps = {"predictions": "predict_cor", campaign.outputs.receipt("resolve_cor"): "resolve_cor"}
-    if steps.keys().isdisjoint(sys.argv) or launch.forces() or launch.cuts():
+    if steps.keys().isdisjoint(sys.argv) or command_line.forces() or command_line.cuts():
         return ""
     targets = _targets()
     return steps.get(targets.pop(), "") if len(targets) == 1 else ""
@@ -81,7 +81,7 @@ def _names(campaign: Campaign) -> dict[str, Collection[str]]:
 
 def followed_steps() -> set[str]:
     """Return the steps that this call may force, and those that follow them."""
-    words = sys.argv if launch.forces() else []
+    words = sys.argv if command_line.forces() else []
     steps = {name for name in STEPS if any(name in word for word in words)}
     for name, step in STEPS.items():  # in their order
         if not steps.isdisjoint({*step.inputs} - TABLES):
@@ -91,10 +91,11 @@ def followed_steps() -> set[str]:
 
 def is_cut(settled: Settled | None) -> bool:
     """Tell whether a call that `cuts` needs no checkpoint, after which Snakemake is blind."""
-    return launch.cuts() and not launch.forces() and settled is not None and not settled.pending
+    is_cut = command_line.cuts() and not command_line.forces()
+    return is_cut and settled is not None and not settled.pending
 
 
 def job_count() -> int:
     """Return how many jobs of another Snakemake this call runs, as on a node."""
-    words = sys.argv[sys.argv.index("--target-jobs") + 1 :] if launch.is_job() else []
+    words = sys.argv[sys.argv.index("--target-jobs") + 1 :] if command_line.is_job() else []
     return len([*takewhile(lambda word: not word.startswith("-"), words)])

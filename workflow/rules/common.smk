@@ -12,7 +12,7 @@ import os
 import sys
 
 try:
-    from tomopipe.run import beginning, job_resources, launch, progress, targets
+    from tomopipe.run import beginning, command_line, job_resources, progress, targets
 except ModuleNotFoundError as error:
     sys.exit(
         f"tomopipe: {sys.executable} has no module {error.name}. Type `make demo` in tomopipe's "
@@ -28,7 +28,8 @@ CAMPAIGN, SETTLED = beginning.begin_or_exit(config)  # SETTLED is None on a node
 OUTPUTS = CAMPAIGN.outputs
 is_whole_run = False  # whether the targets are all results (end.smk)
 # a run that `tomopipe run` starts omits what is up to date: its graph is as large as the work
-IS_LEAN = progress.is_read() and launch.executes() and not (launch.forces() or launch.cuts())
+IS_LEAN = progress.is_read() and command_line.executes()
+IS_LEAN &= not (command_line.forces() or command_line.cuts())
 FOLLOWED = targets.followed_steps()  # of -R and -f: Snakemake follows no ancient input
 
 
@@ -77,7 +78,7 @@ def table(name):
     """The receipt of `inventory` or `resolve_cor`, as the input of a job that uses the table."""
 
     def receipt_of_table(wildcards):
-        if launch.is_job():
+        if command_line.is_job():
             return []
         targets.refuse_unknown(SETTLED, name, wildcards)
         settled = settled_after(name)

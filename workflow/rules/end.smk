@@ -1,6 +1,6 @@
 import time
 
-from tomopipe.run import ending
+from tomopipe.run import command_line, ending
 
 START_TIME = time.time()
 
@@ -10,14 +10,14 @@ def whole_run(wildcards):
     global is_whole_run
     if not is_whole_run:
         is_whole_run = True
-        progress.tell(is_whole=not launch.cuts())
+        progress.tell(is_whole=not command_line.cuts())
         beginning.report_totals(SETTLED, is_whole=True)
     return []
 
 
 def is_of_all():
     """Whether the run was of all results, and ran its jobs."""
-    return is_whole_run and launch.executes() and not launch.cuts()
+    return is_whole_run and command_line.executes() and not command_line.cuts()
 
 
 onstart:

@@ -3,7 +3,7 @@ def shared_by(step):
     """The file that jobs of windows that overlap share, if a job is of one of them."""
 
     def file_of(wildcards):
-        if launch.is_job() or not run_folder.current():
+        if command_line.is_job() or not run_folder.current():
             return []
         settled = settled_after("resolve_cor" if step == "full_recon" else "inventory")
         shared = job_resources.param(settled, receipt(step, wildcards.scan), "shared")

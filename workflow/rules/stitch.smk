@@ -8,7 +8,7 @@ def stitched_volumes(wildcards):
 
 
 def volumes_of_stack(wildcards):
-    if launch.is_job():
+    if command_line.is_job():
         return []
     targets.refuse_unknown(SETTLED, "stitch", wildcards)
     stack = stacks().get(wildcards.stack)
