@@ -86,7 +86,7 @@ class Views:
         if not (scans.entries or scans.turns):
             return None
         if path not in self._now:
-            options = config_of().input if scans.turns else None
+            options = config_of() if scans.turns else None
             self._now[path] = self._look(path, scans, options)
         if not (views := self._now[path].views):
             return None
@@ -96,9 +96,12 @@ class Views:
         chosen = [view for view in views if _is_one_of(view.entry, wanted)]
         return [view._replace(is_only=len(views) == 1) for view in chosen]
 
-    def _look(self, path: str, scans: ScanGlob, options: InputBlock | None) -> _File:
+    def _look(self, path: str, scans: ScanGlob, config: Config | None) -> _File:
         """Return the views of a file, those of before if it has not changed or is unreadable."""
-        how = json.dumps([scans.model_dump()["turns"], options.model_dump()]) if options else ""
+        options = config.input if config else None
+        monitor = config.preprocess.ring_current.dataset if config else None
+        read_with = [scans.model_dump()["turns"], options.model_dump()] if options else []
+        how = json.dumps([*read_with, *([monitor] if monitor else [])]) if options else ""
         before, where = self._before.get(path), os.path.join(self._directory, path)
         if before is None or before.how != how:
             before = _File(how, {}, ())
@@ -111,7 +114,7 @@ class Views:
         try:
             states = {file: self._state(file) for file in [path, *source_files(where)[0], *lists]}
             if options and scans.turns:
-                views = self._time_points(where, scans.turns, options)
+                views = self._time_points(where, scans.turns, options, monitor)
             else:
                 views = _entries(where, before.views)
         except (ScanError, *UNREADABLE) as error:
@@ -123,7 +126,9 @@ class Views:
         _SEEN[where, how] = _File(how, states, tuple(views))
         return _SEEN[where, how]
 
-    def _time_points(self, where: str, turns: Turns, options: InputBlock) -> list[View]:
+    def _time_points(
+        self, where: str, turns: Turns, options: InputBlock, monitor: str | None
+    ) -> list[View]:
         from tomopipe.scans.time_points import time_points_of  # h5py
 
         if options.angle_list:
@@ -131,7 +136,7 @@ class Views:
             options = options.model_copy(update={"angles": at_home})
         return [
             View(time_point(number), point.content, {"window": [*point.span]}, "", point.refused)
-            for number, point in enumerate(time_points_of(where, turns, options))
+            for number, point in enumerate(time_points_of(where, turns, options, monitor))
         ]
 
     def _is_as(self, states: Mapping[str, list[int] | None]) -> bool:

@@ -13,6 +13,7 @@ from tomopipe.config import InputBlock
 from tomopipe.config.blocks import Turns, Windows
 from tomopipe.errors import ScanError, ScanFaultError, naming
 from tomopipe.scans.chunks import IndexRange
+from tomopipe.scans.datasets import find_dataset
 from tomopipe.scans.formats import HDF5, Path, format_of
 from tomopipe.scans.layout import KEYS, Layout, Reference
 from tomopipe.scans.layout_options import with_angles
@@ -33,10 +34,13 @@ class TimePoint:
     refused: str = ""  # why it is not whole
 
 
-def time_points_of(path: Path, turns: Turns, options: InputBlock) -> list[TimePoint]:
+def time_points_of(
+    path: Path, turns: Turns, options: InputBlock, monitor: str | None = None
+) -> list[TimePoint]:
     """Return the time points of an HDF5 file, the last one refused if it is not whole.
 
-    A ScanError if the file has none, or cannot be read.
+    `monitor` is the dataset of `preprocess.ring_current`. A ScanError if the file has no time
+    points, or cannot be read.
     """
     with ExitStack() as stack, naming(path):
         if format_of(path) is not HDF5:
@@ -47,7 +51,7 @@ def time_points_of(path: Path, turns: Turns, options: InputBlock) -> list[TimePo
         written = np.flatnonzero(layout.projections.written)
         n_written = int(written[-1]) + 1 if len(written) else 0
         points = windows(layout.theta_deg, n_written, turns)
-        content = _content_of(layout, _references(reader.references))
+        content = _content_of(layout, _references(reader.references), monitor)
         return [replace(point, content=content(point.span)) for point in points]
 
 
@@ -150,10 +154,22 @@ def _references(find: Callable[..., list[Reference]]) -> list[Frames]:
     return result
 
 
-def _content_of(layout: Layout, references: list[Frames]) -> Callable[[IndexRange], str]:
+def _monitor_of(layout: Layout, monitor: str | None) -> NDArray[np.float64]:
+    """Return the values of a monitor; none where there is none, which the jobs report."""
+    try:
+        data = find_dataset(layout.file, monitor) if monitor and layout.file else None
+    except ScanError:
+        data = None
+    return np.zeros(0) if data is None else np.asarray(data[()], float).ravel()
+
+
+def _content_of(
+    layout: Layout, references: list[Frames], monitor: str | None
+) -> Callable[[IndexRange], str]:
     """Return a function that returns the fingerprint of a window: `window:<digest>`.
 
-    It covers type, shape, places and samples of its frames, its angles, and all flats and darks.
+    It covers type, shape, places and samples of its frames, its angles, stated positions of the
+    sample and monitor, and all flats and darks.
     """
     projections = layout.projections
     sample = frame_sampler(stored_dataset(projections.pixels))
@@ -165,12 +181,19 @@ def _content_of(layout: Layout, references: list[Frames]) -> Callable[[IndexRang
     numbers = (layout.pixel_size_um, layout.energy_kev, layout.distance_mm, layout.height_mm)
     shared.update(repr(numbers).encode())
     theta_deg = np.zeros(0) if layout.theta_deg is None else layout.theta_deg
+    lists = [theta_deg, *(each.values for each in layout.sample_positions)]
+    values = _monitor_of(layout, monitor)
+    if len(values) == projections.pixels.shape[0]:  # one for each frame
+        shared.update(np.delete(values, projections.index).tobytes())
+        values = values[projections.index]
+    lists.append(values)
 
     def content(span: IndexRange) -> str:
         first, last = span
         index = projections.index[first : last + 1]
         total = xxhash.xxh3_128(shared.digest())
-        total.update(np.ascontiguousarray(theta_deg[first : last + 1]).tobytes())
+        for values in lists:
+            total.update(np.ascontiguousarray(values[first : last + 1]).tobytes())
         for part in sample(int(index[0]), int(index[-1]) + 1):
             total.update(part)
         return f"window:{total.hexdigest()}"

@@ -225,6 +225,22 @@ def test_turns_of_the_stage_are_scans_of_the_series_of_their_file(tmp_path):
     assert (options.window, options.every) == ([18, 35], 2)
 
 
+def test_a_monitor_in_use_belongs_to_its_time_points(tmp_path):
+    path = fast(tmp_path / "foam_07.h5", 36)
+
+    def contents(**preprocess):
+        data = {"campaign": {"scans": [{"glob": "*.h5", "turns": 180}]}, "preprocess": preprocess}
+        return [scan.view.content for scan in campaign_from_data(data, tmp_path).scans.values()]
+
+    in_use = {"ring_current": {"dataset": "exchange/monitor"}}
+    before, unused = contents(**in_use), contents()
+    with h5py.File(path, "a") as file:
+        file["exchange/monitor"][20:] = 7
+    after = contents(**in_use)
+    assert [was != now for was, now in zip(before, after, strict=True)] == [False, True]
+    assert contents() == unused
+
+
 def test_turns_follow_the_angles_that_the_configuration_gives(tmp_path):
     fast(tmp_path / "foam_07.h5", 36, np.zeros(36))
     scans, refused = turns(tmp_path)

@@ -161,3 +161,33 @@ def test_a_time_point_is_the_same_until_its_own_data_change(kind, tmp_path):
         flats = file["exchange/data_white"] if kind != "keyed" else file[where]
         flats[:2] = flats[:2] + 1
     assert changed() == [0, 1, 2]
+
+
+def test_another_monitor_or_position_is_another_time_point(tmp_path):
+    path = write_time_series(tmp_path / "a.h5", np.tile(np.arange(0, 180, 6.0), 3))
+    with h5py.File(path, "a") as file:
+        file["sample/x"] = np.zeros(90)
+
+    def contents(monitor="exchange/monitor"):
+        return [point.content for point in time_points_of(path, 180, InputBlock(), monitor)]
+
+    for name in ("exchange/monitor", "sample/x"):
+        before = contents()
+        with h5py.File(path, "a") as file:
+            file[name][30:60] += 3
+        assert [was != now for was, now in zip(before, contents(), strict=True)] == [0, 1, 0]
+    assert contents("exchange") == contents("exchange/none") == contents(None)
+
+
+def test_other_values_of_the_monitor_for_flats_count_for_all_time_points(tmp_path):
+    keys, theta_deg = np.array([1, *np.zeros(60, int)]), np.tile(np.arange(0, 180, 6.0), 2)
+    path = write_nxtomo(tmp_path / "a.nx", keys=keys, angles=np.array([0, *theta_deg]))
+    with h5py.File(path, "a") as file:
+        file["monitor"] = np.ones(61)
+    before = time_points_of(path, 180, InputBlock(), "monitor")
+    for place, others in ((40, [False, True]), (0, [True, True])):
+        with h5py.File(path, "a") as file:
+            file["monitor"][place] = 2.0
+        now = time_points_of(path, 180, InputBlock(), "monitor")
+        assert [a != b for a, b in zip(before, now, strict=True)] == others
+        before = now
