@@ -95,6 +95,7 @@ def windowed(layout: Layout, options: InputBlock) -> Layout:
         projections=projections,
         theta_deg=None if layout.theta_deg is None else layout.theta_deg[part],
         theta_counted="",
+        is_spread=False,
         missing_sources=() if is_whole else layout.missing_sources,
         aborted="" if is_whole else layout.aborted,
         n_planned=last + 1 - first,

@@ -316,6 +316,17 @@ def test_windows_that_do_not_fill_180_degrees_are_named(tmp_path):
         )
 
 
+@pytest.mark.parametrize(("turns", "is_named"), [(180, False), ({"n_angles": 9}, True)])
+def test_windows_cover_what_a_stated_range_of_the_file_gives_them(turns, is_named, tmp_path):
+    fast(tmp_path / "foam_07.h5", 36, np.zeros(36))
+    data = {"campaign": {"scans": [{"glob": "*.h5", "turns": turns}]}}
+    campaign = campaign_from_data(data | {"input": {"angles": {"start": 0, "stop": 350}}}, tmp_path)
+    rows = expected_inventory(campaign, tmp_path)
+    assert len(rows) == (4 if is_named else 2)
+    assert {"cover 90 of 180 degrees" in row["warnings"] for row in rows.values()} == {is_named}
+    assert not any("cover 0" in row["warnings"] for row in rows.values())
+
+
 def test_entries_and_turns_exclude_each_other():
     with pytest.raises(ValueError, match="set one of them"):
         ScanGlob(glob="*", entries="all", turns=180)
