@@ -264,7 +264,7 @@ class Hdf5Pixels:
 def stored_dataset(pixels: Pixels) -> "h5py.Dataset":
     """Return the dataset of an HDF5 file that frames are in, one after another; ScanFaultError."""
     while isinstance(pixels, PixelsView):
-        if isinstance(pixels, TransposedPixels):
+        if isinstance(pixels, TransposedPixels) and not pixels.has_frames:
             raise ScanFaultError(
                 f"{pixels.name}: sinograms (input.axes): `turns` needs frames one after another"
             )
@@ -361,6 +361,7 @@ class TransposedPixels(PixelsView):
         n_angles, n_rows, n_cols = (pixels.shape[axis] for axis in self._order)
         super().__init__(pixels, (n_angles, n_rows, n_cols))
         self.as_stored = pixels
+        self.has_frames = self._axes[0] == "angle"  # stored one after another
 
     @property
     def chunks(self) -> Chunks:
@@ -371,7 +372,7 @@ class TransposedPixels(PixelsView):
     def written(self) -> NDArray[np.bool_]:
         """Which frames are really written; all or none unless they are stored one by one."""
         result = self.pixels.written()
-        return result if self._axes[0] == "angle" else np.full(self.shape[0], result.all())
+        return result if self.has_frames else np.full(self.shape[0], result.all())
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, part of the file's first axis at a time."""

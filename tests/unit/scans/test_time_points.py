@@ -191,3 +191,15 @@ def test_other_values_of_the_monitor_for_flats_count_for_all_time_points(tmp_pat
         now = time_points_of(path, 180, InputBlock(), "monitor")
         assert [a != b for a, b in zip(before, now, strict=True)] == others
         before = now
+
+
+def test_windows_of_frames_with_a_horizontal_axis_and_none_of_sinograms(tmp_path):
+    path = write_time_series(tmp_path / "a.h5", np.tile(np.arange(0, 180, 6.0), 2))
+    points = time_points_of(path, 180, InputBlock(axes=["angle", "col", "row"]))
+    assert [point.span for point in points] == [(0, 29), (30, 59)]
+    with h5py.File(path, "a") as file:
+        data = file["exchange/data"][()].transpose(1, 0, 2)
+        del file["exchange/data"]
+        file["exchange/data"] = data
+    with pytest.raises(ScanError, match="sinograms"):
+        time_points_of(path, 180, InputBlock(axes=["row", "angle", "col"]))
