@@ -451,6 +451,16 @@ def test_turns_in_one_file_are_named_with_how_to_use_one(tmp_path, theta_deg, sk
     assert ("{skip_projections: [[40, 159]]} uses the first turn" in row["warnings"]) == bool(said)
 
 
+def test_turns_of_an_entry_are_time_points_only_in_place_of_entries(tmp_path):
+    keys, angles = np.array([1, *[0] * 120, 2]), np.array([0, *np.arange(0, 720, 6.0), 0])
+    write_nxtomo(tmp_path / "a.nx", keys=keys, angles=angles)
+    other = "(in place of `entries`, with input.entry) makes each a scan"
+    for options, is_entry in (({}, False), ({"entry": "/entry0000"}, True)):
+        warnings = take(tmp_path, [entry(tmp_path / "a.nx")], known=options)["a"]["warnings"]
+        assert "`turns: 360` beside `glob` in campaign.scans" in warnings
+        assert (other in warnings) == is_entry
+
+
 @pytest.mark.parametrize("is_stated", [True, False])
 def test_a_turn_of_half_acquisition_is_360_degrees(tmp_path, is_stated):
     def change(entry):

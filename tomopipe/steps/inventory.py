@@ -214,7 +214,7 @@ def _look(raw: RawScan, sources_of: Callable[[str], tuple[States, States]]) -> _
                 for text in (
                     *metadata.warnings,
                     *warnings,
-                    *_turns(metadata),
+                    *_turns(metadata, raw.input.entry),
                     *_lacking_angles(raw, metadata),
                     *_gap(metadata),
                 )
@@ -272,7 +272,7 @@ def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
     return True, (f"{text}, data that only these would show are extrapolated",)
 
 
-def _turns(metadata: Metadata) -> list[str]:
+def _turns(metadata: Metadata, entry: str | None) -> list[str]:
     """Warn, at most once, of turns of the stage that repeat the same angles."""
     theta_deg = metadata.theta_deg
     if theta_deg is None or len(theta_deg) != metadata.n_angles:
@@ -284,9 +284,11 @@ def _turns(metadata: Metadata) -> list[str]:
         return []
     of_each = f"{turns.range_deg:.0f}" if turns.range_deg in (180.0, 360.0) else None
     of_each = of_each or f"{{n_angles: {len(turns.members[0])}}}"
+    instead = " (in place of `entries`, with input.entry)" if entry else ""
     text = (
         f"{turns}: a time series? One volume is made of all of them; `turns: {of_each}` beside "
-        f"`glob` in campaign.scans makes each a scan; {turns.first_alone(metadata.chosen)}"
+        f"`glob` in campaign.scans{instead} makes each a scan; "
+        f"{turns.first_alone(metadata.chosen)}"
     )
     whole = find_turns(in_use_deg, is_half=True)
     if whole is not None and whole.range_deg == 2 * turns.range_deg:
