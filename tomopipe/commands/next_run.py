@@ -52,7 +52,7 @@ class Plan:
     n_bytes: int = 0  # of the results
     n_open: int = 0  # volumes that may follow, and count in the costs, as their stacks do
     n_open_stacks: int = 0
-    open_tables: tuple[str, ...] = ()  # steps of the campaign that may follow them
+    open_tables: tuple[str, ...] = ()  # steps of campaign and stacks that may follow them
     faults: tuple[str, ...] = ()  # of the campaign table
     notes: tuple[str, ...] = ()
     retry: str = ""  # the scans that failures keep out of runs, and what to type
@@ -113,7 +113,9 @@ def make_plan(
     planned = sorted(set(result.jobs), key=_order)
     of_run = _after_cors(campaign, result)
     may_follow = jobs_to_follow(campaign, result)
-    tables = {step.name: None for step in of_run if step.key == "campaign"}
+    waiting = any(not result.open_scans.isdisjoint(s.scans) for s in result.target.declared())
+    keys = ("campaign", "stack") if waiting else ("campaign",)
+    tables = {step.name: None for step in of_run if step.key in keys}
     for job in planned:
         tables.pop(job.rule, None)
     jobs = [(job.rule, job.key) for job in planned] + may_follow

@@ -91,6 +91,16 @@ def test_stacks_that_follow_unknown_cors_are_counted_in_runs_that_write_them(cam
     assert of_scan.n_bytes < plan.n_bytes
 
 
+def test_a_stitched_volume_that_waits_for_an_unknown_cor_is_named(campaign):
+    write_scan(campaign / "raw" / "b_1.h5", n_rows=4, n_cols=64, n_angles=31)
+    for stack, then in (("[a_1, b_1]", ", then stitch"), ("[b_1]", "")):
+        stitch = f"stitch: {{time: {{t: {stack}}}}}\n"
+        (campaign / "config.yaml").write_text(f"campaign: {{scans: [raw/*.h5]}}\n{stitch}")
+        (campaign / "scans.tsv").write_text("scan\tcor_px\nb_1\t32.00\n")
+        plan = make_plan(load_campaign(campaign))
+        assert plan.counts[-1] == f"up to 1 volume, whose COR is not known yet{then}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mode", "status", "says"),
