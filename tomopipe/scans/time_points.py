@@ -17,7 +17,7 @@ from tomopipe.scans.datasets import find_dataset
 from tomopipe.scans.formats import HDF5, Path, format_of
 from tomopipe.scans.layout import KEYS, Layout, Reference
 from tomopipe.scans.layout_options import with_angles
-from tomopipe.scans.pixels import Frames, stored_dataset
+from tomopipe.scans.pixels import Frames, MirroredPixels, stored_dataset
 from tomopipe.scans.raw_identity import frame_sampler
 from tomopipe.scans.turns import regular_runs, regular_step_deg
 
@@ -168,8 +168,8 @@ def _content_of(
 ) -> Callable[[IndexRange], str]:
     """Return a function that returns the fingerprint of a window: `window:<digest>`.
 
-    It covers type, shape, places and samples of its frames, its angles, stated positions of the
-    sample and monitor, and all flats and darks.
+    It covers type, shape, mirroring, places and samples of its frames, its angles, stated positions
+    of the sample and monitor, and all flats and darks.
     """
     projections = layout.projections
     sample = frame_sampler(stored_dataset(projections.pixels))
@@ -179,11 +179,13 @@ def _content_of(
         for part in of_reference(int(frames.index[0]), int(frames.index[-1]) + 1):
             shared.update(part)
     numbers = (layout.pixel_size_um, layout.energy_kev, layout.distance_mm, layout.height_mm)
-    shared.update(repr(numbers).encode())
+    pixels = projections.pixels
+    sides = sorted(pixels.sides) if isinstance(pixels, MirroredPixels) else []
+    shared.update(repr((*numbers, *sides)).encode())
     theta_deg = np.zeros(0) if layout.theta_deg is None else layout.theta_deg
     lists = [theta_deg, *(each.values for each in layout.sample_positions)]
     values = _monitor_of(layout, monitor)
-    if len(values) == projections.pixels.shape[0]:  # one for each frame
+    if len(values) == pixels.shape[0]:  # one for each frame
         shared.update(np.delete(values, projections.index).tobytes())
         values = values[projections.index]
     lists.append(values)

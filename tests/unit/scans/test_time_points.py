@@ -203,3 +203,17 @@ def test_windows_of_frames_with_a_horizontal_axis_and_none_of_sinograms(tmp_path
         file["exchange/data"] = data
     with pytest.raises(ScanError, match="sinograms"):
         time_points_of(path, 180, InputBlock(axes=["row", "angle", "col"]))
+
+
+def test_a_corrected_mirror_is_another_time_point(tmp_path):
+    keys, theta_deg = np.array([1, *np.zeros(30, int)]), np.arange(0, 180, 6.0)
+    path = write_nxtomo(tmp_path / "a.nx", keys=keys, angles=np.array([0, *theta_deg]))
+    contents = set()
+    for state in (False, True, False):
+        with h5py.File(path, "a") as file:
+            detector = file["entry0000/instrument/detector"]
+            detector.pop("x_flipped", None)
+            detector["x_flipped"] = state
+        (point,) = time_points_of(path, 180, InputBlock())
+        contents.add(point.content)
+    assert len(contents) == 2
