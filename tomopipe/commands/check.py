@@ -118,7 +118,7 @@ def examine(campaign: Campaign) -> Findings:
     with suppress(FileNotFoundError, TomopipeError):  # missing or damaged: a run makes it
         before = read_inventory(campaign.files.inventory)
         present = {row["path"] for row in rows.values()}  # also of other parts of a file
-        gone = (row["path"] for scan, row in before.items() if scan not in rows)
+        gone = dict.fromkeys(row["path"] for scan, row in before.items() if scan not in rows)
         if missing := [path for path in gone if path not in present]:
             findings.warnings.append(
                 f"{some_of(missing, 3)}: missing since the last run; not in the tables any more, "

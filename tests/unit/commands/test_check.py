@@ -94,6 +94,12 @@ def test_time_points_of_a_file_are_no_lost_file_and_a_part_is_named_as_a_scan(si
     assert "2 scans (a_1@t0000, a_1@t0001)" in shown
     assert "missing since the last run" not in shown
     assert "warning: a_1@t0002: 45 of 180 degrees so far" in shown
+    expected_inventory(load_campaign(site / "c"), campaign.results)
+    (site / "raw" / "a_1.h5").rename(site / "raw" / "b_1.h5")
+    text = (site / "c" / "config.yaml").read_text()
+    (site / "c" / "config.yaml").write_text(text.replace("a_1.h5", "b_1.h5"))
+    _, shown = run_check(site / "c")
+    assert f"warning: {site}/raw/a_1.h5: missing since the last run" in " ".join(shown.split())
 
 
 def test_raw_files_are_read_once_the_inventory_is_out_of_date(site):
