@@ -16,7 +16,7 @@ from tomopipe.campaign.table import check_table, did_you_mean
 from tomopipe.config import for_one_scan, with_skipped
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.scans.formats import RAW_ENDINGS
-from tomopipe.scans.raw_identity import name_by_state
+from tomopipe.scans.raw_identity import RAW, name_by_state
 from tomopipe.storage.json_files import json_or, part, text
 
 if TYPE_CHECKING:
@@ -121,12 +121,15 @@ def table_faults(campaign: "Campaign", to_come: Iterable[str] = ()) -> list[str]
 def former_scans(campaign: "Campaign", absent: Collection[str]) -> dict[str, str]:
     """Return those of the absent scans that have been in the campaign, by their results.
 
-    Each with the scan that has its file now, by size and time, or "".
+    Each with the scan that has its file now, by size and time (a view by its content), or "".
     """
     files, rows = campaign.files, present_inventory(campaign.files.inventory) if absent else {}
     former = [scan for scan in absent if scan in rows or files.of_scan(scan).is_dir()]
-    scans = [scan for scan in campaign.scans.values() if former and not scan.view]
-    now = {name_by_state(Path(scan.abspath)): scan.name for scan in scans}
+    scans = campaign.scans.values() if former else ()
+    now = {
+        f"{RAW}{scan.view.content}" if scan.view else name_by_state(Path(scan.abspath)): scan.name
+        for scan in scans
+    }
     now.pop("", None)  # of files that are missing
     return {scan: now.get(_raw_of(campaign, scan), "") for scan in former}
 

@@ -468,6 +468,20 @@ def test_the_row_of_a_renamed_scan_names_the_scan_of_its_file(tmp_path, step):
     assert f"{text}if its file was renamed, write the new name" in warnings(tmp_path)
 
 
+def test_the_rows_of_time_points_of_a_renamed_file_name_its_time_points(tmp_path):
+    small_campaign(tmp_path, theta_deg=np.arange(0, 360, 9.0))
+    config = tmp_path / "config.yaml"
+    config.write_text("campaign: {scans: [{glob: 'raw/*.h5', turns: 180}]}\n")
+    for name in ("a_1@t0000", "a_1@t0001"):
+        statement = {"raw": Target(load_campaign(tmp_path)).raw(name)}
+        Receipts(tmp_path, load_campaign(tmp_path).outputs).write("full_recon", name, statement, [])
+        (tmp_path / "results/try_center" / name).mkdir(parents=True)
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\na_1@t0001\t20.5\n")
+    (tmp_path / "raw/a_1.h5").rename(tmp_path / "raw/b_7.h5")
+    (fault,) = table_faults(load_campaign(tmp_path))
+    assert fault.endswith("its file is now that of b_7@t0001: write this name")
+
+
 def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     small_campaign(tmp_path)
     rows = ("a_2\t20.5", "a_01\t20.5", "b_1\t20.5")  # the next, a slip, another series
