@@ -87,6 +87,13 @@ def windowed(layout: Layout, options: InputBlock) -> Layout:
     projections = replace(layout.projections, index=layout.projections.index[part])
     is_whole = bool(projections.written.all())
     share = float(projections.index[0] / projections.pixels.shape[0])
+    warnings = layout.warnings
+    if layout.is_spread and isinstance(options.angles, AngleRange):
+        warnings += (
+            f"input.angles: {{start, stop}} is spread over the {n_all} projections of the file, so "
+            "its time points are wrong while it grows, and if it stopped early: set "
+            f"{{start: {options.angles.start:g}, step: STEP}}",
+        )
     time_s = layout.time_s if first == 0 else None
     if layout.time_s is not None and layout.end_s is not None:  # frames at equal steps
         time_s = layout.time_s + share * (layout.end_s - layout.time_s)
@@ -96,6 +103,7 @@ def windowed(layout: Layout, options: InputBlock) -> Layout:
         theta_deg=None if layout.theta_deg is None else layout.theta_deg[part],
         theta_counted="",
         is_spread=False,
+        warnings=warnings,
         missing_sources=() if is_whole else layout.missing_sources,
         aborted="" if is_whole else layout.aborted,
         n_planned=last + 1 - first,

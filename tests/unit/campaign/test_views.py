@@ -327,6 +327,19 @@ def test_windows_cover_what_a_stated_range_of_the_file_gives_them(turns, is_name
     assert not any("cover 0" in row["warnings"] for row in rows.values())
 
 
+def test_a_range_that_is_spread_over_the_projections_so_far_is_named(tmp_path):
+    fast(tmp_path / "foam_07.h5", 36, np.zeros(36))
+    data = {"campaign": {"scans": [{"glob": "*.h5", "turns": 180}]}}
+    for angles, is_named in (
+        ({"start": 0, "stop": 350}, True),
+        ({"start": 0, "step": 10}, False),
+    ):
+        campaign = campaign_from_data(data | {"input": {"angles": angles}}, tmp_path)
+        rows = expected_inventory(campaign, tmp_path)
+        warnings = [row["warnings"] for row in rows.values()]
+        assert ["set {start: 0, step: STEP}" in text for text in warnings] == [is_named] * 2
+
+
 def test_entries_and_turns_exclude_each_other():
     with pytest.raises(ValueError, match="set one of them"):
         ScanGlob(glob="*", entries="all", turns=180)
