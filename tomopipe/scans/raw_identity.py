@@ -124,11 +124,11 @@ def raw_content(path: Path) -> str:
 def fingerprint(path: Path) -> str:
     """Return the fingerprint of a raw file or folder: `blocks:<bytes>:<digest>`.
 
-    It covers the size, and 64 blocks of 16 KiB at even places of the file and of each dataset in
-    it: all of what is up to 1 MiB, such as angles. Of a folder it covers the name and size of each
-    file, and at least one block in each. So other flats, darks, angles, or another scan of the
-    same name change it; it can miss a change of a few frames within a file that was written in
-    place. `tomopipe.storage.checksums.checksum_of` misses nothing, and reads all.
+    It covers the size, the units of datasets, and 64 blocks of 16 KiB at even places of the file
+    and of each dataset in it: all of what is up to 1 MiB, such as angles. Of a folder it covers the
+    name and size of each file, and at least one block in each. So other flats, darks, angles, or
+    another scan of the same name change it; it can miss a change of a few frames within a file that
+    was written in place. `tomopipe.storage.checksums.checksum_of` misses nothing, and reads all.
 
     An OSError if it cannot be read, a StillWrittenError if another process is writing it.
     """
@@ -140,7 +140,9 @@ def fingerprint(path: Path) -> str:
             descriptor = stream.fileno()
             n_bytes = os.fstat(descriptor).st_size
             total.update(f"{name}\0{n_bytes}\0".encode("utf-8", "surrogateescape"))
-            for extents in ([(0, n_bytes)], *_datasets(file, stream.read(8))):
+            datasets, units = _datasets(file, stream.read(8))
+            total.update(units.encode(errors="backslashreplace"))
+            for extents in ([(0, n_bytes)], *datasets):
                 for block in _blocks(descriptor, extents, max(1, N_BLOCKS // len(names))):
                     total.update(block)
         n_all += n_bytes
@@ -165,23 +167,33 @@ def _blocks(
             yield os.pread(descriptor, n_read, offset + n_bytes - n_read)
 
 
-def _datasets(path: str, begin: bytes) -> list[list[Extent]]:
-    """Return where the values or chunks of each dataset of an HDF5 file lie; [] for other files."""
+def _datasets(path: str, begin: bytes) -> tuple[list[list[Extent]], str]:
+    """Return where values or chunks of each dataset of an HDF5 file lie, and the datasets' units.
+
+    None of other files.
+    """
     if not begin.startswith(HDF5.begins):
-        return []
+        return [], ""
     import h5py
 
+    from tomopipe.scans.datasets import attribute_of
+
     result: list[list[Extent]] = []
+    units = ""
     try:
         with open_hdf5(path) as file:
-            for _, _, data in objects_in(file):
-                if isinstance(data, h5py.Dataset) and not (data.is_virtual or data.external):
+            for name, _, data in objects_in(file):
+                if not isinstance(data, h5py.Dataset):
+                    continue
+                if unit := attribute_of(data, "units"):
+                    units += f"{name}\0{unit}\0"
+                if not (data.is_virtual or data.external):
                     result.append(_extents(data))
     except StillWrittenError:
         raise
     except (ScanError, OSError, RuntimeError, KeyError, ValueError):
         pass
-    return result
+    return result, units
 
 
 def _extents(data: "h5py.Dataset") -> list[Extent]:
@@ -201,13 +213,17 @@ def _chunks(data: "h5py.Dataset") -> list[tuple[tuple[int, ...], int, int]]:
 def entry_content(*groups: "h5py.Group") -> str:
     """Return a fingerprint of one entry of an HDF5 file, in some groups: `entry:<digest>`.
 
-    It covers name, shape and type of each dataset below them, also behind links; where its
+    It covers name, shape, type and units of each dataset below them, also behind links; where its
     values or chunks lie; all values of what is up to 64 kB, else 16 blocks of 4 KiB at even places.
     Of a virtual dataset it covers the sources, and a row of 16 frames.
     """
+    from tomopipe.scans.datasets import attribute_of
+
     total = xxhash.xxh3_128()
     for name, data in (item for group in groups for item in _below(group)):
-        total.update(f"{name}\0{data.shape}\0{data.dtype.str}\0".encode())
+        unit = attribute_of(data, "units")
+        kind = f"{name}\0{data.shape}\0{data.dtype.str}\0{unit}\0"
+        total.update(kind.encode(errors="backslashreplace"))
         for part in _parts(data):
             total.update(part)
     return f"entry:{total.hexdigest()}"

@@ -181,7 +181,8 @@ def _content_of(
     numbers = (layout.pixel_size_um, layout.energy_kev, layout.distance_mm, layout.height_mm)
     pixels = projections.pixels
     sides = sorted(pixels.sides) if isinstance(pixels, MirroredPixels) else []
-    shared.update(repr((*numbers, *sides)).encode())
+    units = [each.unit for each in layout.sample_positions]
+    shared.update(repr((*numbers, *sides, *units)).encode())
     theta_deg = np.zeros(0) if layout.theta_deg is None else layout.theta_deg
     lists = [theta_deg, *(each.values for each in layout.sample_positions)]
     values = _monitor_of(layout, monitor)

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from tests.unit.scans.test_bytes_read import bytes_read_so_far
-from tomopipe.scans.raw_identity import fingerprint, raw_content
+from tomopipe.scans.raw_identity import entry_content, fingerprint, raw_content
 
 N_FRAMES, N_ROWS, N_COLS = 60, 100, 100  # 1.2 MB: more than 64 blocks
 KINDS = {"data": N_FRAMES, "data_white": 5, "data_dark": 5}
@@ -79,6 +79,23 @@ def test_another_frame_of_any_kind_and_other_angles_are_seen(tmp_path, storage):
     for kind, frame in (("data", 0), ("data", 37), ("data_white", 4), ("data_dark", 0)):
         assert _differs(path, partial(_add, kind, np.s_[frame]))
     assert _differs(path, lambda file: file["exchange/theta"].write_direct(np.arange(60.0)))
+
+
+def test_a_corrected_unit_is_seen(tmp_path):
+    path = tmp_path / "x.h5"
+    _write(path)
+    with h5py.File(path, "r+") as file:
+        file["exchange/theta"].attrs["units"] = "deg"
+
+    def correct(file):
+        file["exchange/theta"].attrs.modify("units", "rad")
+
+    assert _differs(path, correct)
+    with h5py.File(path) as file:
+        before = entry_content(file["exchange"])
+    with h5py.File(path, "r+") as file:
+        file["exchange/theta"].attrs.modify("units", "deg")
+        assert entry_content(file["exchange"]) != before
 
 
 def test_the_same_small_place_in_all_frames_is_seen(tmp_path):

@@ -176,6 +176,10 @@ def test_another_monitor_or_position_is_another_time_point(tmp_path):
         with h5py.File(path, "a") as file:
             file[name][30:60] += 3
         assert [was != now for was, now in zip(before, contents(), strict=True)] == [0, 1, 0]
+    before = contents()
+    with h5py.File(path, "a") as file:
+        file["sample/x"].attrs["units"] = "mm"
+    assert not set(before) & set(contents())
     assert contents("exchange") == contents("exchange/none") == contents(None)
 
 
