@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tomopipe.config import Config, InputBlock, ScanGlob
+from tomopipe.config import Config, InputBlock, PreprocessBlock, ScanGlob
 from tomopipe.config.blocks import Turns
 from tomopipe.errors import ScanError
 from tomopipe.scans.hdf5 import UNREADABLE
@@ -99,9 +99,10 @@ class Views:
     def _look(self, path: str, scans: ScanGlob, config: Config | None) -> _File:
         """Return the views of a file, those of before if it has not changed or is unreadable."""
         options = config.input if config else None
-        monitor = config.preprocess.ring_current.dataset if config else None
+        recipe = config.preprocess if config and scans.turns else PreprocessBlock()
+        of_frames = recipe.ring_current.dataset, recipe.shifts == "stated"
         read_with = [scans.model_dump()["turns"], options.model_dump()] if options else []
-        how = json.dumps([*read_with, *([monitor] if monitor else [])]) if options else ""
+        how = json.dumps([*read_with, *filter(None, of_frames)]) if options else ""
         before, where = self._before.get(path), os.path.join(self._directory, path)
         if before is None or before.how != how:
             before = _File(how, {}, ())
@@ -114,7 +115,7 @@ class Views:
         try:
             states = {file: self._state(file) for file in [path, *source_files(where)[0], *lists]}
             if options and scans.turns:
-                views = self._time_points(where, scans.turns, options, monitor)
+                views = self._time_points(where, scans.turns, options, *of_frames)
             else:
                 views = _entries(where, before.views)
         except (ScanError, *UNREADABLE) as error:
@@ -127,16 +128,22 @@ class Views:
         return _SEEN[where, how]
 
     def _time_points(
-        self, where: str, turns: Turns, options: InputBlock, monitor: str | None
+        self,
+        where: str,
+        turns: Turns,
+        options: InputBlock,
+        monitor: str | None,
+        uses_positions: bool,
     ) -> list[View]:
         from tomopipe.scans.time_points import time_points_of  # h5py
 
         if options.angle_list:
             at_home = os.path.join(self._directory, options.angle_list)
             options = options.model_copy(update={"angles": at_home})
+        points = time_points_of(where, turns, options, monitor, uses_positions=uses_positions)
         return [
             View(time_point(number), point.content, {"window": [*point.span]}, "", point.refused)
-            for number, point in enumerate(time_points_of(where, turns, options, monitor))
+            for number, point in enumerate(points)
         ]
 
     def _is_as(self, states: Mapping[str, list[int] | None]) -> bool:

@@ -35,12 +35,17 @@ class TimePoint:
 
 
 def time_points_of(
-    path: Path, turns: Turns, options: InputBlock, monitor: str | None = None
+    path: Path,
+    turns: Turns,
+    options: InputBlock,
+    monitor: str | None = None,
+    *,
+    uses_positions: bool = False,
 ) -> list[TimePoint]:
     """Return the time points of an HDF5 file, the last one refused if it is not whole.
 
-    `monitor` is the dataset of `preprocess.ring_current`. A ScanError if the file has no time
-    points, or cannot be read.
+    `monitor` is the dataset of `preprocess.ring_current`, `uses_positions` whether shifts are those
+    that the file states. A ScanError if the file has no time points, or cannot be read.
     """
     with ExitStack() as stack, naming(path):
         if format_of(path) is not HDF5:
@@ -51,6 +56,8 @@ def time_points_of(
         written = np.flatnonzero(layout.projections.written)
         n_written = int(written[-1]) + 1 if len(written) else 0
         points = windows(layout.theta_deg, n_written, turns)
+        if not uses_positions:
+            layout = replace(layout, sample_positions=())
         content = _content_of(layout, _references(reader.references), monitor)
         return [replace(point, content=content(point.span)) for point in points]
 
@@ -168,8 +175,8 @@ def _content_of(
 ) -> Callable[[IndexRange], str]:
     """Return a function that returns the fingerprint of a window: `window:<digest>`.
 
-    It covers type, shape, mirroring, places and samples of its frames, its angles, stated positions
-    of the sample and monitor, and all flats and darks.
+    It covers type, shape, mirroring, places and samples of its frames, its angles, positions of the
+    sample and monitor, and all flats and darks.
     """
     projections = layout.projections
     sample = frame_sampler(stored_dataset(projections.pixels))
@@ -185,10 +192,13 @@ def _content_of(
     shared.update(repr((*numbers, *sides, *units)).encode())
     theta_deg = np.zeros(0) if layout.theta_deg is None else layout.theta_deg
     lists = [theta_deg, *(each.values for each in layout.sample_positions)]
-    values = _monitor_of(layout, monitor)
-    if len(values) == pixels.shape[0]:  # one for each frame
-        shared.update(np.delete(values, projections.index).tobytes())
-        values = values[projections.index]
+    values, n_frames = _monitor_of(layout, monitor), pixels.shape[0]
+    # one for each frame, or nearly so while the file grows
+    if abs(len(values) - n_frames) < abs(len(values) - len(projections.index)):
+        values = values[:n_frames]
+        index = projections.index[projections.index < len(values)]
+        shared.update(np.delete(values, index).tobytes())
+        values = values[index]
     lists.append(values)
 
     def content(span: IndexRange) -> str:

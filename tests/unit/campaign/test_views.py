@@ -225,17 +225,25 @@ def test_turns_of_the_stage_are_scans_of_the_series_of_their_file(tmp_path):
     assert (options.window, options.every) == ([18, 35], 2)
 
 
-def test_a_monitor_in_use_belongs_to_its_time_points(tmp_path):
+@pytest.mark.parametrize(
+    ("in_use", "name"),
+    [
+        ({"ring_current": {"dataset": "exchange/monitor"}}, "exchange/monitor"),
+        ({"shifts": "stated"}, "sample/x"),
+    ],
+)
+def test_a_monitor_or_positions_in_use_belong_to_their_time_points(in_use, name, tmp_path):
     path = fast(tmp_path / "foam_07.h5", 36)
+    with h5py.File(path, "a") as file:
+        file["sample/x"] = np.zeros(36)
 
     def contents(**preprocess):
         data = {"campaign": {"scans": [{"glob": "*.h5", "turns": 180}]}, "preprocess": preprocess}
         return [scan.view.content for scan in campaign_from_data(data, tmp_path).scans.values()]
 
-    in_use = {"ring_current": {"dataset": "exchange/monitor"}}
     before, unused = contents(**in_use), contents()
     with h5py.File(path, "a") as file:
-        file["exchange/monitor"][20:] = 7
+        file[name][20:] = 7
     after = contents(**in_use)
     assert [was != now for was, now in zip(before, after, strict=True)] == [False, True]
     assert contents() == unused

@@ -168,8 +168,11 @@ def test_another_monitor_or_position_is_another_time_point(tmp_path):
     with h5py.File(path, "a") as file:
         file["sample/x"] = np.zeros(90)
 
-    def contents(monitor="exchange/monitor"):
-        return [point.content for point in time_points_of(path, 180, InputBlock(), monitor)]
+    def contents(monitor="exchange/monitor", uses_positions=True):
+        points = time_points_of(path, 180, InputBlock(), monitor, uses_positions=uses_positions)
+        return [point.content for point in points]
+
+    unused = contents(None, uses_positions=False)
 
     for name in ("exchange/monitor", "sample/x"):
         before = contents()
@@ -181,6 +184,7 @@ def test_another_monitor_or_position_is_another_time_point(tmp_path):
         file["sample/x"].attrs["units"] = "mm"
     assert not set(before) & set(contents())
     assert contents("exchange") == contents("exchange/none") == contents(None)
+    assert contents(None, uses_positions=False) == unused
 
 
 def test_other_values_of_the_monitor_for_flats_count_for_all_time_points(tmp_path):
@@ -195,6 +199,10 @@ def test_other_values_of_the_monitor_for_flats_count_for_all_time_points(tmp_pat
         now = time_points_of(path, 180, InputBlock(), "monitor")
         assert [a != b for a, b in zip(before, now, strict=True)] == others
         before = now
+    with h5py.File(path, "a") as file:  # the monitor is ahead of the frames
+        del file["monitor"]
+        file["monitor"] = np.array([2.0, *np.ones(39), 2, *np.ones(25)])
+    assert time_points_of(path, 180, InputBlock(), "monitor") == before
 
 
 def test_windows_of_frames_with_a_horizontal_axis_and_none_of_sinograms(tmp_path):
