@@ -32,8 +32,10 @@ _REACH = 0.5  # largest shift, share of the columns: beyond it hardly anything o
 _SHIFT_PX, _GAIN, _ALONE, _MATCH, _RETURNS = 1.5, 0.4, 4.0, 0.6, 0.4
 _FAR, _FAR_MATCH = 1 / 16, 0.75
 _EXPLAINED, _MUCH, _MOST_EXPLAINED = (0.8, 0.65), 1.0, 2.0
-# Repeat projections: largest share of all, and largest distance (steps) from an angle of the scan.
-_MOST_MORE, _SAME = 0.1, 0.25
+# Repeat projections: largest share of all (more are turns), the share up to which those before the
+# scan are images of an alignment, and the largest distance (steps) from an angle of the scan.
+_MOST_MORE, _ALIGNMENT, _SAME = 0.25, 0.1, 0.25
+_TURN_RAD = 2 * np.pi
 
 
 @dataclass(frozen=True)
@@ -121,19 +123,24 @@ def _largest_jump(pairs: _Pairs, prepared: Prepared) -> Jump | None:
 
 
 def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
-    """Find a jump from repeat projections at equal angles; None if there is none."""
+    """Find a jump from repeat projections at equal angles; None if there is none.
+
+    They are images after a scan, or of a scan that was interrupted and began again some steps back.
+    """
     theta_rad = prepared.rows.theta_rad
     runs = np.concatenate([[0], np.cumsum(~near)])
     longest = runs == np.argmax(np.bincount(runs))
     scan, more = np.flatnonzero(longest), np.flatnonzero(~longest)
-    if not 0 < len(more) <= _MOST_MORE * len(theta_rad):
+    if not len(more):
         return None
-    apart_rad = theta_rad[more][:, None] - theta_rad[scan]
-    apart_rad = np.abs((apart_rad + np.pi) % (2 * np.pi) - np.pi)
-    same = apart_rad.min(axis=1) <= _SAME * prepared.angles.step_rad
-    first, second = scan[np.argmin(apart_rad, axis=1)][same], more[same]
-    if not len(first) or second[0] < scan[0]:
+    nearest, apart_rad = _nearest(theta_rad[scan], theta_rad[more])
+    same = apart_rad <= _SAME * prepared.angles.step_rad
+    in_scan, again = scan[nearest][same], more[same]
+    if not 0 < len(again) <= _MOST_MORE * len(theta_rad):
         return None
+    if again[0] < scan[0] and len(more) <= _ALIGNMENT * len(theta_rad):
+        return None
+    first, second = np.minimum(in_scan, again), np.maximum(in_scan, again)
     matches = match(prepared.lines_by_time(_MAX_ROWS), first, second, _REACH)
     best_px, misfit = peaks(matches)
     unmoved = 1 - matches[:, matches.shape[1] // 2]
@@ -141,7 +148,17 @@ def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
     moved = (np.abs(best_px) >= _SHIFT_PX) & (gain >= _GAIN) & (1 - misfit >= _MATCH)
     if not moved.all():
         return None
-    return Jump(int(second[0]) - 1, float(np.median(best_px)) * prepared.match_binning)
+    return Jump(int(second.min()) - 1, float(np.median(best_px)) * prepared.match_binning)
+
+
+def _nearest(theta_rad: Floats, others_rad: Floats) -> tuple[Numbers, Floats]:
+    """Return the nearest angle to each of the others, on the circle, and its distance."""
+    order = np.argsort(theta_rad % _TURN_RAD)
+    after = np.searchsorted(theta_rad % _TURN_RAD, others_rad % _TURN_RAD, sorter=order)
+    both = np.stack([order[after - 1], order[after % len(order)]])
+    apart_rad = np.abs((others_rad - theta_rad[both] + np.pi) % _TURN_RAD - np.pi)
+    closest = np.argmin(apart_rad, axis=0)[None]
+    return tuple(np.take_along_axis(values, closest, axis=0)[0] for values in (both, apart_rad))
 
 
 def peaks(matches: Floats) -> tuple[Floats, Floats]:
