@@ -235,6 +235,8 @@ _N_SAMPLED = 100  # projections
 # Transmission, averaged over this number of columns, above which a volume is useless: neither noise
 # nor fringes nor a beam between refills reach it.
 _FAR_TOO_BRIGHT, _TOGETHER_PX = 1.4, 8
+# Least share of pixels without any transmission in projections without flats: dead ones are fewer.
+_OPAQUE = 0.05
 # A sample in the flats: largest size of the line integrals that it leaves in one projection, by
 # that of most, and least share of those below 0, by those above.
 _EQUAL, _AS_MUCH = 0.2, 0.25
@@ -261,7 +263,7 @@ def warn_of_flats(
         "flats of another exposure, a shutter closed in some of them, raw counts without flats "
         "(preprocess.flats), or only a few photons per pixel?"
     )
-    if flat_levels is not None and (flat_levels == 1).all():  # or none
+    if _has_no_flats(flat_levels):
         why = (
             "raw counts without flats (preprocess.flats), or line integrals already (preprocess: "
             "{minus_log: false})?"
@@ -270,6 +272,30 @@ def warn_of_flats(
         f"air is brighter than the flats (transmission {math.exp(-least):.3g}), so values of the "
         f"volume are too low: {why}"
     ]
+
+
+def warn_of_line_integrals(
+    line_integrals: NDArray[np.float32], flat_levels: NDArray[np.float64] | None
+) -> list[str]:
+    """Return warnings, at most one, that projections without flats are no transmission.
+
+    Air is 0 in line integrals, so that their noise is below 0. Arrays as in `warn_of_flats`.
+    """
+    if not _has_no_flats(flat_levels) or not line_integrals.size:
+        return []
+    least = -math.log(MIN_TRANSMISSION) - 1e-3
+    share = float(np.median(np.mean(_some_projections(line_integrals) >= least, axis=(0, 2))))
+    if share < _OPAQUE:
+        return []
+    return [
+        f"{share:.0%} of the pixels are 0 or below, which no transmission is, so values of the "
+        "volume are wrong: are the projections line integrals already (preprocess: {minus_log: "
+        "false})?"
+    ]
+
+
+def _has_no_flats(flat_levels: NDArray[np.float64] | None) -> bool:
+    return flat_levels is not None and bool((flat_levels == 1).all())
 
 
 def warn_of_sample_in_flats(line_integrals: NDArray[np.float32]) -> list[str]:

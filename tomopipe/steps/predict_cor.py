@@ -44,6 +44,7 @@ from tomopipe.prep.half_acquisition import warn_of_one_side, warn_of_width
 from tomopipe.prep.normalise import (
     is_far_too_bright,
     warn_of_flats,
+    warn_of_line_integrals,
     warn_of_references,
     warn_of_sample_in_flats,
 )
@@ -159,6 +160,8 @@ def _predict(
     bad, n_angles = _with_dim(corrected), rows.sinograms.shape[1]
     bad_frames = warnings_of(bad, n_angles)
     of_flats = warn_of_references(corrected.flat_levels, corrected.dark_levels)
+    if corrected.minus_log:
+        of_flats = of_flats + warn_of_line_integrals(corrected.sinograms, corrected.flat_levels)
     spoils = of_flats
     if corrected.minus_log:
         bright = warn_of_sample_in_flats(corrected.sinograms)

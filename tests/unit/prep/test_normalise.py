@@ -22,6 +22,7 @@ from tomopipe.prep.normalise import (
     normalise_to_air,
     normaliser,
     warn_of_flats,
+    warn_of_line_integrals,
     warn_of_references,
     warn_of_sample_in_flats,
 )
@@ -346,6 +347,16 @@ def test_where_there_are_no_flats_line_integrals_are_asked_for():
     for known in (None, levels(1, 1)):
         assert option not in warn_of_flats(lines(2, 100), known)[0]
     assert warn_of_flats(lines(1, 100)) == []
+
+
+def test_line_integrals_without_flats_are_no_transmission():
+    stored = disks(1e4).astype(np.float32)  # as other programs write them; air is 0
+    flat, dark = np.ones(stored.shape[1:], np.float32), np.zeros(stored.shape[1:], np.float32)
+    as_read, sound = (normalise(each, flat, dark) for each in (stored, np.exp(-stored)))
+    (warning,) = warn_of_line_integrals(as_read, np.array([]))
+    assert "(preprocess: {minus_log: false})" in warning
+    for values, flats in ((as_read, levels(1, 1)), (as_read, None), (sound, np.array([]))):
+        assert warn_of_line_integrals(values, flats) == []
 
 
 @pytest.mark.parametrize("dtype", ["uint16", ">u2", "uint32", "float32"])
