@@ -584,6 +584,42 @@ def test_some_flats_that_show_the_sample_are_a_doubt(tmp_path, raw, frames, meth
     assert prediction["cor_px"] is None or any(text.startswith(start) for text in doubts)
 
 
+@pytest.mark.parametrize("moved_px", [0, 3])
+def test_flats_of_another_region_are_a_doubt(tmp_path, raw, moved_px):
+    with h5py.File(raw.path, "r+") as file:
+        shape = file["exchange/data"].shape[1:]
+        pixels = 1 + 0.03 * np.random.default_rng(2).normal(size=shape)
+        dark = file["exchange/data_dark"][()].mean(axis=0)
+        for name, pattern in (("data", pixels), ("data_white", np.roll(pixels, moved_px, axis=1))):
+            dataset = file[f"exchange/{name}"]
+            dataset[...] = (dataset[()] - dark) * pattern + dark
+    _, prediction, text = predicted(tmp_path, raw.path, {})
+    start = "the flats do not fit the projections"
+    assert [doubt[: len(start)] for doubt in prediction.get("doubts", [])] == [start] * (
+        moved_px > 0
+    )
+    assert float(text) == pytest.approx(raw.cor_px, abs=0.5)
+
+
+def test_line_integrals_that_are_read_as_transmission_are_named(tmp_path, raw):
+    with h5py.File(raw.path, "r+") as file:
+        group = file["exchange"]
+        dark, flat = (group[f"data_{kind}"][()].mean(axis=0) for kind in ("dark", "white"))
+        light = (group["data"][()] - dark) / (flat - dark)
+        del group["data"]
+        group["data"] = -np.log(np.maximum(light, 1e-5)).astype(np.float32)
+    without = {"flats": "none", "darks": "none"}
+    told = [
+        [
+            text
+            for text in predicted(tmp_path, raw.path, keys)[1]["warnings"]
+            if "0 or below" in text
+        ]
+        for keys in (without, {**without, "minus_log": False})
+    ]
+    assert [len(texts) for texts in told] == [1, 0]
+
+
 def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path):
     prediction, _ = run()
     assert prediction["warnings"] == []

@@ -58,6 +58,7 @@ _OPTIONAL: dict[str, tuple[Any, int]] = {
     "flat_parts": (np.float32, 3),
     "flat_positions": (np.float64, 1),
     "image_parts": (np.float32, 3),
+    "flat_lines": (np.float32, 2),
     "n_stuck": (np.int64, 0),
     "dark_rows": (np.int64, 1),
     "numbers": (np.int64, 1),
@@ -106,6 +107,7 @@ class Rows:
     flat_positions: NDArray[np.float64] | None = None
     # (n_some, n_kept, n_parts): transmission of some projections by the mean flat, averaged alike
     image_parts: NDArray[np.float32] | None = None
+    flat_lines: NDArray[np.float32] | None = None  # (n_kept, n_cols): mean flat less the dark
     n_stuck: int = 0  # pixels of the detector that are `tomopipe.scans.scan.Scan.stuck`
     # (n_angles,): numbers of the projections, as recorded; None: not known
     numbers: NDArray[np.int64] | None = None
@@ -366,13 +368,15 @@ def _flat_levels(scan: Scan, recipe: PreprocessBlock) -> NDArray[np.float64]:
 
 
 def _parts(scan: Scan, row_index: Sequence[int], raw_rows: NDArray[Any]) -> dict[str, Any]:
-    """Return what shows a sample in some of the flats (`tomopipe.cor.sample_in_flats`)."""
+    """Return what shows a sample in flats, or others (`tomopipe.cor.sample_in_flats`)."""
     if not scan.n_flats:
         return {}
     bands = band_of(np.array(row_index), scan.n_rows)
     some = raw_rows[evenly_spread(len(raw_rows), _N_IMAGES)]
-    images = normalise(some, scan.flat[row_index], scan.dark[row_index], minus_log=False)
+    flat, dark = scan.flat[row_index], scan.dark[row_index]
+    images = normalise(some, flat, dark, minus_log=False)
     return {
+        "flat_lines": (flat - dark).astype(np.float32),
         "flat_parts": (scan.flat_blocks - block_means(scan.dark))[:, bands].astype(np.float32),
         "flat_positions": scan.flat_positions,
         "image_parts": column_means(images).astype(np.float32),

@@ -153,6 +153,7 @@ def _predict(
 ) -> dict[str, Any]:
     """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
     from tomopipe.cor.air_level import remedy_of_air, warn_of_air
+    from tomopipe.cor.flat_pattern import warn_of_other_flats
     from tomopipe.cor.sample_in_flats import warn_of_sample_in_some_flats
 
     corrected = read_rows(rows_h5)
@@ -162,6 +163,7 @@ def _predict(
     of_flats = warn_of_references(corrected.flat_levels, corrected.dark_levels)
     if corrected.minus_log:
         of_flats = of_flats + warn_of_line_integrals(corrected.sinograms, corrected.flat_levels)
+        of_flats = of_flats + (_try_check(warnings, warn_of_other_flats, rows) or [])
     spoils = of_flats
     if corrected.minus_log:
         bright = warn_of_sample_in_flats(corrected.sinograms)

@@ -52,6 +52,7 @@ def test_round_trip_keeps_values_types_and_flags(rows, tmp_path):
         ("flat_positions", [0, 0, 7]),
         ("flat_parts", [[[1.0, 2]], [[3, 4]]]),
         ("image_parts", [[[0.5, 1]]]),
+        ("flat_lines", [[0.5, 1]]),
     ],
 )
 def test_what_older_files_lack_is_none_or_comes_back(rows, tmp_path, name, value):
