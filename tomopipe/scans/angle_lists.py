@@ -257,6 +257,41 @@ def planned_frames(ids: ArrayLike, n_planned: int) -> NDArray[np.intp] | None:
     return index.astype(np.intp)
 
 
+def by_number(
+    theta_deg: NDArray[np.float64], ids: ArrayLike, all_ids: ArrayLike
+) -> tuple[NDArray[np.float64], str]:
+    """Give each of as many frames as angles that of its number; return a warning, or "".
+
+    `ids` are the numbers of the frames, as stored; `all_ids` also those of flats and darks. Only
+    even angles are those planned; others may have been recorded with the frames.
+    """
+    numbers, steps_deg = np.asarray(ids, dtype=float), np.diff(theta_deg)
+    if len(numbers) != len(theta_deg) or len(numbers) < 2 or not np.isfinite(numbers).all():
+        return theta_deg, ""
+    turn_deg, ordered = float(np.median(steps_deg)), np.sort(numbers)
+    is_planned = (np.abs(steps_deg - turn_deg) < abs(turn_deg) / 2).all()
+    steps, gaps = np.diff(numbers), np.diff(ordered)
+    few_missing = np.median(gaps) == gaps.min() == 1 and gaps.sum() < 2 * len(numbers)
+    if not (is_planned and few_missing):
+        return theta_deg, ""
+    missing = np.setdiff1d(np.arange(ordered[0], ordered[-1]), np.asarray(all_ids, dtype=float))
+    is_mixed = (steps < 0).any()
+    if is_mixed == bool(len(missing)):
+        return theta_deg, ""
+    if is_mixed:
+        n_jumps = int(np.count_nonzero(steps != 1))
+        return theta_deg[np.argsort(np.argsort(numbers))], (
+            f"frames stored in another order than taken ({n_jumps} jumps of their numbers): each "
+            "has the angle of its number"
+        )
+    after = int(np.argmax(numbers > missing[0])) - 1
+    return theta_deg, (
+        f"{len(missing)} numbers of frames are missing, the first after projection {after}, though "
+        "there are as many frames as angles: if the camera dropped frames while the stage went on, "
+        "set input.angles to a list of the angles of those that are there"
+    )
+
+
 def count_periods(times_s: ArrayLike) -> NDArray[np.int64] | None:
     """Turn times at a steady rate into numbers as for `planned_frames`; None: not steady."""
     times = np.asarray(times_s, dtype=float)

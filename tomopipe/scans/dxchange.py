@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanFaultError
-from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames
+from tomopipe.scans.angle_lists import DROPPED, by_number, count_periods, planned_frames
 from tomopipe.scans.datasets import (
     NOT_RECOGNISED,
     Angles,
@@ -118,7 +118,9 @@ class DxchangeReader:
             return result._replace(theta_deg=result.theta_deg[of_data])
         result = degrees_of(theta, self._options.angle_unit)
         angles, _, warnings, _ = result
-        if angles is None or len(angles) <= n_frames:
+        if angles is not None and len(angles) == n_frames:
+            return self._by_number(result)
+        if angles is None or len(angles) < n_frames:
             return result
         parts = (DATA, *places(self._file, "flats"), *places(self._file, "darks"))
         n_all = sum(_count_in(self._file, name) for name in parts)
@@ -135,6 +137,17 @@ class DxchangeReader:
         if positions is not None:
             warnings = (*warnings, f"{DROPPED}{len(angles) - n_frames}")
         return result._replace(warnings=warnings, positions=positions)
+
+    def _by_number(self, result: Angles) -> Angles:
+        """Return angles by the numbers of as many frames, if the file has them."""
+        angles, ids, locations = result.theta_deg, list_in(self._file, _IDS), _locations(self._file)
+        if angles is None or ids is None or ids.dtype.kind not in "uif":
+            return result
+        located = locations is not None and len(locations) == len(ids)
+        of_data = ids[locations == DATA] if located else ids
+        theta_deg, warning = by_number(angles, of_data, ids)
+        warnings = (*result.warnings, f"{_IDS}: {warning}") if warning else result.warnings
+        return result._replace(theta_deg=theta_deg, warnings=warnings)
 
     def _of_data(self, n_frames: int) -> NDArray[np.bool_] | None:
         """Return which of all frames are projections; None if the file does not state it."""

@@ -8,6 +8,7 @@ import pytest
 
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import (
+    by_number,
     count_periods,
     other_unit,
     planned_frames,
@@ -162,6 +163,44 @@ def test_place_of_frames_that_arrived(ids, n_planned, expected):
         assert found is None
     else:
         assert found.tolist() == list(ids if isinstance(expected, str) else expected)
+
+
+EVEN_DEG = 10.0 * np.arange(6)
+
+
+def test_frames_stored_in_another_order_have_the_angles_of_their_numbers():
+    ids = np.array([8, 7, 9, 12, 10, 11])
+    theta_deg, warning = by_number(EVEN_DEG, ids, [5, 6, *ids])
+    assert theta_deg.tolist() == [10, 0, 20, 50, 30, 40]
+    assert warning.startswith("frames stored in another order than taken (4 jumps of ")
+
+
+def test_numbers_that_are_missing_beside_a_full_list_of_angles_are_a_warning():
+    ids = [0, 1, 2, 5, 6, 7]
+    theta_deg, warning = by_number(EVEN_DEG, ids, ids)
+    assert theta_deg is EVEN_DEG
+    assert warning.startswith("2 numbers of frames are missing, the first after projection 2, ")
+    assert by_number(EVEN_DEG, ids, np.arange(8)) == (EVEN_DEG, "")  # those of flats
+
+
+@pytest.mark.parametrize(
+    ("theta_deg", "ids"),
+    [
+        (EVEN_DEG, np.arange(6)),
+        (EVEN_DEG, np.arange(0, 12, 2)),  # every second one was written
+        (EVEN_DEG, np.zeros(6)),
+        (EVEN_DEG, [4, 5, 0, 1, 2, 9]),
+        (EVEN_DEG, [0, 1, 2, 3, 4, 2**40]),
+        (EVEN_DEG, [65534, 65535, 0, 1, 2, 3]),
+        (EVEN_DEG, [0, 1, np.nan, 3, 4, 5]),
+        (EVEN_DEG, np.arange(5)),
+        (EVEN_DEG[[1, 0, 2, 5, 3, 4]], [1, 0, 2, 5, 3, 4]),  # recorded with each frame
+        (np.zeros(0), []),
+    ],
+)
+def test_angles_stay_as_they_are_whatever_the_numbers(theta_deg, ids):
+    found, warning = by_number(theta_deg, ids, ids)
+    assert (found is theta_deg, warning) == (True, "")
 
 
 def test_periods_from_time_stamps():

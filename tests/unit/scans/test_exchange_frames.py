@@ -196,6 +196,22 @@ def test_dropped_frames_take_their_angles_with_them(tmp_path, gone, options):
 
 
 @pytest.mark.parametrize("located", [True, False])
+def test_frames_stored_in_another_order_keep_their_angles(tmp_path, located):
+    stored = np.array([1, 0, 2, 4, 3, 5, 6])
+
+    def change(file):
+        dropped(np.array([], int), locations=located)(file)
+        file[DATA][...] = raw_values()[stored]
+        numbers = file["defaults/NDArrayUniqueId"]
+        values = numbers[()]
+        values[3 * located : 3 * located + N_ANGLES] = stored
+        numbers[...] = values
+
+    with open_scan(write(tmp_path / "a.h5", change)) as scan:
+        assert np.rad2deg(scan.theta_rad) == pytest.approx(30 * stored)
+
+
+@pytest.mark.parametrize("located", [True, False])
 def test_angles_of_all_frames(tmp_path, located):
     """Flats and darks are taken at rest."""
     of_data = 30.0 * np.arange(N_ANGLES)
