@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanFaultError
-from tomopipe.scans.angle_lists import DROPPED, by_number, count_periods, planned_frames
+from tomopipe.scans.angle_lists import BY_NAME, DROPPED, by_number, count_periods, planned_frames
 from tomopipe.scans.datasets import (
     NOT_RECOGNISED,
     Angles,
@@ -26,6 +26,7 @@ from tomopipe.scans.datasets import (
     list_in,
     shown_axes,
     unless_configured,
+    value_in,
 )
 from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name, read_numbers
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 MAIN = "/exchange"  # its group; others are /exchange_2 and the like
 DATA, THETA = f"{MAIN}/data", f"{MAIN}/theta"
 _PLACES: dict[Kind, str] = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
+_ROTATION = "/process/acquisition/rotation"  # of tomoscan: what was planned, degrees
 # Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
 _LOCATIONS, _IDS, _TIMES = (
     f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
@@ -113,10 +115,12 @@ class DxchangeReader:
             of_data = np.ones(n_frames, bool) if of_data is None else of_data
             lengths = {n_frames, len(of_data)}
             result = find_angles(Node("/", self._file), lengths, self._options.angle_unit)
-            if result.theta_deg is None or len(result.theta_deg) == n_frames:
-                return result
-            return result._replace(theta_deg=result.theta_deg[of_data])
-        result = degrees_of(theta, self._options.angle_unit)
+            if result.theta_deg is None:
+                result = self._by_start_and_step(n_frames) or result
+            elif len(result.theta_deg) != n_frames:
+                return result._replace(theta_deg=result.theta_deg[of_data])
+        else:
+            result = degrees_of(theta, self._options.angle_unit)
         angles, _, warnings, _ = result
         if angles is not None and len(angles) == n_frames:
             return self._by_number(result)
@@ -137,6 +141,22 @@ class DxchangeReader:
         if positions is not None:
             warnings = (*warnings, f"{DROPPED}{len(angles) - n_frames}")
         return result._replace(warnings=warnings, positions=positions)
+
+    def _by_start_and_step(self, n_frames: int) -> Angles | None:
+        """Return the angles planned, by their first one and step; None without these."""
+        names = "rotation_start", "rotation_step", "num_angles"
+        values = [np.ravel(value_in(self._file, f"{_ROTATION}/{name}")) for name in names]
+        start, step, number = (
+            float(value[0]) if value.size and value.dtype.kind in "uif" else np.nan
+            for value in values
+        )
+        if not np.isfinite([start, step]).all() or step == 0:
+            return None
+        n_planned = int(number) if n_frames <= number <= 2 * n_frames else n_frames
+        location = f"{_ROTATION}/{names[0]}"
+        warning = f"{BY_NAME}{location} and {names[1]}"
+        theta_deg = np.asarray(start + step * np.arange(n_planned), np.float64)
+        return Angles(theta_deg, location, (warning,))
 
     def _by_number(self, result: Angles) -> Angles:
         """Return angles by the numbers of as many frames, if the file has them."""

@@ -150,6 +150,29 @@ def test_angles_elsewhere_in_the_file_are_found_by_name_unit_and_length(tmp_path
     assert any("/process/omega, /process/rotation, which differ" in w for w in several.warnings)
 
 
+@pytest.mark.parametrize(
+    ("n_planned", "reason"),
+    [(None, ""), (N_ANGLES, ""), (N_ANGLES + 2, f"aborted: {N_ANGLES} frames for {N_ANGLES + 2} ")],
+)
+def test_angles_by_their_start_and_step(tmp_path, n_planned, reason):
+    """Scans that were stopped have no theta; tomoscan states beforehand what is planned."""
+
+    def change(file):
+        replace(THETA, None)(file)
+        group = file.create_group("process/acquisition/rotation")
+        group["rotation_start"], group["rotation_step"] = [10.0], -20.0
+        if n_planned:
+            group["num_angles"] = [n_planned]
+
+    path = write(tmp_path / "a.h5", change)
+    found = read_metadata(path)
+    assert incomplete(found).startswith(reason)
+    assert bool(incomplete(found)) == bool(reason)
+    assert found.theta_deg[:N_ANGLES] == pytest.approx(10 - 20.0 * np.arange(N_ANGLES))
+    named = "angles of /process/acquisition/rotation/rotation_start and rotation_step"
+    assert found.warnings == (named,)
+
+
 def test_theta_as_a_column_and_in_radians(tmp_path):
     def change(file):
         replace(THETA, np.linspace(np.pi, 0, N_ANGLES)[:, None])(file)
