@@ -255,9 +255,14 @@ def how_to_name(kind: Kind) -> str:
     return f"set preprocess.{kind} to a file that has them, or to none {unless}"
 
 
-def axes_hint(axes: Sequence[str]) -> str:
-    """Return a hint for the end of an error: the order of the axes may be another one."""
+def axes_hint(axes: Sequence[str], *, last: bool = False) -> str:
+    """Return a hint for the end of an error: the order of the axes may be another one.
+
+    `last`: there are as many columns as angles.
+    """
     if axes[0] == "angle":
+        if last:
+            return "; is the last axis that of the angles? Set input.axes: [col, row, angle]"
         return "; are the projections sinograms? Set input.axes: [row, angle, col]"
     return f"; is input.axes: [{', '.join(axes)}] right?"
 

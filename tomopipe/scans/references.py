@@ -79,11 +79,13 @@ def find_references(
         shape = part.frames.pixels.shape[1:]
         if shape != expected:
             n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
+            last = n_theta == expected[1] != pixels.shape[0]
             is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
             other = f"; set preprocess.{kind} to frames of that size"
+            hint = axes_hint(options.axes, last=last) if is_sinogram or last else other
             raise fault(
                 f"{part.location} has frames of {shape}; expected {expected} as in "
-                f"{pixels.name}{axes_hint(options.axes) if is_sinogram else other}"
+                f"{pixels.name}{hint}"
             )
     if kind == "flats" and not any(part.frames.written.any() for part in parts):
         unread = " was never written"

@@ -345,6 +345,20 @@ def test_sinograms_in_a_dxchange_file_need_their_axes_alone(tmp_path, phantom, w
         pass
 
 
+def test_axes_in_the_order_of_matlab_are_asked_for(tmp_path, phantom):
+    _, data, flats, darks, theta = phantom
+    stacks = {"data": data, "data_white": flats, "data_dark": darks}
+    with h5py.File(tmp_path / "m_1.h5", "w") as file:
+        for name, stack in stacks.items():
+            file[f"exchange/{name}"] = stack.transpose(2, 1, 0)
+        file["exchange/theta"] = theta
+    hint = r"is the last axis that of the angles\? Set input\.axes: \[col, row, angle\]"
+    with pytest.raises(ScanError, match=hint), open_scan(tmp_path / "m_1.h5"):
+        pass
+    with open_scan(tmp_path / "m_1.h5", options={"axes": ["col", "row", "angle"]}) as scan:
+        np.testing.assert_array_equal(scan.read_rows(0, 3), data)
+
+
 def test_sinogram_images_one_file_per_row(tmp_path, phantom):
     _, data, flats, _, theta = phantom
     folder = tmp_path / "s_1"
