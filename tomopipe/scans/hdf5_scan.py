@@ -127,7 +127,7 @@ def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack)
     alone = InputBlock(mirrored=options.mirrored)
     layout, entries = _layout_of(file, alone)
     if entries and layout.has_references(file, kind):
-        result = layout.reader(file, alone, entries).references(kind)
+        result = _own_references(layout.reader(file, alone, entries), file, kind)
         is_turned = options.axes.index("row") > options.axes.index("col")
         return [_turned(part, kind, options.axes) for part in result] if is_turned else result
     datasets = datasets_in(file)
@@ -148,6 +148,18 @@ def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack)
         return replace(result, location=f"{folder}/", n_before=int(number))
 
     return [read(name) for name in images or stacks]
+
+
+def _own_references(reader: Reader, file: "h5py.File", kind: Kind) -> list[Reference]:
+    """Return the flats or darks that a layout marks; say how to take all frames if it has none."""
+    try:
+        return reader.references(kind)
+    except ScanFaultError as error:
+        stacks = [dataset.name for dataset in datasets_in(file) if len(dataset.shape) == 3]
+        hint = (
+            f"; or, if its frames are {kind}, input.paths.{kind} to {stacks[0]}" if stacks else ""
+        )
+        raise ScanFaultError(f"{error}{hint}") from error
 
 
 def _images(datasets: Sequence[DatasetEntry], kind: Kind) -> list[str]:

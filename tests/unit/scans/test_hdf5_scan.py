@@ -130,6 +130,17 @@ def test_flats_of_another_file_stand_where_the_paths_say(tmp_path, phantom):
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
 
 
+def test_flats_in_a_scan_of_their_own_that_keys_mark_as_projections(tmp_path):
+    path = write_nxtomo(tmp_path / "s_1.nx")
+    flats = write_nxtomo(tmp_path / "s_2.nx", keys=np.zeros(4, int), angles=np.zeros(4))
+    place = "/entry0000/data/data"
+    hint = rf"or, if its frames are flats, input\.paths\.flats to {place}"
+    with pytest.raises(ScanError, match=hint), open_scan(path, flats=flats):
+        pass
+    with open_scan(path, flats=flats, options={"paths": {"flats": place}}) as scan:
+        np.testing.assert_array_equal(scan.read_flats(0, 3), frames_of(np.zeros(4)))
+
+
 def test_of_a_file_of_unknown_layout_the_only_stack_is_taken(tmp_path, phantom):
     # as HTTomo's tests have their flats and darks: what another program has written
     path, _, flats, darks, _ = phantom
