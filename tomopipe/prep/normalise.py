@@ -235,6 +235,9 @@ _N_SAMPLED = 100  # projections
 # Transmission, averaged over this number of columns, above which a volume is useless: neither noise
 # nor fringes nor a beam between refills reach it.
 _FAR_TOO_BRIGHT, _TOGETHER_PX = 1.4, 8
+# Least share of pixels above so many times the flats: 1 % of zingers, or a few photons per pixel,
+# leave less.
+_BRIGHT_PIXELS, _FAR_BRIGHTER = 5e-4, 3
 # Least share of pixels without any transmission in projections without flats: dead ones are fewer.
 _OPAQUE = 0.05
 # A sample in the flats: largest size of the line integrals that it leaves in one projection, by
@@ -291,6 +294,23 @@ def warn_of_line_integrals(
         f"{share:.0%} of the pixels are 0 or below, which no transmission is, so values of the "
         "volume are wrong: are the projections line integrals already (preprocess: {minus_log: "
         "false})?"
+    ]
+
+
+def warn_of_bright_pixels(line_integrals: NDArray[np.float32]) -> list[str]:
+    """Return warnings, at most one, of many pixels that are far brighter than the flats.
+
+    `line_integrals` as in `warn_of_flats`.
+    """
+    if not line_integrals.size:
+        return []
+    share = float(np.mean(_some_projections(line_integrals) < -math.log(_FAR_BRIGHTER)))
+    if share < _BRIGHT_PIXELS:
+        return []
+    return [
+        f"{share:.2%} of the pixels are more than {_FAR_BRIGHTER} times as bright as the flats, so "
+        "the volume is wrong: zingers, or counts below 0 that became the largest ones of an "
+        "unsigned type? preprocess: {zingers: {threshold: 0.2}} takes them out"
     ]
 
 

@@ -43,6 +43,7 @@ from tomopipe.prep.bad_pixels import (
 from tomopipe.prep.half_acquisition import warn_of_one_side, warn_of_width
 from tomopipe.prep.normalise import (
     is_far_too_bright,
+    warn_of_bright_pixels,
     warn_of_flats,
     warn_of_line_integrals,
     warn_of_references,
@@ -152,33 +153,11 @@ def _predict(
     warnings: list[str],
 ) -> dict[str, Any]:
     """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
-    from tomopipe.cor.air_level import remedy_of_air, warn_of_air
-    from tomopipe.cor.flat_pattern import warn_of_other_flats
-    from tomopipe.cor.sample_in_flats import warn_of_sample_in_some_flats
-
     corrected = read_rows(rows_h5)
     rows = corrected.plain()  # without corrections that the user may change
     bad, n_angles = _with_dim(corrected), rows.sinograms.shape[1]
     bad_frames = warnings_of(bad, n_angles)
-    of_flats = warn_of_references(corrected.flat_levels, corrected.dark_levels)
-    if corrected.minus_log:
-        of_flats = of_flats + warn_of_line_integrals(corrected.sinograms, corrected.flat_levels)
-        of_flats = of_flats + (_try_check(warnings, warn_of_other_flats, rows) or [])
-    spoils = of_flats
-    if corrected.minus_log:
-        bright = warn_of_sample_in_flats(corrected.sinograms)
-        bright = bright or _try_check(warnings, warn_of_sample_in_some_flats, rows) or []
-        spoils = of_flats + bright
-        if not bright:
-            bright = warn_of_flats(corrected.sinograms, corrected.flat_levels)
-            if bright and (remedy := _try_check(warnings, remedy_of_air, corrected)):
-                bright = [f"{text} {remedy}" for text in bright]
-            spoils = of_flats + bright * is_far_too_bright(corrected.sinograms)
-        cause = of_flats + bright  # of air that is not 1
-        air = None if cause else _try_check(warnings, warn_of_air, corrected)
-        off, is_far_off = air or ([], False)
-        spoils = spoils + off * is_far_off
-        of_flats = of_flats + bright + off
+    of_flats, spoils = _check_flats(corrected, rows, warnings)
     warnings += bad_frames + of_flats
     volume_rows = used.rows if used else "all"
     if dark := corrected.dark_rows is not None and not rows.failed:
@@ -204,6 +183,36 @@ def _predict(
     warnings += _uncorrected_roll(grid, corrected, [*warnings, *prediction["warnings"]])
     # other rows may give another warning
     return prediction | measured | ({VOLUME_ROWS: _plain_rows(volume_rows)} if dark else {})
+
+
+def _check_flats(corrected: Rows, rows: Rows, warnings: list[str]) -> tuple[list[str], list[str]]:
+    """Return warnings of flats, darks and what they leave, and those that spoil the volume.
+
+    `rows` are without corrections that the user may change; checks that fail add to `warnings`.
+    """
+    from tomopipe.cor.air_level import remedy_of_air, warn_of_air
+    from tomopipe.cor.flat_pattern import warn_of_other_flats
+    from tomopipe.cor.sample_in_flats import warn_of_sample_in_some_flats
+
+    result = warn_of_references(corrected.flat_levels, corrected.dark_levels)
+    if not corrected.minus_log:
+        return result, result
+    result += warn_of_line_integrals(corrected.sinograms, corrected.flat_levels)
+    result += _try_check(warnings, warn_of_other_flats, rows) or []
+    bright = warn_of_sample_in_flats(corrected.sinograms)
+    bright = bright or _try_check(warnings, warn_of_sample_in_some_flats, rows) or []
+    spoils = bright
+    if not bright:
+        bright = warn_of_flats(corrected.sinograms, corrected.flat_levels)
+        if bright and (remedy := _try_check(warnings, remedy_of_air, corrected)):
+            bright = [f"{text} {remedy}" for text in bright]
+        spoils = bright * is_far_too_bright(corrected.sinograms)
+        if not bright:
+            bright = spoils = warn_of_bright_pixels(corrected.sinograms)
+    cause = result + bright  # of air that is not 1
+    air = None if cause else _try_check(warnings, warn_of_air, corrected)
+    off, is_far_off = air or ([], False)
+    return cause + off, result + spoils + off * is_far_off
 
 
 def _leans(pitch: Mapping[str, float] | None) -> list[str]:

@@ -21,6 +21,7 @@ from tomopipe.prep.normalise import (
     normalise,
     normalise_to_air,
     normaliser,
+    warn_of_bright_pixels,
     warn_of_flats,
     warn_of_line_integrals,
     warn_of_references,
@@ -347,6 +348,18 @@ def test_where_there_are_no_flats_line_integrals_are_asked_for():
     for known in (None, levels(1, 1)):
         assert option not in warn_of_flats(lines(2, 100), known)[0]
     assert warn_of_flats(lines(1, 100)) == []
+
+
+def test_counts_below_0_that_an_unsigned_type_made_the_largest_are_named():
+    rng = np.random.default_rng(4)
+    counts = rng.normal(3000 * np.exp(-6 * disks(1e4)), 8).round().astype(int)
+    assert 1e-3 < np.mean(counts < 0) < 0.1
+    flat, dark = np.full(counts.shape[1:], 3000, np.float32), np.zeros(counts.shape[1:], np.float32)
+    wrapped, cut = (normalise(raw, flat, dark) for raw in (counts.astype("u2"), counts.clip(0)))
+    (warning,) = warn_of_bright_pixels(wrapped)
+    assert "unsigned type? preprocess: {zingers: {threshold: 0.2}}" in warning
+    for sound in (cut, lines(1, 10), wrapped[:0]):
+        assert warn_of_bright_pixels(sound) == []
 
 
 def test_line_integrals_without_flats_are_no_transmission():
