@@ -85,7 +85,7 @@ class PredictCorBlock(Block):
     max_bad_frames: Fraction = option(
         0.1,
         "Reject the COR if more than this share of the projections is saturated, dark, "
-        "constant or repeated; 1: never.",
+        "partial, constant or repeated; 1: never.",
     )
     model: Text = option(
         "shipped",

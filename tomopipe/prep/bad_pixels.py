@@ -1,4 +1,4 @@
-"""Bad pixels, zingers, and bad projections: saturated, dark, dim, constant, repeated."""
+"""Bad pixels, zingers, and bad projections: saturated, dark, dim, partial, constant, repeated."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -143,13 +143,17 @@ KINDS: Mapping[str, str] = {
     "saturated": "saturated: where the camera was at its limit, values of the volume are too low",
     "dark": "dark, as with the shutter closed",
     "dim": "far darker than their neighbours, as if the beam was lost: their values are wrong",
+    "partial": "empty in part, as if the camera had lost packets",
     "constant": "of a single value, as if never written",
     "repeated": "equal to the one before, as if the camera had stopped",
 }
 """Kinds of bad projections, with the words of their warning."""
 
 # Shares of the projections that spoil a volume: one dark one of 181 does, one of 1001 hardly.
-_SPOILING: Mapping[str, float] = {"dark": 0.002, "dim": 0.002, "constant": 0.01, "repeated": 0.01}
+_SPOILING: Mapping[str, float] = {
+    **dict.fromkeys(("dark", "dim", "partial"), 0.002),
+    **dict.fromkeys(("constant", "repeated"), 0.01),
+}
 
 # Share of the pixels at the camera's limit, each between two others: single pixels get there by
 # noise where the beam is near the limit, and small hot spots do no harm.
@@ -157,6 +161,9 @@ _SATURATED_SHARE = 0.05
 _BEYOND_SHARE = 0.01  # largest share of pixels above the assumed limit of a camera of fewer bits
 # Share of the beam, averaged over the examined rows, below which a projection is dark.
 _DARK_SHARE = 0.005
+# A part of a projection that is empty: least columns, also as a share of all, and least share of
+# the beam that most projections have there.
+_EMPTY_COLUMNS, _EMPTY_SHARE, _LIGHT_SHARE = 16, 1 / 64, 0.1
 # A lost beam: least change (log), largest differences of that change between parts of the rows, and
 # largest change of the projections beside it on the bright side, both as shares of it: a plate seen
 # edge-on darkens smoothly.
@@ -166,6 +173,7 @@ _PARTS, _PART_COLUMNS = 16, 32
 # Flat of pixels that are cut off: least spread between pixels, or largest share of the limit.
 _SPREAD, _FAR_BELOW = 0.01, 0.8
 _SAMPLED = 500  # pixels examined in a projection
+_USUAL = 100  # projections whose median is the usual one
 # Share of the pixels that noise changes between projections, and least number to test that.
 _CHANGED, _LEAST_PIXELS = 0.1, 64
 _BITS = (8, 10, 12, 14, 16)
@@ -181,6 +189,8 @@ def find_bad_frames(
       that fills the upper bits), or the highest value of all projections, if pixels with different
       flats all have it, which air would not, or flats, averages elsewhere, are exactly that.
     - dark: less than 0.5 % of the beam, or only zeros.
+    - partial: a run of 16 columns or more of one value below 0.5 % of the beam, where most others
+      have light; an opaque sample has noise, and is in most projections.
     - constant: a single other value.
     - repeated: equal to the one before, while noise makes most others differ.
 
@@ -213,10 +223,39 @@ def find_bad_frames(
         top, step = np.fmax.reduce(high), 1.0 if raw.dtype.kind in "iu" else 0.0
         for frame in np.flatnonzero((high == top) & ~constant & ~dark_frames).tolist():
             saturated[frame] |= _is_cut_off(raw[frame] == top, flat, float(top), step)
+    partial = np.zeros(n, bool)
+    if has_flats:
+        partial = _find_partial(raw, flat, dark) & ~(constant | saturated | dark_frames)
     rest = constant & ~saturated & ~dark_frames
-    repeated = _find_repeated(values, part, saturated | dark_frames | rest)
-    result = {"saturated": saturated, "dark": dark_frames, "constant": rest, "repeated": repeated}
+    repeated = _find_repeated(values, part, saturated | dark_frames | partial | rest)
+    result = {
+        "saturated": saturated,
+        "dark": dark_frames,
+        "partial": partial,
+        "constant": rest,
+        "repeated": repeated,
+    }
     return {kind: np.flatnonzero(bad) for kind, bad in result.items()}
+
+
+def _find_partial(
+    raw: NDArray, flat: NDArray[np.float32], dark: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return the projections with a run of columns of one value without light; none if most are."""
+    n, n_rows, n_cols = raw.shape
+    partial, n_run = np.zeros(n, bool), max(_EMPTY_COLUMNS, round(_EMPTY_SHARE * n_cols))
+    if n < 3 or n_cols < 2 * n_run:
+        return partial
+    for row in range(n_rows):
+        lines, beam = raw[:, row], float(np.mean(flat[row] - dark[row], dtype=float))
+        usual = np.median(lines[:: max(1, n // _USUAL)], axis=0)
+        most = dark[row] + _DARK_SHARE * beam
+        empty = (lines <= most) & (usual > dark[row] + _LIGHT_SHARE * beam)
+        for frame in np.flatnonzero(np.count_nonzero(empty, axis=1) >= n_run).tolist():
+            starts = np.flatnonzero(np.diff(lines[frame].astype(float)) != 0) + 1
+            sizes = np.add.reduceat(empty[frame].astype(int), [0, *starts])
+            partial[frame] |= sizes.max() >= n_run
+    return partial if 2 * np.count_nonzero(partial) <= n else np.zeros(n, bool)
 
 
 def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:

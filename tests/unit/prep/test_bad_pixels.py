@@ -206,6 +206,26 @@ def test_dark_projections_and_those_of_one_value():
     assert found(floats, flat, dark)["constant"] == [11, 12]
 
 
+@pytest.mark.parametrize("columns", [np.s_[300:], np.s_[150:170], np.s_[:]])
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_projections_of_which_a_part_is_empty(columns, dtype):
+    """The camera lost packets, or a file was not filled."""
+    raw, flat, dark = projections(dtype=dtype)
+    raw[BAD, 2:4, columns] = 0
+    assert found(raw, flat, dark) == {"partial": BAD}
+    assert found(raw, flat, dark, has_flats=False) == {}
+
+
+def test_columns_without_light_and_an_opaque_sample_are_no_empty_parts():
+    raw, flat, dark = projections()
+    x, at = np.arange(N_COLS), 200 + 80 * np.cos(np.linspace(0, np.pi, N_ANGLES))
+    wire = np.abs(x - at[:, None, None]) < 12
+    beside = x >= 360
+    noise = np.random.default_rng(3).normal(dark, 3, raw.shape).round()
+    for opaque in (np.where(wire, noise, raw), np.where(wire, 0, raw), np.where(beside, 0, raw)):
+        assert found(opaque.astype("u2"), flat, dark) == {}
+
+
 def test_what_lets_little_through_is_not_dark():
     raw, flat, dark = projections(noise=False)
     # 2 % of the beam behind a plate that is as wide as the detector
