@@ -1,4 +1,4 @@
-"""Bad pixels, zingers, and bad projections: saturated, dark, dim, partial, constant, repeated."""
+"""Bad pixels, zingers, and bad projections: saturated, dark, dim, empty and more."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -143,6 +143,7 @@ KINDS: Mapping[str, str] = {
     "saturated": "saturated: where the camera was at its limit, values of the volume are too low",
     "dark": "dark, as with the shutter closed",
     "dim": "far darker than their neighbours, as if the beam was lost: their values are wrong",
+    "empty": "without the sample, as flats are",
     "partial": "empty in part, as if the camera had lost packets",
     "constant": "of a single value, as if never written",
     "repeated": "equal to the one before, as if the camera had stopped",
@@ -152,6 +153,7 @@ KINDS: Mapping[str, str] = {
 # Shares of the projections that spoil a volume: one dark one of 181 does, one of 1001 hardly.
 _SPOILING: Mapping[str, float] = {
     **dict.fromkeys(("dark", "dim", "partial"), 0.002),
+    "empty": 0.005,
     **dict.fromkeys(("constant", "repeated"), 0.01),
 }
 
@@ -168,8 +170,12 @@ _EMPTY_COLUMNS, _EMPTY_SHARE, _LIGHT_SHARE = 16, 1 / 64, 0.1
 # largest change of the projections beside it on the bright side, both as shares of it: a plate seen
 # edge-on darkens smoothly.
 _FALL, _ALIKE, _SMOOTH = np.log(1.6), 0.4, 0.25
+# Projections without the sample: largest spread of their line integrals, and least one of those
+# beside them, by the usual one. A sample that leaves the field goes slowly.
+_NO_SAMPLE, _WITH_SAMPLE = 0.2, 0.5
 _OVER_FLATS = 1.5  # transmission above which the beam is brighter than that of the flats
 _PARTS, _PART_COLUMNS = 16, 32
+_TOGETHER = 8  # columns that are averaged against noise
 # Flat of pixels that are cut off: least spread between pixels, or largest share of the limit.
 _SPREAD, _FAR_BELOW = 0.01, 0.8
 _SAMPLED = 500  # pixels examined in a projection
@@ -182,7 +188,7 @@ _BITS = (8, 10, 12, 14, 16)
 def find_bad_frames(
     raw: NDArray, flat: NDArray[np.float32], dark: NDArray[np.float32], *, has_flats: bool
 ) -> dict[str, NDArray[np.intp]]:
-    """Return the bad projections of each of `KINDS` except dim, ascending; none is of two kinds.
+    """Return the bad projections of each of `KINDS` except dim and empty, ascending.
 
     - saturated: 5 % of the pixels are at the camera's limit, in runs of at least three along a row.
       The limit is the largest number of the pixel type, or of a camera of 8 to 16 bits (also of one
@@ -289,6 +295,25 @@ def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
     if np.count_nonzero(bright) > 2 and light[:, bright].max() < _OVER_FLATS:
         usual = beam.max()  # the beam of the flats: that of most projections was lost
     return np.flatnonzero(beam <= usual - _FALL)
+
+
+def find_empty_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the projections, at most half of all, from which the sample is suddenly absent.
+
+    `line_integrals` as in `find_dim_frames`.
+    """
+    n_rows, n_angles, n_cols = line_integrals.shape
+    width = max(1, min(_TOGETHER, n_cols // _PARTS))
+    parts = line_integrals[:, :, : n_cols // width * width].reshape(n_rows, n_angles, -1, width)
+    spread = np.sqrt(parts.mean(axis=3, dtype=np.float64).var(axis=2).mean(axis=0))
+    usual = float(np.median(spread)) if n_angles else 0.0
+    empty = spread < _NO_SAMPLE * usual
+    edges = np.flatnonzero(np.diff(empty)) + 1
+    for run in np.split(np.arange(n_angles), edges):
+        beside = spread[[n for n in (run[0] - 1, run[-1] + 1) if 0 <= n < n_angles]]
+        empty[run] &= bool(beside.size and (beside >= _WITH_SAMPLE * usual).all())
+    found = np.flatnonzero(empty)
+    return found if 2 * len(found) <= n_angles else found[:0]
 
 
 def _largest_before(size: NDArray[np.float64], opposite: NDArray[np.bool_]) -> NDArray[np.float64]:

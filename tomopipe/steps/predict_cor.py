@@ -36,6 +36,7 @@ from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_pixels import (
     BadFrames,
     find_dim_frames,
+    find_empty_frames,
     reasons_to_review,
     too_many,
     warnings_of,
@@ -241,14 +242,16 @@ def _plain_rows(rows: Sequence[int] | str) -> list[int] | str:
 
 
 def _with_dim(rows: Rows) -> BadFrames:
-    """Return the bad projections, including those during a loss of the beam."""
+    """Return the bad projections, including those without the beam, or the sample."""
     bad = rows.bad_frames or {}
     if rows.failed or not rows.minus_log:
         return bad
     numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
-    dim = numbers[find_dim_frames(rows.sinograms)]
-    others = np.concatenate([*bad.values(), []])
-    return {**bad, "dim": dim[~np.isin(dim, others)].tolist()}
+    result = dict(bad)
+    for kind, frames in (("dim", find_dim_frames), ("empty", find_empty_frames)):
+        of_kind = numbers[frames(rows.sinograms)]
+        result[kind] = of_kind[~np.isin(of_kind, np.concatenate([*result.values(), []]))].tolist()
+    return result
 
 
 def _by_hand(

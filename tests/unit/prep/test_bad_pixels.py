@@ -9,6 +9,7 @@ from tomopipe.prep.bad_pixels import (
     find_bad_frames,
     find_bad_pixels,
     find_dim_frames,
+    find_empty_frames,
     plan_repair,
     reasons_to_review,
     remove_zingers,
@@ -114,7 +115,7 @@ def projections(*, air=20_000.0, noise=True, profile=0.1, dark=100.0, limit=6553
 def found(raw, flat, dark, *, has_flats=True):
     flat, dark = flat.astype("f4"), np.full(flat.shape, dark, "f4")
     bad = find_bad_frames(raw, flat, dark, has_flats=has_flats)
-    assert list(bad) == [kind for kind in KINDS if kind != "dim"]
+    assert list(bad) == [kind for kind in KINDS if kind not in ("dim", "empty")]
     return {kind: frames.tolist() for kind, frames in bad.items() if len(frames)}
 
 
@@ -375,3 +376,32 @@ def test_layers_that_are_seen_along_in_a_projection_or_two_make_no_other_dim(alo
     light = np.full((5, N_PLATE, N_COLS), 1000.0)
     light[:, along] *= 4  # between layers, nothing absorbs
     assert dim(light) == []
+
+
+def empty(light, counts=5000.0):
+    photons = np.random.default_rng(1).poisson(light)
+    return find_empty_frames(-np.log(np.maximum(photons, 0.1) / counts).astype("f4")).tolist()
+
+
+@pytest.mark.parametrize("frames", [range(6), [50], range(80, 100), [*range(3), 90, 91]])
+@pytest.mark.parametrize("shape", ["disk", "small plate"])
+@pytest.mark.parametrize("counts", [100.0, 5000.0])
+def test_flats_among_the_projections_are_empty(frames, shape, counts):
+    light = transmission(shape, counts)
+    light[:, list(frames)] = 0.98 * counts
+    assert empty(light, counts) == list(frames)
+
+
+@pytest.mark.parametrize("shape", ["disk", "small plate", "plate", "thin plate"])
+@pytest.mark.parametrize("counts", [30.0, 5000.0])
+def test_no_projection_of_a_sample_is_empty(shape, counts):
+    assert empty(transmission(shape, counts), counts) == []
+
+
+def test_a_pin_that_leaves_the_field_is_not_empty():
+    x = np.linspace(-0.4, 0.4, N_COLS)
+    at = 0.6 * np.cos(np.linspace(0, np.pi, N_PLATE))[:, None]
+    path = np.sqrt(np.clip(0.01 - (x - at) ** 2, 0, None))
+    light = 5000 * np.exp(-9 * path) * np.ones((5, 1, 1))
+    assert (path.max(axis=1) == 0).any()
+    assert empty(light) == []
