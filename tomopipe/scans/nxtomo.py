@@ -71,6 +71,7 @@ if TYPE_CHECKING:
 
 _ENTRIES = ("NXentry", "NXsubentry")
 _IDS = "NDArrayUniqueId"  # what areaDetector numbers frames by
+_EXPOSURES, _SAME_EXPOSURE = "count_time", 0.02  # one for each frame; logarithm of their ratio
 _DEEPEST = 4  # groups below an entry that are looked into
 _CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF writes it
 # what 180 degrees about x, y, z mirror: rows (upside down), columns (left is right)
@@ -181,7 +182,12 @@ class NxtomoReader:
             height_mm=mean_height([(sample, f"{axis}_translation") for axis in "zy"]),
             **read_times(self._everywhere, "start_time", "end_time"),
             missing_sources=self._stored.missing_sources,
-            warnings=angles.warnings + invalid_frames(self._keys) + self._warnings,
+            warnings=(
+                *angles.warnings,
+                *invalid_frames(self._keys),
+                *self._warnings,
+                *self._other_exposures(),
+            ),
             notes=self._notes,
             aborted=aborted if placed is None else "",  # else it is known which are missing
             n_planned=int(numbers[-1]) + 1,
@@ -232,6 +238,25 @@ class NxtomoReader:
         # more angles than keys: those beyond are of frames that were never taken
         theta_deg = np.concatenate([angles[:n][is_projection[:n]], angles[n:]])
         return Angles(theta_deg, location, warnings)
+
+    def _other_exposures(self) -> tuple[str, ...]:
+        """Warn, at most once, of flats of another exposure than the projections."""
+        times, keys = list_in(self._detector.group, _EXPOSURES), self._planned_keys
+        if times is None or times.dtype.kind not in "uif" or len(times) != len(keys):
+            return ()
+        of_kind = [times[keys == key] for key in (PROJECTION, KEYS["flats"])]
+        of_projections, of_flats = (float(np.median(t)) if t.size else 0.0 for t in of_kind)
+        if not (0 < of_projections < math.inf and 0 < of_flats < math.inf):
+            return ()
+        off = math.log(of_flats / of_projections)
+        if abs(off) < _SAME_EXPOSURE:
+            return ()
+        return (
+            f"the flats of the file were exposed {of_flats / of_projections:.3g} times as long as "
+            f"its projections ({self._detector.below(_EXPOSURES)}): unless frames are scaled to "
+            f"their exposure, values are too {'large' if off > 0 else 'small'} by {abs(off):.2f} "
+            "per line integral (preprocess.air_px, or preprocess.flats of the right exposure)",
+        )
 
     def _sample_positions(
         self, index: NDArray[np.intp], sample: list[Node]
