@@ -183,7 +183,8 @@ def test_a_helical_scan_is_doubtful_by_its_file_and_by_its_rows(tmp_path):
 def test_saturated_projections_are_told_and_above_a_share_no_cor_is_accepted(tmp_path):
     truth = saturated_scan(tmp_path / "s_1.h5", slice(40, 80))
     sweep, prediction, text = predicted(tmp_path, truth.path)
-    assert sweep["bad_frames"] == {"saturated": 40, "dark": 0, "constant": 0, "repeated": 0}
+    others = dict.fromkeys(("dark", "partial", "constant", "repeated"), 0)
+    assert sweep["bad_frames"] == {"saturated": 40, **others}
     (warning,) = prediction["warnings"]
     assert warning.startswith("40 of 121 projections are saturated: ")
     assert warning.endswith("(input: {skip_projections: [[40, 79]]} leaves them out)")
