@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ _MAX_MISSING_AT_ENDS = 0.01
 # Spans that are 180 or 360 degrees in another unit, and how near.
 _OTHER_UNITS = ((180 / np.pi, "rad"), (1e-3, "mdeg"), (1 / 3600, "arcsec"))
 _NEAR = 0.02
+# Steps of turns that nobody records with so many projections; those of golden angles are larger.
+_COARSE_DEG, _MANY_VIEWS = (5.0, 100.0), 90
 _FEW_DEG, _MANY_DEG = 6.5, 36_000.0  # what an aborted scan in radians covers; a hundred rotations
 _STEADY = 0.25  # of a frame period: a time stamp further off does not tell which frame it is
 
@@ -120,6 +123,17 @@ def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple
                 fault = f"{LOOK_LIKE}{unit} (span {span:.6g}, about {range_deg} degrees)"
                 right = "rad if they are radians" if unit == "deg" else "deg if they are degrees"
                 return f"{fault}; set input.angle_unit: {unit}, or {right}", ""
+    steps = np.diff(finite) if len(finite) > _MANY_VIEWS else np.zeros(1)
+    step = float(np.median(np.abs(steps)))
+    is_coarse = _COARSE_DEG[0] <= step <= _COARSE_DEG[1] and np.ptp(steps) < step
+    for scale, range_deg in product((10, 100), (180, 360)):
+        of_scale = min(abs(s / scale - range_deg) for s in (span, span_deg(theta_deg)))
+        if is_coarse and of_scale <= range_deg / 1000:
+            return "", (
+                f"the angles cover {span:.6g} degrees in steps of {step:.4g}: if their unit is 1 / "
+                f"{scale} degree, set input.angles: {{start: 0, stop: {range_deg}}} (stop: of the "
+                "last projection)"
+            )
     if 0 < span < _FEW_DEG or span > _MANY_DEG:
         unit = "rad" if span < _FEW_DEG else "mdeg"
         return "", f"the angles cover {span:.4g} degrees: if they are {unit}, set input.angle_unit"

@@ -96,6 +96,21 @@ def test_spans_that_are_turns_in_another_unit_cannot_be_degrees(span, n, unit):
     assert not warning
 
 
+@pytest.mark.parametrize("scale", [10, 100])
+@pytest.mark.parametrize("n_angles", [180, 181, 361])
+def test_tenths_and_hundredths_of_degrees_are_a_warning(scale, n_angles):
+    even = np.linspace(0, 180, n_angles, endpoint=n_angles % 2 == 1)
+    fault, warning = other_unit(scale * even)
+    assert fault == ""
+    assert f"if their unit is 1 / {scale} degree, set input.angles: {{start: 0, stop: " in warning
+    assert warning.endswith("stop: 180} (stop: of the last projection)")
+
+
+def test_turns_in_usual_steps_are_none():
+    for theta_deg in (np.linspace(0, 1800, 1801), np.linspace(0, 1800, 61), 137.5 * np.arange(132)):
+        assert "if their unit" not in other_unit(theta_deg)[1]
+
+
 @pytest.mark.parametrize(
     ("spans", "warned"),
     [((0, 10, 60, 179, 180, 360, 720, 6120), ""), ((2.2, 3.3, 5.0), "rad"), ((170_000,), "mdeg")],
