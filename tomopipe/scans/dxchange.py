@@ -29,8 +29,16 @@ from tomopipe.scans.datasets import (
     value_in,
 )
 from tomopipe.scans.hdf5 import UNREADABLE
-from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name, read_numbers
-from tomopipe.scans.pixels import Hdf5Pixels
+from tomopipe.scans.layout import (
+    Kind,
+    Layout,
+    Reference,
+    all_of,
+    how_to_name,
+    read_numbers,
+    without_position,
+)
+from tomopipe.scans.pixels import ConstantPixels, Hdf5Pixels
 from tomopipe.scans.stated_motion import named_positions
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ MAIN = "/exchange"  # its group; others are /exchange_2 and the like
 DATA, THETA = f"{MAIN}/data", f"{MAIN}/theta"
 _PLACES: dict[Kind, str] = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
 _ROTATION = "/process/acquisition/rotation"  # of tomoscan: what was planned, degrees
+_DARK_LEVEL = "/process/acquisition/dark_fields/dark_field_value"  # of tomoscan
 # Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
 _LOCATIONS, _IDS, _TIMES = (
     f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
@@ -85,7 +94,23 @@ class DxchangeReader:
 
     def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks."""
-        return [self._reference(kind, name) for name in places(self._file, kind) or [_PLACES[kind]]]
+        parts = places(self._file, kind)
+        if kind == "darks" and (level := self._stated_dark(parts)):
+            data = find_dataset(self._file, DATA)
+            if data is not None:
+                frame = ConstantPixels(Hdf5Pixels(data, self._file), _DARK_LEVEL, level)
+                return [without_position(frame, f"{_DARK_LEVEL}, {level:g}")]
+        return [self._reference(kind, name) for name in parts or [_PLACES[kind]]]
+
+    def _stated_dark(self, parts: list[str]) -> float:
+        """Return the level of all darks that stands for none, or for one of zeros; 0 if none."""
+        value = np.ravel(value_in(self._file, _DARK_LEVEL))
+        if not value.size or value.dtype.kind not in "uif" or not 0 < value[0] < np.inf:
+            return 0.0
+        is_zero = [
+            _count_in(self._file, name) == 1 and not self._file[name][()].any() for name in parts
+        ]
+        return float(value[0]) if all(is_zero) else 0.0
 
     def _reference(self, kind: Kind, name: str) -> Reference:
         file, dataset = self._file, find_dataset(self._file, name)

@@ -291,6 +291,22 @@ class PixelsView:
         return self.pixels.written()
 
 
+class ConstantPixels(PixelsView):
+    """A frame of a single value, of the shape of others."""
+
+    def __init__(self, pixels: Pixels, name: str, value: float) -> None:
+        super().__init__(pixels, (1, *pixels.shape[1:]))
+        self.name, self.dtype, self._value = name, np.dtype(np.float32), value
+
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
+        """Fill rows of the frame."""
+        out[...] = self._value
+
+    def written(self) -> NDArray[np.bool_]:
+        """Return that the frame is there."""
+        return np.ones(1, bool)
+
+
 class MirroredPixels(PixelsView):
     """Frames upside down (rows), or with left and right exchanged (columns), turned back."""
 

@@ -59,6 +59,28 @@ def test_flats_never_written_are_missing_darks_a_warning(tmp_path):
         assert (scan.dark == 0).all()
 
 
+@pytest.mark.parametrize("in_file", ["none", "zeros", "own"])
+def test_a_level_of_the_darks_that_the_file_states(tmp_path, in_file):
+    """As of 13-BM of the APS, which records no darks, or one of zeros."""
+
+    def change(file):
+        file["process/acquisition/dark_fields/dark_field_value"] = [104.0]
+        if in_file != "own":
+            del file[DARKS]
+        if in_file == "zeros":
+            file[DARKS] = np.zeros((1, N_ROWS, N_COLS), "u2")
+
+    path = write(tmp_path / "a.h5", change)
+    expected = 10.5 if in_file == "own" else 104
+    stated = "darks /process/acquisition/dark_fields/dark_field_value, 104, 1 frame"
+    assert (stated in read_metadata(path).found) == (in_file != "own")
+    for options in ({}, {"columns": [1, N_COLS - 1]}):
+        with open_scan(path, options=options) as scan:
+            assert (scan.dark == expected).all()
+            assert scan.dark.shape == scan.flat.shape
+            assert scan.dark_levels == pytest.approx([expected] * scan.n_darks, abs=1)
+
+
 @pytest.mark.parametrize("axis", range(4))
 @pytest.mark.parametrize("names", [[DATA], [FLATS], [DARKS], [DATA, FLATS, DARKS]])
 @pytest.mark.parametrize(
