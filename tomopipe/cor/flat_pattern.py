@@ -29,7 +29,8 @@ def warn_of_other_flats(rows: Rows) -> list[str]:
     return [
         f"the flats do not fit the projections: {min(share, 1):.0%} of the pattern of their pixels "
         "is left in these, so slices have rings: are they of another region of the camera, of "
-        "another camera, or mirrored (preprocess: {flats: ANOTHER_SCAN})?"
+        "another camera, or mirrored (preprocess: {flats: ANOTHER_SCAN}), or does a pattern of the "
+        "beam move (preprocess.flat_method: pca)?"
     ]
 
 

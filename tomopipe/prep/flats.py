@@ -124,11 +124,14 @@ def _refuse_dark_flats(scan: Scan) -> None:
     """Raise a ScanError, before more is read, if hardly a pixel is brighter in flats."""
     if scan.n_flats and np.mean(scan.flat > scan.dark) < _LEAST_BRIGHT:  # half of them, by noise
         flats, darks = scan.stored.flats.location, scan.stored.darks.location
+        types = {str(part.pixels.dtype) for part in scan.stored.flats.frames}
+        scale = f"; they are {', '.join(types)}, projections {scan.dtype}: of another scale?"
         raise ScanError(
             f"flats ({flats}) are nowhere brighter than darks ({darks}), the medians are "
             f"{np.median(scan.flat):.0f} and {np.median(scan.dark):.0f}: if they are exchanged, "
             "name them by input.paths (data, angles, flats, darks), or preprocess.flats and "
             "preprocess.darks; else set preprocess.flats to another scan"
+            f"{scale * (types != {str(scan.dtype)})}"
         )
 
 

@@ -309,3 +309,13 @@ def test_a_beam_that_saturates_the_camera_is_no_stuck_pixel(tmp_path, air, middl
     assert (flats == 65535).all(axis=0).any()
     with open_scan(truth.path) as scan:
         assert not scan.stuck.any()
+
+
+def test_flats_of_another_scale_are_named_with_their_type(drifting):
+    with h5py.File(drifting.path, "r+") as file:
+        flats = file["exchange/data_white"][()]
+        del file["exchange/data_white"]
+        file["exchange/data_white"] = (flats // 256).astype("u1")
+    message = r"set preprocess.flats to another scan; they are uint8, projections float32: of "
+    with open_scan(drifting.path) as scan, pytest.raises(ScanError, match=message):
+        read_beam(scan, PreprocessBlock())
