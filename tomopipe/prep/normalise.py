@@ -309,7 +309,7 @@ def warn_of_bright_pixels(line_integrals: NDArray[np.float32]) -> list[str]:
         return []
     return [
         f"{share:.2%} of the pixels are more than {_FAR_BRIGHTER} times as bright as the flats, so "
-        "the volume is wrong: zingers, or counts below 0 that became the largest ones of an "
+        "slices have streaks: zingers, or counts below 0 that became the largest ones of an "
         "unsigned type? preprocess: {zingers: {threshold: 0.2}} takes them out"
     ]
 

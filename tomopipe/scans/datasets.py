@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -432,3 +433,14 @@ def brief_tree(file: "h5py.File") -> str:
         if _open_child(node.group, name) is None
     ]
     return "; ".join([some_of(names, _N_NAMED) or "no dataset of numbers", *links[:_N_NAMED]])
+
+
+def parts_hint(file: "h5py.File") -> str:
+    """Return a hint for the end of an error: frames are in datasets of numbered names; or ""."""
+    stacks = [entry for entry in datasets_in(file) if len(entry.shape) == 3]
+    kinds = Counter((re.sub(r"\d+", "#", entry.name), entry.shape[1:]) for entry in stacks)
+    ((kind, shape), n_datasets), *_ = kinds.most_common(1) or [(("", ()), 0)]
+    return (
+        f"; frames of {shape} are in {n_datasets} datasets {kind}: a virtual dataset of them in a "
+        "file of its own (h5py.VirtualLayout), which input.paths.data names, is one scan"
+    ) * (n_datasets > 1)

@@ -24,6 +24,7 @@ from tomopipe.scans.datasets import (
     find_angles,
     find_dataset,
     list_in,
+    parts_hint,
     shown_axes,
     unless_configured,
     value_in,
@@ -67,6 +68,7 @@ class DxchangeReader:
         if data is None:
             raise ScanFaultError(
                 f"no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has {brief_tree(file)}"
+                f"{parts_hint(file)}"
             )
         check_stack(data)
         pixels, n_frames = Hdf5Pixels(data, file), len(data)

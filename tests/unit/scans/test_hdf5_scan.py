@@ -292,6 +292,28 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(tmp_path, phantom):
     assert re.search(r"input\.paths .* it has /entry/data/data \(31, 3, 32\), ", reason_of(path))
 
 
+def test_frames_in_several_datasets_are_one_scan_as_a_virtual_one(tmp_path, phantom):
+    """As an Eiger, and 8.3.2 of the ALS, write them."""
+    path, data, _, _, theta = phantom
+    parts = {f"entry/data/data_{n:06d}": data[16 * n :][:16] for n in range(2)}
+    master = tmp_path / "master.h5"
+    with h5py.File(master, "w") as file:
+        for name, part in parts.items():
+            file[name] = part
+    hint = r"; frames of \(3, 32\) are in 2 datasets /entry/data/data_#: a virtual dataset "
+    assert re.search(hint, reason_of(master))
+    layout = h5py.VirtualLayout(data.shape, data.dtype)
+    for number, (name, part) in enumerate(parts.items()):
+        begin = 16 * number
+        layout[begin : begin + len(part)] = h5py.VirtualSource(master, name, part.shape)
+    with h5py.File(tmp_path / "s_1.h5", "w") as file:
+        file.create_virtual_dataset("data", layout)
+        file["angles"] = theta
+    known = {"paths": {"data": "/data", "angles": "/angles"}}
+    with open_scan(tmp_path / "s_1.h5", flats=path, darks=path, options=known) as scan:
+        np.testing.assert_array_equal(scan.read_rows(0, 3), data)
+
+
 def test_options_that_are_not_of_a_layout_are_refused(tmp_path, phantom):
     sinograms = {"axes": ["row", "angle", "col"]}
     reason = reason_of(phantom[0], options={"frames": ["900 projections"]})
