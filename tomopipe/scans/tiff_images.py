@@ -13,7 +13,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from tomopipe.errors import LibraryError, PixelsError, ScanError, library_error, own_error
+from tomopipe.errors import (
+    LibraryError,
+    PixelsError,
+    ScanError,
+    is_of_the_system,
+    library_error,
+    own_error,
+)
 from tomopipe.paths import no_pipe
 from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.hdf5 import one_line
@@ -40,7 +47,8 @@ def _reading(path: FilePath) -> Iterator[None]:
     except Exception as error:
         if unloaded := library_error(error):
             raise unloaded from error
-        fault = own_error(error) or f"the TIFF image cannot be read ({one_line(error)})"
+        again = "" if is_of_the_system(error) else ": copy it again"
+        fault = own_error(error) or f"the TIFF image cannot be read ({one_line(error)}){again}"
         raise PixelsError(f"{path}: {fault}") from error
 
 

@@ -295,7 +295,7 @@ def test_unusable_folders_say_why(tmp_path):
     assert "img_3.tif: an image of (60, 80), uint8; expected (3, 5), " in reason_of(larger)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.tif").write_text("no image")
-    assert "the TIFF image cannot be read" in reason_of(tmp_path / "text")
+    assert ": copy it again" in reason_of(tmp_path / "text")
     (tmp_path / "broken.tif").write_bytes(b"II*\0" + b"\xff" * 50)
     assert "the TIFF image cannot be read" in reason_of(tmp_path / "broken.tif")
     image = colour / "flats" / "img_0.tif"
