@@ -114,6 +114,16 @@ def test_angles_that_jump_where_the_projections_go_on_are_told(lines, stop_deg, 
     assert f"input.angles: {{start: 0, stop: {stop_deg}}}" in told
 
 
+@pytest.mark.parametrize("first", [0, 90])
+def test_flats_among_the_projections_for_which_the_stage_stood_still_are_no_slip(lines, first):
+    flats = np.random.default_rng(1).normal(0, 0.01, (10, *lines[180].shape[1:]))
+    with_flats = np.insert(lines[180], [first] * 10, flats, axis=0)
+    theta_deg = np.insert(np.linspace(0, 180, 181), [first] * 10, first)
+    assert slips(with_flats, theta_deg) == ""
+    theta_deg[140:] += 20  # where no flat is
+    assert "jump by +20.0 degrees between projections 139 and 140" in slips(with_flats, theta_deg)
+
+
 @pytest.mark.parametrize("n_stand", [5, 12, 30])
 @pytest.mark.parametrize("first", [20, 90, 140])
 def test_angles_that_stand_still_while_the_projections_go_on_are_told(lines, n_stand, first):
