@@ -13,11 +13,14 @@ the sample changed. A single bad projection is two such pairs, one after the oth
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD
+from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.prepared import Floats, Prepared, match
 from tomopipe.cor.sample_motion import median_around, neighbours, peaks
 from tomopipe.cor.sinograms import Image
+from tomopipe.prep.bad_pixels import find_empty_frames
 
 _ROWS, _REACH = 5, 0.25
 _MIN_ANGLES = 20
@@ -129,13 +132,23 @@ def warn_of_break(prepared: Prepared, jump: tuple[int, int] | None = None) -> tu
     return text, is_proof
 
 
+def _is_bad(rows: Rows) -> NDArray[np.bool_]:
+    """Return which projections other warnings name, (n_angles,): bad ones, and flats."""
+    numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
+    bad = np.isin(numbers, np.concatenate([*(rows.bad_frames or {}).values(), []]))
+    bad[find_empty_frames(rows.sinograms)] = True
+    return bad
+
+
 def find_break(prepared: Prepared) -> Break | None:
     """Find the pair of neighbours that differs far more than all others; None if there is none."""
     pairs = neighbours(prepared)
     if pairs is None:
         return None
     misfit = np.log(np.maximum(pairs.misfit, 1e-6))
-    excess = np.where(pairs.near, misfit - median_around(misfit), 0)
+    bad = _is_bad(prepared.rows)
+    compared = pairs.near & ~(bad[:-1] | bad[1:])
+    excess = np.where(compared, misfit - median_around(misfit), 0)
     usual = np.sort(excess)[-_OTHERS]
     padded = np.pad(excess, _NEAR)
     near = [padded[_NEAR + i :][: len(excess)] for i in range(-_NEAR, _NEAR + 1) if i]

@@ -117,6 +117,18 @@ def test_a_bad_projection_is_no_break():
         assert find_break(Prepared(rows)) is None
 
 
+def test_projections_that_are_named_as_bad_are_no_break():
+    flats = displaced(np.zeros(181))
+    flats.sinograms[:, :6] = np.random.default_rng(0).normal(0, 0.01, (6, N_COLS))
+    assert find_break(Prepared(flats)) is None
+    partial = displaced(np.zeros(181))
+    partial.sinograms[:, 90:102] = partial.sinograms[:, 90:102, ::-1]
+    assert find_break(Prepared(partial)) is not None
+    numbers = 10 + np.arange(181)
+    bad = {"partial": tuple(range(100, 112)), "dark": ()}
+    assert find_break(Prepared(replace(partial, numbers=numbers, bad_frames=bad))) is None
+
+
 def test_a_jump_sideways_is_no_break():
     prepared = Prepared(displaced(np.where(np.arange(181) > 90, 6.0, 0.0)))
     assert find_jump(prepared).after == 90
