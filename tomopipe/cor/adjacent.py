@@ -147,8 +147,12 @@ def find_break(prepared: Prepared) -> Break | None:
         return None
     misfit = np.log(np.maximum(pairs.misfit, 1e-6))
     bad = _is_bad(prepared.rows)
-    compared = pairs.near & ~(bad[:-1] | bad[1:])
-    excess = np.where(compared, misfit - median_around(misfit), 0)
+    sound = ~(bad[:-1] | bad[1:])
+    if not sound.any():
+        return None
+    pair = np.arange(len(misfit))
+    misfit = np.interp(pair, pair[sound], misfit[sound])
+    excess = np.where(pairs.near & sound, misfit - median_around(misfit), 0)
     usual = np.sort(excess)[-_OTHERS]
     padded = np.pad(excess, _NEAR)
     near = [padded[_NEAR + i :][: len(excess)] for i in range(-_NEAR, _NEAR + 1) if i]

@@ -300,7 +300,15 @@ def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
 def find_empty_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return the projections, at most half of all, from which the sample is suddenly absent.
 
-    `line_integrals` as in `find_dim_frames`.
+    Parameters
+    ----------
+    line_integrals : NDArray[np.float32]
+        -log of the transmission in some rows, (n_rows, n_angles, n_cols), by time.
+
+    Returns
+    -------
+    NDArray[np.intp]
+        Their indices, ascending.
     """
     n_rows, n_angles, n_cols = line_integrals.shape
     width = max(1, min(_TOGETHER, n_cols // _PARTS))

@@ -127,6 +127,10 @@ def test_projections_that_are_named_as_bad_are_no_break():
     numbers = 10 + np.arange(181)
     bad = {"partial": tuple(range(100, 112)), "dark": ()}
     assert find_break(Prepared(replace(partial, numbers=numbers, bad_frames=bad))) is None
+    repeated = displaced(np.zeros(181))
+    repeated.sinograms[:, 100:107] = repeated.sinograms[:, 99:100]
+    bad = {"repeated": tuple(range(100, 107))}
+    assert find_break(Prepared(replace(repeated, bad_frames=bad))) is None
 
 
 def test_a_jump_sideways_is_no_break():
