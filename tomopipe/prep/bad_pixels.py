@@ -320,8 +320,8 @@ def find_empty_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
     for run in np.split(np.arange(n_angles), edges):
         beside = spread[[n for n in (run[0] - 1, run[-1] + 1) if 0 <= n < n_angles]]
         empty[run] &= bool(beside.size and (beside >= _WITH_SAMPLE * usual).all())
-    found = np.flatnonzero(empty)
-    return found if 2 * len(found) <= n_angles else found[:0]
+    absent = np.flatnonzero(empty)
+    return absent if 2 * len(absent) <= n_angles else absent[:0]
 
 
 def _largest_before(size: NDArray[np.float64], opposite: NDArray[np.bool_]) -> NDArray[np.float64]:

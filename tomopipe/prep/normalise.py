@@ -235,9 +235,9 @@ _N_SAMPLED = 100  # projections
 # Transmission, averaged over this number of columns, above which a volume is useless: neither noise
 # nor fringes nor a beam between refills reach it.
 _FAR_TOO_BRIGHT, _TOGETHER_PX = 1.4, 8
-# Least share of pixels above so many times the flats: 1 % of zingers, or a few photons per pixel,
-# leave less.
-_BRIGHT_PIXELS, _FAR_BRIGHTER = 5e-4, 3
+# Least share of pixels above so many times the flats: half a percent of zingers, or a few photons
+# per pixel, leave less.
+_BRIGHT_PIXELS, _FAR_BRIGHTER = 2e-3, 3
 # Least share of pixels without any transmission in projections without flats: dead ones are fewer.
 _OPAQUE = 0.05
 # A sample in the flats: largest size of the line integrals that it leaves in one projection, by
