@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tomopipe.arrays import evenly_spread
 from tomopipe.cor.collected_rows import Rows
 
 _WIDTH = 9  # columns; what is wider may be the beam or the sample
@@ -18,6 +19,7 @@ _SIZE, _OVER_NOISE = 0.002, 3.0
 # leave -0.2 to 0.1, also one flat alone and those of the tooth; moved by a pixel or mirrored ones
 # 0.7 to 1, at a correlation of 0.6.
 _REMAINS, _ALIKE = 0.5, 0.4
+_N_PAIRS = 64  # of neighbouring projections, which show the noise
 _OF_NORMAL = 0.4549  # median of the square of a normal variable
 
 
@@ -45,7 +47,8 @@ def remaining_pattern(rows: Rows) -> float:
     lines = rows.sinograms[lit]
     pattern = _pattern(np.log(rows.flat_lines[lit].astype(np.float64)))
     mean = _pattern(lines.mean(axis=1, dtype=np.float64))
-    steps = np.diff(lines, axis=1)
+    before = evenly_spread(lines.shape[1] - 1, _N_PAIRS)
+    steps = lines[:, before + 1] - lines[:, before]
     noise = np.median(steps * steps, axis=(1, 2)) / (2 * _OF_NORMAL * n_flats)
     of_noise = float(noise.mean())
     size, of_mean, both = (

@@ -313,7 +313,8 @@ def find_empty_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
     n_rows, n_angles, n_cols = line_integrals.shape
     width = max(1, min(_TOGETHER, n_cols // _PARTS))
     parts = line_integrals[:, :, : n_cols // width * width].reshape(n_rows, n_angles, -1, width)
-    spread = np.sqrt(parts.mean(axis=3, dtype=np.float64).var(axis=2).mean(axis=0))
+    means = parts @ np.full(width, 1 / width, np.float32)  # faster than `mean`
+    spread = np.sqrt(means.var(axis=2, dtype=np.float64).mean(axis=0))
     usual = float(np.median(spread)) if n_angles else 0.0
     empty = spread < _NO_SAMPLE * usual
     edges = np.flatnonzero(np.diff(empty)) + 1
