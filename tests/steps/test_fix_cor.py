@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tomopipe.campaign.results import read_tsv
-from tomopipe.config import FixCorBlock
+from tomopipe.config import FixCorBlock, ResolveCorBlock
 from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, FIX_TABLE, JUDGED_BY_FEW, NOT_ASKED
@@ -235,7 +235,7 @@ def test_a_scan_without_any_cor_tells_why_it_was_not_predicted(campaign):
     # what stops a run tells it too
     last = members[1:]
     scans = {member["scan"]: member for member in last}
-    _, missing = resolve_cor.compute(compute(predicted, last, OPTIONS), scans, None)
+    _, missing = resolve_cor.compute(compute(predicted, last, OPTIONS), scans, ResolveCorBlock())
     assert "(prediction: ai: the pictures are empty)" in missing["größe 002"]
 
 
@@ -308,7 +308,8 @@ def test_without_prediction_a_default_wins_over_the_series(campaign):
         (None, [1000.0, 1002.0, 1004.0, 1002.0]),
         (5000.0, [1000.0, 1002.0, 1004.0, 1002.0]),  # off the detector
     ]:
-        table, missing = resolve_cor.compute(fixes, scans, default_px)
+        options = ResolveCorBlock(default_px=default_px)
+        table, missing = resolve_cor.compute(fixes, scans, options)
         assert [entry["cor_px"] for entry in table.values()] == after
         assert missing == {}
 
