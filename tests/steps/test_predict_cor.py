@@ -610,7 +610,7 @@ def test_line_integrals_that_are_read_as_transmission_are_named(tmp_path, raw):
         del group["data"]
         group["data"] = -np.log(np.maximum(light, 1e-5)).astype(np.float32)
     without = {"flats": "none", "darks": "none"}
-    told = [
+    named = [
         [
             text
             for text in predicted(tmp_path, raw.path, keys)[1]["warnings"]
@@ -618,7 +618,7 @@ def test_line_integrals_that_are_read_as_transmission_are_named(tmp_path, raw):
         ]
         for keys in (without, {**without, "minus_log": False})
     ]
-    assert [len(texts) for texts in told] == [1, 0]
+    assert [len(texts) for texts in named] == [1, 0]
 
 
 def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path):

@@ -140,8 +140,8 @@ def test_voxels_of_cropped_volumes_are_where_they_were(made, tmp_path):
         full_recon(folder / f"{scan}.h5", volume, cor_px=PLACES[scan][1], **crop)
     for step in (1, -1):
         outputs = tmp_path / "bone.h5", tmp_path / "bone.json"
-        found = stitch(volumes[::step], *outputs, stack="bone", scans=SCANS[:2][::step])
-        above = found["scans"][0]["first_row"]
+        result = stitch(volumes[::step], *outputs, stack="bone", scans=SCANS[:2][::step])
+        above = result["scans"][0]["first_row"]
         with h5py.File(outputs[0]) as file:
             first = [file[f"entry/data/{axis}"][0] for axis in "zyx"]
         assert first == [2 - above, 8, 10]

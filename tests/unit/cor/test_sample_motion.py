@@ -106,12 +106,12 @@ def test_images_taken_once_more_show_that_the_sample_moved_since(theta_deg, shif
 def test_a_scan_that_begins_again_some_steps_back(last, back, shift_px):
     """The beam was lost: projections of angles that both parts have show that the sample moved."""
     theta_deg = np.append(THETA_DEG[: last + 1], THETA_DEG[last + 1 - back :])
-    found = find_jump(Prepared(moved(shift_px, last, None, theta_deg=theta_deg)))
+    result = find_jump(Prepared(moved(shift_px, last, None, theta_deg=theta_deg)))
     if not shift_px:
-        assert found is None
+        assert result is None
         return
-    assert found.after == last
-    assert found.shift_px == pytest.approx(shift_px, abs=1)
+    assert result.after == last
+    assert result.shift_px == pytest.approx(shift_px, abs=1)
 
 
 @pytest.mark.parametrize("sigma_px", [0.7, 2.0, 4.0])

@@ -164,12 +164,12 @@ def test_pixels_that_a_sweep_could_not_read_fail_the_volume_at_once(
 
 def test_the_params_of_each_step_are_computed(campaign):
     stacks = "stitch: {stacks: {tall: [a_*]}}\nexport_star: {enabled: true}"
-    found, rules = settled(campaign, stacks), Path(__file__).parents[3] / "workflow/rules"
+    result, rules = settled(campaign, stacks), Path(__file__).parents[3] / "workflow/rules"
     scans = dict.fromkeys(("try_recon", "predict_cor", "full_recon", "export_stack"), "a_1")
     keys = dict.fromkeys(STEPS, "campaign") | scans | {"fix_cor": "a", "stitch": "tall"}
     for step, key in keys.items():
         assert f'**computed("{step}"),' in (rules / f"{step}.smk").read_text()
-        assert parameters(found, step, key).keys() == {"provenance", *STEPS[step].params}
+        assert parameters(result, step, key).keys() == {"provenance", *STEPS[step].params}
 
 
 @pytest.mark.parametrize("folder", ["results", "results/.runs/1"])

@@ -214,8 +214,8 @@ def test_numbers_that_are_missing_beside_a_full_list_of_angles_are_a_warning():
     ],
 )
 def test_angles_stay_as_they_are_whatever_the_numbers(theta_deg, ids):
-    found, warning = by_number(theta_deg, ids, ids)
-    assert (found is theta_deg, warning) == (True, "")
+    result, warning = by_number(theta_deg, ids, ids)
+    assert (result is theta_deg, warning) == (True, "")
 
 
 def test_periods_from_time_stamps():

@@ -165,12 +165,12 @@ def test_angles_by_their_start_and_step(tmp_path, n_planned, reason):
             group["num_angles"] = [n_planned]
 
     path = write(tmp_path / "a.h5", change)
-    found = read_metadata(path)
-    assert incomplete(found).startswith(reason)
-    assert bool(incomplete(found)) == bool(reason)
-    assert found.theta_deg[:N_ANGLES] == pytest.approx(10 - 20.0 * np.arange(N_ANGLES))
+    result = read_metadata(path)
+    assert incomplete(result).startswith(reason)
+    assert bool(incomplete(result)) == bool(reason)
+    assert result.theta_deg[:N_ANGLES] == pytest.approx(10 - 20.0 * np.arange(N_ANGLES))
     named = "angles of /process/acquisition/rotation/rotation_start and rotation_step"
-    assert found.warnings == (named,)
+    assert result.warnings == (named,)
 
 
 def test_theta_as_a_column_and_in_radians(tmp_path):

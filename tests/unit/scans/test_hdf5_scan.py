@@ -309,8 +309,8 @@ def test_frames_in_several_datasets_are_one_scan_as_a_virtual_one(tmp_path, phan
     with h5py.File(tmp_path / "s_1.h5", "w") as file:
         file.create_virtual_dataset("data", layout)
         file["angles"] = theta
-    known = {"paths": {"data": "/data", "angles": "/angles"}}
-    with open_scan(tmp_path / "s_1.h5", flats=path, darks=path, options=known) as scan:
+    options = {"paths": {"data": "/data", "angles": "/angles"}}
+    with open_scan(tmp_path / "s_1.h5", flats=path, darks=path, options=options) as scan:
         np.testing.assert_array_equal(scan.read_rows(0, 3), data)
 
 

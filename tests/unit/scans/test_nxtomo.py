@@ -101,16 +101,16 @@ def test_what_a_sound_file_says_and_pixels_of_each_kind(tmp_path, entry):
 
 
 @pytest.mark.parametrize(
-    ("of_flats", "told"),
+    ("of_flats", "words"),
     [(0.2, "2 times as long"), (0.05, "0.5 times"), (0.1, ""), (0.0, ""), (np.nan, "")],
 )
-def test_flats_of_another_exposure_are_named(tmp_path, of_flats, told):
+def test_flats_of_another_exposure_are_named(tmp_path, of_flats, words):
     times = np.where(KEYS == 1, of_flats, 0.1)
     change = put("instrument/detector/count_time", times, "s")
-    found = read_metadata(write_nxtomo(tmp_path / "a.nxs", change=change))
-    warnings = [text for text in found.warnings if "flats of the file were exposed" in text]
-    assert len(warnings) == bool(told)
-    assert all(told in text for text in warnings)
+    result = read_metadata(write_nxtomo(tmp_path / "a.nxs", change=change))
+    warnings = [text for text in result.warnings if "flats of the file were exposed" in text]
+    assert len(warnings) == bool(words)
+    assert all(words in text for text in warnings)
     one = put("instrument/detector/count_time", 0.1, "s")
     assert len(read_metadata(write_nxtomo(tmp_path / "b.nxs", change=one)).warnings) == 1
 
