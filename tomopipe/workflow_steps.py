@@ -48,11 +48,6 @@ class Step:
         return None if is_kept else self.n_lasting
 
     @property
-    def job_params(self) -> tuple[str, ...]:
-        """Names of all computed params of its rule."""
-        return ("provenance", *self.params)
-
-    @property
     def reads_scan(self) -> bool:
         """Whether its jobs read raw files of a scan."""
         return bool(self.block)

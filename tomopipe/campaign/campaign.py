@@ -47,11 +47,6 @@ class Campaign:
     effective: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     """Cache of the effective options of this configuration, by step."""
 
-    @property
-    def name(self) -> str:
-        """Title of the campaign."""
-        return self.config.campaign.name or self.directory.name
-
     @cached_property
     def results(self) -> Path:
         """Absolute path of the results folder."""

@@ -12,13 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, unquote
 
 from tomopipe.paths import no_pipe
 from tomopipe.storage import lock
 from tomopipe.volume_formats import FORMATS, OUTPUTS
 from tomopipe.workflow_steps import STEPS
+
+if TYPE_CHECKING:
+    from tomopipe.config import Config
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
 SNAKEFILE = "Snakefile"
@@ -230,6 +233,11 @@ def converted(volume: Path, output_format: str) -> Path:
 def history_of(table: Path) -> Path:
     """Return the path of the history of a campaign table: beside it."""
     return table.with_name(f"{table.stem}.history.tsv")
+
+
+def title_of(config: "Config", directory: Path) -> str:
+    """Return the title of a campaign, by default the name of its folder."""
+    return config.campaign.name or directory.name
 
 
 def find_campaign(start: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 from tomopipe import __version__
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import Why, all_right
-from tomopipe.campaign.files import TRUTH, VOLUMES, encode_series
+from tomopipe.campaign.files import TRUTH, VOLUMES, encode_series, title_of
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import read_cor_json, read_inventory
 from tomopipe.campaign.series import file_over_time
@@ -60,7 +60,7 @@ def collect(
     stitched = _read_stacks(reader, campaign, jobs)
     truth = json_or(campaign.directory / TRUTH, {})  # of a simulation, or foreign
     return CampaignRecord(
-        name=campaign.name,
+        name=title_of(campaign.config, campaign.directory),
         scans=tuple(records),
         series=_series_records(campaign, records),
         alerts=alert_groups(records),

@@ -28,7 +28,8 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
 
     They are the params of its rule, of the same names, that are more than a path.
     """
-    return {name: parameter(settled, step, key, name) for name in STEPS[step].job_params}
+    names = ("provenance", *STEPS[step].params)
+    return {name: parameter(settled, step, key, name) for name in names}
 
 
 def parameter(settled: Settled, step: str, key: str, name: str) -> Any:

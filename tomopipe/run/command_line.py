@@ -68,6 +68,11 @@ def cuts() -> bool:
     return has_option(("--until", "-U", "--omit-from", "-O", "--batch"))
 
 
+def is_plain() -> bool:
+    """Tell whether this call neither forces jobs nor leaves some out."""
+    return not (forces() or cuts())
+
+
 def has_option(names: Collection[str], command: Sequence[str] | None = None) -> bool:
     """Tell whether this call, or that command, has one of these options."""
     return not _options(command).keys().isdisjoint(names)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import LOGS
+from tomopipe.campaign.files import LOGS, title_of
 from tomopipe.campaign.log import JobStatus
 from tomopipe.campaign.results import present_inventory
 from tomopipe.campaign.state.signs import State
@@ -207,10 +207,11 @@ class Hooks:
 
     @property
     def _of_campaign(self) -> dict[str, Any]:
-        folder = str(self._campaign.directory)
+        directory = self._campaign.directory
+        title = title_of(self._campaign.config, directory)
         report, now = str(self._campaign.files.report), datetime.now(UTC)
         at = now.isoformat(timespec="seconds")
-        return {"campaign": self._campaign.name, "folder": folder, "report": report, "at": at}
+        return {"campaign": title, "folder": str(directory), "report": report, "at": at}
 
     def _summary(self, status: str) -> dict[str, Any]:
         """Return the facts about the end of the run."""

@@ -34,7 +34,7 @@ def volumes_asked_for(campaign: Campaign) -> list[str]:
     """Return the scans whose volumes are all that this call asks for; [] for any other call."""
     out, words = campaign.outputs, {*sys.argv}
     scans = {path: s for s in campaign.scans if (path := out.receipt("full_recon", s)) in words}
-    if not scans or command_line.forces() or command_line.cuts():
+    if not (scans and command_line.is_plain()):
         return []
     # without the tables nothing after a checkpoint can be a target
     return list(scans.values()) if _targets() <= {*map(out.receipt, TABLES)} | scans.keys() else []
@@ -43,7 +43,7 @@ def volumes_asked_for(campaign: Campaign) -> list[str]:
 def last_step(campaign: Campaign) -> str:
     """Return the step of all scans or series at which this call ends; "" for any other call."""
     steps = {"predictions": "predict_cor", campaign.outputs.receipt("resolve_cor"): "resolve_cor"}
-    if steps.keys().isdisjoint(sys.argv) or command_line.forces() or command_line.cuts():
+    if steps.keys().isdisjoint(sys.argv) or not command_line.is_plain():
         return ""
     targets = _targets()
     return steps.get(targets.pop(), "") if len(targets) == 1 else ""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader
 
-from tomopipe.campaign.files import Files
+from tomopipe.campaign.files import Files, title_of
 from tomopipe.campaign.raw_files import find_scans
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
@@ -117,7 +117,7 @@ class WatchedScans:
             for key, row in self.entries.items()
             if (not present or row["path"] in present) and key not in with_views
         ]
-        title = self._config.campaign.name or self._directory.name
+        title = title_of(self._config, self._directory)
         write_page(self.files, title, rows, has_ended=has_ended)
 
     def compare(self, verdicts: Mapping[str, Verdict], began: float = math.inf) -> None:

@@ -22,14 +22,12 @@ except KeyboardInterrupt:
     sys.exit("tomopipe: stopped before the run began.")
 from tomopipe.campaign.files import LOGS
 from tomopipe.storage import run_folder
-from tomopipe.workflow_steps import STEPS
 
 CAMPAIGN, SETTLED = beginning.begin_or_exit(config)  # SETTLED is None on a node
 OUTPUTS = CAMPAIGN.outputs
 is_whole_run = False  # whether the targets are all results (end.smk)
 # a run that `tomopipe run` starts omits what is up to date: its graph is as large as the work
-IS_LEAN = progress.is_read() and command_line.executes()
-IS_LEAN &= not (command_line.forces() or command_line.cuts())
+IS_LEAN = progress.is_read() and command_line.executes() and command_line.is_plain()
 FOLLOWED = targets.followed_steps()  # of -R and -f: Snakemake follows no ancient input
 
 
@@ -88,13 +86,9 @@ def table(name):
     return receipt_of_table
 
 
-def computed(step):
-    """The params of a job that are more than paths, by its receipt (tomopipe/reruns/parameters.py)."""
-
-    def param(name):
-        return lambda w, output: job_resources.param(SETTLED, output.receipt, name)
-
-    return {name: param(name) for name in STEPS[step].job_params}
+def param(name):
+    """A parameter of a job, by its receipt (tomopipe/reruns/parameters.py)."""
+    return lambda w, output: job_resources.param(SETTLED, output.receipt, name)
 
 
 def requested(step, name):

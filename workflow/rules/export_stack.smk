@@ -10,8 +10,12 @@ rule export_stack:
     resources:
         **requests("export_stack", batch=10, attempts_left=True),
     params:
-        **computed("export_stack"),
+        raw=param("raw"),
+        options=param("options"),
+        binning=param("binning"),
+        metadata_alone=param("metadata_alone"),
         metadata=OUTPUTS.stack_meta("{scan}"),
         stack=OUTPUTS.stack("{scan}"),
+        provenance=param("provenance"),
     script:
         "../scripts/export_stack.py"

@@ -18,8 +18,10 @@ rule export_star:
         LOGS.log("export_star"),
     localrule: True
     params:
-        **computed("export_star"),
         cors=OUTPUTS.cor_table,
+        stacks=param("stacks"),
+        star_options=param("star_options"),
         star_set=OUTPUTS.outputs("export_star"),
+        provenance=param("provenance"),
     script:
         "../scripts/export_star.py"

@@ -16,7 +16,12 @@ rule fix_cor:
         LOGS.log("fix_cor", "{series}"),
     localrule: True
     params:
-        **computed("fix_cor"),
+        predictions=param("predictions"),
+        members=param("members"),
+        around=param("around"),
+        stated_around=param("stated_around"),
+        fix_options=param("fix_options"),
         table=OUTPUTS.fix_table("{series}"),
+        provenance=param("provenance"),
     script:
         "../scripts/fix_cor.py"

@@ -15,7 +15,12 @@ rule full_recon:
     resources:
         **requests("full_recon", batch=10, gpu=True),
     params:
-        **computed("full_recon"),
+        raw=param("raw"),
+        cor=param("cor"),
+        options=param("options"),
+        metadata_alone=param("metadata_alone"),
+        shared=param("shared"),
         volume=OUTPUTS.volume("{scan}", CAMPAIGN.config.full_recon.output),
+        provenance=param("provenance"),
     script:
         "../scripts/full_recon.py"

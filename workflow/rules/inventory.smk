@@ -6,7 +6,9 @@ checkpoint inventory:
         LOGS.log("inventory"),
     localrule: True
     params:
-        **computed("inventory"),
+        entries=param("entries"),
+        options=param("options"),
         inventory=OUTPUTS.inventory,
+        provenance=param("provenance"),
     script:
         "../scripts/inventory.py"

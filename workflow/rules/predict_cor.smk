@@ -21,10 +21,12 @@ rule predict_cor:
     resources:
         **requests("predict_cor", batch=20),
     params:
-        **computed("predict_cor"),
         rows=OUTPUTS.rows("{scan}"),
         sweep=OUTPUTS.sweep("{scan}"),
+        options=param("options"),
         prediction=OUTPUTS.prediction("{scan}"),
         center=OUTPUTS.center("{scan}"),
+        last_center_checksum=param("last_center_checksum"),
+        provenance=param("provenance"),
     script:
         "../scripts/predict_cor.py"

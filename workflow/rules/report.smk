@@ -21,7 +21,8 @@ rule report:
         LOGS.log("report"),
     localrule: True
     params:
-        **computed("report"),
+        table=param("table"),
         page=OUTPUTS.report,
+        provenance=param("provenance"),
     script:
         "../scripts/report.py"

@@ -13,8 +13,12 @@ checkpoint resolve_cor:
     retries: 0  # what blocks it is in its inputs: another attempt would only say it again
     localrule: True
     params:
-        **computed("resolve_cor"),
+        tables=param("tables"),
+        scans=param("scans"),
+        others=param("others"),
+        resolve_options=param("resolve_options"),
         cors=OUTPUTS.cor_table,
         rot_cen=OUTPUTS.rot_cen,
+        provenance=param("provenance"),
     script:
         "../scripts/resolve_cor.py"

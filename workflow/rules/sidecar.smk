@@ -12,6 +12,7 @@ rule sidecar:
         LOGS.log("sidecar"),
     localrule: True
     params:
-        **computed("sidecar"),
+        sidecars=param("sidecars"),
+        provenance=param("provenance"),
     script:
         "../scripts/sidecar.py"

@@ -26,8 +26,12 @@ rule stitch:
     resources:
         **requests("stitch"),
     params:
-        **computed("stitch"),
+        volumes=param("volumes"),
+        options=param("options"),
+        times_s=param("times_s"),
+        metadata_alone=param("metadata_alone"),
         shifts=OUTPUTS.shifts("{stack}"),
         stitched=lambda w: OUTPUTS.stitched(w.stack, CAMPAIGN.config.format_of(w.stack)),
+        provenance=param("provenance"),
     script:
         "../scripts/stitch.py"

@@ -13,9 +13,12 @@ rule try_recon:
     resources:
         **requests("try_recon", batch=20, gpu=True),
     params:
-        **computed("try_recon"),
+        raw=param("raw"),
+        options=param("options"),
+        shared=param("shared"),
         rows=OUTPUTS.rows("{scan}"),
         sweep=OUTPUTS.sweep("{scan}"),
         stack=OUTPUTS.try_stack("{scan}"),
+        provenance=param("provenance"),
     script:
         "../scripts/try_recon.py"
