@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD
-from tomopipe.cor.collected_rows import Rows
 from tomopipe.cor.prepared import Floats, Prepared, match
 from tomopipe.cor.sample_motion import median_around, neighbours, peaks
 from tomopipe.cor.sinograms import Image
-from tomopipe.prep.bad_pixels import find_empty_frames
 
 _ROWS, _REACH = 5, 0.25
 _MIN_ANGLES = 20
@@ -132,11 +130,11 @@ def warn_of_break(prepared: Prepared, jump: tuple[int, int] | None = None) -> tu
     return text, is_proof
 
 
-def _is_bad(rows: Rows) -> NDArray[np.bool_]:
+def _is_bad(prepared: Prepared) -> NDArray[np.bool_]:
     """Return which projections other warnings name, (n_angles,): bad ones, and flats."""
-    numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
-    bad = np.isin(numbers, np.concatenate([*(rows.bad_frames or {}).values(), []]))
-    bad[find_empty_frames(rows.sinograms)] = True
+    named = np.concatenate([*(prepared.rows.bad_frames or {}).values(), []])
+    bad = np.isin(prepared.rows.numbers_or_places, named)
+    bad[prepared.empty_frames] = True
     return bad
 
 
@@ -146,7 +144,7 @@ def find_break(prepared: Prepared) -> Break | None:
     if pairs is None:
         return None
     misfit = np.log(np.maximum(pairs.misfit, 1e-6))
-    bad = _is_bad(prepared.rows)
+    bad = _is_bad(prepared)
     sound = ~(bad[:-1] | bad[1:])
     if not sound.any():
         return None

@@ -89,7 +89,7 @@ def warn_of_axial_motion(
     """
     if (rows.profiles is None and rows.ends is None) or not rows.minus_log:
         return "", None
-    numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
+    numbers = rows.numbers_or_places
     bad = np.isin(numbers, np.concatenate([*(rows.bad_frames or {}).values(), []]))
     swing = swing_px(rows.plain().sinograms, rows.theta_rad)
     ends, beside = list[EndShift](), list[Callable[[], list[EndShift]]]()

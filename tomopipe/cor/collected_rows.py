@@ -119,6 +119,11 @@ class Rows:
     ends: NDArray[np.float32] | None = None
     stated_motion: tuple[str, ...] = ()  # how far the sample moves, by the file
 
+    @property
+    def numbers_or_places(self) -> NDArray[np.int64]:
+        """Numbers of the projections (n_angles,), as recorded; their places if not known."""
+        return np.arange(len(self.theta_rad)) if self.numbers is None else self.numbers
+
     def plain(self) -> "Rows":
         """Return the rows for COR finding: only with the corrections of `plain_sinograms`."""
         if self.plain_sinograms is None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tomopipe.arrays import evenly_spread
+from tomopipe.arrays import NORMAL_PER_MAD, evenly_spread
 from tomopipe.cor.collected_rows import Rows
 
 _WIDTH = 9  # columns; what is wider may be the beam or the sample
@@ -20,7 +20,7 @@ _SIZE, _OVER_NOISE = 0.002, 3.0
 # 0.7 to 1, at a correlation of 0.6.
 _REMAINS, _ALIKE = 0.5, 0.4
 _N_PAIRS = 64  # of neighbouring projections, which show the noise
-_OF_NORMAL = 0.4549  # median of the square of a normal variable
+_OF_NORMAL = NORMAL_PER_MAD**-2  # median of the square of a normal variable
 
 
 def warn_of_other_flats(rows: Rows) -> list[str]:

@@ -43,6 +43,7 @@ from tomopipe.cor.sinograms import (
     sort_angles,
 )
 from tomopipe.geometry import bin_cor
+from tomopipe.prep.bad_pixels import find_empty_frames
 
 # motion of the rim from one projection to the next: beyond it they differ too much
 _MAX_STEP_PX = 10.0
@@ -76,6 +77,11 @@ class Prepared:
     def match_binning(self) -> int:
         """Columns averaged into one before projections are matched."""
         return binning_to(_COLS, self.n_cols)
+
+    @cached_property
+    def empty_frames(self) -> Numbers:
+        """Projections without the sample, such as flats among them, by their places."""
+        return find_empty_frames(self.rows.sinograms)
 
     @cached_property
     def plain(self) -> list[Image]:

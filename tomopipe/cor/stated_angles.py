@@ -5,7 +5,6 @@ import numpy as np
 from tomopipe.cor.angular_range import proven_stop_deg, wider_range_deg
 from tomopipe.cor.prepared import Floats, Numbers, Prepared, match, overlapping
 from tomopipe.cor.sinograms import Image, bin_columns, binning_to
-from tomopipe.prep.bad_pixels import find_empty_frames
 from tomopipe.scans.metadata import listed
 
 _COLS = 256  # columns left by binning, about: these are enough
@@ -80,7 +79,7 @@ def warn_of_slips(prepared: Prepared) -> str:
     runs = np.array([[0, *ends], [*ends, len(odd)]])
     size = np.where(odd[runs[0]] == 0, 0, np.abs(np.diff(ahead[runs], axis=0)[0]))
     largest = np.sort(np.argsort(-size, kind="stable")[:_MOST_SLIPS])
-    empty = find_empty_frames(prepared.rows.sinograms)  # flats among the projections do not rotate
+    empty = prepared.empty_frames  # flats among the projections do not rotate
     uneven = [
         (first, last)
         for first, last in runs[:, largest[size[largest] >= _SLIP_STEPS]].T.tolist()

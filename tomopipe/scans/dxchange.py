@@ -106,13 +106,13 @@ class DxchangeReader:
 
     def _stated_dark(self, parts: list[str]) -> float:
         """Return the level of all darks that stands for none, or for one of zeros; 0 if none."""
-        value = np.ravel(value_in(self._file, _DARK_LEVEL))
-        if not value.size or value.dtype.kind not in "uif" or not 0 < value[0] < np.inf:
+        level = _number_in(self._file, _DARK_LEVEL)
+        if not 0 < level < np.inf:
             return 0.0
         is_zero = [
             _count_in(self._file, name) == 1 and not self._file[name][()].any() for name in parts
         ]
-        return float(value[0]) if all(is_zero) else 0.0
+        return level if all(is_zero) else 0.0
 
     def _reference(self, kind: Kind, name: str) -> Reference:
         file, dataset = self._file, find_dataset(self._file, name)
@@ -172,11 +172,7 @@ class DxchangeReader:
     def _by_start_and_step(self, n_frames: int) -> Angles | None:
         """Return the angles planned, by their first one and step; None without these."""
         names = "rotation_start", "rotation_step", "num_angles"
-        values = [np.ravel(value_in(self._file, f"{_ROTATION}/{name}")) for name in names]
-        start, step, number = (
-            float(value[0]) if value.size and value.dtype.kind in "uif" else np.nan
-            for value in values
-        )
+        start, step, number = (_number_in(self._file, f"{_ROTATION}/{name}") for name in names)
         if not np.isfinite([start, step]).all() or step == 0:
             return None
         n_planned = int(number) if n_frames <= number <= 2 * n_frames else n_frames
@@ -239,6 +235,12 @@ def paths_of(file: "h5py.File") -> PathsBlock:
     """Name the datasets of a file."""
     names = {kind: parts[0] for kind in _PLACES if len(parts := places(file, kind)) == 1}
     return PathsBlock(data=DATA, angles=THETA if THETA in file else None, **names)
+
+
+def _number_in(file: "h5py.File", name: str) -> float:
+    """Read an optional number; NaN where there is none."""
+    value = np.ravel(value_in(file, name))
+    return float(value[0]) if value.size and value.dtype.kind in "uif" else np.nan
 
 
 def _count_in(file: "h5py.File", name: str) -> int:

@@ -246,7 +246,7 @@ def _with_dim(rows: Rows) -> BadFrames:
     bad = rows.bad_frames or {}
     if rows.failed or not rows.minus_log:
         return bad
-    numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
+    numbers = rows.numbers_or_places
     result = dict(bad)
     for kind, frames in (("dim", find_dim_frames), ("empty", find_empty_frames)):
         of_kind = numbers[frames(rows.sinograms)]
